@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real recordings; `real_data('apc_shelf')` skips the test when it is absent."""
+
+    def find(name: str) -> Path:
+        folder = REAL_DATA / name
+        if not folder.is_dir():
+            pytest.skip(
+                f"REAL FRAMES ABSENT: '{folder}' is not there; set WILDSEG3D_DATA to the folder "
+                f"that holds '{name}' to run this test"
+            )
+        return folder
+
+    return find

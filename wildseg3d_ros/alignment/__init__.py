@@ -1,0 +1,1 @@
+"""Dynamic Global Alignment: all pairs in one world."""

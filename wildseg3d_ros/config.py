@@ -1,0 +1,183 @@
+"""The one source of configuration: frozen dataclasses, read from mappings or YAML, walked by ROS.
+
+Units stand in the field's metadata text. An unknown key or a value outside its range is an error that
+names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from wildseg3d_ros.errors import ConfigError, FileError
+
+
+def setting(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
+    """A configuration field with its description and, for numbers, its inclusive range."""
+    return field(default=default, metadata={"text": text, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class PairingConfig:
+    """Which views are compared with each other."""
+
+    max_pairs_per_view: int = setting(
+        6, "upper bound of pairs that each view takes part in; the graph stays connected", 1, 64
+    )
+    min_overlap: float = setting(
+        0.15, "share of a view's points that must be visible in the other view [0..1]", 0.0, 1.0
+    )
+
+
+@dataclass(frozen=True)
+class DepthPointmapConfig:
+    """Pointmaps of calibrated RGB-D cameras."""
+
+    min_depth: float = setting(0.1, "closest depth that is trusted [m]", 0.0, 100.0)
+    max_depth: float = setting(5.0, "farthest depth that is trusted [m]", 0.0, 1000.0)
+    prior_translation_sigma: float = setting(
+        0.01, "standard deviation of the given camera positions [m]", 1e-6, 10.0
+    )
+    prior_rotation_sigma: float = setting(
+        0.01, "standard deviation of the given camera orientations [rad]", 1e-6, 3.0
+    )
+    refine: bool = setting(True, "estimate each pair's relative pose by registration")
+
+
+@dataclass(frozen=True)
+class PointmapConfig:
+    """The geometry back end."""
+
+    backend: Literal["depth"] = setting("depth", "geometry back end")
+    depth: DepthPointmapConfig = DepthPointmapConfig()
+
+
+@dataclass(frozen=True)
+class GeometricMaskConfig:
+    """Weight-free object masks from the fused cloud."""
+
+    voxel_size: float = setting(
+        0.0, "edge of the voxels that are segmented [m]; 0 = from the images' resolution", 0.0, 0.1
+    )
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """The mask back end."""
+
+    backend: Literal["geometric"] = setting("geometric", "mask back end")
+    geometric: GeometricMaskConfig = GeometricMaskConfig()
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Dynamic Global Alignment."""
+
+    weighting: Literal["dynamic", "soft_mask", "confidence", "sharpened"] = setting(
+        "sharpened", "point weights: WildSeg3D's (dynamic), its soft mask alone, or confidences"
+    )
+    alpha_p: float = setting(1.0, "dynamic adjustment at matched points", 0.0, 10.0)
+    alpha_n: float = setting(1.0, "dynamic adjustment at unmatched points", 0.0, 2.0)
+    samples_per_view: int = setting(768, "pixels per view that the solve uses", 32, 65536)
+    max_iterations: int = setting(12, "upper bound of Gauss-Newton passes", 1, 200)
+    device: str = setting("cpu", "torch device of the solver: cpu, cuda or cuda:N")
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """The object index that answers prompts."""
+
+    click_radius: int = setting(
+        6, "half edge of the window around a click that decides the object [px]", 0, 64
+    )
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Everything that `build_scene` needs to know."""
+
+    pairing: PairingConfig = PairingConfig()
+    pointmaps: PointmapConfig = PointmapConfig()
+    masks: MaskConfig = MaskConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    index: IndexConfig = IndexConfig()
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> SceneConfig:
+        """Builds a configuration from nested mappings; what is not given keeps its default.
+
+        Raises:
+            ConfigError: unknown key, wrong type or value outside its range.
+        """
+        return _from_mapping(cls, values, "")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> SceneConfig:
+        """Reads a YAML file of nested mappings.
+
+        Raises:
+            FileError: the file cannot be read. ConfigError: as :meth:`from_mapping`.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise FileError(f"cannot read configuration '{path}': {error}") from error
+        if not isinstance(values or {}, Mapping):
+            raise ConfigError(f"'{path}' holds {type(values).__name__}, expected a mapping")
+        return cls.from_mapping(values or {})
+
+
+def _from_mapping(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    chosen = {}
+    for key, value in values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean '{prefix}{near[0]}'? " if near else ""
+            raise ConfigError(
+                f"unknown configuration key '{prefix}{key}'; {hint}valid keys here: "
+                f"{', '.join(sorted(fields))}"
+            )
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"'{prefix}{key}' is a group of settings, got {type(value).__name__} {value!r}"
+                )
+            chosen[key] = _from_mapping(hints[key], value, f"{prefix}{key}.")
+        else:
+            chosen[key] = check_setting(f"{prefix}{key}", fields[key], hints[key], value)
+    return cls(**chosen)
+
+
+def check_setting(name: str, spec: dataclasses.Field, hint: Any, value: Any) -> Any:
+    """Returns ``value`` converted to the setting's type.
+
+    Raises:
+        ConfigError: wrong type, not among the choices, or outside the range.
+    """
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"'{name}' is one of {', '.join(choices)}; got {value!r}")
+        return value
+    if isinstance(hint, types.GenericAlias):
+        raise TypeError(f"setting '{name}': containers are not supported")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not hint:
+        raise ConfigError(
+            f"'{name}' is of type {hint.__name__}; got {type(value).__name__} {value!r}"
+        )
+    low, high = spec.metadata.get("low"), spec.metadata.get("high")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        raise ConfigError(f"'{name}' must lie in [{low}, {high}]; got {value!r}")
+    return value

@@ -1,0 +1,87 @@
+"""Errors that say what was wrong, what was expected and the way out.
+
+Every error that a caller can cause derives from :class:`WildSeg3DError` and carries an
+:class:`ErrorCode`. The codes are the constants of ``wildseg3d_msgs/msg/Status``; a test keeps the
+two lists equal.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ErrorCode(IntEnum):
+    """What went wrong, as it crosses process boundaries."""
+
+    OK = 0
+    INTERNAL = 1
+    BAD_CONFIG = 2
+    BAD_REQUEST = 3
+    BUSY = 4
+    CANCELLED = 5
+    NO_SCENE = 6
+    BAD_FILE = 7
+    UNKNOWN_CAMERA = 10
+    PIXEL_OUTSIDE_IMAGE = 11
+    NO_OBJECT_AT_PIXEL = 12
+    NO_DEPTH_AT_PIXEL = 13
+    CONTRADICTING_CLICKS = 14
+    UNKNOWN_FRAME = 15
+    NO_IMAGES = 20
+    BAD_IMAGE = 21
+    BAD_CALIBRATION = 22
+    BAD_DEPTH = 23
+    MISSING_TF = 24
+    TOO_FEW_VIEWS = 30
+    DISCONNECTED_VIEWS = 31
+    ALIGNMENT_FAILED = 32
+
+
+class WildSeg3DError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+    code: ErrorCode = ErrorCode.INTERNAL
+
+    def __init__(self, message: str, code: ErrorCode | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class ConfigError(WildSeg3DError):
+    """A configuration key or value that does not exist or does not fit."""
+
+    code = ErrorCode.BAD_CONFIG
+
+
+class InputError(WildSeg3DError):
+    """Images, depth, calibration or poses that cannot be used."""
+
+    code = ErrorCode.BAD_IMAGE
+
+
+class PromptError(WildSeg3DError):
+    """A prompt that the scene cannot answer."""
+
+    code = ErrorCode.BAD_REQUEST
+
+
+class FileError(WildSeg3DError):
+    """A file that is missing, truncated, foreign or of another version."""
+
+    code = ErrorCode.BAD_FILE
+
+
+class AlignmentError(WildSeg3DError):
+    """Views that cannot be brought into one world."""
+
+    code = ErrorCode.ALIGNMENT_FAILED
+
+
+class Cancelled(WildSeg3DError):
+    """The caller asked a long step to stop."""
+
+    code = ErrorCode.CANCELLED
+
+    def __init__(self, message: str = "cancelled by the caller") -> None:
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""Rigid transforms, pinhole cameras and similarities, in NumPy."""

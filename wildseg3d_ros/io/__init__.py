@@ -1,0 +1,1 @@
+"""Image folders, point clouds and pictures on disk."""

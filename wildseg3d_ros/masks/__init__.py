@@ -1,0 +1,38 @@
+"""Mask back ends: objects of all views with one id per object. The table is read lazily."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+
+
+class MaskBackend(Protocol):
+    """Finds the objects of a scene and their masks in every view."""
+
+    def segment(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        progress: Progress,
+    ) -> MaskCache:
+        """Label maps and soft scores of all views, ids consistent over views.
+
+        Raises:
+            Cancelled: the caller asked to stop.
+        """
+        ...
+
+
+_BACKENDS = {"geometric": ("wildseg3d_ros.masks.geometric", "GeometricMasks")}
+
+
+def load_masks(config: MaskConfig) -> MaskBackend:
+    """The back end that the configuration names, ready to segment."""
+    module, name = _BACKENDS[config.backend]
+    return getattr(importlib.import_module(module), name)(config)

@@ -1,0 +1,340 @@
+"""The values that flow through the pipeline, one validated type per stage.
+
+Frames are named target first: ``world_from_cam`` takes camera points to the world. Camera axes are
+OpenCV's (x right, y down, z forward). Pixels are ``uv`` (column, row); arrays are ``[row, col]``.
+Integer pixel coordinates are pixel centres. Times are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.errors import ErrorCode, InputError, PromptError
+
+BACKGROUND = 0
+"""Label of pixels that belong to no object."""
+
+
+def _check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
+    pose = np.asarray(pose, dtype=np.float64)
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        raise InputError(
+            f"{what}: expected a finite 4x4 matrix, got shape {pose.shape}: {pose.tolist()}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    rotation = pose[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+        raise InputError(
+            f"{what}: the upper left 3x3 block is not a rotation (R R^T - I is up to "
+            f"{np.abs(rotation @ rotation.T - np.eye(3)).max():.2g}, det "
+            f"{np.linalg.det(rotation):.3g}); expected a rigid camera-to-world transform",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    return pose
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image with what is known of its camera.
+
+    Attributes:
+        name: camera name, unique in a scene.
+        image: (H, W, 3) uint8, RGB, without lens distortion.
+        K: (3, 3) float64 intrinsics in pixels; None when unknown.
+        depth: (H, W) float32 metres along the optical axis, registered to the image, 0 = none;
+            None for an RGB camera. NaN, infinite and negative values are taken as none.
+        world_from_cam_prior: (4, 4) float64 pose from TF or kinematics, metres; None when unknown.
+        stamp_ns: time of the image.
+        frame_id: name of the camera's optical frame in TF; empty when there is none.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64] | None = None
+    depth: NDArray[np.float32] | None = None
+    world_from_cam_prior: NDArray[np.float64] | None = None
+    stamp_ns: int = 0
+    frame_id: str = ""
+
+    def __post_init__(self) -> None:
+        who = f"camera '{self.name}'"
+        if not self.name:
+            raise InputError("a view needs a name that is unique in its scene; got ''")
+        image = np.asarray(self.image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(
+                f"{who}: expected an (H, W, 3) uint8 RGB image, got shape {image.shape}, "
+                f"dtype {image.dtype}"
+            )
+        object.__setattr__(self, "image", image)
+        if self.K is not None:
+            K = np.asarray(self.K, dtype=np.float64)
+            if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+                raise InputError(
+                    f"{who}: intrinsics K must be a finite 3x3 matrix with positive focal "
+                    f"lengths, got {K.tolist()}; is the camera calibrated and its camera_info "
+                    "published?",
+                    ErrorCode.BAD_CALIBRATION,
+                )
+            object.__setattr__(self, "K", K)
+        if self.depth is not None:
+            depth = np.asarray(self.depth)
+            if depth.shape != image.shape[:2]:
+                raise InputError(
+                    f"{who}: depth is {_size(depth)} but the image is {_size(image)}; "
+                    "use the depth stream that is registered to the colour camera",
+                    ErrorCode.BAD_DEPTH,
+                )
+            depth = depth.astype(np.float32)
+            depth[~(np.isfinite(depth) & (depth > 0))] = 0.0
+            object.__setattr__(self, "depth", depth)
+        if self.world_from_cam_prior is not None:
+            pose = _check_pose(self.world_from_cam_prior, f"{who}: world_from_cam_prior")
+            object.__setattr__(self, "world_from_cam_prior", pose)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+def _size(array: NDArray) -> str:
+    if array.ndim < 2:
+        return f"of shape {array.shape}"
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def check_views(views: Sequence[View], at_least: int = 2) -> None:
+    """Raises InputError unless there are enough views and their names are unique."""
+    names = [view.name for view in views]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"two cameras are named {', '.join(map(repr, twice))}; each view needs its own name"
+        )
+    if len(views) < at_least:
+        raise InputError(
+            f"a scene needs at least {at_least} view(s), got {len(views)}: {names}",
+            ErrorCode.TOO_FEW_VIEWS,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PairPrediction:
+    """Pointmaps of two views in one frame: that of view ``a``'s camera, up to scale.
+
+    A network predicts both maps in camera a's frame. A back end that measures each view once (depth)
+    gives view b's map in b's own frame, shared by all its pairs, and the transform beside it: the
+    pointmap of b in a is ``a_from_map_b`` applied to ``pointmap_b``.
+
+    Attributes:
+        a, b: indices of the views.
+        pointmap_a: (Ha, Wa, 3) float32 in camera a's frame.
+        pointmap_b: (Hb, Wb, 3) float32 in the frame that ``a_from_map_b`` leaves.
+        confidence_a, confidence_b: (H, W) float32 >= 0, larger is surer, 0 = no point.
+        a_from_map_b: (4, 4) float64; identity when ``pointmap_b`` is in camera a's frame already.
+        metric: whether the points are in metres (else the pair has a scale of its own).
+        matched_a, matched_b: (H, W) bool, pixels with a reciprocal match in the other view; None
+            when the back end has no descriptors.
+    """
+
+    a: int
+    b: int
+    pointmap_a: NDArray[np.float32]
+    pointmap_b: NDArray[np.float32]
+    confidence_a: NDArray[np.float32]
+    confidence_b: NDArray[np.float32]
+    a_from_map_b: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    metric: bool = False
+    matched_a: NDArray[np.bool_] | None = None
+    matched_b: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        for side in "ab":
+            points = getattr(self, f"pointmap_{side}")
+            if points.ndim != 3 or points.shape[2] != 3:
+                raise ValueError(f"pointmap_{side} must be (H, W, 3), got {points.shape}")
+            for name in (f"confidence_{side}", f"matched_{side}"):
+                value = getattr(self, name)
+                if value is not None and value.shape != points.shape[:2]:
+                    raise ValueError(
+                        f"{name} must be {points.shape[:2]} as its pointmap, got {value.shape}"
+                    )
+
+    @property
+    def pointmap_b_in_a(self) -> NDArray[np.float32]:
+        """(Hb, Wb, 3) float32: view b's pointmap in camera a's frame (computed, not stored)."""
+        rotation, translation = self.a_from_map_b[:3, :3], self.a_from_map_b[:3, 3]
+        moved = self.pointmap_b @ rotation.T.astype(np.float32)
+        return moved + translation.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """All pairs in one world, and how well they agree.
+
+    Attributes:
+        edges: (E, 2) int, the views (a, b) of each pair.
+        world_from_pair: (E, 4, 4) float64, P_e: camera a's frame of pair e to the world, applied
+            after the scale: ``world = R (scale * x) + t``.
+        pair_scale: (E,) float64, sigma_e > 0.
+        world_from_cam: (N, 4, 4) float64 camera poses.
+        K: (N, 3, 3) float64 intrinsics.
+        pair_residual: (E,) median distance of a pair's points to the world points, scene units.
+        view_residual: (N,) the same by view.
+        pair_used: (E,) bool, False for rejected pairs.
+        converged: whether the solve reached its tolerance.
+        iterations: Gauss-Newton passes.
+        metric: whether the world is in metres.
+        in_prior_frame: whether the world is the frame of the given poses (else: camera 0's).
+        prior_residual: (N,) metres between solved and given camera positions; NaN without a prior.
+        warnings: what a user should know, one sentence each.
+    """
+
+    edges: NDArray[np.int64]
+    world_from_pair: NDArray[np.float64]
+    pair_scale: NDArray[np.float64]
+    world_from_cam: NDArray[np.float64]
+    K: NDArray[np.float64]
+    pair_residual: NDArray[np.float64]
+    view_residual: NDArray[np.float64]
+    pair_used: NDArray[np.bool_]
+    converged: bool
+    iterations: int
+    metric: bool
+    in_prior_frame: bool
+    prior_residual: NDArray[np.float64]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class WorldPointmaps:
+    """Every pixel of every view as a point in the world.
+
+    Attributes:
+        points: per view (H, W, 3) float32, world frame; NaN where there is no point.
+        confidence: per view (H, W) float32 >= 0; 0 where there is no point.
+    """
+
+    points: tuple[NDArray[np.float32], ...]
+    confidence: tuple[NDArray[np.float32], ...]
+
+    def valid(self, view: int) -> NDArray[np.bool_]:
+        """(H, W) bool: pixels of the view that have a point."""
+        return self.confidence[view] > 0
+
+
+@dataclass(frozen=True, eq=False)
+class MaskCache:
+    """Object masks of all views with one id per object.
+
+    Attributes:
+        labels: per view (H, W) int32, 0 = no object, else an id in ``object_ids``.
+        scores: per view (H, W) float32 in [0, 1], soft score of a pixel being on an object (S in
+            WildSeg3D); near 1 inside objects, near 0 on the background, 0.5 at doubtful borders.
+        object_ids: sorted ids, 1 .. 2**31 - 1.
+    """
+
+    labels: tuple[NDArray[np.int32], ...]
+    scores: tuple[NDArray[np.float32], ...]
+    object_ids: tuple[int, ...]
+
+
+POSITIVE, NEGATIVE = 1, 0
+"""Labels of clicks, as in SAM."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """A pixel in one view: ``uv`` = (column, row), label POSITIVE or NEGATIVE."""
+
+    view: str
+    u: float
+    v: float
+    label: int = POSITIVE
+
+    def __post_init__(self) -> None:
+        if self.label not in (POSITIVE, NEGATIVE):
+            raise PromptError(
+                f"a click's label is {POSITIVE} (on the object) or {NEGATIVE} (not on it), "
+                f"got {self.label!r}"
+            )
+        if not (np.isfinite(self.u) and np.isfinite(self.v)):
+            raise PromptError(f"a click needs finite pixel coordinates, got ({self.u}, {self.v})")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the caller points at: clicks in one or several views, at least one positive."""
+
+    clicks: tuple[Click, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clicks", tuple(self.clicks))
+        if not any(click.label == POSITIVE for click in self.clicks):
+            raise PromptError(
+                f"a prompt needs at least one click with label {POSITIVE} (on the object); "
+                f"got {len(self.clicks)} click(s), none of them positive"
+            )
+
+
+class ViewMasks(Mapping[str, NDArray[np.bool_]]):
+    """Per-view masks of a selection, each computed when it is asked for.
+
+    A prompt answers in well under a millisecond because masks of views nobody looks at cost nothing.
+    """
+
+    def __init__(
+        self, names: Sequence[str], labels: Sequence[NDArray[np.int32]], object_ids: Sequence[int]
+    ) -> None:
+        self._names, self._labels, self._ids = list(names), labels, tuple(object_ids)
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        """(H, W) bool mask of the selection in the named view."""
+        try:
+            labels = self._labels[self._names.index(name)]
+        except ValueError:
+            raise KeyError(f"no view '{name}'; views are {self._names}") from None
+        if len(self._ids) == 1:
+            return labels == self._ids[0]
+        return np.isin(labels, self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectCloud:
+    """The answer to a prompt.
+
+    Attributes:
+        points: (M, 3) float32 metres (scene units if the scene is not metric), in ``frame_id``.
+        colors: (M, 3) uint8 RGB.
+        confidence: (M,) float32 >= 0.
+        view_count: (M,) uint8, number of views that see the point.
+        object_ids: ids of the cached objects that the prompt selected.
+        masks: per-view masks by view name.
+        frame_id: frame of the points.
+        stamp_ns: time of the newest image that the scene was made from.
+        scene_id: the scene that answered.
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    view_count: NDArray[np.uint8]
+    object_ids: tuple[int, ...]
+    masks: ViewMasks
+    frame_id: str
+    stamp_ns: int
+    scene_id: str
+
+    def __len__(self) -> int:
+        return len(self.points)
