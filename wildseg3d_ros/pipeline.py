@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wildseg3d_ros.alignment.fusion import fuse
-from wildseg3d_ros.alignment.solver import align
+from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.masks import MaskBackend, load_masks
 from wildseg3d_ros.pairing import choose_pairs
@@ -26,6 +25,7 @@ def build_scene(
     progress: Progress | None = None,
     pointmaps: PointmapBackend | None = None,
     masks: MaskBackend | None = None,
+    world_frame: str = "world",
 ) -> Scene:
     """Builds the snapshot that answers prompts.
 
@@ -34,6 +34,7 @@ def build_scene(
         config: see :mod:`wildseg3d_ros.config`.
         progress: told of stages and fractions, asked for cancellation.
         pointmaps, masks: loaded back ends to use instead of loading the configured ones.
+        world_frame: name of the frame that the views' given poses refer to.
 
     Raises:
         InputError: views that cannot be used. AlignmentError: views that do not fit together.
@@ -58,7 +59,15 @@ def build_scene(
         alignment = align(predictions, views, config.alignment, masks=cache, start=alignment)
         world = fuse(predictions, views, alignment, config.alignment)
     with progress.stage("index"):
-        return Scene.create(views, alignment, world, cache, config.index, progress.seconds)
+        return Scene.create(
+            views,
+            alignment,
+            world,
+            cache,
+            config=config.index,
+            world_frame=world_frame,
+            seconds=progress.seconds,
+        )
 
 
 def segment(scene: Scene, prompt: Prompt) -> ObjectCloud:
