@@ -51,28 +51,20 @@ def load_apc_scene(folder: str | Path) -> Recording:
     matrices = _read_matrices(folder / "cam.info.txt")
     K = matrices.get("color camera intrinsic matrix")
     if K is None or K.shape != (3, 3):
-        raise FileError(
-            f"'{folder / 'cam.info.txt'}' has no 3x3 colour camera intrinsic matrix"
-        )
+        raise FileError(f"'{folder / 'cam.info.txt'}' has no 3x3 colour camera intrinsic matrix")
     views, masks = [], []
     for color in sorted(folder.glob("frame-*.color.png")):
         name = color.name.removesuffix(".color.png")
-        pose = matrices.get(
-            f"camera-to-world extrinsic matrix (camera pose) for {name}"
-        )
+        pose = matrices.get(f"camera-to-world extrinsic matrix (camera pose) for {name}")
         if pose is None:
-            raise FileError(
-                f"'{folder / 'cam.info.txt'}' has no camera pose for {name}"
-            )
+            raise FileError(f"'{folder / 'cam.info.txt'}' has no camera pose for {name}")
         depth = decode_depth(read_labels(folder / f"{name}.depth.png"))
         views.append(View(name, read_color(color, upright=False), K, depth, pose))
         mask = folder / "segm" / f"{name}.segm.png"
         masks.append(read_labels(mask) if mask.is_file() else None)
     if not views:
         raise FileError(f"'{folder}' holds no frame-*.color.png", ErrorCode.NO_IMAGES)
-    found = {
-        int(label) for mask in masks if mask is not None for label in np.unique(mask)
-    }
+    found = {int(label) for mask in masks if mask is not None for label in np.unique(mask)}
     names = {label: name for label, name in OBJECT_NAMES.items() if label in found}
     return Recording(tuple(views), tuple(masks), names)
 

@@ -48,6 +48,12 @@ class DepthPointmapConfig:
         0.01, "standard deviation of the given camera orientations [rad]", 1e-6, 3.0
     )
     refine: bool = setting(True, "estimate each pair's relative pose by registration")
+    noise_constant: float = setting(
+        0.0012, "standard deviation of the depth at close range [m]", 1e-5, 1.0
+    )
+    noise_quadratic: float = setting(
+        0.0019, "growth of that deviation with the square of the range [1/m]", 0.0, 1.0
+    )
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,20 @@ class MaskConfig:
 class AlignmentConfig:
     """Dynamic Global Alignment."""
 
-    weighting: Literal["dynamic", "soft_mask", "confidence", "sharpened"] = setting(
-        "sharpened", "point weights: WildSeg3D's (dynamic), its soft mask alone, or confidences"
+    weighting: Literal["dynamic", "dynamic_confidence", "soft_mask", "confidence", "sharpened"] = (
+        setting(
+            "sharpened",
+            "point weights: confidences, plain or sharpened; WildSeg3D's soft mask, its dynamic "
+            "adjustment, or that times the confidence",
+        )
     )
     alpha_p: float = setting(1.0, "dynamic adjustment at matched points", 0.0, 10.0)
     alpha_n: float = setting(1.0, "dynamic adjustment at unmatched points", 0.0, 2.0)
     samples_per_view: int = setting(768, "pixels per view that the solve uses", 32, 65536)
-    max_iterations: int = setting(12, "upper bound of Gauss-Newton passes", 1, 200)
+    max_iterations: int = setting(30, "upper bound of Gauss-Newton passes per solve", 1, 200)
+    tolerance: float = setting(
+        1e-4, "largest step of a converged solve [rad, or share of the scene's size]", 1e-12, 0.1
+    )
     device: str = setting("cpu", "torch device of the solver: cpu, cuda or cuda:N")
 
 
@@ -95,6 +108,15 @@ class IndexConfig:
 
     click_radius: int = setting(
         6, "half edge of the window around a click that decides the object [px]", 0, 64
+    )
+    min_confidence: float = setting(
+        0.05, "least confidence of a point, relative to the median of its object", 0.0, 1.0
+    )
+    max_free_space_views: int = setting(
+        2, "views that look through a point before it is left out; 0 = never", 0, 255
+    )
+    min_neighbours: int = setting(
+        4, "least points of an object about each of its points, itself included; 0 = any", 0, 1000
     )
 
 

@@ -112,9 +112,7 @@ def load_folder(
         what = "is a file" if folder.exists() else "does not exist"
         raise FileError(f"'{path}' {what}; expected a folder of images")
     if max_views is not None and max_views < 1:
-        raise InputError(
-            f"max_views must be 1 or more, got {max_views}", ErrorCode.BAD_REQUEST
-        )
+        raise InputError(f"max_views must be 1 or more, got {max_views}", ErrorCode.BAD_REQUEST)
     if not any(folder.iterdir()):
         raise FileError(
             f"folder '{folder}' is empty; expected {TRANSFORMS} or images",
@@ -139,14 +137,8 @@ def spread(count: int, max_views: int | None) -> list[int]:
 
 def _load_plain(folder: Path, max_views: int | None, progress: Progress) -> Recording:
     paths = sorted(
-        (
-            p
-            for p in folder.iterdir()
-            if p.suffix.lower() in SUFFIXES and p.name[0] != "."
-        ),
-        key=lambda p: [
-            int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)
-        ],
+        (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."),
+        key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)],
     )
     # Depth and mask images beside the colour images are not photographs of the scene.
     paths = [p for p in paths if not is_depth_image(p)]
@@ -169,15 +161,11 @@ def _load_plain(folder: Path, max_views: int | None, progress: Progress) -> Reco
 # ---- transforms.json -------------------------------------------------------------------------
 
 
-def _load_transforms(
-    folder: Path, max_views: int | None, progress: Progress
-) -> Recording:
+def _load_transforms(folder: Path, max_views: int | None, progress: Progress) -> Recording:
     meta = _read_json(folder / TRANSFORMS)
     frames = meta.get("frames")
     if not isinstance(frames, list) or not all(isinstance(f, Mapping) for f in frames):
-        raise FileError(
-            f"'{folder / TRANSFORMS}' needs a list 'frames' with one object per image"
-        )
+        raise FileError(f"'{folder / TRANSFORMS}' needs a list 'frames' with one object per image")
     if not frames:
         raise FileError(f"'{folder / TRANSFORMS}' lists no frames", ErrorCode.NO_IMAGES)
     for i, frame in enumerate(frames):
@@ -291,14 +279,10 @@ def _object_names(meta: Mapping, folder: Path) -> dict[int, str]:
         ) from None
 
 
-def _number(
-    values: Mapping, key: str, folder: Path, default: float | None = None
-) -> float:
+def _number(values: Mapping, key: str, folder: Path, default: float | None = None) -> float:
     value = values.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise FileError(
-            f"'{folder / TRANSFORMS}': '{key}' must be a number, got {value!r}"
-        )
+        raise FileError(f"'{folder / TRANSFORMS}': '{key}' must be a number, got {value!r}")
     return float(value)
 
 
@@ -321,9 +305,7 @@ def _unique_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_size(
-    name: str, what: str, array: NDArray, image: NDArray, code: ErrorCode
-) -> None:
+def _check_size(name: str, what: str, array: NDArray, image: NDArray, code: ErrorCode) -> None:
     if array.shape != image.shape[:2]:
         raise InputError(
             f"camera '{name}': {what} is {array.shape[1]}x{array.shape[0]} but the image is "
@@ -352,18 +334,14 @@ def _resolve(folder: Path, relative: Any) -> Path:
     if not path.suffix:  # Blender's exports leave the suffix out
         path = next((p for s in SUFFIXES if (p := path.with_suffix(s)).is_file()), path)
     if not path.is_file():
-        raise FileError(
-            f"'{folder / TRANSFORMS}' names '{relative}', which does not exist"
-        )
+        raise FileError(f"'{folder / TRANSFORMS}' names '{relative}', which does not exist")
     return path
 
 
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write_folder(
-    path: str | Path, recording: Recording, depth_unit: float | None = None
-) -> None:
+def write_folder(path: str | Path, recording: Recording, depth_unit: float | None = None) -> None:
     """Writes a recording so that :func:`load_folder` reads the same back.
 
     Images and masks are exact; depth is rounded to ``depth_unit``.
@@ -399,9 +377,7 @@ def write_folder(
             "cy": view.K[1, 2],
         }
         if view.world_from_cam_prior is not None:
-            frame["transform_matrix"] = (
-                view.world_from_cam_prior @ OPENCV_FROM_OPENGL
-            ).tolist()
+            frame["transform_matrix"] = (view.world_from_cam_prior @ OPENCV_FROM_OPENGL).tolist()
         if view.depth is not None:
             frame["depth_file_path"] = f"depth/{view.name}.png"
             steps = np.rint(view.depth.astype(np.float64) / unit).astype(np.uint16)
@@ -424,9 +400,7 @@ def write_folder(
 
 
 def _depth_unit(views: Sequence[View], unit: float | None) -> float:
-    farthest = max(
-        (float(v.depth.max()) for v in views if v.depth is not None), default=0.0
-    )
+    farthest = max((float(v.depth.max()) for v in views if v.depth is not None), default=0.0)
     candidates = [unit] if unit is not None else [1e-4, 1e-3, 1e-2]
     for candidate in candidates:
         if farthest / candidate <= np.iinfo(np.uint16).max:

@@ -18,9 +18,7 @@ def _decode(path: Path, flags: int) -> NDArray:
         data = np.frombuffer(path.read_bytes(), np.uint8)
         image = cv2.imdecode(data, flags) if data.size else None
     except (OSError, cv2.error) as error:
-        raise FileError(
-            f"cannot read image '{path}': {error}", ErrorCode.BAD_IMAGE
-        ) from error
+        raise FileError(f"cannot read image '{path}': {error}", ErrorCode.BAD_IMAGE) from error
     if image is None:
         raise FileError(
             f"cannot read image '{path}': it is truncated or not an image",
@@ -39,11 +37,7 @@ def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:
     Raises:
         FileError: missing, truncated or not an image.
     """
-    flags = (
-        cv2.IMREAD_COLOR
-        if upright
-        else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    )
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     return cv2.cvtColor(_decode(path, flags), cv2.COLOR_BGR2RGB)
 
 
@@ -57,9 +51,7 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
         try:
             depth = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise FileError(
-                f"cannot read depth '{path}': {error}", ErrorCode.BAD_DEPTH
-            ) from error
+            raise FileError(f"cannot read depth '{path}': {error}", ErrorCode.BAD_DEPTH) from error
     else:
         depth = _decode(path, cv2.IMREAD_UNCHANGED)
     if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32, np.float64):

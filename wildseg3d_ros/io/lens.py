@@ -69,9 +69,7 @@ class Lens:
                 f"camera '{name}': unknown camera_model '{model}'; known are {', '.join(_UNUSED)}",
                 ErrorCode.BAD_CALIBRATION,
             )
-        k1, k2, k3, k4, p1, p2 = (
-            float(coefficients.get(c, 0.0)) for c in cls.COEFFICIENTS
-        )
+        k1, k2, k3, k4, p1, p2 = (float(coefficients.get(c, 0.0)) for c in cls.COEFFICIENTS)
         for coefficient in _UNUSED[model]:
             if coefficients.get(coefficient, 0.0):
                 raise InputError(

@@ -1,1 +1,1 @@
-"""The scene snapshot, its object index, and how prompts are answered (Multi-view Group Mapping)."""
+"""The snapshot that answers prompts: object index, prompting, saving and loading."""

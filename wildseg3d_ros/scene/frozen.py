@@ -1,0 +1,36 @@
+"""Arrays that a snapshot shares with its readers must not change under them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read_only(array: NDArray) -> NDArray:
+    """A read-only view; the caller's own handle to the array stays as it is."""
+    array = np.asarray(array).view()
+    array.flags.writeable = False
+    return array
+
+
+def freeze_fields(value: Any) -> None:
+    """Makes the arrays in a frozen dataclass's fields read-only, those in its parts and tuples too.
+
+    Call it from ``__post_init__`` and from ``__setstate__``: pickling forgets the flag.
+    """
+    for spec in dataclasses.fields(value):
+        object.__setattr__(value, spec.name, _frozen(getattr(value, spec.name)))
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return read_only(value)
+    if isinstance(value, tuple):
+        return tuple(_frozen(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: _frozen(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **parts)
+    return value

@@ -1,0 +1,172 @@
+"""The points of each object, sorted so that an answer is a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.scene.frozen import freeze_fields
+from wildseg3d_ros.scene.visibility import Visibility
+from wildseg3d_ros.scene.voxels import neighbour_counts
+from wildseg3d_ros.types import MaskCache, WorldPointmaps
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectIndex:
+    """Points of all objects, each object's in one run.
+
+    Attributes:
+        points: (M, 3) float32, in the scene's frame.
+        colors: (M, 3) uint8 RGB.
+        confidence: (M,) float32 > 0.
+        view_count: (M,) uint8, number of views that see the point, its own included.
+        view: (M,) uint16, index of the view that the point comes from.
+        ids: (K,) int32 object ids, sorted.
+        offsets: (K + 1,) int64; points of ``ids[i]`` are ``offsets[i]:offsets[i + 1]``.
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    view_count: NDArray[np.uint8]
+    view: NDArray[np.uint16]
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        freeze_fields(self)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def rows(self, object_id: int) -> slice:
+        """Rows of the object's points.
+
+        Raises:
+            KeyError: there is no such object.
+        """
+        i = int(np.searchsorted(self.ids, object_id))
+        if i == len(self.ids) or self.ids[i] != object_id:
+            raise KeyError(f"no object {object_id}; objects are {self.ids.tolist()}")
+        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+
+    def count(self, object_id: int) -> int:
+        """Number of the object's points."""
+        rows = self.rows(object_id)
+        return rows.stop - rows.start
+
+    def __iter__(self) -> Iterator[tuple[int, slice]]:
+        """Id and rows of each object."""
+        for i, object_id in enumerate(self.ids):
+            yield int(object_id), slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+
+    @classmethod
+    def build(
+        cls,
+        images: Sequence[NDArray[np.uint8]],
+        K: NDArray[np.float64],
+        world_from_cam: NDArray[np.float64],
+        world: WorldPointmaps,
+        cache: MaskCache,
+        config: IndexConfig = IndexConfig(),
+    ) -> ObjectIndex:
+        """Collects the labelled pixels that have a point, less those that cannot be true.
+
+        Left out of an object are points of low confidence (relative to the object's median), points
+        that several other views look through, and points with hardly a neighbour.
+
+        Args:
+            images: per view (H, W, 3) uint8 RGB.
+            K, world_from_cam: (N, 3, 3) and (N, 4, 4).
+            world: points and confidences by view and pixel.
+            cache: labels by view and pixel.
+            config: thresholds.
+        """
+        ids = np.array(sorted(cache.object_ids), dtype=np.int32)
+        rows = _gather(images, world, cache.labels, ids)
+        rows = rows.keep(_is_confident(rows, len(ids), config.min_confidence))
+
+        visibility = Visibility.create(K, world_from_cam, world)
+        seen, pierced = visibility.votes(rows.points, rows.view)
+        if config.max_free_space_views:
+            solid = (pierced < config.max_free_space_views) | (pierced <= seen)
+            rows, seen = rows.keep(solid), seen[solid]
+        if config.min_neighbours and len(rows.points):
+            voxel = visibility.point_spacing(rows.points, rows.view)
+            together = neighbour_counts(rows.points, voxel, rows.group) >= config.min_neighbours
+            rows, seen = rows.keep(together), seen[together]
+
+        order = np.argsort(rows.group, kind="stable")
+        return cls(
+            points=rows.points[order],
+            colors=rows.colors[order],
+            confidence=rows.confidence[order],
+            view_count=np.minimum(seen[order] + 1, 255).astype(np.uint8),
+            view=rows.view[order],
+            ids=ids,
+            offsets=np.searchsorted(rows.group[order], np.arange(len(ids) + 1)).astype(np.int64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Labelled pixels with a point; ``group`` (M,) int32 is the position of the label in the ids."""
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    view: NDArray[np.uint16]
+    group: NDArray[np.int32]
+
+    def keep(self, chosen: NDArray[np.bool_]) -> _Rows:
+        if chosen.all():
+            return self
+        return _Rows(
+            self.points[chosen],
+            self.colors[chosen],
+            self.confidence[chosen],
+            self.view[chosen],
+            self.group[chosen],
+        )
+
+
+def _gather(
+    images: Sequence[NDArray[np.uint8]],
+    world: WorldPointmaps,
+    labels: Sequence[NDArray[np.int32]],
+    ids: NDArray[np.int32],
+) -> _Rows:
+    parts = []
+    for view, image in enumerate(images):
+        pixels = np.flatnonzero((labels[view] > 0) & world.valid(view))
+        group = np.searchsorted(ids, labels[view].ravel()[pixels]).astype(np.int32)
+        parts.append(
+            (
+                world.points[view].reshape(-1, 3)[pixels].astype(np.float32, copy=False),
+                image.reshape(-1, 3)[pixels],
+                world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
+                np.full(len(pixels), view, np.uint16),
+                group,
+            )
+        )
+    return _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _is_confident(rows: _Rows, groups: int, least: float) -> NDArray[np.bool_]:
+    """(M,) bool: confidence of at least ``least`` times the median of the point's object."""
+    order = np.lexsort((rows.confidence, rows.group))
+    starts = np.searchsorted(rows.group[order], np.arange(groups + 1))
+    middle = (starts[:-1] + starts[1:]) // 2
+    median = np.zeros(groups, np.float32)
+    some = starts[1:] > starts[:-1]
+    median[some] = rows.confidence[order][middle[some]]
+    return rows.confidence >= least * median[rows.group]

@@ -1,0 +1,133 @@
+"""Answers prompts from a scene: look-ups and copies, no inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import POSITIVE, Click, ObjectCloud, Prompt, ViewMasks
+
+
+def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
+    """The cloud of the objects that the clicks choose.
+
+    A click chooses the object whose label its pixel has, else the one with most pixels in the window
+    of ``scene.click_radius`` about it. Positive clicks on several objects choose all of them. A
+    negative click excludes the object below it; off every object it excludes nothing.
+
+    Raises:
+        PromptError: unknown camera, pixel outside the image, no object or no depth there, or an
+            object that is both chosen and excluded. The text says what the scene has instead.
+    """
+    chosen: dict[int, Click] = {}
+    for click in prompt.clicks:
+        if click.label == POSITIVE:
+            chosen.setdefault(_chosen_object(scene, click), click)
+    for click in prompt.clicks:
+        if click.label != POSITIVE:
+            view, row, column = locate(scene, click)
+            excluded = int(scene.labels[view][row, column])
+            if excluded in chosen:
+                raise _contradiction(chosen[excluded], click)
+    return objects_cloud(scene, tuple(sorted(chosen)))
+
+
+def objects_cloud(scene: Scene, object_ids: Sequence[int]) -> ObjectCloud:
+    """A copy of the points of the given objects, with their masks.
+
+    Raises:
+        KeyError: there is no such object.
+        PromptError: none of the objects has a point (code NO_DEPTH_AT_PIXEL).
+    """
+    index = scene.index
+    rows = [index.rows(object_id) for object_id in object_ids]
+    if all(part.start == part.stop for part in rows):
+        raise PromptError(
+            f"object {', '.join(map(str, object_ids))} has masks but no reliable 3D point: no view "
+            "measured its depth; click another object, or add a view that sees it closer",
+            ErrorCode.NO_DEPTH_AT_PIXEL,
+        )
+
+    def copy(column: NDArray) -> NDArray:
+        if len(rows) == 1:
+            return column[rows[0]].copy()
+        return np.concatenate([column[part] for part in rows])
+
+    return ObjectCloud(
+        points=copy(index.points),
+        colors=copy(index.colors),
+        confidence=copy(index.confidence),
+        view_count=copy(index.view_count),
+        object_ids=tuple(int(object_id) for object_id in object_ids),
+        masks=ViewMasks(scene.view_names, scene.labels, object_ids),
+        frame_id=scene.frame_id,
+        stamp_ns=scene.stamp_ns,
+        scene_id=scene.scene_id,
+    )
+
+
+def locate(scene: Scene, click: Click) -> tuple[int, int, int]:
+    """View index, row and column of a click; integer coordinates are pixel centres.
+
+    Raises:
+        PromptError: unknown camera, or a pixel outside its image.
+    """
+    view = scene.view_index(click.view)
+    height, width = scene.labels[view].shape
+    if not (-0.5 <= click.u < width - 0.5 and -0.5 <= click.v < height - 0.5):
+        raise PromptError(
+            f"pixel ({click.u:g}, {click.v:g}) is outside the image of camera '{click.view}', which "
+            f"is {width}x{height}: u from 0 to {width - 1}, v from 0 to {height - 1}",
+            ErrorCode.PIXEL_OUTSIDE_IMAGE,
+        )
+    return view, int(np.floor(click.v + 0.5)), int(np.floor(click.u + 0.5))
+
+
+def _chosen_object(scene: Scene, click: Click) -> int:
+    view, row, column = locate(scene, click)
+    label = int(scene.labels[view][row, column])
+    if label:
+        return label
+    reach = scene.click_radius
+    window = np.s_[
+        max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
+    ]
+    labels = scene.labels[view][window]
+    ids, counts = np.unique(labels[labels > 0], return_counts=True)
+    if len(ids):
+        return int(ids[np.argmax(counts)])
+    where = f"camera '{click.view}', pixel ({click.u:g}, {click.v:g})"
+    if not (scene.world.confidence[view][window] > 0).any():
+        raise PromptError(
+            f"{where}: no depth was measured within {reach} px, so there is no 3D point to answer "
+            f"with; {_nearest_object(scene, view, row, column)}",
+            ErrorCode.NO_DEPTH_AT_PIXEL,
+        )
+    raise PromptError(
+        f"{where}: there is background and no object within {reach} px; "
+        f"{_nearest_object(scene, view, row, column)}",
+        ErrorCode.NO_OBJECT_AT_PIXEL,
+    )
+
+
+def _nearest_object(scene: Scene, view: int, row: int, column: int) -> str:
+    """The way out, in words."""
+    rows, columns = np.nonzero(scene.labels[view])
+    if not len(rows):
+        return "no object was found in this view: click in another one"
+    nearest = np.argmin((rows - row) ** 2 + (columns - column) ** 2)
+    v, u = int(rows[nearest]), int(columns[nearest])
+    return f"the nearest object ({scene.labels[view][v, u]}) begins at pixel ({u}, {v})"
+
+
+def _contradiction(positive: Click, negative: Click) -> PromptError:
+    return PromptError(
+        f"camera '{positive.view}' pixel ({positive.u:g}, {positive.v:g}) asks for the object that "
+        f"camera '{negative.view}' pixel ({negative.u:g}, {negative.v:g}) excludes; the scene holds "
+        "both pixels as one object: leave one of the two clicks out",
+        ErrorCode.CONTRADICTING_CLICKS,
+    )

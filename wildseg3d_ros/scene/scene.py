@@ -1,0 +1,150 @@
+"""The immutable snapshot that answers prompts (MGM: multi-view group mapping in WildSeg3D)."""
+
+from __future__ import annotations
+
+import difflib
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.scene.frozen import freeze_fields
+from wildseg3d_ros.scene.index import ObjectIndex
+from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Everything that was found out about a scene, ready to be asked.
+
+    Nothing in it changes after it is made, so threads may share it without a lock.
+
+    Attributes:
+        scene_id: unique to this build.
+        view_names: N camera names.
+        images: per view (H, W, 3) uint8 RGB.
+        K: (N, 3, 3) float64 intrinsics in pixels.
+        world_from_cam: (N, 4, 4) float64 camera poses.
+        stamps_ns: per view, time of the image.
+        camera_frames: per view, name of the camera's optical frame in TF; may be empty.
+        labels: per view (H, W) int32, 0 = no object.
+        scores: per view (H, W) float32 in [0, 1], soft score of a pixel being on an object.
+        world: a point per pixel of every view.
+        index: the points of each object.
+        frame_id: name of the frame of all points: the world frame when the alignment is in the frame
+            of the given poses, else the first camera's.
+        stamp_ns: time of the newest image.
+        alignment: how the views were brought together, and how well they agree.
+        seconds: wall time by stage of the build.
+        warnings: what a user should know, one sentence each.
+        click_radius: half edge [px] of the window around a click that decides the object.
+    """
+
+    scene_id: str
+    view_names: tuple[str, ...]
+    images: tuple[NDArray[np.uint8], ...]
+    K: NDArray[np.float64]
+    world_from_cam: NDArray[np.float64]
+    stamps_ns: tuple[int, ...]
+    camera_frames: tuple[str, ...]
+    labels: tuple[NDArray[np.int32], ...]
+    scores: tuple[NDArray[np.float32], ...]
+    world: WorldPointmaps
+    index: ObjectIndex
+    frame_id: str
+    stamp_ns: int
+    alignment: Alignment
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    click_radius: int = 6
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        freeze_fields(self)
+
+    @classmethod
+    def create(
+        cls,
+        views: Sequence[View],
+        alignment: Alignment,
+        world: WorldPointmaps,
+        cache: MaskCache,
+        config: IndexConfig = IndexConfig(),
+        world_frame: str = "world",
+        seconds: Mapping[str, float] | None = None,
+    ) -> Scene:
+        """Builds the object index and takes the snapshot.
+
+        Args:
+            views: the N views that the scene is made from.
+            alignment, world, cache: what the stages before found.
+            config: of the index.
+            world_frame: name of the frame that the views' given poses refer to.
+            seconds: wall time by stage so far; the time taken here is added as stage "index".
+        """
+        start = time.perf_counter()
+        index = ObjectIndex.build(
+            [view.image for view in views],
+            alignment.K,
+            alignment.world_from_cam,
+            world,
+            cache,
+            config,
+        )
+        warnings = list(alignment.warnings)
+        if not cache.object_ids:
+            warnings.append("no object was found, so no click can be answered")
+        bare = [str(i) for i in index.ids if index.count(int(i)) == 0]
+        if bare:
+            warnings.append(f"no reliable 3D point on object(s) {', '.join(bare)}: masks only")
+        first = views[0]
+        return cls(
+            scene_id=uuid.uuid4().hex[:12],
+            view_names=tuple(view.name for view in views),
+            images=tuple(view.image for view in views),
+            K=alignment.K,
+            world_from_cam=alignment.world_from_cam,
+            stamps_ns=tuple(int(view.stamp_ns) for view in views),
+            camera_frames=tuple(view.frame_id for view in views),
+            labels=tuple(cache.labels),
+            scores=tuple(cache.scores),
+            world=world,
+            index=index,
+            frame_id=world_frame if alignment.in_prior_frame else first.frame_id or first.name,
+            stamp_ns=max(int(view.stamp_ns) for view in views),
+            alignment=alignment,
+            seconds={**(seconds or {}), "index": time.perf_counter() - start},
+            warnings=tuple(warnings),
+            click_radius=config.click_radius,
+        )
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Ids of all objects, sorted."""
+        return tuple(int(i) for i in self.index.ids)
+
+    def view_index(self, name: str) -> int:
+        """Index of the named view.
+
+        Raises:
+            PromptError: the scene has no such view; the text lists those it has.
+        """
+        try:
+            return self.view_names.index(name)
+        except ValueError:
+            near = difflib.get_close_matches(name, self.view_names, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise PromptError(
+                f"the scene has no camera '{name}'; {hint}its cameras are: "
+                f"{', '.join(self.view_names)}",
+                ErrorCode.UNKNOWN_CAMERA,
+            ) from None

@@ -1,0 +1,225 @@
+"""Scenes as files: one zip of NumPy arrays and a JSON header, without pickle.
+
+Layout: member ``wildseg3d-scene.json`` (format, version, everything that is not an array), image files
+``image/<i>.png``, and arrays ``<name>.npy``. Points and confidences are stored for pixels that have
+them, beside a packed validity mask. The zip's checksums guard every member.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros import __version__
+from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.scene.index import ObjectIndex
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import Alignment, WorldPointmaps
+
+FORMAT = "wildseg3d-scene"
+VERSION = 1
+_HEADER = f"{FORMAT}.json"
+
+
+def save_scene(scene: Scene, path: str | Path) -> None:
+    """Writes a scene to one file; a file of that name is replaced only when all is written.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FileError(f"cannot write '{path}': {error}") from error
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                _write(archive, scene)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner may read; others get what the umask lets them.
+        umask = os.umask(0)
+        os.umask(umask)
+        draft.chmod(0o666 & ~umask)
+        draft.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write '{path}': {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_scene(path: str | Path) -> Scene:
+    """Reads a scene back, exactly as it was saved.
+
+    Raises:
+        FileError: missing, truncated, damaged, not a scene, or written by a newer version.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if _HEADER not in archive.namelist():
+                raise FileError(f"'{path}' is a zip file but not a saved scene (no {_HEADER})")
+            header = json.loads(archive.read(_HEADER))
+            _check_version(path, header)
+            return _read(archive, header)
+    except OSError as error:
+        raise FileError(f"cannot read scene '{path}': {error}") from error
+    except zipfile.BadZipFile as error:
+        raise FileError(
+            f"'{path}' is truncated, damaged, or not a saved scene ({error}); build it again"
+        ) from error
+    except (ValueError, KeyError, TypeError, EOFError, zlib.error, cv2.error) as error:
+        raise FileError(f"saved scene '{path}' is damaged: {error!r}; build it again") from error
+
+
+def _check_version(path: Path, header: Any) -> None:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileError(f"'{path}' is not a saved scene: its header does not say '{FORMAT}'")
+    version = header.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        way_out = "update wildseg3d" if newer else "build it again"
+        raise FileError(
+            f"'{path}' has scene format {version} (written by wildseg3d "
+            f"{header.get('written_by')}); this version reads format {VERSION}: {way_out}"
+        )
+
+
+_ALIGNMENT_ARRAYS = tuple(
+    f.name for f in dataclasses.fields(Alignment) if str(f.type).startswith("NDArray")
+)
+_ALIGNMENT_VALUES = tuple(
+    f.name for f in dataclasses.fields(Alignment) if f.name not in _ALIGNMENT_ARRAYS
+)
+_INDEX_ARRAYS = tuple(f.name for f in dataclasses.fields(ObjectIndex))
+_SCENE_VALUES = [
+    "scene_id",
+    "view_names",
+    "stamps_ns",
+    "camera_frames",
+    "frame_id",
+    "stamp_ns",
+    "seconds",
+    "warnings",
+    "click_radius",
+]
+
+
+def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "written_by": __version__,
+        "scene": {name: getattr(scene, name) for name in _SCENE_VALUES},
+        "alignment": {name: getattr(scene.alignment, name) for name in _ALIGNMENT_VALUES},
+    }
+    archive.writestr(_HEADER, json.dumps(header, indent=1, default=_plain))
+    _write_array(archive, "K", scene.K)
+    _write_array(archive, "world_from_cam", scene.world_from_cam)
+    for name in _ALIGNMENT_ARRAYS:
+        _write_array(archive, f"alignment/{name}", getattr(scene.alignment, name))
+    for name in _INDEX_ARRAYS:
+        _write_array(archive, f"index/{name}", getattr(scene.index, name))
+    for view in range(len(scene.view_names)):
+        image = cv2.cvtColor(scene.images[view], cv2.COLOR_RGB2BGR)
+        png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        archive.writestr(f"image/{view}.png", png.tobytes())
+        _write_array(archive, f"labels/{view}", scene.labels[view], deflate=True)
+        _write_array(archive, f"scores/{view}", scene.scores[view], deflate=True)
+        _write_sparse(archive, f"points/{view}", scene.world.points[view])
+        _write_sparse(archive, f"confidence/{view}", scene.world.confidence[view])
+
+
+def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in header["scene"].items()}
+    aligned = {k: tuple(v) if isinstance(v, list) else v for k, v in header["alignment"].items()}
+    views = range(len(values["view_names"]))
+    return Scene(
+        **{name: values[name] for name in _SCENE_VALUES},
+        images=tuple(_read_image(archive, f"image/{view}.png") for view in views),
+        K=_read_array(archive, "K"),
+        world_from_cam=_read_array(archive, "world_from_cam"),
+        labels=tuple(_read_array(archive, f"labels/{view}") for view in views),
+        scores=tuple(_read_array(archive, f"scores/{view}") for view in views),
+        world=WorldPointmaps(
+            points=tuple(_read_sparse(archive, f"points/{view}") for view in views),
+            confidence=tuple(_read_sparse(archive, f"confidence/{view}") for view in views),
+        ),
+        index=ObjectIndex(**{n: _read_array(archive, f"index/{n}") for n in _INDEX_ARRAYS}),
+        alignment=Alignment(
+            **{name: aligned[name] for name in _ALIGNMENT_VALUES},
+            **{name: _read_array(archive, f"alignment/{name}") for name in _ALIGNMENT_ARRAYS},
+        ),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars for JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot store {type(value).__name__} in a scene's header")
+
+
+def _write_array(
+    archive: zipfile.ZipFile, name: str, array: NDArray, deflate: bool = False
+) -> None:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    # Labels shrink a hundredfold in no time; measured coordinates hardly shrink at all.
+    archive.writestr(
+        f"{name}.npy",
+        buffer.getbuffer(),
+        zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED,
+        compresslevel=1,
+    )
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray:
+    with archive.open(f"{name}.npy") as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):
+            raise ValueError(f"member {name}.npy is longer than its array")
+    return array
+
+
+def _write_sparse(archive: zipfile.ZipFile, name: str, array: NDArray) -> None:
+    """An (H, W) or (H, W, C) array of which many pixels hold one and the same filler (NaN or 0)."""
+    filler = np.nan if array.ndim == 3 else 0
+    empty = np.isnan(array).all(axis=-1) if array.ndim == 3 else array == 0
+    _write_array(archive, f"{name}/shape", np.array(array.shape))
+    _write_array(archive, f"{name}/filler", np.array(filler, dtype=array.dtype))
+    _write_array(archive, f"{name}/filled", np.packbits(~empty), deflate=True)
+    _write_array(archive, f"{name}/values", array[~empty])
+
+
+def _read_sparse(archive: zipfile.ZipFile, name: str) -> NDArray:
+    shape: Sequence[int] = tuple(int(n) for n in _read_array(archive, f"{name}/shape"))
+    filler = _read_array(archive, f"{name}/filler")
+    packed = _read_array(archive, f"{name}/filled")
+    filled = np.unpackbits(packed, count=shape[0] * shape[1]).astype(bool).reshape(shape[:2])
+    array = np.full(shape, filler, dtype=filler.dtype)
+    array[filled] = _read_array(archive, f"{name}/values")
+    return array
+
+
+def _read_image(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
+    data = np.frombuffer(archive.read(name), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"member {name} is not an image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,95 @@
+"""Points on a voxel grid: counting neighbours, thinning clouds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.types import ObjectCloud
+
+_BITS = 21  # of a voxel coordinate where voxels are told apart exactly
+_WRAP = 16  # of one where cells that far apart may be mixed up, to leave room for the group
+
+
+def neighbour_counts(
+    points: NDArray[np.float32], voxel_size: float, group: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """(M,) number of points of the same group in each point's voxel and the 26 about it.
+
+    The point itself counts.
+
+    Args:
+        points: (M, 3).
+        voxel_size: edge > 0 in the points' unit.
+        group: (M,) int32 >= 0.
+    """
+    cell = np.floor(points.astype(np.float64) / voxel_size).astype(np.int64)
+    x, y, z = (cell & ((1 << _WRAP) - 1)).T
+    keys = (group.astype(np.int64) << (3 * _WRAP)) + (x << (2 * _WRAP)) + (y << _WRAP) + z
+    cells, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    total = counts.copy()
+    steps = [
+        (x << (2 * _WRAP)) + (y << _WRAP) + z
+        for x in (-1, 0, 1)
+        for y in (-1, 0, 1)
+        for z in (-1, 0, 1)
+    ]
+    for step in steps[14:]:  # half of the neighbours; each pair is added both ways
+        at = np.searchsorted(cells, cells + step)
+        at[at == len(cells)] = 0
+        found = np.flatnonzero(cells[at] == cells + step)
+        total[found] += counts[at[found]]
+        total[at[found]] += counts[found]
+    return total[inverse.ravel()]
+
+
+def voxel_downsample(cloud: ObjectCloud, voxel_size: float) -> ObjectCloud:
+    """A cloud with one point per occupied voxel.
+
+    Points, colours and confidences are averaged, the number of views is the largest. Voxels are
+    those of a grid through the origin of the cloud's frame, so clouds of one frame stay comparable.
+
+    Args:
+        cloud: any answer.
+        voxel_size: edge in the cloud's unit; 0 leaves the cloud as it is.
+
+    Raises:
+        PromptError: the size is negative, not finite, or too small for the cloud's extent.
+    """
+    if not np.isfinite(voxel_size) or voxel_size < 0:
+        raise PromptError(f"voxel_size must be 0 or more metres, got {voxel_size}")
+    if voxel_size == 0 or len(cloud) == 0:
+        return cloud
+    cells, inverse = np.unique(_keys(cloud.points, voxel_size), return_inverse=True)
+    inverse, n = inverse.ravel(), len(cells)
+    counts = np.bincount(inverse, minlength=n)
+
+    def mean(column: NDArray) -> NDArray[np.float64]:
+        return np.bincount(inverse, weights=column, minlength=n) / counts
+
+    view_count = np.zeros(n, cloud.view_count.dtype)
+    np.maximum.at(view_count, inverse, cloud.view_count)
+    return dataclasses.replace(
+        cloud,
+        points=np.stack([mean(c) for c in cloud.points.T], axis=1).astype(np.float32),
+        colors=np.rint(np.stack([mean(c) for c in cloud.colors.T], axis=1)).astype(np.uint8),
+        confidence=mean(cloud.confidence).astype(np.float32),
+        view_count=view_count,
+    )
+
+
+def _keys(points: NDArray[np.float32], voxel_size: float) -> NDArray[np.int64]:
+    """(M,) one number per voxel."""
+    cell = np.floor(points.astype(np.float64) / voxel_size)
+    cell -= cell.min(axis=0)
+    if cell.max() >= 1 << _BITS:
+        raise PromptError(
+            f"voxels of {voxel_size} are too small for a cloud that extends over "
+            f"{np.ptp(points, axis=0).max():.3g}; at most {1 << _BITS} fit along an axis",
+            ErrorCode.BAD_REQUEST,
+        )
+    x, y, z = cell.astype(np.int64).T
+    return (x << (2 * _BITS)) + (y << _BITS) + z
