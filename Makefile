@@ -1,0 +1,59 @@
+# `make help` lists the targets. Everything a target needs is made first: see packaging/bootstrap.py.
+#
+#   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository
+#   ARGS="..."      further arguments for the program behind demo, test or bench
+#   PYTHON=PATH     Python to make the environment with
+#   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for
+#                   PyPI's build. Default: the CPU build where nvidia-smi finds no GPU, else PyPI's.
+#                   Read when PyTorch is first installed; to change it afterwards: make clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+DATA ?=
+ARGS ?=
+
+ifdef PYTHON
+export PYTHON
+endif
+ifdef TORCH_INDEX
+export TORCH_INDEX
+endif
+# What another environment's Python leaves behind would keep ours from finding its libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
+
+BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
+ENTER := . .venv/setup.sh &&
+
+.PHONY: help setup dev demo test bench lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## make or update the environment in .venv
+	@$(BOOTSTRAP)
+
+dev: ## the environment with the tools for tests, checks and the scene generator
+	@$(BOOTSTRAP) --with test --with dev
+
+demo: setup ## click three objects over ROS 2 (DATA=FOLDER: in your own recording)
+	@$(ENTER) .venv/bin/wildseg3d demo $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+test: ## all tests, those of the ROS layer over real DDS
+	@$(BOOTSTRAP) --with test
+	@$(ENTER) .venv/bin/python -m pytest test $(ARGS)
+
+bench: setup ## measure accuracy, time and memory
+	@$(ENTER) .venv/bin/python -m benchmarks $(ARGS)
+
+lint: dev ## style and types
+	@$(ENTER) ruff check . && ruff format --check . && pyright
+
+format: dev ## put all files into the project's layout
+	@$(ENTER) ruff check --fix . && ruff format .
+
+clean: ## remove the environment and all that was built
+	rm -rf .venv build install log out .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

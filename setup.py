@@ -1,0 +1,71 @@
+"""Installs the ROS 2 package (ament_python), by colcon or by pip.
+
+The metadata stands here and not in pyproject.toml, because colcon reads it here; version,
+description and maintainer come from package.xml.
+"""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+NAME = "wildseg3d"
+MANIFEST = ET.parse(HERE / "package.xml").getroot()
+
+
+def manifest(tag):
+    return " ".join(MANIFEST.findtext(tag).split())
+
+
+def shared_files(folder):
+    """(destination, files) for `folder` and below, as the relative paths setuptools wants."""
+    files = sorted(path for path in (HERE / folder).rglob("*") if path.is_file())
+    folders = dict.fromkeys(path.parent.relative_to(HERE) for path in files)
+    return [
+        (
+            f"share/{NAME}/{parent}",
+            [str(path.relative_to(HERE)) for path in files if path.parent == HERE / parent],
+        )
+        for parent in folders
+        if parent.name != "__pycache__"
+    ]
+
+
+setup(
+    name=NAME,
+    version=manifest("version"),
+    description=manifest("description"),
+    author=manifest("maintainer"),
+    maintainer=manifest("maintainer"),
+    maintainer_email=MANIFEST.find("maintainer").get("email"),
+    license=manifest("license"),
+    packages=find_packages(include=["wildseg3d_ros", "wildseg3d_ros.*"]),
+    package_data={"wildseg3d_ros": ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *shared_files("launch"),
+        *shared_files("config"),
+    ],
+    python_requires=">=3.11",
+    # Ranges that the code works with; packaging/requirements has the versions that are tested.
+    install_requires=[
+        "numpy>=1.26",
+        "opencv-python-headless>=4.6",
+        "PyYAML>=6",
+        "scikit-image>=0.22",
+        "scipy>=1.11",
+        "setuptools",
+        "torch>=2.1",
+        "tqdm>=4.60",
+    ],
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "wildseg3d = wildseg3d_ros.cli:main",
+            "scene_node = wildseg3d_ros.ros.scene_node:main",
+            "replay_node = wildseg3d_ros.ros.replay_node:main",
+        ],
+    },
+)
