@@ -1,0 +1,136 @@
+"""Local planes of a depth image: normals, roughness, and how far each pixel is off its plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class LocalPlanes:
+    """The plane through the neighbourhood of each pixel.
+
+    Attributes:
+        normals: (H, W, 3) float32 unit vectors in the camera's frame that point to the camera; zero
+            where too few neighbours have depth.
+        roughness: (H, W) float32 metres, standard deviation of the neighbourhood's depth about the
+            plane; infinite where there is no plane.
+        offset: (H, W) float32 metres, the pixel's own depth minus the plane's; 0 where no plane.
+    """
+
+    normals: NDArray[np.float32]
+    roughness: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+
+def local_planes(
+    depth: NDArray[np.float32],
+    K: NDArray,
+    sigma: NDArray[np.float32],
+    radius: int = 4,
+    min_fill: float = 0.3,
+) -> LocalPlanes:
+    """Fits a plane to the square neighbourhood of each pixel, without blurring over creases.
+
+    The inverse depth of a plane is affine in the pixel coordinates, so the least-squares fit needs
+    ten window sums only. Where the centred window does not fit to within the noise (it crosses a
+    crease or a depth edge), the best of the eight windows displaced by ``radius`` is taken instead:
+    Kuwahara's rule (Kuwahara et al. 1976), which keeps normals constant up to the crease.
+
+    Args:
+        depth: (H, W) metres, 0 = none.
+        K: (3, 3) intrinsics.
+        sigma: (H, W) expected standard deviation of the depth, metres.
+        radius: half edge of the window [px].
+        min_fill: least share of the window that must have depth.
+    """
+    height, width = depth.shape
+    valid = depth > 0
+    inverse = np.zeros(depth.shape)
+    np.divide(1.0, depth, out=inverse, where=valid)
+    fits, fill = _window_fits(inverse, valid, radius)
+    enough = fill >= max(6.0, min_fill * (2 * radius + 1) ** 2)
+    fits[3][~enough] = np.inf
+
+    # Standard deviations carry over as d(1/z) = dz / z^2.
+    expected = (sigma * inverse**2) ** 2
+    chosen = [part.copy() for part in fits]
+    rows, cols = np.nonzero(valid & ~(fits[3] < 2.0 * expected))
+    best = np.full(len(rows), np.inf)
+    for dv in (0, -radius, radius):
+        for du in (0, -radius, radius):
+            r = np.clip(rows + dv, 0, height - 1)
+            c = np.clip(cols + du, 0, width - 1)
+            slope_u, slope_v, centre, variance = (part[r, c] for part in fits)
+            here = centre - slope_u * (c - cols) - slope_v * (r - rows)
+            score = variance + (inverse[rows, cols] - here) ** 2
+            better = score < best
+            best[better] = score[better]
+            at = rows[better], cols[better]
+            for part, value in zip(chosen, (slope_u, slope_v, here, variance), strict=True):
+                part[at] = value[better]
+
+    slope_u, slope_v, here, variance = chosen
+    fitted = valid & np.isfinite(variance) & (here > 0)
+    # A plane m.X = 1 has inverse depth m.K^-1 (u, v, 1), so m is K^T times the affine coefficients.
+    u, v = np.arange(width), np.arange(height)[:, None]
+    constant = here - slope_u * u - slope_v * v
+    m = np.stack(
+        [
+            K[0, 0] * slope_u,
+            K[0, 1] * slope_u + K[1, 1] * slope_v,
+            K[0, 2] * slope_u + K[1, 2] * slope_v + constant,
+        ],
+        axis=-1,
+    )
+    length = np.sqrt(np.einsum("hwi,hwi->hw", m, m))
+    fitted &= length > 0
+    scale = np.zeros(depth.shape)
+    # m.X = 1 > 0 in front of the camera, so -m points back at it.
+    np.divide(-1.0, length, out=scale, where=fitted)
+    roughness = np.full(depth.shape, np.inf, dtype=np.float32)
+    roughness[fitted] = np.sqrt(variance[fitted]) * depth[fitted].astype(np.float64) ** 2
+    offset = np.zeros(depth.shape, dtype=np.float32)
+    offset[fitted] = depth[fitted] - 1.0 / here[fitted]
+    return LocalPlanes((m * scale[..., None]).astype(np.float32), roughness, offset)
+
+
+def _window_fits(
+    inverse: NDArray[np.float64], valid: NDArray[np.bool_], radius: int
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Affine fits of the inverse depth in every window.
+
+    Returns:
+        [slope along u, slope along v, value at the window's centre, residual variance], each
+        (H, W), and the number of pixels in each window.
+    """
+    ones = np.ones(2 * radius + 1)
+    ramp = np.arange(-radius, radius + 1, dtype=np.float64)
+
+    def window_sum(image: NDArray, along_u: NDArray, along_v: NDArray) -> NDArray[np.float64]:
+        return cv2.sepFilter2D(image, cv2.CV_64F, along_u, along_v, borderType=cv2.BORDER_CONSTANT)
+
+    w = valid.astype(np.float64)
+    count = window_sum(w, ones, ones)
+    n = np.maximum(count, 1.0)
+    mean_u, mean_v = window_sum(w, ramp, ones) / n, window_sum(w, ones, ramp) / n
+    mean_d = window_sum(inverse, ones, ones) / n
+    uu = window_sum(w, ramp**2, ones) / n - mean_u**2
+    vv = window_sum(w, ones, ramp**2) / n - mean_v**2
+    uv = window_sum(w, ramp, ramp) / n - mean_u * mean_v
+    ud = window_sum(inverse, ramp, ones) / n - mean_u * mean_d
+    vd = window_sum(inverse, ones, ramp) / n - mean_v * mean_d
+    dd = window_sum(inverse * inverse, ones, ones) / n - mean_d**2
+    determinant = uu * vv - uv**2
+    # Windows whose pixels lie on one line have no slope across it.
+    good = determinant > 0.05 * np.maximum(uu, vv) ** 2
+    safe = np.where(good, determinant, 1.0)
+    slope_u = (vv * ud - uv * vd) / safe
+    slope_v = (uu * vd - uv * ud) / safe
+    variance = np.maximum(dd - slope_u * ud - slope_v * vd, 0.0) * n / np.maximum(n - 3.0, 1.0)
+    variance[~good] = np.inf
+    centre = mean_d - slope_u * mean_u - slope_v * mean_v
+    return [slope_u, slope_v, centre, variance], count
