@@ -3,10 +3,10 @@
     python examples/apc_shelf.py SRC DST
 
 SRC is laid out as https://github.com/andyzeng/apc-vision-toolbox publishes its scenes:
-``cam.info.txt`` (intrinsics and camera-to-world poses, OpenCV axes, metres), ``frame-*.color.png``,
-``frame-*.depth.png`` registered to colour and, where there are any, label images in
-``segm/frame-*.segm.png``. Its depth is stored with the bits of each value rotated left by three, in
-steps of 0.1 mm (``rgbd-utils/matlab/readDepth.m`` there).
+``cam.info.txt`` (intrinsics and camera-to-world poses, OpenCV axes, metres),
+``frame-*.color.png``, ``frame-*.depth.png`` registered to colour and, where there are any, label
+images in ``segm/frame-*.segm.png``. Its depth is stored with the bits of each value rotated left
+by three, in steps of 0.1 mm (``rgbd-utils/matlab/readDepth.m`` there).
 """
 
 from __future__ import annotations

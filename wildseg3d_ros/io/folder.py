@@ -1,7 +1,7 @@
 """Recordings as folders: nerfstudio's ``transforms.json``, or a plain folder of images.
 
-With ``transforms.json`` (https://docs.nerf.studio/quickstart/data_conventions.html), paths relative
-to the folder::
+With ``transforms.json`` (https://docs.nerf.studio/quickstart/data_conventions.html), its paths
+relative to the folder::
 
     {
       "camera_model": "OPENCV",                 this default, PINHOLE or OPENCV_FISHEYE
@@ -14,7 +14,7 @@ to the folder::
         {
           "file_path": "images/left.png",       its stem names the view
           "transform_matrix": [[...], ...],     camera-to-world, OpenGL axes; may be left out
-          "depth_file_path": "depth/left.png",  16-bit PNG or .npy, registered to the image; optional
+          "depth_file_path": "depth/left.png",  16-bit PNG or .npy, registered; optional
           "object_mask_path": "masks/left.png", ours: label image, see below; optional
           "stamp_ns": 1700000000000000000,      ours: time of the image; optional
           "frame_id": "left_optical_frame"      ours: the camera's optical frame in TF; optional
@@ -23,11 +23,11 @@ to the folder::
       "object_names": {"1": "mug"}              ours: names of the labels; optional
     }
 
-``object_mask_path`` is this project's addition, for evaluation: a single-channel 8- or 16-bit image of
-the image's size, 0 = no object, 255 = not to be scored, any other value an object with the same value
-in all views. ``cx`` and ``cy`` are read as written, with integer coordinates at pixel centres, as
-OpenCV and ROS calibrations have them. Lens distortion is removed here, and the OpenGL camera axes
-become OpenCV's here: nothing behind this module knows of either.
+``object_mask_path`` is this project's addition, for evaluation: a single-channel 8- or 16-bit
+image of the image's size, 0 = no object, 255 = not to be scored, any other value an object, with
+the same value in all views. ``cx`` and ``cy`` are read as written, with integer coordinates at
+pixel centres, as OpenCV and ROS calibrations have them. Lens distortion is removed here, and the
+OpenGL camera axes become OpenCV's here: nothing behind this module knows of either.
 
 A folder without ``transforms.json`` gives one view per image, without calibration, pose or depth.
 """
@@ -124,7 +124,7 @@ def load_folder(
 
 
 def spread(count: int, max_views: int | None) -> list[int]:
-    """Indices of at most ``max_views`` of ``count`` items, evenly spread, first and last included."""
+    """Indices of at most ``max_views`` of ``count`` items, evenly spread, both ends included."""
     if max_views is None or count <= max_views:
         return list(range(count))
     if max_views == 1:
@@ -341,15 +341,22 @@ def _resolve(folder: Path, relative: Any) -> Path:
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write_folder(path: str | Path, recording: Recording, depth_unit: float | None = None) -> None:
+def write_folder(
+    path: str | Path,
+    recording: Recording,
+    depth_unit: float | None = None,
+    jpeg_quality: int | None = None,
+) -> None:
     """Writes a recording so that :func:`load_folder` reads the same back.
 
-    Images and masks are exact; depth is rounded to ``depth_unit``.
+    Images and masks are exact (images not, when ``jpeg_quality`` is given); depth is rounded to
+    ``depth_unit``.
 
     Args:
         path: folder, made if need be; files of the same names in it are replaced.
         depth_unit: metres per step of the 16-bit depth images; None for 0.1 mm, or more when that
             does not reach the farthest depth.
+        jpeg_quality: None for PNG images; 1 to 100 for JPEG, which is many times smaller.
 
     Raises:
         FileError: a file cannot be written. InputError: a view lacks intrinsics, or depth does not
@@ -366,8 +373,9 @@ def write_folder(path: str | Path, recording: Recording, depth_unit: float | Non
     unit = _depth_unit(recording.views, depth_unit)
     frames = []
     for view, mask in zip(recording.views, recording.object_masks, strict=True):
-        frame: dict[str, Any] = {"file_path": f"images/{view.name}.png"}
-        write_image(folder / frame["file_path"], view.image)
+        suffix = "png" if jpeg_quality is None else "jpg"
+        frame: dict[str, Any] = {"file_path": f"images/{view.name}.{suffix}"}
+        write_image(folder / frame["file_path"], view.image, jpeg_quality)
         assert view.K is not None
         frame |= {"w": view.size[1], "h": view.size[0]}
         frame |= {
@@ -406,7 +414,7 @@ def _depth_unit(views: Sequence[View], unit: float | None) -> float:
         if farthest / candidate <= np.iinfo(np.uint16).max:
             return candidate
     raise InputError(
-        f"depth of {farthest:.1f} m does not fit into 16 bits of {candidates[-1]} m; give a larger "
-        "depth_unit",
+        f"depth of {farthest:.1f} m does not fit into 16 bits of {candidates[-1]} m; give a "
+        "larger depth_unit",
         ErrorCode.BAD_DEPTH,
     )

@@ -85,15 +85,23 @@ def is_depth_image(path: Path) -> bool:
     return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:26] == b"\x10\x00"
 
 
-def write_image(path: Path, image: NDArray) -> None:
+def write_image(path: Path, image: NDArray, jpeg_quality: int | None = None) -> None:
     """Writes a PNG of an (H, W, 3) uint8 RGB image or of an (H, W) uint8 or uint16 one.
+
+    With ``jpeg_quality`` (1 to 100) an RGB image becomes a JPEG instead, its colours not
+    subsampled.
 
     Raises:
         FileError: the file cannot be written.
     """
+    suffix, options = ".png", []
+    if jpeg_quality is not None:
+        suffix = ".jpg"
+        options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    write_bytes(path, cv2.imencode(".png", image)[1].tobytes())
+    write_bytes(path, cv2.imencode(suffix, image, options)[1].tobytes())
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, InputError
 
-# nerfstudio lets every perspective model carry coefficients; "PINHOLE" only says that there are none.
+# In nerfstudio every perspective model may carry coefficients; the name does not limit them.
 _UNUSED = {
     "PINHOLE": ("k4",),
     "SIMPLE_PINHOLE": ("k4",),
@@ -26,15 +26,15 @@ _UNUSED = {
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """Intrinsics of the undistorted image, and where each of its pixels lies in the distorted one.
+    """Intrinsics of the undistorted image, and where its pixels lie in the distorted one.
 
-    The undistorted image keeps K and size; pixels that the lens did not see are black, have no depth
-    and are not scored. Depth along the optical axis does not change by undistortion, so it is only
-    resampled.
+    The undistorted image keeps K and size; pixels that the lens did not see are black, have no
+    depth and are not scored. Depth along the optical axis does not change by undistortion, so it
+    is only resampled.
 
     Attributes:
         K: (3, 3) intrinsics in pixels.
-        map_u, map_v: (H, W) float32 distorted pixel of each undistorted one; None without distortion.
+        map_u, map_v: (H, W) float32 distorted pixel of each undistorted one; None: the same.
     """
 
     COEFFICIENTS: ClassVar[tuple[str, ...]] = ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -79,7 +79,7 @@ class Lens:
                 )
         size_uv = (size[1], size[0])
         if model == "OPENCV_FISHEYE":
-            # Without coefficients too, a fisheye lens is not a pinhole: its radius grows as the angle.
+            # Even without coefficients a fisheye is no pinhole: its radius grows as the angle.
             maps = cv2.fisheye.initUndistortRectifyMap(
                 K, np.array([k1, k2, k3, k4]), np.eye(3), K, size_uv, cv2.CV_32FC1
             )

@@ -17,7 +17,7 @@ def read_only(array: NDArray) -> NDArray:
 
 
 def freeze_fields(value: Any) -> None:
-    """Makes the arrays in a frozen dataclass's fields read-only, those in its parts and tuples too.
+    """Makes the arrays in a frozen dataclass read-only, those in its parts and tuples too.
 
     Call it from ``__post_init__`` and from ``__setstate__``: pickling forgets the flag.
     """

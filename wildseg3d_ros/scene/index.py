@@ -81,8 +81,8 @@ class ObjectIndex:
     ) -> ObjectIndex:
         """Collects the labelled pixels that have a point, less those that cannot be true.
 
-        Left out of an object are points of low confidence (relative to the object's median), points
-        that several other views look through, and points with hardly a neighbour.
+        Left out of an object are points of low confidence (relative to the object's median),
+        points that several other views look through, and points with hardly a neighbour.
 
         Args:
             images: per view (H, W, 3) uint8 RGB.
@@ -119,7 +119,7 @@ class ObjectIndex:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Labelled pixels with a point; ``group`` (M,) int32 is the position of the label in the ids."""
+    """Labelled pixels with a point; ``group`` (M,) int32 is the label's position in the ids."""
 
     points: NDArray[np.float32]
     colors: NDArray[np.uint8]

@@ -15,9 +15,9 @@ from wildseg3d_ros.types import POSITIVE, Click, ObjectCloud, Prompt, ViewMasks
 def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     """The cloud of the objects that the clicks choose.
 
-    A click chooses the object whose label its pixel has, else the one with most pixels in the window
-    of ``scene.click_radius`` about it. Positive clicks on several objects choose all of them. A
-    negative click excludes the object below it; off every object it excludes nothing.
+    A click chooses the object whose label its pixel has, else the one with most pixels in the
+    window of ``scene.click_radius`` about it. Positive clicks on several objects choose all of
+    them. A negative click excludes the object below it; off every object it excludes nothing.
 
     Raises:
         PromptError: unknown camera, pixel outside the image, no object or no depth there, or an
@@ -47,8 +47,8 @@ def objects_cloud(scene: Scene, object_ids: Sequence[int]) -> ObjectCloud:
     rows = [index.rows(object_id) for object_id in object_ids]
     if all(part.start == part.stop for part in rows):
         raise PromptError(
-            f"object {', '.join(map(str, object_ids))} has masks but no reliable 3D point: no view "
-            "measured its depth; click another object, or add a view that sees it closer",
+            f"object {', '.join(map(str, object_ids))} has masks but no reliable 3D point: no "
+            "view measured its depth; click another object, or add a view that sees it closer",
             ErrorCode.NO_DEPTH_AT_PIXEL,
         )
 
@@ -80,8 +80,8 @@ def locate(scene: Scene, click: Click) -> tuple[int, int, int]:
     height, width = scene.labels[view].shape
     if not (-0.5 <= click.u < width - 0.5 and -0.5 <= click.v < height - 0.5):
         raise PromptError(
-            f"pixel ({click.u:g}, {click.v:g}) is outside the image of camera '{click.view}', which "
-            f"is {width}x{height}: u from 0 to {width - 1}, v from 0 to {height - 1}",
+            f"pixel ({click.u:g}, {click.v:g}) is outside the image of camera '{click.view}', "
+            f"which is {width}x{height}: u from 0 to {width - 1}, v from 0 to {height - 1}",
             ErrorCode.PIXEL_OUTSIDE_IMAGE,
         )
     return view, int(np.floor(click.v + 0.5)), int(np.floor(click.u + 0.5))
@@ -126,8 +126,8 @@ def _nearest_object(scene: Scene, view: int, row: int, column: int) -> str:
 
 def _contradiction(positive: Click, negative: Click) -> PromptError:
     return PromptError(
-        f"camera '{positive.view}' pixel ({positive.u:g}, {positive.v:g}) asks for the object that "
-        f"camera '{negative.view}' pixel ({negative.u:g}, {negative.v:g}) excludes; the scene holds "
-        "both pixels as one object: leave one of the two clicks out",
+        f"camera '{positive.view}' pixel ({positive.u:g}, {positive.v:g}) asks for an object that "
+        f"camera '{negative.view}' pixel ({negative.u:g}, {negative.v:g}) excludes; the scene "
+        "holds both pixels as one object: leave one of the two clicks out",
         ErrorCode.CONTRADICTING_CLICKS,
     )

@@ -37,8 +37,8 @@ class Scene:
         scores: per view (H, W) float32 in [0, 1], soft score of a pixel being on an object.
         world: a point per pixel of every view.
         index: the points of each object.
-        frame_id: name of the frame of all points: the world frame when the alignment is in the frame
-            of the given poses, else the first camera's.
+        frame_id: name of the frame of all points: the world frame when the alignment is in the
+            frame of the given poses, else the first camera's.
         stamp_ns: time of the newest image.
         alignment: how the views were brought together, and how well they agree.
         seconds: wall time by stage of the build.

@@ -1,8 +1,8 @@
 """Scenes as files: one zip of NumPy arrays and a JSON header, without pickle.
 
-Layout: member ``wildseg3d-scene.json`` (format, version, everything that is not an array), image files
-``image/<i>.png``, and arrays ``<name>.npy``. Points and confidences are stored for pixels that have
-them, beside a packed validity mask. The zip's checksums guard every member.
+Layout: member ``wildseg3d-scene.json`` (format, version, everything that is not an array), image
+files ``image/<i>.png``, and arrays ``<name>.npy``. Points and confidences are stored for pixels
+that have them, beside a packed validity mask. The zip's checksums guard every member.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray:
 
 
 def _write_sparse(archive: zipfile.ZipFile, name: str, array: NDArray) -> None:
-    """An (H, W) or (H, W, C) array of which many pixels hold one and the same filler (NaN or 0)."""
+    """An (H, W) or (H, W, C) array of which many pixels hold one filler (0 or NaN)."""
     filler = np.nan if array.ndim == 3 else 0
     empty = np.isnan(array).all(axis=-1) if array.ndim == 3 else array == 0
     _write_array(archive, f"{name}/shape", np.array(array.shape))

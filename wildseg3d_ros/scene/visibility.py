@@ -24,7 +24,8 @@ class Visibility:
         cameras: per view (3, 4) float32, world point to (u z, v z, z).
         depth: per view (H, W) float32, 0 = none.
         nearest: per view (H, W) float32, smallest depth in a window about each pixel, inf = none.
-            Edges of objects are off by a few pixels; only what a whole window looks past is denied.
+            Edges of objects are off by a few pixels; only what a whole window looks past is
+            denied.
         spread: standard deviation of depth over depth, between views of the same surface.
     """
 
@@ -41,7 +42,8 @@ class Visibility:
     ) -> Visibility:
         """Draws each view's depth and measures how well the views agree."""
         cameras = tuple(
-            (k @ invert(pose)[:3]).astype(np.float32) for k, pose in zip(K, world_from_cam)
+            (k @ invert(pose)[:3]).astype(np.float32)
+            for k, pose in zip(K, world_from_cam, strict=True)
         )
         depth = []
         for view, camera in enumerate(cameras):
@@ -65,7 +67,8 @@ class Visibility:
 
         A view sees a point when its depth there is the point's within the tolerance (3 standard
         deviations, and the slope of a surface over a pixel); it looks through it when all depths
-        about the pixel are clearly farther. Occluded views and views without depth there do not vote.
+        about the pixel are clearly farther. Occluded views and views without depth there do not
+        vote.
 
         Args:
             points: (M, 3) float32 world points.
@@ -90,7 +93,7 @@ class Visibility:
         return seen, pierced
 
     def point_spacing(self, points: NDArray[np.float32], view: NDArray[np.uint16]) -> float:
-        """Edge [scene units] of a voxel that a surface with depth noise fills with several points."""
+        """Edge [scene units] of a voxel that a noisy surface fills with several points."""
         some = slice(None, None, max(1, len(points) // _SAMPLE))
         distance = np.linalg.norm(points[some] - self.centres[view[some]], axis=1)
         footprint = distance / self.focal[view[some]]
@@ -114,9 +117,9 @@ class Visibility:
     def _measure_spread(self, world: WorldPointmaps) -> float:
         """Robust standard deviation of (depth seen - depth of the point) / depth over all views.
 
-        Most points that fall on a surface of another view are that surface; those that are occluded
-        are far off. So the median is taken again among differences of a few deviations until it
-        settles, which needs no threshold in metres.
+        Most points that fall on a surface of another view are that surface; those that are
+        occluded are far off. So the median is taken again among differences of a few deviations
+        until it settles, which needs no threshold in metres.
         """
         points, views = [], []
         for view, pointmap in enumerate(world.points):

@@ -50,7 +50,8 @@ def voxel_downsample(cloud: ObjectCloud, voxel_size: float) -> ObjectCloud:
     """A cloud with one point per occupied voxel.
 
     Points, colours and confidences are averaged, the number of views is the largest. Voxels are
-    those of a grid through the origin of the cloud's frame, so clouds of one frame stay comparable.
+    those of a grid through the origin of the cloud's frame, so clouds of one frame stay
+    comparable.
 
     Args:
         cloud: any answer.
