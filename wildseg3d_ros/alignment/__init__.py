@@ -1,1 +1,75 @@
-"""Dynamic Global Alignment: all pairs in one world."""
+"""Dynamic Global Alignment: pairwise pointmaps into one world.
+
+The method is that of WildSeg3D (ICCV 2025, arXiv 2503.08407), solved on the reduced graph of one
+similarity per pair: world points are eliminated, so that a Gauss-Newton pass needs only weighted
+second moments of a few hundred pixels per view. torch is loaded when a function is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.config import AlignmentConfig
+    from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
+
+
+def align(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    config: AlignmentConfig,
+    masks: MaskCache | None = None,
+    start: Alignment | None = None,
+) -> Alignment:
+    """Brings all pairs and cameras into one world.
+
+    Minimises ``sum_e sum_v sum_i W_i |chi_i^v - (sigma_e R_e x_i^{v,e} + t_e)|`` robustly over
+    the world points chi and one similarity per pair e (WildSeg3D, dynamic global alignment). Where
+    no pair is metric, the product of the used pairs' scales is fixed to 1, or they are brought to
+    the given poses' scale; pairs with ``metric=True`` keep scale 1. Pairs that contradict the
+    others are left out and named in ``warnings``.
+
+    The world is the frame of the given camera poses when there are any that fix it (and then
+    metric), else camera 0's frame.
+
+    Args:
+        predictions: one or more pairs that connect all views; both pointmaps of a pair have the
+            size of their view's image. Points with confidence 0 or NaN anywhere are left out.
+        views: all views that the pairs refer to by index.
+        config: weighting, sampling, tolerance, device.
+        masks: object masks with soft scores; without them every pixel's score is 1.
+        start: an earlier answer over the same views; pairs it knows start where it left them, the
+            others are placed onto it.
+
+    Raises:
+        AlignmentError: the pairs do not connect all views (``ErrorCode.DISCONNECTED_VIEWS``, the
+            groups named), or there is nothing to align.
+        InputError: a pair's indices or sizes do not fit the views.
+        ConfigError: the configured device is not there.
+    """
+    from wildseg3d_ros.alignment.dga import align as run
+
+    return run(predictions, views, config, masks, start)
+
+
+def fuse(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    alignment: Alignment,
+    config: AlignmentConfig,
+) -> WorldPointmaps:
+    """World pointmaps of all views at full resolution, from the pairs that the alignment uses.
+
+    A view whose pairs all share one measured map gets that map, posed once. Otherwise each pixel
+    is the geometric median (Weiszfeld) of its observations with weights C^2.
+
+    Args:
+        predictions: the pairs that ``alignment`` was made from, in the same order.
+
+    Raises:
+        InputError: the alignment was made from other pairs.
+    """
+    from wildseg3d_ros.alignment.fusion import fuse as run
+
+    return run(predictions, views, alignment, config)

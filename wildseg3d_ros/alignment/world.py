@@ -1,0 +1,221 @@
+"""Registration of solved cameras to the poses that are given for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.transforms import make_transform, nearest_rotation, rotation_angle
+from wildseg3d_ros.types import View
+
+_TOLERATED = 0.01
+"""Pose error in shares of the viewing distance below which a prior is never called wrong."""
+
+_OUTLIER = 4.0
+"""A prior is called wrong beyond this many typical errors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """How the solved world lies in the frame of the given poses.
+
+    Attributes:
+        scale: prior units per solved unit.
+        prior_from_world: (4, 4), applied after the scale.
+        found: whether the priors fix a frame (and, where it was free, the scale).
+        residual: (N,) metres between solved and given camera positions, NaN without a prior.
+        warnings: cameras whose priors contradict the others, by name.
+    """
+
+    scale: float
+    prior_from_world: NDArray[np.float64]
+    found: bool
+    residual: NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+
+def register(
+    views: Sequence[View],
+    world_from_cam: NDArray[np.float64],
+    viewing_distance: NDArray[np.float64],
+    known_scale: bool,
+) -> Registration:
+    """The transform that moves what the cameras see least from where their priors put it.
+
+    An orientation error counts by what it does at the viewing distance, so positions and
+    orientations add up without a tuning constant; orientations fix the rotation even where all
+    cameras stand on a line. Wrong priors are outvoted: the start is the prior that most others
+    support, the refinement is reweighted by Geman-McClure.
+
+    Args:
+        views: with priors on some or all.
+        world_from_cam: (N, 4, 4) solved poses; viewing_distance: (N,) typical distance of a view's
+            points from its camera, solved units.
+        known_scale: whether solved units are metres.
+    """
+    residual = np.full(len(views), np.nan)
+    known = [v for v, view in enumerate(views) if view.world_from_cam_prior is not None]
+    nothing = Registration(1.0, np.eye(4), False, residual, ())
+    if not known:
+        return nothing
+    priors = np.stack([views[v].world_from_cam_prior for v in known])
+    solved, reach = world_from_cam[known], viewing_distance[known]
+    turn, start_error = _elect_rotation(priors, solved)
+    scale = 1.0 if known_scale else _scale(priors, solved, turn, start_error)
+    if scale is None:
+        return Registration(
+            1.0,
+            np.eye(4),
+            False,
+            residual,
+            (
+                "the given camera poses do not fix the scale of the scene (fewer than two apart "
+                "from each other, or they contradict each other); the world is the first camera's "
+                "frame, without metric scale",
+            ),
+        )
+    scale, pose = _elect(priors, solved, reach, scale)
+    for _ in range(20):
+        position, angle = _errors(priors, solved, scale, pose)
+        error = position + angle * reach * scale
+        width = max(float(np.median(error)), 0.2 * _TOLERATED * float(np.median(reach)) * scale)
+        weight = (1.0 + (error / (2.0 * width)) ** 2) ** -2
+        scale, pose = _fit(priors, solved, reach, weight, scale, known_scale)
+    position, angle = _errors(priors, solved, scale, pose)
+    residual[known] = position
+    warnings = _name_wrong(views, known, position, angle, reach * scale)
+    if known_scale:
+        warnings += _check_units(priors, solved, turn, position + angle * reach)
+    return Registration(scale, pose, True, residual, tuple(warnings))
+
+
+def _errors(
+    priors: NDArray, solved: NDArray, scale: float, pose: NDArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Position errors [m] and orientation errors [rad] of all priors under a transform."""
+    centres = scale * solved[:, :3, 3] @ pose[:3, :3].T + pose[:3, 3]
+    position = np.linalg.norm(centres - priors[:, :3, 3], axis=1)
+    angle = np.array(
+        [
+            rotation_angle(pose[:3, :3] @ s[:3, :3] @ p[:3, :3].T)
+            for p, s in zip(priors, solved, strict=True)
+        ]
+    )
+    return position, angle
+
+
+def _elect_rotation(
+    priors: NDArray, solved: NDArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The rotation that most priors support, and each prior's angle to it."""
+    votes = priors[:, :3, :3] @ np.swapaxes(solved[:, :3, :3], 1, 2)
+    angles = np.array([[rotation_angle(a @ b.T) for b in votes] for a in votes])
+    winner = int(np.argmin(np.median(angles, axis=1)))
+    near = angles[winner] <= np.median(angles[winner]) + 1e-9
+    turn = nearest_rotation(votes[near].sum(0))
+    return turn, np.array([rotation_angle(turn @ vote.T) for vote in votes])
+
+
+def _scale(priors: NDArray, solved: NDArray, turn: NDArray, angle: NDArray) -> float | None:
+    """Median ratio of baselines between priors, along the direction that both agree on."""
+    ratios, lengths = [], []
+    turned = solved[:, :3, 3] @ turn.T
+    for i in range(len(priors)):
+        for j in range(i):
+            ours, theirs = turned[i] - turned[j], priors[i, :3, 3] - priors[j, :3, 3]
+            length = float(ours @ ours)
+            if length > 0 and max(angle[i], angle[j]) < 0.5:
+                ratios.append(float(ours @ theirs) / length)
+                lengths.append(np.sqrt(length))
+    if not ratios or max(lengths) <= 1e-6:
+        return None
+    order = np.argsort(ratios)
+    mass = np.cumsum(np.array(lengths)[order])
+    scale = ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]]
+    return scale if scale > 1e-9 else None
+
+
+def _elect(
+    priors: NDArray, solved: NDArray, reach: NDArray, scale: float
+) -> tuple[float, NDArray[np.float64]]:
+    """The transform by one prior that the median of all priors agrees with best."""
+    best, chosen = np.inf, np.eye(4)
+    for prior, own in zip(priors, solved, strict=True):
+        rotation = prior[:3, :3] @ own[:3, :3].T
+        pose = make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3])
+        position, angle = _errors(priors, solved, scale, pose)
+        support = float(np.median(position + angle * reach * scale))
+        if support < best:
+            best, chosen = support, pose
+    return scale, chosen
+
+
+def _fit(
+    priors: NDArray,
+    solved: NDArray,
+    reach: NDArray,
+    weight: NDArray,
+    scale: float,
+    known_scale: bool,
+) -> tuple[float, NDArray[np.float64]]:
+    """Least squares over positions, and orientations at the viewing distance: one Procrustes."""
+    weight = weight / weight.sum()
+    mean_prior, mean_solved = weight @ priors[:, :3, 3], weight @ solved[:, :3, 3]
+    ours, theirs = solved[:, :3, 3] - mean_solved, priors[:, :3, 3] - mean_prior
+    arms = weight * (scale * reach) ** 2
+    covariance = np.einsum(
+        "k,kij->ij", arms, priors[:, :3, :3] @ np.swapaxes(solved, 1, 2)[:, :3, :3]
+    )
+    covariance += scale * np.einsum("k,ki,kj->ij", weight, theirs, ours)
+    rotation = nearest_rotation(covariance)
+    if not known_scale:
+        spread = float(weight @ (ours**2).sum(1))
+        along = float(np.einsum("k,ki,ki->", weight, theirs, ours @ rotation.T))
+        scale = along / spread if spread > 0 and along > 0 else scale
+    return scale, make_transform(rotation, mean_prior - scale * rotation @ mean_solved)
+
+
+def _name_wrong(
+    views: Sequence[View],
+    known: list[int],
+    position: NDArray,
+    angle: NDArray,
+    reach: NDArray,
+) -> list[str]:
+    error = position + angle * reach
+    limit = np.maximum(_OUTLIER * np.median(error), 5.0 * _TOLERATED * reach)
+    wrong = np.flatnonzero(error > limit)
+    if len(known) == 2 and len(wrong) == 0 and error.max() > 5.0 * _TOLERATED * reach.max():
+        wrong = np.arange(2)
+    out = []
+    for k in wrong:
+        blame = "one of the two is wrong" if len(known) == 2 else "the other cameras outvote it"
+        out.append(
+            f"the given pose of camera '{views[known[k]].name}' is {position[k] * 1e3:.0f} mm and "
+            f"{np.degrees(angle[k]):.1f} degrees from where its images put it; {blame}: check its "
+            "TF or calibration"
+        )
+    return out
+
+
+def _check_units(priors: NDArray, solved: NDArray, turn: NDArray, error: NDArray) -> list[str]:
+    """A warning when the cameras' baselines and the depth disagree about what a metre is."""
+    if len(priors) < 3:
+        return []
+    angle = np.array(
+        [
+            rotation_angle(turn @ s[:3, :3] @ p[:3, :3].T)
+            for p, s in zip(priors, solved, strict=True)
+        ]
+    )
+    ratio = _scale(priors, solved, turn, angle)
+    baseline = np.linalg.norm(priors[:, :3, 3] - np.median(priors[:, :3, 3], axis=0), axis=1)
+    if ratio is None or 0.5 < ratio < 2.0 or np.median(baseline) < np.median(error) * 0.5:
+        return []
+    return [
+        f"the given camera positions are {ratio:.3g} times as far apart as the depth images say; "
+        "check the unit of the depth images and of the poses"
+    ]
