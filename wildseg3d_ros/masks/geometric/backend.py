@@ -1,0 +1,175 @@
+"""Weight-free object masks: the steps from posed RGB-D views to a mask cache, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.masks.geometric.affinities import edge_log_odds
+from wildseg3d_ros.masks.geometric.clustering import agglomerate
+from wildseg3d_ros.masks.geometric.observations import Observation, observe
+from wildseg3d_ros.masks.geometric.refinement import UNKNOWN, refine
+from wildseg3d_ros.masks.geometric.regions import image_regions, region_votes
+from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels, grow_supervoxels
+from wildseg3d_ros.masks.geometric.supports import Plane, find_planes, plane_tolerance
+from wildseg3d_ros.masks.geometric.voxels import (
+    VoxelCloud,
+    fuse_voxels,
+    voxel_size_from_footprint,
+)
+from wildseg3d_ros.masks.projection import splat
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+
+LONG_EDGE = 640
+"""Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
+THREADS = 2
+
+
+class GeometricMasks:
+    """Finds objects as parts of the fused surface, with no learned weights."""
+
+    def __init__(self, config: MaskConfig) -> None:
+        self._config = config.geometric
+
+    def segment(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        progress: Progress,
+    ) -> MaskCache:
+        """Label maps and soft scores of all views, ids consistent over views.
+
+        Raises:
+            Cancelled: the caller asked to stop.
+        """
+        progress.update(0.0)
+        observations = []
+        for i, view in enumerate(views):
+            observations.append(
+                observe(
+                    view,
+                    pointmaps.points[i],
+                    pointmaps.confidence[i],
+                    alignment.world_from_cam[i],
+                    alignment.K[i],
+                    LONG_EDGE,
+                )
+            )
+            progress.update(0.1 * (i + 1) / len(views))
+        size = self._config.voxel_size or voxel_size_from_footprint(observations)
+        cloud = fuse_voxels(observations, size)
+        progress.update(0.25)
+        if cloud is None:
+            return _nothing(views)
+        metre = 1.0 if alignment.metric else _assumed_metre(observations)
+        with ThreadPoolExecutor(THREADS) as pool:
+            patches = grow_supervoxels(cloud, 4.0)
+            planes = find_planes(cloud, patches, metre)
+            progress.update(0.35)
+            regions = []
+            for region in pool.map(image_regions, observations):
+                regions.append(region)
+                progress.update(0.35 + 0.2 * len(regions) / len(views))
+            clusters = _cluster(cloud, patches, planes, regions, observations)
+            progress.update(0.6)
+            labels = _name_objects(cloud, patches, planes, clusters, metre)
+
+            def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+                return _masks_of_view(views[i], observations[i], cloud, labels)
+
+            masks = []
+            for mask in pool.map(draw, range(len(views))):
+                masks.append(mask)
+                progress.update(0.6 + 0.4 * len(masks) / len(views))
+        found = sorted(set().union(*(np.unique(label).tolist() for label, _ in masks)) - {0})
+        return MaskCache(
+            labels=tuple(label for label, _ in masks),
+            scores=tuple(score for _, score in masks),
+            object_ids=tuple(found),
+        )
+
+
+def _nothing(views: Sequence[View]) -> MaskCache:
+    return MaskCache(
+        labels=tuple(np.zeros(view.size, np.int32) for view in views),
+        scores=tuple(np.zeros(view.size, np.float32) for view in views),
+        object_ids=(),
+    )
+
+
+def _assumed_metre(observations: Sequence[Observation]) -> float:
+    """One metre in the units of a scene without scale: things are looked at from about 0.8 m."""
+    depth = np.concatenate([o.depth[o.depth > 0] for o in observations])
+    return float(np.median(depth)) / 0.8
+
+
+def _cluster(
+    cloud: VoxelCloud,
+    patches: Supervoxels,
+    planes: Sequence[Plane],
+    regions: list[NDArray[np.int64]],
+    observations: Sequence[Observation],
+) -> NDArray[np.int64]:
+    same, both = region_votes(cloud, patches, regions, [o.size[1] for o in observations])
+    odds = edge_log_odds(patches, same, both, planes, plane_tolerance(cloud))
+    group = np.arange(len(patches))
+    support = np.zeros(len(patches), np.bool_)
+    for plane in planes:
+        if plane.evidence > 0:
+            support |= plane.patches
+            group[plane.patches] = np.nonzero(plane.patches)[0][0]
+    return agglomerate(patches.edges, patches.contacts, odds, patches.count, group, support)
+
+
+def _name_objects(
+    cloud: VoxelCloud,
+    patches: Supervoxels,
+    planes: Sequence[Plane],
+    clusters: NDArray[np.int64],
+    metre: float,
+) -> NDArray[np.int32]:
+    """(V,) label of each voxel: 0 support, 1.. objects from large to small, UNKNOWN for crumbs."""
+    support = np.zeros(len(patches), np.bool_)
+    for plane in planes:
+        if plane.evidence > 0:
+            support |= plane.patches
+    names, index = np.unique(clusters, return_inverse=True)
+    index = index.reshape(-1)
+    mass = np.bincount(index, patches.count)
+    background = np.bincount(index, patches.count * support) > 0
+    for cluster in range(len(names)):
+        points = cloud.points[(index == cluster)[patches.of_voxel]]
+        extent = np.linalg.norm(np.ptp(points, axis=0))
+        background[cluster] |= extent > 0.8 * metre
+    label = np.full(len(names), UNKNOWN, np.int32)
+    label[background] = 0
+    order = np.argsort(-mass, kind="stable")
+    order = [c for c in order if not background[c] and mass[c] >= 40]
+    label[order] = np.arange(1, len(order) + 1)
+    return label[index][patches.of_voxel]
+
+
+def _masks_of_view(
+    view: View, observation: Observation, cloud: VoxelCloud, labels: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Full-resolution labels and scores of one view."""
+    height, width = view.size
+    scale = 2 * observation.stride
+    h, w = max(1, height // scale), max(1, width // scale)
+    K = observation.K.copy()
+    K[0] *= w * observation.stride / width
+    K[1] *= h * observation.stride / height
+    index, _ = splat(cloud.points, 1.3 * cloud.size, observation.world_from_cam, K, (h, w))
+    projected = np.where(index >= 0, labels[index], UNKNOWN).astype(np.int32)
+    image = cv2.resize(view.image, (w, h), interpolation=cv2.INTER_AREA)
+    label, score = refine(image, projected)
+    full = cv2.resize(label.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+    soft = cv2.resize(score, (width, height), interpolation=cv2.INTER_LINEAR)
+    return full.astype(np.int32), np.clip(soft, 0.0, 1.0)

@@ -1,0 +1,79 @@
+"""Masks of one view: projected clusters, moved to the edges of the image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN = -1
+"""Projected label of pixels that show no clustered surface."""
+
+
+def refine(
+    image: NDArray[np.uint8], projected: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Labels and soft scores of a view at the resolution of the projection.
+
+    GrabCut (Rother et al., SIGGRAPH 2004) around each object. The eroded projection is object, the
+    eroded projection of everything else is background, and what no cluster covers stays open:
+    sensors see no depth just where outlines are.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        projected: (h, w) int32, 0 background, > 0 objects, UNKNOWN elsewhere.
+
+    Returns:
+        (h, w) int32 labels, 0 for background and unknown, and (h, w) float32 scores.
+    """
+    height, width = projected.shape
+    labels = np.zeros((height, width), np.int32)
+    best = np.zeros((height, width), np.float32)
+    for name in np.unique(projected[projected > 0]).tolist():
+        mask = (projected == name).astype(np.uint8)
+        if mask.sum() < 12:
+            continue
+        col, row, w, h = cv2.boundingRect(mask)
+        margin = 6 + (w + h) // 8
+        window = (
+            slice(max(row - margin, 0), min(row + h + margin, height)),
+            slice(max(col - margin, 0), min(col + w + margin, width)),
+        )
+        soft = _refine_object(image[window], mask[window], projected[window])
+        better = soft > np.maximum(best[window], 0.5)
+        labels[window][better] = name
+        best[window] = np.maximum(best[window], soft)
+    return labels, best
+
+
+def _refine_object(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], projected: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """(h, w) score of one object inside its window."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    closed[(projected >= 0) & (mask == 0)] = 0
+    inner = cv2.erode(closed, cross, iterations=2)
+    others = cv2.erode(((projected >= 0) & (mask == 0)).astype(np.uint8), cross, iterations=2)
+    # Far from the projection nothing can be part of the object, whatever its colour.
+    far = cv2.dilate(closed, np.ones((3, 3), np.uint8), iterations=6) == 0
+    trimap = np.full(mask.shape, cv2.GC_PR_BGD, np.uint8)
+    trimap[closed > 0] = cv2.GC_PR_FGD
+    trimap[inner > 0] = cv2.GC_FGD
+    trimap[(others > 0) | far] = cv2.GC_BGD
+    result = closed
+    if inner.any() and (trimap == cv2.GC_BGD).any():
+        cv2.setRNGSeed(0)
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        try:
+            cut, *_ = cv2.grabCut(
+                np.ascontiguousarray(image), trimap, None, *models, 3, cv2.GC_INIT_WITH_MASK
+            )
+            result = ((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)).astype(np.uint8)
+        except cv2.error:
+            result = closed
+    # A cut that disagrees with the geometry by this much has followed the wrong colours.
+    union = np.count_nonzero(result | closed)
+    if union == 0 or np.count_nonzero(result & closed) < 0.5 * union:
+        result = closed
+    return cv2.GaussianBlur(result.astype(np.float32), (0, 0), 0.8)
