@@ -1,0 +1,48 @@
+"""The ``wildseg3d`` command: build, segment, evaluate, replay, demonstrate."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
+from wildseg3d_ros.errors import FileError, WildSeg3DError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 0, 2 after an error, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "--verbose" in words
+    try:
+        if words and words[0] in DELEGATES:
+            return _delegate(words[0], [word for word in words[1:] if word != "--verbose"])
+        given = make_parser().parse_args(words)
+        given.run(given)
+        return 0
+    except WildSeg3DError as error:
+        if verbose:
+            traceback.print_exc()
+        print(f"wildseg3d: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("wildseg3d: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _delegate(command: str, words: list[str]) -> int:
+    """Runs a command that lives in a module of its own, with ``main(arguments) -> int``."""
+    try:
+        module = importlib.import_module(DELEGATES[command][0])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("wildseg3d_ros"):
+            raise
+        raise FileError(
+            f"'wildseg3d {command}' needs ROS 2, whose module '{error.name}' is missing: source a "
+            "ROS 2 set-up file, or run `make demo`, which gets one"
+        ) from error
+    return module.main(words) or 0

@@ -1,0 +1,166 @@
+"""The options of each command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wildseg3d_ros import __version__
+from wildseg3d_ros.cli import commands
+from wildseg3d_ros.types import NEGATIVE, POSITIVE
+
+DELEGATES = {
+    "replay": ("wildseg3d_ros.ros.replay_node", "publish a recording as live ROS 2 cameras"),
+    "demo": ("wildseg3d_ros.demo", "build, click and score a small scene over ROS 2"),
+}
+"""Commands with a module and a parser of their own: module and one line of help."""
+
+_DESCRIPTION = """\
+Click an object in one camera, get its point cloud from all of them.
+
+Build a scene once, in seconds; then every click is answered from it in milliseconds.
+"""
+_EPILOG = """\
+examples:
+  wildseg3d build recording/ -o scene.ws3d
+  wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply
+  wildseg3d eval recording/ --json scores.json
+
+A recording is a folder with transforms.json as nerfstudio writes it: images, intrinsics,
+poses, depth. `wildseg3d COMMAND --help` says more about a command.
+"""
+_BUILD = """\
+FOLDER holds transforms.json in nerfstudio's convention: intrinsics, and per frame file_path,
+transform_matrix (camera-to-world, OpenGL axes) and depth_file_path (16-bit PNG).
+
+example:
+  wildseg3d build recording/ -o scene.ws3d --set index.click_radius=4 --picture scene.png
+"""
+_SEGMENT = """\
+Several pixels on different objects select all of them; --negative leaves an object out.
+
+examples:
+  wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/
+  wildseg3d segment scene.ws3d --view left --pixel 320 240 \\
+                               --view right --pixel 80 95 -o both.ply
+"""
+_EVAL = """\
+Every object of the reference view's label image (object_mask_path in transforms.json) is
+clicked once, at its most interior pixel; the answer's masks in all other views are compared
+with theirs: intersection over union, and share of right pixels.
+
+example:
+  wildseg3d eval recording/ --reference-view left --json scores.json
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=90)
+
+
+class _AddClick(argparse.Action):
+    """Gathers --pixel and --negative in order, each with the --view that stands before it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        click = (namespace.view, values[0], values[1], self.const)
+        namespace.clicks = [*namespace.clicks, click]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; ``run`` of what it returns is the function of the chosen command."""
+    parser = argparse.ArgumentParser(
+        prog="wildseg3d", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Formatter
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    group = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], None], text: str, detail: str, *parents: Any
+    ) -> Callable[..., Any]:
+        command = group.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=detail,
+            formatter_class=_Formatter,
+            parents=[*parents, _common()],
+        )
+        command.set_defaults(run=run)
+        return command.add_argument
+
+    option = add("build", commands.build, "build a scene from a recording", _BUILD, _building())
+    option(
+        "-o",
+        "--output",
+        metavar="SCENE",
+        type=Path,
+        default=Path("scene.ws3d"),
+        help="file to write (default: %(default)s)",
+    )
+    option("--picture", metavar="PNG", type=Path, help="draw all views with their masks")
+
+    option = add("segment", commands.segment, "get the cloud of a clicked object", _SEGMENT)
+    option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
+    option("--view", metavar="V", help="camera of the pixels that follow")
+    pixel: dict[str, Any] = {"action": _AddClick, "nargs": 2, "type": float, "dest": "clicks"}
+    pixel |= {"metavar": ("U", "V"), "default": []}
+    option("--pixel", const=POSITIVE, help="column and row of a pixel on the object", **pixel)
+    option("--negative", const=NEGATIVE, help="of a pixel that is not on it", **pixel)
+    option(
+        "-o",
+        "--output",
+        metavar="CLOUD",
+        type=Path,
+        help="file to write: .ply, .pcd or .npz, by its suffix",
+    )
+    option("--masks", metavar="DIR", type=Path, help="write its mask of every view")
+    option("--voxel-size", metavar="M", type=float, default=0.0, help="thin the cloud to voxels")
+    option("--picture", metavar="PNG", type=Path, help="draw clicks, masks and cloud")
+
+    option = add("eval", commands.evaluate, "score one-click answers", _EVAL, _building())
+    option(
+        "--reference-view",
+        metavar="V",
+        help="where to click (default: the view with most objects)",
+    )
+    option("--include-reference", action="store_true", help="score that view's masks as well")
+    option("--scene", metavar="SCENE", type=Path, help="score this scene instead of building one")
+    option("--json", metavar="OUT", type=Path, help="file for all figures")
+
+    for name, (_, text) in DELEGATES.items():
+        group.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--verbose", action="store_true", help="show where an error came from")
+    common.add_argument("--quiet", action="store_true", help="no progress bars, no summary")
+    return common
+
+
+def _building() -> argparse.ArgumentParser:
+    building = argparse.ArgumentParser(add_help=False)
+    building.add_argument("folder", metavar="FOLDER", type=Path, help="the recording")
+    building.add_argument("--config", metavar="YAML", type=Path, help="configuration file")
+    building.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="one setting, e.g. alignment.device=cuda; overrides --config; may be repeated",
+    )
+    building.add_argument(
+        "--max-views", metavar="N", type=int, help="use at most N views, spread evenly"
+    )
+    return building

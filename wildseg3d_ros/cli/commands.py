@@ -1,0 +1,171 @@
+"""What the commands do. Imports stay inside them, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wildseg3d_ros.errors import ConfigError, FileError
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.io.folder import Recording
+    from wildseg3d_ros.scene.scene import Scene
+    from wildseg3d_ros.types import Prompt
+
+
+def build(given: argparse.Namespace) -> None:
+    """``wildseg3d build``: a recording becomes a scene file."""
+    _check_targets(given.output, given.picture)
+    scene = _build(given, _load(given))
+
+    from wildseg3d_ros.cli.report import print_scene
+    from wildseg3d_ros.scene.snapshot import save_scene
+
+    save_scene(scene, given.output)
+    if given.picture:
+        from wildseg3d_ros.io.pictures import write_sheet
+
+        write_sheet(given.picture, scene)
+    if not given.quiet:
+        print_scene(scene)
+        _print_written(given.output, given.picture)
+
+
+def segment(given: argparse.Namespace) -> None:
+    """``wildseg3d segment``: clicks in a scene file become a cloud."""
+    from wildseg3d_ros.cli.report import print_cloud
+    from wildseg3d_ros.io.clouds import FORMATS, write_cloud
+    from wildseg3d_ros.io.images import write_image
+    from wildseg3d_ros.scene.prompting import answer
+    from wildseg3d_ros.scene.snapshot import load_scene
+    from wildseg3d_ros.scene.voxels import voxel_downsample
+
+    if given.output and given.output.suffix not in FORMATS:
+        raise ConfigError(f"--output must end in {', '.join(FORMATS)}; got '{given.output}'")
+    _check_targets(given.output, given.picture)
+    prompt = _prompt(given)
+    scene = load_scene(given.scene)
+    start = time.perf_counter()
+    cloud = answer(scene, prompt)
+    seconds = time.perf_counter() - start
+    cloud = voxel_downsample(cloud, given.voxel_size)
+    if given.output:
+        write_cloud(given.output, cloud)
+    if given.masks:
+        for name, mask in cloud.masks.items():
+            write_image(given.masks / f"{name}.png", mask.astype("uint8") * 255)
+    if given.picture:
+        from wildseg3d_ros.io.pictures import write_sheet
+
+        write_sheet(given.picture, scene, prompt.clicks, cloud)
+    if not given.quiet:
+        print_cloud(cloud, seconds)
+        _print_written(given.output, given.masks, given.picture)
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """``wildseg3d eval``: a recording with label images becomes scores."""
+    _check_targets(given.json)
+    recording = _load(given)
+    if given.scene:
+        from wildseg3d_ros.scene.snapshot import load_scene
+
+        scene = load_scene(given.scene)
+    else:
+        scene = _build(given, recording)
+
+    from wildseg3d_ros import evaluation
+    from wildseg3d_ros.cli.report import print_scores
+    from wildseg3d_ros.io.images import write_bytes
+
+    scores = evaluation.evaluate(recording, scene, given.reference_view, given.include_reference)
+    if given.json:
+        write_bytes(given.json, (json.dumps(scores.to_dict(), indent=1) + "\n").encode())
+    if not given.quiet:
+        print_scores(scores)
+        _print_written(given.json)
+
+
+def read_config(path: Path | None, settings: Sequence[str]) -> SceneConfig:
+    """Configuration from a YAML file and ``group.key=value`` settings, which win.
+
+    Raises:
+        FileError, ConfigError: as :class:`SceneConfig` has them, or a setting without "=".
+    """
+    import dataclasses
+
+    import yaml
+
+    from wildseg3d_ros.config import SceneConfig
+
+    config = SceneConfig() if path is None else SceneConfig.from_yaml(path)
+    values: dict[str, Any] = dataclasses.asdict(config)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set takes KEY=VALUE, e.g. index.click_radius=4; got '{setting}'")
+        *groups, name = key.strip().split(".")
+        place = values
+        for group in groups:
+            # A group that does not exist is left to the configuration's own check.
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {setting}: '{group}' is a setting, not a group")
+        try:
+            place[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: the value is not readable: {error}") from error
+    return SceneConfig.from_mapping(values)
+
+
+def _load(given: argparse.Namespace) -> Recording:
+    from wildseg3d_ros.cli.progress_bar import ProgressBar
+    from wildseg3d_ros.io.folder import load_folder
+    from wildseg3d_ros.progress import Progress
+
+    with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
+        return load_folder(given.folder, given.max_views, progress)
+
+
+def _build(given: argparse.Namespace, recording: Recording) -> Scene:
+    from wildseg3d_ros.cli.progress_bar import ProgressBar
+    from wildseg3d_ros.pipeline import build_scene
+    from wildseg3d_ros.progress import Progress
+
+    config = read_config(given.config, given.settings)
+    with ProgressBar(given.quiet) as bar:
+        return build_scene(recording.views, config, Progress(bar.report))
+
+
+def _prompt(given: argparse.Namespace) -> Prompt:
+    from wildseg3d_ros.types import Click, Prompt
+
+    if not given.clicks:
+        raise ConfigError("nothing was clicked: give --view V --pixel U V")
+    clicks = []
+    for view, u, v, label in given.clicks:
+        # `--pixel 1 2 --view left` means the same as the other order while there is one view.
+        camera = view or given.view
+        if camera is None:
+            raise ConfigError(f"in which camera is pixel {u:g} {v:g}? give --view V before it")
+        clicks.append(Click(camera, u, v, label))
+    return Prompt(tuple(clicks))
+
+
+def _check_targets(*paths: Path | None) -> None:
+    """Says before the work, not after it, what is wrong with where the results should go."""
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise FileError(f"cannot write '{path}': it is a folder; give a file name")
+
+
+def _print_written(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            size = f" ({path.stat().st_size / 1e6:.1f} MB)" if path.is_file() else ""
+            print(f"wrote    {path}{size}")

@@ -1,0 +1,63 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import ObjectCloud
+
+
+def print_scene(scene: Scene) -> None:
+    """What was built, how well the views agree, and what it cost."""
+    aligned = scene.alignment
+    unit = "m" if aligned.metric else "scene units"
+    used = f"{int(aligned.pair_used.sum())} of {len(aligned.pair_used)} used"
+    print(f"scene    {scene.scene_id}, {len(scene.view_names)} views, frame '{scene.frame_id}'")
+    print(f"objects  {len(scene.object_ids)} with {len(scene.index)} points")
+    print(f"pairs    {used}, median residual {np.median(aligned.view_residual):.4f} {unit}")
+    _print_cost(scene.seconds, peak_memory_mb())
+    for warning in scene.warnings:
+        print(f"warning  {warning}")
+
+
+def print_cloud(cloud: ObjectCloud, seconds: float) -> None:
+    """What a prompt was answered with, and how long that took."""
+    extent = " x ".join(f"{edge:.3f}" for edge in np.ptp(cloud.points, axis=0))
+    print(f"objects  {', '.join(map(str, cloud.object_ids))}")
+    print(f"points   {len(cloud)}, extent {extent}, in frame '{cloud.frame_id}'")
+    print(f"took     {seconds * 1e3:.2f} ms")
+
+
+def print_scores(scores: Evaluation) -> None:
+    """A table with one line per object and their means."""
+    width = max([len(score.name) for score in scores.objects] + [6])
+    columns = "IoU    acc    IoU where depth  points    ms    clicked"
+    print(f"{'object':{width}}  {columns}")
+    for score in scores.objects:
+        u, v = score.pixel
+        print(
+            f"{score.name:{width}}  {_share(score.iou)}  {_share(score.accuracy)}  "
+            f"{_share(score.iou_at_depth)}            {score.points:6d}  {score.milliseconds:5.2f}"
+            f"  {u},{v}"
+        )
+        if score.error:
+            print(f"{'':{width}}  no answer: {score.error}")
+    means = f"{_share(scores.miou)}  {_share(scores.macc)}  {_share(scores.miou_at_depth)}"
+    print(f"{'mean':{width}}  {means}")
+    also = "scored too" if scores.reference_scored else "not scored"
+    print(f"clicked  in view '{scores.reference_view}', whose own masks are {also}")
+    _print_cost(scores.seconds, scores.peak_memory_mb)
+
+
+def _print_cost(seconds: Mapping[str, float], megabytes: float) -> None:
+    stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
+    print(f"seconds  {sum(seconds.values()):.1f} ({stages})")
+    print(f"memory   {megabytes:.0f} MB at most")
+
+
+def _share(value: float | None) -> str:
+    return "  -  " if value is None else f"{value:.3f}"
