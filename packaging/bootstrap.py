@@ -370,14 +370,16 @@ class Setup:
     def install_package(self) -> None:
         """This package, so that edits of Python, launch and config files need no reinstall."""
         self.pip("--no-deps", "--no-build-isolation", "--editable", ROOT)
+        # pip leaves out data files of editable packages; ros2 finds a package by them.
         share = self.env.venv / "share" / "wildseg3d"
-        for name in ("launch", "config"):
-            if (share / name).is_symlink():
-                (share / name).unlink()
-            else:
-                shutil.rmtree(share / name, ignore_errors=True)
-            if (ROOT / name).is_dir():
+        shutil.rmtree(share, ignore_errors=True)
+        share.mkdir(parents=True)
+        for name in ("package.xml", "launch", "config"):
+            if (ROOT / name).exists():
                 (share / name).symlink_to(ROOT / name)
+        index = self.env.venv / "share" / "ament_index" / "resource_index" / "packages"
+        index.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "resource" / "wildseg3d", index)
         # ros2 run looks in lib/<package>, pip writes to bin.
         executables = self.env.venv / "lib" / "wildseg3d"
         shutil.rmtree(executables, ignore_errors=True)

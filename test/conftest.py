@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# Tests must not meet the nodes of a robot, nor those of another run on this machine.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.pop("ROS_LOCALHOST_ONLY", None)
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
 

@@ -1,0 +1,235 @@
+"""The package as colcon, pip and ros2 see it, and the boundary between the core and ROS."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import wildseg3d_ros
+from wildseg3d_ros.errors import ErrorCode
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "wildseg3d_ros").rglob("*.py"))
+
+
+def manifest(folder: str) -> ET.Element:
+    return ET.parse(ROOT / folder / "package.xml").getroot()
+
+
+def colcon(*arguments: str, cwd: Path) -> str:
+    program = Path(sys.executable).with_name("colcon")
+    if not program.is_file():
+        pytest.fail(f"colcon is missing: '{program}'; make test installs it")
+    answer = subprocess.run(
+        [program, "--log-base", "/dev/null", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def test_colcon_finds_both_packages_and_their_build_types():
+    # Colcon falls back to plain 'python' and 'cmake' without a word where a manifest is not valid.
+    packages = {tuple(line.split("\t")) for line in colcon("list", cwd=ROOT).splitlines()}
+    assert packages == {
+        ("wildseg3d", ".", "(ros.ament_python)"),
+        ("wildseg3d_msgs", "wildseg3d_msgs", "(ros.ament_cmake)"),
+    }
+
+
+def test_colcon_builds_the_interfaces_first():
+    order = colcon("list", "--topological-order", "--names-only", cwd=ROOT).split()
+    assert order == ["wildseg3d_msgs", "wildseg3d"]
+
+
+def test_colcon_never_sees_the_stand_in_for_tf2_msgs():
+    assert (ROOT / "packaging" / "tf2_msgs" / "package.xml").is_file()
+    everything = colcon("list", "--names-only", "--base-paths", "packaging", cwd=ROOT)
+    assert everything.split() == []
+
+
+@pytest.mark.parametrize("folder", [".", "wildseg3d_msgs", "packaging/tf2_msgs"])
+def test_manifests_are_valid(folder):
+    catkin_pkg = pytest.importorskip("catkin_pkg.package")
+    warnings: list[str] = []
+    package = catkin_pkg.parse_package(str(ROOT / folder), warnings=warnings)
+    package.validate(warnings=warnings)
+    assert warnings == []
+
+
+def test_versions_agree():
+    assert manifest(".").findtext("version") == wildseg3d_ros.__version__
+    assert manifest("wildseg3d_msgs").findtext("version") == wildseg3d_ros.__version__
+    answer = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.split()[-1] == wildseg3d_ros.__version__
+
+
+def test_a_built_package_has_its_executables_launch_and_config_files(tmp_path):
+    # As colcon's ament_python build does it, in a copy that leaves this folder as it is.
+    source = tmp_path / "source"
+    names = ("package.xml", "setup.py", "setup.cfg", "pyproject.toml", "resource")
+    for name in (*names, "wildseg3d_ros", "launch", "config"):
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.is_file():
+            source.mkdir(exist_ok=True)
+            shutil.copy(path, source / name)
+    install = ["install", "--prefix", str(tmp_path / "install"), "--record", str(tmp_path / "r")]
+    subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *install, "--single-version-externally-managed"],
+        cwd=source,
+        capture_output=True,
+        check=True,
+    )
+    prefix = tmp_path / "install"
+    executables = {path.name for path in (prefix / "lib" / "wildseg3d").iterdir()}
+    assert executables == {"wildseg3d", "scene_node", "replay_node"}
+    share = prefix / "share"
+    assert (share / "ament_index/resource_index/packages/wildseg3d").is_file()
+    assert (share / "wildseg3d/package.xml").is_file()
+    for folder in ("launch", "config"):
+        wanted = {
+            path.relative_to(ROOT)
+            for path in (ROOT / folder).rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        }
+        installed = {
+            path.relative_to(share / "wildseg3d")
+            for path in (share / "wildseg3d" / folder).rglob("*")
+            if path.is_file()
+        }
+        assert installed == wanted
+    modules = {path.relative_to(ROOT) for path in SOURCES}
+    library = next(prefix.glob("lib/python3*/site-packages"))
+    assert {path.relative_to(library) for path in library.rglob("*.py")} == modules
+
+
+def test_entry_points_name_functions_that_exist():
+    text = (ROOT / "setup.py").read_text()
+    entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
+    assert {name for name, _, _ in entries} == {"wildseg3d", "scene_node", "replay_node"}
+    for name, module, function in entries:
+        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        assert path.is_file(), f"entry point {name}: no module {module}"
+        tree = ast.parse(path.read_text())
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert function in functions, f"entry point {name}: no function {function} in {module}"
+
+
+def test_importing_the_pipeline_loads_neither_ros_nor_heavy_packages():
+    code = (
+        "import json, sys\n"
+        "before = set(sys.modules)\n"
+        "import wildseg3d_ros.pipeline\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = {name.split(".")[0] for name in json.loads(answer.stdout)}
+    assert "wildseg3d_ros" in loaded
+    assert "numpy" in loaded
+    heavy = {"rclpy", "torch", "viser", "mujoco", "cv_bridge", "transformers", "skimage"}
+    assert loaded & heavy == set()
+    assert {name for name in loaded if name.endswith("_msgs")} == set()
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Top-level names of all imports in a file, also those inside of functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def belongs_to_ros(name: str) -> bool:
+    ros = {"rclpy", "cv_bridge", "tf2_ros", "tf2_py", "message_filters", "sensor_msgs_py"}
+    ros |= {"launch", "launch_ros", "ament_index_python", "builtin_interfaces"}
+    return name in ros or name.endswith("_msgs") or name == "std_srvs"
+
+
+def test_only_the_ros_layer_imports_ros():
+    users = {
+        str(path.relative_to(ROOT)): sorted(filter(belongs_to_ros, imported_modules(path)))
+        for path in SOURCES
+    }
+    outside = {
+        path: names
+        for path, names in users.items()
+        if names and not path.startswith("wildseg3d_ros/ros/")
+    }
+    assert outside == {}
+    assert any(users.values()), "no file imports ROS at all: this test looks at the wrong place"
+
+
+def test_status_codes_of_the_message_are_those_of_the_errors():
+    text = (ROOT / "wildseg3d_msgs" / "msg" / "Status.msg").read_text()
+    constants = re.findall(r"^uint16\s+([A-Z_]+)\s*=\s*(\d+)", text, re.MULTILINE)
+    assert {name: int(value) for name, value in constants} == {
+        code.name: code.value for code in ErrorCode
+    }
+    assert len(constants) == len(ErrorCode)
+
+
+def test_lock_file_has_the_versions_of_the_requirement_files():
+    folder = ROOT / "packaging" / "requirements"
+    pin = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)$", re.MULTILINE)
+    locked = {
+        name.lower(): version for name, version in pin.findall((folder / "lock.txt").read_text())
+    }
+    for path in folder.glob("*.txt"):
+        lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+        for line in filter(None, lines):
+            if line.startswith("-r "):
+                assert (folder / line[3:]).is_file()
+                continue
+            match = pin.match(line)
+            assert match, f"{path.name}: '{line}' is not pinned exactly"
+            name, version = match.groups()
+            # NumPy depends on the ROS installation, build tools on the machine.
+            if path.name not in ("numpy.txt", "numpy1.txt", "build.txt"):
+                assert locked.get(name.lower()) == version, f"{path.name}: {name}"
+
+
+def test_set_up_script_is_readable_by_an_old_python():
+    # It has to run far enough to say that the Python is too old.
+    for path in sorted((ROOT / "packaging").glob("*.py")):
+        ast.parse(path.read_text(), filename=str(path), feature_version=(3, 7))
+        assert "from __future__ import annotations" in path.read_text()
+
+
+def test_project_files_name_no_path_of_a_developers_machine():
+    command = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(r"/(?:home|root)/\w|/work/(?:main|shared)")
+    offenders = []
+    for name in filter(None, answer.stdout.split("\0")):
+        path = ROOT / name
+        if not path.is_file() or path.suffix in (".png", ".npz", ".jpg"):
+            continue
+        if pattern.search(path.read_text(errors="ignore")):
+            offenders.append(name)
+    assert offenders == []
