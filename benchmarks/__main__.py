@@ -1,0 +1,62 @@
+"""Runs the benchmarks, prints a table and writes JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, prompt, recordings, service_latency
+
+BENCHMARKS = {
+    "prompt": prompt.main,
+    "service": service_latency.main,
+    "tabletop": recordings.tabletop,
+    "shelf": recordings.shelf,
+}
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--json", type=Path, default=Path("out/benchmarks.json"))
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(
+            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}"
+        )
+    results: dict[str, Any] = {"machine": machine.describe()}
+    _table("machine", results["machine"])
+    for name in arguments.names or BENCHMARKS:
+        results[name] = BENCHMARKS[name]()
+        _table(name, results[name])
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\nwritten to {arguments.json}")
+    return 0
+
+
+def _table(title: str, values: Mapping[str, Any]) -> None:
+    print(f"\n{title}\n{'-' * len(title)}")
+    for key, value in _flat(values):
+        print(f"{key:<44} {value:.3f}" if isinstance(value, float) else f"{key:<44} {value}")
+    sys.stdout.flush()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key} / ")
+        else:
+            rows.append((f"{prefix}{key}", value))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
