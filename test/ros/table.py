@@ -1,0 +1,200 @@
+"""A small constructed scene, and builders that the tests give to the build process by name.
+
+Two balls, red and green, lie on a grey table; the views are ray traced, so depth and labels are exact.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.geometry.cameras import back_project, rays
+from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.ros.build_process import Build
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+
+SIZE = (120, 160)
+K = np.array([[150.0, 0, 80.0], [0, 150.0, 60.0], [0, 0, 1]])
+BALLS = {1: ((-0.12, 0.0, 0.08), 0.08), 2: ((0.12, 0.03, 0.06), 0.06)}
+"""Centre and radius [m] by label: 1 is red, 2 is green."""
+RED, GREEN = 1, 2
+NAMES = ("front", "left", "right")
+
+
+def world_from_cam(azimuth: float, distance: float = 0.8, height: float = 0.5) -> np.ndarray:
+    """Pose of a camera on a circle that looks at the middle of the table."""
+    eye = np.array([distance * np.sin(azimuth), -distance * np.cos(azimuth), height])
+    z = -eye / np.linalg.norm(eye)
+    x = np.cross(z, [0.0, 0, 1])
+    x /= np.linalg.norm(x)
+    return make_transform(np.stack([x, np.cross(z, x), z], axis=1), eye)
+
+
+def trace(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, depth and labels that a camera sees."""
+    directions = rays(K, *SIZE).astype(np.float64) @ pose[:3, :3].T
+    eye = pose[:3, 3]
+    with np.errstate(divide="ignore"):
+        depth = np.where(directions[..., 2] < 0, -eye[2] / directions[..., 2], 0.0)
+    labels = np.zeros(SIZE, np.int32)
+    point = eye + depth[..., None] * directions
+    board = (np.floor(point[..., 0] / 0.04) + np.floor(point[..., 1] / 0.04)) % 2
+    image = np.stack([120 + 40 * board] * 3, axis=-1)
+    for label, (centre, radius) in BALLS.items():
+        offset = eye - centre
+        a = (directions**2).sum(-1)
+        b = directions @ offset
+        root = b**2 - a * (offset @ offset - radius**2)
+        near = (-b - np.sqrt(np.maximum(root, 0))) / a
+        hit = (root > 0) & (near > 0) & (near < depth)
+        depth = np.where(hit, near, depth)
+        labels[hit] = label
+        normal = (eye + near[..., None] * directions - centre) / radius
+        shade = 140 + 80 * normal[..., 2]
+        color = np.zeros((*SIZE, 3))
+        color[..., label - 1] = shade
+        image = np.where(hit[..., None], color, image)
+    return image.astype(np.uint8), depth.astype(np.float32), labels
+
+
+def make_views(names: Sequence[str] = NAMES) -> tuple[View, ...]:
+    """Views from around the table, with poses."""
+    views = []
+    for i, name in enumerate(names):
+        pose = world_from_cam(0.45 * (i - (len(names) - 1) / 2))
+        image, depth, _ = trace(pose)
+        views.append(View(name, image, K, depth, pose))
+    return tuple(views)
+
+
+def make_recording(names: Sequence[str] = NAMES) -> Recording:
+    """The same as a recording to be replayed, with its labels."""
+    views = make_views(names)
+    masks = [trace(view.world_from_cam_prior)[2].astype(np.uint8) for view in views]
+    return Recording(views, tuple(masks), {1: "red ball", 2: "green ball"})
+
+
+def pixel_on(view: View, label: int) -> tuple[float, float]:
+    """Pixel of a ball's middle."""
+    centre = np.array(BALLS[label][0])
+    pose = view.world_from_cam_prior
+    in_cam = pose[:3, :3].T @ (centre - pose[:3, 3])
+    uv = K @ in_cam / in_cam[2]
+    return round(uv[0]), round(uv[1])
+
+
+# ---- builders ----------------------------------------------------------------------------------
+
+
+def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+    """Labels by colour, points by depth, poses as given: exact and fast."""
+    with progress.stage("color"):
+        placed = all(view.world_from_cam_prior is not None for view in views)
+        poses = [
+            np.eye(4) if view.world_from_cam_prior is None else view.world_from_cam_prior
+            for view in views
+        ]
+        labels, points, confidence = [], [], []
+        for view, pose in zip(views, poses, strict=True):
+            red, green, blue = (view.image[..., c].astype(int) for c in range(3))
+            labels.append(
+                (np.where(red > green + 60, RED, 0) + np.where(green > red + 60, GREEN, 0)).astype(
+                    np.int32
+                )
+            )
+            depth = np.zeros(view.size, np.float32) if view.depth is None else view.depth
+            points.append(apply(pose, back_project(depth, view.K)))
+            confidence.append((depth > 0).astype(np.float32))
+        n = len(views)
+        alignment = Alignment(
+            edges=np.zeros((0, 2), np.int64),
+            world_from_pair=np.zeros((0, 4, 4)),
+            pair_scale=np.ones(0),
+            world_from_cam=np.stack(poses),
+            K=np.stack([view.K for view in views]),
+            pair_residual=np.zeros(0),
+            view_residual=np.zeros(n),
+            pair_used=np.ones(0, bool),
+            converged=True,
+            iterations=0,
+            metric=True,
+            in_prior_frame=placed,
+            prior_residual=np.zeros(n),
+        )
+        cache = MaskCache(
+            tuple(labels), tuple((x > 0).astype(np.float32) for x in labels), (RED, GREEN)
+        )
+        return Scene.create(
+            views,
+            alignment,
+            WorldPointmaps(tuple(points), tuple(confidence)),
+            cache,
+            world_frame=world_frame,
+            seconds=progress.seconds,
+        )
+
+
+def color_builder(config: SceneConfig) -> Build:
+    """Builds at once."""
+    return scene_by_color
+
+
+def patient_builder(config: SceneConfig) -> Build:
+    """Builds when the file that PATIENT_UNTIL names is there, and can be cancelled until then."""
+
+    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        with progress.stage("waiting"):
+            while not os.path.exists(os.environ["PATIENT_UNTIL"]):
+                progress.update(0.5)
+                time.sleep(0.01)
+        return scene_by_color(views, progress, world_frame)
+
+    return build
+
+
+def deaf_builder(config: SceneConfig) -> Build:
+    """Never looks up from its work."""
+
+    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        progress.update(0.5)
+        threading.Event().wait()
+        raise AssertionError
+
+    return build
+
+
+def dying_builder(config: SceneConfig) -> Build:
+    """Is killed as by the kernel when memory runs out, the first time; builds afterwards."""
+
+    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        marker = os.environ["PATIENT_UNTIL"]
+        if not os.path.exists(marker):
+            open(marker, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return scene_by_color(views, progress, world_frame)
+
+    return build
+
+
+def broken_builder(config: SceneConfig) -> Build:
+    """Has a defect."""
+
+    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        raise ZeroDivisionError("a defect made on purpose")
+
+    return build
+
+
+def unloadable_builder(config: SceneConfig) -> Build:
+    """Lacks its weights."""
+    raise ConfigError("the weights are not there; download them")

@@ -1,0 +1,187 @@
+"""The process that builds scenes: started by :mod:`wildseg3d_ros.ros.worker`, free of ROS.
+
+It keeps the loaded back ends between builds, and ends when the node's end of the channel closes,
+however the node ended.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.pipeline import build_scene
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.ros.handover import Channel
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.voxels import voxel_downsample
+from wildseg3d_ros.types import ObjectCloud, View, ViewMasks
+
+Build = Callable[[Sequence[View], Progress, str], Scene]
+"""``build(views, progress, world_frame)``."""
+
+PIPELINE = "wildseg3d_ros.ros.build_process:pipeline_builder"
+"""The builder of the product; tests name their own."""
+
+_OVERVIEW_POINTS = 400_000
+"""Pixels that the overview cloud starts from; of more than these only every n-th is taken."""
+_REPORT_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a build process is started with.
+
+    Attributes:
+        config: of the pipeline.
+        builder: ``module:function`` of a function that takes the configuration, loads the back
+            ends and returns a :data:`Build`.
+        overview_voxel: voxel edge [m] of the cloud of the whole scene; 0 keeps all of its points.
+    """
+
+    config: SceneConfig
+    builder: str = PIPELINE
+    overview_voxel: float = 0.005
+
+
+@dataclass(frozen=True)
+class Built:
+    """A new scene, and the cloud of all of it to look at."""
+
+    scene: Scene
+    overview: ObjectCloud
+
+
+def pipeline_builder(config: SceneConfig) -> Build:
+    """The real pipeline with its back ends loaded."""
+    from wildseg3d_ros.masks import load_masks
+    from wildseg3d_ros.pointmaps import load_pointmaps
+
+    pointmaps, masks = load_pointmaps(config.pointmaps), load_masks(config.masks)
+
+    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        return build_scene(views, config, progress, pointmaps, masks, world_frame)
+
+    return build
+
+
+def overview(scene: Scene, voxel_size: float) -> ObjectCloud:
+    """The cloud of the whole scene, background included, one point per voxel."""
+    total = sum(int(np.count_nonzero(c)) for c in scene.world.confidence)
+    step = max(1, int(np.ceil(np.sqrt(total / _OVERVIEW_POINTS))))
+    points, colors, confidence = [], [], []
+    for image, xyz, weight in zip(
+        scene.images, scene.world.points, scene.world.confidence, strict=True
+    ):
+        valid = weight[::step, ::step] > 0
+        points.append(xyz[::step, ::step][valid])
+        colors.append(image[::step, ::step][valid])
+        confidence.append(weight[::step, ::step][valid])
+    cloud = ObjectCloud(
+        points=np.concatenate(points).astype(np.float32, copy=False),
+        colors=np.concatenate(colors),
+        confidence=np.concatenate(confidence).astype(np.float32, copy=False),
+        view_count=np.ones(sum(map(len, points)), np.uint8),
+        object_ids=(),
+        masks=ViewMasks((), (), ()),
+        frame_id=scene.frame_id,
+        stamp_ns=scene.stamp_ns,
+        scene_id=scene.scene_id,
+    )
+    return voxel_downsample(cloud, voxel_size)
+
+
+class _Process:
+    """Answers jobs one at a time while a second thread listens for the order to stop."""
+
+    def __init__(self, channel: Channel, settings: Settings) -> None:
+        self._channel, self._settings = channel, settings
+        self._jobs: queue.Queue[tuple[int, Sequence[View], str]] = queue.Queue()
+        self._cancelled: set[int] = set()
+        self._sending = threading.Lock()
+        self._build: Build | None = None
+
+    def run(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self._load()
+        except Exception:  # noqa: BLE001  said again, with its code, in the reply to the first build
+            self._send("log", f"back ends could not be loaded yet:\n{traceback.format_exc()}")
+        else:
+            self._send("ready")
+        while True:
+            job, views, world_frame = self._jobs.get()
+            try:
+                self._send("done", job, self._work(job, views, world_frame))
+            except WildSeg3DError as error:
+                self._send("failed", job, int(error.code), str(error), "")
+            except MemoryError:
+                text = "the build ran out of memory; use fewer views or smaller images"
+                self._send("failed", job, int(ErrorCode.INTERNAL), text, "")
+            except Exception as error:  # noqa: BLE001  the node must hear of any defect
+                text = f"defect in the build: {type(error).__name__}: {error}"
+                self._send("failed", job, int(ErrorCode.INTERNAL), text, traceback.format_exc())
+            # Until the next job comes, the last one's images must not stay in memory.
+            del views
+
+    def _load(self) -> Build:
+        if self._build is None:
+            module, function = self._settings.builder.split(":")
+            self._build = getattr(importlib.import_module(module), function)(self._settings.config)
+        return self._build
+
+    def _work(self, job: int, views: Sequence[View], world_frame: str) -> Built:
+        last = ("", -1.0, 0.0)
+
+        def report(stage: str, fraction: float) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if stage != last[0] or fraction in (0.0, 1.0) or now - last[2] > _REPORT_SECONDS:
+                last = (stage, fraction, now)
+                self._send("progress", job, stage, fraction)
+
+        progress = Progress(report, lambda: job in self._cancelled)
+        scene = self._load()(views, progress, world_frame)
+        return Built(scene, overview(scene, self._settings.overview_voxel))
+
+    def _send(self, *message: Any) -> None:
+        with self._sending:
+            self._channel.send(message)
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = self._channel.receive()
+                if message[0] == "build":
+                    self._jobs.put(message[1:])
+                elif message[0] == "cancel":
+                    self._cancelled.add(message[1])
+                del message
+        except (EOFError, OSError):
+            os._exit(0)
+
+
+def main() -> None:
+    """Serves the channel whose descriptor is the first argument."""
+    # Ctrl-C reaches the whole process group; the node decides what becomes of a running build.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Answers and camera callbacks of the node go first where processors are scarce.
+    os.nice(10)
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        _Process(channel, channel.receive()).run()
+    except (EOFError, OSError):
+        os._exit(0)

@@ -1,0 +1,144 @@
+"""CameraInfo -> intrinsics, and the way between published (distorted) and pinhole pixels.
+
+The core works on pinhole images. An image with lens distortion is undistorted when it is taken
+into a scene, keeping K and size. Clicks and masks of a request refer to the image as published, so
+they are carried over here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
+
+from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.io.lens import Lens
+
+_PLUMB_BOB_LENGTHS = (4, 5)
+_RATIONAL_LENGTHS = (8, 12, 14)
+_MODELS = {
+    "plumb_bob": _PLUMB_BOB_LENGTHS,
+    "rational_polynomial": _RATIONAL_LENGTHS,
+    "thin_prism": _RATIONAL_LENGTHS,
+    "equidistant": (4,),
+    "fisheye": (4,),
+}
+"""Number of coefficients by distortion model (sensor_msgs/distortion_models)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """One camera's intrinsics and lens, for images of one size.
+
+    Attributes:
+        lens: K of the pinhole image, and the map that makes it.
+        coefficients: distortion coefficients in OpenCV's order; empty without distortion.
+        fisheye: whether they are those of the equidistant model.
+        size: (height, width) of the published image.
+    """
+
+    lens: Lens
+    coefficients: NDArray[np.float64]
+    fisheye: bool
+    size: tuple[int, int]
+
+    @property
+    def distorted(self) -> bool:
+        """Whether published and pinhole pixels differ."""
+        return self.lens.map_u is not None
+
+    def pinhole_pixel(self, u: float, v: float) -> tuple[float, float]:
+        """Pixel of the pinhole image that shows what the published image shows at (u, v)."""
+        if not self.distorted:
+            return u, v
+        uv = self._pinhole_pixels(np.array([[u, v]], dtype=np.float64))
+        return float(uv[0, 0]), float(uv[0, 1])
+
+    def published_labels(self, labels: NDArray) -> NDArray:
+        """(H, W) labels or masks of the pinhole image, as they lie in the published image."""
+        if not self.distorted:
+            return labels
+        height, width = self.size
+        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+        uv = self._pinhole_pixels(grid.reshape(-1, 2).astype(np.float64)).astype(np.float32)
+        map_u, map_v = uv[:, 0].reshape(height, width), uv[:, 1].reshape(height, width)
+        as_number = labels.astype(np.uint8) if labels.dtype == bool else labels
+        moved = cv2.remap(as_number, map_u, map_v, cv2.INTER_NEAREST, borderValue=0)
+        return moved.astype(labels.dtype)
+
+    def _pinhole_pixels(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
+        K = self.lens.K
+        if self.fisheye:
+            moved = cv2.fisheye.undistortPoints(uv[:, None], K, self.coefficients, P=K)
+        else:
+            moved = cv2.undistortPoints(uv[:, None], K, self.coefficients, P=K)
+        return np.asarray(moved, dtype=np.float64)[:, 0]
+
+
+def calibration_from_info(
+    message: CameraInfo, size: tuple[int, int], who: str, topic: str, rectified: bool = False
+) -> Calibration:
+    """Intrinsics of a camera for images of the given size.
+
+    Binning and region of interest are applied as image_geometry does.
+
+    Args:
+        message: calibration as published.
+        size: (height, width) of the camera's images.
+        who: the camera, for error text: "camera 'left'".
+        topic: where the message came from, for error text.
+        rectified: the images are rectified already: P holds, D does not apply.
+
+    Raises:
+        InputError: not calibrated (K[0] = 0), made for another image size, or a distortion model
+            that is not known (all BAD_CALIBRATION).
+    """
+    matrix = message.p.reshape(3, 4)[:, :3] if rectified else message.k.reshape(3, 3)
+    K = np.array(matrix, dtype=np.float64)
+    if K[0, 0] == 0 or K[1, 1] == 0:
+        name = "P" if rectified else "K"
+        raise _bad(
+            f"{who}: the camera is not calibrated: {name}[0] is {K[0, 0]:g} and {name}[4] is "
+            f"{K[1, 1]:g} in '{topic}'; calibrate it, or publish its intrinsics there"
+        )
+    binning = max(message.binning_x, 1), max(message.binning_y, 1)
+    roi = message.roi
+    K[0] = (K[0] - [0, 0, roi.x_offset]) / binning[0]
+    K[1] = (K[1] - [0, 0, roi.y_offset]) / binning[1]
+    width = (roi.width or message.width) // binning[0]
+    height = (roi.height or message.height) // binning[1]
+    if message.width and message.height and (height, width) != size:
+        raise _bad(
+            f"{who}: '{topic}' describes images of {width}x{height} but the images are "
+            f"{size[1]}x{size[0]}; publish the calibration of the resolution in use"
+        )
+    coefficients = np.array(message.d, dtype=np.float64)
+    if rectified or not np.any(coefficients):
+        return Calibration(Lens(K), np.zeros(0), False, size)
+    model = message.distortion_model or "plumb_bob"
+    if model not in _MODELS:
+        raise _bad(
+            f"{who}: unknown distortion model '{model}' in '{topic}'; known are "
+            f"{', '.join(_MODELS)}; else rectify the images and set the camera's 'rectified'"
+        )
+    if len(coefficients) not in _MODELS[model] or not np.isfinite(coefficients).all():
+        raise _bad(
+            f"{who}: distortion model '{model}' takes {' or '.join(map(str, _MODELS[model]))} "
+            f"finite coefficients, '{topic}' has {coefficients.tolist()}"
+        )
+    fisheye = model in ("equidistant", "fisheye")
+    size_uv = (size[1], size[0])
+    if fisheye:
+        maps = cv2.fisheye.initUndistortRectifyMap(
+            K, coefficients, np.eye(3), K, size_uv, cv2.CV_32FC1
+        )
+    else:
+        maps = cv2.initUndistortRectifyMap(K, coefficients, None, K, size_uv, cv2.CV_32FC1)
+    return Calibration(Lens(K, *maps), coefficients, fisheye, size)
+
+
+def _bad(text: str) -> InputError:
+    return InputError(text, ErrorCode.BAD_CALIBRATION)

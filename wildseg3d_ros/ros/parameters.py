@@ -1,0 +1,219 @@
+"""ROS parameters, declared by walking the configuration dataclasses: the one list of defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterAlreadyDeclaredException,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from wildseg3d_ros.config import SceneConfig, check_setting, setting
+from wildseg3d_ros.errors import ConfigError
+
+_Config = TypeVar("_Config")
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What the node itself needs to know, beside the pipeline."""
+
+    world_frame: str = setting("world", "TF frame in which scenes are built")
+    image_transport: Literal["raw", "compressed"] = setting(
+        "raw", "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed"
+    )
+    reliability: Literal["best_effort", "reliable"] = setting(
+        "best_effort", "reliability asked of the camera topics; best_effort fits any publisher"
+    )
+    sync_slop: float = setting(
+        0.02, "largest difference of the stamps of an image and its depth [s]", 0.0, 10.0
+    )
+    max_image_age: float = setting(
+        10.0, "images that arrived longer ago than this are not used [s]; 0 = any age", 0.0, 1e6
+    )
+    image_timeout: float = setting(
+        5.0, "how long a build waits for images of all cameras [s]", 0.0, 600.0
+    )
+    tf_timeout: float = setting(
+        0.5, "how long a build waits for the cameras' poses in TF [s]", 0.0, 600.0
+    )
+    scene_cloud_voxel: float = setting(
+        0.005,
+        "voxel edge of the published cloud of the whole scene [m]; 0 = every point",
+        0.0,
+        1.0,
+    )
+
+
+LIVE = ("max_image_age", "image_timeout", "tf_timeout", "scene_cloud_voxel", "world_frame")
+"""Parameters of :class:`NodeConfig` that may change while the node runs: at the next build."""
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Where one camera publishes."""
+
+    image_topic: str = setting("/{name}/color/image_raw", "colour images")
+    camera_info_topic: str = setting("/{name}/color/camera_info", "calibration of the images")
+    depth_topic: str = setting(
+        "/{name}/aligned_depth_to_color/image_raw",
+        "depth registered to the colour images, 16UC1 [mm] or 32FC1 [m]; empty = no depth",
+    )
+    rectified: bool = setting(
+        False, "the images are rectified already: P of camera_info holds and D does not apply"
+    )
+
+
+class Parameters:
+    """Declares all parameters of the scene node and reads them back as validated dataclasses.
+
+    Raises:
+        ConfigError: a value that does not fit, or cameras that make no sense.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._specs: dict[str, tuple[dataclasses.Field, Any]] = {}
+        self.camera_names = self._declare_names()
+        self._declare(
+            NodeConfig(),
+            "",
+            read_only=[f.name for f in dataclasses.fields(NodeConfig) if f.name not in LIVE],
+        )
+        # The build process takes other settings at its next build.
+        self._declare(SceneConfig(), "", read_only=[])
+        for name in self.camera_names:
+            fields = dataclasses.fields(CameraConfig)
+            filled = {
+                f.name: f.default.format(name=name) if isinstance(f.default, str) else f.default
+                for f in fields
+            }
+            self._declare(CameraConfig(**filled), f"{name}.", read_only=[f.name for f in fields])
+        self._warn_of_unknown()
+        node.add_on_set_parameters_callback(self._validate)
+
+    def node(self) -> NodeConfig:
+        """Settings of the node as they are now."""
+        return self._read(NodeConfig, "")
+
+    def scene(self) -> SceneConfig:
+        """Settings of the pipeline as they are now."""
+        return self._read(SceneConfig, "")
+
+    def camera(self, name: str) -> CameraConfig:
+        """Topics of a camera."""
+        return self._read(CameraConfig, f"{name}.")
+
+    def _declare_names(self) -> tuple[str, ...]:
+        text = "names of the cameras; each has parameters <name>.image_topic and so on"
+        # An empty list has no type in ROS, so the type is checked here.
+        value = self._node.declare_parameter(
+            "cameras",
+            [],
+            ParameterDescriptor(description=text, read_only=True, dynamic_typing=True),
+        ).value
+        names = tuple(value) if isinstance(value, (list, tuple)) else ()
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ConfigError(
+                "parameter 'cameras' must list the names of the cameras, for example "
+                f"-p cameras:=\"['left', 'right']\"; got {value!r}"
+            )
+        bad = [name for name in names if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)]
+        if bad:
+            raise ConfigError(
+                f"camera names are parts of topic names (a letter, then letters, digits and _); "
+                f"got {', '.join(map(repr, bad))} in 'cameras'"
+            )
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ConfigError(
+                f"two cameras are named {', '.join(map(repr, twice))} in 'cameras'; each camera "
+                "needs its own name"
+            )
+        return names
+
+    def _declare(self, defaults: Any, prefix: str, read_only: list[str]) -> None:
+        hints = typing.get_type_hints(type(defaults))
+        for spec in dataclasses.fields(defaults):
+            name, default = prefix + spec.name, getattr(defaults, spec.name)
+            if dataclasses.is_dataclass(default):
+                self._declare(default, f"{name}.", read_only)
+                continue
+            descriptor = _descriptor(spec, hints[spec.name], spec.name in read_only)
+            try:
+                value = self._node.declare_parameter(name, default, descriptor).value
+            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+                raise ConfigError(f"parameter '{name}': {error}") from error
+            except ParameterAlreadyDeclaredException as error:
+                raise ConfigError(
+                    f"a camera cannot be named '{prefix.rstrip('.')}': parameter '{name}' exists"
+                ) from error
+            check_setting(name, spec, hints[spec.name], value)
+            self._specs[name] = spec, hints[spec.name]
+
+    def _read(self, cls: type[_Config], prefix: str) -> _Config:
+        hints, values = typing.get_type_hints(cls), {}
+        for spec in dataclasses.fields(cls):  # type: ignore[arg-type]
+            name, hint = prefix + spec.name, hints[spec.name]
+            if dataclasses.is_dataclass(hint):
+                values[spec.name] = self._read(hint, f"{name}.")  # type: ignore[arg-type]
+            else:
+                values[spec.name] = check_setting(
+                    name, spec, hint, self._node.get_parameter(name).value
+                )
+        return cls(**values)
+
+    def _validate(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name in self._specs:
+                spec, hint = self._specs[parameter.name]
+                try:
+                    check_setting(parameter.name, spec, hint, parameter.value)
+                except ConfigError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _warn_of_unknown(self) -> None:
+        """ROS ignores values of parameters that nobody declares; a misspelt one is said here."""
+        given = getattr(self._node, "_parameter_overrides", {})
+        for name in given:
+            if self._node.has_parameter(name) or name.startswith("qos_overrides."):
+                continue
+            near = difflib.get_close_matches(name, self._specs, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            self._node.get_logger().warning(f"unknown parameter '{name}' is ignored{hint}")
+
+
+def _descriptor(spec: dataclasses.Field, hint: Any, read_only: bool) -> ParameterDescriptor:
+    low, high = spec.metadata.get("low"), spec.metadata.get("high")
+    descriptor = ParameterDescriptor(
+        description=spec.metadata["text"],
+        read_only=read_only,
+        # So that 0 may be written for 0.0; the type is checked with the range.
+        dynamic_typing=hint is float,
+    )
+    if typing.get_origin(hint) is Literal:
+        descriptor.additional_constraints = f"one of {', '.join(typing.get_args(hint))}"
+    elif low is not None and high is not None:
+        if hint is int:
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+        elif hint is float:
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(low), to_value=float(high))
+            ]
+    return descriptor

@@ -1,0 +1,184 @@
+"""Publishes a recording as live cameras: images, calibration, depth and TF.
+
+Topics are named so that the scene node's defaults fit:
+    /<camera>/color/image_raw                         rgb8
+    /<camera>/color/camera_info
+    /<camera>/aligned_depth_to_color/image_raw        16UC1 [mm] or 32FC1 [m]
+    /tf_static or /tf                                 world -> <camera>_color_optical_frame
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
+
+from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.io.folder import Recording, load_folder
+from wildseg3d_ros.ros.conversions import (
+    header,
+    image_from_array,
+    time_message,
+    transform_from_matrix,
+)
+from wildseg3d_ros.ros.parameters import CameraConfig
+from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.types import View
+
+WORLD_FRAME = "world"
+
+
+def camera_names(recording: Recording) -> tuple[str, ...]:
+    """Camera names of the views, fit to be parts of topic names, in the views' order.
+
+    Raises:
+        InputError: two views become one name.
+    """
+    names = []
+    for view in recording.views:
+        name = re.sub(r"[^A-Za-z0-9_]+", "_", view.name).strip("_")
+        names.append(name if name[:1].isalpha() else f"camera_{name}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"two views become the camera {', '.join(twice)} as topic names allow only letters, "
+            "digits and _; rename the image files"
+        )
+    return tuple(names)
+
+
+def optical_frame(camera: str) -> str:
+    """Name of a camera's optical frame in TF."""
+    return f"{camera}_color_optical_frame"
+
+
+class ReplayNode(Node):
+    """Repeats the frames of a recording, stamped with the time of each publication.
+
+    Args:
+        recording: what to publish.
+        rate: frames per second of every camera.
+        tf: static publishes the poses once, latched; dynamic with every frame; none not at all.
+        depth_encoding: 16UC1 (millimetres, rounded) or 32FC1 (metres).
+        options: of :class:`rclpy.node.Node`.
+
+    Raises:
+        InputError: a view without calibration, or names that clash.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        rate: float = 2.0,
+        tf: Literal["static", "dynamic", "none"] = "static",
+        depth_encoding: Literal["16UC1", "32FC1"] = "16UC1",
+        **options: object,
+    ) -> None:
+        super().__init__("replay", **options)  # type: ignore[arg-type]
+        self.names = camera_names(recording)
+        qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+        latched = QoSProfile(
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        self._streams = []
+        for name, view in zip(self.names, recording.views, strict=True):
+            for field, message in _messages(name, view, depth_encoding).items():
+                topic = getattr(CameraConfig(), field).format(name=name)
+                publisher = self.create_publisher(type(message), topic, qos)
+                self._streams.append((publisher, message))
+        self._transforms = [
+            transform_from_matrix(view.world_from_cam_prior, WORLD_FRAME, optical_frame(name))
+            for name, view in zip(self.names, recording.views, strict=True)
+            if view.world_from_cam_prior is not None
+        ]
+        self._moving = None
+        if self._transforms and tf == "dynamic":
+            self._moving = self.create_publisher(TFMessage, "/tf", 100)
+        elif self._transforms and tf == "static":
+            still = self.create_publisher(TFMessage, "/tf_static", latched)
+            still.publish(TFMessage(transforms=self._transforms))
+        self.create_timer(1.0 / rate, self._publish)
+        listed = ", ".join(f"'{name}'" for name in self.names)
+        self.get_logger().info(f"publishing {len(self.names)} cameras at {rate:g} Hz: [{listed}]")
+
+    def _publish(self) -> None:
+        stamp = time_message(self.get_clock().now().nanoseconds)
+        if self._moving is not None:
+            for transform in self._transforms:
+                transform.header.stamp = stamp
+            self._moving.publish(TFMessage(transforms=self._transforms))
+        for publisher, message in self._streams:
+            message.header.stamp = stamp
+            publisher.publish(message)
+
+
+def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:
+    """A camera's messages by the parameter that names their topic."""
+    if view.K is None:
+        raise InputError(
+            f"camera '{view.name}' has no calibration to publish; only recordings with intrinsics "
+            "can be replayed",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    frame, (height, width) = optical_frame(name), view.size
+    P = np.zeros((3, 4))
+    P[:, :3] = view.K
+    info = CameraInfo(
+        header=header(frame, 0),
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=view.K.ravel(),
+        r=np.eye(3).ravel(),
+        p=P.ravel(),
+    )
+    messages: dict[str, Image | CameraInfo] = {
+        "camera_info_topic": info,
+        "image_topic": image_from_array(view.image, "rgb8", frame),
+    }
+    if view.depth is not None:
+        depth = view.depth
+        if depth_encoding == "16UC1":
+            millimetres = np.rint(depth * 1000.0)
+            # What 16 bits cannot hold is no measurement, rather than a wrong one.
+            depth = np.where(millimetres <= 65535, millimetres, 0).astype(np.uint16)
+        messages["depth_topic"] = image_from_array(depth, depth_encoding, frame)
+    return messages
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """``replay_node FOLDER``: publishes a folder until it is told to stop."""
+    argv = list(sys.argv if args is None else args)
+    parser = argparse.ArgumentParser(
+        prog="replay_node", description="Publish a recording as live camera topics and TF."
+    )
+    parser.add_argument("folder", help="folder with transforms.json")
+    parser.add_argument("--rate", type=float, default=2.0, help="frames per second (%(default)s)")
+    parser.add_argument("--max-views", type=int, help="at most so many cameras, evenly chosen")
+    parser.add_argument("--tf", choices=("static", "dynamic", "none"), default="static")
+    parser.add_argument("--depth", choices=("16UC1", "32FC1"), default="16UC1")
+    given = parser.parse_args(remove_ros_args(argv)[1:])
+    if not 0 < given.rate <= 1000:
+        parser.error(f"--rate must lie in (0, 1000], got {given.rate}")
+
+    def make() -> ReplayNode:
+        recording = load_folder(given.folder, given.max_views)
+        return ReplayNode(recording, given.rate, given.tf, given.depth)
+
+    sys.exit(run_node(make, argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Builds in a process of their own, so that neither the interpreter lock nor BLAS slows an answer.
+
+A NumPy-heavy thread in the node's process multiplies the latency of every service call; another
+process hardly changes it. A build that crashes or is killed for its memory is an error reply, the
+node and its scene live on, and the next build gets a fresh process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.ros.build_process import Built, Settings
+from wildseg3d_ros.ros.handover import Channel
+from wildseg3d_ros.types import View
+
+CANCEL_SECONDS = 3.0
+"""How long a cancelled build may take to notice before its process is ended."""
+_POLL_SECONDS = 0.05
+
+# Not `-m`: what the module defines would be pickled as defined in `__main__`.
+_START = "from wildseg3d_ros.ros.build_process import main; main()"
+
+
+class BuildWorker:
+    """The node's side of the build process. One build at a time.
+
+    Args:
+        settings: what the process is started with.
+        log: told of what a user should read, one text at a time.
+    """
+
+    def __init__(self, settings: Settings, log: Callable[[str], None]) -> None:
+        self._settings, self._log = settings, log
+        self._process: subprocess.Popen | None = None
+        self._channel: Channel | None = None
+        self._jobs = itertools.count(1)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running build process."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Starts the process, so that the back ends load before the first build."""
+        with self._lock:
+            self._connect()
+
+    def configure(self, settings: Settings) -> None:
+        """Settings of the next build; other ones than before take a fresh process."""
+        with self._lock:
+            if settings != self._settings:
+                self._settings = settings
+                self._end()
+
+    def build(
+        self,
+        views: Sequence[View],
+        world_frame: str,
+        report: Callable[[str, float], None],
+        cancelled: Callable[[], bool],
+    ) -> Built:
+        """Builds a scene and waits for it.
+
+        Args:
+            views: see :func:`wildseg3d_ros.pipeline.build_scene`.
+            world_frame: name of the frame of the views' poses.
+            report: called in this thread with stage and fraction.
+            cancelled: polled about twenty times a second.
+
+        Raises:
+            WildSeg3DError: as the pipeline, with its code; INTERNAL when the process died.
+            Cancelled: within :data:`CANCEL_SECONDS` of the request.
+        """
+        with self._lock:
+            job = next(self._jobs)
+            try:
+                self._connect().send(("build", job, tuple(views), world_frame))
+                return self._wait(job, report, cancelled)
+            except (EOFError, OSError) as error:
+                raise self._obituary() from error
+
+    def close(self) -> None:
+        """Ends the process; a build in another thread is answered with an error."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()
+        # A build that waits for the process sees it die and leaves.
+        with self._lock:
+            self._end()
+
+    def _wait(
+        self, job: int, report: Callable[[str, float], None], cancelled: Callable[[], bool]
+    ) -> Built:
+        assert self._channel is not None
+        asked_at = None
+        while True:
+            if asked_at is None and cancelled():
+                asked_at = time.monotonic()
+                self._channel.send(("cancel", job))
+            if asked_at is not None and time.monotonic() - asked_at > CANCEL_SECONDS:
+                self._end()
+                raise Cancelled("cancelled by the caller; the build process was ended")
+            if not select.select([self._channel], [], [], _POLL_SECONDS)[0]:
+                continue
+            kind, *content = self._channel.receive()
+            if kind == "log":
+                self._log(content[0])
+            elif kind == "ready" or content[0] != job:
+                continue
+            elif kind == "progress":
+                report(*content[1:])
+            elif kind == "done":
+                if asked_at is not None:
+                    raise Cancelled("cancelled by the caller when the build was just done")
+                return content[1]
+            elif kind == "failed":
+                code, text, trace = content[1:]
+                if trace:
+                    self._log(trace)
+                raise WildSeg3DError(text, ErrorCode(code))
+
+    def _connect(self) -> Channel:
+        if self._closed:
+            raise WildSeg3DError("the node is shutting down", ErrorCode.CANCELLED)
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._channel is None:
+            ours, theirs = Channel.pair()
+            # The package may have been found through the start directory or sys.path.
+            package_parent = str(Path(__file__).resolve().parents[2])
+            path = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            theirs.close()
+            ours.send(self._settings)
+            self._channel = ours
+        return self._channel
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._channel is not None:
+            self._channel.close()
+        self._process = self._channel = None
+
+    def _obituary(self) -> WildSeg3DError:
+        if self._closed:
+            return Cancelled("the node is shutting down; the build was ended")
+        status = 0
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self._process.wait(timeout=5.0)
+        self._end()
+        if status < 0:
+            cause = f"ended by {signal.Signals(-status).name}"
+            if -status == signal.SIGKILL:
+                cause += ", most likely for lack of memory: use fewer views or smaller images"
+        else:
+            cause = f"exit status {status}"
+        return WildSeg3DError(
+            f"the build process died ({cause}); a fresh one takes the next build"
+        )
