@@ -1,0 +1,4 @@
+"""Simulated robot cell: RGB-D recordings with exact truth, rendered by MuJoCo without a display.
+
+MuJoCo is needed to generate a recording, never to use one. Run ``python -m wildseg3d_ros.sim --help``.
+"""

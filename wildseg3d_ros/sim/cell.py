@@ -1,0 +1,347 @@
+"""The robot cell as a MuJoCo model: table, floor, objects at rest, cameras."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.errors import InputError
+from wildseg3d_ros.geometry.transforms import make_transform
+from wildseg3d_ros.sim import textures
+from wildseg3d_ros.sim.layout import Placement, place
+from wildseg3d_ros.sim.props import CATALOGUE, Part, Prop
+from wildseg3d_ros.sim.shapes import Mesh, box, join, quad
+
+if TYPE_CHECKING:
+    import mujoco
+
+TABLE_SIZE = (1.30, 0.95, 0.04)
+TABLE_HEIGHT = 0.75
+VISUAL_GROUP, COLLISION_GROUP = 0, 3
+
+
+def load_mujoco():
+    """The ``mujoco`` module, set to render without a display.
+
+    EGL is used unless the environment variable MUJOCO_GL names another way (osmesa, glfw).
+
+    Raises:
+        InputError: MuJoCo is not installed.
+    """
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+    try:
+        import mujoco
+    except ImportError as error:
+        raise InputError(
+            f"the simulated cell needs MuJoCo ({error}); install it with 'pip install mujoco', "
+            "and for EGL also 'apt-get install libegl1'"
+        ) from error
+    return mujoco
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A camera of the cell: (4, 4) exact pose (OpenCV axes) and vertical field of view [rad]."""
+
+    name: str
+    world_from_cam: NDArray[np.float64]
+    fovy: float
+
+    def intrinsics(self, width: int, height: int) -> NDArray[np.float64]:
+        """(3, 3) K [px] of a picture of this size; integer coordinates are pixel centres."""
+        focal = 0.5 * height / np.tan(0.5 * self.fovy)
+        return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Objects at rest on the table.
+
+    Attributes:
+        model, data: MuJoCo's.
+        props: the objects; label k + 1 is ``props[k]``.
+        placements: how each was put there.
+        cameras: as they really stand.
+        geom_label: (G,) label of each geom, 0 = support and background.
+    """
+
+    model: mujoco.MjModel
+    data: mujoco.MjData
+    props: tuple[Prop, ...]
+    placements: tuple[Placement, ...]
+    cameras: tuple[Camera, ...]
+    geom_label: NDArray[np.int32]
+
+    def world_from_object(self, index: int) -> NDArray[np.float64]:
+        """(4, 4) pose of object ``index`` at rest."""
+        body = self.data.body(self.props[index].name)
+        return make_transform(body.xmat.reshape(3, 3), body.xpos)
+
+
+def ring_cameras(views: int, rng: np.random.Generator) -> tuple[Camera, ...]:
+    """Cameras around the table, on 250 degrees, at 0.65 to 0.85 m; of five or more the last is above.
+
+    Azimuth 0 is the front of the table (-y).
+    """
+    above = 1 if views >= 5 else 0
+    ring = views - above
+    cameras = []
+    for k in range(ring):
+        azimuth = np.radians(np.linspace(-125, 125, ring)[k] if ring > 1 else 0.0)
+        azimuth += np.radians(rng.uniform(-6, 6))
+        elevation = np.radians(rng.uniform(32, 46))
+        cameras.append((f"cam_{k}", azimuth, elevation, rng.uniform(0.66, 0.80)))
+    if above:
+        cameras.append((f"cam_{ring}", np.radians(rng.uniform(-15, 15)), np.radians(78), 0.85))
+    out = []
+    for name, azimuth, elevation, distance in cameras:
+        away = np.array(
+            [
+                np.cos(elevation) * np.sin(azimuth),
+                -np.cos(elevation) * np.cos(azimuth),
+                np.sin(elevation),
+            ]
+        )
+        target = np.array([0.0, 0.0, 0.05]) + rng.uniform(-0.02, 0.02, 3)
+        out.append(
+            Camera(
+                name,
+                look_at(target + distance * away, target, np.radians(rng.uniform(-4, 4))),
+                np.radians(45.0) * rng.uniform(0.985, 1.015),
+            )
+        )
+    return tuple(out)
+
+
+def look_at(eye: NDArray, target: NDArray, roll: float = 0.0) -> NDArray[np.float64]:
+    """(4, 4) ``world_from_cam`` (OpenCV axes) of a camera at ``eye`` that sees ``target`` centred.
+
+    World z is up in the picture before the camera is rolled by ``roll`` [rad] about its axis.
+    """
+    forward = np.asarray(target, dtype=np.float64) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    c, s = np.cos(roll), np.sin(roll)
+    return make_transform(
+        np.stack([c * right + s * down, c * down - s * right, forward], axis=1), eye
+    )
+
+
+def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
+    """Draws objects and cameras, lets physics settle the objects, and keeps a draw that stands.
+
+    Args:
+        objects: how many, 1 to the size of the catalogue.
+        views: how many cameras.
+        seed: the same seed gives the same cell.
+        attempts: draws before giving up.
+
+    Raises:
+        InputError: numbers out of range, or no draw of this seed came to rest on the table.
+    """
+    mujoco = load_mujoco()
+    if not 1 <= objects <= len(CATALOGUE):
+        raise InputError(f"objects must be 1 to {len(CATALOGUE)}, got {objects}")
+    if not 2 <= views <= 64:
+        raise InputError(f"views must be 2 to 64, got {views}")
+    props = tuple(
+        make(np.random.default_rng([seed, k])) for k, make in enumerate(CATALOGUE[:objects])
+    )
+    cameras = ring_cameras(views, np.random.default_rng([seed, 1000]))
+    scenery = _scenery(np.random.default_rng([seed, 2000]))
+    rng = np.random.default_rng([seed, 3000])
+    for _ in range(attempts):
+        placements = place(props, rng)
+        if placements is None:
+            continue
+        model = _compile(mujoco, props, placements, cameras, scenery)
+        data = mujoco.MjData(model)
+        if _settle(mujoco, model, data, props):
+            labels = np.zeros(model.ngeom, dtype=np.int32)
+            for k, prop in enumerate(props):
+                labels[model.geom_bodyid == model.body(prop.name).id] = k + 1
+            return Cell(model, data, props, tuple(placements), cameras, labels)
+    raise InputError(
+        f"no arrangement of {objects} objects came to rest on the table in {attempts} draws of "
+        f"seed {seed}; try another seed or fewer objects"
+    )
+
+
+def _settle(mujoco, model, data, props: Sequence[Prop], limit: float = 6.0) -> bool:
+    """Runs physics until nothing moves; False when something fell, or never came to rest."""
+    while data.time < limit:
+        mujoco.mj_step(model, data, 100)
+        positions = np.array([data.body(prop.name).xpos for prop in props])
+        if (positions[:, 2] < -0.05).any() or (np.abs(positions[:, :2]) > 0.33).any():
+            return False
+        # Rolling contacts creep below this for ever; a millimetre in ten seconds is rest.
+        if data.time > 1.0 and np.abs(data.qvel).max() < 2e-3:
+            mujoco.mj_forward(model, data)
+            return True
+    return False
+
+
+def _scenery(rng: np.random.Generator) -> list[tuple[str, Part, NDArray[np.float64]]]:
+    """What belongs to the background: (name, part, position)."""
+    x, y, z = TABLE_SIZE
+    top = quad(
+        [(-x / 2, y / 2, 0), (-x / 2, -y / 2, 0), (x / 2, -y / 2, 0), (x / 2, y / 2, 0)],
+        (0, 0, 1, 1),
+    )
+    apron = box((x, y, z - 0.0005))
+    legs = join(
+        [
+            Mesh(
+                leg.vertices + [sx * (x / 2 - 0.05), sy * (y / 2 - 0.05), 0],
+                leg.normals,
+                leg.uv,
+                leg.faces,
+            )
+            for sx in (-1, 1)
+            for sy in (-1, 1)
+            for leg in [box((0.06, 0.06, TABLE_HEIGHT - z))]
+        ]
+    )
+    tile = 1.6
+    floor = join(
+        [
+            quad(
+                [
+                    (i * tile, (j + 1) * tile, 0),
+                    (i * tile, j * tile, 0),
+                    ((i + 1) * tile, j * tile, 0),
+                    ((i + 1) * tile, (j + 1) * tile, 0),
+                ],
+                (0, 0, 1, 1),
+            )
+            for i in range(-7, 7)
+            for j in range(-7, 7)
+        ]
+    )
+    metal = textures.plain(0x4A4D52, rng)
+    return [
+        ("table_top", Part(top, textures.wood(rng, 1400, 1900), 0.12), np.zeros(3)),
+        ("table_apron", Part(apron, textures.plain(0x8A6A48, rng), 0.1), np.array([0, 0, -z])),
+        ("table_legs", Part(legs, metal, 0.3), np.array([0, 0, -TABLE_HEIGHT])),
+        ("floor", Part(floor, textures.concrete(rng), 0.05), np.array([0, 0, -TABLE_HEIGHT])),
+    ]
+
+
+def _compile(mujoco, props, placements, cameras, scenery) -> mujoco.MjModel:
+    spec = mujoco.MjSpec()
+    spec.option.timestep = 0.002
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10.0
+    spec.stat.extent = 1.0
+    spec.stat.center = [0.0, 0.0, 0.0]
+    spec.visual.map.znear = 0.1
+    spec.visual.map.zfar = 20.0
+    spec.visual.map.shadowclip = 1.0
+    spec.visual.quality.shadowsize = 4096
+    spec.visual.headlight.active = 0
+    world = spec.worldbody
+    world.add_light(
+        name="light",
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        castshadow=True,
+        pos=[0, 0, 2],
+        dir=[0, 0, -1],
+    )
+    x, y, _ = TABLE_SIZE
+    world.add_geom(
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[x / 2, y / 2, 0.05],
+        pos=[0, 0, -0.05],
+        group=COLLISION_GROUP,
+        friction=[0.8, 0.01, 0.002],
+        condim=6,
+    )
+    for name, part, position in scenery:
+        _add_part(mujoco, spec, world, name, part, position)
+    for prop, placement in zip(props, placements, strict=True):
+        pose = placement.world_from_object
+        quat = np.empty(4)
+        mujoco.mju_mat2Quat(quat, pose[:3, :3].ravel())
+        body = world.add_body(name=prop.name, pos=pose[:3, 3], quat=quat)
+        body.add_freejoint()
+        for k, part in enumerate(prop.parts):
+            _add_part(mujoco, spec, body, f"{prop.name}_{k}", part, np.zeros(3))
+        _add_colliders(mujoco, body, prop)
+    opengl_from_opencv = np.diag([1.0, -1.0, -1.0])
+    for camera in cameras:
+        quat = np.empty(4)
+        rotation = camera.world_from_cam[:3, :3] @ opengl_from_opencv
+        mujoco.mju_mat2Quat(quat, rotation.ravel())
+        world.add_camera(
+            name=camera.name,
+            pos=camera.world_from_cam[:3, 3],
+            quat=quat,
+            fovy=float(np.degrees(camera.fovy)),
+        )
+    return spec.compile()
+
+
+def _add_part(mujoco, spec, body, name: str, part: Part, position: NDArray) -> None:
+    mesh = part.mesh
+    spec.add_mesh(
+        name=name,
+        uservert=mesh.vertices.astype(np.float32).ravel(),
+        usernormal=mesh.normals.astype(np.float32).ravel(),
+        usertexcoord=mesh.uv.astype(np.float32).ravel(),
+        userface=mesh.faces.astype(np.int32).ravel(),
+        # The volume of an open surface is undefined; it carries no mass anyhow.
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+    )
+    spec.assets[f"{name}.png"] = cv2.imencode(".png", part.texture[..., ::-1])[1].tobytes()
+    spec.add_texture(
+        name=name,
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        file=f"{name}.png",
+        colorspace=mujoco.mjtColorSpace.mjCOLORSPACE_SRGB,
+    )
+    material = spec.add_material(
+        name=name, specular=part.gloss, shininess=0.2 + 0.5 * part.gloss, reflectance=0.0
+    )
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    body.add_geom(
+        name=f"{name}_visual",
+        type=mujoco.mjtGeom.mjGEOM_MESH,
+        meshname=name,
+        material=name,
+        contype=0,
+        conaffinity=0,
+        mass=0.0,
+        group=VISUAL_GROUP,
+        pos=position,
+    )
+
+
+def _add_colliders(mujoco, body, prop: Prop) -> None:
+    kinds = {
+        "box": mujoco.mjtGeom.mjGEOM_BOX,
+        "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
+        "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
+    }
+    for collider in prop.colliders:
+        half = 0.5 * collider.yaw
+        body.add_geom(
+            type=kinds[collider.kind],
+            size=[*collider.size, 0.0, 0.0][:3],
+            pos=collider.position,
+            quat=[np.cos(half), 0.0, 0.0, np.sin(half)],
+            mass=prop.mass / len(prop.colliders),
+            group=COLLISION_GROUP,
+            friction=[0.8, 0.01, 0.002],
+            condim=6,
+        )

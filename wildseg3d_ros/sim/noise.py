@@ -1,0 +1,188 @@
+"""What a real RGB-D camera does to perfect images: depth noise, holes, colour noise, pose error.
+
+The depth model follows how stereo and structured-light cameras fail (Handa et al., "A Benchmark for
+RGB-D Visual Odometry, 3D Reconstruction and SLAM", ICRA 2014; Nguyen et al., "Modeling Kinect Sensor
+Noise", 3DIMPVT 2012): errors are made in disparity, so depth noise grows with the range squared;
+matching windows correlate neighbouring pixels and drag edges; what only one of the two eyes sees has
+no depth; grazing surfaces lose it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wildseg3d_ros.geometry.cameras import back_project, rays
+from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
+
+
+@dataclass(frozen=True)
+class DepthNoise:
+    """Parameters of the depth camera.
+
+    Attributes:
+        baseline: distance between the two eyes [m]; the second eye is to the right.
+        disparity_sigma: standard deviation of the disparity of a surface seen head on [px of a
+            640 pixel wide image].
+        correlation: standard deviation of the Gaussian that correlates the noise [px].
+        disparity_step: disparities are multiples of this [px of a 640 pixel wide image].
+        edge_drag: standard deviation of the shift by which pixels read a neighbour's depth [px].
+        flying: share of the pixels on depth edges that get a depth between the two surfaces.
+        grazing: angle of incidence at which half of the pixels are lost [rad].
+        max_range: no depth beyond it [m].
+    """
+
+    baseline: float = 0.055
+    disparity_sigma: float = 0.09
+    correlation: float = 1.5
+    disparity_step: float = 1.0 / 16.0
+    edge_drag: float = 0.7
+    flying: float = 0.25
+    grazing: float = 1.38
+    max_range: float = 6.0
+
+
+def incidence(depth: NDArray[np.float32], K: NDArray) -> NDArray[np.float32]:
+    """(H, W) angle [rad] between each pixel's ray and the surface normal; pi/2 without depth.
+
+    The normal comes from central differences, so it is wrong on depth edges.
+    """
+    points = back_project(depth, K).astype(np.float64)
+    normal = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    ray = rays(K, *depth.shape)
+    length = np.linalg.norm(normal, axis=-1) * np.linalg.norm(ray, axis=-1)
+    cosine = np.abs((normal * ray).sum(axis=-1)) / np.maximum(length, 1e-20)
+    cosine[depth <= 0] = 0.0
+    return np.arccos(np.clip(cosine, 0.0, 1.0)).astype(np.float32)
+
+
+def hidden_from_right_eye(disparity: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(H, W) pixels that the right eye of a rectified pair cannot see.
+
+    A pixel u appears at u - disparity in the right eye. It is hidden when a pixel further right
+    appears at or left of it there, since that pixel must then lie on a nearer surface.
+    """
+    position = np.arange(disparity.shape[1], dtype=np.float32) - disparity
+    leftmost = np.minimum.accumulate(position[:, ::-1], axis=1)[:, ::-1]
+    hidden = np.zeros(disparity.shape, dtype=bool)
+    hidden[:, :-1] = leftmost[:, 1:] <= position[:, :-1]
+    return hidden
+
+
+def smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, int], sigma: float
+) -> NDArray[np.float32]:
+    """(H, W) Gaussian noise of unit variance, correlated over ``sigma`` pixels."""
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    if sigma <= 0:
+        return noise
+    noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")
+    return noise / max(float(noise.std()), 1e-12)
+
+
+def sense_depth(
+    depth: NDArray[np.float32],
+    K: NDArray,
+    rng: np.random.Generator,
+    noise: DepthNoise = DepthNoise(),
+) -> NDArray[np.float32]:
+    """(H, W) float32 metres: what a depth camera measures of the exact ``depth``; 0 = nothing.
+
+    Args:
+        depth: (H, W) exact metres along the optical axis, 0 = nothing there.
+        K: (3, 3) intrinsics [px].
+        rng: all randomness comes from here.
+        noise: the camera.
+    """
+    height, width = depth.shape
+    seen = depth > 0
+    focal = float(K[0, 0])
+    disparity = np.where(seen, focal * noise.baseline / np.where(seen, depth, 1.0), 0.0)
+    disparity = disparity.astype(np.float32)
+    angle = incidence(depth, K)
+
+    near = ndimage.maximum_filter(disparity, size=3)
+    far = ndimage.minimum_filter(disparity, size=3)
+    # Two surfaces, not a slope: one disparity step between neighbours is a jump of centimetres.
+    edge = near - far > np.maximum(0.5 * width / 640.0, 0.03 * near)
+
+    v, u = np.mgrid[0:height, 0:width].astype(np.float32)
+    shift_u = noise.edge_drag * smooth_noise(rng, depth.shape, noise.correlation)
+    shift_v = noise.edge_drag * smooth_noise(rng, depth.shape, noise.correlation)
+    # Only across edges: on a slope the shift would be an error that real cameras do not make.
+    by_edge = ndimage.binary_dilation(edge, iterations=1)
+    row = np.clip(np.rint(v + shift_v * by_edge), 0, height - 1).astype(np.intp)
+    column = np.clip(np.rint(u + shift_u * by_edge), 0, width - 1).astype(np.intp)
+    measured = disparity[row, column]
+
+    mixed = edge & (rng.random(depth.shape) < noise.flying)
+    share = rng.random(depth.shape, dtype=np.float32)
+    measured = np.where(mixed, far + share * (near - far), measured)
+
+    pixel = width / 640.0
+    spread = noise.disparity_sigma * pixel / np.maximum(np.cos(np.minimum(angle, 1.45)), 0.12)
+    measured = measured + spread * smooth_noise(rng, depth.shape, noise.correlation)
+    step = noise.disparity_step * pixel
+    measured = np.rint(measured / step) * step
+
+    lost = smooth_noise(rng, depth.shape, 1.5 * noise.correlation)
+    grazing = angle + 0.1 * lost > noise.grazing
+    # On edges the angle is that of the jump, not of a surface.
+    hidden = hidden_from_right_eye(disparity) | (grazing & ~by_edge) | ~seen
+    hidden |= edge & (lost > 0.6)
+    # A column that the right eye's image does not contain cannot be matched either.
+    hidden |= u - disparity < 0
+    valid = ~hidden & (measured > focal * noise.baseline / noise.max_range)
+    out = np.zeros(depth.shape, dtype=np.float32)
+    out[valid] = focal * noise.baseline / measured[valid]
+    return out
+
+
+def sense_color(
+    image: NDArray[np.float32], rng: np.random.Generator, strength: float = 1.0
+) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8: a camera's picture of a perfect image in [0, 1].
+
+    Exposure and white balance differ per camera by a few per cent, and noise grows with the root of
+    the signal (photons) above a floor (read-out).
+
+    Args:
+        image: (H, W, 3) perfect picture, display values.
+        rng: all randomness comes from here.
+        strength: 0 = a perfect camera, 1 = an industrial camera in indoor light.
+    """
+    gain = 1.0 + strength * (rng.normal(0.0, 0.05) + rng.normal(0.0, 0.015, 3))
+    picture = np.asarray(image, dtype=np.float32) * gain.astype(np.float32)
+    noise = ndimage.gaussian_filter(
+        rng.standard_normal(image.shape, dtype=np.float32), (0.5, 0.5, 0.0)
+    )
+    sigma = strength * np.sqrt(0.006**2 + 0.012**2 * np.clip(picture, 0.0, 1.0))
+    return np.rint(np.clip(picture + sigma * noise, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def kinematic_pose(
+    world_from_cam: NDArray,
+    rng: np.random.Generator,
+    translation_sigma: float = 0.003,
+    rotation_sigma: float = 0.004,
+) -> NDArray[np.float64]:
+    """(4, 4) the pose that kinematics report for a camera that is at ``world_from_cam``.
+
+    Args:
+        world_from_cam: (4, 4) exact pose.
+        rng: all randomness comes from here.
+        translation_sigma: standard deviation of the position per axis [m].
+        rotation_sigma: standard deviation of the rotation vector per axis [rad].
+    """
+    error = make_transform(
+        rotation_from_vector(rng.normal(0.0, rotation_sigma, 3)),
+        rng.normal(0.0, translation_sigma, 3),
+    )
+    # Rotated about the camera, moved along the world's axes.
+    out = np.array(world_from_cam, dtype=np.float64)
+    out[:3, :3] = out[:3, :3] @ error[:3, :3]
+    out[:3, 3] += error[:3, 3]
+    return out

@@ -1,0 +1,133 @@
+"""Pictures of the cell: soft light, exact metric depth, labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.sim.cell import COLLISION_GROUP, Cell, load_mujoco
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What a perfect camera sees.
+
+    Attributes:
+        color: (H, W, 3) float32 display values in [0, 1].
+        depth: (H, W) float32 metres along the optical axis.
+        labels: (H, W) uint8, 0 = support and background, k + 1 = object k.
+    """
+
+    color: NDArray[np.float32]
+    depth: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+def light_directions(samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(samples, 3) directions that light travels in: half from a sky, half from two ceiling lamps.
+
+    One shadow per direction, averaged, gives the soft shadows of large lamps and the darkening in
+    corners that a single lamp lacks.
+    """
+    sky = max(1, samples // 2)
+    k = np.arange(sky) + 0.5
+    cosine = np.sqrt(1.0 - 0.88 * k / sky)
+    azimuth = np.pi * (1 + 5**0.5) * k + rng.uniform(0, 2 * np.pi)
+    sine = np.sqrt(1 - cosine**2)
+    towards = [np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), cosine], axis=1)]
+    lamps = np.array([[-0.55, -0.35, 1.0], [0.5, 0.1, 1.0]])
+    which = (np.arange(samples - sky) % 3 == 2).astype(int)
+    spread = np.concatenate(
+        [rng.uniform(-0.14, 0.14, (len(which), 2)), np.zeros((len(which), 1))], axis=1
+    )
+    towards.append(lamps[which] + spread)
+    directions = -np.concatenate(towards)
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def to_display(linear: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Display values of linear light: a soft shoulder near white, then the sRGB curve."""
+    knee = 0.75
+    over = np.maximum(linear - knee, 0.0)
+    linear = np.minimum(linear, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee)))
+    return np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-6) ** (1 / 2.4) - 0.055
+    ).astype(np.float32)
+
+
+def render_cell(
+    cell: Cell,
+    width: int,
+    height: int,
+    seed: int,
+    samples: int = 48,
+    progress: Progress | None = None,
+) -> list[Frame]:
+    """Renders all cameras of the cell.
+
+    Args:
+        cell: from :func:`~wildseg3d_ros.sim.cell.build_cell`.
+        width, height: of the pictures [px].
+        seed: of the light.
+        samples: passes of light per picture; more is smoother and slower.
+        progress: told of the stage "render".
+    """
+    mujoco = load_mujoco()
+    progress = progress or Progress()
+    oversample = 2
+    model, data = cell.model, cell.data
+    model.vis.global_.offwidth = max(model.vis.global_.offwidth, oversample * width)
+    model.vis.global_.offheight = max(model.vis.global_.offheight, oversample * height)
+    visible = mujoco.MjvOption()
+    visible.geomgroup[:] = 1
+    visible.geomgroup[COLLISION_GROUP] = 0
+
+    frames = []
+    directions = light_directions(samples, np.random.default_rng([seed, 4000]))
+    with progress.stage("render"):
+        # Depth and labels of one surface per pixel: no multisampling, no oversampling.
+        model.vis.quality.offsamples = 0
+        with mujoco.Renderer(model, height, width) as exact:
+            truth = [
+                _depth_and_labels(exact, cell, camera.name, visible) for camera in cell.cameras
+            ]
+        model.vis.quality.offsamples = 4
+        with mujoco.Renderer(model, oversample * height, oversample * width) as renderer:
+            for k, camera in enumerate(cell.cameras):
+                renderer.update_scene(data, camera.name, visible)
+                light = _light(renderer, directions)
+                small = light.reshape(height, oversample, width, oversample, 3).mean(axis=(1, 3))
+                frames.append(Frame(to_display(1.45 * small), *truth[k]))
+                progress.update((k + 1) / len(cell.cameras))
+    return frames
+
+
+def _light(renderer, directions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Linear light of the scene: the mean over directions, and a little from everywhere."""
+    light = renderer.scene.lights[0]
+    total = np.zeros((renderer.height, renderer.width, 3), dtype=np.float32)
+    for direction in directions:
+        light.dir[:] = direction
+        light.pos[:] = -2.0 * direction
+        light.diffuse[:], light.specular[:], light.ambient[:] = 1.0, 0.6, 0.0
+        total += renderer.render()
+    light.diffuse[:], light.specular[:], light.ambient[:] = 0.0, 0.0, 1.0
+    # What table and walls throw back, a little warm.
+    bounce = np.array([0.075, 0.066, 0.058], dtype=np.float32)
+    return (total / len(directions) + bounce * renderer.render()) / 255.0
+
+
+def _depth_and_labels(renderer, cell: Cell, camera: str, visible):
+    renderer.update_scene(cell.data, camera, visible)
+    renderer.enable_depth_rendering()
+    depth = renderer.render().astype(np.float32)
+    renderer.disable_depth_rendering()
+    renderer.enable_segmentation_rendering()
+    geom = renderer.render()[..., 0]
+    renderer.disable_segmentation_rendering()
+    labels = np.where(geom >= 0, cell.geom_label[np.maximum(geom, 0)], 0).astype(np.uint8)
+    depth = np.where(geom >= 0, depth, 0.0).astype(np.float32)
+    return depth, labels

@@ -1,0 +1,191 @@
+"""Triangle meshes with texture coordinates: boxes, turned shapes, tubes.
+
+Texture coordinates have (0, 0) at the first pixel of the texture's first row, v growing downwards.
+All meshes are in metres, z up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles with one normal and one texture coordinate per vertex.
+
+    Attributes:
+        vertices: (V, 3) metres.
+        normals: (V, 3) unit length, outwards.
+        uv: (V, 2) texture coordinates in [0, 1].
+        faces: (F, 3) vertex indices, counter-clockwise seen from outside.
+    """
+
+    vertices: NDArray[np.float64]
+    normals: NDArray[np.float64]
+    uv: NDArray[np.float64]
+    faces: NDArray[np.int64]
+
+
+def join(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh of several."""
+    offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
+    return Mesh(
+        np.concatenate([mesh.vertices for mesh in meshes]),
+        np.concatenate([mesh.normals for mesh in meshes]),
+        np.concatenate([mesh.uv for mesh in meshes]),
+        np.concatenate([mesh.faces + o for mesh, o in zip(meshes, offsets, strict=False)]),
+    )
+
+
+def quad(corners: ArrayLike, uv_box: tuple[float, float, float, float]) -> Mesh:
+    """A flat face.
+
+    Args:
+        corners: (4, 3) upper left, lower left, lower right, upper right, seen from outside.
+        uv_box: texture rectangle (u0, v0, u1, v1) that it shows.
+    """
+    vertices = np.asarray(corners, dtype=np.float64)
+    normal = np.cross(vertices[1] - vertices[0], vertices[3] - vertices[0])
+    normal /= np.linalg.norm(normal)
+    u0, v0, u1, v1 = uv_box
+    return Mesh(
+        vertices,
+        np.repeat(normal[None], 4, axis=0),
+        np.array([[u0, v0], [u0, v1], [u1, v1], [u1, v0]]),
+        np.array([[0, 1, 2], [0, 2, 3]]),
+    )
+
+
+BOX_FACES = ("front", "right", "back", "left", "top", "bottom")
+"""Order of a box's faces in its texture, side by side; the front looks along -y."""
+
+
+def box_face_sizes(size: ArrayLike) -> dict[str, tuple[float, float]]:
+    """Width and height [m] of each face of a box of ``size`` (x, y, z)."""
+    x, y, z = (float(value) for value in np.asarray(size))
+    sides = {"front": (x, z), "right": (y, z), "back": (x, z), "left": (y, z)}
+    return {**sides, "top": (x, y), "bottom": (x, y)}
+
+
+def box(size: ArrayLike) -> Mesh:
+    """A box that stands on z = 0, centred in x and y, faces in the texture as ``BOX_FACES``."""
+    x, y, z = (float(value) for value in np.asarray(size))
+    a, b = x / 2, y / 2
+    corners = {
+        "front": [(-a, -b, z), (-a, -b, 0), (a, -b, 0), (a, -b, z)],
+        "right": [(a, -b, z), (a, -b, 0), (a, b, 0), (a, b, z)],
+        "back": [(a, b, z), (a, b, 0), (-a, b, 0), (-a, b, z)],
+        "left": [(-a, b, z), (-a, b, 0), (-a, -b, 0), (-a, -b, z)],
+        "top": [(-a, b, z), (-a, -b, z), (a, -b, z), (a, b, z)],
+        "bottom": [(-a, -b, 0), (-a, b, 0), (a, b, 0), (a, -b, 0)],
+    }
+    sizes = box_face_sizes(size)
+    total = sum(width for width, _ in sizes.values())
+    tallest = max(height for _, height in sizes.values())
+    faces, u = [], 0.0
+    for name in BOX_FACES:
+        width, height = sizes[name]
+        faces.append(quad(corners[name], (u, 0.0, u + width / total, height / tallest)))
+        u += width / total
+    return join(faces)
+
+
+def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int = 64) -> Mesh:
+    """A surface of revolution about z.
+
+    Args:
+        runs: pieces of the profile, each (points (P, 2) of radius and height, (v0, v1) texture rows
+            that it spans). A run is smooth; where two runs meet there is a crease. The outside is on
+            the right when going along the profile from the bottom centre up, so it is listed from
+            the bottom up outside and, for hollow shapes, from the rim down inside.
+        segments: facets around.
+    """
+    angle = np.linspace(0.0, 2.0 * np.pi, segments + 1)
+    around = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    pieces = []
+    for profile, (v0, v1) in runs:
+        profile = np.asarray(profile, dtype=np.float64)
+        step = np.diff(profile, axis=0)
+        length = np.maximum(np.linalg.norm(step, axis=1), 1e-12)
+        facet = np.stack([step[:, 1], -step[:, 0]], axis=1) / length[:, None]
+        normal = np.concatenate([facet[:1], facet[:-1] + facet[1:], facet[-1:]])
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        rows, columns = len(profile), segments + 1
+        vertices = np.empty((rows, columns, 3))
+        vertices[..., :2] = profile[:, None, :1] * around
+        vertices[..., 2] = profile[:, 1:]
+        normals = np.empty_like(vertices)
+        normals[..., :2] = normal[:, None, :1] * around
+        normals[..., 2] = normal[:, 1:]
+        along = np.concatenate([[0.0], np.cumsum(length)]) / length.sum()
+        uv = np.empty((rows, columns, 2))
+        uv[..., 0] = np.linspace(0.0, 1.0, columns)
+        uv[..., 1] = (v0 + (v1 - v0) * along)[:, None]
+        pieces.append(
+            Mesh(
+                *(a.reshape(-1, a.shape[-1]) for a in (vertices, normals, uv)),
+                _grid_faces(rows, columns),
+            )
+        )
+    return join(pieces)
+
+
+def tube(path: ArrayLike, radius: ArrayLike, segments: int = 20) -> Mesh:
+    """A round tube along a path.
+
+    Args:
+        path: (P, 3) centre line, in a plane (the frame along it does not twist).
+        radius: one radius [m], or (P,) of them.
+        segments: facets around.
+    """
+    path = np.asarray(path, dtype=np.float64)
+    radius = np.broadcast_to(np.asarray(radius, dtype=np.float64), len(path))
+    tangent = np.gradient(path, axis=0)
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    plane = np.linalg.svd(path - path.mean(axis=0))[2][2]
+    side = np.cross(plane, tangent)
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    up = np.cross(tangent, side)
+    angle = np.linspace(0.0, 2.0 * np.pi, segments + 1)[None, :, None]
+    normals = np.cos(angle) * side[:, None] + np.sin(angle) * up[:, None]
+    vertices = path[:, None] + radius[:, None, None] * normals
+    rows, columns = vertices.shape[:2]
+    v, u = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
+    return Mesh(
+        vertices.reshape(-1, 3),
+        normals.reshape(-1, 3),
+        np.stack([u, v], axis=-1).reshape(-1, 2),
+        _grid_faces(rows, columns),
+    )
+
+
+def disc(radius: float, height: float, up: bool, v: tuple[float, float]) -> tuple:
+    """A flat run of :func:`lathe`: the closed end at ``height``, facing up or down."""
+    inner_first = [(1e-6, height), (radius, height)]
+    return (inner_first[::-1] if up else inner_first), v
+
+
+def arc(
+    centre: tuple[float, float], radius: float, start: float, stop: float, points: int = 8
+) -> NDArray[np.float64]:
+    """(points, 2) of an arc in a profile, angles in degrees from the +radius axis."""
+    angle = np.radians(np.linspace(start, stop, points))
+    out = np.asarray(centre) + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    out[:, 0] = np.maximum(out[:, 0], 1e-6)
+    return out
+
+
+def _grid_faces(rows: int, columns: int) -> NDArray[np.int64]:
+    """Triangles of a (rows, columns) grid of vertices: along rows = u, down = along the profile."""
+    corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
+    right, above = corner + 1, corner + columns
+    return np.concatenate(
+        [
+            np.stack([corner, right, above + 1], axis=1),
+            np.stack([corner, above + 1, above], axis=1),
+        ]
+    )
