@@ -118,6 +118,9 @@ class IndexConfig:
     min_neighbours: int = setting(
         4, "least points of an object about each of its points, itself included; 0 = any", 0, 1000
     )
+    min_density: float = setting(
+        0.05, "least number of such points, relative to the median of the object", 0.0, 1.0
+    )
 
 
 @dataclass(frozen=True)

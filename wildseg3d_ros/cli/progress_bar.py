@@ -53,4 +53,4 @@ class ProgressBar:
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        self._bar = self._stage = None
+            self._bar = None

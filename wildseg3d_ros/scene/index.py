@@ -93,7 +93,9 @@ class ObjectIndex:
         """
         ids = np.array(sorted(cache.object_ids), dtype=np.int32)
         rows = _gather(images, world, cache.labels, ids)
-        rows = rows.keep(_is_confident(rows, len(ids), config.min_confidence))
+        rows = rows.keep(
+            _near_median(rows.confidence, rows.group, len(ids), config.min_confidence)
+        )
 
         visibility = Visibility.create(K, world_from_cam, world)
         seen, pierced = visibility.votes(rows.points, rows.view)
@@ -102,7 +104,9 @@ class ObjectIndex:
             rows, seen = rows.keep(solid), seen[solid]
         if config.min_neighbours and len(rows.points):
             voxel = visibility.point_spacing(rows.points, rows.view)
-            together = neighbour_counts(rows.points, voxel, rows.group) >= config.min_neighbours
+            counts = neighbour_counts(rows.points, voxel, rows.group).astype(np.float32)
+            together = counts >= config.min_neighbours
+            together &= _near_median(counts, rows.group, len(ids), config.min_density)
             rows, seen = rows.keep(together), seen[together]
 
         order = np.argsort(rows.group, kind="stable")
@@ -161,12 +165,13 @@ def _gather(
     return _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _is_confident(rows: _Rows, groups: int, least: float) -> NDArray[np.bool_]:
-    """(M,) bool: confidence of at least ``least`` times the median of the point's object."""
-    order = np.lexsort((rows.confidence, rows.group))
-    starts = np.searchsorted(rows.group[order], np.arange(groups + 1))
-    middle = (starts[:-1] + starts[1:]) // 2
-    median = np.zeros(groups, np.float32)
+def _near_median(
+    values: NDArray[np.float32], group: NDArray[np.int32], groups: int, least: float
+) -> NDArray[np.bool_]:
+    """(M,) bool: at least ``least`` times the median of the point's object."""
+    order = np.lexsort((values, group))
+    starts = np.searchsorted(group[order], np.arange(groups + 1))
     some = starts[1:] > starts[:-1]
-    median[some] = rows.confidence[order][middle[some]]
-    return rows.confidence >= least * median[rows.group]
+    median = np.zeros(groups, np.float32)
+    median[some] = values[order][(starts[:-1] + starts[1:])[some] // 2]
+    return values >= least * median[group]

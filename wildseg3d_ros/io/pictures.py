@@ -1,0 +1,257 @@
+"""Pictures of scenes and answers: label overlays, clicks, masks, clouds, contact sheets."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.io.folder import spread
+from wildseg3d_ros.io.images import write_image
+from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import POSITIVE, Click, ObjectCloud
+
+RGB = tuple[int, int, int]
+
+# Told apart by most people with a colour vision deficiency (after Okabe and Ito), then by hue.
+_PALETTE: tuple[RGB, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 190, 130),
+    (240, 228, 66),
+    (213, 94, 0),
+    (204, 121, 167),
+    (60, 110, 220),
+    (160, 220, 60),
+)
+_TEXT: RGB = (235, 238, 242)
+_FAINT: RGB = (150, 158, 168)
+_CLICK: RGB = (60, 230, 90)
+_NEGATIVE: RGB = (255, 70, 70)
+_PANEL_WIDTH = 400
+_GAP = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """An answered prompt and what to call it in a picture."""
+
+    clicks: tuple[Click, ...]
+    cloud: ObjectCloud
+    title: str = ""
+
+
+def object_colors(object_ids: Sequence[int]) -> dict[int, RGB]:
+    """A colour per object, distinct among the first few and stable in the order of ids."""
+    colors = {}
+    for i, object_id in enumerate(sorted(object_ids)):
+        if i < len(_PALETTE):
+            colors[object_id] = _PALETTE[i]
+        else:
+            hue = 0.618034 * i % 1.0  # golden ratio: each new hue falls into the widest gap
+            bright = colorsys.hsv_to_rgb(hue, 0.55 + 0.35 * (i % 2), 1.0 - 0.25 * (i % 3) / 2)
+            colors[object_id] = (
+                round(255 * bright[0]),
+                round(255 * bright[1]),
+                round(255 * bright[2]),
+            )
+    return colors
+
+
+def draw_labels(
+    image: NDArray[np.uint8], labels: NDArray[np.int32], colors: dict[int, RGB]
+) -> NDArray[np.uint8]:
+    """(H, W, 3) image under a tint per object, with outlines.
+
+    Args:
+        image: (H, W, 3) RGB.
+        labels: (H, W), 0 = no object.
+        colors: RGB by label; labels without a colour stay as they are.
+    """
+    out = _dimmed(image, 0.6)
+    for label in np.unique(labels):
+        if label in colors:
+            _tint(out, image, labels == label, colors[int(label)])
+    return out
+
+
+def draw_mask(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], color: RGB = _CLICK
+) -> NDArray[np.uint8]:
+    """(H, W, 3) image in which all but the mask is dark, the mask outlined."""
+    return _draw_masks(image, [(mask, color)])
+
+
+def draw_click(image: NDArray[np.uint8], u: float, v: float, positive: bool = True) -> None:
+    """Marks a pixel in place: a green plus or a red minus on a disc."""
+    size = max(6, round(min(image.shape[:2]) / 34))
+    centre = (round(u * 16), round(v * 16))
+    fill = _CLICK if positive else _NEGATIVE
+    for radius, color in ((size + 3, (20, 20, 20)), (size + 1.5, (255, 255, 255)), (size, fill)):
+        cv2.circle(image, centre, round(radius * 16), color, -1, cv2.LINE_AA, shift=4)
+    arm, thick = round(size * 0.55), max(2, round(size / 3.5))
+    x, y = round(u), round(v)
+    cv2.line(image, (x - arm, y), (x + arm, y), (20, 20, 20), thick, cv2.LINE_AA)
+    if positive:
+        cv2.line(image, (x, y - arm), (x, y + arm), (20, 20, 20), thick, cv2.LINE_AA)
+
+
+def contact_sheet(
+    scene: Scene, selections: Sequence[Selection] = (), max_views: int = 5
+) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB table of panels, one row per view.
+
+    Columns: the image with its clicks and all cached masks; with selections also their masks and
+    their clouds, drawn from a place beside the view's camera.
+
+    Args:
+        scene: what answered.
+        selections: answers to show together, each in a colour of its own.
+        max_views: rows at most: the views with clicks, the others spread evenly.
+    """
+    colors = object_colors(scene.object_ids)
+    titles = ["image" if not selections else "image and click", "all cached masks"]
+    if selections:
+        one = len(selections) == 1
+        titles += ["mask of the selection" if one else "masks of the selections"]
+        titles += ["its point cloud" if one else "their point clouds"]
+    rows = [
+        [_panel(p) for p in _row(scene, view, selections, colors)]
+        for view in _rows_to_show(scene, selections, max_views)
+    ]
+    names = [scene.view_names[view] for view in _rows_to_show(scene, selections, max_views)]
+    panel = rows[0][0].shape
+    head, label = 40 + 26 * bool(selections), 24
+    width = _GAP + len(titles) * (_PANEL_WIDTH + _GAP)
+    height = head + sum(label + row[0].shape[0] + _GAP for row in rows)
+    sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
+    if selections:
+        _write_legend(sheet, scene, selections, colors)
+    for column, title in enumerate(titles):
+        _text(sheet, title, _GAP + column * (_PANEL_WIDTH + _GAP), head - 12, 0.62, _TEXT)
+    top = head
+    for name, row in zip(names, rows, strict=True):
+        _text(sheet, name, _GAP, top + 15, 0.46, _FAINT)
+        top += label
+        for column, picture in enumerate(row):
+            left = _GAP + column * (_PANEL_WIDTH + _GAP)
+            sheet[top : top + picture.shape[0], left : left + panel[1]] = picture
+        top += row[0].shape[0] + _GAP
+    return sheet
+
+
+def write_sheet(
+    path: str | Path,
+    scene: Scene,
+    clicks: Sequence[Click] = (),
+    cloud: ObjectCloud | None = None,
+    title: str = "",
+    max_views: int = 5,
+) -> None:
+    """Writes the contact sheet of a scene, or of one answer, as PNG.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    selections = [] if cloud is None else [Selection(tuple(clicks), cloud, title)]
+    write_image(Path(path), contact_sheet(scene, selections, max_views))
+
+
+def _rows_to_show(scene: Scene, selections: Sequence[Selection], most: int) -> list[int]:
+    clicked = sorted({scene.view_index(c.view) for s in selections for c in s.clicks})[:most]
+    others = [view for view in range(len(scene.view_names)) if view not in clicked]
+    places = spread(len(others), max(most - len(clicked), 0) or None) if others else []
+    if len(clicked) >= most:
+        places = []
+    return [*clicked, *(others[i] for i in places)]
+
+
+def _row(
+    scene: Scene, view: int, selections: Sequence[Selection], colors: dict[int, RGB]
+) -> list[NDArray[np.uint8]]:
+    image = scene.images[view]
+    name = scene.view_names[view]
+    plain = image.copy()
+    for selection in selections:
+        for click in selection.clicks:
+            if click.view == name:
+                draw_click(plain, click.u, click.v, click.label == POSITIVE)
+    panels = [plain, draw_labels(image, scene.labels[view], colors)]
+    if selections:
+        masks = [(s.cloud.masks[name], _color(s, colors)) for s in selections]
+        panels.append(_draw_masks(image, masks))
+        points = np.concatenate([s.cloud.points for s in selections])
+        rgb = np.concatenate([s.cloud.colors for s in selections])
+        size = (round(_PANEL_WIDTH * image.shape[0] / image.shape[1]), _PANEL_WIDTH)
+        camera = DrawingCamera.beside(
+            points, scene.world_from_cam[view], size, turn=np.radians(25), lift=np.radians(20)
+        )
+        panels.append(render_cloud(points, rgb, camera, background=(44, 48, 55)))
+    return panels
+
+
+def _color(selection: Selection, colors: dict[int, RGB]) -> RGB:
+    return colors.get(selection.cloud.object_ids[0], _CLICK)
+
+
+def _write_legend(
+    sheet: NDArray[np.uint8],
+    scene: Scene,
+    selections: Sequence[Selection],
+    colors: dict[int, RGB],
+) -> None:
+    left = _GAP
+    for selection in selections:
+        title = selection.title or "object " + ", ".join(map(str, selection.cloud.object_ids))
+        text = f"{title}: {len(selection.cloud):,} points"
+        cv2.rectangle(sheet, (left, 10), (left + 14, 24), _color(selection, colors), -1)
+        left += 22 + _text(sheet, text, left + 22, 23, 0.5, _TEXT) + 24
+
+
+def _draw_masks(
+    image: NDArray[np.uint8], masks: Sequence[tuple[NDArray[np.bool_], RGB]]
+) -> NDArray[np.uint8]:
+    out = _dimmed(image, 0.3)
+    for mask, color in masks:
+        _tint(out, image, mask, color, strength=0.25)
+    return out
+
+
+def _dimmed(image: NDArray[np.uint8], brightness: float) -> NDArray[np.uint8]:
+    """Darker, and with less colour, so that tints stand out."""
+    gray = image.mean(axis=2, keepdims=True)
+    return np.clip((0.4 * image + 0.6 * gray) * brightness, 0, 255).astype(np.uint8)
+
+
+def _tint(
+    out: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    color: RGB,
+    strength: float = 0.5,
+) -> None:
+    tinted = (1 - strength) * image[mask] + strength * np.array(color)
+    out[mask] = np.clip(tinted, 0, 255).astype(np.uint8)
+    thick = max(1, round(min(image.shape[:2]) / 240))
+    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
+    cv2.drawContours(out, contours, -1, color, thick, cv2.LINE_AA)
+
+
+def _panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height = round(_PANEL_WIDTH * picture.shape[0] / picture.shape[1])
+    return cv2.resize(picture, (_PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
+
+
+def _text(
+    sheet: NDArray[np.uint8], text: str, left: int, baseline: int, scale: float, color: RGB
+) -> int:
+    """Writes one line and returns its width in pixels."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(sheet, text, (left, baseline), font, scale, color, 1, cv2.LINE_AA)
+    return cv2.getTextSize(text, font, scale, 1)[0][0]

@@ -1,0 +1,200 @@
+"""Draws point clouds: z-buffered splats with shading from the drawn surface itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.cameras import project
+from wildseg3d_ros.geometry.transforms import (
+    apply,
+    invert,
+    make_transform,
+    rotation_from_vector,
+)
+
+BACKGROUND = (28, 31, 36)
+_SUPERSAMPLING = 2
+_MAX_REACH = 4
+
+
+@dataclass(frozen=True, eq=False)
+class DrawingCamera:
+    """From where a cloud is drawn.
+
+    Attributes:
+        K: (3, 3) intrinsics in pixels.
+        world_from_cam: (4, 4).
+        size: (height, width) in pixels.
+    """
+
+    K: NDArray[np.float64]
+    world_from_cam: NDArray[np.float64]
+    size: tuple[int, int]
+
+    @classmethod
+    def beside(
+        cls,
+        points: NDArray[np.float32],
+        world_from_cam: NDArray[np.float64],
+        size: tuple[int, int],
+        turn: float,
+        lift: float,
+    ) -> DrawingCamera:
+        """As :meth:`around`, turned to the side from which more of the cloud is seen."""
+        some = points[:: max(1, len(points) // 5000)]
+        sides = [cls.around(points, world_from_cam, size, side, lift) for side in (turn, -turn)]
+        return max(sides, key=lambda camera: camera.covered(some) / camera.K[0, 0] ** 2)
+
+    def covered(self, points: NDArray[np.float32]) -> int:
+        """Number of 8-pixel cells that the points fall into."""
+        uv, z = project(apply(invert(self.world_from_cam), points.astype(np.float64)), self.K)
+        return len(np.unique(np.floor(uv[z > 0] / 8).astype(np.int64), axis=0))
+
+    @classmethod
+    def around(
+        cls,
+        points: NDArray[np.float32],
+        world_from_cam: NDArray[np.float64],
+        size: tuple[int, int],
+        turn: float = 0.0,
+        lift: float = 0.0,
+    ) -> DrawingCamera:
+        """A camera that looks at a cloud as another one does, turned about it, filled by it.
+
+        Args:
+            points: (M, 3) world points, M > 0.
+            world_from_cam: the camera to start from.
+            size: (height, width) of the picture.
+            turn, lift: angles [rad] about the cloud, to the right and upwards, in that camera's
+                axes.
+        """
+        # Single strays must not decide the zoom.
+        low, high = np.percentile(points, [1, 99], axis=0)
+        centre = (low + high) / 2
+        start = apply(invert(world_from_cam), centre.astype(np.float64))
+        about = rotation_from_vector([0.0, -turn, 0.0]) @ rotation_from_vector([-lift, 0.0, 0.0])
+        cam_from_turned = make_transform(about, start - about @ start)
+        pose = world_from_cam @ cam_from_turned
+        camera_points = apply(invert(pose), points[:: max(1, len(points) // 20_000)])
+        depth = max(float(np.median(camera_points[:, 2])), 1e-6)
+        slopes = camera_points[:, :2] / np.maximum(camera_points[:, 2:], 0.2 * depth)
+        low, high = np.percentile(slopes, [0.5, 99.5], axis=0)
+        height, width = size
+        focal = 0.84 * float(np.min([width, height] / np.maximum(high - low, 1e-6)))
+        u, v = np.array([width - 1, height - 1]) / 2 - focal * (low + high) / 2
+        return cls(np.array([[focal, 0, u], [0, focal, v], [0, 0, 1.0]]), pose, size)
+
+
+def render_cloud(
+    points: NDArray[np.float32],
+    colors: NDArray[np.uint8],
+    camera: DrawingCamera,
+    background: tuple[int, int, int] = BACKGROUND,
+) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB picture of a cloud.
+
+    Nearer points hide farther ones. Each point is a disc large enough to close the gaps to its
+    neighbours; light comes from the upper left, and depth steps are darkened.
+
+    Args:
+        points: (M, 3) world points.
+        colors: (M, 3) uint8 RGB.
+        camera: from where.
+        background: RGB where there is no point.
+    """
+    height, width = (edge * _SUPERSAMPLING for edge in camera.size)
+    K = camera.K.copy()
+    K[:2] *= _SUPERSAMPLING
+    in_camera = apply(invert(camera.world_from_cam), np.asarray(points, np.float64))
+    uv, z = project(in_camera, K)
+    with np.errstate(invalid="ignore"):
+        shown = (z > 0) & (uv > -0.5).all(axis=1) & (uv < [width - 0.5, height - 0.5]).all(axis=1)
+    uv, z, colors = np.rint(uv[shown]).astype(np.intp), z[shown], colors[shown]
+    # Far to near: of points that fall on one pixel, the last one written stays.
+    order = np.argsort(-z, kind="stable")
+    uv, z, colors = uv[order], z[order].astype(np.float32), colors[order]
+    winner = np.full((height, width), -1)
+    winner[uv[:, 1], uv[:, 0]] = np.arange(len(uv))
+    depth = np.full((height, width), np.inf, np.float32)
+    depth[winner >= 0] = z[winner[winner >= 0]]
+    depth, winner = _splat(depth, winner)
+    filled = winner >= 0
+    picture = np.zeros((height, width, 3), np.float32)
+    picture[filled] = colors[winner[filled]]
+    if filled.any():
+        picture = _smooth_within(picture, depth, filled)
+        picture *= _shade(depth, filled, K[0, 0])[..., None]
+    picture[~filled] = background
+    small = cv2.resize(picture, camera.size[::-1], interpolation=cv2.INTER_AREA)
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8)
+
+
+def _splat(
+    depth: NDArray[np.float32], winner: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Grows every drawn point to a disc that closes most gaps; the nearest of a pixel stays."""
+    reach = _splat_reach(winner >= 0)
+    height, width = depth.shape
+    deep = np.pad(depth, reach, constant_values=np.inf)
+    who = np.pad(winner, reach, constant_values=-1)
+    for dv in range(-reach, reach + 1):
+        for du in range(-reach, reach + 1):
+            if du * du + dv * dv > (reach + 0.5) ** 2:
+                continue
+            there = np.s_[reach + dv : reach + dv + height, reach + du : reach + du + width]
+            nearer = deep[there] < depth
+            depth = np.where(nearer, deep[there], depth)
+            winner = np.where(nearer, who[there], winner)
+    return depth, winner
+
+
+def _splat_reach(drawn: NDArray[np.bool_]) -> int:
+    """Radius of the discs that close most gaps between drawn points."""
+    for reach in range(1, _MAX_REACH):
+        square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+        grown = cv2.dilate(drawn.astype(np.uint8), square)
+        closed = cv2.morphologyEx(grown, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+        if grown.sum() > 0.97 * closed.sum():
+            return reach
+    return _MAX_REACH
+
+
+def _smooth_within(
+    picture: NDArray[np.float32], depth: NDArray[np.float64], filled: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Mean colour of the neighbours on the same surface: views differ in exposure."""
+    scale = float(np.median(depth[filled]))
+    near = 0.01 * scale
+    z = np.where(filled, depth, -scale).astype(np.float32)
+    total, weight = np.zeros_like(picture), np.zeros(z.shape, np.float32)
+    for dv in (-1, 0, 1):
+        for du in (-1, 0, 1):
+            same = np.abs(np.roll(z, (dv, du), (0, 1)) - z) < near
+            total += np.where(same[..., None], np.roll(picture, (dv, du), (0, 1)), 0)
+            weight += same
+    return total / np.maximum(weight, 1)[..., None]
+
+
+def _shade(
+    depth: NDArray[np.float64], filled: NDArray[np.bool_], focal: float
+) -> NDArray[np.float32]:
+    """(H, W) brightness from 0 to about 1.1."""
+    z = np.where(filled, depth, 0).astype(np.float32)
+    # Measured depth is rough; light falls on its mean over a few pixels.
+    weight = cv2.GaussianBlur(filled.astype(np.float32), (0, 0), 3.0)
+    smooth = cv2.GaussianBlur(z, (0, 0), 3.0) / np.maximum(weight, 1e-6)
+    slope_u = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8) * focal / np.maximum(smooth, 1e-6)
+    slope_v = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8) * focal / np.maximum(smooth, 1e-6)
+    normal = np.stack([slope_u, slope_v, -np.ones_like(z)], axis=-1)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    light = np.array([-0.35, -0.55, -0.76], np.float32)
+    lambert = np.clip(normal @ light, 0, 1)
+    # Eye-dome lighting (Boucheny 2009): darker where the surroundings are nearer.
+    ring = cv2.erode(np.where(filled, depth, np.inf).astype(np.float32), np.ones((7, 7), np.uint8))
+    behind = np.where(filled, np.log2(np.maximum(z, 1e-9)) - np.log2(ring), 0)
+    dome = np.exp(-6.0 * np.clip(behind - 0.02, 0, 0.25))
+    return ((0.55 + 0.55 * lambert) * dome).astype(np.float32)
