@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from wildseg3d_ros.alignment.graph import (
     check_connected,
     check_pairs,
     choose_device,
+    components,
     usable,
 )
 from wildseg3d_ros.alignment.placement import Poses, place
-from wildseg3d_ros.alignment.rejection import find_wrong_pairs, pair_errors
+from wildseg3d_ros.alignment.rejection import judge, pair_errors
 from wildseg3d_ros.alignment.similarity import fit_similarities
 from wildseg3d_ros.alignment.solver import Solution, observed_twice, solve
 from wildseg3d_ros.alignment.world import register
@@ -27,8 +29,11 @@ from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View
 
-_REJECTIONS = 3
-"""Rounds of leaving out wrong pairs: what is left may show up others."""
+_COARSE_PASSES, _COARSE_TOLERANCE = 6, 1e-2
+"""Where the first verdict on the pairs is passed: wrong pairs show long before convergence."""
+
+_VERDICTS = 4
+"""Upper bound of solves: what is left without the wrong pairs may show up others."""
 
 
 def align(
@@ -53,48 +58,79 @@ def align(
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
 
     graph = complete.select(enough)
-    poses = _start(graph, start)
-    graph = graph.to(device)
-    losses = ("l1", "geman_mcclure") if start is None else ("geman_mcclure",)
-    kept = np.ones(len(graph.edges), dtype=bool)
-    solution = solve(graph, poses.to(device), losses, config.max_iterations, config.tolerance)
-    iterations = solution.iterations
-    current = graph
-    for _ in range(_REJECTIONS):
-        wrong, doubtful = find_wrong_pairs(current, solution)
-        if not wrong.any():
-            break
-        kept[np.flatnonzero(kept)[wrong]] = False
-        current = current.select(~wrong)
-        solution = solve(
-            current,
-            solution.poses.select(~wrong),
-            ("geman_mcclure",),
-            config.max_iterations,
-            config.tolerance,
-        )
-        iterations += solution.iterations
-    for e in current.ids[doubtful]:
+    poses, kept = _start(graph, start)
+    result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
+    for e in graph.ids[result.doubtful]:
         warnings.append(
             f"pair {_pair_name(predictions[e], views)} contradicts the others but nothing else "
             "holds its views together; do not rely on how they lie to each other"
         )
-    for e in graph.ids[~kept]:
+    for e in graph.ids[~result.kept]:
         warnings.append(
             f"pair {_pair_name(predictions[e], views)} contradicts the others and is left out"
         )
-    if not solution.converged:
+    if not result.solution.converged:
         warnings.append(
-            f"the alignment stopped after {iterations} passes with a last step of "
-            f"{solution.step:.2g} (tolerance {config.tolerance:.2g}); raise max_iterations"
+            f"the alignment stopped after {result.iterations} passes with a last step of "
+            f"{result.solution.step:.2g} (tolerance {config.tolerance:.2g}); raise "
+            "alignment.max_iterations"
         )
-    return _finish(views, complete, graph, current, kept, solution, iterations, warnings, empty)
+    return _finish(views, complete, result, warnings)
 
 
-def _start(graph: Graph, start: Alignment | None) -> Poses:
-    """Poses to start from: a placement of its own, or an earlier answer completed by one."""
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """The solved graph.
+
+    Attributes:
+        graph: all usable pairs; current: those that the solution is made of, ``graph`` at ``kept``.
+        poses: of all pairs of ``graph``; those left out are fitted to the world points.
+        doubtful: (E,) bool, kept only because the views would fall apart.
+        distance: (O, n) of all observations of ``graph`` to the world points, NaN where unknown.
+    """
+
+    graph: Graph
+    current: Graph
+    kept: NDArray[np.bool_]
+    doubtful: NDArray[np.bool_]
+    solution: Solution
+    poses: Poses
+    distance: NDArray[np.float64]
+    iterations: int
+
+
+def _solve(
+    graph: Graph, poses: Poses, kept: NDArray[np.bool_], fresh: bool, config: AlignmentConfig
+) -> _Result:
+    """Solves, and leaves out or takes back pairs until the verdict on all of them stands."""
+    iterations = 0
+    doubtful = np.zeros(len(kept), dtype=bool)
+    if fresh:
+        coarse = solve(graph, poses, "l1", _COARSE_PASSES, _COARSE_TOLERANCE)
+        poses, iterations = coarse.poses, coarse.iterations
+        verdict = judge(graph, _distances(graph, kept, poses, coarse), kept)
+        kept, doubtful = verdict.keep, verdict.doubtful
+    for turn in range(_VERDICTS):
+        current = graph.select(kept)
+        solution = solve(
+            current, poses.select(kept), "geman_mcclure", config.max_iterations, config.tolerance
+        )
+        iterations += solution.iterations
+        poses = _fit_left_out(graph, kept, solution)
+        distance = _distances(graph, kept, poses, solution)
+        verdict = judge(graph, distance, kept)
+        doubtful = verdict.doubtful
+        if np.array_equal(verdict.keep, kept) or turn + 1 == _VERDICTS:
+            break
+        kept = verdict.keep
+    return _Result(graph, current, kept, doubtful, solution, poses, distance, iterations)
+
+
+def _start(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArray[np.bool_]]:
+    """Poses to start from and pairs to use: a placement, or an earlier answer completed by one."""
+    everything = np.ones(len(graph.edges), dtype=bool)
     if start is None:
-        return place(graph)
+        return place(graph), everything
     rows: dict[tuple[int, int], list[int]] = {}
     for row, (a, b) in enumerate(start.edges):
         rows.setdefault((int(a), int(b)), []).append(row)
@@ -106,7 +142,7 @@ def _start(graph: Graph, start: Alignment | None) -> Poses:
     finite = np.isfinite(start.world_from_pair).all((1, 2)) & (start.pair_scale > 0)
     is_known = (source >= 0) & finite[source]
     if not is_known.any():
-        return place(graph)
+        return place(graph), everything
     # Unknown pairs borrow row 0; place() replaces them.
     borrowed = np.where(is_known, source, 0)
     scale = start.pair_scale[borrowed] * graph.unit
@@ -125,27 +161,23 @@ def _start(graph: Graph, start: Alignment | None) -> Poses:
         torch.from_numpy(poses[:, :3, :3].copy()),
         torch.from_numpy((poses[:, :3, 3] - origin) / size),
     )
-    return known if is_known.all() else place(graph, known, is_known)
+    kept = ~is_known | start.pair_used[borrowed]
+    if len(components(graph.view_count, graph.edges[kept])) > 1:
+        kept = everything
+    return known if is_known.all() else place(graph, known, is_known), kept
 
 
 def _finish(
-    views: Sequence[View],
-    complete: Graph,
-    graph: Graph,
-    current: Graph,
-    kept: NDArray[np.bool_],
-    solution: Solution,
-    iterations: int,
-    warnings: list[str],
-    empty: list[str],
+    views: Sequence[View], complete: Graph, result: _Result, warnings: list[str]
 ) -> Alignment:
     """Cameras, world frame and residuals of the solved pairs."""
+    graph, current, solution = result.graph, result.current, result.solution
+    poses = result.poses
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(current, solution.poses, world, sure)
     world_from_cam, K, camera_warnings = solve_cameras(views, seen, current.measured)
     warnings += camera_warnings
 
-    poses = _fit_left_out(graph, kept, solution)
     metric = bool(current.fixed.any())
     size = _world_size(current, solution.poses)
     world_from_cam[:, :3, 3] *= size
@@ -174,8 +206,8 @@ def _finish(
     world_from_pair[graph.ids, :3, 3] = poses.translation.cpu().numpy() * size * grow
     world_from_pair[graph.ids] = move @ world_from_pair[graph.ids]
 
-    distance = _distances(graph, poses, solution) * size * grow
-    pair_residual[graph.ids] = pair_errors(graph, distance, both=True)
+    distance = result.distance * size * grow
+    pair_residual[graph.ids] = np.nan_to_num(pair_errors(graph, distance, both=True))
     view_residual = _view_residual(current, solution) * size * grow
     return Alignment(
         edges=complete.edges,
@@ -187,7 +219,7 @@ def _finish(
         view_residual=view_residual,
         pair_used=used,
         converged=solution.converged,
-        iterations=iterations,
+        iterations=result.iterations,
         metric=metric or registration.found,
         in_prior_frame=registration.found,
         prior_residual=registration.residual,
@@ -227,12 +259,23 @@ def _fit_left_out(graph: Graph, kept: NDArray[np.bool_], solution: Solution) -> 
     return poses
 
 
-def _distances(graph: Graph, poses: Poses, solution: Solution) -> NDArray[np.float64]:
-    """(O, n) distance of all observations to the world points; NaN where there is none."""
-    view = torch.as_tensor(graph.view, device=graph.x.device)
+def _distances(
+    graph: Graph, kept: NDArray[np.bool_], poses: Poses, solution: Solution
+) -> NDArray[np.float64]:
+    """(O, n) distance of observations to the world points that the kept pairs make.
+
+    NaN where a point has no weight, or no other kept pair that could contradict it.
+    """
+    device = graph.x.device
+    view = torch.as_tensor(graph.view, device=device)
+    used = torch.as_tensor(kept[graph.edge], device=device)[:, None]
+    seen = graph.weight > 0
+    count = torch.zeros(
+        (graph.view_count, graph.weight.shape[1]), dtype=torch.int32, device=device
+    ).index_add_(0, view, (seen & used).to(torch.int32))
+    others = count[view] - (seen & used).to(torch.int32)
     distance = (poses.observed(graph) - solution.world[view]).norm(dim=-1)
-    known = (graph.weight > 0) & (solution.sure[view] > 0)
-    return torch.where(known, distance, torch.nan).cpu().numpy()
+    return torch.where(seen & (others > 0), distance, torch.nan).cpu().numpy()
 
 
 def _view_residual(graph: Graph, solution: Solution) -> NDArray[np.float64]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph import MIN_POINTS, Graph, components
-from wildseg3d_ros.alignment.solver import Solution, observed_twice
 
 _OUTLIER = 4.0
 """A pair is wrong beyond this many typical pair errors ..."""
@@ -42,31 +42,50 @@ def pair_errors(graph: Graph, distance: NDArray[np.float64], both: bool) -> NDAr
     return out
 
 
-def find_wrong_pairs(
-    graph: Graph, solution: Solution
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pairs to leave out, and bad pairs that hold the views together, each (E,) bool."""
-    twice = observed_twice(graph)
-    distance = torch.where(twice, solution.residual, torch.nan).cpu().numpy()
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What to do with each pair.
+
+    Attributes:
+        keep: (E,) bool, pairs that the solve should use.
+        doubtful: (E,) bool, pairs that contradict the others but are kept, because without them the
+            views would fall apart.
+    """
+
+    keep: NDArray[np.bool_]
+    doubtful: NDArray[np.bool_]
+
+
+def judge(graph: Graph, distance: NDArray[np.float64], kept: NDArray[np.bool_]) -> Verdict:
+    """Compares each pair's error with what is typical of the kept ones.
+
+    Args:
+        graph: all pairs; distance: (O, n) of their points to the world points that the kept pairs
+            make, in graph units, NaN where no *other* pair has a say.
+        kept: (E,) bool. A pair that was left out comes back when its error is half of what would
+            get it left out, so that verdicts do not alternate.
+    """
     error = pair_errors(graph, distance, both=False)
-    bad = np.zeros(len(error), dtype=bool)
-    needed = np.zeros(len(error), dtype=bool)
     known = np.isfinite(error)
-    if np.count_nonzero(known) < 2:
-        return bad, needed
-    typical = float(np.median(error[known]))
-    logs = np.log(np.maximum(error[known], 1e-12) / max(typical, 1e-12))
-    spread = 1.4826 * float(np.median(np.abs(logs)))
-    limit = max(_OUTLIER * typical, typical * np.exp(_SPREADS * spread), _TOLERATED)
-    suspects = np.flatnonzero(known & (error > limit))
-    kept = [tuple(edge) for edge in graph.edges[~np.isin(np.arange(len(error)), suspects)]]
-    groups = len(components(graph.view_count, np.array(kept).reshape(-1, 2)))
+    doubtful = np.zeros(len(error), dtype=bool)
+    sample = error[known & kept]
+    if len(sample) < 2:
+        return Verdict(kept.copy(), doubtful)
+    typical = max(float(np.median(sample)), 1e-12)
+    spread = 1.4826 * float(np.median(np.abs(np.log(np.maximum(sample, 1e-12) / typical))))
+    limit = max(_OUTLIER * typical, typical * float(np.exp(_SPREADS * spread)), _TOLERATED)
+    # A pair of which nothing is known contradicts nobody.
+    keep = ~known | (error <= np.where(kept, limit, 0.5 * limit))
+    edges = [tuple(edge) for edge in graph.edges[keep]]
+    groups = len(components(graph.view_count, np.array(edges).reshape(-1, 2)))
+    suspects = np.flatnonzero(~keep)
     for e in suspects[np.argsort(error[suspects], kind="stable")]:
-        with_it = kept + [tuple(graph.edges[e])]
-        fewer = len(components(graph.view_count, np.array(with_it)))
-        if fewer < groups:
-            kept, groups = with_it, fewer
-            needed[e] = True
-        else:
-            bad[e] = True
-    return bad, needed
+        if groups == 1:
+            break
+        edges.append(tuple(graph.edges[e]))
+        fewer = len(components(graph.view_count, np.array(edges)))
+        keep[e] = doubtful[e] = fewer < groups
+        if fewer == groups:
+            edges.pop()
+        groups = fewer
+    return Verdict(keep, doubtful)

@@ -28,14 +28,17 @@ Loss = Literal["l2", "l1", "geman_mcclure"]
 _FLOOR = 1e-6
 """Smallest residual scale, in shares of the scene's size: below it all residuals are equal."""
 
-_L1_KNEE = 0.1
+_L1_KNEE = 1.0
 """The absolute loss is quadratic below this share of the median residual."""
 
-_GM_WIDTH = 3.0
+_GM_WIDTH = 6.0
 """Width of the Geman-McClure loss in median residuals."""
 
 _FREEZE = 4
 """Pass from which the median residual is kept, so that the cost stops changing meanwhile."""
+
+_DAMPING = 1e-7
+"""Smallest share of the mean curvature that is added: what nothing fixes (points on a line) stays."""
 
 _MAX_STEP = 0.5
 """Longest step [rad or share of the scene's size]: the linearisation holds no farther."""
@@ -108,7 +111,7 @@ class Reduction:
 def solve(
     graph: Graph,
     poses: Poses,
-    losses: tuple[Loss, ...] = ("l1", "geman_mcclure"),
+    loss: Loss = "geman_mcclure",
     max_iterations: int = 30,
     tolerance: float = 1e-4,
 ) -> Solution:
@@ -116,21 +119,21 @@ def solve(
 
     Args:
         graph: a connected graph; poses: where to start, on the same device.
-        losses: one after the other; all but the last only until steps are small.
+        loss: ``geman_mcclure`` needs a start near the answer, ``l1`` does not.
         tolerance: largest step (rad, log scale or scene sizes) of a converged solve.
     """
     reduction = Reduction(graph)
     several = observed_twice(graph)
-    stage, passes, damping, scale = 0, 0, 1e-7, 0.0
+    damping, scale = _DAMPING, 0.0
     y = poses.observed(graph)
     weight = graph.weight
     step, converged, iteration = float("inf"), False, 0
     for iteration in range(1, max_iterations + 1):
         world, _ = reduction.mean(y, weight)
         residual = reduction.residual(y, world)
-        if passes < _FREEZE or scale == 0.0:
+        if iteration <= _FREEZE:
             scale = max(_median(residual[several]), _FLOOR)
-        weight = graph.weight * robust_weights(losses[stage], residual, scale)
+        weight = graph.weight * robust_weights(loss, residual, scale)
         world, total = reduction.mean(y, weight)
         xi, pivot, damping = _step(graph, y, weight, world, total, reduction.view, damping)
         step = float(xi.abs().max()) if len(xi) else 0.0
@@ -138,17 +141,13 @@ def solve(
             xi = xi * (_MAX_STEP / step)
         poses = _move(poses, xi, pivot)
         y = poses.observed(graph)
-        passes += 1
-        last = stage == len(losses) - 1
-        if last and step < tolerance:
+        if step < tolerance:
             converged = True
             break
-        if not last and (step < 100 * tolerance or passes >= 2 * _FREEZE):
-            stage, passes = stage + 1, 0
     world, _ = reduction.mean(y, weight)
     residual = reduction.residual(y, world)
     # One more reweighting, so that the points belong to the final poses.
-    weight = graph.weight * robust_weights(losses[-1], residual, max(scale, _FLOOR))
+    weight = graph.weight * robust_weights(loss, residual, max(scale, _FLOOR))
     world, total = reduction.mean(y, weight)
     residual = reduction.residual(y, world)
     median = _median(residual[several])
@@ -260,7 +259,7 @@ def _step(
         xi_active = xi_active - b * (direction @ xi_active) / (direction @ b)
     xi = y.new_zeros(pairs * 7)
     xi[active] = xi_active
-    return xi.view(pairs, 7), pivot, max(damping * 0.1, 1e-7)
+    return xi.view(pairs, 7), pivot, max(damping * 0.1, _DAMPING)
 
 
 def normal_equations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
