@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,9 +26,10 @@ def manifest(folder: str) -> ET.Element:
 
 
 def colcon(*arguments: str, cwd: Path) -> str:
-    program = Path(sys.executable).with_name("colcon")
-    if not program.is_file():
-        pytest.fail(f"colcon is missing: '{program}'; make test installs it")
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    program = shutil.which("colcon", path=here)
+    if program is None:
+        pytest.fail("colcon is missing; make test installs it")
     answer = subprocess.run(
         [program, "--log-base", "/dev/null", *arguments],
         cwd=cwd,
