@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,8 +16,8 @@ from numpy.typing import NDArray
 from wildseg3d_ros.io.folder import spread
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
-from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import POSITIVE, Click, ObjectCloud
+from wildseg3d_ros.types import BACKGROUND as BACKGROUND_LABEL
+from wildseg3d_ros.types import POSITIVE, Click
 
 RGB = tuple[int, int, int]
 
@@ -34,8 +36,81 @@ _TEXT: RGB = (235, 238, 242)
 _FAINT: RGB = (150, 158, 168)
 _CLICK: RGB = (60, 230, 90)
 _NEGATIVE: RGB = (255, 70, 70)
+_PAPER: RGB = (44, 48, 55)
 _PANEL_WIDTH = 400
 _GAP = 10
+
+
+class Pictured(Protocol):
+    """What a picture needs of a scene; a Scene has it, and a client of the node can gather it."""
+
+    @property
+    def view_names(self) -> Sequence[str]:
+        """One name per view."""
+        ...
+
+    @property
+    def images(self) -> Sequence[NDArray[np.uint8]]:
+        """Per view (H, W, 3) RGB."""
+        ...
+
+    @property
+    def labels(self) -> Sequence[NDArray[np.int32]]:
+        """Per view (H, W) object ids, 0 = none."""
+        ...
+
+    @property
+    def world_from_cam(self) -> NDArray[np.float64]:
+        """(N, 4, 4) camera poses."""
+        ...
+
+
+class PicturedCloud(Protocol):
+    """What a picture needs of an answer; an ObjectCloud has it, and so has a client's reply."""
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """(M, 3) in the world."""
+        ...
+
+    @property
+    def colors(self) -> NDArray[np.uint8]:
+        """(M, 3) RGB."""
+        ...
+
+    @property
+    def object_ids(self) -> Sequence[int]:
+        """Ids of the chosen objects."""
+        ...
+
+    @property
+    def masks(self) -> Mapping[str, NDArray[np.bool_]]:
+        """(H, W) bool by view name."""
+        ...
+
+
+class PicturedCloud(Protocol):
+    """An answer, be it :class:`wildseg3d_ros.types.ObjectCloud` or one that came over ROS."""
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """(M, 3) in the scene's frame."""
+        ...
+
+    @property
+    def colors(self) -> NDArray[np.uint8]:
+        """(M, 3) RGB."""
+        ...
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The chosen objects."""
+        ...
+
+    @property
+    def masks(self) -> Mapping[str, NDArray[np.bool_]]:
+        """(H, W) by view; a view without a mask is drawn without one."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +118,25 @@ class Selection:
     """An answered prompt and what to call it in a picture."""
 
     clicks: tuple[Click, ...]
-    cloud: ObjectCloud
+    cloud: PicturedCloud
     title: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PicturedScene:
+    """What a picture shows of a scene, for those who have no :class:`Scene`: a client over ROS.
+
+    Attributes:
+        view_names: N camera names.
+        images: per view (H, W, 3) uint8 RGB.
+        labels: per view (H, W) int32, 0 = no object.
+        world_from_cam: (N, 4, 4) poses in the frame of the clouds.
+    """
+
+    view_names: tuple[str, ...]
+    images: tuple[NDArray[np.uint8], ...]
+    labels: tuple[NDArray[np.int32], ...]
+    world_from_cam: NDArray[np.float64]
 
 
 def object_colors(object_ids: Sequence[int]) -> dict[int, RGB]:
@@ -81,11 +173,14 @@ def draw_labels(
     return out
 
 
-def draw_mask(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], color: RGB = _CLICK
+def draw_masks(
+    image: NDArray[np.uint8], masks: Sequence[tuple[NDArray[np.bool_], RGB]]
 ) -> NDArray[np.uint8]:
-    """(H, W, 3) image in which all but the mask is dark, the mask outlined."""
-    return _draw_masks(image, [(mask, color)])
+    """(H, W, 3) image, dark but for the masks, which are outlined in their colours."""
+    out = _dimmed(image, 0.3)
+    for mask, color in masks:
+        _tint(out, image, mask, color, strength=0.25)
+    return out
 
 
 def draw_click(image: NDArray[np.uint8], u: float, v: float, positive: bool = True) -> None:
@@ -103,7 +198,7 @@ def draw_click(image: NDArray[np.uint8], u: float, v: float, positive: bool = Tr
 
 
 def contact_sheet(
-    scene: Scene, selections: Sequence[Selection] = (), max_views: int = 5
+    scene: Pictured, selections: Sequence[Selection] = (), max_views: int = 5
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB table of panels, one row per view.
 
@@ -115,24 +210,22 @@ def contact_sheet(
         selections: answers to show together, each in a colour of its own.
         max_views: rows at most: the views with clicks, the others spread evenly.
     """
-    colors = object_colors(scene.object_ids)
+    colors = object_colors(_object_ids(scene))
     titles = ["image" if not selections else "image and click", "all cached masks"]
     if selections:
         one = len(selections) == 1
         titles += ["mask of the selection" if one else "masks of the selections"]
         titles += ["its point cloud" if one else "their point clouds"]
-    rows = [
-        [_panel(p) for p in _row(scene, view, selections, colors)]
-        for view in _rows_to_show(scene, selections, max_views)
-    ]
-    names = [scene.view_names[view] for view in _rows_to_show(scene, selections, max_views)]
+    shown = _rows_to_show(scene.view_names, selections, max_views)
+    rows = [[_panel(p) for p in _row(scene, view, selections, colors)] for view in shown]
+    names = [scene.view_names[view] for view in shown]
     panel = rows[0][0].shape
     head, label = 40 + 26 * bool(selections), 24
     width = _GAP + len(titles) * (_PANEL_WIDTH + _GAP)
     height = head + sum(label + row[0].shape[0] + _GAP for row in rows)
     sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
     if selections:
-        _write_legend(sheet, scene, selections, colors)
+        _write_legend(sheet, selections, colors)
     for column, title in enumerate(titles):
         _text(sheet, title, _GAP + column * (_PANEL_WIDTH + _GAP), head - 12, 0.62, _TEXT)
     top = head
@@ -148,32 +241,32 @@ def contact_sheet(
 
 def write_sheet(
     path: str | Path,
-    scene: Scene,
+    scene: Pictured,
     clicks: Sequence[Click] = (),
-    cloud: ObjectCloud | None = None,
+    cloud: PicturedCloud | None = None,
     title: str = "",
     max_views: int = 5,
 ) -> None:
-    """Writes the contact sheet of a scene, or of one answer, as PNG.
+    """Writes the contact sheet of a scene, or of one answer, as PNG, or JPEG if the suffix says so.
 
     Raises:
         FileError: the file cannot be written.
     """
     selections = [] if cloud is None else [Selection(tuple(clicks), cloud, title)]
-    write_image(Path(path), contact_sheet(scene, selections, max_views))
+    jpeg_quality = 90 if Path(path).suffix.lower() in (".jpg", ".jpeg") else None
+    write_image(Path(path), contact_sheet(scene, selections, max_views), jpeg_quality)
 
 
-def _rows_to_show(scene: Scene, selections: Sequence[Selection], most: int) -> list[int]:
-    clicked = sorted({scene.view_index(c.view) for s in selections for c in s.clicks})[:most]
-    others = [view for view in range(len(scene.view_names)) if view not in clicked]
-    places = spread(len(others), max(most - len(clicked), 0) or None) if others else []
-    if len(clicked) >= most:
-        places = []
-    return [*clicked, *(others[i] for i in places)]
+def _rows_to_show(names: Sequence[str], selections: Sequence[Selection], most: int) -> list[int]:
+    """Indices of views: those with clicks first, then others, evenly spread."""
+    clicked = sorted({names.index(c.view) for s in selections for c in s.clicks})[:most]
+    others = [view for view in range(len(names)) if view not in clicked]
+    room = most - len(clicked)
+    return clicked + ([others[i] for i in spread(len(others), room)] if room > 0 else [])
 
 
 def _row(
-    scene: Scene, view: int, selections: Sequence[Selection], colors: dict[int, RGB]
+    scene: Pictured, view: int, selections: Sequence[Selection], colors: dict[int, RGB]
 ) -> list[NDArray[np.uint8]]:
     image = scene.images[view]
     name = scene.view_names[view]
@@ -184,16 +277,27 @@ def _row(
                 draw_click(plain, click.u, click.v, click.label == POSITIVE)
     panels = [plain, draw_labels(image, scene.labels[view], colors)]
     if selections:
-        masks = [(s.cloud.masks[name], _color(s, colors)) for s in selections]
-        panels.append(_draw_masks(image, masks))
+        masks = [
+            (s.cloud.masks[name], _color(s, colors)) for s in selections if name in s.cloud.masks
+        ]
+        panels.append(draw_masks(image, masks))
+        # An empty answer leaves its panel empty.
         points = np.concatenate([s.cloud.points for s in selections])
         rgb = np.concatenate([s.cloud.colors for s in selections])
         size = (round(_PANEL_WIDTH * image.shape[0] / image.shape[1]), _PANEL_WIDTH)
+        if not len(points):
+            return [*panels, np.full((*size, 3), _PAPER, np.uint8)]
         camera = DrawingCamera.beside(
             points, scene.world_from_cam[view], size, turn=np.radians(25), lift=np.radians(20)
         )
-        panels.append(render_cloud(points, rgb, camera, background=(44, 48, 55)))
+        panels.append(render_cloud(points, rgb, camera, background=_PAPER))
     return panels
+
+
+def _object_ids(scene: Pictured) -> list[int]:
+    """All ids in the label maps, in order."""
+    found = {int(label) for labels in scene.labels for label in np.unique(labels)}
+    return sorted(found - {0})
 
 
 def _color(selection: Selection, colors: dict[int, RGB]) -> RGB:
@@ -202,25 +306,16 @@ def _color(selection: Selection, colors: dict[int, RGB]) -> RGB:
 
 def _write_legend(
     sheet: NDArray[np.uint8],
-    scene: Scene,
+    scene: Pictured,
     selections: Sequence[Selection],
     colors: dict[int, RGB],
 ) -> None:
     left = _GAP
     for selection in selections:
         title = selection.title or "object " + ", ".join(map(str, selection.cloud.object_ids))
-        text = f"{title}: {len(selection.cloud):,} points"
+        text = f"{title}: {len(selection.cloud.points):,} points"
         cv2.rectangle(sheet, (left, 10), (left + 14, 24), _color(selection, colors), -1)
         left += 22 + _text(sheet, text, left + 22, 23, 0.5, _TEXT) + 24
-
-
-def _draw_masks(
-    image: NDArray[np.uint8], masks: Sequence[tuple[NDArray[np.bool_], RGB]]
-) -> NDArray[np.uint8]:
-    out = _dimmed(image, 0.3)
-    for mask, color in masks:
-        _tint(out, image, mask, color, strength=0.25)
-    return out
 
 
 def _dimmed(image: NDArray[np.uint8], brightness: float) -> NDArray[np.uint8]:

@@ -1,0 +1,320 @@
+"""The main job, end to end: real processes over real DDS.
+
+A replay node publishes a recording as live cameras, the scene node builds a scene from them, and
+a client clicks objects and gets their clouds. Where the recording has label images, the clicks are
+made at the most interior pixels of objects and the answers are scored; elsewhere the largest
+objects that the scene found are clicked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.cli.progress_bar import ProgressBar
+from wildseg3d_ros.errors import FileError, WildSeg3DError
+from wildseg3d_ros.evaluation import compare, most_interior_pixel
+from wildseg3d_ros.io.clouds import write_ply
+from wildseg3d_ros.io.folder import IGNORE, Recording, load_folder
+from wildseg3d_ros.io.images import write_image
+from wildseg3d_ros.io.pictures import Selection, contact_sheet
+from wildseg3d_ros.types import Click, View
+
+CLICKS_TIMED = 9
+"""Round trips of which the median is printed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """An object to click.
+
+    Attributes:
+        name: what to call it.
+        camera, u, v: where to click.
+        truth: by camera its given mask and which pixels to score; empty when there are none.
+    """
+
+    name: str
+    camera: str
+    u: int
+    v: int
+    truth: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """The scene as the client knows it: recorded images and poses, received labels."""
+
+    view_names: tuple[str, ...]
+    images: tuple[NDArray[np.uint8], ...]
+    labels: tuple[NDArray[np.int32], ...]
+    world_from_cam: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One row of the table. ``iou`` is NaN without a given mask."""
+
+    target: Target
+    selection: Selection | None
+    iou: float
+    milliseconds: float
+    error: str = ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``wildseg3d demo``; returns 0 when every click was answered, else 1."""
+    parser = argparse.ArgumentParser(prog="wildseg3d demo", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, help="recording to replay (default: the shipped one)")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results")
+    parser.add_argument(
+        "--objects", type=int, default=None, help="clicks (default: 3; with --data: all, up to 8)"
+    )
+    given = parser.parse_args(arguments)
+    if given.objects is not None and given.objects < 1:
+        parser.error(f"--objects must be 1 or more, got {given.objects}")
+    most = given.objects or (8 if given.data else 3)
+    folder = given.data or shipped_recording()
+    results = run(folder, given.out, most)
+    return 0 if results and not any(result.error for result in results) else 1
+
+
+def shipped_recording() -> Path:
+    """The tabletop scene that comes with the project.
+
+    Raises:
+        FileError: it is not where it should be.
+    """
+    package = Path(__file__).resolve().parent
+    prefixes = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(":") if p]
+    places = [package.parent / "examples" / "tabletop"]
+    places += [p / "share" / "wildseg3d" / "examples" / "tabletop" for p in prefixes]
+    for place in places:
+        if (place / "transforms.json").is_file():
+            return place
+    raise FileError(
+        f"the shipped recording is in none of {', '.join(map(str, places))}; name one with --data"
+    )
+
+
+def run(folder: Path, out: Path, most: int) -> list[Result]:
+    """Replays a folder, builds its scene, clicks up to ``most`` objects, writes what came back."""
+    from wildseg3d_ros.ros.client import SceneClient
+    from wildseg3d_ros.ros.latched import label_maps
+    from wildseg3d_ros.ros.replay_node import camera_names
+
+    recording = load_folder(folder)
+    cameras = camera_names(recording)
+    views = [
+        replace(view, name=camera) for view, camera in zip(recording.views, cameras, strict=True)
+    ]
+    recording = replace(recording, views=tuple(views))
+    out.mkdir(parents=True, exist_ok=True)
+    domain = _own_domain()
+    print(f"replaying {folder}: {len(views)} cameras, ROS_DOMAIN_ID {domain}, logs in {out}/")
+    with ExitStack() as running:
+        nodes = [
+            running.enter_context(NodeProcess(out, name, module, arguments))
+            for name, module, arguments in (
+                ("replay", "wildseg3d_ros.ros.replay_node", [str(folder), "--rate", "1"]),
+                (
+                    "scene_node",
+                    "wildseg3d_ros.ros.scene_node",
+                    [
+                        "--ros-args",
+                        "-p",
+                        f"cameras:={list(cameras)}",
+                        "-p",
+                        "reliability:=reliable",
+                    ],
+                ),
+            )
+        ]
+        with SceneClient(timeout=60.0) as client, ProgressBar() as bar:
+            _until_ready(client, nodes)
+            report = client.build(progress=bar.report)
+            labels = label_maps(client, cameras)
+            print(f"scene {report.scene_id}: {report.objects} objects in {report.seconds:.1f} s")
+            for warning in report.warnings:
+                print(f"warning: {warning}")
+            targets = _given_targets(recording, most) or _found_targets(labels, most)
+            results = [_click(client, target) for target in targets]
+    _print_table(results)
+    _write(out, views, labels, results)
+    return results
+
+
+def _own_domain() -> int:
+    """A ROS domain of our own, so that the demo neither disturbs nor hears a running robot."""
+    domain = 10 + os.getpid() % 90  # up to 101 is safe on every platform
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    # Camera images do not fit the default UDP buffers: most would be lost.
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    return domain
+
+
+class NodeProcess:
+    """A node in a process of its own, stopped at the end of the ``with`` block."""
+
+    def __init__(self, out: Path, name: str, module: str, arguments: Sequence[str]) -> None:
+        self.name, self.log = name, out / f"{name}.log"
+        self._command = [sys.executable, "-m", module, *arguments]
+
+    def __enter__(self) -> NodeProcess:
+        with self.log.open("w") as log:
+            self._running = subprocess.Popen(self._command, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.send_signal(signal.SIGINT)
+        try:
+            self._running.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._running.kill()
+            self._running.wait()
+
+    def check(self) -> None:
+        """Raises WildSeg3DError with the end of the log when the process has ended."""
+        if self._running.poll() is not None:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+            raise WildSeg3DError(
+                f"{self.name} ended with status {self._running.returncode}; the end of its log "
+                f"{self.log}:\n{tail}"
+            )
+
+
+def _until_ready(client, nodes: Sequence[NodeProcess], timeout: float = 90.0) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        for node in nodes:
+            node.check()
+        try:
+            return client.wait_until_ready(timeout=2.0)
+        except TimeoutError:
+            if time.monotonic() > deadline:
+                raise
+
+
+def _given_targets(recording: Recording, most: int) -> list[Target]:
+    """Objects of the label images: large, middling and small ones of the view that has most."""
+    masks = {
+        view.name: mask
+        for view, mask in zip(recording.views, recording.object_masks, strict=True)
+        if mask is not None
+    }
+    if not masks:
+        return []
+
+    def areas(camera: str) -> dict[int, int]:
+        labels, counts = np.unique(masks[camera], return_counts=True)
+        return {
+            int(label): int(count)
+            for label, count in zip(labels, counts, strict=True)
+            if label not in (0, IGNORE)
+        }
+
+    camera = max(masks, key=lambda name: (len(areas(name)), sum(areas(name).values())))
+    ranked = sorted(areas(camera), key=areas(camera).get, reverse=True)
+    picked = np.unique(np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int))
+    targets = []
+    for label in (ranked[i] for i in picked):
+        u, v = most_interior_pixel(masks[camera] == label)
+        truth = {name: (mask == label, mask != IGNORE) for name, mask in masks.items()}
+        name = recording.object_names.get(label, f"object {label}")
+        targets.append(Target(name, camera, u, v, truth))
+    return targets
+
+
+def _found_targets(labels: dict[str, NDArray[np.int32]], most: int) -> list[Target]:
+    """The largest objects of the view in which the scene found most."""
+    camera = max(labels, key=lambda name: len(np.unique(labels[name])))
+    ids, counts = np.unique(labels[camera][labels[camera] > 0], return_counts=True)
+    targets = []
+    for object_id in ids[np.argsort(-counts)][:most]:
+        u, v = most_interior_pixel(labels[camera] == object_id)
+        targets.append(Target(f"object {object_id}", camera, u, v, {}))
+    return targets
+
+
+def _click(client, target: Target) -> Result:
+    """Asks once for cloud and masks, then times the cloud alone."""
+    click = (target.camera, target.u, target.v)
+    try:
+        answer = client.segment([click], include_masks=True)
+    except WildSeg3DError as error:
+        return Result(
+            target, None, 0.0 if target.truth else float("nan"), float("nan"), str(error)
+        )
+    times = []
+    for _ in range(CLICKS_TIMED):
+        start = time.perf_counter()
+        client.segment([click])
+        times.append(1e3 * (time.perf_counter() - start))
+    scores = [
+        compare(answer.masks[name], truth, scored).iou
+        for name, (truth, scored) in target.truth.items()
+    ]
+    scores = [score for score in scores if score is not None]
+    selection = Selection((Click(target.camera, target.u, target.v),), answer, target.name)
+    return Result(target, selection, float(np.mean(scores)) if scores else np.nan, median(times))
+
+
+def _print_table(results: Sequence[Result]) -> None:
+    width = max([len(result.target.name) for result in results] + [6])
+    print(f"\n{'object':{width}}  {'click':>16}  {'points':>7}  {'IoU':>5}  {'ms':>6}")
+    for result in results:
+        target = result.target
+        click = f"{target.camera} {target.u},{target.v}"
+        points = len(result.selection.cloud.points) if result.selection else 0
+        print(
+            f"{target.name:{width}}  {click:>16}  {points:7d}  {result.iou:5.3f}"
+            f"  {result.milliseconds:6.1f}"
+        )
+        if result.error:
+            print(f"{'':{width}}  no answer: {result.error}")
+    print(
+        "IoU: mean over all cameras; ms: median round trip of the service with the whole cloud\n"
+    )
+
+
+def _write(
+    out: Path,
+    views: Sequence[View],
+    labels: dict[str, NDArray[np.int32]],
+    results: Sequence[Result],
+) -> None:
+    selections = [result.selection for result in results if result.selection]
+    for selection in selections:
+        path = out / f"{selection.title.replace(' ', '_')}.ply"
+        write_ply(path, selection.cloud.points, selection.cloud.colors)
+        print(f"wrote {path}")
+    poses = [
+        np.eye(4) if view.world_from_cam_prior is None else view.world_from_cam_prior
+        for view in views
+    ]
+    received = Received(
+        view_names=tuple(view.name for view in views),
+        images=tuple(view.image for view in views),
+        labels=tuple(labels[view.name] for view in views),
+        world_from_cam=np.stack(poses),
+    )
+    path = out / "contact_sheet.png"
+    write_image(path, contact_sheet(received, selections))
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
