@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from wildseg3d_ros.io.folder import spread
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
-from wildseg3d_ros.types import BACKGROUND as BACKGROUND_LABEL
 from wildseg3d_ros.types import POSITIVE, Click
 
 RGB = tuple[int, int, int]
@@ -42,11 +40,11 @@ _GAP = 10
 
 
 class Pictured(Protocol):
-    """What a picture needs of a scene; a Scene has it, and a client of the node can gather it."""
+    """What a picture shows of a scene: a Scene has it, and a client of the node gathers it."""
 
     @property
     def view_names(self) -> Sequence[str]:
-        """One name per view."""
+        """N camera names."""
         ...
 
     @property
@@ -56,36 +54,12 @@ class Pictured(Protocol):
 
     @property
     def labels(self) -> Sequence[NDArray[np.int32]]:
-        """Per view (H, W) object ids, 0 = none."""
+        """Per view (H, W), 0 = no object."""
         ...
 
     @property
     def world_from_cam(self) -> NDArray[np.float64]:
-        """(N, 4, 4) camera poses."""
-        ...
-
-
-class PicturedCloud(Protocol):
-    """What a picture needs of an answer; an ObjectCloud has it, and so has a client's reply."""
-
-    @property
-    def points(self) -> NDArray[np.float32]:
-        """(M, 3) in the world."""
-        ...
-
-    @property
-    def colors(self) -> NDArray[np.uint8]:
-        """(M, 3) RGB."""
-        ...
-
-    @property
-    def object_ids(self) -> Sequence[int]:
-        """Ids of the chosen objects."""
-        ...
-
-    @property
-    def masks(self) -> Mapping[str, NDArray[np.bool_]]:
-        """(H, W) bool by view name."""
+        """(N, 4, 4) poses in the frame of the clouds."""
         ...
 
 
@@ -124,7 +98,7 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class PicturedScene:
-    """What a picture shows of a scene, for those who have no :class:`Scene`: a client over ROS.
+    """:class:`Pictured` for those who have no scene in memory: a client of the node.
 
     Attributes:
         view_names: N camera names.
@@ -247,7 +221,7 @@ def write_sheet(
     title: str = "",
     max_views: int = 5,
 ) -> None:
-    """Writes the contact sheet of a scene, or of one answer, as PNG, or JPEG if the suffix says so.
+    """Writes the contact sheet of a scene, or of one answer, as PNG or, by its suffix, as JPEG.
 
     Raises:
         FileError: the file cannot be written.
@@ -306,7 +280,6 @@ def _color(selection: Selection, colors: dict[int, RGB]) -> RGB:
 
 def _write_legend(
     sheet: NDArray[np.uint8],
-    scene: Pictured,
     selections: Sequence[Selection],
     colors: dict[int, RGB],
 ) -> None:
