@@ -129,11 +129,22 @@ def test_entry_points_name_functions_that_exist():
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
     assert {name for name, _, _ in entries} == {"wildseg3d", "scene_node", "replay_node"}
     for name, module, function in entries:
-        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-        assert path.is_file(), f"entry point {name}: no module {module}"
-        tree = ast.parse(path.read_text())
-        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-        assert function in functions, f"entry point {name}: no function {function} in {module}"
+        folder = ROOT.joinpath(*module.split("."))
+        files = [folder.with_suffix(".py"), folder / "__init__.py"]
+        path = next(filter(Path.is_file, files), None)
+        assert path is not None, f"entry point {name}: no module {module}"
+        assert function in top_level_names(path), f"entry point {name}: no {function} in {module}"
+
+
+def top_level_names(path: Path) -> set[str]:
+    """Functions that a file defines or imports from elsewhere."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
 
 
 def test_importing_the_pipeline_loads_neither_ros_nor_heavy_packages():
