@@ -14,16 +14,19 @@ class LocalPlanes:
     """The plane through the neighbourhood of each pixel.
 
     Attributes:
-        normals: (H, W, 3) float32 unit vectors in the camera's frame that point to the camera; zero
-            where too few neighbours have depth.
+        normals: (H, W, 3) float32 unit vectors in the camera's frame that point to the camera;
+            zero where too few neighbours have depth.
         roughness: (H, W) float32 metres, standard deviation of the neighbourhood's depth about the
             plane; infinite where there is no plane.
         offset: (H, W) float32 metres, the pixel's own depth minus the plane's; 0 where no plane.
+        normal_sigma: (H, W) float32 rad, standard deviation of the normal's direction that the
+            roughness causes; infinite where there is no plane.
     """
 
     normals: NDArray[np.float32]
     roughness: NDArray[np.float32]
     offset: NDArray[np.float32]
+    normal_sigma: NDArray[np.float32]
 
 
 def local_planes(
@@ -37,8 +40,8 @@ def local_planes(
 
     The inverse depth of a plane is affine in the pixel coordinates, so the least-squares fit needs
     ten window sums only. Where the centred window does not fit to within the noise (it crosses a
-    crease or a depth edge), the best of the eight windows displaced by ``radius`` is taken instead:
-    Kuwahara's rule (Kuwahara et al. 1976), which keeps normals constant up to the crease.
+    crease or a depth edge), the best of the eight windows displaced by ``radius`` is taken
+    instead: Kuwahara's rule (Kuwahara et al. 1976), which keeps normals constant up to the crease.
 
     Args:
         depth: (H, W) metres, 0 = none.
@@ -75,7 +78,8 @@ def local_planes(
 
     slope_u, slope_v, here, variance = chosen
     fitted = valid & np.isfinite(variance) & (here > 0)
-    # A plane m.X = 1 has inverse depth m.K^-1 (u, v, 1), so m is K^T times the affine coefficients.
+    # A plane m.X = 1 has inverse depth m.K^-1 (u, v, 1), so m is K^T times the affine
+    # coefficients.
     u, v = np.arange(width), np.arange(height)[:, None]
     constant = here - slope_u * u - slope_v * v
     m = np.stack(
@@ -93,9 +97,16 @@ def local_planes(
     np.divide(-1.0, length, out=scale, where=fitted)
     roughness = np.full(depth.shape, np.inf, dtype=np.float32)
     roughness[fitted] = np.sqrt(variance[fitted]) * depth[fitted].astype(np.float64) ** 2
+    # Slope of a line fit: sigma over the square root of the sum of squared abscissae, which is
+    # (a pixel's size on the surface) * sqrt(n r (r + 1) / 3).
+    lever = np.sqrt(np.maximum(fill, 1.0) * radius * (radius + 1) / 3.0)
+    normal_sigma = np.full(depth.shape, np.inf, dtype=np.float32)
+    focal = float(np.sqrt(K[0, 0] * K[1, 1]))
+    normal_sigma[fitted] = roughness[fitted] * focal / (depth[fitted] * lever[fitted])
     offset = np.zeros(depth.shape, dtype=np.float32)
     offset[fitted] = depth[fitted] - 1.0 / here[fitted]
-    return LocalPlanes((m * scale[..., None]).astype(np.float32), roughness, offset)
+    normals = (m * scale[..., None]).astype(np.float32)
+    return LocalPlanes(normals, roughness, offset, normal_sigma)
 
 
 def _window_fits(
@@ -111,7 +122,9 @@ def _window_fits(
     ramp = np.arange(-radius, radius + 1, dtype=np.float64)
 
     def window_sum(image: NDArray, along_u: NDArray, along_v: NDArray) -> NDArray[np.float64]:
-        return cv2.sepFilter2D(image, cv2.CV_64F, along_u, along_v, borderType=cv2.BORDER_CONSTANT)
+        border = cv2.BORDER_CONSTANT
+        total = cv2.sepFilter2D(image, cv2.CV_64F, along_u, along_v, borderType=border)
+        return np.asarray(total, dtype=np.float64)
 
     w = valid.astype(np.float64)
     count = window_sum(w, ones, ones)
