@@ -1,8 +1,9 @@
 """Which views are compared with each other.
 
-The cost of a scene grows with its pairs, and most pairs of many views share little. Pairs are chosen
-by what the views have in common: computed from poses and depth where these are given, guessed from the
-images and their order where they are not. The graph is connected whenever there are two views or more.
+The cost of a scene grows with its pairs, and most pairs of many views share little. Pairs are
+chosen by what the views have in common: computed from poses and depth where these are given,
+guessed from the images and their order where they are not. The graph is connected whenever there
+are two views or more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ SAMPLES = 600
 """Points per view whose visibility in the other views is computed."""
 
 FULL_PARALLAX = np.deg2rad(8.0)
-"""Two rays to a point that meet at this angle or more tell its depth well; pairs below count less."""
+"""Two rays to a point that meet at this angle or more tell its depth well; pairs below count
+less."""
 
 
 def choose_pairs(
@@ -32,8 +34,9 @@ def choose_pairs(
 ) -> list[tuple[int, int]]:
     """Pairs (a, b), a < b, each once, sorted; the graph of all views is connected.
 
-    All pairs when the bound on pairs per view allows it. Otherwise by covisibility where views have
-    pose and intrinsics; views without are attached by their order and by the likeness of the images.
+    All pairs when the bound on pairs per view allows it. Otherwise by covisibility where views
+    have pose and intrinsics; views without are attached by their order and by the likeness of the
+    images.
     """
     count = len(views)
     if count - 1 <= config.max_pairs_per_view:
@@ -65,10 +68,11 @@ def pairs_from_covisibility(
 ) -> list[tuple[int, int]]:
     """Pairs of views that see the same points, as far as poses, intrinsics and depth tell.
 
-    A maximum spanning tree of the overlap comes first. Then, greedily, the pair that adds most: each
-    point counts with the harmonic series, so that being seen by a second, third, fourth view is worth
-    1, 1/2, 1/3, and with the parallax between the two cameras. This spreads a view's pairs over its
-    points and over directions, where taking the largest overlaps would pick its closest neighbours.
+    A maximum spanning tree of the overlap comes first. Then, greedily, the pair that adds most:
+    each point counts with the harmonic series, so that being seen by a second, third, fourth view
+    is worth 1, 1/2, 1/3, and with the parallax between the two cameras. This spreads a view's
+    pairs over its points and over directions, where taking the largest overlaps would pick its
+    closest neighbours.
 
     Args:
         views: all with ``world_from_cam_prior`` and ``K``.
@@ -122,11 +126,11 @@ def visibility(views: Sequence[View]) -> NDArray[np.float32]:
             rays at the distance where the optical axes come closest to each other.
 
     Returns:
-        (N, N, SAMPLES) float32: for view a and view b the worth of a's points in b: 0 where b does not
-        see the point, else above 0 and up to 1, less for little parallax and for very much.
+        (N, N, SAMPLES) float32: for view a and view b the worth of a's points in b: 0 where b does
+        not see the point, else above 0 and up to 1, less for little parallax and for very much.
     """
     count = len(views)
-    world_from_cam = np.stack([_pose(view) for view in views])
+    world_from_cam = np.stack([_calibration(view)[1] for view in views])
     points = [_scene_points(view, world_from_cam, index) for index, view in enumerate(views)]
     worth = np.zeros((count, count, SAMPLES), dtype=np.float32)
     for b, view in enumerate(views):
@@ -147,11 +151,14 @@ def visibility(views: Sequence[View]) -> NDArray[np.float32]:
 
 
 def image_similarity(views: Sequence[View], keypoints: int = 400) -> NDArray[np.float64]:
-    """(N, N) likeness of the images, 0..1: share of mutual matches of binary features, 0 on the diagonal.
+    """(N, N) likeness of the images, 0..1: share of mutual matches of binary features, 0 on the
+    diagonal.
 
     ORB (Rublee et al., ICCV 2011) on images of at most 480 pixels; for choosing candidates only.
     """
-    detector = cv2.ORB_create(keypoints, fastThreshold=10)
+    detector = cv2.ORB_create(  # pyright: ignore[reportAttributeAccessIssue]
+        keypoints, fastThreshold=10
+    )
     descriptors = []
     for view in views:
         shrink = min(1.0, 480.0 / max(view.size))
@@ -237,10 +244,11 @@ def _fill_up(
     return sorted(result)
 
 
-def _pose(view: View) -> NDArray[np.float64]:
+def _calibration(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Intrinsics and ``world_from_cam`` of a view that has both."""
     if view.world_from_cam_prior is None or view.K is None:
         raise ValueError(f"view '{view.name}' has no pose or no intrinsics")
-    return view.world_from_cam_prior
+    return view.K, view.world_from_cam_prior
 
 
 def _scene_points(view: View, world_from_cam: NDArray, index: int) -> NDArray[np.float64]:
@@ -254,7 +262,7 @@ def _scene_points(view: View, world_from_cam: NDArray, index: int) -> NDArray[np
     else:
         uv = rng.uniform(0, 1, (SAMPLES, 2)) * [width - 1, height - 1]
         z = _fixation_distance(world_from_cam, index) * rng.uniform(0.8, 1.2, SAMPLES)
-    K = view.K
+    K, _ = _calibration(view)
     y = (uv[:, 1] - K[1, 2]) / K[1, 1]
     x = (uv[:, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
     return apply(world_from_cam[index], np.stack([x, y, np.ones_like(x)], axis=1) * z[:, None])
@@ -277,11 +285,11 @@ def _fixation_distance(world_from_cam: NDArray, index: int) -> float:
 def _visible(view: View, points_in_cam: NDArray) -> NDArray[np.bool_]:
     """Which points the view sees: inside its image and not behind what its depth shows.
 
-    A point that is in front of the measured depth is not there; where the view has no depth nothing
-    speaks against the point.
+    A point that is in front of the measured depth is not there; where the view has no depth
+    nothing speaks against the point.
     """
     height, width = view.size
-    uv, z = project(points_in_cam, view.K)
+    uv, z = project(points_in_cam, _calibration(view)[0])
     with np.errstate(invalid="ignore"):
         inside = (z > 0) & (uv >= 0).all(axis=1) & (uv[:, 0] <= width - 1)
         inside &= uv[:, 1] <= height - 1

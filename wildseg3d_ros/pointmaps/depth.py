@@ -1,4 +1,5 @@
-"""Pointmaps of calibrated RGB-D cameras: back-projected depth, related by pairwise registration."""
+"""Pointmaps of calibrated RGB-D cameras: back-projected depth, related by pairwise
+registration."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ THREADS = 2
 class DepthPointmaps:
     """Geometry back end that measures each view once and estimates the pose of each pair.
 
-    A view's pointmap is its depth, back-projected, in its own camera's frame; all its pairs share it.
-    The confidence is that of :func:`depth_confidence`: 1 cm over the standard deviation.
+    A view's pointmap is its depth, back-projected, in its own camera's frame; all its pairs share
+    it. The confidence is that of :func:`depth_confidence`: 1 cm over the standard deviation.
     """
 
     def __init__(self, config: PointmapConfig = PointmapConfig()) -> None:
@@ -49,42 +50,15 @@ class DepthPointmaps:
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError unless every view has intrinsics and some usable depth."""
         for view in views:
-            who = f"camera '{view.name}'"
-            if view.K is None:
-                raise InputError(
-                    f"{who} has no intrinsics; the 'depth' back end needs K for every view: publish "
-                    "its camera_info, or give fl_x, fl_y, cx, cy in transforms.json",
-                    ErrorCode.BAD_CALIBRATION,
-                )
-            if view.depth is None:
-                raise InputError(
-                    f"{who} has no depth image; the 'depth' back end needs one for every view: set "
-                    "its depth topic or depth_file_path, or leave the camera out",
-                    ErrorCode.BAD_DEPTH,
-                )
-            if not self._in_range(view.depth).any():
-                measured = view.depth[view.depth > 0]
-                found = (
-                    f"its {measured.size} measured pixels lie between {measured.min():.3g} and "
-                    f"{measured.max():.3g} m"
-                    if measured.size
-                    else "every pixel is 0, negative or not a number"
-                )
-                raise InputError(
-                    f"{who} has no usable depth: {found}; expected values from "
-                    f"{self._config.min_depth:g} to {self._config.max_depth:g} m (settings "
-                    "pointmaps.depth.min_depth and max_depth). Is the depth stream running, and "
-                    "its unit right?",
-                    ErrorCode.BAD_DEPTH,
-                )
+            self._measured(view)
 
     def predict(
         self, views: Sequence[View], pairs: Sequence[tuple[int, int]], progress: Progress
     ) -> list[PairPrediction]:
         """Pointmaps and estimated relative pose of each pair that shares part of the scene.
 
-        Pairs without common points are left out, except where two given poses are all that connects
-        two groups of views: then the given relative pose stands.
+        Pairs without common points are left out, except where two given poses are all that
+        connects two groups of views: then the given relative pose stands.
 
         Raises:
             InputError: a view lacks what is needed, or views that the pairs connect cannot be
@@ -137,23 +111,52 @@ class DepthPointmaps:
                 frames[b].points,
                 confidences[a],
                 confidences[b],
-                a_from_map_b=found[number].a_from_b,
+                a_from_map_b=a_from_b,
                 metric=True,
             )
-            for number, (a, b) in enumerate(pairs)
-            if kept[number]
+            for (a, b), a_from_b in kept
         ]
 
-    def _in_range(self, depth: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return (depth >= max(self._config.min_depth, 1e-6)) & (depth <= self._config.max_depth)
+    def _measured(self, view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Intrinsics and the depth within its limits, 0 elsewhere."""
+        who = f"camera '{view.name}'"
+        if view.K is None:
+            raise InputError(
+                f"{who} has no intrinsics; the 'depth' back end needs K for every view: publish "
+                "its camera_info, or give fl_x, fl_y, cx, cy in transforms.json",
+                ErrorCode.BAD_CALIBRATION,
+            )
+        if view.depth is None:
+            raise InputError(
+                f"{who} has no depth image; the 'depth' back end needs one for every view: set "
+                "its depth topic or depth_file_path, or leave the camera out",
+                ErrorCode.BAD_DEPTH,
+            )
+        low, high = self._config.min_depth, self._config.max_depth
+        trusted = (view.depth > 0) & (view.depth >= low) & (view.depth <= high)
+        if not trusted.any():
+            measured = view.depth[view.depth > 0]
+            found = (
+                f"its {measured.size} measured pixels lie between {measured.min():.3g} and "
+                f"{measured.max():.3g} m"
+                if measured.size
+                else "every pixel is 0, negative or not a number"
+            )
+            raise InputError(
+                f"{who} has no usable depth: {found}; expected values from {low:g} to {high:g} m "
+                "(settings pointmaps.depth.min_depth and max_depth). Is the depth stream running, "
+                "and is its unit right?",
+                ErrorCode.BAD_DEPTH,
+            )
+        return view.K, np.where(trusted, view.depth, np.float32(0.0))
 
     def _frame(self, view: View) -> tuple[Frame, NDArray[np.float32]]:
-        depth = np.where(self._in_range(view.depth), view.depth, np.float32(0.0))
-        confidence, normals = depth_confidence(depth, view.K, self._noise)
+        K, depth = self._measured(view)
+        confidence, planes = depth_confidence(depth, K, self._noise)
         sigma = np.full(depth.shape, np.inf, dtype=np.float32)
         np.divide(np.float32(UNIT_SIGMA), confidence, out=sigma, where=confidence > 0)
-        points = back_project(depth, view.K)
-        return Frame.create(view.image, view.K, points, normals, sigma), confidence
+        points = back_project(depth, K)
+        return Frame.create(view.image, K, points, planes, sigma), confidence
 
     def _prior(self, views: Sequence[View], pair: tuple[int, int]) -> PosePrior | None:
         world_from_a, world_from_b = (views[index].world_from_cam_prior for index in pair)
@@ -170,37 +173,34 @@ class DepthPointmaps:
         views: Sequence[View],
         pairs: Sequence[tuple[int, int]],
         found: Sequence[Registration],
-    ) -> list[bool]:
-        """Which pairs are predicted: those that overlap, and given poses that bridge groups."""
-        kept = [result.overlap > 0 for result in found]
+    ) -> list[tuple[tuple[int, int], NDArray[np.float64]]]:
+        """Pairs with ``a_from_b``: those that overlap, and given poses that bridge groups."""
         count = len(views)
-        group = components(count, [pair for pair, keep in zip(pairs, kept, strict=True) if keep])
-        bridges = [
-            number
-            for number, (a, b) in enumerate(pairs)
-            if group[a] != group[b] and found[number].a_from_b is not None
-        ]
-        tree = maximum_spanning_tree(
-            count,
-            [(group[pairs[n][0]], group[pairs[n][1]]) for n in bridges],
-            [0.0] * len(bridges),
-        )
-        for number in (bridges[index] for index in tree):
-            kept[number] = True
-        for number, (a, b) in enumerate(pairs):
+        posed = {
+            pair: result.a_from_b
+            for pair, result in zip(pairs, found, strict=True)
+            if result.a_from_b is not None
+        }
+        overlap = {pair: result.overlap for pair, result in zip(pairs, found, strict=True)}
+        overlapping = [pair for pair in posed if overlap[pair] > 0]
+        rest = [pair for pair in posed if overlap[pair] == 0]
+        # Overlapping pairs come first in the tree, so that others appear only where they bridge.
+        candidates = overlapping + rest
+        weights = [1.0] * len(overlapping) + [0.0] * len(rest)
+        tree = {candidates[n] for n in maximum_spanning_tree(count, candidates, weights)}
+        kept = [pair for pair in posed if overlap[pair] > 0 or pair in tree]
+        for (a, b), result in zip(pairs, found, strict=True):
             name = f"pair '{views[a].name}' - '{views[b].name}'"
-            if not kept[number]:
-                _log.info("%s is left out: %s", name, found[number].note)
-            elif found[number].note:
-                _log.warning("%s: %s", name, found[number].note)
-        group = components(count, [pair for pair, keep in zip(pairs, kept, strict=True) if keep])
-        asked = components(count, pairs)
+            if (a, b) not in kept:
+                _log.info("%s is left out: %s", name, result.note)
+            elif result.note:
+                _log.warning("%s: %s", name, result.note)
+        group, asked = components(count, kept), components(count, pairs)
         split = {asked[v] for v in range(count) if group[v] != group[asked[v]]}
         if split:
-            raise InputError(
-                _disconnected(views, group, asked, split), ErrorCode.DISCONNECTED_VIEWS
-            )
-        return kept
+            text = _disconnected(views, group, asked, split)
+            raise InputError(text, ErrorCode.DISCONNECTED_VIEWS)
+        return [(pair, posed[pair]) for pair in kept]
 
 
 def _disconnected(
@@ -213,9 +213,10 @@ def _disconnected(
     listed = "; ".join("[" + ", ".join(names) + "]" for names in members.values())
     unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
     return (
-        f"the views fall into {len(members)} groups that cannot be related to each other: {listed}. "
-        f"No camera pose is given for {', '.join(unposed)}, and colour and depth show too little in "
-        "common. Give their poses (TF or transform_matrix), add views in between, or leave them out"
+        f"the views fall into {len(members)} groups that cannot be related to each other: "
+        f"{listed}. No camera pose is given for {', '.join(unposed)}, and colour and depth show "
+        "too little in common. Give their poses (TF or transform_matrix), add views in between, "
+        "or leave them out"
     )
 
 
@@ -227,7 +228,8 @@ def _completed(
     offset: int,
     steps: int,
 ) -> Iterator[_T]:
-    """Results of ``work`` over ``items`` as they come; work not begun is dropped on cancellation."""
+    """Results of ``work`` over ``items`` as they come; work not begun is dropped on
+    cancellation."""
     futures = [pool.submit(work, item) for item in items]
     try:
         for number, future in enumerate(as_completed(futures), start=1):

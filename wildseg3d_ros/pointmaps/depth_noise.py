@@ -2,9 +2,10 @@
 
 The axial noise follows Nguyen, Izadi and Lovell, "Modeling Kinect sensor noise for improved 3D
 reconstruction and tracking", 3DIMPVT 2012, eq. 4: a constant, a term with the square of the range
-(triangulation turns a constant disparity error into one that grows with z^2; structured light, active
-stereo and, roughly, time of flight), and a term that diverges at grazing incidence. Where the depth is
-rougher than the model says (shiny or dark surfaces, other sensors), the measured roughness counts.
+(triangulation turns a constant disparity error into one that grows with z^2; structured light,
+active stereo and, roughly, time of flight), and a term that diverges at grazing incidence. Where
+the depth is rougher than the model says (shiny or dark surfaces, other sensors), the measured
+roughness counts.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.cameras import rays
-from wildseg3d_ros.geometry.surface import local_planes
+from wildseg3d_ros.geometry.surface import LocalPlanes, local_planes
 
 UNIT_SIGMA = 0.01
 """Standard deviation [m] of a point with confidence 1; the confidence is UNIT_SIGMA / sigma."""
 
 GRAZING = np.deg2rad(84.0)
-"""Steps between neighbours that only a surface seen at a flatter angle could make are depth edges."""
+"""Steps between neighbours that only a surface seen at a flatter angle could make are depth
+edges."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ class DepthNoise:
 
 def depth_confidence(
     depth: NDArray[np.float32], K: NDArray, noise: DepthNoise
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Confidence and normal of every pixel.
+) -> tuple[NDArray[np.float32], LocalPlanes]:
+    """Confidence and local plane of every pixel.
 
-    ``confidence = UNIT_SIGMA / sigma`` with sigma in metres: 1 is one centimetre, 10 one millimetre,
-    comparable over views and cameras; its square is proportional to the information of a point. It is
-    lowered next to depth edges and goes to 0 at flying pixels, which lie between two surfaces.
+    ``confidence = UNIT_SIGMA / sigma`` with sigma in metres: 1 is one centimetre, 10 one
+    millimetre, comparable over views and cameras; its square is proportional to the information of
+    a point. It is lowered next to depth edges and goes to 0 at flying pixels, which lie between
+    two surfaces.
 
     Args:
         depth: (H, W) metres, 0 = none.
@@ -65,8 +68,7 @@ def depth_confidence(
         noise: axial noise of the camera.
 
     Returns:
-        (H, W) float32 confidence, 0 where there is no depth, and (H, W, 3) float32 unit normals that
-        point to the camera, zero where no plane could be fitted.
+        (H, W) float32 confidence, 0 where there is no depth, and the local planes.
     """
     valid = depth > 0
     frontal = noise.sigma(depth)
@@ -82,7 +84,7 @@ def depth_confidence(
     sigma = np.hypot(sigma, np.maximum(np.abs(planes.offset) - 2.0 * frontal, 0.0))
     confidence = UNIT_SIGMA / sigma * edge_quality(depth, K, frontal)
     confidence[~valid] = 0.0
-    return confidence.astype(np.float32), planes.normals
+    return confidence.astype(np.float32), planes
 
 
 def edge_quality(
@@ -91,8 +93,9 @@ def edge_quality(
     """(H, W) factor in [0, 1]: 1 inside surfaces, 1/2 beside depth edges, 0 at flying pixels.
 
     A step between neighbours is an edge when it exceeds six standard deviations and what a surface
-    at :data:`GRAZING` would make. Pixels with steps of one sign on both sides lie on a ramp between
-    two surfaces; pixels that fewer than three of their eight neighbours agree with are speckles.
+    at :data:`GRAZING` would make. Pixels with steps of one sign on both sides lie on a ramp
+    between two surfaces; pixels that fewer than three of their eight neighbours agree with are
+    speckles.
     """
     height, width = depth.shape
     pixel = 1.0 / min(K[0, 0], K[1, 1])

@@ -1,5 +1,6 @@
 """Pairwise registration of RGB-D views: relative poses from priors, features and dense depth."""
 
+from wildseg3d_ros.registration.dense import refine
 from wildseg3d_ros.registration.features import Keypoints, detect_keypoints
 from wildseg3d_ros.registration.frame import Frame
 from wildseg3d_ros.registration.pair import (
@@ -7,7 +8,7 @@ from wildseg3d_ros.registration.pair import (
     register_from_features,
     register_from_prior,
 )
-from wildseg3d_ros.registration.refine import PosePrior, refine
+from wildseg3d_ros.registration.prior import PosePrior
 
 __all__ = [
     "Frame",

@@ -17,8 +17,8 @@ RATIO = 0.85
 """Largest ratio of the distances to the best and second-best match (Lowe, IJCV 2004)."""
 
 MIN_INLIERS = 10
-"""Matches that must agree on one rigid motion. Three fix it; that seven more agree by chance, each in
-three coordinates, is negligible."""
+"""Matches that must agree on one rigid motion. Three fix it; that seven more agree by chance, each
+in three coordinates, is negligible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,8 @@ class FeaturePose:
 
 def detect_keypoints(frame: Frame) -> Keypoints:
     """SIFT features (Lowe 2004) of a frame with RootSIFT descriptors (Arandjelovic 2012)."""
-    found, descriptors = cv2.SIFT_create(MAX_KEYPOINTS).detectAndCompute(frame.gray, None)
+    sift = cv2.SIFT_create(MAX_KEYPOINTS)  # pyright: ignore[reportAttributeAccessIssue]
+    found, descriptors = sift.detectAndCompute(frame.gray, None)
     if descriptors is None:
         empty = np.zeros(0)
         return Keypoints(empty.reshape(0, 3), empty, np.zeros((0, 128), np.float32))
@@ -95,9 +96,9 @@ def pose_from_features(
 ) -> FeaturePose | None:
     """RANSAC over rigid motions between matched 3D points.
 
-    Triples of matches are drawn at random; those whose three distances differ between the views are
-    no rigid motion and cost nothing. A match is an inlier when it reprojects to within half a percent
-    of the image and its depth agrees to within the noise.
+    Triples of matches are drawn at random; those whose three distances differ between the views
+    are no rigid motion and cost nothing. A match is an inlier when it reprojects to within half a
+    percent of the image and its depth agrees to within the noise.
 
     Args:
         a, b: features with depth.

@@ -1,4 +1,5 @@
-"""The relative pose of two views, by the best means that they allow, or the reason why there is none."""
+"""The relative pose of two views, by the best means that they allow, or the reason why there is
+none."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.registration.dense import MIN_AGREEING, refine
 from wildseg3d_ros.registration.features import Keypoints, pose_from_features
 from wildseg3d_ros.registration.frame import Frame
-from wildseg3d_ros.registration.refine import MIN_AGREEING, PosePrior, refine
+from wildseg3d_ros.registration.prior import PosePrior
 
 PLAUSIBLE = 5.5
-"""Largest Mahalanobis distance from the prior that is believed: with six degrees of freedom, a true
-prior leaves a pair beyond it once in 30,000."""
+"""Largest Mahalanobis distance from the prior that is believed: with six degrees of freedom, a
+true prior leaves a pair beyond it once in 30,000."""
 
 MIN_CONSISTENCY = 0.6
 """Share of visible samples that must not be contradicted by the other depth image."""
