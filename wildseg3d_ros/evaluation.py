@@ -133,11 +133,12 @@ def evaluate(
                 f"scene's image is {shape[1]}x{shape[0]}"
             )
     measured = {
-        view.name: view.depth > 0 if view.depth is not None else None for view in recording.views
+        view.name: scene.world.valid(scene.view_index(view.name))
+        if view.depth is None
+        else view.depth > 0
+        for view in recording.views
+        if view.name in truths
     }
-    for name in truths:
-        if measured[name] is None:
-            measured[name] = scene.world.valid(scene.view_index(name))
     scored = [name for name in truths if include_reference or name != reference]
     if not scored:
         raise InputError(f"only view '{reference}' has a label image: there is nothing to compare")

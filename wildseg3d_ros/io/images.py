@@ -38,7 +38,7 @@ def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:
         FileError: missing, truncated or not an image.
     """
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.cvtColor(_decode(path, flags), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(_decode(path, flags), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def read_depth(path: Path, unit: float) -> NDArray[np.float32]:

@@ -89,13 +89,14 @@ class Lens:
             )
         else:
             return cls(K)
-        return cls(K, *maps)
+        return cls(K, np.asarray(maps[0], np.float32), np.asarray(maps[1], np.float32))
 
     def undistort_color(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) image, interpolated."""
-        if self.map_u is None:
+        if self.map_u is None or self.map_v is None:
             return image
-        return cv2.remap(image, self.map_u, self.map_v, cv2.INTER_LINEAR)
+        moved = cv2.remap(image, self.map_u, self.map_v, cv2.INTER_LINEAR)
+        return np.asarray(moved, np.uint8)
 
     def undistort_labels(self, array: NDArray, outside: int) -> NDArray:
         """(H, W) labels or depth, each pixel taken from its nearest one, never a mixture.
@@ -104,7 +105,7 @@ class Lens:
             array: values in the distorted image.
             outside: value of pixels that the lens did not see.
         """
-        if self.map_u is None:
+        if self.map_u is None or self.map_v is None:
             return array
         return cv2.remap(
             array, self.map_u, self.map_v, cv2.INTER_NEAREST, borderValue=float(outside)

@@ -313,7 +313,8 @@ def _tint(
 
 def _panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height = round(_PANEL_WIDTH * picture.shape[0] / picture.shape[1])
-    return cv2.resize(picture, (_PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(picture, (_PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
 
 
 def _text(

@@ -164,7 +164,7 @@ def _splat_reach(drawn: NDArray[np.bool_]) -> int:
 
 
 def _smooth_within(
-    picture: NDArray[np.float32], depth: NDArray[np.float64], filled: NDArray[np.bool_]
+    picture: NDArray[np.float32], depth: NDArray[np.float32], filled: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Mean colour of the neighbours on the same surface: views differ in exposure."""
     scale = float(np.median(depth[filled]))
@@ -176,11 +176,11 @@ def _smooth_within(
             same = np.abs(np.roll(z, (dv, du), (0, 1)) - z) < near
             total += np.where(same[..., None], np.roll(picture, (dv, du), (0, 1)), 0)
             weight += same
-    return total / np.maximum(weight, 1)[..., None]
+    return (total / np.maximum(weight, 1)[..., None]).astype(np.float32)
 
 
 def _shade(
-    depth: NDArray[np.float64], filled: NDArray[np.bool_], focal: float
+    depth: NDArray[np.float32], filled: NDArray[np.bool_], focal: float
 ) -> NDArray[np.float32]:
     """(H, W) brightness from 0 to about 1.1."""
     z = np.where(filled, depth, 0).astype(np.float32)

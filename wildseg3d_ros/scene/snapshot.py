@@ -146,8 +146,9 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
 
 
 def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in header["scene"].items()}
-    aligned = {k: tuple(v) if isinstance(v, list) else v for k, v in header["alignment"].items()}
+    values = _with_tuples(header["scene"])
+    aligned = _with_tuples(header["alignment"])
+    aligned |= {name: _read_array(archive, f"alignment/{name}") for name in _ALIGNMENT_ARRAYS}
     views = range(len(values["view_names"]))
     return Scene(
         **{name: values[name] for name in _SCENE_VALUES},
@@ -161,11 +162,13 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
             confidence=tuple(_read_sparse(archive, f"confidence/{view}") for view in views),
         ),
         index=ObjectIndex(**{n: _read_array(archive, f"index/{n}") for n in _INDEX_ARRAYS}),
-        alignment=Alignment(
-            **{name: aligned[name] for name in _ALIGNMENT_VALUES},
-            **{name: _read_array(archive, f"alignment/{name}") for name in _ALIGNMENT_ARRAYS},
-        ),
+        alignment=Alignment(**{f.name: aligned[f.name] for f in dataclasses.fields(Alignment)}),
     )
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists only."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -222,4 +225,4 @@ def _read_image(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
     image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"member {name} is not an image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

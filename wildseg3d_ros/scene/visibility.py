@@ -55,7 +55,7 @@ class Visibility:
         reach = int(np.clip(np.ceil(spread * np.median(focal)), 1, 4))
         kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
         nearest = tuple(
-            cv2.erode(np.where(z > 0, z, np.float32(np.inf)), kernel, borderValue=np.inf)
+            np.asarray(cv2.erode(np.where(z > 0, z, np.float32(np.inf)), kernel), np.float32)
             for z in depth
         )
         return cls(cameras, draft.depth, nearest, focal, draft.centres, spread)
@@ -128,12 +128,12 @@ class Visibility:
             points.append(pointmap.reshape(-1, 3)[pixels])
             views.append(np.full(len(pixels), view, np.uint16))
         every, origin = np.concatenate(points), np.concatenate(views)
-        off = [np.empty(0, np.float32)]
+        off = []
         for other in range(len(self.cameras)):
             _, z, pixel = self._look(other, every, origin)
             measured = self.depth[other].ravel()[pixel]
             off.append(np.abs(measured - z)[measured > 0] / z[measured > 0])
-        differences = np.concatenate(off)
+        differences = np.concatenate(off) if off else np.empty(0)
         if not len(differences):
             return 0.0
         spread = np.inf
