@@ -47,6 +47,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         *shared_files("launch"),
         *shared_files("config"),
+        *shared_files("examples/tabletop"),
     ],
     python_requires=">=3.11",
     # Ranges that the code works with; packaging/requirements has the versions that are tested.

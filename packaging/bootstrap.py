@@ -374,7 +374,7 @@ class Setup:
         share = self.env.venv / "share" / "wildseg3d"
         shutil.rmtree(share, ignore_errors=True)
         share.mkdir(parents=True)
-        for name in ("package.xml", "launch", "config"):
+        for name in ("package.xml", "launch", "config", "examples"):
             if (ROOT / name).exists():
                 (share / name).symlink_to(ROOT / name)
         index = self.env.venv / "share" / "ament_index" / "resource_index" / "packages"

@@ -83,11 +83,11 @@ def test_versions_agree():
     assert answer.stdout.split()[-1] == wildseg3d_ros.__version__
 
 
-def test_a_built_package_has_its_executables_launch_and_config_files(tmp_path):
+def test_a_built_package_has_its_executables_and_data_files(tmp_path):
     # As colcon's ament_python build does it, in a copy that leaves this folder as it is.
     source = tmp_path / "source"
     names = ("package.xml", "setup.py", "setup.cfg", "pyproject.toml", "resource")
-    for name in (*names, "wildseg3d_ros", "launch", "config"):
+    for name in (*names, "wildseg3d_ros", "launch", "config", "examples"):
         path = ROOT / name
         if path.is_dir():
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -107,7 +107,7 @@ def test_a_built_package_has_its_executables_launch_and_config_files(tmp_path):
     share = prefix / "share"
     assert (share / "ament_index/resource_index/packages/wildseg3d").is_file()
     assert (share / "wildseg3d/package.xml").is_file()
-    for folder in ("launch", "config"):
+    for folder in ("launch", "config", "examples/tabletop"):
         wanted = {
             path.relative_to(ROOT)
             for path in (ROOT / folder).rglob("*")
