@@ -1,6 +1,7 @@
-"""A small constructed scene, and builders that the tests give to the build process by name.
+"""A small constructed scene, and builders that tests give to the build process by name.
 
-Two balls, red and green, lie on a grey table; the views are ray traced, so depth and labels are exact.
+Two balls, red and green, lie on a grey table; the views are ray traced, so depth and labels are
+exact.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -106,7 +108,7 @@ def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) 
         ]
         labels, points, confidence = [], [], []
         for view, pose in zip(views, poses, strict=True):
-            red, green, blue = (view.image[..., c].astype(int) for c in range(3))
+            red, green, _blue = (view.image[..., c].astype(int) for c in range(3))
             labels.append(
                 (np.where(red > green + 60, RED, 0) + np.where(green > red + 60, GREEN, 0)).astype(
                     np.int32
@@ -154,7 +156,7 @@ def patient_builder(config: SceneConfig) -> Build:
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
         with progress.stage("waiting"):
-            while not os.path.exists(os.environ["PATIENT_UNTIL"]):
+            while not Path(os.environ["PATIENT_UNTIL"]).exists():
                 progress.update(0.5)
                 time.sleep(0.01)
         return scene_by_color(views, progress, world_frame)
@@ -177,9 +179,9 @@ def dying_builder(config: SceneConfig) -> Build:
     """Is killed as by the kernel when memory runs out, the first time; builds afterwards."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
-        marker = os.environ["PATIENT_UNTIL"]
-        if not os.path.exists(marker):
-            open(marker, "w").close()
+        marker = Path(os.environ["PATIENT_UNTIL"])
+        if not marker.exists():
+            marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return scene_by_color(views, progress, world_frame)
 

@@ -60,14 +60,18 @@ class CurrentScene:
             warnings=[*self.warnings, *self.scene.warnings],
         )
         if request.include_masks:
-            for view, name in enumerate(self.scene.view_names):
-                response.mask_cameras.append(name)
-                mask = self.calibrations[name].published_labels(cloud.masks[name])
-                response.masks.append(
-                    image_from_mask(
-                        mask, self.scene.camera_frames[view], self.scene.stamps_ns[view]
-                    )
+            response.mask_cameras = list(self.scene.view_names)
+            response.masks = [
+                image_from_mask(
+                    self.calibrations[name].published_labels(cloud.masks[name]), frame, stamp_ns
                 )
+                for name, frame, stamp_ns in zip(
+                    self.scene.view_names,
+                    self.scene.camera_frames,
+                    self.scene.stamps_ns,
+                    strict=True,
+                )
+            ]
         return response
 
     def _click(self, click: ClickMessage) -> Click:

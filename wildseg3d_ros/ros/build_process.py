@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.errors import WildSeg3DError
 from wildseg3d_ros.pipeline import build_scene
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.handover import Channel
@@ -127,21 +127,23 @@ class _Process:
             try:
                 self._send("done", job, self._work(job, views, world_frame))
             except WildSeg3DError as error:
-                self._send("failed", job, int(error.code), str(error), "")
+                self._send("failed", job, error, "")
             except MemoryError:
                 text = "the build ran out of memory; use fewer views or smaller images"
-                self._send("failed", job, int(ErrorCode.INTERNAL), text, "")
+                self._send("failed", job, WildSeg3DError(text), "")
             except Exception as error:  # noqa: BLE001  the node must hear of any defect
                 text = f"defect in the build: {type(error).__name__}: {error}"
-                self._send("failed", job, int(ErrorCode.INTERNAL), text, traceback.format_exc())
+                self._send("failed", job, WildSeg3DError(text), traceback.format_exc())
             # Until the next job comes, the last one's images must not stay in memory.
             del views
 
     def _load(self) -> Build:
-        if self._build is None:
-            module, function = self._settings.builder.split(":")
-            self._build = getattr(importlib.import_module(module), function)(self._settings.config)
-        return self._build
+        if self._build is not None:
+            return self._build
+        module, function = self._settings.builder.split(":")
+        build: Build = getattr(importlib.import_module(module), function)(self._settings.config)
+        self._build = build
+        return build
 
     def _work(self, job: int, views: Sequence[View], world_frame: str) -> Built:
         last = ("", -1.0, 0.0)

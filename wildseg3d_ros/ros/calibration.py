@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from wildseg3d_ros.errors import ErrorCode, InputError
-from wildseg3d_ros.io.lens import Lens
 
 _PLUMB_BOB_LENGTHS = (4, 5)
 _RATIONAL_LENGTHS = (8, 12, 14)
@@ -34,21 +33,39 @@ class Calibration:
     """One camera's intrinsics and lens, for images of one size.
 
     Attributes:
-        lens: K of the pinhole image, and the map that makes it.
+        K: (3, 3) intrinsics of the pinhole image, pixels.
         coefficients: distortion coefficients in OpenCV's order; empty without distortion.
         fisheye: whether they are those of the equidistant model.
         size: (height, width) of the published image.
+        maps: per pinhole pixel its column and row in the published image, each (H, W) float32;
+            None without distortion.
     """
 
-    lens: Lens
+    K: NDArray[np.float64]
     coefficients: NDArray[np.float64]
     fisheye: bool
     size: tuple[int, int]
+    maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     @property
     def distorted(self) -> bool:
         """Whether published and pinhole pixels differ."""
-        return self.lens.map_u is not None
+        return self.maps is not None
+
+    def pinhole_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) published image without distortion; black where the lens did not see."""
+        if self.maps is None:
+            return image
+        return np.asarray(cv2.remap(image, *self.maps, cv2.INTER_LINEAR), np.uint8)
+
+    def pinhole_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(H, W) published depth without distortion: the nearest pixel's, never a mixture.
+
+        Depth along the optical axis does not change, so it is only moved; 0 where unseen.
+        """
+        if self.maps is None:
+            return depth
+        return np.asarray(cv2.remap(depth, *self.maps, cv2.INTER_NEAREST), np.float32)
 
     def pinhole_pixel(self, u: float, v: float) -> tuple[float, float]:
         """Pixel of the pinhole image that shows what the published image shows at (u, v)."""
@@ -70,7 +87,7 @@ class Calibration:
         return moved.astype(labels.dtype)
 
     def _pinhole_pixels(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
-        K = self.lens.K
+        K = self.K
         if self.fisheye:
             moved = cv2.fisheye.undistortPoints(uv[:, None], K, self.coefficients, P=K)
         else:
@@ -116,9 +133,12 @@ def calibration_from_info(
             f"{size[1]}x{size[0]}; publish the calibration of the resolution in use"
         )
     coefficients = np.array(message.d, dtype=np.float64)
-    if rectified or not np.any(coefficients):
-        return Calibration(Lens(K), np.zeros(0), False, size)
     model = message.distortion_model or "plumb_bob"
+    fisheye = model in ("equidistant", "fisheye")
+    # A fisheye lens whose coefficients are all zero still is no pinhole: its radius grows as the
+    # angle.
+    if rectified or not (np.any(coefficients) or (fisheye and len(coefficients))):
+        return Calibration(K, np.zeros(0), False, size)
     if model not in _MODELS:
         raise _bad(
             f"{who}: unknown distortion model '{model}' in '{topic}'; known are "
@@ -129,7 +149,6 @@ def calibration_from_info(
             f"{who}: distortion model '{model}' takes {' or '.join(map(str, _MODELS[model]))} "
             f"finite coefficients, '{topic}' has {coefficients.tolist()}"
         )
-    fisheye = model in ("equidistant", "fisheye")
     size_uv = (size[1], size[0])
     if fisheye:
         maps = cv2.fisheye.initUndistortRectifyMap(
@@ -137,7 +156,8 @@ def calibration_from_info(
         )
     else:
         maps = cv2.initUndistortRectifyMap(K, coefficients, None, K, size_uv, cv2.CV_32FC1)
-    return Calibration(Lens(K, *maps), coefficients, fisheye, size)
+    map_u, map_v = (np.asarray(m, dtype=np.float32) for m in maps)
+    return Calibration(K, coefficients, fisheye, size, (map_u, map_v))
 
 
 def _bad(text: str) -> InputError:

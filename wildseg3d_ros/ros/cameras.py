@@ -133,7 +133,7 @@ class Cameras:
             View(
                 name,
                 image,
-                K=calibrations[name].lens.K,
+                K=calibrations[name].K,
                 depth=depth,
                 world_from_cam_prior=poses.get(name),
                 stamp_ns=sets[name].stamp_ns,
@@ -170,8 +170,8 @@ class Cameras:
         )
         depth = None if frames.depth is None else depth_from_image(frames.depth, f"{who}: depth")
         if depth is not None and depth.shape == image.shape[:2]:  # else View says what is wrong
-            depth = calibration.lens.undistort_labels(depth, outside=0)
-        return calibration, (calibration.lens.undistort_color(image), depth)
+            depth = calibration.pinhole_depth(depth)
+        return calibration, (calibration.pinhole_image(image), depth)
 
     # ---- what is missing, in words -------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
-from rclpy.action import ActionClient
+from rclpy.action.client import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.task import Future
@@ -175,7 +175,7 @@ class SceneClient:
         """The cloud of the object under the clicks.
 
         Args:
-            clicks: (camera, u, v) or (camera, u, v, label) with label 1 on the object, 0 not on it.
+            clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
             target_frame: TF frame of the points; "" for the scene's own.
             voxel_size: metres; 0 for every point.
             include_masks: also the object's mask in every camera.

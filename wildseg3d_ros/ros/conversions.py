@@ -151,7 +151,7 @@ def rgb_from_image(message: Image, who: str) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     code = _TO_RGB[key]
-    return pixels if code is None else cv2.cvtColor(pixels, code)
+    return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
 
 def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]:
@@ -167,7 +167,7 @@ def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]
             f"{who}: compressed image of format '{message.format}' ({data.size} bytes) cannot be "
             "decoded; expected JPEG or PNG"
         )
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def depth_from_image(message: Image, who: str) -> NDArray[np.float32]:
@@ -250,8 +250,8 @@ def cloud_from_packed(packed: NDArray, frame_id: str, stamp_ns: int) -> PointClo
         height=1,
         width=len(packed),
         fields=[
-            PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
-            for name, (_, offset) in (packed.dtype.fields or {}).items()
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+            for i, name in enumerate(CLOUD_DTYPE.names or ())
         ],
         is_bigendian=False,
         point_step=packed.dtype.itemsize,
@@ -358,5 +358,5 @@ def _bytes_field(contiguous: NDArray) -> Any:
     data = array.array("B")
     if contiguous.size:
         # A structured array has no plain buffer format, its bytes have.
-        data.frombytes(memoryview(contiguous.reshape(-1).view(np.uint8)))
+        data.frombytes(contiguous.reshape(-1).view(np.uint8).data)
     return data

@@ -78,6 +78,16 @@ class CameraConfig:
         False, "the images are rectified already: P of camera_info holds and D does not apply"
     )
 
+    @classmethod
+    def of(cls, name: str) -> CameraConfig:
+        """The topics that a camera has unless told otherwise."""
+        default = cls()
+        return cls(
+            default.image_topic.format(name=name),
+            default.camera_info_topic.format(name=name),
+            default.depth_topic.format(name=name),
+        )
+
 
 class Parameters:
     """Declares all parameters of the scene node and reads them back as validated dataclasses.
@@ -98,12 +108,11 @@ class Parameters:
         # The build process takes other settings at its next build.
         self._declare(SceneConfig(), "", read_only=[])
         for name in self.camera_names:
-            fields = dataclasses.fields(CameraConfig)
-            filled = {
-                f.name: f.default.format(name=name) if isinstance(f.default, str) else f.default
-                for f in fields
-            }
-            self._declare(CameraConfig(**filled), f"{name}.", read_only=[f.name for f in fields])
+            self._declare(
+                CameraConfig.of(name),
+                f"{name}.",
+                read_only=[f.name for f in dataclasses.fields(CameraConfig)],
+            )
         self._warn_of_unknown()
         node.add_on_set_parameters_callback(self._validate)
 

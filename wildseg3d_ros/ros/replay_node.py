@@ -94,7 +94,7 @@ class ReplayNode(Node):
         self._streams = []
         for name, view in zip(self.names, recording.views, strict=True):
             for field, message in _messages(name, view, depth_encoding).items():
-                topic = getattr(CameraConfig(), field).format(name=name)
+                topic = getattr(CameraConfig.of(name), field)
                 publisher = self.create_publisher(type(message), topic, qos)
                 self._streams.append((publisher, message))
         self._transforms = [
@@ -158,9 +158,13 @@ def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | C
     return messages
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """``replay_node FOLDER``: publishes a folder until it is told to stop."""
-    argv = list(sys.argv if args is None else args)
+def main(args: Sequence[str] | None = None) -> int:
+    """``replay_node FOLDER``: publishes a folder until it is told to stop.
+
+    Args:
+        args: command line without the program's name; None for the process's own.
+    """
+    words = list(sys.argv[1:] if args is None else args)
     parser = argparse.ArgumentParser(
         prog="replay_node", description="Publish a recording as live camera topics and TF."
     )
@@ -169,7 +173,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-views", type=int, help="at most so many cameras, evenly chosen")
     parser.add_argument("--tf", choices=("static", "dynamic", "none"), default="static")
     parser.add_argument("--depth", choices=("16UC1", "32FC1"), default="16UC1")
-    given = parser.parse_args(remove_ros_args(argv)[1:])
+    given = parser.parse_args(remove_ros_args(words))
     if not 0 < given.rate <= 1000:
         parser.error(f"--rate must lie in (0, 1000], got {given.rate}")
 
@@ -177,8 +181,8 @@ def main(args: Sequence[str] | None = None) -> None:
         recording = load_folder(given.folder, given.max_views)
         return ReplayNode(recording, given.rate, given.tf, given.depth)
 
-    sys.exit(run_node(make, argv))
+    return run_node(make, words)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -71,7 +71,7 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None) -> int
 
     Args:
         make: creates the node, which may have a ``close()``; WildSeg3DError of it is one log line.
-        args: command line; None for the process's own.
+        args: command line without the program's name; None for the process's own.
     """
     stop = threading.Event()
     # Own handlers instead of rclpy's: under launch the signal comes twice, and the second one must
@@ -79,7 +79,7 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None) -> int
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     rclpy.init(
-        args=list(sys.argv if args is None else args),
+        args=list(sys.argv[1:] if args is None else args),
         signal_handler_options=SignalHandlerOptions.NO,
     )
     try:

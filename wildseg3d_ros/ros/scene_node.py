@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.action.server import ServerGoalHandle
+from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -156,7 +155,8 @@ class SceneNode(Node):
 
         def report(stage: str, fraction: float) -> None:
             self._stage = (stage, fraction)
-            goal.publish_feedback(BuildScene.Feedback(stage=stage, fraction=fraction))
+            feedback = BuildScene.Feedback(stage=stage, fraction=fraction)
+            goal.publish_feedback(feedback)  # type: ignore[arg-type]
 
         def cancelled() -> bool:
             return goal.is_cancel_requested or self._stopping.is_set()
@@ -228,10 +228,14 @@ def _rooted_at(
     return {name: frame_from_root @ pose for name, pose in root_from.items()}
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Runs the node until it is told to stop; exit status 2 for parameters that do not fit."""
-    sys.exit(run_node(SceneNode, args))
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node until it is told to stop; exit status 2 for parameters that do not fit.
+
+    Args:
+        args: command line without the program's name; None for the process's own.
+    """
+    return run_node(SceneNode, args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -128,10 +128,10 @@ class BuildWorker:
                     raise Cancelled("cancelled by the caller when the build was just done")
                 return content[1]
             elif kind == "failed":
-                code, text, trace = content[1:]
+                error, trace = content[1:]
                 if trace:
                     self._log(trace)
-                raise WildSeg3DError(text, ErrorCode(code))
+                raise error
 
     def _connect(self) -> Channel:
         if self._closed:

@@ -1,0 +1,124 @@
+"""CameraInfo -> intrinsics, and pixels between the published and the pinhole image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo
+
+from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.ros.calibration import calibration_from_info
+
+SIZE = (120, 160)
+K = np.array([[140.0, 0, 79.0], [0, 142.0, 61.0], [0, 0, 1]])
+LENSES = {
+    "plumb_bob": [-0.25, 0.08, 0.002, -0.003, 0.0],
+    "rational_polynomial": [0.2, -0.1, 0.001, 0.002, 0.01, 0.35, -0.05, 0.002],
+    "equidistant": [-0.02, 0.01, -0.003, 0.001],
+    "fisheye": [0.0, 0.0, 0.0, 0.0],
+}
+
+
+def make_info(model: str = "plumb_bob", d: list[float] | None = None) -> CameraInfo:
+    P = np.zeros((3, 4))
+    P[:, :3] = [[100.0, 0, 80.0], [0, 100.0, 60.0], [0, 0, 1]]
+    return CameraInfo(
+        height=SIZE[0],
+        width=SIZE[1],
+        distortion_model=model,
+        d=d if d is not None else [0.0] * 5,
+        k=K.ravel(),
+        p=P.ravel(),
+    )
+
+
+def read(info: CameraInfo, size=SIZE, **options):
+    return calibration_from_info(info, size, "camera 'left'", "/left/camera_info", **options)
+
+
+def project(points: np.ndarray, model: str) -> np.ndarray:
+    """Published pixels of points, by OpenCV's projection: the reference."""
+    d = np.array(LENSES[model])
+    if model in ("equidistant", "fisheye"):
+        return cv2.fisheye.projectPoints(points[None], np.zeros(3), np.zeros(3), K, d)[0][0]
+    return cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, d)[0][:, 0]
+
+
+def test_a_pinhole_needs_nothing():
+    calibration = read(make_info())
+    np.testing.assert_array_equal(calibration.K, K)
+    assert not calibration.distorted
+    assert calibration.pinhole_pixel(3.5, 4.25) == (3.5, 4.25)
+    labels = np.arange(SIZE[0] * SIZE[1], dtype=np.int32).reshape(SIZE)
+    assert calibration.published_labels(labels) is labels
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_clicks_are_carried_to_the_pinhole_image(model):
+    calibration = read(make_info(model, LENSES[model]))
+    assert calibration.distorted
+    rng = np.random.default_rng(1)
+    points = np.column_stack([rng.uniform(-0.4, 0.4, (50, 2)), np.ones(50)])
+    expected = points @ K.T
+    for published, pinhole in zip(project(points, model), expected, strict=True):
+        np.testing.assert_allclose(calibration.pinhole_pixel(*published), pinhole[:2], atol=0.1)
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_a_published_disc_stays_where_it_is(model):
+    """Published image -> pinhole image -> published mask."""
+    calibration = read(make_info(model, LENSES[model]))
+    disc = np.zeros(SIZE, np.uint8)
+    cv2.circle(disc, (110, 40), 15, 1, -1)
+    pinhole = calibration.pinhole_depth(disc.astype(np.float32))
+    again = calibration.published_labels(pinhole.astype(bool))
+    assert again.dtype == bool
+    union, both = (again | (disc > 0)).sum(), (again & (disc > 0)).sum()
+    assert both / union > 0.9
+    assert (pinhole > 0).sum() != (disc > 0).sum()
+
+
+def test_rectified_images_use_the_projection_matrix():
+    calibration = read(make_info("plumb_bob", LENSES["plumb_bob"]), rectified=True)
+    np.testing.assert_array_equal(calibration.K, [[100, 0, 80], [0, 100, 60], [0, 0, 1]])
+    assert not calibration.distorted
+
+
+def test_binning_and_region_of_interest():
+    info = make_info()
+    info.binning_x = info.binning_y = 2
+    expected = [[70, 0, 39.5], [0, 71, 30.5], [0, 0, 1]]
+    np.testing.assert_array_equal(read(info, (60, 80)).K, expected)
+    info = make_info()
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 20, 10, 100, 90
+    expected = [[140, 0, 59], [0, 142, 51], [0, 0, 1]]
+    np.testing.assert_array_equal(read(info, (90, 100)).K, expected)
+
+
+def test_drivers_that_leave_the_size_out():
+    info = make_info()
+    info.width = info.height = 0
+    np.testing.assert_array_equal(read(info, (48, 64)).K, K)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k": np.zeros(9)}, ["not calibrated", "K[0] is 0"]),
+        ({"width": 1280, "height": 720}, ["1280x720", "160x120"]),
+        ({"distortion_model": "telecentric", "d": [0.1]}, ["'telecentric'", "plumb_bob"]),
+        ({"d": [0.1, 0.2]}, ["4 or 5", "[0.1, 0.2]"]),
+        ({"d": [0.1, 0.2, 0.0, float("nan")]}, ["finite"]),
+        ({"distortion_model": "equidistant", "d": [0.1] * 5}, ["takes 4 "]),
+    ],
+)
+def test_calibrations_that_cannot_be_used(change, words):
+    info = make_info()
+    for field, value in change.items():
+        setattr(info, field, value)
+    with pytest.raises(InputError) as refused:
+        read(info)
+    assert refused.value.code == ErrorCode.BAD_CALIBRATION
+    for word in ["camera 'left'", "/left/camera_info", *words]:
+        assert word in str(refused.value)

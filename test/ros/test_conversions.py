@@ -1,0 +1,297 @@
+"""Messages and arrays, there and back, and what is said of messages that make no sense."""
+
+from __future__ import annotations
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+
+from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
+from wildseg3d_ros.ros import conversions as c
+
+WHO = "camera 'left'"
+rng = np.random.default_rng(3)
+
+
+def over_the_wire(message):
+    return deserialize_message(serialize_message(message), type(message))
+
+
+def make_image(pixels: np.ndarray, encoding: str, padding: int = 0, big: bool = False) -> Image:
+    """An image as a driver might publish it; written independently of the code under test."""
+    height, width = pixels.shape[:2]
+    rows = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).reshape(height, -1)
+    raw = b"".join(row.tobytes() + bytes([0xEE]) * padding for row in rows)
+    step = len(raw) // height if height else 0
+    return Image(
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=big,
+        step=step,
+        data=array.array("B", raw),
+    )
+
+
+@pytest.mark.parametrize("padding", [0, 1, 7])
+@pytest.mark.parametrize(
+    ("encoding", "channels", "order"),
+    [
+        ("rgb8", 3, [0, 1, 2]),
+        ("bgr8", 3, [2, 1, 0]),
+        ("rgba8", 4, [0, 1, 2]),
+        ("bgra8", 4, [2, 1, 0]),
+    ],
+)
+def test_color_encodings_become_rgb(encoding, channels, order, padding):
+    pixels = rng.integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    message = over_the_wire(make_image(pixels, encoding, padding))
+    rgb = c.rgb_from_image(message, WHO)
+    assert rgb.dtype == np.uint8
+    np.testing.assert_array_equal(rgb, pixels[..., order])
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_grey_images_become_rgb(big):
+    grey = rng.integers(0, 256, (4, 6), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        c.rgb_from_image(make_image(grey, "mono8", 2, big), WHO), np.stack([grey] * 3, axis=-1)
+    )
+    deep = rng.integers(0, 65536, (4, 6), dtype=np.uint16)
+    expected = np.stack([(deep // 256).astype(np.uint8)] * 3, axis=-1)
+    np.testing.assert_array_equal(
+        c.rgb_from_image(make_image(deep, "mono16", 3, big), WHO), expected
+    )
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer_patterns_give_their_own_colour(pattern):
+    """A mosaic of a plain colour gives that colour: red and blue are not swapped."""
+    color = {"r": 200, "g": 120, "b": 40}
+    mosaic = np.empty((16, 16), np.uint8)
+    for i, letter in enumerate(pattern):
+        mosaic[i // 2 :: 2, i % 2 :: 2] = color[letter]
+    rgb = c.rgb_from_image(make_image(mosaic, f"bayer_{pattern}8"), WHO)
+    np.testing.assert_array_equal(rgb[4:12, 4:12], np.broadcast_to([200, 120, 40], (8, 8, 3)))
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("padding", [0, 4])
+def test_depth_is_in_metres(big, padding):
+    millimetres = rng.integers(0, 65536, (5, 6), dtype=np.uint16)
+    depth = c.depth_from_image(make_image(millimetres, "16UC1", padding, big), WHO)
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, millimetres / 1000.0, rtol=1e-6)
+    metres = rng.uniform(0, 9, (5, 6)).astype(np.float32)
+    metres[1, 2] = np.nan
+    depth = c.depth_from_image(make_image(metres, "32FC1", padding, big), WHO)
+    np.testing.assert_array_equal(depth, metres)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "dtype", "channels"),
+    [
+        ("rgb8", np.uint8, 3),
+        ("bgra8", np.uint8, 4),
+        ("mono8", np.uint8, 1),
+        ("mono16", np.uint16, 1),
+        ("16UC1", np.uint16, 1),
+        ("32FC1", np.float32, 1),
+    ],
+)
+def test_images_survive_the_wire(encoding, dtype, channels):
+    shape = (9, 11) if channels == 1 else (9, 11, channels)
+    pixels = (rng.uniform(0, 250, shape)).astype(dtype)
+    for source in (pixels, pixels[::-2, 1::3], np.asfortranarray(pixels)):
+        message = over_the_wire(c.image_from_array(source, encoding, "eye", 12_345_678_901))
+        assert (message.header.frame_id, c.nanoseconds(message.header.stamp)) == (
+            "eye",
+            12_345_678_901,
+        )
+        np.testing.assert_array_equal(c.array_from_image(message, WHO), source)
+
+
+def test_big_endian_arrays_are_sent_in_this_machine_s_order():
+    pixels = np.arange(12, dtype=">u2").reshape(3, 4)
+    np.testing.assert_array_equal(
+        c.array_from_image(c.image_from_array(pixels, "mono16"), WHO), pixels
+    )
+
+
+def test_masks_are_0_and_255():
+    mask = np.zeros((4, 5), bool)
+    mask[1:3, 2:] = True
+    message = c.image_from_mask(mask)
+    assert message.encoding == "mono8"
+    np.testing.assert_array_equal(c.array_from_image(message, WHO), np.where(mask, 255, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoding": "yuv422"}, ["unsupported", "'yuv422'", "rgb8", "bayer_grbg8", "32FC1"]),
+        ({"encoding": ""}, ["unsupported", "''"]),
+        ({"height": 0}, ["empty", "5x0"]),
+        ({"width": 0}, ["empty", "0x4"]),
+        ({"step": 14}, ["15 bytes", "step is 14"]),
+        ({"height": 5}, ["5x5", "75", "60"]),
+        ({"data": array.array("B")}, ["60", "holds 0"]),
+    ],
+)
+def test_images_that_make_no_sense(change, words):
+    message = make_image(np.zeros((4, 5, 3), np.uint8), "rgb8")
+    for field, value in change.items():
+        setattr(message, field, value)
+    if "encoding" in change:
+        with pytest.raises(InputError) as unreadable:
+            c.array_from_image(message, WHO)
+    else:
+        with pytest.raises(InputError) as unreadable:
+            c.rgb_from_image(message, WHO)
+    for word in [WHO, *words]:
+        assert word in str(unreadable.value)
+
+
+def test_padding_after_the_last_row_may_be_left_out():
+    pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    message = make_image(pixels, "rgb8", padding=3)
+    message.data = message.data[:-3]
+    np.testing.assert_array_equal(c.rgb_from_image(message, WHO), pixels)
+
+
+def test_depth_as_colour_and_colour_as_depth_are_refused():
+    depth = make_image(np.zeros((4, 5), np.float32), "32FC1")
+    with pytest.raises(InputError, match=r"32FC1.*not a colour image.*rgb8"):
+        c.rgb_from_image(depth, WHO)
+    color = make_image(np.zeros((4, 5, 3), np.uint8), "rgb8")
+    with pytest.raises(InputError, match=r"rgb8.*16UC1.*32FC1") as refused:
+        c.depth_from_image(color, WHO)
+    assert refused.value.code == ErrorCode.BAD_DEPTH
+
+
+def test_arrays_that_do_not_fit_their_encoding():
+    for pixels, encoding in [
+        (np.zeros((4, 5, 3), np.uint8), "mono8"),
+        (np.zeros((4, 5), np.float64), "32FC1"),
+        (np.zeros((4, 5), np.uint8), "nonsense"),
+        (np.zeros(4, np.uint8), "mono8"),
+    ]:
+        with pytest.raises(ValueError, match=encoding):
+            c.image_from_array(pixels, encoding)
+
+
+def test_compressed_images():
+    rgb = np.zeros((20, 30, 3), np.uint8)
+    rgb[..., 0] = 200
+    png = cv2.imencode(".png", rgb[..., ::-1])[1]
+    message = CompressedImage(format="png", data=array.array("B", png.tobytes()))
+    np.testing.assert_array_equal(c.rgb_from_compressed(over_the_wire(message), WHO), rgb)
+    for data in (b"", b"no picture at all"):
+        with pytest.raises(InputError, match=r"left.*'jpeg'.*cannot be decoded"):
+            c.rgb_from_compressed(CompressedImage(format="jpeg", data=array.array("B", data)), WHO)
+
+
+# ---- clouds ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_clouds_survive_the_wire(count):
+    points = rng.normal(size=(count, 3)).astype(np.float32)
+    colors = rng.integers(0, 256, (count, 3), dtype=np.uint8)
+    sent = c.cloud_from_packed(c.pack_cloud(points, colors), "base", 2_000_000_007)
+    assert isinstance(sent.data, array.array)
+    message = over_the_wire(sent)
+    assert (message.width, message.height, message.point_step) == (count, 1, 16)
+    assert [f.name for f in message.fields] == ["x", "y", "z", "rgb"]
+    assert (message.header.frame_id, message.header.stamp.sec) == ("base", 2)
+    assert message.header.stamp.nanosec == 7
+    again, again_colors = c.points_from_cloud(message)
+    np.testing.assert_array_equal(again, points)
+    np.testing.assert_array_equal(again_colors, colors)
+
+
+def test_arrays_need_not_be_contiguous():
+    points = rng.normal(size=(3, 40)).astype(np.float32).T[::2]
+    colors = rng.integers(0, 256, (40, 6), dtype=np.uint8)[::2, ::2]
+    again, again_colors = c.points_from_cloud(
+        c.cloud_from_packed(c.pack_cloud(points, colors), "base", 0)
+    )
+    np.testing.assert_array_equal(again, points)
+    np.testing.assert_array_equal(again_colors, colors)
+
+
+def test_rgb_is_packed_as_pcl_reads_it():
+    packed = c.pack_cloud(np.zeros((1, 3), np.float32), np.array([[1, 2, 3]], np.uint8))
+    assert packed.tobytes()[12:] == bytes([3, 2, 1, 0])
+    message = c.cloud_from_packed(packed, "", 0)
+    assert message.fields[3].datatype == PointField.FLOAT32
+
+
+def test_foreign_cloud_layouts_are_read():
+    """Big-endian doubles with padding, two rows, no colour."""
+    row = np.zeros(
+        3,
+        np.dtype(
+            {
+                "names": ["z", "x", "y"],
+                "formats": [">f8"] * 3,
+                "offsets": [0, 8, 20],
+                "itemsize": 32,
+            }
+        ),
+    )
+    row["x"], row["y"], row["z"] = [1, 2, 3], [4, 5, 6], [7, 8, 9]
+    message = PointCloud2(
+        height=2,
+        width=3,
+        is_bigendian=True,
+        point_step=32,
+        row_step=100,
+        fields=[
+            PointField(name=name, offset=offset, datatype=PointField.FLOAT64, count=1)
+            for name, offset in (("z", 0), ("x", 8), ("y", 20))
+        ],
+        data=array.array("B", (row.tobytes() + bytes(4)) * 2),
+    )
+    points, colors = c.points_from_cloud(message)
+    np.testing.assert_array_equal(points[3:], [[1, 4, 7], [2, 5, 8], [3, 6, 9]])
+    assert not colors.any()
+    message.height = 3
+    with pytest.raises(InputError, match=r"296 bytes.*holds 200"):
+        c.points_from_cloud(message)
+    message.fields = message.fields[1:]
+    with pytest.raises(InputError, match="no field z"):
+        c.points_from_cloud(message)
+
+
+# ---- transforms and time -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 0.7, 3.0, np.pi])
+def test_transforms_survive_the_wire(angle):
+    axis = np.array([0.36, -0.48, 0.8])
+    pose = make_transform(rotation_from_vector(angle * axis), [1.5, -2.0, 0.25])
+    message = over_the_wire(c.transform_from_matrix(pose, "base", "eye", 5))
+    assert (message.header.frame_id, message.child_frame_id) == ("base", "eye")
+    np.testing.assert_allclose(c.matrix_from_transform(message), pose, atol=1e-12)
+
+
+def test_transforms_that_make_no_pose():
+    message = c.transform_from_matrix(np.eye(4), "base", "eye")
+    message.transform.rotation.w = 0.0
+    with pytest.raises(ValueError, match="quaternion"):
+        c.matrix_from_transform(message)
+    message = c.transform_from_matrix(np.eye(4), "base", "eye")
+    message.transform.translation.y = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        c.matrix_from_transform(message)
+
+
+@pytest.mark.parametrize("stamp_ns", [0, 1, 999_999_999, 1_700_000_000_123_456_789])
+def test_time_is_exact(stamp_ns):
+    assert c.nanoseconds(c.time_message(stamp_ns)) == stamp_ns

@@ -1,0 +1,134 @@
+"""Parameters come from the configuration dataclasses, validated and described."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import rclpy
+from rclpy.parameter import Parameter
+
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig, Parameters
+
+
+@pytest.fixture
+def make_parameters():
+    context, nodes = rclpy.Context(), []
+    rclpy.init(context=context)
+
+    def make(**overrides) -> tuple[Parameters, rclpy.node.Node]:
+        overrides.setdefault("cameras", ["left", "right"])
+        node = rclpy.create_node(
+            "wildseg3d",
+            context=context,
+            parameter_overrides=[
+                Parameter(k.replace("__", "."), value=v) for k, v in overrides.items()
+            ],
+        )
+        nodes.append(node)
+        return Parameters(node), node
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def leaves(config, prefix=""):
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{spec.name}.")
+        else:
+            yield f"{prefix}{spec.name}", value, spec
+
+
+def test_every_setting_is_a_parameter_with_its_default_and_text(make_parameters):
+    parameters, node = make_parameters()
+    assert parameters.scene() == SceneConfig()
+    assert parameters.node() == NodeConfig()
+    settings = [*leaves(SceneConfig()), *leaves(NodeConfig())]
+    settings += [(f"left.{name}", None, spec) for name, _, spec in leaves(CameraConfig())]
+    assert len(settings) > 20
+    for name, value, spec in settings:
+        descriptor = node.describe_parameter(name)
+        assert descriptor.description == spec.metadata["text"]
+        if value is not None:
+            assert node.get_parameter(name).value == value
+        low = spec.metadata["low"]
+        if low is not None:
+            (given,) = [*descriptor.integer_range, *descriptor.floating_point_range]
+            assert (given.from_value, given.to_value) == (low, spec.metadata["high"])
+
+
+def test_topics_follow_the_camera_s_name(make_parameters):
+    parameters, _ = make_parameters(left__depth_topic="", right__image_topic="/r/image")
+    assert parameters.camera_names == ("left", "right")
+    left, right = parameters.camera("left"), parameters.camera("right")
+    assert left.image_topic == "/left/color/image_raw"
+    assert left.camera_info_topic == "/left/color/camera_info"
+    assert left.depth_topic == ""
+    assert right.image_topic == "/r/image"
+    assert right.depth_topic == "/right/aligned_depth_to_color/image_raw"
+
+
+def test_overrides_reach_the_configuration(make_parameters):
+    parameters, node = make_parameters(
+        pairing__max_pairs_per_view=3, pointmaps__depth__max_depth=2, world_frame="map"
+    )
+    assert parameters.scene().pairing.max_pairs_per_view == 3
+    assert parameters.scene().pointmaps.depth.max_depth == 2.0
+    assert parameters.node().world_frame == "map"
+    node.set_parameters([Parameter("alignment.weighting", value="confidence")])
+    assert parameters.scene().alignment.weighting == "confidence"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"cameras": []}, ["'cameras' must list", "[]"]),
+        ({"cameras": ""}, ["'cameras' must list"]),
+        ({"cameras": [1, 2]}, ["'cameras' must list"]),
+        ({"cameras": ["left", "left", "right"]}, ["two cameras are named 'left'"]),
+        ({"cameras": ["left", "a b"]}, ["'a b'", "letter"]),
+        ({"cameras": ["left", ""]}, ["''", "letter"]),
+        ({"pairing__max_pairs_per_view": 0}, ["pairing.max_pairs_per_view"]),
+        ({"pairing__max_pairs_per_view": "many"}, ["pairing.max_pairs_per_view"]),
+        ({"sync_slop": -1.0}, ["sync_slop"]),
+        ({"sync_slop": "short"}, ["sync_slop", "float"]),
+        ({"reliability": "perhaps"}, ["'reliability' is one of best_effort, reliable"]),
+        ({"left__image_topic": 3}, ["left.image_topic"]),
+    ],
+)
+def test_values_that_do_not_fit(make_parameters, overrides, words):
+    with pytest.raises(ConfigError) as refused:
+        make_parameters(**overrides)
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_changes_are_validated_and_topics_are_fixed(make_parameters):
+    parameters, node = make_parameters()
+    for name, value in [
+        ("alignment.weighting", "wishful"),
+        ("sync_slop", 0.5),
+        ("image_timeout", -1.0),
+        ("image_timeout", "long"),
+        ("cameras", ["left"]),
+        ("left.image_topic", "/other"),
+    ]:
+        (result,) = node.set_parameters([Parameter(name, value=value)])
+        assert not result.successful, name
+        assert result.reason
+    (result,) = node.set_parameters([Parameter("image_timeout", value=1)])
+    assert result.successful
+    assert parameters.node() == NodeConfig(image_timeout=1.0)
+
+
+def test_a_misspelt_parameter_is_named_with_its_neighbour(make_parameters, capfd):
+    make_parameters(pairing__max_pair_per_view=3)
+    heard = capfd.readouterr()
+    assert "'pairing.max_pair_per_view'" in heard.out + heard.err
+    assert "did you mean 'pairing.max_pairs_per_view'" in heard.out + heard.err

@@ -1,0 +1,199 @@
+"""TF: the same tests over tf2_ros (where it is installed) and over the own tree."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import rclpy
+from geometry_msgs.msg import TransformStamped
+from scipy.spatial.transform import Rotation, Slerp
+
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.geometry.transforms import make_transform
+from wildseg3d_ros.ros.conversions import transform_from_matrix
+from wildseg3d_ros.ros.transforms import TransformBuffer, TransformTree, make_buffer, poses_at
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+
+
+HAVE_TF2 = importlib.util.find_spec("tf2_ros") is not None
+
+
+@pytest.fixture(params=["own", "tf2_ros"] if HAVE_TF2 else ["own"])
+def buffer(request) -> TransformBuffer:
+    if request.param == "own":
+        return TransformTree()
+    from wildseg3d_ros.ros.tf2_transforms import Tf2Buffer
+
+    return Tf2Buffer()
+
+
+@pytest.mark.skipif(
+    not HAVE_TF2, reason="tf2_ros ABSENT: only the own tree is tested; source an apt ROS"
+)
+def test_tf2_ros_is_taken_where_it_is_installed():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("chooser", context=context)
+    assert type(make_buffer(node, node.default_callback_group)).__name__ == "Tf2Buffer"
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def random_pose(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return make_transform(Rotation.random(random_state=seed).as_matrix(), rng.normal(size=3))
+
+
+def message(parent: str, child: str, pose: np.ndarray, stamp_ns: int = START) -> TransformStamped:
+    return transform_from_matrix(pose, parent, child, stamp_ns)
+
+
+def test_chains_in_both_directions(buffer):
+    """world -> base -> tool -> camera and world -> table, static and dynamic mixed."""
+    base, tool, camera, table = (random_pose(i) for i in range(4))
+    buffer.add(message("world", "base", base), static=True)
+    buffer.add(message("base", "tool", tool, START))
+    buffer.add(message("base", "tool", tool, START + SECOND))
+    buffer.add(message("tool", "camera", camera), static=True)
+    buffer.add(message("world", "table", table), static=True)
+    assert buffer.frames() == ["base", "camera", "table", "tool", "world"]
+    at = START + SECOND // 2
+    expected = base @ tool @ camera
+    np.testing.assert_allclose(buffer.lookup("world", "camera", at), expected, atol=1e-9)
+    np.testing.assert_allclose(
+        buffer.lookup("camera", "table", at), np.linalg.inv(expected) @ table, atol=1e-9
+    )
+    np.testing.assert_allclose(buffer.lookup("tool", "tool", at), np.eye(4), atol=1e-12)
+    # Leading slashes are from ROS 1.
+    np.testing.assert_allclose(buffer.lookup("/world", "/camera", at), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.875, 1.0])
+def test_between_two_times_it_interpolates(buffer, share):
+    first, second = random_pose(5), random_pose(6)
+    buffer.add(message("world", "tool", first, START))
+    buffer.add(message("world", "tool", second, START + SECOND))
+    between = Slerp([0, 1], Rotation.from_matrix([first[:3, :3], second[:3, :3]]))
+    expected = make_transform(
+        between(share).as_matrix(), (1 - share) * first[:3, 3] + share * second[:3, 3]
+    )
+    found = buffer.lookup("world", "tool", START + int(share * SECOND))
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def test_late_messages_are_sorted_in(buffer):
+    poses = {k: random_pose(10 + k) for k in range(4)}
+    for k in (0, 3, 1, 2):
+        buffer.add(message("world", "tool", poses[k], START + k * SECOND))
+    for k, pose in poses.items():
+        np.testing.assert_allclose(
+            buffer.lookup("world", "tool", START + k * SECOND), pose, atol=1e-9
+        )
+
+
+def test_time_0_is_the_newest_that_all_have(buffer):
+    tool, camera = random_pose(1), random_pose(2)
+    for k in range(3):
+        buffer.add(message("world", "tool", tool, START + k * SECOND))
+    buffer.add(message("tool", "camera", random_pose(3), START))
+    buffer.add(message("tool", "camera", camera, START + SECOND))
+    np.testing.assert_allclose(buffer.lookup("world", "camera", 0), tool @ camera, atol=1e-9)
+
+
+def test_a_static_transform_is_replaced(buffer):
+    buffer.add(message("world", "base", random_pose(1)), static=True)
+    buffer.add(message("world", "base", random_pose(2), START - SECOND), static=True)
+    np.testing.assert_allclose(
+        buffer.lookup("world", "base", START + 999 * SECOND), random_pose(2), atol=1e-9
+    )
+
+
+def test_an_unknown_frame_names_the_known_ones(buffer):
+    with pytest.raises(WildSeg3DError, match="does not know the frame 'world'") as unknown:
+        buffer.lookup("world", "eye", START)
+    assert unknown.value.code == ErrorCode.UNKNOWN_FRAME
+    buffer.add(message("world", "base", np.eye(4)), static=True)
+    with pytest.raises(WildSeg3DError, match=r"'eye'.*base, world"):
+        buffer.lookup("world", "eye", START)
+
+
+def test_trees_that_nothing_joins(buffer):
+    buffer.add(message("world", "base", np.eye(4)), static=True)
+    buffer.add(message("bench", "camera", np.eye(4)), static=True)
+    with pytest.raises(
+        WildSeg3DError, match=r"does not connect 'camera' with 'world'.*bench"
+    ) as missing:
+        buffer.lookup("world", "camera", START)
+    assert missing.value.code == ErrorCode.MISSING_TF
+
+
+@pytest.mark.parametrize("offset", [-SECOND, 3 * SECOND])
+def test_nothing_is_extrapolated(buffer, offset):
+    buffer.add(message("world", "tool", random_pose(1), START))
+    buffer.add(message("world", "tool", random_pose(2), START + SECOND))
+    with pytest.raises(WildSeg3DError, match="clocks") as missing:
+        buffer.lookup("world", "tool", START + offset)
+    assert missing.value.code == ErrorCode.MISSING_TF
+
+
+def test_the_past_is_forgotten_after_a_while(buffer):
+    for k in range(30):
+        buffer.add(message("world", "tool", random_pose(k), START + k * SECOND))
+    buffer.lookup("world", "tool", START + 25 * SECOND)
+    with pytest.raises(WildSeg3DError):
+        buffer.lookup("world", "tool", START + 5 * SECOND)
+
+
+def test_numbers_that_make_no_pose_leave_the_buffer_alone(buffer):
+    buffer.add(message("world", "base", random_pose(1)), static=True)
+    broken = message("world", "base", np.eye(4))
+    broken.transform.rotation.w = 0.0
+    with pytest.raises(ValueError, match="quaternion"):
+        buffer.add(broken, static=True)
+    np.testing.assert_allclose(buffer.lookup("world", "base", 0), random_pose(1), atol=1e-9)
+
+
+def test_poses_of_a_moment_outlive_the_buffer(buffer):
+    """What a scene keeps: every frame that is connected then, and no other."""
+    buffer.add(message("world", "base", random_pose(1)), static=True)
+    buffer.add(message("world", "tool", random_pose(2), START))
+    buffer.add(message("elsewhere", "lost", random_pose(3)), static=True)
+    buffer.add(message("world", "late", random_pose(4), START + SECOND))
+    poses = poses_at(buffer, "world", START)
+    assert sorted(poses) == ["base", "tool", "world"]
+    np.testing.assert_allclose(poses["tool"], random_pose(2), atol=1e-9)
+
+
+# ---- what only the own tree promises -----------------------------------------------------------
+
+
+def test_a_clock_that_was_set_back_starts_the_track_again():
+    tree = TransformTree(keep_seconds=10)
+    tree.add(message("world", "tool", random_pose(1), START))
+    tree.add(message("world", "tool", random_pose(2), START - 60 * SECOND))
+    np.testing.assert_allclose(tree.lookup("world", "tool", 0), random_pose(2), atol=1e-9)
+
+
+def test_a_frame_that_moves_to_another_parent():
+    tree = TransformTree()
+    tree.add(message("table", "mug", random_pose(1)), static=True)
+    tree.add(message("gripper", "mug", random_pose(2), START))
+    np.testing.assert_allclose(tree.lookup("gripper", "mug", START), random_pose(2), atol=1e-9)
+    with pytest.raises(WildSeg3DError):
+        tree.lookup("table", "mug", START)
+
+
+def test_a_loop_is_an_error_and_no_hang():
+    tree = TransformTree()
+    for parent, child in (("a", "b"), ("b", "c"), ("c", "a")):
+        tree.add(message(parent, child, np.eye(4)), static=True)
+    tree.add(message("x", "y", np.eye(4)), static=True)
+    with pytest.raises(WildSeg3DError, match="does not connect"):
+        tree.lookup("x", "a", START)
+    for bad in (message("a", "a", np.eye(4)), message("", "a", np.eye(4))):
+        with pytest.raises(ValueError, match="two different frames"):
+            tree.add(bad)

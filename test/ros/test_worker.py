@@ -1,0 +1,242 @@
+"""The build process: hand-over of scenes, cancellation, death, recovery."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import table
+
+from wildseg3d_ros.config import AlignmentConfig, SceneConfig
+from wildseg3d_ros.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.ros import worker as worker_module
+from wildseg3d_ros.ros.build_process import Settings
+from wildseg3d_ros.ros.handover import Channel
+from wildseg3d_ros.ros.worker import BuildWorker
+
+
+@pytest.fixture
+def make_worker():
+    made = []
+
+    def make(builder: str) -> BuildWorker:
+        made.append(BuildWorker(Settings(SceneConfig(), f"table:{builder}"), print))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def build(worker: BuildWorker, report=lambda *_: None, cancelled=lambda: False):
+    return worker.build(table.make_views(), "world", report, cancelled)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_for(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+# ---- hand-over ---------------------------------------------------------------------------------
+
+
+def pass_on(*things):
+    ours, theirs = Channel.pair()
+    for thing in things:
+        sender = threading.Thread(target=ours.send, args=(thing,))
+        sender.start()
+        yield theirs.receive()
+        sender.join()
+    ours.close()
+    with pytest.raises(EOFError):
+        theirs.receive()
+    theirs.close()
+
+
+def test_arrays_of_all_kinds_arrive():
+    things = {
+        "large": np.arange(1_000_000, dtype=np.float32).reshape(1000, 1000),
+        "empty": np.zeros((0, 3)),
+        "fortran": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        "strided": np.arange(20)[::3],
+        "mask": np.eye(5, dtype=bool),
+        "text": "text",
+    }
+    first, second = pass_on(things, ("no arrays", 1))
+    assert second == ("no arrays", 1)
+    for name, thing in things.items():
+        np.testing.assert_array_equal(first[name], thing)
+    # Mapped, not copied: nobody may write to what another process shares.
+    assert not first["large"].flags.writeable
+    assert not first["large"].flags.owndata
+
+
+def test_nothing_is_left_open():
+    def descriptors() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = descriptors()
+    for _ in range(20):
+        for received in pass_on({"array": np.ones(100_000)}):
+            assert received["array"].sum() == 100_000
+        del received
+    assert descriptors() == before
+
+
+def test_an_end_that_vanishes_in_the_middle_of_a_message():
+    ours, theirs = Channel.pair()
+    ours._socket.sendall(b"\x10\x00")
+    ours.close()
+    with pytest.raises(EOFError, match="middle"):
+        theirs.receive()
+
+
+# ---- builds ------------------------------------------------------------------------------------
+
+
+def test_the_scene_is_the_one_that_was_built(make_worker):
+    worker, stages = make_worker("color_builder"), []
+    built = build(worker, lambda stage, fraction: stages.append((stage, fraction)))
+    expected = table.scene_by_color(table.make_views(), Progress(), "world")
+    assert built.scene.object_ids == (1, 2)
+    assert built.scene.frame_id == "world"
+    np.testing.assert_array_equal(built.scene.index.points, expected.index.points)
+    np.testing.assert_array_equal(built.scene.labels[1], expected.labels[1])
+    assert not built.scene.index.points.flags.writeable
+    assert stages[0] == ("color", 0.0)
+    assert stages[-1] == ("color", 1.0)
+    # The overview shows the table too, thinned to voxels.
+    assert (np.abs(built.overview.points[:, 2]) < 0.01).sum() > 1000
+    cells = np.floor(built.overview.points.astype(float) / 0.005)
+    assert len(np.unique(cells, axis=0)) > 0.9 * len(cells)
+
+
+def test_the_process_and_its_back_ends_stay(make_worker):
+    worker = make_worker("color_builder")
+    worker.start()
+    pid = worker.pid
+    assert build(worker).scene.scene_id != build(worker).scene.scene_id
+    assert worker.pid == pid
+    worker.configure(Settings(SceneConfig(), "table:color_builder"))
+    build(worker)
+    assert worker.pid == pid
+    other = SceneConfig(alignment=AlignmentConfig(max_iterations=3))
+    worker.configure(Settings(other, "table:color_builder"))
+    build(worker)
+    assert worker.pid != pid
+    assert not alive(pid)
+
+
+def test_cancelling_and_building_again(make_worker, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "go"))
+    worker, started = make_worker("patient_builder"), threading.Event()
+    with pytest.raises(Cancelled, match="waiting"):
+        build(worker, lambda *_: started.set(), started.is_set)
+    pid = worker.pid
+    (tmp_path / "go").touch()
+    assert build(worker).scene.object_ids == (1, 2)
+    assert worker.pid == pid
+
+
+def test_a_build_that_does_not_listen_is_ended(make_worker, monkeypatch):
+    monkeypatch.setattr(worker_module, "CANCEL_SECONDS", 0.2)
+    worker, started = make_worker("deaf_builder"), threading.Event()
+    with pytest.raises(Cancelled, match="was ended"):
+        build(worker, lambda *_: started.set(), started.is_set)
+    assert worker.pid is None
+
+
+def test_a_killed_build_is_an_error_and_the_next_one_works(make_worker, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "died"))
+    worker = make_worker("dying_builder")
+    with pytest.raises(WildSeg3DError, match=r"died.*SIGKILL.*memory") as died:
+        build(worker)
+    assert died.value.code == ErrorCode.INTERNAL
+    assert build(worker).scene.object_ids == (1, 2)
+
+
+def test_a_process_that_died_between_builds(make_worker):
+    worker = make_worker("color_builder")
+    build(worker)
+    pid = worker.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive(pid))
+    assert build(worker).scene.object_ids == (1, 2)
+    assert worker.pid != pid
+
+
+def test_defects_and_missing_weights_are_told_apart(make_worker):
+    with pytest.raises(WildSeg3DError, match=r"ZeroDivisionError.*on purpose") as defect:
+        build(make_worker("broken_builder"))
+    assert defect.value.code == ErrorCode.INTERNAL
+    with pytest.raises(WildSeg3DError, match="weights are not there") as unloadable:
+        build(make_worker("unloadable_builder"))
+    assert unloadable.value.code == ConfigError.code
+
+
+def test_closing_ends_a_running_build(make_worker):
+    worker, started, raised = make_worker("deaf_builder"), threading.Event(), []
+
+    def run():
+        try:
+            build(worker, lambda *_: started.set())
+        except WildSeg3DError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert started.wait(20)
+    pid = worker.pid
+    worker.close()
+    thread.join(10)
+    assert "shutting down" in str(raised[0])
+    assert not alive(pid)
+    worker.close()
+    with pytest.raises(WildSeg3DError, match="shutting down"):
+        build(worker)
+
+
+def test_the_process_does_not_outlive_a_killed_node():
+    script = (
+        "import time, table\n"
+        "from wildseg3d_ros.config import SceneConfig\n"
+        "from wildseg3d_ros.ros.build_process import Settings\n"
+        "from wildseg3d_ros.ros.worker import BuildWorker\n"
+        "w = BuildWorker(Settings(SceneConfig(), 'table:deaf_builder'), print)\n"
+        "w.build(table.make_views(), 'world', lambda *_: print(w.pid, flush=True), lambda: False)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not alive(pid))
+
+
+def test_the_process_is_free_of_ros(make_worker):
+    worker = make_worker("color_builder")
+    build(worker)
+    maps = Path(f"/proc/{worker.pid}/maps").read_text()
+    assert "librmw" not in maps
+    assert "rclpy" not in maps
