@@ -1,4 +1,5 @@
 """Simulated robot cell: RGB-D recordings with exact truth, rendered by MuJoCo without a display.
 
-MuJoCo is needed to generate a recording, never to use one. Run ``python -m wildseg3d_ros.sim --help``.
+MuJoCo is needed to generate a recording, never to use one; ``python -m wildseg3d_ros.sim --help``
+tells how. :mod:`wildseg3d_ros.sim.noise` and :mod:`~wildseg3d_ros.sim.cameras` need NumPy alone.
 """

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import make_transform
 from wildseg3d_ros.sim import textures
+from wildseg3d_ros.sim.cameras import Camera, ring_cameras
 from wildseg3d_ros.sim.layout import Placement, place
 from wildseg3d_ros.sim.props import CATALOGUE, Part, Prop
-from wildseg3d_ros.sim.shapes import Mesh, box, join, quad
+from wildseg3d_ros.sim.shapes import box, join, quad
 
 if TYPE_CHECKING:
     import mujoco
@@ -47,20 +48,6 @@ def load_mujoco():
 
 
 @dataclass(frozen=True, eq=False)
-class Camera:
-    """A camera of the cell: (4, 4) exact pose (OpenCV axes) and vertical field of view [rad]."""
-
-    name: str
-    world_from_cam: NDArray[np.float64]
-    fovy: float
-
-    def intrinsics(self, width: int, height: int) -> NDArray[np.float64]:
-        """(3, 3) K [px] of a picture of this size; integer coordinates are pixel centres."""
-        focal = 0.5 * height / np.tan(0.5 * self.fovy)
-        return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
-
-
-@dataclass(frozen=True, eq=False)
 class Cell:
     """Objects at rest on the table.
 
@@ -83,57 +70,6 @@ class Cell:
         """(4, 4) pose of object ``index`` at rest."""
         body = self.data.body(self.props[index].name)
         return make_transform(body.xmat.reshape(3, 3), body.xpos)
-
-
-def ring_cameras(views: int, rng: np.random.Generator) -> tuple[Camera, ...]:
-    """Cameras around the table, on 250 degrees, at 0.65 to 0.85 m; of five or more the last is above.
-
-    Azimuth 0 is the front of the table (-y).
-    """
-    above = 1 if views >= 5 else 0
-    ring = views - above
-    cameras = []
-    for k in range(ring):
-        azimuth = np.radians(np.linspace(-125, 125, ring)[k] if ring > 1 else 0.0)
-        azimuth += np.radians(rng.uniform(-6, 6))
-        elevation = np.radians(rng.uniform(32, 46))
-        cameras.append((f"cam_{k}", azimuth, elevation, rng.uniform(0.66, 0.80)))
-    if above:
-        cameras.append((f"cam_{ring}", np.radians(rng.uniform(-15, 15)), np.radians(78), 0.85))
-    out = []
-    for name, azimuth, elevation, distance in cameras:
-        away = np.array(
-            [
-                np.cos(elevation) * np.sin(azimuth),
-                -np.cos(elevation) * np.cos(azimuth),
-                np.sin(elevation),
-            ]
-        )
-        target = np.array([0.0, 0.0, 0.05]) + rng.uniform(-0.02, 0.02, 3)
-        out.append(
-            Camera(
-                name,
-                look_at(target + distance * away, target, np.radians(rng.uniform(-4, 4))),
-                np.radians(45.0) * rng.uniform(0.985, 1.015),
-            )
-        )
-    return tuple(out)
-
-
-def look_at(eye: NDArray, target: NDArray, roll: float = 0.0) -> NDArray[np.float64]:
-    """(4, 4) ``world_from_cam`` (OpenCV axes) of a camera at ``eye`` that sees ``target`` centred.
-
-    World z is up in the picture before the camera is rolled by ``roll`` [rad] about its axis.
-    """
-    forward = np.asarray(target, dtype=np.float64) - eye
-    forward /= np.linalg.norm(forward)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    c, s = np.cos(roll), np.sin(roll)
-    return make_transform(
-        np.stack([c * right + s * down, c * down - s * right, forward], axis=1), eye
-    )
 
 
 def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
@@ -198,19 +134,9 @@ def _scenery(rng: np.random.Generator) -> list[tuple[str, Part, NDArray[np.float
         (0, 0, 1, 1),
     )
     apron = box((x, y, z - 0.0005))
-    legs = join(
-        [
-            Mesh(
-                leg.vertices + [sx * (x / 2 - 0.05), sy * (y / 2 - 0.05), 0],
-                leg.normals,
-                leg.uv,
-                leg.faces,
-            )
-            for sx in (-1, 1)
-            for sy in (-1, 1)
-            for leg in [box((0.06, 0.06, TABLE_HEIGHT - z))]
-        ]
-    )
+    leg = box((0.06, 0.06, TABLE_HEIGHT - z))
+    corners = [(sx * (x / 2 - 0.05), sy * (y / 2 - 0.05), 0.0) for sx in (-1, 1) for sy in (-1, 1)]
+    legs = join([leg.moved(corner) for corner in corners])
     tile = 1.6
     floor = join(
         [

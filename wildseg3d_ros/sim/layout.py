@@ -20,7 +20,7 @@ APART_GAP = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """A start pose; ``relation`` says how it was chosen ("free", "beside", "on", "in", "leaning")."""
+    """A start pose and how it was chosen: "free", "beside", "on", "in" or "leaning"."""
 
     world_from_object: NDArray[np.float64]
     relation: str
@@ -152,7 +152,7 @@ class _Table:
         side = int(self.rng.choice(longest))
         along = sides[side] / lengths[side]
         outwards = np.array([along[1], -along[0]])
-        width, tall, thick = np.ptp(prop.footprint, axis=0).tolist() + [prop.height]
+        width, tall, thick = *np.ptp(prop.footprint, axis=0), prop.height
         # The object's z (thickness) points away from the wall and up, its y up along the wall.
         z = np.array([*(np.cos(tilt) * outwards), np.sin(tilt)])
         x = np.array([*(-along), 0.0])

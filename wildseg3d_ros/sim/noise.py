@@ -1,10 +1,10 @@
 """What a real RGB-D camera does to perfect images: depth noise, holes, colour noise, pose error.
 
-The depth model follows how stereo and structured-light cameras fail (Handa et al., "A Benchmark for
-RGB-D Visual Odometry, 3D Reconstruction and SLAM", ICRA 2014; Nguyen et al., "Modeling Kinect Sensor
-Noise", 3DIMPVT 2012): errors are made in disparity, so depth noise grows with the range squared;
-matching windows correlate neighbouring pixels and drag edges; what only one of the two eyes sees has
-no depth; grazing surfaces lose it.
+The depth model follows how stereo and structured-light cameras fail (Handa et al., "A Benchmark
+for RGB-D Visual Odometry, 3D Reconstruction and SLAM", ICRA 2014; Nguyen et al., "Modeling Kinect
+Sensor Noise", 3DIMPVT 2012): errors are made in disparity, so depth noise grows with the range
+squared; matching windows correlate neighbouring pixels and drag edges; what only one of the two
+eyes sees has no depth; grazing surfaces lose it.
 """
 
 from __future__ import annotations
@@ -72,6 +72,23 @@ def hidden_from_right_eye(disparity: NDArray[np.float32]) -> NDArray[np.bool_]:
     return hidden
 
 
+def depth_edges(disparity: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
+    """(H, W) pixels on either side of a jump between two surfaces.
+
+    On one surface, however slanted, disparity is nearly linear over a few pixels; a jump is a step
+    of more than ``least`` pixels and more than three times the smaller of the steps beside it.
+    """
+    edge = np.zeros(disparity.shape, dtype=bool)
+    for axis in (0, 1):
+        step = np.moveaxis(np.abs(np.diff(disparity, axis=axis)), axis, 0)
+        padded = np.concatenate([step[:1], step, step[-1:]])
+        jump = step > least + 3.0 * np.minimum(padded[:-2], padded[2:])
+        side = np.moveaxis(edge, axis, 0)
+        side[:-1] |= jump
+        side[1:] |= jump
+    return edge
+
+
 def smooth_noise(
     rng: np.random.Generator, shape: tuple[int, int], sigma: float
 ) -> NDArray[np.float32]:
@@ -104,10 +121,10 @@ def sense_depth(
     disparity = disparity.astype(np.float32)
     angle = incidence(depth, K)
 
+    pixel = width / 640.0
     near = ndimage.maximum_filter(disparity, size=3)
     far = ndimage.minimum_filter(disparity, size=3)
-    # Two surfaces, not a slope: one disparity step between neighbours is a jump of centimetres.
-    edge = near - far > np.maximum(0.5 * width / 640.0, 0.03 * near)
+    edge = depth_edges(disparity, 0.15 * pixel)
 
     v, u = np.mgrid[0:height, 0:width].astype(np.float32)
     shift_u = noise.edge_drag * smooth_noise(rng, depth.shape, noise.correlation)
@@ -122,7 +139,6 @@ def sense_depth(
     share = rng.random(depth.shape, dtype=np.float32)
     measured = np.where(mixed, far + share * (near - far), measured)
 
-    pixel = width / 640.0
     spread = noise.disparity_sigma * pixel / np.maximum(np.cos(np.minimum(angle, 1.45)), 0.12)
     measured = measured + spread * smooth_noise(rng, depth.shape, noise.correlation)
     step = noise.disparity_step * pixel
@@ -146,15 +162,15 @@ def sense_color(
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: a camera's picture of a perfect image in [0, 1].
 
-    Exposure and white balance differ per camera by a few per cent, and noise grows with the root of
-    the signal (photons) above a floor (read-out).
+    Exposure and white balance differ per camera by a few per cent, and noise grows with the root
+    of the signal (photons) above a floor (read-out).
 
     Args:
         image: (H, W, 3) perfect picture, display values.
         rng: all randomness comes from here.
         strength: 0 = a perfect camera, 1 = an industrial camera in indoor light.
     """
-    gain = 1.0 + strength * (rng.normal(0.0, 0.05) + rng.normal(0.0, 0.015, 3))
+    gain = 1.0 + strength * (rng.normal(0.0, 0.05) + rng.normal(0.0, 0.01, 3))
     picture = np.asarray(image, dtype=np.float32) * gain.astype(np.float32)
     noise = ndimage.gaussian_filter(
         rng.standard_normal(image.shape, dtype=np.float32), (0.5, 0.5, 0.0)

@@ -60,6 +60,7 @@ def _back(width: float, height: float, color: int, ink: int, rng: np.random.Gene
 
 
 def cereal(size: Size, rng: np.random.Generator) -> Texture:
+    """Of a cereal box."""
     x, y, z = size
     front = canvas(x, z, 0xE8B52B)
     rows, columns = front.shape[:2]
@@ -119,6 +120,7 @@ def cereal(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def crackers(size: Size, rng: np.random.Generator) -> Texture:
+    """Of a cracker box."""
     x, y, z = size
     front = canvas(x, z, 0x1F5FA8)
     _band(front, 0.0, 0.07, 0xF2EFE6)
@@ -147,6 +149,7 @@ def crackers(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def tea(size: Size, rng: np.random.Generator) -> Texture:
+    """Of a box of tea."""
     x, y, z = size
     front = canvas(x, z, 0x2E5B3A)
     leaves = fractal_noise(rng, *front.shape[:2], 50.0)
@@ -165,6 +168,7 @@ def tea(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def book(size: Size, rng: np.random.Generator) -> Texture:
+    """Cover, spine and pages of a book."""
     x, y, z = size
     cover = canvas(x, y, 0x5B2A52)
     hills = canvas(x, y, 0)[..., 0].astype(np.float32)
@@ -197,6 +201,7 @@ def book(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def sponge(size: Size, rng: np.random.Generator) -> Texture:
+    """Yellow foam with a green pad on top."""
     x, y, z = size
 
     def foam(width: float, height: float) -> Texture:
@@ -228,6 +233,7 @@ def sponge(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def toy_block(size: Size, rng: np.random.Generator) -> Texture:
+    """Letters in painted frames on wood."""
     x = size[0]
     faces = {}
     for name, letter, color in (
@@ -246,6 +252,7 @@ def toy_block(size: Size, rng: np.random.Generator) -> Texture:
 
 
 def soup_label(rng: np.random.Generator) -> Texture:
+    """A paper label, once around."""
     label = canvas(0.21, 0.098, 0xF4EEE0)
     _band(label, 0.0, 0.46, 0xB51F24)
     _band(label, 0.46, 0.485, 0xD8B14A)
@@ -260,6 +267,7 @@ def soup_label(rng: np.random.Generator) -> Texture:
 
 
 def tuna_label(rng: np.random.Generator) -> Texture:
+    """A printed side, once around."""
     label = canvas(0.267, 0.038, 0x1E4F86)
     waves = np.arange(label.shape[1])
     for k, color in enumerate((0x3F88BC, 0x7FB8D2)):
@@ -272,6 +280,7 @@ def tuna_label(rng: np.random.Generator) -> Texture:
 
 
 def chips_label(rng: np.random.Generator) -> Texture:
+    """A printed tube, once around."""
     label = canvas(0.232, 0.21, 0x2F8F5B)
     _band(label, 0.0, 0.05, 0xD9C08A)
     for u in (0.25, 0.75):
@@ -303,6 +312,7 @@ def mug_glaze(rng: np.random.Generator) -> tuple[Texture, Texture]:
 
 
 def bowl_glaze(rng: np.random.Generator) -> Texture:
+    """Speckled glaze with a coloured rim."""
     return speckled(0xCFC7B4, 0x5B4A3A, rng, band=0x2A6F74)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Collider:
-    """A primitive that physics sees: "box" (half edges), "cylinder" (radius, half height), "sphere".
+    """What physics sees: "box" (half edges), "cylinder" (radius, half height) or "sphere".
 
     ``yaw`` [rad] turns it about z before it is moved to ``position``.
     """
@@ -105,31 +106,37 @@ def _carton(
 
 
 def cereal_box(rng: np.random.Generator) -> Prop:
+    """A tall carton."""
     size = (0.165, 0.055, 0.235)
     return _carton("cereal_box", size, packaging.cereal(size, rng), 0.45)
 
 
 def cracker_box(rng: np.random.Generator) -> Prop:
+    """A carton."""
     size = (0.11, 0.062, 0.15)
     return _carton("cracker_box", size, packaging.crackers(size, rng), 0.30)
 
 
 def tea_box(rng: np.random.Generator) -> Prop:
+    """A low carton."""
     size = (0.13, 0.075, 0.07)
     return _carton("tea_box", size, packaging.tea(size, rng), 0.15)
 
 
 def book(rng: np.random.Generator) -> Prop:
+    """A book, which may lean."""
     size = (0.15, 0.21, 0.028)
     return _carton("book", size, packaging.book(size, rng), 0.40, 0.2, leans=True)
 
 
 def sponge(rng: np.random.Generator) -> Prop:
+    """A scouring sponge."""
     size = (0.105, 0.07, 0.032)
     return _carton("sponge", size, packaging.sponge(size, rng), 0.02, 0.0)
 
 
 def toy_block(rng: np.random.Generator) -> Prop:
+    """A wooden letter block."""
     size = (0.05, 0.05, 0.05)
     return _carton("toy_block", size, packaging.toy_block(size, rng), 0.06, 0.25)
 
@@ -178,18 +185,22 @@ def _tin(
 
 
 def soup_can(rng: np.random.Generator) -> Prop:
+    """A tin with a paper label."""
     return _tin("soup_can", 0.0335, 0.102, packaging.soup_label(rng), 0.35)
 
 
 def tuna_can(rng: np.random.Generator) -> Prop:
+    """A flat tin."""
     return _tin("tuna_can", 0.0425, 0.042, packaging.tuna_label(rng), 0.2)
 
 
 def chips_tube(rng: np.random.Generator) -> Prop:
+    """A cardboard tube with a plastic lid."""
     return _tin("chips_tube", 0.037, 0.215, packaging.chips_label(rng), 0.2, 0xE6E3DA)
 
 
 def mug(rng: np.random.Generator) -> Prop:
+    """A mug with a handle."""
     radius, height, wall = 0.041, 0.094, 0.004
     body = lathe(
         [
@@ -218,6 +229,7 @@ def mug(rng: np.random.Generator) -> Prop:
     )
     glaze, handle = packaging.mug_glaze(rng)
     reach = radius + 0.028
+    outline = np.concatenate([_circle(radius), [[reach, -0.007], [reach, 0.007]]])
     return Prop(
         "mug",
         (Part(body, glaze, 0.5), Part(tube(path, 0.0058), handle, 0.5)),
@@ -226,20 +238,13 @@ def mug(rng: np.random.Generator) -> Prop:
             Collider("box", (0.016, 0.006, 0.033), (reach - 0.016, 0, 0.048)),
         ),
         0.32,
-        np.concatenate([_circle(radius), [[reach, -0.007], [reach, 0.007]]])[
-            np.argsort(
-                np.arctan2(
-                    *np.concatenate([_circle(radius), [[reach, -0.007], [reach, 0.007]]])[
-                        :, ::-1
-                    ].T
-                )
-            )
-        ],
+        cv2.convexHull(outline.astype(np.float32), clockwise=False)[:, 0].astype(np.float64),
         height,
     )
 
 
 def bowl(rng: np.random.Generator) -> Prop:
+    """A stoneware bowl, into which a small object fits."""
     radius, height, wall, foot = 0.078, 0.062, 0.0045, 0.034
     outer = [
         (foot, 0.006),
@@ -286,6 +291,7 @@ def bowl(rng: np.random.Generator) -> Prop:
 
 
 def mustard_bottle(rng: np.random.Generator) -> Prop:
+    """A squeezing bottle with a pointed cap."""
     r, label_low, label_high = 0.032, 0.03, 0.115
     body = lathe(
         [
@@ -330,6 +336,7 @@ def mustard_bottle(rng: np.random.Generator) -> Prop:
 
 
 def jam_jar(rng: np.random.Generator) -> Prop:
+    """A jar with a cloth lid."""
     r, height = 0.037, 0.088
     body = lathe(
         [
@@ -381,15 +388,18 @@ def _ball(name: str, radius: float, picture: NDArray[np.uint8], mass: float, glo
 
 
 def tennis_ball(rng: np.random.Generator) -> Prop:
+    """A tennis ball."""
     return _ball("tennis_ball", 0.033, textures.tennis(rng), 0.058, 0.0)
 
 
 def rubber_ball(rng: np.random.Generator) -> Prop:
+    """A ball of coloured segments."""
     colors = (0xD23B36, 0xF0C33C, 0x2F6FC0, 0xF4F1E6, 0x3C9A55, 0xEE8A2E)
     return _ball("rubber_ball", 0.045, textures.rubber_ball(rng, colors), 0.12, 0.4)
 
 
 def apple(rng: np.random.Generator) -> Prop:
+    """An apple with its stem."""
     angle = np.linspace(-90, 90, 48)
     s, c = np.sin(np.radians(angle)), np.cos(np.radians(angle))
     # A dimple at the stem and a smaller one below.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ class RecordingSpec:
     width: int = 640
     height: int = 480
     light_samples: int = 48
-    depth_noise: DepthNoise | None = DepthNoise()
+    depth_noise: DepthNoise | None = field(default_factory=DepthNoise)
     translation_sigma: float = 0.003
     rotation_sigma: float = 0.004
     color_noise: float = 1.0
@@ -85,8 +85,8 @@ def record(
 def write_truth(path: Path, spec: RecordingSpec, recording: Recording, cell: Cell) -> None:
     """Writes what the recording's cameras do not tell.
 
-    JSON with ``cameras`` (exact camera-to-world matrix in OpenCV axes, and how far the reported pose
-    is off), ``objects`` (label, pose, size, what it was put on), and ``spec``, all in metres.
+    JSON with ``cameras`` (exact camera-to-world matrix in OpenCV axes, and how far the reported
+    pose is off), ``objects`` (label, pose, size, what it was put on), and ``spec``, in metres.
 
     Raises:
         FileError: the file cannot be written.

@@ -29,6 +29,10 @@ class Mesh:
     uv: NDArray[np.float64]
     faces: NDArray[np.int64]
 
+    def moved(self, by: ArrayLike) -> Mesh:
+        """The same mesh elsewhere."""
+        return Mesh(self.vertices + np.asarray(by), self.normals, self.uv, self.faces)
+
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
     """One mesh of several."""
@@ -98,8 +102,8 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
     """A surface of revolution about z.
 
     Args:
-        runs: pieces of the profile, each (points (P, 2) of radius and height, (v0, v1) texture rows
-            that it spans). A run is smooth; where two runs meet there is a crease. The outside is on
+        runs: pieces of the profile, each (points (P, 2) of radius and height, (v0, v1) texture
+            rows that it spans). A run is smooth; where two meet there is a crease. The outside is on
             the right when going along the profile from the bottom centre up, so it is listed from
             the bottom up outside and, for hollow shapes, from the rim down inside.
         segments: facets around.
@@ -180,7 +184,7 @@ def arc(
 
 
 def _grid_faces(rows: int, columns: int) -> NDArray[np.int64]:
-    """Triangles of a (rows, columns) grid of vertices: along rows = u, down = along the profile."""
+    """Triangles of a (rows, columns) grid of vertices, counter-clockwise."""
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     right, above = corner + 1, corner + columns
     return np.concatenate(

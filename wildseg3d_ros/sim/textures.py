@@ -6,6 +6,7 @@ All are (H, W, 3) uint8 sRGB. Colours are given as 0xRRGGBB.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ def wood(rng: np.random.Generator, height: int, width: int, planks: int = 5) -> 
     out = np.empty((height, width, 3), dtype=np.float32)
     light, dark = rgb(0xC39A6B), rgb(0x8A5F38)
     edges = np.linspace(0, height, planks + 1).astype(int)
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in pairwise(edges):
         rows = bottom - top
         y = np.arange(rows, dtype=np.float32)[:, None]
         x = np.arange(width, dtype=np.float32)[None]

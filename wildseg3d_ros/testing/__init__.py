@@ -1,1 +1,1 @@
-"""Constructed scenes with exact truth, and back ends that answer from that truth."""
+"""Constructed scenes with exact truth, and back ends that answer from it."""

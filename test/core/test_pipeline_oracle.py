@@ -1,0 +1,98 @@
+"""End to end with oracle back ends: what is lost, the pipeline itself lost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from wildseg3d_ros.geometry.similarity import umeyama
+from wildseg3d_ros.pipeline import build_scene, segment
+from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import Click, Prompt
+
+
+def most_interior(mask):
+    """(u, v) of the pixel that is farthest from the mask's border."""
+    inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(inside.argmax(), inside.shape)
+    return float(column), float(row)
+
+
+def iou(a, b):
+    return (a & b).sum() / max((a | b).sum(), 1)
+
+
+@pytest.fixture(
+    scope="module", params=["metric", "unknown scales"], ids=["metric", "unknown-scales"]
+)
+def built(request):
+    scale_spread = 0.0 if request.param == "metric" else 0.4
+    truth = construct_scene(views=4, objects=9, seed=1)
+    scene = build_scene(
+        truth.views,
+        pointmaps=OraclePointmaps(truth, scale_spread=scale_spread),
+        masks=OracleMasks(truth),
+    )
+    return truth, scene
+
+
+def test_one_click_gives_each_object_in_every_view(built):
+    truth, scene = built
+    for label in truth.object_ids:
+        for k, view in enumerate(truth.views):
+            mask = truth.labels[k] == label
+            if mask.sum() < 40:
+                continue
+            cloud = segment(scene, Prompt((Click(view.name, *most_interior(mask)),)))
+            assert cloud.object_ids == (label,)
+            for other, expected in zip(truth.views, truth.labels, strict=True):
+                assert iou(cloud.masks[other.name], expected == label) > 0.99
+
+
+def test_clouds_lie_on_the_true_objects(built):
+    truth, scene = built
+    for label in truth.object_ids:
+        k = int(np.argmax([(labels == label).sum() for labels in truth.labels]))
+        click = Click(truth.views[k].name, *most_interior(truth.labels[k] == label))
+        cloud = segment(scene, Prompt((click,)))
+        assert len(cloud) > 50
+        assert truth.distance_to_object(label, cloud.points).max() < 1e-3
+        assert cloud.frame_id == "world"
+        # Not a part of it: the cloud spans what all views together see of the object.
+        seen = np.concatenate(
+            [p[labels == label] for p, labels in zip(truth.points, truth.labels, strict=True)]
+        )
+        np.testing.assert_allclose(cloud.points.min(0), seen.min(0), atol=0.006)
+        np.testing.assert_allclose(cloud.points.max(0), seen.max(0), atol=0.006)
+
+
+def test_cameras_stand_where_they_stood(built):
+    truth, scene = built
+    np.testing.assert_allclose(scene.world_from_cam, truth.world_from_cam, atol=1e-3)
+
+
+def test_without_given_poses_the_world_is_right_up_to_a_similarity():
+    truth = construct_scene(views=4, objects=6, seed=3, with_priors=False)
+    scene = build_scene(
+        truth.views,
+        pointmaps=OraclePointmaps(truth, scale_spread=0.4),
+        masks=OracleMasks(truth),
+    )
+    given = scene.world_from_cam[:, :3, 3]
+    scale, rigid = umeyama(given, truth.world_from_cam[:, :3, 3])
+    moved = scale * given @ rigid[:3, :3].T + rigid[:3, 3]
+    np.testing.assert_allclose(moved, truth.world_from_cam[:, :3, 3], atol=1e-3)
+
+
+def test_wrong_kinematics_do_not_bend_the_scene():
+    truth = construct_scene(
+        views=5, objects=6, seed=5, translation_sigma=0.004, rotation_sigma=0.004
+    )
+    scene = build_scene(truth.views, pointmaps=OraclePointmaps(truth), masks=OracleMasks(truth))
+    # The world is the kinematics' as a whole, so it may be off as a whole; its shape may not.
+    given = scene.world_from_cam[:, :3, 3]
+    _, rigid = umeyama(given, truth.world_from_cam[:, :3, 3], with_scale=False)
+    moved = given @ rigid[:3, :3].T + rigid[:3, 3]
+    np.testing.assert_allclose(moved, truth.world_from_cam[:, :3, 3], atol=1e-3)

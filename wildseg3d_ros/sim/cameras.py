@@ -1,0 +1,75 @@
+"""Where the cameras of the simulated cell stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.transforms import make_transform
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A camera of the cell: (4, 4) exact pose (OpenCV axes) and vertical field of view [rad]."""
+
+    name: str
+    world_from_cam: NDArray[np.float64]
+    fovy: float
+
+    def intrinsics(self, width: int, height: int) -> NDArray[np.float64]:
+        """(3, 3) K [px] of a picture of this size; integer coordinates are pixel centres."""
+        focal = 0.5 * height / np.tan(0.5 * self.fovy)
+        return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+
+
+def ring_cameras(views: int, rng: np.random.Generator) -> tuple[Camera, ...]:
+    """Cameras around the table, on 250 degrees, at 0.65 to 0.85 m; of five or more, one is above.
+
+    Azimuth 0 is the front of the table (-y).
+    """
+    above = 1 if views >= 5 else 0
+    ring = views - above
+    cameras = []
+    for k in range(ring):
+        azimuth = np.radians(np.linspace(-125, 125, ring)[k] if ring > 1 else 0.0)
+        azimuth += np.radians(rng.uniform(-6, 6))
+        elevation = np.radians(rng.uniform(32, 46))
+        cameras.append((f"cam_{k}", azimuth, elevation, rng.uniform(0.66, 0.80)))
+    if above:
+        cameras.append((f"cam_{ring}", np.radians(rng.uniform(-15, 15)), np.radians(78), 0.85))
+    out = []
+    for name, azimuth, elevation, distance in cameras:
+        away = np.array(
+            [
+                np.cos(elevation) * np.sin(azimuth),
+                -np.cos(elevation) * np.cos(azimuth),
+                np.sin(elevation),
+            ]
+        )
+        target = np.array([0.0, 0.0, 0.05]) + rng.uniform(-0.02, 0.02, 3)
+        out.append(
+            Camera(
+                name,
+                look_at(target + distance * away, target, np.radians(rng.uniform(-4, 4))),
+                np.radians(45.0) * rng.uniform(0.985, 1.015),
+            )
+        )
+    return tuple(out)
+
+
+def look_at(eye: NDArray, target: NDArray, roll: float = 0.0) -> NDArray[np.float64]:
+    """(4, 4) ``world_from_cam`` (OpenCV axes) of a camera at ``eye`` that sees ``target`` centred.
+
+    World z is up in the picture before the camera is rolled by ``roll`` [rad] about its axis.
+    """
+    forward = np.asarray(target, dtype=np.float64) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    c, s = np.cos(roll), np.sin(roll)
+    return make_transform(
+        np.stack([c * right + s * down, c * down - s * right, forward], axis=1), eye
+    )
