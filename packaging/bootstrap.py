@@ -375,8 +375,7 @@ class Setup:
         shutil.rmtree(share, ignore_errors=True)
         share.mkdir(parents=True)
         for name in ("package.xml", "launch", "config", "examples"):
-            if (ROOT / name).exists():
-                (share / name).symlink_to(ROOT / name)
+            (share / name).symlink_to(ROOT / name)
         index = self.env.venv / "share" / "ament_index" / "resource_index" / "packages"
         index.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "resource" / "wildseg3d", index)
