@@ -45,7 +45,12 @@ def _read(path: str) -> str:
 def _run(*command: str) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            cwd=Path(__file__).parent,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -1,7 +1,7 @@
 """Time of a prompt in process, against a search of the whole scene.
 
-The baseline answers the same prompt without the object index: it selects the object's pixels with a
-boolean mask per view and gathers points and colours.
+The baseline answers the same prompt without the object index: it selects the object's pixels with
+a boolean mask per view and gathers points and colours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one source of configuration: frozen dataclasses, read from mappings or YAML, walked by ROS.
 
-Units stand in the field's metadata text. An unknown key or a value outside its range is an error that
-names the nearest valid one.
+Units stand in the field's metadata text. An unknown key or a value outside its range is an error
+that names the nearest valid one.
 """
 
 from __future__ import annotations

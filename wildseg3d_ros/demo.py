@@ -29,7 +29,7 @@ from wildseg3d_ros.evaluation import compare, most_interior_pixel
 from wildseg3d_ros.io.clouds import write_ply
 from wildseg3d_ros.io.folder import IGNORE, Recording, load_folder
 from wildseg3d_ros.io.images import write_image
-from wildseg3d_ros.io.pictures import Selection, contact_sheet
+from wildseg3d_ros.io.pictures import PicturedScene, Selection, contact_sheet
 from wildseg3d_ros.types import Click, View
 
 CLICKS_TIMED = 9
@@ -51,16 +51,6 @@ class Target:
     u: int
     v: int
     truth: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
-
-
-@dataclass(frozen=True, eq=False)
-class Received:
-    """The scene as the client knows it: recorded images and poses, received labels."""
-
-    view_names: tuple[str, ...]
-    images: tuple[NDArray[np.uint8], ...]
-    labels: tuple[NDArray[np.int32], ...]
-    world_from_cam: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +295,7 @@ def _write(
         np.eye(4) if view.world_from_cam_prior is None else view.world_from_cam_prior
         for view in views
     ]
-    received = Received(
+    received = PicturedScene(
         view_names=tuple(view.name for view in views),
         images=tuple(view.image for view in views),
         labels=tuple(labels[view.name] for view in views),

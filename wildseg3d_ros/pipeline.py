@@ -1,7 +1,7 @@
 """WildSeg3D on one page: views in, scene out; prompt in, object cloud out.
 
-Masks and alignment inform each other and alignment is cheap, so it runs twice: on confidences alone,
-to give the mask back end one cloud to look at, and again with the masks (DGA).
+Masks and alignment inform each other and alignment is cheap, so it runs twice: on confidences
+alone, to give the mask back end one cloud to look at, and again with the masks (DGA).
 """
 
 from __future__ import annotations

@@ -127,9 +127,9 @@ def check_views(views: Sequence[View], at_least: int = 2) -> None:
 class PairPrediction:
     """Pointmaps of two views in one frame: that of view ``a``'s camera, up to scale.
 
-    A network predicts both maps in camera a's frame. A back end that measures each view once (depth)
-    gives view b's map in b's own frame, shared by all its pairs, and the transform beside it: the
-    pointmap of b in a is ``a_from_map_b`` applied to ``pointmap_b``.
+    A network predicts both maps in camera a's frame. A back end that measures each view once
+    (depth) gives view b's map in b's own frame, shared by all its pairs, and the transform beside
+    it: the pointmap of b in a is ``a_from_map_b`` applied to ``pointmap_b``.
 
     Attributes:
         a, b: indices of the views.
@@ -285,7 +285,7 @@ class Prompt:
 class ViewMasks(Mapping[str, NDArray[np.bool_]]):
     """Per-view masks of a selection, each computed when it is asked for.
 
-    A prompt answers in well under a millisecond because masks of views nobody looks at cost nothing.
+    Masks of views nobody looks at cost nothing.
     """
 
     def __init__(
