@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
@@ -91,12 +92,12 @@ class ReplayNode(Node):
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL,
         )
-        self._streams = []
+        self._streams: dict[tuple[str, str], tuple[Publisher, Image | CameraInfo]] = {}
         for name, view in zip(self.names, recording.views, strict=True):
             for field, message in _messages(name, view, depth_encoding).items():
                 topic = getattr(CameraConfig.of(name), field)
                 publisher = self.create_publisher(type(message), topic, qos)
-                self._streams.append((publisher, message))
+                self._streams[name, field] = (publisher, message)
         self._transforms = [
             transform_from_matrix(view.world_from_cam_prior, WORLD_FRAME, optical_frame(name))
             for name, view in zip(self.names, recording.views, strict=True)
@@ -108,7 +109,10 @@ class ReplayNode(Node):
         elif self._transforms and tf == "static":
             still = self.create_publisher(TFMessage, "/tf_static", latched)
             still.publish(TFMessage(transforms=self._transforms))
-        self.create_timer(1.0 / rate, self._publish)
+        # One camera at a time, as free-running cameras do: all images at once would overflow the
+        # buffers of best-effort subscribers, and the same ones every time.
+        self._next = 0
+        self.create_timer(1.0 / (rate * len(self._streams)), self._publish)
         listed = ", ".join(f"'{name}'" for name in self.names)
         self.get_logger().info(f"publishing {len(self.names)} cameras at {rate:g} Hz: [{listed}]")
 
@@ -118,7 +122,7 @@ class ReplayNode(Node):
             for transform in self._transforms:
                 transform.header.stamp = stamp
             self._moving.publish(TFMessage(transforms=self._transforms))
-        for publisher, message in self._streams:
+        for publisher, message in self._streams.values():
             message.header.stamp = stamp
             publisher.publish(message)
 
