@@ -65,8 +65,9 @@ class Visibility:
     ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
         """For each point, how many other views see it, and how many look through it.
 
-        A view sees a point when its depth there is the point's within the tolerance (3 standard
-        deviations, and the slope of a surface over a pixel); it looks through it when all depths
+        A view sees a point when its depth there, or the nearest depth about there, is the point's
+        within the tolerance (3 standard deviations, and the slope of a surface over a pixel); it
+        looks through it when all depths
         about the pixel are clearly farther. Occluded views and views without depth there do not
         vote.
 
@@ -85,9 +86,9 @@ class Visibility:
                 tolerance = z * np.float32(3 * self.spread + 2 / self.focal[other])
                 measured = self.depth[other].ravel()[pixel]
                 front = self.nearest[other].ravel()[pixel]
-                # A hole in the depth is bridged by the nearest surface about it.
-                there = np.where(measured > 0, measured, front)
-                seen[block][row] += np.abs(there - z) < tolerance
+                # The nearest surface about the pixel bridges holes and silhouettes.
+                here = (measured > 0) & (np.abs(measured - z) < tolerance)
+                seen[block][row] += here | (np.abs(front - z) < tolerance)
                 beyond = (measured > 0) & (front > z + np.float32(_CLEARLY) * tolerance)
                 pierced[block][row] += beyond
         return seen, pierced

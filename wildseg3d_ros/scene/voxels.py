@@ -26,8 +26,9 @@ def neighbour_counts(
         voxel_size: edge > 0 in the points' unit.
         group: (M,) int32 >= 0.
     """
-    cell = np.floor(points.astype(np.float64) / voxel_size).astype(np.int64)
-    x, y, z = (cell & ((1 << _WRAP) - 1)).T
+    cell = np.floor(points.astype(np.float64) / voxel_size)
+    cell -= cell.min(axis=0) - 1
+    x, y, z = np.mod(cell, (1 << _WRAP) - 2).astype(np.int64).T
     keys = (group.astype(np.int64) << (3 * _WRAP)) + (x << (2 * _WRAP)) + (y << _WRAP) + z
     cells, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     total = counts.copy()

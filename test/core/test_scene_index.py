@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.geometry.cameras import project
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.visibility import Visibility
+from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
+from wildseg3d_ros.testing.scenes import construct_scene
+
+NO_FILTER = IndexConfig(
+    min_confidence=0.0, max_free_space_views=0, min_neighbours=0, min_density=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene()
+
+
+@pytest.fixture(scope="module")
+def scene(truth):
+    return exact_scene(truth)
+
+
+def pixels_of(truth, index):
+    """View, row and column that each point comes from, found by projecting it in float64."""
+    rows = np.empty(len(index), int)
+    columns = np.empty(len(index), int)
+    for view, pose in enumerate(truth.world_from_cam):
+        mine = index.view == view
+        uv, _ = project(
+            apply(invert(pose), index.points[mine].astype(np.float64)), truth.views[view].K
+        )
+        columns[mine], rows[mine] = np.rint(uv).astype(int).T
+    return rows, columns
+
+
+def test_unfiltered_index_holds_exactly_the_labelled_pixels(truth):
+    index = exact_scene(truth, config=NO_FILTER).index
+    rows, columns = pixels_of(truth, index)
+    where = {(int(v), r, c) for v, r, c in zip(index.view, rows, columns, strict=True)}
+    expected = {
+        (view, int(r), int(c))
+        for view, labels in enumerate(truth.labels)
+        for r, c in np.argwhere((labels > 0) & (truth.depths[view] > 0))
+    }
+    assert where == expected
+    assert len(index) == len(expected)
+
+
+def test_each_object_is_one_run_of_its_own_points_and_colours(truth, scene):
+    index = scene.index
+    rows, columns = pixels_of(truth, index)
+    labels = np.array(
+        [truth.labels[v][r, c] for v, r, c in zip(index.view, rows, columns, strict=True)]
+    )
+    colors = np.array(
+        [truth.views[v].image[r, c] for v, r, c in zip(index.view, rows, columns, strict=True)]
+    )
+    np.testing.assert_array_equal(index.colors, colors)
+    assert index.offsets[0] == 0
+    assert index.offsets[-1] == len(index)
+    for object_id, run in index:
+        assert (labels[run] == object_id).all()
+        assert index.count(object_id) == run.stop - run.start > 0
+        assert truth.distance_to_object(object_id, index.points[run]).max() < 1e-4
+    assert [object_id for object_id, _ in index] == list(truth.object_ids)
+
+
+def test_filters_leave_a_perfect_cloud_almost_whole(truth, scene):
+    labelled = sum(np.count_nonzero(labels) for labels in truth.labels)
+    assert len(scene.index) > 0.99 * labelled
+
+
+def rays_that_reach(truth, points, view):
+    """(M,) whether nothing lies between a camera and the points, and they are in its image."""
+    pose = truth.world_from_cam[view]
+    eye = pose[:3, 3]
+    way = points.astype(np.float64) - eye
+    free = np.ones(len(points), bool)
+    for solid in truth.solids:
+        free &= solid.hit(eye, way) > 1 - 1e-4  # the hit's parameter is 1 at the point itself
+    uv, z = project(apply(invert(pose), points.astype(np.float64)), truth.views[view].K)
+    height, width = truth.views[view].size
+    return free & (z > 0) & (uv > -0.5).all(1) & (uv < [width - 0.5, height - 0.5]).all(1)
+
+
+def test_view_count_agrees_with_rays_cast_at_the_solids():
+    truth = construct_scene(width=320, height=240)
+    index = exact_scene(truth).index
+    views = range(len(truth.views))
+    reached = np.stack([rays_that_reach(truth, index.points, view) for view in views])
+    reached[index.view, np.arange(len(index))] = True
+    expected = reached.sum(axis=0)
+    off = index.view_count.astype(int) - expected
+    # Silhouettes and surfaces at a grazing angle are a matter of tolerance.
+    assert np.mean(off == 0) > 0.85
+    assert np.mean(np.abs(off) <= 1) > 0.97
+    assert abs(off.mean()) < 0.05
+
+
+def test_unknown_object_names_those_there_are(scene):
+    with pytest.raises(KeyError, match=r"no object 99; objects are \[1, 2, 3, 4, 5, 6\]"):
+        scene.index.rows(99)
+
+
+def test_pixels_without_depth_have_no_point(truth):
+    world = exact_world(truth)
+    hole = np.zeros(truth.labels[0].shape, bool)
+    hole[:, : hole.shape[1] // 2] = True
+    world.points[0][hole], world.confidence[0][hole] = np.nan, 0
+    index = exact_scene(truth, world, config=NO_FILTER).index
+    expected = sum(np.count_nonzero(labels) for labels in truth.labels)
+    assert len(index) == expected - np.count_nonzero(truth.labels[0][hole])
+    assert np.isfinite(index.points).all()
+
+
+def patch_of(truth, view, size=9):
+    """Rows and columns of a square inside the largest object of a view."""
+    ids, counts = np.unique(truth.labels[view][truth.labels[view] > 0], return_counts=True)
+    object_id = ids[np.argmax(counts)]
+    at = np.argwhere(truth.labels[view] == object_id)
+    row, column = at[len(at) // 2]
+    half = size // 2
+    square = np.s_[row - half : row + half + 1, column - half : column + half + 1]
+    return square, truth.labels[view][square] == object_id
+
+
+def test_points_that_other_views_look_through_are_left_out():
+    truth = construct_scene(views=8, arc_degrees=90)
+    world = exact_world(truth)
+    square, on_object = patch_of(truth, 0)
+    moved = world.points[0][square][on_object]
+    eye = truth.world_from_cam[0][:3, 3]
+    floating = (moved + 0.25 * (eye - moved)).astype(np.float32)
+    world.points[0][square][on_object] = floating  # a view of the map: changes it in place
+
+    def holds(index):
+        return {tuple(p) for p in index.points} & {tuple(p) for p in floating}
+
+    only_free_space = IndexConfig(min_confidence=0.0, min_neighbours=0, min_density=0.0)
+    assert not holds(exact_scene(truth, world, config=only_free_space).index)
+    assert len(holds(exact_scene(truth, world, config=NO_FILTER).index)) == on_object.sum()
+
+
+def test_points_with_hardly_a_neighbour_are_left_out(truth):
+    world = exact_world(truth)
+    square, on_object = patch_of(truth, 1, size=3)
+    rng = np.random.default_rng(0)
+    strays = rng.uniform(5.0, 6.0, (on_object.sum(), 3)).astype(np.float32)
+    world.points[1][square][on_object] = strays
+    kept = exact_scene(truth, world).index
+    assert not {tuple(p) for p in kept.points} & {tuple(p) for p in strays}
+    everything = exact_scene(truth, world, config=NO_FILTER).index
+    assert {tuple(p) for p in everything.points} >= {tuple(p) for p in strays}
+
+
+def test_points_of_low_confidence_are_left_out(truth):
+    world = exact_world(truth)
+    square, on_object = patch_of(truth, 2)
+    world.confidence[2][square][on_object] = 0.01
+    kept = exact_scene(truth, world, config=IndexConfig(min_confidence=0.1)).index
+    assert kept.confidence.min() == 2.0
+    assert exact_scene(truth, world, config=NO_FILTER).index.confidence.min() == np.float32(0.01)
+
+
+def test_spread_measures_the_noise_between_views():
+    truth = construct_scene(views=5, arc_degrees=60)
+    world = exact_world(truth)
+    rng = np.random.default_rng(1)
+    for view, points in enumerate(world.points):
+        eye = truth.world_from_cam[view][:3, 3].astype(np.float32)
+        points += (points - eye) * rng.normal(0, 0.01, points.shape[:2])[..., None]
+    K = np.stack([view.K for view in truth.views])
+    # Two independent errors of 1 % each.
+    spread = Visibility.create(K, truth.world_from_cam, world).spread
+    assert spread == pytest.approx(0.01 * np.sqrt(2), rel=0.2)
+    assert Visibility.create(K, truth.world_from_cam, exact_world(truth)).spread < 0.004
+
+
+def test_scene_tells_what_it_is_made_from(truth, scene):
+    assert scene.view_names == tuple(view.name for view in truth.views)
+    assert scene.camera_frames == tuple(view.frame_id for view in truth.views)
+    assert scene.object_ids == truth.object_ids
+    assert scene.frame_id == "base"
+    assert scene.stamp_ns == max(view.stamp_ns for view in truth.views)
+    assert scene.warnings == ()
+    assert exact_scene(truth, warnings=("a pair was left out",)).warnings == (
+        "a pair was left out",
+    )
+    timed = Scene.create(
+        truth.views,
+        exact_alignment(truth),
+        exact_world(truth),
+        exact_cache(truth),
+        seconds={"pairs": 0.25},
+    )
+    assert timed.seconds["pairs"] == 0.25
+    assert timed.seconds["index"] > 0
+    assert exact_scene(truth).scene_id != scene.scene_id
+    in_camera = exact_scene(truth, in_prior_frame=False)
+    assert in_camera.frame_id == truth.views[0].frame_id
+
+
+def test_scene_without_objects_says_so(truth):
+    cache = exact_cache(truth)
+    for labels in cache.labels:
+        labels[:] = 0
+    scene = exact_scene(truth, cache=type(cache)(cache.labels, cache.scores, ()))
+    assert len(scene.index) == 0
+    assert any("no object" in warning for warning in scene.warnings)
+
+
+def test_scene_is_read_only_and_leaves_the_callers_arrays_alone(truth):
+    world = exact_world(truth)
+    scene = exact_scene(truth, world)
+    for copy in (scene, pickle.loads(pickle.dumps(scene))):
+        for array in (copy.labels[0], copy.index.points, copy.world.points[0], copy.alignment.K):
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+    world.points[0][0, 0] = 7  # the caller's own handle stays writeable
+
+
+def test_pickled_scene_is_the_same(scene):
+    again = pickle.loads(pickle.dumps(scene))
+    assert again.scene_id == scene.scene_id
+    assert again.seconds == scene.seconds
+    np.testing.assert_array_equal(again.index.points, scene.index.points)
+    np.testing.assert_array_equal(again.labels[1], scene.labels[1])

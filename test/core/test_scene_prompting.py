@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.scene.prompting import answer
+from wildseg3d_ros.testing.exact import exact_cache, exact_scene, exact_world
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import NEGATIVE, POSITIVE, Click, MaskCache, Prompt
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene()
+
+
+@pytest.fixture(scope="module")
+def scene(truth):
+    return exact_scene(truth)
+
+
+def on(truth, object_id, view=0, label=POSITIVE):
+    u, v = most_interior_pixel(truth.labels[view] == object_id)
+    return Click(truth.views[view].name, u, v, label)
+
+
+def with_labels(truth, labels):
+    """A scene of which view 0 has these labels, and no other view any."""
+    maps = [np.zeros_like(each) for each in truth.labels]
+    maps[0][:] = labels
+    scores = tuple((each > 0).astype(np.float32) for each in maps)
+    ids = tuple(sorted(set(np.unique(labels).tolist()) - {0}))
+    return exact_scene(truth, cache=MaskCache(tuple(maps), scores, ids))
+
+
+def test_one_click_gets_its_object_from_all_views(truth, scene):
+    for object_id in truth.object_ids:
+        views = [i for i, labels in enumerate(truth.labels) if (labels == object_id).sum() > 30]
+        for view in views:
+            cloud = answer(scene, Prompt((on(truth, object_id, view),)))
+            assert cloud.object_ids == (object_id,)
+            np.testing.assert_array_equal(
+                cloud.points, scene.index.points[scene.index.rows(object_id)]
+            )
+            for name, labels in zip(scene.view_names, truth.labels, strict=True):
+                np.testing.assert_array_equal(cloud.masks[name], labels == object_id)
+    assert (cloud.frame_id, cloud.stamp_ns, cloud.scene_id) == (
+        scene.frame_id, scene.stamp_ns, scene.scene_id,
+    )  # fmt: skip
+    assert len(cloud) == len(cloud.colors) == len(cloud.confidence) == len(cloud.view_count)
+
+
+def test_an_answer_is_a_copy(truth, scene):
+    prompt = Prompt((on(truth, 1),))
+    cloud = answer(scene, prompt)
+    before = cloud.points.copy()
+    cloud.points[:] = 0
+    np.testing.assert_array_equal(answer(scene, prompt).points, before)
+
+
+def test_the_pipeline_answers_with_the_same(truth, scene):
+    prompt = Prompt((on(truth, 2),))
+    np.testing.assert_array_equal(segment(scene, prompt).points, answer(scene, prompt).points)
+
+
+def test_positive_clicks_on_several_objects_choose_their_union(truth, scene):
+    cloud = answer(scene, Prompt((on(truth, 3), on(truth, 1), on(truth, 1, view=1))))
+    assert cloud.object_ids == (1, 3)
+    assert len(cloud) == scene.index.count(1) + scene.index.count(3)
+    expected = (truth.labels[2] == 1) | (truth.labels[2] == 3)
+    np.testing.assert_array_equal(cloud.masks[scene.view_names[2]], expected)
+
+
+def test_a_negative_click_on_another_object_or_on_none_changes_nothing(truth, scene):
+    empty_v, empty_u = np.argwhere(truth.labels[0] == 0)[0]
+    off = Click("cam_0", empty_u, empty_v, NEGATIVE)
+    cloud = answer(scene, Prompt((on(truth, 1), on(truth, 2, label=NEGATIVE), off)))
+    assert cloud.object_ids == (1,)
+
+
+def test_contradicting_clicks_are_refused_and_named(truth, scene):
+    clicks = (on(truth, 1), on(truth, 2), on(truth, 1, view=1, label=NEGATIVE))
+    with pytest.raises(PromptError, match="leave one of the two clicks out") as caught:
+        answer(scene, Prompt(clicks))
+    assert caught.value.code == ErrorCode.CONTRADICTING_CLICKS
+    for click in (clicks[0], clicks[2]):
+        assert f"'{click.view}' pixel ({click.u:g}, {click.v:g})" in str(caught.value)
+
+
+def test_beside_objects_the_window_decides_by_majority(truth):
+    labels = np.zeros_like(truth.labels[0])
+    labels[50:56, 60:63] = 4  # 18 pixels
+    labels[50:56, 67:72] = 7  # 30, of which the window about column 65 sees 5 columns
+    scene = with_labels(truth, labels)
+    assert answer(scene, Prompt((Click("cam_0", 65, 53),))).object_ids == (7,)
+    assert answer(scene, Prompt((Click("cam_0", 61, 53),))).object_ids == (4,)
+    # With a window of 2 pixels there is nothing about column 65, and of 3 only object 4.
+    assert scene.click_radius == 6
+
+
+@pytest.mark.parametrize(("radius", "u", "found"), [(0, 62, 4), (0, 63, None), (3, 65, 4)])
+def test_the_window_is_as_wide_as_configured(truth, radius, u, found):
+    labels = np.zeros_like(truth.labels[0])
+    labels[50:56, 60:63] = 4
+    cache = MaskCache((labels, *exact_cache(truth).labels[1:]), exact_cache(truth).scores,
+                      tuple(range(1, 8)))  # fmt: skip
+    scene = exact_scene(truth, cache=cache, config=IndexConfig(click_radius=radius))
+    prompt = Prompt((Click("cam_0", u, 53),))
+    if found is None:
+        with pytest.raises(PromptError):
+            answer(scene, prompt)
+    else:
+        assert answer(scene, prompt).object_ids == (found,)
+
+
+def test_unknown_camera_is_told_which_there_are(truth, scene):
+    with pytest.raises(PromptError, match="did you mean 'cam_1'") as caught:
+        answer(scene, Prompt((Click("cam1", 5, 5),)))
+    assert caught.value.code == ErrorCode.UNKNOWN_CAMERA
+    assert "cam_0, cam_1, cam_2, cam_3" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("u", "v"), [(-1, 5), (5, -1), (160, 5), (5, 120), (-0.51, 5), (159.5, 5), (5, 119.6)]
+)
+def test_pixels_outside_the_image_are_refused_with_its_size(scene, u, v):
+    with pytest.raises(PromptError, match="which is 160x120: u from 0 to 159") as caught:
+        answer(scene, Prompt((Click("cam_0", u, v),)))
+    assert caught.value.code == ErrorCode.PIXEL_OUTSIDE_IMAGE
+
+
+@pytest.mark.parametrize(("u", "v"), [(-0.5, -0.5), (0, 0), (159.49, 119.49)])
+def test_pixels_reach_half_a_pixel_beyond_the_outermost_centres(truth, u, v):
+    scene = with_labels(truth, np.full_like(truth.labels[0], 3))
+    assert answer(scene, Prompt((Click("cam_0", u, v),))).object_ids == (3,)
+
+
+def test_background_is_no_object_and_the_nearest_one_is_named(truth):
+    labels = np.zeros_like(truth.labels[0])
+    labels[50:56, 60:63] = 4
+    with pytest.raises(PromptError, match=r"nearest object \(4\) begins at pixel \(62, 53\)") as e:
+        answer(with_labels(truth, labels), Prompt((Click("cam_0", 90, 53),)))
+    assert e.value.code == ErrorCode.NO_OBJECT_AT_PIXEL
+
+
+def test_a_pixel_without_depth_is_told_apart_from_background(truth):
+    world = exact_world(truth)
+    cache = exact_cache(truth)
+    for maps in (world.confidence, cache.labels):
+        maps[0][:30, :30] = 0
+    world.points[0][:30, :30] = np.nan
+    scene = exact_scene(truth, world, cache)
+    with pytest.raises(PromptError, match="no depth was measured within 6 px") as caught:
+        answer(scene, Prompt((Click("cam_0", 10, 10),)))
+    assert caught.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
+
+
+def test_an_object_without_any_point_is_an_error_not_an_empty_cloud(truth):
+    world = exact_world(truth)
+    for labels, confidence in zip(truth.labels, world.confidence, strict=True):
+        confidence[labels == 2] = 0
+    scene = exact_scene(truth, world)
+    assert any("object(s) 2" in warning for warning in scene.warnings)
+    with pytest.raises(PromptError, match="object 2 has masks but no reliable 3D point") as caught:
+        answer(scene, Prompt((on(truth, 2),)))
+    assert caught.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
+
+
+def test_after_an_error_the_next_good_prompt_is_answered(truth, scene):
+    with pytest.raises(PromptError):
+        answer(scene, Prompt((Click("nowhere", 1, 1),)))
+    assert answer(scene, Prompt((on(truth, 1),))).object_ids == (1,)

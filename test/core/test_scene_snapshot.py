@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.errors import ErrorCode, FileError
+from wildseg3d_ros.scene import snapshot
+from wildseg3d_ros.scene.prompting import answer
+from wildseg3d_ros.scene.snapshot import load_scene, save_scene
+from wildseg3d_ros.testing.exact import exact_scene, exact_world
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import Click, Prompt
+
+
+@pytest.fixture(scope="module")
+def scene():
+    truth = construct_scene(views=3, width=96, height=72)
+    world = exact_world(truth)
+    for points, confidence in zip(world.points, world.confidence, strict=True):
+        points[:, :20] = np.nan
+        confidence[:, :20] = 0
+        confidence[:, 40:] *= np.float32(1.1)
+    return exact_scene(truth, world, warnings=("a pair was left out",))
+
+
+@pytest.fixture
+def saved(scene, tmp_path):
+    path = tmp_path / "scene.ws3d"
+    save_scene(scene, path)
+    return path
+
+
+def assert_same(a, b, where="scene"):
+    if dataclasses.is_dataclass(a):
+        assert type(a) is type(b), where
+        for f in dataclasses.fields(a):
+            assert_same(getattr(a, f.name), getattr(b, f.name), f"{where}.{f.name}")
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype, where
+        np.testing.assert_array_equal(a, b, err_msg=where)
+    elif isinstance(a, tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert type(a) is type(b), where
+        assert a == b, where
+
+
+def test_a_saved_scene_comes_back_exactly(scene, saved):
+    again = load_scene(saved)
+    assert_same(scene, again)
+    with pytest.raises(ValueError, match="read-only"):
+        again.index.points[0] = 0
+
+
+def test_a_loaded_scene_answers_alike(scene, saved):
+    v, u = np.argwhere(scene.labels[1] == scene.object_ids[0])[0]
+    prompt = Prompt((Click(scene.view_names[1], u, v),))
+    np.testing.assert_array_equal(
+        answer(scene, prompt).points, answer(load_scene(saved), prompt).points
+    )
+
+
+def test_saving_makes_folders_and_leaves_no_draft(scene, tmp_path):
+    path = tmp_path / "a" / "b" / "scene.ws3d"
+    save_scene(scene, path)
+    save_scene(scene, path)
+    assert [p.name for p in path.parent.iterdir()] == ["scene.ws3d"]
+
+
+def test_a_failed_save_leaves_the_old_file(scene, saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot, "_write", full)
+    with pytest.raises(FileError, match="No space left"):
+        save_scene(scene, saved)
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_saving_where_a_file_stands_in_the_way_is_an_error(scene, saved):
+    with pytest.raises(FileError, match="cannot write"):
+        save_scene(scene, saved / "inside.ws3d")
+
+
+def test_loading_what_is_not_there(tmp_path):
+    with pytest.raises(FileError, match="cannot read scene") as caught:
+        load_scene(tmp_path / "none.ws3d")
+    assert caught.value.code == ErrorCode.BAD_FILE
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_a_clear_error(saved, share):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(FileError, match="truncated, damaged, or not a saved scene"):
+        load_scene(saved)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7, 0.9])
+def test_a_flipped_byte_in_a_member_is_noticed(saved, share):
+    data = bytearray(saved.read_bytes())
+    # Into the plain data of a member: deflated zeros may well survive a flip unchanged.
+    with zipfile.ZipFile(saved) as archive:
+        plain = [i for i in archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
+        inside = [i for i in plain if i.file_size > 200]
+    member = inside[int(share * len(inside))]
+    data[member.header_offset + 30 + len(member.filename) + 150] ^= 0xFF
+    saved.write_bytes(data)
+    with pytest.raises(FileError, match="damaged"):
+        load_scene(saved)
+
+
+def test_foreign_files_are_told_apart(tmp_path):
+    text = tmp_path / "text.ws3d"
+    text.write_text("no scene at all")
+    with pytest.raises(FileError, match="not a saved scene"):
+        load_scene(text)
+    other = tmp_path / "other.npz"
+    np.savez(other, a=np.zeros(3))
+    with pytest.raises(FileError, match="zip file but not a saved scene"):
+        load_scene(other)
+    with pytest.raises(FileError, match="cannot read scene"):
+        load_scene(tmp_path)
+
+
+def rewrite(path, change, skip=()):
+    """The archive with another header, and without some members."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = json.loads(members["wildseg3d-scene.json"])
+    change(header)
+    members["wildseg3d-scene.json"] = json.dumps(header).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            if name not in skip:
+                archive.writestr(name, data)
+
+
+def test_a_newer_format_says_update(saved):
+    rewrite(saved, lambda h: h.update(version=99, written_by="7.0"))
+    with pytest.raises(
+        FileError, match=r"format 99 \(written by wildseg3d 7.0\).*update wildseg3d"
+    ):
+        load_scene(saved)
+
+
+def test_an_unknown_format_says_build_again(saved):
+    rewrite(saved, lambda h: h.update(version=0))
+    with pytest.raises(FileError, match="build it again"):
+        load_scene(saved)
+    rewrite(saved, lambda h: h.update(format="something else"))
+    with pytest.raises(FileError, match="does not say 'wildseg3d-scene'"):
+        load_scene(saved)
+
+
+def test_a_missing_part_is_damage(saved):
+    rewrite(saved, lambda h: None, skip=("labels/1.npy",))
+    with pytest.raises(FileError, match=r"damaged.*labels/1.npy"):
+        load_scene(saved)
+
+
+def test_a_missing_value_is_damage(saved):
+    rewrite(saved, lambda h: h["scene"].pop("stamp_ns"))
+    with pytest.raises(FileError, match=r"damaged.*stamp_ns"):
+        load_scene(saved)
+
+
+def test_pickled_arrays_are_not_loaded(saved):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"evil": 1}], dtype=object), allow_pickle=True)
+    rewrite(saved, lambda h: None, skip=("K.npy",))
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr("K.npy", buffer.getvalue())
+    with pytest.raises(FileError, match="damaged"):
+        load_scene(saved)

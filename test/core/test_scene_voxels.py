@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.errors import PromptError
+from wildseg3d_ros.scene.voxels import neighbour_counts, voxel_downsample
+from wildseg3d_ros.types import ObjectCloud, ViewMasks
+
+
+def make_cloud(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    return ObjectCloud(
+        points=rng.normal(0, 0.1, (n, 3)).astype(np.float32),
+        colors=rng.integers(0, 256, (n, 3)).astype(np.uint8),
+        confidence=rng.uniform(0.1, 9, n).astype(np.float32),
+        view_count=rng.integers(1, 9, n).astype(np.uint8),
+        object_ids=(3,),
+        masks=ViewMasks([], [], (3,)),
+        frame_id="base",
+        stamp_ns=5,
+        scene_id="x",
+    )
+
+
+def test_downsampling_averages_each_voxel():
+    cloud, edge = make_cloud(), 0.05
+    cells = {}
+    for i, point in enumerate(cloud.points.astype(np.float64)):
+        cells.setdefault(tuple(np.floor(point / edge)), []).append(i)
+    thin = voxel_downsample(cloud, edge)
+    assert 1 < len(thin) == len(cells) < len(cloud)
+    for i, point in enumerate(thin.points.astype(np.float64)):
+        members = cells[tuple(np.floor(point / edge))]
+        np.testing.assert_allclose(point, cloud.points[members].mean(0, np.float64), atol=1e-6)
+        mean = cloud.colors[members].mean(0)
+        assert np.abs(thin.colors[i] - mean).max() <= 0.5
+        assert thin.confidence[i] == pytest.approx(cloud.confidence[members].mean(), rel=1e-5)
+        assert thin.view_count[i] == cloud.view_count[members].max()
+    assert (thin.frame_id, thin.stamp_ns, thin.object_ids) == ("base", 5, (3,))
+
+
+def test_zero_leaves_the_cloud_and_an_empty_cloud_stays_empty():
+    cloud = make_cloud()
+    assert voxel_downsample(cloud, 0) is cloud
+    assert len(voxel_downsample(make_cloud(0), 0.1)) == 0
+
+
+@pytest.mark.parametrize("size", [-0.1, float("nan"), float("inf")])
+def test_impossible_voxels_are_refused(size):
+    with pytest.raises(PromptError, match="voxel_size must be 0 or more"):
+        voxel_downsample(make_cloud(), size)
+
+
+def test_voxels_too_small_for_the_cloud_are_refused():
+    with pytest.raises(PromptError, match="too small for a cloud that extends over"):
+        voxel_downsample(make_cloud(), 1e-9)
+
+
+def test_neighbour_counts_equal_a_search_among_all_pairs():
+    rng = np.random.default_rng(2)
+    points = rng.uniform(-0.3, 0.3, (300, 3)).astype(np.float32)
+    group = rng.integers(0, 3, 300).astype(np.int32)
+    edge = 0.1
+    cell = np.floor(points.astype(np.float64) / edge)
+    near = (np.abs(cell[:, None] - cell[None]) <= 1).all(-1) & (group[:, None] == group[None])
+    np.testing.assert_array_equal(neighbour_counts(points, edge, group), near.sum(1))
