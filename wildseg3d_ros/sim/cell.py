@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -27,24 +29,32 @@ TABLE_HEIGHT = 0.75
 VISUAL_GROUP, COLLISION_GROUP = 0, 3
 
 
-def load_mujoco():
+def load_mujoco() -> ModuleType:
     """The ``mujoco`` module, set to render without a display.
 
-    EGL is used unless the environment variable MUJOCO_GL names another way (osmesa, glfw).
+    Where the environment variable MUJOCO_GL does not name a way, EGL is used, or OSMesa where
+    there is no EGL. MuJoCo reads it once, when it is imported first.
 
     Raises:
-        InputError: MuJoCo is not installed.
+        InputError: MuJoCo, or the library that it renders with, is not installed.
     """
-    os.environ.setdefault("MUJOCO_GL", "egl")
-    os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+    way = os.environ.setdefault("MUJOCO_GL", "egl" if find_library("EGL") else "osmesa")
+    if way in ("egl", "osmesa"):
+        os.environ.setdefault("PYOPENGL_PLATFORM", way)
     try:
         import mujoco
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise InputError(
-            f"the simulated cell needs MuJoCo ({error}); install it with 'pip install mujoco', "
-            "and for EGL also 'apt-get install libegl1'"
+            f"the simulated cell needs MuJoCo and a way to render without a display "
+            f"(MUJOCO_GL={way}): {error}; {WAY_OUT}"
         ) from error
     return mujoco
+
+
+WAY_OUT = (
+    "'pip install mujoco' and 'apt-get install libegl1 libegl-mesa0' provide them; libosmesa6 "
+    "with MUJOCO_GL=osmesa does without EGL"
+)
 
 
 @dataclass(frozen=True, eq=False)

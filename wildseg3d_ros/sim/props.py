@@ -408,9 +408,9 @@ def apple(rng: np.random.Generator) -> Prop:
         - 0.013 * np.exp(-((c / 0.28) ** 2)) * (s > 0)
         + 0.006 * np.exp(-((c / 0.3) ** 2)) * (s < 0)
     )
-    profile = np.stack([np.maximum(0.037 * c * (1 + 0.08 * s), 1e-6), z + 0.034], axis=1)
+    profile = np.stack([np.maximum(0.037 * c * (1 + 0.08 * s), 1e-6), z - z.min()], axis=1)
     body = lathe([(profile, (1.0, 0.0))])
-    stem = tube(np.array([[0, 0, 0.050], [0.001, 0, 0.060], [0.004, 0, 0.070]]), 0.0016, 8)
+    stem = tube(np.array([[0, 0, 0.046], [0.001, 0, 0.056], [0.004, 0, 0.066]]), 0.0016, 8)
     return Prop(
         "apple",
         (
@@ -420,7 +420,7 @@ def apple(rng: np.random.Generator) -> Prop:
         (Collider("sphere", (0.036,), (0, 0, 0.036)),),
         0.15,
         _circle(0.038),
-        0.07,
+        0.067,
     )
 
 

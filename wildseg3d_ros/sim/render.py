@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.sim.cell import COLLISION_GROUP, Cell, load_mujoco
+from wildseg3d_ros.sim.cell import COLLISION_GROUP, WAY_OUT, Cell, load_mujoco
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,9 @@ def render_cell(
         seed: of the light.
         samples: passes of light per picture; more is smoother and slower.
         progress: told of the stage "render".
+
+    Raises:
+        InputError: this machine cannot render.
     """
     mujoco = load_mujoco()
     progress = progress or Progress()
@@ -90,12 +95,12 @@ def render_cell(
     with progress.stage("render"):
         # Depth and labels of one surface per pixel: no multisampling, no oversampling.
         model.vis.quality.offsamples = 0
-        with mujoco.Renderer(model, height, width) as exact:
+        with _renderer(mujoco, model, height, width) as exact:
             truth = [
                 _depth_and_labels(exact, cell, camera.name, visible) for camera in cell.cameras
             ]
         model.vis.quality.offsamples = 4
-        with mujoco.Renderer(model, oversample * height, oversample * width) as renderer:
+        with _renderer(mujoco, model, oversample * height, oversample * width) as renderer:
             for k, camera in enumerate(cell.cameras):
                 renderer.update_scene(data, camera.name, visible)
                 light = _light(renderer, directions)
@@ -103,6 +108,17 @@ def render_cell(
                 frames.append(Frame(to_display(1.45 * small), *truth[k]))
                 progress.update((k + 1) / len(cell.cameras))
     return frames
+
+
+def _renderer(mujoco, model, height: int, width: int):
+    try:
+        return mujoco.Renderer(model, height, width)
+    # What is raised depends on where OpenGL gives up.
+    except (mujoco.FatalError, ImportError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"cannot render without a display (MUJOCO_GL={os.environ.get('MUJOCO_GL')}; it counts "
+            f"when mujoco is imported first): {error}; {WAY_OUT}"
+        ) from error
 
 
 def _light(renderer, directions: NDArray[np.float64]) -> NDArray[np.float32]:

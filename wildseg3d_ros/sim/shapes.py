@@ -103,9 +103,8 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
 
     Args:
         runs: pieces of the profile, each (points (P, 2) of radius and height, (v0, v1) texture
-            rows that it spans). A run is smooth; where two meet there is a crease. The outside is on
-            the right when going along the profile from the bottom centre up, so it is listed from
-            the bottom up outside and, for hollow shapes, from the rim down inside.
+            rows that it spans). A run is smooth; where two meet there is a crease. They go from
+            the bottom's centre up the outside, and for hollow shapes from the rim down the inside.
         segments: facets around.
     """
     angle = np.linspace(0.0, 2.0 * np.pi, segments + 1)
