@@ -105,6 +105,8 @@ def sample_texture(texture: NDArray[np.float32], uv: NDArray, step: int) -> NDAr
         uv: (M, 2) pixels, inside the image.
         step: full-resolution pixels per pixel of the level.
     """
+    if len(uv) == 0:
+        return np.zeros((0, texture.shape[2]), dtype=np.float32)
     # Pixel centres of a half-resolution image lie between those of the full one.
     at = (np.asarray(uv, dtype=np.float32) + 0.5) / np.float32(step) - 0.5
     found = cv2.remap(
