@@ -245,19 +245,12 @@ class Setup:
             shutil.rmtree(self.env.venv)
             self.env.state = {}
         self.make_venv(python)
-        self.env.running.touch()
-        try:
-            for step in steps:
-                with self.run.step(step.name):
-                    step.action()
-                self.env.state[step.name] = step.stamp
-                self.env.write_state()
-            self.write_setup_script()
-        except SetupError:
-            # The command ended by itself, so what is installed is whole and the next run goes on.
-            self.env.running.unlink()
-            raise
-        self.env.running.unlink()
+        for step in steps:
+            with self.run.step(step.name):
+                step.action()
+            self.env.state[step.name] = step.stamp
+            self.env.write_state()
+        self.write_setup_script()
         print(f"Ready after {time.monotonic() - begin:.0f} s.", flush=True)
 
     def make_venv(self, python: Python) -> None:
@@ -273,13 +266,22 @@ class Setup:
             variables.pop("PYTHONPATH", None)
             with self.run.step(f"virtual environment with Python {python.minor}"):
                 self.run([python.path, "-m", "venv", *options, self.env.venv], variables)
+            self.env.running.unlink()
         self.env.state["identity"] = self.env.identity(python.minor)
         self.env.write_state()
 
     def pip(self, *arguments: object) -> None:
         """`pip install` in the environment, from the indexes that pip is configured for."""
         command = [self.env.python, "-m", "pip", "install", "--quiet", "--no-input"]
-        self.run([*command, *arguments], self.env.variables())
+        # A package that was cut off while it was written can look installed ever after. Where pip
+        # ends by itself, also with an error, what it leaves is whole.
+        self.env.running.touch()
+        try:
+            self.run([*command, *arguments], self.env.variables())
+        except SetupError:
+            self.env.running.unlink()
+            raise
+        self.env.running.unlink()
 
     def install(self, *names: str, more: Sequence[str] = ()) -> None:
         """Install requirement files; whatever they pull in has the version of the lock file."""
