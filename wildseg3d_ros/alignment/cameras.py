@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.graph import Graph
+from wildseg3d_ros.alignment.graph import MIN_POINTS, Graph
 from wildseg3d_ros.alignment.placement import Poses
 from wildseg3d_ros.geometry.similarity import umeyama
 from wildseg3d_ros.geometry.transforms import (
@@ -66,8 +66,11 @@ def solve_cameras(
             K = _intrinsics(focal, view) if focal is not None else None
         if start is not None and measured[v] and K is not None:
             pose = _fit_rigid(seen, start)
+        elif start is not None and view.K is not None:
+            pose = refine_camera(seen, start, view.K, with_focal=False)[0]
         elif start is not None and K is not None:
-            pose, K = refine_camera(seen, start, K, with_focal=view.K is None)
+            # Refining pose and focal length together trades one for the other and made both worse.
+            pose = start
         else:
             resected = resect(seen, view, K)
             if resected is None:
@@ -157,46 +160,37 @@ def refine_camera(
         the refined world_from_cam and K; the given ones when the points do not support a step.
     """
     use = seen.sure > 0
-    if np.count_nonzero(use) < 12:
+    if np.count_nonzero(use) < MIN_POINTS:
         return pose, K
     world, uv, weight = seen.world[use], seen.uv[use], seen.sure[use]
     cam_from_world, K = invert(pose), np.array(K, dtype=np.float64)
-    damping = 1e-6
-    best: float | None = None
-    accepted = cam_from_world, K
+    best = _robust_error(world, uv, weight, cam_from_world, K), cam_from_world, K
     for _ in range(_REPROJECTION_PASSES):
         error, jacobian, front = _reprojection(world, uv, cam_from_world, K)
-        weight_front = np.where(front, weight, 0.0)
+        if np.count_nonzero(front) < MIN_POINTS:
+            break
         norm = np.linalg.norm(error, axis=1)
-        if np.count_nonzero(front) < 12:
-            break
         width = max(float(np.median(norm[front])), 1e-3)
-        cost = float(weight_front @ np.log1p((norm / width) ** 2)) if best is None else None
-        robust = weight_front / (1.0 + (norm / width) ** 2)
+        robust = np.where(front, weight, 0.0) / (1.0 + (norm / width) ** 2)
         jacobian = jacobian if with_focal else jacobian[..., :6]
-        normal = np.einsum("i,ica,icb->ab", robust, jacobian, jacobian)
-        gradient = np.einsum("i,ica,ic->a", robust, jacobian, error)
-        normal[np.diag_indices_from(normal)] *= 1.0 + damping
-        try:
-            xi = -np.linalg.solve(normal, gradient)
-        except np.linalg.LinAlgError:
-            break
-        if not np.isfinite(xi).all():
-            break
-        best = cost if best is None else best
+        size = jacobian.shape[-1]
+        flat, twice = jacobian.reshape(-1, size), np.repeat(robust, 2)
+        normal = (flat * twice[:, None]).T @ flat
+        normal[np.diag_indices(size)] *= 1.0 + 1e-6
+        normal[np.diag_indices(size)] += 1e-12 * np.trace(normal)
+        xi = -np.linalg.solve(normal, (flat * twice[:, None]).T @ error.ravel())
         step = make_transform(rotation_from_vector(xi[:3]), xi[3:6])
         cam_from_world = step @ cam_from_world
         if with_focal:
             K = K.copy()
             K[0, 0] *= np.exp(np.clip(xi[6], -0.5, 0.5))
             K[1, 1] = K[0, 0]
-        if np.abs(xi).max() < 1e-7:
+        now = _robust_error(world, uv, weight, cam_from_world, K)
+        if now < best[0]:
+            best = now, cam_from_world, K
+        if np.abs(xi).max() < 1e-7 or not now < 2.0 * best[0]:
             break
-    before = _robust_error(world, uv, weight, *accepted)
-    after = _robust_error(world, uv, weight, cam_from_world, K)
-    if not after <= before:
-        cam_from_world, K = accepted
-    return invert(cam_from_world), K
+    return invert(best[1]), best[2]
 
 
 def resect(
@@ -207,7 +201,7 @@ def resect(
     An unknown focal length is searched over :data:`_FOCAL_RANGE`; None when nothing fits.
     """
     use = seen.sure > 0
-    if np.count_nonzero(use) < 12:
+    if np.count_nonzero(use) < MIN_POINTS:
         return None
     world, uv, weight = seen.world[use], seen.uv[use], seen.sure[use]
     centre = world.mean(0)

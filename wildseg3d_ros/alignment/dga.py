@@ -60,15 +60,15 @@ def align(
     graph = complete.select(enough)
     poses, kept = _start(graph, start)
     result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
-    for e in graph.ids[result.doubtful]:
-        warnings.append(
-            f"pair {_pair_name(predictions[e], views)} contradicts the others but nothing else "
-            "holds its views together; do not rely on how they lie to each other"
-        )
-    for e in graph.ids[~result.kept]:
-        warnings.append(
-            f"pair {_pair_name(predictions[e], views)} contradicts the others and is left out"
-        )
+    warnings += [
+        f"pair {_pair_name(predictions[e], views)} contradicts the others but nothing else holds "
+        "its views together; do not rely on how they lie to each other"
+        for e in graph.ids[result.doubtful]
+    ]
+    warnings += [
+        f"pair {_pair_name(predictions[e], views)} contradicts the others and is left out"
+        for e in graph.ids[~result.kept]
+    ]
     if not result.solution.converged:
         warnings.append(
             f"the alignment stopped after {result.iterations} passes with a last step of "
@@ -83,7 +83,7 @@ class _Result:
     """The solved graph.
 
     Attributes:
-        graph: all usable pairs; current: those that the solution is made of, ``graph`` at ``kept``.
+        graph: all usable pairs; current: those of the solution, ``graph`` at ``kept``.
         poses: of all pairs of ``graph``; those left out are fitted to the world points.
         doubtful: (E,) bool, kept only because the views would fall apart.
         distance: (O, n) of all observations of ``graph`` to the world points, NaN where unknown.

@@ -24,8 +24,19 @@ _CUDA_BLOCK_VALUES = 1 << 26
 
 _THREADS = 2
 
-_PASSES = 10
-"""Upper bound of Weiszfeld passes; most pixels need fewer."""
+_PROBES = 1024
+"""Pixels on which it is checked that a camera sees its points."""
+
+_RAY_TOLERANCE = 0.05
+"""Median sine between points and rays beyond which a camera is taken as not located."""
+
+_WEISZFELD_FLOOR = 0.1
+"""Share of the spread below which distances count alike: Weiszfeld's weight is unbounded at 0."""
+
+_PASSES = 8
+"""Weiszfeld passes, the same for all pixels so that blocks do not matter: more change nothing."""
+
+_TINY = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +48,7 @@ class _Observation:
     scale: float
     world_from_map: NDArray[np.float64]
     own_frame: bool
+    metric: bool
 
 
 def fuse(
@@ -58,18 +70,34 @@ def fuse(
     for v, view in enumerate(views):
         seen = _observations(predictions, alignment, v)
         if not seen:
-            points.append(np.full((*view.size, 3), np.nan, dtype=np.float32))
-            confidence.append(np.zeros(view.size, dtype=np.float32))
+            chi = np.full((*view.size, 3), np.nan, dtype=np.float32)
+            sure = np.zeros(view.size, dtype=np.float32)
         elif _is_one_map(seen):
-            pose = alignment.world_from_cam[v] if seen[0].own_frame else seen[0].world_from_map
-            chi, sure = _pose_once(seen, pose)
-            points.append(chi)
-            confidence.append(sure)
+            chi, sure = _pose_once(seen, alignment.world_from_cam[v])
         else:
-            chi, sure = _fuse_view(seen, view.size, device)
-            points.append(chi)
-            confidence.append(sure)
+            camera = _Camera.of(alignment.K[v], alignment.world_from_cam[v])
+            chi, sure = _fuse_view(seen, view.size, camera, device)
+        points.append(chi)
+        confidence.append(sure)
     return WorldPointmaps(tuple(points), tuple(confidence))
+
+
+@dataclass(frozen=True, eq=False)
+class _Camera:
+    """Where the rays of a view's pixels start and where they lead."""
+
+    world_from_pixel: NDArray[np.float64]
+    centre: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, K: NDArray[np.float64], world_from_cam: NDArray[np.float64]) -> _Camera:
+        return cls(world_from_cam[:3, :3] @ np.linalg.inv(K), world_from_cam[:3, 3])
+
+    def directions(self, first: int, last: int, width: int) -> NDArray[np.float32]:
+        """(3, m) unit directions of the pixels ``first`` to ``last`` in row order."""
+        row, col = np.divmod(np.arange(first, last), width)
+        ray = self.world_from_pixel @ np.stack([col, row, np.ones_like(row)])
+        return (ray / np.linalg.norm(ray, axis=0)).astype(np.float32)
 
 
 def _observations(
@@ -83,7 +111,9 @@ def _observations(
             continue
         scale, pose = float(alignment.pair_scale[e]), alignment.world_from_pair[e]
         if pair.a == view:
-            out.append(_Observation(pair.pointmap_a, pair.confidence_a, scale, pose, True))
+            out.append(
+                _Observation(pair.pointmap_a, pair.confidence_a, scale, pose, True, pair.metric)
+            )
             continue
         # world = R s (A x + t_A) + t: the scale moves through A onto its translation.
         a_from_map = np.array(pair.a_from_map_b, dtype=np.float64)
@@ -91,14 +121,18 @@ def _observations(
         own = not np.array_equal(pair.a_from_map_b, np.eye(4)) or (
             array_key(pair.pointmap_b) in own_maps
         )
-        out.append(_Observation(pair.pointmap_b, pair.confidence_b, scale, pose @ a_from_map, own))
+        out.append(
+            _Observation(
+                pair.pointmap_b, pair.confidence_b, scale, pose @ a_from_map, own, pair.metric
+            )
+        )
     return out
 
 
 def _is_one_map(seen: list[_Observation]) -> bool:
     """Whether all observations are rigid copies of one array, which say nothing new per pixel."""
     keys = {(array_key(o.points), array_key(o.confidence)) for o in seen}
-    return len(keys) == 1 and (len(seen) == 1 or all(o.own_frame for o in seen))
+    return len(keys) == 1 and all(o.own_frame for o in seen) and (len(seen) > 1 or seen[0].metric)
 
 
 def _pose_once(
@@ -114,30 +148,36 @@ def _pose_once(
 
 
 def _fuse_view(
-    seen: list[_Observation], size: tuple[int, int], device: torch.device
+    seen: list[_Observation], size: tuple[int, int], camera: _Camera, device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Fuses a view block by block; blocks are independent and share nothing but the output."""
     count = size[0] * size[1]
     maps = [np.ascontiguousarray(o.points, dtype=np.float32).reshape(-1, 3) for o in seen]
     sures = [np.ascontiguousarray(o.confidence, dtype=np.float32).reshape(-1) for o in seen]
-    poses = np.stack([o.world_from_map for o in seen])
-    # Worlds may lie far from the origin; float32 keeps its digits near the pairs.
-    origin = poses[:, :3, 3].mean(0)
-    linear = torch.from_numpy(
-        np.stack([o.scale * o.world_from_map[:3, :3] for o in seen]).astype(np.float32)
-    ).to(device)
-    shift = torch.from_numpy((poses[:, :3, 3] - origin).astype(np.float32)).to(device)
+    # Worlds may lie far from the origin; float32 keeps its digits near the camera.
+    origin = camera.centre
+    linear = np.stack([o.scale * o.world_from_map[:3, :3] for o in seen]).astype(np.float32)
+    shift = np.stack([o.world_from_map[:3, 3] - origin for o in seen]).astype(np.float32)
+    linear, shift = torch.from_numpy(linear).to(device), torch.from_numpy(shift).to(device)
     points = np.empty((count, 3), dtype=np.float32)
     confidence = np.empty(count, dtype=np.float32)
+
+    def read(pixels: slice | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        x = torch.from_numpy(np.stack([m[pixels] for m in maps])).to(device)
+        sure = torch.from_numpy(np.stack([s[pixels] for s in sures])).to(device)
+        return torch.matmul(linear, x.mT).add_(shift[..., None]), sure
+
+    probe = np.linspace(0, count - 1, min(count, _PROBES)).astype(np.int64)
+    rays = camera.directions(0, count, size[1])
+    trusted = _sees(*read(probe), torch.from_numpy(rays[:, probe]).to(device))
     values = _BLOCK_VALUES if device.type == "cpu" else _CUDA_BLOCK_VALUES
     block = max(1024, values // (3 * len(seen)))
 
     def work(first: int) -> None:
         part = slice(first, min(first + block, count))
-        x = torch.from_numpy(np.stack([m[part] for m in maps])).to(device)
-        sure = torch.from_numpy(np.stack([s[part] for s in sures])).to(device)
-        chi, fused = fuse_block(x, sure, linear, shift)
-        points[part] = chi.cpu().numpy() + origin.astype(np.float32)
+        ray = torch.from_numpy(rays[:, part]).to(device) if trusted else None
+        chi, fused = fuse_block(*read(part), ray)
+        points[part] = chi.T.cpu().numpy() + origin.astype(np.float32)
         confidence[part] = fused.cpu().numpy()
 
     starts = range(0, count, block)
@@ -150,45 +190,84 @@ def _fuse_view(
     return points.reshape(*size, 3), confidence.reshape(size)
 
 
-def fuse_block(
-    x: Tensor, confidence: Tensor, linear: Tensor, shift: Tensor
-) -> tuple[Tensor, Tensor]:
+def _sees(y: Tensor, confidence: Tensor, ray: Tensor) -> bool:
+    """Whether the points lie where the camera looks, so that its rays may correct them."""
+    chi, fused = fuse_block(y, confidence, None)
+    chi, ray = chi[:, fused > 0], ray[:, fused > 0]
+    if chi.shape[1] == 0:
+        return False
+    along = (chi * ray).sum(0)
+    sine = (chi - along * ray).norm(dim=0) / chi.norm(dim=0).clamp_min(1e-30)
+    return float(torch.where(along > 0, sine, 1.0).median()) < _RAY_TOLERANCE
+
+
+def fuse_block(y: Tensor, confidence: Tensor, ray: Tensor | None) -> tuple[Tensor, Tensor]:
     """Weighted geometric median of each pixel's observations (Weiszfeld), weights C^2.
 
     Args:
-        x: (d, m, 3) observed points; confidence: (d, m).
-        linear: (d, 3, 3) scaled rotations and shift: (d, 3), from each map to the world.
+        y: (d, 3, m) observed points, camera at the origin, world axes.
+        confidence: (d, m) >= 0; not positive or NaN = no observation.
+        ray: (3, m) unit directions to keep the points on, or None. The pixel is where it is: what
+            observations say across its ray is error.
 
     Returns:
-        points (m, 3), NaN where no observation has confidence, and their confidence (m,): the mean
+        points (3, m), NaN where no observation has confidence, and their confidence (m,): the mean
         of the observations' confidences with the weights of the last pass, so that an observation
         that the others contradict does not vouch for the point.
     """
-    y = torch.baddbmm(shift[:, None], x, linear.mT).permute(2, 0, 1).contiguous()
-    valid = (confidence > 0) & torch.isfinite(confidence) & torch.isfinite(y).all(0)
+    # Comparisons are False for NaN.
+    valid = (confidence > 0) & (confidence < torch.inf) & (y.abs().sum(1) < torch.inf)
     sure = torch.where(valid, confidence, 0.0)
-    y = torch.where(valid, y, 0.0)
     weight = sure.square()
     any_valid = valid.any(0)
+    if ray is None:
+        chi, robust = _geometric_median(torch.where(valid[:, None], y, 0.0), weight)
+    else:
+        # Along the ray the problem has one unknown; how far observations lie beside it is fixed.
+        along = (y * ray).sum(1)
+        beside = (y - along[:, None] * ray).square_().sum(1)
+        chi, robust = _median_on_ray(
+            torch.where(valid, along, 0.0), torch.where(valid, beside, 0.0), weight
+        )
+        chi = chi * ray
+    fused = (robust * sure).sum(0) / robust.sum(0).clamp_min(_TINY)
+    return torch.where(any_valid, chi, torch.nan), torch.where(any_valid, fused, 0.0)
 
-    def mean(robust: Tensor) -> Tensor:
-        return (robust * y).sum(1) / robust.sum(0).clamp_min(1e-30)
 
-    chi = mean(weight)
-    robust = weight
+def _geometric_median(y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (3, m) and the weights (d, m) of the last pass, from y (d, 3, m)."""
+    robust, buffer = weight, torch.empty_like(y)
     floor: Tensor | None = None
-    if x.shape[0] > 1:
-        for _ in range(_PASSES):
-            distance = (y - chi[:, None]).square().sum(0).sqrt_()
-            if floor is None:
-                # Near an observation Weiszfeld's weight is unbounded; a hundredth of the spread is
-                # close enough to the geometric median.
-                spread = (weight * distance).sum(0) / weight.sum(0).clamp_min(1e-30)
-                floor = 0.01 * spread + 1e-12
-            robust = weight / torch.maximum(distance, floor)
-            before, chi = chi, mean(robust)
-            if bool(((chi - before).abs().amax(0) <= 0.1 * floor).all()):
-                break
-    fused = (robust * sure).sum(0) / robust.sum(0).clamp_min(1e-30)
-    chi = torch.where(any_valid, chi, torch.nan)
-    return chi.T.contiguous(), torch.where(any_valid, fused, 0.0)
+    for turn in range(_PASSES + 1):
+        total = robust.sum(0).clamp_min_(_TINY)
+        chi = torch.mul(y, robust[:, None], out=buffer).sum(0) / total
+        if turn == _PASSES or len(y) == 1:
+            break
+        distance = torch.sub(y, chi, out=buffer).square_().sum(1).sqrt_()
+        floor = _floor(distance, weight) if floor is None else floor
+        robust = weight / torch.maximum(distance, floor)
+    return chi, robust
+
+
+def _median_on_ray(along: Tensor, beside: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths (m,) along the ray and the weights (d, m) of the last pass.
+
+    Args:
+        along: (d, m) of the observations; beside: (d, m) their squared distance from the ray.
+    """
+    robust, buffer = weight, torch.empty_like(along)
+    floor: Tensor | None = None
+    for turn in range(_PASSES + 1):
+        chi = torch.mul(along, robust, out=buffer).sum(0) / robust.sum(0).clamp_min_(_TINY)
+        if turn == _PASSES or len(along) == 1:
+            break
+        distance = torch.sub(along, chi, out=buffer).square_().add_(beside).sqrt_()
+        floor = _floor(distance, weight) if floor is None else floor
+        robust = torch.div(weight, torch.maximum(distance, floor, out=buffer))
+    return chi, robust
+
+
+def _floor(distance: Tensor, weight: Tensor) -> Tensor:
+    """(m,) distance below which observations count alike."""
+    spread = (weight * distance).sum(0) / weight.sum(0).clamp_min(_TINY)
+    return _WEISZFELD_FLOOR * spread + 1e-12

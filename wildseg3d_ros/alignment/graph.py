@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,12 +102,12 @@ class Graph:
         return mean[self.observation[:, 0]] * mean[self.observation[:, 1]]
 
 
-def _ordered(**values) -> Graph:  # noqa: ANN003 -- the fields of Graph
+def _ordered(**values: Any) -> Graph:
     view, edge, side = values["view"], values["edge"], values["side"]
     observation = np.empty((len(values["edges"]), 2), dtype=np.int64)
     observation[edge, side] = np.arange(len(edge))
     bounds = np.searchsorted(view, np.arange(values["view_count"] + 1))
-    of_view = tuple(slice(int(s), int(e)) for s, e in zip(bounds[:-1], bounds[1:], strict=True))
+    of_view = tuple(slice(int(s), int(e)) for s, e in pairwise(bounds))
     return Graph(observation=observation, of_view=of_view, **values)
 
 

@@ -48,8 +48,8 @@ class Verdict:
 
     Attributes:
         keep: (E,) bool, pairs that the solve should use.
-        doubtful: (E,) bool, pairs that contradict the others but are kept, because without them the
-            views would fall apart.
+        doubtful: (E,) bool, pairs that contradict the others but are kept, because without them
+            the views would fall apart.
     """
 
     keep: NDArray[np.bool_]

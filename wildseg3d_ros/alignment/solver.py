@@ -1,8 +1,8 @@
 """Robust Gauss-Newton over the similarities of all pairs, on second moments of their points.
 
 World points are eliminated: for fixed robust weights they are weighted means of the observations,
-and the cost depends on the points of a pair only through 4x4 moments. A pass touches every sample a
-few times and then solves one linear system in 7 unknowns per pair (6 where the scale is known).
+and the cost depends on the points of a pair only through 4x4 moments. A pass touches every sample
+a few times and then solves one linear system in 7 unknowns per pair (6 where the scale is known).
 
 Notation: y = scale R x + t is an observation in the world, chi the world point of a pixel, w the
 robust weight, y~ = [y - m; 1] with the pair's pivot m. A step moves y by ``sum_k xi_k A_k y~``
@@ -38,7 +38,7 @@ _FREEZE = 4
 """Pass from which the median residual is kept, so that the cost stops changing meanwhile."""
 
 _DAMPING = 1e-7
-"""Smallest share of the mean curvature that is added: what nothing fixes (points on a line) stays."""
+"""Share of the mean curvature that is added: points on a line fix no rotation about it."""
 
 _MAX_STEP = 0.5
 """Longest step [rad or share of the scene's size]: the linearisation holds no farther."""
@@ -52,7 +52,7 @@ class Solution:
         poses: one similarity per pair.
         world: (N, n, 3) world points of the sampled pixels; sure: (N, n) their total weight.
         residual: (O, n) distance of each observation to its world point.
-        median: median residual over points that two or more pairs observe.
+        scale: median residual, over points that two or more pairs observe, that scales the loss.
         converged, iterations: of the Gauss-Newton loop; step: the last step's size.
     """
 
@@ -60,7 +60,7 @@ class Solution:
     world: Tensor
     sure: Tensor
     residual: Tensor
-    median: float
+    scale: float
     converged: bool
     iterations: int
     step: float
@@ -124,11 +124,14 @@ def solve(
     """
     reduction = Reduction(graph)
     several = observed_twice(graph)
-    damping, scale = _DAMPING, 0.0
+    damping, scale = _DAMPING, _FLOOR
     y = poses.observed(graph)
     weight = graph.weight
-    step, converged, iteration = float("inf"), False, 0
-    for iteration in range(1, max_iterations + 1):
+    # Where no pixel is observed twice (a single pair), every placement has residual 0.
+    converged = not bool(several.any())
+    step, iteration = 0.0 if converged else float("inf"), 0
+    while not converged and iteration < max_iterations:
+        iteration += 1
         world, _ = reduction.mean(y, weight)
         residual = reduction.residual(y, world)
         if iteration <= _FREEZE:
@@ -141,17 +144,14 @@ def solve(
             xi = xi * (_MAX_STEP / step)
         poses = _move(poses, xi, pivot)
         y = poses.observed(graph)
-        if step < tolerance:
-            converged = True
-            break
+        converged = step < tolerance
     world, _ = reduction.mean(y, weight)
     residual = reduction.residual(y, world)
     # One more reweighting, so that the points belong to the final poses.
-    weight = graph.weight * robust_weights(loss, residual, max(scale, _FLOOR))
+    weight = graph.weight * robust_weights(loss, residual, scale)
     world, total = reduction.mean(y, weight)
     residual = reduction.residual(y, world)
-    median = _median(residual[several])
-    return Solution(poses, world, total, residual, median, converged, iteration, step)
+    return Solution(poses, world, total, residual, scale, converged, iteration, step)
 
 
 def observed_twice(graph: Graph) -> Tensor:
@@ -168,7 +168,7 @@ def _median(values: Tensor) -> float:
     return float(values.median()) if values.numel() else 0.0
 
 
-def _generators(like: Tensor) -> Tensor:
+def generators(like: Tensor) -> Tensor:
     """(7, 3, 4) A_k of a step about the pivot."""
     a = like.new_zeros((7, 3, 4))
     for k in range(3):
@@ -264,7 +264,7 @@ def _step(
 
 def normal_equations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Gradient (7E,) and Gauss-Newton matrix (7E, 7E) from the moments."""
-    a = _generators(first)
+    a = generators(first)
     pairs = len(first)
     gradient = torch.einsum("kcp,ecp->ek", a, first).reshape(-1)
     mixing = torch.einsum("kcp,lcq->pqkl", a, a).reshape(16, 49)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,12 @@ _TOLERATED = 0.01
 
 _OUTLIER = 4.0
 """A prior is called wrong beyond this many typical errors."""
+
+
+_NO_SCALE = (
+    "the given camera poses do not fix the scale of the scene (fewer than two that lie apart, or "
+    "they contradict each other); the world is the first camera's frame, without metric scale"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +72,7 @@ def register(
     turn, start_error = _elect_rotation(priors, solved)
     scale = 1.0 if known_scale else _scale(priors, solved, turn, start_error)
     if scale is None:
-        return Registration(
-            1.0,
-            np.eye(4),
-            False,
-            residual,
-            (
-                "the given camera poses do not fix the scale of the scene (fewer than two apart "
-                "from each other, or they contradict each other); the world is the first camera's "
-                "frame, without metric scale",
-            ),
-        )
+        return replace(nothing, residual=residual, warnings=(_NO_SCALE,))
     scale, pose = _elect(priors, solved, reach, scale)
     for _ in range(20):
         position, angle = _errors(priors, solved, scale, pose)
@@ -88,7 +84,7 @@ def register(
     residual[known] = position
     warnings = _name_wrong(views, known, position, angle, reach * scale)
     if known_scale:
-        warnings += _check_units(priors, solved, turn, position + angle * reach)
+        warnings += _check_units(priors, solved, turn, start_error, reach)
     return Registration(scale, pose, True, residual, tuple(warnings))
 
 
@@ -201,21 +197,19 @@ def _name_wrong(
     return out
 
 
-def _check_units(priors: NDArray, solved: NDArray, turn: NDArray, error: NDArray) -> list[str]:
+def _check_units(
+    priors: NDArray, solved: NDArray, turn: NDArray, angle: NDArray, reach: NDArray
+) -> list[str]:
     """A warning when the cameras' baselines and the depth disagree about what a metre is."""
-    if len(priors) < 3:
-        return []
-    angle = np.array(
-        [
-            rotation_angle(turn @ s[:3, :3] @ p[:3, :3].T)
-            for p, s in zip(priors, solved, strict=True)
-        ]
-    )
+    apart = np.linalg.norm(solved[:, :3, 3] - np.median(solved[:, :3, 3], axis=0), axis=1)
     ratio = _scale(priors, solved, turn, angle)
-    baseline = np.linalg.norm(priors[:, :3, 3] - np.median(priors[:, :3, 3], axis=0), axis=1)
-    if ratio is None or 0.5 < ratio < 2.0 or np.median(baseline) < np.median(error) * 0.5:
+    # Short baselines say little about scale.
+    if len(priors) < 3 or ratio is None or np.median(apart) < 0.1 * np.median(reach):
         return []
-    return [
+    if 0.5 < ratio < 2.0:
+        return []
+    text = (
         f"the given camera positions are {ratio:.3g} times as far apart as the depth images say; "
         "check the unit of the depth images and of the poses"
-    ]
+    )
+    return [text]

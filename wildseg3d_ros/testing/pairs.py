@@ -1,9 +1,9 @@
 """Constructed pair predictions with known truth, and with the errors that real ones have.
 
-A furnished room is ray-cast exactly; cameras look at the objects on its floor. Predictions are made
-from the true pointmaps by adding what pointmap networks are known to do wrong: a scale of its own per
-pair, a smooth warp that differs from pair to pair, noise along the range, flying pixels at depth
-edges, confidences that are only partly right, and pairs that are wrong altogether.
+A furnished room is ray-cast exactly; cameras look at the objects on its floor. Predictions are
+made from the true pointmaps by adding what pointmap networks are known to do wrong: a scale of its
+own per pair, a smooth warp that differs from pair to pair, noise along the range, flying pixels at
+depth edges, confidences that are only partly right, and pairs that are wrong altogether.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ def predict_like_depth(
     """The scene with predictions as an RGB-D back end gives them: one map per view, shared.
 
     Args:
-        rotation_error, translation_error: standard deviations of the pairs' relative poses, rad and
-            metres per axis.
+        rotation_error, translation_error: standard deviations of the pairs' relative poses, rad
+            and metres per axis.
         noise: standard deviation along the ray, share of the range.
         invalid: share of pixels without depth.
     """
@@ -272,7 +272,7 @@ def _furnish(random: np.random.Generator) -> tuple[list, list]:
 def _cast(
     eye: NDArray[np.float64], direction: NDArray[np.float64], spheres: list, boxes: list
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Ray lengths (H, W) in units of ``direction`` to the nearest surface; whether on an object."""
+    """Lengths (H, W) of rays to the nearest surface, in ``direction``s; whether on an object."""
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.array([[-3.0, -3.0, 0.0], [3.0, 3.0, 2.5]])
         bounds = np.stack([(wall - eye) / direction for wall in room])
