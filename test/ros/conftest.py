@@ -24,3 +24,78 @@ sys.path.insert(0, str(HERE))
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+
+
+class World:
+    """Nodes of this process on the test's domain, ended together."""
+
+    def __init__(self) -> None:
+        import rclpy
+
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self._spinners: list = []
+        self._nodes: list = []
+        self._clients: list = []
+
+    def add(self, node, threads: int = 4):
+        from wildseg3d_ros.ros.running import Spinner
+
+        self._nodes.append(node)
+        self._spinners.append(Spinner(node, threads))
+        return node
+
+    def scene_node(self, builder: str = "color_builder", **parameters):
+        """The node under test; parameter names with __ for a dot."""
+        from rclpy.parameter import Parameter
+
+        from wildseg3d_ros.ros.scene_node import SceneNode
+
+        values = {"cameras": ["front", "left", "right"], "image_timeout": 10.0, **parameters}
+        overrides = [Parameter(k.replace("__", "."), value=v) for k, v in values.items()]
+        return self.add(
+            SceneNode(f"table:{builder}", context=self.context, parameter_overrides=overrides)
+        )
+
+    def replay(self, recording=None, prepare=lambda node: None, **options):
+        """Live cameras: the table, unless another recording is given.
+
+        ``prepare`` is called with the node before it publishes anything.
+        """
+        import table
+
+        from wildseg3d_ros.ros.replay_node import ReplayNode
+
+        recording = table.make_recording() if recording is None else recording
+        node = ReplayNode(recording, **{"rate": 10.0, "context": self.context, **options})
+        prepare(node)
+        return self.add(node, threads=1)
+
+    def client(self):
+        """A client of the node under test."""
+        from wildseg3d_ros.ros.client import SceneClient
+
+        self._clients.append(SceneClient(timeout=20.0))
+        return self._clients[-1]
+
+    def end(self) -> None:
+        """Everything is shut down in the order that a user would."""
+        import rclpy
+
+        for client in self._clients:
+            client.close()
+        for node in self._nodes:
+            if hasattr(node, "close"):
+                node.close()
+        for spinner in self._spinners:
+            spinner.stop()
+        for node in self._nodes:
+            node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    made.end()

@@ -18,7 +18,7 @@ import numpy as np
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import ConfigError
 from wildseg3d_ros.geometry.cameras import back_project, rays
-from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.build_process import Build
@@ -69,13 +69,15 @@ def trace(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return image.astype(np.uint8), depth.astype(np.float32), labels
 
 
+POSES = {name: world_from_cam(0.45 * (i - 1)) for i, name in enumerate(NAMES)}
+
+
 def make_views(names: Sequence[str] = NAMES) -> tuple[View, ...]:
     """Views from around the table, with poses."""
     views = []
-    for i, name in enumerate(names):
-        pose = world_from_cam(0.45 * (i - (len(names) - 1) / 2))
-        image, depth, _ = trace(pose)
-        views.append(View(name, image, K, depth, pose))
+    for name in names:
+        image, depth, _ = trace(POSES[name])
+        views.append(View(name, image, K, depth, POSES[name]))
     return tuple(views)
 
 
@@ -99,13 +101,12 @@ def pixel_on(view: View, label: int) -> tuple[float, float]:
 
 
 def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
-    """Labels by colour, points by depth, poses as given: exact and fast."""
+    """Labels by colour, points by depth, poses by name: exact and fast."""
     with progress.stage("color"):
-        placed = all(view.world_from_cam_prior is not None for view in views)
-        poses = [
-            np.eye(4) if view.world_from_cam_prior is None else view.world_from_cam_prior
-            for view in views
-        ]
+        placed = any(view.world_from_cam_prior is not None for view in views)
+        poses = [POSES[view.name] for view in views]
+        if not placed:
+            poses = [invert(poses[0]) @ pose for pose in poses]
         labels, points, confidence = [], [], []
         for view, pose in zip(views, poses, strict=True):
             red, green, _blue = (view.image[..., c].astype(int) for c in range(3))

@@ -63,6 +63,7 @@ class Cameras:
         self._node, self._topics = node, dict(topics)
         self._qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[config.reliability.upper()])
         self._compressed = config.image_transport == "compressed"
+        self._image_type = CompressedImage if self._compressed else Image
         self._matchers = {
             name: FrameMatcher(config.sync_slop, with_depth=bool(camera.depth_topic))
             for name, camera in self._topics.items()
@@ -80,8 +81,7 @@ class Cameras:
 
         for name, camera in self._topics.items():
             matcher = self._matchers[name]
-            kind = CompressedImage if self._compressed else Image
-            subscribe(kind, self._image_topic(name), matcher.add_image)
+            subscribe(self._image_type, self._image_topic(name), matcher.add_image)
             subscribe(CameraInfo, camera.camera_info_topic, matcher.add_info)
             if camera.depth_topic:
                 subscribe(Image, camera.depth_topic, matcher.add_depth)
@@ -180,18 +180,19 @@ class Cameras:
         counts, who = matcher.counts, f"camera '{name}'"
         if not counts.images:
             return InputError(
-                f"{who} has not published an image: {self._publishers(self._image_topic(name))}",
+                f"{who} has not published an image: "
+                f"{self._publishers(self._image_topic(name), self._image_type)}",
                 ErrorCode.NO_IMAGES,
             )
         if camera.depth_topic and not counts.depths:
             return InputError(
-                f"{who} has not published depth: {self._publishers(camera.depth_topic)}",
+                f"{who} has not published depth: {self._publishers(camera.depth_topic, Image)}",
                 ErrorCode.BAD_DEPTH,
             )
         if not counts.infos:
             return InputError(
                 f"{who} has not published its camera_info: "
-                f"{self._publishers(camera.camera_info_topic)}",
+                f"{self._publishers(camera.camera_info_topic, CameraInfo)}",
                 ErrorCode.BAD_CALIBRATION,
             )
         age, gap = matcher.age(), matcher.closest_stamps()
@@ -209,7 +210,7 @@ class Cameras:
             ErrorCode.NO_IMAGES,
         )
 
-    def _publishers(self, topic: str) -> str:
+    def _publishers(self, topic: str, kind: type) -> str:
         full = self._node.resolve_topic_name(topic)
         publishers = self._node.get_publishers_info_by_topic(full)
         if not publishers:
@@ -224,10 +225,16 @@ class Cameras:
                 f"'{full}' is published with a quality of service that does not fit "
                 f"({'; '.join(reasons)}); set the parameter 'reliability' to best_effort"
             )
+        expected = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
         kinds = sorted({publisher.topic_type for publisher in publishers})
+        if expected not in kinds:
+            return (
+                f"'{full}' carries {', '.join(kinds)}, expected {expected}; check the camera's "
+                "topic parameters and image_transport"
+            )
         return (
-            f"nothing arrived on '{full}', although {len(publishers)} node(s) publish "
-            f"{', '.join(kinds)} there; large images over the default transports get lost: set "
+            f"nothing arrived on '{full}', although {len(publishers)} node(s) publish there; "
+            "large images over the default transports get lost: set "
             "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA for all processes"
         )
 

@@ -1,0 +1,315 @@
+"""Cameras that are missing or publish what cannot be used: each has its text."""
+
+from __future__ import annotations
+
+import array
+import copy
+import time
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+import table
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.ros.conversions import image_from_array, nanoseconds, time_message
+from wildseg3d_ros.types import View
+
+VIEWS = table.make_views()
+ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
+IMAGE, INFO, DEPTH = "image_topic", "camera_info_topic", "depth_topic"
+
+
+class Rig:
+    """The replay with a camera, left, that can be spoilt and repaired."""
+
+    def __init__(self, world, node=None, silent=(), **options) -> None:
+        """``silent`` streams have publishers that publish nothing."""
+        self._node, self._silent = node, silent
+        world.replay(prepare=self._take_over, **options)
+
+    def _take_over(self, replay) -> None:
+        self._streams = replay._streams
+        self.whole = dict(self._streams)
+        for field in self._silent:
+            del self._streams["left", field]
+
+    def spoil(self, field: str, **changes) -> None:
+        """Publishes the message with changes, and waits until the node has one."""
+        publisher, message = self.whole["left", field]
+        message = copy.deepcopy(message)
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self._streams["left", field] = (publisher, message)
+        self._wait_for(field, message, changes)
+
+    def stop(self) -> None:
+        for field in (IMAGE, INFO, DEPTH):
+            del self._streams["left", field]
+
+    def repair(self) -> None:
+        """Publishes the right messages again, and waits until the node has them."""
+        spoilt = {key: value[1] for key, value in self._streams.items()}
+        self._streams.update(self.whole)
+        for (camera, field), (_, message) in self.whole.items():
+            if spoilt.get((camera, field)) is not message:
+                names = [name for name in message.get_fields_and_field_types() if name != "header"]
+                self._wait_for(field, message, names)
+
+    def _wait_for(self, field: str, message, names) -> None:
+        if self._node is None:
+            return
+        part = {IMAGE: "image", INFO: "info", DEPTH: "depth"}[field]
+        deadline = time.monotonic() + 30
+        while True:
+            frames = self._node._cameras._matchers["left"].newest()
+            if frames is not None and all(
+                np.array_equal(getattr(getattr(frames, part), n), getattr(message, n))
+                for n in names
+            ):
+                return
+            assert time.monotonic() < deadline, "the message did not arrive"
+            time.sleep(0.02)
+
+
+def fails(client, code: str, *words: str, **goal) -> None:
+    with pytest.raises(WildSeg3DError) as refused:
+        client.build(**goal)
+    assert refused.value.code == ErrorCode[code], refused.value
+    for word in words:
+        assert word in str(refused.value)
+
+
+def pixels(message: Image, encoding: str, dtype) -> dict:
+    """Changes that make the message one of another encoding, of the same size."""
+    other = image_from_array(np.zeros((message.height, message.width), dtype), encoding)
+    return {"encoding": encoding, "step": other.step, "data": other.data}
+
+
+def test_messages_that_cannot_be_used(world):
+    """One camera goes wrong in many ways; after each it is repaired and the node builds again."""
+    node = world.scene_node()
+    rig, client = Rig(world, node), world.client()
+    client.build()
+    depth = rig.whole["left", DEPTH][1]
+    half = image_from_array(np.ones((60, 80), np.uint16), "16UC1")
+    smaller = {name: getattr(half, name) for name in ("height", "width", "step", "data")}
+    cases = [
+        (
+            INFO,
+            {"k": np.zeros(9)},
+            "BAD_CALIBRATION",
+            ["not calibrated", "K[0] is 0", "camera_info"],
+        ),
+        (INFO, {"width": 640, "height": 480}, "BAD_CALIBRATION", ["640x480", "160x120"]),
+        (INFO, {"distortion_model": "odd", "d": [0.1]}, "BAD_CALIBRATION", ["'odd'"]),
+        (DEPTH, smaller, "BAD_DEPTH", ["80x60", "160x120", "registered"]),
+        (DEPTH, pixels(depth, "mono8", np.uint8), "BAD_DEPTH", ["mono8", "16UC1", "32FC1"]),
+        (IMAGE, {"encoding": "yuv422"}, "BAD_IMAGE", ["'yuv422'", "rgb8", "bayer_rggb8"]),
+        (IMAGE, pixels(depth, "16UC1", np.uint16), "BAD_IMAGE", ["16UC1", "not a colour image"]),
+        (IMAGE, {"data": array.array("B", bytes(100))}, "BAD_IMAGE", ["57600", "holds 100"]),
+        (IMAGE, {"height": 0, "width": 0}, "BAD_IMAGE", ["empty"]),
+    ]
+    for field, changes, code, words in cases:
+        rig.spoil(field, **changes)
+        fails(client, code, "camera 'left'", *words)
+        # The old scene answers, and a repaired camera is all it takes.
+        assert client.segment([ON_RED]).object_ids == (1,)
+        rig.repair()
+        assert client.build().objects == 2
+
+
+def test_depth_of_nan_is_no_depth(world):
+    """What is not finite or not positive is not measured; the rest is used."""
+    node = world.scene_node()
+    rig, client = Rig(world, node, depth_encoding="32FC1"), world.client()
+    depth = VIEWS[1].depth.copy()
+    truth = table.trace(VIEWS[1].world_from_cam_prior)[2]
+    rows, cols = np.nonzero(truth == table.RED)
+    for k, bad in enumerate([np.nan, np.inf, -np.inf, -1.0, 0.0]):
+        depth[rows[k::10], cols[k::10]] = bad
+    whole = client.build()
+    assert whole.objects == 2
+    before = len(client.segment([ON_RED]).points)
+    rig.spoil(DEPTH, data=image_from_array(depth, "32FC1").data)
+    client.build()
+    after = client.segment([ON_RED]).points
+    assert before - len(after) >= len(rows) // 2 - 5
+    assert np.isfinite(after).all()
+    distances = np.linalg.norm(after - np.array(table.BALLS[1][0]), axis=1)
+    assert np.abs(distances - table.BALLS[1][1]).max() < 1e-3
+
+
+def test_an_object_that_no_camera_measured(world):
+    world.scene_node()
+    views = []
+    for view in VIEWS:
+        depth = view.depth.copy()
+        depth[table.trace(view.world_from_cam_prior)[2] == table.GREEN] = 0
+        views.append(View(view.name, view.image, view.K, depth, view.world_from_cam_prior))
+    world.replay(Recording(tuple(views)))
+    client = world.client()
+    client.build()
+    with pytest.raises(WildSeg3DError, match="depth") as refused:
+        client.segment([("front", *table.pixel_on(VIEWS[0], table.GREEN))])
+    assert refused.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
+    assert client.segment([ON_RED]).object_ids == (1,)
+
+
+def test_a_camera_that_nobody_publishes(world):
+    world.scene_node(image_timeout=2.0)
+    world.replay(table.make_recording(("front", "right")))
+    client = world.client()
+    fails(client, "NO_IMAGES", "camera 'left'", "nobody publishes '/left/color/image_raw'")
+    assert client.build(cameras=["front", "right"]).objects == 2
+    world.replay(table.make_recording(("left",)))
+    assert client.build().objects == 2
+
+
+@pytest.mark.parametrize(
+    ("silent", "code", "topic"),
+    [
+        ((IMAGE, INFO, DEPTH), "NO_IMAGES", "/left/color/image_raw"),
+        ((DEPTH, INFO), "BAD_DEPTH", "/left/aligned_depth_to_color/image_raw"),
+        ((INFO,), "BAD_CALIBRATION", "/left/color/camera_info"),
+    ],
+)
+def test_parts_of_a_camera_that_never_come(world, silent, code, topic):
+    node = world.scene_node(image_timeout=2.0)
+    rig, client = Rig(world, node, silent=silent), world.client()
+    fails(client, code, "camera 'left'", f"nothing arrived on '{topic}'")
+    rig.repair()
+    assert client.build().objects == 2
+
+
+def test_a_camera_that_stops(world):
+    node = world.scene_node(image_timeout=2.0, max_image_age=1.0)
+    rig, client = Rig(world, node), world.client()
+    client.build()
+    rig.stop()
+    matcher, deadline = node._cameras._matchers["left"], time.monotonic() + 20
+    while matcher.newest(max_age=1.0) is not None:
+        assert time.monotonic() < deadline, "the camera did not stop"
+        time.sleep(0.05)
+    fails(client, "NO_IMAGES", "camera 'left' has stopped", "max_image_age is 1.0 s")
+    rig.repair()
+    client.build()
+
+
+class LatePublisher:
+    """Publishes for a camera whose clock is an hour behind."""
+
+    def __init__(self, publisher) -> None:
+        self._publisher = publisher
+
+    def publish(self, message) -> None:
+        late = copy.deepcopy(message)
+        late.header.stamp = time_message(nanoseconds(message.header.stamp) - 3600 * 10**9)
+        self._publisher.publish(late)
+
+
+def test_images_and_depth_of_different_times(world):
+    def delay(replay) -> None:
+        publisher, message = replay._streams["left", DEPTH]
+        replay._streams["left", DEPTH] = (LatePublisher(publisher), message)
+
+    world.scene_node(image_timeout=2.0)
+    world.replay(prepare=delay)
+    fails(world.client(), "BAD_DEPTH", "camera 'left'", "sync_slop 0.02 s", " s apart")
+
+
+def test_a_quality_of_service_that_does_not_fit(world):
+    world.scene_node(image_timeout=2.0, reliability="reliable")
+    world.replay(table.make_recording(("front", "right")))
+    driver = rclpy.create_node("driver", context=world.context)
+    world.add(driver, threads=1)
+    sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    driver.create_publisher(Image, "/left/color/image_raw", sensor_data)
+    fails(world.client(), "NO_IMAGES", "driver", "best_effort", "quality of service")
+
+
+def test_a_topic_of_another_type(world):
+    world.scene_node(image_timeout=2.0)
+    world.replay(table.make_recording(("front", "right")))
+    # One participant cannot have two types on a topic: the driver is another one.
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    driver = rclpy.create_node("driver", context=context)
+    driver.create_publisher(CompressedImage, "/left/color/image_raw", 5)
+    fails(
+        world.client(),
+        "NO_IMAGES",
+        "carries sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image",
+    )
+    driver.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_compressed_images(world):
+    world.scene_node(image_transport="compressed")
+    replay = world.replay()
+    for view in VIEWS:
+        topic = f"/{view.name}/color/image_raw/compressed"
+        publisher = replay.create_publisher(CompressedImage, topic, 5)
+        png = cv2.imencode(".png", view.image[..., ::-1])[1].tobytes()
+        message = CompressedImage(format="rgb8; png compressed bgr8", data=array.array("B", png))
+        message.header.frame_id = replay._streams[view.name, IMAGE][1].header.frame_id
+        replay._streams[view.name, "compressed"] = (publisher, message)
+    client = world.client()
+    assert client.build().warnings == ()
+    assert client.segment([ON_RED]).object_ids == (1,)
+
+
+# ---- TF ----------------------------------------------------------------------------------------
+
+
+def without_pose(*names: str) -> Recording:
+    return Recording(
+        tuple(
+            View(
+                v.name, v.image, v.K, v.depth, None if v.name in names else v.world_from_cam_prior
+            )
+            for v in VIEWS
+        )
+    )
+
+
+def test_tf_is_missing_for_one_camera(world):
+    world.scene_node(tf_timeout=0.1)
+    world.replay(without_pose("left"))
+    client = world.client()
+    report = client.build()
+    (warning,) = report.warnings
+    assert "camera 'left' has no pose in 'world'" in warning
+    assert "left_color_optical_frame" in warning
+    assert client.segment([ON_RED]).warnings == report.warnings
+
+
+def test_tf_is_missing_for_all_cameras(world):
+    """The scene has a frame of its own, and says so."""
+    world.scene_node(tf_timeout=0.1)
+    world.replay(without_pose(*table.NAMES))
+    client = world.client()
+    (warning,) = client.build().warnings
+    assert "no camera's pose in 'world' is known" in warning
+    found = client.segment([ON_RED])
+    assert found.frame_id == "front_color_optical_frame"
+    with pytest.raises(WildSeg3DError) as refused:
+        client.segment([ON_RED], target_frame="world")
+    assert refused.value.code == ErrorCode.UNKNOWN_FRAME
+
+
+def test_a_world_frame_that_does_not_exist(world):
+    world.scene_node(tf_timeout=0.1, world_frame="moon")
+    world.replay()
+    client = world.client()
+    (warning,) = client.build().warnings
+    assert "'moon'" in warning
+    # The scene's frame is a camera's, which TF can still relate to the real world.
+    in_world = client.segment([ON_RED], target_frame="world").points
+    distances = np.linalg.norm(in_world - np.array(table.BALLS[1][0]), axis=1)
+    assert np.abs(distances - table.BALLS[1][1]).max() < 0.002

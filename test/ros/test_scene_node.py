@@ -1,0 +1,311 @@
+"""The node over real DDS: builds, answers, cancellation, and life after every bad request."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import table
+from rclpy.action import ActionClient
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, PointCloud2
+
+from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.msg import Click, Status
+from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
+from wildseg3d_ros.ros.conversions import array_from_image, points_from_cloud
+from wildseg3d_ros.ros.replay_node import optical_frame
+
+VIEWS = table.make_views()
+
+
+def on(label: int, view: int = 0) -> tuple[str, int, int]:
+    return (VIEWS[view].name, *table.pixel_on(VIEWS[view], label))
+
+
+def off_ball(points: np.ndarray, label: int) -> np.ndarray:
+    """Distances [m] of points from a ball's surface."""
+    centre, radius = table.BALLS[label]
+    return np.abs(np.linalg.norm(points - np.array(centre), axis=1) - radius)
+
+
+@pytest.fixture
+def live(world):
+    """Cameras, the node and a client, with a scene built."""
+    node = world.scene_node()
+    world.replay()
+    client = world.client()
+    client.build()
+    return world, node, client
+
+
+def test_build_and_click(world):
+    node = world.scene_node()
+    world.replay()
+    client, heard = world.client(), []
+    with pytest.raises(WildSeg3DError, match=r"no scene yet.*build_scene") as early:
+        client.segment([on(table.RED)])
+    assert early.value.code == ErrorCode.NO_SCENE
+
+    before_ns = node.get_clock().now().nanoseconds
+    report = client.build(progress=lambda stage, fraction: heard.append((stage, fraction)))
+    assert report.objects == 2
+    assert report.scene_id
+    assert report.warnings == ()
+    assert "index" in report.stage_seconds
+    assert {stage for stage, _ in heard} >= {"images", "color"}
+
+    for label in (table.RED, table.GREEN):
+        for view in range(3):
+            found = client.segment([on(label, view)], include_masks=True)
+            assert found.object_ids == (label,)
+            assert found.frame_id == "world"
+            assert found.scene_id == report.scene_id
+            # 16-bit millimetres round by up to half a millimetre.
+            assert len(found.points) > 500
+            assert off_ball(found.points, label).max() < 0.002
+            assert found.colors[:, label - 1].min() > 60
+            assert found.colors[:, 2].max() == 0
+            assert list(found.masks) == list(table.NAMES)
+            for k, name in enumerate(table.NAMES):
+                truth = table.trace(VIEWS[k].world_from_cam_prior)[2] == label
+                np.testing.assert_array_equal(found.masks[name], truth)
+    # The time is that of the images, not of the reply.
+    again = client.segment([on(table.RED)])
+    assert again.stamp_ns == found.stamp_ns
+    assert again.stamp_ns < before_ns + 10 * 10**9
+    assert again.masks == {}
+
+
+def test_several_clicks_and_voxels(live):
+    _, _, client = live
+    both = client.segment([on(table.RED, 0), on(table.GREEN, 2)])
+    assert both.object_ids == (1, 2)
+    one = client.segment([on(table.RED, 0), (*on(table.GREEN, 1), Click.NEGATIVE)])
+    assert one.object_ids == (1,)
+    thin = client.segment([on(table.RED)], voxel_size=0.02)
+    assert 10 < len(thin.points) < len(one.points) / 4
+    cells = np.floor(thin.points.astype(float) / 0.02)
+    assert len(np.unique(cells, axis=0)) > 0.8 * len(cells)
+
+
+def test_the_cloud_comes_in_the_frame_that_is_asked_for(live):
+    """A camera's frame, and a frame that only became known after the build."""
+    _, node, client = live
+    in_world = client.segment([on(table.RED)]).points
+    frame = optical_frame("left")
+    found = client.segment([on(table.RED)], target_frame=frame)
+    assert found.frame_id == frame
+    expected = apply(invert(VIEWS[1].world_from_cam_prior), in_world)
+    np.testing.assert_allclose(found.points, expected, atol=1e-5)
+
+    with pytest.raises(WildSeg3DError, match=r"'shelf'.*world") as unknown:
+        client.segment([on(table.RED)], target_frame="shelf")
+    assert unknown.value.code == ErrorCode.UNKNOWN_FRAME
+    world_from_shelf = make_transform(np.eye(3)[[1, 2, 0]], [1, 2, 3])
+    from wildseg3d_ros.ros.conversions import transform_from_matrix
+
+    node._transforms.add(transform_from_matrix(world_from_shelf, "world", "shelf"), static=True)
+    found = client.segment([on(table.RED)], target_frame="shelf")
+    np.testing.assert_allclose(found.points, apply(invert(world_from_shelf), in_world), atol=1e-5)
+
+
+def test_the_scene_is_published_for_late_joiners(live):
+    world, _, _ = live
+    latched = QoSProfile(
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+    import rclpy
+
+    late = rclpy.create_node("late", context=world.context)
+    heard: dict[str, object] = {}
+    all_heard = threading.Event()
+
+    def hear(topic, message):
+        heard[topic] = message
+        if len(heard) == 2:
+            all_heard.set()
+
+    late.create_subscription(PointCloud2, "scene_cloud", lambda m: hear("cloud", m), latched)
+    late.create_subscription(Image, "left/labels", lambda m: hear("labels", m), latched)
+    world.add(late, threads=1)
+    assert all_heard.wait(20)
+    points, colors = points_from_cloud(heard["cloud"])
+    assert heard["cloud"].header.frame_id == "world"
+    on_table = np.abs(points[:, 2]) < 0.01
+    assert on_table.sum() > 1000
+    assert (colors[on_table].std(axis=1) < 1).mean() > 0.99
+    labels = array_from_image(heard["labels"], "labels")
+    assert heard["labels"].encoding == "mono16"
+    assert heard["labels"].header.frame_id == optical_frame("left")
+    np.testing.assert_array_equal(labels, table.trace(VIEWS[1].world_from_cam_prior)[2])
+
+
+@pytest.mark.parametrize("depth_encoding", ["16UC1", "32FC1"])
+@pytest.mark.parametrize("tf", ["static", "dynamic"])
+def test_depth_units_and_kinds_of_tf(world, depth_encoding, tf):
+    world.scene_node()
+    world.replay(tf=tf, depth_encoding=depth_encoding)
+    client = world.client()
+    assert client.build().warnings == ()
+    found = client.segment([on(table.GREEN)])
+    assert off_ball(found.points, table.GREEN).max() < (
+        0.002 if depth_encoding == "16UC1" else 1e-4
+    )
+
+
+def test_some_of_the_cameras(live):
+    _, _, client = live
+    client.build(cameras=["right", "left"])
+    found = client.segment([on(table.RED, 2)], include_masks=True)
+    assert sorted(found.masks) == ["left", "right"]
+    with pytest.raises(WildSeg3DError, match=r"'front'.*right, left") as not_there:
+        client.segment([on(table.RED, 0)])
+    assert not_there.value.code == ErrorCode.UNKNOWN_CAMERA
+
+
+# ---- one build at a time -----------------------------------------------------------------------
+
+
+def test_while_a_scene_is_built(world, monkeypatch, tmp_path):
+    """The old scene answers, a second goal is told why not, cancelling works, then all is well."""
+    go = tmp_path / "go"
+    monkeypatch.setenv("PATIENT_UNTIL", str(go))
+    go.touch()
+    world.scene_node("patient_builder")
+    world.replay()
+    client, other = world.client(), world.client()
+    first = client.build()
+    go.unlink()
+
+    waiting, cancel, outcome = threading.Event(), threading.Event(), []
+
+    def rebuild():
+        try:
+            outcome.append(
+                client.build(
+                    progress=lambda stage, _: waiting.set() if stage == "waiting" else None,
+                    cancelled=cancel.is_set,
+                )
+            )
+        except WildSeg3DError as error:
+            outcome.append(error)
+
+    builder = threading.Thread(target=rebuild)
+    builder.start()
+    assert waiting.wait(20)
+    assert other.segment([on(table.RED)]).scene_id == first.scene_id
+    with pytest.raises(WildSeg3DError, match=r"built already \(waiting, ") as busy:
+        other.build()
+    assert busy.value.code == ErrorCode.BUSY
+    assert other.segment([on(table.RED)]).scene_id == first.scene_id
+    cancel.set()
+    builder.join(20)
+    assert isinstance(outcome[0], Cancelled)
+    assert other.segment([on(table.RED)]).scene_id == first.scene_id
+    go.touch()
+    assert other.build().scene_id != first.scene_id
+
+
+def test_a_build_process_that_is_killed(world, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "died"))
+    world.scene_node("dying_builder")
+    world.replay()
+    client = world.client()
+    with pytest.raises(WildSeg3DError, match="SIGKILL") as died:
+        client.build()
+    assert died.value.code == ErrorCode.INTERNAL
+    assert client.build().objects == 2
+    assert client.segment([on(table.RED)]).object_ids == (1,)
+
+
+# ---- bad requests ------------------------------------------------------------------------------
+
+
+def test_every_bad_click_has_its_text_and_the_next_good_one_works(live):
+    _, _, client = live
+    u, v = on(table.RED)[1:]
+    cases = [
+        ([("back", u, v)], "UNKNOWN_CAMERA", "no camera 'back'.*front, left, right"),
+        ([("font", u, v)], "UNKNOWN_CAMERA", "did you mean 'front'"),
+        ([("front", 160, v)], "PIXEL_OUTSIDE_IMAGE", "160.*'front'|'front'.*160"),
+        ([("front", -3, v)], "PIXEL_OUTSIDE_IMAGE", "-3"),
+        ([("front", 5, 115)], "NO_OBJECT_AT_PIXEL", "front"),
+        ([("front", float("nan"), v)], "BAD_REQUEST", "finite"),
+        ([("front", u, v, 7)], "BAD_REQUEST", "label"),
+        ([], "BAD_REQUEST", "at least one click"),
+        ([("front", u, v, 0)], "BAD_REQUEST", "none of them positive"),
+        ([("front", u, v), ("left", *on(1, 1)[1:], 0)], "CONTRADICTING_CLICKS", "front|left"),
+    ]
+    for clicks, code, text in cases:
+        with pytest.raises(WildSeg3DError, match=text) as refused:
+            client.segment(clicks)
+        assert refused.value.code == ErrorCode[code], text
+        assert client.segment([on(table.RED)]).object_ids == (1,)
+    for voxel_size in (-0.01, float("nan"), float("inf")):
+        with pytest.raises(WildSeg3DError, match="voxel_size") as refused:
+            client.segment([on(table.RED)], voxel_size=voxel_size)
+        assert refused.value.code == ErrorCode.BAD_REQUEST
+    with pytest.raises(WildSeg3DError, match="too small"):
+        client.segment([on(table.RED)], voxel_size=1e-12)
+    assert client.segment([on(table.RED)]).object_ids == (1,)
+
+
+def test_bad_goals(live):
+    _, _, client = live
+    for cameras, code, text in [
+        (["front", "back"], "UNKNOWN_CAMERA", "'back'.*front, left, right"),
+        (["front", "front"], "BAD_REQUEST", "'front' is named twice"),
+        ([""], "UNKNOWN_CAMERA", "''"),
+    ]:
+        with pytest.raises(WildSeg3DError, match=text) as refused:
+            client.build(cameras=cameras)
+        assert refused.value.code == ErrorCode[code]
+    assert client.build().objects == 2
+
+
+def test_a_defect_is_a_reply_and_no_dead_node(live, monkeypatch, capfd):
+    _, node, client = live
+    with monkeypatch.context() as broken:
+        broken.setattr(node, "_current", 3)
+        with pytest.raises(WildSeg3DError, match="defect in the node: AttributeError") as defect:
+            client.segment([on(table.RED)])
+        assert defect.value.code == ErrorCode.INTERNAL
+    assert client.segment([on(table.RED)]).object_ids == (1,)
+    assert "Traceback" in "".join(capfd.readouterr())
+
+
+def test_an_error_reply_holds_nothing_but_its_status(live):
+    _, _, client = live
+    request = Segment.Request(clicks=[Click(camera="back", u=1.0, v=1.0)])
+    future = client._segment.call_async(request)
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    assert done.wait(20)
+    reply = future.result()
+    assert reply.status.code == Status.UNKNOWN_CAMERA
+    assert (len(reply.cloud.data), len(reply.masks), len(reply.object_ids)) == (0, 0, 0)
+
+
+def test_aborted_goals_end_as_aborted(live):
+    _, _, client = live
+    sender = ActionClient(client.node, BuildScene, "build_scene")
+    try:
+        future = sender.send_goal_async(BuildScene.Goal(cameras=["back"]))
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(20)
+        result, ended = future.result().get_result_async(), threading.Event()
+        result.add_done_callback(lambda _: ended.set())
+        assert ended.wait(20)
+        from action_msgs.msg import GoalStatus
+
+        assert result.result().status == GoalStatus.STATUS_ABORTED
+        assert result.result().result.status.code == Status.UNKNOWN_CAMERA
+    finally:
+        sender.destroy()
