@@ -55,5 +55,5 @@ format: dev ## put all files into the project's layout
 	@$(ENTER) ruff check --fix . && ruff format .
 
 clean: ## remove the environment and all that was built
-	rm -rf .venv build install log out .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv.old build install log out .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

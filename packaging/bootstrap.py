@@ -8,7 +8,8 @@ PyPI wheels. Our interface packages are built into the prefix, and our executabl
 ``ros2 run`` looks for them.
 
 Each step leaves a stamp: a hash of all that the step depends on. A step runs when its stamp
-differs, so that a second run ends at once. An interrupted run is noticed and starts over.
+differs, so that a second run ends at once. After an interruption the next run goes on, or starts over
+where pip was cut off.
 
 Only the standard library is used, and no syntax newer than Python 3.7, so that a Python that is
 too old says so instead of failing with a SyntaxError.
@@ -242,7 +243,11 @@ class Setup:
         require_system_packages(python, self.run)
         if reason:
             print(f"  starting over: {reason}", flush=True)
-            shutil.rmtree(self.env.venv)
+            # Out of the way at once: half a folder must never pass for an environment.
+            old = self.env.venv.with_name(self.env.venv.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(self.env.venv, old)
+            shutil.rmtree(old)
             self.env.state = {}
         self.make_venv(python)
         for step in steps:
@@ -449,7 +454,7 @@ def main() -> int:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nset-up: interrupted; the next run starts over", file=sys.stderr)
+        print("\nset-up: interrupted; the next run continues or starts over", file=sys.stderr)
         return 130
     return 0
 
