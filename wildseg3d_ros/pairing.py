@@ -78,8 +78,7 @@ def pairs_from_covisibility(
         views: all with ``world_from_cam_prior`` and ``K``.
         config: bound on pairs per view (exceeded only where the tree needs it) and least overlap.
     """
-    seen = visibility(views)
-    return _spread_pairs(seen, config)
+    return _spread_pairs(*visibility(views), config)
 
 
 def pairs_from_similarity(
@@ -118,21 +117,25 @@ def _pairs_from_both(
     return sorted(chosen)
 
 
-def visibility(views: Sequence[View]) -> NDArray[np.float32]:
-    """What each view's points count for in each other view.
+def visibility(
+    views: Sequence[View],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How well each view's points are seen in each other view, and at which parallax.
 
     Args:
         views: all with ``world_from_cam_prior`` and ``K``. Without depth, points are put along the
             rays at the distance where the optical axes come closest to each other.
 
     Returns:
-        (N, N, SAMPLES) float32: for view a and view b the worth of a's points in b: 0 where b does
-        not see the point, else above 0 and up to 1, less for little parallax and for very much.
+        Two (N, N, SAMPLES) float32 arrays, for a's points in view b: 0 where b does not see the
+        point, else the cosine of the angle between the two rays to it (seen from far aside a
+        surface is foreshortened and looks different), at least 0.1; and that angle [rad].
     """
     count = len(views)
     world_from_cam = np.stack([_calibration(view)[1] for view in views])
     points = [_scene_points(view, world_from_cam, index) for index, view in enumerate(views)]
-    worth = np.zeros((count, count, SAMPLES), dtype=np.float32)
+    likeness = np.zeros((count, count, SAMPLES), dtype=np.float32)
+    parallax = np.zeros_like(likeness)
     for b, view in enumerate(views):
         b_from_world = invert(world_from_cam[b])
         for a in range(count):
@@ -142,12 +145,10 @@ def visibility(views: Sequence[View]) -> NDArray[np.float32]:
             to_a = points[a] - world_from_cam[a, :3, 3]
             to_b = points[a] - world_from_cam[b, :3, 3]
             lengths = np.linalg.norm(to_a, axis=1) * np.linalg.norm(to_b, axis=1)
-            cosine = (to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12)
-            parallax = np.arccos(np.clip(cosine, -1.0, 1.0))
-            # Seen from far apart a surface is foreshortened and looks different: the cosine.
-            useful = np.clip(parallax / FULL_PARALLAX, 0.25, 1.0) * np.maximum(cosine, 0.1)
-            worth[a, b] = visible * useful
-    return worth
+            cosine = np.clip((to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12), -1.0, 1.0)
+            likeness[a, b] = visible * np.maximum(cosine, 0.1)
+            parallax[a, b] = np.arccos(cosine)
+    return likeness, parallax
 
 
 def image_similarity(views: Sequence[View], keypoints: int = 400) -> NDArray[np.float64]:
@@ -302,12 +303,18 @@ def _visible(view: View, points_in_cam: NDArray) -> NDArray[np.bool_]:
     return inside
 
 
-def _spread_pairs(worth: NDArray[np.float32], config: PairingConfig) -> list[tuple[int, int]]:
+def _spread_pairs(
+    likeness: NDArray[np.float32], parallax: NDArray[np.float32], config: PairingConfig
+) -> list[tuple[int, int]]:
     """Greedy choice of :func:`pairs_from_covisibility` on the result of :func:`visibility`."""
-    count = len(worth)
-    overlap = (worth > 0).mean(axis=2)
+    count = len(likeness)
+    overlap = (likeness > 0).mean(axis=2)
     overlap = 0.5 * (overlap + overlap.T)
-    chosen = set(_tree_of(overlap))
+    # The tree must hold whatever else fails: parallax, which is good for depth, does not help it.
+    reliable = likeness.mean(axis=2)
+    reliable = 0.5 * (reliable + reliable.T)
+    worth = likeness * np.clip(parallax / FULL_PARALLAX, 0.25, 1.0)
+    chosen = set(_tree_of(reliable))
     degree = np.zeros(count, dtype=np.int64)
     times_seen = np.zeros(worth.shape[::2], dtype=np.int64)
 

@@ -1,0 +1,190 @@
+"""Choice of pairs: connected, bounded, and by what the views have in common."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.pairing import (
+    choose_pairs,
+    components,
+    image_similarity,
+    maximum_spanning_tree,
+    pairs_from_covisibility,
+    pairs_from_exhaustive,
+    pairs_from_sequence,
+    pairs_from_similarity,
+    visibility,
+)
+from wildseg3d_ros.sim.cameras import look_at
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import View
+
+K = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
+
+
+def blank(name, pose=None, depth=None, K=K, size=(48, 64)):
+    return View(name, np.full((*size, 3), 90, np.uint8), K, depth, pose)
+
+
+def strip(count, spacing, depth=1.0):
+    """Cameras side by side that look at a wall."""
+    turn = np.diag([1.0, -1.0, -1.0, 1.0])
+    views = []
+    for k in range(count):
+        pose = turn.copy()
+        pose[:3, 3] = [k * spacing, 0.0, depth]
+        views.append(blank(f"c{k}", pose, np.full((48, 64), depth, np.float32)))
+    return views
+
+
+def degrees(count, pairs):
+    return np.bincount(np.array(pairs).ravel(), minlength=count)
+
+
+def assert_proper(count, pairs):
+    """Ordered, each once, connected."""
+    assert all(a < b for a, b in pairs)
+    assert list(pairs) == sorted(set(pairs))
+    assert set(components(count, pairs)) == {0}
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_few_views_are_all_compared(count):
+    views = [blank(f"c{k}") for k in range(count)]
+    pairs = choose_pairs(views)
+    assert pairs == pairs_from_exhaustive(count)
+    assert len(pairs) == count * (count - 1) // 2
+
+
+def test_sequence():
+    assert pairs_from_sequence(4, 2) == [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)]
+    assert pairs_from_sequence(1) == []
+
+
+def test_neighbours_on_a_strip_are_paired_and_strangers_are_not():
+    # A view is 1.05 m wide on the wall; cameras more than one metre apart see nothing in common.
+    views = strip(20, 0.3)
+    pairs = choose_pairs(views, PairingConfig(max_pairs_per_view=4))
+    assert_proper(20, pairs)
+    assert {(k, k + 1) for k in range(19)} <= set(pairs)
+    assert max(b - a for a, b in pairs) <= 3
+    assert degrees(20, pairs).max() <= 4
+
+
+def test_the_bound_holds_on_a_ring_and_is_used():
+    scene = construct_scene(12, 64, 48, 5, arc_degrees=330)
+    for bound in (3, 6):
+        pairs = choose_pairs(scene.views, PairingConfig(max_pairs_per_view=bound))
+        assert_proper(12, pairs)
+        assert degrees(12, pairs).max() <= bound
+        assert len(pairs) > 0.7 * bound * 12 / 2
+
+
+def test_pairs_reach_beyond_the_nearest_neighbours():
+    """Forty almost equal views: taking the largest overlaps alone would only link neighbours."""
+    views = strip(40, 0.02)
+    pairs = choose_pairs(views, PairingConfig(max_pairs_per_view=6))
+    assert_proper(40, pairs)
+    assert np.median([b - a for a, b in pairs]) > 3
+
+
+def test_the_graph_is_connected_without_any_overlap():
+    views = strip(10, 5.0)
+    pairs = pairs_from_covisibility(views, PairingConfig(max_pairs_per_view=2))
+    assert_proper(10, pairs)
+    assert len(pairs) == 9, "only what connects them"
+
+
+def test_what_is_hidden_behind_a_wall_is_not_covisible():
+    facing = strip(2, 0.05)
+    pose = look_at(np.array([0.0, 0.0, -1.0]), np.array([0.0, 0.001, 0.0]))
+    wall_between = blank("behind", pose, np.full((48, 64), 0.9, np.float32))
+    likeness, _ = visibility([*facing, wall_between])
+    assert (likeness[0, 1] > 0).mean() > 0.9
+    assert (likeness[0, 2] > 0).mean() == 0.0
+
+
+def test_parallax_is_the_angle_between_the_rays():
+    likeness, parallax = visibility(strip(2, 0.2))
+    seen = likeness[0, 1] > 0
+    assert 0.7 < seen.mean() < 0.9, "a fifth of a metre of a view of one metre is out of sight"
+    # Isosceles in the middle between the cameras, which is where both rays are steepest.
+    assert parallax[0, 1][seen].max() == pytest.approx(2 * np.arctan(0.1), rel=0.01)
+    assert likeness[0, 1][seen] == pytest.approx(np.cos(parallax[0, 1][seen]), abs=1e-6)
+
+
+def test_poses_without_depth_still_tell_neighbours():
+    scene = construct_scene(14, 64, 48, 4, arc_degrees=340, with_depth=False)
+    pairs = choose_pairs(scene.views, PairingConfig(max_pairs_per_view=4))
+    assert_proper(14, pairs)
+    axes = scene.world_from_cam[:, :3, 2]
+    between = np.rad2deg([np.arccos(axes[a] @ axes[b]) for a, b in pairs])
+    every = np.rad2deg(
+        [np.arccos(np.clip(axes[a] @ axes[b], -1, 1)) for a, b in pairs_from_exhaustive(14)]
+    )
+    assert np.median(between) < 0.7 * np.median(every)
+
+
+def test_views_without_poses_are_attached_to_views_that_look_alike():
+    scene = construct_scene(12, 160, 120, 8, arc_degrees=150, with_priors=False)
+    similarity = image_similarity(scene.views)
+    assert similarity == pytest.approx(similarity.T)
+    next_door = np.mean([similarity[k, k + 1] for k in range(11)])
+    far_away = np.mean([similarity[k, k + 8] for k in range(4)])
+    assert next_door > 1.5 * far_away
+    pairs = pairs_from_similarity(scene.views, PairingConfig(max_pairs_per_view=5))
+    assert_proper(12, pairs)
+    assert {(k, k + 1) for k in range(11)} <= set(pairs)
+
+
+def test_some_views_with_poses_and_some_without():
+    scene = construct_scene(12, 160, 120, 8, arc_degrees=150)
+    views = [
+        View(v.name, v.image, v.K, v.depth, None if k in (4, 9) else v.world_from_cam_prior)
+        for k, v in enumerate(scene.views)
+    ]
+    pairs = choose_pairs(views, PairingConfig(max_pairs_per_view=5))
+    assert_proper(12, pairs)
+    for unposed in (4, 9):
+        partners = {b if a == unposed else a for a, b in pairs if unposed in (a, b)}
+        assert len(partners) >= 5
+        assert partners & {unposed - 1, unposed + 1}
+
+
+def test_only_one_view_with_a_pose():
+    scene = construct_scene(10, 64, 48, 4, with_priors=False)
+    views = list(scene.views)
+    views[3] = View("cam_3", views[3].image, views[3].K, views[3].depth, np.eye(4))
+    assert_proper(10, choose_pairs(views, PairingConfig(max_pairs_per_view=4)))
+
+
+def test_blank_images_without_poses_are_connected_by_their_order():
+    views = [blank(f"c{k}", K=None) for k in range(12)]
+    pairs = choose_pairs(views, PairingConfig(max_pairs_per_view=3))
+    assert_proper(12, pairs)
+
+
+def test_the_choice_is_repeatable():
+    scene = construct_scene(10, 64, 48, 4)
+    config = PairingConfig(max_pairs_per_view=4)
+    assert choose_pairs(scene.views, config) == choose_pairs(scene.views, config)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_trees_and_components_are_scipys(seed):
+    rng = np.random.default_rng(seed)
+    count = 14
+    weights = np.triu(rng.random((count, count)) * (rng.random((count, count)) < 0.2), 1)
+    pairs = [(int(a), int(b)) for a, b in np.argwhere(weights)]
+    tree = maximum_spanning_tree(count, pairs, [weights[pair] for pair in pairs])
+    expected = minimum_spanning_tree(csr_matrix(np.where(weights > 0, 2.0 - weights, 0.0)))
+    assert len(tree) == expected.nnz
+    total = sum(2.0 - weights[pairs[position]] for position in tree)
+    assert total == pytest.approx(expected.sum())
+    _, labels = connected_components(csr_matrix(weights), directed=False)
+    group = components(count, pairs)
+    for a in range(count):
+        assert [labels[a] == label for label in labels] == [group[a] == g for g in group]
+        assert group[a] == min(b for b in range(count) if labels[b] == labels[a])
