@@ -8,8 +8,8 @@ PyPI wheels. Our interface packages are built into the prefix, and our executabl
 ``ros2 run`` looks for them.
 
 Each step leaves a stamp: a hash of all that the step depends on. A step runs when its stamp
-differs, so that a second run ends at once. After an interruption the next run goes on, or starts over
-where pip was cut off.
+differs, so that a second run ends at once. After an interruption the next run goes on, or starts
+over where pip was cut off.
 
 Only the standard library is used, and no syntax newer than Python 3.7, so that a Python that is
 too old says so instead of failing with a SyntaxError.
