@@ -32,8 +32,8 @@ A recording is a folder with transforms.json as nerfstudio writes it: images, in
 poses, depth. `wildseg3d COMMAND --help` says more about a command.
 """
 _BUILD = """\
-FOLDER holds transforms.json in nerfstudio's convention: intrinsics, and per frame file_path,
-transform_matrix (camera-to-world, OpenGL axes) and depth_file_path (16-bit PNG).
+FOLDER holds transforms.json in nerfstudio's convention: intrinsics, and per frame
+file_path, transform_matrix (camera-to-world, OpenGL axes), depth_file_path (16-bit PNG).
 
 example:
   wildseg3d build recording/ -o scene.ws3d --set index.click_radius=4 --picture scene.png
@@ -161,6 +161,6 @@ def _building() -> argparse.ArgumentParser:
         help="one setting, e.g. alignment.device=cuda; overrides --config; may be repeated",
     )
     building.add_argument(
-        "--max-views", metavar="N", type=int, help="use at most N views, spread evenly"
+        "--max-views", metavar="N", type=int, help="use at most N views, evenly spread"
     )
     return building

@@ -37,6 +37,7 @@ _NEGATIVE: RGB = (255, 70, 70)
 _PAPER: RGB = (44, 48, 55)
 _PANEL_WIDTH = 400
 _GAP = 10
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Pictured(Protocol):
@@ -194,12 +195,12 @@ def contact_sheet(
     rows = [[_panel(p) for p in _row(scene, view, selections, colors)] for view in shown]
     names = [scene.view_names[view] for view in shown]
     panel = rows[0][0].shape
-    head, label = 40 + 26 * bool(selections), 24
     width = _GAP + len(titles) * (_PANEL_WIDTH + _GAP)
+    legend = _legend(selections, colors, width)
+    head, label = 40 + len(legend), 24
     height = head + sum(label + row[0].shape[0] + _GAP for row in rows)
     sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
-    if selections:
-        _write_legend(sheet, selections, colors)
+    sheet[: len(legend)] = legend
     for column, title in enumerate(titles):
         _text(sheet, title, _GAP + column * (_PANEL_WIDTH + _GAP), head - 12, 0.62, _TEXT)
     top = head
@@ -278,17 +279,27 @@ def _color(selection: Selection, colors: dict[int, RGB]) -> RGB:
     return colors.get(selection.cloud.object_ids[0], _CLICK)
 
 
-def _write_legend(
-    sheet: NDArray[np.uint8],
-    selections: Sequence[Selection],
-    colors: dict[int, RGB],
-) -> None:
-    left = _GAP
-    for selection in selections:
-        title = selection.title or "object " + ", ".join(map(str, selection.cloud.object_ids))
-        text = f"{title}: {len(selection.cloud.points):,} points"
-        cv2.rectangle(sheet, (left, 10), (left + 14, 24), _color(selection, colors), -1)
-        left += 22 + _text(sheet, text, left + 22, 23, 0.5, _TEXT) + 24
+def _legend(
+    selections: Sequence[Selection], colors: dict[int, RGB], width: int
+) -> NDArray[np.uint8]:
+    """(H, width, 3): colour, name and size of each selection, in as many lines as it takes."""
+    texts = [
+        f"{s.title or 'object ' + ', '.join(map(str, s.cloud.object_ids))}: "
+        f"{len(s.cloud.points):,} points"
+        for s in selections
+    ]
+    places, left, line = [], _GAP, 0
+    for text in texts:
+        needed = 22 + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
+        if left > _GAP and left + needed > width - _GAP:
+            left, line = _GAP, line + 1
+        places.append((left, 26 * line))
+        left += needed + 24
+    legend = np.full((26 * (line + 1) if texts else 0, width, 3), BACKGROUND, np.uint8)
+    for text, selection, (x, y) in zip(texts, selections, places, strict=True):
+        cv2.rectangle(legend, (x, y + 10), (x + 14, y + 24), _color(selection, colors), -1)
+        _text(legend, text, x + 22, y + 23, 0.5, _TEXT)
+    return legend
 
 
 def _dimmed(image: NDArray[np.uint8], brightness: float) -> NDArray[np.uint8]:
@@ -319,8 +330,5 @@ def _panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _text(
     sheet: NDArray[np.uint8], text: str, left: int, baseline: int, scale: float, color: RGB
-) -> int:
-    """Writes one line and returns its width in pixels."""
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(sheet, text, (left, baseline), font, scale, color, 1, cv2.LINE_AA)
-    return cv2.getTextSize(text, font, scale, 1)[0][0]
+) -> None:
+    cv2.putText(sheet, text, (left, baseline), _FONT, scale, color, 1, cv2.LINE_AA)

@@ -19,6 +19,7 @@ from wildseg3d_ros.geometry.transforms import (
 BACKGROUND = (28, 31, 36)
 _SUPERSAMPLING = 2
 _MAX_REACH = 4
+_NOTHING = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ class DrawingCamera:
             turn, lift: angles [rad] about the cloud, to the right and upwards, in that camera's
                 axes.
         """
+        points = points[:: max(1, len(points) // 20_000)]
         # Single strays must not decide the zoom.
         low, high = np.percentile(points, [1, 99], axis=0)
         centre = (low + high) / 2
@@ -79,7 +81,7 @@ class DrawingCamera:
         about = rotation_from_vector([0.0, -turn, 0.0]) @ rotation_from_vector([-lift, 0.0, 0.0])
         cam_from_turned = make_transform(about, start - about @ start)
         pose = world_from_cam @ cam_from_turned
-        camera_points = apply(invert(pose), points[:: max(1, len(points) // 20_000)])
+        camera_points = apply(invert(pose), points)
         depth = max(float(np.median(camera_points[:, 2])), 1e-6)
         slopes = camera_points[:, :2] / np.maximum(camera_points[:, 2:], 0.2 * depth)
         low, high = np.percentile(slopes, [0.5, 99.5], axis=0)
@@ -97,7 +99,7 @@ def render_cloud(
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB picture of a cloud.
 
-    Nearer points hide farther ones. Each point is a disc large enough to close the gaps to its
+    Nearer points hide farther ones. Each point is a spot large enough to close the gaps to its
     neighbours; light comes from the upper left, and depth steps are darkened.
 
     Args:
@@ -114,17 +116,19 @@ def render_cloud(
     with np.errstate(invalid="ignore"):
         shown = (z > 0) & (uv > -0.5).all(axis=1) & (uv < [width - 0.5, height - 0.5]).all(axis=1)
     uv, z, colors = np.rint(uv[shown]).astype(np.intp), z[shown], colors[shown]
-    # Far to near: of points that fall on one pixel, the last one written stays.
-    order = np.argsort(-z, kind="stable")
-    uv, z, colors = uv[order], z[order].astype(np.float32), colors[order]
-    winner = np.full((height, width), -1)
-    winner[uv[:, 1], uv[:, 0]] = np.arange(len(uv))
+    # Depth and point in one number: the smallest of several is the nearest point. Bits of positive
+    # floats are in the order of their values.
+    keys = z.astype(np.float32).view(np.int32).astype(np.int64) << 32
+    keys += np.arange(len(keys))
+    drawn = np.full((height, width), _NOTHING)
+    np.minimum.at(drawn, (uv[:, 1], uv[:, 0]), keys)
+    drawn = _splat(drawn)
+    filled = drawn != _NOTHING
+    winner = drawn[filled] & 0xFFFFFFFF
     depth = np.full((height, width), np.inf, np.float32)
-    depth[winner >= 0] = z[winner[winner >= 0]]
-    depth, winner = _splat(depth, winner)
-    filled = winner >= 0
+    depth[filled] = z[winner]
     picture = np.zeros((height, width, 3), np.float32)
-    picture[filled] = colors[winner[filled]]
+    picture[filled] = colors[winner]
     if filled.any():
         picture = _smooth_within(picture, depth, filled)
         picture *= _shade(depth, filled, K[0, 0])[..., None]
@@ -133,27 +137,22 @@ def render_cloud(
     return np.clip(np.rint(small), 0, 255).astype(np.uint8)
 
 
-def _splat(
-    depth: NDArray[np.float32], winner: NDArray[np.intp]
-) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Grows every drawn point to a disc that closes most gaps; the nearest of a pixel stays."""
-    reach = _splat_reach(winner >= 0)
-    height, width = depth.shape
-    deep = np.pad(depth, reach, constant_values=np.inf)
-    who = np.pad(winner, reach, constant_values=-1)
-    for dv in range(-reach, reach + 1):
-        for du in range(-reach, reach + 1):
-            if du * du + dv * dv > (reach + 0.5) ** 2:
-                continue
-            there = np.s_[reach + dv : reach + dv + height, reach + du : reach + du + width]
-            nearer = deep[there] < depth
-            depth = np.where(nearer, deep[there], depth)
-            winner = np.where(nearer, who[there], winner)
-    return depth, winner
+def _splat(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Grows every drawn point to an octagon that closes most gaps; the nearest one stays."""
+    for step in range(_splat_reach(drawn != _NOTHING)):
+        grown = drawn.copy()
+        for axis in (0, 1):
+            # A cross and a square in turns make an octagon.
+            source = grown.copy() if step % 2 else drawn
+            to, fro = (np.s_[1:], np.s_[:-1]) if axis == 0 else (np.s_[:, 1:], np.s_[:, :-1])
+            np.minimum(grown[to], source[fro], out=grown[to])
+            np.minimum(grown[fro], source[to], out=grown[fro])
+        drawn = grown
+    return drawn
 
 
 def _splat_reach(drawn: NDArray[np.bool_]) -> int:
-    """Radius of the discs that close most gaps between drawn points."""
+    """Radius of the octagons that close most gaps between drawn points."""
     for reach in range(1, _MAX_REACH):
         square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
         grown = cv2.dilate(drawn.astype(np.uint8), square)

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from wildseg3d_ros import cli, pipeline
+from wildseg3d_ros.cli.commands import read_config
+from wildseg3d_ros.cli.progress_bar import ProgressBar
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.errors import ConfigError, InputError
+from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.io.clouds import read_ply
+from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.scene.snapshot import load_scene, save_scene
+from wildseg3d_ros.testing.exact import exact_scene
+from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_ros.testing.scenes import construct_scene
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene(views=4, arc_degrees=120)
+
+
+@pytest.fixture
+def folder(truth, tmp_path):
+    write_folder(tmp_path / "recording", truth.recording())
+    return tmp_path / "recording"
+
+
+@pytest.fixture(scope="module")
+def scene_file(truth, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scenes") / "scene.ws3d"
+    save_scene(exact_scene(truth), path)
+    return path
+
+
+@pytest.fixture
+def oracles(truth, monkeypatch):
+    """The pipeline with back ends that know the truth."""
+    monkeypatch.setattr(pipeline, "load_pointmaps", lambda _: OraclePointmaps(truth))
+    monkeypatch.setattr(pipeline, "load_masks", lambda _: OracleMasks(truth))
+
+
+def pixel(truth, object_id, view=0):
+    u, v = most_interior_pixel(truth.labels[view] == object_id)
+    return ["--view", truth.views[view].name, "--pixel", str(u), str(v)]
+
+
+def run(*words):
+    return cli.main([str(word) for word in words])
+
+
+def fails(capsys, *words):
+    """The one line of an error; nothing else may be on standard error but stages."""
+    assert run(*words) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "\n".join(lines)
+    errors = [line for line in lines if line.startswith("wildseg3d: error: ")]
+    assert len(errors) == 1
+    return errors[0]
+
+
+# ---- segment ---------------------------------------------------------------------------------
+
+
+def test_segment_writes_cloud_masks_and_picture(truth, scene_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("segment", scene_file, *pixel(truth, 2), "-o", out / "a.ply", "--masks",
+               out / "masks", "--picture", out / "a.png") == 0  # fmt: skip
+    index = load_scene(scene_file).index
+    np.testing.assert_array_equal(read_ply(out / "a.ply")["points"], index.points[index.rows(2)])
+    for view, labels in zip(truth.views, truth.labels, strict=True):
+        mask = cv2.imread(str(out / "masks" / f"{view.name}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(mask, np.where(labels == 2, 255, 0))
+    assert cv2.imread(str(out / "a.png")) is not None
+    printed = capsys.readouterr().out
+    assert "objects  2\n" in printed
+    assert f"{index.count(2)}, extent" in printed
+    assert "in frame 'base'" in printed
+    assert f"wrote    {out / 'a.ply'}" in printed
+
+
+def test_segment_takes_pixels_of_several_views_and_negative_ones(truth, scene_file, capsys):
+    u, v = most_interior_pixel(truth.labels[1] == 3)
+    assert run("segment", scene_file, *pixel(truth, 1), *pixel(truth, 2, view=1),
+               "--negative", u, v) == 0  # fmt: skip
+    assert "objects  1, 2\n" in capsys.readouterr().out
+    assert "excludes" in fails(
+        capsys, "segment", scene_file, *pixel(truth, 1), "--negative", *pixel(truth, 1)[3:]
+    )
+
+
+def test_the_view_may_stand_behind_its_only_pixel(truth, scene_file, capsys):
+    _, name, *rest = pixel(truth, 1)
+    assert run("segment", scene_file, *rest, "--view", name) == 0
+    assert "objects  1\n" in capsys.readouterr().out
+
+
+def test_segment_thins_the_cloud(truth, scene_file, tmp_path):
+    for size, name in ((0, "whole.npz"), (0.02, "thin.npz")):
+        path = tmp_path / name
+        assert run("segment", scene_file, *pixel(truth, 1), "-o", path, "--voxel-size", size,
+                   "--quiet") == 0  # fmt: skip
+    with np.load(tmp_path / "thin.npz") as thin, np.load(tmp_path / "whole.npz") as whole:
+        assert 3 < len(thin["points"]) < len(whole["points"]) / 2
+
+
+def test_quiet_says_nothing(truth, scene_file, capsys):
+    assert run("segment", scene_file, *pixel(truth, 1), "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_wrong_with_a_prompt_is_one_line(truth, scene_file, tmp_path, capsys):
+    one = pixel(truth, 1)
+    assert "nothing was clicked: give --view" in fails(capsys, "segment", scene_file)
+    assert "in which camera is pixel 3 4?" in fails(capsys, "segment", scene_file, "--pixel", 3, 4)
+    assert "at least one click with label 1" in fails(
+        capsys, "segment", scene_file, "--view", "cam_0", "--negative", 3, 4
+    )
+    assert "no camera 'left'" in fails(
+        capsys, "segment", scene_file, "--view", "left", "--pixel", 3, 4
+    )
+    assert "is outside the image" in fails(
+        capsys, "segment", scene_file, "--view", "cam_0", "--pixel", -3, 4
+    )
+    assert "must end in .ply, .pcd, .npz" in fails(
+        capsys, "segment", scene_file, *one, "-o", "a.obj"
+    )
+    assert "it is a folder" in fails(capsys, "segment", scene_file, *one, "--picture", tmp_path)
+    assert "voxel_size" in fails(capsys, "segment", scene_file, *one, "--voxel-size", -1)
+    assert "cannot read scene" in fails(capsys, "segment", tmp_path / "none.ws3d", *one)
+    # After all that the next good one works.
+    assert run("segment", scene_file, *one) == 0
+
+
+def test_verbose_shows_where_an_error_came_from(scene_file, capsys):
+    assert run("segment", scene_file, "--view", "left", "--pixel", 3, 4, "--verbose") == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.splitlines()[-1].startswith("wildseg3d: error: the scene has no camera 'left'")
+
+
+# ---- build and eval --------------------------------------------------------------------------
+
+
+def test_build_writes_a_scene_that_answers(truth, folder, oracles, tmp_path, capsys):
+    path = tmp_path / "scene.ws3d"
+    assert run("build", folder, "-o", path, "--picture", tmp_path / "scene.png") == 0
+    said = capsys.readouterr()
+    scene = load_scene(path)
+    assert scene.object_ids == truth.object_ids
+    assert scene.view_names == tuple(view.name for view in truth.views)
+    assert f"scene    {scene.scene_id}, 4 views, frame 'world'" in said.out
+    for word in ("objects", "pairs", "seconds", "memory", "wrote"):
+        assert f"\n{word}" in said.out
+    # Not on a terminal: a line per stage.
+    for stage in ("load", "pairs", "pointmaps", "alignment", "masks", "index"):
+        assert f"{stage} ..." in said.err.splitlines()
+    assert cv2.imread(str(tmp_path / "scene.png")) is not None
+
+
+def test_eval_scores_perfect_back_ends_almost_perfectly(folder, oracles, tmp_path, capsys):
+    path = tmp_path / "deep" / "scores.json"
+    assert run("eval", folder, "--reference-view", "cam_1", "--json", path) == 0
+    scores = json.loads(path.read_text())
+    assert scores["miou"] > 0.99
+    assert scores["macc"] > 0.999
+    assert scores["reference_view"] == "cam_1"
+    assert set(scores["seconds"]) >= {"pointmaps", "alignment", "masks", "index"}
+    printed = capsys.readouterr().out
+    for score in scores["objects"]:
+        assert score["name"] in printed
+    assert "clicked  in view 'cam_1', whose own masks are not scored" in printed
+
+
+def test_eval_takes_a_scene_that_is_built_already(folder, scene_file, capsys):
+    assert run("eval", folder, "--scene", scene_file, "--include-reference") == 0
+    printed = capsys.readouterr().out
+    assert "\nmean" in printed
+    assert "1.000" in printed
+    assert "scored too" in printed
+
+
+def test_max_views_and_settings_reach_the_build(folder, monkeypatch, tmp_path, capsys):
+    seen = {}
+
+    def build_scene(views, config, progress):
+        seen.update(views=[view.name for view in views], config=config)
+        raise InputError("enough seen")
+
+    monkeypatch.setattr(pipeline, "build_scene", build_scene)
+    settings = tmp_path / "config.yaml"
+    settings.write_text("index: {click_radius: 3}\nalignment: {max_iterations: 9}\n")
+    assert "enough seen" in fails(capsys, "build", folder, "--max-views", 2, "--config", settings,
+                                  "--set", "index.click_radius=4")  # fmt: skip
+    assert seen["views"] == ["cam_0", "cam_3"]
+    assert seen["config"].index.click_radius == 4
+    assert seen["config"].alignment.max_iterations == 9
+
+
+def test_what_is_wrong_with_a_build_is_one_line(folder, oracles, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert "is empty; expected" in fails(capsys, "build", tmp_path / "empty")
+    assert "does not exist" in fails(capsys, "build", tmp_path / "none")
+    assert "it is a folder" in fails(capsys, "build", folder, "-o", tmp_path)
+    assert "did you mean 'index.click_radius'" in fails(
+        capsys, "build", folder, "--set", "index.click_radios=4"
+    )
+    assert "cannot read configuration" in fails(
+        capsys, "build", folder, "--config", tmp_path / "none.yaml"
+    )
+    assert "reference view 'left'" in fails(capsys, "eval", folder, "--reference-view", "left")
+
+
+def test_interrupting_ends_quietly(folder, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "build_scene", interrupted)
+    assert run("build", folder) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "wildseg3d: interrupted"
+
+
+# ---- configuration and progress --------------------------------------------------------------
+
+
+def test_settings_are_read_as_yaml_and_win():
+    assert read_config(None, []) == SceneConfig()
+    config = read_config(
+        None,
+        ["alignment.device=cuda:1", "pairing.min_overlap=0.5", "pointmaps.depth.refine=false"],
+    )
+    assert config.alignment.device == "cuda:1"
+    assert config.pairing.min_overlap == 0.5
+    assert config.pointmaps.depth.refine is False
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("index.click_radius", "--set takes KEY=VALUE"),
+        ("=4", "--set takes KEY=VALUE"),
+        ("indx.click_radius=4", "did you mean 'index'"),
+        ("index.click_radius.x=4", "'click_radius' is a setting, not a group"),
+        ("index=4", "'index' is a group of settings"),
+        ("index.click_radius=[", "the value is not readable"),
+        ("index.click_radius=many", "is of type int"),
+        ("index.click_radius=1000", r"must lie in \[0, 64\]"),
+    ],
+)
+def test_bad_settings_are_named(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        read_config(None, [setting])
+
+
+def test_bars_follow_the_stages_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with ProgressBar() as bar:
+        progress = Progress(bar.report)
+        for stage in ("first", "second"):
+            with progress.stage(stage):
+                progress.update(0.5)
+    shown = capsys.readouterr().err
+    for stage in ("first", "second"):
+        assert f"{stage:<10} 100%" in shown
+
+
+# ---- the command as a whole ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [(), ("build",), ("segment",), ("eval",)])
+def test_help_fits_a_terminal_and_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*command, "--help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "example" in text
+    assert max(len(line) for line in text.splitlines()) <= 92
+
+
+def test_usage_errors_exit_with_2(capsys):
+    for words in ((), ("bild",), ("segment",), ("build", "a", "--max-views", "few")):
+        with pytest.raises(SystemExit) as caught:
+            run(*words)
+        assert caught.value.code == 2
+
+
+def test_replay_and_demo_are_handed_on(monkeypatch, capsys):
+    told = []
+
+    def module_main(words):
+        told.append(words)
+        return 3
+
+    for name in ("wildseg3d_ros.ros.replay_node", "wildseg3d_ros.demo"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(main=module_main))
+    assert run("replay", "folder", "--rate", 5) == 3
+    assert run("demo", "--verbose", "--out", "x") == 3
+    assert told == [["folder", "--rate", "5"], ["--out", "x"]]
+
+
+def test_without_ros_replay_says_what_is_missing(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "wildseg3d_ros.ros.replay_node", raising=False)
+    for name in [m for m in sys.modules if m.split(".")[0] == "rclpy"] + ["rclpy"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "needs ROS 2, whose module 'rclpy" in fails(capsys, "replay", "folder")
+
+
+def test_the_command_starts_without_heavy_modules():
+    code = (
+        "import sys, wildseg3d_ros.cli;"
+        "wildseg3d_ros.cli.make_parser();"
+        "heavy = {'torch', 'rclpy', 'cv2', 'scipy', 'tqdm', 'yaml', 'skimage', 'mujoco'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_python_can_run_it_as_a_module():
+    words = [sys.executable, "-m", "wildseg3d_ros.cli", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("wildseg3d ")
