@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ctypes.util import find_library
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +18,9 @@ from wildseg3d_ros.geometry.transforms import make_transform
 from wildseg3d_ros.sim import textures
 from wildseg3d_ros.sim.cameras import Camera, ring_cameras
 from wildseg3d_ros.sim.layout import Placement, place
-from wildseg3d_ros.sim.props import CATALOGUE, Part, Prop
+from wildseg3d_ros.sim.prop import Part, Prop
+from wildseg3d_ros.sim.props import CATALOGUE
 from wildseg3d_ros.sim.shapes import box, join, quad
-
-if TYPE_CHECKING:
-    import mujoco
 
 TABLE_SIZE = (1.30, 0.95, 0.04)
 TABLE_HEIGHT = 0.75
@@ -62,15 +60,15 @@ class Cell:
     """Objects at rest on the table.
 
     Attributes:
-        model, data: MuJoCo's.
+        model, data: MuJoCo's MjModel and MjData.
         props: the objects; label k + 1 is ``props[k]``.
         placements: how each was put there.
         cameras: as they really stand.
         geom_label: (G,) label of each geom, 0 = support and background.
     """
 
-    model: mujoco.MjModel
-    data: mujoco.MjData
+    model: Any
+    data: Any
     props: tuple[Prop, ...]
     placements: tuple[Placement, ...]
     cameras: tuple[Camera, ...]
@@ -172,7 +170,7 @@ def _scenery(rng: np.random.Generator) -> list[tuple[str, Part, NDArray[np.float
     ]
 
 
-def _compile(mujoco, props, placements, cameras, scenery) -> mujoco.MjModel:
+def _compile(mujoco, props, placements, cameras, scenery) -> Any:
     spec = mujoco.MjSpec()
     spec.option.timestep = 0.002
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
-from wildseg3d_ros.sim.props import Prop
+from wildseg3d_ros.sim.prop import Prop
 
 REGION = (0.22, 0.16)
 """Half extents [m] of the part of the table that objects' centres lie in."""

@@ -97,7 +97,7 @@ def smooth_noise(
     if sigma <= 0:
         return noise
     noise = ndimage.gaussian_filter(noise, sigma, mode="wrap")
-    return noise / max(float(noise.std()), 1e-12)
+    return (noise / max(float(noise.std()), 1e-12)).astype(np.float32)
 
 
 def sense_depth(
@@ -147,7 +147,7 @@ def sense_depth(
     lost = smooth_noise(rng, depth.shape, 1.5 * noise.correlation)
     grazing = angle + 0.1 * lost > noise.grazing
     # On edges the angle is that of the jump, not of a surface.
-    hidden = hidden_from_right_eye(disparity) | (grazing & ~by_edge) | ~seen
+    hidden = hidden_from_right_eye(disparity) | (grazing & np.logical_not(by_edge)) | ~seen
     hidden |= edge & (lost > 0.6)
     # A column that the right eye's image does not contain cannot be matched either.
     hidden |= u - disparity < 0

@@ -43,9 +43,15 @@ def _band(image: Texture, top: float, bottom: float, color: int) -> None:
     image[round(top * rows) : round(bottom * rows)] = _ink(color)
 
 
+def _noise(
+    rng: np.random.Generator, like: NDArray, coarsest: float, octaves: int = 5
+) -> NDArray[np.float32]:
+    return fractal_noise(rng, like.shape[0], like.shape[1], coarsest, octaves)
+
+
 def _aged(image: Texture, rng: np.random.Generator, strength: float = 0.025) -> Texture:
     """Slight unevenness of print and board."""
-    shade = 1 + strength * fractal_noise(rng, *image.shape[:2], 80.0)[..., None]
+    shade = 1 + strength * _noise(rng, image, 80.0)[..., None]
     return np.clip(image * shade, 0, 255).astype(np.uint8)
 
 
@@ -152,7 +158,7 @@ def tea(size: Size, rng: np.random.Generator) -> Texture:
     """Of a box of tea."""
     x, y, z = size
     front = canvas(x, z, 0x2E5B3A)
-    leaves = fractal_noise(rng, *front.shape[:2], 50.0)
+    leaves = _noise(rng, front, 50.0)
     front[leaves > 0.45] = _ink(0x477A4A)
     cv2.rectangle(front, _at(front, 0.18, 0.22), _at(front, 0.82, 0.8), _ink(0xEDE3C4), -1)
     write(front, "GREEN TEA", (0.5, 0.42), 0.16, 0x2E5B3A, cv2.FONT_HERSHEY_TRIPLEX)
@@ -160,7 +166,7 @@ def tea(size: Size, rng: np.random.Generator) -> Texture:
     side = canvas(y, z, 0x2E5B3A)
     fine_print(side, (0.15, 0.25, 0.85, 0.8), 8, 0xEDE3C4, rng)
     top = canvas(x, y, 0x2E5B3A)
-    leaves = fractal_noise(rng, *top.shape[:2], 60.0)
+    leaves = _noise(rng, top, 60.0)
     top[leaves > 0.4] = _ink(0x5C8E52)
     _disc(top, (0.5, 0.5), 0.2, 0xEDE3C4)
     write(top, "TEA", (0.5, 0.5), 0.18, 0x2E5B3A, cv2.FONT_HERSHEY_TRIPLEX)
@@ -206,15 +212,15 @@ def sponge(size: Size, rng: np.random.Generator) -> Texture:
 
     def foam(width: float, height: float) -> Texture:
         face = canvas(width, height, 0xE9C63B).astype(np.float32)
-        holes = fractal_noise(rng, *face.shape[:2], 9.0, 2)
+        holes = _noise(rng, face, 9.0, 2)
         face *= np.where(holes > 0.45, 0.72, 1.0)[..., None]
         return face.astype(np.uint8)
 
     def pad(width: float, height: float) -> Texture:
         face = canvas(width, height, 0x2C7A45).astype(np.float32)
-        return np.clip(
-            face * (1 + 0.25 * fractal_noise(rng, *face.shape[:2], 4.0, 2))[..., None], 0, 255
-        ).astype(np.uint8)
+        return np.clip(face * (1 + 0.25 * _noise(rng, face, 4.0, 2))[..., None], 0, 255).astype(
+            np.uint8
+        )
 
     def edge(width: float) -> Texture:
         face = foam(width, z)
@@ -337,7 +343,7 @@ def jam(rng: np.random.Generator) -> tuple[Texture, Texture]:
     """Body (jam behind glass, paper label) and lid."""
     body = canvas(0.232, 0.08, 0x5A0F1E)
     rows, columns = body.shape[:2]
-    fruit = fractal_noise(rng, rows, columns, 30.0)
+    fruit = _noise(rng, body, 30.0)
     body[fruit > 0.3] = _ink(0x7E1A2A)
     top, bottom = round(0.3 * rows), round(0.82 * rows)
     for u in (0.25, 0.75):

@@ -1,87 +1,16 @@
-"""The things on the table: household objects with looks, collision shapes and weight.
-
-An object's frame has z up and its origin at the centre of the base.
-"""
+"""The things on the table: household objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.sim import packaging, textures
-from wildseg3d_ros.sim.shapes import Mesh, arc, box, disc, lathe, tube
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A mesh with its texture ((H, W, 3) uint8 sRGB) and gloss in [0, 1]."""
-
-    mesh: Mesh
-    texture: NDArray[np.uint8]
-    gloss: float = 0.15
-
-
-@dataclass(frozen=True)
-class Collider:
-    """What physics sees: "box" (half edges), "cylinder" (radius, half height) or "sphere".
-
-    ``yaw`` [rad] turns it about z before it is moved to ``position``.
-    """
-
-    kind: str
-    size: tuple[float, ...]
-    position: tuple[float, float, float]
-    yaw: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Prop:
-    """An object of the cell.
-
-    Attributes:
-        name: unique.
-        parts: what is seen.
-        colliders: what touches.
-        mass: kg.
-        footprint: (P, 2) convex outline seen from above, counter-clockwise [m].
-        height: m.
-        top_radius: radius of the flat area that another object can stand on [m]; 0 = none.
-        hollow_radius: radius of the object that fits inside [m]; 0 = none fits.
-        leans: whether it may lean on another (flat things).
-    """
-
-    name: str
-    parts: tuple[Part, ...]
-    colliders: tuple[Collider, ...]
-    mass: float
-    footprint: NDArray[np.float64]
-    height: float
-    top_radius: float = 0.0
-    hollow_radius: float = 0.0
-    leans: bool = False
-
-    @property
-    def rolls(self) -> bool:
-        """Whether it stays only where something holds it."""
-        return all(collider.kind == "sphere" for collider in self.colliders)
-
-    @property
-    def radius(self) -> float:
-        """Radius of the circle about the footprint [m]."""
-        return float(np.linalg.norm(self.footprint, axis=1).max())
-
-
-def _rectangle(x: float, y: float) -> NDArray[np.float64]:
-    return np.array([[-x, -y], [x, -y], [x, y], [-x, y]]) / 2.0
-
-
-def _circle(radius: float) -> NDArray[np.float64]:
-    angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+from wildseg3d_ros.sim.prop import Collider, Part, Prop, circle, rectangle
+from wildseg3d_ros.sim.shapes import arc, box, disc, lathe, tube
 
 
 def _carton(
@@ -98,7 +27,7 @@ def _carton(
         (Part(box(size), picture, gloss),),
         (Collider("box", (x / 2, y / 2, z / 2), (0.0, 0.0, z / 2)),),
         mass,
-        _rectangle(x, y),
+        rectangle(x, y),
         z,
         top_radius=0.5 * min(x, y),
         leans=leans,
@@ -178,7 +107,7 @@ def _tin(
         (Part(body, label, 0.3), Part(ends, textures.plain(metal, rng), 0.7)),
         (Collider("cylinder", (radius, height / 2), (0, 0, height / 2)),),
         mass,
-        _circle(radius),
+        circle(radius),
         height,
         top_radius=0.9 * radius,
     )
@@ -229,7 +158,7 @@ def mug(rng: np.random.Generator) -> Prop:
     )
     glaze, handle = packaging.mug_glaze(rng)
     reach = radius + 0.028
-    outline = np.concatenate([_circle(radius), [[reach, -0.007], [reach, 0.007]]])
+    outline = np.concatenate([circle(radius), [[reach, -0.007], [reach, 0.007]]])
     return Prop(
         "mug",
         (Part(body, glaze, 0.5), Part(tube(path, 0.0058), handle, 0.5)),
@@ -284,7 +213,7 @@ def bowl(rng: np.random.Generator) -> Prop:
         (Part(mesh, packaging.bowl_glaze(rng), 0.45),),
         (Collider("cylinder", (0.048, 0.005), (0, 0, 0.005)), *walls),
         0.4,
-        _circle(radius),
+        circle(radius),
         height,
         hollow_radius=0.042,
     )
@@ -330,7 +259,7 @@ def mustard_bottle(rng: np.random.Generator) -> Prop:
             Collider("cylinder", (0.006, 0.013), (0, 0, 0.183)),
         ),
         0.4,
-        _circle(r),
+        circle(r),
         0.196,
     )
 
@@ -369,7 +298,7 @@ def jam_jar(rng: np.random.Generator) -> Prop:
             Collider("cylinder", (0.034, 0.022), (0, 0, 0.066)),
         ),
         0.35,
-        _circle(r),
+        circle(r),
         height,
         top_radius=0.028,
     )
@@ -382,7 +311,7 @@ def _ball(name: str, radius: float, picture: NDArray[np.uint8], mass: float, glo
         (Part(mesh, picture, gloss),),
         (Collider("sphere", (radius,), (0, 0, radius)),),
         mass,
-        _circle(radius),
+        circle(radius),
         2 * radius,
     )
 
@@ -419,7 +348,7 @@ def apple(rng: np.random.Generator) -> Prop:
         ),
         (Collider("sphere", (0.036,), (0, 0, 0.036)),),
         0.15,
-        _circle(0.038),
+        circle(0.038),
         0.067,
     )
 

@@ -54,9 +54,9 @@ def to_display(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     """Display values of linear light: a soft shoulder near white, then the sRGB curve."""
     knee = 0.75
     over = np.maximum(linear - knee, 0.0)
-    linear = np.minimum(linear, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee)))
+    shown = np.minimum(linear, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee)))
     return np.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-6) ** (1 / 2.4) - 0.055
+        shown <= 0.0031308, 12.92 * shown, 1.055 * np.maximum(shown, 1e-6) ** (1 / 2.4) - 0.055
     ).astype(np.float32)
 
 

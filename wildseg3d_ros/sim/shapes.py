@@ -130,7 +130,9 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
         uv[..., 1] = (v0 + (v1 - v0) * along)[:, None]
         pieces.append(
             Mesh(
-                *(a.reshape(-1, a.shape[-1]) for a in (vertices, normals, uv)),
+                vertices.reshape(-1, 3),
+                normals.reshape(-1, 3),
+                uv.reshape(-1, 2),
                 _grid_faces(rows, columns),
             )
         )
