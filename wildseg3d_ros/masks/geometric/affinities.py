@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels
 from wildseg3d_ros.masks.geometric.supports import Plane
 
-CONCAVE_ANGLE = np.deg2rad(15.0)
+CONCAVE_ANGLE = np.deg2rad(10.0)
 """A crease this concave says neither that the sides belong together nor that they do not."""
+BEND = 1.0
+GAP = 0.2
+FLAT, CONCAVE_MAX, COLOUR, VOTE, VOTE_BASE = 1.0, 3.0, 0.3, 2.0, 0.5
 COLOUR_STEP = 12.0
 """Distance in Lab at which colour turns from evidence for into evidence against one object."""
 
@@ -30,26 +33,86 @@ def edge_log_odds(
         planes: what rises from a support does not belong to it.
         tolerance: distance from a plane within which a patch can be part of it, scene units.
     """
-    turn = _signed_angle(patches)
+    turn = _crease_angle(patches)
     # Convex and flat surface holds together, a concave crease is where bodies meet.
-    shape = np.where(turn < 0, np.clip(1.0 + turn / CONCAVE_ANGLE, -3.0, 1.0), 1.0)
+    shape = FLAT * np.where(turn < 0, np.clip(1.0 + turn / CONCAVE_ANGLE, -CONCAVE_MAX, 1.0), 1.0)
     a, b = patches.edges.T
     # Lightness counts less than hue: shading changes it on one object.
     step = np.linalg.norm((patches.lab[a] - patches.lab[b]) * [0.7, 1.0, 1.0], axis=1)
-    colour = np.clip(0.5 * (1.0 - step / COLOUR_STEP), -1.5, 0.5)
-    vote = 3.0 * ((same_region + 0.5) / (in_view + 1.0) - 0.5)
+    colour = np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
+    vote = VOTE * ((same_region + VOTE_BASE) / (in_view + 1.0) - VOTE_BASE)
     # A convex edge between bodies is rare, a step in shading across one is not.
     folded = np.clip(turn / np.deg2rad(40.0), 0.0, 1.0)
     appearance = (colour + vote) * np.where(colour + vote < 0, 1.0 - 0.6 * folded, 1.0)
     return shape + 0.5 * folded + appearance + _rise_over_supports(patches, planes, tolerance)
 
 
-def _signed_angle(patches: Supervoxels) -> NDArray[np.float64]:
-    """(E,) angle between the normals [rad], negative where the crease is concave."""
-    a, b = patches.edges.T
-    apart = patches.centres[a] - patches.centres[b]
-    opening = ((patches.normals[a] - patches.normals[b]) * apart).sum(axis=1)
-    cosine = (patches.normals[a] * patches.normals[b]).sum(axis=1)
+def gap_log_odds(patches: Supervoxels, gaps: NDArray[np.int32]) -> NDArray[np.float64]:
+    """(G,) log-odds of patches that only meet in an image, inside one region."""
+    step = np.linalg.norm(
+        (patches.lab[gaps[:, 0]] - patches.lab[gaps[:, 1]]) * [0.7, 1.0, 1.0], axis=1
+    )
+    return GAP + np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
+
+
+def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
+    """(E,) angle of the crease at each contact [rad], negative where it is concave.
+
+    It is the angle between the surfaces on both sides, each the patch at the contact together with
+    the patches behind it, less the bend that these sides have themselves: a bowl is concave all
+    over and has no crease.
+    """
+    edges = patches.edges
+    count = len(edges)
+    # Every edge twice, once for each side: the side's patch and the patch across the contact.
+    side = np.concatenate([edges[:, 0], edges[:, 1]])
+    across = np.concatenate([edges[:, 1], edges[:, 0]])
+    order = np.argsort(side, kind="stable")
+    degree = np.bincount(side, minlength=len(patches))
+    first = np.concatenate([[0], np.cumsum(degree)[:-1]])
+    repeat = degree[side]
+    which = np.repeat(np.arange(2 * count), repeat)
+    step = np.arange(len(which)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+    behind = across[order[first[side[which]] + step]]
+    away = _unit(patches.centres[side] - patches.centres[across])
+    onward = _unit(patches.centres[behind] - patches.centres[side[which]])
+    # The patch behind must continue the side, not lie beyond a crease of its own.
+    weight = np.maximum((onward * away[which]).sum(axis=1) - 0.5, 0.0) * patches.count[behind]
+    weight *= (patches.normals[behind] * patches.normals[side[which]]).sum(axis=1) > 0.5
+    total = np.bincount(which, weight, 2 * count)
+
+    def rear(values: NDArray) -> NDArray[np.float64]:
+        sums = [np.bincount(which, weight * values[behind, k], 2 * count) for k in range(3)]
+        return np.stack(sums, axis=1)
+
+    rear_normal, rear_centre = rear(patches.normals), rear(patches.centres)
+    mass = patches.count[side, None]
+    normal = _unit(patches.normals[side] * mass + rear_normal)
+    centre = (patches.centres[side] * mass + rear_centre) / (mass + total[:, None])
+    turn = _signed_angle(normal[:count], centre[:count], normal[count:], centre[count:])
+    known = total > 0
+    bend = np.zeros(2 * count)
+    bend[known] = _signed_angle(
+        patches.normals[side[known]],
+        patches.centres[side[known]],
+        _unit(rear_normal[known]),
+        rear_centre[known] / total[known, None],
+    )
+    bend = np.minimum(bend, 0.0)
+    own = bend[:count] + bend[count:]
+    return np.where(turn < 0, np.minimum(turn - BEND * own, 0.0), turn)
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _signed_angle(
+    normal_a: NDArray, centre_a: NDArray, normal_b: NDArray, centre_b: NDArray
+) -> NDArray[np.float64]:
+    """(M,) angles between the normals [rad], negative where the surface between is concave."""
+    opening = ((normal_a - normal_b) * (centre_a - centre_b)).sum(axis=1)
+    cosine = (normal_a * normal_b).sum(axis=1)
     return np.arccos(np.clip(cosine, -1.0, 1.0)) * np.where(opening < 0, -1.0, 1.0)
 
 

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
-from wildseg3d_ros.masks.geometric.affinities import edge_log_odds
+from wildseg3d_ros.masks.geometric.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.geometric.clustering import agglomerate
 from wildseg3d_ros.masks.geometric.observations import Observation, observe
 from wildseg3d_ros.masks.geometric.refinement import UNKNOWN, refine
-from wildseg3d_ros.masks.geometric.regions import image_regions, region_votes
+from wildseg3d_ros.masks.geometric.regions import (
+    image_regions,
+    links_over_gaps,
+    region_votes,
+)
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels, grow_supervoxels
 from wildseg3d_ros.masks.geometric.supports import Plane, find_planes, plane_tolerance
 from wildseg3d_ros.masks.geometric.voxels import (
@@ -29,6 +33,7 @@ from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 LONG_EDGE = 640
 """Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
 THREADS = 2
+GAP_REACH = 0.1
 
 
 class GeometricMasks:
@@ -82,7 +87,7 @@ class GeometricMasks:
             labels = _name_objects(cloud, patches, planes, clusters, metre)
 
             def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-                return _masks_of_view(views[i], observations[i], cloud, labels)
+                return _masks_of_view(views[i], observations[i], cloud, cloud.of_pixel[i], labels)
 
             masks = []
             for mask in pool.map(draw, range(len(views))):
@@ -125,7 +130,14 @@ def _cluster(
         if plane.evidence > 0:
             support |= plane.patches
             group[plane.patches] = np.nonzero(plane.patches)[0][0]
-    return agglomerate(patches.edges, patches.contacts, odds, patches.count, group, support)
+    gaps, lengths = links_over_gaps(cloud, patches, regions, observations, GAP_REACH)
+    free = ~support[gaps].any(axis=1)
+    gaps, lengths = gaps[free], lengths[free]
+    odds = np.concatenate([odds, gap_log_odds(patches, gaps)])
+    edges = np.concatenate([patches.edges, gaps])
+    contacts = np.concatenate([patches.contacts, lengths])
+    degree = 2.0 * len(cloud.edges) / len(cloud)
+    return agglomerate(edges, contacts, odds, patches.count, group, support, degree)
 
 
 def _name_objects(
@@ -144,10 +156,16 @@ def _name_objects(
     index = index.reshape(-1)
     mass = np.bincount(index, patches.count)
     background = np.bincount(index, patches.count * support) > 0
-    for cluster in range(len(names)):
-        points = cloud.points[(index == cluster)[patches.of_voxel]]
-        extent = np.linalg.norm(np.ptp(points, axis=0))
-        background[cluster] |= extent > 0.8 * metre
+    of_voxel = index[patches.of_voxel]
+    # What lies in a support from end to end is an island of it: cut off by a shadow or an object.
+    tolerance = plane_tolerance(cloud)
+    for plane in planes:
+        if plane.evidence > 0:
+            flat = np.abs(cloud.points @ plane.normal - plane.offset) < 1.5 * tolerance
+            background |= np.bincount(of_voxel, flat) > 0.8 * mass
+    for cluster in np.nonzero(~background)[0]:
+        extent = np.linalg.norm(np.ptp(cloud.points[of_voxel == cluster], axis=0))
+        background[cluster] = extent > 0.8 * metre
     label = np.full(len(names), UNKNOWN, np.int32)
     label[background] = 0
     order = np.argsort(-mass, kind="stable")
@@ -157,19 +175,28 @@ def _name_objects(
 
 
 def _masks_of_view(
-    view: View, observation: Observation, cloud: VoxelCloud, labels: NDArray[np.int32]
+    view: View,
+    observation: Observation,
+    cloud: VoxelCloud,
+    own: NDArray[np.int32],
+    labels: NDArray[np.int32],
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Full-resolution labels and scores of one view."""
     height, width = view.size
-    scale = 2 * observation.stride
-    h, w = max(1, height // scale), max(1, width // scale)
-    K = observation.K.copy()
-    K[0] *= w * observation.stride / width
-    K[1] *= h * observation.stride / height
-    index, _ = splat(cloud.points, 1.3 * cloud.size, observation.world_from_cam, K, (h, w))
-    projected = np.where(index >= 0, labels[index], UNKNOWN).astype(np.int32)
-    image = cv2.resize(view.image, (w, h), interpolation=cv2.INTER_AREA)
+    h, w = observation.size
+    seen, _ = splat(
+        cloud.points, cloud.size, observation.world_from_cam, observation.K, observation.size
+    )
+    # Where the view has depth its own point says what is there, sharper than drawn voxels do.
+    seen = np.where(own >= 0, own, seen)
+    projected = np.where(seen >= 0, labels[seen], UNKNOWN).astype(np.int32)
+    image = view.image
+    if observation.stride > 1:
+        image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
     label, score = refine(image, projected)
-    full = cv2.resize(label.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
-    soft = cv2.resize(score, (width, height), interpolation=cv2.INTER_LINEAR)
-    return full.astype(np.int32), np.clip(soft, 0.0, 1.0)
+    if observation.stride > 1:
+        label = cv2.resize(
+            label.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
+        ).astype(np.int32)
+        score = cv2.resize(score, (width, height), interpolation=cv2.INTER_LINEAR)
+    return label, np.clip(score, 0.0, 1.0)

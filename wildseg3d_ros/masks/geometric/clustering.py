@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+ENCLOSURE, NECK = 1.5, 1.0
+
+
 def agglomerate(
     edges: NDArray[np.int32],
     contacts: NDArray[np.int64],
@@ -15,6 +18,7 @@ def agglomerate(
     area: NDArray[np.int64],
     group: NDArray[np.int64],
     background: NDArray[np.bool_],
+    degree: float,
     enclosure: float = 1.5,
 ) -> NDArray[np.int64]:
     """Merges touching clusters, best first, while the evidence for one object is positive.
@@ -31,6 +35,7 @@ def agglomerate(
         group: (P,) initial cluster of each supervoxel, named by one of its members.
         background: (P,) supervoxels of supports. That a support surrounds a cluster says nothing:
             it surrounds whatever stands on it.
+        degree: mean number of neighbours of a voxel.
         enclosure: evidence of a contact as long as the smaller cluster's whole outline.
 
     Returns:
@@ -51,15 +56,23 @@ def agglomerate(
         contact[0] += length
         contact[1] += length * odds
 
+    # In a thin surface a voxel has 8 neighbours and a straight contact crosses 3 edges per voxel of
+    # its length; noise makes the surface several layers thick.
+    layers = max(1.0, degree / 8.0)
+
     def evidence(a: int, b: int) -> float:
         length, total = touching[a][b]
         if support[a] or support[b]:
             return total / length
-        # A straight contact crosses about 4 voxel edges per voxel of length; a disc of n voxels has
-        # an outline of 3.5 sqrt(n). One side of a square is 0.28 of its outline: no evidence.
-        outline = 3.5 * min(size[a], size[b]) ** 0.5
-        share = min(length / 4.0 / outline, 1.0)
-        return total / length + enclosure * max(0.0, share - 0.3) / 0.7
+        # A disc of n voxels has an outline of 3.5 sqrt(n). A straight side is 0.28 of a square's
+        # outline: no evidence.
+        outline = 3.5 * (min(size[a], size[b]) / layers) ** 0.5
+        share = min(length / (3.0 * layers**2) / outline, 1.0)
+        return (
+            total / length
+            + ENCLOSURE * max(0.0, share - 0.3) / 0.7
+            - NECK * max(0.0, 0.25 - share) / 0.25
+        )
 
     version = [0] * count
     heap = [

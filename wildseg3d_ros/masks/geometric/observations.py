@@ -68,7 +68,10 @@ def observe(
     stride = max(1, -(-max(height, width) // long_edge))
     # The pixel that stands for a block is its centre: K is shifted accordingly.
     first = stride // 2
-    rows, cols = slice(min(first, height - 1), None, stride), slice(min(first, width - 1), None, stride)
+    rows, cols = (
+        slice(min(first, height - 1), None, stride),
+        slice(min(first, width - 1), None, stride),
+    )
     image = view.image
     if stride > 1:
         image = cv2.blur(image, (stride, stride))

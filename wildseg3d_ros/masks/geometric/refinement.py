@@ -6,6 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+REACH = 12
+"""A mask can grow by this much over pixels without depth [px]: shadows beside an object are wider
+than anything that its own depth lacks."""
+DOUBT = 3
+"""Half width of the band in which the outline is open [px]: depth edges are this far off."""
 UNKNOWN = -1
 """Projected label of pixels that show no clustered surface."""
 
@@ -34,7 +39,7 @@ def refine(
         if mask.sum() < 12:
             continue
         col, row, w, h = cv2.boundingRect(mask)
-        margin = 6 + (w + h) // 8
+        margin = REACH + 8
         window = (
             slice(max(row - margin, 0), min(row + h + margin, height)),
             slice(max(col - margin, 0), min(col + w + margin, width)),
@@ -51,12 +56,13 @@ def _refine_object(
 ) -> NDArray[np.float32]:
     """(h, w) score of one object inside its window."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    closed[(projected >= 0) & (mask == 0)] = 0
-    inner = cv2.erode(closed, cross, iterations=2)
-    others = cv2.erode(((projected >= 0) & (mask == 0)).astype(np.uint8), cross, iterations=2)
+    elsewhere = (projected >= 0) & (mask == 0)
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    closed[elsewhere] = 0
+    inner = cv2.erode(closed, cross, iterations=DOUBT)
+    others = cv2.erode(elsewhere.astype(np.uint8), cross, iterations=DOUBT)
     # Far from the projection nothing can be part of the object, whatever its colour.
-    far = cv2.dilate(closed, np.ones((3, 3), np.uint8), iterations=6) == 0
+    far = cv2.dilate(closed, np.ones((3, 3), np.uint8), iterations=REACH) == 0
     trimap = np.full(mask.shape, cv2.GC_PR_BGD, np.uint8)
     trimap[closed > 0] = cv2.GC_PR_FGD
     trimap[inner > 0] = cv2.GC_FGD
@@ -67,7 +73,7 @@ def _refine_object(
         models = np.zeros((1, 65)), np.zeros((1, 65))
         try:
             cut, *_ = cv2.grabCut(
-                np.ascontiguousarray(image), trimap, None, *models, 3, cv2.GC_INIT_WITH_MASK
+                np.ascontiguousarray(image), trimap, None, *models, 1, cv2.GC_INIT_WITH_MASK
             )
             result = ((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)).astype(np.uint8)
         except cv2.error:
@@ -76,4 +82,4 @@ def _refine_object(
     union = np.count_nonzero(result | closed)
     if union == 0 or np.count_nonzero(result & closed) < 0.5 * union:
         result = closed
-    return cv2.GaussianBlur(result.astype(np.float32), (0, 0), 0.8)
+    return cv2.GaussianBlur(result.astype(np.float32), (0, 0), 1.5)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels
 from wildseg3d_ros.masks.geometric.voxels import VoxelCloud
@@ -73,11 +75,26 @@ def find_planes(
         if mass[on].sum() < 0.015 * mass.sum() or len(on) < 3:
             break
         free[on] = False
-        member = np.zeros(len(patches), np.bool_)
-        member[on] = True
+        member = _large_parts(patches, on)
         evidence = _support_evidence(cloud, member[patches.of_voxel], normal, offset, metre)
         planes.append(Plane(normal, offset, member, evidence))
     return planes
+
+
+def _large_parts(patches: Supervoxels, on: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(P,) bool: patches of a plane in connected parts of a tenth of the largest part or more.
+
+    The bottom of a bowl lies in the plane of its table, but is an island in it.
+    """
+    member = np.zeros(len(patches), np.bool_)
+    member[on] = True
+    inner = patches.edges[member[patches.edges].all(axis=1)]
+    graph = sparse.coo_matrix(
+        (np.ones(len(inner)), tuple(inner.T)), shape=(len(patches), len(patches))
+    )
+    _, part = csgraph.connected_components(graph, directed=False)
+    mass = np.bincount(part, patches.count * member)
+    return member & (mass[part] >= 0.1 * mass.max())
 
 
 def _on_plane(

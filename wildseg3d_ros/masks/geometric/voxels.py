@@ -31,6 +31,7 @@ class VoxelCloud:
         curvature: (V,) float32 in [0, 1/3], smallest eigenvalue share of the neighbourhood.
         noise: distance [scene units] of measured points to the local surface, robust deviation.
         pixels: (V, N) int32 flat working pixel of each view that sees the voxel, -1 where none.
+        of_pixel: per view (h, w) int32 voxel that the pixel's own point lies in, -1 where none.
         edges: (E, 2) int32 neighbouring voxels, a < b.
     """
 
@@ -41,6 +42,7 @@ class VoxelCloud:
     curvature: NDArray[np.float32]
     noise: float
     pixels: NDArray[np.int32]
+    of_pixel: tuple[NDArray[np.int32], ...]
     edges: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -67,11 +69,12 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     Voxels that the views contradict (more of them look through it than see it) are dropped: they
     are flying pixels, reflections, or things that move with a camera, such as its gripper.
     """
-    points, lab, weight, towards = [], [], [], []
+    used, points, lab, weight, towards = [], [], [], [], []
     for o in observations:
         good = o.weight > 0
         # A surface too far away for its pixels to fill voxels cannot be segmented.
         good &= o.depth < size * o.K[0, 0] / 1.5
+        used.append(good)
         points.append(o.points[good])
         lab.append(o.lab[good])
         weight.append(o.weight[good])
@@ -103,7 +106,32 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     centres = centres[kept]
     normals, curvature = _normals(centres, towards[kept], edges)
     noise = _measure_noise(centres)
-    return VoxelCloud(size, centres, colours[kept], normals, curvature, noise, pixels[kept], edges)
+    return VoxelCloud(
+        size=size,
+        points=centres,
+        lab=colours[kept],
+        normals=normals,
+        curvature=curvature,
+        noise=noise,
+        pixels=pixels[kept],
+        of_pixel=_voxels_of_pixels(used, voxel, kept, count),
+        edges=edges,
+    )
+
+
+def _voxels_of_pixels(
+    used: Sequence[NDArray[np.bool_]], voxel: NDArray[np.int64], kept: NDArray, count: int
+) -> tuple[NDArray[np.int32], ...]:
+    """Per view the voxel of each pixel; ``voxel`` lists those of all used pixels, view by view."""
+    new_index = np.full(count, -1, np.int32)
+    new_index[kept] = np.arange(len(kept))
+    ends = np.cumsum([np.count_nonzero(mask) for mask in used])
+    maps = []
+    for mask, part in zip(used, np.split(new_index[voxel], ends[:-1]), strict=True):
+        image = np.full(mask.shape, -1, np.int32)
+        image[mask] = part
+        maps.append(image)
+    return tuple(maps)
 
 
 def _affordable_size(points: NDArray, size: float) -> float:
@@ -122,7 +150,9 @@ def _voxel_of(points: NDArray, size: float) -> tuple[NDArray[np.int64], int]:
     return voxel.reshape(-1), len(unique)
 
 
-def _means(values: NDArray, voxel: NDArray, weight: NDArray, total: NDArray) -> NDArray[np.float32]:
+def _means(
+    values: NDArray, voxel: NDArray, weight: NDArray, total: NDArray
+) -> NDArray[np.float32]:
     sums = [np.bincount(voxel, weight * values[:, k], len(total)) for k in range(values.shape[1])]
     return (np.stack(sums, axis=1) / total[:, None]).astype(np.float32)
 
