@@ -202,18 +202,21 @@ def test_the_shipped_recording_is_small_and_complete(shipped):
 
 def test_the_shipped_recording_agrees_with_its_truth(shipped):
     recording, truth = shipped
-    poses = [np.array(truth["cameras"][view.name]["world_from_cam"]) for view in recording.views]
-    for view, pose in zip(recording.views, poses, strict=True):
-        off = np.linalg.norm(view.world_from_cam_prior[:3, 3] - pose[:3, 3])
-        assert 0 < off < 0.015
+    views, masks = recording.views, recording.object_masks
+    exact = [np.array(truth["cameras"][view.name]["world_from_cam"]) for view in views]
+    reported = [view.world_from_cam_prior for view in views]
+    for given, pose in zip(reported, exact, strict=True):
+        assert 0 < np.linalg.norm(given[:3, 3] - pose[:3, 3]) < 0.015
+    shares = []
     for a, b in ((0, 1), (1, 2), (3, 4), (2, 5)):
-        given, masks = recording.views, recording.object_masks
-        same, _, labels = agreement(
-            (given[a].depth, given[b].depth),
-            (masks[a], masks[b]),
-            (given[a].K, given[b].K),
-            invert(poses[b]) @ poses[a],
-            0.006,
-        )
-        assert same > 0.6
-        assert labels > 0.97
+        pair = [(views[k].depth, masks[k], views[k].K) for k in (a, b)]
+        depths, labels, Ks = zip(*pair, strict=True)
+        found = [
+            agreement(depths, labels, Ks, invert(poses[b]) @ poses[a], 0.006)
+            for poses in (exact, reported)
+        ]
+        # The rest is hidden: cameras stand on both sides of the objects.
+        assert found[0][0] > 0.5
+        assert found[0][2] > 0.99
+        shares.append([same for same, _, _ in found])
+    assert np.mean(shares, axis=0)[0] > np.mean(shares, axis=0)[1] + 0.05
