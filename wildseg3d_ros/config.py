@@ -94,6 +94,9 @@ class AlignmentConfig:
     )
     alpha_p: float = setting(1.0, "dynamic adjustment at matched points", 0.0, 10.0)
     alpha_n: float = setting(1.0, "dynamic adjustment at unmatched points", 0.0, 2.0)
+    loss: Literal["huber", "geman_mcclure"] = setting(
+        "huber", "robust loss; geman_mcclure ignores gross errors but has local minima"
+    )
     samples_per_view: int = setting(768, "pixels per view that the solve uses", 32, 65536)
     max_iterations: int = setting(30, "upper bound of Gauss-Newton passes per solve", 1, 200)
     tolerance: float = setting(
@@ -120,6 +123,9 @@ class IndexConfig:
     )
     min_density: float = setting(
         0.05, "least number of such points, relative to the median of the object", 0.0, 1.0
+    )
+    min_cluster: float = setting(
+        0.01, "least size of a separate piece, relative to the object's largest one", 0.0, 1.0
     )
 
 

@@ -325,6 +325,15 @@ def test_the_command_starts_without_heavy_modules():
     assert done.stdout.strip() == "[]"
 
 
+def test_a_reader_that_leaves_early_is_no_error(truth, scene_file):
+    words = [sys.executable, "-m", "wildseg3d_ros.cli", "segment", str(scene_file)]
+    command = " ".join([*words, *pixel(truth, 1)])
+    script = f"set -o pipefail; {command} | true; echo $?"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.strip() in ("141", "0")  # 0: all was written before the reader left
+
+
 def test_python_can_run_it_as_a_module():
     words = [sys.executable, "-m", "wildseg3d_ros.cli", "--version"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

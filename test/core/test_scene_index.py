@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -14,7 +15,7 @@ from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scen
 from wildseg3d_ros.testing.scenes import construct_scene
 
 NO_FILTER = IndexConfig(
-    min_confidence=0.0, max_free_space_views=0, min_neighbours=0, min_density=0.0
+    min_confidence=0.0, max_free_space_views=0, min_neighbours=0, min_density=0.0, min_cluster=0.0
 )
 
 
@@ -144,7 +145,7 @@ def test_points_that_other_views_look_through_are_left_out():
     def holds(index):
         return {tuple(p) for p in index.points} & {tuple(p) for p in floating}
 
-    only_free_space = IndexConfig(min_confidence=0.0, min_neighbours=0, min_density=0.0)
+    only_free_space = dataclasses.replace(NO_FILTER, max_free_space_views=2)
     assert not holds(exact_scene(truth, world, config=only_free_space).index)
     assert len(holds(exact_scene(truth, world, config=NO_FILTER).index)) == on_object.sum()
 
@@ -159,6 +160,18 @@ def test_points_with_hardly_a_neighbour_are_left_out(truth):
     assert not {tuple(p) for p in kept.points} & {tuple(p) for p in strays}
     everything = exact_scene(truth, world, config=NO_FILTER).index
     assert {tuple(p) for p in everything.points} >= {tuple(p) for p in strays}
+
+
+def test_a_tiny_piece_apart_from_its_object_is_left_out_and_a_large_one_is_not(truth):
+    cluster_only = dataclasses.replace(NO_FILTER, min_cluster=0.05)
+    for size, kept in ((3, False), (13, True)):
+        world = exact_world(truth)
+        square, on_object = patch_of(truth, 1, size)
+        apart = (world.points[1][square][on_object] + [0, 0, 3]).astype(np.float32)
+        world.points[1][square][on_object] = apart
+        index = exact_scene(truth, world, config=cluster_only).index
+        assert ({tuple(p) for p in index.points} >= {tuple(p) for p in apart}) is kept
+        assert not kept or len(index) == sum(np.count_nonzero(each) for each in truth.labels)
 
 
 def test_points_of_low_confidence_are_left_out(truth):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.errors import PromptError
-from wildseg3d_ros.scene.voxels import neighbour_counts, voxel_downsample
+from wildseg3d_ros.scene.voxels import neighbourhoods, voxel_downsample
 from wildseg3d_ros.types import ObjectCloud, ViewMasks
 
 
@@ -57,11 +57,20 @@ def test_voxels_too_small_for_the_cloud_are_refused():
         voxel_downsample(make_cloud(), 1e-9)
 
 
-def test_neighbour_counts_equal_a_search_among_all_pairs():
+def test_density_and_clusters_equal_a_search_among_all_pairs():
     rng = np.random.default_rng(2)
-    points = rng.uniform(-0.3, 0.3, (300, 3)).astype(np.float32)
+    points = rng.uniform(-0.5, 0.5, (300, 3)).astype(np.float32)
     group = rng.integers(0, 3, 300).astype(np.int32)
     edge = 0.1
     cell = np.floor(points.astype(np.float64) / edge)
     near = (np.abs(cell[:, None] - cell[None]) <= 1).all(-1) & (group[:, None] == group[None])
-    np.testing.assert_array_equal(neighbour_counts(points, edge, group), near.sum(1))
+    counts, clusters = neighbourhoods(points, edge, group)
+    np.testing.assert_array_equal(counts, near.sum(1))
+    reached = near.copy()
+    for _ in range(300):
+        further = (reached.astype(np.int32) @ near.astype(np.int32)) > 0
+        if (further == reached).all():
+            break
+        reached = further
+    np.testing.assert_array_equal(clusters[:, None] == clusters[None], reached)
+    assert 3 < len(np.unique(clusters)) < 300

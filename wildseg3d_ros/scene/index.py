@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import IndexConfig
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.visibility import Visibility
-from wildseg3d_ros.scene.voxels import neighbour_counts
+from wildseg3d_ros.scene.voxels import neighbourhoods
 from wildseg3d_ros.types import MaskCache, WorldPointmaps
 
 
@@ -82,7 +82,8 @@ class ObjectIndex:
         """Collects the labelled pixels that have a point, less those that cannot be true.
 
         Left out of an object are points of low confidence (relative to the object's median),
-        points that several other views look through, and points with hardly a neighbour.
+        points that several other views look through, points with hardly a neighbour, and clusters
+        that are tiny beside the object's largest one.
 
         Args:
             images: per view (H, W, 3) uint8 RGB.
@@ -102,11 +103,9 @@ class ObjectIndex:
         if config.max_free_space_views:
             solid = (pierced < config.max_free_space_views) | (pierced <= seen)
             rows, seen = rows.keep(solid), seen[solid]
-        if config.min_neighbours and len(rows.points):
-            voxel = visibility.point_spacing(rows.points, rows.view)
-            counts = neighbour_counts(rows.points, voxel, rows.group).astype(np.float32)
-            together = counts >= config.min_neighbours
-            together &= _near_median(counts, rows.group, len(ids), config.min_density)
+        if len(rows.points):
+            spacing = visibility.point_spacing(rows.points, rows.view)
+            together = _hangs_together(rows, spacing, len(ids), config)
             rows, seen = rows.keep(together), seen[together]
 
         order = np.argsort(rows.group, kind="stable")
@@ -163,6 +162,21 @@ def _gather(
             )
         )
     return _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _hangs_together(
+    rows: _Rows, spacing: float, groups: int, config: IndexConfig
+) -> NDArray[np.bool_]:
+    """(M,) bool: neither alone, nor in a cluster that is tiny beside its object's largest one."""
+    counts, cluster = neighbourhoods(rows.points, spacing, rows.group)
+    sizes = np.bincount(cluster)
+    largest = np.zeros(groups, np.int64)
+    np.maximum.at(largest, rows.group, sizes[cluster])
+    return (
+        (counts >= config.min_neighbours)
+        & _near_median(counts.astype(np.float32), rows.group, groups, config.min_density)
+        & (sizes[cluster] >= config.min_cluster * largest[rows.group])
+    )
 
 
 def _near_median(

@@ -1,4 +1,4 @@
-"""Points on a voxel grid: counting neighbours, thinning clouds."""
+"""Points on a voxel grid: density and clusters, thinning clouds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.types import ObjectCloud
@@ -14,37 +16,46 @@ _BITS = 21  # of a voxel coordinate where voxels are told apart exactly
 _WRAP = 16  # of one where cells that far apart may be mixed up, to leave room for the group
 
 
-def neighbour_counts(
+def neighbourhoods(
     points: NDArray[np.float32], voxel_size: float, group: NDArray[np.int32]
-) -> NDArray[np.int64]:
-    """(M,) number of points of the same group in each point's voxel and the 26 about it.
-
-    The point itself counts.
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """How dense the points lie, and which of them hang together, group by group.
 
     Args:
         points: (M, 3).
         voxel_size: edge > 0 in the points' unit.
-        group: (M,) int32 >= 0.
+        group: (M,) int32 >= 0; points of different groups do not know of each other.
+
+    Returns:
+        (M,) number of points in each point's voxel and the 26 about it, itself included, and
+        (M,) id of its cluster: points are in one cluster when a chain of touching voxels joins
+        them.
     """
     cell = np.floor(points.astype(np.float64) / voxel_size)
     cell -= cell.min(axis=0) - 1
     x, y, z = np.mod(cell, (1 << _WRAP) - 2).astype(np.int64).T
     keys = (group.astype(np.int64) << (3 * _WRAP)) + (x << (2 * _WRAP)) + (y << _WRAP) + z
     cells, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    total = counts.copy()
+    inverse = inverse.ravel()
     steps = [
         (x << (2 * _WRAP)) + (y << _WRAP) + z
         for x in (-1, 0, 1)
         for y in (-1, 0, 1)
         for z in (-1, 0, 1)
     ]
-    for step in steps[14:]:  # half of the neighbours; each pair is added both ways
+    here, there = [], []
+    for step in steps[14:]:  # half of the neighbours: each pair is found once
         at = np.searchsorted(cells, cells + step)
         at[at == len(cells)] = 0
         found = np.flatnonzero(cells[at] == cells + step)
-        total[found] += counts[at[found]]
-        total[at[found]] += counts[found]
-    return total[inverse.ravel()]
+        here.append(found)
+        there.append(at[found])
+    one, other = np.concatenate(here), np.concatenate(there)
+    n = len(cells)
+    total = counts + np.bincount(one, counts[other], n) + np.bincount(other, counts[one], n)
+    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(n, n))
+    clusters = connected_components(graph, directed=False)[1].astype(np.int32)
+    return np.rint(total).astype(np.int64)[inverse], clusters[inverse]
 
 
 def voxel_downsample(cloud: ObjectCloud, voxel_size: float) -> ObjectCloud:
