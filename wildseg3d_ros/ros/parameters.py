@@ -50,7 +50,7 @@ class NodeConfig:
         5.0, "how long a build waits for images of all cameras [s]", 0.0, 600.0
     )
     tf_timeout: float = setting(
-        0.5, "how long a build waits for the cameras' poses in TF [s]", 0.0, 600.0
+        2.0, "how long a build waits for the cameras' poses in TF [s]", 0.0, 600.0
     )
     scene_cloud_voxel: float = setting(
         0.005,

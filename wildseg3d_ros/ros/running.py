@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -18,6 +19,7 @@ from rclpy.executors import (
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from wildseg3d_ros.errors import WildSeg3DError
 
@@ -42,28 +44,32 @@ class Spinner:
             else SingleThreadedExecutor(context=node.context)
         )
         self._executor.add_node(node)
-        self._stopping = threading.Event()
+        self._stop = Future()
         self._thread = threading.Thread(target=self._spin, name="spin", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops serving; callbacks that run are given a few seconds."""
-        self._stopping.set()
-        self._executor.shutdown(timeout_sec=5.0)
-        self._thread.join(timeout=5.0)
+        """Stops serving and waits for the callbacks that run."""
+        if not self._stop.done():
+            self._stop.set_result(None)
+        self._thread.join()
+        # rclpy's own shutdown takes away the guard condition that running callbacks still trigger.
+        pool = getattr(self._executor, "_executor", None)
+        if pool is not None:
+            pool.shutdown(wait=True)
+        self._executor.shutdown()
 
     def _spin(self) -> None:
-        while not self._stopping.is_set() and self._node.context.ok():
+        while not self._stop.done() and self._node.context.ok():
             try:
-                self._executor.spin()
+                self._executor.spin_until_future_complete(self._stop)
             except ExternalShutdownException:
                 return
             except Exception:  # noqa: BLE001
                 # Callbacks catch their own errors. What arrives here is the middleware's, such as
                 # a reply to a client that is gone: no reason for a node to die.
-                if not self._stopping.is_set():
-                    self._node.get_logger().error(traceback.format_exc())
-                    self._stopping.wait(0.1)
+                self._node.get_logger().error(traceback.format_exc())
+                time.sleep(0.1)
 
 
 def run_node(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:

@@ -23,7 +23,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
-from wildseg3d_msgs.msg import Status
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
@@ -135,7 +134,7 @@ class SceneNode(Node):
                     ErrorCode.BUSY,
                 )
             try:
-                result = self._build(goal)
+                self._build(goal, result)
             finally:
                 self._busy.release()
             goal.succeed()
@@ -150,7 +149,7 @@ class SceneNode(Node):
         except Exception as error:  # noqa: BLE001  the context is gone at shutdown
             self.get_logger().debug(f"goal state not set: {error}")
 
-    def _build(self, goal: ServerGoalHandle) -> BuildScene.Result:
+    def _build(self, goal: ServerGoalHandle, result: BuildScene.Result) -> None:
         start = time.monotonic()
 
         def report(stage: str, fraction: float) -> None:
@@ -165,6 +164,7 @@ class SceneNode(Node):
         names = self._cameras.choose(goal.request.cameras)
         report("images", 0.0)
         shot = self._cameras.take(names, config, self._transforms, cancelled)
+        self._warn(result, shot.warnings)
         root, poses = self._poses(shot, config)
         report("images", 1.0)
 
@@ -180,18 +180,18 @@ class SceneNode(Node):
             f"scene {scene.scene_id}: {len(scene.object_ids)} objects from {len(names)} views in "
             f"{seconds:.1f} s ({', '.join(f'{k} {v:.1f}' for k, v in scene.seconds.items())})"
         )
-        warnings = [*shot.warnings, *scene.warnings]
+        self._warn(result, scene.warnings)
+        result.scene_id = scene.scene_id
+        result.objects = len(scene.object_ids)
+        result.seconds = seconds
+        result.stage_names = list(scene.seconds)
+        result.stage_seconds = [float(value) for value in scene.seconds.values()]
+
+    def _warn(self, result: BuildScene.Result, warnings: Sequence[str]) -> None:
+        """In the log and in the reply, of a build that fails too: they often say why."""
         for warning in warnings:
             self.get_logger().warning(warning)
-        return BuildScene.Result(
-            status=Status(code=Status.OK),
-            scene_id=scene.scene_id,
-            objects=len(scene.object_ids),
-            seconds=seconds,
-            stage_names=list(scene.seconds),
-            stage_seconds=[float(value) for value in scene.seconds.values()],
-            warnings=warnings,
-        )
+        result.warnings = [*result.warnings, *warnings]
 
     def _settings(self, config: NodeConfig) -> Settings:
         return Settings(self._config.scene(), self._builder, config.scene_cloud_voxel)
