@@ -74,7 +74,7 @@ def test_cameras_stand_where_they_stood(built):
 
 
 def test_without_given_poses_the_world_is_right_up_to_a_similarity():
-    truth = construct_scene(views=4, objects=6, seed=3, with_priors=False)
+    truth = construct_scene(4, 96, 72, 6, seed=3, with_priors=False)
     scene = build_scene(
         truth.views,
         pointmaps=OraclePointmaps(truth, scale_spread=0.4),
@@ -87,9 +87,7 @@ def test_without_given_poses_the_world_is_right_up_to_a_similarity():
 
 
 def test_wrong_kinematics_do_not_bend_the_scene():
-    truth = construct_scene(
-        views=5, objects=6, seed=5, translation_sigma=0.004, rotation_sigma=0.004
-    )
+    truth = construct_scene(4, 96, 72, 6, seed=5, translation_sigma=0.004, rotation_sigma=0.004)
     scene = build_scene(truth.views, pointmaps=OraclePointmaps(truth), masks=OracleMasks(truth))
     # The world is the kinematics' as a whole, so it may be off as a whole; its shape may not.
     given = scene.world_from_cam[:, :3, 3]
