@@ -1,6 +1,7 @@
 # `make help` lists the targets. Everything a target needs is made first: see packaging/bootstrap.py.
 #
-#   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository
+#   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository:
+#                   transforms.json, or an Amazon Picking Challenge scene, converted first
 #   ARGS="..."      further arguments for the program behind demo, test or bench
 #   PYTHON=PATH     Python to make the environment with
 #   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for
@@ -39,7 +40,12 @@ dev: ## the environment with the tools for tests, checks and the scene generator
 	@$(BOOTSTRAP) --with test --with dev
 
 demo: setup ## click three objects over ROS 2 (DATA=FOLDER: in your own recording)
+ifneq ($(wildcard $(DATA)/cam.info.txt),)
+	@$(ENTER) .venv/bin/python examples/apc_shelf.py "$(DATA)" out/recording
+	@$(ENTER) .venv/bin/wildseg3d demo --data out/recording $(ARGS)
+else
 	@$(ENTER) .venv/bin/wildseg3d demo $(if $(DATA),--data "$(DATA)") $(ARGS)
+endif
 
 test: ## all tests, those of the ROS layer over real DDS
 	@$(BOOTSTRAP) --with test
