@@ -139,7 +139,7 @@ def test_the_rviz_set_up_shows_what_the_node_publishes():
     assert displays["Global Options"]["Fixed Frame"] == "world"
 
 
-# ---- with the real launch system -----------------------------------------------------------------
+# ---- with the real launch system ---------------------------------------------------------------
 
 NEEDS_LAUNCH = pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None,

@@ -224,6 +224,21 @@ def test_a_build_process_that_is_killed(world, monkeypatch, tmp_path):
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
 
+def test_a_client_whose_node_goes_away_does_not_wait_for_ever(world, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "never"))
+    world.scene_node("patient_builder")
+    world.replay()
+    client = world.client()
+    client.wait_until_ready()
+    monkeypatch.setattr("wildseg3d_ros.ros.client._GONE_SECONDS", 0.3)
+
+    def vanish(stage: str, fraction: float) -> None:
+        monkeypatch.setattr(client._build, "server_is_ready", lambda: False)
+
+    with pytest.raises(TimeoutError, match="went away"):
+        client.build(progress=vanish)
+
+
 # ---- bad requests ------------------------------------------------------------------------------
 
 

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import rclpy
-from numpy.typing import NDArray
 from rclpy.action.client import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
@@ -26,47 +24,12 @@ from rclpy.task import Future
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.msg import Click as ClickMessage
-from wildseg3d_msgs.msg import Status
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.conversions import array_from_image, nanoseconds, points_from_cloud
+from wildseg3d_ros.ros.replies import BuildReport, Selection
 from wildseg3d_ros.ros.running import Spinner
 from wildseg3d_ros.types import POSITIVE
 
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build gave: see wildseg3d_msgs/action/BuildScene."""
-
-    scene_id: str
-    objects: int
-    seconds: float
-    stage_seconds: dict[str, float]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """What a click gave.
-
-    Attributes:
-        points: (M, 3) float32 metres in ``frame_id``.
-        colors: (M, 3) uint8 RGB.
-        object_ids: the scene's objects that the clicks chose.
-        frame_id, stamp_ns: frame of the points and time of the images.
-        scene_id: the scene that answered.
-        masks: (H, W) bool by camera; empty unless asked for.
-        warnings: what to know although all went well.
-    """
-
-    points: NDArray[np.float32]
-    colors: NDArray[np.uint8]
-    object_ids: tuple[int, ...]
-    frame_id: str
-    stamp_ns: int
-    scene_id: str
-    masks: dict[str, NDArray[np.bool_]]
-    warnings: tuple[str, ...]
+_GONE_SECONDS = 3.0
 
 
 class SceneClient:
@@ -135,7 +98,8 @@ class SceneClient:
             cancelled: polled ten times a second; True stops the build.
 
         Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: there is no node.
+            WildSeg3DError: with the code and text of the node. TimeoutError: there is no node, or
+                it went away.
         """
         self.wait_until_ready()
 
@@ -148,22 +112,19 @@ class SceneClient:
         future = handle.get_result_async()
         done = _event(future)
         try:
+            seen = time.monotonic()
             while not done.wait(0.1):
+                if self._build.server_is_ready():
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > _GONE_SECONDS:
+                    raise TimeoutError("the scene node went away during the build")
                 if cancelled is not None and cancelled():
                     handle.cancel_goal_async()
                     cancelled = None
         except BaseException:  # Ctrl-C ends the build too
             handle.cancel_goal_async()
             raise
-        result = future.result().result
-        _raise_unless_ok(result.status)
-        return BuildReport(
-            scene_id=result.scene_id,
-            objects=result.objects,
-            seconds=result.seconds,
-            stage_seconds=dict(zip(result.stage_names, result.stage_seconds, strict=True)),
-            warnings=tuple(result.warnings),
-        )
+        return BuildReport.of(future.result().result)
 
     def segment(
         self,
@@ -196,22 +157,7 @@ class SceneClient:
         )
         if not self._segment.service_is_ready():
             self.wait_until_ready()
-        reply = self._wait(self._segment.call_async(request), self._timeout)
-        _raise_unless_ok(reply.status)
-        points, colors = points_from_cloud(reply.cloud)
-        return Selection(
-            points=points,
-            colors=colors,
-            object_ids=tuple(reply.object_ids),
-            frame_id=reply.cloud.header.frame_id,
-            stamp_ns=nanoseconds(reply.cloud.header.stamp),
-            scene_id=reply.scene_id,
-            masks={
-                name: array_from_image(mask, f"mask of '{name}'") > 0
-                for name, mask in zip(reply.mask_cameras, reply.masks, strict=True)
-            },
-            warnings=tuple(reply.warnings),
-        )
+        return Selection.of(self._wait(self._segment.call_async(request), self._timeout))
 
     def _wait(self, future: Future, timeout: float) -> Any:
         if not _event(future).wait(timeout):
@@ -224,10 +170,3 @@ def _event(future: Future) -> threading.Event:
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     return done
-
-
-def _raise_unless_ok(status: Status) -> None:
-    if status.code == ErrorCode.CANCELLED:
-        raise Cancelled(status.message)
-    if status.code != ErrorCode.OK:
-        raise WildSeg3DError(status.message, ErrorCode(status.code))

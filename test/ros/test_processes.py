@@ -1,0 +1,178 @@
+"""Real processes over real DDS with the real pipeline: what a user starts, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import table
+
+from wildseg3d_ros.errors import Cancelled, WildSeg3DError
+from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.ros.client import SceneClient
+
+VIEWS = table.make_views()
+
+
+class Process:
+    """A node of the product in a process of its own, with its log."""
+
+    def __init__(self, module: str, log: Path, *arguments: str) -> None:
+        self.log = log
+        with log.open("w") as out:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", f"wildseg3d_ros.ros.{module}", *arguments],
+                stdout=out,
+                stderr=out,
+            )
+
+    def interrupt(self) -> None:
+        self.popen.send_signal(signal.SIGINT)
+
+    def children(self) -> list[int]:
+        listed = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+    def wait(self) -> int:
+        return self.popen.wait(30)
+
+
+@pytest.fixture
+def start(tmp_path):
+    running = []
+
+    def run(module: str, *arguments: str) -> Process:
+        running.append(Process(module, tmp_path / f"{module}{len(running)}.log", *arguments))
+        return running[-1]
+
+    yield run
+    for process in running:
+        process.popen.kill()
+        process.popen.wait()
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_from_cameras_to_object_clouds(start, tmp_path):
+    """Replay, node and client: both balls are found, whole, and nothing but them."""
+    write_folder(tmp_path / "table", table.make_recording())
+    replay = start("replay_node", str(tmp_path / "table"), "--rate", "5")
+    node = start("scene_node", "--ros-args", "-p", "cameras:=['front', 'left', 'right']")
+    stages = []
+    with SceneClient(timeout=60.0) as client:
+        report = client.build(progress=lambda stage, _: stages.append(stage))
+        assert report.objects >= 2
+        assert {"images", "pairs", "pointmaps", "alignment", "masks", "index"} <= set(stages)
+        for label in (table.RED, table.GREEN):
+            centre, radius = table.BALLS[label]
+            found = client.segment(
+                [("front", *table.pixel_on(VIEWS[0], label))], include_masks=True
+            )
+            for view in VIEWS:
+                truth = table.trace(view.world_from_cam_prior)[2] == label
+                mask = found.masks[view.name]
+                assert (mask & truth).sum() / (mask | truth).sum() > 0.7, view.name
+            distances = np.linalg.norm(found.points - np.array(centre), axis=1)
+            assert np.quantile(np.abs(distances - radius), 0.9) < 0.005
+        with pytest.raises(WildSeg3DError, match="'back'"):
+            client.segment([("back", 1, 1)])
+        with pytest.raises(WildSeg3DError, match=r"at least 2 view\(s\), got 1"):
+            client.build(cameras=["front"])
+    (builder,) = node.children()
+    for process in (node, replay):
+        process.interrupt()
+    assert (node.wait(), replay.wait()) == (0, 0)
+    assert gone(builder)
+    for process in (node, replay):
+        log = process.log.read_text()
+        assert "Traceback" not in log
+        assert "never retrieved" not in log
+
+
+def test_ctrl_c_in_the_middle_of_a_build_and_again(start):
+    """Under launch the signal comes twice. The build process goes with the node."""
+    node = start("scene_node", "--ros-args", "-p", "cameras:=['a']", "-p", "image_timeout:=60.0")
+    wait_for(lambda: "ready" in node.log.read_text())
+    (builder,) = node.children()
+
+    def interrupt_twice(stage: str, fraction: float) -> None:
+        node.interrupt()
+        node.interrupt()
+
+    with (
+        SceneClient(timeout=60.0) as client,
+        pytest.raises((Cancelled, TimeoutError), match=r"cancelled|went away"),
+    ):
+        client.build(progress=interrupt_twice)
+    assert node.wait() == 0
+    assert gone(builder)
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_a_killed_node_leaves_no_process_behind(start):
+    node = start("scene_node", "--ros-args", "-p", "cameras:=['a', 'b']")
+    wait_for(lambda: "ready" in node.log.read_text())
+    (builder,) = node.children()
+    node.popen.kill()
+    wait_for(lambda: gone(builder))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ([], "'cameras' must list"),
+        (["cameras:=['left', 'right', 'left']"], "two cameras are named 'left'"),
+        (["cameras:=['left']", "sync_slop:=-1.0"], "sync_slop"),
+        (["cameras:=['left']", "alignment.weighting:=best"], "alignment.weighting"),
+    ],
+)
+def test_a_node_that_cannot_start_says_why_in_one_line(start, parameters, text):
+    options = [word for parameter in parameters for word in ("-p", parameter)]
+    node = start("scene_node", "--ros-args", *options)
+    assert node.wait() == 2
+    (line,) = node.log.read_text().splitlines()
+    assert "[FATAL]" in line
+    assert "BAD_CONFIG" in line
+    assert text in line
+
+
+def test_a_replay_without_recording_says_why(start, tmp_path):
+    replay = start("replay_node", str(tmp_path / "nothing"))
+    assert replay.wait() == 2
+    (line,) = replay.log.read_text().splitlines()
+    assert "BAD_FILE" in line
+    assert "does not exist" in line
+
+
+def test_two_nodes_in_two_namespaces(start, tmp_path):
+    """Names are relative: each namespace has a node of its own, which tell each other nothing."""
+    write_folder(tmp_path / "table", table.make_recording())
+    start("replay_node", str(tmp_path / "table"), "--rate", "5")
+    for namespace, cameras in (("one", "['front', 'left']"), ("two", "['front', 'right']")):
+        start("scene_node", "--ros-args", "-r", f"__ns:=/{namespace}", "-p", f"cameras:={cameras}")
+    click = [("front", *table.pixel_on(VIEWS[0], table.RED))]
+    with SceneClient("one", timeout=60.0) as one, SceneClient("two", timeout=60.0) as two:
+        one.build()
+        assert sorted(one.segment(click, include_masks=True).masks) == ["front", "left"]
+        two.wait_until_ready()
+        with pytest.raises(WildSeg3DError, match="no scene yet"):
+            two.segment(click)
+        with pytest.raises(WildSeg3DError, match="'left'"):
+            two.build(cameras=["left"])
