@@ -105,11 +105,11 @@ def observe(graph: Graph, poses: Poses, world: NDArray, sure: NDArray) -> list[O
                 rotation[e] @ from_map[:3, :3],
                 scale[e] * rotation[e] @ offset + translation[e],
             )
-            own_points[k] = scale[e] * (x[o, :count] - offset) @ from_map[:3, :3]
+            own_points[k] = scale[e] * (x[o, :, :count].T - offset) @ from_map[:3, :3]
         out.append(
             Observed(
                 graph.pixels[v][:, ::-1].astype(np.float64),
-                world[v, :count],
+                world[v, :, :count].T,
                 sure[v, :count],
                 own_poses,
                 own_points,
@@ -188,7 +188,7 @@ def refine_camera(
         now = _robust_error(world, uv, weight, cam_from_world, K)
         if now < best[0]:
             best = now, cam_from_world, K
-        if np.abs(xi).max() < 1e-7 or not now < 2.0 * best[0]:
+        if np.abs(xi).max() < 1e-5 or not now < 2.0 * best[0]:
             break
     return invert(best[1]), best[2]
 

@@ -22,7 +22,7 @@ from wildseg3d_ros.alignment.graph import (
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
 from wildseg3d_ros.alignment.similarity import fit_similarities
-from wildseg3d_ros.alignment.solver import Solution, observed_twice, solve
+from wildseg3d_ros.alignment.solver import Reduction, Solution, observed_twice, solve
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
@@ -53,7 +53,7 @@ def align(
         )
     complete = build_graph(predictions, views, config, masks)
     enough = usable(complete)
-    empty = [_pair_name(predictions[e], views) for e in np.flatnonzero(~enough)]
+    empty = [_pair_name(predictions[int(e)], views) for e in np.flatnonzero(~enough)]
     check_connected(complete.edges[enough], views, empty)
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
 
@@ -106,14 +106,14 @@ def _solve(
     iterations = 0
     doubtful = np.zeros(len(kept), dtype=bool)
     if fresh:
-        coarse = solve(graph, poses, "l1", _COARSE_PASSES, _COARSE_TOLERANCE)
+        coarse = solve(graph, poses, "huber", _COARSE_PASSES, _COARSE_TOLERANCE)
         poses, iterations = coarse.poses, coarse.iterations
         verdict = judge(graph, _distances(graph, kept, poses, coarse), kept)
         kept, doubtful = verdict.keep, verdict.doubtful
     for turn in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
-            current, poses.select(kept), "geman_mcclure", config.max_iterations, config.tolerance
+            current, poses.select(kept), config.loss, config.max_iterations, config.tolerance
         )
         iterations += solution.iterations
         poses = _fit_left_out(graph, kept, solution)
@@ -234,8 +234,8 @@ def _fit_left_out(graph: Graph, kept: NDArray[np.bool_], solution: Solution) -> 
         return solution.poses
     left = np.flatnonzero(~kept)
     observation, edges = graph.observation[left], graph.edges[left]
-    x = torch.cat([graph.x[observation[:, s]] for s in (0, 1)], 1)
-    y = torch.cat([solution.world[edges[:, s]] for s in (0, 1)], 1)
+    x = torch.cat([graph.x[observation[:, s]] for s in (0, 1)], 2)
+    y = torch.cat([solution.world[edges[:, s]] for s in (0, 1)], 2)
     weight = torch.cat(
         [(graph.weight[observation[:, s]] * solution.sure[edges[:, s]]).sqrt() for s in (0, 1)], 1
     )
@@ -270,11 +270,10 @@ def _distances(
     view = torch.as_tensor(graph.view, device=device)
     used = torch.as_tensor(kept[graph.edge], device=device)[:, None]
     seen = graph.weight > 0
-    count = torch.zeros(
-        (graph.view_count, graph.weight.shape[1]), dtype=torch.int32, device=device
-    ).index_add_(0, view, (seen & used).to(torch.int32))
-    others = count[view] - (seen & used).to(torch.int32)
-    distance = (poses.observed(graph) - solution.world[view]).norm(dim=-1)
+    voting = (seen & used).to(torch.int32)
+    reduction = Reduction(graph)
+    others = reduction.sum(voting)[view] - voting
+    distance = reduction.residual(poses.observed(graph), solution.world)
     return torch.where(seen & (others > 0), distance, torch.nan).cpu().numpy()
 
 

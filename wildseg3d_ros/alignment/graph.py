@@ -39,7 +39,7 @@ class Graph:
         view, edge, side: (O,) int of each observation; side 0 is the pair's view a, 1 is b.
         observation: (E, 2) int, the observation of a pair's side.
         of_view: N slices of observations.
-        x: (O, n, 3) float64 points in the pair's frame, over the pair's unit.
+        x: (O, 3, n) float64 points in the pair's frame, over the pair's unit.
         weight: (O, n) float64 W, 0 = no point.
         pixels: per view (n_v, 2) int rows and columns of its samples.
         unit: (E,) length that a pair's points were divided by.
@@ -233,7 +233,7 @@ def build_graph(
         view=view,
         edge=edge,
         side=side,
-        x=torch.from_numpy(x),
+        x=torch.from_numpy(np.ascontiguousarray(x.transpose(0, 2, 1))),
         weight=torch.from_numpy(weight),
         pixels=pixels,
         unit=unit,
@@ -251,7 +251,7 @@ def usable(graph: Graph) -> NDArray[np.bool_]:
         (1, 2)
     )
     good = (count >= MIN_POINTS) & finite
-    return good[graph.observation].all(1)
+    return good[graph.observation[:, 0]] & good[graph.observation[:, 1]]
 
 
 def _points(pair: PairPrediction, side: int) -> NDArray:
@@ -275,7 +275,8 @@ def _sample_pixels(
         cols_count = int(np.clip(round(cols_wanted), 1, size[1]))
         rows = ((np.arange(rows_count) + 0.5) * size[0] / rows_count).astype(np.int64)
         cols = ((np.arange(cols_count) + 0.5) * size[1] / cols_count).astype(np.int64)
-        return tuple(axis.ravel() for axis in np.meshgrid(rows, cols, indexing="ij"))
+        row_grid, col_grid = np.meshgrid(rows, cols, indexing="ij")
+        return row_grid.ravel(), col_grid.ravel()
 
     def any_valid(pixels: tuple[NDArray, NDArray]) -> NDArray[np.bool_]:
         valid = np.zeros(len(pixels[0]), dtype=bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 _GRID = 64
 """Rows and columns of the grids that are compared; a cell is the resolution of a match."""
@@ -38,8 +38,8 @@ def mutual_matches(
     if len(cloud_a) < 3 or len(cloud_b) < 3 or not asked.any():
         return out
     pixels = pixels_a[asked]
-    nearest_b = cKDTree(cloud_b).query(points_a[pixels[:, 0], pixels[:, 1]])[1]
-    back = cKDTree(cloud_a).query(cloud_b[nearest_b])[1]
+    nearest_b = KDTree(cloud_b).query(points_a[pixels[:, 0], pixels[:, 1]])[1]
+    back = KDTree(cloud_a).query(cloud_b[nearest_b])[1]
     apart = np.abs(grid_a[back] - pixels).max(axis=1)
     out[asked] = apart <= 2 * cell
     return out

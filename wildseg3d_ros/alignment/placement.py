@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.alignment.graph import Graph
-from wildseg3d_ros.alignment.similarity import fit_similarities, transform
+from wildseg3d_ros.alignment.similarity import fit_similarities, lengths, transform
 
 _SAMPLES = 256
 """Points per observation that a placement looks at; the solver sees all of them."""
@@ -38,7 +38,7 @@ class Poses:
     translation: Tensor
 
     def observed(self, graph: Graph) -> Tensor:
-        """(O, n, 3) all observations in the world."""
+        """(O, 3, n) all observations in the world."""
         edge = torch.as_tensor(graph.edge, device=graph.x.device)
         return transform(self.scale[edge], self.rotation[edge], self.translation[edge], graph.x)
 
@@ -63,7 +63,7 @@ def place(graph: Graph, known: Poses | None = None, is_known: NDArray | None = N
     Returns:
         poses of all pairs; the mean log scale is 0 where no scale is fixed.
     """
-    step = max(1, graph.x.shape[1] // _SAMPLES)
+    step = max(1, graph.x.shape[2] // _SAMPLES)
     placing = _Placing(graph, step)
     if known is not None and is_known is not None and is_known.any():
         placing.accept(known, is_known)
@@ -89,13 +89,13 @@ class _Placing:
 
     def __init__(self, graph: Graph, step: int) -> None:
         self.graph = graph
-        self.x = graph.x[:, ::step]
-        self.weight = graph.weight[:, ::step]
+        self.x = graph.x[..., ::step].contiguous()
+        self.weight = graph.weight[:, ::step].contiguous()
         self.strength = graph.strength()
         self.fixed = torch.as_tensor(graph.fixed)
-        count, samples = graph.view_count, self.x.shape[1]
+        count, samples = graph.view_count, self.x.shape[2]
         self.placed = np.zeros(count, dtype=bool)
-        self.world = torch.zeros((count, samples, 3), dtype=self.x.dtype)
+        self.world = torch.zeros((count, 3, samples), dtype=self.x.dtype)
         self.sure = torch.zeros((count, samples), dtype=self.x.dtype)
 
     def accept(self, poses: Poses, is_known: NDArray[np.bool_]) -> None:
@@ -110,8 +110,8 @@ class _Placing:
             )
             weight = self.weight[which]
             self.sure[v] = weight.sum(0)
-            mean = (weight[..., None] * y).sum(0)
-            self.world[v] = mean / self.sure[v].clamp_min(1e-300)[:, None]
+            mean = (weight[:, None] * y).sum(0)
+            self.world[v] = mean / self.sure[v].clamp_min(1e-300)
             self.placed[v] = True
 
     def grow(self) -> None:
@@ -151,15 +151,15 @@ class _Placing:
     def fit_all(self) -> Poses:
         """Fits every pair to the world points of both its views."""
         observation, edges = self.graph.observation, self.graph.edges
-        x = torch.cat([self.x[observation[:, s]] for s in (0, 1)], 1)
-        y = torch.cat([self.world[edges[:, s]] for s in (0, 1)], 1)
+        x = torch.cat([self.x[observation[:, s]] for s in (0, 1)], 2)
+        y = torch.cat([self.world[edges[:, s]] for s in (0, 1)], 2)
         weight = torch.cat(
             [(self.weight[observation[:, s]] * self.sure[edges[:, s]]).sqrt() for s in (0, 1)], 1
         )
         return Poses(*fit_similarities(x, y, weight, self.fixed))
 
     def _candidates(self, target: int) -> tuple[Tensor, Tensor]:
-        """(K, n, 3) places of a view by its strongest pairs with a placed view, and weights."""
+        """(K, 3, n) places of a view by its strongest pairs with a placed view, and weights."""
         part = self.graph.of_view[target]
         mine = np.arange(part.start, part.stop)
         edge = self.graph.edge[mine]
@@ -184,7 +184,7 @@ class _Placing:
         """The candidate that half of the others are closest to, its agreement with them, and how
         far the present place is from it."""
         both = weight[:, None] * weight[None]
-        apart = (y[:, None] - y[None]).norm(dim=-1)
+        apart = lengths(y[:, None] - y[None])
         distance = ((both * apart).sum(-1) / both.sum(-1).clamp_min(1e-300)).numpy()
         # Candidates that share no pixel have nothing to say about each other.
         distance[both.sum(-1).numpy() == 0] = np.inf
@@ -193,5 +193,5 @@ class _Placing:
         support = others[:, (others.shape[1] - 1) // 2]
         winner = int(np.argmin(support))
         now = self.sure[target] * weight[winner]
-        away = ((self.world[target] - y[winner]).norm(dim=-1) * now).sum()
+        away = (lengths(self.world[target] - y[winner]) * now).sum()
         return winner, float(support[winner]), float(away / now.sum().clamp_min(1e-300))

@@ -15,7 +15,7 @@ def fit_similarities(
     ``max(r, 0.2 mean r)``.
 
     Args:
-        x, y: (B, n, 3) points.
+        x, y: (B, 3, n) points.
         weight: (B, n) >= 0.
         fixed: (B,) bool, sets whose scale is 1.
 
@@ -27,7 +27,7 @@ def fit_similarities(
         scale, rotation, translation = _umeyama(x, y, current, fixed)
         if turn + 1 < rounds:
             moved = transform(scale, rotation, translation, x)
-            residual = (moved - y).norm(dim=-1)
+            residual = lengths(moved - y)
             mean = (weight * residual).sum(1) / weight.sum(1).clamp_min(1e-300)
             # Exact data leave residuals of rounding size: all points count alike then.
             floor = 0.2 * mean + 1e-9 * y.abs().amax((1, 2)) + 1e-300
@@ -35,25 +35,29 @@ def fit_similarities(
     return scale, rotation, translation
 
 
+def lengths(vectors: Tensor) -> Tensor:
+    """(..., n) Euclidean lengths of (..., 3, n); torch's own norm is 20 times slower here."""
+    return vectors.square().sum(-2).sqrt_()
+
+
 def transform(scale: Tensor, rotation: Tensor, translation: Tensor, x: Tensor) -> Tensor:
-    """(B, n, 3) points ``scale * R x + t``."""
-    return torch.baddbmm(translation[:, None], x, (scale[:, None, None] * rotation).mT)
+    """(B, 3, n) points ``scale * R x + t``."""
+    return torch.baddbmm(translation[..., None], scale[:, None, None] * rotation, x)
 
 
 def _umeyama(x: Tensor, y: Tensor, weight: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     share = weight / weight.sum(1, keepdim=True).clamp_min(1e-300)
-    mean_x = (share[..., None] * x).sum(1)
-    mean_y = (share[..., None] * y).sum(1)
-    centred_x, centred_y = x - mean_x[:, None], y - mean_y[:, None]
-    covariance = (share[..., None] * centred_y).mT @ centred_x
+    mean_x, mean_y = (p @ share[..., None] for p in (x, y))
+    centred_x, centred_y = x - mean_x, y - mean_y
+    covariance = (share[:, None] * centred_y) @ centred_x.mT
     u, singular, vt = torch.linalg.svd(covariance)
     sign = torch.ones_like(singular)
     sign[:, 2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vt))
     rotation = (u * sign[:, None]) @ vt
-    spread = (share * centred_x.square().sum(-1)).sum(1)
+    spread = (share * centred_x.square().sum(1)).sum(1)
     scale = (singular * sign).sum(1) / spread.clamp_min(1e-300)
     scale = torch.where(fixed | ~(scale > 1e-12), torch.ones_like(scale), scale)
-    return scale, rotation, mean_y - scale[:, None] * (rotation @ mean_x[..., None])[..., 0]
+    return scale, rotation, (mean_y - scale[:, None, None] * (rotation @ mean_x))[..., 0]
 
 
 def rotation_from_vectors(vectors: Tensor) -> Tensor:
@@ -67,11 +71,3 @@ def rotation_from_vectors(vectors: Tensor) -> Tensor:
     second = 0.5 * torch.sinc(angle / (2 * torch.pi)).square()
     eye = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
     return eye + first * skew + second * (skew @ skew)
-
-
-def chordal_mean(rotations: Tensor) -> Tensor:
-    """(3, 3) rotation closest to a weighted sum (3, 3) of rotations."""
-    u, _, vt = torch.linalg.svd(rotations)
-    sign = torch.ones(3, dtype=u.dtype, device=u.device)
-    sign[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vt))
-    return (u * sign) @ vt

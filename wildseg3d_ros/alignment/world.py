@@ -63,11 +63,12 @@ def register(
         known_scale: whether solved units are metres.
     """
     residual = np.full(len(views), np.nan)
-    known = [v for v, view in enumerate(views) if view.world_from_cam_prior is not None]
+    given = [view.world_from_cam_prior for view in views]
+    known = [v for v, prior in enumerate(given) if prior is not None]
     nothing = Registration(1.0, np.eye(4), False, residual, ())
     if not known:
         return nothing
-    priors = np.stack([views[v].world_from_cam_prior for v in known])
+    priors = np.stack([prior for prior in given if prior is not None])
     solved, reach = world_from_cam[known], viewing_distance[known]
     turn, start_error = _elect_rotation(priors, solved)
     scale = 1.0 if known_scale else _scale(priors, solved, turn, start_error)
