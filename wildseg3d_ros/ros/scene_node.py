@@ -99,6 +99,10 @@ class SceneNode(Node):
     def _log(self, text: str) -> None:
         self.get_logger().info(text)
 
+    def adopt(self, current: CurrentScene) -> None:
+        """Answers from this scene from now on."""
+        self._current = current
+
     def close(self) -> None:
         """Ends a running build and the build process; safe to call twice."""
         self._stopping.set()
@@ -171,9 +175,8 @@ class SceneNode(Node):
         self._worker.configure(self._settings(config))
         built = self._worker.build(shot.views, config.world_frame, report, cancelled)
         scene = built.scene
-        self._current = CurrentScene(
-            scene, shot.calibrations, _rooted_at(scene.frame_id, root, poses), shot.warnings
-        )
+        poses = _rooted_at(scene.frame_id, root, poses)
+        self.adopt(CurrentScene(scene, shot.calibrations, poses, shot.warnings))
         self._publish(built, shot)
         seconds = time.monotonic() - start
         self.get_logger().info(

@@ -1,0 +1,143 @@
+"""Round trip of the service `segment` over DDS: node and client in processes of their own.
+
+Measured with a reply of 20,000 points (x, y, z, rgb), with Fast DDS's default transports and with
+LARGE_DATA, while the node is idle and while its build process is busy; and without ROS (the same
+answer, in process) as the baseline of what DDS and rclpy add.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import median, quantiles
+
+from benchmarks.prompt import make_scene
+
+POINTS = 20_000
+REPEATS = 300
+WARM_UP = 20
+CLICK = ("camera0", 200.0, 110.0)
+TRANSPORTS = ("DEFAULT", "LARGE_DATA")
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def busy_builder(config):
+    """A builder for the node's build process that calculates on all cores until it is ended."""
+    import numpy as np
+
+    def build(views, progress, world_frame):
+        matrix = np.random.default_rng(0).random((700, 700))
+        while True:
+            progress.update(0.5)
+            matrix = np.tanh(matrix @ matrix / 700)
+
+    return build
+
+
+def serve(load: str) -> None:
+    """The node, answering from a scene that was not built from cameras."""
+    from sensor_msgs.msg import CameraInfo
+
+    from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.ros.answers import CurrentScene
+    from wildseg3d_ros.ros.build_process import Settings
+    from wildseg3d_ros.ros.calibration import calibration_from_info
+    from wildseg3d_ros.ros.running import run_node
+    from wildseg3d_ros.ros.scene_node import SceneNode
+    from wildseg3d_ros.ros.worker import BuildWorker
+
+    scene = make_scene(POINTS)
+    calibrations = {
+        name: calibration_from_info(CameraInfo(k=K.ravel()), image.shape[:2], name, "")
+        for name, image, K in zip(scene.view_names, scene.images, scene.K, strict=True)
+    }
+
+    def make() -> SceneNode:
+        node = SceneNode()
+        node.adopt(CurrentScene(scene, calibrations, {}))
+        if load == "building":
+            settings = Settings(SceneConfig(), "benchmarks.service_latency:busy_builder")
+            # Reports and waits as a build of the node does, in the node's own process.
+            work = BuildWorker(settings, print).build
+            build = ((), "world", lambda *_: None, lambda: not node.context.ok())
+            threading.Thread(target=work, args=build, daemon=True).start()
+        return node
+
+    sys.exit(run_node(make, ["--ros-args", "-p", "cameras:=['camera0', 'camera1']"]))
+
+
+def ask() -> dict:
+    """The client: times round trips."""
+    from wildseg3d_ros.ros.client import SceneClient
+
+    with SceneClient(timeout=60.0) as client:
+        client.wait_until_ready()
+        points, times = 0, []
+        for _ in range(WARM_UP + REPEATS):
+            start = time.perf_counter()
+            found = client.segment([CLICK])
+            times.append(1e3 * (time.perf_counter() - start))
+            points = len(found.points)
+    return {"points": points, **_statistics(times[WARM_UP:])}
+
+
+def _statistics(milliseconds: list[float]) -> dict[str, float]:
+    return {"median_ms": median(milliseconds), "p99_ms": quantiles(milliseconds, n=100)[98]}
+
+
+def _in_process() -> dict[str, float]:
+    from wildseg3d_ros.pipeline import segment
+    from wildseg3d_ros.types import Click, Prompt
+
+    scene, prompt = make_scene(POINTS), Prompt((Click(*CLICK),))
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        segment(scene, prompt)
+        times.append(1e3 * (time.perf_counter() - start))
+    return _statistics(times)
+
+
+def main() -> dict:
+    """Milliseconds per round trip, by transports and load."""
+    results: dict = {"in_process": _in_process()}
+    runs = [(transports, load) for transports in TRANSPORTS for load in ("idle", "building")]
+    for number, (transports, load) in enumerate(runs):
+        environment = {
+            **os.environ,
+            "FASTDDS_BUILTIN_TRANSPORTS": transports,
+            "ROS_DOMAIN_ID": str(1 + (os.getpid() + number) % 100),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "PYTHONPATH": os.pathsep.join(
+                [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
+        }
+        command = [sys.executable, "-m", "benchmarks.service_latency"]
+        server = subprocess.Popen(
+            [*command, "serve", load], env=environment, stderr=subprocess.DEVNULL
+        )
+        try:
+            done = subprocess.run(
+                [*command, "ask"], env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )
+            found = json.loads(done.stdout.splitlines()[-1])
+            results.setdefault(transports, {})[load] = found
+        finally:
+            server.terminate()
+            server.wait(30)
+    return results
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(sys.argv[2])
+    elif sys.argv[1:] == ["ask"]:
+        print(json.dumps(ask()))
+    else:
+        print(json.dumps(main(), indent=1))
