@@ -182,7 +182,10 @@ def _fuse_view(
 
     starts = range(0, count, block)
     if device.type == "cpu" and len(starts) > 1:
-        with ThreadPoolExecutor(_THREADS) as pool:
+        # Blocks are the parallelism; torch's own threads inside each would only fight for the cores.
+        with ThreadPoolExecutor(
+            _THREADS, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             list(pool.map(work, starts))
     else:
         for first in starts:
