@@ -182,7 +182,7 @@ def _fuse_view(
 
     starts = range(0, count, block)
     if device.type == "cpu" and len(starts) > 1:
-        # Blocks are the parallelism; torch's own threads inside each would only fight for the cores.
+        # Blocks are the parallelism; torch's own threads inside them would fight for the cores.
         with ThreadPoolExecutor(
             _THREADS, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
