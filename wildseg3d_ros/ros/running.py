@@ -8,8 +8,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import rclpy
+from rclpy.callback_groups import CallbackGroup
+from rclpy.context import Context
 from rclpy.executors import (
     Executor,
     ExternalShutdownException,
@@ -24,45 +27,82 @@ from rclpy.task import Future
 from wildseg3d_ros.errors import WildSeg3DError
 
 THREADS = 4
-"""Of the executor: streams, service, action, and one to spare."""
+"""For requests: service, build, its cancellation, and one to spare."""
 
 BAD_START = 2
 """Exit status of a node that could not start with what it was given."""
 
 
-class Spinner:
-    """Serves a node's callbacks from a background thread, whatever they raise.
+class _Requests(MultiThreadedExecutor):
+    """Serves all of a node but its streams."""
 
-    EventsExecutor serves nothing with the wheels of rclpy 9.1; MultiThreadedExecutor does.
+    def __init__(self, streams: CallbackGroup | None, threads: int, context: Context) -> None:
+        super().__init__(threads, context=context)
+        self._streams = streams
+
+    def can_execute(self, entity: Any) -> bool:
+        return entity.callback_group is not self._streams and super().can_execute(entity)
+
+
+class _Streams(SingleThreadedExecutor):
+    """Serves one callback group of a node that belongs to another executor."""
+
+    def __init__(self, node: Node, streams: CallbackGroup) -> None:
+        super().__init__(context=node.context)
+        self._node, self._group = node, streams
+
+    def get_nodes(self) -> list[Node]:
+        return [self._node]
+
+    def can_execute(self, entity: Any) -> bool:
+        return entity.callback_group is self._group and super().can_execute(entity)
+
+
+class Spinner:
+    """Serves a node's callbacks from background threads, whatever they raise.
+
+    An executor builds its wait set anew for every message. Where a node has an attribute
+    ``streams``, the callback group of what arrives hundreds of times a second, that group gets an
+    executor of its own, so that a request is not behind images. EventsExecutor, which would not
+    need this, serves nothing with the wheels of rclpy 9.1.
     """
 
     def __init__(self, node: Node, threads: int = THREADS) -> None:
-        self._node = node
-        self._executor: Executor = (
-            MultiThreadedExecutor(threads, context=node.context)
-            if threads > 1
-            else SingleThreadedExecutor(context=node.context)
-        )
-        self._executor.add_node(node)
-        self._stop = Future()
-        self._thread = threading.Thread(target=self._spin, name="spin", daemon=True)
-        self._thread.start()
+        streams = getattr(node, "streams", None)
+        executor: Executor
+        if threads > 1:
+            executor = _Requests(streams, threads, node.context)
+        else:
+            executor = SingleThreadedExecutor(context=node.context)
+        executor.add_node(node)
+        self._node, self._stop = node, Future()
+        self._executors = [executor]
+        if streams is not None:
+            self._executors.append(_Streams(node, streams))
+        self._threads = [
+            threading.Thread(target=self._spin, args=(executor,), name="spin", daemon=True)
+            for executor in self._executors
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stops serving and waits for the callbacks that run."""
         if not self._stop.done():
             self._stop.set_result(None)
-        self._thread.join()
-        # rclpy's own shutdown takes away the guard condition that running callbacks still trigger.
-        pool = getattr(self._executor, "_executor", None)
-        if pool is not None:
-            pool.shutdown(wait=True)
-        self._executor.shutdown()
+        for thread in self._threads:
+            thread.join()
+        for executor in self._executors:
+            # rclpy's own shutdown takes away the guard condition that running callbacks trigger.
+            pool = getattr(executor, "_executor", None)
+            if pool is not None:
+                pool.shutdown(wait=True)
+            executor.shutdown()
 
-    def _spin(self) -> None:
+    def _spin(self, executor: Executor) -> None:
         while not self._stop.done() and self._node.context.ok():
             try:
-                self._executor.spin_until_future_complete(self._stop)
+                executor.spin_until_future_complete(self._stop)
             except ExternalShutdownException:
                 return
             except Exception:  # noqa: BLE001

@@ -68,12 +68,12 @@ class SceneNode(Node):
         self._stage = ("", 0.0)
         self._stopping = threading.Event()
 
-        # One group for what streams in, one for the service, one for the action: with four threads
-        # an answer waits neither for images nor for a build.
-        streams = MutuallyExclusiveCallbackGroup()
+        # One group for what streams in (which gets an executor of its own: see running.Spinner),
+        # one for the service, one for the action: an answer waits neither for images nor a build.
+        self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
-        self._cameras = Cameras(self, topics, config, streams)
-        self._transforms: TransformBuffer = make_buffer(self, streams)
+        self._cameras = Cameras(self, topics, config, self.streams)
+        self._transforms: TransformBuffer = make_buffer(self, self.streams)
         self._cloud = self.create_publisher(PointCloud2, "scene_cloud", _LATCHED)
         self._labels = {
             name: self.create_publisher(Image, f"{name}/labels", _LATCHED) for name in topics
