@@ -13,6 +13,7 @@ from wildseg3d_ros.masks.geometric.supports import Plane
 CONCAVE_ANGLE = np.deg2rad(10.0)
 """A crease this concave says neither that the sides belong together nor that they do not."""
 BEND = 1.0
+FOLD = 0.5
 GAP = 0.2
 FLAT, CONCAVE_MAX, COLOUR, VOTE, VOTE_BASE = 1.0, 3.0, 0.3, 2.0, 0.5
 COLOUR_STEP = 12.0
@@ -21,15 +22,12 @@ COLOUR_STEP = 12.0
 
 def edge_log_odds(
     patches: Supervoxels,
-    same_region: NDArray[np.float64],
-    in_view: NDArray[np.float64],
     planes: Sequence[Plane],
     tolerance: float,
 ) -> NDArray[np.float64]:
     """(E,) log-odds per supervoxel edge.
 
     Args:
-        same_region, in_view: votes of the images as `region_votes` counts them.
         planes: what rises from a support does not belong to it.
         tolerance: distance from a plane within which a patch can be part of it, scene units.
     """
@@ -40,11 +38,11 @@ def edge_log_odds(
     # Lightness counts less than hue: shading changes it on one object.
     step = np.linalg.norm((patches.lab[a] - patches.lab[b]) * [0.7, 1.0, 1.0], axis=1)
     colour = np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
-    vote = VOTE * ((same_region + VOTE_BASE) / (in_view + 1.0) - VOTE_BASE)
+    vote = VOTE * ((patches.same + VOTE_BASE) / (patches.both + 1.0) - VOTE_BASE)
     # A convex edge between bodies is rare, a step in shading across one is not.
     folded = np.clip(turn / np.deg2rad(40.0), 0.0, 1.0)
     appearance = (colour + vote) * np.where(colour + vote < 0, 1.0 - 0.6 * folded, 1.0)
-    return shape + 0.5 * folded + appearance + _rise_over_supports(patches, planes, tolerance)
+    return shape + FOLD * folded + appearance + _rise_over_supports(patches, planes, tolerance)
 
 
 def gap_log_odds(patches: Supervoxels, gaps: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -125,6 +123,10 @@ def _rise_over_supports(
         if plane.evidence <= 0:
             continue
         height = (patches.centres @ plane.normal - plane.offset) / tolerance
+        # Nothing reaches through a support: what seems to is its mirror image.
+        through = (height[a] > 0) != (height[b] > 0)
+        through &= ~plane.patches[a] & ~plane.patches[b]
+        odds[through] -= 2.0 * min(plane.evidence, 2.0)
         for one, other in ((a, b), (b, a)):
             leaves = plane.patches[one] & ~plane.patches[other]
             rise = np.clip(height[other[leaves]], -0.5, 2.0)

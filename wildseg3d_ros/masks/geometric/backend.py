@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.masks.geometric.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.geometric.clustering import agglomerate
+from wildseg3d_ros.masks.geometric.gaps import links_over_gaps
+from wildseg3d_ros.masks.geometric.hidden_support import find_hidden_support
 from wildseg3d_ros.masks.geometric.observations import Observation, observe
 from wildseg3d_ros.masks.geometric.refinement import UNKNOWN, refine
-from wildseg3d_ros.masks.geometric.regions import (
-    image_regions,
-    links_over_gaps,
-    region_votes,
-)
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels, grow_supervoxels
 from wildseg3d_ros.masks.geometric.supports import Plane, find_planes, plane_tolerance
+from wildseg3d_ros.masks.geometric.votes import image_regions, region_votes
 from wildseg3d_ros.masks.geometric.voxels import (
     VoxelCloud,
     fuse_voxels,
@@ -75,14 +73,26 @@ class GeometricMasks:
             return _nothing(views)
         metre = 1.0 if alignment.metric else _assumed_metre(observations)
         with ThreadPoolExecutor(THREADS) as pool:
-            patches = grow_supervoxels(cloud, 4.0)
-            planes = find_planes(cloud, patches, metre)
-            progress.update(0.35)
             regions = []
             for region in pool.map(image_regions, observations):
                 regions.append(region)
-                progress.update(0.35 + 0.2 * len(regions) / len(views))
+                progress.update(0.25 + 0.2 * len(regions) / len(views))
+            votes = region_votes(cloud, regions, [o.size[1] for o in observations])
+            patches = grow_supervoxels(cloud, votes, 4.0)
+            planes = find_planes(cloud, patches, metre)
+            progress.update(0.55)
             clusters = _cluster(cloud, patches, planes, regions, observations)
+            hidden = find_hidden_support(
+                cloud,
+                patches,
+                votes,
+                [plane for plane in planes if plane.evidence > 0],
+                clusters,
+                np.stack([o.world_from_cam[:3, 3] for o in observations]),
+            )
+            if hidden is not None:
+                planes = [*planes, hidden]
+                clusters = _cluster(cloud, patches, planes, regions, observations)
             progress.update(0.6)
             labels = _name_objects(cloud, patches, planes, clusters, metre)
 
@@ -122,14 +132,13 @@ def _cluster(
     regions: list[NDArray[np.int64]],
     observations: Sequence[Observation],
 ) -> NDArray[np.int64]:
-    same, both = region_votes(cloud, patches, regions, [o.size[1] for o in observations])
-    odds = edge_log_odds(patches, same, both, planes, plane_tolerance(cloud))
+    odds = edge_log_odds(patches, planes, plane_tolerance(cloud))
     group = np.arange(len(patches))
     support = np.zeros(len(patches), np.bool_)
     for plane in planes:
         if plane.evidence > 0:
             support |= plane.patches
-            group[plane.patches] = np.nonzero(plane.patches)[0][0]
+            group[plane.patches] = np.nonzero(plane.patches)[0][:1].sum()
     gaps, lengths = links_over_gaps(cloud, patches, regions, observations, GAP_REACH)
     free = ~support[gaps].any(axis=1)
     gaps, lengths = gaps[free], lengths[free]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from wildseg3d_ros.masks.geometric.votes import Votes
 from wildseg3d_ros.masks.geometric.voxels import VoxelCloud
 
 
@@ -22,6 +23,7 @@ class Supervoxels:
         centres, normals, lab: (P, 3) float64 means; normals are unit vectors towards the cameras.
         edges: (E, 2) int32 touching patches, a < b.
         contacts: (E,) number of voxel edges between the two.
+        same, both: (E,) votes of the images summed over these voxel edges.
     """
 
     of_voxel: NDArray[np.int32]
@@ -31,25 +33,28 @@ class Supervoxels:
     lab: NDArray[np.float64]
     edges: NDArray[np.int32]
     contacts: NDArray[np.int64]
+    same: NDArray[np.float64]
+    both: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.count)
 
 
-def grow_supervoxels(cloud: VoxelCloud, spacing: float) -> Supervoxels:
-    """Grows patches from seeds on a grid by shortest paths that avoid colour and normal steps.
+def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervoxels:
+    """Grows patches from seeds on a grid by shortest paths that avoid borders in the images.
 
     The idea is that of VCCS (Papon et al., CVPR 2013), with geodesic distance over the voxel graph
     in place of its local k-means, so that every patch is connected.
 
     Args:
+        votes: of the images, one per edge of the cloud.
         spacing: distance of the seeds, in units of the voxel size.
     """
     a, b = cloud.edges.T
     step = np.linalg.norm(cloud.points[a] - cloud.points[b], axis=1) / (spacing * cloud.size)
     turn = 1.0 - np.abs((cloud.normals[a] * cloud.normals[b]).sum(axis=1))
     colour = np.linalg.norm(cloud.lab[a] - cloud.lab[b], axis=1) / 100.0
-    length = 1e-6 + 0.4 * step + turn + colour
+    length = 1e-6 + 0.4 * step + turn + colour + (1.0 - votes.share)
     voxels = len(cloud)
     graph = sparse.coo_matrix((length, (a, b)), shape=(voxels, voxels)).tocsr()
     seeds = _seeds(cloud, spacing * cloud.size)
@@ -62,7 +67,7 @@ def grow_supervoxels(cloud: VoxelCloud, spacing: float) -> Supervoxels:
         graph, directed=False, indices=seeds, min_only=True, return_predecessors=True
     )
     of_voxel = np.unique(source, return_inverse=True)[1].reshape(-1).astype(np.int32)
-    return _describe(cloud, of_voxel)
+    return _describe(cloud, votes, of_voxel)
 
 
 def _seeds(cloud: VoxelCloud, spacing: float) -> NDArray[np.int64]:
@@ -79,7 +84,7 @@ def _seeds(cloud: VoxelCloud, spacing: float) -> NDArray[np.int64]:
     return order[first]
 
 
-def _describe(cloud: VoxelCloud, of_voxel: NDArray[np.int32]) -> Supervoxels:
+def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> Supervoxels:
     count = np.bincount(of_voxel)
 
     def mean(values: NDArray) -> NDArray[np.float64]:
@@ -89,9 +94,18 @@ def _describe(cloud: VoxelCloud, of_voxel: NDArray[np.int32]) -> Supervoxels:
     normals = mean(cloud.normals)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     a, b = of_voxel[cloud.edges].T
-    a, b = np.minimum(a, b)[a != b].astype(np.int64), np.maximum(a, b)[a != b]
-    key, contacts = np.unique(a * len(count) + b, return_counts=True)
-    edges = np.stack([key // len(count), key % len(count)], axis=1).astype(np.int32)
+    crossing = a != b
+    a, b = np.minimum(a, b)[crossing].astype(np.int64), np.maximum(a, b)[crossing]
+    key, index, contacts = np.unique(a * len(count) + b, return_inverse=True, return_counts=True)
+    index = index.reshape(-1)
     return Supervoxels(
-        of_voxel, count, mean(cloud.points), normals, mean(cloud.lab), edges, contacts
+        of_voxel=of_voxel,
+        count=count,
+        centres=mean(cloud.points),
+        normals=normals,
+        lab=mean(cloud.lab),
+        edges=np.stack([key // len(count), key % len(count)], axis=1).astype(np.int32),
+        contacts=contacts,
+        same=np.bincount(index, votes.same[crossing], len(key)),
+        both=np.bincount(index, votes.both[crossing], len(key)),
     )
