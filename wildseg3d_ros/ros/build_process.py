@@ -67,6 +67,8 @@ class Built:
 
 def pipeline_builder(config: SceneConfig) -> Build:
     """The real pipeline with its back ends loaded."""
+    # What the pipeline loads when it is first needed costs seconds: now, not in the first build.
+    importlib.import_module("wildseg3d_ros.alignment.dga")
     from wildseg3d_ros.masks import load_masks
     from wildseg3d_ros.pointmaps import load_pointmaps
 
