@@ -67,6 +67,7 @@ def build_scene(
             config=config.index,
             world_frame=world_frame,
             seconds=progress.seconds,
+            warnings=progress.warnings,
         )
 
 

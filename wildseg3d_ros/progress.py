@@ -10,7 +10,7 @@ from wildseg3d_ros.errors import Cancelled
 
 
 class Progress:
-    """Reports stage and fraction, times each stage, and raises when cancelled.
+    """Reports stage and fraction, times stages, keeps warnings, and raises when cancelled.
 
     Args:
         report: called as ``report(stage, fraction)`` with the fraction of that stage in [0, 1].
@@ -26,6 +26,11 @@ class Progress:
         self._cancelled = cancelled
         self._stage = ""
         self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Keeps a sentence that the user should read although the step goes on."""
+        self.warnings.append(text)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:

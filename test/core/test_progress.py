@@ -25,3 +25,10 @@ def test_cancel_raises_inside_the_stage_that_runs():
         asked.append(True)
         step.update(0.5)
     assert progress.seconds["one"] >= 0
+
+
+def test_warnings_are_kept_in_order():
+    progress = Progress()
+    progress.warn("first")
+    progress.warn("second")
+    assert progress.warnings == ["first", "second"]

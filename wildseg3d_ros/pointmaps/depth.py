@@ -102,7 +102,7 @@ class DepthPointmaps:
                 _completed(pool, register, range(len(pairs)), progress, len(wanted), steps)
             )
 
-        kept = self._kept(views, pairs, [found[number] for number in range(len(pairs))])
+        kept = self._kept(views, pairs, [found[number] for number in range(len(pairs))], progress)
         return [
             PairPrediction(
                 a,
@@ -173,6 +173,7 @@ class DepthPointmaps:
         views: Sequence[View],
         pairs: Sequence[tuple[int, int]],
         found: Sequence[Registration],
+        progress: Progress,
     ) -> list[tuple[tuple[int, int], NDArray[np.float64]]]:
         """Pairs with ``a_from_b``: those that overlap, and given poses that bridge groups."""
         count = len(views)
@@ -194,7 +195,7 @@ class DepthPointmaps:
             if (a, b) not in kept:
                 _log.info("%s is left out: %s", name, result.note)
             elif result.note:
-                _log.warning("%s: %s", name, result.note)
+                progress.warn(f"{name}: {result.note}")
         group, asked = components(count, kept), components(count, pairs)
         split = {asked[v] for v in range(count) if group[v] != group[asked[v]]}
         if split:

@@ -81,6 +81,7 @@ class Scene:
         config: IndexConfig = IndexConfig(),
         world_frame: str = "world",
         seconds: Mapping[str, float] | None = None,
+        warnings: Sequence[str] = (),
     ) -> Scene:
         """Builds the object index and takes the snapshot.
 
@@ -90,6 +91,7 @@ class Scene:
             config: of the index.
             world_frame: name of the frame that the views' given poses refer to.
             seconds: wall time by stage so far; the time taken here is added as stage "index".
+            warnings: of the stages before, beside the alignment's own.
         """
         start = time.perf_counter()
         index = ObjectIndex.build(
@@ -100,7 +102,7 @@ class Scene:
             cache,
             config,
         )
-        warnings = list(alignment.warnings)
+        warnings = [*warnings, *alignment.warnings]
         if not cache.object_ids:
             warnings.append("no object was found, so no click can be answered")
         bare = [str(i) for i in index.ids if index.count(int(i)) == 0]
