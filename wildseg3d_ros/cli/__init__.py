@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = make_parser().parse_args(words)
         given.run(given)
         return 0
-    except WildSeg3DError as error:
+    except (WildSeg3DError, TimeoutError) as error:
         if verbose:
             traceback.print_exc()
         print(f"wildseg3d: error: {error}", file=sys.stderr)
