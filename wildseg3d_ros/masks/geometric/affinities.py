@@ -10,14 +10,29 @@ from numpy.typing import NDArray
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels
 from wildseg3d_ros.masks.geometric.supports import Plane
 
+# Weights of the cues in log-odds, set on several recordings at once: a shelf, a simulated table and
+# single views of real tables.
+FLAT = 1.0
+"""Flat or convex surface: it holds together."""
 CONCAVE_ANGLE = np.deg2rad(10.0)
 """A crease this concave says neither that the sides belong together nor that they do not."""
-BEND = 1.0
+CONCAVE_MOST = -3.0
+"""Evidence of the sharpest concave crease, in units of FLAT."""
 FOLD = 0.5
-GAP = 0.2
-FLAT, CONCAVE_MAX, COLOUR, VOTE, VOTE_BASE = 1.0, 3.0, 0.3, 2.0, 0.5
+"""Additional evidence of a clearly convex edge: bodies hardly ever meet in one."""
+FOLD_ANGLE = np.deg2rad(40.0)
+"""A convex edge this sharp is clear."""
+COLOUR = 0.3
+"""Equal colours; a difference of COLOUR_STEP is no evidence, larger ones go to three times this
+against one object."""
 COLOUR_STEP = 12.0
-"""Distance in Lab at which colour turns from evidence for into evidence against one object."""
+"""Distance in Lab, lightness counted at 0.7: shading changes it on one object."""
+VOTE = 2.0
+"""Full range of the images' votes, half of it for and half against."""
+GAP = 0.2
+"""One image region on both sides of a gap."""
+THROUGH = -2.0
+"""A contact that crosses a support, for each unit of the support's own evidence."""
 
 
 def edge_log_odds(
@@ -33,24 +48,24 @@ def edge_log_odds(
     """
     turn = _crease_angle(patches)
     # Convex and flat surface holds together, a concave crease is where bodies meet.
-    shape = FLAT * np.where(turn < 0, np.clip(1.0 + turn / CONCAVE_ANGLE, -CONCAVE_MAX, 1.0), 1.0)
-    a, b = patches.edges.T
-    # Lightness counts less than hue: shading changes it on one object.
-    step = np.linalg.norm((patches.lab[a] - patches.lab[b]) * [0.7, 1.0, 1.0], axis=1)
-    colour = np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
-    vote = VOTE * ((patches.same + VOTE_BASE) / (patches.both + 1.0) - VOTE_BASE)
+    shape = FLAT * np.clip(1.0 + np.minimum(turn, 0.0) / CONCAVE_ANGLE, CONCAVE_MOST, 1.0)
+    vote = VOTE * ((patches.same + 0.5) / (patches.both + 1.0) - 0.5)
+    appearance = _colour(patches, patches.edges) + vote
     # A convex edge between bodies is rare, a step in shading across one is not.
-    folded = np.clip(turn / np.deg2rad(40.0), 0.0, 1.0)
-    appearance = (colour + vote) * np.where(colour + vote < 0, 1.0 - 0.6 * folded, 1.0)
+    folded = np.clip(turn / FOLD_ANGLE, 0.0, 1.0)
+    appearance *= np.where(appearance < 0, 1.0 - 0.6 * folded, 1.0)
     return shape + FOLD * folded + appearance + _rise_over_supports(patches, planes, tolerance)
 
 
 def gap_log_odds(patches: Supervoxels, gaps: NDArray[np.int32]) -> NDArray[np.float64]:
     """(G,) log-odds of patches that only meet in an image, inside one region."""
-    step = np.linalg.norm(
-        (patches.lab[gaps[:, 0]] - patches.lab[gaps[:, 1]]) * [0.7, 1.0, 1.0], axis=1
-    )
-    return GAP + np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
+    return GAP + _colour(patches, gaps)
+
+
+def _colour(patches: Supervoxels, pairs: NDArray[np.int32]) -> NDArray[np.float64]:
+    apart = (patches.lab[pairs[:, 0]] - patches.lab[pairs[:, 1]]) * [0.7, 1.0, 1.0]
+    step = np.linalg.norm(apart, axis=1)
+    return np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
 
 
 def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
@@ -98,7 +113,7 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     )
     bend = np.minimum(bend, 0.0)
     own = bend[:count] + bend[count:]
-    return np.where(turn < 0, np.minimum(turn - BEND * own, 0.0), turn)
+    return np.where(turn < 0, np.minimum(turn - own, 0.0), turn)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,7 +141,7 @@ def _rise_over_supports(
         # Nothing reaches through a support: what seems to is its mirror image.
         through = (height[a] > 0) != (height[b] > 0)
         through &= ~plane.patches[a] & ~plane.patches[b]
-        odds[through] -= 2.0 * min(plane.evidence, 2.0)
+        odds[through] += THROUGH * min(plane.evidence, 2.0)
         for one, other in ((a, b), (b, a)):
             leaves = plane.patches[one] & ~plane.patches[other]
             rise = np.clip(height[other[leaves]], -0.5, 2.0)

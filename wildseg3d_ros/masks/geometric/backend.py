@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.masks.geometric.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.geometric.clustering import agglomerate
-from wildseg3d_ros.masks.geometric.gaps import links_over_gaps
+from wildseg3d_ros.masks.geometric.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.geometric.hidden_support import find_hidden_support
+from wildseg3d_ros.masks.geometric.objects import UNKNOWN, adopt_crumbs, name_objects
 from wildseg3d_ros.masks.geometric.observations import Observation, observe
-from wildseg3d_ros.masks.geometric.refinement import UNKNOWN, refine
+from wildseg3d_ros.masks.geometric.refinement import refine
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels, grow_supervoxels
 from wildseg3d_ros.masks.geometric.supports import Plane, find_planes, plane_tolerance
 from wildseg3d_ros.masks.geometric.votes import image_regions, region_votes
@@ -31,7 +32,10 @@ from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 LONG_EDGE = 640
 """Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
 THREADS = 2
+SUPERVOXEL = 4.0
+"""Distance of the supervoxels' seeds, in voxels."""
 GAP_REACH = 0.1
+"""Largest gap that parts of one object are linked over [m]: the width of a cup."""
 
 
 class GeometricMasks:
@@ -78,10 +82,11 @@ class GeometricMasks:
                 regions.append(region)
                 progress.update(0.25 + 0.2 * len(regions) / len(views))
             votes = region_votes(cloud, regions, [o.size[1] for o in observations])
-            patches = grow_supervoxels(cloud, votes, 4.0)
+            patches = grow_supervoxels(cloud, votes, SUPERVOXEL)
             planes = find_planes(cloud, patches, metre)
+            gaps = links_over_gaps(cloud, patches, regions, observations, GAP_REACH * metre)
             progress.update(0.55)
-            clusters = _cluster(cloud, patches, planes, regions, observations)
+            clusters = _cluster(cloud, patches, planes, gaps, metre)
             hidden = find_hidden_support(
                 cloud,
                 patches,
@@ -92,9 +97,9 @@ class GeometricMasks:
             )
             if hidden is not None:
                 planes = [*planes, hidden]
-                clusters = _cluster(cloud, patches, planes, regions, observations)
+                clusters = _cluster(cloud, patches, planes, gaps, metre)
             progress.update(0.6)
-            labels = _name_objects(cloud, patches, planes, clusters, metre)
+            labels = name_objects(cloud, patches, planes, clusters, metre)
 
             def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
                 return _masks_of_view(views[i], observations[i], cloud, cloud.of_pixel[i], labels)
@@ -129,58 +134,28 @@ def _cluster(
     cloud: VoxelCloud,
     patches: Supervoxels,
     planes: Sequence[Plane],
-    regions: list[NDArray[np.int64]],
-    observations: Sequence[Observation],
+    gaps: Gaps,
+    metre: float,
 ) -> NDArray[np.int64]:
-    odds = edge_log_odds(patches, planes, plane_tolerance(cloud))
+    """(P,) cluster of each patch; each support is one cluster from the start."""
     group = np.arange(len(patches))
     support = np.zeros(len(patches), np.bool_)
     for plane in planes:
-        if plane.evidence > 0:
+        if plane.evidence > 0 and plane.patches.any():
             support |= plane.patches
-            group[plane.patches] = np.nonzero(plane.patches)[0][:1].sum()
-    gaps, lengths = links_over_gaps(cloud, patches, regions, observations, GAP_REACH)
-    free = ~support[gaps].any(axis=1)
-    gaps, lengths = gaps[free], lengths[free]
-    odds = np.concatenate([odds, gap_log_odds(patches, gaps)])
-    edges = np.concatenate([patches.edges, gaps])
-    contacts = np.concatenate([patches.contacts, lengths])
-    degree = 2.0 * len(cloud.edges) / len(cloud)
-    return agglomerate(edges, contacts, odds, patches.count, group, support, degree)
-
-
-def _name_objects(
-    cloud: VoxelCloud,
-    patches: Supervoxels,
-    planes: Sequence[Plane],
-    clusters: NDArray[np.int64],
-    metre: float,
-) -> NDArray[np.int32]:
-    """(V,) label of each voxel: 0 support, 1.. objects from large to small, UNKNOWN for crumbs."""
-    support = np.zeros(len(patches), np.bool_)
-    for plane in planes:
-        if plane.evidence > 0:
-            support |= plane.patches
-    names, index = np.unique(clusters, return_inverse=True)
-    index = index.reshape(-1)
-    mass = np.bincount(index, patches.count)
-    background = np.bincount(index, patches.count * support) > 0
-    of_voxel = index[patches.of_voxel]
-    # What lies in a support from end to end is an island of it: cut off by a shadow or an object.
-    tolerance = plane_tolerance(cloud)
-    for plane in planes:
-        if plane.evidence > 0:
-            flat = np.abs(cloud.points @ plane.normal - plane.offset) < 1.5 * tolerance
-            background |= np.bincount(of_voxel, flat) > 0.8 * mass
-    for cluster in np.nonzero(~background)[0]:
-        extent = np.linalg.norm(np.ptp(cloud.points[of_voxel == cluster], axis=0))
-        background[cluster] = extent > 0.8 * metre
-    label = np.full(len(names), UNKNOWN, np.int32)
-    label[background] = 0
-    order = np.argsort(-mass, kind="stable")
-    order = [c for c in order if not background[c] and mass[c] >= 40]
-    label[order] = np.arange(1, len(order) + 1)
-    return label[index][patches.of_voxel]
+            group[plane.patches] = np.nonzero(plane.patches)[0][0]
+    odds = edge_log_odds(patches, planes, plane_tolerance(cloud))
+    free = ~support[gaps.pairs].any(axis=1)
+    clusters = agglomerate(
+        np.concatenate([patches.edges, gaps.pairs[free]]),
+        np.concatenate([patches.contacts, gaps.lengths[free]]),
+        np.concatenate([odds, gap_log_odds(patches, gaps.pairs[free])]),
+        patches.count,
+        group,
+        support,
+        cloud.degree,
+    )
+    return adopt_crumbs(cloud, patches, odds, clusters, metre)
 
 
 def _masks_of_view(

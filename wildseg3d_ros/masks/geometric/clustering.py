@@ -7,8 +7,11 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
-
-ENCLOSURE, NECK = 1.5, 1.0
+# Log-odds, weighed against those of affinities.py.
+ENCLOSURE = 1.5
+"""A contact as long as the smaller cluster's whole outline: a print on the other or a dent."""
+NECK = 1.0
+"""A contact of next to no length: two bodies that touch."""
 
 
 def agglomerate(
@@ -19,13 +22,11 @@ def agglomerate(
     group: NDArray[np.int64],
     background: NDArray[np.bool_],
     degree: float,
-    enclosure: float = 1.5,
 ) -> NDArray[np.int64]:
     """Merges touching clusters, best first, while the evidence for one object is positive.
 
     The evidence of two clusters is the mean log-odds over their whole contact (average linkage, as
-    in GASP: Bailoni et al., CVPR 2022), plus what the shape of the contact says: a cluster that
-    another one surrounds is a print on it or a dent in it, not a neighbour.
+    in GASP: Bailoni et al., CVPR 2022), plus what the length of the contact says.
 
     Args:
         edges: (E, 2) touching supervoxels.
@@ -36,7 +37,6 @@ def agglomerate(
         background: (P,) supervoxels of supports. That a support surrounds a cluster says nothing:
             it surrounds whatever stands on it.
         degree: mean number of neighbours of a voxel.
-        enclosure: evidence of a contact as long as the smaller cluster's whole outline.
 
     Returns:
         (P,) int64 cluster of each supervoxel, named by one of its members.
@@ -56,8 +56,8 @@ def agglomerate(
         contact[0] += length
         contact[1] += length * odds
 
-    # In a thin surface a voxel has 8 neighbours and a straight contact crosses 3 edges per voxel of
-    # its length; noise makes the surface several layers thick.
+    # In a thin surface a voxel has 8 neighbours and a straight contact crosses 3 edges per voxel
+    # of its length; noise makes the surface several layers thick.
     layers = max(1.0, degree / 8.0)
 
     def evidence(a: int, b: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +13,33 @@ from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels
 from wildseg3d_ros.masks.geometric.voxels import VoxelCloud
 
 
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Pairs of patches on two sides of a gap.
+
+    Attributes:
+        pairs: (G, 2) int32, a < b.
+        lengths: (G,) length over which they meet, in voxel edges of one contact.
+    """
+
+    pairs: NDArray[np.int32]
+    lengths: NDArray[np.float64]
+
+
 def links_over_gaps(
     cloud: VoxelCloud,
     patches: Supervoxels,
     regions: list[NDArray[np.int64]],
     observations: Sequence[Observation],
     reach: float,
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+) -> Gaps:
     """Patches that do not touch but meet in an image, inside one region of it.
 
-    The wall of a cup and its inside, or the two halves of something behind a pole: where surface is
-    interrupted but the picture is not, the parts belong together.
+    The wall of a cup and its inside, or the two halves of something behind a pole: where surface
+    is interrupted but the picture is not, the parts belong together.
 
     Args:
         reach: largest distance of the patches, scene units.
-
-    Returns:
-        (G, 2) int32 pairs a < b, and the (G,) length over which they meet, in voxel edges.
     """
     count = len(patches)
     known = np.sort(patches.edges[:, 0].astype(np.int64) * count + patches.edges[:, 1])
@@ -48,13 +59,13 @@ def links_over_gaps(
             low, high = np.minimum(a, b)[meet], np.maximum(a, b)[meet]
             keys.append(low * count + high)
             lengths.append(np.full(len(low), span))
-    key, index, hits = np.unique(np.concatenate(keys), return_inverse=True, return_counts=True)
+    key, index = np.unique(np.concatenate(keys), return_inverse=True)
     length = np.bincount(index.reshape(-1), np.concatenate(lengths), len(key))
     pairs = np.stack([key // count, key % count], axis=1)
     apart = np.linalg.norm(patches.centres[pairs[:, 0]] - patches.centres[pairs[:, 1]], axis=1)
     new = ~np.isin(key, known) & (apart < reach)
     # The length is that of one view: more views of one gap do not make it longer.
-    return pairs[new].astype(np.int32), length[new] / np.maximum(1.0, np.sqrt(len(regions)))
+    return Gaps(pairs[new].astype(np.int32), length[new] / np.sqrt(len(regions)))
 
 
 def _shifted(array: NDArray, step: tuple[int, int]) -> tuple[NDArray, NDArray]:

@@ -13,7 +13,7 @@ from wildseg3d_ros.masks.geometric.votes import Votes
 from wildseg3d_ros.masks.geometric.voxels import VoxelCloud
 
 CLEAR_DIP = 0.3
-"""Drop of the votes, as a share of an object's usual votes, that its outline at a support makes."""
+"""Drop of the votes at a support, as a share of what an object usually gets."""
 
 
 def find_hidden_support(

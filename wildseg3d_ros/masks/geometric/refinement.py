@@ -11,8 +11,6 @@ REACH = 12
 than anything that its own depth lacks."""
 DOUBT = 3
 """Half width of the band in which the outline is open [px]: depth edges are this far off."""
-UNKNOWN = -1
-"""Projected label of pixels that show no clustered surface."""
 
 
 def refine(

@@ -24,7 +24,7 @@ class Plane:
     Attributes:
         normal: (3,) unit normal on the side that the cameras see.
         offset: distance of the plane from the origin along the normal.
-        patches: (P,) bool, the supervoxels on the plane.
+        patches: (P,) bool, the supervoxels on the plane; none when only the images show it.
         evidence: log-odds of being a support or wall; positive means background.
     """
 
@@ -119,10 +119,10 @@ def _support_evidence(
     offset: float,
     metre: float,
 ) -> float:
-    """Log-odds that a plane bounds the scene: it is large, and things stand before it, not behind.
+    """Log-odds that a plane bounds the scene: large, with things before it and not behind.
 
-    A face of an object is small and has the support and the room behind it. Neither cue suffices: a
-    table seen with its floor has much behind it, a face in a single view hides what is behind.
+    A face of an object is small and has the support and the room behind it. Neither cue suffices:
+    a table seen with its floor has much behind it, a face in a single view hides what is behind.
     """
     axis = np.eye(3)[np.abs(normal).argmin()]
     u = np.cross(normal, axis)

@@ -48,6 +48,11 @@ class VoxelCloud:
     def __len__(self) -> int:
         return len(self.points)
 
+    @property
+    def degree(self) -> float:
+        """Mean number of neighbours; 8 in a thin surface, more where noise makes it thick."""
+        return 2.0 * len(self.edges) / len(self.points)
+
 
 def voxel_size_from_footprint(observations: Sequence[Observation]) -> float:
     """Voxel edge that a few pixels of the nearer views fill, in scene units; 0 without points.
@@ -161,7 +166,7 @@ def _measure_noise(centres: NDArray[np.float32]) -> float:
     """Noise of the cloud: robust deviation of voxels from planes through their neighbourhoods."""
     sample = np.linspace(0, len(centres) - 1, min(len(centres), 3000)).astype(int)
     tree = cKDTree(centres)
-    distance, near = tree.query(centres[sample], k=min(24, len(centres)))
+    _, near = tree.query(centres[sample], k=min(24, len(centres)))
     local = centres[near].astype(np.float64)
     deviation = local - local.mean(axis=1, keepdims=True)
     covariance = np.einsum("nki,nkj->nij", deviation, deviation) / local.shape[1]
