@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels
 from wildseg3d_ros.masks.geometric.supports import Plane
 
-# Weights of the cues in log-odds, set on several recordings at once: a shelf, a simulated table and
-# single views of real tables.
+# Weights of the cues in log-odds, set on several recordings at once: a shelf, a simulated table
+# and single views of real tables.
 FLAT = 1.0
 """Flat or convex surface: it holds together."""
 CONCAVE_ANGLE = np.deg2rad(10.0)
@@ -96,7 +96,7 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
 
     def rear(values: NDArray) -> NDArray[np.float64]:
         sums = [np.bincount(which, weight * values[behind, k], 2 * count) for k in range(3)]
-        return np.stack(sums, axis=1)
+        return np.stack(sums, axis=1).astype(np.float64)
 
     rear_normal, rear_centre = rear(patches.normals), rear(patches.centres)
     mass = patches.count[side, None]

@@ -176,11 +176,10 @@ def _masks_of_view(
     projected = np.where(seen >= 0, labels[seen], UNKNOWN).astype(np.int32)
     image = view.image
     if observation.stride > 1:
-        image = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA), np.uint8)
     label, score = refine(image, projected)
     if observation.stride > 1:
-        label = cv2.resize(
-            label.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
-        ).astype(np.int32)
-        score = cv2.resize(score, (width, height), interpolation=cv2.INTER_LINEAR)
-    return label, np.clip(score, 0.0, 1.0)
+        size = (width, height)
+        label = cv2.resize(label.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+        score = cv2.resize(score, size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(label, np.int32), np.asarray(score, np.float32).clip(0.0, 1.0)

@@ -16,7 +16,7 @@ NECK = 1.0
 
 def agglomerate(
     edges: NDArray[np.int32],
-    contacts: NDArray[np.int64],
+    contacts: NDArray[np.float64],
     log_odds: NDArray[np.float64],
     area: NDArray[np.int64],
     group: NDArray[np.int64],

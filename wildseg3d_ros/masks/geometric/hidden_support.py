@@ -92,7 +92,7 @@ def _free_directions(walls: Sequence[Plane]) -> list[NDArray[np.float64]]:
 
 
 def _common_border(
-    middle: NDArray[np.float32],
+    middle: NDArray[np.float64],
     body: NDArray[np.int64],
     same: NDArray[np.float32],
     both: NDArray[np.float32],

@@ -74,7 +74,7 @@ def observe(
     )
     image = view.image
     if stride > 1:
-        image = cv2.blur(image, (stride, stride))
+        image = np.asarray(cv2.blur(image, (stride, stride)), np.uint8)
     image = np.ascontiguousarray(image[rows, cols])
     points = points[rows, cols]
     weight = np.nan_to_num(confidence[rows, cols].astype(np.float32), posinf=0.0)
@@ -88,7 +88,7 @@ def observe(
     working_K = K.copy()
     working_K[:2, 2] -= first
     working_K[:2] /= stride
-    lab = cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2Lab)
+    lab = np.asarray(cv2.cvtColor(image.astype(np.float32) / 255.0, cv2.COLOR_RGB2Lab), np.float32)
     return Observation(
         lab=lab,
         points=np.where(good[..., None], points, np.nan).astype(np.float32),

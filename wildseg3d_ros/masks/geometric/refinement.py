@@ -42,8 +42,8 @@ def refine(
             slice(max(row - margin, 0), min(row + h + margin, height)),
             slice(max(col - margin, 0), min(col + w + margin, width)),
         )
-        soft = _refine_object(image[window], mask[window], projected[window])
-        better = soft > np.maximum(best[window], 0.5)
+        inside, soft = _refine_object(image[window], mask[window], projected[window])
+        better = inside & (soft > best[window])
         labels[window][better] = name
         best[window] = np.maximum(best[window], soft)
     return labels, best
@@ -51,11 +51,11 @@ def refine(
 
 def _refine_object(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], projected: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """(h, w) score of one object inside its window."""
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """(h, w) mask and score of one object inside its window; doubt is where the two disagree."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     elsewhere = (projected >= 0) & (mask == 0)
-    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    closed = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)))
     closed[elsewhere] = 0
     inner = cv2.erode(closed, cross, iterations=DOUBT)
     others = cv2.erode(elsewhere.astype(np.uint8), cross, iterations=DOUBT)
@@ -66,18 +66,17 @@ def _refine_object(
     trimap[inner > 0] = cv2.GC_FGD
     trimap[(others > 0) | far] = cv2.GC_BGD
     result = closed
-    if inner.any() and (trimap == cv2.GC_BGD).any():
+    # OpenCV fits five colours to each side.
+    sides = np.bincount((trimap & 1).ravel(), minlength=2)
+    if inner.any() and sides.min() >= 5:
         cv2.setRNGSeed(0)
         models = np.zeros((1, 65)), np.zeros((1, 65))
-        try:
-            cut, *_ = cv2.grabCut(
-                np.ascontiguousarray(image), trimap, None, *models, 1, cv2.GC_INIT_WITH_MASK
-            )
-            result = ((cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)).astype(np.uint8)
-        except cv2.error:
-            result = closed
+        window = np.ascontiguousarray(image)
+        cv2.grabCut(window, trimap, (0, 0, 1, 1), *models, 1, cv2.GC_INIT_WITH_MASK)
+        result = trimap & 1
     # A cut that disagrees with the geometry by this much has followed the wrong colours.
-    union = np.count_nonzero(result | closed)
-    if union == 0 or np.count_nonzero(result & closed) < 0.5 * union:
+    before, after = closed > 0, result > 0
+    if np.count_nonzero(before & after) < 0.5 * np.count_nonzero(before | after):
         result = closed
-    return cv2.GaussianBlur(result.astype(np.float32), (0, 0), 1.5)
+    trust = 0.75 * result.astype(np.float32) + 0.25 * closed.astype(np.float32)
+    return result > 0, np.asarray(cv2.GaussianBlur(trust, (0, 0), 1.5), np.float32)

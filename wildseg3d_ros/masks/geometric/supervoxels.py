@@ -22,7 +22,7 @@ class Supervoxels:
         count: (P,) number of voxels.
         centres, normals, lab: (P, 3) float64 means; normals are unit vectors towards the cameras.
         edges: (E, 2) int32 touching patches, a < b.
-        contacts: (E,) number of voxel edges between the two.
+        contacts: (E,) float64 number of voxel edges between the two.
         same, both: (E,) votes of the images summed over these voxel edges.
     """
 
@@ -32,7 +32,7 @@ class Supervoxels:
     normals: NDArray[np.float64]
     lab: NDArray[np.float64]
     edges: NDArray[np.int32]
-    contacts: NDArray[np.int64]
+    contacts: NDArray[np.float64]
     same: NDArray[np.float64]
     both: NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> S
         normals=normals,
         lab=mean(cloud.lab),
         edges=np.stack([key // len(count), key % len(count)], axis=1).astype(np.int32),
-        contacts=contacts,
-        same=np.bincount(index, votes.same[crossing], len(key)),
-        both=np.bincount(index, votes.both[crossing], len(key)),
+        contacts=contacts.astype(np.float64),
+        same=np.bincount(index, votes.same[crossing], len(key)).astype(np.float64),
+        both=np.bincount(index, votes.both[crossing], len(key)).astype(np.float64),
     )

@@ -132,7 +132,7 @@ def _support_evidence(
     tolerance = plane_tolerance(cloud)
     extent = np.ptp(flat[on], axis=0).max()
     edge = max(3.0 * cloud.size, extent / 400)
-    margin = 2 + int(0.2 * extent / edge)
+    margin = 6 + int(0.2 * extent / edge)
     cell = np.floor((flat - flat[on].min(axis=0)) / edge).astype(np.int64) + margin
     shape = cell[on].max(axis=0) + margin + 1
     inside = ((cell >= 0) & (cell < shape)).all(axis=1)

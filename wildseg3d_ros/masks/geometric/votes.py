@@ -42,7 +42,7 @@ class Votes:
     @property
     def share(self) -> NDArray[np.float32]:
         """(E,) share of the views in which both ends lie in one region; 1 where none sees both."""
-        return (self.same + 1.0) / (self.both + 1.0)
+        return ((self.same + 1.0) / (self.both + 1.0)).astype(np.float32)
 
 
 def region_votes(cloud: VoxelCloud, regions: list[NDArray[np.int64]], widths: list[int]) -> Votes:

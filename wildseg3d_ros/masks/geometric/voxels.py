@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from wildseg3d_ros.geometry.cameras import project
 from wildseg3d_ros.geometry.transforms import apply
@@ -100,7 +100,7 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     agreed = np.nonzero((seen >= 1) & (through <= np.maximum(seen - 1, 0)))[0]
     if len(agreed) == 0:
         return None
-    edges = cKDTree(centres[agreed]).query_pairs(1.8 * size, output_type="ndarray")
+    edges = KDTree(centres[agreed]).query_pairs(1.8 * size, output_type="ndarray")
     # Voxels with fewer than 3 neighbours are noise.
     company = np.bincount(edges.ravel(), minlength=len(agreed)) >= 3
     if company.sum() < 16:
@@ -165,7 +165,7 @@ def _means(
 def _measure_noise(centres: NDArray[np.float32]) -> float:
     """Noise of the cloud: robust deviation of voxels from planes through their neighbourhoods."""
     sample = np.linspace(0, len(centres) - 1, min(len(centres), 3000)).astype(int)
-    tree = cKDTree(centres)
+    tree = KDTree(centres)
     _, near = tree.query(centres[sample], k=min(24, len(centres)))
     local = centres[near].astype(np.float64)
     deviation = local - local.mean(axis=1, keepdims=True)
@@ -205,7 +205,8 @@ def _depth_range(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     """Smallest and largest valid depth in 3x3 pixels; inf and 0 where there is none."""
     kernel = np.ones((3, 3), np.uint8)
     nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), kernel)
-    return nearest, cv2.dilate(depth, kernel)
+    farthest = cv2.dilate(depth, kernel)
+    return np.asarray(nearest, np.float32), np.asarray(farthest, np.float32)
 
 
 def _normals(
