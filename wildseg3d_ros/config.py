@@ -102,6 +102,17 @@ class AlignmentConfig:
     tolerance: float = setting(
         1e-4, "largest step of a converged solve [rad, or share of the scene's size]", 1e-12, 0.1
     )
+    max_residual: float = setting(
+        0.0,
+        "median residual of a view beyond which the alignment is refused [m, or scene units]; "
+        "0 = never",
+        0.0,
+    )
+    max_residual_px: float = setting(
+        0.0,
+        "median reprojection error of a view beyond which it is refused [px]; 0 = never",
+        0.0,
+    )
     device: str = setting("cpu", "torch device of the solver: cpu, cuda or cuda:N")
 
 

@@ -129,14 +129,16 @@ class PairPrediction:
 
     A network predicts both maps in camera a's frame. A back end that measures each view once
     (depth) gives view b's map in b's own frame, shared by all its pairs, and the transform beside
-    it: the pointmap of b in a is ``a_from_map_b`` applied to ``pointmap_b``.
+    it: the pointmap of b in a is ``a_from_map_b`` applied to ``pointmap_b``. A transform other
+    than the identity says that ``pointmap_b`` is in camera b's own frame.
 
     Attributes:
         a, b: indices of the views.
         pointmap_a: (Ha, Wa, 3) float32 in camera a's frame.
         pointmap_b: (Hb, Wb, 3) float32 in the frame that ``a_from_map_b`` leaves.
         confidence_a, confidence_b: (H, W) float32 >= 0, larger is surer, 0 = no point.
-        a_from_map_b: (4, 4) float64; identity when ``pointmap_b`` is in camera a's frame already.
+        a_from_map_b: (4, 4) float64; identity when ``pointmap_b`` is in camera a's frame already,
+            else the pose of camera b in camera a.
         metric: whether the points are in metres (else the pair has a scale of its own).
         matched_a, matched_b: (H, W) bool, pixels with a reciprocal match in the other view; None
             when the back end has no descriptors.
@@ -193,6 +195,13 @@ class Alignment:
         in_prior_frame: whether the world is the frame of the given poses (else: camera 0's).
         prior_residual: (N,) metres between solved and given camera positions; NaN without a prior.
         warnings: what a user should know, one sentence each.
+        stop_reason: why the solve ended, one sentence; empty when nothing was solved.
+        pair_residual_px: (E,) median reprojection error of a pair's points in the cameras of their
+            views, pixels; NaN where a pair has none; empty when it was not measured.
+        view_residual_px: (N,) the same by view, over the used pairs.
+        condition: stiffest over softest direction of the last Gauss-Newton matrix, its gauge
+            pinned, in radians, log scales and scene sizes. Beyond about 1e6 the pairs do not fix
+            all poses. 0 when nothing was solved.
     """
 
     edges: NDArray[np.int64]
@@ -209,6 +218,10 @@ class Alignment:
     in_prior_frame: bool
     prior_residual: NDArray[np.float64]
     warnings: tuple[str, ...] = ()
+    stop_reason: str = ""
+    pair_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    view_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    condition: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -440,3 +440,48 @@ def test_every_weighting_aligns(scene, weighting):
     alignment = align(made.predictions, made.views, replace(CONFIG, weighting=weighting))
     assert alignment.converged
     assert_same_cameras(alignment.world_from_cam, made.world_from_cam, 0.1, 0.05)
+
+
+class TestWhatAnAlignmentSays:
+    def test_residuals_in_pixels_are_those_of_the_cameras(self, noisy, answer):
+        """Against a projection of all pixels, pair by pair."""
+        expected = []
+        for e, pair in enumerate(noisy.predictions):
+            pose = answer.world_from_pair[e]
+            errors = []
+            for v, points in ((pair.a, pair.pointmap_a), (pair.b, pair.pointmap_b)):
+                world = apply(pose, answer.pair_scale[e] * points.astype(np.float64))
+                image = apply(invert(answer.world_from_cam[v]), world) @ answer.K[v].T
+                rows, cols = np.mgrid[:48, :64]
+                uv = image[..., :2] / image[..., 2:]
+                errors.append(np.linalg.norm(uv - np.stack([cols, rows], -1), axis=-1).ravel())
+            expected.append(np.median(np.concatenate(errors)))
+        np.testing.assert_allclose(answer.pair_residual_px, expected, rtol=0.1)
+        assert answer.view_residual_px.shape == (4,)
+        assert answer.view_residual_px.min() > 0
+
+    def test_it_says_why_it_stopped(self, noisy, answer):
+        assert answer.stop_reason.startswith("converged after")
+        hasty = align(
+            noisy.predictions, noisy.views, replace(CONFIG, max_iterations=1, tolerance=1e-9)
+        )
+        assert not hasty.converged
+        assert "stopped after" in hasty.stop_reason
+        assert any("raise alignment.max_iterations" in warning for warning in hasty.warnings)
+
+    def test_the_condition_tells_a_line_from_a_room(self, scene, answer):
+        assert 1.0 < answer.condition < 1e5
+        line = np.zeros((48, 64, 3), dtype=np.float32)
+        line[..., 0], line[..., 2] = 0.01 * np.arange(64), 1.0
+        sure = np.ones((48, 64), dtype=np.float32)
+        pairs = [PairPrediction(a, b, line, line, sure, sure) for a, b in complete_pairs(5)]
+        assert align(pairs, without_priors(scene).views, CONFIG).condition > 1e6
+
+    @pytest.mark.parametrize("limit", ["max_residual", "max_residual_px"])
+    def test_a_residual_beyond_the_limit_is_refused_with_the_figure(self, noisy, answer, limit):
+        residual = answer.view_residual_px if limit.endswith("px") else answer.view_residual
+        worst, figure = int(np.argmax(residual)), float(residual.max())
+        with pytest.raises(AlignmentError, match=rf"'cam{worst}' {figure:.3g}.*{limit}"):
+            align(noisy.predictions, noisy.views, replace(FINE, **{limit: 0.99 * figure}))
+        accepted = align(noisy.predictions, noisy.views, replace(FINE, **{limit: 1.01 * figure}))
+        np.testing.assert_array_equal(accepted.pair_scale, answer.pair_scale)

@@ -22,6 +22,11 @@ from wildseg3d_ros.alignment.graph import (
 )
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
+from wildseg3d_ros.alignment.residuals import (
+    median_by_view,
+    refuse_beyond,
+    reprojection_errors,
+)
 from wildseg3d_ros.alignment.similarity import fit_similarities
 from wildseg3d_ros.alignment.solver import Reduction, Solution, observed_twice, solve
 from wildseg3d_ros.alignment.world import register
@@ -72,12 +77,10 @@ def align(
         for e in graph.ids[~result.kept]
     ]
     if not result.solution.converged:
-        warnings.append(
-            f"the alignment stopped after {result.iterations} passes with a last step of "
-            f"{result.solution.step:.2g} (tolerance {config.tolerance:.2g}); raise "
-            "alignment.max_iterations"
-        )
-    return _finish(views, complete, result, warnings)
+        warnings.append(f"{_stop_reason(result, config)}; raise alignment.max_iterations")
+    alignment = _finish(views, complete, result, warnings, _stop_reason(result, config))
+    refuse_beyond(alignment, views, config)
+    return alignment
 
 
 @contextmanager
@@ -184,8 +187,24 @@ def _start(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArray[np.boo
     return known if is_known.all() else place(graph, known, is_known), kept
 
 
+def _stop_reason(result: _Result, config: AlignmentConfig) -> str:
+    """Why the solve ended."""
+    solution = result.solution
+    if solution.iterations == 0:
+        return "no pixel is observed by two pairs, so that there was nothing to solve"
+    how = "converged" if solution.converged else "the alignment stopped"
+    return (
+        f"{how} after {result.iterations} passes with a last step of {solution.step:.2g} "
+        f"(tolerance {config.tolerance:.2g})"
+    )
+
+
 def _finish(
-    views: Sequence[View], complete: Graph, result: _Result, warnings: list[str]
+    views: Sequence[View],
+    complete: Graph,
+    result: _Result,
+    warnings: list[str],
+    stop_reason: str,
 ) -> Alignment:
     """Cameras, world frame and residuals of the solved pairs."""
     graph, current, solution = result.graph, result.current, result.solution
@@ -195,6 +214,7 @@ def _finish(
     world_from_cam, K, camera_warnings = solve_cameras(views, seen, current.measured)
     warnings += camera_warnings
 
+    pixels = reprojection_errors(graph, poses, world_from_cam, K)
     metric = bool(current.fixed.any())
     size = _world_size(current, solution.poses)
     world_from_cam[:, :3, 3] *= size
@@ -225,7 +245,10 @@ def _finish(
 
     distance = result.distance * size * grow
     pair_residual[graph.ids] = np.nan_to_num(pair_errors(graph, distance, both=True))
-    view_residual = _view_residual(current, solution) * size * grow
+    seen_twice = torch.where(observed_twice(current), solution.residual, torch.nan).cpu().numpy()
+    pair_residual_px = np.full(count, np.nan)
+    pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
+    is_current = result.kept[graph.edge]
     return Alignment(
         edges=complete.edges,
         world_from_pair=world_from_pair,
@@ -233,7 +256,8 @@ def _finish(
         world_from_cam=world_from_cam,
         K=K,
         pair_residual=pair_residual,
-        view_residual=view_residual,
+        # 0 where a single pair sees a view and nothing can differ.
+        view_residual=np.nan_to_num(median_by_view(current, seen_twice)) * size * grow,
         pair_used=used,
         converged=solution.converged,
         iterations=result.iterations,
@@ -241,6 +265,10 @@ def _finish(
         in_prior_frame=registration.found,
         prior_residual=registration.residual,
         warnings=tuple(warnings),
+        stop_reason=stop_reason,
+        pair_residual_px=pair_residual_px,
+        view_residual_px=median_by_view(current, pixels[is_current]),
+        condition=solution.condition,
     )
 
 
@@ -292,17 +320,6 @@ def _distances(
     others = reduction.sum(voting)[view] - voting
     distance = reduction.residual(poses.observed(graph), solution.world)
     return torch.where(seen & (others > 0), distance, torch.nan).cpu().numpy()
-
-
-def _view_residual(graph: Graph, solution: Solution) -> NDArray[np.float64]:
-    """(N,) median residual by view; 0 where a single pair sees the view and nothing can differ."""
-    residual = torch.where(observed_twice(graph), solution.residual, torch.nan).cpu().numpy()
-    out = np.zeros(graph.view_count)
-    for v, part in enumerate(graph.of_view):
-        values = residual[part]
-        values = values[np.isfinite(values)]
-        out[v] = np.median(values) if values.size else 0.0
-    return out
 
 
 def _world_size(graph: Graph, poses: Poses) -> float:

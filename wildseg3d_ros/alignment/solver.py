@@ -54,6 +54,7 @@ class Solution:
         residual: (O, n) distance of each observation to its world point.
         scale: median residual, over points that two or more pairs observe, that scales the loss.
         converged, iterations: of the Gauss-Newton loop; step: the last step's size.
+        condition: of the last pass's matrix, gauge pinned; 0 without a pass.
     """
 
     poses: Poses
@@ -64,6 +65,7 @@ class Solution:
     converged: bool
     iterations: int
     step: float
+    condition: float
 
 
 def robust_weights(loss: Loss, residual: Tensor, scale: float) -> Tensor:
@@ -132,6 +134,7 @@ def solve(
     # Where no pixel is observed twice (a single pair), every placement has residual 0.
     converged = not bool(several.any())
     step, iteration = 0.0 if converged else float("inf"), 0
+    taken: _Step | None = None
     while not converged and iteration < max_iterations:
         iteration += 1
         world, _ = reduction.mean(y, weight)
@@ -140,11 +143,12 @@ def solve(
             scale = max(_median(residual[several]), _FLOOR)
         weight = graph.weight * robust_weights(loss, residual, scale)
         world, total = reduction.mean(y, weight)
-        xi, pivot, damping = _step(graph, y, weight, world, total, reduction.view, damping)
+        taken = _step(graph, y, weight, world, total, reduction.view, damping)
+        xi, damping = taken.xi, taken.damping
         step = float(xi.abs().max()) if len(xi) else 0.0
         if step > _MAX_STEP:
             xi = xi * (_MAX_STEP / step)
-        poses = _move(poses, xi, pivot)
+        poses = _move(poses, xi, taken.pivot)
         y = poses.observed(graph)
         converged = step < tolerance
     world, _ = reduction.mean(y, weight)
@@ -153,7 +157,8 @@ def solve(
     weight = graph.weight * robust_weights(loss, residual, scale)
     world, total = reduction.mean(y, weight)
     residual = reduction.residual(y, world)
-    return Solution(poses, world, total, residual, scale, converged, iteration, step)
+    condition = _condition(taken) if taken is not None else 0.0
+    return Solution(poses, world, total, residual, scale, converged, iteration, step, condition)
 
 
 def observed_twice(graph: Graph) -> Tensor:
@@ -210,6 +215,40 @@ def moments(
     return first, second, pivot
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A Gauss-Newton step.
+
+    Attributes:
+        xi: (E, 7); pivot: (E, 3) that it turns about; damping: to start the next pass with.
+        matrix: the damped matrix with its gauge pinned; factor: its Cholesky factor.
+    """
+
+    xi: Tensor
+    pivot: Tensor
+    damping: float
+    matrix: Tensor
+    factor: Tensor
+
+
+def _condition(step: _Step, rounds: int = 12) -> float:
+    """Largest over smallest eigenvalue, by powers of a few vectors with the matrix and its factor.
+
+    Within a few per cent, in O(n^2); all eigenvalues of a large graph would cost more than the
+    solve.
+    """
+    count = len(step.matrix)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(count, min(4, count), generator=generator, dtype=step.matrix.dtype)
+    high = low = torch.linalg.qr(start.to(step.matrix.device)).Q
+    for _ in range(rounds):
+        high = torch.linalg.qr(step.matrix @ high).Q
+        low = torch.linalg.qr(torch.cholesky_solve(low, step.factor)).Q
+    largest = torch.linalg.eigvalsh(high.T @ step.matrix @ high)[-1]
+    smallest = torch.linalg.eigvalsh(low.T @ step.matrix @ low)[0]
+    return float(largest / smallest.clamp_min(1e-300))
+
+
 def _step(
     graph: Graph,
     y: Tensor,
@@ -218,8 +257,8 @@ def _step(
     total: Tensor,
     view: Tensor,
     damping: float,
-) -> tuple[Tensor, Tensor, float]:
-    """The Gauss-Newton step (E, 7), the pivots that it turns about, and the damping it took."""
+) -> _Step:
+    """One linear solve; damping grows until the matrix can be factored."""
     first, second, pivot = moments(graph, y, weight, world, total, view)
     gradient, hessian = normal_equations(first, second)
     pairs = len(graph.edges)
@@ -258,7 +297,7 @@ def _step(
         xi_active = xi_active - b * (direction @ xi_active) / (direction @ b)
     xi = y.new_zeros(pairs * 7)
     xi[active] = xi_active
-    return xi.view(pairs, 7), pivot, max(damping * 0.1, _DAMPING)
+    return _Step(xi.view(pairs, 7), pivot, max(damping * 0.1, _DAMPING), damped, factor)
 
 
 def normal_equations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,69 @@
+"""How well pairs, views and cameras agree, and when that is not good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.alignment.graph import Graph
+from wildseg3d_ros.alignment.placement import Poses
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.errors import AlignmentError
+from wildseg3d_ros.geometry.transforms import invert
+from wildseg3d_ros.types import Alignment, View
+
+
+def reprojection_errors(
+    graph: Graph, poses: Poses, world_from_cam: NDArray[np.float64], K: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(O, n) pixels between where a pair's points appear in their view's camera and their pixel.
+
+    Args:
+        world_from_cam: (N, 4, 4) in the graph's units; K: (N, 3, 3).
+
+    Returns:
+        NaN where there is no point, or where it lies behind the camera.
+    """
+    y = poses.observed(graph).cpu().numpy()
+    seen = graph.weight.cpu().numpy() > 0
+    out = np.full(seen.shape, np.nan)
+    for v, part in enumerate(graph.of_view):
+        count = len(graph.pixels[v])
+        pixel_from_world = K[v] @ invert(world_from_cam[v])[:3]
+        image = pixel_from_world[:, :3] @ y[part, :, :count] + pixel_from_world[:, 3:]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            uv = image[:, :2] / image[:, 2:]
+        error = np.hypot(*np.moveaxis(uv - graph.pixels[v][:, ::-1].T, 1, 0))
+        out[part, :count] = np.where(seen[part, :count] & (image[:, 2] > 0), error, np.nan)
+    return out
+
+
+def median_by_view(graph: Graph, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) median of the known values (O, n) of a view's observations; NaN where none is known."""
+    out = np.full(graph.view_count, np.nan)
+    for v, part in enumerate(graph.of_view):
+        known = values[part][np.isfinite(values[part])]
+        if known.size:
+            out[v] = np.median(known)
+    return out
+
+
+def refuse_beyond(alignment: Alignment, views: Sequence[View], config: AlignmentConfig) -> None:
+    """Raises AlignmentError, with the views and figures, beyond the configured residuals."""
+    unit = "m" if alignment.metric else "scene units"
+    limits = (
+        ("max_residual", config.max_residual, alignment.view_residual, unit),
+        ("max_residual_px", config.max_residual_px, alignment.view_residual_px, "px"),
+    )
+    for name, limit, residual, of in limits:
+        bad = np.flatnonzero(residual > limit) if limit > 0 else np.zeros(0, dtype=int)
+        if len(bad):
+            worst = bad[np.argsort(-residual[bad], kind="stable")]
+            named = ", ".join(f"'{views[v].name}' {residual[v]:.3g} {of}" for v in worst)
+            raise AlignmentError(
+                f"the views do not fit together well enough: the median residual of {named} is "
+                f"beyond alignment.{name} = {limit:g} {of}. Check that nothing moved between the "
+                "images and that calibrations and poses are right, add views, or raise the limit"
+            )
