@@ -1,4 +1,4 @@
-"""The ``wildseg3d`` command: build, segment, evaluate, replay, demonstrate."""
+"""The ``wildseg3d`` command: build, segment, evaluate, align, replay, demonstrate."""
 
 from __future__ import annotations
 

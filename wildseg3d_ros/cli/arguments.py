@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros import __version__
 from wildseg3d_ros.cli import commands
+from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.types import NEGATIVE, POSITIVE
 
 DELEGATES = {
@@ -54,11 +56,28 @@ with theirs: intersection over union, and share of right pixels.
 example:
   wildseg3d eval recording/ --reference-view left --json scores.json
 """
+_ALIGN = """\
+PAIRS.npz holds, for E pairs of N views with images of one size:
+  edges (E,2) int                       views (i, j) of each pair
+  pointmap_i, pointmap_j (E,H,W,3)      both in camera i's frame
+  confidence_i, confidence_j (E,H,W)    larger is surer, 0 = no point
+and may hold soft_mask (N,H,W) in [0,1], matched_i and matched_j (E,H,W) bool, K (N,3,3),
+world_from_cam_prior (N,4,4), the last two NaN where unknown.
+
+ALIGNMENT.npz holds world_from_cam (N,4,4), K (N,3,3), pair_scale (E,), world_pointmap
+(N,H,W,3), confidence (N,H,W), pair_residual (E,), pair_used (E,) and seconds as JSON.
+
+example:
+  wildseg3d align pairs.npz -o alignment.npz --weighting confidence
+"""
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=90)
+
+
+_SETTING: dict[str, Any] = {"metavar": "KEY=VALUE", "action": "append", "default": []}
 
 
 class _AddClick(argparse.Action):
@@ -136,6 +155,27 @@ def make_parser() -> argparse.ArgumentParser:
     option("--scene", metavar="SCENE", type=Path, help="score this scene instead of building one")
     option("--json", metavar="OUT", type=Path, help="file for all figures")
 
+    option = add("align", commands.align, "bring pairwise pointmaps into one world", _ALIGN)
+    option("pairs", metavar="PAIRS", type=Path, help="file with the pairs' pointmaps")
+    option(
+        "-o",
+        "--output",
+        metavar="ALIGNMENT",
+        type=Path,
+        default=Path("alignment.npz"),
+        help="file to write (default: %(default)s)",
+    )
+    hints = typing.get_type_hints(AlignmentConfig)
+    for name, text in (("weighting", "how points are weighed"), ("loss", "robust loss")):
+        option(
+            f"--{name}",
+            choices=typing.get_args(hints[name]),
+            help=f"{text} (default: {getattr(AlignmentConfig(), name)})",
+        )
+    option("--metric", action="store_true", help="the points are in metres: no scale per pair")
+    option("--config", metavar="YAML", type=Path, help="configuration file")
+    option("--set", dest="settings", help="one setting, e.g. alignment.device=cuda", **_SETTING)
+
     for name, (_, text) in DELEGATES.items():
         group.add_parser(name, help=text, add_help=False)
     return parser
@@ -154,11 +194,9 @@ def _building() -> argparse.ArgumentParser:
     building.add_argument("--config", metavar="YAML", type=Path, help="configuration file")
     building.add_argument(
         "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
         dest="settings",
         help="one setting, e.g. alignment.device=cuda; overrides --config; may be repeated",
+        **_SETTING,
     )
     building.add_argument(
         "--max-views", metavar="N", type=int, help="use at most N views, evenly spread"

@@ -91,6 +91,32 @@ def evaluate(given: argparse.Namespace) -> None:
         _print_written(given.json)
 
 
+def align(given: argparse.Namespace) -> None:
+    """``wildseg3d align``: anybody's pairwise pointmaps become an alignment."""
+    import dataclasses
+
+    from wildseg3d_ros.alignment import align as run
+    from wildseg3d_ros.alignment import fuse
+    from wildseg3d_ros.alignment.npz import load_pairs, save_alignment
+    from wildseg3d_ros.cli.report import print_alignment
+    from wildseg3d_ros.progress import Progress
+
+    _check_targets(given.output)
+    chosen = {name: getattr(given, name) for name in ("weighting", "loss") if getattr(given, name)}
+    config = dataclasses.replace(read_config(given.config, given.settings).alignment, **chosen)
+    progress = Progress()
+    with progress.stage("read"):
+        pairs = load_pairs(given.pairs, given.metric)
+    with progress.stage("align"):
+        alignment = run(pairs.predictions, pairs.views, config, pairs.masks)
+    with progress.stage("fuse"):
+        world = fuse(pairs.predictions, pairs.views, alignment, config)
+    save_alignment(given.output, alignment, world, progress.seconds)
+    if not given.quiet:
+        print_alignment(alignment, progress.seconds)
+        _print_written(given.output)
+
+
 def read_config(path: Path | None, settings: Sequence[str]) -> SceneConfig:
     """Configuration from a YAML file and ``group.key=value`` settings, which win.
 

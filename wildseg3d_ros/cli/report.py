@@ -8,7 +8,7 @@ import numpy as np
 
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import ObjectCloud
+from wildseg3d_ros.types import Alignment, ObjectCloud
 
 
 def print_scene(scene: Scene) -> None:
@@ -21,6 +21,19 @@ def print_scene(scene: Scene) -> None:
     print(f"pairs    {used}, median residual {np.median(aligned.view_residual):.4f} {unit}")
     _print_cost(scene.seconds, peak_memory_mb())
     for warning in scene.warnings:
+        print(f"warning  {warning}")
+
+
+def print_alignment(alignment: Alignment, seconds: Mapping[str, float]) -> None:
+    """How well pairs agree, what was left out, and what it cost."""
+    unit = "m" if alignment.metric else "scene units"
+    used = f"{int(alignment.pair_used.sum())} of {len(alignment.pair_used)} used"
+    residual = np.median(alignment.view_residual)
+    pixels = np.nanmedian(alignment.view_residual_px)
+    print(f"pairs    {used}, median residual {residual:.4g} {unit}, {pixels:.2f} pixels")
+    print(f"solve    {alignment.stop_reason}; condition {alignment.condition:.2g}")
+    _print_cost(seconds, peak_memory_mb())
+    for warning in alignment.warnings:
         print(f"warning  {warning}")
 
 
