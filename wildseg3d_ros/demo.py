@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,15 @@ CLICKS_TIMED = 9
 """Round trips of which the median is printed."""
 
 
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """A given mask: what is on the object, what to score, and where depth was measured."""
+
+    mask: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Target:
     """An object to click.
@@ -43,30 +52,33 @@ class Target:
     Attributes:
         name: what to call it.
         camera, u, v: where to click.
-        truth: by camera its given mask and which pixels to score; empty when there are none.
+        truth: its given masks by camera; empty when there are none.
     """
 
     name: str
     camera: str
     u: int
     v: int
-    truth: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+    truth: dict[str, Truth]
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One row of the table. ``iou`` is NaN without a given mask."""
+    """One row of the table. The IoUs are NaN without a given mask."""
 
     target: Target
     selection: Selection | None
     iou: float
+    iou_at_depth: float
     milliseconds: float
     error: str = ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """``wildseg3d demo``; returns 0 when every click was answered, else 1."""
-    parser = argparse.ArgumentParser(prog="wildseg3d demo", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="wildseg3d demo", description="Build, click and score a small scene over ROS 2."
+    )
     parser.add_argument("--data", type=Path, help="recording to replay (default: the shipped one)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results")
     parser.add_argument(
@@ -113,7 +125,10 @@ def run(folder: Path, out: Path, most: int) -> list[Result]:
     recording = replace(recording, views=tuple(views))
     out.mkdir(parents=True, exist_ok=True)
     domain = _own_domain()
-    print(f"replaying {folder}: {len(views)} cameras, ROS_DOMAIN_ID {domain}, logs in {out}/")
+    print(
+        f"replaying {folder}: {len(views)} cameras, ROS_DOMAIN_ID {domain}, logs in {out}/",
+        flush=True,
+    )
     with ExitStack() as running:
         nodes = [
             running.enter_context(NodeProcess(out, name, module, arguments))
@@ -205,6 +220,10 @@ def _given_targets(recording: Recording, most: int) -> list[Target]:
         for view, mask in zip(recording.views, recording.object_masks, strict=True)
         if mask is not None
     }
+    measured = {
+        view.name: np.ones(view.size, bool) if view.depth is None else view.depth > 0
+        for view in recording.views
+    }
     if not masks:
         return []
 
@@ -217,12 +236,16 @@ def _given_targets(recording: Recording, most: int) -> list[Target]:
         }
 
     camera = max(masks, key=lambda name: (len(areas(name)), sum(areas(name).values())))
-    ranked = sorted(areas(camera), key=areas(camera).get, reverse=True)
+    area = areas(camera)
+    ranked = sorted(area, key=lambda label: area[label], reverse=True)
     picked = np.unique(np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int))
     targets = []
     for label in (ranked[i] for i in picked):
         u, v = most_interior_pixel(masks[camera] == label)
-        truth = {name: (mask == label, mask != IGNORE) for name, mask in masks.items()}
+        truth = {
+            name: Truth(mask == label, mask != IGNORE, measured[name])
+            for name, mask in masks.items()
+        }
         name = recording.object_names.get(label, f"object {label}")
         targets.append(Target(name, camera, u, v, truth))
     return targets
@@ -242,36 +265,41 @@ def _found_targets(labels: dict[str, NDArray[np.int32]], most: int) -> list[Targ
 def _click(client, target: Target) -> Result:
     """Asks once for cloud and masks, then times the cloud alone."""
     click = (target.camera, target.u, target.v)
+    nothing = 0.0 if target.truth else np.nan
     try:
         answer = client.segment([click], include_masks=True)
     except WildSeg3DError as error:
-        return Result(
-            target, None, 0.0 if target.truth else float("nan"), float("nan"), str(error)
-        )
+        return Result(target, None, nothing, nothing, np.nan, str(error))
     times = []
     for _ in range(CLICKS_TIMED):
         start = time.perf_counter()
         client.segment([click])
         times.append(1e3 * (time.perf_counter() - start))
-    scores = [
-        compare(answer.masks[name], truth, scored).iou
-        for name, (truth, scored) in target.truth.items()
-    ]
-    scores = [score for score in scores if score is not None]
+    truths = [(answer.masks[name], truth) for name, truth in target.truth.items()]
+    iou = _mean(compare(mask, truth.mask, truth.scored).iou for mask, truth in truths)
+    at_depth = _mean(
+        compare(mask, truth.mask, truth.scored & truth.measured).iou for mask, truth in truths
+    )
     selection = Selection((Click(target.camera, target.u, target.v),), answer, target.name)
-    return Result(target, selection, float(np.mean(scores)) if scores else np.nan, median(times))
+    return Result(target, selection, iou, at_depth, median(times))
+
+
+def _mean(scores: Iterable[float | None]) -> float:
+    known = [score for score in scores if score is not None]
+    return float(np.mean(known)) if known else np.nan
 
 
 def _print_table(results: Sequence[Result]) -> None:
     width = max([len(result.target.name) for result in results] + [6])
-    print(f"\n{'object':{width}}  {'click':>16}  {'points':>7}  {'IoU':>5}  {'ms':>6}")
+    columns = f"{'click':>16}  {'points':>7}  {'IoU':>5}  {'at depth':>8}  {'ms':>6}"
+    print(f"\n{'object':{width}}  {columns}")
     for result in results:
         target = result.target
         click = f"{target.camera} {target.u},{target.v}"
         points = len(result.selection.cloud.points) if result.selection else 0
         print(
             f"{target.name:{width}}  {click:>16}  {points:7d}  {result.iou:5.3f}"
-            f"  {result.milliseconds:6.1f}"
+            f"  {result.iou_at_depth:8.3f}  {result.milliseconds:6.1f}"
         )
         if result.error:
             print(f"{'':{width}}  no answer: {result.error}")
