@@ -149,7 +149,12 @@ def run(folder: Path, out: Path, most: int) -> list[Result]:
         ]
         with SceneClient(timeout=60.0) as client, ProgressBar() as bar:
             _until_ready(client, nodes)
-            report = client.build(progress=bar.report)
+            try:
+                report = client.build(progress=bar.report)
+            except WildSeg3DError:
+                for node in nodes:  # a node that ended is the cause, and what came back its effect
+                    node.check()
+                raise
             labels = label_maps(client, cameras)
             print(f"scene {report.scene_id}: {report.objects} objects in {report.seconds:.1f} s")
             for warning in report.warnings:
