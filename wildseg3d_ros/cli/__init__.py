@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _delegate(words[0], [word for word in words[1:] if word != "--verbose"])
         given = make_parser().parse_args(words)
         given.run(given)
+        # Output to a pipe is buffered: a reader that has gone shows here, or not before exit.
+        sys.stdout.flush()
         return 0
     except (WildSeg3DError, TimeoutError) as error:
         if verbose:
