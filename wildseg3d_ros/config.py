@@ -102,6 +102,16 @@ class AlignmentConfig:
     tolerance: float = setting(
         1e-4, "largest step of a converged solve [rad, or share of the scene's size]", 1e-12, 0.1
     )
+    prior_translation_sigma: float = setting(
+        0.0,
+        "standard deviation of given camera positions that bend the solve [m], where a view does "
+        "not say its own; 0 = they only place the finished world",
+        0.0,
+        10.0,
+    )
+    prior_rotation_sigma: float = setting(
+        0.0, "the same of given orientations [rad]; 0 = they only place the world", 0.0, 3.0
+    )
     max_residual: float = setting(
         0.0,
         "median residual of a view beyond which the alignment is refused [m, or scene units]; "

@@ -50,6 +50,8 @@ class View:
         world_from_cam_prior: (4, 4) float64 pose from TF or kinematics, metres; None when unknown.
         stamp_ns: time of the image.
         frame_id: name of the camera's optical frame in TF; empty when there is none.
+        prior_translation_sigma, prior_rotation_sigma: standard deviations of that pose, metres and
+            rad; 0 when unknown (then ``alignment.prior_translation_sigma`` and ``_rotation_``).
     """
 
     name: str
@@ -59,6 +61,8 @@ class View:
     world_from_cam_prior: NDArray[np.float64] | None = None
     stamp_ns: int = 0
     frame_id: str = ""
+    prior_translation_sigma: float = 0.0
+    prior_rotation_sigma: float = 0.0
 
     def __post_init__(self) -> None:
         who = f"camera '{self.name}'"
@@ -173,6 +177,33 @@ class PairPrediction:
         rotation, translation = self.a_from_map_b[:3, :3], self.a_from_map_b[:3, 3]
         moved = self.pointmap_b @ rotation.T.astype(np.float32)
         return moved + translation.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class RelativePose:
+    """A known pose between two cameras: a stereo bar, two cameras on one wrist.
+
+    Attributes:
+        a, b: indices of the views.
+        a_from_b: (4, 4) float64, camera b in camera a's frame, metres.
+        translation_sigma, rotation_sigma: its standard deviations, metres and rad.
+    """
+
+    a: int
+    b: int
+    a_from_b: NDArray[np.float64]
+    translation_sigma: float
+    rotation_sigma: float
+
+    def __post_init__(self) -> None:
+        what = f"relative pose of the views ({self.a}, {self.b})"
+        object.__setattr__(self, "a_from_b", _check_pose(self.a_from_b, what))
+        if not (self.translation_sigma > 0 and self.rotation_sigma > 0):
+            raise InputError(
+                f"{what}: its deviations must be above 0, got {self.translation_sigma} m and "
+                f"{self.rotation_sigma} rad; a small one makes it hard",
+                ErrorCode.BAD_CALIBRATION,
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wildseg3d_ros.config import AlignmentConfig
-    from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
+    from wildseg3d_ros.types import (
+        Alignment,
+        MaskCache,
+        PairPrediction,
+        RelativePose,
+        View,
+        WorldPointmaps,
+    )
 
 
 def align(
@@ -21,6 +28,7 @@ def align(
     config: AlignmentConfig,
     masks: MaskCache | None = None,
     start: Alignment | None = None,
+    relative_poses: Sequence[RelativePose] = (),
 ) -> Alignment:
     """Brings all pairs and cameras into one world.
 
@@ -41,6 +49,13 @@ def align(
         masks: object masks with soft scores; without them every pixel's score is 1.
         start: an earlier answer over the same views; pairs it knows start where it left them, the
             others are placed onto it.
+        relative_poses: known poses between some of the cameras.
+
+    Given poses of views always place the finished world. Where their deviations are said (by the
+    view or in ``config``) they also enter the solve, as relative poses and the depth images of
+    views with pairs of unknown scale do, weighed against the pairs' own residuals; a prior that
+    the pairs contradict is left out and its camera named in ``warnings``. A prior acts on a camera
+    through the pairs that have a map in that camera's frame.
 
     Raises:
         AlignmentError: the pairs do not connect all views (``ErrorCode.DISCONNECTED_VIEWS``, the
@@ -50,7 +65,7 @@ def align(
     """
     from wildseg3d_ros.alignment.dga import align as run
 
-    return run(predictions, views, config, masks, start)
+    return run(predictions, views, config, masks, start, relative_poses)
 
 
 def fuse(

@@ -46,25 +46,31 @@ class Observed:
 
 
 def solve_cameras(
-    views: Sequence[View], observed: Sequence[Observed], measured: NDArray[np.bool_]
+    views: Sequence[View],
+    observed: Sequence[Observed],
+    measured: NDArray[np.bool_],
+    held: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Pose (N, 4, 4) world_from_cam and intrinsics (N, 3, 3) of every view, and warnings.
 
-    A measured view is fitted rigidly onto its world points. Other views start from the mean of
-    the poses that their pairs give (or from resection, when none does) and are refined by
-    reprojection. Unknown focal lengths come from the pointmaps; the principal point is the image's
-    centre.
+    A view that a prior holds keeps the mean of the poses that its pairs give: these were solved
+    with the prior, which a fit to points would undo. A measured view is fitted rigidly onto its
+    world points. Other views start from the mean of the poses that their pairs give (or from
+    resection, when none does) and are refined by reprojection. Unknown focal lengths come from the
+    pointmaps; the principal point is the image's centre.
     """
     poses = np.tile(np.eye(4), (len(views), 1, 1))
     intrinsics = np.tile(np.eye(3), (len(views), 1, 1))
     warnings = []
     for v, (view, seen) in enumerate(zip(views, observed, strict=True)):
-        start = _mean_pose(seen)
+        start = mean_pose(seen)
         K = view.K
         if K is None and len(seen.own_points):
             focal = focal_from_pointmaps(seen.own_points, seen.own_weight, seen.uv, _centre(view))
             K = _intrinsics(focal, view) if focal is not None else None
-        if start is not None and measured[v] and K is not None:
+        if start is not None and K is not None and held[v]:
+            pose = start
+        elif start is not None and measured[v] and K is not None:
             pose = _fit_rigid(seen, start)
         elif start is not None and view.K is not None:
             pose = refine_camera(seen, start, view.K, with_focal=False)[0]
@@ -267,7 +273,7 @@ def _robust_error(
     return float(weight @ norm / weight.sum())
 
 
-def _mean_pose(seen: Observed) -> NDArray[np.float64] | None:
+def mean_pose(seen: Observed) -> NDArray[np.float64] | None:
     """Chordal mean of the rotations and Weiszfeld mean of the positions that the pairs give."""
     if not len(seen.own_poses):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from wildseg3d_ros.alignment.graph import (
     usable,
 )
 from wildseg3d_ros.alignment.placement import Poses, place
+from wildseg3d_ros.alignment.prior_check import Verified, check_relative_poses, verify
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
 from wildseg3d_ros.alignment.residuals import (
     median_by_view,
@@ -33,7 +34,7 @@ from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import invert
-from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View
+from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, RelativePose, View
 
 _COARSE_PASSES, _COARSE_TOLERANCE = 6, 1e-2
 """Where the first verdict on the pairs is passed: wrong pairs show long before convergence."""
@@ -48,9 +49,11 @@ def align(
     config: AlignmentConfig,
     masks: MaskCache | None = None,
     start: Alignment | None = None,
+    relative_poses: Sequence[RelativePose] = (),
 ) -> Alignment:
     """See :func:`wildseg3d_ros.alignment.align`."""
     check_pairs(predictions, views)
+    check_relative_poses(relative_poses, views)
     device = choose_device(config.device)
     if not predictions:
         raise AlignmentError(
@@ -67,6 +70,8 @@ def align(
     with _one_thread():
         poses, kept = _start(graph, start)
         result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
+        result, known = _with_priors(views, result, relative_poses, config)
+    warnings += known.warnings
     warnings += [
         f"pair {_pair_name(predictions[e], views)} contradicts the others but nothing else holds "
         "its views together; do not rely on how they lie to each other"
@@ -78,7 +83,7 @@ def align(
     ]
     if not result.solution.converged:
         warnings.append(f"{_stop_reason(result, config)}; raise alignment.max_iterations")
-    alignment = _finish(views, complete, result, warnings, _stop_reason(result, config))
+    alignment = _finish(views, complete, result, known, warnings, config)
     refuse_beyond(alignment, views, config)
     return alignment
 
@@ -146,6 +151,36 @@ def _solve(
     return _Result(graph, current, kept, doubtful, solution, poses, distance, iterations)
 
 
+def _with_priors(
+    views: Sequence[View],
+    result: _Result,
+    relative_poses: Sequence[RelativePose],
+    config: AlignmentConfig,
+) -> tuple[_Result, Verified]:
+    """Solves once more with those priors that the pairs alone bear out."""
+    solution = result.solution
+    world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
+    seen = observe(result.current, solution.poses, world, sure)
+    known = verify(views, result.graph, result.poses, seen, relative_poses, config)
+    if known.priors is None:
+        return result, known
+    solution = solve(
+        result.current,
+        solution.poses,
+        config.loss,
+        config.max_iterations,
+        config.tolerance,
+        known.priors.select(result.kept),
+    )
+    poses = _fit_left_out(result.graph, result.kept, solution)
+    distance = _distances(result.graph, result.kept, poses, solution)
+    iterations = result.iterations + solution.iterations
+    done = replace(
+        result, solution=solution, poses=poses, distance=distance, iterations=iterations
+    )
+    return done, known
+
+
 def _start(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArray[np.bool_]]:
     """Poses to start from and pairs to use: a placement, or an earlier answer completed by one."""
     everything = np.ones(len(graph.edges), dtype=bool)
@@ -203,20 +238,26 @@ def _finish(
     views: Sequence[View],
     complete: Graph,
     result: _Result,
+    known: Verified,
     warnings: list[str],
-    stop_reason: str,
+    config: AlignmentConfig,
 ) -> Alignment:
     """Cameras, world frame and residuals of the solved pairs."""
     graph, current, solution = result.graph, result.current, result.solution
     poses = result.poses
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(current, solution.poses, world, sure)
-    world_from_cam, K, camera_warnings = solve_cameras(views, seen, current.measured)
+    world_from_cam, K, camera_warnings = solve_cameras(
+        views, seen, current.measured, known.held(len(views))
+    )
     warnings += camera_warnings
 
     pixels = reprojection_errors(graph, poses, world_from_cam, K)
     metric = bool(current.fixed.any())
     size = _world_size(current, solution.poses)
+    if known.priors is not None and known.gives_scale:
+        metric = True
+        size = 1.0 / known.priors.select(result.kept).metre_at(solution.poses)
     world_from_cam[:, :3, 3] *= size
     reach = np.array(
         [
@@ -224,7 +265,7 @@ def _finish(
             for s, pose in zip(seen, world_from_cam, strict=True)
         ]
     )
-    registration = register(views, world_from_cam, reach, known_scale=metric)
+    registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
     grow, move = registration.scale, registration.prior_from_world
     if not registration.found:
@@ -265,7 +306,7 @@ def _finish(
         in_prior_frame=registration.found,
         prior_residual=registration.residual,
         warnings=tuple(warnings),
-        stop_reason=stop_reason,
+        stop_reason=_stop_reason(result, config),
         pair_residual_px=pair_residual_px,
         view_residual_px=median_by_view(current, pixels[is_current]),
         condition=solution.condition,

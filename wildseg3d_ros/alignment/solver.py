@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wildseg3d_ros.alignment.graph import Graph
 from wildseg3d_ros.alignment.placement import Poses
+from wildseg3d_ros.alignment.priors import DATA_SIGMA, Linearised, Priors, strength
 from wildseg3d_ros.alignment.similarity import lengths, rotation_from_vectors
 
 Loss = Literal["l2", "huber", "geman_mcclure"]
@@ -118,6 +119,7 @@ def solve(
     loss: Loss = "huber",
     max_iterations: int = 30,
     tolerance: float = 1e-4,
+    priors: Priors | None = None,
 ) -> Solution:
     """Refines the poses of all pairs.
 
@@ -125,14 +127,16 @@ def solve(
         graph: a connected graph; poses: where to start, on the same device.
         loss: ``geman_mcclure`` has local minima and needs a start near the answer.
         tolerance: largest step (rad, log scale or scene sizes) of a converged solve.
+        priors: terms of what is known beforehand, of this graph's pairs.
     """
     reduction = Reduction(graph)
     several = observed_twice(graph)
-    damping, scale = _DAMPING, _FLOOR
+    floor = _FLOOR if priors is None else DATA_SIGMA
+    damping, scale = _DAMPING, floor
     y = poses.observed(graph)
     weight = graph.weight
     # Where no pixel is observed twice (a single pair), every placement has residual 0.
-    converged = not bool(several.any())
+    converged = not bool(several.any()) and priors is None
     step, iteration = 0.0 if converged else float("inf"), 0
     taken: _Step | None = None
     while not converged and iteration < max_iterations:
@@ -140,10 +144,16 @@ def solve(
         world, _ = reduction.mean(y, weight)
         residual = reduction.residual(y, world)
         if iteration <= _FREEZE:
-            scale = max(_median(residual[several]), _FLOOR)
+            scale = max(_median(residual[several]), floor)
         weight = graph.weight * robust_weights(loss, residual, scale)
         world, total = reduction.mean(y, weight)
-        taken = _step(graph, y, weight, world, total, reduction.view, damping)
+        sums = moments(graph, y, weight, world, total, reduction.view)
+        known, factor = None, 0.0
+        if priors is not None:
+            known = priors.linearise(poses, sums[2])
+            at_median = robust_weights(loss, weight.new_tensor([scale]), scale)
+            factor = strength(graph, float(at_median), scale)
+        taken = _step(graph, sums, known, factor, damping)
         xi, damping = taken.xi, taken.damping
         step = float(xi.abs().max()) if len(xi) else 0.0
         if step > _MAX_STEP:
@@ -251,20 +261,20 @@ def _condition(step: _Step, rounds: int = 12) -> float:
 
 def _step(
     graph: Graph,
-    y: Tensor,
-    weight: Tensor,
-    world: Tensor,
-    total: Tensor,
-    view: Tensor,
+    sums: tuple[Tensor, Tensor, Tensor],
+    known: Linearised | None,
+    factor: float,
     damping: float,
 ) -> _Step:
     """One linear solve; damping grows until the matrix can be factored."""
-    first, second, pivot = moments(graph, y, weight, world, total, view)
+    first, second, pivot = sums
     gradient, hessian = normal_equations(first, second)
+    if known is not None:
+        known.add_to(gradient, hessian, factor)
     pairs = len(graph.edges)
     free = np.ones((pairs, 7), dtype=bool)
     free[graph.fixed, 6] = False
-    active = torch.as_tensor(np.flatnonzero(free), device=y.device)
+    active = torch.as_tensor(np.flatnonzero(free), device=pivot.device)
     constrained = not graph.fixed.any()
     gradient, hessian = gradient[active], hessian[active][:, active]
     diagonal = hessian.diagonal()
@@ -284,20 +294,20 @@ def _step(
     while True:
         damped = hessian.clone()
         damped.diagonal().add_(damping * size)
-        factor, failed = torch.linalg.cholesky_ex(damped)
+        triangle, failed = torch.linalg.cholesky_ex(damped)
         if not failed or damping > 1e3:
             break
         damping = damping * 100.0
     right = torch.stack([-gradient, direction], 1)
-    solved = torch.cholesky_solve(right, factor)
+    solved = torch.cholesky_solve(right, triangle)
     xi_active = solved[:, 0]
     if constrained:
         # Lagrange multiplier of "scale steps sum to 0": the product of the scales stays.
         b = solved[:, 1]
         xi_active = xi_active - b * (direction @ xi_active) / (direction @ b)
-    xi = y.new_zeros(pairs * 7)
+    xi = pivot.new_zeros(pairs * 7)
     xi[active] = xi_active
-    return _Step(xi.view(pairs, 7), pivot, max(damping * 0.1, _DAMPING), damped, factor)
+    return _Step(xi.view(pairs, 7), pivot, max(damping * 0.1, _DAMPING), damped, triangle)
 
 
 def normal_equations(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

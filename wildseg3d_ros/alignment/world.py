@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.geometry.transforms import make_transform, nearest_rotation, rotation_angle
 from wildseg3d_ros.types import View
 
@@ -33,6 +34,7 @@ class Registration:
         prior_from_world: (4, 4), applied after the scale.
         found: whether the priors fix a frame (and, where it was free, the scale).
         residual: (N,) metres between solved and given camera positions, NaN without a prior.
+        wrong: (N,) bool, priors that contradict the others.
         warnings: cameras whose priors contradict the others, by name.
     """
 
@@ -40,6 +42,7 @@ class Registration:
     prior_from_world: NDArray[np.float64]
     found: bool
     residual: NDArray[np.float64]
+    wrong: NDArray[np.bool_]
     warnings: tuple[str, ...]
 
 
@@ -48,6 +51,7 @@ def register(
     world_from_cam: NDArray[np.float64],
     viewing_distance: NDArray[np.float64],
     known_scale: bool,
+    config: AlignmentConfig = AlignmentConfig(),
 ) -> Registration:
     """The transform that moves what the cameras see least from where their priors put it.
 
@@ -61,11 +65,13 @@ def register(
         world_from_cam: (N, 4, 4) solved poses; viewing_distance: (N,) typical distance of a view's
             points from its camera, solved units.
         known_scale: whether solved units are metres.
+        config: deviations of poses whose views do not say their own.
     """
     residual = np.full(len(views), np.nan)
+    wrong = np.zeros(len(views), dtype=bool)
     given = [view.world_from_cam_prior for view in views]
     known = [v for v, prior in enumerate(given) if prior is not None]
-    nothing = Registration(1.0, np.eye(4), False, residual, ())
+    nothing = Registration(1.0, np.eye(4), False, residual, wrong, ())
     if not known:
         return nothing
     priors = np.stack([prior for prior in given if prior is not None])
@@ -83,10 +89,21 @@ def register(
         scale, pose = _fit(priors, solved, reach, weight, scale, known_scale)
     position, angle = _errors(priors, solved, scale, pose)
     residual[known] = position
-    warnings = _name_wrong(views, known, position, angle, reach * scale)
+    expected = np.array(
+        [
+            expected_error(
+                views[v].prior_translation_sigma or config.prior_translation_sigma,
+                views[v].prior_rotation_sigma or config.prior_rotation_sigma,
+                far,
+            )
+            for v, far in zip(known, reach * scale, strict=True)
+        ]
+    )
+    wrong[known] = _find_wrong(position + angle * reach * scale, reach * scale, expected)
+    warnings = _name_wrong(views, known, wrong[known], position, angle)
     if known_scale:
         warnings += _check_units(priors, solved, turn, start_error, reach)
-    return Registration(scale, pose, True, residual, tuple(warnings))
+    return Registration(scale, pose, True, residual, wrong, tuple(warnings))
 
 
 def _errors(
@@ -175,20 +192,30 @@ def _fit(
     return scale, make_transform(rotation, mean_prior - scale * rotation @ mean_solved)
 
 
+def expected_error(metres: float, radians: float, reach: float) -> float:
+    """Error [m] at the viewing distance that deviations of a pose explain; 0 = not said."""
+    return _OUTLIER * (metres + radians * reach) if metres > 0 and radians > 0 else 0.0
+
+
+def _find_wrong(error: NDArray, reach: NDArray, expected: NDArray) -> NDArray[np.bool_]:
+    """Which priors contradict the others: beyond the typical error, and beyond their deviation
+    where it is said, else beyond 5 % of the viewing distance."""
+    least = np.where(expected > 0, np.maximum(expected, _TOLERATED * reach), 0.05 * reach)
+    wrong = error > np.maximum(_OUTLIER * np.median(error), least)
+    if len(error) == 2 and not wrong.any() and (error > least).all():
+        wrong[:] = True
+    return wrong
+
+
 def _name_wrong(
     views: Sequence[View],
     known: list[int],
+    wrong: NDArray[np.bool_],
     position: NDArray,
     angle: NDArray,
-    reach: NDArray,
 ) -> list[str]:
-    error = position + angle * reach
-    limit = np.maximum(_OUTLIER * np.median(error), 5.0 * _TOLERATED * reach)
-    wrong = np.flatnonzero(error > limit)
-    if len(known) == 2 and len(wrong) == 0 and error.max() > 5.0 * _TOLERATED * reach.max():
-        wrong = np.arange(2)
     out = []
-    for k in wrong:
+    for k in np.flatnonzero(wrong):
         blame = "one of the two is wrong" if len(known) == 2 else "the other cameras outvote it"
         out.append(
             f"the given pose of camera '{views[known[k]].name}' is {position[k] * 1e3:.0f} mm and "
