@@ -16,13 +16,13 @@ FLAT = 1.0
 """Flat or convex surface: it holds together."""
 CONCAVE_ANGLE = np.deg2rad(10.0)
 """A crease this concave says neither that the sides belong together nor that they do not."""
-CONCAVE_MOST = -3.0
+CONCAVE_MOST = -2.3
 """Evidence of the sharpest concave crease, in units of FLAT."""
 FOLD = 0.5
 """Additional evidence of a clearly convex edge: bodies hardly ever meet in one."""
 FOLD_ANGLE = np.deg2rad(40.0)
 """A convex edge this sharp is clear."""
-COLOUR = 0.3
+COLOUR = 0.35
 """Equal colours; a difference of COLOUR_STEP is no evidence, larger ones go to three times this
 against one object."""
 COLOUR_STEP = 12.0

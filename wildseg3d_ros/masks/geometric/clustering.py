@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 # Log-odds, weighed against those of affinities.py.
 ENCLOSURE = 1.5
 """A contact as long as the smaller cluster's whole outline: a print on the other or a dent."""
-NECK = 1.0
+NECK = 1.2
 """A contact of next to no length: two bodies that touch."""
 
 

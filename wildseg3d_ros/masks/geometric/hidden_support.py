@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
 
 from wildseg3d_ros.masks.geometric.supervoxels import Supervoxels
 from wildseg3d_ros.masks.geometric.supports import Plane, plane_tolerance
@@ -13,7 +14,10 @@ from wildseg3d_ros.masks.geometric.votes import Votes
 from wildseg3d_ros.masks.geometric.voxels import VoxelCloud
 
 CLEAR_DIP = 0.3
-"""Drop of the votes at a support, as a share of what an object usually gets."""
+"""Drop of the votes, as a share of what an object usually gets, that one object at least shows at
+a support."""
+FAINT_DIP = 0.2
+"""Drop that a second object shows at the same height."""
 
 
 def find_hidden_support(
@@ -123,24 +127,27 @@ def _common_border(
     total = length.sum(axis=1, keepdims=True)
     below = np.cumsum(length, axis=1) / np.maximum(total, 1.0)
     # A body counts where it is cut in two, not where it ends.
-    cut = (asked >= 30) & (below > 0.03) & (below < 0.6) & (total > 300)
+    cut = (asked >= 30) & (below > 0.03) & (below < 0.6) & (total > 0.02 * total.sum())
     dip = np.zeros_like(share)
     for k in range(len(names)):
         usual = np.median(share[k, asked[k] >= 30]) if (asked[k] >= 30).any() else 0.0
         if usual > 0:
             dip[k] = np.clip(1.0 - share[k] / usual, 0.0, 1.0)
-    clear = np.pad(cut & (dip > CLEAR_DIP), ((0, 0), (1, 1)))
-    # Heights agree to a voxel or so.
-    enough = (clear[:, :-2] | clear[:, 1:-1] | clear[:, 2:]).sum(axis=0) >= 2
+    dip *= cut
+    # Two walls give the direction to a degree or two: over a shelf, heights agree to a few voxels.
+    near_dip = maximum_filter1d(dip, 5, axis=1)
+    clear = (near_dip > CLEAR_DIP).any(axis=0) & ((near_dip > FAINT_DIP).sum(axis=0) >= 2)
     # Bodies that pass through this height without a border speak against a support.
     weight = np.sqrt(length) * cut
-    score = (weight * (dip - CLEAR_DIP / 2)).sum(axis=0)
-    score[~enough] = 0.0
+    score = (weight * (near_dip - FAINT_DIP)).sum(axis=0)
+    score[~clear] = 0.0
     score[low + step * np.arange(bins) > highest] = 0.0
+    # Mirror images are fainter and fewer than what they are images of.
+    score[np.cumsum(length.sum(axis=0)) > 0.4 * total.sum()] = 0.0
     if score.max(initial=0.0) <= 0:
         return None
     peak = int(score.argmax())
-    # The drop is a few voxels wide: its middle is the border.
-    near = np.arange(max(0, peak - 2), min(bins, peak + 3))
-    centre = float((near * score[near]).sum() / score[near].sum())
+    near = np.arange(max(0, peak - 3), min(bins, peak + 4))
+    drop = (weight * dip)[:, near].sum(axis=0)
+    centre = float((near * drop).sum() / drop.sum())
     return low + (centre + 0.5) * step, float(score[peak])
