@@ -252,12 +252,14 @@ def _finish(
     )
     warnings += camera_warnings
 
-    pixels = reprojection_errors(graph, poses, world_from_cam, K)
     metric = bool(current.fixed.any())
     size = _world_size(current, solution.poses)
-    if known.priors is not None and known.gives_scale:
-        metric = True
-        size = 1.0 / known.priors.select(result.kept).metre_at(solution.poses)
+    if known.priors is not None:
+        held = known.priors.select(result.kept)
+        world_from_cam = held.hold(solution.poses, world_from_cam)
+        if known.gives_scale:
+            metric, size = True, 1.0 / held.metre_at(solution.poses)
+    pixels = reprojection_errors(graph, poses, world_from_cam, K)
     world_from_cam[:, :3, 3] *= size
     reach = np.array(
         [

@@ -111,6 +111,32 @@ class Priors:
         turn, centre, log_scale = self._cameras(poses)
         return self._fit_rigs(turn, centre, log_scale)[1]
 
+    def hold(self, poses: Poses, world_from_cam: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cameras (N, 4, 4), graph units, drawn to their priors by how far their pairs disagree.
+
+        A pair that measures two cameras to each other holds both with its own error, however hard
+        their priors are; the mean over a camera's pairs and the prior are weighed by variances.
+        """
+        turn, centre, log_scale = self._cameras(poses)
+        rigs, metre = self._fit_rigs(turn, centre, log_scale)
+        rows, out = self.poses, world_from_cam.copy()
+        for rig, v in sorted(set(zip(rows.rig.tolist(), rows.view.tolist(), strict=True))):
+            mine = np.flatnonzero((rows.rig == rig) & (rows.view == v))
+            facing, origin = rigs[rig]
+            given, now = rows.rig_from_cam[mine[0]], out[v]
+            apart = [vector_from_rotation(turn[k] @ now[:3, :3].T) for k in mine]
+            shift = metre * facing @ given[:3, 3] + origin - now[:3, 3]
+            bend = vector_from_rotation(facing @ given[:3, :3] @ now[:3, :3].T)
+            metres, radians = rows.translation_sigma[mine[0]], rows.rotation_sigma[mine[0]]
+            errors = (centre[mine] - now[:3, 3], metres * metre), (np.array(apart), radians)
+            shares = [
+                _variance(deviations) / (_variance(deviations) + max(sigma, _LEAST_SIGMA) ** 2)
+                for deviations, sigma in errors
+            ]
+            out[v, :3, 3] += shares[0] * shift
+            out[v, :3, :3] = rotation_from_vector(shares[1] * bend) @ now[:3, :3]
+        return out
+
     def _cameras(self, poses: Poses) -> tuple[NDArray, NDArray, NDArray]:
         """Orientations and centres of the pose rows' cameras, log units of the scale rows."""
         rotation, translation, scale = (
@@ -271,9 +297,10 @@ def pose_rows(
             values = (graph.edge[o], v, rig, from_cam, pose, metres, radians, mass[o] / total)
             for column, value in zip(columns, values, strict=True):
                 column.append(value)
-    ints = [np.array(c, dtype=np.int64) for c in columns[:3]]
-    poses = [np.array(c, dtype=np.float64).reshape(-1, 4, 4) for c in columns[3:5]]
-    return PoseRows(*ints, *poses, *(np.array(c, dtype=np.float64) for c in columns[5:]))
+    edge, view, rig = (np.array(c, dtype=np.int64) for c in columns[:3])
+    from_cam, given = (np.array(c, dtype=np.float64).reshape(-1, 4, 4) for c in columns[3:5])
+    metres, radians, share = (np.array(c, dtype=np.float64) for c in columns[5:])
+    return PoseRows(edge, view, rig, from_cam, given, metres, radians, share)
 
 
 def scale_rows(graph: Graph, depths: Sequence[NDArray[np.float32] | None]) -> ScaleRows:
@@ -301,6 +328,11 @@ def scale_rows(graph: Graph, depths: Sequence[NDArray[np.float32] | None]) -> Sc
         np.array(columns[2], dtype=np.float64),
         np.array(columns[3], dtype=np.float64),
     )
+
+
+def _variance(deviations: NDArray) -> float:
+    """Variance per axis of the mean of (K, 3) deviations from it."""
+    return float((deviations**2).sum() / 3.0 / max(len(deviations) - 1, 1) / len(deviations))
 
 
 def _square(sigma: NDArray) -> NDArray:
