@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, prompt, recordings, service_latency
+from benchmarks import alignment, machine, prompt, recordings, service_latency
 
 BENCHMARKS = {
+    "alignment": alignment.main,
     "prompt": prompt.main,
     "service": service_latency.main,
     "tabletop": recordings.tabletop,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.alignment.placement import _Placing
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError, ConfigError, ErrorCode, InputError
 from wildseg3d_ros.geometry.transforms import (
@@ -422,6 +423,46 @@ class TestWarmStart:
         fresh = align(with_wrong_pair.predictions, with_wrong_pair.views, FINE)
         grown = align(with_wrong_pair.predictions, with_wrong_pair.views, FINE, start=first)
         assert_same_cameras(grown.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
+        assert (grown.pair_used == fresh.pair_used).all()
+
+    @pytest.mark.parametrize("change", ["added", "replaced"])
+    def test_one_changed_view_costs_a_fraction_and_gives_the_same_answer(
+        self, change, monkeypatch
+    ):
+        scene = construct_views(7, (48, 64), seed=2)
+        made = without_priors(predict_like_network(scene, complete_pairs(6), seed=2))
+        if change == "added":
+            old = [p for p in made.predictions if 5 not in (p.a, p.b)]
+            first = align(old, made.views[:5], CONFIG)
+            now, views = made.predictions, made.views[:6]
+        else:
+            # View 5 turns away: camera 6 stands in its place.
+            first = align(made.predictions, made.views[:6], CONFIG)
+            after = replace(
+                scene,
+                views=(*scene.views[:5], scene.views[6]),
+                world_from_cam=scene.world_from_cam[[0, 1, 2, 3, 4, 6]],
+                points=(*scene.points[:5], scene.points[6]),
+                edges=(*scene.edges[:5], scene.edges[6]),
+            )
+            other = without_priors(predict_like_network(after, complete_pairs(6), seed=9))
+            views = other.views
+            now = [
+                new if 5 in (new.a, new.b) else same
+                for new, same in zip(other.predictions, made.predictions, strict=True)
+            ]
+        placed = []
+        settle = _Placing._settle
+        monkeypatch.setattr(
+            _Placing, "_settle", lambda self, v, *rest: (placed.append(v), settle(self, v, *rest))
+        )
+        fresh, grown = align(now, views, CONFIG), align(now, views, CONFIG, start=first)
+        assert len(placed) == 4 + 1
+        assert placed[-1] == 5
+        assert grown.iterations <= fresh.iterations
+        fresh, grown = align(now, views, FINE), align(now, views, FINE, start=first)
+        assert_same_cameras(grown.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
+        np.testing.assert_allclose(grown.pair_scale, fresh.pair_scale, rtol=1e-3)
         assert (grown.pair_used == fresh.pair_used).all()
 
 

@@ -194,7 +194,7 @@ def refine_camera(
         now = _robust_error(world, uv, weight, cam_from_world, K)
         if now < best[0]:
             best = now, cam_from_world, K
-        if np.abs(xi).max() < 1e-5 or not now < 2.0 * best[0]:
+        if np.abs(xi).max() < 1e-4 or not now < 2.0 * best[0]:
             break
     return invert(best[1]), best[2]
 

@@ -17,10 +17,9 @@ from wildseg3d_ros.alignment.graph import (
     check_connected,
     check_pairs,
     choose_device,
-    components,
     usable,
 )
-from wildseg3d_ros.alignment.placement import Poses, place
+from wildseg3d_ros.alignment.placement import Poses
 from wildseg3d_ros.alignment.prior_check import Verified, check_relative_poses, verify
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
 from wildseg3d_ros.alignment.residuals import (
@@ -30,6 +29,7 @@ from wildseg3d_ros.alignment.residuals import (
 )
 from wildseg3d_ros.alignment.similarity import fit_similarities
 from wildseg3d_ros.alignment.solver import Reduction, Solution, observed_twice, solve
+from wildseg3d_ros.alignment.warm_start import starting_poses
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
@@ -68,7 +68,7 @@ def align(
 
     graph = complete.select(enough)
     with _one_thread():
-        poses, kept = _start(graph, start)
+        poses, kept = starting_poses(graph, start)
         result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
         result, known = _with_priors(views, result, relative_poses, config)
     warnings += known.warnings
@@ -179,47 +179,6 @@ def _with_priors(
         result, solution=solution, poses=poses, distance=distance, iterations=iterations
     )
     return done, known
-
-
-def _start(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArray[np.bool_]]:
-    """Poses to start from and pairs to use: a placement, or an earlier answer completed by one."""
-    everything = np.ones(len(graph.edges), dtype=bool)
-    if start is None:
-        return place(graph), everything
-    rows: dict[tuple[int, int], list[int]] = {}
-    for row, (a, b) in enumerate(start.edges):
-        rows.setdefault((int(a), int(b)), []).append(row)
-    source = np.full(len(graph.edges), -1)
-    for e, (a, b) in enumerate(graph.edges):
-        same = rows.get((int(a), int(b)))
-        if same:
-            source[e] = same.pop(0)
-    finite = np.isfinite(start.world_from_pair).all((1, 2)) & (start.pair_scale > 0)
-    is_known = (source >= 0) & finite[source]
-    if not is_known.any():
-        return place(graph), everything
-    # Unknown pairs borrow row 0; place() replaces them.
-    borrowed = np.where(is_known, source, 0)
-    scale = start.pair_scale[borrowed] * graph.unit
-    size = float(np.exp(np.log(scale[is_known]).mean()))
-    if graph.fixed.any():
-        size = (
-            float(np.median(scale[is_known & graph.fixed]))
-            if (is_known & graph.fixed).any()
-            else size
-        )
-    poses = start.world_from_pair[borrowed]
-    # Near the origin, translations keep their digits whatever frame the earlier world was in.
-    origin = poses[is_known][:, :3, 3].mean(0)
-    known = Poses(
-        torch.from_numpy(np.where(graph.fixed, 1.0, scale / size)),
-        torch.from_numpy(poses[:, :3, :3].copy()),
-        torch.from_numpy((poses[:, :3, 3] - origin) / size),
-    )
-    kept = ~is_known | start.pair_used[borrowed]
-    if len(components(graph.view_count, graph.edges[kept])) > 1:
-        kept = everything
-    return known if is_known.all() else place(graph, known, is_known), kept
 
 
 def _stop_reason(result: _Result, config: AlignmentConfig) -> str:

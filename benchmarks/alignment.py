@@ -1,0 +1,187 @@
+"""Dynamic Global Alignment: time, accuracy against per-pixel Adam, wrong pairs, weightings.
+
+``python -m benchmarks.alignment --ablation`` prints the table of weightings in docs/alignment.md;
+``--full`` takes all 300 Adam steps of the timed problem, which lasts a quarter of an hour or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import typing
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.adam_baseline import STEPS, run
+from benchmarks.alignment_problems import KINDS, Errors, errors_of, problem, soft_masks
+from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.testing.pairs import ConstructedPairs
+
+CONFIG = AlignmentConfig()
+REPEATS = 3
+TIMED_STEPS = 3
+"""Adam steps that the per-step time is taken from, unless all are asked for."""
+
+ACCURACY_SIZE = (48, 64)
+"""Small enough for all 300 Adam steps."""
+
+
+def main(full: bool = False) -> dict:
+    """All figures; see the module's text."""
+    return {
+        "time": timing(full),
+        "accuracy (5 views, complete, 64x48, all 300 Adam steps)": accuracy(3),
+        "garbage": garbage(3),
+        "gpu": gpu(),
+    }
+
+
+def timing(full: bool = False) -> dict:
+    """Seconds of solve and fusion, best of a few, and the baseline's in the same run."""
+    made = problem("clean", 0, 8, (192, 256))
+    solve, alignment = _best(lambda: align(made.predictions, made.views, CONFIG))
+    fused, _ = _best(lambda: fuse(made.predictions, made.views, alignment, CONFIG))
+    steps = STEPS if full else TIMED_STEPS
+    once = run(made.predictions, made.views, steps=1, schedule=STEPS).seconds
+    adam = run(made.predictions, made.views, steps=steps, schedule=STEPS).seconds
+    per_step = (adam - once) / (steps - 1)
+    out = {
+        "8 views complete 256x192, start + solve [s]": solve[0],
+        "of it processor time [s]": solve[1],
+        "fusion [s]": fused[0],
+        "Adam, a step [s]": per_step,
+        f"Adam, 300 steps [s], {'measured' if full else f'from {TIMED_STEPS} steps'}": 300
+        * per_step,
+        "Adam over solve + fusion": 300 * per_step / (solve[0] + fused[0]),
+    }
+    many = problem("clean", 0, 16, (48, 64))
+    solve, _ = _best(lambda: align(many.predictions, many.views, CONFIG))
+    out["16 views, 240 directed pairs, start + solve [s]"] = solve[0]
+    out["of 240 pairs, processor time [s]"] = solve[1]
+    large = problem("clean", 0, 8, (384, 512))
+    alignment = align(large.predictions, large.views, CONFIG)
+    fused, _ = _best(lambda: fuse(large.predictions, large.views, alignment, CONFIG))
+    out["8 views complete 512x384, fusion [s]"] = fused[0]
+    out["of it fusion's processor time [s]"] = fused[1]
+    return out
+
+
+def accuracy(seeds: int) -> dict:
+    """Errors of DGA and of the baseline with both of its weightings, means over seeds."""
+    rows: dict[str, list[Errors]] = {"DGA": [], "Adam, log C": [], "Adam, C": []}
+    for seed in range(seeds):
+        made = problem("clean", seed, 5, ACCURACY_SIZE)
+        rows["DGA"].append(dga_errors(made, CONFIG))
+        for name, weighting in (("Adam, log C", "log"), ("Adam, C", "plain")):
+            done = run(made.predictions, made.views, weighting)
+            rows[name].append(errors_of(made, done.points, done.world_from_cam))
+    out: dict = {name: _mean(errors) for name, errors in rows.items()}
+    best = [
+        min(pair, key=lambda e: e.median) for pair in zip(*list(rows.values())[1:], strict=True)
+    ]
+    ratio = [ours.median / theirs.median for ours, theirs in zip(rows["DGA"], best, strict=True)]
+    out["DGA's median over that of the better baseline, by seed"] = [round(r, 3) for r in ratio]
+    return out
+
+
+def garbage(seeds: int) -> dict:
+    """Errors with 6 % wrong pairs against the clean run, and how many were named."""
+    clean, spoilt, wrong, named, innocent = [], [], 0, 0, 0
+    for seed in range(seeds):
+        made = problem("clean", seed, 8)
+        clean.append(dga_errors(made, CONFIG))
+        made = problem("garbage", seed, 8)
+        spoilt.append(dga_errors(made, CONFIG))
+        alignment = align(made.predictions, made.views, CONFIG)
+        count = len(made.predictions)
+        chosen = np.random.default_rng(seed).choice(count, round(0.06 * count), replace=False)
+        left = set(np.flatnonzero(~alignment.pair_used).tolist())
+        wrong += len(chosen)
+        named += len(left & set(chosen.tolist()))
+        innocent += len(left - set(chosen.tolist()))
+    return {
+        "clean": _mean(clean),
+        "with wrong pairs": _mean(spoilt),
+        "wrong pairs": wrong,
+        "of them named": named,
+        "right pairs left out": innocent,
+    }
+
+
+def ablation(seeds: int = 8) -> str:
+    """A Markdown table of median object errors [mm] over weightings and kinds of scenes."""
+    weightings = typing.get_args(typing.get_type_hints(AlignmentConfig)["weighting"])
+    lines = [
+        "| weighting | " + " | ".join(KINDS) + " | all (geometric mean) |",
+        "|---|" + "---|" * (len(KINDS) + 1),
+    ]
+    made = {kind: [problem(kind, seed) for seed in range(seeds)] for kind in KINDS}
+    for weighting in weightings:
+        config = replace(CONFIG, weighting=weighting)
+        errors = [_mean([dga_errors(m, config) for m in made[kind]]) for kind in KINDS]
+        medians = [e["median_mm"] for e in errors]
+        overall = float(np.exp(np.mean(np.log(medians))))
+        cells = " | ".join(f"{value:.2f}" for value in [*medians, overall])
+        lines.append(f"| `{weighting}` | {cells} |")
+    return "\n".join(lines)
+
+
+def gpu() -> dict:
+    """16 views complete at 512x384 on a GPU, with the time that reading the pairs once takes."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"skipped": "no CUDA device on this machine; run it where there is one"}
+    config = replace(CONFIG, device="cuda")
+    made = problem("clean", 0, 16, (384, 512))
+    alignment = align(made.predictions, made.views, config)
+    solve, _ = _best(lambda: align(made.predictions, made.views, config))
+    fused, _ = _best(lambda: fuse(made.predictions, made.views, alignment, config))
+    read = 2 * len(made.predictions) * 384 * 512 * 16
+    block = torch.empty(read // 4, dtype=torch.float32, device="cuda")
+    torch.cuda.synchronize()
+    floor, _ = _best(lambda: (block.sum(), torch.cuda.synchronize()))
+    return {
+        "device": torch.cuda.get_device_name(),
+        "start + solve [s]": solve[0],
+        "fusion [s]": fused[0],
+        "reading all pairs once from its memory [s]": floor[0],
+    }
+
+
+def dga_errors(made: ConstructedPairs, config: AlignmentConfig) -> Errors:
+    """Errors of the alignment with soft masks."""
+    alignment = align(made.predictions, made.views, config, soft_masks(made))
+    world = fuse(made.predictions, made.views, alignment, config)
+    return errors_of(made, world.points, alignment.world_from_cam)
+
+
+def _best(work: typing.Callable[[], typing.Any]) -> tuple[tuple[float, float], typing.Any]:
+    """Least (wall, processor) seconds of a few runs, and the last answer."""
+    walls, cpus, answer = [], [], None
+    for _ in range(REPEATS):
+        wall, cpu = time.perf_counter(), time.process_time()
+        answer = work()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return (min(walls), min(cpus)), answer
+
+
+def _mean(errors: list[Errors]) -> dict[str, float]:
+    return {
+        f"{name}_mm": float(np.mean([getattr(e, name) for e in errors]))
+        for name in ("median", "mean", "camera")
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.alignment", description=__doc__)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--ablation", action="store_true")
+    arguments = parser.parse_args()
+    print(ablation() if arguments.ablation else json.dumps(main(arguments.full), indent=2))
+    sys.exit(0)
