@@ -32,12 +32,12 @@ _RATE, _LAST_RATE = 0.01, 1e-6
 
 @dataclass(frozen=True, eq=False)
 class AdamResult:
-    """World points (H, W, 3) per view, cameras (N, 4, 4), and seconds for the steps taken."""
+    """World points (H, W, 3) per view, cameras (N, 4, 4), steps, and median seconds of a step."""
 
     points: tuple[NDArray[np.float32], ...]
     world_from_cam: NDArray[np.float64]
     steps: int
-    seconds: float
+    step_seconds: float
 
 
 def _rotation(quaternion: Tensor) -> Tensor:
@@ -77,7 +77,6 @@ def run(
         weighting: W = log C, as published, or C.
         steps: to take; schedule: length of the falling rate (default: ``steps``).
     """
-    start = time.perf_counter()
     torch.set_num_threads(1)
     count, pairs = len(views), len(predictions)
     graph = build_graph(predictions, views, AlignmentConfig(weighting="confidence"), None)
@@ -129,7 +128,9 @@ def run(
         ray = torch.cat([grid / log_focal.exp()[:, None, None], torch.ones_like(z)], -1)
         return (z * ray) @ _rotation(cam_turn).mT + cam_shift[:, None]
 
+    seconds = []
     for step in range(steps):
+        start = time.perf_counter()
         share = step / (schedule or steps)
         rate = _LAST_RATE + (_RATE - _LAST_RATE) * (1 + math.cos(math.pi * share)) / 2
         for group in adam.param_groups:
@@ -145,8 +146,9 @@ def run(
             loss = loss + (weight[:, side] * distance).mean()
         loss.backward()
         adam.step()
+        seconds.append(time.perf_counter() - start)
     with torch.no_grad():
         points = world().reshape(count, height, width, 3).numpy()
         camera[:, :3, :3] = _rotation(cam_turn).numpy()
         camera[:, :3, 3] = cam_shift.numpy()
-    return AdamResult(tuple(points), camera, steps, time.perf_counter() - start)
+    return AdamResult(tuple(points), camera, steps, float(np.median(seconds)))

@@ -211,6 +211,22 @@ class TestInvariances:
         other = align(pairs, noisy.views, FINE)
         np.testing.assert_allclose(other.pair_scale, answer.pair_scale, rtol=1e-4)
 
+    def test_frame_of_the_given_poses(self, noisy):
+        """Moving the robot's base moves the world with it, and nothing else."""
+        move = make_transform(rotation_from_vector([0.3, 1.1, -0.6]), [4.0, -2.0, 7.0])
+
+        def given(base):
+            return [
+                replace(view, world_from_cam_prior=base @ pose)
+                for view, pose in zip(noisy.views, noisy.world_from_cam, strict=True)
+            ]
+
+        one = align(noisy.predictions, given(np.eye(4)), FINE)
+        other = align(noisy.predictions, given(move), FINE)
+        np.testing.assert_allclose(other.world_from_cam, move @ one.world_from_cam, atol=1e-7)
+        np.testing.assert_allclose(other.world_from_pair, move @ one.world_from_pair, atol=1e-7)
+        np.testing.assert_allclose(other.pair_scale, one.pair_scale, rtol=1e-9)
+
 
 class TestWrongPairs:
     @pytest.mark.parametrize("seed", range(3))
@@ -471,6 +487,28 @@ def test_a_long_sequence_of_views():
     made = predict_like_network(scene, sequence_pairs(20), PairErrors(scale=0.3), seed=8)
     alignment = align(made.predictions, made.views, CONFIG)
     np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-4)
+
+
+def test_sixty_four_views_around_the_objects():
+    scene = construct_views(64, (24, 32), seed=8, sweep=6.0)
+    made = predict_like_network(scene, sequence_pairs(64, 1), PairErrors(scale=0.3), seed=8)
+    config = replace(CONFIG, samples_per_view=128)
+    alignment = align(made.predictions, made.views, config)
+    assert alignment.converged
+    assert alignment.pair_used.all()
+    np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-4)
+
+
+def test_views_that_show_nothing_in_common_are_named_not_mixed(scene):
+    """A network answers for any two images: without confidence where they share nothing."""
+    made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.3))
+    pairs = [
+        p if (p.a < 3) == (p.b < 3) else replace(p, confidence_b=np.zeros_like(p.confidence_b))
+        for p in made.predictions
+    ]
+    with pytest.raises(AlignmentError, match=r"'cam0', 'cam1', 'cam2'.*'cam3', 'cam4'") as info:
+        align(pairs, made.views, CONFIG)
+    assert info.value.code is ErrorCode.DISCONNECTED_VIEWS
 
 
 @pytest.mark.parametrize(
