@@ -117,11 +117,13 @@ class AlignmentConfig:
         "median residual of a view beyond which the alignment is refused [m, or scene units]; "
         "0 = never",
         0.0,
+        1e6,
     )
     max_residual_px: float = setting(
         0.0,
         "median reprojection error of a view beyond which it is refused [px]; 0 = never",
         0.0,
+        1e6,
     )
     device: str = setting("cpu", "torch device of the solver: cpu, cuda or cuda:N")
 

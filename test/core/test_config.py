@@ -22,6 +22,8 @@ def test_every_setting_is_described_and_its_default_is_valid():
     for name, spec, hint in leaves(SceneConfig):
         assert spec.metadata.get("text"), f"{name} has no description"
         assert check_setting(name, spec, hint, spec.default) == spec.default
+        if hint in (int, float):  # ROS declares ranges by both ends
+            assert None not in (spec.metadata["low"], spec.metadata["high"]), name
 
 
 def test_nested_values_are_taken_and_the_rest_keeps_its_default():

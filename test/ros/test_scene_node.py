@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -324,3 +325,27 @@ def test_aborted_goals_end_as_aborted(live):
         assert result.result().result.status.code == Status.UNKNOWN_CAMERA
     finally:
         sender.destroy()
+
+
+def test_a_node_that_ended_leaves_the_graph():
+    """Otherwise clients wait for an action server that nobody runs."""
+    import rclpy
+    from conftest import World
+
+    def nodes() -> list[str]:
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        watcher = rclpy.create_node("watcher", context=context)
+        try:
+            time.sleep(2.0)  # for discovery
+            return watcher.get_node_names()
+        finally:
+            watcher.destroy_node()
+            rclpy.try_shutdown(context=context)
+
+    made = World()
+    made.scene_node()
+    made.replay()
+    assert {"wildseg3d", "replay"} <= set(nodes())
+    made.end()
+    assert not {"wildseg3d", "replay"} & set(nodes())

@@ -106,7 +106,20 @@ class SceneNode(Node):
     def close(self) -> None:
         """Ends a running build and the build process; safe to call twice."""
         self._stopping.set()
+        if self._busy.locked():
+            # The executor sends the result, so it has to run until that is done.
+            if self._busy.acquire(timeout=3.0):
+                self._busy.release()
+            time.sleep(0.2)
         self._worker.close()
+
+    def destroy_node(self) -> None:
+        """Leaves the graph. rclpy's own leaves an action server in it."""
+        action = getattr(self, "_action", None)  # absent when the parameters did not fit
+        if action is not None:
+            action.destroy()
+            self._action = None
+        super().destroy_node()
 
     # ---- service -------------------------------------------------------------------------------
 
