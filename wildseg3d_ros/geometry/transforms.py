@@ -40,9 +40,7 @@ def rotation_from_vector(vector: ArrayLike) -> NDArray[np.float64]:
     if angle < 1e-8:
         return nearest_rotation(np.eye(3) + skew)
     return (
-        np.eye(3)
-        + np.sin(angle) / angle * skew
-        + (1.0 - np.cos(angle)) / angle**2 * (skew @ skew)
+        np.eye(3) + np.sin(angle) / angle * skew + (1.0 - np.cos(angle)) / angle**2 * (skew @ skew)
     )
 
 
