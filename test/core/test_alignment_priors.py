@@ -176,6 +176,18 @@ def test_a_wrong_pose_is_outvoted_and_named(scene, wrong):
     assert camera_error(alignment, scene) < 1.05 * camera_error(rest, scene) + 1e-4
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_two_contradicting_pairs_are_decided_by_the_pose(scene, wrong):
+    """Either of the two that hold camera 5 may be wrong: the images alone cannot tell which."""
+    pairs = [(0, 5), (1, 5), *((a, b) for a, b in complete_pairs(5, False))]
+    made = predict_like_depth(scene, pairs, 0.002, 0.002, wrong_pairs=(wrong,), seed=3)
+    views = with_priors(made, list(scene.world_from_cam), 0.0).views
+    alignment = align(made.predictions, views, CONFIG)
+    assert np.flatnonzero(~alignment.pair_used).tolist() == [wrong]
+    assert any(f"('cam{wrong}', 'cam5')" in warning for warning in alignment.warnings)
+    assert camera_error(alignment, scene) < 0.01
+
+
 class TestRelativePoses:
     def known(self, scene, a, b, error=None):
         pose = invert(scene.world_from_cam[a]) @ scene.world_from_cam[b]

@@ -17,10 +17,16 @@ from wildseg3d_ros.alignment.graph import (
     check_connected,
     check_pairs,
     choose_device,
+    components,
     usable,
 )
-from wildseg3d_ros.alignment.placement import Poses
-from wildseg3d_ros.alignment.prior_check import Verified, check_relative_poses, verify
+from wildseg3d_ros.alignment.placement import Poses, place
+from wildseg3d_ros.alignment.prior_check import (
+    Verified,
+    check_relative_poses,
+    outvoted_pairs,
+    verify,
+)
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
 from wildseg3d_ros.alignment.residuals import (
     median_by_view,
@@ -70,6 +76,16 @@ def align(
     with _one_thread():
         poses, kept = starting_poses(graph, start)
         result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
+        decided = _against_priors(views, result, config)
+        if decided.any():
+            warnings += [
+                f"pair {_pair_name(predictions[e], views)} contradicts another pair and the given "
+                "pose, and is left out"
+                for e in graph.ids[decided]
+            ]
+            graph = graph.select(~decided)
+            everything = np.ones(len(graph.edges), dtype=bool)
+            result = _solve(graph.to(device), place(graph).to(device), everything, True, config)
         result, known = _with_priors(views, result, relative_poses, config)
     warnings += known.warnings
     warnings += [
@@ -125,7 +141,11 @@ class _Result:
 
 
 def _solve(
-    graph: Graph, poses: Poses, kept: NDArray[np.bool_], fresh: bool, config: AlignmentConfig
+    graph: Graph,
+    poses: Poses,
+    kept: NDArray[np.bool_],
+    fresh: bool,
+    config: AlignmentConfig,
 ) -> _Result:
     """Solves, and leaves out or takes back pairs until the verdict on all of them stands."""
     iterations = 0
@@ -149,6 +169,17 @@ def _solve(
             break
         kept = verdict.keep
     return _Result(graph, current, kept, doubtful, solution, poses, distance, iterations)
+
+
+def _against_priors(
+    views: Sequence[View], result: _Result, config: AlignmentConfig
+) -> NDArray[np.bool_]:
+    """(E,) bool, pairs that priors decide against and that the views hold together without."""
+    world, sure = result.solution.world.cpu().numpy(), result.solution.sure.cpu().numpy()
+    seen = observe(result.current, result.solution.poses, world, sure)
+    decided = outvoted_pairs(views, result.graph, seen, config)
+    rest = result.graph.edges[~decided]
+    return decided if len(components(len(views), rest)) == 1 else np.zeros_like(decided)
 
 
 def _with_priors(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.alignment.cameras import Observed, mean_pose
 from wildseg3d_ros.alignment.graph import Graph
 from wildseg3d_ros.alignment.placement import Poses
-from wildseg3d_ros.alignment.priors import PoseRows, Priors, ScaleRows, pose_rows, scale_rows
+from wildseg3d_ros.alignment.priors import Priors, ScaleRows, pose_rows, scale_rows
 from wildseg3d_ros.alignment.world import expected_error, register
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import InputError
@@ -21,6 +21,9 @@ from wildseg3d_ros.types import RelativePose, View
 _TOLERATED = 0.02
 """Error of a relative pose, in viewing distances per pair between its cameras, below which it is
 never called wrong: a chain of pairs drifts."""
+
+_AGREES = 0.05
+"""Error at the scene, in viewing distances, below which a pair puts a view where its prior is."""
 
 _SCALES_APART = 0.1
 """Log scales of two sources further apart contradict each other."""
@@ -195,6 +198,49 @@ def _baseline(cameras: Sequence[NDArray | None], pose: RelativePose) -> float:
     return 0.0 if a is None or b is None else float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
 
 
+def outvoted_pairs(
+    views: Sequence[View],
+    graph: Graph,
+    seen: Sequence[Observed],
+    config: AlignmentConfig,
+) -> NDArray[np.bool_]:
+    """(E,) bool, measured pairs that given poses decide against.
+
+    Where a view's solved pose contradicts its prior, its pairs are asked one by one where they put
+    it. When at least half of them put it where the prior says, the others are wrong: pairs that
+    contradict each other are a tie, and the prior decides it.
+
+    Args:
+        graph: all pairs; seen: what the pairs that were used say about each view, graph units.
+    """
+    out = np.zeros(len(graph.edges), dtype=bool)
+    cameras = [mean_pose(s) for s in seen]
+    if not graph.fixed.all() or any(c is None for c in cameras):
+        return out
+    metre = float(1.0 / graph.unit[0])
+    solved = np.stack([np.asarray(c) for c in cameras])
+    solved[:, :3, 3] /= metre
+    reach = np.array([view_distance(s, c) for s, c in zip(seen, cameras, strict=True)]) / metre
+    found = register(views, solved, reach, known_scale=True, config=config)
+    for v in np.flatnonzero(found.wrong).tolist():
+        given = invert(found.prior_from_world) @ np.asarray(views[v].world_from_cam_prior)
+        mine, agrees = [], []
+        for e in np.flatnonzero((graph.edges == v).any(1)):
+            side = int(graph.edges[e, 1] == v)
+            own, other = graph.observation[e, [side, 1 - side]]
+            u = graph.edges[e, 1 - side]
+            if found.wrong[u] or not (graph.own_frame[own] and graph.own_frame[other]):
+                continue
+            put = solved[u] @ invert(graph.pair_from_map[other]) @ graph.pair_from_map[own]
+            away = np.linalg.norm(put[:3, 3] - given[:3, 3])
+            angle = rotation_angle(put[:3, :3] @ given[:3, :3].T)
+            mine.append(e)
+            agrees.append(away + angle * reach[v] < _AGREES * reach[v])
+        if mine and 2 * sum(agrees) >= len(mine):
+            out[[e for e, agree in zip(mine, agrees, strict=True) if not agree]] = True
+    return out
+
+
 def _hops(graph: Graph, a: int, b: int) -> int:
     """Pairs on the shortest way between two views."""
     reached, steps = {a}, 0
@@ -218,6 +264,3 @@ def _relative_error(
     angle = rotation_angle(solved[:3, :3] @ pose.a_from_b[:3, :3].T)
     expected = expected_error(pose.translation_sigma, pose.rotation_sigma, far)
     return away + angle * far, max(expected, _TOLERATED * far)
-
-
-__all__ = ["PoseRows", "Verified", "check_relative_poses", "prior_sigmas", "verify"]
