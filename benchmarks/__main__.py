@@ -17,6 +17,7 @@ BENCHMARKS = {
     "service": service_latency.main,
     "tabletop": recordings.tabletop,
     "shelf": recordings.shelf,
+    "robustness": recordings.robustness,
 }
 
 

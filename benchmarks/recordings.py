@@ -5,10 +5,13 @@ the most interior pixel of each object's given mask in the reference view select
 scored in every view, at the pixels with valid depth and at all pixels. The depth disagreement (how
 far a point of one view lies from the surface that another view measured along that pixel's ray)
 stands beside that of the poses as given, which is the baseline of the alignment.
+
+``robustness`` builds the shipped scene again with more noise in its given poses.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -20,7 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from wildseg3d_ros.geometry.cameras import back_project, project
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.geometry.transforms import (
+    apply,
+    invert,
+    make_transform,
+    rotation_from_vector,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
@@ -53,11 +61,36 @@ def depth_disagreement(views, poses, gate: float = 0.10) -> float:
     return float(np.median(np.concatenate(errors)))
 
 
+def precision_at_depth(recording, scene, label: int, click) -> float | None:
+    """Share of an answer's pixels with valid depth, over all views, on the object's given masks.
+
+    None where the click has no answer or none of its pixels can be scored.
+    """
+    from wildseg3d_ros.errors import PromptError
+    from wildseg3d_ros.io.folder import IGNORE
+    from wildseg3d_ros.scene.prompting import answer
+    from wildseg3d_ros.types import Prompt
+
+    try:
+        masks = answer(scene, Prompt((click,))).masks
+    except PromptError:
+        return None
+    selected = right = 0
+    for view, truth in zip(recording.views, recording.object_masks, strict=True):
+        if truth is None:
+            continue
+        chosen = masks[view.name] & (view.depth > 0) & (truth != IGNORE)
+        selected += np.count_nonzero(chosen)
+        right += np.count_nonzero(chosen & (truth == label))
+    return right / selected if selected else None
+
+
 def measure(folder: str, reference: str | None) -> dict:
     """Builds and scores one recording in this process."""
     from wildseg3d_ros.evaluation import evaluate
     from wildseg3d_ros.io.folder import load_folder
     from wildseg3d_ros.pipeline import build_scene
+    from wildseg3d_ros.types import Click
 
     recording = load_folder(folder)
     start, cpu = time.perf_counter(), time.process_time()
@@ -86,6 +119,9 @@ def measure(folder: str, reference: str | None) -> dict:
             score.name: {
                 "iou_valid_depth": score.iou_at_depth,
                 "iou_all_pixels": score.iou,
+                "precision_valid_depth": precision_at_depth(
+                    recording, scene, score.label, Click(scores.reference_view, *score.pixel)
+                ),
                 "points": score.points,
                 "click_ms": score.milliseconds,
                 **({"error": score.error} if score.error else {}),
@@ -123,6 +159,43 @@ def shelf() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         convert(source, folder)
         return _in_own_process(Path(folder), "frame-000007")
+
+
+def robustness(
+    draws: int = 5, translation_sigma: float = 1e-3, rotation_sigma: float = np.radians(0.1)
+) -> dict:
+    """The shipped scene with more noise in its given poses: how much the masks depend on them.
+
+    Args:
+        draws: number of builds; draw k is seeded with k.
+        translation_sigma: [m] per axis, added to every camera's given position.
+        rotation_sigma: [rad] per axis, a turn of every camera about itself.
+    """
+    from wildseg3d_ros.evaluation import evaluate
+    from wildseg3d_ros.io.folder import load_folder
+    from wildseg3d_ros.pipeline import build_scene
+
+    recording = load_folder(ROOT / "examples" / "tabletop")
+    found = []
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        views = []
+        for view in recording.views:
+            noise = make_transform(
+                rotation_from_vector(rng.normal(0.0, rotation_sigma, 3)),
+                rng.normal(0.0, translation_sigma, 3),
+            )
+            pose = view.world_from_cam_prior @ noise
+            views.append(dataclasses.replace(view, world_from_cam_prior=pose))
+        found.append(evaluate(recording, build_scene(views)).miou)
+    return {
+        "draws": draws,
+        "translation_sigma_mm": 1e3 * translation_sigma,
+        "rotation_sigma_deg": float(np.degrees(rotation_sigma)),
+        "miou_mean": float(np.mean(found)),
+        "miou_worst": min(found),
+        "miou_by_draw": found,
+    }
 
 
 if __name__ == "__main__":
