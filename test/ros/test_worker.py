@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -18,6 +19,7 @@ import table
 from wildseg3d_ros.config import AlignmentConfig, SceneConfig
 from wildseg3d_ros.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
 from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.ros import handover
 from wildseg3d_ros.ros import worker as worker_module
 from wildseg3d_ros.ros.build_process import Settings
 from wildseg3d_ros.ros.handover import Channel
@@ -172,6 +174,36 @@ def test_a_killed_build_is_an_error_and_the_next_one_works(make_worker, monkeypa
     with pytest.raises(WildSeg3DError, match=r"died.*SIGKILL.*memory") as died:
         build(worker)
     assert died.value.code == ErrorCode.INTERNAL
+    assert build(worker).scene.object_ids == (1, 2)
+
+
+def test_images_that_cannot_be_handed_over_leave_the_process_alone(make_worker, monkeypatch):
+    worker = make_worker("color_builder")
+    build(worker)
+    pid = worker.pid
+
+    def full(views):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(handover, "_write_shared", full)
+        with pytest.raises(WildSeg3DError, match=r"could not be handed.*No space left") as refused:
+            build(worker)
+    assert refused.value.code == ErrorCode.INTERNAL
+    assert build(worker).scene.object_ids == (1, 2)
+    assert worker.pid == pid
+
+
+def test_a_scene_that_cannot_be_taken_over(make_worker, monkeypatch):
+    worker = make_worker("color_builder")
+
+    def full(descriptor, sizes):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(handover, "_map_shared", full)
+        with pytest.raises(WildSeg3DError, match=r"could not be taken.*Cannot allocate"):
+            build(worker)
     assert build(worker).scene.object_ids == (1, 2)
 
 

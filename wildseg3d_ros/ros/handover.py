@@ -8,6 +8,7 @@ and their memory is freed with the last of them.
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
 import os
@@ -45,7 +46,8 @@ class Channel:
         """Sends an object.
 
         Raises:
-            OSError: the other end is gone.
+            ConnectionError: the other end is gone. OSError: no memory or descriptor for the
+                arrays; nothing was sent.
         """
         buffers: list[pickle.PickleBuffer] = []
         stream = io.BytesIO()
@@ -72,7 +74,7 @@ class Channel:
         """Waits for the next object.
 
         Raises:
-            EOFError: the other end is gone.
+            EOFError: the other end is gone. OSError: no memory or descriptor for the arrays.
         """
         first, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
         if not first:
@@ -81,6 +83,8 @@ class Channel:
             length, count = _HEAD.unpack(first + self._exactly(_HEAD.size - 1))
             stream = self._exactly(length)
             sizes = struct.unpack(f"<{count}Q", self._exactly(8 * count))
+            if count and not descriptors:
+                raise OSError(errno.EMFILE, "no file descriptor left to receive arrays with")
             views = _map_shared(descriptors[0], sizes) if count else []
         finally:
             for descriptor in descriptors:

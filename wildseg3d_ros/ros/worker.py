@@ -81,16 +81,18 @@ class BuildWorker:
             cancelled: polled about twenty times a second.
 
         Raises:
-            WildSeg3DError: as the pipeline, with its code; INTERNAL when the process died.
+            WildSeg3DError: as the pipeline, with its code; INTERNAL when the process died, or when
+                images or scene could not be handed over (no memory or descriptors left).
             Cancelled: within :data:`CANCEL_SECONDS` of the request.
         """
         with self._lock:
-            job = next(self._jobs)
+            job, sent = next(self._jobs), False
             try:
                 self._connect().send(("build", job, tuple(views), world_frame))
+                sent = True
                 return self._wait(job, report, cancelled)
             except (EOFError, OSError) as error:
-                raise self._obituary() from error
+                raise self._explain(error, sent) from error
 
     def close(self) -> None:
         """Ends the process; a build in another thread is answered with an error."""
@@ -139,17 +141,23 @@ class BuildWorker:
         if self._process is not None and self._process.poll() is not None:
             self._end()
         if self._channel is None:
+            self._end()
             ours, theirs = Channel.pair()
             # The package may have been found through the start directory or sys.path.
             package_parent = str(Path(__file__).resolve().parents[2])
             path = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
-            )
-            theirs.close()
-            ours.send(self._settings)
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _START, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, "PYTHONPATH": path},
+                )
+                theirs.close()
+                ours.send(self._settings)
+            except BaseException:
+                ours.close()
+                theirs.close()
+                raise
             self._channel = ours
         return self._channel
 
@@ -161,9 +169,24 @@ class BuildWorker:
             self._channel.close()
         self._process = self._channel = None
 
-    def _obituary(self) -> WildSeg3DError:
+    def _explain(self, error: EOFError | OSError, sent: bool) -> WildSeg3DError:
+        """What to tell of a failed hand-over; ends the process unless it is fit for the next."""
         if self._closed:
             return Cancelled("the node is shutting down; the build was ended")
+        hung_up = isinstance(error, EOFError | ConnectionError)
+        dead = self._process is not None and self._process.poll() is not None
+        if hung_up or dead:
+            return self._obituary()
+        if not sent:
+            # Memory and descriptors are taken before the first byte goes out: it heard nothing.
+            return WildSeg3DError(
+                f"the images could not be handed to the build process: {error}; use fewer views "
+                "or smaller images"
+            )
+        self._end()
+        return WildSeg3DError(f"the scene could not be taken from the build process: {error}")
+
+    def _obituary(self) -> WildSeg3DError:
         status = 0
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
