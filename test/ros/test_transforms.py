@@ -9,11 +9,18 @@ import pytest
 import rclpy
 from geometry_msgs.msg import TransformStamped
 from scipy.spatial.transform import Rotation, Slerp
+from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import make_transform
 from wildseg3d_ros.ros.conversions import transform_from_matrix
-from wildseg3d_ros.ros.transforms import TransformBuffer, TransformTree, make_buffer, poses_at
+from wildseg3d_ros.ros.transforms import (
+    TransformBuffer,
+    TransformTree,
+    listen,
+    make_buffer,
+    poses_at,
+)
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -50,6 +57,52 @@ def random_pose(seed: int) -> np.ndarray:
 
 def message(parent: str, child: str, pose: np.ndarray, stamp_ns: int = START) -> TransformStamped:
     return transform_from_matrix(pose, parent, child, stamp_ns)
+
+
+class Recorder:
+    """A node that keeps its callbacks by topic, and a logger that keeps its texts."""
+
+    def __init__(self) -> None:
+        self.callbacks, self.texts = {}, []
+
+    def get_logger(self):
+        return self
+
+    def create_subscription(self, kind, topic, callback, qos, callback_group):
+        self.callbacks[topic] = callback
+
+    def warning(self, text, **_):
+        self.texts.append(text)
+
+    error = warning
+
+
+def test_listening_takes_the_good_and_reports_the_bad(buffer):
+    node = Recorder()
+    listen(node, buffer, None)
+    bad = message("world", "bent", np.eye(4))
+    bad.transform.rotation.w = 0.0
+    good = message("world", "base", random_pose(1))
+    node.callbacks["/tf_static"](TFMessage(transforms=[bad, good]))
+    node.callbacks["/tf"](TFMessage(transforms=[bad, message("base", "tool", random_pose(2))]))
+    assert buffer.frames() == ["base", "tool", "world"]
+    (text,) = node.texts
+    assert "world -> bent" in text
+
+
+def test_a_defect_while_listening_does_not_end_the_node(monkeypatch):
+    node, tree = Recorder(), TransformTree()
+
+    def defect(*_):
+        raise RuntimeError("a defect made on purpose")
+
+    listen(node, tree, None)
+    with monkeypatch.context() as broken:
+        broken.setattr(tree, "add", defect)
+        for callback in node.callbacks.values():
+            callback(TFMessage(transforms=[message("world", "base", np.eye(4))]))
+    assert len(node.texts) == 2
+    assert all("on purpose" in text for text in node.texts)
 
 
 def test_chains_in_both_directions(buffer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import deque
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ from wildseg3d_ros.geometry.transforms import (
     rotation_from_quaternion,
 )
 from wildseg3d_ros.ros.conversions import matrix_from_transform, nanoseconds
+from wildseg3d_ros.ros.guard import never_raises
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps, as tf2 does."""
@@ -99,12 +101,9 @@ def listen(
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL,
     )
-    node.create_subscription(
-        TFMessage, "/tf", lambda m: take(m, False), dynamic, callback_group=callback_group
-    )
-    node.create_subscription(
-        TFMessage, "/tf_static", lambda m: take(m, True), static, callback_group=callback_group
-    )
+    for topic, fixed, qos in (("/tf", False, dynamic), ("/tf_static", True, static)):
+        callback = never_raises(partial(take, static=fixed), node.get_logger())
+        node.create_subscription(TFMessage, topic, callback, qos, callback_group=callback_group)
 
 
 class TransformTree:
