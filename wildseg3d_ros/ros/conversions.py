@@ -27,7 +27,6 @@ from wildseg3d_ros.geometry.transforms import (
     quaternion_from_rotation,
     rotation_from_quaternion,
 )
-from wildseg3d_ros.types import ObjectCloud
 
 # OpenCV names a Bayer pattern by the 2x2 block one pixel down and right of the corner, ROS by the
 # corner itself: its rggb is OpenCV's BG.
@@ -258,13 +257,6 @@ def cloud_from_packed(packed: NDArray, frame_id: str, stamp_ns: int) -> PointClo
         row_step=packed.nbytes,
         data=_bytes_field(packed),
         is_dense=True,
-    )
-
-
-def cloud_from_object(cloud: ObjectCloud) -> PointCloud2:
-    """Message with x, y, z, rgb of an answer, in its frame and at its time."""
-    return cloud_from_packed(
-        pack_cloud(cloud.points, cloud.colors), cloud.frame_id, cloud.stamp_ns
     )
 
 
