@@ -46,6 +46,7 @@ def build_scene(
     masks = masks or load_masks(config.masks)
     pointmaps.check(views)
 
+    _warn_of_missing_poses(views, progress)
     with progress.stage("pairs"):
         pairs = choose_pairs(views, config.pairing)
     with progress.stage("pointmaps"):
@@ -68,6 +69,16 @@ def build_scene(
             world_frame=world_frame,
             seconds=progress.seconds,
             warnings=progress.warnings,
+        )
+
+
+def _warn_of_missing_poses(views: Sequence[View], progress: Progress) -> None:
+    missing = [view.name for view in views if view.world_from_cam_prior is None]
+    if len(missing) == len(views):
+        progress.warn("no camera pose is given; the scene is in the first camera's frame")
+    elif missing:
+        progress.warn(
+            f"no pose is given for camera {', '.join(missing)}; placed by what the cameras see"
         )
 
 

@@ -114,15 +114,19 @@ def _size(array: NDArray) -> str:
 
 def check_views(views: Sequence[View], at_least: int = 2) -> None:
     """Raises InputError unless there are enough views and their names are unique."""
-    names = [view.name for view in views]
+    check_names([view.name for view in views], at_least)
+
+
+def check_names(names: Sequence[str], at_least: int = 2) -> None:
+    """Raises InputError unless there are enough names of views and none comes twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
             f"two cameras are named {', '.join(map(repr, twice))}; each view needs its own name"
         )
-    if len(views) < at_least:
+    if len(names) < at_least:
         raise InputError(
-            f"a scene needs at least {at_least} view(s), got {len(views)}: {names}",
+            f"a scene needs at least {at_least} view(s), got {len(names)}: {list(names)}",
             ErrorCode.TOO_FEW_VIEWS,
         )
 

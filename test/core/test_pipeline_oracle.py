@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -71,6 +73,7 @@ def test_clouds_lie_on_the_true_objects(built):
 def test_cameras_stand_where_they_stood(built):
     truth, scene = built
     np.testing.assert_allclose(scene.world_from_cam, truth.world_from_cam, atol=1e-3)
+    assert scene.warnings == ()
 
 
 def test_without_given_poses_the_world_is_right_up_to_a_similarity():
@@ -84,6 +87,19 @@ def test_without_given_poses_the_world_is_right_up_to_a_similarity():
     scale, rigid = umeyama(given, truth.world_from_cam[:, :3, 3])
     moved = scale * given @ rigid[:3, :3].T + rigid[:3, 3]
     np.testing.assert_allclose(moved, truth.world_from_cam[:, :3, 3], atol=1e-3)
+    assert any("no camera pose is given" in text for text in scene.warnings)
+    assert scene.frame_id == truth.views[0].frame_id
+
+
+def test_a_view_without_a_pose_is_named_and_placed():
+    truth = construct_scene(4, 96, 72, 6, seed=3)
+    views = list(truth.views)
+    views[2] = dataclasses.replace(views[2], world_from_cam_prior=None)
+    scene = build_scene(views, pointmaps=OraclePointmaps(truth), masks=OracleMasks(truth))
+    (warning,) = scene.warnings
+    assert f"no pose is given for camera {views[2].name};" in warning
+    assert scene.frame_id == "world"
+    np.testing.assert_allclose(scene.world_from_cam, truth.world_from_cam, atol=1e-3)
 
 
 def test_wrong_kinematics_do_not_bend_the_scene():

@@ -23,7 +23,7 @@ from wildseg3d_ros.ros.frames import FrameMatcher, FrameSet
 from wildseg3d_ros.ros.guard import never_raises
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
 from wildseg3d_ros.ros.transforms import TransformBuffer
-from wildseg3d_ros.types import View
+from wildseg3d_ros.types import View, check_names
 
 _POLL_SECONDS = 0.02
 
@@ -95,7 +95,7 @@ class Cameras:
         """The named cameras; all of them when no name is given.
 
         Raises:
-            PromptError: an unknown name, or one twice.
+            PromptError: an unknown name, or one twice. InputError: too few for a scene.
         """
         unknown = [name for name in names if name not in self._topics]
         if unknown:
@@ -107,7 +107,9 @@ class Cameras:
         twice = sorted({name for name in names if list(names).count(name) > 1})
         if twice:
             raise PromptError(f"camera {', '.join(map(repr, twice))} is named twice")
-        return tuple(names) or self.names
+        chosen = tuple(names) or self.names
+        check_names(chosen)
+        return chosen
 
     def take(
         self,
@@ -249,7 +251,10 @@ def _camera_poses(
     transforms: TransformBuffer,
     cancelled: Callable[[], bool],
 ) -> tuple[dict, tuple[str, ...]]:
-    """``world_from_cam`` by camera from TF at the images' time, and warnings of those missing."""
+    """``world_from_cam`` by camera from TF at the images' time, and why some are missing.
+
+    What becomes of a scene without them, the pipeline says.
+    """
     deadline = time.monotonic() + config.tf_timeout
     while True:
         poses, problems = {}, {}
@@ -270,13 +275,8 @@ def _camera_poses(
         time.sleep(_POLL_SECONDS)
     if problems and not poses:
         why = next(iter(problems.values()))
-        text = (
-            f"no camera's pose in '{config.world_frame}' is known: {why}; the scene has a frame "
-            "of its own, that of its first camera"
-        )
-        return poses, (text,)
+        return poses, (f"no camera's pose in '{config.world_frame}' is known: {why}",)
     return poses, tuple(
-        f"camera '{name}' has no pose in '{config.world_frame}': {problem}; it was placed by what "
-        "it sees"
+        f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
         for name, problem in problems.items()
     )
