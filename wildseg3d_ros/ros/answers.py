@@ -44,17 +44,15 @@ class CurrentScene:
             WildSeg3DError: with the code and text of the reply.
         """
         prompt = Prompt(tuple(self._click(click) for click in request.clicks))
-        target_from_scene = self._target_from_scene(request.target_frame, transforms)
+        # tf2 knows no leading slash; older drivers and habits still write one.
+        target = (request.target_frame or self.scene.frame_id).lstrip("/")
+        target_from_scene = self._target_from_scene(target, transforms)
         cloud = voxel_downsample(segment(self.scene, prompt), request.voxel_size)
         points = cloud.points
         if target_from_scene is not None:
             points = apply(target_from_scene, points)
         response = Segment.Response(
-            cloud=cloud_from_packed(
-                pack_cloud(points, cloud.colors),
-                request.target_frame or cloud.frame_id,
-                cloud.stamp_ns,
-            ),
+            cloud=cloud_from_packed(pack_cloud(points, cloud.colors), target, cloud.stamp_ns),
             object_ids=list(cloud.object_ids),
             scene_id=cloud.scene_id,
             warnings=[*self.warnings, *self.scene.warnings],
@@ -94,9 +92,9 @@ class CurrentScene:
     def _target_from_scene(
         self, target: str, transforms: TransformBuffer
     ) -> NDArray[np.float64] | None:
-        if not target or target == self.scene.frame_id:
+        if target == self.scene.frame_id.lstrip("/"):
             return None
-        known = self.frame_poses.get(target.lstrip("/"))
+        known = self.frame_poses.get(target)
         if known is not None:
             return invert(known)
         try:
