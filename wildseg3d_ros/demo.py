@@ -74,10 +74,10 @@ class Result:
     error: str = ""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo") -> int:
     """``wildseg3d demo``; returns 0 when every click was answered, else 1."""
     parser = argparse.ArgumentParser(
-        prog="wildseg3d demo", description="Build, click and score a small scene over ROS 2."
+        prog=prog, description="Build, click and score a small scene over ROS 2."
     )
     parser.add_argument("--data", type=Path, help="recording to replay (default: the shipped one)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results")

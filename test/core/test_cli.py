@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -159,6 +160,7 @@ def test_build_writes_a_scene_that_answers(truth, folder, oracles, tmp_path, cap
     assert scene.object_ids == truth.object_ids
     assert scene.view_names == tuple(view.name for view in truth.views)
     assert f"scene    {scene.scene_id}, 4 views, frame 'world'" in said.out
+    assert re.search(r"\npairs    \d+ of \d+ used; pairs agree to \S+ mm \(median\)\n", said.out)
     for word in ("objects", "pairs", "seconds", "memory", "wrote"):
         assert f"\n{word}" in said.out
     # Not on a terminal: a line per stage.
@@ -181,12 +183,16 @@ def test_eval_scores_perfect_back_ends_almost_perfectly(folder, oracles, tmp_pat
     assert "clicked  in view 'cam_1', whose own masks are not scored" in printed
 
 
-def test_eval_takes_a_scene_that_is_built_already(folder, scene_file, capsys):
-    assert run("eval", folder, "--scene", scene_file, "--include-reference") == 0
+def test_eval_takes_a_scene_that_is_built_already(folder, scene_file, tmp_path, capsys):
+    path = tmp_path / "scores.json"
+    assert run("eval", folder, "--scene", scene_file, "--include-reference", "--json", path) == 0
     printed = capsys.readouterr().out
     assert "\nmean" in printed
     assert "1.000" in printed
     assert "scored too" in printed
+    # The seconds are those of the build, the memory would be this process's.
+    assert "\nmemory" not in printed
+    assert "peak_memory_mb" not in json.loads(path.read_text())
 
 
 def test_max_views_and_settings_reach_the_build(folder, monkeypatch, tmp_path, capsys):
@@ -296,15 +302,18 @@ def test_usage_errors_exit_with_2(capsys):
 def test_replay_and_demo_are_handed_on(monkeypatch, capsys):
     told = []
 
-    def module_main(words):
-        told.append(words)
+    def module_main(words, prog):
+        told.append((prog, words))
         return 3
 
     for name in ("wildseg3d_ros.ros.replay_node", "wildseg3d_ros.demo"):
         monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(main=module_main))
     assert run("replay", "folder", "--rate", 5) == 3
     assert run("demo", "--verbose", "--out", "x") == 3
-    assert told == [["folder", "--rate", "5"], ["--out", "x"]]
+    assert told == [
+        ("wildseg3d replay", ["folder", "--rate", "5"]),
+        ("wildseg3d demo", ["--out", "x"]),
+    ]
 
 
 def test_without_ros_replay_says_what_is_missing(monkeypatch, capsys):

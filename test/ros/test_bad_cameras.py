@@ -96,7 +96,7 @@ def test_messages_that_cannot_be_used(world):
     rig, client = Rig(world, node), world.client()
     client.build()
     depth = rig.whole["left", DEPTH][1]
-    half = image_from_array(np.ones((60, 80), np.uint16), "16UC1")
+    half = image_from_array(np.ones((60, 80), np.float32), "32FC1")
     smaller = {name: getattr(half, name) for name in ("height", "width", "step", "data")}
     cases = [
         (

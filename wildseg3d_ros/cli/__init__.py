@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _delegate(command: str, words: list[str]) -> int:
-    """Runs a command that lives in a module of its own, with ``main(arguments) -> int``."""
+    """Runs a command that lives in a module of its own, with ``main(arguments, prog) -> int``."""
     try:
         module = importlib.import_module(DELEGATES[command][0])
     except ModuleNotFoundError as error:
@@ -53,4 +53,4 @@ def _delegate(command: str, words: list[str]) -> int:
             f"'wildseg3d {command}' needs ROS 2, whose module '{error.name}' is missing: source a "
             "ROS 2 set-up file, or run `make demo`, which gets one"
         ) from error
-    return module.main(words) or 0
+    return module.main(words, prog=f"wildseg3d {command}") or 0

@@ -14,11 +14,10 @@ from wildseg3d_ros.types import Alignment, ObjectCloud
 def print_scene(scene: Scene) -> None:
     """What was built, how well the views agree, and what it cost."""
     aligned = scene.alignment
-    unit = "m" if aligned.metric else "scene units"
     used = f"{int(aligned.pair_used.sum())} of {len(aligned.pair_used)} used"
     print(f"scene    {scene.scene_id}, {len(scene.view_names)} views, frame '{scene.frame_id}'")
     print(f"objects  {len(scene.object_ids)} with {len(scene.index)} points")
-    print(f"pairs    {used}, median residual {np.median(aligned.view_residual):.4f} {unit}")
+    print(f"pairs    {used}; pairs agree to {_agreement(aligned)} (median)")
     _print_cost(scene.seconds, peak_memory_mb())
     for warning in scene.warnings:
         print(f"warning  {warning}")
@@ -26,11 +25,9 @@ def print_scene(scene: Scene) -> None:
 
 def print_alignment(alignment: Alignment, seconds: Mapping[str, float]) -> None:
     """How well pairs agree, what was left out, and what it cost."""
-    unit = "m" if alignment.metric else "scene units"
     used = f"{int(alignment.pair_used.sum())} of {len(alignment.pair_used)} used"
-    residual = np.median(alignment.view_residual)
     pixels = np.nanmedian(alignment.view_residual_px)
-    print(f"pairs    {used}, median residual {residual:.4g} {unit}, {pixels:.2f} pixels")
+    print(f"pairs    {used}; pairs agree to {_agreement(alignment)}, {pixels:.2f} pixels (median)")
     print(f"solve    {alignment.stop_reason}; condition {alignment.condition:.2g}")
     _print_cost(seconds, peak_memory_mb())
     for warning in alignment.warnings:
@@ -45,8 +42,13 @@ def print_cloud(cloud: ObjectCloud, seconds: float) -> None:
     print(f"took     {seconds * 1e3:.2f} ms")
 
 
-def print_scores(scores: Evaluation) -> None:
-    """A table with one line per object and their means."""
+def print_scores(scores: Evaluation, built_here: bool = True) -> None:
+    """A table with one line per object and their means.
+
+    Args:
+        scores: what to print.
+        built_here: whether this process built the scene, so that its memory tells what that took.
+    """
     width = max([len(score.name) for score in scores.objects] + [6])
     columns = "IoU    acc    IoU where depth  points    ms    clicked"
     print(f"{'object':{width}}  {columns}")
@@ -63,13 +65,22 @@ def print_scores(scores: Evaluation) -> None:
     print(f"{'mean':{width}}  {means}")
     also = "scored too" if scores.reference_scored else "not scored"
     print(f"clicked  in view '{scores.reference_view}', whose own masks are {also}")
-    _print_cost(scores.seconds, scores.peak_memory_mb)
+    _print_cost(scores.seconds, scores.peak_memory_mb if built_here else None)
 
 
-def _print_cost(seconds: Mapping[str, float], megabytes: float) -> None:
+def _agreement(alignment: Alignment) -> str:
+    residual = float(np.median(alignment.view_residual))
+    if not alignment.metric:
+        return f"{residual:.2g} scene units"
+    millimetres = 1000.0 * residual
+    return f"{millimetres:.2g} mm" if millimetres < 10 else f"{millimetres:.0f} mm"
+
+
+def _print_cost(seconds: Mapping[str, float], megabytes: float | None) -> None:
     stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
     print(f"seconds  {sum(seconds.values()):.1f} ({stages})")
-    print(f"memory   {megabytes:.0f} MB at most")
+    if megabytes is not None:
+        print(f"memory   {megabytes:.0f} MB at most")
 
 
 def _share(value: float | None) -> str:

@@ -3,7 +3,7 @@
 Topics are named so that the scene node's defaults fit:
     /<camera>/color/image_raw                         rgb8
     /<camera>/color/camera_info
-    /<camera>/aligned_depth_to_color/image_raw        16UC1 [mm] or 32FC1 [m]
+    /<camera>/aligned_depth_to_color/image_raw        32FC1 [m] or 16UC1 [mm]
     /tf_static or /tf                                 world -> <camera>_color_optical_frame
 """
 
@@ -69,7 +69,7 @@ class ReplayNode(Node):
         recording: what to publish.
         rate: frames per second of every camera.
         tf: static publishes the poses once, latched; dynamic with every frame; none not at all.
-        depth_encoding: 16UC1 (millimetres, rounded) or 32FC1 (metres).
+        depth_encoding: 32FC1 (metres, exact) or 16UC1 (millimetres, rounded).
         options: of :class:`rclpy.node.Node`.
 
     Raises:
@@ -81,7 +81,7 @@ class ReplayNode(Node):
         recording: Recording,
         rate: float = 2.0,
         tf: Literal["static", "dynamic", "none"] = "static",
-        depth_encoding: Literal["16UC1", "32FC1"] = "16UC1",
+        depth_encoding: Literal["32FC1", "16UC1"] = "32FC1",
         **options: object,
     ) -> None:
         super().__init__("replay", **options)  # type: ignore[arg-type]
@@ -162,21 +162,32 @@ def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | C
     return messages
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, prog: str = "replay_node") -> int:
     """``replay_node FOLDER``: publishes a folder until it is told to stop.
 
     Args:
         args: command line without the program's name; None for the process's own.
+        prog: name of the command in its help.
     """
     words = list(sys.argv[1:] if args is None else args)
     parser = argparse.ArgumentParser(
-        prog="replay_node", description="Publish a recording as live camera topics and TF."
+        prog=prog, description="Publish a recording as live camera topics and TF."
     )
     parser.add_argument("folder", help="folder with transforms.json")
     parser.add_argument("--rate", type=float, default=2.0, help="frames per second (%(default)s)")
     parser.add_argument("--max-views", type=int, help="at most so many cameras, evenly chosen")
-    parser.add_argument("--tf", choices=("static", "dynamic", "none"), default="static")
-    parser.add_argument("--depth", choices=("16UC1", "32FC1"), default="16UC1")
+    parser.add_argument(
+        "--tf",
+        choices=("static", "dynamic", "none"),
+        default="static",
+        help="camera poses: once on /tf_static, with every frame on /tf, or not (%(default)s)",
+    )
+    parser.add_argument(
+        "--depth",
+        choices=("32FC1", "16UC1"),
+        default="32FC1",
+        help="exact metres, or rounded to millimetres as most drivers do (%(default)s)",
+    )
     given = parser.parse_args(remove_ros_args(words))
     if not 0 < given.rate <= 1000:
         parser.error(f"--rate must lie in (0, 1000], got {given.rate}")
