@@ -108,7 +108,9 @@ def test_from_cameras_to_object_clouds(start, tmp_path):
 
 def test_ctrl_c_in_the_middle_of_a_build_and_again(start):
     """Under launch the signal comes twice. The build process goes with the node."""
-    node = start("scene_node", "--ros-args", "-p", "cameras:=['a']", "-p", "image_timeout:=60.0")
+    node = start(
+        "scene_node", "--ros-args", "-p", "cameras:=['a', 'b']", "-p", "image_timeout:=60.0"
+    )
     wait_for(lambda: "ready" in node.log.read_text())
     (builder,) = node.children()
 
