@@ -176,7 +176,7 @@ def robustness(
     from wildseg3d_ros.pipeline import build_scene
 
     recording = load_folder(ROOT / "examples" / "tabletop")
-    found = []
+    found, merged = [], []
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         views = []
@@ -187,7 +187,10 @@ def robustness(
             )
             pose = view.world_from_cam_prior @ noise
             views.append(dataclasses.replace(view, world_from_cam_prior=pose))
-        found.append(evaluate(recording, build_scene(views)).miou)
+        scores = evaluate(recording, build_scene(views))
+        answers = [score.object_ids for score in scores.objects]
+        found.append(scores.miou)
+        merged.append(sum(bool(ids) and answers.count(ids) > 1 for ids in answers))
     return {
         "draws": draws,
         "translation_sigma_mm": 1e3 * translation_sigma,
@@ -195,6 +198,7 @@ def robustness(
         "miou_mean": float(np.mean(found)),
         "miou_worst": min(found),
         "miou_by_draw": found,
+        "objects_that_share_an_answer_by_draw": merged,
     }
 
 
