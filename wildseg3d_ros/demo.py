@@ -133,16 +133,14 @@ def run(folder: Path, out: Path, most: int) -> list[Result]:
         nodes = [
             running.enter_context(NodeProcess(out, name, module, arguments))
             for name, module, arguments in (
-                ("replay", "wildseg3d_ros.ros.replay_node", [str(folder), "--rate", "1"]),
+                ("replay", "wildseg3d_ros.ros.replay_node", [str(folder), "--rate", "0.5"]),
                 (
                     "scene_node",
                     "wildseg3d_ros.ros.scene_node",
                     [
-                        "--ros-args",
-                        "-p",
-                        f"cameras:={list(cameras)}",
-                        "-p",
-                        "reliability:=reliable",
+                        *("--ros-args", "-p", f"cameras:={list(cameras)}"),
+                        # A recording may take longer to load than the node to start.
+                        *("-p", "image_timeout:=60.0"),
                     ],
                 ),
             )

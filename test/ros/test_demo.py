@@ -5,12 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import table
 
 from wildseg3d_ros.demo import shipped_recording
 from wildseg3d_ros.io.clouds import read_ply
 from wildseg3d_ros.io.folder import load_folder, write_folder
 from wildseg3d_ros.io.images import read_color
-from wildseg3d_ros.testing.scenes import construct_scene
 
 
 def run_demo(folder, out, *more):
@@ -22,22 +22,22 @@ def run_demo(folder, out, *more):
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """Four cameras about a constructed table: two boxes, a ball and a can, well apart."""
+    """Three cameras that look at two balls on a table."""
     folder = tmp_path_factory.mktemp("recording")
-    write_folder(folder, construct_scene(views=4, width=240, height=180, objects=4).recording())
+    write_folder(folder, table.make_recording())
     return folder
 
 
 def test_it_clicks_scores_and_writes(recording, tmp_path):
     done = run_demo(recording, tmp_path / "out", "--objects", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if " cam_" in line]
+    rows = [line.split() for line in done.stdout.splitlines() if " ball " in line]
     assert len(rows) == 2, done.stdout
     for row in rows:
         points, iou, iou_at_depth, milliseconds = row[-4:]
         assert int(points) > 50
-        assert 0.5 < float(iou) <= 1.0
-        assert 0.5 < float(iou_at_depth) <= 1.0
+        assert 0.7 < float(iou) <= 1.0
+        assert 0.7 < float(iou_at_depth) <= 1.0
         assert float(milliseconds) > 0
     clouds = sorted((tmp_path / "out").glob("*.ply"))
     assert len(clouds) == 2
