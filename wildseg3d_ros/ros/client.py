@@ -30,6 +30,7 @@ from wildseg3d_ros.ros.running import Spinner
 from wildseg3d_ros.types import POSITIVE
 
 _GONE_SECONDS = 3.0
+_MEETING_SECONDS = 1.0
 
 
 class SceneClient:
@@ -53,6 +54,7 @@ class SceneClient:
         self._segment = self.node.create_client(Segment, "segment")
         self._build = ActionClient(self.node, BuildScene, "build_scene")
         self._spinner = Spinner(self.node, threads=1)
+        self._met = False
 
     def __enter__(self) -> SceneClient:
         return self
@@ -83,6 +85,10 @@ class SceneClient:
                     f"nobody serves '{name}' after {timeout} s; is the scene node running, in the "
                     "same ROS_DOMAIN_ID and namespace?"
                 )
+        if not self._met:
+            # We see the node; it may not see us yet, and DDS drops a reply to nobody.
+            time.sleep(_MEETING_SECONDS)
+            self._met = True
 
     def build(
         self,
@@ -155,7 +161,7 @@ class SceneClient:
             voxel_size=float(voxel_size),
             include_masks=include_masks,
         )
-        if not self._segment.service_is_ready():
+        if not (self._met and self._segment.service_is_ready()):
             self.wait_until_ready()
         return Selection.of(self._wait(self._segment.call_async(request), self._timeout))
 
