@@ -317,6 +317,8 @@ def test_aborted_goals_end_as_aborted(live):
     _, _, client = live
     sender = ActionClient(client.node, BuildScene, "build_scene")
     try:
+        assert sender.wait_for_server(20)
+        time.sleep(1.0)  # the node has to see this client, too, or its reply is dropped
         future = sender.send_goal_async(BuildScene.Goal(cameras=["back"]))
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
