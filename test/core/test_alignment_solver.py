@@ -9,23 +9,19 @@ from scipy.optimize import least_squares
 from scipy.sparse import lil_matrix
 
 from wildseg3d_ros.alignment.graph import build_graph
+from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
-from wildseg3d_ros.alignment.solver import (
-    Reduction,
-    generators,
-    moments,
-    normal_equations,
-    robust_cost,
-    robust_weights,
-    solve,
-)
+from wildseg3d_ros.alignment.solver import robust_cost, robust_weights, solve
+from wildseg3d_ros.alignment.system import System, generators
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.geometry.transforms import rotation_from_vector
 from wildseg3d_ros.testing.pairs import (
     NETWORK_LIKE,
     complete_pairs,
     construct_views,
+    predict_like_depth,
     predict_like_network,
+    sequence_pairs,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -50,12 +46,12 @@ def disturbed(graph):
         torch.from_numpy(turns) @ poses.rotation,
         poses.translation + torch.from_numpy(random.normal(0, 0.05, (5, 3))),
     )
-    y = poses.observed(graph)
-    reduction = Reduction(graph)
-    world, _ = reduction.mean(y, graph.weight)
-    weight = graph.weight * robust_weights("huber", reduction.residual(y, world), 0.01)
-    world, total = reduction.mean(y, weight)
-    return y, weight, world, total, reduction.view
+    observations = Observations(graph)
+    _, _, residual = observations.world_points(poses.matrices(), graph.weight)
+    weight = graph.weight * robust_weights("huber", residual, 0.01)
+    world, _, _ = observations.world_points(poses.matrices(), weight)
+    system = System(observations, observations.moments(weight, world), poses)
+    return observations.moved(poses.matrices()), weight, system
 
 
 def brute_force_cost(graph, y, weight):
@@ -70,44 +66,86 @@ def brute_force_cost(graph, y, weight):
     return total
 
 
+def dense(system):
+    """(7E, 7E) the Gauss-Newton matrix, column by column."""
+    pairs = len(system.pivot)
+    units = torch.eye(7 * pairs, dtype=torch.float64).view(-1, pairs, 7)
+    return torch.stack([system.apply(unit).reshape(-1) for unit in units], 1).numpy()
+
+
 def test_gradient_and_curvature_are_those_of_the_brute_force_cost(graph, disturbed):
-    y, weight, world, total, view = disturbed
-    first, second, pivot = moments(graph, y, weight, world, total, view)
-    gradient, hessian = normal_equations(first, second)
-    a = generators(first)
-    lifted = torch.cat([y - pivot[graph.edge][..., None], torch.ones_like(y[:, :1])], 1)
+    y, weight, system = disturbed
+    a = generators(y)
+    lifted = torch.cat([y - system.pivot[graph.edge][..., None], torch.ones_like(y[:, :1])], 1)
 
     def cost(xi):
         move = torch.einsum("ek,kcp->ecp", torch.from_numpy(xi.reshape(-1, 7)), a)
         return brute_force_cost(graph, y + move[graph.edge] @ lifted, weight)
 
-    count = len(gradient)
+    gradient = system.gradient.numpy().ravel()
     h = 1e-4
-    steps = h * np.eye(count)
+    steps = h * np.eye(len(gradient))
     # The cost is quadratic in the step: central differences are exact up to rounding.
     numeric = np.array([(cost(s) - cost(-s)) / (2 * h) for s in steps])
-    np.testing.assert_allclose(gradient.numpy(), numeric, atol=1e-6 * np.abs(numeric).max())
+    np.testing.assert_allclose(gradient, numeric, atol=1e-6 * np.abs(numeric).max())
     random = np.random.default_rng(0)
-    here = cost(np.zeros(count))
+    here = cost(np.zeros(len(gradient)))
     for _ in range(10):
-        xi = random.normal(0, 1, count)
-        curvature = cost(xi) + cost(-xi) - 2 * here
-        assert xi @ hessian.numpy() @ xi == pytest.approx(curvature, rel=1e-9)
+        xi = random.normal(0, 1, (len(graph.edges), 7))
+        curvature = cost(xi.ravel()) + cost(-xi.ravel()) - 2 * here
+        image = system.apply(torch.from_numpy(xi)).numpy()
+        assert (xi * image).sum() == pytest.approx(curvature, rel=1e-9)
 
 
-def test_the_cost_does_not_change_under_global_motions(graph, disturbed):
-    y, weight, world, total, view = disturbed
-    first, second, pivot = moments(graph, y, weight, world, total, view)
-    gradient, hessian = normal_equations(first, second)
+def test_the_cost_does_not_change_under_global_motions(disturbed):
+    _, _, system = disturbed
     turn = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
-    motion = torch.zeros(len(pivot), 7, dtype=torch.float64)
+    motion = torch.zeros(len(system.pivot), 7, dtype=torch.float64)
     motion[:, :3] = turn
-    motion[:, 3:6] = torch.linalg.cross(turn.expand_as(pivot), pivot)
-    size = float(hessian.diagonal().mean())
-    assert abs(float(gradient @ motion.reshape(-1))) < 1e-9 * size
+    motion[:, 3:6] = torch.linalg.cross(turn.expand_as(system.pivot), system.pivot)
+    size = float(np.diagonal(dense(system)).mean())
+    assert abs(float((system.gradient * motion).sum())) < 1e-9 * size
     shift = torch.zeros_like(motion)
     shift[:, 3:6] = turn
-    assert float((hessian @ shift.reshape(-1)).abs().max()) < 1e-9 * size
+    assert float(system.apply(shift).abs().max()) < 1e-9 * size
+
+
+@pytest.mark.parametrize("kind", ["complete", "chain", "metric"])
+def test_the_step_is_that_of_a_dense_solve(kind):
+    """Against the constrained normal equations, formed and solved by NumPy; few iterations."""
+    scene = construct_views(8, (24, 32), seed=4, sweep=4.0)
+    pairs = sequence_pairs(8, 1) if kind == "chain" else complete_pairs(8, False)
+    if kind == "metric":
+        made = predict_like_depth(scene, pairs, 0.02, 0.02, 0.01, seed=4)
+    else:
+        made = predict_like_network(scene, pairs, NETWORK_LIKE, seed=4)
+    graph = build_graph(made.predictions, made.views, AlignmentConfig(samples_per_view=60), None)
+    poses, observations = place(graph), Observations(graph)
+    world, _, residual = observations.world_points(poses.matrices(), graph.weight)
+    weight = graph.weight * robust_weights("huber", residual, 0.003)
+    system = System(observations, observations.moments(weight, world), poses)
+    step, iterations = system.solve()
+
+    hessian, gradient = dense(system), system.gradient.numpy().ravel()
+    pivot, count = system.pivot.numpy(), len(pairs)
+    constraints = np.zeros((7, count, 7))
+    for k in range(3):
+        constraints[k, :, k] = 1.0
+        constraints[k, :, 3:6] = np.cross(np.eye(3)[k], pivot)
+        constraints[3 + k, :, 3 + k] = 1.0
+    constraints[6, :, 6] = 1.0
+    rows = constraints.reshape(7, -1)
+    if kind == "metric":
+        rows = np.concatenate([rows[:6], np.eye(7 * count)[6::7]])
+    system_matrix = np.block(
+        [[hessian, rows.T], [rows, np.zeros((len(rows), len(rows)))]]
+    )
+    right = np.concatenate([-gradient, np.zeros(len(rows))])
+    exact = np.linalg.lstsq(system_matrix, right, rcond=1e-13)[0][: 7 * count].reshape(-1, 7)
+    np.testing.assert_allclose(rows @ step.numpy().ravel(), 0, atol=1e-9)
+    np.testing.assert_allclose(step.numpy(), exact, atol=2e-3 * np.abs(exact).max())
+    assert iterations <= 12
+    assert 1.0 < system.condition() < 1e6
 
 
 @pytest.mark.parametrize("loss", ["l2", "huber", "geman_mcclure"])

@@ -20,6 +20,7 @@ from wildseg3d_ros.alignment.graph import (
     components,
     usable,
 )
+from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.prior_check import (
     Verified,
@@ -34,7 +35,7 @@ from wildseg3d_ros.alignment.residuals import (
     reprojection_errors,
 )
 from wildseg3d_ros.alignment.similarity import fit_similarities
-from wildseg3d_ros.alignment.solver import Reduction, Solution, observed_twice, solve
+from wildseg3d_ros.alignment.solver import Solution, solve
 from wildseg3d_ros.alignment.warm_start import starting_poses
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
@@ -278,7 +279,9 @@ def _finish(
 
     distance = result.distance * size * grow
     pair_residual[graph.ids] = np.nan_to_num(pair_errors(graph, distance, both=True))
-    seen_twice = torch.where(observed_twice(current), solution.residual, torch.nan).cpu().numpy()
+    seen_twice = torch.where(
+        Observations(current).observed_twice(), solution.residual, torch.nan
+    ).cpu().numpy()
     pair_residual_px = np.full(count, np.nan)
     pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
     is_current = result.kept[graph.edge]
@@ -344,15 +347,12 @@ def _distances(
 
     NaN where a point has no weight, or no other kept pair that could contradict it.
     """
-    device = graph.x.device
-    view = torch.as_tensor(graph.view, device=device)
-    used = torch.as_tensor(kept[graph.edge], device=device)[:, None]
+    observations = Observations(graph)
+    used = torch.as_tensor(kept[graph.edge], device=graph.x.device)[:, None]
     seen = graph.weight > 0
-    voting = (seen & used).to(torch.int32)
-    reduction = Reduction(graph)
-    others = reduction.sum(voting)[view] - voting
-    distance = reduction.residual(poses.observed(graph), solution.world)
-    return torch.where(seen & (others > 0), distance, torch.nan).cpu().numpy()
+    known = seen & (observations.seen_by_others(seen & used) > 0)
+    distance = observations.distance(poses.matrices(), solution.world)
+    return torch.where(known, distance, torch.nan).cpu().numpy()
 
 
 def _world_size(graph: Graph, poses: Poses) -> float:

@@ -37,10 +37,10 @@ class Poses:
     rotation: Tensor
     translation: Tensor
 
-    def observed(self, graph: Graph) -> Tensor:
-        """(O, 3, n) all observations in the world."""
-        edge = torch.as_tensor(graph.edge, device=graph.x.device)
-        return transform(self.scale[edge], self.rotation[edge], self.translation[edge], graph.x)
+    def matrices(self) -> Tensor:
+        """(E, 3, 4) ``[scale R | t]``."""
+        turned = self.scale[:, None, None] * self.rotation
+        return torch.cat([turned, self.translation[..., None]], 2)
 
     def to(self, device: torch.device) -> Poses:
         """The same poses on another device."""

@@ -148,8 +148,12 @@ class Priors:
         log_scale = np.log(scale[self.scales.edge]) + self.scales.log_units
         return turn, scale[e, None] * arm + translation[e], log_scale
 
-    def linearise(self, poses: Poses, pivot: Tensor) -> Linearised:
-        """The terms at the given poses, their own unknowns eliminated."""
+    def linearise(self, poses: Poses, pivot: Tensor, fixed: NDArray[np.bool_]) -> Linearised:
+        """The terms at the given poses, their own unknowns eliminated.
+
+        Args:
+            pivot: (E, 3) that steps turn about; fixed: (E,) pairs whose scale takes no step.
+        """
         e = self.poses.edge
         turn, centre, log_scale = self._cameras(poses)
         rigs, metre = self._fit_rigs(turn, centre, log_scale)
@@ -165,6 +169,7 @@ class Priors:
         jacobian[3 * k : 6 * k].reshape(k, 3, 7)[:, :, :3] = np.eye(3)
         jacobian[6 * k :, 6] = 1.0
         edge = np.concatenate([np.repeat(e, 3), np.repeat(e, 3), self.scales.edge])
+        jacobian[fixed[edge], 6] = 0.0
 
         weighted = precision[:, None] * jacobian
         own = np.zeros((count, 7, 7))
@@ -172,10 +177,12 @@ class Priors:
         gradient = np.zeros((count, 7))
         cross = np.zeros((count, 7, slope.shape[1]))
         np.add.at(cross, edge, weighted[:, :, None] * slope[:, None])
-        inner = np.linalg.pinv(slope.T @ (precision[:, None] * slope), hermitian=True)
+        core = slope.T @ (precision[:, None] * slope)
+        inner = np.linalg.pinv(core, hermitian=True)
         free = residual - slope @ (inner @ (slope.T @ (precision * residual)))
         np.add.at(gradient, edge, weighted * free[:, None])
-        return Linearised(own, cross.reshape(7 * count, -1), inner, gradient.reshape(-1))
+        terms = gradient, own, cross.reshape(7 * count, -1), core, inner
+        return Linearised(*(torch.from_numpy(term).to(pivot.device) for term in terms))
 
     def _fit_rigs(
         self, turn: NDArray, centre: NDArray, log_scale: NDArray
@@ -251,22 +258,25 @@ class Priors:
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
-    """A quadratic in the steps of all pairs: block diagonal minus a low rank."""
+    """A quadratic in the steps of all pairs: block diagonal minus a low rank.
 
-    own: NDArray[np.float64]
-    cross: NDArray[np.float64]
-    inner: NDArray[np.float64]
-    gradient: NDArray[np.float64]
+    Attributes:
+        gradient: (E, 7).
+        own: (E, 7, 7); cross: (7E, q) onto the q unknowns that were eliminated.
+        core: (q, q) curvature of these; inner: (q, q) its pseudo-inverse, so that the quadratic's
+            matrix is ``own - cross inner cross^T``.
+    """
 
-    def add_to(self, gradient: Tensor, hessian: Tensor, factor: float) -> None:
-        """Adds the terms, times ``factor``, to the normal equations in place."""
-        device, count = hessian.device, len(self.own)
-        gradient += factor * torch.from_numpy(self.gradient).to(device)
-        blocks = hessian.view(count, 7, count, 7)
-        index = torch.arange(count, device=device)
-        blocks[index, :, index, :] += factor * torch.from_numpy(self.own).to(device)
-        low_rank = self.cross @ self.inner @ self.cross.T
-        hessian -= factor * torch.from_numpy(low_rank).to(device)
+    gradient: Tensor
+    own: Tensor
+    cross: Tensor
+    core: Tensor
+    inner: Tensor
+
+    def apply(self, xi: Tensor) -> Tensor:
+        """(E, 7): the matrix times steps (E, 7)."""
+        low_rank = self.cross @ (self.inner @ (self.cross.T @ xi.reshape(-1)))
+        return torch.bmm(self.own, xi[..., None])[..., 0] - low_rank.view_as(xi)
 
 
 def strength(graph: Graph, robust_at_median: float, scale: float) -> float:

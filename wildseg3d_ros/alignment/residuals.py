@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph import Graph
+from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
@@ -26,7 +27,7 @@ def reprojection_errors(
     Returns:
         NaN where there is no point, or where it lies behind the camera.
     """
-    y = poses.observed(graph).cpu().numpy()
+    y = Observations(graph).moved(poses.matrices()).cpu().numpy()
     seen = graph.weight.cpu().numpy() > 0
     out = np.full(seen.shape, np.nan)
     for v, part in enumerate(graph.of_view):

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph import Graph, components
+from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.rejection import pair_errors
-from wildseg3d_ros.alignment.solver import Reduction, observed_twice
 from wildseg3d_ros.types import Alignment
 
 _STALE = 4.0
@@ -76,15 +76,13 @@ def starting_poses(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArra
 def _misplaced(graph: Graph, poses: Poses, voting: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(E,) bool, voting pairs that lie farther from the world than such pairs usually do."""
     votes = torch.as_tensor(voting[graph.edge])[:, None]
-    reduction = Reduction(graph)
-    y = poses.observed(graph)
+    observations, moves = Observations(graph), poses.matrices()
     weight = torch.where(votes, graph.weight, 0.0)
-    several = observed_twice(graph) & votes
+    several = observations.observed_twice() & votes
     # Robustly: stale pairs must not draw the points of the views that they see with them.
     robust = weight
     for _ in range(_ROUNDS):
-        world, _ = reduction.mean(y, robust)
-        residual = reduction.residual(y, world)
+        _, _, residual = observations.world_points(moves, robust)
         robust = weight / (residual.square() + float(residual[several].median()) ** 2 + 1e-12)
     distance = torch.where(several, residual, torch.nan).numpy()
     error = pair_errors(graph, distance, both=False)
