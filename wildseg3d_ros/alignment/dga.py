@@ -176,6 +176,8 @@ def _against_priors(
     views: Sequence[View], result: _Result, config: AlignmentConfig
 ) -> NDArray[np.bool_]:
     """(E,) bool, pairs that priors decide against and that the views hold together without."""
+    if not result.graph.fixed.all() or all(v.world_from_cam_prior is None for v in views):
+        return np.zeros(len(result.graph.edges), dtype=bool)
     world, sure = result.solution.world.cpu().numpy(), result.solution.sure.cpu().numpy()
     seen = observe(result.current, result.solution.poses, world, sure)
     decided = outvoted_pairs(views, result.graph, seen, config)
@@ -190,6 +192,11 @@ def _with_priors(
     config: AlignmentConfig,
 ) -> tuple[_Result, Verified]:
     """Solves once more with those priors that the pairs alone bear out."""
+    is_told = relative_poses or any(
+        view.world_from_cam_prior is not None or view.depth is not None for view in views
+    )
+    if not is_told:
+        return result, Verified(None, False, ())
     solution = result.solution
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(result.current, solution.poses, world, sure)
@@ -279,9 +286,11 @@ def _finish(
 
     distance = result.distance * size * grow
     pair_residual[graph.ids] = np.nan_to_num(pair_errors(graph, distance, both=True))
-    seen_twice = torch.where(
-        Observations(current).observed_twice(), solution.residual, torch.nan
-    ).cpu().numpy()
+    seen_twice = (
+        torch.where(Observations(current).observed_twice(), solution.residual, torch.nan)
+        .cpu()
+        .numpy()
+    )
     pair_residual_px = np.full(count, np.nan)
     pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
     is_current = result.kept[graph.edge]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wildseg3d_ros.alignment.graph import array_key, check_pairs, choose_device
+from wildseg3d_ros.alignment.graph import array_key, check_pairs, choose_device, is_identity
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import apply, make_transform
@@ -118,9 +118,7 @@ def _observations(
         # world = R s (A x + t_A) + t: the scale moves through A onto its translation.
         a_from_map = np.array(pair.a_from_map_b, dtype=np.float64)
         a_from_map[:3, 3] *= scale
-        own = not np.array_equal(pair.a_from_map_b, np.eye(4)) or (
-            array_key(pair.pointmap_b) in own_maps
-        )
+        own = not is_identity(pair.a_from_map_b) or (array_key(pair.pointmap_b) in own_maps)
         out.append(
             _Observation(
                 pair.pointmap_b, pair.confidence_b, scale, pose @ a_from_map, own, pair.metric

@@ -21,6 +21,8 @@ from wildseg3d_ros.types import MaskCache, PairPrediction, View
 MIN_POINTS = 12
 """Sampled points below which a view's part of a pair says nothing about its pose."""
 
+_IDENTITY = np.eye(4)
+
 _PROBE = 48
 """Rows and columns of the grid on which a view's share of valid pixels is estimated."""
 
@@ -146,6 +148,11 @@ def check_pairs(predictions: Sequence[PairPrediction], views: Sequence[View]) ->
                 )
 
 
+def is_identity(transform: NDArray) -> bool:
+    """Whether a (4, 4) transform moves nothing."""
+    return np.array_equal(transform, _IDENTITY)
+
+
 def array_key(array: NDArray) -> tuple:
     """Equal for arrays that are the same memory seen the same way."""
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
@@ -210,16 +217,18 @@ def build_graph(
     x = np.zeros((len(order), longest, 3))
     confidence = np.zeros((len(order), longest))
     pair_from_map = np.tile(np.eye(4), (len(order), 1, 1))
+    flat = [p[:, 0] * view.size[1] + p[:, 1] for p, view in zip(pixels, views, strict=True)]
     for o, (v, e, s) in enumerate(order):
-        rows, cols = pixels[v].T
-        points = _points(predictions[e], s)[rows, cols].astype(np.float64)
-        sure = _confidence(predictions[e], s)[rows, cols].astype(np.float64)
+        # Taking from a flat array is several times as fast as indexing rows and columns.
+        points = np.take(_points(predictions[e], s).reshape(-1, 3), flat[v], axis=0)
+        sure = np.take(_confidence(predictions[e], s), flat[v]).astype(np.float64)
         sure[~(np.isfinite(points).all(1) & np.isfinite(sure) & (sure > 0))] = 0.0
+        points = points.astype(np.float64)
         points[sure == 0] = 0.0
-        if s == 1:
+        if s == 1 and not is_identity(predictions[e].a_from_map_b):
             pair_from_map[o] = predictions[e].a_from_map_b
             points = points @ pair_from_map[o, :3, :3].T + pair_from_map[o, :3, 3]
-        x[o, : len(rows)], confidence[o, : len(rows)] = points, sure
+        x[o, : len(points)], confidence[o, : len(points)] = points, sure
 
     weight = _weigh(predictions, config, masks, order, pixels, confidence)
     fixed = np.array([p.metric for p in predictions], dtype=bool)
@@ -282,7 +291,7 @@ def _sample_pixels(
         valid = np.zeros(len(pixels[0]), dtype=bool)
         for c in distinct:
             # NaN compares False.
-            valid |= c[pixels] > 0
+            valid |= np.take(c, pixels[0] * size[1] + pixels[1]) > 0
         return valid
 
     share = any_valid(grid(_PROBE, _PROBE)).mean()
@@ -361,7 +370,7 @@ def _frames(
     own_frame = np.array(
         [
             s == 0
-            or not np.array_equal(predictions[e].a_from_map_b, np.eye(4))
+            or not is_identity(predictions[e].a_from_map_b)
             or (v, array_key(predictions[e].pointmap_b)) in own_maps
             for v, e, s in order
         ],
@@ -390,5 +399,6 @@ __all__ = [
     "check_pairs",
     "choose_device",
     "components",
+    "is_identity",
     "usable",
 ]

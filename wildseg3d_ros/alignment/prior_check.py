@@ -211,11 +211,11 @@ def outvoted_pairs(
     contradict each other are a tie, and the prior decides it.
 
     Args:
-        graph: all pairs; seen: what the pairs that were used say about each view, graph units.
+        graph: all pairs, metric; seen: what the pairs that were used say about each view, graph units.
     """
     out = np.zeros(len(graph.edges), dtype=bool)
     cameras = [mean_pose(s) for s in seen]
-    if not graph.fixed.all() or any(c is None for c in cameras):
+    if any(c is None for c in cameras):
         return out
     metre = float(1.0 / graph.unit[0])
     solved = np.stack([np.asarray(c) for c in cameras])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph import MIN_POINTS, Graph, components
@@ -30,16 +31,15 @@ def pair_errors(graph: Graph, distance: NDArray[np.float64], both: bool) -> NDAr
     Returns:
         NaN where nothing is known of a pair.
     """
-    out = np.full(len(graph.edges), np.nan)
-    for e, sides in enumerate(graph.observation):
-        known = [distance[o][np.isfinite(distance[o])] for o in sides]
-        if both:
-            values = np.concatenate(known)
-            out[e] = np.median(values) if values.size else np.nan
-        else:
-            medians = [np.median(values) for values in known if values.size >= MIN_POINTS]
-            out[e] = max(medians) if medians else np.nan
-    return out
+    values = torch.from_numpy(distance)
+    first, second = (values[graph.observation[:, side]] for side in (0, 1))
+    if both:
+        return torch.cat([first, second], 1).nanmedian(1).values.numpy()
+    medians = []
+    for part in (first, second):
+        enough = part.isfinite().sum(1) >= MIN_POINTS
+        medians.append(torch.where(enough, part.nanmedian(1).values, torch.nan))
+    return torch.fmax(*medians).numpy()
 
 
 @dataclass(frozen=True, eq=False)

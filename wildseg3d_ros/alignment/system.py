@@ -1,9 +1,9 @@
 """The linear system of a Gauss-Newton pass, solved without ever being formed.
 
 A step of pair e moves its points by ``sum_k xi_k A_k y~`` about the pair's pivot, with k = 3
-rotations, 3 translations, 1 scale: ``g_(e,k) = <A_k L_e, G_e>`` and the Gauss-Newton matrix H act on
-all pairs through the moments alone (:mod:`wildseg3d_ros.alignment.moments`), at a cost that grows
-with the pairs and not with their square. Conjugate gradients solve ``H xi = -g``.
+rotations, 3 translations, 1 scale. Gradient g and Gauss-Newton matrix H act on all pairs through the
+moments alone (:mod:`wildseg3d_ros.alignment.moments`), at a cost that grows with the pairs and not
+with their square. Conjugate gradients solve ``H xi = -g``.
 
 The preconditioner is the same problem with world points that may only move affinely, view by view:
 12 unknowns per view couple the pairs instead of hundreds of points. It is an upper bound of H, has
