@@ -97,7 +97,7 @@ class AlignmentConfig:
     loss: Literal["huber", "geman_mcclure"] = setting(
         "huber", "robust loss; geman_mcclure ignores gross errors but has local minima"
     )
-    samples_per_view: int = setting(768, "pixels per view that the solve uses", 32, 65536)
+    samples_per_view: int = setting(512, "pixels per view that the solve uses", 32, 65536)
     max_iterations: int = setting(30, "upper bound of Gauss-Newton passes per solve", 1, 200)
     tolerance: float = setting(
         1e-4, "largest step of a converged solve [rad, or share of the scene's size]", 1e-12, 0.1

@@ -234,6 +234,8 @@ class Alignment:
         pair_residual_px: (E,) median reprojection error of a pair's points in the cameras of their
             views, pixels; NaN where a pair has none; empty when it was not measured.
         view_residual_px: (N,) the same by view, over the used pairs.
+        view_correction: (N, 4, 4) rigid motion of a view's points, after the mean of its pairs,
+            onto the surfaces that other views see; ``world_from_cam`` has it. Empty: none.
         condition: stiffest over softest direction of the last Gauss-Newton matrix, its gauge
             pinned, in radians, log scales and scene sizes. Beyond about 1e6 the pairs do not fix
             all poses. 0 when nothing was solved.
@@ -257,6 +259,11 @@ class Alignment:
     pair_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     view_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     condition: float = 0.0
+    view_correction: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
+
+    def correction(self, view: int) -> NDArray[np.float64]:
+        """(4, 4) of ``view_correction``; the identity where there is none."""
+        return self.view_correction[view] if len(self.view_correction) else np.eye(4)
 
 
 @dataclass(frozen=True, eq=False)

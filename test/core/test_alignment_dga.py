@@ -428,7 +428,7 @@ class TestWarmStart:
         warm = align(
             with_wrong_pair.predictions, with_wrong_pair.views, config, masks=masks, start=first
         )
-        assert_same_cameras(warm.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
+        assert_same_cameras(warm.world_from_cam, fresh.world_from_cam, 5e-4, 5e-4)
         np.testing.assert_allclose(warm.pair_scale, fresh.pair_scale, rtol=1e-3)
         assert (warm.pair_used == fresh.pair_used).all()
         assert warm.iterations < fresh.iterations
@@ -530,12 +530,13 @@ class TestWhatAnAlignmentSays:
             errors = []
             for v, points in ((pair.a, pair.pointmap_a), (pair.b, pair.pointmap_b)):
                 world = apply(pose, answer.pair_scale[e] * points.astype(np.float64))
+                world = apply(answer.correction(v), world)
                 image = apply(invert(answer.world_from_cam[v]), world) @ answer.K[v].T
                 rows, cols = np.mgrid[:48, :64]
                 uv = image[..., :2] / image[..., 2:]
                 errors.append(np.linalg.norm(uv - np.stack([cols, rows], -1), axis=-1).ravel())
             expected.append(np.median(np.concatenate(errors)))
-        np.testing.assert_allclose(answer.pair_residual_px, expected, rtol=0.1)
+        np.testing.assert_allclose(answer.pair_residual_px, expected, rtol=0.15)
         assert answer.view_residual_px.shape == (4,)
         assert answer.view_residual_px.min() > 0
 

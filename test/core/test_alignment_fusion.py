@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.alignment.fusion import fuse_block
+from wildseg3d_ros.alignment.robust_mean import robust_mean, typical_residual
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import apply
@@ -21,48 +22,59 @@ from wildseg3d_ros.testing.pairs import (
 CONFIG = AlignmentConfig()
 
 
-def geometric_median(points, weight, ray=None):
-    """Minimises sum w |p - chi| (on a ray through the origin, if given) by Weiszfeld passes."""
+def brute_force_mean(points, weight, width, start, ray=None):
+    """Minimises sum w rho(|p - chi|) with Geman-McClure's rho (on a ray, if given) from a start."""
 
-    def onto(chi):
-        return chi if ray is None else (chi @ ray) * ray
+    def place(parameters):
+        return parameters if ray is None else parameters[0] * ray
 
-    chi = onto(weight @ points / weight.sum())
-    for _ in range(2000):
-        robust = weight / np.maximum(np.linalg.norm(points - chi, axis=1), 1e-12)
-        chi = onto(robust @ points / robust.sum())
-    return chi
+    def cost(parameters):
+        square = ((points - place(parameters)) ** 2).sum(1)
+        return weight @ (square / (square + width**2))
+
+    first = start if ray is None else np.array([start @ ray])
+    return place(minimize(cost, first, method="Nelder-Mead", options={"xatol": 1e-7}).x)
 
 
-@pytest.mark.parametrize("on_rays", [False, True])
-def test_a_block_is_the_weighted_geometric_median(on_rays):
+def block(on_rays, outliers, count=60, observations=7):
     random = np.random.default_rng(0)
-    count, observations = 60, 7
     ray = random.normal([0, 0, 1], 0.3, (count, 3))
     ray /= np.linalg.norm(ray, axis=1)[:, None]
-    points = 2 * ray[None] + random.normal(0, 0.02, (observations, count, 3))
-    # An observation in ten is far off.
-    points += (random.random((observations, count, 1)) < 0.1) * random.normal(0, 0.5, points.shape)
+    truth = 2 * ray
+    points = truth[None] + random.normal(0, 0.02, (observations, count, 3))
+    points += (random.random((observations, count, 1)) < outliers) * random.normal(
+        0, 0.5, points.shape
+    )
     sure = random.uniform(1, 5, (observations, count))
-    chi, fused = fuse_block(
+    arguments = (
         torch.from_numpy(points.transpose(0, 2, 1).astype(np.float32)),
         torch.from_numpy(sure.astype(np.float32)),
         torch.from_numpy(ray.T.astype(np.float32)) if on_rays else None,
     )
-    for i in range(count):
-        weight = sure[:, i] ** 2
-        expected = geometric_median(points[:, i], weight, ray[i] if on_rays else None)
+    return truth, points, sure, ray, arguments
 
-        def cost(p, i=i, weight=weight):
-            return weight @ np.linalg.norm(points[:, i] - p, axis=1)
 
-        ours = chi[:, i].numpy().astype(np.float64)
-        assert cost(ours) <= 1.02 * cost(expected)
-        assert (
-            np.linalg.norm(ours - expected)
-            < 0.25 * np.linalg.norm(points[:, i] - expected, axis=1).mean()
-        )
-        assert sure[:, i].min() <= fused[i] <= sure[:, i].max()
+@pytest.mark.parametrize("on_rays", [False, True])
+def test_a_block_is_the_robust_mean(on_rays):
+    truth, points, sure, ray, arguments = block(on_rays, outliers=0.1)
+    spread = typical_residual(*arguments)
+    chi, fused = robust_mean(*arguments, spread)
+    for i, (x, y, weight) in enumerate(
+        zip(chi.T.numpy().astype(float), points.transpose(1, 0, 2), sure.T, strict=True)
+    ):
+        expected = brute_force_mean(y, weight, 2 * spread * 2.0, x, ray[i] if on_rays else None)
+        # Few passes: near the minimum, by a fraction of an observation's error.
+        assert np.linalg.norm(x - expected) < 0.006
+        assert weight.min() <= fused[i] <= weight.max()
+    assert np.linalg.norm(chi.T.numpy() - truth, axis=1).max() < 0.06
+
+
+def test_without_outliers_it_is_nearly_as_good_as_the_mean():
+    truth, points, sure, _, arguments = block(False, outliers=0.0, count=2000)
+    chi, _ = robust_mean(*arguments, typical_residual(*arguments))
+    mean = np.einsum("dm,dmc->mc", sure, points) / sure.sum(0)[:, None]
+    ours, best = (np.sqrt(((c - truth) ** 2).mean()) for c in (chi.T.numpy(), mean))
+    assert ours < 1.1 * best
 
 
 def test_an_observation_that_the_others_contradict_does_not_vouch_for_the_point():
@@ -71,7 +83,7 @@ def test_an_observation_that_the_others_contradict_does_not_vouch_for_the_point(
     points[3, 2] = 1.5
     points[:3, :2] += np.random.default_rng(0).normal(0, 1e-3, (3, 2, 1)).astype(np.float32)
     sure = np.array([[2.0], [2.0], [2.0], [3.0]], dtype=np.float32)
-    chi, fused = fuse_block(torch.from_numpy(points), torch.from_numpy(sure), None)
+    chi, fused = robust_mean(torch.from_numpy(points), torch.from_numpy(sure), None, 0.002)
     assert abs(float(chi[2, 0]) - 1.0) < 0.05
     assert float(fused[0]) == pytest.approx(2.0, abs=0.1)
 
@@ -80,7 +92,7 @@ def test_pixels_without_confidence_have_no_point():
     points = torch.full((2, 3, 4), 1.0)
     points[0, 0, 1] = torch.nan
     sure = torch.tensor([[0.0, 1.0, 0.0, torch.nan], [0.0, 0.0, 2.0, 1.0]])
-    chi, fused = fuse_block(points, sure, None)
+    chi, fused = robust_mean(points, sure, None, 0.01)
     assert torch.isnan(chi[:, :2]).all()
     assert (fused[:2] == 0).all()
     assert (chi[:, 2:] == 1.0).all()
@@ -128,7 +140,10 @@ def test_a_camera_that_does_not_see_its_points_does_not_bend_them(network):
     world = fuse(made.predictions, made.views, replace(alignment, world_from_cam=turned), CONFIG)
     apart = np.linalg.norm(world.points[2] - good.points[2], axis=-1)
     assert np.median(apart) < 0.05
-    np.testing.assert_array_equal(world.points[0], good.points[0])
+    # Without its surface the others have one less to agree with; it must not draw them away.
+    apart = np.linalg.norm(world.points[0] - good.points[0], axis=-1)
+    assert np.median(apart) < 0.002
+    assert apart.max() < 0.03
 
 
 def test_blocks_do_not_show(network, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras import observe, solve_cameras
+from wildseg3d_ros.alignment.cameras import Observed, observe, solve_cameras
 from wildseg3d_ros.alignment.graph import (
     Graph,
     build_graph,
@@ -34,8 +34,10 @@ from wildseg3d_ros.alignment.residuals import (
     refuse_beyond,
     reprojection_errors,
 )
+from wildseg3d_ros.alignment.settling import settle_views
 from wildseg3d_ros.alignment.similarity import fit_similarities
 from wildseg3d_ros.alignment.solver import Solution, solve
+from wildseg3d_ros.alignment.view_maps import PlacedPairs
 from wildseg3d_ros.alignment.warm_start import starting_poses
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
@@ -100,7 +102,7 @@ def align(
     ]
     if not result.solution.converged:
         warnings.append(f"{_stop_reason(result, config)}; raise alignment.max_iterations")
-    alignment = _finish(views, complete, result, known, warnings, config)
+    alignment = _finish(predictions, views, masks, complete, result, known, warnings, config)
     refuse_beyond(alignment, views, config)
     return alignment
 
@@ -159,7 +161,12 @@ def _solve(
     for turn in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
-            current, poses.select(kept), config.loss, config.max_iterations, config.tolerance
+            current,
+            poses.select(kept),
+            config.loss,
+            config.max_iterations,
+            config.tolerance,
+            is_near=not fresh or turn > 0,
         )
         iterations += solution.iterations
         poses = _fit_left_out(graph, kept, solution)
@@ -210,6 +217,7 @@ def _with_priors(
         config.max_iterations,
         config.tolerance,
         known.priors.select(result.kept),
+        is_near=True,
     )
     poses = _fit_left_out(result.graph, result.kept, solution)
     distance = _distances(result.graph, result.kept, poses, solution)
@@ -233,7 +241,9 @@ def _stop_reason(result: _Result, config: AlignmentConfig) -> str:
 
 
 def _finish(
+    predictions: Sequence[PairPrediction],
     views: Sequence[View],
+    masks: MaskCache | None,
     complete: Graph,
     result: _Result,
     known: Verified,
@@ -258,13 +268,24 @@ def _finish(
         if known.gives_scale:
             metric, size = True, 1.0 / held.metre_at(solution.poses)
     pixels = reprojection_errors(graph, poses, world_from_cam, K)
-    world_from_cam[:, :3, 3] *= size
-    reach = np.array(
-        [
-            _median_distance(s.world[s.sure > 0] * size, pose[:3, 3])
-            for s, pose in zip(seen, world_from_cam, strict=True)
-        ]
+    seen_twice = Observations(current).observed_twice()
+    residual = torch.where(seen_twice, solution.residual, torch.nan).cpu().numpy()
+    # 0 where a single pair sees a view and nothing can differ.
+    view_residual = np.nan_to_num(median_by_view(current, residual))
+    correction = settle_views(
+        predictions,
+        views,
+        masks,
+        _placed(complete, result),
+        world_from_cam,
+        K,
+        float(np.median(view_residual)),
+        known.deviations(len(views)),
+        graph.x.device,
     )
+    world_from_cam = correction @ world_from_cam
+    world_from_cam[:, :3, 3] *= size
+    reach = size * _distances_of_views(seen, world_from_cam / size)
     registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
     grow, move = registration.scale, registration.prior_from_world
@@ -272,6 +293,8 @@ def _finish(
         move = invert(world_from_cam[0])
     world_from_cam[:, :3, 3] *= grow
     world_from_cam = move @ world_from_cam
+    correction[:, :3, 3] *= size * grow
+    correction = move @ correction @ invert(move)
 
     count = len(complete.edges)
     pair_scale, pair_residual = np.ones(count), np.full(count, np.nan)
@@ -286,11 +309,6 @@ def _finish(
 
     distance = result.distance * size * grow
     pair_residual[graph.ids] = np.nan_to_num(pair_errors(graph, distance, both=True))
-    seen_twice = (
-        torch.where(Observations(current).observed_twice(), solution.residual, torch.nan)
-        .cpu()
-        .numpy()
-    )
     pair_residual_px = np.full(count, np.nan)
     pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
     is_current = result.kept[graph.edge]
@@ -301,8 +319,7 @@ def _finish(
         world_from_cam=world_from_cam,
         K=K,
         pair_residual=pair_residual,
-        # 0 where a single pair sees a view and nothing can differ.
-        view_residual=np.nan_to_num(median_by_view(current, seen_twice)) * size * grow,
+        view_residual=view_residual * size * grow,
         pair_used=used,
         converged=solution.converged,
         iterations=result.iterations,
@@ -313,7 +330,8 @@ def _finish(
         stop_reason=_stop_reason(result, config),
         pair_residual_px=pair_residual_px,
         view_residual_px=median_by_view(current, pixels[is_current]),
-        condition=solution.condition,
+        condition=solution.condition(),
+        view_correction=correction,
     )
 
 
@@ -371,8 +389,30 @@ def _world_size(graph: Graph, poses: Poses) -> float:
     return float(np.exp((np.log(graph.unit) - poses.scale.log().cpu().numpy()).mean()))
 
 
-def _median_distance(points: NDArray, centre: NDArray) -> float:
-    return float(np.median(np.linalg.norm(points - centre, axis=1))) if len(points) else 1.0
+def _placed(complete: Graph, result: _Result) -> PlacedPairs:
+    """All pairs in the solved world, graph units."""
+    graph, poses, count = result.graph, result.poses, len(complete.edges)
+    scale, used = np.ones(count), np.zeros(count, dtype=bool)
+    world_from_pair = np.tile(np.eye(4), (count, 1, 1))
+    scale[graph.ids] = poses.scale.cpu().numpy() / graph.unit
+    world_from_pair[graph.ids, :3, :3] = poses.rotation.cpu().numpy()
+    world_from_pair[graph.ids, :3, 3] = poses.translation.cpu().numpy()
+    used[graph.ids] = result.kept
+    return PlacedPairs(scale, world_from_pair, used)
+
+
+def _distances_of_views(
+    seen: Sequence[Observed], world_from_cam: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N,) median distance of each view's points from its camera."""
+    return np.array(
+        [
+            np.median(np.linalg.norm(s.world[s.sure > 0] - pose[:3, 3], axis=1))
+            if (s.sure > 0).any()
+            else 1.0
+            for s, pose in zip(seen, world_from_cam, strict=True)
+        ]
+    )
 
 
 def _pair_name(pair: PairPrediction, views: Sequence[View]) -> str:

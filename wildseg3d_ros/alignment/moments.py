@@ -5,7 +5,7 @@ cost of all pairs' 3x4 transforms T_e, world points eliminated, is the quadratic
 
     own_o = sum_i w x~ x~^T        shared_v = sum_i (w_e w_f / wbar) x~_e x~_f^T
 
-summed over the pixels of a view. Work goes view by view, so that it stays in the processor's cache.
+summed over the pixels of a view. Work goes view by view: it stays in the processor's cache.
 """
 
 from __future__ import annotations

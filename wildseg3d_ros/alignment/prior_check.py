@@ -50,6 +50,16 @@ class Verified:
             out[self.priors.poses.view] = True
         return out
 
+    def deviations(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(N,) of the known camera positions [graph units] and orientations [rad]; inf where
+        nothing is known."""
+        position, rotation = np.full(count, np.inf), np.full(count, np.inf)
+        if self.priors is not None:
+            rows = self.priors.poses
+            np.minimum.at(position, rows.view, self.priors.metre * rows.translation_sigma)
+            np.minimum.at(rotation, rows.view, rows.rotation_sigma)
+        return position, rotation
+
 
 def check_relative_poses(relative: Sequence[RelativePose], views: Sequence[View]) -> None:
     """Raises InputError unless every relative pose names two of the views."""
@@ -211,7 +221,7 @@ def outvoted_pairs(
     contradict each other are a tie, and the prior decides it.
 
     Args:
-        graph: all pairs, metric; seen: what the pairs that were used say about each view, graph units.
+        graph: all pairs, metric; seen: what the used pairs say about each view, graph units.
     """
     out = np.zeros(len(graph.edges), dtype=bool)
     cameras = [mean_pose(s) for s in seen]

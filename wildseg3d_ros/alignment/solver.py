@@ -34,6 +34,9 @@ _GM_WIDTH = 6.0
 _FREEZE = 4
 """Pass from which the median residual is kept, so that the cost stops changing meanwhile."""
 
+_NEAR_ROUNDS = 3
+"""Reweightings before the first pass from poses near the answer."""
+
 _MAX_STEP = 0.5
 """Longest step [rad or share of the scene's size]: the linearisation holds no farther."""
 
@@ -48,7 +51,7 @@ class Solution:
         residual: (O, n) distance of each observation to its world point.
         scale: median residual, over points that two or more pairs observe, that scales the loss.
         converged, iterations: of the Gauss-Newton loop; step: the last step's size.
-        condition: of the last pass's matrix beside the free motions; 0 without a pass.
+        system: of the last pass; None without one.
     """
 
     poses: Poses
@@ -59,7 +62,11 @@ class Solution:
     converged: bool
     iterations: int
     step: float
-    condition: float
+    system: System | None
+
+    def condition(self) -> float:
+        """Of the last pass's matrix, beside the free motions; 0 without a pass."""
+        return self.system.condition() if self.system is not None else 0.0
 
 
 def robust_weights(loss: Loss, residual: Tensor, scale: float) -> Tensor:
@@ -92,6 +99,7 @@ def solve(
     max_iterations: int = 30,
     tolerance: float = 1e-4,
     priors: Priors | None = None,
+    is_near: bool = False,
 ) -> Solution:
     """Refines the poses of all pairs.
 
@@ -100,6 +108,8 @@ def solve(
         loss: ``geman_mcclure`` has local minima and needs a start near the answer.
         tolerance: largest step (rad, log scale or scene sizes) of a converged solve.
         priors: terms of what is known beforehand, of this graph's pairs.
+        is_near: whether ``poses`` are those of an earlier solve, so that their residuals can be
+            trusted to weigh the points.
     """
     observations = Observations(graph)
     several = observations.observed_twice()
@@ -109,6 +119,11 @@ def solve(
     converged = not bool(several.any()) and priors is None
     step, iteration = 0.0 if converged else float("inf"), 0
     system: System | None = None
+    if is_near:
+        for _ in range(_NEAR_ROUNDS):
+            _, _, residual = observations.world_points(poses.matrices(), weight)
+            scale = max(_median(residual[several]), floor)
+            weight = graph.weight * robust_weights(loss, residual, scale)
     while not converged and iteration < max_iterations:
         iteration += 1
         world, _, residual = observations.world_points(poses.matrices(), weight)
@@ -133,8 +148,7 @@ def solve(
     # One more reweighting, so that the points belong to the final poses.
     weight = graph.weight * robust_weights(loss, residual, scale)
     world, total, residual = observations.world_points(poses.matrices(), weight)
-    condition = system.condition() if system is not None else 0.0
-    return Solution(poses, world, total, residual, scale, converged, iteration, step, condition)
+    return Solution(poses, world, total, residual, scale, converged, iteration, step, system)
 
 
 def _median(values: Tensor) -> float:

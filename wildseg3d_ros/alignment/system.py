@@ -1,7 +1,7 @@
 """The linear system of a Gauss-Newton pass, solved without ever being formed.
 
 A step of pair e moves its points by ``sum_k xi_k A_k y~`` about the pair's pivot, with k = 3
-rotations, 3 translations, 1 scale. Gradient g and Gauss-Newton matrix H act on all pairs through the
+rotations, 3 translations, 1 scale. Gradient g and Gauss-Newton matrix H act on all pairs by the
 moments alone (:mod:`wildseg3d_ros.alignment.moments`), at a cost that grows with the pairs and not
 with their square. Conjugate gradients solve ``H xi = -g``.
 

@@ -1,0 +1,89 @@
+"""From solved pairs to views whose surfaces agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wildseg3d_ros.alignment.surfaces import Looseness, Surface, grid_of, settle
+from wildseg3d_ros.alignment.view_maps import (
+    Camera,
+    Observation,
+    PlacedPairs,
+    ViewMaps,
+    is_one_map,
+    observations_of,
+)
+from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.types import MaskCache, PairPrediction, View
+
+_BACKGROUND = 0.3
+"""Weight of a point that is surely on no object: backgrounds hold cameras, objects are wanted."""
+
+
+def settle_views(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    masks: MaskCache | None,
+    placed: PlacedPairs,
+    world_from_cam: NDArray[np.float64],
+    K: NDArray[np.float64],
+    residual: float,
+    deviations: tuple[NDArray[np.float64], NDArray[np.float64]],
+    device: torch.device,
+) -> NDArray[np.float64]:
+    """(N, 4, 4) rigid motions of the views onto what the others see; see :func:`settle`.
+
+    Args:
+        placed: the solved pairs; world_from_cam: (N, 4, 4) cameras in the same world.
+        residual: by which pairs contradict each other [world units].
+        deviations: (N,) of known camera positions [world units] and orientations [rad], inf where
+            nothing is known.
+    """
+    surfaces, reach = [], np.ones(len(views))
+    for v, view in enumerate(views):
+        seen = observations_of(predictions, placed, v)
+        if not seen:
+            return np.tile(np.eye(4), (len(views), 1, 1))
+        scores = None if masks is None else masks.scores[v]
+        surface = _surface(seen, view.size, scores, K[v], world_from_cam[v], device)
+        surfaces.append(surface)
+        far = (surface.points - surface.centre).square().sum(-1).sqrt_()[surface.weight > 0]
+        reach[v] = float(far.median()) if far.numel() else 1.0
+    return settle(surfaces, Looseness(residual / reach, *deviations))
+
+
+def _surface(
+    seen: list[Observation],
+    size: tuple[int, int],
+    scores: NDArray[np.float32] | None,
+    K: NDArray[np.float64],
+    world_from_cam: NDArray[np.float64],
+    device: torch.device,
+) -> Surface:
+    rows, cols = grid_of(size)
+    grid = np.ix_(rows, cols)
+    shape = len(rows), len(cols)
+    if is_one_map(seen):
+        scale = np.exp(np.mean(np.log([o.scale for o in seen])))
+        pose = make_transform(scale * world_from_cam[:3, :3], world_from_cam[:3, 3])
+        chi = torch.from_numpy(apply(pose, np.asarray(seen[0].points[grid], np.float32)))
+        sure = torch.from_numpy(np.asarray(seen[0].confidence[grid], np.float32))
+    else:
+        maps = ViewMaps(seen, size, Camera.of(K, world_from_cam), device)
+        numbers = (rows[:, None] * size[1] + cols).ravel()
+        flat, sure = maps.mean(numbers)
+        chi = flat.T.reshape(*shape, 3) + flat.new_tensor(world_from_cam[:3, 3])
+        sure = sure.view(shape)
+    valid = (sure > 0) & (sure < torch.inf) & chi.isfinite().all(-1)
+    weight = torch.where(valid, sure, 0.0)
+    if bool(valid.any()):
+        weight = weight / weight[valid].median()
+    if scores is not None:
+        score = np.nan_to_num(scores[grid].astype(np.float32), nan=1.0)
+        weight = weight * torch.from_numpy(_BACKGROUND + (1.0 - _BACKGROUND) * score).to(weight)
+    chi = torch.where(valid[..., None], chi, torch.nan)
+    return Surface(chi.to(device), weight.to(device), rows, cols, K, world_from_cam)
