@@ -23,7 +23,7 @@ CONFIG = AlignmentConfig()
 
 
 def brute_force_mean(points, weight, width, start, ray=None):
-    """Minimises sum w rho(|p - chi|) with Geman-McClure's rho (on a ray, if given) from a start."""
+    """Minimises sum w rho(|p - chi|), Geman-McClure's rho (on a ray, if given), from a start."""
 
     def place(parameters):
         return parameters if ray is None else parameters[0] * ray

@@ -16,7 +16,7 @@ from torch import Tensor
 from wildseg3d_ros.alignment.graph import Graph
 from wildseg3d_ros.alignment.similarity import fit_similarities, lengths, transform
 
-_SAMPLES = 256
+_SAMPLES = 128
 """Points per observation that a placement looks at; the solver sees all of them."""
 
 _VOTERS = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -43,15 +44,20 @@ def settle_views(
         deviations: (N,) of known camera positions [world units] and orientations [rad], inf where
             nothing is known.
     """
-    surfaces, reach = [], np.ones(len(views))
-    for v, view in enumerate(views):
-        seen = observations_of(predictions, placed, v)
-        if not seen:
-            return np.tile(np.eye(4), (len(views), 1, 1))
+    seen = [observations_of(predictions, placed, v) for v in range(len(views))]
+    if not all(seen):
+        return np.tile(np.eye(4), (len(views), 1, 1))
+
+    def surface(v: int) -> Surface:
         scores = None if masks is None else masks.scores[v]
-        surface = _surface(seen, view.size, scores, K[v], world_from_cam[v], device)
-        surfaces.append(surface)
-        far = (surface.points - surface.centre).square().sum(-1).sqrt_()[surface.weight > 0]
+        return _surface(seen[v], views[v].size, scores, K[v], world_from_cam[v], device)
+
+    # Reading maps waits for memory: a second thread halves it.
+    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        surfaces = list(pool.map(surface, range(len(views))))
+    reach = np.ones(len(views))
+    for v, s in enumerate(surfaces):
+        far = (s.points - s.centre).square().sum(-1).sqrt_()[s.weight > 0]
         reach[v] = float(far.median()) if far.numel() else 1.0
     return settle(surfaces, Looseness(residual / reach, *deviations))
 

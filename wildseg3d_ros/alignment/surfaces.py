@@ -45,7 +45,7 @@ _TURNED = 0.7
 _GRAZING = 0.25
 """Least cosine between a normal and the line of sight: flatter ones tell no distance."""
 
-_INDEPENDENT = 12.0
+_INDEPENDENT = 40.0
 """Independent errors that a view's surface counts as: errors of pointmaps are smooth."""
 
 _WIDTH = 2.0
@@ -84,18 +84,20 @@ class Surface:
             out[1:-1, 1:-1] = normal / normal.square().sum(-1, keepdim=True).sqrt()
         return out
 
-    def cells(self, points: Tensor) -> Tensor:
-        """(m,) flat number of the grid's cell that sees points (m, 3); -1 where none does."""
+    def cells(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """(m,) flat number of the grid's cell that sees points (m, 3), -1 where none does, and how
+        near its centre that is (m,): 1 there, 0 where the next cell begins."""
         turn, centre = self.world_from_cam[:3, :3], self.centre
         image = (points - centre) @ points.new_tensor(turn @ self.K.T)
         u, v = image[:, 0] / image[:, 2], image[:, 1] / image[:, 2]
         h, w = self.weight.shape
         steps = [_spacing(self.rows), _spacing(self.cols)]
-        row = torch.round((v - float(self.rows[0])) / steps[0])
-        col = torch.round((u - float(self.cols[0])) / steps[1])
+        v, u = (v - float(self.rows[0])) / steps[0], (u - float(self.cols[0])) / steps[1]
+        row, col = torch.round(v), torch.round(u)
+        central = (1.0 - (2.0 * (v - row)).square()) * (1.0 - (2.0 * (u - col)).square())
         # NaN compares False.
         inside = (image[:, 2] > 0) & (row >= 0) & (row < h) & (col >= 0) & (col < w)
-        return torch.where(inside, row * w + col, -1.0).to(torch.int64)
+        return torch.where(inside, row * w + col, -1.0).to(torch.int64), central
 
     def moved(self, rigid: NDArray[np.float64]) -> Surface:
         """The surface and its camera after a rigid motion (4, 4) of the world."""
@@ -227,7 +229,7 @@ def _neighbours(surfaces: Sequence[Surface]) -> list[list[int]]:
         points = surface.points.view(-1, 3)
         probes = points[:: max(1, len(points) // _PROBES)]
         for u in range(count):
-            seen[v, u] = float((surfaces[u].cells(probes) >= 0).sum())
+            seen[v, u] = float((surfaces[u].cells(probes)[0] >= 0).sum())
     np.fill_diagonal(seen, 0.0)
     both = np.sqrt(seen * seen.T)
     order = np.argsort(-both, axis=1, kind="stable")[:, :_NEIGHBOURS]
@@ -266,7 +268,7 @@ def _meetings(
             point[k, :n] = surfaces[v].points.view(-1, 3)[chosen[v]]
             normal[k, :n] = normals[v][chosen[v]]
             weight[k, :n] = surfaces[v].weight.view(-1)[chosen[v]]
-        cell = surface.cells(point.view(-1, 3))
+        cell, central = surface.cells(point.view(-1, 3))
         hit = cell.clamp_min(0)
         target = surface.points.view(-1, 3)[hit].view_as(point)
         facing = normals[u][hit].view_as(point)
@@ -276,6 +278,7 @@ def _meetings(
         reach = sight.square().sum(-1).sqrt()
         # Every gate fades, so that the answer does not hang on points at its edge.
         gates = (
+            central.view_as(away),
             1.0 - (away / (apart * reach)).square(),
             1.0 - offset.square().sum(-1) / (2 * apart * reach).square(),
             ((facing * normal).sum(-1) - _TURNED) / (1.0 - _TURNED),

@@ -129,7 +129,7 @@ class System:
             direction = torch.add(z, direction, alpha=agreement / before)
         return xi, iteration
 
-    def condition(self, rounds: int = 8) -> float:
+    def condition(self, rounds: int = 5) -> float:
         """Largest over smallest eigenvalue of H beside the free motions, by a few vectors.
 
         The stiffest direction by powers of H, the softest by powers of the preconditioner, whose

@@ -131,7 +131,7 @@ class ViewMaps:
         y, sure = self._read(pixels)
         if not self.is_located:
             return robust_mean(y, sure, None, self._spread)
-        numbers = np.arange(self.count)[pixels] if isinstance(pixels, slice) else pixels
+        numbers = np.arange(pixels.start, pixels.stop) if isinstance(pixels, slice) else pixels
         return robust_mean(y, sure, self._rays(numbers), self._spread)
 
     def _read(self, pixels: NDArray[np.int64] | slice) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,185 @@
+"""Surfaces of several views: constructed disagreement is found and undone, nothing else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.alignment.surfaces import Looseness, Surface, agree, grid_of, settle
+from wildseg3d_ros.alignment.upsampling import upsampled
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.geometry.transforms import (
+    apply,
+    invert,
+    make_transform,
+    rotation_angle,
+    rotation_from_vector,
+)
+from wildseg3d_ros.testing.pairs import (
+    complete_pairs,
+    construct_views,
+    predict_like_network,
+    sequence_pairs,
+)
+
+CONFIG = AlignmentConfig()
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return construct_views(5, (48, 64), seed=3)
+
+
+def surfaces_of(scene, motions=None):
+    out = []
+    for v, view in enumerate(scene.views):
+        rows, cols = grid_of(view.size)
+        points = torch.from_numpy(scene.points[v][np.ix_(rows, cols)].astype(np.float32))
+        weight = torch.ones(len(rows), len(cols))
+        surface = Surface(points, weight, rows, cols, view.K, scene.world_from_cam[v])
+        out.append(surface if motions is None else surface.moved(motions[v]))
+    return out
+
+
+def loose(count, points=0.02, position=np.inf, rotation=np.inf):
+    return Looseness(np.full(count, points), np.full(count, position), np.full(count, rotation))
+
+
+def slips(count, radians, metres, seed=0):
+    random = np.random.default_rng(seed)
+    return np.stack(
+        [
+            make_transform(
+                rotation_from_vector(random.normal(0, radians, 3)), random.normal(0, metres, 3)
+            )
+            for _ in range(count)
+        ]
+    )
+
+
+def relative_errors(scene, poses):
+    """Of the cameras' positions [m] and orientations [rad], in the first camera's frame."""
+    ours, truth = (invert(p[0]) @ p for p in (poses, scene.world_from_cam))
+    angles = [rotation_angle(a[:3, :3] @ b[:3, :3].T) for a, b in zip(ours, truth, strict=True)]
+    return np.linalg.norm((ours - truth)[:, :3, 3], axis=1).mean(), np.mean(angles)
+
+
+def test_views_that_slipped_come_back(scene):
+    slip = slips(5, 0.006, 0.006)
+    motions = settle(surfaces_of(scene, slip), loose(5))
+    before = relative_errors(scene, slip @ scene.world_from_cam)
+    after = relative_errors(scene, motions @ slip @ scene.world_from_cam)
+    assert after[0] < 0.35 * before[0]
+    assert after[1] < 0.35 * before[1]
+    for motion in motions:
+        np.testing.assert_allclose(motion[:3, :3] @ motion[:3, :3].T, np.eye(3), atol=1e-9)
+
+
+def test_a_view_moves_no_farther_than_its_pairs_can_be_wrong(scene):
+    slip = slips(5, 0.006, 0.006)
+    motions = settle(surfaces_of(scene, slip), loose(5, points=1e-7))
+    np.testing.assert_allclose(motions, np.tile(np.eye(4), (5, 1, 1)), atol=1e-5)
+
+
+def test_a_camera_whose_pose_is_known_stays(scene):
+    slip = slips(5, 0.006, 0.006)
+    slip[2] = np.eye(4)
+    looseness = loose(5)
+    looseness.position[2], looseness.rotation[2] = 1e-6, 1e-6
+    motions = settle(surfaces_of(scene, slip), looseness)
+    moved = motions[2] @ scene.world_from_cam[2]
+    np.testing.assert_allclose(moved, scene.world_from_cam[2], atol=1e-4)
+    after = motions @ slip @ scene.world_from_cam
+    assert np.linalg.norm((after - scene.world_from_cam)[:, :3, 3], axis=1).mean() < 0.008
+
+
+def test_a_plane_alone_does_not_let_views_slide(scene):
+    """Along the plane nothing is known: views must not drift there."""
+    flat = []
+    for s in surfaces_of(scene):
+        direction = s.points - s.centre
+        down = direction * (-s.centre[2] / direction[..., 2:])
+        points = torch.where((direction[..., 2:] < -0.1), s.centre + down, torch.nan)
+        weight = torch.where(points.isfinite().all(-1), s.weight, 0.0)
+        flat.append(replace(s, points=points, weight=weight))
+    lifted = np.tile(np.eye(4), (5, 1, 1))
+    lifted[:, 2, 3] = [0.0, 0.01, -0.004, 0.007, -0.011]
+    motions = settle([s.moved(m) for s, m in zip(flat, lifted, strict=True)], loose(5))
+    shift = (motions @ lifted)[:, :3, 3]
+    assert np.ptp(shift[:, 2]) < 0.006
+    assert np.abs(motions[:, :2, 3]).max() < 0.004
+
+
+def test_points_move_to_the_mean_of_all_views(scene):
+    sizes = np.array([1.004, 0.998, 1.008, 0.995, 1.001])
+    wrong = [
+        replace(s, points=s.centre + float(size) * (s.points - s.centre))
+        for s, size in zip(surfaces_of(scene), sizes, strict=True)
+    ]
+    changes = agree(wrong)
+    before, after = [], []
+    for size, change, seen in zip(sizes, changes, scene.objects, strict=True):
+        before.append(np.abs(size - 1.0))
+        after.append(np.median(np.abs(size * (1.0 + change.numpy()) - 1.0)[seen]))
+    assert np.mean(after) < 0.75 * np.mean(before)
+
+
+def test_what_one_view_sees_alone_stays(scene):
+    changes = agree(surfaces_of(scene)[:1])
+    assert float(changes[0].abs().max()) == 0.0
+
+
+def test_a_field_keeps_to_its_side_of_a_depth_edge():
+    height, width = 120, 160
+    sight = np.zeros((height, width, 3), dtype=np.float32)
+    sight[..., 2] = np.where(np.arange(width) < 83, 1.0, 2.0)
+    rows, cols = grid_of((height, width))
+    field = np.where(cols[None] < 83, 0.01, -0.02) * np.ones((len(rows), 1))
+    points = torch.zeros(len(rows), len(cols), 3)
+    grid = Surface(points, points[..., 0], rows, cols, np.eye(3), np.eye(4))
+    full = upsampled(field.astype(np.float32), grid, sight)
+    expected = np.where(sight[..., 2] == 1.0, 0.01, -0.02)
+    assert np.abs(full - expected)[10:-10, 10:-10].max() < 1e-3
+
+
+@pytest.mark.parametrize(("pairs", "share"), [("complete", 0.75), ("chain", 0.9)])
+def test_views_agree_better_after_it(scene, pairs, share, monkeypatch):
+    """Cameras and points against the same alignment without it, on network-like pairs."""
+    errors = {True: [], False: []}
+    for seed in range(3):
+        chosen = complete_pairs(5) if pairs == "complete" else sequence_pairs(5, 1)
+        made = predict_like_network(scene, chosen, seed=seed)
+        for with_it in (True, False):
+            with monkeypatch.context() as patch:
+                if not with_it:
+                    patch.setattr(
+                        "wildseg3d_ros.alignment.dga.settle_views",
+                        lambda p, v, *_: np.tile(np.eye(4), (len(v), 1, 1)),
+                    )
+                    patch.setattr(
+                        "wildseg3d_ros.alignment.fusion.agree",
+                        lambda s: [torch.zeros_like(x.weight) for x in s],
+                    )
+                alignment = align(made.predictions, made.views, CONFIG)
+                world = fuse(made.predictions, made.views, alignment, CONFIG)
+            error = [
+                np.linalg.norm(p - t, axis=-1)[mask]
+                for p, t, mask in zip(world.points, made.points, made.objects, strict=True)
+            ]
+            errors[with_it].append(np.median(np.concatenate(error)))
+    assert np.mean(errors[True]) < share * np.mean(errors[False])
+
+
+def test_the_correction_is_part_of_the_camera(scene):
+    """Points of a view are its pairs' mean, moved; they still lie on its pixels' rays."""
+    made = predict_like_network(scene, complete_pairs(5), seed=1)
+    alignment = align(made.predictions, made.views, CONFIG)
+    assert np.abs(alignment.view_correction - np.eye(4)).max() > 1e-3
+    world = fuse(made.predictions, made.views, alignment, CONFIG)
+    for v in range(5):
+        inside = apply(invert(alignment.world_from_cam[v]), world.points[v].astype(float))
+        uv = inside @ alignment.K[v].T
+        rows, cols = np.mgrid[:48, :64]
+        assert np.abs(uv[..., :2] / uv[..., 2:] - np.stack([cols, rows], -1)).max() < 0.01
