@@ -134,7 +134,7 @@ def test_views_without_poses_are_attached_to_views_that_look_alike():
     next_door = np.mean([similarity[k, k + 1] for k in range(11)])
     far_away = np.mean([similarity[k, k + 8] for k in range(4)])
     assert next_door > 1.5 * far_away
-    pairs = pairs_from_similarity(scene.views, PairingConfig(max_pairs_per_view=5))
+    pairs = pairs_from_similarity(similarity, PairingConfig(max_pairs_per_view=5))
     assert_proper(12, pairs)
     assert {(k, k + 1) for k in range(11)} <= set(pairs)
 

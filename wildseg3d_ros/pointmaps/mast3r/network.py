@@ -80,11 +80,6 @@ class Role:
             ),
         )
 
-    def __getitem__(self, index: int) -> Role:
-        part = slice(index, index + 1)
-        head = EncoderPart(self.head.finest[part], self.head.local[part])
-        return Role(self.grid, self.embedded[part], self.hidden[part], head)
-
 
 @dataclass(frozen=True, eq=False)
 class Maps:
@@ -99,6 +94,15 @@ class Maps:
     confidence: Tensor
     descriptors: Tensor
     descriptor_confidence: Tensor
+
+    def __getitem__(self, index: int) -> Maps:
+        """One pair of the batch, without the batch's dimension."""
+        return Maps(
+            self.points[index],
+            self.confidence[index],
+            self.descriptors[index],
+            self.descriptor_confidence[index],
+        )
 
 
 class PatchEmbedding(nn.Module):
