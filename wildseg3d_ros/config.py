@@ -71,7 +71,9 @@ class Mast3rPointmapConfig:
     image_size: int = setting(
         512, "longer side of the network's images, a multiple of 16 [px]; trained: 512", 32, 2048
     )
-    batch_size: int = setting(0, "most pairs at once; 0 = as many as fit into memory", 0, 256)
+    batch_size: int = setting(
+        0, "most pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU", 0, 256
+    )
     both_directions: bool = setting(
         True, "predict each pair in both cameras' frames; one direction takes half the time"
     )

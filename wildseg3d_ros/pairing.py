@@ -2,8 +2,8 @@
 
 The cost of a scene grows with its pairs, and most pairs of many views share little. Pairs are
 chosen by what the views have in common: computed from poses and depth where these are given,
-guessed from the images' likeness and order where they are not. The graph is connected whenever there
-are two views or more.
+guessed from the images' likeness and order where they are not. The graph is connected whenever
+there are two views or more.
 """
 
 from __future__ import annotations

@@ -78,9 +78,7 @@ def _choose_pairs(
 ) -> list[tuple[int, int]]:
     if not isinstance(pointmaps, ComparesViews):
         return choose_pairs(views, config.pairing)
-    return choose_pairs(
-        views, config.pairing, lambda views: pointmaps.similarity(views, progress)
-    )
+    return choose_pairs(views, config.pairing, lambda views: pointmaps.similarity(views, progress))
 
 
 def _warn_of_missing_poses(views: Sequence[View], progress: Progress) -> None:
@@ -93,9 +91,7 @@ def _warn_of_missing_poses(views: Sequence[View], progress: Progress) -> None:
         )
 
 
-def _say_found_intrinsics(
-    views: Sequence[View], alignment: Alignment, progress: Progress
-) -> None:
+def _say_found_intrinsics(views: Sequence[View], alignment: Alignment, progress: Progress) -> None:
     found = [
         f"'{view.name}' ({K[0, 0]:.0f} px)"
         for view, K in zip(views, alignment.K, strict=True)
@@ -103,8 +99,8 @@ def _say_found_intrinsics(
     ]
     if found:
         progress.warn(
-            f"no intrinsics are given for camera {', '.join(found)}; the focal lengths in brackets "
-            "were found from the pointmaps, with the principal point in the image's middle"
+            f"no intrinsics are given for camera {', '.join(found)}; the focal lengths in "
+            "brackets were found from the pointmaps, with the principal point in the middle"
         )
 
 

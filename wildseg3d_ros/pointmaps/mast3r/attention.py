@@ -1,4 +1,4 @@
-"""Transformer blocks with rotary position embedding in two dimensions (CroCo v2, arXiv 2211.10408).
+"""Transformer blocks with rotary position embedding in rows and columns (CroCo v2).
 
 Attribute names are those of the published checkpoint's keys.
 """
@@ -6,14 +6,15 @@ Attribute names are those of the published checkpoint's keys.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 LAYER_NORM_EPSILON = 1e-6
 _BASE_FREQUENCY = 100.0
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines (tokens, channels of a head) that :func:`rotate` applies."""
+"""What :func:`rotate` multiplies with: cosines, and sines with the sign of each half; both
+(tokens, 1, 2, 2, channels of a head / 4), for row and column, first and second half."""
 
 
 def rotation_of(
@@ -21,23 +22,27 @@ def rotation_of(
 ) -> Rotation:
     """The rotation of each token of a grid (rows, columns), tokens row by row.
 
-    Half of a head's channels turn with the row, half with the column (RoPE-2D).
+    Half of a head's channels turn with the row, half with the column (RoPE-2D). In each, a channel
+    of the first half and one of the second are the two coordinates that turn.
     """
     rows, cols = grid
-    half = channels // 2
-    exponent = torch.arange(0, half, 2, device=device, dtype=torch.float32) / half
-    frequency = _BASE_FREQUENCY**-exponent
+    exponent = torch.arange(0, channels // 2, 2, device=device, dtype=torch.float32)
+    frequency = _BASE_FREQUENCY ** -(exponent / (channels // 2))
     row = torch.arange(rows, device=device, dtype=torch.float32).repeat_interleave(cols)
     col = torch.arange(cols, device=device, dtype=torch.float32).repeat(rows)
-    angle = torch.cat([(place[:, None] * frequency).repeat(1, 2) for place in (row, col)], dim=1)
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    angle = torch.stack([row, col], dim=1)[:, None, :, None, None] * frequency
+    cosine, sine = angle.cos(), angle.sin()
+    return (
+        torch.cat([cosine, cosine], dim=-2).to(dtype),
+        torch.cat([-sine, sine], dim=-2).to(dtype),
+    )
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turns queries or keys (batch, heads, tokens, channels)."""
+    """Turns queries or keys (batch, tokens, heads, channels)."""
     cosine, sine = rotation
-    a, b, c, d = x.chunk(4, dim=-1)
-    return x * cosine + torch.cat([-b, a, -d, c], dim=-1) * sine
+    parts = x.unflatten(-1, cosine.shape[-3:-1] + (-1,))
+    return torch.addcmul(parts * cosine, parts.flip(-2), sine).flatten(-3)
 
 
 class MLP(nn.Module):
@@ -50,7 +55,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., channels) to (..., out)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(functional.gelu(self.fc1(x)))
 
 
 class SelfAttention(nn.Module):
@@ -135,8 +140,10 @@ class DecoderBlock(nn.Module):
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.unflatten(-1, (heads, -1))
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    attended = functional.scaled_dot_product_attention(query, key, value)
+    return attended.transpose(1, 2).flatten(2)

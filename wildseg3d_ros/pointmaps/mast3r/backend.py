@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from wildseg3d_ros.config import PointmapConfig
 from wildseg3d_ros.devices import torch_device
@@ -70,7 +70,7 @@ class Mast3rPointmaps:
         encoded = self._encode(views, range(len(views)), progress, len(views))
         pooled = torch.stack([each.tokens[0].float().mean(dim=0) for each in encoded.values()])
         # What all images have in common tells nothing.
-        pooled = F.normalize(pooled - pooled.mean(dim=0), dim=1, eps=1e-6)
+        pooled = functional.normalize(pooled - pooled.mean(dim=0), dim=1, eps=1e-6)
         likeness = (0.5 + 0.5 * pooled @ pooled.T).clamp(0.0, 1.0).double().cpu().numpy()
         np.fill_diagonal(likeness, 0.0)
         return likeness
@@ -175,7 +175,7 @@ class Mast3rPointmaps:
             if value < least:
                 progress.warn(
                     f"pair '{views[p.a].name}' - '{views[p.b].name}' is left out: the network is "
-                    f"not sure how they lie to each other (confidence {value:.2f}, least {least:g})"
+                    f"not sure how they lie to each other (confidence {value:.2f} of {least:g})"
                 )
         return kept
 
@@ -183,11 +183,7 @@ class Mast3rPointmaps:
     def _best_between(
         made: Sequence[PairPrediction], sure: Sequence[float], group: Sequence[int]
     ) -> float:
-        return max(
-            value
-            for p, value in zip(made, sure, strict=True)
-            if group[p.a] != group[p.b]
-        )
+        return max(value for p, value in zip(made, sure, strict=True) if group[p.a] != group[p.b])
 
 
 def _check_numbers(

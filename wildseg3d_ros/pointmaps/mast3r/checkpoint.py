@@ -1,4 +1,4 @@
-"""Loads published weights: by hub name or path, tensor by tensor, never running code from a file."""
+"""Loads published weights by hub name or path, tensor by tensor; no file's code is ever run."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast
     size = sum(p.numel() * p.element_size() for p in parameters)
     # A warning, because it has to be read before the results are used.
     _log.warning(
-        "MASt3R weights '%s' loaded: %.1f M parameters, %.2f GB as %s on %s. The published weights "
-        "are under %s: no commercial use",
+        "MASt3R weights '%s' loaded: %.1f M parameters, %.2f GB as %s on %s. The published "
+        "weights are under %s: no commercial use",
         path,
         count / 1e6,
         size / 1e9,
@@ -311,9 +311,7 @@ def _refuse_relatives(checkpoint: Checkpoint) -> None:
 def _shape(checkpoint: Checkpoint, key: str, dimensions: int) -> tuple[int, ...]:
     shape = checkpoint.shapes.get(key)
     if shape is None:
-        raise FileError(
-            f"'{checkpoint.source}' lacks {key}; is it a whole MASt3R checkpoint?"
-        )
+        raise FileError(f"'{checkpoint.source}' lacks {key}; is it a whole MASt3R checkpoint?")
     if len(shape) != dimensions or 0 in shape:
         raise FileError(
             f"'{checkpoint.source}' has tensors of wrong shapes: {key} is {list(shape)}, expected "

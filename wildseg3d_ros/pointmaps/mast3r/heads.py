@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wildseg3d_ros.pointmaps.mast3r.attention import MLP
 
@@ -56,7 +56,7 @@ class ResidualConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, h, w) to the same."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        return x + self.conv2(functional.relu(self.conv1(functional.relu(x))))
 
 
 class FeatureFusion(nn.Module):
@@ -113,7 +113,9 @@ class DPT(nn.Module):
         first, second, third, fourth = sizes.layers
         self.act_postprocess = nn.ModuleList(
             [
-                nn.Sequential(nn.Conv2d(encoder, first, 1), nn.ConvTranspose2d(first, first, 4, 4)),
+                nn.Sequential(
+                    nn.Conv2d(encoder, first, 1), nn.ConvTranspose2d(first, first, 4, 4)
+                ),
                 nn.Sequential(
                     nn.Conv2d(decoder, second, 1), nn.ConvTranspose2d(second, second, 2, 2)
                 ),
@@ -135,7 +137,7 @@ class DPT(nn.Module):
         )
 
     def finest(self, encoder: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The contribution of the encoder's tokens (B, S, C), which only the finest fusion uses."""
+        """The contribution of the encoder's tokens (B, S, C), used by the finest fusion only."""
         return self.scratch.fusion(0).prepare(self._layer(0, encoder, grid))
 
     def forward(self, finest: Tensor, decoder: list[Tensor], grid: tuple[int, int]) -> Tensor:
@@ -144,11 +146,13 @@ class DPT(nn.Module):
         for level in (2, 1):
             layer = self._layer(level, decoder[level - 1], grid)
             # A coarser map of an odd grid comes back one row or column too large.
-            fused = self.scratch.fusion(level + 1)(fused)[..., : layer.shape[-2], : layer.shape[-1]]
+            fused = self.scratch.fusion(level + 1)(fused)[
+                ..., : layer.shape[-2], : layer.shape[-1]
+            ]
             fused = fused + self.scratch.fusion(level).prepare(layer)
         fused = self.scratch.fusion(0)(self.scratch.fusion(1)(fused) + finest)
         fused = self.head["2"](_double(self.head["0"](fused)))
-        return self.head["4"](F.relu(fused, inplace=True))
+        return self.head["4"](functional.relu(fused, inplace=True))
 
     def _layer(self, level: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         image = tokens.transpose(1, 2).unflatten(2, grid)
@@ -168,7 +172,7 @@ class ViewHead(nn.Module):
     def prepare(self, encoder: Tensor, grid: tuple[int, int]) -> EncoderPart:
         """What does not depend on the other view."""
         weight = self.head_local_features.fc1.weight[:, : self.encoder_channels]
-        return EncoderPart(self.dpt.finest(encoder, grid), F.linear(encoder, weight))
+        return EncoderPart(self.dpt.finest(encoder, grid), functional.linear(encoder, weight))
 
     def forward(
         self, prepared: EncoderPart, decoder: list[Tensor], grid: tuple[int, int]
@@ -181,9 +185,11 @@ class ViewHead(nn.Module):
         """
         mlp = self.head_local_features
         weight = mlp.fc1.weight[:, self.encoder_channels :]
-        hidden = prepared.local + F.linear(decoder[-1], weight, mlp.fc1.bias)
-        local = mlp.fc2(F.gelu(hidden)).transpose(1, 2).unflatten(2, grid)
-        return self.dpt(prepared.finest, decoder, grid), F.pixel_shuffle(local, self.patch)
+        hidden = prepared.local + functional.linear(decoder[-1], weight, mlp.fc1.bias)
+        local = mlp.fc2(functional.gelu(hidden)).transpose(1, 2).unflatten(2, grid)
+        return self.dpt(prepared.finest, decoder, grid), functional.pixel_shuffle(
+            local, self.patch
+        )
 
 
 def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,8 +207,8 @@ def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
 def descriptors_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
     """Unit descriptors (B, H, W, D) and confidences (B, H, W) > 0, float32."""
     raw = raw.float()
-    return F.normalize(raw[:, :-1].permute(0, 2, 3, 1), dim=-1), raw[:, -1].exp()
+    return functional.normalize(raw[:, :-1].permute(0, 2, 3, 1), dim=-1), raw[:, -1].exp()
 
 
 def _double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)

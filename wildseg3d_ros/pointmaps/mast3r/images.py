@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,11 +13,10 @@ from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.types import View
 
 LEAST_SIDE = 32
-"""Shorter side of an image, in pixels before and after resizing, below which nothing is matched."""
+"""Shorter side, before and after resizing, below which an image tells nothing [px]."""
 
 _EDGE = 4.0
-"""Two neighbours lie on different surfaces when they are this many times farther apart than the
-neighbours around them."""
+"""Neighbours this many times farther apart than those around are on different surfaces."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Fitting:
         """The image (H, W, 3) at the network's size (h, w, 3)."""
         height, width = (max(round(self.scale * side), least) for side, least in self._sides())
         way = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
-        resized = cv2.resize(image, (width, height), interpolation=way)
+        resized: Any = cv2.resize(image, (width, height), interpolation=way)
         top, left = (height - self.inner[0]) // 2, (width - self.inner[1]) // 2
         return resized[top : top + self.inner[0], left : left + self.inner[1]]
 
@@ -97,10 +97,11 @@ class Fitting:
         inside = (rows > -0.5) & (rows < height - 0.5) & (cols > -0.5) & (cols < width - 0.5)
         # Half a pixel beyond the outermost centres there is nothing to interpolate with.
         cols, rows = cols.clip(0, width - 1), rows.clip(0, height - 1)
-        smooth = cv2.remap(points, cols, rows, cv2.INTER_LINEAR)
-        sure = cv2.remap(confidence, cols, rows, cv2.INTER_LINEAR)
+        smooth: Any = cv2.remap(points, cols, rows, cv2.INTER_LINEAR)
+        sure: Any = cv2.remap(confidence, cols, rows, cv2.INTER_LINEAR)
         edge = _edge_cells(points)[
-            np.minimum(rows.astype(np.intp), height - 2), np.minimum(cols.astype(np.intp), width - 2)
+            np.minimum(rows.astype(np.intp), height - 2),
+            np.minimum(cols.astype(np.intp), width - 2),
         ]
         near = self.nearest(rows, cols)[edge]
         smooth[edge], sure[edge] = points.reshape(-1, 3)[near], confidence.ravel()[near]
@@ -114,7 +115,9 @@ class Fitting:
         cols, rows = self._coordinates()
         height, width = self.inner
         inside = (rows > -0.5) & (rows < height - 0.5) & (cols > -0.5) & (cols < width - 0.5)
-        return flags.ravel()[self.nearest(rows.clip(0, height - 1), cols.clip(0, width - 1))] & inside
+        return (
+            flags.ravel()[self.nearest(rows.clip(0, height - 1), cols.clip(0, width - 1))] & inside
+        )
 
     def nearest(self, rows: NDArray, cols: NDArray) -> NDArray[np.intp]:
         """Flat index of the network's pixel that is nearest to each coordinate."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -25,15 +24,8 @@ _Result = TypeVar("_Result")
 _MOST_ON_GPU = 16
 """Pairs per batch that keep a large GPU busy; more only take memory."""
 
-_MOST_ON_CPU = 2
-"""A processor is busy with one pair."""
-
 _SHARE_OF_MEMORY = 0.8
 """Of the memory that is free; the rest is for matches and what others allocate meanwhile."""
-
-_BYTES_PER_PIXEL = 3800
-"""Peak of decoding a pair in float32 per pixel of a view, measured on a CPU at the published
-size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +41,8 @@ class Inference:
 
     Args:
         network: on its device, in its type.
-        batch_size: most pairs at once; 0 = as many as fit.
+        batch_size: most images or pairs at once; 0 = on a GPU as many as fit, on a processor one,
+            which keeps it busy.
         warn: told of what a user should know.
     """
 
@@ -66,7 +59,7 @@ class Inference:
 
         def run(part: list[NDArray[np.uint8]]) -> list[Encoded]:
             pixels = torch.from_numpy(np.stack(part)).to(self._device)
-            batch = pixels.permute(0, 3, 1, 2).to(self._dtype) / 127.5 - 1.0
+            batch = (pixels.permute(0, 3, 1, 2) / 127.5 - 1.0).to(self._dtype)
             grid = self._network.grid(batch)
             return [Encoded(tokens[None], grid) for tokens in self._network.encode(batch)]
 
@@ -85,47 +78,37 @@ class Inference:
         """
         roles = _Roles(self._network, encoded, pairs)
 
+        def grids(pair: tuple[int, int]) -> tuple[Grid, Grid]:
+            return encoded[pair[0]].grid, encoded[pair[1]].grid
+
+        for _, same in groupby(sorted(pairs, key=grids), key=grids):
+            todo = list(same)
+            size = self._batch_size or 1
+            if self._device.type == "cuda" and not self._batch_size:
+                before = torch.cuda.memory_allocated(self._device)
+                torch.cuda.reset_peak_memory_stats(self._device)
+                yield from self._decode(roles, todo[:1], 1)
+                size = self._fitting(torch.cuda.max_memory_allocated(self._device) - before)
+                todo = todo[1:]
+            yield from self._decode(roles, todo, size)
+
+    def _decode(
+        self, roles: _Roles, pairs: list[tuple[int, int]], size: int
+    ) -> Iterator[tuple[tuple[int, int], Maps, Maps]]:
+        """As :meth:`decode`, of pairs whose views have the same grids."""
+
         def run(part: list[tuple[int, int]]) -> tuple[Maps, Maps]:
             one = Role.stack([roles.get(a, 1) for a, _ in part])
             two = Role.stack([roles.get(b, 2) for _, b in part])
             return self._network.decode(one, two)
 
-        def grids(pair: tuple[int, int]) -> tuple[Grid, Grid]:
-            return encoded[pair[0]].grid, encoded[pair[1]].grid
-
-        for key, same in groupby(sorted(pairs, key=grids), key=grids):
-            todo = list(same)
-            most = self._most_pairs(key)
-            if self._device.type == "cuda" and not self._batch_size and len(todo) > 1:
-                before = torch.cuda.memory_allocated(self._device)
-                torch.cuda.reset_peak_memory_stats(self._device)
-                yield from self._split(todo[:1], *run(todo[:1]))
-                most = self._fitting(torch.cuda.max_memory_allocated(self._device) - before)
-                roles.forget(todo.pop(0))
-            done = 0
-            for first, second in self._in_batches(todo, most, run, "pairs"):
-                part = todo[done : done + len(first.points)]
-                yield from self._split(part, first, second)
-                for pair in part:
-                    roles.forget(pair)
-                done += len(part)
-
-    def _split(
-        self, pairs: Sequence[tuple[int, int]], one: Maps, two: Maps
-    ) -> Iterator[tuple[tuple[int, int], Maps, Maps]]:
-        for number, pair in enumerate(pairs):
-            yield pair, one[number], two[number]
-
-    def _most_pairs(self, grids: tuple[Grid, Grid]) -> int:
-        if self._batch_size:
-            return self._batch_size
-        if self._device.type == "cuda":
-            return 1
-        patch = self._network.architecture.patch
-        pixels = max(rows * cols for rows, cols in grids) * patch**2
-        bytes_per_pair = pixels * _BYTES_PER_PIXEL * self._dtype.itemsize // 4
-        fit = int(_SHARE_OF_MEMORY * _available_memory() / max(bytes_per_pair, 1))
-        return int(np.clip(fit, 1, _MOST_ON_CPU))
+        done = 0
+        for one, two in self._in_batches(pairs, size, run, "pairs"):
+            part = pairs[done : done + len(one.points)]
+            for number, pair in enumerate(part):
+                yield pair, one[number], two[number]
+                roles.forget(pair)
+            done += len(part)
 
     def _fitting(self, bytes_per_pair: int) -> int:
         free, _ = torch.cuda.mem_get_info(self._device)
@@ -208,14 +191,3 @@ def _attempt(
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_cpu:
             return None, text
         raise
-
-
-def _available_memory() -> int:
-    """Bytes that the system can give without swapping; a guess of 4 GB where it does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 10**9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 STRIDE = 4
 """Every n-th row and column of descriptors is compared."""
@@ -25,7 +26,7 @@ def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor,
         descriptors_a, descriptors_b: (H, W, D) of unit length; sizes may differ.
 
     Returns:
-        (Ha, Wa) and (Hb, Wb) bool: blocks of STRIDE * START_STRIDE pixels into which a match falls.
+        (Ha, Wa) and (Hb, Wb) bool: blocks of STRIDE * START_STRIDE pixels that hold a match.
     """
     coarse_a, coarse_b = (_coarse(each) for each in (descriptors_a, descriptors_b))
     starts = _starts(coarse_a.shape[:2], coarse_a.device)
@@ -86,7 +87,7 @@ def _blocks(found: Tensor, coarse: torch.Size, size: torch.Size) -> Tensor:
     flags.view(-1)[found] = True
     rows = torch.arange(size[0], device=found.device) // (STRIDE * START_STRIDE)
     cols = torch.arange(size[1], device=found.device) // (STRIDE * START_STRIDE)
-    blocks = torch.nn.functional.max_pool2d(
+    blocks = functional.max_pool2d(
         flags[None].float(), START_STRIDE, START_STRIDE, ceil_mode=True
     )[0].bool()
     return blocks[rows.clamp_max(blocks.shape[0] - 1)][:, cols.clamp_max(blocks.shape[1] - 1)]

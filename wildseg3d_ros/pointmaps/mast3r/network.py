@@ -32,7 +32,7 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the network; the defaults are those of the published model (ViT-L, base decoder)."""
+    """Sizes of the network; the defaults are the published model's (ViT-L, base decoder)."""
 
     patch: int = 16
     encoder_channels: int = 1024
@@ -246,7 +246,7 @@ class Mast3r(nn.Module):
         return made[0], made[1]
 
     def forward(self, images1: Tensor, images2: Tensor) -> tuple[Maps, Maps]:
-        """Maps of pairs of images, each (B, 3, H, W) in [-1, 1]; sizes may differ between the two."""
+        """Maps of pairs of images (B, 3, H, W) in [-1, 1]; the two may differ in size."""
         one = self.role(self.encode(images1), self.grid(images1), 1)
         two = self.role(self.encode(images2), self.grid(images2), 2)
         return self.decode(one, two)
