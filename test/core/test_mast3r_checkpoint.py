@@ -99,7 +99,7 @@ def test_licence_and_memory_are_said_once(written, caplog):
     ]
     assert len(said) == 1
     assert "no commercial use" in said[0]
-    assert "GB as bfloat16 on cpu" in said[0]
+    assert "MB as bfloat16 on cpu" in said[0]
     assert caplog.records[0].levelno >= logging.WARNING, "shown without any set-up of logging"
 
 

@@ -65,11 +65,11 @@ def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast
     size = sum(p.numel() * p.element_size() for p in parameters)
     # A warning, because it has to be read before the results are used.
     _log.warning(
-        "MASt3R weights '%s' loaded: %.1f M parameters, %.2f GB as %s on %s. The published "
+        "MASt3R weights '%s' loaded: %.1f M parameters, %.0f MB as %s on %s. The published "
         "weights are under %s: no commercial use",
         path,
         count / 1e6,
-        size / 1e9,
+        size / 1e6,
         str(dtype).removeprefix("torch."),
         device,
         LICENCE,

@@ -199,7 +199,7 @@ def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
     ``1 + exp`` (DUSt3R, eq. 4 and section 3.1).
     """
     raw = raw.float()
-    xyz = raw[:, :3].permute(0, 2, 3, 1)
+    xyz = raw[:, :3].permute(0, 2, 3, 1).contiguous()
     length = torch.linalg.vector_norm(xyz, dim=-1, keepdim=True)
     return xyz * (torch.expm1(length) / length.clamp_min(1e-8)), 1.0 + raw[:, 3].exp()
 
@@ -207,7 +207,8 @@ def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
 def descriptors_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:
     """Unit descriptors (B, H, W, D) and confidences (B, H, W) > 0, float32."""
     raw = raw.float()
-    return functional.normalize(raw[:, :-1].permute(0, 2, 3, 1), dim=-1), raw[:, -1].exp()
+    descriptors = raw[:, :-1].permute(0, 2, 3, 1).contiguous()
+    return functional.normalize(descriptors, dim=-1), raw[:, -1].exp()
 
 
 def _double(x: Tensor) -> Tensor:
