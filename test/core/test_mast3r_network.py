@@ -62,16 +62,19 @@ def test_every_output_is_the_references(network, golden, case):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @torch.inference_mode()
 def test_shorter_numbers_cost_what_their_length_explains(golden, dtype):
+    """Compared with exact arithmetic on weights that are rounded once: activations are rounded
+    some fifty times on their way, at random, so their share is of the same size."""
     dtype = getattr(torch, dtype)
     network = network_by_rule(SMALL).to(dtype)
-    # Some fifty roundings one after the other, of weights and of activations.
-    allowed = 10 * torch.finfo(dtype).eps
+    rounded = network_by_rule(SMALL).to(dtype).to(torch.float32)
     for case in ("landscape", "portrait"):
         made = network(*images_of(golden, case, dtype))
+        explained = rounded(*images_of(golden, case))
         for view, name, key in OUTPUTS:
-            value = getattr(made[view], name)
+            value, expected = getattr(made[view], name), golden[f"{case}/{key}"]
             assert value.dtype == torch.float32
-            assert relative(value, golden[f"{case}/{key}"]) < allowed, key
+            by_weights = relative(getattr(explained[view], name), expected)
+            assert relative(value, expected) < 4 * by_weights, key
 
 
 @torch.inference_mode()
