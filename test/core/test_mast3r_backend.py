@@ -28,6 +28,8 @@ from wildseg3d_ros.testing.oracles import OracleMasks  # noqa: E402
 from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
 from wildseg3d_ros.types import View  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PAIRS = pairs_from_exhaustive(4)
 
 

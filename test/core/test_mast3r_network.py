@@ -14,6 +14,8 @@ from wildseg3d_ros.pointmaps.mast3r.attention import rotate, rotation_of  # noqa
 from wildseg3d_ros.pointmaps.mast3r.network import Mast3r, published_name  # noqa: E402
 from wildseg3d_ros.testing.mast3r_weights import SMALL, TINY, network_by_rule  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DATA = Path(__file__).parent / "data"
 OUTPUTS = [
     (0, "points", "view1/pts3d"),

@@ -20,6 +20,8 @@ from wildseg3d_ros.sim.noise import DepthNoise
 from wildseg3d_ros.testing.scenes import construct_scene
 from wildseg3d_ros.types import View
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 
 
