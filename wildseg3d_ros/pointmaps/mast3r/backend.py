@@ -99,10 +99,11 @@ class Mast3rPointmaps:
         run = Inference(self._network, self._config.batch_size, progress.warn)
         position = {view: number for number, view in enumerate(wanted)}
         local = [(position[a], position[b]) for a, b in directed]
+        fittings = [self._fitting(view) for view in views]
         made: dict[tuple[int, int], PairPrediction] = {}
         for (a, b), one, two in run.decode([encoded[view] for view in wanted], local):
             pair = wanted[a], wanted[b]
-            made[pair] = self._prediction(views, pair, one, two)
+            made[pair] = self._prediction(views, fittings, pair, one, two)
             progress.update((len(wanted) + len(made)) / steps)
         return self._kept(views, [made[pair] for pair in directed], progress)
 
@@ -131,13 +132,18 @@ class Mast3rPointmaps:
         return {index: known[index] for index in wanted}
 
     def _prediction(
-        self, views: Sequence[View], pair: tuple[int, int], one: Maps, two: Maps
+        self,
+        views: Sequence[View],
+        fittings: Sequence[Fitting],
+        pair: tuple[int, int],
+        one: Maps,
+        two: Maps,
     ) -> PairPrediction:
         names = " - ".join(f"'{views[index].name}'" for index in pair)
         flags = matched_flags(one.descriptors, two.descriptors)
         points, confidences, matched = [], [], []
         for index, maps, flag in zip(pair, (one, two), flags, strict=True):
-            fitting = self._fitting(views[index])
+            fitting = fittings[index]
             xyz, sure = maps.points.cpu().numpy(), maps.confidence.cpu().numpy()
             _check_numbers(names, xyz, sure, next(self._network.parameters()).dtype)
             xyz, sure = fitting.restore(xyz, sure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -61,25 +62,40 @@ class Fitting:
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image (H, W, 3) at the network's size (h, w, 3)."""
-        height, width = (max(round(self.scale * side), least) for side, least in self._sides())
+        height, width = (
+            max(round(self.scale * side), inner)
+            for side, inner in zip(self.size, self.inner, strict=True)
+        )
         way = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
         resized: Any = cv2.resize(image, (width, height), interpolation=way)
         top, left = (height - self.inner[0]) // 2, (width - self.inner[1]) // 2
         return resized[top : top + self.inner[0], left : left + self.inner[1]]
 
-    def _sides(self) -> list[tuple[int, int]]:
-        return list(zip(self.size, self.inner, strict=True))
+    @cached_property
+    def _places(self) -> _Places:
+        rows_inside, rows = self._along(0)
+        cols_inside, cols = self._along(1)
+        row, col = np.rint(rows).astype(np.int32), np.rint(cols).astype(np.int32)
+        above = np.minimum(rows.astype(np.int32), self.inner[0] - 2)
+        left = np.minimum(cols.astype(np.int32), self.inner[1] - 2)
+        cols, rows = np.meshgrid(cols, rows)
+        return _Places(
+            rows=rows,
+            cols=cols,
+            nearest=row[:, None] * self.inner[1] + col,
+            cell=above[:, None] * (self.inner[1] - 1) + left,
+            cut=~(rows_inside[:, None] & cols_inside),
+        )
 
-    def _coordinates(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Column and row (H, W) in the network's image of each of the view's pixels."""
-        places = []
-        for side, inner in self._sides():
-            whole = max(round(self.scale * side), inner)
-            cut = (whole - inner) // 2
-            # Centres of pixels fall on each other when the whole sides do.
-            places.append((np.arange(side) + 0.5) * (whole / side) - 0.5 - cut)
-        rows, cols = np.meshgrid(*places, indexing="ij")
-        return cols.astype(np.float32), rows.astype(np.float32)
+    def _along(self, axis: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Which of the view's rows or columns the network sees, and where."""
+        side, inner = self.size[axis], self.inner[axis]
+        whole = max(round(self.scale * side), inner)
+        # Centres of pixels fall on each other when the whole sides do.
+        place = (np.arange(side) + 0.5) * (whole / side) - 0.5 - (whole - inner) // 2
+        inside = (place > -0.5) & (place < inner - 0.5)
+        # Half a pixel beyond the outermost centres there is nothing to interpolate with.
+        return inside, place.clip(0, inner - 1).astype(np.float32)
 
     def restore(
         self, points: NDArray[np.float32], confidence: NDArray[np.float32]
@@ -92,45 +108,49 @@ class Fitting:
         """
         if self.size == self.inner:
             return points, confidence
-        cols, rows = self._coordinates()
-        height, width = self.inner
-        inside = (rows > -0.5) & (rows < height - 0.5) & (cols > -0.5) & (cols < width - 0.5)
-        # Half a pixel beyond the outermost centres there is nothing to interpolate with.
-        cols, rows = cols.clip(0, width - 1), rows.clip(0, height - 1)
-        smooth: Any = cv2.remap(points, cols, rows, cv2.INTER_LINEAR)
-        sure: Any = cv2.remap(confidence, cols, rows, cv2.INTER_LINEAR)
-        edge = _edge_cells(points)[
-            np.minimum(rows.astype(np.intp), height - 2),
-            np.minimum(cols.astype(np.intp), width - 2),
-        ]
-        near = self.nearest(rows, cols)[edge]
-        smooth[edge], sure[edge] = points.reshape(-1, 3)[near], confidence.ravel()[near]
-        sure[~inside] = 0.0
+        places = self._places
+        smooth: Any = cv2.remap(points, places.cols, places.rows, cv2.INTER_LINEAR)
+        sure: Any = cv2.remap(confidence, places.cols, places.rows, cv2.INTER_LINEAR)
+        edge = np.flatnonzero(_edge_cells(points).ravel()[places.cell])
+        near = places.nearest.ravel()[edge]
+        smooth.reshape(-1, 3)[edge] = points.reshape(-1, 3)[near]
+        sure.reshape(-1)[edge] = confidence.reshape(-1)[near]
+        sure[places.cut] = 0.0
         return smooth, sure
 
     def restore_flags(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(h, w) flags for every pixel (H, W) of the view's image; False where cut away."""
         if self.size == self.inner:
             return flags
-        cols, rows = self._coordinates()
-        height, width = self.inner
-        inside = (rows > -0.5) & (rows < height - 0.5) & (cols > -0.5) & (cols < width - 0.5)
-        return (
-            flags.ravel()[self.nearest(rows.clip(0, height - 1), cols.clip(0, width - 1))] & inside
-        )
+        return flags.ravel()[self._places.nearest] & ~self._places.cut
 
-    def nearest(self, rows: NDArray, cols: NDArray) -> NDArray[np.intp]:
-        """Flat index of the network's pixel that is nearest to each coordinate."""
-        return np.rint(rows).astype(np.intp) * self.inner[1] + np.rint(cols).astype(np.intp)
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where each pixel (H, W) of a view's image lies in the network's.
+
+    Attributes:
+        rows, cols: float32 coordinates, clipped to the outermost centres.
+        nearest: flat index of the nearest pixel.
+        cell: flat index of the cell of four centres, (h - 1) by (w - 1), around the place.
+        cut: what the network does not see.
+    """
+
+    rows: NDArray[np.float32]
+    cols: NDArray[np.float32]
+    nearest: NDArray[np.int32]
+    cell: NDArray[np.int32]
+    cut: NDArray[np.bool_]
 
 
 def _edge_cells(points: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(h - 1, w - 1) whether the four points around the middle of a cell lie on two surfaces."""
     jumps = []
     for axis in (0, 1):
-        length = np.linalg.norm(np.diff(points, axis=axis), axis=-1).astype(np.float32)
-        usual = cv2.medianBlur(np.nan_to_num(length, nan=0.0, posinf=0.0), 5)
-        # NaN and infinity are edges as well.
+        step = np.diff(points, axis=axis)
+        length = np.sqrt(np.einsum("ijk,ijk->ij", step, step))
+        usual = cv2.medianBlur(length, 5)
+        # Where a length is no number, there is an edge as well.
         jumps.append(~(length <= _EDGE * usual))
     down, along = jumps
     return down[:, :-1] | down[:, 1:] | along[:-1] | along[1:]
