@@ -1,49 +1,31 @@
-"""Loads published weights by hub name or path, tensor by tensor; no file's code is ever run."""
+"""Builds the network that a file of weights is for, and checks every tensor by name and shape."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.pointmaps.mast3r.files import (
+    LICENCE,
+    Checkpoint,
+    damaged,
+    find_weights,
+    open_checkpoint,
+    remedy,
+)
 from wildseg3d_ros.pointmaps.mast3r.heads import HeadSizes
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, published_name
 
 _log = logging.getLogger(__name__)
 
-LICENCE = "CC BY-NC-SA 4.0"
-_FILE = "model.safetensors"
 _PUBLISHED_HEAD_CHANNELS = 64
 _NAMED = 5
 """Tensors that an error names before it counts the rest."""
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Tensors of a file by key, read when they are asked for.
-
-    Attributes:
-        source: the file.
-        shapes: of all tensors.
-        read: gives a tensor by its key.
-        heads: numbers of attention heads of encoder and decoder where the file or its
-            ``config.json`` says them; the tensors do not.
-    """
-
-    source: Path
-    shapes: Mapping[str, tuple[int, ...]]
-    read: Callable[[str], Tensor]
-    heads: tuple[int | None, int | None] = (None, None)
 
 
 def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast3r:
@@ -75,133 +57,6 @@ def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast
         LICENCE,
     )
     return network
-
-
-def find_weights(weights: str) -> Path:
-    """The file that a setting names.
-
-    Nothing is downloaded: 2.8 GB under a licence of their own are fetched by a command that
-    somebody decides to run.
-
-    Raises:
-        FileError: it is not there; the text has the command that fetches it.
-    """
-    path = Path(weights).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        if (path / _FILE).is_file():
-            return path / _FILE
-        raise FileError(f"folder '{path}' holds no {_FILE}; {_remedy('')}")
-    if path.suffix in (".safetensors", ".pth") or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
-        raise FileError(f"MASt3R weights '{weights}' do not exist; {_remedy('')}")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(weights, _FILE, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise FileError(
-            f"MASt3R weights '{weights}' are not on this machine; {_remedy(weights)}"
-        ) from error
-
-
-def _remedy(name: str) -> str:
-    name = name or "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
-    return (
-        f"fetch them with `hf download {name} {_FILE}` (2.8 GB, licence {LICENCE}: no "
-        "commercial use), or set pointmaps.mast3r.weights to the path of a .safetensors or .pth "
-        "file. The pointmap back ends 'depth' and 'stereo' need no weights"
-    )
-
-
-def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
-    """Reads what a file holds, its tensors not yet.
-
-    Args:
-        path: ``.safetensors`` or ``.pth``.
-        stack: closes the file when it ends.
-
-    Raises:
-        FileError: truncated, damaged, of another format, or more than data.
-    """
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path, stack)
-    if path.suffix == ".pth":
-        return _open_pth(path)
-    raise FileError(
-        f"'{path}' is no checkpoint this package reads: expected .safetensors or .pth, got "
-        f"'{path.suffix}'"
-    )
-
-
-def _open_safetensors(path: Path, stack: ExitStack) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        file = stack.enter_context(safe_open(path, framework="pt"))
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
-    heads = _heads(_read_config(path.parent / "config.json"))
-    return Checkpoint(path, shapes, file.get_tensor, heads)
-
-
-def _open_pth(path: Path) -> Checkpoint:
-    try:
-        # The published file keeps its training's arguments in a Namespace, which is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from error
-    except Exception as error:
-        # UnpicklingError: what is not data is refused before any of it runs.
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise FileError(
-            f"'{path}' is damaged or holds more than tensors and plain values, and is not loaded, "
-            f"because that could run code ({_first_line(error)}); use the .safetensors file"
-        ) from error
-    tensors = content.get("model", content) if isinstance(content, Mapping) else None
-    if not isinstance(tensors, Mapping):
-        raise FileError(
-            f"'{path}' holds a {type(content).__name__}; expected a dictionary with the tensors "
-            "under 'model'"
-        )
-    tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
-    arguments = content.get("args")
-    said = getattr(arguments, "model", "") if arguments is not None else ""
-    described = dict(re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d+)", str(said)))
-    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    return Checkpoint(path, shapes, tensors.__getitem__, _heads(described))
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"'{path}' is not readable JSON: {error}") from error
-    return content if isinstance(content, Mapping) else {}
-
-
-def _heads(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    values = [config.get(key) for key in ("enc_num_heads", "dec_num_heads")]
-    encoder, decoder = (int(value) if value is not None else None for value in values)
-    return encoder, decoder
-
-
-def _damaged(path: Path, error: Exception) -> FileError:
-    size = path.stat().st_size if path.is_file() else 0
-    return FileError(
-        f"'{path}' ({size / 1e6:.1f} MB) is truncated, damaged or no checkpoint "
-        f"({_first_line(error)}); the published one has 2.8 GB. {_remedy('').capitalize()}"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def network_from_checkpoint(
@@ -242,7 +97,7 @@ def network_from_checkpoint(
                 f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
                 "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
             ) from error
-        raise _damaged(checkpoint.source, error) from error
+        raise damaged(checkpoint.source, error) from error
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -294,17 +149,17 @@ def _refuse_relatives(checkpoint: Checkpoint) -> None:
         raise FileError(
             f"'{checkpoint.source}' is a DUSt3R checkpoint ({kind} head, no "
             "head_local_features): it gives no descriptors, so no matches, and its points have no "
-            f"scale. This back end needs MASt3R; {_remedy('')}"
+            f"scale. This back end needs MASt3R; {remedy()}"
         )
     if any(key.startswith("enc_blocks.") for key in keys):
         raise FileError(
             f"'{checkpoint.source}' has an encoder but no heads (a CroCo checkpoint?); this back "
-            f"end needs MASt3R; {_remedy('')}"
+            f"end needs MASt3R; {remedy()}"
         )
     some = ", ".join(list(keys)[:3]) or "nothing"
     raise FileError(
         f"'{checkpoint.source}' is not a MASt3R checkpoint: it holds {len(keys)} tensors ({some} "
-        f"...), none of them a head_local_features; {_remedy('')}"
+        f"...), none of them a head_local_features; {remedy()}"
     )
 
 
