@@ -198,6 +198,26 @@ class TestMemory:
         assert "pointmaps.mast3r.batch_size=1 avoids the attempt" in pairs[-1]
         assert any("images at a time" in text for text in progress.warnings)
 
+    def test_on_a_gpu_the_first_pair_is_measured_and_the_others_fill_the_memory(
+        self, scene, monkeypatch, calls
+    ):
+        """A GPU's figures on a processor: half a gigabyte per pair, 2.4 of them free."""
+        figures = {
+            "memory_allocated": 1.0e9,
+            "max_memory_allocated": 1.5e9,
+            "memory_reserved": 1.2e9,
+            "mem_get_info": (2.2e9, 8e9),
+            "reset_peak_memory_stats": None,
+        }
+        for name, value in figures.items():
+            monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+        run = Inference(network_by_rule(TINY))
+        encoded = list(run.encode([view.image for view in scene.views]))
+        run._device = torch.device("cuda")
+        pairs = PAIRS + [(b, a) for a, b in PAIRS]
+        assert [pair for pair, _, _ in run.decode(encoded, pairs)] == pairs
+        assert calls["decode"] == [1, 3, 3, 3, 2], "four fifths of 2.4 GB are three pairs"
+
     def test_not_even_one_fits(self, make, scene, limited):
         limited(0, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
         with pytest.raises(WildSeg3DError, match=r"one of the images at a time.*image_size lower"):
