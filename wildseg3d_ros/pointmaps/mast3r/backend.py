@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,11 +23,12 @@ from wildseg3d_ros.pointmaps.mast3r.network import Maps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import PairPrediction, View
 
-_log = logging.getLogger(__name__)
-
 _SUREST = 0.9
 """A pair is as sure as this quantile of its second view's confidences: views may share a corner
 only."""
+
+_THREADS = 2
+"""NumPy and OpenCV release the interpreter's lock in most of the work."""
 
 _TOLERATED = 0.01
 """Share of a map that may be no number; more is a defect."""
@@ -100,12 +102,16 @@ class Mast3rPointmaps:
         position = {view: number for number, view in enumerate(wanted)}
         local = [(position[a], position[b]) for a, b in directed]
         fittings = [self._fitting(view) for view in views]
-        made: dict[tuple[int, int], PairPrediction] = {}
-        for (a, b), one, two in run.decode([encoded[view] for view in wanted], local):
-            pair = wanted[a], wanted[b]
-            made[pair] = self._prediction(views, fittings, pair, one, two)
-            progress.update((len(wanted) + len(made)) / steps)
-        return self._kept(views, [made[pair] for pair in directed], progress)
+        made: dict[tuple[int, int], Future[PairPrediction]] = {}
+        # The processor brings maps back to the images' pixels while a GPU makes the next ones.
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for (a, b), one, two in run.decode([encoded[view] for view in wanted], local):
+                pair = wanted[a], wanted[b]
+                fetched = self._fetch([views[index].name for index in pair], one, two)
+                parts = [fittings[index] for index in pair]
+                made[pair] = pool.submit(_prediction, pair, parts, fetched)
+                progress.update((len(wanted) + len(made)) / steps)
+        return self._kept(views, [made[pair].result() for pair in directed], progress)
 
     def _fitting(self, view: View) -> Fitting:
         return Fitting.of(view, self._config.image_size, self._network.architecture.patch)
@@ -131,28 +137,15 @@ class Mast3rPointmaps:
         self._encoded = [(views[index].image, known[index]) for index in wanted]
         return {index: known[index] for index in wanted}
 
-    def _prediction(
-        self,
-        views: Sequence[View],
-        fittings: Sequence[Fitting],
-        pair: tuple[int, int],
-        one: Maps,
-        two: Maps,
-    ) -> PairPrediction:
-        names = " - ".join(f"'{views[index].name}'" for index in pair)
+    def _fetch(self, names: Sequence[str], one: Maps, two: Maps) -> list[_Fetched]:
+        """The maps of a pair's two views in the processor's memory, with matched flags."""
         flags = matched_flags(one.descriptors, two.descriptors)
-        points, confidences, matched = [], [], []
-        for index, maps, flag in zip(pair, (one, two), flags, strict=True):
-            fitting = fittings[index]
-            xyz, sure = maps.points.cpu().numpy(), maps.confidence.cpu().numpy()
-            _check_numbers(names, xyz, sure, next(self._network.parameters()).dtype)
-            xyz, sure = fitting.restore(xyz, sure)
-            points.append(xyz)
-            confidences.append(sure)
-            matched.append(fitting.restore_flags(flag.cpu().numpy()))
-        return PairPrediction(
-            *pair, *points, *confidences, matched_a=matched[0], matched_b=matched[1]
-        )
+        fetched = []
+        for maps, flag in zip((one, two), flags, strict=True):
+            points, confidence = maps.points.cpu().numpy(), maps.confidence.cpu().numpy()
+            _check_numbers(names, points, confidence, next(self._network.parameters()).dtype)
+            fetched.append(_Fetched(points, confidence, flag.cpu().numpy()))
+        return fetched
 
     def _kept(
         self, views: Sequence[View], made: Sequence[PairPrediction], progress: Progress
@@ -192,8 +185,37 @@ class Mast3rPointmaps:
         return max(value for p, value in zip(made, sure, strict=True) if group[p.a] != group[p.b])
 
 
+@dataclass(frozen=True, eq=False)
+class _Fetched:
+    """Points, confidence and matched flags of a view in the network's pixels."""
+
+    points: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    matched: NDArray[np.bool_]
+
+
+def _prediction(
+    pair: tuple[int, int], fittings: Sequence[Fitting], fetched: Sequence[_Fetched]
+) -> PairPrediction:
+    """The pair in the pixels of its views' images."""
+    (points_a, sure_a), (points_b, sure_b) = (
+        fitting.restore(each.points, each.confidence)
+        for fitting, each in zip(fittings, fetched, strict=True)
+    )
+    matched_a, matched_b = (
+        fitting.restore_flags(each.matched)
+        for fitting, each in zip(fittings, fetched, strict=True)
+    )
+    return PairPrediction(
+        *pair, points_a, points_b, sure_a, sure_b, matched_a=matched_a, matched_b=matched_b
+    )
+
+
 def _check_numbers(
-    names: str, points: NDArray[np.float32], confidence: NDArray[np.float32], dtype: torch.dtype
+    names: Sequence[str],
+    points: NDArray[np.float32],
+    confidence: NDArray[np.float32],
+    dtype: torch.dtype,
 ) -> None:
     """Takes the confidence from pixels without a finite point; raises where these are many."""
     bad = ~(np.isfinite(points).all(axis=-1) & np.isfinite(confidence))
@@ -206,7 +228,7 @@ def _check_numbers(
         )
         raise InputError(
             f"MASt3R gave no numbers (NaN or infinity) for {100 * bad.mean():.0f} % of the points "
-            f"of pair {names} in {name}; {way_out}",
+            f"of pair {' - '.join(map(repr, names))} in {name}; {way_out}",
             ErrorCode.INTERNAL,
         )
     if bad.any():

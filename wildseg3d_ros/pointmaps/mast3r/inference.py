@@ -91,6 +91,9 @@ class Inference:
                 size = self._fitting(torch.cuda.max_memory_allocated(self._device) - before)
                 todo = todo[1:]
             yield from self._decode(roles, todo, size)
+            if self._device.type == "cuda":
+                peak = torch.cuda.max_memory_allocated(self._device)
+                _log.info("peak memory on %s with the weights: %.2f GB", self._device, peak / 1e9)
 
     def _decode(
         self, roles: _Roles, pairs: list[tuple[int, int]], size: int
