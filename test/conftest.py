@@ -16,18 +16,6 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
 
 
-@pytest.fixture(scope="module")
-def one_thread():
-    """Keeps torch on the calling thread: a small network waits for a second one longer than it
-    works, ten times so on a busy machine."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real recordings; `real_data('apc_shelf')` skips the test when it is absent."""
@@ -42,3 +30,13 @@ def real_data():
         return folder
 
     return find
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small tensors on a busy machine: threads wait for each other longer than they work."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -114,16 +115,14 @@ def _open_pth(path: Path) -> Checkpoint:
         # The published file keeps its training's arguments in a Namespace, which is plain data.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise damaged(path, error) from error
-    except Exception as error:
-        # UnpicklingError: what is not data is refused before any of it runs.
-        if type(error).__name__ != "UnpicklingError":
-            raise
+    except pickle.UnpicklingError as error:
+        # What is not data is refused before any of it runs.
         raise FileError(
             f"'{path}' is damaged or holds more than tensors and plain values, and is not loaded, "
             f"because that could run code ({_first_line(error)}); use the .safetensors file"
         ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        raise damaged(path, error) from error
     tensors = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(tensors, Mapping):
         raise FileError(
