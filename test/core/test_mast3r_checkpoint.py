@@ -170,6 +170,7 @@ class TestRefused:
         with pytest.raises(FileError, match=r"truncated|damaged") as error:
             load(path)
         assert str(path) in str(error.value)
+        assert f"`hf download {HUB} model.safetensors`" in str(error.value)
 
     def test_a_file_that_would_run_code_is_not_run(self, tmp_path):
         proof = tmp_path / "ran"

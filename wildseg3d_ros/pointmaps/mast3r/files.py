@@ -158,7 +158,7 @@ def damaged(path: Path, error: Exception) -> FileError:
     size = path.stat().st_size if path.is_file() else 0
     return FileError(
         f"'{path}' ({size / 1e6:.1f} MB) is truncated, damaged or no checkpoint "
-        f"({_first_line(error)}); the published one has 2.8 GB. {remedy().capitalize()}"
+        f"({_first_line(error)}); the published one has 2.8 GB; {remedy()}"
     )
 
 
