@@ -6,6 +6,7 @@ image is encoded once and a pair pays only for what depends on both views.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -229,19 +230,22 @@ class Mast3r(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Normalised encoder tokens (B, S, C) of RGB images (B, 3, H, W) in [-1, 1]."""
-        return self.encoder(images, self.grid(images))
+        with _exact(images):
+            return self.encoder(images, self.grid(images))
 
     def role(self, encoded: Tensor, grid: Grid, number: int) -> Role:
         """What encoded views (B, S, C) give to their pairs as view 1 or view 2."""
         embedded, hidden = self.decoders.prepare(encoded, grid, number)
-        return Role(grid, embedded, hidden, self._head(number).prepare(encoded, grid))
+        with _exact(encoded):
+            return Role(grid, embedded, hidden, self._head(number).prepare(encoded, grid))
 
     def decode(self, one: Role, two: Role) -> tuple[Maps, Maps]:
         """Both views of each pair, in the first view's camera frame."""
         tokens = self.decoders(one, two)
         made = []
         for number, (role, kept) in enumerate(zip((one, two), tokens, strict=True), start=1):
-            points, local = self._head(number)(role.head, kept, role.grid)
+            with _exact(one.embedded):
+                points, local = self._head(number)(role.head, kept, role.grid)
             made.append(Maps(*points_and_confidence(points), *descriptors_and_confidence(local)))
         return made[0], made[1]
 
@@ -255,6 +259,13 @@ class Mast3r(nn.Module):
         head = self.get_submodule(f"downstream_head{number}")
         assert isinstance(head, ViewHead)
         return head
+
+
+def _exact(like: Tensor) -> AbstractContextManager:
+    """Float32 convolutions on a GPU in full, where cuDNN would round to TF32's ten bits."""
+    if like.is_cuda and like.dtype == torch.float32:
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return nullcontext()
 
 
 def published_name(name: str) -> str:
