@@ -137,7 +137,9 @@ def test_the_step_is_that_of_a_dense_solve(kind):
     rows = constraints.reshape(7, -1)
     if kind == "metric":
         rows = np.concatenate([rows[:6], np.eye(7 * count)[6::7]])
-    system_matrix = np.block([[hessian, rows.T], [rows, np.zeros((len(rows), len(rows)))]])
+    system_matrix = np.block(
+        [[hessian, rows.T], [rows, np.zeros((len(rows), len(rows)))]]
+    )
     right = np.concatenate([-gradient, np.zeros(len(rows))])
     exact = np.linalg.lstsq(system_matrix, right, rcond=1e-13)[0][: 7 * count].reshape(-1, 7)
     np.testing.assert_allclose(rows @ step.numpy().ravel(), 0, atol=1e-9)

@@ -279,11 +279,9 @@ def _finish(
 
     distance = result.distance * size * grow
     pair_residual[graph.ids] = np.nan_to_num(pair_errors(graph, distance, both=True))
-    seen_twice = (
-        torch.where(Observations(current).observed_twice(), solution.residual, torch.nan)
-        .cpu()
-        .numpy()
-    )
+    seen_twice = torch.where(
+        Observations(current).observed_twice(), solution.residual, torch.nan
+    ).cpu().numpy()
     pair_residual_px = np.full(count, np.nan)
     pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
     is_current = result.kept[graph.edge]
