@@ -55,6 +55,8 @@ setup(
         "numpy>=1.26",
         "opencv-python-headless>=4.6",
         "PyYAML>=6",
+        "huggingface_hub>=1.0",
+        "safetensors>=0.4",
         "scikit-image>=0.22",
         "scipy>=1.11",
         "setuptools",

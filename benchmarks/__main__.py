@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, machine, prompt, recordings, service_latency
+from benchmarks import alignment, machine, mast3r, prompt, recordings, service_latency
 
 BENCHMARKS = {
     "alignment": alignment.main,
+    "mast3r": mast3r.main,
     "prompt": prompt.main,
     "service": service_latency.main,
     "tabletop": recordings.tabletop,

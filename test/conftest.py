@@ -30,3 +30,13 @@ def real_data():
         return folder
 
     return find
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small tensors on a busy machine: threads wait for each other longer than they work."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,13 +2,13 @@
 
 The cost of a scene grows with its pairs, and most pairs of many views share little. Pairs are
 chosen by what the views have in common: computed from poses and depth where these are given,
-guessed from the images and their order where they are not. The graph is connected whenever there
-are two views or more.
+guessed from the images' likeness and order where they are not. The graph is connected whenever
+there are two views or more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from wildseg3d_ros.types import View
 
 Pair = tuple[int, int]
 
+Similarity = Callable[[Sequence[View]], NDArray[np.float64]]
+"""Gives the (N, N) likeness of views, 0..1."""
+
 SAMPLES = 600
 """Points per view whose visibility in the other views is computed."""
 
@@ -28,29 +31,33 @@ FULL_PARALLAX = np.deg2rad(8.0)
 """Two rays to a point that meet at this angle or more tell its depth well; pairs below count
 less."""
 
+_USUAL_FOCAL = 0.9
+"""Focal length in longer image sides, 58 degrees wide, of a camera whose own is not known."""
+
 
 def choose_pairs(
-    views: Sequence[View], config: PairingConfig = PairingConfig()
+    views: Sequence[View],
+    config: PairingConfig = PairingConfig(),
+    similarity: Similarity | None = None,
 ) -> list[tuple[int, int]]:
     """Pairs (a, b), a < b, each once, sorted; the graph of all views is connected.
 
     All pairs when the bound on pairs per view allows it. Otherwise by covisibility where views
-    have pose and intrinsics; views without are attached by their order and by the likeness of the
-    images.
+    have poses; views without are attached by their order and by the likeness of the images.
+
+    Args:
+        similarity: how likeness is told, where it is needed; None for :func:`image_similarity`.
     """
     count = len(views)
     if count - 1 <= config.max_pairs_per_view:
         return pairs_from_exhaustive(count)
-    posed = [
-        index
-        for index, view in enumerate(views)
-        if view.world_from_cam_prior is not None and view.K is not None
-    ]
+    posed = [index for index, view in enumerate(views) if view.world_from_cam_prior is not None]
     if len(posed) == count:
         return pairs_from_covisibility(views, config)
+    likeness = (similarity or image_similarity)(views)
     if len(posed) < 2:
-        return pairs_from_similarity(views, config)
-    return _pairs_from_both(views, posed, config)
+        return pairs_from_similarity(likeness, config)
+    return _pairs_from_both(views, posed, likeness, config)
 
 
 def pairs_from_exhaustive(count: int) -> list[tuple[int, int]]:
@@ -75,44 +82,49 @@ def pairs_from_covisibility(
     closest neighbours.
 
     Args:
-        views: all with ``world_from_cam_prior`` and ``K``.
+        views: all with ``world_from_cam_prior``.
         config: bound on pairs per view (exceeded only where the tree needs it) and least overlap.
     """
     return _spread_pairs(*visibility(views), config)
 
 
 def pairs_from_similarity(
-    views: Sequence[View], config: PairingConfig = PairingConfig()
+    likeness: NDArray[np.float64], config: PairingConfig = PairingConfig()
 ) -> list[tuple[int, int]]:
-    """Pairs of views without poses: neighbours in the given order, and images that look alike."""
-    count = len(views)
-    similarity = image_similarity(views)
-    sequence = pairs_from_sequence(count, 1)
-    tree = _tree_of(similarity)
+    """Pairs of views without poses: neighbours in the given order, and images that look alike.
+
+    Args:
+        likeness: (N, N), 0..1, of the views in their order.
+    """
+    sequence = pairs_from_sequence(len(likeness), 1)
+    tree = _tree_of(likeness)
     # The order is evidence of its own: a moving camera's next view overlaps with this one.
     chosen = sorted(set(tree) | set(sequence))
-    return _fill_up(similarity, chosen, 0.0, config.max_pairs_per_view)
+    return _fill_up(likeness, chosen, 0.0, config.max_pairs_per_view)
 
 
 def _pairs_from_both(
-    views: Sequence[View], posed: Sequence[int], config: PairingConfig
+    views: Sequence[View],
+    posed: Sequence[int],
+    likeness: NDArray[np.float64],
+    config: PairingConfig,
 ) -> list[tuple[int, int]]:
     """Covisibility among the views with poses; the others by similarity to any view."""
     chosen = {
         (posed[a], posed[b])
         for a, b in pairs_from_covisibility([views[index] for index in posed], config)
     }
-    similarity = image_similarity(views)
+    likeness = likeness.copy()
     unposed = np.ones(len(views), dtype=bool)
     unposed[list(posed)] = False
-    similarity[~unposed[:, None] & ~unposed[None, :]] = -1.0
-    known = np.full_like(similarity, -1.0)
+    likeness[~unposed[:, None] & ~unposed[None, :]] = -1.0
+    known = np.full_like(likeness, -1.0)
     for a, b in chosen:
         known[a, b] = known[b, a] = 10.0
-    chosen |= set(_tree_of(np.maximum(similarity, known)))
+    chosen |= set(_tree_of(np.maximum(likeness, known)))
     # A view without a pose gets its full share, whatever its neighbours have: some will not match.
     for index in np.flatnonzero(unposed):
-        best = np.argsort(-similarity[index], kind="stable")[: config.max_pairs_per_view]
+        best = np.argsort(-likeness[index], kind="stable")[: config.max_pairs_per_view]
         chosen |= {_ordered(int(index), int(other)) for other in best if other != index}
     return sorted(chosen)
 
@@ -123,8 +135,9 @@ def visibility(
     """How well each view's points are seen in each other view, and at which parallax.
 
     Args:
-        views: all with ``world_from_cam_prior`` and ``K``. Without depth, points are put along the
-            rays at the distance where the optical axes come closest to each other.
+        views: all with ``world_from_cam_prior``. Without depth, points are put along the rays at
+            the distance where the optical axes come closest to each other; without ``K``, a usual
+            lens is assumed.
 
     Returns:
         Two (N, N, SAMPLES) float32 arrays, for a's points in view b: 0 where b does not see the
@@ -195,6 +208,14 @@ def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     return [root(view) for view in range(count)]
 
 
+def named_groups(views: Sequence[View], group: Sequence[int]) -> str:
+    """The views' names by group, as ``['a', 'b']; ['c']``, for a result of :func:`components`."""
+    members: dict[int, list[str]] = {}
+    for view, number in zip(views, group, strict=True):
+        members.setdefault(number, []).append(f"'{view.name}'")
+    return "; ".join("[" + ", ".join(names) + "]" for names in members.values())
+
+
 def maximum_spanning_tree(
     count: int, pairs: Sequence[tuple[int, int]], weights: Sequence[float]
 ) -> list[int]:
@@ -246,10 +267,15 @@ def _fill_up(
 
 
 def _calibration(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Intrinsics and ``world_from_cam`` of a view that has both."""
-    if view.world_from_cam_prior is None or view.K is None:
-        raise ValueError(f"view '{view.name}' has no pose or no intrinsics")
-    return view.K, view.world_from_cam_prior
+    """Intrinsics and ``world_from_cam`` of a view that has a pose."""
+    if view.world_from_cam_prior is None:
+        raise ValueError(f"view '{view.name}' has no pose")
+    if view.K is not None:
+        return view.K, view.world_from_cam_prior
+    height, width = view.size
+    focal = _USUAL_FOCAL * max(height, width)
+    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    return K, view.world_from_cam_prior
 
 
 def _scene_points(view: View, world_from_cam: NDArray, index: int) -> NDArray[np.float64]:

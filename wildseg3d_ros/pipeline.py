@@ -12,11 +12,11 @@ from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.masks import MaskBackend, load_masks
 from wildseg3d_ros.pairing import choose_pairs
-from wildseg3d_ros.pointmaps import PointmapBackend, load_pointmaps
+from wildseg3d_ros.pointmaps import ComparesViews, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import ObjectCloud, Prompt, View, check_views
+from wildseg3d_ros.types import Alignment, ObjectCloud, Prompt, View, check_views
 
 
 def build_scene(
@@ -48,7 +48,7 @@ def build_scene(
 
     _warn_of_missing_poses(views, progress)
     with progress.stage("pairs"):
-        pairs = choose_pairs(views, config.pairing)
+        pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
         predictions = pointmaps.predict(views, pairs, progress)
     with progress.stage("alignment"):
@@ -59,6 +59,7 @@ def build_scene(
     with progress.stage("alignment"):
         alignment = align(predictions, views, config.alignment, masks=cache, start=alignment)
         world = fuse(predictions, views, alignment, config.alignment)
+    _say_found_intrinsics(views, alignment, progress)
     with progress.stage("index"):
         return Scene.create(
             views,
@@ -72,6 +73,14 @@ def build_scene(
         )
 
 
+def _choose_pairs(
+    views: Sequence[View], config: SceneConfig, pointmaps: PointmapBackend, progress: Progress
+) -> list[tuple[int, int]]:
+    if not isinstance(pointmaps, ComparesViews):
+        return choose_pairs(views, config.pairing)
+    return choose_pairs(views, config.pairing, lambda views: pointmaps.similarity(views, progress))
+
+
 def _warn_of_missing_poses(views: Sequence[View], progress: Progress) -> None:
     missing = [view.name for view in views if view.world_from_cam_prior is None]
     if len(missing) == len(views):
@@ -79,6 +88,19 @@ def _warn_of_missing_poses(views: Sequence[View], progress: Progress) -> None:
     elif missing:
         progress.warn(
             f"no pose is given for camera {', '.join(missing)}; placed by what the cameras see"
+        )
+
+
+def _say_found_intrinsics(views: Sequence[View], alignment: Alignment, progress: Progress) -> None:
+    found = [
+        f"'{view.name}' ({K[0, 0]:.0f} px)"
+        for view, K in zip(views, alignment.K, strict=True)
+        if view.K is None
+    ]
+    if found:
+        progress.warn(
+            f"no intrinsics are given for camera {', '.join(found)}; the focal lengths in "
+            "brackets were found from the pointmaps, with the principal point in the middle"
         )
 
 

@@ -127,6 +127,35 @@ def test_poses_without_depth_still_tell_neighbours():
     assert np.median(between) < 0.7 * np.median(every)
 
 
+def test_poses_alone_still_tell_neighbours():
+    """RGB views without depth and without intrinsics: a usual lens will do."""
+    scene = construct_scene(14, 64, 48, 4, arc_degrees=340, with_depth=False)
+    views = [View(v.name, v.image, None, None, v.world_from_cam_prior) for v in scene.views]
+    config = PairingConfig(max_pairs_per_view=4)
+
+    def never(_):
+        raise AssertionError("likeness is a guess; poses are known")
+
+    pairs = choose_pairs(views, config, never)
+    assert_proper(14, pairs)
+    assert degrees(14, pairs).max() <= 4
+    exact = set(choose_pairs(scene.views, config))
+    assert len(exact & set(pairs)) > 0.7 * len(exact)
+
+
+def test_likeness_is_asked_for_where_poses_are_missing():
+    """Three views in a row look alike, whatever their order says."""
+    likeness = np.full((9, 9), 0.1)
+    for group in ((0, 4, 8), (1, 3, 7), (2, 5, 6)):
+        likeness[np.ix_(group, group)] = 0.9
+    np.fill_diagonal(likeness, 0.0)
+    views = [blank(f"c{k}", K=None) for k in range(9)]
+    pairs = choose_pairs(views, PairingConfig(max_pairs_per_view=4), lambda _: likeness)
+    assert_proper(9, pairs)
+    for group in ((0, 4, 8), (1, 3, 7), (2, 5, 6)):
+        assert {(a, b) for a in group for b in group if a < b} <= set(pairs)
+
+
 def test_views_without_poses_are_attached_to_views_that_look_alike():
     scene = construct_scene(12, 160, 120, 8, arc_degrees=150, with_priors=False)
     similarity = image_similarity(scene.views)
@@ -134,7 +163,7 @@ def test_views_without_poses_are_attached_to_views_that_look_alike():
     next_door = np.mean([similarity[k, k + 1] for k in range(11)])
     far_away = np.mean([similarity[k, k + 8] for k in range(4)])
     assert next_door > 1.5 * far_away
-    pairs = pairs_from_similarity(scene.views, PairingConfig(max_pairs_per_view=5))
+    pairs = pairs_from_similarity(similarity, PairingConfig(max_pairs_per_view=5))
     assert_proper(12, pairs)
     assert {(k, k + 1) for k in range(11)} <= set(pairs)
 

@@ -102,6 +102,21 @@ def test_a_view_without_a_pose_is_named_and_placed():
     np.testing.assert_allclose(scene.world_from_cam, truth.world_from_cam, atol=1e-3)
 
 
+def test_focal_lengths_that_are_not_given_are_found_and_the_scene_says_which():
+    truth = construct_scene(4, 96, 72, 6, seed=3)
+    views = [
+        dataclasses.replace(view, K=None) if k in (1, 3) else view
+        for k, view in enumerate(truth.views)
+    ]
+    scene = build_scene(
+        views, pointmaps=OraclePointmaps(truth, scale_spread=0.4), masks=OracleMasks(truth)
+    )
+    np.testing.assert_allclose(scene.K, [view.K for view in truth.views], rtol=1e-3)
+    (warning,) = scene.warnings
+    assert "no intrinsics are given for camera 'cam_1' (91 px), 'cam_3' (91 px)" in warning
+    assert "found from the pointmaps" in warning
+
+
 def test_wrong_kinematics_do_not_bend_the_scene():
     truth = construct_scene(4, 96, 72, 6, seed=5, translation_sigma=0.004, rotation_sigma=0.004)
     scene = build_scene(truth.views, pointmaps=OraclePointmaps(truth), masks=OracleMasks(truth))

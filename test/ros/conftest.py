@@ -46,7 +46,10 @@ class World:
         return node
 
     def scene_node(self, builder: str = "color_builder", **parameters):
-        """The node under test; parameter names with __ for a dot."""
+        """The node under test; parameter names with __ for a dot.
+
+        A builder without a module is one of table.py's.
+        """
         from rclpy.parameter import Parameter
 
         from wildseg3d_ros.ros.scene_node import SceneNode
@@ -54,7 +57,11 @@ class World:
         values = {"cameras": ["front", "left", "right"], "image_timeout": 10.0, **parameters}
         overrides = [Parameter(k.replace("__", "."), value=v) for k, v in values.items()]
         return self.add(
-            SceneNode(f"table:{builder}", context=self.context, parameter_overrides=overrides)
+            SceneNode(
+                builder if ":" in builder else f"table:{builder}",
+                context=self.context,
+                parameter_overrides=overrides,
+            )
         )
 
     def replay(self, recording=None, prepare=lambda node: None, **options):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.config import PointmapConfig
 from wildseg3d_ros.progress import Progress
@@ -29,7 +32,23 @@ class PointmapBackend(Protocol):
         ...
 
 
-_BACKENDS = {"depth": ("wildseg3d_ros.pointmaps.depth", "DepthPointmaps")}
+@runtime_checkable
+class ComparesViews(Protocol):
+    """A back end that can tell which views look alike, before pairs are chosen."""
+
+    def similarity(self, views: Sequence[View], progress: Progress) -> NDArray[np.float64]:
+        """(N, N) likeness of the views, 0..1, symmetric, 0 on the diagonal.
+
+        Raises:
+            Cancelled: the caller asked to stop.
+        """
+        ...
+
+
+_BACKENDS = {
+    "depth": ("wildseg3d_ros.pointmaps.depth", "DepthPointmaps"),
+    "mast3r": ("wildseg3d_ros.pointmaps.mast3r.backend", "Mast3rPointmaps"),
+}
 
 
 def load_pointmaps(config: PointmapConfig) -> PointmapBackend:

@@ -15,7 +15,7 @@ from wildseg3d_ros.config import PointmapConfig
 from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.cameras import back_project
 from wildseg3d_ros.geometry.transforms import invert
-from wildseg3d_ros.pairing import components, maximum_spanning_tree
+from wildseg3d_ros.pairing import components, maximum_spanning_tree, named_groups
 from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, DepthNoise, depth_confidence
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.registration import (
@@ -207,14 +207,12 @@ class DepthPointmaps:
 def _disconnected(
     views: Sequence[View], group: Sequence[int], asked: Sequence[int], split: set[int]
 ) -> str:
-    members: dict[int, list[str]] = {}
-    for index, view in enumerate(views):
-        if asked[index] in split:
-            members.setdefault(group[index], []).append(f"'{view.name}'")
-    listed = "; ".join("[" + ", ".join(names) + "]" for names in members.values())
+    parted = [index for index in range(len(views)) if asked[index] in split]
+    groups = [group[index] for index in parted]
+    listed = named_groups([views[index] for index in parted], groups)
     unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
     return (
-        f"the views fall into {len(members)} groups that cannot be related to each other: "
+        f"the views fall into {len(set(groups))} groups that cannot be related to each other: "
         f"{listed}. No camera pose is given for {', '.join(unposed)}, and colour and depth show "
         "too little in common. Give their poses (TF or transform_matrix), add views in between, "
         "or leave them out"

@@ -1,0 +1,351 @@
+"""MASt3R at its published size with random weights: time, memory, and what one direction costs.
+
+On a processor the parts are timed on a few items, and the sums over all are extrapolated.
+``python -m benchmarks.mast3r --full`` runs all 8 views and 56 directed pairs there as well, in
+turn with the naive loop (half an hour on two cores); ``--full 4`` does so for four views.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.alignment import CONFIG, dga_errors
+from benchmarks.alignment_problems import KINDS, problem
+from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.testing.pairs import complete_pairs
+from wildseg3d_ros.types import PairPrediction, View
+
+VIEWS = 8
+SIZE = (384, 512)
+LIMIT = 0.6
+"""Largest acceptable share of the naive loop's time."""
+
+_ROUNDS = 3
+
+
+def main(full: int = 0) -> dict:
+    """All figures; see the module's text.
+
+    Args:
+        full: number of views whose complete graph is run on the processor; 0 = none.
+    """
+    return {
+        "operations": operations(),
+        "processor": processor(full),
+        "gpu": gpu(),
+        "one direction per pair instead of both": one_direction(4),
+    }
+
+
+def operations() -> dict:
+    """Counted multiply-adds, times two, of the published size at 512x384."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from wildseg3d_ros.pointmaps.mast3r.network import Mast3r
+
+    with torch.device("meta"), torch.inference_mode():
+        network, image = Mast3r(), torch.empty(1, 3, *SIZE)
+
+        def count(work: Callable[[], Any]) -> tuple[float, Any]:
+            with FlopCounterMode(display=False) as counter:
+                result = work()
+            return counter.get_total_flops() / 1e12, result
+
+        encoding, tokens = count(lambda: network.encode(image))
+        grid = network.grid(image)
+        role, roles = count(lambda: [network.role(tokens, grid, k) for k in (1, 2)])
+        decoding, _ = count(lambda: network.decode(*roles))
+    pairs = VIEWS * (VIEWS - 1)
+    naive = pairs * (2 * encoding + role + decoding)
+    ours = VIEWS * (encoding + role) + pairs * decoding
+    return {
+        "an encoding [TFLOP]": encoding,
+        "a view's part in its pairs, both roles [TFLOP]": role,
+        "decoders and heads of a directed pair without it [TFLOP]": decoding,
+        f"{VIEWS} views, {pairs} directed pairs [TFLOP]": ours,
+        "over the naive loop": ours / naive,
+    }
+
+
+def processor(full: int) -> dict:
+    """Seconds and memory of the parts in float32, and of the whole, extrapolated or run."""
+    import torch
+
+    from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
+    from wildseg3d_ros.pointmaps.mast3r.network import Role
+
+    network = random_network(torch.device("cpu"), torch.float32)
+    images = random_images(VIEWS)
+    batch = [torch.from_numpy(i).permute(2, 0, 1)[None] / 127.5 - 1.0 for i in images]
+    clocks = {name: Clock() for name in ("encode", "roles", "decode", "naive", "match")}
+    out: dict[str, Any] = {
+        "weights [GB]": sum(p.numel() * p.element_size() for p in network.parameters()) / 1e9
+    }
+    grid = network.grid(batch[0])
+    with torch.inference_mode():
+        # One after the other in each round, so that all see the same load of the machine.
+        for k in range(_ROUNDS):
+            with clocks["encode"].measure():
+                tokens = network.encode(batch[k])
+            with clocks["roles"].measure():
+                one, two = (network.role(tokens, grid, number) for number in (1, 2))
+            with clocks["decode"].measure():
+                maps = network.decode(one, two)
+            with clocks["match"].measure():
+                matched_flags(maps[0].descriptors[0], maps[1].descriptors[0])
+            with clocks["naive"].measure():
+                network(batch[k], batch[k + 1])
+        for size in (1, 2, 4):
+            with peak_memory(out, f"peak of the process, {size} pair(s) at once [GB]"):
+                network.decode(Role.stack([one] * size), Role.stack([two] * size))
+    for name, clock in clocks.items():
+        out[f"{name}, wall, least of {_ROUNDS} [s]"] = clock.wall()
+        out[f"{name}, processor time [s]"] = clock.processor()
+    pairs = complete_pairs(VIEWS)
+    for kind in ("wall", "processor"):
+        part = {name: getattr(clock, kind)() for name, clock in clocks.items()}
+        ours = VIEWS * (part["encode"] + part["roles"]) + len(pairs) * part["decode"]
+        # The naive call is these parts and nothing else; timed whole, it is twice as long and
+        # catches more of the machine's other load.
+        naive = len(pairs) * (2 * part["encode"] + part["roles"] + part["decode"])
+        out[f"extrapolated, {kind}: {VIEWS} views, {len(pairs)} directed pairs [s]"] = ours
+        out[f"extrapolated, {kind}: naive loop [s]"] = naive
+        out[f"extrapolated, {kind}: over the naive loop (at most {LIMIT})"] = ours / naive
+    if full:
+        out[f"run whole, {full} views"] = run_whole(network, images[:full], batch[:full])
+    return out
+
+
+def run_whole(network: Any, images: list[np.ndarray], batch: list[Any]) -> dict:
+    """The complete graph and the naive loop, pair by pair in turn, under the same load."""
+    import torch
+
+    from wildseg3d_ros.pointmaps.mast3r.inference import Inference
+
+    pairs = complete_pairs(len(images))
+    counted, run = count_calls(network), Inference(network)
+    ours, naive = Clock(), Clock()
+    out: dict[str, Any] = {}
+    with ours.measure():
+        encoded = list(run.encode(images))
+    encodings = counted["encoder"]
+    with peak_memory(out, "peak of the process, both loops [GB]"):
+        decoded = run.decode(encoded, pairs)
+        for a, b in pairs:
+            with ours.measure():
+                next(decoded)
+            with torch.inference_mode(), naive.measure():
+                network(batch[a], batch[b])
+    out["encodings"] = encodings
+    for kind in ("wall", "processor"):
+        whole = ours.total(kind)
+        out[f"{kind}: {len(images)} views, {len(pairs)} directed pairs [s]"] = whole
+        out[f"{kind}: naive loop [s]"] = naive.total(kind)
+        out[f"{kind}: over the naive loop"] = whole / naive.total(kind)
+    return out
+
+
+def gpu() -> dict:
+    """The whole run in bfloat16 with matches and alignment, and the floor of its operations."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"skipped": "no CUDA device on this machine; run it where there is one"}
+    from wildseg3d_ros.pointmaps.mast3r.inference import Inference
+    from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
+
+    device = torch.device("cuda")
+    network = random_network(device, torch.bfloat16)
+    images, pairs = random_images(VIEWS), complete_pairs(VIEWS)
+    counted, run = count_calls(network), Inference(network)
+    scene = problem("clean", 0, VIEWS, SIZE)
+    views = [View(v.name, image) for v, image in zip(scene.views, images, strict=True)]
+    out: dict[str, Any] = {"device": torch.cuda.get_device_name()}
+
+    def predict(matches: bool) -> list[PairPrediction]:
+        made = []
+        for (a, b), one, two in run.decode(list(run.encode(images)), pairs):
+            if matches:
+                flags = [f.cpu().numpy() for f in matched_flags(one.descriptors, two.descriptors)]
+                maps = [m.cpu().numpy() for m in (one.points, two.points)]
+                sure = [m.cpu().numpy() for m in (one.confidence, two.confidence)]
+                made.append(
+                    PairPrediction(a, b, *maps, *sure, matched_a=flags[0], matched_b=flags[1])
+                )
+        torch.cuda.synchronize()
+        return made
+
+    predict(True)
+    counted.update(dict.fromkeys(counted, 0))
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    network_only, whole, loop = Clock(), Clock(), Clock()
+    for _ in range(_ROUNDS):
+        with network_only.measure():
+            predict(False)
+    out["peak above the weights [GB]"] = (torch.cuda.max_memory_allocated() - before) / 1e9
+    out |= {f"{name} calls": n // _ROUNDS for name, n in counted.items()}
+    # The alignment of what a network with weights predicts: random weights would never converge.
+    config = replace(CONFIG, device="cuda")
+    align(scene.predictions, scene.views, config)
+    for _ in range(_ROUNDS):
+        with whole.measure():
+            predict(True)
+            alignment = align(scene.predictions, scene.views, config)
+            fuse(scene.predictions, scene.views, alignment, config)
+    batch = [
+        (torch.from_numpy(view.image).to(device).permute(2, 0, 1)[None] / 127.5 - 1.0).bfloat16()
+        for view in views
+    ]
+    with torch.inference_mode(), loop.measure():
+        for a, b in pairs:
+            network(batch[a], batch[b])
+        torch.cuda.synchronize()
+    out["8 views, 56 directed pairs, bfloat16 [s]"] = network_only.wall()
+    out["the same with matches, alignment and fusion [s]"] = whole.wall()
+    out["naive loop [s]"] = loop.wall()
+    out[f"over the naive loop (at most {LIMIT})"] = network_only.wall() / loop.wall()
+    rate = matrix_rate(device)
+    work = operations()[f"{VIEWS} views, {len(pairs)} directed pairs [TFLOP]"]
+    out["measured matrix rate, bfloat16 [TFLOP/s]"] = rate
+    out["floor: operations over that rate [s]"] = work / rate
+    return out
+
+
+def one_direction(seeds: int) -> dict:
+    """Errors of aligned constructed pairs with network-like errors, both directions against a < b.
+
+    Median error of object points [mm], mean over seeds, of six views.
+    """
+    out = {}
+    for kind in KINDS:
+        both, half = [], []
+        for seed in range(seeds):
+            made = problem(kind, seed)
+            kept = [k for k, p in enumerate(made.predictions) if p.a < p.b]
+            one = replace(
+                made,
+                predictions=tuple(made.predictions[k] for k in kept),
+                pair_scale=made.pair_scale[kept],
+            )
+            both.append(dga_errors(made, CONFIG).median)
+            half.append(dga_errors(one, CONFIG).median)
+        out[kind] = {
+            "both [mm]": float(np.mean(both)),
+            "one [mm]": float(np.mean(half)),
+            "one over both": float(np.mean(half) / np.mean(both)),
+        }
+    return out
+
+
+class Clock:
+    """Wall and processor seconds of repeated work."""
+
+    def __init__(self) -> None:
+        self._wall: list[float] = []
+        self._processor: list[float] = []
+
+    @contextmanager
+    def measure(self):
+        """Times the ``with`` block."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self._wall.append(time.perf_counter() - wall)
+        self._processor.append(time.process_time() - cpu)
+
+    def total(self, kind: str) -> float:
+        """Sum over all work: wall or processor."""
+        return sum(self._wall if kind == "wall" else self._processor)
+
+    def wall(self) -> float:
+        """Least wall time: what the load of the machine adds is left out."""
+        return min(self._wall)
+
+    def processor(self) -> float:
+        """Least processor time, summed over cores."""
+        return min(self._processor)
+
+
+@contextmanager
+def peak_memory(out: dict[str, Any], name: str):
+    """Stores the largest resident memory of the process within the block (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        out[name] = "not measured: this system cannot reset the peak"
+        yield
+        return
+    yield
+    lines = Path("/proc/self/status").read_text().splitlines()
+    out[name] = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
+
+
+def random_network(device: Any, dtype: Any) -> Any:
+    """The published size with small random weights: time does not depend on their values."""
+    import torch
+
+    from wildseg3d_ros.pointmaps.mast3r.network import Mast3r
+
+    with torch.device("meta"):
+        network = Mast3r()
+    network = network.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.uniform_(-0.03, 0.03)
+    return network
+
+
+def random_images(count: int) -> list[np.ndarray]:
+    """(H, W, 3) uint8 each."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def count_calls(network: Any) -> dict[str, int]:
+    """Images and pairs that the network gets from now on."""
+    counted = {"encoder": 0, "decoder": 0}
+
+    def count_images(_: Any, inputs: tuple) -> None:
+        counted["encoder"] += len(inputs[0])
+
+    def count_pairs(_: Any, inputs: tuple) -> None:
+        counted["decoder"] += len(inputs[0].embedded)
+
+    network.encoder.register_forward_pre_hook(count_images)
+    network.decoders.register_forward_pre_hook(count_pairs)
+    return counted
+
+
+def matrix_rate(device: Any) -> float:
+    """TFLOP/s of a large product in bfloat16."""
+    import torch
+
+    n, repeats = 8192, 20
+    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    torch.cuda.synchronize()
+    return 2.0 * n**3 * repeats / (time.perf_counter() - start) / 1e12
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mast3r", description=__doc__)
+    parser.add_argument("--full", type=int, nargs="?", const=VIEWS, default=0, metavar="VIEWS")
+    print(json.dumps(main(parser.parse_args().full), indent=2))
+    sys.exit(0)

@@ -1,0 +1,403 @@
+"""The mast3r back end around its network: what it runs, what it makes of it, what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from wildseg3d_ros import cli  # noqa: E402
+from wildseg3d_ros.config import PairingConfig, SceneConfig  # noqa: E402
+from wildseg3d_ros.errors import ErrorCode, InputError, WildSeg3DError  # noqa: E402
+from wildseg3d_ros.pairing import choose_pairs, components, pairs_from_exhaustive  # noqa: E402
+from wildseg3d_ros.pipeline import build_scene  # noqa: E402
+from wildseg3d_ros.pointmaps import ComparesViews, load_pointmaps  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.inference import Inference  # noqa: E402
+from wildseg3d_ros.progress import Progress  # noqa: E402
+from wildseg3d_ros.scene.snapshot import load_scene  # noqa: E402
+from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
+    TINY,
+    network_by_rule,
+    write_checkpoint,
+)
+from wildseg3d_ros.testing.oracles import OracleMasks  # noqa: E402
+from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
+from wildseg3d_ros.types import View  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PAIRS = pairs_from_exhaustive(4)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return construct_scene(4, 96, 64, 4, arc_degrees=60, with_depth=False)
+
+
+def settings(weights, **values) -> SceneConfig:
+    chosen = {"weights": str(weights), "device": "cpu", "image_size": 96} | values
+    return SceneConfig.from_mapping({"pointmaps": {"backend": "mast3r", "mast3r": chosen}})
+
+
+@pytest.fixture
+def make(weights):
+    return lambda **values: load_pointmaps(settings(weights, **values).pointmaps)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Images and pairs that the network was given, call by call."""
+    from wildseg3d_ros.pointmaps.mast3r.network import Mast3r
+
+    seen = {"encode": [], "decode": []}
+    encode, decode = Mast3r.encode, Mast3r.decode
+
+    def count_images(network, images):
+        seen["encode"].append(len(images))
+        return encode(network, images)
+
+    def count_pairs(network, one, two):
+        seen["decode"].append(len(one.embedded))
+        return decode(network, one, two)
+
+    monkeypatch.setattr(Mast3r, "encode", count_images)
+    monkeypatch.setattr(Mast3r, "decode", count_pairs)
+    return seen
+
+
+def predict(backend, views, pairs=PAIRS, progress=None):
+    return backend.predict(views, pairs, progress or Progress())
+
+
+def same(first, second):
+    assert [(p.a, p.b) for p in first] == [(p.a, p.b) for p in second]
+    for p, q in zip(first, second, strict=True):
+        for name in ("pointmap_a", "pointmap_b", "confidence_a", "confidence_b"):
+            np.testing.assert_allclose(getattr(p, name), getattr(q, name), rtol=1e-4, atol=1e-5)
+
+
+class TestCost:
+    def test_every_image_is_encoded_once_and_every_direction_decoded_once(
+        self, make, scene, calls
+    ):
+        found = predict(make(), scene.views)
+        assert sum(calls["encode"]) == 4
+        assert sum(calls["decode"]) == 12
+        assert [(p.a, p.b) for p in found] == PAIRS + [(b, a) for a, b in PAIRS]
+
+    def test_one_direction_costs_half(self, make, scene, calls):
+        found = predict(make(both_directions=False), scene.views)
+        assert sum(calls["encode"]) == 4
+        assert sum(calls["decode"]) == 6
+        assert [(p.a, p.b) for p in found] == PAIRS
+
+    def test_what_was_encoded_to_choose_the_pairs_is_not_encoded_again(self, make, scene, calls):
+        backend = make()
+        backend.similarity(scene.views, Progress())
+        predict(backend, scene.views)
+        assert sum(calls["encode"]) == 4
+        # Other images, of the same names: nothing of the old ones must come back.
+        other = [replace(v, image=255 - v.image) for v in scene.views]
+        backend.similarity(scene.views, Progress())
+        same(predict(backend, other), predict(make(), other))
+
+    def test_batches_have_the_size_that_is_set(self, make, scene, calls):
+        predict(make(batch_size=5), scene.views)
+        assert calls["encode"] == [4]
+        assert calls["decode"] == [5, 5, 2]
+
+
+def test_predictions_are_the_networks_own(make, scene):
+    """Shared parts and batches against the plain network, image by image."""
+    network = network_by_rule(TINY)
+    images = [torch.from_numpy(v.image).permute(2, 0, 1)[None] / 127.5 - 1.0 for v in scene.views]
+    for p in predict(make(batch_size=3), scene.views):
+        with torch.inference_mode():
+            one, two = network(images[p.a], images[p.b])
+        np.testing.assert_allclose(p.pointmap_a, one.points[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(p.pointmap_b, two.points[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(p.confidence_a, one.confidence[0], rtol=1e-4)
+        np.testing.assert_allclose(p.confidence_b, two.confidence[0], rtol=1e-4)
+        assert not p.metric
+        assert np.array_equal(p.a_from_map_b, np.eye(4))
+        assert p.matched_a.any()
+        assert not p.matched_a.all()
+
+
+def test_images_of_all_sizes_and_orientations_in_one_scene(make, scene):
+    sizes = [(64, 96), (96, 64), (200, 300), (123, 77)]
+    views = [
+        replace(v, image=cv2.resize(v.image, size[::-1]), K=None)
+        for v, size in zip(scene.views, sizes, strict=True)
+    ]
+    found = predict(make(batch_size=4), views)
+    assert len(found) == 12
+    for p in found:
+        assert p.pointmap_a.shape[:2] == views[p.a].size
+        assert p.matched_b.shape == views[p.b].size
+    same(found, predict(make(batch_size=1), views))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_shorter_numbers(make, scene, dtype):
+    exact, short = predict(make(), scene.views), predict(make(dtype=dtype), scene.views)
+    for p, q in zip(exact, short, strict=True):
+        error = np.linalg.norm(p.pointmap_b - q.pointmap_b) / np.linalg.norm(p.pointmap_b)
+        assert 1e-6 < error < 0.05
+
+
+class TestMemory:
+    @pytest.fixture
+    def limited(self, monkeypatch):
+        """Makes the network run out of memory above a number of pairs or images."""
+        from wildseg3d_ros.pointmaps.mast3r.network import Mast3r
+
+        def limit(most, error):
+            encode, decode = Mast3r.encode, Mast3r.decode
+
+            def encode_some(network, images):
+                if len(images) > most:
+                    raise error
+                return encode(network, images)
+
+            def decode_some(network, one, two):
+                if len(one.embedded) > most:
+                    raise error
+                return decode(network, one, two)
+
+            monkeypatch.setattr(Mast3r, "encode", encode_some)
+            monkeypatch.setattr(Mast3r, "decode", decode_some)
+
+        return limit
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+            MemoryError(),
+        ],
+    )
+    def test_batches_are_halved_with_a_warning_until_they_fit(self, make, scene, limited, error):
+        expected = predict(make(), scene.views)
+        limited(1, error)
+        progress = Progress()
+        same(predict(make(batch_size=8), scene.views, progress=progress), expected)
+        pairs = [text for text in progress.warnings if "pairs at a time" in text]
+        assert len(pairs) == 3, "8, 4, 2, then it goes on with 1"
+        assert "with 8 pairs at a time and goes on with 4" in pairs[0]
+        assert "pointmaps.mast3r.batch_size=1 avoids the attempt" in pairs[-1]
+        assert any("images at a time" in text for text in progress.warnings)
+
+    def test_on_a_gpu_the_first_pair_is_measured_and_the_others_fill_the_memory(
+        self, scene, monkeypatch, calls
+    ):
+        """A GPU's figures on a processor: half a gigabyte per pair, 2.4 of them free."""
+        figures = {
+            "memory_allocated": 1.0e9,
+            "max_memory_allocated": 1.5e9,
+            "memory_reserved": 1.2e9,
+            "mem_get_info": (2.2e9, 8e9),
+            "reset_peak_memory_stats": None,
+        }
+        for name, value in figures.items():
+            monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+        run = Inference(network_by_rule(TINY))
+        encoded = list(run.encode([view.image for view in scene.views]))
+        run._device = torch.device("cuda")
+        pairs = PAIRS + [(b, a) for a, b in PAIRS]
+        assert [pair for pair, _, _ in run.decode(encoded, pairs)] == pairs
+        assert calls["decode"] == [1, 3, 3, 3, 2], "four fifths of 2.4 GB are three pairs"
+
+    def test_not_even_one_fits(self, make, scene, limited):
+        limited(0, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+        with pytest.raises(WildSeg3DError, match=r"one of the images at a time.*image_size lower"):
+            predict(make(), scene.views)
+
+    def test_other_defects_are_not_taken_for_it(self, make, scene, limited):
+        limited(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        with pytest.raises(RuntimeError, match="cannot be multiplied"):
+            predict(make(), scene.views)
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """Changes the network's maps of some pairs: ``spoil(pairs, confidence=..., points=...)``."""
+
+    def fill(old, value):
+        new = torch.empty(old.shape)
+        new[:] = value
+        return new
+
+    def change(pairs, **values):
+        decode = Inference.decode
+
+        def changed(run, encoded, asked):
+            for pair, one, two in decode(run, encoded, asked):
+                if pair in pairs:
+                    one, two = (
+                        replace(maps, **{n: fill(getattr(maps, n), v) for n, v in values.items()})
+                        for maps in (one, two)
+                    )
+                yield pair, one, two
+
+        monkeypatch.setattr(Inference, "decode", changed)
+
+    return change
+
+
+class TestPairsThatShareNothing:
+    def test_groups_are_named(self, make, scene, spoil):
+        between = [(a, b) for a in (0, 2) for b in (1, 3)]
+        spoil(between + [(b, a) for a, b in between], confidence=1.01)
+        with pytest.raises(InputError, match=r"\['cam_0', 'cam_2'\]; \['cam_1', 'cam_3'\]") as e:
+            predict(make(), scene.views)
+        assert e.value.code is ErrorCode.DISCONNECTED_VIEWS
+        assert "confidence at most 1.01, least 1.5" in str(e.value)
+        assert "min_confidence" in str(e.value)
+
+    def test_a_pair_is_left_out_while_others_hold_the_views_together(self, make, scene, spoil):
+        spoil([(0, 3), (3, 0)], confidence=1.2)
+        progress = Progress()
+        found = predict(make(), scene.views, progress=progress)
+        assert len(found) == 10
+        assert not {(0, 3), (3, 0)} & {(p.a, p.b) for p in found}
+        assert "pair 'cam_0' - 'cam_3' is left out" in progress.warnings[0]
+
+    def test_a_sure_corner_is_enough(self, make, scene, spoil):
+        corner = torch.ones(64, 96)
+        corner[:24, :32] = 5.0
+        everything = [(a, b) for a in range(4) for b in range(4)]
+        spoil(everything, confidence=corner)
+        assert len(predict(make(), scene.views)) == 12
+
+    def test_the_limit_is_a_setting(self, make, scene, spoil):
+        spoil([(a, b) for a in range(4) for b in range(4)], confidence=1.01)
+        assert len(predict(make(min_confidence=1.0), scene.views)) == 12
+
+
+class TestNoNumbers:
+    def test_a_pair_without_numbers_is_named(self, make, scene, spoil):
+        spoil([(1, 2)], points=float("nan"))
+        with pytest.raises(InputError, match=r"for 100 % of the points of pair 'cam_1' - 'cam_2'"):
+            predict(make(), scene.views)
+
+    def test_damaged_weights(self, make, scene):
+        backend = make()
+        with torch.no_grad():
+            backend._network.decoders.dec_norm.weight[3] = float("nan")
+        with pytest.raises(InputError, match=r"NaN or infinity.*in float32; are the weights"):
+            predict(backend, scene.views)
+
+    def test_overflow_of_float16(self, make, scene):
+        backend = make(dtype="float16")
+        with torch.no_grad():
+            backend._network.decoders.dec_norm.weight.fill_(6e4)
+        with pytest.raises(InputError, match=r"in float16; float16 overflows: .*bfloat16"):
+            predict(backend, scene.views)
+
+    def test_a_few_such_pixels_only_lose_their_confidence(self, make, scene, spoil):
+        points = torch.ones(64, 96, 3)
+        points[5, 7] = float("inf")
+        spoil([(0, 1)], points=points)
+        found = predict(make(), scene.views)[0]
+        assert (found.a, found.b) == (0, 1)
+        assert found.confidence_a[5, 7] == 0
+        assert np.count_nonzero(found.confidence_a == 0) == 1
+        assert np.isfinite(found.pointmap_a).all()
+
+
+class TestManyViews:
+    def test_the_back_end_tells_which_views_look_alike(self, make, scene):
+        backend = make()
+        assert isinstance(backend, ComparesViews)
+        # A view, the same a little darker, and two of another kind.
+        first = scene.views[0]
+        noise = np.random.default_rng(0).integers(0, 255, (2, 64, 96, 3), dtype=np.uint8)
+        images = [first.image, (0.9 * first.image).astype(np.uint8), *noise]
+        views = [View(f"v{k}", image) for k, image in enumerate(images)]
+        likeness = backend.similarity(views, Progress())
+        assert likeness.shape == (4, 4)
+        assert np.allclose(likeness, likeness.T)
+        assert (np.diag(likeness) == 0).all()
+        assert ((likeness >= 0) & (likeness <= 1)).all()
+        assert likeness[0, 1] > 2 * likeness[0, 2:].max()
+        assert likeness[2, 3] > 2 * likeness[2, :2].max()
+
+    def test_pairs_are_chosen_by_it_bounded_and_connected(self, weights, calls):
+        """Two kinds of views in turn: by their order alone, kinds would be mixed."""
+        rng = np.random.default_rng(1)
+        kinds = [rng.integers(0, 255, (64, 96, 3)).astype(float) for _ in range(2)]
+        views = [
+            View(f"v{k}", (kinds[k % 2] * (1 - 0.02 * k)).astype(np.uint8)) for k in range(10)
+        ]
+        backend = load_pointmaps(settings(weights).pointmaps)
+        config = PairingConfig(max_pairs_per_view=5)
+        pairs = choose_pairs(views, config, lambda v: backend.similarity(v, Progress()))
+        assert set(components(10, pairs)) == {0}
+        alike = [(a, b) for a, b in pairs if (a - b) % 2 == 0]
+        beyond_order = [(a, b) for a, b in pairs if b - a > 1]
+        assert len(beyond_order) >= 8
+        assert len(set(beyond_order) - set(alike)) <= 2
+        assert sum(calls["encode"]) == 10
+
+    def test_the_pipeline_asks_it_and_encodes_once(self, weights, calls):
+        truth = construct_scene(9, 96, 64, 4, arc_degrees=120, with_depth=False, with_priors=False)
+        scene = build_scene(truth.views, settings(weights), masks=OracleMasks(truth))
+        assert sum(calls["encode"]) == 9
+        edges = scene.alignment.edges
+        assert sum(calls["decode"]) == len(edges) < 9 * 8
+
+
+class TestWholeBuild:
+    def test_a_folder_of_plain_images_by_configuration_alone(self, weights, tmp_path, capsys):
+        """No calibration, no poses; grey and colour, several sizes, landscape and portrait."""
+        scene = construct_scene(3, 96, 64, 4, arc_degrees=40)
+        images = tmp_path / "images"
+        images.mkdir()
+        pictures = [view.image[..., ::-1] for view in scene.views]
+        cv2.imwrite(str(images / "a.png"), pictures[0])
+        cv2.imwrite(str(images / "b.png"), cv2.cvtColor(pictures[1], cv2.COLOR_BGR2GRAY))
+        cv2.imwrite(str(images / "c.png"), cv2.resize(pictures[2], (90, 140)))
+        config = tmp_path / "rig.yaml"
+        config.write_text(
+            f"pointmaps: {{backend: mast3r, mast3r: {{weights: {weights}, image_size: 96}}}}\n"
+        )
+        output = tmp_path / "scene.ws3d"
+        words = ["build", images, "-o", output, "--config", config]
+        assert cli.main([str(word) for word in words]) == 0
+        scene = load_scene(output)
+        assert [world.shape[:2] for world in scene.world.points] == [(64, 96), (64, 96), (140, 90)]
+        text = capsys.readouterr().out
+        assert "no intrinsics are given for camera 'a'" in text
+        assert "no camera pose is given" in text
+
+    def test_absent_weights_are_an_error_with_the_command(self, tmp_path, capsys):
+        cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 96, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / "b.png"), np.zeros((64, 96, 3), np.uint8))
+        words = ["build", tmp_path, "-o", tmp_path / "scene.ws3d"]
+        words += ["--set", "pointmaps.backend=mast3r"]
+        words += ["--set", f"pointmaps.mast3r.weights={tmp_path}/none.safetensors"]
+        assert cli.main([str(word) for word in words]) != 0
+        said = capsys.readouterr().err
+        assert "hf download naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric" in said
+        assert "Traceback" not in said
+
+    def test_one_view_only(self, weights, scene):
+        with pytest.raises(InputError, match="at least 2") as error:
+            build_scene(scene.views[:1], settings(weights))
+        assert error.value.code is ErrorCode.TOO_FEW_VIEWS
+
+    def test_an_image_of_sixteen_pixels(self, weights, scene):
+        tiny = replace(scene.views[1], image=scene.views[1].image[:4, :4], K=None)
+        with pytest.raises(InputError, match=r"'cam_1': its image of 4x4 pixels is too small"):
+            build_scene([scene.views[0], tiny, *scene.views[2:]], settings(weights))

@@ -1,0 +1,256 @@
+"""Loading weights: what fits is loaded exactly, everything else is refused with the reason."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pickle
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from wildseg3d_ros.config import PointmapConfig, SceneConfig  # noqa: E402
+from wildseg3d_ros.errors import ConfigError, FileError  # noqa: E402
+from wildseg3d_ros.pointmaps import load_pointmaps  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network  # noqa: E402
+from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
+    TINY,
+    network_by_rule,
+    write_checkpoint,
+)
+
+CPU = torch.device("cpu")
+HUB = "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
+MODEL = "AsymmetricMASt3R(pos_embed='RoPE100', enc_num_heads=2, dec_num_heads=2, two_confs=True)"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture
+def checkpoint(written, tmp_path):
+    """A copy that a test may spoil: path and tensors."""
+    for file in written.parent.iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    return tmp_path / written.name, load_file(written)
+
+
+def load(path, dtype=torch.float32):
+    return load_network(str(path), CPU, dtype)
+
+
+def assert_is_tiny(network, dtype=torch.float32):
+    assert network.architecture == TINY
+    expected = network_by_rule(TINY).to(dtype).state_dict()
+    found = network.state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert value.dtype == dtype
+        assert torch.equal(value, expected[name]), name
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_safetensors(written, dtype):
+    assert_is_tiny(load(written, dtype), dtype)
+
+
+def test_a_folder_as_the_hub_lays_it_out(written):
+    assert_is_tiny(load(written.parent))
+
+
+def test_pth_with_the_arguments_of_its_training(checkpoint, tmp_path):
+    path, tensors = tmp_path / "trained.pth", checkpoint[1]
+    torch.save({"args": argparse.Namespace(model=MODEL, lr=1e-4), "model": tensors}, path)
+    assert_is_tiny(load(path))
+
+
+def test_a_tensor_that_is_stored_under_its_other_name(checkpoint):
+    path, tensors = checkpoint
+    for head in (1, 2):
+        for level in range(4):
+            prefix = f"downstream_head{head}.dpt.scratch."
+            value = tensors.pop(f"{prefix}layer{level + 1}_rn.weight")
+            tensors[f"{prefix}layer_rn.{level}.weight"] = value
+    save_file(tensors, path)
+    assert_is_tiny(load(path))
+
+
+def test_tensors_that_inference_does_not_use_are_ignored(checkpoint):
+    path, tensors = checkpoint
+    tensors["mask_token"] = torch.zeros(1, 1, 24)
+    tensors["downstream_head1.dpt.scratch.refinenet4.resConfUnit1.conv1.bias"] = torch.zeros(16)
+    save_file(tensors, path)
+    assert_is_tiny(load(path))
+
+
+def test_licence_and_memory_are_said_once(written, caplog):
+    with caplog.at_level(logging.INFO):
+        load(written, torch.bfloat16)
+    said = [
+        record.getMessage() for record in caplog.records if "CC BY-NC-SA 4.0" in record.message
+    ]
+    assert len(said) == 1
+    assert "no commercial use" in said[0]
+    assert "MB as bfloat16 on cpu" in said[0]
+    assert caplog.records[0].levelno >= logging.WARNING, "shown without any set-up of logging"
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "dec_blocks2.3.cross_attn.projk.bias",
+            "enc_norm.weight",
+            "downstream_head2.dpt.scratch.layer3_rn.weight",
+            "patch_embed.proj.weight",
+            "decoder_embed.weight",
+        ],
+    )
+    def test_a_missing_tensor_is_named(self, checkpoint, key):
+        path, tensors = checkpoint
+        del tensors[key]
+        save_file(tensors, path)
+        with pytest.raises(FileError, match=rf"lacks {key}"):
+            load(path)
+
+    def test_a_tensor_of_a_wrong_shape_is_named_with_both_shapes(self, checkpoint):
+        path, tensors = checkpoint
+        tensors["dec_blocks.1.mlp.fc2.weight"] = torch.zeros(24, 47)
+        save_file(tensors, path)
+        text = r"wrong shapes: dec_blocks\.1\.mlp\.fc2\.weight is \[24, 47\], expected \[24, 48\]"
+        with pytest.raises(FileError, match=text):
+            load(path)
+
+    def test_many_missing_tensors_are_counted(self, checkpoint):
+        path, tensors = checkpoint
+        save_file({k: v for k, v in tensors.items() if not k.startswith("dec_blocks2.")}, path)
+        with pytest.raises(FileError, match=r"dec_blocks2\.0\.norm1\.weight, .* and \d+ more"):
+            load(path)
+
+    @pytest.mark.parametrize("kind", ["DPT", "linear"])
+    def test_dust3r(self, checkpoint, kind):
+        path, tensors = checkpoint
+        if kind == "DPT":
+            tensors = {k: v for k, v in tensors.items() if "head_local_features" not in k}
+        else:
+            tensors = {k: v for k, v in tensors.items() if not k.startswith("downstream_head")}
+            tensors["downstream_head1.proj.weight"] = torch.zeros(1024, 24)
+        save_file(tensors, path)
+        with pytest.raises(FileError, match=rf"DUSt3R checkpoint \({kind} head.*no descriptors"):
+            load(path)
+
+    def test_croco(self, checkpoint):
+        path, tensors = checkpoint
+        save_file({k: v for k, v in tensors.items() if not k.startswith("downstream")}, path)
+        with pytest.raises(FileError, match="no heads .*CroCo"):
+            load(path)
+
+    def test_another_model(self, checkpoint):
+        path = checkpoint[0]
+        save_file({"conv1.weight": torch.zeros(2, 2)}, path)
+        with pytest.raises(FileError, match=r"not a MASt3R checkpoint.*conv1\.weight"):
+            load(path)
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+    @pytest.mark.parametrize("share", [0.0, 0.001, 0.7])
+    def test_truncated(self, checkpoint, tmp_path, name, share):
+        path = tmp_path / name
+        if name.endswith("pth"):
+            torch.save({"model": checkpoint[1]}, path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(FileError, match=r"truncated|damaged") as error:
+            load(path)
+        assert str(path) in str(error.value)
+        assert f"`hf download {HUB} model.safetensors`" in str(error.value)
+
+    def test_a_file_that_would_run_code_is_not_run(self, tmp_path):
+        proof = tmp_path / "ran"
+
+        class Evil:
+            def __reduce__(self):
+                return (open, (str(proof), "w"))
+
+        path = tmp_path / "evil.pth"
+        torch.save({"model": {"a": Evil()}}, path)
+        with pytest.raises(FileError, match="could run code"):
+            load(path)
+        plain = tmp_path / "plain.pth"
+        plain.write_bytes(pickle.dumps(Evil()))
+        with pytest.raises(FileError):
+            load(plain)
+        assert not proof.exists()
+
+    def test_a_foreign_suffix(self, tmp_path):
+        path = tmp_path / "weights.onnx"
+        path.write_bytes(b"x")
+        with pytest.raises(FileError, match=r"expected \.safetensors or \.pth, got '\.onnx'"):
+            load(path)
+
+    def test_channels_that_do_not_split_into_heads(self, checkpoint):
+        path = checkpoint[0]
+        (path.parent / "config.json").unlink()
+        with pytest.raises(FileError, match=r"give enc_num_heads in a config\.json"):
+            load(path)
+
+
+class TestAbsent:
+    def test_hub_name_without_a_download(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(FileError) as error:
+            load(HUB)
+        text = str(error.value)
+        assert f"`hf download {HUB} model.safetensors`" in text
+        assert "CC BY-NC-SA 4.0" in text
+        assert "'depth' and 'stereo' need no weights" in text
+
+    def test_hub_name_that_was_downloaded(self, written, tmp_path, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        model = tmp_path / f"models--{HUB.replace('/', '--')}"
+        snapshot = model / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+        shutil.copytree(written.parent, snapshot)
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(snapshot.name)
+        assert_is_tiny(load(HUB))
+
+    @pytest.mark.parametrize("name", ["absent.safetensors", "somewhere/else.pth", "a/b/c"])
+    def test_path(self, name):
+        with pytest.raises(
+            FileError, match=rf"'{name}' do not exist; fetch them with `hf download"
+        ):
+            load(name)
+
+    def test_folder_without_the_file(self, tmp_path):
+        with pytest.raises(FileError, match=r"holds no model\.safetensors"):
+            load(tmp_path)
+
+
+def configured(weights, **values) -> PointmapConfig:
+    settings = {"backend": "mast3r", "mast3r": {"weights": str(weights), **values}}
+    return SceneConfig.from_mapping({"pointmaps": settings}).pointmaps
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_gpu_is_asked_for_and_absent(written):
+    with pytest.raises(
+        ConfigError, match=r"pointmaps\.mast3r\.device 'cuda'.*use 'auto' or 'cpu'"
+    ):
+        load_pointmaps(configured(written, device="cuda"))
+
+
+def test_a_device_that_no_torch_knows(written):
+    with pytest.raises(ConfigError, match=r"pointmaps\.mast3r\.device 'fpga' cannot be used"):
+        load_pointmaps(configured(written, device="fpga"))
+
+
+def test_an_image_size_that_is_no_multiple_of_the_patch(written):
+    with pytest.raises(ConfigError, match="image_size must be a multiple of 16, got 100"):
+        load_pointmaps(configured(written, device="cpu", image_size=100))

@@ -1,0 +1,52 @@
+"""Plain RGB cameras through the node, by its parameters alone: the mast3r back end."""
+
+from __future__ import annotations
+
+import pytest
+import table
+
+pytest.importorskip("torch")
+
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.ros.build_process import PIPELINE
+from wildseg3d_ros.testing.mast3r_weights import write_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """A network this small waits for a second thread longer than it works."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+RGB = {f"{name}__depth_topic": "" for name in table.NAMES}
+
+
+def node(world, weights):
+    return world.scene_node(
+        PIPELINE,
+        **RGB,
+        pointmaps__backend="mast3r",
+        pointmaps__mast3r__weights=str(weights),
+        pointmaps__mast3r__image_size=96,
+        pointmaps__mast3r__device="cpu",
+    )
+
+
+def test_the_node_builds_from_rgb_and_keeps_the_weights_loaded(world, tmp_path, capfd):
+    scene_node = node(world, write_checkpoint(tmp_path))
+    world.replay()
+    client = world.client()
+    first = client.build()
+    assert {"pairs", "pointmaps", "alignment"} <= set(first.stage_seconds)
+    process = scene_node._worker.pid
+    assert client.build().scene_id != first.scene_id
+    assert scene_node._worker.pid == process
+    assert capfd.readouterr().err.count("CC BY-NC-SA 4.0") == 1, "loaded and said once"
+
+
+def test_absent_weights_are_a_reply_with_the_command_that_fetches_them(world, tmp_path):
+    node(world, tmp_path / "none.safetensors")
+    world.replay()
+    with pytest.raises(WildSeg3DError, match=r"do not exist; fetch them with `hf download") as e:
+        world.client().build()
+    assert e.value.code == ErrorCode.BAD_FILE

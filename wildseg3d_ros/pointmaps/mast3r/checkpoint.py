@@ -1,0 +1,206 @@
+"""Builds the network that a file of weights is for, and checks every tensor by name and shape."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import torch
+
+from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.pointmaps.mast3r.files import (
+    LICENCE,
+    Checkpoint,
+    damaged,
+    find_weights,
+    open_checkpoint,
+    remedy,
+)
+from wildseg3d_ros.pointmaps.mast3r.heads import HeadSizes
+from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, published_name
+
+_log = logging.getLogger(__name__)
+
+_PUBLISHED_HEAD_CHANNELS = 64
+_NAMED = 5
+"""Tensors that an error names before it counts the rest."""
+
+
+def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast3r:
+    """The network with weights, ready to predict on the device.
+
+    Args:
+        weights: hub name (``owner/name``) of a model in the local cache, a ``.safetensors`` or
+            ``.pth`` file, or a folder that holds ``model.safetensors``.
+
+    Raises:
+        FileError: no such weights, or not those of a MASt3R; says what is wrong and what to do.
+    """
+    path = find_weights(weights)
+    with ExitStack() as stack:
+        checkpoint = open_checkpoint(path, stack)
+        network = network_from_checkpoint(checkpoint, device, dtype)
+    parameters = list(network.parameters())
+    count = sum(p.numel() for p in parameters)
+    size = sum(p.numel() * p.element_size() for p in parameters)
+    # A warning, because it has to be read before the results are used.
+    _log.warning(
+        "MASt3R weights '%s' loaded: %.1f M parameters, %.0f MB as %s on %s. The published "
+        "weights are under %s: no commercial use",
+        path,
+        count / 1e6,
+        size / 1e6,
+        str(dtype).removeprefix("torch."),
+        device,
+        LICENCE,
+    )
+    return network
+
+
+def network_from_checkpoint(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> Mast3r:
+    """Builds the network that the tensors are for and moves them into it one by one.
+
+    Keys that inference does not use are ignored.
+
+    Raises:
+        FileError: another model's tensors, or a tensor that is missing or of a wrong shape.
+    """
+    architecture = architecture_of(checkpoint)
+    with torch.device("meta"):
+        network = Mast3r(architecture)
+    wanted = network.state_dict()
+    stored = {name: _stored_key(published_name(name), checkpoint.shapes) for name in wanted}
+    missing = [published_name(name) for name, key in stored.items() if key is None]
+    if missing:
+        raise FileError(
+            f"'{checkpoint.source}' lacks {_listed(missing)}; is it a whole MASt3R checkpoint?"
+        )
+    keys = {name: key for name, key in stored.items() if key is not None}
+    wrong = [
+        f"{key} is {list(checkpoint.shapes[key])}, expected {list(wanted[name].shape)}"
+        for name, key in keys.items()
+        if checkpoint.shapes[key] != tuple(wanted[name].shape)
+    ]
+    if wrong:
+        raise FileError(f"'{checkpoint.source}' has tensors of wrong shapes: {_listed(wrong)}")
+    try:
+        state = {
+            name: checkpoint.read(key).to(device=device, dtype=dtype) for name, key in keys.items()
+        }
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise FileError(
+                f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
+                "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
+            ) from error
+        raise damaged(checkpoint.source, error) from error
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def architecture_of(checkpoint: Checkpoint) -> Architecture:
+    """Sizes of the network, from the shapes of its tensors.
+
+    The number of attention heads leaves no trace in the shapes: it comes from the file or its
+    ``config.json``, else a head has 64 channels as in the published model.
+
+    Raises:
+        FileError: tensors of another model, or a tensor missing that the sizes are read from.
+    """
+    _refuse_relatives(checkpoint)
+    head = "downstream_head1."
+    patch = _shape(checkpoint, "patch_embed.proj.weight", 4)
+    local = _shape(checkpoint, f"{head}head_local_features.fc2.weight", 2)
+    encoder, decoder = patch[0], _shape(checkpoint, "decoder_embed.weight", 2)[0]
+    layers = [
+        _shape(checkpoint, f"{head}dpt.act_postprocess.{n}.0.weight", 4)[0] for n in range(4)
+    ]
+    return Architecture(
+        patch=patch[2],
+        encoder_channels=encoder,
+        encoder_depth=_depth(checkpoint, "enc_blocks"),
+        encoder_heads=_head_count(checkpoint, "enc_num_heads", encoder, checkpoint.heads[0]),
+        encoder_hidden=_shape(checkpoint, "enc_blocks.0.mlp.fc1.weight", 2)[0],
+        decoder_channels=decoder,
+        decoder_depth=_depth(checkpoint, "dec_blocks"),
+        decoder_heads=_head_count(checkpoint, "dec_num_heads", decoder, checkpoint.heads[1]),
+        decoder_hidden=_shape(checkpoint, "dec_blocks.0.mlp.fc1.weight", 2)[0],
+        head=HeadSizes(
+            layers=(layers[0], layers[1], layers[2], layers[3]),
+            features=_shape(checkpoint, f"{head}dpt.scratch.refinenet1.out_conv.weight", 4)[0],
+            last=_shape(checkpoint, f"{head}dpt.head.0.weight", 4)[0],
+            local_hidden=local[1],
+            descriptor=local[0] // patch[2] ** 2 - 1,
+        ),
+    )
+
+
+def _refuse_relatives(checkpoint: Checkpoint) -> None:
+    """DUSt3R and CroCo share most of MASt3R's keys."""
+    keys = checkpoint.shapes
+    if any(".head_local_features." in key for key in keys):
+        return
+    if any(key.startswith("downstream_head") for key in keys):
+        kind = "linear" if "downstream_head1.proj.weight" in keys else "DPT"
+        raise FileError(
+            f"'{checkpoint.source}' is a DUSt3R checkpoint ({kind} head, no "
+            "head_local_features): it gives no descriptors, so no matches, and its points have no "
+            f"scale. This back end needs MASt3R; {remedy()}"
+        )
+    if any(key.startswith("enc_blocks.") for key in keys):
+        raise FileError(
+            f"'{checkpoint.source}' has an encoder but no heads (a CroCo checkpoint?); this back "
+            f"end needs MASt3R; {remedy()}"
+        )
+    some = ", ".join(list(keys)[:3]) or "nothing"
+    raise FileError(
+        f"'{checkpoint.source}' is not a MASt3R checkpoint: it holds {len(keys)} tensors ({some} "
+        f"...), none of them a head_local_features; {remedy()}"
+    )
+
+
+def _shape(checkpoint: Checkpoint, key: str, dimensions: int) -> tuple[int, ...]:
+    shape = checkpoint.shapes.get(key)
+    if shape is None:
+        raise FileError(f"'{checkpoint.source}' lacks {key}; is it a whole MASt3R checkpoint?")
+    if len(shape) != dimensions or 0 in shape:
+        raise FileError(
+            f"'{checkpoint.source}' has tensors of wrong shapes: {key} is {list(shape)}, expected "
+            f"{dimensions} dimensions"
+        )
+    return shape
+
+
+def _depth(checkpoint: Checkpoint, blocks: str) -> int:
+    found = (re.match(rf"{blocks}\.(\d+)\.", key) for key in checkpoint.shapes)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _head_count(checkpoint: Checkpoint, key: str, channels: int, said: int | None) -> int:
+    count = said or channels // _PUBLISHED_HEAD_CHANNELS
+    # Half of a head's channels turn with the row, in pairs.
+    if count < 1 or channels % count or channels // count % 4:
+        where = "as its config.json says" if said else "of 64 channels, as no config.json says"
+        raise FileError(
+            f"'{checkpoint.source}': {channels} channels do not split into attention heads {where}"
+            f"; give {key} in a config.json beside the file"
+        )
+    return count
+
+
+def _stored_key(key: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The key under which a file has a tensor: the four ``layer_rn`` go by two names each."""
+    if key in shapes:
+        return key
+    match = re.fullmatch(r"(.*\.scratch\.)layer(\d)_rn(\..*)", key)
+    other = f"{match[1]}layer_rn.{int(match[2]) - 1}{match[3]}" if match else ""
+    return other if other in shapes else None
+
+
+def _listed(texts: list[str]) -> str:
+    rest = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + rest

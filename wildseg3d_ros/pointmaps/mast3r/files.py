@@ -1,0 +1,166 @@
+"""Finds and opens files of weights; no file's code is ever run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wildseg3d_ros.errors import FileError
+
+LICENCE = "CC BY-NC-SA 4.0"
+_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Tensors of a file by key, read when they are asked for.
+
+    Attributes:
+        source: the file.
+        shapes: of all tensors.
+        read: gives a tensor by its key.
+        heads: numbers of attention heads of encoder and decoder where the file or its
+            ``config.json`` says them; the tensors do not.
+    """
+
+    source: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], Tensor]
+    heads: tuple[int | None, int | None] = (None, None)
+
+
+def find_weights(weights: str) -> Path:
+    """The file that a setting names.
+
+    Nothing is downloaded: 2.8 GB under a licence of their own are fetched by a command that
+    somebody decides to run.
+
+    Raises:
+        FileError: it is not there; the text has the command that fetches it.
+    """
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        if (path / _FILE).is_file():
+            return path / _FILE
+        raise FileError(f"folder '{path}' holds no {_FILE}; {remedy()}")
+    if path.suffix in (".safetensors", ".pth") or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
+        raise FileError(f"MASt3R weights '{weights}' do not exist; {remedy()}")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(weights, _FILE, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise FileError(
+            f"MASt3R weights '{weights}' are not on this machine; {remedy(weights)}"
+        ) from error
+
+
+def remedy(name: str = "") -> str:
+    """How to come by weights of that hub name, or by the published ones, for an error."""
+    name = name or "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
+    return (
+        f"fetch them with `hf download {name} {_FILE}` (2.8 GB, licence {LICENCE}: no "
+        "commercial use), or set pointmaps.mast3r.weights to the path of a .safetensors or .pth "
+        "file. The pointmap back ends 'depth' and 'stereo' need no weights"
+    )
+
+
+def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
+    """Reads what a file holds, its tensors not yet.
+
+    Args:
+        path: ``.safetensors`` or ``.pth``.
+        stack: closes the file when it ends.
+
+    Raises:
+        FileError: truncated, damaged, of another format, or more than data.
+    """
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path, stack)
+    if path.suffix == ".pth":
+        return _open_pth(path)
+    raise FileError(
+        f"'{path}' is no checkpoint this package reads: expected .safetensors or .pth, got "
+        f"'{path.suffix}'"
+    )
+
+
+def _open_safetensors(path: Path, stack: ExitStack) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = stack.enter_context(safe_open(path, framework="pt"))
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from error
+    heads = _heads(_read_config(path.parent / "config.json"))
+    return Checkpoint(path, shapes, file.get_tensor, heads)
+
+
+def _open_pth(path: Path) -> Checkpoint:
+    try:
+        # The published file keeps its training's arguments in a Namespace, which is plain data.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        # What is not data is refused before any of it runs.
+        raise FileError(
+            f"'{path}' is damaged or holds more than tensors and plain values, and is not loaded, "
+            f"because that could run code ({_first_line(error)}); use the .safetensors file"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        raise damaged(path, error) from error
+    tensors = content.get("model", content) if isinstance(content, Mapping) else None
+    if not isinstance(tensors, Mapping):
+        raise FileError(
+            f"'{path}' holds a {type(content).__name__}; expected a dictionary with the tensors "
+            "under 'model'"
+        )
+    tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
+    arguments = content.get("args")
+    said = getattr(arguments, "model", "") if arguments is not None else ""
+    described = dict(re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d+)", str(said)))
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    return Checkpoint(path, shapes, tensors.__getitem__, _heads(described))
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"'{path}' is not readable JSON: {error}") from error
+    return content if isinstance(content, Mapping) else {}
+
+
+def _heads(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    values = [config.get(key) for key in ("enc_num_heads", "dec_num_heads")]
+    encoder, decoder = (int(value) if value is not None else None for value in values)
+    return encoder, decoder
+
+
+def damaged(path: Path, error: Exception) -> FileError:
+    """What to tell of a file that cannot be read to its end."""
+    size = path.stat().st_size if path.is_file() else 0
+    return FileError(
+        f"'{path}' ({size / 1e6:.1f} MB) is truncated, damaged or no checkpoint "
+        f"({_first_line(error)}); the published one has 2.8 GB; {remedy()}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

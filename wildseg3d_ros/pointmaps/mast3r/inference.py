@@ -1,0 +1,196 @@
+"""Runs the network: every image through the encoder once, pairs in batches that fit the memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wildseg3d_ros.errors import WildSeg3DError
+from wildseg3d_ros.pointmaps.mast3r.network import Grid, Maps, Mast3r, Role
+
+_log = logging.getLogger(__name__)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_MOST_ON_GPU = 16
+"""Pairs per batch that keep a large GPU busy; more only take memory."""
+
+_SHARE_OF_MEMORY = 0.8
+"""Of the memory that is free; the rest is for matches and what others allocate meanwhile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A view's encoder tokens (1, S, C) on its grid of patches."""
+
+    tokens: Tensor
+    grid: Grid
+
+
+class Inference:
+    """The network with the memory it may use.
+
+    Args:
+        network: on its device, in its type.
+        batch_size: most images or pairs at once; 0 = on a GPU as many as fit, on a processor one,
+            which keeps it busy.
+        warn: told of what a user should know.
+    """
+
+    def __init__(
+        self, network: Mast3r, batch_size: int = 0, warn: Callable[[str], None] = _log.warning
+    ) -> None:
+        self._network, self._batch_size, self._warn = network, batch_size, warn
+        parameter = next(network.parameters())
+        self._device, self._dtype = parameter.device, parameter.dtype
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[NDArray[np.uint8]]) -> Iterator[Encoded]:
+        """Encodes RGB images (H, W, 3) whose sides are multiples of the patch, in their order."""
+
+        def run(part: list[NDArray[np.uint8]]) -> list[Encoded]:
+            pixels = torch.from_numpy(np.stack(part)).to(self._device)
+            batch = (pixels.permute(0, 3, 1, 2) / 127.5 - 1.0).to(self._dtype)
+            grid = self._network.grid(batch)
+            return [Encoded(tokens[None], grid) for tokens in self._network.encode(batch)]
+
+        most = self._batch_size or (_MOST_ON_GPU if self._device.type == "cuda" else 1)
+        for _, same in groupby(images, key=lambda image: image.shape):
+            for result in self._in_batches(list(same), most, run, "images"):
+                yield from result
+
+    @torch.inference_mode()
+    def decode(
+        self, encoded: Sequence[Encoded], pairs: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[tuple[int, int], Maps, Maps]]:
+        """Maps of each directed pair, without a batch dimension, by size of their views.
+
+        A view's part in its pairs is computed once for each role and dropped after its last pair.
+        """
+        roles = _Roles(self._network, encoded, pairs)
+
+        def grids(pair: tuple[int, int]) -> tuple[Grid, Grid]:
+            return encoded[pair[0]].grid, encoded[pair[1]].grid
+
+        for _, same in groupby(sorted(pairs, key=grids), key=grids):
+            todo = list(same)
+            size = self._batch_size or 1
+            if self._device.type == "cuda" and not self._batch_size:
+                before = torch.cuda.memory_allocated(self._device)
+                torch.cuda.reset_peak_memory_stats(self._device)
+                yield from self._decode(roles, todo[:1], 1)
+                size = self._fitting(torch.cuda.max_memory_allocated(self._device) - before)
+                todo = todo[1:]
+            yield from self._decode(roles, todo, size)
+            if self._device.type == "cuda":
+                peak = torch.cuda.max_memory_allocated(self._device)
+                _log.info("peak memory on %s with the weights: %.2f GB", self._device, peak / 1e9)
+
+    def _decode(
+        self, roles: _Roles, pairs: list[tuple[int, int]], size: int
+    ) -> Iterator[tuple[tuple[int, int], Maps, Maps]]:
+        """As :meth:`decode`, of pairs whose views have the same grids."""
+
+        def run(part: list[tuple[int, int]]) -> tuple[Maps, Maps]:
+            one = Role.stack([roles.get(a, 1) for a, _ in part])
+            two = Role.stack([roles.get(b, 2) for _, b in part])
+            return self._network.decode(one, two)
+
+        done = 0
+        for one, two in self._in_batches(pairs, size, run, "pairs"):
+            part = pairs[done : done + len(one.points)]
+            for number, pair in enumerate(part):
+                yield pair, one[number], two[number]
+                roles.forget(pair)
+            done += len(part)
+
+    def _fitting(self, bytes_per_pair: int) -> int:
+        free, _ = torch.cuda.mem_get_info(self._device)
+        # What the allocator keeps for itself is free for us, too.
+        free += torch.cuda.memory_reserved(self._device)
+        free -= torch.cuda.memory_allocated(self._device)
+        fit = int(np.clip(_SHARE_OF_MEMORY * free / max(bytes_per_pair, 1), 1, _MOST_ON_GPU))
+        _log.info("a pair takes %.2f GB; %d at once", bytes_per_pair / 1e9, fit)
+        return fit
+
+    def _in_batches(
+        self,
+        items: list[_Item],
+        size: int,
+        run: Callable[[list[_Item]], _Result],
+        what: str,
+    ) -> Iterator[_Result]:
+        """Results of batches in order; where memory does not suffice, the batches are halved."""
+        position = 0
+        while position < len(items):
+            part = items[position : position + size]
+            result, error = _attempt(run, part)
+            if error is None:
+                assert result is not None
+                yield result
+                position += len(part)
+                continue
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            if len(part) == 1:
+                raise WildSeg3DError(
+                    f"MASt3R ran out of memory on {self._device} with one of the {what} at a time "
+                    f"({error}); set pointmaps.mast3r.image_size lower, its dtype to bfloat16, or "
+                    "its device to cpu"
+                )
+            size = len(part) // 2
+            self._warn(
+                f"MASt3R ran out of memory with {len(part)} {what} at a time and goes on with "
+                f"{size}; pointmaps.mast3r.batch_size={size} avoids the attempt"
+            )
+
+
+class _Roles:
+    """What each view gives to its pairs in each role, while a pair still needs it."""
+
+    def __init__(
+        self, network: Mast3r, encoded: Sequence[Encoded], pairs: Sequence[tuple[int, int]]
+    ) -> None:
+        self._network, self._encoded = network, encoded
+        self._left = Counter((view, role) for pair in pairs for role, view in enumerate(pair, 1))
+        self._made: dict[tuple[int, int], Role] = {}
+
+    def get(self, view: int, number: int) -> Role:
+        key = view, number
+        if key not in self._made:
+            seen = self._encoded[view]
+            self._made[key] = self._network.role(seen.tokens, seen.grid, number)
+        return self._made[key]
+
+    def forget(self, pair: tuple[int, int]) -> None:
+        for number, view in enumerate(pair, start=1):
+            self._left[view, number] -= 1
+            if not self._left[view, number]:
+                self._made.pop((view, number), None)
+
+
+def _attempt(
+    run: Callable[[list[_Item]], _Result], part: list[_Item]
+) -> tuple[_Result | None, str | None]:
+    """The result, or the text of the error when memory did not suffice.
+
+    The error itself would keep what was allocated alive.
+    """
+    try:
+        return run(part), None
+    except (RuntimeError, MemoryError) as error:
+        text = (str(error).splitlines() or ["MemoryError"])[0]
+        # torch has no class for failures of its allocator on the processor.
+        on_cpu = "can't allocate memory" in text or "not enough memory" in text
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or on_cpu:
+            return None, text
+        raise

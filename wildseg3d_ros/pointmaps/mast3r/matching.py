@@ -1,0 +1,93 @@
+"""Reciprocal nearest neighbours of descriptors (MASt3R, section 3.3, fast reciprocal matching)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+STRIDE = 4
+"""Every n-th row and column of descriptors is compared."""
+
+START_STRIDE = 2
+"""Every n-th row and column of these is started from; also the edge of a block that is flagged."""
+
+_STEPS = 10
+"""Upper bound of steps there and back; nearly all starts arrive or merge within a few."""
+
+_ROWS = 4096
+"""Descriptors that are compared with all others at once; bounds the memory."""
+
+
+def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Which parts of two images have a reciprocal match in the other.
+
+    Args:
+        descriptors_a, descriptors_b: (H, W, D) of unit length; sizes may differ.
+
+    Returns:
+        (Ha, Wa) and (Hb, Wb) bool: blocks of STRIDE * START_STRIDE pixels that hold a match.
+    """
+    coarse_a, coarse_b = (_coarse(each) for each in (descriptors_a, descriptors_b))
+    starts = _starts(coarse_a.shape[:2], coarse_a.device)
+    found_a, found_b = reciprocal_matches(coarse_a.flatten(0, 1), coarse_b.flatten(0, 1), starts)
+    return (
+        _blocks(found_a, coarse_a.shape[:2], descriptors_a.shape[:2]),
+        _blocks(found_b, coarse_b.shape[:2], descriptors_b.shape[:2]),
+    )
+
+
+def reciprocal_matches(a: Tensor, b: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs that are each other's nearest neighbours, reached from some of a.
+
+    From each start the nearest descriptor of b is taken, from that the nearest one of a, and so on
+    until a step leads back to where it came from. Starts that arrive or merge are not continued,
+    so the cost falls with every step.
+
+    Args:
+        a: (M, D), b: (N, D), of unit length.
+        starts: (K,) indices into a.
+
+    Returns:
+        Indices into a and into b of the distinct matches, sorted by a.
+    """
+    matched = torch.full((len(a),), -1, dtype=torch.long, device=a.device)
+    seen = torch.zeros(len(a), dtype=torch.bool, device=a.device)
+    active = starts
+    for _ in range(_STEPS):
+        if not len(active):
+            break
+        seen[active] = True
+        there = _nearest(a[active], b)
+        back = _nearest(b[there], a)
+        arrived = back == active
+        matched[active[arrived]] = there[arrived]
+        active = torch.unique(back[~arrived])
+        active = active[~seen[active]]
+    found = torch.nonzero(matched >= 0).ravel()
+    return found, matched[found]
+
+
+def _nearest(queries: Tensor, others: Tensor) -> Tensor:
+    # Of unit vectors the nearest is the one with the largest product.
+    return torch.cat([(part @ others.T).argmax(dim=1) for part in queries.split(_ROWS)])
+
+
+def _coarse(descriptors: Tensor) -> Tensor:
+    return descriptors[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+
+
+def _starts(size: torch.Size, device: torch.device) -> Tensor:
+    index = torch.arange(size[0] * size[1], device=device).reshape(size)
+    return index[::START_STRIDE, ::START_STRIDE].ravel()
+
+
+def _blocks(found: Tensor, coarse: torch.Size, size: torch.Size) -> Tensor:
+    flags = torch.zeros(coarse, dtype=torch.bool, device=found.device)
+    flags.view(-1)[found] = True
+    rows = torch.arange(size[0], device=found.device) // (STRIDE * START_STRIDE)
+    cols = torch.arange(size[1], device=found.device) // (STRIDE * START_STRIDE)
+    blocks = functional.max_pool2d(
+        flags[None].float(), START_STRIDE, START_STRIDE, ceil_mode=True
+    )[0].bool()
+    return blocks[rows.clamp_max(blocks.shape[0] - 1)][:, cols.clamp_max(blocks.shape[1] - 1)]
