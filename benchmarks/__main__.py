@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, machine, prompt, recordings, service_latency
+from benchmarks import alignment, association, machine, prompt, recordings, service_latency
 
 BENCHMARKS = {
     "alignment": alignment.main,
+    "association": association.main,
     "prompt": prompt.main,
     "service": service_latency.main,
     "tabletop": recordings.tabletop,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.scene.frozen import freeze_fields
-from wildseg3d_ros.scene.visibility import Visibility
 from wildseg3d_ros.scene.voxels import neighbourhoods
 from wildseg3d_ros.types import MaskCache, WorldPointmaps
 
