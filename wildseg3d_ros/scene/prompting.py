@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import POSITIVE, Click, ObjectCloud, Prompt, ViewMasks
+from wildseg3d_ros.types import LEVELS, POSITIVE, Click, Level, ObjectCloud, Prompt, ViewMasks
 
 
 def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     """The cloud of the objects that the clicks choose.
 
-    A click chooses the object whose label its pixel has, else the one with most pixels in the
+    A click chooses the object of the prompt's level whose label its pixel has, else the one of the
+    next coarser level, else the one with most pixels in the
     window of ``scene.click_radius`` about it. Positive clicks on several objects choose all of
     them. A negative click excludes the object below it; off every object it excludes nothing.
 
@@ -26,11 +27,11 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     chosen: dict[int, Click] = {}
     for click in prompt.clicks:
         if click.label == POSITIVE:
-            chosen.setdefault(_chosen_object(scene, click), click)
+            chosen.setdefault(_chosen_object(scene, click, prompt.level), click)
     for click in prompt.clicks:
         if click.label != POSITIVE:
             view, row, column = locate(scene, click)
-            excluded = int(scene.labels[view][row, column])
+            excluded = _label_at(scene, view, row, column, prompt.level)
             if excluded in chosen:
                 raise _contradiction(chosen[excluded], click)
     return objects_cloud(scene, tuple(sorted(chosen)))
@@ -63,7 +64,7 @@ def objects_cloud(scene: Scene, object_ids: Sequence[int]) -> ObjectCloud:
         confidence=copy(index.confidence),
         view_count=copy(index.view_count),
         object_ids=tuple(int(object_id) for object_id in object_ids),
-        masks=ViewMasks(scene.view_names, scene.labels, object_ids),
+        masks=ViewMasks(scene.view_names, scene.labels, object_ids, scene.masks.finer),
         frame_id=scene.frame_id,
         stamp_ns=scene.stamp_ns,
         scene_id=scene.scene_id,
@@ -87,19 +88,28 @@ def locate(scene: Scene, click: Click) -> tuple[int, int, int]:
     return view, int(np.floor(click.v + 0.5)), int(np.floor(click.u + 0.5))
 
 
-def _chosen_object(scene: Scene, click: Click) -> int:
+def _label_at(scene: Scene, view: int, row: int, column: int, level: Level) -> int:
+    """Label of a pixel at the level, or at the next coarser one that has any; 0 = none."""
+    for labels in reversed(scene.masks.maps[: LEVELS.index(level) + 1]):
+        if labels[view][row, column]:
+            return int(labels[view][row, column])
+    return 0
+
+
+def _chosen_object(scene: Scene, click: Click, level: Level) -> int:
     view, row, column = locate(scene, click)
-    label = int(scene.labels[view][row, column])
+    label = _label_at(scene, view, row, column, level)
     if label:
         return label
     reach = scene.click_radius
     window = np.s_[
         max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
     ]
-    labels = scene.labels[view][window]
-    ids, counts = np.unique(labels[labels > 0], return_counts=True)
-    if len(ids):
-        return int(ids[np.argmax(counts)])
+    for maps in reversed(scene.masks.maps[: LEVELS.index(level) + 1]):
+        labels = maps[view][window]
+        ids, counts = np.unique(labels[labels > 0], return_counts=True)
+        if len(ids):
+            return int(ids[np.argmax(counts)])
     where = f"camera '{click.view}', pixel ({click.u:g}, {click.v:g})"
     if not (scene.world.confidence[view][window] > 0).any():
         raise PromptError(
