@@ -29,7 +29,10 @@ class MaskBackend(Protocol):
         ...
 
 
-_BACKENDS = {"geometric": ("wildseg3d_ros.masks.geometric", "GeometricMasks")}
+_BACKENDS = {
+    "geometric": ("wildseg3d_ros.masks.geometric", "GeometricMasks"),
+    "sam2": ("wildseg3d_ros.masks.sam2", "Sam2Masks"),
+}
 
 
 def load_masks(config: MaskConfig) -> MaskBackend:
