@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.geometric.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.geometric.clustering import agglomerate
 from wildseg3d_ros.masks.geometric.gaps import Gaps, links_over_gaps
@@ -109,11 +110,9 @@ class GeometricMasks:
                 masks.append(mask)
                 progress.update(0.6 + 0.4 * len(masks) / len(views))
         found = sorted(set().union(*(np.unique(label).tolist() for label, _ in masks)) - {0})
-        return MaskCache(
-            labels=tuple(label for label, _ in masks),
-            scores=tuple(score for _, score in masks),
-            object_ids=tuple(found),
-        )
+        labels = tuple(label for label, _ in masks)
+        scores = tuple(score for _, score in masks)
+        return MaskCache(labels, scores, tuple(found), objects=describe_objects([labels], scores))
 
 
 def _nothing(views: Sequence[View]) -> MaskCache:

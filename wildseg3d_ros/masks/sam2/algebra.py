@@ -55,7 +55,7 @@ def box_overlaps(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def intersections(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(K, K) common pixels of (K, H, W) masks; exact below 2^24 pixels."""
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
     return (flat @ flat.T).astype(np.float64)
 
 
@@ -114,6 +114,8 @@ def parents(masks: NDArray[np.bool_]) -> NDArray[np.intp]:
     A part lies in its whole by INSIDE of its area, and is smaller by at least as much as two
     masks of one thing can differ.
     """
+    if not len(masks):
+        return np.zeros(0, np.intp)
     both = intersections(masks)
     area = np.diag(both)
     inside = (both >= INSIDE * area[:, None]) & (area[:, None] < INSIDE * area)

@@ -110,7 +110,7 @@ def segment_everything(
     )
     passed = len(candidates)
     chosen = select_masks(candidates, config)
-    segmented = arrange(chosen, embedding.size)
+    segmented = arrange(chosen, embedding.size, config.min_area)
     update(1.0)
     if len(chosen):
         return segmented
@@ -151,7 +151,7 @@ def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     return candidates
 
 
-def arrange(candidates: Candidates, size: tuple[int, int]) -> SegmentedView:
+def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0) -> SegmentedView:
     """Label maps by level at the view's resolution.
 
     A mask's level is the number of masks that it is nested in. What is nested deeper than
@@ -160,6 +160,7 @@ def arrange(candidates: Candidates, size: tuple[int, int]) -> SegmentedView:
     Args:
         candidates: masks without duplicates.
         size: (height, width) of the view.
+        min_area: share of the view below which what others left of a mask is dropped.
     """
     height, width = size
     maps = np.zeros((len(LEVELS), height, width), np.int32)
@@ -179,6 +180,8 @@ def arrange(candidates: Candidates, size: tuple[int, int]) -> SegmentedView:
         soft_maps[int(i) + 1] = np.rint(255 * soft).astype(np.uint8)
     quality, crops, above = {}, {}, {}
     for level in range(len(LEVELS)):
+        count = np.bincount(maps[level].ravel(), minlength=len(candidates) + 1)
+        maps[level][(count < min_area * height * width)[maps[level]]] = 0
         for label in np.unique(maps[level][maps[level] > 0]).tolist():
             u0, v0, u1, v1 = mask_boxes((maps[level] == label)[None])[0]
             crops[label] = soft_maps[label][v0 : v1 + 1, u0 : u1 + 1].copy()

@@ -249,6 +249,8 @@ def _is_hub_name(name: str) -> bool:
 
 
 def _guard(source: str, load: Callable[[], Any]) -> Any:
+    from safetensors import SafetensorError
+
     try:
         return load()
     except ImportError as error:
@@ -258,7 +260,7 @@ def _guard(source: str, load: Callable[[], Any]) -> Any:
         ) from error
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise FileError(
             f"cannot load SAM 2 weights '{source}' ({first}); {_remedy(source)}"
