@@ -10,11 +10,14 @@ from collections.abc import Sequence
 
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.masks import MaskBackend, load_masks
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, load_masks
+from wildseg3d_ros.masks.prompted import MaskSource, extend_cache
+from wildseg3d_ros.masks.region_growing import RegionGrowing
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.scene.prompting import answer
+from wildseg3d_ros.scene.prompting import answer, hints_by_view, objects_cloud
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import ObjectCloud, Prompt, View, check_views
 
@@ -89,3 +92,39 @@ def segment(scene: Scene, prompt: Prompt) -> ObjectCloud:
         PromptError: the prompt names what the scene does not have; the text says what it has.
     """
     return answer(scene, prompt)
+
+
+def add_object(
+    scene: Scene,
+    prompt: Prompt,
+    config: SceneConfig = SceneConfig(),
+    masks: MaskBackend | None = None,
+) -> tuple[Scene, ObjectCloud]:
+    """Answers a prompt that no cached mask satisfies, by making it an object of the scene.
+
+    The prompted views are segmented at the clicks and boxes; what is found is lifted into the
+    other views by the pointmaps and checked there. This runs a decoder, not the look-up of
+    :func:`segment`: the scene that is given stays as it is and goes on answering.
+
+    Args:
+        config: of the index.
+        masks: a loaded back end; one that cannot be prompted, or None, leaves it to region growing
+            over the pointmap, and the new scene's warnings say so.
+
+    Returns:
+        A scene that has the object, with an id of its own, and the object's cloud.
+
+    Raises:
+        PromptError: nothing is found that satisfies the prompt.
+    """
+    hints = hints_by_view(scene, prompt)
+    source: MaskSource = RegionGrowing(scene.images, scene.world, scene.world_from_cam)
+    if isinstance(masks, PromptedMaskBackend):
+        source = masks.prompts(scene.images, scene.masks)
+    visibility = Visibility.create(scene.K, scene.world_from_cam, scene.world)
+    cache, object_id = extend_cache(
+        scene.masks, source, hints, scene.world, visibility, scene.view_names
+    )
+    note = [f"object {object_id} was {source.note}"] if source.note else []
+    extended = scene.with_masks(cache, config.index, note)
+    return extended, objects_cloud(extended, (object_id,))

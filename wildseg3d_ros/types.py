@@ -392,28 +392,51 @@ class Click:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle about an object in one view, from pixel (u0, v0) to pixel (u1, v1)."""
+
+    view: str
+    u0: float
+    v0: float
+    u1: float
+    v1: float
+
+    def __post_init__(self) -> None:
+        corners = (self.u0, self.v0, self.u1, self.v1)
+        if not np.isfinite(corners).all() or self.u1 <= self.u0 or self.v1 <= self.v0:
+            raise PromptError(
+                f"a box needs finite corners with u0 < u1 and v0 < v1, got {corners}"
+            )
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """What the caller points at: clicks in one or several views, at least one positive.
+    """What the caller points at: clicks and boxes in one or several views.
+
+    At least one click is positive, or there is a box.
 
     Attributes:
         clicks: pixels.
         level: whether a click means the whole thing at its pixel, or the part or sub-part there.
             Where nothing that fine is known, the next coarser level answers.
+        boxes: rectangles about the object, one per view at most.
     """
 
     clicks: tuple[Click, ...]
     level: Level = "whole"
+    boxes: tuple[Box, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", tuple(self.boxes))
         if self.level not in LEVELS:
             raise PromptError(
                 f"a prompt's level is one of {', '.join(LEVELS)}; got {self.level!r}"
             )
         object.__setattr__(self, "clicks", tuple(self.clicks))
-        if not any(click.label == POSITIVE for click in self.clicks):
+        if not self.boxes and not any(click.label == POSITIVE for click in self.clicks):
             raise PromptError(
-                f"a prompt needs at least one click with label {POSITIVE} (on the object); "
-                f"got {len(self.clicks)} click(s), none of them positive"
+                f"a prompt needs at least one click with label {POSITIVE} (on the object) or a "
+                f"box; got {len(self.clicks)} click(s), none of them positive"
             )
 
 

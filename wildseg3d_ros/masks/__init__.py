@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.masks.prompted import MaskSource
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 
@@ -26,6 +30,15 @@ class MaskBackend(Protocol):
         Raises:
             Cancelled: the caller asked to stop.
         """
+        ...
+
+
+@runtime_checkable
+class PromptedMaskBackend(Protocol):
+    """A back end that also answers prompts outside its masks."""
+
+    def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> MaskSource:
+        """What proposes masks for points and boxes in the views of a cache."""
         ...
 
 

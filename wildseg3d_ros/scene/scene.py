@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import time
 import uuid
@@ -124,6 +125,29 @@ class Scene:
             seconds={**(seconds or {}), "index": time.perf_counter() - start},
             warnings=tuple(warnings),
             click_radius=config.click_radius,
+        )
+
+    def with_masks(
+        self,
+        cache: MaskCache,
+        config: IndexConfig = IndexConfig(),
+        warnings: Sequence[str] = (),
+    ) -> Scene:
+        """Another snapshot of the same views with other masks.
+
+        Args:
+            cache: of the same views.
+            config: of the index.
+            warnings: beside those that the scene has.
+        """
+        return dataclasses.replace(
+            self,
+            scene_id=uuid.uuid4().hex[:12],
+            masks=cache,
+            index=ObjectIndex.build(
+                self.images, self.K, self.world_from_cam, self.world, cache, config
+            ),
+            warnings=(*self.warnings, *warnings),
         )
 
     @property

@@ -110,9 +110,8 @@ class GeometricMasks:
                 masks.append(mask)
                 progress.update(0.6 + 0.4 * len(masks) / len(views))
         found = sorted(set().union(*(np.unique(label).tolist() for label, _ in masks)) - {0})
-        labels = tuple(label for label, _ in masks)
-        scores = tuple(score for _, score in masks)
-        return MaskCache(labels, scores, tuple(found), objects=describe_objects([labels], scores))
+        maps, scores = (tuple(part) for part in zip(*masks, strict=True))
+        return MaskCache(maps, scores, tuple(found), objects=describe_objects([maps], scores))
 
 
 def _nothing(views: Sequence[View]) -> MaskCache:

@@ -14,6 +14,7 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
 from wildseg3d_ros.masks.sam2.tracking import choose_anchors, order_by_closeness, track
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import (
@@ -138,6 +139,10 @@ class Sam2Masks:
         made = _assemble(results, found, stored)
         progress.update(1.0)
         return made
+
+    def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> Sam2Prompts:
+        """What answers prompts that no mask of the cache satisfies."""
+        return Sam2Prompts(self.network, images, cache.embeddings)
 
     def _segment_view(
         self, view: View, plan: MemoryPlan, progress: Progress, start: float, share: float
