@@ -9,11 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, association, machine, prompt, recordings, service_latency
+from benchmarks import (
+    alignment,
+    association,
+    machine,
+    prompt,
+    recordings,
+    sam2,
+    service_latency,
+)
 
 BENCHMARKS = {
     "alignment": alignment.main,
     "association": association.main,
+    "sam2": sam2.main,
     "prompt": prompt.main,
     "service": service_latency.main,
     "tabletop": recordings.tabletop,

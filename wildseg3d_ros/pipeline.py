@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, load_masks
+from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, UpdatedMasks, load_masks
 from wildseg3d_ros.masks.prompted import MaskSource, extend_cache
 from wildseg3d_ros.masks.region_growing import RegionGrowing
 from wildseg3d_ros.pairing import choose_pairs
@@ -73,6 +74,39 @@ def build_scene(
             seconds=progress.seconds,
             warnings=progress.warnings,
         )
+
+
+def update_scene(
+    scene: Scene,
+    views: Sequence[View],
+    changed: str,
+    config: SceneConfig = SceneConfig(),
+    progress: Progress | None = None,
+    pointmaps: PointmapBackend | None = None,
+    masks: MaskBackend | None = None,
+    world_frame: str = "world",
+) -> Scene:
+    """A scene after the image of one camera was replaced; the objects of the others keep ids.
+
+    Points and poses are found again, which is cheap beside the masks; of the masks those of the
+    one view alone.
+
+    Args:
+        scene: of the views before.
+        views: all of them, with the new image.
+        changed: name of its camera.
+
+    Raises:
+        PromptError: the scene has no such camera. InputError: other views than the scene's.
+        Others: as of :func:`build_scene`.
+    """
+    index = scene.view_index(changed)
+    given = [(view.name, view.size) for view in views]
+    known = [(n, image.shape[:2]) for n, image in zip(scene.view_names, scene.images, strict=True)]
+    if given != known:
+        raise InputError(f"the scene has the views {known}, got {given}; build it anew")
+    masks = UpdatedMasks(masks or load_masks(config.masks), scene.masks, index)
+    return build_scene(views, config, progress, pointmaps, masks, world_frame)
 
 
 def _warn_of_missing_poses(views: Sequence[View], progress: Progress) -> None:

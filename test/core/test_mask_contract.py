@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.config import GeometricMaskConfig, MaskConfig, Sam2MaskConfig, SceneConfig
-from wildseg3d_ros.errors import Cancelled
+from wildseg3d_ros.errors import Cancelled, InputError, PromptError
 from wildseg3d_ros.masks import load_masks
-from wildseg3d_ros.pipeline import build_scene, segment
+from wildseg3d_ros.masks.geometric import GeometricMasks
+from wildseg3d_ros.pipeline import build_scene, segment, update_scene
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 from wildseg3d_ros.testing.exact import exact_alignment, exact_world
@@ -132,3 +133,29 @@ def test_a_scene_is_built_saved_and_answers_on_every_level(backend, truth, tmp_p
         found = segment(again, Prompt((click,), level)).object_ids[0]
         # The level asked for, or the next coarser one that has something there.
         assert LEVELS.index(again.masks.record(found).level) <= LEVELS.index(level)
+
+
+def test_one_image_is_replaced_and_the_other_views_keep_masks_and_ids(backend, truth):
+    scene = build_scene(truth.views, pointmaps=OraclePointmaps(truth), masks=backend)
+    updated = update_scene(
+        scene, truth.views, "cam_1", pointmaps=OraclePointmaps(truth), masks=backend
+    )
+    for level, before in zip(updated.masks.maps, scene.masks.maps, strict=True):
+        for v in (0, 2):
+            np.testing.assert_array_equal(level[v], before[v])
+    assert updated.scene_id != scene.scene_id
+    assert [r.object_id for r in updated.masks.objects] == sorted(
+        {int(i) for level in updated.masks.maps for m in level for i in np.unique(m)} - {0}
+    )
+    # The same image again: what other views know of an object tells its mask.
+    for record in scene.masks.objects:
+        if record.level == "whole" and len(record.views) == 3:
+            mask = scene.labels[1] == record.object_id
+            ids, counts = np.unique(updated.labels[1][mask], return_counts=True)
+            if not isinstance(backend, (OracleMasks, GeometricMasks)):
+                continue  # masks of random weights need not fit each other
+            assert ids[counts.argmax()] == record.object_id
+    with pytest.raises(PromptError, match="no camera 'cam_7'"):
+        update_scene(scene, truth.views, "cam_7", masks=backend)
+    with pytest.raises(InputError, match="build it anew"):
+        update_scene(scene, truth.views[:2], "cam_1", masks=backend)

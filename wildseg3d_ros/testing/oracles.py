@@ -123,3 +123,15 @@ class OracleMasks:
         _check(self.scene, views)
         progress.update(1.0)
         return exact_cache(self.scene)
+
+    def update(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        cache: MaskCache,
+        changed: int,
+        progress: Progress,
+    ) -> MaskCache:
+        """The truth again."""
+        return self.segment(views, alignment, pointmaps, progress)

@@ -69,8 +69,8 @@ def write_small_sam2(folder: Path, seed: int = 0) -> Path:
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "memory" not in name:
                 parameter *= 6.0
-        for mlp in model.mask_decoder.output_hypernetworks_mlps:
-            mlp.proj_out.weight *= 40.0
+            if "output_hypernetworks_mlps" in name and name.endswith("proj_out.weight"):
+                parameter *= 40.0
         model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(30.0)
     model.save_pretrained(folder)
     return folder

@@ -26,6 +26,7 @@ from wildseg3d_ros.masks.geometric.voxels import (
     fuse_voxels,
     voxel_size_from_footprint,
 )
+from wildseg3d_ros.masks.incremental import replace_masks
 from wildseg3d_ros.masks.projection import splat
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
@@ -112,6 +113,25 @@ class GeometricMasks:
         found = sorted(set().union(*(np.unique(label).tolist() for label, _ in masks)) - {0})
         maps, scores = (tuple(part) for part in zip(*masks, strict=True))
         return MaskCache(maps, scores, tuple(found), objects=describe_objects([maps], scores))
+
+    def update(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        cache: MaskCache,
+        changed: int,
+        progress: Progress,
+    ) -> MaskCache:
+        """The cache after the image of one view was replaced; ids of the others stay.
+
+        Objects are parts of the fused surface, so all of it is segmented again; the masks of the
+        new image are then given to the objects that the cache has.
+        """
+        fresh = self.segment(views, alignment, pointmaps, progress)
+        return replace_masks(
+            cache, changed, [fresh.labels[changed]], fresh.scores[changed], alignment, pointmaps
+        )
 
 
 def _nothing(views: Sequence[View]) -> MaskCache:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.association import Association, Presence, Tracks, associate
-from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.masks.association import Association, Tracks, associate
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
@@ -21,8 +21,6 @@ from wildseg3d_ros.types import (
     LEVELS,
     Alignment,
     MaskCache,
-    MaskRecord,
-    ObjectRecord,
     View,
     WorldPointmaps,
 )
@@ -113,30 +111,17 @@ class Sam2Masks:
         embedding, segmented = self._segment_view(
             views[changed], self._plan(1), progress, 0.0, 0.9
         )
-        visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
-        old = {(mask.view, each.object_id): mask for each in cache.objects for mask in each.masks}
-        first_id = max((0, *(each.object_id for each in cache.objects), *cache.object_ids)) + 1
-        results, found = [], [_unchanged(cache, old, v) for v in range(len(views))]
-        found[changed] = segmented
-        for level in range(len(LEVELS)):
-            known: list[Mapping[int, int]] = []
-            for v, view in enumerate(found):
-                names = [] if v == changed else np.unique(view.maps[level]).tolist()
-                known.append({name: name for name in names if name})
-            result = associate(
-                [view.maps[level] for view in found],
-                pointmaps,
-                visibility,
-                known=known,
-                first_id=first_id,
-            )
-            first_id = max((first_id - 1, *result.object_ids)) + 1
-            results.append(result)
-        stored = cache.embeddings
-        if stored:
-            fresh = self.network.store(embedding)
-            stored = (*stored[:changed], fresh, *stored[changed + 1 :])
-        made = _assemble(results, found, stored)
+        made = replace_masks(
+            cache,
+            changed,
+            segmented.maps,
+            segmented.scores,
+            alignment,
+            pointmaps,
+            segmented.quality,
+            segmented.soft,
+            self.network.store(embedding) if cache.embeddings else (),
+        )
         progress.update(1.0)
         return made
 
@@ -195,44 +180,15 @@ class Sam2Masks:
         return tuple(self.network.store(embedding) for embedding in embeddings)
 
 
-def _unchanged(
-    cache: MaskCache, records: Mapping[tuple[int, int], MaskRecord], view: int
-) -> SegmentedView:
-    """A view of a cache as if it had just been segmented; its names are the ids."""
-    maps = [maps[view] for maps in cache.maps]
-    empty = np.zeros_like(maps[0])
-    mine = {name: mask for (v, name), mask in records.items() if v == view}
-    return SegmentedView(
-        maps=tuple(maps + [empty] * (len(LEVELS) - len(maps))),
-        scores=cache.scores[view],
-        quality={name: mask.score for name, mask in mine.items()},
-        soft={name: mask.soft for name, mask in mine.items() if mask.soft is not None},
-        parent={},
-    )
-
-
 def _assemble(
     results: Sequence[Association],
     found: Sequence[SegmentedView],
     embeddings: tuple[tuple[NDArray[np.float16], ...], ...],
 ) -> MaskCache:
-    quality, soft, unmasked = {}, {}, {}
+    quality, soft = {}, {}
     for result in results:
-        for object_id, presence in zip(result.object_ids, result.presence, strict=True):
-            unmasked[object_id] = tuple(np.flatnonzero(presence == Presence.MISSED).tolist())
         for v, names in enumerate(result.id_of_mask):
             for label, object_id in names.items():
                 quality[v, object_id] = found[v].quality[label]
-                if label in found[v].soft:
-                    soft[v, object_id] = found[v].soft[label]
-    maps = tuple(result.labels for result in results)
-    scores = tuple(view.scores for view in found)
-    records: tuple[ObjectRecord, ...] = describe_objects(maps, scores, quality, soft, unmasked)
-    return MaskCache(
-        labels=maps[0],
-        scores=scores,
-        object_ids=results[0].object_ids,
-        finer=maps[1:],
-        objects=records,
-        embeddings=embeddings,
-    )
+                soft[v, object_id] = found[v].soft[label]
+    return assemble_cache(results, tuple(v.scores for v in found), quality, soft, embeddings)
