@@ -26,7 +26,8 @@ def describe_objects(
         maps: label maps by level, by view.
         scores: per view (H, W) soft scores; their mean is the quality of a mask that has none.
         quality: of the mask of (view, id).
-        soft: (h, w) uint8 soft scores in the box of the mask of (view, id).
+        soft: (h, w) uint8 soft scores in the box of the mask of (view, id). Where the mask was
+            joined or divided since and its box is another one, they are taken from ``scores``.
         unmasked: by id, views that should show the object but have no mask of it.
     """
     quality, soft, unmasked = quality or {}, soft or {}, unmasked or {}
@@ -45,13 +46,17 @@ def describe_objects(
                 np.maximum.at(high[axis], index, values)
             for k, name in enumerate(ids.tolist()):
                 score = quality.get((view, name))
+                crop = soft.get((view, name))
+                height, width = high[1, k] - low[1, k] + 1, high[0, k] - low[0, k] + 1
+                if crop is not None and crop.shape != (height, width):
+                    crop = _crop(labels, scores[view], name, low[:, k], high[:, k])
                 masks.setdefault(name, []).append(
                     MaskRecord(
                         view,
                         int(area[k]),
                         (int(low[0, k]), int(low[1, k]), int(high[0, k]), int(high[1, k])),
                         float(mean[k]) if score is None else score,
-                        soft.get((view, name)),
+                        crop,
                     )
                 )
             if level:
@@ -71,3 +76,15 @@ def describe_objects(
                 )
             )
     return tuple(sorted(records, key=lambda record: record.object_id))
+
+
+def _crop(
+    labels: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    name: int,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """Soft scores in a box, of the object's own pixels."""
+    box = np.s_[low[1] : high[1] + 1, low[0] : high[0] + 1]
+    return np.rint(255 * scores[box] * (labels[box] == name)).astype(np.uint8)

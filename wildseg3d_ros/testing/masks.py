@@ -46,6 +46,45 @@ def spoil_masks(
     return tuple(made), tuple(names)
 
 
+def miscut_masks(
+    masks: Sequence[NDArray[np.int32]],
+    names: Sequence[dict[int, int]],
+    rng: np.random.Generator,
+    cut: float = 0.1,
+    joined: float = 0.1,
+) -> tuple[tuple[NDArray[np.int32], ...], tuple[dict[int, int], ...]]:
+    """Masks of which some are cut in two and some are joined with a neighbour's.
+
+    Args:
+        masks, names: of :func:`spoil_masks`.
+        cut: share of masks that lose a third to a mask of its own.
+        joined: share of masks that take in another object's mask that touches them.
+
+    Returns:
+        The same, without the names of the joined masks.
+    """
+    out, known = [m.copy() for m in masks], [dict(n) for n in names]
+    for labels, true in zip(out, known, strict=True):
+        for label in list(true):
+            if rng.random() < cut:
+                row, column = np.nonzero(labels == label)
+                angle = rng.uniform(0, np.pi)
+                along = column * np.cos(angle) + row * np.sin(angle)
+                third = along > np.quantile(along, 2 / 3)
+                piece = int(labels.max()) + 1
+                labels[row[third], column[third]] = piece
+                true[piece] = true[label]
+        for label in list(true):
+            if label in true and rng.random() < joined:
+                about = cv2.dilate((labels == label).astype(np.uint8), np.ones((5, 5))) > 0
+                beside = [k for k in np.unique(labels[about]).tolist() if k in true]
+                beside = [k for k in beside if true[k] != true[label]]
+                if beside:
+                    labels[labels == beside[0]] = label
+                    del true[beside[0]], true[label]
+    return tuple(out), tuple(known)
+
+
 def _displaced(
     labels: NDArray[np.int32], deviation: float, wave: float, rng: np.random.Generator
 ) -> NDArray[np.int32]:

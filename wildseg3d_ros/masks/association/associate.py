@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association.grouping import group_masks
-from wildseg3d_ros.masks.association.leftovers import adopt_leftovers
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import opposite_weights
 from wildseg3d_ros.masks.association.overlap import (
@@ -20,6 +19,11 @@ from wildseg3d_ros.masks.association.overlap import (
     measure_overlap,
     overlap_weights,
     sureness,
+)
+from wildseg3d_ros.masks.association.repair import (
+    absorb_pieces,
+    adopt_leftovers,
+    split_unions,
 )
 from wildseg3d_ros.masks.association.tracks import (
     TrackOverlap,
@@ -31,6 +35,8 @@ from wildseg3d_ros.masks.association.tracks import (
     trust_from_returns,
 )
 from wildseg3d_ros.types import WorldPointmaps
+
+_Unions = dict[int, tuple[NDArray[np.intp], NDArray[np.int64]]]
 
 VISIBLE = 0.1
 """Share of an object that a view must see before its mask is missed there."""
@@ -54,7 +60,8 @@ class Association:
     Attributes:
         labels: per view (H, W) int32, id of each pixel's object, 0 = none.
         object_ids: sorted ids.
-        id_of_mask: per view, id by the label that the mask had in that view.
+        id_of_mask: per view, id by the label that the mask had in that view; of a mask that was
+            found to cover several objects and divided among them, the largest one's.
         presence: (K, N) int8 of :class:`Presence`, of each object in each view.
         cut: (anchor view, its label there, other view) of the tracks that 3D contradicts.
     """
@@ -96,7 +103,8 @@ def associate(
     nodes = MaskNodes.from_labels(labels)
     shape = (len(nodes), len(nodes))
     weight, amount = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    overlap = None
+    overlap = samples = None
+    unions: _Unions = {}
     if world is not None and visibility is not None and len(nodes):
         _check_sizes(labels, world)
         sure = sureness(nodes)
@@ -118,10 +126,13 @@ def associate(
             by_track, looked = track_weights(nodes, followed, cut, trust)
             group = group_masks(weight + by_track, amount + looked, nodes.view, start, movable)
             trust = trust_from_groups(nodes, followed, group)
-    if overlap is not None:
+    if overlap is not None and samples is not None and visibility is not None:
         free = np.ones(len(nodes), np.bool_) if movable is None else movable
         group = adopt_leftovers(nodes, overlap, weight, group, free)
-    return _finish(nodes, group, overlap, followed, cut, known, first_id)
+        unions = split_unions(nodes, samples, overlap, visibility, group, free)
+        group = absorb_pieces(nodes, overlap, group, free, unions)
+        unions = split_unions(nodes, samples, overlap, visibility, group, free)
+    return _finish(nodes, group, unions, overlap, followed, cut, known, first_id)
 
 
 def _check_sizes(labels: Sequence[NDArray], world: WorldPointmaps) -> None:
@@ -146,6 +157,7 @@ def _known_groups(
 def _finish(
     nodes: MaskNodes,
     group: NDArray[np.int64],
+    unions: _Unions,
     overlap: Overlap | None,
     followed: TrackOverlap | None,
     cut: NDArray[np.bool_],
@@ -170,8 +182,15 @@ def _finish(
     cuts = [
         (int(nodes.view[node]), int(nodes.label[node]), int(b)) for node, b in np.argwhere(cut)
     ]
+    labels = nodes.relabel(of_node)
+    for node, (pixel, part) in unions.items():
+        view = int(nodes.view[node])
+        labels[view].ravel()[pixel] = ids[part]
+        for each in np.unique(part):
+            presence[np.searchsorted(ids[order], ids[each]), view] = Presence.MASKED
+        of_node[node] = ids[np.bincount(part).argmax()]
     return Association(
-        labels=nodes.relabel(of_node),
+        labels=labels,
         object_ids=tuple(int(i) for i in ids[order]),
         id_of_mask=tuple(
             dict(
