@@ -45,7 +45,7 @@ class TrackOverlap:
         iou: (M, M) float32, of the row's mask as tracked into the column's view with the column's
             mask.
         area: (M, N) float32 pixels of the mask as tracked into the view, 0 where it is lost.
-        next: per run of an anchor the (anchor, order) that was tracked.
+        runs: (anchor, views in the order of the visit) of each run.
     """
 
     iou: NDArray[np.float32]
