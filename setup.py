@@ -62,6 +62,7 @@ setup(
         "setuptools",
         "torch>=2.1",
         "tqdm>=4.60",
+        "transformers>=5.23",
     ],
     zip_safe=False,
     entry_points={

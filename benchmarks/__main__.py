@@ -9,11 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, machine, mast3r, prompt, recordings, service_latency
+from benchmarks import (
+    alignment,
+    association,
+    machine,
+    mast3r,
+    prompt,
+    recordings,
+    sam2,
+    service_latency,
+)
 
 BENCHMARKS = {
     "alignment": alignment.main,
     "mast3r": mast3r.main,
+    "association": association.main,
+    "sam2": sam2.main,
     "prompt": prompt.main,
     "service": service_latency.main,
     "tabletop": recordings.tabletop,

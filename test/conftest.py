@@ -32,6 +32,15 @@ def real_data():
     return find
 
 
+@pytest.fixture(scope="session")
+def small_sam2(tmp_path_factory) -> Path:
+    """Folder with the weights of a small random SAM 2."""
+    pytest.importorskip("transformers")
+    from wildseg3d_ros.testing.sam2_weights import write_small_sam2
+
+    return write_small_sam2(tmp_path_factory.mktemp("sam2") / "weights")
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Small tensors on a busy machine: threads wait for each other longer than they work."""

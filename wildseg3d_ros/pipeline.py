@@ -10,11 +10,15 @@ from collections.abc import Sequence
 
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.masks import MaskBackend, load_masks
+from wildseg3d_ros.errors import InputError
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, UpdatedMasks, load_masks
+from wildseg3d_ros.masks.prompted import MaskSource, extend_cache
+from wildseg3d_ros.masks.region_growing import RegionGrowing
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.scene.prompting import answer
+from wildseg3d_ros.scene.prompting import answer, hints_by_view, objects_cloud
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Alignment, ObjectCloud, Prompt, View, check_views
 
@@ -73,6 +77,39 @@ def build_scene(
         )
 
 
+def update_scene(
+    scene: Scene,
+    views: Sequence[View],
+    changed: str,
+    config: SceneConfig = SceneConfig(),
+    progress: Progress | None = None,
+    pointmaps: PointmapBackend | None = None,
+    masks: MaskBackend | None = None,
+    world_frame: str = "world",
+) -> Scene:
+    """A scene after the image of one camera was replaced; the objects of the others keep ids.
+
+    Points and poses are found again, which is cheap beside the masks; of the masks those of the
+    one view alone.
+
+    Args:
+        scene: of the views before.
+        views: all of them, with the new image.
+        changed: name of its camera.
+
+    Raises:
+        PromptError: the scene has no such camera. InputError: other views than the scene's.
+        Others: as of :func:`build_scene`.
+    """
+    index = scene.view_index(changed)
+    given = [(view.name, view.size) for view in views]
+    known = [(n, image.shape[:2]) for n, image in zip(scene.view_names, scene.images, strict=True)]
+    if given != known:
+        raise InputError(f"the scene has the views {known}, got {given}; build it anew")
+    masks = UpdatedMasks(masks or load_masks(config.masks), scene.masks, index)
+    return build_scene(views, config, progress, pointmaps, masks, world_frame)
+
+
 def _choose_pairs(
     views: Sequence[View], config: SceneConfig, pointmaps: PointmapBackend, progress: Progress
 ) -> list[tuple[int, int]]:
@@ -111,3 +148,39 @@ def segment(scene: Scene, prompt: Prompt) -> ObjectCloud:
         PromptError: the prompt names what the scene does not have; the text says what it has.
     """
     return answer(scene, prompt)
+
+
+def add_object(
+    scene: Scene,
+    prompt: Prompt,
+    config: SceneConfig = SceneConfig(),
+    masks: MaskBackend | None = None,
+) -> tuple[Scene, ObjectCloud]:
+    """Answers a prompt that no cached mask satisfies, by making it an object of the scene.
+
+    The prompted views are segmented at the clicks and boxes; what is found is lifted into the
+    other views by the pointmaps and checked there. This runs a decoder, not the look-up of
+    :func:`segment`: the scene that is given stays as it is and goes on answering.
+
+    Args:
+        config: of the index.
+        masks: a loaded back end; one that cannot be prompted, or None, leaves it to region growing
+            over the pointmap, and the new scene's warnings say so.
+
+    Returns:
+        A scene that has the object, with an id of its own, and the object's cloud.
+
+    Raises:
+        PromptError: nothing is found that satisfies the prompt.
+    """
+    hints = hints_by_view(scene, prompt)
+    source: MaskSource = RegionGrowing(scene.images, scene.world, scene.world_from_cam)
+    if isinstance(masks, PromptedMaskBackend):
+        source = masks.prompts(scene.images, scene.masks)
+    visibility = Visibility.create(scene.K, scene.world_from_cam, scene.world)
+    cache, object_id = extend_cache(
+        scene.masks, source, hints, scene.world, visibility, scene.view_names
+    )
+    note = [f"object {object_id} was {source.note}"] if source.note else []
+    extended = scene.with_masks(cache, config.index, note)
+    return extended, objects_cloud(extended, (object_id,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,6 +284,56 @@ class WorldPointmaps:
         return self.confidence[view] > 0
 
 
+Level = Literal["whole", "part", "sub_part"]
+"""How much of a thing a mask covers: a mug, its handle, the print on it."""
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskRecord:
+    """One object in one view.
+
+    Attributes:
+        view: index of the view.
+        area: pixels of the mask.
+        box: (u, v, u, v) of the mask's first and last column and row.
+        score: quality of the mask in [0, 1], as its back end estimates it.
+        soft: (h, w) uint8 soft score of the pixels in the box, 255 = surely on the object; None
+            where the back end has one score map for all objects of a view.
+    """
+
+    view: int
+    area: int
+    box: tuple[int, int, int, int]
+    score: float
+    soft: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectRecord:
+    """What is known of an object.
+
+    Attributes:
+        object_id: unique over all levels of a scene.
+        level: whole, part or sub_part.
+        parent: id of the object of the level above that this one is part of, 0 = none.
+        masks: one for each view that shows the object, in the order of the views.
+        unmasked: views that see the object's surface but have no mask of it. In the views that
+            are neither here nor in ``masks`` the object is not visible.
+    """
+
+    object_id: int
+    level: Level
+    parent: int
+    masks: tuple[MaskRecord, ...]
+    unmasked: tuple[int, ...] = ()
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """Views with a mask of the object."""
+        return tuple(mask.view for mask in self.masks)
+
+
 @dataclass(frozen=True, eq=False)
 class MaskCache:
     """Object masks of all views with one id per object.
@@ -291,12 +342,37 @@ class MaskCache:
         labels: per view (H, W) int32, 0 = no object, else an id in ``object_ids``.
         scores: per view (H, W) float32 in [0, 1], soft score of a pixel being on an object (S in
             WildSeg3D); near 1 inside objects, near 0 on the background, 0.5 at doubtful borders.
-        object_ids: sorted ids, 1 .. 2**31 - 1.
+        object_ids: sorted ids of the whole objects, 1 .. 2**31 - 1.
+        finer: label maps of the levels below, parts first: per level, per view (H, W) int32. Their
+            ids differ from those of all other levels. Empty for a back end that finds whole
+            objects only.
+        objects: records of the objects of all levels, by id; a back end may give none.
+        embeddings: per view the image embedding that prompts outside the masks are answered from,
+            as the back end stores it; empty when none are kept.
     """
 
     labels: tuple[NDArray[np.int32], ...]
     scores: tuple[NDArray[np.float32], ...]
     object_ids: tuple[int, ...]
+    finer: tuple[tuple[NDArray[np.int32], ...], ...] = ()
+    objects: tuple[ObjectRecord, ...] = ()
+    embeddings: tuple[tuple[NDArray[np.float16], ...], ...] = ()
+
+    @property
+    def maps(self) -> tuple[tuple[NDArray[np.int32], ...], ...]:
+        """Label maps by level, by view; whole objects first."""
+        return (self.labels, *self.finer)
+
+    def record(self, object_id: int) -> ObjectRecord:
+        """The record of an object of any level.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for each in self.objects:
+            if each.object_id == object_id:
+                return each
+        raise KeyError(f"no record of object {object_id}")
 
 
 POSITIVE, NEGATIVE = 1, 0
@@ -323,17 +399,51 @@ class Click:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What the caller points at: clicks in one or several views, at least one positive."""
+class Box:
+    """A rectangle about an object in one view, from pixel (u0, v0) to pixel (u1, v1)."""
 
-    clicks: tuple[Click, ...]
+    view: str
+    u0: float
+    v0: float
+    u1: float
+    v1: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "clicks", tuple(self.clicks))
-        if not any(click.label == POSITIVE for click in self.clicks):
+        corners = (self.u0, self.v0, self.u1, self.v1)
+        if not np.isfinite(corners).all() or self.u1 <= self.u0 or self.v1 <= self.v0:
             raise PromptError(
-                f"a prompt needs at least one click with label {POSITIVE} (on the object); "
-                f"got {len(self.clicks)} click(s), none of them positive"
+                f"a box needs finite corners with u0 < u1 and v0 < v1, got {corners}"
+            )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the caller points at: clicks and boxes in one or several views.
+
+    At least one click is positive, or there is a box.
+
+    Attributes:
+        clicks: pixels.
+        level: whether a click means the whole thing at its pixel, or the part or sub-part there.
+            Where nothing that fine is known, the next coarser level answers.
+        boxes: rectangles about the object, one per view at most.
+    """
+
+    clicks: tuple[Click, ...]
+    level: Level = "whole"
+    boxes: tuple[Box, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", tuple(self.boxes))
+        if self.level not in LEVELS:
+            raise PromptError(
+                f"a prompt's level is one of {', '.join(LEVELS)}; got {self.level!r}"
+            )
+        object.__setattr__(self, "clicks", tuple(self.clicks))
+        if not self.boxes and not any(click.label == POSITIVE for click in self.clicks):
+            raise PromptError(
+                f"a prompt needs at least one click with label {POSITIVE} (on the object) or a "
+                f"box; got {len(self.clicks)} click(s), none of them positive"
             )
 
 
@@ -341,19 +451,36 @@ class ViewMasks(Mapping[str, NDArray[np.bool_]]):
     """Per-view masks of a selection, each computed when it is asked for.
 
     Masks of views nobody looks at cost nothing.
+
+    Args:
+        names: of the views.
+        labels: label maps by view.
+        object_ids: the selection.
+        finer: label maps of further levels, by level and view, whose ids may be selected too.
     """
 
     def __init__(
-        self, names: Sequence[str], labels: Sequence[NDArray[np.int32]], object_ids: Sequence[int]
+        self,
+        names: Sequence[str],
+        labels: Sequence[NDArray[np.int32]],
+        object_ids: Sequence[int],
+        finer: Sequence[Sequence[NDArray[np.int32]]] = (),
     ) -> None:
-        self._names, self._labels, self._ids = list(names), labels, tuple(object_ids)
+        self._names, self._ids = list(names), tuple(object_ids)
+        self._maps = (labels, *finer)
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
         """(H, W) bool mask of the selection in the named view."""
         try:
-            labels = self._labels[self._names.index(name)]
+            view = self._names.index(name)
         except ValueError:
             raise KeyError(f"no view '{name}'; views are {self._names}") from None
+        mask = self._selected(self._maps[0][view])
+        for level in self._maps[1:]:
+            mask |= self._selected(level[view])
+        return mask
+
+    def _selected(self, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
         if len(self._ids) == 1:
             return labels == self._ids[0]
         return np.isin(labels, self._ids)

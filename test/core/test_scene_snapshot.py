@@ -164,8 +164,8 @@ def test_an_unknown_format_says_build_again(saved):
 
 
 def test_a_missing_part_is_damage(saved):
-    rewrite(saved, lambda h: None, skip=("labels/1.npy",))
-    with pytest.raises(FileError, match=r"damaged.*labels/1.npy"):
+    rewrite(saved, lambda h: None, skip=("labels/0/1.npy",))
+    with pytest.raises(FileError, match=r"damaged.*labels/0/1.npy"):
         load_scene(saved)
 
 

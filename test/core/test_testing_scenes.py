@@ -125,7 +125,21 @@ def test_views_without_depth_or_poses():
     assert scene.world_from_cam.shape == (2, 4, 4)
 
 
-@pytest.mark.parametrize("wrong", [{"objects": 0}, {"objects": 10}, {"views": 0}])
+def test_identical_objects_differ_in_nothing_but_their_place():
+    for seed in range(4):
+        scene = construct_scene(1, 24, 18, 12, seed, identical=4)
+        alike = [solid for solid in scene.solids if solid.label > 8]
+        for solid in alike:
+            assert solid.kind == alike[0].kind
+            np.testing.assert_array_equal(solid.half, alike[0].half)
+            np.testing.assert_array_equal(solid.colors, alike[0].colors)
+        places = [solid.world_from_solid[:3, 3] for solid in alike]
+        assert all(np.linalg.norm(a - b) > 0.05 for a in places for b in places if a is not b)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"objects": 0}, {"objects": 13}, {"objects": 6, "identical": 3}, {"views": 0}]
+)
 def test_numbers_out_of_range(wrong):
     with pytest.raises(ValueError, match="got"):
         construct_scene(**wrong)

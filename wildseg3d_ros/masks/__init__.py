@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.masks.prompted import MaskSource
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 
@@ -28,8 +32,73 @@ class MaskBackend(Protocol):
         """
         ...
 
+    def update(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        cache: MaskCache,
+        changed: int,
+        progress: Progress,
+    ) -> MaskCache:
+        """The cache after the image of view ``changed`` was replaced.
 
-_BACKENDS = {"geometric": ("wildseg3d_ros.masks.geometric", "GeometricMasks")}
+        The masks of all other views and their ids stay as they are.
+
+        Raises:
+            Cancelled: the caller asked to stop.
+        """
+        ...
+
+
+@runtime_checkable
+class PromptedMaskBackend(Protocol):
+    """A back end that also answers prompts outside its masks."""
+
+    def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> MaskSource:
+        """What proposes masks for points and boxes in the views of a cache."""
+        ...
+
+
+_BACKENDS = {
+    "geometric": ("wildseg3d_ros.masks.geometric", "GeometricMasks"),
+    "sam2": ("wildseg3d_ros.masks.sam2", "Sam2Masks"),
+}
+
+
+class UpdatedMasks:
+    """A back end that replaces the masks of one view of a cache, and leaves the others.
+
+    Args:
+        backend: that made the cache.
+        cache: of the views before.
+        changed: index of the view with a new image.
+    """
+
+    def __init__(self, backend: MaskBackend, cache: MaskCache, changed: int) -> None:
+        self._backend, self._cache, self._changed = backend, cache, changed
+
+    def segment(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        progress: Progress,
+    ) -> MaskCache:
+        """The cache with new masks of the one view."""
+        return self.update(views, alignment, pointmaps, self._cache, self._changed, progress)
+
+    def update(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        cache: MaskCache,
+        changed: int,
+        progress: Progress,
+    ) -> MaskCache:
+        """As of the back end."""
+        return self._backend.update(views, alignment, pointmaps, cache, changed, progress)
 
 
 def load_masks(config: MaskConfig) -> MaskBackend:

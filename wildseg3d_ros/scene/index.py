@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.scene.frozen import freeze_fields
-from wildseg3d_ros.scene.visibility import Visibility
 from wildseg3d_ros.scene.voxels import neighbourhoods
 from wildseg3d_ros.types import MaskCache, WorldPointmaps
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectIndex:
-    """Points of all objects, each object's in one run.
+    """Points of all objects, each object's in one run; parts repeat the points of their wholes.
 
     Attributes:
         points: (M, 3) float32, in the scene's frame.
@@ -89,11 +89,14 @@ class ObjectIndex:
             images: per view (H, W, 3) uint8 RGB.
             K, world_from_cam: (N, 3, 3) and (N, 4, 4).
             world: points and confidences by view and pixel.
-            cache: labels by view and pixel.
+            cache: labels by level, view and pixel.
             config: thresholds.
         """
-        ids = np.array(sorted(cache.object_ids), dtype=np.int32)
-        rows = _gather(images, world, cache.labels, ids)
+        finer = [np.unique(labels) for level in cache.finer for labels in level]
+        ids = np.unique(np.concatenate([np.array(cache.object_ids, np.int32), *finer]))
+        ids = ids[ids > 0].astype(np.int32)
+        parts = [_gather(images, world, labels, ids) for labels in cache.maps]
+        rows = _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         rows = rows.keep(
             _near_median(rows.confidence, rows.group, len(ids), config.min_confidence)
         )
@@ -147,7 +150,8 @@ def _gather(
     world: WorldPointmaps,
     labels: Sequence[NDArray[np.int32]],
     ids: NDArray[np.int32],
-) -> _Rows:
+) -> tuple[NDArray, ...]:
+    """The columns of a level's labelled pixels."""
     parts = []
     for view, image in enumerate(images):
         pixels = np.flatnonzero((labels[view] > 0) & world.valid(view))
@@ -161,7 +165,7 @@ def _gather(
                 group,
             )
         )
-    return _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
 def _hangs_together(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import time
 import uuid
@@ -33,8 +34,7 @@ class Scene:
         world_from_cam: (N, 4, 4) float64 camera poses.
         stamps_ns: per view, time of the image.
         camera_frames: per view, name of the camera's optical frame in TF; may be empty.
-        labels: per view (H, W) int32, 0 = no object.
-        scores: per view (H, W) float32 in [0, 1], soft score of a pixel being on an object.
+        masks: labels, soft scores and records of the objects of all levels.
         world: a point per pixel of every view.
         index: the points of each object.
         frame_id: name of the frame of all points: the world frame when the alignment is in the
@@ -53,8 +53,7 @@ class Scene:
     world_from_cam: NDArray[np.float64]
     stamps_ns: tuple[int, ...]
     camera_frames: tuple[str, ...]
-    labels: tuple[NDArray[np.int32], ...]
-    scores: tuple[NDArray[np.float32], ...]
+    masks: MaskCache
     world: WorldPointmaps
     index: ObjectIndex
     frame_id: str
@@ -117,8 +116,7 @@ class Scene:
             world_from_cam=alignment.world_from_cam,
             stamps_ns=tuple(int(view.stamp_ns) for view in views),
             camera_frames=tuple(view.frame_id for view in views),
-            labels=tuple(cache.labels),
-            scores=tuple(cache.scores),
+            masks=cache,
             world=world,
             index=index,
             frame_id=world_frame if alignment.in_prior_frame else first.frame_id or first.name,
@@ -129,10 +127,43 @@ class Scene:
             click_radius=config.click_radius,
         )
 
+    def with_masks(
+        self,
+        cache: MaskCache,
+        config: IndexConfig = IndexConfig(),
+        warnings: Sequence[str] = (),
+    ) -> Scene:
+        """Another snapshot of the same views with other masks.
+
+        Args:
+            cache: of the same views.
+            config: of the index.
+            warnings: beside those that the scene has.
+        """
+        return dataclasses.replace(
+            self,
+            scene_id=uuid.uuid4().hex[:12],
+            masks=cache,
+            index=ObjectIndex.build(
+                self.images, self.K, self.world_from_cam, self.world, cache, config
+            ),
+            warnings=(*self.warnings, *warnings),
+        )
+
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """Ids of all objects, sorted."""
-        return tuple(int(i) for i in self.index.ids)
+        """Ids of all whole objects, sorted."""
+        return self.masks.object_ids
+
+    @property
+    def labels(self) -> tuple[NDArray[np.int32], ...]:
+        """Per view (H, W) int32 ids of whole objects, 0 = no object."""
+        return self.masks.labels
+
+    @property
+    def scores(self) -> tuple[NDArray[np.float32], ...]:
+        """Per view (H, W) float32 in [0, 1], soft score of a pixel being on an object."""
+        return self.masks.scores
 
     def view_index(self, name: str) -> int:
         """Index of the named view.

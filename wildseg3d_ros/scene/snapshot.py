@@ -8,7 +8,6 @@ that have them, beside a packed validity mask. The zip's checksums guard every m
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import tempfile
@@ -24,12 +23,14 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros import __version__
 from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.scene.archive import read_array, write_array
 from wildseg3d_ros.scene.index import ObjectIndex
+from wildseg3d_ros.scene.mask_archive import describe_masks, read_masks, write_masks
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Alignment, WorldPointmaps
 
 FORMAT = "wildseg3d-scene"
-VERSION = 1
+VERSION = 2
 _HEADER = f"{FORMAT}.json"
 
 
@@ -127,20 +128,20 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
         "written_by": __version__,
         "scene": {name: getattr(scene, name) for name in _SCENE_VALUES},
         "alignment": {name: getattr(scene.alignment, name) for name in _ALIGNMENT_VALUES},
+        "masks": describe_masks(scene.masks),
     }
     archive.writestr(_HEADER, json.dumps(header, indent=1, default=_plain))
-    _write_array(archive, "K", scene.K)
-    _write_array(archive, "world_from_cam", scene.world_from_cam)
+    write_array(archive, "K", scene.K)
+    write_array(archive, "world_from_cam", scene.world_from_cam)
     for name in _ALIGNMENT_ARRAYS:
-        _write_array(archive, f"alignment/{name}", getattr(scene.alignment, name))
+        write_array(archive, f"alignment/{name}", getattr(scene.alignment, name))
     for name in _INDEX_ARRAYS:
-        _write_array(archive, f"index/{name}", getattr(scene.index, name))
+        write_array(archive, f"index/{name}", getattr(scene.index, name))
+    write_masks(archive, scene.masks)
     for view in range(len(scene.view_names)):
         image = cv2.cvtColor(scene.images[view], cv2.COLOR_RGB2BGR)
         png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
         archive.writestr(f"image/{view}.png", png.tobytes())
-        _write_array(archive, f"labels/{view}", scene.labels[view], deflate=True)
-        _write_array(archive, f"scores/{view}", scene.scores[view], deflate=True)
         _write_sparse(archive, f"points/{view}", scene.world.points[view])
         _write_sparse(archive, f"confidence/{view}", scene.world.confidence[view])
 
@@ -148,20 +149,19 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
 def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     values = _with_tuples(header["scene"])
     aligned = _with_tuples(header["alignment"])
-    aligned |= {name: _read_array(archive, f"alignment/{name}") for name in _ALIGNMENT_ARRAYS}
+    aligned |= {name: read_array(archive, f"alignment/{name}") for name in _ALIGNMENT_ARRAYS}
     views = range(len(values["view_names"]))
     return Scene(
         **{name: values[name] for name in _SCENE_VALUES},
         images=tuple(_read_image(archive, f"image/{view}.png") for view in views),
-        K=_read_array(archive, "K"),
-        world_from_cam=_read_array(archive, "world_from_cam"),
-        labels=tuple(_read_array(archive, f"labels/{view}") for view in views),
-        scores=tuple(_read_array(archive, f"scores/{view}") for view in views),
+        K=read_array(archive, "K"),
+        world_from_cam=read_array(archive, "world_from_cam"),
+        masks=read_masks(archive, header["masks"]),
         world=WorldPointmaps(
             points=tuple(_read_sparse(archive, f"points/{view}") for view in views),
             confidence=tuple(_read_sparse(archive, f"confidence/{view}") for view in views),
         ),
-        index=ObjectIndex(**{n: _read_array(archive, f"index/{n}") for n in _INDEX_ARRAYS}),
+        index=ObjectIndex(**{n: read_array(archive, f"index/{n}") for n in _INDEX_ARRAYS}),
         alignment=Alignment(**{f.name: aligned[f.name] for f in dataclasses.fields(Alignment)}),
     )
 
@@ -178,45 +178,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"cannot store {type(value).__name__} in a scene's header")
 
 
-def _write_array(
-    archive: zipfile.ZipFile, name: str, array: NDArray, deflate: bool = False
-) -> None:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    # Labels shrink a hundredfold in no time; measured coordinates hardly shrink at all.
-    archive.writestr(
-        f"{name}.npy",
-        buffer.getbuffer(),
-        zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED,
-        compresslevel=1,
-    )
-
-
-def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray:
-    with archive.open(f"{name}.npy") as member:
-        array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):
-            raise ValueError(f"member {name}.npy is longer than its array")
-    return array
-
-
 def _write_sparse(archive: zipfile.ZipFile, name: str, array: NDArray) -> None:
     """An (H, W) or (H, W, C) array of which many pixels hold one filler (0 or NaN)."""
     filler = np.nan if array.ndim == 3 else 0
     empty = np.isnan(array).all(axis=-1) if array.ndim == 3 else array == 0
-    _write_array(archive, f"{name}/shape", np.array(array.shape))
-    _write_array(archive, f"{name}/filler", np.array(filler, dtype=array.dtype))
-    _write_array(archive, f"{name}/filled", np.packbits(~empty), deflate=True)
-    _write_array(archive, f"{name}/values", array[~empty])
+    write_array(archive, f"{name}/shape", np.array(array.shape))
+    write_array(archive, f"{name}/filler", np.array(filler, dtype=array.dtype))
+    write_array(archive, f"{name}/filled", np.packbits(~empty), deflate=True)
+    write_array(archive, f"{name}/values", array[~empty])
 
 
 def _read_sparse(archive: zipfile.ZipFile, name: str) -> NDArray:
-    shape: Sequence[int] = tuple(int(n) for n in _read_array(archive, f"{name}/shape"))
-    filler = _read_array(archive, f"{name}/filler")
-    packed = _read_array(archive, f"{name}/filled")
+    shape: Sequence[int] = tuple(int(n) for n in read_array(archive, f"{name}/shape"))
+    filler = read_array(archive, f"{name}/filler")
+    packed = read_array(archive, f"{name}/filled")
     filled = np.unpackbits(packed, count=shape[0] * shape[1]).astype(bool).reshape(shape[:2])
     array = np.full(shape, filler, dtype=filler.dtype)
-    array[filled] = _read_array(archive, f"{name}/values")
+    array[filled] = read_array(archive, f"{name}/values")
     return array
 
 

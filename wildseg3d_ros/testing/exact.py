@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.testing.scenes import ConstructedScene
 from wildseg3d_ros.types import Alignment, MaskCache, WorldPointmaps
@@ -50,7 +51,8 @@ def exact_cache(truth: ConstructedScene) -> MaskCache:
     """The true labels of the objects that are seen; copies."""
     seen = sorted({int(i) for labels in truth.labels for i in np.unique(labels)} - {0})
     scores = tuple((labels > 0).astype(np.float32) for labels in truth.labels)
-    return MaskCache(tuple(labels.copy() for labels in truth.labels), scores, tuple(seen))
+    labels = tuple(labels.copy() for labels in truth.labels)
+    return MaskCache(labels, scores, tuple(seen), objects=describe_objects([labels], scores))
 
 
 def exact_scene(

@@ -11,6 +11,7 @@ from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.cameras import project
 from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.testing.exact import exact_cache
 from wildseg3d_ros.testing.scenes import ConstructedScene
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
 
@@ -120,9 +121,17 @@ class OracleMasks:
     ) -> MaskCache:
         """The truth; alignment and points are not looked at."""
         _check(self.scene, views)
-        labels = tuple(labels.copy() for labels in self.scene.labels)
-        seen = sorted({int(i) for each in labels for i in np.unique(each)} - {0})
         progress.update(1.0)
-        return MaskCache(
-            labels, tuple((each > 0).astype(np.float32) for each in labels), tuple(seen)
-        )
+        return exact_cache(self.scene)
+
+    def update(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        cache: MaskCache,
+        changed: int,
+        progress: Progress,
+    ) -> MaskCache:
+        """The truth again."""
+        return self.segment(views, alignment, pointmaps, progress)

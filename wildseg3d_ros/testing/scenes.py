@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,9 @@ _COLORS = np.array(
         [[225, 205, 60], [150, 40, 40]],
         [[90, 90, 95], [230, 120, 60]],
         [[235, 225, 210], [60, 70, 140]],
+        [[160, 40, 90], [250, 225, 160]],
+        [[100, 175, 70], [35, 60, 60]],
+        [[245, 150, 160], [120, 80, 40]],
     ],
     dtype=np.float64,
 )
@@ -88,6 +92,7 @@ def construct_scene(
     rotation_sigma: float = 0.0,
     with_depth: bool = True,
     with_priors: bool = True,
+    identical: int = 0,
 ) -> ConstructedScene:
     """Casts a scene.
 
@@ -96,30 +101,59 @@ def construct_scene(
     Args:
         views: cameras on a ring about the table, looking down at its middle.
         width, height: of the images [px].
-        objects: 1 to 9.
+        objects: 1 to 12.
         seed: of layout, cameras and noise.
         arc_degrees: angle between the first and the last camera.
         depth_noise: the depth camera's noise; None for exact depth.
         translation_sigma, rotation_sigma: error of the given poses per axis [m], [rad].
         with_depth: False gives RGB views.
         with_priors: False gives views without poses.
+        identical: that many of the objects, the last ones, are alike in shape and colours.
 
     Raises:
         ValueError: a number out of range.
     """
-    if views < 1 or not 1 <= objects <= len(_COLORS):
+    if views < 1 or not 1 <= objects <= len(_COLORS) or not 0 <= identical <= max(objects - 4, 0):
         raise ValueError(
-            f"expected 1 or more views and 1 to {len(_COLORS)} objects, got {views} and {objects}"
+            f"expected 1 or more views, 1 to {len(_COLORS)} objects and all but 4 of them "
+            f"identical at most, got {views}, {objects} and {identical}"
         )
     rng = np.random.default_rng(seed)
-    solids = (*_background(), *_objects(objects, rng))
+    solids = (*_background(), *_objects(objects, rng, identical))
     poses = ring_poses(views, arc_degrees, rng)
+    return photograph(
+        solids,
+        poses,
+        width,
+        height,
+        seed,
+        depth_noise,
+        translation_sigma,
+        rotation_sigma,
+        with_depth,
+        with_priors,
+    )
+
+
+def photograph(
+    solids: Sequence[Solid],
+    poses: Sequence[NDArray[np.float64]],
+    width: int,
+    height: int,
+    seed: int = 0,
+    depth_noise: DepthNoise | None = None,
+    translation_sigma: float = 0.0,
+    rotation_sigma: float = 0.0,
+    with_depth: bool = True,
+    with_priors: bool = True,
+) -> ConstructedScene:
+    """Casts given solids from given cameras (4, 4) ``world_from_cam``; see construct_scene."""
     focal = 0.95 * width
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     noise_rng = np.random.default_rng([seed, 1])
     made, depths, labels, points = [], [], [], []
     for k, pose in enumerate(poses):
-        image, depth, label, world = cast(solids, pose, K, height, width)
+        image, depth, label, world = cast(tuple(solids), pose, K, height, width)
         sensed: NDArray[np.float32] | None = depth
         if depth_noise is not None:
             sensed = sense_depth(depth, K, noise_rng, depth_noise)
@@ -139,7 +173,7 @@ def construct_scene(
         labels.append(label)
         points.append(world)
     return ConstructedScene(
-        tuple(made), np.stack(poses), tuple(depths), tuple(labels), tuple(points), solids
+        tuple(made), np.stack(poses), tuple(depths), tuple(labels), tuple(points), tuple(solids)
     )
 
 
@@ -225,8 +259,8 @@ def _background() -> tuple[Solid, ...]:
     )
 
 
-def _objects(count: int, rng: np.random.Generator) -> list[Solid]:
-    kinds = ("box", "box", "ball", "cylinder", "cylinder", "box", "ball", "cylinder", "box")
+def _objects(count: int, rng: np.random.Generator, identical: int) -> list[Solid]:
+    kinds = ("box", "box", "ball", "cylinder", "cylinder", "box", "ball", "cylinder") * 2
     cells = np.array([[x, y] for y in (-0.15, 0.0, 0.15) for x in (-0.3, -0.15, 0.0, 0.15, 0.3)])
     # The middle first: that is where the cameras look.
     cells = cells[np.argsort(np.linalg.norm(cells, axis=1) + rng.uniform(0.0, 0.1, len(cells)))]
@@ -239,6 +273,9 @@ def _objects(count: int, rng: np.random.Generator) -> list[Solid]:
         elif kind == "cylinder":
             half = np.array([half[0], half[0], 1.4 * half[2]])
         rotation = rotation_from_vector([0.0, 0.0, rng.uniform(-np.pi, np.pi)])
+        first_alike = count - identical
+        if k > first_alike:
+            kind, half = solids[first_alike].kind, solids[first_alike].half
         if k == 1:  # flush with object 1, on the side of its x axis
             first = solids[0]
             rotation = first.world_from_solid[:3, :3]
@@ -252,7 +289,8 @@ def _objects(count: int, rng: np.random.Generator) -> list[Solid]:
             centre[:2] += rng.uniform(-0.008, 0.008, 2)
         if k != 3:
             centre[2] = half[2]
-        solids.append(Solid(kind, make_transform(rotation, centre), half, _COLORS[k], label=label))
+        colors = _COLORS[min(k, first_alike)]
+        solids.append(Solid(kind, make_transform(rotation, centre), half, colors, label=label))
     return solids
 
 

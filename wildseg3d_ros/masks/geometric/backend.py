@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.geometric.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.geometric.clustering import agglomerate
 from wildseg3d_ros.masks.geometric.gaps import Gaps, links_over_gaps
@@ -25,6 +26,7 @@ from wildseg3d_ros.masks.geometric.voxels import (
     fuse_voxels,
     voxel_size_from_footprint,
 )
+from wildseg3d_ros.masks.incremental import replace_masks
 from wildseg3d_ros.masks.projection import splat
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
@@ -109,10 +111,26 @@ class GeometricMasks:
                 masks.append(mask)
                 progress.update(0.6 + 0.4 * len(masks) / len(views))
         found = sorted(set().union(*(np.unique(label).tolist() for label, _ in masks)) - {0})
-        return MaskCache(
-            labels=tuple(label for label, _ in masks),
-            scores=tuple(score for _, score in masks),
-            object_ids=tuple(found),
+        maps, scores = (tuple(part) for part in zip(*masks, strict=True))
+        return MaskCache(maps, scores, tuple(found), objects=describe_objects([maps], scores))
+
+    def update(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        cache: MaskCache,
+        changed: int,
+        progress: Progress,
+    ) -> MaskCache:
+        """The cache after the image of one view was replaced; ids of the others stay.
+
+        Objects are parts of the fused surface, so all of it is segmented again; the masks of the
+        new image are then given to the objects that the cache has.
+        """
+        fresh = self.segment(views, alignment, pointmaps, progress)
+        return replace_masks(
+            cache, changed, [fresh.labels[changed]], fresh.scores[changed], alignment, pointmaps
         )
 
 

@@ -82,8 +82,8 @@ class Visibility:
         for start in range(0, len(points), _BLOCK):
             block = slice(start, start + _BLOCK)
             for other in range(len(self.cameras)):
-                row, z, pixel = self._look(other, points[block], view[block])
-                tolerance = z * np.float32(3 * self.spread + 2 / self.focal[other])
+                row, z, pixel = self.look(other, points[block], view[block])
+                tolerance = self.tolerance(other, z)
                 measured = self.depth[other].ravel()[pixel]
                 front = self.nearest[other].ravel()[pixel]
                 # The nearest surface about the pixel bridges holes and silhouettes.
@@ -93,6 +93,10 @@ class Visibility:
                 pierced[block][row] += beyond
         return seen, pierced
 
+    def tolerance(self, view: int, z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far depths of one surface lie apart: 3 deviations and the slant over two pixels."""
+        return z * np.float32(3 * self.spread + 2 / self.focal[view])
+
     def point_spacing(self, points: NDArray[np.float32], view: NDArray[np.uint16]) -> float:
         """Edge [scene units] of a voxel that a noisy surface fills with several points."""
         some = slice(None, None, max(1, len(points) // _SAMPLE))
@@ -100,10 +104,16 @@ class Visibility:
         footprint = distance / self.focal[view[some]]
         return float(np.median(np.maximum(4 * footprint, 3 * self.spread * distance)))
 
-    def _look(
+    def look(
         self, other: int, points: NDArray[np.float32], view: NDArray[np.uint16]
     ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
-        """Rows of the points that fall into a view other than their own, their depth and pixel."""
+        """Rows of the points that fall into a view other than their own, their depth and pixel.
+
+        Args:
+            other: the view that is looked from.
+            points: (M, 3) float32 world points.
+            view: (M,) view that each point comes from.
+        """
         camera = self.cameras[other]
         height, width = self.depth[other].shape
         uvz = camera[:, :3] @ points.T + camera[:, 3:]
@@ -131,7 +141,7 @@ class Visibility:
         every, origin = np.concatenate(points), np.concatenate(views)
         off = []
         for other in range(len(self.cameras)):
-            _, z, pixel = self._look(other, every, origin)
+            _, z, pixel = self.look(other, every, origin)
             measured = self.depth[other].ravel()[pixel]
             off.append(np.abs(measured - z)[measured > 0] / z[measured > 0])
         differences = np.concatenate(off) if off else np.empty(0)

@@ -1,0 +1,155 @@
+"""Objects that get one id over all views, and the time of it.
+
+The baseline lifts every pixel of every mask into every other view, compares the masks two by two,
+and joins those that overlap by half, chain by chain.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association import associate
+from wildseg3d_ros.testing.exact import exact_world
+from wildseg3d_ros.testing.masks import miscut_masks, spoil_masks, track_masks
+from wildseg3d_ros.testing.scenes import ConstructedScene, construct_scene
+from wildseg3d_ros.types import WorldPointmaps
+
+VIEWS = 8
+OBJECTS = 12
+SEEDS = 20
+TILE = 0.1
+"""Edge of the tiles that the table is cut into for the timing [m]."""
+
+Ids = Sequence[dict[int, int]]
+
+
+def main() -> dict[str, Any]:
+    """Shares of objects with exactly one id, ids that cover two, seconds."""
+    return {"objects": _accuracy(), "8 views x about 60 masks at 512x384": _speed()}
+
+
+def _accuracy() -> dict[str, Any]:
+    runs: dict[str, Callable[..., Ids]] = {
+        "overlap": lambda masks, world, visibility, _: (
+            associate(masks, world, visibility).id_of_mask
+        ),
+        "tracks (half are swapped beyond 60 degrees)": lambda masks, _, __, tracks: (
+            associate(masks, tracks=tracks).id_of_mask
+        ),
+        "overlap and these tracks": lambda masks, world, visibility, tracks: (
+            associate(masks, world, visibility, tracks).id_of_mask
+        ),
+        "baseline": lambda masks, world, visibility, _: join_chains(masks, world, visibility),
+    }
+    counts = {name: np.zeros(3, int) for name in runs}
+    counts["overlap, 10 % of the masks cut in two, 10 % joined with a neighbour's"] = miscut = (
+        np.zeros(3, int)
+    )
+    for seed in range(SEEDS):
+        truth = construct_scene(
+            VIEWS, 320, 240, OBJECTS, seed, 360.0 * (1 - 1 / VIEWS), identical=4
+        )
+        rng = np.random.default_rng(seed)
+        masks, names = spoil_masks(truth.labels, rng)
+        tracks = track_masks(masks, names, truth.labels, truth.world_from_cam, rng)
+        world = exact_world(truth)
+        visibility = _look(truth, world)
+        for name, run in runs.items():
+            counts[name] += count_right(run(masks, world, visibility, tracks), names)
+        cut, known = miscut_masks(masks, names, rng)
+        miscut += count_right(associate(cut, world, visibility).id_of_mask, known)
+    return {
+        name: {"share with one id": one / objects, "ids that cover two": int(merged)}
+        for name, (one, objects, merged) in counts.items()
+    }
+
+
+def count_right(ids: Ids, names: Ids) -> tuple[int, int, int]:
+    """Objects with exactly one id, objects, and ids of more than one object."""
+    of_object: dict[int, set[int]] = {}
+    of_id: dict[int, set[int]] = {}
+    for found, true in zip(ids, names, strict=True):
+        for label, name in true.items():
+            of_object.setdefault(name, set()).add(found[label])
+            of_id.setdefault(found[label], set()).add(name)
+    return (
+        sum(len(each) == 1 for each in of_object.values()),
+        len(of_object),
+        sum(len(each) > 1 for each in of_id.values()),
+    )
+
+
+def _speed() -> dict[str, Any]:
+    truth = construct_scene(VIEWS, 512, 384, OBJECTS, 0, 360.0 * (1 - 1 / VIEWS), identical=4)
+    tiled = []
+    for labels, points in zip(truth.labels, truth.points, strict=True):
+        cell = np.floor(np.nan_to_num(points[..., :2]) / TILE).astype(int) + 20
+        near = (np.abs(np.nan_to_num(points[..., 2])) < 0.01) & (labels == 0)
+        tiled.append(np.where(near, 100 + 40 * cell[..., 0] + cell[..., 1], labels))
+    masks, _ = spoil_masks([m.astype(np.int32) for m in tiled], np.random.default_rng(0))
+    world = exact_world(truth)
+    wall, processor = [], []
+    for _ in range(5):
+        start, used = time.perf_counter(), time.process_time()
+        associate(masks, world, _look(truth, world))
+        wall.append(time.perf_counter() - start)
+        processor.append(time.process_time() - used)
+    start = time.perf_counter()
+    join_chains(masks, world, _look(truth, world))
+    baseline = time.perf_counter() - start
+    return {
+        "masks": sum(len(np.unique(m)) - 1 for m in masks),
+        "seconds (median of 5)": float(np.median(wall)),
+        "processor seconds": float(np.median(processor)),
+        "baseline": "all pixels lifted, masks compared two by two",
+        "baseline seconds": baseline,
+        "ratio baseline over ours": baseline / float(np.median(wall)),
+    }
+
+
+def _look(truth: ConstructedScene, world: WorldPointmaps) -> Visibility:
+    K = np.stack([view.K for view in truth.views if view.K is not None])
+    return Visibility.create(K, truth.world_from_cam, world)
+
+
+def join_chains(
+    masks: Sequence[NDArray[np.int32]], world: WorldPointmaps, visibility: Visibility
+) -> Ids:
+    """The baseline: connected components of masks whose visible parts overlap by half."""
+    names = [np.unique(m[m > 0]) for m in masks]
+    offsets = np.cumsum([0, *(len(n) for n in names)])
+    links = []
+    for a, labels in enumerate(masks):
+        pixel = np.flatnonzero((labels > 0) & world.valid(a))
+        points = world.points[a].reshape(-1, 3)[pixel]
+        view = np.full(len(points), a, np.uint16)
+        for b, others in enumerate(masks):
+            if a == b:
+                continue
+            row, z, there = visibility.look(b, points, view)
+            measured = visibility.depth[b].ravel()[there]
+            seen = np.abs(measured - z) < visibility.tolerance(b, z)
+            mine, theirs = labels.ravel()[pixel[row[seen]]], others.ravel()[there[seen]]
+            for i, name in enumerate(names[a]):
+                inside = mine == name
+                for j, other in enumerate(names[b]):
+                    hit = np.count_nonzero(inside & (theirs == other))
+                    if hit > 0.5 * np.count_nonzero(inside):
+                        links.append((offsets[a] + i, offsets[b] + j))
+    graph = coo_array(
+        (np.ones(len(links)), tuple(np.array(links).reshape(-1, 2).T)),
+        shape=(offsets[-1], offsets[-1]),
+    )
+    group = connected_components(graph, directed=False)[1]
+    return [
+        dict(zip(n.tolist(), group[offset : offset + len(n)].tolist(), strict=True))
+        for n, offset in zip(names, offsets[:-1], strict=True)
+    ]

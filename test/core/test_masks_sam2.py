@@ -1,0 +1,390 @@
+"""The SAM 2 back end with the real classes, small and with random weights, through every step."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig, SceneConfig  # noqa: E402
+from wildseg3d_ros.errors import (  # noqa: E402
+    Cancelled,
+    ConfigError,
+    FileError,
+    WildSeg3DError,
+)
+from wildseg3d_ros.masks import load_masks  # noqa: E402
+from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
+from wildseg3d_ros.masks.sam2.generation import grid_points  # noqa: E402
+from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
+from wildseg3d_ros.pipeline import build_scene, segment  # noqa: E402
+from wildseg3d_ros.progress import Progress  # noqa: E402
+from wildseg3d_ros.scene.snapshot import load_scene, save_scene  # noqa: E402
+from wildseg3d_ros.testing.exact import exact_alignment, exact_world  # noqa: E402
+from wildseg3d_ros.testing.oracles import OraclePointmaps  # noqa: E402
+from wildseg3d_ros.testing.sam2_weights import EDGE  # noqa: E402
+from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
+from wildseg3d_ros.types import LEVELS, Click, Prompt  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def weights(small_sam2):
+    return small_sam2
+
+
+def settings(weights, **changed):
+    base = Sam2MaskConfig(
+        weights=str(weights),
+        device="cpu",
+        grid=6,
+        predicted_iou=0.0,
+        stability=0.3,
+        anchors=2,
+        box_overlap=1.0,
+        mask_overlap=0.9,
+        max_area=0.9,
+    )
+    return MaskConfig(backend="sam2", sam2=dataclasses.replace(base, **changed))
+
+
+@pytest.fixture(scope="module")
+def backend(weights, one_thread):
+    return load_masks(settings(weights))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene(views=3, width=160, height=120, objects=5)
+
+
+@pytest.fixture(scope="module")
+def cache(backend, truth):
+    return backend.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
+
+
+def run(backend, truth, progress=None, views=None):
+    return backend.segment(
+        views or truth.views, exact_alignment(truth), exact_world(truth), progress or Progress()
+    )
+
+
+def test_decoding_a_kept_embedding_is_running_the_whole_model(backend, truth):
+    """Against the published class called in one go, with the image and its own coordinates."""
+    image = truth.views[0].image
+    network = backend.network
+    height, width = image.shape[:2]
+    points = np.array([[[40.0, 30.0], [90.0, 60.0]], [[10.0, 100.0], [150.0, 5.0]]])
+    labels = np.array([[1, 0], [1, 1]])
+    logits, quality = network.decode(network.encode(image), points, labels)
+    scaled = torch.tensor((points + 0.5) * EDGE / [width, height] - 0.5, dtype=torch.float32)
+    with torch.inference_mode():
+        whole = network.image_model(
+            pixel_values=network.pixels(image),
+            input_points=scaled[None],
+            input_labels=torch.tensor(labels, dtype=torch.int32)[None],
+        )
+    torch.testing.assert_close(logits, whole.pred_masks[0], rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(quality, whole.iou_scores[0], rtol=1e-4, atol=1e-4)
+    assert logits.shape == (2, 3, EDGE // 4, EDGE // 4)
+
+
+def test_a_stored_embedding_decodes_alike(backend, truth):
+    network = backend.network
+    embedding = network.encode(truth.views[1].image)
+    kept = network.store(embedding)
+    assert all(part.dtype == np.float16 for part in kept)
+    again = network.restore(kept, embedding.size)
+    points = grid_points(2, embedding.size)[:, None]
+    ones = np.ones(points.shape[:2], int)
+    one, _ = network.decode(embedding, points, ones)
+    other, _ = network.decode(again, points, ones)
+    assert ((one > 0) != (other > 0)).float().mean() < 0.01
+    with pytest.raises(ConfigError, match="use the model that the scene was built with"):
+        network.restore(kept[::-1], embedding.size)
+
+
+def test_a_box_is_a_prompt_too(backend, truth):
+    embedding = backend.network.encode(truth.views[0].image)
+    logits, quality = backend.network.decode(
+        embedding, boxes=np.array([[10.0, 20.0, 60.0, 80.0]]), alternatives=False
+    )
+    assert logits.shape == (1, 1, EDGE // 4, EDGE // 4)
+    assert quality.shape == (1, 1)
+
+
+def test_tracking_is_propagating_each_object_alone(backend, truth):
+    """Against the video class run object by object through its own iterator, images and all."""
+    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+
+    network = backend.network
+    embeddings = [network.encode(view.image) for view in truth.views]
+    labels = truth.labels[1].copy()
+    labels[labels > 2] = 0
+    found = track(network, embeddings, labels, 1, [0, 1, 2], 1, lambda _: None)
+    assert found.anchor == 1
+    assert found.order == ((2,), (0,))
+    assert found.labels[1] is None
+    frames = torch.cat([network.pixels(view.image) for view in truth.views])
+    masks = {}
+    for name in (1, 2):
+        session = Sam2VideoInferenceSession(
+            video=frames, video_height=EDGE, video_width=EDGE, dtype=torch.float32
+        )
+        mask = torch.tensor(labels == name)[None, None].float()
+        mask = torch.nn.functional.interpolate(mask, (EDGE, EDGE), mode="bilinear", antialias=True)
+        session.add_mask_inputs(session.obj_id_to_idx(name), 1, (mask >= 0.5).float())
+        session.obj_with_new_inputs.append(name)
+        for reverse in (False, True):
+            for out in network.video_model.propagate_in_video_iterator(
+                session, start_frame_idx=1, reverse=reverse
+            ):
+                full = torch.nn.functional.interpolate(
+                    out.pred_masks.float(), truth.views[0].size, mode="bilinear"
+                )
+                masks[name, out.frame_idx] = full[0, 0].numpy()
+    for view in (0, 2):
+        surest = np.stack([masks[1, view], masks[2, view]])
+        expected = np.where(surest.max(axis=0) > 0, 1 + surest.argmax(axis=0), 0)
+        assert (found.labels[view] == expected).mean() > 0.995
+        assert expected.any()
+
+
+def test_finds_masks_on_all_levels_and_records_them(cache, truth):
+    assert len(cache.maps) == len(LEVELS)
+    assert cache.object_ids
+    for object_record in cache.objects:
+        level = LEVELS.index(object_record.level)
+        for mask in object_record.masks:
+            pixels = cache.maps[level][mask.view] == object_record.object_id
+            rows, columns = np.nonzero(pixels)
+            assert mask.area == len(rows)
+            assert mask.box == (columns.min(), rows.min(), columns.max(), rows.max())
+            assert 0 <= mask.score <= 1
+            assert mask.soft.shape == (np.ptp(rows) + 1, np.ptp(columns) + 1)
+            inside = pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert (mask.soft[inside] >= 127).all()
+        assert set(object_record.views).isdisjoint(object_record.unmasked)
+        if object_record.parent:
+            assert cache.record(object_record.parent).level == LEVELS[level - 1]
+    assert any(each.parent for each in cache.objects)
+
+
+def test_same_input_gives_the_same_cache(backend, cache, truth):
+    again = run(backend, truth)
+    for one, other in zip(again.maps, cache.maps, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_bound_of_memory_changes_batches_and_not_the_masks(weights, cache, truth):
+    small = run(Sam2Masks(settings(weights, max_memory_mib=16)), truth)
+    for level, other in zip(small.maps, cache.maps, strict=True):
+        for a, b in zip(level, other, strict=True):
+            assert (a != b).mean() < 0.02
+    with pytest.raises(ConfigError, match="too small for 1 view"):
+        Sam2Masks(settings(weights, max_memory_mib=1))
+
+
+def test_half_precision_runs_and_keeps_the_shapes(weights, truth):
+    made = run(Sam2Masks(settings(weights, dtype="bfloat16", anchors=1)), truth)
+    assert [m.shape for m in made.labels] == [view.size for view in truth.views]
+    assert all(np.isfinite(scores).all() for scores in made.scores)
+
+
+def test_replacing_one_image_encodes_that_view_only(backend, cache, truth, monkeypatch):
+    encoded = []
+    encode = backend.network.encode
+    monkeypatch.setattr(
+        backend.network, "encode", lambda image: encoded.append(image) or encode(image)
+    )
+    fresh = dataclasses.replace(truth.views[1], image=truth.views[1].image[:, ::-1].copy())
+    views = [truth.views[0], fresh, truth.views[2]]
+    made = backend.update(views, exact_alignment(truth), exact_world(truth), cache, 1, Progress())
+    assert len(encoded) == 1
+    assert encoded[0] is fresh.image
+    for level, other in zip(made.maps, cache.maps, strict=True):
+        for v in (0, 2):
+            np.testing.assert_array_equal(level[v], other[v])
+    assert any((a[1] != b[1]).any() for a, b in zip(made.maps, cache.maps, strict=True))
+    assert not np.array_equal(made.embeddings[1][2], cache.embeddings[1][2])
+    assert made.embeddings[0] is cache.embeddings[0]
+    seen = set().union(*(np.unique(m).tolist() for level in made.maps for m in level)) - {0}
+    assert seen == {each.object_id for each in made.objects}
+    kept = {m.view: m.score for m in cache.objects[0].masks if m.view != 1}
+    assert kept == {
+        m.view: m.score for m in made.record(cache.objects[0].object_id).masks if m.view != 1
+    }
+
+
+def test_the_same_image_again_changes_nothing(backend, cache, truth):
+    made = backend.update(
+        truth.views, exact_alignment(truth), exact_world(truth), cache, 1, Progress()
+    )
+    shared = [r for r in cache.objects if len(r.views) > 1 and 1 in r.views]
+    for record in shared:
+        level = LEVELS.index(record.level)
+        mask = cache.maps[level][1] == record.object_id
+        ids = np.unique(made.maps[level][1][mask])
+        assert len(ids) == 1
+
+
+def test_cancelling_leaves_nothing_behind_and_the_back_end_usable(backend, cache, truth):
+    for stop in (0.0, 0.3, 0.6, 0.8):
+        reached = []
+
+        def report(_, fraction, reached=reached):
+            reached.append(fraction)
+
+        with pytest.raises(Cancelled):
+            run(
+                backend,
+                truth,
+                Progress(
+                    report,
+                    lambda reached=reached, stop=stop: bool(reached) and reached[-1] >= stop,
+                ),
+            )
+        assert reached[-1] < 1.0
+    again = run(backend, truth)
+    np.testing.assert_array_equal(again.labels[0], cache.labels[0])
+
+
+def test_progress_rises_to_one(backend, truth):
+    fractions = []
+    run(backend, truth, Progress(lambda _, fraction: fractions.append(fraction)))
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
+    assert len(fractions) > 10
+
+
+def test_a_view_without_masks_is_named_and_the_others_go_on(weights, truth):
+    progress = Progress()
+    made = run(Sam2Masks(settings(weights, predicted_iou=1.0)), truth, progress)
+    assert made.object_ids == ()
+    assert not any(m.any() for level in made.maps for m in level)
+    assert len(progress.warnings) == 3
+    assert "camera 'cam_0': no mask was found: of 108 masks 0 passed" in progress.warnings[0]
+
+
+def test_one_giant_mask_is_background(weights, truth):
+    progress = Progress()
+    made = run(Sam2Masks(settings(weights, max_area=0.01, min_area=0.009)), truth, progress)
+    largest = max((m.area for each in made.objects for m in each.masks), default=0)
+    assert largest <= 0.02 * 160 * 120
+
+
+def test_a_black_view_and_views_of_different_sizes(backend, truth):
+    small = construct_scene(views=3, width=96, height=72, objects=5)
+    black = dataclasses.replace(truth.views[0], image=np.zeros_like(truth.views[0].image))
+    views = [black, small.views[1], truth.views[2]]
+    mixed = type(truth)(
+        tuple(views),
+        truth.world_from_cam,
+        (truth.depths[0], small.depths[1], truth.depths[2]),
+        (truth.labels[0], small.labels[1], truth.labels[2]),
+        (truth.points[0], small.points[1], truth.points[2]),
+        truth.solids,
+    )
+    made = run(backend, mixed, views=views)
+    assert [m.shape for m in made.labels] == [view.size for view in views]
+    assert all(np.isfinite(scores).all() for scores in made.scores)
+
+
+def test_values_that_are_not_finite_are_an_error(weights, truth):
+    broken = Sam2Masks(settings(weights))
+    with torch.no_grad():
+        broken.network.image_model.mask_decoder.iou_prediction_head.proj_out.bias.fill_(np.nan)
+    with pytest.raises(WildSeg3DError, match=r"mask decoder returned values.*not finite.*float32"):
+        run(broken, truth)
+    with torch.no_grad():
+        next(broken.network.image_model.vision_encoder.parameters()).fill_(np.nan)
+    with pytest.raises(WildSeg3DError, match="image encoder returned values.*not finite"):
+        run(broken, truth)
+
+
+def test_a_scene_with_levels_is_built_saved_and_asked(backend, truth, tmp_path):
+    scene = build_scene(
+        truth.views, SceneConfig(), pointmaps=OraclePointmaps(truth), masks=backend
+    )
+    save_scene(scene, tmp_path / "scene.ws3d")
+    again = load_scene(tmp_path / "scene.ws3d")
+    for level, other in zip(scene.masks.maps, again.masks.maps, strict=True):
+        for a, b in zip(level, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(scene.masks.objects) == len(again.masks.objects)
+    for one, other in zip(scene.masks.objects, again.masks.objects, strict=True):
+        assert (one.object_id, one.level, one.parent, one.unmasked) == (
+            other.object_id,
+            other.level,
+            other.parent,
+            other.unmasked,
+        )
+        for a, b in zip(one.masks, other.masks, strict=True):
+            assert (a.view, a.area, a.box, a.score) == (b.view, b.area, b.box, b.score)
+            np.testing.assert_array_equal(a.soft, b.soft)
+    for one, other in zip(scene.masks.embeddings, again.masks.embeddings, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    answered = 0
+    for level in range(1, len(LEVELS)):
+        for record in scene.masks.objects:
+            if record.level != LEVELS[level] or not scene.index.count(record.object_id):
+                continue
+            v, u = np.argwhere(scene.masks.maps[level][record.views[0]] == record.object_id)[0]
+            prompt = Prompt((Click(scene.view_names[record.views[0]], u, v),), LEVELS[level])
+            cloud = segment(again, prompt)
+            assert cloud.object_ids == (record.object_id,)
+            assert len(cloud) == scene.index.count(record.object_id)
+            answered += 1
+    assert answered > 3
+
+
+def test_embeddings_are_kept_only_when_asked(weights, truth):
+    made = run(Sam2Masks(settings(weights, keep_embeddings=False, anchors=0)), truth)
+    assert made.embeddings == ()
+
+
+@pytest.mark.parametrize("name", ["facebook/sam2.1-hiera-none", "/no/such/folder", "nothing"])
+def test_absent_weights_come_with_the_command_and_the_way_without(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileError, match=r"`hf download facebook/sam2.*'geometric' needs no"):
+        Sam2Masks(MaskConfig(backend="sam2", sam2=Sam2MaskConfig(weights=name, device="cpu")))
+
+
+def test_other_and_damaged_weights_are_named(weights, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(FileError, match="'bert'; expected one of edgetam"):
+        Sam2Masks(settings(other))
+    (other / "config.json").write_text(json.dumps(config))
+    tensors = other / "model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1000])
+    with pytest.raises(FileError, match="cannot load SAM 2 weights"):
+        Sam2Masks(settings(other))
+
+
+def test_missing_tensors_are_an_error_and_not_random_numbers(weights, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    tensors = load_file(other / "model.safetensors")
+    del tensors["memory_encoder.projection.weight"]
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FileError, match=r"not complete for Sam2VideoModel: 1 tensors"):
+        Sam2Masks(settings(other))
+
+
+def test_no_such_device(weights):
+    with pytest.raises(ConfigError, match=r"masks.sam2.device 'cuda:97'"):
+        Sam2Masks(settings(weights, device="cuda:97"))

@@ -1,0 +1,307 @@
+"""Objects that no cached mask is: found, lifted, checked, added; with and without a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks import load_masks
+from wildseg3d_ros.masks.prompted import Hints, extend_cache, find_object
+from wildseg3d_ros.pipeline import add_object, segment
+from wildseg3d_ros.scene.prompting import hints_by_view
+from wildseg3d_ros.scene.snapshot import load_scene, save_scene
+from wildseg3d_ros.testing.exact import exact_cache, exact_scene, exact_world
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import NEGATIVE, Box, Click, MaskCache, Prompt
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene(views=4, width=160, height=120, objects=6, seed=4)
+
+
+def without(truth, *object_ids):
+    """A scene in which nobody found these objects."""
+    cache = exact_cache(truth)
+    labels = tuple(np.where(np.isin(m, object_ids), 0, m) for m in cache.labels)
+    left = tuple(i for i in cache.object_ids if i not in object_ids)
+    records = tuple(r for r in cache.objects if r.object_id not in object_ids)
+    return exact_scene(truth, cache=MaskCache(labels, cache.scores, left, objects=records))
+
+
+def on(truth, object_id, view=0):
+    u, v = most_interior_pixel(truth.labels[view] == object_id)
+    return Click(truth.views[view].name, u, v)
+
+
+class Knowing:
+    """Proposes the true mask below the first point that is on the object, and one that is not."""
+
+    note = ""
+
+    def __init__(self, truth, wrong_views=()):
+        self.truth, self.wrong_views, self.asked = truth, wrong_views, []
+
+    def propose(self, view, hints):
+        self.asked.append(view)
+        labels = self.truth.labels[view]
+        column, row = hints.points[hints.on][0].astype(int)
+        mask = labels == labels[row, column]
+        if view in self.wrong_views:
+            mask = (labels > 0) & ~mask
+        return np.stack([~mask, mask]).astype(np.float32), np.array([0.9, 0.8], np.float32)
+
+
+def find(truth, source, object_id, view=0):
+    click = on(truth, object_id, view)
+    hints = {view: Hints(np.array([[click.u, click.v]]), np.array([True]))}
+    names = [v.name for v in truth.views]
+    K = np.stack([v.K for v in truth.views])
+    visibility = Visibility.create(K, truth.world_from_cam, exact_world(truth))
+    return hints, visibility, find_object(source, hints, exact_world(truth), visibility, names)
+
+
+class Boxed(Knowing):
+    """Knows a thing's mask and takes no heed of anything else."""
+
+    def propose(self, view, hints):
+        soft, sure = super().propose(view, hints)
+        return soft[1:], sure[1:]
+
+
+@pytest.mark.parametrize("object_id", [1, 3, 5, 6])
+def test_an_object_is_lifted_into_every_view_that_shows_it(truth, object_id):
+    _, _, (masks, quality) = find(truth, Boxed(truth), object_id)
+    assert sum(mask is not None for mask in masks) >= 3
+    for mask, sure, labels in zip(masks, quality, truth.labels, strict=True):
+        if mask is not None:
+            np.testing.assert_array_equal(mask > 0.5, labels == object_id)
+            assert sure == pytest.approx(0.8)
+        else:
+            assert sure == 0
+            assert (labels == object_id).sum() < 40
+
+
+def test_a_proposal_that_does_not_come_back_is_refused(truth):
+    _, _, (masks, _) = find(truth, Boxed(truth, wrong_views=(2,)), 3)
+    assert masks[2] is None
+    assert masks[1] is not None
+
+
+def test_hidden_views_are_not_asked():
+    from wildseg3d_ros.sim.cameras import look_at
+    from wildseg3d_ros.testing.scenes import photograph
+    from wildseg3d_ros.testing.solids import Solid
+
+    def body(kind, centre, half, label):
+        pose = np.eye(4)
+        pose[:3, 3] = centre
+        return Solid(kind, pose, np.array(half), np.full((2, 3), 120.0), label=label)
+
+    wall = body("box", [0.1, 0, 0.05], [0.003, 0.4, 0.2], 0)
+    ball = body("ball", [0, 0, 0.03], [0.04] * 3, 1)
+    poses = [
+        look_at(np.array(e, float), np.array([0, 0, 0.03]))
+        for e in ([-0.6, 0, 0.2], [-0.5, 0.4, 0.2], [0.7, 0, 0.1])
+    ]
+    truth = photograph([wall, ball], poses, 160, 120)
+    source = Boxed(truth)
+    hints, visibility, (masks, _) = find(truth, source, 1)
+    assert source.asked == [0, 1]
+    assert masks[2] is None
+    names = [v.name for v in truth.views]
+    nothing = tuple(np.zeros_like(m) for m in truth.labels)
+    empty = MaskCache(nothing, tuple(m.astype(np.float32) for m in nothing), ())
+    cache, object_id = extend_cache(empty, source, hints, exact_world(truth), visibility, names)
+    assert cache.record(object_id).views == (0, 1)
+    assert cache.record(object_id).unmasked == ()
+
+
+def test_a_new_object_gets_an_id_of_its_own_and_the_old_scene_stays(truth, monkeypatch):
+    scene = without(truth, 3)
+    prompt = Prompt((on(truth, 3),))
+    with pytest.raises(PromptError):
+        segment(scene, prompt)
+    backend = type("Backend", (), {"prompts": lambda self, images, cache: Boxed(truth)})()
+    extended, cloud = add_object(scene, prompt, masks=backend)
+    assert cloud.object_ids == (7,)
+    assert 7 in extended.object_ids
+    assert 7 not in scene.object_ids
+    assert extended.scene_id == cloud.scene_id != scene.scene_id
+    exact = exact_scene(truth)
+    assert segment(extended, prompt).object_ids == (7,)
+    np.testing.assert_array_equal(cloud.points, segment(exact, prompt).points)
+    for name, labels in zip(scene.view_names, truth.labels, strict=True):
+        assert (cloud.masks[name] != (labels == 3)).sum() < 40
+    for object_id in scene.object_ids:
+        assert extended.index.count(object_id) == scene.index.count(object_id)
+    assert extended.warnings == scene.warnings
+
+
+def test_an_object_inside_a_whole_becomes_its_part(truth):
+    scene = exact_scene(truth)
+    view = 1
+    rows, _ = np.nonzero(truth.labels[view] == 5)
+    half = (truth.labels[view] == 5) & (np.arange(120)[:, None] < np.median(rows))
+
+    class Half(Boxed):
+        def propose(self, v, hints):
+            if v != view:
+                raise PromptError("asks for nothing else")
+            return half[None].astype(np.float32), np.array([0.9], np.float32)
+
+    backend = type("Backend", (), {"prompts": lambda self, images, cache: Half(truth)})()
+    v, u = np.argwhere(half)[len(np.argwhere(half)) // 2]
+    click = Click("cam_1", u, v)
+    extended, cloud = add_object(scene, Prompt((click,)), masks=backend)
+    record = extended.masks.record(cloud.object_ids[0])
+    assert (record.level, record.parent, record.views) == ("part", 5, (1,))
+    np.testing.assert_array_equal(extended.masks.labels[view], truth.labels[view])
+    assert segment(extended, Prompt((click,))).object_ids == (5,)
+    assert segment(extended, Prompt((click,), "part")).object_ids == (record.object_id,)
+    # A click on the part and one off it, both inside the whole, mean the part.
+    v, u = np.argwhere((truth.labels[view] == 5) & ~half)[-1]
+    both = Prompt((click, Click("cam_1", u, v, NEGATIVE)))
+    assert segment(extended, both).object_ids == (record.object_id,)
+    with pytest.raises(PromptError, match="one object") as error:
+        segment(scene, both)
+    assert error.value.code == ErrorCode.CONTRADICTING_CLICKS
+
+
+def test_negative_points_and_boxes_choose_among_the_proposals(truth):
+    scene = without(truth, 1, 2)
+    union = [np.isin(m, (1, 2)) for m in truth.labels]
+    only = [m == 1 for m in truth.labels]
+
+    class Two(Boxed):
+        def propose(self, view, hints):
+            soft = np.stack([union[view], only[view]]).astype(np.float32)
+            return soft, np.array([0.9, 0.6], np.float32)
+
+    backend = type("Backend", (), {"prompts": lambda self, images, cache: Two(truth)})()
+    view = max(range(4), key=lambda v: min((truth.labels[v] == i).sum() for i in (1, 2)))
+    name = truth.views[view].name
+    positive, other = on(truth, 1, view), on(truth, 2, view)
+    negative = Click(name, other.u, other.v, NEGATIVE)
+    _, cloud = add_object(scene, Prompt((positive,)), masks=backend)
+    np.testing.assert_array_equal(cloud.masks[name], union[view])
+    _, cloud = add_object(scene, Prompt((positive, negative)), masks=backend)
+    np.testing.assert_array_equal(cloud.masks[name], only[view])
+    rows, columns = np.nonzero(only[view])
+    box = Box(name, columns.min(), rows.min(), columns.max(), rows.max())
+    hints = hints_by_view(scene, Prompt((negative,), boxes=(box,)))
+    assert hints[view].box == (box.u0, box.v0, box.u1, box.v1)
+    assert hints[view].on.tolist() == [False]
+    _, cloud = add_object(scene, Prompt((negative,), boxes=(box,)), masks=backend)
+    np.testing.assert_array_equal(cloud.masks[name], only[view])
+    everything = tuple(on(truth, i, view) for i in (1, 2))
+    nothing = Prompt((*everything, Click(name, positive.u + 1, positive.v, NEGATIVE)))
+    with pytest.raises(PromptError, match="no mask holds all positive points and no negative"):
+        add_object(scene, nothing, masks=backend)
+
+
+def test_a_box_about_a_cached_object_is_answered_from_the_cache(truth):
+    scene = exact_scene(truth)
+    rows, columns = np.nonzero(truth.labels[0] == 5)
+    box = Box("cam_0", columns.min() - 1, rows.min() - 1, columns.max() + 1, rows.max() + 1)
+    assert segment(scene, Prompt((), boxes=(box,))).object_ids == (5,)
+    with pytest.raises(PromptError, match=r"no cached object fills the box.*add the object"):
+        segment(scene, Prompt((), boxes=(Box("cam_0", 0, 0, 159, 119),)))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        (lambda t: Prompt((Click("cam_9", 1, 1),)), "no camera 'cam_9'"),
+        (lambda t: Prompt((Click("cam_0", 900, 1),)), "outside the image"),
+        (
+            lambda t: Prompt((on(t, 3), Click("cam_1", 5, 5, NEGATIVE))),
+            "'cam_1' has negative clicks only",
+        ),
+        (
+            lambda t: Prompt((), boxes=(Box("cam_0", 1, 1, 5, 5), Box("cam_0", 2, 2, 9, 9))),
+            "two boxes",
+        ),
+    ],
+)
+def test_bad_prompts_are_named(truth, prompt, says):
+    with pytest.raises(PromptError, match=says):
+        add_object(exact_scene(truth), prompt(truth))
+
+
+@pytest.mark.parametrize("corners", [(5, 5, 5, 9), (1, 9, 4, 3), (0, 0, np.nan, 4)])
+def test_bad_boxes_are_named(corners):
+    with pytest.raises(PromptError, match="u0 < u1"):
+        Box("cam_0", *corners)
+
+
+def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so():
+    truth = construct_scene(views=4, width=240, height=180, objects=7, seed=6)
+    nothing = tuple(np.zeros_like(m) for m in truth.labels)
+    cache = MaskCache(nothing, tuple(m.astype(np.float32) for m in nothing), ())
+    scene = exact_scene(truth, cache=cache)
+    overlaps = []
+    for object_id in truth.object_ids:
+        if (truth.labels[0] == object_id).sum() < 200:
+            continue
+        extended, cloud = add_object(scene, Prompt((on(truth, object_id),)))
+        mask, true = cloud.masks["cam_0"], truth.labels[0] == object_id
+        overlaps.append((mask & true).sum() / (mask | true).sum())
+        distance = truth.distance_to_object(object_id, cloud.points)
+        assert (distance < 0.01).mean() > 0.6
+        assert "region over the pointmap, without SAM 2: approximate" in extended.warnings[-1]
+    assert len(overlaps) >= 4
+    assert np.mean(overlaps) > 0.6
+
+
+def test_a_region_stops_at_a_negative_click_and_needs_depth(truth):
+    scene = without(truth, *truth.object_ids)
+    top, below = on(truth, 4, 1), on(truth, 1, 1)
+    _, cloud = add_object(scene, Prompt((top, Click("cam_1", below.u, below.v, NEGATIVE))))
+    mask = cloud.masks["cam_1"]
+    assert mask[int(top.v), int(top.u)]
+    assert not mask[int(below.v), int(below.u)]
+    world = exact_world(truth)
+    for points, confidence in zip(world.points, world.confidence, strict=True):
+        points[:] = np.nan
+        confidence[:] = 0
+    blind = exact_scene(truth, world=world, cache=scene.masks)
+    with pytest.raises(PromptError, match="no depth was measured") as error:
+        add_object(blind, Prompt((top,)))
+    assert error.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
+
+
+def test_sam2_answers_from_kept_embeddings(truth, small_sam2, one_thread, monkeypatch, tmp_path):
+    config = Sam2MaskConfig(
+        weights=str(small_sam2), device="cpu", grid=4, predicted_iou=0.0, stability=0.3, anchors=0,
+        box_overlap=1.0, max_area=0.9,
+    )  # fmt: skip
+    backend = load_masks(MaskConfig(backend="sam2", sam2=config))
+    from wildseg3d_ros.pipeline import build_scene
+    from wildseg3d_ros.testing.oracles import OraclePointmaps
+
+    scene = build_scene(truth.views, pointmaps=OraclePointmaps(truth), masks=backend)
+    save_scene(scene, tmp_path / "scene.ws3d")
+    monkeypatch.setattr(backend.network, "encode", lambda _: pytest.fail("encoded anew"))
+    box = Box("cam_1", 4, 4, 150, 110)
+    found = 0
+    for prompt in (Prompt((), boxes=(box,)), *(Prompt((on(truth, i),)) for i in (3, 5, 6))):
+        try:
+            extended, cloud = add_object(
+                load_scene(tmp_path / "scene.ws3d"), prompt, masks=backend
+            )
+        except PromptError:
+            continue  # random weights need not put a point's mask at the point
+        (object_id,) = cloud.object_ids
+        assert object_id > max(r.object_id for r in scene.masks.objects)
+        record = extended.masks.record(object_id)
+        view = 1 if prompt.boxes else 0
+        assert view in record.views
+        assert record.masks[0].soft is not None
+        assert extended.warnings == scene.warnings
+        found += 1
+    assert found > 0

@@ -1,0 +1,239 @@
+"""Mask algebra on constructed masks, against what can be counted by hand or by SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from wildseg3d_ros.config import Sam2MaskConfig
+from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.masks.sam2.algebra import (
+    box_overlaps,
+    clean,
+    depths,
+    mask_boxes,
+    mask_overlaps,
+    parents,
+    stability,
+    suppress,
+)
+from wildseg3d_ros.masks.sam2.generation import Candidates, arrange, grid_points, select_masks
+from wildseg3d_ros.masks.sam2.memory import plan_memory
+from wildseg3d_ros.masks.sam2.tracking import choose_anchors, order_by_closeness
+from wildseg3d_ros.testing.scenes import ring_poses
+
+
+def rectangle(v0, v1, u0, u1, shape=(40, 60)):
+    mask = np.zeros(shape, bool)
+    mask[v0:v1, u0:u1] = True
+    return mask
+
+
+def candidates(masks, quality, strength=6.0):
+    logits = np.where(np.stack(masks), strength, -strength).astype(np.float32)
+    return Candidates(logits, np.array(quality, np.float32))
+
+
+def test_stability_is_the_overlap_of_two_thresholds():
+    import torch
+
+    ramp = torch.arange(-4.5, 5.0).repeat(3, 1)  # ten columns, one logit each
+    flat = torch.full((3, 10), 7.0)
+    empty = torch.full((3, 10), -7.0)
+    found = stability(torch.stack([ramp, flat, empty]), 1.0)
+    # 1.5 .. 4.5 are 4 columns above 1, and -0.5 .. 4.5 are 6 above -1.
+    assert found.tolist() == pytest.approx([4 / 6, 1.0, 0.0])
+
+
+def test_boxes_hold_first_and_last_pixels():
+    masks = np.stack([rectangle(3, 10, 5, 6), rectangle(0, 40, 0, 60), np.zeros((40, 60), bool)])
+    assert mask_boxes(masks).tolist() == [[5, 3, 5, 9], [0, 0, 59, 39], [0, 0, -1, -1]]
+
+
+def test_overlaps_of_boxes_and_masks_agree_on_rectangles():
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.integers(0, 30, (12, 2, 2)), axis=1)
+    masks = np.stack([rectangle(a, c + 1, b, d + 1) for (a, b), (c, d) in corners])
+    by_box, by_mask = box_overlaps(mask_boxes(masks)), mask_overlaps(masks)
+    np.testing.assert_allclose(by_box, by_mask, atol=1e-12)
+    for i in range(12):
+        for j in range(12):
+            union = (masks[i] | masks[j]).sum()
+            assert by_mask[i, j] == pytest.approx((masks[i] & masks[j]).sum() / union)
+
+
+def test_suppression_keeps_the_best_of_duplicates():
+    masks = [rectangle(0, 10, 0, 10), rectangle(0, 10, 0, 11), rectangle(20, 30, 0, 10)]
+    left = suppress(mask_overlaps(np.stack(masks)), np.array([0.7, 0.9, 0.8]), 0.8)
+    assert left.tolist() == [1, 2]
+    equal = suppress(mask_overlaps(np.stack(masks[:1] * 3)), np.ones(3), 0.5)
+    assert equal.tolist() == [0]
+    # What only a dropped mask overlaps stays.
+    chain = np.array([[1, 0.9, 0.0], [0.9, 1, 0.9], [0.0, 0.9, 1]])
+    assert suppress(chain, np.array([3.0, 2.0, 1.0]), 0.8).tolist() == [0, 2]
+
+
+def test_cleaning_drops_small_islands_and_fills_small_holes():
+    mask = rectangle(5, 30, 5, 40)
+    mask[10:12, 10:12] = False  # a hole of 4
+    mask[15:20, 15:20] = False  # one of 25
+    mask[0:2, 50:53] = True  # an island of 6
+    mask[34:40, 50:56] = True  # one of 36
+    mask[5:8, 20] = False  # a notch, which is no hole
+    out = clean(mask, 10)
+    expected = mask.copy()
+    expected[10:12, 10:12] = True
+    expected[0:2, 50:53] = False
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(clean(mask, 0), mask)
+    # The largest island stays however small it is, and holes are counted as SciPy counts them.
+    np.testing.assert_array_equal(clean(rectangle(0, 2, 0, 2), 1000), rectangle(0, 2, 0, 2))
+    noisy = np.random.default_rng(1).random((40, 60)) > 0.2
+    framed = np.pad(noisy[1:-1, 1:-1], 1, constant_values=True)
+    np.testing.assert_array_equal(clean(framed, 1e9), ndimage.binary_fill_holes(framed))
+
+
+def test_a_mask_knows_the_smallest_one_that_holds_it():
+    mug, handle, print_ = (
+        rectangle(5, 35, 5, 45),
+        rectangle(10, 30, 30, 44),
+        rectangle(12, 18, 8, 20),
+    )
+    letter, beside = rectangle(13, 16, 9, 12), rectangle(0, 20, 46, 58)
+    parent = parents(np.stack([letter, mug, handle, beside, print_]))
+    assert parent.tolist() == [4, -1, 1, -1, 1]
+    assert depths(parent).tolist() == [2, 0, 1, 0, 1]
+    # Two masks of one thing are not part of each other, nor is what sticks out by a third.
+    assert parents(np.stack([mug, rectangle(5, 34, 5, 45)])).tolist() == [-1, -1]
+    assert parents(np.stack([mug, rectangle(20, 30, 35, 50)])).tolist() == [-1, -1]
+    assert parents(np.zeros((2, 4, 4), bool)).tolist() == [-1, -1]
+    assert parents(np.zeros((0, 4, 4), bool)).tolist() == []
+
+
+def test_levels_are_nesting_depths_and_scores_come_from_the_logits():
+    masks = [
+        rectangle(5, 35, 5, 45),
+        rectangle(10, 30, 30, 44),
+        rectangle(12, 20, 32, 40),
+        rectangle(13, 15, 33, 36),
+        rectangle(0, 4, 50, 60),
+    ]
+    made = arrange(candidates(masks, [0.9, 0.8, 0.7, 0.6, 0.95]), (40, 60))
+    whole, part, sub_part = made.maps
+    np.testing.assert_array_equal(whole, np.where(masks[0], 1, np.where(masks[4], 5, 0)))
+    np.testing.assert_array_equal(part, 2 * masks[1])
+    np.testing.assert_array_equal(sub_part, 3 * masks[2])
+    assert made.parent == {1: 0, 5: 0, 2: 1, 3: 2}
+    assert made.quality == pytest.approx({1: 0.9, 5: 0.95, 2: 0.8, 3: 0.7})
+    sigmoid = 1 / (1 + np.exp(-6.0))
+    assert made.scores[whole > 0] == pytest.approx(sigmoid)
+    assert made.scores[whole == 0] == pytest.approx(1 - sigmoid)
+    assert made.soft[2].shape == (20, 14)
+    assert (made.soft[2] == round(255 * sigmoid)).all()
+
+
+def test_where_masks_of_a_level_overlap_the_surer_one_has_the_pixel():
+    one, other = rectangle(0, 20, 0, 30), rectangle(0, 20, 20, 50)
+    logits = np.stack([np.where(one, 5.0, -5), np.where(other, 2.0, -5)]).astype(np.float32)
+    made = arrange(Candidates(logits, np.array([0.8, 0.9], np.float32)), (40, 60))
+    np.testing.assert_array_equal(made.maps[0], np.where(one, 1, np.where(other, 2, 0)))
+
+
+def test_remnants_of_covered_masks_are_dropped():
+    one, other = rectangle(0, 20, 0, 30), rectangle(0, 21, 1, 31)
+    logits = np.stack([np.where(one, 5.0, -5), np.where(other, 2.0, -5)]).astype(np.float32)
+    made = arrange(Candidates(logits, np.array([0.8, 0.9], np.float32)), (40, 60), 0.05)
+    assert set(np.unique(made.maps[0])) == {0, 1}
+    assert set(made.quality) == {1}
+
+
+def test_maps_have_the_views_size_whatever_the_decoders_is():
+    made = arrange(candidates([rectangle(8, 24, 8, 24, (32, 32))], [0.9]), (90, 160))
+    assert made.maps[0].shape == made.scores.shape == (90, 160)
+    expected = np.zeros((90, 160), bool)
+    expected[22:68, 40:120] = True
+    assert (made.maps[0] > 0).sum() == pytest.approx(expected.sum(), rel=0.05)
+    assert ((made.maps[0] > 0) ^ expected).mean() < 0.02
+
+
+def test_selection_drops_duplicates_giants_and_specks():
+    config = Sam2MaskConfig(min_area=0.01, max_area=0.6)
+    thing = rectangle(5, 25, 5, 25)
+    holed = thing.copy()
+    holed[10:12, 10:13] = False
+    masks = [
+        holed,
+        thing,
+        rectangle(0, 40, 0, 60),
+        rectangle(0, 3, 0, 3),
+        rectangle(28, 38, 30, 50),
+    ]
+    kept = select_masks(candidates(masks, [0.95, 0.9, 0.99, 0.99, 0.8]), config)
+    assert len(kept) == 2
+    np.testing.assert_array_equal(kept.logits[0] > 0, thing)
+    np.testing.assert_array_equal(kept.logits[1] > 0, masks[4])
+    assert kept.quality.tolist() == pytest.approx([0.95, 0.8])
+
+
+def test_nothing_and_hundreds_of_masks():
+    none = Candidates(np.zeros((0, 32, 32), np.float32), np.zeros(0, np.float32))
+    assert len(select_masks(none, Sam2MaskConfig())) == 0
+    made = arrange(none, (20, 30))
+    assert not any(m.any() for m in made.maps) and not made.scores.any()
+    tiles = [
+        rectangle(4 * r, 4 * r + 4, 4 * c, 4 * c + 4, (96, 96))
+        for r in range(24)
+        for c in range(24)
+    ]
+    kept = select_masks(candidates(tiles, np.linspace(0.8, 1, 576)), Sam2MaskConfig())
+    assert len(kept) == 576
+    assert len(np.unique(arrange(kept, (96, 96)).maps[0])) == 576 + 0
+
+
+def test_grid_points_stand_in_the_middle_of_equal_cells():
+    points = grid_points(2, (4, 8))
+    assert points.tolist() == [[1.5, 0.5], [5.5, 0.5], [1.5, 2.5], [5.5, 2.5]]
+
+
+def test_records_hold_boxes_areas_parents_and_scores():
+    whole = np.where(rectangle(2, 12, 3, 23), 7, 0).astype(np.int32)
+    part = np.where(rectangle(2, 6, 3, 9), 9, 0).astype(np.int32)
+    part[30, 50] = 11
+    other = np.zeros((8, 8), np.int32)
+    other[1:3, 1:4] = 7
+    scores = [np.full((40, 60), 0.75, np.float32), np.full((8, 8), 0.5, np.float32)]
+    soft = {(0, 9): np.full((4, 6), 200, np.uint8)}
+    nothing = np.zeros((8, 8), np.int32)
+    records = describe_objects(
+        [[whole, other], [part, nothing]], scores, {(0, 7): 0.9}, soft, {9: (1,)}
+    )
+    mug, handle, speck = records
+    assert (mug.object_id, mug.level, mug.parent, mug.views) == (7, "whole", 0, (0, 1))
+    assert [(m.area, m.box, m.score) for m in mug.masks] == [
+        (200, (3, 2, 22, 11), 0.9),
+        (6, (1, 1, 3, 2), 0.5),
+    ]
+    assert (handle.level, handle.parent, handle.unmasked) == ("part", 7, (1,))
+    assert handle.masks[0].soft is soft[0, 9]
+    assert speck.parent == 0
+
+
+def test_views_are_ordered_by_how_close_they_look():
+    poses = np.stack(ring_poses(8, 300.0, np.random.default_rng(0)))
+    shuffled = np.random.default_rng(3).permutation(8)
+    order = order_by_closeness(poses[shuffled])
+    steps = np.diff(shuffled[order])
+    assert (steps == 1).all() or (steps == -1).all()
+    assert order_by_closeness(poses[:1]) == [0]
+    assert choose_anchors([3, 1, 4, 0, 5, 2], 2) == [1, 5]
+    assert sorted(choose_anchors([0, 1, 2], 9)) == [0, 1, 2]
+
+
+def test_batches_fit_the_bound_and_a_bound_too_small_is_named():
+    large, small = plan_memory(16384, 1024, 4, 4), plan_memory(700, 1024, 4, 4)
+    assert large.prompts == 64 > small.prompts >= 1
+    assert large.objects > small.objects >= 1
+    with pytest.raises(ConfigError, match=r"max_memory_mib is 100, too small for 2 view.*MiB"):
+        plan_memory(100, 1024, 4, 2)

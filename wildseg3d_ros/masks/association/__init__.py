@@ -1,0 +1,6 @@
+"""One id per object over all views: masks of each view, brought together by 3D and by tracks."""
+
+from wildseg3d_ros.masks.association.associate import Association, Presence, associate
+from wildseg3d_ros.masks.association.tracks import Tracks
+
+__all__ = ["Association", "Presence", "Tracks", "associate"]

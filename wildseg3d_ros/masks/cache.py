@@ -1,0 +1,90 @@
+"""Records of the objects in label maps: where they are seen, how large, part of what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.types import LEVELS, MaskRecord, ObjectRecord
+
+
+def describe_objects(
+    maps: Sequence[Sequence[NDArray[np.int32]]],
+    scores: Sequence[NDArray[np.float32]],
+    quality: Mapping[tuple[int, int], float] | None = None,
+    soft: Mapping[tuple[int, int], NDArray[np.uint8]] | None = None,
+    unmasked: Mapping[int, tuple[int, ...]] | None = None,
+) -> tuple[ObjectRecord, ...]:
+    """Records of all objects, by id.
+
+    An object's parent is the object of the level above that has most of its pixels over all
+    views, if that is more than half of them.
+
+    Args:
+        maps: label maps by level, by view.
+        scores: per view (H, W) soft scores; their mean is the quality of a mask that has none.
+        quality: of the mask of (view, id).
+        soft: (h, w) uint8 soft scores in the box of the mask of (view, id). Where the mask was
+            joined or divided since and its box is another one, they are taken from ``scores``.
+        unmasked: by id, views that should show the object but have no mask of it.
+    """
+    quality, soft, unmasked = quality or {}, soft or {}, unmasked or {}
+    records = []
+    for level, of_view in enumerate(maps):
+        masks: dict[int, list[MaskRecord]] = {}
+        votes: dict[int, dict[int, int]] = {}
+        for view, labels in enumerate(of_view):
+            row, column = np.nonzero(labels)
+            ids, index = np.unique(labels[row, column], return_inverse=True)
+            area = np.bincount(index, minlength=len(ids))
+            mean = np.bincount(index, scores[view][row, column], len(ids)) / np.maximum(area, 1)
+            low, high = np.full((2, len(ids)), 1 << 30), np.full((2, len(ids)), -1)
+            for axis, values in enumerate((column, row)):
+                np.minimum.at(low[axis], index, values)
+                np.maximum.at(high[axis], index, values)
+            for k, name in enumerate(ids.tolist()):
+                score = quality.get((view, name))
+                crop = soft.get((view, name))
+                height, width = high[1, k] - low[1, k] + 1, high[0, k] - low[0, k] + 1
+                if crop is not None and crop.shape != (height, width):
+                    crop = _crop(labels, scores[view], name, low[:, k], high[:, k])
+                masks.setdefault(name, []).append(
+                    MaskRecord(
+                        view,
+                        int(area[k]),
+                        (int(low[0, k]), int(low[1, k]), int(high[0, k]), int(high[1, k])),
+                        float(mean[k]) if score is None else score,
+                        crop,
+                    )
+                )
+            if level:
+                pairs = np.stack([ids[index], maps[level - 1][view][row, column]])
+                found, count = np.unique(pairs, axis=1, return_counts=True)
+                for (name, above), pixels in zip(found.T.tolist(), count.tolist(), strict=True):
+                    of_name = votes.setdefault(name, {})
+                    of_name[above] = of_name.get(above, 0) + pixels
+        for name in sorted(masks):
+            parent = 0
+            if level:
+                above = max(votes[name], key=lambda a, v=votes[name]: v[a])
+                parent = above if 2 * votes[name][above] > sum(votes[name].values()) else 0
+            records.append(
+                ObjectRecord(
+                    name, LEVELS[level], parent, tuple(masks[name]), unmasked.get(name, ())
+                )
+            )
+    return tuple(sorted(records, key=lambda record: record.object_id))
+
+
+def _crop(
+    labels: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    name: int,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """Soft scores in a box, of the object's own pixels."""
+    box = np.s_[low[1] : high[1] + 1, low[0] : high[0] + 1]
+    return np.rint(255 * scores[box] * (labels[box] == name)).astype(np.uint8)

@@ -1,0 +1,134 @@
+"""What is done with masks after a network made them: quality, duplicates, clean-up, hierarchy.
+
+After the automatic mask generation of Segment Anything (Kirillov et al., ICCV 2023, appendix B).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+INSIDE = 0.85
+"""Share of a mask that must lie in another one of which it is a part."""
+
+
+def stability(logits: torch.Tensor, offset: float) -> torch.Tensor:
+    """(...) overlap of each (..., H, W) mask at threshold +offset with itself at -offset.
+
+    The smaller mask lies in the larger one, so their areas are intersection and union. An empty
+    mask is not stable: 0.
+    """
+    high = (logits > offset).flatten(-2).sum(-1)
+    low = (logits > -offset).flatten(-2).sum(-1)
+    return high / low.clamp(min=1)
+
+
+def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(K, 4) first and last column and row (u, v, u, v) of (K, H, W) masks; (0, 0, -1, -1) for
+    empty ones."""
+    columns, rows = np.asarray(masks.any(axis=1)), np.asarray(masks.any(axis=2))
+    sides = [
+        np.asarray(line).argmax(axis=1)
+        for line in (columns, rows, columns[:, ::-1], rows[:, ::-1])
+    ]
+    last = np.array([columns.shape[1] - 1, rows.shape[1] - 1])
+    boxes = np.stack(sides, axis=1)
+    boxes[:, 2:] = last - boxes[:, 2:]
+    boxes[~np.asarray(columns.any(axis=1))] = (0, 0, -1, -1)
+    return boxes
+
+
+def box_overlaps(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K, K) intersection over union of (K, 4) boxes of inclusive pixels."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    both = np.maximum(high - low + 1, 0).prod(axis=2)
+    area = np.maximum(boxes[:, 2:] - boxes[:, :2] + 1, 0).prod(axis=1)
+    return both / np.maximum(area[:, None] + area - both, 1)
+
+
+def intersections(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(K, K) common pixels of (K, H, W) masks; exact below 2^24 pixels."""
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
+    return (flat @ flat.T).astype(np.float64)
+
+
+def mask_overlaps(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(K, K) intersection over union of (K, H, W) masks."""
+    both = intersections(masks)
+    area = np.diag(both)
+    return both / np.maximum(area[:, None] + area - both, 1)
+
+
+def suppress(
+    overlaps: NDArray[np.float64], quality: NDArray[np.floating], most: float
+) -> NDArray[np.intp]:
+    """Indices that are left, best first, when each drops those that overlap it by more than
+    ``most`` and are worse; of equals the first one stays."""
+    left = []
+    dropped = np.zeros(len(quality), np.bool_)
+    for i in np.argsort(-quality, kind="stable"):
+        if not dropped[i]:
+            left.append(i)
+            dropped |= overlaps[i] > most
+    return np.array(left, np.intp)
+
+
+def clean(mask: NDArray[np.bool_], smallest: float) -> NDArray[np.bool_]:
+    """The mask without islands and holes of fewer than ``smallest`` pixels.
+
+    Islands are connected over corners, holes over edges, and the largest island stays whatever its
+    size.
+    """
+    out = mask.copy()
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(
+        (~mask).astype(np.uint8), connectivity=4
+    )
+    area = stats[:, cv2.CC_STAT_AREA]
+    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
+    height, width = mask.shape
+    inner = (left > 0) & (top > 0) & (right < width) & (bottom < height)
+    small = np.flatnonzero((np.arange(count) > 0) & (area < smallest) & inner)
+    if len(small):
+        out |= np.isin(parts, small)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(out.astype(np.uint8), connectivity=8)
+    area = stats[:, cv2.CC_STAT_AREA]
+    small = np.flatnonzero((np.arange(count) > 0) & (area < smallest))
+    if count > 1:
+        small = small[small != 1 + int(area[1:].argmax())]
+    if len(small):
+        out &= ~np.isin(parts, small)
+    return out
+
+
+def parents(masks: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(K,) smallest of the (K, H, W) masks that each mask is a part of, -1 for none.
+
+    A part lies in its whole by INSIDE of its area, and is smaller by at least as much as two
+    masks of one thing can differ.
+    """
+    if not len(masks):
+        return np.zeros(0, np.intp)
+    both = intersections(masks)
+    area = np.diag(both)
+    inside = (both >= INSIDE * area[:, None]) & (area[:, None] < INSIDE * area)
+    inside[area == 0] = False
+    size = np.where(inside, area, np.inf)
+    return np.where(inside.any(axis=1), size.argmin(axis=1), -1)
+
+
+def depths(parent: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(K,) number of masks that each one is nested in."""
+    depth = np.zeros(len(parent), np.intp)
+    above = parent
+    while (above >= 0).any():
+        depth += above >= 0
+        above = np.where(above >= 0, parent[above], -1)
+    return depth

@@ -1,0 +1,194 @@
+"""SAM 2 masks: the steps from images and pointmaps to a mask cache, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association import Association, Tracks, associate
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
+from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
+from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
+from wildseg3d_ros.masks.sam2.tracking import choose_anchors, order_by_closeness, track
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.types import (
+    LEVELS,
+    Alignment,
+    MaskCache,
+    View,
+    WorldPointmaps,
+)
+
+
+class Sam2Masks:
+    """Segments everything in every view and gives each object one id over all of them.
+
+    Raises:
+        FileError: no weights; the text has the command that fetches them.
+        ConfigError: a device or a dependency is missing, or the memory bound is too small.
+    """
+
+    def __init__(self, config: MaskConfig) -> None:
+        self._config = config.sam2
+        self.network = Sam2Network(self._config)
+        self._plan(1)
+
+    def _plan(self, views: int) -> MemoryPlan:
+        return plan_memory(
+            self._config.max_memory_mib,
+            self.network.input_size,
+            self.network.dtype.itemsize,
+            views,
+        )
+
+    def segment(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        progress: Progress,
+    ) -> MaskCache:
+        """Label maps of three levels, soft scores and records; ids consistent over views.
+
+        Raises:
+            Cancelled: the caller asked to stop. WildSeg3DError: the network returned NaN.
+        """
+        plan = self._plan(len(views))
+        tracked = self._config.anchors > 0 and len(views) > 1
+        share = 0.5 if tracked else 0.95
+        embeddings: list[Embedding] = []
+        found: list[SegmentedView] = []
+        for i, view in enumerate(views):
+            embedding, segmented = self._segment_view(
+                view, plan, progress, share * i / len(views), share / len(views)
+            )
+            embeddings.append(embedding)
+            found.append(segmented)
+        tracks = []
+        if tracked:
+            tracks = self._track(embeddings, found, alignment, plan, progress, share)
+        visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
+        results, first_id = [], 1
+        for level in range(len(LEVELS)):
+            result = associate(
+                [view.maps[level] for view in found],
+                pointmaps,
+                visibility,
+                tracks if level == 0 else (),
+                first_id=first_id,
+            )
+            first_id = max((first_id - 1, *result.object_ids)) + 1
+            results.append(result)
+        cache = _assemble(results, found, self._stored(embeddings))
+        progress.update(1.0)
+        return cache
+
+    def update(
+        self,
+        views: Sequence[View],
+        alignment: Alignment,
+        pointmaps: WorldPointmaps,
+        cache: MaskCache,
+        changed: int,
+        progress: Progress,
+    ) -> MaskCache:
+        """The cache after the image of one view was replaced.
+
+        That view alone is segmented anew and its masks are assigned to the objects of the others
+        by 3D, or become new objects; nothing else changes.
+
+        Args:
+            views, alignment, pointmaps: with the new image.
+            cache: of the views before.
+            changed: index of the view.
+        """
+        embedding, segmented = self._segment_view(
+            views[changed], self._plan(1), progress, 0.0, 0.9
+        )
+        made = replace_masks(
+            cache,
+            changed,
+            segmented.maps,
+            segmented.scores,
+            alignment,
+            pointmaps,
+            segmented.quality,
+            segmented.soft,
+            self.network.store(embedding) if cache.embeddings else (),
+        )
+        progress.update(1.0)
+        return made
+
+    def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> Sam2Prompts:
+        """What answers prompts that no mask of the cache satisfies."""
+        return Sam2Prompts(self.network, images, cache.embeddings)
+
+    def _segment_view(
+        self, view: View, plan: MemoryPlan, progress: Progress, start: float, share: float
+    ) -> tuple[Embedding, SegmentedView]:
+        progress.update(start)
+        embedding = self.network.encode(view.image)
+        segmented = segment_everything(
+            self.network,
+            embedding,
+            self._config,
+            plan.prompts,
+            lambda fraction: progress.update(start + share * fraction),
+        )
+        if segmented.why_empty:
+            progress.warn(f"camera '{view.name}': no mask was found: {segmented.why_empty}")
+        return embedding, segmented
+
+    def _track(
+        self,
+        embeddings: Sequence[Embedding],
+        found: Sequence[SegmentedView],
+        alignment: Alignment,
+        plan: MemoryPlan,
+        progress: Progress,
+        start: float,
+    ) -> list[Tracks]:
+        order = order_by_closeness(alignment.world_from_cam)
+        anchors = choose_anchors(order, self._config.anchors)
+        tracks = []
+        for k, anchor in enumerate(anchors):
+            low, share = start + (0.95 - start) * k / len(anchors), (0.95 - start) / len(anchors)
+            tracks.append(
+                track(
+                    self.network,
+                    embeddings,
+                    found[anchor].maps[0],
+                    anchor,
+                    order,
+                    plan.objects,
+                    lambda fraction, low=low, share=share: progress.update(low + share * fraction),
+                )
+            )
+        return tracks
+
+    def _stored(
+        self, embeddings: Sequence[Embedding]
+    ) -> tuple[tuple[NDArray[np.float16], ...], ...]:
+        if not self._config.keep_embeddings:
+            return ()
+        return tuple(self.network.store(embedding) for embedding in embeddings)
+
+
+def _assemble(
+    results: Sequence[Association],
+    found: Sequence[SegmentedView],
+    embeddings: tuple[tuple[NDArray[np.float16], ...], ...],
+) -> MaskCache:
+    quality, soft = {}, {}
+    for result in results:
+        for v, names in enumerate(result.id_of_mask):
+            for label, object_id in names.items():
+                quality[v, object_id] = found[v].quality[label]
+                soft[v, object_id] = found[v].soft[label]
+    return assemble_cache(results, tuple(v.scores for v in found), quality, soft, embeddings)

@@ -1,0 +1,190 @@
+"""Everything in one view: a grid of points, the best of their masks, ordered into a hierarchy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import Sam2MaskConfig
+from wildseg3d_ros.masks.sam2.algebra import (
+    box_overlaps,
+    clean,
+    depths,
+    mask_boxes,
+    mask_overlaps,
+    parents,
+    stability,
+    suppress,
+)
+from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+from wildseg3d_ros.types import LEVELS
+
+MOST = 1000
+"""Masks of one view that are compared two by two; of more, the best are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Masks at the resolution of the decoder.
+
+    Attributes:
+        logits: (K, h, w) float32.
+        quality: (K,) float32, the network's estimate of the IoU.
+    """
+
+    logits: NDArray[np.float32]
+    quality: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.quality)
+
+    def keep(self, chosen: NDArray) -> Candidates:
+        """Some of them, in the order given."""
+        return Candidates(self.logits[chosen], self.quality[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedView:
+    """The masks of a view at its own resolution, with names of its own.
+
+    Attributes:
+        maps: per level (H, W) int32 labels; no label occurs on two levels.
+        scores: (H, W) float32 soft score of being on a whole object.
+        quality: the network's estimate of the IoU by label.
+        soft: (h, w) uint8 soft score in the box of each label's mask.
+        parent: label of the mask of the level above that holds it, 0 = none.
+        why_empty: where there is no mask, what became of the candidates, in words.
+    """
+
+    maps: tuple[NDArray[np.int32], ...]
+    scores: NDArray[np.float32]
+    quality: Mapping[int, float]
+    soft: Mapping[int, NDArray[np.uint8]]
+    parent: Mapping[int, int]
+    why_empty: str = ""
+
+
+def grid_points(side: int, size: tuple[int, int]) -> NDArray[np.float64]:
+    """(side * side, 2) pixels (u, v), evenly over an image of (height, width)."""
+    share = (np.arange(side) + 0.5) / side
+    u, v = np.meshgrid(share * size[1] - 0.5, share * size[0] - 0.5)
+    return np.stack([u.ravel(), v.ravel()], axis=1)
+
+
+def segment_everything(
+    network: Sam2Network,
+    embedding: Embedding,
+    config: Sam2MaskConfig,
+    prompts: int,
+    update: Callable[[float], None],
+) -> SegmentedView:
+    """All masks of a view.
+
+    Args:
+        embedding: of the view's image.
+        prompts: points that are decoded at once.
+        update: told of the fraction done; may raise to cancel.
+    """
+    points = grid_points(config.grid, embedding.size)
+    found, tried = [], 0
+    for start in range(0, len(points), prompts):
+        batch = points[start : start + prompts, None]
+        ones = np.ones(batch.shape[:2], np.int32)
+        logits, quality = network.decode(embedding, batch, ones)
+        logits, quality = logits.flatten(0, 1), quality.flatten()
+        tried += len(quality)
+        good = quality >= config.predicted_iou
+        good &= stability(logits, config.stability_offset) >= config.stability
+        area = (logits > 0).flatten(1).float().mean(1)
+        good &= (area >= config.min_area) & (area <= config.max_area)
+        found.append(
+            Candidates(logits[good].cpu().numpy(), quality[good].cpu().numpy().astype(np.float32))
+        )
+        update(0.9 * min(start + prompts, len(points)) / len(points))
+    candidates = Candidates(
+        np.concatenate([c.logits for c in found]), np.concatenate([c.quality for c in found])
+    )
+    passed = len(candidates)
+    chosen = select_masks(candidates, config)
+    segmented = arrange(chosen, embedding.size, config.min_area)
+    update(1.0)
+    if len(chosen):
+        return segmented
+    return SegmentedView(
+        segmented.maps,
+        segmented.scores,
+        {},
+        {},
+        {},
+        f"of {tried} masks {passed} passed predicted_iou {config.predicted_iou:g}, stability "
+        f"{config.stability:g} and areas from {config.min_area:g} to {config.max_area:g}"
+        + (", and none was left after clean-up" if passed else ""),
+    )
+
+
+def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
+    """Without duplicates, islands and holes; best first."""
+    candidates = candidates.keep(np.argsort(-candidates.quality, kind="stable"))
+    masks = candidates.logits > 0
+    # Neighbouring points give the same mask many times over; boxes tell most of that, cheaply.
+    left = suppress(box_overlaps(mask_boxes(masks)), candidates.quality, config.box_overlap)
+    candidates = candidates.keep(left[:MOST])
+    cleaned = []
+    pixels = candidates.logits[0].size if len(candidates) else 0
+    for logits in candidates.logits:
+        mask = logits > 0
+        better = clean(mask, config.min_area * pixels)
+        # The sign of the logits is the mask; what clean-up changed is doubtful.
+        cleaned.append(np.where(better == mask, logits, np.where(better, 1e-3, -1e-3)))
+    if cleaned:
+        candidates = Candidates(np.stack(cleaned).astype(np.float32), candidates.quality)
+        masks = candidates.logits > 0
+        share = masks.reshape(len(masks), -1).mean(axis=1)
+        fits = (share >= config.min_area) & (share <= config.max_area)
+        candidates, masks = candidates.keep(fits), masks[fits]
+        left = suppress(mask_overlaps(masks), candidates.quality, config.mask_overlap)
+        candidates = candidates.keep(left)
+    return candidates
+
+
+def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0) -> SegmentedView:
+    """Label maps by level at the view's resolution.
+
+    A mask's level is the number of masks that it is nested in. What is nested deeper than
+    sub-parts is left out. Where masks of one level overlap, the surer one has the pixel.
+
+    Args:
+        candidates: masks without duplicates.
+        size: (height, width) of the view.
+        min_area: share of the view below which what others left of a mask is dropped.
+    """
+    height, width = size
+    maps = np.zeros((len(LEVELS), height, width), np.int32)
+    best = np.zeros((len(LEVELS), height, width), np.float32)
+    scores = np.zeros(size, np.float32)
+    parent = parents(candidates.logits > 0) if len(candidates) else np.zeros(0, np.intp)
+    depth = depths(parent)
+    soft_maps: dict[int, NDArray[np.uint8]] = {}
+    for i in np.flatnonzero(depth < len(LEVELS)):
+        logits = cv2.resize(candidates.logits[i], (width, height), interpolation=cv2.INTER_LINEAR)
+        mine = logits > best[depth[i]]
+        maps[depth[i]][mine] = i + 1
+        best[depth[i]][mine] = logits[mine]
+        soft = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
+        if depth[i] == 0:
+            scores = np.maximum(scores, soft.astype(np.float32))
+        soft_maps[int(i) + 1] = np.rint(255 * soft).astype(np.uint8)
+    quality, crops, above = {}, {}, {}
+    for level in range(len(LEVELS)):
+        count = np.bincount(maps[level].ravel(), minlength=len(candidates) + 1)
+        maps[level][(count < min_area * height * width)[maps[level]]] = 0
+        for label in np.unique(maps[level][maps[level] > 0]).tolist():
+            u0, v0, u1, v1 = mask_boxes((maps[level] == label)[None])[0]
+            crops[label] = soft_maps[label][v0 : v1 + 1, u0 : u1 + 1].copy()
+            quality[label] = float(np.clip(candidates.quality[label - 1], 0.0, 1.0))
+            above[label] = int(parent[label - 1]) + 1
+    return SegmentedView(tuple(maps), scores, quality, crops, above)

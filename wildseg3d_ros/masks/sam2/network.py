@@ -1,0 +1,276 @@
+"""The networks: images to embeddings, prompts to masks. Points are in pixels of the image."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import Sam2MaskConfig
+from wildseg3d_ros.devices import torch_device
+from wildseg3d_ros.errors import ConfigError, FileError, WildSeg3DError
+
+_log = logging.getLogger(__name__)
+
+_MODELS = {
+    "sam2": ("Sam2Model", "Sam2VideoModel"),
+    "sam2_video": ("Sam2Model", "Sam2VideoModel"),
+    "edgetam": ("EdgeTamModel", "EdgeTamVideoModel"),
+    "edgetam_video": ("EdgeTamModel", "EdgeTamVideoModel"),
+}
+_LICENCE = "Apache-2.0"
+"""Of the published weights of SAM 2, SAM 2.1 and EdgeTAM."""
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the colours that the image encoder was trained on (ImageNet)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What the image encoder says of an image.
+
+    Attributes:
+        features: per level (HW, 1, C) features, finest first, as the decoders take them.
+        positions: (HW, 1, C) positional encoding of the coarsest level, which the tracker takes;
+            None when restored from a cache.
+        size: (height, width) of the image.
+    """
+
+    features: tuple[torch.Tensor, ...]
+    positions: torch.Tensor | None
+    size: tuple[int, int]
+
+
+class Sam2Network:
+    """The image model and, sharing its encoder, the video model.
+
+    Args:
+        config: names weights, device and number type.
+
+    Raises:
+        FileError: no such weights, or of another model; says how they are fetched.
+        ConfigError: the device does not exist, or a dependency of the model is missing.
+    """
+
+    def __init__(self, config: Sam2MaskConfig) -> None:
+        self.device = torch_device(config.device, "masks.sam2.device")
+        name = config.dtype
+        if name == "auto":
+            name = "bfloat16" if self.device.type == "cuda" else "float32"
+        self.dtype: torch.dtype = getattr(torch, name)
+        self.image_model, self.video_model = _load(config.weights, self.device, self.dtype)
+        self._sizes = [
+            tuple(s) for s in self.image_model.config.vision_config.backbone_feature_sizes
+        ]
+        # Inputs are this many pixels square: the coarsest features have a stride of 16.
+        self.input_size = 16 * int(self._sizes[-1][0])
+
+    def pixels(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
+        size = (self.input_size, self.input_size)
+        pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)[None].float() / 255.0
+        pixels = torch.nn.functional.interpolate(
+            pixels, size=size, mode="bilinear", align_corners=False, antialias=True
+        )
+        mean, deviation = (
+            torch.tensor(c, device=self.device).view(1, 3, 1, 1) for c in (_MEAN, _DEVIATION)
+        )
+        return ((pixels - mean) / deviation).to(self.dtype)
+
+    @torch.inference_mode()
+    def encode(self, image: NDArray[np.uint8]) -> Embedding:
+        """The embedding of an (H, W, 3) uint8 RGB image."""
+        out = self.image_model.get_image_features(self.pixels(image), return_dict=True)
+        embedding = Embedding(
+            tuple(out.fpn_hidden_states),
+            out.fpn_position_encoding[-1],
+            (image.shape[0], image.shape[1]),
+        )
+        if not all(bool(torch.isfinite(f).all()) for f in embedding.features):
+            raise self._not_finite("the image encoder")
+        return embedding
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        embedding: Embedding,
+        points: NDArray[np.floating] | None = None,
+        point_labels: NDArray[np.integer] | None = None,
+        boxes: NDArray[np.floating] | None = None,
+        alternatives: bool = True,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Masks of a batch of prompts.
+
+        Args:
+            points: (P, n, 2) pixels (u, v) of the image, integer = pixel centre.
+            point_labels: (P, n) 1 on the object, 0 off it.
+            boxes: (P, 4) pixels (u, v, u, v).
+            alternatives: three masks for each prompt instead of one.
+
+        Returns:
+            (P, A, h, w) float32 logits and (P, A) float32 estimated IoU, on the device.
+        """
+        prompt: dict[str, Any] = {}
+        if points is not None:
+            assert point_labels is not None
+            prompt["input_points"] = self._scaled(points, embedding.size)[None]
+            prompt["input_labels"] = torch.tensor(
+                point_labels, dtype=torch.int32, device=self.device
+            )[None]
+        if boxes is not None:
+            corners = self._scaled(boxes.reshape(-1, 2, 2), embedding.size)
+            prompt["input_boxes"] = corners.reshape(1, -1, 4)
+        out = self.image_model(
+            image_embeddings=self._decoder_input(embedding),
+            multimask_output=alternatives,
+            **prompt,
+        )
+        logits, quality = out.pred_masks[0].float(), out.iou_scores[0].float()
+        if not bool(torch.isfinite(logits).all()) or not bool(torch.isfinite(quality).all()):
+            raise self._not_finite("the mask decoder")
+        return logits, quality
+
+    def _decoder_input(self, embedding: Embedding) -> list[torch.Tensor]:
+        features = list(embedding.features)
+        features[-1] = features[-1] + self.image_model.no_memory_embedding
+        return [
+            feature.permute(1, 2, 0).reshape(1, feature.shape[2], *size)
+            for feature, size in zip(features, self._sizes, strict=True)
+        ]
+
+    def _scaled(self, points: NDArray[np.floating], size: tuple[int, int]) -> torch.Tensor:
+        """Pixels of the image (..., 2) in those of the network's input.
+
+        The network takes the pixel's corner and adds half a pixel itself.
+        """
+        scale = self.input_size / np.array([size[1], size[0]], np.float64)
+        scaled = (np.asarray(points, np.float64) + 0.5) * scale - 0.5
+        return torch.tensor(scaled, dtype=self.dtype, device=self.device)
+
+    def _not_finite(self, part: str) -> WildSeg3DError:
+        kind = str(self.dtype).removeprefix("torch.")
+        hint = "the weights are damaged: fetch them again"
+        if self.dtype == torch.float16:
+            hint = "float16 may overflow: set masks.sam2.dtype to bfloat16 or float32"
+        return WildSeg3DError(
+            f"SAM 2: {part} returned values that are not finite (as {kind} on {self.device}); "
+            f"{hint}"
+        )
+
+    def store(self, embedding: Embedding) -> tuple[NDArray[np.float16], ...]:
+        """An embedding as arrays, in half the memory; without what only the tracker needs."""
+        return tuple(f.float().cpu().numpy().astype(np.float16) for f in embedding.features)
+
+    def restore(self, arrays: tuple[NDArray[np.float16], ...], size: tuple[int, int]) -> Embedding:
+        """The embedding that :meth:`store` kept, good for :meth:`decode`.
+
+        Raises:
+            ConfigError: it was made by another model.
+        """
+        expected = [int(np.prod(s)) for s in self._sizes]
+        if [a.shape[0] for a in arrays] != expected:
+            raise ConfigError(
+                f"the scene's embeddings have {[a.shape[0] for a in arrays]} cells by level, this "
+                f"model {expected}; use the model that the scene was built with"
+            )
+        features = tuple(
+            torch.tensor(np.asarray(a), dtype=self.dtype, device=self.device) for a in arrays
+        )
+        return Embedding(features, None, size)
+
+
+def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    # Nothing is fetched by itself: see the message.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import transformers
+
+    path = Path(weights).expanduser()
+    source = str(path) if path.is_dir() else weights
+    if not path.is_dir() and not _is_hub_name(weights):
+        raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        kind = _guard(
+            source, lambda: transformers.AutoConfig.from_pretrained(source, local_files_only=True)
+        ).model_type
+        if kind not in _MODELS:
+            raise FileError(
+                f"'{weights}' is a model of type '{kind}'; expected one of "
+                f"{', '.join(sorted(_MODELS))}; {_remedy()}"
+            )
+        models = []
+        for name in _MODELS[kind]:
+            model, report = _guard(
+                source,
+                lambda name=name: getattr(transformers, name).from_pretrained(
+                    source, local_files_only=True, dtype=dtype, output_loading_info=True
+                ),
+            )
+            if report["missing_keys"] or report["mismatched_keys"]:
+                some = [*report["missing_keys"], *report["mismatched_keys"]][:3]
+                raise FileError(
+                    f"the weights of '{weights}' are not complete for {name}: "
+                    f"{len(report['missing_keys'])} tensors are missing, such as {some}; "
+                    f"{_remedy()}"
+                )
+            models.append(model)
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        transformers.logging.enable_progress_bar()
+    image_model, video_model = models
+    # One encoder in memory: the two classes hold the same one.
+    video_model.vision_encoder = image_model.vision_encoder
+    image_model, video_model = image_model.to(device).eval(), video_model.to(device).eval()
+    count = sum(p.numel() for p in video_model.parameters())
+    _log.warning(
+        "SAM 2 weights '%s' (%s) loaded: %.1f M parameters as %s on %s; the published weights are "
+        "under %s",
+        weights,
+        kind,
+        count / 1e6,
+        str(dtype).removeprefix("torch."),
+        device,
+        _LICENCE,
+    )
+    return image_model, video_model
+
+
+def _is_hub_name(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(p and p[0] not in ".~" for p in parts)
+
+
+def _guard(source: str, load: Callable[[], Any]) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        return load()
+    except ImportError as error:
+        raise ConfigError(
+            f"the model '{source}' needs a package that is not installed "
+            f"({str(error).strip().splitlines()[0]}); EdgeTAM needs timm: pip install timm"
+        ) from error
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise FileError(
+            f"cannot load SAM 2 weights '{source}' ({first}); {_remedy(source)}"
+        ) from error
+
+
+def _remedy(name: str = "") -> str:
+    name = name if name and not Path(name).is_dir() else "facebook/sam2.1-hiera-small"
+    return (
+        f"fetch them with `hf download {name}` (184 MB for sam2.1-hiera-small, licence "
+        f"{_LICENCE}), or set masks.sam2.weights to the model's folder. The mask back end "
+        "'geometric' needs no weights"
+    )

@@ -1,0 +1,62 @@
+"""Prompts answered by the network, from kept embeddings where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.masks.prompted import Hints
+from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+
+
+class Sam2Prompts:
+    """Masks that SAM 2 proposes for points and boxes.
+
+    Args:
+        network: ready to decode.
+        images: per view (H, W, 3) uint8 RGB.
+        embeddings: per view, as the mask cache keeps them; views are encoded anew when none are.
+    """
+
+    note = ""
+
+    def __init__(
+        self,
+        network: Sam2Network,
+        images: Sequence[NDArray[np.uint8]],
+        embeddings: Sequence[tuple[NDArray[np.float16], ...]],
+    ) -> None:
+        self._network, self._images, self._kept = network, images, embeddings
+        self._ready: dict[int, Embedding] = {}
+
+    def propose(self, view: int, hints: Hints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The network's masks; one point alone has three alternatives, and so has every prompt."""
+        points = labels = box = None
+        if len(hints.points):
+            points, labels = hints.points[None], hints.on[None].astype(np.int32)
+        if hints.box is not None:
+            box = np.array([hints.box])
+        embedding = self._embedding(view)
+        logits, quality = self._network.decode(embedding, points, labels, box)
+        height, width = embedding.size
+        soft = [
+            1.0 / (1.0 + np.exp(-np.clip(cv2.resize(each, (width, height)), -30, 30)))
+            for each in logits[0].cpu().numpy()
+        ]
+        return (
+            np.stack(soft).astype(np.float32),
+            np.clip(quality[0].cpu().numpy(), 0.0, 1.0).astype(np.float32),
+        )
+
+    def _embedding(self, view: int) -> Embedding:
+        if view not in self._ready:
+            image = self._images[view]
+            if self._kept:
+                size = (image.shape[0], image.shape[1])
+                self._ready[view] = self._network.restore(self._kept[view], size)
+            else:
+                self._ready[view] = self._network.encode(image)
+        return self._ready[view]

@@ -1,0 +1,76 @@
+"""A SAM 2 of the real architecture, small and with random weights, as a folder of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EDGE = 128
+"""Edge of its input [px]; the published models take 1024."""
+
+
+def write_small_sam2(folder: Path, seed: int = 0) -> Path:
+    """Writes a model of 1.1 million random parameters in the layout of the published ones.
+
+    Random decoders return logits near 0, all alike. Here the last layers are scaled until masks
+    have outlines that depend on image and point, so that what comes after has work to do.
+    """
+    import torch
+    from transformers import Sam2VideoConfig, Sam2VideoModel
+
+    torch.manual_seed(seed)
+    cells = EDGE // 16
+    backbone = {
+        "model_type": "sam2_hiera_det_model",
+        "hidden_size": 16,
+        "image_size": [EDGE, EDGE],
+        "window_positional_embedding_background_size": [4, 4],
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [16, 32, 64, 128],
+        "num_attention_heads_per_stage": [1, 1, 2, 2],
+        "window_size_per_stage": [4, 4, 4, 4],
+        "global_attention_blocks": [3],
+    }
+    config = Sam2VideoConfig(
+        vision_config={
+            "model_type": "sam2_vision_model",
+            "backbone_config": backbone,
+            "backbone_channel_list": [128, 64, 32, 16],
+            "backbone_feature_sizes": [[4 * cells] * 2, [2 * cells] * 2, [cells] * 2],
+            "fpn_hidden_size": 128,
+        },
+        prompt_encoder_config={
+            "hidden_size": 128,
+            "image_size": EDGE,
+            "patch_size": 16,
+            "mask_input_channels": 4,
+        },
+        mask_decoder_config={
+            "hidden_size": 128,
+            "mlp_dim": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "iou_head_hidden_dim": 32,
+        },
+        image_size=EDGE,
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=1,
+        memory_attention_num_attention_heads=1,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[cells, cells],
+        memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=32,
+        memory_fuser_num_layers=1,
+        mask_downsampler_embed_dim=128,
+    )
+    model = Sam2VideoModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "memory" not in name:
+                parameter *= 6.0
+            if "output_hypernetworks_mlps" in name and name.endswith("proj_out.weight"):
+                parameter *= 40.0
+        model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(30.0)
+    model.save_pretrained(folder)
+    return folder
