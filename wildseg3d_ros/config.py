@@ -125,6 +125,13 @@ class AlignmentConfig:
         0.0,
         1e6,
     )
+    max_prior_residual: float = setting(
+        0.2,
+        "median distance at the scene between given poses or depth and the finished world beyond "
+        "which it is refused [m]; 0 = never",
+        0.0,
+        1e6,
+    )
     device: str = setting("cpu", "torch device of the solver: cpu, cuda or cuda:N")
 
 

@@ -20,6 +20,14 @@ from wildseg3d_ros.alignment.graph import (
     components,
     usable,
 )
+from wildseg3d_ros.alignment.metre import (
+    compare_with_priors,
+    largest_residual,
+    no_scale_warning,
+    refuse_contradictions,
+    scale_factor,
+    scale_sources,
+)
 from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.prior_check import (
@@ -100,7 +108,7 @@ def align(
     ]
     if not result.solution.converged:
         warnings.append(f"{_stop_reason(result, config)}; raise alignment.max_iterations")
-    alignment = _finish(views, complete, result, known, warnings, config)
+    alignment = _finish(views, complete, result, known, relative_poses, warnings, config)
     refuse_beyond(alignment, views, config)
     return alignment
 
@@ -237,6 +245,7 @@ def _finish(
     complete: Graph,
     result: _Result,
     known: Verified,
+    relative_poses: Sequence[RelativePose],
     warnings: list[str],
     config: AlignmentConfig,
 ) -> Alignment:
@@ -255,7 +264,7 @@ def _finish(
     if known.priors is not None:
         held = known.priors.select(result.kept)
         world_from_cam = held.hold(solution.poses, world_from_cam)
-        if known.gives_scale:
+        if known.sources:
             metric, size = True, 1.0 / held.metre_at(solution.poses)
     pixels = reprojection_errors(graph, poses, world_from_cam, K)
     world_from_cam[:, :3, 3] *= size
@@ -268,6 +277,12 @@ def _finish(
     registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
     grow, move = registration.scale, registration.prior_from_world
+    sources = scale_sources(current, known, registration)
+    warnings += no_scale_warning(views, sources)
+    checks = compare_with_priors(
+        views, relative_poses, seen, world_from_cam, size, registration, sources
+    )
+    refuse_contradictions(checks, sources, registration.warnings, config)
     if not registration.found:
         move = invert(world_from_cam[0])
     world_from_cam[:, :3, 3] *= grow
@@ -314,6 +329,9 @@ def _finish(
         pair_residual_px=pair_residual_px,
         view_residual_px=median_by_view(current, pixels[is_current]),
         condition=solution.condition,
+        scale_factor=scale_factor(pair_scale[current.ids][~current.fixed]),
+        scale_sources=sources,
+        registration_residual=largest_residual(checks),
     )
 
 

@@ -29,7 +29,7 @@ from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Alignment, WorldPointmaps
 
 FORMAT = "wildseg3d-scene"
-VERSION = 1
+VERSION = 2
 _HEADER = f"{FORMAT}.json"
 
 
