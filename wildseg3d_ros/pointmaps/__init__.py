@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from wildseg3d_ros.config import PointmapConfig
+from wildseg3d_ros.config import PairingConfig, PointmapConfig
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import PairPrediction, View
 
@@ -29,7 +29,25 @@ class PointmapBackend(Protocol):
         ...
 
 
-_BACKENDS = {"depth": ("wildseg3d_ros.pointmaps.depth", "DepthPointmaps")}
+@runtime_checkable
+class ChoosesPairs(Protocol):
+    """A back end that cannot use any two views that overlap, and knows which it can."""
+
+    def choose_pairs(
+        self, views: Sequence[View], config: PairingConfig
+    ) -> list[tuple[int, int]]:
+        """Pairs (a, b), a < b, each once, sorted.
+
+        Raises:
+            InputError: no pairs that it can use connect the views (DISCONNECTED_VIEWS).
+        """
+        ...
+
+
+_BACKENDS = {
+    "depth": ("wildseg3d_ros.pointmaps.depth", "DepthPointmaps"),
+    "stereo": ("wildseg3d_ros.pointmaps.stereo", "StereoPointmaps"),
+}
 
 
 def load_pointmaps(config: PointmapConfig) -> PointmapBackend:

@@ -1,0 +1,178 @@
+"""Dense depth of a rectified pair: semi-global matching in both directions, and how sure it is.
+
+H. Hirschmueller, "Stereo processing by semiglobal matching and mutual information", PAMI 2008, as
+OpenCV implements it (with Birchfield and Tomasi's cost).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.cameras import back_project
+from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, edge_quality
+from wildseg3d_ros.pointmaps.stereo_rectify import Rectified
+
+BLOCK = 5
+"""Edge of the matched window [px]."""
+
+CONSISTENT = 1.0
+"""Largest difference [px] between the disparities of a point in the two directions."""
+
+DISPARITY_SIGMA = 0.25
+"""Least standard deviation of a disparity [px]: the matcher's steps of 1/16 px, its pull to whole
+pixels, and what the poses are off after their refinement."""
+
+LEAST_NOISE = 0.5
+"""Least standard deviation of grey levels, of 255: what rounding and compression leave."""
+
+TEXTURE_WINDOW = 11
+"""Edge of the window whose gradients tell the texture [px]: the matcher's smoothness reaches about
+that far."""
+
+MAX_TEXTURE_SIGMA = 2.0
+"""A disparity that the texture tells no better than this [px] is the matcher's invention."""
+
+
+def match_pair(
+    pair: Rectified, image_a: NDArray[np.uint8], image_b: NDArray[np.uint8]
+) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]:
+    """Pointmap (H, W, 3) and confidence (H, W), both float32, of each of the two views.
+
+    Points are in their own camera's frame, on the rays of the original pixels; the confidence is
+    UNIT_SIGMA over the expected standard deviation of the depth, 0 where the directions contradict
+    each other (occlusions), where nothing was matched, and where there is no texture.
+    """
+    gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
+    warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), second=False)
+    warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), second=True)
+    forth = _disparity(warped_a, warped_b, pair.disparities)
+    # Seen in a mirror, b is the left image.
+    back = _disparity(warped_b[:, ::-1], warped_a[:, ::-1], pair.disparities)[:, ::-1]
+    forth[~covers_a], back[~covers_b] = np.nan, np.nan
+    found = []
+    for second, image, mine, other, sign in (
+        (False, image_a, forth, back, -1.0),
+        (True, image_b, back, forth, 1.0),
+    ):
+        warped = warped_b if second else warped_a
+        sigma = _disparity_sigma(mine, other, sign, warped)
+        found.append(_in_view(pair, mine, sigma, image.shape[:2], second))
+    return tuple(found)
+
+
+def _disparity(
+    left: NDArray[np.uint8], right: NDArray[np.uint8], count: int
+) -> NDArray[np.float32]:
+    """(H, W) disparity of the left image [px], NaN where there is none."""
+    matcher = cv2.StereoSGBM_create(  # pyright: ignore[reportAttributeAccessIssue]
+        minDisparity=0,
+        numDisparities=count,
+        blockSize=BLOCK,
+        P1=8 * BLOCK**2,
+        P2=32 * BLOCK**2,
+        uniquenessRatio=5,
+        preFilterCap=31,
+        mode=cv2.STEREO_SGBM_MODE_SGBM,
+    )
+    found = matcher.compute(np.ascontiguousarray(left), np.ascontiguousarray(right))
+    # Islands that no surface of a hundred pixels supports are chance matches.
+    cv2.filterSpeckles(found, -16, 100, 16)
+    disparity = found.astype(np.float32) / 16.0
+    disparity[found < 0] = np.nan
+    return disparity
+
+
+def _disparity_sigma(
+    mine: NDArray[np.float32], other: NDArray[np.float32], sign: float, image: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """(H, W) expected standard deviation [px]; infinite where the disparity is not to be used."""
+    height, width = mine.shape
+    u, v = np.meshgrid(
+        np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    )
+    there = np.asarray(
+        cv2.remap(
+            other,
+            u + sign * np.nan_to_num(mine),
+            v,
+            cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(np.nan,),
+        )
+    )
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(there - mine)
+        sigma = np.hypot(np.hypot(DISPARITY_SIGMA, 0.5 * apart), texture_sigma(image))
+        sigma[~(apart <= CONSISTENT)] = np.inf
+    return sigma
+
+
+def texture_sigma(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W) standard deviation [px] of a match along the rows that the image's noise causes.
+
+    The bound of Cramer and Rao for a shift: noise over the root of the summed squared gradients of
+    the window, of both images; the noise's own gradients are taken off. Infinite beyond
+    MAX_TEXTURE_SIGMA.
+    """
+    noise = image_noise(image)
+    gradient = cv2.Sobel(image, cv2.CV_32F, 1, 0, ksize=3, scale=1.0 / 8.0)
+    window = (TEXTURE_WINDOW, TEXTURE_WINDOW)
+    power = np.asarray(cv2.boxFilter(gradient * gradient, cv2.CV_32F, window))
+    # Sobel's weights pass 3/16 of the variance of white noise.
+    power = np.maximum(power - noise**2 * 3.0 / 16.0, 0.0) * TEXTURE_WINDOW**2
+    with np.errstate(divide="ignore"):
+        sigma = np.float32(noise * np.sqrt(2.0)) / np.sqrt(power)
+    sigma[sigma > MAX_TEXTURE_SIGMA] = np.inf
+    return sigma
+
+
+def image_noise(image: NDArray[np.uint8]) -> float:
+    """Standard deviation of white noise in grey levels, at least LEAST_NOISE: J. Immerkaer, "Fast
+    noise variance estimation", CVIU 64, 1996, with the median in place of the mean, which edges
+    and texture do not move."""
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
+    lit = image > 0
+    rough = np.abs(cv2.filter2D(image, cv2.CV_32F, mask))[lit]
+    return max(LEAST_NOISE, float(np.median(rough)) / (6.0 * 0.6745)) if lit.any() else LEAST_NOISE
+
+
+def _in_view(
+    pair: Rectified,
+    disparity: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    size: tuple[int, int],
+    second: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Points and confidence of the original image's pixels."""
+    columns, rows, ray_z = pair.columns_rows(*size, second)
+    here = _sample(np.where(np.isfinite(sigma), disparity, np.nan), columns, rows)
+    spread = np.asarray(
+        cv2.remap(sigma, columns, rows, cv2.INTER_NEAREST, borderValue=(np.inf,))
+    )
+    K = pair.K_b if second else pair.K_a
+    with np.errstate(invalid="ignore", divide="ignore"):
+        turned = pair.depth(here)
+        depth = turned / ray_z
+        # z = f B / d, so dz = z^2 / (f B) dd.
+        depth_sigma = turned * depth / np.float32(pair.focal * pair.baseline) * spread
+        good = np.isfinite(depth_sigma) & (turned > 0) & (depth > 0)
+    depth = np.where(good, depth, np.float32(0.0)).astype(np.float32)
+    depth_sigma = np.where(good, depth_sigma, np.float32(np.inf)).astype(np.float32)
+    quality = edge_quality(depth, K, np.where(good, depth_sigma, 0.0).astype(np.float32))
+    confidence = np.float32(UNIT_SIGMA) / depth_sigma * quality
+    return back_project(depth, K), confidence.astype(np.float32)
+
+
+def _sample(
+    disparity: NDArray[np.float32], columns: NDArray[np.float32], rows: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The disparity at fractional places: interpolated on a surface, the nearest at its edges."""
+    nowhere = (np.nan,)
+    nearest, linear = (
+        np.asarray(cv2.remap(disparity, columns, rows, how, borderValue=nowhere))
+        for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR)
+    )
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(linear - nearest) < 1.0, linear, nearest)
