@@ -14,8 +14,13 @@ from wildseg3d_ros.geometry.cameras import back_project
 from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, edge_quality
 from wildseg3d_ros.pointmaps.stereo_rectify import Rectified
 
-BLOCK = 5
+BLOCK = 3
 """Edge of the matched window [px]."""
+
+STEP_COST, JUMP_COST = 2 * BLOCK**2, 32 * BLOCK**2
+"""Cost of a disparity that differs by 1 from its neighbour's, and of one that differs by more. The
+former is a quarter of what OpenCV proposes: surfaces seen aslant change by a step at every few
+pixels."""
 
 CONSISTENT = 1.0
 """Largest difference [px] between the disparities of a point in the two directions."""
@@ -70,11 +75,12 @@ def _disparity(
         minDisparity=0,
         numDisparities=count,
         blockSize=BLOCK,
-        P1=8 * BLOCK**2,
-        P2=32 * BLOCK**2,
+        P1=STEP_COST,
+        P2=JUMP_COST,
         uniquenessRatio=5,
         preFilterCap=31,
-        mode=cv2.STEREO_SGBM_MODE_SGBM,
+        # All eight paths: half the error of five, at twice the time.
+        mode=cv2.STEREO_SGBM_MODE_HH,
     )
     found = matcher.compute(np.ascontiguousarray(left), np.ascontiguousarray(right))
     # Islands that no surface of a hundred pixels supports are chance matches.

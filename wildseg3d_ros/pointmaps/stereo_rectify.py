@@ -24,8 +24,9 @@ other, the epipole is in or near the image, and rectified images grow without bo
 MAX_GROWTH = 2.5
 """Largest edge of a rectified image, in edges of the original one."""
 
-MAX_DISPARITIES = 448
-"""Candidates per pixel; a wider range is matched in smaller images."""
+MAX_CANDIDATES = 150e6
+"""Pixels times disparities, of which the matcher keeps two tables of two bytes: 0.6 GB. Larger
+pairs are matched at a lower resolution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +148,6 @@ def rectify(
         return "one camera stands behind the other"
     focal = float(np.sqrt(np.sqrt(K_a[0, 0] * K_a[1, 1] * K_b[0, 0] * K_b[1, 1])))
     baseline = float(np.linalg.norm(a_from_b[:3, 3]))
-    span = focal * baseline * (1.0 / near - 1.0 / far)
-    focal *= min(1.0, (MAX_DISPARITIES - 16) / span)
-    span = focal * baseline * (1.0 / near - 1.0 / far)
-    disparities = 16 * int(np.ceil((span + 1.0) / 16.0))
     boxes = []
     for rotation, K, (height, width) in zip(
         rotations, (K_a, K_b), (size_a, size_b), strict=True
@@ -159,16 +156,19 @@ def rectify(
         turned = corners @ (rotation @ np.linalg.inv(K)).T
         if (turned[:, 2] < 0.2 * np.linalg.norm(turned, axis=1)).any():
             return "its cameras look too far past each other"
-        uv = focal * turned[:, :2] / turned[:, 2:]
-        boxes.append((uv.min(0), uv.max(0)))
+        tangents = turned[:, :2] / turned[:, 2:]
+        boxes.append((tangents.min(0), tangents.max(0)))
     top = max(low[1] for low, _ in boxes)
-    height = int(np.ceil(min(high[1] for _, high in boxes) - top))
-    left, right = boxes[0][0][0], boxes[0][1][0]
-    width = int(np.ceil(right - left))
-    if height < 16 or width < 16:
+    extent = np.array([min(high[1] for _, high in boxes) - top, boxes[0][1][0] - boxes[0][0][0]])
+    if extent[0] * focal < 16.0:
         return "its cameras share no rows"
-    if max(height, width) > MAX_GROWTH * max(*size_a, *size_b):
+    if (extent * focal).max() > MAX_GROWTH * max(*size_a, *size_b):
         return "its cameras look too far past each other"
+    span = baseline * (1.0 / near - 1.0 / far)
+    focal = min(focal, float(MAX_CANDIDATES / (extent.prod() * span)) ** (1.0 / 3.0))
+    disparities = 16 * int(np.ceil((focal * span + 1.0) / 16.0))
+    height, width = np.ceil(focal * extent).astype(int).tolist()
+    top, left = focal * top, focal * boxes[0][0][0]
     centre_a = np.array([disparities - left, -top])
     # Disparity 0 is at the far end: f B / far = columns' true difference there.
     centre_b = centre_a + [focal * baseline / far, 0.0]
