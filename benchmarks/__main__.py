@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, machine, prompt, recordings, service_latency
+from benchmarks import alignment, machine, prompt, recordings, service_latency, stereo
 
 BENCHMARKS = {
     "alignment": alignment.main,
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "tabletop": recordings.tabletop,
     "shelf": recordings.shelf,
     "robustness": recordings.robustness,
+    "stereo": stereo.measure,
 }
 
 

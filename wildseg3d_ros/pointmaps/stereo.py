@@ -173,11 +173,13 @@ class StereoPointmaps:
         self, views: Sequence[View], pairs: Sequence[Pair], angle: NDArray, progress: Progress
     ) -> None:
         _, most, _ = self._limits()
-        wide = [f"{_name(views, pair)} ({_degrees(angle[pair])})" for pair in pairs if angle[pair] > most]
+        wide = [pair for pair in pairs if angle[pair] > most]
         if wide:
+            widest = max(wide, key=lambda pair: angle[pair])
             progress.warn(
-                f"nothing narrower connects the views than {', '.join(wide)}; pairs beyond "
-                f"{self._config.max_angle:g} degrees find fewer points: add views in between"
+                f"{len(wide)} of {len(pairs)} pairs are wider than {self._config.max_angle:g} "
+                f"degrees, up to {_degrees(angle[widest])} ({_name(views, widest)}), because "
+                "nothing narrower connects the views; they find fewer points: add views in between"
             )
 
     def _refined(
