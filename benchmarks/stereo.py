@@ -1,7 +1,7 @@
 """Triangulated pointmaps: accuracy by angle and by error of the poses, agreement on real frames.
 
-``python -m benchmarks stereo`` measures; ``python -m benchmarks.stereo PICTURE.png`` draws the fused
-cloud of the real temple from three sides.
+``python -m benchmarks stereo`` measures; ``python -m benchmarks.stereo PICTURE.png`` draws the
+fused cloud of the real temple from three sides.
 """
 
 from __future__ import annotations
@@ -184,6 +184,7 @@ def temple() -> dict:
     matcher = load_pointmaps(config.pointmaps)
     assert isinstance(matcher, StereoPointmaps)
     progress = Progress()
+    views = matcher.with_deviations(views)
     start, cpu = time.perf_counter(), time.process_time()
     pairs = matcher.choose_pairs(views, config.pairing)
     predictions = matcher.predict(views, pairs, progress)
@@ -217,6 +218,7 @@ def draw(path: str) -> None:
         raise SystemExit(f"'{REAL_DATA / 'templeSparseRing'}' is absent")
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
     matcher = backend()
+    views = matcher.with_deviations(views)
     predictions = matcher.predict(views, matcher.choose_pairs(views, config.pairing), Progress())
     alignment = align(predictions, views, config.alignment)
     world = fuse(predictions, views, alignment, config.alignment)

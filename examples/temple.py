@@ -3,8 +3,8 @@
     python examples/temple.py SRC DST
 
 SRC is laid out as https://vision.middlebury.edu/mview/data publishes its scenes: images, and one
-``*_par.txt`` with a line for each of them: name, K, R and t of ``K [R t]`` (world to camera, OpenCV
-axes), row by row. Lengths of these scenes are metres.
+``*_par.txt`` with a line for each of them: name, K, R and t of ``K [R t]`` (world to camera,
+OpenCV axes), row by row. Lengths of these scenes are metres.
 """
 
 from __future__ import annotations

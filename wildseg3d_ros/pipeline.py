@@ -12,7 +12,7 @@ from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.masks import MaskBackend, load_masks
 from wildseg3d_ros.pairing import choose_pairs
-from wildseg3d_ros.pointmaps import ChoosesPairs, PointmapBackend, load_pointmaps
+from wildseg3d_ros.pointmaps import NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene
@@ -48,8 +48,11 @@ def build_scene(
 
     _warn_of_missing_poses(views, progress)
     with progress.stage("pairs"):
-        choose = pointmaps.choose_pairs if isinstance(pointmaps, ChoosesPairs) else choose_pairs
-        pairs = choose(views, config.pairing)
+        if isinstance(pointmaps, NeedsPoses):
+            views = pointmaps.with_deviations(views)
+            pairs = pointmaps.choose_pairs(views, config.pairing)
+        else:
+            pairs = choose_pairs(views, config.pairing)
     with progress.stage("pointmaps"):
         predictions = pointmaps.predict(views, pairs, progress)
     with progress.stage("alignment"):

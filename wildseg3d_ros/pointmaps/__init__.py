@@ -30,12 +30,15 @@ class PointmapBackend(Protocol):
 
 
 @runtime_checkable
-class ChoosesPairs(Protocol):
-    """A back end that cannot use any two views that overlap, and knows which it can."""
+class NeedsPoses(Protocol):
+    """A back end that works from given poses: it knows which pairs they make usable, and that the
+    alignment must not give them up."""
 
-    def choose_pairs(
-        self, views: Sequence[View], config: PairingConfig
-    ) -> list[tuple[int, int]]:
+    def with_deviations(self, views: Sequence[View]) -> list[View]:
+        """The views, the deviations of their poses filled in where they do not say their own."""
+        ...
+
+    def choose_pairs(self, views: Sequence[View], config: PairingConfig) -> list[tuple[int, int]]:
         """Pairs (a, b), a < b, each once, sorted.
 
         Raises:

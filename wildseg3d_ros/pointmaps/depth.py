@@ -215,4 +215,3 @@ def _disconnected(
         "too little in common. Give their poses (TF or transform_matrix), add views in between, "
         "or leave them out"
     )
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -51,8 +52,8 @@ class StereoPointmaps:
     """Geometry back end that triangulates: every pair measures both of its views anew.
 
     A pair gives each view's map in the view's own frame, and between them the relative pose that
-    it was rectified with. The confidence is 1 cm over the expected standard deviation of the depth,
-    as that of :mod:`wildseg3d_ros.pointmaps.depth_noise`.
+    it was rectified with. The confidence is 1 cm over the expected standard deviation of the
+    depth, as that of :mod:`wildseg3d_ros.pointmaps.depth_noise`.
     """
 
     def __init__(self, config: PointmapConfig = PointmapConfig()) -> None:
@@ -81,6 +82,19 @@ class StereoPointmaps:
                     f"{who}: an image of {width}x{height} pixels is too small to be matched; the "
                     f"'stereo' back end needs {LEAST_SIZE} pixels or more in both directions"
                 )
+
+    def with_deviations(self, views: Sequence[View]) -> list[View]:
+        """Views whose poses bend the alignment: a chain of triangulated pairs alone drifts."""
+        config = self._config
+        return [
+            replace(
+                view,
+                prior_translation_sigma=view.prior_translation_sigma
+                or config.prior_translation_sigma,
+                prior_rotation_sigma=view.prior_rotation_sigma or config.prior_rotation_sigma,
+            )
+            for view in views
+        ]
 
     def choose_pairs(self, views: Sequence[View], config: PairingConfig) -> list[Pair]:
         """Pairs at angles that can be matched; see :func:`pairs_from_angles`.
@@ -149,7 +163,9 @@ class StereoPointmaps:
         least, most, bridge = np.deg2rad([config.min_angle, config.max_angle, widest])
         return float(least), float(most), float(bridge)
 
-    def _suitable(self, views: Sequence[View], asked: Sequence[Pair], angle: NDArray) -> list[Pair]:
+    def _suitable(
+        self, views: Sequence[View], asked: Sequence[Pair], angle: NDArray
+    ) -> list[Pair]:
         """The asked pairs between the limits, and wider ones that bridge groups."""
         least, most, bridge = self._limits()
         kept = [pair for pair in asked if least <= angle[pair] <= most]
@@ -161,7 +177,7 @@ class StereoPointmaps:
         for pair in asked:
             if pair not in kept:
                 _log.info(
-                    "%s is left out: its cameras stand %s apart at the scene, %g to %g are matched",
+                    "%s is left out: its cameras are %s apart at the scene, %g to %g are matched",
                     _name(views, pair),
                     _degrees(angle[pair]),
                     self._config.min_angle,
@@ -185,16 +201,12 @@ class StereoPointmaps:
     def _refined(
         self, views: Sequence[View], pairs: Sequence[Pair], features: Mapping[int, Features]
     ) -> RefinedPoses:
-        config = self._config
         intrinsics = [np.asarray(view.K) for view in views]
         given = np.stack([np.asarray(view.world_from_cam_prior) for view in views])
         sigma = np.array(
             [
-                (
-                    view.prior_translation_sigma or config.prior_translation_sigma,
-                    view.prior_rotation_sigma or config.prior_rotation_sigma,
-                )
-                for view in views
+                (view.prior_translation_sigma, view.prior_rotation_sigma)
+                for view in self.with_deviations(views)
             ]
         )
         cameras = [Camera(K, pose) for K, pose in zip(intrinsics, given, strict=True)]
@@ -203,7 +215,9 @@ class StereoPointmaps:
             # A shift of a camera turns the ray to a point as far away as the cameras are apart,
             # times some 4, at the angles that are matched.
             apart = float(np.linalg.norm(given[a, :3, 3] - given[b, :3, 3]))
-            tolerance = float(max(sigma[v, 1] + sigma[v, 0] / max(3.0 * apart, 1e-6) for v in (a, b)))
+            tolerance = float(
+                max(sigma[v, 1] + sigma[v, 0] / max(3.0 * apart, 1e-6) for v in (a, b))
+            )
             matches[a, b] = match_near_epipolar_lines(
                 features[a], features[b], (cameras[a], cameras[b]), tolerance
             )
@@ -217,7 +231,7 @@ class StereoPointmaps:
         error = poses.error.get(pair)
         if error is not None and error > self._config.max_epipolar_error:
             return (
-                f"its features are {error:.1f} px (median) from where the given poses expect them, "
+                f"its features are {error:.1f} px (median) from where the poses expect them, "
                 f"{self._config.max_epipolar_error:g} are allowed; are poses and intrinsics right?"
             )
         a_from_b = invert(poses.world_from_cam[a]) @ poses.world_from_cam[b]
@@ -285,11 +299,11 @@ class StereoPointmaps:
         why = "".join(f" {_name(views, p)} is left out: {notes[p]}." for p in notes)
         nearest = f"the narrowest between them: {'; '.join(named)}" if named else "none overlap"
         raise InputError(
-            f"the views fall into {len(members)} groups that no pair for stereo connects: {listed} "
-            f"({nearest}). Pairs of {config.min_angle:g} to {config.max_angle:g} degrees at the "
-            f"scene are matched, up to {config.bridge_angle:g} to bridge groups.{why} Add cameras in "
-            "between, move them closer together, or choose a back end for wide views (depth, or a "
-            "network)",
+            f"the views fall into {len(members)} groups that no pair for stereo connects: "
+            f"{listed} ({nearest}). Pairs of {config.min_angle:g} to {config.max_angle:g} degrees "
+            f"at the scene are matched, up to {config.bridge_angle:g} to bridge groups.{why} Add "
+            "cameras in between, move them closer together, or choose a back end for wide views "
+            "(depth, or a network)",
             ErrorCode.DISCONNECTED_VIEWS,
         )
 

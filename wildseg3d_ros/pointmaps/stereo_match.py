@@ -29,18 +29,15 @@ DISPARITY_SIGMA = 0.25
 """Least standard deviation of a disparity [px]: the matcher's steps of 1/16 px, its pull to whole
 pixels, and what the poses are off after their refinement."""
 
-LEAST_NOISE = 0.5
-"""Least standard deviation of grey levels, of 255: what rounding and compression leave."""
+WINDOW = 9
+"""Edge of the window in which the two images are compared at the found disparity [px]."""
 
-TEXTURE_WINDOW = 11
-"""Edge of the window whose gradients tell the texture [px]: the matcher's smoothness reaches about
-that far."""
+LEAST_CORRELATION = 0.7
+"""Correlation of the two images in that window below which they do not show the same: where a
+surface is plainer than the camera's noise, the matcher continues its neighbours' disparities."""
 
-_BLACK = 8
-"""Grey level up to which sensors clip their noise."""
-
-MAX_TEXTURE_SIGMA = 2.0
-"""A disparity that the texture tells no better than this [px] is the matcher's invention."""
+LEAST_RESIDUAL = 0.5
+"""Least variance of the images' difference: what rounding to grey levels leaves."""
 
 
 def match_pair(
@@ -50,23 +47,24 @@ def match_pair(
 
     Points are in their own camera's frame, on the rays of the original pixels; the confidence is
     UNIT_SIGMA over the expected standard deviation of the depth, 0 where the directions contradict
-    each other (occlusions), where nothing was matched, and where there is no texture.
+    each other (occlusions), where nothing was matched, and where the images do not correlate (no
+    texture).
     """
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
     warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), second=False)
     warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), second=True)
     forth = _disparity(warped_a, warped_b, pair.disparities)
     # Seen in a mirror, b is the left image.
-    back = _disparity(warped_b[:, ::-1], warped_a[:, ::-1], pair.disparities)[:, ::-1]
+    back = _disparity(warped_b[:, ::-1], warped_a[:, ::-1], pair.disparities)
+    back = np.ascontiguousarray(back[:, ::-1])
     forth[~covers_a], back[~covers_b] = np.nan, np.nan
     found = []
-    for second, image, mine, other, sign in (
-        (False, image_a, forth, back, -1.0),
-        (True, image_b, back, forth, 1.0),
+    for size, mine, other, sign, image, other_image in (
+        (image_a.shape[:2], forth, back, -1.0, warped_a, warped_b),
+        (image_b.shape[:2], back, forth, 1.0, warped_b, warped_a),
     ):
-        warped = warped_b if second else warped_a
-        sigma = _disparity_sigma(mine, other, sign, warped)
-        found.append(_in_view(pair, mine, sigma, image.shape[:2], second))
+        sigma = _disparity_sigma(mine, other, sign, image, other_image)
+        found.append(_in_view(pair, mine, sigma, size, second=sign > 0))
     return tuple(found)
 
 
@@ -94,60 +92,45 @@ def _disparity(
 
 
 def _disparity_sigma(
-    mine: NDArray[np.float32], other: NDArray[np.float32], sign: float, image: NDArray[np.uint8]
+    mine: NDArray[np.float32],
+    other: NDArray[np.float32],
+    sign: float,
+    image: NDArray[np.uint8],
+    other_image: NDArray[np.uint8],
 ) -> NDArray[np.float32]:
-    """(H, W) expected standard deviation [px]; infinite where the disparity is not to be used."""
+    """(H, W) expected standard deviation [px]; infinite where the disparity is not to be used.
+
+    The bound of Cramer and Rao for a shift: what the images differ by at the found disparity, over
+    the root of the summed squared gradients; and what the two directions differ by.
+    """
     height, width = mine.shape
-    u, v = np.meshgrid(
-        np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    u, v = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    there = u + sign * np.nan_to_num(mine)
+    back = cv2.remap(
+        other, there, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(np.nan,)
     )
-    there = np.asarray(
-        cv2.remap(
-            other,
-            u + sign * np.nan_to_num(mine),
-            v,
-            cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(np.nan,),
-        )
-    )
+    first = image.astype(np.float32)
+    second = np.asarray(cv2.remap(other_image.astype(np.float32), there, v, cv2.INTER_LINEAR))
+    valid = np.isfinite(mine).astype(np.float32)
+
+    def window_sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        size = (WINDOW, WINDOW)
+        return np.asarray(cv2.boxFilter(values * valid, cv2.CV_32F, size, normalize=False))
+
+    count = np.maximum(window_sum(np.ones_like(valid)), 1.0)
+    mean_1, mean_2 = window_sum(first) / count, window_sum(second) / count
+    variance_1 = np.maximum(window_sum(first**2) / count - mean_1**2, 0.0)
+    variance_2 = np.maximum(window_sum(second**2) / count - mean_2**2, 0.0)
+    covariance = window_sum(first * second) / count - mean_1 * mean_2
+    correlation = covariance / np.sqrt(np.maximum(variance_1 * variance_2, 1e-6))
+    residual = np.maximum(variance_1 + variance_2 - 2.0 * covariance, LEAST_RESIDUAL)
+    gradient = np.asarray(cv2.Sobel(first, cv2.CV_32F, 1, 0, ksize=3, scale=1.0 / 8.0))
+    blur = np.sqrt(residual / np.maximum(window_sum(gradient**2), 1e-6))
     with np.errstate(invalid="ignore"):
-        apart = np.abs(there - mine)
-        sigma = np.hypot(np.hypot(DISPARITY_SIGMA, 0.5 * apart), texture_sigma(image))
-        sigma[~(apart <= CONSISTENT)] = np.inf
-    return sigma
-
-
-def texture_sigma(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) standard deviation [px] of a match along the rows that the image's noise causes.
-
-    The bound of Cramer and Rao for a shift: noise over the root of the summed squared gradients of
-    the window, of both images; the noise's own gradients are taken off. Infinite beyond
-    MAX_TEXTURE_SIGMA.
-    """
-    noise = image_noise(image)
-    gradient = cv2.Sobel(image, cv2.CV_32F, 1, 0, ksize=3, scale=1.0 / 8.0)
-    window = (TEXTURE_WINDOW, TEXTURE_WINDOW)
-    power = np.asarray(cv2.boxFilter(gradient * gradient, cv2.CV_32F, window))
-    # Sobel's weights pass 3/16 of the variance of white noise.
-    power = np.maximum(power - noise**2 * 3.0 / 16.0, 0.0) * TEXTURE_WINDOW**2
-    with np.errstate(divide="ignore"):
-        sigma = np.float32(noise * np.sqrt(2.0)) / np.sqrt(power)
-    sigma[sigma > MAX_TEXTURE_SIGMA] = np.inf
-    return sigma
-
-
-def image_noise(image: NDArray[np.uint8]) -> float:
-    """Standard deviation of white noise in grey levels, at least LEAST_NOISE.
-
-    J. Immerkaer, "Fast noise variance estimation", CVIU 64, 1996, by the lower quartile, which
-    texture and edges do not move, of those pixels that are not too dark to show noise.
-    """
-    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
-    rough = np.abs(cv2.filter2D(image, cv2.CV_32F, mask))[image > _BLACK]
-    # A quarter of a normal distribution lies within 0.319 standard deviations; the mask's norm is 6.
-    quartile = float(np.percentile(rough, 25.0)) if len(rough) else 0.0
-    return max(LEAST_NOISE, quartile / (6.0 * 0.319))
+        apart = np.abs(np.asarray(back) - mine)
+        sigma = np.sqrt(DISPARITY_SIGMA**2 + 0.25 * apart**2 + blur**2)
+        sigma[~((apart <= CONSISTENT) & (correlation >= LEAST_CORRELATION))] = np.inf
+    return sigma.astype(np.float32)
 
 
 def _in_view(
@@ -160,9 +143,7 @@ def _in_view(
     """Points and confidence of the original image's pixels."""
     columns, rows, ray_z = pair.columns_rows(*size, second)
     here = _sample(np.where(np.isfinite(sigma), disparity, np.nan), columns, rows)
-    spread = np.asarray(
-        cv2.remap(sigma, columns, rows, cv2.INTER_NEAREST, borderValue=(np.inf,))
-    )
+    spread = np.asarray(cv2.remap(sigma, columns, rows, cv2.INTER_NEAREST, borderValue=(np.inf,)))
     K = pair.K_b if second else pair.K_a
     with np.errstate(invalid="ignore", divide="ignore"):
         turned = pair.depth(here)

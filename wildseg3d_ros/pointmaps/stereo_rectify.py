@@ -149,9 +149,7 @@ def rectify(
     focal = float(np.sqrt(np.sqrt(K_a[0, 0] * K_a[1, 1] * K_b[0, 0] * K_b[1, 1])))
     baseline = float(np.linalg.norm(a_from_b[:3, 3]))
     boxes = []
-    for rotation, K, (height, width) in zip(
-        rotations, (K_a, K_b), (size_a, size_b), strict=True
-    ):
+    for rotation, K, (height, width) in zip(rotations, (K_a, K_b), (size_a, size_b), strict=True):
         corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1.0]])
         turned = corners @ (rotation @ np.linalg.inv(K)).T
         if (turned[:, 2] < 0.2 * np.linalg.norm(turned, axis=1)).any():
@@ -191,4 +189,3 @@ def turned_depth(points_in_a: NDArray, a_from_b: NDArray) -> NDArray[np.float64]
     if rotations is None:
         return np.full(len(points_in_a), np.nan)
     return apply(make_transform(rotations[0], np.zeros(3)), points_in_a)[:, 2]
-
