@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from benchmarks.recordings import REAL_DATA, ROOT
 from wildseg3d_ros.alignment import align, fuse
@@ -57,7 +57,7 @@ def surface_distances(
 ) -> NDArray[np.float64]:
     """Distances [m] of points (M, 3) to the planes through the 8 nearest points of another cloud,
     of those points that have any of that cloud within REACH."""
-    tree = cKDTree(surface)
+    tree = KDTree(surface)
     nearest, index = tree.query(points, k=8)
     near = nearest[:, 0] < REACH
     patch = surface[index[near]].astype(np.float64)
@@ -166,7 +166,7 @@ def temple_views() -> tuple[View, ...] | None:
         return None
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        from temple import load_middlebury_scene
+        from temple import load_middlebury_scene  # pyright: ignore[reportMissingImports]
     finally:
         sys.path.pop(0)
     return load_middlebury_scene(source).views

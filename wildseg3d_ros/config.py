@@ -86,9 +86,6 @@ class StereoPointmapConfig:
     prior_rotation_sigma: float = setting(
         0.01, "the same of given camera orientations [rad]", 1e-6, 3.0
     )
-    max_epipolar_error: float = setting(
-        1.5, "median distance of features from their epipolar lines [px] that a pair may have", 0.1
-    )
 
 
 @dataclass(frozen=True)

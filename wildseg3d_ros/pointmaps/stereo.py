@@ -228,11 +228,11 @@ class StereoPointmaps:
     ) -> PairPrediction | str:
         """The pair's maps, or why there are none."""
         a, b = pair
-        error = poses.error.get(pair)
-        if error is not None and error > self._config.max_epipolar_error:
+        if poses.contradicts(pair):
+            good, compared = poses.agreeing[pair]
             return (
-                f"its features are {error:.1f} px (median) from where the poses expect them, "
-                f"{self._config.max_epipolar_error:g} are allowed; are poses and intrinsics right?"
+                f"of {compared} matched features {good} lie where the poses expect them (check "
+                "poses and intrinsics, and that pointmaps.stereo.prior_*_sigma are not too small)"
             )
         a_from_b = invert(poses.world_from_cam[a]) @ poses.world_from_cam[b]
         rectified = self._rectify(views, pair, poses, a_from_b)
@@ -242,7 +242,9 @@ class StereoPointmaps:
             rectified, views[a].image, views[b].image
         )
         if min((sure_a > 0).mean(), (sure_b > 0).mean()) < LEAST_COVER:
-            return "hardly a pixel matches in both directions; is the scene too plain or too near?"
+            return (
+                "hardly a pixel matches in both directions (a plain scene, or points out of range)"
+            )
         return PairPrediction(a, b, points_a, points_b, sure_a, sure_b, a_from_b, metric=True)
 
     def _rectify(

@@ -109,20 +109,25 @@ def _disparity_sigma(
     back = cv2.remap(
         other, there, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(np.nan,)
     )
-    first = image.astype(np.float32)
-    second = np.asarray(cv2.remap(other_image.astype(np.float32), there, v, cv2.INTER_LINEAR))
+    # About their middle, so that single precision holds the windows' variances.
+    first, grey = (i.astype(np.float32) - np.float32(128.0) for i in (image, other_image))
+    second = np.asarray(cv2.remap(grey, there, v, cv2.INTER_LINEAR))
     valid = np.isfinite(mine).astype(np.float32)
 
-    def window_sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def window_sum(values: NDArray) -> NDArray[np.float32]:
         size = (WINDOW, WINDOW)
-        return np.asarray(cv2.boxFilter(values * valid, cv2.CV_32F, size, normalize=False))
+        total = cv2.boxFilter(values * valid, cv2.CV_32F, size, normalize=False)
+        return np.asarray(total, np.float32)
 
     count = np.maximum(window_sum(np.ones_like(valid)), 1.0)
     mean_1, mean_2 = window_sum(first) / count, window_sum(second) / count
     variance_1 = np.maximum(window_sum(first**2) / count - mean_1**2, 0.0)
     variance_2 = np.maximum(window_sum(second**2) / count - mean_2**2, 0.0)
     covariance = window_sum(first * second) / count - mean_1 * mean_2
-    correlation = covariance / np.sqrt(np.maximum(variance_1 * variance_2, 1e-6))
+    least = np.float32(0.5 * LEAST_RESIDUAL)
+    correlation = covariance / np.sqrt(
+        np.maximum(variance_1, least) * np.maximum(variance_2, least)
+    )
     residual = np.maximum(variance_1 + variance_2 - 2.0 * covariance, LEAST_RESIDUAL)
     gradient = np.asarray(cv2.Sobel(first, cv2.CV_32F, 1, 0, ksize=3, scale=1.0 / 8.0))
     blur = np.sqrt(residual / np.maximum(window_sum(gradient**2), 1e-6))
@@ -150,7 +155,7 @@ def _in_view(
         depth = turned / ray_z
         # z = f B / d, so dz = z^2 / (f B) dd.
         depth_sigma = turned * depth / np.float32(pair.focal * pair.baseline) * spread
-        good = np.isfinite(depth_sigma) & (turned > 0) & (depth > 0)
+        good = np.isfinite(depth_sigma) & (turned >= pair.near) & (depth > 0)
     depth = np.where(good, depth, np.float32(0.0)).astype(np.float32)
     depth_sigma = np.where(good, depth_sigma, np.float32(np.inf)).astype(np.float32)
     quality = edge_quality(depth, K, np.where(good, depth_sigma, 0.0).astype(np.float32))

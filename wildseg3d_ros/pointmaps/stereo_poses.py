@@ -33,12 +33,20 @@ INDEPENDENT = 20
 and the lens about them, and alike over a pair."""
 
 ENOUGH = 0.5
-"""Median error of all matches [px] at which the given poses are as good as the features."""
+"""Median error of each pair's matches [px] at which the given poses are as good as the
+features."""
 
 PASSES = 12
 
 LEAST_MATCHES = 12
 """Matches below which a pair says nothing about poses."""
+
+TELLING = 30
+"""Matches, wherever they lie, that would contain some good ones if the poses were right."""
+
+LEAST_SHARE = 0.15
+"""Share of these matches near their epipolar lines below which the poses are wrong: chance leaves
+about 2 percent there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +55,12 @@ class Matches:
 
     Attributes:
         uv_a, uv_b: (M, 2) pixels.
+        compared: matches of descriptors before those far from epipolar lines were taken out.
     """
 
     uv_a: NDArray[np.float64]
     uv_b: NDArray[np.float64]
+    compared: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +69,18 @@ class RefinedPoses:
 
     Attributes:
         world_from_cam: (N, 4, 4).
-        error: median distance [px] of a pair's matches from their epipolar lines, by pair.
-        points: (M, 3) world points of the matches that agree with the poses, by pair.
+        agreeing: matches that agree with the poses, and matches compared, by pair.
+        points: (M, 3) world points of the agreeing matches, by pair.
     """
 
     world_from_cam: NDArray[np.float64]
-    error: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    agreeing: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     points: Mapping[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
+
+    def contradicts(self, pair: tuple[int, int]) -> bool:
+        """Whether the pair's features say that the poses are wrong."""
+        good, compared = self.agreeing.get(pair, (0, 0))
+        return compared >= TELLING and good < LEAST_SHARE * compared
 
 
 Features = tuple[NDArray[np.float64], NDArray[np.float32]]
@@ -89,7 +104,7 @@ def match_near_epipolar_lines(
     error, _ = epipolar_errors(found, *cameras)
     focal = 0.5 * (cameras[0].K[0, 0] + cameras[1].K[0, 0])
     near = np.abs(error) < GATE * (MATCH_SIGMA + tolerance * focal)
-    return Matches(found.uv_a[near], found.uv_b[near])
+    return Matches(found.uv_a[near], found.uv_b[near], len(near))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +166,7 @@ def refine_poses(
     for _ in range(PASSES if usable else 0):
         rows = {pair: epipolar_errors(m, *cameras(pair)) for pair, m in usable.items()}
         spread = float(np.median(np.abs(np.concatenate([e for e, _ in rows.values()]))))
-        if width is None and spread < ENOUGH:
+        if width is None and max(np.median(np.abs(e)) for e, _ in rows.values()) < ENOUGH:
             break
         # Wide at first, when it is the poses that are wrong.
         width = max(3.0 * spread, 3.0 * MATCH_SIGMA)
@@ -172,13 +187,14 @@ def refine_poses(
         if np.abs(step).max() < 1e-7:
             break
 
-    errors, points = {}, {}
-    for pair, m in usable.items():
-        error = np.abs(epipolar_errors(m, *cameras(pair))[0])
-        errors[pair] = float(np.median(error))
-        good = error < GATE * MATCH_SIGMA
+    agreeing, points = {}, {}
+    for pair, m in matches.items():
+        good = np.zeros(len(m.uv_a), dtype=bool)
+        if len(good):
+            good = np.abs(epipolar_errors(m, *cameras(pair))[0]) < GATE * MATCH_SIGMA
+        agreeing[pair] = int(good.sum()), m.compared
         points[pair] = triangulate(Matches(m.uv_a[good], m.uv_b[good]), *cameras(pair))
-    return RefinedPoses(poses, errors, points)
+    return RefinedPoses(poses, agreeing, points)
 
 
 def triangulate(matches: Matches, a: Camera, b: Camera) -> NDArray[np.float64]:

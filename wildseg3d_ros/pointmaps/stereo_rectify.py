@@ -41,6 +41,7 @@ class Rectified:
         rotation_a, rotation_b: (3, 3) camera frame to turned frame.
         centre_a, centre_b: (2,) principal points [px]; rows are equal.
         focal: px. baseline: metres.
+        near: least turned Z that was asked for [m]; the disparities reach a little further.
         disparities: number of candidates, a multiple of 16.
         size: (height, width) of the canvas; ``disparities`` columns are empty left and right of
             the images' common content, where a matcher cannot look.
@@ -53,6 +54,7 @@ class Rectified:
     centre_b: NDArray[np.float64]
     focal: float
     baseline: float
+    near: float
     disparities: int
     size: tuple[int, int]
     K_a: NDArray[np.float64]
@@ -64,8 +66,14 @@ class Rectified:
         """The image of a, or of b (``second``), on the canvas, and which pixels it covers."""
         canvas_from_image = self._canvas_from_image(second)
         size = self.size[::-1]
-        # Seen from far aside, or at less resolution, several pixels fall onto one.
-        turned = cv2.warpPerspective(image, canvas_from_image, size, flags=cv2.INTER_CUBIC)
+        # The rim goes on, because an edge there would be one in both images.
+        turned = cv2.warpPerspective(
+            image,
+            canvas_from_image,
+            size,
+            flags=cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         inside = np.full(image.shape[:2], 255, dtype=np.uint8)
         covered = cv2.warpPerspective(inside, canvas_from_image, size, flags=cv2.INTER_LINEAR)
         return np.asarray(turned, np.uint8), np.asarray(covered) == 255
@@ -176,6 +184,7 @@ def rectify(
         centre_b,
         focal,
         baseline,
+        near,
         disparities,
         (height, width + 2 * disparities),
         np.asarray(K_a, np.float64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +89,7 @@ def construct_scene(
     rotation_sigma: float = 0.0,
     with_depth: bool = True,
     with_priors: bool = True,
+    poses: Sequence[NDArray[np.float64]] | None = None,
 ) -> ConstructedScene:
     """Casts a scene.
 
@@ -98,11 +100,12 @@ def construct_scene(
         width, height: of the images [px].
         objects: 1 to 9.
         seed: of layout, cameras and noise.
-        arc_degrees: angle between the first and the last camera.
+        arc_degrees: angle between the first and the last camera, seen from above.
         depth_noise: the depth camera's noise; None for exact depth.
         translation_sigma, rotation_sigma: error of the given poses per axis [m], [rad].
         with_depth: False gives RGB views.
         with_priors: False gives views without poses.
+        poses: ``world_from_cam`` of the cameras, in place of the ring.
 
     Raises:
         ValueError: a number out of range.
@@ -113,7 +116,7 @@ def construct_scene(
         )
     rng = np.random.default_rng(seed)
     solids = (*_background(), *_objects(objects, rng))
-    poses = ring_poses(views, arc_degrees, rng)
+    poses = list(poses) if poses is not None else ring_poses(views, arc_degrees, rng)
     focal = 0.95 * width
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     noise_rng = np.random.default_rng([seed, 1])
@@ -160,6 +163,20 @@ def ring_poses(
         target = np.array([0.0, 0.0, 0.03]) + rng.uniform(-0.02, 0.02, 3)
         poses.append(look_at(target + rng.uniform(0.95, 1.05) * distance * away, target))
     return poses
+
+
+def fan_poses(
+    views: int, degrees_apart: float, distance: float = 0.66
+) -> list[NDArray[np.float64]]:
+    """``world_from_cam`` of cameras on a great circle above the table's middle, which they look at
+    from ``distance`` [m]: neighbours are exactly so many degrees apart there."""
+    target = np.array([0.0, 0.0, 0.03])
+    middle = np.array([0.0, -np.cos(np.radians(42.0)), np.sin(np.radians(42.0))])
+    angles = np.radians((np.arange(views) - (views - 1) / 2) * degrees_apart)
+    return [
+        look_at(target + distance * (np.cos(t) * middle + np.sin(t) * np.eye(3)[0]), target)
+        for t in angles
+    ]
 
 
 def cast(
