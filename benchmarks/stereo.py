@@ -26,7 +26,7 @@ from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.pointmaps.stereo import StereoPointmaps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.sim.noise import kinematic_pose
-from wildseg3d_ros.testing.scenes import ConstructedScene, construct_scene
+from wildseg3d_ros.testing.scenes import ConstructedScene, construct_scene, fan_poses
 from wildseg3d_ros.types import Alignment, PairPrediction, View
 
 ANGLES = (6.0, 10.0, 15.0, 20.0, 25.0, 30.0)
@@ -59,8 +59,8 @@ def surface_distances(
     of those points that have any of that cloud within REACH."""
     tree = KDTree(surface)
     nearest, index = tree.query(points, k=8)
-    near = nearest[:, 0] < REACH
-    patch = surface[index[near]].astype(np.float64)
+    near = np.asarray(nearest)[:, 0] < REACH
+    patch = surface[np.asarray(index)[near]].astype(np.float64)
     middle = patch.mean(axis=1)
     normal = np.linalg.svd(patch - middle[:, None])[2][:, 2]
     return np.abs(((points[near] - middle) * normal).sum(axis=1))
@@ -116,7 +116,8 @@ def by_angle() -> dict:
     for angle in ANGLES:
         rows = []
         for seed in range(3):
-            truth = construct_scene(2, 640, 480, 6, seed, arc_degrees=angle, with_depth=False)
+            poses = fan_poses(2, angle)
+            truth = construct_scene(2, 640, 480, 6, seed, with_depth=False, poses=poses)
             start = time.process_time()
             (pair,) = matcher.predict(truth.views, [(0, 1)], Progress())
             spent = time.process_time() - start
@@ -130,7 +131,8 @@ def by_angle() -> dict:
 def by_pose_error() -> dict:
     """The same at 10 degrees with errors of the given poses, chains of 3 views, 3 draws."""
     out = {}
-    truth = construct_scene(3, 640, 480, 6, seed=1, arc_degrees=20.0, with_depth=False)
+    poses = fan_poses(3, 10.0)
+    truth = construct_scene(3, 640, 480, 6, seed=1, with_depth=False, poses=poses)
     matcher = backend(min_angle=1.0, max_angle=45.0)
     for millimetres, degrees in POSE_ERRORS:
         rows = []

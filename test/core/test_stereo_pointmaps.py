@@ -7,6 +7,7 @@ import importlib.util
 import logging
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -126,8 +127,10 @@ def test_pixels_that_the_other_camera_does_not_see_are_rejected(truth, pair):
     cols, rows = np.rint(np.where(inside[..., None], uv, 0)).astype(int).transpose(2, 0, 1)
     hidden = inside & (z > 1.02 * truth.depths[1][rows, cols] + 0.01)
     visible = inside & (np.abs(z - truth.depths[1][rows, cols]) < 0.002) & (truth.labels[0] > 0)
-    assert hidden.sum() > 500
-    assert (pair.confidence_a[hidden] > 0).mean() < 0.15
+    # Beside an edge the matcher's window sees the other surface.
+    inner = cv2.erode(hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    assert inner.sum() > 500
+    assert (pair.confidence_a[inner] > 0).mean() < 0.1
     assert (pair.confidence_a[visible] > 0).mean() > 0.85
 
 
@@ -136,7 +139,7 @@ def test_the_order_of_the_cameras_does_not_matter(truth, pair):
     for (points, sure), (points_2, sure_2) in zip(
         sides(pair), reversed(sides(swapped)), strict=True
     ):
-        assert ((sure > 0) == (sure_2 > 0)).mean() > 0.97
+        assert ((sure > 0) == (sure_2 > 0)).mean() > 0.95
         both = (sure > 0) & (sure_2 > 0)
         assert np.median(np.abs(points - points_2)[both]) < 2e-4
 
@@ -171,9 +174,11 @@ def test_a_depth_range_can_be_given(truth):
     pair = predict(truth.views, min_depth=0.45, max_depth=1.2)
     check_accuracy(pair, truth.depths, truth.labels)
     beyond = predict(truth.views, min_depth=0.9, max_depth=3.0)
-    for (points, confidence), _ in zip(sides(beyond), truth.depths, strict=True):
-        # The turned depth is that of the image plane within a few percent.
-        assert points[confidence > 0][:, 2].min(initial=1.0) > 0.8
+    for points, confidence in sides(beyond):
+        # The range is that of the common image plane, 5 degrees from either camera's.
+        z = points[confidence > 0][:, 2]
+        assert z.min() > 0.9 * 0.9
+        assert z.max() < 3.0 * 1.1
 
 
 class TestBadInput:
@@ -281,7 +286,7 @@ class TestPoses:
         given = np.stack([kinematic_pose(pose, random, 0.002, np.deg2rad(0.4)) for pose in poses])
         sigma = np.tile([0.002, np.deg2rad(0.4)], (3, 1))
         refined = refine_poses([K] * 3, given, sigma, found)
-        assert refined.agreeing == {pair: (200, 200) for pair in found}
+        assert refined.agreeing == dict.fromkeys(found, (200, 200))
 
         def turn_error(solved):
             pairs = [(0, 1), (1, 2), (0, 2)]
