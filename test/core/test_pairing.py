@@ -11,14 +11,16 @@ from wildseg3d_ros.pairing import (
     components,
     image_similarity,
     maximum_spanning_tree,
+    pairs_from_angles,
     pairs_from_covisibility,
     pairs_from_exhaustive,
     pairs_from_sequence,
     pairs_from_similarity,
+    viewing_angles,
     visibility,
 )
 from wildseg3d_ros.sim.cameras import look_at
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
 from wildseg3d_ros.types import View
 
 K = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
@@ -193,7 +195,7 @@ def test_trees_and_components_are_scipys(seed):
 class TestAngles:
     LIMITS = (np.deg2rad(5.0), np.deg2rad(20.0), np.deg2rad(35.0))
 
-    def chosen(self, positions_degrees, config=CONFIG):
+    def chosen(self, positions_degrees, config=PairingConfig()):
         """Cameras on a circle that look at its middle."""
         turn = np.deg2rad(np.abs(np.subtract.outer(positions_degrees, positions_degrees)))
         return pairs_from_angles(turn, np.ones_like(turn), self.LIMITS, config)

@@ -20,8 +20,6 @@ from wildseg3d_ros.sim.noise import DepthNoise
 from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
 from wildseg3d_ros.types import View
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 
 
