@@ -32,9 +32,9 @@ INDEPENDENT = 20
 """Independent matches that a pair counts as at most: errors of features are those of the texture
 and the lens about them, and alike over a pair."""
 
-ENOUGH = 0.5
-"""Median error of each pair's matches [px] at which the given poses are as good as the
-features."""
+NEEDED_GAIN = 1.1
+"""Factor by which refined poses must bring more matches to within two deviations of their epipolar
+lines: where they do not, the given poses are as good as the features, and stay."""
 
 PASSES = 12
 
@@ -162,12 +162,14 @@ def refine_poses(
     def cameras(pair: tuple[int, int]) -> tuple[Camera, Camera]:
         return Camera(K[pair[0]], poses[pair[0]]), Camera(K[pair[1]], poses[pair[1]])
 
-    width = None
+    def near(tolerance: float) -> int:
+        errors = [epipolar_errors(m, *cameras(pair))[0] for pair, m in usable.items()]
+        return sum(int((np.abs(error) < tolerance).sum()) for error in errors)
+
+    before = near(2.0 * MATCH_SIGMA)
     for _ in range(PASSES if usable else 0):
         rows = {pair: epipolar_errors(m, *cameras(pair)) for pair, m in usable.items()}
         spread = float(np.median(np.abs(np.concatenate([e for e, _ in rows.values()]))))
-        if width is None and max(np.median(np.abs(e)) for e, _ in rows.values()) < ENOUGH:
-            break
         # Wide at first, when it is the poses that are wrong.
         width = max(3.0 * spread, 3.0 * MATCH_SIGMA)
         hessian = np.diag(precision)
@@ -187,6 +189,8 @@ def refine_poses(
         if np.abs(step).max() < 1e-7:
             break
 
+    if near(2.0 * MATCH_SIGMA) < NEEDED_GAIN * before:
+        poses = given.copy()
     agreeing, points = {}, {}
     for pair, m in matches.items():
         good = np.zeros(len(m.uv_a), dtype=bool)
