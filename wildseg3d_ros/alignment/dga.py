@@ -204,7 +204,7 @@ def _with_priors(
         view.world_from_cam_prior is not None or view.depth is not None for view in views
     )
     if not is_told:
-        return result, Verified(None, False, ())
+        return result, Verified(None, (), ())
     solution = result.solution
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(result.current, solution.poses, world, sure)
