@@ -18,6 +18,7 @@ from benchmarks import (
     recordings,
     sam2,
     service_latency,
+    stereo,
 )
 
 BENCHMARKS = {
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "tabletop": recordings.tabletop,
     "shelf": recordings.shelf,
     "robustness": recordings.robustness,
+    "stereo": stereo.measure,
 }
 
 

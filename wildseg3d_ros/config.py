@@ -57,6 +57,38 @@ class DepthPointmapConfig:
 
 
 @dataclass(frozen=True)
+class StereoPointmapConfig:
+    """Pointmaps of RGB cameras with known intrinsics and poses."""
+
+    min_angle: float = setting(
+        5.0, "least angle between two cameras at the scene [degrees]", 0.5, 60.0
+    )
+    max_angle: float = setting(20.0, "largest such angle [degrees]", 1.0, 60.0)
+    bridge_angle: float = setting(
+        35.0,
+        "largest angle of a pair that is used although it is too wide, where nothing narrower "
+        "connects the views [degrees]",
+        1.0,
+        60.0,
+    )
+    min_depth: float = setting(
+        0.0, "closest depth that is searched [m]; 0 = from cameras and features", 0.0, 1000.0
+    )
+    max_depth: float = setting(
+        0.0, "farthest depth that is searched [m]; 0 = from cameras and features", 0.0, 1000.0
+    )
+    prior_translation_sigma: float = setting(
+        0.01,
+        "standard deviation of given camera positions [m], where a view does not say its own",
+        1e-6,
+        10.0,
+    )
+    prior_rotation_sigma: float = setting(
+        0.01, "the same of given camera orientations [rad]", 1e-6, 3.0
+    )
+
+
+@dataclass(frozen=True)
 class Mast3rPointmapConfig:
     """Pointmaps of RGB cameras by the MASt3R network."""
 
@@ -90,8 +122,9 @@ class Mast3rPointmapConfig:
 class PointmapConfig:
     """The geometry back end."""
 
-    backend: Literal["depth", "mast3r"] = setting("depth", "geometry back end")
+    backend: Literal["depth", "stereo", "mast3r"] = setting("depth", "geometry back end")
     depth: DepthPointmapConfig = DepthPointmapConfig()
+    stereo: StereoPointmapConfig = StereoPointmapConfig()
     mast3r: Mast3rPointmapConfig = Mast3rPointmapConfig()
 
 
@@ -198,6 +231,13 @@ class AlignmentConfig:
     max_residual_px: float = setting(
         0.0,
         "median reprojection error of a view beyond which it is refused [px]; 0 = never",
+        0.0,
+        1e6,
+    )
+    max_prior_residual: float = setting(
+        0.2,
+        "median distance at the scene between given poses or depth and the finished world beyond "
+        "which it is refused [m]; 0 = never",
         0.0,
         1e6,
     )

@@ -16,7 +16,7 @@ from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, UpdatedMasks, 
 from wildseg3d_ros.masks.prompted import MaskSource, extend_cache
 from wildseg3d_ros.masks.region_growing import RegionGrowing
 from wildseg3d_ros.pairing import choose_pairs
-from wildseg3d_ros.pointmaps import ComparesViews, PointmapBackend, load_pointmaps
+from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.scene.prompting import answer, hints_by_view, objects_cloud
 from wildseg3d_ros.scene.scene import Scene
@@ -52,6 +52,8 @@ def build_scene(
 
     _warn_of_missing_poses(views, progress)
     with progress.stage("pairs"):
+        if isinstance(pointmaps, NeedsPoses):
+            views = pointmaps.with_deviations(views)
         pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
         predictions = pointmaps.predict(views, pairs, progress)
@@ -113,6 +115,8 @@ def update_scene(
 def _choose_pairs(
     views: Sequence[View], config: SceneConfig, pointmaps: PointmapBackend, progress: Progress
 ) -> list[tuple[int, int]]:
+    if isinstance(pointmaps, NeedsPoses):
+        return pointmaps.choose_pairs(views, config.pairing)
     if not isinstance(pointmaps, ComparesViews):
         return choose_pairs(views, config.pairing)
     return choose_pairs(views, config.pairing, lambda views: pointmaps.similarity(views, progress))

@@ -240,6 +240,13 @@ class Alignment:
         condition: stiffest over softest direction of the last Gauss-Newton matrix, its gauge
             pinned, in radians, log scales and scene sizes. Beyond about 1e6 the pairs do not fix
             all poses. 0 when nothing was solved.
+        scale_factor: world units per unit of the pairs of unknown scale (their geometric mean);
+            1 when every pair is in metres.
+        scale_sources: what says how long a metre is: "metric pairs", "camera poses",
+            "relative poses", "depth"; empty when nothing does and lengths are the network's own.
+        registration_residual: metres at the scene by which given poses, relative poses and depth
+            differ from the world: the median over cameras, of the kind that differs most. NaN when
+            nothing was given that it could differ from.
     """
 
     edges: NDArray[np.int64]
@@ -260,11 +267,24 @@ class Alignment:
     pair_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     view_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     condition: float = 0.0
+    scale_factor: float = 1.0
+    scale_sources: tuple[str, ...] = ()
+    registration_residual: float = float("nan")
     view_correction: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
 
     def correction(self, view: int) -> NDArray[np.float64]:
         """(4, 4) of ``view_correction``; the identity where there is none."""
         return self.view_correction[view] if len(self.view_correction) else np.eye(4)
+
+    @property
+    def scale_text(self) -> str:
+        """What the lengths are in, for people."""
+        if not self.metric:
+            return "the network's own, not metres: nothing given fixes it"
+        by = f"metres by {' and '.join(self.scale_sources) or 'construction'}"
+        grown = "" if self.scale_factor == 1.0 else f", {self.scale_factor:.4g} x the network's"
+        residual = self.registration_residual
+        return by + grown + (f"; residual {residual * 1e3:.3g} mm" if residual >= 0 else "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,6 +75,9 @@ def test_the_door_gives_the_exact_world(made, arrays, write, tmp_path, capsys):
             "confidence",
             "pair_residual",
             "pair_used",
+            "scale_factor",
+            "scale_sources",
+            "registration_residual",
             "seconds",
         }
         np.testing.assert_allclose(out["world_from_cam"], made.world_from_cam, atol=1e-5)
@@ -84,6 +87,9 @@ def test_the_door_gives_the_exact_world(made, arrays, write, tmp_path, capsys):
         assert out["confidence"].shape == (4, 48, 64)
         assert out["pair_used"].dtype == bool
         assert out["pair_residual"].shape == (12,)
+        assert out["scale_sources"].tolist() == ["camera poses"]
+        assert out["scale_factor"] == pytest.approx(np.exp(np.log(made.pair_scale).mean()))
+        assert out["registration_residual"] < 1e-4
         seconds = json.loads(str(out["seconds"]))
     assert set(seconds) == {"read", "align", "fuse"}
 

@@ -8,6 +8,7 @@ import pytest
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.testing.pairs import (
     PairErrors,
@@ -113,7 +114,7 @@ def test_a_wrong_prior_does_not_spoil_the_scale_of_a_network(scene):
 def test_two_priors_that_disagree_are_both_named(scene):
     priors = [scene.world_from_cam[0], slipped(scene.world_from_cam[1], 0.4, 0.0)] + [None] * 4
     made = depth_like(with_priors(scene, priors))
-    alignment = align(made.predictions, made.views, CONFIG)
+    alignment = align(made.predictions, made.views, AlignmentConfig(max_prior_residual=0.0))
     named = [w for w in alignment.warnings if "one of the two is wrong" in w]
     assert len(named) == 2
 
@@ -149,5 +150,7 @@ def test_a_wrong_unit_of_the_depth_images_is_noticed(scene):
     priors = scene.world_from_cam.copy()
     priors[:, :3, 3] *= 1000.0
     made = depth_like(with_priors(scene, priors))
-    alignment = align(made.predictions, made.views, CONFIG)
+    with pytest.raises(AlignmentError, match=r"1e\+03 times as far apart"):
+        align(made.predictions, made.views, CONFIG)
+    alignment = align(made.predictions, made.views, AlignmentConfig(max_prior_residual=0.0))
     assert any("1e+03 times as far apart" in warning for warning in alignment.warnings)

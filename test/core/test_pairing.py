@@ -11,14 +11,16 @@ from wildseg3d_ros.pairing import (
     components,
     image_similarity,
     maximum_spanning_tree,
+    pairs_from_angles,
     pairs_from_covisibility,
     pairs_from_exhaustive,
     pairs_from_sequence,
     pairs_from_similarity,
+    viewing_angles,
     visibility,
 )
 from wildseg3d_ros.sim.cameras import look_at
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
 from wildseg3d_ros.types import View
 
 K = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
@@ -217,3 +219,37 @@ def test_trees_and_components_are_scipys(seed):
     for a in range(count):
         assert [labels[a] == label for label in labels] == [group[a] == g for g in group]
         assert group[a] == min(b for b in range(count) if labels[b] == labels[a])
+
+
+class TestAngles:
+    LIMITS = (np.deg2rad(5.0), np.deg2rad(20.0), np.deg2rad(35.0))
+
+    def chosen(self, positions_degrees, config=PairingConfig()):
+        """Cameras on a circle that look at its middle."""
+        turn = np.deg2rad(np.abs(np.subtract.outer(positions_degrees, positions_degrees)))
+        return pairs_from_angles(turn, np.ones_like(turn), self.LIMITS, config)
+
+    def test_angles_of_cameras_that_look_at_one_point(self):
+        scene = construct_scene(3, 80, 60, poses=fan_poses(3, 12.0), with_depth=False)
+        angle, overlap = viewing_angles(scene.views)
+        assert np.isnan(np.diag(angle)).all()
+        np.testing.assert_allclose(np.rad2deg(angle[0, [1, 2]]), [12.0, 24.0], rtol=0.1)
+        np.testing.assert_allclose(angle, angle.T)
+        assert (overlap[0, 1:] > 0.7).all()
+
+    def test_too_narrow_and_too_wide_pairs_are_not_taken(self):
+        assert self.chosen([0, 2, 10, 40 - 15]) == [(0, 2), (1, 2), (2, 3)]
+
+    def test_the_bound_keeps_the_pairs_that_suit_best(self):
+        pairs = self.chosen(np.arange(12) * 5.0, PairingConfig(max_pairs_per_view=2))
+        assert components(12, pairs) == [0] * 12
+        apart = [5 * (b - a) for a, b in pairs]
+        assert set(apart) == {10} or apart.count(10) >= len(pairs) - 3
+
+    def test_a_wide_pair_comes_in_only_where_it_bridges(self):
+        pairs = self.chosen([0, 10, 40, 50])
+        assert pairs == [(0, 1), (1, 2), (2, 3)]
+
+    def test_groups_stay_apart_beyond_the_bridge(self):
+        pairs = self.chosen([0, 10, 80, 90])
+        assert components(4, pairs) == [0, 0, 2, 2]

@@ -17,7 +17,7 @@ from wildseg3d_ros.errors import Cancelled, InputError
 from wildseg3d_ros.pointmaps import PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
 from wildseg3d_ros.types import View
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,7 +75,14 @@ def mast3r_case(tmp_path_factory) -> Case:
     return Case(backend, views, small, "16x16 pixels is too small")
 
 
-BACKENDS = {"depth": depth_case, "mast3r": mast3r_case}
+def stereo_case(tmp_path_factory) -> Case:
+    scene = construct_scene(3, 320, 240, 5, poses=fan_poses(3, 7.0), with_depth=False)
+    views = (*scene.views[:2], cropped(scene.views[2], 8, 12))
+    unposed = replace(views[0], world_from_cam_prior=None)
+    return Case(choose(backend="stereo"), views, unposed, "has no pose.*transform_matrix")
+
+
+BACKENDS = {"depth": depth_case, "stereo": stereo_case, "mast3r": mast3r_case}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

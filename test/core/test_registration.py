@@ -359,7 +359,7 @@ class TestFeatures:
     def test_matches_are_mutual_and_mostly_true(self, pair):
         frame_a, frame_b, truth, _ = pair
         a, b = detect_keypoints(frame_a), detect_keypoints(frame_b)
-        index_a, index_b = match(a, b)
+        index_a, index_b = match(a.descriptors, b.descriptors)
         assert len(set(index_a)) == len(index_a) == len(set(index_b))
         distance = np.linalg.norm(a.points[index_a] - apply(truth, b.points[index_b]), axis=1)
         assert (distance < 0.01).mean() > 0.5
@@ -367,7 +367,7 @@ class TestFeatures:
     def test_the_pose_survives_wrong_matches(self, pair):
         frame_a, frame_b, truth, _ = pair
         a, b = detect_keypoints(frame_a), detect_keypoints(frame_b)
-        _, index_b = match(a, b)
+        _, index_b = match(a.descriptors, b.descriptors)
         rng = np.random.default_rng(0)
         # Three quarters of the matches are sent to a random feature.
         wrong = rng.random(len(index_b)) < 0.75

@@ -49,7 +49,7 @@ def assert_same(a, b, where="scene"):
             assert_same(x, y, f"{where}[{i}]")
     else:
         assert type(a) is type(b), where
-        assert a == b, where
+        assert a == b or (a != a and b != b), where  # NaN
 
 
 def test_a_saved_scene_comes_back_exactly(scene, saved):

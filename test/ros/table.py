@@ -133,6 +133,8 @@ def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) 
             metric=True,
             in_prior_frame=placed,
             prior_residual=np.zeros(n),
+            scale_sources=("metric pairs",),
+            registration_residual=0.002,
         )
         cache = MaskCache(
             tuple(labels), tuple((x > 0).astype(np.float32) for x in labels), (RED, GREEN)

@@ -55,6 +55,10 @@ def test_build_and_click(world):
     report = client.build(progress=lambda stage, fraction: heard.append((stage, fraction)))
     assert report.objects == 2
     assert report.scene_id
+    assert report.frame_id == "world"
+    assert report.scale_sources == ("metric pairs",)
+    assert report.scale_factor == 1.0
+    assert report.registration_residual == pytest.approx(0.002)
     assert report.warnings == ()
     assert "index" in report.stage_seconds
     assert {stage for stage, _ in heard} >= {"images", "color"}

@@ -20,6 +20,14 @@ from wildseg3d_ros.alignment.graph import (
     components,
     usable,
 )
+from wildseg3d_ros.alignment.metre import (
+    compare_with_priors,
+    largest_residual,
+    no_scale_warning,
+    refuse_contradictions,
+    scale_factor,
+    scale_sources,
+)
 from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.prior_check import (
@@ -102,7 +110,9 @@ def align(
     ]
     if not result.solution.converged:
         warnings.append(f"{_stop_reason(result, config)}; raise alignment.max_iterations")
-    alignment = _finish(predictions, views, masks, complete, result, known, warnings, config)
+    alignment = _finish(
+        predictions, views, masks, complete, result, known, relative_poses, warnings, config
+    )
     refuse_beyond(alignment, views, config)
     return alignment
 
@@ -203,7 +213,7 @@ def _with_priors(
         view.world_from_cam_prior is not None or view.depth is not None for view in views
     )
     if not is_told:
-        return result, Verified(None, False, ())
+        return result, Verified(None, (), ())
     solution = result.solution
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(result.current, solution.poses, world, sure)
@@ -247,6 +257,7 @@ def _finish(
     complete: Graph,
     result: _Result,
     known: Verified,
+    relative_poses: Sequence[RelativePose],
     warnings: list[str],
     config: AlignmentConfig,
 ) -> Alignment:
@@ -265,7 +276,7 @@ def _finish(
     if known.priors is not None:
         held = known.priors.select(result.kept)
         world_from_cam = held.hold(solution.poses, world_from_cam)
-        if known.gives_scale:
+        if known.sources:
             metric, size = True, 1.0 / held.metre_at(solution.poses)
     pixels = reprojection_errors(graph, poses, world_from_cam, K)
     seen_twice = Observations(current).observed_twice()
@@ -289,6 +300,12 @@ def _finish(
     registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
     grow, move = registration.scale, registration.prior_from_world
+    sources = scale_sources(current, known, registration)
+    warnings += no_scale_warning(views, sources)
+    checks = compare_with_priors(
+        views, relative_poses, seen, world_from_cam, size, registration, sources
+    )
+    refuse_contradictions(checks, sources, registration.warnings, config)
     if not registration.found:
         move = invert(world_from_cam[0])
     world_from_cam[:, :3, 3] *= grow
@@ -332,6 +349,9 @@ def _finish(
         view_residual_px=median_by_view(current, pixels[is_current]),
         condition=solution.condition(),
         view_correction=correction,
+        scale_factor=scale_factor(pair_scale[current.ids][~current.fixed]),
+        scale_sources=sources,
+        registration_residual=largest_residual(checks),
     )
 
 

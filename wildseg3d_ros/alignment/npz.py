@@ -130,7 +130,8 @@ def save_alignment(
 ) -> None:
     """Writes ``world_from_cam`` (N, 4, 4), ``K`` (N, 3, 3), ``pair_scale`` (E,),
     ``world_pointmap`` (N, H, W, 3), ``confidence`` (N, H, W), ``pair_residual`` (E,),
-    ``pair_used`` (E,) bool and ``seconds``, a JSON text of the seconds that each stage took.
+    ``pair_used`` (E,) bool, ``scale_factor``, ``scale_sources`` and ``registration_residual`` as
+    :class:`Alignment` has them, and ``seconds``, a JSON text of the seconds that each stage took.
 
     Raises:
         FileError: the file cannot be written.
@@ -146,6 +147,9 @@ def save_alignment(
         confidence=np.stack(world.confidence),
         pair_residual=alignment.pair_residual,
         pair_used=alignment.pair_used,
+        scale_factor=alignment.scale_factor,
+        scale_sources=np.array(alignment.scale_sources, dtype=np.str_),
+        registration_residual=alignment.registration_residual,
         seconds=np.array(json.dumps(dict(seconds))),
     )
     try:

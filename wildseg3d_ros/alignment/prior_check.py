@@ -35,12 +35,13 @@ class Verified:
 
     Attributes:
         priors: None when nothing is known that could bend the world.
-        gives_scale: whether the priors, not the registration to given poses, make it metric.
+        sources: what makes the solve metric, in the words of ``Alignment.scale_sources``; empty
+            when that is left to the registration to given poses.
         warnings: what was outvoted, by camera.
     """
 
     priors: Priors | None
-    gives_scale: bool
+    sources: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def held(self, count: int) -> NDArray[np.bool_]:
@@ -98,10 +99,11 @@ def verify(
             views, cameras, poses, depths, relative, from_poses
         )
     if metre is None:
-        return Verified(None, False, tuple(warnings))
+        return Verified(None, (), tuple(warnings))
+    sources = ["camera poses"] if is_bent else []
     rig = 1 if known else 0
     for pose in relative:
-        error, limit = _relative_error(pose, cameras, reach, metre)
+        error, limit = relative_error(pose, cameras, reach, metre)
         limit *= _hops(graph, pose.a, pose.b)
         if error > limit:
             warnings.append(
@@ -113,9 +115,12 @@ def verify(
             sigmas = pose.translation_sigma, pose.rotation_sigma
             known += [(rig, pose.a, np.eye(4), *sigmas), (rig, pose.b, pose.a_from_b, *sigmas)]
             rig, is_bent = rig + 1, True
-    is_bent = is_bent or len(depths.edge) > 0
+            sources += ["relative poses"]
+    if len(depths.edge):
+        sources, is_bent = [*sources, "depth"], True
     priors = Priors(pose_rows(graph, known), depths, metre, is_metric) if is_bent else None
-    return Verified(priors, gives_scale and not is_metric, tuple(warnings))
+    named = tuple(dict.fromkeys(sources)) if gives_scale and not is_metric else ()
+    return Verified(priors, named, tuple(warnings))
 
 
 def view_distance(seen: Observed, camera: NDArray[np.float64] | None) -> float:
@@ -261,10 +266,15 @@ def _hops(graph: Graph, a: int, b: int) -> int:
     return max(steps, 1)
 
 
-def _relative_error(
+def relative_error(
     pose: RelativePose, cameras: Sequence[NDArray | None], reach: NDArray, metre: float
 ) -> tuple[float, float]:
-    """Error [m] at the viewing distance, and its limit; NaN where a camera has no frame."""
+    """Error [m] at the viewing distance, and its limit; NaN where a camera has no frame.
+
+    Args:
+        cameras: solved poses; reach: (N,) viewing distances, in the cameras' units.
+        metre: of these units in a metre.
+    """
     a, b = cameras[pose.a], cameras[pose.b]
     if a is None or b is None:
         return np.nan, np.inf

@@ -21,7 +21,7 @@ _OUTLIER = 4.0
 
 _NO_SCALE = (
     "the given camera poses do not fix the scale of the scene (fewer than two that lie apart, or "
-    "they contradict each other); the world is the first camera's frame, without metric scale"
+    "they contradict each other); the world is the first camera's frame, in the network's scale"
 )
 
 
@@ -34,6 +34,7 @@ class Registration:
         prior_from_world: (4, 4), applied after the scale.
         found: whether the priors fix a frame (and, where it was free, the scale).
         residual: (N,) metres between solved and given camera positions, NaN without a prior.
+        error: (N,) the same and, at the viewing distance, what the orientations differ by.
         wrong: (N,) bool, priors that contradict the others.
         warnings: cameras whose priors contradict the others, by name.
     """
@@ -42,6 +43,7 @@ class Registration:
     prior_from_world: NDArray[np.float64]
     found: bool
     residual: NDArray[np.float64]
+    error: NDArray[np.float64]
     wrong: NDArray[np.bool_]
     warnings: tuple[str, ...]
 
@@ -67,11 +69,11 @@ def register(
         known_scale: whether solved units are metres.
         config: deviations of poses whose views do not say their own.
     """
-    residual = np.full(len(views), np.nan)
+    residual, total = np.full((2, len(views)), np.nan)
     wrong = np.zeros(len(views), dtype=bool)
     given = [view.world_from_cam_prior for view in views]
     known = [v for v, prior in enumerate(given) if prior is not None]
-    nothing = Registration(1.0, np.eye(4), False, residual, wrong, ())
+    nothing = Registration(1.0, np.eye(4), False, residual, total, wrong, ())
     if not known:
         return nothing
     priors = np.stack([prior for prior in given if prior is not None])
@@ -79,7 +81,7 @@ def register(
     turn, start_error = _elect_rotation(priors, solved)
     scale = 1.0 if known_scale else _scale(priors, solved, turn, start_error)
     if scale is None:
-        return replace(nothing, residual=residual, warnings=(_NO_SCALE,))
+        return replace(nothing, warnings=(_NO_SCALE,))
     scale, pose = _elect(priors, solved, reach, scale)
     for _ in range(20):
         position, angle = _errors(priors, solved, scale, pose)
@@ -88,7 +90,7 @@ def register(
         weight = (1.0 + (error / (2.0 * width)) ** 2) ** -2
         scale, pose = _fit(priors, solved, reach, weight, scale, known_scale)
     position, angle = _errors(priors, solved, scale, pose)
-    residual[known] = position
+    residual[known], total[known] = position, position + angle * reach * scale
     expected = np.array(
         [
             expected_error(
@@ -99,11 +101,11 @@ def register(
             for v, far in zip(known, reach * scale, strict=True)
         ]
     )
-    wrong[known] = _find_wrong(position + angle * reach * scale, reach * scale, expected)
+    wrong[known] = _find_wrong(total[known], reach * scale, expected)
     warnings = _name_wrong(views, known, wrong[known], position, angle)
     if known_scale:
         warnings += _check_units(priors, solved, turn, start_error, reach)
-    return Registration(scale, pose, True, residual, wrong, tuple(warnings))
+    return Registration(scale, pose, True, residual, total, wrong, tuple(warnings))
 
 
 def _errors(

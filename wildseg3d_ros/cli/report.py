@@ -16,6 +16,7 @@ def print_scene(scene: Scene) -> None:
     aligned = scene.alignment
     used = f"{int(aligned.pair_used.sum())} of {len(aligned.pair_used)} used"
     print(f"scene    {scene.scene_id}, {len(scene.view_names)} views, frame '{scene.frame_id}'")
+    print(f"scale    {aligned.scale_text}")
     print(f"objects  {len(scene.object_ids)} with {len(scene.index)} points")
     print(f"pairs    {used}; pairs agree to {_agreement(aligned)} (median)")
     _print_cost(scene.seconds, peak_memory_mb())
@@ -28,6 +29,7 @@ def print_alignment(alignment: Alignment, seconds: Mapping[str, float]) -> None:
     used = f"{int(alignment.pair_used.sum())} of {len(alignment.pair_used)} used"
     pixels = np.nanmedian(alignment.view_residual_px)
     print(f"pairs    {used}; pairs agree to {_agreement(alignment)}, {pixels:.2f} pixels (median)")
+    print(f"scale    {alignment.scale_text}")
     print(f"solve    {alignment.stop_reason}; condition {alignment.condition:.2g}")
     _print_cost(seconds, peak_memory_mb())
     for warning in alignment.warnings:

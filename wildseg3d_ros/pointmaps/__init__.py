@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import PointmapConfig
+from wildseg3d_ros.config import PairingConfig, PointmapConfig
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import PairPrediction, View
 
@@ -45,9 +45,28 @@ class ComparesViews(Protocol):
         ...
 
 
+@runtime_checkable
+class NeedsPoses(Protocol):
+    """A back end that works from given poses: it knows which pairs they make usable, and that the
+    alignment must not give them up."""
+
+    def with_deviations(self, views: Sequence[View]) -> list[View]:
+        """The views, the deviations of their poses filled in where they do not say their own."""
+        ...
+
+    def choose_pairs(self, views: Sequence[View], config: PairingConfig) -> list[tuple[int, int]]:
+        """Pairs (a, b), a < b, each once, sorted.
+
+        Raises:
+            InputError: no pairs that it can use connect the views (DISCONNECTED_VIEWS).
+        """
+        ...
+
+
 _BACKENDS = {
     "depth": ("wildseg3d_ros.pointmaps.depth", "DepthPointmaps"),
     "mast3r": ("wildseg3d_ros.pointmaps.mast3r.backend", "Mast3rPointmaps"),
+    "stereo": ("wildseg3d_ros.pointmaps.stereo", "StereoPointmaps"),
 }
 
 

@@ -4,9 +4,8 @@ registration."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from wildseg3d_ros.geometry.cameras import back_project
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.pairing import components, maximum_spanning_tree, named_groups
 from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, DepthNoise, depth_confidence
+from wildseg3d_ros.pointmaps.parallel import THREADS, completed
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.registration import (
     Frame,
@@ -30,10 +30,6 @@ from wildseg3d_ros.registration import (
 from wildseg3d_ros.types import PairPrediction, View
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
-
-THREADS = 2
-"""NumPy and OpenCV release the interpreter's lock in most of the work."""
 
 
 class DepthPointmaps:
@@ -93,13 +89,13 @@ class DepthPointmaps:
             return number, register_from_prior(frames[a], frames[b], prior)
 
         with ThreadPoolExecutor(THREADS) as pool:
-            done = _completed(pool, prepare, wanted, progress, 0, steps)
+            done = completed(pool, prepare, wanted, progress, 0, steps)
             for index, frame, confidence, features in done:
                 frames[index], confidences[index] = frame, confidence
                 if features is not None:
                     keypoints[index] = features
             found.update(
-                _completed(pool, register, range(len(pairs)), progress, len(wanted), steps)
+                completed(pool, register, range(len(pairs)), progress, len(wanted), steps)
             )
 
         kept = self._kept(views, pairs, [found[number] for number in range(len(pairs))], progress)
@@ -217,23 +213,3 @@ def _disconnected(
         "too little in common. Give their poses (TF or transform_matrix), add views in between, "
         "or leave them out"
     )
-
-
-def _completed(
-    pool: ThreadPoolExecutor,
-    work: Callable[[int], _T],
-    items: Sequence[int],
-    progress: Progress,
-    offset: int,
-    steps: int,
-) -> Iterator[_T]:
-    """Results of ``work`` over ``items`` as they come; work not begun is dropped on
-    cancellation."""
-    futures = [pool.submit(work, item) for item in items]
-    try:
-        for number, future in enumerate(as_completed(futures), start=1):
-            yield future.result()
-            progress.update((offset + number) / max(steps, 1))
-    finally:
-        for future in futures:
-            future.cancel()

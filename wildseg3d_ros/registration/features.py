@@ -47,12 +47,9 @@ class FeaturePose:
 
 def detect_keypoints(frame: Frame) -> Keypoints:
     """SIFT features (Lowe 2004) of a frame with RootSIFT descriptors (Arandjelovic 2012)."""
-    sift = cv2.SIFT_create(MAX_KEYPOINTS)  # pyright: ignore[reportAttributeAccessIssue]
-    found, descriptors = sift.detectAndCompute(frame.gray, None)
-    if descriptors is None:
-        empty = np.zeros(0)
-        return Keypoints(empty.reshape(0, 3), empty, np.zeros((0, 128), np.float32))
-    uv = np.array([keypoint.pt for keypoint in found])
+    uv, descriptors = root_sift(frame.gray, MAX_KEYPOINTS)
+    if len(uv) == 0:
+        return Keypoints(np.zeros((0, 3)), np.zeros(0), descriptors)
     height, width = frame.gray.shape
     cols, rows = np.rint(uv).astype(np.int64).T
     points, sigma = np.zeros((len(uv), 3)), np.full(len(uv), np.inf)
@@ -70,15 +67,29 @@ def detect_keypoints(frame: Frame) -> Keypoints:
         x = (uv[take, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
         points[take] = np.stack([x, y, np.ones_like(x)], axis=1) * z[:, None]
     has_depth = np.isfinite(sigma)
+    return Keypoints(points[has_depth], sigma[has_depth], descriptors[has_depth])
+
+
+def root_sift(
+    gray: NDArray[np.uint8], most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """(M, 2) pixels of SIFT features and their (M, 128) RootSIFT descriptors of unit length."""
+    sift = cv2.SIFT_create(most)  # pyright: ignore[reportAttributeAccessIssue]
+    found, descriptors = sift.detectAndCompute(gray, None)
+    if descriptors is None:
+        return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
     root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
-    return Keypoints(points[has_depth], sigma[has_depth], root[has_depth])
+    return np.array([keypoint.pt for keypoint in found]), root
 
 
-def match(a: Keypoints, b: Keypoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices into a and b of mutual nearest neighbours that pass the ratio test."""
-    if len(a.descriptors) < 2 or len(b.descriptors) < 2:
+def match(
+    a: NDArray[np.float32], b: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices into descriptors (M, 128) and (L, 128) of unit length: mutual nearest neighbours
+    that pass the ratio test."""
+    if len(a) < 2 or len(b) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    similarity = a.descriptors @ b.descriptors.T
+    similarity = a @ b.T
     best_b = similarity.argmax(axis=1)
     best_a = similarity.argmax(axis=0)
     index_a = np.arange(len(best_b))
@@ -109,7 +120,7 @@ def pose_from_features(
     Returns:
         The pose, or None when fewer than MIN_INLIERS matches agree on one.
     """
-    index_a, index_b = match(a, b)
+    index_a, index_b = match(a.descriptors, b.descriptors)
     if len(index_a) < MIN_INLIERS:
         return None
     points_a, points_b = a.points[index_a], b.points[index_b]

@@ -20,6 +20,10 @@ class BuildReport:
 
     scene_id: str
     objects: int
+    frame_id: str
+    scale_sources: tuple[str, ...]
+    scale_factor: float
+    registration_residual: float
     seconds: float
     stage_seconds: dict[str, float]
     warnings: tuple[str, ...]
@@ -35,6 +39,10 @@ class BuildReport:
         return cls(
             scene_id=result.scene_id,
             objects=result.objects,
+            frame_id=result.frame_id,
+            scale_sources=tuple(result.scale_sources),
+            scale_factor=result.scale_factor,
+            registration_residual=result.registration_residual,
             seconds=result.seconds,
             stage_seconds=dict(zip(result.stage_names, result.stage_seconds, strict=True)),
             warnings=tuple(result.warnings),

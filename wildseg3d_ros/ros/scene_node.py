@@ -194,11 +194,16 @@ class SceneNode(Node):
         seconds = time.monotonic() - start
         self.get_logger().info(
             f"scene {scene.scene_id}: {len(scene.object_ids)} objects from {len(names)} views in "
-            f"{seconds:.1f} s ({', '.join(f'{k} {v:.1f}' for k, v in scene.seconds.items())})"
+            f"{seconds:.1f} s ({', '.join(f'{k} {v:.1f}' for k, v in scene.seconds.items())}); "
+            f"frame '{scene.frame_id}', {scene.alignment.scale_text}"
         )
         self._warn(result, scene.warnings)
         result.scene_id = scene.scene_id
         result.objects = len(scene.object_ids)
+        result.frame_id = scene.frame_id
+        result.scale_sources = list(scene.alignment.scale_sources)
+        result.scale_factor = float(scene.alignment.scale_factor)
+        result.registration_residual = float(scene.alignment.registration_residual)
         result.seconds = seconds
         result.stage_names = list(scene.seconds)
         result.stage_seconds = [float(value) for value in scene.seconds.values()]

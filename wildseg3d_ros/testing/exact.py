@@ -36,6 +36,7 @@ def exact_alignment(truth: ConstructedScene) -> Alignment:
         metric=True,
         in_prior_frame=True,
         prior_residual=np.full(n, np.nan),
+        scale_sources=("metric pairs",),
     )
 
 

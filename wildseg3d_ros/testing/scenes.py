@@ -93,6 +93,7 @@ def construct_scene(
     with_depth: bool = True,
     with_priors: bool = True,
     identical: int = 0,
+    poses: Sequence[NDArray[np.float64]] | None = None,
 ) -> ConstructedScene:
     """Casts a scene.
 
@@ -103,12 +104,13 @@ def construct_scene(
         width, height: of the images [px].
         objects: 1 to 12.
         seed: of layout, cameras and noise.
-        arc_degrees: angle between the first and the last camera.
+        arc_degrees: angle between the first and the last camera, seen from above.
         depth_noise: the depth camera's noise; None for exact depth.
         translation_sigma, rotation_sigma: error of the given poses per axis [m], [rad].
         with_depth: False gives RGB views.
         with_priors: False gives views without poses.
         identical: that many of the objects, the last ones, are alike in shape and colours.
+        poses: ``world_from_cam`` of the cameras, in place of the ring.
 
     Raises:
         ValueError: a number out of range.
@@ -120,7 +122,7 @@ def construct_scene(
         )
     rng = np.random.default_rng(seed)
     solids = (*_background(), *_objects(objects, rng, identical))
-    poses = ring_poses(views, arc_degrees, rng)
+    poses = list(poses) if poses is not None else ring_poses(views, arc_degrees, rng)
     return photograph(
         solids,
         poses,
@@ -194,6 +196,20 @@ def ring_poses(
         target = np.array([0.0, 0.0, 0.03]) + rng.uniform(-0.02, 0.02, 3)
         poses.append(look_at(target + rng.uniform(0.95, 1.05) * distance * away, target))
     return poses
+
+
+def fan_poses(
+    views: int, degrees_apart: float, distance: float = 0.66
+) -> list[NDArray[np.float64]]:
+    """``world_from_cam`` of cameras on a great circle above the table's middle, which they look at
+    from ``distance`` [m]: neighbours are exactly so many degrees apart there."""
+    target = np.array([0.0, 0.0, 0.03])
+    middle = np.array([0.0, -np.cos(np.radians(42.0)), np.sin(np.radians(42.0))])
+    angles = np.radians((np.arange(views) - (views - 1) / 2) * degrees_apart)
+    return [
+        look_at(target + distance * (np.cos(t) * middle + np.sin(t) * np.eye(3)[0]), target)
+        for t in angles
+    ]
 
 
 def cast(

@@ -1,0 +1,193 @@
+"""Where the scale of a network's world comes from, and when it is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.alignment import align
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.errors import AlignmentError, ErrorCode
+from wildseg3d_ros.geometry.transforms import (
+    apply,
+    invert,
+    make_transform,
+    rotation_from_vector,
+)
+from wildseg3d_ros.testing.pairs import (
+    NETWORK_LIKE,
+    PairErrors,
+    complete_pairs,
+    construct_views,
+    predict_like_depth,
+    predict_like_network,
+)
+from wildseg3d_ros.types import RelativePose
+
+CONFIG = AlignmentConfig()
+NEVER = AlignmentConfig(max_prior_residual=0.0)
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return construct_views(COUNT, (48, 64), seed=3)
+
+
+@pytest.fixture(scope="module")
+def network(scene):
+    return predict_like_network(scene, complete_pairs(COUNT), PairErrors(scale=0.4), seed=1)
+
+
+def known(network, poses=(), depths=(), depth_scale=1.0, sigma=0.0):
+    """The network's views with poses and depth of some cameras only."""
+    views = []
+    for v, view in enumerate(network.views):
+        pose = network.world_from_cam[v]
+        depth = None
+        if v in depths:
+            inside = apply(invert(pose), network.points[v])[..., 2]
+            depth = (depth_scale * inside).astype(np.float32)
+        given = replace(view, world_from_cam_prior=None, depth=depth)
+        if v in poses:
+            given = replace(
+                given,
+                world_from_cam_prior=pose,
+                prior_translation_sigma=sigma,
+                prior_rotation_sigma=sigma,
+            )
+        views.append(given)
+    return tuple(views)
+
+
+def tumbled(pose, metres, seed):
+    random = np.random.default_rng(seed)
+    turn = rotation_from_vector(random.normal(0, 0.3, 3))
+    return make_transform(turn @ pose[:3, :3], pose[:3, 3] + random.normal(0, metres, 3))
+
+
+def mean_scale(network):
+    return np.exp(np.log(network.pair_scale).mean())
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        ({"poses": (0, 3)}, ("camera poses",)),
+        ({"poses": range(COUNT), "sigma": 0.01}, ("camera poses",)),
+        ({"depths": (2,)}, ("depth",)),
+        ({"depths": (2,), "poses": (4,)}, ("depth",)),
+        ({"depths": (2,), "poses": range(COUNT), "sigma": 0.01}, ("camera poses", "depth")),
+    ],
+)
+def test_scale_and_source_are_in_the_answer(network, given, sources):
+    alignment = align(network.predictions, known(network, **given), CONFIG)
+    assert alignment.scale_sources == sources
+    assert alignment.scale_factor == pytest.approx(mean_scale(network), rel=2e-3)
+    assert 0.0 <= alignment.registration_residual < 2e-3
+    assert alignment.metric
+    assert alignment.in_prior_frame == ("poses" in given)
+    assert " and ".join(sources) in alignment.scale_text
+    assert f"{alignment.scale_factor:.4g} x the network's" in alignment.scale_text
+
+
+def test_errors_of_a_network_show_in_the_residual(scene):
+    made = predict_like_network(scene, complete_pairs(COUNT), NETWORK_LIKE, seed=1)
+    alignment = align(made.predictions, known(made, poses=range(COUNT)), CONFIG)
+    away = alignment.world_from_cam[:, :3, 3] - made.world_from_cam[:, :3, 3]
+    # Positions and, at the scene, orientations.
+    assert alignment.registration_residual > np.median(np.linalg.norm(away, axis=1))
+    assert alignment.registration_residual < 0.1
+
+
+def test_with_nothing_to_go_by_scale_and_frame_are_the_networks(network):
+    alignment = align(network.predictions, known(network), CONFIG)
+    assert not alignment.metric
+    assert not alignment.in_prior_frame
+    assert alignment.scale_sources == ()
+    assert alignment.scale_factor == pytest.approx(1.0)
+    assert np.isnan(alignment.registration_residual)
+    np.testing.assert_allclose(alignment.world_from_cam[0], np.eye(4), atol=1e-9)
+    (warning,) = alignment.warnings
+    assert "network's own scale" in warning
+    assert "'cam0'" in warning
+    assert "network's own" in alignment.scale_text
+
+
+def test_one_pose_gives_a_network_neither_scale_nor_frame(network):
+    alignment = align(network.predictions, known(network, poses=(1,)), CONFIG)
+    assert alignment.scale_sources == ()
+    assert any("network's scale" in warning for warning in alignment.warnings)
+
+
+def test_poses_and_depth_that_contradict_each_other_are_refused_with_the_figure(network):
+    views = known(network, poses=range(COUNT), depths=(2,), depth_scale=1.5)
+    with pytest.raises(AlignmentError, match=r"given depth differ.*'cam2'") as refused:
+        align(network.predictions, views, CONFIG)
+    assert refused.value.code == ErrorCode.ALIGNMENT_FAILED
+    assert "max_prior_residual = 0.2" in str(refused.value)
+    # Where it is built nevertheless, poses decide, and depth is called wrong.
+    alignment = align(network.predictions, views, NEVER)
+    assert alignment.scale_sources == ("camera poses",)
+    assert alignment.scale_factor == pytest.approx(mean_scale(network), rel=1e-3)
+    depth = views[2].depth
+    assert alignment.registration_residual == pytest.approx(np.median(depth) / 3.0, rel=0.05)
+    assert f"{alignment.registration_residual:.3g} m" in str(refused.value)
+    assert any("'cam2'" in warning and "unit" in warning for warning in alignment.warnings)
+
+
+def test_wrong_poses_are_refused_with_figure_and_cameras(network):
+    views = tuple(
+        replace(view, world_from_cam_prior=tumbled(view.world_from_cam_prior, 0.4, seed))
+        for seed, view in enumerate(network.views)
+    )
+    with pytest.raises(AlignmentError, match="given camera poses differ") as refused:
+        align(network.predictions, views, CONFIG)
+    figure = re.search(r"differ by ([\d.]+) m", str(refused.value))
+    assert figure is not None
+    alignment = align(network.predictions, views, NEVER)
+    assert float(figure[1]) == pytest.approx(alignment.registration_residual, rel=0.01)
+    assert alignment.registration_residual > 0.2
+    for view in views:
+        assert f"'{view.name}'" in str(refused.value)
+
+
+def test_two_wrong_poses_are_refused_although_any_scale_fits_two_positions(network):
+    views = list(known(network, poses=(0, 3)))
+    views[3] = replace(views[3], world_from_cam_prior=tumbled(network.world_from_cam[3], 0.3, 0))
+    with pytest.raises(AlignmentError, match=r"'cam0' .* m, 'cam3'|'cam3' .* m, 'cam0'"):
+        align(network.predictions, views, CONFIG)
+
+
+def test_a_few_wrong_poses_are_outvoted_and_nothing_is_refused(network):
+    views = list(network.views)
+    views[1] = replace(views[1], world_from_cam_prior=tumbled(network.world_from_cam[1], 0.5, 0))
+    alignment = align(network.predictions, views, CONFIG)
+    assert alignment.registration_residual < 0.01
+    assert any("'cam1'" in warning for warning in alignment.warnings)
+
+
+def test_a_relative_pose_is_a_source_and_is_compared(network):
+    a_from_b = invert(network.world_from_cam[1]) @ network.world_from_cam[4]
+    relative = [RelativePose(1, 4, a_from_b, 0.002, 0.002)]
+    alignment = align(network.predictions, known(network), CONFIG, relative_poses=relative)
+    assert alignment.scale_sources == ("relative poses",)
+    assert alignment.scale_factor == pytest.approx(mean_scale(network), rel=1e-3)
+    assert alignment.registration_residual < 1e-3
+
+
+def test_metric_pairs_need_no_scale_but_their_poses_are_compared(scene):
+    made = predict_like_depth(scene, complete_pairs(COUNT, False))
+    alignment = align(made.predictions, made.views, CONFIG)
+    assert alignment.scale_sources == ("metric pairs",)
+    assert alignment.scale_factor == 1.0
+    assert alignment.registration_residual < 1e-4
+    views = tuple(
+        replace(view, world_from_cam_prior=tumbled(view.world_from_cam_prior, 0.4, seed))
+        for seed, view in enumerate(made.views)
+    )
+    with pytest.raises(AlignmentError, match=r"scaled by metric pairs"):
+        align(made.predictions, views, CONFIG)

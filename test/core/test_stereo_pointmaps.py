@@ -1,0 +1,410 @@
+"""The stereo back end against constructed truth, and on real frames where they are at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from wildseg3d_ros.alignment import align
+from wildseg3d_ros.config import PairingConfig, SceneConfig
+from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.geometry.cameras import project
+from wildseg3d_ros.geometry.transforms import (
+    apply,
+    invert,
+    make_transform,
+    rotation_angle,
+    rotation_from_vector,
+)
+from wildseg3d_ros.pipeline import build_scene, segment
+from wildseg3d_ros.pointmaps import load_pointmaps
+from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.stereo_poses import (
+    Camera,
+    Matches,
+    epipolar_errors,
+    refine_poses,
+    triangulate,
+)
+from wildseg3d_ros.pointmaps.stereo_rectify import rectify, turned_rotations
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.sim.noise import kinematic_pose
+from wildseg3d_ros.testing.scenes import cast, construct_scene, fan_poses
+from wildseg3d_ros.types import Click, Prompt, View
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = (300, 400)
+
+
+def backend(**stereo):
+    mapping = {"pointmaps": {"backend": "stereo", "stereo": stereo}}
+    return load_pointmaps(SceneConfig.from_mapping(mapping).pointmaps)
+
+
+def predict(views, **stereo):
+    (pair,) = backend(**stereo).predict(views, [(0, 1)], Progress())
+    return pair
+
+
+def construct(count, degrees_apart, width=SIZE[1], height=SIZE[0], **changes):
+    poses = fan_poses(count, degrees_apart)
+    values = {"objects": 6, "seed": 1, "with_depth": False, **changes}
+    return construct_scene(count, width, height, poses=poses, **values)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct(2, 10.0)
+
+
+@pytest.fixture(scope="module")
+def pair(truth):
+    return predict(truth.views)
+
+
+def sides(pair):
+    return (pair.pointmap_a, pair.confidence_a), (pair.pointmap_b, pair.confidence_b)
+
+
+def recast(truth, poses, intrinsics, sizes):
+    """Views of the scene's solids by other cameras, their depth and labels."""
+    views, depths, labels = [], [], []
+    for k, (pose, K, (height, width)) in enumerate(zip(poses, intrinsics, sizes, strict=True)):
+        image, depth, label, _ = cast(truth.solids, pose, K, height, width)
+        views.append(View(f"cam_{k}", image, K, None, pose))
+        depths.append(depth)
+        labels.append(label)
+    return views, depths, labels
+
+
+def check_accuracy(pair, depths, labels, median=0.004, coverage=0.8):
+    for v, (points, confidence) in enumerate(sides(pair)):
+        there, on_object = confidence > 0, labels[v] > 0
+        error = np.abs(points[..., 2] / np.maximum(depths[v], 1e-6) - 1.0)[there & on_object]
+        assert np.median(error) < median
+        assert (error > 0.02).mean() < 0.04
+        assert there[on_object].mean() > coverage
+
+
+def test_ten_degrees_give_the_depth_of_objects(truth, pair):
+    check_accuracy(pair, truth.depths, truth.labels, median=0.0025, coverage=0.85)
+    assert pair.metric
+    np.testing.assert_allclose(
+        pair.a_from_map_b, invert(truth.world_from_cam[0]) @ truth.world_from_cam[1], atol=1e-9
+    )
+
+
+def test_points_lie_on_the_rays_of_their_own_pixels(truth, pair):
+    for view, (points, confidence) in zip(truth.views, sides(pair), strict=True):
+        uv, _ = project(points.astype(np.float64), view.K)
+        rows, cols = np.nonzero(confidence > 0)
+        np.testing.assert_allclose(uv[rows, cols], np.stack([cols, rows], 1), atol=2e-2)
+
+
+def test_confidence_ranks_errors_and_foretells_their_size(truth, pair):
+    for depth, (points, confidence) in zip(truth.depths, sides(pair), strict=True):
+        there = (confidence > 0) & (depth > 0)
+        error = np.abs(points[..., 2] - depth)[there]
+        sigma = UNIT_SIGMA / confidence[there]
+        order = np.argsort(sigma)
+        surest, least = np.array_split(error[order], 4)[::3]
+        assert np.median(surest) < 0.5 * np.median(least)
+        assert 0.3 < np.median(error / sigma) < 1.5
+
+
+def test_pixels_that_the_other_camera_does_not_see_are_rejected(truth, pair):
+    other_from_world = invert(truth.world_from_cam[1])
+    seen = apply(other_from_world, truth.points[0].astype(np.float64))
+    uv, z = project(seen, truth.views[1].K)
+    inside = np.isfinite(uv).all(-1) & (uv >= 0).all(-1)
+    inside &= (uv[..., 0] <= SIZE[1] - 1) & (uv[..., 1] <= SIZE[0] - 1)
+    cols, rows = np.rint(np.where(inside[..., None], uv, 0)).astype(int).transpose(2, 0, 1)
+    hidden = inside & (z > 1.02 * truth.depths[1][rows, cols] + 0.01)
+    visible = inside & (np.abs(z - truth.depths[1][rows, cols]) < 0.002) & (truth.labels[0] > 0)
+    # Beside an edge the matcher's window sees the other surface.
+    inner = cv2.erode(hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    assert inner.sum() > 500
+    assert (pair.confidence_a[inner] > 0).mean() < 0.1
+    assert (pair.confidence_a[visible] > 0).mean() > 0.85
+
+
+def test_the_order_of_the_cameras_does_not_matter(truth, pair):
+    swapped = predict(truth.views[::-1])
+    for (points, sure), (points_2, sure_2) in zip(
+        sides(pair), reversed(sides(swapped)), strict=True
+    ):
+        assert ((sure > 0) == (sure_2 > 0)).mean() > 0.95
+        both = (sure > 0) & (sure_2 > 0)
+        assert np.median(np.abs(points - points_2)[both]) < 5e-4
+
+
+def rolled(pose, angle):
+    return pose @ make_transform(rotation_from_vector([0, 0, angle]), np.zeros(3))
+
+
+def test_a_vertical_baseline_in_portrait_images(truth):
+    height, width = 400, 300
+    K = truth.views[0].K.copy()
+    K[:2, 2] = (width - 1) / 2, (height - 1) / 2
+    poses = [rolled(pose, np.pi / 2) for pose in truth.world_from_cam]
+    between = invert(poses[0]) @ poses[1]
+    assert abs(between[1, 3]) > 5 * abs(between[0, 3])
+    views, depths, labels = recast(truth, poses, [K, K], [(height, width)] * 2)
+    check_accuracy(predict(views), depths, labels)
+
+
+def test_cameras_of_different_size_focal_length_and_roll(truth):
+    big, small = truth.views[0].K.copy(), truth.views[1].K.copy()
+    big[:2] *= 1.5
+    small[0, 0] *= 0.9
+    small[:2, 2] += (7.0, -12.0)
+    poses = [truth.world_from_cam[0], rolled(truth.world_from_cam[1], 0.4)]
+    sizes = [(450, 600), (320, 380)]
+    views, depths, labels = recast(truth, poses, [big, small], sizes)
+    check_accuracy(predict(views), depths, labels, coverage=0.75)
+
+
+def test_a_depth_range_can_be_given(truth):
+    pair = predict(truth.views, min_depth=0.45, max_depth=1.2)
+    check_accuracy(pair, truth.depths, truth.labels)
+    beyond = predict(truth.views, min_depth=0.9, max_depth=3.0)
+    for points, confidence in sides(beyond):
+        # The range is that of the common image plane, 5 degrees from either camera's.
+        z = points[confidence > 0][:, 2]
+        assert z.min() > 0.9 * 0.9
+        assert z.max() < 3.0 * 1.1
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("changes", "code", "reason"),
+        [
+            ({"K": None}, ErrorCode.BAD_CALIBRATION, "no intrinsics.*camera_info"),
+            ({"world_from_cam_prior": None}, ErrorCode.MISSING_TF, "no pose.*transform_matrix"),
+            (
+                {"image": np.zeros((16, 16, 3), np.uint8)},
+                ErrorCode.BAD_IMAGE,
+                "16x16 pixels is too small",
+            ),
+        ],
+    )
+    def test_what_a_view_lacks_is_said_with_its_name(self, truth, changes, code, reason):
+        views = [truth.views[0], dataclasses.replace(truth.views[1], **changes)]
+        with pytest.raises(InputError, match=f"'cam_1'.*{reason}") as error:
+            backend().check(views)
+        assert error.value.code == code
+
+    def test_plain_images_have_nothing_to_match(self, truth):
+        grey = [dataclasses.replace(v, image=np.full_like(v.image, 128)) for v in truth.views]
+        with pytest.raises(InputError, match="hardly a pixel matches") as error:
+            predict(grey)
+        assert error.value.code == ErrorCode.DISCONNECTED_VIEWS
+
+    def test_one_camera_behind_the_other_is_left_out_and_named(self, truth):
+        pose = truth.world_from_cam[0]
+        ahead = pose @ make_transform(np.eye(3), [0.05, 0.0, 0.15])
+        views, _, _ = recast(truth, [pose, ahead], [truth.views[0].K] * 2, [SIZE] * 2)
+        with pytest.raises(InputError, match="one camera stands behind the other"):
+            predict(views, min_angle=0.5)
+
+    def test_a_pose_that_the_images_contradict_is_left_out_with_the_figure(self, truth):
+        turned = truth.world_from_cam[1] @ make_transform(
+            rotation_from_vector([np.deg2rad(3.0), 0, 0]), np.zeros(3)
+        )
+        wrong = dataclasses.replace(truth.views[1], world_from_cam_prior=turned)
+        settings = {"prior_rotation_sigma": 1e-4, "prior_translation_sigma": 1e-4}
+        with pytest.raises(InputError, match=r"'cam_0' - 'cam_1' is left out: of \d+ matched"):
+            predict([truth.views[0], wrong], **settings)
+
+    def test_views_too_far_apart_are_grouped_with_their_angles(self):
+        wide = construct(4, 45.0, 160, 120)
+        with pytest.raises(InputError, match=r"4 groups.*\d\d degrees.*up to 35") as error:
+            backend().choose_pairs(wide.views, PairingConfig())
+        assert error.value.code == ErrorCode.DISCONNECTED_VIEWS
+        for view in wide.views:
+            assert f"'{view.name}'" in str(error.value)
+
+    def test_a_pair_outside_the_limits_is_left_out_with_a_note(self, caplog):
+        made = construct(3, 15.0, 200, 150)
+        with caplog.at_level(logging.INFO):
+            found = backend().predict(made.views, [(0, 1), (1, 2), (0, 2)], Progress())
+        assert [(p.a, p.b) for p in found] == [(0, 1), (1, 2)]
+        assert "'cam_0' - 'cam_2' is left out" in caplog.text
+
+    def test_a_wide_pair_bridges_groups_with_a_warning(self, truth):
+        far = construct(2, 26.0)
+        progress = Progress()
+        assert backend().choose_pairs(far.views, PairingConfig()) == [(0, 1)]
+        backend().predict(far.views, [(0, 1)], progress)
+        assert any("wider than 20 degrees" in warning for warning in progress.warnings)
+        with pytest.raises(InputError, match="2 groups"):
+            backend(bridge_angle=20.0).choose_pairs(far.views, PairingConfig())
+
+
+class TestPoses:
+    def matches(self, count=200, seed=0):
+        random = np.random.default_rng(seed)
+        K = np.array([[500.0, 0, 200], [0, 520.0, 150], [0, 0, 1]])
+        poses = [
+            make_transform(rotation_from_vector([0, -0.1 * k, 0.02 * k]), [0.1 * k, 0.01 * k, 0])
+            for k in range(3)
+        ]
+        points = random.uniform([-0.3, -0.3, 0.8], [0.5, 0.3, 1.4], (count, 3))
+        uv = [project(apply(invert(pose), points), K)[0] for pose in poses]
+        found = {(a, b): Matches(uv[a], uv[b], count) for a, b in ((0, 1), (1, 2), (0, 2))}
+        return K, np.stack(poses), points, found
+
+    def test_derivatives_are_those_of_the_distance(self):
+        K, poses, _, found = self.matches(20)
+        random = np.random.default_rng(1)
+        m = Matches(
+            found[0, 1].uv_a + random.normal(0, 1e-3, (20, 2)),
+            found[0, 1].uv_b + random.normal(0, 1e-3, (20, 2)),
+        )
+        _, slope = epipolar_errors(m, Camera(K, poses[0]), Camera(K, poses[1]))
+
+        def moved(step):
+            out = []
+            for pose, part in zip(poses[:2], step.reshape(2, 6), strict=True):
+                turn = rotation_from_vector(part[:3]) @ pose[:3, :3]
+                out.append(Camera(K, make_transform(turn, pose[:3, 3] + part[3:])))
+            return epipolar_errors(m, *out)[0]
+
+        h = 1e-6
+        numeric = np.stack([(moved(h * e) - moved(-h * e)) / (2 * h) for e in np.eye(12)], 1)
+        np.testing.assert_allclose(slope, numeric, rtol=1e-3, atol=0.2)
+
+    def test_features_undo_errors_across_the_epipolar_lines_but_not_the_scale(self):
+        K, poses, points, found = self.matches()
+        random = np.random.default_rng(2)
+        given = np.stack([kinematic_pose(pose, random, 0.002, np.deg2rad(0.4)) for pose in poses])
+        sigma = np.tile([0.002, np.deg2rad(0.4)], (3, 1))
+        refined = refine_poses([K] * 3, given, sigma, found)
+        assert refined.agreeing == dict.fromkeys(found, (200, 200))
+
+        def turn_error(solved):
+            pairs = [(0, 1), (1, 2), (0, 2)]
+            return np.mean(
+                [
+                    rotation_angle(
+                        (invert(solved[a]) @ solved[b])[:3, :3]
+                        @ (invert(poses[a]) @ poses[b])[:3, :3].T
+                    )
+                    for a, b in pairs
+                ]
+            )
+
+        assert turn_error(refined.world_from_cam) < 0.3 * turn_error(given)
+        length = np.linalg.norm(
+            refined.world_from_cam[2, :3, 3] - refined.world_from_cam[0, :3, 3]
+        )
+        expected = np.linalg.norm(given[2, :3, 3] - given[0, :3, 3])
+        assert length == pytest.approx(expected, rel=0.02)
+        np.testing.assert_allclose(
+            triangulate(found[0, 1], Camera(K, poses[0]), Camera(K, poses[1])), points, atol=1e-9
+        )
+
+    def test_given_poses_that_fit_are_left_alone(self):
+        K, poses, _, found = self.matches()
+        sigma = np.tile([0.01, 0.01], (3, 1))
+        refined = refine_poses([K] * 3, poses, sigma, found)
+        np.testing.assert_array_equal(refined.world_from_cam, poses)
+
+    def test_refinement_wins_back_what_bad_rows_lose(self):
+        made = construct(2, 10.0, 640, 480)
+        shift = make_transform(rotation_from_vector(np.deg2rad([0.4, 0.0, 0.4])), np.zeros(3))
+        views = [
+            made.views[0],
+            dataclasses.replace(
+                made.views[1], world_from_cam_prior=made.world_from_cam[1] @ shift
+            ),
+        ]
+        on_object = made.labels[0] > 0
+
+        def covered(**settings):
+            pair = predict(views, **settings)
+            return (pair.confidence_a[on_object] > 0).mean()
+
+        # Poses that are held hard stay as they are, and are found out.
+        with pytest.raises(InputError, match=r"of \d+ matched features \d lie"):
+            covered(prior_rotation_sigma=1e-5, prior_translation_sigma=1e-5)
+        assert covered() > 0.85
+
+
+class TestRectification:
+    @pytest.mark.parametrize("roll", [0.0, np.pi / 2, np.pi, 2.2])
+    def test_a_point_has_one_row_and_a_disparity_that_tells_its_depth(self, roll):
+        random = np.random.default_rng(0)
+        K_a = np.array([[600.0, 0, 310], [0, 610.0, 250], [0, 0, 1]])
+        K_b = np.array([[450.0, 1.0, 200], [0, 455.0, 160], [0, 0, 1]])
+        turn = rotation_from_vector([0, 0, roll])
+        camera_b = make_transform(rotation_from_vector([0.02, -0.2, 0.3]), [0.15, 0.02, 0.01])
+        a_from_b = make_transform(turn, np.zeros(3)) @ camera_b
+        pair = rectify(K_a, K_b, (480, 640), (320, 400), a_from_b, 0.5, 1.5)
+        assert not isinstance(pair, str)
+        rotation_a, _ = turned_rotations(a_from_b)
+        points = random.uniform(-0.2, 0.2, (50, 3)) + [0.0, 0.0, 0.9]
+        places = []
+        for second, K, seen in (
+            (False, K_a, points),
+            (True, K_b, apply(invert(a_from_b), points)),
+        ):
+            matrix = pair._canvas_from_image(second) @ K
+            image = seen @ matrix.T
+            places.append(image[:, :2] / image[:, 2:])
+        np.testing.assert_allclose(places[0][:, 1], places[1][:, 1], atol=1e-6)
+        disparity = places[0][:, 0] - places[1][:, 0]
+        assert (disparity >= 0).all()
+        assert (disparity < pair.disparities).all()
+        np.testing.assert_allclose(pair.depth(disparity), (points @ rotation_a.T)[:, 2], rtol=1e-5)
+
+    def test_large_images_are_matched_at_a_resolution_that_fits_the_memory(self):
+        K = np.array([[3000.0, 0, 2000], [0, 3000.0, 1500], [0, 0, 1]])
+        a_from_b = make_transform(rotation_from_vector([0, -0.17, 0]), [0.17, 0, 0.01])
+        pair = rectify(K, K, (3000, 4000), (3000, 4000), a_from_b, 0.5, 2.0)
+        height, width = pair.size
+        assert height * (width - 2 * pair.disparities) * pair.disparities < 1.7e8
+        assert pair.focal < 1500
+
+
+def test_the_whole_chain_runs_by_configuration_alone():
+    made = construct(5, 12.0, objects=5, seed=3)
+    config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
+    scene = build_scene(made.views, config)
+    assert scene.frame_id == "world"
+    assert scene.alignment.scale_sources == ("metric pairs",)
+    assert scene.alignment.registration_residual < 0.002
+    rows, cols = np.nonzero(made.labels[2] == 3)
+    click = Click("cam_2", float(np.median(cols)), float(np.median(rows)))
+    cloud = segment(scene, Prompt((click,)))
+    assert len(cloud) > 1000
+    assert np.median(made.distance_to_object(3, cloud.points)) < 0.003
+
+
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(f"stereo_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_neighbouring_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(real_data):
+    temple = module_of(ROOT / "examples" / "temple.py")
+    agreement = module_of(ROOT / "benchmarks" / "stereo.py").agreement
+    config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
+    recording = temple.load_middlebury_scene(real_data("templeSparseRing"))
+    matcher = load_pointmaps(config.pointmaps)
+    views = matcher.with_deviations(recording.views[5:10])
+    pairs = matcher.choose_pairs(views, config.pairing)
+    predictions = matcher.predict(views, pairs, Progress())
+    alignment = align(predictions, views, config.alignment)
+    between = agreement(predictions, alignment)
+    assert len(between) == len(pairs) - 1 == 3
+    assert max(between.values()) < 0.001, between
+    assert alignment.registration_residual < 0.001

@@ -1,0 +1,144 @@
+"""How long a metre is in the finished world, who says so, and who contradicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.alignment.cameras import Observed
+from wildseg3d_ros.alignment.graph import Graph
+from wildseg3d_ros.alignment.prior_check import Verified, relative_error
+from wildseg3d_ros.alignment.world import Registration
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.errors import AlignmentError
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.types import RelativePose, View
+
+POSES, RELATIVE, DEPTH, PAIRS = "camera poses", "relative poses", "depth", "metric pairs"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The finished world beside one kind of what was given.
+
+    Attributes:
+        kind: POSES, RELATIVE or DEPTH.
+        error: metres at the scene, by camera (or two cameras) that it was given for.
+    """
+
+    kind: str
+    error: Mapping[str, float]
+
+    @property
+    def residual(self) -> float:
+        """Median over the cameras [m], so that a few that are wrong do not decide."""
+        return float(np.median(list(self.error.values())))
+
+
+def scale_sources(graph: Graph, known: Verified, registration: Registration) -> tuple[str, ...]:
+    """What makes the world metric; empty when nothing does."""
+    if graph.fixed.any():
+        return (PAIRS,)
+    if known.sources:
+        return known.sources
+    return (POSES,) if registration.found else ()
+
+
+def scale_factor(pair_scale: NDArray[np.float64]) -> float:
+    """World units per unit of the pairs of unknown scale; 1 when there is none."""
+    return float(np.exp(np.log(pair_scale).mean())) if len(pair_scale) else 1.0
+
+
+def no_scale_warning(views: Sequence[View], sources: tuple[str, ...]) -> list[str]:
+    """A warning when there is nothing to go by; poses that do not suffice have their own."""
+    if sources or any(view.world_from_cam_prior is not None for view in views):
+        return []
+    text = (
+        f"lengths are in the network's own scale, not in metres, and the frame is that of camera "
+        f"'{views[0].name}': give the poses of two cameras or the depth of one to change that"
+    )
+    return [text]
+
+
+def compare_with_priors(
+    views: Sequence[View],
+    relative: Sequence[RelativePose],
+    seen: Sequence[Observed],
+    world_from_cam: NDArray[np.float64],
+    size: float,
+    registration: Registration,
+    sources: tuple[str, ...],
+) -> list[Comparison]:
+    """How far what was given is from the world, by kind; nothing without a metre to measure it in.
+
+    Relative poses and depth count where pairs have no scale of their own: elsewhere the pairs
+    outvote the former, and are made of the latter.
+
+    Args:
+        seen: what the pairs say about each view, in graph units; size: world units per graph unit.
+        world_from_cam: (N, 4, 4), world units, before ``registration``.
+    """
+    if not sources:
+        return []
+    errors: dict[str, dict[str, float]] = {POSES: {}, RELATIVE: {}, DEPTH: {}}
+    for view, error in zip(views, registration.error, strict=True):
+        if np.isfinite(error):
+            errors[POSES][view.name] = float(error)
+    if PAIRS not in sources:
+        grow = registration.scale
+        reach = np.ones(len(views))
+        for v, view in enumerate(views):
+            points = apply(invert(world_from_cam[v]), seen[v].world[seen[v].sure > 0] * size)
+            if not len(points):
+                continue
+            reach[v] = np.median(np.linalg.norm(points, axis=1))
+            if view.depth is None:
+                continue
+            cols, rows = seen[v].uv[seen[v].sure > 0].astype(np.int64).T
+            measured = view.depth[rows, cols]
+            if (measured > 0).any():
+                away = np.abs(points[:, 2] * grow - measured)[measured > 0]
+                errors[DEPTH][view.name] = float(np.median(away))
+        for pose in relative:
+            names = f"{views[pose.a].name}' - '{views[pose.b].name}"
+            errors[RELATIVE][names] = relative_error(
+                pose, list(world_from_cam), reach, 1.0 / grow
+            )[0]
+    return [Comparison(kind, error) for kind, error in errors.items() if error]
+
+
+def largest_residual(checks: Sequence[Comparison]) -> float:
+    """Metres; NaN when nothing was compared."""
+    return max((check.residual for check in checks), default=np.nan)
+
+
+def refuse_contradictions(
+    checks: Sequence[Comparison],
+    sources: tuple[str, ...],
+    notes: Sequence[str],
+    config: AlignmentConfig,
+) -> None:
+    """Raises AlignmentError, with cameras and figures, beyond ``max_prior_residual``.
+
+    Args:
+        notes: what the registration noticed, for the error's text.
+    """
+    limit = config.max_prior_residual
+    bad = [check for check in checks if limit > 0 and check.residual > limit]
+    if not bad:
+        return
+    parts = []
+    for check in bad:
+        worst = sorted(check.error.items(), key=lambda item: -item[1])
+        named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
+        parts.append(f"given {check.kind} differ by {check.residual:.3g} m (median): {named}")
+    raise AlignmentError(
+        f"the images and what is known of the cameras contradict each other, so neither scale nor "
+        f"frame of the scene can be relied on. At the scene, scaled by {' and '.join(sources)}, "
+        f"{'; '.join([*parts, *notes])}. Allowed is alignment.max_prior_residual = {limit:g} m. "
+        "Check TF and calibration, the unit of the depth images, and that nothing moved between "
+        "the images; or raise the limit (0 = never refuse)"
+    )

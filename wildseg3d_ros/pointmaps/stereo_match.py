@@ -1,0 +1,176 @@
+"""Dense depth of a rectified pair: semi-global matching in both directions, and how sure it is.
+
+H. Hirschmueller, "Stereo processing by semiglobal matching and mutual information", PAMI 2008, as
+OpenCV implements it (with Birchfield and Tomasi's cost).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.cameras import back_project
+from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, edge_quality
+from wildseg3d_ros.pointmaps.stereo_rectify import Rectified
+
+BLOCK = 3
+"""Edge of the matched window [px]."""
+
+STEP_COST, JUMP_COST = 2 * BLOCK**2, 32 * BLOCK**2
+"""Cost of a disparity that differs by 1 from its neighbour's, and of one that differs by more. The
+former is a quarter of what OpenCV proposes: surfaces seen aslant change by a step at every few
+pixels."""
+
+CONSISTENT = 1.0
+"""Largest difference [px] between the disparities of a point in the two directions."""
+
+DISPARITY_SIGMA = 0.25
+"""Least standard deviation of a disparity [px]: the matcher's steps of 1/16 px, its pull to whole
+pixels, and what the poses are off after their refinement."""
+
+WINDOW = 9
+"""Edge of the window in which the two images are compared at the found disparity [px]."""
+
+LEAST_CORRELATION = 0.7
+"""Correlation of the two images in that window below which they do not show the same: where a
+surface is plainer than the camera's noise, the matcher continues its neighbours' disparities."""
+
+LEAST_RESIDUAL = 0.5
+"""Least variance of the images' difference: what rounding to grey levels leaves."""
+
+
+def match_pair(
+    pair: Rectified, image_a: NDArray[np.uint8], image_b: NDArray[np.uint8]
+) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]:
+    """Pointmap (H, W, 3) and confidence (H, W), both float32, of each of the two views.
+
+    Points are in their own camera's frame, on the rays of the original pixels; the confidence is
+    UNIT_SIGMA over the expected standard deviation of the depth, 0 where the directions contradict
+    each other (occlusions), where nothing was matched, and where the images do not correlate (no
+    texture).
+    """
+    gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
+    warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), second=False)
+    warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), second=True)
+    forth = _disparity(warped_a, warped_b, pair.disparities)
+    # Seen in a mirror, b is the left image.
+    back = _disparity(warped_b[:, ::-1], warped_a[:, ::-1], pair.disparities)
+    back = np.ascontiguousarray(back[:, ::-1])
+    forth[~covers_a], back[~covers_b] = np.nan, np.nan
+    found = []
+    for size, mine, other, sign, image, other_image in (
+        (image_a.shape[:2], forth, back, -1.0, warped_a, warped_b),
+        (image_b.shape[:2], back, forth, 1.0, warped_b, warped_a),
+    ):
+        sigma = _disparity_sigma(mine, other, sign, image, other_image)
+        found.append(_in_view(pair, mine, sigma, size, second=sign > 0))
+    return tuple(found)
+
+
+def _disparity(
+    left: NDArray[np.uint8], right: NDArray[np.uint8], count: int
+) -> NDArray[np.float32]:
+    """(H, W) disparity of the left image [px], NaN where there is none."""
+    matcher = cv2.StereoSGBM_create(  # pyright: ignore[reportAttributeAccessIssue]
+        minDisparity=0,
+        numDisparities=count,
+        blockSize=BLOCK,
+        P1=STEP_COST,
+        P2=JUMP_COST,
+        uniquenessRatio=5,
+        preFilterCap=31,
+        # All eight paths: half the error of five, at twice the time.
+        mode=cv2.STEREO_SGBM_MODE_HH,
+    )
+    found = matcher.compute(np.ascontiguousarray(left), np.ascontiguousarray(right))
+    # Islands that no surface of a hundred pixels supports are chance matches.
+    cv2.filterSpeckles(found, -16, 100, 16)
+    disparity = found.astype(np.float32) / 16.0
+    disparity[found < 0] = np.nan
+    return disparity
+
+
+def _disparity_sigma(
+    mine: NDArray[np.float32],
+    other: NDArray[np.float32],
+    sign: float,
+    image: NDArray[np.uint8],
+    other_image: NDArray[np.uint8],
+) -> NDArray[np.float32]:
+    """(H, W) expected standard deviation [px]; infinite where the disparity is not to be used.
+
+    The bound of Cramer and Rao for a shift: what the images differ by at the found disparity, over
+    the root of the summed squared gradients; and what the two directions differ by.
+    """
+    height, width = mine.shape
+    u, v = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    there = u + sign * np.nan_to_num(mine)
+    back = cv2.remap(
+        other, there, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(np.nan,)
+    )
+    # About their middle, so that single precision holds the windows' variances.
+    first, grey = (i.astype(np.float32) - np.float32(128.0) for i in (image, other_image))
+    second = np.asarray(cv2.remap(grey, there, v, cv2.INTER_LINEAR))
+    valid = np.isfinite(mine).astype(np.float32)
+
+    def window_sum(values: NDArray) -> NDArray[np.float32]:
+        size = (WINDOW, WINDOW)
+        total = cv2.boxFilter(values * valid, cv2.CV_32F, size, normalize=False)
+        return np.asarray(total, np.float32)
+
+    count = np.maximum(window_sum(np.ones_like(valid)), 1.0)
+    mean_1, mean_2 = window_sum(first) / count, window_sum(second) / count
+    variance_1 = np.maximum(window_sum(first**2) / count - mean_1**2, 0.0)
+    variance_2 = np.maximum(window_sum(second**2) / count - mean_2**2, 0.0)
+    covariance = window_sum(first * second) / count - mean_1 * mean_2
+    least = np.float32(0.5 * LEAST_RESIDUAL)
+    correlation = covariance / np.sqrt(
+        np.maximum(variance_1, least) * np.maximum(variance_2, least)
+    )
+    residual = np.maximum(variance_1 + variance_2 - 2.0 * covariance, LEAST_RESIDUAL)
+    gradient = np.asarray(cv2.Sobel(first, cv2.CV_32F, 1, 0, ksize=3, scale=1.0 / 8.0))
+    blur = np.sqrt(residual / np.maximum(window_sum(gradient**2), 1e-6))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(np.asarray(back) - mine)
+        sigma = np.sqrt(DISPARITY_SIGMA**2 + 0.25 * apart**2 + blur**2)
+        sigma[~((apart <= CONSISTENT) & (correlation >= LEAST_CORRELATION))] = np.inf
+    return sigma.astype(np.float32)
+
+
+def _in_view(
+    pair: Rectified,
+    disparity: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    size: tuple[int, int],
+    second: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Points and confidence of the original image's pixels."""
+    columns, rows, ray_z = pair.columns_rows(*size, second)
+    here = _sample(np.where(np.isfinite(sigma), disparity, np.nan), columns, rows)
+    spread = np.asarray(cv2.remap(sigma, columns, rows, cv2.INTER_NEAREST, borderValue=(np.inf,)))
+    K = pair.K_b if second else pair.K_a
+    with np.errstate(invalid="ignore", divide="ignore"):
+        turned = pair.depth(here)
+        depth = turned / ray_z
+        # z = f B / d, so dz = z^2 / (f B) dd.
+        depth_sigma = turned * depth / np.float32(pair.focal * pair.baseline) * spread
+        good = np.isfinite(depth_sigma) & (turned >= pair.near) & (depth > 0)
+    depth = np.where(good, depth, np.float32(0.0)).astype(np.float32)
+    depth_sigma = np.where(good, depth_sigma, np.float32(np.inf)).astype(np.float32)
+    quality = edge_quality(depth, K, np.where(good, depth_sigma, 0.0).astype(np.float32))
+    confidence = np.float32(UNIT_SIGMA) / depth_sigma * quality
+    return back_project(depth, K), confidence.astype(np.float32)
+
+
+def _sample(
+    disparity: NDArray[np.float32], columns: NDArray[np.float32], rows: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The disparity at fractional places: interpolated on a surface, the nearest at its edges."""
+    nowhere = (np.nan,)
+    nearest, linear = (
+        np.asarray(cv2.remap(disparity, columns, rows, how, borderValue=nowhere))
+        for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR)
+    )
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(linear - nearest) < 1.0, linear, nearest)
