@@ -39,6 +39,9 @@ _APART = (0.04, 0.02)
 """Distance from a surface, in shares of the viewing distance, of points that may lie on it: at
 first, and once the views have moved."""
 
+_APART_ON_RAY = 0.03
+"""The same where points move along their rays."""
+
 _TURNED = 0.7
 """Least cosine between the normals of one surface seen by two views."""
 
@@ -190,33 +193,24 @@ def agree(surfaces: Sequence[Surface]) -> list[Tensor]:
     The robust weighted mean, along the point's ray, of its own place and of the other views'
     surfaces there.
     """
-    neighbours = _neighbours(surfaces)
-    now = list(surfaces)
-    total = [torch.zeros_like(s.weight) for s in surfaces]
-    for apart in _APART:
-        met = _meetings(now, neighbours, apart)
-        spread = _typical(met)
-        if not met or spread <= 0:
-            break
-        push = [torch.zeros_like(s.weight).view(-1) for s in surfaces]
-        mass = [torch.ones_like(s.weight).view(-1) for s in surfaces]
-        for m in met:
-            for k, v in enumerate(m.others):
-                sight = m.point[k] - now[v].centre
-                far = sight.square().sum(1).sqrt()
-                slant = (m.normal[k] * sight).sum(1) / far
-                shift = -m.away[k] / (far * slant)
-                meets = (m.weight[k] > 0) & (slant.abs() > _GRAZING) & (shift.abs() < apart)
-                robust = slant.square() / (1.0 + (shift / (_WIDTH * spread)).square())
-                robust = torch.where(meets, robust, 0.0)
-                mass[v] += robust
-                push[v] += robust * torch.where(meets, shift, 0.0)
-        for v, surface in enumerate(now):
-            change = (push[v] / mass[v]).view_as(surface.weight)
-            total[v] = (1.0 + total[v]) * (1.0 + change) - 1.0
-            points = surface.centre + (surface.points - surface.centre) * (1.0 + change[..., None])
-            now[v] = replace(surface, points=points)
-    return total
+    push = [torch.zeros_like(s.weight).view(-1) for s in surfaces]
+    mass = [torch.ones_like(s.weight).view(-1) for s in surfaces]
+    met = _meetings(surfaces, _neighbours(surfaces), _APART_ON_RAY)
+    spread = _typical(met)
+    for m in met if spread > 0 else []:
+        for k, v in enumerate(m.others):
+            count = surfaces[v].weight.numel()
+            sight = m.point[k, :count] - surfaces[v].centre
+            far = sight.square().sum(1).sqrt()
+            slant = (m.normal[k, :count] * sight).sum(1) / far
+            shift = -m.away[k, :count] / (far * slant)
+            meets = (m.weight[k, :count] > 0) & (slant.abs() > _GRAZING)
+            meets &= shift.abs() < _APART_ON_RAY
+            robust = slant.square() / (1.0 + (shift / (_WIDTH * spread)).square())
+            robust = torch.where(meets, robust, 0.0)
+            mass[v] += robust
+            push[v] += robust * torch.where(meets, shift, 0.0)
+    return [(p / m).view_as(s.weight) for p, m, s in zip(push, mass, surfaces, strict=True)]
 
 
 def _neighbours(surfaces: Sequence[Surface]) -> list[list[int]]:

@@ -141,10 +141,12 @@ def predict_like_network(
             maps.append(points)
             sures.append(sure.astype(np.float32))
         if index in errors.wrong_pairs:
+            # Draws of its own: all other pairs are as they would be without it.
+            own = np.random.default_rng([seed, index])
             turn = make_transform(
-                rotation_from_vector(random.normal(0.0, 1.0, 3)), random.normal(0.0, 0.7, 3)
+                rotation_from_vector(own.normal(0.0, 1.0, 3)), own.normal(0.0, 0.7, 3)
             )
-            maps[1] = apply(turn, maps[1]) * np.exp(random.normal(0.0, 0.3))
+            maps[1] = apply(turn, maps[1]) * np.exp(own.normal(0.0, 0.3))
         predictions.append(
             PairPrediction(a, b, *((m / scale).astype(np.float32) for m in maps), *sures)
         )
