@@ -22,7 +22,7 @@ from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.testing.pairs import ConstructedPairs
 
 CONFIG = AlignmentConfig()
-REPEATS = 3
+REPEATS = 5
 TIMED_STEPS = 5
 """Adam steps that the per-step time is taken from, unless all are asked for."""
 

@@ -60,6 +60,22 @@ _VERDICTS = 4
 """Upper bound of solves: what is left without the wrong pairs may show up others."""
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps torch's operations on the calling thread.
+
+    They are small: a second thread gains nothing on an idle machine, and on a busy one waiting for
+    it at every operation has made a solve ten times slower.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def align(
     predictions: Sequence[PairPrediction],
     views: Sequence[View],
@@ -84,20 +100,19 @@ def align(
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
 
     graph = complete.select(enough)
-    with _one_thread():
-        poses, kept = starting_poses(graph, start)
-        result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
-        decided = _against_priors(views, result, config)
-        if decided.any():
-            warnings += [
-                f"pair {_pair_name(predictions[e], views)} contradicts another pair and the given "
-                "pose, and is left out"
-                for e in graph.ids[decided]
-            ]
-            graph = graph.select(~decided)
-            everything = np.ones(len(graph.edges), dtype=bool)
-            result = _solve(graph.to(device), place(graph).to(device), everything, True, config)
-        result, known = _with_priors(views, result, relative_poses, config)
+    poses, kept = starting_poses(graph, start)
+    result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
+    decided = _against_priors(views, result, config)
+    if decided.any():
+        warnings += [
+            f"pair {_pair_name(predictions[e], views)} contradicts another pair and the given "
+            "pose, and is left out"
+            for e in graph.ids[decided]
+        ]
+        graph = graph.select(~decided)
+        everything = np.ones(len(graph.edges), dtype=bool)
+        result = _solve(graph.to(device), place(graph).to(device), everything, True, config)
+    result, known = _with_priors(views, result, relative_poses, config)
     warnings += known.warnings
     warnings += [
         f"pair {_pair_name(predictions[e], views)} contradicts the others but nothing else holds "
@@ -115,21 +130,6 @@ def align(
     )
     refuse_beyond(alignment, views, config)
     return alignment
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keeps torch's operations on the calling thread.
-
-    They are small: a second thread gains nothing on an idle machine, and on a busy one waiting for
-    it at every operation has made a solve ten times slower.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, eq=False)

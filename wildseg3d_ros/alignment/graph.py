@@ -70,6 +70,8 @@ class Graph:
 
     def select(self, keep: NDArray[np.bool_]) -> Graph:
         """The graph with only some of its pairs."""
+        if keep.all():
+            return self
         kept = keep[self.edge]
         renumbered = np.cumsum(keep) - 1
         index = torch.as_tensor(np.flatnonzero(kept), device=self.x.device)
