@@ -241,7 +241,7 @@ class AlignmentConfig:
         0.0,
         1e6,
     )
-    device: str = setting("cpu", "torch device of the solver: cpu, cuda or cuda:N")
+    device: str = setting("cpu", "torch device of the solver: auto, cpu, cuda or cuda:N")
 
 
 @dataclass(frozen=True)

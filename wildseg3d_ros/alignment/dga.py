@@ -16,7 +16,6 @@ from wildseg3d_ros.alignment.graph import (
     build_graph,
     check_connected,
     check_pairs,
-    choose_device,
     components,
     usable,
 )
@@ -49,6 +48,7 @@ from wildseg3d_ros.alignment.view_maps import PlacedPairs
 from wildseg3d_ros.alignment.warm_start import starting_poses
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, RelativePose, View
@@ -87,7 +87,7 @@ def align(
     """See :func:`wildseg3d_ros.alignment.align`."""
     check_pairs(predictions, views)
     check_relative_poses(relative_poses, views)
-    device = choose_device(config.device)
+    device = torch_device(config.device, "alignment.device")
     if not predictions:
         raise AlignmentError(
             f"there is no pair to align {len(views)} view(s) with; do the views overlap, and do "

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.graph import check_pairs, choose_device
+from wildseg3d_ros.alignment.graph import check_pairs
 from wildseg3d_ros.alignment.surfaces import Surface, agree, grid_of
 from wildseg3d_ros.alignment.upsampling import upsampled
 from wildseg3d_ros.alignment.view_maps import (
@@ -22,6 +22,7 @@ from wildseg3d_ros.alignment.view_maps import (
     pose_once,
 )
 from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.types import Alignment, PairPrediction, View, WorldPointmaps
@@ -49,7 +50,7 @@ def fuse(
             f"the alignment is of {len(alignment.edges)} pairs, these are {len(edges)} other "
             "ones; fuse the pairs that were aligned, in the same order"
         )
-    device = choose_device(config.device)
+    device = torch_device(config.device, "alignment.device")
     placed = PlacedPairs(alignment.pair_scale, alignment.world_from_pair, alignment.pair_used)
     points: list[NDArray[np.float32]] = []
     confidence: list[NDArray[np.float32]] = []

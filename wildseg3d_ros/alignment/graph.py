@@ -15,7 +15,7 @@ from torch import Tensor
 from wildseg3d_ros.alignment.matching import mutual_matches
 from wildseg3d_ros.alignment.weights import point_weights
 from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import AlignmentError, ConfigError, ErrorCode, InputError
+from wildseg3d_ros.errors import AlignmentError, ErrorCode, InputError
 from wildseg3d_ros.types import MaskCache, PairPrediction, View
 
 MIN_POINTS = 12
@@ -113,23 +113,6 @@ def _ordered(**values: Any) -> Graph:
     bounds = np.searchsorted(view, np.arange(values["view_count"] + 1))
     of_view = tuple(slice(int(s), int(e)) for s, e in pairwise(bounds))
     return Graph(observation=observation, of_view=of_view, **values)
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device of that name.
-
-    Raises:
-        ConfigError: no such device on this machine.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"alignment.device '{name}' cannot be used here ({str(error).splitlines()[0]}); "
-            "use 'cpu', or 'cuda' on a machine with an NVIDIA GPU and a torch build for it"
-        ) from error
-    return device
 
 
 def check_pairs(predictions: Sequence[PairPrediction], views: Sequence[View]) -> None:
@@ -399,7 +382,6 @@ __all__ = [
     "build_graph",
     "check_connected",
     "check_pairs",
-    "choose_device",
     "components",
     "is_identity",
     "usable",
