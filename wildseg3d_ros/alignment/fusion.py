@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -90,7 +90,7 @@ class _Workers:
             self._pool.shutdown()
         torch.set_num_threads(self._before)
 
-    def run(self, work, items: Sequence) -> None:
+    def run(self, work: Callable[[int], None], items: Sequence[int]) -> None:
         """Calls ``work`` with every item."""
         if self._pool is None or len(items) < 2:
             for item in items:

@@ -117,7 +117,8 @@ def _spacing(pixels: NDArray[np.int64]) -> float:
 def grid_of(size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of a regular grid of about :data:`GRID` pixels, or of all."""
     step = max(1, int(np.ceil(np.sqrt(size[0] * size[1] / GRID))))
-    return tuple(np.arange((n % step or step) // 2, n, step) for n in size)
+    rows, cols = (np.arange((n % step or step) // 2, n, step, dtype=np.int64) for n in size)
+    return rows, cols
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,9 +285,9 @@ def _meetings(
         # NaN compares False.
         meets = (cell >= 0).view_as(away) & (weight > 0)
         weight = torch.where(meets, weight, 0.0)
-        clean = [torch.where(meets[..., None], part, 0.0) for part in (point, facing)]
+        point, facing = (torch.where(meets[..., None], part, 0.0) for part in (point, facing))
         away, reach = torch.where(meets, away, 0.0), torch.where(meets, reach, 1.0)
-        out.append(_Meetings(u, others, *clean, away, reach, weight))
+        out.append(_Meetings(u, others, point, facing, away, reach, weight))
     return out
 
 

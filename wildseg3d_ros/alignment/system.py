@@ -13,6 +13,8 @@ three digits, however long the chain of views is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -188,7 +190,7 @@ class System:
         flat = xi.reshape(-1)
         return (flat - self._basis @ (self._basis.T @ flat)).view_as(xi)
 
-    def _factor_preconditioner(self):
+    def _factor_preconditioner(self) -> Callable[[Tensor], Tensor]:
         """``M^-1`` of ``M = D - C W^-1 C^T + size B B^T``, B the free motions.
 
         C couples pairs and affine motions of the views' points, whose curvature is W: with D the
