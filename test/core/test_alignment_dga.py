@@ -406,6 +406,12 @@ class TestDoubtfulInput:
         with pytest.raises(ConfigError, match="cuda:77"):
             align(made.predictions, made.views[:2], replace(CONFIG, device="cuda:77"))
 
+    def test_a_device_is_chosen_where_none_is_named(self, scene):
+        made = predict_like_depth(scene, complete_pairs(3, False))
+        views = made.views[:3]
+        alignment = align(made.predictions, views, replace(CONFIG, device="auto"))
+        np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam[:3], atol=1e-5)
+
 
 @pytest.fixture(scope="module")
 def with_wrong_pair():
