@@ -17,6 +17,7 @@ from wildseg3d_ros.config import PointmapConfig, SceneConfig  # noqa: E402
 from wildseg3d_ros.errors import ConfigError, FileError  # noqa: E402
 from wildseg3d_ros.pointmaps import load_pointmaps  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.files import find_weights  # noqa: E402
 from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
     TINY,
     network_by_rule,
@@ -254,3 +255,17 @@ def test_a_device_that_no_torch_knows(written):
 def test_an_image_size_that_is_no_multiple_of_the_patch(written):
     with pytest.raises(ConfigError, match="image_size must be a multiple of 16, got 100"):
         load_pointmaps(configured(written, device="cpu", image_size=100))
+
+
+def test_a_name_that_the_hub_cannot_have():
+    with pytest.raises(FileError, match=r"foo/-bar.*hf download"):
+        find_weights("foo/-bar")
+
+
+def test_a_description_with_heads_that_are_no_number(written, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    shutil.copy(written, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"enc_num_heads": "lots"}')
+    with pytest.raises(FileError, match="lots.*whole numbers"):
+        load(folder / "model.safetensors")

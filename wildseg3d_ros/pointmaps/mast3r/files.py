@@ -58,10 +58,12 @@ def find_weights(weights: str) -> Path:
     if path.suffix in (".safetensors", ".pth") or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
         raise FileError(f"MASt3R weights '{weights}' do not exist; {remedy()}")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(weights, _FILE, local_files_only=True))
+    except HFValidationError as error:
+        raise FileError(f"MASt3R weights '{weights}': {_first_line(error)}; {remedy()}") from error
     except LocalEntryNotFoundError as error:
         raise FileError(
             f"MASt3R weights '{weights}' are not on this machine; {remedy(weights)}"
@@ -119,7 +121,7 @@ def _open_pth(path: Path) -> Checkpoint:
         # What is not data is refused before any of it runs.
         raise FileError(
             f"'{path}' is damaged or holds more than tensors and plain values, and is not loaded, "
-            f"because that could run code ({_first_line(error)}); use the .safetensors file"
+            "because that could run code; use the .safetensors file"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         raise damaged(path, error) from error
@@ -149,7 +151,13 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 def _heads(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
     values = [config.get(key) for key in ("enc_num_heads", "dec_num_heads")]
-    encoder, decoder = (int(value) if value is not None else None for value in values)
+    try:
+        encoder, decoder = (int(value) if value is not None else None for value in values)
+    except (TypeError, ValueError) as error:
+        raise FileError(
+            f"the checkpoint's description says {values} encoder and decoder heads; expected two "
+            f"whole numbers; {remedy()}"
+        ) from error
     return encoder, decoder
 
 
