@@ -20,8 +20,10 @@ from wildseg3d_ros.errors import (  # noqa: E402
     WildSeg3DError,
 )
 from wildseg3d_ros.masks import load_masks  # noqa: E402
+from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.generation import grid_points  # noqa: E402
+from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts  # noqa: E402
 from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
 from wildseg3d_ros.pipeline import build_scene, segment  # noqa: E402
 from wildseg3d_ros.progress import Progress  # noqa: E402
@@ -345,6 +347,28 @@ def test_a_scene_with_levels_is_built_saved_and_asked(backend, truth, tmp_path):
             assert len(cloud) == scene.index.count(record.object_id)
             answered += 1
     assert answered > 3
+
+
+def test_an_image_replaced_without_a_network_leaves_no_embedding_of_the_old_one(
+    backend, cache, truth, monkeypatch
+):
+    fresh = truth.views[1].image[:, ::-1].copy()
+    maps = [level[1][:, ::-1].copy() for level in cache.maps]
+    scores = cache.scores[1][:, ::-1].copy()
+    made = replace_masks(cache, 1, maps, scores, exact_alignment(truth), exact_world(truth))
+    assert made.embeddings[1] == ()
+    assert made.embeddings[0] is cache.embeddings[0]
+    encoded = []
+    encode = backend.network.encode
+    monkeypatch.setattr(
+        backend.network, "encode", lambda image: encoded.append(image) or encode(image)
+    )
+    images = [truth.views[0].image, fresh, truth.views[2].image]
+    prompts = Sam2Prompts(backend.network, images, made.embeddings)
+    prompts._embedding(0)
+    assert encoded == []
+    prompts._embedding(1)
+    assert encoded[0] is fresh
 
 
 def test_embeddings_are_kept_only_when_asked(weights, truth):

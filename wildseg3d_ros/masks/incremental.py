@@ -35,7 +35,7 @@ def replace_masks(
         scores: its new soft scores.
         alignment, world: with the new image.
         quality, soft: of its masks, by label.
-        embedding: of its image; empty when none are kept.
+        embedding: of its image; empty when there is none, so that a prompt encodes it anew.
     """
     visibility = Visibility.create(alignment.K, alignment.world_from_cam, world)
     levels = max(len(maps), len(cache.maps))
@@ -68,7 +68,8 @@ def replace_masks(
     sure |= {(changed, names[label]): value for label, value in (quality or {}).items()}
     crops |= {(changed, names[label]): value for label, value in (soft or {}).items()}
     embeddings = cache.embeddings
-    if embeddings and embedding:
+    if embeddings:
+        # Also without a new one: the old image's would answer for the new image.
         embeddings = (*embeddings[:changed], embedding, *embeddings[changed + 1 :])
     return assemble_cache(results, all_scores, sure, crops, embeddings)
 

@@ -18,7 +18,7 @@ class Sam2Prompts:
     Args:
         network: ready to decode.
         images: per view (H, W, 3) uint8 RGB.
-        embeddings: per view, as the mask cache keeps them; views are encoded anew when none are.
+        embeddings: per view, as the mask cache keeps them; views without are encoded anew.
     """
 
     note = ""
@@ -54,7 +54,7 @@ class Sam2Prompts:
     def _embedding(self, view: int) -> Embedding:
         if view not in self._ready:
             image = self._images[view]
-            if self._kept:
+            if self._kept and self._kept[view]:
                 size = (image.shape[0], image.shape[1])
                 self._ready[view] = self._network.restore(self._kept[view], size)
             else:
