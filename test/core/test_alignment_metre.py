@@ -155,6 +155,44 @@ def test_wrong_poses_are_refused_with_figure_and_cameras(network):
         assert f"'{view.name}'" in str(refused.value)
 
 
+@pytest.mark.parametrize("seed", [3, 4, 5])
+@pytest.mark.parametrize("mistake", ["inverted", "OpenGL axes", "mirrored", "swapped", "tumbled"])
+def test_poses_that_no_scale_can_save_are_refused(mistake, seed):
+    """Also where a collapsed scale would make the metres small, or none could be found at all."""
+    scene = construct_views(COUNT, (48, 64), seed=seed)
+    errors = PairErrors(scale=0.4, warp=0.01, noise=0.003)
+    made = predict_like_network(scene, complete_pairs(COUNT), errors, seed=1)
+    random = np.random.default_rng(seed)
+    wrong = {
+        "inverted": invert,
+        "OpenGL axes": lambda pose: pose @ np.diag([1.0, -1.0, -1.0, 1.0]),
+        "mirrored": lambda pose: make_transform(pose[:3, :3], pose[:3, 3] * [-1, -1, 1]),
+        "tumbled": lambda pose: make_transform(
+            rotation_from_vector(random.normal(0, 2.0, 3)) @ pose[:3, :3], pose[:3, 3]
+        ),
+    }
+    poses = dict(enumerate(made.world_from_cam))
+    if mistake == "swapped":
+        poses = {0: poses[3], 3: poses[0]}
+    else:
+        poses = {v: wrong[mistake](pose) for v, pose in poses.items()}
+    views = [replace(v, world_from_cam_prior=poses.get(k)) for k, v in enumerate(made.views)]
+    with pytest.raises(AlignmentError, match=r"contradict each other.*'cam0' \d"):
+        align(made.predictions, views, CONFIG)
+    views = [
+        replace(v, world_from_cam_prior=p) for v, p in zip(views, made.world_from_cam, strict=True)
+    ]
+    assert align(made.predictions, views, CONFIG).metric
+
+
+def test_depth_images_that_contradict_each_other_make_no_scale(network):
+    views = list(known(network, depths=(1,)))
+    views[2] = known(network, depths=(2,), depth_scale=2.0)[2]
+    with pytest.raises(AlignmentError, match=r"contradict each other.*'cam1'.*'cam2'"):
+        align(network.predictions, views, CONFIG)
+    assert not align(network.predictions, views, NEVER).metric
+
+
 def test_two_wrong_poses_are_refused_although_any_scale_fits_two_positions(network):
     views = list(known(network, poses=(0, 3)))
     views[3] = replace(views[3], world_from_cam_prior=tumbled(network.world_from_cam[3], 0.3, 0))

@@ -50,7 +50,7 @@ from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import AlignmentError
-from wildseg3d_ros.geometry.transforms import invert
+from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, RelativePose, View
 
 _COARSE_PASSES, _COARSE_TOLERANCE = 6, 1e-2
@@ -295,8 +295,11 @@ def _finish(
         graph.x.device,
     )
     world_from_cam = correction @ world_from_cam
+    seen = [
+        replace(s, world=apply(rigid, s.world)) for s, rigid in zip(seen, correction, strict=True)
+    ]
+    reach = size * _distances_of_views(seen, world_from_cam)
     world_from_cam[:, :3, 3] *= size
-    reach = size * _distances_of_views(seen, world_from_cam / size)
     registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
     grow, move = registration.scale, registration.prior_from_world
@@ -305,7 +308,7 @@ def _finish(
     checks = compare_with_priors(
         views, relative_poses, seen, world_from_cam, size, registration, sources
     )
-    refuse_contradictions(checks, sources, registration.warnings, config)
+    refuse_contradictions(checks, sources, known, registration, config)
     if not registration.found:
         move = invert(world_from_cam[0])
     world_from_cam[:, :3, 3] *= grow

@@ -17,6 +17,10 @@ from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.types import RelativePose, View
 
+_CONTRADICTS = 0.25
+"""Share of the viewing distance that given poses may differ by. A wrong scale shrinks metres, but
+not this share; honest chains of a network's pairs drift by less than a tenth."""
+
 POSES, RELATIVE, DEPTH, PAIRS = "camera poses", "relative poses", "depth", "metric pairs"
 
 
@@ -27,10 +31,12 @@ class Comparison:
     Attributes:
         kind: POSES, RELATIVE or DEPTH.
         error: metres at the scene, by camera (or two cameras) that it was given for.
+        share: median over the cameras of the error in viewing distances; 0 where it is not needed.
     """
 
     kind: str
     error: Mapping[str, float]
+    share: float = 0.0
 
     @property
     def residual(self) -> float:
@@ -107,7 +113,11 @@ def compare_with_priors(
             errors[RELATIVE][names] = relative_error(
                 pose, list(world_from_cam), reach, 1.0 / grow
             )[0]
-    return [Comparison(kind, error) for kind, error in errors.items() if error]
+    shares = registration.share[np.isfinite(registration.share)]
+    share = {POSES: float(np.median(shares)) if len(shares) else 0.0}
+    return [
+        Comparison(kind, error, share.get(kind, 0.0)) for kind, error in errors.items() if error
+    ]
 
 
 def largest_residual(checks: Sequence[Comparison]) -> float:
@@ -118,27 +128,33 @@ def largest_residual(checks: Sequence[Comparison]) -> float:
 def refuse_contradictions(
     checks: Sequence[Comparison],
     sources: tuple[str, ...],
-    notes: Sequence[str],
+    known: Verified,
+    registration: Registration,
     config: AlignmentConfig,
 ) -> None:
-    """Raises AlignmentError, with cameras and figures, beyond ``max_prior_residual``.
-
-    Args:
-        notes: what the registration noticed, for the error's text.
-    """
+    """Raises AlignmentError, with cameras and figures, beyond ``max_prior_residual``, where poses
+    differ by a good part of the viewing distance, or where what is given fixes nothing because it
+    contradicts itself or the images."""
     limit = config.max_prior_residual
-    bad = [check for check in checks if limit > 0 and check.residual > limit]
-    if not bad:
+    if limit <= 0:
         return
-    parts = []
-    for check in bad:
-        worst = sorted(check.error.items(), key=lambda item: -item[1])
-        named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
-        parts.append(f"given {check.kind} differ by {check.residual:.3g} m (median): {named}")
+    parts = [text for text in (registration.contradiction, known.contradiction) if text]
+    for check in checks:
+        if check.residual > limit or check.share > _CONTRADICTS:
+            worst = sorted(check.error.items(), key=lambda item: -item[1])
+            named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
+            share = f", {check.share:.0%} of the viewing distance" if check.share else ""
+            parts.append(
+                f"scaled by {' and '.join(sources)}, given {check.kind} differ by "
+                f"{check.residual:.3g} m at the scene (median{share}): {named}"
+            )
+    if not parts:
+        return
+    notes = [text for text in registration.warnings if text not in parts]
     raise AlignmentError(
         f"the images and what is known of the cameras contradict each other, so neither scale nor "
-        f"frame of the scene can be relied on. At the scene, scaled by {' and '.join(sources)}, "
-        f"{'; '.join([*parts, *notes])}. Allowed is alignment.max_prior_residual = {limit:g} m. "
-        "Check TF and calibration, the unit of the depth images, and that nothing moved between "
-        "the images; or raise the limit (0 = never refuse)"
+        f"frame of the scene can be relied on: {'; '.join([*parts, *notes])}. Allowed is "
+        f"alignment.max_prior_residual = {limit:g} m, and {_CONTRADICTS:.0%} of the viewing "
+        "distance. Check TF and calibration, the unit of the depth images, and that nothing moved "
+        "between the images; or set the limit to 0 (never refuse)"
     )

@@ -38,11 +38,14 @@ class Verified:
         sources: what makes the solve metric, in the words of ``Alignment.scale_sources``; empty
             when that is left to the registration to given poses.
         warnings: what was outvoted, by camera.
+        contradiction: why nothing that was given for the scale can be relied on; empty where
+            something can.
     """
 
     priors: Priors | None
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
+    contradiction: str = ""
 
     def held(self, count: int) -> NDArray[np.bool_]:
         """(N,) bool, views whose pose a prior holds."""
@@ -120,7 +123,9 @@ def verify(
         sources, is_bent = [*sources, "depth"], True
     priors = Priors(pose_rows(graph, known), depths, metre, is_metric) if is_bent else None
     named = tuple(dict.fromkeys(sources)) if gives_scale and not is_metric else ()
-    return Verified(priors, named, tuple(warnings))
+    # Sources of a scale that all contradict each other are none.
+    is_lost = gives_scale and not is_metric and not sources and from_poses is None
+    return Verified(priors, named, tuple(warnings), "; ".join(warnings) if is_lost else "")
 
 
 def view_distance(seen: Observed, camera: NDArray[np.float64] | None) -> float:

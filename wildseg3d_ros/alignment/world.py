@@ -15,13 +15,16 @@ from wildseg3d_ros.types import View
 _TOLERATED = 0.01
 """Pose error in shares of the viewing distance below which a prior is never called wrong."""
 
+_SAME_PLACE = 1e-6
+"""Metres between cameras that say nothing about scale."""
+
 _OUTLIER = 4.0
 """A prior is called wrong beyond this many typical errors."""
 
 
 _NO_SCALE = (
-    "the given camera poses do not fix the scale of the scene (fewer than two that lie apart, or "
-    "they contradict each other); the world is the first camera's frame, in the network's scale"
+    "the given camera poses do not fix the scale of the scene (fewer than two that lie apart); "
+    "the world is the first camera's frame, in the network's scale"
 )
 
 
@@ -35,6 +38,9 @@ class Registration:
         found: whether the priors fix a frame (and, where it was free, the scale).
         residual: (N,) metres between solved and given camera positions, NaN without a prior.
         error: (N,) the same and, at the viewing distance, what the orientations differ by.
+        share: (N,) of the viewing distance that this is: unlike metres, it does not shrink with a
+            scale that is wrong.
+        contradiction: why no scale brings poses that lie apart together; empty where one does.
         wrong: (N,) bool, priors that contradict the others.
         warnings: cameras whose priors contradict the others, by name.
     """
@@ -44,8 +50,10 @@ class Registration:
     found: bool
     residual: NDArray[np.float64]
     error: NDArray[np.float64]
+    share: NDArray[np.float64]
     wrong: NDArray[np.bool_]
     warnings: tuple[str, ...]
+    contradiction: str = ""
 
 
 def register(
@@ -69,11 +77,11 @@ def register(
         known_scale: whether solved units are metres.
         config: deviations of poses whose views do not say their own.
     """
-    residual, total = np.full((2, len(views)), np.nan)
+    residual, total, share = np.full((3, len(views)), np.nan)
     wrong = np.zeros(len(views), dtype=bool)
     given = [view.world_from_cam_prior for view in views]
     known = [v for v, prior in enumerate(given) if prior is not None]
-    nothing = Registration(1.0, np.eye(4), False, residual, total, wrong, ())
+    nothing = Registration(1.0, np.eye(4), False, residual, total, share, wrong, ())
     if not known:
         return nothing
     priors = np.stack([prior for prior in given if prior is not None])
@@ -81,7 +89,8 @@ def register(
     turn, start_error = _elect_rotation(priors, solved)
     scale = 1.0 if known_scale else _scale(priors, solved, turn, start_error)
     if scale is None:
-        return replace(nothing, warnings=(_NO_SCALE,))
+        text = _contradiction([views[v].name for v in known], priors, start_error)
+        return replace(nothing, warnings=(text or _NO_SCALE,), contradiction=text)
     scale, pose = _elect(priors, solved, reach, scale)
     for _ in range(20):
         position, angle = _errors(priors, solved, scale, pose)
@@ -91,6 +100,7 @@ def register(
         scale, pose = _fit(priors, solved, reach, weight, scale, known_scale)
     position, angle = _errors(priors, solved, scale, pose)
     residual[known], total[known] = position, position + angle * reach * scale
+    share[known] = total[known] / np.maximum(reach * scale, 1e-12)
     expected = np.array(
         [
             expected_error(
@@ -105,7 +115,7 @@ def register(
     warnings = _name_wrong(views, known, wrong[known], position, angle)
     if known_scale:
         warnings += _check_units(priors, solved, turn, start_error, reach)
-    return Registration(scale, pose, True, residual, total, wrong, tuple(warnings))
+    return Registration(scale, pose, True, residual, total, share, wrong, tuple(warnings))
 
 
 def _errors(
@@ -146,12 +156,27 @@ def _scale(priors: NDArray, solved: NDArray, turn: NDArray, angle: NDArray) -> f
             if length > 0 and max(angle[i], angle[j]) < 0.5:
                 ratios.append(float(ours @ theirs) / length)
                 lengths.append(np.sqrt(length))
-    if not ratios or max(lengths) <= 1e-6:
+    if not ratios or max(lengths) <= _SAME_PLACE:
         return None
     order = np.argsort(ratios)
     mass = np.cumsum(np.array(lengths)[order])
     scale = ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]]
     return scale if scale > 1e-9 else None
+
+
+def _contradiction(names: list[str], priors: NDArray, angle: NDArray) -> str:
+    """Why poses that lie apart fix no scale; empty where they lie at one place."""
+    spread = np.linalg.norm(priors[:, :3, 3] - priors[0, :3, 3], axis=1).max()
+    if spread <= _SAME_PLACE:
+        return ""
+    named = ", ".join(
+        f"'{name}' {degrees:.0f}" for name, degrees in zip(names, np.degrees(angle), strict=True)
+    )
+    return (
+        f"no scale brings the given camera poses, up to {spread:.3g} m apart, onto those that the "
+        f"images say: orientations differ by (degrees) {named}, or positions run the other way. "
+        "Are they camera-to-world, of optical frames (z forward), and each of its own camera?"
+    )
 
 
 def _elect(
