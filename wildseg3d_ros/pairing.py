@@ -21,6 +21,9 @@ from wildseg3d_ros.types import View
 
 Pair = tuple[int, int]
 
+_TIE = 1e-6
+"""Likeness that decides only between equals."""
+
 Similarity = Callable[[Sequence[View]], NDArray[np.float64]]
 """Gives the (N, N) likeness of views, 0..1."""
 
@@ -96,11 +99,13 @@ def pairs_from_similarity(
     Args:
         likeness: (N, N), 0..1, of the views in their order.
     """
-    sequence = pairs_from_sequence(len(likeness), 1)
-    tree = _tree_of(likeness)
-    # The order is evidence of its own: a moving camera's next view overlaps with this one.
-    chosen = sorted(set(tree) | set(sequence))
-    return _fill_up(likeness, chosen, 0.0, config.max_pairs_per_view)
+    # The order is evidence of its own: a moving camera's next view overlaps with this one. It
+    # decides between equals in the tree, and comes before all likeness in what is added.
+    in_order = np.zeros_like(likeness)
+    for a, b in pairs_from_sequence(len(likeness), 1):
+        in_order[a, b] = in_order[b, a] = 1.0
+    tree = _tree_of(likeness + _TIE * in_order, config.max_pairs_per_view)
+    return _fill_up(likeness + in_order, tree, 0.0, config.max_pairs_per_view)
 
 
 def _pairs_from_both(
@@ -121,7 +126,7 @@ def _pairs_from_both(
     known = np.full_like(likeness, -1.0)
     for a, b in chosen:
         known[a, b] = known[b, a] = 10.0
-    chosen |= set(_tree_of(np.maximum(likeness, known)))
+    chosen |= set(_tree_of(np.maximum(likeness, known), config.max_pairs_per_view))
     # A view without a pose gets its full share, whatever its neighbours have: some will not match.
     for index in np.flatnonzero(unposed):
         best = np.argsort(-likeness[index], kind="stable")[: config.max_pairs_per_view]
@@ -244,10 +249,24 @@ def _ordered(a: int, b: int) -> tuple[int, int]:
     return (a, b) if a < b else (b, a)
 
 
-def _tree_of(similarity: NDArray) -> list[tuple[int, int]]:
-    pairs = pairs_from_exhaustive(len(similarity))
-    weights = [float(similarity[pair]) for pair in pairs]
-    return [pairs[position] for position in maximum_spanning_tree(len(similarity), pairs, weights)]
+def _tree_of(similarity: NDArray, bound: int) -> list[tuple[int, int]]:
+    """A heavy spanning tree in which a view has more pairs than the bound only where nothing else
+    that the views have in common connects them; pairs that share nothing come last."""
+    count = len(similarity)
+    pairs = pairs_from_exhaustive(count)
+    weights = np.array([float(similarity[pair]) for pair in pairs])
+    degree = np.zeros(count, dtype=np.int64)
+    group = np.arange(count)
+    tree = []
+    order = np.argsort(-weights, kind="stable")
+    for most, least in ((bound, 0.0), (count, 0.0), (count, -np.inf)):
+        for position in order[weights[order] > least]:
+            a, b = pairs[position]
+            if group[a] != group[b] and max(degree[a], degree[b]) < most:
+                group[group == group[b]] = group[a]
+                degree[[a, b]] += 1
+                tree.append((a, b))
+    return tree
 
 
 def _fill_up(
@@ -340,7 +359,7 @@ def _spread_pairs(
     reliable = likeness.mean(axis=2)
     reliable = 0.5 * (reliable + reliable.T)
     worth = likeness * np.clip(parallax / FULL_PARALLAX, 0.25, 1.0)
-    chosen = set(_tree_of(reliable))
+    chosen = set(_tree_of(reliable, config.max_pairs_per_view))
     degree = np.zeros(count, dtype=np.int64)
     times_seen = np.zeros(worth.shape[::2], dtype=np.int64)
 
@@ -425,5 +444,5 @@ def pairs_from_angles(
     score = np.where(good, overlap * np.exp(-away), 0.0)
     wide = shares & (known > most) & (known <= bridge)
     ranked = np.where(good, 1.0 + score, np.where(wide, 1.0 - known / np.pi, -1.0))
-    tree = [pair for pair in _tree_of(ranked) if ranked[pair] > 0]
+    tree = [pair for pair in _tree_of(ranked, config.max_pairs_per_view) if ranked[pair] > 0]
     return _fill_up(score, tree, 0.0, config.max_pairs_per_view)

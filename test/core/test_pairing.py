@@ -191,6 +191,18 @@ def test_only_one_view_with_a_pose():
     assert_proper(10, choose_pairs(views, PairingConfig(max_pairs_per_view=4)))
 
 
+@pytest.mark.parametrize("bound", [2, 4, 7])
+def test_a_view_that_looks_like_all_others_keeps_to_the_bound(bound):
+    likeness = np.random.default_rng(bound).uniform(0.05, 0.1, (20, 20))
+    likeness = (likeness + likeness.T) / 2
+    likeness[0], likeness[:, 0] = 0.9, 0.9
+    np.fill_diagonal(likeness, 0.0)
+    pairs = pairs_from_similarity(likeness, PairingConfig(max_pairs_per_view=bound))
+    assert np.bincount(np.array(pairs).ravel()).max() <= bound
+    assert len(set(components(20, pairs))) == 1
+    assert sum(0 in pair for pair in pairs) == bound
+
+
 def test_blank_images_without_poses_are_connected_by_their_order():
     views = [blank(f"c{k}", K=None) for k in range(12)]
     pairs = choose_pairs(views, PairingConfig(max_pairs_per_view=3))
