@@ -25,6 +25,7 @@ from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import invert
+from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.types import Alignment, PairPrediction, View, WorldPointmaps
 
 _BLOCK_VALUES = 1 << 20
@@ -32,8 +33,6 @@ _BLOCK_VALUES = 1 << 20
 two threads seldom wait for the interpreter."""
 
 _CUDA_BLOCK_VALUES = 1 << 26
-
-_THREADS = 2
 
 
 def fuse(
@@ -77,7 +76,7 @@ class _Workers:
     """Blocks are the parallelism; torch's own threads inside them would fight for the cores."""
 
     def __init__(self, device: torch.device) -> None:
-        self._pool = None if device.type != "cpu" else ThreadPoolExecutor(_THREADS)
+        self._pool = None if device.type != "cpu" else ThreadPoolExecutor(THREADS)
 
     def __enter__(self) -> _Workers:
         self._before = torch.get_num_threads()

@@ -17,8 +17,9 @@ from wildseg3d_ros.alignment.view_maps import (
     ViewMaps,
     is_one_map,
     observations_of,
+    pose_once,
 )
-from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.types import MaskCache, PairPrediction, View
 
 _BACKGROUND = 0.3
@@ -53,7 +54,7 @@ def settle_views(
         return _surface(seen[v], views[v].size, scores, K[v], world_from_cam[v], device)
 
     # Reading maps waits for memory: a second thread halves it.
-    with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         surfaces = list(pool.map(surface, range(len(views))))
     reach = np.ones(len(views))
     for v, s in enumerate(surfaces):
@@ -72,24 +73,16 @@ def _surface(
 ) -> Surface:
     rows, cols = grid_of(size)
     grid = np.ix_(rows, cols)
-    shape = len(rows), len(cols)
     if is_one_map(seen):
-        scale = np.exp(np.mean(np.log([o.scale for o in seen])))
-        pose = make_transform(scale * world_from_cam[:3, :3], world_from_cam[:3, 3])
-        chi = torch.from_numpy(apply(pose, np.asarray(seen[0].points[grid], np.float32)))
-        sure = torch.from_numpy(np.asarray(seen[0].confidence[grid], np.float32))
+        points, sure = (torch.from_numpy(part) for part in pose_once(seen, world_from_cam, grid))
     else:
         maps = ViewMaps(seen, size, Camera.of(K, world_from_cam), device)
-        numbers = (rows[:, None] * size[1] + cols).ravel()
-        flat, sure = maps.mean(numbers)
-        chi = flat.T.reshape(*shape, 3) + flat.new_tensor(world_from_cam[:3, 3])
-        sure = sure.view(shape)
-    valid = (sure > 0) & (sure < torch.inf) & chi.isfinite().all(-1)
-    weight = torch.where(valid, sure, 0.0)
-    if bool(valid.any()):
-        weight = weight / weight[valid].median()
+        flat, sure = maps.mean((rows[:, None] * size[1] + cols).ravel())
+        sure = sure.view(len(rows), len(cols))
+        points = flat.T.reshape(*sure.shape, 3) + flat.new_tensor(world_from_cam[:3, 3])
+    valid = sure > 0
+    weight = sure / sure[valid].median() if bool(valid.any()) else sure
     if scores is not None:
         score = np.nan_to_num(scores[grid].astype(np.float32), nan=1.0)
         weight = weight * torch.from_numpy(_BACKGROUND + (1.0 - _BACKGROUND) * score).to(weight)
-    chi = torch.where(valid[..., None], chi, torch.nan)
-    return Surface(chi.to(device), weight.to(device), rows, cols, K, world_from_cam)
+    return Surface(points.to(device), weight.to(device), rows, cols, K, world_from_cam)

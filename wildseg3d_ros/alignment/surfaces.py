@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.alignment.similarity import rotation_from_vectors
-from wildseg3d_ros.geometry.transforms import vector_from_rotation
+from wildseg3d_ros.geometry.transforms import make_transform, vector_from_rotation
 
 GRID = 3072
 """Points per view that a surface is made of."""
@@ -53,6 +53,9 @@ _INDEPENDENT = 40.0
 
 _WIDTH = 2.0
 """Width of the Cauchy loss in median distances."""
+
+_DAMPING = 1e-12
+"""Share of the curvature that is added, so that there is always a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,18 +175,16 @@ def settle(surfaces: Sequence[Surface], looseness: Looseness) -> NDArray[np.floa
         spread = _typical(met)
         if not met or spread <= 0:
             break
-        matrix, gradient = np.zeros((count, 6, count, 6)), np.zeros((count, 6))
+        equations = _NormalEquations(count)
         for m in met:
-            _add_meetings(m, surfaces, spread, matrix, gradient)
+            equations.add_meetings(m, surfaces, spread)
         for v in range(count):
-            _add_prior(v, now[v], surfaces[v], looseness, matrix, gradient)
-        flat = matrix.reshape(6 * count, 6 * count)
-        step = -np.linalg.solve(flat, gradient.ravel()).reshape(count, 6)
+            equations.add_displacement(v, now[v], surfaces[v], looseness.points[v])
+            equations.add_pose(v, now[v], surfaces[v], looseness)
+        step = equations.solve()
         rotations = rotation_from_vectors(torch.from_numpy(step[:, :3])).numpy()
         for v in range(count):
-            rigid = np.eye(4)
-            rigid[:3, :3], rigid[:3, 3] = rotations[v], step[v, 3:]
-            motions[v] = rigid @ motions[v]
+            motions[v] = make_transform(rotations[v], step[v, 3:]) @ motions[v]
             now[v] = surfaces[v].moved(motions[v])
     return motions
 
@@ -298,80 +299,78 @@ def _typical(met: Sequence[_Meetings]) -> float:
     return float(joined.median()) if joined.numel() else 0.0
 
 
-def _add_meetings(
-    m: _Meetings,
-    surfaces: Sequence[Surface],
-    spread: float,
-    matrix: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-) -> None:
-    """Adds ``sum w (n . (T_v p - T_u q))^2`` of all that meets on a view's surface."""
-    size = spread * m.reach
-    robust = m.weight / (1.0 + (m.away / (_WIDTH * size)).square()) / size.square()
-    jacobian = torch.cat([torch.linalg.cross(m.point, m.normal), m.normal], -1)
-    weighted = jacobian * robust[..., None]
-    blocks = (weighted.mT @ jacobian).double().cpu().numpy()
-    slopes = (weighted.mT @ m.away[..., None])[..., 0].double().cpu().numpy()
-    for k, v in enumerate(m.others):
-        share = _INDEPENDENT / max(float(surfaces[v].weight.sum()), 1e-30)
-        share *= surfaces[v].weight.numel() / m.point.shape[1]
-        block, slope = share * blocks[k], share * slopes[k]
-        matrix[v, :, v] += block
-        matrix[m.view, :, m.view] += block
-        matrix[v, :, m.view] -= block
-        matrix[m.view, :, v] -= block
-        gradient[v] += slope
-        gradient[m.view] -= slope
+class _NormalEquations:
+    """Of the views' steps: a rotation about the world's origin and a translation each."""
+
+    def __init__(self, count: int) -> None:
+        self.matrix = np.zeros((count, 6, count, 6))
+        self.gradient = np.zeros((count, 6))
+
+    def solve(self) -> NDArray[np.float64]:
+        """(N, 6) steps."""
+        size = self.gradient.size
+        flat = self.matrix.reshape(size, size)
+        # A view whose points lie on a line says nothing about its turn about it.
+        flat[np.diag_indices(size)] *= 1.0 + _DAMPING
+        flat[np.diag_indices(size)] += _DAMPING * np.trace(flat) / size
+        step = np.linalg.solve(flat, -self.gradient.ravel())
+        return step.reshape(-1, 6).astype(np.float64, copy=False)
+
+    def add_meetings(self, m: _Meetings, surfaces: Sequence[Surface], spread: float) -> None:
+        """Adds ``sum w (n . (T_v p - T_u q))^2`` of all that meets on a view's surface."""
+        size = spread * m.reach
+        robust = m.weight / (1.0 + (m.away / (_WIDTH * size)).square()) / size.square()
+        jacobian = torch.cat([torch.linalg.cross(m.point, m.normal), m.normal], -1)
+        weighted = jacobian * robust[..., None]
+        blocks = (weighted.mT @ jacobian).double().cpu().numpy()
+        slopes = (weighted.mT @ m.away[..., None])[..., 0].double().cpu().numpy()
+        for k, v in enumerate(m.others):
+            share = _INDEPENDENT / max(float(surfaces[v].weight.sum()), 1e-30)
+            share *= surfaces[v].weight.numel() / m.point.shape[1]
+            block, slope = share * blocks[k], share * slopes[k]
+            self.matrix[v, :, v] += block
+            self.matrix[m.view, :, m.view] += block
+            self.matrix[v, :, m.view] -= block
+            self.matrix[m.view, :, v] -= block
+            self.gradient[v] += slope
+            self.gradient[m.view] -= slope
+
+    def add_displacement(self, v: int, now: Surface, start: Surface, expected: float) -> None:
+        """Adds a view's mean squared displacement, over what is expected [viewing distances]."""
+        step = max(1, now.weight.numel() // 256)
+        point, origin = (s.points.view(-1, 3)[::step].double() for s in (now, start))
+        weight = start.weight.view(-1)[::step].double()
+        valid = (weight > 0) & point.isfinite().all(1)
+        if not bool(valid.any()):
+            self.matrix[v, :, v] += np.eye(6)
+            return
+        point, origin, weight = point[valid], origin[valid], weight[valid]
+        reach = (point - now.centre.double()).square().sum(1).sqrt()
+        share = weight / weight.sum() / (max(expected, 1e-12) * reach).square()
+        jacobian = torch.from_numpy(_displacement(point.cpu().numpy())).to(point)
+        weighted = jacobian * share[:, None, None]
+        self.matrix[v, :, v] += torch.einsum("nik,nil->kl", weighted, jacobian).cpu().numpy()
+        self.gradient[v] += torch.einsum("nik,ni->k", weighted, point - origin).cpu().numpy()
+
+    def add_pose(self, v: int, now: Surface, start: Surface, looseness: Looseness) -> None:
+        """Adds how far a camera is from its known pose, over its deviations."""
+        centre, before = now.world_from_cam[:3, 3], start.world_from_cam[:3, 3]
+        turned = now.world_from_cam[:3, :3] @ start.world_from_cam[:3, :3].T
+        for jacobian, residual, sigma in (
+            (_displacement(centre[None])[0], centre - before, looseness.position[v]),
+            (np.eye(3, 6), vector_from_rotation(turned), looseness.rotation[v]),
+        ):
+            share = max(sigma, 1e-12) ** -2
+            self.matrix[v, :, v] += share * jacobian.T @ jacobian
+            self.gradient[v] += share * jacobian.T @ residual
 
 
-def _add_prior(
-    v: int,
-    now: Surface,
-    start: Surface,
-    looseness: Looseness,
-    matrix: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-) -> None:
-    """Adds the mean squared displacement of a view's points, over what is expected, and that of
-    its camera where its pose is known."""
-    _add_pose_prior(v, now, start, looseness, matrix, gradient)
-    step = max(1, now.weight.numel() // 256)
-    point, origin = (s.points.view(-1, 3)[::step].double() for s in (now, start))
-    weight = start.weight.view(-1)[::step].double()
-    valid = (weight > 0) & point.isfinite().all(1)
-    if not bool(valid.any()):
-        matrix[v, :, v] += np.eye(6)
-        return
-    point, origin, weight = point[valid], origin[valid], weight[valid]
-    reach = (point - now.centre.double()).square().sum(1).sqrt()
-    share = weight / weight.sum() / (max(looseness.points[v], 1e-12) * reach).square()
-    x, y, z = point.unbind(1)
-    zero = torch.zeros_like(x)
-    arm = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).view(-1, 3, 3)
-    jacobian = torch.cat([arm, torch.eye(3, dtype=x.dtype, device=x.device).expand_as(arm)], 2)
-    weighted = jacobian * share[:, None, None]
-    matrix[v, :, v] += torch.einsum("nik,nil->kl", weighted, jacobian).cpu().numpy()
-    gradient[v] += torch.einsum("nik,ni->k", weighted, point - origin).cpu().numpy()
-
-
-def _add_pose_prior(
-    v: int,
-    now: Surface,
-    start: Surface,
-    looseness: Looseness,
-    matrix: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-) -> None:
-    centre, before = now.world_from_cam[:3, 3], start.world_from_cam[:3, 3]
-    turned = now.world_from_cam[:3, :3] @ start.world_from_cam[:3, :3].T
-    x, y, z = centre
-    arm = np.array([[0.0, z, -y], [-z, 0.0, x], [y, -x, 0.0]])
-    position = np.hstack([arm, np.eye(3)])
-    rotation = np.hstack([np.eye(3), np.zeros((3, 3))])
-    for jacobian, residual, sigma in (
-        (position, centre - before, looseness.position[v]),
-        (rotation, vector_from_rotation(turned), looseness.rotation[v]),
-    ):
-        share = max(sigma, 1e-12) ** -2
-        matrix[v, :, v] += share * jacobian.T @ jacobian
-        gradient[v] += share * jacobian.T @ residual
+def _displacement(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 3, 6) how points (n, 3) move with a view's step."""
+    x, y, z = points.T
+    out = np.zeros((len(points), 3, 6))
+    out[:, 0, 1], out[:, 0, 2] = z, -y
+    out[:, 1, 0], out[:, 1, 2] = -z, x
+    out[:, 2, 0], out[:, 2, 1] = y, -x
+    out[:, :, 3:] = np.eye(3)
+    return out

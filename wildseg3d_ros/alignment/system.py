@@ -7,8 +7,8 @@ with their square. Conjugate gradients solve ``H xi = -g``.
 
 The preconditioner is the same problem with world points that may only move affinely, view by view:
 12 unknowns per view couple the pairs instead of hundreds of points. It is an upper bound of H, has
-the same free motions, and is inverted exactly (Woodbury): some ten iterations solve the system to
-three digits, however long the chain of views is.
+the same free motions, and is inverted exactly (Woodbury): a few iterations (two for complete
+graphs) solve the system to three digits, however long the chain of views is.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ class ViewMaps:
     """All observations of one view, read block by block.
 
     Attributes:
-        size: (height, width); count: pixels; depth_count: observations of each.
+        size: (height, width); count: pixels; is_located: whether its camera sees its points.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class ViewMaps:
         camera: Camera,
         device: torch.device,
     ) -> None:
-        self.size, self.count, self.depth_count = size, size[0] * size[1], len(seen)
+        self.size, self.count = size, size[0] * size[1]
         self._camera, self._device = camera, device
         self._maps = [np.ascontiguousarray(o.points, np.float32).reshape(-1, 3) for o in seen]
         self._sures = [np.ascontiguousarray(o.confidence, np.float32).reshape(-1) for o in seen]
@@ -155,13 +156,17 @@ def is_one_map(seen: Sequence[Observation]) -> bool:
 
 
 def pose_once(
-    seen: Sequence[Observation], world_from_cam: NDArray[np.float64]
+    seen: Sequence[Observation], world_from_cam: NDArray[np.float64], at: Any = ...
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Points (H, W, 3), NaN where there is none, and confidence (H, W) of a view's one map."""
+    """Points (H, W, 3), NaN where there is none, and confidence (H, W) of a view's one map.
+
+    Args:
+        at: index of the pixels that are wanted; by default all.
+    """
     scale = np.exp(np.mean(np.log([o.scale for o in seen])))
     scaled = make_transform(scale * world_from_cam[:3, :3], world_from_cam[:3, 3])
-    confidence = np.nan_to_num(seen[0].confidence, nan=0.0, posinf=0.0).astype(np.float32)
-    points = apply(scaled, np.asarray(seen[0].points, dtype=np.float32))
+    confidence = np.nan_to_num(seen[0].confidence[at], nan=0.0, posinf=0.0).astype(np.float32)
+    points = apply(scaled, np.asarray(seen[0].points[at], dtype=np.float32))
     valid = (confidence > 0) & np.isfinite(points).all(-1)
     points[~valid] = np.nan
     return points, np.where(valid, confidence, np.float32(0.0))

@@ -15,8 +15,8 @@ from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.cameras import back_project
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.pairing import components, maximum_spanning_tree, named_groups
+from wildseg3d_ros.parallel import THREADS, completed
 from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, DepthNoise, depth_confidence
-from wildseg3d_ros.pointmaps.parallel import THREADS, completed
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.registration import (
     Frame,

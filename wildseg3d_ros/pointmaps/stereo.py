@@ -15,7 +15,7 @@ from wildseg3d_ros.config import PairingConfig, PointmapConfig
 from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.pairing import components, pairs_from_angles, viewing_angles
-from wildseg3d_ros.pointmaps.parallel import THREADS, completed
+from wildseg3d_ros.parallel import THREADS, completed
 from wildseg3d_ros.pointmaps.stereo_match import match_pair
 from wildseg3d_ros.pointmaps.stereo_poses import (
     FEATURES,

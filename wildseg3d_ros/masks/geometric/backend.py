@@ -28,12 +28,12 @@ from wildseg3d_ros.masks.geometric.voxels import (
 )
 from wildseg3d_ros.masks.incremental import replace_masks
 from wildseg3d_ros.masks.projection import splat
+from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 
 LONG_EDGE = 640
 """Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
-THREADS = 2
 SUPERVOXEL = 4.0
 """Distance of the supervoxels' seeds, in voxels."""
 GAP_REACH = 0.1

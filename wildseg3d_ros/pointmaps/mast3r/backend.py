@@ -20,6 +20,7 @@ from wildseg3d_ros.pointmaps.mast3r.images import Fitting
 from wildseg3d_ros.pointmaps.mast3r.inference import Encoded, Inference
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
 from wildseg3d_ros.pointmaps.mast3r.network import Maps
+from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import PairPrediction, View
 
@@ -27,8 +28,6 @@ _SUREST = 0.9
 """A pair is as sure as this quantile of its second view's confidences: views may share a corner
 only."""
 
-_THREADS = 2
-"""NumPy and OpenCV release the interpreter's lock in most of the work."""
 
 _TOLERATED = 0.01
 """Share of a map that may be no number; more is a defect."""
@@ -104,7 +103,7 @@ class Mast3rPointmaps:
         fittings = [self._fitting(view) for view in views]
         made: dict[tuple[int, int], Future[PairPrediction]] = {}
         # The processor brings maps back to the images' pixels while a GPU makes the next ones.
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             for (a, b), one, two in run.decode([encoded[view] for view in wanted], local):
                 pair = wanted[a], wanted[b]
                 fetched = self._fetch([views[index].name for index in pair], one, two)

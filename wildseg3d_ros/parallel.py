@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
 THREADS = 2
-"""NumPy and OpenCV release the interpreter's lock in most of the work."""
+"""NumPy, OpenCV and torch release the interpreter's lock in most of the work."""
 
 
 def completed(
