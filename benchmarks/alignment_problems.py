@@ -44,9 +44,7 @@ def problem(
         count = max(1, round(GARBAGE_SHARE * len(pairs)))
         chosen = np.random.default_rng(seed).choice(len(pairs), count, replace=False)
         errors = replace(errors, wrong_pairs=tuple(int(e) for e in chosen))
-    made = predict_like_network(scene, pairs, errors, seed)
-    bare = tuple(replace(view, world_from_cam_prior=None) for view in made.views)
-    made = replace(made, views=bare)
+    made = predict_like_network(scene, pairs, errors, seed).without_priors()
     spoil = _BACKGROUNDS.get(kind)
     if spoil is None:
         return made

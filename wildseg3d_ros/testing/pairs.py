@@ -71,6 +71,11 @@ class ConstructedPairs:
     predictions: tuple[PairPrediction, ...]
     pair_scale: NDArray[np.float64]
 
+    def without_priors(self) -> ConstructedPairs:
+        """The same without given poses."""
+        views = tuple(replace(view, world_from_cam_prior=None) for view in self.views)
+        return replace(self, views=views)
+
 
 def complete_pairs(count: int, both_ways: bool = True) -> list[tuple[int, int]]:
     """All pairs of ``count`` views, in both directions or a < b only."""

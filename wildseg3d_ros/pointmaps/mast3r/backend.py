@@ -15,12 +15,12 @@ from wildseg3d_ros.config import PointmapConfig
 from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import ConfigError, ErrorCode, InputError
 from wildseg3d_ros.pairing import components, named_groups
+from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
 from wildseg3d_ros.pointmaps.mast3r.inference import Encoded, Inference
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
 from wildseg3d_ros.pointmaps.mast3r.network import Maps
-from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import PairPrediction, View
 

@@ -1,0 +1,224 @@
+"""align() on wrong pairs and doubtful input: what is found, named, left out or refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.errors import AlignmentError, ConfigError, ErrorCode, InputError
+from wildseg3d_ros.testing.cameras import assert_same_cameras
+from wildseg3d_ros.testing.pairs import (
+    NETWORK_LIKE,
+    PairErrors,
+    complete_pairs,
+    construct_views,
+    predict_like_depth,
+    predict_like_network,
+)
+
+CONFIG = AlignmentConfig()
+FINE = AlignmentConfig(tolerance=1e-7, max_iterations=100)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return construct_views(5, (48, 64), seed=3)
+
+
+class TestWrongPairs:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_network_pairs_are_found_and_named(self, scene, seed):
+        wrong = tuple(np.random.default_rng(seed).choice(20, 2, replace=False))
+        made = predict_like_network(
+            scene, complete_pairs(5), replace(NETWORK_LIKE, wrong_pairs=wrong), seed
+        )
+        alignment = align(made.predictions, made.views, CONFIG)
+        assert set(np.flatnonzero(~alignment.pair_used)) == set(wrong)
+        for e in wrong:
+            a, b = made.predictions[e].a, made.predictions[e].b
+            assert any(f"('cam{a}', 'cam{b}')" in warning for warning in alignment.warnings)
+
+    @pytest.mark.parametrize("wrong", range(10))
+    def test_any_depth_pair_may_be_wrong_even_the_strongest(self, scene, wrong):
+        made = predict_like_depth(
+            scene, complete_pairs(5, False), 0.003, 0.003, 0.003, wrong_pairs=(wrong,), seed=4
+        )
+        alignment = align(made.predictions, made.views, CONFIG)
+        assert np.flatnonzero(~alignment.pair_used).tolist() == [wrong]
+        assert_same_cameras(alignment.world_from_cam, made.world_from_cam, 0.025, 0.01)
+
+    def test_a_view_held_by_contradicting_pairs_only_is_named_not_lost(self, scene):
+        # View 4 has two pairs, both wrong: one is kept, with a warning.
+        pairs = [(a, b) for a, b in complete_pairs(5, False) if b < 4] + [(0, 4), (1, 4)]
+        made = predict_like_depth(scene, pairs, 0.002, 0.002, 0.002, wrong_pairs=(6, 7), seed=2)
+        alignment = align(made.predictions, made.views, CONFIG)
+        assert alignment.pair_used[:6].all()
+        assert alignment.pair_used[6:].any()
+        assert any("'cam4'" in warning for warning in alignment.warnings)
+        assert_same_cameras(alignment.world_from_cam[:4], made.world_from_cam[:4], 0.02, 0.01)
+
+    def test_groups_without_a_pair_between_them_are_named(self, scene):
+        made = predict_like_depth(scene, [(0, 1), (1, 3), (2, 4)])
+        with pytest.raises(
+            AlignmentError, match=r"'cam0', 'cam1', 'cam3'.*'cam2', 'cam4'"
+        ) as info:
+            align(made.predictions, made.views, CONFIG)
+        assert info.value.code is ErrorCode.DISCONNECTED_VIEWS
+        assert "pairing.max_pairs_per_view" in str(info.value)
+
+    def test_a_pair_without_points_counts_as_no_pair(self, scene):
+        made = predict_like_depth(scene, [(0, 1), (1, 2), (2, 3), (3, 4)])
+        empty = made.predictions[2]
+        pairs = list(made.predictions)
+        pairs[2] = replace(empty, confidence_b=np.zeros_like(empty.confidence_b))
+        with pytest.raises(AlignmentError, match=r"without enough points: \('cam2', 'cam3'\)"):
+            align(pairs, made.views, CONFIG)
+
+
+class TestDoubtfulInput:
+    def test_nan_points_and_empty_confidences_do_no_harm(self, scene):
+        made = predict_like_depth(scene, complete_pairs(5, False), 0.002, 0.002, seed=7)
+        clean = align(made.predictions, made.views, CONFIG)
+        random = np.random.default_rng(0)
+        spoilt = []
+        for p in made.predictions:
+            points, sure = p.pointmap_a.copy(), p.confidence_a.copy()
+            hit = random.random(sure.shape) < 0.2
+            points[hit] = np.nan
+            sure[random.random(sure.shape) < 0.1] = np.nan
+            points[random.random(sure.shape) < 0.05] = np.inf
+            spoilt.append(replace(p, pointmap_a=points, confidence_a=sure))
+        nothing = made.predictions[3]
+        spoilt[3] = replace(nothing, confidence_a=np.full_like(nothing.confidence_a, np.nan))
+        alignment = align(spoilt, made.views, CONFIG)
+        assert alignment.converged
+        assert not alignment.pair_used[3]
+        assert_same_cameras(alignment.world_from_cam, clean.world_from_cam, 5e-3, 5e-3)
+        world = fuse(spoilt, made.views, alignment, CONFIG)
+        for v in range(5):
+            assert np.isfinite(world.points[v][world.valid(v)]).all()
+            assert np.isfinite(world.confidence[v]).all()
+
+    @pytest.mark.parametrize("kind", ["network", "depth"])
+    def test_two_views_and_one_pair(self, kind):
+        scene = construct_views(2, (48, 64), seed=1, sweep=0.5)
+        make = predict_like_network if kind == "network" else predict_like_depth
+        made = make(scene, [(0, 1)]).without_priors()
+        alignment = align(made.predictions, made.views, CONFIG)
+        assert alignment.converged
+        assert alignment.pair_used.all()
+        near = {"metres": 0.08, "radians": 0.04} if kind == "network" else {}
+        scale = 1.0 if kind == "depth" else float(made.pair_scale[0])
+        poses = alignment.world_from_cam.copy()
+        poses[:, :3, 3] *= scale
+        assert_same_cameras(poses, made.world_from_cam, **near)
+
+    def test_a_view_that_is_only_ever_second_is_located(self, scene):
+        """A network gives it no map in its own frame: its camera comes from resection."""
+        pairs = [(a, b) for a, b in complete_pairs(5) if a != 4]
+        made = predict_like_network(scene, pairs, PairErrors(scale=0.2)).without_priors()
+        alignment = align(made.predictions, made.views, CONFIG)
+        scale = made.pair_scale[0] / alignment.pair_scale[0]
+        poses = alignment.world_from_cam.copy()
+        poses[:, :3, 3] *= scale
+        assert_same_cameras(poses, made.world_from_cam, 1e-3, 1e-3)
+
+    def test_unknown_intrinsics_are_found(self, scene):
+        made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.2))
+        views = tuple(replace(v, K=None, world_from_cam_prior=None) for v in made.views)
+        pairs = [p for p in made.predictions if p.a != 4]
+        alignment = align(pairs, views, CONFIG)
+        expected = [view.K for view in made.views]
+        np.testing.assert_allclose(alignment.K[:4], expected[:4], rtol=1e-3)
+        # View 4 has no map of its own: focal length and pose are searched together.
+        assert alignment.K[4, 0, 0] == pytest.approx(expected[4][0, 0], rel=0.01)
+
+    def test_a_plane_is_enough(self):
+        scene = construct_views(3, (48, 64), seed=2)
+        flat = []
+        for v, points in enumerate(scene.points):
+            eye = scene.world_from_cam[v][:3, 3]
+            ray = points - eye
+            flat.append(eye - ray * (eye[2] / ray[..., 2:]))
+        keep = [np.linalg.norm(p[..., :2], axis=-1) < 2.0 for p in flat]
+        scene = replace(scene, points=tuple(flat))
+        made = predict_like_depth(scene, complete_pairs(3, False))
+        pairs = [
+            replace(
+                p, confidence_a=p.confidence_a * keep[p.a], confidence_b=p.confidence_b * keep[p.b]
+            )
+            for p in made.predictions
+        ]
+        alignment = align(pairs, made.views, CONFIG)
+        assert alignment.converged
+        np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-5)
+
+    def test_identical_views(self, scene):
+        same = replace(
+            scene,
+            views=(scene.views[0], replace(scene.views[0], name="twin"), scene.views[1]),
+            world_from_cam=scene.world_from_cam[[0, 0, 1]],
+            points=tuple(scene.points[k] for k in (0, 0, 1)),
+        )
+        made = predict_like_depth(same, complete_pairs(3, False))
+        alignment = align(made.predictions, made.views, CONFIG)
+        np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-5)
+
+    def test_points_on_one_line_do_not_crash(self, scene):
+        made = predict_like_depth(scene, complete_pairs(5, False))
+        line = np.zeros_like(made.predictions[0].confidence_a)
+        line[24, ::2] = 1.0
+        pairs = [replace(p, confidence_a=line, confidence_b=line) for p in made.predictions]
+        alignment = align(pairs, made.views, CONFIG)
+        assert np.isfinite(alignment.world_from_cam).all()
+
+    def test_views_of_different_sizes(self):
+        scene = construct_views(3, (48, 64), seed=2)
+        other = construct_views(3, (36, 80), seed=2)
+        mixed = replace(
+            scene,
+            **{
+                name: tuple(getattr(other if v == 1 else scene, name)[v] for v in range(3))
+                for name in ("views", "points", "objects", "edges")
+            },
+        )
+        made = predict_like_depth(mixed, complete_pairs(3, False))
+        alignment = align(made.predictions, made.views, CONFIG)
+        np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-5)
+
+    def test_no_pairs_is_an_error(self, scene):
+        with pytest.raises(AlignmentError, match="no pair"):
+            align([], scene.views[:1], CONFIG)
+
+    def test_a_pair_that_does_not_fit_its_views_is_an_error(self, scene):
+        made = predict_like_depth(scene, [(0, 1)])
+        with pytest.raises(InputError, match=r"\(0, 9\)"):
+            align([replace(made.predictions[0], b=9)], made.views, CONFIG)
+        small = construct_views(2, (24, 32), seed=0).views
+        with pytest.raises(InputError, match=r"64x48.*32x24"):
+            align(made.predictions, small, CONFIG)
+
+    def test_a_device_that_is_not_there_is_an_error(self, scene):
+        made = predict_like_depth(scene, [(0, 1)])
+        with pytest.raises(ConfigError, match="cuda:77"):
+            align(made.predictions, made.views[:2], replace(CONFIG, device="cuda:77"))
+
+    def test_a_device_is_chosen_where_none_is_named(self, scene):
+        made = predict_like_depth(scene, complete_pairs(3, False))
+        views = made.views[:3]
+        alignment = align(made.predictions, views, replace(CONFIG, device="auto"))
+        np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam[:3], atol=1e-5)
+
+
+def test_views_that_show_nothing_in_common_are_named_not_mixed(scene):
+    """A network answers for any two images: without confidence where they share nothing."""
+    made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.3))
+    pairs = [
+        p if (p.a < 3) == (p.b < 3) else replace(p, confidence_b=np.zeros_like(p.confidence_b))
+        for p in made.predictions
+    ]
+    with pytest.raises(AlignmentError, match=r"'cam0', 'cam1', 'cam2'.*'cam3', 'cam4'") as info:
+        align(pairs, made.views, CONFIG)
+    assert info.value.code is ErrorCode.DISCONNECTED_VIEWS
