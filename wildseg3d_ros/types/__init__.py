@@ -1,0 +1,60 @@
+"""The values that flow through the pipeline, one validated type per stage.
+
+Frames are named target first: ``world_from_cam`` takes camera points to the world. Camera axes are
+OpenCV's (x right, y down, z forward). Pixels are ``uv`` (column, row); arrays are ``[row, col]``.
+Integer pixel coordinates are pixel centres. Times are integer nanoseconds.
+"""
+
+from wildseg3d_ros.types.alignment import (
+    Alignment,
+    WorldPointmaps,
+)
+from wildseg3d_ros.types.masks import (
+    BACKGROUND,
+    LEVELS,
+    Level,
+    MaskCache,
+    MaskRecord,
+    ObjectRecord,
+)
+from wildseg3d_ros.types.pairs import (
+    PairPrediction,
+    RelativePose,
+)
+from wildseg3d_ros.types.prompts import (
+    NEGATIVE,
+    POSITIVE,
+    Box,
+    Click,
+    ObjectCloud,
+    Prompt,
+    ViewMasks,
+)
+from wildseg3d_ros.types.views import (
+    View,
+    check_names,
+    check_views,
+)
+
+__all__ = [
+    "BACKGROUND",
+    "LEVELS",
+    "NEGATIVE",
+    "POSITIVE",
+    "Alignment",
+    "Box",
+    "Click",
+    "Level",
+    "MaskCache",
+    "MaskRecord",
+    "ObjectCloud",
+    "ObjectRecord",
+    "PairPrediction",
+    "Prompt",
+    "RelativePose",
+    "View",
+    "ViewMasks",
+    "WorldPointmaps",
+    "check_names",
+    "check_views",
+]
