@@ -21,7 +21,7 @@ def _one_thread(monkeypatch):
 RGB = {f"{name}__depth_topic": "" for name in table.NAMES}
 
 
-def node(world, weights):
+def node(world, weights, **parameters):
     return world.scene_node(
         PIPELINE,
         **RGB,
@@ -29,11 +29,13 @@ def node(world, weights):
         pointmaps__mast3r__weights=str(weights),
         pointmaps__mast3r__image_size=96,
         pointmaps__mast3r__device="cpu",
+        **parameters,
     )
 
 
 def test_the_node_builds_from_rgb_and_keeps_the_weights_loaded(world, tmp_path, capfd):
-    scene_node = node(world, write_checkpoint(tmp_path))
+    # What random weights say contradicts TF.
+    scene_node = node(world, write_checkpoint(tmp_path), alignment__max_prior_residual=0.0)
     world.replay()
     client = world.client()
     first = client.build()
@@ -42,6 +44,15 @@ def test_the_node_builds_from_rgb_and_keeps_the_weights_loaded(world, tmp_path, 
     assert client.build().scene_id != first.scene_id
     assert scene_node._worker.pid == process
     assert capfd.readouterr().err.count("CC BY-NC-SA 4.0") == 1, "loaded and said once"
+
+
+def test_geometry_that_contradicts_tf_is_refused_and_the_node_lives(world, tmp_path):
+    node(world, write_checkpoint(tmp_path))
+    world.replay()
+    client = world.client()
+    for _ in range(2):
+        with pytest.raises(WildSeg3DError, match="contradict each other.*max_prior_residual"):
+            client.build()
 
 
 def test_absent_weights_are_a_reply_with_the_command_that_fetches_them(world, tmp_path):

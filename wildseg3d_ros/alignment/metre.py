@@ -155,6 +155,7 @@ def refuse_contradictions(
         f"the images and what is known of the cameras contradict each other, so neither scale nor "
         f"frame of the scene can be relied on: {'; '.join([*parts, *notes])}. Allowed is "
         f"alignment.max_prior_residual = {limit:g} m, and {_CONTRADICTS:.0%} of the viewing "
-        "distance. Check TF and calibration, the unit of the depth images, and that nothing moved "
+        "distance. Check TF and calibration (poses are camera-to-world, of optical frames with z "
+        "forward, each of its own camera), the unit of the depth images, and that nothing moved "
         "between the images; or set the limit to 0 (never refuse)"
     )

@@ -174,8 +174,7 @@ def _contradiction(names: list[str], priors: NDArray, angle: NDArray) -> str:
     )
     return (
         f"no scale brings the given camera poses, up to {spread:.3g} m apart, onto those that the "
-        f"images say: orientations differ by (degrees) {named}, or positions run the other way. "
-        "Are they camera-to-world, of optical frames (z forward), and each of its own camera?"
+        f"images say: orientations differ by (degrees) {named}, or positions run the other way"
     )
 
 
