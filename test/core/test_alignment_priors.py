@@ -115,18 +115,20 @@ def test_terms_are_the_derivatives_of_their_cost(scene, is_metric):
     numeric = np.array([(cost(s) - cost(-s)) / 2e-5 for s in steps])
     # Gauss-Newton leaves out the curvature of rotations: right to the residuals' size squared.
     np.testing.assert_allclose(gradient, numeric, atol=2e-2 * np.abs(numeric).max())
-    units = torch.eye(7 * count, dtype=torch.float64).view(-1, count, 7)
-    hessian = torch.stack([terms.apply(unit).reshape(-1) for unit in units], 1)
+    units = torch.eye(7 * count, dtype=torch.float64).view(count, 7, -1)
+    hessian = terms.apply(units).reshape(7 * count, -1)
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-9 * float(hessian.abs().max()))
     assert float(torch.linalg.eigvalsh(hessian)[0]) > -1e-9 * float(hessian.abs().max())
     # The whole world may be moved at no cost.
-    shift = torch.zeros(count, 7, dtype=torch.float64)
+    shift = torch.zeros(count, 7, 1, dtype=torch.float64)
     shift[:, 3:6] = 1.0
     assert float(terms.apply(shift).abs().max()) < 1e-7 * float(hessian.abs().max())
     # Pairs whose scale is known take no step of it.
     fixed = priors.linearise(start, pivot, np.ones(count, dtype=bool))
     assert float(fixed.gradient[:, 6].abs().max()) == 0.0
-    assert float(fixed.apply(torch.ones(count, 7, dtype=torch.float64))[:, 6].abs().max()) == 0.0
+    assert (
+        float(fixed.apply(torch.ones(count, 7, 1, dtype=torch.float64))[:, 6].abs().max()) == 0.0
+    )
 
 
 @pytest.mark.parametrize(("kind", "share"), [("network", 0.6), ("depth", 0.85)])

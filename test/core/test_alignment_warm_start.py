@@ -1,5 +1,7 @@
 """align() from an earlier answer: the same as a fresh solve."""
 
+import gc
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.alignment.placement import _Placing
+from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.testing.cameras import assert_same_cameras
 from wildseg3d_ros.testing.pairs import (
@@ -94,3 +97,51 @@ class TestWarmStart:
         assert_same_cameras(grown.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
         np.testing.assert_allclose(grown.pair_scale, fresh.pair_scale, rtol=1e-3)
         assert (grown.pair_used == fresh.pair_used).all()
+
+
+class TestReads:
+    def test_maps_that_were_read_before_are_not_read_again(self, with_wrong_pair):
+        made = with_wrong_pair
+        first = align(made.predictions, made.views, CONFIG)
+        # What is remembered, not what the arrays say now, tells that nothing is read.
+        maps = {id(m): m for p in made.predictions for m in (p.pointmap_a, p.pointmap_b)}
+        before = {key: m.copy() for key, m in maps.items()}
+        try:
+            for m in maps.values():
+                m[:] = 0.0
+            again = align(made.predictions, made.views, CONFIG, start=first)
+        finally:
+            for key, m in maps.items():
+                m[:] = before[key]
+        assert_same_cameras(again.world_from_cam, first.world_from_cam, 2e-4, 2e-4)
+        from_memory = align(made.predictions, made.views, CONFIG, start=first)
+        anew = align(made.predictions, made.views, CONFIG, start=replace(first, reads=None))
+        assert (from_memory.world_from_cam == anew.world_from_cam).all()
+
+    def test_another_array_in_the_place_of_one_that_is_gone_is_read(self):
+        pixels, reads = np.arange(4), Reads()
+        for value in range(200):
+            array = np.full((2, 2), value, dtype=np.float32)
+            reads = Reads(reads)
+            assert (reads.values(array, pixels, "all") == value).all()
+            del array
+            gc.collect()
+
+    def test_pairs_are_known_by_their_maps(self, with_wrong_pair):
+        pair, other = with_wrong_pair.predictions[:2]
+        reads = Reads()
+        for array in (pair.confidence_a, pair.confidence_b):
+            reads.values(array, np.arange(5), "some")
+        for array in (pair.pointmap_a, pair.pointmap_b):
+            reads.points(array, np.arange(5), "some")
+        assert not reads.knows(pair), "of an earlier solve, not of this one"
+        assert Reads(reads).knows(pair)
+        assert Reads(reads).knows(replace(pair, a=3))
+        assert not Reads(reads).knows(other)
+        assert not Reads(reads).knows(replace(pair, pointmap_b=pair.pointmap_b.copy()))
+        assert not Reads(Reads(reads)).knows(pair), "what is not read again is forgotten"
+
+    def test_an_answer_travels_without_them(self, with_wrong_pair):
+        first = align(with_wrong_pair.predictions, with_wrong_pair.views, CONFIG)
+        assert first.reads is not None
+        assert pickle.loads(pickle.dumps(first)).reads is None

@@ -35,6 +35,7 @@ from wildseg3d_ros.alignment.prior_check import (
     outvoted_pairs,
     verify,
 )
+from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
 from wildseg3d_ros.alignment.residuals import (
     median_by_view,
@@ -93,14 +94,16 @@ def align(
             f"there is no pair to align {len(views)} view(s) with; do the views overlap, and do "
             "they have points (depth in range, confidence above 0)?"
         )
-    complete = build_graph(predictions, views, config, masks)
+    reads = Reads(start.reads if start is not None else None)
+    complete = build_graph(predictions, views, config, masks, reads)
     enough = usable(complete)
     empty = [_pair_name(predictions[int(e)], views) for e in np.flatnonzero(~enough)]
     check_connected(complete.edges[enough], views, empty)
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
 
     graph = complete.select(enough)
-    poses, kept = starting_poses(graph, start)
+    unchanged = np.array([reads.knows(predictions[e]) for e in graph.ids], dtype=bool)
+    poses, kept = starting_poses(graph, start, unchanged)
     result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
     decided = _against_priors(views, result, config)
     if decided.any():
@@ -126,7 +129,16 @@ def align(
     if not result.solution.converged:
         warnings.append(f"{_stop_reason(result, config)}; raise alignment.max_iterations")
     alignment = _finish(
-        predictions, views, masks, complete, result, known, relative_poses, warnings, config
+        predictions,
+        views,
+        masks,
+        complete,
+        result,
+        known,
+        relative_poses,
+        warnings,
+        config,
+        reads,
     )
     refuse_beyond(alignment, views, config)
     return alignment
@@ -260,6 +272,7 @@ def _finish(
     relative_poses: Sequence[RelativePose],
     warnings: list[str],
     config: AlignmentConfig,
+    reads: Reads,
 ) -> Alignment:
     """Cameras, world frame and residuals of the solved pairs."""
     graph, current, solution = result.graph, result.current, result.solution
@@ -293,6 +306,7 @@ def _finish(
         float(np.median(view_residual)),
         known.deviations(len(views)),
         graph.x.device,
+        reads,
     )
     world_from_cam = correction @ world_from_cam
     seen = [
@@ -355,6 +369,7 @@ def _finish(
         scale_factor=scale_factor(pair_scale[current.ids][~current.fixed]),
         scale_sources=sources,
         registration_residual=largest_residual(checks),
+        reads=reads,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.alignment.matching import mutual_matches
+from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.weights import point_weights
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError, ErrorCode, InputError
@@ -185,35 +186,45 @@ def build_graph(
     views: Sequence[View],
     config: AlignmentConfig,
     masks: MaskCache | None,
+    reads: Reads | None = None,
 ) -> Graph:
     """Samples all pairs and weighs the points. Pairs may turn out empty; see :func:`usable`."""
+    reads = reads or Reads()
     edges = np.array([(p.a, p.b) for p in predictions], dtype=np.int64).reshape(-1, 2)
     order = sorted((int(v), e, side) for e, row in enumerate(edges) for side, v in enumerate(row))
     view, edge, side = np.array(order, dtype=np.int64).reshape(-1, 3).T
-    pixels = tuple(
+    samples = [
         _sample_pixels(
             [_confidence(predictions[e], s) for v, e, s in order if v == index],
             views[index].size,
             config.samples_per_view,
+            reads,
         )
         for index in range(len(views))
+    ]
+    pixels = tuple(
+        np.stack(np.divmod(sample.flat, view.size[1]), axis=1)
+        for sample, view in zip(samples, views, strict=True)
     )
     longest = max(1, *(len(p) for p in pixels))
-    x = np.zeros((len(order), longest, 3))
+    x = np.zeros((len(order), 3, longest))
     confidence = np.zeros((len(order), longest))
     pair_from_map = np.tile(np.eye(4), (len(order), 1, 1))
-    flat = [p[:, 0] * view.size[1] + p[:, 1] for p, view in zip(pixels, views, strict=True)]
     for o, (v, e, s) in enumerate(order):
-        # Taking from a flat array is several times as fast as indexing rows and columns.
-        points = np.take(_points(predictions[e], s).reshape(-1, 3), flat[v], axis=0)
-        sure = np.take(_confidence(predictions[e], s), flat[v]).astype(np.float64)
-        sure[~(np.isfinite(points).all(1) & np.isfinite(sure) & (sure > 0))] = 0.0
-        points = points.astype(np.float64)
-        points[sure == 0] = 0.0
+        sample, count = samples[v], len(samples[v].flat)
+        x[o, :, :count] = reads.points(_points(predictions[e], s), sample.flat, sample.key)
+        confidence[o, :count] = reads.values(
+            _confidence(predictions[e], s), sample.flat, sample.key
+        )
+    valid = (confidence > 0) & np.isfinite(confidence) & np.isfinite(x).all(1)
+    confidence[~valid] = 0.0
+    np.copyto(x, 0.0, where=~valid[:, None])
+    for o, (_, e, s) in enumerate(order):
         if s == 1 and not is_identity(predictions[e].a_from_map_b):
             pair_from_map[o] = predictions[e].a_from_map_b
-            points = points @ pair_from_map[o, :3, :3].T + pair_from_map[o, :3, 3]
-        x[o, : len(points)], confidence[o, : len(points)] = points, sure
+            x[o] = pair_from_map[o, :3, :3] @ x[o] + pair_from_map[o, :3, 3:]
+    # What is no point stays at the origin.
+    np.copyto(x, 0.0, where=~valid[:, None])
 
     weight = _weigh(predictions, config, masks, order, pixels, confidence)
     fixed = np.array([p.metric for p in predictions], dtype=bool)
@@ -227,7 +238,7 @@ def build_graph(
         view=view,
         edge=edge,
         side=side,
-        x=torch.from_numpy(np.ascontiguousarray(x.transpose(0, 2, 1))),
+        x=torch.from_numpy(x),
         weight=torch.from_numpy(weight),
         pixels=pixels,
         unit=unit,
@@ -256,37 +267,43 @@ def _confidence(pair: PairPrediction, side: int) -> NDArray:
     return pair.confidence_b if side else pair.confidence_a
 
 
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Pixels of a view: (n,) numbers row by row, and a key that stands for them."""
+
+    flat: NDArray[np.int64]
+    key: Hashable
+
+
 def _sample_pixels(
-    confidences: list[NDArray], size: tuple[int, int], wanted: int
-) -> NDArray[np.int64]:
-    """(n, 2) rows and columns of a regular grid, dense enough for ``wanted`` valid pixels."""
-    if not confidences:
-        return np.zeros((0, 2), dtype=np.int64)
+    confidences: list[NDArray], size: tuple[int, int], wanted: int, reads: Reads
+) -> _Sample:
+    """A regular grid, dense enough for ``wanted`` valid pixels."""
+    nothing = _Sample(np.zeros(0, dtype=np.int64), ())
     distinct = list({array_key(c): c for c in confidences}.values())
 
-    def grid(rows_wanted: float, cols_wanted: float) -> tuple[NDArray, NDArray]:
+    def grid(rows_wanted: float, cols_wanted: float) -> _Sample:
         rows_count = int(np.clip(round(rows_wanted), 1, size[0]))
         cols_count = int(np.clip(round(cols_wanted), 1, size[1]))
         rows = ((np.arange(rows_count) + 0.5) * size[0] / rows_count).astype(np.int64)
         cols = ((np.arange(cols_count) + 0.5) * size[1] / cols_count).astype(np.int64)
-        row_grid, col_grid = np.meshgrid(rows, cols, indexing="ij")
-        return row_grid.ravel(), col_grid.ravel()
+        return _Sample((rows[:, None] * size[1] + cols).ravel(), (rows_count, cols_count))
 
-    def any_valid(pixels: tuple[NDArray, NDArray]) -> NDArray[np.bool_]:
-        valid = np.zeros(len(pixels[0]), dtype=bool)
+    def any_valid(sample: _Sample) -> NDArray[np.bool_]:
+        valid = np.zeros(len(sample.flat), dtype=bool)
         for c in distinct:
             # NaN compares False.
-            valid |= np.take(c, pixels[0] * size[1] + pixels[1]) > 0
+            valid |= reads.values(c, sample.flat, sample.key) > 0
         return valid
 
-    share = any_valid(grid(_PROBE, _PROBE)).mean()
+    share = any_valid(grid(_PROBE, _PROBE)).mean() if distinct else 0.0
     if share == 0:
-        return np.zeros((0, 2), dtype=np.int64)
+        return nothing
     per_side = np.sqrt(wanted / share)
     aspect = np.sqrt(size[0] / size[1])
     chosen = grid(per_side * aspect, per_side / aspect)
     valid = any_valid(chosen)
-    return np.stack([chosen[0][valid], chosen[1][valid]], axis=1)
+    return _Sample(chosen.flat[valid], (chosen.key, valid.tobytes()))
 
 
 def _weigh(
@@ -332,7 +349,7 @@ def _matched(pair: PairPrediction, side: int, pixels: NDArray[np.int64]) -> NDAr
 
 def _units(x: NDArray, weight: NDArray, edge: NDArray, fixed: NDArray) -> NDArray[np.float64]:
     """(E,) weighted mean norm of each pair's points; one common unit for pairs of known scale."""
-    norm = np.sqrt(np.einsum("onk,onk->on", x, x))
+    norm = np.sqrt(np.einsum("okn,okn->on", x, x))
     total, mass = np.zeros(len(fixed)), np.zeros(len(fixed))
     np.add.at(total, edge, np.nan_to_num(weight * norm).sum(1))
     np.add.at(mass, edge, weight.sum(1))

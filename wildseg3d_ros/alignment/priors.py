@@ -274,9 +274,10 @@ class Linearised:
     inner: Tensor
 
     def apply(self, xi: Tensor) -> Tensor:
-        """(E, 7): the matrix times steps (E, 7)."""
-        low_rank = self.cross @ (self.inner @ (self.cross.T @ xi.reshape(-1)))
-        return torch.bmm(self.own, xi[..., None])[..., 0] - low_rank.view_as(xi)
+        """(E, 7, k): the matrix times k steps at once."""
+        flat = xi.reshape(len(self.cross), -1)
+        low_rank = self.cross @ (self.inner @ (self.cross.T @ flat))
+        return torch.bmm(self.own, xi) - low_rank.view_as(xi)
 
 
 def strength(graph: Graph, robust_at_median: float, scale: float) -> float:

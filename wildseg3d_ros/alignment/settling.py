@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.surfaces import Looseness, Surface, grid_of, settle
 from wildseg3d_ros.alignment.view_maps import (
     Camera,
@@ -36,6 +37,7 @@ def settle_views(
     residual: float,
     deviations: tuple[NDArray[np.float64], NDArray[np.float64]],
     device: torch.device,
+    reads: Reads,
 ) -> NDArray[np.float64]:
     """(N, 4, 4) rigid motions of the views onto what the others see; see :func:`settle`.
 
@@ -51,7 +53,7 @@ def settle_views(
 
     def surface(v: int) -> Surface:
         scores = None if masks is None else masks.scores[v]
-        return _surface(seen[v], views[v].size, scores, K[v], world_from_cam[v], device)
+        return _surface(seen[v], views[v].size, scores, K[v], world_from_cam[v], device, reads)
 
     # Reading maps waits for memory: a second thread halves it.
     with ThreadPoolExecutor(THREADS) as pool:
@@ -70,14 +72,15 @@ def _surface(
     K: NDArray[np.float64],
     world_from_cam: NDArray[np.float64],
     device: torch.device,
+    reads: Reads,
 ) -> Surface:
     rows, cols = grid_of(size)
     grid = np.ix_(rows, cols)
     if is_one_map(seen):
         points, sure = (torch.from_numpy(part) for part in pose_once(seen, world_from_cam, grid))
     else:
-        maps = ViewMaps(seen, size, Camera.of(K, world_from_cam), device)
-        flat, sure = maps.mean((rows[:, None] * size[1] + cols).ravel())
+        maps = ViewMaps(seen, size, Camera.of(K, world_from_cam), device, reads)
+        flat, sure = maps.mean_at((rows[:, None] * size[1] + cols).ravel(), "surface")
         sure = sure.view(len(rows), len(cols))
         points = flat.T.reshape(*sure.shape, 3) + flat.new_tensor(world_from_cam[:3, 3])
     valid = sure > 0

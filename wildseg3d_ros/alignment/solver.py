@@ -34,8 +34,9 @@ _GM_WIDTH = 6.0
 _FREEZE = 4
 """Pass from which the median residual is kept, so that the cost stops changing meanwhile."""
 
-_NEAR_ROUNDS = 3
-"""Reweightings before the first pass from poses near the answer."""
+_OVER_RELAXATION, _SLOW = 1.35, 0.2
+"""Robust weights overstate the curvature, so that steps fall short. Where a step is more than the
+second share of the one before, steps are lengthened by the first factor: any below 2 descends."""
 
 _MAX_STEP = 0.5
 """Longest step [rad or share of the scene's size]: the linearisation holds no farther."""
@@ -120,10 +121,9 @@ def solve(
     step, iteration = 0.0 if converged else float("inf"), 0
     system: System | None = None
     if is_near:
-        for _ in range(_NEAR_ROUNDS):
-            _, _, residual = observations.world_points(poses.matrices(), weight)
-            scale = max(_median(residual[several]), floor)
-            weight = graph.weight * robust_weights(loss, residual, scale)
+        _, _, residual = observations.world_points(poses.matrices(), weight)
+        scale = max(_median(residual[several]), floor)
+        weight = graph.weight * robust_weights(loss, residual, scale)
     while not converged and iteration < max_iterations:
         iteration += 1
         world, _, residual = observations.world_points(poses.matrices(), weight)
@@ -139,9 +139,11 @@ def solve(
             factor = strength(graph, float(at_median), scale)
         system = System(observations, moments, poses, known, factor)
         xi, _ = system.solve()
-        step = float(xi.abs().max()) if len(xi) else 0.0
+        before, step = step, float(xi.abs().max()) if len(xi) else 0.0
         if step > _MAX_STEP:
             xi = xi * (_MAX_STEP / step)
+        elif loss != "l2" and _SLOW * before < step < before < float("inf"):
+            xi = xi * _OVER_RELAXATION
         poses = _move(poses, xi, system.pivot)
         converged = step < tolerance
     _, _, residual = observations.world_points(poses.matrices(), weight)

@@ -13,7 +13,7 @@ Surfaces are sampled on a grid of some thousand pixels per view: errors that mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +29,12 @@ GRID = 3072
 
 _QUERIES = 768
 """Points per view that are compared with the other views' surfaces."""
+
+_DISPLACED = 256
+"""Points per view that stand for how far it moves."""
+
+_BLOCK = 49152
+"""Points that are compared at once: what fits into a processor's cache."""
 
 _NEIGHBOURS = 12
 """Other views that a view is compared with, those that see most of it."""
@@ -90,27 +96,102 @@ class Surface:
             out[1:-1, 1:-1] = normal / normal.square().sum(-1, keepdim=True).sqrt()
         return out
 
-    def cells(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(m,) flat number of the grid's cell that sees points (m, 3), -1 where none does, and how
-        near its centre that is (m,): 1 there, 0 where the next cell begins."""
-        turn, centre = self.world_from_cam[:3, :3], self.centre
-        image = (points - centre) @ points.new_tensor(turn @ self.K.T)
-        u, v = image[:, 0] / image[:, 2], image[:, 1] / image[:, 2]
-        h, w = self.weight.shape
-        steps = [_spacing(self.rows), _spacing(self.cols)]
-        v, u = (v - float(self.rows[0])) / steps[0], (u - float(self.cols[0])) / steps[1]
-        row, col = torch.round(v), torch.round(u)
-        central = (1.0 - (2.0 * (v - row)).square()) * (1.0 - (2.0 * (u - col)).square())
-        # NaN compares False.
-        inside = (image[:, 2] > 0) & (row >= 0) & (row < h) & (col >= 0) & (col < w)
-        return torch.where(inside, row * w + col, -1.0).to(torch.int64), central
 
-    def moved(self, rigid: NDArray[np.float64]) -> Surface:
-        """The surface and its camera after a rigid motion (4, 4) of the world."""
-        turn, shift = (self.points.new_tensor(part) for part in (rigid[:3, :3], rigid[:3, 3]))
-        return replace(
-            self, points=self.points @ turn.T + shift, world_from_cam=rigid @ self.world_from_cam
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """The surfaces of all views, padded to the same number of points.
+
+    Attributes:
+        points: (N, G, 3) world, NaN where there is none, as the last is in every view; normals:
+            (N, G, 3); weight: (N, G).
+        count: (N,) points of each view's grid.
+        shape: (N, 2) rows and columns of the grids; first: (N, 2) their first pixel; spacing:
+            (N, 2) pixels between neighbours.
+        K: (N, 3, 3); world_from_cam: (N, 4, 4) float64.
+    """
+
+    points: Tensor
+    normals: Tensor
+    weight: Tensor
+    count: NDArray[np.int64]
+    shape: NDArray[np.int64]
+    first: NDArray[np.float64]
+    spacing: NDArray[np.float64]
+    K: NDArray[np.float64]
+    world_from_cam: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, surfaces: Sequence[Surface]) -> _Stack:
+        """Of views whose grids may differ."""
+        count = np.array([s.weight.numel() for s in surfaces])
+        like = surfaces[0].points
+        points = like.new_full((len(surfaces), int(count.max()) + 1, 3), torch.nan)
+        normals, weight = points.clone(), like.new_zeros(points.shape[:2])
+        for v, s in enumerate(surfaces):
+            points[v, : count[v]] = s.points.view(-1, 3)
+            normals[v, : count[v]] = s.normals().view(-1, 3)
+            weight[v, : count[v]] = s.weight.view(-1)
+        return cls(
+            points,
+            normals,
+            weight,
+            count,
+            np.array([s.weight.shape for s in surfaces]),
+            np.array([(s.rows[0], s.cols[0]) for s in surfaces], dtype=np.float64),
+            np.array([(_spacing(s.rows), _spacing(s.cols)) for s in surfaces]),
+            np.stack([s.K for s in surfaces]),
+            np.stack([s.world_from_cam for s in surfaces]),
         )
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    @property
+    def centres(self) -> Tensor:
+        """(N, 3) of the cameras."""
+        return self.points.new_tensor(self.world_from_cam[:, :3, 3])
+
+    def moved(self, rigid: NDArray[np.float64]) -> _Stack:
+        """The surfaces and their cameras after rigid motions (N, 4, 4)."""
+        turn, shift = (self.points.new_tensor(p) for p in (rigid[:, :3, :3], rigid[:, :3, 3]))
+        return replace(
+            self,
+            points=torch.baddbmm(shift[:, None], self.points, turn.mT),
+            normals=torch.bmm(self.normals, turn.mT),
+            world_from_cam=rigid @ self.world_from_cam,
+        )
+
+    def chosen(self, wanted: int) -> Tensor:
+        """(N, q) numbers of about ``wanted`` points of each view, padded with one that is none."""
+        # An odd step walks through all columns of the grid.
+        steps = np.maximum(1, self.count // wanted) | 1
+        number = np.arange(int(np.ceil(self.count / steps).max())) * steps[:, None]
+        none = self.weight.shape[1] - 1
+        number = np.where(number < self.count[:, None], number, none)
+        return torch.as_tensor(number, device=self.points.device)
+
+    def cells(self, points: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        """Number (S, q) of the cell of the grids of views (S,) that sees points (S, q, 3), -1
+        where none does, and how near its centre that is: 1 there, 0 where the next cell begins.
+        """
+        v = view.cpu().numpy()
+        turn = self.world_from_cam[v, :3, :3] @ self.K[v].transpose(0, 2, 1)
+        image = torch.bmm(points - self.centres[view][:, None], points.new_tensor(turn))
+        first, spacing, shape = (
+            points.new_tensor(part[v])[..., None]
+            for part in (self.first, self.spacing, self.shape)
+        )
+        inverse = 1.0 / image[..., 2]
+        along_v = (image[..., 1] * inverse - first[:, 0]) / spacing[:, 0]
+        along_u = (image[..., 0] * inverse - first[:, 1]) / spacing[:, 1]
+        row, col = torch.round(along_v), torch.round(along_u)
+        central = (1.0 - (2.0 * (along_v - row)).square()) * (
+            1.0 - (2.0 * (along_u - col)).square()
+        )
+        # NaN compares False.
+        inside = (image[..., 2] > 0) & (row >= 0) & (row < shape[:, 0])
+        inside &= (col >= 0) & (col < shape[:, 1])
+        return torch.where(inside, row * shape[:, 1] + col, -1.0).to(torch.int64), central
 
 
 def _spacing(pixels: NDArray[np.int64]) -> float:
@@ -126,16 +207,16 @@ def grid_of(size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class _Meetings:
-    """Points of other views that fall onto one view's surface.
+    """Points of views that fall onto the surfaces of others, for S pairs of views.
 
     Attributes:
-        view: whose surface; others: (S,) whose points.
+        view: (S,) whose surface; other: (S,) whose points.
         point: (S, q, 3); normal: (S, q, 3) of the surface; away: (S, q) signed distance from it.
         reach: (S, q) viewing distance; weight: (S, q), 0 where nothing meets.
     """
 
-    view: int
-    others: list[int]
+    view: Tensor
+    other: Tensor
     point: Tensor
     normal: Tensor
     away: Tensor
@@ -166,26 +247,25 @@ def settle(surfaces: Sequence[Surface], looseness: Looseness) -> NDArray[np.floa
     whose pose is known no farther than that is uncertain. The prior also holds what surfaces leave
     open, as planes do, and the frame.
     """
-    count = len(surfaces)
-    motions = np.tile(np.eye(4), (count, 1, 1))
-    neighbours = _neighbours(surfaces)
-    now = list(surfaces)
+    start = _Stack.of(surfaces)
+    motions = np.tile(np.eye(4), (len(start), 1, 1))
+    pairs = _neighbours(start)
+    now = start
     for apart in _APART:
-        met = _meetings(now, neighbours, apart, _QUERIES)
+        met = list(_meetings(now, pairs, apart, _QUERIES))
         spread = _typical(met)
-        if not met or spread <= 0:
+        if spread <= 0:
             break
-        equations = _NormalEquations(count)
+        equations = _NormalEquations(len(start))
         for m in met:
-            equations.add_meetings(m, surfaces, spread)
-        for v in range(count):
-            equations.add_displacement(v, now[v], surfaces[v], looseness.points[v])
-            equations.add_pose(v, now[v], surfaces[v], looseness)
+            equations.add_meetings(m, start, spread)
+        equations.add_displacements(now, start, looseness.points)
+        equations.add_poses(now, start, looseness)
         step = equations.solve()
         rotations = rotation_from_vectors(torch.from_numpy(step[:, :3])).numpy()
-        for v in range(count):
+        for v in range(len(start)):
             motions[v] = make_transform(rotations[v], step[v, 3:]) @ motions[v]
-            now[v] = surfaces[v].moved(motions[v])
+        now = start.moved(motions)
     return motions
 
 
@@ -195,101 +275,98 @@ def agree(surfaces: Sequence[Surface]) -> list[Tensor]:
     The robust weighted mean, along the point's ray, of its own place and of the other views'
     surfaces there.
     """
-    push = [torch.zeros_like(s.weight).view(-1) for s in surfaces]
-    mass = [torch.ones_like(s.weight).view(-1) for s in surfaces]
-    met = _meetings(surfaces, _neighbours(surfaces), _APART_ON_RAY)
+    stack = _Stack.of(surfaces)
+    push, mass = torch.zeros_like(stack.weight), torch.ones_like(stack.weight)
+    met = list(_meetings(stack, _neighbours(stack), _APART_ON_RAY))
     spread = _typical(met)
     for m in met if spread > 0 else []:
-        for k, v in enumerate(m.others):
-            count = surfaces[v].weight.numel()
-            sight = m.point[k, :count] - surfaces[v].centre
-            far = sight.square().sum(1).sqrt()
-            slant = (m.normal[k, :count] * sight).sum(1) / far
-            shift = -m.away[k, :count] / (far * slant)
-            meets = (m.weight[k, :count] > 0) & (slant.abs() > _GRAZING)
-            meets &= shift.abs() < _APART_ON_RAY
-            robust = slant.square() / (1.0 + (shift / (_WIDTH * spread)).square())
-            robust = torch.where(meets, robust, 0.0)
-            mass[v] += robust
-            push[v] += robust * torch.where(meets, shift, 0.0)
-    return [(p / m).view_as(s.weight) for p, m, s in zip(push, mass, surfaces, strict=True)]
+        sight = m.point - stack.centres[m.other][:, None]
+        far = sight.square().sum(-1).sqrt()
+        slant = (m.normal * sight).sum(-1) / far
+        shift = -m.away / (far * slant)
+        meets = (m.weight > 0) & (slant.abs() > _GRAZING) & (shift.abs() < _APART_ON_RAY)
+        robust = slant.square() / (1.0 + (shift / (_WIDTH * spread)).square())
+        robust = torch.where(meets, robust, 0.0)
+        mass.index_add_(0, m.other, robust)
+        push.index_add_(0, m.other, robust * torch.where(meets, shift, 0.0))
+    changes = push / mass
+    return [
+        c[:n].view_as(s.weight) for c, n, s in zip(changes, stack.count, surfaces, strict=True)
+    ]
 
 
-def _neighbours(surfaces: Sequence[Surface]) -> list[list[int]]:
-    """For each view, the others that see most of it."""
-    count = len(surfaces)
+def _neighbours(stack: _Stack) -> NDArray[np.int64]:
+    """(S, 2) pairs of a view and another that is compared with it, those that see most of it."""
+    count = len(stack)
     if count <= _NEIGHBOURS + 1:
-        return [[u for u in range(count) if u != v] for v in range(count)]
-    seen = np.zeros((count, count))
-    for v, surface in enumerate(surfaces):
-        points = surface.points.view(-1, 3)
-        probes = points[:: max(1, len(points) // _PROBES)]
+        both = 1.0 - np.eye(count)
+    else:
+        probes = stack.points[:, :: max(1, stack.points.shape[1] // _PROBES)]
+        everything = probes.reshape(1, -1, 3).expand(1, -1, -1)
+        seen = np.zeros((count, count))
         for u in range(count):
-            seen[v, u] = float((surfaces[u].cells(probes)[0] >= 0).sum())
-    np.fill_diagonal(seen, 0.0)
-    both = np.sqrt(seen * seen.T)
+            cell = stack.cells(everything, torch.tensor([u], device=probes.device))[0]
+            seen[:, u] = (cell.view(count, -1) >= 0).sum(1).cpu().numpy()
+        np.fill_diagonal(seen, 0.0)
+        both = np.sqrt(seen * seen.T)
     order = np.argsort(-both, axis=1, kind="stable")[:, :_NEIGHBOURS]
-    return [[int(u) for u in order[v] if both[v, u] > 0] for v in range(count)]
+    rows = np.repeat(np.arange(count), order.shape[1])
+    pairs = np.stack([rows, order.ravel()], axis=1)
+    return pairs[both[pairs[:, 0], pairs[:, 1]] > 0]
 
 
 def _meetings(
-    surfaces: Sequence[Surface],
-    neighbours: Sequence[list[int]],
-    apart: float,
-    queries: int | None = None,
-) -> list[_Meetings]:
-    """Where points of views fall onto the surfaces of their neighbours.
+    stack: _Stack, pairs: NDArray[np.int64], apart: float, queries: int | None = None
+) -> Iterator[_Meetings]:
+    """Where points of views fall onto the surfaces of their neighbours, some pairs at a time.
 
     Args:
+        pairs: (S, 2) views whose surface and whose points are meant.
         apart: farthest from the surface, in viewing distances.
         queries: about how many points of a view to take; None for all.
     """
-    normals = [s.normals().view(-1, 3) for s in surfaces]
-    chosen = []
-    for s in surfaces:
-        points = s.points.view(-1, 3)
-        # An odd step walks through all columns of the grid.
-        step = 1 if queries is None else max(1, len(points) // queries) | 1
-        chosen.append(torch.arange(0, len(points), step, device=points.device))
-    longest = max(len(c) for c in chosen)
-    out = []
-    for u, surface in enumerate(surfaces):
-        others = neighbours[u]
-        if not others:
-            continue
-        point = surface.points.new_full((len(others), longest, 3), torch.nan)
-        normal, weight = point.clone(), point.new_zeros(point.shape[:2])
-        for k, v in enumerate(others):
-            n = len(chosen[v])
-            point[k, :n] = surfaces[v].points.view(-1, 3)[chosen[v]]
-            normal[k, :n] = normals[v][chosen[v]]
-            weight[k, :n] = surfaces[v].weight.view(-1)[chosen[v]]
-        cell, central = surface.cells(point.view(-1, 3))
-        hit = cell.clamp_min(0)
-        target = surface.points.view(-1, 3)[hit].view_as(point)
-        facing = normals[u][hit].view_as(point)
+    points, normals, weights, size = (
+        stack.points,
+        stack.normals,
+        stack.weight,
+        stack.weight.shape[1],
+    )
+    if queries is not None:
+        some = stack.chosen(queries)
+        weights = torch.take_along_dim(weights, some, 1)
+        points, normals = (
+            torch.take_along_dim(part, some[..., None], 1) for part in (points, normals)
+        )
+    flat_points, flat_normals = stack.points.view(-1, 3), stack.normals.view(-1, 3)
+    block = max(1, _BLOCK // points.shape[1])
+    for first in range(0, len(pairs), block):
+        view, other = torch.as_tensor(pairs[first : first + block].T, device=points.device)
+        point, normal = points[other], normals[other]
+        cell, central = stack.cells(point, view)
+        hit = cell.clamp_min(0) + view[:, None] * size
+        facing = flat_normals[hit]
+        target = flat_points[hit]
         offset = point - target
         away = (facing * offset).sum(-1)
-        sight = target - surface.centre
-        reach = sight.square().sum(-1).sqrt()
+        sight = target.sub_(stack.centres[view][:, None])
+        reach = sight.square().sum(-1).sqrt_()
         # Every gate fades, so that the answer does not hang on points at its edge.
         gates = (
-            central.view_as(away),
+            central,
             1.0 - (away / (apart * reach)).square(),
             1.0 - offset.square().sum(-1) / (2 * apart * reach).square(),
             ((facing * normal).sum(-1) - _TURNED) / (1.0 - _TURNED),
             ((facing * sight).sum(-1).abs() / reach - _GRAZING) / (1.0 - _GRAZING),
         )
-        weight = (weight * surface.weight.view(-1)[hit].view_as(away)).sqrt()
+        weight = (weights[other] * stack.weight.view(-1)[hit]).sqrt_()
         for gate in gates:
-            weight = weight * gate.clamp_min(0.0)
+            weight.mul_(gate.clamp_min_(0.0))
         # NaN compares False.
-        meets = (cell >= 0).view_as(away) & (weight > 0)
+        meets = (cell >= 0) & (weight > 0)
         weight = torch.where(meets, weight, 0.0)
         point, facing = (torch.where(meets[..., None], part, 0.0) for part in (point, facing))
         away, reach = torch.where(meets, away, 0.0), torch.where(meets, reach, 1.0)
-        out.append(_Meetings(u, others, point, facing, away, reach, weight))
-    return out
+        yield _Meetings(view, other, point, facing, away, reach, weight)
 
 
 def _typical(met: Sequence[_Meetings]) -> float:
@@ -316,61 +393,73 @@ class _NormalEquations:
         step = np.linalg.solve(flat, -self.gradient.ravel())
         return step.reshape(-1, 6).astype(np.float64, copy=False)
 
-    def add_meetings(self, m: _Meetings, surfaces: Sequence[Surface], spread: float) -> None:
-        """Adds ``sum w (n . (T_v p - T_u q))^2`` of all that meets on a view's surface."""
+    def add_meetings(self, m: _Meetings, stack: _Stack, spread: float) -> None:
+        """Adds ``sum w (n . (T_v p - T_u q))^2`` of all that meets on views' surfaces."""
         size = spread * m.reach
         robust = m.weight / (1.0 + (m.away / (_WIDTH * size)).square()) / size.square()
         jacobian = torch.cat([torch.linalg.cross(m.point, m.normal), m.normal], -1)
         weighted = jacobian * robust[..., None]
-        blocks = (weighted.mT @ jacobian).double().cpu().numpy()
-        slopes = (weighted.mT @ m.away[..., None])[..., 0].double().cpu().numpy()
-        for k, v in enumerate(m.others):
-            share = _INDEPENDENT / max(float(surfaces[v].weight.sum()), 1e-30)
-            share *= surfaces[v].weight.numel() / m.point.shape[1]
-            block, slope = share * blocks[k], share * slopes[k]
-            self.matrix[v, :, v] += block
-            self.matrix[m.view, :, m.view] += block
-            self.matrix[v, :, m.view] -= block
-            self.matrix[m.view, :, v] -= block
-            self.gradient[v] += slope
-            self.gradient[m.view] -= slope
+        share = _INDEPENDENT / stack.weight.sum(1).clamp_min(1e-30)
+        share = (share * share.new_tensor(stack.count) / m.point.shape[1])[m.other]
+        blocks = (share[:, None, None] * (weighted.mT @ jacobian)).double().cpu().numpy()
+        slopes = (
+            (share[:, None] * (weighted.mT @ m.away[..., None])[..., 0]).double().cpu().numpy()
+        )
+        u, v = m.view.cpu().numpy(), m.other.cpu().numpy()
+        for rows, cols, sign in ((v, v, 1), (u, u, 1), (v, u, -1), (u, v, -1)):
+            np.add.at(self.matrix, (rows, slice(None), cols), sign * blocks)
+        np.add.at(self.gradient, v, slopes)
+        np.add.at(self.gradient, u, -slopes)
 
-    def add_displacement(self, v: int, now: Surface, start: Surface, expected: float) -> None:
-        """Adds a view's mean squared displacement, over what is expected [viewing distances]."""
-        step = max(1, now.weight.numel() // 256)
-        point, origin = (s.points.view(-1, 3)[::step].double() for s in (now, start))
-        weight = start.weight.view(-1)[::step].double()
-        valid = (weight > 0) & point.isfinite().all(1)
-        if not bool(valid.any()):
-            self.matrix[v, :, v] += np.eye(6)
-            return
-        point, origin, weight = point[valid], origin[valid], weight[valid]
-        reach = (point - now.centre.double()).square().sum(1).sqrt()
-        share = weight / weight.sum() / (max(expected, 1e-12) * reach).square()
+    def add_displacements(self, now: _Stack, start: _Stack, expected: NDArray) -> None:
+        """Adds views' mean squared displacements, over what is expected [viewing distances]."""
+        some = start.chosen(_DISPLACED)
+        weight = torch.take_along_dim(start.weight, some, 1).double()
+        point, origin = (
+            torch.take_along_dim(s.points, some[..., None], 1).double() for s in (now, start)
+        )
+        valid = (weight > 0) & point.isfinite().all(2)
+        weight = torch.where(valid, weight, 0.0)
+        point, origin = (torch.where(valid[..., None], p, 0.0) for p in (point, origin))
+        reach = (point - now.centres.double()[:, None]).square().sum(2)
+        loose = point.new_tensor(np.maximum(expected, 1e-12))[:, None] ** 2 * reach
+        share = weight / weight.sum(1, keepdim=True).clamp_min(1e-300) / loose.clamp_min(1e-300)
         jacobian = torch.from_numpy(_displacement(point.cpu().numpy())).to(point)
-        weighted = jacobian * share[:, None, None]
-        self.matrix[v, :, v] += torch.einsum("nik,nil->kl", weighted, jacobian).cpu().numpy()
-        self.gradient[v] += torch.einsum("nik,ni->k", weighted, point - origin).cpu().numpy()
+        weighted = (jacobian * share[..., None, None]).flatten(1, 2)
+        blocks = weighted.mT @ jacobian.flatten(1, 2)
+        slopes = weighted.mT @ (point - origin).flatten(1)[..., None]
+        each = np.arange(len(now))
+        self.matrix[each, :, each] += blocks.cpu().numpy()
+        self.gradient += slopes[..., 0].cpu().numpy()
+        # A view without points stays.
+        empty = each[~valid.any(1).cpu().numpy()]
+        self.matrix[empty, :, empty] += np.eye(6)
 
-    def add_pose(self, v: int, now: Surface, start: Surface, looseness: Looseness) -> None:
-        """Adds how far a camera is from its known pose, over its deviations."""
-        centre, before = now.world_from_cam[:3, 3], start.world_from_cam[:3, 3]
-        turned = now.world_from_cam[:3, :3] @ start.world_from_cam[:3, :3].T
-        for jacobian, residual, sigma in (
-            (_displacement(centre[None])[0], centre - before, looseness.position[v]),
-            (np.eye(3, 6), vector_from_rotation(turned), looseness.rotation[v]),
-        ):
-            share = max(sigma, 1e-12) ** -2
-            self.matrix[v, :, v] += share * jacobian.T @ jacobian
-            self.gradient[v] += share * jacobian.T @ residual
+    def add_poses(self, now: _Stack, start: _Stack, looseness: Looseness) -> None:
+        """Adds how far cameras are from their known poses, over their deviations."""
+        for v in range(len(now)):
+            pose, before = now.world_from_cam[v], start.world_from_cam[v]
+            turned = pose[:3, :3] @ before[:3, :3].T
+            for jacobian, residual, sigma in (
+                (
+                    _displacement(pose[None, :3, 3])[0],
+                    pose[:3, 3] - before[:3, 3],
+                    looseness.position[v],
+                ),
+                (np.eye(3, 6), vector_from_rotation(turned), looseness.rotation[v]),
+            ):
+                if np.isfinite(sigma):
+                    share = max(sigma, 1e-12) ** -2
+                    self.matrix[v, :, v] += share * jacobian.T @ jacobian
+                    self.gradient[v] += share * jacobian.T @ residual
 
 
 def _displacement(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 3, 6) how points (n, 3) move with a view's step."""
-    x, y, z = points.T
-    out = np.zeros((len(points), 3, 6))
-    out[:, 0, 1], out[:, 0, 2] = z, -y
-    out[:, 1, 0], out[:, 1, 2] = -z, x
-    out[:, 2, 0], out[:, 2, 1] = y, -x
-    out[:, :, 3:] = np.eye(3)
+    """(..., 3, 6) how points (..., 3) move with a view's step."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    out = np.zeros((*points.shape, 6))
+    out[..., 0, 1], out[..., 0, 2] = z, -y
+    out[..., 1, 0], out[..., 1, 2] = -z, x
+    out[..., 2, 0], out[..., 2, 1] = y, -x
+    out[..., 3:] = np.eye(3)
     return out

@@ -82,7 +82,7 @@ class System:
         self._slope = (generators(transform)[None] @ centred[:, None]).contiguous()
         fixed = torch.as_tensor(graph.fixed, device=device)
         self._slope[fixed, 6] = 0.0
-        self.gradient = self._contract(self._pull(transform))
+        self.gradient = self._contract(self._pull(transform))[..., 0]
         own = self._of.by_pair(moments.own)
         flat = self._slope.reshape(-1, 21, 4)
         moved = (flat @ own).view(-1, 7, 12)
@@ -98,8 +98,9 @@ class System:
         self._precondition = self._factor_preconditioner()
 
     def apply(self, xi: Tensor) -> Tensor:
-        """(E, 7) H xi, undamped."""
-        moves = torch.bmm(xi[:, None], self._slope.view(-1, 7, 12)).view(-1, 3, 4)
+        """(E, 7, k) H xi of k steps at once, undamped."""
+        pairs, steps = len(xi), xi.shape[2]
+        moves = torch.bmm(xi.mT, self._slope.view(-1, 7, 12)).view(pairs, 3 * steps, 4)
         out = self._contract(self._pull(moves))
         if self._known is not None:
             out = out + self._factor * self._known.apply(xi)
@@ -113,20 +114,21 @@ class System:
         """
         residual = self._project(-self.gradient)
         xi = torch.zeros_like(residual)
-        z = self._project(self._precondition(residual))
+        z = self._project(self._precondition(residual[..., None])[..., 0])
         direction, agreement = z, float((residual * z).sum())
         target = _TOLERANCE**2 * agreement
         iteration = 0
         while agreement > max(target, 1e-300) and iteration < _MAX_ITERATIONS:
             iteration += 1
-            image = self._project(self.apply(direction) + self._damping * direction)
+            image = self.apply(direction[..., None])[..., 0]
+            image = self._project(image + self._damping * direction)
             curvature = float((direction * image).sum())
             if curvature <= 0:
                 break
             length = agreement / curvature
             xi = torch.add(xi, direction, alpha=length)
             residual = torch.sub(residual, image, alpha=length)
-            z = self._project(self._precondition(residual))
+            z = self._project(self._precondition(residual[..., None])[..., 0])
             before, agreement = agreement, float((residual * z).sum())
             direction = torch.add(z, direction, alpha=agreement / before)
         return xi, iteration
@@ -139,38 +141,37 @@ class System:
         """
         pairs = len(self.pivot)
         generator = torch.Generator().manual_seed(0)
-        start = torch.randn((4, pairs, 7), generator=generator, dtype=self.pivot.dtype)
-        start = start.to(self.pivot.device)
+        start = torch.randn((pairs, 7, 4), generator=generator, dtype=self.pivot.dtype)
 
-        def orthonormal(vectors: list[Tensor]) -> list[Tensor]:
-            stacked = torch.stack([self._project(v).reshape(-1) for v in vectors], 1)
-            return [q.view(pairs, 7) for q in torch.linalg.qr(stacked).Q.T]
+        def orthonormal(vectors: Tensor) -> Tensor:
+            return torch.linalg.qr(self._project(vectors).view(7 * pairs, -1)).Q.view(pairs, 7, -1)
 
-        def energies(vectors: list[Tensor]) -> Tensor:
-            images = torch.stack([self.apply(v).reshape(-1) for v in vectors], 1)
-            return torch.linalg.eigvalsh(torch.stack([v.reshape(-1) for v in vectors]) @ images)
+        def energies(vectors: Tensor) -> Tensor:
+            images = self.apply(vectors).view(7 * pairs, -1)
+            return torch.linalg.eigvalsh(vectors.view(7 * pairs, -1).T @ images)
 
-        high = low = orthonormal(list(start))
+        high = low = orthonormal(start.to(self.pivot.device))
         for _ in range(rounds):
-            high = orthonormal([self.apply(v) for v in high])
-            low = orthonormal([self._precondition(v) for v in low])
+            high = orthonormal(self.apply(high))
+            low = orthonormal(self._precondition(low))
         least = energies(low)[0].clamp_min(0.0) + self._damping
         return float(energies(high)[-1] / least)
 
     def _pull(self, transform: Tensor) -> Tensor:
-        """(O, 3, 4) sum of ``w (T_e x~ - chi) x~^T``, chi the mean that the transforms give."""
+        """(O, 3k, 4) sum of ``w (T_e x~ - chi) x~^T``, chi the mean that transforms (E, 3k, 4)
+        give."""
         moments, graph = self._moments, self._of.graph
         mine = transform[self._of.edge]
-        most, count = self._of.most, graph.view_count
-        padded = mine.new_zeros((count * most, 3, 4)).index_copy_(0, self._of.slot, mine)
-        rows = padded.view(count, most, 3, 4).transpose(1, 2).reshape(count, 3, 4 * most)
-        mean = (rows @ moments.shared).view(count, 3, most, 4).transpose(1, 2)
-        return torch.bmm(mine, moments.own) - mean.reshape(-1, 3, 4)[self._of.slot]
+        most, count, d = self._of.most, graph.view_count, mine.shape[1]
+        padded = mine.new_zeros((count * most, d, 4)).index_copy_(0, self._of.slot, mine)
+        rows = padded.view(count, most, d, 4).transpose(1, 2).reshape(count, d, 4 * most)
+        mean = (rows @ moments.shared).view(count, d, most, 4).transpose(1, 2)
+        return torch.bmm(mine, moments.own) - mean.reshape(-1, d, 4)[self._of.slot]
 
     def _contract(self, pull: Tensor) -> Tensor:
-        """(E, 7) of (O, 3, 4): the part of each step's direction."""
-        both = self._of.by_pair(pull).view(-1, 12, 1)
-        return torch.bmm(self._slope.view(-1, 7, 12), both)[..., 0]
+        """(E, 7, k) of (O, 3k, 4): the part of each step's direction."""
+        both = self._of.by_pair(pull).view(len(self.pivot), -1, 12)
+        return torch.bmm(self._slope.view(-1, 7, 12), both.mT)
 
     def _free_motions(self, constrained: bool) -> Tensor:
         """(7E, 6 or 7) orthonormal steps of the whole world, and of all scales where they are
@@ -187,7 +188,7 @@ class System:
         return torch.linalg.qr(kept.reshape(7 * len(pivot), -1)).Q
 
     def _project(self, xi: Tensor) -> Tensor:
-        flat = xi.reshape(-1)
+        flat = xi.reshape(len(self._basis), -1)
         return (flat - self._basis @ (self._basis.T @ flat)).view_as(xi)
 
     def _factor_preconditioner(self) -> Callable[[Tensor], Tensor]:
@@ -238,12 +239,13 @@ class System:
         factor, swaps = torch.linalg.lu_factor(matrix)
 
         def precondition(xi: Tensor) -> Tensor:
-            plain = torch.bmm(inverse, xi[..., None]).view(-1, 1)
+            """(E, 7, k) of (E, 7, k)."""
+            plain = torch.bmm(inverse, xi).view(7 * pairs, -1)
             right = torch.cat([towards_views(plain), dense.T @ plain])
             inside = torch.linalg.lu_solve(factor, swaps, right)
-            at_views = inside[:size].view(count, 12, 1)
-            back = torch.bmm(coupling, at_views[of.view]).view(-1, 7)
-            outward = self._of.by_pair(back) + (dense @ inside[size:]).view(pairs, 7)
-            return plain.view(pairs, 7) - torch.bmm(inverse, outward[..., None])[..., 0]
+            at_views = inside[:size].view(count, 12, -1)
+            back = torch.bmm(coupling, at_views[of.view])
+            outward = self._of.by_pair(back) + (dense @ inside[size:]).view(pairs, 7, -1)
+            return plain.view(pairs, 7, -1) - torch.bmm(inverse, outward)
 
         return precondition

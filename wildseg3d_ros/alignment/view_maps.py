@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.alignment.graph import array_key, is_identity
+from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.robust_mean import robust_mean, typical_residual, weighted_mean
 from wildseg3d_ros.geometry.transforms import apply, make_transform
 from wildseg3d_ros.types import PairPrediction
@@ -108,9 +109,15 @@ class ViewMaps:
         size: tuple[int, int],
         camera: Camera,
         device: torch.device,
+        reads: Reads | None = None,
     ) -> None:
+        """
+        Args:
+            reads: where single pixels are looked up; those of blocks are read as they come.
+        """
         self.size, self.count = size, size[0] * size[1]
         self._camera, self._device = camera, device
+        self._seen, self._reads = seen, reads or Reads()
         self._maps = [np.ascontiguousarray(o.points, np.float32).reshape(-1, 3) for o in seen]
         self._sures = [np.ascontiguousarray(o.confidence, np.float32).reshape(-1) for o in seen]
         # Worlds may lie far from the origin; float32 keeps its digits near the camera.
@@ -119,31 +126,43 @@ class ViewMaps:
         self._linear = torch.from_numpy(linear.astype(np.float32)).to(device)
         self._shift = torch.from_numpy(shift.astype(np.float32)).to(device)[..., None]
         probe = np.linspace(0, self.count - 1, min(self.count, _PROBES)).astype(np.int64)
-        y, sure, ray = *self._read(probe), self._rays(probe)
+        y, sure, ray = *self._look_up(probe, "probe"), self._rays(probe)
         self.is_located = _sees(y, sure, ray)
         self._spread = typical_residual(y, sure, ray if self.is_located else None)
 
-    def mean(self, pixels: NDArray[np.int64] | slice) -> tuple[Tensor, Tensor]:
-        """Points (3, m), NaN where there is none, and confidence (m,) of some pixels.
+    def mean(self, block: slice) -> tuple[Tensor, Tensor]:
+        """Points (3, m), NaN where there is none, and confidence (m,) of a block of pixels.
 
         Args:
-            pixels: numbered row by row. Points are relative to the camera's centre, world axes.
+            block: of pixels numbered row by row. Points are relative to the camera's centre, in
+                the world's axes.
         """
-        y, sure = self._read(pixels)
-        if not self.is_located:
-            return robust_mean(y, sure, None, self._spread)
-        numbers = np.arange(pixels.start, pixels.stop) if isinstance(pixels, slice) else pixels
-        return robust_mean(y, sure, self._rays(numbers), self._spread)
+        return self._mean(np.arange(block.start, block.stop), *self._read(block))
 
-    def _read(self, pixels: NDArray[np.int64] | slice) -> tuple[Tensor, Tensor]:
-        parts = [m[pixels] for m in self._maps]
+    def mean_at(self, pixels: NDArray[np.int64], which: Hashable) -> tuple[Tensor, Tensor]:
+        """The same of single pixels (m,), for which ``which`` stands in :class:`Reads`."""
+        return self._mean(pixels, *self._look_up(pixels, which))
+
+    def _mean(self, pixels: NDArray[np.int64], y: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
+        return robust_mean(y, sure, self._rays(pixels) if self.is_located else None, self._spread)
+
+    def _read(self, block: slice) -> tuple[Tensor, Tensor]:
+        parts = [m[block] for m in self._maps]
         x = np.empty((len(parts), 3, len(parts[0])), dtype=np.float32)
         for k, part in enumerate(parts):
             # Three strided copies are faster than a transposing one.
             x[k, 0], x[k, 1], x[k, 2] = part[:, 0], part[:, 1], part[:, 2]
-        sure = torch.from_numpy(np.stack([s[pixels] for s in self._sures])).to(self._device)
+        return self._placed(x, np.stack([s[block] for s in self._sures]))
+
+    def _look_up(self, pixels: NDArray[np.int64], which: Hashable) -> tuple[Tensor, Tensor]:
+        points = [self._reads.points(o.points, pixels, which) for o in self._seen]
+        sure = [self._reads.values(o.confidence, pixels, which) for o in self._seen]
+        return self._placed(np.stack(points, dtype=np.float32), np.stack(sure, dtype=np.float32))
+
+    def _placed(self, x: NDArray[np.float32], sure: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Points (K, 3, m) in the world, relative to the camera, and their confidence (K, m)."""
         y = torch.matmul(self._linear, torch.from_numpy(x).to(self._device))
-        return y.add_(self._shift), sure
+        return y.add_(self._shift), torch.from_numpy(sure).to(self._device)
 
     def _rays(self, pixels: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self._camera.directions(pixels, self.size[1])).to(self._device)

@@ -21,7 +21,9 @@ _STALE_SHARE = 0.05
 """... and beyond this share of the scene's size: the solve cures what is less."""
 
 
-def starting_poses(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArray[np.bool_]]:
+def starting_poses(
+    graph: Graph, start: Alignment | None, unchanged: NDArray[np.bool_]
+) -> tuple[Poses, NDArray[np.bool_]]:
     """Poses of all pairs to start from and which of them to use.
 
     Args:
@@ -29,6 +31,8 @@ def starting_poses(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArra
         start: an earlier answer. Pairs of the same views start where it left them, unless they do
             not fit there any more because a view was replaced; the others are placed onto those.
             None to place everything.
+        unchanged: (E,) bool, pairs whose maps are those of the earlier answer. Where there are
+            none, it is asked of all pairs whether they still fit.
     """
     everything = np.ones(len(graph.edges), dtype=bool)
     if start is None:
@@ -43,6 +47,8 @@ def starting_poses(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArra
             source[e] = same.pop(0)
     finite = np.isfinite(start.world_from_pair).all((1, 2)) & (start.pair_scale > 0)
     is_known = (source >= 0) & finite[source]
+    if unchanged.any():
+        is_known &= unchanged
     if not is_known.any():
         return place(graph), everything
     # Unknown pairs borrow row 0; place() replaces them.
@@ -63,10 +69,11 @@ def starting_poses(graph: Graph, start: Alignment | None) -> tuple[Poses, NDArra
         torch.from_numpy(poses[:, :3, :3].copy()),
         torch.from_numpy((poses[:, :3, 3] - origin) / size),
     )
-    is_stale = is_known & _misplaced(graph, known, is_known & start.pair_used[borrowed])
-    if 2 * np.count_nonzero(is_stale) > np.count_nonzero(is_known):
-        return place(graph), everything
-    is_known &= ~is_stale
+    if not unchanged.any():
+        is_stale = is_known & _misplaced(graph, known, is_known & start.pair_used[borrowed])
+        if 2 * np.count_nonzero(is_stale) > np.count_nonzero(is_known):
+            return place(graph), everything
+        is_known &= ~is_stale
     kept = ~is_known | start.pair_used[borrowed]
     if len(components(graph.view_count, graph.edges[kept])) > 1:
         kept = everything

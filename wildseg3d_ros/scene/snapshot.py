@@ -105,7 +105,7 @@ _ALIGNMENT_ARRAYS = tuple(
     f.name for f in dataclasses.fields(Alignment) if str(f.type).startswith("NDArray")
 )
 _ALIGNMENT_VALUES = tuple(
-    f.name for f in dataclasses.fields(Alignment) if f.name not in _ALIGNMENT_ARRAYS
+    f.name for f in dataclasses.fields(Alignment) if f.name not in (*_ALIGNMENT_ARRAYS, "reads")
 )
 _INDEX_ARRAYS = tuple(f.name for f in dataclasses.fields(ObjectIndex))
 _SCENE_VALUES = [
@@ -162,7 +162,7 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
             confidence=tuple(_read_sparse(archive, f"confidence/{view}") for view in views),
         ),
         index=ObjectIndex(**{n: read_array(archive, f"index/{n}") for n in _INDEX_ARRAYS}),
-        alignment=Alignment(**{f.name: aligned[f.name] for f in dataclasses.fields(Alignment)}),
+        alignment=Alignment(**{n: aligned[n] for n in (*_ALIGNMENT_ARRAYS, *_ALIGNMENT_VALUES)}),
     )
 
 
