@@ -14,6 +14,7 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_check_compatible,
 )
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from wildseg3d_ros.errors import Cancelled, ErrorCode, InputError, PromptError, WildSeg3DError
@@ -60,31 +61,43 @@ class Cameras:
         config: NodeConfig,
         callback_group: CallbackGroup,
     ) -> None:
-        self._node, self._topics = node, dict(topics)
+        self._node, self._topics, self._group = node, dict(topics), callback_group
+        self._slop = config.sync_slop
         self._qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[config.reliability.upper()])
         self._compressed = config.image_transport == "compressed"
         self._image_type = CompressedImage if self._compressed else Image
+        self._subscriptions: list[Subscription] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets all images."""
         self._matchers = {
-            name: FrameMatcher(config.sync_slop, with_depth=bool(camera.depth_topic))
+            name: FrameMatcher(self._slop, with_depth=bool(camera.depth_topic))
             for name, camera in self._topics.items()
         }
-        logger = node.get_logger()
 
-        def subscribe(kind: type, topic: str, callback: Callable) -> None:
-            node.create_subscription(
-                kind,
-                topic,
-                never_raises(callback, logger),
-                self._qos,
-                callback_group=callback_group,
-            )
-
+    def subscribe(self) -> None:
+        """Begins to listen, with nothing of what was heard before."""
+        self.clear()
         for name, camera in self._topics.items():
             matcher = self._matchers[name]
-            subscribe(self._image_type, self._image_topic(name), matcher.add_image)
-            subscribe(CameraInfo, camera.camera_info_topic, matcher.add_info)
+            self._subscribe(self._image_type, self._image_topic(name), matcher.add_image)
+            self._subscribe(CameraInfo, camera.camera_info_topic, matcher.add_info)
             if camera.depth_topic:
-                subscribe(Image, camera.depth_topic, matcher.add_depth)
+                self._subscribe(Image, camera.depth_topic, matcher.add_depth)
+
+    def unsubscribe(self) -> None:
+        """Stops listening."""
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
+
+    def _subscribe(self, kind: type, topic: str, callback: Callable) -> None:
+        guarded = never_raises(callback, self._node.get_logger())
+        self._subscriptions.append(
+            self._node.create_subscription(
+                kind, topic, guarded, self._qos, callback_group=self._group
+            )
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -33,6 +33,9 @@ _Config = TypeVar("_Config")
 class NodeConfig:
     """What the node itself needs to know, beside the pipeline."""
 
+    autostart: bool = setting(
+        True, "configure and activate at the start; false: a lifecycle manager does"
+    )
     world_frame: str = setting("world", "TF frame in which scenes are built")
     image_transport: Literal["raw", "compressed"] = setting(
         "raw", "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed"
