@@ -60,6 +60,8 @@ def serve(load: str) -> None:
 
     def make() -> SceneNode:
         node = SceneNode()
+        node.trigger_configure()
+        node.trigger_activate()
         node.adopt(CurrentScene(scene, calibrations, {}))
         if load == "building":
             settings = Settings(SceneConfig(), "benchmarks.service_latency:busy_builder")
@@ -69,7 +71,8 @@ def serve(load: str) -> None:
             threading.Thread(target=work, args=build, daemon=True).start()
         return node
 
-    sys.exit(run_node(make, ["--ros-args", "-p", "cameras:=['camera0', 'camera1']"]))
+    parameters = ["-p", "cameras:=['camera0', 'camera1']", "-p", "autostart:=false"]
+    sys.exit(run_node(make, ["--ros-args", *parameters]))
 
 
 def ask() -> dict:

@@ -21,6 +21,7 @@ class ErrorCode(IntEnum):
     CANCELLED = 5
     NO_SCENE = 6
     BAD_FILE = 7
+    NOT_ACTIVE = 8
     UNKNOWN_CAMERA = 10
     PIXEL_OUTSIDE_IMAGE = 11
     NO_OBJECT_AT_PIXEL = 12

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
 from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.ros import conversions as c
+from wildseg3d_ros.ros.compressed import rgb_from_compressed
 
 WHO = "camera 'left'"
 rng = np.random.default_rng(3)
@@ -190,10 +191,10 @@ def test_compressed_images():
     rgb[..., 0] = 200
     png = cv2.imencode(".png", rgb[..., ::-1])[1]
     message = CompressedImage(format="png", data=array.array("B", png.tobytes()))
-    np.testing.assert_array_equal(c.rgb_from_compressed(over_the_wire(message), WHO), rgb)
+    np.testing.assert_array_equal(rgb_from_compressed(over_the_wire(message), WHO), rgb)
     for data in (b"", b"no picture at all"):
         with pytest.raises(InputError, match=r"left.*'jpeg'.*cannot be decoded"):
-            c.rgb_from_compressed(CompressedImage(format="jpeg", data=array.array("B", data)), WHO)
+            rgb_from_compressed(CompressedImage(format="jpeg", data=array.array("B", data)), WHO)
 
 
 # ---- clouds ------------------------------------------------------------------------------------

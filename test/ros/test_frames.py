@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
+import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image
 
 from wildseg3d_ros.ros.conversions import header
-from wildseg3d_ros.ros.frames import FrameMatcher
+from wildseg3d_ros.ros.frames import FrameMatcher, FrameSet, aligned
 
 MS = 1_000_000
 
@@ -87,6 +89,97 @@ def test_a_recording_that_starts_again(matcher):
         matcher.add_image(image(t))
         matcher.add_depth(image(t))
     assert times(matcher) == (200, 200)
+
+
+def test_who_goes_back_in_time_forgets_and_tells():
+    """Also before a new pair is complete: the old one is of another time."""
+    told = []
+    matcher = FrameMatcher(0.02, with_depth=True, history=3, on_restart=told.append)
+    matcher.add_info(CameraInfo())
+    for t in (5000, 5100, 5200):
+        matcher.add_image(image(t))
+        matcher.add_depth(image(t))
+    matcher.add_image(image(1000))
+    assert told == [pytest.approx(4.2)]
+    assert matcher.newest() is None
+    assert matcher.counts.restarts == 1
+    matcher.add_depth(image(1010))
+    assert times(matcher) == (1000, 1010)
+    assert len(told) == 1
+
+
+def test_a_message_that_comes_a_little_late_is_no_restart(matcher):
+    for t in (1000, 1100):
+        matcher.add_image(image(t))
+        matcher.add_depth(image(t))
+    matcher.add_image(image(1033))
+    matcher.add_depth(image(1033))
+    assert times(matcher) == (1100, 1100)
+    assert matcher.counts.restarts == 0
+
+
+def test_what_is_lost_shows_in_the_gaps():
+    matcher = FrameMatcher(0.02, with_depth=False)
+    sent = [t for t in range(60) if t not in (30, 40, 41, 42)]
+    for t in sent:
+        matcher.add_image(image(33.3 * t))
+    assert matcher.counts.lost == 4
+
+
+def test_images_without_depth_are_counted(matcher):
+    for t in range(9):
+        matcher.add_image(image(33.3 * t))
+        if t % 3 == 2:
+            matcher.add_depth(image(33.3 * t))
+    assert (matcher.counts.sets, matcher.counts.unpaired) == (3, 6)
+
+
+def test_rate(matcher, monkeypatch):
+    for k in range(100):
+        monkeypatch.setattr(time, "monotonic", lambda k=k: 1000 + k / 10)
+        matcher.add_image(image(100 * k))
+        matcher.add_depth(image(100 * k))
+    assert matcher.rate() == pytest.approx(10, rel=0.1)
+    monkeypatch.setattr(time, "monotonic", lambda: 1020)
+    assert matcher.rate() == 0
+
+
+def sets(*milliseconds: float) -> list[FrameSet]:
+    return [FrameSet(image(t), CameraInfo(), None, 0.0) for t in milliseconds]
+
+
+def chosen(recent: dict[str, list[FrameSet]], slop: float) -> dict[str, float] | None:
+    found = aligned(recent, slop)
+    return None if found is None else {name: s.stamp_ns / MS for name, s in found.items()}
+
+
+def test_the_newest_sets_of_one_time():
+    recent = {
+        "a": sets(1100, 1067, 1033, 1000),
+        "b": sets(1070, 1037, 1003),
+        "c": sets(1041, 1008),
+    }
+    assert chosen(recent, 0.0) == {"a": 1100, "b": 1070, "c": 1041}
+    assert chosen(recent, 0.03) == {"a": 1067, "b": 1070, "c": 1041}
+    assert chosen(recent, 0.01) == {"a": 1033, "b": 1037, "c": 1041}
+    assert chosen(recent, 0.005) is None
+
+
+def test_alignment_against_all_choices():
+    """Whenever some choice is within the slop, one is given, and none is newer."""
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        recent = {
+            name: sets(*sorted(rng.integers(0, 200, 3).tolist(), reverse=True)) for name in "abc"
+        }
+        slop = float(rng.uniform(0.005, 0.08))
+        stamps = [[s.stamp_ns / MS for s in candidates] for candidates in recent.values()]
+        good = [c for c in itertools.product(*stamps) if max(c) - min(c) <= 1000 * slop]
+        found = chosen(recent, slop)
+        assert (found is not None) == bool(good)
+        if found is not None:
+            assert tuple(found.values()) in good
+            assert max(found.values()) == max(max(c) for c in good)
 
 
 def test_memory_is_bounded(matcher):

@@ -47,6 +47,7 @@ def test_build_and_click(world):
     node = world.scene_node()
     world.replay()
     client, heard = world.client(), []
+    node.wait_until_started(lambda: False)
     with pytest.raises(WildSeg3DError, match=r"no scene yet.*build_scene") as early:
         client.segment([on(table.RED)])
     assert early.value.code == ErrorCode.NO_SCENE

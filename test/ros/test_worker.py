@@ -135,7 +135,7 @@ def test_the_scene_is_the_one_that_was_built(make_worker):
 
 def test_the_process_and_its_back_ends_stay(make_worker):
     worker = make_worker("color_builder")
-    worker.start()
+    worker.load()
     pid = worker.pid
     assert build(worker).scene.scene_id != build(worker).scene.scene_id
     assert worker.pid == pid

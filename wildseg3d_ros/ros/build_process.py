@@ -120,8 +120,11 @@ class _Process:
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             self._load()
-        except Exception:  # noqa: BLE001  said again, with its code, in the reply to the first build
-            self._send("log", f"back ends could not be loaded yet:\n{traceback.format_exc()}")
+        except WildSeg3DError as error:
+            self._send("unloadable", error, "")
+        except Exception as error:  # noqa: BLE001  the node must hear of any defect
+            text = f"the back ends could not be loaded: {type(error).__name__}: {error}"
+            self._send("unloadable", WildSeg3DError(text), traceback.format_exc())
         else:
             self._send("ready")
         while True:

@@ -8,6 +8,7 @@ they are carried over here too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -78,13 +79,18 @@ class Calibration:
         """(H, W) labels or masks of the pinhole image, as they lie in the published image."""
         if not self.distorted:
             return labels
+        map_u, map_v = self._published_maps
+        as_number = labels.astype(np.uint8) if labels.dtype == bool else labels
+        moved = cv2.remap(as_number, map_u, map_v, cv2.INTER_NEAREST)
+        return moved.astype(labels.dtype)
+
+    @cached_property
+    def _published_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Per published pixel its column and row in the pinhole image, each (H, W)."""
         height, width = self.size
         grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
         uv = self._pinhole_pixels(grid.reshape(-1, 2).astype(np.float64)).astype(np.float32)
-        map_u, map_v = uv[:, 0].reshape(height, width), uv[:, 1].reshape(height, width)
-        as_number = labels.astype(np.uint8) if labels.dtype == bool else labels
-        moved = cv2.remap(as_number, map_u, map_v, cv2.INTER_NEAREST, borderValue=0)
-        return moved.astype(labels.dtype)
+        return uv[:, 0].reshape(height, width), uv[:, 1].reshape(height, width)
 
     def _pinhole_pixels(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
         K = self.K
@@ -155,7 +161,7 @@ def calibration_from_info(
             K, coefficients, np.eye(3), K, size_uv, cv2.CV_32FC1
         )
     else:
-        maps = cv2.initUndistortRectifyMap(K, coefficients, None, K, size_uv, cv2.CV_32FC1)
+        maps = cv2.initUndistortRectifyMap(K, coefficients, np.eye(3), K, size_uv, cv2.CV_32FC1)
     map_u, map_v = (np.asarray(m, dtype=np.float32) for m in maps)
     return Calibration(K, coefficients, fisheye, size, (map_u, map_v))
 

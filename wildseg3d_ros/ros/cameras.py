@@ -1,4 +1,4 @@
-"""The node's cameras: subscriptions, their newest frames as views, and what is missing."""
+"""The node's cameras together: their newest frames of one time as views."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from dataclasses import dataclass
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from rclpy.qos import (
-    QoSCompatibility,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_check_compatible,
-)
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from wildseg3d_ros.errors import Cancelled, ErrorCode, InputError, PromptError, WildSeg3DError
-from wildseg3d_ros.ros.calibration import Calibration, calibration_from_info
-from wildseg3d_ros.ros.conversions import depth_from_image, rgb_from_compressed, rgb_from_image
-from wildseg3d_ros.ros.frames import FrameMatcher, FrameSet
-from wildseg3d_ros.ros.guard import never_raises
+from wildseg3d_ros.ros.calibration import Calibration
+from wildseg3d_ros.ros.camera import Camera
+from wildseg3d_ros.ros.camera_faults import why_no_set
+from wildseg3d_ros.ros.frames import FrameMatcher, FrameSet, aligned, history_for, spread
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
 from wildseg3d_ros.ros.transforms import TransformBuffer
 from wildseg3d_ros.types import View, check_names
@@ -48,7 +41,7 @@ class Cameras:
 
     Args:
         node: to subscribe with.
-        topics: by camera name.
+        configs: by camera name.
         config: of the node.
         callback_group: of all subscriptions; the callbacks only store messages.
     """
@@ -56,40 +49,49 @@ class Cameras:
     def __init__(
         self,
         node: Node,
-        topics: Mapping[str, CameraConfig],
+        configs: Mapping[str, CameraConfig],
         config: NodeConfig,
         callback_group: CallbackGroup,
     ) -> None:
-        self._node, self._topics = node, dict(topics)
-        self._qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[config.reliability.upper()])
-        self._compressed = config.image_transport == "compressed"
-        self._image_type = CompressedImage if self._compressed else Image
-        self._matchers = {
-            name: FrameMatcher(config.sync_slop, with_depth=bool(camera.depth_topic))
-            for name, camera in self._topics.items()
-        }
-        logger = node.get_logger()
+        self._node, self._configs, self._group = node, dict(configs), callback_group
+        self._slop, self._history = config.sync_slop, history_for(config.camera_slop)
+        self._cameras = {name: self._make(name) for name in self._configs}
 
-        def subscribe(kind: type, topic: str, callback: Callable) -> None:
-            node.create_subscription(
-                kind,
-                topic,
-                never_raises(callback, logger),
-                self._qos,
-                callback_group=callback_group,
+    def _make(self, name: str) -> Camera:
+        def restarted(seconds: float) -> None:
+            self._node.get_logger().warning(
+                f"camera '{name}': its time went back by {seconds:.3f} s (a recording that starts "
+                "again, or a clock that was set); its images of before are forgotten"
             )
 
-        for name, camera in self._topics.items():
-            matcher = self._matchers[name]
-            subscribe(self._image_type, self._image_topic(name), matcher.add_image)
-            subscribe(CameraInfo, camera.camera_info_topic, matcher.add_info)
-            if camera.depth_topic:
-                subscribe(Image, camera.depth_topic, matcher.add_depth)
+        config = self._configs[name]
+        matcher = FrameMatcher(self._slop, bool(config.depth_topic), self._history, restarted)
+        return Camera(self._node, name, config, matcher, self._group)
+
+    def __getitem__(self, name: str) -> Camera:
+        """The camera of that name."""
+        return self._cameras[name]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all cameras, as configured."""
-        return tuple(self._topics)
+        return tuple(self._configs)
+
+    def subscribe(self) -> None:
+        """Begins to listen, with nothing of what was heard before."""
+        self._cameras = {name: self._make(name) for name in self._configs}
+        for camera in self._cameras.values():
+            camera.subscribe()
+
+    def unsubscribe(self) -> None:
+        """Stops listening."""
+        for camera in self._cameras.values():
+            camera.unsubscribe()
+
+    def clear(self) -> None:
+        """Forgets all images."""
+        for camera in self._cameras.values():
+            camera.matcher.clear()
 
     def choose(self, names: Sequence[str]) -> tuple[str, ...]:
         """The named cameras; all of them when no name is given.
@@ -97,7 +99,7 @@ class Cameras:
         Raises:
             PromptError: an unknown name, or one twice. InputError: too few for a scene.
         """
-        unknown = [name for name in names if name not in self._topics]
+        unknown = [name for name in names if name not in self._configs]
         if unknown:
             raise PromptError(
                 f"no camera {', '.join(map(repr, unknown))}; the node's cameras are "
@@ -127,122 +129,53 @@ class Cameras:
                 which, what was listened to and what to do. Cancelled: the caller asked to stop.
         """
         sets = self._wait_for_sets(names, config, cancelled)
-        calibrations, parts = {}, {}
-        for name, frames in sets.items():
-            calibrations[name], parts[name] = self._convert(name, frames)
+        parts = {name: self._cameras[name].convert(frames) for name, frames in sets.items()}
         poses, warnings = _camera_poses(sets, config, transforms, cancelled)
         views = tuple(
             View(
                 name,
                 image,
-                K=calibrations[name].K,
+                K=calibration.K,
                 depth=depth,
                 world_from_cam_prior=poses.get(name),
                 stamp_ns=sets[name].stamp_ns,
                 frame_id=sets[name].image.header.frame_id,
             )
-            for name, (image, depth) in parts.items()
+            for name, (calibration, image, depth) in parts.items()
         )
-        return Shot(views, calibrations, warnings)
+        return Shot(views, {name: part[0] for name, part in parts.items()}, warnings)
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]
     ) -> dict[str, FrameSet]:
         deadline = time.monotonic() + config.image_timeout
         while True:
-            sets = {name: self._matchers[name].newest(config.max_image_age) for name in names}
-            complete = {name: frames for name, frames in sets.items() if frames is not None}
-            if len(complete) == len(sets):
-                return complete
+            recent = {n: self._cameras[n].matcher.recent(config.max_image_age) for n in names}
+            missing = [name for name, sets in recent.items() if not sets]
+            if not missing:
+                chosen = aligned(recent, config.camera_slop)
+                if chosen is not None:
+                    return chosen
             if cancelled():
                 raise Cancelled("cancelled by the caller while waiting for images")
             if time.monotonic() > deadline:
-                missing = [self._explain(n, config) for n in names if n not in complete]
-                raise InputError("; ".join(str(error) for error in missing), missing[0].code)
+                if not missing:
+                    raise _not_at_one_time(recent, config)
+                errors = [why_no_set(self._cameras[n], config, self._node) for n in missing]
+                raise InputError("; ".join(map(str, errors)), errors[0].code)
             time.sleep(_POLL_SECONDS)
 
-    def _convert(self, name: str, frames: FrameSet) -> tuple[Calibration, tuple]:
-        who, camera = f"camera '{name}'", self._topics[name]
-        if isinstance(frames.image, CompressedImage):
-            image = rgb_from_compressed(frames.image, who)
-        else:
-            image = rgb_from_image(frames.image, who)
-        calibration = calibration_from_info(
-            frames.info, image.shape[:2], who, camera.camera_info_topic, camera.rectified
-        )
-        depth = None if frames.depth is None else depth_from_image(frames.depth, f"{who}: depth")
-        if depth is not None and depth.shape == image.shape[:2]:  # else View says what is wrong
-            depth = calibration.pinhole_depth(depth)
-        return calibration, (calibration.pinhole_image(image), depth)
 
-    # ---- what is missing, in words -------------------------------------------------------------
-
-    def _explain(self, name: str, config: NodeConfig) -> WildSeg3DError:
-        camera, matcher = self._topics[name], self._matchers[name]
-        counts, who = matcher.counts, f"camera '{name}'"
-        if not counts.images:
-            return InputError(
-                f"{who} has not published an image: "
-                f"{self._publishers(self._image_topic(name), self._image_type)}",
-                ErrorCode.NO_IMAGES,
-            )
-        if camera.depth_topic and not counts.depths:
-            return InputError(
-                f"{who} has not published depth: {self._publishers(camera.depth_topic, Image)}",
-                ErrorCode.BAD_DEPTH,
-            )
-        if not counts.infos:
-            return InputError(
-                f"{who} has not published its camera_info: "
-                f"{self._publishers(camera.camera_info_topic, CameraInfo)}",
-                ErrorCode.BAD_CALIBRATION,
-            )
-        age, gap = matcher.age(), matcher.closest_stamps()
-        if age is None:
-            apart = "" if gap is None else f"; the closest are {gap:.3f} s apart"
-            return InputError(
-                f"{who}: no image and depth within sync_slop {config.sync_slop} s of each "
-                f"other{apart}; are both stamped when the picture was taken?",
-                ErrorCode.BAD_DEPTH,
-            )
-        return InputError(
-            f"{who} has stopped: its newest image{' with depth' if camera.depth_topic else ''} "
-            f"arrived {age:.1f} s ago on '{self._image_topic(name)}', and max_image_age is "
-            f"{config.max_image_age} s",
-            ErrorCode.NO_IMAGES,
-        )
-
-    def _publishers(self, topic: str, kind: type) -> str:
-        full = self._node.resolve_topic_name(topic)
-        publishers = self._node.get_publishers_info_by_topic(full)
-        if not publishers:
-            return f"nobody publishes '{full}'; check the driver and the camera's topic parameters"
-        reasons = []
-        for publisher in publishers:
-            compatibility, reason = qos_check_compatible(publisher.qos_profile, self._qos)
-            if compatibility == QoSCompatibility.ERROR:
-                reasons.append(f"{publisher.node_name}: {reason}")
-        if reasons:
-            return (
-                f"'{full}' is published with a quality of service that does not fit "
-                f"({'; '.join(reasons)}); set the parameter 'reliability' to best_effort"
-            )
-        expected = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-        kinds = sorted({publisher.topic_type for publisher in publishers})
-        if expected not in kinds:
-            return (
-                f"'{full}' carries {', '.join(kinds)}, expected {expected}; check the camera's "
-                "topic parameters and image_transport"
-            )
-        return (
-            f"nothing arrived on '{full}', although {len(publishers)} node(s) publish there; "
-            "large images over the default transports get lost: set "
-            "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA for all processes"
-        )
-
-    def _image_topic(self, name: str) -> str:
-        topic = self._topics[name].image_topic
-        return f"{topic}/compressed" if self._compressed else topic
+def _not_at_one_time(recent: Mapping[str, Sequence[FrameSet]], config: NodeConfig) -> InputError:
+    newest = {name: sets[0] for name, sets in recent.items()}
+    first = min(newest, key=lambda name: newest[name].stamp_ns)
+    last = max(newest, key=lambda name: newest[name].stamp_ns)
+    return InputError(
+        f"the cameras' images are not of one time: the newest of camera '{first}' is stamped "
+        f"{spread(newest.values()):.3f} s before that of '{last}', and camera_slop is "
+        f"{config.camera_slop} s; are the clocks in step? 0 takes the newest of each",
+        ErrorCode.NO_IMAGES,
+    )
 
 
 def _camera_poses(

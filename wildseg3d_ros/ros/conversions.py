@@ -18,7 +18,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from wildseg3d_ros.errors import ErrorCode, InputError
@@ -40,9 +40,13 @@ _TO_RGB: dict[str, int | None] = {
     "8uc1": cv2.COLOR_GRAY2RGB,
     "mono16": cv2.COLOR_GRAY2RGB,
     "bayer_rggb8": cv2.COLOR_BayerBG2RGB,
+    "bayer_rggb16": cv2.COLOR_BayerBG2RGB,
     "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
+    "bayer_bggr16": cv2.COLOR_BayerRG2RGB,
     "bayer_gbrg8": cv2.COLOR_BayerGR2RGB,
+    "bayer_gbrg16": cv2.COLOR_BayerGR2RGB,
     "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
+    "bayer_grbg16": cv2.COLOR_BayerGB2RGB,
 }
 _LAYOUT: dict[str, tuple[str, int]] = {
     "rgb8": ("u1", 3),
@@ -54,9 +58,13 @@ _LAYOUT: dict[str, tuple[str, int]] = {
     "8uc1": ("u1", 1),
     "mono16": ("u2", 1),
     "bayer_rggb8": ("u1", 1),
+    "bayer_rggb16": ("u2", 1),
     "bayer_bggr8": ("u1", 1),
+    "bayer_bggr16": ("u2", 1),
     "bayer_gbrg8": ("u1", 1),
+    "bayer_gbrg16": ("u2", 1),
     "bayer_grbg8": ("u1", 1),
+    "bayer_grbg16": ("u2", 1),
     "16uc1": ("u2", 1),
     "32fc1": ("f4", 1),
 }
@@ -135,7 +143,7 @@ def array_from_image(message: Image, who: str) -> NDArray:
 
 
 def rgb_from_image(message: Image, who: str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a colour image; 16-bit grey is scaled to 8 bits.
+    """(H, W, 3) uint8 RGB of a colour image; 16 bits are scaled to 8.
 
     Raises:
         InputError: as :func:`array_from_image`, or an encoding that is not a colour image.
@@ -151,22 +159,6 @@ def rgb_from_image(message: Image, who: str) -> NDArray[np.uint8]:
         pixels = (pixels >> 8).astype(np.uint8)
     code = _TO_RGB[key]
     return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code), np.uint8)
-
-
-def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a JPEG or PNG message.
-
-    Raises:
-        InputError: data that cannot be decoded.
-    """
-    data = np.frombuffer(memoryview(message.data), np.uint8)
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if decoded is None:
-        raise InputError(
-            f"{who}: compressed image of format '{message.format}' ({data.size} bytes) cannot be "
-            "decoded; expected JPEG or PNG"
-        )
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def depth_from_image(message: Image, who: str) -> NDArray[np.float32]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -16,6 +18,12 @@ from wildseg3d_ros.ros.conversions import nanoseconds
 
 _PENDING = 10
 """Messages of a stream that wait for their partner: a third of a second at 30 Hz."""
+_HISTORY = 4
+"""Sets that are kept where cameras are to be aligned with each other."""
+_RESTART_NS = 500_000_000
+"""Stamps that go back by more are those of a source that started again, not of a late message."""
+_RATE_SECONDS = 3.0
+_GAPS = 15
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class FrameSet:
 
     image: Image | CompressedImage
     info: CameraInfo
-    depth: Image | None
+    depth: Image | CompressedImage | None
     arrived: float
 
     @property
@@ -42,48 +50,84 @@ class FrameSet:
 
 @dataclass
 class Counts:
-    """Messages taken in since the camera was set up."""
+    """Messages of a camera since it was subscribed to.
+
+    Attributes:
+        images, infos, depths: taken in.
+        sets: images with their depth, complete.
+        lost: images that should have come, by the gaps between the stamps of those that did.
+        unpaired: images that went by without depth within the slop.
+        restarts: how often the stamps went back.
+    """
 
     images: int = 0
     infos: int = 0
     depths: int = 0
     sets: int = 0
+    lost: int = 0
+    unpaired: int = 0
+    restarts: int = 0
 
 
 class FrameMatcher:
-    """Pairs images with depth by stamp; keeps the newest pair and the few that still wait.
+    """Pairs images with depth by stamp; keeps the newest pairs and the few that still wait.
 
     An image and a depth image belong together when their stamps differ by at most the slop, the
     closest first. The newest calibration goes with any image. Safe to use from several threads.
+
+    Args:
+        slop_seconds: between image and depth.
+        with_depth: whether the camera has depth.
+        history: how many sets are kept.
+        on_restart: told by how many seconds the stamps went back, when they did.
     """
 
-    def __init__(self, slop_seconds: float, with_depth: bool) -> None:
+    def __init__(
+        self,
+        slop_seconds: float,
+        with_depth: bool,
+        history: int = 1,
+        on_restart: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._slop_ns = int(slop_seconds * 1e9)
-        self._with_depth = with_depth
+        self._with_depth, self._on_restart = with_depth, on_restart
         self._lock = threading.Lock()
         self._images: deque[Image | CompressedImage] = deque(maxlen=_PENDING)
-        self._depths: deque[Image] = deque(maxlen=_PENDING)
+        self._depths: deque[Image | CompressedImage] = deque(maxlen=_PENDING)
         self._info: CameraInfo | None = None
-        self._newest: tuple[Image | CompressedImage, Image | None, float] | None = None
+        self._sets: deque[tuple[Image | CompressedImage, Image | CompressedImage | None, float]]
+        self._sets = deque(maxlen=history)
+        self._last_ns: dict[str, int] = {}
+        self._gaps: deque[int] = deque(maxlen=_GAPS)
+        self._arrivals: deque[float] = deque(maxlen=1000)
         self.counts = Counts()
 
     def add_image(self, message: Image | CompressedImage) -> None:
         """Takes an image."""
         with self._lock:
             self.counts.images += 1
-            if not self._with_depth:
-                self._newest = (message, None, time.monotonic())
-                self.counts.sets += 1
+            back = self._restarted("image", message)
+            if back is None:
                 return
-            self._append(self._images, message)
-            self._match()
+            if self._with_depth:
+                self._images.append(message)
+                self._match()
+            else:
+                self._complete(message, None)
+        if back:
+            self._on_restart(back)
 
-    def add_depth(self, message: Image) -> None:
+    def add_depth(self, message: Image | CompressedImage) -> None:
         """Takes a depth image."""
         with self._lock:
             self.counts.depths += 1
-            self._append(self._depths, message)
+            back = self._restarted("depth", message)
+            if back is None:
+                return
+            self._depths.append(message)
             self._match()
+        if back:
+            self._on_restart(back)
 
     def add_info(self, message: CameraInfo) -> None:
         """Takes a calibration."""
@@ -95,21 +139,38 @@ class FrameMatcher:
         """The newest complete set; None when there is none, or none young enough.
 
         Args:
-            max_age: seconds since the set arrived; 0 for any age. The time of arrival counts,
-                since the stamps of a recording that is played back lie in the past.
+            max_age: see :meth:`recent`.
+        """
+        sets = self.recent(max_age)
+        return sets[0] if sets else None
+
+    def recent(self, max_age: float = 0.0) -> list[FrameSet]:
+        """The complete sets that are kept, the newest first.
+
+        Args:
+            max_age: seconds since a set arrived; 0 for any age. The time of arrival counts, since
+                the stamps of a recording that is played back lie in the past.
         """
         with self._lock:
-            if self._newest is None or self._info is None:
-                return None
-            image, depth, arrived = self._newest
-            if max_age and time.monotonic() - arrived > max_age:
-                return None
-            return FrameSet(image, self._info, depth, arrived)
+            if self._info is None:
+                return []
+            oldest = time.monotonic() - max_age if max_age else -float("inf")
+            return [
+                FrameSet(image, self._info, depth, arrived)
+                for image, depth, arrived in reversed(self._sets)
+                if arrived >= oldest
+            ]
 
     def age(self) -> float | None:
         """Seconds since the newest image with its depth arrived; None before the first one."""
         with self._lock:
-            return None if self._newest is None else time.monotonic() - self._newest[2]
+            return time.monotonic() - self._sets[-1][2] if self._sets else None
+
+    def rate(self) -> float:
+        """Complete sets per second, over the last three seconds."""
+        with self._lock:
+            since = time.monotonic() - _RATE_SECONDS
+            return sum(arrived > since for arrived in self._arrivals) / _RATE_SECONDS
 
     def closest_stamps(self) -> float | None:
         """Seconds between the closest image and depth that wait for a partner."""
@@ -121,12 +182,36 @@ class FrameMatcher:
             ]
             return min(gaps) / 1e9 if gaps else None
 
-    def _append(self, pending: deque, message: Image | CompressedImage) -> None:
-        if pending and _stamp(message) < _stamp(pending[-1]):
-            # A stream goes back in time only when its source starts again: old partners are void.
-            self._images.clear()
-            self._depths.clear()
-        pending.append(message)
+    def clear(self) -> None:
+        """Forgets images and depth; the calibration stays."""
+        with self._lock:
+            self._clear()
+
+    def _clear(self) -> None:
+        for kept in (self._images, self._depths, self._sets, self._gaps):
+            kept.clear()
+        self._last_ns.clear()
+
+    def _restarted(self, stream: str, message: Image | CompressedImage) -> float | None:
+        """Seconds that a stream went back, usually 0; None for a message that came too late."""
+        stamp_ns, last_ns = _stamp(message), self._last_ns.get(stream)
+        back = 0.0
+        if last_ns is not None and stamp_ns < last_ns:
+            if last_ns - stamp_ns < _RESTART_NS:
+                return None
+            # Partners and sets of the time before are void, and newer than all that will come.
+            self._clear()
+            self.counts.restarts += 1
+            back = (last_ns - stamp_ns) / 1e9
+        elif last_ns is not None and stream == "image":
+            self._count_lost(stamp_ns - last_ns)
+        self._last_ns[stream] = stamp_ns
+        return back
+
+    def _count_lost(self, gap_ns: int) -> None:
+        if len(self._gaps) == _GAPS and (usual := median(self._gaps)) > 0:
+            self.counts.lost += max(round(gap_ns / usual) - 1, 0)
+        self._gaps.append(gap_ns)
 
     def _match(self) -> None:
         best = None
@@ -140,17 +225,64 @@ class FrameMatcher:
         if best is None:
             return
         image, depth, _ = best
-        self._newest = (image, depth, time.monotonic())
-        self.counts.sets += 1
+        self._complete(image, depth)
         # What is older than the pair can only make older pairs.
-        _drop_until(self._images, _stamp(image))
+        self.counts.unpaired += _drop_until(self._images, _stamp(image)) - 1
         _drop_until(self._depths, _stamp(depth))
+
+    def _complete(
+        self, image: Image | CompressedImage, depth: Image | CompressedImage | None
+    ) -> None:
+        now = time.monotonic()
+        self._sets.append((image, depth, now))
+        self._arrivals.append(now)
+        self.counts.sets += 1
+
+
+def history_for(camera_slop: float) -> int:
+    """How many sets a matcher has to keep for :func:`aligned` to choose from."""
+    return _HISTORY if camera_slop > 0 else 1
+
+
+def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, FrameSet] | None:
+    """One set of every camera, all taken within the slop of each other, as new as possible.
+
+    Args:
+        recent: the sets of each camera, the newest first, at least one.
+        slop: largest difference of the images' stamps [s]; 0 takes the newest of each camera.
+
+    Returns:
+        None when no choice is within the slop.
+    """
+    if slop <= 0:
+        return {name: sets[0] for name, sets in recent.items()}
+    slop_ns = int(slop * 1e9)
+    # Tried as the newest of a choice, from the newest on: the first one that works is the newest.
+    for last in sorted({s.stamp_ns for sets in recent.values() for s in sets}, reverse=True):
+        chosen = {}
+        for name, sets in recent.items():
+            newest = next((s for s in sets if s.stamp_ns <= last), None)
+            if newest is None or newest.stamp_ns < last - slop_ns:
+                break
+            chosen[name] = newest
+        else:
+            return chosen
+    return None
+
+
+def spread(sets: Iterable[FrameSet]) -> float:
+    """Seconds between the oldest and the newest image."""
+    stamps = [s.stamp_ns for s in sets]
+    return (max(stamps) - min(stamps)) / 1e9
 
 
 def _stamp(message: Image | CompressedImage) -> int:
     return nanoseconds(message.header.stamp)
 
 
-def _drop_until(pending: deque, stamp_ns: int) -> None:
+def _drop_until(pending: deque, stamp_ns: int) -> int:
+    dropped = 0
     while pending and _stamp(pending[0]) <= stamp_ns:
         pending.popleft()
+        dropped += 1
+    return dropped

@@ -33,15 +33,29 @@ _Config = TypeVar("_Config")
 class NodeConfig:
     """What the node itself needs to know, beside the pipeline."""
 
+    autostart: bool = setting(
+        True, "configure and activate at the start; false: a lifecycle manager does"
+    )
     world_frame: str = setting("world", "TF frame in which scenes are built")
     image_transport: Literal["raw", "compressed"] = setting(
-        "raw", "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed"
+        "raw",
+        "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed; for "
+        "cameras that do not say their own",
     )
     reliability: Literal["best_effort", "reliable"] = setting(
-        "best_effort", "reliability asked of the camera topics; best_effort fits any publisher"
+        "best_effort",
+        "reliability asked of the camera topics, for cameras that do not say their own; "
+        "best_effort fits any publisher",
     )
     sync_slop: float = setting(
         0.02, "largest difference of the stamps of an image and its depth [s]", 0.0, 10.0
+    )
+    camera_slop: float = setting(
+        0.0,
+        "largest difference of the stamps of the cameras' images in one scene [s]; 0 takes the "
+        "newest image of each",
+        0.0,
+        60.0,
     )
     max_image_age: float = setting(
         10.0, "images that arrived longer ago than this are not used [s]; 0 = any age", 0.0, 1e6
@@ -77,15 +91,28 @@ class CameraConfig:
     rectified: bool = setting(
         False, "the images are rectified already: P of camera_info holds and D does not apply"
     )
+    image_transport: Literal["raw", "compressed"] = setting(
+        "raw", "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed"
+    )
+    depth_transport: Literal["raw", "compressedDepth"] = setting(
+        "raw",
+        "raw: sensor_msgs/Image; compressedDepth: CompressedImage on "
+        "<depth_topic>/compressedDepth",
+    )
+    reliability: Literal["best_effort", "reliable"] = setting(
+        "best_effort", "reliability asked of this camera's topics; best_effort fits any publisher"
+    )
 
     @classmethod
-    def of(cls, name: str) -> CameraConfig:
-        """The topics that a camera has unless told otherwise."""
+    def of(cls, name: str, node: NodeConfig = NodeConfig()) -> CameraConfig:
+        """What a camera has unless told otherwise: topics by its name, the rest by the node."""
         default = cls()
         return cls(
             default.image_topic.format(name=name),
             default.camera_info_topic.format(name=name),
             default.depth_topic.format(name=name),
+            image_transport=node.image_transport,
+            reliability=node.reliability,
         )
 
 
@@ -109,7 +136,7 @@ class Parameters:
         self._declare(SceneConfig(), "", read_only=[])
         for name in self.camera_names:
             self._declare(
-                CameraConfig.of(name),
+                CameraConfig.of(name, self.node()),
                 f"{name}.",
                 read_only=[f.name for f in dataclasses.fields(CameraConfig)],
             )

@@ -10,6 +10,7 @@ Topics are named so that the scene node's defaults fit:
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -111,8 +112,8 @@ class ReplayNode(Node):
             still.publish(TFMessage(transforms=self._transforms))
         # One camera at a time, as free-running cameras do: all images at once would overflow the
         # buffers of best-effort subscribers, and the same ones every time.
-        self._next = 0
-        self.create_timer(1.0 / (rate * len(self._streams)), self._publish)
+        self._turn = itertools.cycle(self.names)
+        self.create_timer(1.0 / (rate * len(self.names)), self._publish)
         listed = ", ".join(f"'{name}'" for name in self.names)
         self.get_logger().info(f"publishing {len(self.names)} cameras at {rate:g} Hz: [{listed}]")
 
@@ -122,9 +123,11 @@ class ReplayNode(Node):
             for transform in self._transforms:
                 transform.header.stamp = stamp
             self._moving.publish(TFMessage(transforms=self._transforms))
-        for publisher, message in self._streams.values():
-            message.header.stamp = stamp
-            publisher.publish(message)
+        camera = next(self._turn)
+        for (name, _), (publisher, message) in list(self._streams.items()):
+            if name == camera:
+                message.header.stamp = stamp
+                publisher.publish(message)
 
 
 def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:

@@ -34,11 +34,18 @@ BAD_START = 2
 
 
 class _Requests(MultiThreadedExecutor):
-    """Serves all of a node but its streams."""
+    """Serves all of a node but its streams, and tells their executor of the node's changes."""
 
     def __init__(self, streams: CallbackGroup | None, threads: int, context: Context) -> None:
         super().__init__(threads, context=context)
         self._streams = streams
+        self.sibling: Executor | None = None
+
+    def wake(self) -> None:
+        # The node knows this executor only, and tells it of new subscriptions.
+        super().wake()
+        if self.sibling is not None:
+            self.sibling.wake()
 
     def can_execute(self, entity: Any) -> bool:
         return entity.callback_group is not self._streams and super().can_execute(entity)
@@ -69,16 +76,17 @@ class Spinner:
 
     def __init__(self, node: Node, threads: int = THREADS) -> None:
         streams = getattr(node, "streams", None)
-        executor: Executor
-        if threads > 1:
-            executor = _Requests(streams, threads, node.context)
-        else:
-            executor = SingleThreadedExecutor(context=node.context)
-        executor.add_node(node)
         self._node, self._stop = node, Future()
-        self._executors = [executor]
-        if streams is not None:
-            self._executors.append(_Streams(node, streams))
+        self._executors: list[Executor] = []
+        if threads > 1:
+            requests = _Requests(streams, threads, node.context)
+            self._executors.append(requests)
+            if streams is not None:
+                requests.sibling = _Streams(node, streams)
+                self._executors.append(requests.sibling)
+        else:
+            self._executors.append(SingleThreadedExecutor(context=node.context))
+        self._executors[0].add_node(node)
         self._threads = [
             threading.Thread(target=self._spin, args=(executor,), name="spin", daemon=True)
             for executor in self._executors

@@ -10,41 +10,34 @@ Interface, all names relative:
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image, PointCloud2
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
-from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.ros.answers import CurrentScene
-from wildseg3d_ros.ros.build_process import PIPELINE, Built, Settings
+from wildseg3d_ros.ros.build_process import PIPELINE, Settings
+from wildseg3d_ros.ros.building import Build, BuildAction, warn
 from wildseg3d_ros.ros.cameras import Cameras, Shot
-from wildseg3d_ros.ros.conversions import cloud_from_packed, image_from_array, pack_cloud
 from wildseg3d_ros.ros.guard import status_of
+from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
 from wildseg3d_ros.ros.running import run_node
-from wildseg3d_ros.ros.transforms import TransformBuffer, make_buffer, poses_at
+from wildseg3d_ros.ros.topics import SceneTopics
+from wildseg3d_ros.ros.transforms import TransformListener, make_buffer, poses_at
 from wildseg3d_ros.ros.worker import BuildWorker
 
-_LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
 
-
-class SceneNode(Node):
+class SceneNode(ManagedNode):
     """Subscribes, builds, answers. The current scene is one immutable value, replaced as a whole.
+
+    Service and action exist in every state, so that a question has an answer that says what to do.
+    Configured, the node has its models loaded and its publishers; active, it listens.
 
     Args:
         builder: see :class:`wildseg3d_ros.ros.build_process.Settings`.
@@ -55,7 +48,7 @@ class SceneNode(Node):
     """
 
     def __init__(self, builder: str = PIPELINE, **options: object) -> None:
-        super().__init__("wildseg3d", **options)  # type: ignore[arg-type]
+        super().__init__("wildseg3d", **options)
         try:
             self._config = Parameters(self)
         except BaseException:
@@ -64,37 +57,24 @@ class SceneNode(Node):
         config = self._config.node()
         self._builder = builder
         self._current: CurrentScene | None = None
-        self._busy = threading.Lock()
-        self._stage = ("", 0.0)
-        self._stopping = threading.Event()
-
-        # One group for what streams in (which gets an executor of its own: see running.Spinner),
-        # one for the service, one for the action: an answer waits neither for images nor a build.
+        self._topics: SceneTopics | None = None
+        # Of what streams in; it gets an executor of its own: see running.Spinner.
         self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
         self._cameras = Cameras(self, topics, config, self.streams)
-        self._transforms: TransformBuffer = make_buffer(self, self.streams)
-        self._cloud = self.create_publisher(PointCloud2, "scene_cloud", _LATCHED)
-        self._labels = {
-            name: self.create_publisher(Image, f"{name}/labels", _LATCHED) for name in topics
-        }
+        self._transforms = make_buffer()
+        self._tf = TransformListener(self, self._transforms, self.streams)
+        self._worker = BuildWorker(self._settings(config), self._log)
+        self._create_servers()
+        if config.autostart:
+            self.autostart()
+
+    def _create_servers(self) -> None:
+        """A callback group for each: an answer waits neither for another one nor for a build."""
         self.create_service(
             Segment, "segment", self._on_segment, callback_group=MutuallyExclusiveCallbackGroup()
         )
-        self._action = ActionServer(
-            self,
-            BuildScene,
-            "build_scene",
-            execute_callback=self._on_build,
-            goal_callback=lambda _: GoalResponse.ACCEPT,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=ReentrantCallbackGroup(),
-        )
-        self._worker = BuildWorker(self._settings(config), self._log)
-        self._worker.start()
-        self.get_logger().info(
-            f"ready for build_scene with {len(topics)} camera(s): {', '.join(topics)}"
-        )
+        self._builds = BuildAction(self, self._build)
 
     def _log(self, text: str) -> None:
         self.get_logger().info(text)
@@ -103,101 +83,101 @@ class SceneNode(Node):
         """Answers from this scene from now on."""
         self._current = current
 
+    # ---- lifecycle -----------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Loads the models, in the build process, and makes the publishers."""
+        self._topics = SceneTopics(self, self._cameras.names)
+        self._worker.configure(self._settings(self._config.node()))
+        self._worker.load()
+
+    def activate(self) -> None:
+        """Listens to cameras and TF."""
+        self._cameras.subscribe()
+        self._tf.subscribe()
+        self._builds.allow()
+        names = self._cameras.names
+        self._log(f"ready for build_scene with {len(names)} camera(s): {', '.join(names)}")
+
+    def deactivate(self) -> None:
+        """Ends a running build; keeps scene and models."""
+        self._builds.stop()
+        self._cameras.unsubscribe()
+        self._tf.unsubscribe()
+
+    def cleanup(self) -> None:
+        """Frees scene, models and publishers."""
+        self._worker.stop()
+        self._current = None
+        self._cameras.clear()
+        self._transforms.clear()
+        if self._topics is not None:
+            self._topics.destroy()
+            self._topics = None
+
     def close(self) -> None:
         """Ends a running build and the build process; safe to call twice."""
-        self._stopping.set()
-        if self._busy.locked():
-            # The executor sends the result, so it has to run until that is done.
-            if self._busy.acquire(timeout=3.0):
-                self._busy.release()
-            time.sleep(0.2)
+        self._builds.stop()
         self._worker.close()
+        self.leave()
 
     def destroy_node(self) -> None:
-        """Leaves the graph. rclpy's own leaves an action server in it."""
-        action = getattr(self, "_action", None)  # absent when the parameters did not fit
-        if action is not None:
-            action.destroy()
-            self._action = None
+        """Leaves the graph."""
+        builds = getattr(self, "_builds", None)  # absent when the parameters did not fit
+        if builds is not None:
+            builds.destroy()
+            del self._builds
         super().destroy_node()
 
     # ---- service -------------------------------------------------------------------------------
 
     def _on_segment(self, request: Segment.Request, _: Segment.Response) -> Segment.Response:
         try:
-            current = self._current
-            if current is None:
-                raise WildSeg3DError(self._why_no_scene(), ErrorCode.NO_SCENE)
-            return current.answer(request, self._transforms)
+            return self._scene().answer(request, self._transforms)
         except Exception as error:  # noqa: BLE001
             return Segment.Response(status=status_of(error, self.get_logger()))
 
-    def _why_no_scene(self) -> str:
-        if self._busy.locked():
-            stage, fraction = self._stage
-            return f"the first scene is being built ({stage}, {fraction:.0%}); ask again when done"
-        return "there is no scene yet; send a goal to the action build_scene first"
+    def _scene(self) -> CurrentScene:
+        """The scene that answers, or the reason why there is none."""
+        self.require_active()
+        if self._current is not None:
+            return self._current
+        progress = self._builds.progress
+        why = "there is no scene yet; send a goal to the action build_scene first"
+        if progress:
+            why = f"the first scene is being built ({progress}); ask again when it is done"
+        raise WildSeg3DError(why, ErrorCode.NO_SCENE)
 
     # ---- action --------------------------------------------------------------------------------
 
-    def _on_build(self, goal: ServerGoalHandle) -> BuildScene.Result:
-        result = BuildScene.Result()
-        try:
-            if not self._busy.acquire(blocking=False):
-                stage, fraction = self._stage
-                raise WildSeg3DError(
-                    f"a scene is being built already ({stage}, {fraction:.0%}); wait for it, or "
-                    "cancel that goal",
-                    ErrorCode.BUSY,
-                )
-            try:
-                self._build(goal, result)
-            finally:
-                self._busy.release()
-            goal.succeed()
-        except Exception as error:  # noqa: BLE001
-            result.status = status_of(error, self.get_logger())
-            self._end_goal(goal, cancelled=isinstance(error, Cancelled))
-        return result
-
-    def _end_goal(self, goal: ServerGoalHandle, cancelled: bool) -> None:
-        try:
-            goal.canceled() if cancelled and goal.is_cancel_requested else goal.abort()
-        except Exception as error:  # noqa: BLE001  the context is gone at shutdown
-            self.get_logger().debug(f"goal state not set: {error}")
-
-    def _build(self, goal: ServerGoalHandle, result: BuildScene.Result) -> None:
+    def _build(self, build: Build) -> None:
         start = time.monotonic()
-
-        def report(stage: str, fraction: float) -> None:
-            self._stage = (stage, fraction)
-            feedback = BuildScene.Feedback(stage=stage, fraction=fraction)
-            goal.publish_feedback(feedback)  # type: ignore[arg-type]
-
-        def cancelled() -> bool:
-            return goal.is_cancel_requested or self._stopping.is_set()
-
+        build.report("starting", 0.0)
+        self.wait_until_started(build.cancelled)
+        self.require_active()
         config = self._config.node()
-        names = self._cameras.choose(goal.request.cameras)
-        report("images", 0.0)
-        shot = self._cameras.take(names, config, self._transforms, cancelled)
-        self._warn(result, shot.warnings)
+        names = self._cameras.choose(build.cameras)
+        build.report("images", 0.0)
+        shot = self._cameras.take(names, config, self._transforms, build.cancelled)
+        warn(build, self, shot.warnings)
         root, poses = self._poses(shot, config)
-        report("images", 1.0)
+        build.report("images", 1.0)
 
         self._worker.configure(self._settings(config))
-        built = self._worker.build(shot.views, config.world_frame, report, cancelled)
+        built = self._worker.build(shot.views, config.world_frame, build.report, build.cancelled)
         scene = built.scene
         poses = _rooted_at(scene.frame_id, root, poses)
         self.adopt(CurrentScene(scene, shot.calibrations, poses, shot.warnings))
-        self._publish(built, shot)
+        if self._topics is not None:
+            self._topics.publish(built, shot.calibrations)
         seconds = time.monotonic() - start
-        self.get_logger().info(
+        self._log(
             f"scene {scene.scene_id}: {len(scene.object_ids)} objects from {len(names)} views in "
             f"{seconds:.1f} s ({', '.join(f'{k} {v:.1f}' for k, v in scene.seconds.items())}); "
             f"frame '{scene.frame_id}', {scene.alignment.scale_text}"
         )
-        self._warn(result, scene.warnings)
+        warn(build, self, scene.warnings)
+        result = build.result
         result.scene_id = scene.scene_id
         result.objects = len(scene.object_ids)
         result.frame_id = scene.frame_id
@@ -208,12 +188,6 @@ class SceneNode(Node):
         result.stage_names = list(scene.seconds)
         result.stage_seconds = [float(value) for value in scene.seconds.values()]
 
-    def _warn(self, result: BuildScene.Result, warnings: Sequence[str]) -> None:
-        """In the log and in the reply, of a build that fails too: they often say why."""
-        for warning in warnings:
-            self.get_logger().warning(warning)
-        result.warnings = [*result.warnings, *warnings]
-
     def _settings(self, config: NodeConfig) -> Settings:
         return Settings(self._config.scene(), self._builder, config.scene_cloud_voxel)
 
@@ -223,18 +197,6 @@ class SceneNode(Node):
         root = config.world_frame if placed else shot.views[0].frame_id
         stamp_ns = max(view.stamp_ns for view in shot.views)
         return root, poses_at(self._transforms, root, stamp_ns)
-
-    def _publish(self, built: Built, shot: Shot) -> None:
-        scene, cloud = built.scene, built.overview
-        packed = pack_cloud(cloud.points, cloud.colors)
-        self._cloud.publish(cloud_from_packed(packed, scene.frame_id, scene.stamp_ns))
-        for view, name in enumerate(scene.view_names):
-            labels = shot.calibrations[name].published_labels(scene.labels[view].astype(np.uint16))
-            self._labels[name].publish(
-                image_from_array(
-                    labels, "mono16", scene.camera_frames[view], scene.stamps_ns[view]
-                )
-            )
 
 
 def _rooted_at(

@@ -7,19 +7,12 @@ import tf2_ros  # type: ignore[import-not-found]
 import yaml
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
-from rclpy.callback_groups import CallbackGroup
 from rclpy.duration import Duration
-from rclpy.node import Node
 from rclpy.time import Time
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.conversions import matrix_from_transform
-from wildseg3d_ros.ros.transforms import (
-    BUFFER_SECONDS,
-    listen,
-    not_connected,
-    unknown_frame,
-)
+from wildseg3d_ros.ros.transforms import BUFFER_SECONDS, not_connected, unknown_frame
 
 
 class Tf2Buffer:
@@ -28,10 +21,6 @@ class Tf2Buffer:
     def __init__(self) -> None:
         self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=BUFFER_SECONDS))
 
-    def listen(self, node: Node, callback_group: CallbackGroup) -> None:
-        """Subscribes in the given group: tf2_ros's own listener would use the node's default."""
-        listen(node, self, callback_group)
-
     def add(self, message: TransformStamped, static: bool = False) -> None:
         """Takes one transform; raises ValueError where its numbers make no pose."""
         matrix_from_transform(message)
@@ -39,6 +28,10 @@ class Tf2Buffer:
             self._buffer.set_transform_static(message, "wildseg3d")
         else:
             self._buffer.set_transform(message, "wildseg3d")
+
+    def clear(self) -> None:
+        """Forgets all transforms."""
+        self._buffer.clear()
 
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
@@ -43,6 +44,10 @@ class TransformBuffer(Protocol):
         """Takes one transform, as if it had come from /tf or /tf_static."""
         ...
 
+    def clear(self) -> None:
+        """Forgets all transforms."""
+        ...
+
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
         ...
@@ -57,53 +62,67 @@ class TransformBuffer(Protocol):
         ...
 
 
-def make_buffer(node: Node, callback_group: CallbackGroup) -> TransformBuffer:
-    """A buffer that listens to /tf and /tf_static: tf2's where it is installed, else our own."""
+def make_buffer() -> TransformBuffer:
+    """tf2's buffer where tf2_ros is installed, else our own."""
     try:
         import tf2_ros  # type: ignore[import-not-found]  # noqa: F401
     except ImportError:
-        tree = TransformTree()
-        listen(node, tree, callback_group)
-        return tree
+        return TransformTree()
     from wildseg3d_ros.ros.tf2_transforms import Tf2Buffer
 
-    buffer = Tf2Buffer()
-    buffer.listen(node, callback_group)
-    return buffer
+    return Tf2Buffer()
 
 
-def listen(
-    node: Node,
-    buffer: TransformBuffer,
-    callback_group: CallbackGroup,
-) -> None:
-    """Subscribes to /tf and /tf_static on behalf of a buffer.
+class TransformListener:
+    """Feeds a buffer from /tf and /tf_static while it is subscribed.
 
     A transform with numbers that make no pose is skipped and reported once per child frame.
-    """
-    complained: set[str] = set()
+    tf2_ros's own listener would subscribe for good, and in the node's default callback group.
 
-    def take(message: TFMessage, static: bool) -> None:
+    Args:
+        node: to subscribe with.
+        buffer: to feed.
+        callback_group: of the subscriptions.
+    """
+
+    def __init__(self, node: Node, buffer: TransformBuffer, callback_group: CallbackGroup) -> None:
+        self._node, self._buffer, self._group = node, buffer, callback_group
+        self._subscriptions: list[Subscription] = []
+        self._complained: set[str] = set()
+
+    def subscribe(self) -> None:
+        """Begins to listen."""
+        moving = QoSProfile(depth=_QUEUE, reliability=ReliabilityPolicy.RELIABLE)
+        latched = QoSProfile(
+            depth=_QUEUE,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        logger = self._node.get_logger()
+        for topic, static, qos in (("/tf", False, moving), ("/tf_static", True, latched)):
+            callback = never_raises(partial(self._take, static=static), logger)
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    TFMessage, topic, callback, qos, callback_group=self._group
+                )
+            )
+
+    def unsubscribe(self) -> None:
+        """Stops listening; the buffer keeps what it has."""
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
+
+    def _take(self, message: TFMessage, static: bool) -> None:
         for transform in message.transforms:
             try:
-                buffer.add(transform, static)
+                self._buffer.add(transform, static)
             except ValueError as error:
-                if transform.child_frame_id not in complained:
-                    complained.add(transform.child_frame_id)
-                    node.get_logger().warning(
+                if transform.child_frame_id not in self._complained:
+                    self._complained.add(transform.child_frame_id)
+                    self._node.get_logger().warning(
                         f"ignoring the transform {transform.header.frame_id} -> "
                         f"{transform.child_frame_id}: {error}"
                     )
-
-    dynamic = QoSProfile(depth=_QUEUE, reliability=ReliabilityPolicy.RELIABLE)
-    static = QoSProfile(
-        depth=_QUEUE,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    )
-    for topic, fixed, qos in (("/tf", False, dynamic), ("/tf_static", True, static)):
-        callback = never_raises(partial(take, static=fixed), node.get_logger())
-        node.create_subscription(TFMessage, topic, callback, qos, callback_group=callback_group)
 
 
 class TransformTree:
@@ -133,6 +152,11 @@ class TransformTree:
             if track is None or track.static != static or track.parent != parent:
                 track = self._tracks[child] = _Track(parent, static, self._keep_ns)
             track.add(nanoseconds(message.header.stamp), pose)
+
+    def clear(self) -> None:
+        """Forgets all transforms."""
+        with self._lock:
+            self._tracks.clear()
 
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""

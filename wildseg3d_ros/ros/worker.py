@@ -46,17 +46,35 @@ class BuildWorker:
         self._channel: Channel | None = None
         self._jobs = itertools.count(1)
         self._lock = threading.Lock()
-        self._closed = False
+        self._loaded = self._closed = False
 
     @property
     def pid(self) -> int | None:
         """Process id of the running build process."""
         return self._process.pid if self._process is not None else None
 
-    def start(self) -> None:
-        """Starts the process, so that the back ends load before the first build."""
+    def load(self) -> None:
+        """Starts the process and waits until it has loaded the back ends.
+
+        Raises:
+            WildSeg3DError: as the back ends, with its code; INTERNAL when the process died.
+        """
         with self._lock:
-            self._connect()
+            try:
+                channel = self._connect()
+                while not self._loaded:
+                    kind, *content = channel.receive()
+                    if kind == "log":
+                        self._log(content[0])
+                    elif kind == "unloadable":
+                        error, trace = content
+                        if trace:
+                            self._log(trace)
+                        raise error
+                    elif kind == "ready":
+                        self._loaded = True
+            except (EOFError, OSError) as error:
+                raise self._explain(error, sent=True) from error
 
     def configure(self, settings: Settings) -> None:
         """Settings of the next build; other ones than before take a fresh process."""
@@ -94,15 +112,19 @@ class BuildWorker:
             except (EOFError, OSError) as error:
                 raise self._explain(error, sent) from error
 
-    def close(self) -> None:
-        """Ends the process; a build in another thread is answered with an error."""
-        self._closed = True
+    def stop(self) -> None:
+        """Ends the process and frees its models; the next load or build starts a fresh one."""
         process = self._process
         if process is not None:
             process.kill()
-        # A build that waits for the process sees it die and leaves.
+        # Who waits for the process in another thread sees it die and leaves.
         with self._lock:
             self._end()
+
+    def close(self) -> None:
+        """Ends the process for good; a build in another thread is answered with an error."""
+        self._closed = True
+        self.stop()
 
     def _wait(
         self, job: int, report: Callable[[str, float], None], cancelled: Callable[[], bool]
@@ -121,8 +143,10 @@ class BuildWorker:
             kind, *content = self._channel.receive()
             if kind == "log":
                 self._log(content[0])
-            elif kind == "ready" or content[0] != job:
-                continue
+            elif kind == "ready":
+                self._loaded = True
+            elif kind == "unloadable" or content[0] != job:
+                continue  # a build that needs what is not there says so itself
             elif kind == "progress":
                 report(*content[1:])
             elif kind == "done":
@@ -168,6 +192,7 @@ class BuildWorker:
         if self._channel is not None:
             self._channel.close()
         self._process = self._channel = None
+        self._loaded = False
 
     def _explain(self, error: EOFError | OSError, sent: bool) -> WildSeg3DError:
         """What to tell of a failed hand-over; ends the process unless it is fit for the next."""

@@ -1,0 +1,126 @@
+"""The action ``build_scene``: one build at a time, feedback, cancellation, errors as results."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+
+from wildseg3d_msgs.action import BuildScene
+from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.ros.guard import status_of
+
+_STOP_SECONDS = 5.0
+_RESULT_SECONDS = 0.2
+
+
+@dataclass
+class Build:
+    """One build while it runs.
+
+    Attributes:
+        cameras: names that were asked for; none for all.
+        report: tells the caller stage and fraction.
+        cancelled: whether it is to stop.
+        result: to be filled.
+    """
+
+    cameras: tuple[str, ...]
+    report: Callable[[str, float], None]
+    cancelled: Callable[[], bool]
+    result: BuildScene.Result = field(default_factory=BuildScene.Result)
+
+
+class BuildAction:
+    """Serves ``build_scene`` in every state of the node.
+
+    Args:
+        node: that serves.
+        run: does the work; what it raises becomes the result.
+    """
+
+    def __init__(self, node: Node, run: Callable[[Build], None]) -> None:
+        self._node, self._run = node, run
+        self._busy = threading.Lock()
+        self._stage = ("", 0.0)
+        self._stopping = threading.Event()
+        self._server = ActionServer(
+            node,
+            BuildScene,
+            "build_scene",
+            execute_callback=self._execute,
+            goal_callback=lambda _: GoalResponse.ACCEPT,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    @property
+    def progress(self) -> str:
+        """Stage and fraction of the running build; empty when none runs."""
+        stage, fraction = self._stage
+        return f"{stage}, {fraction:.0%}" if self._busy.locked() else ""
+
+    def stop(self) -> None:
+        """Ends a running build, and refuses others until :meth:`allow`."""
+        self._stopping.set()
+        if self._busy.locked():
+            # The executor sends the result, so it has to run until that is done.
+            if self._busy.acquire(timeout=_STOP_SECONDS):
+                self._busy.release()
+            time.sleep(_RESULT_SECONDS)
+
+    def allow(self) -> None:
+        """Takes goals again."""
+        self._stopping.clear()
+
+    def destroy(self) -> None:
+        """Leaves the graph: rclpy's destroy_node leaves an action server in it."""
+        self._server.destroy()
+
+    def _execute(self, goal: ServerGoalHandle) -> BuildScene.Result:
+        def report(stage: str, fraction: float) -> None:
+            self._stage = (stage, fraction)
+            feedback = BuildScene.Feedback(stage=stage, fraction=fraction)
+            goal.publish_feedback(feedback)  # type: ignore[arg-type]
+
+        def cancelled() -> bool:
+            return goal.is_cancel_requested or self._stopping.is_set()
+
+        build = Build(tuple(goal.request.cameras), report, cancelled)
+        try:
+            if not self._busy.acquire(blocking=False):
+                raise WildSeg3DError(
+                    f"a scene is being built already ({self.progress}); wait for it, or cancel "
+                    "that goal",
+                    ErrorCode.BUSY,
+                )
+            try:
+                self._run(build)
+            finally:
+                self._busy.release()
+            goal.succeed()
+        except Exception as error:  # noqa: BLE001
+            asked = goal.is_cancel_requested
+            if isinstance(error, Cancelled) and not asked:
+                error = Cancelled("the node stopped the build: it was deactivated or shut down")
+            build.result.status = status_of(error, self._node.get_logger())
+            self._end(goal, cancelled=asked and isinstance(error, Cancelled))
+        return build.result
+
+    def _end(self, goal: ServerGoalHandle, cancelled: bool) -> None:
+        try:
+            goal.canceled() if cancelled else goal.abort()
+        except Exception as error:  # noqa: BLE001  the context is gone at shutdown
+            self._node.get_logger().debug(f"goal state not set: {error}")
+
+
+def warn(build: Build, node: Node, warnings: Sequence[str]) -> None:
+    """In the log and in the result, of a build that fails too: they often say why."""
+    for warning in warnings:
+        node.get_logger().warning(warning)
+    build.result.warnings = [*build.result.warnings, *warnings]

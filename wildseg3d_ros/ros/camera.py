@@ -1,0 +1,175 @@
+"""One camera: its topics, its newest messages, and their way into NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.callback_groups import CallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from wildseg3d_ros.ros.calibration import Calibration, calibration_from_info
+from wildseg3d_ros.ros.compressed import depth_from_compressed, rgb_from_compressed
+from wildseg3d_ros.ros.conversions import depth_from_image, rgb_from_image
+from wildseg3d_ros.ros.frames import FrameMatcher, FrameSet
+from wildseg3d_ros.ros.guard import never_raises
+from wildseg3d_ros.ros.parameters import CameraConfig
+
+_QUEUE = 5
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One topic of a camera."""
+
+    part: str
+    kind: type
+    topic: str
+
+
+class Camera:
+    """Subscriptions of one camera and what they brought.
+
+    Args:
+        node: to subscribe with.
+        name: of the camera.
+        config: its topics.
+        matcher: takes its messages.
+        callback_group: of its subscriptions; the callbacks only store messages.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        config: CameraConfig,
+        matcher: FrameMatcher,
+        callback_group: CallbackGroup,
+    ) -> None:
+        self.name, self.config, self.matcher = name, config, matcher
+        self.qos = QoSProfile(
+            depth=_QUEUE, reliability=ReliabilityPolicy[config.reliability.upper()]
+        )
+        self._node, self._group = node, callback_group
+        self._subscriptions: list[Subscription] = []
+        self._calibration: tuple[Any, Calibration] | None = None
+
+    @property
+    def who(self) -> str:
+        """The camera in a sentence."""
+        return f"camera '{self.name}'"
+
+    @property
+    def image(self) -> Stream:
+        """Colour images."""
+        topic = self.config.image_topic
+        if self.config.image_transport == "compressed":
+            return Stream("image", CompressedImage, f"{topic}/compressed")
+        return Stream("image", Image, topic)
+
+    @property
+    def info(self) -> Stream:
+        """Calibration of the colour images."""
+        return Stream("camera_info", CameraInfo, self.config.camera_info_topic)
+
+    @property
+    def depth(self) -> Stream | None:
+        """Depth registered to the colour images; None for a camera without."""
+        topic = self.config.depth_topic
+        if not topic:
+            return None
+        if self.config.depth_transport == "compressedDepth":
+            return Stream("depth", CompressedImage, f"{topic}/compressedDepth")
+        return Stream("depth", Image, topic)
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """All of them."""
+        return tuple(stream for stream in (self.image, self.depth, self.info) if stream)
+
+    def heard(self, stream: Stream) -> int:
+        """Messages of a stream since the camera was subscribed to."""
+        counts = self.matcher.counts
+        return {"image": counts.images, "depth": counts.depths, "camera_info": counts.infos}[
+            stream.part
+        ]
+
+    def subscribe(self) -> None:
+        """Begins to listen."""
+        take = {
+            "image": self.matcher.add_image,
+            "depth": self.matcher.add_depth,
+            "camera_info": self.matcher.add_info,
+        }
+        # rclpy's own handlers of what does not fit cost two more entries of the wait set each, for
+        # every message; publishers are looked at once a second instead (camera_faults.py).
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        for stream in self.streams:
+            callback = never_raises(take[stream.part], self._node.get_logger())
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    stream.kind,
+                    stream.topic,
+                    callback,
+                    self.qos,
+                    callback_group=self._group,
+                    event_callbacks=quiet,
+                )
+            )
+
+    def unsubscribe(self) -> None:
+        """Stops listening."""
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
+
+    def rgb(self, frames: FrameSet) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB as published.
+
+        Raises:
+            InputError: an image that cannot be used.
+        """
+        if isinstance(frames.image, CompressedImage):
+            return rgb_from_compressed(frames.image, self.who)
+        return rgb_from_image(frames.image, self.who)
+
+    def convert(
+        self, frames: FrameSet
+    ) -> tuple[Calibration, NDArray[np.uint8], NDArray[np.float32] | None]:
+        """Calibration, image and depth, without lens distortion.
+
+        Raises:
+            InputError: messages that cannot be used.
+        """
+        image = self.rgb(frames)
+        calibration = self._calibrate(frames.info, image.shape[:2])
+        depth = None
+        if frames.depth is not None:
+            who = f"{self.who}: depth"
+            if isinstance(frames.depth, CompressedImage):
+                depth = depth_from_compressed(frames.depth, who)
+            else:
+                depth = depth_from_image(frames.depth, who)
+            if depth.shape == image.shape[:2]:  # else View says what is wrong
+                depth = calibration.pinhole_depth(depth)
+        return calibration, calibration.pinhole_image(image), depth
+
+    def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Calibration:
+        """The maps of a lens take longer than an image: they are kept while nothing changes."""
+        roi = info.roi
+        key = (
+            size,
+            (info.height, info.width, info.distortion_model, tuple(info.d)),
+            (info.k.tobytes(), info.p.tobytes(), info.binning_x, info.binning_y),
+            (roi.x_offset, roi.y_offset, roi.height, roi.width),
+        )
+        if self._calibration is None or self._calibration[0] != key:
+            topic = self.config.camera_info_topic
+            made = calibration_from_info(info, size, self.who, topic, self.config.rectified)
+            self._calibration = key, made
+        return self._calibration[1]

@@ -1,0 +1,61 @@
+"""What the node publishes of a scene, latched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rclpy.lifecycle.node import LifecycleNodeMixin
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, PointCloud2
+
+from wildseg3d_ros.ros.build_process import Built
+from wildseg3d_ros.ros.calibration import Calibration
+from wildseg3d_ros.ros.conversions import cloud_from_packed, image_from_array, pack_cloud
+
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""The last message of a topic, also for those who come later."""
+
+
+class SceneTopics:
+    """Publishers of a configured node; they publish while it is active.
+
+    Args:
+        node: a lifecycle node.
+        cameras: names of its cameras.
+    """
+
+    def __init__(self, node: LifecycleNodeMixin, cameras: Sequence[str]) -> None:
+        self._node = node
+        self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", LATCHED)
+        self._labels = {
+            name: node.create_lifecycle_publisher(Image, f"{name}/labels", LATCHED)
+            for name in cameras
+        }
+
+    def publish(self, built: Built, calibrations: Mapping[str, Calibration]) -> None:
+        """Shows a new scene.
+
+        Args:
+            built: the scene and its overview.
+            calibrations: of its cameras, by name.
+        """
+        scene, cloud = built.scene, built.overview
+        packed = pack_cloud(cloud.points, cloud.colors)
+        self._cloud.publish(cloud_from_packed(packed, scene.frame_id, scene.stamp_ns))
+        for view, name in enumerate(scene.view_names):
+            labels = calibrations[name].published_labels(scene.labels[view].astype(np.uint16))
+            self._labels[name].publish(
+                image_from_array(
+                    labels, "mono16", scene.camera_frames[view], scene.stamps_ns[view]
+                )
+            )
+
+    def destroy(self) -> None:
+        """Leaves the graph, and with it the latched messages."""
+        for publisher in (self._cloud, *self._labels.values()):
+            self._node.destroy_lifecycle_publisher(publisher)
