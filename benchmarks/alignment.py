@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.adam_baseline import STEPS, run
 from benchmarks.alignment_problems import KINDS, Errors, errors_of, problem, soft_masks
-from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.testing.pairs import ConstructedPairs
 
@@ -34,7 +34,7 @@ def main(full: bool = False) -> dict:
     """All figures; see the module's text."""
     return {
         "time": timing(full),
-        "warm start": warm(),
+        "one view added": one_view(),
         "accuracy (5 views, 64x48, all 300 Adam steps)": accuracy(2),
         "garbage": garbage(3),
         "gpu": gpu(),
@@ -98,19 +98,43 @@ def _ratio(ours: list[Errors], theirs: list[Errors], name: str) -> float:
     return float(np.exp(np.mean(logs)))
 
 
-def warm() -> dict:
-    """Processor time of adding one view to an answer, beside that of a fresh solve."""
-    made = problem("clean", 0, 8, (192, 256))
-    old = [p for p in made.predictions if 7 not in (p.a, p.b)]
-    first = align(old, made.views[:7], CONFIG)
-    fresh, anew = _best(lambda: align(made.predictions, made.views, CONFIG))
-    grown, added = _best(lambda: align(made.predictions, made.views, CONFIG, start=first))
-    apart = np.abs(anew.world_from_cam - added.world_from_cam)[:, :3, 3].max()
-    return {
-        "fresh, 8 views [s]": fresh[1],
-        "one of 8 views added [s]": grown[1],
-        "largest difference of camera positions [mm]": 1e3 * float(apart),
-    }
+def one_view() -> dict:
+    """Processor time of one more view beside that of a fresh solve, and what it costs in error."""
+    out: dict = {}
+    for count, size in ((8, (192, 256)), (16, (48, 64))):
+        made = problem("clean", 0, count, size)
+        last = count - 1
+        old = [p for p in made.predictions if last not in (p.a, p.b)]
+        first = align(old, made.views[:last], CONFIG)
+        before = fuse(old, made.views[:last], first, CONFIG)
+        fresh, anew = _best(lambda m=made: align(m.predictions, m.views, CONFIG))
+        warm, again = _best(lambda m=made, f=first: align(m.predictions, m.views, CONFIG, start=f))
+        onto, added = _best(
+            lambda m=made, v=last, f=first, w=before: align_view(
+                m.predictions, m.views, v, f, w, CONFIG
+            )
+        )
+        fused, all_points = _best(lambda m=made, a=anew: fuse(m.predictions, m.views, a, CONFIG))
+        alone, points = _best(
+            lambda m=made, v=last, a=added, w=before: fuse_view(
+                m.predictions, m.views, v, a, w, CONFIG
+            )
+        )
+        apart = np.abs(anew.world_from_cam - again.world_from_cam)[:, :3, 3].max()
+        errors = [
+            errors_of(made, found.points, alignment.world_from_cam).median
+            for alignment, found in ((anew, all_points), (added, points))
+        ]
+        out[f"{count} views, {len(made.predictions)} pairs"] = {
+            "all anew [s]": fresh[1],
+            "one added, the others stay [s]": onto[1],
+            "share of the time": onto[1] / fresh[1],
+            "fusion: all, one view [s]": [fused[1], alone[1]],
+            "median object error: all anew, one added [mm]": errors,
+            "all again from an earlier answer [s]": warm[1],
+            "its largest difference of camera positions [mm]": 1e3 * float(apart),
+        }
+    return out
 
 
 def garbage(seeds: int) -> dict:

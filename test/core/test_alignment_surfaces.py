@@ -180,7 +180,7 @@ def test_views_agree_better_after_it(scene, pairs, share, monkeypatch):
                     )
                     patch.setattr(
                         "wildseg3d_ros.alignment.fusion.agree",
-                        lambda s: [torch.zeros_like(x.weight) for x in s],
+                        lambda s, *_: [torch.zeros_like(x.weight) for x in s],
                     )
                 alignment = align(made.predictions, made.views, CONFIG)
                 world = fuse(made.predictions, made.views, alignment, CONFIG)

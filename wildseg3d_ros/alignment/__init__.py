@@ -68,6 +68,58 @@ def align(
     return run(predictions, views, config, masks, start, relative_poses)
 
 
+def align_view(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    changed: int,
+    start: Alignment,
+    world: WorldPointmaps,
+    config: AlignmentConfig,
+    masks: MaskCache | None = None,
+) -> Alignment:
+    """Brings one view that was added or replaced into a world that stands.
+
+    Its pairs, camera and surface are solved against the other views' world pointmaps, which stay
+    where they are: what is known of objects elsewhere keeps its place to the last digit. A fresh
+    :func:`align` of everything would move the others by a part of their own error.
+
+    Args:
+        predictions, views: all of them, as for :func:`align`; an added view is the last.
+        changed: index of the view.
+        start: of the other views (and of the changed one before), with the same pairs between
+            the others; world: :func:`fuse` of it.
+        masks: as for :func:`align`; those of the changed view may be the new ones.
+
+    Returns:
+        ``start`` with the rows of the view and its pairs replaced.
+
+    Raises:
+        AlignmentError: no pair connects the view. InputError: pairs of other views that ``start``
+            does not have. Others: as of :func:`align`.
+    """
+    from wildseg3d_ros.alignment.one_view import align_view as run
+
+    return run(predictions, views, changed, start, world, config, masks)
+
+
+def fuse_view(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    changed: int,
+    alignment: Alignment,
+    world: WorldPointmaps,
+    config: AlignmentConfig,
+) -> WorldPointmaps:
+    """The world pointmaps with those of one view made anew; see :func:`align_view`.
+
+    Args:
+        alignment: of all pairs; world: of the other views.
+    """
+    from wildseg3d_ros.alignment.fusion import fuse_view as run
+
+    return run(predictions, views, changed, alignment, world, config)
+
+
 def fuse(
     predictions: Sequence[PairPrediction],
     views: Sequence[View],

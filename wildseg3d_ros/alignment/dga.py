@@ -62,7 +62,7 @@ _VERDICTS = 4
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keeps torch's operations on the calling thread.
 
     They are small: a second thread gains nothing on an idle machine, and on a busy one waiting for
@@ -76,7 +76,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@_one_thread()
+@one_thread()
 def align(
     predictions: Sequence[PairPrediction],
     views: Sequence[View],
@@ -97,37 +97,37 @@ def align(
     reads = Reads(start.reads if start is not None else None)
     complete = build_graph(predictions, views, config, masks, reads)
     enough = usable(complete)
-    empty = [_pair_name(predictions[int(e)], views) for e in np.flatnonzero(~enough)]
+    empty = [pair_name(predictions[int(e)], views) for e in np.flatnonzero(~enough)]
     check_connected(complete.edges[enough], views, empty)
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
 
     graph = complete.select(enough)
     unchanged = np.array([reads.knows(predictions[e]) for e in graph.ids], dtype=bool)
     poses, kept = starting_poses(graph, start, unchanged)
-    result = _solve(graph.to(device), poses.to(device), kept, start is None, config)
+    result = solve_pairs(graph.to(device), poses.to(device), kept, start is None, config)
     decided = _against_priors(views, result, config)
     if decided.any():
         warnings += [
-            f"pair {_pair_name(predictions[e], views)} contradicts another pair and the given "
+            f"pair {pair_name(predictions[e], views)} contradicts another pair and the given "
             "pose, and is left out"
             for e in graph.ids[decided]
         ]
         graph = graph.select(~decided)
         everything = np.ones(len(graph.edges), dtype=bool)
-        result = _solve(graph.to(device), place(graph).to(device), everything, True, config)
+        result = solve_pairs(graph.to(device), place(graph).to(device), everything, True, config)
     result, known = _with_priors(views, result, relative_poses, config)
     warnings += known.warnings
     warnings += [
-        f"pair {_pair_name(predictions[e], views)} contradicts the others but nothing else holds "
+        f"pair {pair_name(predictions[e], views)} contradicts the others but nothing else holds "
         "its views together; do not rely on how they lie to each other"
         for e in graph.ids[result.doubtful]
     ]
     warnings += [
-        f"pair {_pair_name(predictions[e], views)} contradicts the others and is left out"
+        f"pair {pair_name(predictions[e], views)} contradicts the others and is left out"
         for e in graph.ids[~result.kept]
     ]
     if not result.solution.converged:
-        warnings.append(f"{_stop_reason(result, config)}; raise alignment.max_iterations")
+        warnings.append(f"{result.stop_reason(config)}; raise alignment.max_iterations")
     alignment = _finish(
         predictions,
         views,
@@ -145,7 +145,7 @@ def align(
 
 
 @dataclass(frozen=True, eq=False)
-class _Result:
+class SolvedPairs:
     """The solved graph.
 
     Attributes:
@@ -164,22 +164,39 @@ class _Result:
     distance: NDArray[np.float64]
     iterations: int
 
+    def stop_reason(self, config: AlignmentConfig) -> str:
+        """Why the solve ended."""
+        solution = self.solution
+        if solution.iterations == 0:
+            return "no pixel is observed by two pairs, so that there was nothing to solve"
+        how = "converged" if solution.converged else "the alignment stopped"
+        return (
+            f"{how} after {self.iterations} passes with a last step of {solution.step:.2g} "
+            f"(tolerance {config.tolerance:.2g})"
+        )
 
-def _solve(
+
+def solve_pairs(
     graph: Graph,
     poses: Poses,
     kept: NDArray[np.bool_],
     fresh: bool,
     config: AlignmentConfig,
-) -> _Result:
-    """Solves, and leaves out or takes back pairs until the verdict on all of them stands."""
+    held: NDArray[np.bool_] | None = None,
+) -> SolvedPairs:
+    """Solves, and leaves out or takes back pairs until the verdict on all of them stands.
+
+    Args:
+        held: (E,) bool, pairs that stay where they are, come what may.
+    """
     iterations = 0
+    held = np.zeros(len(kept), dtype=bool) if held is None else held
     doubtful = np.zeros(len(kept), dtype=bool)
     if fresh:
-        coarse = solve(graph, poses, "huber", _COARSE_PASSES, _COARSE_TOLERANCE)
+        coarse = solve(graph, poses, "huber", _COARSE_PASSES, _COARSE_TOLERANCE, held=held)
         poses, iterations = coarse.poses, coarse.iterations
         verdict = judge(graph, _distances(graph, kept, poses, coarse), kept)
-        kept, doubtful = verdict.keep, verdict.doubtful
+        kept, doubtful = verdict.keep | held, verdict.doubtful & ~held
     for turn in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
@@ -189,20 +206,21 @@ def _solve(
             config.max_iterations,
             config.tolerance,
             is_near=not fresh or turn > 0,
+            held=held[kept],
         )
         iterations += solution.iterations
         poses = _fit_left_out(graph, kept, solution)
         distance = _distances(graph, kept, poses, solution)
         verdict = judge(graph, distance, kept)
-        doubtful = verdict.doubtful
-        if np.array_equal(verdict.keep, kept) or turn + 1 == _VERDICTS:
+        doubtful = verdict.doubtful & ~held
+        if np.array_equal(verdict.keep | held, kept) or turn + 1 == _VERDICTS:
             break
-        kept = verdict.keep
-    return _Result(graph, current, kept, doubtful, solution, poses, distance, iterations)
+        kept = verdict.keep | held
+    return SolvedPairs(graph, current, kept, doubtful, solution, poses, distance, iterations)
 
 
 def _against_priors(
-    views: Sequence[View], result: _Result, config: AlignmentConfig
+    views: Sequence[View], result: SolvedPairs, config: AlignmentConfig
 ) -> NDArray[np.bool_]:
     """(E,) bool, pairs that priors decide against and that the views hold together without."""
     if not result.graph.fixed.all() or all(v.world_from_cam_prior is None for v in views):
@@ -216,10 +234,10 @@ def _against_priors(
 
 def _with_priors(
     views: Sequence[View],
-    result: _Result,
+    result: SolvedPairs,
     relative_poses: Sequence[RelativePose],
     config: AlignmentConfig,
-) -> tuple[_Result, Verified]:
+) -> tuple[SolvedPairs, Verified]:
     """Solves once more with those priors that the pairs alone bear out."""
     is_told = relative_poses or any(
         view.world_from_cam_prior is not None or view.depth is not None for view in views
@@ -250,24 +268,12 @@ def _with_priors(
     return done, known
 
 
-def _stop_reason(result: _Result, config: AlignmentConfig) -> str:
-    """Why the solve ended."""
-    solution = result.solution
-    if solution.iterations == 0:
-        return "no pixel is observed by two pairs, so that there was nothing to solve"
-    how = "converged" if solution.converged else "the alignment stopped"
-    return (
-        f"{how} after {result.iterations} passes with a last step of {solution.step:.2g} "
-        f"(tolerance {config.tolerance:.2g})"
-    )
-
-
 def _finish(
     predictions: Sequence[PairPrediction],
     views: Sequence[View],
     masks: MaskCache | None,
     complete: Graph,
-    result: _Result,
+    result: SolvedPairs,
     known: Verified,
     relative_poses: Sequence[RelativePose],
     warnings: list[str],
@@ -361,7 +367,7 @@ def _finish(
         in_prior_frame=registration.found,
         prior_residual=registration.residual,
         warnings=tuple(warnings),
-        stop_reason=_stop_reason(result, config),
+        stop_reason=result.stop_reason(config),
         pair_residual_px=pair_residual_px,
         view_residual_px=median_by_view(current, pixels[is_current]),
         condition=solution.condition(),
@@ -427,7 +433,7 @@ def _world_size(graph: Graph, poses: Poses) -> float:
     return float(np.exp((np.log(graph.unit) - poses.scale.log().cpu().numpy()).mean()))
 
 
-def _placed(complete: Graph, result: _Result) -> PlacedPairs:
+def _placed(complete: Graph, result: SolvedPairs) -> PlacedPairs:
     """All pairs in the solved world, graph units."""
     graph, poses, count = result.graph, result.poses, len(complete.edges)
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
@@ -453,5 +459,6 @@ def _distances_of_views(
     )
 
 
-def _pair_name(pair: PairPrediction, views: Sequence[View]) -> str:
+def pair_name(pair: PairPrediction, views: Sequence[View]) -> str:
+    """The names of a pair's views, for messages."""
     return f"('{views[pair.a].name}', '{views[pair.b].name}')"

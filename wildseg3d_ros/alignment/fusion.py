@@ -42,6 +42,49 @@ def fuse(
     config: AlignmentConfig,
 ) -> WorldPointmaps:
     """See :func:`wildseg3d_ros.alignment.fuse`."""
+    placed = _placed(predictions, views, alignment)
+    device = torch_device(config.device, "alignment.device")
+    with _Workers(device) as workers:
+        parts = [
+            _view(predictions, views, v, alignment, placed, device, workers)
+            for v in range(len(views))
+        ]
+        points, confidence = [p[0] for p in parts], [p[1] for p in parts]
+        is_mean = [p[2] for p in parts]
+        if any(is_mean) and len(views) > 1:
+            _agree(points, confidence, is_mean, alignment, workers)
+    return WorldPointmaps(tuple(points), tuple(confidence))
+
+
+def fuse_view(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    changed: int,
+    alignment: Alignment,
+    world: WorldPointmaps,
+    config: AlignmentConfig,
+) -> WorldPointmaps:
+    """See :func:`wildseg3d_ros.alignment.fuse_view`."""
+    placed = _placed(predictions, views, alignment)
+    device = torch_device(config.device, "alignment.device")
+    points, confidence = list(world.points[: len(views)]), list(world.confidence[: len(views)])
+    # An added view has no place yet.
+    points += points[:1] * (len(views) - len(points))
+    confidence += confidence[:1] * (len(views) - len(confidence))
+    with _Workers(device) as workers:
+        points[changed], confidence[changed], is_mean = _view(
+            predictions, views, changed, alignment, placed, device, workers
+        )
+        if is_mean:
+            moving = [v == changed for v in range(len(views))]
+            _agree(points, confidence, moving, alignment, workers)
+    return WorldPointmaps(tuple(points), tuple(confidence))
+
+
+def _placed(
+    predictions: Sequence[PairPrediction], views: Sequence[View], alignment: Alignment
+) -> PlacedPairs:
+    """Where the alignment has these pairs."""
     check_pairs(predictions, views)
     edges = np.array([(p.a, p.b) for p in predictions]).reshape(-1, 2)
     if not np.array_equal(edges, alignment.edges):
@@ -49,27 +92,26 @@ def fuse(
             f"the alignment is of {len(alignment.edges)} pairs, these are {len(edges)} other "
             "ones; fuse the pairs that were aligned, in the same order"
         )
-    device = torch_device(config.device, "alignment.device")
-    placed = PlacedPairs(alignment.pair_scale, alignment.world_from_pair, alignment.pair_used)
-    points: list[NDArray[np.float32]] = []
-    confidence: list[NDArray[np.float32]] = []
-    is_mean = []
-    with _Workers(device) as workers:
-        for v, view in enumerate(views):
-            seen = observations_of(predictions, placed, v)
-            is_mean.append(bool(seen) and not is_one_map(seen))
-            if not seen:
-                chi = np.full((*view.size, 3), np.nan, dtype=np.float32)
-                sure = np.zeros(view.size, dtype=np.float32)
-            elif is_mean[-1]:
-                chi, sure = _mean(seen, view.size, alignment, v, device, workers)
-            else:
-                chi, sure = pose_once(seen, alignment.world_from_cam[v])
-            points.append(chi)
-            confidence.append(sure)
-        if any(is_mean) and len(views) > 1:
-            _agree(points, confidence, is_mean, alignment, workers)
-    return WorldPointmaps(tuple(points), tuple(confidence))
+    return PlacedPairs(alignment.pair_scale, alignment.world_from_pair, alignment.pair_used)
+
+
+def _view(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    v: int,
+    alignment: Alignment,
+    placed: PlacedPairs,
+    device: torch.device,
+    workers: _Workers,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], bool]:
+    """Points and confidence of one view, and whether they are a mean of several maps."""
+    seen, size = observations_of(predictions, placed, v), views[v].size
+    if not seen:
+        nothing = np.full((*size, 3), np.nan, dtype=np.float32)
+        return nothing, np.zeros(size, dtype=np.float32), False
+    if is_one_map(seen):
+        return *pose_once(seen, alignment.world_from_cam[v]), False
+    return *_mean(seen, size, alignment, v, device, workers), True
 
 
 class _Workers:
@@ -137,7 +179,8 @@ def _agree(
 ) -> None:
     """Moves the points of views along their rays to what all views say, in place.
 
-    Measured maps stay as they were measured.
+    Args:
+        is_mean: views to do so with; measured maps stay as they were measured.
     """
     surfaces = []
     for v, (chi, sure) in enumerate(zip(points, confidence, strict=True)):
@@ -153,7 +196,8 @@ def _agree(
                 alignment.world_from_cam[v],
             )
         )
-    changes = agree(surfaces)
+    only = is_mean.index(True) if sum(is_mean) == 1 else None
+    changes = agree(surfaces, only)
 
     def work(v: int) -> None:
         if is_mean[v]:

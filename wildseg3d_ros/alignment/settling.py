@@ -53,7 +53,7 @@ def settle_views(
 
     def surface(v: int) -> Surface:
         scores = None if masks is None else masks.scores[v]
-        return _surface(seen[v], views[v].size, scores, K[v], world_from_cam[v], device, reads)
+        return surface_of(seen[v], views[v].size, scores, K[v], world_from_cam[v], device, reads)
 
     # Reading maps waits for memory: a second thread halves it.
     with ThreadPoolExecutor(THREADS) as pool:
@@ -65,7 +65,7 @@ def settle_views(
     return settle(surfaces, Looseness(residual / reach, *deviations))
 
 
-def _surface(
+def surface_of(
     seen: list[Observation],
     size: tuple[int, int],
     scores: NDArray[np.float32] | None,
@@ -74,6 +74,12 @@ def _surface(
     device: torch.device,
     reads: Reads,
 ) -> Surface:
+    """The mean of a view's observations on the grid of surfaces.
+
+    Args:
+        seen: one or more; scores: (H, W) soft mask, None for 1 everywhere.
+        K, world_from_cam: of its camera.
+    """
     rows, cols = grid_of(size)
     grid = np.ix_(rows, cols)
     if is_one_map(seen):

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.alignment.graph import Graph
@@ -101,6 +103,7 @@ def solve(
     tolerance: float = 1e-4,
     priors: Priors | None = None,
     is_near: bool = False,
+    held: NDArray[np.bool_] | None = None,
 ) -> Solution:
     """Refines the poses of all pairs.
 
@@ -111,6 +114,7 @@ def solve(
         priors: terms of what is known beforehand, of this graph's pairs.
         is_near: whether ``poses`` are those of an earlier solve, so that their residuals can be
             trusted to weigh the points.
+        held: (E,) bool, pairs that stay where they are; None for none.
     """
     observations = Observations(graph)
     several = observations.observed_twice()
@@ -137,7 +141,7 @@ def solve(
             known = priors.linearise(poses, pivot, graph.fixed)
             at_median = robust_weights(loss, weight.new_tensor([scale]), scale)
             factor = strength(graph, float(at_median), scale)
-        system = System(observations, moments, poses, known, factor)
+        system = System(observations, moments, poses, known, factor, held)
         xi, _ = system.solve()
         before, step = step, float(xi.abs().max()) if len(xi) else 0.0
         if step > _MAX_STEP:

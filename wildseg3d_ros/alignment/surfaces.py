@@ -239,17 +239,25 @@ class Looseness:
     rotation: NDArray[np.float64]
 
 
-def settle(surfaces: Sequence[Surface], looseness: Looseness) -> NDArray[np.float64]:
+def settle(
+    surfaces: Sequence[Surface], looseness: Looseness, only: int | None = None
+) -> NDArray[np.float64]:
     """Rigid motions (N, 4, 4) of the views that make their surfaces agree.
 
     Minimises the robust sum of squared distances, point to plane, between what each view and the
     others see, beside a prior: a view moves no farther than its pairs can be wrong, and a camera
     whose pose is known no farther than that is uncertain. The prior also holds what surfaces leave
     open, as planes do, and the frame.
+
+    Args:
+        only: the one view that may move; None for all.
     """
     start = _Stack.of(surfaces)
     motions = np.tile(np.eye(4), (len(start), 1, 1))
     pairs = _neighbours(start)
+    moving = np.arange(len(start)) if only is None else np.array([only])
+    if only is not None:
+        pairs = pairs[(pairs == only).any(1)]
     now = start
     for apart in _APART:
         met = list(_meetings(now, pairs, apart, _QUERIES))
@@ -261,7 +269,7 @@ def settle(surfaces: Sequence[Surface], looseness: Looseness) -> NDArray[np.floa
             equations.add_meetings(m, start, spread)
         equations.add_displacements(now, start, looseness.points)
         equations.add_poses(now, start, looseness)
-        step = equations.solve()
+        step = equations.solve(moving)
         rotations = rotation_from_vectors(torch.from_numpy(step[:, :3])).numpy()
         for v in range(len(start)):
             motions[v] = make_transform(rotations[v], step[v, 3:]) @ motions[v]
@@ -269,15 +277,21 @@ def settle(surfaces: Sequence[Surface], looseness: Looseness) -> NDArray[np.floa
     return motions
 
 
-def agree(surfaces: Sequence[Surface]) -> list[Tensor]:
+def agree(surfaces: Sequence[Surface], only: int | None = None) -> list[Tensor]:
     """(h, w) per view: relative change of each point's distance from its camera.
 
     The robust weighted mean, along the point's ray, of its own place and of the other views'
     surfaces there.
+
+    Args:
+        only: the one view whose points may change; None for all.
     """
     stack = _Stack.of(surfaces)
+    pairs = _neighbours(stack)
+    if only is not None:
+        pairs = pairs[pairs[:, 1] == only]
     push, mass = torch.zeros_like(stack.weight), torch.ones_like(stack.weight)
-    met = list(_meetings(stack, _neighbours(stack), _APART_ON_RAY))
+    met = list(_meetings(stack, pairs, _APART_ON_RAY))
     spread = _typical(met)
     for m in met if spread > 0 else []:
         sight = m.point - stack.centres[m.other][:, None]
@@ -380,18 +394,19 @@ class _NormalEquations:
     """Of the views' steps: a rotation about the world's origin and a translation each."""
 
     def __init__(self, count: int) -> None:
-        self.matrix = np.zeros((count, 6, count, 6))
+        self.matrix = np.zeros((count, count, 6, 6))
         self.gradient = np.zeros((count, 6))
 
-    def solve(self) -> NDArray[np.float64]:
-        """(N, 6) steps."""
-        size = self.gradient.size
-        flat = self.matrix.reshape(size, size)
+    def solve(self, moving: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(N, 6) steps of the views that may move; the others stay."""
+        size = 6 * len(moving)
+        flat = self.matrix[np.ix_(moving, moving)].transpose(0, 2, 1, 3).reshape(size, size)
         # A view whose points lie on a line says nothing about its turn about it.
         flat[np.diag_indices(size)] *= 1.0 + _DAMPING
         flat[np.diag_indices(size)] += _DAMPING * np.trace(flat) / size
-        step = np.linalg.solve(flat, -self.gradient.ravel())
-        return step.reshape(-1, 6).astype(np.float64, copy=False)
+        step = np.zeros_like(self.gradient)
+        step[moving] = np.linalg.solve(flat, -self.gradient[moving].ravel()).reshape(-1, 6)
+        return step
 
     def add_meetings(self, m: _Meetings, stack: _Stack, spread: float) -> None:
         """Adds ``sum w (n . (T_v p - T_u q))^2`` of all that meets on views' surfaces."""
@@ -407,7 +422,7 @@ class _NormalEquations:
         )
         u, v = m.view.cpu().numpy(), m.other.cpu().numpy()
         for rows, cols, sign in ((v, v, 1), (u, u, 1), (v, u, -1), (u, v, -1)):
-            np.add.at(self.matrix, (rows, slice(None), cols), sign * blocks)
+            np.add.at(self.matrix, (rows, cols), sign * blocks)
         np.add.at(self.gradient, v, slopes)
         np.add.at(self.gradient, u, -slopes)
 
@@ -429,11 +444,11 @@ class _NormalEquations:
         blocks = weighted.mT @ jacobian.flatten(1, 2)
         slopes = weighted.mT @ (point - origin).flatten(1)[..., None]
         each = np.arange(len(now))
-        self.matrix[each, :, each] += blocks.cpu().numpy()
+        self.matrix[each, each] += blocks.cpu().numpy()
         self.gradient += slopes[..., 0].cpu().numpy()
         # A view without points stays.
         empty = each[~valid.any(1).cpu().numpy()]
-        self.matrix[empty, :, empty] += np.eye(6)
+        self.matrix[empty, empty] += np.eye(6)
 
     def add_poses(self, now: _Stack, start: _Stack, looseness: Looseness) -> None:
         """Adds how far cameras are from their known poses, over their deviations."""
@@ -450,7 +465,7 @@ class _NormalEquations:
             ):
                 if np.isfinite(sigma):
                     share = max(sigma, 1e-12) ** -2
-                    self.matrix[v, :, v] += share * jacobian.T @ jacobian
+                    self.matrix[v, v] += share * jacobian.T @ jacobian
                     self.gradient[v] += share * jacobian.T @ residual
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.alignment.moments import Moments, Observations
@@ -64,9 +65,11 @@ class System:
         poses: Poses,
         known: Linearised | None = None,
         factor: float = 0.0,
+        held: NDArray[np.bool_] | None = None,
     ) -> None:
         """
         Args:
+            held: (E,) bool, pairs that take no step; with them, no motion of the whole is free.
             known: terms of what is known beforehand, at these poses; factor: their weight.
         """
         self._of, self._moments = observations, moments
@@ -82,6 +85,8 @@ class System:
         self._slope = (generators(transform)[None] @ centred[:, None]).contiguous()
         fixed = torch.as_tensor(graph.fixed, device=device)
         self._slope[fixed, 6] = 0.0
+        still = torch.as_tensor(np.zeros(len(transform), bool) if held is None else held)
+        self._slope[still.to(device)] = 0.0
         self.gradient = self._contract(self._pull(transform))[..., 0]
         own = self._of.by_pair(moments.own)
         flat = self._slope.reshape(-1, 21, 4)
@@ -95,6 +100,9 @@ class System:
         self._diagonal.diagonal(dim1=1, dim2=2).add_(self._damping)
         self._diagonal[fixed, 6, 6] = self._size
         self._basis = self._free_motions(constrained=not bool(graph.fixed.any()))
+        if bool(still.any()):
+            self._diagonal[still.to(device)] = self._size * torch.eye(7).to(self._diagonal)
+            self._basis = self._basis[:, :0]
         self._precondition = self._factor_preconditioner()
 
     def apply(self, xi: Tensor) -> Tensor:

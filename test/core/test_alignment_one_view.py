@@ -1,0 +1,197 @@
+"""align_view() and fuse_view(): one view onto a world that stands."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.errors import AlignmentError, InputError
+from wildseg3d_ros.geometry.similarity import umeyama
+from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.testing.cameras import assert_same_cameras
+from wildseg3d_ros.testing.pairs import (
+    NETWORK_LIKE,
+    PairErrors,
+    complete_pairs,
+    construct_views,
+    predict_like_depth,
+    predict_like_network,
+    sequence_pairs,
+)
+from wildseg3d_ros.types import MaskCache
+
+CONFIG = AlignmentConfig()
+COUNT, LAST = 7, 6
+
+
+def others(made):
+    return [p for p in made.predictions if LAST not in (p.a, p.b)]
+
+
+def started(made, views=None):
+    """The alignment and world of all views but the last."""
+    views = made.views[:LAST] if views is None else views
+    start = align(others(made), views, CONFIG)
+    return start, fuse(others(made), views, start, CONFIG)
+
+
+def added(made, start, world, masks=None):
+    alignment = align_view(made.predictions, made.views, LAST, start, world, CONFIG, masks)
+    points = fuse_view(made.predictions, made.views, LAST, alignment, world, CONFIG)
+    return alignment, points
+
+
+@pytest.mark.parametrize("kind", ["network", "depth"])
+def test_without_noise_it_is_the_fresh_answer(kind):
+    scene = construct_views(COUNT, (48, 64), seed=1)
+    if kind == "network":
+        made = predict_like_network(scene, complete_pairs(COUNT), PairErrors(), seed=1)
+    else:
+        made = predict_like_depth(scene, complete_pairs(COUNT), noise=0.0, seed=1)
+    made = made.without_priors()
+    fresh = align(made.predictions, made.views, CONFIG)
+    alignment, world = added(made, *started(made))
+    assert_same_cameras(alignment.world_from_cam, fresh.world_from_cam, 2e-5, 2e-5)
+    np.testing.assert_allclose(alignment.K, fresh.K, rtol=1e-5)
+    assert alignment.pair_used.all()
+    expected = fuse(made.predictions, made.views, fresh, CONFIG)
+    # The scale of a world without metres depends on its pairs.
+    size = np.nanmedian(np.linalg.norm(expected.points[LAST], axis=-1))
+    for v in range(COUNT):
+        np.testing.assert_allclose(world.points[v], expected.points[v], atol=2e-4 * size)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_an_added_view_is_as_good_as_in_a_fresh_answer_and_the_others_stay(seed):
+    scene = construct_views(COUNT, (48, 64), seed=seed)
+    made = predict_like_network(scene, complete_pairs(COUNT), seed=seed).without_priors()
+    random = np.random.default_rng(seed)
+    masks = MaskCache(
+        tuple(np.zeros(view.size, dtype=np.int32) for view in made.views),
+        tuple(random.random(view.size).astype(np.float32) for view in made.views),
+        (),
+    )
+    start, before = started(made)
+    alignment, world = added(made, start, before, masks)
+    for v in range(LAST):
+        assert world.points[v] is before.points[v]
+        assert (alignment.world_from_cam[v] == start.world_from_cam[v]).all()
+    assert alignment.metric == start.metric
+    assert len(alignment.edges) == len(made.predictions)
+    fresh = align(made.predictions, made.views, CONFIG, masks=masks)
+    fused = fuse(made.predictions, made.views, fresh, CONFIG)
+    ours, best = (errors_of_last(made, part.points) for part in (world, fused))
+    assert ours < 1.15 * best
+
+
+def errors_of_last(made, points):
+    """Median distance of the last view's points from the truth, after the best similarity of all
+    points: worlds made without given poses have a frame and scale of their own."""
+    found = np.concatenate([p.reshape(-1, 3)[::7] for p in points]).astype(np.float64)
+    truth = np.concatenate([p.reshape(-1, 3)[::7] for p in made.points])
+    weight = np.isfinite(found).all(1).astype(np.float64)
+    found = np.nan_to_num(found)
+    robust = weight
+    for _ in range(10):
+        scale, pose = umeyama(found, truth, robust)
+        away = np.linalg.norm(apply(pose, scale * found) - truth, axis=1)
+        robust = weight / np.maximum(away, np.median(away))
+    return np.nanmedian(
+        np.linalg.norm(
+            apply(pose, scale * points[LAST].astype(float)) - made.points[LAST], axis=-1
+        )
+    )
+
+
+def test_a_replaced_view_forgets_what_it_was():
+    scene = construct_views(COUNT + 1, (48, 64), seed=2)
+    made = predict_like_network(scene, complete_pairs(COUNT), seed=2).without_priors()
+    start = align(made.predictions, made.views[:COUNT], CONFIG)
+    before = fuse(made.predictions, made.views[:COUNT], start, CONFIG)
+    # Camera 7 stands where camera 6 stood.
+    chosen = [*range(LAST), COUNT]
+    after = replace(
+        scene,
+        views=tuple(scene.views[v] for v in chosen),
+        world_from_cam=scene.world_from_cam[chosen],
+        points=tuple(scene.points[v] for v in chosen),
+        edges=tuple(scene.edges[v] for v in chosen),
+    )
+    other = predict_like_network(after, complete_pairs(COUNT), seed=9).without_priors()
+    now = [
+        new if LAST in (new.a, new.b) else same
+        for new, same in zip(other.predictions, made.predictions, strict=True)
+    ]
+    alignment = align_view(now, other.views, LAST, start, before, CONFIG)
+    fresh = align(now, other.views, CONFIG)
+    assert_same_cameras(alignment.world_from_cam[:LAST], start.world_from_cam[:LAST], 1e-12, 1e-12)
+    # Fresh answers differ by their own error.
+    assert_same_cameras(alignment.world_from_cam, fresh.world_from_cam, 0.03, 0.02)
+    moved = np.linalg.norm((alignment.world_from_cam - start.world_from_cam)[LAST, :3, 3])
+    assert moved > 0.1
+
+
+def test_a_wrong_pair_of_the_view_is_left_out_and_named():
+    scene = construct_views(COUNT, (48, 64), seed=4)
+    pairs = complete_pairs(COUNT)
+    wrong = next(e for e, pair in enumerate(pairs) if LAST in pair)
+    errors = replace(NETWORK_LIKE, wrong_pairs=(wrong,))
+    made = predict_like_network(scene, pairs, errors, seed=4).without_priors()
+    alignment, _ = added(made, *started(made))
+    assert np.flatnonzero(~alignment.pair_used).tolist() == [wrong]
+    a, b = (made.views[v].name for v in pairs[wrong])
+    assert any(f"('{a}', '{b}')" in warning for warning in alignment.warnings)
+
+
+def test_a_sparse_neighbourhood_is_enough():
+    scene = construct_views(COUNT, (48, 64), seed=5)
+    made = predict_like_network(scene, sequence_pairs(COUNT, 1), seed=5).without_priors()
+    alignment, world = added(made, *started(made))
+    fresh = align(made.predictions, made.views, CONFIG)
+    assert_same_cameras(alignment.world_from_cam, fresh.world_from_cam, 0.03, 0.03)
+    assert np.isfinite(world.points[LAST]).all(-1).mean() > 0.9
+
+
+def test_a_given_pose_that_contradicts_the_images_is_named():
+    scene = construct_views(COUNT, (48, 64), seed=6)
+    made = predict_like_network(scene, complete_pairs(COUNT), seed=6)
+    start, world = started(made)
+    shifted = make_transform(np.eye(3), [0.5, 0.0, 0.0]) @ made.world_from_cam[LAST]
+    views = [*made.views[:LAST], replace(made.views[LAST], world_from_cam_prior=shifted)]
+    alignment = align_view(made.predictions, views, LAST, start, world, CONFIG)
+    assert alignment.prior_residual[LAST] == pytest.approx(0.5, abs=0.03)
+    name = made.views[LAST].name
+    assert any("given pose" in text and f"'{name}'" in text for text in alignment.warnings)
+
+
+@pytest.fixture(scope="module")
+def made():
+    scene = construct_views(COUNT, (48, 64), seed=7)
+    return predict_like_network(scene, complete_pairs(COUNT), seed=7).without_priors()
+
+
+class TestWrongInput:
+    def test_other_pairs_than_before(self, made):
+        start, world = started(made)
+        fewer = replace(start, edges=start.edges.copy())
+        fewer.edges[0] = (4, 2)
+        with pytest.raises(InputError, match="not in the alignment to start from"):
+            align_view(made.predictions, made.views, LAST, fewer, world, CONFIG)
+
+    def test_no_pair_sees_the_view(self, made):
+        start, world = started(made)
+        with pytest.raises(AlignmentError, match="no pair that sees the changed view"):
+            align_view(others(made), made.views, LAST, start, world, CONFIG)
+
+    def test_its_pairs_are_empty(self, made):
+        start, world = started(made)
+        blind = [
+            replace(p, confidence_a=0 * p.confidence_a, confidence_b=0 * p.confidence_b)
+            if LAST in (p.a, p.b)
+            else p
+            for p in made.predictions
+        ]
+        with pytest.raises(AlignmentError, match="Pairs without enough points"):
+            align_view(blind, made.views, LAST, start, world, CONFIG)

@@ -1,0 +1,384 @@
+"""One view onto a world that stands.
+
+A view that is added or replaced is solved against the world pointmaps of the others. These enter
+the graph as pairs of known scale that take no step, so that only the view's own pairs, its camera
+and its surface are found: what it costs grows with the pairs of one view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wildseg3d_ros.alignment.cameras import Observed, observe, solve_cameras
+from wildseg3d_ros.alignment.dga import SolvedPairs, one_thread, pair_name, solve_pairs
+from wildseg3d_ros.alignment.graph import build_graph, check_connected, check_pairs, usable
+from wildseg3d_ros.alignment.placement import Poses, place
+from wildseg3d_ros.alignment.reads import Reads
+from wildseg3d_ros.alignment.rejection import pair_errors
+from wildseg3d_ros.alignment.residuals import median_by_view, refuse_beyond, reprojection_errors
+from wildseg3d_ros.alignment.settling import surface_of
+from wildseg3d_ros.alignment.surfaces import Looseness, Surface, grid_of, settle
+from wildseg3d_ros.alignment.view_maps import PlacedPairs, observations_of
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.devices import torch_device
+from wildseg3d_ros.errors import AlignmentError, InputError
+from wildseg3d_ros.geometry.transforms import rotation_angle
+from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
+
+
+@one_thread()
+def align_view(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    changed: int,
+    start: Alignment,
+    world: WorldPointmaps,
+    config: AlignmentConfig,
+    masks: MaskCache | None = None,
+) -> Alignment:
+    """See :func:`wildseg3d_ros.alignment.align_view`."""
+    check_pairs(predictions, views)
+    rows = _rows_before(predictions, views, changed, start)
+    new = np.flatnonzero(rows < 0)
+    near = _Neighbourhood.of_pairs(
+        [predictions[int(e)] for e in new], views, changed, world, masks
+    )
+    device = torch_device(config.device, "alignment.device")
+
+    result, ids, warnings = _solve(near, start, device, config)
+    graph, seen = result.graph, _observe(result)[near.here]
+    # World units per unit of the graph; the world's own pairs are of known scale.
+    unit = float(graph.unit[graph.fixed][0])
+    pairs = _place(result, ids, unit, len(near.predictions))
+    here, held = [near.here], np.zeros(1, dtype=bool)
+    camera, K, notes = solve_cameras([views[changed]], [seen], result.current.measured[here], held)
+    camera[0, :3, 3] *= unit
+    cameras, intrinsics = near.cameras(start, camera[0], K[0])
+    pixels = _pixels(result, cameras, intrinsics, unit)
+    distance = result.distance * unit
+    residual = _of_view(result, near.here, distance)
+    correction = _settle(near, pairs, cameras, intrinsics, world, residual, device)
+    reach = unit * float(np.median(np.linalg.norm(seen.world - camera[0, :3, 3] / unit, axis=1)))
+    pose = correction @ camera[0]
+    error, told = _against_prior(views[changed], pose, reach, start, config)
+
+    count = len(near.new)
+    found = {
+        "world_from_pair": pairs.world_from_pair[:count],
+        "pair_scale": pairs.scale[:count],
+        "pair_used": pairs.used[:count],
+        "pair_residual": np.nan_to_num(
+            _by_pair(result, ids, distance, len(near.predictions))[:count]
+        ),
+        "pair_residual_px": _by_pair(result, ids, pixels, len(near.predictions))[:count],
+    }
+    of_view = {
+        "world_from_cam": pose,
+        "K": K[0],
+        "view_residual": residual,
+        "view_residual_px": _of_view(result, near.here, pixels),
+        "prior_residual": error,
+        "view_correction": correction,
+    }
+    name = f"'{views[changed].name}'"
+    alignment = replace(
+        start,
+        edges=np.array([(p.a, p.b) for p in predictions], dtype=np.int64),
+        converged=result.solution.converged,
+        iterations=result.iterations,
+        condition=result.solution.condition(),
+        stop_reason=f"view {name} was solved onto the others: {result.stop_reason(config)}",
+        warnings=(*(w for w in start.warnings if name not in w), *warnings, *notes, *told),
+        reads=None,
+        **{key: _rows_with(getattr(start, key), rows, part) for key, part in found.items()},
+        **{
+            key: _view_with(getattr(start, key), changed, len(views), part)
+            for key, part in of_view.items()
+        },
+    )
+    refuse_beyond(alignment, views, config)
+    return alignment
+
+
+def _rows_before(
+    predictions: Sequence[PairPrediction], views: Sequence[View], changed: int, start: Alignment
+) -> NDArray[np.int64]:
+    """(E,) row of ``start`` of each pair that does not see the changed view, else -1."""
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row, (a, b) in enumerate(start.edges):
+        rows.setdefault((int(a), int(b)), []).append(row)
+    out = np.full(len(predictions), -1)
+    for e, pair in enumerate(predictions):
+        if changed in (pair.a, pair.b):
+            continue
+        same = rows.get((pair.a, pair.b))
+        if not same:
+            raise InputError(
+                f"pair {pair_name(pair, views)} is not in the alignment to start from; only pairs "
+                f"that see the changed view '{views[changed].name}' may be new. Align all anew"
+            )
+        out[e] = same.pop(0)
+    if not (out < 0).any():
+        raise AlignmentError(
+            f"there is no pair that sees the changed view '{views[changed].name}'; does it "
+            "overlap with the others, and does it have points?"
+        )
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Neighbourhood:
+    """The changed view and those it shares pairs with, as a problem of its own.
+
+    Attributes:
+        of: index of each view among all; here: place of the changed one in it.
+        views, masks: of these views.
+        new: pairs of the changed view; world: pairs of the other views' world pointmaps.
+    """
+
+    of: list[int]
+    here: int
+    views: list[View]
+    masks: MaskCache | None
+    new: list[PairPrediction]
+    world: list[PairPrediction]
+
+    @classmethod
+    def of_pairs(
+        cls,
+        pairs: Sequence[PairPrediction],
+        views: Sequence[View],
+        changed: int,
+        world: WorldPointmaps,
+        masks: MaskCache | None,
+    ) -> _Neighbourhood:
+        """What the changed view's pairs (all that are given) touch."""
+        of = sorted({v for pair in pairs for v in (pair.a, pair.b)})
+        place_of = {v: k for k, v in enumerate(of)}
+        others = [k for k, v in enumerate(of) if v != changed]
+        if len(others) == 1:
+            # It takes two views to make a pair: the one stands beside itself.
+            of.append(of[others[0]])
+            others.append(len(of) - 1)
+        second = others[1::2]
+        standing = [
+            PairPrediction(
+                k,
+                m,
+                world.points[of[k]],
+                world.points[of[m]],
+                world.confidence[of[k]],
+                world.confidence[of[m]],
+                metric=True,
+            )
+            for k, m in zip(others[::2], second + others[: len(others) % 2], strict=True)
+        ]
+        local = None
+        if masks is not None:
+            local = MaskCache(
+                tuple(masks.labels[v] for v in of), tuple(masks.scores[v] for v in of), ()
+            )
+        return cls(
+            of,
+            place_of[changed],
+            [views[v] for v in of],
+            local,
+            [replace(p, a=place_of[p.a], b=place_of[p.b]) for p in pairs],
+            standing,
+        )
+
+    @property
+    def predictions(self) -> list[PairPrediction]:
+        """All pairs, the new ones first."""
+        return [*self.new, *self.world]
+
+    def is_standing(self) -> NDArray[np.bool_]:
+        """(E,) bool: pairs that are the world."""
+        return np.arange(len(self.predictions)) >= len(self.new)
+
+    def cameras(
+        self, start: Alignment, camera: NDArray[np.float64], K: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Poses and intrinsics of these views, the changed one's as given."""
+        known = [min(v, len(start.K) - 1) for v in self.of]
+        cameras, intrinsics = start.world_from_cam[known].copy(), start.K[known].copy()
+        cameras[self.here], intrinsics[self.here] = camera, K
+        return cameras, intrinsics
+
+
+def _solve(
+    near: _Neighbourhood, start: Alignment, device: torch.device, config: AlignmentConfig
+) -> tuple[SolvedPairs, NDArray[np.int64], list[str]]:
+    """The solved pairs, their index among the neighbourhood's, and warnings."""
+    graph = build_graph(near.predictions, near.views, config, near.masks)
+    held = near.is_standing()
+    enough = usable(graph) | held
+    names = [pair_name(pair, near.views) for pair in near.predictions]
+    empty = [names[e] for e in np.flatnonzero(~enough)]
+    check_connected(graph.edges[enough], near.views, empty)
+    graph, held = graph.select(enough), held[enough]
+    # A point of the world stands for all the pairs that it is the mean of.
+    behind = [np.count_nonzero(start.edges[start.pair_used] == v) for v in near.of]
+    stands_for = np.where(held[graph.edge], np.maximum(behind, 1)[graph.view], 1)
+    graph.weight.mul_(torch.from_numpy(stands_for)[:, None])
+    poses = place(graph, _identities(len(held)), held).to(device)
+    result = solve_pairs(
+        graph.to(device), poses, np.ones(len(held), dtype=bool), True, config, held
+    )
+    warnings = [f"pair {name} has too few points and is left out" for name in empty]
+    warnings += [
+        f"pair {names[e]} contradicts the others and is left out" for e in graph.ids[~result.kept]
+    ]
+    warnings += [
+        f"pair {names[e]} contradicts the others but nothing else holds its views together; do "
+        "not rely on how they lie to each other"
+        for e in graph.ids[result.doubtful]
+    ]
+    return result, graph.ids, warnings
+
+
+def _identities(count: int) -> Poses:
+    eye = torch.eye(3, dtype=torch.float64).expand(count, 3, 3).clone()
+    return Poses(torch.ones(count, dtype=torch.float64), eye, torch.zeros(count, 3).double())
+
+
+def _observe(result: SolvedPairs) -> list[Observed]:
+    solution = result.solution
+    world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
+    return observe(result.current, solution.poses, world, sure)
+
+
+def _place(result: SolvedPairs, ids: NDArray[np.int64], unit: float, count: int) -> PlacedPairs:
+    """The neighbourhood's pairs in the world."""
+    graph, poses = result.graph, result.poses
+    scale, used = np.ones(count), np.zeros(count, dtype=bool)
+    world_from_pair = np.tile(np.eye(4), (count, 1, 1))
+    free = poses.scale.cpu().numpy() * unit / graph.unit
+    scale[ids] = np.where(graph.fixed, 1.0, free)
+    world_from_pair[ids, :3, :3] = poses.rotation.cpu().numpy()
+    world_from_pair[ids, :3, 3] = poses.translation.cpu().numpy() * unit
+    used[ids] = result.kept
+    return PlacedPairs(scale, world_from_pair, used)
+
+
+def _pixels(
+    result: SolvedPairs,
+    cameras: NDArray[np.float64],
+    intrinsics: NDArray[np.float64],
+    unit: float,
+) -> NDArray[np.float64]:
+    """(O, n) reprojection errors."""
+    in_units = cameras.copy()
+    in_units[:, :3, 3] /= unit
+    return reprojection_errors(result.graph, result.poses, in_units, intrinsics)
+
+
+def _by_pair(
+    result: SolvedPairs, ids: NDArray[np.int64], values: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    out = np.full(count, np.nan)
+    out[ids] = pair_errors(result.graph, values, both=True)
+    return out
+
+
+def _of_view(result: SolvedPairs, view: int, values: NDArray[np.float64]) -> float:
+    """Median over the used pairs' points of a view; 0 where nothing can differ."""
+    used = np.where(result.kept[result.graph.edge][:, None], values, np.nan)
+    return float(np.nan_to_num(median_by_view(result.graph, used)[view]))
+
+
+def _settle(
+    near: _Neighbourhood,
+    pairs: PlacedPairs,
+    cameras: NDArray[np.float64],
+    intrinsics: NDArray[np.float64],
+    world: WorldPointmaps,
+    residual: float,
+    device: torch.device,
+) -> NDArray[np.float64]:
+    """(4, 4) rigid motion of the changed view onto what the others see."""
+    surfaces = []
+    for k, v in enumerate(near.of):
+        scores = None if near.masks is None else near.masks.scores[k]
+        if k != near.here:
+            surfaces.append(_standing_surface(world, v, intrinsics[k], cameras[k], device))
+            continue
+        seen = observations_of(near.new, _first(pairs, len(near.new)), k)
+        if not seen:
+            return np.eye(4)
+        size = near.views[k].size
+        surfaces.append(surface_of(seen, size, scores, intrinsics[k], cameras[k], device, Reads()))
+    mine = surfaces[near.here]
+    far = (mine.points - mine.centre).square().sum(-1).sqrt_()[mine.weight > 0]
+    reach = float(far.median()) if far.numel() else 1.0
+    count, unknown = len(surfaces), np.full(len(surfaces), np.inf)
+    loose = Looseness(np.full(count, residual / reach), unknown, unknown)
+    return settle(surfaces, loose, only=near.here)[near.here]
+
+
+def _first(pairs: PlacedPairs, count: int) -> PlacedPairs:
+    return PlacedPairs(pairs.scale[:count], pairs.world_from_pair[:count], pairs.used[:count])
+
+
+def _standing_surface(
+    world: WorldPointmaps,
+    view: int,
+    K: NDArray[np.float64],
+    world_from_cam: NDArray[np.float64],
+    device: torch.device,
+) -> Surface:
+    rows, cols = grid_of(world.confidence[view].shape)
+    grid = np.ix_(rows, cols)
+    points, weight = (torch.from_numpy(m[view][grid]) for m in (world.points, world.confidence))
+    valid = weight > 0
+    if bool(valid.any()):
+        weight = weight / weight[valid].median()
+    return Surface(points.to(device), weight.to(device), rows, cols, K, world_from_cam)
+
+
+def _against_prior(
+    view: View,
+    pose: NDArray[np.float64],
+    reach: float,
+    start: Alignment,
+    config: AlignmentConfig,
+) -> tuple[float, list[str]]:
+    """Metres between the found and the given position, and a warning where they contradict."""
+    prior = view.world_from_cam_prior
+    if prior is None or not start.in_prior_frame:
+        return np.nan, []
+    error = float(np.linalg.norm(pose[:3, 3] - prior[:3, 3]))
+    angle = rotation_angle(prior[:3, :3].T @ pose[:3, :3])
+    limit = config.max_prior_residual
+    if limit <= 0 or error + angle * reach <= limit:
+        return error, []
+    text = (
+        f"the given pose of '{view.name}' differs from what the cameras see by {error:.3g} m and "
+        f"{np.degrees(angle):.3g} deg; the images are believed"
+    )
+    return error, [text]
+
+
+def _rows_with(before: NDArray, rows: NDArray[np.int64], new: NDArray) -> NDArray:
+    """Values of all pairs: those of ``before`` at ``rows``, the new ones where that is -1."""
+    if not len(before):
+        return before
+    out = before[np.maximum(rows, 0)].copy()
+    out[rows < 0] = new
+    return out
+
+
+def _view_with(
+    before: NDArray, changed: int, count: int, value: NDArray[np.float64] | float
+) -> NDArray:
+    """Values of all views, with that of the changed (or added) one."""
+    if not len(before):
+        return before
+    out = before[np.minimum(np.arange(count), len(before) - 1)].copy()
+    out[changed] = value
+    return out
