@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association.grouping import group_masks
-from wildseg3d_ros.masks.association.levels import arrange_groups, split_levels
+from wildseg3d_ros.masks.association.levels import (
+    arrange_groups,
+    prefer_wholes,
+    split_levels,
+)
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import opposite_weights
 from wildseg3d_ros.masks.association.overlap import (
@@ -128,8 +132,9 @@ def associate(
     id_of_node = _known_ids(nodes, known)
     start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
     movable = id_of_node == 0
+    nested = nodes.nested()
     if not tracks:
-        group = group_masks(weight, amount, nodes.view, start, movable)
+        group = group_masks(weight, amount, nodes.view, start, movable, nested)
         followed, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
     else:
         followed = measure_tracks(nodes, tracks)
@@ -138,7 +143,9 @@ def associate(
         group = np.zeros(0, np.int64)
         for _ in range(3):
             by_track, looked = track_weights(nodes, followed, cut, trust)
-            group = group_masks(weight + by_track, amount + looked, nodes.view, start, movable)
+            group = group_masks(
+                weight + by_track, amount + looked, nodes.view, start, movable, nested
+            )
             trust = trust_from_groups(nodes, followed, group)
     presence = _presence(nodes, group, overlap, followed, cut)
     hierarchy = arrange_groups(
@@ -149,6 +156,7 @@ def associate(
         if known_levels
         else None,
     )
+    group = prefer_wholes(nodes, weight, group, hierarchy.parent, movable)
     free = movable & ~hierarchy.is_gathering[group]
     maps, kept = [], np.full(len(nodes), -1)
     level_of: dict[int, int] = {}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.types import LEVELS
 
-INSIDE = 0.85
-"""Share of a mask that must lie in another one of which it is a part."""
+AS_LIKELY = 0.9
+"""Evidence for the whole, as a share of that for the part, from which a mask is the whole's."""
 OWN = 0.5
 """Share of a mask that must be left of it beside masks of other objects of its level that lie in
 it."""
@@ -86,6 +86,35 @@ def arrange_groups(
     return Hierarchy(level, parent, is_gathering)
 
 
+def prefer_wholes(
+    nodes: MaskNodes,
+    weight: NDArray[np.float32],
+    group: NDArray[np.int64],
+    parent: NDArray[np.int64],
+    movable: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """(M,) groups after masks that are a part or all of its whole as well became the whole.
+
+    Where other things hide all but the part, a view's one mask there is both.
+
+    Args:
+        parent: (G,) of each group, -1 = none.
+    """
+    group = group.copy()
+    has = np.zeros((len(parent), nodes.views), np.bool_)
+    has[group, nodes.view] = True
+    for node in np.flatnonzero(movable & (parent[group] >= 0)):
+        part, whole = int(group[node]), int(parent[group[node]])
+        if has[whole, nodes.view[node]]:
+            continue
+        others = np.arange(len(nodes)) != node
+        likely = [weight[node, others & (group == g)] for g in (whole, part)]
+        if len(likely[1]) and likely[0].mean() >= AS_LIKELY * likely[1].mean() > 0:
+            group[node] = whole
+            has[whole, nodes.view[node]] = True
+    return group
+
+
 def _count_nesting(
     nodes: MaskNodes, group: NDArray[np.int64], groups: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
@@ -94,28 +123,10 @@ def _count_nesting(
     has = np.zeros((groups, nodes.views), np.float32)
     has[group, nodes.view] = 1.0
     inside = np.zeros((groups, groups), np.float32)
-    for view in range(nodes.views):
-        sheets = nodes.sheets(view)
-        for k, outer in enumerate(sheets):
-            for inner in sheets[k + 1 :]:
-                child, holder = nested(nodes, outer, inner)
-                inside[group[child], group[holder]] += 1.0
+    child, holder = nodes.nested()
+    np.add.at(inside, (group[child], group[holder]), 1.0)
     np.fill_diagonal(inside, 0.0)
     return inside, has @ has.T, has.sum(axis=1).astype(np.float64)
-
-
-def nested(
-    nodes: MaskNodes, outer: int, inner: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Masks of the inner sheet that lie in one of the outer sheet, and that one, two by two."""
-    child, holder = nodes.maps[inner], nodes.maps[outer]
-    common = (child >= 0) & (holder >= 0)
-    theirs, mine = nodes.of_sheet(outer), nodes.of_sheet(inner)
-    width, height = theirs.stop - theirs.start, mine.stop - mine.start
-    key = (child[common] - mine.start).astype(np.int64) * width + holder[common] - theirs.start
-    count = np.bincount(key, minlength=width * height).reshape(height, width)
-    row, column = np.nonzero(count >= INSIDE * nodes.area[mine][:, None])
-    return row + mine.start, column + theirs.start
 
 
 def split_levels(

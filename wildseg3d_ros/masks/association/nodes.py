@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+INSIDE = 0.85
+"""Share of a mask that must lie in another one of which it is a part."""
+
 
 @dataclass(frozen=True, eq=False)
 class MaskNodes:
@@ -55,6 +58,25 @@ class MaskNodes:
         """The sheets of a view, outermost masks first."""
         first, end = np.searchsorted(self.sheet_view, [view, view + 1])
         return range(int(first), int(end))
+
+    def nested(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Masks that lie in another one of their view, and that one, two by two."""
+        children, holders = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for view in range(self.views):
+            sheets = self.sheets(view)
+            for k, outer in enumerate(sheets):
+                for inner in sheets[k + 1 :]:
+                    child, holder = self.maps[inner], self.maps[outer]
+                    common = (child >= 0) & (holder >= 0)
+                    mine, theirs = self.of_sheet(inner), self.of_sheet(outer)
+                    width, height = theirs.stop - theirs.start, mine.stop - mine.start
+                    key = (child[common] - mine.start).astype(np.int64) * width
+                    key += holder[common] - theirs.start
+                    count = np.bincount(key, minlength=width * height).reshape(height, width)
+                    row, column = np.nonzero(count >= INSIDE * self.area[mine][:, None])
+                    children.append(row + mine.start)
+                    holders.append(column + theirs.start)
+        return np.concatenate(children), np.concatenate(holders)
 
     @property
     def first_sheets(self) -> NDArray[np.int64]:

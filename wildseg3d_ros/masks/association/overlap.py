@@ -22,6 +22,8 @@ RIM = 0.15
 """Share of a mask below which what another view sees of it is little more than its outline."""
 SAME = 0.8
 """Overlap from which two masks are surely of one surface; outlines differ by this much."""
+CLEAR = 0.85
+"""Evidence of that overlap."""
 OTHER = 0.3
 """Overlap at which two masks are as likely of one object as not."""
 APART = 0.25
@@ -217,6 +219,9 @@ def overlap_weights(
     visible = overlap.seen - (1.0 - BARE) * overlap.bare
     amount = visible / (visible + FEW)
     amount *= np.minimum(1.0, visible / np.maximum(RIM * overlap.mass, 0.5)[:, None])
+    # Where little is seen of a whole, its part must not be taken for all of it.
+    child, holder = nodes.nested()
+    np.minimum.at(amount, child, amount[holder])
     amount = amount[:, nodes.sheet]
     share = overlap.hits / np.maximum(visible[:, nodes.sheet], 1e-6)
     # Where one of the two sees nothing of the other, the other's word stands for both.
@@ -229,6 +234,9 @@ def overlap_weights(
 
 
 def agreement(iou: NDArray[np.float32]) -> NDArray[np.float32]:
-    """From -1 for masks that do not overlap over 0 at OTHER to 1 from SAME on."""
-    rising = (iou - OTHER) / (SAME - OTHER)
-    return np.minimum(np.where(iou < OTHER, iou / OTHER - 1.0, rising), 1.0).astype(np.float32)
+    """From -1 for masks that do not overlap over 0 at OTHER and CLEAR at SAME to 1 for equal ones.
+
+    Beyond SAME outlines differ by chance, mostly; but of a mask and its largest part, the one that
+    overlaps more is the right one.
+    """
+    return np.interp(iou, [0.0, OTHER, SAME, 1.0], [-1.0, 0.0, CLEAR, 1.0]).astype(np.float32)

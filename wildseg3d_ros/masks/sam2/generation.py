@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -57,14 +57,25 @@ class SegmentedView:
         maps: (L, H, W) int32 labels in layers: a mask that lies in another one is in the layer
             after that one's. No label occurs in two layers.
         quality: the network's estimate of the IoU by label.
-        soft: (h, w) uint8 soft score in the box of each label's mask.
+        boxes: (u, v, u, v) first and last column and row of each label's mask.
+        soft: (h, w) uint8 soft score in that box.
         why_empty: where there is no mask, what became of the candidates, in words.
     """
 
     maps: NDArray[np.int32]
     quality: Mapping[int, float]
+    boxes: Mapping[int, tuple[int, int, int, int]]
     soft: Mapping[int, NDArray[np.uint8]]
     why_empty: str = ""
+
+    def scores(self, labels: Collection[int]) -> NDArray[np.float32]:
+        """(H, W) soft score of being on one of these masks; 0 outside the boxes of all."""
+        scores = np.zeros(self.maps.shape[1:], np.float32)
+        for label in labels:
+            u0, v0, u1, v1 = self.boxes[label]
+            box = scores[v0 : v1 + 1, u0 : u1 + 1]
+            np.maximum(box, self.soft[label] / np.float32(255), out=box)
+        return scores
 
 
 def grid_points(side: int, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -115,6 +126,7 @@ def segment_everything(
         return segmented
     return SegmentedView(
         segmented.maps,
+        {},
         {},
         {},
         f"of {tried} masks {passed} passed predicted_iou {config.predicted_iou:g}, stability "
@@ -172,13 +184,13 @@ def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0
         best[depth[i]][mine] = logits[mine]
         soft = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
         soft_maps[int(i) + 1] = np.rint(255 * soft).astype(np.uint8)
-    quality, crops = {}, {}
+    quality, boxes, crops = {}, {}, {}
     for layer in maps:
         count = np.bincount(layer.ravel(), minlength=len(candidates) + 1)
         layer[(count < min_area * height * width)[layer]] = 0
         for label in np.unique(layer[layer > 0]).tolist():
-            u0, v0, u1, v1 = mask_boxes((layer == label)[None])[0]
+            u0, v0, u1, v1 = boxes[label] = tuple(mask_boxes((layer == label)[None])[0].tolist())
             crops[label] = soft_maps[label][v0 : v1 + 1, u0 : u1 + 1].copy()
             quality[label] = float(np.clip(candidates.quality[label - 1], 0.0, 1.0))
     used = 1 + int(np.flatnonzero(maps.any(axis=(1, 2))).max(initial=0))
-    return SegmentedView(maps[:used], quality, crops)
+    return SegmentedView(maps[:used], quality, boxes, crops)
