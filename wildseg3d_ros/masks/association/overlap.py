@@ -23,7 +23,8 @@ RIM = 0.15
 SAME = 0.8
 """Overlap from which two masks are surely of one surface; outlines differ by this much."""
 CLEAR = 0.85
-"""Evidence of that overlap."""
+"""Evidence of that overlap for masks that have parts or are parts: of a mask and its largest part
+the one that overlaps more is the right one."""
 OTHER = 0.3
 """Overlap at which two masks are as likely of one object as not."""
 APART = 0.25
@@ -227,16 +228,16 @@ def overlap_weights(
     # Where one of the two sees nothing of the other, the other's word stands for both.
     share = np.where(amount > 0, share, share.T)
     both = np.maximum(share + share.T - share * share.T, 1e-6)
-    weight = agreement((share * share.T / both).astype(np.float32))
+    iou = (share * share.T / both).astype(np.float32)
+    weight = agreement(iou)
+    if len(child):
+        layered = np.isin(np.arange(len(nodes)), [*child, *holder])
+        weight = np.where(layered[:, None] | layered, agreement(iou, CLEAR), weight)
     amount = (0.5 * (amount + amount.T)).astype(np.float32)
     amount[nodes.view[:, None] == nodes.view] = 0.0
     return amount * weight, amount
 
 
-def agreement(iou: NDArray[np.float32]) -> NDArray[np.float32]:
-    """From -1 for masks that do not overlap over 0 at OTHER and CLEAR at SAME to 1 for equal ones.
-
-    Beyond SAME outlines differ by chance, mostly; but of a mask and its largest part, the one that
-    overlaps more is the right one.
-    """
-    return np.interp(iou, [0.0, OTHER, SAME, 1.0], [-1.0, 0.0, CLEAR, 1.0]).astype(np.float32)
+def agreement(iou: NDArray[np.float32], clear: float = 1.0) -> NDArray[np.float32]:
+    """From -1 for masks that do not overlap over 0 at OTHER and ``clear`` at SAME to 1."""
+    return np.interp(iou, [0.0, OTHER, SAME, 1.0], [-1.0, 0.0, clear, 1.0]).astype(np.float32)
