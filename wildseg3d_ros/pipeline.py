@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import InputError
+from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, UpdatedMasks, load_masks
 from wildseg3d_ros.masks.prompted import MaskSource, extend_cache
@@ -18,9 +18,17 @@ from wildseg3d_ros.masks.region_growing import RegionGrowing
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.scene.kept_pairs import has_moved, pairs_of_view, with_kept_pairs
 from wildseg3d_ros.scene.prompting import answer, hints_by_view, objects_cloud
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Alignment, ObjectCloud, Prompt, View, check_views
+from wildseg3d_ros.types import (
+    Alignment,
+    ObjectCloud,
+    PairPrediction,
+    Prompt,
+    View,
+    check_views,
+)
 
 
 def build_scene(
@@ -57,8 +65,75 @@ def build_scene(
         pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
         predictions = pointmaps.predict(views, pairs, progress)
+    return _finish(views, predictions, None, config, progress, masks, world_frame)
+
+
+def update_scene(
+    scene: Scene,
+    views: Sequence[View],
+    changed: str,
+    config: SceneConfig = SceneConfig(),
+    progress: Progress | None = None,
+    pointmaps: PointmapBackend | None = None,
+    masks: MaskBackend | None = None,
+    world_frame: str = "world",
+) -> Scene:
+    """A scene after the image of one camera was replaced; the objects of the others keep ids.
+
+    Only pairs that hold the camera are compared, and only its image is segmented; the others'
+    points and poses start where the scene has them, and settle with the new ones. Where its given
+    pose says that the camera stands elsewhere now, all pairs are compared.
+
+    Args:
+        scene: of the views before.
+        views: all of them, with the new image.
+        changed: name of its camera.
+
+    Raises:
+        PromptError: the scene has no such camera. InputError: other views than the scene's.
+        Others: as of :func:`build_scene`.
+    """
+    index = scene.view_index(changed)
+    given = [(view.name, view.size) for view in views]
+    known = [(n, image.shape[:2]) for n, image in zip(scene.view_names, scene.images, strict=True)]
+    if given != known:
+        raise InputError(f"the scene has the views {known}, got {given}; build it anew")
+    progress = progress or Progress()
+    pointmaps = pointmaps or load_pointmaps(config.pointmaps)
+    masks = UpdatedMasks(masks or load_masks(config.masks), scene.masks, index)
+    pairs = pairs_of_view(scene, index)
+    if not pairs or has_moved(scene, views[index], index):
+        return build_scene(views, config, progress, pointmaps, masks, world_frame)
+    check_views(views)
+    pointmaps.check(views)
+    _warn_of_missing_poses(views, progress)
+    with progress.stage("pointmaps"):
+        if isinstance(pointmaps, NeedsPoses):
+            views = pointmaps.with_deviations(views)
+        try:
+            fresh = pointmaps.predict(views, pairs, progress)
+        except InputError as error:
+            if error.code != ErrorCode.DISCONNECTED_VIEWS:
+                raise
+            fresh = []
+    if not fresh:  # pairs that were of no use before may be so now
+        return build_scene(views, config, progress, pointmaps, masks, world_frame)
+    predictions, start = with_kept_pairs(scene, index, fresh)
+    return _finish(views, predictions, start, config, progress, masks, world_frame)
+
+
+def _finish(
+    views: Sequence[View],
+    predictions: Sequence[PairPrediction],
+    start: Alignment | None,
+    config: SceneConfig,
+    progress: Progress,
+    masks: MaskBackend,
+    world_frame: str,
+) -> Scene:
+    """From pairs to the snapshot."""
     with progress.stage("alignment"):
-        alignment = align(predictions, views, config.alignment)
+        alignment = align(predictions, views, config.alignment, start=start)
         world = fuse(predictions, views, alignment, config.alignment)
     with progress.stage("masks"):
         cache = masks.segment(views, alignment, world, progress)
@@ -77,39 +152,6 @@ def build_scene(
             seconds=progress.seconds,
             warnings=progress.warnings,
         )
-
-
-def update_scene(
-    scene: Scene,
-    views: Sequence[View],
-    changed: str,
-    config: SceneConfig = SceneConfig(),
-    progress: Progress | None = None,
-    pointmaps: PointmapBackend | None = None,
-    masks: MaskBackend | None = None,
-    world_frame: str = "world",
-) -> Scene:
-    """A scene after the image of one camera was replaced; the objects of the others keep ids.
-
-    Points and poses are found again, which is cheap beside the masks; of the masks those of the
-    one view alone.
-
-    Args:
-        scene: of the views before.
-        views: all of them, with the new image.
-        changed: name of its camera.
-
-    Raises:
-        PromptError: the scene has no such camera. InputError: other views than the scene's.
-        Others: as of :func:`build_scene`.
-    """
-    index = scene.view_index(changed)
-    given = [(view.name, view.size) for view in views]
-    known = [(n, image.shape[:2]) for n, image in zip(scene.view_names, scene.images, strict=True)]
-    if given != known:
-        raise InputError(f"the scene has the views {known}, got {given}; build it anew")
-    masks = UpdatedMasks(masks or load_masks(config.masks), scene.masks, index)
-    return build_scene(views, config, progress, pointmaps, masks, world_frame)
 
 
 def _choose_pairs(

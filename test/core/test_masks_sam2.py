@@ -19,6 +19,7 @@ from wildseg3d_ros.errors import (  # noqa: E402
     FileError,
     WildSeg3DError,
 )
+from wildseg3d_ros.geometry.visibility import Visibility  # noqa: E402
 from wildseg3d_ros.masks import load_masks  # noqa: E402
 from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
@@ -122,30 +123,35 @@ def test_a_box_is_a_prompt_too(backend, truth):
     assert quality.shape == (1, 1)
 
 
-def test_tracking_is_propagating_each_object_alone(backend, truth):
-    """Against the video class run object by object through its own iterator, images and all."""
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_tracking_is_propagating_each_object_alone(backend, weights, truth, at_once):
+    """Against the published class run object by object through its own iterator, images and all."""
+    from transformers import Sam2VideoModel
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
     network = backend.network
     embeddings = [network.encode(view.image) for view in truth.views]
     labels = truth.labels[1].copy()
     labels[labels > 2] = 0
-    found = track(network, embeddings, labels, 1, [0, 1, 2], 1, lambda _: None)
-    assert found.anchor == 1
-    assert found.order == ((2,), (0,))
+    inner = np.where((labels == 1) & (np.indices(labels.shape)[1] % 40 < 20), 3, 0)
+    layers = np.stack([labels, inner.astype(np.int32)])
+    found, finer = track(network, embeddings, layers, 1, [0, 1, 2], at_once, lambda _: None)
+    assert found.anchor == finer.anchor == 1
+    assert found.order == finer.order == ((2,), (0,))
     assert found.labels[1] is None
+    published = Sam2VideoModel.from_pretrained(weights).eval()
     frames = torch.cat([network.pixels(view.image) for view in truth.views])
     masks = {}
-    for name in (1, 2):
+    for name in (1, 2, 3):
         session = Sam2VideoInferenceSession(
             video=frames, video_height=EDGE, video_width=EDGE, dtype=torch.float32
         )
-        mask = torch.tensor(labels == name)[None, None].float()
+        mask = torch.tensor((layers == name).any(axis=0))[None, None].float()
         mask = torch.nn.functional.interpolate(mask, (EDGE, EDGE), mode="bilinear", antialias=True)
         session.add_mask_inputs(session.obj_id_to_idx(name), 1, (mask >= 0.5).float())
         session.obj_with_new_inputs.append(name)
         for reverse in (False, True):
-            for out in network.video_model.propagate_in_video_iterator(
+            for out in published.propagate_in_video_iterator(
                 session, start_frame_idx=1, reverse=reverse
             ):
                 full = torch.nn.functional.interpolate(
@@ -157,6 +163,9 @@ def test_tracking_is_propagating_each_object_alone(backend, truth):
         expected = np.where(surest.max(axis=0) > 0, 1 + surest.argmax(axis=0), 0)
         assert (found.labels[view] == expected).mean() > 0.995
         assert expected.any()
+        alone = masks[3, view] > 0
+        assert ((finer.labels[view] == 3) == alone).mean() > 0.995
+        assert alone.any()
 
 
 def test_finds_masks_on_all_levels_and_records_them(cache, truth):
@@ -353,9 +362,11 @@ def test_an_image_replaced_without_a_network_leaves_no_embedding_of_the_old_one(
     backend, cache, truth, monkeypatch
 ):
     fresh = truth.views[1].image[:, ::-1].copy()
-    maps = [level[1][:, ::-1].copy() for level in cache.maps]
+    maps = np.stack([level[1][:, ::-1] for level in cache.maps])
     scores = cache.scores[1][:, ::-1].copy()
-    made = replace_masks(cache, 1, maps, scores, exact_alignment(truth), exact_world(truth))
+    aligned, world = exact_alignment(truth), exact_world(truth)
+    visibility = Visibility.create(aligned.K, aligned.world_from_cam, world)
+    made = replace_masks(cache, 1, maps, lambda _: scores, visibility, world)
     assert made.embeddings[1] == ()
     assert made.embeddings[0] is cache.embeddings[0]
     encoded = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from wildseg3d_ros.config import Sam2MaskConfig
 from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.sam2.algebra import (
     box_overlaps,
@@ -21,8 +23,16 @@ from wildseg3d_ros.masks.sam2.algebra import (
 )
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange, grid_points, select_masks
 from wildseg3d_ros.masks.sam2.memory import plan_memory
-from wildseg3d_ros.masks.sam2.tracking import choose_anchors, order_by_closeness
-from wildseg3d_ros.testing.scenes import ring_poses
+from wildseg3d_ros.masks.sam2.network import Embedding
+from wildseg3d_ros.masks.sam2.tracking import (
+    choose_anchors,
+    images_likeness,
+    order_by_closeness,
+    views_closeness,
+)
+from wildseg3d_ros.testing.exact import exact_world
+from wildseg3d_ros.testing.scenes import construct_scene, ring_poses
+from wildseg3d_ros.types import WorldPointmaps
 
 
 def rectangle(v0, v1, u0, u1, shape=(40, 60)):
@@ -112,7 +122,7 @@ def test_a_mask_knows_the_smallest_one_that_holds_it():
     assert parents(np.zeros((0, 4, 4), bool)).tolist() == []
 
 
-def test_levels_are_nesting_depths_and_scores_come_from_the_logits():
+def test_layers_are_nesting_depths_and_scores_come_from_the_logits():
     masks = [
         rectangle(5, 35, 5, 45),
         rectangle(10, 30, 30, 44),
@@ -121,15 +131,21 @@ def test_levels_are_nesting_depths_and_scores_come_from_the_logits():
         rectangle(0, 4, 50, 60),
     ]
     made = arrange(candidates(masks, [0.9, 0.8, 0.7, 0.6, 0.95]), (40, 60))
-    whole, part, sub_part = made.maps
+    whole, part, sub_part, print_ = made.maps
+    np.testing.assert_array_equal(print_, 4 * masks[3])
     np.testing.assert_array_equal(whole, np.where(masks[0], 1, np.where(masks[4], 5, 0)))
     np.testing.assert_array_equal(part, 2 * masks[1])
     np.testing.assert_array_equal(sub_part, 3 * masks[2])
-    assert made.parent == {1: 0, 5: 0, 2: 1, 3: 2}
-    assert made.quality == pytest.approx({1: 0.9, 5: 0.95, 2: 0.8, 3: 0.7})
+    assert made.quality == pytest.approx({1: 0.9, 5: 0.95, 2: 0.8, 3: 0.7, 4: 0.6})
+    assert made.boxes[2] == (30, 10, 43, 29)
     sigmoid = 1 / (1 + np.exp(-6.0))
-    assert made.scores[whole > 0] == pytest.approx(sigmoid)
-    assert made.scores[whole == 0] == pytest.approx(1 - sigmoid)
+    scores = made.scores([1, 5])
+    assert scores.dtype == np.float32
+    assert scores[whole > 0] == pytest.approx(sigmoid, abs=0.002)
+    assert not scores[whole == 0].any()
+    inside = made.scores([2])
+    assert inside[part > 0] == pytest.approx(sigmoid, abs=0.002)
+    assert not inside[part == 0].any()
     assert made.soft[2].shape == (20, 14)
     assert (made.soft[2] == round(255 * sigmoid)).all()
 
@@ -151,7 +167,7 @@ def test_remnants_of_covered_masks_are_dropped():
 
 def test_maps_have_the_views_size_whatever_the_decoders_is():
     made = arrange(candidates([rectangle(8, 24, 8, 24, (32, 32))], [0.9]), (90, 160))
-    assert made.maps[0].shape == made.scores.shape == (90, 160)
+    assert made.maps[0].shape == made.scores([1]).shape == (90, 160)
     expected = np.zeros((90, 160), bool)
     expected[22:68, 40:120] = True
     assert (made.maps[0] > 0).sum() == pytest.approx(expected.sum(), rel=0.05)
@@ -181,7 +197,7 @@ def test_nothing_and_hundreds_of_masks():
     none = Candidates(np.zeros((0, 32, 32), np.float32), np.zeros(0, np.float32))
     assert len(select_masks(none, Sam2MaskConfig())) == 0
     made = arrange(none, (20, 30))
-    assert not any(m.any() for m in made.maps) and not made.scores.any()
+    assert not any(m.any() for m in made.maps) and not made.scores([]).any()
     tiles = [
         rectangle(4 * r, 4 * r + 4, 4 * c, 4 * c + 4, (96, 96))
         for r in range(24)
@@ -220,13 +236,38 @@ def test_records_hold_boxes_areas_parents_and_scores():
     assert speck.parent == 0
 
 
-def test_views_are_ordered_by_how_close_they_look():
-    poses = np.stack(ring_poses(8, 300.0, np.random.default_rng(0)))
+def follows(order, names):
+    steps = np.diff(np.asarray(names)[order])
+    return (steps == 1).all() or (steps == -1).all()
+
+
+def test_views_are_ordered_by_the_surface_that_they_share():
     shuffled = np.random.default_rng(3).permutation(8)
-    order = order_by_closeness(poses[shuffled])
-    steps = np.diff(shuffled[order])
-    assert (steps == 1).all() or (steps == -1).all()
-    assert order_by_closeness(poses[:1]) == [0]
+    poses = ring_poses(8, 300.0, np.random.default_rng(0))
+    truth = construct_scene(8, 80, 60, 5, poses=[poses[v] for v in shuffled])
+    K = np.stack([view.K for view in truth.views])
+    world = exact_world(truth)
+    visibility = Visibility.create(K, truth.world_from_cam, world)
+    closeness = views_closeness(world, visibility, np.zeros((8, 8)))
+    assert follows(order_by_closeness(closeness), shuffled)
+    neighbours = np.abs(shuffled[:, None] - shuffled) == 1
+    across = np.abs(shuffled[:, None] - shuffled) == 4
+    assert closeness[neighbours].min() > 2 * closeness[across].max()
+    # Nothing measured: the images tell.
+    nothing = WorldPointmaps(world.points, tuple(np.zeros_like(c) for c in world.confidence))
+    angle = np.exp(2j * np.pi * 0.1 * shuffled)
+    features = [torch.tensor([[[z.real, z.imag, 5.0]]] * 4) for z in angle]
+    likeness = images_likeness([Embedding((f,), (60, 80)) for f in features])
+    assert likeness.min() >= 0
+    assert np.diag(likeness) == pytest.approx(np.ones(8))
+    blind = Visibility.create(K, truth.world_from_cam, nothing)
+    closeness = views_closeness(nothing, blind, likeness)
+    np.testing.assert_array_equal(closeness, likeness)
+    assert follows(order_by_closeness(closeness), shuffled)
+
+
+def test_anchors_stand_evenly_along_the_order():
+    assert order_by_closeness(np.zeros((1, 1))) == [0]
     assert choose_anchors([3, 1, 4, 0, 5, 2], 2) == [1, 5]
     assert sorted(choose_anchors([0, 1, 2], 9)) == [0, 1, 2]
 

@@ -11,7 +11,7 @@ from typing import Any
 from wildseg3d_ros import __version__
 from wildseg3d_ros.cli import commands
 from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.types import NEGATIVE, POSITIVE
+from wildseg3d_ros.types import LEVELS, NEGATIVE, POSITIVE
 
 DELEGATES = {
     "replay": ("wildseg3d_ros.ros.replay_node", "publish a recording as live ROS 2 cameras"),
@@ -41,12 +41,24 @@ example:
   wildseg3d build recording/ -o scene.ws3d --set index.click_radius=4 --picture scene.png
 """
 _SEGMENT = """\
-Several pixels on different objects select all of them; --negative leaves an object out.
+Several pixels on different objects select all of them; --negative leaves an object out. A box
+means the object of any level that fills it. --add finds what no mask of the scene is: by SAM 2
+with `--set masks.backend=sam2`, else by growing a region over the points, which is approximate.
 
 examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/
   wildseg3d segment scene.ws3d --view left --pixel 320 240 \\
                                --view right --pixel 80 95 -o both.ply
+  wildseg3d segment scene.ws3d --view left --pixel 350 230 --level part -o handle.ply
+  wildseg3d segment scene.ws3d --view left --box 300 200 380 290 --add --save scene.ws3d
+"""
+_UPDATE = """\
+FOLDER holds the new image of the camera and the others' images as they were, as for `wildseg3d
+build`. Masks of the others and ids of their objects stay; only the camera's own image is
+segmented, and only pairs with it are compared.
+
+example:
+  wildseg3d update scene.ws3d recording/ --view left -o scene.ws3d
 """
 _EVAL = """\
 Every object of the reference view's label image (object_mask_path in transforms.json) is
@@ -81,7 +93,8 @@ _SETTING: dict[str, Any] = {"metavar": "KEY=VALUE", "action": "append", "default
 
 
 class _AddClick(argparse.Action):
-    """Gathers --pixel and --negative in order, each with the --view that stands before it."""
+    """Gathers --pixel, --negative and --box in order, each with the --view that stands before
+    it."""
 
     def __call__(
         self,
@@ -90,8 +103,8 @@ class _AddClick(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        click = (namespace.view, values[0], values[1], self.const)
-        namespace.clicks = [*namespace.clicks, click]
+        gathered = (namespace.view, *values, *([] if self.const is None else [self.const]))
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), gathered])
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -135,6 +148,24 @@ def make_parser() -> argparse.ArgumentParser:
     option("--pixel", const=POSITIVE, help="column and row of a pixel on the object", **pixel)
     option("--negative", const=NEGATIVE, help="of a pixel that is not on it", **pixel)
     option(
+        "--box",
+        action=_AddClick,
+        nargs=4,
+        type=float,
+        dest="boxes",
+        metavar=("U0", "V0", "U1", "V1"),
+        default=[],
+        help="first and last column and row of a rectangle about the object",
+    )
+    option(
+        "--level",
+        choices=LEVELS,
+        default=LEVELS[0],
+        help="how much of the thing at a pixel is meant (default: %(default)s)",
+    )
+    option("--add", action="store_true", help="find the object anew where no mask is it")
+    option("--save", metavar="SCENE", type=Path, help="with --add: write the scene that has it")
+    option(
         "-o",
         "--output",
         metavar="CLOUD",
@@ -144,6 +175,22 @@ def make_parser() -> argparse.ArgumentParser:
     option("--masks", metavar="DIR", type=Path, help="write its mask of every view")
     option("--voxel-size", metavar="M", type=float, default=0.0, help="thin the cloud to voxels")
     option("--picture", metavar="PNG", type=Path, help="draw clicks, masks and cloud")
+    option("--config", metavar="YAML", type=Path, help="configuration file, for --add")
+    option("--set", dest="settings", help="one setting, e.g. masks.backend=sam2", **_SETTING)
+
+    option = add(
+        "update", commands.update, "replace one camera's image in a scene", _UPDATE
+    )
+    option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
+    _add_building(option)
+    option("--view", metavar="V", required=True, help="camera whose image is new")
+    option(
+        "-o",
+        "--output",
+        metavar="SCENE",
+        type=Path,
+        help="file to write (default: the one that was read)",
+    )
 
     option = add("eval", commands.evaluate, "score one-click answers", _EVAL, _building())
     option(
@@ -190,15 +237,17 @@ def _common() -> argparse.ArgumentParser:
 
 def _building() -> argparse.ArgumentParser:
     building = argparse.ArgumentParser(add_help=False)
-    building.add_argument("folder", metavar="FOLDER", type=Path, help="the recording")
-    building.add_argument("--config", metavar="YAML", type=Path, help="configuration file")
-    building.add_argument(
+    _add_building(building.add_argument)
+    return building
+
+
+def _add_building(option: Callable[..., Any]) -> None:
+    option("folder", metavar="FOLDER", type=Path, help="the recording")
+    option("--config", metavar="YAML", type=Path, help="configuration file")
+    option(
         "--set",
         dest="settings",
         help="one setting, e.g. alignment.device=cuda; overrides --config; may be repeated",
         **_SETTING,
     )
-    building.add_argument(
-        "--max-views", metavar="N", type=int, help="use at most N views, evenly spread"
-    )
-    return building
+    option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.io.folder import Recording
     from wildseg3d_ros.scene.scene import Scene
-    from wildseg3d_ros.types import Prompt
+    from wildseg3d_ros.types import ObjectCloud, Prompt
 
 
 def build(given: argparse.Namespace) -> None:
@@ -41,17 +41,20 @@ def segment(given: argparse.Namespace) -> None:
     from wildseg3d_ros.cli.report import print_cloud
     from wildseg3d_ros.io.clouds import FORMATS, write_cloud
     from wildseg3d_ros.io.images import write_image
-    from wildseg3d_ros.scene.prompting import answer
-    from wildseg3d_ros.scene.snapshot import load_scene
+    from wildseg3d_ros.scene.snapshot import load_scene, save_scene
     from wildseg3d_ros.scene.voxels import voxel_downsample
 
     if given.output and given.output.suffix not in FORMATS:
         raise ConfigError(f"--output must end in {', '.join(FORMATS)}; got '{given.output}'")
-    _check_targets(given.output, given.picture)
+    if given.save and not given.add:
+        raise ConfigError("--save writes the scene that --add made: give --add, too")
+    _check_targets(given.output, given.picture, given.save)
     prompt = _prompt(given)
+    config = read_config(given.config, given.settings)
     scene = load_scene(given.scene)
     start = time.perf_counter()
-    cloud = answer(scene, prompt)
+    before = len(scene.warnings)
+    scene, cloud = _answer(scene, prompt, config, given.add)
     seconds = time.perf_counter() - start
     cloud = voxel_downsample(cloud, given.voxel_size)
     if given.output:
@@ -63,9 +66,53 @@ def segment(given: argparse.Namespace) -> None:
         from wildseg3d_ros.io.pictures import write_sheet
 
         write_sheet(given.picture, scene, prompt.clicks, cloud)
+    if given.save:
+        save_scene(scene, given.save)
     if not given.quiet:
         print_cloud(cloud, seconds)
-        _print_written(given.output, given.masks, given.picture)
+        for warning in scene.warnings[before:]:
+            print(f"warning  {warning}")
+        _print_written(given.output, given.masks, given.picture, given.save)
+
+
+def _answer(
+    scene: Scene, prompt: Prompt, config: SceneConfig, add: bool
+) -> tuple[Scene, ObjectCloud]:
+    """The cloud of a cached object or, if that is wished, of one that is found anew."""
+    from wildseg3d_ros.errors import ErrorCode, PromptError
+    from wildseg3d_ros.scene.prompting import answer
+
+    try:
+        return scene, answer(scene, prompt)
+    except PromptError as error:
+        unknown = (ErrorCode.NO_OBJECT_AT_PIXEL, ErrorCode.CONTRADICTING_CLICKS)
+        if not add or error.code not in unknown:
+            raise
+    from wildseg3d_ros.masks import load_masks
+    from wildseg3d_ros.pipeline import add_object
+
+    return add_object(scene, prompt, config, load_masks(config.masks))
+
+
+def update(given: argparse.Namespace) -> None:
+    """``wildseg3d update``: one camera's image in a scene file is replaced."""
+    from wildseg3d_ros.cli.progress_bar import ProgressBar
+    from wildseg3d_ros.cli.report import print_scene
+    from wildseg3d_ros.pipeline import update_scene
+    from wildseg3d_ros.progress import Progress
+    from wildseg3d_ros.scene.snapshot import load_scene, save_scene
+
+    target = given.output or given.scene
+    _check_targets(target)
+    config = read_config(given.config, given.settings)
+    scene = load_scene(given.scene)
+    recording = _load(given)
+    with ProgressBar(given.quiet) as bar:
+        updated = update_scene(scene, recording.views, given.view, config, Progress(bar.report))
+    save_scene(updated, target)
+    if not given.quiet:
+        print_scene(updated)
+        _print_written(target)
 
 
 def evaluate(given: argparse.Namespace) -> None:
@@ -172,18 +219,24 @@ def _build(given: argparse.Namespace, recording: Recording) -> Scene:
 
 
 def _prompt(given: argparse.Namespace) -> Prompt:
-    from wildseg3d_ros.types import Click, Prompt
+    from wildseg3d_ros.types import Box, Click, Prompt
 
-    if not given.clicks:
-        raise ConfigError("nothing was clicked: give --view V --pixel U V")
-    clicks = []
+    if not given.clicks and not given.boxes:
+        raise ConfigError("nothing was clicked: give --view V --pixel U V, or --view V --box ...")
+    clicks, boxes = [], []
     for view, u, v, label in given.clicks:
-        # `--pixel 1 2 --view left` means the same as the other order while there is one view.
-        camera = view or given.view
-        if camera is None:
-            raise ConfigError(f"in which camera is pixel {u:g} {v:g}? give --view V before it")
-        clicks.append(Click(camera, u, v, label))
-    return Prompt(tuple(clicks))
+        clicks.append(Click(_camera(given, view, f"pixel {u:g} {v:g}"), u, v, label))
+    for view, *corners in given.boxes:
+        boxes.append(Box(_camera(given, view, f"box {corners[0]:g} {corners[1]:g}"), *corners))
+    return Prompt(tuple(clicks), given.level, tuple(boxes))
+
+
+def _camera(given: argparse.Namespace, view: str | None, what: str) -> str:
+    # `--pixel 1 2 --view left` means the same as the other order while there is one view.
+    camera = view or given.view
+    if camera is None:
+        raise ConfigError(f"in which camera is {what}? give --view V before it")
+    return camera
 
 
 def _check_targets(*paths: Path | None) -> None:

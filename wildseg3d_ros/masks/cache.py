@@ -19,8 +19,8 @@ def describe_objects(
 ) -> tuple[ObjectRecord, ...]:
     """Records of all objects, by id.
 
-    An object's parent is the object of the level above that has most of its pixels over all
-    views, if that is more than half of them.
+    An object's parent is the object of the level above that has most of its pixels, if that is
+    more than half of those in the views which have a mask of that object.
 
     Args:
         maps: label maps by level, by view.
@@ -35,6 +35,7 @@ def describe_objects(
     for level, of_view in enumerate(maps):
         masks: dict[int, list[MaskRecord]] = {}
         votes: dict[int, dict[int, int]] = {}
+        shown: dict[int, set[int]] = {}
         for view, labels in enumerate(of_view):
             row, column = np.nonzero(labels)
             ids, index = np.unique(labels[row, column], return_inverse=True)
@@ -62,14 +63,17 @@ def describe_objects(
             if level:
                 pairs = np.stack([ids[index], maps[level - 1][view][row, column]])
                 found, count = np.unique(pairs, axis=1, return_counts=True)
+                for above in np.unique(maps[level - 1][view]).tolist():
+                    shown.setdefault(above, set()).add(view)
                 for (name, above), pixels in zip(found.T.tolist(), count.tolist(), strict=True):
                     of_name = votes.setdefault(name, {})
                     of_name[above] = of_name.get(above, 0) + pixels
         for name in sorted(masks):
             parent = 0
-            if level:
-                above = max(votes[name], key=lambda a, v=votes[name]: v[a])
-                parent = above if 2 * votes[name][above] > sum(votes[name].values()) else 0
+            above = max({0: 0, **votes.get(name, {}), 0: 0}.items(), key=lambda vote: vote[1])
+            common = sum(m.area for m in masks[name] if m.view in shown.get(above[0], ()))
+            if 2 * above[1] > common:
+                parent = above[0]
             records.append(
                 ObjectRecord(
                     name, LEVELS[level], parent, tuple(masks[name]), unmasked.get(name, ())

@@ -145,10 +145,22 @@ def locate(scene: Scene, click: Click) -> tuple[int, int, int]:
 
 
 def _label_at(scene: Scene, view: int, row: int, column: int, level: Level) -> int:
-    """Label of a pixel at the level, or at the next coarser one that has any; 0 = none."""
-    for labels in reversed(scene.masks.maps[: LEVELS.index(level) + 1]):
+    """Object of a pixel at the level, or at the next coarser one that has any; 0 = none.
+
+    Where the view has a mask of a finer level alone, it is what that is a part of, at the level
+    if there is one.
+    """
+    wanted = LEVELS.index(level)
+    for labels in reversed(scene.masks.maps[: wanted + 1]):
         if labels[view][row, column]:
             return int(labels[view][row, column])
+    for labels in scene.masks.maps[wanted + 1 :]:
+        found = int(labels[view][row, column])
+        while found:
+            record = scene.masks.record(found)
+            if LEVELS.index(record.level) <= wanted or not record.parent:
+                return found
+            found = record.parent
     return 0
 
 

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association.grouping import group_masks
+from wildseg3d_ros.masks.association.levels import (
+    arrange_groups,
+    prefer_wholes,
+    split_levels,
+)
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import opposite_weights
 from wildseg3d_ros.masks.association.overlap import (
@@ -36,8 +41,6 @@ from wildseg3d_ros.masks.association.tracks import (
 )
 from wildseg3d_ros.types import WorldPointmaps
 
-_Unions = dict[int, tuple[NDArray[np.intp], NDArray[np.int64]]]
-
 VISIBLE = 0.1
 """Share of an object that a view must see before its mask is missed there."""
 
@@ -58,19 +61,28 @@ class Association:
     """One id per object over all views.
 
     Attributes:
-        labels: per view (H, W) int32, id of each pixel's object, 0 = none.
-        object_ids: sorted ids.
+        maps: by level, whole objects first, by view: (H, W) int32 id of each pixel's object, 0 =
+            none.
+        object_ids: sorted ids of all levels.
+        levels: the level of each, 0 = whole.
         id_of_mask: per view, id by the label that the mask had in that view; of a mask that was
-            found to cover several objects and divided among them, the largest one's.
+            found to cover several objects and divided among them, the largest one's. Masks that
+            only surround several objects, or are nested deeper than there are levels, have none.
         presence: (K, N) int8 of :class:`Presence`, of each object in each view.
         cut: (anchor view, its label there, other view) of the tracks that 3D contradicts.
     """
 
-    labels: tuple[NDArray[np.int32], ...]
+    maps: tuple[tuple[NDArray[np.int32], ...], ...]
     object_ids: tuple[int, ...]
+    levels: tuple[int, ...]
     id_of_mask: tuple[Mapping[int, int], ...]
     presence: NDArray[np.int8]
     cut: tuple[tuple[int, int, int], ...]
+
+    @property
+    def labels(self) -> tuple[NDArray[np.int32], ...]:
+        """Per view the ids of whole objects."""
+        return self.maps[0]
 
 
 def associate(
@@ -79,22 +91,27 @@ def associate(
     visibility: Visibility | None = None,
     tracks: Sequence[Tracks] = (),
     known: Sequence[Mapping[int, int]] | None = None,
+    known_levels: Mapping[int, int] | None = None,
     first_id: int = 1,
 ) -> Association:
-    """Finds which masks of different views show one object.
+    """Finds which masks of different views show one object, and which objects are parts of others.
 
     Two sources of evidence, either of which may be absent: the overlap of masks that are lifted
     by the pointmaps into other views, and tracks. A track that 3D contradicts is cut; how far the
     other tracks between two views are to be believed is learned from the tracks themselves and
-    from how well they agree with the result.
+    from how well they agree with the result. Masks of all sizes are compared with each other, so
+    that it does not matter how deep a view nests them; levels are derived afterwards, from all
+    views.
 
     Args:
-        labels: per view (H, W) labels of its masks, 0 = none; names need not agree over views.
+        labels: per view (H, W) labels of its masks, 0 = none, or (L, H, W) in layers where masks
+            are nested, the outer ones first; names need not agree over views.
         world, visibility: points of all pixels and the depth images drawn from them
             (``Visibility.create``); None without pointmaps.
         tracks: masks followed from some of the views.
         known: per view, ids that masks keep, by label; masks that are not in it are assigned to
             those objects or become new ones. For a view that was replaced give an empty mapping.
+        known_levels: levels that objects keep, by id.
         first_id: least id of a new object.
 
     Raises:
@@ -104,7 +121,6 @@ def associate(
     shape = (len(nodes), len(nodes))
     weight, amount = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     overlap = samples = None
-    unions: _Unions = {}
     if world is not None and visibility is not None and len(nodes):
         _check_sizes(labels, world)
         sure = sureness(nodes)
@@ -113,9 +129,12 @@ def associate(
         weight, amount = overlap_weights(nodes, overlap)
         opposite = opposite_weights(nodes, samples, overlap, amount, visibility)
         weight, amount = weight + opposite, amount + np.abs(opposite)
-    start, movable = _known_groups(nodes, known)
+    id_of_node = _known_ids(nodes, known)
+    start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
+    movable = id_of_node == 0
+    nested = nodes.nested()
     if not tracks:
-        group = group_masks(weight, amount, nodes.view, start, movable)
+        group = group_masks(weight, amount, nodes.view, start, movable, nested)
         followed, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
     else:
         followed = measure_tracks(nodes, tracks)
@@ -124,103 +143,159 @@ def associate(
         group = np.zeros(0, np.int64)
         for _ in range(3):
             by_track, looked = track_weights(nodes, followed, cut, trust)
-            group = group_masks(weight + by_track, amount + looked, nodes.view, start, movable)
+            group = group_masks(
+                weight + by_track, amount + looked, nodes.view, start, movable, nested
+            )
             trust = trust_from_groups(nodes, followed, group)
-    if overlap is not None and samples is not None and visibility is not None:
-        free = np.ones(len(nodes), np.bool_) if movable is None else movable
-        group = adopt_leftovers(nodes, overlap, weight, group, free)
-        unions = split_unions(nodes, samples, overlap, visibility, group, free)
-        group = absorb_pieces(nodes, overlap, group, free, unions)
-        unions = split_unions(nodes, samples, overlap, visibility, group, free)
-    return _finish(nodes, group, unions, overlap, followed, cut, known, first_id)
+    presence = _presence(nodes, group, overlap, followed, cut)
+    hierarchy = arrange_groups(
+        nodes,
+        group,
+        presence == Presence.MISSED,
+        {int(g): known_levels[int(i)] for g, i in zip(group, id_of_node, strict=True) if i}
+        if known_levels
+        else None,
+    )
+    group = prefer_wholes(nodes, weight, group, hierarchy.parent, movable)
+    free = movable & ~hierarchy.is_gathering[group]
+    maps, kept = [], np.full(len(nodes), -1)
+    level_of: dict[int, int] = {}
+    for k, (mine, index) in enumerate(split_levels(nodes, hierarchy.level[group], movable)):
+        settled, painted = group[index], list(mine.maps)
+        if overlap is not None and samples is not None and visibility is not None:
+            settled, painted = _repair(
+                mine,
+                samples.of(index),
+                overlap.of(index, nodes.first_sheets),
+                visibility,
+                weight[np.ix_(index, index)],
+                settled,
+                free[index],
+            )
+        else:
+            painted = [np.append(settled, -1)[image] for image in painted]
+        maps.append(painted)
+        kept[index] = settled
+        level_of |= dict.fromkeys(settled.tolist(), k)
+    ids = _name_groups(nodes, kept, id_of_node, first_id)
+    return _finish(nodes, kept, ids, level_of, maps, overlap, followed, cut)
 
 
 def _check_sizes(labels: Sequence[NDArray], world: WorldPointmaps) -> None:
-    masks = [image.shape for image in labels]
+    masks = [image.shape[-2:] for image in labels]
     points = [image.shape[:2] for image in world.points]
     if masks != points:
         raise ValueError(f"masks have the sizes {masks}, their pointmaps {points}")
 
 
-def _known_groups(
+def _known_ids(
     nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None
-) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_] | None]:
+) -> NDArray[np.int64]:
+    """(M,) ids that masks keep, 0 = none."""
     if known is None:
-        return None, None
-    ids = np.array(
-        [known[v].get(label, 0) for v, label in zip(nodes.view, nodes.label.tolist(), strict=True)]
-    ).astype(np.int64)
-    alone = -1 - np.arange(len(nodes))
-    return np.where(ids > 0, ids, alone), ids == 0
+        return np.zeros(len(nodes), np.int64)
+    return np.array(
+        [known[v].get(label, 0) for v, label in zip(nodes.view, nodes.label.tolist(), strict=True)],
+        np.int64,
+    )
+
+
+def _repair(
+    nodes: MaskNodes,
+    samples: Samples,
+    overlap: Overlap,
+    visibility: Visibility,
+    weight: NDArray[np.float32],
+    group: NDArray[np.int64],
+    free: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Groups of the masks of one level after slivers, pieces and unions are seen to, and per view
+    the group of each pixel, -1 = none."""
+    names, group = np.unique(group, return_inverse=True)
+    group = adopt_leftovers(nodes, overlap, weight, group.reshape(-1), free)
+    unions = split_unions(nodes, samples, overlap, visibility, group, free)
+    group = absorb_pieces(nodes, overlap, group, free, unions)
+    unions = split_unions(nodes, samples, overlap, visibility, group, free)
+    maps = [np.append(names[group], -1)[image] for image in nodes.maps]
+    group = group.copy()
+    for node, (pixel, part) in unions.items():
+        maps[int(nodes.view[node])].ravel()[pixel] = names[part]
+        group[node] = np.bincount(part).argmax()
+    return names[group], maps
+
+
+def _name_groups(
+    nodes: MaskNodes, group: NDArray[np.int64], id_of_node: NDArray[np.int64], first_id: int
+) -> NDArray[np.int64]:
+    """(G,) id of each group; new ones from the largest to the smallest object, as it looks over
+    all views. Groups without a mask have 0."""
+    ids = np.zeros(int(group.max(initial=-1)) + 1, np.int64)
+    there = group >= 0
+    np.maximum.at(ids, group[there], id_of_node[there])
+    shares = nodes.area / np.array(
+        [nodes.maps[nodes.first_sheets[v]].size for v in nodes.view], np.float64
+    )
+    size = np.bincount(group[there], shares[there], len(ids))
+    new = np.flatnonzero((ids == 0) & (size > 0))
+    first = max(first_id, int(id_of_node.max(initial=0)) + 1)
+    ids[new[np.argsort(-size[new], kind="stable")]] = first + np.arange(len(new))
+    return ids
 
 
 def _finish(
     nodes: MaskNodes,
     group: NDArray[np.int64],
-    unions: _Unions,
+    ids: NDArray[np.int64],
+    level_of: Mapping[int, int],
+    maps: Sequence[Sequence[NDArray[np.int64]]],
     overlap: Overlap | None,
     followed: TrackOverlap | None,
     cut: NDArray[np.bool_],
-    known: Sequence[Mapping[int, int]] | None,
-    first_id: int,
 ) -> Association:
-    groups = int(group.max(initial=-1)) + 1
-    ids = np.zeros(groups, np.int64)
-    if known is not None:
-        for node in range(len(nodes)):
-            name = known[nodes.view[node]].get(int(nodes.label[node]), 0)
-            ids[group[node]] = max(ids[group[node]], name)
-    # New ids from the largest to the smallest object, as it looks over all views.
-    shares = nodes.area / np.array([nodes.maps[v].size for v in nodes.view], np.float64)
-    size = np.bincount(group, shares, groups)
-    new = np.flatnonzero(ids == 0)
-    first = max(first_id, int(ids.max(initial=0)) + 1)
-    ids[new[np.argsort(-size[new], kind="stable")]] = first + np.arange(len(new))
-    of_node = ids[group] if len(nodes) else np.zeros(0, np.int64)
-    order = np.argsort(ids)
-    presence = _presence(nodes, group, groups, overlap, followed, cut)[order]
-    cuts = [
-        (int(nodes.view[node]), int(nodes.label[node]), int(b)) for node, b in np.argwhere(cut)
-    ]
-    labels = nodes.relabel(of_node)
-    for node, (pixel, part) in unions.items():
-        view = int(nodes.view[node])
-        labels[view].ravel()[pixel] = ids[part]
-        for each in np.unique(part):
-            presence[np.searchsorted(ids[order], ids[each]), view] = Presence.MASKED
-        of_node[node] = ids[np.bincount(part).argmax()]
+    """The answer by ids; ``group`` and ``maps`` have -1 for none."""
+    named = np.flatnonzero(ids)
+    order = named[np.argsort(ids[named])]
+    presence = _presence(nodes, group, overlap, followed, cut, len(ids))
+    table = np.append(ids, 0).astype(np.int32)  # -1 finds the last entry
+    for level in maps:
+        for view, image in enumerate(level):
+            # A mask that was divided shows each of its objects.
+            presence[np.unique(image[image >= 0]), view] = Presence.MASKED
+    of_node = table[group]
+    id_of_mask = []
+    for v in range(nodes.views):
+        mine = nodes.of_view(v)
+        pairs = zip(nodes.label[mine].tolist(), of_node[mine].tolist(), strict=True)
+        id_of_mask.append({label: name for label, name in pairs if name})
     return Association(
-        labels=labels,
+        maps=tuple(tuple(table[image] for image in level) for level in maps),
         object_ids=tuple(int(i) for i in ids[order]),
-        id_of_mask=tuple(
-            dict(
-                zip(
-                    nodes.label[nodes.of_view(v)].tolist(),
-                    of_node[nodes.of_view(v)].tolist(),
-                    strict=True,
-                )
-            )
-            for v in range(nodes.views)
+        levels=tuple(level_of[int(g)] for g in order),
+        id_of_mask=tuple(id_of_mask),
+        presence=presence[order],
+        cut=tuple(
+            (int(nodes.view[node]), int(nodes.label[node]), int(b)) for node, b in np.argwhere(cut)
         ),
-        presence=presence,
-        cut=tuple(cuts),
     )
 
 
 def _presence(
     nodes: MaskNodes,
     group: NDArray[np.int64],
-    groups: int,
     overlap: Overlap | None,
     followed: TrackOverlap | None,
     cut: NDArray[np.bool_],
+    groups: int | None = None,
 ) -> NDArray[np.int8]:
-    presence = np.full((groups, nodes.views), Presence.HIDDEN, np.int8)
-    for v in range(nodes.views):
+    """(G, N) presence of each group; masks of group -1 are of none."""
+    count = int(group.max(initial=-1)) + 1 if groups is None else groups
+    # The last row takes what is of no group.
+    presence = np.full((count + 1, nodes.views), Presence.HIDDEN, np.int8)
+    for v, sheet in enumerate(nodes.first_sheets):
         if overlap is not None:
-            share = overlap.seen[:, v] / np.maximum(overlap.mass, 1e-6)
+            share = overlap.seen[:, sheet] / np.maximum(overlap.mass, 1e-6)
             presence[group[share >= VISIBLE], v] = Presence.MISSED
         elif followed is not None:
             presence[group[(followed.area[:, v] > 0) & ~cut[:, v]], v] = Presence.MISSED
         presence[group[nodes.of_view(v)], v] = Presence.MASKED
-    return presence
+    return presence[:count]

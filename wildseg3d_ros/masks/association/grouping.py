@@ -21,6 +21,7 @@ def group_masks(
     view: NDArray[np.int64],
     start: NDArray[np.int64] | None = None,
     movable: NDArray[np.bool_] | None = None,
+    nested: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> NDArray[np.int64]:
     """Partitions masks into objects: few and sure links first, then each view anew.
 
@@ -30,7 +31,9 @@ def group_masks(
     the mean evidence of a link (average linkage, as in GASP: Bailoni et al., CVPR 2022), which
     does not let a large group outvote a clear pair. Then the masks of one view at a time are
     assigned to the groups of all others, optimally (Hungarian method), until nothing moves; each
-    such step can only raise the sum.
+    such step can only raise the sum. A whole and its part look alike from where little of the rest
+    is seen, so that two groups can be mixed up in several views at once, which no step in one view
+    cures: those that lie in each other one way here and the other way there are exchanged.
 
     Args:
         weight: (M, M) symmetric evidence for (> 0) or against (< 0) one object.
@@ -39,6 +42,7 @@ def group_masks(
         start: (M,) groups to begin with; by default each mask is its own.
         movable: (M,) bool, masks that may change their group; by default all. Groups of the
             others stay apart.
+        nested: masks that lie in another one of their view, and that one, two by two.
 
     Returns:
         (M,) group of each mask, 0, 1, ...
@@ -53,6 +57,8 @@ def group_masks(
     for _ in range(ROUNDS):
         group = _merge(exact, looked, view, group, movable)
         group = _assign_views(exact, view, group, movable)
+        if nested is not None:
+            group = _untwist(exact, view, group, movable, *nested)
         total = _sum_inside(exact, group)
         if total <= best_sum + 1e-9:
             break
@@ -160,6 +166,35 @@ def _assign_views(
         if not moved:
             break
     return _dense(group)
+
+
+def _untwist(
+    weight: NDArray[np.float64],
+    view: NDArray[np.int64],
+    group: NDArray[np.int64],
+    movable: NDArray[np.bool_],
+    child: NDArray[np.int64],
+    holder: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Exchanges two groups in the views where they lie in each other the other way round, if that
+    lowers the evidence in no group."""
+    ways: dict[tuple[int, int], list[int]] = {}
+    for pair in zip(group[child].tolist(), group[holder].tolist(), child, strict=True):
+        ways.setdefault(pair[:2], []).append(int(view[pair[2]]))
+    total = _sum_inside(weight, group)
+    for (inner, outer), views in ways.items():
+        opposite = ways.get((outer, inner), [])
+        if inner > outer or not opposite:
+            continue
+        for chosen in sorted((views, opposite), key=len):
+            turned = group.copy()
+            here = np.isin(view, chosen)
+            turned[here & (group == inner)], turned[here & (group == outer)] = outer, inner
+            after = _sum_inside(weight, turned)
+            if after >= total and movable[turned != group].all():
+                group, total = turned, after
+                break
+    return group
 
 
 def _assign(gain: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:

@@ -8,23 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+INSIDE = 0.85
+"""Share of a mask that must lie in another one of which it is a part."""
+
 
 @dataclass(frozen=True, eq=False)
 class MaskNodes:
-    """All masks of one level, view after view.
+    """All masks, view after view.
+
+    A view's masks may be nested. They come in layers: masks of one layer share no pixel, and a
+    mask inside another one lies in a later layer. A layer of a view is called a sheet.
 
     Attributes:
         view: (M,) int64, the view of each mask.
-        label: (M,) int64, its label in that view's map.
+        label: (M,) int64, its label in that view.
         area: (M,) int64 pixels.
-        maps: per view (H, W) int32, node that the pixel belongs to, -1 = none.
+        sheet: (M,) int64, the sheet of each mask.
+        maps: per sheet (H, W) int32, node that the pixel belongs to, -1 = none.
+        sheet_view: (S,) int64 view of each sheet. Every view has one or more, side by side.
         offsets: (N + 1,) int64; nodes of view ``v`` are ``offsets[v]:offsets[v + 1]``.
     """
 
     view: NDArray[np.int64]
     label: NDArray[np.int64]
     area: NDArray[np.int64]
+    sheet: NDArray[np.int64]
     maps: tuple[NDArray[np.int32], ...]
+    sheet_view: NDArray[np.int64]
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -33,35 +43,111 @@ class MaskNodes:
     @property
     def views(self) -> int:
         """Number of views."""
-        return len(self.maps)
+        return len(self.offsets) - 1
 
     def of_view(self, view: int) -> slice:
         """The nodes of a view."""
         return slice(int(self.offsets[view]), int(self.offsets[view + 1]))
 
+    def of_sheet(self, sheet: int) -> slice:
+        """The nodes of a sheet."""
+        first, end = np.searchsorted(self.sheet, [sheet, sheet + 1])
+        return slice(int(first), int(end))
+
+    def sheets(self, view: int) -> range:
+        """The sheets of a view, outermost masks first."""
+        first, end = np.searchsorted(self.sheet_view, [view, view + 1])
+        return range(int(first), int(end))
+
+    def nested(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Masks that lie in another one of their view, and that one, two by two."""
+        children, holders = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for view in range(self.views):
+            sheets = self.sheets(view)
+            for k, outer in enumerate(sheets):
+                for inner in sheets[k + 1 :]:
+                    child, holder = self.maps[inner], self.maps[outer]
+                    common = (child >= 0) & (holder >= 0)
+                    mine, theirs = self.of_sheet(inner), self.of_sheet(outer)
+                    width, height = theirs.stop - theirs.start, mine.stop - mine.start
+                    key = (child[common] - mine.start).astype(np.int64) * width
+                    key += holder[common] - theirs.start
+                    count = np.bincount(key, minlength=width * height).reshape(height, width)
+                    row, column = np.nonzero(count >= INSIDE * self.area[mine][:, None])
+                    children.append(row + mine.start)
+                    holders.append(column + theirs.start)
+        return np.concatenate(children), np.concatenate(holders)
+
+    @property
+    def first_sheets(self) -> NDArray[np.int64]:
+        """(N,) the sheet of each view's outermost masks."""
+        return np.searchsorted(self.sheet_view, np.arange(self.views)).astype(np.int64)
+
     @classmethod
     def from_labels(cls, labels: Sequence[NDArray[np.integer]]) -> MaskNodes:
-        """Collects the masks of per-view (H, W) label maps; 0 is no mask."""
-        view, label, area, maps, offsets = [], [], [], [], [0]
-        for v, image in enumerate(labels):
-            names, nodes, counts = _dense(image)
-            maps.append(np.where(nodes >= 0, nodes + offsets[-1], -1).astype(np.int32))
-            view.append(np.full(len(names), v, np.int64))
-            label.append(names)
-            area.append(counts)
-            offsets.append(offsets[-1] + len(names))
+        """Collects the masks of per-view (H, W) label maps, or (L, H, W) of nested masks.
+
+        0 is no mask.
+
+        Raises:
+            ValueError: a label occurs in two layers of a view.
+        """
+        view, label, area, sheet, maps, sheet_view = [], [], [], [], [], []
+        offsets = [0]
+        for v, given in enumerate(labels):
+            layers = given if given.ndim == 3 else given[None]
+            found: list[NDArray[np.int64]] = []
+            for k, image in enumerate(layers):
+                if k and not image.any():
+                    continue
+                names, nodes, counts = _dense(image)
+                first = offsets[-1] + sum(len(each) for each in found)
+                maps.append(np.where(nodes >= 0, nodes + first, -1).astype(np.int32))
+                view.append(np.full(len(names), v, np.int64))
+                sheet.append(np.full(len(names), len(sheet_view), np.int64))
+                sheet_view.append(v)
+                found.append(names)
+                area.append(counts)
+            every = np.concatenate(found)
+            if len(np.unique(every)) < len(every):
+                raise ValueError(f"view {v} has a label in two layers; labels are of one mask each")
+            label.append(every)
+            offsets.append(offsets[-1] + len(every))
+        none = np.zeros(0, np.int64)
         return cls(
-            np.concatenate([*view, np.zeros(0, np.int64)]),
-            np.concatenate([*label, np.zeros(0, np.int64)]),
-            np.concatenate([*area, np.zeros(0, np.int64)]),
+            np.concatenate([*view, none]),
+            np.concatenate([*label, none]),
+            np.concatenate([*area, none]),
+            np.concatenate([*sheet, none]),
             tuple(maps),
+            np.array(sheet_view, np.int64),
             np.array(offsets, np.int64),
         )
 
-    def relabel(self, names: NDArray[np.int64]) -> tuple[NDArray[np.int32], ...]:
-        """Label maps that show ``names`` (M,) of the nodes, 0 elsewhere."""
-        table = np.append(names, 0).astype(np.int32)  # -1 finds the last entry
-        return tuple(table[nodes] for nodes in self.maps)
+    def chosen(
+        self,
+        which: NDArray[np.bool_],
+        maps: Sequence[NDArray[np.int32]],
+        area: NDArray[np.int64],
+    ) -> MaskNodes:
+        """Some of the masks, as nodes of their own with one sheet a view.
+
+        Args:
+            which: (M,) the masks.
+            maps: per view (H, W) node that the pixel belongs to, -1 = none; only of these masks.
+            area: (M,) pixels in these maps.
+        """
+        table = np.append(np.cumsum(which) - 1, -1).astype(np.int32)
+        view = self.view[which]
+        return MaskNodes(
+            view,
+            self.label[which],
+            area[which],
+            view,
+            tuple(table[image] for image in maps),
+            np.arange(self.views),
+            np.searchsorted(view, np.arange(self.views + 1)).astype(np.int64),
+        )
 
 
 def _dense(

@@ -61,11 +61,13 @@ def _hidden_by(nodes: MaskNodes, samples: Samples, visibility: Visibility) -> ND
     behind = np.zeros((len(nodes), len(nodes)), np.float32)
     for b in range(nodes.views):
         row, z, pixel = visibility.look(b, samples.points, samples.view)
-        target = nodes.maps[b].ravel()[pixel]
         front = visibility.depth[b].ravel()[pixel]
-        hidden = (target >= 0) & (front > 0) & (front < z - samples.tolerance(visibility, b, z))
-        key = samples.node[row[hidden]] * len(nodes) + target[hidden]
-        behind += np.bincount(key, minlength=len(nodes) ** 2).reshape(behind.shape)
+        hidden = (front > 0) & (front < z - samples.tolerance(visibility, b, z))
+        node, pixel = samples.node[row[hidden]], pixel[hidden]
+        for sheet in nodes.sheets(b):
+            target = nodes.maps[sheet].ravel()[pixel]
+            key = node[target >= 0] * len(nodes) + target[target >= 0]
+            behind += np.bincount(key, minlength=len(nodes) ** 2).reshape(behind.shape)
     return behind
 
 

@@ -22,6 +22,9 @@ RIM = 0.15
 """Share of a mask below which what another view sees of it is little more than its outline."""
 SAME = 0.8
 """Overlap from which two masks are surely of one surface; outlines differ by this much."""
+CLEAR = 0.85
+"""Evidence of that overlap for masks that have parts or are parts: of a mask and its largest part
+the one that overlaps more is the right one."""
 OTHER = 0.3
 """Overlap at which two masks are as likely of one object as not."""
 APART = 0.25
@@ -59,6 +62,21 @@ class Samples:
         """How far depths of one surface lie apart as the view sees it at the depths ``z``."""
         return np.minimum(visibility.tolerance(view, z), np.float32(self.reach))
 
+    def of(self, index: NDArray[np.int64]) -> Samples:
+        """The points of some masks, which are numbered anew."""
+        table = np.full(len(self.count), -1)
+        table[index] = np.arange(len(index))
+        mine = table[self.node] >= 0
+        return Samples(
+            self.points[mine],
+            table[self.node[mine]],
+            self.view[mine],
+            self.weight[mine],
+            self.count[index],
+            self.mass[index],
+            self.reach,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
@@ -67,8 +85,9 @@ class Overlap:
     Attributes:
         hits: (M, M) float32, samples of the row's mask that the column's view sees on the
             column's mask, by the sureness of both masks there.
-        seen: (M, N) float32, samples of a mask that the view sees, on a mask or on none.
-        bare: (M, N) float32, samples that the view sees on no mask.
+        seen: (M, S) float32, samples of a mask that the sheet's view sees, on a mask or on none,
+            by how sure the mask and the sheet are there.
+        bare: (M, S) float32, the same of those that are on no mask of the view.
         count: (M,) samples of each mask.
         mass: (M,) float32, the same by sureness.
     """
@@ -79,9 +98,20 @@ class Overlap:
     count: NDArray[np.int64]
     mass: NDArray[np.float32]
 
+    def of(self, index: NDArray[np.int64], sheets: NDArray[np.int64]) -> Overlap:
+        """That of some masks with each other, numbered anew, and some sheets."""
+        pick = np.ix_(index, sheets)
+        return Overlap(
+            self.hits[np.ix_(index, index)],
+            self.seen[pick],
+            self.bare[pick],
+            self.count[index],
+            self.mass[index],
+        )
+
 
 def sureness(nodes: MaskNodes) -> tuple[NDArray[np.float32], ...]:
-    """Per view (H, W) float32 in (0, 1]: 1 inside masks and off them, near 0 along outlines.
+    """Per sheet (H, W) float32 in (0, 1]: 1 inside masks and off them, near 0 along outlines.
 
     Outlines are where masks are wrong, depths are mixed, and errors of the poses tell.
     """
@@ -110,7 +140,8 @@ def draw_samples(
 ) -> Samples:
     """At most SAMPLES points per mask, evenly over its pixels."""
     points, owners, views, weights = [], [], [], []
-    for v, owner in enumerate(nodes.maps):
+    for sheet, owner in enumerate(nodes.maps):
+        v = int(nodes.sheet_view[sheet])
         pixel = np.flatnonzero((owner >= 0) & world.valid(v))
         node = owner.ravel()[pixel]
         # A radix sort: the masks of a view are fewer than 2^16.
@@ -124,7 +155,7 @@ def draw_samples(
         points.append(world.points[v].reshape(-1, 3)[pixel[chosen]].astype(np.float32))
         owners.append(node[chosen].astype(np.int64))
         views.append(np.full(len(owners[-1]), v, np.uint16))
-        weights.append(sure[v].ravel()[pixel[chosen]])
+        weights.append(sure[sheet].ravel()[pixel[chosen]])
     point, view = np.concatenate(points), np.concatenate(views)
     node, weight = np.concatenate(owners), np.concatenate(weights)
     count = np.bincount(node, minlength=len(nodes))
@@ -151,24 +182,30 @@ def measure_overlap(
     """Looks at the samples of every mask from all other views."""
     count = len(nodes)
     hits = np.zeros((count, count), np.float32)
-    seen, bare = np.zeros((2, count, nodes.views), np.float32)
+    seen, bare = np.zeros((2, count, len(nodes.maps)), np.float32)
     for b in range(nodes.views):
         row, z, pixel = visibility.look(b, samples.points, samples.view)
         measured = visibility.depth[b].ravel()[pixel]
         tolerance = samples.tolerance(visibility, b, z)
         here = (measured > 0) & (np.abs(measured - z) < tolerance)
         row, pixel = row[here], pixel[here]
-        node, target = samples.node[row], nodes.maps[b].ravel()[pixel]
-        weight = samples.weight[row] * sure[b].ravel()[pixel]
-        seen[:, b] = np.bincount(node, weight, count)
-        bare[:, b] = np.bincount(node, weight * (target < 0), count)
-        mine = nodes.of_view(b)
-        width = mine.stop - mine.start
-        if width:
-            on_mask = target >= 0
-            key = node[on_mask] * width + (target[on_mask] - mine.start)
-            sums = np.bincount(key, weight[on_mask], count * width)
-            hits[:, mine] = sums.reshape(count, width)
+        node = samples.node[row]
+        # What lies on no part of a mug lies on the mug all the same: its masks are not missing.
+        off = np.ones(len(pixel), np.bool_)
+        for sheet in nodes.sheets(b):
+            off &= nodes.maps[sheet].ravel()[pixel] < 0
+        for sheet in nodes.sheets(b):
+            target = nodes.maps[sheet].ravel()[pixel]
+            weight = samples.weight[row] * sure[sheet].ravel()[pixel]
+            seen[:, sheet] = np.bincount(node, weight, count)
+            bare[:, sheet] = np.bincount(node, weight * off, count)
+            mine = nodes.of_sheet(sheet)
+            width = mine.stop - mine.start
+            if width:
+                on_mask = target >= 0
+                key = node[on_mask] * width + (target[on_mask] - mine.start)
+                sums = np.bincount(key, weight[on_mask], count * width)
+                hits[:, mine] = sums.reshape(count, width)
     return Overlap(hits, seen, bare, samples.count, samples.mass)
 
 
@@ -183,18 +220,24 @@ def overlap_weights(
     visible = overlap.seen - (1.0 - BARE) * overlap.bare
     amount = visible / (visible + FEW)
     amount *= np.minimum(1.0, visible / np.maximum(RIM * overlap.mass, 0.5)[:, None])
-    amount = amount[:, nodes.view]
-    share = overlap.hits / np.maximum(visible[:, nodes.view], 1e-6)
+    # Where little is seen of a whole, its part must not be taken for all of it.
+    child, holder = nodes.nested()
+    np.minimum.at(amount, child, amount[holder])
+    amount = amount[:, nodes.sheet]
+    share = overlap.hits / np.maximum(visible[:, nodes.sheet], 1e-6)
     # Where one of the two sees nothing of the other, the other's word stands for both.
     share = np.where(amount > 0, share, share.T)
     both = np.maximum(share + share.T - share * share.T, 1e-6)
-    weight = agreement((share * share.T / both).astype(np.float32))
+    iou = (share * share.T / both).astype(np.float32)
+    weight = agreement(iou)
+    if len(child):
+        layered = np.isin(np.arange(len(nodes)), [*child, *holder])
+        weight = np.where(layered[:, None] | layered, agreement(iou, CLEAR), weight)
     amount = (0.5 * (amount + amount.T)).astype(np.float32)
     amount[nodes.view[:, None] == nodes.view] = 0.0
     return amount * weight, amount
 
 
-def agreement(iou: NDArray[np.float32]) -> NDArray[np.float32]:
-    """From -1 for masks that do not overlap over 0 at OTHER to 1 from SAME on."""
-    rising = (iou - OTHER) / (SAME - OTHER)
-    return np.minimum(np.where(iou < OTHER, iou / OTHER - 1.0, rising), 1.0).astype(np.float32)
+def agreement(iou: NDArray[np.float32], clear: float = 1.0) -> NDArray[np.float32]:
+    """From -1 for masks that do not overlap over 0 at OTHER and ``clear`` at SAME to 1."""
+    return np.interp(iou, [0.0, OTHER, SAME, 1.0], [-1.0, 0.0, clear, 1.0]).astype(np.float32)

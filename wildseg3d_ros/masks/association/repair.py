@@ -52,7 +52,7 @@ def adopt_leftovers(
         members = group == best
         if weight[node, members].mean() > -AGAINST:
             group[node] = best
-    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return group
 
 
 def absorb_pieces(
@@ -93,7 +93,7 @@ def absorb_pieces(
             continue
         if inside > len(mine):
             group[mine] = whole
-    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return group
 
 
 def split_unions(

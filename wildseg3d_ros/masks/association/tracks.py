@@ -15,13 +15,15 @@ CONTRADICTED = -0.4
 """3D evidence below which a track is cut."""
 TRUST = 0.7
 """Share of right tracks that is expected of two views before anything is known of them."""
+SURE = 20.0
+"""Likelihood ratio at which a track is as good as evidence gets."""
 TRUST_WORTH = 2.0
 """How many tracks that expectation counts for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """The masks of one view, followed through the others.
+    """The masks of one view, or of one layer of nested masks, followed through the others.
 
     Attributes:
         anchor: the view whose masks are followed.
@@ -60,31 +62,36 @@ def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
     runs = []
     for track in tracks:
         mine = nodes.of_view(track.anchor)
-        names = nodes.label[mine]
+        order = np.argsort(nodes.label[mine])
+        names = nodes.label[mine][order]
         runs += [(track.anchor, tuple(run)) for run in track.order]
         for b, labels in enumerate(track.labels):
             theirs = nodes.of_view(b)
             if labels is None or b == track.anchor or mine.stop == mine.start:
                 continue
-            if labels.shape != nodes.maps[b].shape:
+            size_of_b = nodes.maps[nodes.first_sheets[b]].shape
+            if labels.shape != size_of_b:
                 raise ValueError(
                     f"tracks of view {track.anchor} in view {b} are {labels.shape}, its masks "
-                    f"{nodes.maps[b].shape}"
+                    f"{size_of_b}"
                 )
             pixel = np.flatnonzero(labels)
             followed = labels.ravel()[pixel]
             source = np.minimum(np.searchsorted(names, followed), len(names) - 1)
             known = names[source] == followed
-            pixel, source = pixel[known], source[known]
+            pixel, source = pixel[known], order[source[known]]
             size = np.bincount(source, minlength=len(names))
-            area[mine, b] = size
-            target = nodes.maps[b].ravel()[pixel] - theirs.start
+            area[mine, b] = np.maximum(area[mine, b], size)
             width = theirs.stop - theirs.start
-            on_mask = target >= 0
-            key = source[on_mask] * width + target[on_mask]
-            both = np.bincount(key, minlength=len(names) * width).reshape(len(names), width)
+            both = np.zeros((len(names), width))
+            for sheet in nodes.sheets(b):
+                target = nodes.maps[sheet].ravel()[pixel] - theirs.start
+                on_mask = target >= 0
+                key = source[on_mask] * width + target[on_mask]
+                counts = np.bincount(key, minlength=len(names) * width)
+                both += counts.reshape(len(names), width)
             union = size[:, None] + nodes.area[theirs] - both
-            iou[mine, theirs] = both / np.maximum(union, 1)
+            iou[mine, theirs] = np.maximum(iou[mine, theirs], both / np.maximum(union, 1))
     return TrackOverlap(iou, area, tuple(runs))
 
 
@@ -119,17 +126,28 @@ def track_weights(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(M, M) evidence in [-1, 1] that two masks show one object, and its (M, M) amount in [0, 1].
 
+    The logarithm of the likelihood ratio: a track is right with the probability of its trust, else
+    it ends on any of the view's masks. So a track of little trust that ends on a mask still says
+    much for it, for few wrong ones end just there, and little against all others.
+
     Args:
         cut: (M, N) tracks that do not count.
-        trust: (N, N) share of right tracks from the row's view into the column's. Tracks that are
-            wrong as often as right say nothing.
+        trust: (N, N) share of right tracks from the row's view into the column's.
     """
-    counts = (found.area > 0) & ~cut
-    certainty = np.clip(2.0 * trust - 1.0, 0.0, 1.0)
-    amount = counts[:, nodes.view] * certainty[np.ix_(nodes.view, nodes.view)]
-    weight = amount * agreement(found.iou)
-    amount = 0.5 * (amount + amount.T)
-    return (0.5 * (weight + weight.T)).astype(np.float32), amount.astype(np.float32)
+    counts = ((found.area > 0) & ~cut)[:, nodes.view]
+    right = np.clip(trust, 0.0, 0.99)[np.ix_(nodes.view, nodes.view)]
+    chance = (1.0 - right) / np.maximum(np.diff(nodes.offsets), 2)[nodes.view]
+    clear = np.log(SURE)
+    ends_here = np.clip(np.log((right + chance) / chance) / clear, 0.0, 1.0)
+    ends_elsewhere = np.clip(-np.log((1.0 - right - chance) / (1.0 - chance)) / clear, 0.0, 1.0)
+    same = agreement(found.iou)
+    worth = np.where(same > 0, ends_here, ends_elsewhere) * counts
+    # What is between the two says little, but it was looked at.
+    weight, amount = worth * same, worth
+    return (
+        (0.5 * (weight + weight.T)).astype(np.float32),
+        (0.5 * (amount + amount.T)).astype(np.float32),
+    )
 
 
 def trust_from_returns(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.geometric.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.geometric.clustering import agglomerate
@@ -130,7 +131,12 @@ class GeometricMasks:
         """
         fresh = self.segment(views, alignment, pointmaps, progress)
         return replace_masks(
-            cache, changed, [fresh.labels[changed]], fresh.scores[changed], alignment, pointmaps
+            cache,
+            changed,
+            fresh.labels[changed][None],
+            lambda _: fresh.scores[changed],
+            Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
+            pointmaps,
         )
 
 

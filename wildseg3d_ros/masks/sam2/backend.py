@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import Association, Tracks, associate
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
-from wildseg3d_ros.masks.sam2.tracking import choose_anchors, order_by_closeness, track
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import (
-    LEVELS,
-    Alignment,
-    MaskCache,
-    View,
-    WorldPointmaps,
+from wildseg3d_ros.masks.sam2.tracking import (
+    choose_anchors,
+    images_likeness,
+    order_by_closeness,
+    track,
+    views_closeness,
 )
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 
 
 class Sam2Masks:
@@ -54,7 +54,7 @@ class Sam2Masks:
         pointmaps: WorldPointmaps,
         progress: Progress,
     ) -> MaskCache:
-        """Label maps of three levels, soft scores and records; ids consistent over views.
+        """Label maps of up to three levels, soft scores and records; ids consistent over views.
 
         Raises:
             Cancelled: the caller asked to stop. WildSeg3DError: the network returned NaN.
@@ -70,22 +70,15 @@ class Sam2Masks:
             )
             embeddings.append(embedding)
             found.append(segmented)
+        visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
         tracks = []
         if tracked:
-            tracks = self._track(embeddings, found, alignment, plan, progress, share)
-        visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
-        results, first_id = [], 1
-        for level in range(len(LEVELS)):
-            result = associate(
-                [view.maps[level] for view in found],
-                pointmaps,
-                visibility,
-                tracks if level == 0 else (),
-                first_id=first_id,
-            )
-            first_id = max((first_id - 1, *result.object_ids)) + 1
-            results.append(result)
-        cache = _assemble(results, found, self._stored(embeddings))
+            order = _order(embeddings, pointmaps, visibility)
+            layers = {a: found[a].maps for a in choose_anchors(order, self._config.anchors)}
+            orders = dict.fromkeys(layers, order)
+            tracks = self._track(embeddings, layers, orders, plan, progress, share)
+        result = associate([view.maps for view in found], pointmaps, visibility, tracks)
+        cache = _assemble(result, found, self._stored(embeddings))
         progress.update(1.0)
         return cache
 
@@ -101,26 +94,47 @@ class Sam2Masks:
         """The cache after the image of one view was replaced.
 
         That view alone is segmented anew and its masks are assigned to the objects of the others
-        by 3D, or become new objects; nothing else changes.
+        by 3D and, where the others' embeddings were kept, by tracks; or they become new objects.
+        Nothing else changes.
 
         Args:
             views, alignment, pointmaps: with the new image.
             cache: of the views before.
             changed: index of the view.
         """
-        embedding, segmented = self._segment_view(
-            views[changed], self._plan(1), progress, 0.0, 0.9
-        )
+        visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
+        kept = [each for v, each in enumerate(cache.embeddings) if v != changed]
+        tracked = self._config.anchors > 0 and len(kept) > 0 and all(kept)
+        plan = self._plan(len(views) if tracked else 1)
+        share = 0.5 if tracked else 0.95
+        embedding, segmented = self._segment_view(views[changed], plan, progress, 0.0, share)
+        tracks = []
+        if tracked:
+            embeddings = [
+                embedding if v == changed else self.network.restore(stored, views[v].size)
+                for v, stored in enumerate(cache.embeddings)
+            ]
+            order = _order(embeddings, pointmaps, visibility)
+            place = order.index(changed)
+            # Its masks into all others, and those of the closest views into it.
+            orders = {changed: order}
+            orders |= {v: [v, changed] for v in order[max(place - 1, 0) : place + 2] if v != changed}
+            layers = {
+                v: segmented.maps if v == changed else np.stack([m[v] for m in cache.maps])
+                for v in orders
+            }
+            tracks = self._track(embeddings, layers, orders, plan, progress, share)
         made = replace_masks(
             cache,
             changed,
             segmented.maps,
             segmented.scores,
-            alignment,
+            visibility,
             pointmaps,
             segmented.quality,
             segmented.soft,
             self.network.store(embedding) if cache.embeddings else (),
+            tracks,
         )
         progress.update(1.0)
         return made
@@ -148,27 +162,25 @@ class Sam2Masks:
     def _track(
         self,
         embeddings: Sequence[Embedding],
-        found: Sequence[SegmentedView],
-        alignment: Alignment,
+        layers: Mapping[int, NDArray[np.int32]],
+        orders: Mapping[int, Sequence[int]],
         plan: MemoryPlan,
         progress: Progress,
         start: float,
     ) -> list[Tracks]:
-        order = order_by_closeness(alignment.world_from_cam)
-        anchors = choose_anchors(order, self._config.anchors)
+        """Tracks of the masks of each anchor view in ``layers`` along its order of views."""
         tracks = []
-        for k, anchor in enumerate(anchors):
-            low, share = start + (0.95 - start) * k / len(anchors), (0.95 - start) / len(anchors)
-            tracks.append(
-                track(
-                    self.network,
-                    embeddings,
-                    found[anchor].maps[0],
-                    anchor,
-                    order,
-                    plan.objects,
-                    lambda fraction, low=low, share=share: progress.update(low + share * fraction),
-                )
+        for k, (anchor, masks) in enumerate(layers.items()):
+            share = (0.95 - start) / len(layers)
+            low = start + share * k
+            tracks += track(
+                self.network,
+                embeddings,
+                masks,
+                anchor,
+                orders[anchor],
+                plan.objects,
+                lambda fraction, low=low, share=share: progress.update(low + share * fraction),
             )
         return tracks
 
@@ -180,15 +192,21 @@ class Sam2Masks:
         return tuple(self.network.store(embedding) for embedding in embeddings)
 
 
+def _order(
+    embeddings: Sequence[Embedding], world: WorldPointmaps, visibility: Visibility
+) -> list[int]:
+    return order_by_closeness(views_closeness(world, visibility, images_likeness(embeddings)))
+
+
 def _assemble(
-    results: Sequence[Association],
+    result: Association,
     found: Sequence[SegmentedView],
     embeddings: tuple[tuple[NDArray[np.float16], ...], ...],
 ) -> MaskCache:
     quality, soft = {}, {}
-    for result in results:
-        for v, names in enumerate(result.id_of_mask):
-            for label, object_id in names.items():
-                quality[v, object_id] = found[v].quality[label]
-                soft[v, object_id] = found[v].soft[label]
-    return assemble_cache(results, tuple(v.scores for v in found), quality, soft, embeddings)
+    for v, names in enumerate(result.id_of_mask):
+        for label, object_id in names.items():
+            quality[v, object_id] = found[v].quality[label]
+            soft[v, object_id] = found[v].soft[label]
+    scores = tuple(view.scores(whole_labels(result, v)) for v, view in enumerate(found))
+    return assemble_cache(result, scores, quality, soft, embeddings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +23,8 @@ from wildseg3d_ros.masks.sam2.algebra import (
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 from wildseg3d_ros.types import LEVELS
 
+LAYERS = len(LEVELS) + 1
+"""Masks nested in each other that are kept of one view: it may show one round several objects."""
 MOST = 1000
 """Masks of one view that are compared two by two; of more, the best are."""
 
@@ -52,20 +54,28 @@ class SegmentedView:
     """The masks of a view at its own resolution, with names of its own.
 
     Attributes:
-        maps: per level (H, W) int32 labels; no label occurs on two levels.
-        scores: (H, W) float32 soft score of being on a whole object.
+        maps: (L, H, W) int32 labels in layers: a mask that lies in another one is in the layer
+            after that one's. No label occurs in two layers.
         quality: the network's estimate of the IoU by label.
-        soft: (h, w) uint8 soft score in the box of each label's mask.
-        parent: label of the mask of the level above that holds it, 0 = none.
+        boxes: (u, v, u, v) first and last column and row of each label's mask.
+        soft: (h, w) uint8 soft score in that box.
         why_empty: where there is no mask, what became of the candidates, in words.
     """
 
-    maps: tuple[NDArray[np.int32], ...]
-    scores: NDArray[np.float32]
+    maps: NDArray[np.int32]
     quality: Mapping[int, float]
+    boxes: Mapping[int, tuple[int, int, int, int]]
     soft: Mapping[int, NDArray[np.uint8]]
-    parent: Mapping[int, int]
     why_empty: str = ""
+
+    def scores(self, labels: Collection[int]) -> NDArray[np.float32]:
+        """(H, W) soft score of being on one of these masks; 0 outside the boxes of all."""
+        scores = np.zeros(self.maps.shape[1:], np.float32)
+        for label in labels:
+            u0, v0, u1, v1 = self.boxes[label]
+            box = scores[v0 : v1 + 1, u0 : u1 + 1]
+            np.maximum(box, self.soft[label] / np.float32(255), out=box)
+        return scores
 
 
 def grid_points(side: int, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -116,7 +126,6 @@ def segment_everything(
         return segmented
     return SegmentedView(
         segmented.maps,
-        segmented.scores,
         {},
         {},
         {},
@@ -152,10 +161,10 @@ def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
 
 
 def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0) -> SegmentedView:
-    """Label maps by level at the view's resolution.
+    """Label maps at the view's resolution, in layers.
 
-    A mask's level is the number of masks that it is nested in. What is nested deeper than
-    sub-parts is left out. Where masks of one level overlap, the surer one has the pixel.
+    A mask's layer is the number of masks that it is nested in. What is nested deeper than LAYERS
+    is left out. Where masks of one layer overlap, the surer one has the pixel.
 
     Args:
         candidates: masks without duplicates.
@@ -163,28 +172,25 @@ def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0
         min_area: share of the view below which what others left of a mask is dropped.
     """
     height, width = size
-    maps = np.zeros((len(LEVELS), height, width), np.int32)
-    best = np.zeros((len(LEVELS), height, width), np.float32)
-    scores = np.zeros(size, np.float32)
+    maps = np.zeros((LAYERS, height, width), np.int32)
+    best = np.zeros((LAYERS, height, width), np.float32)
     parent = parents(candidates.logits > 0) if len(candidates) else np.zeros(0, np.intp)
     depth = depths(parent)
     soft_maps: dict[int, NDArray[np.uint8]] = {}
-    for i in np.flatnonzero(depth < len(LEVELS)):
+    for i in np.flatnonzero(depth < LAYERS):
         logits = cv2.resize(candidates.logits[i], (width, height), interpolation=cv2.INTER_LINEAR)
         mine = logits > best[depth[i]]
         maps[depth[i]][mine] = i + 1
         best[depth[i]][mine] = logits[mine]
         soft = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
-        if depth[i] == 0:
-            scores = np.maximum(scores, soft.astype(np.float32))
         soft_maps[int(i) + 1] = np.rint(255 * soft).astype(np.uint8)
-    quality, crops, above = {}, {}, {}
-    for level in range(len(LEVELS)):
-        count = np.bincount(maps[level].ravel(), minlength=len(candidates) + 1)
-        maps[level][(count < min_area * height * width)[maps[level]]] = 0
-        for label in np.unique(maps[level][maps[level] > 0]).tolist():
-            u0, v0, u1, v1 = mask_boxes((maps[level] == label)[None])[0]
+    quality, boxes, crops = {}, {}, {}
+    for layer in maps:
+        count = np.bincount(layer.ravel(), minlength=len(candidates) + 1)
+        layer[(count < min_area * height * width)[layer]] = 0
+        for label in np.unique(layer[layer > 0]).tolist():
+            u0, v0, u1, v1 = boxes[label] = tuple(mask_boxes((layer == label)[None])[0].tolist())
             crops[label] = soft_maps[label][v0 : v1 + 1, u0 : u1 + 1].copy()
             quality[label] = float(np.clip(candidates.quality[label - 1], 0.0, 1.0))
-            above[label] = int(parent[label - 1]) + 1
-    return SegmentedView(tuple(maps), scores, quality, crops, above)
+    used = 1 + int(np.flatnonzero(maps.any(axis=(1, 2))).max(initial=0))
+    return SegmentedView(maps[:used], quality, boxes, crops)

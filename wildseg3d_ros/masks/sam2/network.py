@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import Sam2MaskConfig
 from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import ConfigError, FileError, WildSeg3DError
+from wildseg3d_ros.masks.sam2.batching import batched
 
 _log = logging.getLogger(__name__)
 
@@ -37,13 +38,10 @@ class Embedding:
 
     Attributes:
         features: per level (HW, 1, C) features, finest first, as the decoders take them.
-        positions: (HW, 1, C) positional encoding of the coarsest level, which the tracker takes;
-            None when restored from a cache.
         size: (height, width) of the image.
     """
 
     features: tuple[torch.Tensor, ...]
-    positions: torch.Tensor | None
     size: tuple[int, int]
 
 
@@ -70,6 +68,8 @@ class Sam2Network:
         ]
         # Inputs are this many pixels square: the coarsest features have a stride of 16.
         self.input_size = 16 * int(self._sizes[-1][0])
+        self.is_edgetam = "EdgeTam" in type(self.image_model).__name__
+        self._positions: torch.Tensor | None = None
 
     def pixels(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
@@ -87,14 +87,20 @@ class Sam2Network:
     def encode(self, image: NDArray[np.uint8]) -> Embedding:
         """The embedding of an (H, W, 3) uint8 RGB image."""
         out = self.image_model.get_image_features(self.pixels(image), return_dict=True)
-        embedding = Embedding(
-            tuple(out.fpn_hidden_states),
-            out.fpn_position_encoding[-1],
-            (image.shape[0], image.shape[1]),
-        )
+        embedding = Embedding(tuple(out.fpn_hidden_states), (image.shape[0], image.shape[1]))
         if not all(bool(torch.isfinite(f).all()) for f in embedding.features):
             raise self._not_finite("the image encoder")
         return embedding
+
+    @torch.inference_mode()
+    def positions(self) -> torch.Tensor:
+        """(HW, 1, C) positional encoding of the coarsest level, which the tracker takes."""
+        if self._positions is None:
+            encoding = self.image_model.vision_encoder.neck.position_encoding
+            channels = self.image_model.config.vision_config.fpn_hidden_size
+            made = encoding((1, channels, *self._sizes[-1]), self.device, self.dtype)
+            self._positions = made.flatten(2).permute(2, 0, 1)
+        return self._positions
 
     @torch.inference_mode()
     def decode(
@@ -164,11 +170,11 @@ class Sam2Network:
         )
 
     def store(self, embedding: Embedding) -> tuple[NDArray[np.float16], ...]:
-        """An embedding as arrays, in half the memory; without what only the tracker needs."""
+        """An embedding as arrays, in half the memory."""
         return tuple(f.float().cpu().numpy().astype(np.float16) for f in embedding.features)
 
     def restore(self, arrays: tuple[NDArray[np.float16], ...], size: tuple[int, int]) -> Embedding:
-        """The embedding that :meth:`store` kept, good for :meth:`decode`.
+        """The embedding that :meth:`store` kept.
 
         Raises:
             ConfigError: it was made by another model.
@@ -182,7 +188,7 @@ class Sam2Network:
         features = tuple(
             torch.tensor(np.asarray(a), dtype=self.dtype, device=self.device) for a in arrays
         )
-        return Embedding(features, None, size)
+        return Embedding(features, size)
 
 
 def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -207,10 +213,14 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
                 f"{', '.join(sorted(_MODELS))}; {_remedy()}"
             )
         models = []
-        for name in _MODELS[kind]:
+        image_name, video_name = _MODELS[kind]
+        for name, model_class in (
+            (image_name, getattr(transformers, image_name)),
+            (video_name, batched(getattr(transformers, video_name))),
+        ):
             model, report = _guard(
                 source,
-                lambda name=name: getattr(transformers, name).from_pretrained(
+                lambda model_class=model_class: model_class.from_pretrained(
                     source, local_files_only=True, dtype=dtype, output_loading_info=True
                 ),
             )

@@ -9,32 +9,71 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import Tracks
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+from wildseg3d_ros.types import WorldPointmaps
+
+SAMPLES = 2000
+"""Points of a view that are looked for in the others."""
 
 
-def order_by_closeness(world_from_cam: NDArray[np.float64]) -> list[int]:
-    """The views as frames of a video in which each looks like the one before it.
+def views_closeness(
+    world: WorldPointmaps, visibility: Visibility, likeness: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N, N) how close views look, 0..2: by the surface that both show, and by their images.
 
-    A chain that grows at the end where the next view is nearer: views are near each other that
-    look at the scene from near directions, and stand near each other.
+    A surface counts by the cosine between the two lines of sight: from behind, a thing looks like
+    another one. Where views share none, or nothing is measured, their images alone tell.
 
     Args:
-        world_from_cam: (N, 4, 4) poses.
+        likeness: (N, N) of the images, 0..1.
     """
-    centres, forward = world_from_cam[:, :3, 3], world_from_cam[:, :3, 2]
-    turn = np.arccos(np.clip(forward @ forward.T, -1.0, 1.0))
-    shift = np.linalg.norm(centres[:, None] - centres, axis=2)
-    spread = np.median(shift[shift > 0]) if (shift > 0).any() else 1.0
-    distance = turn + shift / spread
-    left = set(range(len(centres)))
-    chain = [0]
-    left.discard(0)
+    count = len(world.points)
+    shared = np.zeros((count, count))
+    for a in range(count):
+        pixel = np.flatnonzero(world.valid(a))
+        pixel = pixel[:: max(1, len(pixel) // SAMPLES)]
+        points = world.points[a].reshape(-1, 3)[pixel].astype(np.float32)
+        origin = np.full(len(points), a, np.uint16)
+        for b in range(count):
+            row, z, there = visibility.look(b, points, origin)
+            seen = np.abs(visibility.depth[b].ravel()[there] - z) < visibility.tolerance(b, z)
+            sights = [points[row[seen]] - visibility.centres[v] for v in (a, b)]
+            lengths = np.linalg.norm(sights[0], axis=1) * np.linalg.norm(sights[1], axis=1)
+            cosine = (sights[0] * sights[1]).sum(axis=1) / np.maximum(lengths, 1e-12)
+            shared[a, b] = np.maximum(cosine, 0.0).sum() / max(len(points), 1)
+    return np.sqrt(shared * shared.T) + likeness
+
+
+def images_likeness(embeddings: Sequence[Embedding]) -> NDArray[np.float64]:
+    """(N, N) in 0..1, cosine of the images' mean features, beside what all images share."""
+    means = [e.features[-1].float().mean(dim=(0, 1)).cpu().numpy() for e in embeddings]
+    pooled = np.stack(means).astype(np.float64)
+    pooled -= pooled.mean(axis=0)
+    pooled /= np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+    return 0.5 + 0.5 * pooled @ pooled.T
+
+
+def order_by_closeness(closeness: NDArray[np.float64]) -> list[int]:
+    """The views as frames of a video in which each looks like the one before it.
+
+    A chain that begins with the closest two and grows at the end where the next view is closer.
+
+    Args:
+        closeness: (N, N) symmetric; the diagonal is not looked at.
+    """
+    count = len(closeness)
+    if count < 2:
+        return list(range(count))
+    pairs = np.where(np.eye(count, dtype=bool), -np.inf, closeness)
+    chain = [int(v) for v in np.unravel_index(pairs.argmax(), pairs.shape)]
+    left = set(range(count)) - set(chain)
     while left:
         rest = sorted(left)
-        ends = [chain[0], chain[-1]]
-        end, k = np.unravel_index(distance[np.ix_(ends, rest)].argmin(), (2, len(rest)))
-        chain.insert(0 if end == 0 and len(chain) > 1 else len(chain), rest[k])
+        ends = pairs[np.ix_([chain[0], chain[-1]], rest)]
+        end, k = np.unravel_index(ends.argmax(), ends.shape)
+        chain.insert(0 if end == 0 else len(chain), rest[k])
         left.discard(rest[k])
     return chain
 
@@ -48,33 +87,36 @@ def choose_anchors(order: Sequence[int], count: int) -> list[int]:
 def track(
     network: Sam2Network,
     embeddings: Sequence[Embedding],
-    labels: NDArray[np.int32],
+    layers: NDArray[np.int32],
     anchor: int,
     order: Sequence[int],
     objects: int,
     update: Callable[[float], None],
-) -> Tracks:
-    """Follows the masks of one view forward and backward through the others.
+) -> list[Tracks]:
+    """Follows the masks of one view forward and backward through others.
 
     Args:
         embeddings: of all views, with what the tracker needs.
-        labels: (H, W) masks of the anchor view.
+        layers: (L, H, W) masks of the anchor view, nested ones in layers.
         anchor: index of that view.
-        order: all views, each close to the one before it.
+        order: the views that are gone through, the anchor among them, each close to the one
+            before it.
         objects: how many are followed at once.
         update: told of the fraction done; may raise to cancel.
+
+    Returns:
+        One for each layer.
     """
-    names = np.unique(labels[labels > 0]).tolist()
-    best = [np.zeros(e.size, np.float32) for e in embeddings]
-    followed = [np.zeros(e.size, np.int32) for e in embeddings]
+    named = [(k, int(i)) for k, layer in enumerate(layers) for i in np.unique(layer) if i]
+    best = [np.zeros((len(layers), *e.size), np.float32) for e in embeddings]
+    followed = [np.zeros((len(layers), *e.size), np.int32) for e in embeddings]
     start = list(order).index(anchor)
     runs = (tuple(order[start + 1 :]), tuple(reversed(order[:start])))
-    chunks = [names[k : k + objects] for k in range(0, len(names), objects)]
+    chunks = [named[k : k + objects] for k in range(0, len(named), objects)]
     steps, done = max(1, len(chunks) * (len(order) - 1)), 0
     for chunk in chunks:
-        session = _session(network, [embeddings[v] for v in order])
-        for name in chunk:
-            _add_mask(network, session, start, name, labels == name)
+        session = _session(network, [embeddings[v] for v in order], len(chunk))
+        _add_masks(network, session, start, [layers[k] == name for k, name in chunk])
         with torch.inference_mode():
             network.video_model(session, frame_idx=start)
             for run, step in ((runs[0], 1), (runs[1], -1)):
@@ -87,19 +129,21 @@ def track(
                     done += 1
                     update(done / steps)
         session.reset_inference_session()
-    tracked = tuple(None if v == anchor else image for v, image in enumerate(followed))
-    return Tracks(anchor, tracked, runs)
+    reached = set(order) - {anchor}
+    return [
+        Tracks(anchor, tuple(m[k] if v in reached else None for v, m in enumerate(followed)), runs)
+        for k in range(len(layers))
+    ]
 
 
-def _session(network: Sam2Network, embeddings: Sequence[Embedding]) -> Any:
-    """A video of views that are encoded already."""
+def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int) -> Any:
+    """A video of views that are encoded already, with a batch of objects in place of one."""
     from transformers.models.edgetam_video.modeling_edgetam_video import (
         EdgeTamVideoInferenceSession,
     )
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-    edge = type(network.video_model).__name__.startswith("EdgeTam")
-    session = (EdgeTamVideoInferenceSession if edge else Sam2VideoInferenceSession)(
+    session = (EdgeTamVideoInferenceSession if network.is_edgetam else Sam2VideoInferenceSession)(
         # Frames are never looked at: their features are in the cache.
         video=torch.zeros(len(embeddings), 1, dtype=network.dtype),
         video_height=network.input_size,
@@ -113,39 +157,48 @@ def _session(network: Sam2Network, embeddings: Sequence[Embedding]) -> Any:
         session.cache.cache_vision_features(
             frame,
             {
-                "vision_feats": list(embedding.features),
-                "vision_pos_embeds": [embedding.positions],
+                "vision_feats": [f.expand(-1, objects, -1) for f in embedding.features],
+                "vision_pos_embeds": [network.positions().expand(-1, objects, -1)],
             },
         )
     return session
 
 
-def _add_mask(
-    network: Sam2Network, session: Any, frame: int, name: int, mask: NDArray[np.bool_]
+def _add_masks(
+    network: Sam2Network, session: Any, frame: int, masks: Sequence[NDArray[np.bool_]]
 ) -> None:
     size = (network.input_size, network.input_size)
-    pixels = torch.tensor(mask, device=network.device)[None, None].float()
+    pixels = torch.tensor(np.stack(masks), device=network.device)[:, None].float()
     pixels = torch.nn.functional.interpolate(
         pixels, size=size, mode="bilinear", align_corners=False, antialias=True
     )
-    place = session.obj_id_to_idx(name)
+    place = session.obj_id_to_idx(0)
     session.add_mask_inputs(place, frame, (pixels >= 0.5).to(network.dtype))
-    session.obj_with_new_inputs.append(name)
+    session.obj_with_new_inputs.append(0)
 
 
 def _paint(
     logits: torch.Tensor,
     seen: torch.Tensor,
-    names: Sequence[int],
+    named: Sequence[tuple[int, int]],
     best: NDArray[np.float32],
     labels: NDArray[np.int32],
 ) -> None:
-    """Gives each pixel to the surest of the masks that hold it."""
+    """Gives each pixel of a layer to the surest of the masks that hold it.
+
+    Args:
+        named: layer and label of each.
+        best, labels: (L, H, W).
+    """
     for k in torch.nonzero(seen).flatten().tolist():
+        layer, name = named[k]
         full = torch.nn.functional.interpolate(
-            logits[k][None, None].float(), size=best.shape, mode="bilinear", align_corners=False
+            logits[k][None, None].float(),
+            size=best.shape[1:],
+            mode="bilinear",
+            align_corners=False,
         )
         values = full[0, 0].cpu().numpy()
-        mine = values > best
-        best[mine] = values[mine]
-        labels[mine] = names[k]
+        mine = values > best[layer]
+        best[layer][mine] = values[mine]
+        labels[layer][mine] = name

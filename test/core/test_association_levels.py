@@ -1,0 +1,250 @@
+"""Wholes and parts over views that nest their masks differently; constructed, with known truth."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association import Presence, associate
+from wildseg3d_ros.masks.association.nodes import MaskNodes
+from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
+from wildseg3d_ros.testing.exact import exact_world
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import LEVELS
+
+GROUP, TOP, DOT = 100, 200, 300
+"""Names of a mask round several objects, and first ones of upper halves and spots on objects."""
+
+
+def look(truth):
+    world = exact_world(truth)
+    K = np.stack([view.K for view in truth.views])
+    return world, Visibility.create(K, truth.world_from_cam, world)
+
+
+def layered(masks, size):
+    """What the generation makes of masks by name: layers, and its labels by name."""
+    names = list(masks)
+    logits = np.where(np.stack([masks[n] for n in names]), 5.0, -5.0).astype(np.float32)
+    made = arrange(Candidates(logits, np.full(len(names), 0.9, np.float32)), size, 0.0003)
+    there = set(np.unique(made.maps).tolist())
+    return made.maps, {n: k + 1 for k, n in enumerate(names) if k + 1 in there}
+
+
+def neighbours(labels, count=3):
+    """The objects about the middle one of a view, and a mask round them that cuts no other."""
+    ids = [int(i) for i in np.unique(labels) if i]
+    centre = {i: np.argwhere(labels == i).mean(axis=0) for i in ids}
+    middle = centre[ids[len(ids) // 2]]
+    near = sorted(ids, key=lambda i: np.hypot(*(centre[i] - middle)))[:count]
+    round_them = cv2.morphologyEx(
+        np.isin(labels, near).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((61, 61))
+    )
+    return near, (round_them > 0) & (np.isin(labels, near) | (labels == 0))
+
+
+def build(truth, grouped=(), topped=(), dotted=(), without=()):
+    """Per view layers and labels by name: objects, in some views with groups and parts.
+
+    The upper half (in the world) of each object of 1 .. 3 is a part in the views ``topped``, a
+    spot on that half a sub-part in the views ``dotted``; (view, name) in ``without`` are missing.
+    """
+    made = []
+    for v, labels in enumerate(truth.labels):
+        masks = {int(i): labels == i for i in np.unique(labels) if i}
+        if v in grouped:
+            masks[GROUP] = neighbours(labels)[1]
+        for i in (1, 2, 3):
+            solid = next(s for s in truth.solids if s.label == i)
+            off = truth.points[v] - solid.world_from_solid[:3, 3]
+            height, radius = off[..., 2], np.hypot(off[..., 0], off[..., 1])
+            if v in topped:
+                masks[TOP + i] = (labels == i) & (height > 0)
+            if v in dotted:
+                spot = (height > 0.5 * solid.half[2]) & (radius < 0.5 * solid.half[:2].min())
+                masks[DOT + i] = (labels == i) & spot
+        size = labels.shape
+        least = 0.0005 * labels.size
+        masks = {n: m for n, m in masks.items() if m.sum() > least and (v, n) not in without}
+        made.append(layered(masks, size))
+    return [m for m, _ in made], [n for _, n in made]
+
+
+def ids_by_name(result, names):
+    ids = {}
+    for by_label, by_name in zip(result.id_of_mask, names, strict=True):
+        for name, label in by_name.items():
+            if label in by_label:
+                ids.setdefault(name, set()).add(by_label[label])
+    return ids
+
+
+def level_of(result, object_id):
+    return LEVELS[result.levels[result.object_ids.index(object_id)]]
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [construct_scene(8, 320, 240, 12, seed, 315.0, identical=4) for seed in (50, 51, 52)]
+
+
+@pytest.mark.parametrize("grouped", [(0,), (0, 3), (0, 2, 4, 6), (1, 2, 3)])
+def test_a_mask_round_several_objects_in_some_views_takes_no_id_away(scenes, grouped):
+    right = total = 0
+    for truth in scenes:
+        masks, names = build(truth, grouped)
+        assert all((m[1] > 0).any() for v, m in enumerate(masks) if v in grouped)
+        result = associate(masks, *look(truth))
+        ids = ids_by_name(result, names)
+        objects = [ids[i] for i in truth.object_ids]
+        right += sum(len(each) == 1 for each in objects)
+        total += len(objects)
+        owners = [i for each in objects for i in each]
+        assert len(set(owners)) == len(owners)
+        assert all(level_of(result, i) == "whole" for each in objects for i in each)
+        # Under its id, each view shows the object and not what is about it.
+        for v, labels in enumerate(truth.labels):
+            for i in truth.object_ids:
+                if (labels == i).sum() < 100 or i not in names[v]:
+                    continue
+                shown = np.isin(result.labels[v], list(ids[i]))
+                both = (shown & (labels == i)).sum()
+                assert both / (shown | (labels == i)).sum() > 0.9
+    assert right / total >= 0.97
+
+
+def test_a_mask_round_several_objects_in_most_views_makes_them_its_parts():
+    """A tray: five of six cameras see it as one thing with what is on it."""
+    truth = construct_scene(6, 320, 240, 6, 3, 200.0)
+    tray = (1, 2, 4)  # they touch
+    made = []
+    for v, labels in enumerate(truth.labels):
+        masks = {int(i): labels == i for i in np.unique(labels) if i}
+        if v != 2:
+            masks[GROUP] = np.isin(labels, tray)
+        made.append(layered(masks, labels.shape))
+    result = associate([m for m, _ in made], *look(truth))
+    ids = ids_by_name(result, [n for _, n in made])
+    assert len(ids[GROUP]) == 1
+    assert level_of(result, *ids[GROUP]) == "whole"
+    records = {r.object_id: r for r in describe(result)}
+    for i in truth.object_ids:
+        assert len(ids[i]) == 1
+        record = records[next(iter(ids[i]))]
+        assert record.level == ("part" if i in tray else "whole")
+        assert record.parent == (next(iter(ids[GROUP])) if i in tray else 0)
+    presence = result.presence[result.object_ids.index(*ids[GROUP])]
+    assert presence.tolist() == [2, 2, 1, 2, 2, 2]
+
+
+def describe(result):
+    scores = [(m > 0).astype(np.float32) for m in result.labels]
+    return describe_objects(result.maps, scores)
+
+
+@pytest.mark.parametrize(
+    ("topped", "dotted"), [((0, 1, 2), ()), ((0, 1, 2, 3, 4, 5, 6, 7), (1, 2)), ((3, 4, 5), (3, 4))]
+)
+def test_parts_that_only_some_views_tell_apart_know_their_whole(scenes, topped, dotted):
+    checked = 0
+    for truth in scenes:
+        masks, names = build(truth, topped=topped, dotted=dotted)
+        result = associate(masks, *look(truth))
+        ids = ids_by_name(result, names)
+        records = {r.object_id: r for r in describe(result)}
+        for i in truth.object_ids:
+            assert len(ids[i]) == 1
+            assert level_of(result, *ids[i]) == "whole"
+        for i in (1, 2, 3):
+            for name, level, above in ((TOP + i, "part", i), (DOT + i, "sub_part", TOP + i)):
+                if name not in ids:
+                    continue
+                for each in ids[name] - ids.get(above, set()) - ids[i]:
+                    record = records[each]
+                    assert record.level == level
+                    assert {record.parent} == ids[above]
+                    assert len(ids[name]) == 1
+                    checked += 1
+    assert checked >= (6 if not dotted else 8)
+
+
+def test_a_part_in_a_view_that_misses_its_whole_is_a_part_all_the_same(scenes):
+    truth = scenes[0]
+    views = [v for v in range(8) if (truth.labels[v] == 2).sum() > 300]
+    masks, names = build(truth, dotted=views, without={(views[0], 2), (views[1], 2)})
+    result = associate(masks, *look(truth))
+    ids = ids_by_name(result, names)
+    (top,), (whole,) = ids[DOT + 2], ids[2]
+    assert level_of(result, top) == "part"
+    assert level_of(result, whole) == "whole"
+    presence = result.presence[result.object_ids.index(whole)]
+    assert [Presence(presence[v]) for v in views[:3]] == [
+        Presence.MISSED,
+        Presence.MISSED,
+        Presence.MASKED,
+    ]
+    (record,) = [r for r in describe(result) if r.object_id == top]
+    assert record.parent == whole
+    # No view shows the part as a whole, nor the whole as a part.
+    for v in views:
+        assert not (result.maps[0][v] == top).any()
+        assert not (result.maps[1][v] == whole).any()
+
+
+def test_groups_and_parts_together_in_views_that_disagree(scenes):
+    for truth in scenes:
+        masks, names = build(truth, grouped=(0, 5), topped=(0, 1, 2, 3), dotted=(1, 2))
+        result = associate(masks, *look(truth))
+        ids = ids_by_name(result, names)
+        single = [len(ids[i]) == 1 for i in truth.object_ids]
+        assert np.mean(single) >= 0.9
+        for level, maps in enumerate(result.maps):
+            for image in maps:
+                shown = set(np.unique(image).tolist()) - {0}
+                assert all(LEVELS[level] == level_of(result, i) for i in shown)
+
+
+def test_a_replaced_view_with_a_mask_round_objects_that_are_wholes_keeps_them(scenes):
+    truth = scenes[1]
+    world, visibility = look(truth)
+    masks, names = build(truth, topped=(1, 2, 3))
+    result = associate(masks, world, visibility)
+    scores = tuple((m > 0).astype(np.float32) for m in result.labels)
+    before = assemble_cache(result, scores, {}, {})
+    fresh, fresh_names = build(truth, grouped=(2,), topped=(2,))
+    after = replace_masks(before, 2, fresh[2], lambda _: scores[2], visibility, world)
+    for level, old in zip(after.maps, before.maps, strict=True):
+        for v in range(8):
+            if v != 2:
+                np.testing.assert_array_equal(level[v], old[v])
+    ids = ids_by_name(result, names)
+    for name, label in fresh_names[2].items():
+        if name == GROUP or (truth.labels[2] == name).sum() < 100:
+            continue
+        pixels = fresh[2] == label
+        k = int(pixels.any(axis=(1, 2)).argmax())
+        record = before.record(next(iter(ids[name])))
+        shown = after.maps[LEVELS.index(record.level)][2][pixels[k]]
+        assert (shown == record.object_id).mean() > 0.9
+    assert [r.level for r in after.objects if r.object_id in before.object_ids] == ["whole"] * len(
+        before.object_ids
+    )
+
+
+def test_nesting_does_not_change_what_flat_masks_get(scenes):
+    truth = scenes[0]
+    flat = associate(truth.labels, *look(truth))
+    nested = associate([np.stack([m, np.zeros_like(m)]) for m in truth.labels], *look(truth))
+    assert flat.object_ids == nested.object_ids
+    for one, other in zip(flat.labels, nested.labels, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_label_is_of_one_mask():
+    twice = np.ones((2, 4, 4), np.int32)
+    with pytest.raises(ValueError, match="view 1 has a label in two layers"):
+        MaskNodes.from_labels([np.ones((4, 4), np.int32), twice])
