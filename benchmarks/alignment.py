@@ -105,20 +105,19 @@ def one_view() -> dict:
         made = problem("clean", 0, count, size)
         last = count - 1
         old = [p for p in made.predictions if last not in (p.a, p.b)]
+        new = [p for p in made.predictions if last in (p.a, p.b)]
         first = align(old, made.views[:last], CONFIG)
         before = fuse(old, made.views[:last], first, CONFIG)
         fresh, anew = _best(lambda m=made: align(m.predictions, m.views, CONFIG))
         warm, again = _best(lambda m=made, f=first: align(m.predictions, m.views, CONFIG, start=f))
         onto, added = _best(
-            lambda m=made, v=last, f=first, w=before: align_view(
-                m.predictions, m.views, v, f, w, CONFIG
+            lambda p=new, m=made, v=last, f=first, w=before: align_view(
+                p, m.views, v, f, w, CONFIG
             )
         )
         fused, all_points = _best(lambda m=made, a=anew: fuse(m.predictions, m.views, a, CONFIG))
         alone, points = _best(
-            lambda m=made, v=last, a=added, w=before: fuse_view(
-                m.predictions, m.views, v, a, w, CONFIG
-            )
+            lambda p=new, m=made, v=last, a=added, w=before: fuse_view(p, m.views, v, a, w, CONFIG)
         )
         apart = np.abs(anew.world_from_cam - again.world_from_cam)[:, :3, 3].max()
         errors = [

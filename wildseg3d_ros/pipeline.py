@@ -6,9 +6,9 @@ alone, to give the mask back end one cloud to look at, and again with the masks 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.visibility import Visibility
@@ -18,17 +18,20 @@ from wildseg3d_ros.masks.region_growing import RegionGrowing
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.scene.kept_pairs import has_moved, pairs_of_view, with_kept_pairs
 from wildseg3d_ros.scene.prompting import answer, hints_by_view, objects_cloud
+from wildseg3d_ros.scene.replaced_view import has_moved, pairs_of_view
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import (
     Alignment,
+    MaskCache,
     ObjectCloud,
-    PairPrediction,
     Prompt,
     View,
+    WorldPointmaps,
     check_views,
 )
+
+Placed = tuple[Alignment, WorldPointmaps]
 
 
 def build_scene(
@@ -65,7 +68,12 @@ def build_scene(
         pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
         predictions = pointmaps.predict(views, pairs, progress)
-    return _finish(views, predictions, None, config, progress, masks, world_frame)
+
+    def place(cache: MaskCache | None, before: Alignment | None) -> Placed:
+        found = align(predictions, views, config.alignment, masks=cache, start=before)
+        return found, fuse(predictions, views, found, config.alignment)
+
+    return _finish(views, place, config, progress, masks, world_frame)
 
 
 def update_scene(
@@ -80,9 +88,9 @@ def update_scene(
 ) -> Scene:
     """A scene after the image of one camera was replaced; the objects of the others keep ids.
 
-    Only pairs that hold the camera are compared, and only its image is segmented; the others'
-    points and poses start where the scene has them, and settle with the new ones. Where its given
-    pose says that the camera stands elsewhere now, all pairs are compared.
+    Only pairs that hold the camera are compared, only its image is segmented, and it is placed
+    onto the other views' points, which stay where they are. Where its given pose says that the
+    camera stands elsewhere now, all pairs are compared.
 
     Args:
         scene: of the views before.
@@ -118,28 +126,34 @@ def update_scene(
             fresh = []
     if not fresh:  # pairs that were of no use before may be so now
         return build_scene(views, config, progress, pointmaps, masks, world_frame)
-    predictions, start = with_kept_pairs(scene, index, fresh)
-    return _finish(views, predictions, start, config, progress, masks, world_frame)
+
+    def place(cache: MaskCache | None, _: Alignment | None) -> Placed:
+        before, standing, options = scene.alignment, scene.world, config.alignment
+        found = align_view(fresh, views, index, before, standing, options, masks=cache)
+        return found, fuse_view(fresh, views, index, found, standing, options)
+
+    return _finish(views, place, config, progress, masks, world_frame)
 
 
 def _finish(
     views: Sequence[View],
-    predictions: Sequence[PairPrediction],
-    start: Alignment | None,
+    place: Callable[[MaskCache | None, Alignment | None], Placed],
     config: SceneConfig,
     progress: Progress,
     masks: MaskBackend,
     world_frame: str,
 ) -> Scene:
-    """From pairs to the snapshot."""
+    """From pairs to the snapshot.
+
+    Args:
+        place: aligns and fuses, with what is known so far of masks and of the alignment.
+    """
     with progress.stage("alignment"):
-        alignment = align(predictions, views, config.alignment, start=start)
-        world = fuse(predictions, views, alignment, config.alignment)
+        alignment, world = place(None, None)
     with progress.stage("masks"):
         cache = masks.segment(views, alignment, world, progress)
     with progress.stage("alignment"):
-        alignment = align(predictions, views, config.alignment, masks=cache, start=alignment)
-        world = fuse(predictions, views, alignment, config.alignment)
+        alignment, world = place(cache, alignment)
     _say_found_intrinsics(views, alignment, progress)
     with progress.stage("index"):
         return Scene.create(

@@ -30,6 +30,10 @@ def others(made):
     return [p for p in made.predictions if LAST not in (p.a, p.b)]
 
 
+def of_last(predictions):
+    return [p for p in predictions if LAST in (p.a, p.b)]
+
+
 def started(made, views=None):
     """The alignment and world of all views but the last."""
     views = made.views[:LAST] if views is None else views
@@ -38,8 +42,10 @@ def started(made, views=None):
 
 
 def added(made, start, world, masks=None):
-    alignment = align_view(made.predictions, made.views, LAST, start, world, CONFIG, masks)
-    points = fuse_view(made.predictions, made.views, LAST, alignment, world, CONFIG)
+    alignment = align_view(
+        of_last(made.predictions), made.views, LAST, start, world, CONFIG, masks
+    )
+    points = fuse_view(pairs, made.views, LAST, alignment, world, CONFIG)
     return alignment, points
 
 
@@ -124,7 +130,7 @@ def test_a_replaced_view_forgets_what_it_was():
         new if LAST in (new.a, new.b) else same
         for new, same in zip(other.predictions, made.predictions, strict=True)
     ]
-    alignment = align_view(now, other.views, LAST, start, before, CONFIG)
+    alignment = align_view(of_last(now), other.views, LAST, start, before, CONFIG)
     fresh = align(now, other.views, CONFIG)
     assert_same_cameras(alignment.world_from_cam[:LAST], start.world_from_cam[:LAST], 1e-12, 1e-12)
     # Fresh answers differ by their own error.
@@ -140,7 +146,8 @@ def test_a_wrong_pair_of_the_view_is_left_out_and_named():
     errors = replace(NETWORK_LIKE, wrong_pairs=(wrong,))
     made = predict_like_network(scene, pairs, errors, seed=4).without_priors()
     alignment, _ = added(made, *started(made))
-    assert np.flatnonzero(~alignment.pair_used).tolist() == [wrong]
+    left_out = alignment.edges[~alignment.pair_used]
+    assert [tuple(edge) for edge in left_out] == [pairs[wrong]]
     a, b = (made.views[v].name for v in pairs[wrong])
     assert any(f"('{a}', '{b}')" in warning for warning in alignment.warnings)
 
@@ -160,7 +167,7 @@ def test_a_given_pose_that_contradicts_the_images_is_named():
     start, world = started(made)
     shifted = make_transform(np.eye(3), [0.5, 0.0, 0.0]) @ made.world_from_cam[LAST]
     views = [*made.views[:LAST], replace(made.views[LAST], world_from_cam_prior=shifted)]
-    alignment = align_view(made.predictions, views, LAST, start, world, CONFIG)
+    alignment = align_view(of_last(made.predictions), views, LAST, start, world, CONFIG)
     assert alignment.prior_residual[LAST] == pytest.approx(0.5, abs=0.03)
     name = made.views[LAST].name
     assert any("given pose" in text and f"'{name}'" in text for text in alignment.warnings)
@@ -173,17 +180,23 @@ def made():
 
 
 class TestWrongInput:
-    def test_other_pairs_than_before(self, made):
+    def test_pairs_of_other_views(self, made):
         start, world = started(made)
-        fewer = replace(start, edges=start.edges.copy())
-        fewer.edges[0] = (4, 2)
-        with pytest.raises(InputError, match="not in the alignment to start from"):
-            align_view(made.predictions, made.views, LAST, fewer, world, CONFIG)
+        a, b = (made.views[v].name for v in (made.predictions[0].a, made.predictions[0].b))
+        with pytest.raises(InputError, match=f"'{a}', '{b}'.* does not see the changed view"):
+            align_view(made.predictions, made.views, LAST, start, world, CONFIG)
 
-    def test_no_pair_sees_the_view(self, made):
+    def test_no_pair(self, made):
         start, world = started(made)
         with pytest.raises(AlignmentError, match="no pair that sees the changed view"):
-            align_view(others(made), made.views, LAST, start, world, CONFIG)
+            align_view([], made.views, LAST, start, world, CONFIG)
+
+    def test_fusing_other_pairs_than_were_aligned(self, made):
+        start, world = started(made)
+        pairs = of_last(made.predictions)
+        alignment = align_view(pairs, made.views, LAST, start, world, CONFIG)
+        with pytest.raises(InputError, match="12 pairs, these are 11 other ones"):
+            fuse_view(pairs[1:], made.views, LAST, alignment, world, CONFIG)
 
     def test_its_pairs_are_empty(self, made):
         start, world = started(made)
@@ -194,4 +207,4 @@ class TestWrongInput:
             for p in made.predictions
         ]
         with pytest.raises(AlignmentError, match="Pairs without enough points"):
-            align_view(blind, made.views, LAST, start, world, CONFIG)
+            align_view(of_last(blind), made.views, LAST, start, world, CONFIG)

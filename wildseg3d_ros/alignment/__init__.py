@@ -69,7 +69,7 @@ def align(
 
 
 def align_view(
-    predictions: Sequence[PairPrediction],
+    pairs: Sequence[PairPrediction],
     views: Sequence[View],
     changed: int,
     start: Alignment,
@@ -84,40 +84,43 @@ def align_view(
     :func:`align` of everything would move the others by a part of their own error.
 
     Args:
-        predictions, views: all of them, as for :func:`align`; an added view is the last.
+        pairs: one or more, all with the changed view. Nothing is asked of the other pairs.
+        views: all of them; an added view is the last.
         changed: index of the view.
-        start: of the other views (and of the changed one before), with the same pairs between
-            the others; world: :func:`fuse` of it.
+        start: of the other views (and of the changed one before); world: :func:`fuse` of it.
         masks: as for :func:`align`; those of the changed view may be the new ones.
 
     Returns:
-        ``start`` with the rows of the view and its pairs replaced.
+        ``start`` with the view's rows replaced, and its pairs after those of the others.
 
     Raises:
-        AlignmentError: no pair connects the view. InputError: pairs of other views that ``start``
-            does not have. Others: as of :func:`align`.
+        AlignmentError: no pair connects the view. InputError: pairs without the view. Others: as
+            of :func:`align`.
     """
     from wildseg3d_ros.alignment.one_view import align_view as run
 
-    return run(predictions, views, changed, start, world, config, masks)
+    return run(pairs, views, changed, start, world, config, masks)
 
 
 def fuse_view(
-    predictions: Sequence[PairPrediction],
+    pairs: Sequence[PairPrediction],
     views: Sequence[View],
     changed: int,
     alignment: Alignment,
     world: WorldPointmaps,
     config: AlignmentConfig,
 ) -> WorldPointmaps:
-    """The world pointmaps with those of one view made anew; see :func:`align_view`.
+    """The world pointmaps with those of one view made anew.
 
     Args:
-        alignment: of all pairs; world: of the other views.
+        pairs, views, changed, world: as for :func:`align_view`, whose answer ``alignment`` is.
+
+    Raises:
+        InputError: the alignment was made from other pairs.
     """
     from wildseg3d_ros.alignment.fusion import fuse_view as run
 
-    return run(predictions, views, changed, alignment, world, config)
+    return run(pairs, views, changed, alignment, world, config)
 
 
 def fuse(

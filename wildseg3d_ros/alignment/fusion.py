@@ -57,7 +57,7 @@ def fuse(
 
 
 def fuse_view(
-    predictions: Sequence[PairPrediction],
+    pairs: Sequence[PairPrediction],
     views: Sequence[View],
     changed: int,
     alignment: Alignment,
@@ -65,7 +65,7 @@ def fuse_view(
     config: AlignmentConfig,
 ) -> WorldPointmaps:
     """See :func:`wildseg3d_ros.alignment.fuse_view`."""
-    placed = _placed(predictions, views, alignment)
+    placed = _placed(pairs, views, alignment, (alignment.edges == changed).any(1))
     device = torch_device(config.device, "alignment.device")
     points, confidence = list(world.points[: len(views)]), list(world.confidence[: len(views)])
     # An added view has no place yet.
@@ -73,7 +73,7 @@ def fuse_view(
     confidence += confidence[:1] * (len(views) - len(confidence))
     with _Workers(device) as workers:
         points[changed], confidence[changed], is_mean = _view(
-            predictions, views, changed, alignment, placed, device, workers
+            pairs, views, changed, alignment, placed, device, workers
         )
         if is_mean:
             moving = [v == changed for v in range(len(views))]
@@ -82,17 +82,22 @@ def fuse_view(
 
 
 def _placed(
-    predictions: Sequence[PairPrediction], views: Sequence[View], alignment: Alignment
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    alignment: Alignment,
+    rows: NDArray[np.bool_] | slice = slice(None),
 ) -> PlacedPairs:
-    """Where the alignment has these pairs."""
+    """Where the alignment has these pairs, in the same order at ``rows`` of all its pairs."""
     check_pairs(predictions, views)
     edges = np.array([(p.a, p.b) for p in predictions]).reshape(-1, 2)
-    if not np.array_equal(edges, alignment.edges):
+    if not np.array_equal(edges, alignment.edges[rows]):
         raise InputError(
-            f"the alignment is of {len(alignment.edges)} pairs, these are {len(edges)} other "
-            "ones; fuse the pairs that were aligned, in the same order"
+            f"the alignment is of {len(alignment.edges[rows])} pairs, these are {len(edges)} "
+            "other ones; fuse the pairs that were aligned, in the same order"
         )
-    return PlacedPairs(alignment.pair_scale, alignment.world_from_pair, alignment.pair_used)
+    return PlacedPairs(
+        alignment.pair_scale[rows], alignment.world_from_pair[rows], alignment.pair_used[rows]
+    )
 
 
 def _view(

@@ -33,7 +33,7 @@ from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, Worl
 
 @one_thread()
 def align_view(
-    predictions: Sequence[PairPrediction],
+    pairs: Sequence[PairPrediction],
     views: Sequence[View],
     changed: int,
     start: Alignment,
@@ -42,19 +42,16 @@ def align_view(
     masks: MaskCache | None = None,
 ) -> Alignment:
     """See :func:`wildseg3d_ros.alignment.align_view`."""
-    check_pairs(predictions, views)
-    rows = _rows_before(predictions, views, changed, start)
-    new = np.flatnonzero(rows < 0)
-    near = _Neighbourhood.of_pairs(
-        [predictions[int(e)] for e in new], views, changed, world, masks
-    )
+    check_pairs(pairs, views)
+    _check(pairs, views, changed)
+    near = _Neighbourhood.of_pairs(pairs, views, changed, world, masks)
     device = torch_device(config.device, "alignment.device")
 
     result, ids, warnings = _solve(near, start, device, config)
     graph, seen = result.graph, _observe(result)[near.here]
     # World units per unit of the graph; the world's own pairs are of known scale.
     unit = float(graph.unit[graph.fixed][0])
-    pairs = _place(result, ids, unit, len(near.predictions))
+    placed = _place(result, ids, unit, len(near.predictions))
     here, held = [near.here], np.zeros(1, dtype=bool)
     camera, K, notes = solve_cameras([views[changed]], [seen], result.current.measured[here], held)
     camera[0, :3, 3] *= unit
@@ -62,16 +59,16 @@ def align_view(
     pixels = _pixels(result, cameras, intrinsics, unit)
     distance = result.distance * unit
     residual = _of_view(result, near.here, distance)
-    correction = _settle(near, pairs, cameras, intrinsics, world, residual, device)
+    correction = _settle(near, placed, cameras, intrinsics, world, residual, device)
     reach = unit * float(np.median(np.linalg.norm(seen.world - camera[0, :3, 3] / unit, axis=1)))
     pose = correction @ camera[0]
     error, told = _against_prior(views[changed], pose, reach, start, config)
 
-    count = len(near.new)
+    count = len(pairs)
     found = {
-        "world_from_pair": pairs.world_from_pair[:count],
-        "pair_scale": pairs.scale[:count],
-        "pair_used": pairs.used[:count],
+        "world_from_pair": placed.world_from_pair[:count],
+        "pair_scale": placed.scale[:count],
+        "pair_used": placed.used[:count],
         "pair_residual": np.nan_to_num(
             _by_pair(result, ids, distance, len(near.predictions))[:count]
         ),
@@ -85,17 +82,18 @@ def align_view(
         "prior_residual": error,
         "view_correction": correction,
     }
+    kept = (start.edges != changed).all(1)
     name = f"'{views[changed].name}'"
     alignment = replace(
         start,
-        edges=np.array([(p.a, p.b) for p in predictions], dtype=np.int64),
+        edges=_rows_with(start.edges, kept, np.array([(p.a, p.b) for p in pairs])),
         converged=result.solution.converged,
         iterations=result.iterations,
         condition=result.solution.condition(),
         stop_reason=f"view {name} was solved onto the others: {result.stop_reason(config)}",
         warnings=(*(w for w in start.warnings if name not in w), *warnings, *notes, *told),
         reads=None,
-        **{key: _rows_with(getattr(start, key), rows, part) for key, part in found.items()},
+        **{key: _rows_with(getattr(start, key), kept, part) for key, part in found.items()},
         **{
             key: _view_with(getattr(start, key), changed, len(views), part)
             for key, part in of_view.items()
@@ -105,30 +103,19 @@ def align_view(
     return alignment
 
 
-def _rows_before(
-    predictions: Sequence[PairPrediction], views: Sequence[View], changed: int, start: Alignment
-) -> NDArray[np.int64]:
-    """(E,) row of ``start`` of each pair that does not see the changed view, else -1."""
-    rows: dict[tuple[int, int], list[int]] = {}
-    for row, (a, b) in enumerate(start.edges):
-        rows.setdefault((int(a), int(b)), []).append(row)
-    out = np.full(len(predictions), -1)
-    for e, pair in enumerate(predictions):
-        if changed in (pair.a, pair.b):
-            continue
-        same = rows.get((pair.a, pair.b))
-        if not same:
-            raise InputError(
-                f"pair {pair_name(pair, views)} is not in the alignment to start from; only pairs "
-                f"that see the changed view '{views[changed].name}' may be new. Align all anew"
-            )
-        out[e] = same.pop(0)
-    if not (out < 0).any():
+def _check(pairs: Sequence[PairPrediction], views: Sequence[View], changed: int) -> None:
+    name = views[changed].name
+    if not pairs:
         raise AlignmentError(
-            f"there is no pair that sees the changed view '{views[changed].name}'; does it "
-            "overlap with the others, and does it have points?"
+            f"there is no pair that sees the changed view '{name}'; does it overlap with the "
+            "others, and does it have points?"
         )
-    return out
+    for pair in pairs:
+        if changed not in (pair.a, pair.b):
+            raise InputError(
+                f"pair {pair_name(pair, views)} does not see the changed view '{name}'; give the "
+                "pairs that do, or align all anew"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,13 +351,9 @@ def _against_prior(
     return error, [text]
 
 
-def _rows_with(before: NDArray, rows: NDArray[np.int64], new: NDArray) -> NDArray:
-    """Values of all pairs: those of ``before`` at ``rows``, the new ones where that is -1."""
-    if not len(before):
-        return before
-    out = before[np.maximum(rows, 0)].copy()
-    out[rows < 0] = new
-    return out
+def _rows_with(before: NDArray, kept: NDArray[np.bool_], new: NDArray) -> NDArray:
+    """Values of all pairs: those that are kept, then the new ones."""
+    return np.concatenate([before[kept], new]) if len(before) else before
 
 
 def _view_with(

@@ -1,0 +1,31 @@
+"""What a new image of one camera asks of a scene."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wildseg3d_ros.geometry.transforms import invert, rotation_angle
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import View
+
+MOVED, TURNED = 0.02, 0.035
+"""How far a camera's given pose may be from where the scene has it, beyond what such poses are off
+[m], [rad], before it stands elsewhere."""
+
+
+def pairs_of_view(scene: Scene, view: int) -> list[tuple[int, int]]:
+    """Pairs (a, b) that hold the view and were of use."""
+    edges = scene.alignment.edges[scene.alignment.pair_used]
+    return sorted({(int(a), int(b)) for a, b in edges if view in (a, b)})
+
+
+def has_moved(scene: Scene, view: View, index: int) -> bool:
+    """Whether the camera's given pose says that it stands elsewhere than in the scene."""
+    prior = view.world_from_cam_prior
+    if prior is None or not scene.alignment.in_prior_frame:
+        return False
+    step = invert(scene.world_from_cam[index]) @ prior
+    off = scene.alignment.prior_residual
+    usual = float(np.nanmax(off)) if np.isfinite(off).any() else 0.0
+    turned = rotation_angle(step[:3, :3])
+    return bool(np.linalg.norm(step[:3, 3]) > MOVED + usual or turned > TURNED)
