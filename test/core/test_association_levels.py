@@ -147,7 +147,8 @@ def describe(result):
 
 
 @pytest.mark.parametrize(
-    ("topped", "dotted"), [((0, 1, 2), ()), ((0, 1, 2, 3, 4, 5, 6, 7), (1, 2)), ((3, 4, 5), (3, 4))]
+    ("topped", "dotted"),
+    [((0, 1, 2), ()), ((0, 1, 2, 3, 4, 5, 6, 7), (1, 2)), ((3, 4, 5), (3, 4))],
 )
 def test_parts_that_only_some_views_tell_apart_know_their_whole(scenes, topped, dotted):
     checked = 0

@@ -18,11 +18,13 @@ from wildseg3d_ros.errors import ConfigError, InputError
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.io.clouds import read_ply
 from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 from wildseg3d_ros.testing.exact import exact_scene
 from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
 from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import MaskCache
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,83 @@ def test_segment_thins_the_cloud(truth, scene_file, tmp_path):
 def test_quiet_says_nothing(truth, scene_file, capsys):
     assert run("segment", scene_file, *pixel(truth, 1), "--quiet") == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture(scope="module")
+def layered_file(truth, tmp_path_factory):
+    """The scene without object 3, and with the left half of object 1 in view 0 as its part."""
+    cache = exact_scene(truth).masks
+    labels = tuple(np.where(m == 3, 0, m) for m in cache.labels)
+    middle = np.median(np.nonzero(labels[0] == 1)[1])
+    half = (labels[0] == 1) & (np.arange(labels[0].shape[1]) < middle)
+    finer = (np.where(half, 50, 0).astype(np.int32), *(np.zeros_like(m) for m in labels[1:]))
+    left = tuple(i for i in cache.object_ids if i != 3)
+    records = describe_objects([labels, finer], cache.scores)
+    path = tmp_path_factory.mktemp("scenes") / "layered.ws3d"
+    masks = MaskCache(labels, cache.scores, left, (finer,), records)
+    save_scene(exact_scene(truth, cache=masks), path)
+    return path, most_interior_pixel(half)
+
+
+def test_segment_takes_a_box_and_a_level(truth, layered_file, capsys):
+    path, (u, v) = layered_file
+    rows, columns = np.nonzero(truth.labels[1] == 2)
+    box = (columns.min(), rows.min(), columns.max(), rows.max())
+    assert run("segment", path, "--view", "cam_1", "--box", *box) == 0
+    assert "objects  2\n" in capsys.readouterr().out
+    pointed = ("segment", path, "--view", "cam_0", "--pixel", u, v)
+    assert run(*pointed) == 0
+    assert "objects  1\n" in capsys.readouterr().out
+    assert run(*pointed, "--level", "part") == 0
+    assert "objects  50\n" in capsys.readouterr().out
+    assert "no cached object fills the box" in fails(
+        capsys, "segment", path, "--view", "cam_1", "--box", 1, 1, 9, 9
+    )
+    assert "in which camera is box 1 2?" in fails(capsys, "segment", path, "--box", 1, 2, 3, 4)
+    assert "u0 < u1 and v0 < v1" in fails(
+        capsys, "segment", path, "--view", "cam_1", "--box", 9, 1, 1, 9
+    )
+
+
+def test_segment_finds_what_the_scene_lacks_and_saves_it(truth, layered_file, tmp_path, capsys):
+    path, _ = layered_file
+    place = pixel(truth, 3, view=2)
+    more = tmp_path / "more.ws3d"
+    assert "there is background" in fails(capsys, "segment", path, *place)
+    assert "--save writes the scene that --add made" in fails(
+        capsys, "segment", path, *place, "--save", more
+    )
+    assert run("segment", path, *place, "--add", "--save", more) == 0
+    out = capsys.readouterr().out
+    assert "objects  51\n" in out
+    assert "object 51 was found by growing a region over the pointmap, without SAM 2" in out
+    assert f"wrote    {more}" in out
+    assert 51 in load_scene(more).object_ids
+    # It is an object like any other now.
+    assert run("segment", more, *place) == 0
+    assert "objects  51\n" in capsys.readouterr().out
+    # What a mask is needs no finding.
+    assert run("segment", path, *pixel(truth, 2), "--add") == 0
+    assert "warning" not in capsys.readouterr().out
+    assert "masks.backend" in fails(
+        capsys, "segment", path, *place, "--add", "--set", "masks.backend=sam3"
+    )
+
+
+@pytest.mark.usefixtures("oracles")
+def test_update_replaces_one_cameras_image(truth, folder, tmp_path, capsys):
+    path = tmp_path / "scene.ws3d"
+    assert run("build", folder, "-o", path, "--quiet") == 0
+    before = load_scene(path)
+    assert run("update", path, folder, "--view", "cam_1", "-o", tmp_path / "new.ws3d") == 0
+    assert f"wrote    {tmp_path / 'new.ws3d'}" in capsys.readouterr().out
+    after = load_scene(tmp_path / "new.ws3d")
+    assert after.scene_id != before.scene_id
+    assert after.object_ids == before.object_ids
+    assert load_scene(path).scene_id == before.scene_id
+    assert run("update", path, folder, "--view", "cam_1", "--quiet") == 0
+    assert load_scene(path).scene_id not in (before.scene_id, after.scene_id)
+    assert "no camera 'left'" in fails(capsys, "update", path, folder, "--view", "left")
 
 
 def test_what_is_wrong_with_a_prompt_is_one_line(truth, scene_file, tmp_path, capsys):
@@ -282,7 +361,7 @@ def test_bars_follow_the_stages_on_a_terminal(monkeypatch, capsys):
 # ---- the command as a whole ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [(), ("build",), ("segment",), ("eval",)])
+@pytest.mark.parametrize("command", [(), ("build",), ("update",), ("segment",), ("eval",)])
 def test_help_fits_a_terminal_and_has_examples(command, capsys):
     with pytest.raises(SystemExit) as caught:
         run(*command, "--help")

@@ -125,7 +125,7 @@ def test_a_box_is_a_prompt_too(backend, truth):
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_tracking_is_propagating_each_object_alone(backend, weights, truth, at_once):
-    """Against the published class run object by object through its own iterator, images and all."""
+    """Against the published class, object by object through its own iterator, images and all."""
     from transformers import Sam2VideoModel
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
@@ -388,10 +388,11 @@ def test_embeddings_are_kept_only_when_asked(weights, truth):
 
 
 @pytest.mark.parametrize("name", ["facebook/sam2.1-hiera-none", "/no/such/folder", "nothing"])
-def test_absent_weights_come_with_the_command_and_the_way_without(name, monkeypatch):
+def test_absent_weights_come_with_the_command_and_the_way_without(name, monkeypatch, recwarn):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileError, match=r"`hf download facebook/sam2.*'geometric' needs no"):
         Sam2Masks(MaskConfig(backend="sam2", sam2=Sam2MaskConfig(weights=name, device="cpu")))
+    assert not [w for w in recwarn if "progress bar" in str(w.message)]
 
 
 def test_other_and_damaged_weights_are_named(weights, tmp_path):

@@ -10,6 +10,7 @@ from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks import load_masks
+from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.prompted import Hints, extend_cache, find_object
 from wildseg3d_ros.pipeline import add_object, segment
 from wildseg3d_ros.scene.prompting import hints_by_view
@@ -140,6 +141,24 @@ def test_a_new_object_gets_an_id_of_its_own_and_the_old_scene_stays(truth, monke
     for object_id in scene.object_ids:
         assert extended.index.count(object_id) == scene.index.count(object_id)
     assert extended.warnings == scene.warnings
+
+
+def test_a_click_on_a_part_in_a_view_that_lacks_its_whole_means_the_whole(truth):
+    cache = exact_cache(truth)
+    half = [(m == 5) & (np.arange(120)[:, None] < np.median(np.nonzero(m == 5)[0])) for m in
+            cache.labels]  # fmt: skip
+    finer = tuple(np.where(mask, 50, 0).astype(np.int32) for mask in half)
+    labels = tuple(np.where(m == 5, 0, m) if v == 1 else m for v, m in enumerate(cache.labels))
+    records = describe_objects([labels, finer], cache.scores)
+    assert next(r for r in records if r.object_id == 50).parent == 5
+    masks = MaskCache(labels, cache.scores, cache.object_ids, (finer,), records)
+    scene = exact_scene(truth, cache=masks)
+    u, v = most_interior_pixel(half[1])
+    click = Click("cam_1", u, v)
+    assert segment(scene, Prompt((click,))).object_ids == (5,)
+    assert segment(scene, Prompt((click,), "part")).object_ids == (50,)
+    with pytest.raises(PromptError, match="one object"):
+        segment(scene, Prompt((on(truth, 5), Click("cam_1", u, v, NEGATIVE))))
 
 
 def test_an_object_inside_a_whole_becomes_its_part(truth):

@@ -41,9 +41,10 @@ example:
   wildseg3d build recording/ -o scene.ws3d --set index.click_radius=4 --picture scene.png
 """
 _SEGMENT = """\
-Several pixels on different objects select all of them; --negative leaves an object out. A box
-means the object of any level that fills it. --add finds what no mask of the scene is: by SAM 2
-with `--set masks.backend=sam2`, else by growing a region over the points, which is approximate.
+Several pixels on different objects select all of them; --negative leaves an object out.
+A box means the object of any level that fills it. --add finds what no mask of the scene
+is: by SAM 2 with `--set masks.backend=sam2`, else by growing a region over the points,
+which is approximate.
 
 examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/
@@ -53,9 +54,9 @@ examples:
   wildseg3d segment scene.ws3d --view left --box 300 200 380 290 --add --save scene.ws3d
 """
 _UPDATE = """\
-FOLDER holds the new image of the camera and the others' images as they were, as for `wildseg3d
-build`. Masks of the others and ids of their objects stay; only the camera's own image is
-segmented, and only pairs with it are compared.
+FOLDER holds the new image of the camera, and those of the others as they were. Masks of
+the others and ids of their objects stay; only the camera's own image is segmented, and
+only pairs with it are compared.
 
 example:
   wildseg3d update scene.ws3d recording/ --view left -o scene.ws3d
@@ -178,9 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
     option("--config", metavar="YAML", type=Path, help="configuration file, for --add")
     option("--set", dest="settings", help="one setting, e.g. masks.backend=sam2", **_SETTING)
 
-    option = add(
-        "update", commands.update, "replace one camera's image in a scene", _UPDATE
-    )
+    option = add("update", commands.update, "replace one camera's image in a scene", _UPDATE)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
     _add_building(option)
     option("--view", metavar="V", required=True, help="camera whose image is new")

@@ -66,14 +66,15 @@ def describe_objects(
                 for above in np.unique(maps[level - 1][view]).tolist():
                     shown.setdefault(above, set()).add(view)
                 for (name, above), pixels in zip(found.T.tolist(), count.tolist(), strict=True):
+                    if not above:
+                        continue
                     of_name = votes.setdefault(name, {})
                     of_name[above] = of_name.get(above, 0) + pixels
         for name in sorted(masks):
-            parent = 0
-            above = max({0: 0, **votes.get(name, {}), 0: 0}.items(), key=lambda vote: vote[1])
-            common = sum(m.area for m in masks[name] if m.view in shown.get(above[0], ()))
-            if 2 * above[1] > common:
-                parent = above[0]
+            parent, most = max(votes.get(name, {0: 0}).items(), key=lambda vote: vote[1])
+            common = sum(m.area for m in masks[name] if m.view in shown.get(parent, ()))
+            if 2 * most <= common or not parent:
+                parent = 0
             records.append(
                 ObjectRecord(
                     name, LEVELS[level], parent, tuple(masks[name]), unmasked.get(name, ())

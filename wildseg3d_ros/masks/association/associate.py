@@ -20,6 +20,7 @@ from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import opposite_weights
 from wildseg3d_ros.masks.association.overlap import (
     Overlap,
+    Samples,
     draw_samples,
     measure_overlap,
     overlap_weights,
@@ -188,14 +189,15 @@ def _check_sizes(labels: Sequence[NDArray], world: WorldPointmaps) -> None:
         raise ValueError(f"masks have the sizes {masks}, their pointmaps {points}")
 
 
-def _known_ids(
-    nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None
-) -> NDArray[np.int64]:
+def _known_ids(nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None) -> NDArray[np.int64]:
     """(M,) ids that masks keep, 0 = none."""
     if known is None:
         return np.zeros(len(nodes), np.int64)
     return np.array(
-        [known[v].get(label, 0) for v, label in zip(nodes.view, nodes.label.tolist(), strict=True)],
+        [
+            known[v].get(label, 0)
+            for v, label in zip(nodes.view, nodes.label.tolist(), strict=True)
+        ],
         np.int64,
     )
 

@@ -110,7 +110,9 @@ class MaskNodes:
                 area.append(counts)
             every = np.concatenate(found)
             if len(np.unique(every)) < len(every):
-                raise ValueError(f"view {v} has a label in two layers; labels are of one mask each")
+                raise ValueError(
+                    f"view {v} has a label in two layers; labels are of one mask each"
+                )
             label.append(every)
             offsets.append(offsets[-1] + len(every))
         none = np.zeros(0, np.int64)

@@ -118,7 +118,9 @@ class Sam2Masks:
             place = order.index(changed)
             # Its masks into all others, and those of the closest views into it.
             orders = {changed: order}
-            orders |= {v: [v, changed] for v in order[max(place - 1, 0) : place + 2] if v != changed}
+            orders |= {
+                v: [v, changed] for v in order[max(place - 1, 0) : place + 2] if v != changed
+            }
             layers = {
                 v: segmented.maps if v == changed else np.stack([m[v] for m in cache.maps])
                 for v in orders

@@ -52,7 +52,10 @@ class BatchOfObjects(_Base):
         assert pixel_values is None and input_points is None and input_labels is None
         batch = image_embeddings[-1].shape[0]
         device, dtype = image_embeddings[-1].device, image_embeddings[-1].dtype
-        if input_masks is not None and input_masks.shape[-2:] != self.prompt_encoder.mask_input_size:
+        if (
+            input_masks is not None
+            and input_masks.shape[-2:] != self.prompt_encoder.mask_input_size
+        ):
             input_masks = torch.nn.functional.interpolate(
                 input_masks.float(),
                 size=self.prompt_encoder.mask_input_size,
@@ -79,7 +82,9 @@ class BatchOfObjects(_Base):
         )
         is_there = presence > 0
         masks = torch.where(is_there[:, None, None], masks, _NOT_THERE)
-        best = quality[:, 0].argmax(dim=-1) if multimask_output else quality.new_zeros(batch).long()
+        best = (
+            quality[:, 0].argmax(dim=-1) if multimask_output else quality.new_zeros(batch).long()
+        )
         rows = torch.arange(batch, device=device)
         low = masks[rows, 0, best][:, None]
         token = tokens[rows, 0, best if tokens.shape[2] > 1 else 0 * best]

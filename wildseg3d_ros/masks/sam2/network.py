@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,13 @@ class Sam2Network:
     @torch.inference_mode()
     def positions(self) -> torch.Tensor:
         """(HW, 1, C) positional encoding of the coarsest level, which the tracker takes."""
-        if self._positions is None:
+        made = self._positions
+        if made is None:
             encoding = self.image_model.vision_encoder.neck.position_encoding
             channels = self.image_model.config.vision_config.fpn_hidden_size
             made = encoding((1, channels, *self._sizes[-1]), self.device, self.dtype)
-            self._positions = made.flatten(2).permute(2, 0, 1)
-        return self._positions
+            made = self._positions = made.flatten(2).permute(2, 0, 1)
+        return made
 
     @torch.inference_mode()
     def decode(
@@ -192,18 +193,13 @@ class Sam2Network:
 
 
 def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    # Nothing is fetched by itself: see the message.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import transformers
 
     path = Path(weights).expanduser()
     source = str(path) if path.is_dir() else weights
     if not path.is_dir() and not _is_hub_name(weights):
         raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
+    with _quiet():
         kind = _guard(
             source, lambda: transformers.AutoConfig.from_pretrained(source, local_files_only=True)
         ).model_type
@@ -232,9 +228,6 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
                     f"{_remedy()}"
                 )
             models.append(model)
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        transformers.logging.enable_progress_bar()
     image_model, video_model = models
     # One encoder in memory: the two classes hold the same one.
     video_model.vision_encoder = image_model.vision_encoder
@@ -251,6 +244,25 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         _LICENCE,
     )
     return image_model, video_model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers and the hub from writing to the terminal."""
+    import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    verbosity, were_off = transformers.logging.get_verbosity(), are_progress_bars_disabled()
+    transformers.logging.set_verbosity_error()
+    if not were_off:
+        transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        # Where the environment has them off, turning them on is a warning.
+        if not were_off:
+            transformers.logging.enable_progress_bar()
 
 
 def _is_hub_name(name: str) -> bool:
