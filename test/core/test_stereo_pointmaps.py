@@ -463,13 +463,32 @@ def test_the_whole_chain_runs_by_configuration_alone():
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
     scene = build_scene(made.views, config)
     assert scene.frame_id == "world"
-    assert scene.alignment.scale_sources == ("metric pairs",)
+    assert scene.alignment.scale_sources == ("camera poses",)
     assert scene.alignment.registration_residual < 0.002
     rows, cols = np.nonzero(made.labels[2] == 3)
     click = Click("cam_2", float(np.median(cols)), float(np.median(rows)))
     cloud = segment(scene, Prompt((click,)))
     assert len(cloud) > 1000
     assert np.median(made.distance_to_object(3, cloud.points)) < 0.003
+
+
+def test_two_views_cannot_confirm_their_own_poses(truth, pair):
+    """The metre comes from the poses, and the one pair agrees with whatever they say."""
+    longer = [
+        dataclasses.replace(
+            view,
+            world_from_cam_prior=make_transform(pose[:3, :3], 1.1 * pose[:3, 3]),
+            prior_translation_sigma=0.01,
+            prior_rotation_sigma=0.01,
+        )
+        for view, pose in zip(truth.views, truth.world_from_cam, strict=True)
+    ]
+    for views, found in ((truth.views, pair), (longer, predict(longer))):
+        alignment = align([found], views, SceneConfig().alignment)
+        assert alignment.scale_sources == ("camera poses",)
+        assert np.isnan(alignment.registration_residual)
+        assert "nothing to compare it with" in alignment.scale_text
+        assert any("no third view confirms" in warning for warning in alignment.warnings)
 
 
 def module_of(path):
