@@ -418,7 +418,30 @@ class TestWholeBuild:
             build_scene(scene.views[:1], settings(weights))
         assert error.value.code is ErrorCode.TOO_FEW_VIEWS
 
-    def test_an_image_of_sixteen_pixels(self, weights, scene):
-        tiny = replace(scene.views[1], image=scene.views[1].image[:4, :4], K=None)
-        with pytest.raises(InputError, match=r"'cam_1': its image of 4x4 pixels is too small"):
+    @pytest.mark.parametrize(
+        "size", [(4, 4), (16, 16), (1, 16), (16, 1), (2, 8), (16, 640), (640, 16), (31, 400)]
+    )
+    def test_an_image_of_sixteen_pixels(self, weights, scene, size):
+        """In all, along a side, or across one."""
+        height, width = size
+        tiny = replace(scene.views[1], image=np.zeros((*size, 3), np.uint8), K=None)
+        with pytest.raises(
+            InputError, match=rf"'cam_1': its image of {width}x{height} pixels is too small"
+        ) as error:
             build_scene([scene.views[0], tiny, *scene.views[2:]], settings(weights))
+        assert error.value.code is ErrorCode.BAD_IMAGE
+        assert "needs 32 pixels on the shorter side" in str(error.value)
+
+    @pytest.mark.parametrize("size", [(32, 32), (32, 96), (96, 32)])
+    def test_the_least_image_is_answered(self, make, scene, size):
+        least = replace(scene.views[1], image=cv2.resize(scene.views[1].image, size[::-1]), K=None)
+        found = predict(make(), [scene.views[0], least], [(0, 1)])
+        assert found[0].pointmap_b.shape == (*size, 3)
+        assert np.isfinite(found[0].pointmap_b).all()
+
+    def test_grey_images_without_any_texture(self, make):
+        """Plain grey is no defect of the images: a network says something, and is not sure."""
+        views = [View(f"v{k}", np.full((64, 96, 3), 128, np.uint8)) for k in range(2)]
+        with pytest.raises(InputError, match="cannot relate") as error:
+            predict(make(min_confidence=50.0), views, [(0, 1)])
+        assert error.value.code is ErrorCode.DISCONNECTED_VIEWS
