@@ -18,9 +18,9 @@ from wildseg3d_ros.types import PairPrediction, RelativePose, View
 
 _CONTRADICTS = 0.1
 """Share of the viewing distance that given poses may differ by: it grows with the scene, and a
-wrong scale shrinks metres, but not this share. In constructed scenes of 2 m with a network's errors
-the share was up to 0.05 with exact poses and with poses good to 1 cm and 0.3 degrees, and 0.12 or
-more with poses good to 12 cm and 5 degrees."""
+wrong scale shrinks metres, but not this share. In constructed scenes of 2 m, with a network's
+errors, the share was up to 0.05 with exact poses and with poses good to 1 cm and 0.3 degrees, and
+0.12 or more with poses good to 12 cm and 5 degrees."""
 
 POSES, RELATIVE, DEPTH = "camera poses", "relative poses", "depth"
 
