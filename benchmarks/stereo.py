@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
@@ -23,6 +24,7 @@ from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.geometry.transforms import apply
 from wildseg3d_ros.pointmaps import load_pointmaps
+from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.stereo import StereoPointmaps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.sim.noise import kinematic_pose
@@ -34,7 +36,17 @@ POSE_ERRORS = ((0.0, 0.0), (1.0, 0.05), (2.0, 0.1), (5.0, 0.25))
 """Standard deviations per axis of the given poses: mm and degrees."""
 
 REACH = 0.005
-"""Points further from the other cloud than this [m] show what that one does not."""
+"""Points further from the other cloud than this [m] show what that one does not. Where two pairs
+are sure of a pixel and put it further apart, one of them is wrong."""
+
+SURE = 10.0
+"""Confidence of the points that are compared: an expected error of 1 mm."""
+
+NOISE = 2.0
+"""Standard deviation of a camera's noise in each channel [grey levels]."""
+
+DARK = 25
+"""Grey level below which the temple's images show its black background."""
 
 
 def object_errors(truth: ConstructedScene, pair: PairPrediction) -> tuple[NDArray, float]:
@@ -81,15 +93,10 @@ def pair_clouds(
     return clouds
 
 
-def agreement(
-    predictions: Sequence[PairPrediction], alignment: Alignment, least_confidence: float = 10.0
-) -> dict[str, float]:
-    """Median distance [m] between the clouds of each two pairs that share a view, by names.
-
-    Args:
-        least_confidence: of the points that are compared; 10 is an expected error of 1 mm.
-    """
-    clouds = pair_clouds(predictions, alignment, least_confidence)
+def agreement(predictions: Sequence[PairPrediction], alignment: Alignment) -> dict[str, float]:
+    """Median distance [m] between the sure clouds of each two pairs that share a view, by names;
+    points beyond REACH of the other cloud do not count."""
+    clouds = pair_clouds(predictions, alignment, SURE)
     out = {}
     for i, j in itertools.combinations(range(len(predictions)), 2):
         first, second = predictions[i], predictions[j]
@@ -101,6 +108,84 @@ def agreement(
             name = f"{first.a}-{first.b} to {second.a}-{second.b}"
             out[name] = float(np.median(distances))
     return out
+
+
+def gross_differences(
+    predictions: Sequence[PairPrediction], alignment: Alignment
+) -> dict[str, float]:
+    """Share of the pixels of a view that two pairs are both sure of and that they put further
+    apart than REACH, by names."""
+    seen: dict[int, list[tuple[str, NDArray, NDArray]]] = {}
+    for pair, pose in zip(predictions, alignment.world_from_pair, strict=True):
+        name = f"{pair.a}-{pair.b}"
+        for view, points, sure in (
+            (pair.a, pair.pointmap_a, pair.confidence_a),
+            (pair.b, pair.pointmap_b_in_a, pair.confidence_b),
+        ):
+            world = apply(pose, points.reshape(-1, 3)).reshape(points.shape)
+            seen.setdefault(view, []).append((name, world, sure >= SURE))
+    out = {}
+    for view, maps in seen.items():
+        for (name_1, points_1, sure_1), (name_2, points_2, sure_2) in itertools.combinations(
+            maps, 2
+        ):
+            both = sure_1 & sure_2
+            if np.count_nonzero(both) > 100:
+                apart = np.linalg.norm(points_1[both] - points_2[both], axis=-1)
+                out[f"{name_1} and {name_2} in {view}"] = float((apart > REACH).mean())
+    return out
+
+
+def black_background(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(H, W) the large dark areas of an image, without a rim of 3 pixels."""
+    dark = (image.max(axis=-1) < DARK).astype(np.uint8)
+    opened = np.asarray(cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((7, 7), np.uint8)))
+    _, areas, stats, _ = cv2.connectedComponentsWithStats(opened)
+    large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] > 2000)
+    return np.isin(areas, large[large > 0])
+
+
+def fringe(predictions: Sequence[PairPrediction], views: Sequence[View]) -> tuple[float, float]:
+    """Share of a pair's points that lie on black background, and of the other pixels that have
+    a point."""
+    points, dark, other, covered = 0, 0, 0, 0
+    backgrounds = [black_background(view.image) for view in views]
+    for pair in predictions:
+        for view, sure in ((pair.a, pair.confidence_a), (pair.b, pair.confidence_b)):
+            black, there = backgrounds[view], sure > 0
+            points += np.count_nonzero(there)
+            dark += np.count_nonzero(there & black)
+            other += np.count_nonzero(~black)
+            covered += np.count_nonzero(there & ~black)
+    return dark / points, covered / other
+
+
+def surprises(truth: ConstructedScene, pair: PairPrediction) -> float:
+    """Share of all points whose depth is off by more than five expected deviations."""
+    beyond, points = 0, 0
+    for v, found, confidence in (
+        (pair.a, pair.pointmap_a, pair.confidence_a),
+        (pair.b, pair.pointmap_b, pair.confidence_b),
+    ):
+        there = (confidence > 0) & (truth.depths[v] > 0)
+        error = np.abs(found[..., 2] - truth.depths[v])[there]
+        beyond += np.count_nonzero(error * confidence[there] > 5.0 * UNIT_SIGMA)
+        points += len(error)
+    return beyond / points
+
+
+def noisy(truth: ConstructedScene, seed: int) -> list[View]:
+    """The views with a camera's noise."""
+    rng = np.random.default_rng(seed)
+    return [
+        dataclasses.replace(
+            view,
+            image=np.clip(
+                np.rint(view.image + rng.normal(0.0, NOISE, view.image.shape)), 0, 255
+            ).astype(np.uint8),
+        )
+        for view in truth.views
+    ]
 
 
 def backend(**settings: float) -> StereoPointmaps:
@@ -118,7 +203,7 @@ class AsGiven(StereoPointmaps):
         return dataclasses.replace(refined, world_from_cam=given, agreeing={})
 
 
-def by_angle() -> dict:
+def by_angle(with_noise: bool) -> dict:
     """Errors on the objects of constructed scenes with exact poses, 640x480, means of 3 scenes."""
     out = {}
     matcher = backend(min_angle=1.0, max_angle=45.0)
@@ -127,12 +212,14 @@ def by_angle() -> dict:
         for seed in range(3):
             poses = fan_poses(2, angle)
             truth = construct_scene(2, 640, 480, 6, seed, with_depth=False, poses=poses)
+            views = noisy(truth, seed) if with_noise else truth.views
             start = time.process_time()
-            (pair,) = matcher.predict(truth.views, [(0, 1)], Progress())
+            (pair,) = matcher.predict(views, [(0, 1)], Progress())
             spent = time.process_time() - start
             errors, covered = object_errors(truth, pair)
-            rows.append((np.median(errors), (errors > 0.02).mean(), covered, spent))
-        names = "median_error", "share_beyond_2_percent", "coverage", "cpu_s"
+            beyond = (errors > 0.02).mean(), surprises(truth, pair)
+            rows.append((np.median(errors), *beyond, covered, spent))
+        names = "median_error", "beyond_2_percent", "beyond_5_sigma", "coverage", "cpu_s"
         out[f"{angle:g} degrees"] = dict(zip(names, np.mean(rows, 0).tolist(), strict=True))
     return out
 
@@ -205,13 +292,18 @@ def temple() -> dict:
     predictions = matcher.predict(views, pairs, progress)
     spent = time.perf_counter() - start, time.process_time() - cpu
     alignment = align(predictions, views, config.alignment)
-    between = agreement(predictions, alignment)
+    between, gross = agreement(predictions, alignment), gross_differences(predictions, alignment)
+    on_background, covered = fringe(predictions, views)
     return {
         "pairs": len(predictions),
         "pointmaps_s": spent[0],
         "pointmaps_cpu_s": spent[1],
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "registration_residual_mm": 1e3 * alignment.registration_residual,
+        "share_of_points_on_background": on_background,
+        "coverage_of_the_rest": covered,
+        "share_of_sure_pixels_apart_worst": max(gross.values()),
+        "share_of_sure_pixels_apart": gross,
         "median_distance_mm_worst": 1e3 * max(between.values()),
         "median_distance_mm": {name: 1e3 * value for name, value in between.items()},
         "warnings": [*progress.warnings, *alignment.warnings],
@@ -220,7 +312,12 @@ def temple() -> dict:
 
 def measure() -> dict:
     """Everything."""
-    return {"angle": by_angle(), "pose error": by_pose_error(), "temple": temple()}
+    return {
+        "angle": by_angle(False),
+        f"angle, noise of {NOISE:g} grey levels": by_angle(True),
+        "pose error": by_pose_error(),
+        "temple": temple(),
+    }
 
 
 def draw(path: str) -> None:

@@ -237,7 +237,7 @@ class AlignmentConfig:
     max_prior_residual: float = setting(
         0.2,
         "median distance at the scene between given poses or depth and the finished world beyond "
-        "which it is refused [m]; 0 = never",
+        "which it is refused [m], as it is beyond a tenth of the viewing distance; 0 = never",
         0.0,
         1e6,
     )

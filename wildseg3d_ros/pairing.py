@@ -114,24 +114,29 @@ def _pairs_from_both(
     likeness: NDArray[np.float64],
     config: PairingConfig,
 ) -> list[tuple[int, int]]:
-    """Covisibility among the views with poses; the others by similarity to any view."""
-    chosen = {
-        (posed[a], posed[b])
-        for a, b in pairs_from_covisibility([views[index] for index in posed], config)
-    }
-    likeness = likeness.copy()
+    """Covisibility among the views with poses; the others by similarity to any view.
+
+    Views without poses come first, because some of their pairs will not match. Beside the tree
+    they take at most half of what a view with a pose may have.
+    """
+    bound = config.max_pairs_per_view
+    seen, parallax = visibility([views[index] for index in posed])
     unposed = np.ones(len(views), dtype=bool)
     unposed[list(posed)] = False
-    likeness[~unposed[:, None] & ~unposed[None, :]] = -1.0
-    known = np.full_like(likeness, -1.0)
-    for a, b in chosen:
-        known[a, b] = known[b, a] = 10.0
-    chosen |= set(_tree_of(np.maximum(likeness, known), config.max_pairs_per_view))
-    # A view without a pose gets its full share, whatever its neighbours have: some will not match.
-    for index in np.flatnonzero(unposed):
-        best = np.argsort(-likeness[index], kind="stable")[: config.max_pairs_per_view]
-        chosen |= {_ordered(int(index), int(other)) for other in best if other != index}
-    return sorted(chosen)
+    score = np.where(unposed[:, None] | unposed[None, :], likeness, -1.0)
+    ranked, most = score.copy(), np.full(len(views), bound // 2)
+    most[unposed] = bound
+    for a, b in _tree_of(_reliability(seen), bound):
+        ranked[posed[a], posed[b]] = ranked[posed[b], posed[a]] = 10.0
+        most[[posed[a], posed[b]]] += 1
+    attached = [
+        pair
+        for pair in _fill_up(score, _tree_of(ranked, bound), -1.0, np.minimum(most, bound))
+        if unposed[list(pair)].any()
+    ]
+    taken = np.bincount(np.array(attached).ravel(), minlength=len(views))[list(posed)]
+    known = _spread_pairs(seen, parallax, config, taken)
+    return sorted(attached + [(posed[a], posed[b]) for a, b in known])
 
 
 def visibility(
@@ -245,10 +250,6 @@ def maximum_spanning_tree(
     return tree
 
 
-def _ordered(a: int, b: int) -> tuple[int, int]:
-    return (a, b) if a < b else (b, a)
-
-
 def _tree_of(similarity: NDArray, bound: int) -> list[tuple[int, int]]:
     """A heavy spanning tree in which a view has more pairs than the bound only where nothing else
     that the views have in common connects them; pairs that share nothing come last."""
@@ -270,16 +271,18 @@ def _tree_of(similarity: NDArray, bound: int) -> list[tuple[int, int]]:
 
 
 def _fill_up(
-    score: NDArray, chosen: Sequence[tuple[int, int]], least: float, bound: int
+    score: NDArray, chosen: Sequence[tuple[int, int]], least: float, bound: int | NDArray
 ) -> list[tuple[int, int]]:
-    """Adds the best pairs above ``least`` while both of their views stay within the bound."""
+    """Adds the best pairs above ``least`` while both of their views stay within the bound, which
+    is that of all or of each."""
     result = set(chosen)
+    bound = np.broadcast_to(bound, len(score))
     degree = np.zeros(len(score), dtype=np.int64)
     for pair in result:
         degree[list(pair)] += 1
     rest = [pair for pair in pairs_from_exhaustive(len(score)) if pair not in result]
     for a, b in sorted(rest, key=lambda pair: -score[pair]):
-        if score[a, b] > least and degree[a] < bound and degree[b] < bound:
+        if score[a, b] > least and degree[a] < bound[a] and degree[b] < bound[b]:
             result.add((a, b))
             degree[[a, b]] += 1
     return sorted(result)
@@ -348,19 +351,30 @@ def _visible(view: View, points_in_cam: NDArray) -> NDArray[np.bool_]:
     return inside
 
 
+def _reliability(likeness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, N) what a tree of pairs is made by. It must hold whatever else fails: parallax, which is
+    good for depth, does not help it."""
+    mean = likeness.mean(axis=2)
+    return 0.5 * (mean + mean.T)
+
+
 def _spread_pairs(
-    likeness: NDArray[np.float32], parallax: NDArray[np.float32], config: PairingConfig
+    likeness: NDArray[np.float32],
+    parallax: NDArray[np.float32],
+    config: PairingConfig,
+    taken: NDArray[np.int64] | None = None,
 ) -> list[tuple[int, int]]:
-    """Greedy choice of :func:`pairs_from_covisibility` on the result of :func:`visibility`."""
+    """Greedy choice of :func:`pairs_from_covisibility` on the result of :func:`visibility`.
+
+    Args:
+        taken: (N,) pairs that the views have with others already.
+    """
     count = len(likeness)
     overlap = (likeness > 0).mean(axis=2)
     overlap = 0.5 * (overlap + overlap.T)
-    # The tree must hold whatever else fails: parallax, which is good for depth, does not help it.
-    reliable = likeness.mean(axis=2)
-    reliable = 0.5 * (reliable + reliable.T)
     worth = likeness * np.clip(parallax / FULL_PARALLAX, 0.25, 1.0)
-    chosen = set(_tree_of(reliable, config.max_pairs_per_view))
-    degree = np.zeros(count, dtype=np.int64)
+    chosen = set(_tree_of(_reliability(likeness), config.max_pairs_per_view))
+    degree = np.zeros(count, dtype=np.int64) if taken is None else taken.copy()
     times_seen = np.zeros(worth.shape[::2], dtype=np.int64)
 
     def take(a: int, b: int) -> None:

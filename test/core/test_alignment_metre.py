@@ -17,6 +17,7 @@ from wildseg3d_ros.geometry.transforms import (
     make_transform,
     rotation_from_vector,
 )
+from wildseg3d_ros.sim.noise import kinematic_pose
 from wildseg3d_ros.testing.pairs import (
     NETWORK_LIKE,
     PairErrors,
@@ -153,6 +154,25 @@ def test_wrong_poses_are_refused_with_figure_and_cameras(network):
     assert alignment.registration_residual > 0.2
     for view in views:
         assert f"'{view.name}'" in str(refused.value)
+
+
+@pytest.mark.parametrize("size", [1.0, 0.25])
+def test_the_default_limit_tells_good_poses_from_bad_ones(scene, size):
+    """At 2 m, and at 0.5 m, where 3 cm are as much as 12 cm are there."""
+    made = predict_like_network(scene, complete_pairs(COUNT), NETWORK_LIKE, seed=0)
+    random = np.random.default_rng(0)
+
+    def noisy(metres, degrees):
+        views = []
+        for view, pose in zip(made.views, made.world_from_cam, strict=True):
+            given = kinematic_pose(pose, random, metres, np.deg2rad(degrees))
+            given[:3, 3] *= size
+            views.append(replace(view, world_from_cam_prior=given))
+        return views
+
+    assert align(made.predictions, noisy(0.01, 0.3), CONFIG).in_prior_frame
+    with pytest.raises(AlignmentError, match=r"\(median, \d+% of the viewing distance"):
+        align(made.predictions, noisy(0.12, 5.0), CONFIG)
 
 
 @pytest.mark.parametrize("seed", [3, 4, 5])

@@ -42,9 +42,8 @@ def started(made, views=None):
 
 
 def added(made, start, world, masks=None):
-    alignment = align_view(
-        of_last(made.predictions), made.views, LAST, start, world, CONFIG, masks
-    )
+    pairs = of_last(made.predictions)
+    alignment = align_view(pairs, made.views, LAST, start, world, CONFIG, masks)
     points = fuse_view(pairs, made.views, LAST, alignment, world, CONFIG)
     return alignment, points
 

@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import ErrorCode, FileError, InputError
 from wildseg3d_ros.io.folder import Recording, load_folder, spread, write_folder
+from wildseg3d_ros.pipeline import build_scene
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.testing.scenes import construct_scene
 from wildseg3d_ros.types import View
@@ -265,9 +267,31 @@ def test_far_depth_gets_a_coarser_unit_or_an_error(tmp_path):
         write_folder(tmp_path, far, depth_unit=1e-4)
 
 
-def test_views_without_intrinsics_are_not_written(tmp_path):
-    with pytest.raises(InputError, match="camera 'a' has no intrinsics"):
-        write_folder(tmp_path, Recording((View("a", np.zeros((4, 5, 3), np.uint8)),)))
+def test_views_without_intrinsics_stand_beside_others(folder, tmp_path):
+    for key in ("fl_x", "fl_y", "cx", "cy"):
+        folder.frame[key] = None
+    left, right = folder.load().views
+    assert left.K is not None
+    assert right.K is None
+    assert right.depth is not None
+    np.testing.assert_array_equal(right.world_from_cam_prior, np.diag([1.0, -1.0, -1.0, 1.0]))
+    for key in ("fl_x", "fl_y", "cx", "cy"):
+        del folder.meta[key]
+    assert [view.K for view in folder.load().views] == [None, None]
+    write_folder(tmp_path / "again", Recording((left, right)))
+    again = load_folder(tmp_path / "again").views
+    np.testing.assert_array_equal(again[0].K, left.K)
+    assert again[1].K is None
+
+
+@pytest.mark.parametrize("backend", ["depth", "stereo"])
+def test_back_ends_that_need_intrinsics_name_the_view(folder, backend):
+    for key in ("fl_x", "fl_y", "cx", "cy"):
+        folder.frame[key] = None
+    config = SceneConfig.from_mapping({"pointmaps": {"backend": backend}})
+    with pytest.raises(InputError, match=f"'right' has no intrinsics; the '{backend}'") as error:
+        build_scene(folder.load().views, config)
+    assert error.value.code == ErrorCode.BAD_CALIBRATION
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
@@ -347,7 +371,10 @@ def test_malformed_json(folder):
          ErrorCode.BAD_CALIBRATION),
         (lambda m: m.update(fl_x=0), "positive focal lengths", ErrorCode.BAD_CALIBRATION),
         (lambda m: m.update(fl_x="70"), "'fl_x' must be a number, got '70'", ErrorCode.BAD_FILE),
-        (lambda m: m.update(cx=None), "'cx' must be a number, got None", ErrorCode.BAD_FILE),
+        (lambda m: m.update(cx=None), "has no cx, neither.*all four intrinsics.*or none of them",
+         ErrorCode.BAD_CALIBRATION),
+        (lambda m: [m.update(dict.fromkeys(("fl_x", "fl_y", "cx", "cy"))), m.update(k1=0.1)],
+         r"lens is said to distort \(OPENCV\), but has no intrinsics", ErrorCode.BAD_CALIBRATION),
         (lambda m: m.update(w=1280, h=960), "are for 1280x960 pixels but the image is 64x48",
          ErrorCode.BAD_CALIBRATION),
         (lambda m: m.update(camera_model="EQUIRECTANGULAR"),

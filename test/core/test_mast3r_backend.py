@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from wildseg3d_ros import cli  # noqa: E402
 from wildseg3d_ros.config import PairingConfig, SceneConfig  # noqa: E402
 from wildseg3d_ros.errors import ErrorCode, InputError, WildSeg3DError  # noqa: E402
+from wildseg3d_ros.io.folder import Recording, load_folder, write_folder  # noqa: E402
 from wildseg3d_ros.pairing import choose_pairs, components, pairs_from_exhaustive  # noqa: E402
 from wildseg3d_ros.pipeline import build_scene  # noqa: E402
 from wildseg3d_ros.pointmaps import ComparesViews, load_pointmaps  # noqa: E402
@@ -24,7 +25,7 @@ from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
     network_by_rule,
     write_checkpoint,
 )
-from wildseg3d_ros.testing.oracles import OracleMasks  # noqa: E402
+from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps  # noqa: E402
 from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
 from wildseg3d_ros.types import View  # noqa: E402
 
@@ -381,6 +382,26 @@ class TestWholeBuild:
         assert "no intrinsics are given for camera 'a'" in text
         assert "no camera pose is given" in text
 
+    def test_a_recording_with_poses_and_no_intrinsics(self, weights, tmp_path):
+        """Its pairs are those of a network, so that only the way in is looked at."""
+        truth = construct_scene(3, 96, 64, 4, arc_degrees=40, with_depth=False)
+        bare = tuple(replace(view, K=None) for view in truth.views)
+        write_folder(tmp_path, Recording(bare))
+        views = load_folder(tmp_path).views
+        assert all(view.K is None for view in views)
+        scene = build_scene(
+            views,
+            settings(weights),
+            pointmaps=OraclePointmaps(truth, scale_spread=0.5),
+            masks=OracleMasks(truth),
+        )
+        assert scene.alignment.scale_sources == ("camera poses",)
+        for K, expected in zip(scene.K, truth.views, strict=True):
+            assert K[0, 0] == pytest.approx(expected.K[0, 0], rel=0.02)
+        assert any("no intrinsics are given" in warning for warning in scene.warnings)
+        found = predict(load_pointmaps(settings(weights).pointmaps), views, [(0, 1)])
+        assert [(p.a, p.b) for p in found] == [(0, 1), (1, 0)]
+
     def test_absent_weights_are_an_error_with_the_command(self, tmp_path, capsys):
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 96, 3), np.uint8))
         cv2.imwrite(str(tmp_path / "b.png"), np.zeros((64, 96, 3), np.uint8))
@@ -397,7 +418,30 @@ class TestWholeBuild:
             build_scene(scene.views[:1], settings(weights))
         assert error.value.code is ErrorCode.TOO_FEW_VIEWS
 
-    def test_an_image_of_sixteen_pixels(self, weights, scene):
-        tiny = replace(scene.views[1], image=scene.views[1].image[:4, :4], K=None)
-        with pytest.raises(InputError, match=r"'cam_1': its image of 4x4 pixels is too small"):
+    @pytest.mark.parametrize(
+        "size", [(4, 4), (16, 16), (1, 16), (16, 1), (2, 8), (16, 640), (640, 16), (31, 400)]
+    )
+    def test_an_image_of_sixteen_pixels(self, weights, scene, size):
+        """In all, along a side, or across one."""
+        height, width = size
+        tiny = replace(scene.views[1], image=np.zeros((*size, 3), np.uint8), K=None)
+        with pytest.raises(
+            InputError, match=rf"'cam_1': its image of {width}x{height} pixels is too small"
+        ) as error:
             build_scene([scene.views[0], tiny, *scene.views[2:]], settings(weights))
+        assert error.value.code is ErrorCode.BAD_IMAGE
+        assert "needs 32 pixels on the shorter side" in str(error.value)
+
+    @pytest.mark.parametrize("size", [(32, 32), (32, 96), (96, 32)])
+    def test_the_least_image_is_answered(self, make, scene, size):
+        least = replace(scene.views[1], image=cv2.resize(scene.views[1].image, size[::-1]), K=None)
+        found = predict(make(), [scene.views[0], least], [(0, 1)])
+        assert found[0].pointmap_b.shape == (*size, 3)
+        assert np.isfinite(found[0].pointmap_b).all()
+
+    def test_grey_images_without_any_texture(self, make):
+        """Plain grey is no defect of the images: a network says something, and is not sure."""
+        views = [View(f"v{k}", np.full((64, 96, 3), 128, np.uint8)) for k in range(2)]
+        with pytest.raises(InputError, match="cannot relate") as error:
+            predict(make(min_confidence=50.0), views, [(0, 1)])
+        assert error.value.code is ErrorCode.DISCONNECTED_VIEWS

@@ -6,6 +6,8 @@ import argparse
 import logging
 import pickle
 import shutil
+import tarfile
+from contextlib import ExitStack
 
 import pytest
 
@@ -17,7 +19,7 @@ from wildseg3d_ros.config import PointmapConfig, SceneConfig  # noqa: E402
 from wildseg3d_ros.errors import ConfigError, FileError  # noqa: E402
 from wildseg3d_ros.pointmaps import load_pointmaps  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network  # noqa: E402
-from wildseg3d_ros.pointmaps.mast3r.files import find_weights  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.files import find_weights, open_checkpoint  # noqa: E402
 from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
     TINY,
     network_by_rule,
@@ -186,9 +188,31 @@ class TestRefused:
             load(path)
         plain = tmp_path / "plain.pth"
         plain.write_bytes(pickle.dumps(Evil()))
-        with pytest.raises(FileError):
+        with pytest.raises(FileError, match=r"a plain pickle.*could run code"):
             load(plain)
+        old = tmp_path / "old.pth"
+        torch.save({"model": {"a": Evil()}}, old, _use_new_zipfile_serialization=False)
+        with pytest.raises(FileError, match="could run code"):
+            load(old)
         assert not proof.exists()
+
+    def test_an_old_format_is_called_so_and_can_be_written_anew(self, checkpoint, tmp_path):
+        path = tmp_path / "old.pth"
+        torch.save({"model": checkpoint[1]}, path, _use_new_zipfile_serialization=False)
+        with pytest.raises(FileError, match=r"before version 1\.6 .no zip archive") as error:
+            load(path)
+        assert "truncated" not in str(error.value)
+        assert "torch.save(torch.load('old.pth'" in str(error.value)
+        new = tmp_path / "new.pth"
+        torch.save(torch.load(path, map_location="cpu", weights_only=True), new)
+        assert open_checkpoint(new, ExitStack()).shapes.keys() == checkpoint[1].keys()
+
+    def test_a_tar_archive_is_an_old_format(self, checkpoint, tmp_path):
+        path = tmp_path / "older.pth"
+        with tarfile.open(path, "w") as archive:
+            archive.add(checkpoint[0], "tensors")
+        with pytest.raises(FileError, match=r"before version 1\.6"):
+            load(path)
 
     def test_a_foreign_suffix(self, tmp_path):
         path = tmp_path / "weights.onnx"

@@ -184,6 +184,29 @@ def test_some_views_with_poses_and_some_without():
         assert partners & {unposed - 1, unposed + 1}
 
 
+@pytest.mark.parametrize("bound", [3, 4, 6])
+@pytest.mark.parametrize("unposed", [(0,), (3, 4, 5), tuple(range(2, 14))])
+def test_the_bound_holds_where_some_views_have_poses(bound, unposed):
+    """All the others look most like one view with a pose."""
+    views = [
+        View(v.name, v.image, v.K, None, None if k in unposed else v.world_from_cam_prior)
+        for k, v in enumerate(strip(16, 0.1))
+    ]
+    random = np.random.default_rng(0)
+    likeness = random.uniform(0.1, 0.2, (16, 16))
+    likeness = (likeness + likeness.T) / 2
+    likeness[:, 1] = likeness[1] = 0.9
+    np.fill_diagonal(likeness, 0.0)
+    pairs = choose_pairs(views, PairingConfig(max_pairs_per_view=bound), lambda _: likeness)
+    assert_proper(16, pairs)
+    counts = degrees(16, pairs)
+    assert counts.max() <= bound
+    # Those without a pose get what there is, and those with one still meet each other.
+    assert counts[list(unposed)].min() >= bound - 1
+    posed = [pair for pair in pairs if not set(unposed) & set(pair)]
+    assert len(posed) >= 15 - len(unposed)
+
+
 def test_only_one_view_with_a_pose():
     scene = construct_scene(10, 64, 48, 4, with_priors=False)
     views = list(scene.views)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from wildseg3d_ros.alignment import align
+from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.geometry.similarity import umeyama
 from wildseg3d_ros.pipeline import build_scene, segment
+from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
 from wildseg3d_ros.testing.scenes import construct_scene
 from wildseg3d_ros.types import Click, Prompt
@@ -115,6 +118,20 @@ def test_focal_lengths_that_are_not_given_are_found_and_the_scene_says_which():
     (warning,) = scene.warnings
     assert "no intrinsics are given for camera 'cam_1' (91 px), 'cam_3' (91 px)" in warning
     assert "found from the pointmaps" in warning
+
+
+@pytest.mark.parametrize(("stretched", "degrees"), [(10.0, 158), (0.05, 3)])
+def test_a_focal_length_that_no_lens_has_is_doubted(stretched, degrees):
+    truth = construct_scene(2, 96, 72, 4, seed=3, arc_degrees=20, with_depth=False)
+    views = [dataclasses.replace(view, K=None, world_from_cam_prior=None) for view in truth.views]
+    (pair,) = OraclePointmaps(truth).predict(truth.views, [(0, 1)], Progress())
+    aside = np.float32([stretched, stretched, 1.0])
+    pair = dataclasses.replace(
+        pair, pointmap_a=pair.pointmap_a * aside, pointmap_b=pair.pointmap_b * aside
+    )
+    warnings = align([pair], views, SceneConfig().alignment).warnings
+    (doubt,) = (text for text in warnings if "'cam_0'" in text and "field of view" in text)
+    assert f"of {degrees} degrees along 96 px" in doubt
 
 
 def test_wrong_kinematics_do_not_bend_the_scene():

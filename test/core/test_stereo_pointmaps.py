@@ -25,6 +25,7 @@ from wildseg3d_ros.geometry.transforms import (
 from wildseg3d_ros.pipeline import build_scene, segment
 from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.stereo_confidence import supported
 from wildseg3d_ros.pointmaps.stereo_poses import (
     Camera,
     Matches,
@@ -68,6 +69,15 @@ def pair(truth):
     return predict(truth.views)
 
 
+def noise(seed):
+    """Of a camera, in grey levels."""
+    return np.random.default_rng(seed).normal(0.0, 2.0, (*SIZE, 3))
+
+
+def replace_image(view, image):
+    return dataclasses.replace(view, image=np.clip(np.rint(image), 0, 255).astype(np.uint8))
+
+
 def sides(pair):
     return (pair.pointmap_a, pair.confidence_a), (pair.pointmap_b, pair.confidence_b)
 
@@ -83,7 +93,12 @@ def recast(truth, poses, intrinsics, sizes):
     return views, depths, labels
 
 
-def check_accuracy(pair, depths, labels, median=0.004, coverage=0.8):
+def without_rim(objects, rim=3):
+    """The objects without their outermost pixels, which mix the light of two surfaces."""
+    return cv2.erode(objects.astype(np.uint8), np.ones((2 * rim + 1,) * 2, np.uint8)) > 0
+
+
+def check_accuracy(pair, depths, labels, median=0.004, coverage=0.75):
     for v, (points, confidence) in enumerate(sides(pair)):
         there, on_object = confidence > 0, labels[v] > 0
         error = np.abs(points[..., 2] / np.maximum(depths[v], 1e-6) - 1.0)[there & on_object]
@@ -93,7 +108,12 @@ def check_accuracy(pair, depths, labels, median=0.004, coverage=0.8):
 
 
 def test_ten_degrees_give_the_depth_of_objects(truth, pair):
-    check_accuracy(pair, truth.depths, truth.labels, median=0.0025, coverage=0.85)
+    check_accuracy(pair, truth.depths, truth.labels, median=0.0025, coverage=0.8)
+    covered = [
+        (sure > 0)[without_rim(label > 0)].mean()
+        for (_, sure), label in zip(sides(pair), truth.labels, strict=True)
+    ]
+    assert np.mean(covered) > 0.88
     assert pair.metric
     np.testing.assert_allclose(
         pair.a_from_map_b, invert(truth.world_from_cam[0]) @ truth.world_from_cam[1], atol=1e-9
@@ -118,6 +138,71 @@ def test_confidence_ranks_errors_and_foretells_their_size(truth, pair):
         assert 0.3 < np.median(error / sigma) < 1.5
 
 
+def surprises(pair, depths):
+    """Share of the points that are off by more than five expected deviations."""
+    beyond, points = 0, 0
+    for depth, (found, confidence) in zip(depths, sides(pair), strict=True):
+        there = (confidence > 0) & (depth > 0)
+        error = np.abs(found[..., 2] - depth)[there]
+        beyond += np.count_nonzero(error > 5.0 * UNIT_SIGMA / confidence[there])
+        points += len(error)
+    return beyond / points
+
+
+def test_few_points_are_far_from_where_they_are_said_to_be(truth, pair):
+    """Plain parts, outlines and what lies beyond the searched range included."""
+    assert surprises(pair, truth.depths) < 0.03
+    noisy = [replace_image(v, v.image + noise(k)) for k, v in enumerate(truth.views)]
+    assert surprises(predict(noisy), truth.depths) < 0.04
+
+
+def test_objects_have_no_fringe_on_a_plain_background(truth):
+    """Where nothing contradicts it, a matcher continues an object beyond its outline."""
+    views = [
+        replace_image(view, np.where(label[..., None] > 0, view.image, 8.0) + noise(k))
+        for k, (view, label) in enumerate(zip(truth.views, truth.labels, strict=True))
+    ]
+    for (_, sure), label in zip(sides(predict(views)), truth.labels, strict=True):
+        on_object = label > 0
+        outside = ~(cv2.dilate(on_object.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+        assert np.count_nonzero(outside & (sure > 0)) < 0.005 * np.count_nonzero(on_object)
+        assert (sure > 0)[on_object].mean() > 0.8
+
+
+class TestSupport:
+    """A textured square in a plain image, everything said to be matched."""
+
+    @pytest.fixture
+    def image(self):
+        random = np.random.default_rng(0)
+        image = np.full((80, 100), 20, np.uint8)
+        image[20:60, 30:70] = random.integers(0, 255, (40, 40))
+        return image
+
+    def kept(self, image, disparity):
+        return supported(np.ones(image.shape, bool), disparity.astype(np.float32), image)
+
+    def test_reaches_as_far_as_the_texture(self, image):
+        kept = self.kept(image, np.full(image.shape, 30.0))
+        # Corners are rounded off.
+        assert kept[22:58, 32:68].mean() > 0.98
+        outside = np.ones_like(kept)
+        outside[19:61, 29:71] = False
+        assert not kept[outside].any()
+
+    def test_bridges_plain_gaps_of_one_surface(self, image):
+        image[37:43, 47:53] = 128
+        assert self.kept(image, np.full(image.shape, 30.0))[34:56, 44:56].all()
+
+    def test_bridges_none_between_two_surfaces(self, image):
+        image[:, 48:56] = 128
+        columns = np.arange(100)[None] + 0 * image
+        kept = self.kept(image, np.where(columns < 52, 30.0, 60.0))
+        assert not kept[22:58, 51:53].any()
+        assert kept[24:56, 33:44].mean() > 0.95
+        assert kept[24:56, 60:67].mean() > 0.95
+
+
 def test_pixels_that_the_other_camera_does_not_see_are_rejected(truth, pair):
     other_from_world = invert(truth.world_from_cam[1])
     seen = apply(other_from_world, truth.points[0].astype(np.float64))
@@ -131,7 +216,7 @@ def test_pixels_that_the_other_camera_does_not_see_are_rejected(truth, pair):
     inner = cv2.erode(hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     assert inner.sum() > 500
     assert (pair.confidence_a[inner] > 0).mean() < 0.1
-    assert (pair.confidence_a[visible] > 0).mean() > 0.85
+    assert (pair.confidence_a[without_rim(visible, 1)] > 0).mean() > 0.85
 
 
 def test_the_order_of_the_cameras_does_not_matter(truth, pair):
@@ -334,7 +419,7 @@ class TestPoses:
         # Poses that are held hard stay as they are, and are found out.
         with pytest.raises(InputError, match=r"of \d+ matched features \d lie"):
             covered(prior_rotation_sigma=1e-5, prior_translation_sigma=1e-5)
-        assert covered() > 0.85
+        assert covered() > 0.8
 
 
 class TestRectification:
@@ -378,13 +463,32 @@ def test_the_whole_chain_runs_by_configuration_alone():
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
     scene = build_scene(made.views, config)
     assert scene.frame_id == "world"
-    assert scene.alignment.scale_sources == ("metric pairs",)
+    assert scene.alignment.scale_sources == ("camera poses",)
     assert scene.alignment.registration_residual < 0.002
     rows, cols = np.nonzero(made.labels[2] == 3)
     click = Click("cam_2", float(np.median(cols)), float(np.median(rows)))
     cloud = segment(scene, Prompt((click,)))
     assert len(cloud) > 1000
     assert np.median(made.distance_to_object(3, cloud.points)) < 0.003
+
+
+def test_two_views_cannot_confirm_their_own_poses(truth, pair):
+    """The metre comes from the poses, and the one pair agrees with whatever they say."""
+    longer = [
+        dataclasses.replace(
+            view,
+            world_from_cam_prior=make_transform(pose[:3, :3], 1.1 * pose[:3, 3]),
+            prior_translation_sigma=0.01,
+            prior_rotation_sigma=0.01,
+        )
+        for view, pose in zip(truth.views, truth.world_from_cam, strict=True)
+    ]
+    for views, found in ((truth.views, pair), (longer, predict(longer))):
+        alignment = align([found], views, SceneConfig().alignment)
+        assert alignment.scale_sources == ("camera poses",)
+        assert np.isnan(alignment.registration_residual)
+        assert "nothing to compare it with" in alignment.scale_text
+        assert any("no third view confirms" in warning for warning in alignment.warnings)
 
 
 def module_of(path):
@@ -396,7 +500,7 @@ def module_of(path):
 
 def test_neighbouring_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(real_data):
     temple = module_of(ROOT / "examples" / "temple.py")
-    agreement = module_of(ROOT / "benchmarks" / "stereo.py").agreement
+    benchmark = module_of(ROOT / "benchmarks" / "stereo.py")
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
     recording = temple.load_middlebury_scene(real_data("templeSparseRing"))
     matcher = load_pointmaps(config.pointmaps)
@@ -404,7 +508,12 @@ def test_neighbouring_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(r
     pairs = matcher.choose_pairs(views, config.pairing)
     predictions = matcher.predict(views, pairs, Progress())
     alignment = align(predictions, views, config.alignment)
-    between = agreement(predictions, alignment)
+    between = benchmark.agreement(predictions, alignment)
     assert len(between) == len(pairs) - 1 == 3
     assert max(between.values()) < 0.001, between
+    gross = benchmark.gross_differences(predictions, alignment)
+    assert max(gross.values()) < 0.05, gross
+    on_background, covered = benchmark.fringe(predictions, views)
+    assert on_background < 0.03
+    assert covered > 0.35
     assert alignment.registration_residual < 0.001

@@ -24,6 +24,10 @@ from wildseg3d_ros.types import View
 _FOCAL_RANGE = (0.3, 6.0)
 """Focal lengths in image widths that a resection tries: fisheye-like to long lens."""
 
+_USUAL_VIEW = (10.0, 120.0)
+"""Degrees across the longer side of an image. Narrower and wider lenses are rare beside a cell;
+what looks like one is more often a focal length that the points do not tell."""
+
 _REPROJECTED = 256
 """Points per view that a camera is refined on: errors are smooth, more change nothing."""
 
@@ -104,7 +108,7 @@ def solve_cameras(
         )
         poses[to_refine, :3] = _inverted(refined.numpy())
         intrinsics[to_refine] = found.numpy()
-    return poses, intrinsics, warnings
+    return poses, intrinsics, warnings + _unusual_lenses(views, intrinsics)
 
 
 def observe(graph: Graph, poses: Poses, world: NDArray, sure: NDArray) -> list[Observed]:
@@ -279,6 +283,21 @@ def _inverted(poses: NDArray[np.float64]) -> NDArray[np.float64]:
 def _centre(view: View) -> NDArray[np.float64]:
     height, width = view.size
     return np.array([(width - 1) / 2.0, (height - 1) / 2.0])
+
+
+def _unusual_lenses(views: Sequence[View], intrinsics: NDArray) -> list[str]:
+    """A warning for each focal length that was found and that hardly a lens has."""
+    out = []
+    for view, K in zip(views, intrinsics, strict=True):
+        width = max(view.size)
+        degrees = float(np.degrees(2.0 * np.arctan(width / (2.0 * K[0, 0]))))
+        if view.K is None and not _USUAL_VIEW[0] <= degrees <= _USUAL_VIEW[1]:
+            out.append(
+                f"the focal length found for camera '{view.name}', {K[0, 0]:.0f} px, means a "
+                f"field of view of {degrees:.0f} degrees along {width} px, which few lenses have; "
+                "give its intrinsics, and mistrust the shape of the scene until then"
+            )
+    return out
 
 
 def _intrinsics(focal: float, view: View) -> NDArray[np.float64]:

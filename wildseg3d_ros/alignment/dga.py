@@ -26,6 +26,7 @@ from wildseg3d_ros.alignment.metre import (
     refuse_contradictions,
     scale_factor,
     scale_sources,
+    unconfirmed_warning,
 )
 from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
@@ -323,10 +324,11 @@ def _finish(
     registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
     grow, move = registration.scale, registration.prior_from_world
-    sources = scale_sources(current, known, registration)
-    warnings += no_scale_warning(views, sources)
+    metric_pairs = [predictions[e] for e in current.ids[current.fixed]]
+    sources = scale_sources(metric_pairs, known, registration)
+    warnings += no_scale_warning(views, sources) + unconfirmed_warning(views, metric_pairs)
     checks = compare_with_priors(
-        views, relative_poses, seen, world_from_cam, size, registration, sources
+        views, relative_poses, seen, world_from_cam, size, registration, sources, metric_pairs
     )
     refuse_contradictions(checks, sources, known, registration, config)
     if not registration.found:

@@ -6,7 +6,7 @@ relative to the folder::
     {
       "camera_model": "OPENCV",                 this default, PINHOLE or OPENCV_FISHEYE
       "fl_x": 615.2, "fl_y": 615.2,             pixels; each of these keys may stand in a frame too
-      "cx": 298.4, "cy": 247.5,
+      "cx": 298.4, "cy": 247.5,                 none of the four, or null: not calibrated
       "w": 640, "h": 480,                       optional, checked against the images
       "k1": 0.0, "k2": 0.0, "k3": 0.0, "k4": 0.0, "p1": 0.0, "p2": 0.0,          optional
       "depth_unit_scale_factor": 0.001,         metres per step of the depth images; this default
@@ -67,6 +67,8 @@ OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """Camera axes: OpenGL looks along -z with y up. The matrix is its own inverse."""
 
 _DEFAULT_DEPTH_UNIT = 0.001
+
+_INTRINSICS = ("fl_x", "fl_y", "cx", "cy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +219,7 @@ def _load_frame(
 
 
 def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
+    """The lens; without K where no intrinsics are given, which some back ends do without."""
     height, width = image.shape[:2]
     for key, actual in (("w", width), ("h", height)):
         if key in values and _number(values, key, folder) != actual:
@@ -225,18 +228,20 @@ def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
                 f"pixels but the image is {width}x{height}; scale them to the image",
                 ErrorCode.BAD_CALIBRATION,
             )
-    missing = [key for key in ("fl_x", "fl_y", "cx", "cy") if key not in values]
+    missing = [key for key in _INTRINSICS if values.get(key) is None]
+    coefficients = {k: _number(values, k, folder, 0.0) for k in Lens.COEFFICIENTS}
+    model = str(values.get("camera_model", "OPENCV"))
+    if len(missing) == len(_INTRINSICS):
+        return Lens.create(name, model, None, coefficients, (height, width))
     if missing:
         raise InputError(
             f"camera '{name}': '{folder / TRANSFORMS}' has no {', '.join(missing)}, neither for "
-            "this frame nor for all; give the intrinsics in pixels",
+            "this frame nor for all; give all four intrinsics in pixels, or none of them",
             ErrorCode.BAD_CALIBRATION,
         )
     K = np.eye(3)
     K[0, 0], K[1, 1] = _number(values, "fl_x", folder), _number(values, "fl_y", folder)
     K[0, 2], K[1, 2] = _number(values, "cx", folder), _number(values, "cy", folder)
-    coefficients = {k: _number(values, k, folder, 0.0) for k in Lens.COEFFICIENTS}
-    model = str(values.get("camera_model", "OPENCV"))
     # View's own check words the error, before the lens divides by the focal length.
     View(name, image, K=K)
     return Lens.create(name, model, K, coefficients, (height, width))
@@ -359,31 +364,20 @@ def write_folder(
         jpeg_quality: None for PNG images; 1 to 100 for JPEG, which is many times smaller.
 
     Raises:
-        FileError: a file cannot be written. InputError: a view lacks intrinsics, or depth does not
-            fit into 16 bits of the given unit.
+        FileError: a file cannot be written. InputError: depth does not fit into 16 bits of the
+            given unit.
     """
     folder = Path(path)
-    for view in recording.views:
-        if view.K is None:
-            raise InputError(
-                f"camera '{view.name}' has no intrinsics, which {TRANSFORMS} needs; a folder of "
-                "uncalibrated images needs no conversion",
-                ErrorCode.BAD_CALIBRATION,
-            )
     unit = _depth_unit(recording.views, depth_unit)
     frames = []
     for view, mask in zip(recording.views, recording.object_masks, strict=True):
         suffix = "png" if jpeg_quality is None else "jpg"
         frame: dict[str, Any] = {"file_path": f"images/{view.name}.{suffix}"}
         write_image(folder / frame["file_path"], view.image, jpeg_quality)
-        assert view.K is not None
         frame |= {"w": view.size[1], "h": view.size[0]}
-        frame |= {
-            "fl_x": view.K[0, 0],
-            "fl_y": view.K[1, 1],
-            "cx": view.K[0, 2],
-            "cy": view.K[1, 2],
-        }
+        if view.K is not None:
+            values = view.K[0, 0], view.K[1, 1], view.K[0, 2], view.K[1, 2]
+            frame |= dict(zip(_INTRINSICS, values, strict=True))
         if view.world_from_cam_prior is not None:
             frame["transform_matrix"] = (view.world_from_cam_prior @ OPENCV_FROM_OPENGL).tolist()
         if view.depth is not None:

@@ -33,13 +33,13 @@ class Lens:
     is only resampled.
 
     Attributes:
-        K: (3, 3) intrinsics in pixels.
+        K: (3, 3) intrinsics in pixels; None when unknown, and nothing is undistorted.
         map_u, map_v: (H, W) float32 distorted pixel of each undistorted one; None: the same.
     """
 
     COEFFICIENTS: ClassVar[tuple[str, ...]] = ("k1", "k2", "k3", "k4", "p1", "p2")
 
-    K: NDArray[np.float64]
+    K: NDArray[np.float64] | None
     map_u: NDArray[np.float32] | None = None
     map_v: NDArray[np.float32] | None = None
 
@@ -48,7 +48,7 @@ class Lens:
         cls,
         name: str,
         model: str,
-        K: NDArray[np.float64],
+        K: NDArray[np.float64] | None,
         coefficients: Mapping[str, float],
         size: tuple[int, int],
     ) -> Lens:
@@ -58,11 +58,13 @@ class Lens:
             name: camera name, for error text.
             model: OPENCV and the other perspective models (k1..k3 radial, p1, p2 tangential) or
                 OPENCV_FISHEYE (k1..k4 in powers of the angle).
+            K: (3, 3) intrinsics in pixels; None when unknown.
             coefficients: value by name; a missing one is 0.
             size: (height, width).
 
         Raises:
-            InputError: another model, or a coefficient that the model does not have.
+            InputError: another model, a coefficient that the model does not have, or distortion
+                without K.
         """
         if model not in _UNUSED:
             raise InputError(
@@ -77,6 +79,15 @@ class Lens:
                     f"{coefficients[coefficient]}; choose the model that fits, or undistort",
                     ErrorCode.BAD_CALIBRATION,
                 )
+        if K is None:
+            if model == "OPENCV_FISHEYE" or any((k1, k2, k3, p1, p2)):
+                raise InputError(
+                    f"camera '{name}': its lens is said to distort ({model}), but has no "
+                    "intrinsics to undistort the image with; give fl_x, fl_y, cx, cy as well, or "
+                    "an undistorted image",
+                    ErrorCode.BAD_CALIBRATION,
+                )
+            return cls(None)
         size_uv = (size[1], size[0])
         if model == "OPENCV_FISHEYE":
             # Even without coefficients a fisheye is no pinhole: its radius grows as the angle.

@@ -245,7 +245,17 @@ class StereoPointmaps:
             return (
                 "hardly a pixel matches in both directions (a plain scene, or points out of range)"
             )
-        return PairPrediction(a, b, points_a, points_b, sure_a, sure_b, a_from_b, metric=True)
+        return PairPrediction(
+            a,
+            b,
+            points_a,
+            points_b,
+            sure_a,
+            sure_b,
+            a_from_b,
+            metric=True,
+            metre="camera poses",
+        )
 
     def _rectify(
         self, views: Sequence[View], pair: Pair, poses: RefinedPoses, a_from_b: NDArray

@@ -1,4 +1,4 @@
-"""Dense depth of a rectified pair: semi-global matching in both directions, and how sure it is.
+"""Dense depth of a rectified pair by semi-global matching in both directions.
 
 H. Hirschmueller, "Stereo processing by semiglobal matching and mutual information", PAMI 2008, as
 OpenCV implements it (with Birchfield and Tomasi's cost).
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.cameras import back_project
 from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, edge_quality
+from wildseg3d_ros.pointmaps.stereo_confidence import disparity_sigma
 from wildseg3d_ros.pointmaps.stereo_rectify import Rectified
 
 BLOCK = 3
@@ -22,23 +23,6 @@ STEP_COST, JUMP_COST = 2 * BLOCK**2, 32 * BLOCK**2
 former is a quarter of what OpenCV proposes: surfaces seen aslant change by a step at every few
 pixels."""
 
-CONSISTENT = 1.0
-"""Largest difference [px] between the disparities of a point in the two directions."""
-
-DISPARITY_SIGMA = 0.25
-"""Least standard deviation of a disparity [px]: the matcher's steps of 1/16 px, its pull to whole
-pixels, and what the poses are off after their refinement."""
-
-WINDOW = 9
-"""Edge of the window in which the two images are compared at the found disparity [px]."""
-
-LEAST_CORRELATION = 0.7
-"""Correlation of the two images in that window below which they do not show the same: where a
-surface is plainer than the camera's noise, the matcher continues its neighbours' disparities."""
-
-LEAST_RESIDUAL = 0.5
-"""Least variance of the images' difference: what rounding to grey levels leaves."""
-
 
 def match_pair(
     pair: Rectified, image_a: NDArray[np.uint8], image_b: NDArray[np.uint8]
@@ -47,8 +31,8 @@ def match_pair(
 
     Points are in their own camera's frame, on the rays of the original pixels; the confidence is
     UNIT_SIGMA over the expected standard deviation of the depth, 0 where the directions contradict
-    each other (occlusions), where nothing was matched, and where the images do not correlate (no
-    texture).
+    each other (occlusions), where nothing was matched, and where the images do not bear it out
+    (see :mod:`stereo_confidence`).
     """
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
     warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), second=False)
@@ -63,7 +47,7 @@ def match_pair(
         (image_a.shape[:2], forth, back, -1.0, warped_a, warped_b),
         (image_b.shape[:2], back, forth, 1.0, warped_b, warped_a),
     ):
-        sigma = _disparity_sigma(mine, other, sign, image, other_image)
+        sigma = disparity_sigma(mine, other, sign, image, other_image)
         found.append(_in_view(pair, mine, sigma, size, second=sign > 0))
     return tuple(found)
 
@@ -89,53 +73,6 @@ def _disparity(
     disparity = found.astype(np.float32) / 16.0
     disparity[found < 0] = np.nan
     return disparity
-
-
-def _disparity_sigma(
-    mine: NDArray[np.float32],
-    other: NDArray[np.float32],
-    sign: float,
-    image: NDArray[np.uint8],
-    other_image: NDArray[np.uint8],
-) -> NDArray[np.float32]:
-    """(H, W) expected standard deviation [px]; infinite where the disparity is not to be used.
-
-    The bound of Cramer and Rao for a shift: what the images differ by at the found disparity, over
-    the root of the summed squared gradients; and what the two directions differ by.
-    """
-    height, width = mine.shape
-    u, v = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    there = u + sign * np.nan_to_num(mine)
-    back = cv2.remap(
-        other, there, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(np.nan,)
-    )
-    # About their middle, so that single precision holds the windows' variances.
-    first, grey = (i.astype(np.float32) - np.float32(128.0) for i in (image, other_image))
-    second = np.asarray(cv2.remap(grey, there, v, cv2.INTER_LINEAR))
-    valid = np.isfinite(mine).astype(np.float32)
-
-    def window_sum(values: NDArray) -> NDArray[np.float32]:
-        size = (WINDOW, WINDOW)
-        total = cv2.boxFilter(values * valid, cv2.CV_32F, size, normalize=False)
-        return np.asarray(total, np.float32)
-
-    count = np.maximum(window_sum(np.ones_like(valid)), 1.0)
-    mean_1, mean_2 = window_sum(first) / count, window_sum(second) / count
-    variance_1 = np.maximum(window_sum(first**2) / count - mean_1**2, 0.0)
-    variance_2 = np.maximum(window_sum(second**2) / count - mean_2**2, 0.0)
-    covariance = window_sum(first * second) / count - mean_1 * mean_2
-    least = np.float32(0.5 * LEAST_RESIDUAL)
-    correlation = covariance / np.sqrt(
-        np.maximum(variance_1, least) * np.maximum(variance_2, least)
-    )
-    residual = np.maximum(variance_1 + variance_2 - 2.0 * covariance, LEAST_RESIDUAL)
-    gradient = np.asarray(cv2.Sobel(first, cv2.CV_32F, 1, 0, ksize=3, scale=1.0 / 8.0))
-    blur = np.sqrt(residual / np.maximum(window_sum(gradient**2), 1e-6))
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(np.asarray(back) - mine)
-        sigma = np.sqrt(DISPARITY_SIGMA**2 + 0.25 * apart**2 + blur**2)
-        sigma[~((apart <= CONSISTENT) & (correlation >= LEAST_CORRELATION))] = np.inf
-    return sigma.astype(np.float32)
 
 
 def _in_view(

@@ -43,11 +43,14 @@ class Alignment:
             all poses. 0 when nothing was solved.
         scale_factor: world units per unit of the pairs of unknown scale (their geometric mean);
             1 when every pair is in metres.
-        scale_sources: what says how long a metre is: "metric pairs", "camera poses",
-            "relative poses", "depth"; empty when nothing does and lengths are the network's own.
+        scale_sources: what says how long a metre is: "metric pairs" (of measured depth), "camera
+            poses", "relative poses", "depth" (of some cameras); empty when nothing does and
+            lengths are the network's own.
         registration_residual: metres at the scene by which given poses, relative poses and depth
-            differ from the world: the median over cameras, of the kind that differs most. NaN when
-            nothing was given that it could differ from.
+            differ from the world: the median over cameras, of the kind that differs most. An error
+            that all poses share shows here only where something else says how long a metre is. NaN
+            when nothing was given that the world could differ from, or was not made with: one pair
+            triangulated with the given poses has no other choice than to agree with them.
         reads: what was read of the pairs' maps, so that a solve that starts here need not read
             them again; None in other processes and after loading.
     """
@@ -92,7 +95,10 @@ class Alignment:
         by = f"metres by {' and '.join(self.scale_sources) or 'construction'}"
         grown = "" if self.scale_factor == 1.0 else f", {self.scale_factor:.4g} x the network's"
         residual = self.registration_residual
-        return by + grown + (f"; residual {residual * 1e3:.3g} mm" if residual >= 0 else "")
+        said = (
+            f"residual {residual * 1e3:.3g} mm" if residual >= 0 else "nothing to compare it with"
+        )
+        return f"{by}{grown}; {said}"
 
 
 @dataclass(frozen=True, eq=False)

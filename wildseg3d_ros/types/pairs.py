@@ -28,6 +28,8 @@ class PairPrediction:
         a_from_map_b: (4, 4) float64; identity when ``pointmap_b`` is in camera a's frame already,
             else the pose of camera b in camera a.
         metric: whether the points are in metres (else the pair has a scale of its own).
+        metre: what says how long these are, as in ``Alignment.scale_sources``: "camera poses"
+            where points were triangulated with the given poses.
         matched_a, matched_b: (H, W) bool, pixels with a reciprocal match in the other view; None
             when the back end has no descriptors.
     """
@@ -40,6 +42,7 @@ class PairPrediction:
     confidence_b: NDArray[np.float32]
     a_from_map_b: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     metric: bool = False
+    metre: str = "metric pairs"
     matched_a: NDArray[np.bool_] | None = None
     matched_b: NDArray[np.bool_] | None = None
 

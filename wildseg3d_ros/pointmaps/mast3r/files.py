@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 import re
+import tarfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from wildseg3d_ros.errors import FileError
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"
+
+_LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
+"""Beginning of files that torch wrote before version 1.6: a pickled number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +117,7 @@ def _open_safetensors(path: Path, stack: ExitStack) -> Checkpoint:
 
 
 def _open_pth(path: Path) -> Checkpoint:
+    _refuse_pickles(path)
     try:
         # The published file keeps its training's arguments in a Namespace, which is plain data.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -137,6 +142,28 @@ def _open_pth(path: Path) -> Checkpoint:
     described = dict(re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d+)", str(said)))
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     return Checkpoint(path, shapes, tensors.__getitem__, _heads(described))
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuses what is no zip archive: torch would go through other loaders, one of which has run
+    code although told not to (CVE-2025-32434)."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LEGACY))
+        is_tar = tarfile.is_tarfile(path)
+    except OSError as error:
+        raise damaged(path, error) from error
+    if start == _LEGACY or is_tar:
+        form = "a file as torch wrote them before version 1.6 (no zip archive)"
+    elif start[:1] == b"\x80":
+        form = "a plain pickle and no file of torch.save"
+    else:
+        return
+    raise FileError(
+        f"'{path}' is {form}. It is not loaded, because that could run code. Where you trust it, "
+        f"write it anew with torch.save(torch.load('{path.name}', map_location='cpu', "
+        "weights_only=True), 'new.pth') in torch 2.6 or later, or use the .safetensors file"
+    )
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
