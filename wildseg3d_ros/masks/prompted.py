@@ -37,12 +37,14 @@ class Hints:
         box: (u0, v0, u1, v1) about it; None when there is none.
         area: (H, W) bool pixels that are on the object by the points of other views; None in a
             view that was prompted itself.
+        mask: (H, W) bool all pixels of the object, to be taken as they are; None when not given.
     """
 
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     on: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     box: tuple[float, float, float, float] | None = None
     area: NDArray[np.bool_] | None = None
+    mask: NDArray[np.bool_] | None = None
 
 
 class MaskSource(Protocol):
@@ -115,7 +117,10 @@ def find_object(
     masks: list[NDArray[np.float32] | None] = [None] * len(names)
     quality = [0.0] * len(names)
     for view, given in hints.items():
-        soft, sure = source.propose(view, given)
+        if given.mask is None:
+            soft, sure = source.propose(view, given)
+        else:
+            soft, sure = given.mask.astype(np.float32)[None], np.ones(1, np.float32)
         fits = [_satisfies(each > 0.5, given) for each in soft]
         if not any(fits):
             raise PromptError(
