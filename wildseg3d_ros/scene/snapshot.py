@@ -30,7 +30,7 @@ from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Alignment, WorldPointmaps
 
 FORMAT = "wildseg3d-scene"
-VERSION = 2
+VERSION = 3
 _HEADER = f"{FORMAT}.json"
 
 
