@@ -187,7 +187,7 @@ def test_pixels_between_two_surfaces_are_left_out():
     assert in_the_air < 0.03 * all_in_the_air
     assert everything - kept < 1.3 * added  # grazing pixels of round things, too
     assert len(exact_scene(truth, config=dataclasses.replace(NO_FILTER, max_slant=85.0)).index) \
-        > 0.999 * everything  # fmt: skip
+        > 0.995 * everything  # fmt: skip
 
 
 def test_points_with_hardly_a_neighbour_are_left_out(truth):

@@ -1,0 +1,204 @@
+"""Oriented boxes about objects, and how much of their faces was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import ConvexHull, QhullError
+
+from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
+
+_HULL_POINTS = 20_000
+_AXES = 60
+_TRIM = 0.2
+"""Percent of the points that may lie beyond either face: single strays set no extent."""
+_LIKE = 1.1
+"""Volume, relative to the smallest one, up to which boxes count as equally good."""
+_CELLS = 16
+"""Cells along the longest edge of the box on whose faces coverage is counted."""
+_FACING = 0.1
+"""Cosine between normal and face from which a surface counts as seen from the face's side."""
+
+
+@dataclass(frozen=True, eq=False)
+class OrientedBox:
+    """A box about an object.
+
+    Attributes:
+        frame_from_box: (4, 4) pose of its centre, a right-handed frame along its edges.
+        size: (3,) edges along the pose's axes.
+        face_coverage: (6,) share of the faces -x, +x, -y, +y, -z, +z that was seen, in [0, 1].
+    """
+
+    frame_from_box: NDArray[np.float64]
+    size: NDArray[np.float64]
+    face_coverage: NDArray[np.float64] = field(default_factory=lambda: np.zeros(6))
+
+    @property
+    def coverage(self) -> float:
+        """Share of all faces that was seen, by their areas."""
+        areas = np.repeat(np.prod(self.size) / np.maximum(self.size, 1e-12), 2)
+        total = float(areas.sum())
+        return float(areas @ self.face_coverage) / total if total > 0 else 0.0
+
+    def corners(self) -> NDArray[np.float64]:
+        """(8, 3) corners; bit 0, 1 and 2 of a corner's number say whether it is at +x, +y, +z."""
+        signs = np.array([[(k >> axis & 1) - 0.5 for axis in range(3)] for k in range(8)])
+        return apply(self.frame_from_box, signs * self.size)
+
+
+def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> OrientedBox:
+    """The smallest box, among equally small ones the one whose faces lie closest to the points.
+
+    Tried are boxes that have a face in common with the points' convex hull or are aligned with
+    their principal axes, each turned to the smallest rectangle about its axis (the smallest box
+    has a face or two edges in common with the hull: O'Rourke 1985). Seen from one side an object
+    is an open shell that several boxes fit equally well; of those within 10 % the one whose faces
+    are nearest to the points is taken (the criterion of closeness: Zhang et al. 2017).
+
+    Args:
+        points: (M, 3), M > 0.
+        up: (3,) direction that things stand upright along, if there is one: a box about it is
+            taken when it is within 10 %. The box's z axis is then the one nearest to it, and x the
+            longer one of the others. Else x is the longest edge and z the shortest.
+
+    Returns:
+        The box, without coverage.
+    """
+    cloud = np.asarray(points, np.float64)
+    some = cloud[:: max(1, len(cloud) // _HULL_POINTS)]
+    outer, axes = _hull(some)
+    candidates = [_about_axis(outer, axis) for axis in axes]
+    upright = None
+    if up is not None:
+        upright = _about_axis(outer, np.asarray(up, np.float64))
+        candidates.append(upright)
+    thickness = 0.01 * float(np.ptp(outer, axis=0).max()) + 1e-12  # flat things have no volume
+    volumes = [np.prod(np.ptp(outer @ rotation, axis=0) + thickness) for rotation in candidates]
+    like = [r for r, v in zip(candidates, volumes, strict=True) if v <= _LIKE * min(volumes)]
+    if upright is not None and any(rotation is upright for rotation in like):
+        rotation = upright
+    else:
+        few = some[:: max(1, len(some) // 2000)]
+        rotation = min(like, key=lambda r: _mean_distance_to_faces(few @ r))
+    low, high = np.percentile(cloud @ rotation, [_TRIM, 100 - _TRIM], axis=0)
+    rotation, order = _ordered(rotation, high - low, up)
+    inside = cloud @ rotation
+    low, high = np.percentile(inside, [_TRIM, 100 - _TRIM], axis=0)
+    centre = rotation @ ((low + high) / 2)
+    return OrientedBox(make_transform(rotation, centre), high - low)
+
+
+def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Corners of the convex hull, and (k, 3) axes to try."""
+    spread = np.cov(points.T) if len(points) > 1 else np.zeros((3, 3))
+    principal = np.linalg.eigh(spread)[1].T
+    try:
+        hull = ConvexHull(points)
+    except (QhullError, ValueError):  # flat, straight, or hardly a point
+        return points, principal
+    normals = hull.equations[:, :3]
+    corners = points[hull.simplices]
+    area = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    # A noisy face is many triangles: those of almost one direction count as one.
+    halved = normals * np.where(normals[:, [2]] < 0, -1.0, 1.0)
+    _, group = np.unique(np.rint(10.0 * halved), axis=0, return_inverse=True)
+    group = group.ravel()
+    weight = np.bincount(group, area)
+    axes = np.stack([np.bincount(group, area * column) for column in halved.T], axis=1)
+    axes = axes[np.argsort(-weight)[:_AXES]]
+    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
+    axes = axes[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
+    return points[hull.vertices], np.concatenate([axes, principal])
+
+
+def _about_axis(points: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3) columns: the edges of the smallest rectangle about the axis, and the axis."""
+    axis = axis / np.linalg.norm(axis)
+    side = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
+    side /= np.linalg.norm(side)
+    plane = np.stack([side, np.cross(axis, side)], axis=1)
+    flat = points @ plane
+    flat = flat - flat.mean(axis=0)
+    scale = max(float(np.abs(flat).max()), 1e-12)
+    corners = cv2.boxPoints(cv2.minAreaRect((flat / scale).astype(np.float32)))
+    edges = np.asarray(corners, np.float64)[1:3] - np.asarray(corners, np.float64)[:2]
+    longest = edges[np.argmax(np.linalg.norm(edges, axis=1))]
+    length = np.linalg.norm(longest)
+    along = plane @ (longest / length) if length > 1e-9 else side
+    return np.stack([along, np.cross(axis, along), axis], axis=1)
+
+
+def _mean_distance_to_faces(inside: NDArray[np.float64]) -> float:
+    """Of points in the box's axes."""
+    low, high = inside.min(axis=0), inside.max(axis=0)
+    return float(np.minimum(inside - low, high - inside).min(axis=1).mean())
+
+
+def _ordered(
+    rotation: NDArray[np.float64], size: NDArray[np.float64], up: ArrayLike | None
+) -> tuple[NDArray[np.float64], list[int]]:
+    """The same axes as columns in the order, and with the signs, that :func:`fit_box` promises."""
+    order = list(np.argsort(-size))
+    if up is not None:
+        z = int(np.argmax(np.abs(np.asarray(up, np.float64) @ rotation)))
+        order.remove(z)
+        order.append(z)
+    turned = rotation[:, order]
+    vertical = turned[:, 2] @ (np.asarray(up, np.float64) if up is not None else np.eye(3)[2])
+    if vertical < 0:
+        turned[:, 2] *= -1
+    if turned[np.argmax(np.abs(turned[:, 0])), 0] < 0:
+        turned[:, 0] *= -1
+    turned[:, 1] = np.cross(turned[:, 2], turned[:, 0])
+    return turned, order
+
+
+def face_coverage(
+    points: NDArray[np.float32], normals: NDArray[np.float32], box: OrientedBox
+) -> NDArray[np.float64]:
+    """Share of each face of a box behind which the object's surface was seen from that side.
+
+    The outline of the object on a face is the convex hull of its points there. A cell of it counts
+    when the outermost of the object's points behind it face outwards: of a thing on a table, what
+    is outermost at the bottom is the inside of its top.
+
+    Args:
+        points: (M, 3).
+        normals: (M, 3) unit vectors, outwards.
+        box: about them, in their frame.
+
+    Returns:
+        (6,) in [0, 1], of the faces -x, +x, -y, +y, -z, +z.
+    """
+    box_from_frame = invert(box.frame_from_box)
+    inside = apply(box_from_frame, np.asarray(points, np.float64))
+    turned = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
+    cell = max(float(box.size.max()) / _CELLS, 1e-9)
+    shares = np.zeros(6)
+    for axis in range(3):
+        across = [other for other in range(3) if other != axis]
+        size = np.maximum(box.size[across], cell)
+        shape = tuple(int(np.ceil(edge / cell)) for edge in size)
+        place = (inside[:, across] + size / 2) / cell
+        at = np.clip(place.astype(np.int64), 0, np.array(shape) - 1)
+        outline = np.zeros(shape[::-1], np.uint8)
+        hull = cv2.convexHull(at.astype(np.int32))
+        cv2.fillConvexPoly(outline, hull, 1)
+        flat = at[:, 0] + at[:, 1] * shape[0]
+        for side, sign in enumerate((-1.0, 1.0)):
+            height = sign * inside[:, axis]
+            top = np.full(outline.size, -np.inf)
+            np.maximum.at(top, flat, height)
+            outermost = height > top[flat] - 0.5 * cell
+            facing = outermost & (sign * turned[:, axis] > _FACING)
+            seen = np.zeros(outline.size, np.bool_)
+            seen[flat[facing]] = True
+            seen &= outline.ravel() > 0
+            shares[2 * axis + side] = seen.sum() / max(int(outline.sum()), 1)
+    return shares
