@@ -1,4 +1,4 @@
-"""Oriented boxes about objects, and how much of their faces was seen."""
+"""Oriented boxes about objects."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull, QhullError
 
-from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
+from wildseg3d_ros.geometry.transforms import apply, make_transform
 
 _HULL_POINTS = 20_000
-_AXES = 60
+_AXES = 30
 _TRIM = 0.2
 """Percent of the points that may lie beyond either face: single strays set no extent."""
 _LIKE = 1.1
 """Volume, relative to the smallest one, up to which boxes count as equally good."""
-_CELLS = 16
-"""Cells along the longest edge of the box on whose faces coverage is counted."""
-_FACING = 0.1
-"""Cosine between normal and face from which a surface counts as seen from the face's side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +81,7 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
         few = some[:: max(1, len(some) // 2000)]
         rotation = min(like, key=lambda r: _mean_distance_to_faces(few @ r))
     low, high = np.percentile(cloud @ rotation, [_TRIM, 100 - _TRIM], axis=0)
-    rotation, order = _ordered(rotation, high - low, up)
+    rotation = _ordered(rotation, high - low, up)
     inside = cloud @ rotation
     low, high = np.percentile(inside, [_TRIM, 100 - _TRIM], axis=0)
     centre = rotation @ ((low + high) / 2)
@@ -142,7 +138,7 @@ def _mean_distance_to_faces(inside: NDArray[np.float64]) -> float:
 
 def _ordered(
     rotation: NDArray[np.float64], size: NDArray[np.float64], up: ArrayLike | None
-) -> tuple[NDArray[np.float64], list[int]]:
+) -> NDArray[np.float64]:
     """The same axes as columns in the order, and with the signs, that :func:`fit_box` promises."""
     order = list(np.argsort(-size))
     if up is not None:
@@ -156,49 +152,4 @@ def _ordered(
     if turned[np.argmax(np.abs(turned[:, 0])), 0] < 0:
         turned[:, 0] *= -1
     turned[:, 1] = np.cross(turned[:, 2], turned[:, 0])
-    return turned, order
-
-
-def face_coverage(
-    points: NDArray[np.float32], normals: NDArray[np.float32], box: OrientedBox
-) -> NDArray[np.float64]:
-    """Share of each face of a box behind which the object's surface was seen from that side.
-
-    The outline of the object on a face is the convex hull of its points there. A cell of it counts
-    when the outermost of the object's points behind it face outwards: of a thing on a table, what
-    is outermost at the bottom is the inside of its top.
-
-    Args:
-        points: (M, 3).
-        normals: (M, 3) unit vectors, outwards.
-        box: about them, in their frame.
-
-    Returns:
-        (6,) in [0, 1], of the faces -x, +x, -y, +y, -z, +z.
-    """
-    box_from_frame = invert(box.frame_from_box)
-    inside = apply(box_from_frame, np.asarray(points, np.float64))
-    turned = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
-    cell = max(float(box.size.max()) / _CELLS, 1e-9)
-    shares = np.zeros(6)
-    for axis in range(3):
-        across = [other for other in range(3) if other != axis]
-        size = np.maximum(box.size[across], cell)
-        shape = tuple(int(np.ceil(edge / cell)) for edge in size)
-        place = (inside[:, across] + size / 2) / cell
-        at = np.clip(place.astype(np.int64), 0, np.array(shape) - 1)
-        outline = np.zeros(shape[::-1], np.uint8)
-        hull = cv2.convexHull(at.astype(np.int32))
-        cv2.fillConvexPoly(outline, hull, 1)
-        flat = at[:, 0] + at[:, 1] * shape[0]
-        for side, sign in enumerate((-1.0, 1.0)):
-            height = sign * inside[:, axis]
-            top = np.full(outline.size, -np.inf)
-            np.maximum.at(top, flat, height)
-            outermost = height > top[flat] - 0.5 * cell
-            facing = outermost & (sign * turned[:, axis] > _FACING)
-            seen = np.zeros(outline.size, np.bool_)
-            seen[flat[facing]] = True
-            seen &= outline.ravel() > 0
-            shares[2 * axis + side] = seen.sum() / max(int(outline.sum()), 1)
-    return shares
+    return turned

@@ -12,6 +12,8 @@ _CELLS = 3.0
 """Cells along the radius of a neighbourhood."""
 _NEIGHBOURS = 40
 """Cells of a neighbourhood at most; a disk of that radius has about 28."""
+_FLAT = 0.06
+"""Mean distance from the plane, over the radius, above which a neighbourhood has a crease."""
 
 
 def fit_normals(
@@ -20,8 +22,9 @@ def fit_normals(
     """Unit normals of a surface that noisy points lie on.
 
     A plane is fitted to the points within the radius by weighted least squares, twice: the second
-    time what lies off the first plane counts less, which keeps creases sharp (iteratively
-    reweighted, Cauchy weights). Points that are seen from the other side do not count, so that the
+    time what lies off the first plane counts less (Cauchy weights). Where that is not flat the
+    radius crosses a crease, and the flattest plane of the neighbours that passes through the place
+    is taken (Kuwahara's rule). Points that are seen from the other side do not count, so that the
     two sides of a thin plate do not mix. Points are gathered in cells of a third of the radius,
     whose means carry less noise and which share one normal.
 
@@ -53,14 +56,38 @@ def fit_normals(
     off = np.abs(np.einsum("nki,ni->nk", offset - centre[:, None], normals))
     typical = (weight * off).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
     weight /= 1.0 + (off / np.maximum(typical, 1e-4 * radius)[:, None]) ** 2
-    normals, _ = _planes(offset, weight)
-    normals[(weight > 0).sum(axis=1) < 3] = 0.0
-    alone = ~normals.any(axis=1)
-    normals[alone] = facing[alone]
+    normals, centre = _planes(offset, weight)
+    alone = (weight > 0).sum(axis=1) < 3
+    normals[alone], typical[alone] = facing[alone], 0.0
+    creased = np.flatnonzero(typical > _FLAT * radius)
+    if len(creased):
+        normals[creased] = _flattest(
+            creased, near, found & (alike > 0), middle, facing, normals, typical, middle + centre
+        )
     normals = normals[cells.cell]
     away = np.einsum("mi,mi->m", normals, toward) < 0
     normals[away] *= -1.0
     return normals.astype(np.float32)
+
+
+def _flattest(
+    creased: NDArray[np.intp],
+    near: NDArray[np.intp],
+    usable: NDArray[np.bool_],
+    middle: NDArray[np.float64],
+    facing: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    roughness: NDArray[np.float64],
+    centre: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(c, 3) for each creased cell the normal of the flattest neighbour's plane through it."""
+    others = near[creased]
+    outward = normals * np.sign(np.einsum("ni,ni->n", normals, facing))[:, None]
+    miss = np.einsum("cki,cki->ck", middle[creased][:, None] - centre[others], outward[others])
+    # Nobody sees a face from behind.
+    faces = np.einsum("ci,cki->ck", facing[creased], outward[others]) > 0
+    score = np.where(usable[creased] & faces, roughness[others] + np.abs(miss), np.inf)
+    return outward[others[np.arange(len(creased)), score.argmin(axis=1)]]
 
 
 def _planes(
