@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from wildseg3d_ros.geometry.transforms import apply, make_transform
 
 _HULL_POINTS = 20_000
 _AXES = 30
+_FAR = 4.0
+"""Distance of a stray's eighth neighbour, in those of typical points."""
 _TRIM = 0.2
 """Percent of the points that may lie beyond either face: single strays set no extent."""
 _LIKE = 1.1
@@ -65,7 +67,7 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
         The box, without coverage.
     """
     cloud = np.asarray(points, np.float64)
-    some = cloud[:: max(1, len(cloud) // _HULL_POINTS)]
+    some = _without_strays(cloud[:: max(1, len(cloud) // _HULL_POINTS)])
     outer, axes = _hull(some)
     candidates = [_about_axis(outer, axis) for axis in axes]
     upright = None
@@ -80,12 +82,18 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
     else:
         few = some[:: max(1, len(some) // 2000)]
         rotation = min(like, key=lambda r: _mean_distance_to_faces(few @ r))
+    rotation = _ordered(rotation, np.ptp(outer @ rotation, axis=0), up)
     low, high = np.percentile(cloud @ rotation, [_TRIM, 100 - _TRIM], axis=0)
-    rotation = _ordered(rotation, high - low, up)
-    inside = cloud @ rotation
-    low, high = np.percentile(inside, [_TRIM, 100 - _TRIM], axis=0)
     centre = rotation @ ((low + high) / 2)
     return OrientedBox(make_transform(rotation, centre), high - low)
+
+
+def _without_strays(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points whose eighth neighbour is not far: a single one would be a corner of the hull."""
+    if len(points) < 50:
+        return points
+    distance = cKDTree(points).query(points, k=9)[0][:, -1]
+    return points[distance <= _FAR * np.median(distance)]
 
 
 def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
