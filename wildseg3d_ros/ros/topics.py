@@ -11,7 +11,8 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_ros.ros.build_process import Built
 from wildseg3d_ros.ros.calibration import Calibration
-from wildseg3d_ros.ros.conversions import cloud_from_packed, image_from_array, pack_cloud
+from wildseg3d_ros.ros.clouds import cloud_message, colored_columns
+from wildseg3d_ros.ros.conversions import image_from_array
 
 LATCHED = QoSProfile(
     depth=1,
@@ -45,8 +46,8 @@ class SceneTopics:
             calibrations: of its cameras, by name.
         """
         scene, cloud = built.scene, built.overview
-        packed = pack_cloud(cloud.points, cloud.colors)
-        self._cloud.publish(cloud_from_packed(packed, scene.frame_id, scene.stamp_ns))
+        columns = colored_columns(cloud.points, cloud.colors)
+        self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
         for view, name in enumerate(scene.view_names):
             labels = calibrations[name].published_labels(scene.labels[view].astype(np.uint16))
             self._labels[name].publish(
