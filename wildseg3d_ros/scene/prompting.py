@@ -48,7 +48,7 @@ def choose_objects(scene: Scene, prompt: Prompt) -> tuple[int, ...]:
     chosen = dict.fromkeys((boxed_object(scene, box) for box in prompt.boxes), "the box")
     chosen |= dict.fromkeys((masked_object(scene, mask) for mask in prompt.masks), "the mask")
     chosen |= dict.fromkeys((known_object(scene, i) for i in prompt.object_ids), "the id")
-    clicks = (*prompt.clicks, *(click_at_point(scene, point) for point in prompt.points))
+    clicks = clicks_of(scene, prompt)
     levels = LEVELS[LEVELS.index(prompt.level) : len(scene.masks.maps)] or (prompt.level,)
     for level in levels:
         try:
@@ -57,6 +57,15 @@ def choose_objects(scene: Scene, prompt: Prompt) -> tuple[int, ...]:
             if error.code != ErrorCode.CONTRADICTING_CLICKS or level == levels[-1]:
                 raise
     raise AssertionError("there is at least one level")
+
+
+def clicks_of(scene: Scene, prompt: Prompt) -> tuple[Click, ...]:
+    """The prompt's clicks, and its 3D points as clicks at the pixels that show them.
+
+    Raises:
+        PromptError: a point where nothing was measured (POINT_OUTSIDE_SCENE).
+    """
+    return (*prompt.clicks, *(click_at_point(scene, point) for point in prompt.points))
 
 
 def _with_clicked(
@@ -176,7 +185,7 @@ def hints_by_view(scene: Scene, prompt: Prompt) -> dict[int, Hints]:
             where nothing was measured, or a view with negative clicks alone.
     """
     points: dict[int, list[tuple[float, float, bool]]] = {}
-    for click in (*prompt.clicks, *(click_at_point(scene, point) for point in prompt.points)):
+    for click in clicks_of(scene, prompt):
         view, _, _ = locate(scene, click)
         points.setdefault(view, []).append((click.u, click.v, click.label == POSITIVE))
     boxes = {scene.view_index(b.view): (b.u0, b.v0, b.u1, b.v1) for b in prompt.boxes}
