@@ -30,7 +30,7 @@ from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
 from wildseg3d_ros.types import ObjectCloud, Prompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CurrentScene:
     """The scene that answers, with what ROS knew when its images were taken.
 

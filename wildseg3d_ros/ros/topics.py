@@ -13,6 +13,7 @@ from wildseg3d_ros.ros.build_process import Built
 from wildseg3d_ros.ros.calibration import Calibration
 from wildseg3d_ros.ros.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.conversions import image_from_array
+from wildseg3d_ros.scene.scene import Scene
 
 LATCHED = QoSProfile(
     depth=1,
@@ -48,6 +49,10 @@ class SceneTopics:
         scene, cloud = built.scene, built.overview
         columns = colored_columns(cloud.points, cloud.colors)
         self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
+        self.publish_labels(scene, calibrations)
+
+    def publish_labels(self, scene: Scene, calibrations: Mapping[str, Calibration]) -> None:
+        """Shows the objects of a scene in its cameras' images."""
         for view, name in enumerate(scene.view_names):
             labels = calibrations[name].published_labels(scene.labels[view].astype(np.uint16))
             self._labels[name].publish(
