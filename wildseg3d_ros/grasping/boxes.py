@@ -10,15 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.scene.voxels import VoxelCells
 
 _HULL_POINTS = 20_000
 _AXES = 30
 _FAR = 4.0
 """Distance of a stray's eighth neighbour, in those of typical points."""
 _TRIM = 0.2
-"""Percent of the points that may lie beyond either face: single strays set no extent."""
-_LIKE = 1.1
-"""Volume, relative to the smallest one, up to which boxes count as equally good."""
+"""Percent of the surface that may lie beyond either face: noise sets no extent."""
+_LIKE, _UPRIGHT = 1.1, 1.5
+"""Volume, relative to the smallest one, up to which boxes count as equally good, and up to which
+an upright one is taken: seen from one side things look as if they leaned towards the cameras."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +62,14 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
     Args:
         points: (M, 3), M > 0.
         up: (3,) direction that things stand upright along, if there is one: a box about it is
-            taken when it is within 10 %. The box's z axis is then the one nearest to it, and x the
-            longer one of the others. Else x is the longest edge and z the shortest.
+            taken when it is no more than half as large again as the smallest one. The box's z axis
+            is then the one nearest to it, and x the longer one of the others. Else x is the
+            longest edge and z the shortest.
 
     Returns:
         The box, without coverage.
     """
-    cloud = np.asarray(points, np.float64)
-    some = _without_strays(cloud[:: max(1, len(cloud) // _HULL_POINTS)])
+    some = _evened(np.asarray(points, np.float64)[:: max(1, len(points) // _HULL_POINTS)])
     outer, axes = _hull(some)
     candidates = [_about_axis(outer, axis) for axis in axes]
     upright = None
@@ -77,23 +79,30 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
     thickness = 0.01 * float(np.ptp(outer, axis=0).max()) + 1e-12  # flat things have no volume
     volumes = [np.prod(np.ptp(outer @ rotation, axis=0) + thickness) for rotation in candidates]
     like = [r for r, v in zip(candidates, volumes, strict=True) if v <= _LIKE * min(volumes)]
-    if upright is not None and any(rotation is upright for rotation in like):
+    if upright is not None and volumes[-1] <= _UPRIGHT * min(volumes):
         rotation = upright
     else:
         few = some[:: max(1, len(some) // 2000)]
         rotation = min(like, key=lambda r: _mean_distance_to_faces(few @ r))
     rotation = _ordered(rotation, np.ptp(outer @ rotation, axis=0), up)
-    low, high = np.percentile(cloud @ rotation, [_TRIM, 100 - _TRIM], axis=0)
+    low, high = np.percentile(some @ rotation, [_TRIM, 100 - _TRIM], axis=0)
     centre = rotation @ ((low + high) / 2)
     return OrientedBox(make_transform(rotation, centre), high - low)
 
 
-def _without_strays(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points whose eighth neighbour is not far: a single one would be a corner of the hull."""
+def _evened(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of small cells: as dense where few pixels saw the surface as where many did.
+
+    Points whose eighth neighbour is far are left out: a single one would be a corner of the hull.
+    """
     if len(points) < 50:
         return points
     distance = cKDTree(points).query(points, k=9)[0][:, -1]
-    return points[distance <= _FAR * np.median(distance)]
+    typical = float(np.median(distance))
+    kept = points[distance <= _FAR * typical]
+    if typical == 0.0:
+        return kept
+    return VoxelCells.of(kept.astype(np.float32), typical).mean(kept)
 
 
 def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
