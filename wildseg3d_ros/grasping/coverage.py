@@ -11,7 +11,9 @@ from wildseg3d_ros.grasping.boxes import OrientedBox
 
 _CELLS = 16
 """Cells along the longest edge of the box on whose faces coverage is counted."""
-_FACING = 0.1
+_SKIN = 0.25
+"""How deep below the outermost point of a cell others count as outermost, in cells."""
+_FACING = 0.25
 """Cosine between normal and face from which a surface counts as seen from the face's side."""
 
 
@@ -21,8 +23,8 @@ def face_coverage(
     """Share of each face of a box behind which the object's surface was seen from that side.
 
     The outline of the object on a face is the convex hull of its points there. A cell of it counts
-    when the outermost of the object's points behind it face outwards: of a thing on a table, what
-    is outermost at the bottom is the inside of its top.
+    when most of the outermost of the object's points behind it face outwards: of a thing on a
+    table, what is outermost at the bottom is the inside of its top, and the rim of its sides.
 
     Args:
         points: (M, 3).
@@ -51,10 +53,10 @@ def face_coverage(
             height = sign * inside[:, axis]
             top = np.full(outline.size, -np.inf)
             np.maximum.at(top, flat, height)
-            outermost = height > top[flat] - 0.5 * cell
+            outermost = height > top[flat] - _SKIN * cell
             facing = outermost & (sign * turned[:, axis] > _FACING)
-            seen = np.zeros(outline.size, np.bool_)
-            seen[flat[facing]] = True
+            votes = np.bincount(flat[facing], minlength=outline.size)
+            seen = 2 * votes > np.bincount(flat[outermost], minlength=outline.size)
             seen &= outline.ravel() > 0
             shares[2 * axis + side] = seen.sum() / max(int(outline.sum()), 1)
     return shares
