@@ -99,8 +99,9 @@ class Cameras:
         Raises:
             InputError: messages that cannot be used.
         """
-        frames = self._matchers[name].newest()
-        return None if frames is None else self._convert(name, frames)[0]
+        camera = self._cameras[name]
+        frames = camera.matcher.newest()
+        return None if frames is None else camera.convert(frames)[0]
 
     def choose(self, names: Sequence[str]) -> tuple[str, ...]:
         """The named cameras; all of them when no name is given.
