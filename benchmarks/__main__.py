@@ -18,6 +18,7 @@ from benchmarks import (
     recordings,
     sam2,
     service_latency,
+    service_soak,
     stereo,
 )
 
@@ -28,6 +29,7 @@ BENCHMARKS = {
     "sam2": sam2.main,
     "prompt": prompt.main,
     "service": service_latency.main,
+    "soak": service_soak.main,
     "tabletop": recordings.tabletop,
     "shelf": recordings.shelf,
     "robustness": recordings.robustness,

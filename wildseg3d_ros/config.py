@@ -257,6 +257,13 @@ class IndexConfig:
     max_free_space_views: int = setting(
         2, "views that look through a point before it is left out; 0 = never", 0, 255
     )
+    max_slant: float = setting(
+        85.0,
+        "steepest surface to the line of sight [degrees]; what is steeper on both sides of a "
+        "pixel is a flying pixel and left out; 90 = never",
+        45.0,
+        90.0,
+    )
     min_neighbours: int = setting(
         4, "least points of an object about each of its points, itself included; 0 = any", 0, 1000
     )

@@ -15,7 +15,12 @@ from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scen
 from wildseg3d_ros.testing.scenes import construct_scene
 
 NO_FILTER = IndexConfig(
-    min_confidence=0.0, max_free_space_views=0, min_neighbours=0, min_density=0.0, min_cluster=0.0
+    min_confidence=0.0,
+    max_free_space_views=0,
+    max_slant=90.0,
+    min_neighbours=0,
+    min_density=0.0,
+    min_cluster=0.0,
 )
 
 
@@ -65,6 +70,7 @@ def test_each_object_is_one_run_of_its_own_points_and_colours(truth, scene):
         [truth.views[v].image[r, c] for v, r, c in zip(index.view, rows, columns, strict=True)]
     )
     np.testing.assert_array_equal(index.colors, colors)
+    np.testing.assert_array_equal(index.pixel, rows * truth.labels[0].shape[1] + columns)
     assert index.offsets[0] == 0
     assert index.offsets[-1] == len(index)
     for object_id, run in index:
@@ -148,6 +154,40 @@ def test_points_that_other_views_look_through_are_left_out():
     only_free_space = dataclasses.replace(NO_FILTER, max_free_space_views=2)
     assert not holds(exact_scene(truth, world, config=only_free_space).index)
     assert len(holds(exact_scene(truth, world, config=NO_FILTER).index)) == on_object.sum()
+
+
+def test_pixels_between_two_surfaces_are_left_out():
+    """Depth averaged over the edge of an object, as sensors do, makes a curtain in the air."""
+    truth = construct_scene(views=3, arc_degrees=60, width=320, height=240)
+    world, added = exact_world(truth), 0
+    for view, labels in enumerate(truth.labels):
+        eye = truth.world_from_cam[view][:3, 3]
+        depth = truth.depths[view]
+        focal = truth.views[view].K[0, 0]
+        # Where an object's edge is far in front of what is right of it, the pixel is in between.
+        edge = np.argwhere(
+            (labels[:, 1:-1] > 0) & (depth[:, 2:] - depth[:, :-2] > 30 * depth[:, 1:-1] / focal)
+            & (np.abs(depth[:, 1:-1] - depth[:, :-2]) < 3 * depth[:, 1:-1] / focal)
+        )  # fmt: skip
+        added += len(edge)
+        for row, column in edge + [0, 1]:
+            middle = (depth[row, column - 1] + depth[row, column + 1]) / 2
+            way = truth.points[view][row, column] - eye
+            world.points[view][row, column] = eye + way * middle / depth[row, column]
+    assert added > 100
+
+    def off(config):
+        index = exact_scene(truth, world, config=config).index
+        distances = [truth.distance_to_object(i, index.points[run]) for i, run in index]
+        return len(index), int(np.sum(np.concatenate(distances) > 0.005))
+
+    kept, in_the_air = off(dataclasses.replace(NO_FILTER, max_slant=85.0))
+    everything, all_in_the_air = off(NO_FILTER)
+    assert all_in_the_air > 0.9 * added
+    assert in_the_air < 0.03 * all_in_the_air
+    assert everything - kept < 1.3 * added  # grazing pixels of round things, too
+    assert len(exact_scene(truth, config=dataclasses.replace(NO_FILTER, max_slant=85.0)).index) \
+        > 0.995 * everything  # fmt: skip
 
 
 def test_points_with_hardly_a_neighbour_are_left_out(truth):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_a_failed_save_leaves_the_old_file(scene, saved, monkeypatch):
 def test_saving_where_a_file_stands_in_the_way_is_an_error(scene, saved):
     with pytest.raises(FileError, match="cannot write"):
         save_scene(scene, saved / "inside.ws3d")
+
+
+def test_saving_never_replaces_what_is_no_file(scene, tmp_path):
+    """Whoever runs as root and saves to /dev/null must find it again."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(FileError, match="it is there and no file"):
+            save_scene(scene, path)
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [pipe]
 
 
 def test_loading_what_is_not_there(tmp_path):

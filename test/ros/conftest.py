@@ -98,6 +98,7 @@ class World:
             spinner.stop()
         for node in self._nodes:
             node.destroy_node()
+        self._clients, self._nodes, self._spinners = [], [], []  # a test may end it before us
         rclpy.try_shutdown(context=self.context)
 
 

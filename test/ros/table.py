@@ -20,6 +20,7 @@ from wildseg3d_ros.errors import ConfigError
 from wildseg3d_ros.geometry.cameras import back_project, rays
 from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.build_process import Build
 from wildseg3d_ros.scene.scene import Scene
@@ -100,7 +101,12 @@ def pixel_on(view: View, label: int) -> tuple[float, float]:
 # ---- builders ----------------------------------------------------------------------------------
 
 
-def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+def scene_by_color(
+    views: Sequence[View],
+    progress: Progress,
+    world_frame: str,
+    found: tuple[int, ...] = (RED, GREEN),
+) -> Scene:
     """Labels by colour, points by depth, poses by name: exact and fast."""
     with progress.stage("color"):
         placed = any(view.world_from_cam_prior is not None for view in views)
@@ -115,6 +121,7 @@ def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) 
                     np.int32
                 )
             )
+            labels[-1][~np.isin(labels[-1], found)] = 0
             depth = np.zeros(view.size, np.float32) if view.depth is None else view.depth
             points.append(apply(pose, back_project(depth, view.K)))
             confidence.append((depth > 0).astype(np.float32))
@@ -136,9 +143,8 @@ def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) 
             scale_sources=("metric pairs",),
             registration_residual=0.002,
         )
-        cache = MaskCache(
-            tuple(labels), tuple((x > 0).astype(np.float32) for x in labels), (RED, GREEN)
-        )
+        scores = tuple((x > 0).astype(np.float32) for x in labels)
+        cache = MaskCache(tuple(labels), scores, found, objects=describe_objects([labels], scores))
         return Scene.create(
             views,
             alignment,
@@ -152,6 +158,15 @@ def scene_by_color(views: Sequence[View], progress: Progress, world_frame: str) 
 def color_builder(config: SceneConfig) -> Build:
     """Builds at once."""
     return scene_by_color
+
+
+def forgetful_builder(config: SceneConfig) -> Build:
+    """Does not find the green ball."""
+
+    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        return scene_by_color(views, progress, world_frame, found=(RED,))
+
+    return build
 
 
 def patient_builder(config: SceneConfig) -> Build:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CompressedImage, Image
 
 from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
@@ -195,79 +195,6 @@ def test_compressed_images():
     for data in (b"", b"no picture at all"):
         with pytest.raises(InputError, match=r"left.*'jpeg'.*cannot be decoded"):
             rgb_from_compressed(CompressedImage(format="jpeg", data=array.array("B", data)), WHO)
-
-
-# ---- clouds ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [0, 1, 1000])
-def test_clouds_survive_the_wire(count):
-    points = rng.normal(size=(count, 3)).astype(np.float32)
-    colors = rng.integers(0, 256, (count, 3), dtype=np.uint8)
-    sent = c.cloud_from_packed(c.pack_cloud(points, colors), "base", 2_000_000_007)
-    assert isinstance(sent.data, array.array)
-    message = over_the_wire(sent)
-    assert (message.width, message.height, message.point_step) == (count, 1, 16)
-    assert [f.name for f in message.fields] == ["x", "y", "z", "rgb"]
-    assert (message.header.frame_id, message.header.stamp.sec) == ("base", 2)
-    assert message.header.stamp.nanosec == 7
-    again, again_colors = c.points_from_cloud(message)
-    np.testing.assert_array_equal(again, points)
-    np.testing.assert_array_equal(again_colors, colors)
-
-
-def test_arrays_need_not_be_contiguous():
-    points = rng.normal(size=(3, 40)).astype(np.float32).T[::2]
-    colors = rng.integers(0, 256, (40, 6), dtype=np.uint8)[::2, ::2]
-    again, again_colors = c.points_from_cloud(
-        c.cloud_from_packed(c.pack_cloud(points, colors), "base", 0)
-    )
-    np.testing.assert_array_equal(again, points)
-    np.testing.assert_array_equal(again_colors, colors)
-
-
-def test_rgb_is_packed_as_pcl_reads_it():
-    packed = c.pack_cloud(np.zeros((1, 3), np.float32), np.array([[1, 2, 3]], np.uint8))
-    assert packed.tobytes()[12:] == bytes([3, 2, 1, 0])
-    message = c.cloud_from_packed(packed, "", 0)
-    assert message.fields[3].datatype == PointField.FLOAT32
-
-
-def test_foreign_cloud_layouts_are_read():
-    """Big-endian doubles with padding, two rows, no colour."""
-    row = np.zeros(
-        3,
-        np.dtype(
-            {
-                "names": ["z", "x", "y"],
-                "formats": [">f8"] * 3,
-                "offsets": [0, 8, 20],
-                "itemsize": 32,
-            }
-        ),
-    )
-    row["x"], row["y"], row["z"] = [1, 2, 3], [4, 5, 6], [7, 8, 9]
-    message = PointCloud2(
-        height=2,
-        width=3,
-        is_bigendian=True,
-        point_step=32,
-        row_step=100,
-        fields=[
-            PointField(name=name, offset=offset, datatype=PointField.FLOAT64, count=1)
-            for name, offset in (("z", 0), ("x", 8), ("y", 20))
-        ],
-        data=array.array("B", (row.tobytes() + bytes(4)) * 2),
-    )
-    points, colors = c.points_from_cloud(message)
-    np.testing.assert_array_equal(points[3:], [[1, 4, 7], [2, 5, 8], [3, 6, 9]])
-    assert not colors.any()
-    message.height = 3
-    with pytest.raises(InputError, match=r"296 bytes.*holds 200"):
-        c.points_from_cloud(message)
-    message.fields = message.fields[1:]
-    with pytest.raises(InputError, match="no field z"):
-        c.points_from_cloud(message)
 
 
 # ---- transforms and time -----------------------------------------------------------------------

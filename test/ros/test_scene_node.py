@@ -17,7 +17,8 @@ from wildseg3d_msgs.msg import Click, Status
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
-from wildseg3d_ros.ros.conversions import array_from_image, points_from_cloud
+from wildseg3d_ros.ros.clouds import points_from_cloud
+from wildseg3d_ros.ros.conversions import array_from_image
 from wildseg3d_ros.ros.replay_node import optical_frame
 
 VIEWS = table.make_views()

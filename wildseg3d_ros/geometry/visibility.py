@@ -82,16 +82,38 @@ class Visibility:
         for start in range(0, len(points), _BLOCK):
             block = slice(start, start + _BLOCK)
             for other in range(len(self.cameras)):
-                row, z, pixel = self.look(other, points[block], view[block])
-                tolerance = self.tolerance(other, z)
-                measured = self.depth[other].ravel()[pixel]
-                front = self.nearest[other].ravel()[pixel]
-                # The nearest surface about the pixel bridges holes and silhouettes.
-                here = (measured > 0) & (np.abs(measured - z) < tolerance)
-                seen[block][row] += here | (np.abs(front - z) < tolerance)
-                beyond = (measured > 0) & (front > z + np.float32(_CLEARLY) * tolerance)
+                row, here, beyond = self._looks(other, points[block], view[block])
+                seen[block][row] += here
                 pierced[block][row] += beyond
         return seen, pierced
+
+    def seen_by(self, points: NDArray[np.float32], view: NDArray[np.uint16]) -> NDArray[np.bool_]:
+        """(M, N) bool: which of the N views see each point; its own view always does.
+
+        Arguments and the meaning of seeing are those of :meth:`votes`.
+        """
+        seen = np.zeros((len(points), len(self.cameras)), np.bool_)
+        for start in range(0, len(points), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            for other in range(len(self.cameras)):
+                row, here, _ = self._looks(other, points[block], view[block])
+                seen[block, other][row] = here
+        seen[np.arange(len(points)), view] = True
+        return seen
+
+    def _looks(
+        self, other: int, points: NDArray[np.float32], view: NDArray[np.uint16]
+    ) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Rows of the points that fall into a view, whether it sees them or looks through."""
+        row, z, pixel = self.look(other, points, view)
+        tolerance = self.tolerance(other, z)
+        measured = self.depth[other].ravel()[pixel]
+        front = self.nearest[other].ravel()[pixel]
+        # The nearest surface about the pixel bridges holes and silhouettes.
+        here = (measured > 0) & (np.abs(measured - z) < tolerance)
+        here |= np.abs(front - z) < tolerance
+        beyond = (measured > 0) & (front > z + np.float32(_CLEARLY) * tolerance)
+        return row, here, beyond
 
     def tolerance(self, view: int, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far depths of one surface lie apart: 3 deviations and the slant over two pixels."""

@@ -37,12 +37,14 @@ class Hints:
         box: (u0, v0, u1, v1) about it; None when there is none.
         area: (H, W) bool pixels that are on the object by the points of other views; None in a
             view that was prompted itself.
+        mask: (H, W) bool all pixels of the object, to be taken as they are; None when not given.
     """
 
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     on: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     box: tuple[float, float, float, float] | None = None
     area: NDArray[np.bool_] | None = None
+    mask: NDArray[np.bool_] | None = None
 
 
 class MaskSource(Protocol):
@@ -115,7 +117,10 @@ def find_object(
     masks: list[NDArray[np.float32] | None] = [None] * len(names)
     quality = [0.0] * len(names)
     for view, given in hints.items():
-        soft, sure = source.propose(view, given)
+        if given.mask is None:
+            soft, sure = source.propose(view, given)
+        else:
+            soft, sure = given.mask.astype(np.float32)[None], np.ones(1, np.float32)
         fits = [_satisfies(each > 0.5, given) for each in soft]
         if not any(fits):
             raise PromptError(
@@ -284,28 +289,64 @@ def add_masks(
     )
     while len(maps) > max(len(cache.maps), level + 1):
         maps.pop()
+    unmasked = {
+        object_id: tuple(
+            view for view, seen in enumerate(visible) if seen and not masks[view].any()
+        )
+    }
+    return _recorded(cache, maps, object_id, soft, quality, unmasked), object_id
+
+
+def replace_masks(
+    cache: MaskCache, level: int, object_id: int, masks: Sequence[NDArray[np.bool_]]
+) -> MaskCache:
+    """The cache with other masks of an object.
+
+    What they take is no longer other objects' of the level, what they give up is nobody's.
+
+    Args:
+        cache: that has the object.
+        level: of the object.
+        object_id: its id.
+        masks: per view (H, W).
+    """
+    maps = list(cache.maps)
+    maps[level] = tuple(
+        np.where(mask, np.int32(object_id), np.where(labels == object_id, 0, labels)).astype(
+            np.int32
+        )
+        for labels, mask in zip(maps[level], masks, strict=True)
+    )
+    soft = [mask.astype(np.float32) if mask.any() else None for mask in masks]
+    return _recorded(cache, maps, object_id, soft, [1.0] * len(masks), {})
+
+
+def _recorded(
+    cache: MaskCache,
+    maps: Sequence[tuple[NDArray[np.int32], ...]],
+    object_id: int,
+    soft: Sequence[NDArray[np.float32] | None],
+    quality: Sequence[float],
+    unmasked: Mapping[int, tuple[int, ...]],
+) -> MaskCache:
+    """The cache with other label maps, in which one object has new soft masks."""
     scores = tuple(
         old if each is None else np.maximum(old, each).astype(np.float32)
         for old, each in zip(cache.scores, soft, strict=True)
     )
     sure = {(m.view, each.object_id): m.score for each in cache.objects for m in each.masks}
     crops = _unchanged_crops(cache, maps)
-    unmasked = {each.object_id: each.unmasked for each in cache.objects}
-    unmasked[object_id] = tuple(
-        view for view, seen in enumerate(visible) if seen and not masks[view].any()
-    )
     for view, each in enumerate(soft):
-        if each is not None and masks[view].any():
-            rows, columns = np.nonzero(masks[view])
+        crops.pop((view, object_id), None)
+        if each is not None and (each > 0.5).any():
+            rows, columns = np.nonzero(each > 0.5)
             box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
             sure[view, object_id] = quality[view]
             crops[view, object_id] = np.rint(255 * each[box]).astype(np.uint8)
-    records = describe_objects(maps, scores, sure, crops, unmasked)
+    hidden = {each.object_id: each.unmasked for each in cache.objects} | dict(unmasked)
+    records = describe_objects(maps, scores, sure, crops, hidden)
     whole = sorted({int(i) for labels in maps[0] for i in np.unique(labels)} - {0})
-    return (
-        MaskCache(maps[0], scores, tuple(whole), tuple(maps[1:]), records, cache.embeddings),
-        object_id,
-    )
+    return MaskCache(maps[0], scores, tuple(whole), tuple(maps[1:]), records, cache.embeddings)
 
 
 def _unchanged_crops(

@@ -23,15 +23,17 @@ import numpy as np
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import WildSeg3DError
-from wildseg3d_ros.pipeline import build_scene
+from wildseg3d_ros.masks import MaskBackend
+from wildseg3d_ros.pipeline import add_object, build_scene, refine_object
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.handover import Channel
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import voxel_downsample
-from wildseg3d_ros.types import ObjectCloud, View, ViewMasks
+from wildseg3d_ros.types import ObjectCloud, Prompt, View, ViewMasks
 
 Build = Callable[[Sequence[View], Progress, str], Scene]
-"""``build(views, progress, world_frame)``."""
+"""``build(views, progress, world_frame)``. What has a method ``extend`` as :class:`Pipeline` does
+changes scenes by prompts, too."""
 
 PIPELINE = "wildseg3d_ros.ros.build_process:pipeline_builder"
 """The builder of the product; tests name their own."""
@@ -65,19 +67,52 @@ class Built:
     overview: ObjectCloud
 
 
-def pipeline_builder(config: SceneConfig) -> Build:
+@dataclass(frozen=True)
+class Extended:
+    """A scene with an object more, or another one, and that object's id."""
+
+    scene: Scene
+    object_id: int
+
+
+class Pipeline:
     """The real pipeline with its back ends loaded."""
-    # What the pipeline loads when it is first needed costs seconds: now, not in the first build.
-    importlib.import_module("wildseg3d_ros.alignment.dga")
-    from wildseg3d_ros.masks import load_masks
-    from wildseg3d_ros.pointmaps import load_pointmaps
 
-    pointmaps, masks = load_pointmaps(config.pointmaps), load_masks(config.masks)
+    def __init__(self, config: SceneConfig) -> None:
+        # What is loaded when it is first needed costs seconds: now, not in the first build.
+        importlib.import_module("wildseg3d_ros.alignment.dga")
+        from wildseg3d_ros.masks import load_masks
+        from wildseg3d_ros.pointmaps import load_pointmaps
 
-    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
-        return build_scene(views, config, progress, pointmaps, masks, world_frame)
+        self._config = config
+        self._pointmaps, self._masks = load_pointmaps(config.pointmaps), load_masks(config.masks)
 
-    return build
+    def __call__(self, views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        """Builds a scene."""
+        return build_scene(
+            views, self._config, progress, self._pointmaps, self._masks, world_frame
+        )
+
+    def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
+        """Adds the object that a prompt means, or corrects the one that it names."""
+        return _extended(scene, prompt, refine, self._config, self._masks)
+
+
+def pipeline_builder(config: SceneConfig) -> Build:
+    """See :class:`Pipeline`."""
+    return Pipeline(config)
+
+
+def _extended(
+    scene: Scene,
+    prompt: Prompt,
+    refine: bool,
+    config: SceneConfig,
+    masks: MaskBackend | None = None,
+) -> Extended:
+    change = refine_object if refine else add_object
+    extended, cloud = change(scene, prompt, config, masks)
+    return Extended(extended, cloud.object_ids[0])
 
 
 def overview(scene: Scene, voxel_size: float) -> ObjectCloud:
@@ -111,7 +146,7 @@ class _Process:
 
     def __init__(self, channel: Channel, settings: Settings) -> None:
         self._channel, self._settings = channel, settings
-        self._jobs: queue.Queue[tuple[int, Sequence[View], str]] = queue.Queue()
+        self._jobs: queue.Queue[tuple[str, int, tuple]] = queue.Queue()
         self._cancelled: set[int] = set()
         self._sending = threading.Lock()
         self._build: Build | None = None
@@ -128,9 +163,10 @@ class _Process:
         else:
             self._send("ready")
         while True:
-            job, views, world_frame = self._jobs.get()
+            kind, job, content = self._jobs.get()
             try:
-                self._send("done", job, self._work(job, views, world_frame))
+                work = self._work if kind == "build" else self._extend
+                self._send("done", job, work(job, *content))
             except WildSeg3DError as error:
                 self._send("failed", job, error, "")
             except MemoryError:
@@ -140,7 +176,7 @@ class _Process:
                 text = f"defect in the build: {type(error).__name__}: {error}"
                 self._send("failed", job, WildSeg3DError(text), traceback.format_exc())
             # Until the next job comes, the last one's images must not stay in memory.
-            del views
+            del content
 
     def _load(self) -> Build:
         if self._build is not None:
@@ -164,6 +200,12 @@ class _Process:
         scene = self._load()(views, progress, world_frame)
         return Built(scene, overview(scene, self._settings.overview_voxel))
 
+    def _extend(self, job: int, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
+        extend = getattr(self._load(), "extend", None)
+        if extend is not None:
+            return extend(scene, prompt, refine)
+        return _extended(scene, prompt, refine, self._settings.config)
+
     def _send(self, *message: Any) -> None:
         with self._sending:
             self._channel.send(message)
@@ -172,8 +214,8 @@ class _Process:
         try:
             while True:
                 message = self._channel.receive()
-                if message[0] == "build":
-                    self._jobs.put(message[1:])
+                if message[0] in ("build", "extend"):
+                    self._jobs.put((message[0], message[1], message[2:]))
                 elif message[0] == "cancel":
                     self._cancelled.add(message[1])
                 del message

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
@@ -65,6 +66,30 @@ class BuildAction:
         stage, fraction = self._stage
         return f"{stage}, {fraction:.0%}" if self._busy.locked() else ""
 
+    @contextmanager
+    def kept_out(self, what: str) -> Iterator[Callable[[], bool]]:
+        """Refuses builds while something else changes the scene; gives whether that is to stop.
+
+        Args:
+            what: is done meanwhile, for those who are refused.
+
+        Raises:
+            WildSeg3DError: a scene is being built or changed already (BUSY).
+        """
+        if not self._busy.acquire(blocking=False):
+            raise self._refusal()
+        try:
+            self._stage = (what, 0.0)
+            yield self._stopping.is_set
+        finally:
+            self._busy.release()
+
+    def _refusal(self) -> WildSeg3DError:
+        return WildSeg3DError(
+            f"a scene is being built already ({self.progress}); wait for it, or cancel that goal",
+            ErrorCode.BUSY,
+        )
+
     def stop(self) -> None:
         """Ends a running build, and refuses others until :meth:`allow`."""
         self._stopping.set()
@@ -94,11 +119,7 @@ class BuildAction:
         build = Build(tuple(goal.request.cameras), report, cancelled)
         try:
             if not self._busy.acquire(blocking=False):
-                raise WildSeg3DError(
-                    f"a scene is being built already ({self.progress}); wait for it, or cancel "
-                    "that goal",
-                    ErrorCode.BUSY,
-                )
+                raise self._refusal()
             try:
                 self._run(build)
             finally:

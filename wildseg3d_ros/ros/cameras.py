@@ -93,6 +93,16 @@ class Cameras:
         for camera in self._cameras.values():
             camera.matcher.clear()
 
+    def calibration(self, name: str) -> Calibration | None:
+        """Of a camera's newest images, of whatever age; None when there are none.
+
+        Raises:
+            InputError: messages that cannot be used.
+        """
+        camera = self._cameras[name]
+        frames = camera.matcher.newest()
+        return None if frames is None else camera.convert(frames)[0]
+
     def choose(self, names: Sequence[str]) -> tuple[str, ...]:
         """The named cameras; all of them when no name is given.
 

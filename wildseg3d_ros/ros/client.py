@@ -4,8 +4,8 @@ from wildseg3d_ros.ros.client import SceneClient
 
 with SceneClient() as client:
     client.build(progress=lambda stage, fraction: print(stage, fraction))
-    mug = client.segment([("left", 320, 240)], target_frame="base_link")
-print(mug.points.shape, mug.frame_id)
+    mug = client.segment([("left", 320, 240)], target_frame="base_link", include_box=True)
+print(mug.points.shape, mug.pose)  # an array, and a geometry_msgs/PoseStamped
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import rclpy
 from rclpy.action.client import ActionClient
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.task import Future
 
 from wildseg3d_msgs.action import BuildScene
-from wildseg3d_msgs.msg import Click as ClickMessage
-from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.ros.replies import BuildReport, Selection
+from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_ros.ros.replies import BuildReport, SceneObject, Selection, raise_unless_ok
+from wildseg3d_ros.ros.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.running import Spinner
-from wildseg3d_ros.types import POSITIVE
 
 _GONE_SECONDS = 3.0
 _MEETING_SECONDS = 1.0
@@ -52,6 +52,9 @@ class SceneClient:
             enable_rosout=False,
         )
         self._segment = self.node.create_client(Segment, "segment")
+        self._list = self.node.create_client(ListObjects, "list_objects")
+        self._save = self.node.create_client(SaveScene, "save_scene")
+        self._load = self.node.create_client(LoadScene, "load_scene")
         self._build = ActionClient(self.node, BuildScene, "build_scene")
         self._spinner = Spinner(self.node, threads=1)
         self._met = False
@@ -133,37 +136,58 @@ class SceneClient:
         return BuildReport.of(future.result().result)
 
     def segment(
-        self,
-        clicks: Sequence[tuple[str, float, float] | tuple[str, float, float, int]],
-        target_frame: str = "",
-        voxel_size: float = 0.0,
-        include_masks: bool = False,
+        self, clicks: Sequence[ClickTuple] = (), **options: Unpack[SegmentOptions]
     ) -> Selection:
-        """The cloud of the object under the clicks.
+        """The cloud of the object that is pointed at, and what else is asked for.
 
         Args:
             clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
-            target_frame: TF frame of the points; "" for the scene's own.
-            voxel_size: metres; 0 for every point.
-            include_masks: also the object's mask in every camera.
+            options: other ways to point, and parts of the reply: see
+                :class:`wildseg3d_ros.ros.requests.SegmentOptions`.
 
         Raises:
             WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
         """
-        request = Segment.Request(
-            clicks=[
-                ClickMessage(
-                    camera=camera, u=float(u), v=float(v), label=label[0] if label else POSITIVE
-                )
-                for camera, u, v, *label in clicks
-            ],
-            target_frame=target_frame,
-            voxel_size=float(voxel_size),
-            include_masks=include_masks,
-        )
-        if not (self._met and self._segment.service_is_ready()):
+        reply = self._call(self._segment, segment_request(clicks, options))
+        return Selection.of(reply, options.get("organized_cameras", ()))
+
+    def list_objects(
+        self, target_frame: str = "", include_boxes: bool = False
+    ) -> list[SceneObject]:
+        """All objects of the scene; boxes are in the target frame, "" is the scene's own.
+
+        Raises:
+            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
+        """
+        request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
+        reply = self._call(self._list, request)
+        raise_unless_ok(reply.status)
+        return [SceneObject.of(message) for message in reply.objects]
+
+    def save_scene(self, path: str) -> str:
+        """Writes the scene to a file on the node's machine; returns its absolute path.
+
+        Raises:
+            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
+        """
+        reply = self._call(self._save, SaveScene.Request(path=path))
+        raise_unless_ok(reply.status)
+        return reply.path
+
+    def load_scene(self, path: str) -> str:
+        """Makes the node answer from a saved scene; returns its scene id.
+
+        Raises:
+            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
+        """
+        reply = self._call(self._load, LoadScene.Request(path=path))
+        raise_unless_ok(reply.status)
+        return reply.scene_id
+
+    def _call(self, client: Client, request: Any) -> Any:
+        if not (self._met and client.service_is_ready()):
             self.wait_until_ready()
-        return Selection.of(self._wait(self._segment.call_async(request), self._timeout))
+        return self._wait(client.call_async(request), self._timeout)
 
     def _wait(self, future: Future, timeout: float) -> Any:
         if not _event(future).wait(timeout):

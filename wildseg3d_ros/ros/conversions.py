@@ -1,4 +1,6 @@
-"""ROS messages <-> NumPy, nothing else. Everything that crosses the ROS border crosses it here.
+"""ROS messages <-> NumPy, nothing else. What crosses the ROS border crosses it here.
+
+Clouds do in :mod:`wildseg3d_ros.ros.clouds`.
 
 ``cv_bridge`` is not to be had without an apt ROS, and what is needed is a reshape with checks.
 Images are checked for length, row padding and byte order, and errors say what to change.
@@ -16,9 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import Point, Pose, TransformStamped
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from wildseg3d_ros.errors import ErrorCode, InputError
@@ -72,9 +74,6 @@ COLOR_ENCODINGS = tuple(name for name in _TO_RGB if not name.startswith("8uc"))
 """Encodings that :func:`rgb_from_image` reads."""
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 """Encodings that :func:`depth_from_image` reads: millimetres and metres (REP 118)."""
-
-CLOUD_DTYPE = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")])
-"""One point of a published cloud; ``rgb`` is 0x00RRGGBB, declared as float32 as PCL expects."""
 
 
 # ---- time ------------------------------------------------------------------------------------
@@ -205,109 +204,13 @@ def image_from_array(
         encoding=encoding,
         is_bigendian=sys.byteorder == "big",
         step=pixels.shape[1] * channels * pixels.itemsize,
-        data=_bytes_field(pixels),
+        data=bytes_field(pixels),
     )
 
 
 def image_from_mask(mask: NDArray[np.bool_], frame_id: str = "", stamp_ns: int = 0) -> Image:
     """mono8 message of an (H, W) mask: 255 on the object."""
     return image_from_array(mask.astype(np.uint8) * np.uint8(255), "mono8", frame_id, stamp_ns)
-
-
-# ---- clouds ----------------------------------------------------------------------------------
-
-
-def pack_cloud(points: NDArray[np.float32], colors: NDArray[np.uint8]) -> NDArray:
-    """(M,) structured array of :data:`CLOUD_DTYPE`.
-
-    Args:
-        points: (M, 3) metres.
-        colors: (M, 3) uint8 RGB.
-    """
-    packed = np.empty(len(points), CLOUD_DTYPE)
-    for axis, name in enumerate("xyz"):
-        packed[name] = points[:, axis]
-    red, green, blue = (colors[:, c].astype(np.uint32) for c in range(3))
-    packed["rgb"] = (red << 16) | (green << 8) | blue
-    return packed
-
-
-def cloud_from_packed(packed: NDArray, frame_id: str, stamp_ns: int) -> PointCloud2:
-    """Message of an array of :data:`CLOUD_DTYPE`."""
-    if packed.dtype != CLOUD_DTYPE:
-        raise ValueError(f"expected an array of {CLOUD_DTYPE}, got {packed.dtype}")
-    return PointCloud2(
-        header=header(frame_id, stamp_ns),
-        height=1,
-        width=len(packed),
-        fields=[
-            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-            for i, name in enumerate(CLOUD_DTYPE.names or ())
-        ],
-        is_bigendian=False,
-        point_step=packed.dtype.itemsize,
-        row_step=packed.nbytes,
-        data=_bytes_field(packed),
-        is_dense=True,
-    )
-
-
-_FIELD_TYPES = {
-    PointField.INT8: "i1",
-    PointField.UINT8: "u1",
-    PointField.INT16: "i2",
-    PointField.UINT16: "u2",
-    PointField.INT32: "i4",
-    PointField.UINT32: "u4",
-    PointField.FLOAT32: "f4",
-    PointField.FLOAT64: "f8",
-}
-
-
-def points_from_cloud(message: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """(M, 3) points and (M, 3) RGB colours of a cloud; colours are zero where it has none.
-
-    Raises:
-        InputError: no x, y, z, or data that does not fit its layout.
-    """
-    fields = {field.name: field for field in message.fields}
-    missing = [name for name in "xyz" if name not in fields]
-    if missing:
-        raise InputError(
-            f"the cloud has no field {', '.join(missing)}; its fields are {sorted(fields)}"
-        )
-    order = ">" if message.is_bigendian else "<"
-    height, width, step = message.height, message.width, message.point_step
-    if height * width == 0:
-        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
-    needed = message.row_step * (height - 1) + step * width
-    if len(message.data) < needed:
-        raise InputError(
-            f"a cloud of {width}x{height} points of {step} bytes needs {needed} bytes, but data "
-            f"holds {len(message.data)}"
-        )
-
-    def column(name: str, kind: str | None = None) -> NDArray:
-        field = fields[name]
-        dtype = np.dtype(order + (kind or _FIELD_TYPES[field.datatype]))
-        if field.offset + dtype.itemsize > step:
-            raise InputError(f"field '{name}' ends beyond point_step {step}")
-        return np.ndarray(
-            (height, width),
-            dtype,
-            buffer=memoryview(message.data),
-            offset=field.offset,
-            strides=(message.row_step, step),
-        ).reshape(-1)
-
-    points = np.stack([column(name) for name in "xyz"], axis=-1).astype(np.float32)
-    colors = np.zeros((len(points), 3), np.uint8)
-    name = next((name for name in ("rgb", "rgba") if name in fields), None)
-    if name is not None:
-        packed = column(name, "u4")
-        for channel, shift in enumerate((16, 8, 0)):
-            colors[:, channel] = (packed >> shift) & 0xFF
-    return points, colors
 
 
 # ---- transforms ------------------------------------------------------------------------------
@@ -338,7 +241,24 @@ def transform_from_matrix(
     return message
 
 
-def _bytes_field(contiguous: NDArray) -> Any:
+def matrix_from_pose(message: Pose) -> NDArray[np.float64]:
+    """(4, 4) ``frame_from_body`` of a pose.
+
+    Raises:
+        ValueError: a quaternion without length.
+    """
+    p, q = message.position, message.orientation
+    return make_transform(rotation_from_quaternion([q.x, q.y, q.z, q.w]), [p.x, p.y, p.z])
+
+
+def point_message(point: NDArray) -> Point:
+    """Message of (3,) coordinates."""
+    x, y, z = (float(value) for value in point)
+    return Point(x=x, y=y, z=z)
+
+
+def bytes_field(contiguous: NDArray) -> Any:
+    """Value of a field ``data`` with the bytes of an array, structured or not."""
     data = array.array("B")
     if contiguous.size:
         # A structured array has no plain buffer format, its bytes have.

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.msg import OrientedBox as BoxMessage
+from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
 from wildseg3d_msgs.msg import Status
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.conversions import array_from_image, nanoseconds, points_from_cloud
+from wildseg3d_ros.grasping.boxes import OrientedBox
+from wildseg3d_ros.grasping.surroundings import PlainCloud
+from wildseg3d_ros.ros.clouds import NORMAL_FIELDS, columns_from_cloud, points_from_cloud
+from wildseg3d_ros.ros.conversions import array_from_image, header, nanoseconds
+from wildseg3d_ros.ros.grasp_messages import box_from_message, pose_message
+from wildseg3d_ros.types import LEVELS, Level
 
 
 @dataclass(frozen=True)
@@ -51,16 +61,25 @@ class BuildReport:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What a click gave.
+    """What a prompt gave. What was not asked for is None or empty.
 
     Attributes:
         points: (M, 3) float32 metres in ``frame_id``.
         colors: (M, 3) uint8 RGB.
-        object_ids: the scene's objects that the clicks chose.
+        object_ids: the scene's objects that the prompt chose.
         frame_id, stamp_ns: frame of the points and time of the images.
         scene_id: the scene that answered.
-        masks: (H, W) bool by camera; empty unless asked for.
+        masks: (H, W) bool by camera.
         warnings: what to know although all went well.
+        normals: (M, 3) float32 unit vectors towards the cameras that saw the points.
+        confidence: (M,) float32.
+        view_count: (M,) uint8, number of cameras that see a point.
+        views: (M,) uint32; bit i says that the i-th camera of ``view_points`` sees the point.
+        box: about the object, in ``frame_id``.
+        context, surroundings: what lies about the object, and the scene without it.
+        organized: (H, W, 3) float32 by camera, NaN where the object was not measured.
+        view_points: (3,) place by camera, in the scene's order.
+        alignment_residual: metres between what the cameras measured and the scene; NaN unknown.
     """
 
     points: NDArray[np.float32]
@@ -71,16 +90,48 @@ class Selection:
     scene_id: str
     masks: dict[str, NDArray[np.bool_]]
     warnings: tuple[str, ...]
+    normals: NDArray[np.float32] | None
+    confidence: NDArray[np.float32] | None
+    view_count: NDArray[np.uint8] | None
+    views: NDArray[np.uint32] | None
+    box: OrientedBox | None
+    context: PlainCloud | None
+    surroundings: PlainCloud | None
+    organized: dict[str, NDArray[np.float32]]
+    view_points: dict[str, NDArray[np.float64]]
+    alignment_residual: float
+
+    @property
+    def pose(self) -> PoseStamped:
+        """Centre and axes of the box.
+
+        Raises:
+            ValueError: the box was not asked for.
+        """
+        if self.box is None:
+            raise ValueError("the reply has no box; ask for it with include_box=True")
+        return PoseStamped(
+            header=header(self.frame_id, self.stamp_ns),
+            pose=pose_message(self.box.frame_from_box),
+        )
 
     @classmethod
-    def of(cls, reply: Segment.Response) -> Selection:
+    def of(cls, reply: Segment.Response, organized_cameras: Sequence[str] = ()) -> Selection:
         """Reads a reply.
+
+        Args:
+            reply: of the service.
+            organized_cameras: those of the request.
 
         Raises:
             WildSeg3DError: the node's error, with its code and text.
         """
         raise_unless_ok(reply.status)
+        columns = columns_from_cloud(reply.cloud)
         points, colors = points_from_cloud(reply.cloud)
+        normals = None
+        if NORMAL_FIELDS[0] in columns:
+            normals = np.stack([columns[name] for name in NORMAL_FIELDS], axis=1)
         return cls(
             points=points,
             colors=colors,
@@ -93,7 +144,70 @@ class Selection:
                 for name, mask in zip(reply.mask_cameras, reply.masks, strict=True)
             },
             warnings=tuple(reply.warnings),
+            normals=normals,
+            confidence=columns.get("confidence"),
+            view_count=columns.get("view_count"),
+            views=columns.get("views"),
+            box=_box(reply.box),
+            context=_plain_cloud(reply.context),
+            surroundings=_plain_cloud(reply.surroundings),
+            organized={
+                name: points_from_cloud(cloud)[0].reshape(cloud.height, cloud.width, 3)
+                for name, cloud in zip(organized_cameras, reply.organized_clouds, strict=True)
+            },
+            view_points={
+                name: np.array([place.x, place.y, place.z])
+                for name, place in zip(reply.view_cameras, reply.view_points, strict=True)
+            },
+            alignment_residual=reply.alignment_residual,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class SceneObject:
+    """An object of the scene.
+
+    Attributes:
+        object_id: unique over all levels.
+        level: whole, part or sub_part.
+        parent: id of the object that it is part of; 0 = none.
+        points: number of its points.
+        cameras: that have a mask of it.
+        box: about its points; None when it has none, or boxes were not asked for.
+    """
+
+    object_id: int
+    level: Level
+    parent: int
+    points: int
+    cameras: tuple[str, ...]
+    box: OrientedBox | None
+
+    @classmethod
+    def of(cls, message: SceneObjectMessage) -> SceneObject:
+        """Reads a message."""
+        return cls(
+            message.id,
+            LEVELS[message.level],
+            message.parent,
+            message.points,
+            tuple(message.cameras),
+            _box(message.box),
+        )
+
+
+def _box(message: BoxMessage) -> OrientedBox | None:
+    """None for a box that was not asked for, which has no extent."""
+    size = message.size
+    return box_from_message(message) if max(size.x, size.y, size.z) > 0 else None
+
+
+def _plain_cloud(message: PointCloud2) -> PlainCloud | None:
+    if not message.fields:
+        return None
+    points, colors = points_from_cloud(message)
+    on_object = columns_from_cloud(message).get("object", np.zeros(len(points), np.uint8))
+    return PlainCloud(points, colors, on_object > 0)
 
 
 def raise_unless_ok(status: Status) -> None:

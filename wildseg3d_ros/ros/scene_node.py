@@ -1,10 +1,19 @@
 """The node: camera topics in, scenes built on request, object clouds out.
 
 Interface, all names relative:
-    action  build_scene         wildseg3d_msgs/action/BuildScene
-    service segment             wildseg3d_msgs/srv/Segment
-    topic   scene_cloud         sensor_msgs/PointCloud2, latched
-    topic   <camera>/labels     sensor_msgs/Image mono16 of object ids, latched
+    action    build_scene             wildseg3d_msgs/action/BuildScene
+    services  segment, list_objects, save_scene, load_scene
+                                      wildseg3d_msgs/srv
+    published, latched:
+              scene_cloud             sensor_msgs/PointCloud2
+              selected_object         sensor_msgs/PointCloud2
+              selected_box            visualization_msgs/MarkerArray
+              <camera>/labels         sensor_msgs/Image mono16 of object ids
+              <camera>/overlay        sensor_msgs/Image rgb8: objects and selection
+    subscribed, beside the cameras and TF:
+              clicked_point           geometry_msgs/PointStamped
+              <camera>/mouse_left, <camera>/overlay_mouse_left
+                                      geometry_msgs/Point
 """
 
 from __future__ import annotations
@@ -12,22 +21,27 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.ros.answers import CurrentScene
-from wildseg3d_ros.ros.build_process import PIPELINE, Settings
+from wildseg3d_ros.ros.build_process import PIPELINE, Built, Settings, overview
 from wildseg3d_ros.ros.building import Build, BuildAction, warn
 from wildseg3d_ros.ros.cameras import Cameras, Shot
+from wildseg3d_ros.ros.extending import SceneEditor
 from wildseg3d_ros.ros.guard import status_of
 from wildseg3d_ros.ros.lifecycle import ManagedNode
+from wildseg3d_ros.ros.object_services import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
+from wildseg3d_ros.ros.prompt_topics import PromptTopics
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.ros.selection_topics import SelectionTopics
 from wildseg3d_ros.ros.topics import SceneTopics
 from wildseg3d_ros.ros.transforms import TransformListener, make_buffer, poses_at
 from wildseg3d_ros.ros.worker import BuildWorker
@@ -58,6 +72,7 @@ class SceneNode(ManagedNode):
         self._builder = builder
         self._current: CurrentScene | None = None
         self._topics: SceneTopics | None = None
+        self._selection: SelectionTopics | None = None
         # Of what streams in; it gets an executor of its own: see running.Spinner.
         self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
@@ -71,10 +86,14 @@ class SceneNode(ManagedNode):
 
     def _create_servers(self) -> None:
         """A callback group for each: an answer waits neither for another one nor for a build."""
+        # Reentrant: what adds an object for seconds must not keep the look-ups waiting.
         self.create_service(
-            Segment, "segment", self._on_segment, callback_group=MutuallyExclusiveCallbackGroup()
+            Segment, "segment", self._on_segment, callback_group=ReentrantCallbackGroup()
         )
         self._builds = BuildAction(self, self._build)
+        self._editor = SceneEditor(self._worker, self._builds, self._scene, self._adopt_extended)
+        ObjectServices(self, self._scene, self._transforms, self._load)
+        self._prompts = PromptTopics(self, self._cameras.names, self._on_segment)
 
     def _log(self, text: str) -> None:
         self.get_logger().info(text)
@@ -82,12 +101,20 @@ class SceneNode(ManagedNode):
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
         self._current = current
+        if self._selection is not None:
+            self._selection.show(current)
+
+    def _adopt_extended(self, current: CurrentScene) -> None:
+        self.adopt(current)
+        if self._topics is not None:
+            self._topics.publish_labels(current.scene, current.calibrations)
 
     # ---- lifecycle -----------------------------------------------------------------------------
 
     def configure(self) -> None:
         """Loads the models, in the build process, and makes the publishers."""
         self._topics = SceneTopics(self, self._cameras.names)
+        self._selection = SelectionTopics(self, self._cameras.names)
         self._worker.configure(self._settings(self._config.node()))
         self._worker.load()
 
@@ -95,6 +122,7 @@ class SceneNode(ManagedNode):
         """Listens to cameras and TF."""
         self._cameras.subscribe()
         self._tf.subscribe()
+        self._prompts.subscribe()
         self._builds.allow()
         names = self._cameras.names
         self._log(f"ready for build_scene with {len(names)} camera(s): {', '.join(names)}")
@@ -104,6 +132,7 @@ class SceneNode(ManagedNode):
         self._builds.stop()
         self._cameras.unsubscribe()
         self._tf.unsubscribe()
+        self._prompts.unsubscribe()
 
     def cleanup(self) -> None:
         """Frees scene, models and publishers."""
@@ -114,6 +143,9 @@ class SceneNode(ManagedNode):
         if self._topics is not None:
             self._topics.destroy()
             self._topics = None
+        if self._selection is not None:
+            self._selection.destroy()
+            self._selection = None
 
     def close(self) -> None:
         """Ends a running build and the build process; safe to call twice."""
@@ -131,9 +163,17 @@ class SceneNode(ManagedNode):
 
     # ---- service -------------------------------------------------------------------------------
 
-    def _on_segment(self, request: Segment.Request, _: Segment.Response) -> Segment.Response:
+    def _on_segment(
+        self, request: Segment.Request, _: Segment.Response | None = None
+    ) -> Segment.Response:
         try:
-            return self._scene().answer(request, self._transforms)
+            current, cloud = self._scene(), None
+            if request.add_object or request.refine:
+                current, cloud = self._editor.answer(request, self._transforms)
+            reply = current.answer(request, self._transforms, cloud)
+            if self._selection is not None:
+                self._selection.show(current, reply.object_ids)
+            return reply
         except Exception as error:  # noqa: BLE001
             return Segment.Response(status=status_of(error, self.get_logger()))
 
@@ -147,6 +187,16 @@ class SceneNode(ManagedNode):
         if progress:
             why = f"the first scene is being built ({progress}); ask again when it is done"
         raise WildSeg3DError(why, ErrorCode.NO_SCENE)
+
+    def _load(self, path: Path) -> CurrentScene:
+        self.require_active()
+        with self._builds.kept_out("loading a scene"):
+            current = loaded_scene(path, self._cameras)
+            self.adopt(current)
+            if self._topics is not None:
+                cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
+                self._topics.publish(Built(current.scene, cloud), current.calibrations)
+        return current
 
     # ---- action --------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_ros.ros.build_process import Built
 from wildseg3d_ros.ros.calibration import Calibration
-from wildseg3d_ros.ros.conversions import cloud_from_packed, image_from_array, pack_cloud
+from wildseg3d_ros.ros.clouds import cloud_message, colored_columns
+from wildseg3d_ros.ros.conversions import image_from_array
+from wildseg3d_ros.scene.scene import Scene
 
 LATCHED = QoSProfile(
     depth=1,
@@ -45,8 +47,12 @@ class SceneTopics:
             calibrations: of its cameras, by name.
         """
         scene, cloud = built.scene, built.overview
-        packed = pack_cloud(cloud.points, cloud.colors)
-        self._cloud.publish(cloud_from_packed(packed, scene.frame_id, scene.stamp_ns))
+        columns = colored_columns(cloud.points, cloud.colors)
+        self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
+        self.publish_labels(scene, calibrations)
+
+    def publish_labels(self, scene: Scene, calibrations: Mapping[str, Calibration]) -> None:
+        """Shows the objects of a scene in its cameras' images."""
         for view, name in enumerate(scene.view_names):
             labels = calibrations[name].published_labels(scene.labels[view].astype(np.uint16))
             self._labels[name].publish(

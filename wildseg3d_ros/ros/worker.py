@@ -18,11 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.build_process import Built, Settings
+from wildseg3d_ros.ros.build_process import Built, Extended, Settings
 from wildseg3d_ros.ros.handover import Channel
-from wildseg3d_ros.types import View
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import Prompt, View
 
 CANCEL_SECONDS = 3.0
 """How long a cancelled build may take to notice before its process is ended."""
@@ -103,10 +105,35 @@ class BuildWorker:
                 images or scene could not be handed over (no memory or descriptors left).
             Cancelled: within :data:`CANCEL_SECONDS` of the request.
         """
+        return self._work("build", (tuple(views), world_frame), report, cancelled)
+
+    def extend(
+        self, scene: Scene, prompt: Prompt, refine: bool, cancelled: Callable[[], bool]
+    ) -> Extended:
+        """Adds an object to a scene, or corrects one, and waits for it.
+
+        Args:
+            scene: stays as it is.
+            prompt: see :func:`wildseg3d_ros.pipeline.add_object` and ``refine_object``.
+            refine: whether to correct the object that the prompt names.
+            cancelled: polled about twenty times a second.
+
+        Raises:
+            WildSeg3DError, Cancelled: as of :meth:`build`.
+        """
+        return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
+
+    def _work(
+        self,
+        kind: str,
+        content: tuple,
+        report: Callable[[str, float], None],
+        cancelled: Callable[[], bool],
+    ) -> Any:
         with self._lock:
             job, sent = next(self._jobs), False
             try:
-                self._connect().send(("build", job, tuple(views), world_frame))
+                self._connect().send((kind, job, *content))
                 sent = True
                 return self._wait(job, report, cancelled)
             except (EOFError, OSError) as error:
@@ -128,7 +155,7 @@ class BuildWorker:
 
     def _wait(
         self, job: int, report: Callable[[str, float], None], cancelled: Callable[[], bool]
-    ) -> Built:
+    ) -> Any:
         assert self._channel is not None
         asked_at = None
         while True:

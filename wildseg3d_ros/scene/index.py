@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.geometry.flying import flying_pixels
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.voxels import neighbourhoods
@@ -26,6 +27,7 @@ class ObjectIndex:
         confidence: (M,) float32 > 0.
         view_count: (M,) uint8, number of views that see the point, its own included.
         view: (M,) uint16, index of the view that the point comes from.
+        pixel: (M,) uint32, its pixel there: row times width plus column.
         ids: (K,) int32 object ids, sorted.
         offsets: (K + 1,) int64; points of ``ids[i]`` are ``offsets[i]:offsets[i + 1]``.
     """
@@ -35,6 +37,7 @@ class ObjectIndex:
     confidence: NDArray[np.float32]
     view_count: NDArray[np.uint8]
     view: NDArray[np.uint16]
+    pixel: NDArray[np.uint32]
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
@@ -82,8 +85,8 @@ class ObjectIndex:
         """Collects the labelled pixels that have a point, less those that cannot be true.
 
         Left out of an object are points of low confidence (relative to the object's median),
-        points that several other views look through, points with hardly a neighbour, and clusters
-        that are tiny beside the object's largest one.
+        flying pixels, points that several other views look through, points with hardly a
+        neighbour, and clusters that are tiny beside the object's largest one.
 
         Args:
             images: per view (H, W, 3) uint8 RGB.
@@ -102,6 +105,8 @@ class ObjectIndex:
         )
 
         visibility = Visibility.create(K, world_from_cam, world)
+        if config.max_slant < 90.0:
+            rows = rows.keep(~_flying(rows, visibility, config.max_slant))
         seen, pierced = visibility.votes(rows.points, rows.view)
         if config.max_free_space_views:
             solid = (pierced < config.max_free_space_views) | (pierced <= seen)
@@ -118,6 +123,7 @@ class ObjectIndex:
             confidence=rows.confidence[order],
             view_count=np.minimum(seen[order] + 1, 255).astype(np.uint8),
             view=rows.view[order],
+            pixel=rows.pixel[order],
             ids=ids,
             offsets=np.searchsorted(rows.group[order], np.arange(len(ids) + 1)).astype(np.int64),
         )
@@ -131,6 +137,7 @@ class _Rows:
     colors: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     view: NDArray[np.uint16]
+    pixel: NDArray[np.uint32]
     group: NDArray[np.int32]
 
     def keep(self, chosen: NDArray[np.bool_]) -> _Rows:
@@ -141,6 +148,7 @@ class _Rows:
             self.colors[chosen],
             self.confidence[chosen],
             self.view[chosen],
+            self.pixel[chosen],
             self.group[chosen],
         )
 
@@ -162,10 +170,21 @@ def _gather(
                 image.reshape(-1, 3)[pixels],
                 world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
                 np.full(len(pixels), view, np.uint16),
+                pixels.astype(np.uint32),
                 group,
             )
         )
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def _flying(rows: _Rows, visibility: Visibility, max_slant: float) -> NDArray[np.bool_]:
+    """(M,) bool: the point's pixel is a flying one of its view."""
+    flying = np.zeros(len(rows.view), np.bool_)
+    for view, depth in enumerate(visibility.depth):
+        mine = rows.view == view
+        in_view = flying_pixels(depth, float(visibility.focal[view]), max_slant)
+        flying[mine] = in_view.ravel()[rows.pixel[mine]]
+    return flying
 
 
 def _hangs_together(

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.masks.prompted import Hints
+from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.similar_masks import boxed_object, checked_mask_view, masked_object
 from wildseg3d_ros.types import (
     LEVELS,
     POSITIVE,
-    Box,
     Click,
     Level,
     ObjectCloud,
     Prompt,
     ViewMasks,
 )
-
-BOX_OVERLAP = 0.7
-"""Overlap of a box with that of a mask from which it means that mask."""
 
 
 def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
@@ -33,64 +31,79 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     window of ``scene.click_radius`` about it. Positive clicks on several objects choose all of
     them. A negative click excludes the object below it; off every object it excludes nothing.
     Where that leaves nothing of an object, the clicks are taken to mean its parts: the coarsest
-    finer level at which they do not contradict each other answers. A box chooses the object of
-    any level that fills it best.
+    finer level at which they do not contradict each other answers. A 3D point is a click at the
+    pixel that shows it. A box chooses the object of any level that fills it best, a mask the one
+    that covers it best.
 
     Raises:
-        PromptError: unknown camera, pixel outside the image, no object or no depth there, or an
-            object that is both chosen and excluded. The text says what the scene has instead.
+        PromptError: unknown camera or object, pixel outside the image, mask of another size, no
+            object or no depth there, or an object that is both chosen and excluded. The text says
+            what the scene has instead.
     """
-    boxed = {_boxed_object(scene, box) for box in prompt.boxes}
+    return objects_cloud(scene, choose_objects(scene, prompt))
+
+
+def choose_objects(scene: Scene, prompt: Prompt) -> tuple[int, ...]:
+    """Sorted ids of the objects that a prompt chooses: see :func:`answer`."""
+    chosen = dict.fromkeys((boxed_object(scene, box) for box in prompt.boxes), "the box")
+    chosen |= dict.fromkeys((masked_object(scene, mask) for mask in prompt.masks), "the mask")
+    chosen |= dict.fromkeys((known_object(scene, i) for i in prompt.object_ids), "the id")
+    clicks = clicks_of(scene, prompt)
     levels = LEVELS[LEVELS.index(prompt.level) : len(scene.masks.maps)] or (prompt.level,)
     for level in levels:
         try:
-            chosen = _clicked_objects(scene, prompt.clicks, level)
-            return objects_cloud(scene, tuple(sorted({*boxed, *chosen})))
+            return tuple(sorted(_with_clicked(scene, clicks, level, chosen)))
         except PromptError as error:
             if error.code != ErrorCode.CONTRADICTING_CLICKS or level == levels[-1]:
                 raise
     raise AssertionError("there is at least one level")
 
 
-def _clicked_objects(scene: Scene, clicks: Sequence[Click], level: Level) -> set[int]:
-    """Ids that the clicks choose at a level."""
-    chosen: dict[int, Click] = {}
+def clicks_of(scene: Scene, prompt: Prompt) -> tuple[Click, ...]:
+    """The prompt's clicks, and its 3D points as clicks at the pixels that show them.
+
+    Raises:
+        PromptError: a point where nothing was measured (POINT_OUTSIDE_SCENE).
+    """
+    return (*prompt.clicks, *(click_at_point(scene, point) for point in prompt.points))
+
+
+def _with_clicked(
+    scene: Scene, clicks: Sequence[Click], level: Level, chosen: Mapping[int, str]
+) -> set[int]:
+    """The ids in ``chosen``, with what chose each, and those that the clicks choose at a level."""
+    by: dict[int, str] = {}
     for click in clicks:
         if click.label == POSITIVE:
-            chosen.setdefault(_chosen_object(scene, click, level), click)
+            by.setdefault(_chosen_object(scene, click, level), _named(click))
     for click in clicks:
         if click.label != POSITIVE:
             view, row, column = locate(scene, click)
             excluded = _label_at(scene, view, row, column, level)
-            if excluded in chosen:
-                raise _contradiction(chosen[excluded], click)
-    return set(chosen)
+            if excluded in by:
+                raise _contradiction(by[excluded], excluded, click)
+            # Clicks mean what their level says; what is chosen otherwise is meant as it is.
+            for labels in scene.masks.maps:
+                if (held := int(labels[view][row, column])) in chosen:
+                    raise _contradiction(chosen[held], held, click)
+    return {*by, *chosen}
 
 
-def _boxed_object(scene: Scene, box: Box) -> int:
-    """The object of any level whose mask in the view has the most similar box."""
-    view = scene.view_index(box.view)
-    best, best_overlap = 0, 0.0
-    for record in scene.masks.objects:
-        for mask in record.masks:
-            if mask.view != view:
-                continue
-            u0, v0, u1, v1 = mask.box
-            width = min(u1, box.u1) - max(u0, box.u0)
-            height = min(v1, box.v1) - max(v0, box.v0)
-            both = max(width, 0.0) * max(height, 0.0)
-            area = (u1 - u0) * (v1 - v0) + (box.u1 - box.u0) * (box.v1 - box.v0)
-            if both / max(area - both, 1e-9) > best_overlap:
-                best, best_overlap = record.object_id, both / max(area - both, 1e-9)
-    if best_overlap < BOX_OVERLAP:
+def known_object(scene: Scene, object_id: int) -> int:
+    """The id itself.
+
+    Raises:
+        PromptError: the scene has no such object (UNKNOWN_OBJECT).
+    """
+    known = scene.index.ids
+    if object_id not in known:
+        listed = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
         raise PromptError(
-            f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) "
-            f"to ({box.u1:g}, {box.v1:g}); the best one ({best}) overlaps it by "
-            f"{best_overlap:.2f}, {BOX_OVERLAP:g} are needed: draw it closer, or add the object "
-            "to the scene",
-            ErrorCode.NO_OBJECT_AT_PIXEL,
+            f"the scene {scene.scene_id} has no object {object_id}; its objects are "
+            f"{listed or 'none'}. A build gives new ids",
+            ErrorCode.UNKNOWN_OBJECT,
         )
-    return best
+    return int(object_id)
 
 
 def objects_cloud(scene: Scene, object_ids: Sequence[int]) -> ObjectCloud:
@@ -165,30 +178,26 @@ def _label_at(scene: Scene, view: int, row: int, column: int, level: Level) -> i
 
 
 def hints_by_view(scene: Scene, prompt: Prompt) -> dict[int, Hints]:
-    """The prompt's clicks and boxes by index of their view.
+    """The prompt's clicks, points, boxes and masks by index of their view.
 
     Raises:
-        PromptError: unknown camera, a pixel outside its image, two boxes in one view, or a view
-            with negative clicks alone.
+        PromptError: unknown camera, a pixel outside its image, a mask of another size, a point
+            where nothing was measured, or a view with negative clicks alone.
     """
     points: dict[int, list[tuple[float, float, bool]]] = {}
-    boxes: dict[int, tuple[float, float, float, float]] = {}
-    for click in prompt.clicks:
+    for click in clicks_of(scene, prompt):
         view, _, _ = locate(scene, click)
         points.setdefault(view, []).append((click.u, click.v, click.label == POSITIVE))
-    for box in prompt.boxes:
-        view = scene.view_index(box.view)
-        if view in boxes:
-            raise PromptError(f"camera '{box.view}' has two boxes; give one box per view")
-        boxes[view] = (box.u0, box.v0, box.u1, box.v1)
+    boxes = {scene.view_index(b.view): (b.u0, b.v0, b.u1, b.v1) for b in prompt.boxes}
+    masks = {checked_mask_view(scene, given): given.mask for given in prompt.masks}
     hints = {}
-    for view in sorted({*points, *boxes}):
+    for view in sorted({*points, *boxes, *masks}):
         given = np.array(points.get(view, []), np.float64).reshape(-1, 3)
-        hints[view] = Hints(given[:, :2], given[:, 2] > 0, boxes.get(view))
-        if view not in boxes and not hints[view].on.any():
+        hints[view] = Hints(given[:, :2], given[:, 2] > 0, boxes.get(view), mask=masks.get(view))
+        if view not in boxes and view not in masks and not hints[view].on.any():
             raise PromptError(
                 f"camera '{scene.view_names[view]}' has negative clicks only; a new object needs "
-                "a positive click or a box in every view that is clicked"
+                "a positive click, a box or a mask in every view that is clicked"
             )
     return hints
 
@@ -231,10 +240,13 @@ def _nearest_object(scene: Scene, view: int, row: int, column: int) -> str:
     return f"the nearest object ({scene.labels[view][v, u]}) begins at pixel ({u}, {v})"
 
 
-def _contradiction(positive: Click, negative: Click) -> PromptError:
+def _named(click: Click) -> str:
+    return f"camera '{click.view}' pixel ({click.u:g}, {click.v:g})"
+
+
+def _contradiction(positive: str, object_id: int, negative: Click) -> PromptError:
     return PromptError(
-        f"camera '{positive.view}' pixel ({positive.u:g}, {positive.v:g}) asks for an object that "
-        f"camera '{negative.view}' pixel ({negative.u:g}, {negative.v:g}) excludes; the scene "
-        "holds both pixels as one object: leave one of the two clicks out",
+        f"{positive} asks for an object that {_named(negative)} excludes; the scene holds both as "
+        f"one object ({object_id}): leave one of the two clicks out, or refine the object",
         ErrorCode.CONTRADICTING_CLICKS,
     )

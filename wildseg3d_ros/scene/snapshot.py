@@ -30,7 +30,7 @@ from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Alignment, WorldPointmaps
 
 FORMAT = "wildseg3d-scene"
-VERSION = 2
+VERSION = 3
 _HEADER = f"{FORMAT}.json"
 
 
@@ -38,10 +38,13 @@ def save_scene(scene: Scene, path: str | Path) -> None:
     """Writes a scene to one file; a file of that name is replaced only when all is written.
 
     Raises:
-        FileError: the file cannot be written.
+        FileError: the file cannot be written, or what is there is no file.
     """
     path = Path(path)
     try:
+        # Replacing works with whatever is there; of a device, nothing would be left.
+        if path.exists() and not path.is_file():
+            raise FileError(f"cannot write '{path}': it is there and no file; choose another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,26 +73,79 @@ def voxel_downsample(cloud: ObjectCloud, voxel_size: float) -> ObjectCloud:
     Raises:
         PromptError: the size is negative, not finite, or too small for the cloud's extent.
     """
-    if not np.isfinite(voxel_size) or voxel_size < 0:
-        raise PromptError(f"voxel_size must be 0 or more metres, got {voxel_size}")
+    check_voxel_size(voxel_size)
     if voxel_size == 0 or len(cloud) == 0:
         return cloud
-    cells, inverse = np.unique(_keys(cloud.points, voxel_size), return_inverse=True)
-    inverse, n = inverse.ravel(), len(cells)
-    counts = np.bincount(inverse, minlength=n)
-
-    def mean(column: NDArray) -> NDArray[np.float64]:
-        return np.bincount(inverse, weights=column, minlength=n) / counts
-
-    view_count = np.zeros(n, cloud.view_count.dtype)
-    np.maximum.at(view_count, inverse, cloud.view_count)
+    cells = VoxelCells.of(cloud.points, voxel_size)
     return dataclasses.replace(
         cloud,
-        points=np.stack([mean(c) for c in cloud.points.T], axis=1).astype(np.float32),
-        colors=np.rint(np.stack([mean(c) for c in cloud.colors.T], axis=1)).astype(np.uint8),
-        confidence=mean(cloud.confidence).astype(np.float32),
-        view_count=view_count,
+        points=cells.mean(cloud.points).astype(np.float32),
+        colors=np.rint(cells.mean(cloud.colors)).astype(np.uint8),
+        confidence=cells.mean(cloud.confidence[:, None])[:, 0].astype(np.float32),
+        view_count=cells.largest(cloud.view_count),
     )
+
+
+def check_voxel_size(voxel_size: float, name: str = "voxel_size") -> None:
+    """Raises PromptError unless the size is 0 or more."""
+    if not np.isfinite(voxel_size) or voxel_size < 0:
+        raise PromptError(f"{name} must be 0 or more metres, got {voxel_size}")
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelCells:
+    """Which of the occupied voxels each point lies in.
+
+    Attributes:
+        cell: (M,) number of the point's voxel, 0 to n - 1.
+        counts: (n,) points by voxel.
+    """
+
+    cell: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        points: NDArray[np.float32],
+        voxel_size: float,
+        group: NDArray[np.integer] | None = None,
+    ) -> VoxelCells:
+        """Voxels of a grid through the origin.
+
+        Args:
+            points: (M, 3), M > 0.
+            voxel_size: edge > 0.
+            group: (M,) of 0 to 7; points of different groups share no voxel.
+
+        Raises:
+            PromptError: the size is too small for the points' extent.
+        """
+        _, cell, counts = np.unique(
+            _keys(points, voxel_size), return_inverse=True, return_counts=True
+        )
+        if group is not None:
+            keys = (cell.ravel() << 3) + group
+            _, cell, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        return cls(cell.ravel(), counts)
+
+    def mean(self, columns: NDArray) -> NDArray[np.float64]:
+        """(n, C) means of (M, C) columns."""
+        n = len(self.counts)
+        sums = [np.bincount(self.cell, weights=column, minlength=n) for column in columns.T]
+        return np.stack(sums, axis=1) / self.counts[:, None]
+
+    def largest(self, column: NDArray) -> NDArray:
+        """(n,) largest of (M,) numbers >= 0."""
+        out = np.zeros(len(self.counts), column.dtype)
+        np.maximum.at(out, self.cell, column)
+        return out
+
+    def union(self, bits: NDArray) -> NDArray:
+        """(n,) bits that are set in any of (M,)."""
+        out = np.zeros(len(self.counts), bits.dtype)
+        np.bitwise_or.at(out, self.cell, bits)
+        return out
 
 
 def _keys(points: NDArray[np.float32], voxel_size: float) -> NDArray[np.int64]:

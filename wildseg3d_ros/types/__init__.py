@@ -27,7 +27,9 @@ from wildseg3d_ros.types.prompts import (
     Box,
     Click,
     ObjectCloud,
+    Point,
     Prompt,
+    ViewMask,
     ViewMasks,
 )
 from wildseg3d_ros.types.views import (
@@ -50,9 +52,11 @@ __all__ = [
     "ObjectCloud",
     "ObjectRecord",
     "PairPrediction",
+    "Point",
     "Prompt",
     "RelativePose",
     "View",
+    "ViewMask",
     "ViewMasks",
     "WorldPointmaps",
     "check_names",

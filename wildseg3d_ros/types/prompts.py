@@ -52,34 +52,86 @@ class Box:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class ViewMask:
+    """The pixels of an object in one view.
+
+    Attributes:
+        view: name of the view.
+        mask: (H, W) bool of the view's size, at least one pixel of it True.
+    """
+
+    view: str
+    mask: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        mask = np.asarray(self.mask)
+        if mask.ndim != 2 or mask.dtype != np.bool_:
+            raise PromptError(
+                f"a mask is an array of (height, width) booleans, got shape {mask.shape} of "
+                f"{mask.dtype}"
+            )
+        if not mask.any():
+            raise PromptError(
+                f"the mask of camera '{self.view}' is empty; mark the object's pixels in it"
+            )
+        object.__setattr__(self, "mask", mask)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place on an object: x, y, z in the scene's frame and unit."""
+
+    x: float
+    y: float
+    z: float
+
+    def __post_init__(self) -> None:
+        if not np.isfinite((self.x, self.y, self.z)).all():
+            raise PromptError(f"a point needs finite coordinates, got {self.x, self.y, self.z}")
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """What the caller points at: clicks and boxes in one or several views.
+    """What the caller points at, in one or several ways; what they choose is united.
 
-    At least one click is positive, or there is a box.
+    Something says what is on the object: a positive click, a box, a mask, a point or an id.
 
     Attributes:
         clicks: pixels.
-        level: whether a click means the whole thing at its pixel, or the part or sub-part there.
+        level: whether a click or point means the whole thing there, or the part or sub-part.
             Where nothing that fine is known, the next coarser level answers.
         boxes: rectangles about the object, one per view at most.
+        masks: pixels of the object, one per view at most.
+        points: places on the object.
+        object_ids: objects of any level.
     """
 
-    clicks: tuple[Click, ...]
+    clicks: tuple[Click, ...] = ()
     level: Level = "whole"
     boxes: tuple[Box, ...] = ()
+    masks: tuple[ViewMask, ...] = ()
+    points: tuple[Point, ...] = ()
+    object_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boxes", tuple(self.boxes))
+        for name in ("clicks", "boxes", "masks", "points", "object_ids"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.level not in LEVELS:
             raise PromptError(
                 f"a prompt's level is one of {', '.join(LEVELS)}; got {self.level!r}"
             )
-        object.__setattr__(self, "clicks", tuple(self.clicks))
-        if not self.boxes and not any(click.label == POSITIVE for click in self.clicks):
+        for kind, each in (("boxes", self.boxes), ("masks", self.masks)):
+            views = [hint.view for hint in each]
+            twice = sorted({view for view in views if views.count(view) > 1})
+            if twice:
+                raise PromptError(f"camera '{twice[0]}' has two {kind}; give one per view")
+        rest = (*self.boxes, *self.masks, *self.points, *self.object_ids)
+        if not rest and not any(click.label == POSITIVE for click in self.clicks):
             raise PromptError(
-                f"a prompt needs at least one click with label {POSITIVE} (on the object) or a "
-                f"box; got {len(self.clicks)} click(s), none of them positive"
+                f"a prompt needs at least one click with label {POSITIVE} (on the object), a box, "
+                f"a mask, a 3D point or an object id; got {len(self.clicks)} click(s), none of "
+                "them positive"
             )
 
 

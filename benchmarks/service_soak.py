@@ -1,0 +1,102 @@
+"""Many clients for a minute: errors, round trips, and whether the node's memory grows.
+
+Eight clients, each a node of its own, in two processes; the replies are those of
+:mod:`benchmarks.service_latency`, every tenth with normals, box and masks.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.service_latency import CLICK, serving, statistics
+
+CLIENTS, PROCESSES = 8, 2
+SECONDS = 60.0
+SETTLED = 0.25
+"""Share of the time after which the node's memory must not grow any more."""
+
+
+def ask(clients: int, seconds: float) -> dict:
+    """Some clients of this process ask as fast as they are answered."""
+    from wildseg3d_ros.ros.client import SceneClient
+
+    times: list[float] = []
+    errors: list[str] = []
+    meeting = threading.Barrier(clients)
+
+    def one() -> None:
+        with SceneClient(timeout=60.0) as client:
+            client.wait_until_ready()
+            meeting.wait()
+            end, count = time.monotonic() + seconds, 0
+            while time.monotonic() < end:
+                count += 1
+                rich = count % 10 == 0
+                start = time.perf_counter()
+                try:
+                    client.segment(
+                        [CLICK], include_normals=rich, include_box=rich, include_masks=rich
+                    )
+                except Exception as error:  # noqa: BLE001  counted, whatever it is
+                    errors.append(f"{type(error).__name__}: {error}")
+                times.append(1e3 * (time.perf_counter() - start))
+
+    threads = [threading.Thread(target=one) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"times": times, "errors": errors}
+
+
+def main(seconds: float = SECONDS) -> dict:
+    """Requests, errors, milliseconds and the node's resident memory over the time."""
+    command = [sys.executable, "-m", "benchmarks.service_soak", "ask"]
+    command += [str(CLIENTS // PROCESSES), str(seconds)]
+    memory: list[float] = []
+    with serving("idle", "LARGE_DATA", 0) as (server, environment), ExitStack() as files:
+        # Not pipes: they would fill before anybody reads them.
+        outputs = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(PROCESSES)]
+        askers = [subprocess.Popen(command, env=environment, stdout=out) for out in outputs]
+        while any(asker.poll() is None for asker in askers):
+            memory.append(_resident_mib(server.pid))
+            time.sleep(0.5)
+        found = []
+        for out in outputs:
+            out.seek(0)
+            found.append(json.loads(out.read().splitlines()[-1]))
+    times = [t for each in found for t in each["times"]]
+    errors = [e for each in found for e in each["errors"]]
+    settled = memory[int(SETTLED * len(memory)) :]
+    return {
+        "clients": CLIENTS,
+        "seconds": seconds,
+        "requests": len(times),
+        "errors": len(errors),
+        "first_error": errors[0] if errors else "",
+        **statistics(times),
+        "node_mib_settled": settled[0],
+        "node_mib_at_the_end": settled[-1],
+        "node_mib_most": max(memory),
+    }
+
+
+def _resident_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["ask"]:
+        print(json.dumps(ask(int(sys.argv[2]), float(sys.argv[3]))))
+    else:
+        print(json.dumps(main(), indent=1))

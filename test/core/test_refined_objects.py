@@ -1,0 +1,133 @@
+"""Clicks that correct an object: what they add, what they cut, and what they cannot do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.pipeline import refine_object, segment
+from wildseg3d_ros.testing.exact import exact_cache, exact_scene
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import NEGATIVE, POSITIVE, Box, Click, MaskCache, Point, Prompt
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene(views=4, width=240, height=180, objects=6, seed=6)
+
+
+def at(truth, object_id, view=0, label=POSITIVE):
+    u, v = most_interior_pixel(truth.labels[view] == object_id)
+    return Click(f"cam_{view}", u, v, label)
+
+
+def scene_with(truth, change):
+    """The exact scene with its labels changed, e.g. two objects merged."""
+    exact = exact_cache(truth)
+    labels = tuple(change(each.copy()).astype(np.int32) for each in exact.labels)
+    ids = tuple(sorted({int(i) for each in labels for i in np.unique(each)} - {0}))
+    cache = MaskCache(labels, exact.scores, ids, objects=describe_objects([labels], exact.scores))
+    return exact_scene(truth, cache=cache)
+
+
+def iou(masks, truth, *ids):
+    both = either = 0
+    for view, labels in enumerate(truth.labels):
+        true, found = np.isin(labels, ids), masks[f"cam_{view}"]
+        both, either = both + (true & found).sum(), either + (true | found).sum()
+    return both / either
+
+
+def test_a_positive_click_takes_another_cached_object_in(truth):
+    """One thing that was cached as two."""
+    scene = exact_scene(truth)
+    refined, cloud = refine_object(scene, Prompt((at(truth, 2),), object_ids=(1,)))
+    assert cloud.object_ids == (1,)
+    assert iou(cloud.masks, truth, 1, 2) == 1.0
+    assert 2 not in refined.object_ids
+    assert set(refined.object_ids) == set(scene.object_ids) - {2}
+    assert refined.scene_id != scene.scene_id
+    assert refined.warnings == scene.warnings
+    assert refined.index.count(1) == pytest.approx(
+        scene.index.count(1) + scene.index.count(2), rel=0.02
+    )
+    assert segment(scene, Prompt((at(truth, 2),))).object_ids == (2,)  # stays as it was
+
+
+def test_a_negative_click_cuts_off_what_is_another_thing(truth):
+    """Two things that touch and were cached as one; where they part, the image shows."""
+    scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
+    before = iou(segment(scene, Prompt(object_ids=(1,))).masks, truth, 1)
+    clicks = (at(truth, 1), at(truth, 2, label=NEGATIVE))
+    refined, cloud = refine_object(scene, Prompt(clicks, object_ids=(1,)))
+    assert iou(cloud.masks, truth, 1) > max(0.8, before + 0.2)
+    assert "without SAM 2" in refined.warnings[-1]
+    for click in clicks:
+        held = cloud.masks[click.view][int(click.v), int(click.u)]
+        assert held == (click.label == POSITIVE)
+    alone = Prompt((at(truth, 2, label=NEGATIVE),), object_ids=(1,))
+    assert iou(refine_object(scene, alone)[1].masks, truth, 1) > before
+
+
+def test_a_negative_click_takes_the_cached_part_away(truth):
+    scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
+    parts = tuple(np.where(labels == 2, 50, 0).astype(np.int32) for labels in truth.labels)
+    maps = [scene.labels, parts]
+    cache = MaskCache(scene.labels, scene.scores, scene.object_ids, (parts,),
+                      describe_objects(maps, scene.scores))  # fmt: skip
+    scene = exact_scene(truth, cache=cache)
+    _, cloud = refine_object(
+        scene, Prompt((at(truth, 2, view=1, label=NEGATIVE),), object_ids=(1,))
+    )
+    assert iou(cloud.masks, truth, 1) == 1.0
+
+
+def test_a_positive_click_on_what_nobody_cached(truth):
+    scene = scene_with(truth, lambda labels: np.where(labels == 2, 0, labels))
+    refined, cloud = refine_object(scene, Prompt((at(truth, 2),), object_ids=(1,)))
+    assert iou(cloud.masks, truth, 1, 2) > iou(cloud.masks, truth, 1)
+    assert iou(cloud.masks, truth, 1, 2) > 0.8
+    assert "without SAM 2" in refined.warnings[-1]
+
+
+def test_a_3d_point_counts_as_a_click(truth):
+    scene = exact_scene(truth)
+    click = at(truth, 2)
+    place = Point(*map(float, truth.points[0][int(click.v), int(click.u)]))
+    _, cloud = refine_object(scene, Prompt(points=(place,), object_ids=(1,)))
+    assert iou(cloud.masks, truth, 1, 2) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code", "says"),
+    [
+        (lambda t: Prompt((at(t, 2),), object_ids=(1, 3)), "BAD_REQUEST", "one object id"),
+        (lambda t: Prompt(object_ids=(1,)), "BAD_REQUEST", r"0 click\(s\)"),
+        (
+            lambda t: Prompt((at(t, 2),), boxes=(Box("cam_0", 1, 1, 9, 9),), object_ids=(1,)),
+            "BAD_REQUEST",
+            "no box",
+        ),
+        (lambda t: Prompt((at(t, 2),), object_ids=(77,)), "UNKNOWN_OBJECT", "no object 77"),
+        (
+            lambda t: Prompt((at(t, 2), at(t, 2, label=NEGATIVE)), object_ids=(1,)),
+            "CONTRADICTING_CLICKS",
+            "",
+        ),
+        (lambda t: Prompt((Click("cam_9", 1, 1),), object_ids=(1,)), "UNKNOWN_CAMERA", "cam_9"),
+        (
+            lambda t: Prompt((Click("cam_0", -9, 1),), object_ids=(1,)),
+            "PIXEL_OUTSIDE_IMAGE",
+            "outside",
+        ),
+    ],
+)
+def test_what_cannot_be_refined_is_said(truth, prompt, code, says):
+    with pytest.raises(PromptError, match=says) as refused:
+        refine_object(exact_scene(truth), prompt(truth))
+    assert refused.value.code in (ErrorCode[code], ErrorCode.NO_OBJECT_AT_PIXEL)
+    if code != "CONTRADICTING_CLICKS":
+        assert refused.value.code == ErrorCode[code]

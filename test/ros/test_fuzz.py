@@ -1,0 +1,205 @@
+"""Random requests: every one gets a reply with a code and a text, and the node answers the next.
+
+Most are given to the node's own handler, in this process; some go over DDS and to the build
+process.
+"""
+
+from __future__ import annotations
+
+import array
+
+import pytest
+import table
+from geometry_msgs.msg import Point, PointStamped
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sensor_msgs.msg import Image
+
+from wildseg3d_msgs.msg import Box, CameraMask, Click
+from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_ros.errors import ErrorCode
+from wildseg3d_ros.ros.conversions import header, image_from_array
+
+VIEWS = table.make_views()
+RED = table.pixel_on(VIEWS[0], table.RED)
+MASK = (table.trace(VIEWS[0].world_from_cam_prior)[2] == table.RED).astype("u1")
+
+settings.register_profile(
+    "service",
+    deadline=None,
+    derandomize=True,  # what fails once fails always
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("service")
+
+cameras = st.sampled_from(["front", "left", "right"] * 3 + ["", "back", "fr\N{SNOWMAN}nt"])
+floats = st.floats(width=32)
+pixels = st.one_of(st.integers(-5, 165).map(float), st.integers(-5, 165).map(float), floats)
+coordinates = st.one_of(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3), st.floats())
+sizes = st.one_of(st.just(0.0), st.sampled_from([0.001, 0.005, 0.02, 0.3]), st.just(0.004), floats)
+frames = st.sampled_from(["", "world", "/world", "front_color_optical_frame", "nowhere", "/"])
+flags = st.booleans()
+
+
+@st.composite
+def images(draw) -> Image:
+    if draw(st.booleans()):
+        return image_from_array(MASK, "mono8")
+    return Image(
+        height=draw(st.sampled_from([0, 1, 120, 2**32 - 1])),
+        width=draw(st.sampled_from([0, 1, 160, 2**32 - 1])),
+        step=draw(st.sampled_from([0, 1, 160, 2**32 - 1])),
+        encoding=draw(st.sampled_from(["mono8", "mono16", "rgb8", "", "mono 8"])),
+        is_bigendian=draw(st.integers(0, 1)),
+        data=array.array("B", bytes(draw(st.sampled_from([0, 1, 19200, 38400])))),
+    )
+
+
+stamps = st.sampled_from([0, 1, 2**31 * 10**9 - 1])
+clicks = st.builds(Click, camera=cameras, u=pixels, v=pixels, label=st.integers(-2, 2))
+boxes = st.builds(Box, camera=cameras, u0=pixels, v0=pixels, u1=pixels, v1=pixels)
+masks = st.builds(CameraMask, camera=cameras, mask=images())
+points = st.builds(
+    PointStamped,
+    header=st.builds(header, frames, stamps),
+    point=st.builds(Point, x=coordinates, y=coordinates, z=coordinates),
+)
+ids = st.one_of(st.integers(0, 3), st.integers(-(2**31), 2**31 - 1))
+
+
+good_click = st.just({"clicks": [Click(camera="front", u=float(RED[0]), v=float(RED[1]))]})
+one_kind = st.one_of(
+    st.fixed_dictionaries({"clicks": st.lists(clicks, min_size=1, max_size=2)}),
+    st.fixed_dictionaries({"boxes": st.lists(boxes, min_size=1, max_size=2)}),
+    st.fixed_dictionaries({"masks": st.lists(masks, min_size=1, max_size=2)}),
+    st.fixed_dictionaries({"points": st.lists(points, min_size=1, max_size=2)}),
+    st.fixed_dictionaries({"object_ids": st.lists(ids, min_size=1, max_size=2)}),
+)
+all_kinds = st.fixed_dictionaries(
+    {
+        "clicks": st.lists(clicks, max_size=2),
+        "boxes": st.lists(boxes, max_size=1),
+        "masks": st.lists(masks, max_size=1),
+        "points": st.lists(points, max_size=1),
+        "object_ids": st.lists(ids, max_size=1),
+    }
+)
+parts = st.fixed_dictionaries(
+    {f"include_{part}": flags for part in (
+        "normals", "confidence", "view_count", "views", "normal_cloud", "box", "context",
+        "surroundings", "masks",
+    )}
+)  # fmt: skip
+settings_of_reply = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {
+            "level": st.sampled_from([0, 0, 1, 2, 3, 255]),
+            "target_frame": frames,
+            "voxel_size": sizes,
+            "normal_radius": sizes,
+            "context_size": sizes,
+            "surroundings_voxel_size": sizes,
+            "organized_cameras": st.lists(cameras, max_size=2),
+        }
+    ),
+)
+changes = st.fixed_dictionaries({"add_object": flags, "refine": flags})
+
+
+UNCHANGED = st.just({})
+
+
+def requests(prompts, changing):
+    return st.builds(
+        lambda *values: Segment.Request(**{k: v for each in values for k, v in each.items()}),
+        prompts,
+        parts,
+        settings_of_reply,
+        changing,
+    )
+
+
+@pytest.fixture
+def live(world):
+    node = world.scene_node()
+    world.replay()
+    client = world.client()
+    client.build()
+    return node, client
+
+
+def check(reply: Segment.Response) -> bool:
+    """Whether the reply is a good one; an error has a text, and no reply is a defect."""
+    assert reply.status.code != ErrorCode.INTERNAL, reply.status.message
+    if reply.status.code == ErrorCode.OK:
+        assert reply.object_ids
+        assert reply.cloud.width > 0
+        return True
+    assert len(reply.status.message) > 10
+    assert not reply.cloud.data
+    return False
+
+
+def test_random_requests_are_answered(live):
+    node, client = live
+    answered = []
+
+    @given(requests(st.one_of(one_kind, all_kinds, good_click), UNCHANGED))
+    @settings(max_examples=300)
+    def ask(request):
+        answered.append(check(node._on_segment(request)))
+
+    ask()
+    assert sum(answered) > 10  # some are good ones, or this would test the checks alone
+    assert sum(answered) < 250
+    assert client.segment([("front", *RED)]).object_ids == (1,)
+
+
+def test_good_prompts_with_random_options_are_answered(live):
+    node, client = live
+    answered = []
+
+    @given(requests(good_click, UNCHANGED))
+    @settings(max_examples=60)
+    def ask(request):
+        answered.append(check(node._on_segment(request)))
+
+    ask()
+    assert sum(answered) > 10
+    assert client.segment([("front", *RED)]).object_ids == (1,)
+
+
+def test_random_requests_over_dds_and_to_the_build_process(live):
+    _, client = live
+
+    @given(requests(one_kind, changes))
+    @settings(max_examples=40)
+    def ask(request):
+        check(client._call(client._segment, request))
+
+    ask()
+    client.build()
+    assert client.segment([("front", *RED)]).object_ids == (1,)
+
+
+def test_random_paths_and_frames(live, tmp_path):
+    _, client = live
+    (tmp_path / "file").touch()
+    texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+
+    @given(texts, texts, flags)
+    @settings(max_examples=40)
+    def ask(name, frame, include_boxes):
+        path = f"{tmp_path}/file/x{name}"  # below a file: whatever comes, nothing is written
+        for client_of, request in (
+            (client._save, SaveScene.Request(path=path)),
+            (client._load, LoadScene.Request(path=path)),
+            (client._list, ListObjects.Request(target_frame=frame, include_boxes=include_boxes)),
+        ):
+            status = client._call(client_of, request).status
+            assert status.code != ErrorCode.INTERNAL, status.message
+            assert bool(status.message) == (status.code != ErrorCode.OK)
+
+    ask()
+    assert client.segment([("front", *RED)]).object_ids == (1,)

@@ -1,0 +1,178 @@
+"""The parts of a reply that grasp planners ask for, against the constructed scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import table
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import PointField
+
+from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.ros.clouds import columns_from_cloud
+from wildseg3d_ros.ros.conversions import matrix_from_pose
+from wildseg3d_ros.ros.replay_node import optical_frame
+from wildseg3d_ros.ros.requests import segment_request
+
+VIEWS = table.make_views()
+POSES = [view.world_from_cam_prior for view in VIEWS]
+CENTRE, RADIUS = np.array(table.BALLS[table.RED][0]), table.BALLS[table.RED][1]
+
+
+def red(view: int = 0) -> tuple[str, int, int]:
+    return (VIEWS[view].name, *table.pixel_on(VIEWS[view], table.RED))
+
+
+@pytest.fixture
+def client(world):
+    world.scene_node()
+    world.replay()
+    client = world.client()
+    client.build()
+    return client
+
+
+def raw(client, **options) -> Segment.Response:
+    return client._call(client._segment, segment_request([red()], options))
+
+
+def test_nothing_is_sent_that_was_not_asked_for(client):
+    reply = raw(client)
+    assert [field.name for field in reply.cloud.fields] == ["x", "y", "z", "rgb"]
+    for cloud in (reply.normal_cloud, reply.context, reply.surroundings):
+        assert (cloud.width, len(cloud.data), len(cloud.fields)) == (0, 0, 0)
+    assert not reply.masks
+    assert not reply.organized_clouds
+    assert reply.box.size.x == 0
+    # These are small and always there.
+    assert reply.view_cameras == list(table.NAMES)
+    assert reply.alignment_residual == 0.0
+    plain = client.segment([red()])
+    assert (plain.normals, plain.box, plain.context, plain.views) == (None, None, None, None)
+    with pytest.raises(ValueError, match="include_box=True"):
+        _ = plain.pose
+
+
+def test_normals_and_who_saw_what(client):
+    found = client.segment(
+        [red()], include_normals=True, include_confidence=True, include_view_count=True,
+        include_views=True,
+    )  # fmt: skip
+    true = (found.points - CENTRE) / RADIUS
+    cosine = (found.normals * true).sum(axis=1)
+    assert np.degrees(np.arccos(np.clip(np.median(cosine), -1, 1))) < 2.0
+    assert np.degrees(np.arccos(np.clip(np.percentile(cosine, 5), -1, 1))) < 8.0
+    np.testing.assert_array_equal(found.confidence, 1.0)
+    assert list(found.view_points) == list(table.NAMES)
+    counted = np.zeros(len(found.points), int)
+    for i, (name, place) in enumerate(found.view_points.items()):
+        np.testing.assert_allclose(place, table.POSES[name][:3, 3], atol=1e-9)
+        sees = (found.views >> i) & 1 == 1
+        counted += sees
+        facing = ((place - found.points) * true).sum(axis=1) / np.linalg.norm(
+            place - found.points, axis=1
+        )
+        assert facing[sees].min() > -0.3  # nobody sees through the ball, but for the tolerance
+        assert sees[facing > 0.3].mean() > 0.99
+    np.testing.assert_array_equal(counted, found.view_count)
+
+
+def test_the_six_field_cloud_and_thinning(client):
+    reply = raw(client, include_normal_cloud=True, include_normals=True, voxel_size=0.01)
+    fields = [(f.name, f.datatype) for f in reply.normal_cloud.fields]
+    assert fields == [
+        (name, PointField.FLOAT32) for name in ("x", "y", "z", "normal_x", "normal_y", "normal_z")
+    ]
+    full, six = columns_from_cloud(reply.cloud), columns_from_cloud(reply.normal_cloud)
+    assert list(full) == ["x", "y", "z", "rgb", "normal_x", "normal_y", "normal_z"]
+    for name, column in six.items():
+        np.testing.assert_array_equal(column, full[name])
+    assert 50 < len(six["x"]) < 800
+
+
+def test_everything_comes_in_the_frame_that_is_asked_for(client):
+    asked = {
+        "include_normals": True, "include_box": True, "include_context": True,
+        "include_surroundings": True, "organized_cameras": ["front", "right"],
+    }  # fmt: skip
+    here = client.segment([red()], **asked)
+    frame = optical_frame("left")
+    there = client.segment([red()], target_frame=frame, **asked)
+    cam_from_world = invert(POSES[1])
+    assert there.frame_id == there.pose.header.frame_id == frame
+    turn = cam_from_world[:3, :3]
+    np.testing.assert_allclose(there.points, apply(cam_from_world, here.points), atol=1e-5)
+    np.testing.assert_allclose(there.normals, here.normals @ turn.T, atol=1e-5)
+    np.testing.assert_allclose(
+        there.box.frame_from_box, cam_from_world @ here.box.frame_from_box, atol=1e-6
+    )
+    np.testing.assert_allclose(there.box.size, here.box.size, atol=1e-9)
+    for part in ("context", "surroundings"):
+        a, b = getattr(here, part), getattr(there, part)
+        np.testing.assert_allclose(b.points, apply(cam_from_world, a.points), atol=1e-5)
+    for name in ("front", "right"):
+        a, b = here.organized[name], there.organized[name]
+        np.testing.assert_allclose(b, apply(cam_from_world, a), atol=1e-5)
+    for name, place in there.view_points.items():
+        np.testing.assert_allclose(place, apply(cam_from_world, here.view_points[name]), atol=1e-9)
+
+
+def test_box_pose_and_coverage(client):
+    found = client.segment([red()], include_box=True)
+    assert isinstance(found.pose, PoseStamped)
+    np.testing.assert_allclose(matrix_from_pose(found.pose.pose), found.box.frame_from_box)
+    np.testing.assert_allclose(found.box.frame_from_box[:3, 2], [0, 0, 1], atol=1e-6)  # upright
+    low, high = found.points.min(axis=0), found.points.max(axis=0)
+    assert (found.box.corners().min(axis=0) < low + 0.006).all()  # a pixel is 6 mm
+    assert (found.box.corners().max(axis=0) > high - 0.006).all()
+    assert found.box.face_coverage[5] > 0.9  # from above
+    assert found.box.face_coverage[4] < 0.5  # where it lies
+    assert 0.3 < found.box.coverage < 0.95
+
+
+def test_context_and_surroundings(client):
+    found = client.segment([red()], include_context=True, include_surroundings=True)
+    near, rest = found.context, found.surroundings
+    assert 0.3 < np.ptp(near.points, axis=0).max() <= 0.33  # twice the ball's 0.16
+    on_ball = np.abs(np.linalg.norm(near.points - CENTRE, axis=1) - RADIUS) < 2e-3
+    assert near.on_object[on_ball & (near.points[:, 2] > 0.01)].mean() > 0.97
+    assert on_ball[near.on_object].mean() > 0.97
+    assert (np.abs(near.points[~near.on_object, 2]) < 1e-3).sum() > 500  # the table
+    # The scene without the ball still has the other one, and the table, and no ghost.
+    assert not (np.abs(np.linalg.norm(rest.points - CENTRE, axis=1) - RADIUS)
+                [rest.points[:, 2] > 0.02] < 2e-3).any()  # fmt: skip
+    green, radius = np.array(table.BALLS[table.GREEN][0]), table.BALLS[table.GREEN][1]
+    assert (np.abs(np.linalg.norm(rest.points - green, axis=1) - radius) < 2e-3).sum() > 100
+    assert (np.abs(rest.points[:, 2]) < 1e-3).sum() > 5000
+    small = client.segment(
+        [red()], include_context=True, context_size=0.1, surroundings_voxel_size=0.01
+    ).context
+    assert np.ptp(small.points, axis=0).max() <= 0.1
+    assert 10 < len(small.points) < len(near.points) / 4
+
+
+def test_organised_clouds_lie_on_the_image(client):
+    found = client.segment([red()], organized_cameras=["right", "front"], include_masks=True)
+    assert list(found.organized) == ["right", "front"]
+    for name, points in found.organized.items():
+        view = table.NAMES.index(name)
+        assert points.shape == (*table.SIZE, 3)
+        known = np.isfinite(points).all(axis=-1)
+        assert not known[~found.masks[name]].any()
+        assert known[found.masks[name]].mean() > 0.97
+        _, depth, _ = table.trace(POSES[view])
+        z = apply(invert(POSES[view]), points[known].astype(float))[:, 2]
+        np.testing.assert_allclose(z, depth[known], atol=1e-4)
+    reply = raw(client, organized_cameras=["front"])
+    cloud = reply.organized_clouds[0]
+    assert (cloud.height, cloud.width, cloud.is_dense) == (*table.SIZE, False)
+
+
+def test_answers_that_are_kept_are_those_that_were_computed(client):
+    asked = {"include_normals": True, "include_box": True, "voxel_size": 0.004}
+    first, again = client.segment([red()], **asked), client.segment([red(1)], **asked)
+    np.testing.assert_array_equal(first.normals, again.normals)
+    np.testing.assert_array_equal(first.box.frame_from_box, again.box.frame_from_box)
+    client.build()  # a new scene starts anew
+    np.testing.assert_allclose(client.segment([red()], **asked).normals, first.normals, atol=1e-3)

@@ -1,0 +1,169 @@
+"""Listing, saving and loading over real DDS."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import table
+
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.geometry.transforms import invert
+from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.ros.replay_node import optical_frame
+from wildseg3d_ros.scene.snapshot import load_scene
+from wildseg3d_ros.types import View
+
+VIEWS = table.make_views()
+
+
+def red(view: int = 0) -> tuple[str, int, int]:
+    return (VIEWS[view].name, *table.pixel_on(VIEWS[view], table.RED))
+
+
+@pytest.fixture
+def live(world):
+    world.scene_node()
+    world.replay()
+    client = world.client()
+    client.build()
+    return world, client
+
+
+def refused(call, code, text):
+    with pytest.raises(WildSeg3DError, match=text) as error:
+        call()
+    assert error.value.code == ErrorCode[code], error.value
+
+
+def test_objects_are_listed_with_their_boxes(live):
+    _, client = live
+    plain = client.list_objects()
+    assert [thing.object_id for thing in plain] == [1, 2]
+    assert all(thing.box is None for thing in plain)
+    frame = optical_frame("left")
+    for thing in client.list_objects(frame, include_boxes=True):
+        selected = client.segment(
+            object_ids=[thing.object_id], target_frame=frame, include_box=True
+        )
+        assert thing.points == len(selected.points)
+        assert (thing.level, thing.parent) == ("whole", 0)
+        assert thing.cameras == table.NAMES
+        np.testing.assert_array_equal(thing.box.frame_from_box, selected.box.frame_from_box)
+        np.testing.assert_array_equal(thing.box.size, selected.box.size)
+    refused(lambda: client.list_objects("shelf"), "UNKNOWN_FRAME", "'shelf'")
+
+
+def test_a_saved_scene_answers_as_it_did(live, tmp_path):
+    _, client = live
+    before = client.segment([red()])
+    path = client.save_scene(str(tmp_path / "new" / "scene.ws3d"))
+    assert Path(path).is_absolute()
+    assert load_scene(path).scene_id == before.scene_id
+    assert client.build().scene_id != before.scene_id
+    assert client.load_scene(path) == before.scene_id
+    after = client.segment([red()])
+    np.testing.assert_array_equal(after.points, before.points)
+    assert (after.scene_id, after.stamp_ns) == (before.scene_id, before.stamp_ns)
+    # Cameras' frames are known from the scene itself.
+    frame = optical_frame("right")
+    there = client.segment([red()], target_frame=frame)
+    expected = before.points @ invert(VIEWS[2].world_from_cam_prior)[:3, :3].T
+    expected += invert(VIEWS[2].world_from_cam_prior)[:3, 3]
+    np.testing.assert_allclose(there.points, expected, atol=1e-5)
+
+
+def test_a_scene_is_loaded_where_nothing_was_built(world, tmp_path):
+    world.scene_node()
+    world.replay()
+    client = world.client()
+    refused(client.list_objects, "NO_SCENE", "build_scene")
+    refused(lambda: client.save_scene(str(tmp_path / "x")), "NO_SCENE", "build_scene")
+    client.build()
+    path = client.save_scene(str(tmp_path / "scene.ws3d"))
+    world.end()
+    fresh = type(world)()
+    try:
+        fresh.scene_node()
+        client = fresh.client()
+        client.load_scene(path)
+        found = client.segment([red()])
+        assert found.object_ids == (1,)
+        assert any("no camera_info yet" in warning for warning in found.warnings)
+    finally:
+        fresh.end()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to(live, tmp_path):
+    _, client = live
+    tmp_path.chmod(0o500)
+    refused(lambda: client.save_scene(str(tmp_path / "a")), "BAD_FILE", "cannot write.*ermission")
+
+
+def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
+    _, client = live
+    (tmp_path / "file").write_text("this is no scene")
+    for path, text in [
+        ("", "a path is needed"),
+        (str(tmp_path), "is a folder"),
+        ("/proc/nothing/here.ws3d", "cannot write"),
+        (str(tmp_path / "file" / "below"), "cannot write"),
+        ("~nobody_of_that_name/x", "cannot save to"),
+        ("/" + "x" * 5000, "cannot"),
+    ]:
+        refused(lambda path=path: client.save_scene(path), "BAD_FILE", text)
+    for path, text in [
+        ("", "a path is needed"),
+        (str(tmp_path), "is a folder"),
+        (str(tmp_path / "none.ws3d"), "cannot read"),
+        (str(tmp_path / "file"), "not a saved scene"),
+        ("/dev/null", "not a saved scene|cannot read"),
+    ]:
+        refused(lambda path=path: client.load_scene(path), "BAD_FILE", text)
+    whole = tmp_path / "whole.ws3d"
+    client.save_scene(str(whole))
+    (tmp_path / "half.ws3d").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    refused(lambda: client.load_scene(str(tmp_path / "half.ws3d")), "BAD_FILE", "truncated")
+    assert client.segment([red()]).object_ids == (1,)
+
+
+def test_a_scene_of_another_rig_is_refused(live, tmp_path, world):
+    _, client = live
+    path = client.save_scene(str(tmp_path / "scene.ws3d"))
+    world.end()
+    for names, change, text in [
+        (["front", "left", "top"], lambda view: view, "has camera 'right'.*front, left, top"),
+        (table.NAMES, narrower, "'front' are 160x120, and the camera now has 80x60"),
+        (table.NAMES, zoomed, "focal length of camera 'front' is 150.0 px in it, and 200.0"),
+    ]:
+        other = type(world)()
+        try:
+            other.scene_node(cameras=list(names))
+            other.replay(Recording(tuple(change(view) for view in VIEWS)))
+            client = other.client()
+            load = partial(client.load_scene, path)
+            if "top" in names:  # a camera that is not there: nothing can be built
+                refused(load, "OTHER_RIG", text)
+                continue
+            built = client.build().scene_id
+            refused(load, "OTHER_RIG", text)
+            assert client.segment(object_ids=[1]).scene_id == built
+        finally:
+            other.end()
+
+
+def narrower(view: View) -> View:
+    K = view.K / 2
+    K[2, 2] = 1
+    return View(view.name, view.image[::2, ::2].copy(), K, view.depth[::2, ::2].copy(),
+                view.world_from_cam_prior)  # fmt: skip
+
+
+def zoomed(view: View) -> View:
+    K = view.K.copy()
+    K[0, 0] = K[1, 1] = 200.0
+    return View(view.name, view.image, K, view.depth, view.world_from_cam_prior)

@@ -1,0 +1,285 @@
+"""Every kind of prompt over real DDS, and prompts from topics."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+import table
+from geometry_msgs.msg import Point, PointStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, PointCloud2
+from visualization_msgs.msg import Marker, MarkerArray
+
+from wildseg3d_msgs.msg import CameraMask
+from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.ros.clouds import points_from_cloud
+from wildseg3d_ros.ros.conversions import array_from_image, header, image_from_array
+from wildseg3d_ros.ros.replay_node import optical_frame
+
+VIEWS = table.make_views()
+TRUTH = [table.trace(view.world_from_cam_prior)[2] for view in VIEWS]
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+
+
+def on(label: int, view: int = 0) -> tuple[str, int, int]:
+    return (VIEWS[view].name, *table.pixel_on(VIEWS[view], label))
+
+
+def top_of(label: int) -> np.ndarray:
+    """A point of a ball that all cameras see: towards the middle one and up."""
+    centre, radius = table.BALLS[label]
+    way = VIEWS[1].world_from_cam_prior[:3, 3] - np.array(centre)
+    return np.array(centre) + radius * way / np.linalg.norm(way)
+
+
+def box_about(label: int, view: int = 0) -> tuple[str, float, float, float, float]:
+    rows, columns = np.nonzero(TRUTH[view] == label)
+    return (VIEWS[view].name, columns.min(), rows.min(), columns.max(), rows.max())
+
+
+@pytest.fixture
+def live(world):
+    node = world.scene_node()
+    world.replay()
+    client = world.client()
+    client.build()
+    return world, node, client
+
+
+def refused(client, code, text, clicks=(), **options):
+    with pytest.raises(WildSeg3DError, match=text) as error:
+        client.segment(clicks, **options)
+    assert error.value.code == ErrorCode[code], error.value
+    assert client.segment([on(table.RED)]).object_ids == (1,)
+
+
+def test_boxes_masks_points_ids_and_unions(live):
+    _, _, client = live
+    for label in (table.RED, table.GREEN):
+        for view in range(3):
+            name = VIEWS[view].name
+            assert client.segment(boxes=[box_about(label, view)]).object_ids == (label,)
+            mask = TRUTH[view] == label
+            assert client.segment(masks={name: mask}).object_ids == (label,)
+            assert client.segment(masks={name: mask.astype(np.uint8)}).object_ids == (label,)
+        assert client.segment(points=[("", *top_of(label))]).object_ids == (label,)
+        assert client.segment(object_ids=[label]).object_ids == (label,)
+        assert client.segment([on(label)], level="sub_part").object_ids == (label,)
+    both = client.segment(
+        [on(table.RED, 2)], masks={"left": TRUTH[1] == table.GREEN}, object_ids=[table.RED]
+    )
+    assert both.object_ids == (1, 2)
+
+
+def test_points_come_in_any_frame(live):
+    _, _, client = live
+    frame = optical_frame("right")
+    in_camera = apply(invert(VIEWS[2].world_from_cam_prior), top_of(table.GREEN))
+    assert client.segment(points=[(frame, *in_camera)]).object_ids == (table.GREEN,)
+    assert client.segment(points=[(f"/{frame}", *in_camera)]).object_ids == (table.GREEN,)
+    refused(client, "UNKNOWN_FRAME", "'shelf' cannot be found", points=[("shelf", 0, 0, 0)])
+
+
+def test_bad_prompts_of_every_kind(live):
+    _, _, client = live
+    u, v = on(table.RED)[1:]
+    half = TRUTH[0][::2, ::2] == table.RED
+    refused(client, "BAD_REQUEST", "u0 < u1", boxes=[("front", 9, 9, 9, 20)])
+    refused(client, "BAD_REQUEST", "u0 < u1", boxes=[("front", 9, 9, float("nan"), 20)])
+    refused(client, "UNKNOWN_CAMERA", "no camera 'back'", boxes=[("back", 1, 1, 9, 20)])
+    refused(client, "PIXEL_OUTSIDE_IMAGE", "outside", boxes=[("front", 900, 1, 990, 20)])
+    refused(client, "NO_OBJECT_AT_PIXEL", "no cached object fills", boxes=[("front", 1, 1, 9, 9)])
+    refused(client, "BAD_REQUEST", "two boxes", boxes=[box_about(1), box_about(2)])
+    refused(client, "BAD_REQUEST", "80x60, but its images are 160x120", masks={"front": half})
+    refused(client, "BAD_REQUEST", "is empty", masks={"front": np.zeros(table.SIZE, bool)})
+    refused(client, "UNKNOWN_CAMERA", "no camera 'back'", masks={"back": half})
+    everything = np.ones(table.SIZE, bool)
+    refused(client, "NO_OBJECT_AT_PIXEL", "no cached object has", masks={"front": everything})
+    refused(client, "POINT_OUTSIDE_SCENE", "m away", points=[("", 0, 0, 9)])
+    refused(client, "BAD_REQUEST", "finite", points=[("", 0, float("inf"), 9)])
+    refused(client, "UNKNOWN_OBJECT", "objects are 1, 2", object_ids=[7])
+    refused(client, "UNKNOWN_OBJECT", "objects are 1, 2", object_ids=[-(2**31)])
+    contradiction = [("front", u, v, 0)]
+    refused(client, "CONTRADICTING_CLICKS", "excludes", contradiction, object_ids=[1])
+    refused(client, "CONTRADICTING_CLICKS", "excludes", contradiction, boxes=[box_about(1, 1)])
+    refused(client, "BAD_REQUEST", "exclude each other", [("front", u, v)], add_object=True,
+            refine=True)  # fmt: skip
+    for name in ("normal_radius", "context_size", "surroundings_voxel_size"):
+        refused(client, "BAD_REQUEST", name, [("front", u, v)], **{name: -1.0})
+    refused(client, "UNKNOWN_CAMERA", "'back'", [("front", u, v)], organized_cameras=["back"])
+    with pytest.raises(TypeError, match="no option include_colour; there are"):
+        client.segment([("front", u, v)], include_colour=True)
+
+
+def test_images_that_are_no_masks(live):
+    _, _, client = live
+
+    def ask(image: Image):
+        request = Segment.Request(masks=[CameraMask(camera="front", mask=image)])
+        return client._call(client._segment, request).status
+
+    good = image_from_array((TRUTH[0] == 1).astype(np.uint16), "mono16")
+    assert ask(good).code == ErrorCode.OK
+    good.data = good.data[:50]
+    assert "data holds 50" in ask(good).message
+    assert ask(Image()).code == ErrorCode.BAD_IMAGE
+    color = image_from_array(VIEWS[0].image, "rgb8")
+    assert "encoding 'rgb8' is not that of a mask" in ask(color).message
+    raw = client._call(client._segment, Segment.Request(object_ids=[1], level=9)).status
+    assert "0 (whole), 1 (part), 2 (sub_part); got 9" in raw.message
+
+
+def test_objects_that_no_mask_is_are_added_and_refined(world):
+    """On a scene in which one ball was not found."""
+    world.scene_node("forgetful_builder")
+    world.replay()
+    client, other = world.client(), world.client()
+    first = client.build()
+    assert first.objects == 1
+    green = on(table.GREEN)
+    refused(client, "NO_OBJECT_AT_PIXEL", "background", [green])
+    found = client.segment([green], add_object=True, include_masks=True)
+    assert found.scene_id != first.scene_id
+    assert any("without SAM 2" in warning for warning in found.warnings)
+    mask, true = found.masks["front"], TRUTH[0] == table.GREEN
+    assert (mask & true).sum() / (mask | true).sum() > 0.6
+    # It is an object like others now, and asking again adds no other.
+    again = other.segment([green], add_object=True)
+    assert (again.object_ids, again.scene_id) == (found.object_ids, found.scene_id)
+    assert [o.object_id for o in other.list_objects()] == [1, *found.object_ids]
+
+    merged = client.segment([green], refine=True, object_ids=[1], include_masks=True)
+    assert merged.object_ids == (1,)
+    assert merged.masks["front"][green[2], green[1]]
+    assert [o.object_id for o in other.list_objects()] == [1]
+    refused(client, "BAD_REQUEST", "needs the id", [green], refine=True)
+    refused(client, "UNKNOWN_OBJECT", "99", [green], refine=True, object_ids=[99])
+
+
+def test_nothing_is_added_while_a_scene_is_built(world, monkeypatch, tmp_path):
+    go = tmp_path / "go"
+    monkeypatch.setenv("PATIENT_UNTIL", str(go))
+    go.touch()
+    world.scene_node("patient_builder")
+    world.replay()
+    client, other = world.client(), world.client()
+    client.build()
+    go.unlink()
+    waiting = threading.Event()
+    builder = threading.Thread(
+        target=lambda: client.build(
+            progress=lambda stage, _: waiting.set() if stage == "waiting" else None
+        )
+    )
+    builder.start()
+    assert waiting.wait(20)
+    with pytest.raises(WildSeg3DError, match="being built") as busy:
+        other.segment([("front", 5, 115)], add_object=True)
+    assert busy.value.code == ErrorCode.BUSY
+    assert other.segment([on(table.RED)], add_object=True).object_ids == (1,)  # is cached
+    go.touch()
+    builder.join(30)
+
+
+# ---- topics ------------------------------------------------------------------------------------
+
+
+class Ears:
+    """Hears latched topics of the node."""
+
+    def __init__(self, world) -> None:
+        self.node = rclpy.create_node("ears", context=world.context)
+        self.heard: dict[str, list] = {}
+        for kind, topic in (
+            (PointCloud2, "selected_object"),
+            (MarkerArray, "selected_box"),
+            (Image, "left/overlay"),
+        ):
+            self.heard[topic] = []
+            self.node.create_subscription(kind, topic, self.heard[topic].append, LATCHED)
+        world.add(self.node, threads=1)
+
+    def until(self, met, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while not met(self.heard):
+            assert time.monotonic() < deadline, {k: len(v) for k, v in self.heard.items()}
+            time.sleep(0.05)
+
+
+def is_near(message: PointCloud2, label: int) -> bool:
+    points, _ = points_from_cloud(message)
+    centre, radius = table.BALLS[label]
+    return bool((np.abs(np.linalg.norm(points - centre, axis=1) - radius) < 1e-3).all())
+
+
+def test_clicks_from_rviz_and_rqt_select(live):
+    world, _, client = live
+    ears = Ears(world)
+    rviz = rclpy.create_node("rviz", context=world.context)
+    world.add(rviz, threads=1)
+    pointing = rviz.create_publisher(PointStamped, "clicked_point", 1)
+    mouse = rviz.create_publisher(Point, "front/mouse_left", 1)
+    overlay_mouse = rviz.create_publisher(Point, "right/overlay_mouse_left", 1)
+    for publisher in (pointing, mouse, overlay_mouse):
+        deadline = time.monotonic() + 20
+        while not publisher.get_subscription_count():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    x, y, z = top_of(table.GREEN)
+    pointing.publish(PointStamped(header=header("world", 0), point=Point(x=x, y=y, z=z)))
+    ears.until(lambda h: h["selected_object"] and is_near(h["selected_object"][-1], table.GREEN))
+    u, v = on(table.RED)[1:]
+    mouse.publish(Point(x=float(u), y=float(v)))
+    ears.until(lambda h: is_near(h["selected_object"][-1], table.RED))
+    u, v = on(table.GREEN, 2)[1:]
+    overlay_mouse.publish(Point(x=float(u), y=float(v)))
+    ears.until(lambda h: is_near(h["selected_object"][-1], table.GREEN))
+    # What cannot be answered is a line in the log, and the next click works.
+    for nonsense in (float("nan"), -50.0, 1e300):
+        mouse.publish(Point(x=nonsense, y=1.0))
+        pointing.publish(PointStamped(header=header("nowhere", 0), point=Point(x=nonsense)))
+    mouse.publish(Point(x=float(on(table.RED)[1]), y=float(on(table.RED)[2])))
+    ears.until(lambda h: is_near(h["selected_object"][-1], table.RED))
+    assert client.segment([on(table.RED)]).object_ids == (1,)
+
+
+def test_what_is_selected_is_shown_to_late_joiners(live):
+    world, _, client = live
+    client.segment([on(table.RED)])
+    time.sleep(1.0)
+    ears = Ears(world)
+    ears.until(lambda h: all(h.values()))
+    markers = ears.heard["selected_box"][-1].markers
+    assert [marker.type for marker in markers] == [
+        Marker.CUBE, Marker.LINE_LIST, Marker.TEXT_VIEW_FACING,
+    ]  # fmt: skip
+    assert markers[0].header.frame_id == "world"
+    size = markers[0].scale
+    assert max(size.x, size.y) == pytest.approx(2 * table.BALLS[1][1], abs=0.01)
+    assert len(markers[1].points) == 24
+    assert "object 1" in markers[2].text
+
+    overlay = ears.heard["left/overlay"][-1]
+    assert overlay.header.frame_id == optical_frame("left")
+    ears.until(lambda h: is_bright(h["left/overlay"][-1], table.RED))
+    client.segment([on(table.GREEN)])
+    ears.until(lambda h: is_bright(h["left/overlay"][-1], table.GREEN))
+
+
+def is_bright(message: Image, label: int) -> bool:
+    """The selected ball has the colours of the image, everything else a tint."""
+    picture = array_from_image(message, "overlay")
+    inner = cv2.erode((TRUTH[1] == label).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    other = cv2.erode((TRUTH[1] == 3 - label).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    same = (picture == VIEWS[1].image).all(axis=-1)
+    return bool(same[inner].all() and not same[other].all())

@@ -1,0 +1,62 @@
+"""How much of an object was seen, face by face of its box."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.grasping.boxes import OrientedBox
+
+_CELLS = 16
+"""Cells along the longest edge of the box on whose faces coverage is counted."""
+_SKIN = 0.25
+"""How deep below the outermost point of a cell others count as outermost, in cells."""
+_FACING = 0.25
+"""Cosine between normal and face from which a surface counts as seen from the face's side."""
+
+
+def face_coverage(
+    points: NDArray[np.float32], normals: NDArray[np.float32], box: OrientedBox
+) -> NDArray[np.float64]:
+    """Share of each face of a box behind which the object's surface was seen from that side.
+
+    The outline of the object on a face is the convex hull of its points there. A cell of it counts
+    when most of the outermost of the object's points behind it face outwards: of a thing on a
+    table, what is outermost at the bottom is the inside of its top, and the rim of its sides.
+
+    Args:
+        points: (M, 3).
+        normals: (M, 3) unit vectors, outwards.
+        box: about them, in their frame.
+
+    Returns:
+        (6,) in [0, 1], of the faces -x, +x, -y, +y, -z, +z.
+    """
+    box_from_frame = invert(box.frame_from_box)
+    inside = apply(box_from_frame, np.asarray(points, np.float64))
+    turned = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
+    cell = max(float(box.size.max()) / _CELLS, 1e-9)
+    shares = np.zeros(6)
+    for axis in range(3):
+        across = [other for other in range(3) if other != axis]
+        size = np.maximum(box.size[across], cell)
+        shape = tuple(int(np.ceil(edge / cell)) for edge in size)
+        place = (inside[:, across] + size / 2) / cell
+        at = np.clip(place.astype(np.int64), 0, np.array(shape) - 1)
+        outline = np.zeros(shape[::-1], np.uint8)
+        hull = cv2.convexHull(at.astype(np.int32))
+        cv2.fillConvexPoly(outline, hull, 1)
+        flat = at[:, 0] + at[:, 1] * shape[0]
+        for side, sign in enumerate((-1.0, 1.0)):
+            height = sign * inside[:, axis]
+            top = np.full(outline.size, -np.inf)
+            np.maximum.at(top, flat, height)
+            outermost = height > top[flat] - _SKIN * cell
+            facing = outermost & (sign * turned[:, axis] > _FACING)
+            votes = np.bincount(flat[facing], minlength=outline.size)
+            seen = 2 * votes > np.bincount(flat[outermost], minlength=outline.size)
+            seen &= outline.ravel() > 0
+            shares[2 * axis + side] = seen.sum() / max(int(outline.sum()), 1)
+    return shares

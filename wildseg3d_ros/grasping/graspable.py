@@ -1,0 +1,162 @@
+"""Answers for grasping from one scene, with what they share computed once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.grasping.boxes import OrientedBox, fit_box
+from wildseg3d_ros.grasping.coverage import face_coverage
+from wildseg3d_ros.grasping.normals import fit_normals, neighbourhood_radius
+from wildseg3d_ros.grasping.surface import Surface, seen_surface
+from wildseg3d_ros.grasping.surroundings import (
+    PlainCloud,
+    context,
+    context_edge,
+    solid_pixels,
+    without_object,
+)
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import ViewMasks
+
+_Value = TypeVar("_Value")
+
+DEFAULT_VOXEL = 0.005
+"""Edge of the voxels of context and surroundings [m] unless told otherwise."""
+_KEPT = 32
+"""Answers that are kept, the least recently used go first."""
+_BOX_POINTS = 20_000
+
+
+class GraspableScene:
+    """Computes what is asked for when it is asked for, and keeps it: a scene does not change.
+
+    Safe to use from several threads; two that ask for the same thing at once both compute it.
+
+    Args:
+        scene: of all answers.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._kept: OrderedDict[tuple, object] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @cached_property
+    def visibility(self) -> Visibility:
+        """Depth images of all views."""
+        return Visibility.create(self.scene.K, self.scene.world_from_cam, self.scene.world)
+
+    @cached_property
+    def _solid(self) -> tuple[NDArray[np.bool_], ...]:
+        return solid_pixels(self.scene, self.visibility)
+
+    def surface(self, object_ids: Sequence[int], voxel_size: float = 0.0) -> Surface:
+        """See :func:`wildseg3d_ros.grasping.surface.seen_surface`."""
+        return self._keep(
+            ("surface", tuple(object_ids), voxel_size),
+            lambda: seen_surface(self.scene, object_ids, self.visibility, voxel_size),
+        )
+
+    def normals(
+        self, object_ids: Sequence[int], voxel_size: float = 0.0, radius: float = 0.0
+    ) -> NDArray[np.float32]:
+        """(M, 3) unit normals of :meth:`surface`, towards the cameras that saw the points.
+
+        Args:
+            object_ids, voxel_size: of the surface.
+            radius: of the neighbourhood that a plane is fitted to; 0 chooses one.
+        """
+
+        def fit() -> NDArray[np.float32]:
+            # Fitted to every point, whatever is returned: thinning must not change the shape.
+            every = self.surface(object_ids)
+            reach = radius or neighbourhood_radius(every.points, max(every.spacing, voxel_size))
+            surface = self.surface(object_ids, voxel_size) if voxel_size else every
+            return fit_normals(surface.points, surface.toward, reach)
+
+        return self._keep(("normals", tuple(object_ids), voxel_size, radius), fit)
+
+    def box(self, object_ids: Sequence[int]) -> OrientedBox:
+        """The box about the objects, with its coverage: upright where the frame has an up.
+
+        The z axis of a frame that the given poses fix is taken to point up (REP 103).
+        """
+
+        def fit() -> OrientedBox:
+            points = self.surface(object_ids).points
+            up = [0.0, 0.0, 1.0] if self.scene.alignment.in_prior_frame else None
+            box = fit_box(points, up)
+            normals = self.normals(object_ids)
+            step = max(1, len(points) // _BOX_POINTS)
+            shares = face_coverage(points[::step], normals[::step], box)
+            return OrientedBox(box.frame_from_box, box.size, shares)
+
+        return self._keep(("box", tuple(object_ids)), fit)
+
+    def context(
+        self, object_ids: Sequence[int], edge: float = 0.0, voxel_size: float = DEFAULT_VOXEL
+    ) -> PlainCloud:
+        """See :func:`wildseg3d_ros.grasping.surroundings.context`; edge 0 chooses one."""
+
+        def cut() -> PlainCloud:
+            box = self.box(object_ids)
+            size = edge or context_edge(box.size, self.scene.alignment.metric)
+            centre = box.frame_from_box[:3, 3]
+            masks = self._masks(object_ids)
+            return context(self.scene, self._solid, masks, centre, size, voxel_size)
+
+        return self._keep(("context", tuple(object_ids), edge, voxel_size), cut)
+
+    def surroundings(
+        self, object_ids: Sequence[int], voxel_size: float = DEFAULT_VOXEL
+    ) -> PlainCloud:
+        """See :func:`wildseg3d_ros.grasping.surroundings.without_object`."""
+        return self._keep(
+            ("surroundings", tuple(object_ids), voxel_size),
+            lambda: without_object(
+                self.scene,
+                self._solid,
+                self._masks(object_ids),
+                self.surface(object_ids).points,
+                voxel_size,
+            ),
+        )
+
+    def organized(
+        self, object_ids: Sequence[int], view: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """(H, W, 3) points of the objects at the pixels of a view, NaN elsewhere, and the image.
+
+        The points are those of the object's cloud that come from this view.
+        """
+        index, image = self.scene.index, self.scene.images[view]
+        points = np.full(image.shape, np.nan, np.float32)
+        for object_id in object_ids:
+            rows = index.rows(object_id)
+            mine = index.view[rows] == view
+            points.reshape(-1, 3)[index.pixel[rows][mine]] = index.points[rows][mine]
+        return points, image
+
+    def _masks(self, object_ids: Sequence[int]) -> ViewMasks:
+        scene = self.scene
+        return ViewMasks(scene.view_names, scene.labels, object_ids, scene.masks.finer)
+
+    def _keep(self, key: tuple, compute: Callable[[], _Value]) -> _Value:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]  # type: ignore[return-value]
+        value = compute()
+        with self._lock:
+            self._kept[key] = value
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return value

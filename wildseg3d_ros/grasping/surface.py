@@ -1,0 +1,100 @@
+"""The points of a selection with what a grasp planner asks of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.voxels import VoxelCells
+
+BITS = 32
+"""Views that a point's bits have room for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Points that cameras saw.
+
+    Attributes:
+        points: (M, 3) float32, the scene's frame.
+        colors: (M, 3) uint8 RGB.
+        confidence: (M,) float32 >= 0.
+        view_count: (M,) uint8, number of views that see the point.
+        views: (M,) uint32; bit i is set when view i, of the first 32, sees the point.
+        toward: (M, 3) float32 unit vectors to the camera that measured the point; thinned, to the
+            middle of those.
+        spacing: distance of neighbouring points, typically: of pixels, or the voxels' edge.
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    view_count: NDArray[np.uint8]
+    views: NDArray[np.uint32]
+    toward: NDArray[np.float32]
+    spacing: float
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def seen_surface(
+    scene: Scene, object_ids: Sequence[int], visibility: Visibility, voxel_size: float = 0.0
+) -> Surface:
+    """The surface of the given objects.
+
+    The points, and their order, are those of the scene's cloud of these objects, thinned alike.
+
+    Args:
+        scene: of the objects.
+        object_ids: at least one, and of them at least one with a point.
+        visibility: of the scene.
+        voxel_size: edge in the scene's unit; 0 keeps every point.
+
+    Raises:
+        PromptError: the voxels are too small for the objects' extent.
+    """
+    index = scene.index
+    rows = np.concatenate([np.arange(index.rows(i).start, index.rows(i).stop) for i in object_ids])
+    points, view = index.points[rows], index.view[rows]
+    seen = visibility.seen_by(points, view)
+    # The view that measured a point surely faces it; that others see it has a tolerance.
+    way = visibility.centres[view].astype(np.float32) - points
+    away = np.linalg.norm(way, axis=1, keepdims=True)
+    bits = (seen[:, :BITS] * (1 << np.arange(min(BITS, seen.shape[1])))).sum(axis=1)
+    spacing = float(np.median(away[:, 0] / visibility.focal[view]))
+    surface = Surface(
+        points,
+        index.colors[rows],
+        index.confidence[rows],
+        index.view_count[rows],
+        bits.astype(np.uint32),
+        _unit(way),
+        spacing,
+    )
+    return surface if voxel_size == 0 else _thinned(surface, voxel_size)
+
+
+def _thinned(surface: Surface, voxel_size: float) -> Surface:
+    cells = VoxelCells.of(surface.points, voxel_size)
+    return Surface(
+        cells.mean(surface.points).astype(np.float32),
+        np.rint(cells.mean(surface.colors)).astype(np.uint8),
+        cells.mean(surface.confidence[:, None])[:, 0].astype(np.float32),
+        cells.largest(surface.view_count),
+        cells.union(surface.views),
+        _unit(cells.mean(surface.toward).astype(np.float32)),
+        max(voxel_size, surface.spacing),
+    )
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of length 1. Cameras on opposite sides leave none: any direction is as good there."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    up = np.array([0, 0, 1], np.float32)
+    return np.where(length > 1e-6, vectors / np.maximum(length, 1e-6), up).astype(np.float32)

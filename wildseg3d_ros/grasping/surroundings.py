@@ -1,0 +1,147 @@
+"""What lies about an object, and the scene without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.flying import flying_pixels
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.voxels import VoxelCells
+
+CONTEXT_LEAST, CONTEXT_MOST = 0.3, 0.6
+"""Edges [m] that Contact-GraspNet (Sundermeyer et al. 2021) cuts regions out with."""
+_MAX_SLANT = 85.0
+_SCENE_PIXELS = 400_000
+"""Pixels that the whole scene starts from; of more than these only every n-th is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlainCloud:
+    """Points with colours, and which of them belong to an object.
+
+    Attributes:
+        points: (M, 3) float32, the scene's frame.
+        colors: (M, 3) uint8 RGB.
+        on_object: (M,) bool.
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    on_object: NDArray[np.bool_]
+
+
+def solid_pixels(scene: Scene, visibility: Visibility) -> tuple[NDArray[np.bool_], ...]:
+    """Per view (H, W): pixels that have a point and are no flying ones."""
+    return tuple(
+        scene.world.valid(view) & ~flying_pixels(depth, float(visibility.focal[view]), _MAX_SLANT)
+        for view, depth in enumerate(visibility.depth)
+    )
+
+
+def context_edge(size: NDArray[np.float64], metric: bool) -> float:
+    """Edge of the cube about an object that a grasp is planned in.
+
+    Args:
+        size: (3,) edges of the object's box.
+        metric: whether they are in metres; else there is nothing to clip them to.
+    """
+    edge = 2.0 * float(size.max())
+    return float(np.clip(edge, CONTEXT_LEAST, CONTEXT_MOST)) if metric else edge
+
+
+def context(
+    scene: Scene,
+    solid: Sequence[NDArray[np.bool_]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    centre: NDArray[np.float64],
+    edge: float,
+    voxel_size: float,
+) -> PlainCloud:
+    """All that the views measured in a cube about an object, itself included.
+
+    Args:
+        scene: of the object.
+        solid: see :func:`solid_pixels`.
+        masks: the object's, by view name.
+        centre: (3,) of the cube, whose edges are along the axes of the scene's frame.
+        edge: of the cube.
+        voxel_size: edge > 0 of the voxels that the cloud is thinned to, the object and the rest
+            each for itself.
+    """
+    low, high = tuple((centre - edge / 2).tolist()), tuple((centre + edge / 2).tolist())
+    chosen = [
+        (cv2.inRange(points, low, high) > 0) & usable
+        for points, usable in zip(scene.world.points, solid, strict=True)
+    ]
+    return _gathered(scene, chosen, masks, voxel_size)
+
+
+def without_object(
+    scene: Scene,
+    solid: Sequence[NDArray[np.bool_]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    object_points: NDArray[np.float32],
+    voxel_size: float,
+) -> PlainCloud:
+    """The whole scene less an object, for a planner's collision world.
+
+    Left out are the pixels of the object's masks, with a border of one pixel, and the voxels that
+    its points occupy: masks are never exact, and a ghost of the object must not stay behind.
+
+    Args:
+        scene: of the object.
+        solid: see :func:`solid_pixels`.
+        masks: the object's, by view name.
+        object_points: (M, 3).
+        voxel_size: edge > 0 of the voxels that the cloud is thinned to.
+    """
+    total = sum(int(np.count_nonzero(usable)) for usable in solid)
+    step = max(1, int(np.ceil(np.sqrt(total / _SCENE_PIXELS))))
+    chosen, border = [], np.ones((3, 3), np.uint8)
+    for name, usable in zip(scene.view_names, solid, strict=True):
+        grown = cv2.dilate(masks[name].astype(np.uint8), border) > 0
+        every_nth = np.zeros_like(usable)
+        every_nth[::step, ::step] = usable[::step, ::step]
+        chosen.append(every_nth & ~grown)
+    rest = _gathered(scene, chosen, {}, voxel_size)
+    occupied = _cells(object_points, voxel_size)
+    free = ~np.isin(_cells(rest.points, voxel_size), occupied)
+    return PlainCloud(rest.points[free], rest.colors[free], rest.on_object[free])
+
+
+def _gathered(
+    scene: Scene,
+    chosen: Sequence[NDArray[np.bool_]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    voxel_size: float,
+) -> PlainCloud:
+    """The points of the chosen pixels, thinned."""
+    nothing = np.zeros(0, np.bool_)
+    points, colors, on = [], [], []
+    for view, name in enumerate(scene.view_names):
+        pixels = np.flatnonzero(chosen[view])
+        points.append(scene.world.points[view].reshape(-1, 3)[pixels])
+        colors.append(scene.images[view].reshape(-1, 3)[pixels])
+        mask = masks[name].ravel()[pixels] if name in masks else nothing
+        on.append(mask if len(mask) else np.zeros(len(pixels), np.bool_))
+    every, rgb, on_object = np.concatenate(points), np.concatenate(colors), np.concatenate(on)
+    if not len(every):
+        return PlainCloud(every.astype(np.float32), rgb, on_object)
+    cells = VoxelCells.of(every, voxel_size, on_object.astype(np.int64))
+    return PlainCloud(
+        cells.mean(every).astype(np.float32),
+        np.rint(cells.mean(rgb)).astype(np.uint8),
+        cells.largest(on_object.astype(np.uint8)) > 0,
+    )
+
+
+def _cells(points: NDArray[np.float32], voxel_size: float) -> NDArray[np.void]:
+    """(M,) the voxel of each point as one comparable value."""
+    cell = np.floor(points.astype(np.float64) / voxel_size).astype(np.int32)
+    return np.ascontiguousarray(cell).view([("x", "i4"), ("y", "i4"), ("z", "i4")]).ravel()

@@ -1,0 +1,71 @@
+"""Prompts that change the scene: an object that no cached mask is, and corrections of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.ros.answers import CurrentScene
+from wildseg3d_ros.ros.building import BuildAction
+from wildseg3d_ros.ros.transforms import TransformBuffer
+from wildseg3d_ros.ros.worker import BuildWorker
+from wildseg3d_ros.scene.prompting import objects_cloud
+from wildseg3d_ros.types import ObjectCloud
+
+_NOT_CACHED = (ErrorCode.NO_OBJECT_AT_PIXEL, ErrorCode.CONTRADICTING_CLICKS)
+"""What a prompt may fail with that an object of its own can answer."""
+
+
+class SceneEditor:
+    """Has the build process change the scene, which answers as it is until that is done.
+
+    Args:
+        worker: has the loaded back ends.
+        builds: are kept out meanwhile.
+        current: gives the scene that answers.
+        adopt: takes the changed one.
+    """
+
+    def __init__(
+        self,
+        worker: BuildWorker,
+        builds: BuildAction,
+        current: Callable[[], CurrentScene],
+        adopt: Callable[[CurrentScene], None],
+    ) -> None:
+        self._worker, self._builds = worker, builds
+        self._current, self._adopt = current, adopt
+
+    def answer(
+        self, request: Segment.Request, transforms: TransformBuffer
+    ) -> tuple[CurrentScene, ObjectCloud]:
+        """The scene that answers a request with ``add_object`` or ``refine``, and the cloud.
+
+        Raises:
+            WildSeg3DError: with the code and text of the reply; BUSY while a scene is built.
+        """
+        if request.add_object and request.refine:
+            raise PromptError("add_object and refine exclude each other; ask for one of them")
+        current = self._current()
+        # A frame that cannot be reached must not be found out about after seconds of work.
+        current.target_from_scene(current.target(request.target_frame), transforms)
+        if request.add_object:
+            try:
+                return current, segment(current.scene, current.prompt(request, transforms))
+            except PromptError as error:
+                if error.code not in _NOT_CACHED:
+                    raise
+        with self._builds.kept_out(
+            "adding an object" if request.add_object else "refining"
+        ) as stop:
+            current = self._current()  # a build may have ended since
+            prompt = current.prompt(request, transforms)
+            if request.refine and not prompt.object_ids:
+                raise PromptError("refine needs the id of the object to correct in object_ids")
+            found = self._worker.extend(current.scene, prompt, request.refine, stop)
+            extended = dataclasses.replace(current, scene=found.scene)
+            self._adopt(extended)
+        return extended, objects_cloud(found.scene, (found.object_id,))

@@ -1,0 +1,63 @@
+"""Boxes, organised clouds and markers as messages."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import Pose, Vector3
+from numpy.typing import NDArray
+
+from wildseg3d_msgs.msg import OrientedBox as BoxMessage
+from wildseg3d_ros.geometry.transforms import quaternion_from_rotation
+from wildseg3d_ros.grasping.boxes import OrientedBox
+from wildseg3d_ros.ros.calibration import Calibration
+from wildseg3d_ros.ros.clouds import colored_columns
+from wildseg3d_ros.ros.conversions import matrix_from_pose, point_message
+
+
+def box_message(box: OrientedBox, target_from_scene: NDArray[np.float64]) -> BoxMessage:
+    """Message of a box, its pose carried into another frame."""
+    return BoxMessage(
+        pose=pose_message(target_from_scene @ box.frame_from_box),
+        size=Vector3(**{axis: float(edge) for axis, edge in zip("xyz", box.size, strict=True)}),
+        face_coverage=box.face_coverage.astype(np.float32),
+        coverage=box.coverage,
+    )
+
+
+def box_from_message(message: BoxMessage) -> OrientedBox:
+    """The box of a message."""
+    return OrientedBox(
+        matrix_from_pose(message.pose),
+        np.array([message.size.x, message.size.y, message.size.z]),
+        np.array(message.face_coverage, np.float64),
+    )
+
+
+def pose_message(frame_from_body: NDArray[np.float64]) -> Pose:
+    """Message of a rigid (4, 4) transform."""
+    pose = Pose(position=point_message(frame_from_body[:3, 3]))
+    quat = quaternion_from_rotation(frame_from_body[:3, :3])
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = (
+        float(value) for value in quat
+    )
+    return pose
+
+
+def organized_cloud(
+    points: NDArray[np.float32], image: NDArray[np.uint8], calibration: Calibration
+) -> tuple[dict[str, NDArray], tuple[int, int]]:
+    """Columns x, y, z, rgb at the pixels of the published image, and its size.
+
+    Args:
+        points: (H, W, 3) by pinhole pixel, NaN where nothing is.
+        image: (H, W, 3) RGB of the pinhole image.
+        calibration: of the camera.
+    """
+    if calibration.distorted:
+        number = np.arange(1, image.shape[0] * image.shape[1] + 1, dtype=np.float64)
+        from_pixel = calibration.published_labels(number.reshape(image.shape[:2])).astype(np.intp)
+        # Pixels that the pinhole image does not hold are 0: a row of nothing before all others.
+        nothing = np.full((1, 3), np.nan, np.float32)
+        points = np.concatenate([nothing, points.reshape(-1, 3)])[from_pixel]
+        image = np.concatenate([np.zeros((1, 3), np.uint8), image.reshape(-1, 3)])[from_pixel]
+    return colored_columns(points, image), image.shape[:2]

@@ -1,0 +1,81 @@
+"""What the node draws: label overlays of the cameras' images, and boxes for RViz."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Vector3
+from numpy.typing import NDArray
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from wildseg3d_ros.geometry.transforms import make_transform
+from wildseg3d_ros.grasping.boxes import OrientedBox
+from wildseg3d_ros.io.pictures import draw_labels, object_colors
+from wildseg3d_ros.ros.conversions import header, point_message
+from wildseg3d_ros.ros.grasp_messages import pose_message
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import ViewMasks
+
+_SELECTED = (60, 230, 90)
+_EDGES = [(a, b) for a in range(8) for b in range(8) if a < b and (a ^ b) in (1, 2, 4)]
+_TEXT_HEIGHT = 0.02
+_LINE = 0.002
+
+
+def label_overlay(scene: Scene, view: int) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB pinhole image of a view with a tint per cached object."""
+    colors = object_colors(scene.object_ids)
+    return draw_labels(scene.images[view], scene.labels[view], colors)
+
+
+def with_selection(
+    overlay: NDArray[np.uint8], scene: Scene, view: int, object_ids: Sequence[int]
+) -> NDArray[np.uint8]:
+    """A label overlay in which objects stand out: as they are, with a bright outline."""
+    masks = ViewMasks(scene.view_names, scene.labels, object_ids, scene.masks.finer)
+    mask = masks[scene.view_names[view]]
+    out = overlay.copy()
+    out[mask] = scene.images[view][mask]
+    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
+    thick = max(2, round(min(mask.shape) / 160))
+    cv2.drawContours(out, contours, -1, _SELECTED, thick, cv2.LINE_AA)
+    return out
+
+
+def box_markers(box: OrientedBox, text: str, frame_id: str, stamp_ns: int) -> MarkerArray:
+    """A box for RViz: a transparent body, its edges, and a text above it.
+
+    The markers have fixed names, so that the next box replaces this one.
+    """
+
+    def marker(number: int, kind: int, alpha: float) -> Marker:
+        return Marker(
+            header=header(frame_id, stamp_ns),
+            ns="selected_box",
+            id=number,
+            type=kind,
+            action=Marker.ADD,
+            pose=pose_message(box.frame_from_box),
+            color=ColorRGBA(r=0.24, g=0.9, b=0.35, a=alpha),
+            lifetime=Duration(),  # for ever
+            # A marker that follows its frame is drawn wherever TF has that frame now.
+            frame_locked=True,
+        )
+
+    body, edges = marker(0, Marker.CUBE, 0.25), marker(1, Marker.LINE_LIST, 1.0)
+    # RViz refuses to draw what has no thickness.
+    body.scale = Vector3(
+        **{axis: max(float(edge), 1e-4) for axis, edge in zip("xyz", box.size, strict=True)}
+    )
+    edges.scale.x = _LINE
+    local = OrientedBox(np.eye(4), box.size).corners()
+    edges.points = [point_message(local[corner]) for edge in _EDGES for corner in edge]
+    label = marker(2, Marker.TEXT_VIEW_FACING, 1.0)
+    top = box.frame_from_box[:3, 3] + [0, 0, np.linalg.norm(box.size) / 2 + _TEXT_HEIGHT]
+    label.pose = pose_message(make_transform(np.eye(3), top))
+    label.scale.z, label.text = _TEXT_HEIGHT, text
+    return MarkerArray(markers=[body, edges, label])

@@ -1,0 +1,111 @@
+"""Requests of the service ``segment`` from plain values and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+import numpy as np
+from geometry_msgs.msg import PointStamped
+from numpy.typing import NDArray
+
+from wildseg3d_msgs.msg import Box as BoxMessage
+from wildseg3d_msgs.msg import CameraMask
+from wildseg3d_msgs.msg import Click as ClickMessage
+from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.ros.conversions import header, image_from_mask, point_message
+from wildseg3d_ros.types import LEVELS, POSITIVE, Level
+
+ClickTuple = tuple[str, float, float] | tuple[str, float, float, int]
+
+
+class SegmentOptions(TypedDict, total=False):
+    """What :func:`segment_request` takes beside clicks.
+
+    Attributes:
+        boxes: (camera, u0, v0, u1, v1) about the object.
+        masks: (H, W) bool or uint8 by camera, not 0 on the object.
+        points: (frame, x, y, z) on the object [m]; frame "" is the scene's own.
+        object_ids: objects by id.
+        level: how much of a thing a click means.
+        add_object: look for the object where none is cached, and add it to the scene.
+        refine: correct the one object in ``object_ids`` by the clicks and points.
+        target_frame: TF frame of the reply; "" for the scene's own.
+        voxel_size, normal_radius, context_size, surroundings_voxel_size: metres; see Segment.srv.
+        include_normals, include_confidence, include_view_count, include_views: more values of
+            each point.
+        include_normal_cloud, include_box, include_context, include_surroundings, include_masks:
+            parts of the reply.
+        organized_cameras: cameras to give organised clouds of.
+    """
+
+    boxes: Sequence[tuple[str, float, float, float, float]]
+    masks: Mapping[str, NDArray]
+    points: Sequence[tuple[str, float, float, float]]
+    object_ids: Sequence[int]
+    level: Level
+    add_object: bool
+    refine: bool
+    target_frame: str
+    voxel_size: float
+    normal_radius: float
+    context_size: float
+    surroundings_voxel_size: float
+    include_normals: bool
+    include_confidence: bool
+    include_view_count: bool
+    include_views: bool
+    include_normal_cloud: bool
+    include_box: bool
+    include_context: bool
+    include_surroundings: bool
+    include_masks: bool
+    organized_cameras: Sequence[str]
+
+
+def segment_request(clicks: Sequence[ClickTuple], options: SegmentOptions) -> Segment.Request:
+    """The request.
+
+    Args:
+        clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
+        options: see :class:`SegmentOptions`.
+
+    Raises:
+        TypeError: an option that does not exist.
+    """
+    unknown = set(options) - SegmentOptions.__optional_keys__
+    if unknown:
+        listed = ", ".join(sorted(SegmentOptions.__optional_keys__))
+        raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {listed}")
+    pointed = {
+        "boxes": [
+            BoxMessage(camera=camera, u0=float(u0), v0=float(v0), u1=float(u1), v1=float(v1))
+            for camera, u0, v0, u1, v1 in options.get("boxes", ())
+        ],
+        "masks": [
+            CameraMask(camera=camera, mask=image_from_mask(np.asarray(mask) != 0))
+            for camera, mask in options.get("masks", {}).items()
+        ],
+        "points": [
+            PointStamped(header=header(frame, 0), point=point_message(np.array(place)))
+            for frame, *place in options.get("points", ())
+        ],
+        "level": LEVELS.index(options.get("level", "whole")),
+    }
+    plain = {name: value for name, value in options.items() if name not in pointed}
+    for name in ("object_ids", "organized_cameras"):
+        if name in plain:
+            plain[name] = list(plain[name])  # type: ignore[call-overload]
+    for name in ("voxel_size", "normal_radius", "context_size", "surroundings_voxel_size"):
+        if name in plain:
+            plain[name] = float(plain[name])  # type: ignore[arg-type]
+    return Segment.Request(
+        clicks=[
+            ClickMessage(
+                camera=camera, u=float(u), v=float(v), label=label[0] if label else POSITIVE
+            )
+            for camera, u, v, *label in clicks
+        ],
+        **pointed,
+        **plain,
+    )

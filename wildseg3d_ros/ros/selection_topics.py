@@ -1,0 +1,126 @@
+"""Latched topics of what was selected last: cloud, box, and the cameras' overlays.
+
+Drawing and publishing images takes longer than an answer may, so it is done behind the answers, by
+a thread that shows the newest selection and skips those in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.lifecycle.node import LifecycleNodeMixin
+from rclpy.node import Node
+from sensor_msgs.msg import Image, PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from wildseg3d_ros.ros.answers import CurrentScene
+from wildseg3d_ros.ros.clouds import cloud_message, colored_columns
+from wildseg3d_ros.ros.conversions import image_from_array
+from wildseg3d_ros.ros.overlays import box_markers, label_overlay, with_selection
+from wildseg3d_ros.ros.topics import LATCHED
+from wildseg3d_ros.scene.prompting import objects_cloud
+
+_PERIOD = 0.1
+_LOOK_AGAIN = 0.5
+"""Seconds after which somebody may have begun to look at an overlay."""
+
+_Selection = tuple[CurrentScene, tuple[int, ...]]
+
+
+class _ManagedNode(LifecycleNodeMixin, Node):
+    """For the type checker."""
+
+
+class SelectionTopics:
+    """Publishers of a configured node, and the thread that feeds them.
+
+    Topics: ``selected_object``, ``selected_box`` and ``<camera>/overlay``, in the scene's frame.
+
+    Args:
+        node: a lifecycle node.
+        cameras: names of its cameras.
+    """
+
+    def __init__(self, node: _ManagedNode, cameras: Sequence[str]) -> None:
+        self._node = node
+        self._object = node.create_lifecycle_publisher(PointCloud2, "selected_object", LATCHED)
+        self._box = node.create_lifecycle_publisher(MarkerArray, "selected_box", LATCHED)
+        self._overlays = {
+            name: node.create_lifecycle_publisher(Image, f"{name}/overlay", LATCHED)
+            for name in cameras
+        }
+        self._wanted: _Selection | None = None
+        self._shown: _Selection | None = None
+        self._drawn: dict[str, _Selection] = {}
+        self._plain: list[NDArray[np.uint8]] = []
+        self._changed, self._ending = threading.Condition(), False
+        self._thread = threading.Thread(target=self._run, name="selection topics", daemon=True)
+        self._thread.start()
+
+    def show(self, current: CurrentScene, object_ids: Sequence[int] = ()) -> None:
+        """Shows a selection soon; returns at once. Without ids a new scene is shown."""
+        with self._changed:
+            if self._wanted != (current, tuple(object_ids)):
+                self._wanted = current, tuple(object_ids)
+                self._changed.notify()
+
+    def destroy(self) -> None:
+        """Leaves the graph, and with it the latched messages."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join()
+        for publisher in (self._object, self._box, *self._overlays.values()):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._ending or self._wanted != self._shown, _LOOK_AGAIN
+                )
+                if self._ending:
+                    return
+                wanted = self._wanted
+            if wanted is None:
+                continue
+            try:
+                self._publish(wanted)
+            except Exception:  # noqa: BLE001  a picture that fails must not end the others
+                self._node.get_logger().error(f"selection not shown:\n{traceback.format_exc()}")
+            self._shown = wanted
+            time.sleep(_PERIOD)
+
+    def _publish(self, wanted: _Selection) -> None:
+        current, ids = wanted
+        scene, before = current.scene, self._shown
+        if before is None or before[0].scene is not scene:
+            self._plain = [label_overlay(scene, view) for view in range(len(scene.view_names))]
+            self._drawn = {}
+        if ids and wanted != before:
+            cloud = objects_cloud(scene, ids)
+            columns = colored_columns(cloud.points, cloud.colors)
+            self._object.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
+            box = current.graspable.box(ids)
+            size = " x ".join(f"{100 * edge:.1f}" for edge in box.size)
+            text = f"object {', '.join(map(str, ids))}: {size} cm"
+            self._box.publish(box_markers(box, text, scene.frame_id, scene.stamp_ns))
+        for view, name in enumerate(scene.view_names):
+            if name not in self._overlays or self._drawn.get(name) == wanted:
+                continue
+            # The first one is for late joiners; after that only what somebody looks at is drawn.
+            if name in self._drawn and not self._overlays[name].get_subscription_count():
+                continue
+            picture = self._plain[view]
+            if ids:
+                picture = with_selection(picture, scene, view, ids)
+            picture = current.calibrations[name].published_labels(picture)
+            self._overlays[name].publish(
+                image_from_array(picture, "rgb8", scene.camera_frames[view], scene.stamps_ns[view])
+            )
+            self._drawn[name] = wanted

@@ -1,0 +1,68 @@
+"""The pixel that shows what lies at a 3D point."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import Click, Point
+
+REACH = 0.05
+"""How far a point may be off what was measured, as a share of its distance to the camera."""
+
+
+def click_at_point(scene: Scene, point: Point) -> Click:
+    """A positive click at the pixel, of any view, whose point is nearest to the given one.
+
+    Args:
+        point: in the scene's frame.
+
+    Raises:
+        PromptError: nothing was measured about there (POINT_OUTSIDE_SCENE).
+    """
+    place = np.array([point.x, point.y, point.z])
+    best, nearest = np.inf, None
+    for view, (K, pose) in enumerate(zip(scene.K, scene.world_from_cam, strict=True)):
+        in_camera = apply(invert(pose), place)
+        if in_camera[2] <= 0:
+            continue
+        # What lies within reach of the point shows within so many pixels of where it would.
+        reach = REACH * in_camera[2]
+        column, row = np.clip((K @ in_camera)[:2] / in_camera[2], -1e6, 1e6)
+        window = int(np.ceil(REACH * max(K[0, 0], K[1, 1]))) + 1
+        top, left = max(round(row) - window, 0), max(round(column) - window, 0)
+        crop = np.s_[
+            top : max(round(row) + window + 1, 0), left : max(round(column) + window + 1, 0)
+        ]
+        points = scene.world.points[view][crop]
+        if not points.size:
+            continue
+        off = np.linalg.norm(points - place.astype(np.float32), axis=-1)
+        off[~(scene.world.confidence[view][crop] > 0)] = np.inf
+        at = np.unravel_index(off.argmin(), off.shape)
+        if off[at] <= reach and off[at] < best:
+            best = float(off[at])
+            nearest = Click(scene.view_names[view], float(left + at[1]), float(top + at[0]))
+    if nearest is None:
+        raise PromptError(
+            f"nothing was measured at ({point.x:.4g}, {point.y:.4g}, {point.z:.4g}) in frame "
+            f"'{scene.frame_id}'{_how_far(scene, place)}; give a point on a surface that the "
+            "cameras see",
+            ErrorCode.POINT_OUTSIDE_SCENE,
+        )
+    return nearest
+
+
+def _how_far(scene: Scene, place: np.ndarray) -> str:
+    some = [
+        points[::4, ::4][weight[::4, ::4] > 0]
+        for points, weight in zip(scene.world.points, scene.world.confidence, strict=True)
+    ]
+    every = np.concatenate(some)
+    if not len(every):
+        return ""
+    distance = float(np.linalg.norm(every - place, axis=1).min())
+    unit = "m" if scene.alignment.metric else "units"
+    return f": the nearest surface is {distance:.3g} {unit} away"

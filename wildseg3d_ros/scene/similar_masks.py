@@ -1,0 +1,98 @@
+"""Cached objects that fill a given box or cover a given mask in one view."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.types import Box, ViewMask
+
+BOX_OVERLAP = 0.7
+"""Overlap of a box with that of a mask from which it means that mask."""
+MASK_OVERLAP = 0.5
+"""Overlap (intersection over union) of a mask with a cached one from which it means that one."""
+
+
+def boxed_object(scene: Scene, box: Box) -> int:
+    """The object of any level whose mask in the view has the most similar box.
+
+    Raises:
+        PromptError: unknown camera, a box outside its image, or no object that is similar enough.
+    """
+    view = scene.view_index(box.view)
+    height, width = scene.labels[view].shape
+    if box.u1 < 0 or box.v1 < 0 or box.u0 > width - 1 or box.v0 > height - 1:
+        raise PromptError(
+            f"the box from ({box.u0:g}, {box.v0:g}) to ({box.u1:g}, {box.v1:g}) is outside the "
+            f"image of camera '{box.view}', which is {width}x{height}",
+            ErrorCode.PIXEL_OUTSIDE_IMAGE,
+        )
+    best, best_overlap = 0, 0.0
+    for record in scene.masks.objects:
+        for mask in record.masks:
+            if mask.view != view:
+                continue
+            u0, v0, u1, v1 = mask.box
+            across = min(u1, box.u1) - max(u0, box.u0)
+            down = min(v1, box.v1) - max(v0, box.v0)
+            both = max(across, 0.0) * max(down, 0.0)
+            area = (u1 - u0) * (v1 - v0) + (box.u1 - box.u0) * (box.v1 - box.v0)
+            if both / max(area - both, 1e-9) > best_overlap:
+                best, best_overlap = record.object_id, both / max(area - both, 1e-9)
+    if best_overlap < BOX_OVERLAP:
+        raise PromptError(
+            f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) "
+            f"to ({box.u1:g}, {box.v1:g}); {_best(best, best_overlap, BOX_OVERLAP)}: draw it "
+            "closer, or add the object to the scene",
+            ErrorCode.NO_OBJECT_AT_PIXEL,
+        )
+    return best
+
+
+def masked_object(scene: Scene, given: ViewMask) -> int:
+    """The object of any level whose mask in the view overlaps the given one most.
+
+    Raises:
+        PromptError: unknown camera, a mask of another size than its image, or no object that is
+            similar enough.
+    """
+    view = checked_mask_view(scene, given)
+    best, best_overlap = 0, 0.0
+    for level in scene.masks.maps:
+        inside = np.bincount(level[view][given.mask])
+        area = np.bincount(level[view].ravel(), minlength=len(inside))[: len(inside)]
+        inside[0] = 0
+        overlap = inside / np.maximum(given.mask.sum() + area - inside, 1)
+        if overlap.max() > best_overlap:
+            best, best_overlap = int(overlap.argmax()), float(overlap.max())
+    if best_overlap < MASK_OVERLAP:
+        raise PromptError(
+            f"camera '{given.view}': no cached object has a mask like the given one of "
+            f"{int(given.mask.sum())} pixels; {_best(best, best_overlap, MASK_OVERLAP)}: give a "
+            "mask of the whole object, or add the object to the scene",
+            ErrorCode.NO_OBJECT_AT_PIXEL,
+        )
+    return best
+
+
+def checked_mask_view(scene: Scene, given: ViewMask) -> int:
+    """Index of a mask's view.
+
+    Raises:
+        PromptError: unknown camera, or a mask of another size than its image.
+    """
+    view = scene.view_index(given.view)
+    (height, width), size = given.mask.shape, scene.labels[view].shape
+    if (height, width) != size:
+        raise PromptError(
+            f"the mask of camera '{given.view}' is {width}x{height}, but its images are "
+            f"{size[1]}x{size[0]}; give a mask of the image as it is published"
+        )
+    return view
+
+
+def _best(object_id: int, overlap: float, needed: float) -> str:
+    if not object_id:
+        return "none overlaps it"
+    return f"the best one ({object_id}) overlaps it by {overlap:.2f}, {needed:g} are needed"
