@@ -107,9 +107,29 @@ class BuildAction:
         """Leaves the graph: rclpy's destroy_node leaves an action server in it."""
         self._server.destroy()
 
+    def rebuild(self, cameras: Sequence[str]) -> bool:
+        """Builds without having been asked, unless a build runs; returns whether one came of it.
+
+        What goes wrong is logged.
+        """
+        if not self._busy.acquire(blocking=False):
+            return False
+        try:
+            build = Build(tuple(cameras), self._enter, self._stopping.is_set)
+            self._run(build)
+        except Exception as error:  # noqa: BLE001
+            status_of(error, self._node.get_logger())
+            return False
+        finally:
+            self._busy.release()
+        return True
+
+    def _enter(self, stage: str, fraction: float) -> None:
+        self._stage = (stage, fraction)
+
     def _execute(self, goal: ServerGoalHandle) -> BuildScene.Result:
         def report(stage: str, fraction: float) -> None:
-            self._stage = (stage, fraction)
+            self._enter(stage, fraction)
             feedback = BuildScene.Feedback(stage=stage, fraction=fraction)
             goal.publish_feedback(feedback)  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,7 @@ class Camera:
         self._node, self._group = node, callback_group
         self._subscriptions: list[Subscription] = []
         self._calibration: tuple[Any, Calibration] | None = None
+        self._since = time.monotonic()
 
     @property
     def who(self) -> str:
@@ -93,6 +95,11 @@ class Camera:
         """All of them."""
         return tuple(stream for stream in (self.image, self.depth, self.info) if stream)
 
+    @property
+    def listening_seconds(self) -> float:
+        """How long it has been listened to."""
+        return time.monotonic() - self._since
+
     def heard(self, stream: Stream) -> int:
         """Messages of a stream since the camera was subscribed to."""
         counts = self.matcher.counts
@@ -102,6 +109,7 @@ class Camera:
 
     def subscribe(self) -> None:
         """Begins to listen."""
+        self._since = time.monotonic()
         take = {
             "image": self.matcher.add_image,
             "depth": self.matcher.add_depth,

@@ -27,11 +27,13 @@ class Shot:
 
     Attributes:
         views: one per camera, with poses where TF had them.
+        sets: the messages that they were made from, by camera name.
         calibrations: by camera name.
         warnings: what the caller should know, one sentence each.
     """
 
     views: tuple[View, ...]
+    sets: Mapping[str, FrameSet]
     calibrations: Mapping[str, Calibration]
     warnings: tuple[str, ...]
 
@@ -153,7 +155,7 @@ class Cameras:
             )
             for name, (calibration, image, depth) in parts.items()
         )
-        return Shot(views, {name: part[0] for name, part in parts.items()}, warnings)
+        return Shot(views, sets, {name: part[0] for name, part in parts.items()}, warnings)
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]

@@ -65,6 +65,11 @@ class ManagedNode(LifecycleNodeMixin, Node):
         """Label of the lifecycle state: unconfigured, inactive, active, configuring, ..."""
         return self._state_machine.current_state[1]
 
+    @property
+    def trouble(self) -> WildSeg3DError | None:
+        """What kept the node from becoming active."""
+        return self._trouble
+
     def autostart(self) -> None:
         """Configures and activates the node as soon as it is spun."""
         self._started.clear()

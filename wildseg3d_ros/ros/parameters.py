@@ -37,6 +37,9 @@ class NodeConfig:
         True, "configure and activate at the start; false: a lifecycle manager does"
     )
     world_frame: str = setting("world", "TF frame in which scenes are built")
+    target_frame: str = setting(
+        "", "TF frame of replies to requests that name none; empty = the scene's own"
+    )
     image_transport: Literal["raw", "compressed"] = setting(
         "raw",
         "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed; for "
@@ -72,10 +75,36 @@ class NodeConfig:
         0.0,
         1.0,
     )
+    watch_period: float = setting(
+        1.0,
+        "how often the cameras are compared with the scene's images [s]; 0 = never",
+        0.0,
+        60.0,
+    )
+    change_seconds: float = setting(
+        5.0,
+        "how long a part of an image has to look different, and the same, to count as changed [s]",
+        0.0,
+        600.0,
+    )
+    change_share: float = setting(
+        0.005, "share of a camera's image that has to change for the scene to be stale", 1e-4, 1.0
+    )
+    rebuild_when_stale: bool = setting(False, "build a stale scene anew without being asked")
 
 
-LIVE = ("max_image_age", "image_timeout", "tf_timeout", "scene_cloud_voxel", "world_frame")
-"""Parameters of :class:`NodeConfig` that may change while the node runs: at the next build."""
+LIVE = (
+    "world_frame",
+    "target_frame",
+    "max_image_age",
+    "image_timeout",
+    "tf_timeout",
+    "scene_cloud_voxel",
+    "change_seconds",
+    "change_share",
+    "rebuild_when_stale",
+)
+"""Parameters of :class:`NodeConfig` that may change while the node runs: at the next use."""
 
 
 @dataclass(frozen=True)

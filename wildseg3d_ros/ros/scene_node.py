@@ -26,6 +26,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
@@ -42,9 +44,13 @@ from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
 from wildseg3d_ros.ros.prompt_topics import PromptTopics
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.ros.selection_topics import SelectionTopics
+from wildseg3d_ros.ros.supervision import Supervision
 from wildseg3d_ros.ros.topics import SceneTopics
 from wildseg3d_ros.ros.transforms import TransformListener, make_buffer, poses_at
+from wildseg3d_ros.ros.validity import SceneWatch
 from wildseg3d_ros.ros.worker import BuildWorker
+
+_BACK = Duration(seconds=-0.1)
 
 
 class SceneNode(ManagedNode):
@@ -79,8 +85,21 @@ class SceneNode(ManagedNode):
         self._cameras = Cameras(self, topics, config, self.streams)
         self._transforms = make_buffer()
         self._tf = TransformListener(self, self._transforms, self.streams)
+        self._watch = SceneWatch(self._cameras, self._transforms)
         self._worker = BuildWorker(self._settings(config), self._log)
         self._create_servers()
+        self._clock_jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=_BACK, on_clock_change=False),
+            post_callback=self._on_time_jump,
+        )
+        Supervision(
+            self,
+            self._cameras,
+            self._watch,
+            self._builds,
+            self._config.node,
+            lambda: None if self._current is None else self._current.scene,
+        )
         if config.autostart:
             self.autostart()
 
@@ -97,6 +116,20 @@ class SceneNode(ManagedNode):
 
     def _log(self, text: str) -> None:
         self.get_logger().info(text)
+
+    def _on_time_jump(self, jump: TimeJump) -> None:
+        """Simulated time went back: a simulation or a recording starts again."""
+        self._tf.forget()
+        self._cameras.clear()
+        self.get_logger().warning(
+            f"/clock went back by {-jump.delta.nanoseconds / 1e9:.3f} s; images and moving "
+            "transforms of before are forgotten"
+        )
+
+    @property
+    def stale_cameras(self) -> tuple[str, ...]:
+        """Cameras that see something else than the current scene's images show."""
+        return self._watch.stale
 
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
@@ -138,6 +171,7 @@ class SceneNode(ManagedNode):
         """Frees scene, models and publishers."""
         self._worker.stop()
         self._current = None
+        self._watch.forget()
         self._cameras.clear()
         self._transforms.clear()
         if self._topics is not None:
@@ -159,6 +193,7 @@ class SceneNode(ManagedNode):
         if builds is not None:
             builds.destroy()
             del self._builds
+            self._clock_jumps.unregister()
         super().destroy_node()
 
     # ---- service -------------------------------------------------------------------------------
@@ -167,10 +202,13 @@ class SceneNode(ManagedNode):
         self, request: Segment.Request, _: Segment.Response | None = None
     ) -> Segment.Response:
         try:
+            if not request.target_frame:
+                request.target_frame = self.get_parameter("target_frame").value
             current, cloud = self._scene(), None
             if request.add_object or request.refine:
                 current, cloud = self._editor.answer(request, self._transforms)
             reply = current.answer(request, self._transforms, cloud)
+            reply.warnings = [*reply.warnings, *self._watch.warnings()]
             if self._selection is not None:
                 self._selection.show(current, reply.object_ids)
             return reply
@@ -218,6 +256,7 @@ class SceneNode(ManagedNode):
         scene = built.scene
         poses = _rooted_at(scene.frame_id, root, poses)
         self.adopt(CurrentScene(scene, shot.calibrations, poses, shot.warnings))
+        self._watch.watch(shot)
         if self._topics is not None:
             self._topics.publish(built, shot.calibrations)
         seconds = time.monotonic() - start

@@ -30,7 +30,7 @@ class Tf2Buffer:
             self._buffer.set_transform(message, "wildseg3d")
 
     def clear(self) -> None:
-        """Forgets all transforms."""
+        """See :class:`wildseg3d_ros.ros.transforms.TransformBuffer`."""
         self._buffer.clear()
 
     def frames(self) -> list[str]:

@@ -35,6 +35,8 @@ BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps, as tf2 does."""
 
 _QUEUE = 100
+_RESTART_NS = 1_000_000_000
+"""Stamps of a frame that go back by more are those of a source that started again."""
 
 
 class TransformBuffer(Protocol):
@@ -45,7 +47,7 @@ class TransformBuffer(Protocol):
         ...
 
     def clear(self) -> None:
-        """Forgets all transforms."""
+        """Forgets what moves; static transforms stay, as nobody sends them again."""
         ...
 
     def frames(self) -> list[str]:
@@ -76,7 +78,8 @@ def make_buffer() -> TransformBuffer:
 class TransformListener:
     """Feeds a buffer from /tf and /tf_static while it is subscribed.
 
-    A transform with numbers that make no pose is skipped and reported once per child frame.
+    A transform with numbers that make no pose is skipped and reported once per child frame. Stamps
+    that go back are a recording that starts again: what moved before it is forgotten.
     tf2_ros's own listener would subscribe for good, and in the node's default callback group.
 
     Args:
@@ -89,6 +92,7 @@ class TransformListener:
         self._node, self._buffer, self._group = node, buffer, callback_group
         self._subscriptions: list[Subscription] = []
         self._complained: set[str] = set()
+        self._newest: dict[str, int] = {}
 
     def subscribe(self) -> None:
         """Begins to listen."""
@@ -112,8 +116,15 @@ class TransformListener:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
 
+    def forget(self) -> None:
+        """Empties the buffer of all that moves: time went back."""
+        self._newest.clear()
+        self._buffer.clear()
+
     def _take(self, message: TFMessage, static: bool) -> None:
         for transform in message.transforms:
+            if not static:
+                self._watch_time(transform)
             try:
                 self._buffer.add(transform, static)
             except ValueError as error:
@@ -123,6 +134,18 @@ class TransformListener:
                         f"ignoring the transform {transform.header.frame_id} -> "
                         f"{transform.child_frame_id}: {error}"
                     )
+
+    def _watch_time(self, transform: TransformStamped) -> None:
+        child, stamp_ns = transform.child_frame_id, nanoseconds(transform.header.stamp)
+        back = self._newest.get(child, stamp_ns) - stamp_ns
+        if back > _RESTART_NS:
+            self._node.get_logger().warning(
+                f"the time of the transform of '{child}' went back by {back / 1e9:.3f} s (a "
+                "recording that starts again, or a clock that was set); moving transforms of "
+                "before are forgotten"
+            )
+            self.forget()
+        self._newest[child] = max(stamp_ns, self._newest.get(child, stamp_ns))
 
 
 class TransformTree:
@@ -154,9 +177,9 @@ class TransformTree:
             track.add(nanoseconds(message.header.stamp), pose)
 
     def clear(self) -> None:
-        """Forgets all transforms."""
+        """See :class:`TransformBuffer`."""
         with self._lock:
-            self._tracks.clear()
+            self._tracks = {child: track for child, track in self._tracks.items() if track.static}
 
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
