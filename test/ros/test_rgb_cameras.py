@@ -1,15 +1,18 @@
-"""Plain RGB cameras through the node, by its parameters alone: the mast3r back end."""
+"""Plain RGB cameras through the node, by its parameters alone: mast3r and stereo."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import table
 
 pytest.importorskip("torch")
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.ros.build_process import PIPELINE
 from wildseg3d_ros.testing.mast3r_weights import write_checkpoint
+from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +64,23 @@ def test_absent_weights_are_a_reply_with_the_command_that_fetches_them(world, tm
     with pytest.raises(WildSeg3DError, match=r"do not exist; fetch them with `hf download") as e:
         world.client().build()
     assert e.value.code == ErrorCode.BAD_FILE
+
+
+def test_calibrated_cameras_are_triangulated(world):
+    truth = construct_scene(3, 400, 300, 4, seed=1, with_depth=False, poses=fan_poses(3, 12.0))
+    names = [view.name for view in truth.views]
+    world.scene_node(
+        PIPELINE,
+        cameras=names,
+        pointmaps__backend="stereo",
+        **{f"{name}__depth_topic": "" for name in names},
+    )
+    world.replay(Recording(truth.views))
+    client = world.client()
+    report = client.build()
+    assert report.scale_sources == ("camera poses",)
+    assert report.registration_residual < 0.005
+    rows, cols = np.nonzero(truth.labels[1] == 1)
+    cloud = client.segment([(names[1], float(np.median(cols)), float(np.median(rows)))])
+    assert len(cloud.points) > 300
+    assert np.median(truth.distance_to_object(1, cloud.points)) < 0.004
