@@ -1,8 +1,9 @@
-"""A SAM 2 of the real architecture, small and with random weights, as a folder of weights."""
+"""SAM 2 and EdgeTAM of the real architectures, small and with random weights, as folders."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 EDGE = 128
 """Edge of its input [px]; the published models take 1024."""
@@ -64,10 +65,48 @@ def write_small_sam2(folder: Path, seed: int = 0) -> Path:
         memory_fuser_num_layers=1,
         mask_downsampler_embed_dim=128,
     )
-    model = Sam2VideoModel(config).eval()
+    return _write(Sam2VideoModel(config), folder)
+
+
+def write_small_edgetam(folder: Path, seed: int = 0) -> Path:
+    """The same of EdgeTAM, whose encoder is one of timm's.
+
+    Raises:
+        ImportError: timm, or the torchvision that it needs, is not installed.
+    """
+    import torch
+    from transformers import EdgeTamVideoConfig, EdgeTamVideoModel
+
+    torch.manual_seed(seed)
+    cells = EDGE // 16
+    config = EdgeTamVideoConfig(
+        vision_config={
+            "model_type": "edgetam_vision_model",
+            "backbone_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "repvit_m1",
+                "num_classes": 2,
+                "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+            },
+            "backbone_feature_sizes": [[4 * cells] * 2, [2 * cells] * 2, [cells] * 2],
+        },
+        prompt_encoder_config={"image_size": EDGE},
+        image_size=EDGE,
+        memory_attention_rope_feat_sizes=[cells, cells],
+        memory_attention_rope_k_sizes=[cells // 2, cells // 2],
+        perceiver_resampler_num_latents=16,
+        perceiver_resampler_num_latents_2d=cells * cells // 4,
+    )
+    return _write(EdgeTamVideoModel(config), folder)
+
+
+def _write(model: Any, folder: Path) -> Path:
+    import torch
+
+    model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim > 1 and "memory" not in name:
+            if parameter.ndim > 1 and "memory" not in name and "timm" not in name:
                 parameter *= 6.0
             if "output_hypernetworks_mlps" in name and name.endswith("proj_out.weight"):
                 parameter *= 40.0

@@ -102,6 +102,33 @@ class BatchOfObjects(_Base):
             image_embeddings=image_embeddings,
         )
 
+    def _encode_new_memory(
+        self,
+        *,
+        current_vision_feats: torch.Tensor,
+        pred_masks_high_res: torch.Tensor,
+        object_score_logits: torch.Tensor,
+        is_mask_from_pts: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is kept of a frame.
+
+        EdgeTAM's resampler takes objects one by one, and gives (B, L, C); its scores of prompted
+        objects lack a dimension.
+        """
+        count = len(pred_masks_high_res)
+        size = 1 if hasattr(self, "spatial_perceiver") else count
+        parts = [
+            super(BatchOfObjects, self)._encode_new_memory(
+                current_vision_feats=current_vision_feats[:, k : k + size],
+                pred_masks_high_res=pred_masks_high_res[k : k + size],
+                object_score_logits=object_score_logits.reshape(-1, 1, 1)[k : k + size],
+                is_mask_from_pts=is_mask_from_pts,
+            )
+            for k in range(0, count, size)
+        ]
+        memory, positions = zip(*parts, strict=True)
+        return torch.cat(memory), torch.cat(positions)
+
     def _output_class(self) -> Any:
         import importlib
 

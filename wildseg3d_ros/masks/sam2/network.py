@@ -172,7 +172,11 @@ class Sam2Network:
 
     def store(self, embedding: Embedding) -> tuple[NDArray[np.float16], ...]:
         """An embedding as arrays, in half the memory."""
-        return tuple(f.float().cpu().numpy().astype(np.float16) for f in embedding.features)
+        most = float(np.finfo(np.float16).max)
+        return tuple(
+            f.float().clamp(-most, most).cpu().numpy().astype(np.float16)
+            for f in embedding.features
+        )
 
     def restore(self, arrays: tuple[NDArray[np.float16], ...], size: tuple[int, int]) -> Embedding:
         """The embedding that :meth:`store` kept.

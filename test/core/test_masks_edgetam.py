@@ -1,0 +1,100 @@
+"""EdgeTAM by the path of SAM 2, where timm is: the real classes, small and with random weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig  # noqa: E402
+from wildseg3d_ros.masks import load_masks  # noqa: E402
+from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
+from wildseg3d_ros.progress import Progress  # noqa: E402
+from wildseg3d_ros.testing.exact import exact_alignment, exact_world  # noqa: E402
+from wildseg3d_ros.testing.sam2_weights import EDGE, write_small_edgetam  # noqa: E402
+from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    for package in ("timm", "torchvision"):
+        pytest.importorskip(
+            package,
+            reason=f"EDGETAM IS NOT TESTED HERE: its encoder needs {package}, which is not "
+            "installed (10 MB: pip install timm, and a torchvision that fits torch)",
+        )
+    return write_small_edgetam(tmp_path_factory.mktemp("edgetam"))
+
+
+@pytest.fixture(scope="module")
+def backend(weights):
+    config = Sam2MaskConfig(
+        weights=str(weights), device="cpu", grid=4, predicted_iou=0.0, stability=0.0, anchors=1,
+        box_overlap=1.0, max_area=1.0,
+    )  # fmt: skip
+    return load_masks(MaskConfig(backend="sam2", sam2=config))
+
+
+def test_its_classes_are_there_with_what_is_replaced_in_them():
+    """Holds without timm: an update of transformers that renames them is seen everywhere."""
+    from transformers.models.edgetam_video import modeling_edgetam_video as module
+
+    from wildseg3d_ros.masks.sam2.batching import BatchOfObjects, batched
+
+    made = batched(transformers.EdgeTamVideoModel)
+    assert issubclass(made, transformers.EdgeTamVideoModel)
+    assert made._single_frame_forward is BatchOfObjects._single_frame_forward
+    for name in ("_single_frame_forward", "_use_mask_as_output", "_encode_new_memory"):
+        assert hasattr(transformers.EdgeTamVideoModel, name)
+    assert hasattr(module, "EdgeTamVideoImageSegmentationOutput")
+    assert hasattr(module, "EdgeTamVideoInferenceSession")
+
+
+def test_a_scene_is_segmented(backend):
+    truth = construct_scene(views=3, width=160, height=120, objects=4)
+    made = backend.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
+    assert made.object_ids
+    assert all(np.isfinite(scores).all() for scores in made.scores)
+    assert all(made.embeddings)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_tracking_is_propagating_each_object_alone(backend, weights, at_once):
+    from transformers.models.edgetam_video.modeling_edgetam_video import (
+        EdgeTamVideoInferenceSession,
+    )
+
+    truth = construct_scene(views=3, width=160, height=120, objects=3)
+    network = backend.network
+    embeddings = [network.encode(view.image) for view in truth.views]
+    (found,) = track(
+        network, embeddings, truth.labels[1][None], 1, [0, 1, 2], at_once, lambda _: None
+    )
+    published = transformers.EdgeTamVideoModel.from_pretrained(weights).eval()
+    frames = torch.cat([network.pixels(view.image) for view in truth.views])
+    masks = {}
+    for name in (1, 2, 3):
+        session = EdgeTamVideoInferenceSession(
+            video=frames, video_height=EDGE, video_width=EDGE, dtype=torch.float32
+        )
+        mask = torch.tensor(truth.labels[1] == name)[None, None].float()
+        mask = torch.nn.functional.interpolate(mask, (EDGE, EDGE), mode="bilinear", antialias=True)
+        session.add_mask_inputs(session.obj_id_to_idx(name), 1, (mask >= 0.5).float())
+        session.obj_with_new_inputs.append(name)
+        for reverse in (False, True):
+            for out in published.propagate_in_video_iterator(
+                session, start_frame_idx=1, reverse=reverse
+            ):
+                full = torch.nn.functional.interpolate(
+                    out.pred_masks.float(), truth.views[0].size, mode="bilinear"
+                )
+                masks[name, out.frame_idx] = full[0, 0].numpy()
+    for view in (0, 2):
+        surest = np.stack([masks[name, view] for name in (1, 2, 3)])
+        expected = np.where(surest.max(axis=0) > 0, 1 + surest.argmax(axis=0), 0)
+        assert (found.labels[view] == expected).mean() > 0.995
+        assert expected.any()
