@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from wildseg3d_ros.geometry.transforms import apply, make_transform
 from wildseg3d_ros.scene.voxels import VoxelCells
@@ -97,12 +97,13 @@ def _evened(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     if len(points) < 50:
         return points
-    distance = cKDTree(points).query(points, k=9)[0][:, -1]
+    distance = KDTree(points).query(points, k=9)[0][:, -1]
     typical = float(np.median(distance))
     kept = points[distance <= _FAR * typical]
     if typical == 0.0:
         return kept
-    return VoxelCells.of(kept.astype(np.float32), typical).mean(kept)
+    cells = VoxelCells.of(kept.astype(np.float32), typical)
+    return cells.mean(kept)
 
 
 def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -119,7 +120,7 @@ def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
     # A noisy face is many triangles: those of almost one direction count as one.
-    halved = normals * np.where(normals[:, [2]] < 0, -1.0, 1.0)
+    halved: NDArray[np.float64] = normals * np.where(normals[:, [2]] < 0, -1.0, 1.0)
     _, group = np.unique(np.rint(10.0 * halved), axis=0, return_inverse=True)
     group = group.ravel()
     weight = np.bincount(group, area)

@@ -47,7 +47,7 @@ def face_coverage(
         at = np.clip(place.astype(np.int64), 0, np.array(shape) - 1)
         outline = np.zeros(shape[::-1], np.uint8)
         hull = cv2.convexHull(at.astype(np.int32))
-        cv2.fillConvexPoly(outline, hull, 1)
+        cv2.fillConvexPoly(outline, hull, (1.0,))
         flat = at[:, 0] + at[:, 1] * shape[0]
         for side, sign in enumerate((-1.0, 1.0)):
             height = sign * inside[:, axis]

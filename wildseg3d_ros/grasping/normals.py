@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from wildseg3d_ros.scene.voxels import VoxelCells
 
@@ -43,7 +43,7 @@ def fit_normals(
     cells = VoxelCells.of(points, radius / _CELLS, octant)
     middle, facing = cells.mean(points), cells.mean(toward)
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
-    distance, near = cKDTree(middle).query(
+    distance, near = KDTree(middle).query(
         middle, k=min(_NEIGHBOURS, len(middle)), distance_upper_bound=radius
     )
     near = near.reshape(len(middle), -1)

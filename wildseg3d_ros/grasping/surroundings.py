@@ -74,7 +74,7 @@ def context(
         voxel_size: edge > 0 of the voxels that the cloud is thinned to, the object and the rest
             each for itself.
     """
-    low, high = tuple((centre - edge / 2).tolist()), tuple((centre + edge / 2).tolist())
+    low, high = centre - edge / 2, centre + edge / 2
     chosen = [
         (cv2.inRange(points, low, high) > 0) & usable
         for points, usable in zip(scene.world.points, solid, strict=True)

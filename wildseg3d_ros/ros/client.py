@@ -25,6 +25,7 @@ from rclpy.task import Future
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.replies import BuildReport, SceneObject, Selection, raise_unless_ok
 from wildseg3d_ros.ros.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.running import Spinner
@@ -51,7 +52,7 @@ class SceneClient:
             namespace=namespace,
             enable_rosout=False,
         )
-        self._segment = self.node.create_client(Segment, "segment")
+        self._segment = self.node.create_client(Segment, "segment", qos_profile=SERVICE_QOS)
         self._list = self.node.create_client(ListObjects, "list_objects")
         self._save = self.node.create_client(SaveScene, "save_scene")
         self._load = self.node.create_client(LoadScene, "load_scene")

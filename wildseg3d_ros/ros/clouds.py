@@ -48,7 +48,7 @@ def cloud_message(
     for name, column in columns.items():
         packed[name] = column.reshape(-1)
     height, width = size or (1, count)
-    offsets = dtype.fields or {}
+    offsets = {name: offset for name, (_, offset, *_) in (dtype.fields or {}).items()}
     return PointCloud2(
         header=header(frame_id, stamp_ns),
         height=height,
@@ -56,7 +56,7 @@ def cloud_message(
         fields=[
             PointField(
                 name=name,
-                offset=offsets[name][1],
+                offset=offsets[name],
                 datatype=PointField.FLOAT32
                 if name == "rgb"
                 else _TYPE_CODES[column.dtype.newbyteorder("=")],
@@ -90,7 +90,7 @@ def normal_columns(normals: NDArray[np.float32]) -> dict[str, NDArray]:
 def packed_rgb(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """(...) 0x00RRGGBB of (..., 3) uint8 RGB."""
     red, green, blue = (colors[..., channel].astype(np.uint32) for channel in range(3))
-    return (red << 16) | (green << 8) | blue
+    return np.asarray((red << 16) | (green << 8) | blue, np.uint32)
 
 
 def columns_from_cloud(message: PointCloud2) -> dict[str, NDArray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -46,14 +47,14 @@ class ObjectServices:
     ) -> None:
         self._node, self._current = node, current
         self._transforms, self._load = transforms, load
-        for kind, name, handler in (
-            (ListObjects, "list_objects", self._on_list),
-            (SaveScene, "save_scene", self._on_save),
-            (LoadScene, "load_scene", self._on_load),
-        ):
-            node.create_service(
-                kind, name, handler, callback_group=MutuallyExclusiveCallbackGroup()
-            )
+        handlers: dict[str, tuple[Any, Any]] = {
+            "list_objects": (ListObjects, self._on_list),
+            "save_scene": (SaveScene, self._on_save),
+            "load_scene": (LoadScene, self._on_load),
+        }
+        for name, (kind, handler) in handlers.items():
+            group = MutuallyExclusiveCallbackGroup()
+            node.create_service(kind, name, handler, callback_group=group)
 
     def _on_list(
         self, request: ListObjects.Request, _: ListObjects.Response

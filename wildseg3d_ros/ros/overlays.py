@@ -75,7 +75,8 @@ def box_markers(box: OrientedBox, text: str, frame_id: str, stamp_ns: int) -> Ma
     local = OrientedBox(np.eye(4), box.size).corners()
     edges.points = [point_message(local[corner]) for edge in _EDGES for corner in edge]
     label = marker(2, Marker.TEXT_VIEW_FACING, 1.0)
-    top = box.frame_from_box[:3, 3] + [0, 0, np.linalg.norm(box.size) / 2 + _TEXT_HEIGHT]
+    above = float(np.linalg.norm(box.size)) / 2 + _TEXT_HEIGHT
+    top = box.frame_from_box[:3, 3] + np.array([0.0, 0.0, above])
     label.pose = pose_message(make_transform(np.eye(3), top))
     label.scale.z, label.text = _TEXT_HEIGHT, text
     return MarkerArray(markers=[body, edges, label])

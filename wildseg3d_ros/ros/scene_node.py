@@ -42,6 +42,7 @@ from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.object_services import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
 from wildseg3d_ros.ros.prompt_topics import PromptTopics
+from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.ros.selection_topics import SelectionTopics
 from wildseg3d_ros.ros.supervision import Supervision
@@ -107,7 +108,11 @@ class SceneNode(ManagedNode):
         """A callback group for each: an answer waits neither for another one nor for a build."""
         # Reentrant: what adds an object for seconds must not keep the look-ups waiting.
         self.create_service(
-            Segment, "segment", self._on_segment, callback_group=ReentrantCallbackGroup()
+            Segment,
+            "segment",
+            self._on_segment,
+            qos_profile=SERVICE_QOS,
+            callback_group=ReentrantCallbackGroup(),
         )
         self._builds = BuildAction(self, self._build)
         self._editor = SceneEditor(self._worker, self._builds, self._scene, self._adopt_extended)

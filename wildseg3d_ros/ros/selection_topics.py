@@ -13,14 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.lifecycle.node import LifecycleNodeMixin
-from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from wildseg3d_ros.ros.answers import CurrentScene
 from wildseg3d_ros.ros.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.conversions import image_from_array
+from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.overlays import box_markers, label_overlay, with_selection
 from wildseg3d_ros.ros.topics import LATCHED
 from wildseg3d_ros.scene.prompting import objects_cloud
@@ -30,10 +29,6 @@ _LOOK_AGAIN = 0.5
 """Seconds after which somebody may have begun to look at an overlay."""
 
 _Selection = tuple[CurrentScene, tuple[int, ...]]
-
-
-class _ManagedNode(LifecycleNodeMixin, Node):
-    """For the type checker."""
 
 
 class SelectionTopics:
@@ -46,7 +41,7 @@ class SelectionTopics:
         cameras: names of its cameras.
     """
 
-    def __init__(self, node: _ManagedNode, cameras: Sequence[str]) -> None:
+    def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
         self._object = node.create_lifecycle_publisher(PointCloud2, "selected_object", LATCHED)
         self._box = node.create_lifecycle_publisher(MarkerArray, "selected_box", LATCHED)
