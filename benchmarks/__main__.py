@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import (
     alignment,
     association,
+    camera_throughput,
     machine,
     mast3r,
     prompt,
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "prompt": prompt.main,
     "service": service_latency.main,
     "soak": service_soak.main,
+    "cameras": camera_throughput.main,
     "tabletop": recordings.tabletop,
     "shelf": recordings.shelf,
     "robustness": recordings.robustness,

@@ -1,4 +1,4 @@
-"""The scene node with a rig's configuration, and RViz if wanted.
+"""The scene node with a rig's configuration; RViz and a viewer for clicks if wanted.
 
 ros2 launch wildseg3d scene.launch.py config:=/path/to/rig.yaml rviz:=true
 """
@@ -6,7 +6,7 @@ ros2 launch wildseg3d scene.launch.py config:=/path/to/rig.yaml rviz:=true
 import os
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -15,6 +15,8 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchDescription
 
 CONFIG = PathJoinSubstitution([FindPackageShare("wildseg3d"), "config"])
+SLOTS = ("front", "left", "right", "back")  # the cameras that config/scene.rviz has displays for
+DEVICES = ("alignment.device", "pointmaps.mast3r.device", "masks.sam2.device")
 
 
 def generate_launch_description():
@@ -29,7 +31,19 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 "namespace",
                 default_value="",
-                description="namespace of the node's action, service and topics",
+                description="namespace of the node's actions, services and topics",
+            ),
+            DeclareLaunchArgument(
+                "device",
+                default_value="",
+                description="where networks and solver run: auto, cpu, cuda or cuda:N; empty: as "
+                "the configuration says",
+            ),
+            DeclareLaunchArgument(
+                "autostart",
+                default_value="true",
+                choices=["true", "false"],
+                description="configure and activate the node; false: a lifecycle manager does",
             ),
             DeclareLaunchArgument(
                 "use_sim_time",
@@ -47,30 +61,67 @@ def generate_launch_description():
                 "rviz",
                 default_value="false",
                 choices=["true", "false"],
-                description="show the scene in RViz",
+                description="show scene, selection and overlays in RViz; Publish Point selects",
+            ),
+            DeclareLaunchArgument(
+                "viewer",
+                default_value="false",
+                choices=["true", "false"],
+                description="show the first camera's overlay in rqt_image_view, for clicks",
+            ),
+            DeclareLaunchArgument(
+                "cameras",
+                default_value=",".join(SLOTS),
+                description="cameras that RViz and the viewer show: up to four names, by commas",
             ),
             *large_data(),
-            Node(
-                package="wildseg3d",
-                executable="scene_node",
-                namespace=LaunchConfiguration("namespace"),
-                parameters=[
-                    LaunchConfiguration("config"),
-                    {"use_sim_time": LaunchConfiguration("use_sim_time")},
-                ],
-                ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-                output="screen",
-                emulate_tty=True,
-            ),
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                namespace=LaunchConfiguration("namespace"),
-                arguments=["-d", PathJoinSubstitution([CONFIG, "scene.rviz"])],
-                condition=IfCondition(LaunchConfiguration("rviz")),
-            ),
+            OpaqueFunction(function=start),
         ]
     )
+
+
+def start(context):
+    """The nodes, by the values of the arguments."""
+    given = LaunchConfiguration("cameras").perform(context)
+    cameras = [name.strip() for name in given.split(",") if name.strip()]
+    settings = {
+        "autostart": LaunchConfiguration("autostart").perform(context) == "true",
+        "use_sim_time": LaunchConfiguration("use_sim_time").perform(context) == "true",
+    }
+    device = LaunchConfiguration("device").perform(context)
+    if device:
+        settings |= dict.fromkeys(DEVICES, device)
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    shown = "/".join(["", *filter(None, [namespace]), *cameras[:1], "overlay"])
+    return [
+        Node(
+            package="wildseg3d",
+            executable="scene_node",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[LaunchConfiguration("config"), settings],
+            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            output="screen",
+            emulate_tty=True,
+        ),
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            namespace=LaunchConfiguration("namespace"),
+            arguments=["-d", PathJoinSubstitution([CONFIG, "scene.rviz"])],
+            parameters=[{"use_sim_time": settings["use_sim_time"]}],
+            remappings=[
+                (f"{slot}/overlay", f"{camera}/overlay")
+                for slot, camera in zip(SLOTS, cameras, strict=False)
+            ],
+            condition=IfCondition(LaunchConfiguration("rviz")),
+        ),
+        Node(
+            package="rqt_image_view",
+            executable="rqt_image_view",
+            arguments=[shown],
+            condition=IfCondition(LaunchConfiguration("viewer")),
+        ),
+    ]
 
 
 def large_data():

@@ -6,18 +6,28 @@ import ast
 import importlib.util
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import rclpy
 import yaml
 from rclpy.parameter import Parameter
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 
+from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.ros.parameters import CameraConfig, Parameters
 from wildseg3d_ros.ros.replay_node import camera_names
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 RIGS = sorted((ROOT / "config").glob("*.yaml"))
 LAUNCHES = sorted((ROOT / "launch").glob("*.launch.py"))
 
@@ -35,7 +45,9 @@ def leaves(values: dict, prefix: str = ""):
 
 
 def test_there_is_something_to_test():
-    assert {"four_rgbd.yaml", "wrist_rgbd.yaml", "demo.yaml"} <= {path.name for path in RIGS}
+    assert {"four_rgbd.yaml", "wrist_rgbd.yaml", "four_rgb.yaml", "demo.yaml"} == {
+        path.name for path in RIGS
+    }
     assert {"scene.launch.py", "demo.launch.py"} == {path.name for path in LAUNCHES}
 
 
@@ -128,15 +140,76 @@ def test_arguments_are_declared_described_and_used(path):
             assert f'"{keywords["executable"]} = ' in executables
 
 
-def test_the_rviz_set_up_shows_what_the_node_publishes():
-    displays = yaml.safe_load((ROOT / "config/scene.rviz").read_text())["Visualization Manager"]
-    topics = {d["Name"]: d["Topic"] for d in displays["Displays"] if "Topic" in d}
-    assert topics["Scene"]["Value"] == "scene_cloud"
-    assert topics["Objects"]["Value"] == "front/labels"
-    for name in ("Scene", "Objects"):
-        assert topics[name]["Durability Policy"] == "Transient Local"
-    assert topics["Camera"]["Value"] == CameraConfig.of("front").image_topic
-    assert displays["Global Options"]["Fixed Frame"] == "world"
+def test_the_demo_includes_the_scene_first():
+    """It sets the transports, for all that is started after it."""
+    tree = ast.parse((ROOT / "launch/demo.launch.py").read_text())
+    (description,) = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LaunchDescription"
+    ]
+    actions = [action.func.id for action in description.args[0].elts]
+    assert actions.index("IncludeLaunchDescription") < actions.index("Node")
+    assert "scene.launch.py" in ast.unparse(description)
+    # What it passes on are arguments that there are.
+    (passed,) = [node for node in ast.walk(description) if isinstance(node, ast.Dict)]
+    scene = (ROOT / "launch/scene.launch.py").read_text()
+    for name in map(ast.literal_eval, passed.keys):
+        assert f'LaunchConfiguration("{name}")' in scene
+
+
+def test_devices_that_the_launch_file_sets_are_parameters():
+    tree = ast.parse((ROOT / "launch/scene.launch.py").read_text())
+    values = {
+        target.id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert len(values["DEVICES"]) == 3
+    for name in values["DEVICES"]:
+        config = SceneConfig()
+        for part in name.split("."):
+            config = getattr(config, part)
+        assert isinstance(config, str)
+    rigged = rig(ROOT / "config/four_rgbd.yaml")["cameras"]
+    assert list(values["SLOTS"]) == rigged
+
+
+def test_the_rviz_set_up_shows_what_the_node_publishes(world):
+    """Every topic is one of the node's, with a quality of service that fits."""
+    cameras = rig(ROOT / "config/four_rgbd.yaml")["cameras"]
+    node = world.scene_node(cameras=cameras, autostart=False)
+    node.trigger_configure()
+    node.trigger_activate()
+    published = {p.topic_name: p.qos_profile for p in node.publishers}
+    heard = {s.topic_name: s.qos_profile for s in node.subscriptions}
+    shown = yaml.safe_load((ROOT / "config/scene.rviz").read_text())["Visualization Manager"]
+    displays = {d["Name"]: d for d in shown["Displays"] if "Topic" in d}
+    assert set(displays) == {"Scene", "Object", "Box", *(name.capitalize() for name in cameras)}
+    for display in displays.values():
+        topic = display["Topic"]
+        name = node.resolve_topic_name(topic["Value"])
+        assert not topic["Value"].startswith("/"), "relative: RViz runs in the node's namespace"
+        assert name in published, name
+        fits, why = qos_check_compatible(published[name], _profile(topic))
+        assert fits == QoSCompatibility.OK, why
+        assert topic["Durability Policy"] == "Transient Local"
+    (tool,) = [tool for tool in shown["Tools"] if tool["Class"].endswith("/PublishPoint")]
+    name = node.resolve_topic_name(tool["Topic"]["Value"])
+    assert name in heard, name
+    fits, why = qos_check_compatible(_profile(tool["Topic"]), heard[name])
+    assert fits == QoSCompatibility.OK, why
+    assert shown["Global Options"]["Fixed Frame"] == "world"
+
+
+def _profile(topic: dict) -> QoSProfile:
+    return QoSProfile(
+        depth=topic["Depth"],
+        reliability=ReliabilityPolicy[topic["Reliability Policy"].replace(" ", "_").upper()],
+        durability=DurabilityPolicy[topic["Durability Policy"].replace(" ", "_").upper()],
+    )
 
 
 # ---- with the real launch system ---------------------------------------------------------------
@@ -148,16 +221,15 @@ NEEDS_LAUNCH = pytest.mark.skipif(
 
 
 @NEEDS_LAUNCH
-@pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.name)
-def test_launch_files_load(path, monkeypatch):
+def test_transports_are_set_unless_the_user_chose_some(monkeypatch):
     import launch
 
     def variables() -> set[str]:
+        path = ROOT / "launch/scene.launch.py"
         spec = importlib.util.spec_from_file_location("launch_file", path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         description = module.generate_launch_description()
-        assert isinstance(description, launch.LaunchDescription)
         return {
             launch.utilities.perform_substitutions(launch.LaunchContext(), action.name)
             for action in description.entities
@@ -171,6 +243,32 @@ def test_launch_files_load(path, monkeypatch):
 
 
 @NEEDS_LAUNCH
+@pytest.mark.skipif(
+    importlib.util.find_spec("launch_testing") is None,
+    reason="launch_testing ABSENT: the launched nodes are not tested; source an apt ROS",
+)
+def test_the_launch_test():
+    """launch_testing runs demo.launch.py and its own checks on it."""
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+    try:
+        get_package_prefix("wildseg3d")
+    except PackageNotFoundError:
+        pytest.skip("wildseg3d is not in AMENT_PREFIX_PATH: source its install/setup.bash")
+    done = subprocess.run(
+        [sys.executable, "-m", "launch_testing.launch_test", HERE / "launched_demo.py"],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        # The launch file is to set the transports itself.
+        env={k: v for k, v in os.environ.items() if k != "FASTDDS_BUILTIN_TRANSPORTS"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("... ok") == 3
+
+
+@NEEDS_LAUNCH
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.name)
 def test_ros2_launch_shows_the_arguments(path):
     pytest.importorskip("ros2launch", reason="ros2launch ABSENT: source an apt ROS")
@@ -178,32 +276,3 @@ def test_ros2_launch_shows_the_arguments(path):
         ["ros2", "launch", str(path), "--show-args"], capture_output=True, text=True, check=True
     )
     assert "'config'" in shown.stdout
-
-
-@NEEDS_LAUNCH
-def test_the_demo_launches_and_serves(tmp_path):
-    """`ros2 launch` of the demo, built by colcon or installed by make: the service appears."""
-    pytest.importorskip("ros2launch", reason="ros2launch ABSENT: source an apt ROS")
-    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-
-    try:
-        get_package_prefix("wildseg3d")
-    except PackageNotFoundError:
-        pytest.skip("wildseg3d is not in AMENT_PREFIX_PATH: source its install/setup.bash")
-    from wildseg3d_ros.ros.client import SceneClient
-
-    log = tmp_path / "log"
-    with log.open("w") as out:
-        running = subprocess.Popen(
-            ["ros2", "launch", "wildseg3d", "demo.launch.py"],
-            stdout=out,
-            stderr=out,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-    try:
-        with SceneClient(timeout=60.0) as client:
-            client.wait_until_ready()
-    finally:
-        running.send_signal(2)
-        assert running.wait(30) in (0, 1), log.read_text()
-    assert "Traceback" not in log.read_text()

@@ -136,6 +136,11 @@ class SceneNode(ManagedNode):
         """Cameras that see something else than the current scene's images show."""
         return self._watch.stale
 
+    @property
+    def cameras(self) -> Cameras:
+        """The node's cameras."""
+        return self._cameras
+
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
         self._current = current

@@ -93,6 +93,7 @@ class _Look:
     def differs(self, other: _Look) -> NDArray[np.bool_]:
         """(h, w) pixels that another look, moved by up to one pixel, does not explain."""
         brighter, darker = self.least - other.high, other.low - self.most
-        changed = (np.maximum(brighter, darker) > _CONTRAST).any(axis=-1)
+        outside = np.maximum(brighter, darker).max(axis=-1)
+        changed = np.asarray(outside > _CONTRAST, np.uint8)
         # Edges that moved by a little are thin, things are not.
-        return cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_OPEN, _SQUARE) > 0
+        return cv2.morphologyEx(changed, cv2.MORPH_OPEN, _SQUARE) > 0

@@ -1,0 +1,178 @@
+"""How many of four cameras' images the node takes in, and what that costs.
+
+Four publishers, each a process as a driver is, send 640x480 rgb8 at 30 Hz, best effort, with their
+camera_info. Counted is what the node has taken in, by its own diagnostics, and the processor time
+of its process (the build process is idle). The baseline, in the same run, is a plain rclpy node
+with four subscriptions and empty callbacks on one SingleThreadedExecutor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+CAMERAS = ("a", "b", "c", "d")
+SIZE = (480, 640)
+RATE = 30.0
+SECONDS = 10.0
+_SETTLE = 6.0
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def drive(camera: str) -> None:
+    """One camera's driver."""
+    import numpy as np
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from wildseg3d_ros.ros.conversions import image_from_array
+
+    rclpy.init()
+    node = rclpy.create_node(f"driver_{camera}")
+    image = image_from_array(np.full((*SIZE, 3), 90, np.uint8), "rgb8", camera)
+    info = CameraInfo(height=SIZE[0], width=SIZE[1], k=[500.0, 0, 320, 0, 500, 240, 0, 0, 1])
+    images = node.create_publisher(Image, f"/{camera}/color/image_raw", qos_profile_sensor_data)
+    infos = node.create_publisher(CameraInfo, f"/{camera}/color/camera_info", 1)
+    sent, start = 0, time.monotonic()
+    while rclpy.ok():
+        stamp = node.get_clock().now().to_msg()
+        image.header.stamp = info.header.stamp = stamp
+        # So that who takes them in knows how many were sent, on a machine too busy for 30 Hz.
+        image.header.frame_id = str(sent)
+        images.publish(image)
+        infos.publish(info)
+        sent += 1
+        time.sleep(max(start + sent / RATE - time.monotonic(), 0))
+
+
+def plain() -> None:
+    """The baseline: subscriptions that do nothing but count."""
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CameraInfo, Image
+
+    rclpy.init()
+    node = rclpy.create_node("plain")
+    counts: dict[str, int] = dict.fromkeys(CAMERAS, 0)
+    sent: dict[str, int] = dict.fromkeys(CAMERAS, 0)
+
+    def count(camera: str, message: Any) -> None:
+        counts[camera] += 1
+        sent[camera] = int(message.header.frame_id)
+
+    for camera in CAMERAS:
+        node.create_subscription(
+            Image,
+            f"/{camera}/color/image_raw",
+            partial(count, camera),
+            qos_profile_sensor_data,
+        )
+        node.create_subscription(
+            CameraInfo, f"/{camera}/color/camera_info", lambda _: None, qos_profile_sensor_data
+        )
+    _measure(
+        lambda: (sum(counts.values()), sum(sent.values())),
+        lambda: rclpy.spin_once(node, timeout_sec=0.1),
+    )
+
+
+def scene_node() -> None:
+    """The node, taking in."""
+    import rclpy
+    from rclpy.parameter import Parameter
+
+    from wildseg3d_ros.ros.running import Spinner
+    from wildseg3d_ros.ros.scene_node import SceneNode
+
+    rclpy.init()
+    values = {"cameras": list(CAMERAS), **{f"{name}.depth_topic": "" for name in CAMERAS}}
+    node = SceneNode(parameter_overrides=[Parameter(k, value=v) for k, v in values.items()])
+    spinner = Spinner(node)
+    node.wait_until_started(lambda: False)
+
+    def count() -> tuple[int, int]:
+        newest = [node.cameras[name].matcher.newest() for name in CAMERAS]
+        taken = sum(node.cameras[name].matcher.counts.images for name in CAMERAS)
+        return taken, sum(int(f.image.header.frame_id) for f in newest if f is not None)
+
+    _measure(count, lambda: time.sleep(0.1))
+    node.close()
+    spinner.stop()
+    node.destroy_node()
+
+
+def _measure(count: Callable[[], tuple[int, int]], step: Callable[[], None]) -> None:
+    """Prints images taken in and sent per second, and cores, once the stream has settled."""
+    deadline = time.monotonic() + _SETTLE
+    while time.monotonic() < deadline:
+        step()
+    (taken, sent), cpu, start = count(), time.process_time(), time.monotonic()
+    while time.monotonic() < start + SECONDS:
+        step()
+    wall = time.monotonic() - start
+    cores = (time.process_time() - cpu) / wall
+    taken, sent = ((now - then) / wall for now, then in zip(count(), (taken, sent), strict=True))
+    found = {
+        "images_per_second": taken,
+        "sent_per_second": sent,
+        "cores": cores,
+        "cpu_ms_per_image": 1e3 * cores / max(taken, 1e-9),
+    }
+    print(json.dumps(found), flush=True)
+
+
+def main() -> dict:
+    """Images per second, and cores, of the node and of the baseline."""
+    results: dict = {"wanted_per_second": RATE * len(CAMERAS)}
+    for number, transports in enumerate(("LARGE_DATA", "DEFAULT")):
+        environment = {
+            **os.environ,
+            "FASTDDS_BUILTIN_TRANSPORTS": transports,
+            "ROS_DOMAIN_ID": str(1 + (os.getpid() + number) % 100),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "PYTHONPATH": os.pathsep.join(
+                [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
+        }
+        command = [sys.executable, "-m", "benchmarks.camera_throughput"]
+        drivers = [
+            subprocess.Popen([*command, "drive", camera], env=environment) for camera in CAMERAS
+        ]
+        try:
+            for what in ("scene_node", "plain"):
+                done = subprocess.run(
+                    [*command, what],
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                    check=True,
+                )
+                results.setdefault(transports, {})[what] = json.loads(done.stdout.splitlines()[-1])
+        finally:
+            for driver in drivers:
+                driver.kill()
+                driver.wait()
+        found = results[transports]
+        found["cpu_per_image_node_over_plain"] = (
+            found["scene_node"]["cpu_ms_per_image"] / found["plain"]["cpu_ms_per_image"]
+        )
+    return results
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["drive"]:
+        drive(sys.argv[2])
+    elif len(sys.argv) > 1:
+        {"plain": plain, "scene_node": scene_node}[sys.argv[1]]()
+    else:
+        print(json.dumps(main(), indent=1))
