@@ -26,6 +26,7 @@ from wildseg3d_ros.pipeline import build_scene, segment
 from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.stereo_confidence import supported
+from wildseg3d_ros.pointmaps.stereo_match import brightness_ratio
 from wildseg3d_ros.pointmaps.stereo_poses import (
     Camera,
     Matches,
@@ -167,6 +168,26 @@ def test_objects_have_no_fringe_on_a_plain_background(truth):
         outside = ~(cv2.dilate(on_object.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
         assert np.count_nonzero(outside & (sure > 0)) < 0.005 * np.count_nonzero(on_object)
         assert (sure > 0)[on_object].mean() > 0.8
+
+
+@pytest.mark.parametrize("gain", [0.75, 1.25])
+def test_cameras_expose_each_for_themselves(truth, pair, gain):
+    brighter = replace_image(truth.views[1], gain * truth.views[1].image)
+    other = predict([truth.views[0], brighter])
+    check_accuracy(other, truth.depths, truth.labels)
+    assert (other.confidence_a > 0).mean() > 0.95 * (pair.confidence_a > 0).mean()
+
+
+def test_brightness_is_told_by_well_lit_points_alone():
+    random = np.random.default_rng(0)
+    image = cv2.blur(random.integers(0, 120, (60, 80, 3), dtype=np.uint8), (9, 9))
+    uv = random.uniform(5, 50, (80, 2))
+    twice = image * 2
+    twice[:, :20] = 255
+    assert brightness_ratio(image, twice, uv, uv) == pytest.approx(2.0, abs=0.05)
+    assert brightness_ratio(twice, image, uv, uv) == pytest.approx(0.5, abs=0.05)
+    assert brightness_ratio(image, twice, uv[:10], uv[:10]) == 1.0
+    assert brightness_ratio(image, np.full_like(image, 255), uv, uv) == 1.0
 
 
 class TestSupport:

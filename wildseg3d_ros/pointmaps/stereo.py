@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import PairingConfig, PointmapConfig
 from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.geometry.cameras import project
 from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.pairing import components, pairs_from_angles, viewing_angles
 from wildseg3d_ros.parallel import THREADS, completed
-from wildseg3d_ros.pointmaps.stereo_match import match_pair
+from wildseg3d_ros.pointmaps.stereo_match import brightness_ratio, match_pair
 from wildseg3d_ros.pointmaps.stereo_poses import (
     FEATURES,
     Camera,
@@ -239,7 +240,7 @@ class StereoPointmaps:
         if isinstance(rectified, str):
             return rectified
         (points_a, sure_a), (points_b, sure_b) = match_pair(
-            rectified, views[a].image, views[b].image
+            rectified, views[a].image, views[b].image, self._brightness(views, pair, poses)
         )
         if min((sure_a > 0).mean(), (sure_b > 0).mean()) < LEAST_COVER:
             return (
@@ -256,6 +257,15 @@ class StereoPointmaps:
             metric=True,
             metre="camera poses",
         )
+
+    def _brightness(self, views: Sequence[View], pair: Pair, poses: RefinedPoses) -> float:
+        """Brightness of the pair's second view over that of its first, by what both see."""
+        points = poses.points.get(pair, np.zeros((0, 3)))
+        uv_a, uv_b = (
+            project(apply(invert(poses.world_from_cam[v]), points), np.asarray(views[v].K))[0]
+            for v in pair
+        )
+        return brightness_ratio(views[pair[0]].image, views[pair[1]].image, uv_a, uv_b)
 
     def _rectify(
         self, views: Sequence[View], pair: Pair, poses: RefinedPoses, a_from_b: NDArray

@@ -24,8 +24,44 @@ former is a quarter of what OpenCV proposes: surfaces seen aslant change by a st
 pixels."""
 
 
+ENOUGH_LIT = 25
+"""Points that tell how two images' exposures differ."""
+
+LEAST_LIT, MOST_LIT = 8, 247
+"""Grey levels between which an image tells its exposure."""
+
+SAME_EXPOSURE = 1.03
+"""Ratio of brightnesses up to which two images stay as they are."""
+
+
+def brightness_ratio(
+    image_a: NDArray[np.uint8],
+    image_b: NDArray[np.uint8],
+    uv_a: NDArray[np.float64],
+    uv_b: NDArray[np.float64],
+) -> float:
+    """How many times brighter image b (H, W, 3) shows the same points (M, 2 pixels) as image a
+    does, in the median: cameras expose each for themselves. 1 where too few points are well lit.
+    """
+    if len(uv_a) < ENOUGH_LIT:
+        return 1.0
+    levels = []
+    for image, uv in ((image_a, uv_a), (image_b, uv_b)):
+        gray = cv2.blur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (5, 5))
+        columns, rows = np.ascontiguousarray(uv.T, np.float32)
+        levels.append(np.asarray(cv2.remap(gray, columns, rows, cv2.INTER_NEAREST)).ravel())
+    a, b = levels
+    lit = (np.minimum(a, b) >= LEAST_LIT) & (np.maximum(a, b) <= MOST_LIT)
+    if np.count_nonzero(lit) < ENOUGH_LIT:
+        return 1.0
+    return float(np.median(b[lit] / a[lit].astype(np.float64)))
+
+
 def match_pair(
-    pair: Rectified, image_a: NDArray[np.uint8], image_b: NDArray[np.uint8]
+    pair: Rectified,
+    image_a: NDArray[np.uint8],
+    image_b: NDArray[np.uint8],
+    brightness: float = 1.0,
 ) -> tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]:
     """Pointmap (H, W, 3) and confidence (H, W), both float32, of each of the two views.
 
@@ -33,8 +69,15 @@ def match_pair(
     UNIT_SIGMA over the expected standard deviation of the depth, 0 where the directions contradict
     each other (occlusions), where nothing was matched, and where the images do not bear it out
     (see :mod:`stereo_confidence`).
+
+    Args:
+        brightness: of image b over that of image a; the brighter one is darkened.
     """
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
+    if max(brightness, 1.0 / brightness) > SAME_EXPOSURE:
+        brighter = int(brightness > 1.0)
+        factor = min(brightness, 1.0 / brightness)
+        gray[brighter] = cv2.convertScaleAbs(gray[brighter], alpha=factor)
     warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), second=False)
     warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), second=True)
     forth = _disparity(warped_a, warped_b, pair.disparities)
