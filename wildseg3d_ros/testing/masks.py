@@ -100,7 +100,7 @@ def round_neighbours(
     inner = np.isin(labels, near)
     size = labels.shape[1] // 5
     closed = cv2.morphologyEx(inner.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((size, size)))
-    return near, (np.asarray(closed) > 0) & (inner | (labels == 0))
+    return near, inner | ((np.asarray(closed) > 0) & (labels == 0))
 
 
 def gather_masks(
