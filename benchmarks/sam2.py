@@ -73,7 +73,13 @@ def _whole_stage(network: Any, truth: Any) -> dict[str, Any]:
     import torch
 
     from wildseg3d_ros.masks.sam2.generation import segment_everything
-    from wildseg3d_ros.masks.sam2.tracking import choose_anchors, order_by_closeness, track
+    from wildseg3d_ros.masks.sam2.tracking import (
+        choose_anchors,
+        images_likeness,
+        order_by_closeness,
+        track,
+        views_closeness,
+    )
 
     config = Sam2MaskConfig(grid=GRID, predicted_iou=0.0)
     seconds: dict[str, float] = {}
@@ -92,23 +98,27 @@ def _whole_stage(network: Any, truth: Any) -> dict[str, Any]:
         "segment everything",
         lambda: [segment_everything(network, e, config, 64, lambda _: None) for e in embeddings],
     )
-    order = order_by_closeness(truth.world_from_cam)
+    world = exact_world(truth)
+    K = np.stack([view.K for view in truth.views])
+    visibility = Visibility.create(K, truth.world_from_cam, world)
+    order = timed(
+        "order views",
+        lambda: order_by_closeness(
+            views_closeness(world, visibility, images_likeness(embeddings))
+        ),
+    )
     labels = [_tiles(m) for m in truth.labels]
     tracks = timed(
         f"track {OBJECTS} objects from {ANCHORS} views",
         lambda: [
-            track(network, embeddings, labels[a], a, order, OBJECTS, lambda _: None)
+            each
             for a in choose_anchors(order, ANCHORS)
+            for each in track(
+                network, embeddings, labels[a][None], a, order, OBJECTS, lambda _: None
+            )
         ],
     )
-    world = exact_world(truth)
-    K = np.stack([view.K for view in truth.views])
-    timed(
-        "associate",
-        lambda: associate(
-            labels, world, Visibility.create(K, truth.world_from_cam, world), tracks
-        ),
-    )
+    timed("associate", lambda: associate(labels, world, visibility, tracks))
     peak = torch.cuda.max_memory_allocated() / 2**30
     return {"seconds": seconds, "whole stage [s]": sum(seconds.values()), "peak GPU GiB": peak}
 
@@ -123,7 +133,7 @@ def _parts(network: Any, truth: Any) -> dict[str, Any]:
     points = grid_points(4, embeddings[0].size)[:, None]
     network.decode(embeddings[0], points, np.ones(points.shape[:2], np.int32))
     decoded = time.perf_counter()
-    track(network, embeddings, truth.labels[0], 0, [0, 1], 12, lambda _: None)
+    track(network, embeddings, truth.labels[0][None], 0, [0, 1], 4, lambda _: None)
     tracked = time.perf_counter()
     objects = len(np.unique(truth.labels[0])) - 1
     return {

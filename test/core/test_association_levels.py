@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
 from wildseg3d_ros.testing.exact import exact_world
+from wildseg3d_ros.testing.masks import round_neighbours
 from wildseg3d_ros.testing.scenes import construct_scene
 from wildseg3d_ros.types import LEVELS
 
@@ -35,18 +35,6 @@ def layered(masks, size):
     return made.maps, {n: k + 1 for k, n in enumerate(names) if k + 1 in there}
 
 
-def neighbours(labels, count=3):
-    """The objects about the middle one of a view, and a mask round them that cuts no other."""
-    ids = [int(i) for i in np.unique(labels) if i]
-    centre = {i: np.argwhere(labels == i).mean(axis=0) for i in ids}
-    middle = centre[ids[len(ids) // 2]]
-    near = sorted(ids, key=lambda i: np.hypot(*(centre[i] - middle)))[:count]
-    round_them = cv2.morphologyEx(
-        np.isin(labels, near).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((61, 61))
-    )
-    return near, (round_them > 0) & (np.isin(labels, near) | (labels == 0))
-
-
 def build(truth, grouped=(), topped=(), dotted=(), without=()):
     """Per view layers and labels by name: objects, in some views with groups and parts.
 
@@ -57,7 +45,7 @@ def build(truth, grouped=(), topped=(), dotted=(), without=()):
     for v, labels in enumerate(truth.labels):
         masks = {int(i): labels == i for i in np.unique(labels) if i}
         if v in grouped:
-            masks[GROUP] = neighbours(labels)[1]
+            masks[GROUP] = round_neighbours(labels)[1]
         for i in (1, 2, 3):
             solid = next(s for s in truth.solids if s.label == i)
             off = truth.points[v] - solid.world_from_solid[:3, 3]

@@ -85,6 +85,43 @@ def miscut_masks(
     return tuple(out), tuple(known)
 
 
+def round_neighbours(
+    labels: NDArray[np.int32], count: int = 3
+) -> tuple[list[int], NDArray[np.bool_]]:
+    """Some neighbouring masks of a view, and one mask round them: a tray, a pile.
+
+    Returns:
+        Their labels, and (H, W) bool that cuts no other mask.
+    """
+    names = np.unique(labels[labels > 0]).tolist()
+    centre = {name: np.argwhere(labels == name).mean(axis=0) for name in names}
+    middle = centre[names[len(names) // 2]]
+    near = sorted(names, key=lambda name: float(np.hypot(*(centre[name] - middle))))[:count]
+    inner = np.isin(labels, near)
+    size = labels.shape[1] // 5
+    closed = cv2.morphologyEx(inner.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((size, size)))
+    return near, inner | ((np.asarray(closed) > 0) & (labels == 0))
+
+
+def gather_masks(
+    masks: Sequence[NDArray[np.int32]], views: Sequence[int], count: int = 3
+) -> list[NDArray[np.int32]]:
+    """Masks of which some views have one more, round ``count`` of the others.
+
+    Returns:
+        Per view (2, H, W) layers, where that mask is in the first one, with those outside it.
+    """
+    layers = []
+    for view, labels in enumerate(masks):
+        outer, inner = labels.copy(), np.zeros_like(labels)
+        if view in views:
+            near, about = round_neighbours(labels, count)
+            inner = np.where(np.isin(labels, near), labels, 0).astype(np.int32)
+            outer[about] = int(labels.max()) + 1
+        layers.append(np.stack([outer, inner]))
+    return layers
+
+
 def _displaced(
     labels: NDArray[np.int32], deviation: float, wave: float, rng: np.random.Generator
 ) -> NDArray[np.int32]:

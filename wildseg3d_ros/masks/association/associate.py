@@ -38,7 +38,7 @@ from wildseg3d_ros.masks.association.tracks import (
     measure_tracks,
     track_weights,
     trust_from_groups,
-    trust_from_returns,
+    trust_of_tracks,
 )
 from wildseg3d_ros.types import WorldPointmaps
 
@@ -140,14 +140,14 @@ def associate(
     else:
         followed = measure_tracks(nodes, tracks)
         cut = cut_tracks(nodes, followed, weight)
-        trust = trust_from_returns(nodes, followed)
+        trust = alone = trust_of_tracks(nodes, followed)
         group = np.zeros(0, np.int64)
         for _ in range(3):
             by_track, looked = track_weights(nodes, followed, cut, trust)
             group = group_masks(
                 weight + by_track, amount + looked, nodes.view, start, movable, nested
             )
-            trust = trust_from_groups(nodes, followed, group)
+            trust = trust_from_groups(nodes, followed, group, alone)
     presence = _presence(nodes, group, overlap, followed, cut)
     hierarchy = arrange_groups(
         nodes,

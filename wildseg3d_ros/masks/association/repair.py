@@ -19,7 +19,9 @@ SHARE = 0.6
 AGAINST = 0.3
 """Evidence that is outvoted at most."""
 PIECE = 0.8
-"""Share of a piece that must lie on one object, in two or more and two thirds of the views."""
+"""Share of a piece that must lie on one object, in two or more and half of the views."""
+RIVAL = 4
+"""How many times as many views must say so as take it for a piece of another object."""
 MEMBER = 0.2
 """Share of a mask of several objects that each of them has at least."""
 COVERED = 0.6
@@ -65,9 +67,10 @@ def absorb_pieces(
     """(M,) groups after pieces went to the object that all other views take them for.
 
     A view that cuts an object in two leaves a mask that the one-to-one grouping has no place for.
-    Where two or more views, and most of those that see it, show its surface inside the masks of
-    one object, and fewer views show it apart, it is a piece of that object, and the object's mask
-    in the view is all its pieces. Masks of several objects (``unions``, nodes) are no witnesses.
+    Where two or more views, and half of those that see it, show its surface inside the masks of
+    one object, no more views show it apart, and hardly any inside another object, it is a piece of
+    that object, and the object's mask in the view is all its pieces. Masks of several objects
+    (``unions``, nodes) are no witnesses.
     """
     group = group.copy()
     witness = ~np.isin(np.arange(len(nodes)), list(unions))
@@ -89,9 +92,12 @@ def absorb_pieces(
         shown = (masked > LEAST_HITS) & (masked > overlap.bare[mine].sum(axis=0))
         inside = np.count_nonzero(shown & (on[:, whole] >= PIECE * masked))
         # Other views may err, too: cut the same object or join it with another.
-        if inside < 2 or 3 * inside < 2 * np.count_nonzero(shown):
+        if inside < max(2, len(mine)) or 2 * inside < np.count_nonzero(shown):
             continue
-        if inside > len(mine):
+        # Nor may they take it for a piece of something else.
+        within = shown[:, None] & (on >= PIECE * masked[:, None])
+        within[:, whole] = False
+        if RIVAL * int(within.sum(axis=0).max()) <= inside:
             group[mine] = whole
     return group
 

@@ -13,9 +13,11 @@ from wildseg3d_ros.masks.association.overlap import agreement
 
 CONTRADICTED = -0.4
 """3D evidence below which a track is cut."""
+CLAIMED = 0.3
+"""Overlap with a mask from which a track ends there."""
 TRUST = 0.7
 """Share of right tracks that is expected of two views before anything is known of them."""
-SURE = 20.0
+SURE = 100.0
 """Likelihood ratio at which a track is as good as evidence gets."""
 TRUST_WORTH = 2.0
 """How many tracks that expectation counts for."""
@@ -110,7 +112,7 @@ def cut_tracks(
             continue
         followed = found.iou[:, theirs].argmax(axis=1)
         rows = np.arange(len(nodes))
-        claimed = found.iou[rows, theirs.start + followed] > 0.3
+        claimed = found.iou[rows, theirs.start + followed] > CLAIMED
         cut[:, b] = claimed & (from_overlap[rows, theirs.start + followed] < CONTRADICTED)
     for anchor, order in found.runs:
         mine = nodes.of_view(anchor)
@@ -150,10 +152,12 @@ def track_weights(
     )
 
 
-def trust_from_returns(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32]:
-    """(N, N) share of right tracks, from those that come back: i to j, and j to i again.
+def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32]:
+    """(N, N) share of right tracks from the row's view into the column's, by the tracks alone.
 
-    Where only one of two views was an anchor nothing comes back, and the expectation stands.
+    Where both views were anchors those that come back tell: i to j, and j to i again. Into the
+    others the expectation stands, but no more than in the views that were visited before: a track
+    that went wrong stays wrong.
     """
     right = TRUST * TRUST_WORTH * np.ones((nodes.views, nodes.views))
     tried = TRUST_WORTH * np.ones((nodes.views, nodes.views))
@@ -163,9 +167,9 @@ def trust_from_returns(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.floa
             there, back = found.iou[mine, theirs], found.iou[theirs, mine]
             if not there.any() or not back.any():
                 continue
-            start = np.flatnonzero(there.max(axis=1) > 0.3)
+            start = np.flatnonzero(there.max(axis=1) > CLAIMED)
             end = there[start].argmax(axis=1)
-            answered = back[end].max(axis=1) > 0.3
+            answered = back[end].max(axis=1) > CLAIMED
             start, end = start[answered], end[answered]
             returned = np.count_nonzero(back[end].argmax(axis=1) == start)
             # Both ways are right with the square of one way's share.
@@ -173,24 +177,32 @@ def trust_from_returns(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.floa
             for pair in ((a, b), (b, a)):
                 right[pair] += share * len(start)
                 tried[pair] += len(start)
-    return (right / tried).astype(np.float32)
+    trust = right / tried
+    for anchor, order in found.runs:
+        visited = list(order)
+        trust[anchor, visited] = np.minimum.accumulate(trust[anchor, visited])
+    return trust.astype(np.float32)
 
 
 def trust_from_groups(
-    nodes: MaskNodes, found: TrackOverlap, group: NDArray[np.int64]
+    nodes: MaskNodes, found: TrackOverlap, group: NDArray[np.int64], alone: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(N, N) share of tracks that end on the mask of their own group, of those that end on one
-    while their group has a mask there."""
-    right = TRUST * TRUST_WORTH * np.ones((nodes.views, nodes.views))
-    tried = TRUST_WORTH * np.ones((nodes.views, nodes.views))
+    while their group has a mask there; no more than what the tracks alone say by half of the way.
+
+    Args:
+        alone: of ``trust_of_tracks``; a group that a wrong track made agrees with it.
+    """
+    right, tried = np.zeros((2, nodes.views, nodes.views))
     for b in range(nodes.views):
         theirs = nodes.of_view(b)
         if theirs.stop == theirs.start:
             continue
         end = found.iou[:, theirs].argmax(axis=1)
-        claimed = found.iou[np.arange(len(nodes)), theirs.start + end] > 0.3
+        claimed = found.iou[np.arange(len(nodes)), theirs.start + end] > CLAIMED
         known = claimed & np.isin(group, group[theirs])
         agrees = known & (group[theirs][end] == group)
         right[:, b] += np.bincount(nodes.view, agrees, nodes.views)
         tried[:, b] += np.bincount(nodes.view, known, nodes.views)
-    return (right / tried).astype(np.float32)
+    worth = np.maximum(tried, TRUST_WORTH)
+    return ((right + worth * alone) / (tried + worth)).astype(np.float32)

@@ -15,6 +15,8 @@ EMBEDDING = 4
 """Numbers of a view's embedding per input pixel."""
 TRACKER = 5
 """Numbers that the tracker keeps per input pixel, object and view."""
+FOLLOWED = 30
+"""Numbers that following an object into a view takes at once per input pixel."""
 MOST_PROMPTS = 64
 """More prompts at once are not faster."""
 
@@ -47,7 +49,8 @@ def plan_memory(bound_mib: int, input_size: int, item_bytes: int, views: int) ->
     pixel = input_size * input_size * item_bytes
     bound = bound_mib * 2**20
     kept = EMBEDDING * pixel * views
-    least = kept + max(ENCODER, DECODER, TRACKER * views) * pixel
+    tracked = (FOLLOWED + TRACKER * views) * pixel
+    least = kept + max(ENCODER * pixel, DECODER * pixel, tracked)
     if bound < least:
         raise ConfigError(
             f"masks.sam2.max_memory_mib is {bound_mib}, too small for {views} view(s): images of "
@@ -57,5 +60,5 @@ def plan_memory(bound_mib: int, input_size: int, item_bytes: int, views: int) ->
     free = bound - kept
     return MemoryPlan(
         prompts=max(1, min(MOST_PROMPTS, int(free / (DECODER * pixel)))),
-        objects=max(1, int(free / (TRACKER * pixel * views))),
+        objects=max(1, int(free / tracked)),
     )
