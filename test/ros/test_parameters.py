@@ -98,7 +98,7 @@ def test_overrides_reach_the_configuration(make_parameters):
         ({"pairing__max_pairs_per_view": "many"}, ["pairing.max_pairs_per_view"]),
         ({"sync_slop": -1.0}, ["sync_slop"]),
         ({"sync_slop": "short"}, ["sync_slop", "float"]),
-        ({"reliability": "perhaps"}, ["'reliability' is one of best_effort, reliable"]),
+        ({"reliability": "perhaps"}, ["'reliability' is one of auto, best_effort, reliable"]),
         ({"left__image_topic": 3}, ["left.image_topic"]),
     ],
 )

@@ -45,10 +45,10 @@ class NodeConfig:
         "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed; for "
         "cameras that do not say their own",
     )
-    reliability: Literal["best_effort", "reliable"] = setting(
-        "best_effort",
-        "reliability asked of the camera topics, for cameras that do not say their own; "
-        "best_effort fits any publisher",
+    reliability: Literal["auto", "best_effort", "reliable"] = setting(
+        "auto",
+        "reliability asked of the camera topics, for cameras that do not say their own; auto: "
+        "reliable where all publishers are; best_effort fits any publisher",
     )
     sync_slop: float = setting(
         0.02, "largest difference of the stamps of an image and its depth [s]", 0.0, 10.0
@@ -128,8 +128,10 @@ class CameraConfig:
         "raw: sensor_msgs/Image; compressedDepth: CompressedImage on "
         "<depth_topic>/compressedDepth",
     )
-    reliability: Literal["best_effort", "reliable"] = setting(
-        "best_effort", "reliability asked of this camera's topics; best_effort fits any publisher"
+    reliability: Literal["auto", "best_effort", "reliable"] = setting(
+        "auto",
+        "reliability asked of this camera's topics; auto: reliable where all publishers are; "
+        "best_effort fits any publisher",
     )
 
     @classmethod
