@@ -222,6 +222,26 @@ def test_images_and_depth_of_different_times(world):
     fails(world.client(), "BAD_DEPTH", "camera 'left'", "sync_slop 0.02 s", " s apart")
 
 
+def test_cameras_of_different_times(world):
+    def delay(replay) -> None:
+        for field in (IMAGE, DEPTH):
+            publisher, message = replay._streams["left", field]
+            replay._streams["left", field] = (LatePublisher(publisher), message)
+
+    world.scene_node(image_timeout=2.0, camera_slop=0.2)
+    world.replay(prepare=delay)
+    fails(world.client(), "NO_IMAGES", "camera 'left' is stamped", "camera_slop is 0.2 s")
+
+
+def test_cameras_of_one_time(world):
+    """The replay's cameras take turns, a thirtieth of a second apart."""
+    world.scene_node(camera_slop=0.2)
+    world.replay()
+    client = world.client()
+    assert client.build().warnings == ()
+    assert client.segment([ON_RED]).object_ids == (1,)
+
+
 def test_a_quality_of_service_that_does_not_fit(world):
     world.scene_node(image_timeout=2.0, reliability="reliable")
     world.replay(table.make_recording(("front", "right")))
@@ -250,7 +270,8 @@ def test_a_topic_of_another_type(world):
 
 
 def test_compressed_images(world):
-    world.scene_node(image_transport="compressed")
+    depths = {f"{name}__depth_transport": "compressedDepth" for name in table.NAMES}
+    world.scene_node(image_transport="compressed", **depths)
     replay = world.replay()
     for view in VIEWS:
         topic = f"/{view.name}/color/image_raw/compressed"
@@ -259,6 +280,13 @@ def test_compressed_images(world):
         message = CompressedImage(format="rgb8; png compressed bgr8", data=array.array("B", png))
         message.header.frame_id = replay._streams[view.name, IMAGE][1].header.frame_id
         replay._streams[view.name, "compressed"] = (publisher, message)
+        topic = f"/{view.name}/aligned_depth_to_color/image_raw/compressedDepth"
+        publisher = replay.create_publisher(CompressedImage, topic, 5)
+        millimetres = cv2.imencode(".png", np.rint(1000 * view.depth).astype(np.uint16))[1]
+        data = array.array("B", bytes(12) + millimetres.tobytes())
+        depth = CompressedImage(format="16UC1; compressedDepth png", data=data)
+        depth.header.frame_id = message.header.frame_id
+        replay._streams[view.name, "compressed depth"] = (publisher, depth)
     client = world.client()
     assert client.build().warnings == ()
     assert client.segment([ON_RED]).object_ids == (1,)

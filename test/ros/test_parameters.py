@@ -74,6 +74,18 @@ def test_topics_follow_the_camera_s_name(make_parameters):
     assert right.depth_topic == "/right/aligned_depth_to_color/image_raw"
 
 
+def test_cameras_follow_the_node_unless_they_say_their_own(make_parameters):
+    parameters, node = make_parameters(
+        image_transport="compressed", reliability="reliable", right__reliability="best_effort"
+    )
+    left, right = parameters.camera("left"), parameters.camera("right")
+    assert (left.image_transport, left.reliability) == ("compressed", "reliable")
+    assert (right.image_transport, right.reliability) == ("compressed", "best_effort")
+    for name in ("cameras", "left.reliability", "sync_slop", "autostart"):
+        assert node.describe_parameter(name).read_only, name
+    assert not node.describe_parameter("target_frame").read_only
+
+
 def test_overrides_reach_the_configuration(make_parameters):
     parameters, node = make_parameters(
         pairing__max_pairs_per_view=3, pointmaps__depth__max_depth=2, world_frame="map"
@@ -98,8 +110,11 @@ def test_overrides_reach_the_configuration(make_parameters):
         ({"pairing__max_pairs_per_view": "many"}, ["pairing.max_pairs_per_view"]),
         ({"sync_slop": -1.0}, ["sync_slop"]),
         ({"sync_slop": "short"}, ["sync_slop", "float"]),
-        ({"reliability": "perhaps"}, ["'reliability' is one of best_effort, reliable"]),
+        ({"reliability": "perhaps"}, ["'reliability' is one of auto, best_effort, reliable"]),
         ({"left__image_topic": 3}, ["left.image_topic"]),
+        ({"left__image_topic": ""}, ["left.image_topic", "to name a topic"]),
+        ({"left__depth_topic": "my depth"}, ["left.depth_topic", "'my depth'"]),
+        ({"left__depth_transport": "png"}, ["left.depth_transport", "raw, compressedDepth"]),
     ],
 )
 def test_values_that_do_not_fit(make_parameters, overrides, words):

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import table
 
+from wildseg3d_ros.demo import shipped_recording
 from wildseg3d_ros.errors import Cancelled, WildSeg3DError
-from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.io.folder import Recording, load_folder, write_folder
 from wildseg3d_ros.ros.client import SceneClient
+from wildseg3d_ros.types import View
 
 VIEWS = table.make_views()
 
@@ -178,3 +180,28 @@ def test_two_nodes_in_two_namespaces(start, tmp_path):
             two.segment(click)
         with pytest.raises(WildSeg3DError, match="'left'"):
             two.build(cameras=["left"])
+
+
+def test_a_camera_that_tf_does_not_know_is_placed_by_the_others(start, tmp_path):
+    """Its pose comes of what it sees; a click in it finds the object where the others see it."""
+    whole = load_folder(shipped_recording())
+    views = {view.name: view for view in whole.views if view.name in ("cam_1", "cam_2", "cam_5")}
+    masks = dict(zip((view.name for view in whole.views), whole.object_masks, strict=True))
+    lost = views["cam_5"]
+    views["cam_5"] = View(lost.name, lost.image, lost.K, lost.depth)
+    write_folder(tmp_path / "table", Recording(tuple(views.values())))
+    start("replay_node", str(tmp_path / "table"), "--rate", "5")
+    options = ["-p", "cameras:=['cam_1', 'cam_2', 'cam_5']", "-p", "tf_timeout:=0.5"]
+    start("scene_node", "--ros-args", *options)
+    with SceneClient(timeout=60.0) as client:
+        report = client.build()
+        assert any("'cam_5' has no pose in 'world'" in warning for warning in report.warnings)
+        assert any("placed by what the cameras see" in warning for warning in report.warnings)
+        assert report.frame_id == "world"
+        can = next(k for k, name in whole.object_names.items() if "soup" in name.lower())
+        v, u = np.argwhere(masks["cam_5"] == can).mean(axis=0)
+        found = client.segment([("cam_5", u, v)], include_masks=True)
+        assert set(report.warnings) <= set(found.warnings)
+    for name in ("cam_1", "cam_2"):
+        truth, mask = masks[name] == can, found.masks[name]
+        assert (truth & mask).sum() / (truth | mask).sum() > 0.7, name

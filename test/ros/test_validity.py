@@ -178,7 +178,29 @@ def test_a_topic_that_does_not_fit_is_a_warning_before_anyone_builds(world, capf
     assert listener.level("camera front") == DiagnosticStatus.OK
     log = "".join(capfd.readouterr())
     assert "nobody publishes '/nowhere/color/image_raw'" in log
-    assert "set the parameter 'left.reliability' to best_effort" in log
+    assert "set the parameter 'left.reliability' to auto" in log
+
+
+def test_reliability_follows_the_publishers(world):
+    """Reliable where they are, best effort where one is not; also when one comes later."""
+    node = world.scene_node()
+    asked = {}
+    replay = world.replay()
+
+    def reliability() -> set[str]:
+        asked.clear()
+        for subscription in node.subscriptions:
+            if subscription.topic_name == "/left/color/image_raw":
+                asked[subscription] = subscription.qos_profile.reliability.name
+        return set(asked.values())
+
+    wait_for(lambda: reliability() == {"RELIABLE"})
+    wait_for(node.cameras["left"].matcher.newest)
+    _unreliable(replay)
+    wait_for(lambda: reliability() == {"BEST_EFFORT"})
+    heard = node.cameras["left"].matcher.counts.images
+    wait_for(lambda: node.cameras["left"].matcher.counts.images > heard + 3)
+    assert len(asked) == 1
 
 
 def _unreliable(replay) -> None:
@@ -189,3 +211,16 @@ def _unreliable(replay) -> None:
     topic = "/left/color/image_raw"
     publisher = replay.create_publisher(type(message), topic, qos_profile_sensor_data)
     replay._streams[LEFT] = (publisher, message)
+
+
+def test_a_scene_from_a_file_is_watched_too(live, tmp_path):
+    node, replay, client = live
+    saved = str(tmp_path / "table.ws3d")
+    client.save_scene(saved)
+    change(replay, without_green(1))
+    wait_for(lambda: node.stale_cameras)
+    client.build()
+    assert node.stale_cameras == ()
+    # What was saved shows the ball, what is seen does not.
+    client.load_scene(saved)
+    wait_for(lambda: node.stale_cameras == ("left",))

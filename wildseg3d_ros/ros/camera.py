@@ -54,11 +54,8 @@ class Camera:
         callback_group: CallbackGroup,
     ) -> None:
         self.name, self.config, self.matcher = name, config, matcher
-        self.qos = QoSProfile(
-            depth=_QUEUE, reliability=ReliabilityPolicy[config.reliability.upper()]
-        )
         self._node, self._group = node, callback_group
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: dict[str, Subscription] = {}
         self._calibration: tuple[Any, Calibration] | None = None
         self._since = time.monotonic()
 
@@ -107,44 +104,55 @@ class Camera:
             stream.part
         ]
 
-    def subscribe(self) -> None:
-        """Begins to listen."""
-        self._since = time.monotonic()
-        take = {
-            "image": self.matcher.add_image,
-            "depth": self.matcher.add_depth,
-            "camera_info": self.matcher.add_info,
+    def qos(self, stream: Stream) -> QoSProfile:
+        """What a stream is subscribed with, or is to be.
+
+        With ``reliability: auto`` it is reliable where all publishers are. A message larger than
+        the shared memory's segment arrives in many fragments, and on a busy machine best effort
+        loses one of them in most 640x480 images; but it is all that fits a best-effort publisher.
+        """
+        wanted = self.config.reliability
+        if wanted != "auto":
+            return _profile(ReliabilityPolicy[wanted.upper()])
+        full = self._node.resolve_topic_name(stream.topic)
+        offered = {
+            publisher.qos_profile.reliability
+            for publisher in self._node.get_publishers_info_by_topic(full)
         }
-        # rclpy's own handlers of what does not fit cost two more entries of the wait set each, for
-        # every message; publishers are looked at once a second instead (camera_faults.py).
-        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        known = self._subscriptions.get(stream.part)
+        if not offered and known is not None:
+            return known.qos_profile  # a driver that starts again
+        return _profile(
+            ReliabilityPolicy.RELIABLE
+            if offered == {ReliabilityPolicy.RELIABLE}
+            else ReliabilityPolicy.BEST_EFFORT
+        )
+
+    def subscribe(self) -> None:
+        """Begins to listen; called again, it adapts to publishers that appeared meanwhile."""
+        if not self._subscriptions:
+            self._since = time.monotonic()
         for stream in self.streams:
-            callback = never_raises(take[stream.part], self._node.get_logger())
-            self._subscriptions.append(
-                self._node.create_subscription(
-                    stream.kind,
-                    stream.topic,
-                    callback,
-                    self.qos,
-                    callback_group=self._group,
-                    event_callbacks=quiet,
-                )
-            )
+            qos, known = self.qos(stream), self._subscriptions.get(stream.part)
+            if known is not None:
+                if known.qos_profile.reliability == qos.reliability:
+                    continue
+                self._node.destroy_subscription(known)
+            self._subscriptions[stream.part] = self._listen(stream, qos)
 
     def unsubscribe(self) -> None:
         """Stops listening."""
         while self._subscriptions:
-            self._node.destroy_subscription(self._subscriptions.pop())
+            self._node.destroy_subscription(self._subscriptions.popitem()[1])
 
-    def rgb(self, frames: FrameSet) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB as published.
+    def pinhole(self, frames: FrameSet) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB image without lens distortion.
 
         Raises:
-            InputError: an image that cannot be used.
+            InputError: messages that cannot be used.
         """
-        if isinstance(frames.image, CompressedImage):
-            return rgb_from_compressed(frames.image, self.who)
-        return rgb_from_image(frames.image, self.who)
+        image = self._rgb(frames)
+        return self._calibrate(frames.info, image.shape[:2]).pinhole_image(image)
 
     def convert(
         self, frames: FrameSet
@@ -154,7 +162,7 @@ class Camera:
         Raises:
             InputError: messages that cannot be used.
         """
-        image = self.rgb(frames)
+        image = self._rgb(frames)
         calibration = self._calibrate(frames.info, image.shape[:2])
         depth = None
         if frames.depth is not None:
@@ -166,6 +174,28 @@ class Camera:
             if depth.shape == image.shape[:2]:  # else View says what is wrong
                 depth = calibration.pinhole_depth(depth)
         return calibration, calibration.pinhole_image(image), depth
+
+    def _rgb(self, frames: FrameSet) -> NDArray[np.uint8]:
+        if isinstance(frames.image, CompressedImage):
+            return rgb_from_compressed(frames.image, self.who)
+        return rgb_from_image(frames.image, self.who)
+
+    def _listen(self, stream: Stream, qos: QoSProfile) -> Subscription:
+        take = {
+            "image": self.matcher.add_image,
+            "depth": self.matcher.add_depth,
+            "camera_info": self.matcher.add_info,
+        }[stream.part]
+        return self._node.create_subscription(
+            stream.kind,
+            stream.topic,
+            never_raises(take, self._node.get_logger()),
+            qos,
+            callback_group=self._group,
+            # rclpy's own handlers of what does not fit cost two more entries of the wait set each,
+            # for every message; publishers are looked at once a second instead.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        )
 
     def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Calibration:
         """The maps of a lens take longer than an image: they are kept while nothing changes."""
@@ -181,3 +211,7 @@ class Camera:
             made = calibration_from_info(info, size, self.who, topic, self.config.rectified)
             self._calibration = key, made
         return self._calibration[1]
+
+
+def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
+    return QoSProfile(depth=_QUEUE, reliability=reliability)

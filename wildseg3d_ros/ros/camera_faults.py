@@ -22,7 +22,7 @@ def why_no_set(camera: Camera, config: NodeConfig, node: Node) -> InputError:
     for stream in camera.streams:
         if not camera.heard(stream):
             what, code = _SILENT[stream.part]
-            problem = publisher_problem(camera.name, stream, camera.qos, node)
+            problem = publisher_problem(camera.name, stream, camera.qos(stream), node)
             return InputError(f"{who} has not published {what}: {problem}", code)
     age, gap = camera.matcher.age(), camera.matcher.closest_stamps()
     if age is None:
@@ -61,7 +61,8 @@ def publisher_problem(camera: str, stream: Stream, qos: QoSProfile, node: Node) 
     if reasons:
         return (
             f"'{full}' is published with a quality of service that does not fit "
-            f"({'; '.join(reasons)}); set the parameter '{camera}.reliability' to best_effort"
+            f"({'; '.join(reasons)}); set the parameter '{camera}.reliability' to auto or to "
+            "best_effort"
         )
     return (
         f"nothing arrived on '{full}', although {len(publishers)} node(s) publish there; "

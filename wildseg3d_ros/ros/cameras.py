@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
@@ -27,15 +30,22 @@ class Shot:
 
     Attributes:
         views: one per camera, with poses where TF had them.
-        sets: the messages that they were made from, by camera name.
         calibrations: by camera name.
         warnings: what the caller should know, one sentence each.
     """
 
     views: tuple[View, ...]
-    sets: Mapping[str, FrameSet]
     calibrations: Mapping[str, Calibration]
     warnings: tuple[str, ...]
+
+    @property
+    def tf_poses(self) -> dict[str, NDArray[np.float64]]:
+        """``world_from_cam`` by name of the cameras that TF knew."""
+        return {
+            view.name: view.world_from_cam_prior
+            for view in self.views
+            if view.world_from_cam_prior is not None
+        }
 
 
 class Cameras:
@@ -58,6 +68,7 @@ class Cameras:
         self._node, self._configs, self._group = node, dict(configs), callback_group
         self._slop, self._history = config.sync_slop, history_for(config.camera_slop)
         self._cameras = {name: self._make(name) for name in self._configs}
+        self._listening, self._lock = False, threading.Lock()
 
     def _make(self, name: str) -> Camera:
         def restarted(seconds: float) -> None:
@@ -81,14 +92,25 @@ class Cameras:
 
     def subscribe(self) -> None:
         """Begins to listen, with nothing of what was heard before."""
-        self._cameras = {name: self._make(name) for name in self._configs}
-        for camera in self._cameras.values():
-            camera.subscribe()
+        with self._lock:
+            self._cameras = {name: self._make(name) for name in self._configs}
+            self._listening = True
+            for camera in self._cameras.values():
+                camera.subscribe()
+
+    def adapt(self) -> None:
+        """Fits the subscriptions to publishers that appeared meanwhile."""
+        with self._lock:
+            if self._listening:
+                for camera in self._cameras.values():
+                    camera.subscribe()
 
     def unsubscribe(self) -> None:
         """Stops listening."""
-        for camera in self._cameras.values():
-            camera.unsubscribe()
+        with self._lock:
+            self._listening = False
+            for camera in self._cameras.values():
+                camera.unsubscribe()
 
     def clear(self) -> None:
         """Forgets all images."""
@@ -155,7 +177,7 @@ class Cameras:
             )
             for name, (calibration, image, depth) in parts.items()
         )
-        return Shot(views, sets, {name: part[0] for name, part in parts.items()}, warnings)
+        return Shot(views, {name: part[0] for name, part in parts.items()}, warnings)
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]

@@ -18,10 +18,12 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
+    InvalidTopicNameException,
     ParameterAlreadyDeclaredException,
 )
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from wildseg3d_ros.config import SceneConfig, check_setting, setting
 from wildseg3d_ros.errors import ConfigError
@@ -45,10 +47,10 @@ class NodeConfig:
         "raw: sensor_msgs/Image; compressed: CompressedImage on <image_topic>/compressed; for "
         "cameras that do not say their own",
     )
-    reliability: Literal["best_effort", "reliable"] = setting(
-        "best_effort",
-        "reliability asked of the camera topics, for cameras that do not say their own; "
-        "best_effort fits any publisher",
+    reliability: Literal["auto", "best_effort", "reliable"] = setting(
+        "auto",
+        "reliability asked of the camera topics, for cameras that do not say their own; auto: "
+        "reliable where all publishers are; best_effort fits any publisher",
     )
     sync_slop: float = setting(
         0.02, "largest difference of the stamps of an image and its depth [s]", 0.0, 10.0
@@ -128,8 +130,10 @@ class CameraConfig:
         "raw: sensor_msgs/Image; compressedDepth: CompressedImage on "
         "<depth_topic>/compressedDepth",
     )
-    reliability: Literal["best_effort", "reliable"] = setting(
-        "best_effort", "reliability asked of this camera's topics; best_effort fits any publisher"
+    reliability: Literal["auto", "best_effort", "reliable"] = setting(
+        "auto",
+        "reliability asked of this camera's topics; auto: reliable where all publishers are; "
+        "best_effort fits any publisher",
     )
 
     @classmethod
@@ -169,6 +173,7 @@ class Parameters:
                 f"{name}.",
                 read_only=[f.name for f in dataclasses.fields(CameraConfig)],
             )
+            self._check_topics(name)
         self._warn_of_unknown()
         node.add_on_set_parameters_callback(self._validate)
 
@@ -211,6 +216,19 @@ class Parameters:
                 "needs its own name"
             )
         return names
+
+    def _check_topics(self, name: str) -> None:
+        camera = self.camera(name)
+        for spec in dataclasses.fields(camera):
+            topic = getattr(camera, spec.name)
+            if not spec.name.endswith("_topic") or (spec.name == "depth_topic" and not topic):
+                continue
+            try:
+                validate_topic_name(topic)
+            except (InvalidTopicNameException, ValueError) as error:
+                raise ConfigError(
+                    f"parameter '{name}.{spec.name}' is to name a topic, got '{topic}': {error}"
+                ) from error
 
     def _declare(self, defaults: Any, prefix: str, read_only: list[str]) -> None:
         hints = typing.get_type_hints(type(defaults))

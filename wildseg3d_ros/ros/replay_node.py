@@ -13,6 +13,7 @@ import argparse
 import itertools
 import re
 import sys
+from collections import deque
 from collections.abc import Sequence
 from typing import Literal
 
@@ -110,24 +111,32 @@ class ReplayNode(Node):
         elif self._transforms and tf == "static":
             still = self.create_publisher(TFMessage, "/tf_static", latched)
             still.publish(TFMessage(transforms=self._transforms))
-        # One camera at a time, as free-running cameras do: all images at once would overflow the
-        # buffers of best-effort subscribers, and the same ones every time.
+        # One message at a time: all of a moment would overflow the buffers of best-effort
+        # subscribers, and the same ones every time. Those of one camera still share a stamp.
+        self._waiting: deque[tuple[str, str]] = deque()
         self._turn = itertools.cycle(self.names)
-        self.create_timer(1.0 / (rate * len(self.names)), self._publish)
+        self._stamp = time_message(0)
+        self.create_timer(1.0 / (rate * len(self._streams)), self._publish)
         listed = ", ".join(f"'{name}'" for name in self.names)
         self.get_logger().info(f"publishing {len(self.names)} cameras at {rate:g} Hz: [{listed}]")
 
     def _publish(self) -> None:
-        stamp = time_message(self.get_clock().now().nanoseconds)
+        if not self._waiting:
+            camera = next(self._turn)
+            self._waiting.extend(key for key in self._streams if key[0] == camera)
+            self._stamp = time_message(self.get_clock().now().nanoseconds)
+            self._publish_transforms()
+        stream = self._streams.get(self._waiting.popleft()) if self._waiting else None
+        if stream is not None:
+            publisher, message = stream
+            message.header.stamp = self._stamp
+            publisher.publish(message)
+
+    def _publish_transforms(self) -> None:
         if self._moving is not None:
             for transform in self._transforms:
-                transform.header.stamp = stamp
+                transform.header.stamp = self._stamp
             self._moving.publish(TFMessage(transforms=self._transforms))
-        camera = next(self._turn)
-        for (name, _), (publisher, message) in list(self._streams.items()):
-            if name == camera:
-                message.header.stamp = stamp
-                publisher.publish(message)
 
 
 def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:

@@ -10,6 +10,8 @@ Interface, all names relative:
               selected_box            visualization_msgs/MarkerArray
               <camera>/labels         sensor_msgs/Image mono16 of object ids
               <camera>/overlay        sensor_msgs/Image rgb8: objects and selection
+    published, and absolute as everywhere:
+              /diagnostics            diagnostic_msgs/DiagnosticArray: cameras and scene
     subscribed, beside the cameras and TF:
               clicked_point           geometry_msgs/PointStamped
               <camera>/mouse_left, <camera>/overlay_mouse_left
@@ -241,6 +243,7 @@ class SceneNode(ManagedNode):
         with self._builds.kept_out("loading a scene"):
             current = loaded_scene(path, self._cameras)
             self.adopt(current)
+            self._watch.watch(current.scene, {}, self._config.node().world_frame)
             if self._topics is not None:
                 cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
                 self._topics.publish(Built(current.scene, cloud), current.calibrations)
@@ -266,7 +269,7 @@ class SceneNode(ManagedNode):
         scene = built.scene
         poses = _rooted_at(scene.frame_id, root, poses)
         self.adopt(CurrentScene(scene, shot.calibrations, poses, shot.warnings))
-        self._watch.watch(shot)
+        self._watch.watch(scene, shot.tf_poses, config.world_frame)
         if self._topics is not None:
             self._topics.publish(built, shot.calibrations)
         seconds = time.monotonic() - start

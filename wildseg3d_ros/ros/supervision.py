@@ -45,7 +45,7 @@ class Supervision:
         config: Callable[[], NodeConfig],
         scene: Callable[[], Scene | None],
     ) -> None:
-        self._node, self._watch, self._builds = node, watch, builds
+        self._node, self._watch, self._builds, self._cameras = node, watch, builds, cameras
         self._config, self._scene = config, scene
         self._monitors = [CameraMonitor(cameras, name, node) for name in cameras.names]
         self._stale: tuple[str, ...] = ()
@@ -115,4 +115,5 @@ class Supervision:
         if self._node.state != "active":
             return []
         config = self._config()
+        self._cameras.adapt()
         return [monitor.status(config) for monitor in self._monitors]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,20 +15,24 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
-from wildseg3d_ros.ros.cameras import Cameras, Shot
+from wildseg3d_ros.ros.cameras import Cameras
 from wildseg3d_ros.ros.frames import FrameSet
 from wildseg3d_ros.ros.parameters import NodeConfig
 from wildseg3d_ros.ros.transforms import TransformBuffer
 from wildseg3d_ros.scene.change import ChangeDetector, thumbnail
+from wildseg3d_ros.scene.scene import Scene
 
-_MOVED_METRES = 0.003
-_MOVED_RADIANS = 0.004
+_TF_TOLERANCE = 0.003
+"""Metres and, for a camera a metre away, radians that TF may differ from what it said before."""
+_SCENE_TOLERANCE = 0.02
+"""The same, from the pose in a scene, which the alignment refined."""
 
 
 @dataclass
 class _Watched:
     detector: ChangeDetector
     world_from_cam: NDArray[np.float64] | None
+    tolerance: float
     stamp_ns: int
     looked: float = field(default_factory=time.monotonic)
     elsewhere: bool = False
@@ -64,16 +69,25 @@ class SceneWatch:
         who = ", ".join(f"'{name}'" for name in self._stale)
         return (f"the scene is stale: camera {who} sees something else now; build it anew",)
 
-    def watch(self, shot: Shot) -> None:
-        """Takes what a new scene was built from as what is to be seen."""
-        watched = {
-            view.name: _Watched(
-                ChangeDetector(thumbnail(self._cameras[view.name].rgb(shot.sets[view.name]))),
-                view.world_from_cam_prior,
-                view.stamp_ns,
-            )
-            for view in shot.views
-        }
+    def watch(
+        self, scene: Scene, tf_poses: Mapping[str, NDArray[np.float64]], world_frame: str
+    ) -> None:
+        """Takes what a new scene shows as what is to be seen.
+
+        Args:
+            scene: that answers from now on.
+            tf_poses: ``world_from_cam`` by camera as TF had it; for others the scene's own counts.
+            world_frame: that they refer to.
+        """
+        watched = {}
+        for view, name in enumerate(scene.view_names):
+            if name not in self._cameras.names:
+                continue
+            pose, tolerance = tf_poses.get(name), _TF_TOLERANCE
+            if pose is None and scene.frame_id == world_frame and not tf_poses:
+                pose, tolerance = scene.world_from_cam[view], _SCENE_TOLERANCE
+            detector = ChangeDetector(thumbnail(scene.images[view]))
+            watched[name] = _Watched(detector, pose, tolerance, scene.stamps_ns[view])
         with self._lock:
             self._watched, self._stale = watched, ()
 
@@ -110,7 +124,7 @@ class SceneWatch:
         if moved:
             return
         try:
-            watched.detector.update(thumbnail(camera.rgb(frames)), seconds)
+            watched.detector.update(thumbnail(camera.pinhole(frames)), seconds)
         except WildSeg3DError:
             return  # an image that cannot be used: a build says so
 
@@ -124,4 +138,4 @@ class SceneWatch:
             return None
         motion = invert(watched.world_from_cam) @ now
         angle = np.arccos(np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1))
-        return bool(np.linalg.norm(motion[:3, 3]) > _MOVED_METRES or angle > _MOVED_RADIANS)
+        return bool(max(np.linalg.norm(motion[:3, 3]), angle) > watched.tolerance)

@@ -1,0 +1,56 @@
+"""Frames of replies: the parameter, the request, and TF that stopped."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import table
+from rclpy.parameter import Parameter
+
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.ros.replay_node import optical_frame
+
+VIEWS = table.make_views()
+ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
+
+
+def test_the_parameter_is_for_requests_that_name_no_frame(world):
+    node = world.scene_node(target_frame=optical_frame("left"))
+    world.replay()
+    client = world.client()
+    client.build()
+    in_world = client.segment([ON_RED], target_frame="world")
+    assert in_world.frame_id == "world"
+    found = client.segment([ON_RED])
+    assert found.frame_id == optical_frame("left")
+    expected = apply(invert(VIEWS[1].world_from_cam_prior), in_world.points)
+    np.testing.assert_allclose(found.points, expected, atol=1e-5)
+
+    def use(frame: str) -> None:
+        (result,) = node.set_parameters([Parameter("target_frame", value=frame)])
+        assert result.successful
+
+    use("shelf")
+    with pytest.raises(WildSeg3DError, match=r"frame 'shelf'.*does not know") as unknown:
+        client.segment([ON_RED])
+    assert unknown.value.code == ErrorCode.UNKNOWN_FRAME
+    use("")
+    assert client.segment([ON_RED]).frame_id == "world"
+
+
+def test_tf_that_stopped_is_not_extrapolated(world):
+    """An arm's driver died: its last pose is of another time than the images."""
+    world.scene_node(tf_timeout=0.3)
+    replay, client = world.replay(tf="dynamic"), world.client()
+    assert client.build().warnings == ()
+    replay._moving = None
+    time.sleep(0.5)
+    (warning,) = client.build().warnings
+    assert "no camera's pose in 'world' is known" in warning
+    assert "after the newest" in warning
+    found = client.segment([ON_RED])
+    assert found.frame_id == optical_frame("front")
+    assert found.warnings == (warning,)
