@@ -39,15 +39,8 @@ def surfaces_of(scene, motions=None):
         points = torch.from_numpy(scene.points[v][np.ix_(rows, cols)].astype(np.float32))
         weight = torch.ones(len(rows), len(cols))
         surface = Surface(points, weight, rows, cols, view.K, scene.world_from_cam[v])
-        out.append(surface if motions is None else moved(surface, motions[v]))
+        out.append(surface if motions is None else surface.moved(motions[v]))
     return out
-
-
-def moved(surface, rigid):
-    points = apply(rigid, surface.points.numpy()).astype(np.float32)
-    return replace(
-        surface, points=torch.from_numpy(points), world_from_cam=rigid @ surface.world_from_cam
-    )
 
 
 def loose(count, points=0.02, position=np.inf, rotation=np.inf):
@@ -113,7 +106,7 @@ def test_a_plane_alone_does_not_let_views_slide(scene):
         flat.append(replace(s, points=points, weight=weight))
     lifted = np.tile(np.eye(4), (5, 1, 1))
     lifted[:, 2, 3] = [0.0, 0.01, -0.004, 0.007, -0.011]
-    motions = settle([moved(s, m) for s, m in zip(flat, lifted, strict=True)], loose(5))
+    motions = settle([s.moved(m) for s, m in zip(flat, lifted, strict=True)], loose(5))
     shift = (motions @ lifted)[:, :3, 3]
     assert np.ptp(shift[:, 2]) < 0.006
     assert np.abs(motions[:, :2, 3]).max() < 0.004
@@ -141,7 +134,7 @@ def test_views_of_different_sizes_meet(scene):
     assert [c.shape for c in changes] == [s.weight.shape for s in mixed]
     assert max(float(c.abs().median()) for c in changes) < 0.002
     slip = slips(5, 0.006, 0.006)
-    slipped = [moved(s, m) for s, m in zip(mixed, slip, strict=True)]
+    slipped = [s.moved(m) for s, m in zip(mixed, slip, strict=True)]
     after = relative_errors(scene, settle(slipped, loose(5)) @ slip @ scene.world_from_cam)
     assert after[0] < 0.5 * relative_errors(scene, slip @ scene.world_from_cam)[0]
 
@@ -164,7 +157,7 @@ def test_a_field_keeps_to_its_side_of_a_depth_edge():
     assert np.abs(full - expected)[10:-10, 10:-10].max() < 1e-3
 
 
-@pytest.mark.parametrize(("pairs", "share"), [("complete", 0.75), ("chain", 0.9)])
+@pytest.mark.parametrize(("pairs", "share"), [("complete", 0.85), ("chain", 0.9)])
 def test_views_agree_better_after_it(scene, pairs, share, monkeypatch):
     """Cameras and points against the same alignment without it, on network-like pairs."""
     errors = {True: [], False: []}

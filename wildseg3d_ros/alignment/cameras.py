@@ -18,6 +18,8 @@ from wildseg3d_ros.geometry.transforms import (
     invert,
     make_transform,
     nearest_rotation,
+    rotation_from_vector,
+    vector_from_rotation,
 )
 from wildseg3d_ros.types import View
 
@@ -27,6 +29,15 @@ _FOCAL_RANGE = (0.3, 6.0)
 _USUAL_VIEW = (10.0, 120.0)
 """Degrees across the longer side of an image. Narrower and wider lenses are rare beside a cell;
 what looks like one is more often a focal length that the points do not tell."""
+
+_WRONG_FOCAL = 1.08
+"""Factor between a given focal length and the pointmaps' beyond which the given one is not
+believed: pointmap networks are right within a few percent."""
+
+_REPROJECTED_SHARE = 0.33
+"""How far a camera goes from the mean of its pairs' frames towards the least reprojection error.
+Both are off, by errors that have little to do with each other: a part of the way is better
+than either end."""
 
 _REPROJECTED = 256
 """Points per view that a camera is refined on: errors are smooth, more change nothing."""
@@ -61,25 +72,35 @@ def solve_cameras(
 
     A view that a prior holds keeps the mean of the poses that its pairs give: these were solved
     with the prior, which a fit to points would undo. A measured view is fitted rigidly onto its
-    world points. Other views start from the mean of the poses that their pairs give (or from
-    resection, when none does) and are refined by reprojection. Unknown focal lengths come from the
-    pointmaps; the principal point is the image's centre.
+    world points. Other views start from the mean of the poses that their pairs give and go a third
+    of the way to the least reprojection error (or all of it, from resection, when no pair gives a
+    pose). Unknown focal lengths come from the pointmaps, as do given ones that the pointmaps
+    contradict; the principal point is then the image's centre.
     """
     poses = np.tile(np.eye(4), (len(views), 1, 1))
     intrinsics = np.tile(np.eye(3), (len(views), 1, 1))
     warnings, to_refine, with_focal = [], [], []
+    starts: dict[int, NDArray[np.float64]] = {}
     for v, (view, seen) in enumerate(zip(views, observed, strict=True)):
         start = mean_pose(seen)
-        K = view.K
-        if K is None and len(seen.own_points):
+        K, is_given = view.K, view.K is not None
+        if len(seen.own_points) and not measured[v]:
             focal = focal_from_pointmaps(seen.own_points, seen.own_weight, seen.uv, _centre(view))
-            K = _intrinsics(focal, view) if focal is not None else None
+            if K is not None and focal is not None and _is_contradicted(K, seen):
+                warnings.append(
+                    f"the given focal length of '{view.name}', {K[0, 0]:.4g} px, contradicts its "
+                    f"pointmaps, which say {focal:.4g} px; theirs is used. Check its calibration, "
+                    "and that it is of images of this size"
+                )
+                is_given = False
+            if focal is not None and not is_given:
+                K = _intrinsics(focal, view)
         if start is not None and K is not None and held[v]:
             pose = start
         elif start is not None and measured[v] and K is not None:
             pose = _fit_rigid(seen, start)
-        elif start is not None and view.K is not None:
-            pose = start
+        elif start is not None and is_given:
+            pose = starts[v] = start
             to_refine.append(v)
             with_focal.append(False)
         elif start is not None and K is not None:
@@ -97,7 +118,7 @@ def solve_cameras(
             else:
                 pose, K = resected
                 to_refine.append(v)
-                with_focal.append(view.K is None)
+                with_focal.append(not is_given)
         poses[v], intrinsics[v] = pose, K
     if to_refine:
         refined, found = refine_cameras(
@@ -108,6 +129,8 @@ def solve_cameras(
         )
         poses[to_refine, :3] = _inverted(refined.numpy())
         intrinsics[to_refine] = found.numpy()
+        for v, start in starts.items():
+            poses[v] = towards(start, poses[v], _REPROJECTED_SHARE, _REPROJECTED_SHARE)
     return poses, intrinsics, warnings + _unusual_lenses(views, intrinsics)
 
 
@@ -170,6 +193,23 @@ def focal_from_pointmaps(
         residual = np.linalg.norm(offset - focal * direction, axis=1)
         robust = weight / np.maximum(residual, 1e-3 + 0.1 * np.median(residual))
     return focal if np.isfinite(focal) and focal > 0 else None
+
+
+def _is_contradicted(K: NDArray[np.float64], seen: Observed) -> bool:
+    """Whether the pointmaps say another focal length about the given principal point, too."""
+    uv = seen.uv.copy()
+    uv[:, 1] = K[1, 2] + (uv[:, 1] - K[1, 2]) * K[0, 0] / K[1, 1]
+    focal = focal_from_pointmaps(seen.own_points, seen.own_weight, uv, K[:2, 2])
+    return focal is None or abs(np.log(focal / K[0, 0])) > np.log(_WRONG_FOCAL)
+
+
+def towards(
+    start: NDArray[np.float64], end: NDArray[np.float64], position: float, rotation: float
+) -> NDArray[np.float64]:
+    """(4, 4) pose between two poses, by shares of the way in position and in rotation."""
+    turn = vector_from_rotation(start[:3, :3].T @ end[:3, :3])
+    place = (1.0 - position) * start[:3, 3] + position * end[:3, 3]
+    return make_transform(start[:3, :3] @ rotation_from_vector(rotation * turn), place)
 
 
 def resect(

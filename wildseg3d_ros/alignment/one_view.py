@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras import Observed, observe, solve_cameras
+from wildseg3d_ros.alignment.cameras import Observed, observe, solve_cameras, towards
 from wildseg3d_ros.alignment.dga import SolvedPairs, one_thread, pair_name, solve_pairs
 from wildseg3d_ros.alignment.graph import build_graph, check_connected, check_pairs, usable
 from wildseg3d_ros.alignment.placement import Poses, place
@@ -27,8 +27,11 @@ from wildseg3d_ros.alignment.view_maps import PlacedPairs, observations_of
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import AlignmentError, InputError
-from wildseg3d_ros.geometry.transforms import rotation_angle
+from wildseg3d_ros.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
+
+_CONTRADICTS = 4.0
+"""A given pose is not believed beyond this many times of what it and the pairs may be off."""
 
 
 @one_thread()
@@ -59,10 +62,13 @@ def align_view(
     pixels = _pixels(result, cameras, intrinsics, unit)
     distance = result.distance * unit
     residual = _of_view(result, near.here, distance)
-    correction = _settle(near, placed, cameras, intrinsics, world, residual, device)
-    reach = unit * float(np.median(np.linalg.norm(seen.world - camera[0, :3, 3] / unit, axis=1)))
+    far = np.linalg.norm(unit * seen.world[seen.sure > 0] - camera[0, :3, 3], axis=1)
+    prior = _Prior.of(views[changed], start, residual, float(np.median(far)), config)
+    pulled = prior.pull(camera[0]) @ invert(camera[0])
+    correction = _settle(near, placed, cameras, intrinsics, world, residual, prior, pulled, device)
     pose = correction @ camera[0]
-    error, told = _against_prior(views[changed], pose, reach, start, config)
+    error, told = prior.compare(pose)
+    warnings += near.unchecked(placed.used)
 
     count = len(pairs)
     found = {
@@ -188,6 +194,16 @@ class _Neighbourhood:
         """(E,) bool: pairs that are the world."""
         return np.arange(len(self.predictions)) >= len(self.new)
 
+    def unchecked(self, used: NDArray[np.bool_]) -> list[str]:
+        """A warning where only one view holds the changed one."""
+        others = {
+            p.b if p.a == self.here else p.a for p, u in zip(self.new, used, strict=False) if u
+        }
+        if len(others) > 1:
+            return []
+        names = [self.views[k].name for k in (*others, self.here)]
+        return [f"view '{names[-1]}' is held by '{names[0]}' alone; nothing checks where it lies"]
+
     def cameras(
         self, start: Alignment, camera: NDArray[np.float64], K: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -286,9 +302,11 @@ def _settle(
     intrinsics: NDArray[np.float64],
     world: WorldPointmaps,
     residual: float,
+    prior: _Prior,
+    pulled: NDArray[np.float64],
     device: torch.device,
 ) -> NDArray[np.float64]:
-    """(4, 4) rigid motion of the changed view onto what the others see."""
+    """(4, 4) rigid motion of the changed view onto what the others see, after ``pulled``."""
     surfaces = []
     for k, v in enumerate(near.of):
         scores = None if near.masks is None else near.masks.scores[k]
@@ -297,15 +315,16 @@ def _settle(
             continue
         seen = observations_of(near.new, _first(pairs, len(near.new)), k)
         if not seen:
-            return np.eye(4)
+            return pulled
         size = near.views[k].size
-        surfaces.append(surface_of(seen, size, scores, intrinsics[k], cameras[k], device, Reads()))
+        surface = surface_of(seen, size, scores, intrinsics[k], cameras[k], device, Reads())
+        surfaces.append(surface.moved(pulled))
     mine = surfaces[near.here]
     far = (mine.points - mine.centre).square().sum(-1).sqrt_()[mine.weight > 0]
     reach = float(far.median()) if far.numel() else 1.0
-    count, unknown = len(surfaces), np.full(len(surfaces), np.inf)
-    loose = Looseness(np.full(count, residual / reach), unknown, unknown)
-    return settle(surfaces, loose, only=near.here)[near.here]
+    looseness = (residual / reach, prior.position, prior.rotation)
+    loose = Looseness(*(np.full(len(surfaces), value) for value in looseness))
+    return settle(surfaces, loose, only=near.here)[near.here] @ pulled
 
 
 def _first(pairs: PlacedPairs, count: int) -> PlacedPairs:
@@ -328,27 +347,73 @@ def _standing_surface(
     return Surface(points.to(device), weight.to(device), rows, cols, K, world_from_cam)
 
 
-def _against_prior(
-    view: View,
-    pose: NDArray[np.float64],
-    reach: float,
-    start: Alignment,
-    config: AlignmentConfig,
-) -> tuple[float, list[str]]:
-    """Metres between the found and the given position, and a warning where they contradict."""
-    prior = view.world_from_cam_prior
-    if prior is None or not start.in_prior_frame:
-        return np.nan, []
-    error = float(np.linalg.norm(pose[:3, 3] - prior[:3, 3]))
-    angle = rotation_angle(prior[:3, :3].T @ pose[:3, :3])
-    limit = config.max_prior_residual
-    if limit <= 0 or error + angle * reach <= limit:
-        return error, []
-    text = (
-        f"the given pose of '{view.name}' differs from what the cameras see by {error:.3g} m and "
-        f"{np.degrees(angle):.3g} deg; the images are believed"
-    )
-    return error, [text]
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """What is known of the changed view's camera beforehand, in the world's frame.
+
+    Attributes:
+        name: of the view; pose: (4, 4), None where nothing can be compared.
+        position, rotation: its deviations [m, rad], inf where they are not said.
+        residual: by which the view's pairs contradict each other; reach: viewing distance [m].
+        limit: error at the viewing distance beyond which a warning is due, 0 for never [m].
+    """
+
+    name: str
+    pose: NDArray[np.float64] | None
+    position: float
+    rotation: float
+    residual: float
+    reach: float
+    limit: float
+
+    @classmethod
+    def of(
+        cls, view: View, start: Alignment, residual: float, reach: float, config: AlignmentConfig
+    ) -> _Prior:
+        """That of a view, if the world is in the frame of given poses."""
+        pose = view.world_from_cam_prior if start.in_prior_frame else None
+        position = view.prior_translation_sigma or config.prior_translation_sigma or np.inf
+        rotation = view.prior_rotation_sigma or config.prior_rotation_sigma or np.inf
+        if pose is None:
+            position = rotation = np.inf
+        limit = config.max_prior_residual
+        return cls(view.name, pose, position, rotation, residual, reach, limit)
+
+    def pull(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean of the found and the given pose, weights by their variances; the found one
+        where the given one contradicts it."""
+        if self.pose is None or not np.isfinite([self.position, self.rotation]).all():
+            return found
+        error, angle = self._off(found)
+        expected = self.residual + self.position + self.rotation * self.reach
+        if error + angle * self.reach > _CONTRADICTS * expected:
+            return found
+        turned = self.residual / self.reach
+        shares = (
+            self.residual**2 / max(self.residual**2 + self.position**2, 1e-300),
+            turned**2 / max(turned**2 + self.rotation**2, 1e-300),
+        )
+        return towards(found, self.pose, *shares)
+
+    def compare(self, pose: NDArray[np.float64]) -> tuple[float, list[str]]:
+        """Metres between found and given position, and a warning where the poses contradict."""
+        if self.pose is None:
+            return np.nan, []
+        error, angle = self._off(pose)
+        off = error + angle * self.reach
+        expected = self.residual + self.position + self.rotation * self.reach
+        if off <= _CONTRADICTS * expected and (self.limit <= 0 or off <= self.limit):
+            return error, []
+        text = (
+            f"the given pose of '{self.name}' differs from what the cameras see by {error:.3g} m "
+            f"and {np.degrees(angle):.3g} deg; the images are believed"
+        )
+        return error, [text]
+
+    def _off(self, pose: NDArray[np.float64]) -> tuple[float, float]:
+        assert self.pose is not None
+        turn = rotation_angle(self.pose[:3, :3].T @ pose[:3, :3])
+        return float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3])), turn
 
 
 def _rows_with(before: NDArray, kept: NDArray[np.bool_], new: NDArray) -> NDArray:

@@ -86,6 +86,13 @@ class Surface:
         """(3,) the camera's."""
         return self.points.new_tensor(self.world_from_cam[:3, 3])
 
+    def moved(self, rigid: NDArray[np.float64]) -> Surface:
+        """The surface and its camera after a rigid motion (4, 4) of the world."""
+        turn, shift = (self.points.new_tensor(part) for part in (rigid[:3, :3], rigid[:3, 3]))
+        return replace(
+            self, points=self.points @ turn.T + shift, world_from_cam=rigid @ self.world_from_cam
+        )
+
     def normals(self) -> Tensor:
         """(h, w, 3) of the surface, by differences of neighbours; NaN at the border."""
         out = torch.full_like(self.points, torch.nan)

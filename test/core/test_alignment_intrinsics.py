@@ -1,0 +1,96 @@
+"""Given intrinsics: they help when right, and are outvoted by name when wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.alignment import align
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.geometry.similarity import umeyama
+from wildseg3d_ros.geometry.transforms import apply
+from wildseg3d_ros.testing.pairs import (
+    complete_pairs,
+    construct_views,
+    predict_like_network,
+    sequence_pairs,
+)
+
+CONFIG = AlignmentConfig()
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def problems():
+    return [
+        predict_like_network(
+            construct_views(COUNT, (48, 64), seed=seed), complete_pairs(COUNT), seed=seed
+        ).without_priors()
+        for seed in range(3)
+    ]
+
+
+def camera_error(made, alignment):
+    found, truth = alignment.world_from_cam[:, :3, 3], made.world_from_cam[:, :3, 3]
+    scale, pose = umeyama(found, truth, np.ones(len(truth)))
+    return np.linalg.norm(apply(pose, scale * found) - truth, axis=1).mean()
+
+
+def with_focal(made, factor, which):
+    views = list(made.views)
+    for v in which:
+        K = views[v].K.copy()
+        K[:2, :2] *= factor
+        views[v] = replace(views[v], K=K)
+    return views
+
+
+def test_right_ones_help():
+    ratios = []
+    for seed in range(10):
+        scene = construct_views(COUNT, (48, 64), seed=seed)
+        pairs = sequence_pairs(COUNT, 1 + seed % 2)
+        made = predict_like_network(scene, pairs, seed=seed).without_priors()
+        blind = [replace(view, K=None) for view in made.views]
+        given = align(made.predictions, made.views, CONFIG)
+        assert not any("focal length" in warning for warning in given.warnings)
+        assert all((K == view.K).all() for K, view in zip(given.K, made.views, strict=True))
+        found = align(made.predictions, blind, CONFIG)
+        ratios.append(camera_error(made, given) / camera_error(made, found))
+    assert np.exp(np.mean(np.log(ratios))) < 0.95, ratios
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.77, 1.3, 2.0])
+def test_a_wrong_one_is_outvoted_and_its_camera_named(problems, factor):
+    before, after = [], []
+    for made in problems:
+        alignment = align(made.predictions, with_focal(made, factor, [2]), CONFIG)
+        name = made.views[2].name
+        told = [w for w in alignment.warnings if "focal length" in w]
+        assert len(told) == 1
+        assert f"'{name}'" in told[0]
+        assert alignment.K[2, 0, 0] == pytest.approx(made.views[2].K[0, 0], rel=0.05)
+        before.append(camera_error(made, align(made.predictions, made.views, CONFIG)))
+        after.append(camera_error(made, alignment))
+    assert np.mean(after) < 1.25 * np.mean(before)
+
+
+def test_normalised_intrinsics_are_named_for_every_camera(problems):
+    made = problems[0]
+    K = np.diag([1 / 64, 1 / 48, 1.0]) @ made.views[0].K
+    views = [replace(view, K=K) for view in made.views]
+    alignment = align(made.predictions, views, CONFIG)
+    told = [w for w in alignment.warnings if "focal length" in w]
+    assert len(told) == COUNT
+    assert "images of this size" in told[0]
+
+
+def test_pixels_that_are_not_square_are_no_contradiction(problems):
+    made = problems[1]
+    views = list(made.views)
+    K = views[0].K.copy()
+    K[1, 1] *= 1.02
+    views[0] = replace(views[0], K=K)
+    alignment = align(made.predictions, views, CONFIG)
+    assert not any("focal length" in warning for warning in alignment.warnings)
+    assert (alignment.K[0] == K).all()
