@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.association import Presence, associate
+from wildseg3d_ros.masks.association import Presence, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
@@ -14,7 +14,7 @@ from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
 from wildseg3d_ros.testing.exact import exact_world
 from wildseg3d_ros.testing.masks import round_neighbours
 from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import LEVELS
+from wildseg3d_ros.types import LEVELS, WorldPointmaps
 
 GROUP, TOP, DOT = 100, 200, 300
 """Names of a mask round several objects, and first ones of upper halves and spots on objects."""
@@ -71,6 +71,18 @@ def ids_by_name(result, names):
     return ids
 
 
+def least_overlap(truth, result, names, ids):
+    """Of the objects' masks under their ids with the true ones, over all views."""
+    least = 1.0
+    for v, labels in enumerate(truth.labels):
+        for i in truth.object_ids:
+            if (labels == i).sum() >= 100 and i in names[v]:
+                shown = np.isin(result.labels[v], list(ids[i]))
+                both = (shown & (labels == i)).sum()
+                least = min(least, both / (shown | (labels == i)).sum())
+    return least
+
+
 def level_of(result, object_id):
     return LEVELS[result.levels[result.object_ids.index(object_id)]]
 
@@ -94,14 +106,7 @@ def test_a_mask_round_several_objects_in_some_views_takes_no_id_away(scenes, gro
         owners = [i for each in objects for i in each]
         assert len(set(owners)) == len(owners)
         assert all(level_of(result, i) == "whole" for each in objects for i in each)
-        # Under its id, each view shows the object and not what is about it.
-        for v, labels in enumerate(truth.labels):
-            for i in truth.object_ids:
-                if (labels == i).sum() < 100 or i not in names[v]:
-                    continue
-                shown = np.isin(result.labels[v], list(ids[i]))
-                both = (shown & (labels == i)).sum()
-                assert both / (shown | (labels == i)).sum() > 0.9
+        assert least_overlap(truth, result, names, ids) > 0.9
     assert right / total >= 0.97
 
 
@@ -148,6 +153,7 @@ def test_parts_that_only_some_views_tell_apart_know_their_whole(scenes, topped, 
         for i in truth.object_ids:
             assert len(ids[i]) == 1
             assert level_of(result, *ids[i]) == "whole"
+        assert least_overlap(truth, result, names, ids) > 0.9
         for i in (1, 2, 3):
             for name, level, above in ((TOP + i, "part", i), (DOT + i, "sub_part", TOP + i)):
                 if name not in ids:
@@ -191,6 +197,9 @@ def test_groups_and_parts_together_in_views_that_disagree(scenes):
         ids = ids_by_name(result, names)
         single = [len(ids[i]) == 1 for i in truth.object_ids]
         assert np.mean(single) >= 0.9
+        assert least_overlap(truth, result, names, ids) > 0.9
+        for name in (TOP + 1, TOP + 2):
+            assert [level_of(result, i) for i in ids[name]] == ["part"]
         for level, maps in enumerate(result.maps):
             for image in maps:
                 shown = set(np.unique(image).tolist()) - {0}
@@ -222,6 +231,43 @@ def test_a_replaced_view_with_a_mask_round_objects_that_are_wholes_keeps_them(sc
     assert [r.level for r in after.objects if r.object_id in before.object_ids] == ["whole"] * len(
         before.object_ids
     )
+
+
+def test_tracks_alone_give_a_replaced_view_its_ids(scenes):
+    """The new image has no depth: nothing of it can be lifted."""
+    truth = scenes[2]
+    exact = exact_world(truth)
+    blind = WorldPointmaps(
+        exact.points,
+        tuple(np.zeros_like(c) if v == 2 else c for v, c in enumerate(exact.confidence)),
+    )
+    K = np.stack([view.K for view in truth.views])
+    visibility = Visibility.create(K, truth.world_from_cam, blind)
+    masks, names = build(truth, topped=(1, 2, 3))
+    result = associate(masks, *look(truth))
+    scores = tuple((m > 0).astype(np.float32) for m in result.labels)
+    before = assemble_cache(result, scores, {}, {})
+    by_id = {i: n for n, ids in ids_by_name(result, names).items() for i in ids}
+    wholes = [n for n in names[2] if n in truth.object_ids]
+    followed = tuple(
+        None
+        if v == 2
+        else sum(names[2][n] * (truth.labels[v] == n).astype(np.int32) for n in wholes)
+        for v in range(8)
+    )
+    tracks = [Tracks(2, followed, ((3, 4, 5, 6, 7), (1, 0)))]
+    after = [
+        replace_masks(before, 2, masks[2], lambda _: scores[2], visibility, blind, tracks=each)
+        for each in ((), tracks)
+    ]
+    right = [0, 0]
+    for k, made in enumerate(after):
+        for n in wholes:
+            if (truth.labels[2] == n).sum() > 100:
+                found = made.labels[2][truth.labels[2] == n]
+                right[k] += by_id.get(int(np.bincount(found).argmax())) == n
+    assert right[0] == 0
+    assert right[1] >= len(wholes) - 1
 
 
 def test_nesting_does_not_change_what_flat_masks_get(scenes):

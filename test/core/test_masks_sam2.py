@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shutil
 
@@ -235,6 +236,38 @@ def test_replacing_one_image_encodes_that_view_only(backend, cache, truth, monke
     }
 
 
+def test_a_replaced_image_is_tracked_where_embeddings_were_kept(
+    backend, weights, cache, truth, monkeypatch
+):
+    module = importlib.import_module("wildseg3d_ros.masks.sam2.backend")
+    calls = []
+
+    def spy(network, embeddings, layers, anchor, order, objects, update):
+        calls.append((anchor, tuple(order)))
+        return track(network, embeddings, layers, anchor, order, objects, update)
+
+    monkeypatch.setattr(module, "track", spy)
+    given = truth.views, exact_alignment(truth), exact_world(truth)
+    fractions = []
+    progress = Progress(lambda _, fraction: fractions.append(fraction))
+    backend.update(*given, cache, 1, progress)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
+    # Its own masks into all others, and those of its neighbours into it.
+    (anchor, order), *others = calls
+    assert anchor == 1
+    assert sorted(order) == [0, 1, 2]
+    assert others
+    assert all(v != 1 and way == (v, 1) for v, way in others)
+    calls.clear()
+    bare = dataclasses.replace(cache, embeddings=())
+    made = backend.update(*given, bare, 1, Progress())
+    assert calls == []
+    assert made.embeddings == ()
+    Sam2Masks(settings(weights, anchors=0)).update(*given, cache, 1, Progress())
+    assert calls == []
+
+
 def test_the_same_image_again_changes_nothing(backend, cache, truth):
     made = backend.update(
         truth.views, exact_alignment(truth), exact_world(truth), cache, 1, Progress()
@@ -314,6 +347,11 @@ def test_values_that_are_not_finite_are_an_error(weights, truth):
     with torch.no_grad():
         broken.network.image_model.mask_decoder.iou_prediction_head.proj_out.bias.fill_(np.nan)
     with pytest.raises(WildSeg3DError, match=r"mask decoder returned values.*not finite.*float32"):
+        run(broken, truth)
+    broken = Sam2Masks(settings(weights))
+    with torch.no_grad():
+        next(broken.network.video_model.memory_attention.parameters()).fill_(np.nan)
+    with pytest.raises(WildSeg3DError, match="tracker returned values.*not finite"):
         run(broken, truth)
     with torch.no_grad():
         next(broken.network.image_model.vision_encoder.parameters()).fill_(np.nan)

@@ -102,7 +102,7 @@ def test_pairs_of_a_network_without_metres_keep_the_scenes_shape():
     # Up to its unit, the scene is what it was.
     before = invert(scene.world_from_cam[0]) @ scene.world_from_cam
     after = invert(updated.world_from_cam[0]) @ updated.world_from_cam
-    unit = np.linalg.norm(after[1:, :3, 3]) / np.linalg.norm(before[1:, :3, 3])
+    unit = float(np.linalg.norm(after[1:, :3, 3]) / np.linalg.norm(before[1:, :3, 3]))
     np.testing.assert_allclose(after[:, :3, :3], before[:, :3, :3], atol=2e-3)
     np.testing.assert_allclose(after[:, :3, 3], unit * before[:, :3, 3], atol=3e-3 * unit)
 

@@ -177,8 +177,10 @@ def associate(
             painted = [np.append(settled, -1)[image] for image in painted]
         maps.append(painted)
         kept[index] = settled
-        level_of |= dict.fromkeys(settled.tolist(), k)
-    ids = _name_groups(nodes, kept, id_of_node, first_id)
+        for image in painted:
+            shown = np.flatnonzero(np.bincount(image.ravel() + 1)) - 1
+            level_of |= dict.fromkeys(shown.tolist(), k)
+    ids = _name_groups(kept, maps, id_of_node, first_id)
     return _finish(nodes, kept, ids, level_of, maps, overlap, followed, cut)
 
 
@@ -227,17 +229,22 @@ def _repair(
 
 
 def _name_groups(
-    nodes: MaskNodes, group: NDArray[np.int64], id_of_node: NDArray[np.int64], first_id: int
+    group: NDArray[np.int64],
+    maps: Sequence[Sequence[NDArray[np.int64]]],
+    id_of_node: NDArray[np.int64],
+    first_id: int,
 ) -> NDArray[np.int64]:
     """(G,) id of each group; new ones from the largest to the smallest object, as it looks over
-    all views. Groups without a mask have 0."""
-    ids = np.zeros(int(group.max(initial=-1)) + 1, np.int64)
+    all views. Groups that no map shows have 0."""
+    groups = max(int(image.max(initial=-1)) for level in maps for image in level) + 1
+    groups = max(groups, int(group.max(initial=-1)) + 1)
+    size = np.zeros(groups)
+    for level in maps:
+        for image in level:
+            size += np.bincount(image.ravel() + 1, minlength=groups + 1)[1:] / image.size
+    ids = np.zeros(groups, np.int64)
     there = group >= 0
     np.maximum.at(ids, group[there], id_of_node[there])
-    shares = nodes.area / np.array(
-        [nodes.maps[nodes.first_sheets[v]].size for v in nodes.view], np.float64
-    )
-    size = np.bincount(group[there], shares[there], len(ids))
     new = np.flatnonzero((ids == 0) & (size > 0))
     first = max(first_id, int(id_of_node.max(initial=0)) + 1)
     ids[new[np.argsort(-size[new], kind="stable")]] = first + np.arange(len(new))

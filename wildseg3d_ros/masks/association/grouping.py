@@ -181,18 +181,20 @@ def _untwist(
     ways: dict[tuple[int, int], list[int]] = {}
     for pair in zip(group[child].tolist(), group[holder].tolist(), child, strict=True):
         ways.setdefault(pair[:2], []).append(int(view[pair[2]]))
-    total = _sum_inside(weight, group)
     for (inner, outer), views in ways.items():
         opposite = ways.get((outer, inner), [])
         if inner > outer or not opposite:
             continue
+        both = np.flatnonzero((group == inner) | (group == outer))
+        inside = weight[np.ix_(both, both)]
         for chosen in sorted((views, opposite), key=len):
-            turned = group.copy()
-            here = np.isin(view, chosen)
-            turned[here & (group == inner)], turned[here & (group == outer)] = outer, inner
-            after = _sum_inside(weight, turned)
-            if after >= total and movable[turned != group].all():
-                group, total = turned, after
+            before = group[both]
+            turned = np.where(np.isin(view[both], chosen), inner + outer - before, before)
+            gain = (inside * (turned[:, None] == turned)).sum()
+            gain -= (inside * (before[:, None] == before)).sum()
+            if gain >= 0 and movable[both[turned != before]].all():
+                group = group.copy()
+                group[both] = turned
                 break
     return group
 

@@ -59,20 +59,22 @@ def arrange_groups(
         [nodes.maps[nodes.first_sheets[v]].size for v in nodes.view], np.float64
     )
     size = np.bincount(group, shares, groups) / np.maximum(np.bincount(group, minlength=groups), 1)
-    # Sizes rise from part to whole, so that views which contradict each other make no circle.
-    holds = (2 * inside > both) & (size[:, None] < size)
+    holds = 2 * inside > both
     rate = masked / np.maximum(masked + missed.sum(axis=1), 1)
     is_fixed = np.isin(np.arange(groups), list(fixed))
     better = holds & (rate[:, None] > rate) & (rate <= 0.5)
     is_gathering = better.any(axis=0) & ~is_fixed
     level, parent = np.zeros(groups, np.int64), np.full(groups, -1)
     level, parent = np.zeros(groups, np.int64), np.full(groups, -1)
-    for each in np.argsort(-size, kind="stable"):
+    # Holders first. Views that contradict each other can make a circle: what comes first in it is
+    # taken for the whole.
+    done = np.zeros(groups, np.bool_)
+    for each in np.lexsort((-size, (holds & ~is_gathering).sum(axis=1))):
         if is_gathering[each]:
             continue
-        holders = np.flatnonzero(holds[each] & ~is_gathering)
+        holders = np.flatnonzero(holds[each] & done)
         if len(holders):
-            parent[each] = holders[size[holders].argmin()]
+            parent[each] = holders[np.lexsort((size[holders], -level[holders]))[0]]
             level[each] = level[parent[each]] + 1
         held = [fixed[int(part)] for part in np.flatnonzero(holds[:, each]) if part in fixed]
         if each in fixed:
@@ -80,6 +82,7 @@ def arrange_groups(
         elif min(held, default=len(LEVELS)) <= level[each]:
             # It would come between a whole and its parts, or about a whole.
             is_gathering[each] = True
+        done[each] = not is_gathering[each]
     for each in np.flatnonzero(is_gathering):
         held = level[holds[:, each] & ~is_gathering]
         level[each], parent[each] = held.min() if len(held) else 0, -1

@@ -89,7 +89,7 @@ class Sam2Network:
         out = self.image_model.get_image_features(self.pixels(image), return_dict=True)
         embedding = Embedding(tuple(out.fpn_hidden_states), (image.shape[0], image.shape[1]))
         if not all(bool(torch.isfinite(f).all()) for f in embedding.features):
-            raise self._not_finite("the image encoder")
+            raise self.not_finite("the image encoder")
         return embedding
 
     @torch.inference_mode()
@@ -140,7 +140,7 @@ class Sam2Network:
         )
         logits, quality = out.pred_masks[0].float(), out.iou_scores[0].float()
         if not bool(torch.isfinite(logits).all()) or not bool(torch.isfinite(quality).all()):
-            raise self._not_finite("the mask decoder")
+            raise self.not_finite("the mask decoder")
         return logits, quality
 
     def _decoder_input(self, embedding: Embedding) -> list[torch.Tensor]:
@@ -160,7 +160,8 @@ class Sam2Network:
         scaled = (np.asarray(points, np.float64) + 0.5) * scale - 0.5
         return torch.tensor(scaled, dtype=self.dtype, device=self.device)
 
-    def _not_finite(self, part: str) -> WildSeg3DError:
+    def not_finite(self, part: str) -> WildSeg3DError:
+        """The error of a part of the network that returned NaN or infinity."""
         kind = str(self.dtype).removeprefix("torch.")
         hint = "the weights are damaged: fetch them again"
         if self.dtype == torch.float16:

@@ -106,6 +106,9 @@ def track(
 
     Returns:
         One for each layer.
+
+    Raises:
+        WildSeg3DError: the network returned NaN.
     """
     named = [(k, int(i)) for k, layer in enumerate(layers) for i in np.unique(layer) if i]
     best = [np.zeros((len(layers), *e.size), np.float32) for e in embeddings]
@@ -124,6 +127,10 @@ def track(
                     out = network.video_model(
                         session, frame_idx=start + step * (place + 1), reverse=step < 0
                     )
+                    # Masks of objects without a score are replaced, so that only scores tell.
+                    for values in (out.object_score_logits, out.pred_masks):
+                        if not bool(torch.isfinite(values).all()):
+                            raise network.not_finite("the tracker")
                     seen = out.object_score_logits.flatten() > 0
                     _paint(out.pred_masks[:, 0], seen, chunk, best[view], followed[view])
                     done += 1
