@@ -29,12 +29,22 @@ def main() -> int:
             )
             print(f"\r{report.objects} objects in {report.seconds:.1f} s")
             click = (given.camera, given.u, given.v)
-            found = client.segment([click], target_frame=given.frame, voxel_size=0.002)
+            found = client.segment(
+                [click],
+                target_frame=given.frame,
+                voxel_size=0.002,
+                include_normals=True,
+                include_box=True,
+            )
     except (WildSeg3DError, TimeoutError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    write_ply(given.ply, found.points, found.colors)
+    write_ply(given.ply, found.points, found.colors, found.normals)
     print(f"{len(found.points)} points in '{found.frame_id}', written to {given.ply}")
+    if found.box is not None:
+        place = found.pose.pose.position
+        size = " x ".join(f"{edge:.3f}" for edge in found.box.size)
+        print(f"box of {size} m at ({place.x:.3f}, {place.y:.3f}, {place.z:.3f})")
     return 0
 
 

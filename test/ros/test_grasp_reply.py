@@ -124,9 +124,9 @@ def test_box_pose_and_coverage(client):
     np.testing.assert_allclose(matrix_from_pose(found.pose.pose), found.box.frame_from_box)
     np.testing.assert_allclose(found.box.frame_from_box[:3, 2], [0, 0, 1], atol=1e-6)  # upright
     low, high = found.points.min(axis=0), found.points.max(axis=0)
-    assert (found.box.corners().min(axis=0) < low + 0.006).all()  # a pixel is 6 mm
-    assert (found.box.corners().max(axis=0) > high - 0.006).all()
-    assert found.box.face_coverage[5] > 0.9  # from above
+    assert (found.box.corners().min(axis=0) < low + 0.01).all()  # a cell of the fit is 10 mm
+    assert (found.box.corners().max(axis=0) > high - 0.01).all()
+    assert found.box.face_coverage[5] > 0.8  # from above; its rim is seen at a grazing angle
     assert found.box.face_coverage[4] < 0.5  # where it lies
     assert 0.3 < found.box.coverage < 0.95
 

@@ -190,6 +190,32 @@ def test_nothing_is_added_while_a_scene_is_built(world, monkeypatch, tmp_path):
     builder.join(30)
 
 
+def test_eight_clients_at_once(live):
+    world, _, _ = live
+    clients = [world.client() for _ in range(8)]
+    for client in clients:
+        client.wait_until_ready()
+    wrong: list[object] = []
+
+    def ask(client, label):
+        try:
+            for count in range(25):
+                found = client.segment([on(label)], include_masks=count % 5 == 0)
+                if found.object_ids != (label,):
+                    wrong.append(found.object_ids)
+        except Exception as error:  # noqa: BLE001
+            wrong.append(error)
+
+    threads = [
+        threading.Thread(target=ask, args=(client, 1 + k % 2)) for k, client in enumerate(clients)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
 # ---- topics ------------------------------------------------------------------------------------
 
 

@@ -145,7 +145,7 @@ def _about_axis(points: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArr
     longest = edges[np.argmax(np.linalg.norm(edges, axis=1))]
     length = np.linalg.norm(longest)
     along = plane @ (longest / length) if length > 1e-9 else side
-    return np.stack([along, np.cross(axis, along), axis], axis=1)
+    return np.asarray(np.stack([along, np.cross(axis, along), axis], axis=1), np.float64)
 
 
 def _mean_distance_to_faces(inside: NDArray[np.float64]) -> float:

@@ -243,6 +243,7 @@ class SceneNode(ManagedNode):
         with self._builds.kept_out("loading a scene"):
             current = loaded_scene(path, self._cameras)
             self.adopt(current)
+            self._watch.forget()  # what the cameras see now is no measure of an old scene
             self._watch.watch(current.scene, {}, self._config.node().world_frame)
             if self._topics is not None:
                 cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
