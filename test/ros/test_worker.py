@@ -287,7 +287,7 @@ def test_one_view_is_renewed_by_the_real_pipeline():
     finally:
         worker.close()
     assert renewed.scene_id != scene.scene_id
-    assert renewed.object_ids == scene.object_ids
+    assert set(renewed.object_ids) >= set(scene.object_ids)
     assert renewed.view_names == ("cam_1", "cam_2", "cam_3")
     for view, same in enumerate((True, False, True)):
         differ = (renewed.labels[view] != scene.labels[view]).mean()
