@@ -169,6 +169,26 @@ def forgetful_builder(config: SceneConfig) -> Build:
     return build
 
 
+class Renewing:
+    """Builds at once; asked to renew some views, it writes their names to PATIENT_UNTIL."""
+
+    def __init__(self, config: SceneConfig) -> None: ...
+
+    __call__ = staticmethod(scene_by_color)
+
+    def update(
+        self,
+        scene: Scene,
+        changed: Sequence[str],
+        views: Sequence[View],
+        progress: Progress,
+        world_frame: str,
+    ) -> Scene:
+        assert scene.view_names == tuple(view.name for view in views)
+        Path(os.environ["PATIENT_UNTIL"]).write_text(" ".join(changed))
+        return scene_by_color(views, progress, world_frame)
+
+
 def patient_builder(config: SceneConfig) -> Build:
     """Builds when the file that PATIENT_UNTIL names is there, and can be cancelled until then."""
 

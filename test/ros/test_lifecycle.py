@@ -118,6 +118,7 @@ def test_a_manager_takes_it_through_all_states(world, capfd):
     assert client.build().objects == 2
     assert manager.change(SHUTDOWN)
     assert manager.state == "finalized"
+    refused(client, "shut down; start its process again")
     assert not alive(node._worker.pid or process)
 
     log = "".join(capfd.readouterr())

@@ -87,9 +87,11 @@ def test_a_recording_that_loops(world, monkeypatch, capfd, seconds):
     while not all(node._cameras[name].matcher.counts.restarts for name in table.NAMES):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    # The stamps changed between a transform and its image: that image has no pose.
+    time.sleep(0.5)
     report = client.build()
     assert report.warnings == ()
-    assert before_ns - client.segment([ON_RED]).stamp_ns > (seconds - 3.5) * SECOND
+    assert before_ns - client.segment([ON_RED]).stamp_ns > (seconds - 3.9) * SECOND
     log = "".join(capfd.readouterr())
     assert "camera 'left': its time went back by" in log
     assert "_color_optical_frame' went back by" in log

@@ -116,6 +116,19 @@ def test_a_stale_scene_is_built_anew_when_that_is_wanted(world):
     wait_for(lambda: not node.stale_cameras)
 
 
+def test_only_the_view_that_changed_is_renewed(world, monkeypatch, tmp_path):
+    names = tmp_path / "names"
+    monkeypatch.setenv("PATIENT_UNTIL", str(names))
+    node = world.scene_node("Renewing", **QUICK, rebuild_when_stale=True)
+    replay, client = world.replay(), world.client()
+    first = client.build()
+    assert not names.exists()
+    change(replay, without_green(1))
+    wait_for(lambda: client.segment([ON_RED]).scene_id != first.scene_id)
+    assert names.read_text() == "left"
+    wait_for(lambda: not node.stale_cameras)
+
+
 def test_a_camera_that_moves_is_not_compared(world):
     """As one on a wrist: TF says where it is."""
     node = world.scene_node(**QUICK)

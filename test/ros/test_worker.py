@@ -17,7 +17,9 @@ import pytest
 import table
 
 from wildseg3d_ros.config import AlignmentConfig, SceneConfig
+from wildseg3d_ros.demo import shipped_recording
 from wildseg3d_ros.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
+from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros import handover
 from wildseg3d_ros.ros import worker as worker_module
@@ -272,3 +274,21 @@ def test_the_process_is_free_of_ros(make_worker):
     maps = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "librmw" not in maps
     assert "rclpy" not in maps
+
+
+def test_one_view_is_renewed_by_the_real_pipeline():
+    """The scene goes there and back: ids and masks of the other views stay as they are."""
+    views = load_folder(shipped_recording()).views[1:4]
+    worker = BuildWorker(Settings(SceneConfig()), print)
+    try:
+        nothing = (lambda *_: None, lambda: False)
+        scene = worker.build(views, "world", *nothing).scene
+        renewed = worker.build(views, "world", *nothing, (scene, ("cam_2",))).scene
+    finally:
+        worker.close()
+    assert renewed.scene_id != scene.scene_id
+    assert set(renewed.object_ids) >= set(scene.object_ids)
+    assert renewed.view_names == ("cam_1", "cam_2", "cam_3")
+    for view, same in enumerate((True, False, True)):
+        differ = (renewed.labels[view] != scene.labels[view]).mean()
+        assert differ == 0 if same else differ < 0.03

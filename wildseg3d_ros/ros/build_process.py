@@ -24,7 +24,7 @@ import numpy as np
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import WildSeg3DError
 from wildseg3d_ros.masks import MaskBackend
-from wildseg3d_ros.pipeline import add_object, build_scene, refine_object
+from wildseg3d_ros.pipeline import add_object, build_scene, refine_object, update_scene
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.handover import Channel
 from wildseg3d_ros.scene.scene import Scene
@@ -92,6 +92,28 @@ class Pipeline:
         return build_scene(
             views, self._config, progress, self._pointmaps, self._masks, world_frame
         )
+
+    def update(
+        self,
+        scene: Scene,
+        changed: Sequence[str],
+        views: Sequence[View],
+        progress: Progress,
+        world_frame: str,
+    ) -> Scene:
+        """The scene with the named cameras' views replaced, one after the other."""
+        for name in changed:
+            scene = update_scene(
+                scene,
+                views,
+                name,
+                self._config,
+                progress,
+                self._pointmaps,
+                self._masks,
+                world_frame,
+            )
+        return scene
 
     def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
         """Adds the object that a prompt means, or corrects the one that it names."""
@@ -186,7 +208,13 @@ class _Process:
         self._build = build
         return build
 
-    def _work(self, job: int, views: Sequence[View], world_frame: str) -> Built:
+    def _work(
+        self,
+        job: int,
+        views: Sequence[View],
+        world_frame: str,
+        update: tuple[Scene, Sequence[str]] | None,
+    ) -> Built:
         last = ("", -1.0, 0.0)
 
         def report(stage: str, fraction: float) -> None:
@@ -197,7 +225,12 @@ class _Process:
                 self._send("progress", job, stage, fraction)
 
         progress = Progress(report, lambda: job in self._cancelled)
-        scene = self._load()(views, progress, world_frame)
+        build = self._load()
+        renew = getattr(build, "update", None)
+        if update is not None and renew is not None:
+            scene = renew(*update, views, progress, world_frame)
+        else:
+            scene = build(views, progress, world_frame)
         return Built(scene, overview(scene, self._settings.overview_voxel))
 
     def _extend(self, job: int, scene: Scene, prompt: Prompt, refine: bool) -> Extended:

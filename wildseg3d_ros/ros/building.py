@@ -28,12 +28,14 @@ class Build:
         cameras: names that were asked for; none for all.
         report: tells the caller stage and fraction.
         cancelled: whether it is to stop.
+        changed: cameras that alone are to be renewed in the current scene; none: all is new.
         result: to be filled.
     """
 
     cameras: tuple[str, ...]
     report: Callable[[str, float], None]
     cancelled: Callable[[], bool]
+    changed: tuple[str, ...] = ()
     result: BuildScene.Result = field(default_factory=BuildScene.Result)
 
 
@@ -107,15 +109,19 @@ class BuildAction:
         """Leaves the graph: rclpy's destroy_node leaves an action server in it."""
         self._server.destroy()
 
-    def rebuild(self, cameras: Sequence[str]) -> bool:
+    def rebuild(self, cameras: Sequence[str], changed: Sequence[str] = ()) -> bool:
         """Builds without having been asked, unless a build runs; returns whether one came of it.
 
         What goes wrong is logged.
+
+        Args:
+            cameras: of the scene.
+            changed: those that alone are to be renewed; none: all.
         """
         if not self._busy.acquire(blocking=False):
             return False
         try:
-            build = Build(tuple(cameras), self._enter, self._stopping.is_set)
+            build = Build(tuple(cameras), self._enter, self._stopping.is_set, tuple(changed))
             self._run(build)
         except Exception as error:  # noqa: BLE001
             status_of(error, self._node.get_logger())

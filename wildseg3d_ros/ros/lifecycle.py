@@ -96,6 +96,10 @@ class ManagedNode(LifecycleNodeMixin, Node):
         state = self.state
         if state == "active":
             return
+        if state == "finalized":
+            raise WildSeg3DError(
+                "the node was shut down; start its process again", ErrorCode.NOT_ACTIVE
+            )
         if state not in ("unconfigured", "inactive"):
             raise WildSeg3DError(
                 f"the node is {state}; ask again when it is active", ErrorCode.NOT_ACTIVE

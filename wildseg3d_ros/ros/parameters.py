@@ -92,7 +92,10 @@ class NodeConfig:
     change_share: float = setting(
         0.005, "share of a camera's image that has to change for the scene to be stale", 1e-4, 1.0
     )
-    rebuild_when_stale: bool = setting(False, "build a stale scene anew without being asked")
+    rebuild_when_stale: bool = setting(
+        False,
+        "renew a stale scene without being asked: the views that changed, or all where most did",
+    )
 
 
 LIVE = (

@@ -266,7 +266,11 @@ class SceneNode(ManagedNode):
         build.report("images", 1.0)
 
         self._worker.configure(self._settings(config))
-        built = self._worker.build(shot.views, config.world_frame, build.report, build.cancelled)
+        current = self._current
+        update = (current.scene, build.changed) if build.changed and current else None
+        built = self._worker.build(
+            shot.views, config.world_frame, build.report, build.cancelled, update
+        )
         scene = built.scene
         poses = _rooted_at(scene.frame_id, root, poses)
         self.adopt(CurrentScene(scene, shot.calibrations, poses, shot.warnings))

@@ -72,7 +72,11 @@ class Supervision:
             scene = self._scene()
             if not (self._stale and config.rebuild_when_stale and scene is not None):
                 return
-            if time.monotonic() >= self._retry and not self._builds.rebuild(scene.view_names):
+            if time.monotonic() < self._retry:
+                return
+            # Where most of the views changed, all of it is new.
+            few = 2 * len(self._stale) <= len(scene.view_names)
+            if not self._builds.rebuild(scene.view_names, self._stale if few else ()):
                 self._retry = time.monotonic() + _RETRY_SECONDS
         except Exception:  # noqa: BLE001  a callback that raises ends the node
             self._node.get_logger().error(

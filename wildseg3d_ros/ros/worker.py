@@ -91,6 +91,7 @@ class BuildWorker:
         world_frame: str,
         report: Callable[[str, float], None],
         cancelled: Callable[[], bool],
+        update: tuple[Scene, Sequence[str]] | None = None,
     ) -> Built:
         """Builds a scene and waits for it.
 
@@ -99,13 +100,15 @@ class BuildWorker:
             world_frame: name of the frame of the views' poses.
             report: called in this thread with stage and fraction.
             cancelled: polled about twenty times a second.
+            update: a scene of the same views, and the cameras that see something else than it; a
+                back end that can renews only those.
 
         Raises:
             WildSeg3DError: as the pipeline, with its code; INTERNAL when the process died, or when
                 images or scene could not be handed over (no memory or descriptors left).
             Cancelled: within :data:`CANCEL_SECONDS` of the request.
         """
-        return self._work("build", (tuple(views), world_frame), report, cancelled)
+        return self._work("build", (tuple(views), world_frame, update), report, cancelled)
 
     def extend(
         self, scene: Scene, prompt: Prompt, refine: bool, cancelled: Callable[[], bool]
