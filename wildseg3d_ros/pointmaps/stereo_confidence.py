@@ -78,10 +78,11 @@ def disparity_sigma(
         total = cv2.boxFilter(values * valid, cv2.CV_32F, size, normalize=False)
         return np.asarray(total, np.float32)
 
-    count = np.maximum(window_sum(np.ones_like(valid)), 1.0)
+    count = np.maximum(window_sum(np.ones_like(valid)), np.float32(1.0))
 
     def covariance(x: NDArray, y: NDArray) -> NDArray[np.float32]:
-        return window_sum(x * y) / count - window_sum(x) * window_sum(y) / count**2
+        products = window_sum(x * y) - window_sum(x) * window_sum(y) / count
+        return np.asarray(products / count, np.float32)
 
     variance_1, variance_2 = (np.maximum(covariance(i, i), 0.0) for i in (first, second))
     shared = covariance(first, second)
