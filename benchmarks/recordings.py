@@ -17,8 +17,12 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +33,9 @@ from wildseg3d_ros.geometry.transforms import (
     make_transform,
     rotation_from_vector,
 )
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.types import PairPrediction, View
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
@@ -149,16 +156,34 @@ def shelf() -> dict:
     source = REAL_DATA / "apc_shelf"
     if not source.is_dir():
         return {"skipped": f"'{source}' is absent; set WILDSEG3D_DATA to the recordings' folder"}
-    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        _shelf_converter().convert(source, folder)
+        return _in_own_process(Path(folder), "frame-000007")
 
+
+def shelf_pairs() -> tuple[Sequence[View], Sequence[PairPrediction]] | None:
+    """Views and pairs of the real shelf; None where it is absent."""
+    from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.pairing import choose_pairs
+    from wildseg3d_ros.pointmaps import load_pointmaps
+    from wildseg3d_ros.progress import Progress
+
+    source, config = REAL_DATA / "apc_shelf", SceneConfig()
+    if not source.is_dir():
+        return None
+    views = _shelf_converter().load_apc_scene(source).views
+    pairs = choose_pairs(views, config.pairing)
+    return views, load_pointmaps(config.pointmaps).predict(views, pairs, Progress())
+
+
+def _shelf_converter() -> ModuleType:
+    """The example that reads the shelf; examples are no package."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        from apc_shelf import convert
+        import apc_shelf
     finally:
         sys.path.pop(0)
-    with tempfile.TemporaryDirectory() as folder:
-        convert(source, folder)
-        return _in_own_process(Path(folder), "frame-000007")
+    return apc_shelf
 
 
 def robustness(

@@ -6,24 +6,19 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.recordings import REAL_DATA, ROOT, depth_disagreement
+from benchmarks.recordings import depth_disagreement, shelf_pairs
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.geometry.cameras import back_project
 from wildseg3d_ros.geometry.transforms import apply
-from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import DrawingCamera, render_cloud
-from wildseg3d_ros.pairing import choose_pairs
-from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import View
 
 REFERENCE = 7
@@ -53,18 +48,11 @@ def draw(views: Sequence[View], world_from_cam: NDArray[np.float64]) -> NDArray[
 
 def main(path: str) -> None:
     """Writes the picture, given poses left, aligned right, and prints both disagreements."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        from apc_shelf import convert
-    finally:
-        sys.path.pop(0)
-    config = SceneConfig()
-    with tempfile.TemporaryDirectory() as folder:
-        convert(REAL_DATA / "apc_shelf", folder)
-        views = load_folder(folder).views
-    pairs = choose_pairs(views, config.pairing)
-    predictions = load_pointmaps(config.pointmaps).predict(views, pairs, Progress())
-    aligned = align(predictions, views, config.alignment).world_from_cam
+    shelf = shelf_pairs()
+    if shelf is None:
+        sys.exit("the recordings are absent; set WILDSEG3D_DATA to their folder")
+    views, predictions = shelf
+    aligned = align(predictions, views, SceneConfig().alignment).world_from_cam
     given = np.stack([np.asarray(view.world_from_cam_prior) for view in views])
     for name, poses in (("given", given), ("aligned", aligned)):
         print(f"{name:8} {1e3 * depth_disagreement(views, list(poses)):.2f} mm between depths")
