@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wildseg3d_ros.alignment.matching import mutual_matches
 from wildseg3d_ros.alignment.reads import Reads
-from wildseg3d_ros.alignment.weights import point_weights
+from wildseg3d_ros.alignment.weights import largest_confidence, point_weights
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError, ErrorCode, InputError
 from wildseg3d_ros.types import MaskCache, PairPrediction, View
@@ -218,6 +218,7 @@ def build_graph(
         )
     valid = (confidence > 0) & np.isfinite(confidence) & np.isfinite(x).all(1)
     confidence[~valid] = 0.0
+    np.minimum(confidence, largest_confidence(confidence), out=confidence)
     np.copyto(x, 0.0, where=~valid[:, None])
     for o, (_, e, s) in enumerate(order):
         if s == 1 and not is_identity(predictions[e].a_from_map_b):
