@@ -58,9 +58,10 @@ def refuse_beyond(alignment: Alignment, views: Sequence[View], config: Alignment
     lost |= ~np.isfinite(alignment.K).all((1, 2))
     if lost.any() or not np.isfinite(alignment.pair_scale).all():
         named = ", ".join(f"'{views[v].name}'" for v in np.flatnonzero(lost))
+        what = f"camera of {named}" if named else "scale of a pair"
         raise AlignmentError(
-            f"the alignment found no finite {f'camera of {named}' if named else 'scale of a pair'}; "
-            "check points and confidences of the pairs for values like 1e20"
+            f"the alignment found no finite {what}; check points and confidences of the pairs for "
+            "values like 1e20"
         )
     unit = "m" if alignment.metric else "scene units"
     limits = (

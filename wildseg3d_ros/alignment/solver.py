@@ -151,9 +151,9 @@ def solve(
         before, step = step, float(xi.abs().max()) if len(xi) else 0.0
         if not (math.isfinite(step) and bool(system.gradient.isfinite().all())):
             raise AlignmentError(
-                f"pass {iteration} of the alignment took a step that is no number: the pairs' points "
-                "differ by so many orders of magnitude that they cannot be weighed against each "
-                "other. Check points and confidences of the pairs for values like 1e20"
+                f"pass {iteration} of the alignment took a step that is no number: points or "
+                "weights differ by so many orders of magnitude that they cannot be compared. "
+                "Check points and confidences of the pairs for values like 1e20"
             )
         if step > _MAX_STEP:
             xi = xi * (_MAX_STEP / step)
