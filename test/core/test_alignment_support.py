@@ -60,7 +60,7 @@ class TestViewsThatPairsContradict:
         (warning,) = about(alignment, "nothing else can tell")
         assert "('cam2', 'cam3')" in warning
         assert "('cam3', 'cam2')" in warning
-        assert "do not rely on how their views lie" in warning
+        assert "do not rely on where their views lie" in warning
 
     def test_pairs_that_are_all_wrong_do_not_converge(self):
         pairs = complete_pairs(6)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras import Observed, observe, solve_cameras
+from wildseg3d_ros.alignment.degeneracy import degeneracies
 from wildseg3d_ros.alignment.graph import (
     Graph,
     build_graph,
@@ -338,6 +339,8 @@ def _finish(
     world_from_cam[:, :3, 3] *= size
     registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
+    condition = solution.condition()
+    warnings += degeneracies(current, condition, views)
     posed = [v for v, error in enumerate(registration.error) if np.isfinite(error)]
     warnings += doubts(
         graph.edges,
@@ -396,7 +399,7 @@ def _finish(
         stop_reason=result.stop_reason(config),
         pair_residual_px=pair_residual_px,
         view_residual_px=median_by_view(current, pixels[is_current]),
-        condition=solution.condition(),
+        condition=condition,
         view_correction=correction,
         scale_factor=scale_factor(pair_scale[current.ids][~current.fixed]),
         scale_sources=sources,

@@ -34,8 +34,8 @@ def contradiction(error: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
         return ""
     return (
         f"the pairs contradict each other throughout, by {typical:.0%} of the scene's size in the "
-        f"median: beyond {_THROUGHOUT:.0%} they show no common scene, or are too few to tell which "
-        "of them is wrong; do not rely on anything here"
+        f"median: beyond {_THROUGHOUT:.0%} they show no common scene, or are too few to tell "
+        "which of them is wrong; do not rely on anything here"
     )
 
 
@@ -60,12 +60,12 @@ def doubts(
     # All given poses meet in one node more: the frame that they are given in.
     given = {_link(a, b) for a, b in known} | {(v, count) for v in posed}
     links = [_link(a, b) for a, b in edges]
-    used = {links[e] for e in np.flatnonzero(kept)}
+    used = {links[e] for e in np.flatnonzero(kept).tolist()}
     forest = _Forest(count + 1, sorted(used | given))
     warnings, lost = _outvoted(edges, kept, names)
     ties, told = _ties(edges, links, kept, forest, names, lost)
     warnings += ties
-    told |= {links[e] for e in np.flatnonzero(doubtful)}
+    told |= {links[e] for e in np.flatnonzero(doubtful).tolist()}
     bare = [
         link
         for link in sorted(forest.bridges)
@@ -146,15 +146,15 @@ def _ties(
     warnings: list[str] = []
     told: set[_Link] = set()
     for bare, left in against.items():
-        used = [e for e in np.flatnonzero(kept) if links[e] in bare]
+        used = [e for e in np.flatnonzero(kept).tolist() if links[e] in bare]
         if len(bare) == 1 and len(used) > len(left):
             continue
         told.update(bare)
         each_other = "each other" if len(left) + len(used) == 2 else "one another"
         without, those = _listed(edges[left], names), _listed(edges[used], names)
         warnings.append(
-            f"the pairs {without} (left out) and {those} (used) contradict {each_other} and nothing "
-            "else can tell which is wrong; do not rely on how their views lie to each other"
+            f"the pairs {without} (left out) and {those} (used) contradict {each_other} and "
+            "nothing else can tell which is wrong; do not rely on where their views lie"
         )
     return warnings, told
 
@@ -166,7 +166,7 @@ def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) ->
             f"nothing but their own pairs says how '{names[0]}' and '{names[1]}' lie to each other"
         ]
     degree = np.bincount(np.array(sorted(used)).ravel(), minlength=len(names))
-    ends = [(v, link[link[0] == v]) for link in bare for v in link if degree[v] == 1]
+    ends = [(a, b) for link in bare for a, b in (link, link[::-1]) if degree[a] == 1]
     inner = [link for link in bare if (degree[list(link)] > 1).all()]
     warnings = []
     if ends:
