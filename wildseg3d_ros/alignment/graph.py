@@ -169,14 +169,22 @@ def check_connected(
     groups = components(len(views), edges)
     if len(groups) == 1:
         return
+    if not len(edges):
+        raise AlignmentError(
+            f"no pair has enough points: each needs {MIN_POINTS} sampled ones in either view, with "
+            "finite coordinates and a confidence above 0; check what the pointmaps are made of "
+            "(depth in range, a network's confidence)",
+            ErrorCode.DISCONNECTED_VIEWS,
+        )
     named = "; ".join(
         "{" + ", ".join(f"'{views[v].name}'" for v in group) + "}" for group in groups
     )
     without = f" Pairs without enough points: {', '.join(empty_pairs)}." if empty_pairs else ""
     raise AlignmentError(
-        f"the views fall into {len(groups)} groups that no pair connects: {named}.{without} Each "
-        "group would float on its own; add views that see what two groups show, allow more pairs "
-        "(pairing.max_pairs_per_view, pairing.min_overlap), or build each group as its own scene",
+        f"the views fall into {len(groups)} groups that no pair connects: {named}.{without} "
+        "Each group would float on its own; add views that see what two groups show, give or allow "
+        "more pairs (pairing.max_pairs_per_view, pairing.min_overlap of a build), or take each group as "
+        "a scene of its own",
         ErrorCode.DISCONNECTED_VIEWS,
     )
 
