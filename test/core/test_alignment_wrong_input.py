@@ -117,7 +117,7 @@ class TestDoubtfulInput:
         clean, alignment = (align(p, made.views, CONFIG) for p in (made.predictions, spoilt))
         assert alignment.converged
         assert alignment.pair_used.all()
-        assert_same_cameras(alignment.world_from_cam, clean.world_from_cam, 3e-3, 3e-3)
+        assert_same_cameras(alignment.world_from_cam, clean.world_from_cam, 8e-3, 3e-3)
         world = fuse(spoilt, made.views, alignment, CONFIG)
         assert all(np.isfinite(points).all() for points in world.points)
 

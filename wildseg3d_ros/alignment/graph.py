@@ -181,10 +181,10 @@ def check_connected(
     )
     without = f" Pairs without enough points: {', '.join(empty_pairs)}." if empty_pairs else ""
     raise AlignmentError(
-        f"the views fall into {len(groups)} groups that no pair connects: {named}.{without} "
-        "Each group would float on its own; add views that see what two groups show, give or allow "
-        "more pairs (pairing.max_pairs_per_view, pairing.min_overlap of a build), or take each group as "
-        "a scene of its own",
+        f"the views fall into {len(groups)} groups that no pair connects: {named}.{without} Each "
+        "group would float on its own; add views that see what two groups show, give or allow "
+        "more pairs (when building: pairing.max_pairs_per_view, pairing.min_overlap), or take "
+        "each group as a scene of its own",
         ErrorCode.DISCONNECTED_VIEWS,
     )
 
