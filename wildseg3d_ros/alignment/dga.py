@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -169,7 +170,7 @@ class SolvedPairs:
     distance: NDArray[np.float64]
     iterations: int
 
-    @property
+    @cached_property
     def contradiction(self) -> str:
         """A sentence when the pairs show no common scene; else empty."""
         return contradiction(pair_errors(self.graph, self.distance, both=False), self.kept)

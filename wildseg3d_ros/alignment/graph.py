@@ -171,7 +171,7 @@ def check_connected(
         return
     if not len(edges):
         raise AlignmentError(
-            f"no pair has enough points: each needs {MIN_POINTS} sampled ones in either view, with "
+            f"no pair has enough points: each needs {MIN_POINTS} sampled ones in either view with "
             "finite coordinates and a confidence above 0; check what the pointmaps are made of "
             "(depth in range, a network's confidence)",
             ErrorCode.DISCONNECTED_VIEWS,
