@@ -234,6 +234,13 @@ class AlignmentConfig:
         0.0,
         1e6,
     )
+    max_condition: float = setting(
+        0.0,
+        "condition of the solve beyond which it is refused, the pairs leaving some pose "
+        "undetermined; 0 = never: beyond 1e6 there is a warning",
+        0.0,
+        1e16,
+    )
     max_prior_residual: float = setting(
         0.2,
         "median distance at the scene between given poses or depth and the finished world beyond "

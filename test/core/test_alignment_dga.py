@@ -273,7 +273,29 @@ class TestWhatAnAlignmentSays:
         line[..., 0], line[..., 2] = 0.01 * np.arange(64), 1.0
         sure = np.ones((48, 64), dtype=np.float32)
         pairs = [PairPrediction(a, b, line, line, sure, sure) for a, b in complete_pairs(5)]
-        assert align(pairs, scene.without_priors().views, CONFIG).condition > 1e6
+        views = scene.without_priors().views
+        flat = align(pairs, views, CONFIG)
+        assert flat.condition > 1e6
+        assert any("on one line" in w and "'cam0', 'cam1'" in w for w in flat.warnings)
+        assert any("the condition of the solve is" in w for w in flat.warnings)
+        with pytest.raises(AlignmentError, match=r"alignment.max_condition = 1e\+06.*'cam4'"):
+            align(pairs, views, replace(CONFIG, max_condition=1e6))
+
+    def test_points_in_one_place_are_named_by_view(self, scene, noisy):
+        place = np.ones((48, 64, 3), dtype=np.float32)
+        pairs = [
+            replace(
+                p,
+                pointmap_a=place if p.a == 3 else p.pointmap_a,
+                pointmap_b=place if p.b == 3 else p.pointmap_b,
+            )
+            for p in noisy.predictions
+        ]
+        warnings = align(pairs, noisy.views, CONFIG).warnings
+        assert "all points lie in one place, which fixes no pose: 'cam3'" in warnings
+        assert not any(
+            "one place" in w for w in align(noisy.predictions, noisy.views, CONFIG).warnings
+        )
 
     @pytest.mark.parametrize("limit", ["max_residual", "max_residual_px"])
     def test_a_residual_beyond_the_limit_is_refused_with_the_figure(self, noisy, answer, limit):

@@ -57,6 +57,11 @@ def write(tmp_path):
     return save
 
 
+def only_required(arrays):
+    required = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
+    return {name: arrays[name] for name in required}
+
+
 def run(*words):
     return cli.main(["align", *map(str, words)])
 
@@ -78,6 +83,10 @@ def test_the_door_gives_the_exact_world(made, arrays, write, tmp_path, capsys):
             "scale_factor",
             "scale_sources",
             "registration_residual",
+            "converged",
+            "condition",
+            "stop_reason",
+            "warnings",
             "seconds",
         }
         np.testing.assert_allclose(out["world_from_cam"], made.world_from_cam, atol=1e-5)
@@ -90,13 +99,37 @@ def test_the_door_gives_the_exact_world(made, arrays, write, tmp_path, capsys):
         assert out["scale_sources"].tolist() == ["camera poses"]
         assert out["scale_factor"] == pytest.approx(np.exp(np.log(made.pair_scale).mean()))
         assert out["registration_residual"] < 1e-4
+        assert out["converged"]
+        assert 1.0 < out["condition"] < 1e5
+        assert str(out["stop_reason"]).startswith("converged after")
+        assert out["warnings"].shape == (0,)
         seconds = json.loads(str(out["seconds"]))
     assert set(seconds) == {"read", "align", "fuse"}
 
 
+def test_an_answer_that_did_not_converge_says_so(arrays, write, tmp_path, capsys):
+    """Second maps in any order: nothing fits anything."""
+    for name in ("pointmap_j", "confidence_j"):
+        arrays[name] = np.roll(arrays[name], 5, axis=0)
+    out = tmp_path / "a.npz"
+    del arrays["world_from_cam_prior"]
+    assert run(write(arrays), "-o", out, "--quiet") == 3
+    assert capsys.readouterr().err.startswith("wildseg3d: not converged: the pairs contradict")
+    with np.load(out) as held:
+        assert not held["converged"]
+        assert any("contradict each other throughout" in text for text in held["warnings"])
+
+
+def test_flags_may_stand_for_scores_and_confidences(arrays, write):
+    arrays["soft_mask"] = arrays["soft_mask"] > 0.5
+    arrays["confidence_i"] = arrays["confidence_i"] > 1.5
+    read = load_pairs(write(arrays))
+    np.testing.assert_array_equal(read.masks.scores, arrays["soft_mask"])
+    assert read.predictions[0].confidence_a.dtype == np.float32
+
+
 def test_optional_arrays_may_be_left_out(made, arrays, write, tmp_path):
-    required = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
-    path = write({name: arrays[name] for name in required})
+    path = write(only_required(arrays))
     assert run(path, "-o", tmp_path / "a.npz", "--quiet", "--loss", "geman_mcclure") == 0
     with np.load(tmp_path / "a.npz") as out:
         np.testing.assert_allclose(out["world_from_cam"][0], np.eye(4), atol=1e-9)
@@ -121,6 +154,12 @@ def test_soft_masks_and_matches_reach_the_solver(made, arrays, write):
     np.testing.assert_array_equal(read.views[1].world_from_cam_prior, made.world_from_cam[1])
 
 
+def with_value(arrays, name, at, value):
+    array = arrays[name].copy()
+    array[at] = value
+    return arrays | {name: array}
+
+
 def renamed(arrays, old, new):
     return {new if name == old else name: value for name, value in arrays.items()}
 
@@ -143,6 +182,22 @@ def renamed(arrays, old, new):
         (lambda a: a | {"soft_mask": 20 * a["soft_mask"]}, r"\[0, 1\].*sigmoid"),
         (lambda a: a | {"K": a["K"][:2]}, r"K must be \(4, 3, 3\).*got \(2, 3, 3\)"),
         (lambda a: a | {"matched_i": a["confidence_i"]}, "matched_i must be bool"),
+        (lambda a: renamed(a, "K", "k"), "'k', which nothing reads; did you mean 'K'"),
+        (
+            lambda a: renamed(a, "K", "intrinsics"),
+            "'intrinsics', which nothing.*may hold.*K, world",
+        ),
+        (lambda a: a | {"mask": a["soft_mask"]}, "'mask', which nothing reads.*may hold"),
+        (lambda a: with_value(a, "edges", (5, 1), 9), r"edge 5 is \[1, 9\].*soft_mask.* 4 views"),
+        (
+            lambda a: with_value(only_required(a), "edges", (5, 1), 10**9),
+            r"edge 5 is \[1, 1000000000\].*12 edges are of 24 views at most",
+        ),
+        (
+            lambda a: with_value(a, "world_from_cam_prior", (2, 0, 3), np.nan),
+            r"world_from_cam_prior\[2\] is partly NaN.*NaN throughout",
+        ),
+        (lambda a: with_value(a, "K", (1, 0, 0), np.nan), r"K\[1\] is partly NaN"),
     ],
 )
 def test_a_wrong_file_is_an_error_that_says_what_is_wrong(arrays, write, spoil, says):
@@ -156,7 +211,23 @@ def test_a_pose_that_is_none_names_its_camera(arrays, write):
         load_pairs(write(arrays))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no archive"])
+def test_a_bottom_row_that_is_none_names_its_camera(arrays, write):
+    spoilt = with_value(arrays, "world_from_cam_prior", (2, 3, 2), 1.0)
+    with pytest.raises(InputError, match=r"camera '2'.*bottom row is \[0.0, 0.0, 1.0, 1.0\]"):
+        load_pairs(write(spoilt))
+    with pytest.raises(InputError, match=r"camera '1'.*bottom row of the intrinsics K"):
+        load_pairs(write(with_value(arrays, "K", (1, 2, 0), 5.0)))
+
+
+def test_no_points_at_all_is_not_called_a_matter_of_settings(arrays, write, capsys):
+    arrays["pointmap_i"] = np.full_like(arrays["pointmap_i"], np.nan)
+    assert run(write(arrays)) == 2
+    error = capsys.readouterr().err
+    assert "no pair has enough points" in error
+    assert "pairing." not in error
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no archive", b"1 2\n3 4\n"])
 def test_a_damaged_file_is_one_line_on_the_command_line(tmp_path, capsys, content):
     path = tmp_path / "pairs.npz"
     path.write_bytes(content)
@@ -165,12 +236,14 @@ def test_a_damaged_file_is_one_line_on_the_command_line(tmp_path, capsys, conten
     assert error.startswith("wildseg3d: error:")
     assert "pairs.npz" in error
     assert "Traceback" not in error
+    assert "pickle" not in error
 
 
 def test_python_objects_and_single_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "o.npz", edges=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(FileError, match="Python objects"):
+    with pytest.raises(FileError, match="Python objects") as info:
         load_pairs(tmp_path / "o.npz")
+    assert "pickle" not in str(info.value)
     np.save(tmp_path / "single.npy", np.zeros(3))
     with pytest.raises(FileError, match="single array"):
         load_pairs(tmp_path / "single.npy")

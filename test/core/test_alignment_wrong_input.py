@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.alignment.graph import build_graph
+from wildseg3d_ros.alignment.placement import place
+from wildseg3d_ros.alignment.residuals import refuse_beyond
+from wildseg3d_ros.alignment.solver import solve
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError, ConfigError, ErrorCode, InputError
 from wildseg3d_ros.testing.cameras import assert_same_cameras
@@ -100,6 +104,38 @@ class TestDoubtfulInput:
         for v in range(5):
             assert np.isfinite(world.points[v][world.valid(v)]).all()
             assert np.isfinite(world.confidence[v]).all()
+
+    @pytest.mark.parametrize("confidence", [1e12, 1e20, 3e38])
+    @pytest.mark.parametrize("kind", ["network", "depth"])
+    def test_absurd_confidences_of_a_few_pixels_do_no_harm(self, scene, kind, confidence):
+        make = predict_like_network if kind == "network" else predict_like_depth
+        made = make(scene, complete_pairs(5), **({} if kind == "network" else {"noise": 0.003}))
+        spoilt = list(made.predictions)
+        sure = spoilt[4].confidence_a.copy()
+        sure[10:14, 10:14] = confidence
+        spoilt[4] = replace(spoilt[4], confidence_a=sure)
+        clean, alignment = (align(p, made.views, CONFIG) for p in (made.predictions, spoilt))
+        assert alignment.converged
+        assert alignment.pair_used.all()
+        assert_same_cameras(alignment.world_from_cam, clean.world_from_cam, 8e-3, 3e-3)
+        world = fuse(spoilt, made.views, alignment, CONFIG)
+        assert all(np.isfinite(points).all() for points in world.points)
+
+    def test_a_solve_that_ends_in_no_numbers_is_an_error(self, scene):
+        made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.2))
+        graph = build_graph(made.predictions, made.views, CONFIG, None)
+        poses = place(graph)
+        graph.weight.mul_(1e308)
+        with pytest.raises(AlignmentError, match=r"no number.*1e20"):
+            solve(graph, poses)
+
+    def test_an_answer_that_is_no_number_names_the_camera(self, scene):
+        made = predict_like_depth(scene, complete_pairs(5, False))
+        alignment = align(made.predictions, made.views, CONFIG)
+        poses = alignment.world_from_cam.copy()
+        poses[3, 0, 0] = np.nan
+        with pytest.raises(AlignmentError, match="no finite camera of 'cam3'"):
+            refuse_beyond(replace(alignment, world_from_cam=poses), made.views, CONFIG)
 
     @pytest.mark.parametrize("kind", ["network", "depth"])
     def test_two_views_and_one_pair(self, kind):

@@ -132,7 +132,8 @@ def fuse(
     """World pointmaps of all views at full resolution, from the pairs that the alignment uses.
 
     A view whose pairs all share one measured map gets that map, posed once. Otherwise each pixel
-    is the geometric median (Weiszfeld) of its observations with weights C^2.
+    is the mean of its observations on its camera's ray, with weights C and a Geman-McClure loss of
+    falling width, and then moves along that ray to what all views see there.
 
     Args:
         predictions: the pairs that ``alignment`` was made from, in the same order.

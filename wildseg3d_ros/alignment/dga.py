@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras import Observed, observe, solve_cameras
+from wildseg3d_ros.alignment.degeneracy import degeneracies
 from wildseg3d_ros.alignment.graph import (
     Graph,
     build_graph,
@@ -46,6 +48,7 @@ from wildseg3d_ros.alignment.residuals import (
 from wildseg3d_ros.alignment.settling import settle_views
 from wildseg3d_ros.alignment.similarity import fit_similarities
 from wildseg3d_ros.alignment.solver import Solution, solve
+from wildseg3d_ros.alignment.support import contradiction, doubts
 from wildseg3d_ros.alignment.view_maps import PlacedPairs
 from wildseg3d_ros.alignment.warm_start import starting_poses
 from wildseg3d_ros.alignment.world import register
@@ -127,7 +130,9 @@ def align(
         f"pair {pair_name(predictions[e], views)} contradicts the others and is left out"
         for e in graph.ids[~result.kept]
     ]
-    if not result.solution.converged:
+    if result.contradiction:
+        warnings.append(result.contradiction)
+    elif not result.solution.converged:
         warnings.append(f"{result.stop_reason(config)}; raise alignment.max_iterations")
     alignment = _finish(
         predictions,
@@ -165,9 +170,21 @@ class SolvedPairs:
     distance: NDArray[np.float64]
     iterations: int
 
+    @cached_property
+    def contradiction(self) -> str:
+        """A sentence when the pairs show no common scene; else empty."""
+        return contradiction(pair_errors(self.graph, self.distance, both=False), self.kept)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the solve ended, in a world that the pairs have in common."""
+        return self.solution.converged and not self.contradiction
+
     def stop_reason(self, config: AlignmentConfig) -> str:
         """Why the solve ended."""
         solution = self.solution
+        if self.contradiction:
+            return self.contradiction
         if solution.iterations == 0:
             return "no pixel is observed by two pairs, so that there was nothing to solve"
         how = "converged" if solution.converged else "the alignment stopped"
@@ -301,8 +318,8 @@ def _finish(
     pixels = reprojection_errors(graph, poses, world_from_cam, K)
     seen_twice = Observations(current).observed_twice()
     residual = torch.where(seen_twice, solution.residual, torch.nan).cpu().numpy()
-    # 0 where a single pair sees a view and nothing can differ.
-    view_residual = np.nan_to_num(median_by_view(current, residual))
+    view_residual = median_by_view(current, residual)
+    compared = view_residual[np.isfinite(view_residual)]
     correction = settle_views(
         predictions,
         views,
@@ -310,7 +327,7 @@ def _finish(
         _placed(complete, result),
         world_from_cam,
         K,
-        float(np.median(view_residual)),
+        float(np.median(compared)) if len(compared) else 0.0,
         known.deviations(len(views)),
         graph.x.device,
         reads,
@@ -323,6 +340,17 @@ def _finish(
     world_from_cam[:, :3, 3] *= size
     registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
     warnings += registration.warnings
+    condition = solution.condition()
+    warnings += degeneracies(current, condition, views)
+    posed = [v for v, error in enumerate(registration.error) if np.isfinite(error)]
+    warnings += doubts(
+        graph.edges,
+        result.kept,
+        result.doubtful,
+        [view.name for view in views],
+        known=[(pose.a, pose.b) for pose in relative_poses],
+        posed=[v for v in posed if registration.found and not registration.wrong[v]],
+    )
     grow, move = registration.scale, registration.prior_from_world
     metric_pairs = [predictions[e] for e in current.ids[current.fixed]]
     sources = scale_sources(metric_pairs, known, registration)
@@ -350,7 +378,7 @@ def _finish(
     world_from_pair[graph.ids] = move @ world_from_pair[graph.ids]
 
     distance = result.distance * size * grow
-    pair_residual[graph.ids] = np.nan_to_num(pair_errors(graph, distance, both=True))
+    pair_residual[graph.ids] = pair_errors(graph, distance, both=True)
     pair_residual_px = np.full(count, np.nan)
     pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
     is_current = result.kept[graph.edge]
@@ -363,7 +391,7 @@ def _finish(
         pair_residual=pair_residual,
         view_residual=view_residual * size * grow,
         pair_used=used,
-        converged=solution.converged,
+        converged=result.converged,
         iterations=result.iterations,
         metric=metric or registration.found,
         in_prior_frame=registration.found,
@@ -372,7 +400,7 @@ def _finish(
         stop_reason=result.stop_reason(config),
         pair_residual_px=pair_residual_px,
         view_residual_px=median_by_view(current, pixels[is_current]),
-        condition=solution.condition(),
+        condition=condition,
         view_correction=correction,
         scale_factor=scale_factor(pair_scale[current.ids][~current.fixed]),
         scale_sources=sources,

@@ -21,6 +21,7 @@ from wildseg3d_ros.alignment.view_maps import (
     observations_of,
     pose_once,
 )
+from wildseg3d_ros.alignment.weights import largest_confidence
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.devices import torch_device
 from wildseg3d_ros.errors import InputError
@@ -194,7 +195,7 @@ def _agree(
         surfaces.append(
             Surface(
                 torch.from_numpy(chi[grid]),
-                torch.from_numpy(sure[grid]),
+                torch.from_numpy(sure[grid]).clamp_max(largest_confidence(sure[grid])),
                 rows,
                 cols,
                 alignment.K[v],

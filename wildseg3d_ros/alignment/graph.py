@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wildseg3d_ros.alignment.matching import mutual_matches
 from wildseg3d_ros.alignment.reads import Reads
-from wildseg3d_ros.alignment.weights import point_weights
+from wildseg3d_ros.alignment.weights import largest_confidence, point_weights
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError, ErrorCode, InputError
 from wildseg3d_ros.types import MaskCache, PairPrediction, View
@@ -169,14 +169,22 @@ def check_connected(
     groups = components(len(views), edges)
     if len(groups) == 1:
         return
+    if not len(edges):
+        raise AlignmentError(
+            f"no pair has enough points: each needs {MIN_POINTS} sampled ones in either view with "
+            "finite coordinates and a confidence above 0; check what the pointmaps are made of "
+            "(depth in range, a network's confidence)",
+            ErrorCode.DISCONNECTED_VIEWS,
+        )
     named = "; ".join(
         "{" + ", ".join(f"'{views[v].name}'" for v in group) + "}" for group in groups
     )
     without = f" Pairs without enough points: {', '.join(empty_pairs)}." if empty_pairs else ""
     raise AlignmentError(
         f"the views fall into {len(groups)} groups that no pair connects: {named}.{without} Each "
-        "group would float on its own; add views that see what two groups show, allow more pairs "
-        "(pairing.max_pairs_per_view, pairing.min_overlap), or build each group as its own scene",
+        "group would float on its own; add views that see what two groups show, give or allow "
+        "more pairs (when building: pairing.max_pairs_per_view, pairing.min_overlap), or take "
+        "each group as a scene of its own",
         ErrorCode.DISCONNECTED_VIEWS,
     )
 
@@ -218,6 +226,7 @@ def build_graph(
         )
     valid = (confidence > 0) & np.isfinite(confidence) & np.isfinite(x).all(1)
     confidence[~valid] = 0.0
+    np.minimum(confidence, largest_confidence(confidence), out=confidence)
     np.copyto(x, 0.0, where=~valid[:, None])
     for o, (_, e, s) in enumerate(order):
         if s == 1 and not is_identity(predictions[e].a_from_map_b):

@@ -18,7 +18,12 @@ from wildseg3d_ros.errors import FileError, InputError
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
 
 REQUIRED = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
-OPTIONAL = ("soft_mask", "matched_i", "matched_j", "K", "world_from_cam_prior")
+PER_VIEW = ("soft_mask", "K", "world_from_cam_prior")
+OPTIONAL = ("matched_i", "matched_j", *PER_VIEW)
+
+
+_ARRAY = b"\x93NUMPY"
+"""How a file of a single array begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +69,9 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
             f"{where} lacks {', '.join(missing)}; a file of pairs holds {', '.join(REQUIRED)} and "
             f"may hold {', '.join(OPTIONAL)}; this one holds {', '.join(sorted(arrays)) or 'none'}"
         )
-    for name in sorted(set(arrays) - {*REQUIRED, *OPTIONAL}):
-        near = difflib.get_close_matches(name, OPTIONAL, n=1, cutoff=0.7)
-        if near:
-            raise FileError(f"{where} holds '{name}'; did you mean '{near[0]}'? rename it")
     if ("matched_i" in arrays) != ("matched_j" in arrays):
         raise FileError(f"{where} holds one of matched_i and matched_j; give both or neither")
+    _refuse_unknown(where, arrays)
 
     edges = _edges(where, arrays["edges"])
     points = arrays["pointmap_i"]
@@ -79,10 +81,7 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
             f"{points.shape}"
         )
     size = points.shape[1:3]
-    count = max(
-        [int(edges.max()) + 1]
-        + [len(arrays[n]) for n in ("soft_mask", "K", "world_from_cam_prior") if n in arrays]
-    )
+    count = _view_count(where, edges, arrays)
     shapes = {
         "pointmap_j": points.shape,
         **dict.fromkeys(
@@ -130,8 +129,9 @@ def save_alignment(
 ) -> None:
     """Writes ``world_from_cam`` (N, 4, 4), ``K`` (N, 3, 3), ``pair_scale`` (E,),
     ``world_pointmap`` (N, H, W, 3), ``confidence`` (N, H, W), ``pair_residual`` (E,),
-    ``pair_used`` (E,) bool, ``scale_factor``, ``scale_sources`` and ``registration_residual`` as
-    :class:`Alignment` has them, and ``seconds``, a JSON text of the seconds that each stage took.
+    ``pair_used`` (E,) bool, ``scale_factor``, ``scale_sources``, ``registration_residual``,
+    ``converged``, ``condition``, ``stop_reason`` and ``warnings`` as :class:`Alignment` has them,
+    and ``seconds``, a JSON text of the seconds that each stage took.
 
     Raises:
         FileError: the file cannot be written.
@@ -150,6 +150,10 @@ def save_alignment(
         scale_factor=alignment.scale_factor,
         scale_sources=np.array(alignment.scale_sources, dtype=np.str_),
         registration_residual=alignment.registration_residual,
+        converged=alignment.converged,
+        condition=alignment.condition,
+        stop_reason=np.array(alignment.stop_reason),
+        warnings=np.array(alignment.warnings, dtype=np.str_),
         seconds=np.array(json.dumps(dict(seconds))),
     )
     try:
@@ -161,17 +165,22 @@ def save_alignment(
 
 def _read(path: Path) -> dict[str, NDArray]:
     try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise FileError(f"'{path}' holds a single array; write it with numpy.savez")
-        with file:
+        with path.open("rb") as file:
+            if file.read(len(_ARRAY)) == _ARRAY:
+                raise FileError(f"'{path}' holds a single array; write it with numpy.savez")
+        if not zipfile.is_zipfile(path):
+            raise FileError(
+                f"'{path}' is no .npz file, or is truncated; write it with numpy.savez"
+            )
+        with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise FileError(f"cannot read pairs '{path}': {error}") from error
     except (ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        # NumPy's own words advise to load Python objects, which may run any code.
         raise FileError(
-            f"'{path}' is truncated, damaged, holds Python objects or is no .npz file ({error}); "
-            "write it with numpy.savez"
+            f"'{path}' is damaged or holds Python objects; write it with numpy.savez, from arrays "
+            "of numbers"
         ) from error
 
 
@@ -189,15 +198,48 @@ def _edges(where: str, edges: NDArray) -> NDArray[np.int64]:
     return edges.astype(np.int64)
 
 
+def _refuse_unknown(where: str, arrays: Mapping[str, NDArray]) -> None:
+    """Raises FileError for arrays that would go unread: intrinsics that nobody reads cost more
+    than a file that has to be written again."""
+    for name in sorted(set(arrays) - {*REQUIRED, *OPTIONAL}):
+        near = difflib.get_close_matches(name, OPTIONAL, n=1, cutoff=0.7)
+        near += [known for known in OPTIONAL if known.lower() == name.lower()]
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise FileError(
+            f"{where} holds '{name}', which nothing reads; {hint}rename it or leave it out: a "
+            f"file of pairs holds {', '.join(REQUIRED)} and may hold {', '.join(OPTIONAL)}"
+        )
+
+
+def _view_count(where: str, edges: NDArray[np.int64], arrays: Mapping[str, NDArray]) -> int:
+    """N, from the arrays that have a row per view, else from the edges."""
+    lengths = {name: len(np.atleast_1d(arrays[name])) for name in PER_VIEW if name in arrays}
+    named = np.unique(edges)
+    # Edges that name every view up to the last are right where another array is too short.
+    is_gapless = len(named) == named[-1] + 1
+    count = max([int(named[-1]) + 1, *lengths.values()])
+    if is_gapless:
+        return count
+    most, of = max(lengths.values(), default=2 * len(edges)), f"{len(edges)} edges"
+    if lengths:
+        of = max(lengths, key=lambda name: lengths[name])
+    beyond = np.flatnonzero((edges >= most).any(1))
+    if len(beyond):
+        raise FileError(
+            f"{where}: edge {beyond[0]} is {edges[beyond[0]].tolist()}, but {of} are of "
+            f"{most} views at most, counted from 0"
+        )
+    return count
+
+
 def _numbers(where: str, name: str, array: NDArray) -> NDArray:
     wanted = np.bool_ if name.startswith("matched") else np.float32
     if name in ("K", "world_from_cam_prior"):
         wanted = np.float64
     fits = (
-        array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer)
-        if wanted is np.bool_
-        else np.issubdtype(array.dtype, np.number)
-        and not np.issubdtype(array.dtype, np.complexfloating)
+        (array.dtype == np.bool_ and wanted is not np.float64 and array.ndim == 3)
+        or np.issubdtype(array.dtype, np.integer)
+        or (wanted is not np.bool_ and np.issubdtype(array.dtype, np.floating))
     )
     if not fits:
         raise FileError(f"{where}: {name} must be {np.dtype(wanted)}, got {array.dtype}")
@@ -216,7 +258,14 @@ def _views(
 
     def known(name: str, v: int) -> NDArray | None:
         value = arrays[name][v] if name in arrays else None
-        return None if value is None or np.isnan(value).any() else value
+        if value is None or np.isnan(value).all():
+            return None
+        if np.isnan(value).any():
+            raise FileError(
+                f"{where}: {name}[{v}] is partly NaN: {value.tolist()}; expected all of it, or "
+                "NaN throughout where it is unknown"
+            )
+        return value
 
     try:
         return tuple(

@@ -62,10 +62,11 @@ def align_view(
     pixels = _pixels(result, cameras, intrinsics, unit)
     distance = result.distance * unit
     residual = _of_view(result, near.here, distance)
+    typical = float(np.nan_to_num(residual))
     far = np.linalg.norm(unit * seen.world[seen.sure > 0] - camera[0, :3, 3], axis=1)
-    prior = _Prior.of(views[changed], start, residual, float(np.median(far)), config)
+    prior = _Prior.of(views[changed], start, typical, float(np.median(far)), config)
     pulled = prior.pull(camera[0]) @ invert(camera[0])
-    correction = _settle(near, placed, cameras, intrinsics, world, residual, prior, pulled, device)
+    correction = _settle(near, placed, cameras, intrinsics, world, typical, prior, pulled, device)
     pose = correction @ camera[0]
     error, told = prior.compare(pose)
     warnings += near.unchecked(placed.used)
@@ -75,9 +76,7 @@ def align_view(
         "world_from_pair": placed.world_from_pair[:count],
         "pair_scale": placed.scale[:count],
         "pair_used": placed.used[:count],
-        "pair_residual": np.nan_to_num(
-            _by_pair(result, ids, distance, len(near.predictions))[:count]
-        ),
+        "pair_residual": _by_pair(result, ids, distance, len(near.predictions))[:count],
         "pair_residual_px": _by_pair(result, ids, pixels, len(near.predictions))[:count],
     }
     of_view = {
@@ -93,7 +92,7 @@ def align_view(
     alignment = replace(
         start,
         edges=_rows_with(start.edges, kept, np.array([(p.a, p.b) for p in pairs])),
-        converged=result.solution.converged,
+        converged=result.converged,
         iterations=result.iterations,
         condition=result.solution.condition(),
         stop_reason=f"view {name} was solved onto the others: {result.stop_reason(config)}",
@@ -290,9 +289,9 @@ def _by_pair(
 
 
 def _of_view(result: SolvedPairs, view: int, values: NDArray[np.float64]) -> float:
-    """Median over the used pairs' points of a view; 0 where nothing can differ."""
+    """Median over the used pairs' points of a view; NaN where nothing can differ."""
     used = np.where(result.kept[result.graph.edge][:, None], values, np.nan)
-    return float(np.nan_to_num(median_by_view(result.graph, used)[view]))
+    return float(median_by_view(result.graph, used)[view])
 
 
 def _settle(

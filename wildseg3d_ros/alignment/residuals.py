@@ -52,7 +52,25 @@ def median_by_view(graph: Graph, values: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def refuse_beyond(alignment: Alignment, views: Sequence[View], config: AlignmentConfig) -> None:
-    """Raises AlignmentError, with the views and figures, beyond the configured residuals."""
+    """Raises AlignmentError, with the views and figures, beyond the configured residuals, and
+    where a camera or scale is no number at all."""
+    lost = ~np.isfinite(alignment.world_from_cam).all((1, 2))
+    lost |= ~np.isfinite(alignment.K).all((1, 2))
+    if lost.any() or not np.isfinite(alignment.pair_scale).all():
+        named = ", ".join(f"'{views[v].name}'" for v in np.flatnonzero(lost).tolist())
+        what = f"camera of {named}" if named else "scale of a pair"
+        raise AlignmentError(
+            f"the alignment found no finite {what}; check points and confidences of the pairs for "
+            "values like 1e20"
+        )
+    if 0 < config.max_condition < alignment.condition:
+        told = "".join(f"{text}. " for text in alignment.warnings if text.startswith("all points"))
+        raise AlignmentError(
+            "the pairs leave some pose undetermined: the condition of the solve, "
+            f"{alignment.condition:.2g}, is beyond alignment.max_condition = "
+            f"{config.max_condition:g}. {told}Add views, or points that do not lie in one place "
+            "or on one line, or raise the limit"
+        )
     unit = "m" if alignment.metric else "scene units"
     limits = (
         ("max_residual", config.max_residual, alignment.view_residual, unit),

@@ -51,7 +51,11 @@ def typical_residual(y: Tensor, confidence: Tensor, ray: Tensor | None) -> float
 
 
 def robust_mean(
-    y: Tensor, confidence: Tensor, ray: Tensor | None, spread: float
+    y: Tensor,
+    confidence: Tensor,
+    ray: Tensor | None,
+    spread: float,
+    most: float = float("inf"),
 ) -> tuple[Tensor, Tensor]:
     """Geman-McClure mean of each pixel's observations, weights C, by graduated reweighting.
 
@@ -61,13 +65,14 @@ def robust_mean(
         ray: (3, m) unit directions to keep the points on, or None. The pixel is where it is: what
             observations say across its ray is error.
         spread: typical residual, in shares of the distance.
+        most: confidences above it count as it.
 
     Returns:
         points (3, m), NaN where no observation has confidence, and their confidence (m,): the mean
         of the observations' confidences with the weights of the last pass, so that an observation
         that the others contradict does not vouch for the point.
     """
-    y, weight = _cleaned(y, confidence)
+    y, weight = _cleaned(y, confidence, most)
     if ray is None:
         chi, robust = _free(y, weight, spread)
     else:
@@ -81,14 +86,17 @@ def robust_mean(
     return chi, fused
 
 
-def _cleaned(y: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """Points and weights without anything that is no number; those given, where all are."""
+def _cleaned(y: Tensor, confidence: Tensor, most: float = float("inf")) -> tuple[Tensor, Tensor]:
+    """Points and weights without anything that is no number or more than ``most``; those given,
+    where nothing is."""
     low, high = torch.aminmax(confidence)
     # NaN compares False, and a sum tells of any.
-    if float(low) >= 0 and float(high) < torch.inf and bool(torch.isfinite(y.sum())):
+    is_bounded = float(high) <= most and float(high) < torch.inf
+    if float(low) >= 0 and is_bounded and bool(torch.isfinite(y.sum())):
         return y, confidence
     valid = (confidence > 0) & (confidence < torch.inf) & y.isfinite().all(1)
-    return torch.where(valid[:, None], y, 0.0), torch.where(valid, confidence, 0.0)
+    weight = torch.where(valid, confidence, 0.0).clamp_max_(most)
+    return torch.where(valid[:, None], y, 0.0), weight
 
 
 def _mean(y: Tensor, weight: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from wildseg3d_ros.alignment.view_maps import (
     observations_of,
     pose_once,
 )
+from wildseg3d_ros.alignment.weights import largest_confidence
 from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.types import MaskCache, PairPrediction, View
 
@@ -83,7 +84,9 @@ def surface_of(
     rows, cols = grid_of(size)
     grid = np.ix_(rows, cols)
     if is_one_map(seen):
-        points, sure = (torch.from_numpy(part) for part in pose_once(seen, world_from_cam, grid))
+        chi, confidence = pose_once(seen, world_from_cam, grid)
+        points = torch.from_numpy(chi)
+        sure = torch.from_numpy(confidence).clamp_max(largest_confidence(confidence))
     else:
         maps = ViewMaps(seen, size, Camera.of(K, world_from_cam), device, reads)
         flat, sure = maps.mean_at((rows[:, None] * size[1] + cols).ravel(), "surface")

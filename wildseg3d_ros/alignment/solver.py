@@ -7,6 +7,7 @@ twice and then solves one linear system in 7 unknowns per pair (6 where the scal
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ from wildseg3d_ros.alignment.placement import Poses
 from wildseg3d_ros.alignment.priors import DATA_SIGMA, Priors, strength
 from wildseg3d_ros.alignment.similarity import rotation_from_vectors
 from wildseg3d_ros.alignment.system import System, pivots
+from wildseg3d_ros.errors import AlignmentError
 
 Loss = Literal["l2", "huber", "geman_mcclure"]
 
@@ -115,6 +117,9 @@ def solve(
         is_near: whether ``poses`` are those of an earlier solve, so that their residuals can be
             trusted to weigh the points.
         held: (E,) bool, pairs that stay where they are; None for none.
+
+    Raises:
+        AlignmentError: the points' magnitudes leave the range of numbers.
     """
     observations = Observations(graph)
     several = observations.observed_twice()
@@ -144,6 +149,12 @@ def solve(
         system = System(observations, moments, poses, known, factor, held)
         xi, _ = system.solve()
         before, step = step, float(xi.abs().max()) if len(xi) else 0.0
+        if not (math.isfinite(step) and bool(system.gradient.isfinite().all())):
+            raise AlignmentError(
+                f"pass {iteration} of the alignment took a step that is no number: points or "
+                "weights differ by so many orders of magnitude that they cannot be compared. "
+                "Check points and confidences of the pairs for values like 1e20"
+            )
         if step > _MAX_STEP:
             xi = xi * (_MAX_STEP / step)
         elif loss != "l2" and _SLOW * before < step < before < float("inf"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from wildseg3d_ros.alignment.graph import array_key, is_identity
 from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.robust_mean import robust_mean, typical_residual, weighted_mean
+from wildseg3d_ros.alignment.weights import largest_confidence
 from wildseg3d_ros.geometry.transforms import apply, make_transform
 from wildseg3d_ros.types import PairPrediction
 
@@ -127,6 +128,8 @@ class ViewMaps:
         self._shift = torch.from_numpy(shift.astype(np.float32)).to(device)[..., None]
         probe = np.linspace(0, self.count - 1, min(self.count, _PROBES)).astype(np.int64)
         y, sure, ray = *self._look_up(probe, "probe"), self._rays(probe)
+        self._most = largest_confidence(sure.cpu().numpy())
+        sure = torch.where(sure < torch.inf, sure.clamp_max(self._most), sure)
         self.is_located = _sees(y, sure, ray)
         self._spread = typical_residual(y, sure, ray if self.is_located else None)
 
@@ -144,7 +147,8 @@ class ViewMaps:
         return self._mean(pixels, *self._look_up(pixels, which))
 
     def _mean(self, pixels: NDArray[np.int64], y: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
-        return robust_mean(y, sure, self._rays(pixels) if self.is_located else None, self._spread)
+        ray = self._rays(pixels) if self.is_located else None
+        return robust_mean(y, sure, ray, self._spread, self._most)
 
     def _read(self, block: slice) -> tuple[Tensor, Tensor]:
         parts = [m[block] for m in self._maps]

@@ -14,6 +14,21 @@ from wildseg3d_ros.config import AlignmentConfig
 EPSILON = 1e-6
 """eps of the dynamic adjustment's denominator."""
 
+_MOST_SURE = 100.0
+"""Largest confidence that counts, in typical ones: a few pixels must not outweigh a whole map, and
+sums over the squares of what a network's exponential gave must stay finite."""
+
+_TYPICAL_OF = 4096
+"""Values that a median is taken of."""
+
+
+def largest_confidence(confidence: NDArray) -> float:
+    """The confidence beyond which a point counts no more, from the positive ones; inf for none."""
+    known = confidence[(confidence > 0) & (confidence < np.inf)]
+    if not known.size:
+        return float("inf")
+    return _MOST_SURE * float(np.median(known[:: 1 + known.size // _TYPICAL_OF]))
+
 
 def sigmoid(value: NDArray) -> NDArray:
     """Logistic function without overflow."""

@@ -12,22 +12,24 @@ from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
 from wildseg3d_ros.errors import FileError, WildSeg3DError
 
 EXIT_ERROR = 2
+EXIT_NOT_CONVERGED = 3
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, 2 after an error, else the shell's."""
+    """Runs the command line; returns the exit code: 0, 2 after an error, 3 after an answer that is
+    not to be relied on, else the shell's."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in words
     try:
         if words and words[0] in DELEGATES:
             return _delegate(words[0], [word for word in words[1:] if word != "--verbose"])
         given = make_parser().parse_args(words)
-        given.run(given)
+        code = given.run(given)
         # Output to a pipe is buffered: a reader that has gone shows here, or not before exit.
         sys.stdout.flush()
-        return 0
+        return code or 0
     except (WildSeg3DError, TimeoutError) as error:
         if verbose:
             traceback.print_exc()

@@ -78,7 +78,8 @@ and may hold soft_mask (N,H,W) in [0,1], matched_i and matched_j (E,H,W) bool, K
 world_from_cam_prior (N,4,4), the last two NaN where unknown.
 
 ALIGNMENT.npz holds world_from_cam (N,4,4), K (N,3,3), pair_scale (E,), world_pointmap
-(N,H,W,3), confidence (N,H,W), pair_residual (E,), pair_used (E,) and seconds as JSON.
+(N,H,W,3), confidence (N,H,W), pair_residual (E,), pair_used (E,), converged, condition,
+stop_reason, warnings and seconds as JSON. The exit code is 3 when it did not converge.
 
 example:
   wildseg3d align pairs.npz -o alignment.npz --weighting confidence
@@ -117,7 +118,11 @@ def make_parser() -> argparse.ArgumentParser:
     group = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
     def add(
-        name: str, run: Callable[[argparse.Namespace], None], text: str, detail: str, *parents: Any
+        name: str,
+        run: Callable[[argparse.Namespace], int | None],
+        text: str,
+        detail: str,
+        *parents: Any,
     ) -> Callable[..., Any]:
         command = group.add_parser(
             name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,13 +142,18 @@ def evaluate(given: argparse.Namespace) -> None:
         _print_written(given.json)
 
 
-def align(given: argparse.Namespace) -> None:
-    """``wildseg3d align``: anybody's pairwise pointmaps become an alignment."""
+def align(given: argparse.Namespace) -> int:
+    """``wildseg3d align``: anybody's pairwise pointmaps become an alignment.
+
+    Returns:
+        the exit code: 0, or 3 when the answer was written but did not converge.
+    """
     import dataclasses
 
     from wildseg3d_ros.alignment import align as run
     from wildseg3d_ros.alignment import fuse
     from wildseg3d_ros.alignment.npz import load_pairs, save_alignment
+    from wildseg3d_ros.cli import EXIT_NOT_CONVERGED
     from wildseg3d_ros.cli.report import print_alignment
     from wildseg3d_ros.progress import Progress
 
@@ -165,6 +171,10 @@ def align(given: argparse.Namespace) -> None:
     if not given.quiet:
         print_alignment(alignment, progress.seconds)
         _print_written(given.output)
+    if alignment.converged:
+        return 0
+    print(f"wildseg3d: not converged: {alignment.stop_reason}", file=sys.stderr)
+    return EXIT_NOT_CONVERGED
 
 
 def read_config(path: Path | None, settings: Sequence[str]) -> SceneConfig:

@@ -71,7 +71,9 @@ def print_scores(scores: Evaluation, built_here: bool = True) -> None:
 
 
 def _agreement(alignment: Alignment) -> str:
-    residual = float(np.median(alignment.view_residual))
+    residual = alignment.typical_residual
+    if np.isnan(residual):
+        return "nothing that could differ"
     if not alignment.metric:
         return f"{residual:.2g} scene units"
     millimetres = 1000.0 * residual

@@ -105,9 +105,7 @@ class CurrentScene:
     @cached_property
     def alignment_residual(self) -> float:
         """Median over the cameras [m]; NaN when nothing was compared."""
-        compared = self.scene.alignment.view_residual
-        compared = compared[np.isfinite(compared)]
-        return float(np.median(compared)) if len(compared) else float("nan")
+        return self.scene.alignment.typical_residual
 
     def target(self, frame: str) -> str:
         """Name of the frame of a reply: tf2 knows no leading slash; older habits write one."""

@@ -23,10 +23,12 @@ class Alignment:
         pair_scale: (E,) float64, sigma_e > 0.
         world_from_cam: (N, 4, 4) float64 camera poses.
         K: (N, 3, 3) float64 intrinsics.
-        pair_residual: (E,) median distance of a pair's points to the world points, scene units.
-        view_residual: (N,) the same by view.
+        pair_residual: (E,) median distance of a pair's points to the world points, scene units;
+            NaN where no other pair sees the same pixels, so that nothing can differ.
+        view_residual: (N,) the same by view, over the used pairs.
         pair_used: (E,) bool, False for rejected pairs.
-        converged: whether the solve reached its tolerance.
+        converged: whether the solve reached its tolerance, in a world that the pairs have in
+            common.
         iterations: Gauss-Newton passes.
         metric: whether the world is in metres.
         in_prior_frame: whether the world is the frame of the given poses (else: camera 0's).
@@ -86,6 +88,12 @@ class Alignment:
     def correction(self, view: int) -> NDArray[np.float64]:
         """(4, 4) of ``view_correction``; the identity where there is none."""
         return self.view_correction[view] if len(self.view_correction) else np.eye(4)
+
+    @property
+    def typical_residual(self) -> float:
+        """Median of ``view_residual``, scene units; NaN where nothing was compared."""
+        compared = self.view_residual[np.isfinite(self.view_residual)]
+        return float(np.median(compared)) if len(compared) else float("nan")
 
     @property
     def scale_text(self) -> str:

@@ -27,6 +27,12 @@ def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
             f"{np.linalg.det(rotation):.3g}); expected a rigid camera-to-world transform",
             ErrorCode.BAD_CALIBRATION,
         )
+    if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-6:
+        raise InputError(
+            f"{what}: the bottom row is {pose[3].tolist()}; expected [0, 0, 0, 1]: a rigid "
+            "transform of column vectors, its translation in the last column",
+            ErrorCode.BAD_CALIBRATION,
+        )
     return pose
 
 
@@ -75,6 +81,12 @@ class View:
                     f"{who}: intrinsics K must be a finite 3x3 matrix with positive focal "
                     f"lengths, got {K.tolist()}; is the camera calibrated and its camera_info "
                     "published?",
+                    ErrorCode.BAD_CALIBRATION,
+                )
+            if np.abs(K[2] - [0.0, 0.0, 1.0]).max() > 1e-6:
+                raise InputError(
+                    f"{who}: the bottom row of the intrinsics K is {K[2].tolist()}; expected "
+                    "[0, 0, 1]",
                     ErrorCode.BAD_CALIBRATION,
                 )
             object.__setattr__(self, "K", K)

@@ -1,0 +1,188 @@
+"""What holds each view in its place, and whether anything checks it.
+
+An error of a pair shows only where other pairs, or given poses, lead around it. These are warnings
+for people: a pair that nothing contradicts is used, right or wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_THROUGHOUT = 0.1
+"""Typical contradiction of pairs, in shares of the scene's size, beyond which they are no pairs of
+one scene: a network's come to 0.02, before textureless walls 0.06, and arbitrary ones to 0.2."""
+
+_NAMED = 6
+"""Pairs that a sentence names."""
+
+_Link = tuple[int, int]
+"""Two views, the lower index first, whatever the direction of the pairs between them."""
+
+
+def contradiction(error: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
+    """A sentence when the used pairs contradict each other everywhere; else empty.
+
+    Args:
+        error: (E,) of each pair in shares of the scene's size, NaN where unknown; kept: (E,) bool.
+    """
+    known = error[kept & np.isfinite(error)]
+    typical = float(np.median(known)) if len(known) else 0.0
+    if typical <= _THROUGHOUT:
+        return ""
+    return (
+        f"the pairs contradict each other throughout, by {typical:.0%} of the scene's size in the "
+        f"median: beyond {_THROUGHOUT:.0%} they show no common scene, or are too few to tell "
+        "which of them is wrong; do not rely on anything here"
+    )
+
+
+def doubts(
+    edges: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    doubtful: NDArray[np.bool_],
+    names: Sequence[str],
+    known: Sequence[_Link] = (),
+    posed: Sequence[int] = (),
+) -> list[str]:
+    """Warnings of views that most of their pairs contradict, of pairs that contradict each other
+    without a third opinion, and of views and pairs that nothing checks.
+
+    Args:
+        edges: (E, 2) views of all pairs that have points; kept: (E,) bool, those in use, which
+            connect all views; doubtful: (E,) bool, kept ones that have a warning already.
+        names: of the N views.
+        known: views whose relative pose is given; posed: views whose pose is given and agrees.
+    """
+    count = len(names)
+    # All given poses meet in one node more: the frame that they are given in.
+    given = {_link(a, b) for a, b in known} | {(v, count) for v in posed}
+    links = [_link(a, b) for a, b in edges]
+    used = {links[e] for e in np.flatnonzero(kept).tolist()}
+    forest = _Forest(count + 1, sorted(used | given))
+    warnings, lost = _outvoted(edges, kept, names)
+    ties, told = _ties(edges, links, kept, forest, names, lost)
+    warnings += ties
+    told |= {links[e] for e in np.flatnonzero(doubtful).tolist()}
+    bare = [
+        link
+        for link in sorted(forest.bridges)
+        if link in used and link not in told and not lost & set(link)
+    ]
+    return warnings + _unchecked(bare, used, names)
+
+
+def _link(a: int, b: int) -> _Link:
+    return (int(a), int(b)) if a < b else (int(b), int(a))
+
+
+class _Forest:
+    """Spanning trees of a graph, and which of its links no others lead around."""
+
+    def __init__(self, count: int, links: Sequence[_Link]) -> None:
+        neighbours: list[list[int]] = [[] for _ in range(count)]
+        for a, b in links:
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+        self._parent, self._depth = [-1] * count, [-1] * count
+        for root in range(count):
+            if self._depth[root] >= 0:
+                continue
+            self._depth[root], queue = 0, [root]
+            for node in queue:
+                for other in neighbours[node]:
+                    if self._depth[other] < 0:
+                        self._parent[other], self._depth[other] = node, self._depth[node] + 1
+                        queue.append(other)
+        tree = {_link(v, parent) for v, parent in enumerate(self._parent) if parent >= 0}
+        around = {step for a, b in links if (a, b) not in tree for step in self.path(a, b)}
+        self.bridges = tree - around
+
+    def path(self, a: int, b: int) -> list[_Link]:
+        """The tree's links from one node to another of the same tree."""
+        out = []
+        while a != b:
+            if self._depth[a] < self._depth[b]:
+                a, b = b, a
+            out.append(_link(a, self._parent[a]))
+            a = self._parent[a]
+        return out
+
+
+def _outvoted(
+    edges: NDArray[np.int64], kept: NDArray[np.bool_], names: Sequence[str]
+) -> tuple[list[str], set[int]]:
+    """Warnings of views most of whose pairs were left out, and these views."""
+    warnings, lost = [], set()
+    for v, name in enumerate(names):
+        mine = (edges == v).any(1)
+        left, of = int(np.count_nonzero(mine & ~kept)), int(np.count_nonzero(mine))
+        if 2 * left > of:
+            lost.add(v)
+            warnings.append(
+                f"{left} of the {of} pairs of '{name}' contradict the others; do not rely on "
+                "where it is"
+            )
+    return warnings, lost
+
+
+def _ties(
+    edges: NDArray[np.int64],
+    links: Sequence[_Link],
+    kept: NDArray[np.bool_],
+    forest: _Forest,
+    names: Sequence[str],
+    lost: set[int],
+) -> tuple[list[str], set[_Link]]:
+    """Warnings of pairs that were left out although nothing else checks those in use, and the
+    links of the latter."""
+    against: dict[tuple[_Link, ...], list[int]] = {}
+    for e in np.flatnonzero(~kept):
+        bare = tuple(sorted(forest.bridges.intersection(forest.path(*map(int, edges[e])))))
+        if bare and not lost & {v for link in bare for v in link}:
+            against.setdefault(bare, []).append(int(e))
+    warnings: list[str] = []
+    told: set[_Link] = set()
+    for bare, left in against.items():
+        used = [e for e in np.flatnonzero(kept).tolist() if links[e] in bare]
+        if len(bare) == 1 and len(used) > len(left):
+            continue
+        told.update(bare)
+        each_other = "each other" if len(left) + len(used) == 2 else "one another"
+        without, those = _listed(edges[left], names), _listed(edges[used], names)
+        warnings.append(
+            f"the pairs {without} (left out) and {those} (used) contradict {each_other} and "
+            "nothing else can tell which is wrong; do not rely on where their views lie"
+        )
+    return warnings, told
+
+
+def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) -> list[str]:
+    """Warnings of pairs in use that nothing leads around."""
+    if len(names) == 2 and bare:
+        return [
+            f"nothing but their own pairs says how '{names[0]}' and '{names[1]}' lie to each other"
+        ]
+    degree = np.bincount(np.array(sorted(used)).ravel(), minlength=len(names))
+    ends = [(a, b) for link in bare for a, b in (link, link[::-1]) if degree[a] == 1]
+    inner = [link for link in bare if (degree[list(link)] > 1).all()]
+    warnings = []
+    if ends:
+        named = ", ".join(f"'{names[v]}' (by '{names[w]}')" for v, w in ends)
+        warnings.append(
+            f"held by a single other view, so that nothing checks where it is: {named}"
+        )
+    if inner:
+        warnings.append(
+            f"nothing checks how the views of {_listed(inner, names)} lie to each other: no other "
+            "pairs lead around"
+        )
+    return warnings
+
+
+def _listed(edges: Sequence[_Link] | NDArray[np.int64], names: Sequence[str]) -> str:
+    shown = [f"('{names[a]}', '{names[b]}')" for a, b in edges[:_NAMED]]
+    more = f" and {len(edges) - _NAMED} more" if len(edges) > _NAMED else ""
+    return ", ".join(shown) + more
