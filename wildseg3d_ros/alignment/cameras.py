@@ -232,15 +232,18 @@ def resect(
     )
     best: tuple[float, NDArray, NDArray] | None = None
     for candidate in choices:
-        found, turn, shift, _ = cv2.solvePnPRansac(
-            world - centre,
-            uv,
-            candidate,
-            None,
-            iterationsCount=100,
-            reprojectionError=0.02 * width,
-            flags=cv2.SOLVEPNP_SQPNP,
-        )
+        try:
+            found, turn, shift, _ = cv2.solvePnPRansac(
+                world - centre,
+                uv,
+                candidate,
+                None,
+                iterationsCount=100,
+                reprojectionError=0.02 * width,
+                flags=cv2.SOLVEPNP_SQPNP,
+            )
+        except cv2.error:  # points that lie on a line, as seen by such a camera
+            continue
         if not found:
             continue
         rotation = cv2.Rodrigues(turn)[0]
