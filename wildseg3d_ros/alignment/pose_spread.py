@@ -1,0 +1,163 @@
+"""How surely the pairs know the cameras, by what they themselves show, and who does not fit in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.alignment.cameras import Observed
+from wildseg3d_ros.alignment.world import camera_errors, fit_rig
+from wildseg3d_ros.geometry.transforms import rotation_angle
+from wildseg3d_ros.types import RelativePose
+
+_LEAST = 0.01
+"""Least deviation per axis [viewing distances or rad] that pairs are taken to have: few of them
+may agree by chance."""
+
+_UNKNOWN = 0.02
+"""The same where no pair is checked by another."""
+
+_OUTLIER = 3.0
+"""Deviations beyond which a given pose contradicts the pairs. The deviation is that of one pair,
+while a camera is known by all of its pairs."""
+
+_DOUBTFUL = 2.0
+"""Deviations beyond which it is trusted no more than it agrees."""
+
+_CHI = 1.54
+"""Median length of a vector of three unit deviations."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Deviations per axis of a camera by one pair, and by how many pairs it is from another.
+
+    Attributes:
+        position: in viewing distances; rotation: rad.
+        hops: (N, N) pairs on the shortest way between two views.
+    """
+
+    position: float
+    rotation: float
+    hops: NDArray[np.float64]
+
+
+def spread_of(
+    edges: NDArray[np.int64],
+    seen: Sequence[Observed],
+    cameras: Sequence[NDArray | None],
+    reach: NDArray[np.float64],
+) -> Spread:
+    """From where the pairs of a view put its camera, pooled over the views.
+
+    Pairs that were fitted to each other agree better than they are right, the more so the fewer
+    there are beyond a tree.
+
+    Args:
+        edges: (E, 2) the pairs of the solution; seen, cameras: what they say; reach: (N,)
+            viewing distances.
+    """
+    position, rotation = [], []
+    for s, camera, far in zip(seen, cameras, reach, strict=True):
+        count = len(s.own_poses)
+        if camera is None or count < 2:
+            continue
+        away = s.own_poses[:, :3, 3] - camera[:3, 3]
+        angle = np.array([rotation_angle(p[:3, :3] @ camera[:3, :3].T) for p in s.own_poses])
+        position.append(float((away**2).sum()) / (3.0 * (count - 1) * far**2))
+        rotation.append(float((angle**2).sum()) / (3.0 * (count - 1)))
+    hops = _hops(edges, len(seen))
+    pairs, tree = len(edges), len(seen) - 1
+    if not position or pairs <= tree:
+        return Spread(_UNKNOWN, _UNKNOWN, hops)
+    grow = pairs / (pairs - tree)
+    return Spread(
+        max(float(np.sqrt(grow * np.median(position))), _LEAST),
+        max(float(np.sqrt(grow * np.median(rotation))), _LEAST),
+        hops,
+    )
+
+
+def _hops(edges: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """(count, count) pairs on the shortest way between two views; inf where there is none."""
+    near = np.zeros((count, count), dtype=bool)
+    near[edges[:, 0], edges[:, 1]] = near[edges[:, 1], edges[:, 0]] = True
+    hops, reached = np.full((count, count), np.inf), np.eye(count, dtype=bool)
+    hops[reached] = 0.0
+    for step in range(1, count):
+        reached = reached @ near
+        hops[reached & np.isinf(hops)] = step
+    return hops
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the others say about given poses.
+
+    Attributes:
+        wrong: (K,) bool, to be left out.
+        doubt: (K, 2) deviations [m, rad] to be added to those that were given: a pose that stands
+            out a little is believed little, so that it need not be called wrong.
+    """
+
+    wrong: NDArray[np.bool_]
+    doubt: NDArray[np.float64]
+
+
+def judge_poses(
+    priors: NDArray[np.float64],
+    solved: NDArray[np.float64],
+    reach: NDArray[np.float64],
+    sigmas: NDArray[np.float64],
+    spread: Spread,
+    wrong: NDArray[np.bool_],
+    scale: float,
+    known_scale: bool,
+) -> Judged:
+    """Which given poses lie too far from where the others put their cameras.
+
+    Each is compared with the world registered to the *others*, so that none vouches for itself.
+    The worst is left out and the rest compared anew, until all fit; where many do not, the
+    deviations are too small, and only those are left out that stand out from the others.
+
+    Args:
+        priors: (K, 4, 4) metres; solved: (K, 4, 4); reach: (K,) viewing distances, solved units.
+        sigmas: (K, 2) deviations of the priors [m, rad]; spread: of these K cameras.
+        wrong: (K,) bool, where to start; scale: metres per solved unit, to start from.
+    """
+    wrong, count = wrong.copy(), len(priors)
+    error, chi = np.zeros((count, 2)), np.zeros((count, 2))
+    while np.count_nonzero(~wrong) > 2:
+        for v in range(count):
+            others = ~wrong & (np.arange(count) != v)
+            size, pose = fit_rig(priors, solved, reach, others.astype(float), scale, known_scale)
+            error[v] = np.ravel(camera_errors(priors[[v]], solved[[v]], size, pose))
+            expected = np.array([spread.position * reach[v] * size, spread.rotation])
+            expected *= np.sqrt(np.mean(spread.hops[v, others]))
+            chi[v] = error[v] / np.hypot(expected, sigmas[v])
+        worst = chi.max(1)
+        typical = max(float(np.median(worst[~wrong])) / _CHI, 1.0)
+        out = worst > _OUTLIER * typical
+        if not out[~wrong].any():
+            return Judged(out, np.where(chi > _DOUBTFUL * typical, error / np.sqrt(3.0), 0.0))
+        wrong[np.argmax(np.where(wrong, 0.0, worst))] = True
+    return Judged(wrong, np.zeros((count, 2)))
+
+
+def stands_out(
+    away: float, angle: float, length: float, far: float, pose: RelativePose, spread: Spread
+) -> bool:
+    """Whether a known relative pose is farther from the pairs' than these drift on the way.
+
+    Args:
+        away, angle: by which it differs [m, rad]; length: of the baseline; far: viewing distance.
+    """
+    hops = float(spread.hops[pose.a, pose.b])
+    turned = 2.0 * hops * spread.rotation**2
+    moved = 2.0 * hops * (spread.position * far) ** 2 + turned * length**2 / 2.0
+    metres = np.sqrt(pose.translation_sigma**2 + moved)
+    radians = np.sqrt(pose.rotation_sigma**2 + turned)
+    return max(away / metres, angle / radians) > _OUTLIER
