@@ -264,9 +264,7 @@ def _with_priors(
     solution = result.solution
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(result.current, solution.poses, world, sure)
-    known = verify(
-        views, result.graph, result.poses, result.kept, seen, relative_poses, config
-    )
+    known = verify(views, result.graph, result.poses, result.kept, seen, relative_poses, config)
     if known.priors is None:
         return result, known
     solution = solve(

@@ -24,7 +24,7 @@ _OUTLIER = 3.0
 """Deviations beyond which a given pose contradicts the pairs. The deviation is that of one pair,
 while a camera is known by all of its pairs."""
 
-_DOUBTFUL = 2.0
+_DOUBTFUL = 1.6
 """Deviations beyond which it is trusted no more than it agrees."""
 
 _CHI = 1.54
@@ -101,10 +101,12 @@ class Judged:
         wrong: (K,) bool, to be left out.
         doubt: (K, 2) deviations [m, rad] to be added to those that were given: a pose that stands
             out a little is believed little, so that it need not be called wrong.
+        typical: deviation of those that are not wrong, in deviations that are known of: about 1.
     """
 
     wrong: NDArray[np.bool_]
     doubt: NDArray[np.float64]
+    typical: float
 
 
 def judge_poses(
@@ -113,38 +115,57 @@ def judge_poses(
     reach: NDArray[np.float64],
     sigmas: NDArray[np.float64],
     spread: Spread,
-    wrong: NDArray[np.bool_],
-    scale: float,
+    placed: tuple[float, NDArray[np.float64]],
     known_scale: bool,
 ) -> Judged:
     """Which given poses lie too far from where the others put their cameras.
 
     Each is compared with the world registered to the *others*, so that none vouches for itself.
     The worst is left out and the rest compared anew, until all fit; where many do not, the
-    deviations are too small, and only those are left out that stand out from the others.
+    deviations are too small, and only those are left out that stand out from the others. Of two
+    that contradict each other neither is kept.
 
     Args:
         priors: (K, 4, 4) metres; solved: (K, 4, 4); reach: (K,) viewing distances, solved units.
         sigmas: (K, 2) deviations of the priors [m, rad]; spread: of these K cameras.
-        wrong: (K,) bool, where to start; scale: metres per solved unit, to start from.
+        placed: metres per solved unit, and (4, 4) what moves the world after that, by a robust
+            registration: where to start.
     """
-    wrong, count = wrong.copy(), len(priors)
-    error, chi = np.zeros((count, 2)), np.zeros((count, 2))
+    count, everybody = len(priors), np.arange(len(priors))
+
+    def compare(
+        v: int, others: NDArray, size: float, pose: NDArray
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Errors [m, rad] of a prior, and in deviations."""
+        error = np.ravel(camera_errors(priors[[v]], solved[[v]], size, pose))
+        expected = np.array([spread.position * reach[v] * size, spread.rotation])
+        # Two others hardly fix a frame.
+        few = 1.0 + 1.0 / max(np.count_nonzero(others) - 1, 1) ** 2
+        expected *= np.sqrt(few * np.mean(spread.hops[v, others]))
+        return error, error / np.hypot(expected, sigmas[v])
+
+    def typical(among: NDArray) -> float:
+        return float(np.median(chi.max(1)[among])) / _CHI
+
+    if count < 2:
+        return Judged(np.zeros(count, dtype=bool), np.zeros((count, 2)), 1.0)
+    parts = [compare(v, everybody != v, *placed) for v in range(count)]
+    error, chi = (np.array(part) for part in zip(*parts, strict=True))
+    if count == 2:
+        return Judged(np.full(2, bool((chi > _OUTLIER).any())), np.zeros((2, 2)), 1.0)
+    wrong = chi.max(1) > _OUTLIER * max(typical(everybody), 1.0)
     while np.count_nonzero(~wrong) > 2:
         for v in range(count):
-            others = ~wrong & (np.arange(count) != v)
-            size, pose = fit_rig(priors, solved, reach, others.astype(float), scale, known_scale)
-            error[v] = np.ravel(camera_errors(priors[[v]], solved[[v]], size, pose))
-            expected = np.array([spread.position * reach[v] * size, spread.rotation])
-            expected *= np.sqrt(np.mean(spread.hops[v, others]))
-            chi[v] = error[v] / np.hypot(expected, sigmas[v])
-        worst = chi.max(1)
-        typical = max(float(np.median(worst[~wrong])) / _CHI, 1.0)
-        out = worst > _OUTLIER * typical
+            others = ~wrong & (everybody != v)
+            found = fit_rig(priors, solved, reach, others.astype(float), placed[0], known_scale)
+            error[v], chi[v] = compare(v, others, *found)
+        out = chi.max(1) > _OUTLIER * max(typical(~wrong), 1.0)
         if not out[~wrong].any():
-            return Judged(out, np.where(chi > _DOUBTFUL * typical, error / np.sqrt(3.0), 0.0))
-        wrong[np.argmax(np.where(wrong, 0.0, worst))] = True
-    return Judged(wrong, np.zeros((count, 2)))
+            wrong = out
+            break
+        wrong[np.argmax(np.where(wrong, 0.0, chi.max(1)))] = True
+    doubt = np.where(chi > _DOUBTFUL, error / np.sqrt(3.0), 0.0)
+    return Judged(wrong, doubt, typical(~wrong) if not wrong.all() else 1.0)
 
 
 def stands_out(

@@ -25,6 +25,9 @@ _AGREES = 0.05
 _SCALES_APART = 0.1
 """Log scales of two sources further apart contradict each other."""
 
+_DOUBTED = 1.3
+"""Typical deviation of given poses, in those that are known of, beyond which a warning says so."""
+
 _MISSHAPEN = 0.15
 """Typical log ratio, beside a common scale, of depth to a pointmap beyond which the two show
 different things; in constructed scenes with a network's errors it is up to 0.03."""
@@ -42,7 +45,8 @@ class Verified:
         contradiction: why nothing that was given for the scale can be relied on; empty where
             something can.
         pose_error, pose_share: (N,) by which given poses differ from the world that the pairs make
-            alone, in metres at the scene and in viewing distances; NaN where unknown.
+            alone, in metres at the scene and in viewing distances, NaN where unknown; None where
+            nothing bends it.
         relative_error: the same [m] of the relative poses that were not outvoted, by name.
         outvoted: whether a given pose is left out, by view, where it might have entered.
         misshapen: views whose depth shows something else than their pointmaps.
@@ -121,6 +125,7 @@ def verify(
         return Verified(None, (), tuple(warnings), lost, misshapen=misshapen)
     known, relative_errors = list(given.known), {}
     is_bent = len(known) > 1
+    warnings += given.warnings if is_bent else ()
     sources = ["camera poses"] if is_bent else []
     rig = 1 if known else 0
     for base in bases:
@@ -145,8 +150,8 @@ def verify(
         named,
         tuple(warnings),
         "; ".join(warnings) if is_lost else "",
-        given.error,
-        given.share,
+        given.error if is_bent else None,
+        given.share if is_bent else None,
         relative_errors,
         given.outvoted if len(given.known) > 1 else {},
         misshapen,
@@ -169,6 +174,7 @@ class _Given:
         known: those that stand the comparison, as rows of :func:`pose_rows`.
         metre: graph units per metre.
         error, share, outvoted: as in :class:`Verified`.
+        warnings: that many poses are doubted.
     """
 
     known: list[tuple[int, int, NDArray, float, float]]
@@ -176,6 +182,7 @@ class _Given:
     error: NDArray[np.float64]
     share: NDArray[np.float64]
     outvoted: Mapping[int, bool]
+    warnings: tuple[str, ...] = ()
 
 
 def _given_poses(
@@ -217,8 +224,7 @@ def _given_poses(
         far[given],
         np.array(sigmas),
         replace(spread, hops=spread.hops[np.ix_(ids, ids)]),
-        found.wrong[given],
-        found.scale,
+        (found.scale, found.prior_from_world),
         metre is not None,
     )
     known = []
@@ -227,7 +233,16 @@ def _given_poses(
             metres, radians = np.hypot(sigmas[k], judged.doubt[k]).tolist()
             known.append((0, v, np.asarray(views[v].world_from_cam_prior), metres, radians))
     outvoted = dict(zip(ids.tolist(), judged.wrong.tolist(), strict=True))
-    return _Given(known, metre_here, error, share, outvoted)
+    doubted = ids[~judged.wrong & judged.doubt.any(1)]
+    warnings = ()
+    if len(known) > 3 and judged.typical > _DOUBTED:
+        names = ", ".join(f"'{views[v].name}'" for v in doubted)
+        text = (
+            f"the given poses of {names} differ from what the images say by more than their "
+            "deviations, and are trusted less: check TF and calibration, or give larger ones"
+        )
+        warnings = (text,)
+    return _Given(known, metre_here, error, share, outvoted, warnings)
 
 
 def prior_sigmas(view: View, config: AlignmentConfig) -> tuple[float, float] | None:
@@ -291,7 +306,7 @@ def _outvoted_text(pose: RelativePose, views: Sequence[View], error: float) -> s
 def _same_shape(
     depths: ScaleRows, views: Sequence[View]
 ) -> tuple[ScaleRows, tuple[int, ...], list[str]]:
-    """Without depth images that no scale brings onto their pointmaps, their views, and warnings."""
+    """Without depth images that no scale brings onto their pointmaps; these views; warnings."""
     misshapen = {
         int(v): float(np.median(depths.sigma[depths.view == v])) for v in np.unique(depths.view)
     }

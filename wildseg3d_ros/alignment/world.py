@@ -16,6 +16,10 @@ from wildseg3d_ros.types import View
 _TOLERATED = 0.01
 """Pose error in shares of the viewing distance below which a prior is never called wrong."""
 
+_UNJUDGED = 0.1
+"""The same of a prior that took no part in a solve that others have bent: what pairs leave of its
+camera's error is then much more than what they leave of the others'."""
+
 _SAME_PLACE = 1e-6
 """Metres between cameras that say nothing about scale."""
 
@@ -120,6 +124,9 @@ def register(
             for v, at in zip(known, far, strict=True)
         ]
     )
+    if outvoted:
+        loose = np.array([v not in outvoted for v in known])
+        expected = np.where(loose, np.maximum(expected, _UNJUDGED * far), expected)
     wrong[known] = _find_wrong(total[known], far, expected)
     wrong[list(outvoted)] = list(outvoted.values())
     warnings = _name_wrong(views, known, wrong[known], position, angle)
