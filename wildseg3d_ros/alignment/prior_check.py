@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 from wildseg3d_ros.alignment.cameras import Observed, mean_pose
 from wildseg3d_ros.alignment.graph import Graph
 from wildseg3d_ros.alignment.placement import Poses
-from wildseg3d_ros.alignment.pose_spread import Spread, judge_poses, spread_of, stands_out
+from wildseg3d_ros.alignment.pose_spread import Spread, judge_poses, spread_of
 from wildseg3d_ros.alignment.priors import Priors, ScaleRows, pose_rows, scale_rows
+from wildseg3d_ros.alignment.relative_check import (
+    Baseline,
+    baselines_of,
+    outvoted_text,
+    pair_names,
+    relative_difference,
+    stands_out,
+)
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.types import RelativePose, View
 
@@ -80,16 +87,6 @@ class Verified:
         return position, rotation
 
 
-def check_relative_poses(relative: Sequence[RelativePose], views: Sequence[View]) -> None:
-    """Raises InputError unless every relative pose names two of the views."""
-    for pose in relative:
-        if not (0 <= pose.a < len(views) and 0 <= pose.b < len(views)) or pose.a == pose.b:
-            raise InputError(
-                f"a relative pose names the views ({pose.a}, {pose.b}); expected two different "
-                f"indices of the {len(views)} views"
-            )
-
-
 def verify(
     views: Sequence[View],
     graph: Graph,
@@ -113,7 +110,7 @@ def verify(
     metre = float(1.0 / graph.unit[graph.fixed][0]) if is_metric else None
     given = _given_poses(views, cameras, reach, metre, spread, config)
     depths, misshapen, warnings = _same_shape(scale_rows(graph, [v.depth for v in views]), views)
-    bases = _baselines(views, cameras, reach, relative, spread)
+    bases = baselines_of(views, cameras, reach, relative, spread)
     warnings += [base.wrong for base in bases if base.wrong]
     bases = [base for base in bases if not base.wrong]
     had_depth, gives_scale = bool(misshapen) or bool(len(depths.edge)), False
@@ -132,9 +129,9 @@ def verify(
         pose = base.pose
         away, angle, far = relative_difference(pose, cameras, reach, metre)
         if stands_out(away, angle, base.length, far, pose, spread):
-            warnings.append(_outvoted_text(pose, views, away + angle * far))
+            warnings.append(outvoted_text(pose, views, away + angle * far))
             continue
-        relative_errors[_names(pose, views)] = away + angle * far
+        relative_errors[pair_names(pose, views)] = away + angle * far
         sigmas = pose.translation_sigma, pose.rotation_sigma
         known += [(rig, pose.a, np.eye(4), *sigmas), (rig, pose.b, pose.a_from_b, *sigmas)]
         rig, is_bent = rig + 1, True
@@ -252,57 +249,6 @@ def prior_sigmas(view: View, config: AlignmentConfig) -> tuple[float, float] | N
     return (metres, radians) if metres > 0 and radians > 0 else None
 
 
-@dataclass(frozen=True, eq=False)
-class _Baseline:
-    """A known relative pose beside the solved one.
-
-    Attributes:
-        length: metres; log_metre: log of graph units per metre by it, NaN when it is too short.
-        wrong: why it contradicts the pairs whatever the scale; empty when it does not.
-    """
-
-    pose: RelativePose
-    length: float
-    log_metre: float
-    wrong: str
-
-
-def _baselines(
-    views: Sequence[View],
-    cameras: Sequence[NDArray | None],
-    reach: NDArray,
-    relative: Sequence[RelativePose],
-    spread: Spread,
-) -> list[_Baseline]:
-    """Relative poses of cameras that are both located, compared each with a scale of its own."""
-    out = []
-    for pose in relative:
-        a, b = cameras[pose.a], cameras[pose.b]
-        if a is None or b is None:
-            continue
-        ours, length = np.linalg.norm(a[:3, 3] - b[:3, 3]), np.linalg.norm(pose.a_from_b[:3, 3])
-        log_metre, wrong = np.nan, ""
-        if ours > 0 and length > 3.0 * pose.translation_sigma:
-            log_metre = float(np.log(ours / length))
-            away, angle, far = relative_difference(pose, cameras, reach, ours / length)
-            if stands_out(away, angle, float(length), far, pose, spread):
-                wrong = _outvoted_text(pose, views, away + angle * far)
-        out.append(_Baseline(pose, float(length), log_metre, wrong))
-    return out
-
-
-def _names(pose: RelativePose, views: Sequence[View]) -> str:
-    return f"{views[pose.a].name}' - '{views[pose.b].name}"
-
-
-def _outvoted_text(pose: RelativePose, views: Sequence[View], error: float) -> str:
-    return (
-        f"the given relative pose of the cameras '{views[pose.a].name}' and "
-        f"'{views[pose.b].name}' is {error * 1e3:.0f} mm (at the scene) from what the images say; "
-        "the pairs outvote it, and it is left out: check their calibration"
-    )
-
-
 def _same_shape(
     depths: ScaleRows, views: Sequence[View]
 ) -> tuple[ScaleRows, tuple[int, ...], list[str]]:
@@ -328,7 +274,7 @@ def _metre(
     views: Sequence[View],
     poses: Poses,
     depths: ScaleRows,
-    baselines: Sequence[_Baseline],
+    baselines: Sequence[Baseline],
     from_poses: float | None,
 ) -> tuple[float | None, ScaleRows, bool, list[str]]:
     """Graph units per metre by the median of all sources, and depths that agree with it."""
@@ -414,22 +360,3 @@ def outvoted_pairs(
         if mine and 2 * sum(agrees) >= len(mine):
             out[[e for e, agree in zip(mine, agrees, strict=True) if not agree]] = True
     return out
-
-
-def relative_difference(
-    pose: RelativePose, cameras: Sequence[NDArray | None], reach: NDArray, metre: float
-) -> tuple[float, float, float]:
-    """By how much solved cameras differ from a known relative pose [m, rad], and the viewing
-    distance [m]; NaN where a camera has no frame.
-
-    Args:
-        cameras: solved poses; reach: (N,) viewing distances, in the cameras' units.
-        metre: of these units in a metre.
-    """
-    a, b = cameras[pose.a], cameras[pose.b]
-    if a is None or b is None:
-        return np.nan, np.nan, np.nan
-    solved = invert(a) @ b
-    away = float(np.linalg.norm(solved[:3, 3] / metre - pose.a_from_b[:3, 3]))
-    angle = rotation_angle(solved[:3, :3] @ pose.a_from_b[:3, :3].T)
-    return away, angle, float(max(reach[pose.a], reach[pose.b]) / metre)
