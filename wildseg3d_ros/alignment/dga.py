@@ -32,14 +32,10 @@ from wildseg3d_ros.alignment.metre import (
 )
 from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
-from wildseg3d_ros.alignment.prior_check import (
-    Verified,
-    check_relative_poses,
-    outvoted_pairs,
-    verify,
-)
+from wildseg3d_ros.alignment.prior_check import Verified, outvoted_pairs, verify
 from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.rejection import judge, pair_errors
+from wildseg3d_ros.alignment.relative_check import check_relative_poses
 from wildseg3d_ros.alignment.residuals import (
     median_by_view,
     refuse_beyond,
@@ -141,7 +137,6 @@ def align(
         complete,
         result,
         known,
-        relative_poses,
         warnings,
         config,
         reads,
@@ -265,7 +260,7 @@ def _with_priors(
     solution = result.solution
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(result.current, solution.poses, world, sure)
-    known = verify(views, result.graph, result.poses, seen, relative_poses, config)
+    known = verify(views, result.graph, result.poses, result.kept, seen, relative_poses, config)
     if known.priors is None:
         return result, known
     solution = solve(
@@ -293,7 +288,6 @@ def _finish(
     complete: Graph,
     result: SolvedPairs,
     known: Verified,
-    relative_poses: Sequence[RelativePose],
     warnings: list[str],
     config: AlignmentConfig,
     reads: Reads,
@@ -338,7 +332,7 @@ def _finish(
     ]
     reach = size * _distances_of_views(seen, world_from_cam)
     world_from_cam[:, :3, 3] *= size
-    registration = register(views, world_from_cam, reach, known_scale=metric, config=config)
+    registration = register(views, world_from_cam, reach, metric, config, known.outvoted)
     warnings += registration.warnings
     condition = solution.condition()
     warnings += degeneracies(current, condition, views)
@@ -356,7 +350,7 @@ def _finish(
     sources = scale_sources(metric_pairs, known, registration)
     warnings += no_scale_warning(views, sources) + unconfirmed_warning(views, metric_pairs)
     checks = compare_with_priors(
-        views, relative_poses, seen, world_from_cam, size, registration, sources, metric_pairs
+        views, seen, world_from_cam, size, registration, known, sources, metric_pairs
     )
     refuse_contradictions(checks, sources, known, registration, config)
     if not registration.found:

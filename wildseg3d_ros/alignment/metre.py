@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras import Observed
-from wildseg3d_ros.alignment.prior_check import Verified, relative_error
+from wildseg3d_ros.alignment.prior_check import Verified
 from wildseg3d_ros.alignment.world import Registration
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import apply, invert
-from wildseg3d_ros.types import PairPrediction, RelativePose, View
+from wildseg3d_ros.types import PairPrediction, View
 
 _CONTRADICTS = 0.1
 """Share of the viewing distance that given poses may differ by: it grows with the scene, and a
@@ -74,18 +74,20 @@ def no_scale_warning(views: Sequence[View], sources: tuple[str, ...]) -> list[st
 
 def compare_with_priors(
     views: Sequence[View],
-    relative: Sequence[RelativePose],
     seen: Sequence[Observed],
     world_from_cam: NDArray[np.float64],
     size: float,
     registration: Registration,
+    known: Verified,
     sources: tuple[str, ...],
     metric_pairs: Sequence[PairPrediction],
 ) -> list[Comparison]:
     """How far what was given is from the world, by kind; nothing without a metre to measure it in.
 
-    Relative poses and depth count where pairs have no scale of their own: elsewhere the pairs
-    outvote the former, and are made of the latter.
+    What bends the world agrees with it afterwards, be it right or wrong. So poses count by what
+    they differ from the world of the pairs alone where that is more, and relative poses by that
+    only. These and depth count where pairs have no scale of their own: elsewhere the pairs outvote
+    the former, and are made of the latter.
 
     Args:
         seen: what the pairs say about each view, in graph units; size: world units per graph unit.
@@ -95,31 +97,27 @@ def compare_with_priors(
     if not sources:
         return []
     errors: dict[str, dict[str, float]] = {POSES: {}, RELATIVE: {}, DEPTH: {}}
+    error_of, share_of = registration.error, registration.share
+    if known.pose_error is not None and known.pose_share is not None:
+        error_of = np.fmax(error_of, known.pose_error)
+        share_of = np.fmax(share_of, known.pose_share)
     if not unconfirmed(views, metric_pairs):
-        for view, error in zip(views, registration.error, strict=True):
+        for view, error in zip(views, error_of, strict=True):
             if np.isfinite(error):
                 errors[POSES][view.name] = float(error)
     if not metric_pairs:
         grow = registration.scale
-        reach = np.ones(len(views))
         for v, view in enumerate(views):
             points = apply(invert(world_from_cam[v]), seen[v].world[seen[v].sure > 0] * size)
-            if not len(points):
-                continue
-            reach[v] = np.median(np.linalg.norm(points, axis=1))
-            if view.depth is None:
+            if not len(points) or view.depth is None or v in known.misshapen:
                 continue
             cols, rows = seen[v].uv[seen[v].sure > 0].astype(np.int64).T
             measured = view.depth[rows, cols]
             if (measured > 0).any():
                 away = np.abs(points[:, 2] * grow - measured)[measured > 0]
                 errors[DEPTH][view.name] = float(np.median(away))
-        for pose in relative:
-            names = f"{views[pose.a].name}' - '{views[pose.b].name}"
-            errors[RELATIVE][names] = relative_error(
-                pose, list(world_from_cam), reach, 1.0 / grow
-            )[0]
-    shares = registration.share[np.isfinite(registration.share)]
+        errors[RELATIVE] |= known.relative_error
+    shares = share_of[np.isfinite(share_of)]
     share = {POSES: float(np.median(shares)) if len(shares) else 0.0}
     return [
         Comparison(kind, error, share.get(kind, 0.0)) for kind, error in errors.items() if error
@@ -166,10 +164,14 @@ def refuse_contradictions(
         return
     parts = [text for text in (registration.contradiction, known.contradiction) if text]
     for check in checks:
-        if check.residual > limit or check.share > _CONTRADICTS:
+        # Relative poses are outvoted one by one: a drift of the pairs is no fault of theirs.
+        if check.kind != RELATIVE and (check.residual > limit or check.share > _CONTRADICTS):
             worst = sorted(check.error.items(), key=lambda item: -item[1])
             named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
-            share = f", {check.share:.0%} of the viewing distance" if check.share else ""
+            share = ""
+            if check.share:
+                far = check.residual / check.share
+                share = f", {_percent(check.share)} of the viewing distance, then {far:.3g} m"
             parts.append(
                 f"scaled by {' and '.join(sources)}, given {check.kind} differ by "
                 f"{check.residual:.3g} m at the scene (median{share}): {named}"
@@ -182,6 +184,10 @@ def refuse_contradictions(
         f"frame of the scene can be relied on: {'; '.join([*parts, *notes])}. Allowed is "
         f"alignment.max_prior_residual = {limit:g} m, and {_CONTRADICTS:.0%} of the viewing "
         "distance. Check TF and calibration (poses are camera-to-world, of optical frames with z "
-        "forward, each of its own camera), the unit of the depth images, and that nothing moved "
-        "between the images; or set the limit to 0 (never refuse)"
+        "forward, each of its own camera), the unit of poses and depth images (metres), and that "
+        "nothing moved between the images; or set the limit to 0 (never refuse)"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"

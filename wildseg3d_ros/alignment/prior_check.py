@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +11,33 @@ from numpy.typing import NDArray
 from wildseg3d_ros.alignment.cameras import Observed, mean_pose
 from wildseg3d_ros.alignment.graph import Graph
 from wildseg3d_ros.alignment.placement import Poses
+from wildseg3d_ros.alignment.pose_spread import Spread, judge_poses, spread_of
 from wildseg3d_ros.alignment.priors import Priors, ScaleRows, pose_rows, scale_rows
-from wildseg3d_ros.alignment.world import expected_error, register
+from wildseg3d_ros.alignment.relative_check import (
+    Baseline,
+    baselines_of,
+    outvoted_text,
+    pair_names,
+    relative_difference,
+    stands_out,
+)
+from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.types import RelativePose, View
-
-_TOLERATED = 0.02
-"""Error of a relative pose, in viewing distances per pair between its cameras, below which it is
-never called wrong: a chain of pairs drifts."""
 
 _AGREES = 0.05
 """Error at the scene, in viewing distances, below which a pair puts a view where its prior is."""
 
 _SCALES_APART = 0.1
 """Log scales of two sources further apart contradict each other."""
+
+_DOUBTED = 1.3
+"""Typical deviation of given poses, in those that are known of, beyond which a warning says so."""
+
+_MISSHAPEN = 0.15
+"""Typical log ratio, beside a common scale, of depth to a pointmap beyond which the two show
+different things; in constructed scenes with a network's errors it is up to 0.03."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +51,23 @@ class Verified:
         warnings: what was outvoted, by camera.
         contradiction: why nothing that was given for the scale can be relied on; empty where
             something can.
+        pose_error, pose_share: (N,) by which given poses differ from the world that the pairs make
+            alone, in metres at the scene and in viewing distances, NaN where unknown; None where
+            nothing bends it.
+        relative_error: the same [m] of the relative poses that were not outvoted, by name.
+        outvoted: whether a given pose is left out, by view, where it might have entered.
+        misshapen: views whose depth shows something else than their pointmaps.
     """
 
     priors: Priors | None
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
     contradiction: str = ""
+    pose_error: NDArray[np.float64] | None = None
+    pose_share: NDArray[np.float64] | None = None
+    relative_error: Mapping[str, float] = field(default_factory=dict)
+    outvoted: Mapping[int, bool] = field(default_factory=dict)
+    misshapen: tuple[int, ...] = ()
 
     def held(self, count: int) -> NDArray[np.bool_]:
         """(N,) bool, views whose pose a prior holds."""
@@ -65,20 +87,11 @@ class Verified:
         return position, rotation
 
 
-def check_relative_poses(relative: Sequence[RelativePose], views: Sequence[View]) -> None:
-    """Raises InputError unless every relative pose names two of the views."""
-    for pose in relative:
-        if not (0 <= pose.a < len(views) and 0 <= pose.b < len(views)) or pose.a == pose.b:
-            raise InputError(
-                f"a relative pose names the views ({pose.a}, {pose.b}); expected two different "
-                f"indices of the {len(views)} views"
-            )
-
-
 def verify(
     views: Sequence[View],
     graph: Graph,
     poses: Poses,
+    kept: NDArray[np.bool_],
     seen: Sequence[Observed],
     relative: Sequence[RelativePose],
     config: AlignmentConfig,
@@ -86,46 +99,60 @@ def verify(
     """Compares all priors with the world that the pairs alone make.
 
     Args:
-        graph, poses: the solved pairs; seen: what they say about each view, in graph units.
+        graph, poses: all pairs, solved; kept: (E,) bool, those of the solution; seen: what these
+            say about each view, in graph units.
         relative: known relative poses.
     """
     cameras = [mean_pose(s) for s in seen]
     reach = np.array([view_distance(s, c) for s, c in zip(seen, cameras, strict=True)])
+    spread = spread_of(graph.edges[kept], seen, cameras, reach)
     is_metric = bool(graph.fixed.any())
     metre = float(1.0 / graph.unit[graph.fixed][0]) if is_metric else None
-    known, from_poses, is_bent = _given_poses(views, cameras, reach, metre, config)
-    depths = scale_rows(graph, [view.depth for view in views])
-    warnings: list[str] = []
-    gives_scale = False
+    given = _given_poses(views, cameras, reach, metre, spread, config)
+    depths, misshapen, warnings = _same_shape(scale_rows(graph, [v.depth for v in views]), views)
+    bases = baselines_of(views, cameras, reach, relative, spread)
+    warnings += [base.wrong for base in bases if base.wrong]
+    bases = [base for base in bases if not base.wrong]
+    had_depth, gives_scale = bool(misshapen) or bool(len(depths.edge)), False
     if metre is None:
-        metre, depths, gives_scale, warnings = _metre(
-            views, cameras, poses, depths, relative, from_poses
-        )
+        metre, depths, gives_scale, more = _metre(views, poses, depths, bases, given.metre)
+        warnings += more
     if metre is None:
-        return Verified(None, (), tuple(warnings))
+        lost = "; ".join(warnings) if had_depth else ""
+        return Verified(None, (), tuple(warnings), lost, misshapen=misshapen)
+    known, relative_errors = list(given.known), {}
+    is_bent = len(known) > 1
+    warnings += given.warnings if is_bent else ()
     sources = ["camera poses"] if is_bent else []
     rig = 1 if known else 0
-    for pose in relative:
-        error, limit = relative_error(pose, cameras, reach, metre)
-        limit *= _hops(graph, pose.a, pose.b)
-        if error > limit:
-            warnings.append(
-                f"the given relative pose of the cameras '{views[pose.a].name}' and "
-                f"'{views[pose.b].name}' is {error * 1e3:.0f} mm (at the scene) from what the "
-                "images say; the pairs outvote it: check their calibration"
-            )
-        elif np.isfinite(error):
-            sigmas = pose.translation_sigma, pose.rotation_sigma
-            known += [(rig, pose.a, np.eye(4), *sigmas), (rig, pose.b, pose.a_from_b, *sigmas)]
-            rig, is_bent = rig + 1, True
-            sources += ["relative poses"]
+    for base in bases:
+        pose = base.pose
+        away, angle, far = relative_difference(pose, cameras, reach, metre)
+        if stands_out(away, angle, base.length, far, pose, spread):
+            warnings.append(outvoted_text(pose, views, away + angle * far))
+            continue
+        relative_errors[pair_names(pose, views)] = away + angle * far
+        sigmas = pose.translation_sigma, pose.rotation_sigma
+        known += [(rig, pose.a, np.eye(4), *sigmas), (rig, pose.b, pose.a_from_b, *sigmas)]
+        rig, is_bent = rig + 1, True
+        sources += ["relative poses"]
     if len(depths.edge):
         sources, is_bent = [*sources, "depth"], True
     priors = Priors(pose_rows(graph, known), depths, metre, is_metric) if is_bent else None
     named = tuple(dict.fromkeys(sources)) if gives_scale and not is_metric else ()
-    # Sources of a scale that all contradict each other are none.
-    is_lost = gives_scale and not is_metric and not sources and from_poses is None
-    return Verified(priors, named, tuple(warnings), "; ".join(warnings) if is_lost else "")
+    # Depth images that all contradict each other are no source of a scale.
+    is_lost = had_depth and not is_metric and not sources and given.metre is None
+    return Verified(
+        priors,
+        named,
+        tuple(warnings),
+        "; ".join(warnings) if is_lost else "",
+        given.error if is_bent else None,
+        given.share if is_bent else None,
+        relative_errors,
+        given.outvoted if len(given.known) > 1 else {},
+        misshapen,
+    )
 
 
 def view_distance(seen: Observed, camera: NDArray[np.float64] | None) -> float:
@@ -136,35 +163,83 @@ def view_distance(seen: Observed, camera: NDArray[np.float64] | None) -> float:
     return float(np.median(np.linalg.norm(points - camera[:3, 3], axis=1)))
 
 
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Given poses beside the world that the pairs make alone.
+
+    Attributes:
+        known: those that stand the comparison, as rows of :func:`pose_rows`.
+        metre: graph units per metre.
+        error, share, outvoted: as in :class:`Verified`.
+        warnings: that many poses are doubted.
+    """
+
+    known: list[tuple[int, int, NDArray, float, float]]
+    metre: float | None
+    error: NDArray[np.float64]
+    share: NDArray[np.float64]
+    outvoted: Mapping[int, bool]
+    warnings: tuple[str, ...] = ()
+
+
 def _given_poses(
     views: Sequence[View],
     cameras: Sequence[NDArray | None],
     reach: NDArray,
     metre: float | None,
+    spread: Spread,
     config: AlignmentConfig,
-) -> tuple[list[tuple[int, int, NDArray, float, float]], float | None, bool]:
-    """Poses that stand the comparison, graph units per metre, and whether to use them."""
+) -> _Given:
+    """Registers the world to the given poses, and judges those that may bend it."""
+    error, share = np.full((2, len(views)), np.nan)
+    nothing = _Given([], metre, error, share, {})
     there = [v for v, c in enumerate(cameras) if c is not None]
     if not there:
-        return [], metre, False
+        return nothing
     solved = np.stack([np.asarray(cameras[v]) for v in there])
     solved[:, :3, 3] /= metre or 1.0
+    far = reach[there] / (metre or 1.0)
     found = register(
-        [views[v] for v in there],
-        solved,
-        reach[there] / (metre or 1.0),
-        known_scale=metre is not None,
-        config=config,
+        [views[v] for v in there], solved, far, known_scale=metre is not None, config=config
     )
     if not found.found:
-        return [], metre, False
+        return nothing
+    error[there], share[there] = found.error, found.share
+    given, sigmas = [], []
+    for k, v in enumerate(there):
+        deviations = prior_sigmas(views[v], config)
+        if views[v].world_from_cam_prior is not None and deviations is not None:
+            given.append(k)
+            sigmas.append(deviations)
+    metre_here = metre or 1.0 / found.scale
+    if not given:
+        return replace(nothing, metre=metre_here)
+    ids = np.array(there)[given]
+    judged = judge_poses(
+        np.stack([np.asarray(views[v].world_from_cam_prior) for v in ids]),
+        solved[given],
+        far[given],
+        np.array(sigmas),
+        replace(spread, hops=spread.hops[np.ix_(ids, ids)]),
+        (found.scale, found.prior_from_world),
+        metre is not None,
+    )
     known = []
-    for v, is_wrong in zip(there, found.wrong, strict=True):
-        pose = views[v].world_from_cam_prior
-        sigmas = prior_sigmas(views[v], config)
-        if pose is not None and sigmas is not None and not is_wrong:
-            known.append((0, v, pose, *sigmas))
-    return known, metre or 1.0 / found.scale, len(known) > 1
+    for k, v in enumerate(ids.tolist()):
+        if not judged.wrong[k]:
+            metres, radians = np.hypot(sigmas[k], judged.doubt[k]).tolist()
+            known.append((0, v, np.asarray(views[v].world_from_cam_prior), metres, radians))
+    outvoted = dict(zip(ids.tolist(), judged.wrong.tolist(), strict=True))
+    doubted = ids[~judged.wrong & judged.doubt.any(1)]
+    warnings = ()
+    if len(known) > 3 and judged.typical > _DOUBTED:
+        names = ", ".join(f"'{views[v].name}'" for v in doubted)
+        text = (
+            f"the given poses of {names} differ from what the images say by more than their "
+            "deviations, and are trusted less: check TF and calibration, or give larger ones"
+        )
+        warnings = (text,)
+    return _Given(known, metre_here, error, share, outvoted, warnings)
 
 
 def prior_sigmas(view: View, config: AlignmentConfig) -> tuple[float, float] | None:
@@ -174,48 +249,74 @@ def prior_sigmas(view: View, config: AlignmentConfig) -> tuple[float, float] | N
     return (metres, radians) if metres > 0 and radians > 0 else None
 
 
+def _same_shape(
+    depths: ScaleRows, views: Sequence[View]
+) -> tuple[ScaleRows, tuple[int, ...], list[str]]:
+    """Without depth images that no scale brings onto their pointmaps; these views; warnings."""
+    misshapen = {
+        int(v): float(np.median(depths.sigma[depths.view == v])) for v in np.unique(depths.view)
+    }
+    misshapen = {v: spread for v, spread in misshapen.items() if spread > _MISSHAPEN}
+    warnings = [
+        f"the depth image of camera '{views[v].name}' has another shape than its image "
+        f"({spread:.0%} beside a common scale) and is left out: check that it is registered to "
+        "the image, of the same moment, and neither rotated nor mirrored"
+        for v, spread in misshapen.items()
+    ]
+    return _chosen(depths, ~np.isin(depths.view, list(misshapen))), tuple(misshapen), warnings
+
+
+def _chosen(depths: ScaleRows, keep: NDArray[np.bool_]) -> ScaleRows:
+    return ScaleRows(*(getattr(depths, n)[keep] for n in depths.__dataclass_fields__))
+
+
 def _metre(
     views: Sequence[View],
-    cameras: Sequence[NDArray | None],
     poses: Poses,
     depths: ScaleRows,
-    relative: Sequence[RelativePose],
+    baselines: Sequence[Baseline],
     from_poses: float | None,
 ) -> tuple[float | None, ScaleRows, bool, list[str]]:
     """Graph units per metre by the median of all sources, and depths that agree with it."""
     scale = poses.scale.cpu().numpy()[depths.edge]
     by_row = np.log(scale) + depths.log_units
-    sources: list[tuple[float, int | None]] = [
-        (float(np.median(by_row[depths.view == v])), int(v)) for v in np.unique(depths.view)
+    sources: list[tuple[float, float, int | None]] = [
+        (float(np.median(by_row[depths.view == v])), 1.0, int(v)) for v in np.unique(depths.view)
     ]
-    for pose in relative:
-        ours, theirs = _baseline(cameras, pose), float(np.linalg.norm(pose.a_from_b[:3, 3]))
-        if ours and theirs > 3.0 * pose.translation_sigma:
-            sources.append((float(np.log(ours / theirs)), None))
+    # Drift of the pairs matters less to a longer baseline.
+    longest = max((base.length for base in baselines), default=1.0)
+    sources += [
+        (base.log_metre, base.length / longest, None)
+        for base in baselines
+        if np.isfinite(base.log_metre)
+    ]
     gives_scale = bool(sources)
     if from_poses is not None:
-        sources.append((float(np.log(from_poses)), None))
+        sources.append((float(np.log(from_poses)), 1.0, None))
     if not sources:
         return None, depths, False, []
-    middle = float(np.median([value for value, _ in sources]))
+    middle = _weighted_median(*np.array([source[:2] for source in sources]).T)
     wrong = [
-        v for value, v in sources if v is not None and abs(value - middle) > _SCALES_APART / 2
+        v for value, _, v in sources if v is not None and abs(value - middle) > _SCALES_APART / 2
     ]
     blame = "one of the two is wrong" if len(sources) == 2 else "the others outvote it"
     warnings = [
         f"the depth images of camera '{views[v].name}' make the scene "
         f"{np.exp(middle - value):.3g} times as large as the others do; {blame}: check the unit"
-        for value, v in sources
+        for value, _, v in sources
         if v in wrong
     ]
-    keep = ~np.isin(depths.view, wrong)
-    kept = ScaleRows(*(getattr(depths, n)[keep] for n in depths.__dataclass_fields__))
+    kept = _chosen(depths, ~np.isin(depths.view, wrong))
     return float(np.exp(middle)), kept, gives_scale, warnings
 
 
-def _baseline(cameras: Sequence[NDArray | None], pose: RelativePose) -> float:
-    a, b = cameras[pose.a], cameras[pose.b]
-    return 0.0 if a is None or b is None else float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
+def _weighted_median(values: NDArray, weights: NDArray) -> float:
+    """The middle between the lower and the upper weighted median."""
+    order = np.argsort(values)
+    mass = np.cumsum(weights[order])
+    low = np.searchsorted(mass, mass[-1] / 2.0 - 1e-9)
+    high = np.searchsorted(mass, mass[-1] / 2.0 + 1e-9)
+    return float(values[order[[low, high]]].mean())
 
 
 def outvoted_pairs(
@@ -259,33 +360,3 @@ def outvoted_pairs(
         if mine and 2 * sum(agrees) >= len(mine):
             out[[e for e, agree in zip(mine, agrees, strict=True) if not agree]] = True
     return out
-
-
-def _hops(graph: Graph, a: int, b: int) -> int:
-    """Pairs on the shortest way between two views."""
-    reached, steps = {a}, 0
-    while b not in reached and steps < graph.view_count:
-        touching = np.isin(graph.edges, list(reached)).any(1)
-        reached |= set(graph.edges[touching].ravel().tolist())
-        steps += 1
-    return max(steps, 1)
-
-
-def relative_error(
-    pose: RelativePose, cameras: Sequence[NDArray | None], reach: NDArray, metre: float
-) -> tuple[float, float]:
-    """Error [m] at the viewing distance, and its limit; NaN where a camera has no frame.
-
-    Args:
-        cameras: solved poses; reach: (N,) viewing distances, in the cameras' units.
-        metre: of these units in a metre.
-    """
-    a, b = cameras[pose.a], cameras[pose.b]
-    if a is None or b is None:
-        return np.nan, np.inf
-    solved = invert(a) @ b
-    away = float(np.linalg.norm(solved[:3, 3] / metre - pose.a_from_b[:3, 3]))
-    far = float(max(reach[pose.a], reach[pose.b]) / metre)
-    angle = rotation_angle(solved[:3, :3] @ pose.a_from_b[:3, :3].T)
-    expected = expected_error(pose.translation_sigma, pose.rotation_sigma, far)
-    return away + angle * far, max(expected, _TOLERATED * far)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,10 @@ from wildseg3d_ros.types import View
 
 _TOLERATED = 0.01
 """Pose error in shares of the viewing distance below which a prior is never called wrong."""
+
+_UNJUDGED = 0.1
+"""The same of a prior that took no part in a solve that others have bent: what pairs leave of its
+camera's error is then much more than what they leave of the others'."""
 
 _SAME_PLACE = 1e-6
 """Metres between cameras that say nothing about scale."""
@@ -62,6 +67,7 @@ def register(
     viewing_distance: NDArray[np.float64],
     known_scale: bool,
     config: AlignmentConfig = AlignmentConfig(),
+    outvoted: Mapping[int, bool] = MappingProxyType({}),
 ) -> Registration:
     """The transform that moves what the cameras see least from where their priors put it.
 
@@ -76,6 +82,8 @@ def register(
             points from its camera, solved units.
         known_scale: whether solved units are metres.
         config: deviations of poses whose views do not say their own.
+        outvoted: verdicts on some priors that stand: those outvoted take no part and are named,
+            the others are not called wrong.
     """
     residual, total, share = np.full((3, len(views)), np.nan)
     wrong = np.zeros(len(views), dtype=bool)
@@ -84,41 +92,50 @@ def register(
     nothing = Registration(1.0, np.eye(4), False, residual, total, share, wrong, ())
     if not known:
         return nothing
-    priors = np.stack([prior for prior in given if prior is not None])
-    solved, reach = world_from_cam[known], viewing_distance[known]
+    every = np.stack([prior for prior in given if prior is not None])
+    trusted = np.array([not outvoted.get(v, False) for v in known])
+    if np.count_nonzero(trusted) < 2:
+        trusted[:] = True
+    voters = np.array(known)[trusted]
+    priors, solved, reach = every[trusted], world_from_cam[voters], viewing_distance[voters]
     turn, start_error = _elect_rotation(priors, solved)
     scale = 1.0 if known_scale else _scale(priors, solved, turn, start_error)
     if scale is None:
-        text = _contradiction([views[v].name for v in known], priors, start_error)
+        text = _contradiction([views[v].name for v in voters], priors, start_error)
         return replace(nothing, warnings=(text or _NO_SCALE,), contradiction=text)
     scale, pose = _elect(priors, solved, reach, scale)
     for _ in range(20):
-        position, angle = _errors(priors, solved, scale, pose)
+        position, angle = camera_errors(priors, solved, scale, pose)
         error = position + angle * reach * scale
         width = max(float(np.median(error)), 0.2 * _TOLERATED * float(np.median(reach)) * scale)
         weight = (1.0 + (error / (2.0 * width)) ** 2) ** -2
-        scale, pose = _fit(priors, solved, reach, weight, scale, known_scale)
-    position, angle = _errors(priors, solved, scale, pose)
-    residual[known], total[known] = position, position + angle * reach * scale
-    share[known] = total[known] / np.maximum(reach * scale, 1e-12)
+        scale, pose = fit_rig(priors, solved, reach, weight, scale, known_scale)
+    position, angle = camera_errors(every, world_from_cam[known], scale, pose)
+    far = viewing_distance[known] * scale
+    residual[known], total[known] = position, position + angle * far
+    share[known] = total[known] / np.maximum(far, 1e-12)
     expected = np.array(
         [
             expected_error(
                 views[v].prior_translation_sigma or config.prior_translation_sigma,
                 views[v].prior_rotation_sigma or config.prior_rotation_sigma,
-                far,
+                at,
             )
-            for v, far in zip(known, reach * scale, strict=True)
+            for v, at in zip(known, far, strict=True)
         ]
     )
-    wrong[known] = _find_wrong(total[known], reach * scale, expected)
+    if outvoted:
+        loose = np.array([v not in outvoted for v in known])
+        expected = np.where(loose, np.maximum(expected, _UNJUDGED * far), expected)
+    wrong[known] = _find_wrong(total[known], far, expected)
+    wrong[list(outvoted)] = list(outvoted.values())
     warnings = _name_wrong(views, known, wrong[known], position, angle)
     if known_scale:
         warnings += _check_units(priors, solved, turn, start_error, reach)
     return Registration(scale, pose, True, residual, total, share, wrong, tuple(warnings))
 
 
-def _errors(
+def camera_errors(
     priors: NDArray, solved: NDArray, scale: float, pose: NDArray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Position errors [m] and orientation errors [rad] of all priors under a transform."""
@@ -186,14 +203,14 @@ def _elect(
     for prior, own in zip(priors, solved, strict=True):
         rotation = prior[:3, :3] @ own[:3, :3].T
         pose = make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3])
-        position, angle = _errors(priors, solved, scale, pose)
+        position, angle = camera_errors(priors, solved, scale, pose)
         support = float(np.median(position + angle * reach * scale))
         if support < best:
             best, chosen = support, pose
     return scale, chosen
 
 
-def _fit(
+def fit_rig(
     priors: NDArray,
     solved: NDArray,
     reach: NDArray,

@@ -104,6 +104,12 @@ class View:
         if self.world_from_cam_prior is not None:
             pose = check_pose(self.world_from_cam_prior, f"{who}: world_from_cam_prior")
             object.__setattr__(self, "world_from_cam_prior", pose)
+        for name in ("prior_translation_sigma", "prior_rotation_sigma"):
+            sigma = getattr(self, name)
+            if not (np.isfinite(sigma) and sigma >= 0):
+                raise InputError(
+                    f"{who}: {name} must be a finite number >= 0, got {sigma}; 0 = unknown"
+                )
 
     @property
     def size(self) -> tuple[int, int]:

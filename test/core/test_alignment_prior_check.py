@@ -1,0 +1,235 @@
+"""Which priors are believed, where pairs err as a network's do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.alignment import align
+from wildseg3d_ros.config import AlignmentConfig
+from wildseg3d_ros.errors import AlignmentError, InputError
+from wildseg3d_ros.geometry.similarity import umeyama
+from wildseg3d_ros.geometry.transforms import (
+    apply,
+    invert,
+    make_transform,
+    rotation_from_vector,
+)
+from wildseg3d_ros.testing.pairs import (
+    NETWORK_LIKE,
+    complete_pairs,
+    construct_views,
+    predict_like_depth,
+    predict_like_network,
+    sequence_pairs,
+)
+from wildseg3d_ros.types import RelativePose
+
+CONFIG = AlignmentConfig()
+COUNT = 6
+SIGMA = 0.004
+
+
+def network(seed, pairs=None):
+    scene = construct_views(COUNT, (48, 64), seed)
+    return predict_like_network(scene, pairs or complete_pairs(COUNT), NETWORK_LIKE, seed)
+
+
+def given(made, poses, sigma=SIGMA):
+    """Views with these poses; None for a camera without."""
+    return [
+        replace(
+            view,
+            world_from_cam_prior=pose,
+            prior_translation_sigma=sigma,
+            prior_rotation_sigma=sigma,
+        )
+        for view, pose in zip(made.views, poses, strict=True)
+    ]
+
+
+def slipped(pose, metres, radians, random):
+    turn = rotation_from_vector(random.normal(0, radians, 3))
+    return make_transform(turn @ pose[:3, :3], pose[:3, 3] + random.normal(0, metres, 3))
+
+
+def honest(made, random):
+    return [slipped(pose, SIGMA, SIGMA, random) for pose in made.world_from_cam]
+
+
+def camera_error(alignment, made):
+    """RMS of camera positions [m] after the best similarity, and that similarity's scale."""
+    ours, truth = alignment.world_from_cam[:, :3, 3], made.world_from_cam[:, :3, 3]
+    scale, rigid = umeyama(ours, truth)
+    away = apply(rigid, scale * ours) - truth
+    return float(np.sqrt((away**2).sum(1).mean())), scale
+
+
+def named(alignment):
+    """Cameras whose given poses a warning speaks of."""
+    texts = [text for text in alignment.warnings if text.startswith("the given pose")]
+    return [v for v in range(COUNT) if any(f"'cam{v}'" in text for text in texts)]
+
+
+class TestRelativePoses:
+    WRONG = make_transform(rotation_from_vector([0.3, 0.0, 0.0]), [0.3, 0.0, 0.0])
+
+    def known(self, made, a, b, error=None):
+        pose = invert(made.world_from_cam[a]) @ made.world_from_cam[b]
+        return RelativePose(a, b, pose if error is None else pose @ error, 0.002, 0.002)
+
+    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize("cameras", [(0, 5), (1, 4), (2, 3)])
+    def test_a_right_one_is_believed_although_pairs_drift(self, seed, cameras):
+        made = network(seed).without_priors()
+        relative = [self.known(made, *cameras)]
+        alignment = align(made.predictions, made.views, CONFIG, relative_poses=relative)
+        assert alignment.warnings == ()
+        assert alignment.scale_sources == ("relative poses",)
+        assert camera_error(alignment, made)[1] == pytest.approx(1.0, abs=0.03)
+        # It says what the pairs drifted by, not what is left after the pose has bent them.
+        assert alignment.registration_residual > 0.01
+
+    @pytest.mark.parametrize("pairs", [complete_pairs(COUNT), sequence_pairs(COUNT, 1)])
+    def test_a_wrong_one_is_outvoted_though_nothing_else_gives_the_scale(self, pairs):
+        made = network(3, pairs).without_priors()
+        relative = [self.known(made, 0, 5, self.WRONG)]
+        alignment = align(made.predictions, made.views, CONFIG, relative_poses=relative)
+        outvoted, unscaled = alignment.warnings
+        assert "outvote" in outvoted
+        assert "'cam0' and 'cam5'" in outvoted
+        assert "network's own scale" in unscaled
+        without = align(made.predictions, made.views, CONFIG)
+        np.testing.assert_array_equal(alignment.world_from_cam, without.world_from_cam)
+        assert not alignment.metric
+
+    @pytest.mark.parametrize("right", [[(0, 5), (1, 4)], [(0, 5)]])
+    def test_the_wrong_one_of_several_is_named(self, right):
+        made = network(3).without_priors()
+        relative = [self.known(made, *cameras) for cameras in right]
+        relative.append(self.known(made, 2, 5, self.WRONG))
+        alignment = align(made.predictions, made.views, CONFIG, relative_poses=relative)
+        (warning,) = alignment.warnings
+        assert "'cam2' and 'cam5'" in warning
+        assert camera_error(alignment, made)[1] == pytest.approx(1.0, abs=0.03)
+
+    def test_it_helps_beside_given_poses(self):
+        without, both = [], []
+        for seed in range(4):
+            made = network(seed)
+            views = given(made, [*made.world_from_cam[:3], None, None, None])
+            without.append(camera_error(align(made.predictions, views, CONFIG), made)[0])
+            relative = [self.known(made, 0, 5)]
+            alignment = align(made.predictions, views, CONFIG, relative_poses=relative)
+            assert alignment.warnings == ()
+            both.append(camera_error(alignment, made)[0])
+        assert np.mean(both) < 0.95 * np.mean(without)
+
+
+class TestPosesWithDeviations:
+    @pytest.mark.parametrize("seed", [0, 1, 3])
+    @pytest.mark.parametrize("mistake", ["inverted", "half of them wrong", "hand-eye"])
+    def test_wrong_poses_are_refused_as_without_deviations(self, mistake, seed):
+        made = network(seed)
+        random = np.random.default_rng(seed)
+        poses = list(made.world_from_cam)
+        if mistake == "inverted":
+            poses = [invert(pose) for pose in poses]
+        elif mistake == "hand-eye":
+            offset = make_transform(rotation_from_vector([0.0, 0.2, 0.0]), [0.05, 0.0, 0.0])
+            poses = [pose @ offset for pose in poses]
+        else:
+            for v in random.choice(COUNT, 3, replace=False):
+                poses[v] = slipped(poses[v], 0.3, 0.3, random)
+        for sigma in (0.0, SIGMA):
+            with pytest.raises(AlignmentError, match="contradict each other"):
+                align(made.predictions, given(made, poses, sigma), CONFIG)
+
+    def test_the_residual_is_that_of_the_world_before_it_is_bent(self):
+        made = network(0)
+        poses = honest(made, np.random.default_rng(0))
+        bent = align(made.predictions, given(made, poses), CONFIG)
+        placed = align(made.predictions, given(made, poses, 0.0), CONFIG)
+        assert np.median(bent.prior_residual) < 0.5 * np.median(placed.prior_residual)
+        assert bent.registration_residual > 0.5 * placed.registration_residual
+
+    @pytest.mark.parametrize(("metres", "grows"), [(0.05, 1.25), (0.1, 1.05)])
+    def test_one_that_is_off_does_hardly_more_harm_than_none(self, metres, grows):
+        beside, without, found = [], [], []
+        for seed in range(5):
+            made = network(seed)
+            random = np.random.default_rng(seed)
+            poses = honest(made, random)
+            wrong = int(random.integers(COUNT))
+            away = random.normal(0, 1, 3)
+            poses[wrong] = poses[wrong].copy()
+            poses[wrong][:3, 3] += metres * away / np.linalg.norm(away)
+            alignment = align(made.predictions, given(made, poses), CONFIG)
+            beside.append(camera_error(alignment, made)[0])
+            found.append(named(alignment) == [wrong])
+            assert set(named(alignment)) <= {wrong}
+            poses[wrong] = None
+            without.append(
+                camera_error(align(made.predictions, given(made, poses), CONFIG), made)[0]
+            )
+        assert np.mean(beside) < grows * np.mean(without)
+        assert all(found) or metres < 0.1
+
+    @pytest.mark.parametrize("kind", ["complete", "chain", "two steps", "one way", "measured"])
+    def test_right_ones_are_not_called_wrong(self, kind):
+        pairs = {
+            "complete": complete_pairs(COUNT),
+            "chain": sequence_pairs(COUNT, 1),
+            "one way": [(v, v + 1) for v in range(COUNT - 1)],
+        }.get(kind, sequence_pairs(COUNT, 2))
+        for seed in range(4):
+            made = network(seed, pairs)
+            if kind == "measured":
+                once = [(a, b) for a, b in pairs if a < b]
+                made = predict_like_depth(made, once, 0.01, 0.01, seed=seed)
+            poses = honest(made, np.random.default_rng(seed))
+            assert named(align(made.predictions, given(made, poses), CONFIG)) == []
+
+    def test_many_that_are_off_are_doubted_aloud(self):
+        made = network(3)
+        random = np.random.default_rng(0)
+        poses = honest(made, random)
+        for v in random.choice(COUNT, 3, replace=False):
+            poses[v] = slipped(made.world_from_cam[v], 0.05, 0.05, random)
+        alignment = align(made.predictions, given(made, poses), CONFIG)
+        assert any("trusted less" in warning for warning in alignment.warnings)
+        without = align(made.predictions, made.without_priors().views, CONFIG)
+        assert camera_error(alignment, made)[0] < camera_error(without, made)[0]
+
+    @pytest.mark.parametrize("sigma", [-1.0, np.nan, np.inf])
+    def test_a_deviation_that_is_none_is_an_error(self, sigma):
+        made = network(0)
+        for name in ("prior_translation_sigma", "prior_rotation_sigma"):
+            with pytest.raises(InputError, match=f"'cam0': {name} must be"):
+                replace(made.views[0], **{name: sigma})
+
+    def test_poses_in_millimetres_are_refused_with_a_share_that_can_be_read(self):
+        made = network(1)
+        poses = [make_transform(p[:3, :3], 1e3 * p[:3, 3]) for p in made.world_from_cam]
+        with pytest.raises(AlignmentError, match=r"[1-9]\d*% of the viewing distance, then \d"):
+            align(made.predictions, given(made, poses), CONFIG)
+
+
+@pytest.mark.parametrize("cameras", [(0, 3, 4), (2, 3)])
+def test_a_rotated_depth_image_is_named_and_left_out(cameras):
+    made = network(1).without_priors()
+    views = list(made.views)
+    for v in cameras:
+        inside = apply(invert(made.world_from_cam[v]), made.points[v])[..., 2]
+        views[v] = replace(views[v], depth=inside.astype(np.float32))
+    right = align(made.predictions, views, CONFIG)
+    assert right.warnings == ()
+    views[3] = replace(views[3], depth=np.ascontiguousarray(views[3].depth[::-1, ::-1]))
+    alignment = align(made.predictions, views, CONFIG)
+    (warning,) = alignment.warnings
+    assert "'cam3'" in warning
+    assert "rotated" in warning
+    assert alignment.scale_sources == ("depth",)
+    assert camera_error(alignment, made)[1] == pytest.approx(1.0, abs=0.02)
