@@ -97,10 +97,9 @@ class TestRelativePoses:
         made = network(3, pairs).without_priors()
         relative = [self.known(made, 0, 5, self.WRONG)]
         alignment = align(made.predictions, made.views, CONFIG, relative_poses=relative)
-        outvoted, unscaled = alignment.warnings
-        assert "outvote" in outvoted
-        assert "'cam0' and 'cam5'" in outvoted
-        assert "network's own scale" in unscaled
+        assert "outvote" in alignment.warnings[0]
+        assert "'cam0' and 'cam5'" in alignment.warnings[0]
+        assert any("network's own scale" in warning for warning in alignment.warnings)
         without = align(made.predictions, made.views, CONFIG)
         np.testing.assert_array_equal(alignment.world_from_cam, without.world_from_cam)
         assert not alignment.metric
@@ -170,10 +169,9 @@ class TestPosesWithDeviations:
             beside.append(camera_error(alignment, made)[0])
             found.append(named(alignment) == [wrong])
             assert set(named(alignment)) <= {wrong}
-            poses[wrong] = None
-            without.append(
-                camera_error(align(made.predictions, given(made, poses), CONFIG), made)[0]
-            )
+            rest = [pose if v != wrong else None for v, pose in enumerate(poses)]
+            alignment = align(made.predictions, given(made, rest), CONFIG)
+            without.append(camera_error(alignment, made)[0])
         assert np.mean(beside) < grows * np.mean(without)
         assert all(found) or metres < 0.1
 
@@ -200,8 +198,8 @@ class TestPosesWithDeviations:
             poses[v] = slipped(made.world_from_cam[v], 0.05, 0.05, random)
         alignment = align(made.predictions, given(made, poses), CONFIG)
         assert any("trusted less" in warning for warning in alignment.warnings)
-        without = align(made.predictions, made.without_priors().views, CONFIG)
-        assert camera_error(alignment, made)[0] < camera_error(without, made)[0]
+        # Believed, they have made it 46 mm.
+        assert camera_error(alignment, made)[0] < 0.02
 
     @pytest.mark.parametrize("sigma", [-1.0, np.nan, np.inf])
     def test_a_deviation_that_is_none_is_an_error(self, sigma):
@@ -226,7 +224,8 @@ def test_a_rotated_depth_image_is_named_and_left_out(cameras):
         views[v] = replace(views[v], depth=inside.astype(np.float32))
     right = align(made.predictions, views, CONFIG)
     assert right.warnings == ()
-    views[3] = replace(views[3], depth=np.ascontiguousarray(views[3].depth[::-1, ::-1]))
+    upside_down = np.rot90(np.asarray(views[3].depth), 2)
+    views[3] = replace(views[3], depth=upside_down)
     alignment = align(made.predictions, views, CONFIG)
     (warning,) = alignment.warnings
     assert "'cam3'" in warning

@@ -342,7 +342,7 @@ def _finish(
         result.kept,
         result.doubtful,
         [view.name for view in views],
-        known=[(pose.a, pose.b) for pose in relative_poses],
+        known=list(known.relative_error),
         posed=[v for v in posed if registration.found and not registration.wrong[v]],
     )
     grow, move = registration.scale, registration.prior_from_world

@@ -116,7 +116,8 @@ def compare_with_priors(
             if (measured > 0).any():
                 away = np.abs(points[:, 2] * grow - measured)[measured > 0]
                 errors[DEPTH][view.name] = float(np.median(away))
-        errors[RELATIVE] |= known.relative_error
+        for (a, b), error in known.relative_error.items():
+            errors[RELATIVE][f"{views[a].name}' - '{views[b].name}"] = error
     shares = share_of[np.isfinite(share_of)]
     share = {POSES: float(np.median(shares)) if len(shares) else 0.0}
     return [

@@ -17,7 +17,6 @@ from wildseg3d_ros.alignment.relative_check import (
     Baseline,
     baselines_of,
     outvoted_text,
-    pair_names,
     relative_difference,
     stands_out,
 )
@@ -54,7 +53,7 @@ class Verified:
         pose_error, pose_share: (N,) by which given poses differ from the world that the pairs make
             alone, in metres at the scene and in viewing distances, NaN where unknown; None where
             nothing bends it.
-        relative_error: the same [m] of the relative poses that were not outvoted, by name.
+        relative_error: the same [m] of the relative poses that entered, by their two views.
         outvoted: whether a given pose is left out, by view, where it might have entered.
         misshapen: views whose depth shows something else than their pointmaps.
     """
@@ -65,7 +64,7 @@ class Verified:
     contradiction: str = ""
     pose_error: NDArray[np.float64] | None = None
     pose_share: NDArray[np.float64] | None = None
-    relative_error: Mapping[str, float] = field(default_factory=dict)
+    relative_error: Mapping[tuple[int, int], float] = field(default_factory=dict)
     outvoted: Mapping[int, bool] = field(default_factory=dict)
     misshapen: tuple[int, ...] = ()
 
@@ -131,7 +130,7 @@ def verify(
         if stands_out(away, angle, base.length, far, pose, spread):
             warnings.append(outvoted_text(pose, views, away + angle * far))
             continue
-        relative_errors[pair_names(pose, views)] = away + angle * far
+        relative_errors[pose.a, pose.b] = away + angle * far
         sigmas = pose.translation_sigma, pose.rotation_sigma
         known += [(rig, pose.a, np.eye(4), *sigmas), (rig, pose.b, pose.a_from_b, *sigmas)]
         rig, is_bent = rig + 1, True

@@ -52,22 +52,20 @@ def baselines_of(
         a, b = cameras[pose.a], cameras[pose.b]
         if a is None or b is None:
             continue
-        ours, length = np.linalg.norm(a[:3, 3] - b[:3, 3]), np.linalg.norm(pose.a_from_b[:3, 3])
+        ours = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
+        length = float(np.linalg.norm(pose.a_from_b[:3, 3]))
         log_metre, wrong = np.nan, ""
         if ours > 0 and length > 3.0 * pose.translation_sigma:
             log_metre = float(np.log(ours / length))
             away, angle, far = relative_difference(pose, cameras, reach, ours / length)
-            if stands_out(away, angle, float(length), far, pose, spread):
+            if stands_out(away, angle, length, far, pose, spread):
                 wrong = outvoted_text(pose, views, away + angle * far)
-        out.append(Baseline(pose, float(length), log_metre, wrong))
+        out.append(Baseline(pose, length, log_metre, wrong))
     return out
 
 
-def pair_names(pose: RelativePose, views: Sequence[View]) -> str:
-    return f"{views[pose.a].name}' - '{views[pose.b].name}"
-
-
 def outvoted_text(pose: RelativePose, views: Sequence[View], error: float) -> str:
+    """The warning that a relative pose is left out; error [m] at the scene."""
     return (
         f"the given relative pose of the cameras '{views[pose.a].name}' and "
         f"'{views[pose.b].name}' is {error * 1e3:.0f} mm (at the scene) from what the images say; "
