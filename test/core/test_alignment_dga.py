@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align, fuse
+from wildseg3d_ros.alignment.dga import solve_pairs
+from wildseg3d_ros.alignment.graph import build_graph
+from wildseg3d_ros.alignment.placement import place
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
+from wildseg3d_ros.geometry.similarity import umeyama
 from wildseg3d_ros.geometry.transforms import (
     apply,
     invert,
@@ -182,6 +186,33 @@ class TestInvariances:
         ]
         one, other = (align(p, made.views, FINE) for p in (made.predictions, turned))
         assert_same_cameras(one.world_from_cam, other.world_from_cam, 1e-5, 1e-5)
+
+    def test_solved_points_do_not_ask_in_whose_frame_a_pair_is(self, noisy):
+        """The same pairs in their second camera's frame: the solve is the same. Cameras are not:
+        a pair says where the camera is whose frame it has, and of the other it says nothing."""
+        turned = []
+        for p, scale in zip(noisy.predictions, noisy.pair_scale, strict=True):
+            b_from_a = invert(noisy.world_from_cam[p.b]) @ noisy.world_from_cam[p.a]
+            b_from_a[:3, 3] /= scale
+            turned.append(
+                replace(
+                    p,
+                    a=p.b,
+                    b=p.a,
+                    pointmap_a=apply(b_from_a, p.pointmap_b.astype(np.float64)),
+                    pointmap_b=apply(b_from_a, p.pointmap_a.astype(np.float64)),
+                    confidence_a=p.confidence_b,
+                    confidence_b=p.confidence_a,
+                )
+            )
+        worlds = []
+        for pairs in (noisy.predictions, turned):
+            graph = build_graph(pairs, noisy.views, FINE, None)
+            everything = np.ones(len(pairs), dtype=bool)
+            world = solve_pairs(graph, place(graph), everything, True, FINE).solution.world
+            worlds.append(np.concatenate(world.numpy(), axis=1).T)
+        scale, transform = umeyama(*worlds)
+        np.testing.assert_allclose(apply(transform, scale * worlds[0]), worlds[1], atol=1e-6)
 
     def test_frame_of_the_second_map(self, noisy, answer):
         """Moving map b and telling so by a_from_map_b changes nothing."""
