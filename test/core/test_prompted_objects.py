@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from wildseg3d_ros.cli import main
 from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
@@ -17,7 +20,7 @@ from wildseg3d_ros.scene.prompting import hints_by_view
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 from wildseg3d_ros.testing.exact import exact_cache, exact_scene, exact_world
 from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import NEGATIVE, Box, Click, MaskCache, Prompt
+from wildseg3d_ros.types import NEGATIVE, Box, Click, MaskCache, Prompt, WorldPointmaps
 
 
 @pytest.fixture(scope="module")
@@ -324,3 +327,36 @@ def test_sam2_answers_from_kept_embeddings(truth, small_sam2, one_thread, monkey
         assert extended.warnings == scene.warnings
         found += 1
     assert found > 0
+
+
+def test_a_thing_without_depth_where_it_is_clicked_is_left_to_the_network(
+    truth, monkeypatch, tmp_path
+):
+    """As shiny and transparent ones are; through the command line."""
+    scene = without(truth, 2)
+    click = on(truth, 2)
+    rows, columns = np.ogrid[:120, :160]
+    hole = (rows - click.v) ** 2 + (columns - click.u) ** 2 < 10**2
+    points, sure = scene.world.points[0].copy(), scene.world.confidence[0].copy()
+    points[hole], sure[hole] = np.nan, 0.0
+    world = WorldPointmaps((points, *scene.world.points[1:]), (sure, *scene.world.confidence[1:]))
+    scene = dataclasses.replace(scene, world=world)
+
+    class Prompted:
+        def prompts(self, images, cache):
+            return Knowing(truth)
+
+        def segment(self, views, alignment, world, progress):
+            raise AssertionError("nothing is segmented anew")
+
+    monkeypatch.setattr("wildseg3d_ros.masks.load_masks", lambda config: Prompted())
+    save_scene(scene, tmp_path / "scene.ws3d")
+    place = ["--view", click.view, "--pixel", str(click.u), str(click.v)]
+    command = ["segment", str(tmp_path / "scene.ws3d"), *place]
+    assert main(command) == 2
+    more = tmp_path / "more.ws3d"
+    assert main([*command, "--add", "--save", str(more)]) == 0
+    found = load_scene(more)
+    new = max(found.object_ids)
+    mask = truth.labels[1] == 2
+    assert (found.labels[1][mask] == new).mean() > 0.8

@@ -80,14 +80,13 @@ def _answer(
     scene: Scene, prompt: Prompt, config: SceneConfig, add: bool
 ) -> tuple[Scene, ObjectCloud]:
     """The cloud of a cached object or, if that is wished, of one that is found anew."""
-    from wildseg3d_ros.errors import ErrorCode, PromptError
-    from wildseg3d_ros.scene.prompting import answer
+    from wildseg3d_ros.errors import PromptError
+    from wildseg3d_ros.scene.prompting import NOT_CACHED, answer
 
     try:
         return scene, answer(scene, prompt)
     except PromptError as error:
-        unknown = (ErrorCode.NO_OBJECT_AT_PIXEL, ErrorCode.CONTRADICTING_CLICKS)
-        if not add or error.code not in unknown:
+        if not add or error.code not in NOT_CACHED:
             raise
     from wildseg3d_ros.masks import load_masks
     from wildseg3d_ros.pipeline import add_object

@@ -6,17 +6,14 @@ import dataclasses
 from collections.abc import Callable
 
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.errors import PromptError
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.answers import CurrentScene
 from wildseg3d_ros.ros.building import BuildAction
 from wildseg3d_ros.ros.transforms import TransformBuffer
 from wildseg3d_ros.ros.worker import BuildWorker
-from wildseg3d_ros.scene.prompting import objects_cloud
+from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
 from wildseg3d_ros.types import ObjectCloud
-
-_NOT_CACHED = (ErrorCode.NO_OBJECT_AT_PIXEL, ErrorCode.CONTRADICTING_CLICKS)
-"""What a prompt may fail with that an object of its own can answer."""
 
 
 class SceneEditor:
@@ -56,7 +53,7 @@ class SceneEditor:
             try:
                 return current, segment(current.scene, current.prompt(request, transforms))
             except PromptError as error:
-                if error.code not in _NOT_CACHED:
+                if error.code not in NOT_CACHED:
                     raise
         with self._builds.kept_out(
             "adding an object" if request.add_object else "refining"

@@ -22,6 +22,14 @@ from wildseg3d_ros.types import (
     ViewMasks,
 )
 
+NOT_CACHED = (
+    ErrorCode.NO_OBJECT_AT_PIXEL,
+    ErrorCode.NO_DEPTH_AT_PIXEL,
+    ErrorCode.CONTRADICTING_CLICKS,
+)
+"""What a prompt may fail with that an object of its own can answer: shiny and transparent things
+have no depth where they are clicked, and a network sees them all the same."""
+
 
 def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     """The cloud of the objects that the clicks choose.
