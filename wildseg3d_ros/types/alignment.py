@@ -49,7 +49,8 @@ class Alignment:
             poses", "relative poses", "depth" (of some cameras); empty when nothing does and
             lengths are the network's own.
         registration_residual: metres at the scene by which given poses, relative poses and depth
-            differ from the world: the median over cameras, of the kind that differs most. An error
+            differ from the world, before they bend it if that is more: the median over cameras, of
+            the kind that differs most. An error
             that all poses share shows here only where something else says how long a metre is. NaN
             when nothing was given that the world could differ from, or was not made with: one pair
             triangulated with the given poses has no other choice than to agree with them.
