@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -94,6 +94,7 @@ def associate(
     known: Sequence[Mapping[int, int]] | None = None,
     known_levels: Mapping[int, int] | None = None,
     first_id: int = 1,
+    tick: Callable[[], object] = lambda: None,
 ) -> Association:
     """Finds which masks of different views show one object, and which objects are parts of others.
 
@@ -114,6 +115,7 @@ def associate(
             those objects or become new ones. For a view that was replaced give an empty mapping.
         known_levels: levels that objects keep, by id.
         first_id: least id of a new object.
+        tick: called between the steps; may raise to cancel.
 
     Raises:
         ValueError: pointmaps or tracks of other sizes than the masks.
@@ -126,16 +128,19 @@ def associate(
         _check_sizes(labels, world)
         sure = sureness(nodes)
         samples = draw_samples(nodes, world, sure, visibility)
+        tick()
         overlap = measure_overlap(nodes, samples, sure, visibility)
+        tick()
         weight, amount = overlap_weights(nodes, overlap)
         opposite = opposite_weights(nodes, samples, overlap, amount, visibility)
         weight, amount = weight + opposite, amount + np.abs(opposite)
+    tick()
     id_of_node = _known_ids(nodes, known)
     start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
     movable = id_of_node == 0
     nested = nodes.nested()
     if not tracks:
-        group = group_masks(weight, amount, nodes.view, start, movable, nested)
+        group = group_masks(weight, amount, nodes.view, start, movable, nested, tick)
         followed, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
     else:
         followed = measure_tracks(nodes, tracks)
@@ -145,7 +150,7 @@ def associate(
         for _ in range(3):
             by_track, looked = track_weights(nodes, followed, cut, trust)
             group = group_masks(
-                weight + by_track, amount + looked, nodes.view, start, movable, nested
+                weight + by_track, amount + looked, nodes.view, start, movable, nested, tick
             )
             trust = trust_from_groups(nodes, followed, group, alone)
     presence = _presence(nodes, group, overlap, followed, cut)
@@ -162,6 +167,7 @@ def associate(
     maps, kept = [], np.full(len(nodes), -1)
     level_of: dict[int, int] = {}
     for k, (mine, index) in enumerate(split_levels(nodes, hierarchy.level[group], movable)):
+        tick()
         settled, painted = group[index], list(mine.maps)
         if overlap is not None and samples is not None and visibility is not None:
             settled, painted = _repair(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -22,6 +24,7 @@ def group_masks(
     start: NDArray[np.int64] | None = None,
     movable: NDArray[np.bool_] | None = None,
     nested: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    tick: Callable[[], object] = lambda: None,
 ) -> NDArray[np.int64]:
     """Partitions masks into objects: few and sure links first, then each view anew.
 
@@ -43,6 +46,7 @@ def group_masks(
         movable: (M,) bool, masks that may change their group; by default all. Groups of the
             others stay apart.
         nested: masks that lie in another one of their view, and that one, two by two.
+        tick: called between the steps; may raise to cancel.
 
     Returns:
         (M,) group of each mask, 0, 1, ...
@@ -55,7 +59,9 @@ def group_masks(
     exact, looked = weight.astype(np.float64), amount.astype(np.float64)
     best, best_sum = group, -np.inf
     for _ in range(ROUNDS):
+        tick()
         group = _merge(exact, looked, view, group, movable)
+        tick()
         group = _assign_views(exact, view, group, movable)
         if nested is not None:
             group = _untwist(exact, view, group, movable, *nested)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 INSIDE = 0.85
 """Share of a mask that must lie in another one of which it is a part."""
 
+_PIXELS = 8192
+"""Pixels that masks are compared at, at a time."""
+
 
 def stability(logits: torch.Tensor, offset: float) -> torch.Tensor:
     """(...) overlap of each (..., H, W) mask at threshold +offset with itself at -offset.
@@ -55,8 +58,13 @@ def box_overlaps(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def intersections(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(K, K) common pixels of (K, H, W) masks; exact below 2^24 pixels."""
-    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
-    return (flat @ flat.T).astype(np.float64)
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
+    both = np.zeros((len(masks), len(masks)))
+    # As numbers, all pixels of all masks at once take four times the memory of the masks.
+    for start in range(0, flat.shape[1], _PIXELS):
+        part = flat[:, start : start + _PIXELS].astype(np.float32)
+        both += part @ part.T
+    return both
 
 
 def mask_overlaps(masks: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -77,7 +77,13 @@ class Sam2Masks:
             layers = {a: found[a].maps for a in choose_anchors(order, self._config.anchors)}
             orders = dict.fromkeys(layers, order)
             tracks = self._track(embeddings, layers, orders, plan, progress, share)
-        result = associate([view.maps for view in found], pointmaps, visibility, tracks)
+        result = associate(
+            [view.maps for view in found],
+            pointmaps,
+            visibility,
+            tracks,
+            tick=lambda: progress.update(0.95),
+        )
         cache = _assemble(result, found, self._stored(embeddings))
         progress.update(1.0)
         return cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,6 +25,9 @@ from wildseg3d_ros.types import LEVELS
 
 LAYERS = len(LEVELS) + 1
 """Masks nested in each other that are kept of one view: it may show one round several objects."""
+GATHERED = 768
+"""Masks of one view at which duplicates among them are left out, before more are made: each is a
+quarter of a megabyte."""
 MOST = 1000
 """Masks of one view that are compared two by two; of more, the best are."""
 
@@ -43,6 +46,14 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.quality)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """All of several, in order."""
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.quality for part in parts]),
+        )
 
     def keep(self, chosen: NDArray) -> Candidates:
         """Some of them, in the order given."""
@@ -100,7 +111,8 @@ def segment_everything(
         update: told of the fraction done; may raise to cancel.
     """
     points = grid_points(config.grid, embedding.size)
-    found, tried = [], 0
+    found: list[Candidates] = []
+    tried, passed = 0, 0
     for start in range(0, len(points), prompts):
         batch = points[start : start + prompts, None]
         ones = np.ones(batch.shape[:2], np.int32)
@@ -114,12 +126,12 @@ def segment_everything(
         found.append(
             Candidates(logits[good].cpu().numpy(), quality[good].cpu().numpy().astype(np.float32))
         )
+        passed += len(found[-1])
+        if sum(map(len, found)) > GATHERED:
+            found = [distinct(Candidates.joined(found), config.box_overlap)]
         update(0.9 * min(start + prompts, len(points)) / len(points))
-    candidates = Candidates(
-        np.concatenate([c.logits for c in found]), np.concatenate([c.quality for c in found])
-    )
-    passed = len(candidates)
-    chosen = select_masks(candidates, config)
+    chosen = select_masks(Candidates.joined(found), config)
+    update(0.95)
     segmented = arrange(chosen, embedding.size, config.min_area)
     update(1.0)
     if len(chosen):
@@ -137,27 +149,32 @@ def segment_everything(
 
 def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     """Without duplicates, islands and holes; best first."""
-    candidates = candidates.keep(np.argsort(-candidates.quality, kind="stable"))
-    masks = candidates.logits > 0
-    # Neighbouring points give the same mask many times over; boxes tell most of that, cheaply.
-    left = suppress(box_overlaps(mask_boxes(masks)), candidates.quality, config.box_overlap)
-    candidates = candidates.keep(left[:MOST])
-    cleaned = []
+    candidates = distinct(candidates, config.box_overlap)
     pixels = candidates.logits[0].size if len(candidates) else 0
     for logits in candidates.logits:
         mask = logits > 0
         better = clean(mask, config.min_area * pixels)
         # The sign of the logits is the mask; what clean-up changed is doubtful.
-        cleaned.append(np.where(better == mask, logits, np.where(better, 1e-3, -1e-3)))
-    if cleaned:
-        candidates = Candidates(np.stack(cleaned).astype(np.float32), candidates.quality)
+        logits[better & ~mask], logits[mask & ~better] = 1e-3, -1e-3
+    if len(candidates):
         masks = candidates.logits > 0
         share = masks.reshape(len(masks), -1).mean(axis=1)
-        fits = (share >= config.min_area) & (share <= config.max_area)
-        candidates, masks = candidates.keep(fits), masks[fits]
-        left = suppress(mask_overlaps(masks), candidates.quality, config.mask_overlap)
-        candidates = candidates.keep(left)
+        fits = np.flatnonzero((share >= config.min_area) & (share <= config.max_area))
+        overlaps = mask_overlaps(masks[fits])
+        candidates = candidates.keep(
+            fits[suppress(overlaps, candidates.quality[fits], config.mask_overlap)]
+        )
     return candidates
+
+
+def distinct(candidates: Candidates, box_overlap: float) -> Candidates:
+    """At most MOST, without those whose box is a better one's, best first.
+
+    Neighbouring points give the same mask many times over; boxes tell most of that, cheaply.
+    """
+    boxes = mask_boxes(candidates.logits > 0)
+    left = suppress(box_overlaps(boxes), candidates.quality, box_overlap)
+    return candidates.keep(left[:MOST])
 
 
 def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0) -> SegmentedView:
