@@ -80,7 +80,7 @@ def test_calibrated_cameras_are_triangulated(world):
     report = client.build()
     assert report.scale_sources == ("camera poses",)
     assert report.registration_residual < 0.005
-    rows, cols = np.nonzero(truth.labels[1] == 1)
+    rows, cols = np.nonzero(truth.labels[1] == 2)
     cloud = client.segment([(names[1], float(np.median(cols)), float(np.median(rows)))])
     assert len(cloud.points) > 300
-    assert np.median(truth.distance_to_object(1, cloud.points)) < 0.004
+    assert np.median(truth.distance_to_object(2, cloud.points)) < 0.004
