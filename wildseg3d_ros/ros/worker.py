@@ -192,7 +192,7 @@ class BuildWorker:
     def _connect(self) -> Channel:
         if self._closed:
             raise WildSeg3DError("the node is shutting down", ErrorCode.CANCELLED)
-        if self._process is not None and self._process.poll() is not None:
+        if self._process is not None and _has_died(self._process):
             self._end()
         if self._channel is None:
             self._end()
@@ -256,3 +256,14 @@ class BuildWorker:
         return WildSeg3DError(
             f"the build process died ({cause}); a fresh one takes the next build"
         )
+
+
+def _has_died(process: subprocess.Popen) -> bool:
+    """Whether a process is dead, or dying: while threads of it end it cannot be waited for."""
+    if process.poll() is not None:
+        return True
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text()
+    except OSError:  # no such files on this system
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] in "ZX"
