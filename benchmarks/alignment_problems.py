@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.similarity import umeyama
 from wildseg3d_ros.geometry.transforms import apply
 from wildseg3d_ros.testing.pairs import (
     NETWORK_LIKE,
@@ -18,6 +17,7 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
+from wildseg3d_ros.testing.points import errors_after, robust_similarity
 from wildseg3d_ros.types import MaskCache, PairPrediction
 
 GARBAGE_SHARE = 0.06
@@ -69,18 +69,12 @@ def errors_of(
     made: ConstructedPairs, points: Sequence[NDArray], world_from_cam: NDArray
 ) -> Errors:
     """Errors after the robust similarity between all points and the truth."""
-    found = np.concatenate([p.reshape(-1, 3) for p in points]).astype(np.float64)
-    truth = np.concatenate([p.reshape(-1, 3) for p in made.points])
-    on_object = np.concatenate([mask.ravel() for mask in made.objects])
-    use = np.isfinite(found).all(1)
-    found, truth, on_object = found[use], truth[use], on_object[use]
-    weight = np.ones(len(found))
-    scale, rigid = 1.0, np.eye(4)
-    for _ in range(8):
-        scale, rigid = umeyama(found, truth, weight)
-        error = np.linalg.norm(apply(rigid, scale * found) - truth, axis=1)
-        weight = 1.0 / np.maximum(error, 0.2 * np.median(error) + 1e-12)
-    error = 1e3 * np.linalg.norm(apply(rigid, scale * found) - truth, axis=1)[on_object]
+    scale, rigid = placed = robust_similarity(points, made.points)
+    away = [
+        errors_after(found, truth, placed)[mask & np.isfinite(found).all(-1)]
+        for found, truth, mask in zip(points, made.points, made.objects, strict=True)
+    ]
+    error = 1e3 * np.concatenate(away)
     centres = apply(rigid, scale * world_from_cam[:, :3, 3]) - made.world_from_cam[:, :3, 3]
     camera = 1e3 * float(np.sqrt((centres**2).sum(1).mean()))
     return Errors(float(np.median(error)), float(error.mean()), camera)

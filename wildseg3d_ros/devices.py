@@ -1,7 +1,9 @@
-"""torch devices by name. torch is imported when a function is called."""
+"""torch devices by name, and its threads. torch is imported when a function is called."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wildseg3d_ros.errors import ConfigError
@@ -33,3 +35,20 @@ def torch_device(name: str, setting: str) -> torch.device:
             "or 'cpu', or 'cuda' on a machine with an NVIDIA GPU and a torch build for it"
         ) from error
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps torch's operations on the calling thread.
+
+    They are small: a second thread gains nothing on an idle machine, and on a busy one waiting for
+    it at every operation has made a solve ten times slower.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.alignment.dga import solve_pairs
 from wildseg3d_ros.alignment.graph import build_graph
 from wildseg3d_ros.alignment.placement import place
+from wildseg3d_ros.alignment.solved_pairs import solve_pairs
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.similarity import umeyama

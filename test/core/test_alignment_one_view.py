@@ -8,8 +8,7 @@ import pytest
 from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError, InputError
-from wildseg3d_ros.geometry.similarity import umeyama
-from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.geometry.transforms import make_transform
 from wildseg3d_ros.testing.cameras import assert_same_cameras
 from wildseg3d_ros.testing.pairs import (
     NETWORK_LIKE,
@@ -20,6 +19,7 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
+from wildseg3d_ros.testing.points import errors_after, robust_similarity
 from wildseg3d_ros.types import MaskCache
 
 CONFIG = AlignmentConfig()
@@ -95,20 +95,8 @@ def test_an_added_view_is_about_as_good_as_in_a_fresh_answer_and_the_others_stay
 def errors_of_last(made, points):
     """Median distance of the last view's points from the truth, after the best similarity of all
     points: worlds made without given poses have a frame and scale of their own."""
-    found = np.concatenate([p.reshape(-1, 3)[::7] for p in points]).astype(np.float64)
-    truth = np.concatenate([p.reshape(-1, 3)[::7] for p in made.points])
-    weight = np.isfinite(found).all(1).astype(np.float64)
-    found = np.nan_to_num(found)
-    robust = weight
-    for _ in range(10):
-        scale, pose = umeyama(found, truth, robust)
-        away = np.linalg.norm(apply(pose, scale * found) - truth, axis=1)
-        robust = weight / np.maximum(away, np.median(away))
-    return np.nanmedian(
-        np.linalg.norm(
-            apply(pose, scale * points[LAST].astype(float)) - made.points[LAST], axis=-1
-        )
-    )
+    placed = robust_similarity(points, made.points)
+    return np.nanmedian(errors_after(points[LAST], made.points[LAST], placed))
 
 
 def test_a_replaced_view_forgets_what_it_was():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.alignment.surfaces import Looseness, Surface, agree, grid_of, settle
+from wildseg3d_ros.alignment.agreement import Looseness, agree, settle
+from wildseg3d_ros.alignment.surfaces import Surface, grid_of
 from wildseg3d_ros.alignment.upsampling import upsampled
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.geometry.transforms import (
@@ -23,6 +24,7 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
+from wildseg3d_ros.testing.points import errors_after, robust_similarity
 
 CONFIG = AlignmentConfig()
 
@@ -157,13 +159,14 @@ def test_a_field_keeps_to_its_side_of_a_depth_edge():
     assert np.abs(full - expected)[10:-10, 10:-10].max() < 1e-3
 
 
-@pytest.mark.parametrize(("pairs", "share"), [("complete", 0.85), ("chain", 0.9)])
+@pytest.mark.parametrize(("pairs", "share"), [("complete", 0.65), ("chain", 0.75)])
 def test_views_agree_better_after_it(scene, pairs, share, monkeypatch):
-    """Cameras and points against the same alignment without it, on network-like pairs."""
+    """Points against the same alignment without it, on network-like pairs. Without given poses:
+    the world's place by these would hide its shape."""
     errors = {True: [], False: []}
     for seed in range(3):
         chosen = complete_pairs(5) if pairs == "complete" else sequence_pairs(5, 1)
-        made = predict_like_network(scene, chosen, seed=seed)
+        made = predict_like_network(scene, chosen, seed=seed).without_priors()
         for with_it in (True, False):
             with monkeypatch.context() as patch:
                 if not with_it:
@@ -177,8 +180,9 @@ def test_views_agree_better_after_it(scene, pairs, share, monkeypatch):
                     )
                 alignment = align(made.predictions, made.views, CONFIG)
                 world = fuse(made.predictions, made.views, alignment, CONFIG)
+            placed = robust_similarity(world.points, made.points)
             error = [
-                np.linalg.norm(p - t, axis=-1)[mask]
+                errors_after(p, t, placed)[mask]
                 for p, t, mask in zip(world.points, made.points, made.objects, strict=True)
             ]
             errors[with_it].append(np.median(np.concatenate(error)))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from wildseg3d_ros.alignment.graph import (
     check_connected,
     check_pairs,
     components,
+    pair_name,
     usable,
 )
 from wildseg3d_ros.alignment.metre import (
@@ -34,7 +33,7 @@ from wildseg3d_ros.alignment.moments import Observations
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.prior_check import Verified, outvoted_pairs, verify
 from wildseg3d_ros.alignment.reads import Reads
-from wildseg3d_ros.alignment.rejection import judge, pair_errors
+from wildseg3d_ros.alignment.rejection import pair_errors
 from wildseg3d_ros.alignment.relative_check import check_relative_poses
 from wildseg3d_ros.alignment.residuals import (
     median_by_view,
@@ -42,38 +41,17 @@ from wildseg3d_ros.alignment.residuals import (
     reprojection_errors,
 )
 from wildseg3d_ros.alignment.settling import settle_views
-from wildseg3d_ros.alignment.similarity import fit_similarities
-from wildseg3d_ros.alignment.solver import Solution, solve
-from wildseg3d_ros.alignment.support import contradiction, doubts
+from wildseg3d_ros.alignment.solved_pairs import SolvedPairs, distances, fit_left_out, solve_pairs
+from wildseg3d_ros.alignment.solver import solve
+from wildseg3d_ros.alignment.support import doubts
 from wildseg3d_ros.alignment.view_maps import PlacedPairs
 from wildseg3d_ros.alignment.warm_start import starting_poses
 from wildseg3d_ros.alignment.world import register
 from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.devices import torch_device
+from wildseg3d_ros.devices import one_thread, torch_device
 from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, RelativePose, View
-
-_COARSE_PASSES, _COARSE_TOLERANCE = 6, 1e-2
-"""Where the first verdict on the pairs is passed: wrong pairs show long before convergence."""
-
-_VERDICTS = 4
-"""Upper bound of solves: what is left without the wrong pairs may show up others."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keeps torch's operations on the calling thread.
-
-    They are small: a second thread gains nothing on an idle machine, and on a busy one waiting for
-    it at every operation has made a solve ten times slower.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @one_thread()
@@ -145,93 +123,6 @@ def align(
     return alignment
 
 
-@dataclass(frozen=True, eq=False)
-class SolvedPairs:
-    """The solved graph.
-
-    Attributes:
-        graph: all usable pairs; current: those of the solution, ``graph`` at ``kept``.
-        poses: of all pairs of ``graph``; those left out are fitted to the world points.
-        doubtful: (E,) bool, kept only because the views would fall apart.
-        distance: (O, n) of all observations of ``graph`` to the world points, NaN where unknown.
-    """
-
-    graph: Graph
-    current: Graph
-    kept: NDArray[np.bool_]
-    doubtful: NDArray[np.bool_]
-    solution: Solution
-    poses: Poses
-    distance: NDArray[np.float64]
-    iterations: int
-
-    @cached_property
-    def contradiction(self) -> str:
-        """A sentence when the pairs show no common scene; else empty."""
-        return contradiction(pair_errors(self.graph, self.distance, both=False), self.kept)
-
-    @property
-    def converged(self) -> bool:
-        """Whether the solve ended, in a world that the pairs have in common."""
-        return self.solution.converged and not self.contradiction
-
-    def stop_reason(self, config: AlignmentConfig) -> str:
-        """Why the solve ended."""
-        solution = self.solution
-        if self.contradiction:
-            return self.contradiction
-        if solution.iterations == 0:
-            return "no pixel is observed by two pairs, so that there was nothing to solve"
-        how = "converged" if solution.converged else "the alignment stopped"
-        return (
-            f"{how} after {self.iterations} passes with a last step of {solution.step:.2g} "
-            f"(tolerance {config.tolerance:.2g})"
-        )
-
-
-def solve_pairs(
-    graph: Graph,
-    poses: Poses,
-    kept: NDArray[np.bool_],
-    fresh: bool,
-    config: AlignmentConfig,
-    held: NDArray[np.bool_] | None = None,
-) -> SolvedPairs:
-    """Solves, and leaves out or takes back pairs until the verdict on all of them stands.
-
-    Args:
-        held: (E,) bool, pairs that stay where they are, come what may.
-    """
-    iterations = 0
-    held = np.zeros(len(kept), dtype=bool) if held is None else held
-    doubtful = np.zeros(len(kept), dtype=bool)
-    if fresh:
-        coarse = solve(graph, poses, "huber", _COARSE_PASSES, _COARSE_TOLERANCE, held=held)
-        poses, iterations = coarse.poses, coarse.iterations
-        verdict = judge(graph, _distances(graph, kept, poses, coarse), kept)
-        kept, doubtful = verdict.keep | held, verdict.doubtful & ~held
-    for turn in range(_VERDICTS):
-        current = graph.select(kept)
-        solution = solve(
-            current,
-            poses.select(kept),
-            config.loss,
-            config.max_iterations,
-            config.tolerance,
-            is_near=not fresh or turn > 0,
-            held=held[kept],
-        )
-        iterations += solution.iterations
-        poses = _fit_left_out(graph, kept, solution)
-        distance = _distances(graph, kept, poses, solution)
-        verdict = judge(graph, distance, kept)
-        doubtful = verdict.doubtful & ~held
-        if np.array_equal(verdict.keep | held, kept) or turn + 1 == _VERDICTS:
-            break
-        kept = verdict.keep | held
-    return SolvedPairs(graph, current, kept, doubtful, solution, poses, distance, iterations)
-
-
 def _against_priors(
     views: Sequence[View], result: SolvedPairs, config: AlignmentConfig
 ) -> NDArray[np.bool_]:
@@ -272,8 +163,8 @@ def _with_priors(
         known.priors.select(result.kept),
         is_near=True,
     )
-    poses = _fit_left_out(result.graph, result.kept, solution)
-    distance = _distances(result.graph, result.kept, poses, solution)
+    poses = fit_left_out(result.graph, result.kept, solution)
+    distance = distances(result.graph, result.kept, poses, solution)
     iterations = result.iterations + solution.iterations
     done = replace(
         result, solution=solution, poses=poses, distance=distance, iterations=iterations
@@ -403,53 +294,6 @@ def _finish(
     )
 
 
-def _fit_left_out(graph: Graph, kept: NDArray[np.bool_], solution: Solution) -> Poses:
-    """Poses of all pairs: solved ones, and the best fit of those that were left out."""
-    device = graph.x.device
-    if kept.all():
-        return solution.poses
-    left = np.flatnonzero(~kept)
-    observation, edges = graph.observation[left], graph.edges[left]
-    x = torch.cat([graph.x[observation[:, s]] for s in (0, 1)], 2)
-    y = torch.cat([solution.world[edges[:, s]] for s in (0, 1)], 2)
-    weight = torch.cat(
-        [(graph.weight[observation[:, s]] * solution.sure[edges[:, s]]).sqrt() for s in (0, 1)], 1
-    )
-    fixed = torch.as_tensor(graph.fixed[left], device=device)
-    parts = fit_similarities(x, y, weight, fixed)
-    count = len(graph.edges)
-    poses = Poses(
-        solution.world.new_ones(count),
-        solution.world.new_zeros((count, 3, 3)),
-        solution.world.new_zeros((count, 3)),
-    )
-    solved = torch.as_tensor(np.flatnonzero(kept), device=device)
-    rest = torch.as_tensor(left, device=device)
-    for target, found, fitted in zip(
-        (poses.scale, poses.rotation, poses.translation),
-        (solution.poses.scale, solution.poses.rotation, solution.poses.translation),
-        parts,
-        strict=True,
-    ):
-        target[solved], target[rest] = found, fitted
-    return poses
-
-
-def _distances(
-    graph: Graph, kept: NDArray[np.bool_], poses: Poses, solution: Solution
-) -> NDArray[np.float64]:
-    """(O, n) distance of observations to the world points that the kept pairs make.
-
-    NaN where a point has no weight, or no other kept pair that could contradict it.
-    """
-    observations = Observations(graph)
-    used = torch.as_tensor(kept[graph.edge], device=graph.x.device)[:, None]
-    seen = graph.weight > 0
-    known = seen & (observations.seen_by_others(seen & used) > 0)
-    distance = observations.distance(poses.matrices(), solution.world)
-    return torch.where(known, distance, torch.nan).cpu().numpy()
-
-
 def _world_size(graph: Graph, poses: Poses) -> float:
     """World units per graph unit: metres, or such that the product of the scales is 1."""
     if graph.fixed.any():
@@ -481,8 +325,3 @@ def _distances_of_views(
             for s, pose in zip(seen, world_from_cam, strict=True)
         ]
     )
-
-
-def pair_name(pair: PairPrediction, views: Sequence[View]) -> str:
-    """The names of a pair's views, for messages."""
-    return f"('{views[pair.a].name}', '{views[pair.b].name}')"

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.agreement import agree
 from wildseg3d_ros.alignment.graph import check_pairs
-from wildseg3d_ros.alignment.surfaces import Surface, agree, grid_of
+from wildseg3d_ros.alignment.surfaces import Surface, grid_of
 from wildseg3d_ros.alignment.upsampling import upsampled
 from wildseg3d_ros.alignment.view_maps import (
     Camera,

@@ -134,6 +134,11 @@ def check_pairs(predictions: Sequence[PairPrediction], views: Sequence[View]) ->
                 )
 
 
+def pair_name(pair: PairPrediction, views: Sequence[View]) -> str:
+    """The names of a pair's views, for messages."""
+    return f"('{views[pair.a].name}', '{views[pair.b].name}')"
+
+
 def is_identity(transform: NDArray) -> bool:
     """Whether a (4, 4) transform moves nothing."""
     return np.array_equal(transform, _IDENTITY)
@@ -410,5 +415,6 @@ __all__ = [
     "check_pairs",
     "components",
     "is_identity",
+    "pair_name",
     "usable",
 ]

@@ -14,18 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.agreement import Looseness, settle
 from wildseg3d_ros.alignment.cameras import Observed, observe, solve_cameras, towards
-from wildseg3d_ros.alignment.dga import SolvedPairs, one_thread, pair_name, solve_pairs
-from wildseg3d_ros.alignment.graph import build_graph, check_connected, check_pairs, usable
+from wildseg3d_ros.alignment.graph import (
+    build_graph,
+    check_connected,
+    check_pairs,
+    pair_name,
+    usable,
+)
 from wildseg3d_ros.alignment.placement import Poses, place
 from wildseg3d_ros.alignment.reads import Reads
 from wildseg3d_ros.alignment.rejection import pair_errors
 from wildseg3d_ros.alignment.residuals import median_by_view, refuse_beyond, reprojection_errors
 from wildseg3d_ros.alignment.settling import surface_of
-from wildseg3d_ros.alignment.surfaces import Looseness, Surface, grid_of, settle
+from wildseg3d_ros.alignment.solved_pairs import SolvedPairs, solve_pairs
+from wildseg3d_ros.alignment.surfaces import Surface, grid_of
 from wildseg3d_ros.alignment.view_maps import PlacedPairs, observations_of
 from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.devices import torch_device
+from wildseg3d_ros.devices import one_thread, torch_device
 from wildseg3d_ros.errors import AlignmentError, InputError
 from wildseg3d_ros.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.agreement import Looseness, settle
 from wildseg3d_ros.alignment.reads import Reads
-from wildseg3d_ros.alignment.surfaces import Looseness, Surface, grid_of, settle
+from wildseg3d_ros.alignment.surfaces import Surface, grid_of
 from wildseg3d_ros.alignment.view_maps import (
     Camera,
     Observation,

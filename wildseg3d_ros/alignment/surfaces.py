@@ -1,12 +1,4 @@
-"""What several views see must be one surface.
-
-Each pixel's point is the mean of its own view's observations, so two views of one surface may lie
-apart: by the error of their poses, and by what all pairs of a view have in common. Both show where
-a point of one view is projected into another: its distance from that view's surface, point to
-plane.
-
-- :func:`settle` moves views rigidly until their surfaces agree (all views at once, Gauss-Newton).
-- :func:`agree` moves points along their rays to the mean of the surfaces that the views see.
+"""Where points of one view fall onto the surface that another view sees.
 
 Surfaces are sampled on a grid of some thousand pixels per view: errors that matter are smooth.
 """
@@ -21,17 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wildseg3d_ros.alignment.similarity import rotation_from_vectors
-from wildseg3d_ros.geometry.transforms import make_transform, vector_from_rotation
-
 GRID = 3072
 """Points per view that a surface is made of."""
-
-_QUERIES = 768
-"""Points per view that are compared with the other views' surfaces."""
-
-_DISPLACED = 256
-"""Points per view that stand for how far it moves."""
 
 _BLOCK = 49152
 """Points that are compared at once: what fits into a processor's cache."""
@@ -41,27 +24,11 @@ _NEIGHBOURS = 12
 
 _PROBES = 64
 
-_APART = (0.04, 0.02)
-"""Distance from a surface, in shares of the viewing distance, of points that may lie on it: at
-first, and once the views have moved."""
-
-_APART_ON_RAY = 0.03
-"""The same where points move along their rays."""
-
 _TURNED = 0.7
 """Least cosine between the normals of one surface seen by two views."""
 
-_GRAZING = 0.25
+GRAZING = 0.25
 """Least cosine between a normal and the line of sight: flatter ones tell no distance."""
-
-_INDEPENDENT = 40.0
-"""Independent errors that a view's surface counts as: errors of pointmaps are smooth."""
-
-_WIDTH = 2.0
-"""Width of the Cauchy loss in median distances."""
-
-_DAMPING = 1e-12
-"""Share of the curvature that is added, so that there is always a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +72,7 @@ class Surface:
 
 
 @dataclass(frozen=True, eq=False)
-class _Stack:
+class Stack:
     """The surfaces of all views, padded to the same number of points.
 
     Attributes:
@@ -128,7 +95,7 @@ class _Stack:
     world_from_cam: NDArray[np.float64]
 
     @classmethod
-    def of(cls, surfaces: Sequence[Surface]) -> _Stack:
+    def of(cls, surfaces: Sequence[Surface]) -> Stack:
         """Of views whose grids may differ."""
         count = np.array([s.weight.numel() for s in surfaces])
         like = surfaces[0].points
@@ -158,7 +125,7 @@ class _Stack:
         """(N, 3) of the cameras."""
         return self.points.new_tensor(self.world_from_cam[:, :3, 3])
 
-    def moved(self, rigid: NDArray[np.float64]) -> _Stack:
+    def moved(self, rigid: NDArray[np.float64]) -> Stack:
         """The surfaces and their cameras after rigid motions (N, 4, 4)."""
         turn, shift = (self.points.new_tensor(p) for p in (rigid[:, :3, :3], rigid[:, :3, 3]))
         return replace(
@@ -213,7 +180,7 @@ def grid_of(size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Meetings:
+class Meetings:
     """Points of views that fall onto the surfaces of others, for S pairs of views.
 
     Attributes:
@@ -231,92 +198,7 @@ class _Meetings:
     weight: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Looseness:
-    """How far views may lie from where they are.
-
-    Attributes:
-        points: (N,) expected displacement of a view's points, in shares of the viewing distance.
-        position, rotation: (N,) deviations of cameras whose poses are known [world units, rad];
-            inf where they are not.
-    """
-
-    points: NDArray[np.float64]
-    position: NDArray[np.float64]
-    rotation: NDArray[np.float64]
-
-
-def settle(
-    surfaces: Sequence[Surface], looseness: Looseness, only: int | None = None
-) -> NDArray[np.float64]:
-    """Rigid motions (N, 4, 4) of the views that make their surfaces agree.
-
-    Minimises the robust sum of squared distances, point to plane, between what each view and the
-    others see, beside a prior: a view moves no farther than its pairs can be wrong, and a camera
-    whose pose is known no farther than that is uncertain. The prior also holds what surfaces leave
-    open, as planes do, and the frame.
-
-    Args:
-        only: the one view that may move; None for all.
-    """
-    start = _Stack.of(surfaces)
-    motions = np.tile(np.eye(4), (len(start), 1, 1))
-    pairs = _neighbours(start)
-    moving = np.arange(len(start)) if only is None else np.array([only])
-    if only is not None:
-        pairs = pairs[(pairs == only).any(1)]
-    now = start
-    for apart in _APART:
-        met = list(_meetings(now, pairs, apart, _QUERIES))
-        spread = _typical(met)
-        if spread <= 0:
-            break
-        equations = _NormalEquations(len(start))
-        for m in met:
-            equations.add_meetings(m, start, spread)
-        equations.add_displacements(now, start, looseness.points)
-        equations.add_poses(now, start, looseness)
-        step = equations.solve(moving)
-        rotations = rotation_from_vectors(torch.from_numpy(step[:, :3])).numpy()
-        for v in range(len(start)):
-            motions[v] = make_transform(rotations[v], step[v, 3:]) @ motions[v]
-        now = start.moved(motions)
-    return motions
-
-
-def agree(surfaces: Sequence[Surface], only: int | None = None) -> list[Tensor]:
-    """(h, w) per view: relative change of each point's distance from its camera.
-
-    The robust weighted mean, along the point's ray, of its own place and of the other views'
-    surfaces there.
-
-    Args:
-        only: the one view whose points may change; None for all.
-    """
-    stack = _Stack.of(surfaces)
-    pairs = _neighbours(stack)
-    if only is not None:
-        pairs = pairs[pairs[:, 1] == only]
-    push, mass = torch.zeros_like(stack.weight), torch.ones_like(stack.weight)
-    met = list(_meetings(stack, pairs, _APART_ON_RAY))
-    spread = _typical(met)
-    for m in met if spread > 0 else []:
-        sight = m.point - stack.centres[m.other][:, None]
-        far = sight.square().sum(-1).sqrt()
-        slant = (m.normal * sight).sum(-1) / far
-        shift = -m.away / (far * slant)
-        meets = (m.weight > 0) & (slant.abs() > _GRAZING) & (shift.abs() < _APART_ON_RAY)
-        robust = slant.square() / (1.0 + (shift / (_WIDTH * spread)).square())
-        robust = torch.where(meets, robust, 0.0)
-        mass.index_add_(0, m.other, robust)
-        push.index_add_(0, m.other, robust * torch.where(meets, shift, 0.0))
-    changes = push / mass
-    return [
-        c[:n].view_as(s.weight) for c, n, s in zip(changes, stack.count, surfaces, strict=True)
-    ]
-
-
-def _neighbours(stack: _Stack) -> NDArray[np.int64]:
+def neighbours(stack: Stack) -> NDArray[np.int64]:
     """(S, 2) pairs of a view and another that is compared with it, those that see most of it."""
     count = len(stack)
     if count <= _NEIGHBOURS + 1:
@@ -336,9 +218,9 @@ def _neighbours(stack: _Stack) -> NDArray[np.int64]:
     return pairs[both[pairs[:, 0], pairs[:, 1]] > 0]
 
 
-def _meetings(
-    stack: _Stack, pairs: NDArray[np.int64], apart: float, queries: int | None = None
-) -> Iterator[_Meetings]:
+def meetings(
+    stack: Stack, pairs: NDArray[np.int64], apart: float, queries: int | None = None
+) -> Iterator[Meetings]:
     """Where points of views fall onto the surfaces of their neighbours, some pairs at a time.
 
     Args:
@@ -377,7 +259,7 @@ def _meetings(
             1.0 - (away / (apart * reach)).square(),
             1.0 - offset.square().sum(-1) / (2 * apart * reach).square(),
             ((facing * normal).sum(-1) - _TURNED) / (1.0 - _TURNED),
-            ((facing * sight).sum(-1).abs() / reach - _GRAZING) / (1.0 - _GRAZING),
+            ((facing * sight).sum(-1).abs() / reach - GRAZING) / (1.0 - GRAZING),
         )
         weight = (weights[other] * stack.weight.view(-1)[hit]).sqrt_()
         for gate in gates:
@@ -387,101 +269,11 @@ def _meetings(
         weight = torch.where(meets, weight, 0.0)
         point, facing = (torch.where(meets[..., None], part, 0.0) for part in (point, facing))
         away, reach = torch.where(meets, away, 0.0), torch.where(meets, reach, 1.0)
-        yield _Meetings(view, other, point, facing, away, reach, weight)
+        yield Meetings(view, other, point, facing, away, reach, weight)
 
 
-def _typical(met: Sequence[_Meetings]) -> float:
+def typical_distance(met: Sequence[Meetings]) -> float:
     """Median distance from surfaces, in viewing distances, over all that meets; 0 for nothing."""
     values = [(m.away.abs() / m.reach)[m.weight > 0] for m in met]
     joined = torch.cat(values) if values else torch.zeros(0)
     return float(joined.median()) if joined.numel() else 0.0
-
-
-class _NormalEquations:
-    """Of the views' steps: a rotation about the world's origin and a translation each."""
-
-    def __init__(self, count: int) -> None:
-        self.matrix = np.zeros((count, count, 6, 6))
-        self.gradient = np.zeros((count, 6))
-
-    def solve(self, moving: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(N, 6) steps of the views that may move; the others stay."""
-        size = 6 * len(moving)
-        flat = self.matrix[np.ix_(moving, moving)].transpose(0, 2, 1, 3).reshape(size, size)
-        # A view whose points lie on a line says nothing about its turn about it.
-        flat[np.diag_indices(size)] *= 1.0 + _DAMPING
-        flat[np.diag_indices(size)] += _DAMPING * np.trace(flat) / size
-        step = np.zeros_like(self.gradient)
-        step[moving] = np.linalg.solve(flat, -self.gradient[moving].ravel()).reshape(-1, 6)
-        return step
-
-    def add_meetings(self, m: _Meetings, stack: _Stack, spread: float) -> None:
-        """Adds ``sum w (n . (T_v p - T_u q))^2`` of all that meets on views' surfaces."""
-        size = spread * m.reach
-        robust = m.weight / (1.0 + (m.away / (_WIDTH * size)).square()) / size.square()
-        jacobian = torch.cat([torch.linalg.cross(m.point, m.normal), m.normal], -1)
-        weighted = jacobian * robust[..., None]
-        share = _INDEPENDENT / stack.weight.sum(1).clamp_min(1e-30)
-        share = (share * share.new_tensor(stack.count) / m.point.shape[1])[m.other]
-        blocks = (share[:, None, None] * (weighted.mT @ jacobian)).double().cpu().numpy()
-        slopes = (
-            (share[:, None] * (weighted.mT @ m.away[..., None])[..., 0]).double().cpu().numpy()
-        )
-        u, v = m.view.cpu().numpy(), m.other.cpu().numpy()
-        for rows, cols, sign in ((v, v, 1), (u, u, 1), (v, u, -1), (u, v, -1)):
-            np.add.at(self.matrix, (rows, cols), sign * blocks)
-        np.add.at(self.gradient, v, slopes)
-        np.add.at(self.gradient, u, -slopes)
-
-    def add_displacements(self, now: _Stack, start: _Stack, expected: NDArray) -> None:
-        """Adds views' mean squared displacements, over what is expected [viewing distances]."""
-        some = start.chosen(_DISPLACED)
-        weight = torch.take_along_dim(start.weight, some, 1).double()
-        point, origin = (
-            torch.take_along_dim(s.points, some[..., None], 1).double() for s in (now, start)
-        )
-        valid = (weight > 0) & point.isfinite().all(2)
-        weight = torch.where(valid, weight, 0.0)
-        point, origin = (torch.where(valid[..., None], p, 0.0) for p in (point, origin))
-        reach = (point - now.centres.double()[:, None]).square().sum(2)
-        loose = point.new_tensor(np.maximum(expected, 1e-12))[:, None] ** 2 * reach
-        share = weight / weight.sum(1, keepdim=True).clamp_min(1e-300) / loose.clamp_min(1e-300)
-        jacobian = torch.from_numpy(_displacement(point.cpu().numpy())).to(point)
-        weighted = (jacobian * share[..., None, None]).flatten(1, 2)
-        blocks = weighted.mT @ jacobian.flatten(1, 2)
-        slopes = weighted.mT @ (point - origin).flatten(1)[..., None]
-        each = np.arange(len(now))
-        self.matrix[each, each] += blocks.cpu().numpy()
-        self.gradient += slopes[..., 0].cpu().numpy()
-        # A view without points stays.
-        empty = each[~valid.any(1).cpu().numpy()]
-        self.matrix[empty, empty] += np.eye(6)
-
-    def add_poses(self, now: _Stack, start: _Stack, looseness: Looseness) -> None:
-        """Adds how far cameras are from their known poses, over their deviations."""
-        for v in range(len(now)):
-            pose, before = now.world_from_cam[v], start.world_from_cam[v]
-            turned = pose[:3, :3] @ before[:3, :3].T
-            for jacobian, residual, sigma in (
-                (
-                    _displacement(pose[None, :3, 3])[0],
-                    pose[:3, 3] - before[:3, 3],
-                    looseness.position[v],
-                ),
-                (np.eye(3, 6), vector_from_rotation(turned), looseness.rotation[v]),
-            ):
-                if np.isfinite(sigma):
-                    share = max(sigma, 1e-12) ** -2
-                    self.matrix[v, v] += share * jacobian.T @ jacobian
-                    self.gradient[v] += share * jacobian.T @ residual
-
-
-def _displacement(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 3, 6) how points (..., 3) move with a view's step."""
-    x, y, z = np.moveaxis(points, -1, 0)
-    out = np.zeros((*points.shape, 6))
-    out[..., 0, 1], out[..., 0, 2] = z, -y
-    out[..., 1, 0], out[..., 1, 2] = -z, x
-    out[..., 2, 0], out[..., 2, 1] = y, -x
-    out[..., 3:] = np.eye(3)
-    return out

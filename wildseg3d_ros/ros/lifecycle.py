@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -22,7 +23,7 @@ _POLL_SECONDS = 0.05
 _LEAVE_SECONDS = 5.0
 
 
-class ManagedNode(LifecycleNodeMixin, Node):
+class ManagedNode(LifecycleNodeMixin, Node, ABC):
     """Calls :meth:`configure`, :meth:`activate`, :meth:`deactivate` and :meth:`cleanup`.
 
     A WildSeg3DError of one of the first two leaves the node in the state that it was in.
@@ -42,21 +43,21 @@ class ManagedNode(LifecycleNodeMixin, Node):
 
     # ---- what a node does ----------------------------------------------------------------------
 
+    @abstractmethod
     def configure(self) -> None:
         """Loads what takes long and makes the publishers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def activate(self) -> None:
         """Begins to listen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def deactivate(self) -> None:
         """Ends what runs and stops listening. Called again, it does nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cleanup(self) -> None:
         """Frees all that :meth:`configure` took. Called again, it does nothing."""
-        raise NotImplementedError
 
     # ---- state ---------------------------------------------------------------------------------
 
