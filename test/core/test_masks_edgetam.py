@@ -13,7 +13,7 @@ from wildseg3d_ros.masks import load_masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
 from wildseg3d_ros.progress import Progress  # noqa: E402
 from wildseg3d_ros.testing.exact import exact_alignment, exact_world  # noqa: E402
-from wildseg3d_ros.testing.sam2_weights import EDGE, write_small_edgetam  # noqa: E402
+from wildseg3d_ros.testing.sam2_weights import EDGE, followed_alone, write_small_edgetam  # noqa: E402
 from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,18 +81,8 @@ def test_tracking_is_propagating_each_object_alone(backend, weights, at_once):
         session = EdgeTamVideoInferenceSession(
             video=frames, video_height=EDGE, video_width=EDGE, dtype=torch.float32
         )
-        mask = torch.tensor(truth.labels[1] == name)[None, None].float()
-        mask = torch.nn.functional.interpolate(mask, (EDGE, EDGE), mode="bilinear", antialias=True)
-        session.add_mask_inputs(session.obj_id_to_idx(name), 1, (mask >= 0.5).float())
-        session.obj_with_new_inputs.append(name)
-        for reverse in (False, True):
-            for out in published.propagate_in_video_iterator(
-                session, start_frame_idx=1, reverse=reverse
-            ):
-                full = torch.nn.functional.interpolate(
-                    out.pred_masks.float(), truth.views[0].size, mode="bilinear"
-                )
-                masks[name, out.frame_idx] = full[0, 0].numpy()
+        alone = followed_alone(published, session, truth.labels[1] == name, truth.views[0].size)
+        masks |= {(name, frame): logits for frame, logits in alone.items()}
     for view in (0, 2):
         surest = np.stack([masks[name, view] for name in (1, 2, 3)])
         expected = np.where(surest.max(axis=0) > 0, 1 + surest.argmax(axis=0), 0)

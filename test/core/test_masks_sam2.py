@@ -32,7 +32,7 @@ from wildseg3d_ros.progress import Progress  # noqa: E402
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene  # noqa: E402
 from wildseg3d_ros.testing.exact import exact_alignment, exact_world  # noqa: E402
 from wildseg3d_ros.testing.oracles import OraclePointmaps  # noqa: E402
-from wildseg3d_ros.testing.sam2_weights import EDGE  # noqa: E402
+from wildseg3d_ros.testing.sam2_weights import EDGE, followed_alone  # noqa: E402
 from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
 from wildseg3d_ros.types import LEVELS, Click, Prompt  # noqa: E402
 
@@ -147,18 +147,10 @@ def test_tracking_is_propagating_each_object_alone(backend, weights, truth, at_o
         session = Sam2VideoInferenceSession(
             video=frames, video_height=EDGE, video_width=EDGE, dtype=torch.float32
         )
-        mask = torch.tensor((layers == name).any(axis=0))[None, None].float()
-        mask = torch.nn.functional.interpolate(mask, (EDGE, EDGE), mode="bilinear", antialias=True)
-        session.add_mask_inputs(session.obj_id_to_idx(name), 1, (mask >= 0.5).float())
-        session.obj_with_new_inputs.append(name)
-        for reverse in (False, True):
-            for out in published.propagate_in_video_iterator(
-                session, start_frame_idx=1, reverse=reverse
-            ):
-                full = torch.nn.functional.interpolate(
-                    out.pred_masks.float(), truth.views[0].size, mode="bilinear"
-                )
-                masks[name, out.frame_idx] = full[0, 0].numpy()
+        alone = followed_alone(
+            published, session, (layers == name).any(axis=0), truth.views[0].size
+        )
+        masks |= {(name, frame): logits for frame, logits in alone.items()}
     for view in (0, 2):
         surest = np.stack([masks[1, view], masks[2, view]])
         expected = np.where(surest.max(axis=0) > 0, 1 + surest.argmax(axis=0), 0)

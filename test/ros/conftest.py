@@ -107,3 +107,13 @@ def world():
     made = World()
     yield made
     made.end()
+
+
+@pytest.fixture
+def live(world):
+    """Cameras, the node and a client, with a scene built."""
+    node = world.scene_node()
+    world.replay()
+    client = world.client()
+    client.build()
+    return world, node, client

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 
-import pytest
 import table
 from geometry_msgs.msg import Point, PointStamped
 from hypothesis import HealthCheck, given, settings
@@ -120,15 +119,6 @@ def requests(prompts, changing):
     )
 
 
-@pytest.fixture
-def live(world):
-    node = world.scene_node()
-    world.replay()
-    client = world.client()
-    client.build()
-    return node, client
-
-
 def check(reply: Segment.Response) -> bool:
     """Whether the reply is a good one; an error has a text, and no reply is a defect."""
     assert reply.status.code != ErrorCode.INTERNAL, reply.status.message
@@ -142,7 +132,7 @@ def check(reply: Segment.Response) -> bool:
 
 
 def test_random_requests_are_answered(live):
-    node, client = live
+    _, node, client = live
     answered = []
 
     @given(requests(st.one_of(one_kind, all_kinds, good_click), UNCHANGED))
@@ -157,7 +147,7 @@ def test_random_requests_are_answered(live):
 
 
 def test_good_prompts_with_random_options_are_answered(live):
-    node, client = live
+    _, node, client = live
     answered = []
 
     @given(requests(good_click, UNCHANGED))
@@ -171,7 +161,7 @@ def test_good_prompts_with_random_options_are_answered(live):
 
 
 def test_random_requests_over_dds_and_to_the_build_process(live):
-    _, client = live
+    _, _, client = live
 
     @given(requests(one_kind, changes))
     @settings(max_examples=40)
@@ -184,7 +174,7 @@ def test_random_requests_over_dds_and_to_the_build_process(live):
 
 
 def test_random_paths_and_frames(live, tmp_path):
-    _, client = live
+    _, _, client = live
     (tmp_path / "file").touch()
     texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 

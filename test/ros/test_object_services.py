@@ -24,15 +24,6 @@ def red(view: int = 0) -> tuple[str, int, int]:
     return (VIEWS[view].name, *table.pixel_on(VIEWS[view], table.RED))
 
 
-@pytest.fixture
-def live(world):
-    world.scene_node()
-    world.replay()
-    client = world.client()
-    client.build()
-    return world, client
-
-
 def refused(call, code, text):
     with pytest.raises(WildSeg3DError, match=text) as error:
         call()
@@ -40,7 +31,7 @@ def refused(call, code, text):
 
 
 def test_objects_are_listed_with_their_boxes(live):
-    _, client = live
+    _, _, client = live
     plain = client.list_objects()
     assert [thing.object_id for thing in plain] == [1, 2]
     assert all(thing.box is None for thing in plain)
@@ -58,7 +49,7 @@ def test_objects_are_listed_with_their_boxes(live):
 
 
 def test_a_saved_scene_answers_as_it_did(live, tmp_path):
-    _, client = live
+    _, _, client = live
     before = client.segment([red()])
     path = client.save_scene(str(tmp_path / "new" / "scene.ws3d"))
     assert Path(path).is_absolute()
@@ -99,13 +90,13 @@ def test_a_scene_is_loaded_where_nothing_was_built(world, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_to(live, tmp_path):
-    _, client = live
+    _, _, client = live
     tmp_path.chmod(0o500)
     refused(lambda: client.save_scene(str(tmp_path / "a")), "BAD_FILE", "cannot write.*ermission")
 
 
 def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
-    _, client = live
+    _, _, client = live
     (tmp_path / "file").write_text("this is no scene")
     for path, text in [
         ("", "a path is needed"),
@@ -132,7 +123,7 @@ def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
 
 
 def test_a_scene_of_another_rig_is_refused(live, tmp_path, world):
-    _, client = live
+    _, _, client = live
     path = client.save_scene(str(tmp_path / "scene.ws3d"))
     world.end()
     for names, change, text in [

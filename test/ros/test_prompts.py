@@ -46,15 +46,6 @@ def box_about(label: int, view: int = 0) -> tuple[str, float, float, float, floa
     return (VIEWS[view].name, columns.min(), rows.min(), columns.max(), rows.max())
 
 
-@pytest.fixture
-def live(world):
-    node = world.scene_node()
-    world.replay()
-    client = world.client()
-    client.build()
-    return world, node, client
-
-
 def refused(client, code, text, clicks=(), **options):
     with pytest.raises(WildSeg3DError, match=text) as error:
         client.segment(clicks, **options)

@@ -34,16 +34,6 @@ def off_ball(points: np.ndarray, label: int) -> np.ndarray:
     return np.abs(np.linalg.norm(points - np.array(centre), axis=1) - radius)
 
 
-@pytest.fixture
-def live(world):
-    """Cameras, the node and a client, with a scene built."""
-    node = world.scene_node()
-    world.replay()
-    client = world.client()
-    client.build()
-    return world, node, client
-
-
 def test_build_and_click(world):
     node = world.scene_node()
     world.replay()

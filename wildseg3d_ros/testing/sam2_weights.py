@@ -1,9 +1,12 @@
-"""SAM 2 and EdgeTAM of the real architectures, small and with random weights, as folders."""
+"""Small SAM 2 and EdgeTAM of the real architectures with random weights, and what they say."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 EDGE = 128
 """Edge of its input [px]; the published models take 1024."""
@@ -113,3 +116,29 @@ def _write(model: Any, folder: Path) -> Path:
         model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(30.0)
     model.save_pretrained(folder)
     return folder
+
+
+def followed_alone(
+    model: Any, session: Any, mask: NDArray[np.bool_], size: tuple[int, int]
+) -> dict[int, NDArray[np.float32]]:
+    """Logits (H, W) by frame of one object, by the published class's own iterator.
+
+    Args:
+        model: of transformers; session: a fresh one of its kind, with all frames in it.
+        mask: (H, W) of the object in frame 1, from which it is followed both ways.
+        size: (H, W) of the logits.
+    """
+    import torch
+
+    resized = torch.nn.functional.interpolate
+    given = resized(
+        torch.tensor(mask)[None, None].float(), (EDGE, EDGE), mode="bilinear", antialias=True
+    )
+    session.add_mask_inputs(session.obj_id_to_idx(1), 1, (given >= 0.5).float())
+    session.obj_with_new_inputs.append(1)
+    found = {}
+    for reverse in (False, True):
+        for out in model.propagate_in_video_iterator(session, start_frame_idx=1, reverse=reverse):
+            full = resized(out.pred_masks.float(), size, mode="bilinear")
+            found[out.frame_idx] = full[0, 0].numpy()
+    return found
