@@ -341,3 +341,12 @@ def test_a_world_frame_that_does_not_exist(world):
     in_world = client.segment([ON_RED], target_frame="world").points
     distances = np.linalg.norm(in_world - np.array(table.BALLS[1][0]), axis=1)
     assert np.abs(distances - table.BALLS[1][1]).max() < 0.002
+
+
+def test_a_build_that_waits_for_images_goes_on_saying_so(world):
+    """What is said once may be lost on a client that has just come."""
+    world.scene_node(image_timeout=3.0)
+    said = []
+    with pytest.raises(WildSeg3DError, match="nobody publishes"):
+        world.client().build(progress=lambda *what: said.append(what))
+    assert said.count(("images", 0.0)) >= 3

@@ -18,6 +18,7 @@ from wildseg3d_ros.ros.guard import status_of
 
 _STOP_SECONDS = 5.0
 _RESULT_SECONDS = 0.2
+_SAY_SECONDS = 1.0
 
 
 @dataclass
@@ -37,6 +38,22 @@ class Build:
     cancelled: Callable[[], bool]
     changed: tuple[str, ...] = ()
     result: BuildScene.Result = field(default_factory=BuildScene.Result)
+
+    def waiting(self, stage: str) -> Callable[[], bool]:
+        """``cancelled`` for a step that only waits; says once a second that it still does.
+
+        What is said once is lost on a client that DDS has not yet made known to the node.
+        """
+        said = -_SAY_SECONDS
+
+        def cancelled() -> bool:
+            nonlocal said
+            if time.monotonic() - said >= _SAY_SECONDS:
+                said = time.monotonic()
+                self.report(stage, 0.0)
+            return self.cancelled()
+
+        return cancelled
 
 
 class BuildAction:
