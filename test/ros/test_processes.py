@@ -130,6 +130,19 @@ def test_ctrl_c_in_the_middle_of_a_build_and_again(start):
     assert "Traceback" not in node.log.read_text()
 
 
+def test_a_volley_of_signals_ends_a_node(start):
+    """One may come while the last is being handled, at any point of it."""
+    node = start("scene_node", "--ros-args", "-p", "cameras:=['a', 'b']")
+    wait_for(lambda: "ready" in node.log.read_text())
+    for _ in range(2000):
+        node.popen.send_signal(signal.SIGINT)
+        node.popen.send_signal(signal.SIGTERM)
+        if node.popen.poll() is not None:
+            break
+    assert node.wait() == 0
+    assert "Traceback" not in node.log.read_text()
+
+
 def test_a_killed_node_leaves_no_process_behind(start):
     node = start("scene_node", "--ros-args", "-p", "cameras:=['a', 'b']")
     wait_for(lambda: "ready" in node.log.read_text())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import rclpy
@@ -127,11 +129,12 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None) -> int
         make: creates the node, which may have a ``close()``; WildSeg3DError of it is one log line.
         args: command line without the program's name; None for the process's own.
     """
-    stop = threading.Event()
     # Own handlers instead of rclpy's: under launch the signal comes twice, and the second one must
-    # not raise KeyboardInterrupt in the middle of the clean-up.
+    # not raise KeyboardInterrupt in the middle of the clean-up. A handler can interrupt another or
+    # the wait itself: put() of this queue is reentrant, set() of an Event would wait for itself.
+    signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda received, _: signals.put(received))
     rclpy.init(
         args=list(sys.argv[1:] if args is None else args),
         signal_handler_options=SignalHandlerOptions.NO,
@@ -143,8 +146,10 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None) -> int
         rclpy.try_shutdown()
         return BAD_START
     spinner = Spinner(node)
-    while node.context.ok() and not stop.wait(0.5):
-        pass
+    while node.context.ok():
+        with contextlib.suppress(Empty):
+            signals.get(timeout=0.5)
+            break
     close = getattr(node, "close", None)
     if close is not None:
         close()
