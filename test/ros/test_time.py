@@ -39,7 +39,7 @@ class Simulation:
 
 def test_simulated_time_that_starts_again(world, capfd):
     simulation = Simulation(world, 1000.0)
-    world.scene_node(use_sim_time=True)
+    world.scene_node(use_sim_time=True, tf_timeout=10.0)
     world.replay(tf="dynamic", parameter_overrides=[Parameter("use_sim_time", value=True)])
     client = world.client()
     for start in (1000, 100):
@@ -95,6 +95,32 @@ def test_a_recording_that_loops(world, monkeypatch, capfd, seconds):
     log = "".join(capfd.readouterr())
     assert "camera 'left': its time went back by" in log
     assert "_color_optical_frame' went back by" in log
+
+
+def test_images_of_before_are_given_up_while_their_pose_is_waited_for(world, monkeypatch):
+    def shift(replay) -> None:
+        for part in ("image_topic", "depth_topic"):
+            publisher, message = replay._streams["front", part]
+            replay._streams["front", part] = (Shifted(publisher), message)
+
+    monkeypatch.setattr(Shifted, "seconds", -1000.0)
+    node = world.scene_node(tf_timeout=30.0)
+    world.replay(tf="dynamic", prepare=shift)
+    client = world.client()
+    deadline = time.monotonic() + 20
+    while node._cameras["front"].matcher.newest() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    def begin(stage: str, fraction: float) -> None:
+        if (stage, fraction) == ("images", 0.0):
+            time.sleep(0.3)  # until the pose is waited for
+            monkeypatch.setattr(Shifted, "seconds", 0.0)
+
+    report = client.build(progress=begin)
+    assert report.warnings == ()
+    assert node._cameras["front"].matcher.counts.restarts
+    assert client.segment([ON_RED]).stamp_ns < time.time_ns() + 10 * SECOND
 
 
 def test_a_camera_that_starts_again_with_another_resolution(world):

@@ -162,9 +162,13 @@ class Cameras:
             InputError: a camera that is missing or whose messages cannot be used; the text says
                 which, what was listened to and what to do. Cancelled: the caller asked to stop.
         """
-        sets = self._wait_for_sets(names, config, cancelled)
+        deadline = time.monotonic() + config.image_timeout
+        while True:
+            sets = self._wait_for_sets(names, config, cancelled)
+            poses, warnings = self._poses(sets, config, transforms, cancelled)
+            if not self._void(sets) or time.monotonic() > deadline:
+                break
         parts = {name: self._cameras[name].convert(frames) for name, frames in sets.items()}
-        poses, warnings = _camera_poses(sets, config, transforms, cancelled)
         views = tuple(
             View(
                 name,
@@ -199,6 +203,48 @@ class Cameras:
                 raise InputError("; ".join(map(str, errors)), errors[0].code)
             time.sleep(_POLL_SECONDS)
 
+    def _void(self, sets: Mapping[str, FrameSet]) -> bool:
+        """Whether time went back since the sets were taken."""
+        return any(self._cameras[name].matcher.era != frames.era for name, frames in sets.items())
+
+    def _poses(
+        self,
+        sets: Mapping[str, FrameSet],
+        config: NodeConfig,
+        transforms: TransformBuffer,
+        cancelled: Callable[[], bool],
+    ) -> tuple[dict, tuple[str, ...]]:
+        """``world_from_cam`` by camera from TF at the images' time, and why some are missing.
+
+        What becomes of a scene without them, the pipeline says. Sets that become void while TF is
+        waited for are not waited for any longer.
+        """
+        deadline = time.monotonic() + config.tf_timeout
+        while True:
+            poses, problems = {}, {}
+            for name, frames in sets.items():
+                frame = frames.image.header.frame_id
+                if not frame:
+                    problems[name] = "its images name no frame (header.frame_id is empty)"
+                    continue
+                try:
+                    poses[name] = transforms.lookup(config.world_frame, frame, frames.stamp_ns)
+                except WildSeg3DError as error:
+                    problems[name] = str(error)
+            waiting = any(sets[name].image.header.frame_id for name in problems)
+            if not waiting or time.monotonic() > deadline or self._void(sets):
+                break
+            if cancelled():
+                raise Cancelled("cancelled by the caller while waiting for TF")
+            time.sleep(_POLL_SECONDS)
+        if problems and not poses:
+            why = next(iter(problems.values()))
+            return poses, (f"no camera's pose in '{config.world_frame}' is known: {why}",)
+        return poses, tuple(
+            f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
+            for name, problem in problems.items()
+        )
+
 
 def _not_at_one_time(recent: Mapping[str, Sequence[FrameSet]], config: NodeConfig) -> InputError:
     newest = {name: sets[0] for name, sets in recent.items()}
@@ -209,41 +255,4 @@ def _not_at_one_time(recent: Mapping[str, Sequence[FrameSet]], config: NodeConfi
         f"{spread(newest.values()):.3f} s before that of '{last}', and camera_slop is "
         f"{config.camera_slop} s; are the clocks in step? 0 takes the newest of each",
         ErrorCode.NO_IMAGES,
-    )
-
-
-def _camera_poses(
-    sets: Mapping[str, FrameSet],
-    config: NodeConfig,
-    transforms: TransformBuffer,
-    cancelled: Callable[[], bool],
-) -> tuple[dict, tuple[str, ...]]:
-    """``world_from_cam`` by camera from TF at the images' time, and why some are missing.
-
-    What becomes of a scene without them, the pipeline says.
-    """
-    deadline = time.monotonic() + config.tf_timeout
-    while True:
-        poses, problems = {}, {}
-        for name, frames in sets.items():
-            frame = frames.image.header.frame_id
-            if not frame:
-                problems[name] = "its images name no frame (header.frame_id is empty)"
-                continue
-            try:
-                poses[name] = transforms.lookup(config.world_frame, frame, frames.stamp_ns)
-            except WildSeg3DError as error:
-                problems[name] = str(error)
-        waiting = any(sets[name].image.header.frame_id for name in problems)
-        if not waiting or time.monotonic() > deadline:
-            break
-        if cancelled():
-            raise Cancelled("cancelled by the caller while waiting for TF")
-        time.sleep(_POLL_SECONDS)
-    if problems and not poses:
-        why = next(iter(problems.values()))
-        return poses, (f"no camera's pose in '{config.world_frame}' is known: {why}",)
-    return poses, tuple(
-        f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
-        for name, problem in problems.items()
     )

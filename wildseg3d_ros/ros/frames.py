@@ -35,12 +35,14 @@ class FrameSet:
         info: its calibration.
         depth: depth within the slop of the image; None for a camera without depth.
         arrived: monotonic seconds when the set was complete.
+        era: of the matcher when it gave the set: see :attr:`FrameMatcher.era`.
     """
 
     image: Image | CompressedImage
     info: CameraInfo
     depth: Image | CompressedImage | None
     arrived: float
+    era: int = 0
 
     @property
     def stamp_ns(self) -> int:
@@ -101,6 +103,8 @@ class FrameMatcher:
         self._gaps: deque[int] = deque(maxlen=_GAPS)
         self._arrivals: deque[float] = deque(maxlen=1000)
         self.counts = Counts()
+        self.era = 0
+        """How often all was forgotten since time went back; sets of an earlier era are void."""
 
     def add_image(self, message: Image | CompressedImage) -> None:
         """Takes an image."""
@@ -156,7 +160,7 @@ class FrameMatcher:
                 return []
             oldest = time.monotonic() - max_age if max_age else -float("inf")
             return [
-                FrameSet(image, self._info, depth, arrived)
+                FrameSet(image, self._info, depth, arrived, self.era)
                 for image, depth, arrived in reversed(self._sets)
                 if arrived >= oldest
             ]
@@ -188,6 +192,7 @@ class FrameMatcher:
             self._clear()
 
     def _clear(self) -> None:
+        self.era += 1
         for kept in (self._images, self._depths, self._sets, self._gaps):
             kept.clear()
         self._last_ns.clear()
