@@ -9,22 +9,20 @@ plain rclpy node with best-effort subscriptions and empty callbacks on a SingleT
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
+
+from benchmarks.transports import TRANSPORTS, environment
 
 CAMERAS = ("a", "b", "c", "d")
 SIZE = (480, 640)
 RATE = 30.0
 SECONDS = 10.0
 _SETTLE = 6.0
-
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def drive(camera: str, reliability: str) -> None:
@@ -134,25 +132,12 @@ def _measure(count: Callable[[], tuple[int, int]], step: Callable[[], None]) -> 
 def main() -> dict:
     """Images per second, and cores, of the node and of the baseline."""
     results: dict = {"wanted_per_second": RATE * len(CAMERAS)}
-    runs = [
-        ("LARGE_DATA", "reliable"),
-        ("LARGE_DATA", "best_effort"),
-        ("DEFAULT", "reliable"),
-        ("DEFAULT", "best_effort"),
-    ]
+    runs = [(t, reliability) for t in TRANSPORTS for reliability in ("reliable", "best_effort")]
     for number, (transports, reliability) in enumerate(runs):
-        environment = {
-            **os.environ,
-            "FASTDDS_BUILTIN_TRANSPORTS": transports,
-            "ROS_DOMAIN_ID": str(1 + (os.getpid() + number) % 100),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-            "PYTHONPATH": os.pathsep.join(
-                [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-            ),
-        }
+        variables = environment(transports, number)
         command = [sys.executable, "-m", "benchmarks.camera_throughput"]
         drivers = [
-            subprocess.Popen([*command, "drive", camera, reliability], env=environment)
+            subprocess.Popen([*command, "drive", camera, reliability], env=variables)
             for camera in CAMERAS
         ]
         found = results.setdefault(f"{transports}, {reliability}", {})
@@ -160,7 +145,7 @@ def main() -> dict:
             for what in ("scene_node", "plain"):
                 done = subprocess.run(
                     [*command, what],
-                    env=environment,
+                    env=variables,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     text=True,

@@ -1,33 +1,29 @@
 """Round trip of the service `segment` over DDS: node and client in processes of their own.
 
-Measured with a reply of 20,000 points (x, y, z, rgb), with Fast DDS's default transports and with
-LARGE_DATA, while the node is idle and while its build process is busy; and without ROS (the same
-answer, in process) as the baseline of what DDS and rclpy add.
+Measured with a reply of 20,000 points (x, y, z, rgb), with Fast DDS's default transports, with
+LARGE_DATA and with config/fastdds.xml, while the node is idle and while its build process is busy;
+and without ROS (the same answer, in process) as the baseline of what DDS and rclpy add.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median, quantiles
 
 from benchmarks.prompt import make_scene
+from benchmarks.transports import TRANSPORTS, environment
 
 POINTS = 20_000
 REPEATS = 300
 WARM_UP = 20
 KEPT_REPEATS = 30
 CLICK = ("camera0", 200.0, 110.0)
-TRANSPORTS = ("DEFAULT", "LARGE_DATA")
-
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def busy_builder(config):
@@ -127,20 +123,13 @@ def serving(load: str, transports: str, number: int) -> Iterator[tuple[subproces
 
     Args:
         load: idle or building.
-        transports: of Fast DDS.
-        number: of the run, so that one does not hear another.
+        transports, number: see :func:`benchmarks.transports.environment`.
     """
-    environment = {
-        **os.environ,
-        "FASTDDS_BUILTIN_TRANSPORTS": transports,
-        "ROS_DOMAIN_ID": str(1 + (os.getpid() + number) % 100),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }
     command = [sys.executable, "-m", "benchmarks.service_latency", "serve", load]
-    server = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    variables = environment(transports, number)
+    server = subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL)
     try:
-        yield server, environment
+        yield server, variables
     finally:
         server.terminate()
         server.wait(30)
@@ -152,9 +141,9 @@ def main() -> dict:
     runs = [(transports, load) for transports in TRANSPORTS for load in ("idle", "building")]
     command = [sys.executable, "-m", "benchmarks.service_latency", "ask"]
     for number, (transports, load) in enumerate(runs):
-        with serving(load, transports, number) as (_, environment):
+        with serving(load, transports, number) as (_, variables):
             done = subprocess.run(
-                command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+                command, env=variables, stdout=subprocess.PIPE, text=True, check=True
             )
         found = json.loads(done.stdout.splitlines()[-1])
         results.setdefault(transports, {})[load] = found

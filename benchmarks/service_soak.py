@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.service_latency import CLICK, serving, statistics
+from benchmarks.transports import PROFILE
 
 CLIENTS, PROCESSES = 8, 2
 SECONDS = 60.0
@@ -57,14 +58,21 @@ def ask(clients: int, seconds: float) -> dict:
 
 
 def main(seconds: float = SECONDS) -> dict:
-    """Requests, errors, milliseconds and the node's resident memory over the time."""
+    """By transports: requests, errors, milliseconds, the node's resident memory over the time."""
+    results: dict = {"clients": CLIENTS, "seconds": seconds}
+    for number, transports in enumerate(("LARGE_DATA", PROFILE)):
+        results[transports] = _soak(transports, number, seconds)
+    return results
+
+
+def _soak(transports: str, number: int, seconds: float) -> dict:
     command = [sys.executable, "-m", "benchmarks.service_soak", "ask"]
     command += [str(CLIENTS // PROCESSES), str(seconds)]
     memory: list[float] = []
-    with serving("idle", "LARGE_DATA", 0) as (server, environment), ExitStack() as files:
+    with serving("idle", transports, number) as (server, variables), ExitStack() as files:
         # Not pipes: they would fill before anybody reads them.
         outputs = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(PROCESSES)]
-        askers = [subprocess.Popen(command, env=environment, stdout=out) for out in outputs]
+        askers = [subprocess.Popen(command, env=variables, stdout=out) for out in outputs]
         while any(asker.poll() is None for asker in askers):
             memory.append(_resident_mib(server.pid))
             time.sleep(0.5)
@@ -76,8 +84,6 @@ def main(seconds: float = SECONDS) -> dict:
     errors = [e for each in found for e in each["errors"]]
     settled = memory[int(SETTLED * len(memory)) :]
     return {
-        "clients": CLIENTS,
-        "seconds": seconds,
         "requests": len(times),
         "errors": len(errors),
         "first_error": errors[0] if errors else "",

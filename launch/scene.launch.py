@@ -125,9 +125,14 @@ def start(context):
 
 
 def large_data():
-    """Transports that camera images fit through, unless the user chose some."""
-    name = "FASTDDS_BUILTIN_TRANSPORTS"
-    chosen = {name, "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
-    if chosen & set(os.environ) or Path("DEFAULT_FASTDDS_PROFILES.xml").exists():
+    """Transports that images and clouds fit through, unless the user chose some."""
+    # Fast DDS 3, of ROS 2 after Jazzy, has another name for the variable.
+    old = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    transports = "FASTDDS_BUILTIN_TRANSPORTS"
+    files = ["FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"]
+    if {transports, *files} & set(os.environ) or Path("DEFAULT_FASTDDS_PROFILES.xml").exists():
         return []
-    return [SetEnvironmentVariable(name, "LARGE_DATA")]
+    return [
+        SetEnvironmentVariable(files[old], PathJoinSubstitution([CONFIG, "fastdds.xml"])),
+        SetEnvironmentVariable(transports, "LARGE_DATA"),
+    ]

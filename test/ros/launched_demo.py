@@ -46,6 +46,7 @@ class WhileItRuns(unittest.TestCase):
         for process in proc_info.processes():
             variables = Path(f"/proc/{proc_info[process].pid}/environ").read_text().split("\0")
             assert "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA" in variables
+            assert any(variable.endswith("/config/fastdds.xml") for variable in variables)
 
 
 @post_shutdown_test()

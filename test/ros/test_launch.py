@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,43 @@ def _profile(topic: dict) -> QoSProfile:
     )
 
 
+TALKER = """
+import rclpy
+from std_msgs.msg import String
+rclpy.init()
+publisher = rclpy.create_node("talker").create_publisher(String, "talk", 1)
+print("ready", flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/dev/shm").is_dir() or shutil.disk_usage("/dev/shm").free < 2**27,
+    reason="/dev/shm HAS NO ROOM: the profile of Fast DDS is not tested",
+)
+def test_the_profile_of_fast_dds_gives_its_processes_room_for_images():
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FASTDDS_", "FASTRTPS_"))
+    }
+    environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(ROOT / "config/fastdds.xml")
+    with subprocess.Popen(
+        [sys.executable, "-c", TALKER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as talker:
+        assert talker.stdin is not None
+        assert talker.stdout is not None
+        assert talker.stdout.readline() == "ready\n"
+        mapped = Path(f"/proc/{talker.pid}/maps").read_text().split()
+        sizes = [Path(name).stat().st_size for name in mapped if name.startswith("/dev/shm/fast")]
+        talker.stdin.write("\n")
+    assert max(sizes) > 16 * 2**20
+
+
 # ---- with the real launch system ---------------------------------------------------------------
 
 NEEDS_LAUNCH = pytest.mark.skipif(
@@ -237,7 +275,13 @@ def test_transports_are_set_unless_the_user_chose_some(monkeypatch):
         }
 
     monkeypatch.delenv("FASTDDS_BUILTIN_TRANSPORTS", raising=False)
-    assert variables() == {"FASTDDS_BUILTIN_TRANSPORTS"}
+    for distro, name in (("jazzy", "FASTRTPS"), ("kilted", "FASTDDS")):
+        monkeypatch.setenv("ROS_DISTRO", distro)
+        files = f"{name}_DEFAULT_PROFILES_FILE"
+        assert variables() == {"FASTDDS_BUILTIN_TRANSPORTS", files}
+        with monkeypatch.context() as chosen:
+            chosen.setenv(files, "mine.xml")
+            assert variables() == set()
     monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "DEFAULT")
     assert variables() == set()
 

@@ -66,6 +66,6 @@ def publisher_problem(camera: str, stream: Stream, qos: QoSProfile, node: Node) 
         )
     return (
         f"nothing arrived on '{full}', although {len(publishers)} node(s) publish there; "
-        "large images over the default transports get lost: set "
-        "FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA for all processes"
+        "large images over the default transports get lost: start the driver with "
+        "FASTDDS_DEFAULT_PROFILES_FILE=.../config/fastdds.xml"
     )
