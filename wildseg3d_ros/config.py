@@ -23,6 +23,15 @@ def setting(default: Any, text: str, low: float | None = None, high: float | Non
     return field(default=default, metadata={"text": text, "low": low, "high": high})
 
 
+def _check_order(section: str, config: Any, low: str, high: str) -> None:
+    """Raises ConfigError unless one setting of a section is below another."""
+    least, most = getattr(config, low), getattr(config, high)
+    if not least < most:
+        raise ConfigError(
+            f"'{section}.{low}' must be below '{section}.{high}'; got {least!r} and {most!r}"
+        )
+
+
 @dataclass(frozen=True)
 class PairingConfig:
     """Which views are compared with each other."""
@@ -55,6 +64,9 @@ class DepthPointmapConfig:
         0.0019, "growth of that deviation with the square of the range [1/m]", 0.0, 1.0
     )
 
+    def __post_init__(self) -> None:
+        _check_order("pointmaps.depth", self, "min_depth", "max_depth")
+
 
 @dataclass(frozen=True)
 class StereoPointmapConfig:
@@ -86,6 +98,11 @@ class StereoPointmapConfig:
     prior_rotation_sigma: float = setting(
         0.01, "the same of given camera orientations [rad]", 1e-6, 3.0
     )
+
+    def __post_init__(self) -> None:
+        _check_order("pointmaps.stereo", self, "min_angle", "max_angle")
+        if self.min_depth and self.max_depth:
+            _check_order("pointmaps.stereo", self, "min_depth", "max_depth")
 
 
 @dataclass(frozen=True)

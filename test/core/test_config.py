@@ -49,6 +49,12 @@ def test_integers_serve_where_a_float_is_asked_for():
         ({"pairing": {"max_pairs_per_view": 0}}, r"must lie in \[1"),
         ({"pairing": {"min_overlap": float("nan")}}, "must lie in"),
         ({"pointmaps": {"backend": "telepathy"}}, "one of depth"),
+        (
+            {"pointmaps": {"depth": {"min_depth": 5}}},
+            r"depth.min_depth' must be below",
+        ),
+        ({"pointmaps": {"stereo": {"min_angle": 30}}}, "stereo.min_angle' must be below"),
+        ({"pointmaps": {"stereo": {"min_depth": 2, "max_depth": 1}}}, "stereo.min_depth' must be"),
     ],
 )
 def test_wrong_values_are_refused_with_the_way_out(values, text):

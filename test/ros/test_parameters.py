@@ -133,10 +133,14 @@ def test_changes_are_validated_and_topics_are_fixed(make_parameters):
         ("image_timeout", "long"),
         ("cameras", ["left"]),
         ("left.image_topic", "/other"),
+        ("pointmaps.depth.min_depth", 6.0),  # above max_depth
     ]:
         (result,) = node.set_parameters([Parameter(name, value=value)])
         assert not result.successful, name
         assert result.reason
+    depths = [("pointmaps.depth.min_depth", 6.0), ("pointmaps.depth.max_depth", 9.0)]
+    changes = [Parameter(name, value=value) for name, value in depths]
+    assert node.set_parameters_atomically(changes).successful
     (result,) = node.set_parameters([Parameter("image_timeout", value=1)])
     assert result.successful
     assert parameters.node() == NodeConfig(image_timeout=1.0)

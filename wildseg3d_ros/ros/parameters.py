@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -252,26 +253,28 @@ class Parameters:
             check_setting(name, spec, hints[spec.name], value)
             self._specs[name] = spec, hints[spec.name]
 
-    def _read(self, cls: type[_Config], prefix: str) -> _Config:
+    def _read(
+        self, cls: type[_Config], prefix: str, changed: Mapping[str, Any] | None = None
+    ) -> _Config:
+        """The settings as they are, or would be with some changed, by parameter name."""
         hints, values = typing.get_type_hints(cls), {}
         for spec in dataclasses.fields(cls):  # type: ignore[arg-type]
             name, hint = prefix + spec.name, hints[spec.name]
             if dataclasses.is_dataclass(hint):
-                values[spec.name] = self._read(hint, f"{name}.")  # type: ignore[arg-type]
+                values[spec.name] = self._read(hint, f"{name}.", changed)  # type: ignore[arg-type]
             else:
-                values[spec.name] = check_setting(
-                    name, spec, hint, self._node.get_parameter(name).value
-                )
+                value = (changed or {}).get(name, self._node.get_parameter(name).value)
+                values[spec.name] = check_setting(name, spec, hint, value)
         return cls(**values)
 
     def _validate(self, parameters: list[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            if parameter.name in self._specs:
-                spec, hint = self._specs[parameter.name]
-                try:
-                    check_setting(parameter.name, spec, hint, parameter.value)
-                except ConfigError as error:
-                    return SetParametersResult(successful=False, reason=str(error))
+        changed = {p.name: p.value for p in parameters if p.name in self._specs}
+        try:
+            for name, value in changed.items():
+                check_setting(name, *self._specs[name], value)
+            self._read(SceneConfig, "", changed)  # what fits alone may not fit together
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _warn_of_unknown(self) -> None:
