@@ -32,7 +32,7 @@ def drive(camera: str, reliability: str) -> None:
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import CameraInfo, Image
 
-    from wildseg3d_ros.ros.conversions import image_from_array
+    from wildseg3d_ros.ros.messages.conversions import image_from_array
 
     rclpy.init()
     node = rclpy.create_node(f"driver_{camera}")

@@ -45,11 +45,11 @@ def serve(load: str) -> None:
 
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.ros.answers import CurrentScene
-    from wildseg3d_ros.ros.build_process import Settings
-    from wildseg3d_ros.ros.calibration import calibration_from_info
+    from wildseg3d_ros.ros.building.process import Settings
+    from wildseg3d_ros.ros.building.worker import BuildWorker
+    from wildseg3d_ros.ros.cameras.calibration import calibration_from_info
     from wildseg3d_ros.ros.running import run_node
     from wildseg3d_ros.ros.scene_node import SceneNode
-    from wildseg3d_ros.ros.worker import BuildWorker
 
     scene = make_scene(POINTS)
     calibrations = {

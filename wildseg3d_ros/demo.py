@@ -114,8 +114,8 @@ def shipped_recording() -> Path:
 def run(folder: Path, out: Path, most: int) -> list[Result]:
     """Replays a folder, builds its scene, clicks up to ``most`` objects, writes what came back."""
     from wildseg3d_ros.ros.client import SceneClient
-    from wildseg3d_ros.ros.latched import label_maps
     from wildseg3d_ros.ros.replay_node import camera_names
+    from wildseg3d_ros.ros.topics.latched import label_maps
 
     recording = load_folder(folder)
     cameras = camera_names(recording)

@@ -22,7 +22,7 @@ from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.ros.build_process import Build
+from wildseg3d_ros.ros.building.process import Build
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.io.folder import Recording
-from wildseg3d_ros.ros.conversions import image_from_array, nanoseconds, time_message
+from wildseg3d_ros.ros.messages.conversions import image_from_array, nanoseconds, time_message
 from wildseg3d_ros.types import View
 
 VIEWS = table.make_views()

@@ -10,7 +10,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2, PointField
 
 from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.ros import clouds as c
+from wildseg3d_ros.ros.messages import clouds as c
 
 rng = np.random.default_rng(0)
 

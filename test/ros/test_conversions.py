@@ -12,8 +12,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
-from wildseg3d_ros.ros import conversions as c
-from wildseg3d_ros.ros.compressed import rgb_from_compressed
+from wildseg3d_ros.ros.cameras.compressed import rgb_from_compressed
+from wildseg3d_ros.ros.messages import conversions as c
 
 WHO = "camera 'left'"
 rng = np.random.default_rng(3)

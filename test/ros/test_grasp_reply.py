@@ -10,10 +10,10 @@ from sensor_msgs.msg import PointField
 
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.geometry.transforms import apply, invert
-from wildseg3d_ros.ros.clouds import columns_from_cloud
-from wildseg3d_ros.ros.conversions import matrix_from_pose
+from wildseg3d_ros.ros.messages.clouds import columns_from_cloud
+from wildseg3d_ros.ros.messages.conversions import matrix_from_pose
+from wildseg3d_ros.ros.messages.requests import segment_request
 from wildseg3d_ros.ros.replay_node import optical_frame
-from wildseg3d_ros.ros.requests import segment_request
 
 VIEWS = table.make_views()
 POSES = [view.world_from_cam_prior for view in VIEWS]

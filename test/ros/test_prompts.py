@@ -19,8 +19,8 @@ from wildseg3d_msgs.msg import CameraMask
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import apply, invert
-from wildseg3d_ros.ros.clouds import points_from_cloud
-from wildseg3d_ros.ros.conversions import array_from_image, header, image_from_array
+from wildseg3d_ros.ros.messages.clouds import points_from_cloud
+from wildseg3d_ros.ros.messages.conversions import array_from_image, header, image_from_array
 from wildseg3d_ros.ros.replay_node import optical_frame
 
 VIEWS = table.make_views()

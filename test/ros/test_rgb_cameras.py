@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.io.folder import Recording
-from wildseg3d_ros.ros.build_process import PIPELINE
+from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.testing.mast3r_weights import write_checkpoint
 from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
 

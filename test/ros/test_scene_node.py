@@ -17,8 +17,8 @@ from wildseg3d_msgs.msg import Click, Status
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
-from wildseg3d_ros.ros.clouds import points_from_cloud
-from wildseg3d_ros.ros.conversions import array_from_image
+from wildseg3d_ros.ros.messages.clouds import points_from_cloud
+from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.replay_node import optical_frame
 
 VIEWS = table.make_views()
@@ -106,7 +106,7 @@ def test_the_cloud_comes_in_the_frame_that_is_asked_for(live):
         client.segment([on(table.RED)], target_frame="shelf")
     assert unknown.value.code == ErrorCode.UNKNOWN_FRAME
     world_from_shelf = make_transform(np.eye(3)[[1, 2, 0]], [1, 2, 3])
-    from wildseg3d_ros.ros.conversions import transform_from_matrix
+    from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 
     node._transforms.add(transform_from_matrix(world_from_shelf, "world", "shelf"), static=True)
     found = client.segment([on(table.RED)], target_frame="shelf")

@@ -12,8 +12,8 @@ from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import make_transform
-from wildseg3d_ros.ros.conversions import transform_from_matrix
-from wildseg3d_ros.ros.transforms import (
+from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
+from wildseg3d_ros.ros.tf.buffer import (
     TransformBuffer,
     TransformListener,
     TransformTree,
@@ -32,7 +32,7 @@ HAVE_TF2 = importlib.util.find_spec("tf2_ros") is not None
 def buffer(request) -> TransformBuffer:
     if request.param == "own":
         return TransformTree()
-    from wildseg3d_ros.ros.tf2_transforms import Tf2Buffer
+    from wildseg3d_ros.ros.tf.tf2 import Tf2Buffer
 
     return Tf2Buffer()
 

@@ -11,7 +11,7 @@ import table
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from wildseg3d_ros.geometry.transforms import make_transform
-from wildseg3d_ros.ros.conversions import image_from_array, transform_from_matrix
+from wildseg3d_ros.ros.messages.conversions import image_from_array, transform_from_matrix
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, optical_frame
 
 VIEWS = table.make_views()

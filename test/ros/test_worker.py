@@ -21,11 +21,11 @@ from wildseg3d_ros.demo import shipped_recording
 from wildseg3d_ros.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.ros import handover
-from wildseg3d_ros.ros import worker as worker_module
-from wildseg3d_ros.ros.build_process import Settings
-from wildseg3d_ros.ros.handover import Channel
-from wildseg3d_ros.ros.worker import BuildWorker
+from wildseg3d_ros.ros.building import handover
+from wildseg3d_ros.ros.building import worker as worker_module
+from wildseg3d_ros.ros.building.handover import Channel
+from wildseg3d_ros.ros.building.process import Settings
+from wildseg3d_ros.ros.building.worker import BuildWorker
 
 
 @pytest.fixture
@@ -254,8 +254,8 @@ def test_the_process_does_not_outlive_a_killed_node():
     script = (
         "import time, table\n"
         "from wildseg3d_ros.config import SceneConfig\n"
-        "from wildseg3d_ros.ros.build_process import Settings\n"
-        "from wildseg3d_ros.ros.worker import BuildWorker\n"
+        "from wildseg3d_ros.ros.building.process import Settings\n"
+        "from wildseg3d_ros.ros.building.worker import BuildWorker\n"
         "w = BuildWorker(Settings(SceneConfig(), 'table:deaf_builder'), print)\n"
         "w.build(table.make_views(), 'world', lambda *_: print(w.pid, flush=True), lambda: False)"
     )

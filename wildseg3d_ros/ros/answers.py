@@ -14,17 +14,17 @@ from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.grasping.graspable import DEFAULT_VOXEL, GraspableScene
 from wildseg3d_ros.pipeline import segment
-from wildseg3d_ros.ros.calibration import Calibration
-from wildseg3d_ros.ros.clouds import (
+from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.messages.clouds import (
     cloud_message,
     colored_columns,
     normal_columns,
     xyz_columns,
 )
-from wildseg3d_ros.ros.conversions import image_from_mask, point_message
-from wildseg3d_ros.ros.grasp_messages import box_message, organized_cloud
-from wildseg3d_ros.ros.prompt_messages import PromptReader
-from wildseg3d_ros.ros.transforms import TransformBuffer
+from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
+from wildseg3d_ros.ros.messages.grasps import box_message, organized_cloud
+from wildseg3d_ros.ros.messages.prompts import PromptReader
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
 from wildseg3d_ros.types import ObjectCloud, Prompt

@@ -25,9 +25,9 @@ from rclpy.task import Future
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_ros.ros.messages.replies import BuildReport, SceneObject, Selection, raise_unless_ok
+from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.qos import SERVICE_QOS
-from wildseg3d_ros.ros.replies import BuildReport, SceneObject, Selection, raise_unless_ok
-from wildseg3d_ros.ros.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.running import Spinner
 
 _GONE_SECONDS = 3.0
@@ -144,7 +144,7 @@ class SceneClient:
         Args:
             clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
             options: other ways to point, and parts of the reply: see
-                :class:`wildseg3d_ros.ros.requests.SegmentOptions`.
+                :class:`wildseg3d_ros.ros.messages.requests.SegmentOptions`.
 
         Raises:
             WildSeg3DError: with the code and text of the node. TimeoutError: no answer.

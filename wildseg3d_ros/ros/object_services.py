@@ -14,12 +14,12 @@ from wildseg3d_msgs.msg import SceneObject
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene
 from wildseg3d_ros.errors import ErrorCode, FileError
 from wildseg3d_ros.ros.answers import CurrentScene
-from wildseg3d_ros.ros.calibration import Calibration
-from wildseg3d_ros.ros.cameras import Cameras
-from wildseg3d_ros.ros.conversions import header
-from wildseg3d_ros.ros.grasp_messages import box_message
+from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import status_of
-from wildseg3d_ros.ros.transforms import TransformBuffer
+from wildseg3d_ros.ros.messages.conversions import header
+from wildseg3d_ros.ros.messages.grasps import box_message
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 from wildseg3d_ros.types import LEVELS, ObjectRecord

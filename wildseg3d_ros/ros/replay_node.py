@@ -27,7 +27,7 @@ from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.io.folder import Recording, load_folder
-from wildseg3d_ros.ros.conversions import (
+from wildseg3d_ros.ros.messages.conversions import (
     header,
     image_from_array,
     time_message,

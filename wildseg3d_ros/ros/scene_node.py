@@ -35,23 +35,23 @@ from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.ros.answers import CurrentScene
-from wildseg3d_ros.ros.build_process import PIPELINE, Built, Settings, overview
-from wildseg3d_ros.ros.building import Build, BuildAction, warn
-from wildseg3d_ros.ros.cameras import Cameras, Shot
-from wildseg3d_ros.ros.extending import SceneEditor
+from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
+from wildseg3d_ros.ros.building.extending import SceneEditor
+from wildseg3d_ros.ros.building.process import PIPELINE, Built, Settings, overview
+from wildseg3d_ros.ros.building.worker import BuildWorker
+from wildseg3d_ros.ros.cameras.rig import Cameras, Shot
 from wildseg3d_ros.ros.guard import status_of
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.object_services import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
-from wildseg3d_ros.ros.prompt_topics import PromptTopics
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
-from wildseg3d_ros.ros.selection_topics import SelectionTopics
-from wildseg3d_ros.ros.supervision import Supervision
-from wildseg3d_ros.ros.topics import SceneTopics
-from wildseg3d_ros.ros.transforms import TransformListener, make_buffer, poses_at
-from wildseg3d_ros.ros.validity import SceneWatch
-from wildseg3d_ros.ros.worker import BuildWorker
+from wildseg3d_ros.ros.tf.buffer import TransformListener, make_buffer, poses_at
+from wildseg3d_ros.ros.topics.prompts import PromptTopics
+from wildseg3d_ros.ros.topics.scene import SceneTopics
+from wildseg3d_ros.ros.topics.selection import SelectionTopics
+from wildseg3d_ros.ros.watching.supervision import Supervision
+from wildseg3d_ros.ros.watching.validity import SceneWatch
 
 _BACK = Duration(seconds=-0.1)
 
@@ -63,7 +63,7 @@ class SceneNode(ManagedNode):
     Configured, the node has its models loaded and its publishers; active, it listens.
 
     Args:
-        builder: see :class:`wildseg3d_ros.ros.build_process.Settings`.
+        builder: see :class:`wildseg3d_ros.ros.building.process.Settings`.
         options: of :class:`rclpy.node.Node`.
 
     Raises:

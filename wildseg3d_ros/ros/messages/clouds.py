@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 
 from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.ros.conversions import bytes_field, header
+from wildseg3d_ros.ros.messages.conversions import bytes_field, header
 
 _FIELD_TYPES = {
     PointField.INT8: "i1",

@@ -6,7 +6,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from wildseg3d_ros.errors import ErrorCode, InputError
-from wildseg3d_ros.ros.camera import Camera, Stream
+from wildseg3d_ros.ros.cameras.camera import Camera, Stream
 from wildseg3d_ros.ros.parameters import NodeConfig
 
 _SILENT = {

@@ -20,9 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import wildseg3d_ros
 from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.build_process import Built, Extended, Settings
-from wildseg3d_ros.ros.handover import Channel
+from wildseg3d_ros.ros.building.handover import Channel
+from wildseg3d_ros.ros.building.process import Built, Extended, Settings
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Prompt, View
 
@@ -31,7 +32,7 @@ CANCEL_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 # Not `-m`: what the module defines would be pickled as defined in `__main__`.
-_START = "from wildseg3d_ros.ros.build_process import main; main()"
+_START = "from wildseg3d_ros.ros.building.process import main; main()"
 
 
 class BuildWorker:
@@ -198,7 +199,7 @@ class BuildWorker:
             self._end()
             ours, theirs = Channel.pair()
             # The package may have been found through the start directory or sys.path.
-            package_parent = str(Path(__file__).resolve().parents[2])
+            package_parent = str(Path(wildseg3d_ros.__file__).resolve().parent.parent)
             path = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
             try:
                 self._process = subprocess.Popen(

@@ -14,7 +14,7 @@ from statistics import median
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from wildseg3d_ros.ros.conversions import nanoseconds
+from wildseg3d_ros.ros.messages.conversions import nanoseconds
 
 _PENDING = 10
 """Messages of a stream that wait for their partner: a third of a second at 30 Hz."""

@@ -28,8 +28,8 @@ from wildseg3d_ros.geometry.transforms import (
     quaternion_from_rotation,
     rotation_from_quaternion,
 )
-from wildseg3d_ros.ros.conversions import matrix_from_transform, nanoseconds
 from wildseg3d_ros.ros.guard import never_raises
+from wildseg3d_ros.ros.messages.conversions import matrix_from_transform, nanoseconds
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps, as tf2 does."""
@@ -70,7 +70,7 @@ def make_buffer() -> TransformBuffer:
         import tf2_ros  # type: ignore[import-not-found]  # noqa: F401
     except ImportError:
         return TransformTree()
-    from wildseg3d_ros.ros.tf2_transforms import Tf2Buffer
+    from wildseg3d_ros.ros.tf.tf2 import Tf2Buffer
 
     return Tf2Buffer()
 

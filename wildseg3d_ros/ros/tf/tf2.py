@@ -11,12 +11,12 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.conversions import matrix_from_transform
-from wildseg3d_ros.ros.transforms import BUFFER_SECONDS, not_connected, unknown_frame
+from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, not_connected, unknown_frame
 
 
 class Tf2Buffer:
-    """:class:`wildseg3d_ros.ros.transforms.TransformBuffer` on tf2's buffer."""
+    """:class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer` on tf2's buffer."""
 
     def __init__(self) -> None:
         self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=BUFFER_SECONDS))
@@ -30,7 +30,7 @@ class Tf2Buffer:
             self._buffer.set_transform(message, "wildseg3d")
 
     def clear(self) -> None:
-        """See :class:`wildseg3d_ros.ros.transforms.TransformBuffer`."""
+        """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`."""
         self._buffer.clear()
 
     def frames(self) -> list[str]:
@@ -41,7 +41,7 @@ class Tf2Buffer:
         return sorted({*tree, *(entry["parent"] for entry in tree.values())} - {"NO_PARENT"})
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
-        """See :class:`wildseg3d_ros.ros.transforms.TransformBuffer`."""
+        """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`."""
         target, source = target.lstrip("/"), source.lstrip("/")
         known = self.frames()
         for frame in (target, source):

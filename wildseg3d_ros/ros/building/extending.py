@@ -9,9 +9,9 @@ from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import PromptError
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.answers import CurrentScene
-from wildseg3d_ros.ros.building import BuildAction
-from wildseg3d_ros.ros.transforms import TransformBuffer
-from wildseg3d_ros.ros.worker import BuildWorker
+from wildseg3d_ros.ros.building.action import BuildAction
+from wildseg3d_ros.ros.building.worker import BuildWorker
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
 from wildseg3d_ros.types import ObjectCloud
 

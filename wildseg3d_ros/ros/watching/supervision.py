@@ -12,12 +12,19 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 
 from wildseg3d_ros.errors import WildSeg3DError
-from wildseg3d_ros.ros.building import BuildAction
-from wildseg3d_ros.ros.cameras import Cameras
-from wildseg3d_ros.ros.diagnostics import ERROR, OK, WARN, CameraMonitor, Diagnostics, status
+from wildseg3d_ros.ros.building.action import BuildAction
+from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.validity import SceneWatch
+from wildseg3d_ros.ros.watching.diagnostics import (
+    ERROR,
+    OK,
+    WARN,
+    CameraMonitor,
+    Diagnostics,
+    status,
+)
+from wildseg3d_ros.ros.watching.validity import SceneWatch
 from wildseg3d_ros.scene.scene import Scene
 
 _RETRY_SECONDS = 30.0

@@ -9,10 +9,10 @@ from rclpy.lifecycle.node import LifecycleNodeMixin
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
-from wildseg3d_ros.ros.build_process import Built
-from wildseg3d_ros.ros.calibration import Calibration
-from wildseg3d_ros.ros.clouds import cloud_message, colored_columns
-from wildseg3d_ros.ros.conversions import image_from_array
+from wildseg3d_ros.ros.building.process import Built
+from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
+from wildseg3d_ros.ros.messages.conversions import image_from_array
 from wildseg3d_ros.scene.scene import Scene
 
 LATCHED = QoSProfile(

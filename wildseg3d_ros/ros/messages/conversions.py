@@ -1,6 +1,6 @@
 """ROS messages <-> NumPy, nothing else. What crosses the ROS border crosses it here.
 
-Clouds do in :mod:`wildseg3d_ros.ros.clouds`.
+Clouds do in :mod:`wildseg3d_ros.ros.messages.clouds`.
 
 ``cv_bridge`` is not to be had without an apt ROS, and what is needed is a reshape with checks.
 Images are checked for length, row padding and byte order, and errors say what to change.

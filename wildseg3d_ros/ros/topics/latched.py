@@ -11,7 +11,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from wildseg3d_ros.ros.client import SceneClient
-from wildseg3d_ros.ros.conversions import array_from_image
+from wildseg3d_ros.ros.messages.conversions import array_from_image
 
 
 def label_maps(

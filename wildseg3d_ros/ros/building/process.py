@@ -1,4 +1,4 @@
-"""The process that builds scenes: started by :mod:`wildseg3d_ros.ros.worker`, free of ROS.
+"""The process that builds scenes, free of ROS; :mod:`wildseg3d_ros.ros.building.worker` starts it.
 
 It keeps the loaded back ends between builds, and ends when the node's end of the channel closes,
 however the node ended.
@@ -26,7 +26,7 @@ from wildseg3d_ros.errors import WildSeg3DError
 from wildseg3d_ros.masks import MaskBackend
 from wildseg3d_ros.pipeline import add_object, build_scene, refine_object, update_scene
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.ros.handover import Channel
+from wildseg3d_ros.ros.building.handover import Channel
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import voxel_downsample
 from wildseg3d_ros.types import ObjectCloud, Prompt, View, ViewMasks
@@ -35,7 +35,7 @@ Build = Callable[[Sequence[View], Progress, str], Scene]
 """``build(views, progress, world_frame)``. What has a method ``extend`` as :class:`Pipeline` does
 changes scenes by prompts, too."""
 
-PIPELINE = "wildseg3d_ros.ros.build_process:pipeline_builder"
+PIPELINE = "wildseg3d_ros.ros.building.process:pipeline_builder"
 """The builder of the product; tests name their own."""
 
 _OVERVIEW_POINTS = 400_000

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_ros.geometry.transforms import quaternion_from_rotation
 from wildseg3d_ros.grasping.boxes import OrientedBox
-from wildseg3d_ros.ros.calibration import Calibration
-from wildseg3d_ros.ros.clouds import colored_columns
-from wildseg3d_ros.ros.conversions import matrix_from_pose, point_message
+from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.messages.clouds import colored_columns
+from wildseg3d_ros.ros.messages.conversions import matrix_from_pose, point_message
 
 
 def box_message(box: OrientedBox, target_from_scene: NDArray[np.float64]) -> BoxMessage:

@@ -14,9 +14,9 @@ from wildseg3d_msgs.msg import Click as ClickMessage
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import ErrorCode, InputError, PromptError, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import apply
-from wildseg3d_ros.ros.calibration import Calibration
-from wildseg3d_ros.ros.conversions import array_from_image, nanoseconds
-from wildseg3d_ros.ros.transforms import TransformBuffer
+from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import LEVELS, Box, Click, Point, Prompt, ViewMask
 

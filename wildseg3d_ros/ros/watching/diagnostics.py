@@ -16,8 +16,8 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
-from wildseg3d_ros.ros.camera_faults import why_no_set
-from wildseg3d_ros.ros.cameras import Cameras
+from wildseg3d_ros.ros.cameras.faults import why_no_set
+from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.parameters import NodeConfig
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
-from wildseg3d_ros.ros.cameras import Cameras
-from wildseg3d_ros.ros.frames import FrameSet
+from wildseg3d_ros.ros.cameras.frames import FrameSet
+from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.transforms import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.change import ChangeDetector, thumbnail
 from wildseg3d_ros.scene.scene import Scene
 

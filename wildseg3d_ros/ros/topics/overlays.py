@@ -15,8 +15,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 from wildseg3d_ros.geometry.transforms import make_transform
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.io.pictures import draw_labels, object_colors
-from wildseg3d_ros.ros.conversions import header, point_message
-from wildseg3d_ros.ros.grasp_messages import pose_message
+from wildseg3d_ros.ros.messages.conversions import header, point_message
+from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import ViewMasks
 

@@ -1,0 +1,1 @@
+"""Builds of scenes: the action, and the process that calculates."""

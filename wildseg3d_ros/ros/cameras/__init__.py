@@ -1,0 +1,1 @@
+"""What the cameras publish, taken in: from messages to views."""

@@ -1,0 +1,1 @@
+"""Between ROS messages and arrays; nothing here holds a state."""

@@ -1,0 +1,1 @@
+"""Poses of frames at a time."""

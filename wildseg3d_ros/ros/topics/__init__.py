@@ -1,0 +1,1 @@
+"""What the node publishes, and the topics that it is clicked by."""
