@@ -14,6 +14,7 @@ from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import make_transform
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.tf.buffer import (
+    TooEarly,
     TransformBuffer,
     TransformListener,
     TransformTree,
@@ -185,6 +186,7 @@ def test_nothing_is_extrapolated(buffer, offset):
     with pytest.raises(WildSeg3DError, match="clocks") as missing:
         buffer.lookup("world", "tool", START + offset)
     assert missing.value.code == ErrorCode.MISSING_TF
+    assert isinstance(missing.value, TooEarly) == (offset < 0)
 
 
 def test_the_past_is_forgotten_after_a_while(buffer):

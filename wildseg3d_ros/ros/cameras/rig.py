@@ -18,7 +18,7 @@ from wildseg3d_ros.ros.cameras.camera import Camera
 from wildseg3d_ros.ros.cameras.faults import why_no_set
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned, history_for, spread
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import TooEarly, TransformBuffer
 from wildseg3d_ros.types import View, check_names
 
 _POLL_SECONDS = 0.02
@@ -162,12 +162,7 @@ class Cameras:
             InputError: a camera that is missing or whose messages cannot be used; the text says
                 which, what was listened to and what to do. Cancelled: the caller asked to stop.
         """
-        deadline = time.monotonic() + config.image_timeout
-        while True:
-            sets = self._wait_for_sets(names, config, cancelled)
-            poses, warnings = self._poses(sets, config, transforms, cancelled)
-            if not self._void(sets) or time.monotonic() > deadline:
-                break
+        sets, poses, warnings = self._located_sets(names, config, transforms, cancelled)
         parts = {name: self._cameras[name].convert(frames) for name, frames in sets.items()}
         views = tuple(
             View(
@@ -207,43 +202,62 @@ class Cameras:
         """Whether time went back since the sets were taken."""
         return any(self._cameras[name].matcher.era != frames.era for name, frames in sets.items())
 
-    def _poses(
+    def _located_sets(
         self,
-        sets: Mapping[str, FrameSet],
+        names: Sequence[str],
         config: NodeConfig,
         transforms: TransformBuffer,
         cancelled: Callable[[], bool],
-    ) -> tuple[dict, tuple[str, ...]]:
-        """``world_from_cam`` by camera from TF at the images' time, and why some are missing.
+    ) -> tuple[dict[str, FrameSet], dict[str, NDArray[np.float64]], tuple[str, ...]]:
+        """The newest sets, ``world_from_cam`` of those that TF knows, and why it lacks others.
 
-        What becomes of a scene without them, the pipeline says. Sets that become void while TF is
-        waited for are not waited for any longer.
+        TF may come after the images, so it is waited for. Sets whose pose will not come are given
+        up for newer ones. What becomes of a scene without poses, the pipeline says.
         """
+        end = time.monotonic() + config.image_timeout
+        sets = self._wait_for_sets(names, config, cancelled)
         deadline = time.monotonic() + config.tf_timeout
         while True:
-            poses, problems = {}, {}
-            for name, frames in sets.items():
-                frame = frames.image.header.frame_id
-                if not frame:
-                    problems[name] = "its images name no frame (header.frame_id is empty)"
-                    continue
-                try:
-                    poses[name] = transforms.lookup(config.world_frame, frame, frames.stamp_ns)
-                except WildSeg3DError as error:
-                    problems[name] = str(error)
+            poses, problems = _poses_of(sets, config.world_frame, transforms)
             waiting = any(sets[name].image.header.frame_id for name in problems)
-            if not waiting or time.monotonic() > deadline or self._void(sets):
+            if not waiting or time.monotonic() > deadline:
                 break
             if cancelled():
                 raise Cancelled("cancelled by the caller while waiting for TF")
             time.sleep(_POLL_SECONDS)
+            if self._void(sets) and time.monotonic() < end:
+                sets = self._wait_for_sets(names, config, cancelled)
+                deadline = time.monotonic() + config.tf_timeout
+            elif any(isinstance(problem, TooEarly) for problem in problems.values()):
+                sets = self._wait_for_sets(names, config, cancelled)
         if problems and not poses:
             why = next(iter(problems.values()))
-            return poses, (f"no camera's pose in '{config.world_frame}' is known: {why}",)
-        return poses, tuple(
-            f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
-            for name, problem in problems.items()
+            return sets, poses, (f"no camera's pose in '{config.world_frame}' is known: {why}",)
+        return (
+            sets,
+            poses,
+            tuple(
+                f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
+                for name, problem in problems.items()
+            ),
         )
+
+
+def _poses_of(
+    sets: Mapping[str, FrameSet], world_frame: str, transforms: TransformBuffer
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, Exception]]:
+    """``world_from_cam`` of cameras at their images' time, and why others have none."""
+    poses: dict[str, NDArray[np.float64]] = {}
+    problems: dict[str, Exception] = {}
+    for name, frames in sets.items():
+        frame = frames.image.header.frame_id
+        try:
+            if not frame:
+                raise InputError("its images name no frame (header.frame_id is empty)")
+            poses[name] = transforms.lookup(world_frame, frame, frames.stamp_ns)
+        except WildSeg3DError as error:
+            problems[name] = error
+    return poses, problems
 
 
 def _not_at_one_time(recent: Mapping[str, Sequence[FrameSet]], config: NodeConfig) -> InputError:

@@ -64,6 +64,12 @@ class TransformBuffer(Protocol):
         ...
 
 
+class TooEarly(WildSeg3DError):
+    """A transform is known from a later time on only: waiting for it is in vain."""
+
+    code = ErrorCode.MISSING_TF
+
+
 def make_buffer() -> TransformBuffer:
     """tf2's buffer where tf2_ros is installed, else our own."""
     try:
@@ -327,15 +333,15 @@ def not_at_that_time(
     parent: str, child: str, stamp_ns: int, oldest_ns: int, newest_ns: int
 ) -> WildSeg3DError:
     """A transform on the way is not known at the asked time."""
-    if stamp_ns > newest_ns:
-        off = f"{(stamp_ns - newest_ns) / 1e9:.3f} s after the newest"
-    else:
-        off = f"{(oldest_ns - stamp_ns) / 1e9:.3f} s before the oldest"
-    return WildSeg3DError(
+    is_early = stamp_ns < oldest_ns
+    off = oldest_ns - stamp_ns if is_early else stamp_ns - newest_ns
+    text = (
         f"TF has '{parent}' -> '{child}' from {oldest_ns / 1e9:.3f} to {newest_ns / 1e9:.3f} s, "
-        f"but it is needed at {stamp_ns / 1e9:.3f} s, {off}; are the publishers' clocks in step?",
-        ErrorCode.MISSING_TF,
+        f"but it is needed at {stamp_ns / 1e9:.3f} s, {off / 1e9:.3f} s "
+        f"{'before the oldest' if is_early else 'after the newest'}; are the publishers' clocks "
+        "in step?"
     )
+    return TooEarly(text) if is_early else WildSeg3DError(text, ErrorCode.MISSING_TF)
 
 
 def _plain(frame: str) -> str:

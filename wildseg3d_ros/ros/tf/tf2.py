@@ -12,7 +12,7 @@ from rclpy.time import Time
 
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, not_connected, unknown_frame
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TooEarly, not_connected, unknown_frame
 
 
 class Tf2Buffer:
@@ -52,9 +52,11 @@ class Tf2Buffer:
         except tf2_ros.ConnectivityException as error:
             raise not_connected(target, source, known) from error
         except tf2_ros.TransformException as error:
-            raise WildSeg3DError(
+            text = (
                 f"TF has no transform from '{source}' to '{target}' at {stamp_ns / 1e9:.3f} s: "
-                f"{error}; are the clocks of the publishers in step?",
-                ErrorCode.MISSING_TF,
-            ) from error
+                f"{error}; are the clocks of the publishers in step?"
+            )
+            if "into the past" in str(error):  # tf2 tells the two extrapolations apart so only
+                raise TooEarly(text) from error
+            raise WildSeg3DError(text, ErrorCode.MISSING_TF) from error
         return matrix_from_transform(found)
