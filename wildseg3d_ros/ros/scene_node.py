@@ -239,6 +239,7 @@ class SceneNode(ManagedNode):
         raise WildSeg3DError(why, ErrorCode.NO_SCENE)
 
     def _load(self, path: Path) -> CurrentScene:
+        self.wait_until_started(lambda: False)
         self.require_active()
         with self._builds.kept_out("loading a scene"):
             current = loaded_scene(path, self._cameras)
