@@ -8,6 +8,7 @@ import pytest
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.alignment.graph import build_graph
 from wildseg3d_ros.alignment.placement import place
+from wildseg3d_ros.alignment.residuals import refuse_beyond
 from wildseg3d_ros.alignment.solved_pairs import solve_pairs
 from wildseg3d_ros.config import AlignmentConfig
 from wildseg3d_ros.errors import AlignmentError
@@ -334,5 +335,8 @@ class TestWhatAnAlignmentSays:
         worst, figure = int(np.argmax(residual)), float(residual.max())
         with pytest.raises(AlignmentError, match=rf"'cam{worst}' {figure:.3g}.*{limit}"):
             align(noisy.predictions, noisy.views, replace(FINE, **{limit: 0.99 * figure}))
+        unknown = replace(answer, **{f"view_{limit.removeprefix('max_')}": np.full(4, np.nan)})
+        with pytest.raises(AlignmentError, match=f"{limit} = 1 .* cannot be checked.*'cam0'"):
+            refuse_beyond(unknown, noisy.views, replace(FINE, **{limit: 1.0}))
         accepted = align(noisy.predictions, noisy.views, replace(FINE, **{limit: 1.01 * figure}))
         np.testing.assert_array_equal(accepted.pair_scale, answer.pair_scale)

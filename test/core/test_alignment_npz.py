@@ -239,6 +239,14 @@ def test_a_damaged_file_is_one_line_on_the_command_line(tmp_path, capsys, conten
     assert "pickle" not in error
 
 
+def test_the_pairs_are_not_written_over(arrays, write, capsys):
+    path = write(arrays)
+    before = path.read_bytes()
+    assert run(path, "-o", path) == 2
+    assert "is what is read" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_python_objects_and_single_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "o.npz", edges=np.array([{"a": 1}], dtype=object))
     with pytest.raises(FileError, match="Python objects") as info:

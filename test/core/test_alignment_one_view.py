@@ -140,6 +140,31 @@ def test_a_wrong_pair_of_the_view_is_left_out_and_named():
     assert any(f"('{a}', '{b}')" in warning for warning in alignment.warnings)
 
 
+@pytest.mark.parametrize("count", [3, 5])
+def test_nearly_half_of_the_view_s_pairs_may_be_wrong(count):
+    scene = construct_views(COUNT, (48, 64), seed=4)
+    pairs = complete_pairs(COUNT)
+    mine = [e for e, pair in enumerate(pairs) if LAST in pair]
+    wrong = sorted(np.random.default_rng(count).choice(mine, count, replace=False).tolist())
+    errors = replace(NETWORK_LIKE, wrong_pairs=tuple(wrong))
+    made = predict_like_network(scene, pairs, errors, seed=4).without_priors()
+    alignment, _ = added(made, *started(made))
+    left_out = alignment.edges[~alignment.pair_used]
+    assert {tuple(edge) for edge in left_out} == {pairs[e] for e in wrong}
+    assert alignment.converged
+
+
+def test_what_cannot_be_told_is_said():
+    scene = construct_views(COUNT, (48, 64), seed=4)
+    pairs = complete_pairs(COUNT)
+    wrong = tuple(e for e, pair in enumerate(pairs) if LAST in pair)
+    made = predict_like_network(scene, pairs, replace(NETWORK_LIKE, wrong_pairs=wrong), seed=4)
+    made = made.without_priors()
+    alignment, _ = added(made, *started(made))
+    assert any("do not rely" in text for text in alignment.warnings)
+    assert not alignment.converged
+
+
 def test_a_sparse_neighbourhood_is_enough():
     scene = construct_views(COUNT, (48, 64), seed=5)
     made = predict_like_network(scene, sequence_pairs(COUNT, 1), seed=5).without_priors()
@@ -173,6 +198,13 @@ class TestWrongInput:
         a, b = (made.views[v].name for v in (made.predictions[0].a, made.predictions[0].b))
         with pytest.raises(InputError, match=f"'{a}', '{b}'.* does not see the changed view"):
             align_view(made.predictions, made.views, LAST, start, world, CONFIG)
+
+    @pytest.mark.parametrize("changed", [-1, COUNT])
+    def test_no_such_view(self, made, changed):
+        start, world = started(made)
+        pairs = of_last(made.predictions)
+        with pytest.raises(InputError, match=f"number {changed}; expected .* {COUNT} views"):
+            align_view(pairs, made.views, changed, start, world, CONFIG)
 
     def test_no_pair(self, made):
         start, world = started(made)

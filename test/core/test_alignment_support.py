@@ -77,7 +77,20 @@ class TestViewsThatPairsContradict:
         made = predict_like_depth(scene, ring, 0.003, 0.003, 0.003, wrong_pairs=(1,))
         alignment = align(made.predictions, made.without_priors().views, CONFIG)
         assert not alignment.converged
-        assert about(alignment, "too few to tell")
+        (warning,) = about(alignment, "nothing else can tell")
+        assert all(f"('cam{a}', 'cam{b}')" in warning for a, b in ring)
+        assert alignment.stop_reason == warning
+
+    @pytest.mark.parametrize("seed", [5, 7, 8, 9])
+    def test_wrong_measured_pairs_are_left_out(self, seed):
+        """Their scale is known, so that they bend the right ones as far as themselves."""
+        wrong = np.random.default_rng(seed).choice(15, 3, replace=False)
+        scene = construct_views(6, (48, 64), seed=seed + 50)
+        made = predict_like_depth(
+            scene, complete_pairs(6, False), 0.01, 0.01, 0.003, 0.05, tuple(wrong.tolist()), seed
+        )
+        alignment = align(made.predictions, made.without_priors().views, CONFIG)
+        assert sorted(np.flatnonzero(~alignment.pair_used)) == sorted(wrong)
 
 
 class TestWhatNothingChecks:
@@ -123,7 +136,7 @@ NAMES = tuple("abcdefghij")
 def said(pairs, left_out=(), count=8, **known):
     edges = np.array(pairs)
     kept = ~np.isin(np.arange(len(edges)), left_out)
-    return doubts(edges, kept, np.zeros(len(edges), dtype=bool), NAMES[:count], **known)
+    return doubts(edges, kept, np.zeros(len(edges), dtype=bool), NAMES[:count], **known).warnings
 
 
 class TestGraphs:

@@ -31,6 +31,41 @@ def scene():
     return construct_views(5, (48, 64), seed=3)
 
 
+def with_points(made, change):
+    """The problem with pointmaps changed by a function of array and generator."""
+    rng = np.random.default_rng(0)
+    predictions = tuple(
+        replace(p, pointmap_a=change(p.pointmap_a, rng), pointmap_b=change(p.pointmap_b, rng))
+        for p in made.predictions
+    )
+    return replace(made, predictions=predictions)
+
+
+class TestPointsThatAreNone:
+    @pytest.mark.parametrize(("share", "times"), [(0.003, 100), (0.01, 30), (0.02, 1000)])
+    def test_a_few_points_far_away_do_no_harm(self, scene, share, times):
+        """Sky, or no disparity: finite, and independent in every pair."""
+        made = predict_like_network(scene, complete_pairs(5), seed=2).without_priors()
+        clean = align(made.predictions, made.views, CONFIG)
+        far = np.float32(times)
+        spoilt = with_points(
+            made, lambda m, rng: np.where(rng.random((*m.shape[:2], 1)) < share, m * far, m)
+        )
+        alignment = align(spoilt.predictions, spoilt.views, CONFIG)
+        assert alignment.converged
+        assert alignment.pair_used.all()
+        assert_same_cameras(alignment.world_from_cam, clean.world_from_cam, 0.02, 0.01)
+
+    def test_points_behind_the_camera_are_said(self, scene):
+        made = predict_like_network(scene, complete_pairs(5), seed=2).without_priors()
+        flip = np.float32([1, -1, -1])  # OpenGL's axes
+        flipped = with_points(made, lambda m, _: m * flip)
+        text = "points of 'cam0', 'cam1', 'cam2', 'cam3', 'cam4' lie behind"
+        for problem, said in ((made, False), (flipped, True)):
+            alignment = align(problem.predictions, problem.views, CONFIG)
+            assert any(text in warning for warning in alignment.warnings) == said
+
+
 class TestWrongPairs:
     @pytest.mark.parametrize("seed", range(3))
     def test_network_pairs_are_found_and_named(self, scene, seed):

@@ -1,4 +1,5 @@
-"""Geometry that does not fix a pose: points in one place or on one line, and ill-posed solves."""
+"""Geometry that does not fix a pose or cannot be: points in one place, on one line or behind the
+camera that sees them, and ill-posed solves."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def degeneracies(graph: Graph, condition: float, views: Sequence[View]) -> list[
             places.append(f"'{view.name}'")
         elif part.stop > part.start and (is_place | is_line)[part].all():
             lines.append(f"'{view.name}'")
-    warnings = []
+    warnings = _behind(graph, views)
     if places:
         warnings.append(f"all points lie in one place, which fixes no pose: {', '.join(places)}")
     if lines:
@@ -51,6 +52,19 @@ def degeneracies(graph: Graph, condition: float, views: Sequence[View]) -> list[
             f"{condition:.2g} (much is {_ILL_POSED:.0e}; alignment.max_condition refuses it)"
         )
     return warnings
+
+
+def _behind(graph: Graph, views: Sequence[View]) -> list[str]:
+    """A warning of views whose own pointmaps lie behind their cameras."""
+    own = graph.side == 0
+    depth, weight = graph.x[own, 2], graph.weight[own]
+    share = (weight * (depth <= 0)).sum(1) / weight.sum(1).clamp_min(1e-300)
+    wrong = sorted(set(graph.view[own][(share > 0.5).cpu().numpy()].tolist()))
+    if not wrong:
+        return []
+    named = ", ".join(f"'{views[v].name}'" for v in wrong)
+    text = f"most points of {named} lie behind the camera that sees them: pointmaps are in optical"
+    return [f"{text} frames, x right, y down, z forward"]
 
 
 def _extents(graph: Graph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -228,7 +228,7 @@ def _finish(
     condition = solution.condition()
     warnings += degeneracies(current, condition, views)
     posed = [v for v, error in enumerate(registration.error) if np.isfinite(error)]
-    warnings += doubts(
+    left_open = doubts(
         graph.edges,
         result.kept,
         result.doubtful,
@@ -236,6 +236,7 @@ def _finish(
         known=list(known.relative_error),
         posed=[v for v in posed if registration.found and not registration.wrong[v]],
     )
+    warnings += left_open.warnings
     grow, move = registration.scale, registration.prior_from_world
     metric_pairs = [predictions[e] for e in current.ids[current.fixed]]
     sources = scale_sources(metric_pairs, known, registration)
@@ -276,13 +277,13 @@ def _finish(
         pair_residual=pair_residual,
         view_residual=view_residual * size * grow,
         pair_used=used,
-        converged=result.converged,
+        converged=result.converged and not left_open.tie,
         iterations=result.iterations,
         metric=metric or registration.found,
         in_prior_frame=registration.found,
         prior_residual=registration.residual,
         warnings=tuple(warnings),
-        stop_reason=result.stop_reason(config),
+        stop_reason=left_open.tie or result.stop_reason(config),
         pair_residual_px=pair_residual_px,
         view_residual_px=median_by_view(current, pixels[is_current]),
         condition=condition,

@@ -24,6 +24,9 @@ MIN_POINTS = 12
 
 _IDENTITY = np.eye(4)
 
+_FAR = 4.0
+"""Distance in those of an observation's typical point, beyond which points count less."""
+
 _PROBE = 48
 """Rows and columns of the grid on which a view's share of valid pixels is estimated."""
 
@@ -241,6 +244,7 @@ def build_graph(
     np.copyto(x, 0.0, where=~valid[:, None])
 
     weight = _weigh(predictions, config, masks, order, pixels, confidence)
+    weight *= _nearness(x, weight > 0)
     fixed = np.array([p.metric for p in predictions], dtype=bool)
     unit = _units(x, weight, edge, fixed)
     x /= unit[edge][:, None, None]
@@ -345,6 +349,20 @@ def _weigh(
         )
     total = weight.sum()
     return weight * (np.count_nonzero(weight) / total) if total > 0 else weight
+
+
+def _nearness(x: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(O, n) in (0, 1], less than 1 for points much farther than an observation's others.
+
+    What a point of a sky, or of no disparity, pulls at poses with grows with the square of its
+    distance; so weighed, it falls with the distance.
+    """
+    norm = np.sqrt(np.einsum("okn,okn->on", x, x))
+    typical = np.ones(len(x))
+    for o in np.flatnonzero(valid.any(1)):
+        typical[o] = np.median(norm[o, valid[o]])
+    far = norm / (_FAR * np.maximum(typical, 1e-300))[:, None]
+    return np.maximum(far, 1.0) ** -3
 
 
 def _matched(pair: PairPrediction, side: int, pixels: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -52,7 +52,6 @@ def align_view(
     masks: MaskCache | None = None,
 ) -> Alignment:
     """See :func:`wildseg3d_ros.alignment.align_view`."""
-    check_pairs(pairs, views)
     _check(pairs, views, changed)
     near = _Neighbourhood.of_pairs(pairs, views, changed, world, masks)
     device = torch_device(config.device, "alignment.device")
@@ -116,6 +115,11 @@ def align_view(
 
 
 def _check(pairs: Sequence[PairPrediction], views: Sequence[View], changed: int) -> None:
+    if not 0 <= changed < len(views):
+        raise InputError(
+            f"the changed view is number {changed}; expected an index of the {len(views)} views"
+        )
+    check_pairs(pairs, views)
     name = views[changed].name
     if not pairs:
         raise AlignmentError(
@@ -248,6 +252,8 @@ def _solve(
         "not rely on how they lie to each other"
         for e in graph.ids[result.doubtful]
     ]
+    if not result.converged:
+        warnings.append(result.stop_reason(config))
     return result, graph.ids, warnings
 
 

@@ -19,6 +19,10 @@ _SPREADS = 4.0
 _TOLERATED = 0.01
 """... and beyond this share of the scene's size: smaller contradictions never harm."""
 
+_LARGE = 0.1
+"""Share of the scene's size beyond which the first suffices: where wrong pairs have bent the right
+ones, their errors spread as far as theirs."""
+
 
 def pair_errors(graph: Graph, distance: NDArray[np.float64], both: bool) -> NDArray[np.float64]:
     """(E,) median distance of a pair's points to the world points.
@@ -56,7 +60,12 @@ class Verdict:
     doubtful: NDArray[np.bool_]
 
 
-def judge(graph: Graph, distance: NDArray[np.float64], kept: NDArray[np.bool_]) -> Verdict:
+def judge(
+    graph: Graph,
+    distance: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+) -> Verdict:
     """Compares each pair's error with what is typical of the kept ones.
 
     Args:
@@ -64,18 +73,21 @@ def judge(graph: Graph, distance: NDArray[np.float64], kept: NDArray[np.bool_]) 
             make, in graph units, NaN where no *other* pair has a say.
         kept: (E,) bool. A pair that was left out comes back when its error is half of what would
             get it left out, so that verdicts do not alternate.
+        held: (E,) bool, pairs that cannot move: their errors are not typical of those that can,
+            and they are kept.
     """
     error = pair_errors(graph, distance, both=False)
     known = np.isfinite(error)
     doubtful = np.zeros(len(error), dtype=bool)
-    sample = error[known & kept]
+    sample = error[known & kept & ~held]
     if len(sample) < 2:
         return Verdict(kept.copy(), doubtful)
     typical = max(float(np.median(sample)), 1e-12)
     spread = 1.4826 * float(np.median(np.abs(np.log(np.maximum(sample, 1e-12) / typical))))
-    limit = max(_OUTLIER * typical, typical * float(np.exp(_SPREADS * spread)), _TOLERATED)
+    beyond = typical * float(np.exp(min(_SPREADS * spread, 100.0)))
+    limit = max(_OUTLIER * typical, min(beyond, _LARGE), _TOLERATED)
     # A pair of which nothing is known contradicts nobody.
-    keep = ~known | (error <= np.where(kept, limit, 0.5 * limit))
+    keep = held | ~known | (error <= np.where(kept, limit, 0.5 * limit))
     edges = [tuple(edge) for edge in graph.edges[keep]]
     groups = len(components(graph.view_count, np.array(edges).reshape(-1, 2)))
     suspects = np.flatnonzero(~keep)

@@ -63,7 +63,7 @@ def settle_views(
     reach = np.ones(len(views))
     for v, s in enumerate(surfaces):
         far = (s.points - s.centre).square().sum(-1).sqrt_()[s.weight > 0]
-        reach[v] = float(far.median()) if far.numel() else 1.0
+        reach[v] = max(float(far.median()), 1e-300) if far.numel() else 1.0
     return settle(surfaces, Looseness(residual / reach, *deviations))
 
 

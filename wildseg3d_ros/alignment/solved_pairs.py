@@ -88,8 +88,8 @@ def solve_pairs(
     if fresh:
         coarse = solve(graph, poses, "huber", _COARSE_PASSES, _COARSE_TOLERANCE, held=held)
         poses, iterations = coarse.poses, coarse.iterations
-        verdict = judge(graph, distances(graph, kept, poses, coarse), kept)
-        kept, doubtful = verdict.keep | held, verdict.doubtful & ~held
+        verdict = judge(graph, distances(graph, kept, poses, coarse), kept, held)
+        kept, doubtful = verdict.keep, verdict.doubtful
     for turn in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
@@ -104,11 +104,11 @@ def solve_pairs(
         iterations += solution.iterations
         poses = fit_left_out(graph, kept, solution)
         distance = distances(graph, kept, poses, solution)
-        verdict = judge(graph, distance, kept)
-        doubtful = verdict.doubtful & ~held
-        if np.array_equal(verdict.keep | held, kept) or turn + 1 == _VERDICTS:
+        verdict = judge(graph, distance, kept, held)
+        doubtful = verdict.doubtful
+        if np.array_equal(verdict.keep, kept) or turn + 1 == _VERDICTS:
             break
-        kept = verdict.keep | held
+        kept = verdict.keep
     return SolvedPairs(graph, current, kept, doubtful, solution, poses, distance, iterations)
 
 

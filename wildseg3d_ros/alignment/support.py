@@ -7,6 +7,7 @@ for people: a pair that nothing contradicts is used, right or wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,18 @@ def contradiction(error: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
     )
 
 
+class Doubts(NamedTuple):
+    """What the pairs leave open.
+
+    Attributes:
+        warnings: for people; tie: the first of them that says that pairs contradict each other and
+            nothing can tell which is wrong, else empty.
+    """
+
+    warnings: list[str]
+    tie: str
+
+
 def doubts(
     edges: NDArray[np.int64],
     kept: NDArray[np.bool_],
@@ -46,9 +59,9 @@ def doubts(
     names: Sequence[str],
     known: Sequence[_Link] = (),
     posed: Sequence[int] = (),
-) -> list[str]:
-    """Warnings of views that most of their pairs contradict, of pairs that contradict each other
-    without a third opinion, and of views and pairs that nothing checks.
+) -> Doubts:
+    """Views that most of their pairs contradict, pairs that contradict each other without a third
+    opinion, and views and pairs that nothing checks.
 
     Args:
         edges: (E, 2) views of all pairs that have points; kept: (E,) bool, those in use, which
@@ -71,7 +84,7 @@ def doubts(
         for link in sorted(forest.bridges)
         if link in used and link not in told and not lost & set(link)
     ]
-    return warnings + _unchecked(bare, used, names)
+    return Doubts([*warnings, *_unchecked(bare, used, names)], ties[0] if ties else "")
 
 
 def _link(a: int, b: int) -> _Link:

@@ -157,6 +157,8 @@ def align(given: argparse.Namespace) -> int:
     from wildseg3d_ros.progress import Progress
 
     _check_targets(given.output)
+    if given.output.resolve() == given.pairs.resolve():
+        raise FileError(f"'{given.output}' is what is read; give another output")
     chosen = {name: getattr(given, name) for name in ("weighting", "loss") if getattr(given, name)}
     config = dataclasses.replace(read_config(given.config, given.settings).alignment, **chosen)
     progress = Progress()

@@ -27,8 +27,9 @@ def print_scene(scene: Scene) -> None:
 def print_alignment(alignment: Alignment, seconds: Mapping[str, float]) -> None:
     """How well pairs agree, what was left out, and what it cost."""
     used = f"{int(alignment.pair_used.sum())} of {len(alignment.pair_used)} used"
-    pixels = np.nanmedian(alignment.view_residual_px)
-    print(f"pairs    {used}; pairs agree to {_agreement(alignment)}, {pixels:.2f} pixels (median)")
+    known = alignment.view_residual_px[np.isfinite(alignment.view_residual_px)]
+    pixels = f"{np.median(known):.2f} pixels" if len(known) else "unknown in pixels"
+    print(f"pairs    {used}; pairs agree to {_agreement(alignment)}, {pixels} (median)")
     print(f"scale    {alignment.scale_text}")
     print(f"solve    {alignment.stop_reason}; condition {alignment.condition:.2g}")
     _print_cost(seconds, peak_memory_mb())
