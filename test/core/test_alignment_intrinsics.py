@@ -75,6 +75,17 @@ def test_a_wrong_one_is_outvoted_and_its_camera_named(problems, factor):
     assert np.mean(after) < 1.25 * np.mean(before)
 
 
+def test_a_principal_point_that_is_wrong_is_named(problems):
+    for made in problems:
+        views = list(made.views)
+        K = views[2].K.copy()
+        K[0, 2] += 16
+        views[2] = replace(views[2], K=K)
+        for given, named in ((made.views, []), (views, [views[2].name])):
+            told = [w for w in align(made.predictions, given, CONFIG).warnings if " fall " in w]
+            assert [w.split("'")[1] for w in told] == named
+
+
 def test_normalised_intrinsics_are_named_for_every_camera(problems):
     made = problems[0]
     K = np.diag([1 / 64, 1 / 48, 1.0]) @ made.views[0].K

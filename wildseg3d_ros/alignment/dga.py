@@ -39,6 +39,7 @@ from wildseg3d_ros.alignment.residuals import (
     median_by_view,
     refuse_beyond,
     reprojection_errors,
+    standing_out,
 )
 from wildseg3d_ros.alignment.settling import settle_views
 from wildseg3d_ros.alignment.solved_pairs import SolvedPairs, distances, fit_left_out, solve_pairs
@@ -237,6 +238,8 @@ def _finish(
         posed=[v for v in posed if registration.found and not registration.wrong[v]],
     )
     warnings += left_open.warnings
+    pixels_of_view = median_by_view(current, pixels[result.kept[graph.edge]])
+    warnings += standing_out(pixels_of_view, views)
     grow, move = registration.scale, registration.prior_from_world
     metric_pairs = [predictions[e] for e in current.ids[current.fixed]]
     sources = scale_sources(metric_pairs, known, registration)
@@ -267,7 +270,6 @@ def _finish(
     pair_residual[graph.ids] = pair_errors(graph, distance, both=True)
     pair_residual_px = np.full(count, np.nan)
     pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
-    is_current = result.kept[graph.edge]
     return Alignment(
         edges=complete.edges,
         world_from_pair=world_from_pair,
@@ -285,7 +287,7 @@ def _finish(
         warnings=tuple(warnings),
         stop_reason=left_open.tie or result.stop_reason(config),
         pair_residual_px=pair_residual_px,
-        view_residual_px=median_by_view(current, pixels[is_current]),
+        view_residual_px=pixels_of_view,
         condition=condition,
         view_correction=correction,
         scale_factor=scale_factor(pair_scale[current.ids][~current.fixed]),

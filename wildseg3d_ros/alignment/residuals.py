@@ -15,6 +15,9 @@ from wildseg3d_ros.errors import AlignmentError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.types import Alignment, View
 
+_STANDS_OUT, _PIXELS = 4.0, 2.0
+"""Reprojection errors that are remarkable: in those usual of the views, and in pixels."""
+
 
 def reprojection_errors(
     graph: Graph, poses: Poses, world_from_cam: NDArray[np.float64], K: NDArray[np.float64]
@@ -49,6 +52,23 @@ def median_by_view(graph: Graph, values: NDArray[np.float64]) -> NDArray[np.floa
         if known.size:
             out[v] = np.median(known)
     return out
+
+
+def standing_out(pixels: NDArray[np.float64], views: Sequence[View]) -> list[str]:
+    """Warnings of views whose points fall much farther from their pixels than those of others.
+
+    Args:
+        pixels: (N,) median reprojection error of each view, NaN where unknown.
+    """
+    known = np.isfinite(pixels)
+    if np.count_nonzero(known) < 3:
+        return []
+    usual = float(np.median(pixels[known]))
+    return [
+        f"points of '{views[v].name}' fall {pixels[v]:.2g} px from where it sees them, those of "
+        f"other views {usual:.2g} px: are its intrinsics right, principal point included?"
+        for v in np.flatnonzero(known & (pixels > np.maximum(_STANDS_OUT * usual, _PIXELS)))
+    ]
 
 
 def refuse_beyond(alignment: Alignment, views: Sequence[View], config: AlignmentConfig) -> None:
