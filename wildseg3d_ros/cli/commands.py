@@ -149,8 +149,8 @@ def align(given: argparse.Namespace) -> int:
     """
     import dataclasses
 
-    from wildseg3d_ros.alignment import align as run
     from wildseg3d_ros.alignment import fuse
+    from wildseg3d_ros.alignment.dga import align as run  # loads torch, which is no solving
     from wildseg3d_ros.alignment.npz import load_pairs, save_alignment
     from wildseg3d_ros.cli import EXIT_NOT_CONVERGED
     from wildseg3d_ros.cli.report import print_alignment
