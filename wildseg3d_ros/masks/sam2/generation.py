@@ -128,7 +128,9 @@ def segment_everything(
         )
         passed += len(found[-1])
         if sum(map(len, found)) > GATHERED:
-            found = [distinct(Candidates.joined(found), config)]
+            joined = Candidates.joined(found)
+            found.clear()  # or they are held twice while copies are sought
+            found.append(distinct(joined, config))
         update(0.9 * min(start + prompts, len(points)) / len(points))
     chosen = select_masks(Candidates.joined(found), config)
     update(0.95)
