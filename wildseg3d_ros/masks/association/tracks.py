@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import lsqr
 
 from wildseg3d_ros.masks.association.evidence import Evidence, values_at
-from wildseg3d_ros.masks.association.nodes import MaskNodes
+from wildseg3d_ros.masks.association.nodes import MaskNodes, dense_labels
 from wildseg3d_ros.masks.association.overlap import agreement, meeting_pairs
 
 CONTRADICTED = -0.4
@@ -74,18 +74,36 @@ class TrackOverlap:
         return self.best > CLAIMED
 
 
+_Shared = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def _count_shared(nodes: MaskNodes, view: int, labels: NDArray[np.integer]) -> _Shared:
+    """Labels (L,) of a map, their pixels (L,), and those that they share with the view's masks
+    (L, M_view)."""
+    names, tracked, size = dense_labels(labels)
+    mine = nodes.of_view(view)
+    width = mine.stop - mine.start
+    both = np.zeros((len(names), width), np.int64)
+    pixel = np.flatnonzero(tracked >= 0)
+    for sheet in nodes.sheets(view):
+        held = nodes.maps[sheet].ravel()[pixel]
+        key = tracked.ravel()[pixel].astype(np.int64) * width + held - mine.start
+        counts = np.bincount(key[held >= 0], minlength=both.size)
+        both += counts.reshape(both.shape)
+    return names, size, both
+
+
 def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
     """Overlap of each tracked mask with the masks of the view that it was tracked into."""
     area = np.zeros((len(nodes), nodes.views), np.float32)
     tracked, target, value = [], [], []
     runs = []
+    # One map of a view may be the track of several anchors: what the masks share is counted once.
+    shared: dict[tuple[int, int], _Shared] = {}
     for track in tracks:
         mine = nodes.of_view(track.anchor)
-        order = np.argsort(nodes.label[mine])
-        names = nodes.label[mine][order]
         runs += [(track.anchor, tuple(run)) for run in track.order]
         for b, labels in enumerate(track.labels):
-            theirs = nodes.of_view(b)
             if labels is None or b == track.anchor or mine.stop == mine.start:
                 continue
             size_of_b = nodes.maps[nodes.first_sheets[b]].shape
@@ -94,26 +112,20 @@ def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
                     f"tracks of view {track.anchor} in view {b} are {labels.shape}, its masks "
                     f"{size_of_b}"
                 )
-            pixel = np.flatnonzero(labels)
-            followed = labels.ravel()[pixel]
-            source = np.minimum(np.searchsorted(names, followed), len(names) - 1)
-            known = names[source] == followed
-            pixel, source = pixel[known], order[source[known]]
-            size = np.bincount(source, minlength=len(names))
-            area[mine, b] = np.maximum(area[mine, b], size)
-            width = theirs.stop - theirs.start
-            both = np.zeros((len(names), width))
-            for sheet in nodes.sheets(b):
-                held = nodes.maps[sheet].ravel()[pixel] - theirs.start
-                on_mask = held >= 0
-                key = source[on_mask] * width + held[on_mask]
-                counts = np.bincount(key, minlength=len(names) * width)
-                both += counts.reshape(len(names), width)
-            row, column = np.nonzero(both)
-            union = size[row] + nodes.area[theirs][column] - both[row, column]
-            tracked.append(row + mine.start)
-            target.append(column + theirs.start)
-            value.append(both[row, column] / union)
+            if (b, id(labels)) not in shared:
+                shared[b, id(labels)] = _count_shared(nodes, b, labels)
+            names, size, both = shared[b, id(labels)]
+            _, source, followed = np.intersect1d(
+                nodes.label[mine], names, assume_unique=True, return_indices=True
+            )
+            source += mine.start
+            area[source, b] = np.maximum(area[source, b], size[followed])
+            row, column = np.nonzero(both[followed])
+            common = both[followed[row], column]
+            column += nodes.of_view(b).start
+            tracked.append(source[row])
+            target.append(column)
+            value.append(common / (size[followed[row]] + nodes.area[column] - common))
     none = np.zeros(0, np.int64)
     i, j = np.concatenate([none, *tracked]), np.concatenate([none, *target])
     iou = np.concatenate([np.zeros(0), *value])
@@ -194,7 +206,7 @@ def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32
     closing = _closed_cycles(nodes, found)
     steps = _steps_of_runs(nodes, found)
     # What is like for all anchors first: the first, second, ... view of a run.
-    expected = np.log(TRUST) * np.arange(nodes.views)
+    expected = np.log(TRUST) * np.arange(steps.max(initial=0) + 1)
     by_step = _solve_trust(closing, steps.ravel(), expected, TRUST_WORTH)
     trust = _solve_trust(closing, np.arange(steps.size), by_step[steps.ravel()], PAIR_WORTH)
     trust = np.exp(np.minimum(trust, 0.0)).reshape(steps.shape)
