@@ -181,7 +181,10 @@ def values_at(
     return np.asarray(matrix[i, j], np.float64).reshape(-1)
 
 
-def row_of(matrix: sparse.csr_array, row: int) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
+def row_of(matrix: sparse.csr_array, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Columns and values of a row's entries."""
     entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
-    return matrix.indices[entries], matrix.data[entries]
+    return (
+        np.asarray(matrix.indices[entries], np.int64),
+        np.asarray(matrix.data[entries], np.float64),
+    )

@@ -117,7 +117,7 @@ class _Merger:
         weights, amounts = weight.data[upper], values_at(amount, a, b)
         apart = (self._has_view[a] & self._has_view[b]).any(axis=1)
         apart |= self._fixed[a] & self._fixed[b]
-        a, b, weights, amounts = (each[~apart] for each in (a, b, weights, amounts))
+        a, b, weights, amounts = a[~apart], b[~apart], weights[~apart], amounts[~apart]
         pairs = zip(a.tolist(), b.tolist(), weights.tolist(), amounts.tolist(), strict=True)
         for one, other, w, looked in pairs:
             self._meets[one][other] = self._meets[other][one] = (w, looked)

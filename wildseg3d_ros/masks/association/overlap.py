@@ -267,7 +267,7 @@ def shown_in_views(
         for row, _, here in _looks(samples, visibility, b):
             row = row[here]
             shown[:, b] += np.bincount(samples.node[row], samples.weight[row], len(nodes))
-    return shown / np.maximum(samples.mass, 1e-6)[:, None]
+    return (shown / np.maximum(samples.mass, 1e-6)[:, None]).astype(np.float32)
 
 
 def overlap_evidence(nodes: MaskNodes, overlap: Overlap) -> Evidence:
@@ -307,8 +307,9 @@ def meeting_pairs(
     entries = matrix.tocoo()
     low = np.minimum(entries.row, entries.col).astype(np.int64)
     high = np.maximum(entries.row, entries.col).astype(np.int64)
-    key = np.unique(low * matrix.shape[1] + high)
-    return key // matrix.shape[1], key % matrix.shape[1]
+    count = int(high.max(initial=0)) + 1
+    key = np.unique(low * count + high)
+    return key // count, key % count
 
 
 def agreement(iou: NDArray[np.floating], clear: float = 1.0) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ def _hits_by_group(
     """Groups that a mask's samples are seen on, and how many."""
     masks, hits = row_of(overlap.hits, node)
     on, index = np.unique(group[masks], return_inverse=True)
-    return on, np.bincount(index.reshape(-1), hits, len(on))
+    return on, np.bincount(index.reshape(-1), hits, len(on)).astype(np.float64)
 
 
 def absorb_pieces(
@@ -141,12 +141,13 @@ def split_unions(
     """
     split = {}
     members = members_of(group)
-    ends = np.cumsum(samples.count)
+    ends = np.cumsum(samples.count).tolist()
+    starts = [0, *ends]
     for node, parts in _find_unions(nodes, overlap, group, movable).items():
         view = int(nodes.view[node])
         others = np.concatenate([members[part] for part in parts])
         others = np.sort(others[nodes.view[others] != view])
-        member = np.concatenate([np.arange(ends[k] - samples.count[k], ends[k]) for k in others])
+        member = np.concatenate([np.arange(starts[k], ends[k]) for k in others.tolist()])
         rows, z, pixel = visibility.look(view, samples.points[member], samples.view[member])
         measured = visibility.depth[view].ravel()[pixel]
         near = np.abs(measured - z) < samples.tolerance(visibility, view, z)
