@@ -44,7 +44,7 @@ def main() -> dict[str, Any]:
     return {
         "objects": _accuracy(),
         "8 views x about 60 masks at 512x384": _speed(),
-        "8 views x about 690 masks at 512x384": _many_masks(),
+        "8 views x about 600 masks at 512x384": _many_masks(),
     }
 
 
