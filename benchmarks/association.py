@@ -7,6 +7,7 @@ and joins those that overlap by half, chain by chain.
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ OBJECTS = 12
 SEEDS = 20
 TILE = 0.1
 """Edge of the tiles that the table is cut into for the timing [m]."""
+SMALL_TILE, MOST_TILES = 0.026, 690
+"""The same for many masks, and how many tiles a view has at most."""
+ANCHORS = (1, 4, 6)
+"""Views whose masks are followed where it is not all of them."""
 
 GATHERED = (0, 2, 4)
 """Views that have one more mask, round three objects."""
@@ -35,8 +40,12 @@ Ids = Sequence[Mapping[int, int]]
 
 
 def main() -> dict[str, Any]:
-    """Shares of objects with exactly one id, ids that cover two, seconds."""
-    return {"objects": _accuracy(), "8 views x about 60 masks at 512x384": _speed()}
+    """Shares of objects with exactly one id, ids that cover two, seconds, memory."""
+    return {
+        "objects": _accuracy(),
+        "8 views x about 60 masks at 512x384": _speed(),
+        "8 views x about 600 masks at 512x384": _many_masks(),
+    }
 
 
 def _accuracy() -> dict[str, Any]:
@@ -49,6 +58,12 @@ def _accuracy() -> dict[str, Any]:
         ),
         "overlap and these tracks": lambda masks, world, visibility, tracks: (
             associate(masks, world, visibility, tracks).id_of_mask
+        ),
+        "these tracks, from three of the views alone": lambda masks, _, __, tracks: (
+            associate(masks, tracks=[tracks[a] for a in ANCHORS]).id_of_mask
+        ),
+        "overlap and tracks from three of the views": lambda masks, world, visibility, tracks: (
+            associate(masks, world, visibility, [tracks[a] for a in ANCHORS]).id_of_mask
         ),
         "overlap; a mask round three objects in three of the views": (
             lambda masks, world, visibility, _: (
@@ -97,14 +112,45 @@ def count_right(ids: Ids, names: Ids) -> tuple[int, int, int]:
     )
 
 
-def _speed() -> dict[str, Any]:
+def _tiled(tile: float, most: int) -> tuple[ConstructedScene, Sequence[NDArray[np.int32]]]:
+    """A ring of cameras, and masks of its objects and of the table cut into tiles."""
     truth = construct_scene(VIEWS, 512, 384, OBJECTS, 0, 360.0 * (1 - 1 / VIEWS), identical=4)
     tiled = []
     for labels, points in zip(truth.labels, truth.points, strict=True):
-        cell = np.floor(np.nan_to_num(points[..., :2]) / TILE).astype(int) + 20
+        cell = np.floor(np.nan_to_num(points[..., :2]) / tile).astype(int) + 400
         near = (np.abs(np.nan_to_num(points[..., 2])) < 0.01) & (labels == 0)
-        tiled.append(np.where(near, 100 + 40 * cell[..., 0] + cell[..., 1], labels))
-    masks, _ = spoil_masks([m.astype(np.int32) for m in tiled], np.random.default_rng(0))
+        masks = np.where(near, 100 + 1000 * cell[..., 0] + cell[..., 1], labels)
+        names, areas = np.unique(masks[masks > 0], return_counts=True)
+        largest = names[np.argsort(-areas, kind="stable")[:most]]
+        tiled.append(np.where(np.isin(masks, largest), masks, 0).astype(np.int32))
+    return truth, spoil_masks(tiled, np.random.default_rng(0))[0]
+
+
+def _many_masks() -> dict[str, Any]:
+    truth, masks = _tiled(SMALL_TILE, MOST_TILES)
+    world = exact_world(truth)
+    visibility = _look(truth, world)
+    start, used = time.perf_counter(), time.process_time()
+    associate(masks, world, visibility)
+    wall, processor = time.perf_counter() - start, time.process_time() - used
+    tracemalloc.start()
+    associate(masks, world, visibility)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    count = sum(len(np.unique(m)) - 1 for m in masks)
+    return {
+        "masks": count,
+        "seconds": wall,
+        "processor seconds": processor,
+        "peak memory [MiB]": peak / 2**20,
+        "baseline": "one table of all pairs of masks, float32",
+        "baseline memory [MiB]": 4 * count**2 / 2**20,
+        "ratio baseline over ours": 4 * count**2 / peak,
+    }
+
+
+def _speed() -> dict[str, Any]:
+    truth, masks = _tiled(TILE, MOST_TILES)
     world = exact_world(truth)
     wall, processor = [], []
     for _ in range(5):

@@ -176,7 +176,7 @@ class Sam2MaskConfig:
         1.0, "by how much the threshold moves, up and down [logits]", 0.0, 10.0
     )
     box_overlap: float = setting(
-        0.9, "overlap of boxes beyond which the worse one of two masks is dropped", 0.0, 1.0
+        0.9, "overlap of boxes beyond which the worse of two like masks is dropped", 0.0, 1.0
     )
     mask_overlap: float = setting(
         0.8, "overlap of masks beyond which the worse one of two masks is dropped", 0.0, 1.0

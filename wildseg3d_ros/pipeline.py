@@ -27,7 +27,7 @@ from wildseg3d_ros.scene.prompting import (
     locate,
     objects_cloud,
 )
-from wildseg3d_ros.scene.replaced_view import has_moved, pairs_of_view
+from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import (
     POSITIVE,
@@ -111,10 +111,7 @@ def update_scene(
         Others: as of :func:`build_scene`.
     """
     index = scene.view_index(changed)
-    given = [(view.name, view.size) for view in views]
-    known = [(n, image.shape[:2]) for n, image in zip(scene.view_names, scene.images, strict=True)]
-    if given != known:
-        raise InputError(f"the scene has the views {known}, got {given}; build it anew")
+    check_same_views(scene, views)
     progress = progress or Progress()
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = UpdatedMasks(masks or load_masks(config.masks), scene.masks, index)

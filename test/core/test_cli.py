@@ -196,6 +196,10 @@ def test_update_replaces_one_cameras_image(truth, folder, tmp_path, capsys):
     assert run("update", path, folder, "--view", "cam_1", "--quiet") == 0
     assert load_scene(path).scene_id not in (before.scene_id, after.scene_id)
     assert "no camera 'left'" in fails(capsys, "update", path, folder, "--view", "left")
+    fewer = fails(capsys, "update", path, folder, "--view", "cam_1", "--max-views", 2)
+    assert "4 views, cam_0 (160x120), cam_1 (160x120), " in fewer
+    assert "got 2: cam_0 (160x120), cam_3 (160x120). " in fewer
+    assert "same --max-views" in fewer
 
 
 def test_what_is_wrong_with_a_prompt_is_one_line(truth, scene_file, tmp_path, capsys):

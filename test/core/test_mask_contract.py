@@ -143,6 +143,13 @@ def test_one_image_is_replaced_and_the_other_views_keep_masks_and_ids(backend, t
     for level, before in zip(updated.masks.maps, scene.masks.maps, strict=True):
         for v in (0, 2):
             np.testing.assert_array_equal(level[v], before[v])
+    for record in scene.masks.objects:
+        if set(record.views) - {1}:
+            known = [
+                ([m for m in r.masks if m.view != 1], set(r.unmasked) - {1})
+                for r in (record, updated.masks.record(record.object_id))
+            ]
+            assert repr(known[0]) == repr(known[1])
     assert updated.scene_id != scene.scene_id
     assert [r.object_id for r in updated.masks.objects] == sorted(
         {int(i) for level in updated.masks.maps for m in level for i in np.unique(m)} - {0}

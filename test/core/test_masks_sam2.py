@@ -425,6 +425,15 @@ def test_absent_weights_come_with_the_command_and_the_way_without(name, monkeypa
     assert not [w for w in recwarn if "progress bar" in str(w.message)]
 
 
+def test_a_name_in_two_parts_is_said_to_be_looked_for_as_a_folder_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError) as error:
+        Sam2Masks(settings("models/sam2"))
+    assert f"neither a folder (there is no '{tmp_path}/models/sam2') nor" in str(error.value)
+    assert "downloaded model" in str(error.value)
+
+
 def test_other_and_damaged_weights_are_named(weights, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(weights, other)

@@ -255,6 +255,26 @@ def test_bad_prompts_are_named(truth, prompt, says):
         add_object(exact_scene(truth), prompt(truth))
 
 
+@pytest.mark.parametrize("ask", [segment, add_object])
+def test_boxes_end_at_the_edge_of_the_image(truth, ask):
+    outside = r"box from \(500, 300\) to \(900, 400\) is outside.*'cam_0'.*u from 0 to 159"
+    with pytest.raises(PromptError, match=outside) as error:
+        ask(exact_scene(truth), Prompt((), boxes=(Box("cam_0", 500, 300, 900, 400),)))
+    assert error.value.code == ErrorCode.PIXEL_OUTSIDE_IMAGE
+    far = Prompt((), boxes=(Box("cam_0", -900, 20, 1e6, 60),))
+    assert hints_by_view(exact_scene(truth), far)[0].box == (0, 20, 159, 60)
+
+
+def test_a_box_that_reaches_far_beyond_the_edge_means_what_is_inside(truth):
+    labels = tuple(m.copy() for m in truth.labels)
+    labels[0][:] = 0
+    labels[0][30:90, 100:160] = 5
+    cache = exact_cache(dataclasses.replace(truth, labels=labels))
+    scene = exact_scene(truth, cache=cache)
+    box = Box("cam_0", 99, 29, 4000, 91)
+    assert segment(scene, Prompt((), boxes=(box,))).object_ids == (5,)
+
+
 @pytest.mark.parametrize("corners", [(5, 5, 5, 9), (1, 9, 4, 3), (0, 0, np.nan, 4)])
 def test_bad_boxes_are_named(corners):
     with pytest.raises(PromptError, match="u0 < u1"):
@@ -278,6 +298,37 @@ def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so():
         assert "region over the pointmap, without SAM 2: approximate" in extended.warnings[-1]
     assert len(overlaps) >= 4
     assert np.mean(overlaps) > 0.6
+
+
+def test_a_box_on_the_bare_table_adds_nothing_and_one_about_a_thing_does():
+    scenes = [construct_scene(views=4, width=240, height=180, objects=5, seed=k) for k in (3, 6)]
+    bare = found = 0
+    for truth in scenes:
+        nothing = tuple(np.zeros_like(m) for m in truth.labels)
+        cache = MaskCache(nothing, tuple(m.astype(np.float32) for m in nothing), ())
+        noisy = exact_world(truth)
+        rng = np.random.default_rng(1)
+        for pose, points in zip(truth.world_from_cam, noisy.points, strict=True):
+            centre = pose[:3, 3].astype(np.float32)
+            points += (points - centre) * rng.normal(0, 0.001, (*points.shape[:2], 1))
+        scene = exact_scene(truth, world=noisy, cache=cache)
+        labels = truth.labels[0]
+        for v in range(10, 150, 35):
+            for u in range(10, 200, 35):
+                if not labels[v - 5 : v + 30, u - 5 : u + 35].any():
+                    with pytest.raises(PromptError, match="nothing in the box stands out") as e:
+                        add_object(scene, Prompt((), boxes=(Box("cam_0", u, v, u + 30, v + 24),)))
+                    assert e.value.code == ErrorCode.NO_OBJECT_AT_PIXEL
+                    bare += 1
+        for i in truth.object_ids:
+            rows, columns = np.nonzero(labels == i)
+            if len(rows) > 300:
+                box = Box("cam_0", columns.min(), rows.min(), columns.max(), rows.max())
+                _, cloud = add_object(scene, Prompt((), boxes=(box,)))
+                mask, true = cloud.masks["cam_0"], labels == i
+                found += (mask & true).sum() > 0.5 * (mask | true).sum()
+    assert bare >= 10
+    assert found >= 5
 
 
 def test_a_region_stops_at_a_negative_click_and_needs_depth(truth):

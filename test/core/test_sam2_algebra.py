@@ -193,6 +193,29 @@ def test_selection_drops_duplicates_giants_and_specks():
     assert kept.quality.tolist() == pytest.approx([0.95, 0.8])
 
 
+def test_selection_keeps_parts_that_have_the_box_of_their_whole():
+    """A frame, its two halves and its rim; and what is nearly the frame, which goes."""
+    frame, hole = rectangle(8, 30, 8, 44), rectangle(14, 24, 14, 38)
+    rim = frame & ~rectangle(10, 28, 10, 42)
+    rows, columns = np.indices(frame.shape)
+    above = (rows - 8) * 36 < (columns - 8) * 22
+    masks = [
+        frame,
+        rim,
+        frame & ~hole & above,
+        frame & ~hole & ~above,
+        rectangle(8, 30, 9, 44),
+    ]
+    boxes = mask_boxes(np.stack(masks))
+    assert box_overlaps(boxes)[0].min() > 0.9
+    kept = select_masks(candidates(masks, [0.9, 0.95, 0.85, 0.8, 0.7]), Sam2MaskConfig())
+    found = {tuple(np.packbits(logits > 0)) for logits in kept.logits}
+    assert found == {tuple(np.packbits(m)) for m in masks[:4]}
+    labels = arrange(kept, frame.shape).maps
+    assert len(np.unique(labels[0])) == 2
+    assert len(np.unique(labels[1:])) >= 3
+
+
 def test_nothing_and_hundreds_of_masks():
     none = Candidates(np.zeros((0, 32, 32), np.float32), np.zeros(0, np.float32))
     assert len(select_masks(none, Sam2MaskConfig())) == 0

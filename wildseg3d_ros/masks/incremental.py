@@ -27,7 +27,8 @@ def replace_masks(
 ) -> MaskCache:
     """Assigns the new masks of one view to the objects of the others, or makes them new objects.
 
-    The masks of the other views stay as they are, and so do their ids and levels.
+    The masks of the other views stay as they are, and so do their ids and levels, and what is
+    recorded of known objects in these views.
 
     Args:
         cache: of the views before.
@@ -67,7 +68,13 @@ def replace_masks(
         embeddings = (*embeddings[:changed], embedding, *embeddings[changed + 1 :])
     fresh = scores(whole_labels(result, changed))
     all_scores = tuple(fresh if v == changed else s for v, s in enumerate(cache.scores))
-    return assemble_cache(result, all_scores, sure, crops, embeddings)
+    unmasked = _unmasked(result)
+    for each in cache.objects:
+        if each.object_id in unmasked:
+            now = [v for v in unmasked[each.object_id] if v == changed]
+            others = [v for v in each.unmasked if v != changed]
+            unmasked[each.object_id] = tuple(sorted(now + others))
+    return assemble_cache(result, all_scores, sure, crops, embeddings, unmasked)
 
 
 def whole_labels(result: Association, view: int) -> list[int]:
@@ -82,17 +89,18 @@ def assemble_cache(
     quality: Mapping[tuple[int, int], float],
     soft: Mapping[tuple[int, int], NDArray[np.uint8]],
     embeddings: tuple[tuple[NDArray[np.float16], ...], ...] = (),
+    unmasked: Mapping[int, tuple[int, ...]] | None = None,
 ) -> MaskCache:
     """The cache of associated masks.
 
     Args:
         scores: by view.
         quality, soft: of the mask of (view, id), as of ``describe_objects``.
+        unmasked: by id, views that see an object and have no mask of it; by default those that
+            the association says.
     """
-    unmasked = {
-        object_id: tuple(np.flatnonzero(presence == Presence.MISSED).tolist())
-        for object_id, presence in zip(result.object_ids, result.presence, strict=True)
-    }
+    if unmasked is None:
+        unmasked = _unmasked(result)
     return MaskCache(
         labels=result.labels,
         scores=scores,
@@ -103,3 +111,11 @@ def assemble_cache(
         objects=describe_objects(result.maps, scores, quality, soft, unmasked),
         embeddings=embeddings,
     )
+
+
+def _unmasked(result: Association) -> dict[int, tuple[int, ...]]:
+    """By id, views that see an object and have no mask of it."""
+    return {
+        object_id: tuple(np.flatnonzero(presence == Presence.MISSED).tolist())
+        for object_id, presence in zip(result.object_ids, result.presence, strict=True)
+    }

@@ -30,6 +30,13 @@ HEIGHTS = 64
 """Heights of flooding that are tried."""
 SMALLEST, LARGEST = 0.0015, 0.25
 """Smallest and largest region, as shares of the view."""
+BOXED = 0.5
+"""Share of a box that the extent of what is meant by it fills."""
+IN_BOX = 0.8
+"""Share of a region that must be in the box: what goes on beyond it is background."""
+STEADY = 0.13
+"""Least quality of a region that a box means: noise bounds patches of a table, too, but not for
+long."""
 NEAR = 6
 """How far from a click its nearest point may be [px]."""
 
@@ -80,16 +87,16 @@ class RegionGrowing:
             sure = cv2.erode(hints.area.astype(np.uint8), np.ones((5, 5), np.uint8))[grid] > 0
             seeds = np.append(seeds, np.flatnonzero(sure & valid))
         regions, heights = _flood(tree, seeds, off, valid.shape)
-        if hints.box is not None:
-            u0, v0, u1, v1 = (x / stride for x in hints.box)
-            boxed = np.zeros(valid.shape, np.bool_)
-            boxed[max(round(v0), 0) : round(v1) + 1, max(round(u0), 0) : round(u1) + 1] = True
-            regions = [region & boxed for region in regions]
         share = np.array([region.mean() for region in regions])
         spills = np.searchsorted(share, GROWN * share, side="right")
         quality = 1.0 - heights / np.append(heights, heights[-1:])[spills]
         soft, sure = [], []
         fits = (share >= SMALLEST) & (share <= LARGEST)
+        if hints.box is not None:
+            box = _cells(hints.box, stride, valid.shape)
+            fits &= np.array([_fills(region, box) for region in regions], np.bool_)
+            fits &= quality >= STEADY
+            regions = [region & box for region in regions]
         for region, right_size, steady in zip(regions, fits, quality, strict=True):
             if not right_size:
                 continue
@@ -99,6 +106,13 @@ class RegionGrowing:
         if hints.area is not None:
             soft.append(hints.area.astype(np.float32))
             sure.append(0.0)
+        if not soft and hints.box is not None:
+            raise PromptError(
+                "nothing in the box stands out from what is about it: no region of the pointmap "
+                f"fills {BOXED:.0%} of the box and ends there, so there seems to be background; "
+                "draw the box close about a thing, or use SAM 2 masks",
+                ErrorCode.NO_OBJECT_AT_PIXEL,
+            )
         if not soft:
             raise PromptError(
                 "no region of the pointmap holds the positive points without a negative one and "
@@ -107,6 +121,26 @@ class RegionGrowing:
                 ErrorCode.NO_OBJECT_AT_PIXEL,
             )
         return np.stack(soft), np.array(sure, np.float32)
+
+
+def _cells(
+    box: tuple[float, float, float, float], stride: int, size: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """(h, w) cells of the grid that a box holds."""
+    u0, v0, u1, v1 = (round(x / stride) for x in box)
+    held = np.zeros(size, np.bool_)
+    held[max(v0, 0) : v1 + 1, max(u0, 0) : u1 + 1] = True
+    return held
+
+
+def _fills(region: NDArray[np.bool_], box: NDArray[np.bool_]) -> bool:
+    """Whether a region ends in the box, and its extent there fills enough of it."""
+    inside = region & box
+    if not inside.any() or inside.sum() < IN_BOX * region.sum():
+        return False
+    rows, columns = np.nonzero(inside)
+    extent = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    return bool(extent >= BOXED * box.sum())
 
 
 def _holding(soft: NDArray[np.float32], hints: Hints) -> NDArray[np.float32]:

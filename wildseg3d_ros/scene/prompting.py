@@ -11,7 +11,12 @@ from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.masks.prompted import Hints
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.scene.similar_masks import boxed_object, checked_mask_view, masked_object
+from wildseg3d_ros.scene.similar_masks import (
+    boxed_object,
+    checked_mask_view,
+    clipped_box,
+    masked_object,
+)
 from wildseg3d_ros.types import (
     LEVELS,
     POSITIVE,
@@ -189,14 +194,14 @@ def hints_by_view(scene: Scene, prompt: Prompt) -> dict[int, Hints]:
     """The prompt's clicks, points, boxes and masks by index of their view.
 
     Raises:
-        PromptError: unknown camera, a pixel outside its image, a mask of another size, a point
-            where nothing was measured, or a view with negative clicks alone.
+        PromptError: unknown camera, a pixel or box outside its image, a mask of another size, a
+            point where nothing was measured, or a view with negative clicks alone.
     """
     points: dict[int, list[tuple[float, float, bool]]] = {}
     for click in clicks_of(scene, prompt):
         view, _, _ = locate(scene, click)
         points.setdefault(view, []).append((click.u, click.v, click.label == POSITIVE))
-    boxes = {scene.view_index(b.view): (b.u0, b.v0, b.u1, b.v1) for b in prompt.boxes}
+    boxes = dict(clipped_box(scene, box) for box in prompt.boxes)
     masks = {checked_mask_view(scene, given): given.mask for given in prompt.masks}
     hints = {}
     for view in sorted({*points, *boxes, *masks}):

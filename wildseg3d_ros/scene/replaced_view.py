@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from wildseg3d_ros.errors import InputError
 from wildseg3d_ros.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import View
@@ -11,6 +14,26 @@ from wildseg3d_ros.types import View
 MOVED, TURNED = 0.02, 0.035
 """How far a camera's given pose may be from where the scene has it, beyond what such poses are off
 [m], [rad], before it stands elsewhere."""
+
+
+def check_same_views(scene: Scene, views: Sequence[View]) -> None:
+    """Checks that these are the scene's views, in its order.
+
+    Raises:
+        InputError: other names, another number or other sizes; lists both.
+    """
+    known = [
+        f"{name} ({image.shape[1]}x{image.shape[0]})"
+        for name, image in zip(scene.view_names, scene.images, strict=True)
+    ]
+    given = [f"{view.name} ({view.size[1]}x{view.size[0]})" for view in views]
+    if given != known:
+        raise InputError(
+            f"an update takes the scene's {len(known)} views, {', '.join(known)}; got "
+            f"{len(given)}: {', '.join(given) or 'none'}. Give those that the scene was built "
+            "from, all of them and in its order (on the command line: with the same --max-views), "
+            "or build it anew"
+        )
 
 
 def pairs_of_view(scene: Scene, view: int) -> list[tuple[int, int]]:

@@ -20,24 +20,17 @@ def boxed_object(scene: Scene, box: Box) -> int:
     Raises:
         PromptError: unknown camera, a box outside its image, or no object that is similar enough.
     """
-    view = scene.view_index(box.view)
-    height, width = scene.labels[view].shape
-    if box.u1 < 0 or box.v1 < 0 or box.u0 > width - 1 or box.v0 > height - 1:
-        raise PromptError(
-            f"the box from ({box.u0:g}, {box.v0:g}) to ({box.u1:g}, {box.v1:g}) is outside the "
-            f"image of camera '{box.view}', which is {width}x{height}",
-            ErrorCode.PIXEL_OUTSIDE_IMAGE,
-        )
+    view, (left, top, right, bottom) = clipped_box(scene, box)
     best, best_overlap = 0, 0.0
     for record in scene.masks.objects:
         for mask in record.masks:
             if mask.view != view:
                 continue
             u0, v0, u1, v1 = mask.box
-            across = min(u1, box.u1) - max(u0, box.u0)
-            down = min(v1, box.v1) - max(v0, box.v0)
+            across = min(u1, right) - max(u0, left)
+            down = min(v1, bottom) - max(v0, top)
             both = max(across, 0.0) * max(down, 0.0)
-            area = (u1 - u0) * (v1 - v0) + (box.u1 - box.u0) * (box.v1 - box.v0)
+            area = (u1 - u0) * (v1 - v0) + (right - left) * (bottom - top)
             if both / max(area - both, 1e-9) > best_overlap:
                 best, best_overlap = record.object_id, both / max(area - both, 1e-9)
     if best_overlap < BOX_OVERLAP:
@@ -48,6 +41,26 @@ def boxed_object(scene: Scene, box: Box) -> int:
             ErrorCode.NO_OBJECT_AT_PIXEL,
         )
     return best
+
+
+def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float, float]]:
+    """Index of a box's view, and (u0, v0, u1, v1) of what of the box is in its image.
+
+    Raises:
+        PromptError: unknown camera, or a box outside its image.
+    """
+    view = scene.view_index(box.view)
+    height, width = scene.labels[view].shape
+    u0, v0 = max(box.u0, 0.0), max(box.v0, 0.0)
+    u1, v1 = min(box.u1, width - 1.0), min(box.v1, height - 1.0)
+    if u1 <= u0 or v1 <= v0:
+        raise PromptError(
+            f"the box from ({box.u0:g}, {box.v0:g}) to ({box.u1:g}, {box.v1:g}) is outside the "
+            f"image of camera '{box.view}', which is {width}x{height}: give corners with u from 0 "
+            f"to {width - 1} and v from 0 to {height - 1}",
+            ErrorCode.PIXEL_OUTSIDE_IMAGE,
+        )
+    return view, (u0, v0, u1, v1)
 
 
 def masked_object(scene: Scene, given: ViewMask) -> int:

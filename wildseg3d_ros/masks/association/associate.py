@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association.evidence import Evidence
 from wildseg3d_ros.masks.association.grouping import group_masks
 from wildseg3d_ros.masks.association.levels import (
     arrange_groups,
@@ -17,14 +17,19 @@ from wildseg3d_ros.masks.association.levels import (
     split_levels,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.opposite import opposite_weights
+from wildseg3d_ros.masks.association.opposite import add_opposite_sides
 from wildseg3d_ros.masks.association.overlap import (
     Overlap,
     Samples,
     draw_samples,
     measure_overlap,
-    overlap_weights,
+    overlap_evidence,
     sureness,
+)
+from wildseg3d_ros.masks.association.presence import (
+    Presence,
+    presence_in_maps,
+    presence_of_groups,
 )
 from wildseg3d_ros.masks.association.repair import (
     absorb_pieces,
@@ -32,29 +37,15 @@ from wildseg3d_ros.masks.association.repair import (
     split_unions,
 )
 from wildseg3d_ros.masks.association.tracks import (
-    TrackOverlap,
     Tracks,
     cut_tracks,
+    doubt_of_tracks,
     measure_tracks,
-    track_weights,
+    track_evidence,
     trust_from_groups,
     trust_of_tracks,
 )
 from wildseg3d_ros.types import WorldPointmaps
-
-VISIBLE = 0.1
-"""Share of an object that a view must see before its mask is missed there."""
-
-
-class Presence(IntEnum):
-    """Whether a view shows an object."""
-
-    HIDDEN = 0
-    """Out of the image, occluded, or nothing is known: not visible in this view."""
-    MISSED = 1
-    """Visible there by its 3D points or tracks, but no mask of the view is it."""
-    MASKED = 2
-    """A mask of the view is this object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +112,7 @@ def associate(
         ValueError: pointmaps or tracks of other sizes than the masks.
     """
     nodes = MaskNodes.from_labels(labels)
-    shape = (len(nodes), len(nodes))
-    weight, amount = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    evidence = Evidence.none(nodes.sheet, len(nodes.maps))
     overlap = samples = None
     if world is not None and visibility is not None and len(nodes):
         _check_sizes(labels, world)
@@ -131,29 +121,32 @@ def associate(
         tick()
         overlap = measure_overlap(nodes, samples, sure, visibility)
         tick()
-        weight, amount = overlap_weights(nodes, overlap)
-        opposite = opposite_weights(nodes, samples, overlap, amount, visibility)
-        weight, amount = weight + opposite, amount + np.abs(opposite)
+        evidence = overlap_evidence(nodes, overlap)
+        evidence = add_opposite_sides(nodes, samples, overlap, evidence, visibility)
     tick()
     id_of_node = _known_ids(nodes, known)
     start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
     movable = id_of_node == 0
     nested = nodes.nested()
     if not tracks:
-        group = group_masks(weight, amount, nodes.view, start, movable, nested, tick)
-        followed, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
+        group = group_masks(evidence, nodes.view, start, movable, nested, tick=tick)
+        tracked, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
     else:
         followed = measure_tracks(nodes, tracks)
-        cut = cut_tracks(nodes, followed, weight)
+        cut = cut_tracks(nodes, followed, evidence)
         trust = alone = trust_of_tracks(nodes, followed)
+        # 3D would contradict a wrong track; without it all that tracks say is their own word.
+        doubt = doubt_of_tracks(nodes, followed) if overlap is None else 0.0
         group = np.zeros(0, np.int64)
         for _ in range(3):
-            by_track, looked = track_weights(nodes, followed, cut, trust)
-            group = group_masks(
-                weight + by_track, amount + looked, nodes.view, start, movable, nested, tick
-            )
+            both = evidence + track_evidence(nodes, followed, cut, trust)
+            group = group_masks(both, nodes.view, start, movable, nested, doubt, tick)
+            if overlap is None:
+                break
             trust = trust_from_groups(nodes, followed, group, alone)
-    presence = _presence(nodes, group, overlap, followed, cut)
+        tracked = (followed.area > 0) & ~cut
+    shown = None if overlap is None else overlap.shown
+    presence = presence_of_groups(nodes, group, shown, tracked)
     hierarchy = arrange_groups(
         nodes,
         group,
@@ -162,7 +155,7 @@ def associate(
         if known_levels
         else None,
     )
-    group = prefer_wholes(nodes, weight, group, hierarchy.parent, movable)
+    group = prefer_wholes(nodes, evidence, group, hierarchy.parent, movable)
     free = movable & ~hierarchy.is_gathering[group]
     maps, kept = [], np.full(len(nodes), -1)
     level_of: dict[int, int] = {}
@@ -175,19 +168,25 @@ def associate(
                 samples.of(index),
                 overlap.of(index, nodes.first_sheets),
                 visibility,
-                weight[np.ix_(index, index)],
+                evidence.of(index),
                 settled,
                 free[index],
             )
         else:
-            painted = [np.append(settled, -1)[image] for image in painted]
+            table = np.append(settled, -1).astype(np.int32)
+            painted = [table[image] for image in painted]
         maps.append(painted)
         kept[index] = settled
         for image in painted:
             shown = np.flatnonzero(np.bincount(image.ravel() + 1)) - 1
             level_of |= dict.fromkeys(shown.tolist(), k)
     ids = _name_groups(kept, maps, id_of_node, first_id)
-    return _finish(nodes, kept, ids, level_of, maps, overlap, followed, cut)
+    tick()
+    if overlap is not None and world is not None and visibility is not None:
+        presence = presence_in_maps(maps, len(ids), world, visibility)
+    else:
+        presence = presence_of_groups(nodes, kept, None, tracked)
+    return _finish(nodes, kept, ids, level_of, maps, presence, cut)
 
 
 def _check_sizes(labels: Sequence[NDArray], world: WorldPointmaps) -> None:
@@ -215,18 +214,19 @@ def _repair(
     samples: Samples,
     overlap: Overlap,
     visibility: Visibility,
-    weight: NDArray[np.float32],
+    evidence: Evidence,
     group: NDArray[np.int64],
     free: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
     """Groups of the masks of one level after slivers, pieces and unions are seen to, and per view
     the group of each pixel, -1 = none."""
     names, group = np.unique(group, return_inverse=True)
-    group = adopt_leftovers(nodes, overlap, weight, group.reshape(-1), free)
+    group = adopt_leftovers(nodes, overlap, evidence, group.reshape(-1), free)
     unions = split_unions(nodes, samples, overlap, visibility, group, free)
     group = absorb_pieces(nodes, overlap, group, free, unions)
     unions = split_unions(nodes, samples, overlap, visibility, group, free)
-    maps = [np.append(names[group], -1)[image] for image in nodes.maps]
+    table = np.append(names[group], -1).astype(np.int32)
+    maps = [table[image] for image in nodes.maps]
     group = group.copy()
     for node, (pixel, part) in unions.items():
         maps[int(nodes.view[node])].ravel()[pixel] = names[part]
@@ -236,7 +236,7 @@ def _repair(
 
 def _name_groups(
     group: NDArray[np.int64],
-    maps: Sequence[Sequence[NDArray[np.int64]]],
+    maps: Sequence[Sequence[NDArray[np.int32]]],
     id_of_node: NDArray[np.int64],
     first_id: int,
 ) -> NDArray[np.int64]:
@@ -262,20 +262,14 @@ def _finish(
     group: NDArray[np.int64],
     ids: NDArray[np.int64],
     level_of: Mapping[int, int],
-    maps: Sequence[Sequence[NDArray[np.int64]]],
-    overlap: Overlap | None,
-    followed: TrackOverlap | None,
+    maps: Sequence[Sequence[NDArray[np.int32]]],
+    presence: NDArray[np.int8],
     cut: NDArray[np.bool_],
 ) -> Association:
     """The answer by ids; ``group`` and ``maps`` have -1 for none."""
     named = np.flatnonzero(ids)
     order = named[np.argsort(ids[named])]
-    presence = _presence(nodes, group, overlap, followed, cut, len(ids))
     table = np.append(ids, 0).astype(np.int32)  # -1 finds the last entry
-    for level in maps:
-        for view, image in enumerate(level):
-            # A mask that was divided shows each of its objects.
-            presence[np.unique(image[image >= 0]), view] = Presence.MASKED
     of_node = table[group]
     id_of_mask = []
     for v in range(nodes.views):
@@ -292,25 +286,3 @@ def _finish(
             (int(nodes.view[node]), int(nodes.label[node]), int(b)) for node, b in np.argwhere(cut)
         ),
     )
-
-
-def _presence(
-    nodes: MaskNodes,
-    group: NDArray[np.int64],
-    overlap: Overlap | None,
-    followed: TrackOverlap | None,
-    cut: NDArray[np.bool_],
-    groups: int | None = None,
-) -> NDArray[np.int8]:
-    """(G, N) presence of each group; masks of group -1 are of none."""
-    count = int(group.max(initial=-1)) + 1 if groups is None else groups
-    # The last row takes what is of no group.
-    presence = np.full((count + 1, nodes.views), Presence.HIDDEN, np.int8)
-    for v, sheet in enumerate(nodes.first_sheets):
-        if overlap is not None:
-            share = overlap.seen[:, sheet] / np.maximum(overlap.mass, 1e-6)
-            presence[group[share >= VISIBLE], v] = Presence.MISSED
-        elif followed is not None:
-            presence[group[(followed.area[:, v] > 0) & ~cut[:, v]], v] = Presence.MISSED
-        presence[group[nodes.of_view(v)], v] = Presence.MASKED
-    return presence[:count]

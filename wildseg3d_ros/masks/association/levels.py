@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from wildseg3d_ros.masks.association.evidence import Evidence, members_of
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.types import LEVELS
 
@@ -54,29 +56,33 @@ def arrange_groups(
     """
     groups = int(group.max(initial=-1)) + 1
     fixed = fixed or {}
-    inside, both, masked = _count_nesting(nodes, group, groups)
     shares = nodes.area / np.array(
         [nodes.maps[nodes.first_sheets[v]].size for v in nodes.view], np.float64
     )
     size = np.bincount(group, shares, groups) / np.maximum(np.bincount(group, minlength=groups), 1)
-    holds = 2 * inside > both
+    inner, outer, masked = _find_nesting(nodes, group, groups)
     rate = masked / np.maximum(masked + missed.sum(axis=1), 1)
-    is_fixed = np.isin(np.arange(groups), list(fixed))
-    better = holds & (rate[:, None] > rate) & (rate <= 0.5)
-    is_gathering = better.any(axis=0) & ~is_fixed
-    level, parent = np.zeros(groups, np.int64), np.full(groups, -1)
+    is_gathering = np.zeros(groups, np.bool_)
+    is_gathering[outer[(rate[inner] > rate[outer]) & (rate[outer] <= 0.5)]] = True
+    is_gathering[list(fixed)] = False
+    holders_of: list[list[int]] = [[] for _ in range(groups)]
+    held_by: list[list[int]] = [[] for _ in range(groups)]
+    for each, other in zip(inner.tolist(), outer.tolist(), strict=True):
+        holders_of[each].append(other)
+        held_by[other].append(each)
     level, parent = np.zeros(groups, np.int64), np.full(groups, -1)
     # Holders first. Views that contradict each other can make a circle: what comes first in it is
     # taken for the whole.
     done = np.zeros(groups, np.bool_)
-    for each in np.lexsort((-size, (holds & ~is_gathering).sum(axis=1))):
+    depth = np.bincount(inner[~is_gathering[outer]], minlength=groups)
+    for each in np.lexsort((-size, depth)):
         if is_gathering[each]:
             continue
-        holders = np.flatnonzero(holds[each] & done)
+        holders = np.array([h for h in holders_of[each] if done[h]], np.int64)
         if len(holders):
             parent[each] = holders[np.lexsort((size[holders], -level[holders]))[0]]
             level[each] = level[parent[each]] + 1
-        held = [fixed[int(part)] for part in np.flatnonzero(holds[:, each]) if part in fixed]
+        held = [fixed[part] for part in held_by[each] if part in fixed]
         if each in fixed:
             level[each] = fixed[int(each)]
         elif min(held, default=len(LEVELS)) <= level[each]:
@@ -84,14 +90,14 @@ def arrange_groups(
             is_gathering[each] = True
         done[each] = not is_gathering[each]
     for each in np.flatnonzero(is_gathering):
-        held = level[holds[:, each] & ~is_gathering]
-        level[each], parent[each] = held.min() if len(held) else 0, -1
+        inside = [int(level[part]) for part in held_by[each] if not is_gathering[part]]
+        level[each], parent[each] = min(inside, default=0), -1
     return Hierarchy(level, parent, is_gathering)
 
 
 def prefer_wholes(
     nodes: MaskNodes,
-    weight: NDArray[np.float32],
+    evidence: Evidence,
     group: NDArray[np.int64],
     parent: NDArray[np.int64],
     movable: NDArray[np.bool_],
@@ -106,30 +112,39 @@ def prefer_wholes(
     group = group.copy()
     has = np.zeros((len(parent), nodes.views), np.bool_)
     has[group, nodes.view] = True
-    for node in np.flatnonzero(movable & (parent[group] >= 0)):
+    members = [set(each.tolist()) for each in members_of(group)]
+    for node in np.flatnonzero(movable & (parent[group] >= 0)).tolist():
         part, whole = int(group[node]), int(parent[group[node]])
         if has[whole, nodes.view[node]]:
             continue
-        others = np.arange(len(nodes)) != node
-        likely = [weight[node, others & (group == g)] for g in (whole, part)]
-        if len(likely[1]) and likely[0].mean() >= AS_LIKELY * likely[1].mean() > 0:
+        likely = [
+            evidence.block(np.array([node]), np.array(sorted(members[g] - {node}), np.int64))
+            for g in (whole, part)
+        ]
+        if likely[1].size and likely[0].mean() >= AS_LIKELY * likely[1].mean() > 0:
             group[node] = whole
+            members[part].discard(node)
+            members[whole].add(node)
             has[whole, nodes.view[node]] = True
     return group
 
 
-def _count_nesting(
+def _find_nesting(
     nodes: MaskNodes, group: NDArray[np.int64], groups: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
-    """(G, G) views that show the row's object inside the column's, (G, G) views with masks of
-    both, and (G,) views with a mask of each."""
-    has = np.zeros((groups, nodes.views), np.float32)
-    has[group, nodes.view] = 1.0
-    inside = np.zeros((groups, groups), np.float32)
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Objects that most of the views with masks of both show inside another one, that one, two by
+    two, and (G,) views with a mask of each."""
+    key = np.unique(group * nodes.views + nodes.view)
+    of_view = sparse.csr_array(
+        (np.ones(len(key), np.int64), np.divmod(key, nodes.views)), shape=(groups, nodes.views)
+    )
     child, holder = nodes.nested()
-    np.add.at(inside, (group[child], group[holder]), 1.0)
-    np.fill_diagonal(inside, 0.0)
-    return inside, has @ has.T, has.sum(axis=1).astype(np.float64)
+    pairs = group[child] * groups + group[holder]
+    pairs, inside = np.unique(pairs[group[child] != group[holder]], return_counts=True)
+    inner, outer = pairs // groups, pairs % groups
+    both = np.asarray(of_view[inner].multiply(of_view[outer]).sum(axis=1)).reshape(-1)
+    most = 2 * inside > both
+    return inner[most], outer[most], np.asarray(of_view.sum(axis=1)).reshape(-1)
 
 
 def split_levels(

@@ -100,7 +100,7 @@ class MaskNodes:
             for k, image in enumerate(layers):
                 if k and not image.any():
                     continue
-                names, nodes, counts = _dense(image)
+                names, nodes, counts = dense_labels(image)
                 first = offsets[-1] + sum(len(each) for each in found)
                 maps.append(np.where(nodes >= 0, nodes + first, -1).astype(np.int32))
                 view.append(np.full(len(names), v, np.int64))
@@ -152,7 +152,7 @@ class MaskNodes:
         )
 
 
-def _dense(
+def dense_labels(
     image: NDArray[np.integer],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """Sorted labels > 0, (H, W) position of each pixel's label among them or -1, pixel counts."""

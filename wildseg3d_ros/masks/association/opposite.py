@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association.evidence import Evidence, values_at
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import Overlap, Samples
+from wildseg3d_ros.masks.association.overlap import Overlap, Samples, meeting_pairs
 
 UNSEEN = 0.1
 """Amount of overlap evidence below which two masks share no surface."""
@@ -22,53 +23,42 @@ WORTH = 0.3
 """Evidence of a closed seam: half of a clear overlap."""
 
 
-def opposite_weights(
+def add_opposite_sides(
     nodes: MaskNodes,
     samples: Samples,
     overlap: Overlap,
-    amount: NDArray[np.float32],
+    evidence: Evidence,
     visibility: Visibility,
-) -> NDArray[np.float32]:
-    """(M, M) evidence for pairs of masks that are front and back of one body, else 0.
+) -> Evidence:
+    """The evidence, with that for pairs of masks that are front and back of one body.
 
     Two masks are that when each hides the other in its own view, each is the only one that does,
     and their surfaces meet along most of their outline. One body behind another passes the first
     two tests and fails the third; two that touch at a point or a side fail it as well.
 
     Args:
-        amount: (M, M) of ``overlap_weights``.
+        evidence: of ``overlap_evidence``.
     """
-    hides = _hidden_by(nodes, samples, visibility)
-    share = hides / np.maximum(overlap.count, 1)[:, None]
-    mutual = (share >= BEHIND) & (share.T >= BEHIND) & (amount < UNSEEN)
-    weight = np.zeros(amount.shape, np.float32)
+    i, j = meeting_pairs(overlap.hidden)
+    mutual = evidence.amounts(i, j) < UNSEEN
+    for one, other in ((i, j), (j, i)):
+        hidden = values_at(overlap.hidden, one, other)
+        mutual &= hidden >= BEHIND * np.maximum(overlap.count[one], 1)
     ends = np.append(np.cumsum(overlap.count), 0)
     starts = ends[:-1] - overlap.count
-    for i, j in np.argwhere(np.triu(mutual, 1)):
-        one = samples.points[starts[i] : ends[i]]
-        other = samples.points[starts[j] : ends[j]]
-        if min(len(one), len(other)) < 16:
-            continue
-        if _closes(one, other, visibility.centres[nodes.view[i]]) and _closes(
-            other, one, visibility.centres[nodes.view[j]]
-        ):
-            weight[i, j] = weight[j, i] = WORTH
-    return weight
-
-
-def _hidden_by(nodes: MaskNodes, samples: Samples, visibility: Visibility) -> NDArray[np.float32]:
-    """(M, M) samples of the row's mask that lie behind the column's mask in its view."""
-    behind = np.zeros((len(nodes), len(nodes)), np.float32)
-    for b in range(nodes.views):
-        row, z, pixel = visibility.look(b, samples.points, samples.view)
-        front = visibility.depth[b].ravel()[pixel]
-        hidden = (front > 0) & (front < z - samples.tolerance(visibility, b, z))
-        node, pixel = samples.node[row[hidden]], pixel[hidden]
-        for sheet in nodes.sheets(b):
-            target = nodes.maps[sheet].ravel()[pixel]
-            key = node[target >= 0] * len(nodes) + target[target >= 0]
-            behind += np.bincount(key, minlength=len(nodes) ** 2).reshape(behind.shape)
-    return behind
+    closed = []
+    for a, b in zip(i[mutual], j[mutual], strict=True):
+        one = samples.points[starts[a] : ends[a]]
+        other = samples.points[starts[b] : ends[b]]
+        closed.append(
+            min(len(one), len(other)) >= 16
+            and _closes(one, other, visibility.centres[nodes.view[a]])
+            and _closes(other, one, visibility.centres[nodes.view[b]])
+        )
+    i, j = i[mutual][np.array(closed, np.bool_)], j[mutual][np.array(closed, np.bool_)]
+    worth = np.full(len(i), WORTH)
+    looked = np.zeros_like(evidence.looked)
+    return evidence + Evidence.of_pairs(looked, nodes.sheet, i, j, worth, worth)
 
 
 def _closes(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association.evidence import Evidence, values_at
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.types import WorldPointmaps
 
@@ -32,6 +35,7 @@ APART = 0.25
 two views share a surface, what the views disagree by is the thickness of the objects."""
 BARE = 0.5
 """Weight of samples that lie on no mask of the other view: masks are missing, too."""
+_BLOCK = 1 << 16  # samples per pass: what one pass holds is bounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +87,24 @@ class Overlap:
     """Masks lifted into the other views.
 
     Attributes:
-        hits: (M, M) float32, samples of the row's mask that the column's view sees on the
+        hits: (M, M) float64, samples of the row's mask that the column's view sees on the
             column's mask, by the sureness of both masks there.
+        hidden: (M, M) float64, samples of the row's mask that lie behind the column's mask in its
+            view.
         seen: (M, S) float32, samples of a mask that the sheet's view sees, on a mask or on none,
             by how sure the mask and the sheet are there.
         bare: (M, S) float32, the same of those that are on no mask of the view.
+        shown: (M, N) float32 in [0, 1], share of the mask, by its own sureness, that the view
+            sees.
         count: (M,) samples of each mask.
         mass: (M,) float32, the same by sureness.
     """
 
-    hits: NDArray[np.float32]
+    hits: sparse.csr_array
+    hidden: sparse.csr_array
     seen: NDArray[np.float32]
     bare: NDArray[np.float32]
+    shown: NDArray[np.float32]
     count: NDArray[np.int64]
     mass: NDArray[np.float32]
 
@@ -102,9 +112,11 @@ class Overlap:
         """That of some masks with each other, numbered anew, and some sheets."""
         pick = np.ix_(index, sheets)
         return Overlap(
-            self.hits[np.ix_(index, index)],
+            sparse.csr_array(self.hits[index][:, index]),
+            sparse.csr_array(self.hidden[index][:, index]),
             self.seen[pick],
             self.bare[pick],
+            self.shown[index],
             self.count[index],
             self.mass[index],
         )
@@ -137,8 +149,9 @@ def draw_samples(
     world: WorldPointmaps,
     sure: tuple[NDArray[np.float32], ...],
     visibility: Visibility,
+    most: int = SAMPLES,
 ) -> Samples:
-    """At most SAMPLES points per mask, evenly over its pixels."""
+    """At most ``most`` points per mask, evenly over its pixels."""
     points, owners, views, weights = [], [], [], []
     for sheet, owner in enumerate(nodes.maps):
         v = int(nodes.sheet_view[sheet])
@@ -149,8 +162,8 @@ def draw_samples(
         pixel, node = pixel[order], node[order]
         count = np.bincount(node, minlength=len(nodes))
         rank = np.arange(len(node)) - (np.cumsum(count) - count)[node]
-        # Pixel k of n is taken where k * SAMPLES / n steps to the next whole number.
-        share = np.minimum(SAMPLES / np.maximum(count, 1), 1.0)[node]
+        # Pixel k of n is taken where k * most / n steps to the next whole number.
+        share = np.minimum(most / np.maximum(count, 1), 1.0)[node]
         chosen = np.floor((rank + 1) * share + 1e-9) > np.floor(rank * share + 1e-9)
         points.append(world.points[v].reshape(-1, 3)[pixel[chosen]].astype(np.float32))
         owners.append(node[chosen].astype(np.int64))
@@ -181,63 +194,124 @@ def measure_overlap(
 ) -> Overlap:
     """Looks at the samples of every mask from all other views."""
     count = len(nodes)
-    hits = np.zeros((count, count), np.float32)
     seen, bare = np.zeros((2, count, len(nodes.maps)), np.float32)
+    shown = np.zeros((count, nodes.views), np.float32)
+    hits, hidden = sparse.csr_array((count, count)), sparse.csr_array((count, count))
     for b in range(nodes.views):
-        row, z, pixel = visibility.look(b, samples.points, samples.view)
-        measured = visibility.depth[b].ravel()[pixel]
-        tolerance = samples.tolerance(visibility, b, z)
-        here = (measured > 0) & (np.abs(measured - z) < tolerance)
-        row, pixel = row[here], pixel[here]
-        node = samples.node[row]
-        # What lies on no part of a mug lies on the mug all the same: its masks are not missing.
-        off = np.ones(len(pixel), np.bool_)
-        for sheet in nodes.sheets(b):
-            off &= nodes.maps[sheet].ravel()[pixel] < 0
-        for sheet in nodes.sheets(b):
-            target = nodes.maps[sheet].ravel()[pixel]
-            weight = samples.weight[row] * sure[sheet].ravel()[pixel]
-            seen[:, sheet] = np.bincount(node, weight, count)
-            bare[:, sheet] = np.bincount(node, weight * off, count)
-            mine = nodes.of_sheet(sheet)
-            width = mine.stop - mine.start
-            if width:
-                on_mask = target >= 0
-                key = node[on_mask] * width + (target[on_mask] - mine.start)
-                sums = np.bincount(key, weight[on_mask], count * width)
-                hits[:, mine] = sums.reshape(count, width)
-    return Overlap(hits, seen, bare, samples.count, samples.mass)
+        on, behind = [_NOTHING], [_NOTHING]
+        for row, pixel, here in _looks(samples, visibility, b):
+            node, depth = samples.node[row], ~here
+            for sheet in nodes.sheets(b):
+                target = nodes.maps[sheet].ravel()[pixel[depth]]
+                held = target >= 0
+                behind.append((node[depth][held], target[held], np.ones(np.count_nonzero(held))))
+            row, pixel, node = row[here], pixel[here], node[here]
+            shown[:, b] += np.bincount(node, samples.weight[row], count)
+            # What lies on no part of a mug lies on the mug all the same: its masks are not
+            # missing.
+            off = np.ones(len(pixel), np.bool_)
+            for sheet in nodes.sheets(b):
+                off &= nodes.maps[sheet].ravel()[pixel] < 0
+            for sheet in nodes.sheets(b):
+                target = nodes.maps[sheet].ravel()[pixel]
+                weight = samples.weight[row] * sure[sheet].ravel()[pixel]
+                seen[:, sheet] += np.bincount(node, weight, count)
+                bare[:, sheet] += np.bincount(node, weight * off, count)
+                held = target >= 0
+                on.append((node[held], target[held], weight[held].astype(np.float64)))
+        hits = hits + _summed(on, count)
+        hidden = hidden + _summed(behind, count)
+    shown /= np.maximum(samples.mass, 1e-6)[:, None]
+    return Overlap(
+        sparse.csr_array(hits),
+        sparse.csr_array(hidden),
+        seen,
+        bare,
+        shown,
+        samples.count,
+        samples.mass,
+    )
 
 
-def overlap_weights(
-    nodes: MaskNodes, overlap: Overlap
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(M, M) evidence in [-1, 1] that two masks show one object, and its (M, M) amount in [0, 1].
+def _looks(
+    samples: Samples, visibility: Visibility, view: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]]:
+    """Block by block, the samples of the other views that a view sees or has something before:
+    their rows, their pixels, and whether they are seen."""
+    for start in range(0, len(samples.node), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        row, z, pixel = visibility.look(view, samples.points[block], samples.view[block])
+        measured = visibility.depth[view].ravel()[pixel]
+        tolerance = samples.tolerance(visibility, view, z)
+        here = np.abs(measured - z) < tolerance
+        known = (measured > 0) & (here | (measured < z - tolerance))
+        yield start + row[known], pixel[known], here[known]
+
+
+_Entries = tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.float64]]
+_NOTHING: _Entries = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+def _summed(entries: list[_Entries], count: int) -> sparse.csr_array:
+    """(count, count) sums of the values of (rows, columns, values)."""
+    row, column, value = (np.concatenate(part) for part in zip(*entries, strict=True))
+    return sparse.csr_array((value, (row, column)), shape=(count, count))
+
+
+def shown_in_views(
+    nodes: MaskNodes, samples: Samples, visibility: Visibility
+) -> NDArray[np.float32]:
+    """(M, N) float32 in [0, 1], share of each mask, by its sureness, that each view sees."""
+    shown = np.zeros((len(nodes), nodes.views), np.float32)
+    for b in range(nodes.views):
+        for row, _, here in _looks(samples, visibility, b):
+            row = row[here]
+            shown[:, b] += np.bincount(samples.node[row], samples.weight[row], len(nodes))
+    return (shown / np.maximum(samples.mass, 1e-6)[:, None]).astype(np.float32)
+
+
+def overlap_evidence(nodes: MaskNodes, overlap: Overlap) -> Evidence:
+    """What the lifted masks say of two masks being of one object.
 
     The overlap is the intersection over union of the parts that both views see. What only one of
     the two can see says nothing, and what is seen of a mask's rim alone says little.
     """
-    visible = overlap.seen - (1.0 - BARE) * overlap.bare
+    visible = (overlap.seen - (1.0 - BARE) * overlap.bare).astype(np.float64)
     amount = visible / (visible + FEW)
     amount *= np.minimum(1.0, visible / np.maximum(RIM * overlap.mass, 0.5)[:, None])
     # Where little is seen of a whole, its part must not be taken for all of it.
     child, holder = nodes.nested()
     np.minimum.at(amount, child, amount[holder])
-    amount = amount[:, nodes.sheet]
-    share = overlap.hits / np.maximum(visible[:, nodes.sheet], 1e-6)
+    i, j = meeting_pairs(overlap.hits)
+    share, seen = [], []
+    for one, other in ((i, j), (j, i)):
+        sheet = nodes.sheet[other]
+        hits = values_at(overlap.hits, one, other)
+        share.append(hits / np.maximum(visible[one, sheet], 1e-6))
+        seen.append(amount[one, sheet] > 0)
     # Where one of the two sees nothing of the other, the other's word stands for both.
-    share = np.where(amount > 0, share, share.T)
-    both = np.maximum(share + share.T - share * share.T, 1e-6)
-    iou = (share * share.T / both).astype(np.float32)
-    weight = agreement(iou)
-    if len(child):
-        layered = np.isin(np.arange(len(nodes)), [*child, *holder])
-        weight = np.where(layered[:, None] | layered, agreement(iou, CLEAR), weight)
-    amount = (0.5 * (amount + amount.T)).astype(np.float32)
-    amount[nodes.view[:, None] == nodes.view] = 0.0
-    return amount * weight, amount
+    there = np.where(seen[0], share[0], share[1])
+    back = np.where(seen[1], share[1], share[0])
+    iou = there * back / np.maximum(there + back - there * back, 1e-6)
+    layered = np.zeros(len(nodes), np.bool_)
+    layered[child], layered[holder] = True, True
+    weight = np.where(layered[i] | layered[j], agreement(iou, CLEAR), agreement(iou))
+    both = 0.5 * (amount[i, nodes.sheet[j]] + amount[j, nodes.sheet[i]])
+    return Evidence.of_pairs(amount, nodes.sheet, i, j, both * (1.0 + weight))
 
 
-def agreement(iou: NDArray[np.float32], clear: float = 1.0) -> NDArray[np.float32]:
+def meeting_pairs(
+    matrix: sparse.csr_array,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs i < j of which (i, j) or (j, i) is an entry of a sparse matrix."""
+    entries = matrix.tocoo()
+    low = np.minimum(entries.row, entries.col).astype(np.int64)
+    high = np.maximum(entries.row, entries.col).astype(np.int64)
+    count = int(high.max(initial=0)) + 1
+    key = np.unique(low * count + high)
+    return key // count, key % count
+
+
+def agreement(iou: NDArray[np.floating], clear: float = 1.0) -> NDArray[np.float64]:
     """From -1 for masks that do not overlap over 0 at OTHER and ``clear`` at SAME to 1."""
-    return np.interp(iou, [0.0, OTHER, SAME, 1.0], [-1.0, 0.0, clear, 1.0]).astype(np.float32)
+    return np.interp(iou, [0.0, OTHER, SAME, 1.0], [-1.0, 0.0, clear, 1.0])

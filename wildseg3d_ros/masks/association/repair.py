@@ -6,9 +6,17 @@ from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association.evidence import (
+    Evidence,
+    members_of,
+    membership,
+    row_of,
+    values_at,
+)
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.overlap import Overlap, Samples
 
@@ -31,7 +39,7 @@ COVERED = 0.6
 def adopt_leftovers(
     nodes: MaskNodes,
     overlap: Overlap,
-    weight: NDArray[np.float32],
+    evidence: Evidence,
     group: NDArray[np.int64],
     movable: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
@@ -43,18 +51,26 @@ def adopt_leftovers(
     """
     group = group.copy()
     alone = np.bincount(group, minlength=len(nodes))[group] == 1
-    for node in np.flatnonzero(alone & movable & (overlap.hits.sum(axis=1) > 0)):
-        groups = int(group.max()) + 1
-        on_group = np.bincount(group, overlap.hits[node], groups)
-        on_group[group[nodes.of_view(int(nodes.view[node]))]] = 0.0
+    for node in np.flatnonzero(alone & movable & (np.diff(overlap.hits.indptr) > 0)).tolist():
+        on, on_group = _hits_by_group(overlap, group, node)
+        on_group[np.isin(on, group[nodes.of_view(int(nodes.view[node]))])] = 0.0
         best = int(on_group.argmax())
         possible = on_group.sum() + overlap.bare[node].sum()
         if on_group[best] < LEAST_HITS or on_group[best] < SHARE * possible:
             continue
-        members = group == best
-        if weight[node, members].mean() > -AGAINST:
-            group[node] = best
+        members = np.flatnonzero(group == on[best])
+        if evidence.block(np.array([node]), members).mean() > -AGAINST:
+            group[node] = on[best]
     return group
+
+
+def _hits_by_group(
+    overlap: Overlap, group: NDArray[np.int64], node: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Groups that a mask's samples are seen on, and how many."""
+    masks, hits = row_of(overlap.hits, node)
+    on, index = np.unique(group[masks], return_inverse=True)
+    return on, np.bincount(index.reshape(-1), hits, len(on)).astype(np.float64)
 
 
 def absorb_pieces(
@@ -74,19 +90,24 @@ def absorb_pieces(
     """
     group = group.copy()
     witness = ~np.isin(np.arange(len(nodes)), list(unions))
-    for piece in np.argsort(np.bincount(group), kind="stable"):
-        mine = np.flatnonzero(group == piece)
+    members = [set(each.tolist()) for each in members_of(group)]
+    for piece in np.argsort(np.bincount(group), kind="stable").tolist():
+        mine = np.array(sorted(members[piece]), np.int64)
         if not len(mine) or not movable[mine].all():
             continue
-        groups = int(group.max()) + 1
-        elsewhere = ~np.isin(np.arange(nodes.views), nodes.view[mine])
-        on = np.zeros((nodes.views, groups))
-        for view in np.flatnonzero(elsewhere):
-            theirs = nodes.of_view(int(view))
-            hits = overlap.hits[mine, theirs].sum(axis=0) * witness[theirs]
-            on[view] = np.bincount(group[theirs], hits, groups)
+        rows = [row_of(overlap.hits, int(node)) for node in mine]
+        masks = np.concatenate([columns for columns, _ in rows])
+        hits = np.concatenate([values for _, values in rows]) * witness[masks]
+        # Views in which the object has masks of its own are not asked.
+        elsewhere = ~np.isin(nodes.view[masks], nodes.view[mine])
+        masks, hits = masks[elsewhere], hits[elsewhere]
+        if not len(masks):
+            continue
+        there, index = np.unique(group[masks], return_inverse=True)
+        on = np.zeros((nodes.views, len(there)))
+        np.add.at(on, (nodes.view[masks], index.reshape(-1)), hits)
         masked = on.sum(axis=1)
-        on[:, piece] = 0.0
+        on[:, there == piece] = 0.0
         whole = int(on.sum(axis=0).argmax())
         # A view whose own mask is missing there has no say.
         shown = (masked > LEAST_HITS) & (masked > overlap.bare[mine].sum(axis=0))
@@ -98,7 +119,9 @@ def absorb_pieces(
         within = shown[:, None] & (on >= PIECE * masked[:, None])
         within[:, whole] = False
         if RIVAL * int(within.sum(axis=0).max()) <= inside:
-            group[mine] = whole
+            group[mine] = there[whole]
+            members[int(there[whole])] |= members[piece]
+            members[piece] = set()
     return group
 
 
@@ -116,26 +139,20 @@ def split_unions(
         By node the flat pixels of its mask and the group of each: that of the nearest point which
         another view's mask has there.
     """
-    groups = int(group.max(initial=-1)) + 1
     split = {}
-    for node in np.flatnonzero(movable):
+    members = members_of(group)
+    ends = np.cumsum(samples.count).tolist()
+    starts = [0, *ends]
+    for node, parts in _find_unions(nodes, overlap, group, movable).items():
         view = int(nodes.view[node])
-        # Its own membership must not count for the object that it was taken for.
-        others = np.arange(len(nodes)) != node
-        on = np.bincount(group[others], overlap.hits[node, others], groups)
-        parts = [
-            part
-            for part in np.flatnonzero(on >= MEMBER * max(on.sum(), 1e-6))
-            if _covers(int(node), int(part), overlap, group, view, nodes)
-        ]
-        if len(parts) < 2:
-            continue
-        member = np.isin(group[samples.node], parts) & (samples.view != view)
+        others = np.concatenate([members[part] for part in parts])
+        others = np.sort(others[nodes.view[others] != view])
+        member = np.concatenate([np.arange(starts[k], ends[k]) for k in others.tolist()])
         rows, z, pixel = visibility.look(view, samples.points[member], samples.view[member])
         measured = visibility.depth[view].ravel()[pixel]
         near = np.abs(measured - z) < samples.tolerance(visibility, view, z)
         near &= nodes.maps[view].ravel()[pixel] == node
-        pixel, owner = pixel[near], group[samples.node[np.flatnonzero(member)[rows[near]]]]
+        pixel, owner = pixel[near], group[samples.node[member[rows[near]]]]
         if len(np.unique(owner)) < 2:
             continue
         width = nodes.maps[view].shape[1]
@@ -146,22 +163,32 @@ def split_unions(
         _, nearest = tree.query(np.stack(np.divmod(own, width), axis=1), k=count)
         votes = owner[np.asarray(nearest).reshape(len(own), count)]
         chosen = np.stack([(votes == part).sum(axis=1) for part in parts]).argmax(axis=0)
-        split[int(node)] = (own, np.array(parts, np.int64)[chosen])
+        split[node] = (own, parts[chosen])
     return split
 
 
-def _covers(
-    node: int,
-    part: int,
-    overlap: Overlap,
-    group: NDArray[np.int64],
-    view: int,
-    nodes: MaskNodes,
-) -> bool:
-    """Whether the mask holds what its view sees of two or more other views' masks of an object."""
-    members = np.flatnonzero((group == part) & (nodes.view != view))
-    seen = overlap.seen[members, view]
-    inside = overlap.hits[members, node] >= COVERED * seen
-    # Its own share of another view's mask of several objects says nothing of the object.
-    inside &= overlap.hits[node, members] > 0
-    return bool(np.count_nonzero(inside & (seen > LEAST_HITS)) >= 2)
+def _find_unions(
+    nodes: MaskNodes, overlap: Overlap, group: NDArray[np.int64], movable: NDArray[np.bool_]
+) -> dict[int, NDArray[np.int64]]:
+    """Masks with the two or more objects that each of them covers.
+
+    A mask covers an object when its samples are seen on it, and when it holds what its view sees
+    of two or more other views' masks of the object.
+    """
+    entries = overlap.hits.tocoo()
+    mask, node = entries.row, entries.col
+    seen = overlap.seen[mask, nodes.view[node]]
+    # A mask's own share of another view's mask of several objects says nothing of the object.
+    holds = (entries.data >= COVERED * seen) & (seen > LEAST_HITS)
+    holds &= values_at(overlap.hits, node, mask) > 0
+    member = membership(group)
+    held = sparse.csr_array(
+        (np.ones(np.count_nonzero(holds)), (node[holds], group[mask[holds]])), shape=member.shape
+    )
+    on = sparse.coo_array(overlap.hits @ member)
+    least = MEMBER * np.maximum(np.asarray(overlap.hits.sum(axis=1)).reshape(-1), 1e-6)
+    covers = movable[on.row] & (on.data >= least[on.row])
+    covers &= values_at(held, on.row, on.col) >= 2
+    node, part = on.row[covers], on.col[covers].astype(np.int64)
+    names, parts = np.unique(node, return_counts=True)
+    return {int(name): np.sort(part[node == name]) for name in names[parts > 1]}

@@ -7,20 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import lsqr
 
-from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import agreement
+from wildseg3d_ros.masks.association.evidence import Evidence, values_at
+from wildseg3d_ros.masks.association.nodes import MaskNodes, dense_labels
+from wildseg3d_ros.masks.association.overlap import agreement, meeting_pairs
 
 CONTRADICTED = -0.4
 """3D evidence below which a track is cut."""
 CLAIMED = 0.3
 """Overlap with a mask from which a track ends there."""
-TRUST = 0.7
-"""Share of right tracks that is expected of two views before anything is known of them."""
-SURE = 100.0
+TRUST = 0.85
+"""Share of tracks that a further view of a run keeps right, before anything is known of it."""
+SURE = 1000.0
 """Likelihood ratio at which a track is as good as evidence gets."""
 TRUST_WORTH = 2.0
 """How many tracks that expectation counts for."""
+PAIR_WORTH = 8.0
+"""How many tracks count what all pairs of views have in common, where one pair is judged."""
+ODDS = 4.0
+"""How much likelier than not it must be that two masks are one, by tracks alone: a merge is worse
+than a split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,29 +54,56 @@ class TrackOverlap:
     """Tracked masks against the masks of the views that they reach.
 
     Attributes:
-        iou: (M, M) float32, of the row's mask as tracked into the column's view with the column's
+        iou: (M, M) float64, of the row's mask as tracked into the column's view with the column's
             mask.
         area: (M, N) float32 pixels of the mask as tracked into the view, 0 where it is lost.
+        end: (M, N) int64 mask of the view that the track overlaps most, -1 = none.
+        best: (M, N) float64 overlap with it.
         runs: (anchor, views in the order of the visit) of each run.
     """
 
-    iou: NDArray[np.float32]
+    iou: sparse.csr_array
     area: NDArray[np.float32]
+    end: NDArray[np.int64]
+    best: NDArray[np.float64]
     runs: tuple[tuple[int, tuple[int, ...]], ...]
+
+    @property
+    def claimed(self) -> NDArray[np.bool_]:
+        """(M, N) whether the track ends on a mask of the view."""
+        return self.best > CLAIMED
+
+
+_Shared = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def _count_shared(nodes: MaskNodes, view: int, labels: NDArray[np.integer]) -> _Shared:
+    """Labels (L,) of a map, their pixels (L,), and those that they share with the view's masks
+    (L, M_view)."""
+    names, tracked, size = dense_labels(labels)
+    mine = nodes.of_view(view)
+    width = mine.stop - mine.start
+    both = np.zeros((len(names), width), np.int64)
+    pixel = np.flatnonzero(tracked >= 0)
+    for sheet in nodes.sheets(view):
+        held = nodes.maps[sheet].ravel()[pixel]
+        key = tracked.ravel()[pixel].astype(np.int64) * width + held - mine.start
+        counts = np.bincount(key[held >= 0], minlength=both.size)
+        both += counts.reshape(both.shape)
+    return names, size, both
 
 
 def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
     """Overlap of each tracked mask with the masks of the view that it was tracked into."""
-    iou = np.zeros((len(nodes), len(nodes)), np.float32)
     area = np.zeros((len(nodes), nodes.views), np.float32)
+    tracked, target, value = [], [], []
     runs = []
+    # One map of a view may be the track of several anchors: what the masks share is counted once.
+    shared: dict[tuple[int, int], _Shared] = {}
     for track in tracks:
         mine = nodes.of_view(track.anchor)
-        order = np.argsort(nodes.label[mine])
-        names = nodes.label[mine][order]
         runs += [(track.anchor, tuple(run)) for run in track.order]
         for b, labels in enumerate(track.labels):
-            theirs = nodes.of_view(b)
             if labels is None or b == track.anchor or mine.stop == mine.start:
                 continue
             size_of_b = nodes.maps[nodes.first_sheets[b]].shape
@@ -77,43 +112,44 @@ def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
                     f"tracks of view {track.anchor} in view {b} are {labels.shape}, its masks "
                     f"{size_of_b}"
                 )
-            pixel = np.flatnonzero(labels)
-            followed = labels.ravel()[pixel]
-            source = np.minimum(np.searchsorted(names, followed), len(names) - 1)
-            known = names[source] == followed
-            pixel, source = pixel[known], order[source[known]]
-            size = np.bincount(source, minlength=len(names))
-            area[mine, b] = np.maximum(area[mine, b], size)
-            width = theirs.stop - theirs.start
-            both = np.zeros((len(names), width))
-            for sheet in nodes.sheets(b):
-                target = nodes.maps[sheet].ravel()[pixel] - theirs.start
-                on_mask = target >= 0
-                key = source[on_mask] * width + target[on_mask]
-                counts = np.bincount(key, minlength=len(names) * width)
-                both += counts.reshape(len(names), width)
-            union = size[:, None] + nodes.area[theirs] - both
-            iou[mine, theirs] = np.maximum(iou[mine, theirs], both / np.maximum(union, 1))
-    return TrackOverlap(iou, area, tuple(runs))
+            if (b, id(labels)) not in shared:
+                shared[b, id(labels)] = _count_shared(nodes, b, labels)
+            names, size, both = shared[b, id(labels)]
+            _, source, followed = np.intersect1d(
+                nodes.label[mine], names, assume_unique=True, return_indices=True
+            )
+            source += mine.start
+            area[source, b] = np.maximum(area[source, b], size[followed])
+            row, column = np.nonzero(both[followed])
+            common = both[followed[row], column]
+            column += nodes.of_view(b).start
+            tracked.append(source[row])
+            target.append(column)
+            value.append(common / (size[followed[row]] + nodes.area[column] - common))
+    none = np.zeros(0, np.int64)
+    i, j = np.concatenate([none, *tracked]), np.concatenate([none, *target])
+    iou = np.concatenate([np.zeros(0), *value])
+    # The best of each pair of masks, then the best of each track.
+    order = np.lexsort((-iou, j, i))
+    order = order[np.append(True, (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0))[: len(i)]]
+    i, j, iou = i[order], j[order], iou[order]
+    end, best = np.full(area.shape, -1), np.zeros(area.shape)
+    rising = np.lexsort((-j, iou))
+    end[i[rising], nodes.view[j[rising]]] = j[rising]
+    best[i[rising], nodes.view[j[rising]]] = iou[rising]
+    matrix = sparse.csr_array((iou, (i, j)), shape=(len(nodes), len(nodes)))
+    return TrackOverlap(matrix, area, end, best, tuple(runs))
 
 
-def cut_tracks(
-    nodes: MaskNodes, found: TrackOverlap, from_overlap: NDArray[np.float32]
-) -> NDArray[np.bool_]:
+def cut_tracks(nodes: MaskNodes, found: TrackOverlap, evidence: Evidence) -> NDArray[np.bool_]:
     """(M, N) bool: tracks that 3D contradicts in a view, and in those visited after it.
 
     Args:
-        from_overlap: (M, M) evidence of the pointmaps, as of ``overlap_weights``.
+        evidence: of the pointmaps.
     """
     cut = np.zeros(found.area.shape, np.bool_)
-    for b in range(nodes.views):
-        theirs = nodes.of_view(b)
-        if theirs.stop == theirs.start:
-            continue
-        followed = found.iou[:, theirs].argmax(axis=1)
-        rows = np.arange(len(nodes))
-        claimed = found.iou[rows, theirs.start + followed] > CLAIMED
-        cut[:, b] = claimed & (from_overlap[rows, theirs.start + followed] < CONTRADICTED)
+    row, b = np.nonzero(found.claimed)
+    cut[row, b] = evidence.weights(row, found.end[row, b]) < CONTRADICTED
     for anchor, order in found.runs:
         mine = nodes.of_view(anchor)
         lost = np.zeros(mine.stop - mine.start, np.bool_)
@@ -123,10 +159,10 @@ def cut_tracks(
     return cut
 
 
-def track_weights(
+def track_evidence(
     nodes: MaskNodes, found: TrackOverlap, cut: NDArray[np.bool_], trust: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(M, M) evidence in [-1, 1] that two masks show one object, and its (M, M) amount in [0, 1].
+) -> Evidence:
+    """What tracks say of two masks being of one object.
 
     The logarithm of the likelihood ratio: a track is right with the probability of its trust, else
     it ends on any of the view's masks. So a track of little trust that ends on a mask still says
@@ -136,52 +172,148 @@ def track_weights(
         cut: (M, N) tracks that do not count.
         trust: (N, N) share of right tracks from the row's view into the column's.
     """
-    counts = ((found.area > 0) & ~cut)[:, nodes.view]
-    right = np.clip(trust, 0.0, 0.99)[np.ix_(nodes.view, nodes.view)]
-    chance = (1.0 - right) / np.maximum(np.diff(nodes.offsets), 2)[nodes.view]
+    counts = (found.area > 0) & ~cut
+    right = np.clip(trust, 0.0, 0.99).astype(np.float64)
+    chance = (1.0 - right) / np.maximum(np.diff(nodes.offsets), 2)
     clear = np.log(SURE)
     ends_here = np.clip(np.log((right + chance) / chance) / clear, 0.0, 1.0)
     ends_elsewhere = np.clip(-np.log((1.0 - right - chance) / (1.0 - chance)) / clear, 0.0, 1.0)
-    same = agreement(found.iou)
-    worth = np.where(same > 0, ends_here, ends_elsewhere) * counts
-    # What is between the two says little, but it was looked at.
-    weight, amount = worth * same, worth
-    return (
-        (0.5 * (weight + weight.T)).astype(np.float32),
-        (0.5 * (amount + amount.T)).astype(np.float32),
-    )
+    against = ends_elsewhere[nodes.view] * counts
+    i, j = meeting_pairs(found.iou)
+    meeting, further = np.zeros(len(i)), np.zeros(len(i))
+    for one, other in ((i, j), (j, i)):
+        view = nodes.view[other]
+        same = agreement(values_at(found.iou, one, other))
+        worth = np.where(same > 0, ends_here[nodes.view[one], view], against[one, view])
+        worth = worth * counts[one, view]
+        # What is between the two says little, but it was looked at.
+        meeting += 0.5 * (worth * same + against[one, view])
+        further += 0.5 * (worth - against[one, view])
+    looked = against[:, nodes.sheet_view]
+    return Evidence.of_pairs(looked, nodes.sheet, i, j, meeting, further)
 
 
 def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32]:
     """(N, N) share of right tracks from the row's view into the column's, by the tracks alone.
 
-    Where both views were anchors those that come back tell: i to j, and j to i again. Into the
-    others the expectation stands, but no more than in the views that were visited before: a track
-    that went wrong stays wrong.
+    Two ways from a mask of one anchor into a view, straight and over a mask of another anchor, end
+    on the same mask if all three tracks are right, and hardly ever otherwise. So the share of
+    cycles that close is the product of three shares of right tracks, or of two for the way there
+    and back; their logarithms are found by least squares. Where nothing closes a cycle the
+    expectation stands, which falls with every view that is visited. A track that went wrong stays
+    wrong: no view is trusted more than those before it.
     """
-    right = TRUST * TRUST_WORTH * np.ones((nodes.views, nodes.views))
-    tried = TRUST_WORTH * np.ones((nodes.views, nodes.views))
-    for a in range(nodes.views):
-        for b in range(a + 1, nodes.views):
-            mine, theirs = nodes.of_view(a), nodes.of_view(b)
-            there, back = found.iou[mine, theirs], found.iou[theirs, mine]
-            if not there.any() or not back.any():
-                continue
-            start = np.flatnonzero(there.max(axis=1) > CLAIMED)
-            end = there[start].argmax(axis=1)
-            answered = back[end].max(axis=1) > CLAIMED
-            start, end = start[answered], end[answered]
-            returned = np.count_nonzero(back[end].argmax(axis=1) == start)
-            # Both ways are right with the square of one way's share.
-            share = np.sqrt(returned / len(start)) if len(start) else TRUST
-            for pair in ((a, b), (b, a)):
-                right[pair] += share * len(start)
-                tried[pair] += len(start)
-    trust = right / tried
+    closing = _closed_cycles(nodes, found)
+    steps = _steps_of_runs(nodes, found)
+    # What is like for all anchors first: the first, second, ... view of a run.
+    expected = np.log(TRUST) * np.arange(steps.max(initial=0) + 1)
+    by_step = _solve_trust(closing, steps.ravel(), expected, TRUST_WORTH)
+    trust = _solve_trust(closing, np.arange(steps.size), by_step[steps.ravel()], PAIR_WORTH)
+    trust = np.exp(np.minimum(trust, 0.0)).reshape(steps.shape)
     for anchor, order in found.runs:
         visited = list(order)
         trust[anchor, visited] = np.minimum.accumulate(trust[anchor, visited])
     return trust.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cycles:
+    """Shares of cycles of tracks that close.
+
+    Attributes:
+        ways: (C, 3) pairs of views a * N + b of the tracks of a cycle; of one from a view into
+            itself, which is there and back, the last is of no matter.
+        is_return: (C,) bool, whether it is that.
+        log_share: (C,) of the shares.
+        worth: (C,) inverse variance of the logarithm.
+    """
+
+    ways: NDArray[np.int64]
+    is_return: NDArray[np.bool_]
+    log_share: NDArray[np.float64]
+    worth: NDArray[np.float64]
+
+
+def _closed_cycles(nodes: MaskNodes, found: TrackOverlap) -> _Cycles:
+    claimed, count = found.claimed, nodes.views
+    chance = 1.0 / np.maximum(np.diff(nodes.offsets), 2)
+    ways, logs, worth = [], [], []
+    anchors = sorted({anchor for anchor, _ in found.runs})
+    for a in anchors:
+        for b in anchors:
+            if a == b:
+                continue
+            start = np.arange(nodes.offsets[a], nodes.offsets[a + 1])
+            start = start[claimed[start, b]]
+            over = found.end[start, b]
+            both = claimed[start] & claimed[over]
+            closed = both & (found.end[start] == found.end[over])
+            # Into its own view a mask is not tracked: it is there.
+            both[:, a] = claimed[over, a]
+            closed[:, a] = both[:, a] & (found.end[over, a] == start)
+            tried = np.count_nonzero(both, axis=0).astype(np.float64)
+            share = (np.count_nonzero(closed, axis=0) + 0.5) / (tried + 1.0)
+            share = np.clip((share - chance) / (1.0 - chance), 0.5 / (tried + 1.0), 1.0)
+            v = np.flatnonzero(tried)
+            ways.append(np.stack([np.full(len(v), a * count + b), b * count + v, a * count + v]))
+            logs.append(np.log(share[v]))
+            worth.append(tried[v] * share[v] / (1.0 - share[v] + 1.0 / (tried[v] + 1.0)))
+    every = np.concatenate([np.zeros((3, 0), np.int64), *ways], axis=1).T
+    none = np.zeros(0)
+    return _Cycles(
+        every,
+        every[:, 2] % (count + 1) == 0,
+        np.concatenate([none, *logs]),
+        np.concatenate([none, *worth]),
+    )
+
+
+def _solve_trust(
+    cycles: _Cycles, kind: NDArray[np.int64], expected: NDArray[np.float64], worth: float
+) -> NDArray[np.float64]:
+    """Logarithms of the shares of right tracks of each kind, by least squares.
+
+    Args:
+        kind: (N * N,) of the pairs of views.
+        expected: of each kind, which counts as ``worth`` tracks.
+    """
+    rows = np.repeat(np.arange(len(cycles.ways)), 3)
+    scale = np.sqrt(cycles.worth)
+    factor = np.repeat(scale, 3)
+    factor[2::3][cycles.is_return] = 0.0
+    system = sparse.vstack(
+        [
+            sparse.coo_array(
+                (factor, (rows, kind[cycles.ways].ravel())),
+                shape=(len(cycles.ways), len(expected)),
+            ),
+            np.sqrt(worth) * sparse.eye_array(len(expected)),
+        ]
+    )
+    target = np.append(scale * cycles.log_share, np.sqrt(worth) * expected)
+    return lsqr(system.tocsr(), target)[0]
+
+
+def _steps_of_runs(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.int64]:
+    """(N, N) how many views a track from the row's view has gone through when it is in the
+    column's."""
+    steps = np.ones((nodes.views, nodes.views), np.int64)
+    for anchor, order in found.runs:
+        steps[anchor, list(order)] = np.arange(1, len(order) + 1)
+    return steps
+
+
+def doubt_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> float:
+    """Evidence that two groups must have of being one object where there are tracks alone.
+
+    Before a track is seen, a mask is any of another view's masks; and ODDS are to be left when
+    that is outweighed. Half of it, as evidence is the mean of both ways. Where all views are
+    anchors the tracks of the masks that a wrong one would take contradict it; the doubt is about
+    pairs of views that were not followed both ways.
+    """
+    masks = max(float(np.median(np.diff(nodes.offsets))), 2.0)
+    anchors = len({anchor for anchor, _ in found.runs}) / nodes.views
+    return float((1.0 - anchors**2) * 0.5 * np.log(ODDS * masks) / np.log(SURE))
 
 
 def trust_from_groups(
@@ -195,13 +327,8 @@ def trust_from_groups(
     """
     right, tried = np.zeros((2, nodes.views, nodes.views))
     for b in range(nodes.views):
-        theirs = nodes.of_view(b)
-        if theirs.stop == theirs.start:
-            continue
-        end = found.iou[:, theirs].argmax(axis=1)
-        claimed = found.iou[np.arange(len(nodes)), theirs.start + end] > CLAIMED
-        known = claimed & np.isin(group, group[theirs])
-        agrees = known & (group[theirs][end] == group)
+        known = found.claimed[:, b] & np.isin(group, group[nodes.of_view(b)])
+        agrees = known & (group[found.end[:, b]] == group)
         right[:, b] += np.bincount(nodes.view, agrees, nodes.views)
         tried[:, b] += np.bincount(nodes.view, known, nodes.views)
     worth = np.maximum(tried, TRUST_WORTH)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.masks.association import associate
 from wildseg3d_ros.masks.geometric.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.geometric.clustering import agglomerate
 from wildseg3d_ros.masks.geometric.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.geometric.hidden_support import find_hidden_support
+from wildseg3d_ros.masks.geometric.identity import tracks_of_surface
 from wildseg3d_ros.masks.geometric.objects import UNKNOWN, adopt_crumbs, name_objects
 from wildseg3d_ros.masks.geometric.observations import Observation, observe
 from wildseg3d_ros.masks.geometric.refinement import refine
@@ -27,7 +28,7 @@ from wildseg3d_ros.masks.geometric.voxels import (
     fuse_voxels,
     voxel_size_from_footprint,
 )
-from wildseg3d_ros.masks.incremental import replace_masks
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.projection import splat
 from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.progress import Progress
@@ -110,10 +111,18 @@ class GeometricMasks:
             masks = []
             for mask in pool.map(draw, range(len(views))):
                 masks.append(mask)
-                progress.update(0.6 + 0.4 * len(masks) / len(views))
-        found = sorted(set().union(*(np.unique(label).tolist() for label, _ in masks)) - {0})
+                progress.update(0.6 + 0.35 * len(masks) / len(views))
         maps, scores = (tuple(part) for part in zip(*masks, strict=True))
-        return MaskCache(maps, scores, tuple(found), objects=describe_objects([maps], scores))
+        result = associate(
+            maps,
+            pointmaps,
+            Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
+            tracks_of_surface(maps),
+            tick=lambda: progress.update(0.95),
+        )
+        cache = assemble_cache(result, scores, {}, {})
+        progress.update(1.0)
+        return cache
 
     def update(
         self,

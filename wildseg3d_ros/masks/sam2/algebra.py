@@ -88,6 +88,37 @@ def suppress(
     return np.array(left, np.intp)
 
 
+def suppress_alike(
+    masks: NDArray[np.bool_],
+    quality: NDArray[np.floating],
+    box_overlap: float,
+    mask_overlap: float,
+) -> NDArray[np.intp]:
+    """Indices of (K, H, W) masks that are left, best first, without copies of better ones.
+
+    Boxes tell most copies, cheaply, but a rim has the box of its whole and half a frame that of
+    the other half. So a copy must have the better one's area as well, and lie on it by half.
+
+    Args:
+        box_overlap: overlap of boxes beyond which two may be copies.
+        mask_overlap: least ratio of their areas, which bounds the overlap of masks from above.
+    """
+    overlaps = box_overlaps(mask_boxes(masks))
+    area = np.count_nonzero(masks, axis=(1, 2))
+    left = []
+    dropped = np.zeros(len(quality), np.bool_)
+    for i in np.argsort(-quality, kind="stable"):
+        if dropped[i]:
+            continue
+        left.append(i)
+        like = np.minimum(area, area[i]) > mask_overlap * np.maximum(area, area[i])
+        like = np.flatnonzero(~dropped & like & (overlaps[i] > box_overlap))
+        common = np.count_nonzero(masks[like] & masks[i], axis=(1, 2))
+        dropped[like[2 * common > np.minimum(area[like], area[i])]] = True
+        dropped[i] = True
+    return np.array(left, np.intp)
+
+
 def clean(mask: NDArray[np.bool_], smallest: float) -> NDArray[np.bool_]:
     """The mask without islands and holes of fewer than ``smallest`` pixels.
 

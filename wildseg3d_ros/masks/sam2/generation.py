@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.algebra import (
-    box_overlaps,
     clean,
     depths,
     mask_boxes,
@@ -19,6 +18,7 @@ from wildseg3d_ros.masks.sam2.algebra import (
     parents,
     stability,
     suppress,
+    suppress_alike,
 )
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 from wildseg3d_ros.types import LEVELS
@@ -128,7 +128,9 @@ def segment_everything(
         )
         passed += len(found[-1])
         if sum(map(len, found)) > GATHERED:
-            found = [distinct(Candidates.joined(found), config.box_overlap)]
+            joined = Candidates.joined(found)
+            found.clear()  # or they are held twice while copies are sought
+            found.append(distinct(joined, config))
         update(0.9 * min(start + prompts, len(points)) / len(points))
     chosen = select_masks(Candidates.joined(found), config)
     update(0.95)
@@ -149,7 +151,7 @@ def segment_everything(
 
 def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     """Without duplicates, islands and holes; best first."""
-    candidates = distinct(candidates, config.box_overlap)
+    candidates = distinct(candidates, config)
     pixels = candidates.logits[0].size if len(candidates) else 0
     for logits in candidates.logits:
         mask = logits > 0
@@ -167,13 +169,14 @@ def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     return candidates
 
 
-def distinct(candidates: Candidates, box_overlap: float) -> Candidates:
-    """At most MOST, without those whose box is a better one's, best first.
+def distinct(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
+    """At most MOST, without copies of better ones, best first.
 
-    Neighbouring points give the same mask many times over; boxes tell most of that, cheaply.
+    Neighbouring points give the same mask many times over.
     """
-    boxes = mask_boxes(candidates.logits > 0)
-    left = suppress(box_overlaps(boxes), candidates.quality, box_overlap)
+    left = suppress_alike(
+        candidates.logits > 0, candidates.quality, config.box_overlap, config.mask_overlap
+    )
     return candidates.keep(left[:MOST])
 
 

@@ -288,6 +288,12 @@ def _guard(source: str, load: Callable[[], Any]) -> Any:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if not Path(source).is_dir():
+            raise FileError(
+                f"SAM 2 weights '{source}' are neither a folder (there is no "
+                f"'{Path(source).expanduser().absolute()}') nor a downloaded model of that name "
+                f"on the hub; {_remedy(source)}"
+            ) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise FileError(
             f"cannot load SAM 2 weights '{source}' ({first}); {_remedy(source)}"

@@ -1,0 +1,107 @@
+"""Evidence without a table of all pairs, against such tables; and what it is good for."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.association import associate
+from wildseg3d_ros.masks.association.evidence import Evidence, GroupSums
+from wildseg3d_ros.masks.association.grouping import group_masks
+from wildseg3d_ros.testing.exact import exact_world
+from wildseg3d_ros.testing.scenes import construct_scene
+
+
+def look(truth):
+    world = exact_world(truth)
+    K = np.stack([view.K for view in truth.views])
+    return world, Visibility.create(K, truth.world_from_cam, world)
+
+
+def test_sums_over_groups_are_those_over_all_pairs():
+    """Against tables of all pairs of masks, which the evidence stands for."""
+    rng = np.random.default_rng(3)
+    view = np.repeat(np.arange(4), 5)
+    sheet = 2 * view + rng.integers(0, 2, 20)
+    looked = rng.random((20, 8)) * (np.arange(8) // 2 != view[:, None])
+    i, j = np.nonzero(np.triu((rng.random((20, 20)) < 0.3) & (view[:, None] != view)))
+    meeting, further = rng.random((2, len(i)))
+    evidence = Evidence.of_pairs(looked, sheet, i, j, meeting, further)
+    apart = 0.5 * (looked[:, sheet] + looked[:, sheet].T)
+    weight, amount = -apart, apart.copy()
+    for table, values in ((weight, meeting), (amount, further)):
+        table[i, j] += values
+        table[j, i] += values
+    every = np.arange(20)
+    np.testing.assert_allclose(evidence.block(every, every), weight)
+    np.testing.assert_allclose(evidence.amounts(i, j), amount[i, j])
+    some = np.array([1, 4, 9, 17])
+    np.testing.assert_allclose(
+        evidence.of(some).block(np.arange(4), np.arange(4)), weight[np.ix_(some, some)]
+    )
+    np.testing.assert_allclose((evidence + evidence).block(every, every), 2 * weight)
+    group = rng.permutation(20) % 7
+    member = (group[:, None] == np.arange(7)).astype(float)
+    sums = GroupSums.of(evidence, group)
+    a, b = (each.ravel() for each in np.indices((7, 7)))
+    np.testing.assert_allclose(sums.apart(a, b), (member.T @ apart @ member).ravel())
+    a, b = (each.ravel() for each in np.indices((20, 7)))
+    np.testing.assert_allclose(sums.apart_from(evidence, a, b), (apart @ member).ravel())
+    within = 0.5 * (weight * (group[:, None] == group)).sum()
+    assert sums.inside(evidence, group) == pytest.approx(within)
+
+
+def test_grouping_is_the_best_partition_on_small_graphs():
+    """Against all partitions of three views with three masks each."""
+    view = np.repeat(np.arange(3), 3)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        shuffles = [rng.permutation(3) for _ in range(3)]
+        true = np.concatenate(shuffles)
+        weight = np.where(true[:, None] == true, 0.8, -0.6) + rng.normal(0, 0.35, (9, 9))
+        weight = np.triu(np.clip(weight, -1, 1), 1)
+        weight = weight + weight.T
+        weight[view[:, None] == view] = 0.0
+        best = -np.inf
+        for second in permutations(range(3)):
+            for third in permutations(range(3)):
+                group = np.concatenate([np.arange(3), second, third])
+                same = (group[:, None] == group) & (view[:, None] != view)
+                best = max(best, weight[same].sum() / 2)
+        i, j = np.triu_indices(9, 1)
+        evidence = Evidence.of_pairs(np.zeros((9, 3)), view, i, j, weight[i, j], np.ones(len(i)))
+        group = group_masks(evidence, view)
+        same = (group[:, None] == group) & (view[:, None] != view)
+        assert all(len(set(group[view == v])) == 3 for v in range(3))
+        assert weight[same].sum() / 2 >= best - 1e-9
+
+
+def test_many_small_masks_are_handled():
+    truth = construct_scene(3, 160, 120, 6, seed=1)
+    tiles = np.arange(1, 1 + 20 * 20, dtype=np.int32).reshape(20, 20)
+    masks = [np.kron(tiles, np.ones((6, 8), np.int32)) for _ in range(3)]
+    result = associate(masks, *look(truth))
+    # Tiles of one view lie across those of the others.
+    for labels in result.labels:
+        assert labels.all()
+        assert len(np.unique(labels)) > 300
+
+
+def test_memory_goes_with_the_masks_that_meet_and_not_with_all_pairs():
+    """Eight views of 256 masks; tables of all pairs of masks are 16 MiB each, and were many."""
+    truth = construct_scene(8, 192, 144, 12, seed=0, arc_degrees=315.0)
+    tiles = np.arange(1, 257, dtype=np.int32).reshape(16, 16)
+    masks = [np.kron(tiles, np.ones((9, 12), np.int32)) for _ in range(8)]
+    world, visibility = look(truth)
+    tracemalloc.start()
+    try:
+        result = associate(masks, world, visibility)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(result.object_ids) > 256
+    assert peak < 64 * 2**20
