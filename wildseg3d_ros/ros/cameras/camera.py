@@ -145,15 +145,6 @@ class Camera:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.popitem()[1])
 
-    def pinhole(self, frames: FrameSet) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB image without lens distortion.
-
-        Raises:
-            InputError: messages that cannot be used.
-        """
-        image = self._rgb(frames)
-        return self._calibrate(frames.info, image.shape[:2]).pinhole_image(image)
-
     def convert(
         self, frames: FrameSet
     ) -> tuple[Calibration, NDArray[np.uint8], NDArray[np.float32] | None]:
