@@ -243,7 +243,7 @@ class SceneNode(ManagedNode):
         progress = self._builds.progress
         why = "there is no scene yet; send a goal to the action build_scene first"
         if progress:
-            why = f"the first scene is being built ({progress}); ask again when it is done"
+            why = f"the first scene is on its way ({progress}); ask again when it is there"
         raise WildSeg3DError(why, ErrorCode.NO_SCENE)
 
     def _load(self, path: Path) -> CurrentScene:

@@ -198,7 +198,7 @@ class Camera:
             (roi.x_offset, roi.y_offset, roi.height, roi.width),
         )
         if self._calibration is None or self._calibration[0] != key:
-            topic = self.config.camera_info_topic
+            topic = self._node.resolve_topic_name(self.config.camera_info_topic)
             made = calibration_from_info(info, size, self.who, topic, self.config.rectified)
             self._calibration = key, made
         return self._calibration[1]
