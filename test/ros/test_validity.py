@@ -211,7 +211,10 @@ def test_an_object_of_the_colour_of_the_table_is_missed_by_its_depth(live):
     green = labels == table.GREEN
     bare = np.where(green, 140, image.max(axis=-1))
     change(replay, np.repeat(bare[..., None], 3, axis=-1).astype(np.uint8))
+    wait_for(lambda: node.stale_cameras)
     client.build()
+    time.sleep(1.0)
+    assert node.stale_cameras == ()
     publisher, message = replay._streams["left", "depth_topic"]
     depth[green] += 0.1
     changed = image_from_array(depth, "32FC1", message.header.frame_id)
