@@ -35,6 +35,9 @@ def generate_launch_description():
                 description="how the cameras' poses are published",
             ),
             DeclareLaunchArgument(
+                "namespace", default_value="", description="namespace of both nodes"
+            ),
+            DeclareLaunchArgument(
                 "config",
                 default_value=PathJoinSubstitution([SHARE, "config", "demo.yaml"]),
                 description="parameter file of the scene node; its cameras are those of the data",
@@ -50,6 +53,7 @@ def generate_launch_description():
                     PathJoinSubstitution([SHARE, "launch", "scene.launch.py"])
                 ),
                 launch_arguments={
+                    "namespace": LaunchConfiguration("namespace"),
                     "config": LaunchConfiguration("config"),
                     "cameras": LaunchConfiguration("cameras"),
                 }.items(),
@@ -57,6 +61,7 @@ def generate_launch_description():
             Node(
                 package="wildseg3d",
                 executable="replay_node",
+                namespace=LaunchConfiguration("namespace"),
                 arguments=[
                     LaunchConfiguration("data"),
                     "--rate",

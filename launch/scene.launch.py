@@ -31,7 +31,8 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 "namespace",
                 default_value="",
-                description="namespace of the node's actions, services and topics",
+                description="namespace of the node's actions, services and topics; also of its "
+                "cameras' topics, where the configuration does not name them with a leading /",
             ),
             DeclareLaunchArgument(
                 "device",

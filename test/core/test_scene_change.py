@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.io.images import read_color
-from wildseg3d_ros.scene.change import WIDTH, ChangeDetector, thumbnail
+from wildseg3d_ros.scene.change import WIDTH, ChangeDetector, depth_thumbnail, thumbnail
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples/tabletop/images"
 IMAGES = [read_color(path, upright=True) for path in sorted(FOLDER.glob("*.jpg"))][:3]
@@ -141,3 +141,44 @@ def test_another_resolution_is_another_picture():
     for _ in range(6):
         detector.update(thumbnail(IMAGES[0][:300]), 1.0)
     assert detector.changed(SECONDS) == 1.0
+
+
+def table(bowl: float = 0.0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """A white table a metre away and as white a bowl on it, so high [m], by a stereo camera."""
+    depth = np.full((480, 640), 1.0, np.float32)
+    depth[200:260, 300:380] -= bowl
+    # Its errors are as wide as its windows, and grow with the range squared.
+    error = cv2.GaussianBlur(rng.standard_normal(depth.shape, np.float32), (0, 0), 3)
+    depth += noise * 0.004 * depth**2 * error / error.std()
+    depth[rng.random(depth.shape) < 0.05] = rng.choice([0.0, np.nan])
+    return seen(np.full((480, 640, 3), 230, np.uint8)), depth
+
+
+def changed_with_depth(reference, frames) -> float:
+    """Share of the image that has changed after eight seconds."""
+    image, depth = reference
+    detector = ChangeDetector(thumbnail(image), depth_thumbnail(depth))
+    for image, depth in frames:
+        detector.update(thumbnail(image), 1.0, depth_thumbnail(depth))
+    return detector.changed(SECONDS)
+
+
+def test_depth_shows_what_has_the_colour_of_what_is_behind_it():
+    with_bowl = [table(0.06) for _ in range(8)]
+    images = [image for image, _ in with_bowl]
+    assert changed(table()[0], images)[-1] == 0, "the image alone shows nothing"
+    share = 60 * 80 / (480 * 640)
+    assert share / 2 < changed_with_depth(table(), with_bowl) < 2 * share
+    assert share / 2 < changed_with_depth(table(0.06), (table() for _ in range(8))) < 2 * share
+
+
+def test_noise_of_depth_does_not_count():
+    assert changed_with_depth(table(), (table() for _ in range(8))) < SHARE / 10
+    assert changed_with_depth(table(), (table(noise=2.0) for _ in range(8))) < SHARE / 2
+
+
+def test_what_has_no_depth_says_nothing():
+    image, depth = table(0.06)
+    nothing = [(image, np.zeros_like(depth))] * 8
+    assert changed_with_depth((image, depth), nothing) == 0
+    assert changed_with_depth(nothing[0], [(image, depth)] * 8) == 0

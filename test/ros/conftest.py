@@ -45,7 +45,7 @@ class World:
         self._spinners.append(Spinner(node, threads))
         return node
 
-    def scene_node(self, builder: str = "color_builder", **parameters):
+    def scene_node(self, builder: str = "color_builder", namespace: str = "", **parameters):
         """The node under test; parameter names with __ for a dot.
 
         A builder without a module is one of table.py's.
@@ -60,6 +60,7 @@ class World:
             SceneNode(
                 builder if ":" in builder else f"table:{builder}",
                 context=self.context,
+                namespace=namespace,
                 parameter_overrides=overrides,
             )
         )
@@ -78,11 +79,11 @@ class World:
         prepare(node)
         return self.add(node, threads=1)
 
-    def client(self):
+    def client(self, namespace: str = ""):
         """A client of the node under test."""
         from wildseg3d_ros.ros.client import SceneClient
 
-        self._clients.append(SceneClient(timeout=20.0))
+        self._clients.append(SceneClient(namespace, timeout=20.0))
         return self._clients[-1]
 
     def end(self) -> None:

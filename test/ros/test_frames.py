@@ -126,6 +126,16 @@ def test_what_is_lost_shows_in_the_gaps():
     assert matcher.counts.lost == 4
 
 
+@pytest.mark.parametrize("pause", [3.6e6, 5e3], ids=["clock set", "paused"])
+def test_a_jump_of_the_clock_or_a_pause_is_no_loss(pause):
+    matcher = FrameMatcher(0.02, with_depth=False)
+    for t in range(60):
+        matcher.add_image(image(33.3 * t + (pause if t >= 30 else 0)))
+    assert matcher.counts.lost == 0
+    matcher.add_image(image(33.3 * 62 + pause))
+    assert matcher.counts.lost == 2
+
+
 def test_images_without_depth_are_counted(matcher):
     for t in range(9):
         matcher.add_image(image(33.3 * t))

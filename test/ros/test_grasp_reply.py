@@ -47,11 +47,21 @@ def test_nothing_is_sent_that_was_not_asked_for(client):
     assert reply.box.size.x == 0
     # These are small and always there.
     assert reply.view_cameras == list(table.NAMES)
-    assert reply.alignment_residual == 0.0
+    assert reply.alignment_residual == pytest.approx(0.002)
     plain = client.segment([red()])
     assert (plain.normals, plain.box, plain.context, plain.views) == (None, None, None, None)
     with pytest.raises(ValueError, match="include_box=True"):
         _ = plain.pose
+
+
+def test_the_residual_is_that_of_the_build(world):
+    """Not that of each camera's depth with itself, which is 0 here."""
+    world.scene_node()
+    world.replay()
+    client = world.client()
+    built = client.build()
+    assert built.registration_residual == pytest.approx(0.002)
+    assert client.segment([red()]).alignment_residual == built.registration_residual
 
 
 def test_normals_and_who_saw_what(client):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import table
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.ros import scene_node
+from wildseg3d_ros.ros.object_services import loaded_scene
 from wildseg3d_ros.ros.replay_node import optical_frame
 from wildseg3d_ros.scene.snapshot import load_scene
 from wildseg3d_ros.types import View
@@ -68,9 +72,10 @@ def test_a_saved_scene_answers_as_it_did(live, tmp_path):
 
 
 def test_a_scene_is_loaded_where_nothing_was_built(world, tmp_path):
-    world.scene_node()
+    node = world.scene_node()
     world.replay()
     client = world.client()
+    node.wait_until_started(lambda: False)
     refused(client.list_objects, "NO_SCENE", "build_scene")
     refused(lambda: client.save_scene(str(tmp_path / "x")), "NO_SCENE", "build_scene")
     client.build()
@@ -98,6 +103,7 @@ def test_a_folder_that_may_not_be_written_to(live, tmp_path):
 def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
     _, _, client = live
     (tmp_path / "file").write_text("this is no scene")
+    os.mkfifo(tmp_path / "pipe")
     for path, text in [
         ("", "a path is needed"),
         (str(tmp_path), "is a folder"),
@@ -112,7 +118,9 @@ def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
         (str(tmp_path), "is a folder"),
         (str(tmp_path / "none.ws3d"), "cannot read"),
         (str(tmp_path / "file"), "not a saved scene"),
-        ("/dev/null", "not a saved scene|cannot read"),
+        ("/dev/null", "cannot read.*no file"),
+        ("/dev/zero", "cannot read.*no file"),
+        (str(tmp_path / "pipe"), "cannot read.*no file"),
     ]:
         refused(lambda path=path: client.load_scene(path), "BAD_FILE", text)
     whole = tmp_path / "whole.ws3d"
@@ -120,6 +128,32 @@ def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
     (tmp_path / "half.ws3d").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     refused(lambda: client.load_scene(str(tmp_path / "half.ws3d")), "BAD_FILE", "truncated")
     assert client.segment([red()]).object_ids == (1,)
+
+
+def test_builds_are_refused_while_a_scene_is_loaded(live, tmp_path, monkeypatch):
+    _, _, client = live
+    path = client.save_scene(str(tmp_path / "scene.ws3d"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments):
+        begun.set()
+        assert go_on.wait(20.0)
+        return loaded_scene(*arguments)
+
+    monkeypatch.setattr(scene_node, "loaded_scene", slowly)
+    with ThreadPoolExecutor() as pool:
+        loaded = pool.submit(client.load_scene, path)
+        try:
+            assert begun.wait(20.0)
+            with pytest.raises(
+                WildSeg3DError, match="being changed already .loading a sc"
+            ) as busy:
+                client.build()
+        finally:
+            go_on.set()
+        assert loaded.result()
+    assert busy.value.code == ErrorCode.BUSY
+    assert "cancel" not in str(busy.value)
 
 
 def test_a_scene_of_another_rig_is_refused(live, tmp_path, world):

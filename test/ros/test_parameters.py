@@ -67,11 +67,11 @@ def test_topics_follow_the_camera_s_name(make_parameters):
     parameters, _ = make_parameters(left__depth_topic="", right__image_topic="/r/image")
     assert parameters.camera_names == ("left", "right")
     left, right = parameters.camera("left"), parameters.camera("right")
-    assert left.image_topic == "/left/color/image_raw"
-    assert left.camera_info_topic == "/left/color/camera_info"
+    assert left.image_topic == "left/color/image_raw"
+    assert left.camera_info_topic == "left/color/camera_info"
     assert left.depth_topic == ""
     assert right.image_topic == "/r/image"
-    assert right.depth_topic == "/right/aligned_depth_to_color/image_raw"
+    assert right.depth_topic == "right/aligned_depth_to_color/image_raw"
 
 
 def test_cameras_follow_the_node_unless_they_say_their_own(make_parameters):
@@ -111,6 +111,11 @@ def test_overrides_reach_the_configuration(make_parameters):
         ({"sync_slop": -1.0}, ["sync_slop"]),
         ({"sync_slop": "short"}, ["sync_slop", "float"]),
         ({"reliability": "perhaps"}, ["'reliability' is one of auto, best_effort, reliable"]),
+        (
+            {"target_frame": "no such frame!!"},
+            ["'target_frame' is to name", "or nothing"],
+        ),
+        ({"world_frame": ""}, ["'world_frame' is to name a TF frame", "''"]),
         ({"left__image_topic": 3}, ["left.image_topic"]),
         ({"left__image_topic": ""}, ["left.image_topic", "to name a topic"]),
         ({"left__depth_topic": "my depth"}, ["left.depth_topic", "'my depth'"]),
@@ -133,6 +138,8 @@ def test_changes_are_validated_and_topics_are_fixed(make_parameters):
         ("image_timeout", "long"),
         ("cameras", ["left"]),
         ("left.image_topic", "/other"),
+        ("target_frame", "no such frame!!"),
+        ("world_frame", "two words"),
         ("pointmaps.depth.min_depth", 6.0),  # above max_depth
     ]:
         (result,) = node.set_parameters([Parameter(name, value=value)])
@@ -141,8 +148,13 @@ def test_changes_are_validated_and_topics_are_fixed(make_parameters):
     depths = [("pointmaps.depth.min_depth", 6.0), ("pointmaps.depth.max_depth", 9.0)]
     changes = [Parameter(name, value=value) for name, value in depths]
     assert node.set_parameters_atomically(changes).successful
-    (result,) = node.set_parameters([Parameter("image_timeout", value=1)])
-    assert result.successful
+    for name, value in [
+        ("image_timeout", 1),
+        ("target_frame", "/arm_1/tool0"),
+        ("target_frame", ""),
+    ]:
+        (result,) = node.set_parameters([Parameter(name, value=value)])
+        assert result.successful, name
     assert parameters.node() == NodeConfig(image_timeout=1.0)
 
 

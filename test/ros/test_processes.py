@@ -181,9 +181,10 @@ def test_a_replay_without_recording_says_why(start, tmp_path):
 def test_two_nodes_in_two_namespaces(start, tmp_path):
     """Names are relative: each namespace has a node of its own, which tell each other nothing."""
     write_folder(tmp_path / "table", table.make_recording())
-    start("replay_node", str(tmp_path / "table"), "--rate", "5")
     for namespace, cameras in (("one", "['front', 'left']"), ("two", "['front', 'right']")):
-        start("scene_node", "--ros-args", "-r", f"__ns:=/{namespace}", "-p", f"cameras:={cameras}")
+        there = ["--ros-args", "-r", f"__ns:=/{namespace}"]
+        start("replay_node", str(tmp_path / "table"), "--rate", "5", *there)
+        start("scene_node", *there, "-p", f"cameras:={cameras}")
     click = [("front", *table.pixel_on(VIEWS[0], table.RED))]
     with SceneClient("one", timeout=60.0) as one, SceneClient("two", timeout=60.0) as two:
         one.build()

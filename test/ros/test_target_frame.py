@@ -33,7 +33,16 @@ def test_the_parameter_is_for_requests_that_name_no_frame(world):
         (result,) = node.set_parameters([Parameter("target_frame", value=frame)])
         assert result.successful
 
+    # One of the objects' boxes, by either way to ask.
+    listed = client.list_objects(include_boxes=True)
+    there = client.list_objects(optical_frame("left"), include_boxes=True)
+    np.testing.assert_array_equal(listed[0].box.frame_from_box, there[0].box.frame_from_box)
+    elsewhere = client.list_objects("world", include_boxes=True)[0].box.frame_from_box
+    assert np.linalg.norm(elsewhere[:3, 3] - listed[0].box.frame_from_box[:3, 3]) > 0.1
+
     use("shelf")
+    with pytest.raises(WildSeg3DError, match="'shelf'"):
+        client.list_objects()
     with pytest.raises(WildSeg3DError, match=r"frame 'shelf'.*does not know") as unknown:
         client.segment([ON_RED])
     assert unknown.value.code == ErrorCode.UNKNOWN_FRAME

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import table
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 
+from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import make_transform
-from wildseg3d_ros.ros.messages.conversions import image_from_array, transform_from_matrix
+from wildseg3d_ros.ros.messages.conversions import (
+    array_from_image,
+    image_from_array,
+    nanoseconds,
+    transform_from_matrix,
+)
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, optical_frame
 
 VIEWS = table.make_views()
@@ -146,6 +156,109 @@ def test_a_camera_that_moves_is_not_compared(world):
     assert node.stale_cameras == ()
     replay._transforms[1] = there
     wait_for(lambda: node.stale_cameras == ("left",))
+
+
+def behind(replay, seconds: float) -> None:
+    """TF comes later than the images of its time, as kinematics that are computed do."""
+    publish, waiting = replay._moving.publish, deque()
+
+    def late(message: TFMessage) -> None:
+        waiting.append(copy.deepcopy(message))
+        while waiting and stamp_of(waiting[0]) < stamp_of(message) - seconds * 1e9:
+            publish(waiting.popleft())
+
+    def stamp_of(message: TFMessage) -> int:
+        return nanoseconds(message.transforms[0].header.stamp)
+
+    replay._moving = SimpleNamespace(publish=late)
+
+
+def test_a_camera_whose_pose_comes_after_its_images_is_compared(world):
+    node = world.scene_node(**QUICK, tf_timeout=5.0)
+    replay = world.replay(tf="dynamic", prepare=lambda node: behind(node, 0.4))
+    client = world.client()
+    listener = Listener(client)
+    client.build()
+    change(replay, without_green(1))
+    wait_for(lambda: node.stale_cameras == ("left",))
+    assert listener.values("scene")["cameras not compared"] == ""
+
+
+def test_a_camera_whose_pose_no_longer_comes_is_named(world):
+    world.scene_node(**QUICK)
+    replay, client = world.replay(tf="dynamic"), world.client()
+    listener = Listener(client)
+    client.build()
+    wait_for(lambda: listener.level("scene") == DiagnosticStatus.OK)
+    replay._moving = None
+    wait_for(lambda: listener.level("scene") == DiagnosticStatus.WARN)
+    assert listener.values("scene")["cameras not compared"] == "front, left, right"
+    message = listener.heard["scene"].message
+    assert "camera 'left' is not compared with the scene: TF has 'world'" in message
+
+
+def test_looks_may_be_rarer_than_what_a_change_takes(world):
+    node = world.scene_node(watch_period=1.0, change_seconds=0.2)
+    replay, client = world.replay(), world.client()
+    client.build()
+    change(replay, without_green(1))
+    wait_for(lambda: node.stale_cameras == ("left",))
+
+
+def test_an_object_of_the_colour_of_the_table_is_missed_by_its_depth(live):
+    node, replay, client = live
+    image, depth, labels = table.trace(table.POSES["left"])
+    green = labels == table.GREEN
+    bare = np.where(green, 140, image.max(axis=-1))
+    change(replay, np.repeat(bare[..., None], 3, axis=-1).astype(np.uint8))
+    wait_for(lambda: node.stale_cameras)
+    client.build()
+    time.sleep(1.0)
+    assert node.stale_cameras == ()
+    publisher, message = replay._streams["left", "depth_topic"]
+    depth[green] += 0.1
+    changed = image_from_array(depth, "32FC1", message.header.frame_id)
+    replay._streams["left", "depth_topic"] = (publisher, changed)
+    wait_for(lambda: node.stale_cameras == ("left",))
+
+
+@pytest.mark.parametrize("period", [0.1, 0.0], ids=["watched", "not watched"])
+def test_a_camera_that_starts_again_at_another_resolution(world, period):
+    """The same pixel means another place, as long as the scene is of the old resolution."""
+    node = world.scene_node(watch_period=period)
+    replay, client = world.replay(), world.client()
+    client.build()
+    u, v = table.pixel_on(VIEWS[0], table.RED)
+    assert client.segment([("front", u, v)]).warnings == ()
+    for field in ("camera_info_topic", "image_topic", "depth_topic"):
+        publisher, message = replay._streams["front", field]
+        replay._streams["front", field] = (publisher, twice_as_large(message))
+    (warning,) = wait_for(lambda: client.segment([("front", u, v)]).warnings)
+    assert "'front' publishes 320x240 now, and its image in the scene is 160x120" in warning
+    assert client.segment([("left", *table.pixel_on(VIEWS[1], table.RED))]).warnings == (warning,)
+    with pytest.raises(WildSeg3DError, match="publishes 320x240 now") as refused:
+        client.segment([("front", 2 * u + 100, 2 * v + 100)])
+    assert refused.value.code == ErrorCode.PIXEL_OUTSIDE_IMAGE
+    with pytest.raises(WildSeg3DError) as refused:
+        client.segment([("left", 300, 200)])
+    assert "320x240" not in str(refused.value)
+    if period:
+        wait_for(lambda: node.stale_cameras == ("front",))
+    client.build()
+    selected = client.segment([("front", 2 * u, 2 * v)])
+    assert selected.object_ids == (table.RED,)
+    assert selected.warnings == ()
+
+
+def twice_as_large(message: Image | CameraInfo) -> Image | CameraInfo:
+    """The same as a camera of twice the resolution publishes it."""
+    if isinstance(message, CameraInfo):
+        large = copy.deepcopy(message)
+        large.width, large.height = 2 * message.width, 2 * message.height
+        large.k = (message.k.reshape(3, 3) * [[2], [2], [1]]).ravel()
+        return large
+    pixels = array_from_image(message, "test").repeat(2, axis=0).repeat(2, axis=1)
+    return image_from_array(pixels, message.encoding, message.header.frame_id)
 
 
 def test_diagnostics_of_cameras(world, capfd):

@@ -92,7 +92,7 @@ class CurrentScene:
             cloud=parts.message({**colored_columns(points, cloud.colors), **parts.fields(cloud)}),
             object_ids=list(ids),
             scene_id=cloud.scene_id,
-            alignment_residual=self.alignment_residual,
+            alignment_residual=float(self.scene.alignment.registration_residual),
             view_cameras=list(self.scene.view_names),
             view_points=[
                 point_message(apply(target_from_scene, centre))
@@ -101,11 +101,6 @@ class CurrentScene:
             warnings=[*self.warnings, *self.scene.warnings],
             **parts.asked_for(points, cloud),
         )
-
-    @cached_property
-    def alignment_residual(self) -> float:
-        """Median over the cameras [m]; NaN when nothing was compared."""
-        return self.scene.alignment.typical_residual
 
     def target(self, frame: str) -> str:
         """Name of the frame of a reply: tf2 knows no leading slash; older habits write one."""

@@ -19,7 +19,6 @@ from typing import Any, Unpack
 import rclpy
 from rclpy.action.client import ActionClient
 from rclpy.client import Client
-from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.task import Future
 
@@ -44,14 +43,10 @@ class SceneClient:
 
     def __init__(self, namespace: str = "", timeout: float = 10.0) -> None:
         self._timeout = timeout
-        self._context = Context()
+        self._context = rclpy.Context()
         rclpy.init(context=self._context)
-        self.node = Node(
-            f"wildseg3d_client_{os.getpid()}",
-            context=self._context,
-            namespace=namespace,
-            enable_rosout=False,
-        )
+        name = f"wildseg3d_client_{os.getpid()}"
+        self.node = Node(name, context=self._context, namespace=namespace, enable_rosout=False)
         self._segment = self.node.create_client(Segment, "segment", qos_profile=SERVICE_QOS)
         self._list = self.node.create_client(ListObjects, "list_objects")
         self._save = self.node.create_client(SaveScene, "save_scene")
@@ -108,8 +103,7 @@ class SceneClient:
             cancelled: polled ten times a second; True stops the build.
 
         Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: there is no node, or
-                it went away.
+            WildSeg3DError: with the code and text of the node. TimeoutError: no node, or it left.
         """
         self.wait_until_ready()
 
@@ -155,7 +149,7 @@ class SceneClient:
     def list_objects(
         self, target_frame: str = "", include_boxes: bool = False
     ) -> list[SceneObject]:
-        """All objects of the scene; boxes are in the target frame, "" is the scene's own.
+        """All objects of the scene, boxes in the target frame; "" is the node's target_frame.
 
         Raises:
             WildSeg3DError: with the code and text of the node. TimeoutError: no answer.

@@ -61,7 +61,9 @@ class ObjectServices:
     ) -> ListObjects.Response:
         try:
             current = self._current()
-            target = current.target(request.target_frame)
+            target = current.target(
+                request.target_frame or self._node.get_parameter("target_frame").value
+            )
             target_from_scene = current.target_from_scene(target, self._transforms)
             scene, objects = current.scene, []
             records = {record.object_id: record for record in scene.masks.objects}

@@ -98,6 +98,16 @@ class NodeConfig:
         "renew a stale scene without being asked: the views that changed, or all where most did",
     )
 
+    def __post_init__(self) -> None:
+        for name in ("world_frame", "target_frame"):
+            frame = getattr(self, name)
+            optional = name == "target_frame"
+            if not (frame or optional) or (frame and not re.fullmatch(r"[\w/.:~-]+", frame)):
+                raise ConfigError(
+                    f"'{name}' is to name a TF frame: letters, digits and any of _ / . : ~ -"
+                    f"{', or nothing' if optional else ''}; got {frame!r}"
+                )
+
 
 LIVE = (
     "world_frame",
@@ -117,10 +127,10 @@ LIVE = (
 class CameraConfig:
     """Where one camera publishes."""
 
-    image_topic: str = setting("/{name}/color/image_raw", "colour images")
-    camera_info_topic: str = setting("/{name}/color/camera_info", "calibration of the images")
+    image_topic: str = setting("{name}/color/image_raw", "colour images")
+    camera_info_topic: str = setting("{name}/color/camera_info", "calibration of the images")
     depth_topic: str = setting(
-        "/{name}/aligned_depth_to_color/image_raw",
+        "{name}/aligned_depth_to_color/image_raw",
         "depth registered to the colour images, 16UC1 [mm] or 32FC1 [m]; empty = no depth",
     )
     rectified: bool = setting(
@@ -272,7 +282,9 @@ class Parameters:
         try:
             for name, value in changed.items():
                 check_setting(name, *self._specs[name], value)
-            self._read(SceneConfig, "", changed)  # what fits alone may not fit together
+            # What fits alone may not fit together.
+            self._read(SceneConfig, "", changed)
+            self._read(NodeConfig, "", changed)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -1,9 +1,9 @@
 """Publishes a recording as live cameras: images, calibration, depth and TF.
 
-Topics are named so that the scene node's defaults fit:
-    /<camera>/color/image_raw                         rgb8
-    /<camera>/color/camera_info
-    /<camera>/aligned_depth_to_color/image_raw        32FC1 [m] or 16UC1 [mm]
+Topics are named so that the defaults of a scene node in the same namespace fit:
+    <camera>/color/image_raw                          rgb8
+    <camera>/color/camera_info
+    <camera>/aligned_depth_to_color/image_raw         32FC1 [m] or 16UC1 [mm]
     /tf_static or /tf                                 world -> <camera>_color_optical_frame
 """
 

@@ -32,7 +32,7 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.errors import ErrorCode, PromptError, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.ros.answers import CurrentScene
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
@@ -216,16 +216,24 @@ class SceneNode(ManagedNode):
         try:
             if not request.target_frame:
                 request.target_frame = self.get_parameter("target_frame").value
-            current, cloud = self._scene(), None
-            if request.add_object or request.refine:
-                current, cloud = self._editor.answer(request, self._transforms)
-            reply = current.answer(request, self._transforms, cloud)
+            current, reply = self._answer(request)
             reply.warnings = [*reply.warnings, *self._watch.warnings()]
             if self._selection is not None:
                 self._selection.show(current, reply.object_ids)
             return reply
         except Exception as error:  # noqa: BLE001
             return Segment.Response(status=status_of(error, self.get_logger()))
+
+    def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Segment.Response]:
+        current, cloud = self._scene(), None
+        try:
+            if request.add_object or request.refine:
+                current, cloud = self._editor.answer(request, self._transforms)
+            return current, current.answer(request, self._transforms, cloud)
+        except PromptError as error:
+            asked = {p.camera for p in (*request.clicks, *request.boxes, *request.masks)}
+            whys = filter(None, map(self._watch.of_size, sorted(asked)))
+            raise PromptError("; ".join([str(error), *whys]), error.code) from error
 
     def _scene(self) -> CurrentScene:
         """The scene that answers, or the reason why there is none."""
@@ -235,7 +243,7 @@ class SceneNode(ManagedNode):
         progress = self._builds.progress
         why = "there is no scene yet; send a goal to the action build_scene first"
         if progress:
-            why = f"the first scene is being built ({progress}); ask again when it is done"
+            why = f"the first scene is on its way ({progress}); ask again when it is there"
         raise WildSeg3DError(why, ErrorCode.NO_SCENE)
 
     def _load(self, path: Path) -> CurrentScene:

@@ -75,6 +75,9 @@ def load_scene(path: str | Path) -> Scene:
     """
     path = Path(path)
     try:
+        # A pipe would be waited for and a device read for ever.
+        if path.exists() and not path.is_file():
+            raise FileError(f"cannot read scene '{path}': it is there and no file")
         with zipfile.ZipFile(path) as archive:
             if _HEADER not in archive.namelist():
                 raise FileError(f"'{path}' is a zip file but not a saved scene (no {_HEADER})")

@@ -68,6 +68,7 @@ class BuildAction:
         self._node, self._run = node, run
         self._busy = threading.Lock()
         self._stage = ("", 0.0)
+        self._is_goal = False
         self._stopping = threading.Event()
         self._server = ActionServer(
             node,
@@ -104,9 +105,11 @@ class BuildAction:
             self._busy.release()
 
     def _refusal(self) -> WildSeg3DError:
+        what, way_out = "being changed", "ask again when that is done"
+        if self._is_goal:
+            what, way_out = "being built", "wait for it, or cancel that goal"
         return WildSeg3DError(
-            f"a scene is being built already ({self.progress}); wait for it, or cancel that goal",
-            ErrorCode.BUSY,
+            f"the scene is {what} already ({self.progress}); {way_out}", ErrorCode.BUSY
         )
 
     def stop(self) -> None:
@@ -163,9 +166,11 @@ class BuildAction:
         try:
             if not self._busy.acquire(blocking=False):
                 raise self._refusal()
+            self._is_goal = True
             try:
                 self._run(build)
             finally:
+                self._is_goal = False
                 self._busy.release()
             goal.succeed()
         except Exception as error:  # noqa: BLE001

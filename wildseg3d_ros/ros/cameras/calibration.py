@@ -101,6 +101,15 @@ class Calibration:
         return np.asarray(moved, dtype=np.float64)[:, 0]
 
 
+def published_size(message: CameraInfo) -> tuple[int, int] | None:
+    """(height, width) of the images that a calibration describes; None when it does not say."""
+    if not (message.width and message.height):
+        return None
+    roi = message.roi
+    height, width = roi.height or message.height, roi.width or message.width
+    return height // max(message.binning_y, 1), width // max(message.binning_x, 1)
+
+
 def calibration_from_info(
     message: CameraInfo, size: tuple[int, int], who: str, topic: str, rectified: bool = False
 ) -> Calibration:
@@ -131,9 +140,8 @@ def calibration_from_info(
     roi = message.roi
     K[0] = (K[0] - [0, 0, roi.x_offset]) / binning[0]
     K[1] = (K[1] - [0, 0, roi.y_offset]) / binning[1]
-    width = (roi.width or message.width) // binning[0]
-    height = (roi.height or message.height) // binning[1]
-    if message.width and message.height and (height, width) != size:
+    height, width = published_size(message) or size
+    if (height, width) != size:
         raise _bad(
             f"{who}: '{topic}' describes images of {width}x{height} but the images are "
             f"{size[1]}x{size[0]}; publish the calibration of the resolution in use"

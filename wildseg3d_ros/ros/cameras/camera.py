@@ -145,15 +145,6 @@ class Camera:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.popitem()[1])
 
-    def pinhole(self, frames: FrameSet) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB image without lens distortion.
-
-        Raises:
-            InputError: messages that cannot be used.
-        """
-        image = self._rgb(frames)
-        return self._calibrate(frames.info, image.shape[:2]).pinhole_image(image)
-
     def convert(
         self, frames: FrameSet
     ) -> tuple[Calibration, NDArray[np.uint8], NDArray[np.float32] | None]:
@@ -207,7 +198,7 @@ class Camera:
             (roi.x_offset, roi.y_offset, roi.height, roi.width),
         )
         if self._calibration is None or self._calibration[0] != key:
-            topic = self.config.camera_info_topic
+            topic = self._node.resolve_topic_name(self.config.camera_info_topic)
             made = calibration_from_info(info, size, self.who, topic, self.config.rectified)
             self._calibration = key, made
         return self._calibration[1]

@@ -25,6 +25,7 @@ def why_no_set(camera: Camera, config: NodeConfig, node: Node) -> InputError:
             problem = publisher_problem(camera.name, stream, camera.qos(stream), node)
             return InputError(f"{who} has not published {what}: {problem}", code)
     age, gap = camera.matcher.age(), camera.matcher.closest_stamps()
+    topic = node.resolve_topic_name(camera.image.topic)
     if age is None:
         apart = "" if gap is None else f"; the closest are {gap:.3f} s apart"
         return InputError(
@@ -34,8 +35,7 @@ def why_no_set(camera: Camera, config: NodeConfig, node: Node) -> InputError:
         )
     return InputError(
         f"{who} has stopped: its newest image{' with depth' if camera.depth else ''} "
-        f"arrived {age:.1f} s ago on '{camera.image.topic}', and max_image_age is "
-        f"{config.max_image_age} s",
+        f"arrived {age:.1f} s ago on '{topic}', and max_image_age is {config.max_image_age} s",
         ErrorCode.NO_IMAGES,
     )
 

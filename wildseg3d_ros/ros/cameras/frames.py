@@ -14,6 +14,7 @@ from statistics import median
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from wildseg3d_ros.ros.cameras.calibration import published_size
 from wildseg3d_ros.ros.messages.conversions import nanoseconds
 
 _PENDING = 10
@@ -22,6 +23,8 @@ _HISTORY = 4
 """Sets that are kept where cameras are to be aligned with each other."""
 _RESTART_NS = 500_000_000
 """Stamps that go back by more are those of a source that started again, not of a late message."""
+_PAUSE_NS = 2_000_000_000
+"""Stamps that go forward by more are those of a source that paused or whose clock was set."""
 _RATE_SECONDS = 3.0
 _GAPS = 15
 
@@ -49,6 +52,13 @@ class FrameSet:
         """Time of the image."""
         return nanoseconds(self.image.header.stamp)
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the image as published; of a compressed one as camera_info has it."""
+        if isinstance(self.image, Image):
+            return self.image.height, self.image.width
+        return published_size(self.info)
+
 
 @dataclass
 class Counts:
@@ -57,7 +67,8 @@ class Counts:
     Attributes:
         images, infos, depths: taken in.
         sets: images with their depth, complete.
-        lost: images that should have come, by the gaps between the stamps of those that did.
+        lost: images that should have come, by the gaps between the stamps of those that did; a
+            pause of the source, or a jump of its clock, is no loss.
         unpaired: images that went by without depth within the slop.
         restarts: how often the stamps went back.
     """
@@ -214,6 +225,8 @@ class FrameMatcher:
         return back
 
     def _count_lost(self, gap_ns: int) -> None:
+        if gap_ns > _PAUSE_NS:
+            return
         if len(self._gaps) == _GAPS and (usual := median(self._gaps)) > 0:
             self.counts.lost += max(round(gap_ns / usual) - 1, 0)
         self._gaps.append(gap_ns)

@@ -79,7 +79,8 @@ class Selection:
         context, surroundings: what lies about the object, and the scene without it.
         organized: (H, W, 3) float32 by camera, NaN where the object was not measured.
         view_points: (3,) place by camera, in the scene's order.
-        alignment_residual: metres between what the cameras measured and the scene; NaN unknown.
+        alignment_residual: metres by which given poses and depth differ from the scene, as its
+            build reported; NaN where nothing could differ.
     """
 
     points: NDArray[np.float32]

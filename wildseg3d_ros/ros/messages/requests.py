@@ -30,7 +30,7 @@ class SegmentOptions(TypedDict, total=False):
         level: how much of a thing a click means.
         add_object: look for the object where none is cached, and add it to the scene.
         refine: correct the one object in ``object_ids`` by the clicks and points.
-        target_frame: TF frame of the reply; "" for the scene's own.
+        target_frame: TF frame of the reply; "" as the node's parameter says.
         voxel_size, normal_radius, context_size, surroundings_voxel_size: metres; see Segment.srv.
         include_normals, include_confidence, include_view_count, include_views: more values of
             each point.

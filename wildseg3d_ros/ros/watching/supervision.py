@@ -81,8 +81,9 @@ class Supervision:
                 return
             if time.monotonic() < self._retry:
                 return
-            # Where most of the views changed, all of it is new.
+            # Where most of the views changed, or images have another size, all of it is new.
             few = 2 * len(self._stale) <= len(scene.view_names)
+            few = few and not any(map(self._watch.of_size, self._stale))
             if not self._builds.rebuild(scene.view_names, self._stale if few else ()):
                 self._retry = time.monotonic() + _RETRY_SECONDS
         except Exception:  # noqa: BLE001  a callback that raises ends the node
@@ -102,12 +103,16 @@ class Supervision:
         if scene is None:
             return [status("scene", WARN, f"there is no scene yet{building}", state="active")]
         now_ns = self._node.get_clock().now().nanoseconds
-        stale = self._watch.warnings()
+        unseen = self._watch.problems(self._config())
+        troubles = [
+            *self._watch.warnings(),
+            *(f"camera '{k}' is not compared with the scene: {v}" for k, v in unseen.items()),
+        ]
         return [
             status(
                 "scene",
-                WARN if stale else OK,
-                (stale[0] if stale else "the scene answers") + building,
+                WARN if troubles else OK,
+                ("; ".join(troubles) or "the scene answers") + building,
                 **{
                     "state": "active",
                     "scene id": scene.scene_id,
@@ -118,6 +123,7 @@ class Supervision:
                     "registration residual [m]": float(scene.alignment.registration_residual),
                     "stale cameras": ", ".join(self._watch.stale),
                     "cameras elsewhere": ", ".join(self._watch.elsewhere),
+                    "cameras not compared": ", ".join(unseen),
                 },
             )
         ]
