@@ -206,7 +206,14 @@ def _prediction(
         for fitting, each in zip(fittings, fetched, strict=True)
     )
     return PairPrediction(
-        *pair, points_a, points_b, sure_a, sure_b, matched_a=matched_a, matched_b=matched_b
+        *pair,
+        points_a,
+        points_b,
+        sure_a,
+        sure_b,
+        roughly_metric=True,
+        matched_a=matched_a,
+        matched_b=matched_b,
     )
 
 
