@@ -20,7 +20,7 @@ from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
 from wildseg3d_ros.pointmaps.mast3r.inference import Encoded, Inference
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
-from wildseg3d_ros.pointmaps.mast3r.network import Maps
+from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import PairPrediction, View
 
@@ -49,14 +49,19 @@ class Mast3rPointmaps:
         name = self._config.dtype
         if name == "auto":
             name = "bfloat16" if device.type == "cuda" else "float32"
-        self._network = load_network(self._config.weights, device, getattr(torch, name))
-        patch = self._network.architecture.patch
-        if self._config.image_size % patch:
-            raise ConfigError(
-                f"pointmaps.mast3r.image_size must be a multiple of {patch}, got "
-                f"{self._config.image_size}"
-            )
+        self._network = load_network(
+            self._config.weights, device, getattr(torch, name), self._check_image_size
+        )
         self._encoded: list[tuple[NDArray[np.uint8], Encoded]] = []
+
+    def _check_image_size(self, architecture: Architecture) -> None:
+        size, patch = self._config.image_size, architecture.patch
+        if size % patch:
+            below = size // patch * patch
+            raise ConfigError(
+                f"pointmaps.mast3r.image_size must be a multiple of {patch}, got {size}; the "
+                f"nearest are {below} and {below + patch}"
+            )
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError when an image is too small to be compared."""
