@@ -245,6 +245,11 @@ class AlignmentConfig:
     prior_rotation_sigma: float = setting(
         0.0, "the same of given orientations [rad]; 0 = they only place the world", 0.0, 3.0
     )
+    trust_intrinsics: bool = setting(
+        False,
+        "keep given focal lengths that pointmaps of unknown scale contradict by more than 8 "
+        "percent; else theirs are used, with a warning",
+    )
     max_residual: float = setting(
         0.0,
         "median residual of a view beyond which the alignment is refused [m, or scene units]; "

@@ -191,7 +191,7 @@ def _finish(
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(current, solution.poses, world, sure)
     world_from_cam, K, camera_warnings = solve_cameras(
-        views, seen, current.measured, known.held(len(views))
+        views, seen, current.measured, known.held(len(views)), config.trust_intrinsics
     )
     warnings += camera_warnings
 

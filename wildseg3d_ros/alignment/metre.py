@@ -167,7 +167,7 @@ def scale_warnings(
     warnings = []
     posed = np.flatnonzero(np.isfinite(registration.error))
     if sources == (POSES,) and len(posed) == 2 and factor != 1.0:
-        a, b = (views[v].name for v in posed)
+        a, b = (views[v].name for v in posed.tolist())
         warnings.append(
             f"the scale rests on one baseline, from '{a}' to '{b}', and nothing confirms it: any "
             f"length of it fits the images (now {factor:.3g} x the network's own lengths), and an "
