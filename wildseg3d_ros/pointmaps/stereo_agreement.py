@@ -39,7 +39,8 @@ constructed rigs up to 0.03, and 0.1 or more when an innocent one was moved."""
 
 _STANDS_OUT = 1.45
 """Deviations that the pairs ask a camera to be moved by, beyond which its pose is called wrong.
-It is what they cannot do without: a camera that is two deviations off asks for 1.6 to 1.8."""
+It is what they cannot do without: a camera that is two deviations off asks for 1.6 to 1.8, poses
+that are all off by half of a deviation for up to 1.4."""
 
 _SPREAD = 1.0
 """The same in the mean square over all cameras, where no single one explains it. Poses that are
