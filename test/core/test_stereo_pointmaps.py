@@ -567,11 +567,16 @@ class TestDisagreement:
         made.predict(views, made.choose_pairs(views, PairingConfig()), progress)
         return [text for text in progress.warnings if "triangulate" in text]
 
-    @pytest.mark.parametrize("camera", range(4))
     @pytest.mark.parametrize(
-        "error",
-        [{"shift": (0.016, 0, 0.012)}, {"shift": (0.03, 0, 0.02)}, {"degrees": (0, 2.0, 0)}],
-        ids=["20 mm", "36 mm", "2 degrees"],
+        ("camera", "error"),
+        [
+            (0, {"shift": (0.016, 0, 0.012)}),
+            (1, {"shift": (0.016, 0, 0.012)}),
+            (2, {"shift": (0.03, 0, 0.02)}),
+            (1, {"degrees": (0, 2.0, 0)}),
+            (3, {"degrees": (0, 2.0, 0)}),
+        ],
+        ids=["first, 20 mm", "20 mm", "36 mm", "2 degrees", "last, 2 degrees"],
     )
     def test_the_wrong_pose_is_named_and_no_other(self, rig, camera, error):
         wrong = self.displaced(rig, camera, **error)
@@ -579,10 +584,10 @@ class TestDisagreement:
         assert f"The pose of camera 'cam_{camera}' is wrong" in text
         assert re.search(r"\d+% of their depth apart \(0\.\d+ m\)", text)
 
-    @pytest.mark.parametrize("seed", range(3))
-    def test_exact_poses_and_those_within_their_deviations_are_no_reason(self, rig, seed):
-        random = np.random.default_rng(seed)
-        for metres in (0.0, 0.003, 0.005):
+    @pytest.mark.parametrize("metres", [0.0, 0.003, 0.005])
+    def test_exact_poses_and_those_within_their_deviations_are_no_reason(self, rig, metres):
+        for seed in range(2 if metres else 1):
+            random = np.random.default_rng(seed)
             noisy = [
                 dataclasses.replace(
                     view,
