@@ -98,6 +98,13 @@ class StereoPointmapConfig:
     prior_rotation_sigma: float = setting(
         0.01, "the same of given camera orientations [rad]", 1e-6, 3.0
     )
+    max_disagreement: float = setting(
+        0.3,
+        "share of their depth that two pairs may put the same pixels apart, beyond what the "
+        "poses' deviations explain, before no scene is built; 0 = never refuse",
+        0.0,
+        1e6,
+    )
 
     def __post_init__(self) -> None:
         _check_order("pointmaps.stereo", self, "min_angle", "max_angle")
@@ -237,6 +244,11 @@ class AlignmentConfig:
     )
     prior_rotation_sigma: float = setting(
         0.0, "the same of given orientations [rad]; 0 = they only place the world", 0.0, 3.0
+    )
+    trust_intrinsics: bool = setting(
+        False,
+        "keep given focal lengths that pointmaps of unknown scale contradict by more than 8 "
+        "percent; else theirs are used, with a warning",
     )
     max_residual: float = setting(
         0.0,

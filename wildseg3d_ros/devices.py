@@ -1,15 +1,18 @@
-"""torch devices by name, and its threads. torch is imported when a function is called."""
+"""torch devices by name, its threads, and memory. torch is imported when a function is called."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wildseg3d_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def torch_device(name: str, setting: str) -> torch.device:
@@ -52,3 +55,22 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still take without swapping, as the kernel and its control group
+    (version 2) say; None where neither says it. Files that are only cached count as free."""
+    found = []
+    with suppress(OSError, ValueError, KeyError):
+        found.append(1024 * _figures(_MEMINFO)["MemAvailable:"])
+    with suppress(OSError, ValueError, KeyError):
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        if limit != "max":
+            found.append(int(limit) - _figures(_CGROUP / "memory.stat")["anon"])
+    return max(min(found), 0) if found else None
+
+
+def _figures(path: Path) -> dict[str, int]:
+    """The numbers of a file of lines that begin with a name and a number."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1}

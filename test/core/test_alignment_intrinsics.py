@@ -105,3 +105,51 @@ def test_pixels_that_are_not_square_are_no_contradiction(problems):
     alignment = align(made.predictions, views, CONFIG)
     assert not any("focal length" in warning for warning in alignment.warnings)
     assert (alignment.K[0] == K).all()
+
+
+@pytest.fixture(scope="module")
+def wide(problems):
+    """The network takes all lenses for a tenth longer than they are; they are given rightly, with
+    principal points beside the middle."""
+    made = problems[1]
+    grown = np.array([1 / 1.12, 1 / 1.12, 1.0], dtype=np.float32)
+    pairs = [
+        replace(p, pointmap_a=p.pointmap_a * grown, pointmap_b=p.pointmap_b * grown)
+        for p in made.predictions
+    ]
+    views = []
+    for view in made.views:
+        K = view.K.copy()
+        K[:2, 2] += (3.0, -2.0)
+        K[1, 1] *= 1.01
+        views.append(replace(view, K=K))
+    return pairs, views
+
+
+def test_what_is_not_contradicted_of_given_intrinsics_is_kept(wide):
+    pairs, views = wide
+    alignment = align(pairs, views, CONFIG)
+    told = [w for w in alignment.warnings if "the given principal point is kept" in w]
+    assert len(told) == COUNT
+    for K, view in zip(alignment.K, views, strict=True):
+        assert K[0, 0] > 1.08 * view.K[0, 0]
+        assert (K[:2, 2] == view.K[:2, 2]).all()
+        assert K[1, 1] / K[0, 0] == pytest.approx(view.K[1, 1] / view.K[0, 0])
+
+
+def test_intrinsics_of_another_size_lose_their_principal_point(problems):
+    made = problems[1]
+    K = np.diag([0.5, 0.5, 1.0]) @ made.views[2].K
+    views = [replace(v, K=K) if k == 2 else v for k, v in enumerate(made.views)]
+    alignment = align(made.predictions, views, CONFIG)
+    (told,) = [w for w in alignment.warnings if "focal length" in w]
+    assert "becomes its middle" in told
+    np.testing.assert_allclose(alignment.K[2, :2, 2], [31.5, 23.5])
+
+
+def test_given_intrinsics_can_be_held(wide):
+    pairs, views = wide
+    alignment = align(pairs, views, replace(CONFIG, trust_intrinsics=True))
+    assert all((K == view.K).all() for K, view in zip(alignment.K, views, strict=True))
+    told = [w for w in alignment.warnings if "the given one is kept" in w]
+    assert len(told) == COUNT

@@ -249,3 +249,48 @@ def test_metric_pairs_need_no_scale_but_their_poses_are_compared(scene):
     )
     with pytest.raises(AlignmentError, match=r"scaled by metric pairs"):
         align(made.predictions, views, CONFIG)
+
+
+def stretched(network, a, b, factor):
+    """Poses of two cameras, their baseline grown, and no other knowledge."""
+    views = list(known(network, poses=(a, b)))
+    pose, start = network.world_from_cam[b].copy(), network.world_from_cam[a][:3, 3]
+    pose[:3, 3] = start + factor * (pose[:3, 3] - start)
+    views[b] = replace(views[b], world_from_cam_prior=pose)
+    return views
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.3, 2.0])
+def test_one_baseline_is_said_to_be_unconfirmed(network, factor):
+    alignment = align(network.predictions, stretched(network, 0, 3, factor), CONFIG)
+    (text,) = [text for text in alignment.warnings if "one baseline" in text]
+    assert "from 'cam0' to 'cam3'" in text
+    assert f"{alignment.scale_factor:.3g} x" in text
+    assert alignment.scale_factor == pytest.approx(factor * mean_scale(network), rel=2e-3)
+
+
+@pytest.mark.parametrize("given", [{"poses": (0, 2, 4)}, {"poses": (0, 3), "depths": (2,)}])
+def test_a_third_pose_or_depth_confirms_the_baseline(network, given):
+    alignment = align(network.predictions, known(network, **given), CONFIG)
+    assert not any("one baseline" in text for text in alignment.warnings)
+
+
+@pytest.mark.parametrize(
+    ("factor", "warned"), [(1.0, False), (1.3, False), (2.0, True), (0.5, True)]
+)
+def test_a_network_trained_on_metres_contradicts_a_wrong_baseline(network, factor, warned):
+    mean = mean_scale(network)
+    made = [
+        replace(
+            p,
+            pointmap_a=np.float32(mean) * p.pointmap_a,
+            pointmap_b=np.float32(mean) * p.pointmap_b,
+            roughly_metric=True,
+        )
+        for p in network.predictions
+    ]
+    alignment = align(made, stretched(network, 0, 3, factor), CONFIG)
+    texts = [text for text in alignment.warnings if "what the network takes them for" in text]
+    assert bool(texts) == warned
+    if warned:
+        assert f"{factor:.3g} times" in texts[0]

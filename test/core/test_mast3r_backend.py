@@ -10,14 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from wildseg3d_ros import cli  # noqa: E402
+from wildseg3d_ros import cli, devices  # noqa: E402
 from wildseg3d_ros.config import PairingConfig, SceneConfig  # noqa: E402
-from wildseg3d_ros.errors import ErrorCode, InputError, WildSeg3DError  # noqa: E402
+from wildseg3d_ros.errors import ConfigError, ErrorCode, InputError, WildSeg3DError  # noqa: E402
 from wildseg3d_ros.io.folder import Recording, load_folder, write_folder  # noqa: E402
 from wildseg3d_ros.pairing import choose_pairs, components, pairs_from_exhaustive  # noqa: E402
 from wildseg3d_ros.pipeline import build_scene  # noqa: E402
 from wildseg3d_ros.pointmaps import ComparesViews, load_pointmaps  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r import matching  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.inference import Inference  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags  # noqa: E402
 from wildseg3d_ros.progress import Progress  # noqa: E402
 from wildseg3d_ros.scene.snapshot import load_scene  # noqa: E402
 from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
@@ -117,9 +119,11 @@ class TestCost:
         assert calls["decode"] == [5, 5, 2]
 
 
-def test_predictions_are_the_networks_own(make, scene):
+def test_predictions_are_the_networks_own(make, scene, monkeypatch):
     """Shared parts and batches against the plain network, image by image."""
     network = network_by_rule(TINY)
+    # Random weights find nothing alike.
+    monkeypatch.setattr(matching, "LEAST_SIMILARITY", -1.0)
     images = [torch.from_numpy(v.image).permute(2, 0, 1)[None] / 127.5 - 1.0 for v in scene.views]
     for p in predict(make(batch_size=3), scene.views):
         with torch.inference_mode():
@@ -130,8 +134,11 @@ def test_predictions_are_the_networks_own(make, scene):
         np.testing.assert_allclose(p.confidence_b, two.confidence[0], rtol=1e-4)
         assert not p.metric
         assert np.array_equal(p.a_from_map_b, np.eye(4))
+        flags = matched_flags(one.descriptors[0], two.descriptors[0])
         assert p.matched_a.any()
         assert not p.matched_a.all()
+        assert (p.matched_a != flags[0].numpy()).mean() < 0.02
+        assert (p.matched_b != flags[1].numpy()).mean() < 0.02
 
 
 def test_images_of_all_sizes_and_orientations_in_one_scene(make, scene):
@@ -375,10 +382,12 @@ class TestWholeBuild:
         )
         output = tmp_path / "scene.ws3d"
         words = ["build", images, "-o", output, "--config", config]
-        assert cli.main([str(word) for word in words]) == 0
+        # Random weights see no common scene, which the exit code says.
+        assert cli.main([str(word) for word in words]) == 3
         scene = load_scene(output)
         assert [world.shape[:2] for world in scene.world.points] == [(64, 96), (64, 96), (140, 90)]
-        text = capsys.readouterr().out
+        text, errors = capsys.readouterr()
+        assert "not converged: the pairs contradict each other throughout" in errors
         assert "no intrinsics are given for camera 'a'" in text
         assert "no camera pose is given" in text
 
@@ -445,3 +454,55 @@ class TestWholeBuild:
         with pytest.raises(InputError, match="cannot relate") as error:
             predict(make(min_confidence=50.0), views, [(0, 1)])
         assert error.value.code is ErrorCode.DISCONNECTED_VIEWS
+
+
+class TestMemoryOfThePredictions:
+    """Maps are kept in the images' pixels: 17 bytes for each pixel of both views of a pair."""
+
+    NEEDED = 17 * 2 * 96 * 64 * 12
+
+    @pytest.fixture
+    def free(self, monkeypatch, tmp_path):
+        """Sets what the kernel says, in bytes."""
+        monkeypatch.setattr(devices, "_CGROUP", tmp_path)
+        monkeypatch.setattr(devices, "_MEMINFO", tmp_path / "meminfo")
+
+        def write(count):
+            text = f"MemTotal: 99999999 kB\nMemAvailable: {count // 1024} kB\nHugePages_Free: 0\n"
+            (tmp_path / "meminfo").write_text(text)
+
+        return write
+
+    def test_what_does_not_fit_is_refused_before_the_network_runs(self, make, scene, calls, free):
+        free(int(self.NEEDED / 0.8) - 2048)
+        with pytest.raises(ConfigError) as error:
+            predict(make(), scene.views)
+        text = str(error.value)
+        assert "12 directed pairs of 96x64 images take 0.0 GB" in text
+        assert "pairing.max_pairs_per_view" in text
+        assert "both_directions: false" in text
+        assert not calls["encode"]
+
+    def test_one_direction_takes_half(self, make, scene, free):
+        free(int(self.NEEDED / 0.8) - 2048)
+        assert len(predict(make(both_directions=False), scene.views)) == 6
+
+    def test_what_fits_runs_and_takes_what_was_foretold(self, make, scene, free):
+        free(int(self.NEEDED / 0.8) + 2048)
+        made = predict(make(), scene.views)
+        names = [
+            f"{kind}_{side}" for kind in ("pointmap", "confidence", "matched") for side in "ab"
+        ]
+        assert sum(getattr(p, name).nbytes for p in made for name in names) == self.NEEDED
+
+    def test_a_container_has_less_than_the_machine(self, free, tmp_path):
+        free(8 << 30)
+        (tmp_path / "memory.max").write_text("1000000\n")
+        (tmp_path / "memory.stat").write_text("anon 400000\nfile 500000\n")
+        assert devices.available_memory() == 600000
+        (tmp_path / "memory.max").write_text("max\n")
+        assert devices.available_memory() == 8 << 30
+
+    def test_without_figures_nothing_is_refused(self, make, scene, free):
+        assert devices.available_memory() is None
+        assert len(predict(make(), scene.views)) == 12

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import tarfile
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,20 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from wildseg3d_ros.config import PointmapConfig, SceneConfig  # noqa: E402
 from wildseg3d_ros.errors import ConfigError, FileError  # noqa: E402
 from wildseg3d_ros.pointmaps import load_pointmaps  # noqa: E402
-from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network  # noqa: E402
-from wildseg3d_ros.pointmaps.mast3r.files import find_weights, open_checkpoint  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.checkpoint import (  # noqa: E402
+    load_network,
+    network_from_checkpoint,
+)
+from wildseg3d_ros.pointmaps.mast3r.files import (  # noqa: E402
+    Checkpoint,
+    find_weights,
+    open_checkpoint,
+)
+from wildseg3d_ros.pointmaps.mast3r.network import (  # noqa: E402
+    Architecture,
+    Mast3r,
+    published_name,
+)
 from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
     TINY,
     network_by_rule,
@@ -134,9 +147,41 @@ class TestRefused:
 
     def test_many_missing_tensors_are_counted(self, checkpoint):
         path, tensors = checkpoint
-        save_file({k: v for k, v in tensors.items() if not k.startswith("dec_blocks2.")}, path)
+        kept = {k: v for k, v in tensors.items() if not ("dec_blocks2." in k and ".norm" in k)}
+        save_file(kept, path)
         with pytest.raises(FileError, match=r"dec_blocks2\.0\.norm1\.weight, .* and \d+ more"):
             load(path)
+
+    @pytest.mark.parametrize(
+        "layers", [("dec_blocks.3",), ("dec_blocks2.3",), ("dec_blocks.2", "dec_blocks.3")]
+    )
+    def test_last_layers_of_one_decoder_are_missed(self, checkpoint, layers):
+        path, tensors = checkpoint
+        prefixes = tuple(f"{layer}." for layer in layers)
+        save_file({k: v for k, v in tensors.items() if not k.startswith(prefixes)}, path)
+        named = ", ".join(rf"{layer}\.\*" for layer in layers)
+        with pytest.raises(FileError, match=rf"lacks {named}: .* 4 in either decoder"):
+            load(path)
+
+    @pytest.mark.parametrize(
+        ("encoder", "decoder", "lacks"),
+        [
+            (23, 12, r"enc_blocks\.23\.\*:"),
+            (24, 11, r"dec_blocks\.11\.\*, dec_blocks2\.11\.\*:"),
+        ],
+    )
+    def test_last_layers_of_the_published_sizes_are_missed(self, encoder, decoder, lacks):
+        architecture = Architecture(encoder_depth=encoder, decoder_depth=decoder)
+        with torch.device("meta"):
+            state = Mast3r(architecture).state_dict()
+        shapes = {published_name(name): tuple(value.shape) for name, value in state.items()}
+
+        def read(key):
+            raise AssertionError(f"{key} is read although layers are missing")
+
+        checkpoint = Checkpoint(Path("model.safetensors"), shapes, read)
+        with pytest.raises(FileError, match=rf"lacks {lacks} .* 24 layers .* 12 in either"):
+            network_from_checkpoint(checkpoint, CPU, torch.float32)
 
     @pytest.mark.parametrize("kind", ["DPT", "linear"])
     def test_dust3r(self, checkpoint, kind):
@@ -233,6 +278,7 @@ class TestAbsent:
         with pytest.raises(FileError) as error:
             load(HUB)
         text = str(error.value)
+        assert "there is no such file or folder" in text
         assert f"`hf download {HUB} model.safetensors`" in text
         assert "CC BY-NC-SA 4.0" in text
         assert "'depth' and 'stereo' need no weights" in text
@@ -246,7 +292,9 @@ class TestAbsent:
         (model / "refs" / "main").write_text(snapshot.name)
         assert_is_tiny(load(HUB))
 
-    @pytest.mark.parametrize("name", ["absent.safetensors", "somewhere/else.pth", "a/b/c"])
+    @pytest.mark.parametrize(
+        "name", ["absent.safetensors", "somewhere/else.pth", "weights/mast3r.safetensor", "a/b/c"]
+    )
     def test_path(self, name):
         with pytest.raises(
             FileError, match=rf"'{name}' do not exist; fetch them with `hf download"
@@ -276,8 +324,12 @@ def test_a_device_that_no_torch_knows(written):
         load_pointmaps(configured(written, device="fpga"))
 
 
-def test_an_image_size_that_is_no_multiple_of_the_patch(written):
-    with pytest.raises(ConfigError, match="image_size must be a multiple of 16, got 100"):
+def test_an_image_size_that_is_no_multiple_of_the_patch(written, monkeypatch):
+    """Said before 2.8 GB are read."""
+    monkeypatch.setattr("wildseg3d_ros.pointmaps.mast3r.checkpoint.Mast3r", None)
+    with pytest.raises(
+        ConfigError, match=r"image_size must be a multiple of 16, got 100; .* 96 and 112"
+    ):
         load_pointmaps(configured(written, device="cpu", image_size=100))
 
 

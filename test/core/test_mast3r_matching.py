@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -83,6 +84,10 @@ def test_no_start_no_match():
 )
 def test_flags_are_the_blocks_that_hold_a_match(sizes, device):
     fields = [smooth_descriptors(*size, seed) for seed, size in enumerate(sizes)]
+    if sizes[0] == sizes[1]:
+        fields[1] = unit(fields[0] + 0.05 * fields[1]).astype(np.float32)
+    else:  # what is cut out of the one is all of the other
+        fields[1][:96, :64] = fields[0][:, :64]
     flags = matched_flags(*(torch.from_numpy(x).to(device) for x in fields))
     coarse = [x[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] for x in fields]
     truth = brute_force(*(x.reshape(-1, 24) for x in coarse))
@@ -111,3 +116,26 @@ def test_what_both_images_show_is_flagged_and_what_only_one_shows_is_not():
     assert second[:, :96].mean() > 0.9
     assert first[:, :64].mean() < 0.35
     assert second[:, 96:].mean() < 0.35
+
+
+def test_descriptors_that_have_nothing_in_common_are_not_flagged():
+    """Each has a nearest neighbour, and many are each other's: likeness by chance."""
+    rng = np.random.default_rng(7)
+    noise = [unit(rng.normal(size=(192, 256, 24))).astype(np.float32) for _ in range(2)]
+    smooth = [cv2.resize(unit(part[::4, ::4]), (256, 192)) for part in noise]
+    for fields in (noise, [unit(part).astype(np.float32) for part in smooth]):
+        for flag in matched_flags(*(torch.from_numpy(x) for x in fields)):
+            assert flag.float().mean() < 0.05
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (13, -37), (2, 2)])
+def test_noise_and_places_between_the_compared_pixels_cost_few_flags(shift):
+    """The worst shift puts every compared pixel in the middle between four of the other image."""
+    rng = np.random.default_rng(8)
+    coarse = rng.normal(size=(24, 32, 24)).astype(np.float32)
+    field = unit(cv2.resize(coarse, (256, 192)))
+    other = unit(np.roll(field, shift, (0, 1)) + rng.normal(0, 0.05, field.shape))
+    flags = matched_flags(
+        torch.from_numpy(field.astype(np.float32)), torch.from_numpy(other.astype(np.float32))
+    )
+    assert flags[0].float().mean() > 0.9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
+import re
 from pathlib import Path
 
 import cv2
@@ -279,11 +280,11 @@ def test_cameras_of_different_size_focal_length_and_roll(truth):
 def test_a_depth_range_can_be_given(truth):
     pair = predict(truth.views, min_depth=0.45, max_depth=1.2)
     check_accuracy(pair, truth.depths, truth.labels)
-    beyond = predict(truth.views, min_depth=0.9, max_depth=3.0)
+    beyond = predict(truth.views, min_depth=0.6, max_depth=3.0)
     for points, confidence in sides(beyond):
         # The range is that of the common image plane, 5 degrees from either camera's.
         z = points[confidence > 0][:, 2]
-        assert z.min() > 0.9 * 0.9
+        assert z.min() > 0.9 * 0.6
         assert z.max() < 3.0 * 1.1
 
 
@@ -540,3 +541,93 @@ def test_neighbouring_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(r
     assert np.nanmedian(alignment.prior_residual) < 0.001
     # Of the world before the given poses bend it, where that differs more.
     assert alignment.registration_residual < 0.0015
+
+
+@pytest.fixture(scope="module")
+def rig():
+    return construct(4, 10.0).views
+
+
+class TestDisagreement:
+    """Four cameras of which one is not where its pose says: its pairs measure another depth."""
+
+    @staticmethod
+    def displaced(views, camera, shift=(0, 0, 0), degrees=(0, 0, 0)):
+        out, pose = list(views), views[camera].world_from_cam_prior.copy()
+        pose[:3, 3] += shift
+        pose[:3, :3] = pose[:3, :3] @ rotation_from_vector(np.deg2rad(degrees))
+        out[camera] = dataclasses.replace(views[camera], world_from_cam_prior=pose)
+        return out
+
+    @staticmethod
+    def warnings(views, **stereo):
+        made = backend(**stereo)
+        progress = Progress()
+        views = made.with_deviations(views)
+        made.predict(views, made.choose_pairs(views, PairingConfig()), progress)
+        return [text for text in progress.warnings if "triangulate" in text]
+
+    @pytest.mark.parametrize(
+        ("camera", "error"),
+        [
+            (0, {"shift": (0.016, 0, 0.012)}),
+            (1, {"shift": (0.016, 0, 0.012)}),
+            (2, {"shift": (0.03, 0, 0.02)}),
+            (1, {"degrees": (0, 2.0, 0)}),
+            (3, {"degrees": (0, 2.0, 0)}),
+        ],
+        ids=["first, 20 mm", "20 mm", "36 mm", "2 degrees", "last, 2 degrees"],
+    )
+    def test_the_wrong_pose_is_named_and_no_other(self, rig, camera, error):
+        wrong = self.displaced(rig, camera, **error)
+        (text,) = self.warnings(wrong, max_disagreement=0.0)
+        assert f"The pose of camera 'cam_{camera}' is wrong" in text
+        assert re.search(r"\d+% of their depth apart \(0\.\d+ m\)", text)
+
+    @pytest.mark.parametrize("metres", [0.0, 0.003, 0.005])
+    def test_exact_poses_and_those_within_their_deviations_are_no_reason(self, rig, metres):
+        for seed in range(2 if metres else 1):
+            random = np.random.default_rng(seed)
+            noisy = [
+                dataclasses.replace(
+                    view,
+                    world_from_cam_prior=kinematic_pose(
+                        view.world_from_cam_prior, random, metres, 0.0
+                    ),
+                )
+                for view in rig
+            ]
+            assert not self.warnings(noisy)
+
+    def test_of_three_cameras_all_that_can_be_wrong_are_named(self, rig):
+        """Two pairs only: any of the poses can explain that they differ."""
+        wrong = self.displaced(rig[:3], 1, shift=(0.03, 0, 0.02))
+        made, progress = backend(max_disagreement=0.0), Progress()
+        made.predict(made.with_deviations(wrong), [(0, 1), (1, 2)], progress)
+        (text,) = [text for text in progress.warnings if "triangulate" in text]
+        assert "do not tell which" in text
+        assert "'cam_1'" in text
+
+    def test_beyond_the_limit_no_scene_is_built(self, rig):
+        wrong = self.displaced(rig, 1, shift=(0.03, 0, 0.02))
+        with pytest.raises(
+            InputError, match=r"'cam_1' is wrong.*max_disagreement = 0\.3"
+        ) as error:
+            self.warnings(wrong)
+        assert error.value.code == ErrorCode.BAD_CALIBRATION
+
+    def test_smaller_deviations_make_a_smaller_error_stand_out(self, rig):
+        off = self.displaced(rig, 1, shift=(0.004, 0, 0.003))
+        assert not self.warnings(off)
+        settings = {"prior_translation_sigma": 1e-3, "prior_rotation_sigma": 1e-3}
+        (text,) = self.warnings(off, **settings)
+        assert "'cam_1' is wrong" in text
+
+
+def test_a_range_of_depth_that_holds_no_feature_is_refused(truth):
+    with pytest.raises(InputError, match=r"0% of the matched.*3 to 4 m.*most are at 0\.") as error:
+        predict(truth.views, min_depth=3.0, max_depth=4.0)
+    assert error.value.code == ErrorCode.BAD_CONFIG
+    progress = Progress()
+    backend(min_depth=0.62).predict(truth.views, [(0, 1)], progress)
+    assert any("lie within pointmaps.stereo.min_depth" in text for text in progress.warnings)

@@ -11,6 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph import MIN_POINTS, Graph
+from wildseg3d_ros.alignment.intrinsics import (
+    contradicted_text,
+    contradicting_intrinsics,
+    focal_from_pointmaps,
+    image_centre,
+    intrinsics_of,
+    unusual_lenses,
+)
 from wildseg3d_ros.alignment.placement import Poses
 from wildseg3d_ros.alignment.reprojection import Sightings, refine_cameras, robust_errors
 from wildseg3d_ros.geometry.similarity import umeyama
@@ -25,14 +33,6 @@ from wildseg3d_ros.types import View
 
 _FOCAL_RANGE = (0.3, 6.0)
 """Focal lengths in image widths that a resection tries: fisheye-like to long lens."""
-
-_USUAL_VIEW = (10.0, 120.0)
-"""Degrees across the longer side of an image. Narrower and wider lenses are rare beside a cell;
-what looks like one is more often a focal length that the points do not tell."""
-
-_WRONG_FOCAL = 1.08
-"""Factor between a given focal length and the pointmaps' beyond which the given one is not
-believed: pointmap networks are right within a few percent."""
 
 _REPROJECTED_SHARE = 0.33
 """How far a camera goes from the mean of its pairs' frames towards the least reprojection error.
@@ -67,6 +67,7 @@ def solve_cameras(
     observed: Sequence[Observed],
     measured: NDArray[np.bool_],
     held: NDArray[np.bool_],
+    trust_intrinsics: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Pose (N, 4, 4) world_from_cam and intrinsics (N, 3, 3) of every view, and warnings.
 
@@ -75,7 +76,9 @@ def solve_cameras(
     world points. Other views start from the mean of the poses that their pairs give and go a third
     of the way to the least reprojection error (or all of it, from resection, when no pair gives a
     pose). Unknown focal lengths come from the pointmaps, as do given ones that the pointmaps
-    contradict; the principal point is then the image's centre.
+    contradict unless ``trust_intrinsics``. These keep the given principal point and shape of the
+    pixels where the principal point can be that of such an image; unknown ones have it in the
+    middle.
     """
     poses = np.tile(np.eye(4), (len(views), 1, 1))
     intrinsics = np.tile(np.eye(3), (len(views), 1, 1))
@@ -85,16 +88,17 @@ def solve_cameras(
         start = mean_pose(seen)
         K, is_given = view.K, view.K is not None
         if len(seen.own_points) and not measured[v]:
-            focal = focal_from_pointmaps(seen.own_points, seen.own_weight, seen.uv, _centre(view))
-            if K is not None and focal is not None and _is_contradicted(K, seen):
-                warnings.append(
-                    f"the given focal length of '{view.name}', {K[0, 0]:.4g} px, contradicts its "
-                    f"pointmaps, which say {focal:.4g} px; theirs is used. Check its calibration, "
-                    "and that it is of images of this size"
+            if K is None:
+                focal = focal_from_pointmaps(
+                    seen.own_points, seen.own_weight, seen.uv, image_centre(view)
                 )
-                is_given = False
-            if focal is not None and not is_given:
-                K = _intrinsics(focal, view)
+                K = None if focal is None else intrinsics_of(focal, view)
+            else:
+                said = contradicting_intrinsics(K, view, seen.own_points, seen.own_weight, seen.uv)
+                if said is not None:
+                    warnings.append(contradicted_text(view, K, said, trust_intrinsics))
+                if said is not None and not trust_intrinsics:
+                    K, is_given = said, False
         if start is not None and K is not None and held[v]:
             pose = start
         elif start is not None and measured[v] and K is not None:
@@ -114,7 +118,7 @@ def solve_cameras(
                     "is that of its strongest neighbour"
                 )
                 pose = start if start is not None else np.eye(4)
-                K = _intrinsics(float(max(view.size)), view) if K is None else K
+                K = intrinsics_of(float(max(view.size)), view) if K is None else K
             else:
                 pose, K = resected
                 to_refine.append(v)
@@ -131,7 +135,7 @@ def solve_cameras(
         intrinsics[to_refine] = found.numpy()
         for v, start in starts.items():
             poses[v] = towards(start, poses[v], _REPROJECTED_SHARE, _REPROJECTED_SHARE)
-    return poses, intrinsics, warnings + _unusual_lenses(views, intrinsics)
+    return poses, intrinsics, warnings + unusual_lenses(views, intrinsics)
 
 
 def observe(graph: Graph, poses: Poses, world: NDArray, sure: NDArray) -> list[Observed]:
@@ -167,42 +171,6 @@ def observe(graph: Graph, poses: Poses, world: NDArray, sure: NDArray) -> list[O
     return out
 
 
-def focal_from_pointmaps(
-    points: NDArray, weight: NDArray, uv: NDArray, centre: NDArray
-) -> float | None:
-    """Focal length in pixels by a robust (Weiszfeld) fit of ``uv - centre = f (x, y) / z``.
-
-    Args:
-        points: (K, n, 3) in the camera's frame; weight: (K, n); uv: (n, 2); centre: (2,).
-
-    Returns:
-        None when no point lies in front of the camera and off its axis.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        direction = points[..., :2] / points[..., 2:]
-    use = (weight > 0) & (points[..., 2] > 0) & np.isfinite(direction).all(-1)
-    offset = np.broadcast_to(uv - centre, direction.shape)[use]
-    direction, weight = direction[use], weight[use]
-    if len(direction) < 3 or np.abs(direction).max() < 1e-9:
-        return None
-    ratio = np.einsum("ik,ik->i", offset, direction), np.einsum("ik,ik->i", direction, direction)
-    robust = weight
-    focal = 0.0
-    for _ in range(10):
-        focal = float(robust @ ratio[0] / max(robust @ ratio[1], 1e-300))
-        residual = np.linalg.norm(offset - focal * direction, axis=1)
-        robust = weight / np.maximum(residual, 1e-3 + 0.1 * np.median(residual))
-    return focal if np.isfinite(focal) and focal > 0 else None
-
-
-def _is_contradicted(K: NDArray[np.float64], seen: Observed) -> bool:
-    """Whether the pointmaps say another focal length about the given principal point, too."""
-    uv = seen.uv.copy()
-    uv[:, 1] = K[1, 2] + (uv[:, 1] - K[1, 2]) * K[0, 0] / K[1, 1]
-    focal = focal_from_pointmaps(seen.own_points, seen.own_weight, uv, K[:2, 2])
-    return focal is None or abs(np.log(focal / K[0, 0])) > np.log(_WRONG_FOCAL)
-
-
 def towards(
     start: NDArray[np.float64], end: NDArray[np.float64], position: float, rotation: float
 ) -> NDArray[np.float64]:
@@ -228,7 +196,7 @@ def resect(
     choices = (
         [K]
         if K is not None
-        else [_intrinsics(f * width, view) for f in np.geomspace(*_FOCAL_RANGE, 16)]
+        else [intrinsics_of(f * width, view) for f in np.geomspace(*_FOCAL_RANGE, 16)]
     )
     best: tuple[float, NDArray, NDArray] | None = None
     for candidate in choices:
@@ -321,28 +289,3 @@ def _inverted(poses: NDArray[np.float64]) -> NDArray[np.float64]:
     full = np.zeros((len(poses), 4, 4))
     full[:, :3], full[:, 3, 3] = poses, 1.0
     return invert(full)[:, :3]
-
-
-def _centre(view: View) -> NDArray[np.float64]:
-    height, width = view.size
-    return np.array([(width - 1) / 2.0, (height - 1) / 2.0])
-
-
-def _unusual_lenses(views: Sequence[View], intrinsics: NDArray) -> list[str]:
-    """A warning for each focal length that was found and that hardly a lens has."""
-    out = []
-    for view, K in zip(views, intrinsics, strict=True):
-        width = max(view.size)
-        degrees = float(np.degrees(2.0 * np.arctan(width / (2.0 * K[0, 0]))))
-        if view.K is None and not _USUAL_VIEW[0] <= degrees <= _USUAL_VIEW[1]:
-            out.append(
-                f"the focal length found for camera '{view.name}', {K[0, 0]:.0f} px, means a "
-                f"field of view of {degrees:.0f} degrees along {width} px, which few lenses have; "
-                "give its intrinsics, and mistrust the shape of the scene until then"
-            )
-    return out
-
-
-def _intrinsics(focal: float, view: View) -> NDArray[np.float64]:
-    u, v = _centre(view)
-    return np.array([[focal, 0.0, u], [0.0, focal, v], [0.0, 0.0, 1.0]])

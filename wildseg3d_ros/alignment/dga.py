@@ -27,6 +27,7 @@ from wildseg3d_ros.alignment.metre import (
     refuse_contradictions,
     scale_factor,
     scale_sources,
+    scale_warnings,
     unconfirmed_warning,
 )
 from wildseg3d_ros.alignment.moments import Observations
@@ -190,7 +191,7 @@ def _finish(
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(current, solution.poses, world, sure)
     world_from_cam, K, camera_warnings = solve_cameras(
-        views, seen, current.measured, known.held(len(views))
+        views, seen, current.measured, known.held(len(views)), config.trust_intrinsics
     )
     warnings += camera_warnings
 
@@ -270,6 +271,10 @@ def _finish(
     pair_residual[graph.ids] = pair_errors(graph, distance, both=True)
     pair_residual_px = np.full(count, np.nan)
     pair_residual_px[graph.ids] = pair_errors(graph, pixels, both=True)
+    free = current.ids[~current.fixed]
+    factor = scale_factor(pair_scale[free])
+    rough = len(free) > 0 and all(predictions[e].roughly_metric for e in free)
+    warnings += scale_warnings(views, sources, registration, factor, rough)
     return Alignment(
         edges=complete.edges,
         world_from_pair=world_from_pair,
@@ -290,7 +295,7 @@ def _finish(
         view_residual_px=pixels_of_view,
         condition=condition,
         view_correction=correction,
-        scale_factor=scale_factor(pair_scale[current.ids][~current.fixed]),
+        scale_factor=factor,
         scale_sources=sources,
         registration_residual=largest_residual(checks),
         reads=reads,

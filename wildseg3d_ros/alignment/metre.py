@@ -22,6 +22,9 @@ wrong scale shrinks metres, but not this share. In constructed scenes of 2 m, wi
 errors, the share was up to 0.05 with exact poses and with poses good to 1 cm and 0.3 degrees, and
 0.12 or more with poses good to 12 cm and 5 degrees."""
 
+_METRIC_NETWORK = 1.5
+"""Factor by which a network's own metre may be wrong: beyond it something else is."""
+
 POSES, RELATIVE, DEPTH = "camera poses", "relative poses", "depth"
 
 
@@ -143,6 +146,40 @@ def unconfirmed_warning(
         "goes into all lengths"
     )
     return [text]
+
+
+def scale_warnings(
+    views: Sequence[View],
+    sources: tuple[str, ...],
+    registration: Registration,
+    factor: float,
+    rough: bool,
+) -> list[str]:
+    """Warnings where one baseline alone says how long a metre is, and where a network that was
+    trained on metres finds it much longer or shorter.
+
+    Args:
+        factor: world units per unit of the pairs of unknown scale.
+        rough: whether these units are about metres.
+    """
+    if not sources:
+        return []
+    warnings = []
+    posed = np.flatnonzero(np.isfinite(registration.error))
+    if sources == (POSES,) and len(posed) == 2 and factor != 1.0:
+        a, b = (views[v].name for v in posed.tolist())
+        warnings.append(
+            f"the scale rests on one baseline, from '{a}' to '{b}', and nothing confirms it: any "
+            f"length of it fits the images (now {factor:.3g} x the network's own lengths), and an "
+            "error of either position goes into all lengths. Give a third pose, or depth"
+        )
+    if rough and max(factor, 1.0 / factor) > _METRIC_NETWORK:
+        warnings.append(
+            f"scaled by {' and '.join(sources)}, lengths are {factor:.3g} times what the network "
+            f"takes them for, which is seldom wrong by more than {_METRIC_NETWORK:g}: check that "
+            "poses and depth are in metres, and the distances between the given camera positions"
+        )
+    return warnings
 
 
 def largest_residual(checks: Sequence[Comparison]) -> float:

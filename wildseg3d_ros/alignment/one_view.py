@@ -62,7 +62,9 @@ def align_view(
     unit = float(graph.unit[graph.fixed][0])
     placed = _place(result, ids, unit, len(near.predictions))
     here, held = [near.here], np.zeros(1, dtype=bool)
-    camera, K, notes = solve_cameras([views[changed]], [seen], result.current.measured[here], held)
+    camera, K, notes = solve_cameras(
+        [views[changed]], [seen], result.current.measured[here], held, config.trust_intrinsics
+    )
     camera[0, :3, 3] *= unit
     cameras, intrinsics = near.cameras(start, camera[0], K[0])
     pixels = _pixels(result, cameras, intrinsics, unit)

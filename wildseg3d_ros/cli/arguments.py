@@ -36,6 +36,8 @@ poses, depth. `wildseg3d COMMAND --help` says more about a command.
 _BUILD = """\
 FOLDER holds transforms.json in nerfstudio's convention: intrinsics, and per frame
 file_path, transform_matrix (camera-to-world, OpenGL axes), depth_file_path (16-bit PNG).
+The exit code is 3 when the scene was written but its alignment did not converge, or its
+pairs contradict each other throughout: do not rely on it.
 
 example:
   wildseg3d build recording/ -o scene.ws3d --set index.click_radius=4 --picture scene.png

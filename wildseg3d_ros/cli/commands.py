@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.io.folder import Recording
     from wildseg3d_ros.scene.scene import Scene
-    from wildseg3d_ros.types import ObjectCloud, Prompt
+    from wildseg3d_ros.types import Alignment, ObjectCloud, Prompt
 
 
-def build(given: argparse.Namespace) -> None:
-    """``wildseg3d build``: a recording becomes a scene file."""
+def build(given: argparse.Namespace) -> int:
+    """``wildseg3d build``: a recording becomes a scene file.
+
+    Returns:
+        the exit code, see :func:`_exit_code`.
+    """
     _check_targets(given.output, given.picture)
     scene = _build(given, _load(given))
 
@@ -35,6 +39,7 @@ def build(given: argparse.Namespace) -> None:
     if not given.quiet:
         print_scene(scene)
         _print_written(given.output, given.picture)
+    return _exit_code(scene.alignment)
 
 
 def segment(given: argparse.Namespace) -> None:
@@ -145,14 +150,13 @@ def align(given: argparse.Namespace) -> int:
     """``wildseg3d align``: anybody's pairwise pointmaps become an alignment.
 
     Returns:
-        the exit code: 0, or 3 when the answer was written but did not converge.
+        the exit code, see :func:`_exit_code`.
     """
     import dataclasses
 
     from wildseg3d_ros.alignment import fuse
     from wildseg3d_ros.alignment.dga import align as run  # loads torch, which is no solving
     from wildseg3d_ros.alignment.npz import load_pairs, save_alignment
-    from wildseg3d_ros.cli import EXIT_NOT_CONVERGED
     from wildseg3d_ros.cli.report import print_alignment
     from wildseg3d_ros.progress import Progress
 
@@ -172,6 +176,14 @@ def align(given: argparse.Namespace) -> int:
     if not given.quiet:
         print_alignment(alignment, progress.seconds)
         _print_written(given.output)
+    return _exit_code(alignment)
+
+
+def _exit_code(alignment: Alignment) -> int:
+    """0, or 3 where what was written is not to be relied on: the alignment did not converge, or
+    its pairs have no world in common."""
+    from wildseg3d_ros.cli import EXIT_NOT_CONVERGED
+
     if alignment.converged:
         return 0
     print(f"wildseg3d: not converged: {alignment.stop_reason}", file=sys.stderr)

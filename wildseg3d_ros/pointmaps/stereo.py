@@ -17,6 +17,7 @@ from wildseg3d_ros.geometry.cameras import project
 from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.pairing import components, pairs_from_angles, viewing_angles
 from wildseg3d_ros.parallel import THREADS, completed
+from wildseg3d_ros.pointmaps.stereo_agreement import check_agreement
 from wildseg3d_ros.pointmaps.stereo_match import brightness_ratio, match_pair
 from wildseg3d_ros.pointmaps.stereo_poses import (
     FEATURES,
@@ -27,7 +28,8 @@ from wildseg3d_ros.pointmaps.stereo_poses import (
     match_near_epipolar_lines,
     refine_poses,
 )
-from wildseg3d_ros.pointmaps.stereo_rectify import Rectified, rectify, turned_depth
+from wildseg3d_ros.pointmaps.stereo_range import check_range, depth_range
+from wildseg3d_ros.pointmaps.stereo_rectify import Rectified, rectify
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.registration.features import root_sift
 from wildseg3d_ros.types import PairPrediction, View
@@ -38,12 +40,6 @@ Pair = tuple[int, int]
 
 LEAST_SIZE = 32
 """Shorter images [px] show too little to be matched."""
-
-ENOUGH_POINTS = 25
-"""Triangulated features that tell the depth range of a pair; with fewer the cameras' axes do."""
-
-MARGIN = 1.15
-"""Factor by which the range reaches beyond the features: their surfaces go on."""
 
 LEAST_COVER = 0.005
 """Share of both images that a pair must give points for."""
@@ -119,8 +115,9 @@ class StereoPointmaps:
         log; where nothing else connects two groups of views, pairs up to ``bridge_angle`` stay.
 
         Raises:
-            InputError: a view lacks what is needed, or views that the pairs connect cannot be
-                related to each other (DISCONNECTED_VIEWS).
+            InputError: a view lacks what is needed, views that the pairs connect cannot be
+                related to each other (DISCONNECTED_VIEWS), or pairs disagree beyond
+                ``max_disagreement`` (BAD_CALIBRATION).
             Cancelled: the caller asked to stop.
         """
         self.check(views)
@@ -140,6 +137,7 @@ class StereoPointmaps:
                 )
             )
             poses = self._refined(views, suitable, features)
+            check_range(poses, self._given_range, progress)
             done = 2 * len(views) + len(asked) - len(suitable)
             progress.update(done / steps)
             found: dict[Pair, PairPrediction] = {}
@@ -156,7 +154,19 @@ class StereoPointmaps:
             progress.update(1.0)
         self._check_connected(views, list(found), angle, groups, notes)
         self._say_wide(views, list(found), angle, progress)
+        check_agreement(
+            views,
+            list(found.values()),
+            poses.world_from_cam,
+            self._pose_sigmas(views),
+            self._config.max_disagreement,
+            progress,
+        )
         return [found[pair] for pair in suitable if pair in found]
+
+    @property
+    def _given_range(self) -> tuple[float, float]:
+        return self._config.min_depth, self._config.max_depth
 
     def _limits(self) -> tuple[float, float, float]:
         config = self._config
@@ -199,17 +209,20 @@ class StereoPointmaps:
                 "nothing narrower connects the views; they find fewer points: add views in between"
             )
 
-    def _refined(
-        self, views: Sequence[View], pairs: Sequence[Pair], features: Mapping[int, Features]
-    ) -> RefinedPoses:
-        intrinsics = [np.asarray(view.K) for view in views]
-        given = np.stack([np.asarray(view.world_from_cam_prior) for view in views])
-        sigma = np.array(
+    def _pose_sigmas(self, views: Sequence[View]) -> NDArray[np.float64]:
+        return np.array(
             [
                 (view.prior_translation_sigma, view.prior_rotation_sigma)
                 for view in self.with_deviations(views)
             ]
         )
+
+    def _refined(
+        self, views: Sequence[View], pairs: Sequence[Pair], features: Mapping[int, Features]
+    ) -> RefinedPoses:
+        intrinsics = [np.asarray(view.K) for view in views]
+        given = np.stack([np.asarray(view.world_from_cam_prior) for view in views])
+        sigma = self._pose_sigmas(views)
         cameras = [Camera(K, pose) for K, pose in zip(intrinsics, given, strict=True)]
         matches: dict[Pair, Matches] = {}
         for a, b in pairs:
@@ -271,27 +284,9 @@ class StereoPointmaps:
         self, views: Sequence[View], pair: Pair, poses: RefinedPoses, a_from_b: NDArray
     ) -> Rectified | str:
         a, b = pair
-        near, far = self._depth_range(pair, poses, a_from_b)
+        near, far = depth_range(pair, poses, a_from_b, self._given_range)
         K_a, K_b = np.asarray(views[a].K), np.asarray(views[b].K)
         return rectify(K_a, K_b, views[a].size, views[b].size, a_from_b, near, far)
-
-    def _depth_range(
-        self, pair: Pair, poses: RefinedPoses, a_from_b: NDArray
-    ) -> tuple[float, float]:
-        """Nearest and farthest turned depth [m] to search: as configured, else where the features
-        of either view's pairs lie, else about where the optical axes meet."""
-        seen = [points for other, points in poses.points.items() if set(other) & set(pair)]
-        a_from_world = invert(poses.world_from_cam[pair[0]])
-        world = np.concatenate(seen) if seen else np.zeros((0, 3))
-        depth = turned_depth(apply(a_from_world, world), a_from_b)
-        depth = depth[np.isfinite(depth) & (depth > 0)]
-        if len(depth) >= ENOUGH_POINTS:
-            near, far = np.percentile(depth, [1.0, 99.0]) * [1.0 / MARGIN, MARGIN]
-        else:
-            middle = _meeting_distance(a_from_b)
-            near, far = 0.6 * middle, 2.0 * middle
-        near, far = self._config.min_depth or near, self._config.max_depth or far
-        return float(near), float(max(far, 1.01 * near))
 
     def _check_connected(
         self,
@@ -333,20 +328,6 @@ class StereoPointmaps:
 def _features(view: View) -> Features:
     gray = np.asarray(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY), np.uint8)
     return root_sift(gray, FEATURES)
-
-
-def _meeting_distance(a_from_b: NDArray[np.float64]) -> float:
-    """Distance [m] along a's optical axis to where b's comes nearest; some baselines when the
-    axes never meet."""
-    baseline, axis = a_from_b[:3, 3], a_from_b[:3, 2]
-    cosine = float(axis[2])
-    determinant = 1.0 - cosine**2
-    length = float(np.linalg.norm(baseline))
-    usual = 5.0 * length
-    if determinant < 1e-4:
-        return usual
-    along = float((baseline[2] - cosine * (axis @ baseline)) / determinant)
-    return along if along > 0.5 * length else usual
 
 
 def _nearest_across(groups: Sequence[Sequence[int]], angle: NDArray) -> list[Pair]:

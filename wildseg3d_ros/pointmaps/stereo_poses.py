@@ -15,7 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.transforms import rotation_from_vector, vector_from_rotation
+from wildseg3d_ros.geometry.transforms import (
+    make_transform,
+    rotation_from_vector,
+    vector_from_rotation,
+)
 from wildseg3d_ros.registration.features import match
 
 FEATURES = 2000
@@ -126,9 +130,7 @@ def epipolar_errors(
         normalisation counts as constant.
     """
     turn_a, turn_b = (c.world_from_cam[:3, :3] @ np.linalg.inv(c.K) for c in (a, b))
-    ray_a = _homogeneous(matches.uv_a) @ turn_a.T
-    ray_b = _homogeneous(matches.uv_b) @ turn_b.T
-    apart = b.world_from_cam[:3, 3] - a.world_from_cam[:3, 3]
+    ray_a, ray_b, apart = _ray(matches.uv_a, a), _ray(matches.uv_b, b), _apart(a, b)
     normal_b, normal_a = np.cross(apart, ray_b), np.cross(ray_a, apart)
     # ray_a . (apart x ray_b) is 0 where the rays meet, and so is ray_b . (ray_a x apart).
     by_pixels = np.concatenate([normal_b @ turn_a[:, :2], normal_a @ turn_b[:, :2]], 1)
@@ -183,9 +185,7 @@ def refine_poses(
             hessian[np.ix_(index, index)] += slope.T @ weighted
             gradient[index] += weighted.T @ error
         step = np.linalg.solve(hessian, -gradient).reshape(count, 6)
-        for pose, part in zip(poses, step, strict=True):
-            pose[:3, :3] = rotation_from_vector(part[:3]) @ pose[:3, :3]
-            pose[:3, 3] += part[3:]
+        poses = np.stack([moved(pose, part) for pose, part in zip(poses, step, strict=True)])
         if np.abs(step).max() < 1e-7:
             break
 
@@ -203,18 +203,46 @@ def refine_poses(
 
 def triangulate(matches: Matches, a: Camera, b: Camera) -> NDArray[np.float64]:
     """World points (M, 3) in the middle between the two rays; only those before both cameras."""
-    ray_a = _homogeneous(matches.uv_a) @ (a.world_from_cam[:3, :3] @ np.linalg.inv(a.K)).T
-    ray_b = _homogeneous(matches.uv_b) @ (b.world_from_cam[:3, :3] @ np.linalg.inv(b.K)).T
-    apart = b.world_from_cam[:3, 3] - a.world_from_cam[:3, 3]
+    ray_a, ray_b = _ray(matches.uv_a, a), _ray(matches.uv_b, b)
+    along_a, along_b, good = _nearest_on_rays(ray_a, ray_b, _apart(a, b))
+    good &= (along_a > 0) & (along_b > 0)
+    middle = a.world_from_cam[:3, 3] + along_a[:, None] * ray_a
+    middle += b.world_from_cam[:3, 3] + along_b[:, None] * ray_b
+    return 0.5 * middle[good]
+
+
+def meeting_depth(
+    uv_a: NDArray[np.float64], uv_b: NDArray[np.float64], a: Camera, b: Camera
+) -> NDArray[np.float64]:
+    """(M,) z [m] in camera a at which the rays of its pixels come nearest to those of b's."""
+    return _nearest_on_rays(_ray(uv_a, a), _ray(uv_b, b), _apart(a, b))[0]
+
+
+def moved(pose: NDArray, step: NDArray) -> NDArray[np.float64]:
+    """The pose turned about the camera's centre and shifted, both along the world's axes (6,)."""
+    turn = rotation_from_vector(step[:3]) @ pose[:3, :3]
+    return make_transform(turn, pose[:3, 3] + step[3:])
+
+
+def _ray(uv: NDArray, camera: Camera) -> NDArray[np.float64]:
+    """(M, 3) rays in the world, z = 1 in the camera."""
+    return _homogeneous(uv) @ (camera.world_from_cam[:3, :3] @ np.linalg.inv(camera.K)).T
+
+
+def _apart(a: Camera, b: Camera) -> NDArray[np.float64]:
+    return b.world_from_cam[:3, 3] - a.world_from_cam[:3, 3]
+
+
+def _nearest_on_rays(
+    ray_a: NDArray, ray_b: NDArray, apart: NDArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Where along its ray each comes nearest to the other, and whether the rays are not alike."""
     aa, bb, ab = (ray_a**2).sum(1), (ray_b**2).sum(1), (ray_a * ray_b).sum(1)
     determinant = aa * bb - ab**2
     with np.errstate(divide="ignore", invalid="ignore"):
         along_a = (bb * (ray_a @ apart) - ab * (ray_b @ apart)) / determinant
         along_b = (ab * (ray_a @ apart) - aa * (ray_b @ apart)) / determinant
-        good = (determinant > 1e-9 * aa * bb) & (along_a > 0) & (along_b > 0)
-    middle = a.world_from_cam[:3, 3] + along_a[:, None] * ray_a
-    middle += b.world_from_cam[:3, 3] + along_b[:, None] * ray_b
-    return 0.5 * middle[good]
+    return along_a, along_b, determinant > 1e-9 * aa * bb
 
 
 def _difference(now: NDArray, then: NDArray) -> NDArray[np.float64]:

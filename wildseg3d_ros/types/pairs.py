@@ -30,6 +30,8 @@ class PairPrediction:
         metric: whether the points are in metres (else the pair has a scale of its own).
         metre: what says how long these are, as in ``Alignment.scale_sources``: "camera poses"
             where points were triangulated with the given poses.
+        roughly_metric: whether a pair with a scale of its own comes from a network that was
+            trained to give about metres.
         matched_a, matched_b: (H, W) bool, pixels with a reciprocal match in the other view; None
             when the back end has no descriptors.
     """
@@ -43,6 +45,7 @@ class PairPrediction:
     a_from_map_b: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     metric: bool = False
     metre: str = "metric pairs"
+    roughly_metric: bool = False
     matched_a: NDArray[np.bool_] | None = None
     matched_b: NDArray[np.bool_] | None = None
 

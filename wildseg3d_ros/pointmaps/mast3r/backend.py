@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from wildseg3d_ros.config import PointmapConfig
-from wildseg3d_ros.devices import torch_device
+from wildseg3d_ros.devices import available_memory, torch_device
 from wildseg3d_ros.errors import ConfigError, ErrorCode, InputError
 from wildseg3d_ros.pairing import components, named_groups
 from wildseg3d_ros.parallel import THREADS
@@ -20,7 +20,7 @@ from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
 from wildseg3d_ros.pointmaps.mast3r.inference import Encoded, Inference
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
-from wildseg3d_ros.pointmaps.mast3r.network import Maps
+from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import PairPrediction, View
 
@@ -28,6 +28,12 @@ _SUREST = 0.9
 """A pair is as sure as this quantile of its second view's confidences: views may share a corner
 only."""
 
+
+_BYTES_PER_PIXEL = 17
+"""Of a prediction: point, confidence, matched flag."""
+
+_SHARE_OF_MEMORY = 0.8
+"""What the pairs' maps may take of the free memory: the alignment and the masks need some, too."""
 
 _TOLERATED = 0.01
 """Share of a map that may be no number; more is a defect."""
@@ -49,14 +55,19 @@ class Mast3rPointmaps:
         name = self._config.dtype
         if name == "auto":
             name = "bfloat16" if device.type == "cuda" else "float32"
-        self._network = load_network(self._config.weights, device, getattr(torch, name))
-        patch = self._network.architecture.patch
-        if self._config.image_size % patch:
-            raise ConfigError(
-                f"pointmaps.mast3r.image_size must be a multiple of {patch}, got "
-                f"{self._config.image_size}"
-            )
+        self._network = load_network(
+            self._config.weights, device, getattr(torch, name), self._check_image_size
+        )
         self._encoded: list[tuple[NDArray[np.uint8], Encoded]] = []
+
+    def _check_image_size(self, architecture: Architecture) -> None:
+        size, patch = self._config.image_size, architecture.patch
+        if size % patch:
+            below = size // patch * patch
+            raise ConfigError(
+                f"pointmaps.mast3r.image_size must be a multiple of {patch}, got {size}; the "
+                f"nearest are {below} and {below + patch}"
+            )
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError when an image is too small to be compared."""
@@ -84,6 +95,7 @@ class Mast3rPointmaps:
         Pairs whose second view the network cannot place surely are left out.
 
         Raises:
+            ConfigError: the pairs' maps would take more memory than there is.
             InputError: an image is too small; or pairs are left out that were needed to connect
                 the views (DISCONNECTED_VIEWS, the groups named).
             WildSeg3DError: the network gave no numbers, or a single pair does not fit into memory.
@@ -93,6 +105,7 @@ class Mast3rPointmaps:
         directed = list(dict.fromkeys((int(a), int(b)) for a, b in pairs))
         if self._config.both_directions:
             directed = list(dict.fromkeys(directed + [(b, a) for a, b in directed]))
+        self._check_memory(views, directed)
         wanted = sorted({view for pair in directed for view in pair})
         steps = len(wanted) + len(directed)
         encoded = self._encode(views, wanted, progress, steps)
@@ -111,6 +124,26 @@ class Mast3rPointmaps:
                 made[pair] = pool.submit(_prediction, pair, parts, fetched)
                 progress.update((len(wanted) + len(made)) / steps)
         return self._kept(views, [made[pair].result() for pair in directed], progress)
+
+    def _check_memory(self, views: Sequence[View], directed: Sequence[tuple[int, int]]) -> None:
+        """Raises ConfigError where the maps of all pairs do not fit: they are kept in the images'
+        pixels until the scene is built, and the system would end the process in the middle."""
+        free = available_memory()
+        pixels = sum(views[v].size[0] * views[v].size[1] for pair in directed for v in pair)
+        needed = _BYTES_PER_PIXEL * pixels
+        if free is None or needed <= _SHARE_OF_MEMORY * free:
+            return
+        height, width = max((view.size for view in views), key=lambda size: size[0] * size[1])
+        smaller = np.sqrt(_SHARE_OF_MEMORY * free / needed)
+        one_way = ", one direction per pair (pointmaps.mast3r.both_directions: false)"
+        raise ConfigError(
+            f"the pointmaps of {len(directed)} directed pairs of {width}x{height} images take "
+            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free, of which "
+            f"{_SHARE_OF_MEMORY:.0%} may be used. Give smaller images (about "
+            f"{int(smaller * width)}x{int(smaller * height)}; the network sees "
+            f"{self._config.image_size} pixels), fewer pairs (pairing.max_pairs_per_view)"
+            f"{one_way if self._config.both_directions else ''}, or fewer cameras"
+        )
 
     def _fitting(self, view: View) -> Fitting:
         return Fitting.of(view, self._config.image_size, self._network.architecture.patch)
@@ -206,7 +239,14 @@ def _prediction(
         for fitting, each in zip(fittings, fetched, strict=True)
     )
     return PairPrediction(
-        *pair, points_a, points_b, sure_a, sure_b, matched_a=matched_a, matched_b=matched_b
+        *pair,
+        points_a,
+        points_b,
+        sure_a,
+        sure_b,
+        roughly_metric=True,
+        matched_a=matched_a,
+        matched_b=matched_b,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 
@@ -28,12 +29,18 @@ _NAMED = 5
 """Tensors that an error names before it counts the rest."""
 
 
-def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast3r:
+def load_network(
+    weights: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    check: Callable[[Architecture], None] | None = None,
+) -> Mast3r:
     """The network with weights, ready to predict on the device.
 
     Args:
         weights: hub name (``owner/name``) of a model in the local cache, a ``.safetensors`` or
             ``.pth`` file, or a folder that holds ``model.safetensors``.
+        check: raises, before anything is read, where the network's sizes do not suit the caller.
 
     Raises:
         FileError: no such weights, or not those of a MASt3R; says what is wrong and what to do.
@@ -41,7 +48,7 @@ def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast
     path = find_weights(weights)
     with ExitStack() as stack:
         checkpoint = open_checkpoint(path, stack)
-        network = network_from_checkpoint(checkpoint, device, dtype)
+        network = network_from_checkpoint(checkpoint, device, dtype, check)
     parameters = list(network.parameters())
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
@@ -60,16 +67,22 @@ def load_network(weights: str, device: torch.device, dtype: torch.dtype) -> Mast
 
 
 def network_from_checkpoint(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    check: Callable[[Architecture], None] | None = None,
 ) -> Mast3r:
     """Builds the network that the tensors are for and moves them into it one by one.
 
-    Keys that inference does not use are ignored.
+    Keys that inference does not use are ignored. For ``check`` see :func:`load_network`.
 
     Raises:
         FileError: another model's tensors, or a tensor that is missing or of a wrong shape.
     """
     architecture = architecture_of(checkpoint)
+    _refuse_missing_layers(checkpoint, architecture)
+    if check is not None:
+        check(architecture)
     with torch.device("meta"):
         network = Mast3r(architecture)
     wanted = network.state_dict()
@@ -161,6 +174,36 @@ def _refuse_relatives(checkpoint: Checkpoint) -> None:
         f"'{checkpoint.source}' is not a MASt3R checkpoint: it holds {len(keys)} tensors ({some} "
         f"...), none of them a head_local_features; {remedy()}"
     )
+
+
+def _refuse_missing_layers(checkpoint: Checkpoint, architecture: Architecture) -> None:
+    """The depth is read from the tensors, so that layers which are missing at the end of it would
+    only make the network shallower: what else is known of the depth must bear it out."""
+    expected = {
+        "enc_blocks": architecture.encoder_depth,
+        # Both decoders have one depth.
+        "dec_blocks": max(architecture.decoder_depth, _depth(checkpoint, "dec_blocks2")),
+    }
+    expected["dec_blocks2"] = expected["dec_blocks"]
+    published = Architecture()
+    if replace(published, encoder_depth=0, decoder_depth=0) == replace(
+        architecture, encoder_depth=0, decoder_depth=0
+    ):
+        depth = max(expected["dec_blocks"], published.decoder_depth)
+        expected["enc_blocks"] = max(architecture.encoder_depth, published.encoder_depth)
+        expected["dec_blocks"] = expected["dec_blocks2"] = depth
+    missing = [
+        f"{blocks}.{layer}.*"
+        for blocks, depth in expected.items()
+        for layer in range(depth)
+        if not any(key.startswith(f"{blocks}.{layer}.") for key in checkpoint.shapes)
+    ]
+    if missing:
+        raise FileError(
+            f"'{checkpoint.source}' lacks {_listed(missing)}: a network of its sizes has "
+            f"{expected['enc_blocks']} layers in the encoder and {expected['dec_blocks']} in "
+            f"either decoder; is it a whole MASt3R checkpoint? If not, {remedy()}"
+        )
 
 
 def _shape(checkpoint: Checkpoint, key: str, dimensions: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from wildseg3d_ros.errors import FileError
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"
+_SUFFIXES = (".safetensors", ".pth")
 
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
 """Beginning of files that torch wrote before version 1.6: a pickled number."""
@@ -59,7 +61,7 @@ def find_weights(weights: str) -> Path:
         if (path / _FILE).is_file():
             return path / _FILE
         raise FileError(f"folder '{path}' holds no {_FILE}; {remedy()}")
-    if path.suffix in (".safetensors", ".pth") or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
+    if _is_file_name(path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
         raise FileError(f"MASt3R weights '{weights}' do not exist; {remedy()}")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -70,8 +72,15 @@ def find_weights(weights: str) -> Path:
         raise FileError(f"MASt3R weights '{weights}': {_first_line(error)}; {remedy()}") from error
     except LocalEntryNotFoundError as error:
         raise FileError(
-            f"MASt3R weights '{weights}' are not on this machine; {remedy(weights)}"
+            f"MASt3R weights '{weights}' are not on this machine: there is no such file or folder "
+            f"(seen from {Path.cwd()}), and no model of that name was downloaded; "
+            f"{remedy(weights)}"
         ) from error
+
+
+def _is_file_name(path: Path) -> bool:
+    """Whether a setting means a file, be its ending misspelt; names on the hub have dots, too."""
+    return path.suffix in _SUFFIXES or bool(get_close_matches(path.suffix, _SUFFIXES, cutoff=0.7))
 
 
 def remedy(name: str = "") -> str:

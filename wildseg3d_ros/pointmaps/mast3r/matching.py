@@ -12,6 +12,12 @@ STRIDE = 4
 START_STRIDE = 2
 """Every n-th row and column of these is started from; also the edge of a block that is flagged."""
 
+LEAST_SIMILARITY = 0.8
+"""Cosine of two descriptors below which they are not the same thing. Descriptors that have nothing
+to do with each other have a nearest neighbour as well: of the ten thousand random directions in 24
+dimensions that an image is compared with, the best has a cosine of 0.72 in the median, and one in
+thirty has more than 0.8."""
+
 _STEPS = 10
 """Upper bound of steps there and back; nearly all starts arrive or merge within a few."""
 
@@ -20,7 +26,7 @@ _ROWS = 4096
 
 
 def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Which parts of two images have a reciprocal match in the other.
+    """Which parts of two images have a reciprocal match in the other that looks alike.
 
     Args:
         descriptors_a, descriptors_b: (H, W, D) of unit length; sizes may differ.
@@ -30,7 +36,10 @@ def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor,
     """
     coarse_a, coarse_b = (_coarse(each) for each in (descriptors_a, descriptors_b))
     starts = _starts(coarse_a.shape[:2], coarse_a.device)
-    found_a, found_b = reciprocal_matches(coarse_a.flatten(0, 1), coarse_b.flatten(0, 1), starts)
+    flat_a, flat_b = coarse_a.flatten(0, 1), coarse_b.flatten(0, 1)
+    found_a, found_b = reciprocal_matches(flat_a, flat_b, starts)
+    alike = (flat_a[found_a] * flat_b[found_b]).sum(dim=1) >= LEAST_SIMILARITY
+    found_a, found_b = found_a[alike], found_b[alike]
     return (
         _blocks(found_a, coarse_a.shape[:2], descriptors_a.shape[:2]),
         _blocks(found_b, coarse_b.shape[:2], descriptors_b.shape[:2]),
