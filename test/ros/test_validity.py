@@ -244,6 +244,7 @@ def test_a_camera_that_starts_again_at_another_resolution(world, period):
     assert "320x240" not in str(refused.value)
     if period:
         wait_for(lambda: node.stale_cameras == ("front",))
+    wait_for(lambda: node.cameras["front"].matcher.newest().info.width == 320)
     client.build()
     selected = client.segment([("front", 2 * u, 2 * v)])
     assert selected.object_ids == (table.RED,)

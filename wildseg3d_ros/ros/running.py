@@ -156,4 +156,7 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None) -> int
     spinner.stop()
     node.destroy_node()
     rclpy.try_shutdown()
+    # Python takes its handlers away before the process ends: one more signal would kill it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return 0
