@@ -1,0 +1,35 @@
+"""Which views are compared with each other.
+
+The cost of a scene grows with its pairs, and most pairs of many views share little. Pairs are
+chosen by what the views have in common: computed from poses and depth where these are given,
+guessed from the images' likeness and order where they are not. The graph is connected whenever
+there are two views or more.
+"""
+
+from wildseg3d_ros.pairing.angles import pairs_from_angles, viewing_angles
+from wildseg3d_ros.pairing.choice import choose_pairs
+from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility
+from wildseg3d_ros.pairing.graph import (
+    components,
+    maximum_spanning_tree,
+    named_groups,
+    pairs_from_exhaustive,
+    pairs_from_sequence,
+)
+from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_similarity
+from wildseg3d_ros.pairing.visibility import visibility
+
+__all__ = [
+    "choose_pairs",
+    "components",
+    "image_similarity",
+    "maximum_spanning_tree",
+    "named_groups",
+    "pairs_from_angles",
+    "pairs_from_covisibility",
+    "pairs_from_exhaustive",
+    "pairs_from_sequence",
+    "pairs_from_similarity",
+    "viewing_angles",
+    "visibility",
+]

@@ -1,0 +1,63 @@
+"""Pairs for triangulation, by the angle between the cameras at what both see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
+from wildseg3d_ros.pairing.visibility import visibility
+from wildseg3d_ros.types import View
+
+
+def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Angle [rad] between two cameras at what both see, and share of their points that both see.
+
+    Args:
+        views: all with ``world_from_cam_prior`` and ``K``.
+
+    Returns:
+        Two (N, N) arrays; the angle is NaN where two views share nothing, and on the diagonal.
+    """
+    likeness, parallax = visibility(views)
+    seen = likeness > 0
+    overlap = seen.mean(axis=2)
+    count = len(views)
+    angle = np.full((count, count), np.nan)
+    for a, b in pairs_from_exhaustive(count):
+        shared = np.concatenate([parallax[a, b][seen[a, b]], parallax[b, a][seen[b, a]]])
+        if len(shared):
+            angle[a, b] = angle[b, a] = np.median(shared)
+    return angle, 0.5 * (overlap + overlap.T)
+
+
+def pairs_from_angles(
+    angle: NDArray[np.float64],
+    overlap: NDArray[np.float64],
+    limits: tuple[float, float, float],
+    config: PairingConfig = PairingConfig(),
+) -> list[tuple[int, int]]:
+    """Pairs for triangulation: far enough apart to tell depth, near enough to look alike.
+
+    A maximum spanning tree of what suits best, filled up to the bound on pairs per view. Pairs
+    beyond the second limit come in only where nothing narrower connects two groups of views. The
+    graph may fall apart: see :func:`components`.
+
+    Args:
+        angle, overlap: as :func:`viewing_angles` gives them.
+        limits: least and largest angle, and largest one of a pair that bridges groups [rad].
+    """
+    least, most, bridge = limits
+    known = np.nan_to_num(angle, nan=-1.0)
+    shares = overlap >= config.min_overlap
+    # Best at the geometric middle of the limits.
+    away = np.abs(np.log(np.maximum(known, 1e-9) / np.sqrt(least * most)))
+    good = shares & (known >= least) & (known <= most)
+    score = np.where(good, overlap * np.exp(-away), 0.0)
+    wide = shares & (known > most) & (known <= bridge)
+    ranked = np.where(good, 1.0 + score, np.where(wide, 1.0 - known / np.pi, -1.0))
+    tree = [pair for pair in tree_of(ranked, config.max_pairs_per_view) if ranked[pair] > 0]
+    return fill_up(score, tree, 0.0, config.max_pairs_per_view)

@@ -1,0 +1,96 @@
+"""Pairs by what the views see together, spread over their points and over directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.pairing.graph import Pair, pairs_from_exhaustive, tree_of
+from wildseg3d_ros.pairing.visibility import visibility
+from wildseg3d_ros.types import View
+
+FULL_PARALLAX = np.deg2rad(8.0)
+"""Two rays to a point that meet at this angle or more tell its depth well; pairs below count
+less."""
+
+
+def pairs_from_covisibility(
+    views: Sequence[View], config: PairingConfig = PairingConfig()
+) -> list[tuple[int, int]]:
+    """Pairs of views that see the same points, as far as poses, intrinsics and depth tell.
+
+    A maximum spanning tree of the overlap comes first. Then, greedily, the pair that adds most:
+    each point counts with the harmonic series, so that being seen by a second, third, fourth view
+    is worth 1, 1/2, 1/3, and with the parallax between the two cameras. This spreads a view's
+    pairs over its points and over directions, where taking the largest overlaps would pick its
+    closest neighbours.
+
+    Args:
+        views: all with ``world_from_cam_prior``.
+        config: bound on pairs per view (exceeded only where the tree needs it) and least overlap.
+    """
+    return spread_pairs(*visibility(views), config)
+
+
+def reliability(likeness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, N) what a tree of pairs is made by. It must hold whatever else fails: parallax, which is
+    good for depth, does not help it."""
+    mean = likeness.mean(axis=2)
+    return 0.5 * (mean + mean.T)
+
+
+def spread_pairs(
+    likeness: NDArray[np.float32],
+    parallax: NDArray[np.float32],
+    config: PairingConfig,
+    taken: NDArray[np.int64] | None = None,
+) -> list[tuple[int, int]]:
+    """Greedy choice of :func:`pairs_from_covisibility` on the result of :func:`visibility`.
+
+    Args:
+        taken: (N,) pairs that the views have with others already.
+    """
+    count = len(likeness)
+    overlap = (likeness > 0).mean(axis=2)
+    overlap = 0.5 * (overlap + overlap.T)
+    worth = likeness * np.clip(parallax / FULL_PARALLAX, 0.25, 1.0)
+    chosen = set(tree_of(reliability(likeness), config.max_pairs_per_view))
+    degree = np.zeros(count, dtype=np.int64) if taken is None else taken.copy()
+    times_seen = np.zeros(worth.shape[::2], dtype=np.int64)
+
+    def take(a: int, b: int) -> None:
+        chosen.add((a, b))
+        degree[[a, b]] += 1
+        times_seen[a] += worth[a, b] > 0
+        times_seen[b] += worth[b, a] > 0
+
+    for pair in sorted(chosen):
+        take(*pair)
+    candidates = {
+        pair
+        for pair in pairs_from_exhaustive(count)
+        if pair not in chosen and overlap[pair] >= config.min_overlap
+    }
+
+    def gain(pair: Pair) -> float:
+        a, b = pair
+        return float(
+            (worth[a, b] / (1 + times_seen[a])).sum() + (worth[b, a] / (1 + times_seen[b])).sum()
+        )
+
+    gains = {pair: gain(pair) for pair in sorted(candidates)}
+    while gains:
+        best = max(gains, key=lambda pair: (gains[pair], -pair[0], -pair[1]))
+        del gains[best]
+        if (degree[list(best)] >= config.max_pairs_per_view).any():
+            continue
+        # Gains only fall as pairs are taken, so a stale best one is put back with its true gain.
+        fresh = gain(best)
+        if gains and fresh < max(gains.values()) - 1e-9:
+            gains[best] = fresh
+            continue
+        take(*best)
+    return sorted(chosen)

@@ -1,0 +1,116 @@
+"""What views with poses have in common, from their points, poses and depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.geometry.cameras import project
+from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.types import View
+
+SAMPLES = 600
+"""Points per view whose visibility in the other views is computed."""
+
+_USUAL_FOCAL = 0.9
+"""Focal length in longer image sides, 58 degrees wide, of a camera whose own is not known."""
+
+
+def visibility(
+    views: Sequence[View],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How well each view's points are seen in each other view, and at which parallax.
+
+    Args:
+        views: all with ``world_from_cam_prior``. Without depth, points are put along the rays at
+            the distance where the optical axes come closest to each other; without ``K``, a usual
+            lens is assumed.
+
+    Returns:
+        Two (N, N, SAMPLES) float32 arrays, for a's points in view b: 0 where b does not see the
+        point, else the cosine of the angle between the two rays to it (seen from far aside a
+        surface is foreshortened and looks different), at least 0.1; and that angle [rad].
+    """
+    count = len(views)
+    world_from_cam = np.stack([_calibration(view)[1] for view in views])
+    points = [_scene_points(view, world_from_cam, index) for index, view in enumerate(views)]
+    likeness = np.zeros((count, count, SAMPLES), dtype=np.float32)
+    parallax = np.zeros_like(likeness)
+    for b, view in enumerate(views):
+        b_from_world = invert(world_from_cam[b])
+        for a in range(count):
+            if a == b:
+                continue
+            visible = _visible(view, apply(b_from_world, points[a]))
+            to_a = points[a] - world_from_cam[a, :3, 3]
+            to_b = points[a] - world_from_cam[b, :3, 3]
+            lengths = np.linalg.norm(to_a, axis=1) * np.linalg.norm(to_b, axis=1)
+            cosine = np.clip((to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12), -1.0, 1.0)
+            likeness[a, b] = visible * np.maximum(cosine, 0.1)
+            parallax[a, b] = np.arccos(cosine)
+    return likeness, parallax
+
+
+def _calibration(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Intrinsics and ``world_from_cam`` of a view that has a pose."""
+    if view.world_from_cam_prior is None:
+        raise ValueError(f"view '{view.name}' has no pose")
+    if view.K is not None:
+        return view.K, view.world_from_cam_prior
+    height, width = view.size
+    focal = _USUAL_FOCAL * max(height, width)
+    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    return K, view.world_from_cam_prior
+
+
+def _scene_points(view: View, world_from_cam: NDArray, index: int) -> NDArray[np.float64]:
+    """(SAMPLES, 3) points that the view sees, in the world."""
+    height, width = view.size
+    rng = np.random.default_rng(0)
+    if view.depth is not None and (view.depth > 0).any():
+        rows, cols = np.nonzero(view.depth)
+        pick = rng.choice(len(rows), SAMPLES, replace=len(rows) < SAMPLES)
+        uv, z = np.stack([cols[pick], rows[pick]], axis=1), view.depth[rows[pick], cols[pick]]
+    else:
+        uv = rng.uniform(0, 1, (SAMPLES, 2)) * [width - 1, height - 1]
+        z = _fixation_distance(world_from_cam, index) * rng.uniform(0.8, 1.2, SAMPLES)
+    K, _ = _calibration(view)
+    y = (uv[:, 1] - K[1, 2]) / K[1, 1]
+    x = (uv[:, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
+    return apply(world_from_cam[index], np.stack([x, y, np.ones_like(x)], axis=1) * z[:, None])
+
+
+def _fixation_distance(world_from_cam: NDArray, index: int) -> float:
+    """Distance along a camera's axis to the point that is nearest to all axes (least squares)."""
+    centres, axes = world_from_cam[:, :3, 3], world_from_cam[:, :3, 2]
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # Parallel axes meet nowhere: a little weight on the cameras' own spread keeps it finite.
+    baseline = np.linalg.norm(centres - centres.mean(axis=0), axis=1).max()
+    ahead = centres + 4.0 * max(baseline, 1e-3) * axes
+    normal = across.sum(axis=0) + 1e-3 * len(centres) * np.eye(3)
+    right = np.einsum("nij,nj->i", across, centres) + 1e-3 * ahead.sum(axis=0)
+    meeting = np.linalg.solve(normal, right)
+    distance = float((meeting - centres[index]) @ axes[index])
+    return max(distance, 0.5 * baseline, 1e-3)
+
+
+def _visible(view: View, points_in_cam: NDArray) -> NDArray[np.bool_]:
+    """Which points the view sees: inside its image and not behind what its depth shows.
+
+    A point that is in front of the measured depth is not there; where the view has no depth
+    nothing speaks against the point.
+    """
+    height, width = view.size
+    uv, z = project(points_in_cam, _calibration(view)[0])
+    with np.errstate(invalid="ignore"):
+        inside = (z > 0) & (uv >= 0).all(axis=1) & (uv[:, 0] <= width - 1)
+        inside &= uv[:, 1] <= height - 1
+    if view.depth is None or not inside.any():
+        return inside
+    cols, rows = np.rint(uv[inside]).astype(np.int64).T
+    measured = view.depth[rows, cols]
+    # Generous: poses are off by a few per cent of the range before they are refined.
+    inside[inside] = (measured == 0) | (np.abs(z[inside] - measured) < 0.05 * measured + 0.01)
+    return inside
