@@ -296,8 +296,14 @@ def test_anchors_stand_evenly_along_the_order():
 
 
 def test_batches_fit_the_bound_and_a_bound_too_small_is_named():
-    large, small = plan_memory(16384, 1024, 4, 4), plan_memory(700, 1024, 4, 4)
+    def plan(bound, views, size=(480, 640)):
+        return plan_memory(Sam2MaskConfig(max_memory_mib=bound), 1024, 4, [size] * views)
+
+    large, small = plan(16384, 4), plan(1000, 4)
     assert large.prompts == 64 > small.prompts >= 1
     assert large.objects > small.objects >= 1
     with pytest.raises(ConfigError, match=r"max_memory_mib is 100, too small for 2 view.*MiB"):
-        plan_memory(100, 1024, 4, 2)
+        plan(100, 2)
+    # Large images count, too.
+    with pytest.raises(ConfigError, match="max_memory_mib is 1000"):
+        plan(1000, 4, (3000, 4000))

@@ -37,14 +37,11 @@ class Sam2Masks:
     def __init__(self, config: MaskConfig) -> None:
         self._config = config.sam2
         self.network = Sam2Network(self._config)
-        self._plan(1)
+        self._plan([(1, 1)])
 
-    def _plan(self, views: int) -> MemoryPlan:
+    def _plan(self, sizes: Sequence[tuple[int, int]]) -> MemoryPlan:
         return plan_memory(
-            self._config.max_memory_mib,
-            self.network.input_size,
-            self.network.dtype.itemsize,
-            views,
+            self._config, self.network.input_size, self.network.dtype.itemsize, sizes
         )
 
     def segment(
@@ -59,7 +56,7 @@ class Sam2Masks:
         Raises:
             Cancelled: the caller asked to stop. WildSeg3DError: the network returned NaN.
         """
-        plan = self._plan(len(views))
+        plan = self._plan([view.size for view in views])
         tracked = self._config.anchors > 0 and len(views) > 1
         share = 0.5 if tracked else 0.95
         embeddings: list[Embedding] = []
@@ -111,7 +108,7 @@ class Sam2Masks:
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
         kept = [each for v, each in enumerate(cache.embeddings) if v != changed]
         tracked = self._config.anchors > 0 and len(kept) > 0 and all(kept)
-        plan = self._plan(len(views) if tracked else 1)
+        plan = self._plan([v.size for v in (views if tracked else [views[changed]])])
         share = 0.5 if tracked else 0.95
         embedding, segmented = self._segment_view(views[changed], plan, progress, 0.0, share)
         tracks = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from wildseg3d_ros.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.algebra import (
@@ -26,8 +27,7 @@ from wildseg3d_ros.types import LEVELS
 LAYERS = len(LEVELS) + 1
 """Masks nested in each other that are kept of one view: it may show one round several objects."""
 GATHERED = 768
-"""Masks of one view at which duplicates among them are left out, before more are made: each is a
-quarter of a megabyte."""
+"""Masks of one view at which duplicates among them are left out, before more are made."""
 MOST = 1000
 """Masks of one view that are compared two by two; of more, the best are."""
 
@@ -37,11 +37,12 @@ class Candidates:
     """Masks at the resolution of the decoder.
 
     Attributes:
-        logits: (K, h, w) float32.
+        logits: of each (h, w), of any floating type; arrays of their own, so that some can be
+            let go without copying the others.
         quality: (K,) float32, the network's estimate of the IoU.
     """
 
-    logits: NDArray[np.float32]
+    logits: Sequence[NDArray[np.floating]]
     quality: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -51,13 +52,19 @@ class Candidates:
     def joined(cls, parts: Sequence[Candidates]) -> Candidates:
         """All of several, in order."""
         return cls(
-            np.concatenate([part.logits for part in parts]),
+            [logits for part in parts for logits in part.logits],
             np.concatenate([part.quality for part in parts]),
         )
 
     def keep(self, chosen: NDArray) -> Candidates:
         """Some of them, in the order given."""
-        return Candidates(self.logits[chosen], self.quality[chosen])
+        return Candidates([self.logits[i] for i in chosen], self.quality[chosen])
+
+    def masks(self) -> NDArray[np.bool_]:
+        """(K, h, w); (0, 1, 1) of none."""
+        if not len(self):
+            return np.zeros((0, 1, 1), np.bool_)
+        return np.stack([logits > 0 for logits in self.logits])
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +130,14 @@ def segment_everything(
         good &= stability(logits, config.stability_offset) >= config.stability
         area = (logits > 0).flatten(1).float().mean(1)
         good &= (area >= config.min_area) & (area <= config.max_area)
+        # Ten bits are more than outlines and scores of eight bits can tell.
+        kept = logits[good].clamp(-1e4, 1e4).half().cpu().numpy()
         found.append(
-            Candidates(logits[good].cpu().numpy(), quality[good].cpu().numpy().astype(np.float32))
+            Candidates([each.copy() for each in kept], quality[good].cpu().numpy().astype("f4"))
         )
         passed += len(found[-1])
         if sum(map(len, found)) > GATHERED:
-            joined = Candidates.joined(found)
-            found.clear()  # or they are held twice while copies are sought
-            found.append(distinct(joined, config))
+            found = [distinct(Candidates.joined(found), config)]
         update(0.9 * min(start + prompts, len(points)) / len(points))
     chosen = select_masks(Candidates.joined(found), config)
     update(0.95)
@@ -159,7 +166,7 @@ def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
         # The sign of the logits is the mask; what clean-up changed is doubtful.
         logits[better & ~mask], logits[mask & ~better] = 1e-3, -1e-3
     if len(candidates):
-        masks = candidates.logits > 0
+        masks = candidates.masks()
         share = masks.reshape(len(masks), -1).mean(axis=1)
         fits = np.flatnonzero((share >= config.min_area) & (share <= config.max_area))
         overlaps = mask_overlaps(masks[fits])
@@ -175,7 +182,7 @@ def distinct(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     Neighbouring points give the same mask many times over.
     """
     left = suppress_alike(
-        candidates.logits > 0, candidates.quality, config.box_overlap, config.mask_overlap
+        candidates.masks(), candidates.quality, config.box_overlap, config.mask_overlap
     )
     return candidates.keep(left[:MOST])
 
@@ -194,23 +201,33 @@ def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0
     height, width = size
     maps = np.zeros((LAYERS, height, width), np.int32)
     best = np.zeros((LAYERS, height, width), np.float32)
-    parent = parents(candidates.logits > 0) if len(candidates) else np.zeros(0, np.intp)
-    depth = depths(parent)
-    soft_maps: dict[int, NDArray[np.uint8]] = {}
+    depth = depths(parents(candidates.masks()))
+    soft: dict[int, NDArray[np.uint8]] = {}
+    at: dict[int, tuple[int, int]] = {}
     for i in np.flatnonzero(depth < LAYERS):
-        logits = cv2.resize(candidates.logits[i], (width, height), interpolation=cv2.INTER_LINEAR)
-        mine = logits > best[depth[i]]
-        maps[depth[i]][mine] = i + 1
-        best[depth[i]][mine] = logits[mine]
-        soft = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
-        soft_maps[int(i) + 1] = np.rint(255 * soft).astype(np.uint8)
+        logits = candidates.logits[i].astype(np.float32)
+        logits = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR)
+        layer, surest, label = maps[depth[i]], best[depth[i]], int(i) + 1
+        u0, v0, u1, v1 = mask_boxes((logits > 0)[None])[0].tolist()
+        box = np.s_[v0 : v1 + 1, u0 : u1 + 1]
+        logits = logits[box]
+        mine = logits > surest[box]
+        layer[box][mine], surest[box][mine] = label, logits[mine]
+        at[label] = (v0, u0)
+        soft[label] = np.rint(255 / (1.0 + np.exp(-np.clip(logits, -30, 30)))).astype(np.uint8)
     quality, boxes, crops = {}, {}, {}
     for layer in maps:
         count = np.bincount(layer.ravel(), minlength=len(candidates) + 1)
         layer[(count < min_area * height * width)[layer]] = 0
-        for label in np.unique(layer[layer > 0]).tolist():
-            u0, v0, u1, v1 = boxes[label] = tuple(mask_boxes((layer == label)[None])[0].tolist())
-            crops[label] = soft_maps[label][v0 : v1 + 1, u0 : u1 + 1].copy()
+        for label, box in enumerate(find_objects(layer), start=1):
+            if box is None:
+                continue
+            rows, columns = box
+            boxes[label] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
+            v0, u0 = at[label]
+            crops[label] = soft[label][
+                rows.start - v0 : rows.stop - v0, columns.start - u0 : columns.stop - u0
+            ].copy()
             quality[label] = float(np.clip(candidates.quality[label - 1], 0.0, 1.0))
     used = 1 + int(np.flatnonzero(maps.any(axis=(1, 2))).max(initial=0))
     return SegmentedView(maps[:used], quality, boxes, crops)

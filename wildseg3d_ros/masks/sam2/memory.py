@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wildseg3d_ros.config import Sam2MaskConfig
 from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.masks.sam2.generation import GATHERED, LAYERS, MOST
 
 # Measured on sam2.1-hiera-small in float32 on a processor.
 ENCODER = 140
@@ -20,6 +24,17 @@ FOLLOWED = 30
 MOST_PROMPTS = 64
 """More prompts at once are not faster."""
 
+CANDIDATE = 5 / 16
+"""Bytes of a mask before the selection per input pixel: at a quarter of the input's resolution
+two of its logits, one of itself, and two of what it is compared with."""
+LAYERED = (16 + 2) * LAYERS
+"""Bytes per pixel of a view of its layers of masks: labels and scores, its own and tracked, and
+soft scores of boxes that overlap."""
+ASSOCIATED = 24 * 2**10
+"""Bytes that associating one mask with those of all other views takes."""
+IN_USE = 0.8
+"""Share of a process's memory that is in use; the rest is held between uses."""
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
@@ -34,31 +49,41 @@ class MemoryPlan:
     objects: int
 
 
-def plan_memory(bound_mib: int, input_size: int, item_bytes: int, views: int) -> MemoryPlan:
-    """Batch sizes that keep inside the bound.
+def plan_memory(
+    config: Sam2MaskConfig, input_size: int, item_bytes: int, sizes: Sequence[tuple[int, int]]
+) -> MemoryPlan:
+    """Batch sizes that keep inside ``config.max_memory_mib``, which is beside the weights.
 
     Args:
-        bound_mib: memory beside the weights [MiB].
         input_size: edge of the network's input [px].
         item_bytes: bytes of a number.
-        views: that are kept embedded, and that objects are tracked through.
+        sizes: (height, width) of the views that are kept embedded, and that objects are tracked
+            through.
 
     Raises:
         ConfigError: not even one prompt and one object fit.
     """
-    pixel = input_size * input_size * item_bytes
-    bound = bound_mib * 2**20
-    kept = EMBEDDING * pixel * views
+    area = input_size * input_size
+    pixel = area * item_bytes
+    views = len(sizes)
+    bound = IN_USE * config.max_memory_mib * 2**20
+    made = 3 * config.grid**2
+    candidates = CANDIDATE * area * min(made, GATHERED + 3 * MOST_PROMPTS)
+    layers = sum(LAYERED * height * width for height, width in sizes)
+    kept = EMBEDDING * pixel * views + layers
+    associated = ASSOCIATED * min(made, MOST) * views
     tracked = (FOLLOWED + TRACKER * views) * pixel
-    least = kept + max(ENCODER * pixel, DECODER * pixel, tracked)
+    segmenting = candidates + DECODER * pixel
+    least = kept + max(ENCODER * pixel, segmenting, tracked, associated)
     if bound < least:
         raise ConfigError(
-            f"masks.sam2.max_memory_mib is {bound_mib}, too small for {views} view(s): images of "
-            f"{input_size}x{input_size} take about {int(-(-least // 2**20))} MiB; raise it, or "
-            "use dtype bfloat16, which halves that"
+            f"masks.sam2.max_memory_mib is {config.max_memory_mib}, too small for {views} "
+            f"view(s): images of {input_size}x{input_size} take about "
+            f"{math.ceil(least / (IN_USE * 2**20))} MiB; raise it, or use dtype bfloat16, which "
+            "halves most of that"
         )
     free = bound - kept
     return MemoryPlan(
-        prompts=max(1, min(MOST_PROMPTS, int(free / (DECODER * pixel)))),
+        prompts=max(1, min(MOST_PROMPTS, int((free - candidates) / (DECODER * pixel)))),
         objects=max(1, int(free / tracked)),
     )

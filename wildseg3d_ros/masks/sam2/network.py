@@ -63,6 +63,7 @@ class Sam2Network:
             name = "bfloat16" if self.device.type == "cuda" else "float32"
         self.dtype: torch.dtype = getattr(torch, name)
         self.image_model, self.video_model = _load(config.weights, self.device, self.dtype)
+        _encode_points_exactly(self.image_model, self.dtype)
         self._sizes = [
             tuple(s) for s in self.image_model.config.vision_config.backbone_feature_sizes
         ]
@@ -158,7 +159,7 @@ class Sam2Network:
         """
         scale = self.input_size / np.array([size[1], size[0]], np.float64)
         scaled = (np.asarray(points, np.float64) + 0.5) * scale - 0.5
-        return torch.tensor(scaled, dtype=self.dtype, device=self.device)
+        return torch.tensor(scaled, dtype=torch.float32, device=self.device)
 
     def not_finite(self, part: str) -> WildSeg3DError:
         """The error of a part of the network that returned NaN or infinity."""
@@ -249,6 +250,15 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         _LICENCE,
     )
     return image_model, video_model
+
+
+def _encode_points_exactly(image_model: Any, dtype: torch.dtype) -> None:
+    """Makes the positions of prompts float32 up to their encoding.
+
+    In bfloat16 they would be rounded to four pixels of the input's last 512.
+    """
+    encoding = image_model.prompt_encoder.shared_embedding.float()
+    encoding.register_forward_hook(lambda _, __, encoded: encoded.to(dtype))
 
 
 @contextmanager
