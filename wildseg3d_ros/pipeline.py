@@ -288,4 +288,6 @@ def refine_object(
 def _mask_source(scene: Scene, masks: MaskBackend | None) -> MaskSource:
     if isinstance(masks, PromptedMaskBackend):
         return masks.prompts(scene.images, scene.masks)
-    return RegionGrowing(scene.images, scene.world, scene.world_from_cam)
+    return RegionGrowing(
+        scene.images, scene.world, scene.K, scene.world_from_cam, scene.alignment.metric
+    )

@@ -121,7 +121,7 @@ def find_object(
             soft, sure = source.propose(view, given)
         else:
             soft, sure = given.mask.astype(np.float32)[None], np.ones(1, np.float32)
-        fits = [_satisfies(each > 0.5, given) for each in soft]
+        fits = [satisfies(each > 0.5, given) for each in soft]
         if not any(fits):
             raise PromptError(
                 f"camera '{names[view]}': no mask holds all positive points and no negative one "
@@ -168,7 +168,7 @@ def _propose_lifted(
     return (soft[best], float(sure[best])) if standing[best] > 0 else None
 
 
-def _satisfies(mask: NDArray[np.bool_], hints: Hints) -> bool:
+def satisfies(mask: NDArray[np.bool_], hints: Hints) -> bool:
     column, row = np.rint(hints.points).astype(int).T
     if not np.array_equal(mask[row, column], hints.on):
         return False

@@ -22,6 +22,7 @@ def agglomerate(
     group: NDArray[np.int64],
     background: NDArray[np.bool_],
     degree: float,
+    marks: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Merges touching clusters, best first, while the evidence for one object is positive.
 
@@ -37,6 +38,8 @@ def agglomerate(
         background: (P,) supervoxels of supports. That a support surrounds a cluster says nothing:
             it surrounds whatever stands on it.
         degree: mean number of neighbours of a voxel.
+        marks: (P,) supervoxels with different marks are never merged, directly or through others;
+            0 = may go anywhere.
 
     Returns:
         (P,) int64 cluster of each supervoxel, named by one of its members.
@@ -44,6 +47,9 @@ def agglomerate(
     count = len(area)
     size = np.bincount(group, area, count).tolist()
     support = (np.bincount(group, background, count) > 0).tolist()
+    mark = np.zeros(count, np.int64)
+    np.maximum.at(mark, group, marks)
+    mark = mark.tolist()
     touching: list[dict[int, list[float]]] = [{} for _ in range(count)]
     rows = np.stack([group[edges[:, 0]], group[edges[:, 1]]], axis=1) if len(edges) else edges
     for (a, b), length, odds in zip(
@@ -61,6 +67,8 @@ def agglomerate(
     layers = max(1.0, degree / 8.0)
 
     def evidence(a: int, b: int) -> float:
+        if mark[a] and mark[b] and mark[a] != mark[b]:
+            return -np.inf
         length, total = touching[a][b]
         if support[a] or support[b]:
             return total / length
@@ -92,6 +100,7 @@ def agglomerate(
         parent[b] = a
         size[a] += size[b]
         support[a] = support[a] or support[b]
+        mark[a] = mark[a] or mark[b]
         version[a] += 1
         version[b] = -1
         del touching[a][b]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.transforms import apply, invert
-from wildseg3d_ros.types import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,7 @@ class Observation:
 
 
 def observe(
-    view: View,
+    image: NDArray[np.uint8],
     points: NDArray[np.float32],
     confidence: NDArray[np.float32],
     world_from_cam: NDArray[np.float64],
@@ -58,13 +57,13 @@ def observe(
     """Brings a view and its world pointmap to the working resolution and drops bad points.
 
     Args:
-        view: the image; its own depth is not read.
+        image: (H, W, 3) uint8 RGB.
         points: (H, W, 3) world points, NaN where there is none.
         confidence: (H, W), 0 where there is no point.
         world_from_cam, K: the solved camera.
         long_edge: the longer image edge at the working resolution is at most this [px].
     """
-    height, width = view.size
+    height, width = image.shape[:2]
     stride = max(1, -(-max(height, width) // long_edge))
     # The pixel that stands for a block is its centre: K is shifted accordingly.
     first = stride // 2
@@ -72,7 +71,6 @@ def observe(
         slice(min(first, height - 1), None, stride),
         slice(min(first, width - 1), None, stride),
     )
-    image = view.image
     if stride > 1:
         image = np.asarray(cv2.blur(image, (stride, stride)), np.uint8)
     image = np.ascontiguousarray(image[rows, cols])
