@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import cv2
@@ -38,6 +38,7 @@ class Hints:
         area: (H, W) bool pixels that are on the object by the points of other views; None in a
             view that was prompted itself.
         mask: (H, W) bool all pixels of the object, to be taken as they are; None when not given.
+        elsewhere: hints of the other prompted views, by their index.
     """
 
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
@@ -45,6 +46,7 @@ class Hints:
     box: tuple[float, float, float, float] | None = None
     area: NDArray[np.bool_] | None = None
     mask: NDArray[np.bool_] | None = None
+    elsewhere: Mapping[int, Hints] = field(default_factory=dict)
 
 
 class MaskSource(Protocol):
@@ -118,16 +120,13 @@ def find_object(
     quality = [0.0] * len(names)
     for view, given in hints.items():
         if given.mask is None:
-            soft, sure = source.propose(view, given)
+            others = {other: each for other, each in hints.items() if other != view}
+            soft, sure = source.propose(view, replace(given, elsewhere=others))
         else:
             soft, sure = given.mask.astype(np.float32)[None], np.ones(1, np.float32)
         fits = [satisfies(each > 0.5, given) for each in soft]
         if not any(fits):
-            raise PromptError(
-                f"camera '{names[view]}': no mask holds all positive points and no negative one "
-                "inside what was asked for; give fewer or other points",
-                ErrorCode.NO_OBJECT_AT_PIXEL,
-            )
+            raise _unsatisfied(names[view], soft, given)
         best = int(np.where(fits, sure, -1.0).argmax())
         masks[view], quality[view] = soft[best], float(sure[best])
     known = {view: mask > 0.5 for view, mask in enumerate(masks) if mask is not None}
@@ -168,7 +167,28 @@ def _propose_lifted(
     return (soft[best], float(sure[best])) if standing[best] > 0 else None
 
 
+def _unsatisfied(name: str, soft: NDArray[np.float32], hints: Hints) -> PromptError:
+    """Says which points the best of the proposals (A, H, W) does not satisfy."""
+    column, row = np.rint(hints.points).astype(int).T
+    wrong = (soft[:, row, column] > 0.5) != hints.on
+    best = wrong[int(wrong.sum(axis=1).argmin())]
+    failed = [
+        f"pixel ({u:g}, {v:g}), which is to be {'on' if on else 'off'} the object, is "
+        f"{'off' if on else 'on'} it"
+        for (u, v), on in zip(hints.points[best], hints.on[best], strict=True)
+    ]
+    where = "in the one that comes closest, " + " and ".join(failed) if failed else (
+        "those that do are not in the box"
+    )  # fmt: skip
+    return PromptError(
+        f"camera '{name}': no mask holds all positive points and no negative one; {where}. Leave "
+        "such a point out or move it",
+        ErrorCode.NO_OBJECT_AT_PIXEL,
+    )
+
+
 def satisfies(mask: NDArray[np.bool_], hints: Hints) -> bool:
+    """Whether a mask (H, W) holds the points on the object, none off it, and is in the box."""
     column, row = np.rint(hints.points).astype(int).T
     if not np.array_equal(mask[row, column], hints.on):
         return False

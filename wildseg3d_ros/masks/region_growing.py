@@ -1,8 +1,8 @@
-"""Masks for prompts without a network: regions that grow over the fused surface from the clicks."""
+"""Masks for prompts without a network: regions that grow over the fused surface from clicks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import cv2
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.masks.geometric.drawing import draw_labels
-from wildseg3d_ros.masks.geometric.objects import UNKNOWN
 from wildseg3d_ros.masks.geometric.observations import observe
-from wildseg3d_ros.masks.geometric.regions import Region, regions_about
+from wildseg3d_ros.masks.geometric.regions import (
+    BOXED,
+    Region,
+    fills_box,
+    regions_about,
+    regions_in_box,
+)
 from wildseg3d_ros.masks.geometric.seeds import Seeds
 from wildseg3d_ros.masks.geometric.surface import Surface, fuse_surface
 from wildseg3d_ros.masks.prompted import Hints, satisfies
 from wildseg3d_ros.types import WorldPointmaps
 
-import os
-LONG_EDGE = int(os.environ.get('LE', '640'))
+LONG_EDGE = 640
 """Longer edge of the views that are fused [px]."""
 LARGEST = 0.25
 """Largest part of a support that is taken for a thing, as a share of the view."""
-BOXED = 0.5
-"""Share of a box that the extent of what is meant by it fills."""
-IN_BOX = 0.8
-"""Share of a region that must be in the box: what goes on beyond it is background."""
 
 
 class RegionGrowing:
-    """Regions of the fused surface that end at supports, at concave creases and at edges of colour.
+    """Regions of the fused surface that end at supports, concave creases and edges of colour.
 
     Args:
         images: per view (H, W, 3) uint8 RGB.
@@ -59,25 +59,24 @@ class RegionGrowing:
     def propose(self, view: int, hints: Hints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Regions about the positive points that exclude the negative ones, likeliest first.
 
-        In a view that was not prompted, the regions that others were answered with are drawn, and
-        what their points show is proposed as it is, too.
+        The last one is the first that satisfies the hints, if any does. In a view that was not
+        prompted, the regions that others were answered with are drawn, and what their points show
+        is proposed as it is, too.
 
         Raises:
-            PromptError: no point was measured at a positive point, or no region fits.
+            PromptError: no point was measured at a point (NO_DEPTH_AT_PIXEL), points on and off
+                the object are on one patch of surface (CONTRADICTING_CLICKS), or there is
+                background (NO_OBJECT_AT_PIXEL).
         """
         seeds = self._seeds_of(view)
         if hints.area is not None:
-            return self._lifted(seeds, hints.area, hints)
-        on = _patches(seeds, hints.points[hints.on])
-        off = _patches(seeds, hints.points[~hints.on])
-        if len(on):
-            regions = regions_about(seeds.surface, on, off)
-        else:
-            regions = []
+            return self._lifted(seeds, hints.area)
         soft, sure = [], []
-        for region in regions:
+        for region in self._regions(seeds, hints):
             mask = self._drawn(seeds, region, hints)
             if region.of_support and (mask > 0.5).mean() > LARGEST:
+                continue
+            if hints.box is not None and not fills_box(mask > 0.5, _pixels(hints.box, mask.shape)):
                 continue
             soft.append(mask)
             sure.append(region.quality)
@@ -85,29 +84,60 @@ class RegionGrowing:
                 self._answers.append(region)
                 break
         if not soft:
-            raise PromptError(
-                "what is there goes on as far as a table or a wall does, so there seems to be "
-                "background; click on a thing, or use SAM 2 masks",
-                ErrorCode.NO_OBJECT_AT_PIXEL,
-            )
+            raise _background(hints)
         return np.stack(soft), np.array(sure, np.float32)
 
-    def _lifted(self, seeds, area, hints):
+    def _regions(self, seeds: Seeds, hints: Hints) -> Iterable[Region]:
+        on, off = _patches(seeds, hints)
+        for view, others in hints.elsewhere.items():
+            there = _patches(self._seeds_of(view), others)
+            on, off = np.union1d(on, there[0]), np.union1d(off, there[1])
+        both = np.intersect1d(on, off)
+        if len(both):
+            raise _contradiction(seeds, hints)
+        if len(on):
+            return regions_about(seeds.surface, on, off)
+        assert hints.box is not None
+        stride = seeds.surface.observations[seeds.view].stride
+        u0, v0, u1, v1 = (x / stride for x in hints.box)
+        box = _pixels((u0, v0, u1, v1), seeds.voxels.shape)
+        return regions_in_box(seeds.surface, seeds.patches, box, off)
+
+    def _lifted(
+        self, seeds: Seeds, area: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Regions in a view that was not prompted."""
         regions = self._answers
-        soft = [self._drawn(seeds, region, Hints()) for region in regions]
+        if not regions:
+            height, width = seeds.voxels.shape
+            small = cv2.resize(area.astype(np.uint8), (width, height)) > 0
+            shown = seeds.patches
+            count = len(seeds.surface.patches)
+            inside = np.bincount(shown[small & (shown >= 0)], minlength=count)
+            seen = np.bincount(shown[shown >= 0], minlength=count)
+            on = np.flatnonzero(2 * inside > seen)
+            regions = regions_about(seeds.surface, on, on[:0]) if len(on) else []
+            regions = [*regions][:1]
+        soft = [self._drawn(seeds, region, None) for region in regions]
         sure = [region.quality for region in regions]
-        soft.append(area.astype(np.float32))
-        sure.append(0.0)
-        return np.stack(soft), np.array(sure, np.float32)
+        return np.stack([*soft, area.astype(np.float32)]), np.array([*sure, 0.0], np.float32)
 
-    def _drawn(self, seeds: Seeds, region: Region, hints: Hints) -> NDArray[np.float32]:
-        """(H, W) soft score of a region in a view."""
+    def _drawn(self, seeds: Seeds, region: Region, hints: Hints | None) -> NDArray[np.float32]:
+        """(H, W) soft score of a region in a view.
+
+        Its outline is that of the image, but the surface's where the hints contradict that one.
+        """
         labels = region.voxels.astype(np.int32)
         observation = seeds.surface.observations[seeds.view]
         image = self._images[seeds.view]
         label, score = draw_labels(image, observation, seeds.voxels, labels)
         soft = np.where(label > 0, np.maximum(score, 0.51), np.minimum(score, 0.49))
-        return soft.astype(np.float32)
+        if hints is not None and not satisfies(soft > 0.5, hints):
+            plain = ((seeds.voxels >= 0) & region.voxels[seeds.voxels]).astype(np.float32)
+            size = image.shape[1], image.shape[0]
+            plain = cv2.resize(plain, size, interpolation=cv2.INTER_NEAREST)
+            soft = plain if satisfies(plain > 0.5, hints) else soft
+        return np.asarray(soft, np.float32)
 
     def _seeds_of(self, view: int) -> Seeds:
         if view not in self._seeds:
@@ -135,6 +165,52 @@ class RegionGrowing:
         return fuse_surface(observations, 0.0, self._metric)
 
 
-def _patches(seeds: Seeds, points: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The patches at some pixels (n, 2)."""
-    return np.array(sorted({seeds.patch_at(u, v) for u, v in points}), np.intp)
+def _patches(seeds: Seeds, hints: Hints) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The patches at the points on the object, and at those off it."""
+    at = np.array([seeds.patch_at(u, v) for u, v in hints.points], np.intp)
+    return np.unique(at[hints.on]), np.unique(at[~hints.on])
+
+
+def _pixels(box: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(h, w) pixels in a box."""
+    u0, v0, u1, v1 = (round(x) for x in box)
+    held = np.zeros(size, np.bool_)
+    held[max(v0, 0) : v1 + 1, max(u0, 0) : u1 + 1] = True
+    return held
+
+
+def _contradiction(seeds: Seeds, hints: Hints) -> PromptError:
+    """Names two points of the view, if they are in one, that are on one patch of surface."""
+    at = [seeds.patch_at(u, v) for u, v in hints.points]
+    of_on, of_off = (
+        {
+            patch: f"({u:g}, {v:g})"
+            for (u, v), patch, on in zip(hints.points, at, hints.on, strict=True)
+            if on == wanted
+        }
+        for wanted in (True, False)
+    )
+    which = "a point in one view is to be on the object and one in another view off it"
+    for patch in of_on.keys() & of_off.keys():
+        which = f"pixel {of_on[patch]} is to be on the object and {of_off[patch]} off it"
+    return PromptError(
+        f"{which}, but no edge of shape or colour is between them: they are on one patch of "
+        "surface, so they contradict each other; leave one of them out, move them apart, or use "
+        "SAM 2 masks",
+        ErrorCode.CONTRADICTING_CLICKS,
+    )
+
+
+def _background(hints: Hints) -> PromptError:
+    if hints.box is not None:
+        text = (
+            "nothing in the box stands out from what is about it: no region of the pointmap "
+            f"fills {BOXED:.0%} of the box and ends there, so there seems to be background; draw "
+            "the box close about a thing, or use SAM 2 masks"
+        )
+    else:
+        text = (
+            "what is there goes on as far as a table or a wall does, so there seems to be "
+            "background; click on a thing, or use SAM 2 masks"
+        )
+    return PromptError(text, ErrorCode.NO_OBJECT_AT_PIXEL)
