@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
+import cv2
 import numpy as np
 import pytest
 
@@ -222,7 +224,8 @@ def test_negative_points_and_boxes_choose_among_the_proposals(truth):
     np.testing.assert_array_equal(cloud.masks[name], only[view])
     everything = tuple(on(truth, i, view) for i in (1, 2))
     nothing = Prompt((*everything, Click(name, positive.u + 1, positive.v, NEGATIVE)))
-    with pytest.raises(PromptError, match="no mask holds all positive points and no negative"):
+    says = rf"no mask holds all.*pixel \({positive.u + 1}, {positive.v}\), which is to be off"
+    with pytest.raises(PromptError, match=says):
         add_object(scene, nothing, masks=backend)
 
 
@@ -281,23 +284,114 @@ def test_bad_boxes_are_named(corners):
         Box("cam_0", *corners)
 
 
-def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so():
-    truth = construct_scene(views=4, width=240, height=180, objects=7, seed=6)
+@pytest.fixture(scope="module")
+def table():
+    """A larger scene: objects 1 and 2 touch, 4 stands on 1, all others stand apart."""
+    return construct_scene(views=4, width=240, height=180, objects=7, seed=6)
+
+
+def emptied(truth, world=None):
+    """A scene in which nobody found anything."""
     nothing = tuple(np.zeros_like(m) for m in truth.labels)
     cache = MaskCache(nothing, tuple(m.astype(np.float32) for m in nothing), ())
-    scene = exact_scene(truth, cache=cache)
-    overlaps = []
-    for object_id in truth.object_ids:
-        if (truth.labels[0] == object_id).sum() < 200:
-            continue
-        extended, cloud = add_object(scene, Prompt((on(truth, object_id),)))
-        mask, true = cloud.masks["cam_0"], truth.labels[0] == object_id
-        overlaps.append((mask & true).sum() / (mask | true).sum())
-        distance = truth.distance_to_object(object_id, cloud.points)
-        assert (distance < 0.01).mean() > 0.6
+    return exact_scene(truth, world=world, cache=cache)
+
+
+def overlap(cloud, truth, object_id, view):
+    mask, true = cloud.masks[f"cam_{view}"], truth.labels[view] == object_id
+    return (mask & true).sum() / max(1, (mask | true).sum())
+
+
+def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so(table):
+    scene = emptied(table)
+    for object_id in (3, 5, 6, 7):
+        extended, cloud = add_object(scene, Prompt((on(table, object_id),)))
+        assert min(overlap(cloud, table, object_id, view) for view in range(4)) > 0.97
+        assert (table.distance_to_object(object_id, cloud.points) < 0.01).mean() > 0.99
         assert "region over the pointmap, without SAM 2: approximate" in extended.warnings[-1]
-    assert len(overlaps) >= 4
-    assert np.mean(overlaps) > 0.6
+
+
+def test_negative_clicks_part_what_touches(table):
+    """The upper box, and the one that it stands on, are told apart by a click on each."""
+    scene = emptied(table)
+    for view in (0, 2):
+        upper, lower = on(table, 4, view), on(table, 1, view)
+        off = Click(lower.view, lower.u, lower.v, NEGATIVE)
+        _, cloud = add_object(scene, Prompt((upper, off)))
+        assert overlap(cloud, table, 4, view) > 0.8
+
+
+def test_a_negative_click_in_another_view_counts_as_well(table):
+    scene = emptied(table)
+    upper, again, below = on(table, 4, 0), on(table, 4, 2), on(table, 1, 2)
+    off = Click(below.view, below.u, below.v, NEGATIVE)
+    _, cloud = add_object(scene, Prompt((upper, again, off)))
+    assert overlap(cloud, table, 4, 0) > 0.8
+
+
+def rim(mask, nearest, farthest):
+    """(row, column) of every ninth pixel of a mask this far from its outline."""
+    away = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    return np.argwhere((away >= nearest) & (away <= farthest))[::9].tolist()
+
+
+def test_a_pixel_without_depth_is_what_other_views_measured_there(table):
+    """Nearest to it there is depth of the thing beside it."""
+    world, hole = exact_world(table), table.labels[0] == 5
+    world.points[0][hole], world.confidence[0][hole] = np.nan, 0
+    scene, right, codes = emptied(table, world), 0, set()
+    places = rim(hole, 3, 6)
+    for row, column in places:
+        try:
+            _, cloud = add_object(scene, Prompt((Click("cam_0", column, row),)))
+        except PromptError as error:  # a side that no other view sees
+            codes.add(error.code)
+            continue
+        assert cloud.masks["cam_0"][row, column]
+        assert overlap(cloud, table, 5, 0) > 0.6
+        right += 1
+    assert right > 0.5 * len(places) > 5
+    assert codes <= {ErrorCode.NO_DEPTH_AT_PIXEL}
+
+
+def test_a_pixel_without_depth_in_any_view_is_no_other_thing(table):
+    world = exact_world(table)
+    for labels, points, sure in zip(table.labels, world.points, world.confidence, strict=True):
+        points[labels == 5], sure[labels == 5] = np.nan, 0
+    scene = emptied(table, world)
+    places = rim(table.labels[0] == 5, 3, 6)
+    assert len(places) > 5
+    for row, column in places:
+        says = r"nearest pixel with depth is \((\d+), (\d+)\)"
+        with pytest.raises(PromptError, match=says) as error:
+            add_object(scene, Prompt((Click("cam_0", column, row),)))
+        assert error.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
+        u, v = map(int, re.search(says, str(error.value)).groups())
+        assert world.confidence[0][v, u] > 0
+        assert np.hypot(u - column, v - row) < 10
+
+
+def test_points_that_contradict_each_other_are_named(table):
+    click = on(table, 5)
+    off = Click(click.view, click.u + 1, click.v, NEGATIVE)
+    says = (
+        rf"camera 'cam_0': pixel \({click.u}, {click.v}\) is to be on the object and "
+        rf"\({off.u}, {off.v}\) off it.*contradict each other"
+    )
+    with pytest.raises(PromptError, match=says) as error:
+        add_object(emptied(table), Prompt((click, off)))
+    assert error.value.code == ErrorCode.CONTRADICTING_CLICKS
+
+
+def test_what_goes_on_as_a_table_does_is_background(table):
+    rows, columns = np.nonzero(table.labels[0] == 0)
+    z = table.points[0][rows, columns, 2]
+    on_top = np.flatnonzero(np.abs(z) < 1e-4)
+    place = on_top[len(on_top) // 2]
+    click = Click("cam_0", int(columns[place]), int(rows[place]))
+    with pytest.raises(PromptError, match="seems to be background") as error:
+        add_object(emptied(table), Prompt((click,)))
+    assert error.value.code == ErrorCode.NO_OBJECT_AT_PIXEL
 
 
 def test_a_box_on_the_bare_table_adds_nothing_and_one_about_a_thing_does():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -48,6 +48,11 @@ class Hints:
     mask: NDArray[np.bool_] | None = None
     elsewhere: Mapping[int, Hints] = field(default_factory=dict)
 
+    @property
+    def positive(self) -> bool:
+        """Whether something is on the object: without that, they only say what is off it."""
+        return self.box is not None or self.mask is not None or bool(self.on.any())
+
 
 class MaskSource(Protocol):
     """Something that proposes masks for hints."""
@@ -62,6 +67,25 @@ class MaskSource(Protocol):
 
         Raises:
             PromptError: nothing can be proposed there; says why.
+        """
+        ...
+
+
+@runtime_checkable
+class SurfaceSource(MaskSource, Protocol):
+    """A source whose answers are parts of the surface, so that it knows them in all views."""
+
+    def elsewhere(
+        self, view: int, known: Mapping[int, NDArray[np.bool_]]
+    ) -> tuple[NDArray[np.float32], float] | None:
+        """(H, W) soft scores in a view, and their quality, of what masks of other views show.
+
+        Args:
+            view: index of the view.
+            known: masks (H, W) by the index of their view.
+
+        Returns:
+            None where the view does not show it.
         """
         ...
 
@@ -84,7 +108,7 @@ def extend_cache(
     }
     points, origin = _points_of(prompted, world)
     visible = [
-        view in hints or len(_hits(points, origin, view, visibility)) >= LEAST_HITS
+        view in hints or len(pixels_of(points, origin, view, visibility)) >= LEAST_HITS
         for view in range(len(names))
     ]
     return add_masks(cache, soft, quality, visible)
@@ -99,14 +123,15 @@ def find_object(
 ) -> tuple[tuple[NDArray[np.float32] | None, ...], tuple[float, ...]]:
     """The soft masks of one object in all views.
 
-    In the prompted views the best proposal that satisfies every hint is taken. Its points are
-    lifted into the other views, the one that shows most of them first; what is proposed there for
+    In the prompted views the best proposal that satisfies every hint is taken. A source that knows
+    the surface then says what the other views show of it. Of any other one, the points are lifted
+    into these views, the one that shows most of them first; what is proposed there for
     the places that they hit must hold them, and its own points must come back onto the masks that
     are known so far, to which it then belongs.
 
     Args:
         source: of the proposals.
-        hints: by index of the prompted views.
+        hints: by index of the prompted views; positive ones in one view at least.
         names: of all views, for errors.
 
     Returns:
@@ -119,9 +144,14 @@ def find_object(
     masks: list[NDArray[np.float32] | None] = [None] * len(names)
     quality = [0.0] * len(names)
     for view, given in hints.items():
+        if not given.positive:
+            continue
         if given.mask is None:
             others = {other: each for other, each in hints.items() if other != view}
-            soft, sure = source.propose(view, replace(given, elsewhere=others))
+            try:
+                soft, sure = source.propose(view, replace(given, elsewhere=others))
+            except PromptError as error:
+                raise PromptError(f"camera '{names[view]}': {error}", error.code) from error
         else:
             soft, sure = given.mask.astype(np.float32)[None], np.ones(1, np.float32)
         fits = [satisfies(each > 0.5, given) for each in soft]
@@ -131,10 +161,16 @@ def find_object(
         masks[view], quality[view] = soft[best], float(sure[best])
     known = {view: mask > 0.5 for view, mask in enumerate(masks) if mask is not None}
     left = set(range(len(names))) - known.keys()
+    if isinstance(source, SurfaceSource):
+        for view in left:
+            found = source.elsewhere(view, known)
+            if found is not None:
+                masks[view], quality[view] = found
+        return tuple(masks), tuple(quality)
     while left:
         # The view that shows most of what is known comes next: its far side leads to others.
         points, origin = _points_of(known, world)
-        hits = {view: _hits(points, origin, view, visibility) for view in left}
+        hits = {view: pixels_of(points, origin, view, visibility) for view in left}
         view = max(sorted(left), key=lambda v, hits=hits: len(hits[v]))
         if len(hits[view]) < LEAST_HITS:
             break
@@ -212,7 +248,7 @@ def _points_of(
     return np.concatenate(points), np.concatenate(origin)
 
 
-def _hits(
+def pixels_of(
     points: NDArray[np.float32],
     origin: NDArray[np.uint16],
     view: int,
@@ -264,7 +300,7 @@ def _agreement(
     points, origin = _points_of({view: mask}, world)
     back, seen = 0, 0
     for other, its_mask in known.items():
-        pixel = _hits(points, origin, other, visibility)
+        pixel = pixels_of(points, origin, other, visibility)
         seen += len(pixel)
         back += int(its_mask.ravel()[pixel].sum())
     returned = back / seen if seen else 0.0

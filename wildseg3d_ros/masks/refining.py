@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.prompted import Hints, MaskSource, find_object, replace_masks
+from wildseg3d_ros.masks.prompted import (
+    Hints,
+    MaskSource,
+    find_object,
+    pixels_of,
+    replace_masks,
+)
 from wildseg3d_ros.types import MaskCache, WorldPointmaps
 
-_APART = 0.3
-"""Least distance of an anchor from a click, in square roots of the object's area."""
+LEFT = 0.1
+"""Share of an object below which what a cut leaves of it is no thing."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ def refine_masks(
     A positive click off the object adds the object of its level that is cached there, which is
     then part of this one, or, on what is no object, what the source finds there. A negative click
     on the object takes the finer part away that is cached there, or what the source finds there
-    without the rest of the object.
+    without what the positive clicks are on. Only the clicks that are given count: a later call
+    wins over an earlier one. An object is corrected, never taken away.
 
     Args:
         cache: that has the object.
@@ -60,48 +66,40 @@ def refine_masks(
         The cache, and whether the source had to be asked.
 
     Raises:
-        PromptError: a click that finds nothing, clicks that contradict one another, or nothing
-            that is left of the object.
+        PromptError: a click that finds nothing, clicks that contradict one another, or next to
+            nothing that is left of the object.
     """
+    _check_apart(clicks, names)
     level = _level_of(cache, object_id)
     masks = [labels == object_id for labels in cache.maps[level]]
 
-    def on_object(click: LocatedClick) -> bool:
-        return bool(masks[click.view][click.row, click.column])
+    off = [click for click in clicks if not click.on]
+
+    def find(hints: Mapping[int, Hints]) -> Sequence[NDArray[np.float32] | None]:
+        return find_object(source, hints, world, visibility, names)[0]
 
     added = [mask.copy() for mask in masks]
-    unknown = []
-    for click in clicks:
-        if click.on and not on_object(click):
-            label = int(cache.maps[level][click.view][click.row, click.column])
-            if label:
-                for mask, labels in zip(added, cache.maps[level], strict=True):
-                    mask |= labels == label
-            else:
-                unknown.append(click)
+    unknown = _take_cached(cache.maps[level], clicks, masks, added)
     if unknown:
-        hints = _hints(unknown, [click for click in clicks if not click.on])
-        found, _ = find_object(source, hints, world, visibility, names)
-        _unite(added, found)
+        _unite(added, find(_hints(unknown, off)))
     asked = bool(unknown)
     cut = [np.zeros(mask.shape, np.bool_) for mask in masks]
-    for click in clicks:
-        if not click.on and added[click.view][click.row, click.column]:
-            part = _part_at(cache, level, click, clicks)
-            if part:
-                for mask, labels in zip(cut, _map_of(cache, part), strict=True):
-                    mask |= labels == part
-                continue
-            kept = [other for other in clicks if other.on and other.view == click.view]
-            kept = kept or _anchors(added[click.view], click)
+    for click in off:
+        if not added[click.view][click.row, click.column]:
+            continue
+        part = _part_at(cache, level, click, clicks)
+        if part:
+            for mask, labels in zip(cut, _map_of(cache, part), strict=True):
+                mask |= labels == part
+        else:
             asked = True
-            found, _ = find_object(source, _hints([click], kept), world, visibility, names)
-            _unite(cut, found)
+            kept = _kept(click.view, clicks, world, visibility)
+            _unite(cut, find(_hints([click], kept)))
     result = [mask & ~gone for mask, gone in zip(added, cut, strict=True)]
-    if not any(mask.any() for mask in result):
+    if _size(result) < LEFT * _size(added):
         raise PromptError(
-            f"the negative clicks take all of object {object_id} away; add a positive click on "
-            "what is to stay",
+            f"what is at the negative clicks is the whole of object {object_id}: less than "
+            f"{LEFT:.0%} of it would be left. Add a positive click on what is to stay",
             ErrorCode.CONTRADICTING_CLICKS,
         )
     for click in clicks:
@@ -116,9 +114,9 @@ def refine_masks(
 
 
 def _hints(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, Hints]:
-    """By view, of the views that have something on the object."""
+    """What is sought, by view."""
     hints = {}
-    for view in sorted({click.view for click in on}):
+    for view in sorted({click.view for click in [*on, *off]}):
         ons = [click.uv for click in on if click.view == view]
         offs = [click.uv for click in off if click.view == view]
         flags = np.array([True] * len(ons) + [False] * len(offs))
@@ -145,17 +143,62 @@ def _part_at(
     return 0
 
 
-def _anchors(mask: NDArray[np.bool_], click: LocatedClick) -> list[LocatedClick]:
-    """A pixel deep inside a mask and away from a click, to stay on the object; none if it is so
-    small that there is no such pixel."""
-    depth = np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)).copy()
-    v, u = np.mgrid[: mask.shape[0], : mask.shape[1]]
-    near = np.hypot(v - click.row, u - click.column) < _APART * np.sqrt(float(mask.sum()))
-    depth[near] = 0
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-    if not depth[row, column]:
-        return []
-    return [LocatedClick(click.view, int(row), int(column), on=True)]
+def _check_apart(clicks: Sequence[LocatedClick], names: Sequence[str]) -> None:
+    """Raises PromptError where a pixel is to be both on and off the object."""
+    on = {(click.view, click.row, click.column) for click in clicks if click.on}
+    for click in clicks:
+        if not click.on and (click.view, click.row, click.column) in on:
+            raise PromptError(
+                f"camera '{names[click.view]}' pixel {click.uv} is to be on the object and off "
+                "it; give the click that counts alone",
+                ErrorCode.CONTRADICTING_CLICKS,
+            )
+
+
+def _kept(
+    view: int, clicks: Sequence[LocatedClick], world: WorldPointmaps, visibility: Visibility
+) -> list[LocatedClick]:
+    """The positive clicks, those of other views once more as clicks in a view that shows them."""
+    kept = [click for click in clicks if click.on]
+    for click in kept[:]:
+        if click.view == view or not world.valid(click.view)[click.row, click.column]:
+            continue
+        point = world.points[click.view][click.row, click.column][None]
+        pixel = pixels_of(point, np.array([click.view], np.uint16), view, visibility)
+        for flat in pixel.tolist():
+            row, column = divmod(flat, visibility.depth[view].shape[1])
+            kept.append(LocatedClick(view, row, column, on=True))
+    return kept
+
+
+def _take_cached(
+    maps: Sequence[NDArray[np.int32]],
+    clicks: Sequence[LocatedClick],
+    masks: Sequence[NDArray[np.bool_]],
+    added: Sequence[NDArray[np.bool_]],
+) -> list[LocatedClick]:
+    """Adds the cached objects at the positive clicks; returns those that are on no object.
+
+    Args:
+        maps: per view, labels of the object's level.
+        masks: per view, of the object.
+        added: per view, what they are added to.
+    """
+    unknown = []
+    for click in clicks:
+        if not click.on or masks[click.view][click.row, click.column]:
+            continue
+        label = int(maps[click.view][click.row, click.column])
+        if not label:
+            unknown.append(click)
+            continue
+        for mask, labels in zip(added, maps, strict=True):
+            mask |= labels == label
+    return unknown
+
+
+def _size(masks: Sequence[NDArray[np.bool_]]) -> int:
+    return sum(int(np.count_nonzero(mask)) for mask in masks)
 
 
 def _level_of(cache: MaskCache, object_id: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from wildseg3d_ros.masks.geometric.drawing import draw_labels
 from wildseg3d_ros.masks.geometric.observations import observe
 from wildseg3d_ros.masks.geometric.regions import (
     BOXED,
+    NO_BORDER,
     Region,
     fills_box,
     regions_about,
@@ -28,6 +30,8 @@ LONG_EDGE = 640
 """Longer edge of the views that are fused [px]."""
 LARGEST = 0.25
 """Largest part of a support that is taken for a thing, as a share of the view."""
+SEEN = 20
+"""Least size of a region that a view shows [px]."""
 
 
 class RegionGrowing:
@@ -54,25 +58,24 @@ class RegionGrowing:
         self._images, self._world, self._metric = images, world, metric
         self._K, self._world_from_cam = K, world_from_cam
         self._seeds: dict[int, Seeds] = {}
-        self._answers: list[Region] = []
+        self._answers: list[tuple[int, NDArray[np.bool_], Region]] = []
 
     def propose(self, view: int, hints: Hints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Regions about the positive points that exclude the negative ones, likeliest first.
 
-        The last one is the first that satisfies the hints, if any does. In a view that was not
-        prompted, the regions that others were answered with are drawn, and what their points show
-        is proposed as it is, too.
+        The last one is the first that satisfies the hints, if any does.
 
         Raises:
-            PromptError: no point was measured at a point (NO_DEPTH_AT_PIXEL), points on and off
-                the object are on one patch of surface (CONTRADICTING_CLICKS), or there is
+            PromptError: no point was measured at a point (NO_DEPTH_AT_PIXEL), no edge parts the
+                points on and off the object (CONTRADICTING_CLICKS), or there is
                 background (NO_OBJECT_AT_PIXEL).
         """
         seeds = self._seeds_of(view)
-        if hints.area is not None:
-            return self._lifted(seeds, hints.area)
-        soft, sure = [], []
+        soft, sure, halved = [], [], False
         for region in self._regions(seeds, hints):
+            if region.border > NO_BORDER:
+                halved = True
+                continue
             mask = self._drawn(seeds, region, hints)
             if region.of_support and (mask > 0.5).mean() > LARGEST:
                 continue
@@ -81,20 +84,60 @@ class RegionGrowing:
             soft.append(mask)
             sure.append(region.quality)
             if satisfies(mask > 0.5, hints):
-                self._answers.append(region)
+                self._answers.append((view, mask > 0.5, region))
                 break
         if not soft:
-            raise _background(hints)
+            raise _contradiction(hints) if halved and hints.box is None else _background(hints)
         return np.stack(soft), np.array(sure, np.float32)
+
+    def elsewhere(
+        self, view: int, known: Mapping[int, NDArray[np.bool_]]
+    ) -> tuple[NDArray[np.float32], float] | None:
+        """The region that masks of other views are of, drawn into a view."""
+        regions = [
+            region
+            for other, mask, region in self._answers
+            if other in known and np.array_equal(mask, known[other])
+        ] or self._regions_of(known)
+        if not regions:
+            return None
+        voxels = np.any([region.voxels for region in regions], axis=0)
+        quality = min(region.quality for region in regions)
+        soft = self._drawn(self._seeds_of(view), Region(voxels, quality), None)
+        return (soft, quality) if np.count_nonzero(soft > 0.5) >= SEEN else None
+
+    def _regions_of(self, known: Mapping[int, NDArray[np.bool_]]) -> list[Region]:
+        """The likeliest region that masks are of, which somebody else made; none without depth."""
+        inside, shown = 0, 0
+        for view, mask in known.items():
+            if self._surface is None:
+                return []
+            seeds = self._seeds_of(view)
+            height, width = seeds.voxels.shape
+            small = cv2.resize(mask.astype(np.uint8), (width, height)) > 0
+            patches = seeds.patches
+            count = len(seeds.surface.patches)
+            inside += np.bincount(patches[small & (patches >= 0)], minlength=count)
+            shown += np.bincount(patches[patches >= 0], minlength=count)
+        inside, shown = np.asarray(inside), np.asarray(shown)
+        on = np.flatnonzero(2 * inside > shown)
+        if self._surface is None or not len(on):
+            return []
+        off = np.flatnonzero((2 * inside <= shown) & (shown > 0))
+        return [*islice(regions_about(self._surface, on, off), 1)]
 
     def _regions(self, seeds: Seeds, hints: Hints) -> Iterable[Region]:
         on, off = _patches(seeds, hints)
         for view, others in hints.elsewhere.items():
-            there = _patches(self._seeds_of(view), others)
-            on, off = np.union1d(on, there[0]), np.union1d(off, there[1])
+            there = self._seeds_of(view)
+            # A point without depth there is told where that view is asked itself.
+            found = np.array([there.shows(u, v) for u, v in others.points], np.bool_)
+            known = Hints(others.points[found], others.on[found])
+            more_on, more_off = _patches(there, known)
+            on, off = np.union1d(on, more_on), np.union1d(off, more_off)
         both = np.intersect1d(on, off)
         if len(both):
-            raise _contradiction(seeds, hints)
+            raise _contradiction(hints)
         if len(on):
             return regions_about(seeds.surface, on, off)
         assert hints.box is not None
@@ -102,25 +145,6 @@ class RegionGrowing:
         u0, v0, u1, v1 = (x / stride for x in hints.box)
         box = _pixels((u0, v0, u1, v1), seeds.voxels.shape)
         return regions_in_box(seeds.surface, seeds.patches, box, off)
-
-    def _lifted(
-        self, seeds: Seeds, area: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Regions in a view that was not prompted."""
-        regions = self._answers
-        if not regions:
-            height, width = seeds.voxels.shape
-            small = cv2.resize(area.astype(np.uint8), (width, height)) > 0
-            shown = seeds.patches
-            count = len(seeds.surface.patches)
-            inside = np.bincount(shown[small & (shown >= 0)], minlength=count)
-            seen = np.bincount(shown[shown >= 0], minlength=count)
-            on = np.flatnonzero(2 * inside > seen)
-            regions = regions_about(seeds.surface, on, on[:0]) if len(on) else []
-            regions = [*regions][:1]
-        soft = [self._drawn(seeds, region, None) for region in regions]
-        sure = [region.quality for region in regions]
-        return np.stack([*soft, area.astype(np.float32)]), np.array([*sure, 0.0], np.float32)
 
     def _drawn(self, seeds: Seeds, region: Region, hints: Hints | None) -> NDArray[np.float32]:
         """(H, W) soft score of a region in a view.
@@ -179,23 +203,20 @@ def _pixels(box: tuple[float, float, float, float], size: tuple[int, ...]) -> ND
     return held
 
 
-def _contradiction(seeds: Seeds, hints: Hints) -> PromptError:
-    """Names two points of the view, if they are in one, that are on one patch of surface."""
-    at = [seeds.patch_at(u, v) for u, v in hints.points]
-    of_on, of_off = (
-        {
-            patch: f"({u:g}, {v:g})"
-            for (u, v), patch, on in zip(hints.points, at, hints.on, strict=True)
-            if on == wanted
-        }
-        for wanted in (True, False)
-    )
-    which = "a point in one view is to be on the object and one in another view off it"
-    for patch in of_on.keys() & of_off.keys():
-        which = f"pixel {of_on[patch]} is to be on the object and {of_off[patch]} off it"
+def _contradiction(hints: Hints) -> PromptError:
+    """Names the points on and off the object that are closest to each other."""
+    on, off = hints.points[hints.on], hints.points[~hints.on]
+    if len(on) and len(off):
+        away = np.linalg.norm(on[:, None] - off, axis=2)
+        i, j = np.unravel_index(int(away.argmin()), away.shape)
+        which = "pixel ({:g}, {:g}) is to be on the object and ({:g}, {:g}) off it".format(
+            *on[i], *off[j]
+        )
+    else:
+        which = "what is to be on the object is what is to be off it"
     return PromptError(
-        f"{which}, but no edge of shape or colour is between them: they are on one patch of "
-        "surface, so they contradict each other; leave one of them out, move them apart, or use "
+        f"{which}, but no edge of shape or colour parts them: they are on one surface, so they "
+        "contradict each other; leave one of them out, move them to both sides of an edge, or use "
         "SAM 2 masks",
         ErrorCode.CONTRADICTING_CLICKS,
     )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.geometric.affinities import edge_log_odds
 from wildseg3d_ros.masks.geometric.objects import LARGEST_EXTENT
+from wildseg3d_ros.masks.geometric.supports import Plane, plane_tolerance
 from wildseg3d_ros.masks.geometric.surface import Surface
 
 BIASES = (0.0, -0.4, 0.4, -0.8, 0.8, -1.2)
 """Log-odds by which regions are made smaller or larger than the evidence has them."""
+NO_BORDER = 1.0
+"""Log-odds of a border from which it is none, but surface cut in two: flat surface of one colour
+has as much."""
 IN_BOX = 0.8
 """Share of a thing that must be in its box: what goes on beyond it is background."""
 BOXED = 0.5
@@ -28,11 +33,14 @@ class Region:
         voxels: (V,) bool.
         quality: in (0, 1], 1 where the evidence was taken as it is.
         of_support: whether it is part of what seemed to be a support.
+        border: mean log-odds, over the contact with what is to be off the region, that the two
+            are one thing.
     """
 
     voxels: NDArray[np.bool_]
     quality: float
     of_support: bool = False
+    border: float = -np.inf
 
 
 def regions_about(
@@ -71,7 +79,24 @@ def regions_about(
             continue
         if not any(np.array_equal(patches, other) for other in known):
             known.append(patches)
-            yield Region(voxels, float(np.exp(-abs(bias))), bool(supports))
+            others = np.isin(clusters, clusters[off])
+            border = _contact(surface, planes, patches, others)
+            yield Region(voxels, float(np.exp(-abs(bias))), bool(supports), border)
+
+
+def _contact(
+    surface: Surface,
+    planes: Sequence[Plane],
+    one: NDArray[np.bool_],
+    other: NDArray[np.bool_],
+) -> float:
+    """Mean log-odds over the contact of two sets of patches (P,); -inf where they do not touch."""
+    a, b = surface.patches.edges.T
+    meet = (one[a] & other[b]) | (one[b] & other[a])
+    if not meet.any():
+        return -np.inf
+    odds = edge_log_odds(surface.patches, planes, plane_tolerance(surface.cloud))[meet]
+    return float(np.average(odds, weights=surface.patches.contacts[meet]))
 
 
 def regions_in_box(

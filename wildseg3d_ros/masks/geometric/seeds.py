@@ -14,10 +14,10 @@ from wildseg3d_ros.masks.geometric.surface import Surface
 
 NEAR = 6.0
 """How far from a pixel without depth the point may lie that is taken for it [px]."""
-OTHER_VIEWS = 25.0
+OTHER_VIEWS = 15.0
 """Step of colour, lightness counted at 0.7, that another view's point at a pixel may have [CIE
 Lab]: cameras differ, and a surface has another shade from elsewhere."""
-SAME_VIEW = 12.0
+SAME_VIEW = 8.0
 """Step of colour that a point of the same view near a pixel may have [CIE Lab]."""
 
 
@@ -71,6 +71,10 @@ class Seeds:
                 ErrorCode.NO_DEPTH_AT_PIXEL,
             )
         return int(self.surface.patches.of_voxel[voxel])
+
+    def shows(self, u: float, v: float) -> bool:
+        """Whether there is a patch at a pixel (u, v)."""
+        return self._voxel_at(*self._cell(u, v)) >= 0
 
     def _voxel_at(self, row: int, column: int) -> int:
         own = self.surface.cloud.of_pixel[self.view]
