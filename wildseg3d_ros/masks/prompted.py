@@ -124,10 +124,10 @@ def find_object(
     """The soft masks of one object in all views.
 
     In the prompted views the best proposal that satisfies every hint is taken. A source that knows
-    the surface then says what the other views show of it. Of any other one, the points are lifted
-    into these views, the one that shows most of them first; what is proposed there for
-    the places that they hit must hold them, and its own points must come back onto the masks that
-    are known so far, to which it then belongs.
+    the surface then says what the other views show of it. Of what any other source finds, the
+    points are lifted into these views, the one that shows most of them first; what is proposed
+    there for the places that they hit must hold them, and its own points must come back onto the
+    masks that are known so far, to which it then belongs.
 
     Args:
         source: of the proposals.
@@ -213,9 +213,9 @@ def _unsatisfied(name: str, soft: NDArray[np.float32], hints: Hints) -> PromptEr
         f"{'off' if on else 'on'} it"
         for (u, v), on in zip(hints.points[best], hints.on[best], strict=True)
     ]
-    where = "in the one that comes closest, " + " and ".join(failed) if failed else (
-        "those that do are not in the box"
-    )  # fmt: skip
+    where = "those that do go on beyond the box"
+    if failed:
+        where = f"in the one that comes closest, {' and '.join(failed)}"
     return PromptError(
         f"camera '{name}': no mask holds all positive points and no negative one; {where}. Leave "
         "such a point out or move it",

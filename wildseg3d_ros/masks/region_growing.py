@@ -108,25 +108,23 @@ class RegionGrowing:
 
     def _regions_of(self, known: Mapping[int, NDArray[np.bool_]]) -> list[Region]:
         """The likeliest region that masks are of, which somebody else made; none without depth."""
-        inside, shown = 0, 0
+        if self._surface is None:
+            return []
+        inside, shown = np.zeros((2, len(self._surface.patches)), np.int64)
         for view, mask in known.items():
-            if self._surface is None:
-                return []
-            seeds = self._seeds_of(view)
-            height, width = seeds.voxels.shape
+            patches = self._seeds_of(view).patches
+            height, width = patches.shape
             small = cv2.resize(mask.astype(np.uint8), (width, height)) > 0
-            patches = seeds.patches
-            count = len(seeds.surface.patches)
-            inside += np.bincount(patches[small & (patches >= 0)], minlength=count)
-            shown += np.bincount(patches[patches >= 0], minlength=count)
-        inside, shown = np.asarray(inside), np.asarray(shown)
+            inside += np.bincount(patches[small & (patches >= 0)], minlength=len(inside))
+            shown += np.bincount(patches[patches >= 0], minlength=len(shown))
         on = np.flatnonzero(2 * inside > shown)
-        if self._surface is None or not len(on):
+        if not len(on):
             return []
         off = np.flatnonzero((2 * inside <= shown) & (shown > 0))
         return [*islice(regions_about(self._surface, on, off), 1)]
 
     def _regions(self, seeds: Seeds, hints: Hints) -> Iterable[Region]:
+        """What the hints of all views may mean, the likeliest first."""
         on, off = _patches(seeds, hints)
         for view, others in hints.elsewhere.items():
             there = self._seeds_of(view)
@@ -135,8 +133,7 @@ class RegionGrowing:
             known = Hints(others.points[found], others.on[found])
             more_on, more_off = _patches(there, known)
             on, off = np.union1d(on, more_on), np.union1d(off, more_off)
-        both = np.intersect1d(on, off)
-        if len(both):
+        if len(np.intersect1d(on, off)):
             raise _contradiction(hints)
         if len(on):
             return regions_about(seeds.surface, on, off)

@@ -65,9 +65,15 @@ class Seeds:
         row, column = self._cell(u, v)
         voxel = self._voxel_at(row, column)
         if voxel < 0:
+            measured = self.surface.observations[self.view].depth[row, column] > 0
+            why = (
+                "the depth that was measured there is too far away, or other views contradict it"
+                if measured
+                else "no depth was measured there"
+            )
             raise PromptError(
-                f"pixel ({u:g}, {v:g}): no depth was measured there, and within {NEAR:g} px none "
-                f"on what has the pixel's colour; {self._nearest(row, column)}",
+                f"pixel ({u:g}, {v:g}): {why}, and within {NEAR:g} px there is none on what has "
+                f"the pixel's colour; {self._nearest(row, column)}",
                 ErrorCode.NO_DEPTH_AT_PIXEL,
             )
         return int(self.surface.patches.of_voxel[voxel])
