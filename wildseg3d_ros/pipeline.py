@@ -13,9 +13,10 @@ from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import ErrorCode, InputError, PromptError
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, UpdatedMasks, load_masks
-from wildseg3d_ros.masks.prompted import MaskSource, extend_cache
+from wildseg3d_ros.masks.prompted import extend_cache
 from wildseg3d_ros.masks.refining import LocatedClick, refine_masks
 from wildseg3d_ros.masks.region_growing import RegionGrowing
+from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress

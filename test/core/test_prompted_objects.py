@@ -16,7 +16,9 @@ from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks import load_masks
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.masks.prompted import Hints, extend_cache, find_object
+from wildseg3d_ros.masks.finding import find_object
+from wildseg3d_ros.masks.prompted import extend_cache
+from wildseg3d_ros.masks.sources import Hints
 from wildseg3d_ros.pipeline import add_object, segment
 from wildseg3d_ros.scene.prompting import hints_by_view
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
-from wildseg3d_ros.masks.prompted import MaskSource
+from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 

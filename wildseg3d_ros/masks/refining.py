@@ -10,13 +10,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.prompted import (
-    Hints,
-    MaskSource,
-    find_object,
-    pixels_of,
-    replace_masks,
-)
+from wildseg3d_ros.masks.finding import find_object, pixels_of
+from wildseg3d_ros.masks.prompted import replace_masks
+from wildseg3d_ros.masks.sources import Hints, MaskSource
 from wildseg3d_ros.types import MaskCache, WorldPointmaps
 
 LEFT = 0.1

@@ -23,7 +23,7 @@ from wildseg3d_ros.masks.geometric.regions import (
 )
 from wildseg3d_ros.masks.geometric.seeds import Seeds
 from wildseg3d_ros.masks.geometric.surface import Surface, fuse_surface
-from wildseg3d_ros.masks.prompted import Hints, satisfies
+from wildseg3d_ros.masks.sources import Hints, satisfies
 from wildseg3d_ros.types import WorldPointmaps
 
 LONG_EDGE = 640

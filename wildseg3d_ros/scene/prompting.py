@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
-from wildseg3d_ros.masks.prompted import Hints
+from wildseg3d_ros.masks.sources import Hints
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.similar_masks import (

@@ -45,7 +45,7 @@ class Seeds:
         measured = own >= 0
         lab = np.asarray(cv2.GaussianBlur(observation.lab, (0, 0), 1.0), np.float32)
         if measured.any():
-            lab = lab - np.median(lab[measured] - cloud.lab[own[measured]], axis=0)
+            lab -= np.median(lab[measured] - cloud.lab[own[measured]], axis=0).astype(np.float32)
         return cls(surface, view, voxels_in_view(observation, cloud, own), lab)
 
     @property
