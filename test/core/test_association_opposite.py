@@ -22,7 +22,6 @@ from wildseg3d_ros.testing.exact import exact_world
 from wildseg3d_ros.testing.masks import spoil_masks
 from wildseg3d_ros.testing.scenes import photograph
 
-
 OPPOSITE = [(0, 180), (0, 10, 180, 190), (0, 20, 180, 200)]
 FACE_ON = ("board", (0, 180))
 """Nothing tells a board whose edges no view shows from two."""

@@ -119,7 +119,7 @@ def facing(
 def body(
     kind: Kind,
     centre: Sequence[float],
-    half: Sequence[float],
+    half: Sequence[float] | NDArray[np.float64],
     label: int,
     yaw: float = 0.0,
 ) -> Solid:

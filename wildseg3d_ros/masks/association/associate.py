@@ -136,7 +136,7 @@ def associate(
         cut = cut_tracks(nodes, followed, evidence)
         trust = alone = trust_of_tracks(nodes, followed)
         # 3D would contradict a wrong track; without it all that tracks say is their own word.
-        doubt = doubt_of_tracks(nodes, followed) if overlap is None else LEAST_GAIN
+        doubt = doubt_of_tracks(nodes, followed, trust) if overlap is None else LEAST_GAIN
         group, both = np.zeros(0, np.int64), evidence
         for _ in range(3):
             both = evidence + track_evidence(nodes, followed, cut, trust)

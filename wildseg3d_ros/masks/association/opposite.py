@@ -91,7 +91,7 @@ def _hidden_shares(
     What other things hide there says nothing, unless it is nearly all.
     """
     of_group = membership(group)
-    count = of_group.shape[1]
+    count = int(group.max(initial=-1)) + 1
     hidden = sparse.csr_array(of_group.T @ overlap.hidden @ of_group)
     in_view = sparse.csr_array(
         (np.ones(len(nodes)), (np.arange(len(nodes)), nodes.view)), (len(nodes), nodes.views)
