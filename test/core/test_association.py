@@ -90,10 +90,11 @@ def test_tracks_that_swap_beyond_60_degrees_merge_nothing(rings):
 
 
 @pytest.mark.parametrize("views", [2, 3, 4])
-def test_tracks_between_few_views_of_which_half_are_swapped_merge_hardly_anything(views):
-    """All views lie more than 60 degrees apart: a split is no loss where nothing is known."""
-    merged = 0
-    for seed in range(3):
+def test_tracks_between_few_views_of_which_half_are_swapped_merge_little(views):
+    """All views lie more than 60 degrees apart. Where nothing is sure a split is no loss; without
+    doubt a third of the objects is merged."""
+    merged = total = 0
+    for seed in range(6):
         truth = construct_scene(views, 160, 120, 12, seed, 360.0 * (1 - 1 / views), identical=4)
         rng = np.random.default_rng(seed)
         masks, names = spoil_masks(truth.labels, rng)
@@ -103,7 +104,8 @@ def test_tracks_between_few_views_of_which_half_are_swapped_merge_hardly_anythin
         right = track_masks(masks, names, truth.labels, poses, rng, safe_degrees=180.0)
         one, objects, wrong = count_right(associate(masks, tracks=right).id_of_mask, names)
         assert (one, wrong) == (objects, 0)
-    assert merged <= 1
+        total += objects
+    assert merged <= 0.1 * total
 
 
 def test_ids_do_not_depend_on_the_names_or_the_order_of_views(rings):
