@@ -77,5 +77,5 @@ def test_points_that_are_not_finite_are_no_points(truth, value):
     world = exact_world(truth)
     row, column = np.argwhere(truth.labels[1] == 1)[0]
     world.points[1][row, column] = value
-    found = associate(truth.labels, world, draw_depths(truth, world))
+    found = associate(truth.labels, world, draw_depths(truth))
     assert found.id_of_mask == expected.id_of_mask

@@ -91,7 +91,7 @@ def check_ids(
     """Raises ValueError for known ids that are none, and where ids would not fit into int32."""
     if known is not None and len(known) != views:
         raise ValueError(
-            f"known ids of {len(known)} views: expected one mapping for each of {views}"
+            f"known ids of {len(known)} views: expected a mapping for each of {views}"
         )
     ids = [name for mapping in known or () for name in mapping.values()]
     if min([*ids, first_id]) < 1:
