@@ -10,14 +10,20 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association.evidence import Evidence
-from wildseg3d_ros.masks.association.grouping import group_masks
+from wildseg3d_ros.masks.association.grouping import LEAST_GAIN, group_masks
+from wildseg3d_ros.masks.association.inputs import (
+    check_ids,
+    check_masks,
+    check_tracks,
+    check_world,
+)
 from wildseg3d_ros.masks.association.levels import (
     arrange_groups,
     prefer_wholes,
     split_levels,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.opposite import add_opposite_sides
+from wildseg3d_ros.masks.association.opposite import join_opposite_sides
 from wildseg3d_ros.masks.association.overlap import (
     Overlap,
     Samples,
@@ -109,20 +115,23 @@ def associate(
         tick: called between the steps; may raise to cancel.
 
     Raises:
-        ValueError: pointmaps or tracks of other sizes than the masks.
+        ValueError: no views; masks that are no integer labels; pointmaps, visibility, tracks or
+            known ids that do not belong to them; ids beyond int32.
     """
+    check_masks(labels)
+    world = check_world(labels, world, visibility)
+    check_tracks(labels, tracks)
     nodes = MaskNodes.from_labels(labels)
+    check_ids(nodes.views, known, first_id, len(nodes))
     evidence = Evidence.none(nodes.sheet, len(nodes.maps))
     overlap = samples = None
     if world is not None and visibility is not None and len(nodes):
-        _check_sizes(labels, world)
         sure = sureness(nodes)
         samples = draw_samples(nodes, world, sure, visibility)
         tick()
         overlap = measure_overlap(nodes, samples, sure, visibility)
         tick()
         evidence = overlap_evidence(nodes, overlap)
-        evidence = add_opposite_sides(nodes, samples, overlap, evidence, visibility)
     tick()
     id_of_node = _known_ids(nodes, known)
     start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
@@ -130,14 +139,15 @@ def associate(
     nested = nodes.nested()
     if not tracks:
         group = group_masks(evidence, nodes.view, start, movable, nested, tick=tick)
+        both = evidence
         tracked, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
     else:
         followed = measure_tracks(nodes, tracks)
         cut = cut_tracks(nodes, followed, evidence)
         trust = alone = trust_of_tracks(nodes, followed)
         # 3D would contradict a wrong track; without it all that tracks say is their own word.
-        doubt = doubt_of_tracks(nodes, followed) if overlap is None else 0.0
-        group = np.zeros(0, np.int64)
+        doubt = doubt_of_tracks(nodes, followed, trust) if overlap is None else LEAST_GAIN
+        group, both = np.zeros(0, np.int64), evidence
         for _ in range(3):
             both = evidence + track_evidence(nodes, followed, cut, trust)
             group = group_masks(both, nodes.view, start, movable, nested, doubt, tick)
@@ -145,6 +155,8 @@ def associate(
                 break
             trust = trust_from_groups(nodes, followed, group, alone)
         tracked = (followed.area > 0) & ~cut
+    if overlap is not None and world is not None and visibility is not None:
+        group = join_opposite_sides(nodes, overlap, both, world, visibility, group, movable)
     shown = None if overlap is None else overlap.shown
     presence = presence_of_groups(nodes, group, shown, tracked)
     hierarchy = arrange_groups(
@@ -187,13 +199,6 @@ def associate(
     else:
         presence = presence_of_groups(nodes, kept, None, tracked)
     return _finish(nodes, kept, ids, level_of, maps, presence, cut)
-
-
-def _check_sizes(labels: Sequence[NDArray], world: WorldPointmaps) -> None:
-    masks = [image.shape[-2:] for image in labels]
-    points = [image.shape[:2] for image in world.points]
-    if masks != points:
-        raise ValueError(f"masks have the sizes {masks}, their pointmaps {points}")
 
 
 def _known_ids(nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None) -> NDArray[np.int64]:
