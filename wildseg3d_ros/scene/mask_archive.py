@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.scene.archive import read_array, write_array
 from wildseg3d_ros.types import MaskCache, MaskRecord, ObjectRecord
+from wildseg3d_ros.types.checks import check_integer, expect
 
 
 def describe_masks(masks: MaskCache) -> dict[str, Any]:
@@ -17,7 +20,7 @@ def describe_masks(masks: MaskCache) -> dict[str, Any]:
         "views": len(masks.labels),
         "levels": len(masks.maps),
         "object_ids": masks.object_ids,
-        "embeddings": [len(parts) for parts in masks.embeddings],
+        "embeddings": [[part.ndim for part in parts] for parts in masks.embeddings],
         "objects": [
             {
                 "id": each.object_id,
@@ -49,42 +52,73 @@ def write_masks(archive: zipfile.ZipFile, masks: MaskCache) -> None:
 
 
 def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
-    """Reads what :func:`describe_masks` and :func:`write_masks` stored."""
+    """Reads what :func:`describe_masks` and :func:`write_masks` stored.
+
+    Raises:
+        InvalidScene: an array that is missing or not what it must be. KeyError, TypeError,
+            ValueError: a header without what is needed.
+    """
     views = range(header["views"])
     maps = [
-        tuple(read_array(archive, f"labels/{level}/{view}") for view in views)
+        tuple(read_array(archive, f"labels/{level}/{view}", np.int32, 2) for view in views)
         for level in range(header["levels"])
     ]
-    soft, start = read_array(archive, "soft"), 0
-    objects = []
-    for each in header["objects"]:
-        records = []
-        for view, area, *box, score, has_soft in each["masks"]:
-            crop = None
-            if has_soft:
-                shape = (box[3] - box[1] + 1, box[2] - box[0] + 1)
-                crop = soft[start : start + shape[0] * shape[1]].reshape(shape)
-                start += crop.size
-            records.append(MaskRecord(view, area, (box[0], box[1], box[2], box[3]), score, crop))
-        objects.append(
-            ObjectRecord(
-                each["id"],
-                each["level"],
-                each["parent"],
-                tuple(records),
-                tuple(each["unmasked"]),
-            )
+    expect(len(maps) > 0, "levels of label maps", "at least one", 0)
+    crops = _Crops(read_array(archive, "soft", np.uint8, 1))
+    objects = tuple(
+        ObjectRecord(
+            each["id"],
+            each["level"],
+            each["parent"],
+            tuple(_read_record(mask, crops) for mask in each["masks"]),
+            tuple(each["unmasked"]),
         )
-    if start != len(soft):
-        raise ValueError(f"soft scores: {len(soft)} pixels stored, {start} described")
+        for each in header["objects"]
+    )
+    crops.check_all_taken()
     return MaskCache(
         labels=maps[0],
-        scores=tuple(read_array(archive, f"scores/{view}") for view in views),
+        scores=tuple(read_array(archive, f"scores/{view}", np.float32, 2) for view in views),
         object_ids=tuple(header["object_ids"]),
         finer=tuple(maps[1:]),
-        objects=tuple(objects),
+        objects=objects,
         embeddings=tuple(
-            tuple(read_array(archive, f"embedding/{view}/{k}") for k in range(count))
-            for view, count in enumerate(header["embeddings"])
+            tuple(
+                read_array(archive, f"embedding/{view}/{k}", np.float16, dimensions)
+                for k, dimensions in enumerate(parts)
+            )
+            for view, parts in enumerate(header["embeddings"])
         ),
     )
+
+
+def _read_record(stored: Any, crops: _Crops) -> MaskRecord:
+    view, area, *box, score, has_soft = stored
+    record = MaskRecord(view, area, tuple(box), score)
+    if not has_soft:
+        return record
+    what = f"box of a mask in view {view}"
+    u0, v0, u1, v1 = (check_integer(value, what, 0, 2**31 - 1) for value in box)
+    expect(u0 <= u1 and v0 <= v1, what, "a last pixel that is not before the first", box)
+    return dataclasses.replace(record, soft=crops.take(v1 - v0 + 1, u1 - u0 + 1))
+
+
+class _Crops:
+    """The soft scores of all masks, one after the other."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels, self._taken = pixels, 0
+
+    def take(self, height: int, width: int) -> NDArray[np.uint8]:
+        """(height, width) of the next mask."""
+        end = self._taken + height * width
+        expect(end <= len(self._pixels), "soft.npy", f"{end} or more pixels for the boxes of "
+               "the masks", len(self._pixels))  # fmt: skip
+        crop = self._pixels[self._taken : end].reshape(height, width)
+        self._taken = end
+        return crop
+
+    def check_all_taken(self) -> None:
+        """Raises InvalidScene when pixels are left over."""
+        taken, stored = self._taken, len(self._pixels)
+        expect(taken == stored, "soft.npy", f"{taken} pixels for the boxes of the masks", stored)

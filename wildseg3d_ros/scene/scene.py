@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import IndexConfig
 from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.scene.consistency import check_scene
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
@@ -149,6 +150,14 @@ class Scene:
             ),
             warnings=(*self.warnings, *warnings),
         )
+
+    def check(self) -> None:
+        """Checks that the parts are what they must be and fit each other.
+
+        Raises:
+            InvalidScene: names the part, what was expected and what it is.
+        """
+        check_scene(self)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
