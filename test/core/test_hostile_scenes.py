@@ -172,6 +172,9 @@ HOSTILE = {
         lambda h, _: h["masks"]["object_ids"].reverse(), "ids of whole objects.*sorted"),
     "an id of a whole left out": (
         lambda h, _: h["masks"]["object_ids"].pop(), "ids of whole objects.*among them"),
+    "a next id that is no number": (say("masks", "next_id", "9"), "next_id: .*whole number"),
+    "a next id beyond int32": (say("masks", "next_id", 2**40), "next_id"),
+    "no next id": (lambda h, _: h["masks"].pop("next_id"), "damaged: KeyError"),
     "no records at all": (say("masks", "objects", None), "damaged: TypeError"),
     "soft scores cut off": (become("soft", lambda s: s[:-1]), "soft.npy: expected .* pixels"),
     "soft scores left over": (

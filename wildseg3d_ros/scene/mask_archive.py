@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.scene.archive import read_array, write_array
 from wildseg3d_ros.types import MaskCache, MaskRecord, ObjectRecord
 from wildseg3d_ros.types.checks import check_integer, expect
+from wildseg3d_ros.types.masks import HIGHEST_ID
 
 
 def describe_masks(masks: MaskCache) -> dict[str, Any]:
@@ -20,6 +21,7 @@ def describe_masks(masks: MaskCache) -> dict[str, Any]:
         "views": len(masks.labels),
         "levels": len(masks.maps),
         "object_ids": masks.object_ids,
+        "next_id": masks.next_id,
         "embeddings": [[part.ndim for part in parts] for parts in masks.embeddings],
         "objects": [
             {
@@ -67,7 +69,7 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
     crops = _Crops(read_array(archive, "soft", np.uint8, 1))
     objects = tuple(
         ObjectRecord(
-            each["id"],
+            check_integer(each["id"], "id of an object", 1, HIGHEST_ID),
             each["level"],
             each["parent"],
             tuple(_read_record(mask, crops) for mask in each["masks"]),
@@ -79,7 +81,9 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
     return MaskCache(
         labels=maps[0],
         scores=tuple(read_array(archive, f"scores/{view}", np.float32, 2) for view in views),
-        object_ids=tuple(header["object_ids"]),
+        object_ids=tuple(
+            check_integer(i, "id of a whole object", 1, HIGHEST_ID) for i in header["object_ids"]
+        ),
         finer=tuple(maps[1:]),
         objects=objects,
         embeddings=tuple(
@@ -89,6 +93,7 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
             )
             for view, parts in enumerate(header["embeddings"])
         ),
+        next_id=check_integer(header["next_id"], "next_id", 1, HIGHEST_ID + 1),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -26,7 +27,8 @@ BACKGROUND = 0
 Level = Literal["whole", "part", "sub_part"]
 """How much of a thing a mask covers: a mug, its handle, the print on it."""
 LEVELS: tuple[Level, ...] = get_args(Level)
-_HIGHEST_ID = 2**31 - 1
+HIGHEST_ID = 2**31 - 1
+"""Of an object: label maps are int32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,9 @@ class MaskCache:
         objects: records of the objects of all levels, by id; a back end may give none.
         embeddings: per view the image embedding that prompts outside the masks are answered from,
             as the back end stores it; empty when none are kept.
+        next_id: above every id that an object has, or had before it vanished in an update: ids are
+            never given twice, so that who remembers one cannot be answered with another thing.
+            What is given is raised above the ids that there are.
     """
 
     labels: tuple[NDArray[np.int32], ...]
@@ -97,11 +102,52 @@ class MaskCache:
     finer: tuple[tuple[NDArray[np.int32], ...], ...] = ()
     objects: tuple[ObjectRecord, ...] = ()
     embeddings: tuple[tuple[NDArray[np.float16], ...], ...] = ()
+    next_id: int = 1
+
+    def __post_init__(self) -> None:
+        ids = [*self.object_ids, *(each.object_id for each in self.objects)]
+        ids += [int(labels.max(initial=0)) for maps in self.maps for labels in maps]
+        object.__setattr__(self, "next_id", max(self.next_id, 1 + max(ids, default=0)))
 
     @property
     def maps(self) -> tuple[tuple[NDArray[np.int32], ...], ...]:
         """Label maps by level, by view; whole objects first."""
         return (self.labels, *self.finer)
+
+    def with_masks(
+        self,
+        maps: Sequence[tuple[NDArray[np.int32], ...]],
+        scores: tuple[NDArray[np.float32], ...],
+        objects: tuple[ObjectRecord, ...],
+    ) -> MaskCache:
+        """The cache with other masks of its views; what else it keeps stays.
+
+        Args:
+            maps: by level, by view.
+            scores: by view.
+            objects: records of all objects in the maps.
+        """
+        whole = tuple(each.object_id for each in objects if each.level == LEVELS[0])
+        return dataclasses.replace(
+            self,
+            labels=maps[0],
+            finer=tuple(maps[1:]),
+            scores=scores,
+            object_ids=whole,
+            objects=objects,
+        )
+
+    def first_new_id(self) -> int:
+        """The least id that no object has or had; those above it are free as well.
+
+        Raises:
+            InvalidScene: there are hardly any left.
+        """
+        if self.next_id > HIGHEST_ID // 2:
+            raise InvalidScene(
+                f"the scene's objects have used up the ids to {self.next_id - 1}; build it again"
+            )
+        return self.next_id
 
     def record(self, object_id: int) -> ObjectRecord:
         """The record of an object of any level.
@@ -131,6 +177,7 @@ class MaskCache:
             what = f"soft scores of view {view}"
             check_array(scores, what, np.float32, self.labels[view].shape)
             check_range(scores, what, 0.0, 1.0)
+        check_integer(self.next_id, "next_id", 1, HIGHEST_ID + 1)
         ids = self._checked_ids()
         areas = [
             [_checked_areas(labels, ids[level], _map_name(level, v)) for v, labels in enumerate(m)]
@@ -150,7 +197,7 @@ class MaskCache:
         of_level: dict[Level, list[int]] = {level: [] for level in LEVELS}
         last = 0
         for each in check_tuple(self.objects, "objects"):
-            number = check_integer(each.object_id, "id of an object", 1, _HIGHEST_ID)
+            number = check_integer(each.object_id, "id of an object", 1, HIGHEST_ID)
             expect(number > last, "ids of objects", "each once, sorted", f"{number} after {last}")
             last, known = number, LEVELS[: len(self.maps)]
             what = f"level of object {number}"
@@ -165,7 +212,7 @@ class MaskCache:
                 f"0 or an object of a level above '{each.level}'",
                 each.parent,
             )
-        whole = [check_integer(i, "id of a whole object", 1, _HIGHEST_ID)
+        whole = [check_integer(i, "id of a whole object", 1, HIGHEST_ID)
                  for i in check_tuple(self.object_ids, "ids of whole objects")]  # fmt: skip
         expect(whole == sorted(set(whole)), "ids of whole objects", "each once, sorted", whole)
         unknown = sorted(set(of_level[LEVELS[0]]) - set(whole))

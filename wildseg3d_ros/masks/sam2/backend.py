@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -81,9 +82,8 @@ class Sam2Masks:
             tracks,
             tick=lambda: progress.update(0.95),
         )
-        cache = _assemble(result, found, self._stored(embeddings))
         progress.update(1.0)
-        return cache
+        return dataclasses.replace(_assemble(result, found), embeddings=self._stored(embeddings))
 
     def update(
         self,
@@ -138,11 +138,14 @@ class Sam2Masks:
             pointmaps,
             segmented.quality,
             segmented.soft,
-            self.network.store(embedding) if cache.embeddings else (),
             tracks,
         )
         progress.update(1.0)
-        return made
+        if not made.embeddings:
+            return made
+        kept = list(made.embeddings)
+        kept[changed] = self.network.store(embedding)
+        return dataclasses.replace(made, embeddings=tuple(kept))
 
     def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> Sam2Prompts:
         """What answers prompts that no mask of the cache satisfies."""
@@ -203,15 +206,11 @@ def _order(
     return order_by_closeness(views_closeness(world, visibility, images_likeness(embeddings)))
 
 
-def _assemble(
-    result: Association,
-    found: Sequence[SegmentedView],
-    embeddings: tuple[tuple[NDArray[np.float16], ...], ...],
-) -> MaskCache:
+def _assemble(result: Association, found: Sequence[SegmentedView]) -> MaskCache:
     quality, soft = {}, {}
     for v, names in enumerate(result.id_of_mask):
         for label, object_id in names.items():
             quality[v, object_id] = found[v].quality[label]
             soft[v, object_id] = found[v].soft[label]
     scores = tuple(view.scores(whole_labels(result, v)) for v, view in enumerate(found))
-    return assemble_cache(result, scores, quality, soft, embeddings)
+    return assemble_cache(result, scores, quality, soft)
