@@ -188,6 +188,7 @@ HOSTILE = {
         put("embedding/1/0", (0, 0, 0), np.inf), "embedding of view 1, level 0.*finite"),
     "an embedding of another type": (
         become("embedding/1/0", lambda e: e.astype(np.float64)), "embedding/1/0.npy.*float16"),
+    "a fingerprint that is no text": (say("masks", "encoder", 7), "encoder: expected a text"),
     "embeddings of some views": (
         lambda h, _: h["masks"]["embeddings"].pop(), "embeddings: expected 3 or none"),
     # ---- points, cameras, index

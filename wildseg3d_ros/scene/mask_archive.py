@@ -22,6 +22,7 @@ def describe_masks(masks: MaskCache) -> dict[str, Any]:
         "levels": len(masks.maps),
         "object_ids": masks.object_ids,
         "next_id": masks.next_id,
+        "encoder": masks.encoder,
         "embeddings": [[part.ndim for part in parts] for parts in masks.embeddings],
         "objects": [
             {
@@ -94,6 +95,7 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
             for view, parts in enumerate(header["embeddings"])
         ),
         next_id=check_integer(header["next_id"], "next_id", 1, HIGHEST_ID + 1),
+        encoder=header["encoder"],
     )
 
 

@@ -16,6 +16,7 @@ from wildseg3d_ros.types.checks import (
     check_finite,
     check_integer,
     check_range,
+    check_text,
     check_tuple,
     expect,
 )
@@ -90,7 +91,8 @@ class MaskCache:
             objects only.
         objects: records of the objects of all levels, by id; a back end may give none.
         embeddings: per view the image embedding that prompts outside the masks are answered from,
-            as the back end stores it; empty when none are kept.
+            as the back end stores it; empty when none are kept, or of one view.
+        encoder: fingerprint of the network that made the embeddings; they are nothing to another.
         next_id: above every id that an object has, or had before it vanished in an update: ids are
             never given twice, so that who remembers one cannot be answered with another thing.
             What is given is raised above the ids that there are.
@@ -103,6 +105,7 @@ class MaskCache:
     objects: tuple[ObjectRecord, ...] = ()
     embeddings: tuple[tuple[NDArray[np.float16], ...], ...] = ()
     next_id: int = 1
+    encoder: str = ""
 
     def __post_init__(self) -> None:
         ids = [*self.object_ids, *(each.object_id for each in self.objects)]
@@ -178,6 +181,7 @@ class MaskCache:
             check_array(scores, what, np.float32, self.labels[view].shape)
             check_range(scores, what, 0.0, 1.0)
         check_integer(self.next_id, "next_id", 1, HIGHEST_ID + 1)
+        check_text(self.encoder, "encoder")
         ids = self._checked_ids()
         areas = [
             [_checked_areas(labels, ids[level], _map_name(level, v)) for v, labels in enumerate(m)]

@@ -83,7 +83,11 @@ class Sam2Masks:
             tick=lambda: progress.update(0.95),
         )
         progress.update(1.0)
-        return dataclasses.replace(_assemble(result, found), embeddings=self._stored(embeddings))
+        return dataclasses.replace(
+            _assemble(result, found),
+            embeddings=self._stored(embeddings),
+            encoder=self.network.fingerprint,
+        )
 
     def update(
         self,
@@ -98,7 +102,7 @@ class Sam2Masks:
 
         That view alone is segmented anew and its masks are assigned to the objects of the others
         by 3D and, where the others' embeddings were kept, by tracks; or they become new objects.
-        Nothing else changes.
+        Nothing else changes. Embeddings that another network made are made anew.
 
         Args:
             views, alignment, pointmaps: with the new image.
@@ -106,17 +110,19 @@ class Sam2Masks:
             changed: index of the view.
         """
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
-        kept = [each for v, each in enumerate(cache.embeddings) if v != changed]
-        tracked = self._config.anchors > 0 and len(kept) > 0 and all(kept)
+        kept = list(self._own(cache))
+        tracked = self._config.anchors > 0 and len(kept) > 1
         plan = self._plan([v.size for v in (views if tracked else [views[changed]])])
         share = 0.5 if tracked else 0.95
         embedding, segmented = self._segment_view(views[changed], plan, progress, 0.0, share)
         tracks = []
         if tracked:
-            embeddings = [
-                embedding if v == changed else self.network.restore(stored, views[v].size)
-                for v, stored in enumerate(cache.embeddings)
-            ]
+            embeddings = []
+            for v, stored in enumerate(kept):
+                progress.update(share)
+                own = embedding if v == changed else self._restored(stored, views[v])
+                embeddings.append(own)
+                kept[v] = stored or self.network.store(own)
             order = _order(embeddings, pointmaps, visibility)
             place = order.index(changed)
             # Its masks into all others, and those of the closest views into it.
@@ -141,15 +147,25 @@ class Sam2Masks:
             tracks,
         )
         progress.update(1.0)
-        if not made.embeddings:
+        if not kept:
             return made
-        kept = list(made.embeddings)
         kept[changed] = self.network.store(embedding)
-        return dataclasses.replace(made, embeddings=tuple(kept))
+        return dataclasses.replace(made, embeddings=tuple(kept), encoder=self.network.fingerprint)
 
     def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> Sam2Prompts:
         """What answers prompts that no mask of the cache satisfies."""
-        return Sam2Prompts(self.network, images, cache.embeddings)
+        return Sam2Prompts(self.network, images, self._own(cache))
+
+    def _own(self, cache: MaskCache) -> tuple[tuple[NDArray[np.float16], ...], ...]:
+        """The embeddings of a cache; empty ones of its views where another network made them."""
+        if cache.encoder == self.network.fingerprint:
+            return cache.embeddings
+        return ((),) * len(cache.embeddings)
+
+    def _restored(self, stored: tuple[NDArray[np.float16], ...], view: View) -> Embedding:
+        if not stored:
+            return self.network.encode(view.image)
+        return self.network.restore(stored, view.size)
 
     def _segment_view(
         self, view: View, plan: MemoryPlan, progress: Progress, start: float, share: float

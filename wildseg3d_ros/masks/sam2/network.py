@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import Sam2MaskConfig
 from wildseg3d_ros.devices import torch_device
-from wildseg3d_ros.errors import ConfigError, FileError, WildSeg3DError
+from wildseg3d_ros.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
 from wildseg3d_ros.masks.sam2.batching import batched
+from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,10 @@ class Sam2Network:
         self.input_size = 16 * int(self._sizes[-1][0])
         self.is_edgetam = "EdgeTam" in type(self.image_model).__name__
         self._positions: torch.Tensor | None = None
+        self.fingerprint = encoder_fingerprint(
+            self.image_model.vision_encoder, self.image_model.config.vision_config
+        )
+        """Tells this model's embeddings from those of others."""
 
     def pixels(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
@@ -181,16 +186,16 @@ class Sam2Network:
         )
 
     def restore(self, arrays: tuple[NDArray[np.float16], ...], size: tuple[int, int]) -> Embedding:
-        """The embedding that :meth:`store` kept.
+        """The embedding that :meth:`store` kept, of a network with this one's fingerprint.
 
         Raises:
-            ConfigError: it was made by another model.
+            InvalidScene: its shape says that this network cannot have made it.
         """
         expected = [int(np.prod(s)) for s in self._sizes]
-        if [a.shape[0] for a in arrays] != expected:
-            raise ConfigError(
-                f"the scene's embeddings have {[a.shape[0] for a in arrays]} cells by level, this "
-                f"model {expected}; use the model that the scene was built with"
+        if [a.shape[0] for a in arrays if a.ndim] != expected:
+            raise InvalidScene(
+                f"embeddings: expected {expected} cells by level, as the scene's network makes "
+                f"them, got arrays of shape {[a.shape for a in arrays]}; build the scene again"
             )
         features = tuple(
             torch.tensor(np.asarray(a), dtype=self.dtype, device=self.device) for a in arrays
