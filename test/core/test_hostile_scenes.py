@@ -189,6 +189,9 @@ HOSTILE = {
     "an embedding of another type": (
         become("embedding/1/0", lambda e: e.astype(np.float64)), "embedding/1/0.npy.*float16"),
     "a fingerprint that is no text": (say("masks", "encoder", 7), "encoder: expected a text"),
+    "an origin that is no text": (
+        say("masks", "origin", {"backend": "sam2", "weights": 3}), "weights of the masks' origin"),
+    "an origin of another kind": (say("masks", "origin", "sam2"), "damaged: TypeError"),
     "embeddings of some views": (
         lambda h, _: h["masks"]["embeddings"].pop(), "embeddings: expected 3 or none"),
     # ---- points, cameras, index

@@ -309,7 +309,12 @@ class SceneNode(ManagedNode):
         result.stage_seconds = [float(value) for value in scene.seconds.values()]
 
     def _settings(self, config: NodeConfig) -> Settings:
-        return Settings(self._config.scene(), self._builder, config.scene_cloud_voxel)
+        return Settings(
+            self._config.scene(),
+            self._builder,
+            config.scene_cloud_voxel,
+            self._config.is_given("masks.backend"),
+        )
 
     def _poses(self, shot: Shot, config: NodeConfig) -> tuple[str, dict[str, NDArray]]:
         """A root frame, and ``root_from_frame`` of what TF knows now, before it forgets."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.scene.archive import read_array, write_array
-from wildseg3d_ros.types import MaskCache, MaskRecord, ObjectRecord
+from wildseg3d_ros.types import MaskCache, MaskOrigin, MaskRecord, ObjectRecord
 from wildseg3d_ros.types.checks import check_integer, expect
 from wildseg3d_ros.types.masks import HIGHEST_ID
 
@@ -23,6 +23,7 @@ def describe_masks(masks: MaskCache) -> dict[str, Any]:
         "object_ids": masks.object_ids,
         "next_id": masks.next_id,
         "encoder": masks.encoder,
+        "origin": None if masks.origin is None else dataclasses.asdict(masks.origin),
         "embeddings": [[part.ndim for part in parts] for parts in masks.embeddings],
         "objects": [
             {
@@ -96,6 +97,7 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
         ),
         next_id=check_integer(header["next_id"], "next_id", 1, HIGHEST_ID + 1),
         encoder=header["encoder"],
+        origin=None if header["origin"] is None else MaskOrigin(**header["origin"]),
     )
 
 

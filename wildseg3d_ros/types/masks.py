@@ -77,6 +77,24 @@ class ObjectRecord:
         return tuple(mask.view for mask in self.masks)
 
 
+@dataclass(frozen=True)
+class MaskOrigin:
+    """What made masks.
+
+    Attributes:
+        backend: name of the back end, as in the configuration.
+        weights: hub name or absolute folder of its weights; empty where it has none.
+    """
+
+    backend: str
+    weights: str = ""
+
+    def __str__(self) -> str:
+        return f"'{self.backend}'" + (
+            f" with the weights '{self.weights}'" if self.weights else ""
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class MaskCache:
     """Object masks of all views with one id per object.
@@ -93,6 +111,7 @@ class MaskCache:
         embeddings: per view the image embedding that prompts outside the masks are answered from,
             as the back end stores it; empty when none are kept, or of one view.
         encoder: fingerprint of the network that made the embeddings; they are nothing to another.
+        origin: what built it; None where nobody said. Updates and added objects leave it as it is.
         next_id: above every id that an object has, or had before it vanished in an update: ids are
             never given twice, so that who remembers one cannot be answered with another thing.
             What is given is raised above the ids that there are.
@@ -106,6 +125,7 @@ class MaskCache:
     embeddings: tuple[tuple[NDArray[np.float16], ...], ...] = ()
     next_id: int = 1
     encoder: str = ""
+    origin: MaskOrigin | None = None
 
     def __post_init__(self) -> None:
         ids = [*self.object_ids, *(each.object_id for each in self.objects)]
@@ -182,6 +202,9 @@ class MaskCache:
             check_range(scores, what, 0.0, 1.0)
         check_integer(self.next_id, "next_id", 1, HIGHEST_ID + 1)
         check_text(self.encoder, "encoder")
+        if self.origin is not None:
+            for name in ("backend", "weights"):
+                check_text(getattr(self.origin, name), f"{name} of the masks' origin")
         ids = self._checked_ids()
         areas = [
             [_checked_areas(labels, ids[level], _map_name(level, v)) for v, labels in enumerate(m)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,7 +33,7 @@ from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.projection import splat
 from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 
 LONG_EDGE = 640
 """Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
@@ -40,6 +41,8 @@ SUPERVOXEL = 4.0
 """Distance of the supervoxels' seeds, in voxels."""
 GAP_REACH = 0.1
 """Largest gap that parts of one object are linked over [m]: the width of a cup."""
+
+_ORIGIN = MaskOrigin("geometric")
 
 
 class GeometricMasks:
@@ -120,9 +123,8 @@ class GeometricMasks:
             tracks_of_surface(maps),
             tick=lambda: progress.update(0.95),
         )
-        cache = assemble_cache(result, scores, {}, {})
         progress.update(1.0)
-        return cache
+        return dataclasses.replace(assemble_cache(result, scores, {}, {}), origin=_ORIGIN)
 
     def update(
         self,
@@ -154,6 +156,7 @@ def _nothing(views: Sequence[View]) -> MaskCache:
         labels=tuple(np.zeros(view.size, np.int32) for view in views),
         scores=tuple(np.zeros(view.size, np.float32) for view in views),
         object_ids=(),
+        origin=_ORIGIN,
     )
 
 

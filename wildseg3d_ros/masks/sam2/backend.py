@@ -14,7 +14,7 @@ from wildseg3d_ros.masks.association import Association, Tracks, associate
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
-from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_name
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
 from wildseg3d_ros.masks.sam2.tracking import (
     choose_anchors,
@@ -24,7 +24,7 @@ from wildseg3d_ros.masks.sam2.tracking import (
     views_closeness,
 )
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 
 
 class Sam2Masks:
@@ -38,6 +38,7 @@ class Sam2Masks:
     def __init__(self, config: MaskConfig) -> None:
         self._config = config.sam2
         self.network = Sam2Network(self._config)
+        self._origin = MaskOrigin("sam2", lasting_name(self._config.weights))
         self._plan([(1, 1)])
 
     def _plan(self, sizes: Sequence[tuple[int, int]]) -> MemoryPlan:
@@ -87,6 +88,7 @@ class Sam2Masks:
             _assemble(result, found),
             embeddings=self._stored(embeddings),
             encoder=self.network.fingerprint,
+            origin=self._origin,
         )
 
     def update(

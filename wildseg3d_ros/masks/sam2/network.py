@@ -203,6 +203,12 @@ class Sam2Network:
         return Embedding(features, size)
 
 
+def lasting_name(weights: str) -> str:
+    """What finds the same weights from every folder: a hub name as it is, or an absolute path."""
+    path = Path(weights).expanduser()
+    return str(path.resolve()) if path.is_dir() else weights
+
+
 def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     import transformers
 
