@@ -32,6 +32,7 @@ from wildseg3d_ros.types.checks import check_array, check_tuple, expect
 FORMAT = "wildseg3d-scene"
 VERSION = 4
 _HEADER = f"{FORMAT}.json"
+_WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
 _Kind = tuple[type[np.generic], int]
 """Number type and dimensions of a stored array."""
 
@@ -84,7 +85,7 @@ def load_scene(path: str | Path) -> Scene:
             raise FileError(f"cannot read scene '{path}': it is there and no file")
         with zipfile.ZipFile(path) as archive:
             if _HEADER not in archive.namelist():
-                raise FileError(f"'{path}' is a zip file but not a saved scene (no {_HEADER})")
+                raise _foreign(path, archive.namelist())
             header = json.loads(archive.read(_HEADER))
             _check_version(path, header)
             scene = _read(archive, header)
@@ -96,7 +97,8 @@ def load_scene(path: str | Path) -> Scene:
         raise FileError(f"cannot read scene '{path}': {error}") from error
     except zipfile.BadZipFile as error:
         raise FileError(
-            f"'{path}' is truncated, damaged, or not a saved scene ({error}); build it again"
+            f"'{path}' is truncated, damaged, or not a saved scene ({error}); {_WHAT_IS}, or "
+            "build it again"
         ) from error
     except InvalidScene as error:
         raise FileError(f"saved scene '{path}' is damaged: {error}; build it again") from error
@@ -107,6 +109,16 @@ def load_scene(path: str | Path) -> Scene:
         ) from error
     except Exception as error:
         raise FileError(f"saved scene '{path}' is damaged: {error!r}; build it again") from error
+
+
+def _foreign(path: Path, members: Sequence[str]) -> FileError:
+    """The error of a zip file that holds something else."""
+    kind = "a zip file"
+    if any(name.endswith("data.pkl") for name in members):
+        kind = "a file of PyTorch, such as weights,"
+    elif members and all(name.endswith(".npy") for name in members):
+        kind = "a NumPy file of arrays, such as pairs or an alignment,"
+    return FileError(f"'{path}' is {kind} but not a saved scene (no {_HEADER}); {_WHAT_IS}")
 
 
 def _check_version(path: Path, header: Any) -> None:

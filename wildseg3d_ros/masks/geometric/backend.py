@@ -41,6 +41,8 @@ SUPERVOXEL = 4.0
 """Distance of the supervoxels' seeds, in voxels."""
 GAP_REACH = 0.1
 """Largest gap that parts of one object are linked over [m]: the width of a cup."""
+BLACK = 12
+"""What is less bright is the noise of a sensor in the dark [0..255]."""
 
 _ORIGIN = MaskOrigin("geometric")
 
@@ -66,6 +68,11 @@ class GeometricMasks:
         progress.update(0.0)
         observations = []
         for i, view in enumerate(views):
+            if _is_black(view.image):
+                progress.warn(
+                    f"camera '{view.name}': its image is black, so that its masks come from depth "
+                    "and the other views alone; look at its lens cap, light and exposure"
+                )
             observations.append(
                 observe(
                     view,
@@ -158,6 +165,11 @@ def _nothing(views: Sequence[View]) -> MaskCache:
         object_ids=(),
         origin=_ORIGIN,
     )
+
+
+def _is_black(image: NDArray[np.uint8]) -> bool:
+    """Whether hardly a pixel in a hundred is brighter than a dark sensor's noise."""
+    return float((image.max(axis=2) > BLACK).mean()) < 0.01
 
 
 def _assumed_metre(observations: Sequence[Observation]) -> float:
