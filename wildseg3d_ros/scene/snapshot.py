@@ -1,8 +1,9 @@
-"""Scenes as files: one zip of NumPy arrays and a JSON header, without pickle.
+"""Scenes as files: one zip of NumPy arrays and a JSON header, without pickle (docs/scenes.md).
 
 Layout: member ``wildseg3d-scene.json`` (format, version, everything that is not an array), image
 files ``image/<i>.png``, and arrays ``<name>.npy``. Points and confidences are stored for pixels
-that have them, beside a packed validity mask. The zip's checksums guard every member.
+that have them, beside a packed validity mask. The zip's checksums guard every member, and what is
+read is checked as a whole.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.lifecycle.node import LifecycleNodeMixin
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
@@ -21,6 +22,13 @@ LATCHED = QoSProfile(
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
 """The last message of a topic, also for those who come later."""
+
+_LARGEST_MONO16 = 2**16 - 1
+
+
+def as_mono16(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Labels as the topics carry them; 0 where an id is too large, rather than another's id."""
+    return np.where(labels <= _LARGEST_MONO16, labels, 0).astype(np.uint16)
 
 
 class SceneTopics:
@@ -53,8 +61,13 @@ class SceneTopics:
 
     def publish_labels(self, scene: Scene, calibrations: Mapping[str, Calibration]) -> None:
         """Shows the objects of a scene in its cameras' images."""
+        if max(scene.object_ids, default=0) > _LARGEST_MONO16:
+            self._node.get_logger().warning(
+                f"object ids above {_LARGEST_MONO16} do not fit into the topics of labels, which "
+                "show 0 there; a scene that is built anew numbers its objects from 1"
+            )
         for view, name in enumerate(scene.view_names):
-            labels = calibrations[name].published_labels(scene.labels[view].astype(np.uint16))
+            labels = calibrations[name].published_labels(as_mono16(scene.labels[view]))
             self._labels[name].publish(
                 image_from_array(
                     labels, "mono16", scene.camera_frames[view], scene.stamps_ns[view]
