@@ -83,22 +83,25 @@ def test_the_fingerprint_tells_weights_and_not_how_they_are_run(small_sam2, mine
 
 
 def test_one_changed_tensor_and_one_changed_setting_are_another_encoder(mine):
+    """Also a tensor of the decoder through which finer features go before they are kept."""
     from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
-    encoder, config = mine.network.image_model.vision_encoder, mine.network.image_model.config
-    before = encoder_fingerprint(encoder, config.vision_config)
+    model = mine.network.image_model
+    settings = model.config.vision_config
+    before = encoder_fingerprint(model)
     assert before == mine.network.fingerprint
-    other = type(config.vision_config)(
-        **{**config.vision_config.to_dict(), "layer_norm_eps": 1e-3}
-    )
-    assert encoder_fingerprint(encoder, other) != before
-    tensor = encoder.backbone.patch_embed.projection.weight
-    kept = tensor.detach().clone()
-    with torch.no_grad():
-        tensor *= 1.1
-    assert encoder_fingerprint(encoder, config.vision_config) != before
-    with torch.no_grad():
-        tensor.copy_(kept)
+    patches = model.vision_encoder.backbone.patch_embed.projection.weight
+    for tensor in (patches, model.mask_decoder.conv_s0.weight):
+        kept = tensor.detach().clone()
+        with torch.no_grad():
+            tensor *= 1.1
+            assert encoder_fingerprint(model) != before
+            tensor.copy_(kept)
+    epsilon = settings.layer_norm_eps
+    settings.layer_norm_eps = 1e-3
+    assert encoder_fingerprint(model) != before
+    settings.layer_norm_eps = epsilon
+    assert encoder_fingerprint(model) == before
 
 
 def test_a_prompt_with_another_network_encodes_its_view_anew(mine, foreign, cache, truth, encoded):

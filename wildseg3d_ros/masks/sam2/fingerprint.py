@@ -10,24 +10,29 @@ import torch
 
 _SAMPLES = 64
 """Values that are looked at of each tensor, evenly spread: training changes all of them."""
+_PARTS = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.")
+"""What an image goes through before its embedding is kept: finer features are thinned by layers
+that belong to the decoder."""
 _IGNORED = ("dtype", "torch_dtype", "transformers_version")
 """What a configuration says of how it was loaded."""
 
 
-def encoder_fingerprint(encoder: torch.nn.Module, config: Any) -> str:
-    """Hexadecimal digits that tell an image encoder.
+def encoder_fingerprint(image_model: Any) -> str:
+    """Hexadecimal digits that tell what makes a model's embeddings.
 
     Its structure and some values of each of its tensors are hashed, in milliseconds. They are
     rounded to bfloat16, so that float32 and bfloat16 of the same weights, whose embeddings are
     alike, are one encoder.
 
     Args:
-        encoder: with its weights, of any number type, on any device.
-        config: of transformers, of the encoder.
+        image_model: of transformers, of any number type, on any device.
     """
-    digest = hashlib.sha256(json.dumps(_structure(config.to_dict()), sort_keys=True).encode())
+    structure = _structure(image_model.config.vision_config.to_dict())
+    digest = hashlib.sha256(json.dumps(structure, sort_keys=True).encode())
     samples = []
-    for name, tensor in sorted(encoder.state_dict().items()):
+    for name, tensor in sorted(image_model.state_dict().items()):
+        if not name.startswith(_PARTS):
+            continue
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         flat = tensor.detach().flatten()
         samples.append(flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].to(torch.bfloat16))

@@ -72,9 +72,7 @@ class Sam2Network:
         self.input_size = 16 * int(self._sizes[-1][0])
         self.is_edgetam = "EdgeTam" in type(self.image_model).__name__
         self._positions: torch.Tensor | None = None
-        self.fingerprint = encoder_fingerprint(
-            self.image_model.vision_encoder, self.image_model.config.vision_config
-        )
+        self.fingerprint = encoder_fingerprint(self.image_model)
         """Tells this model's embeddings from those of others."""
 
     def pixels(self, image: NDArray[np.uint8]) -> torch.Tensor:
@@ -191,11 +189,14 @@ class Sam2Network:
         Raises:
             InvalidScene: its shape says that this network cannot have made it.
         """
-        expected = [int(np.prod(s)) for s in self._sizes]
-        if [a.shape[0] for a in arrays if a.ndim] != expected:
+        decoder = self.image_model.mask_decoder
+        coarsest = self.image_model.config.vision_config.fpn_hidden_size
+        channels = (decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, coarsest)
+        expected = [(int(np.prod(s)), 1, c) for s, c in zip(self._sizes, channels, strict=True)]
+        if [a.shape for a in arrays] != expected:
             raise InvalidScene(
-                f"embeddings: expected {expected} cells by level, as the scene's network makes "
-                f"them, got arrays of shape {[a.shape for a in arrays]}; build the scene again"
+                f"embeddings: expected arrays of shape {expected}, as the scene's network makes "
+                f"them, got {[a.shape for a in arrays]}; build the scene again"
             )
         features = tuple(
             torch.tensor(np.asarray(a), dtype=self.dtype, device=self.device) for a in arrays
