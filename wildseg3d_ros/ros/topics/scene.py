@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.lifecycle.node import LifecycleNodeMixin
+from rclpy.lifecycle.node import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
@@ -39,7 +39,7 @@ class SceneTopics:
         cameras: names of its cameras.
     """
 
-    def __init__(self, node: LifecycleNodeMixin, cameras: Sequence[str]) -> None:
+    def __init__(self, node: LifecycleNode, cameras: Sequence[str]) -> None:
         self._node = node
         self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", LATCHED)
         self._labels = {
