@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import associate
+from wildseg3d_ros.testing.association import Ids, count_right, draw_depths
 from wildseg3d_ros.testing.exact import exact_world
 from wildseg3d_ros.testing.masks import gather_masks, miscut_masks, spoil_masks, track_masks
 from wildseg3d_ros.testing.scenes import ConstructedScene, construct_scene
@@ -35,8 +36,6 @@ ANCHORS = (1, 4, 6)
 
 GATHERED = (0, 2, 4)
 """Views that have one more mask, round three objects."""
-
-Ids = Sequence[Mapping[int, int]]
 
 
 def main() -> dict[str, Any]:
@@ -84,7 +83,7 @@ def _accuracy() -> dict[str, Any]:
         masks, names = spoil_masks(truth.labels, rng)
         tracks = track_masks(masks, names, truth.labels, truth.world_from_cam, rng)
         world = exact_world(truth)
-        visibility = _look(truth, world)
+        visibility = draw_depths(truth, world)
         for name, run in runs.items():
             counts[name] += count_right(run(masks, world, visibility, tracks), names)
         cut, known = miscut_masks(masks, names, rng)
@@ -93,23 +92,6 @@ def _accuracy() -> dict[str, Any]:
         name: {"share with one id": one / objects, "ids that cover two": int(merged)}
         for name, (one, objects, merged) in counts.items()
     }
-
-
-def count_right(ids: Ids, names: Ids) -> tuple[int, int, int]:
-    """Objects with exactly one id, objects, and ids of more than one object."""
-    of_object: dict[int, set[int]] = {}
-    of_id: dict[int, set[int]] = {}
-    for found, true in zip(ids, names, strict=True):
-        for label, name in true.items():
-            # A mask that lost its id counts as one of its own.
-            each = found.get(label, -name)
-            of_object.setdefault(name, set()).add(each)
-            of_id.setdefault(each, set()).add(name)
-    return (
-        sum(len(each) == 1 for each in of_object.values()),
-        len(of_object),
-        sum(len(each) > 1 for each in of_id.values()),
-    )
 
 
 def _tiled(tile: float, most: int) -> tuple[ConstructedScene, Sequence[NDArray[np.int32]]]:
@@ -129,7 +111,7 @@ def _tiled(tile: float, most: int) -> tuple[ConstructedScene, Sequence[NDArray[n
 def _many_masks() -> dict[str, Any]:
     truth, masks = _tiled(SMALL_TILE, MOST_TILES)
     world = exact_world(truth)
-    visibility = _look(truth, world)
+    visibility = draw_depths(truth, world)
     start, used = time.perf_counter(), time.process_time()
     associate(masks, world, visibility)
     wall, processor = time.perf_counter() - start, time.process_time() - used
@@ -155,11 +137,11 @@ def _speed() -> dict[str, Any]:
     wall, processor = [], []
     for _ in range(5):
         start, used = time.perf_counter(), time.process_time()
-        associate(masks, world, _look(truth, world))
+        associate(masks, world, draw_depths(truth, world))
         wall.append(time.perf_counter() - start)
         processor.append(time.process_time() - used)
     start = time.perf_counter()
-    join_chains(masks, world, _look(truth, world))
+    join_chains(masks, world, draw_depths(truth, world))
     baseline = time.perf_counter() - start
     return {
         "masks": sum(len(np.unique(m)) - 1 for m in masks),
@@ -169,11 +151,6 @@ def _speed() -> dict[str, Any]:
         "baseline seconds": baseline,
         "ratio baseline over ours": baseline / float(np.median(wall)),
     }
-
-
-def _look(truth: ConstructedScene, world: WorldPointmaps) -> Visibility:
-    K = np.stack([view.K for view in truth.views if view.K is not None])
-    return Visibility.create(K, truth.world_from_cam, world)
 
 
 def join_chains(

@@ -13,6 +13,8 @@ from wildseg3d_ros.types import WorldPointmaps
 
 _BLOCK = 1 << 15  # points per pass; the work arrays of one pass stay in the cache
 _SAMPLE = 20_000
+_FACING = 0.2  # cosine of the steepest slant at which two views' depths are compared
+_NORMAL_STEP = 4  # pixels to either side
 _CLEARLY = 3.0  # how many tolerances a view must look past a point before it denies it
 
 
@@ -150,22 +152,33 @@ class Visibility:
     def _measure_spread(self, world: WorldPointmaps) -> float:
         """Robust standard deviation of (depth seen - depth of the point) / depth over all views.
 
-        Most points that fall on a surface of another view are that surface; those that are
-        occluded are far off. So the median is taken again among differences of a few deviations
-        until it settles, which needs no threshold in metres.
+        A surface that faces away from a view is not the one that the view shows there: opposite
+        cameras see two sides of a body, whose thickness is no error. Of the points that face it,
+        most that fall on a surface of another view are that surface; those that are occluded are
+        far off. So the median is taken again among differences of a few deviations until it
+        settles, which needs no threshold in metres. Zero where no view faces what another one
+        shows.
         """
-        points, views = [], []
+        points, normals, views = [], [], []
         for view, pointmap in enumerate(world.points):
             pixels = np.flatnonzero(world.valid(view))
             pixels = pixels[:: max(1, len(pixels) * len(world.points) // _SAMPLE)]
             points.append(pointmap.reshape(-1, 3)[pixels])
+            normals.append(_coarse_normals(pointmap, pixels, self.centres[view]))
             views.append(np.full(len(pixels), view, np.uint16))
-        every, origin = np.concatenate(points), np.concatenate(views)
+        every, normal, origin = (
+            np.concatenate(points),
+            np.concatenate(normals),
+            np.concatenate(views),
+        )
         off = []
         for other in range(len(self.cameras)):
-            _, z, pixel = self.look(other, every, origin)
+            row, z, pixel = self.look(other, every, origin)
+            away = self.centres[other] - every[row]
+            facing = np.einsum("ij,ij->i", normal[row], away)
             measured = self.depth[other].ravel()[pixel]
-            off.append(np.abs(measured - z)[measured > 0] / z[measured > 0])
+            known = (measured > 0) & (facing > _FACING * np.linalg.norm(away, axis=1))
+            off.append((np.abs(measured - z) / z)[known])
         differences = np.concatenate(off) if off else np.empty(0)
         if not len(differences):
             return 0.0
@@ -176,3 +189,23 @@ class Visibility:
             if spread > 0.99 * settled or spread == 0.0:
                 break
         return spread
+
+
+def _coarse_normals(
+    pointmap: NDArray[np.float32], pixels: NDArray[np.intp], centre: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """(M, 3) directions of the surface at some pixels of a (H, W, 3) pointmap, towards its camera,
+    from points a few pixels apart; NaN at the border and beside holes."""
+    height, width = pointmap.shape[:2]
+    v, u = np.divmod(pixels, width)
+    step = _NORMAL_STEP
+    below, above = np.minimum(v + step, height - 1), np.maximum(v - step, 0)
+    right, left = np.minimum(u + step, width - 1), np.maximum(u - step, 0)
+    normal = np.cross(
+        pointmap[v, right] - pointmap[v, left], pointmap[below, u] - pointmap[above, u]
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        turned = np.einsum("ij,ij->i", normal, centre - pointmap[v, u]) < 0
+    normal[turned] *= -1
+    return normal.astype(np.float32)

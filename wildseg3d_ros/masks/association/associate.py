@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association.evidence import Evidence
-from wildseg3d_ros.masks.association.grouping import group_masks
+from wildseg3d_ros.masks.association.grouping import LEAST_GAIN, group_masks
 from wildseg3d_ros.masks.association.levels import (
     arrange_groups,
     prefer_wholes,
     split_levels,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.opposite import add_opposite_sides
+from wildseg3d_ros.masks.association.opposite import join_opposite_sides
 from wildseg3d_ros.masks.association.overlap import (
     Overlap,
     Samples,
@@ -122,7 +122,6 @@ def associate(
         overlap = measure_overlap(nodes, samples, sure, visibility)
         tick()
         evidence = overlap_evidence(nodes, overlap)
-        evidence = add_opposite_sides(nodes, samples, overlap, evidence, visibility)
     tick()
     id_of_node = _known_ids(nodes, known)
     start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
@@ -130,14 +129,15 @@ def associate(
     nested = nodes.nested()
     if not tracks:
         group = group_masks(evidence, nodes.view, start, movable, nested, tick=tick)
+        both = evidence
         tracked, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
     else:
         followed = measure_tracks(nodes, tracks)
         cut = cut_tracks(nodes, followed, evidence)
         trust = alone = trust_of_tracks(nodes, followed)
         # 3D would contradict a wrong track; without it all that tracks say is their own word.
-        doubt = doubt_of_tracks(nodes, followed) if overlap is None else 0.0
-        group = np.zeros(0, np.int64)
+        doubt = doubt_of_tracks(nodes, followed, trust) if overlap is None else LEAST_GAIN
+        group, both = np.zeros(0, np.int64), evidence
         for _ in range(3):
             both = evidence + track_evidence(nodes, followed, cut, trust)
             group = group_masks(both, nodes.view, start, movable, nested, doubt, tick)
@@ -145,6 +145,8 @@ def associate(
                 break
             trust = trust_from_groups(nodes, followed, group, alone)
         tracked = (followed.area > 0) & ~cut
+    if overlap is not None and world is not None and visibility is not None:
+        group = join_opposite_sides(nodes, overlap, both, world, visibility, group, movable)
     shown = None if overlap is None else overlap.shown
     presence = presence_of_groups(nodes, group, shown, tracked)
     hierarchy = arrange_groups(

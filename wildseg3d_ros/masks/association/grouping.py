@@ -22,6 +22,9 @@ DOUBT = 0.5
 """Amount of evidence that a link needs before its mean counts half."""
 LEAST = 0.05
 """Mean evidence of a link that is worth a merge."""
+LEAST_GAIN = 0.003
+"""Evidence that two groups, or a mask and a group, must have of being one object. What a strip
+along an outline says is less, and is as often wrong as right."""
 ROUNDS = 20
 
 
@@ -31,7 +34,7 @@ def group_masks(
     start: NDArray[np.int64] | None = None,
     movable: NDArray[np.bool_] | None = None,
     nested: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-    doubt: float = 0.0,
+    doubt: float = LEAST_GAIN,
     tick: Callable[[], object] = lambda: None,
 ) -> NDArray[np.int64]:
     """Partitions masks into objects: few and sure links first, then each view anew.

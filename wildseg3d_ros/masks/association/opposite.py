@@ -1,83 +1,193 @@
-"""Masks that share no visible surface: two sides of one body, seen by opposite cameras."""
+"""Objects that opposite cameras see two sides of which share no surface."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
+from scipy import sparse
 
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.association.evidence import Evidence, values_at
+from wildseg3d_ros.masks.association.evidence import (
+    Evidence,
+    members_of,
+    membership,
+    values_at,
+)
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import Overlap, Samples, meeting_pairs
+from wildseg3d_ros.masks.association.overlap import Overlap, meeting_pairs
+from wildseg3d_ros.types import WorldPointmaps
 
-UNSEEN = 0.1
-"""Amount of overlap evidence below which two masks share no surface."""
-BEHIND = 0.7
-"""Share of either mask that the other must hide."""
-SEAM = 0.12
-"""Width of the unseen band between two sides of a body, as a share of its size."""
-CLOSED = 0.5
-"""Share of the outline along which the two sides must meet."""
-WORTH = 0.3
-"""Evidence of a closed seam: half of a clear overlap."""
+BEHIND = 0.6
+"""Share of either side that the other must hide."""
+MOSTLY = 0.5
+"""Share of a side that other things hide at most, for the rest to count as all of it."""
+UNSEEN = 0.5
+"""Share of a body's extent along the line of sight that neither side may show: about 0 of a ball
+with exact masks, 0.5 if these end 6 % before its outline; of two that touch, one behind the other,
+0.5 with exact masks and 0.65 and more with pixels."""
+CLOSED = 0.4
+"""Share of the outline along which they show that much: the ends of a cylinder are flat."""
+AGAINST = 0.05
+"""Mean evidence against two sides being one that they are joined in spite of: what opposite views
+see of each other's side is its rim, where masks and depths are least sure."""
+AGREED = 0.5
+"""Mean evidence for it, as a share of what was looked at, from which the shape does not matter."""
+FEWEST = 16
+"""Pixels that show the shape of a side."""
+_SECTORS = 24
+_OUTERMOST = 3  # pixels of a sector that stand for its outline
+_OF_NO_VIEW = np.iinfo(np.uint16).max
 
 
-def add_opposite_sides(
+def join_opposite_sides(
     nodes: MaskNodes,
-    samples: Samples,
     overlap: Overlap,
     evidence: Evidence,
+    world: WorldPointmaps,
     visibility: Visibility,
-) -> Evidence:
-    """The evidence, with that for pairs of masks that are front and back of one body.
+    group: NDArray[np.int64],
+    movable: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """(M,) groups after those that are two sides of one body were joined.
 
-    Two masks are that when each hides the other in its own view, each is the only one that does,
-    and their surfaces meet along most of their outline. One body behind another passes the first
-    two tests and fails the third; two that touch at a point or a side fail it as well.
+    Two groups with no view in common are that when each hides most of the other in its own views,
+    and along much of their outline they curve so far towards each other that what neither shows
+    is no more than half of the body. One body behind another passes the first test and fails
+    the second. So does a box that is seen face on: nothing tells it from two that touch.
 
     Args:
-        evidence: of ``overlap_evidence``.
+        evidence: of all sources.
+        group: (M,) object of each mask, 0, 1, ..., at most one mask of a view in each.
+        movable: (M,) bool, masks that may change their group.
     """
-    i, j = meeting_pairs(overlap.hidden)
-    mutual = evidence.amounts(i, j) < UNSEEN
-    for one, other in ((i, j), (j, i)):
-        hidden = values_at(overlap.hidden, one, other)
-        mutual &= hidden >= BEHIND * np.maximum(overlap.count[one], 1)
-    ends = np.append(np.cumsum(overlap.count), 0)
-    starts = ends[:-1] - overlap.count
-    closed = []
-    for a, b in zip(i[mutual], j[mutual], strict=True):
-        one = samples.points[starts[a] : ends[a]]
-        other = samples.points[starts[b] : ends[b]]
-        closed.append(
-            min(len(one), len(other)) >= 16
-            and _closes(one, other, visibility.centres[nodes.view[a]])
-            and _closes(other, one, visibility.centres[nodes.view[b]])
-        )
-    i, j = i[mutual][np.array(closed, np.bool_)], j[mutual][np.array(closed, np.bool_)]
-    worth = np.full(len(i), WORTH)
-    looked = np.zeros_like(evidence.looked)
-    return evidence + Evidence.of_pairs(looked, nodes.sheet, i, j, worth, worth)
+    count = int(group.max(initial=-1)) + 1
+    taken = np.zeros((count, nodes.views), np.bool_)
+    taken[group, nodes.view] = True
+    fixed = np.bincount(group, ~movable, count) > 0
+    a, b, share = _hidden_shares(nodes, overlap, group)
+    share[(taken[a] & taken[b]).any(axis=1) | (fixed[a] & fixed[b])] = 0.0
+    members = members_of(group)
+    for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= BEHIND)].tolist():
+        one, other = int(a[k]), int(b[k])
+        # A body has two sides: neither is joined with a third.
+        if (taken[one] & taken[other]).any():
+            continue
+        sides = members[one], members[other]
+        i, j = (each.ravel() for each in np.meshgrid(*sides))
+        said, amount = evidence.weights(i, j).mean(), evidence.amounts(i, j).mean()
+        if said < -AGAINST:
+            continue
+        if said >= AGREED * amount > 0 or _is_closed(nodes, world, visibility, *sides):
+            group = np.where(group == other, one, group)
+            taken[[one, other]] = True
+    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _closes(
-    surface: NDArray[np.float32], other: NDArray[np.float32], eye: NDArray[np.float64]
+def _hidden_shares(
+    nodes: MaskNodes, overlap: Overlap, group: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs of groups that hide something of each other, and how much of the less hidden one.
+
+    What other things hide there says nothing, unless it is nearly all.
+    """
+    of_group = membership(group)
+    count = int(group.max(initial=-1)) + 1
+    hidden = sparse.csr_array(of_group.T @ overlap.hidden @ of_group)
+    in_view = sparse.csr_array(
+        (np.ones(len(nodes)), (np.arange(len(nodes)), nodes.view)), (len(nodes), nodes.views)
+    )
+    in_view = (of_group.T @ overlap.hidden @ in_view).toarray()
+    samples = np.bincount(group, overlap.count, count)
+    has = np.zeros((count, nodes.views))
+    has[group, nodes.view] = 1.0
+    a, b = meeting_pairs(hidden)
+    share = np.ones(len(a))
+    for one, other in ((a, b), (b, a)):
+        mine = values_at(hidden, one, other)
+        looked = samples[one] * has[other].sum(axis=1)
+        elsewhere = (in_view[one] * has[other]).sum(axis=1) - mine
+        rest = np.maximum(looked - elsewhere, MOSTLY * looked)
+        share = np.minimum(share, mine / np.maximum(rest, 1.0))
+    return a, b, share
+
+
+def _is_closed(
+    nodes: MaskNodes,
+    world: WorldPointmaps,
+    visibility: Visibility,
+    one: NDArray[np.int64],
+    other: NDArray[np.int64],
 ) -> bool:
-    """Whether the outline of a surface, as its camera sees it, meets the other one all around."""
-    middle = surface.mean(axis=0)
-    forward = (middle - eye) / np.linalg.norm(middle - eye)
-    across = surface - middle
-    across = across - (across @ forward)[:, None] * forward
-    # Directions about the line of sight: the outermost sample of each is the outline.
-    right = np.linalg.svd(across, full_matrices=False)[2][0]
-    up = np.cross(forward, right)
-    angle = np.arctan2(across @ up, across @ right)
-    radius = np.linalg.norm(across, axis=1)
-    sectors = 24
-    sector = np.floor((angle / (2 * np.pi) + 0.5) * sectors).astype(int) % sectors
-    order = np.lexsort((radius, sector))
-    outline = order[np.append(np.flatnonzero(np.diff(sector[order])), len(order) - 1)]
-    size = 2.0 * float(np.quantile(radius, 0.95))
-    gap, _ = KDTree(other).query(surface[outline])
-    return float((gap < SEAM * size).mean()) >= CLOSED
+    """Whether two sides show half of the body or more between them, along much of its outline.
+
+    Args:
+        one, other: masks of either side.
+    """
+    # What the other side does not hide is beside the body: outlines are off by a few pixels.
+    front = _hidden_by(other, _points_of(one, nodes, world), nodes, visibility)
+    back = _hidden_by(one, _points_of(other, nodes, world), nodes, visibility)
+    if min(len(front), len(back)) < FEWEST:
+        return False
+    middle = 0.5 * (front.mean(axis=0) + back.mean(axis=0))
+    along = _line_of_sight(middle, visibility.centres[nodes.view[one]])
+    along -= _line_of_sight(middle, visibility.centres[nodes.view[other]])
+    along /= max(float(np.linalg.norm(along)), 1e-9)
+    right = np.cross(along, np.eye(3)[np.abs(along).argmin()])
+    axes = np.stack([right / np.linalg.norm(right), np.cross(along, right), along], axis=1)
+    front, back = (front - middle) @ axes, (back - middle) @ axes
+    nearest, front_rim = _profile(front)
+    farthest, back_rim = _profile(back * [1, 1, -1])
+    extent = -farthest - nearest
+    unseen = -back_rim - front_rim
+    return float(np.count_nonzero(unseen <= UNSEEN * extent)) >= CLOSED * _SECTORS
+
+
+def _line_of_sight(
+    middle: NDArray[np.floating], centres: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(3,) mean direction from cameras to a point."""
+    rays = middle - centres
+    return (rays / np.linalg.norm(rays, axis=1, keepdims=True)).mean(axis=0)
+
+
+def _points_of(
+    members: NDArray[np.int64], nodes: MaskNodes, world: WorldPointmaps
+) -> NDArray[np.float32]:
+    """(P, 3) world points of all pixels of some masks."""
+    points = []
+    for node in members.tolist():
+        view = int(nodes.view[node])
+        mask = (nodes.maps[nodes.sheet[node]] == node) & world.valid(view)
+        points.append(world.points[view][mask])
+    return np.concatenate(points)
+
+
+def _hidden_by(
+    members: NDArray[np.int64],
+    points: NDArray[np.float32],
+    nodes: MaskNodes,
+    visibility: Visibility,
+) -> NDArray[np.float32]:
+    """The points that lie behind one of some masks in its view."""
+    behind = np.zeros(len(points), np.bool_)
+    for node in members.tolist():
+        view = int(nodes.view[node])
+        row, z, pixel = visibility.look(view, points, np.full(len(points), _OF_NO_VIEW, np.uint16))
+        inside = nodes.maps[nodes.sheet[node]].ravel()[pixel] == node
+        behind[row] |= inside & (visibility.depth[view].ravel()[pixel] < z)
+    return points[behind]
+
+
+def _profile(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By direction about the z axis, (_SECTORS,) least z of points and z of the outermost ones;
+    NaN where there are none."""
+    x, y, z = points.T
+    sector = np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
+    nearest, rim = np.full((2, _SECTORS), np.nan)
+    order = np.lexsort((-np.hypot(x, y), sector))
+    cuts = np.searchsorted(sector[order], np.arange(1, _SECTORS))
+    for k, mine in enumerate(np.split(z[order], cuts)):
+        if len(mine):
+            nearest[k] = np.quantile(mine, 0.05)
+            rim[k] = np.median(mine[:_OUTERMOST])
+    return nearest, rim

@@ -21,6 +21,8 @@ FEW = 6.0
 """Visible samples at which evidence counts half."""
 OUTLINE = 0.12
 """Width of the band along its outline in which a mask is not sure, as a share of its size."""
+SLIVER = 0.34
+"""Mean sureness of a mask that is one or two pixels wide: all of it is outline."""
 RIM = 0.15
 """Share of a mask below which what another view sees of it is little more than its outline."""
 SAME = 0.8
@@ -297,7 +299,11 @@ def overlap_evidence(nodes: MaskNodes, overlap: Overlap) -> Evidence:
     layered[child], layered[holder] = True, True
     weight = np.where(layered[i] | layered[j], agreement(iou, CLEAR), agreement(iou))
     both = 0.5 * (amount[i, nodes.sheet[j]] + amount[j, nodes.sheet[i]])
-    return Evidence.of_pairs(amount, nodes.sheet, i, j, both * (1.0 + weight))
+    # Of two slivers side by side as much of either lies on the other as on itself.
+    sliver = overlap.mass < SLIVER * overlap.count
+    sliver = sliver[i] & sliver[j]
+    meeting = np.where(sliver, both, both * (1.0 + weight))
+    return Evidence.of_pairs(amount, nodes.sheet, i, j, meeting, np.where(sliver, -both, 0.0))
 
 
 def meeting_pairs(

@@ -30,6 +30,11 @@ ODDS = 4.0
 """How much likelier than not it must be that two masks are one, by tracks alone: a merge is worse
 than a split."""
 
+SWAPPED = 4.0
+"""How much the share of wrong tracks adds to the doubt about groups that tracks alone make."""
+WITNESSES = 3
+"""Views beside one that are enough to contradict what is wrong in it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
@@ -303,17 +308,27 @@ def _steps_of_runs(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.int64]:
     return steps
 
 
-def doubt_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> float:
+def doubt_of_tracks(nodes: MaskNodes, found: TrackOverlap, trust: NDArray[np.float32]) -> float:
     """Evidence that two groups must have of being one object where there are tracks alone.
 
     Before a track is seen, a mask is any of another view's masks; and ODDS are to be left when
-    that is outweighed. Half of it, as evidence is the mean of both ways. Where all views are
-    anchors the tracks of the masks that a wrong one would take contradict it; the doubt is about
-    pairs of views that were not followed both ways.
+    that is outweighed. Half of it, as evidence is the mean of both ways. That is the doubt about
+    pairs of views that were not followed both ways; where all views are anchors the tracks of the
+    masks that a wrong one would take contradict it, if there are views enough to do so. Where
+    tracks were seen to contradict each other, there is more doubt.
+
+    Args:
+        trust: of ``trust_of_tracks``.
     """
     masks = max(float(np.median(np.diff(nodes.offsets))), 2.0)
-    anchors = len({anchor for anchor, _ in found.runs}) / nodes.views
-    return float((1.0 - anchors**2) * 0.5 * np.log(ODDS * masks) / np.log(SURE))
+    anchors = sorted({anchor for anchor, _ in found.runs})
+    followed = trust[anchors] * (np.arange(nodes.views) != np.array(anchors)[:, None])
+    wrong = 1.0 - float(followed.sum()) / max(len(anchors) * (nodes.views - 1), 1)
+    witnesses = min(1.0, WITNESSES / max(nodes.views - 1, 1))
+    doubt = 1.0 - (len(anchors) / nodes.views) ** 2
+    if len(anchors) > 1:  # tracks of one view close no cycle that would show which are wrong
+        doubt += SWAPPED * wrong * witnesses
+    return float(doubt * 0.5 * np.log(ODDS * masks) / np.log(SURE))
 
 
 def trust_from_groups(
