@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.lifecycle.node import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_ros.ros.building.process import Built
 from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
 from wildseg3d_ros.scene.scene import Scene
@@ -35,11 +35,11 @@ class SceneTopics:
     """Publishers of a configured node; they publish while it is active.
 
     Args:
-        node: a lifecycle node.
+        node: that publishes.
         cameras: names of its cameras.
     """
 
-    def __init__(self, node: LifecycleNode, cameras: Sequence[str]) -> None:
+    def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
         self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", LATCHED)
         self._labels = {
