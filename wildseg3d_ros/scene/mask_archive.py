@@ -55,13 +55,28 @@ def write_masks(archive: zipfile.ZipFile, masks: MaskCache) -> None:
             write_array(archive, f"embedding/{view}/{k}", part)
 
 
-def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
+_HEADER = {
+    "views": int,
+    "levels": int,
+    "object_ids": list,
+    "next_id": int,
+    "encoder": str,
+    "origin": dict | None,
+    "embeddings": list,
+    "objects": list,
+}
+_OBJECT = {"id": int, "level": str, "parent": int, "unmasked": list, "masks": list}
+_ORIGIN = {"backend": str, "weights": str}
+
+
+def read_masks(archive: zipfile.ZipFile, header: Any) -> MaskCache:
     """Reads what :func:`describe_masks` and :func:`write_masks` stored.
 
     Raises:
-        InvalidScene: an array that is missing or not what it must be. KeyError, TypeError,
-            ValueError: a header without what is needed.
+        InvalidScene: an array or a value that is missing or not what it must be. ValueError: what
+            should be an array is none.
     """
+    _expect_fields(header, _HEADER, "masks in the header")
     views = range(header["views"])
     maps = [
         tuple(read_array(archive, f"labels/{level}/{view}", np.int32, 2) for view in views)
@@ -69,17 +84,10 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
     ]
     expect(len(maps) > 0, "levels of label maps", "at least one", 0)
     crops = _Crops(read_array(archive, "soft", np.uint8, 1))
-    objects = tuple(
-        ObjectRecord(
-            check_integer(each["id"], "id of an object", 1, HIGHEST_ID),
-            each["level"],
-            each["parent"],
-            tuple(_read_record(mask, crops) for mask in each["masks"]),
-            tuple(each["unmasked"]),
-        )
-        for each in header["objects"]
-    )
+    objects = tuple(_read_object(stored, crops) for stored in header["objects"])
     crops.check_all_taken()
+    if header["origin"] is not None:
+        _expect_fields(header["origin"], _ORIGIN, "origin of the masks")
     return MaskCache(
         labels=maps[0],
         scores=tuple(read_array(archive, f"scores/{view}", np.float32, 2) for view in views),
@@ -89,11 +97,8 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
         finer=tuple(maps[1:]),
         objects=objects,
         embeddings=tuple(
-            tuple(
-                read_array(archive, f"embedding/{view}/{k}", np.float16, dimensions)
-                for k, dimensions in enumerate(parts)
-            )
-            for view, parts in enumerate(header["embeddings"])
+            _read_embedding(archive, view, stored)
+            for view, stored in enumerate(header["embeddings"])
         ),
         next_id=check_integer(header["next_id"], "next_id", 1, HIGHEST_ID + 1),
         encoder=header["encoder"],
@@ -101,15 +106,47 @@ def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
     )
 
 
-def _read_record(stored: Any, crops: _Crops) -> MaskRecord:
+def _expect_fields(stored: Any, fields: dict[str, Any], what: str) -> None:
+    names = ", ".join(fields)
+    expect(isinstance(stored, dict), what, f"values of {names}", stored)
+    expect(stored.keys() == fields.keys(), what, f"values of {names}", list(stored))
+    for name, kind in fields.items():
+        expected = f"a value of type {getattr(kind, '__name__', kind)}"
+        expect(isinstance(stored[name], kind), f"{name} of the {what}", expected, stored[name])
+
+
+def _read_object(stored: Any, crops: _Crops) -> ObjectRecord:
+    _expect_fields(stored, _OBJECT, "record of an object")
+    return ObjectRecord(
+        check_integer(stored["id"], "id of an object", 1, HIGHEST_ID),
+        stored["level"],
+        stored["parent"],
+        tuple(_read_mask(mask, stored["id"], crops) for mask in stored["masks"]),
+        tuple(stored["unmasked"]),
+    )
+
+
+def _read_mask(stored: Any, object_id: int, crops: _Crops) -> MaskRecord:
+    who = f"mask of object {object_id}"
+    fits = isinstance(stored, list) and len(stored) == 8
+    expect(fits, who, "view, area, four corners of its box, score, and whether it has soft scores",
+           stored)  # fmt: skip
     view, area, *box, score, has_soft = stored
-    record = MaskRecord(view, area, tuple(box), score)
+    record = MaskRecord(view, area, (box[0], box[1], box[2], box[3]), score)
     if not has_soft:
         return record
-    what = f"box of a mask in view {view}"
-    u0, v0, u1, v1 = (check_integer(value, what, 0, 2**31 - 1) for value in box)
-    expect(u0 <= u1 and v0 <= v1, what, "a last pixel that is not before the first", box)
+    u0, v0, u1, v1 = (check_integer(value, f"box of the {who}", 0, 2**31 - 1) for value in box)
+    expect(u0 <= u1 and v0 <= v1, f"box of the {who}", "its last pixel not before its first", box)
     return dataclasses.replace(record, soft=crops.take(v1 - v0 + 1, u1 - u0 + 1))
+
+
+def _read_embedding(archive: zipfile.ZipFile, view: int, stored: Any) -> tuple[NDArray, ...]:
+    what = f"embedding of view {view} in the header"
+    expect(isinstance(stored, list), what, "the dimensions of its arrays", stored)
+    return tuple(
+        read_array(archive, f"embedding/{view}/{k}", np.float16, check_integer(n, what, 0, 32))
+        for k, n in enumerate(stored)
+    )
 
 
 class _Crops:

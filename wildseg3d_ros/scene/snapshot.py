@@ -212,7 +212,7 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
         images=images,
         K=read_array(archive, "K", np.float64, 3),
         world_from_cam=read_array(archive, "world_from_cam", np.float64, 3),
-        masks=read_masks(archive, _with_tuples(header["masks"])),
+        masks=read_masks(archive, header.get("masks")),
         world=WorldPointmaps(
             points=tuple(
                 _read_sparse(archive, f"points/{view}", (*size, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,8 @@ def _check_record(
         expect(mask.area == area, f"area of the {what}", f"{area} pixels as in its label map",
                mask.area)  # fmt: skip
         _check_box(mask, maps[mask.view], each.object_id, what)
-        check_range(np.array(mask.score, np.float64), f"score of the {what}", 0.0, 1.0)
+        fits = isinstance(mask.score, Real) and 0.0 <= float(mask.score) <= 1.0
+        expect(fits, f"score of the {what}", "a number from 0 to 1", mask.score)
         if mask.soft is not None:
             u0, v0, u1, v1 = mask.box
             check_array(
