@@ -256,13 +256,6 @@ def test_no_masks_at_all():
     assert associate(nothing, exact_world(truth), draw_depths(truth)).object_ids == ()
 
 
-def test_sizes_that_do_not_fit_are_named():
-    truth = construct_scene(2, 40, 30, 2)
-    masks = [truth.labels[0], truth.labels[1][:20]]
-    with pytest.raises(ValueError, match=r"\(20, 40\).*\(30, 40\)"):
-        associate(masks, exact_world(truth), draw_depths(truth))
-
-
 def test_views_of_different_sizes_are_associated():
     balls = [body("ball", [x, 0, 0.03], [0.03] * 3, k + 1) for k, x in enumerate((-0.08, 0.08))]
     small = photograph(balls, facing([0, 20]), 100, 80)

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association.evidence import Evidence
 from wildseg3d_ros.masks.association.grouping import LEAST_GAIN, group_masks
+from wildseg3d_ros.masks.association.inputs import (
+    check_ids,
+    check_masks,
+    check_tracks,
+    check_world,
+)
 from wildseg3d_ros.masks.association.levels import (
     arrange_groups,
     prefer_wholes,
@@ -109,13 +115,17 @@ def associate(
         tick: called between the steps; may raise to cancel.
 
     Raises:
-        ValueError: pointmaps or tracks of other sizes than the masks.
+        ValueError: no views; masks that are no integer labels; pointmaps, visibility, tracks or
+            known ids that do not belong to them; ids beyond int32.
     """
+    check_masks(labels)
+    world = check_world(labels, world, visibility)
+    check_tracks(labels, tracks)
     nodes = MaskNodes.from_labels(labels)
+    check_ids(nodes.views, known, first_id, len(nodes))
     evidence = Evidence.none(nodes.sheet, len(nodes.maps))
     overlap = samples = None
     if world is not None and visibility is not None and len(nodes):
-        _check_sizes(labels, world)
         sure = sureness(nodes)
         samples = draw_samples(nodes, world, sure, visibility)
         tick()
@@ -189,13 +199,6 @@ def associate(
     else:
         presence = presence_of_groups(nodes, kept, None, tracked)
     return _finish(nodes, kept, ids, level_of, maps, presence, cut)
-
-
-def _check_sizes(labels: Sequence[NDArray], world: WorldPointmaps) -> None:
-    masks = [image.shape[-2:] for image in labels]
-    points = [image.shape[:2] for image in world.points]
-    if masks != points:
-        raise ValueError(f"masks have the sizes {masks}, their pointmaps {points}")
 
 
 def _known_ids(nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None) -> NDArray[np.int64]:

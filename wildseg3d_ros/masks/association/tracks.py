@@ -111,12 +111,6 @@ def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
         for b, labels in enumerate(track.labels):
             if labels is None or b == track.anchor or mine.stop == mine.start:
                 continue
-            size_of_b = nodes.maps[nodes.first_sheets[b]].shape
-            if labels.shape != size_of_b:
-                raise ValueError(
-                    f"tracks of view {track.anchor} in view {b} are {labels.shape}, its masks "
-                    f"{size_of_b}"
-                )
             if (b, id(labels)) not in shared:
                 shared[b, id(labels)] = _count_shared(nodes, b, labels)
             names, size, both = shared[b, id(labels)]
