@@ -26,7 +26,7 @@ KEPT_REPEATS = 30
 CLICK = ("camera0", 200.0, 110.0)
 
 
-def busy_builder(config):
+def busy_builder(settings):
     """A builder for the node's build process that calculates on all cores until it is ended."""
     import numpy as np
 

@@ -322,17 +322,23 @@ class SceneConfig:
     index: IndexConfig = IndexConfig()
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> SceneConfig:
-        """Builds a configuration from nested mappings; what is not given keeps its default.
+    def from_mapping(
+        cls, values: Mapping[str, Any], base: SceneConfig | None = None
+    ) -> SceneConfig:
+        """Builds a configuration from nested mappings.
+
+        Args:
+            values: settings by name, by group.
+            base: what is not given is as in it; None: the defaults.
 
         Raises:
             ConfigError: unknown key, wrong type or value outside its range.
         """
-        return _from_mapping(cls, values, "")
+        return _from_mapping(base or cls(), values, "")
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> SceneConfig:
-        """Reads a YAML file of nested mappings.
+    def from_yaml(cls, path: str | Path, base: SceneConfig | None = None) -> SceneConfig:
+        """Reads a YAML file of nested mappings; ``base`` as of :meth:`from_mapping`.
 
         Raises:
             FileError: the file cannot be read. ConfigError: as :meth:`from_mapping`.
@@ -345,12 +351,12 @@ class SceneConfig:
             raise FileError(f"cannot read configuration '{path}': {error}") from error
         if not isinstance(values or {}, Mapping):
             raise ConfigError(f"'{path}' holds {type(values).__name__}, expected a mapping")
-        return cls.from_mapping(values or {})
+        return cls.from_mapping(values or {}, base)
 
 
-def _from_mapping(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+def _from_mapping(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(base)}
+    hints = typing.get_type_hints(type(base))
     chosen = {}
     for key, value in values.items():
         if key not in fields:
@@ -365,10 +371,10 @@ def _from_mapping(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
                 raise ConfigError(
                     f"'{prefix}{key}' is a group of settings, got {type(value).__name__} {value!r}"
                 )
-            chosen[key] = _from_mapping(hints[key], value, f"{prefix}{key}.")
+            chosen[key] = _from_mapping(getattr(base, key), value, f"{prefix}{key}.")
         else:
             chosen[key] = check_setting(f"{prefix}{key}", fields[key], hints[key], value)
-    return cls(**chosen)
+    return dataclasses.replace(base, **chosen)
 
 
 def check_setting(name: str, spec: dataclasses.Field, hint: Any, value: Any) -> Any:

@@ -70,6 +70,10 @@ class PromptError(WildSeg3DError):
     code = ErrorCode.BAD_REQUEST
 
 
+class InvalidScene(WildSeg3DError):
+    """A scene or its masks, parts of which are not what they must be or contradict one another."""
+
+
 class FileError(WildSeg3DError):
     """A file that is missing, truncated, foreign or of another version."""
 

@@ -10,9 +10,15 @@ from collections.abc import Callable, Sequence
 
 from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import ErrorCode, InputError, PromptError
+from wildseg3d_ros.errors import ConfigError, ErrorCode, FileError, InputError, PromptError
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, UpdatedMasks, load_masks
+from wildseg3d_ros.masks import (
+    MaskBackend,
+    PromptedMaskBackend,
+    UpdatedMasks,
+    as_built,
+    load_masks,
+)
 from wildseg3d_ros.masks.prompted import extend_cache
 from wildseg3d_ros.masks.refining import LocatedClick, refine_masks
 from wildseg3d_ros.masks.region_growing import RegionGrowing
@@ -115,7 +121,7 @@ def update_scene(
     check_same_views(scene, views)
     progress = progress or Progress()
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
-    masks = UpdatedMasks(masks or load_masks(config.masks), scene.masks, index)
+    masks = UpdatedMasks(masks or load_masks_for(scene, config), scene.masks, index)
     pairs = pairs_of_view(scene, index)
     if not pairs or has_moved(scene, views[index], index):
         return build_scene(views, config, progress, pointmaps, masks, world_frame)
@@ -206,6 +212,25 @@ def _say_found_intrinsics(views: Sequence[View], alignment: Alignment, progress:
             f"no intrinsics are given for camera {', '.join(found)}; the focal lengths in "
             "brackets were found from the pointmaps, with the principal point in the middle"
         )
+
+
+def load_masks_for(scene: Scene, config: SceneConfig) -> MaskBackend:
+    """The configured mask back end, ready to change a scene's masks.
+
+    Raises:
+        FileError, ConfigError: it cannot be loaded; says so if it is the scene's own.
+    """
+    try:
+        return load_masks(config.masks)
+    except (FileError, ConfigError) as error:
+        origin = scene.masks.origin
+        if origin is None or config.masks != as_built(config.masks, scene.masks):
+            raise
+        raise type(error)(
+            f"the scene's masks were made by {origin}, which cannot be loaded here: {error} "
+            "(masks.backend=geometric)",
+            error.code,
+        ) from error
 
 
 def segment(scene: Scene, prompt: Prompt) -> ObjectCloud:

@@ -313,6 +313,20 @@ def test_nothing_without_points():
     check_contract(cache, shot.views)
 
 
+def test_a_black_view_is_said():
+    shot = Shot(TABLETOP, ring(3))
+    shot.views[1].image[:] = np.random.default_rng(0).integers(0, 9, shot.views[1].image.shape)
+    progress = Progress()
+    cache = shot.segment(progress=progress)
+    (warning,) = progress.warnings
+    assert warning.startswith(f"camera '{shot.views[1].name}': its image is black")
+    assert "lens cap" in warning
+    check_contract(cache, shot.views)
+    progress = Progress()
+    Shot(TABLETOP, ring(3)).segment(progress=progress)
+    assert progress.warnings == []
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 7), (24, 32)])
 def test_tiny_images_do_not_fail(size):
     shot = Shot(TABLETOP, ring(2), sizes=size)

@@ -18,6 +18,7 @@ from wildseg3d_ros.errors import (  # noqa: E402
     Cancelled,
     ConfigError,
     FileError,
+    InvalidScene,
     WildSeg3DError,
 )
 from wildseg3d_ros.geometry.visibility import Visibility  # noqa: E402
@@ -112,8 +113,10 @@ def test_a_stored_embedding_decodes_alike(backend, truth):
     one, _ = network.decode(embedding, points, ones)
     other, _ = network.decode(again, points, ones)
     assert ((one > 0) != (other > 0)).float().mean() < 0.01
-    with pytest.raises(ConfigError, match="use the model that the scene was built with"):
+    with pytest.raises(InvalidScene, match=r"embeddings: expected arrays of shape.*build the"):
         network.restore(kept[::-1], embedding.size)
+    with pytest.raises(InvalidScene, match="embeddings: expected"):
+        network.restore((*kept[:2], kept[2][..., :-1]), embedding.size)
 
 
 def test_a_box_is_a_prompt_too(backend, truth):

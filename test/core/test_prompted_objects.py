@@ -236,7 +236,7 @@ def test_a_box_about_a_cached_object_is_answered_from_the_cache(truth):
     rows, columns = np.nonzero(truth.labels[0] == 5)
     box = Box("cam_0", columns.min() - 1, rows.min() - 1, columns.max() + 1, rows.max() + 1)
     assert segment(scene, Prompt((), boxes=(box,))).object_ids == (5,)
-    with pytest.raises(PromptError, match=r"no cached object fills the box.*add the object"):
+    with pytest.raises(PromptError, match=r"no cached object fills the box.*add it"):
         segment(scene, Prompt((), boxes=(Box("cam_0", 0, 0, 159, 119),)))
 
 
@@ -496,7 +496,7 @@ def test_a_thing_without_depth_where_it_is_clicked_is_left_to_the_network(
         def segment(self, views, alignment, world, progress):
             raise AssertionError("nothing is segmented anew")
 
-    monkeypatch.setattr("wildseg3d_ros.masks.load_masks", lambda config: Prompted())
+    monkeypatch.setattr("wildseg3d_ros.pipeline.load_masks", lambda config: Prompted())
     save_scene(scene, tmp_path / "scene.ws3d")
     place = ["--view", click.view, "--pixel", str(click.u), str(click.v)]
     command = ["segment", str(tmp_path / "scene.ws3d"), *place]

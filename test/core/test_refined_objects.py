@@ -57,6 +57,24 @@ def test_a_positive_click_takes_another_cached_object_in(truth):
     assert segment(scene, Prompt((at(truth, 2),))).object_ids == (2,)  # stays as it was
 
 
+def test_a_view_in_which_an_object_gains_its_mask_is_no_longer_one_without(truth):
+    """Object 1 was missed in view 1, where object 2, as which it was cached, is added to it."""
+    exact = exact_cache(truth)
+    labels = tuple(
+        np.where(each == 1, 2, each).astype(np.int32) if view == 1 else each
+        for view, each in enumerate(exact.labels)
+    )
+    records = describe_objects([labels], exact.scores, unmasked={1: (1,)})
+    assert records[0].unmasked == (1,)
+    scene = exact_scene(
+        truth, cache=MaskCache(labels, exact.scores, exact.object_ids, (), records)
+    )
+    refined, _ = refine_object(scene, Prompt((at(truth, 1, view=1),), object_ids=(1,)))
+    record = refined.masks.record(1)
+    assert 1 in record.views
+    assert record.unmasked == ()
+
+
 def test_a_negative_click_cuts_off_what_is_another_thing(truth):
     """Two things that touch and were cached as one; where they part, the image shows."""
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))

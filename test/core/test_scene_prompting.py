@@ -1,16 +1,28 @@
 from __future__ import annotations
 
+import re
+
+import cv2
 import numpy as np
 import pytest
 
 from wildseg3d_ros.config import IndexConfig
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.pipeline import add_object, segment
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.testing.exact import exact_cache, exact_scene, exact_world
 from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import NEGATIVE, POSITIVE, Click, MaskCache, Prompt
+from wildseg3d_ros.types import (
+    NEGATIVE,
+    POSITIVE,
+    Box,
+    Click,
+    MaskCache,
+    MaskOrigin,
+    Prompt,
+    ViewMask,
+)
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +186,58 @@ def test_after_an_error_the_next_good_prompt_is_answered(truth, scene):
     with pytest.raises(PromptError):
         answer(scene, Prompt((Click("nowhere", 1, 1),)))
     assert answer(scene, Prompt((on(truth, 1),))).object_ids == (1,)
+
+
+def empty(truth, origin=None, points=1.0):
+    """A scene without objects, in which a share of the pixels has a point."""
+    nothing = tuple(np.zeros_like(each) for each in truth.labels)
+    scores = tuple(each.astype(np.float32) for each in nothing)
+    world = exact_world(truth)
+    for confidence in world.confidence:
+        confidence[int(points * len(confidence)) :] = 0
+    cache = MaskCache(nothing, scores, (), origin=origin)
+    return exact_scene(truth, world=world, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("origin", "points", "why"),
+    [
+        (None, 0.0, "only 0.0% of the pixels have a 3D point; look at the depth images"),
+        ("sam2", 0.03, r"only \d.\d% of the pixels have a 3D point"),
+        ("geometric", 1.0, "is flat, or goes on.*build with masks.backend=sam2"),
+        ("sam2", 1.0, "passed the filters in 'masks.sam2'; .*predicted_iou"),
+        (None, 1.0, "its masks are empty"),
+    ],
+)
+def test_a_scene_without_objects_says_why_and_the_way_out(truth, origin, points, why):
+    scene = empty(truth, MaskOrigin(origin) if origin else None, points)
+    (warning,) = [text for text in scene.warnings if "no object was found" in text]
+    assert re.search(f"no click can be answered: .*{why}", warning)
+    assert "--add" in warning
+    with pytest.raises(PromptError, match="the scene has no object in any view.*--add"):
+        answer(scene, Prompt((Click("cam_1", 50, 50),)))
+
+
+def test_what_an_empty_scene_says_ends_with_its_first_object(truth):
+    scene = empty(truth)
+    extended, _ = add_object(scene, Prompt(masks=(ViewMask("cam_0", truth.labels[0] == 1),)))
+    assert any("no object was found" in text for text in scene.warnings)
+    assert not any("no object was found" in text for text in extended.warnings)
+
+
+def test_where_no_mask_answers_it_is_said_how_one_is_added(truth, scene):
+    near = cv2.dilate((truth.labels[0] > 0).astype(np.uint8), np.ones((41, 41)))
+    v, u = np.argwhere(near == 0)[0]
+    blind = exact_world(truth)
+    blind.confidence[0][:] = 0
+    elsewhere = np.zeros(truth.labels[0].shape, bool)
+    elsewhere[:3, :3] = True
+    for asked, prompt in [
+        (scene, Prompt((Click("cam_0", u, v),))),
+        (exact_scene(truth, world=blind), Prompt((Click("cam_0", u, v),))),
+        (scene, Prompt(boxes=(Box("cam_0", 0, 0, 5, 5),))),
+        (scene, Prompt(masks=(ViewMask("cam_0", elsewhere),))),
+        (scene, Prompt((on(truth, 1), on(truth, 1, 1, NEGATIVE)))),
+    ]:
+        with pytest.raises(PromptError, match="add it .add_object; on the command line: --add"):
+            answer(asked, prompt)

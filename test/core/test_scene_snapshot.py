@@ -135,12 +135,19 @@ def test_a_flipped_byte_in_a_member_is_noticed(saved, share):
 def test_foreign_files_are_told_apart(tmp_path):
     text = tmp_path / "text.ws3d"
     text.write_text("no scene at all")
-    with pytest.raises(FileError, match="not a saved scene"):
+    with pytest.raises(FileError, match="not a saved scene.*give a file that `wildseg3d build`"):
         load_scene(text)
-    other = tmp_path / "other.npz"
-    np.savez(other, a=np.zeros(3))
-    with pytest.raises(FileError, match="zip file but not a saved scene"):
-        load_scene(other)
+    for name, members, says in [
+        ("pairs.npz", ["edges.npy", "K.npy"], "is a NumPy file of arrays.* but not a saved scene"),
+        ("weights.pt", ["w/data.pkl", "w/data/0"], "is a file of PyTorch.* but not a saved scene"),
+        ("other.zip", ["readme.txt"], "is a zip file but not a saved scene"),
+        ("empty.zip", [], "is a zip file but not a saved scene"),
+    ]:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member in members:
+                archive.writestr(member, b"abc")
+        with pytest.raises(FileError, match=f"{says}.*give a file that `wildseg3d build`"):
+            load_scene(tmp_path / name)
     with pytest.raises(FileError, match="cannot read scene"):
         load_scene(tmp_path)
 

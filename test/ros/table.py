@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import ConfigError
 from wildseg3d_ros.geometry.cameras import back_project, rays
 from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.ros.building.process import Build
+from wildseg3d_ros.ros.building.process import Build, Settings
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 
@@ -155,12 +154,12 @@ def scene_by_color(
         )
 
 
-def color_builder(config: SceneConfig) -> Build:
+def color_builder(settings: Settings) -> Build:
     """Builds at once."""
     return scene_by_color
 
 
-def forgetful_builder(config: SceneConfig) -> Build:
+def forgetful_builder(settings: Settings) -> Build:
     """Does not find the green ball."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -172,7 +171,7 @@ def forgetful_builder(config: SceneConfig) -> Build:
 class Renewing:
     """Builds at once; asked to renew some views, it writes their names to PATIENT_UNTIL."""
 
-    def __init__(self, config: SceneConfig) -> None: ...
+    def __init__(self, settings: Settings) -> None: ...
 
     __call__ = staticmethod(scene_by_color)
 
@@ -189,7 +188,7 @@ class Renewing:
         return scene_by_color(views, progress, world_frame)
 
 
-def patient_builder(config: SceneConfig) -> Build:
+def patient_builder(settings: Settings) -> Build:
     """Builds when the file that PATIENT_UNTIL names is there, and can be cancelled until then."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -202,7 +201,7 @@ def patient_builder(config: SceneConfig) -> Build:
     return build
 
 
-def deaf_builder(config: SceneConfig) -> Build:
+def deaf_builder(settings: Settings) -> Build:
     """Never looks up from its work."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -213,7 +212,7 @@ def deaf_builder(config: SceneConfig) -> Build:
     return build
 
 
-def dying_builder(config: SceneConfig) -> Build:
+def dying_builder(settings: Settings) -> Build:
     """Is killed as by the kernel when memory runs out, the first time; builds afterwards."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -226,7 +225,7 @@ def dying_builder(config: SceneConfig) -> Build:
     return build
 
 
-def broken_builder(config: SceneConfig) -> Build:
+def broken_builder(settings: Settings) -> Build:
     """Has a defect."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -235,6 +234,6 @@ def broken_builder(config: SceneConfig) -> Build:
     return build
 
 
-def unloadable_builder(config: SceneConfig) -> Build:
+def unloadable_builder(settings: Settings) -> Build:
     """Lacks its weights."""
     raise ConfigError("the weights are not there; download them")

@@ -14,6 +14,7 @@ from wildseg3d_ros.errors import ErrorCode, InputError
 from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.ros.cameras.compressed import rgb_from_compressed
 from wildseg3d_ros.ros.messages import conversions as c
+from wildseg3d_ros.ros.topics.scene import as_mono16
 
 WHO = "camera 'left'"
 rng = np.random.default_rng(3)
@@ -223,3 +224,9 @@ def test_transforms_that_make_no_pose():
 @pytest.mark.parametrize("stamp_ns", [0, 1, 999_999_999, 1_700_000_000_123_456_789])
 def test_time_is_exact(stamp_ns):
     assert c.nanoseconds(c.time_message(stamp_ns)) == stamp_ns
+
+
+def test_an_id_that_a_label_image_cannot_carry_is_no_object_and_not_another():
+    labels = np.array([[0, 1, 65535, 65536, 65537]], np.int32)
+    np.testing.assert_array_equal(as_mono16(labels), [[0, 1, 65535, 0, 0]])
+    assert as_mono16(labels).dtype == np.uint16

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ import table
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.io.folder import Recording
-from wildseg3d_ros.ros import scene_node
+from wildseg3d_ros.ros import object_services, scene_node
 from wildseg3d_ros.ros.object_services import loaded_scene
 from wildseg3d_ros.ros.replay_node import optical_frame
 from wildseg3d_ros.scene.snapshot import load_scene
@@ -128,6 +130,40 @@ def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
     (tmp_path / "half.ws3d").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     refused(lambda: client.load_scene(str(tmp_path / "half.ws3d")), "BAD_FILE", "truncated")
     assert client.segment([red()]).object_ids == (1,)
+
+
+def test_a_damaged_scene_leaves_the_one_that_answers(live, tmp_path):
+    """Not only what cannot be read: also what could not be answered from, or not be sent."""
+    _, _, client = live
+    path = client.save_scene(str(tmp_path / "scene.ws3d"))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = json.loads(members["wildseg3d-scene.json"])
+    built = client.build().scene_id
+    for group, name, value, text in [
+        ("scene", "frame_id", "\ud800", "frame_id: expected"),
+        ("scene", "camera_frames", ["a", "b"], "camera_frames: expected 3"),
+        ("masks", "object_ids", [1, 2, 3], "ids of the index"),
+    ]:
+        damaged = json.dumps({**header, group: {**header[group], name: value}})
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, data in {**members, "wildseg3d-scene.json": damaged}.items():
+                archive.writestr(member, data)
+        refused(lambda: client.load_scene(path), "BAD_FILE", f"{text}.*build it again")
+        assert client.segment([red()]).scene_id == built
+
+
+def test_the_scene_before_answers_until_the_reply_is_made(live, tmp_path, monkeypatch):
+    _, _, client = live
+    path = client.save_scene(str(tmp_path / "scene.ws3d"))
+    built = client.build().scene_id
+
+    def broken(_):
+        raise RuntimeError("no reply can be made")
+
+    monkeypatch.setattr(object_services, "_load_reply", broken)
+    refused(lambda: client.load_scene(path), "INTERNAL", "no reply can be made")
+    assert client.segment([red()]).scene_id == built
 
 
 def test_builds_are_refused_while_a_scene_is_loaded(live, tmp_path, monkeypatch):

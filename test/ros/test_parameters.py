@@ -36,6 +36,16 @@ def make_parameters():
     rclpy.shutdown(context=context)
 
 
+def test_what_was_given_is_told_from_defaults(make_parameters):
+    parameters, node = make_parameters(masks__backend="geometric")
+    assert parameters.is_given("masks.backend")
+    assert not parameters.is_given("pointmaps.backend")
+    node.set_parameters([Parameter("pointmaps.backend", value="stereo")])
+    assert parameters.is_given("pointmaps.backend")
+    node.set_parameters([Parameter("index.click_radius", value=-3)])
+    assert not parameters.is_given("index.click_radius")
+
+
 def leaves(config, prefix=""):
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
@@ -19,9 +20,13 @@ from wildseg3d_msgs.msg import CameraMask
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image, header, image_from_array
 from wildseg3d_ros.ros.replay_node import optical_frame
+from wildseg3d_ros.scene.snapshot import save_scene
+from wildseg3d_ros.types import MaskOrigin
 
 VIEWS = table.make_views()
 TRUTH = [table.trace(view.world_from_cam_prior)[2] for view in VIEWS]
@@ -154,6 +159,24 @@ def test_objects_that_no_mask_is_are_added_and_refined(world):
     assert [o.object_id for o in other.list_objects()] == [1]
     refused(client, "BAD_REQUEST", "needs the id", [green], refine=True)
     refused(client, "UNKNOWN_OBJECT", "99", [green], refine=True, object_ids=[99])
+
+
+def test_what_another_back_end_built_is_changed_by_it_or_it_is_said(world, tmp_path):
+    """A loaded scene of a network whose weights are not here, in which one ball is missing."""
+    scene = table.scene_by_color(VIEWS, Progress(), "world", found=(table.RED,))
+    origin = MaskOrigin("sam2", str(tmp_path / "gone"))
+    scene = dataclasses.replace(scene, masks=dataclasses.replace(scene.masks, origin=origin))
+    save_scene(scene, tmp_path / "scene.ws3d")
+    world.scene_node(PIPELINE)
+    client = world.client()
+    client.load_scene(str(tmp_path / "scene.ws3d"))
+    found = client.segment([on(table.GREEN)], add_object=True)
+    said = [warning for warning in found.warnings if "cannot be loaded here" in warning]
+    assert len(said) == 1
+    assert f"made by 'sam2' with the weights '{tmp_path}/gone'" in said[0]
+    assert "changes are made by 'geometric' instead" in said[0]
+    again = client.segment([on(table.RED, 1)], refine=True, object_ids=list(found.object_ids))
+    assert [warning for warning in again.warnings if "cannot be loaded here" in warning] == said
 
 
 def test_nothing_is_added_while_a_scene_is_built(world, monkeypatch, tmp_path):

@@ -45,8 +45,8 @@ example:
 _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
 A box means the object of any level that fills it. --add finds what no mask of the scene
-is: by SAM 2 with `--set masks.backend=sam2`, else by growing a region over the points,
-which is approximate.
+is: by the back end that built the scene, or with `--set masks.backend=...` another one.
+Without SAM 2 a region is grown over the points, which is approximate.
 
 examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/
@@ -58,7 +58,8 @@ examples:
 _UPDATE = """\
 FOLDER holds the new image of the camera, and those of the others as they were. Masks of
 the others and ids of their objects stay; only the camera's own image is segmented, and
-only pairs with it are compared.
+only pairs with it are compared. The masks are made by the back end and weights that built
+the scene, unless `--set masks.backend=...` says otherwise.
 
 example:
   wildseg3d update scene.ws3d recording/ --view left -o scene.ws3d

@@ -56,8 +56,8 @@ def segment(given: argparse.Namespace) -> None:
         raise ConfigError("--save writes the scene that --add made: give --add, too")
     _check_targets(given.output, given.picture, given.save)
     prompt = _prompt(given)
-    config = read_config(given.config, given.settings)
     scene = load_scene(given.scene)
+    config = read_config(given.config, given.settings, _config_as_built(scene))
     start = time.perf_counter()
     before = len(scene.warnings)
     scene, cloud = _answer(scene, prompt, config, given.add)
@@ -93,27 +93,29 @@ def _answer(
     except PromptError as error:
         if not add or error.code not in NOT_CACHED:
             raise
-    from wildseg3d_ros.masks import load_masks
-    from wildseg3d_ros.pipeline import add_object
+    from wildseg3d_ros.pipeline import add_object, load_masks_for
 
-    return add_object(scene, prompt, config, load_masks(config.masks))
+    return add_object(scene, prompt, config, load_masks_for(scene, config))
 
 
 def update(given: argparse.Namespace) -> None:
     """``wildseg3d update``: one camera's image in a scene file is replaced."""
     from wildseg3d_ros.cli.progress_bar import ProgressBar
     from wildseg3d_ros.cli.report import print_scene
-    from wildseg3d_ros.pipeline import update_scene
+    from wildseg3d_ros.pipeline import load_masks_for, update_scene
     from wildseg3d_ros.progress import Progress
     from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 
     target = given.output or given.scene
     _check_targets(target)
-    config = read_config(given.config, given.settings)
     scene = load_scene(given.scene)
+    config = read_config(given.config, given.settings, _config_as_built(scene))
+    masks = load_masks_for(scene, config)
     recording = _load(given)
     with ProgressBar(given.quiet) as bar:
-        updated = update_scene(scene, recording.views, given.view, config, Progress(bar.report))
+        updated = update_scene(
+            scene, recording.views, given.view, config, Progress(bar.report), masks=masks
+        )
     save_scene(updated, target)
     if not given.quiet:
         print_scene(updated)
@@ -190,8 +192,26 @@ def _exit_code(alignment: Alignment) -> int:
     return EXIT_NOT_CONVERGED
 
 
-def read_config(path: Path | None, settings: Sequence[str]) -> SceneConfig:
+def _config_as_built(scene: Scene) -> SceneConfig:
+    """The defaults, with the mask back end and the weights that built the scene."""
+    import dataclasses
+
+    from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.masks import as_built
+
+    config = SceneConfig()
+    return dataclasses.replace(config, masks=as_built(config.masks, scene.masks))
+
+
+def read_config(
+    path: Path | None, settings: Sequence[str], base: SceneConfig | None = None
+) -> SceneConfig:
     """Configuration from a YAML file and ``group.key=value`` settings, which win.
+
+    Args:
+        path: of the file, if there is one.
+        settings: as the command line has them.
+        base: what neither says is as in it; None: the defaults.
 
     Raises:
         FileError, ConfigError: as :class:`SceneConfig` has them, or a setting without "=".
@@ -202,7 +222,9 @@ def read_config(path: Path | None, settings: Sequence[str]) -> SceneConfig:
 
     from wildseg3d_ros.config import SceneConfig
 
-    config = SceneConfig() if path is None else SceneConfig.from_yaml(path)
+    config = base or SceneConfig()
+    if path is not None:
+        config = SceneConfig.from_yaml(path, config)
     values: dict[str, Any] = dataclasses.asdict(config)
     for setting in settings:
         key, equals, text = setting.partition("=")

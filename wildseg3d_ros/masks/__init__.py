@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.errors import ConfigError
 from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
@@ -101,7 +103,30 @@ class UpdatedMasks:
         return self._backend.update(views, alignment, pointmaps, cache, changed, progress)
 
 
+def as_built(config: MaskConfig, cache: MaskCache) -> MaskConfig:
+    """The configuration with the back end and the weights that built a cache."""
+    origin = cache.origin
+    if origin is None:
+        return config
+    config = dataclasses.replace(config, backend=cast(Any, origin.backend))
+    if not origin.weights or origin.backend != "sam2":
+        return config
+    return dataclasses.replace(
+        config, sam2=dataclasses.replace(config.sam2, weights=origin.weights)
+    )
+
+
 def load_masks(config: MaskConfig) -> MaskBackend:
-    """The back end that the configuration names, ready to segment."""
+    """The back end that the configuration names, ready to segment.
+
+    Raises:
+        ConfigError: there is none of that name, or something that it needs is missing.
+        FileError: it has no weights.
+    """
+    if config.backend not in _BACKENDS:
+        raise ConfigError(
+            f"there is no mask back end '{config.backend}'; set masks.backend to one of "
+            f"{', '.join(_BACKENDS)}"
+        )
     module, name = _BACKENDS[config.backend]
     return getattr(importlib.import_module(module), name)(config)

@@ -28,7 +28,8 @@ def describe_objects(
         quality: of the mask of (view, id).
         soft: (h, w) uint8 soft scores in the box of the mask of (view, id). Where the mask was
             joined or divided since and its box is another one, they are taken from ``scores``.
-        unmasked: by id, views that should show the object but have no mask of it.
+        unmasked: by id, views that should show the object; those that have a mask of it since are
+            left out.
     """
     quality, soft, unmasked = quality or {}, soft or {}, unmasked or {}
     records = []
@@ -75,11 +76,9 @@ def describe_objects(
             common = sum(m.area for m in masks[name] if m.view in shown.get(parent, ()))
             if 2 * most <= common or not parent:
                 parent = 0
-            records.append(
-                ObjectRecord(
-                    name, LEVELS[level], parent, tuple(masks[name]), unmasked.get(name, ())
-                )
-            )
+            shows = {mask.view for mask in masks[name]}
+            without = tuple(view for view in unmasked.get(name, ()) if view not in shows)
+            records.append(ObjectRecord(name, LEVELS[level], parent, tuple(masks[name]), without))
     return tuple(sorted(records, key=lambda record: record.object_id))
 
 

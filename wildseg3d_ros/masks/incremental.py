@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -22,13 +23,12 @@ def replace_masks(
     world: WorldPointmaps,
     quality: Mapping[int, float] | None = None,
     soft: Mapping[int, NDArray[np.uint8]] | None = None,
-    embedding: tuple[NDArray[np.float16], ...] = (),
     tracks: Sequence[Tracks] = (),
 ) -> MaskCache:
     """Assigns the new masks of one view to the objects of the others, or makes them new objects.
 
     The masks of the other views stay as they are, and so do their ids and levels, and what is
-    recorded of known objects in these views.
+    recorded of known objects in these views. Of the new image no embedding is known yet.
 
     Args:
         cache: of the views before.
@@ -37,7 +37,6 @@ def replace_masks(
         scores: its soft scores (H, W), given the labels that are whole objects.
         visibility, world: with the new image.
         quality, soft: of its masks, by label.
-        embedding: of its image; empty when there is none, so that a prompt encodes it anew.
         tracks: masks followed from or into the view; names are those of ``maps`` and, in the other
             views, ids.
     """
@@ -50,9 +49,7 @@ def replace_masks(
         for v, m in enumerate(layers)
     ]
     levels = {int(i): k for k, level in enumerate(cache.maps) for m in level for i in np.unique(m)}
-    # The ids of what only the old image showed are not given to anything else.
-    first_id = 1 + max(levels, default=0)
-    result = associate(layers, world, visibility, tracks, known, levels, first_id)
+    result = associate(layers, world, visibility, tracks, known, levels, cache.first_new_id())
     names = result.id_of_mask[changed]
     rest = [
         (mask, each.object_id) for each in cache.objects for mask in each.masks
@@ -62,10 +59,8 @@ def replace_masks(
     crops = {(mask.view, name): mask.soft for mask, name in rest if mask.soft is not None}
     sure |= {(changed, names[label]): v for label, v in (quality or {}).items() if label in names}
     crops |= {(changed, names[label]): v for label, v in (soft or {}).items() if label in names}
-    embeddings = cache.embeddings
-    if embeddings:
-        # Also without a new one: the old image's would answer for the new image.
-        embeddings = (*embeddings[:changed], embedding, *embeddings[changed + 1 :])
+    # The old image's would answer for the new image.
+    kept = tuple(() if v == changed else each for v, each in enumerate(cache.embeddings))
     fresh = scores(whole_labels(result, changed))
     all_scores = tuple(fresh if v == changed else s for v, s in enumerate(cache.scores))
     unmasked = _unmasked(result)
@@ -74,7 +69,9 @@ def replace_masks(
             now = [v for v in unmasked[each.object_id] if v == changed]
             others = [v for v in each.unmasked if v != changed]
             unmasked[each.object_id] = tuple(sorted(now + others))
-    return assemble_cache(result, all_scores, sure, crops, embeddings, unmasked)
+    made = assemble_cache(result, all_scores, sure, crops, unmasked)
+    cache = dataclasses.replace(cache, embeddings=kept)
+    return cache.with_masks(made.maps, made.scores, made.objects)
 
 
 def whole_labels(result: Association, view: int) -> list[int]:
@@ -88,7 +85,6 @@ def assemble_cache(
     scores: tuple[NDArray[np.float32], ...],
     quality: Mapping[tuple[int, int], float],
     soft: Mapping[tuple[int, int], NDArray[np.uint8]],
-    embeddings: tuple[tuple[NDArray[np.float16], ...], ...] = (),
     unmasked: Mapping[int, tuple[int, ...]] | None = None,
 ) -> MaskCache:
     """The cache of associated masks.
@@ -109,7 +105,6 @@ def assemble_cache(
         ),
         finer=result.maps[1:],
         objects=describe_objects(result.maps, scores, quality, soft, unmasked),
-        embeddings=embeddings,
     )
 
 

@@ -67,9 +67,7 @@ def add_masks(
         for level in maps
     ]
     level = next((k for k, share in enumerate(taken) if share < 0.15), int(np.argmin(taken)))
-    known = [0, *cache.object_ids, *(each.object_id for each in cache.objects)]
-    known += [int(m.max(initial=0)) for each in maps for m in each]
-    object_id = max(known) + 1
+    object_id = cache.first_new_id()
     maps[level] = tuple(
         np.where(mask, np.int32(object_id), labels)
         for labels, mask in zip(maps[level], masks, strict=True)
@@ -132,8 +130,7 @@ def _recorded(
             crops[view, object_id] = np.rint(255 * each[box]).astype(np.uint8)
     hidden = {each.object_id: each.unmasked for each in cache.objects} | dict(unmasked)
     records = describe_objects(maps, scores, sure, crops, hidden)
-    whole = sorted({int(i) for labels in maps[0] for i in np.unique(labels)} - {0})
-    return MaskCache(maps[0], scores, tuple(whole), tuple(maps[1:]), records, cache.embeddings)
+    return cache.with_masks(maps, scores, records)
 
 
 def _unchanged_crops(

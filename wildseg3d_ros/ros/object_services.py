@@ -35,7 +35,7 @@ class ObjectServices:
         node: that serves.
         current: gives the scene that answers, or raises why there is none.
         transforms: for the frames of boxes.
-        load: has a file loaded and answered from.
+        load: has a file loaded, and answered from once the reply for it is made.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ObjectServices:
         node: Node,
         current: Callable[[], CurrentScene],
         transforms: TransformBuffer,
-        load: Callable[[Path], CurrentScene],
+        load: Callable[[Path, Callable[[CurrentScene], LoadScene.Response]], LoadScene.Response],
     ) -> None:
         self._node, self._current = node, current
         self._transforms, self._load = transforms, load
@@ -94,17 +94,21 @@ class ObjectServices:
     def _on_load(self, request: LoadScene.Request, _: LoadScene.Response) -> LoadScene.Response:
         try:
             path = _path(request.path, "load")
-            current = self._load(path)
-            scene = current.scene
-            self._node.get_logger().info(f"scene {scene.scene_id} loaded from {path}")
-            return LoadScene.Response(
-                scene_id=scene.scene_id,
-                objects=len(scene.object_ids),
-                frame_id=scene.frame_id,
-                warnings=[*current.warnings, *scene.warnings],
-            )
+            reply = self._load(path, _load_reply)
+            self._node.get_logger().info(f"scene {reply.scene_id} loaded from {path}")
+            return reply
         except Exception as error:  # noqa: BLE001
             return LoadScene.Response(status=status_of(error, self._node.get_logger()))
+
+
+def _load_reply(current: CurrentScene) -> LoadScene.Response:
+    scene = current.scene
+    return LoadScene.Response(
+        scene_id=scene.scene_id,
+        objects=len(scene.object_ids),
+        frame_id=scene.frame_id,
+        warnings=[*current.warnings, *scene.warnings],
+    )
 
 
 def _described(scene: Scene, object_id: int, record: ObjectRecord | None) -> SceneObject:

@@ -173,6 +173,7 @@ class Parameters:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._specs: dict[str, tuple[dataclasses.Field, Any]] = {}
+        self._given = set(getattr(node, "_parameter_overrides", {}))
         self.camera_names = self._declare_names()
         self._declare(
             NodeConfig(),
@@ -198,6 +199,10 @@ class Parameters:
     def scene(self) -> SceneConfig:
         """Settings of the pipeline as they are now."""
         return self._read(SceneConfig, "")
+
+    def is_given(self, name: str) -> bool:
+        """Whether somebody gave a parameter its value, at the start or since."""
+        return name in self._given
 
     def camera(self, name: str) -> CameraConfig:
         """Topics of a camera."""
@@ -287,12 +292,12 @@ class Parameters:
             self._read(NodeConfig, "", changed)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self._given.update(changed)
         return SetParametersResult(successful=True)
 
     def _warn_of_unknown(self) -> None:
         """ROS ignores values of parameters that nobody declares; a misspelt one is said here."""
-        given = getattr(self._node, "_parameter_overrides", {})
-        for name in given:
+        for name in self._given:
             if self._node.has_parameter(name) or name.startswith("qos_overrides."):
                 continue
             near = difflib.get_close_matches(name, self._specs, n=1)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
-from wildseg3d_msgs.srv import Segment
+from wildseg3d_msgs.srv import LoadScene, Segment
 from wildseg3d_ros.errors import ErrorCode, PromptError, WildSeg3DError
 from wildseg3d_ros.geometry.transforms import invert
 from wildseg3d_ros.ros.answers import CurrentScene
@@ -246,18 +246,22 @@ class SceneNode(ManagedNode):
             why = f"the first scene is on its way ({progress}); ask again when it is there"
         raise WildSeg3DError(why, ErrorCode.NO_SCENE)
 
-    def _load(self, path: Path) -> CurrentScene:
+    def _load(
+        self, path: Path, reply: Callable[[CurrentScene], LoadScene.Response]
+    ) -> LoadScene.Response:
         self.wait_until_started(lambda: False)
         self.require_active()
         with self._builds.kept_out("loading a scene"):
             current = loaded_scene(path, self._cameras)
+            cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
+            # The scene before answers until nothing is left that could fail.
+            made = reply(current)
             self.adopt(current)
             self._watch.forget()  # what the cameras see now is no measure of an old scene
             self._watch.watch(current.scene, {}, self._config.node().world_frame)
             if self._topics is not None:
-                cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
                 self._topics.publish(Built(current.scene, cloud), current.calibrations)
-        return current
+        return made
 
     # ---- action --------------------------------------------------------------------------------
 
@@ -305,7 +309,12 @@ class SceneNode(ManagedNode):
         result.stage_seconds = [float(value) for value in scene.seconds.values()]
 
     def _settings(self, config: NodeConfig) -> Settings:
-        return Settings(self._config.scene(), self._builder, config.scene_cloud_voxel)
+        return Settings(
+            self._config.scene(),
+            self._builder,
+            config.scene_cloud_voxel,
+            self._config.is_given("masks.backend"),
+        )
 
     def _poses(self, shot: Shot, config: NodeConfig) -> tuple[str, dict[str, NDArray]]:
         """A root frame, and ``root_from_frame`` of what TF knows now, before it forgets."""

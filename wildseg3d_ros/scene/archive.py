@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wildseg3d_ros.errors import InvalidScene
+from wildseg3d_ros.types.checks import expect
 
 
 def write_array(
@@ -24,14 +28,31 @@ def write_array(
     )
 
 
-def read_array(archive: zipfile.ZipFile, name: str) -> NDArray:
+def read_array(
+    archive: zipfile.ZipFile, name: str, dtype: type[np.generic], dimensions: int
+) -> NDArray:
     """Reads member ``<name>.npy``.
 
     Raises:
-        ValueError, KeyError: damaged or missing.
+        InvalidScene: missing, of another number type or other dimensions, or larger or smaller
+            than it says. ValueError: not an array.
     """
-    with archive.open(f"{name}.npy") as member:
-        array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):
-            raise ValueError(f"member {name}.npy is longer than its array")
-    return array
+    what, expected = f"{name}.npy", f"an array of {np.dtype(dtype)} in {dimensions} dimension(s)"
+    try:
+        member = archive.open(f"{name}.npy")
+    except KeyError:
+        raise InvalidScene(f"{what}: expected {expected}, but it is missing") from None
+    with member:
+        version = np.lib.format.read_magic(member)
+        # What write_array makes of every array here.
+        expect(version == (1, 0), what, "an array of format 1.0", str(version))
+        shape, fortran, found = np.lib.format.read_array_header_1_0(member)
+        fits = found == np.dtype(dtype) and len(shape) == dimensions and not fortran
+        expect(fits, what, expected, f"{found} with shape {shape}")
+        # Before memory is taken for it: it may say that it is larger than any machine.
+        size = archive.getinfo(f"{name}.npy").file_size - member.tell()
+        claimed = math.prod(shape) * found.itemsize
+        expect(size == claimed, what, f"{claimed} bytes of values by its shape {shape}", size)
+        data = member.read()
+    expect(len(data) == claimed, what, f"{claimed} bytes of values", len(data))
+    return np.frombuffer(data, found).reshape(shape)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.scene.archive import read_array, write_array
-from wildseg3d_ros.types import MaskCache, MaskRecord, ObjectRecord
+from wildseg3d_ros.types import MaskCache, MaskOrigin, MaskRecord, ObjectRecord
+from wildseg3d_ros.types.checks import check_integer, expect
+from wildseg3d_ros.types.masks import HIGHEST_ID
 
 
 def describe_masks(masks: MaskCache) -> dict[str, Any]:
@@ -17,7 +21,10 @@ def describe_masks(masks: MaskCache) -> dict[str, Any]:
         "views": len(masks.labels),
         "levels": len(masks.maps),
         "object_ids": masks.object_ids,
-        "embeddings": [len(parts) for parts in masks.embeddings],
+        "next_id": masks.next_id,
+        "encoder": masks.encoder,
+        "origin": None if masks.origin is None else dataclasses.asdict(masks.origin),
+        "embeddings": [[part.ndim for part in parts] for parts in masks.embeddings],
         "objects": [
             {
                 "id": each.object_id,
@@ -48,43 +55,116 @@ def write_masks(archive: zipfile.ZipFile, masks: MaskCache) -> None:
             write_array(archive, f"embedding/{view}/{k}", part)
 
 
-def read_masks(archive: zipfile.ZipFile, header: dict[str, Any]) -> MaskCache:
-    """Reads what :func:`describe_masks` and :func:`write_masks` stored."""
+_HEADER = {
+    "views": int,
+    "levels": int,
+    "object_ids": list,
+    "next_id": int,
+    "encoder": str,
+    "origin": dict | None,
+    "embeddings": list,
+    "objects": list,
+}
+_OBJECT = {"id": int, "level": str, "parent": int, "unmasked": list, "masks": list}
+_ORIGIN = {"backend": str, "weights": str}
+
+
+def read_masks(archive: zipfile.ZipFile, header: Any) -> MaskCache:
+    """Reads what :func:`describe_masks` and :func:`write_masks` stored.
+
+    Raises:
+        InvalidScene: an array or a value that is missing or not what it must be. ValueError: what
+            should be an array is none.
+    """
+    _expect_fields(header, _HEADER, "masks in the header")
     views = range(header["views"])
     maps = [
-        tuple(read_array(archive, f"labels/{level}/{view}") for view in views)
+        tuple(read_array(archive, f"labels/{level}/{view}", np.int32, 2) for view in views)
         for level in range(header["levels"])
     ]
-    soft, start = read_array(archive, "soft"), 0
-    objects = []
-    for each in header["objects"]:
-        records = []
-        for view, area, *box, score, has_soft in each["masks"]:
-            crop = None
-            if has_soft:
-                shape = (box[3] - box[1] + 1, box[2] - box[0] + 1)
-                crop = soft[start : start + shape[0] * shape[1]].reshape(shape)
-                start += crop.size
-            records.append(MaskRecord(view, area, (box[0], box[1], box[2], box[3]), score, crop))
-        objects.append(
-            ObjectRecord(
-                each["id"],
-                each["level"],
-                each["parent"],
-                tuple(records),
-                tuple(each["unmasked"]),
-            )
-        )
-    if start != len(soft):
-        raise ValueError(f"soft scores: {len(soft)} pixels stored, {start} described")
+    expect(len(maps) > 0, "levels of label maps", "at least one", 0)
+    crops = _Crops(read_array(archive, "soft", np.uint8, 1))
+    objects = tuple(_read_object(stored, crops) for stored in header["objects"])
+    crops.check_all_taken()
+    if header["origin"] is not None:
+        _expect_fields(header["origin"], _ORIGIN, "origin of the masks")
     return MaskCache(
         labels=maps[0],
-        scores=tuple(read_array(archive, f"scores/{view}") for view in views),
-        object_ids=tuple(header["object_ids"]),
-        finer=tuple(maps[1:]),
-        objects=tuple(objects),
-        embeddings=tuple(
-            tuple(read_array(archive, f"embedding/{view}/{k}") for k in range(count))
-            for view, count in enumerate(header["embeddings"])
+        scores=tuple(read_array(archive, f"scores/{view}", np.float32, 2) for view in views),
+        object_ids=tuple(
+            check_integer(i, "id of a whole object", 1, HIGHEST_ID) for i in header["object_ids"]
         ),
+        finer=tuple(maps[1:]),
+        objects=objects,
+        embeddings=tuple(
+            _read_embedding(archive, view, stored)
+            for view, stored in enumerate(header["embeddings"])
+        ),
+        next_id=check_integer(header["next_id"], "next_id", 1, HIGHEST_ID + 1),
+        encoder=header["encoder"],
+        origin=None if header["origin"] is None else MaskOrigin(**header["origin"]),
     )
+
+
+def _expect_fields(stored: Any, fields: dict[str, Any], what: str) -> None:
+    names = ", ".join(fields)
+    expect(isinstance(stored, dict), what, f"values of {names}", stored)
+    expect(stored.keys() == fields.keys(), what, f"values of {names}", list(stored))
+    for name, kind in fields.items():
+        expected = f"a value of type {getattr(kind, '__name__', kind)}"
+        expect(isinstance(stored[name], kind), f"{name} of the {what}", expected, stored[name])
+
+
+def _read_object(stored: Any, crops: _Crops) -> ObjectRecord:
+    _expect_fields(stored, _OBJECT, "record of an object")
+    return ObjectRecord(
+        check_integer(stored["id"], "id of an object", 1, HIGHEST_ID),
+        stored["level"],
+        stored["parent"],
+        tuple(_read_mask(mask, stored["id"], crops) for mask in stored["masks"]),
+        tuple(stored["unmasked"]),
+    )
+
+
+def _read_mask(stored: Any, object_id: int, crops: _Crops) -> MaskRecord:
+    who = f"mask of object {object_id}"
+    fits = isinstance(stored, list) and len(stored) == 8
+    expect(fits, who, "view, area, four corners of its box, score, and whether it has soft scores",
+           stored)  # fmt: skip
+    view, area, *box, score, has_soft = stored
+    record = MaskRecord(view, area, (box[0], box[1], box[2], box[3]), score)
+    if not has_soft:
+        return record
+    u0, v0, u1, v1 = (check_integer(value, f"box of the {who}", 0, 2**31 - 1) for value in box)
+    expect(u0 <= u1 and v0 <= v1, f"box of the {who}", "its last pixel not before its first", box)
+    return dataclasses.replace(record, soft=crops.take(v1 - v0 + 1, u1 - u0 + 1))
+
+
+def _read_embedding(archive: zipfile.ZipFile, view: int, stored: Any) -> tuple[NDArray, ...]:
+    what = f"embedding of view {view} in the header"
+    expect(isinstance(stored, list), what, "the dimensions of its arrays", stored)
+    return tuple(
+        read_array(archive, f"embedding/{view}/{k}", np.float16, check_integer(n, what, 0, 32))
+        for k, n in enumerate(stored)
+    )
+
+
+class _Crops:
+    """The soft scores of all masks, one after the other."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels, self._taken = pixels, 0
+
+    def take(self, height: int, width: int) -> NDArray[np.uint8]:
+        """(height, width) of the next mask."""
+        end = self._taken + height * width
+        expect(end <= len(self._pixels), "soft.npy", f"{end} or more pixels for the boxes of "
+               "the masks", len(self._pixels))  # fmt: skip
+        crop = self._pixels[self._taken : end].reshape(height, width)
+        self._taken = end
+        return crop
+
+    def check_all_taken(self) -> None:
+        """Raises InvalidScene when pixels are left over."""
+        taken, stored = self._taken, len(self._pixels)
+        expect(taken == stored, "soft.npy", f"{taken} pixels for the boxes of the masks", stored)

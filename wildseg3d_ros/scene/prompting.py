@@ -12,6 +12,7 @@ from wildseg3d_ros.masks.sources import Hints
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.similar_masks import (
+    HOW_TO_ADD,
     boxed_object,
     checked_mask_view,
     clipped_box,
@@ -233,12 +234,12 @@ def _chosen_object(scene: Scene, click: Click, level: Level) -> int:
     if not (scene.world.confidence[view][window] > 0).any():
         raise PromptError(
             f"{where}: no depth was measured within {reach} px, so there is no 3D point to answer "
-            f"with; {_nearest_object(scene, view, row, column)}",
+            f"with; {_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
             ErrorCode.NO_DEPTH_AT_PIXEL,
         )
     raise PromptError(
         f"{where}: there is background and no object within {reach} px; "
-        f"{_nearest_object(scene, view, row, column)}",
+        f"{_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
         ErrorCode.NO_OBJECT_AT_PIXEL,
     )
 
@@ -247,6 +248,8 @@ def _nearest_object(scene: Scene, view: int, row: int, column: int) -> str:
     """The way out, in words."""
     rows, columns = np.nonzero(scene.labels[view])
     if not len(rows):
+        if not scene.object_ids:
+            return "the scene has no object in any view"
         return "no object was found in this view: click in another one"
     nearest = np.argmin((rows - row) ** 2 + (columns - column) ** 2)
     v, u = int(rows[nearest]), int(columns[nearest])
@@ -260,6 +263,7 @@ def _named(click: Click) -> str:
 def _contradiction(positive: str, object_id: int, negative: Click) -> PromptError:
     return PromptError(
         f"{positive} asks for an object that {_named(negative)} excludes; the scene holds both as "
-        f"one object ({object_id}): leave one of the two clicks out, or refine the object",
+        f"one object ({object_id}): leave one of the two clicks out, or refine the object; "
+        f"{HOW_TO_ADD}",
         ErrorCode.CONTRADICTING_CLICKS,
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import IndexConfig
 from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.scene.consistency import check_scene
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
@@ -103,7 +104,7 @@ class Scene:
         )
         warnings = [*warnings, *alignment.warnings]
         if not cache.object_ids:
-            warnings.append("no object was found, so no click can be answered")
+            warnings.append(_nothing_found(cache, world))
         bare = [str(i) for i in index.ids if index.count(int(i)) == 0]
         if bare:
             warnings.append(f"no reliable 3D point on object(s) {', '.join(bare)}: masks only")
@@ -147,8 +148,16 @@ class Scene:
             index=ObjectIndex.build(
                 self.images, self.K, self.world_from_cam, self.world, cache, config
             ),
-            warnings=(*self.warnings, *warnings),
+            warnings=(*_still_true(self.warnings, cache), *warnings),
         )
+
+    def check(self) -> None:
+        """Checks that the parts are what they must be and fit each other.
+
+        Raises:
+            InvalidScene: names the part, what was expected and what it is.
+        """
+        check_scene(self)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -181,3 +190,34 @@ class Scene:
                 f"{', '.join(self.view_names)}",
                 ErrorCode.UNKNOWN_CAMERA,
             ) from None
+
+
+_NOTHING = "no object was found in any view"
+_FEW_POINTS = 0.05
+"""Share of all pixels; with less than that, the lack of points is why nothing is found."""
+
+
+def _nothing_found(cache: MaskCache, world: WorldPointmaps) -> str:
+    """Why there is no object, as far as can be told, and the way out."""
+    backend = cache.origin.backend if cache.origin is not None else ""
+    pixels = sum(confidence.size for confidence in world.confidence)
+    share = sum(int(np.count_nonzero(c)) for c in world.confidence) / max(pixels, 1)
+    why, way_out = "its masks are empty", "look at the images"
+    if share < _FEW_POINTS:
+        why = f"only {share:.1%} of the pixels have a 3D point"
+        way_out = "look at the depth images and at the range and back end in 'pointmaps'"
+    elif backend == "geometric":
+        why = "all that stands out is flat, or goes on beyond the images, as tables and walls do"
+        way_out = "see the things from more sides, or build with masks.backend=sam2"
+    elif backend == "sam2":
+        why = "no mask of the network passed the filters in 'masks.sam2'"
+        way_out = "look at the images, or lower predicted_iou, stability and min_area there"
+    return (
+        f"{_NOTHING}, so no click can be answered: {why}; {way_out}, or add objects by clicks and "
+        "boxes (add_object; on the command line: --add)"
+    )
+
+
+def _still_true(warnings: Sequence[str], cache: MaskCache) -> list[str]:
+    """The warnings of a scene that still hold with other masks."""
+    return [text for text in warnings if not (cache.object_ids and text.startswith(_NOTHING))]

@@ -12,6 +12,8 @@ BOX_OVERLAP = 0.7
 """Overlap of a box with that of a mask from which it means that mask."""
 MASK_OVERLAP = 0.5
 """Overlap (intersection over union) of a mask with a cached one from which it means that one."""
+HOW_TO_ADD = "to make what is there an object, add it (add_object; on the command line: --add)"
+"""The way out where no cached mask answers."""
 
 
 def boxed_object(scene: Scene, box: Box) -> int:
@@ -37,7 +39,7 @@ def boxed_object(scene: Scene, box: Box) -> int:
         raise PromptError(
             f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) "
             f"to ({box.u1:g}, {box.v1:g}); {_best(best, best_overlap, BOX_OVERLAP)}: draw it "
-            "closer, or add the object to the scene",
+            f"closer; {HOW_TO_ADD}",
             ErrorCode.NO_OBJECT_AT_PIXEL,
         )
     return best
@@ -83,7 +85,7 @@ def masked_object(scene: Scene, given: ViewMask) -> int:
         raise PromptError(
             f"camera '{given.view}': no cached object has a mask like the given one of "
             f"{int(given.mask.sum())} pixels; {_best(best, best_overlap, MASK_OVERLAP)}: give a "
-            "mask of the whole object, or add the object to the scene",
+            f"mask of the whole object; {HOW_TO_ADD}",
             ErrorCode.NO_OBJECT_AT_PIXEL,
         )
     return best

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,12 +76,16 @@ def with_errors(
     rotation: float,
     translation: float,
     seed: int | Sequence[int] = 0,
+    smooth: float = 0.0,
+    scale: float = 0.0,
 ) -> tuple[WorldPointmaps, NDArray[np.float64]]:
     """Points with noise along the rays, as seen from cameras that are a little elsewhere.
 
     Args:
         depth: standard deviation as a share of the depth.
         rotation, translation: of the poses, per axis [rad], [m].
+        smooth: as ``depth``, of an error that changes over a quarter of the image.
+        scale: as ``depth``, of one error of a whole view.
     """
     rng = np.random.default_rng(seed)
     points, poses = [], []
@@ -89,7 +94,14 @@ def with_errors(
             rotation_from_vector(rng.normal(size=3) * rotation), rng.normal(size=3) * translation
         )
         ray = exact - pose[:3, 3]
-        noisy = pose[:3, 3] + ray * (1 + depth * rng.normal(size=(*exact.shape[:2], 1)))
+        shape = (*exact.shape[:2], 1)
+        factor = 1 + depth * rng.normal(size=shape)
+        if smooth:
+            wave = cv2.GaussianBlur(rng.normal(size=shape[:2]), (0, 0), shape[1] / 8)
+            factor += smooth * (wave / wave.std())[..., None]
+        if scale:
+            factor += scale * rng.normal()
+        noisy = pose[:3, 3] + ray * factor
         points.append(apply(slip, noisy).astype(np.float32))
         poses.append(slip @ pose)
     confidence = tuple((d > 0).astype(np.float32) for d in truth.depths)

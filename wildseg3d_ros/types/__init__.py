@@ -14,6 +14,7 @@ from wildseg3d_ros.types.masks import (
     LEVELS,
     Level,
     MaskCache,
+    MaskOrigin,
     MaskRecord,
     ObjectRecord,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "Click",
     "Level",
     "MaskCache",
+    "MaskOrigin",
     "MaskRecord",
     "ObjectCloud",
     "ObjectRecord",

@@ -318,7 +318,8 @@ def doubt_of_tracks(nodes: MaskNodes, found: TrackOverlap, trust: NDArray[np.flo
     anchors = sorted({anchor for anchor, _ in found.runs})
     followed = trust[anchors] * (np.arange(nodes.views) != np.array(anchors)[:, None])
     wrong = 1.0 - float(followed.sum()) / max(len(anchors) * (nodes.views - 1), 1)
-    witnesses = min(1.0, WITNESSES / max(nodes.views - 1, 1))
+    # Views by pairs: two others that contradict each other leave a third to tell who is right.
+    witnesses = min(1.0, WITNESSES / max(nodes.views - 1, 1)) ** 2
     doubt = 1.0 - (len(anchors) / nodes.views) ** 2
     if len(anchors) > 1:  # tracks of one view close no cycle that would show which are wrong
         doubt += SWAPPED * wrong * witnesses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,10 +20,14 @@ from wildseg3d_ros.masks.geometric.surface import fuse_surface
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.parallel import THREADS
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 
 LONG_EDGE = 640
 """Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
+BLACK = 12
+"""What is less bright is the noise of a sensor in the dark [0..255]."""
+
+_ORIGIN = MaskOrigin("geometric")
 
 
 class GeometricMasks:
@@ -46,6 +51,11 @@ class GeometricMasks:
         progress.update(0.0)
         observations = []
         for i, view in enumerate(views):
+            if _is_black(view.image):
+                progress.warn(
+                    f"camera '{view.name}': its image is black, so that its masks come from depth "
+                    "and the other views alone; look at its lens cap, light and exposure"
+                )
             observations.append(
                 observe(
                     view.image,
@@ -87,9 +97,8 @@ class GeometricMasks:
             tracks_of_surface(maps),
             tick=lambda: progress.update(0.95),
         )
-        cache = assemble_cache(result, scores, {}, {})
         progress.update(1.0)
-        return cache
+        return dataclasses.replace(assemble_cache(result, scores, {}, {}), origin=_ORIGIN)
 
     def update(
         self,
@@ -121,4 +130,10 @@ def _nothing(views: Sequence[View]) -> MaskCache:
         labels=tuple(np.zeros(view.size, np.int32) for view in views),
         scores=tuple(np.zeros(view.size, np.float32) for view in views),
         object_ids=(),
+        origin=_ORIGIN,
     )
+
+
+def _is_black(image: NDArray[np.uint8]) -> bool:
+    """Whether hardly a pixel in a hundred is brighter than a dark sensor's noise."""
+    return float((image.max(axis=2) > BLACK).mean()) < 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from wildseg3d_ros.masks.association import Association, Tracks, associate
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
-from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_name
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
 from wildseg3d_ros.masks.sam2.tracking import (
     choose_anchors,
@@ -23,7 +24,7 @@ from wildseg3d_ros.masks.sam2.tracking import (
     views_closeness,
 )
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 
 
 class Sam2Masks:
@@ -37,6 +38,7 @@ class Sam2Masks:
     def __init__(self, config: MaskConfig) -> None:
         self._config = config.sam2
         self.network = Sam2Network(self._config)
+        self._origin = MaskOrigin("sam2", lasting_name(self._config.weights))
         self._plan([(1, 1)])
 
     def _plan(self, sizes: Sequence[tuple[int, int]]) -> MemoryPlan:
@@ -81,9 +83,13 @@ class Sam2Masks:
             tracks,
             tick=lambda: progress.update(0.95),
         )
-        cache = _assemble(result, found, self._stored(embeddings))
         progress.update(1.0)
-        return cache
+        return dataclasses.replace(
+            _assemble(result, found),
+            embeddings=self._stored(embeddings),
+            encoder=self.network.fingerprint,
+            origin=self._origin,
+        )
 
     def update(
         self,
@@ -98,7 +104,7 @@ class Sam2Masks:
 
         That view alone is segmented anew and its masks are assigned to the objects of the others
         by 3D and, where the others' embeddings were kept, by tracks; or they become new objects.
-        Nothing else changes.
+        Nothing else changes. Embeddings that another network made are made anew.
 
         Args:
             views, alignment, pointmaps: with the new image.
@@ -106,17 +112,19 @@ class Sam2Masks:
             changed: index of the view.
         """
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
-        kept = [each for v, each in enumerate(cache.embeddings) if v != changed]
-        tracked = self._config.anchors > 0 and len(kept) > 0 and all(kept)
+        kept = list(self._own(cache))
+        tracked = self._config.anchors > 0 and len(kept) > 1
         plan = self._plan([v.size for v in (views if tracked else [views[changed]])])
         share = 0.5 if tracked else 0.95
         embedding, segmented = self._segment_view(views[changed], plan, progress, 0.0, share)
         tracks = []
         if tracked:
-            embeddings = [
-                embedding if v == changed else self.network.restore(stored, views[v].size)
-                for v, stored in enumerate(cache.embeddings)
-            ]
+            embeddings = []
+            for v, stored in enumerate(kept):
+                progress.update(share)
+                own = embedding if v == changed else self._restored(stored, views[v])
+                embeddings.append(own)
+                kept[v] = stored or self.network.store(own)
             order = _order(embeddings, pointmaps, visibility)
             place = order.index(changed)
             # Its masks into all others, and those of the closest views into it.
@@ -138,15 +146,28 @@ class Sam2Masks:
             pointmaps,
             segmented.quality,
             segmented.soft,
-            self.network.store(embedding) if cache.embeddings else (),
             tracks,
         )
         progress.update(1.0)
-        return made
+        if not kept:
+            return made
+        kept[changed] = self.network.store(embedding)
+        return dataclasses.replace(made, embeddings=tuple(kept), encoder=self.network.fingerprint)
 
     def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> Sam2Prompts:
         """What answers prompts that no mask of the cache satisfies."""
-        return Sam2Prompts(self.network, images, cache.embeddings)
+        return Sam2Prompts(self.network, images, self._own(cache))
+
+    def _own(self, cache: MaskCache) -> tuple[tuple[NDArray[np.float16], ...], ...]:
+        """The embeddings of a cache; empty ones of its views where another network made them."""
+        if cache.encoder == self.network.fingerprint:
+            return cache.embeddings
+        return ((),) * len(cache.embeddings)
+
+    def _restored(self, stored: tuple[NDArray[np.float16], ...], view: View) -> Embedding:
+        if not stored:
+            return self.network.encode(view.image)
+        return self.network.restore(stored, view.size)
 
     def _segment_view(
         self, view: View, plan: MemoryPlan, progress: Progress, start: float, share: float
@@ -203,15 +224,11 @@ def _order(
     return order_by_closeness(views_closeness(world, visibility, images_likeness(embeddings)))
 
 
-def _assemble(
-    result: Association,
-    found: Sequence[SegmentedView],
-    embeddings: tuple[tuple[NDArray[np.float16], ...], ...],
-) -> MaskCache:
+def _assemble(result: Association, found: Sequence[SegmentedView]) -> MaskCache:
     quality, soft = {}, {}
     for v, names in enumerate(result.id_of_mask):
         for label, object_id in names.items():
             quality[v, object_id] = found[v].quality[label]
             soft[v, object_id] = found[v].soft[label]
     scores = tuple(view.scores(whole_labels(result, v)) for v, view in enumerate(found))
-    return assemble_cache(result, scores, quality, soft, embeddings)
+    return assemble_cache(result, scores, quality, soft)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import Sam2MaskConfig
 from wildseg3d_ros.devices import torch_device
-from wildseg3d_ros.errors import ConfigError, FileError, WildSeg3DError
+from wildseg3d_ros.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
 from wildseg3d_ros.masks.sam2.batching import batched
+from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class Sam2Network:
         self.input_size = 16 * int(self._sizes[-1][0])
         self.is_edgetam = "EdgeTam" in type(self.image_model).__name__
         self._positions: torch.Tensor | None = None
+        self.fingerprint = encoder_fingerprint(self.image_model)
+        """Tells this model's embeddings from those of others."""
 
     def pixels(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
@@ -181,21 +184,30 @@ class Sam2Network:
         )
 
     def restore(self, arrays: tuple[NDArray[np.float16], ...], size: tuple[int, int]) -> Embedding:
-        """The embedding that :meth:`store` kept.
+        """The embedding that :meth:`store` kept, of a network with this one's fingerprint.
 
         Raises:
-            ConfigError: it was made by another model.
+            InvalidScene: its shape says that this network cannot have made it.
         """
-        expected = [int(np.prod(s)) for s in self._sizes]
-        if [a.shape[0] for a in arrays] != expected:
-            raise ConfigError(
-                f"the scene's embeddings have {[a.shape[0] for a in arrays]} cells by level, this "
-                f"model {expected}; use the model that the scene was built with"
+        decoder = self.image_model.mask_decoder
+        coarsest = self.image_model.config.vision_config.fpn_hidden_size
+        channels = (decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, coarsest)
+        expected = [(int(np.prod(s)), 1, c) for s, c in zip(self._sizes, channels, strict=True)]
+        if [a.shape for a in arrays] != expected:
+            raise InvalidScene(
+                f"embeddings: expected arrays of shape {expected}, as the scene's network makes "
+                f"them, got {[a.shape for a in arrays]}; build the scene again"
             )
         features = tuple(
             torch.tensor(np.asarray(a), dtype=self.dtype, device=self.device) for a in arrays
         )
         return Embedding(features, size)
+
+
+def lasting_name(weights: str) -> str:
+    """What finds the same weights from every folder: a hub name as it is, or an absolute path."""
+    path = Path(weights).expanduser()
+    return str(path.resolve()) if path.is_dir() else weights
 
 
 def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:

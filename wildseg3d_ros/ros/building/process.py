@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from wildseg3d_ros.masks import MaskBackend
 from wildseg3d_ros.pipeline import add_object, build_scene, refine_object, update_scene
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.building.handover import Channel
+from wildseg3d_ros.ros.building.scene_masks import SceneMasks
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import voxel_downsample
 from wildseg3d_ros.types import ObjectCloud, Prompt, View, ViewMasks
@@ -49,14 +50,17 @@ class Settings:
 
     Attributes:
         config: of the pipeline.
-        builder: ``module:function`` of a function that takes the configuration, loads the back
-            ends and returns a :data:`Build`.
+        builder: ``module:function`` of a function that takes these settings, loads the back ends
+            and returns a :data:`Build`.
         overview_voxel: voxel edge [m] of the cloud of the whole scene; 0 keeps all of its points.
+        masks_chosen: whether the user named the mask back end: then it also changes scenes that
+            another one built.
     """
 
     config: SceneConfig
     builder: str = PIPELINE
     overview_voxel: float = 0.005
+    masks_chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,19 @@ class Extended:
 class Pipeline:
     """The real pipeline with its back ends loaded."""
 
-    def __init__(self, config: SceneConfig) -> None:
+    def __init__(self, settings: Settings) -> None:
         # What is loaded when it is first needed costs seconds: now, not in the first build.
         importlib.import_module("wildseg3d_ros.alignment.dga")
-        from wildseg3d_ros.masks import load_masks
         from wildseg3d_ros.pointmaps import load_pointmaps
 
-        self._config = config
-        self._pointmaps, self._masks = load_pointmaps(config.pointmaps), load_masks(config.masks)
+        self._config = settings.config
+        self._pointmaps = load_pointmaps(self._config.pointmaps)
+        self._masks = SceneMasks(self._config.masks, settings.masks_chosen)
 
     def __call__(self, views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
         """Builds a scene."""
         return build_scene(
-            views, self._config, progress, self._pointmaps, self._masks, world_frame
+            views, self._config, progress, self._pointmaps, self._masks.backend, world_frame
         )
 
     def update(
@@ -102,6 +106,9 @@ class Pipeline:
         world_frame: str,
     ) -> Scene:
         """The scene with the named cameras' views replaced, one after the other."""
+        masks, note = self._masks.of(scene)
+        if note:
+            progress.warn(note)
         for name in changed:
             scene = update_scene(
                 scene,
@@ -110,19 +117,24 @@ class Pipeline:
                 self._config,
                 progress,
                 self._pointmaps,
-                self._masks,
+                masks,
                 world_frame,
             )
         return scene
 
     def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
         """Adds the object that a prompt means, or corrects the one that it names."""
-        return _extended(scene, prompt, refine, self._config, self._masks)
+        masks, note = self._masks.of(scene)
+        made = _extended(scene, prompt, refine, self._config, masks)
+        warnings = made.scene.warnings
+        if not note or note in warnings:
+            return made
+        return replace(made, scene=replace(made.scene, warnings=(*warnings, note)))
 
 
-def pipeline_builder(config: SceneConfig) -> Build:
+def pipeline_builder(settings: Settings) -> Build:
     """See :class:`Pipeline`."""
-    return Pipeline(config)
+    return Pipeline(settings)
 
 
 def _extended(
@@ -204,7 +216,7 @@ class _Process:
         if self._build is not None:
             return self._build
         module, function = self._settings.builder.split(":")
-        build: Build = getattr(importlib.import_module(module), function)(self._settings.config)
+        build: Build = getattr(importlib.import_module(module), function)(self._settings)
         self._build = build
         return build
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rclpy.lifecycle.node import LifecycleNodeMixin
+from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_ros.ros.building.process import Built
 from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
 from wildseg3d_ros.scene.scene import Scene
@@ -22,16 +23,23 @@ LATCHED = QoSProfile(
 )
 """The last message of a topic, also for those who come later."""
 
+_LARGEST_MONO16 = 2**16 - 1
+
+
+def as_mono16(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """Labels as the topics carry them; 0 where an id is too large, rather than another's id."""
+    return np.where(labels <= _LARGEST_MONO16, labels, 0).astype(np.uint16)
+
 
 class SceneTopics:
     """Publishers of a configured node; they publish while it is active.
 
     Args:
-        node: a lifecycle node.
+        node: that publishes.
         cameras: names of its cameras.
     """
 
-    def __init__(self, node: LifecycleNodeMixin, cameras: Sequence[str]) -> None:
+    def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
         self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", LATCHED)
         self._labels = {
@@ -53,8 +61,13 @@ class SceneTopics:
 
     def publish_labels(self, scene: Scene, calibrations: Mapping[str, Calibration]) -> None:
         """Shows the objects of a scene in its cameras' images."""
+        if max(scene.object_ids, default=0) > _LARGEST_MONO16:
+            self._node.get_logger().warning(
+                f"object ids above {_LARGEST_MONO16} do not fit into the topics of labels, which "
+                "show 0 there; a scene that is built anew numbers its objects from 1"
+            )
         for view, name in enumerate(scene.view_names):
-            labels = calibrations[name].published_labels(scene.labels[view].astype(np.uint16))
+            labels = calibrations[name].published_labels(as_mono16(scene.labels[view]))
             self._labels[name].publish(
                 image_from_array(
                     labels, "mono16", scene.camera_frames[view], scene.stamps_ns[view]

@@ -1,0 +1,189 @@
+"""A scene remembers what made its masks, and is changed by the same unless told otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros import cli, pipeline
+from wildseg3d_ros.cli.commands import read_config
+from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig, SceneConfig
+from wildseg3d_ros.errors import ConfigError, FileError
+from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.masks import as_built, load_masks
+from wildseg3d_ros.masks.geometric import GeometricMasks
+from wildseg3d_ros.pipeline import add_object, update_scene
+from wildseg3d_ros.pointmaps.depth import DepthPointmaps
+from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.ros.building.scene_masks import SceneMasks
+from wildseg3d_ros.scene.snapshot import load_scene, save_scene
+from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
+from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.types import Click, MaskOrigin, Prompt
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene(views=3, width=160, height=120, objects=5)
+
+
+def scene_by(truth, origin, gone=0):
+    """The exact scene as if a back end had made its masks, of which one object is missing."""
+    cache = exact_cache(truth)
+    labels = tuple(np.where(m == gone, 0, m) for m in cache.labels)
+    objects = tuple(each for each in cache.objects if each.object_id != gone)
+    cache = cache.with_masks((labels,), cache.scores, objects)
+    return exact_scene(truth, cache=dataclasses.replace(cache, origin=origin))
+
+
+def on(truth, object_id, view=0):
+    return most_interior_pixel(truth.labels[view] == object_id)
+
+
+@pytest.fixture
+def folder(truth, tmp_path):
+    write_folder(tmp_path / "recording", truth.recording())
+    return tmp_path / "recording"
+
+
+@pytest.fixture
+def loaded(truth, monkeypatch):
+    """The configurations that are loaded, of which the truth is what comes back."""
+    asked = []
+    monkeypatch.setattr(pipeline, "load_pointmaps", lambda _: OraclePointmaps(truth))
+
+    def load(config):
+        asked.append(config)
+        return OracleMasks(truth)
+
+    monkeypatch.setattr(pipeline, "load_masks", load)
+    return asked
+
+
+def test_the_geometric_back_end_says_so_and_every_change_keeps_it(truth, tmp_path):
+    masks = GeometricMasks(MaskConfig())
+    cache = masks.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
+    assert cache.origin == MaskOrigin("geometric")
+    scene = scene_by(truth, MaskOrigin("sam2", "/a/folder"), gone=3)
+    save_scene(scene, tmp_path / "scene.ws3d")
+    scene = load_scene(tmp_path / "scene.ws3d")
+    assert scene.masks.origin == MaskOrigin("sam2", "/a/folder")
+    extended, _ = add_object(scene, Prompt((Click("cam_0", *on(truth, 3)),)))
+    assert extended.masks.origin == scene.masks.origin
+    updated = update_scene(scene, truth.views, "cam_1", pointmaps=DepthPointmaps(), masks=masks)
+    assert updated.masks.origin == scene.masks.origin
+
+
+def test_weights_are_remembered_by_a_name_that_holds_everywhere(
+    small_sam2, truth, monkeypatch, one_thread
+):
+    monkeypatch.chdir(small_sam2.parent)
+    config = Sam2MaskConfig(weights=small_sam2.name, device="cpu", grid=2, anchors=0)
+    masks = load_masks(MaskConfig(backend="sam2", sam2=config))
+    cache = masks.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
+    assert cache.origin == MaskOrigin("sam2", str(small_sam2.resolve()))
+
+
+def test_what_built_the_scene_is_the_default_and_what_the_user_sets_wins(truth, tmp_path):
+    cache = scene_by(truth, MaskOrigin("sam2", "some/weights")).masks
+    base = SceneConfig(masks=as_built(MaskConfig(), cache))
+    assert read_config(None, [], base).masks.backend == "sam2"
+    assert read_config(None, [], base).masks.sam2.weights == "some/weights"
+    assert read_config(None, ["masks.backend=geometric"], base).masks.backend == "geometric"
+    given = read_config(None, ["masks.sam2.weights=other/weights"], base)
+    assert (given.masks.backend, given.masks.sam2.weights) == ("sam2", "other/weights")
+    (tmp_path / "a.yaml").write_text("masks: {sam2: {grid: 8}}\n")
+    assert read_config(tmp_path / "a.yaml", [], base).masks == dataclasses.replace(
+        base.masks, sam2=dataclasses.replace(base.masks.sam2, grid=8)
+    )
+    (tmp_path / "b.yaml").write_text("masks: {backend: geometric}\n")
+    assert read_config(tmp_path / "b.yaml", [], base).masks.backend == "geometric"
+    strange = scene_by(truth, MaskOrigin("nobodys")).masks
+    with pytest.raises(ConfigError, match="masks.backend.*one of geometric, sam2.*'nobodys'"):
+        read_config(None, [], SceneConfig(masks=as_built(MaskConfig(), strange)))
+    with pytest.raises(ConfigError, match="no mask back end 'nobodys'.*one of geometric"):
+        load_masks(as_built(MaskConfig(), strange))
+
+
+def test_update_takes_the_scenes_back_end_unless_told_otherwise(truth, folder, loaded, tmp_path):
+    path, out = tmp_path / "scene.ws3d", tmp_path / "out.ws3d"
+    save_scene(scene_by(truth, MaskOrigin("sam2", "/a/folder")), path)
+    words = ["update", str(path), str(folder), "--view", "cam_1", "-o", str(out), "--quiet"]
+    assert cli.main(words) == 0
+    assert (loaded[-1].backend, loaded[-1].sam2.weights) == ("sam2", "/a/folder")
+    assert cli.main([*words, "--set", "masks.backend=geometric"]) == 0
+    assert loaded[-1].backend == "geometric"
+
+
+def test_update_without_the_scenes_weights_names_them_and_the_way_out(
+    truth, folder, tmp_path, capsys
+):
+    path = tmp_path / "scene.ws3d"
+    save_scene(scene_by(truth, MaskOrigin("sam2", str(tmp_path / "gone"))), path)
+    before = path.read_bytes()
+    words = ["update", str(path), str(folder), "--view", "cam_1"]
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert f"the scene's masks were made by 'sam2' with the weights '{tmp_path}/gone'" in error
+    assert "cannot be loaded here" in error
+    assert "`hf download facebook/sam2" in error
+    assert "masks.sam2.weights" in error
+    assert "masks.backend=geometric" in error
+    assert path.read_bytes() == before
+    # Who names weights himself is not told about the scene's.
+    assert cli.main([*words, "--set", "masks.sam2.weights=/no/where"]) == 2
+    assert "the scene's masks" not in capsys.readouterr().err
+    assert cli.main([*words, "--set", "masks.backend=geometric", "--quiet"]) == 0
+
+
+def test_add_asks_the_scenes_sam2_and_says_when_it_cannot(
+    truth, small_sam2, tmp_path, capsys, one_thread
+):
+    path, weights = tmp_path / "scene.ws3d", tmp_path / "weights"
+    shutil.copytree(small_sam2, weights)
+    save_scene(scene_by(truth, MaskOrigin("sam2", str(weights)), gone=3), path)
+    u, v = on(truth, 3)
+    words = ["segment", str(path), "--view", "cam_0", "--pixel", str(u), str(v), "--add"]
+    assert cli.main(words) == 0
+    assert "without SAM 2" not in capsys.readouterr().out
+    shutil.rmtree(weights)
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert str(weights) in error
+    assert "masks.backend=geometric" in error
+    assert cli.main([*words, "--set", "masks.backend=geometric"]) == 0
+    assert "without SAM 2: approximate" in capsys.readouterr().out
+
+
+def test_a_process_that_builds_otherwise_loads_what_a_loaded_scene_needs(
+    truth, small_sam2, tmp_path, one_thread
+):
+    scene = scene_by(truth, MaskOrigin("sam2", str(small_sam2)))
+    config = dataclasses.replace(
+        MaskConfig(), sam2=dataclasses.replace(MaskConfig().sam2, device="cpu")
+    )
+    masks = SceneMasks(config, chosen=False)
+    backend, note = masks.of(scene)
+    assert (backend.network.image_model is not None, note) == (True, "")
+    assert masks.of(scene)[0] is backend
+    assert masks.of(scene_by(truth, None)) == (masks.backend, "")
+    assert SceneMasks(config, chosen=True).of(scene)[1] == ""
+    lost = scene_by(truth, MaskOrigin("sam2", str(tmp_path / "gone")))
+    backend, note = masks.of(lost)
+    assert backend is masks.backend
+    assert f"made by 'sam2' with the weights '{tmp_path}/gone', which cannot be loaded" in note
+    assert "changes are made by 'geometric' instead" in note
+    assert "hf download" in note
+
+
+def test_the_chosen_back_end_is_loaded_at_once(tmp_path):
+    config = MaskConfig("sam2", sam2=Sam2MaskConfig(weights=str(tmp_path / "gone")))
+    with pytest.raises(FileError, match="hf download"):
+        SceneMasks(config, chosen=True)
