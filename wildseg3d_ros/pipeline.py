@@ -21,7 +21,6 @@ from wildseg3d_ros.masks import (
 )
 from wildseg3d_ros.masks.prompted import extend_cache
 from wildseg3d_ros.masks.refining import LocatedClick, refine_masks
-from wildseg3d_ros.masks.region_growing import RegionGrowing
 from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
@@ -314,6 +313,9 @@ def refine_object(
 def _mask_source(scene: Scene, masks: MaskBackend | None) -> MaskSource:
     if isinstance(masks, PromptedMaskBackend):
         return masks.prompts(scene.images, scene.masks)
+    # It loads scikit-image, which no look-up needs.
+    from wildseg3d_ros.masks.region_growing import RegionGrowing
+
     return RegionGrowing(
         scene.images, scene.world, scene.K, scene.world_from_cam, scene.alignment.metric
     )
