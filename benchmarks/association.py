@@ -50,8 +50,13 @@ ANCHORS = (1, 4, 6)
 
 HELD_OUT = 1000
 """First seed of scenes that no constant was chosen on."""
-SIDES = (((0, 180), 8.0), ((0, 10, 180, 190), 8.0), ((0, 180), 30.0))
-"""Azimuths and elevation of opposite cameras [degrees]."""
+SIDES = (
+    ((0, 180), 8.0),
+    ((0, 10, 180, 190), 8.0),
+    ((0, 45, 90, 135, 180), 8.0),
+    ((0, 180), 30.0),
+)
+"""Azimuths and elevation of opposite cameras, and of a chain between them [degrees]."""
 KINDS: tuple[Kind, ...] = ("ball", "cylinder", "box", "board")
 
 GATHERED = (0, 2, 4)
@@ -63,6 +68,7 @@ def main() -> dict[str, Any]:
     return {
         "objects": _accuracy(),
         "objects, by overlap of points with errors": _with_errors(),
+        "objects, by swapped tracks of few views": _few_views(),
         "objects that two sides are seen of": _two_sides(),
         "8 views x about 60 masks at 512x384": _speed(),
         "8 views x about 600 masks at 512x384": _many_masks(),
@@ -145,6 +151,22 @@ def _with_errors() -> dict[str, Any]:
             world, poses = with_errors(truth, seed=seed, **given)
             result = associate(masks, world, draw_depths(truth, world, poses))
             counts[name] += count_right(result.id_of_mask, names)
+    return {name: _shares(count) for name, count in counts.items()}
+
+
+def _few_views() -> dict[str, Any]:
+    """Views more than 60 degrees apart, so that half of all tracks may be wrong."""
+    counts = {}
+    for views in (2, 3, 4):
+        total = np.zeros(3, int)
+        for seed in range(HELD_OUT, HELD_OUT + SEEDS // 2):
+            arc = 360.0 * (1 - 1 / views)
+            truth = construct_scene(views, 160, 120, OBJECTS, seed, arc, identical=4)
+            rng = np.random.default_rng(seed)
+            masks, names = spoil_masks(truth.labels, rng)
+            tracks = track_masks(masks, names, truth.labels, truth.world_from_cam, rng)
+            total += count_right(associate(masks, tracks=tracks).id_of_mask, names)
+        counts[f"{views} views"] = total
     return {name: _shares(count) for name, count in counts.items()}
 
 

@@ -75,6 +75,7 @@ def build_scene(
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = masks or load_masks(config.masks)
     pointmaps.check(views)
+    masks.check(views)
 
     _warn_of_missing_poses(views, progress)
     with progress.stage("pairs"):
@@ -126,6 +127,7 @@ def update_scene(
         return build_scene(views, config, progress, pointmaps, masks, world_frame)
     check_views(views)
     pointmaps.check(views)
+    masks.check(views)
     _warn_of_missing_poses(views, progress)
     with progress.stage("pointmaps"):
         if isinstance(pointmaps, NeedsPoses):

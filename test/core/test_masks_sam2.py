@@ -22,7 +22,7 @@ from wildseg3d_ros.errors import (  # noqa: E402
     WildSeg3DError,
 )
 from wildseg3d_ros.geometry.visibility import Visibility  # noqa: E402
-from wildseg3d_ros.masks import load_masks  # noqa: E402
+from wildseg3d_ros.masks import UpdatedMasks, load_masks  # noqa: E402
 from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.generation import grid_points  # noqa: E402
@@ -36,7 +36,7 @@ from wildseg3d_ros.testing.exact import exact_alignment, exact_world  # noqa: E4
 from wildseg3d_ros.testing.oracles import OraclePointmaps  # noqa: E402
 from wildseg3d_ros.testing.sam2_weights import EDGE, followed_alone  # noqa: E402
 from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
-from wildseg3d_ros.types import LEVELS, Click, Prompt  # noqa: E402
+from wildseg3d_ros.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -204,6 +204,26 @@ def test_the_bound_of_memory_changes_batches_and_not_the_masks(weights, truth):
             assert (a != b).mean() < 0.02
     with pytest.raises(ConfigError, match="too small for 1 view"):
         Sam2Masks(settings(weights, max_memory_mib=1))
+
+
+def test_too_many_views_for_the_memory_are_refused_before_anything_is_computed(weights, truth):
+    class Untouched(OraclePointmaps):
+        def check(self, views):
+            pass
+
+        def predict(self, views, pairs, progress):
+            raise AssertionError("pointmaps are predicted")
+
+    masks = Sam2Masks(settings(weights, max_memory_mib=17))
+    masks.check(truth.views)
+    named = [
+        dataclasses.replace(view, name=f"{view.name}_{k}")
+        for k in range(20)
+        for view in truth.views
+    ]
+    with pytest.raises(ConfigError, match=f"too small for {len(named)} view"):
+        build_scene(named, pointmaps=Untouched(truth), masks=masks)
+    UpdatedMasks(masks, MaskCache((), (), ()), 0).check(truth.views)
 
 
 def test_half_precision_runs_and_keeps_the_shapes(weights, truth):

@@ -296,8 +296,9 @@ def test_anchors_stand_evenly_along_the_order():
 
 
 def test_batches_fit_the_bound_and_a_bound_too_small_is_named():
-    def plan(bound, views, size=(480, 640)):
-        return plan_memory(Sam2MaskConfig(max_memory_mib=bound), 1024, 4, [size] * views)
+    def plan(bound, views, size=(480, 640), anchors=3):
+        config = Sam2MaskConfig(max_memory_mib=bound, anchors=anchors)
+        return plan_memory(config, 1024, 4, [size] * views)
 
     large, small = plan(16384, 4), plan(1000, 4)
     assert large.prompts == 64 > small.prompts >= 1
@@ -307,3 +308,7 @@ def test_batches_fit_the_bound_and_a_bound_too_small_is_named():
     # Large images count, too.
     with pytest.raises(ConfigError, match="max_memory_mib is 1000"):
         plan(1000, 4, (3000, 4000))
+    # So do objects that are followed, if any are: 5 numbers a pixel and view.
+    with pytest.raises(ConfigError, match="max_memory_mib is 2428"):
+        plan(2428, 32)
+    assert plan(2428, 32, anchors=0).prompts >= 1

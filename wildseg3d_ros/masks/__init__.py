@@ -20,6 +20,17 @@ from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 class MaskBackend(Protocol):
     """Finds the objects of a scene and their masks in every view."""
 
+    def check(self, views: Sequence[View], changed: int | None = None) -> None:
+        """Refuses views that could not be segmented, before anything is computed of them.
+
+        Args:
+            changed: index of the only view with a new image; by default all have one.
+
+        Raises:
+            ConfigError: they do not fit into the memory that the user allows.
+        """
+        ...
+
     def segment(
         self,
         views: Sequence[View],
@@ -79,6 +90,10 @@ class UpdatedMasks:
 
     def __init__(self, backend: MaskBackend, cache: MaskCache, changed: int) -> None:
         self._backend, self._cache, self._changed = backend, cache, changed
+
+    def check(self, views: Sequence[View], changed: int | None = None) -> None:
+        """As of the back end, for the one view."""
+        self._backend.check(views, self._changed)
 
     def segment(
         self,

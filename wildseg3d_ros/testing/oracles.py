@@ -112,6 +112,9 @@ class OracleMasks:
     def __init__(self, scene: ConstructedScene) -> None:
         self.scene = scene
 
+    def check(self, views: Sequence[View], changed: int | None = None) -> None:
+        """Takes any views."""
+
     def segment(
         self,
         views: Sequence[View],

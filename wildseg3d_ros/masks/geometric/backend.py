@@ -36,6 +36,9 @@ class GeometricMasks:
     def __init__(self, config: MaskConfig) -> None:
         self._config = config.geometric
 
+    def check(self, views: Sequence[View], changed: int | None = None) -> None:
+        """Takes any views."""
+
     def segment(
         self,
         views: Sequence[View],

@@ -46,6 +46,11 @@ class Sam2Masks:
             self._config, self.network.input_size, self.network.dtype.itemsize, sizes
         )
 
+    def check(self, views: Sequence[View], changed: int | None = None) -> None:
+        """Raises ConfigError where the memory bound is too small for so many views."""
+        followed = changed is None or self._config.anchors > 0
+        self._plan([view.size for view in (views if followed else [views[changed or 0]])])
+
     def segment(
         self,
         views: Sequence[View],

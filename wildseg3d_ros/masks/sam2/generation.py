@@ -204,10 +204,10 @@ def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0
     depth = depths(parents(candidates.masks()))
     soft: dict[int, NDArray[np.uint8]] = {}
     at: dict[int, tuple[int, int]] = {}
-    for i in np.flatnonzero(depth < LAYERS):
+    for i in np.flatnonzero(depth < LAYERS).tolist():
         logits = candidates.logits[i].astype(np.float32)
         logits = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR)
-        layer, surest, label = maps[depth[i]], best[depth[i]], int(i) + 1
+        layer, surest, label = maps[depth[i]], best[depth[i]], i + 1
         u0, v0, u1, v1 = mask_boxes((logits > 0)[None])[0].tolist()
         box = np.s_[v0 : v1 + 1, u0 : u1 + 1]
         logits = logits[box]

@@ -74,7 +74,8 @@ def plan_memory(
     associated = ASSOCIATED * min(made, MOST) * views
     tracked = (FOLLOWED + TRACKER * views) * pixel
     segmenting = candidates + DECODER * pixel
-    least = kept + max(ENCODER * pixel, segmenting, tracked, associated)
+    following = tracked if config.anchors and views > 1 else 0
+    least = kept + max(ENCODER * pixel, segmenting, following, associated)
     if bound < least:
         raise ConfigError(
             f"masks.sam2.max_memory_mib is {config.max_memory_mib}, too small for {views} "
