@@ -7,7 +7,6 @@ benchmarks.growing FOLDER ...`` measures recordings with object masks.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -121,7 +120,7 @@ def _emptied(scene: Scene) -> Scene:
 
     labels = tuple(np.zeros_like(m) for m in scene.labels)
     scores = tuple(m.astype(np.float32) for m in labels)
-    return dataclasses.replace(scene, masks=MaskCache(labels, scores, ()))
+    return scene.with_masks(MaskCache(labels, scores, ()))
 
 
 if __name__ == "__main__":
