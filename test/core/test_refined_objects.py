@@ -95,6 +95,28 @@ def test_a_negative_click_alone_cuts_off_a_thing_that_stands_apart(truth):
     assert "without SAM 2" in refined.warnings[-1]
 
 
+def test_the_surest_answer_to_a_negative_click_may_be_the_whole(truth):
+    """As a network's is that knows of a click no more than the thing it is on."""
+    scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
+
+    class Network:
+        note = ""
+
+        def propose(self, view, hints):
+            labels = truth.labels[view]
+            soft = np.stack([np.isin(labels, (1, 2)), labels == 1, labels == 2])
+            return soft.astype(np.float32), np.array([0.9, 0.7, 0.7], np.float32)
+
+    class Prompted:
+        def prompts(self, images, cache):
+            return Network()
+
+    click = at(truth, 2, label=NEGATIVE)
+    refined, cloud = refine_object(scene, Prompt((click,), object_ids=(1,)), masks=Prompted())
+    assert iou(cloud.masks, truth, 1) > 0.95
+    assert not refined.labels[0][truth.labels[0] == 2].any()
+
+
 def test_a_later_negative_click_at_the_pixel_of_a_positive_one_takes_back_what_that_added(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 5, 0, labels))
     more, cloud = refine_object(scene, Prompt((at(truth, 5),), object_ids=(3,)))

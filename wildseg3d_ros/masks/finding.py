@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.sources import Hints, MaskSource, SurfaceSource, satisfies
+from wildseg3d_ros.masks.sources import Hints, MaskSource, SurfaceSource, leaves, satisfies
 from wildseg3d_ros.types import WorldPointmaps
 
 SAMPLES = 4000
@@ -69,6 +69,12 @@ def find_object(
         fits = [satisfies(each > 0.5, given) for each in soft]
         if not any(fits):
             raise _unsatisfied(names[view], soft, given)
+        if given.spared is not None:
+            choice = [
+                fit and leaves(each > 0.5, given.spared)
+                for fit, each in zip(fits, soft, strict=True)
+            ]
+            fits = choice if any(choice) else fits
         best = int(np.where(fits, sure, -1.0).argmax())
         masks[view], quality[view] = soft[best], float(sure[best])
     known = {view: mask > 0.5 for view, mask in enumerate(masks) if mask is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,8 @@ from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.finding import find_object, pixels_of
 from wildseg3d_ros.masks.prompted import replace_masks
-from wildseg3d_ros.masks.sources import Hints, MaskSource
+from wildseg3d_ros.masks.sources import LEFT, Hints, MaskSource
 from wildseg3d_ros.types import MaskCache, WorldPointmaps
-
-LEFT = 0.1
-"""Share of an object below which what a cut leaves of it is no thing."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,10 @@ def refine_masks(
         else:
             asked = True
             kept = _kept(click.view, clicks, world, visibility)
-            _unite(cut, find(_hints([click], kept)))
+            hints = _hints([click], kept)
+            # A network's surest answer to one click may be the whole object.
+            hints[click.view] = replace(hints[click.view], spared=added[click.view])
+            _unite(cut, find(hints))
     result = [mask & ~gone for mask, gone in zip(added, cut, strict=True)]
     if _size(result) < LEFT * _size(added):
         raise PromptError(

@@ -9,6 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+LEFT = 0.1
+"""Share of an object below which what a cut leaves of it is no thing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Hints:
@@ -20,6 +23,7 @@ class Hints:
         box: (u0, v0, u1, v1) about it; None when there is none.
         area: (H, W) bool pixels that are on the object by the points of other views; None in a
             view that was prompted itself.
+        spared: (H, W) bool pixels of which a tenth should be off it, where there is a choice.
         mask: (H, W) bool all pixels of the object, to be taken as they are; None when not given.
         elsewhere: hints of the other prompted views, by their index.
     """
@@ -28,6 +32,7 @@ class Hints:
     on: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     box: tuple[float, float, float, float] | None = None
     area: NDArray[np.bool_] | None = None
+    spared: NDArray[np.bool_] | None = None
     mask: NDArray[np.bool_] | None = None
     elsewhere: Mapping[int, Hints] = field(default_factory=dict)
 
@@ -71,6 +76,11 @@ class SurfaceSource(MaskSource, Protocol):
             None where the view does not show it.
         """
         ...
+
+
+def leaves(mask: NDArray[np.bool_], spared: NDArray[np.bool_]) -> bool:
+    """Whether a mask leaves a tenth or more of what should be spared."""
+    return bool((spared & ~mask).sum() >= LEFT * spared.sum())
 
 
 def satisfies(mask: NDArray[np.bool_], hints: Hints) -> bool:
