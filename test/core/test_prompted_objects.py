@@ -17,6 +17,7 @@ from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks import load_masks
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.finding import find_object
+from wildseg3d_ros.masks.geometric.surface import fuse_surface
 from wildseg3d_ros.masks.prompted import extend_cache
 from wildseg3d_ros.masks.sources import Hints
 from wildseg3d_ros.pipeline import add_object, segment
@@ -311,6 +312,27 @@ def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so(table):
         assert min(overlap(cloud, table, object_id, view) for view in range(4)) > 0.97
         assert (table.distance_to_object(object_id, cloud.points) < 0.01).mean() > 0.99
         assert "region over the pointmap, without SAM 2: approximate" in extended.warnings[-1]
+
+
+def test_the_surface_is_fused_once_for_a_scene_and_its_successors(table, monkeypatch):
+    fused = []
+
+    def counted(*arguments):
+        fused.append(arguments)
+        return fuse_surface(*arguments)
+
+    monkeypatch.setattr("wildseg3d_ros.masks.region_growing.fuse_surface", counted)
+    scene = emptied(table)
+    _, first = add_object(scene, Prompt((on(table, 3),)))
+    extended, _ = add_object(scene, Prompt((on(table, 5),)))
+    again, second = add_object(extended, Prompt((on(table, 3),)))
+    assert len(fused) == 1
+    for name, mask in first.masks.items():
+        np.testing.assert_array_equal(second.masks[name], mask)
+    images = (255 - again.images[0], *again.images[1:])
+    add_object(dataclasses.replace(again, images=images), Prompt((on(table, 6),)))
+    add_object(emptied(table), Prompt((on(table, 6),)))
+    assert len(fused) == 3
 
 
 def test_negative_clicks_part_what_touches(table):

@@ -132,6 +132,7 @@ def test_models_that_cannot_be_loaded(world, capfd):
     node = world.scene_node("unloadable_builder")
     world.replay()
     client = world.client()
+    node.wait_until_started(lambda: False)
     error = refused(client, "weights are not there; download them", "lifecycle set /wildseg3d")
     assert error.code == ConfigError.code
     assert node.state == "unconfigured"

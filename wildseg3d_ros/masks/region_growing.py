@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -32,6 +33,11 @@ LARGEST = 0.25
 """Largest part of a support that is taken for a thing, as a share of the view."""
 SEEN = 20
 """Least size of a region that a view shows [px]."""
+
+_SURFACES: WeakKeyDictionary[
+    WorldPointmaps, tuple[tuple[NDArray[np.uint8], ...], Surface | None]
+] = WeakKeyDictionary()
+"""Of each scene that still answers, its images and surface: fusing is nearly all of an answer."""
 
 
 class RegionGrowing:
@@ -172,6 +178,9 @@ class RegionGrowing:
 
     @cached_property
     def _surface(self) -> Surface | None:
+        kept = _SURFACES.get(self._world)
+        if kept is not None and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
+            return kept[1]
         observations = [
             observe(image, points, confidence, pose, K, LONG_EDGE)
             for image, points, confidence, pose, K in zip(
@@ -183,7 +192,9 @@ class RegionGrowing:
                 strict=True,
             )
         ]
-        return fuse_surface(observations, 0.0, self._metric)
+        surface = fuse_surface(observations, 0.0, self._metric)
+        _SURFACES[self._world] = tuple(self._images), surface
+        return surface
 
 
 def _patches(seeds: Seeds, hints: Hints) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

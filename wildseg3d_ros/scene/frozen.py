@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ from numpy.typing import NDArray
 
 
 def read_only(array: NDArray) -> NDArray:
-    """A read-only view; the caller's own handle to the array stays as it is."""
-    array = np.asarray(array).view()
+    """A read-only view; the caller's own handle to the array stays as it is. An array that is
+    read-only already is returned itself."""
+    array = np.asarray(array)
+    if not array.flags.writeable:
+        return array
+    array = array.view()
     array.flags.writeable = False
     return array
 
@@ -29,8 +34,14 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return read_only(value)
     if isinstance(value, tuple):
-        return tuple(_frozen(item) for item in value)
+        items = tuple(_frozen(item) for item in value)
+        return value if _same(items, value) else items
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = {f.name: _frozen(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return dataclasses.replace(value, **parts)
+        before = [getattr(value, name) for name in parts]
+        return value if _same(parts.values(), before) else dataclasses.replace(value, **parts)
     return value
+
+
+def _same(one: Iterable[object], other: Iterable[object]) -> bool:
+    return all(a is b for a, b in zip(one, other, strict=True))
