@@ -65,10 +65,11 @@ def measure(recording: Recording, clicked: Sequence[int] | None = None) -> dict:
         recording: with object masks of all views.
         clicked: indices of the views that are clicked; by default every second one.
     """
+    from wildseg3d_ros.editing import add_object
     from wildseg3d_ros.errors import PromptError
     from wildseg3d_ros.evaluation import compare, most_interior_pixel
     from wildseg3d_ros.io.folder import IGNORE
-    from wildseg3d_ros.pipeline import add_object, build_scene
+    from wildseg3d_ros.pipeline import build_scene
     from wildseg3d_ros.types import Click, Prompt
 
     truths = [mask for mask in recording.object_masks if mask is not None]

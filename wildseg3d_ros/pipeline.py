@@ -10,33 +10,15 @@ from collections.abc import Callable, Sequence
 
 from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import ConfigError, ErrorCode, FileError, InputError, PromptError
-from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks import (
-    MaskBackend,
-    PromptedMaskBackend,
-    UpdatedMasks,
-    as_built,
-    load_masks,
-)
-from wildseg3d_ros.masks.prompted import extend_cache
-from wildseg3d_ros.masks.refining import LocatedClick, refine_masks
-from wildseg3d_ros.masks.sources import MaskSource
+from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.masks import MaskBackend, UpdatedMasks, load_masks, load_masks_for
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.scene.prompting import (
-    answer,
-    clicks_of,
-    hints_by_view,
-    known_object,
-    locate,
-    objects_cloud,
-)
+from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.types import (
-    POSITIVE,
     Alignment,
     MaskCache,
     ObjectCloud,
@@ -121,7 +103,7 @@ def update_scene(
     check_same_views(scene, views)
     progress = progress or Progress()
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
-    masks = UpdatedMasks(masks or load_masks_for(scene, config), scene.masks, index)
+    masks = UpdatedMasks(masks or load_masks_for(scene.masks, config.masks), scene.masks, index)
     pairs = pairs_of_view(scene, index)
     if not pairs or has_moved(scene, views[index], index):
         return build_scene(views, config, progress, pointmaps, masks, world_frame)
@@ -215,25 +197,6 @@ def _say_found_intrinsics(views: Sequence[View], alignment: Alignment, progress:
         )
 
 
-def load_masks_for(scene: Scene, config: SceneConfig) -> MaskBackend:
-    """The configured mask back end, ready to change a scene's masks.
-
-    Raises:
-        FileError, ConfigError: it cannot be loaded; says so if it is the scene's own.
-    """
-    try:
-        return load_masks(config.masks)
-    except (FileError, ConfigError) as error:
-        origin = scene.masks.origin
-        if origin is None or config.masks != as_built(config.masks, scene.masks):
-            raise
-        raise type(error)(
-            f"the scene's masks were made by {origin}, which cannot be loaded here: {error} "
-            "(masks.backend=geometric)",
-            error.code,
-        ) from error
-
-
 def segment(scene: Scene, prompt: Prompt) -> ObjectCloud:
     """Answers a prompt from the scene: a look-up and a copy, no inference.
 
@@ -241,83 +204,3 @@ def segment(scene: Scene, prompt: Prompt) -> ObjectCloud:
         PromptError: the prompt names what the scene does not have; the text says what it has.
     """
     return answer(scene, prompt)
-
-
-def add_object(
-    scene: Scene,
-    prompt: Prompt,
-    config: SceneConfig = SceneConfig(),
-    masks: MaskBackend | None = None,
-) -> tuple[Scene, ObjectCloud]:
-    """Answers a prompt that no cached mask satisfies, by making it an object of the scene.
-
-    The prompted views are segmented at the clicks and boxes; what is found is lifted into the
-    other views by the pointmaps and checked there. This runs a decoder, not the look-up of
-    :func:`segment`: the scene that is given stays as it is and goes on answering.
-
-    Args:
-        config: of the index.
-        masks: a loaded back end; one that cannot be prompted, or None, leaves it to region growing
-            over the pointmap, and the new scene's warnings say so.
-
-    Returns:
-        A scene that has the object, with an id of its own, and the object's cloud.
-
-    Raises:
-        PromptError: nothing is found that satisfies the prompt.
-    """
-    hints = hints_by_view(scene, prompt)
-    source = _mask_source(scene, masks)
-    visibility = Visibility.create(scene.K, scene.world_from_cam, scene.world)
-    cache, object_id = extend_cache(
-        scene.masks, source, hints, scene.world, visibility, scene.view_names
-    )
-    note = [f"object {object_id} was {source.note}"] if source.note else []
-    extended = scene.with_masks(cache, config.index, note)
-    return extended, objects_cloud(extended, (object_id,))
-
-
-def refine_object(
-    scene: Scene,
-    prompt: Prompt,
-    config: SceneConfig = SceneConfig(),
-    masks: MaskBackend | None = None,
-) -> tuple[Scene, ObjectCloud]:
-    """Corrects the one object that a prompt names by its clicks and points.
-
-    See :func:`wildseg3d_ros.masks.refining.refine_masks`; arguments as of :func:`add_object`.
-
-    Returns:
-        A scene in which the object, with the id that it had, is another one, and its cloud.
-
-    Raises:
-        PromptError: not one object, no click, or clicks that cannot be satisfied.
-    """
-    clicks = clicks_of(scene, prompt)
-    if len(prompt.object_ids) != 1 or not clicks or prompt.boxes or prompt.masks:
-        raise PromptError(
-            "refining takes one object id and clicks or points, no box and no mask; got "
-            f"{len(prompt.object_ids)} id(s), {len(clicks)} click(s) and point(s), "
-            f"{len(prompt.boxes)} box(es) and {len(prompt.masks)} mask(s)"
-        )
-    object_id = known_object(scene, prompt.object_ids[0])
-    source = _mask_source(scene, masks)
-    visibility = Visibility.create(scene.K, scene.world_from_cam, scene.world)
-    located = [LocatedClick(*locate(scene, c), on=c.label == POSITIVE) for c in clicks]
-    cache, asked = refine_masks(
-        scene.masks, object_id, located, source, scene.world, visibility, scene.view_names
-    )
-    note = [f"what object {object_id} gained or lost was {source.note}"]
-    refined = scene.with_masks(cache, config.index, note if asked and source.note else [])
-    return refined, objects_cloud(refined, (object_id,))
-
-
-def _mask_source(scene: Scene, masks: MaskBackend | None) -> MaskSource:
-    if isinstance(masks, PromptedMaskBackend):
-        return masks.prompts(scene.images, scene.masks)
-    # It loads scikit-image, which no look-up needs.
-    from wildseg3d_ros.masks.region_growing import RegionGrowing
-
-    return RegionGrowing(
-        scene.images, scene.world, scene.K, scene.world_from_cam, scene.alignment.metric
-    )

@@ -11,12 +11,13 @@ import pytest
 from wildseg3d_ros import cli, pipeline
 from wildseg3d_ros.cli.commands import read_config
 from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig, SceneConfig
+from wildseg3d_ros.editing import add_object
 from wildseg3d_ros.errors import ConfigError, FileError
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.masks import as_built, load_masks
 from wildseg3d_ros.masks.geometric import GeometricMasks
-from wildseg3d_ros.pipeline import add_object, update_scene
+from wildseg3d_ros.pipeline import update_scene
 from wildseg3d_ros.pointmaps.depth import DepthPointmaps
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.building.scene_masks import SceneMasks
@@ -63,7 +64,7 @@ def loaded(truth, monkeypatch):
         asked.append(config)
         return OracleMasks(truth)
 
-    monkeypatch.setattr(pipeline, "load_masks", load)
+    monkeypatch.setattr("wildseg3d_ros.masks.load_masks", load)
     return asked
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.editing import add_object, refine_object
 from wildseg3d_ros.errors import InvalidScene
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.geometric import GeometricMasks
 from wildseg3d_ros.masks.incremental import replace_masks
 from wildseg3d_ros.masks.prompted import add_masks
-from wildseg3d_ros.pipeline import add_object, refine_object, update_scene
+from wildseg3d_ros.pipeline import update_scene
 from wildseg3d_ros.pointmaps.depth import DepthPointmaps
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scene, exact_world

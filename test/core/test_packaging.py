@@ -151,7 +151,7 @@ def test_importing_the_pipeline_loads_neither_ros_nor_heavy_packages():
     code = (
         "import json, sys\n"
         "before = set(sys.modules)\n"
-        "import wildseg3d_ros.pipeline\n"
+        "import wildseg3d_ros.editing, wildseg3d_ros.pipeline\n"
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     answer = subprocess.run(

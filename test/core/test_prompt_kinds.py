@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from wildseg3d_ros.editing import add_object
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.pipeline import add_object, segment
+from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.testing.exact import exact_cache, exact_scene
 from wildseg3d_ros.testing.scenes import construct_scene
 from wildseg3d_ros.types import (

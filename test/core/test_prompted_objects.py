@@ -11,6 +11,7 @@ import pytest
 
 from wildseg3d_ros.cli import main
 from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig
+from wildseg3d_ros.editing import add_object
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.geometry.visibility import Visibility
@@ -20,7 +21,7 @@ from wildseg3d_ros.masks.finding import find_object
 from wildseg3d_ros.masks.geometric.surface import fuse_surface
 from wildseg3d_ros.masks.prompted import extend_cache
 from wildseg3d_ros.masks.sources import Hints
-from wildseg3d_ros.pipeline import add_object, segment
+from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.prompting import hints_by_view
 from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 from wildseg3d_ros.testing.exact import exact_cache, exact_scene, exact_world
@@ -518,7 +519,7 @@ def test_a_thing_without_depth_where_it_is_clicked_is_left_to_the_network(
         def segment(self, views, alignment, world, progress):
             raise AssertionError("nothing is segmented anew")
 
-    monkeypatch.setattr("wildseg3d_ros.pipeline.load_masks", lambda config: Prompted())
+    monkeypatch.setattr("wildseg3d_ros.masks.load_masks", lambda config: Prompted())
     save_scene(scene, tmp_path / "scene.ws3d")
     place = ["--view", click.view, "--pixel", str(click.u), str(click.v)]
     command = ["segment", str(tmp_path / "scene.ws3d"), *place]

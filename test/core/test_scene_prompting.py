@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.config import IndexConfig
+from wildseg3d_ros.editing import add_object
 from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.pipeline import add_object, segment
+from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.testing.exact import exact_cache, exact_scene, exact_world
 from wildseg3d_ros.testing.scenes import construct_scene

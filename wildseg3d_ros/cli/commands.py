@@ -93,16 +93,18 @@ def _answer(
     except PromptError as error:
         if not add or error.code not in NOT_CACHED:
             raise
-    from wildseg3d_ros.pipeline import add_object, load_masks_for
+    from wildseg3d_ros.editing import add_object
+    from wildseg3d_ros.masks import load_masks_for
 
-    return add_object(scene, prompt, config, load_masks_for(scene, config))
+    return add_object(scene, prompt, config, load_masks_for(scene.masks, config.masks))
 
 
 def update(given: argparse.Namespace) -> None:
     """``wildseg3d update``: one camera's image in a scene file is replaced."""
     from wildseg3d_ros.cli.progress_bar import ProgressBar
     from wildseg3d_ros.cli.report import print_scene
-    from wildseg3d_ros.pipeline import load_masks_for, update_scene
+    from wildseg3d_ros.masks import load_masks_for
+    from wildseg3d_ros.pipeline import update_scene
     from wildseg3d_ros.progress import Progress
     from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 
@@ -110,7 +112,7 @@ def update(given: argparse.Namespace) -> None:
     _check_targets(target)
     scene = load_scene(given.scene)
     config = read_config(given.config, given.settings, _config_as_built(scene))
-    masks = load_masks_for(scene, config)
+    masks = load_masks_for(scene.masks, config.masks)
     recording = _load(given)
     with ProgressBar(given.quiet) as bar:
         updated = update_scene(

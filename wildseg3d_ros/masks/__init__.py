@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
-from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.errors import ConfigError, FileError
 from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
@@ -145,3 +145,22 @@ def load_masks(config: MaskConfig) -> MaskBackend:
         )
     module, name = _BACKENDS[config.backend]
     return getattr(importlib.import_module(module), name)(config)
+
+
+def load_masks_for(cache: MaskCache, config: MaskConfig) -> MaskBackend:
+    """The configured mask back end, ready to change the masks of a scene.
+
+    Raises:
+        FileError, ConfigError: it cannot be loaded; says so if it is the scene's own.
+    """
+    try:
+        return load_masks(config)
+    except (FileError, ConfigError) as error:
+        origin = cache.origin
+        if origin is None or config != as_built(config, cache):
+            raise
+        raise type(error)(
+            f"the scene's masks were made by {origin}, which cannot be loaded here: {error} "
+            "(masks.backend=geometric)",
+            error.code,
+        ) from error

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.editing import add_object, refine_object
 from wildseg3d_ros.errors import WildSeg3DError
 from wildseg3d_ros.masks import MaskBackend
-from wildseg3d_ros.pipeline import add_object, build_scene, refine_object, update_scene
+from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.building.handover import Channel
 from wildseg3d_ros.ros.building.scene_masks import SceneMasks

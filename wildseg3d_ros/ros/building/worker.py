@@ -118,7 +118,7 @@ class BuildWorker:
 
         Args:
             scene: stays as it is.
-            prompt: see :func:`wildseg3d_ros.pipeline.add_object` and ``refine_object``.
+            prompt: see :func:`wildseg3d_ros.editing.add_object` and ``refine_object``.
             refine: whether to correct the object that the prompt names.
             cancelled: polled about twenty times a second.
 
