@@ -5,7 +5,7 @@ from __future__ import annotations
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.errors import PromptError
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend
+from wildseg3d_ros.masks import MaskBackend, source_of_masks
 from wildseg3d_ros.masks.prompted import extend_cache
 from wildseg3d_ros.masks.refining import LocatedClick, refine_masks
 from wildseg3d_ros.masks.sources import MaskSource
@@ -90,11 +90,4 @@ def refine_object(
 
 
 def _mask_source(scene: Scene, masks: MaskBackend | None) -> MaskSource:
-    if isinstance(masks, PromptedMaskBackend):
-        return masks.prompts(scene.images, scene.masks)
-    # It loads scikit-image, which no look-up needs.
-    from wildseg3d_ros.masks.region_growing import RegionGrowing
-
-    return RegionGrowing(
-        scene.images, scene.world, scene.K, scene.world_from_cam, scene.alignment.metric
-    )
+    return source_of_masks(masks, scene.images, scene.masks, scene.world, scene.alignment)

@@ -239,6 +239,24 @@ def test_replacing_one_view_keeps_the_ids_of_all_others(rings):
     assert all(i in before.object_ids or i >= 100 for i in after.object_ids)
 
 
+def test_a_replaced_views_mask_is_divided_among_known_objects_that_it_cuts_otherwise(rings):
+    """Objects 1 and 2 touch and 4 stands on 1. All other views took 4 for a part of 1; the new
+    image is cut between the two, and not between 1 and 2."""
+    truth, _, _ = rings[0]
+    v = max(range(8), key=lambda v: min((truth.labels[v] == i).sum() for i in (1, 2, 4)))
+    masks = [
+        np.where(m == 2, 1, m) if k == v else np.where(m == 4, 1, m)
+        for k, m in enumerate(truth.labels)
+    ]
+    known = [
+        {} if k == v else {int(i): int(i) for i in np.unique(m) if i} for k, m in enumerate(masks)
+    ]
+    world = exact_world(truth)
+    result = associate(masks, world, draw_depths(truth), known=known, first_id=100)
+    for true, expected in ((1, 1), (2, 2), (4, 1)):
+        assert (result.labels[v][truth.labels[v] == true] == expected).mean() > 0.9
+
+
 def test_masks_without_evidence_are_objects_of_their_own():
     masks = [np.kron(np.arange(1, 5).reshape(2, 2), np.ones((8, 8), np.int32)) for _ in range(3)]
     result = associate(masks)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.errors import ConfigError, FileError
+from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.masks.recovering import recover_lost
 from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
@@ -114,8 +116,33 @@ class UpdatedMasks:
         changed: int,
         progress: Progress,
     ) -> MaskCache:
-        """As of the back end."""
-        return self._backend.update(views, alignment, pointmaps, cache, changed, progress)
+        """As of the back end; objects that the view still sees keep a mask there."""
+        made = self._backend.update(views, alignment, pointmaps, cache, changed, progress)
+        images = [view.image for view in views]
+        return recover_lost(
+            made,
+            cache,
+            changed,
+            lambda: source_of_masks(self._backend, images, made, pointmaps, alignment),
+            pointmaps,
+            Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
+        )
+
+
+def source_of_masks(
+    backend: MaskBackend | None,
+    images: Sequence[NDArray[np.uint8]],
+    cache: MaskCache,
+    world: WorldPointmaps,
+    alignment: Alignment,
+) -> MaskSource:
+    """What proposes masks for prompts: the back end if it can be prompted, else region growing."""
+    if isinstance(backend, PromptedMaskBackend):
+        return backend.prompts(images, cache)
+    # It loads scikit-image, which no look-up needs.
+    from wildseg3d_ros.masks.region_growing import RegionGrowing
+
+    return RegionGrowing(images, world, alignment.K, alignment.world_from_cam, alignment.metric)
 
 
 def as_built(config: MaskConfig, cache: MaskCache) -> MaskConfig:

@@ -100,6 +100,29 @@ def find_object(
     return tuple(masks), tuple(quality)
 
 
+def find_in_view(
+    source: MaskSource,
+    view: int,
+    known: Mapping[int, NDArray[np.bool_]],
+    world: WorldPointmaps,
+    visibility: Visibility,
+) -> tuple[NDArray[np.float32], float] | None:
+    """The soft mask (H, W) in one view, and its quality, of an object that others' masks show.
+
+    Args:
+        known: masks (H, W) by the index of their view.
+
+    Returns:
+        None where the object is not visible or no proposal stands the checks.
+    """
+    if isinstance(source, SurfaceSource):
+        return source.elsewhere(view, known)
+    hit = pixels_of(*points_of(known, world), view, visibility)
+    if len(hit) < LEAST_HITS:
+        return None
+    return _propose_lifted(source, view, hit, known, world, visibility)
+
+
 def _propose_lifted(
     source: MaskSource,
     view: int,

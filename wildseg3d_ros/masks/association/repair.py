@@ -32,6 +32,8 @@ RIVAL = 4
 """How many times as many views must say so as take it for a piece of another object."""
 MEMBER = 0.2
 """Share of a mask of several objects that each of them has at least."""
+KNOWN_MEMBER = 0.1
+"""The same of an object that is known already."""
 COVERED = 0.6
 """Share of each of them that the mask covers."""
 
@@ -173,21 +175,25 @@ def _find_unions(
     """Masks with the two or more objects that each of them covers.
 
     A mask covers an object when its samples are seen on it, and when it holds what its view sees
-    of two or more other views' masks of the object.
+    of two or more other views' masks of the object. Of an object that is known already it may
+    hold a small part alone, as the mask cannot change what that is.
     """
+    known = np.bincount(group, ~movable, len(nodes)) > 0
     entries = overlap.hits.tocoo()
     mask, node = entries.row, entries.col
     seen = overlap.seen[mask, nodes.view[node]]
     # A mask's own share of another view's mask of several objects says nothing of the object.
-    holds = (entries.data >= COVERED * seen) & (seen > LEAST_HITS)
+    needed = np.where(known[group[mask]], LEAST_HITS, np.maximum(COVERED * seen, 1e-6))
+    holds = (entries.data >= needed) & (seen > LEAST_HITS)
     holds &= values_at(overlap.hits, node, mask) > 0
     member = membership(group)
     held = sparse.csr_array(
         (np.ones(np.count_nonzero(holds)), (node[holds], group[mask[holds]])), shape=member.shape
     )
     on = sparse.coo_array(overlap.hits @ member)
-    least = MEMBER * np.maximum(np.asarray(overlap.hits.sum(axis=1)).reshape(-1), 1e-6)
-    covers = movable[on.row] & (on.data >= least[on.row])
+    total = np.maximum(np.asarray(overlap.hits.sum(axis=1)).reshape(-1), 1e-6)
+    least = np.where(known[on.col], KNOWN_MEMBER, MEMBER) * total[on.row]
+    covers = movable[on.row] & (on.data >= least)
     covers &= values_at(held, on.row, on.col) >= 2
     node, part = on.row[covers], on.col[covers].astype(np.int64)
     names, parts = np.unique(node, return_counts=True)
