@@ -11,9 +11,10 @@ from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
+from wildseg3d_ros.testing.association import body, facing
 from wildseg3d_ros.testing.exact import exact_world
 from wildseg3d_ros.testing.masks import round_neighbours
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.testing.scenes import construct_scene, photograph
 from wildseg3d_ros.types import LEVELS, WorldPointmaps
 
 GROUP, TOP, DOT = 100, 200, 300
@@ -283,3 +284,23 @@ def test_a_label_is_of_one_mask():
     twice = np.ones((2, 4, 4), np.int32)
     with pytest.raises(ValueError, match="view 1 has a label in two layers"):
         MaskNodes.from_labels([np.ones((4, 4), np.int32), twice])
+
+
+@pytest.mark.parametrize("height", [0.09, 0.075, 0.06])
+@pytest.mark.parametrize("shown", [3, 4, 8])
+def test_the_top_of_a_can_is_a_part_where_its_whole_is_missed(height, shown):
+    """Some views tell the top apart, a quarter to a half of the can; one has none of the can."""
+    can = body("cylinder", [0, 0, 0.06], [0.03, 0.03, 0.06], 1)
+    box = body("box", [0.2, 0.1, 0.03], [0.03] * 3, 2)
+    truth = photograph([can, box], facing(range(0, 360, 45), 30.0), 240, 180)
+    masks = []
+    for view, labels in enumerate(truth.labels):
+        top = (labels == 1) & (truth.points[view][..., 2] > height) & (view < shown)
+        outer = np.where((labels == 1) & (view == 0), 0, labels)
+        masks.append(np.stack([outer, np.where(top, 9, 0)]))
+    result = associate(masks, *look(truth))
+    whole = {names.get(1) for names in result.id_of_mask[1:]}
+    part = {names.get(9) for names in result.id_of_mask[:shown]}
+    assert len(whole) == len(part) == 1
+    assert whole != part
+    assert level_of(result, *part) == "part"

@@ -19,7 +19,7 @@ from wildseg3d_ros.masks.association.inputs import (
 )
 from wildseg3d_ros.masks.association.levels import (
     arrange_groups,
-    prefer_wholes,
+    settle_parts,
     split_levels,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
@@ -167,7 +167,7 @@ def associate(
         if known_levels
         else None,
     )
-    group = prefer_wholes(nodes, evidence, group, hierarchy.parent, movable)
+    group = settle_parts(nodes, evidence, group, hierarchy.parent, movable)
     free = movable & ~hierarchy.is_gathering[group]
     maps, kept = [], np.full(len(nodes), -1)
     level_of: dict[int, int] = {}

@@ -15,6 +15,8 @@ from wildseg3d_ros.types import LEVELS
 
 AS_LIKELY = 0.9
 """Evidence for the whole, as a share of that for the part, from which a mask is the whole's."""
+LEAST_AMOUNT = 0.2
+"""Amount of evidence below which what two masks agree on is little."""
 OWN = 0.5
 """Share of a mask that must be left of it beside masks of other objects of its level that lie in
 it."""
@@ -95,16 +97,18 @@ def arrange_groups(
     return Hierarchy(level, parent, is_gathering)
 
 
-def prefer_wholes(
+def settle_parts(
     nodes: MaskNodes,
     evidence: Evidence,
     group: NDArray[np.int64],
     parent: NDArray[np.int64],
     movable: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """(M,) groups after masks that are a part or all of its whole as well became the whole.
+    """(M,) groups after masks that may be a part's or its whole's went to the one they look like.
 
-    Where other things hide all but the part, a view's one mask there is both.
+    Where other things hide all but the part, a view's one mask there is both, and the whole's.
+    Where the view has no mask of the whole, that of a part is not the whole's because many views
+    have one of that.
 
     Args:
         parent: (G,) of each group, -1 = none.
@@ -113,19 +117,43 @@ def prefer_wholes(
     has = np.zeros((len(parent), nodes.views), np.bool_)
     has[group, nodes.view] = True
     members = [set(each.tolist()) for each in members_of(group)]
-    for node in np.flatnonzero(movable & (parent[group] >= 0)).tolist():
-        part, whole = int(group[node]), int(parent[group[node]])
-        if has[whole, nodes.view[node]]:
+    parts = [np.flatnonzero(parent == g).tolist() for g in range(len(parent))]
+
+    def mean_evidence(node: int, of: int) -> float:
+        others = np.array(sorted(members[of] - {node}), np.int64)
+        return float(evidence.block(np.array([node]), others).mean()) if len(others) else 0.0
+
+    def agreement(node: int, of: int) -> float:
+        """In [-1, 1], by what both see: views of a part may be near and all others far."""
+        others = np.array(sorted(members[of] - {node}), np.int64)
+        same = np.full(len(others), node)
+        amount = float(evidence.amounts(same, others).sum())
+        return float(evidence.weights(same, others).sum()) / max(amount, LEAST_AMOUNT)
+
+    def move(node: int, to: int) -> None:
+        mine = int(group[node])
+        members[mine].discard(node)
+        members[to].add(node)
+        has[mine, nodes.view[node]] = False
+        has[to, nodes.view[node]] = True
+        group[node] = to
+
+    for node in np.flatnonzero(movable).tolist():
+        mine, whole = int(group[node]), int(parent[group[node]])
+        if whole < 0 or has[whole, nodes.view[node]]:
             continue
-        likely = [
-            evidence.block(np.array([node]), np.array(sorted(members[g] - {node}), np.int64))
-            for g in (whole, part)
-        ]
-        if likely[1].size and likely[0].mean() >= AS_LIKELY * likely[1].mean() > 0:
-            group[node] = whole
-            members[part].discard(node)
-            members[whole].add(node)
-            has[whole, nodes.view[node]] = True
+        as_part = mean_evidence(node, mine)
+        if as_part > 0 and mean_evidence(node, whole) >= AS_LIKELY * as_part:
+            move(node, whole)
+    for node in np.flatnonzero(movable).tolist():
+        mine = int(group[node])
+        free = [part for part in parts[mine] if not has[part, nodes.view[node]]]
+        if not free:
+            continue
+        likely = [agreement(node, part) for part in free]
+        best = int(np.argmax(likely))
+        if likely[best] > 0 and agreement(node, mine) < AS_LIKELY * likely[best]:
+            move(node, free[best])
     return group
 
 
