@@ -80,6 +80,15 @@ def test_grouping_is_the_best_partition_on_small_graphs():
         assert weight[same].sum() / 2 >= best - 1e-9
 
 
+@pytest.mark.parametrize(("weight", "joined"), [(0.002, False), (0.01, True)])
+def test_what_a_strip_says_joins_no_masks(weight, joined):
+    view = np.array([0, 1])
+    one, other = np.array([0]), np.array([1])
+    evidence = Evidence.of_pairs(np.zeros((2, 2)), view, one, other, np.array([weight]))
+    group = group_masks(evidence, view)
+    assert (group[0] == group[1]) == joined
+
+
 def test_many_small_masks_are_handled():
     truth = construct_scene(3, 160, 120, 6, seed=1)
     tiles = np.arange(1, 1 + 20 * 20, dtype=np.int32).reshape(20, 20)

@@ -170,6 +170,8 @@ def test_what_another_back_end_built_is_changed_by_it_or_it_is_said(world, tmp_p
     world.scene_node(PIPELINE)
     client = world.client()
     client.load_scene(str(tmp_path / "scene.ws3d"))
+    with pytest.raises(WildSeg3DError, match="cannot be loaded here.*'geometric' instead"):
+        client.segment([("front", 2, 2)], add_object=True)
     found = client.segment([on(table.GREEN)], add_object=True)
     said = [warning for warning in found.warnings if "cannot be loaded here" in warning]
     assert len(said) == 1

@@ -154,9 +154,13 @@ def _unsatisfied(name: str, soft: NDArray[np.float32], hints: Hints) -> PromptEr
         f"{'off' if on else 'on'} it"
         for (u, v), on in zip(hints.points[best], hints.on[best], strict=True)
     ]
-    where = "those that do go on beyond the box"
-    if failed:
-        where = f"in the one that comes closest, {' and '.join(failed)}"
+    if not failed:
+        return PromptError(
+            f"camera '{name}': what is found in the box goes on beyond it; draw the box close "
+            "about the whole of a thing, or click on it",
+            ErrorCode.NO_OBJECT_AT_PIXEL,
+        )
+    where = f"in the one that comes closest, {' and '.join(failed)}"
     return PromptError(
         f"camera '{name}': no mask holds all positive points and no negative one; {where}. Leave "
         "such a point out or move it",

@@ -263,7 +263,8 @@ def _named(click: Click) -> str:
 def _contradiction(positive: str, object_id: int, negative: Click) -> PromptError:
     return PromptError(
         f"{positive} asks for an object that {_named(negative)} excludes; the scene holds both as "
-        f"one object ({object_id}): leave one of the two clicks out, or refine the object; "
+        f"one object ({object_id}): leave one of the two clicks out, or refine the object "
+        "(node and Python); "
         f"{HOW_TO_ADD}",
         ErrorCode.CONTRADICTING_CLICKS,
     )

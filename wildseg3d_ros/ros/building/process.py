@@ -23,7 +23,7 @@ import numpy as np
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.editing import add_object, refine_object
-from wildseg3d_ros.errors import WildSeg3DError
+from wildseg3d_ros.errors import PromptError, WildSeg3DError
 from wildseg3d_ros.masks import MaskBackend
 from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.progress import Progress
@@ -126,7 +126,10 @@ class Pipeline:
     def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
         """Adds the object that a prompt means, or corrects the one that it names."""
         masks, note = self._masks.of(scene)
-        made = _extended(scene, prompt, refine, self._config, masks)
+        try:
+            made = _extended(scene, prompt, refine, self._config, masks)
+        except PromptError as error:
+            raise PromptError(f"{error} ({note})" if note else str(error), error.code) from error
         warnings = made.scene.warnings
         if not note or note in warnings:
             return made
