@@ -374,7 +374,10 @@ def test_a_black_view_and_views_of_different_sizes(backend, truth):
         (truth.points[0], small.points[1], truth.points[2]),
         truth.solids,
     )
-    made = run(backend, mixed, views=views)
+    progress = Progress()
+    made = run(backend, mixed, progress, views=views)
+    (warning,) = [w for w in progress.warnings if "image is black" in w]
+    assert warning.startswith(f"camera '{black.name}'")
     assert [m.shape for m in made.labels] == [view.size for view in views]
     assert all(np.isfinite(scores).all() for scores in made.scores)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import associate
+from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.geometric.drawing import draw_labels, voxels_in_view
 from wildseg3d_ros.masks.geometric.identity import tracks_of_surface
 from wildseg3d_ros.masks.geometric.objects import name_objects
@@ -24,8 +25,6 @@ from wildseg3d_ros.types import Alignment, MaskCache, MaskOrigin, View, WorldPoi
 
 LONG_EDGE = 640
 """Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
-BLACK = 12
-"""What is less bright is the noise of a sensor in the dark [0..255]."""
 
 _ORIGIN = MaskOrigin("geometric")
 
@@ -54,11 +53,7 @@ class GeometricMasks:
         progress.update(0.0)
         observations = []
         for i, view in enumerate(views):
-            if _is_black(view.image):
-                progress.warn(
-                    f"camera '{view.name}': its image is black, so that its masks come from depth "
-                    "and the other views alone; look at its lens cap, light and exposure"
-                )
+            warn_if_black(view, "its masks come from depth and the other views alone", progress)
             observations.append(
                 observe(
                     view.image,
@@ -135,8 +130,3 @@ def _nothing(views: Sequence[View]) -> MaskCache:
         object_ids=(),
         origin=_ORIGIN,
     )
-
-
-def _is_black(image: NDArray[np.uint8]) -> bool:
-    """Whether hardly a pixel in a hundred is brighter than a dark sensor's noise."""
-    return float((image.max(axis=2) > BLACK).mean()) < 0.01

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import MaskConfig
 from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import Association, Tracks, associate
+from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
@@ -178,6 +179,7 @@ class Sam2Masks:
         self, view: View, plan: MemoryPlan, progress: Progress, start: float, share: float
     ) -> tuple[Embedding, SegmentedView]:
         progress.update(start)
+        warn_if_black(view, "what masks it has mean nothing", progress)
         embedding = self.network.encode(view.image)
         segmented = segment_everything(
             self.network,
