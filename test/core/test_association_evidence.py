@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.association import associate
+from wildseg3d_ros.masks.association import Tracks, associate
 from wildseg3d_ros.masks.association.evidence import Evidence, GroupSums
 from wildseg3d_ros.masks.association.grouping import group_masks
+from wildseg3d_ros.masks.association.nodes import MaskNodes
+from wildseg3d_ros.masks.association.tracks import doubt_of_tracks, measure_tracks
 from wildseg3d_ros.testing.exact import exact_world
 from wildseg3d_ros.testing.scenes import construct_scene
 
@@ -114,3 +116,22 @@ def test_memory_goes_with_the_masks_that_meet_and_not_with_all_pairs():
         tracemalloc.stop()
     assert len(result.object_ids) > 256
     assert peak < 64 * 2**20
+
+
+@pytest.mark.parametrize("anchors", [(0,), (0, 1), (0, 1, 2, 3)])
+@pytest.mark.parametrize("trusted", [1.0, 0.5])
+def test_doubt_of_tracks(anchors, trusted):
+    """Of four views with ten masks each: the fewer are followed and the more tracks are wrong."""
+    labels = np.repeat(np.arange(1, 11), 4).reshape(1, 40)
+    nodes = MaskNodes.from_labels([labels] * 4)
+    tracks = [
+        Tracks(a, tuple(labels for _ in range(4)), (tuple(b for b in range(4) if b != a),))
+        for a in anchors
+    ]
+    found = measure_tracks(nodes, tracks)
+    doubt = doubt_of_tracks(nodes, found, np.full((4, 4), trusted, np.float32))
+    # What outweighs a prior of one in ten masks by four to one, where 1000 to one is all there is.
+    whole = 0.5 * np.log(4 * 10) / np.log(1000)
+    share = len(anchors) / 4
+    swapped = 0.0 if len(anchors) == 1 else 4 * (1 - trusted)
+    assert doubt == pytest.approx((1 - share**2 + swapped) * whole, abs=1e-6)

@@ -118,6 +118,37 @@ def test_the_surest_answer_to_a_negative_click_may_be_the_whole(truth):
     assert not refined.labels[0][truth.labels[0] == 2].any()
 
 
+def test_a_view_that_shows_only_what_is_cut_off_loses_all_of_it(truth):
+    """Objects 5 and 3 stand apart and were cached as one; view 0 has no mask of 3."""
+
+    exact = exact_cache(truth)
+    first = np.where(truth.labels[0] == 3, 0, truth.labels[0])
+    labels = tuple(
+        np.where(each == 5, 3, each).astype(np.int32) for each in (first, *exact.labels[1:])
+    )
+    ids = tuple(sorted({int(i) for each in labels for i in np.unique(each)} - {0}))
+    cache = MaskCache(labels, exact.scores, ids, objects=describe_objects([labels], exact.scores))
+
+    class Network:
+        note = ""
+
+        def propose(self, view, hints):
+            soft = np.stack([truth.labels[view] == 6, truth.labels[view] == 5])
+            return soft.astype(np.float32), np.array([0.9, 0.5], np.float32)
+
+    class Prompted:
+        def prompts(self, images, cache):
+            return Network()
+
+    click = at(truth, 5, label=NEGATIVE)
+    _, cloud = refine_object(
+        exact_scene(truth, cache=cache), Prompt((click,), object_ids=(3,)), masks=Prompted()
+    )
+    assert not cloud.masks["cam_0"].any()
+    for view in (1, 2, 3):
+        np.testing.assert_array_equal(cloud.masks[f"cam_{view}"], truth.labels[view] == 3)
+
+
 def test_a_later_negative_click_at_the_pixel_of_a_positive_one_takes_back_what_that_added(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 5, 0, labels))
     more, cloud = refine_object(scene, Prompt((at(truth, 5),), object_ids=(3,)))
