@@ -312,3 +312,21 @@ def test_batches_fit_the_bound_and_a_bound_too_small_is_named():
     with pytest.raises(ConfigError, match="max_memory_mib is 2428"):
         plan(2428, 32)
     assert plan(2428, 32, anchors=0).prompts >= 1
+
+
+@pytest.mark.parametrize(("item_bytes", "views"), [(2, 1), (4, 64)])
+def test_many_masks_need_more_memory(item_bytes, views):
+    """The candidates of one view in half precision, or their association over many views."""
+
+    def fits(grid, bound):
+        config = Sam2MaskConfig(max_memory_mib=bound, grid=grid, anchors=0)
+        try:
+            plan_memory(config, 1024, item_bytes, [(480, 640)] * views)
+        except ConfigError:
+            return False
+        return True
+
+    def least(grid):
+        return next(bound for bound in range(100, 8000, 20) if fits(grid, bound))
+
+    assert least(32) > least(4)
