@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wildseg3d_ros.alignment.graph import build_graph
-from wildseg3d_ros.alignment.placement import place
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.geometry.transforms import nearest_rotation
-from wildseg3d_ros.types import PairPrediction, View
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.graph import build_graph
+from wildseg3d_ros.alignment.graph.initialization import place
+from wildseg3d_ros.core.geometry.transforms import nearest_rotation
+from wildseg3d_ros.core.types import PairPrediction, View
 
 STEPS = 300
 _RATE, _LAST_RATE = 0.01, 1e-6

@@ -20,10 +20,11 @@ from benchmarks.adam_baseline import STEPS, run
 from benchmarks.alignment_problems import KINDS, Errors, errors_of, problem, soft_masks
 from benchmarks.recordings import depth_disagreement, shelf_pairs
 from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
-from wildseg3d_ros.config import AlignmentConfig, SceneConfig
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.masks import load_masks
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.testing.pairs import ConstructedPairs
+from wildseg3d_testing.pairs import ConstructedPairs
 
 CONFIG = AlignmentConfig()
 REPEATS = 5

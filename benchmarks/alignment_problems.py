@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.transforms import apply
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.core.types import MaskCache, PairPrediction
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     ConstructedPairs,
     complete_pairs,
@@ -17,8 +18,7 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
-from wildseg3d_ros.testing.points import errors_after, robust_similarity
-from wildseg3d_ros.types import MaskCache, PairPrediction
+from wildseg3d_testing.points import errors_after, robust_similarity
 
 GARBAGE_SHARE = 0.06
 

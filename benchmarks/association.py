@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import associate
-from wildseg3d_ros.testing.association import (
+from wildseg3d_testing.association import (
     Ids,
     Kind,
     count_right,
@@ -33,10 +34,9 @@ from wildseg3d_ros.testing.association import (
     rows_of_twins,
     with_errors,
 )
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.masks import gather_masks, miscut_masks, spoil_masks, track_masks
-from wildseg3d_ros.testing.scenes import ConstructedScene, construct_scene, photograph
-from wildseg3d_ros.types import WorldPointmaps
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.masks import gather_masks, miscut_masks, spoil_masks, track_masks
+from wildseg3d_testing.scenes import ConstructedScene, construct_scene, photograph
 
 VIEWS = 8
 OBJECTS = 12

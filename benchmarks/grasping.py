@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from wildseg3d_ros.geometry.cameras import back_project
-from wildseg3d_ros.geometry.transforms import apply
+from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_ros.testing.exact import exact_scene
-from wildseg3d_ros.testing.scenes import ConstructedScene, construct_scene
-from wildseg3d_ros.testing.solids import Solid
-from wildseg3d_ros.types import WorldPointmaps
+from wildseg3d_testing.exact import exact_scene
+from wildseg3d_testing.scenes import ConstructedScene, construct_scene
+from wildseg3d_testing.solids import Solid
 
 _NEIGHBOURS = 30
 _STEP = 1e-5

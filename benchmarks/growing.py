@@ -35,7 +35,7 @@ def main() -> dict:
     """The shipped scene, and scenes on which nothing was chosen: simulated and constructed."""
     from wildseg3d_ros.io.folder import load_folder
     from wildseg3d_ros.sim.noise import DepthNoise
-    from wildseg3d_ros.testing.scenes import construct_scene
+    from wildseg3d_testing.scenes import construct_scene
 
     results = {"tabletop": measure(load_folder(ROOT / "examples" / "tabletop"), TABLETOP)}
     for seed in CELLS:
@@ -65,12 +65,12 @@ def measure(recording: Recording, clicked: Sequence[int] | None = None) -> dict:
         recording: with object masks of all views.
         clicked: indices of the views that are clicked; by default every second one.
     """
+    from wildseg3d_ros.core.errors import PromptError
+    from wildseg3d_ros.core.types import Click, Prompt
     from wildseg3d_ros.editing import add_object
-    from wildseg3d_ros.errors import PromptError
     from wildseg3d_ros.evaluation import compare, most_interior_pixel
     from wildseg3d_ros.io.folder import IGNORE
     from wildseg3d_ros.pipeline import build_scene
-    from wildseg3d_ros.types import Click, Prompt
 
     truths = [mask for mask in recording.object_masks if mask is not None]
     scene = _emptied(build_scene(recording.views))
@@ -106,7 +106,7 @@ def measure(recording: Recording, clicked: Sequence[int] | None = None) -> dict:
 
 
 def _simulated(seed: int) -> dict:
-    from wildseg3d_ros.errors import InputError
+    from wildseg3d_ros.core.errors import InputError
     from wildseg3d_ros.sim.record import RecordingSpec, record
 
     try:
@@ -117,7 +117,7 @@ def _simulated(seed: int) -> dict:
 
 
 def _emptied(scene: Scene) -> Scene:
-    from wildseg3d_ros.types import MaskCache
+    from wildseg3d_ros.core.types import MaskCache
 
     labels = tuple(np.zeros_like(m) for m in scene.labels)
     scores = tuple(m.astype(np.float32) for m in labels)

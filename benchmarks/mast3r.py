@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.alignment import CONFIG, dga_errors
 from benchmarks.alignment_problems import KINDS, problem
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.testing.pairs import complete_pairs
-from wildseg3d_ros.types import PairPrediction, View
+from wildseg3d_ros.core.types import PairPrediction, View
+from wildseg3d_testing.pairs import complete_pairs
 
 VIEWS = 8
 SIZE = (384, 512)

@@ -11,10 +11,7 @@ from statistics import median, quantiles
 
 import numpy as np
 
-from wildseg3d_ros.config import IndexConfig
-from wildseg3d_ros.pipeline import segment
-from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import (
+from wildseg3d_ros.core.types import (
     Alignment,
     Click,
     MaskCache,
@@ -22,6 +19,9 @@ from wildseg3d_ros.types import (
     View,
     WorldPointmaps,
 )
+from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.scene.config import IndexConfig
+from wildseg3d_ros.scene.scene import Scene
 
 POINTS = 50_000
 REPEATS = 300

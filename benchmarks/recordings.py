@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wildseg3d_ros.geometry.cameras import back_project, project
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.core.geometry.cameras import back_project, project
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
@@ -35,7 +35,7 @@ from wildseg3d_ros.geometry.transforms import (
 )
 
 if TYPE_CHECKING:
-    from wildseg3d_ros.types import PairPrediction, View
+    from wildseg3d_ros.core.types import PairPrediction, View
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
@@ -73,10 +73,10 @@ def precision_at_depth(recording, scene, label: int, click) -> float | None:
 
     None where the click has no answer or none of its pixels can be scored.
     """
-    from wildseg3d_ros.errors import PromptError
+    from wildseg3d_ros.core.errors import PromptError
+    from wildseg3d_ros.core.types import Prompt
     from wildseg3d_ros.io.folder import IGNORE
     from wildseg3d_ros.scene.prompting import answer
-    from wildseg3d_ros.types import Prompt
 
     try:
         masks = answer(scene, Prompt((click,))).masks
@@ -94,10 +94,10 @@ def precision_at_depth(recording, scene, label: int, click) -> float | None:
 
 def measure(folder: str, reference: str | None) -> dict:
     """Builds and scores one recording in this process."""
+    from wildseg3d_ros.core.types import Click
     from wildseg3d_ros.evaluation import evaluate
     from wildseg3d_ros.io.folder import load_folder
     from wildseg3d_ros.pipeline import build_scene
-    from wildseg3d_ros.types import Click
 
     recording = load_folder(folder)
     start, cpu = time.perf_counter(), time.process_time()
@@ -164,9 +164,9 @@ def shelf() -> dict:
 def shelf_pairs() -> tuple[Sequence[View], Sequence[PairPrediction]] | None:
     """Views and pairs of the real shelf; None where it is absent."""
     from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.pairing import choose_pairs
     from wildseg3d_ros.pointmaps import load_pointmaps
-    from wildseg3d_ros.progress import Progress
 
     source, config = REAL_DATA / "apc_shelf", SceneConfig()
     if not source.is_dir():

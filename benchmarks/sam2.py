@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from wildseg3d_ros.config import Sam2MaskConfig
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import associate
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 VIEWS = 8
 OBJECTS = 60

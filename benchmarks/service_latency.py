@@ -44,12 +44,12 @@ def serve(load: str) -> None:
     from sensor_msgs.msg import CameraInfo
 
     from wildseg3d_ros.config import SceneConfig
-    from wildseg3d_ros.ros.answers import CurrentScene
     from wildseg3d_ros.ros.building.process import Settings
     from wildseg3d_ros.ros.building.worker import BuildWorker
-    from wildseg3d_ros.ros.cameras.calibration import calibration_from_info
+    from wildseg3d_ros.ros.messages.camera_info import calibration_from_info
     from wildseg3d_ros.ros.running import run_node
     from wildseg3d_ros.ros.scene_node import SceneNode
+    from wildseg3d_ros.ros.services.segment import CurrentScene
 
     scene = make_scene(POINTS)
     calibrations = {
@@ -105,8 +105,8 @@ def statistics(milliseconds: list[float]) -> dict[str, float]:
 
 
 def _in_process() -> dict[str, float]:
+    from wildseg3d_ros.core.types import Click, Prompt
     from wildseg3d_ros.pipeline import segment
-    from wildseg3d_ros.types import Click, Prompt
 
     scene, prompt = make_scene(POINTS), Prompt((Click(*CLICK),))
     times = []

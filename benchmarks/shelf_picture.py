@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from benchmarks.recordings import depth_disagreement, shelf_pairs
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.geometry.cameras import back_project
-from wildseg3d_ros.geometry.transforms import apply
+from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import DrawingCamera, render_cloud
-from wildseg3d_ros.types import View
 
 REFERENCE = 7
 """Frame whose camera looks at the picture."""

@@ -22,14 +22,14 @@ from scipy.spatial import KDTree
 from benchmarks.recordings import REAL_DATA, ROOT
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.geometry.transforms import apply
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Alignment, PairPrediction, View
 from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA
-from wildseg3d_ros.pointmaps.stereo import StereoPointmaps
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
 from wildseg3d_ros.sim.noise import kinematic_pose
-from wildseg3d_ros.testing.scenes import ConstructedScene, construct_scene, fan_poses
-from wildseg3d_ros.types import Alignment, PairPrediction, View
+from wildseg3d_testing.scenes import ConstructedScene, construct_scene, fan_poses
 
 ANGLES = (6.0, 10.0, 15.0, 20.0, 25.0, 30.0)
 POSE_ERRORS = ((0.0, 0.0), (1.0, 0.05), (2.0, 0.1), (5.0, 0.25))

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import ErrorCode, FileError, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, WildSeg3DError
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, write_folder
 from wildseg3d_ros.io.images import read_color, read_labels
-from wildseg3d_ros.types import View
 
 DEPTH_UNIT = 1e-4
 """Metres per step of the depth images."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from wildseg3d_ros.errors import WildSeg3DError
+from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.io.clouds import write_ply
 from wildseg3d_ros.ros.client import SceneClient
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from wildseg3d_ros.errors import ErrorCode, FileError, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import invert, make_transform, nearest_rotation
+from wildseg3d_ros.core.errors import ErrorCode, FileError, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import invert, make_transform, nearest_rotation
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, write_folder
 from wildseg3d_ros.io.images import read_color
-from wildseg3d_ros.types import View
 
 
 def load_middlebury_scene(folder: str | Path) -> Recording:

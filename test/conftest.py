@@ -36,7 +36,7 @@ def real_data():
 def small_sam2(tmp_path_factory) -> Path:
     """Folder with the weights of a small random SAM 2."""
     pytest.importorskip("transformers")
-    from wildseg3d_ros.testing.sam2_weights import write_small_sam2
+    from wildseg3d_testing.sam2_weights import write_small_sam2
 
     return write_small_sam2(tmp_path_factory.mktemp("sam2") / "weights")
 

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.cli.progress_bar import ProgressBar
-from wildseg3d_ros.errors import FileError, WildSeg3DError
+from wildseg3d_ros.core.errors import FileError, WildSeg3DError
+from wildseg3d_ros.core.types import Click, View
 from wildseg3d_ros.evaluation import compare, most_interior_pixel
 from wildseg3d_ros.io.clouds import write_ply
 from wildseg3d_ros.io.folder import IGNORE, Recording, load_folder
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.pictures import PicturedScene, Selection, contact_sheet
-from wildseg3d_ros.types import Click, View
 
 CLICKS_TIMED = 9
 """Round trips of which the median is printed."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import PromptError
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import POSITIVE, ObjectCloud, Prompt
 from wildseg3d_ros.masks import MaskBackend, source_of_masks
-from wildseg3d_ros.masks.prompted import extend_cache
-from wildseg3d_ros.masks.refining import LocatedClick, refine_masks
-from wildseg3d_ros.masks.sources import MaskSource
+from wildseg3d_ros.masks.interactive.adding import extend_cache
+from wildseg3d_ros.masks.interactive.refining import LocatedClick, refine_masks
+from wildseg3d_ros.masks.interactive.sources import MaskSource
 from wildseg3d_ros.scene.prompting import (
     clicks_of,
     hints_by_view,
@@ -17,7 +18,6 @@ from wildseg3d_ros.scene.prompting import (
     objects_cloud,
 )
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import POSITIVE, ObjectCloud, Prompt
 
 
 def add_object(
@@ -62,7 +62,8 @@ def refine_object(
 ) -> tuple[Scene, ObjectCloud]:
     """Corrects the one object that a prompt names by its clicks and points.
 
-    See :func:`wildseg3d_ros.masks.refining.refine_masks`; arguments as of :func:`add_object`.
+    See :func:`wildseg3d_ros.masks.interactive.refining.refine_masks`; arguments as of
+    :func:`add_object`.
 
     Returns:
         A scene in which the object, with the id that it had, is another one, and its cloud.

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import InputError, PromptError
+from wildseg3d_ros.core.errors import InputError, PromptError
+from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.io.folder import IGNORE, Recording
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Click, Prompt
 
 
 @dataclass(frozen=True)

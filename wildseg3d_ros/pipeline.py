@@ -10,15 +10,9 @@ from collections.abc import Callable, Sequence
 
 from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import ErrorCode, InputError
-from wildseg3d_ros.masks import MaskBackend, UpdatedMasks, load_masks, load_masks_for
-from wildseg3d_ros.pairing import choose_pairs
-from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.scene.prompting import answer
-from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
-from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import (
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import (
     Alignment,
     MaskCache,
     ObjectCloud,
@@ -27,6 +21,12 @@ from wildseg3d_ros.types import (
     WorldPointmaps,
     check_views,
 )
+from wildseg3d_ros.masks import MaskBackend, UpdatedMasks, load_masks, load_masks_for
+from wildseg3d_ros.pairing import choose_pairs
+from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
+from wildseg3d_ros.scene.prompting import answer
+from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
+from wildseg3d_ros.scene.scene import Scene
 
 Placed = tuple[Alignment, WorldPointmaps]
 

@@ -17,14 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.evaluation import Evaluation, evaluate
-from wildseg3d_ros.geometry.transforms import apply, invert
 from wildseg3d_ros.io.folder import IGNORE, Recording, load_folder
 from wildseg3d_ros.pipeline import build_scene
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Click, Prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLETOP = ROOT / "examples" / "tabletop"

@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.alignment.graph import build_graph
-from wildseg3d_ros.alignment.placement import place
-from wildseg3d_ros.alignment.residuals import refuse_beyond
-from wildseg3d_ros.alignment.solved_pairs import solve_pairs
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import AlignmentError
-from wildseg3d_ros.geometry.similarity import umeyama
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.graph import build_graph
+from wildseg3d_ros.alignment.graph.initialization import place
+from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
+from wildseg3d_ros.alignment.solve.robust import solve_pairs
+from wildseg3d_ros.core.errors import AlignmentError
+from wildseg3d_ros.core.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
     rotation_from_vector,
 )
-from wildseg3d_ros.testing.cameras import assert_same_cameras, relative
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.core.types import PairPrediction
+from wildseg3d_testing.cameras import assert_same_cameras, relative
+from wildseg3d_testing.pairs import (
     PairErrors,
     complete_pairs,
     construct_views,
@@ -28,7 +29,6 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
-from wildseg3d_ros.types import PairPrediction
 
 CONFIG = AlignmentConfig()
 FINE = AlignmentConfig(tolerance=1e-7, max_iterations=100)

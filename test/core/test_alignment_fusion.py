@@ -8,11 +8,11 @@ import torch
 from scipy.optimize import minimize
 
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.alignment.robust_mean import robust_mean, typical_residual
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.geometry.transforms import apply
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.fusion.robust_mean import robust_mean, typical_residual
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_testing.pairs import (
     complete_pairs,
     construct_views,
     predict_like_depth,
@@ -149,7 +149,7 @@ def test_a_camera_that_does_not_see_its_points_does_not_bend_them(network):
 def test_blocks_do_not_show(network, monkeypatch):
     made, alignment = network
     whole = fuse(made.predictions, made.views, alignment, CONFIG)
-    monkeypatch.setattr("wildseg3d_ros.alignment.fusion._BLOCK_VALUES", 1)
+    monkeypatch.setattr("wildseg3d_ros.alignment.fusion.fuse._BLOCK_VALUES", 1)
     blocks = fuse(made.predictions, made.views, alignment, CONFIG)
     for a, b in zip(whole.points, blocks.points, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

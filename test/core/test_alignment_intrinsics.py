@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.geometry.similarity import umeyama
-from wildseg3d_ros.geometry.transforms import apply
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.core.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_testing.pairs import (
     complete_pairs,
     construct_views,
     predict_like_network,

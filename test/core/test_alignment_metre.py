@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import AlignmentError, ErrorCode
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.core.errors import AlignmentError, ErrorCode
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
     rotation_from_vector,
 )
+from wildseg3d_ros.core.types import RelativePose
 from wildseg3d_ros.sim.noise import kinematic_pose
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     PairErrors,
     complete_pairs,
@@ -26,7 +27,6 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_depth,
     predict_like_network,
 )
-from wildseg3d_ros.types import RelativePose
 
 CONFIG = AlignmentConfig()
 NEVER = AlignmentConfig(max_prior_residual=0.0)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros import cli
-from wildseg3d_ros.alignment.npz import load_pairs
-from wildseg3d_ros.errors import FileError, InputError
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.core.errors import FileError, InputError
+from wildseg3d_ros.io.pairs_file import load_pairs
+from wildseg3d_testing.pairs import (
     PairErrors,
     complete_pairs,
     construct_views,

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import AlignmentError, InputError
-from wildseg3d_ros.geometry.transforms import make_transform
-from wildseg3d_ros.testing.cameras import assert_same_cameras
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.core.errors import AlignmentError, InputError
+from wildseg3d_ros.core.geometry.transforms import make_transform
+from wildseg3d_ros.core.types import MaskCache
+from wildseg3d_testing.cameras import assert_same_cameras
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     PairErrors,
     complete_pairs,
@@ -19,8 +20,7 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
-from wildseg3d_ros.testing.points import errors_after, robust_similarity
-from wildseg3d_ros.types import MaskCache
+from wildseg3d_testing.points import errors_after, robust_similarity
 
 CONFIG = AlignmentConfig()
 COUNT, LAST = 7, 6

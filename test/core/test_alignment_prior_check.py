@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import AlignmentError, InputError
-from wildseg3d_ros.geometry.similarity import umeyama
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.core.errors import AlignmentError, InputError
+from wildseg3d_ros.core.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
     rotation_from_vector,
 )
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.core.types import RelativePose
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     complete_pairs,
     construct_views,
@@ -25,7 +26,6 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
-from wildseg3d_ros.types import RelativePose
 
 CONFIG = AlignmentConfig()
 COUNT = 6

@@ -9,19 +9,20 @@ import pytest
 import torch
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.alignment.graph import build_graph
-from wildseg3d_ros.alignment.placement import Poses, place
-from wildseg3d_ros.alignment.priors import Priors, pose_rows, scale_rows
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.geometry.similarity import umeyama
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.graph import build_graph
+from wildseg3d_ros.alignment.graph.initialization import Poses, place
+from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
     rotation_from_vector,
 )
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.core.types import RelativePose
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     PairErrors,
     complete_pairs,
@@ -30,7 +31,6 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
-from wildseg3d_ros.types import RelativePose
 
 CONFIG = AlignmentConfig()
 SIGMA = 0.004

@@ -8,14 +8,14 @@ import torch
 from scipy.optimize import least_squares
 from scipy.sparse import lil_matrix
 
-from wildseg3d_ros.alignment.graph import build_graph
-from wildseg3d_ros.alignment.moments import Observations
-from wildseg3d_ros.alignment.placement import Poses, place
-from wildseg3d_ros.alignment.solver import robust_cost, robust_weights, solve
-from wildseg3d_ros.alignment.system import System, generators
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.geometry.transforms import rotation_from_vector
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.graph import build_graph
+from wildseg3d_ros.alignment.graph.initialization import Poses, place
+from wildseg3d_ros.alignment.solve.gauss_newton import robust_cost, robust_weights, solve
+from wildseg3d_ros.alignment.solve.moments import Observations
+from wildseg3d_ros.alignment.solve.normal_equations import System, generators
+from wildseg3d_ros.core.geometry.transforms import rotation_from_vector
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     complete_pairs,
     construct_views,

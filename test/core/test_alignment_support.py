@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.alignment.support import doubts
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.solve.connectivity import doubts
+from wildseg3d_ros.core.types import RelativePose
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     complete_pairs,
     construct_views,
@@ -18,7 +19,6 @@ from wildseg3d_ros.testing.pairs import (
     predict_like_network,
     sequence_pairs,
 )
-from wildseg3d_ros.types import RelativePose
 
 CONFIG = AlignmentConfig()
 

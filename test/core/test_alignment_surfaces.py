@@ -7,24 +7,24 @@ import pytest
 import torch
 
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.alignment.agreement import Looseness, agree, settle
-from wildseg3d_ros.alignment.surfaces import Surface, grid_of
-from wildseg3d_ros.alignment.upsampling import upsampled
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.fusion.upsampling import upsampled
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
+from wildseg3d_ros.alignment.surfaces.joint_refinement import Looseness, agree, settle
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
     rotation_angle,
     rotation_from_vector,
 )
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_testing.pairs import (
     complete_pairs,
     construct_views,
     predict_like_network,
     sequence_pairs,
 )
-from wildseg3d_ros.testing.points import errors_after, robust_similarity
+from wildseg3d_testing.points import errors_after, robust_similarity
 
 CONFIG = AlignmentConfig()
 
@@ -171,11 +171,11 @@ def test_views_agree_better_after_it(scene, pairs, share, monkeypatch):
             with monkeypatch.context() as patch:
                 if not with_it:
                     patch.setattr(
-                        "wildseg3d_ros.alignment.dga.settle_views",
+                        "wildseg3d_ros.alignment.aligner.settle_views",
                         lambda p, v, *_: np.tile(np.eye(4), (len(v), 1, 1)),
                     )
                     patch.setattr(
-                        "wildseg3d_ros.alignment.fusion.agree",
+                        "wildseg3d_ros.alignment.fusion.fuse.agree",
                         lambda s, *_: [torch.zeros_like(x.weight) for x in s],
                     )
                 alignment = align(made.predictions, made.views, CONFIG)

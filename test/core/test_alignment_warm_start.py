@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.alignment.placement import _Placing
-from wildseg3d_ros.alignment.reads import Reads
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.testing.cameras import assert_same_cameras
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.initialization import _Placing
+from wildseg3d_ros.alignment.graph.reads import Reads
+from wildseg3d_ros.core.types import MaskCache
+from wildseg3d_testing.cameras import assert_same_cameras
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     complete_pairs,
     construct_views,
     predict_like_network,
 )
-from wildseg3d_ros.types import MaskCache
 
 CONFIG = AlignmentConfig()
 FINE = AlignmentConfig(tolerance=1e-7, max_iterations=100)

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from wildseg3d_ros.alignment.matching import mutual_matches
-from wildseg3d_ros.alignment.weights import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.matching import mutual_matches
+from wildseg3d_ros.alignment.graph.weights import (
     EPSILON,
     dynamic_adjustment,
     point_weights,
     sharpened_weight,
     soft_mask_weight,
 )
-from wildseg3d_ros.config import AlignmentConfig
 
 
 @pytest.fixture

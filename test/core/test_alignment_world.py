@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.alignment.world import register
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import AlignmentError
-from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.priors.gauge import register
+from wildseg3d_ros.core.errors import AlignmentError
+from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
+from wildseg3d_testing.pairs import (
     PairErrors,
     complete_pairs,
     construct_views,

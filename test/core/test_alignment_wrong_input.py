@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.alignment.graph import build_graph
-from wildseg3d_ros.alignment.placement import place
-from wildseg3d_ros.alignment.residuals import refuse_beyond
-from wildseg3d_ros.alignment.solver import solve
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.errors import AlignmentError, ConfigError, ErrorCode, InputError
-from wildseg3d_ros.testing.cameras import assert_same_cameras
-from wildseg3d_ros.testing.pairs import (
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.graph import build_graph
+from wildseg3d_ros.alignment.graph.initialization import place
+from wildseg3d_ros.alignment.solve.gauss_newton import solve
+from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
+from wildseg3d_ros.core.errors import AlignmentError, ConfigError, ErrorCode, InputError
+from wildseg3d_testing.cameras import assert_same_cameras
+from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
     PairErrors,
     complete_pairs,

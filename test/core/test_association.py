@@ -12,7 +12,7 @@ from wildseg3d_ros.masks.association.overlap import (
     measure_overlap,
     overlap_evidence,
 )
-from wildseg3d_ros.testing.association import (
+from wildseg3d_testing.association import (
     body,
     count_right,
     draw_depths,
@@ -20,9 +20,9 @@ from wildseg3d_ros.testing.association import (
     names_of,
     with_errors,
 )
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.masks import miscut_masks, spoil_masks, track_masks
-from wildseg3d_ros.testing.scenes import construct_scene, photograph
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.masks import miscut_masks, spoil_masks, track_masks
+from wildseg3d_testing.scenes import construct_scene, photograph
 
 
 def ids_of_objects(result, names):

@@ -8,14 +8,14 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import Tracks, associate
 from wildseg3d_ros.masks.association.evidence import Evidence, GroupSums
 from wildseg3d_ros.masks.association.grouping import group_masks
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.tracks import doubt_of_tracks, measure_tracks
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 
 def look(truth):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import LEVELS, WorldPointmaps
 from wildseg3d_ros.masks.association import Presence, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
-from wildseg3d_ros.testing.association import body, facing
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.masks import round_neighbours
-from wildseg3d_ros.testing.scenes import construct_scene, photograph
-from wildseg3d_ros.types import LEVELS, WorldPointmaps
+from wildseg3d_testing.association import body, facing
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.masks import round_neighbours
+from wildseg3d_testing.scenes import construct_scene, photograph
 
 GROUP, TOP, DOT = 100, 200, 300
 """Names of a mask round several objects, and first ones of upper halves and spots on objects."""

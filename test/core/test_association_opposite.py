@@ -8,7 +8,7 @@ import pytest
 from wildseg3d_ros.masks.association import associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.overlap import draw_samples, measure_overlap, sureness
-from wildseg3d_ros.testing.association import (
+from wildseg3d_testing.association import (
     body,
     count_right,
     draw_depths,
@@ -18,9 +18,9 @@ from wildseg3d_ros.testing.association import (
     rows_of_twins,
     with_errors,
 )
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.masks import spoil_masks
-from wildseg3d_ros.testing.scenes import photograph
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.masks import spoil_masks
+from wildseg3d_testing.scenes import photograph
 
 OPPOSITE = [(0, 180), (0, 10, 180, 190), (0, 20, 180, 200)]
 FACE_ON = ("board", (0, 180))

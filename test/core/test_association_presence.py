@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import Presence, associate
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.masks import miscut_masks, spoil_masks
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import WorldPointmaps
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.masks import miscut_masks, spoil_masks
+from wildseg3d_testing.scenes import construct_scene
 
 SEEDS = (0, 1, 2)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.masks.association import Tracks, associate
-from wildseg3d_ros.testing.association import draw_depths
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.association import draw_depths
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import typing
 
 import pytest
 
-from wildseg3d_ros.config import SceneConfig, check_setting
-from wildseg3d_ros.errors import ConfigError, FileError
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.settings import check_setting
 
 
 def leaves(cls, prefix=""):

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wildseg3d_ros.config import DepthPointmapConfig, PointmapConfig
-from wildseg3d_ros.errors import Cancelled, ErrorCode, InputError
-from wildseg3d_ros.geometry.transforms import apply, invert, rotation_angle
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, InputError
+from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing import choose_pairs, pairs_from_exhaustive
 from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.pointmaps.depth import DepthPointmaps
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.pointmaps.config import PointmapConfig
+from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
+from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import View
+from wildseg3d_testing.scenes import construct_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,18 +11,19 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig  # noqa: E402
+from wildseg3d_ros.core.progress import Progress  # noqa: E402
+from wildseg3d_ros.core.types import Click, Prompt  # noqa: E402
 from wildseg3d_ros.editing import add_object  # noqa: E402
 from wildseg3d_ros.evaluation import most_interior_pixel  # noqa: E402
+from wildseg3d_ros.masks.config import MaskConfig  # noqa: E402
+from wildseg3d_ros.masks.interactive.sources import Hints  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
-from wildseg3d_ros.masks.sources import Hints  # noqa: E402
-from wildseg3d_ros.progress import Progress  # noqa: E402
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene  # noqa: E402
-from wildseg3d_ros.testing.exact import exact_alignment, exact_scene, exact_world  # noqa: E402
-from wildseg3d_ros.testing.sam2_weights import write_small_sam2  # noqa: E402
-from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
-from wildseg3d_ros.types import Click, Prompt  # noqa: E402
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene  # noqa: E402
+from wildseg3d_testing.exact import exact_alignment, exact_scene, exact_world  # noqa: E402
+from wildseg3d_testing.sam2_weights import write_small_sam2  # noqa: E402
+from wildseg3d_testing.scenes import construct_scene  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

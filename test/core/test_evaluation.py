@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import InputError
+from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.evaluation import compare, evaluate, most_interior_pixel, peak_memory_mb
 from wildseg3d_ros.io.folder import Recording
-from wildseg3d_ros.testing.exact import exact_cache, exact_scene
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.exact import exact_cache, exact_scene
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")

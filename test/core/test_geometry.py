@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from wildseg3d_ros.geometry import cameras, transforms
-from wildseg3d_ros.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry import cameras, transforms
+from wildseg3d_ros.core.geometry.similarity import umeyama
 
 finite = st.floats(-3.0, 3.0)
 vectors = st.tuples(finite, finite, finite)

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.geometry.transforms import apply, invert, make_transform, rotation_from_vector
+from wildseg3d_ros.core.geometry.transforms import (
+    apply,
+    invert,
+    make_transform,
+    rotation_from_vector,
+)
 from wildseg3d_ros.grasping.boxes import OrientedBox, fit_box
 from wildseg3d_ros.grasping.coverage import face_coverage
 

@@ -7,15 +7,15 @@ import threading
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import PromptError
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.types import Prompt
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.surroundings import context_edge
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.voxels import voxel_downsample
-from wildseg3d_ros.testing.exact import exact_scene, exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import Prompt
+from wildseg3d_testing.exact import exact_scene, exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import ErrorCode, FileError, InvalidScene
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InvalidScene
+from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene
-from wildseg3d_ros.testing.exact import exact_cache, exact_scene
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import MaskCache
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
+from wildseg3d_testing.exact import exact_cache, exact_scene
+from wildseg3d_testing.scenes import construct_scene
 
 HEADER = "wildseg3d-scene.json"
 

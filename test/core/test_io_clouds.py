@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import ConfigError, FileError, InputError
+from wildseg3d_ros.core.errors import ConfigError, FileError, InputError
+from wildseg3d_ros.core.types import ObjectCloud, ViewMasks
 from wildseg3d_ros.io.clouds import read_ply, write_cloud, write_pcd, write_ply
-from wildseg3d_ros.types import ObjectCloud, ViewMasks
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(7, 3)).astype(np.float32)

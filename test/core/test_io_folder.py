@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, load_folder, spread, write_folder
 from wildseg3d_ros.pipeline import build_scene
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import View
+from wildseg3d_testing.scenes import construct_scene
 
 SIZE = (48, 64)
 

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.geometry.transforms import make_transform
+from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.geometry.transforms import make_transform
 from wildseg3d_ros.io.pictures import (
     PicturedScene,
     Selection,
@@ -19,9 +20,8 @@ from wildseg3d_ros.io.pictures import (
 )
 from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
 from wildseg3d_ros.scene.prompting import answer
-from wildseg3d_ros.testing.exact import exact_scene
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import Click, Prompt
+from wildseg3d_testing.exact import exact_scene
+from wildseg3d_testing.scenes import construct_scene
 
 CAMERA = DrawingCamera(np.array([[80.0, 0, 49.5], [0, 80, 39.5], [0, 0, 1]]), np.eye(4), (80, 100))
 

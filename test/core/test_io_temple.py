@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import FileError
-from wildseg3d_ros.geometry.transforms import invert
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.io.folder import load_folder
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.scenes import construct_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 

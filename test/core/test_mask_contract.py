@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.config import GeometricMaskConfig, MaskConfig, Sam2MaskConfig, SceneConfig
-from wildseg3d_ros.errors import Cancelled, InputError, PromptError
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import Cancelled, InputError, PromptError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import LEVELS, Click, Prompt
 from wildseg3d_ros.masks import load_masks
-from wildseg3d_ros.masks.geometric import GeometricMasks
+from wildseg3d_ros.masks.config import MaskConfig
+from wildseg3d_ros.masks.geometric.backend import GeometricMasks
+from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.pipeline import build_scene, segment, update_scene
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene
-from wildseg3d_ros.testing.exact import exact_alignment, exact_world
-from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import LEVELS, Click, Prompt
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
+from wildseg3d_testing.exact import exact_alignment, exact_world
+from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")

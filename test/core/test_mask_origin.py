@@ -10,22 +10,24 @@ import pytest
 
 from wildseg3d_ros import cli, pipeline
 from wildseg3d_ros.cli.commands import read_config
-from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig, SceneConfig
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Click, MaskOrigin, Prompt
 from wildseg3d_ros.editing import add_object
-from wildseg3d_ros.errors import ConfigError, FileError
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.masks import as_built, load_masks
-from wildseg3d_ros.masks.geometric import GeometricMasks
+from wildseg3d_ros.masks.config import MaskConfig
+from wildseg3d_ros.masks.geometric.backend import GeometricMasks
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.pipeline import update_scene
-from wildseg3d_ros.pointmaps.depth import DepthPointmaps
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
 from wildseg3d_ros.ros.building.scene_masks import SceneMasks
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene
-from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
-from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import Click, MaskOrigin, Prompt
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
+from wildseg3d_testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
+from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_testing.scenes import construct_scene
 
 pytest.importorskip("transformers")
 

@@ -8,13 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig  # noqa: E402
+from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.masks import load_masks  # noqa: E402
+from wildseg3d_ros.masks.config import MaskConfig  # noqa: E402
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
-from wildseg3d_ros.progress import Progress  # noqa: E402
-from wildseg3d_ros.testing.exact import exact_alignment, exact_world  # noqa: E402
-from wildseg3d_ros.testing.sam2_weights import EDGE, followed_alone, write_small_edgetam  # noqa: E402
-from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
+from wildseg3d_testing.exact import exact_alignment, exact_world  # noqa: E402
+from wildseg3d_testing.sam2_weights import EDGE, followed_alone, write_small_edgetam  # noqa: E402
+from wildseg3d_testing.scenes import construct_scene  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,17 +9,18 @@ import cv2
 import numpy as np
 import pytest
 
-from wildseg3d_ros.config import GeometricMaskConfig, MaskConfig
-from wildseg3d_ros.errors import Cancelled
-from wildseg3d_ros.geometry.cameras import back_project
-from wildseg3d_ros.geometry.transforms import apply, make_transform, rotation_from_vector
+from wildseg3d_ros.core.errors import Cancelled
+from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.transforms import apply, make_transform, rotation_from_vector
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Alignment, View, WorldPointmaps
 from wildseg3d_ros.masks import load_masks
-from wildseg3d_ros.masks.geometric import GeometricMasks
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.masks.config import MaskConfig
+from wildseg3d_ros.masks.geometric.backend import GeometricMasks
+from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
 from wildseg3d_ros.sim.cameras import look_at
-from wildseg3d_ros.testing.scenes import cast
-from wildseg3d_ros.testing.solids import Solid
-from wildseg3d_ros.types import Alignment, View, WorldPointmaps
+from wildseg3d_testing.scenes import cast
+from wildseg3d_testing.solids import Solid
 
 RED = [[190, 60, 45], [205, 75, 60]]
 BLUE = [[40, 80, 170], [55, 95, 190]]

@@ -13,30 +13,32 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig, SceneConfig  # noqa: E402
-from wildseg3d_ros.errors import (  # noqa: E402
+from wildseg3d_ros.config import SceneConfig  # noqa: E402
+from wildseg3d_ros.core.errors import (  # noqa: E402
     Cancelled,
     ConfigError,
     FileError,
     InvalidScene,
     WildSeg3DError,
 )
-from wildseg3d_ros.geometry.visibility import Visibility  # noqa: E402
+from wildseg3d_ros.core.geometry.visibility import Visibility  # noqa: E402
+from wildseg3d_ros.core.progress import Progress  # noqa: E402
+from wildseg3d_ros.core.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
 from wildseg3d_ros.masks import UpdatedMasks, load_masks  # noqa: E402
+from wildseg3d_ros.masks.config import MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.sam2.generation import grid_points  # noqa: E402
 from wildseg3d_ros.masks.sam2.network import Sam2Network  # noqa: E402
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts  # noqa: E402
 from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
 from wildseg3d_ros.pipeline import build_scene, segment  # noqa: E402
-from wildseg3d_ros.progress import Progress  # noqa: E402
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene  # noqa: E402
-from wildseg3d_ros.testing.exact import exact_alignment, exact_world  # noqa: E402
-from wildseg3d_ros.testing.oracles import OraclePointmaps  # noqa: E402
-from wildseg3d_ros.testing.sam2_weights import EDGE, followed_alone  # noqa: E402
-from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
-from wildseg3d_ros.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene  # noqa: E402
+from wildseg3d_testing.exact import exact_alignment, exact_world  # noqa: E402
+from wildseg3d_testing.oracles import OraclePointmaps  # noqa: E402
+from wildseg3d_testing.sam2_weights import EDGE, followed_alone  # noqa: E402
+from wildseg3d_testing.scenes import construct_scene  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

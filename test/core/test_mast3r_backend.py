@@ -10,26 +10,28 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from wildseg3d_ros import cli, devices  # noqa: E402
-from wildseg3d_ros.config import PairingConfig, SceneConfig  # noqa: E402
-from wildseg3d_ros.errors import ConfigError, ErrorCode, InputError, WildSeg3DError  # noqa: E402
+from wildseg3d_ros import cli  # noqa: E402
+from wildseg3d_ros.config import SceneConfig  # noqa: E402
+from wildseg3d_ros.core import devices  # noqa: E402
+from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError, WildSeg3DError  # noqa: E402
+from wildseg3d_ros.core.progress import Progress  # noqa: E402
+from wildseg3d_ros.core.types import View  # noqa: E402
 from wildseg3d_ros.io.folder import Recording, load_folder, write_folder  # noqa: E402
 from wildseg3d_ros.pairing import choose_pairs, components, pairs_from_exhaustive  # noqa: E402
+from wildseg3d_ros.pairing.config import PairingConfig  # noqa: E402
 from wildseg3d_ros.pipeline import build_scene  # noqa: E402
 from wildseg3d_ros.pointmaps import ComparesViews, load_pointmaps  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r import matching  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.inference import Inference  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags  # noqa: E402
-from wildseg3d_ros.progress import Progress  # noqa: E402
-from wildseg3d_ros.scene.snapshot import load_scene  # noqa: E402
-from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
+from wildseg3d_ros.scene.file.snapshot import load_scene  # noqa: E402
+from wildseg3d_testing.mast3r_weights import (  # noqa: E402
     TINY,
     network_by_rule,
     write_checkpoint,
 )
-from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps  # noqa: E402
-from wildseg3d_ros.testing.scenes import construct_scene  # noqa: E402
-from wildseg3d_ros.types import View  # noqa: E402
+from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps  # noqa: E402
+from wildseg3d_testing.scenes import construct_scene  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

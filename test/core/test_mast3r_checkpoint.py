@@ -16,9 +16,10 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from wildseg3d_ros.config import PointmapConfig, SceneConfig  # noqa: E402
-from wildseg3d_ros.errors import ConfigError, FileError  # noqa: E402
+from wildseg3d_ros.config import SceneConfig  # noqa: E402
+from wildseg3d_ros.core.errors import ConfigError, FileError  # noqa: E402
 from wildseg3d_ros.pointmaps import load_pointmaps  # noqa: E402
+from wildseg3d_ros.pointmaps.config import PointmapConfig  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import (  # noqa: E402
     load_network,
     network_from_checkpoint,
@@ -33,7 +34,7 @@ from wildseg3d_ros.pointmaps.mast3r.network import (  # noqa: E402
     Mast3r,
     published_name,
 )
-from wildseg3d_ros.testing.mast3r_weights import (  # noqa: E402
+from wildseg3d_testing.mast3r_weights import (  # noqa: E402
     TINY,
     network_by_rule,
     write_checkpoint,

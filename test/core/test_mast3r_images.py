@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.geometry.cameras import rays
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.geometry.cameras import rays
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
-from wildseg3d_ros.types import View
 
 SIZES = [
     (480, 640),

@@ -7,20 +7,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wildseg3d_ros.config import MaskConfig
+from wildseg3d_ros.core.errors import InvalidScene
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import Box, Click, MaskCache, Prompt
 from wildseg3d_ros.editing import add_object, refine_object
-from wildseg3d_ros.errors import InvalidScene
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.geometric import GeometricMasks
+from wildseg3d_ros.masks.config import MaskConfig
+from wildseg3d_ros.masks.geometric.backend import GeometricMasks
 from wildseg3d_ros.masks.incremental import replace_masks
-from wildseg3d_ros.masks.prompted import add_masks
+from wildseg3d_ros.masks.interactive.adding import add_masks
 from wildseg3d_ros.pipeline import update_scene
-from wildseg3d_ros.pointmaps.depth import DepthPointmaps
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene
-from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import Box, Click, MaskCache, Prompt
+from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
+from wildseg3d_testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 LAST = 6
 """The highest id of the constructed objects."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import wildseg3d_ros
-from wildseg3d_ros.errors import ErrorCode
+from wildseg3d_ros.core.errors import ErrorCode
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "wildseg3d_ros").rglob("*.py"))

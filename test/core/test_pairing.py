@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing import (
     choose_pairs,
     components,
@@ -19,9 +19,9 @@ from wildseg3d_ros.pairing import (
     viewing_angles,
     visibility,
 )
+from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.sim.cameras import look_at
-from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
-from wildseg3d_ros.types import View
+from wildseg3d_testing.scenes import construct_scene, fan_poses
 
 K = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
 

@@ -10,12 +10,12 @@ from scipy import ndimage
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry.similarity import umeyama
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.pipeline import build_scene, segment
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import Click, Prompt
+from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_testing.scenes import construct_scene
 
 
 def most_interior(mask):

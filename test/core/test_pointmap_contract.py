@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import Cancelled, InputError
+from wildseg3d_ros.core.errors import Cancelled, InputError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pointmaps import PointmapBackend, load_pointmaps
-from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
-from wildseg3d_ros.types import View
+from wildseg3d_testing.scenes import construct_scene, fan_poses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,7 +63,7 @@ def depth_case(tmp_path_factory) -> Case:
 
 
 def mast3r_case(tmp_path_factory) -> Case:
-    from wildseg3d_ros.testing.mast3r_weights import write_checkpoint
+    from wildseg3d_testing.mast3r_weights import write_checkpoint
 
     weights = write_checkpoint(tmp_path_factory.mktemp("weights"))
     scene = construct_scene(3, 160, 120, 5, arc_degrees=50, with_depth=False)

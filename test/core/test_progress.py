@@ -2,8 +2,8 @@
 
 import pytest
 
-from wildseg3d_ros.errors import Cancelled
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.core.errors import Cancelled
+from wildseg3d_ros.core.progress import Progress
 
 
 def test_stages_report_from_zero_to_one_and_are_timed():

@@ -6,14 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from wildseg3d_ros.editing import add_object
-from wildseg3d_ros.errors import ErrorCode, PromptError
-from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.pipeline import segment
-from wildseg3d_ros.testing.exact import exact_cache, exact_scene
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import (
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.types import (
     NEGATIVE,
     Box,
     Click,
@@ -22,6 +16,12 @@ from wildseg3d_ros.types import (
     Prompt,
     ViewMask,
 )
+from wildseg3d_ros.editing import add_object
+from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.pipeline import segment
+from wildseg3d_testing.exact import exact_cache, exact_scene
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")

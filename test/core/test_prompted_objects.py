@@ -8,22 +8,23 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.cli import main
-from wildseg3d_ros.config import MaskConfig, Sam2MaskConfig
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import NEGATIVE, Box, Click, MaskCache, Prompt, WorldPointmaps
 from wildseg3d_ros.editing import add_object
-from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.geometry.visibility import Visibility
 from wildseg3d_ros.masks import load_masks
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.masks.finding import find_object
-from wildseg3d_ros.masks.prompted import extend_cache
-from wildseg3d_ros.masks.sources import Hints
+from wildseg3d_ros.masks.config import MaskConfig
+from wildseg3d_ros.masks.interactive.adding import extend_cache
+from wildseg3d_ros.masks.interactive.finding import find_object
+from wildseg3d_ros.masks.interactive.sources import Hints
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.prompting import hints_by_view
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene
-from wildseg3d_ros.testing.exact import exact_cache, exact_scene, exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import NEGATIVE, Box, Click, MaskCache, Prompt, WorldPointmaps
+from wildseg3d_testing.exact import exact_cache, exact_scene, exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,8 @@ def test_a_proposal_that_does_not_come_back_is_refused(truth):
 
 def test_hidden_views_are_not_asked():
     from wildseg3d_ros.sim.cameras import look_at
-    from wildseg3d_ros.testing.scenes import photograph
-    from wildseg3d_ros.testing.solids import Solid
+    from wildseg3d_testing.scenes import photograph
+    from wildseg3d_testing.solids import Solid
 
     def body(kind, centre, half, label):
         pose = np.eye(4)
@@ -309,7 +310,7 @@ def test_sam2_answers_from_kept_embeddings(truth, small_sam2, one_thread, monkey
     )  # fmt: skip
     backend = load_masks(MaskConfig(backend="sam2", sam2=config))
     from wildseg3d_ros.pipeline import build_scene
-    from wildseg3d_ros.testing.oracles import OraclePointmaps
+    from wildseg3d_testing.oracles import OraclePointmaps
 
     scene = build_scene(truth.views, pointmaps=OraclePointmaps(truth), masks=backend)
     save_scene(scene, tmp_path / "scene.ws3d")

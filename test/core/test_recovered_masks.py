@@ -7,15 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from wildseg3d_ros.core.types import NEGATIVE, POSITIVE, Click, Prompt
 from wildseg3d_ros.editing import add_object
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.masks.recovering import recover_lost
+from wildseg3d_ros.masks.interactive.recovering import recover_lost
 from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_ros.testing.association import draw_depths
-from wildseg3d_ros.testing.exact import exact_cache, exact_world
-from wildseg3d_ros.testing.scenes import construct_scene, photograph
-from wildseg3d_ros.types import NEGATIVE, POSITIVE, Click, Prompt
+from wildseg3d_testing.association import draw_depths
+from wildseg3d_testing.exact import exact_cache, exact_world
+from wildseg3d_testing.scenes import construct_scene, photograph
 
 
 def at(truth, label, sign):

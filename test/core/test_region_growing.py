@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.types import NEGATIVE, Box, Click, MaskCache, Prompt
 from wildseg3d_ros.editing import add_object
-from wildseg3d_ros.errors import ErrorCode, PromptError
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.masks.geometric.surface import fuse_surface
-from wildseg3d_ros.testing.exact import exact_scene, exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import NEGATIVE, Box, Click, MaskCache, Prompt
+from wildseg3d_ros.masks.surface.fused import fuse_surface
+from wildseg3d_testing.exact import exact_scene, exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 
 def on(truth, object_id, view=0):
@@ -57,7 +57,7 @@ def test_the_surface_is_fused_once_for_a_scene_and_its_successors(table, monkeyp
         fused.append(arguments)
         return fuse_surface(*arguments)
 
-    monkeypatch.setattr("wildseg3d_ros.masks.region_growing.fuse_surface", counted)
+    monkeypatch.setattr("wildseg3d_ros.masks.interactive.region_growing.fuse_surface", counted)
     scene = emptied(table)
     _, first = add_object(scene, Prompt((on(table, 3),)))
     extended, _ = add_object(scene, Prompt((on(table, 5),)))

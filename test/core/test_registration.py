@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from wildseg3d_ros.geometry.cameras import back_project
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
@@ -15,8 +15,8 @@ from wildseg3d_ros.geometry.transforms import (
     rotation_from_vector,
     vector_from_rotation,
 )
-from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA, DepthNoise, depth_confidence
-from wildseg3d_ros.registration import (
+from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, DepthNoise, depth_confidence
+from wildseg3d_ros.pointmaps.depth.registration import (
     Frame,
     PosePrior,
     detect_keypoints,
@@ -24,17 +24,17 @@ from wildseg3d_ros.registration import (
     register_from_features,
     register_from_prior,
 )
-from wildseg3d_ros.registration.features import match, pose_from_features
-from wildseg3d_ros.registration.frame import sample_texture
-from wildseg3d_ros.registration.objective import (
+from wildseg3d_ros.pointmaps.depth.registration.features import match, pose_from_features
+from wildseg3d_ros.pointmaps.depth.registration.frame import sample_texture
+from wildseg3d_ros.pointmaps.depth.registration.objective import (
     associate,
     both_directions,
     brightness,
     point_to_plane,
 )
 from wildseg3d_ros.sim.cameras import look_at
-from wildseg3d_ros.testing.scenes import cast
-from wildseg3d_ros.testing.solids import Solid
+from wildseg3d_testing.scenes import cast
+from wildseg3d_testing.solids import Solid
 
 H, W = 180, 240
 K = np.array([[230.0, 0.0, 120.0], [0.0, 230.0, 90.0], [0.0, 0.0, 1.0]])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from wildseg3d_ros.config import Sam2MaskConfig
-from wildseg3d_ros.errors import ConfigError
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.sam2.algebra import (
     box_overlaps,
@@ -21,6 +21,7 @@ from wildseg3d_ros.masks.sam2.algebra import (
     stability,
     suppress,
 )
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange, grid_points, select_masks
 from wildseg3d_ros.masks.sam2.memory import plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding
@@ -30,9 +31,8 @@ from wildseg3d_ros.masks.sam2.tracking import (
     order_by_closeness,
     views_closeness,
 )
-from wildseg3d_ros.testing.exact import exact_world
-from wildseg3d_ros.testing.scenes import construct_scene, ring_poses
-from wildseg3d_ros.types import WorldPointmaps
+from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.scenes import construct_scene, ring_poses
 
 
 def rectangle(v0, v1, u0, u1, shape=(40, 60)):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.io.images import read_color
-from wildseg3d_ros.scene.change import WIDTH, ChangeDetector, depth_thumbnail, thumbnail
+from wildseg3d_ros.ros.monitoring.change import WIDTH, ChangeDetector, depth_thumbnail, thumbnail
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples/tabletop/images"
 IMAGES = [read_color(path, upright=True) for path in sorted(FOLDER.glob("*.jpg"))][:3]

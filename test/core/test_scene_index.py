@@ -6,13 +6,13 @@ import pickle
 import numpy as np
 import pytest
 
-from wildseg3d_ros.config import IndexConfig
-from wildseg3d_ros.geometry.cameras import project
-from wildseg3d_ros.geometry.transforms import apply, invert
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 NO_FILTER = IndexConfig(
     min_confidence=0.0,

@@ -9,13 +9,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import ErrorCode, FileError
-from wildseg3d_ros.scene import snapshot
+from wildseg3d_ros.core.errors import ErrorCode, FileError
+from wildseg3d_ros.core.types import Click, Prompt
+from wildseg3d_ros.scene.file import snapshot
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.prompting import answer
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene
-from wildseg3d_ros.testing.exact import exact_scene, exact_world
-from wildseg3d_ros.testing.scenes import construct_scene
-from wildseg3d_ros.types import Click, Prompt
+from wildseg3d_testing.exact import exact_scene, exact_world
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")

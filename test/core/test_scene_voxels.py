@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import PromptError
+from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.types import ObjectCloud, ViewMasks
 from wildseg3d_ros.scene.voxels import neighbourhoods, voxel_downsample
-from wildseg3d_ros.types import ObjectCloud, ViewMasks
 
 
 def make_cloud(n=400, seed=0):

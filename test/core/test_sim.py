@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.geometry.cameras import back_project, project
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.geometry.cameras import back_project, project
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.sim.cell import build_cell
 from wildseg3d_ros.sim.layout import polygon_gap

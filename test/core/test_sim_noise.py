@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.geometry.cameras import rays
+from wildseg3d_ros.core.geometry.cameras import rays
 from wildseg3d_ros.sim.noise import (
     DepthNoise,
     hidden_from_right_eye,

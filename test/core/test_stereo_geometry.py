@@ -8,27 +8,27 @@ import cv2
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.geometry.cameras import project
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
     rotation_angle,
     rotation_from_vector,
 )
-from wildseg3d_ros.pointmaps.stereo_confidence import supported
-from wildseg3d_ros.pointmaps.stereo_match import brightness_ratio
-from wildseg3d_ros.pointmaps.stereo_poses import (
+from wildseg3d_ros.pointmaps.stereo.confidence import supported
+from wildseg3d_ros.pointmaps.stereo.matching import brightness_ratio
+from wildseg3d_ros.pointmaps.stereo.poses import (
     Camera,
     Matches,
     epipolar_errors,
     refine_poses,
     triangulate,
 )
-from wildseg3d_ros.pointmaps.stereo_rectify import rectify, turned_rotations
+from wildseg3d_ros.pointmaps.stereo.rectification import rectify, turned_rotations
 from wildseg3d_ros.sim.noise import kinematic_pose
-from wildseg3d_ros.testing.stereo import stereo_pair, stereo_scene
+from wildseg3d_testing.stereo import stereo_pair, stereo_scene
 
 
 class TestSupport:

@@ -12,19 +12,19 @@ import pytest
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.geometry.cameras import project
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,
     rotation_from_vector,
 )
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.pipeline import build_scene, segment
 from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.pointmaps.depth_noise import UNIT_SIGMA
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.testing.stereo import SIZE, recast, stereo_pair, stereo_scene
-from wildseg3d_ros.types import Click, Prompt
+from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA
+from wildseg3d_testing.stereo import SIZE, recast, stereo_pair, stereo_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 

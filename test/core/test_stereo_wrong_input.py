@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.config import PairingConfig, SceneConfig
-from wildseg3d_ros.errors import ErrorCode, InputError
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     rotation_from_vector,
 )
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.sim.noise import kinematic_pose
-from wildseg3d_ros.testing.stereo import SIZE, recast, stereo_backend, stereo_pair, stereo_scene
+from wildseg3d_testing.stereo import SIZE, recast, stereo_backend, stereo_pair, stereo_scene
 
 
 @pytest.fixture(scope="module")

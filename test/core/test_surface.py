@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from wildseg3d_ros.geometry.cameras import rays
-from wildseg3d_ros.geometry.surface import local_planes
-from wildseg3d_ros.pointmaps.depth_noise import (
+from wildseg3d_ros.core.geometry.cameras import rays
+from wildseg3d_ros.core.geometry.surface import local_planes
+from wildseg3d_ros.pointmaps.depth.noise import (
     UNIT_SIGMA,
     DepthNoise,
     depth_confidence,

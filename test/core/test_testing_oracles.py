@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import Cancelled, InputError
-from wildseg3d_ros.geometry.similarity import umeyama
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.errors import Cancelled, InputError
+from wildseg3d_ros.core.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.masks import MaskBackend
 from wildseg3d_ros.pointmaps import PointmapBackend
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_testing.scenes import construct_scene
 
 PAIRS = [(0, 1), (1, 2), (0, 2)]
 

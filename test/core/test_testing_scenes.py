@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from wildseg3d_ros.geometry.cameras import back_project, project
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.geometry.cameras import back_project, project
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.io.folder import load_folder, write_folder
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from wildseg3d_ros.errors import ErrorCode, InputError, PromptError
-from wildseg3d_ros.types import (
+from wildseg3d_ros.core.errors import ErrorCode, InputError, PromptError
+from wildseg3d_ros.core.types import (
     NEGATIVE,
     Click,
     PairPrediction,

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.geometry.transforms import invert, make_transform, rotation_from_vector
+from wildseg3d_ros.core.geometry.transforms import invert, make_transform, rotation_from_vector
 from wildseg3d_ros.pipeline import build_scene, update_scene
-from wildseg3d_ros.pointmaps.depth import DepthPointmaps
+from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.replaced_view import has_moved
-from wildseg3d_ros.scene.snapshot import load_scene, save_scene
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_ros.testing.oracles import OracleMasks, OraclePointmaps
-from wildseg3d_ros.testing.scenes import construct_scene
+from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_testing.scenes import construct_scene
 
 CHANGED = 2
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from wildseg3d_ros.errors import ConfigError
-from wildseg3d_ros.geometry.cameras import back_project, rays
-from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
+from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.geometry.cameras import back_project, rays
+from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.ros.building.process import Build, Settings
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 
 SIZE = (120, 160)
 K = np.array([[150.0, 0, 80.0], [0, 150.0, 60.0], [0, 0, 1]])

@@ -14,10 +14,10 @@ import table
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.ros.messages.conversions import image_from_array, nanoseconds, time_message
-from wildseg3d_ros.types import View
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))

@@ -9,7 +9,7 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2, PointField
 
-from wildseg3d_ros.errors import InputError
+from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.ros.messages import clouds as c
 
 rng = np.random.default_rng(0)

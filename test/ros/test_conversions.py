@@ -10,10 +10,10 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from wildseg3d_ros.errors import ErrorCode, InputError
-from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
-from wildseg3d_ros.ros.cameras.compressed import rgb_from_compressed
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.ros.messages import conversions as c
+from wildseg3d_ros.ros.messages.compressed import rgb_from_compressed
 from wildseg3d_ros.ros.topics.scene import as_mono16
 
 WHO = "camera 'left'"

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.msg import Box, CameraMask, Click
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
-from wildseg3d_ros.errors import ErrorCode
+from wildseg3d_ros.core.errors import ErrorCode
 from wildseg3d_ros.ros.messages.conversions import header, image_from_array
 
 VIEWS = table.make_views()

@@ -9,7 +9,7 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import PointField
 
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.ros.messages.clouds import columns_from_cloud
 from wildseg3d_ros.ros.messages.conversions import matrix_from_pose
 from wildseg3d_ros.ros.messages.requests import segment_request

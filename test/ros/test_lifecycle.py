@@ -11,7 +11,7 @@ import table
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
-from wildseg3d_ros.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import table
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
-from wildseg3d_ros.types import View
 
 VIEWS = table.make_views()
 ON_GREEN = ("front", *table.pixel_on(VIEWS[0], table.GREEN))

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import table
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import invert
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import invert
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
-from wildseg3d_ros.ros import object_services, scene_node
-from wildseg3d_ros.ros.object_services import loaded_scene
+from wildseg3d_ros.ros import scene_node
 from wildseg3d_ros.ros.replay_node import optical_frame
-from wildseg3d_ros.scene.snapshot import load_scene
-from wildseg3d_ros.types import View
+from wildseg3d_ros.ros.services import objects
+from wildseg3d_ros.ros.services.objects import loaded_scene
+from wildseg3d_ros.scene.file.snapshot import load_scene
 
 VIEWS = table.make_views()
 
@@ -161,7 +162,7 @@ def test_the_scene_before_answers_until_the_reply_is_made(live, tmp_path, monkey
     def broken(_):
         raise RuntimeError("no reply can be made")
 
-    monkeypatch.setattr(object_services, "_load_reply", broken)
+    monkeypatch.setattr(objects, "_load_reply", broken)
     refused(lambda: client.load_scene(path), "INTERNAL", "no reply can be made")
     assert client.segment([red()]).scene_id == built
 

@@ -9,7 +9,7 @@ import rclpy
 from rclpy.parameter import Parameter
 
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig, Parameters
 
 

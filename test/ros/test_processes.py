@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import table
 
+from wildseg3d_ros.core.errors import Cancelled, WildSeg3DError
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.demo import shipped_recording
-from wildseg3d_ros.errors import Cancelled, WildSeg3DError
 from wildseg3d_ros.io.folder import Recording, load_folder, write_folder
 from wildseg3d_ros.ros.client import SceneClient
-from wildseg3d_ros.types import View
 
 VIEWS = table.make_views()
 

@@ -18,15 +18,15 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from wildseg3d_msgs.msg import CameraMask
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import apply, invert
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import MaskOrigin
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image, header, image_from_array
 from wildseg3d_ros.ros.replay_node import optical_frame
-from wildseg3d_ros.scene.snapshot import save_scene
-from wildseg3d_ros.types import MaskOrigin
+from wildseg3d_ros.scene.file.snapshot import save_scene
 
 VIEWS = table.make_views()
 TRUTH = [table.trace(view.world_from_cam_prior)[2] for view in VIEWS]

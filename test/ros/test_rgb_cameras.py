@@ -8,11 +8,11 @@ import table
 
 pytest.importorskip("torch")
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.ros.building.process import PIPELINE
-from wildseg3d_ros.testing.mast3r_weights import write_checkpoint
-from wildseg3d_ros.testing.scenes import construct_scene, fan_poses
+from wildseg3d_testing.mast3r_weights import write_checkpoint
+from wildseg3d_testing.scenes import construct_scene, fan_poses
 
 
 @pytest.fixture(autouse=True)

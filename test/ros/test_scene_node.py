@@ -15,8 +15,8 @@ from sensor_msgs.msg import Image, PointCloud2
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.msg import Click, Status
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import apply, invert, make_transform
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.replay_node import optical_frame

@@ -9,8 +9,8 @@ import pytest
 import table
 from rclpy.parameter import Parameter
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.ros.replay_node import optical_frame
 
 VIEWS = table.make_views()

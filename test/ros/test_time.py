@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
-from wildseg3d_ros.errors import WildSeg3DError
+from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.messages.conversions import image_from_array, nanoseconds, time_message
 
 VIEWS = table.make_views()

@@ -10,8 +10,8 @@ from geometry_msgs.msg import TransformStamped
 from scipy.spatial.transform import Rotation, Slerp
 from tf2_msgs.msg import TFMessage
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import make_transform
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.tf.buffer import (
     TooEarly,

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 import table
 
-from wildseg3d_ros.config import AlignmentConfig, SceneConfig
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.demo import shipped_recording
-from wildseg3d_ros.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
 from wildseg3d_ros.io.folder import load_folder
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.ros.building import handover
+from wildseg3d_ros.ros.building import ipc
 from wildseg3d_ros.ros.building import worker as worker_module
-from wildseg3d_ros.ros.building.handover import Channel
+from wildseg3d_ros.ros.building.ipc import Channel
 from wildseg3d_ros.ros.building.process import Settings
 from wildseg3d_ros.ros.building.worker import BuildWorker
 
@@ -188,7 +189,7 @@ def test_images_that_cannot_be_handed_over_leave_the_process_alone(make_worker, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as broken:
-        broken.setattr(handover, "_write_shared", full)
+        broken.setattr(ipc, "_write_shared", full)
         with pytest.raises(WildSeg3DError, match=r"could not be handed.*No space left") as refused:
             build(worker)
     assert refused.value.code == ErrorCode.INTERNAL
@@ -203,7 +204,7 @@ def test_a_scene_that_cannot_be_taken_over(make_worker, monkeypatch):
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     with monkeypatch.context() as broken:
-        broken.setattr(handover, "_map_shared", full)
+        broken.setattr(ipc, "_map_shared", full)
         with pytest.raises(WildSeg3DError, match=r"could not be taken.*Cannot allocate"):
             build(worker)
     assert build(worker).scene.object_ids == (1, 2)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wildseg3d_ros.config import AlignmentConfig
-    from wildseg3d_ros.types import (
+    from wildseg3d_ros.alignment.config import AlignmentConfig
+    from wildseg3d_ros.core.types import (
         Alignment,
         MaskCache,
         PairPrediction,
@@ -63,7 +63,7 @@ def align(
         InputError: a pair's indices or sizes do not fit the views.
         ConfigError: the configured device is not there.
     """
-    from wildseg3d_ros.alignment.dga import align as run
+    from wildseg3d_ros.alignment.aligner import align as run
 
     return run(predictions, views, config, masks, start, relative_poses)
 
@@ -97,7 +97,7 @@ def align_view(
         AlignmentError: no pair connects the view. InputError: pairs without the view. Others: as
             of :func:`align`.
     """
-    from wildseg3d_ros.alignment.one_view import align_view as run
+    from wildseg3d_ros.alignment.register_view import align_view as run
 
     return run(pairs, views, changed, start, world, config, masks)
 
@@ -118,7 +118,7 @@ def fuse_view(
     Raises:
         InputError: the alignment was made from other pairs.
     """
-    from wildseg3d_ros.alignment.fusion import fuse_view as run
+    from wildseg3d_ros.alignment.fusion.fuse import fuse_view as run
 
     return run(pairs, views, changed, alignment, world, config)
 
@@ -141,6 +141,6 @@ def fuse(
     Raises:
         InputError: the alignment was made from other pairs.
     """
-    from wildseg3d_ros.alignment.fusion import fuse as run
+    from wildseg3d_ros.alignment.fusion.fuse import fuse as run
 
     return run(predictions, views, alignment, config)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
-from wildseg3d_ros.errors import FileError, WildSeg3DError
+from wildseg3d_ros.core.errors import FileError, WildSeg3DError
 
 EXIT_ERROR = 2
 EXIT_NOT_CONVERGED = 3

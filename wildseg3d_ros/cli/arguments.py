@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros import __version__
+from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.cli import commands
-from wildseg3d_ros.config import AlignmentConfig
-from wildseg3d_ros.types import LEVELS, NEGATIVE, POSITIVE
+from wildseg3d_ros.core.types import LEVELS, NEGATIVE, POSITIVE
 
 DELEGATES = {
     "replay": ("wildseg3d_ros.ros.replay_node", "publish a recording as live ROS 2 cameras"),

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wildseg3d_ros.errors import ConfigError, FileError
+from wildseg3d_ros.core.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt
     from wildseg3d_ros.io.folder import Recording
     from wildseg3d_ros.scene.scene import Scene
-    from wildseg3d_ros.types import Alignment, ObjectCloud, Prompt
 
 
 def build(given: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def build(given: argparse.Namespace) -> int:
     scene = _build(given, _load(given))
 
     from wildseg3d_ros.cli.report import print_scene
-    from wildseg3d_ros.scene.snapshot import save_scene
+    from wildseg3d_ros.scene.file.snapshot import save_scene
 
     save_scene(scene, given.output)
     if given.picture:
@@ -47,7 +47,7 @@ def segment(given: argparse.Namespace) -> None:
     from wildseg3d_ros.cli.report import print_cloud
     from wildseg3d_ros.io.clouds import FORMATS, write_cloud
     from wildseg3d_ros.io.images import write_image
-    from wildseg3d_ros.scene.snapshot import load_scene, save_scene
+    from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
     from wildseg3d_ros.scene.voxels import voxel_downsample
 
     if given.output and given.output.suffix not in FORMATS:
@@ -85,7 +85,7 @@ def _answer(
     scene: Scene, prompt: Prompt, config: SceneConfig, add: bool
 ) -> tuple[Scene, ObjectCloud]:
     """The cloud of a cached object or, if that is wished, of one that is found anew."""
-    from wildseg3d_ros.errors import PromptError
+    from wildseg3d_ros.core.errors import PromptError
     from wildseg3d_ros.scene.prompting import NOT_CACHED, answer
 
     try:
@@ -103,10 +103,10 @@ def update(given: argparse.Namespace) -> None:
     """``wildseg3d update``: one camera's image in a scene file is replaced."""
     from wildseg3d_ros.cli.progress_bar import ProgressBar
     from wildseg3d_ros.cli.report import print_scene
+    from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.masks import load_masks_for
     from wildseg3d_ros.pipeline import update_scene
-    from wildseg3d_ros.progress import Progress
-    from wildseg3d_ros.scene.snapshot import load_scene, save_scene
+    from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 
     target = given.output or given.scene
     _check_targets(target)
@@ -129,7 +129,7 @@ def evaluate(given: argparse.Namespace) -> None:
     _check_targets(given.json)
     recording = _load(given)
     if given.scene:
-        from wildseg3d_ros.scene.snapshot import load_scene
+        from wildseg3d_ros.scene.file.snapshot import load_scene
 
         scene = load_scene(given.scene)
     else:
@@ -159,10 +159,10 @@ def align(given: argparse.Namespace) -> int:
     import dataclasses
 
     from wildseg3d_ros.alignment import fuse
-    from wildseg3d_ros.alignment.dga import align as run  # loads torch, which is no solving
-    from wildseg3d_ros.alignment.npz import load_pairs, save_alignment
+    from wildseg3d_ros.alignment.aligner import align as run  # loads torch, which is no solving
     from wildseg3d_ros.cli.report import print_alignment
-    from wildseg3d_ros.progress import Progress
+    from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.io.pairs_file import load_pairs, save_alignment
 
     _check_targets(given.output)
     if given.output.resolve() == given.pairs.resolve():
@@ -248,8 +248,8 @@ def read_config(
 
 def _load(given: argparse.Namespace) -> Recording:
     from wildseg3d_ros.cli.progress_bar import ProgressBar
+    from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.io.folder import load_folder
-    from wildseg3d_ros.progress import Progress
 
     with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
         return load_folder(given.folder, given.max_views, progress)
@@ -257,8 +257,8 @@ def _load(given: argparse.Namespace) -> Recording:
 
 def _build(given: argparse.Namespace, recording: Recording) -> Scene:
     from wildseg3d_ros.cli.progress_bar import ProgressBar
+    from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.pipeline import build_scene
-    from wildseg3d_ros.progress import Progress
 
     config = read_config(given.config, given.settings)
     with ProgressBar(given.quiet) as bar:
@@ -266,7 +266,7 @@ def _build(given: argparse.Namespace, recording: Recording) -> Scene:
 
 
 def _prompt(given: argparse.Namespace) -> Prompt:
-    from wildseg3d_ros.types import Box, Click, Prompt
+    from wildseg3d_ros.core.types import Box, Click, Prompt
 
     if not given.clicks and not given.boxes:
         raise ConfigError("nothing was clicked: give --view V --pixel U V, or --view V --box ...")

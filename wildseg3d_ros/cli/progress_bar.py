@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 class ProgressBar:
-    """Draws what :class:`wildseg3d_ros.progress.Progress` reports.
+    """Draws what :class:`wildseg3d_ros.core.progress.Progress` reports.
 
     Where standard error is not a terminal it prints one line per stage instead of a bar.
 

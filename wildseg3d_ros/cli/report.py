@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from wildseg3d_ros.core.types import Alignment, ObjectCloud
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Alignment, ObjectCloud
 
 
 def print_scene(scene: Scene) -> None:

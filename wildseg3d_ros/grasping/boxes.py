@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull, KDTree, QhullError
 
-from wildseg3d_ros.geometry.transforms import apply, make_transform
+from wildseg3d_ros.core.geometry.transforms import apply, make_transform
 from wildseg3d_ros.scene.voxels import VoxelCells
 
 _HULL_POINTS = 20_000

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.grasping.boxes import OrientedBox
 
 _CELLS = 16

@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import ViewMasks
 from wildseg3d_ros.grasping.boxes import OrientedBox, fit_box
 from wildseg3d_ros.grasping.coverage import face_coverage
 from wildseg3d_ros.grasping.normals import fit_normals, neighbourhood_radius
@@ -24,7 +25,6 @@ from wildseg3d_ros.grasping.surroundings import (
     without_object,
 )
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import ViewMasks
 
 _Value = TypeVar("_Value")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import VoxelCells
 

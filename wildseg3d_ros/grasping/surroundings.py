@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.flying import flying_pixels
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.flying import flying_pixels
+from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import VoxelCells
 

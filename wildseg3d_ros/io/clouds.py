@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import ConfigError, FileError, InputError
+from wildseg3d_ros.core.errors import ConfigError, FileError, InputError
+from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.io.images import write_bytes
-from wildseg3d_ros.types import ObjectCloud
 
 FORMATS = (".ply", ".pcd", ".npz")
 

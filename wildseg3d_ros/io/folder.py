@@ -45,7 +45,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.geometry.lens import Lens
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.images import (
     SUFFIXES,
     is_depth_image,
@@ -55,9 +58,6 @@ from wildseg3d_ros.io.images import (
     write_bytes,
     write_image,
 )
-from wildseg3d_ros.io.lens import Lens
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import View
 
 TRANSFORMS = "transforms.json"
 IGNORE = 255

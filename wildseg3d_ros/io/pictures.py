@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.types import POSITIVE, Click
 from wildseg3d_ros.io.folder import spread
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
-from wildseg3d_ros.types import POSITIVE, Click
 
 RGB = tuple[int, int, int]
 
@@ -65,7 +65,7 @@ class Pictured(Protocol):
 
 
 class PicturedCloud(Protocol):
-    """An answer, be it :class:`wildseg3d_ros.types.ObjectCloud` or one that came over ROS."""
+    """An answer, be it :class:`wildseg3d_ros.core.types.ObjectCloud` or one that came over ROS."""
 
     @property
     def points(self) -> NDArray[np.float32]:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.cameras import project
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.transforms import (
     apply,
     invert,
     make_transform,

@@ -10,13 +10,13 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import MaskConfig
-from wildseg3d_ros.errors import ConfigError, FileError
-from wildseg3d_ros.geometry.visibility import Visibility
-from wildseg3d_ros.masks.recovering import recover_lost
-from wildseg3d_ros.masks.sources import MaskSource
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.masks.config import MaskConfig
+from wildseg3d_ros.masks.interactive.recovering import recover_lost
+from wildseg3d_ros.masks.interactive.sources import MaskSource
 
 
 class MaskBackend(Protocol):
@@ -76,8 +76,8 @@ class PromptedMaskBackend(Protocol):
 
 
 _BACKENDS = {
-    "geometric": ("wildseg3d_ros.masks.geometric", "GeometricMasks"),
-    "sam2": ("wildseg3d_ros.masks.sam2", "Sam2Masks"),
+    "geometric": ("wildseg3d_ros.masks.geometric.backend", "GeometricMasks"),
+    "sam2": ("wildseg3d_ros.masks.sam2.backend", "Sam2Masks"),
 }
 
 
@@ -140,7 +140,7 @@ def source_of_masks(
     if isinstance(backend, PromptedMaskBackend):
         return backend.prompts(images, cache)
     # It loads scikit-image, which no look-up needs.
-    from wildseg3d_ros.masks.region_growing import RegionGrowing
+    from wildseg3d_ros.masks.interactive.region_growing import RegionGrowing
 
     return RegionGrowing(images, world, alignment.K, alignment.world_from_cam, alignment.metric)
 

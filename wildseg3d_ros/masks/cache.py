@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.types import LEVELS, MaskRecord, ObjectRecord
+from wildseg3d_ros.core.types import LEVELS, MaskRecord, ObjectRecord
 
 
 def describe_objects(

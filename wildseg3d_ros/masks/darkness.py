@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import View
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
 
 BLACK = 12
 """Values up to this are a dark sensor's noise."""

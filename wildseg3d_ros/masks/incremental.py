@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
 from wildseg3d_ros.masks.association import Association, Presence, Tracks, associate
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.types import MaskCache, WorldPointmaps
 
 
 def replace_masks(

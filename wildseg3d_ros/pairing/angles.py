@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
 from wildseg3d_ros.pairing.visibility import visibility
-from wildseg3d_ros.types import View
 
 
 def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pairing.covisibility import (
     pairs_from_covisibility,
     reliability,
@@ -16,7 +17,6 @@ from wildseg3d_ros.pairing.covisibility import (
 from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
 from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_similarity
 from wildseg3d_ros.pairing.visibility import visibility
-from wildseg3d_ros.types import View
 
 Similarity = Callable[[Sequence[View]], NDArray[np.float64]]
 """Gives the (N, N) likeness of views, 0..1."""

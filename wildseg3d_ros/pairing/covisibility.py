@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pairing.graph import Pair, pairs_from_exhaustive, tree_of
 from wildseg3d_ros.pairing.visibility import visibility
-from wildseg3d_ros.types import View
 
 FULL_PARALLAX = np.deg2rad(8.0)
 """Two rays to a point that meet at this angle or more tell its depth well; pairs below count

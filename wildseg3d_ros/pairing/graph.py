@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.types import View
+from wildseg3d_ros.core.types import View
 
 Pair = tuple[int, int]
 

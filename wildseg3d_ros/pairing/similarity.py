@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import PairingConfig
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pairing.graph import (
     fill_up,
     pairs_from_exhaustive,
     pairs_from_sequence,
     tree_of,
 )
-from wildseg3d_ros.types import View
 
 _TIE = 1e-6
 """Likeness that decides only between equals."""

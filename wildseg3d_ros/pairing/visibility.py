@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.cameras import project
-from wildseg3d_ros.geometry.transforms import apply, invert
-from wildseg3d_ros.types import View
+from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.types import View
 
 SAMPLES = 600
 """Points per view whose visibility in the other views is computed."""

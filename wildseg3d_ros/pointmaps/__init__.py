@@ -9,9 +9,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import PairingConfig, PointmapConfig
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import PairPrediction, View
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import PairPrediction, View
+from wildseg3d_ros.pairing.config import PairingConfig
+from wildseg3d_ros.pointmaps.config import PointmapConfig
 
 
 class PointmapBackend(Protocol):
@@ -64,9 +65,9 @@ class NeedsPoses(Protocol):
 
 
 _BACKENDS = {
-    "depth": ("wildseg3d_ros.pointmaps.depth", "DepthPointmaps"),
+    "depth": ("wildseg3d_ros.pointmaps.depth.backend", "DepthPointmaps"),
     "mast3r": ("wildseg3d_ros.pointmaps.mast3r.backend", "Mast3rPointmaps"),
-    "stereo": ("wildseg3d_ros.pointmaps.stereo", "StereoPointmaps"),
+    "stereo": ("wildseg3d_ros.pointmaps.stereo.backend", "StereoPointmaps"),
 }
 
 

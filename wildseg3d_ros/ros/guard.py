@@ -10,7 +10,7 @@ from typing import Any
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from wildseg3d_msgs.msg import Status
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 
 
 def status_of(error: BaseException, logger: RcutilsLogger) -> Status:

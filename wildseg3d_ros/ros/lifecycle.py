@@ -17,7 +17,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
 from rclpy.node import Node
 
-from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 
 _POLL_SECONDS = 0.05
 _LEAVE_SECONDS = 5.0

@@ -26,8 +26,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
-from wildseg3d_ros.config import SceneConfig, check_setting, setting
-from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.settings import check_setting, setting
 
 _Config = TypeVar("_Config")
 

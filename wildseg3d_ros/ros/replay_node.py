@@ -25,7 +25,8 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from wildseg3d_ros.errors import ErrorCode, InputError
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, load_folder
 from wildseg3d_ros.ros.messages.conversions import (
     header,
@@ -35,7 +36,6 @@ from wildseg3d_ros.ros.messages.conversions import (
 )
 from wildseg3d_ros.ros.parameters import CameraConfig
 from wildseg3d_ros.ros.running import run_node
-from wildseg3d_ros.types import View
 
 WORLD_FRAME = "world"
 

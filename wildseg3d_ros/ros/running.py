@@ -26,7 +26,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from wildseg3d_ros.errors import WildSeg3DError
+from wildseg3d_ros.core.errors import WildSeg3DError
 
 THREADS = 4
 """For requests: service, build, its cancellation, and one to spare."""

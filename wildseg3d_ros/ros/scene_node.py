@@ -32,9 +32,8 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import LoadScene, Segment
-from wildseg3d_ros.errors import ErrorCode, PromptError, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import invert
-from wildseg3d_ros.ros.answers import CurrentScene
+from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
 from wildseg3d_ros.ros.building.process import PIPELINE, Built, Settings, overview
@@ -42,16 +41,17 @@ from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.cameras.rig import Cameras, Shot
 from wildseg3d_ros.ros.guard import status_of
 from wildseg3d_ros.ros.lifecycle import ManagedNode
-from wildseg3d_ros.ros.object_services import ObjectServices, loaded_scene
+from wildseg3d_ros.ros.monitoring.supervision import Supervision
+from wildseg3d_ros.ros.monitoring.validity import SceneWatch
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
+from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import TransformListener, make_buffer, poses_at
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
 from wildseg3d_ros.ros.topics.selection import SelectionTopics
-from wildseg3d_ros.ros.watching.supervision import Supervision
-from wildseg3d_ros.ros.watching.validity import SceneWatch
 
 _BACK = Duration(seconds=-0.1)
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import IndexConfig
-from wildseg3d_ros.geometry.flying import flying_pixels
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.flying import flying_pixels
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
+from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.voxels import neighbourhoods
-from wildseg3d_ros.types import MaskCache, WorldPointmaps
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from wildseg3d_ros.errors import ErrorCode, PromptError
-from wildseg3d_ros.geometry.transforms import apply, invert
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.types import Click, Point
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Click, Point
 
 REACH = 0.05
 """How far a point may be off what was measured, as a share of its distance to the camera."""

@@ -7,8 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import ErrorCode, PromptError
-from wildseg3d_ros.masks.sources import Hints
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.types import (
+    LEVELS,
+    POSITIVE,
+    Click,
+    Level,
+    ObjectCloud,
+    Prompt,
+    ViewMasks,
+)
+from wildseg3d_ros.masks.interactive.sources import Hints
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.similar_masks import (
@@ -17,15 +26,6 @@ from wildseg3d_ros.scene.similar_masks import (
     checked_mask_view,
     clipped_box,
     masked_object,
-)
-from wildseg3d_ros.types import (
-    LEVELS,
-    POSITIVE,
-    Click,
-    Level,
-    ObjectCloud,
-    Prompt,
-    ViewMasks,
 )
 
 NOT_CACHED = (

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.geometry.transforms import invert, rotation_angle
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import View
 
 MOVED, TURNED = 0.02, 0.035
 """How far a camera's given pose may be from where the scene has it, beyond what such poses are off

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import IndexConfig
-from wildseg3d_ros.errors import ErrorCode, PromptError
-from wildseg3d_ros.scene.consistency import check_scene
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.scene.config import IndexConfig
+from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.index import ObjectIndex
-from wildseg3d_ros.types import Alignment, MaskCache, View, WorldPointmaps
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from wildseg3d_ros.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.types import Box, ViewMask
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Box, ViewMask
 
 BOX_OVERLAP = 0.7
 """Overlap of a box with that of a mask from which it means that mask."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from wildseg3d_ros.errors import ErrorCode, PromptError
-from wildseg3d_ros.types import ObjectCloud
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.types import ObjectCloud
 
 _BITS = 21  # of a voxel coordinate where voxels are told apart exactly
 _WRAP = 16  # of one where cells that far apart may be mixed up, to leave room for the group

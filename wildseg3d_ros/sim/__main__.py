@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from wildseg3d_ros.errors import WildSeg3DError
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.core.errors import WildSeg3DError
+from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.sim.record import RecordingSpec, write_recording
 
 

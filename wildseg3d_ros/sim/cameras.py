@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.transforms import make_transform
+from wildseg3d_ros.core.geometry.transforms import make_transform
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.geometry.transforms import make_transform
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.sim import textures
 from wildseg3d_ros.sim.cameras import Camera, ring_cameras
 from wildseg3d_ros.sim.layout import Placement, place

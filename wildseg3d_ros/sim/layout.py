@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
+from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.sim.prop import Prop
 
 REGION = (0.22, 0.16)

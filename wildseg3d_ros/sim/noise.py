@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wildseg3d_ros.geometry.cameras import back_project, rays
-from wildseg3d_ros.geometry.transforms import make_transform, rotation_from_vector
+from wildseg3d_ros.core.geometry.cameras import back_project, rays
+from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 
 
 @dataclass(frozen=True)

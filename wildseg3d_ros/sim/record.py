@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, write_folder
-from wildseg3d_ros.progress import Progress
 from wildseg3d_ros.sim.cell import Cell, build_cell
 from wildseg3d_ros.sim.noise import DepthNoise, kinematic_pose, sense_color, sense_depth
 from wildseg3d_ros.sim.render import Frame, render_cell
-from wildseg3d_ros.types import View
 
 TRUTH = "truth.json"
 STAMP_NS = 1_700_000_000_000_000_000

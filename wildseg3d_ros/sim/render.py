@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.progress import Progress
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.sim.cell import COLLISION_GROUP, WAY_OUT, Cell, load_mujoco
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.evidence import Evidence
 from wildseg3d_ros.masks.association.grouping import LEAST_GAIN, group_masks
 from wildseg3d_ros.masks.association.inputs import (
@@ -51,7 +52,6 @@ from wildseg3d_ros.masks.association.tracks import (
     trust_from_groups,
     trust_of_tracks,
 )
-from wildseg3d_ros.types import WorldPointmaps
 
 
 @dataclass(frozen=True, eq=False)

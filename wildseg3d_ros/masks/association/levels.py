@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from wildseg3d_ros.core.types import LEVELS
 from wildseg3d_ros.masks.association.evidence import Evidence, members_of
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.types import LEVELS
 
 AS_LIKELY = 0.9
 """Evidence for the whole, as a share of that for the part, from which a mask is the whole's."""

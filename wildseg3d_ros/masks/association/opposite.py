@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
     members_of,
@@ -15,7 +16,6 @@ from wildseg3d_ros.masks.association.evidence import (
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.overlap import Overlap, meeting_pairs
-from wildseg3d_ros.types import WorldPointmaps
 
 BEHIND = 0.6
 """Share of either side that the other must hide."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.evidence import Evidence, values_at
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.types import WorldPointmaps
 
 SAMPLES = 256
 """Points that stand for a mask; more of them change the shares below by less than 2 %."""

@@ -8,10 +8,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.overlap import draw_samples, shown_in_views, sureness
-from wildseg3d_ros.types import WorldPointmaps
 
 VISIBLE = 0.1
 """Share of an object's mask in one view that another one must see before its mask is missed there.

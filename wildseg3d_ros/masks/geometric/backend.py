@@ -9,19 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import MaskConfig
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.parallel import THREADS
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 from wildseg3d_ros.masks.association import associate
+from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.darkness import warn_if_black
-from wildseg3d_ros.masks.geometric.drawing import draw_labels, voxels_in_view
 from wildseg3d_ros.masks.geometric.identity import tracks_of_surface
-from wildseg3d_ros.masks.geometric.objects import name_objects
-from wildseg3d_ros.masks.geometric.observations import observe
-from wildseg3d_ros.masks.geometric.surface import fuse_surface
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
-from wildseg3d_ros.parallel import THREADS
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
+from wildseg3d_ros.masks.surface.drawing import draw_labels, voxels_in_view
+from wildseg3d_ros.masks.surface.fused import fuse_surface
+from wildseg3d_ros.masks.surface.objects import name_objects
+from wildseg3d_ros.masks.surface.observations import observe
 
 LONG_EDGE = 640
 """Longer edge of the working resolution [px]; outlines are refined at half of it or more."""

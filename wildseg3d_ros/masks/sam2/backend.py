@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import MaskConfig
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 from wildseg3d_ros.masks.association import Association, Tracks, associate
+from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
@@ -24,8 +26,6 @@ from wildseg3d_ros.masks.sam2.tracking import (
     track,
     views_closeness,
 )
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 
 
 class Sam2Masks:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from wildseg3d_ros.config import Sam2MaskConfig
+from wildseg3d_ros.core.types import LEVELS
 from wildseg3d_ros.masks.sam2.algebra import (
     clean,
     depths,
@@ -21,8 +21,8 @@ from wildseg3d_ros.masks.sam2.algebra import (
     suppress,
     suppress_alike,
 )
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
-from wildseg3d_ros.types import LEVELS
 
 LAYERS = len(LEVELS) + 1
 """Masks nested in each other that are kept of one view: it may show one round several objects."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wildseg3d_ros.config import Sam2MaskConfig
-from wildseg3d_ros.errors import ConfigError
+from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import GATHERED, LAYERS, MOST
 
 # Measured on sam2.1-hiera-small in float32 on a processor.

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wildseg3d_ros.config import Sam2MaskConfig
-from wildseg3d_ros.devices import torch_device
-from wildseg3d_ros.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
+from wildseg3d_ros.core.devices import torch_device
+from wildseg3d_ros.core.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
 from wildseg3d_ros.masks.sam2.batching import batched
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
 _log = logging.getLogger(__name__)

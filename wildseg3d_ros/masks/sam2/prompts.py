@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.interactive.sources import Hints
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
-from wildseg3d_ros.masks.sources import Hints
 
 
 class Sam2Prompts:

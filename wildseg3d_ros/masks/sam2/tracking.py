@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wildseg3d_ros.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import Tracks
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
-from wildseg3d_ros.types import WorldPointmaps
 
 SAMPLES = 2000
 """Points of a view that are looked for in the others."""

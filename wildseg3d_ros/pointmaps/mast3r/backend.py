@@ -11,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from wildseg3d_ros.config import PointmapConfig
-from wildseg3d_ros.devices import available_memory, torch_device
-from wildseg3d_ros.errors import ConfigError, ErrorCode, InputError
+from wildseg3d_ros.core.devices import available_memory, torch_device
+from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError
+from wildseg3d_ros.core.parallel import THREADS
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, named_groups
-from wildseg3d_ros.parallel import THREADS
+from wildseg3d_ros.pointmaps.config import PointmapConfig
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
 from wildseg3d_ros.pointmaps.mast3r.inference import Encoded, Inference
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.types import PairPrediction, View
 
 _SUREST = 0.9
 """A pair is as sure as this quantile of its second view's confidences: views may share a corner

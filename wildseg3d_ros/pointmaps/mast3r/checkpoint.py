@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.pointmaps.mast3r.files import (
     LICENCE,
     Checkpoint,

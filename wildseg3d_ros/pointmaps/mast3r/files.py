@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wildseg3d_ros.errors import FileError
+from wildseg3d_ros.core.errors import FileError
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.errors import InputError
-from wildseg3d_ros.types import View
+from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.types import View
 
 LEAST_SIDE = 32
 """Shorter side, before and after resizing, below which an image tells nothing [px]."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wildseg3d_ros.errors import WildSeg3DError
+from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.pointmaps.mast3r.network import Grid, Maps, Mast3r, Role
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_msgs.action import BuildScene
-from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.guard import status_of
 
 _STOP_SECONDS = 5.0

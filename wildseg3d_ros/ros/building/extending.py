@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Callable
 
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import PromptError
+from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.pipeline import segment
-from wildseg3d_ros.ros.answers import CurrentScene
 from wildseg3d_ros.ros.building.action import BuildAction
 from wildseg3d_ros.ros.building.worker import BuildWorker
+from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
-from wildseg3d_ros.types import ObjectCloud
 
 
 class SceneEditor:

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import PromptError, WildSeg3DError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import ObjectCloud, Prompt, View, ViewMasks
 from wildseg3d_ros.editing import add_object, refine_object
-from wildseg3d_ros.errors import PromptError, WildSeg3DError
 from wildseg3d_ros.masks import MaskBackend
 from wildseg3d_ros.pipeline import build_scene, update_scene
-from wildseg3d_ros.progress import Progress
-from wildseg3d_ros.ros.building.handover import Channel
+from wildseg3d_ros.ros.building.ipc import Channel
 from wildseg3d_ros.ros.building.scene_masks import SceneMasks
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import voxel_downsample
-from wildseg3d_ros.types import ObjectCloud, Prompt, View, ViewMasks
 
 Build = Callable[[Sequence[View], Progress, str], Scene]
 """``build(views, progress, world_frame)``. What has a method ``extend`` as :class:`Pipeline` does
@@ -85,7 +85,7 @@ class Pipeline:
 
     def __init__(self, settings: Settings) -> None:
         # What is loaded when it is first needed costs seconds: now, not in the first build.
-        importlib.import_module("wildseg3d_ros.alignment.dga")
+        importlib.import_module("wildseg3d_ros.alignment.aligner")
         from wildseg3d_ros.pointmaps import load_pointmaps
 
         self._config = settings.config

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wildseg3d_ros.config import MaskConfig
-from wildseg3d_ros.errors import ConfigError, FileError
+from wildseg3d_ros.core.errors import ConfigError, FileError
 from wildseg3d_ros.masks import MaskBackend, as_built, load_masks
+from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.scene.scene import Scene
 
 

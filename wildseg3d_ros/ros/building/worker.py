@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import wildseg3d_ros
-from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.building.handover import Channel
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.types import Prompt, View
+from wildseg3d_ros.ros.building.ipc import Channel
 from wildseg3d_ros.ros.building.process import Built, Extended, Settings
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import Prompt, View
 
 CANCEL_SECONDS = 3.0
 """How long a cancelled build may take to notice before its process is ended."""

@@ -15,10 +15,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from wildseg3d_ros.ros.cameras.calibration import Calibration, calibration_from_info
-from wildseg3d_ros.ros.cameras.compressed import depth_from_compressed, rgb_from_compressed
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet
 from wildseg3d_ros.ros.guard import never_raises
+from wildseg3d_ros.ros.messages.camera_info import Calibration, calibration_from_info
+from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_from_compressed
 from wildseg3d_ros.ros.messages.conversions import depth_from_image, rgb_from_image
 from wildseg3d_ros.ros.parameters import CameraConfig
 

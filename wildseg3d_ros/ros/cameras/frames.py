@@ -14,7 +14,7 @@ from statistics import median
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from wildseg3d_ros.ros.cameras.calibration import published_size
+from wildseg3d_ros.ros.messages.camera_info import published_size
 from wildseg3d_ros.ros.messages.conversions import nanoseconds
 
 _PENDING = 10

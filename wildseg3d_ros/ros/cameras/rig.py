@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
-from wildseg3d_ros.errors import Cancelled, ErrorCode, InputError, PromptError, WildSeg3DError
-from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, InputError, PromptError, WildSeg3DError
+from wildseg3d_ros.core.types import View, check_names
 from wildseg3d_ros.ros.cameras.camera import Camera
-from wildseg3d_ros.ros.cameras.faults import why_no_set
+from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned, history_for, spread
+from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
 from wildseg3d_ros.ros.tf.buffer import TooEarly, TransformBuffer
-from wildseg3d_ros.types import View, check_names
 
 _POLL_SECONDS = 0.02
 

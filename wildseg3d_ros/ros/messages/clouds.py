@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 
-from wildseg3d_ros.errors import InputError
+from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.ros.messages.conversions import bytes_field, header
 
 _FIELD_TYPES = {

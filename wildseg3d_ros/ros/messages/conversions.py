@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from wildseg3d_ros.errors import ErrorCode, InputError
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     quaternion_from_rotation,
     rotation_from_quaternion,

@@ -7,9 +7,9 @@ from geometry_msgs.msg import Pose, Vector3
 from numpy.typing import NDArray
 
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
-from wildseg3d_ros.geometry.transforms import quaternion_from_rotation
+from wildseg3d_ros.core.geometry.transforms import quaternion_from_rotation
 from wildseg3d_ros.grasping.boxes import OrientedBox
-from wildseg3d_ros.ros.cameras.calibration import Calibration
+from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.clouds import colored_columns
 from wildseg3d_ros.ros.messages.conversions import matrix_from_pose, point_message
 

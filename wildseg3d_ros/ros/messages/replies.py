@@ -15,13 +15,13 @@ from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
 from wildseg3d_msgs.msg import Status
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.types import LEVELS, Level
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.messages.clouds import NORMAL_FIELDS, columns_from_cloud, points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image, header, nanoseconds
 from wildseg3d_ros.ros.messages.grasps import box_from_message, pose_message
-from wildseg3d_ros.types import LEVELS, Level
 
 
 @dataclass(frozen=True)

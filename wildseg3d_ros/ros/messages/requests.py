@@ -13,8 +13,8 @@ from wildseg3d_msgs.msg import Box as BoxMessage
 from wildseg3d_msgs.msg import CameraMask
 from wildseg3d_msgs.msg import Click as ClickMessage
 from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.core.types import LEVELS, POSITIVE, Level
 from wildseg3d_ros.ros.messages.conversions import header, image_from_mask, point_message
-from wildseg3d_ros.types import LEVELS, POSITIVE, Level
 
 ClickTuple = tuple[str, float, float] | tuple[str, float, float, int]
 

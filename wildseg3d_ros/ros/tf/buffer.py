@@ -21,8 +21,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.geometry.transforms import (
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import (
     invert,
     make_transform,
     quaternion_from_rotation,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.time import Time
 
-from wildseg3d_ros.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
 from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TooEarly, not_connected, unknown_frame
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from wildseg3d_ros.geometry.transforms import make_transform
+from wildseg3d_ros.core.geometry.transforms import make_transform
+from wildseg3d_ros.core.types import ViewMasks
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.io.pictures import draw_labels, object_colors
 from wildseg3d_ros.ros.messages.conversions import header, point_message
 from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.types import ViewMasks
 
 _SELECTED = (60, 230, 90)
 _EDGES = [(a, b) for a in range(8) for b in range(8) if a < b and (a ^ b) in (1, 2, 4)]

@@ -12,7 +12,7 @@ from rclpy.subscription import Subscription
 
 from wildseg3d_msgs.msg import Click
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.errors import ErrorCode
+from wildseg3d_ros.core.errors import ErrorCode
 from wildseg3d_ros.ros.guard import never_raises
 
 MOUSE_TOPICS = ("{camera}/mouse_left", "{camera}/overlay_mouse_left")

@@ -10,8 +10,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_ros.ros.building.process import Built
-from wildseg3d_ros.ros.cameras.calibration import Calibration
 from wildseg3d_ros.ros.lifecycle import ManagedNode
+from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
 from wildseg3d_ros.scene.scene import Scene

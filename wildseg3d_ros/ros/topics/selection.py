@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
-from wildseg3d_ros.ros.answers import CurrentScene
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
+from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.topics.overlays import box_markers, label_overlay, with_selection
 from wildseg3d_ros.ros.topics.scene import LATCHED
 from wildseg3d_ros.scene.prompting import objects_cloud

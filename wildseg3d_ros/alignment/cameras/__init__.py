@@ -1,0 +1,1 @@
+"""Poses and intrinsics of the cameras from the solved points."""

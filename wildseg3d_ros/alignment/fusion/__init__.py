@@ -1,0 +1,1 @@
+"""World pointmaps at full resolution."""

@@ -1,0 +1,1 @@
+"""What is known beforehand: camera poses, relative poses, depth; and how it is checked."""

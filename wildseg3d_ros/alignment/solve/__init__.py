@@ -1,0 +1,1 @@
+"""The robust solve over the similarities of all pairs."""

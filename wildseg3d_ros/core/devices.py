@@ -1,0 +1,76 @@
+"""torch devices by name, its threads, and memory. torch is imported when a function is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wildseg3d_ros.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+def torch_device(name: str, setting: str) -> torch.device:
+    """The device of that name; ``auto`` is the first GPU where there is one, else the processor.
+
+    Args:
+        name: auto, cpu, cuda or cuda:N.
+        setting: key of the setting that names it, for the error.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"{setting} '{name}' cannot be used here ({str(error).splitlines()[0]}); use 'auto' "
+            "or 'cpu', or 'cuda' on a machine with an NVIDIA GPU and a torch build for it"
+        ) from error
+    return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps torch's operations on the calling thread.
+
+    They are small: a second thread gains nothing on an idle machine, and on a busy one waiting for
+    it at every operation has made a solve ten times slower.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still take without swapping, as the kernel and its control group
+    (version 2) say; None where neither says it. Files that are only cached count as free."""
+    found = []
+    with suppress(OSError, ValueError, KeyError):
+        found.append(1024 * _figures(_MEMINFO)["MemAvailable:"])
+    with suppress(OSError, ValueError, KeyError):
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        if limit != "max":
+            found.append(int(limit) - _figures(_CGROUP / "memory.stat")["anon"])
+    return max(min(found), 0) if found else None
+
+
+def _figures(path: Path) -> dict[str, int]:
+    """The numbers of a file of lines that begin with a name and a number."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1}

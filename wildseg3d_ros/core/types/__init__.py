@@ -1,0 +1,66 @@
+"""The values that flow through the pipeline, one validated type per stage.
+
+Frames are named target first: ``world_from_cam`` takes camera points to the world. Camera axes are
+OpenCV's (x right, y down, z forward). Pixels are ``uv`` (column, row); arrays are ``[row, col]``.
+Integer pixel coordinates are pixel centres. Times are integer nanoseconds.
+"""
+
+from wildseg3d_ros.core.types.alignment import (
+    Alignment,
+    WorldPointmaps,
+)
+from wildseg3d_ros.core.types.masks import (
+    BACKGROUND,
+    LEVELS,
+    Level,
+    MaskCache,
+    MaskOrigin,
+    MaskRecord,
+    ObjectRecord,
+)
+from wildseg3d_ros.core.types.pairs import (
+    PairPrediction,
+    RelativePose,
+)
+from wildseg3d_ros.core.types.prompts import (
+    NEGATIVE,
+    POSITIVE,
+    Box,
+    Click,
+    ObjectCloud,
+    Point,
+    Prompt,
+    ViewMask,
+    ViewMasks,
+)
+from wildseg3d_ros.core.types.views import (
+    View,
+    check_names,
+    check_views,
+)
+
+__all__ = [
+    "BACKGROUND",
+    "LEVELS",
+    "NEGATIVE",
+    "POSITIVE",
+    "Alignment",
+    "Box",
+    "Click",
+    "Level",
+    "MaskCache",
+    "MaskOrigin",
+    "MaskRecord",
+    "ObjectCloud",
+    "ObjectRecord",
+    "PairPrediction",
+    "Point",
+    "Prompt",
+    "RelativePose",
+    "View",
+    "ViewMask",
+    "ViewMasks",
+    "WorldPointmaps",
+    "check_names",
+    "check_views",
+]

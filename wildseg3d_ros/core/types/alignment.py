@@ -1,0 +1,127 @@
+"""All pairs and pixels in one world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.alignment.graph.reads import Reads
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """All pairs in one world, and how well they agree.
+
+    Attributes:
+        edges: (E, 2) int, the views (a, b) of each pair.
+        world_from_pair: (E, 4, 4) float64, P_e: camera a's frame of pair e to the world, applied
+            after the scale: ``world = R (scale * x) + t``.
+        pair_scale: (E,) float64, sigma_e > 0.
+        world_from_cam: (N, 4, 4) float64 camera poses.
+        K: (N, 3, 3) float64 intrinsics.
+        pair_residual: (E,) median distance of a pair's points to the world points, scene units;
+            NaN where no other pair sees the same pixels, so that nothing can differ.
+        view_residual: (N,) the same by view, over the used pairs.
+        pair_used: (E,) bool, False for rejected pairs.
+        converged: whether the solve reached its tolerance, in a world that the pairs have in
+            common.
+        iterations: Gauss-Newton passes.
+        metric: whether the world is in metres.
+        in_prior_frame: whether the world is the frame of the given poses (else: camera 0's).
+        prior_residual: (N,) metres between solved and given camera positions; NaN without a prior.
+        warnings: what a user should know, one sentence each.
+        stop_reason: why the solve ended, one sentence; empty when nothing was solved.
+        pair_residual_px: (E,) median reprojection error of a pair's points in the cameras of their
+            views, pixels; NaN where a pair has none; empty when it was not measured.
+        view_residual_px: (N,) the same by view, over the used pairs.
+        view_correction: (N, 4, 4) rigid motion of a view's points, after the mean of its pairs,
+            onto the surfaces that other views see; ``world_from_cam`` has it. Empty: none.
+        condition: stiffest over softest direction of the last Gauss-Newton matrix, its gauge
+            pinned, in radians, log scales and scene sizes. Beyond about 1e6 the pairs do not fix
+            all poses. 0 when nothing was solved.
+        scale_factor: world units per unit of the pairs of unknown scale (their geometric mean);
+            1 when every pair is in metres.
+        scale_sources: what says how long a metre is: "metric pairs" (of measured depth), "camera
+            poses", "relative poses", "depth" (of some cameras); empty when nothing does and
+            lengths are the network's own.
+        registration_residual: metres at the scene by which given poses, relative poses and depth
+            differ from the world, before they bend it if that is more: the median over cameras, of
+            the kind that differs most. An error
+            that all poses share shows here only where something else says how long a metre is. NaN
+            when nothing was given that the world could differ from, or was not made with: one pair
+            triangulated with the given poses has no other choice than to agree with them.
+        reads: what was read of the pairs' maps, so that a solve that starts here need not read
+            them again; None in other processes and after loading.
+    """
+
+    edges: NDArray[np.int64]
+    world_from_pair: NDArray[np.float64]
+    pair_scale: NDArray[np.float64]
+    world_from_cam: NDArray[np.float64]
+    K: NDArray[np.float64]
+    pair_residual: NDArray[np.float64]
+    view_residual: NDArray[np.float64]
+    pair_used: NDArray[np.bool_]
+    converged: bool
+    iterations: int
+    metric: bool
+    in_prior_frame: bool
+    prior_residual: NDArray[np.float64]
+    warnings: tuple[str, ...] = ()
+    stop_reason: str = ""
+    pair_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    view_residual_px: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    condition: float = 0.0
+    scale_factor: float = 1.0
+    scale_sources: tuple[str, ...] = ()
+    registration_residual: float = float("nan")
+    view_correction: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
+    reads: Reads | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the reads: they are of arrays in this process."""
+        return {**self.__dict__, "reads": None}
+
+    def correction(self, view: int) -> NDArray[np.float64]:
+        """(4, 4) of ``view_correction``; the identity where there is none."""
+        return self.view_correction[view] if len(self.view_correction) else np.eye(4)
+
+    @property
+    def typical_residual(self) -> float:
+        """Median of ``view_residual``, scene units; NaN where nothing was compared."""
+        compared = self.view_residual[np.isfinite(self.view_residual)]
+        return float(np.median(compared)) if len(compared) else float("nan")
+
+    @property
+    def scale_text(self) -> str:
+        """What the lengths are in, for people."""
+        if not self.metric:
+            return "the network's own, not metres: nothing given fixes it"
+        by = f"metres by {' and '.join(self.scale_sources) or 'construction'}"
+        grown = "" if self.scale_factor == 1.0 else f", {self.scale_factor:.4g} x the network's"
+        residual = self.registration_residual
+        said = (
+            f"residual {residual * 1e3:.3g} mm" if residual >= 0 else "nothing to compare it with"
+        )
+        return f"{by}{grown}; {said}"
+
+
+@dataclass(frozen=True, eq=False)
+class WorldPointmaps:
+    """Every pixel of every view as a point in the world.
+
+    Attributes:
+        points: per view (H, W, 3) float32, world frame; NaN where there is no point.
+        confidence: per view (H, W) float32 >= 0; 0 where there is no point.
+    """
+
+    points: tuple[NDArray[np.float32], ...]
+    confidence: tuple[NDArray[np.float32], ...]
+
+    def valid(self, view: int) -> NDArray[np.bool_]:
+        """(H, W) bool: pixels of the view that have a point."""
+        return self.confidence[view] > 0

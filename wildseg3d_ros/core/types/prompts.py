@@ -1,0 +1,210 @@
+"""Questions and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.types.masks import LEVELS, Level
+
+POSITIVE, NEGATIVE = 1, 0
+"""Labels of clicks, as in SAM."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """A pixel in one view: ``uv`` = (column, row), label POSITIVE or NEGATIVE."""
+
+    view: str
+    u: float
+    v: float
+    label: int = POSITIVE
+
+    def __post_init__(self) -> None:
+        if self.label not in (POSITIVE, NEGATIVE):
+            raise PromptError(
+                f"a click's label is {POSITIVE} (on the object) or {NEGATIVE} (not on it), "
+                f"got {self.label!r}"
+            )
+        if not (np.isfinite(self.u) and np.isfinite(self.v)):
+            raise PromptError(f"a click needs finite pixel coordinates, got ({self.u}, {self.v})")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle about an object in one view, from pixel (u0, v0) to pixel (u1, v1)."""
+
+    view: str
+    u0: float
+    v0: float
+    u1: float
+    v1: float
+
+    def __post_init__(self) -> None:
+        corners = (self.u0, self.v0, self.u1, self.v1)
+        if not np.isfinite(corners).all() or self.u1 <= self.u0 or self.v1 <= self.v0:
+            raise PromptError(
+                f"a box needs finite corners with u0 < u1 and v0 < v1, got {corners}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ViewMask:
+    """The pixels of an object in one view.
+
+    Attributes:
+        view: name of the view.
+        mask: (H, W) bool of the view's size, at least one pixel of it True.
+    """
+
+    view: str
+    mask: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        mask = np.asarray(self.mask)
+        if mask.ndim != 2 or mask.dtype != np.bool_:
+            raise PromptError(
+                f"a mask is an array of (height, width) booleans, got shape {mask.shape} of "
+                f"{mask.dtype}"
+            )
+        if not mask.any():
+            raise PromptError(
+                f"the mask of camera '{self.view}' is empty; mark the object's pixels in it"
+            )
+        object.__setattr__(self, "mask", mask)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place on an object: x, y, z in the scene's frame and unit."""
+
+    x: float
+    y: float
+    z: float
+
+    def __post_init__(self) -> None:
+        if not np.isfinite((self.x, self.y, self.z)).all():
+            raise PromptError(f"a point needs finite coordinates, got {self.x, self.y, self.z}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the caller points at, in one or several ways; what they choose is united.
+
+    Something says what is on the object: a positive click, a box, a mask, a point or an id.
+
+    Attributes:
+        clicks: pixels.
+        level: whether a click or point means the whole thing there, or the part or sub-part.
+            Where nothing that fine is known, the next coarser level answers.
+        boxes: rectangles about the object, one per view at most.
+        masks: pixels of the object, one per view at most.
+        points: places on the object.
+        object_ids: objects of any level.
+    """
+
+    clicks: tuple[Click, ...] = ()
+    level: Level = "whole"
+    boxes: tuple[Box, ...] = ()
+    masks: tuple[ViewMask, ...] = ()
+    points: tuple[Point, ...] = ()
+    object_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("clicks", "boxes", "masks", "points", "object_ids"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.level not in LEVELS:
+            raise PromptError(
+                f"a prompt's level is one of {', '.join(LEVELS)}; got {self.level!r}"
+            )
+        for kind, each in (("boxes", self.boxes), ("masks", self.masks)):
+            views = [hint.view for hint in each]
+            twice = sorted({view for view in views if views.count(view) > 1})
+            if twice:
+                raise PromptError(f"camera '{twice[0]}' has two {kind}; give one per view")
+        rest = (*self.boxes, *self.masks, *self.points, *self.object_ids)
+        if not rest and not any(click.label == POSITIVE for click in self.clicks):
+            raise PromptError(
+                f"a prompt needs at least one click with label {POSITIVE} (on the object), a box, "
+                f"a mask, a 3D point or an object id; got {len(self.clicks)} click(s), none of "
+                "them positive"
+            )
+
+
+class ViewMasks(Mapping[str, NDArray[np.bool_]]):
+    """Per-view masks of a selection, each computed when it is asked for.
+
+    Masks of views nobody looks at cost nothing.
+
+    Args:
+        names: of the views.
+        labels: label maps by view.
+        object_ids: the selection.
+        finer: label maps of further levels, by level and view, whose ids may be selected too.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        labels: Sequence[NDArray[np.int32]],
+        object_ids: Sequence[int],
+        finer: Sequence[Sequence[NDArray[np.int32]]] = (),
+    ) -> None:
+        self._names, self._ids = list(names), tuple(object_ids)
+        self._maps = (labels, *finer)
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        """(H, W) bool mask of the selection in the named view."""
+        try:
+            view = self._names.index(name)
+        except ValueError:
+            raise KeyError(f"no view '{name}'; views are {self._names}") from None
+        mask = self._selected(self._maps[0][view])
+        for level in self._maps[1:]:
+            mask |= self._selected(level[view])
+        return mask
+
+    def _selected(self, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+        if len(self._ids) == 1:
+            return labels == self._ids[0]
+        return np.isin(labels, self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectCloud:
+    """The answer to a prompt.
+
+    Attributes:
+        points: (M, 3) float32 metres (scene units if the scene is not metric), in ``frame_id``.
+        colors: (M, 3) uint8 RGB.
+        confidence: (M,) float32 >= 0.
+        view_count: (M,) uint8, number of views that see the point.
+        object_ids: ids of the cached objects that the prompt selected.
+        masks: per-view masks by view name.
+        frame_id: frame of the points.
+        stamp_ns: time of the newest image that the scene was made from.
+        scene_id: the scene that answered.
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    view_count: NDArray[np.uint8]
+    object_ids: tuple[int, ...]
+    masks: ViewMasks
+    frame_id: str
+    stamp_ns: int
+    scene_id: str
+
+    def __len__(self) -> int:
+        return len(self.points)

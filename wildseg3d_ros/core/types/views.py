@@ -1,0 +1,142 @@
+"""Images with what is known of their cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+
+
+def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
+    """The pose (4, 4) as float64; raises InputError, naming ``what``, unless it is rigid."""
+    pose = np.asarray(pose, dtype=np.float64)
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        raise InputError(
+            f"{what}: expected a finite 4x4 matrix, got shape {pose.shape}: {pose.tolist()}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    rotation = pose[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+        raise InputError(
+            f"{what}: the upper left 3x3 block is not a rotation (R R^T - I is up to "
+            f"{np.abs(rotation @ rotation.T - np.eye(3)).max():.2g}, det "
+            f"{np.linalg.det(rotation):.3g}); expected a rigid camera-to-world transform",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-6:
+        raise InputError(
+            f"{what}: the bottom row is {pose[3].tolist()}; expected [0, 0, 0, 1]: a rigid "
+            "transform of column vectors, its translation in the last column",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    return pose
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image with what is known of its camera.
+
+    Attributes:
+        name: camera name, unique in a scene.
+        image: (H, W, 3) uint8, RGB, without lens distortion.
+        K: (3, 3) float64 intrinsics in pixels; None when unknown.
+        depth: (H, W) float32 metres along the optical axis, registered to the image, 0 = none;
+            None for an RGB camera. NaN, infinite and negative values are taken as none.
+        world_from_cam_prior: (4, 4) float64 pose from TF or kinematics, metres; None when unknown.
+        stamp_ns: time of the image.
+        frame_id: name of the camera's optical frame in TF; empty when there is none.
+        prior_translation_sigma, prior_rotation_sigma: standard deviations of that pose, metres and
+            rad; 0 when unknown (then ``alignment.prior_translation_sigma`` and ``_rotation_``).
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64] | None = None
+    depth: NDArray[np.float32] | None = None
+    world_from_cam_prior: NDArray[np.float64] | None = None
+    stamp_ns: int = 0
+    frame_id: str = ""
+    prior_translation_sigma: float = 0.0
+    prior_rotation_sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        who = f"camera '{self.name}'"
+        if not self.name:
+            raise InputError("a view needs a name that is unique in its scene; got ''")
+        image = np.asarray(self.image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(
+                f"{who}: expected an (H, W, 3) uint8 RGB image, got shape {image.shape}, "
+                f"dtype {image.dtype}"
+            )
+        object.__setattr__(self, "image", image)
+        if self.K is not None:
+            K = np.asarray(self.K, dtype=np.float64)
+            if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+                raise InputError(
+                    f"{who}: intrinsics K must be a finite 3x3 matrix with positive focal "
+                    f"lengths, got {K.tolist()}; is the camera calibrated and its camera_info "
+                    "published?",
+                    ErrorCode.BAD_CALIBRATION,
+                )
+            if np.abs(K[2] - [0.0, 0.0, 1.0]).max() > 1e-6:
+                raise InputError(
+                    f"{who}: the bottom row of the intrinsics K is {K[2].tolist()}; expected "
+                    "[0, 0, 1]",
+                    ErrorCode.BAD_CALIBRATION,
+                )
+            object.__setattr__(self, "K", K)
+        if self.depth is not None:
+            depth = np.asarray(self.depth)
+            if depth.shape != image.shape[:2]:
+                raise InputError(
+                    f"{who}: depth is {_size(depth)} but the image is {_size(image)}; "
+                    "use the depth stream that is registered to the colour camera",
+                    ErrorCode.BAD_DEPTH,
+                )
+            depth = depth.astype(np.float32)
+            depth[~(np.isfinite(depth) & (depth > 0))] = 0.0
+            object.__setattr__(self, "depth", depth)
+        if self.world_from_cam_prior is not None:
+            pose = check_pose(self.world_from_cam_prior, f"{who}: world_from_cam_prior")
+            object.__setattr__(self, "world_from_cam_prior", pose)
+        for name in ("prior_translation_sigma", "prior_rotation_sigma"):
+            sigma = getattr(self, name)
+            if not (np.isfinite(sigma) and sigma >= 0):
+                raise InputError(
+                    f"{who}: {name} must be a finite number >= 0, got {sigma}; 0 = unknown"
+                )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+def _size(array: NDArray) -> str:
+    if array.ndim < 2:
+        return f"of shape {array.shape}"
+    return f"{array.shape[1]}x{array.shape[0]}"
+
+
+def check_views(views: Sequence[View], at_least: int = 2) -> None:
+    """Raises InputError unless there are enough views and their names are unique."""
+    check_names([view.name for view in views], at_least)
+
+
+def check_names(names: Sequence[str], at_least: int = 2) -> None:
+    """Raises InputError unless there are enough names of views and none comes twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"two cameras are named {', '.join(map(repr, twice))}; each view needs its own name"
+        )
+    if len(names) < at_least:
+        raise InputError(
+            f"a scene needs at least {at_least} view(s), got {len(names)}: {list(names)}",
+            ErrorCode.TOO_FEW_VIEWS,
+        )

@@ -1,0 +1,276 @@
+"""Pairwise pointmaps and alignments as .npz files: the door for other people's pointmaps."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import FileError, InputError
+from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
+
+REQUIRED = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
+PER_VIEW = ("soft_mask", "K", "world_from_cam_prior")
+OPTIONAL = ("matched_i", "matched_j", *PER_VIEW)
+
+
+_ARRAY = b"\x93NUMPY"
+"""How a file of a single array begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairsFile:
+    """What a file of pairs holds.
+
+    Attributes:
+        views: one per view, named by its index; their images are black.
+        predictions: one per edge, in order.
+        masks: the soft scores, without objects; None when the file has none.
+    """
+
+    views: tuple[View, ...]
+    predictions: tuple[PairPrediction, ...]
+    masks: MaskCache | None
+
+
+def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
+    """Reads and checks a file of pairs.
+
+    Arrays, for E pairs of N views with images of one size (H, W):
+
+    - ``edges`` (E, 2) integers: the views (i, j) of each pair, counted from 0.
+    - ``pointmap_i``, ``pointmap_j`` (E, H, W, 3): points of every pixel of view i and of view j,
+      both in camera i's frame, up to a scale of the pair.
+    - ``confidence_i``, ``confidence_j`` (E, H, W): larger is surer; 0, negative or NaN = no point.
+    - optional ``soft_mask`` (N, H, W) in [0, 1]; ``matched_i``, ``matched_j`` (E, H, W) bool;
+      ``K`` (N, 3, 3) pixels and ``world_from_cam_prior`` (N, 4, 4), NaN where unknown.
+
+    Args:
+        path: of the file.
+        metric: whether the points are in metres, so that pairs have no scale of their own.
+
+    Raises:
+        FileError: the file cannot be read, or an array is missing or of another shape or type.
+        InputError: intrinsics or poses that are none.
+    """
+    arrays = _read(Path(path))
+    where = f"'{path}'"
+    missing = [name for name in REQUIRED if name not in arrays]
+    if missing:
+        raise FileError(
+            f"{where} lacks {', '.join(missing)}; a file of pairs holds {', '.join(REQUIRED)} and "
+            f"may hold {', '.join(OPTIONAL)}; this one holds {', '.join(sorted(arrays)) or 'none'}"
+        )
+    if ("matched_i" in arrays) != ("matched_j" in arrays):
+        raise FileError(f"{where} holds one of matched_i and matched_j; give both or neither")
+    _refuse_unknown(where, arrays)
+
+    edges = _edges(where, arrays["edges"])
+    points = arrays["pointmap_i"]
+    if points.ndim != 4 or points.shape[3] != 3 or not len(edges) == len(points):
+        raise FileError(
+            f"{where}: pointmap_i must be ({len(edges)}, H, W, 3) for {len(edges)} edges, got "
+            f"{points.shape}"
+        )
+    size = points.shape[1:3]
+    count = _view_count(where, edges, arrays)
+    shapes = {
+        "pointmap_j": points.shape,
+        **dict.fromkeys(
+            ("confidence_i", "confidence_j", "matched_i", "matched_j"), points.shape[:3]
+        ),
+        "soft_mask": (count, *size),
+        "K": (count, 3, 3),
+        "world_from_cam_prior": (count, 4, 4),
+    }
+    for name, shape in shapes.items():
+        if name in arrays and arrays[name].shape != shape:
+            raise FileError(
+                f"{where}: {name} must be {shape} for {len(edges)} edges, {count} views and "
+                f"{size[1]}x{size[0]} pixels, got {arrays[name].shape}"
+            )
+    for name in {*REQUIRED, *OPTIONAL} & set(arrays) - {"edges"}:
+        arrays[name] = _numbers(where, name, arrays[name])
+    if "soft_mask" in arrays and not _within_unit(arrays["soft_mask"]):
+        raise FileError(f"{where}: soft_mask must lie in [0, 1]; apply a sigmoid to logits")
+
+    matched = [arrays.get(f"matched_{side}") for side in "ij"]
+    predictions = tuple(
+        PairPrediction(
+            int(i),
+            int(j),
+            arrays["pointmap_i"][e],
+            arrays["pointmap_j"][e],
+            arrays["confidence_i"][e],
+            arrays["confidence_j"][e],
+            metric=metric,
+            matched_a=None if matched[0] is None else matched[0][e],
+            matched_b=None if matched[1] is None else matched[1][e],
+        )
+        for e, (i, j) in enumerate(edges)
+    )
+    masks = None
+    if "soft_mask" in arrays:
+        nothing = np.zeros(size, dtype=np.int32)
+        masks = MaskCache((nothing,) * count, tuple(arrays["soft_mask"]), ())
+    return PairsFile(_views(where, arrays, count, size), predictions, masks)
+
+
+def save_alignment(
+    path: str | Path, alignment: Alignment, world: WorldPointmaps, seconds: Mapping[str, float]
+) -> None:
+    """Writes ``world_from_cam`` (N, 4, 4), ``K`` (N, 3, 3), ``pair_scale`` (E,),
+    ``world_pointmap`` (N, H, W, 3), ``confidence`` (N, H, W), ``pair_residual`` (E,),
+    ``pair_used`` (E,) bool, ``scale_factor``, ``scale_sources``, ``registration_residual``,
+    ``converged``, ``condition``, ``stop_reason`` and ``warnings`` as :class:`Alignment` has them,
+    and ``seconds``, a JSON text of the seconds that each stage took.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    path = Path(path)
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        world_from_cam=alignment.world_from_cam,
+        K=alignment.K,
+        pair_scale=alignment.pair_scale,
+        world_pointmap=np.stack(world.points),
+        confidence=np.stack(world.confidence),
+        pair_residual=alignment.pair_residual,
+        pair_used=alignment.pair_used,
+        scale_factor=alignment.scale_factor,
+        scale_sources=np.array(alignment.scale_sources, dtype=np.str_),
+        registration_residual=alignment.registration_residual,
+        converged=alignment.converged,
+        condition=alignment.condition,
+        stop_reason=np.array(alignment.stop_reason),
+        warnings=np.array(alignment.warnings, dtype=np.str_),
+        seconds=np.array(json.dumps(dict(seconds))),
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        raise FileError(f"cannot write '{path}': {error}") from error
+
+
+def _read(path: Path) -> dict[str, NDArray]:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_ARRAY)) == _ARRAY:
+                raise FileError(f"'{path}' holds a single array; write it with numpy.savez")
+        if not zipfile.is_zipfile(path):
+            raise FileError(
+                f"'{path}' is no .npz file, or is truncated; write it with numpy.savez"
+            )
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise FileError(f"cannot read pairs '{path}': {error}") from error
+    except (ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        # NumPy's own words advise to load Python objects, which may run any code.
+        raise FileError(
+            f"'{path}' is damaged or holds Python objects; write it with numpy.savez, from arrays "
+            "of numbers"
+        ) from error
+
+
+def _edges(where: str, edges: NDArray) -> NDArray[np.int64]:
+    if edges.ndim != 2 or edges.shape[1:] != (2,) or len(edges) == 0:
+        raise FileError(f"{where}: edges must be (E, 2) with E >= 1, got {edges.shape}")
+    if not np.issubdtype(edges.dtype, np.integer):
+        raise FileError(f"{where}: edges must be integers, got {edges.dtype}")
+    wrong = np.flatnonzero((edges < 0).any(1) | (edges[:, 0] == edges[:, 1]))
+    if len(wrong):
+        raise FileError(
+            f"{where}: edge {wrong[0]} is {edges[wrong[0]].tolist()}; expected two different "
+            "views counted from 0"
+        )
+    return edges.astype(np.int64)
+
+
+def _refuse_unknown(where: str, arrays: Mapping[str, NDArray]) -> None:
+    """Raises FileError for arrays that would go unread: intrinsics that nobody reads cost more
+    than a file that has to be written again."""
+    for name in sorted(set(arrays) - {*REQUIRED, *OPTIONAL}):
+        near = difflib.get_close_matches(name, OPTIONAL, n=1, cutoff=0.7)
+        near += [known for known in OPTIONAL if known.lower() == name.lower()]
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise FileError(
+            f"{where} holds '{name}', which nothing reads; {hint}rename it or leave it out: a "
+            f"file of pairs holds {', '.join(REQUIRED)} and may hold {', '.join(OPTIONAL)}"
+        )
+
+
+def _view_count(where: str, edges: NDArray[np.int64], arrays: Mapping[str, NDArray]) -> int:
+    """N, from the arrays that have a row per view, else from the edges."""
+    lengths = {name: len(np.atleast_1d(arrays[name])) for name in PER_VIEW if name in arrays}
+    named = np.unique(edges)
+    # Edges that name every view up to the last are right where another array is too short.
+    is_gapless = len(named) == named[-1] + 1
+    count = max([int(named[-1]) + 1, *lengths.values()])
+    if is_gapless:
+        return count
+    most, of = max(lengths.values(), default=2 * len(edges)), f"{len(edges)} edges"
+    if lengths:
+        of = max(lengths, key=lambda name: lengths[name])
+    beyond = np.flatnonzero((edges >= most).any(1))
+    if len(beyond):
+        raise FileError(
+            f"{where}: edge {beyond[0]} is {edges[beyond[0]].tolist()}, but {of} are of "
+            f"{most} views at most, counted from 0"
+        )
+    return count
+
+
+def _numbers(where: str, name: str, array: NDArray) -> NDArray:
+    wanted = np.bool_ if name.startswith("matched") else np.float32
+    if name in ("K", "world_from_cam_prior"):
+        wanted = np.float64
+    fits = (
+        (array.dtype == np.bool_ and wanted is not np.float64 and array.ndim == 3)
+        or np.issubdtype(array.dtype, np.integer)
+        or (wanted is not np.bool_ and np.issubdtype(array.dtype, np.floating))
+    )
+    if not fits:
+        raise FileError(f"{where}: {name} must be {np.dtype(wanted)}, got {array.dtype}")
+    return np.ascontiguousarray(array, dtype=wanted)
+
+
+def _within_unit(array: NDArray) -> bool:
+    known = array[~np.isnan(array)]
+    return bool(((known >= 0) & (known <= 1)).all())
+
+
+def _views(
+    where: str, arrays: Mapping[str, NDArray], count: int, size: tuple[int, int]
+) -> tuple[View, ...]:
+    black = np.broadcast_to(np.zeros(1, dtype=np.uint8), (*size, 3))
+
+    def known(name: str, v: int) -> NDArray | None:
+        value = arrays[name][v] if name in arrays else None
+        if value is None or np.isnan(value).all():
+            return None
+        if np.isnan(value).any():
+            raise FileError(
+                f"{where}: {name}[{v}] is partly NaN: {value.tolist()}; expected all of it, or "
+                "NaN throughout where it is unknown"
+            )
+        return value
+
+    try:
+        return tuple(
+            View(str(v), black, known("K", v), None, known("world_from_cam_prior", v))
+            for v in range(count)
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}", error.code) from error

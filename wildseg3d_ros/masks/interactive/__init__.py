@@ -1,0 +1,1 @@
+"""Objects that are added, refined or recovered after a scene was built."""

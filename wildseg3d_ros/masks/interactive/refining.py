@@ -1,0 +1,208 @@
+"""Correcting a cached object by clicks: what is missing is added, what does not belong is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
+from wildseg3d_ros.masks.interactive.adding import replace_masks
+from wildseg3d_ros.masks.interactive.finding import find_object, pixels_of
+from wildseg3d_ros.masks.interactive.sources import LEFT, Hints, MaskSource
+
+
+@dataclass(frozen=True)
+class LocatedClick:
+    """A click in whole pixels: index of the view, row, column, and whether it is on the object."""
+
+    view: int
+    row: int
+    column: int
+    on: bool
+
+    @property
+    def uv(self) -> tuple[float, float]:
+        """Column and row."""
+        return float(self.column), float(self.row)
+
+
+def refine_masks(
+    cache: MaskCache,
+    object_id: int,
+    clicks: Sequence[LocatedClick],
+    source: MaskSource,
+    world: WorldPointmaps,
+    visibility: Visibility,
+    names: Sequence[str],
+) -> tuple[MaskCache, bool]:
+    """The cache with one object corrected; it keeps its id and its level.
+
+    A positive click off the object adds the object of its level that is cached there, which is
+    then part of this one, or, on what is no object, what the source finds there. A negative click
+    on the object takes the finer part away that is cached there, or what the source finds there
+    without what the positive clicks are on. Only the clicks that are given count: a later call
+    wins over an earlier one. An object is corrected, never taken away.
+
+    Args:
+        cache: that has the object.
+        object_id: of any level.
+        clicks: at least one.
+        source: proposes masks where the cache has none.
+        world, visibility, names: of all views.
+
+    Returns:
+        The cache, and whether the source had to be asked.
+
+    Raises:
+        PromptError: a click that finds nothing, clicks that contradict one another, or next to
+            nothing that is left of the object.
+    """
+    _check_apart(clicks, names)
+    level = _level_of(cache, object_id)
+    masks = [labels == object_id for labels in cache.maps[level]]
+
+    off = [click for click in clicks if not click.on]
+
+    def find(hints: Mapping[int, Hints]) -> Sequence[NDArray[np.float32] | None]:
+        return find_object(source, hints, world, visibility, names)[0]
+
+    added = [mask.copy() for mask in masks]
+    unknown = _take_cached(cache.maps[level], clicks, masks, added)
+    if unknown:
+        _unite(added, find(_hints(unknown, off)))
+    asked = bool(unknown)
+    cut = [np.zeros(mask.shape, np.bool_) for mask in masks]
+    for click in off:
+        if not added[click.view][click.row, click.column]:
+            continue
+        part = _part_at(cache, level, click, clicks)
+        if part:
+            for mask, labels in zip(cut, _map_of(cache, part), strict=True):
+                mask |= labels == part
+        else:
+            asked = True
+            kept = _kept(click.view, clicks, world, visibility)
+            hints = _hints([click], kept)
+            # A network's surest answer to one click may be the whole object.
+            hints[click.view] = replace(hints[click.view], spared=added[click.view])
+            _unite(cut, find(hints))
+    result = [mask & ~gone for mask, gone in zip(added, cut, strict=True)]
+    if _size(result) < LEFT * _size(added):
+        raise PromptError(
+            f"what is at the negative clicks is the whole of object {object_id}: less than "
+            f"{LEFT:.0%} of it would be left. Add a positive click on what is to stay",
+            ErrorCode.CONTRADICTING_CLICKS,
+        )
+    for click in clicks:
+        if bool(result[click.view][click.row, click.column]) != click.on:
+            wanted, other = ("on", "off") if click.on else ("off", "on")
+            raise PromptError(
+                f"camera '{names[click.view]}' pixel {click.uv} is to be {wanted} object "
+                f"{object_id}, but the other clicks leave it {other}; give fewer or other clicks",
+                ErrorCode.CONTRADICTING_CLICKS,
+            )
+    return replace_masks(cache, level, object_id, result), asked
+
+
+def _hints(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, Hints]:
+    """What is sought, by view."""
+    hints = {}
+    for view in sorted({click.view for click in [*on, *off]}):
+        ons = [click.uv for click in on if click.view == view]
+        offs = [click.uv for click in off if click.view == view]
+        flags = np.array([True] * len(ons) + [False] * len(offs))
+        hints[view] = Hints(np.array(ons + offs, np.float64), flags)
+    return hints
+
+
+def _unite(masks: list[NDArray[np.bool_]], soft: Sequence[NDArray[np.float32] | None]) -> None:
+    for mask, found in zip(masks, soft, strict=True):
+        if found is not None:
+            mask |= found > 0.5
+
+
+def _part_at(
+    cache: MaskCache, level: int, click: LocatedClick, clicks: Sequence[LocatedClick]
+) -> int:
+    """The coarsest finer object at a negative click that holds no positive one; 0 = none."""
+    for maps in cache.maps[level + 1 :]:
+        part = int(maps[click.view][click.row, click.column])
+        held = any(other.on and maps[other.view][other.row, other.column] == part
+                   for other in clicks)  # fmt: skip
+        if part and not held:
+            return part
+    return 0
+
+
+def _check_apart(clicks: Sequence[LocatedClick], names: Sequence[str]) -> None:
+    """Raises PromptError where a pixel is to be both on and off the object."""
+    on = {(click.view, click.row, click.column) for click in clicks if click.on}
+    for click in clicks:
+        if not click.on and (click.view, click.row, click.column) in on:
+            raise PromptError(
+                f"camera '{names[click.view]}' pixel {click.uv} is to be on the object and off "
+                "it; give the click that counts alone",
+                ErrorCode.CONTRADICTING_CLICKS,
+            )
+
+
+def _kept(
+    view: int, clicks: Sequence[LocatedClick], world: WorldPointmaps, visibility: Visibility
+) -> list[LocatedClick]:
+    """The positive clicks, those of other views once more as clicks in a view that shows them."""
+    kept = [click for click in clicks if click.on]
+    for click in kept[:]:
+        if click.view == view or not world.valid(click.view)[click.row, click.column]:
+            continue
+        point = world.points[click.view][click.row, click.column][None]
+        pixel = pixels_of(point, np.array([click.view], np.uint16), view, visibility)
+        for flat in pixel.tolist():
+            row, column = divmod(flat, visibility.depth[view].shape[1])
+            kept.append(LocatedClick(view, row, column, on=True))
+    return kept
+
+
+def _take_cached(
+    maps: Sequence[NDArray[np.int32]],
+    clicks: Sequence[LocatedClick],
+    masks: Sequence[NDArray[np.bool_]],
+    added: Sequence[NDArray[np.bool_]],
+) -> list[LocatedClick]:
+    """Adds the cached objects at the positive clicks; returns those that are on no object.
+
+    Args:
+        maps: per view, labels of the object's level.
+        masks: per view, of the object.
+        added: per view, what they are added to.
+    """
+    unknown = []
+    for click in clicks:
+        if not click.on or masks[click.view][click.row, click.column]:
+            continue
+        label = int(maps[click.view][click.row, click.column])
+        if not label:
+            unknown.append(click)
+            continue
+        for mask, labels in zip(added, maps, strict=True):
+            mask |= labels == label
+    return unknown
+
+
+def _size(masks: Sequence[NDArray[np.bool_]]) -> int:
+    return sum(int(np.count_nonzero(mask)) for mask in masks)
+
+
+def _level_of(cache: MaskCache, object_id: int) -> int:
+    for level, maps in enumerate(cache.maps):
+        if any((labels == object_id).any() for labels in maps):
+            return level
+    raise KeyError(f"no object {object_id}")
+
+
+def _map_of(cache: MaskCache, object_id: int) -> Sequence[NDArray[np.int32]]:
+    return cache.maps[_level_of(cache, object_id)]

@@ -1,0 +1,245 @@
+"""Masks for prompts without a network: regions that grow over the fused surface from clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from weakref import WeakKeyDictionary
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.types import WorldPointmaps
+from wildseg3d_ros.masks.interactive.regions import (
+    BOXED,
+    NO_BORDER,
+    Region,
+    fills_box,
+    regions_about,
+    regions_in_box,
+)
+from wildseg3d_ros.masks.interactive.seeds import Seeds
+from wildseg3d_ros.masks.interactive.sources import Hints, satisfies
+from wildseg3d_ros.masks.surface.drawing import draw_labels
+from wildseg3d_ros.masks.surface.fused import Surface, fuse_surface
+from wildseg3d_ros.masks.surface.observations import observe
+
+LONG_EDGE = 640
+"""Longer edge of the views that are fused [px]."""
+LARGEST = 0.25
+"""Largest part of a support that is taken for a thing, as a share of the view."""
+SEEN = 20
+"""Least size of a region that a view shows [px]."""
+
+_SURFACES: WeakKeyDictionary[
+    WorldPointmaps, tuple[tuple[NDArray[np.uint8], ...], Surface | None]
+] = WeakKeyDictionary()
+"""Of each scene that still answers, its images and surface: fusing is nearly all of an answer."""
+
+
+class RegionGrowing:
+    """Regions of the fused surface that end at supports, concave creases and edges of colour.
+
+    Args:
+        images: per view (H, W, 3) uint8 RGB.
+        world: points of their pixels.
+        K: (N, 3, 3) intrinsics [px].
+        world_from_cam: (N, 4, 4) poses.
+        metric: whether the scene's unit is the metre.
+    """
+
+    note = "found by growing a region over the pointmap, without SAM 2: approximate"
+
+    def __init__(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        world: WorldPointmaps,
+        K: NDArray[np.float64],
+        world_from_cam: NDArray[np.float64],
+        metric: bool,
+    ) -> None:
+        self._images, self._world, self._metric = images, world, metric
+        self._K, self._world_from_cam = K, world_from_cam
+        self._seeds: dict[int, Seeds] = {}
+        self._answers: list[tuple[int, NDArray[np.bool_], Region]] = []
+
+    def propose(self, view: int, hints: Hints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Regions about the positive points that exclude the negative ones, likeliest first.
+
+        The last one is the first that satisfies the hints, if any does.
+
+        Raises:
+            PromptError: no point was measured at a point (NO_DEPTH_AT_PIXEL), no edge parts the
+                points on and off the object (CONTRADICTING_CLICKS), or there is
+                background (NO_OBJECT_AT_PIXEL).
+        """
+        seeds = self._seeds_of(view)
+        soft, sure, halved = [], [], False
+        for region in self._regions(seeds, hints):
+            if region.border > NO_BORDER:
+                halved = True
+                continue
+            mask = self._drawn(seeds, region, hints)
+            if region.of_support and (mask > 0.5).mean() > LARGEST:
+                continue
+            if hints.box is not None and not fills_box(mask > 0.5, _pixels(hints.box, mask.shape)):
+                continue
+            soft.append(mask)
+            sure.append(region.quality)
+            if satisfies(mask > 0.5, hints):
+                self._answers.append((view, mask > 0.5, region))
+                break
+        if not soft:
+            raise _contradiction(hints) if halved and hints.box is None else _background(hints)
+        return np.stack(soft), np.array(sure, np.float32)
+
+    def elsewhere(
+        self, view: int, known: Mapping[int, NDArray[np.bool_]]
+    ) -> tuple[NDArray[np.float32], float] | None:
+        """The region that masks of other views are of, drawn into a view."""
+        regions = [
+            region
+            for other, mask, region in self._answers
+            if other in known and np.array_equal(mask, known[other])
+        ] or self._regions_of(known)
+        if not regions:
+            return None
+        voxels = np.any([region.voxels for region in regions], axis=0)
+        quality = min(region.quality for region in regions)
+        soft = self._drawn(self._seeds_of(view), Region(voxels, quality), None)
+        return (soft, quality) if np.count_nonzero(soft > 0.5) >= SEEN else None
+
+    def _regions_of(self, known: Mapping[int, NDArray[np.bool_]]) -> list[Region]:
+        """The likeliest region that masks are of, which somebody else made; none without depth."""
+        if self._surface is None:
+            return []
+        inside, shown = np.zeros((2, len(self._surface.patches)), np.int64)
+        for view, mask in known.items():
+            patches = self._seeds_of(view).patches
+            height, width = patches.shape
+            small = cv2.resize(mask.astype(np.uint8), (width, height)) > 0
+            inside += np.bincount(patches[small & (patches >= 0)], minlength=len(inside))
+            shown += np.bincount(patches[patches >= 0], minlength=len(shown))
+        on = np.flatnonzero(2 * inside > shown)
+        if not len(on):
+            return []
+        off = np.flatnonzero((2 * inside <= shown) & (shown > 0))
+        return [*islice(regions_about(self._surface, on, off), 1)]
+
+    def _regions(self, seeds: Seeds, hints: Hints) -> Iterable[Region]:
+        """What the hints of all views may mean, the likeliest first."""
+        on, off = _patches(seeds, hints)
+        for view, others in hints.elsewhere.items():
+            there = self._seeds_of(view)
+            # A point without depth there is told where that view is asked itself.
+            found = np.array([there.shows(u, v) for u, v in others.points], np.bool_)
+            known = Hints(others.points[found], others.on[found])
+            more_on, more_off = _patches(there, known)
+            on, off = np.union1d(on, more_on), np.union1d(off, more_off)
+        if len(np.intersect1d(on, off)):
+            raise _contradiction(hints)
+        if len(on):
+            return regions_about(seeds.surface, on, off)
+        assert hints.box is not None
+        stride = seeds.surface.observations[seeds.view].stride
+        u0, v0, u1, v1 = (x / stride for x in hints.box)
+        box = _pixels((u0, v0, u1, v1), seeds.voxels.shape)
+        return regions_in_box(seeds.surface, seeds.patches, box, off)
+
+    def _drawn(self, seeds: Seeds, region: Region, hints: Hints | None) -> NDArray[np.float32]:
+        """(H, W) soft score of a region in a view.
+
+        Its outline is that of the image, but the surface's where the hints contradict that one.
+        """
+        labels = region.voxels.astype(np.int32)
+        observation = seeds.surface.observations[seeds.view]
+        image = self._images[seeds.view]
+        label, score = draw_labels(image, observation, seeds.voxels, labels)
+        soft = np.where(label > 0, np.maximum(score, 0.51), np.minimum(score, 0.49))
+        if hints is not None and not satisfies(soft > 0.5, hints):
+            plain = ((seeds.voxels >= 0) & region.voxels[seeds.voxels]).astype(np.float32)
+            size = image.shape[1], image.shape[0]
+            plain = cv2.resize(plain, size, interpolation=cv2.INTER_NEAREST)
+            soft = plain if satisfies(plain > 0.5, hints) else soft
+        return np.asarray(soft, np.float32)
+
+    def _seeds_of(self, view: int) -> Seeds:
+        if view not in self._seeds:
+            if self._surface is None:
+                raise PromptError(
+                    "no depth was measured in any view, so no region can grow; use SAM 2 masks",
+                    ErrorCode.NO_DEPTH_AT_PIXEL,
+                )
+            self._seeds[view] = Seeds.of_view(self._surface, view)
+        return self._seeds[view]
+
+    @cached_property
+    def _surface(self) -> Surface | None:
+        kept = _SURFACES.get(self._world)
+        if kept is not None and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
+            return kept[1]
+        observations = [
+            observe(image, points, confidence, pose, K, LONG_EDGE)
+            for image, points, confidence, pose, K in zip(
+                self._images,
+                self._world.points,
+                self._world.confidence,
+                self._world_from_cam,
+                self._K,
+                strict=True,
+            )
+        ]
+        surface = fuse_surface(observations, 0.0, self._metric)
+        _SURFACES[self._world] = tuple(self._images), surface
+        return surface
+
+
+def _patches(seeds: Seeds, hints: Hints) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The patches at the points on the object, and at those off it."""
+    at = np.array([seeds.patch_at(u, v) for u, v in hints.points], np.intp)
+    return np.unique(at[hints.on]), np.unique(at[~hints.on])
+
+
+def _pixels(box: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(h, w) pixels in a box."""
+    u0, v0, u1, v1 = (round(x) for x in box)
+    held = np.zeros(size, np.bool_)
+    held[max(v0, 0) : v1 + 1, max(u0, 0) : u1 + 1] = True
+    return held
+
+
+def _contradiction(hints: Hints) -> PromptError:
+    """Names the points on and off the object that are closest to each other."""
+    on, off = hints.points[hints.on], hints.points[~hints.on]
+    if len(on) and len(off):
+        away = np.linalg.norm(on[:, None] - off, axis=2)
+        i, j = np.unravel_index(int(away.argmin()), away.shape)
+        which = "pixel ({:g}, {:g}) is to be on the object and ({:g}, {:g}) off it".format(
+            *on[i], *off[j]
+        )
+    else:
+        which = "what is to be on the object is what is to be off it"
+    return PromptError(
+        f"{which}, but no edge of shape or colour parts them: they are on one surface, so they "
+        "contradict each other; leave one of them out, move them to both sides of an edge, or use "
+        "SAM 2 masks",
+        ErrorCode.CONTRADICTING_CLICKS,
+    )
+
+
+def _background(hints: Hints) -> PromptError:
+    if hints.box is not None:
+        text = (
+            "nothing in the box stands out from what is about it: no region of the pointmap "
+            f"fills {BOXED:.0%} of the box and ends there, so there seems to be background; draw "
+            "the box close about a thing, or use SAM 2 masks"
+        )
+    else:
+        text = (
+            "what is there goes on as far as a table or a wall does, so there seems to be "
+            "background; click on a thing, or use SAM 2 masks"
+        )
+    return PromptError(text, ErrorCode.NO_OBJECT_AT_PIXEL)

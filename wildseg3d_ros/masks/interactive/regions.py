@@ -1,0 +1,150 @@
+"""Regions of the fused surface that a prompt may mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.masks.surface.affinities import edge_log_odds
+from wildseg3d_ros.masks.surface.fused import Surface
+from wildseg3d_ros.masks.surface.objects import LARGEST_EXTENT
+from wildseg3d_ros.masks.surface.supports import Plane, plane_tolerance
+
+BIASES = (0.0, -0.4, 0.4, -0.8, 0.8, -1.2)
+"""Log-odds by which regions are made smaller or larger than the evidence has them."""
+NO_BORDER = 1.0
+"""Log-odds of a border from which it is none, but surface cut in two: flat surface of one colour
+has as much."""
+IN_BOX = 0.8
+"""Share of a thing that must be in its box: what goes on beyond it is background."""
+BOXED = 0.5
+"""Share of a box that the extent of the thing in it fills."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A part of the surface.
+
+    Attributes:
+        voxels: (V,) bool.
+        quality: in (0, 1], 1 where the evidence was taken as it is.
+        of_support: whether it is part of what seemed to be a support.
+        border: mean log-odds, over the contact with what is to be off the region, that the two
+            are one thing.
+    """
+
+    voxels: NDArray[np.bool_]
+    quality: float
+    of_support: bool = False
+    border: float = -np.inf
+
+
+def regions_about(
+    surface: Surface, on: NDArray[np.intp], off: NDArray[np.intp]
+) -> Iterator[Region]:
+    """Regions that hold the patches ``on`` and none of ``off``, the likeliest first.
+
+    Patches merge best first while the evidence is positive, as those of the whole surface do. What
+    is off the region never merges with it, so the border between the two arises where the evidence
+    is least. What rises from a support is no part of it, but a support that holds one of ``on`` is
+    taken for a thing. Nothing larger than an object to pick up is a region.
+
+    Args:
+        on: (n,) patches, one or more.
+        off: (m,) patches, none of which is in ``on``.
+    """
+    supports = [p for p in surface.planes if p.evidence > 0 and p.patches[on].any()]
+    planes = [
+        dataclasses.replace(plane, evidence=0.0) if plane in supports else plane
+        for plane in surface.planes
+    ]
+    names = surface.clusters[on]
+    agreed = (
+        not supports and (names == names[0]).all() and (surface.clusters[off] != names[0]).all()
+    )
+    known: list[NDArray[np.bool_]] = []
+    for bias in BIASES:
+        if bias == 0.0 and agreed:
+            clusters = surface.clusters
+        else:
+            clusters = surface.cluster(planes, on, off, bias)
+        patches = clusters == clusters[on[0]]
+        voxels = patches[surface.patches.of_voxel]
+        extent = np.linalg.norm(np.ptp(surface.cloud.points[voxels], axis=0))
+        if extent > LARGEST_EXTENT * surface.metre:
+            continue
+        if not any(np.array_equal(patches, other) for other in known):
+            known.append(patches)
+            others = np.isin(clusters, clusters[off])
+            border = _contact(surface, planes, patches, others)
+            yield Region(voxels, float(np.exp(-abs(bias))), bool(supports), border)
+
+
+def _contact(
+    surface: Surface,
+    planes: Sequence[Plane],
+    one: NDArray[np.bool_],
+    other: NDArray[np.bool_],
+) -> float:
+    """Mean log-odds over the contact of two sets of patches (P,); -inf where they do not touch."""
+    a, b = surface.patches.edges.T
+    meet = (one[a] & other[b]) | (one[b] & other[a])
+    if not meet.any():
+        return -np.inf
+    odds = edge_log_odds(surface.patches, planes, plane_tolerance(surface.cloud))[meet]
+    return float(np.average(odds, weights=surface.patches.contacts[meet]))
+
+
+def regions_in_box(
+    surface: Surface,
+    shown: NDArray[np.int32],
+    box: NDArray[np.bool_],
+    off: NDArray[np.intp],
+) -> Iterator[Region]:
+    """Regions that fill a box in a view and end in it, the likeliest first.
+
+    That is the thing which fills the box best, and then what remains of the thing in its middle
+    when all that the view shows outside the box is no part of it.
+
+    Args:
+        shown: (h, w) patch of each pixel, -1 = none.
+        box: (h, w) bool.
+        off: (m,) patches that are not part of the thing.
+    """
+    support = np.zeros(len(surface.patches), np.bool_)
+    for plane in surface.planes:
+        support |= plane.patches & (plane.evidence > 0)
+    inside = shown[box & (shown >= 0)]
+    inside = inside[~support[inside] & ~np.isin(inside, off)]
+    if not len(inside):
+        return
+    cluster_of_pixel = np.where(shown >= 0, surface.clusters[shown], -1)
+    best, most = -1, 0.0
+    for name in np.unique(surface.clusters[inside]).tolist():
+        if (surface.clusters[off] != name).all():
+            share = fills_box(cluster_of_pixel == name, box)
+            if share > most:
+                best, most = name, share
+    if best >= 0:
+        yield Region((surface.clusters == best)[surface.patches.of_voxel], 1.0)
+    outside = np.bincount(shown[~box & (shown >= 0)], minlength=len(support))
+    within = np.bincount(shown[box & (shown >= 0)], minlength=len(support))
+    beyond = np.flatnonzero(outside > within)
+    middle = int(np.bincount(inside).argmax())
+    if middle not in beyond:
+        yield from regions_about(surface, np.array([middle]), np.union1d(beyond, off))
+
+
+def fills_box(mask: NDArray[np.bool_], box: NDArray[np.bool_]) -> float:
+    """Share of a box (h, w) that the extent of a mask fills; 0 where it is too little for the mask
+    to be meant, or the mask goes on beyond the box."""
+    inside = mask & box
+    if not inside.any() or inside.sum() < IN_BOX * mask.sum():
+        return 0.0
+    rows, columns = np.nonzero(inside)
+    share = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / box.sum()
+    return float(share) if share >= BOXED else 0.0

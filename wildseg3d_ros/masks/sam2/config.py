@@ -1,0 +1,52 @@
+"""Settings of the SAM 2 masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wildseg3d_ros.core.settings import setting
+
+
+@dataclass(frozen=True)
+class Sam2MaskConfig:
+    """Object masks by SAM 2, SAM 2.1 or EdgeTAM."""
+
+    weights: str = setting(
+        "facebook/sam2.1-hiera-small", "hub name of a downloaded model, or its folder"
+    )
+    device: str = setting("auto", "torch device: auto, cpu, cuda or cuda:N")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "number type of the network; auto: bfloat16 on a GPU, else float32"
+    )
+    grid: int = setting(32, "points per side of the grid that everything is sought from", 1, 128)
+    predicted_iou: float = setting(
+        0.8, "least quality of a mask by the network's own estimate", 0.0, 1.0
+    )
+    stability: float = setting(
+        0.92, "least overlap of a mask with itself when its threshold moves", 0.0, 1.0
+    )
+    stability_offset: float = setting(
+        1.0, "by how much the threshold moves, up and down [logits]", 0.0, 10.0
+    )
+    box_overlap: float = setting(
+        0.9, "overlap of boxes beyond which the worse of two like masks is dropped", 0.0, 1.0
+    )
+    mask_overlap: float = setting(
+        0.8, "overlap of masks beyond which the worse one of two masks is dropped", 0.0, 1.0
+    )
+    min_area: float = setting(
+        0.0005, "smallest mask, island or hole, as a share of the image", 0.0, 1.0
+    )
+    max_area: float = setting(
+        0.5, "largest mask, as a share of the image; what is larger is background", 0.0, 1.0
+    )
+    anchors: int = setting(
+        3, "views whose masks are tracked through the others; 0 = no tracking", 0, 64
+    )
+    keep_embeddings: bool = setting(
+        True, "keep the views' embeddings for prompts that no mask answers (8 MB each)"
+    )
+    max_memory_mib: int = setting(
+        4096, "bound of the memory beside the network's weights [MiB]", 1, 1 << 20
+    )

@@ -1,0 +1,1 @@
+"""The fused surface of a scene and its segmentation."""

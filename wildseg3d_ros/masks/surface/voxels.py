@@ -1,0 +1,236 @@
+"""All views fused into one cloud of surface voxels, and the graph of neighbouring voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import KDTree
+
+from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.masks.surface.observations import Observation
+
+MAX_VOXELS = 100_000
+"""More than this many voxels make the voxels grow: the cost of all later steps is bounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelCloud:
+    """Surface voxels with what all views say of them.
+
+    Attributes:
+        size: edge of a voxel in scene units.
+        points: (V, 3) float32 weighted mean of the points inside.
+        lab: (V, 3) float32 weighted mean colour.
+        normals: (V, 3) float32 unit normals towards the cameras that saw the voxel.
+        curvature: (V,) float32 in [0, 1/3], smallest eigenvalue share of the neighbourhood.
+        noise: distance [scene units] of measured points to the local surface, robust deviation.
+        pixels: (V, N) int32 flat working pixel of each view that sees the voxel, -1 where none.
+        of_pixel: per view (h, w) int32 voxel that the pixel's own point lies in, -1 where none.
+        edges: (E, 2) int32 neighbouring voxels, a < b.
+    """
+
+    size: float
+    points: NDArray[np.float32]
+    lab: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    curvature: NDArray[np.float32]
+    noise: float
+    pixels: NDArray[np.int32]
+    of_pixel: tuple[NDArray[np.int32], ...]
+    edges: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def degree(self) -> float:
+        """Mean number of neighbours; 8 in a thin surface, more where noise makes it thick."""
+        return 2.0 * len(self.edges) / len(self.points)
+
+
+def voxel_size_from_footprint(observations: Sequence[Observation]) -> float:
+    """Voxel edge that a few pixels of the nearer views fill, in scene units; 0 without points.
+
+    The first quartile of depth counts, so that a far background does not coarsen what is near.
+    """
+    footprints = []
+    for o in observations:
+        depth = o.depth[o.depth > 0]
+        if depth.size:
+            footprints.append(np.quantile(depth, 0.25) / o.K[0, 0])
+    # Sensors give about one independent depth per 2 to 4 pixels; under 3 pixels voxels have holes.
+    return 4.0 * float(np.median(footprints)) if footprints else 0.0
+
+
+def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud | None:
+    """Fuses the views; None when they have no usable point.
+
+    Voxels that the views contradict (more of them look through it than see it) are dropped: they
+    are flying pixels, reflections, or things that move with a camera, such as its gripper.
+    """
+    used, points, lab, weight, towards = [], [], [], [], []
+    for o in observations:
+        good = o.weight > 0
+        # A surface too far away for its pixels to fill voxels cannot be segmented.
+        good &= o.depth < size * o.K[0, 0] / 1.5
+        used.append(good)
+        points.append(o.points[good])
+        lab.append(o.lab[good])
+        weight.append(o.weight[good])
+        ray = o.world_from_cam[:3, 3].astype(np.float32) - points[-1]
+        towards.append(ray / np.maximum(np.linalg.norm(ray, axis=1, keepdims=True), 1e-12))
+    points, lab = np.concatenate(points), np.concatenate(lab)
+    weight, towards = np.concatenate(weight), np.concatenate(towards)
+    if len(points) < 16 or size <= 0:
+        return None
+    size = _affordable_size(points, size)
+    voxel, count = _voxel_of(points, size)
+    total = np.bincount(voxel, weight, count)
+    centres, colours, towards = (
+        _means(values, voxel, weight, total) for values in (points, lab, towards)
+    )
+    noise = _measure_noise(centres)
+    pixels, seen, through = _visibility(centres, observations, max(2 * size, 4 * noise))
+    agreed = np.nonzero((seen >= 1) & (through <= np.maximum(seen - 1, 0)))[0]
+    if len(agreed) == 0:
+        return None
+    edges = KDTree(centres[agreed]).query_pairs(1.8 * size, output_type="ndarray")
+    # Voxels with fewer than 3 neighbours are noise.
+    company = np.bincount(edges.ravel(), minlength=len(agreed)) >= 3
+    if company.sum() < 16:
+        return None
+    new_index = np.cumsum(company) - 1
+    edges = new_index[edges[company[edges].all(axis=1)]].astype(np.int32)
+    kept = agreed[company]
+    centres = centres[kept]
+    normals, curvature = _normals(centres, towards[kept], edges)
+    noise = _measure_noise(centres)
+    return VoxelCloud(
+        size=size,
+        points=centres,
+        lab=colours[kept],
+        normals=normals,
+        curvature=curvature,
+        noise=noise,
+        pixels=pixels[kept],
+        of_pixel=_voxels_of_pixels(used, voxel, kept, count),
+        edges=edges,
+    )
+
+
+def _voxels_of_pixels(
+    used: Sequence[NDArray[np.bool_]], voxel: NDArray[np.int64], kept: NDArray, count: int
+) -> tuple[NDArray[np.int32], ...]:
+    """Per view the voxel of each pixel; ``voxel`` lists those of all used pixels, view by view."""
+    new_index = np.full(count, -1, np.int32)
+    new_index[kept] = np.arange(len(kept))
+    ends = np.cumsum([np.count_nonzero(mask) for mask in used])
+    maps = []
+    for mask, part in zip(used, np.split(new_index[voxel], ends[:-1]), strict=True):
+        image = np.full(mask.shape, -1, np.int32)
+        image[mask] = part
+        maps.append(image)
+    return tuple(maps)
+
+
+def _affordable_size(points: NDArray, size: float) -> float:
+    """The given voxel size, or the one at which the surface fills MAX_VOXELS voxels."""
+    coarse = 4.0 * size
+    _, count = _voxel_of(points[:: max(1, len(points) // 400_000)], coarse)
+    # Voxels on a surface go with the inverse square of their size.
+    return size * max(1.0, float(np.sqrt(16.0 * count / (1.5 * MAX_VOXELS))))
+
+
+def _voxel_of(points: NDArray, size: float) -> tuple[NDArray[np.int64], int]:
+    cell = np.floor((points - points.min(axis=0)) / size).astype(np.int64)
+    span = cell.max(axis=0) + 1
+    key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
+    unique, voxel = np.unique(key, return_inverse=True)
+    return voxel.reshape(-1), len(unique)
+
+
+def _means(
+    values: NDArray, voxel: NDArray, weight: NDArray, total: NDArray
+) -> NDArray[np.float32]:
+    sums = [np.bincount(voxel, weight * values[:, k], len(total)) for k in range(values.shape[1])]
+    return (np.stack(sums, axis=1) / total[:, None]).astype(np.float32)
+
+
+def _measure_noise(centres: NDArray[np.float32]) -> float:
+    """Noise of the cloud: robust deviation of voxels from planes through their neighbourhoods."""
+    sample = np.linspace(0, len(centres) - 1, min(len(centres), 3000)).astype(int)
+    tree = KDTree(centres)
+    _, near = tree.query(centres[sample], k=min(24, len(centres)))
+    local = centres[near].astype(np.float64)
+    deviation = local - local.mean(axis=1, keepdims=True)
+    covariance = np.einsum("nki,nkj->nij", deviation, deviation) / local.shape[1]
+    smallest = np.linalg.eigvalsh(covariance)[:, 0]
+    return float(np.sqrt(np.median(np.maximum(smallest, 0.0))))
+
+
+def _visibility(
+    centres: NDArray[np.float32], observations: Sequence[Observation], tolerance: float
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Pixels that see each voxel, in how many views, and how many views look through it."""
+    pixels = np.full((len(centres), len(observations)), -1, np.int32)
+    seen = np.zeros(len(centres), np.int32)
+    through = np.zeros(len(centres), np.int32)
+    for i, o in enumerate(observations):
+        height, width = o.size
+        uv, z = project(apply(o.cam_from_world, centres), o.K)
+        with np.errstate(invalid="ignore"):
+            inside = (z > 0) & (uv > -0.5).all(axis=1)
+            inside &= (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
+        index = np.nonzero(inside)[0]
+        col, row = np.rint(uv[index]).astype(np.int64).T
+        flat = row * width + col
+        nearest, farthest = _depth_range(o.depth)
+        near, far = nearest.ravel()[flat], farthest.ravel()[flat]
+        z = z[index]
+        # Depth is noisier the farther it is; the tolerance is that of the median depth.
+        match = (far > 0) & (near < z + tolerance) & (far > z - tolerance)
+        pixels[index[match], i] = flat[match]
+        seen[index[match]] += 1
+        through[index[(far > 0) & (near > z + 2 * tolerance)]] += 1
+    return pixels, seen, through
+
+
+def _depth_range(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smallest and largest valid depth in 3x3 pixels; inf and 0 where there is none."""
+    kernel = np.ones((3, 3), np.uint8)
+    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), kernel)
+    farthest = cv2.dilate(depth, kernel)
+    return np.asarray(nearest, np.float32), np.asarray(farthest, np.float32)
+
+
+def _normals(
+    centres: NDArray[np.float32], towards: NDArray[np.float32], edges: NDArray[np.int32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Normals and curvature, oriented towards the cameras.
+
+    Moments of position are passed over the voxel graph twice, which weights a neighbourhood of two
+    rings by the number of paths to it.
+    """
+    count = len(centres)
+    ones = np.ones(len(edges))
+    graph = sparse.coo_matrix((ones, tuple(edges.T)), shape=(count, count)).tocsr()
+    graph = graph + graph.T + sparse.identity(count, format="csr")
+    local = centres.astype(np.float64) - centres.mean(axis=0, dtype=np.float64)
+    i, j = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 2])
+    moments = np.concatenate([np.ones((count, 1)), local, local[:, i] * local[:, j]], axis=1)
+    moments = graph @ (graph @ moments)
+    moments /= moments[:, :1]
+    mean, second = moments[:, 1:4], moments[:, 4:]
+    covariance = np.empty((count, 3, 3))
+    covariance[:, i, j] = covariance[:, j, i] = second - mean[:, i] * mean[:, j]
+    values, vectors = np.linalg.eigh(covariance)
+    normals = vectors[:, :, 0]
+    normals *= np.where((normals * towards).sum(axis=1) < 0, -1.0, 1.0)[:, None]
+    curvature = np.maximum(values[:, 0], 0) / np.maximum(values.sum(axis=1), 1e-30)
+    return normals.astype(np.float32), curvature.astype(np.float32)

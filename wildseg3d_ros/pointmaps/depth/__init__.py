@@ -1,0 +1,1 @@
+"""Pointmaps of calibrated RGB-D cameras."""

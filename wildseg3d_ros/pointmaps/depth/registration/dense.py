@@ -1,0 +1,196 @@
+"""Refinement of a relative pose by dense RGB-D registration, as a maximum a posteriori estimate.
+
+Projective data association (Blais and Levine, PAMI 1995), point-to-plane distances in both
+directions and a brightness term, all whitened by the depth noise model; Geman-McClure weights
+whose width shrinks
+from stage to stage (graduated non-convexity); Gauss-Newton with the prior's information added, so
+that directions which the data do not constrain (a bare plane slides along itself) stay where the
+prior is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.geometry.transforms import (
+    make_transform,
+    nearest_rotation,
+    rotation_from_vector,
+)
+from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
+from wildseg3d_ros.pointmaps.depth.registration.objective import (
+    associate,
+    both_directions,
+    point_to_plane,
+)
+from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
+from wildseg3d_ros.pointmaps.depth.registration.system import normal_equations
+
+MIN_AGREEING = 60
+"""Samples of both frames together that must agree before a pair counts as overlapping."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the two depth images fit at a pose.
+
+    Attributes:
+        agreeing: samples of both frames that lie on the other's surface to within its noise.
+        in_front: samples that the other camera should see but sees through.
+        total: samples of both frames.
+        cost: mean truncated squared distance to the surface over the samples on or near it, in
+            variances.
+    """
+
+    agreeing: int
+    in_front: int
+    total: int
+    cost: float
+
+    @property
+    def overlap(self) -> float:
+        """Share of the samples that agree, 0..1."""
+        return self.agreeing / max(self.total, 1)
+
+    @property
+    def consistency(self) -> float:
+        """Agreeing among agreeing and contradicting samples, 0..1."""
+        return self.agreeing / max(self.agreeing + self.in_front, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """Result of :func:`refine`.
+
+    Attributes:
+        a_from_b: (4, 4) the estimate.
+        before, after: agreement at the start and at the estimate.
+        prior_distance: Mahalanobis distance from the prior, standard deviations.
+        converged: whether the last stage's steps became small.
+        sigma: (6,) posterior standard deviations of ``xi`` about the overlap's centre (rad, m).
+    """
+
+    a_from_b: NDArray[np.float64]
+    before: Agreement
+    after: Agreement
+    prior_distance: float
+    converged: bool
+    sigma: NDArray[np.float64]
+
+
+def agreement(
+    frame_a: Frame, frame_b: Frame, a_from_b: NDArray, gate: float, samples: int = 1500
+) -> Agreement:
+    """Counts the samples of both frames that fit the other frame at a pose.
+
+    Args:
+        gate: metres; points farther than this from the surface say nothing about how well it fits
+            (behind it they are hidden, in front of it they contradict).
+    """
+    agreeing = in_front = total = 0
+    costs = []
+    for direction in both_directions(frame_a, frame_b, a_from_b, np.zeros(3)):
+        found = associate(direction, samples)
+        near = point_to_plane(direction, found, gate)
+        agreeing += int((np.abs(near.value) < 3.0).sum())
+        in_front += int((found.depth_error < -gate).sum())
+        total += found.total
+        costs.append(np.minimum(near.value**2, 9.0))
+    cost = np.concatenate(costs)
+    return Agreement(agreeing, in_front, total, float(cost.mean()) if len(cost) else np.inf)
+
+
+def refine(
+    frame_a: Frame, frame_b: Frame, prior: PosePrior, with_colour: bool = True
+) -> Refinement | None:
+    """Estimates ``a_from_b`` from both frames and the prior, starting at the prior's mean.
+
+    Args:
+        frame_a, frame_b: prepared views.
+        prior: belief about the pose.
+        with_colour: use the brightness term.
+
+    Returns:
+        The estimate, or None when the frames do not overlap at the prior.
+    """
+    pivot = _overlap_centre(frame_a, frame_b, prior.a_from_b)
+    if pivot is None:
+        return None
+    spread = np.sqrt(prior.cameras) * np.hypot(
+        prior.translation_sigma, prior.rotation_sigma * np.linalg.norm(pivot)
+    )
+    noise = _typical_sigma(frame_a, frame_b)
+    fine = 6.0 * noise
+    coarse = max(3.0 * spread, fine)
+    information = prior.information(pivot)
+    before = agreement(frame_a, frame_b, prior.a_from_b, fine)
+
+    pose = prior.a_from_b
+    hessian, converged = information, False
+    size = max(len(frame_a.sample_points), len(frame_b.sample_points))
+    for gate, count, level, passes, enough in (
+        (coarse, size // 4, 1, 8, 0.2),
+        (np.sqrt(coarse * fine), size // 2, 1, 8, 0.2),
+        (fine, size, 0, 10, 0.05),
+    ):
+        converged, noise_part = False, None
+        # The kernel is as wide as half the gate in the coarse stages, three sigma in the last.
+        width = gate / (2.0 * noise)
+        for _ in range(passes):
+            system = normal_equations(
+                both_directions(frame_a, frame_b, pose, pivot),
+                count,
+                gate,
+                width,
+                level if with_colour else None,
+                noise_part,
+            )
+            if system.distances < MIN_AGREEING // 2:
+                return None
+            noise_part = system.noise
+            hessian, gradient = system.observable(information)
+            hessian = hessian + information
+            gradient = gradient + information @ prior.deviation(pose, pivot)
+            xi = -np.linalg.solve(hessian, gradient)
+            pose = _perturb(pose, xi, pivot)
+            # Steps well below the noise of a single point change nothing that matters.
+            step = np.hypot(np.linalg.norm(xi[3:]), np.linalg.norm(xi[:3]) * np.linalg.norm(pivot))
+            if step < enough * noise:
+                converged = True
+                break
+    return Refinement(
+        pose,
+        before,
+        agreement(frame_a, frame_b, pose, fine),
+        prior.distance(pose, pivot),
+        converged,
+        np.sqrt(np.diag(np.linalg.inv(hessian))),
+    )
+
+
+def _overlap_centre(
+    frame_a: Frame, frame_b: Frame, a_from_b: NDArray
+) -> NDArray[np.float64] | None:
+    """(3,) median point, in a, of b's samples that land on a's points and the other way round."""
+    into_a, into_b = (
+        associate(direction, 1000)
+        for direction in both_directions(frame_a, frame_b, a_from_b, np.zeros(3))
+    )
+    both = np.vstack([into_a.points, frame_a.sample_points[into_b.chosen]])
+    if len(both) < MIN_AGREEING:
+        return None
+    return np.median(both, axis=0)
+
+
+def _typical_sigma(frame_a: Frame, frame_b: Frame) -> float:
+    """Metres: combined noise of a pair of surface points."""
+    return float(np.hypot(np.median(frame_a.sample_sigma), np.median(frame_b.sample_sigma)))
+
+
+def _perturb(pose: NDArray, xi: NDArray, pivot: NDArray) -> NDArray[np.float64]:
+    turn = rotation_from_vector(xi[:3])
+    rotation = nearest_rotation(turn @ pose[:3, :3])
+    return make_transform(rotation, turn @ (pose[:3, 3] - pivot) + pivot + xi[3:])

@@ -1,0 +1,193 @@
+"""Relative pose of two RGB-D views from local features alone, when no prior is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.geometry.similarity import umeyama
+from wildseg3d_ros.core.geometry.transforms import apply, make_transform
+from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
+
+MAX_KEYPOINTS = 1500
+RATIO = 0.85
+"""Largest ratio of the distances to the best and second-best match (Lowe, IJCV 2004)."""
+
+MIN_INLIERS = 10
+"""Matches that must agree on one rigid motion. Three fix it; that seven more agree by chance, each
+in three coordinates, is negligible."""
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """Features of one view that have depth.
+
+    Attributes:
+        points: (M, 3) float64 metres, camera frame.
+        sigma: (M,) float64 metres, standard deviation of their depth.
+        descriptors: (M, 128) float32 RootSIFT, unit length.
+    """
+
+    points: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    descriptors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturePose:
+    """A relative pose that features agree on: (4, 4) ``a_from_b``, inliers among matches."""
+
+    a_from_b: NDArray[np.float64]
+    inliers: int
+    matches: int
+
+
+def detect_keypoints(frame: Frame) -> Keypoints:
+    """SIFT features (Lowe 2004) of a frame with RootSIFT descriptors (Arandjelovic 2012)."""
+    uv, descriptors = root_sift(frame.gray, MAX_KEYPOINTS)
+    if len(uv) == 0:
+        return Keypoints(np.zeros((0, 3)), np.zeros(0), descriptors)
+    height, width = frame.gray.shape
+    cols, rows = np.rint(uv).astype(np.int64).T
+    points, sigma = np.zeros((len(uv), 3)), np.full(len(uv), np.inf)
+    # Registered depth is full of pinholes: the nearest pixel with depth, up to two pixels away.
+    offsets = sorted(np.ndindex(5, 5), key=lambda o: (o[0] - 2) ** 2 + (o[1] - 2) ** 2)
+    for dv, du in offsets:
+        r = np.clip(rows + dv - 2, 0, height - 1)
+        c = np.clip(cols + du - 2, 0, width - 1)
+        take = ~np.isfinite(sigma) & np.isfinite(frame.sigma[r, c])
+        z = frame.points[r[take], c[take], 2].astype(np.float64)
+        sigma[take] = frame.sigma[r[take], c[take]]
+        # The feature's own ray at its neighbour's depth.
+        K = frame.K
+        y = (uv[take, 1] - K[1, 2]) / K[1, 1]
+        x = (uv[take, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
+        points[take] = np.stack([x, y, np.ones_like(x)], axis=1) * z[:, None]
+    has_depth = np.isfinite(sigma)
+    return Keypoints(points[has_depth], sigma[has_depth], descriptors[has_depth])
+
+
+def root_sift(
+    gray: NDArray[np.uint8], most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """(M, 2) pixels of SIFT features and their (M, 128) RootSIFT descriptors of unit length."""
+    sift = cv2.SIFT_create(most)  # pyright: ignore[reportAttributeAccessIssue]
+    found, descriptors = sift.detectAndCompute(gray, None)
+    if descriptors is None:
+        return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
+    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
+    return np.array([keypoint.pt for keypoint in found]), root
+
+
+def match(
+    a: NDArray[np.float32], b: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices into descriptors (M, 128) and (L, 128) of unit length: mutual nearest neighbours
+    that pass the ratio test."""
+    if len(a) < 2 or len(b) < 2:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    similarity = a @ b.T
+    best_b = similarity.argmax(axis=1)
+    best_a = similarity.argmax(axis=0)
+    index_a = np.arange(len(best_b))
+    top = similarity[index_a, best_b]
+    similarity[index_a, best_b] = -1.0
+    second = similarity.max(axis=1)
+    # Squared distances of unit vectors are 2 - 2 s.
+    distinct = (1.0 - top) < RATIO**2 * (1.0 - second)
+    keep = distinct & (best_a[best_b] == index_a)
+    return index_a[keep], best_b[keep]
+
+
+def pose_from_features(
+    a: Keypoints, b: Keypoints, K_a: NDArray, image_size: int, seed: int = 0
+) -> FeaturePose | None:
+    """RANSAC over rigid motions between matched 3D points.
+
+    Triples of matches are drawn at random; those whose three distances differ between the views
+    are no rigid motion and cost nothing. A match is an inlier when it reprojects to within half a
+    percent of the image and its depth agrees to within the noise.
+
+    Args:
+        a, b: features with depth.
+        K_a: (3, 3) intrinsics of view a.
+        image_size: longer edge of view a's image [px].
+        seed: of the random draws.
+
+    Returns:
+        The pose, or None when fewer than MIN_INLIERS matches agree on one.
+    """
+    index_a, index_b = match(a.descriptors, b.descriptors)
+    if len(index_a) < MIN_INLIERS:
+        return None
+    points_a, points_b = a.points[index_a], b.points[index_b]
+    sigma = np.hypot(a.sigma[index_a], b.sigma[index_b])
+    # Depth scale differs by about a percent between uncalibrated depth cameras.
+    axial = 3.0 * sigma + 0.01 * points_a[:, 2]
+    lateral = 0.005 * image_size / K_a[0, 0]
+
+    def inliers_of(rotations: NDArray, translations: NDArray) -> NDArray[np.bool_]:
+        moved = np.einsum("hij,mj->hmi", rotations, points_b) + translations[:, None]
+        z = np.maximum(moved[..., 2], 1e-6)
+        off = moved[..., :2] / z[..., None] - points_a[:, :2] / points_a[:, 2:]
+        close = (off * off).sum(axis=-1) < lateral**2
+        return close & (np.abs(z - points_a[:, 2]) < axial)
+
+    triples = _rigid_triples(points_a, points_b, axial, np.random.default_rng(seed))
+    if len(triples) == 0:
+        return None
+    rotations, translations = _rigid_motions(points_b[triples], points_a[triples])
+    # Hypotheses in blocks bound the memory of the scores.
+    scores = np.concatenate(
+        [
+            inliers_of(rotations[i : i + 128], translations[i : i + 128]).sum(axis=1)
+            for i in range(0, len(triples), 128)
+        ]
+    )
+    best = int(scores.argmax())
+    pose = make_transform(rotations[best], translations[best])
+    inliers = inliers_of(pose[None, :3, :3], pose[None, :3, 3])[0]
+    for _ in range(5):
+        if inliers.sum() < MIN_INLIERS:
+            return None
+        weights = 1.0 / sigma[inliers] ** 2
+        try:
+            _, pose = umeyama(points_b[inliers], points_a[inliers], weights, with_scale=False)
+        except ValueError:
+            return None
+        inliers = inliers_of(pose[None, :3, :3], pose[None, :3, 3])[0]
+    # Repeated features in one corner fix no pose: the inliers must span some of the view.
+    moved = apply(pose, points_b[inliers])
+    extent = np.linalg.svd(moved - moved.mean(axis=0), compute_uv=False) / np.sqrt(len(moved))
+    if inliers.sum() < MIN_INLIERS or extent[1] < 2.0 * np.median(sigma[inliers]):
+        return None
+    return FeaturePose(pose, int(inliers.sum()), len(index_a))
+
+
+def _rigid_triples(
+    points_a: NDArray, points_b: NDArray, tolerance: NDArray, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """(T, 3) triples of matches whose distances to each other agree in both views, T <= 1000."""
+    drawn = rng.integers(0, len(points_a), (20000, 3))
+    first, second = drawn, np.roll(drawn, -1, axis=1)
+    distinct = (first != second).all(axis=1)
+    length_a = np.linalg.norm(points_a[first] - points_a[second], axis=-1)
+    length_b = np.linalg.norm(points_b[first] - points_b[second], axis=-1)
+    slack = np.maximum(tolerance[first], tolerance[second])
+    rigid = (np.abs(length_a - length_b) < slack).all(axis=1)
+    # Short edges agree by accident and leave the rotation open.
+    rigid &= (length_a > 3.0 * slack).all(axis=1) & distinct
+    return drawn[rigid][:1000]
+
+
+def _rigid_motions(source: NDArray, target: NDArray) -> tuple[NDArray, NDArray]:
+    """Least-squares motions of (H, 3, 3) point triples (Kabsch): (H, 3, 3) and (H, 3)."""
+    centre_s, centre_t = source.mean(axis=1, keepdims=True), target.mean(axis=1, keepdims=True)
+    covariance = np.einsum("hmi,hmj->hij", target - centre_t, source - centre_s)
+    u, _, vt = np.linalg.svd(covariance)
+    u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
+    rotations = u @ vt
+    return rotations, centre_t[:, 0] - np.einsum("hij,hj->hi", rotations, centre_s[:, 0])

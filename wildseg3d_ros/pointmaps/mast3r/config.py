@@ -1,0 +1,38 @@
+"""Settings of the MASt3R back end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wildseg3d_ros.core.settings import setting
+
+
+@dataclass(frozen=True)
+class Mast3rPointmapConfig:
+    """Pointmaps of RGB cameras by the MASt3R network."""
+
+    weights: str = setting(
+        "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
+        "hub name of a downloaded model, or a .safetensors or .pth file, or its folder",
+    )
+    device: str = setting("auto", "torch device: auto, cpu, cuda or cuda:N")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "number type of the network; auto: bfloat16 on a GPU, else float32"
+    )
+    image_size: int = setting(
+        512, "longer side of the network's images, a multiple of 16 [px]; trained: 512", 32, 2048
+    )
+    batch_size: int = setting(
+        0, "most pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU", 0, 256
+    )
+    both_directions: bool = setting(
+        True, "predict each pair in both cameras' frames; one direction takes half the time"
+    )
+    min_confidence: float = setting(
+        1.5,
+        "least confidence (above 1) that the surest tenth of a pair's second view must reach; "
+        "less sure pairs are left out",
+        0.0,
+        1000.0,
+    )

@@ -1,0 +1,1 @@
+"""Pointmaps of RGB cameras with known intrinsics and poses."""

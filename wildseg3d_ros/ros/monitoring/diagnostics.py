@@ -1,0 +1,131 @@
+"""The node's state on /diagnostics, once a second, for rqt_robot_monitor and its like.
+
+``/diagnostics`` is the one absolute name of the node: aggregators listen there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import traceback
+from collections.abc import Callable, Sequence
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+
+from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
+from wildseg3d_ros.ros.cameras.rig import Cameras
+from wildseg3d_ros.ros.parameters import NodeConfig
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+PERIOD = 1.0
+_MANY_LOST = 0.2
+_PATIENCE = 3.0
+"""Seconds in which publishers are found and first images come."""
+
+
+def status(name: str, level: bytes, message: str, **values: object) -> DiagnosticStatus:
+    """One line of the diagnostics; numbers are written with three decimals."""
+    pairs = [
+        KeyValue(key=key, value=f"{value:.3f}" if isinstance(value, float) else str(value))
+        for key, value in values.items()
+    ]
+    return DiagnosticStatus(name=name, level=level, message=message, values=pairs)
+
+
+class Diagnostics:
+    """Publishes what the sources say.
+
+    Args:
+        node: that publishes; its name is the hardware id and the head of every status' name.
+        sources: called once a second.
+    """
+
+    def __init__(
+        self, node: Node, sources: Sequence[Callable[[], Sequence[DiagnosticStatus]]]
+    ) -> None:
+        self._node, self._sources = node, sources
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Not the node's clock: simulated time may stand still, or not be there at all.
+        node.create_timer(
+            PERIOD,
+            self._publish,
+            MutuallyExclusiveCallbackGroup(),
+            Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def _publish(self) -> None:
+        try:
+            name = self._node.get_fully_qualified_name().lstrip("/")
+            statuses = [one for source in self._sources for one in source()]
+            for one in statuses:
+                one.name, one.hardware_id = f"{name}: {one.name}", name
+            message = DiagnosticArray(status=statuses)
+            message.header.stamp = self._node.get_clock().now().to_msg()
+            self._publisher.publish(message)
+        except Exception:  # noqa: BLE001  a callback that raises ends the node
+            self._node.get_logger().error(
+                f"no diagnostics:\n{traceback.format_exc()}", throttle_duration_sec=30.0
+            )
+
+
+class CameraMonitor:
+    """What there is to say of one camera; troubles go to the log when they begin and end.
+
+    Args:
+        cameras: of the node.
+        name: of the one.
+        node: for the log and the graph.
+    """
+
+    def __init__(self, cameras: Cameras, name: str, node: Node) -> None:
+        self._cameras, self._name, self._node = cameras, name, node
+        self._trouble = ""
+        self._before = (0, 0)
+
+    def status(self, config: NodeConfig) -> DiagnosticStatus:
+        """One status: rate, age, drops, and what is wrong."""
+        camera = self._cameras[self._name]
+        matcher = camera.matcher
+        counts, age = matcher.counts, matcher.age()
+        name = f"camera {self._name}"
+        values = {
+            "rate [Hz]": matcher.rate(),
+            "age [s]": math.nan if age is None else age,
+            "images": counts.images,
+            "depth images": counts.depths,
+            "complete sets": counts.sets,
+            "lost images": counts.lost,
+            "images without depth": counts.unpaired,
+            "restarts of its time": counts.restarts,
+            "topic": self._node.resolve_topic_name(camera.image.topic),
+        }
+        if matcher.newest(config.max_image_age) is None:
+            if camera.listening_seconds < _PATIENCE:
+                return status(name, WARN, "no images yet", **values)
+            trouble = str(why_no_set(camera, config, self._node))
+            self._say(trouble)
+            return status(name, ERROR, trouble, **values)
+        self._say("")
+        dropped = counts.lost + counts.unpaired
+        new_sets = max(counts.sets - self._before[0], 0)
+        new_dropped = max(dropped - self._before[1], 0)
+        self._before = counts.sets, dropped
+        if new_dropped > _MANY_LOST * (new_sets + new_dropped):
+            text = f"{new_dropped} of {new_sets + new_dropped} images came to nothing: lost, or "
+            return status(name, WARN, f"{text}without depth within sync_slop", **values)
+        return status(name, OK, "images come in", **values)
+
+    def _say(self, trouble: str) -> None:
+        # Times in the text grow while the trouble stays the same.
+        kind = re.sub(r"\d+(\.\d+)?", "", trouble)
+        if kind == self._trouble:
+            return
+        if trouble:
+            self._node.get_logger().warning(trouble)
+        else:
+            self._node.get_logger().info(f"camera '{self._name}' is there again")
+        self._trouble = kind

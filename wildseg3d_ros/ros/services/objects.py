@@ -1,0 +1,202 @@
+"""The services ``list_objects``, ``save_scene`` and ``load_scene``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+
+from wildseg3d_msgs.msg import SceneObject
+from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene
+from wildseg3d_ros.core.errors import ErrorCode, FileError
+from wildseg3d_ros.core.types import LEVELS, ObjectRecord
+from wildseg3d_ros.ros.cameras.rig import Cameras
+from wildseg3d_ros.ros.guard import status_of
+from wildseg3d_ros.ros.messages.camera_info import Calibration
+from wildseg3d_ros.ros.messages.conversions import header
+from wildseg3d_ros.ros.messages.grasps import box_message
+from wildseg3d_ros.ros.services.segment import CurrentScene
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
+from wildseg3d_ros.scene.scene import Scene
+
+_SAME_FOCAL = 0.02
+"""Largest difference of focal lengths, relative, at which two calibrations are of one camera."""
+
+
+class ObjectServices:
+    """Serves questions about the scene as a whole.
+
+    Args:
+        node: that serves.
+        current: gives the scene that answers, or raises why there is none.
+        transforms: for the frames of boxes.
+        load: has a file loaded, and answered from once the reply for it is made.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        current: Callable[[], CurrentScene],
+        transforms: TransformBuffer,
+        load: Callable[[Path, Callable[[CurrentScene], LoadScene.Response]], LoadScene.Response],
+    ) -> None:
+        self._node, self._current = node, current
+        self._transforms, self._load = transforms, load
+        handlers: dict[str, tuple[Any, Any]] = {
+            "list_objects": (ListObjects, self._on_list),
+            "save_scene": (SaveScene, self._on_save),
+            "load_scene": (LoadScene, self._on_load),
+        }
+        for name, (kind, handler) in handlers.items():
+            group = MutuallyExclusiveCallbackGroup()
+            node.create_service(kind, name, handler, callback_group=group)
+
+    def _on_list(
+        self, request: ListObjects.Request, _: ListObjects.Response
+    ) -> ListObjects.Response:
+        try:
+            current = self._current()
+            target = current.target(
+                request.target_frame or self._node.get_parameter("target_frame").value
+            )
+            target_from_scene = current.target_from_scene(target, self._transforms)
+            scene, objects = current.scene, []
+            records = {record.object_id: record for record in scene.masks.objects}
+            for object_id, rows in scene.index:
+                made = _described(scene, object_id, records.get(object_id))
+                made.points = rows.stop - rows.start
+                if request.include_boxes and made.points:
+                    made.box = box_message(current.graspable.box((object_id,)), target_from_scene)
+                objects.append(made)
+            return ListObjects.Response(
+                header=header(target, scene.stamp_ns), scene_id=scene.scene_id, objects=objects
+            )
+        except Exception as error:  # noqa: BLE001
+            return ListObjects.Response(status=status_of(error, self._node.get_logger()))
+
+    def _on_save(self, request: SaveScene.Request, _: SaveScene.Response) -> SaveScene.Response:
+        try:
+            path, scene = _path(request.path, "save to"), self._current().scene
+            save_scene(scene, path)
+            size = path.stat().st_size
+            self._node.get_logger().info(
+                f"scene {scene.scene_id} saved to {path} ({size / 1e6:.1f} MB)"
+            )
+            return SaveScene.Response(path=str(path), bytes=size, scene_id=scene.scene_id)
+        except Exception as error:  # noqa: BLE001
+            return SaveScene.Response(status=status_of(error, self._node.get_logger()))
+
+    def _on_load(self, request: LoadScene.Request, _: LoadScene.Response) -> LoadScene.Response:
+        try:
+            path = _path(request.path, "load")
+            reply = self._load(path, _load_reply)
+            self._node.get_logger().info(f"scene {reply.scene_id} loaded from {path}")
+            return reply
+        except Exception as error:  # noqa: BLE001
+            return LoadScene.Response(status=status_of(error, self._node.get_logger()))
+
+
+def _load_reply(current: CurrentScene) -> LoadScene.Response:
+    scene = current.scene
+    return LoadScene.Response(
+        scene_id=scene.scene_id,
+        objects=len(scene.object_ids),
+        frame_id=scene.frame_id,
+        warnings=[*current.warnings, *scene.warnings],
+    )
+
+
+def _described(scene: Scene, object_id: int, record: ObjectRecord | None) -> SceneObject:
+    """The message of an object, by its record or, of a back end that gives none, its labels."""
+    if record is not None:
+        return SceneObject(
+            id=object_id,
+            level=LEVELS.index(record.level),
+            parent=record.parent,
+            cameras=[scene.view_names[view] for view in record.views],
+        )
+    level = next(
+        (
+            k
+            for k, maps in enumerate(scene.masks.maps)
+            if any((m == object_id).any() for m in maps)
+        ),
+        0,
+    )
+    maps = scene.masks.maps[level]
+    names = [n for n, m in zip(scene.view_names, maps, strict=True) if (m == object_id).any()]
+    return SceneObject(id=object_id, level=level, cameras=names)
+
+
+def _path(text: str, what: str) -> Path:
+    if not text or "\0" in text:
+        raise FileError(f"a path is needed to {what}; got {text!r}")
+    try:
+        path = Path(text).expanduser().absolute()
+        folder = path.is_dir()
+    except (RuntimeError, OSError) as error:
+        raise FileError(f"cannot {what} '{text}': {error}") from error
+    if folder:
+        raise FileError(f"cannot {what} '{path}': it is a folder; name a file in it")
+    return path
+
+
+def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
+    """A saved scene of the node's own cameras.
+
+    Clicks in it are carried to its pinhole images by the cameras' present calibrations.
+
+    Raises:
+        FileError: a file that cannot be read, or a scene of other cameras (OTHER_RIG).
+    """
+    scene = load_scene(path)
+    unknown = [name for name in scene.view_names if name not in cameras.names]
+    if unknown:
+        raise _other_rig(
+            path,
+            f"it has camera {', '.join(map(repr, unknown))}, and the node's cameras are "
+            f"{', '.join(cameras.names)}",
+        )
+    calibrations, warnings = {}, []
+    for name, image, K in zip(scene.view_names, scene.images, scene.K, strict=True):
+        size = image.shape[0], image.shape[1]
+        present = cameras.calibration(name)
+        if present is None:
+            warnings.append(
+                f"camera '{name}' has published no camera_info yet: clicks are taken to be in "
+                "the image without lens distortion"
+            )
+            calibrations[name] = Calibration(K, np.zeros(0), False, size)
+            continue
+        if present.size != size:
+            raise _other_rig(
+                path,
+                f"its images of camera '{name}' are {size[1]}x{size[0]}, and the camera now has "
+                f"{present.size[1]}x{present.size[0]}",
+            )
+        if abs(present.K[0, 0] / K[0, 0] - 1.0) > _SAME_FOCAL:
+            raise _other_rig(
+                path,
+                f"the focal length of camera '{name}' is {K[0, 0]:.1f} px in it, and "
+                f"{present.K[0, 0]:.1f} px now",
+            )
+        calibrations[name] = present
+    poses = {
+        frame.lstrip("/"): pose
+        for frame, pose in zip(scene.camera_frames, scene.world_from_cam, strict=True)
+        if frame
+    }
+    return CurrentScene(scene, calibrations, poses, tuple(warnings))
+
+
+def _other_rig(path: Path, why: str) -> FileError:
+    return FileError(
+        f"'{path}' is a scene of another rig: {why}; load it in a node that is configured for "
+        "that rig, or build a scene here",
+        ErrorCode.OTHER_RIG,
+    )

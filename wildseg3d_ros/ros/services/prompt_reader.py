@@ -1,0 +1,140 @@
+"""Prompts in messages -> prompts of the core: in pinhole pixels and in the scene's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from geometry_msgs.msg import PointStamped
+from numpy.typing import NDArray
+
+from wildseg3d_msgs.msg import Box as BoxMessage
+from wildseg3d_msgs.msg import CameraMask
+from wildseg3d_msgs.msg import Click as ClickMessage
+from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.core.errors import ErrorCode, InputError, PromptError, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.core.types import LEVELS, Box, Click, Point, Prompt, ViewMask
+from wildseg3d_ros.ros.messages.camera_info import Calibration
+from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.scene.scene import Scene
+
+_BOX_SAMPLES = 9
+
+
+class PromptReader:
+    """Reads prompts for one scene.
+
+    Args:
+        scene: that will be asked.
+        calibrations: of its cameras, by name.
+        frame_poses: ``scene_from_frame`` by TF frame at the scene's time.
+        transforms: for the frames of 3D points.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        calibrations: Mapping[str, Calibration],
+        frame_poses: Mapping[str, NDArray[np.float64]],
+        transforms: TransformBuffer,
+    ) -> None:
+        self._scene, self._calibrations = scene, calibrations
+        self._frame_poses, self._transforms = frame_poses, transforms
+
+    def read(self, request: Segment.Request) -> Prompt:
+        """The prompt of a request.
+
+        Raises:
+            WildSeg3DError: with code and text for the reply.
+        """
+        if request.level >= len(LEVELS):
+            listed = ", ".join(f"{i} ({level})" for i, level in enumerate(LEVELS))
+            raise PromptError(f"level must be one of {listed}; got {request.level}")
+        return Prompt(
+            clicks=tuple(self.click(click) for click in request.clicks),
+            level=LEVELS[request.level],
+            boxes=tuple(self.box(box) for box in request.boxes),
+            masks=tuple(self.mask(mask) for mask in request.masks),
+            points=tuple(self.point(point) for point in request.points),
+            object_ids=tuple(request.object_ids),
+        )
+
+    def click(self, message: ClickMessage) -> Click:
+        """The click in the pinhole image; where it lies in the published one is checked here."""
+        u, v = self._pinhole_pixel(message.camera, float(message.u), float(message.v))
+        return Click(message.camera, u, v, message.label)
+
+    def box(self, message: BoxMessage) -> Box:
+        """The box about what the given one holds when the image is undistorted."""
+        given = Box(message.camera, message.u0, message.v0, message.u1, message.v1)
+        height, width = self._size(given.view)
+        if not self._calibrations[given.view].distorted:
+            return given
+        # Straight edges become curves: their extent is that of points along them.
+        share = np.linspace(0.0, 1.0, _BOX_SAMPLES)
+        u0, u1 = np.clip([given.u0, given.u1], 0, width - 1)
+        v0, v1 = np.clip([given.v0, given.v1], 0, height - 1)
+        us, vs = u0 + share * (u1 - u0), v0 + share * (v1 - v0)
+        rim = [(u, v) for u in us for v in (v0, v1)] + [(u, v) for u in (u0, u1) for v in vs]
+        calibration = self._calibrations[given.view]
+        moved = np.array([calibration.pinhole_pixel(u, v) for u, v in rim])
+        (u0, v0), (u1, v1) = moved.min(axis=0), moved.max(axis=0)
+        return Box(given.view, float(u0), float(v0), float(u1), float(v1))
+
+    def mask(self, message: CameraMask) -> ViewMask:
+        """The mask of the pinhole image."""
+        height, width = self._size(message.camera)
+        who = f"mask of camera '{message.camera}'"
+        if message.mask.encoding not in ("mono8", "8UC1", "mono16"):
+            raise InputError(
+                f"{who}: encoding '{message.mask.encoding}' is not that of a mask; expected mono8 "
+                "or mono16, not 0 on the object"
+            )
+        pixels = array_from_image(message.mask, who)
+        if pixels.shape != (height, width):
+            raise PromptError(
+                f"the {who} is {pixels.shape[1]}x{pixels.shape[0]}, but its images are "
+                f"{width}x{height}; give a mask of the image as it is published"
+            )
+        calibration = self._calibrations[message.camera]
+        marked = (pixels > 0).astype(np.float32)
+        return ViewMask(message.camera, calibration.pinhole_depth(marked) > 0.5)
+
+    def point(self, message: PointStamped) -> Point:
+        """The point in the scene's frame."""
+        frame = message.header.frame_id.lstrip("/")
+        place = np.array([message.point.x, message.point.y, message.point.z])
+        if frame not in ("", self._scene.frame_id.lstrip("/")):
+            place = apply(self._scene_from(frame, nanoseconds(message.header.stamp)), place)
+        return Point(*(float(value) for value in place))
+
+    def _scene_from(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
+        if stamp_ns in (0, self._scene.stamp_ns) and frame in self._frame_poses:
+            return self._frame_poses[frame]
+        try:
+            return self._transforms.lookup(self._scene.frame_id, frame, stamp_ns)
+        except WildSeg3DError as error:
+            raise WildSeg3DError(
+                f"the 3D point in frame '{frame}' cannot be found in the scene: {error}",
+                ErrorCode.UNKNOWN_FRAME,
+            ) from error
+
+    def _size(self, camera: str) -> tuple[int, int]:
+        return self._scene.labels[self._scene.view_index(camera)].shape
+
+    def _pinhole_pixel(self, camera: str, u: float, v: float) -> tuple[float, float]:
+        height, width = self._size(camera)
+        calibration = self._calibrations[camera]
+        inside = -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5
+        if not (inside and calibration.distorted):
+            return u, v
+        moved = calibration.pinhole_pixel(u, v)
+        if not (-0.5 <= moved[0] < width - 0.5 and -0.5 <= moved[1] < height - 0.5):
+            raise PromptError(
+                f"pixel ({u:g}, {v:g}) of camera '{camera}' is lost when the image is "
+                "undistorted; click nearer to its centre, or in another camera",
+                ErrorCode.PIXEL_OUTSIDE_IMAGE,
+            )
+        return moved

@@ -1,0 +1,205 @@
+"""A segment request answered from the current scene: convert, call once, convert back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_msgs.srv import Segment
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.types import ObjectCloud, Prompt
+from wildseg3d_ros.grasping.graspable import DEFAULT_VOXEL, GraspableScene
+from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.ros.messages.camera_info import Calibration
+from wildseg3d_ros.ros.messages.clouds import (
+    cloud_message,
+    colored_columns,
+    normal_columns,
+    xyz_columns,
+)
+from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
+from wildseg3d_ros.ros.messages.grasps import box_message, organized_cloud
+from wildseg3d_ros.ros.services.prompt_reader import PromptReader
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
+
+
+@dataclass(frozen=True, eq=False)
+class CurrentScene:
+    """The scene that answers, with what ROS knew when its images were taken.
+
+    Attributes:
+        scene: the snapshot.
+        calibrations: of its cameras, by name.
+        frame_poses: ``scene_from_frame`` by TF frame at the scene's time.
+        warnings: of the taking of the images, for every reply.
+    """
+
+    scene: Scene
+    calibrations: Mapping[str, Calibration]
+    frame_poses: Mapping[str, NDArray[np.float64]]
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def graspable(self) -> GraspableScene:
+        """What is computed of the scene beside the look-up, and kept."""
+        return GraspableScene(self.scene)
+
+    def prompt(self, request: Segment.Request, transforms: TransformBuffer) -> Prompt:
+        """What a request points at.
+
+        Raises:
+            WildSeg3DError: with the code and text of the reply.
+        """
+        reader = PromptReader(self.scene, self.calibrations, self.frame_poses, transforms)
+        return reader.read(request)
+
+    def answer(
+        self,
+        request: Segment.Request,
+        transforms: TransformBuffer,
+        cloud: ObjectCloud | None = None,
+    ) -> Segment.Response:
+        """The reply to a request.
+
+        Args:
+            request: of the service.
+            transforms: for frames that were not known when the scene was taken.
+            cloud: of the objects that the request means; None: those of its prompt.
+
+        Raises:
+            WildSeg3DError: with the code and text of the reply.
+        """
+        for name in ("voxel_size", "normal_radius", "context_size", "surroundings_voxel_size"):
+            check_voxel_size(getattr(request, name), name)
+        for name in request.organized_cameras:
+            self.scene.view_index(name)
+        target = self.target(request.target_frame)
+        target_from_scene = self.target_from_scene(target, transforms)
+        if cloud is None:
+            cloud = segment(self.scene, self.prompt(request, transforms))
+        ids = cloud.object_ids
+        cloud = voxel_downsample(cloud, request.voxel_size)
+        parts = _Parts(self, request, ids, target, target_from_scene)
+        points = parts.moved(cloud.points)
+        return Segment.Response(
+            cloud=parts.message({**colored_columns(points, cloud.colors), **parts.fields(cloud)}),
+            object_ids=list(ids),
+            scene_id=cloud.scene_id,
+            alignment_residual=float(self.scene.alignment.registration_residual),
+            view_cameras=list(self.scene.view_names),
+            view_points=[
+                point_message(apply(target_from_scene, centre))
+                for centre in self.scene.world_from_cam[:, :3, 3]
+            ],
+            warnings=[*self.warnings, *self.scene.warnings],
+            **parts.asked_for(points, cloud),
+        )
+
+    def target(self, frame: str) -> str:
+        """Name of the frame of a reply: tf2 knows no leading slash; older habits write one."""
+        return (frame or self.scene.frame_id).lstrip("/")
+
+    def target_from_scene(self, target: str, transforms: TransformBuffer) -> NDArray[np.float64]:
+        """(4, 4), at the time of the scene's images.
+
+        Raises:
+            WildSeg3DError: the frame cannot be reached (UNKNOWN_FRAME).
+        """
+        if target == self.scene.frame_id.lstrip("/"):
+            return np.eye(4)
+        known = self.frame_poses.get(target)
+        if known is not None:
+            return invert(known)
+        try:
+            return transforms.lookup(target, self.scene.frame_id, self.scene.stamp_ns)
+        except WildSeg3DError as error:
+            raise WildSeg3DError(
+                f"the cloud cannot be given in frame '{target}': {error}", ErrorCode.UNKNOWN_FRAME
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a reply beside the plain cloud, each made only when it is asked for."""
+
+    current: CurrentScene
+    request: Segment.Request
+    ids: tuple[int, ...]
+    target: str
+    target_from_scene: NDArray[np.float64]
+
+    def moved(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Points in the frame of the reply."""
+        if self.target == self.current.scene.frame_id.lstrip("/"):
+            return points
+        return apply(self.target_from_scene, points)
+
+    def message(self, columns: dict[str, NDArray], size: tuple[int, int] | None = None):
+        """A cloud of the reply."""
+        return cloud_message(columns, self.target, self.current.scene.stamp_ns, size)
+
+    def fields(self, cloud: ObjectCloud) -> dict[str, NDArray]:
+        """More columns of the cloud."""
+        request, columns = self.request, {}
+        if request.include_normals:
+            columns |= normal_columns(self._normals())
+        if request.include_confidence:
+            columns["confidence"] = cloud.confidence
+        if request.include_views:
+            surface = self.current.graspable.surface(self.ids, request.voxel_size)
+            columns["views"] = surface.views
+        if request.include_view_count:
+            columns["view_count"] = cloud.view_count
+        return columns
+
+    def asked_for(self, points: NDArray[np.float32], cloud: ObjectCloud) -> dict:
+        """Further fields of the response by name."""
+        request, graspable, parts = self.request, self.current.graspable, {}
+        voxel = request.surroundings_voxel_size or DEFAULT_VOXEL
+        if request.include_normal_cloud:
+            columns = {**xyz_columns(points), **normal_columns(self._normals())}
+            parts["normal_cloud"] = self.message(columns)
+        if request.include_box:
+            parts["box"] = box_message(graspable.box(self.ids), self.target_from_scene)
+        if request.include_context:
+            near = graspable.context(self.ids, request.context_size, voxel)
+            columns = colored_columns(self.moved(near.points), near.colors)
+            columns["object"] = near.on_object.astype(np.uint8)
+            parts["context"] = self.message(columns)
+        if request.include_surroundings:
+            rest = graspable.surroundings(self.ids, voxel)
+            columns = colored_columns(self.moved(rest.points), rest.colors)
+            parts["surroundings"] = self.message(columns)
+        if request.include_masks:
+            parts["mask_cameras"] = list(self.current.scene.view_names)
+            parts["masks"] = [self._mask(name, cloud) for name in self.current.scene.view_names]
+        if request.organized_cameras:
+            parts["organized_clouds"] = [
+                self._organized(name) for name in request.organized_cameras
+            ]
+        return parts
+
+    def _normals(self) -> NDArray[np.float32]:
+        request = self.request
+        normals = self.current.graspable.normals(
+            self.ids, request.voxel_size, request.normal_radius
+        )
+        return normals @ self.target_from_scene[:3, :3].T.astype(np.float32)
+
+    def _mask(self, name: str, cloud: ObjectCloud):
+        scene, view = self.current.scene, self.current.scene.view_index(name)
+        mask = self.current.calibrations[name].published_labels(cloud.masks[name])
+        return image_from_mask(mask, scene.camera_frames[view], scene.stamps_ns[view])
+
+    def _organized(self, name: str):
+        scene, view = self.current.scene, self.current.scene.view_index(name)
+        points, image = self.current.graspable.organized(self.ids, view)
+        columns, size = organized_cloud(self.moved(points), image, self.current.calibrations[name])
+        return cloud_message(columns, self.target, scene.stamps_ns[view], size)

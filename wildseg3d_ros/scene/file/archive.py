@@ -1,0 +1,58 @@
+"""Arrays as members of a zip file, without pickle."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import InvalidScene
+from wildseg3d_ros.scene.file.checks import expect
+
+
+def write_array(
+    archive: zipfile.ZipFile, name: str, array: NDArray, deflate: bool = False
+) -> None:
+    """Writes member ``<name>.npy``."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    # Labels shrink a hundredfold in no time; measured coordinates hardly shrink at all.
+    archive.writestr(
+        f"{name}.npy",
+        buffer.getbuffer(),
+        zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED,
+        compresslevel=1,
+    )
+
+
+def read_array(
+    archive: zipfile.ZipFile, name: str, dtype: type[np.generic], dimensions: int
+) -> NDArray:
+    """Reads member ``<name>.npy``.
+
+    Raises:
+        InvalidScene: missing, of another number type or other dimensions, or larger or smaller
+            than it says. ValueError: not an array.
+    """
+    what, expected = f"{name}.npy", f"an array of {np.dtype(dtype)} in {dimensions} dimension(s)"
+    try:
+        member = archive.open(f"{name}.npy")
+    except KeyError:
+        raise InvalidScene(f"{what}: expected {expected}, but it is missing") from None
+    with member:
+        version = np.lib.format.read_magic(member)
+        # What write_array makes of every array here.
+        expect(version == (1, 0), what, "an array of format 1.0", str(version))
+        shape, fortran, found = np.lib.format.read_array_header_1_0(member)
+        fits = found == np.dtype(dtype) and len(shape) == dimensions and not fortran
+        expect(fits, what, expected, f"{found} with shape {shape}")
+        # Before memory is taken for it: it may say that it is larger than any machine.
+        size = archive.getinfo(f"{name}.npy").file_size - member.tell()
+        claimed = math.prod(shape) * found.itemsize
+        expect(size == claimed, what, f"{claimed} bytes of values by its shape {shape}", size)
+        data = member.read()
+    expect(len(data) == claimed, what, f"{claimed} bytes of values", len(data))
+    return np.frombuffer(data, found).reshape(shape)

@@ -1,0 +1,176 @@
+"""Whether the parts of a scene are what they must be and fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wildseg3d_ros.core.errors import InputError, InvalidScene
+from wildseg3d_ros.core.types import Alignment, WorldPointmaps, check_names
+from wildseg3d_ros.core.types.views import check_pose
+from wildseg3d_ros.scene.file.checks import (
+    check_array,
+    check_finite,
+    check_integer,
+    check_range,
+    check_text,
+    check_tuple,
+    expect,
+)
+from wildseg3d_ros.scene.index import ObjectIndex
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.scene.scene import Scene
+
+_LATEST_NS = 2**63 - 1
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def check_scene(scene: Scene) -> None:
+    """Checks that the parts are what they must be and fit each other.
+
+    Raises:
+        InvalidScene: names the part, what was expected and what it is.
+    """
+    views = _check_views(scene)
+    _check_cameras(scene.K, scene.world_from_cam, views)
+    labels = check_tuple(scene.masks.labels, "label maps by view", views)
+    for view, (image, of_view) in enumerate(zip(scene.images, labels, strict=True)):
+        check_array(of_view, f"label map of view {view}", np.int32, image.shape[:2])
+    scene.masks.check()
+    _check_world(scene)
+    _check_index(scene.index, scene)
+    _check_alignment(scene.alignment, views)
+    for name in ("K", "world_from_cam"):
+        same = np.array_equal(getattr(scene, name), getattr(scene.alignment, name))
+        expect(same, f"{name} of the alignment", f"the scene's {name}", "other values")
+
+
+def _check_views(scene: Scene) -> int:
+    views = len(check_tuple(scene.view_names, "view_names"))
+    for name in scene.view_names:
+        check_text(name, "a name in view_names")
+    try:
+        check_names(scene.view_names, at_least=1)
+    except InputError as error:
+        raise InvalidScene(f"view_names: {error}") from error
+    for view, image in enumerate(check_tuple(scene.images, "images", views)):
+        check_array(image, f"image of view {view}", np.uint8, (None, None, 3))
+        expect(image.size > 0, f"image of view {view}", "at least one pixel", image.shape)
+    for stamp in check_tuple(scene.stamps_ns, "stamps_ns", views):
+        check_integer(stamp, "a time in stamps_ns", -_LATEST_NS, _LATEST_NS)
+    check_integer(scene.stamp_ns, "stamp_ns", -_LATEST_NS, _LATEST_NS)
+    for frame in check_tuple(scene.camera_frames, "camera_frames", views):
+        check_text(frame, "a frame in camera_frames")
+    for name in ("scene_id", "frame_id"):
+        check_text(getattr(scene, name), name)
+    for text in check_tuple(scene.warnings, "warnings"):
+        check_text(text, "a warning")
+    expect(isinstance(scene.seconds, Mapping), "seconds", "stages with times", scene.seconds)
+    for stage, seconds in scene.seconds.items():
+        _number(seconds, f"seconds of stage {check_text(stage, 'a stage')}", 0.0)
+    check_integer(scene.click_radius, "click_radius", 0, 2**15)
+    return views
+
+
+def _check_cameras(K: Any, world_from_cam: Any, views: int) -> None:
+    check_array(K, "K", np.float64, (views, 3, 3))
+    check_finite(K, "K")
+    for view, each in enumerate(K):
+        what = f"K of view {view}"
+        expect(bool(each[0, 0] > 0 and each[1, 1] > 0), what, "positive focal lengths", each)
+        expect(np.abs(each[2] - [0, 0, 1]).max() < 1e-6, what, "a last row of 0 0 1", each[2])
+    check_array(world_from_cam, "world_from_cam", np.float64, (views, 4, 4))
+    _check_poses(world_from_cam, "world_from_cam")
+
+
+def _check_poses(poses: np.ndarray, what: str) -> None:
+    for i, pose in enumerate(poses):
+        try:
+            check_pose(pose, f"{what}[{i}]")
+        except InputError as error:
+            raise InvalidScene(str(error)) from error
+
+
+def _check_world(scene: Scene) -> None:
+    world: WorldPointmaps = scene.world
+    for name in ("points", "confidence"):
+        check_tuple(getattr(world, name), f"{name} of the pointmaps", len(scene.images))
+    for view, image in enumerate(scene.images):
+        points, confidence = world.points[view], world.confidence[view]
+        size = image.shape[:2]
+        check_array(points, f"points of view {view}", np.float32, (*size, 3))
+        check_array(confidence, f"confidence of view {view}", np.float32, size)
+        check_range(confidence, f"confidence of view {view}", 0.0, _LARGEST)
+        check_finite(points[confidence > 0], f"points of view {view} that have a confidence")
+
+
+def _check_index(index: ObjectIndex, scene: Scene) -> None:
+    rows = len(index.points)
+    for name, dtype, more in (
+        ("points", np.float32, (3,)),
+        ("colors", np.uint8, (3,)),
+        ("confidence", np.float32, ()),
+        ("view_count", np.uint8, ()),
+        ("view", np.uint16, ()),
+        ("pixel", np.uint32, ()),
+    ):
+        check_array(getattr(index, name), f"{name} of the index", dtype, (rows, *more))
+    check_finite(index.points, "points of the index")
+    check_range(index.confidence, "confidence of the index", 0.0, _LARGEST)
+    sizes = np.array([image.shape[0] * image.shape[1] for image in scene.images])
+    check_range(index.view, "view of the index", 0, len(sizes) - 1)
+    inside = index.pixel < sizes[index.view]
+    expect(bool(inside.all()), "pixel of the index", "pixels of the views", "some outside")
+    known = sorted({*scene.masks.object_ids, *(each.object_id for each in scene.masks.objects)})
+    check_array(index.ids, "ids of the index", np.int32, (len(known),))
+    expect(index.ids.tolist() == known, "ids of the index", "those of the masks", index.ids)
+    offsets = check_array(index.offsets, "offsets of the index", np.int64, (len(known) + 1,))
+    rising = offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
+    expect(bool(rising), "offsets of the index", f"rising from 0 to {rows}", offsets)
+
+
+def _check_alignment(aligned: Alignment, views: int) -> None:
+    edges = len(aligned.edges)
+    check_array(aligned.edges, "edges", np.int64, (edges, 2))
+    check_range(aligned.edges, "edges", 0, views - 1)
+    used = check_array(aligned.pair_used, "pair_used", np.bool_, (edges,))
+    _check_cameras(aligned.K, aligned.world_from_cam, views)
+    check_array(aligned.world_from_pair, "world_from_pair", np.float64, (edges, 4, 4))
+    _check_poses(aligned.world_from_pair[used], "world_from_pair of the used pairs")
+    check_array(aligned.pair_scale, "pair_scale", np.float64, (edges,))
+    check_range(aligned.pair_scale[used], "pair_scale of the used pairs", 1e-30, 1e30)
+    for name, count, optional in (
+        ("pair_residual", edges, False),
+        ("pair_residual_px", edges, True),
+        ("view_residual", views, False),
+        ("view_residual_px", views, True),
+        ("prior_residual", views, False),
+    ):
+        values = getattr(aligned, name)
+        empty = optional and np.size(values) == 0
+        check_array(values, name, np.float64, (0 if empty else count,))
+        check_range(values[~np.isnan(values)], name, 0.0, np.inf)
+    moved = views if np.size(aligned.view_correction) else 0
+    check_array(aligned.view_correction, "view_correction", np.float64, (moved, 4, 4))
+    _check_poses(aligned.view_correction, "view_correction")
+    for name in ("converged", "metric", "in_prior_frame"):
+        value = getattr(aligned, name)
+        expect(isinstance(value, bool | np.bool_), name, "true or false", value)
+    check_integer(aligned.iterations, "iterations", 0, 2**31)
+    _number(aligned.condition, "condition", 0.0)
+    _number(aligned.scale_factor, "scale_factor", 1e-30)
+    _number(aligned.registration_residual, "registration_residual", 0.0)
+    check_text(aligned.stop_reason, "stop_reason")
+    for name in ("warnings", "scale_sources"):
+        for text in check_tuple(getattr(aligned, name), f"{name} of the alignment"):
+            check_text(text, f"an entry in {name} of the alignment")
+
+
+def _number(value: Any, what: str, least: float) -> None:
+    """Not known is NaN."""
+    fits = isinstance(value, Real) and not float(value) < least
+    expect(fits, what, f"a number of at least {least:g}", value)

@@ -1,0 +1,163 @@
+"""Whether the parts of a mask cache are what they must be and fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import InvalidScene
+from wildseg3d_ros.core.types.masks import (
+    BACKGROUND,
+    HIGHEST_ID,
+    LEVELS,
+    Level,
+    MaskCache,
+    MaskRecord,
+    ObjectRecord,
+)
+from wildseg3d_ros.scene.file.checks import (
+    check_array,
+    check_finite,
+    check_integer,
+    check_range,
+    check_text,
+    check_tuple,
+    expect,
+)
+
+
+def check_masks(cache: MaskCache) -> None:
+    """Checks that the parts are what they must be and fit each other.
+
+    Raises:
+        InvalidScene: names the part, what was expected and what it is.
+    """
+    views = len(check_tuple(cache.labels, "label maps of whole objects"))
+    check_tuple(cache.finer, "finer label maps")
+    expect(len(cache.finer) < len(LEVELS), "levels", f"at most {len(LEVELS)}", len(cache.maps))
+    for level, maps in zip(LEVELS, cache.maps, strict=False):
+        for view, labels in enumerate(check_tuple(maps, f"label maps of {level}s", views)):
+            size = cache.labels[view].shape if level != LEVELS[0] else (None, None)
+            check_array(labels, _map_name(level, view), np.int32, size)
+    for view, scores in enumerate(check_tuple(cache.scores, "soft scores", views)):
+        what = f"soft scores of view {view}"
+        check_array(scores, what, np.float32, cache.labels[view].shape)
+        check_range(scores, what, 0.0, 1.0)
+    check_integer(cache.next_id, "next_id", 1, HIGHEST_ID + 1)
+    check_text(cache.encoder, "encoder")
+    if cache.origin is not None:
+        for name in ("backend", "weights"):
+            check_text(getattr(cache.origin, name), f"{name} of the masks' origin")
+    ids = _checked_ids(cache)
+    areas = [
+        [_checked_areas(labels, ids[level], _map_name(level, v)) for v, labels in enumerate(m)]
+        for level, m in zip(LEVELS, cache.maps, strict=False)
+    ]
+    for each in cache.objects:
+        _check_record(cache, each, areas[LEVELS.index(each.level)])
+    for view, parts in enumerate(check_tuple(cache.embeddings, "embeddings")):
+        expect(len(cache.embeddings) == views, "embeddings", f"{views} or none", view + 1)
+        for k, part in enumerate(check_tuple(parts, f"embedding of view {view}")):
+            what = f"embedding of view {view}, level {k}"
+            check_array(part, what, np.float16, [None] * np.ndim(part))
+            check_finite(part, what)
+
+
+def _checked_ids(cache: MaskCache) -> dict[Level, list[int]]:
+    """Sorted ids of each level; raises InvalidScene unless they are unique and known."""
+    of_level: dict[Level, list[int]] = {level: [] for level in LEVELS}
+    last = 0
+    for each in check_tuple(cache.objects, "objects"):
+        number = check_integer(each.object_id, "id of an object", 1, HIGHEST_ID)
+        expect(number > last, "ids of objects", "each once, sorted", f"{number} after {last}")
+        last, known = number, LEVELS[: len(cache.maps)]
+        what = f"level of object {number}"
+        expect(each.level in known, what, f"one of {', '.join(known)}", each.level)
+        of_level[each.level].append(number)
+    levels = {i: LEVELS.index(level) for level, ids in of_level.items() for i in ids}
+    for each in cache.objects:
+        above = 0 if each.parent == 0 else levels.get(each.parent, len(LEVELS))
+        expect(
+            each.parent == 0 or above < LEVELS.index(each.level),
+            f"parent of object {each.object_id}",
+            f"0 or an object of a level above '{each.level}'",
+            each.parent,
+        )
+    whole = [check_integer(i, "id of a whole object", 1, HIGHEST_ID)
+             for i in check_tuple(cache.object_ids, "ids of whole objects")]  # fmt: skip
+    expect(whole == sorted(set(whole)), "ids of whole objects", "each once, sorted", whole)
+    unknown = sorted(set(of_level[LEVELS[0]]) - set(whole))
+    expect(not unknown, "ids of whole objects", f"object {unknown} among them", whole)
+    if not cache.objects:
+        of_level[LEVELS[0]] = whole
+    return of_level
+
+
+def _check_record(
+    cache: MaskCache, each: ObjectRecord, areas: Sequence[Mapping[int, int]]
+) -> None:
+    """Checks an object's record against its level's maps, of which the areas are given."""
+    who, maps = f"object {each.object_id}", cache.maps[LEVELS.index(each.level)]
+    shown = [view for view, of_view in enumerate(areas) if each.object_id in of_view]
+    masks = check_tuple(each.masks, f"masks of {who}")
+    views = [check_integer(m.view, f"view of {who}", 0, len(maps) - 1) for m in masks]
+    expect(views == shown, f"views with a mask of {who}", str(shown), views)
+    unmasked = [
+        check_integer(v, f"views without a mask of {who}", 0, len(maps) - 1)
+        for v in check_tuple(each.unmasked, f"views without a mask of {who}")
+    ]
+    both = sorted(set(unmasked) & set(views))
+    expect(not both, f"views without a mask of {who}", f"none of {views}", unmasked)
+    for mask in masks:
+        what = f"mask of {who} in view {mask.view}"
+        area = areas[mask.view][each.object_id]
+        expect(mask.area == area, f"area of the {what}", f"{area} pixels as in its label map",
+               mask.area)  # fmt: skip
+        _check_box(mask, maps[mask.view], each.object_id, what)
+        fits = isinstance(mask.score, Real) and 0.0 <= float(mask.score) <= 1.0
+        expect(fits, f"score of the {what}", "a number from 0 to 1", mask.score)
+        if mask.soft is not None:
+            u0, v0, u1, v1 = mask.box
+            check_array(
+                mask.soft, f"soft scores of the {what}", np.uint8, (v1 - v0 + 1, u1 - u0 + 1)
+            )
+
+
+def _map_name(level: Level, view: int) -> str:
+    return f"label map of {level}s in view {view}"
+
+
+def _checked_areas(labels: NDArray[np.int32], ids: Sequence[int], what: str) -> dict[int, int]:
+    """Pixels of each id that a label map has; raises InvalidScene for an id that nobody knows."""
+    known = np.array([BACKGROUND, *ids], np.int32)
+    place = np.minimum(np.searchsorted(known, labels), len(known) - 1)
+    strange = known[place] != labels
+    if strange.any():
+        raise InvalidScene(
+            f"{what}: expected 0 and ids of recorded objects of that level, got "
+            f"{labels[strange].flat[0]} on {np.count_nonzero(strange)} pixels"
+        )
+    counts = np.bincount(place.ravel(), minlength=len(known)).tolist()
+    return {i: n for i, n in zip(known.tolist(), counts, strict=True) if i and n}
+
+
+def _check_box(mask: MaskRecord, labels: NDArray[np.int32], object_id: int, what: str) -> None:
+    height, width = labels.shape
+    limits = (width - 1, height - 1, width - 1, height - 1)
+    box = check_tuple(mask.box, f"box of the {what}", 4)
+    for value, limit in zip(box, limits, strict=True):
+        check_integer(value, f"box of the {what}", 0, limit)
+    u0, v0, u1, v1 = box
+    inside = labels[v0 : v1 + 1, u0 : u1 + 1] == object_id
+    touched = inside.size and all(
+        edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1])
+    )
+    expect(
+        bool(touched) and np.count_nonzero(inside) == mask.area,
+        f"box of the {what}",
+        "the first and last column and row of its pixels",
+        box,
+    )

@@ -1,0 +1,286 @@
+"""Scenes as files: one zip of NumPy arrays and a JSON header, without pickle (docs/scenes.md).
+
+Layout: member ``wildseg3d-scene.json`` (format, version, everything that is not an array), image
+files ``image/<i>.png``, and arrays ``<name>.npy``. Points and confidences are stored for pixels
+that have them, beside a packed validity mask. The zip's checksums guard every member, and what is
+read is checked as a whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros import __version__
+from wildseg3d_ros.core.errors import FileError, InvalidScene
+from wildseg3d_ros.core.types import Alignment, WorldPointmaps
+from wildseg3d_ros.scene.file.archive import read_array, write_array
+from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
+from wildseg3d_ros.scene.file.mask_archive import describe_masks, read_masks, write_masks
+from wildseg3d_ros.scene.index import ObjectIndex
+from wildseg3d_ros.scene.scene import Scene
+
+FORMAT = "wildseg3d-scene"
+VERSION = 4
+_HEADER = f"{FORMAT}.json"
+_WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
+_Kind = tuple[type[np.generic], int]
+"""Number type and dimensions of a stored array."""
+
+
+def save_scene(scene: Scene, path: str | Path) -> None:
+    """Writes a scene to one file; a file of that name is replaced only when all is written.
+
+    Raises:
+        FileError: the file cannot be written, or what is there is no file. InvalidScene: the scene
+            could not be read back.
+    """
+    path = Path(path)
+    scene.check()
+    try:
+        # Replacing works with whatever is there; of a device, nothing would be left.
+        if path.exists() and not path.is_file():
+            raise FileError(f"cannot write '{path}': it is there and no file; choose another name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FileError(f"cannot write '{path}': {error}") from error
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                _write(archive, scene)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner may read; others get what the umask lets them.
+        umask = os.umask(0)
+        os.umask(umask)
+        draft.chmod(0o666 & ~umask)
+        draft.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write '{path}': {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_scene(path: str | Path) -> Scene:
+    """Reads a scene back, exactly as it was saved, and checks that its parts fit each other.
+
+    Raises:
+        FileError: missing, truncated, damaged, not a scene, or written by another version.
+    """
+    path = Path(path)
+    try:
+        # A pipe would be waited for and a device read for ever.
+        if path.exists() and not path.is_file():
+            raise FileError(f"cannot read scene '{path}': it is there and no file")
+        with zipfile.ZipFile(path) as archive:
+            if _HEADER not in archive.namelist():
+                raise _foreign(path, archive.namelist())
+            header = json.loads(archive.read(_HEADER))
+            _check_version(path, header)
+            scene = _read(archive, header)
+        scene.check()
+        return scene
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"cannot read scene '{path}': {error}") from error
+    except zipfile.BadZipFile as error:
+        raise FileError(
+            f"'{path}' is truncated, damaged, or not a saved scene ({error}); {_WHAT_IS}, or "
+            "build it again"
+        ) from error
+    except InvalidScene as error:
+        raise FileError(f"saved scene '{path}' is damaged: {error}; build it again") from error
+    except MemoryError as error:
+        raise FileError(
+            f"saved scene '{path}' is damaged, or holds more than this machine has memory for; "
+            "build it again with fewer views or smaller images"
+        ) from error
+    except Exception as error:
+        raise FileError(f"saved scene '{path}' is damaged: {error!r}; build it again") from error
+
+
+def _foreign(path: Path, members: Sequence[str]) -> FileError:
+    """The error of a zip file that holds something else."""
+    kind = "a zip file"
+    if any(name.endswith("data.pkl") for name in members):
+        kind = "a file of PyTorch, such as weights,"
+    elif members and all(name.endswith(".npy") for name in members):
+        kind = "a NumPy file of arrays, such as pairs or an alignment,"
+    return FileError(f"'{path}' is {kind} but not a saved scene (no {_HEADER}); {_WHAT_IS}")
+
+
+def _check_version(path: Path, header: Any) -> None:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileError(f"'{path}' is not a saved scene: its header does not say '{FORMAT}'")
+    version = header.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        way_out = "update wildseg3d" if newer else "build it again"
+        raise FileError(
+            f"'{path}' has scene format {version} (written by wildseg3d "
+            f"{header.get('written_by')}); this version reads format {VERSION}: {way_out}"
+        )
+
+
+_ALIGNMENT_ARRAYS: dict[str, _Kind] = {
+    "edges": (np.int64, 2),
+    "world_from_pair": (np.float64, 3),
+    "pair_scale": (np.float64, 1),
+    "world_from_cam": (np.float64, 3),
+    "K": (np.float64, 3),
+    "pair_residual": (np.float64, 1),
+    "view_residual": (np.float64, 1),
+    "pair_used": (np.bool_, 1),
+    "prior_residual": (np.float64, 1),
+    "pair_residual_px": (np.float64, 1),
+    "view_residual_px": (np.float64, 1),
+    "view_correction": (np.float64, 3),
+}
+_ALIGNMENT_VALUES = tuple(
+    f.name for f in dataclasses.fields(Alignment) if f.name not in (*_ALIGNMENT_ARRAYS, "reads")
+)
+_INDEX_ARRAYS: dict[str, _Kind] = {
+    "points": (np.float32, 2),
+    "colors": (np.uint8, 2),
+    "confidence": (np.float32, 1),
+    "view_count": (np.uint8, 1),
+    "view": (np.uint16, 1),
+    "pixel": (np.uint32, 1),
+    "ids": (np.int32, 1),
+    "offsets": (np.int64, 1),
+}
+_SCENE_VALUES = [
+    "scene_id",
+    "view_names",
+    "stamps_ns",
+    "camera_frames",
+    "frame_id",
+    "stamp_ns",
+    "seconds",
+    "warnings",
+    "click_radius",
+]
+
+
+def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "written_by": __version__,
+        "scene": {name: getattr(scene, name) for name in _SCENE_VALUES},
+        "alignment": {name: getattr(scene.alignment, name) for name in _ALIGNMENT_VALUES},
+        "masks": describe_masks(scene.masks),
+    }
+    archive.writestr(_HEADER, json.dumps(header, indent=1, default=_plain))
+    write_array(archive, "K", scene.K)
+    write_array(archive, "world_from_cam", scene.world_from_cam)
+    for name in _ALIGNMENT_ARRAYS:
+        write_array(archive, f"alignment/{name}", getattr(scene.alignment, name))
+    for name in _INDEX_ARRAYS:
+        write_array(archive, f"index/{name}", getattr(scene.index, name))
+    write_masks(archive, scene.masks)
+    for view in range(len(scene.view_names)):
+        image = cv2.cvtColor(scene.images[view], cv2.COLOR_RGB2BGR)
+        png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        archive.writestr(f"image/{view}.png", png.tobytes())
+        _write_sparse(archive, f"points/{view}", scene.world.points[view])
+        _write_sparse(archive, f"confidence/{view}", scene.world.confidence[view])
+
+
+def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
+    values = _values(header, "scene", _SCENE_VALUES)
+    aligned = _values(header, "alignment", _ALIGNMENT_VALUES)
+    aligned |= _arrays(archive, "alignment", _ALIGNMENT_ARRAYS)
+    views = range(len(check_tuple(values["view_names"], "view_names")))
+    images = tuple(_read_image(archive, f"image/{view}.png") for view in views)
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    return Scene(
+        **values,
+        images=images,
+        K=read_array(archive, "K", np.float64, 3),
+        world_from_cam=read_array(archive, "world_from_cam", np.float64, 3),
+        masks=read_masks(archive, header.get("masks")),
+        world=WorldPointmaps(
+            points=tuple(
+                _read_sparse(archive, f"points/{view}", (*size, 3))
+                for view, size in enumerate(sizes)
+            ),
+            confidence=tuple(
+                _read_sparse(archive, f"confidence/{view}", size)
+                for view, size in enumerate(sizes)
+            ),
+        ),
+        index=ObjectIndex(**_arrays(archive, "index", _INDEX_ARRAYS)),
+        alignment=Alignment(**aligned),
+    )
+
+
+def _values(header: dict[str, Any], group: str, names: Sequence[str]) -> dict[str, Any]:
+    stored = header.get(group)
+    given = list(stored) if isinstance(stored, dict) else []
+    missing = [name for name in names if name not in given]
+    expect(not missing, f"{group} in the header", f"{', '.join(missing)} in it", given)
+    assert isinstance(stored, dict)
+    return _with_tuples({name: stored[name] for name in names})
+
+
+def _arrays(archive: zipfile.ZipFile, folder: str, kinds: dict[str, _Kind]) -> dict[str, NDArray]:
+    return {name: read_array(archive, f"{folder}/{name}", *kind) for name, kind in kinds.items()}
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows lists only."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars for JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot store {type(value).__name__} in a scene's header")
+
+
+def _write_sparse(archive: zipfile.ZipFile, name: str, array: NDArray) -> None:
+    """An (H, W) or (H, W, 3) array of which many pixels hold one filler: 0, or NaN."""
+    empty = np.isnan(array).all(axis=-1) if array.ndim == 3 else array == 0
+    write_array(archive, f"{name}/filled", np.packbits(~empty), deflate=True)
+    write_array(archive, f"{name}/values", array[~empty])
+
+
+def _read_sparse(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    packed = read_array(archive, f"{name}/filled", np.uint8, 1)
+    pixels = shape[0] * shape[1]
+    check_array(packed, f"{name}/filled.npy", np.uint8, (-(-pixels // 8),))
+    filled = np.unpackbits(packed, count=pixels).astype(bool).reshape(shape[:2])
+    values = read_array(archive, f"{name}/values", np.float32, len(shape) - 1)
+    count = int(np.count_nonzero(filled))
+    check_array(values, f"{name}/values.npy", np.float32, (count, *shape[2:]))
+    array = np.full(shape, np.nan if len(shape) == 3 else 0, np.float32)
+    array[filled] = values
+    return array
+
+
+def _read_image(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
+    try:
+        data = np.frombuffer(archive.read(name), np.uint8)
+    except KeyError:
+        raise InvalidScene(f"image {name}: expected a PNG file, but it is missing") from None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    expect(image is not None, name, "a PNG file", f"{len(data)} bytes of another kind")
+    assert image is not None
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
