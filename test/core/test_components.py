@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import networkx
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -14,10 +14,10 @@ def test_components_are_those_of_networkx(seed):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 40))
     edges = rng.integers(0, count, (int(rng.integers(0, count + 1)), 2))
-    graph = networkx.Graph()
+    graph = nx.Graph()
     graph.add_nodes_from(range(count))
     graph.add_edges_from(edges.tolist())
-    expected = [sorted(group) for group in networkx.connected_components(graph)]
+    expected = [sorted(group) for group in nx.connected_components(graph)]
     root = components(count, edges)
     for group in expected:
         assert set(root[group]) == {group[0]}
