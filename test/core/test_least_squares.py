@@ -46,7 +46,9 @@ def test_gauss_newton_batched_is_each_alone():
         return jacobian.T @ jacobian, jacobian.T @ residual
 
     def all_of_them(states):
-        return tuple(np.stack(p) for p in zip(*(one(s, i) for i, s in enumerate(states)), strict=True))
+        return tuple(
+            np.stack(p) for p in zip(*(one(s, i) for i, s in enumerate(states)), strict=True)
+        )
 
     start = np.tile([1.0, 0.0], (3, 1))
     together = gauss_newton(start, all_of_them, np.add, 30, 1e-10)
