@@ -2,6 +2,8 @@
 #
 #   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository:
 #                   transforms.json, or an Amazon Picking Challenge scene, converted first
+#   EXTRAS="..."    back ends to set up as well: mast3r, sam2 (PyTorch; weights are fetched by you),
+#                   sim (the simulated cell)
 #   ARGS="..."      further arguments for the program behind demo, test or bench
 #   PYTHON=PATH     Python to make the environment with
 #   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for
@@ -14,6 +16,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 DATA ?=
+EXTRAS ?=
 ARGS ?=
 
 ifdef PYTHON
@@ -33,8 +36,8 @@ ENTER := . .venv/setup.sh &&
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: ## make or update the environment in .venv
-	@$(BOOTSTRAP)
+setup: ## make or update the environment in .venv (EXTRAS="mast3r sam2": with these back ends)
+	@$(BOOTSTRAP) $(addprefix --with ,$(EXTRAS))
 
 dev: ## the environment with the tools for tests, checks and the scene generator
 	@$(BOOTSTRAP) --with test --with dev
@@ -51,6 +54,7 @@ test: ## all tests, those of the ROS layer over real DDS
 	@$(BOOTSTRAP) --with test
 	@$(ENTER) .venv/bin/python -m pytest test $(ARGS)
 
+bench: EXTRAS = mast3r sam2
 bench: setup ## measure accuracy, time and memory
 	@$(ENTER) .venv/bin/python -m benchmarks $(ARGS)
 

@@ -11,6 +11,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 NAME = "wildseg3d"
+NETWORKS = ["torch>=2.1", "safetensors>=0.4", "huggingface_hub>=1.0"]
 MANIFEST = ET.parse(HERE / "package.xml").getroot()
 
 
@@ -52,18 +53,21 @@ setup(
     python_requires=">=3.11",
     # Ranges that the code works with; packaging/requirements has the versions that are tested.
     install_requires=[
+        "array-api-compat>=1.9",
         "numpy>=1.26",
         "opencv-python-headless>=4.6",
         "PyYAML>=6",
-        "huggingface_hub>=1.0",
-        "safetensors>=0.4",
         "scikit-image>=0.22",
         "scipy>=1.11",
         "setuptools",
-        "torch>=2.1",
         "tqdm>=4.60",
-        "transformers>=5.23",
     ],
+    extras_require={
+        "mast3r": NETWORKS,
+        "sam2": [*NETWORKS, "transformers>=5.23"],
+        "sim": ["mujoco>=3"],
+        "test": ["array-api-strict>=2", "hypothesis>=6", "pytest>=7.4"],
+    },
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -1,6 +1,7 @@
 """Make the environment that this project runs in, from nothing or from what is already there.
 
-Usage: ``python3 packaging/bootstrap.py [--with test] [--with dev]``; the Makefile calls it.
+Usage: ``python3 packaging/bootstrap.py [--with GROUP ...]``; the Makefile calls it. A group is an
+extra of the package (mast3r, sam2, sim) or the tools of developers (test, dev).
 
 The environment is a virtual environment that is also a ROS 2 prefix (``share``, ``lib``,
 ``include``). ROS 2 is the installation that the shell has sourced, else rclpy and Fast DDS from
@@ -50,6 +51,9 @@ PACKAGING = ROOT / "packaging"
 REQUIREMENTS = PACKAGING / "requirements"
 SCRIPTS = (PACKAGING / "bootstrap.py", PACKAGING / "machine.py")
 
+GROUPS = ("mast3r", "sam2", "sim", "test", "dev")
+"""What the environment may have beside the package itself: names of requirement files."""
+
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # What the node and the build of our interfaces need of a sourced ROS 2.
@@ -73,6 +77,13 @@ for message in vars(module).values():
     if isinstance(message, type):
         check_for_type_support(message)
 """
+
+
+def requirement_files(name: str) -> list[Path]:
+    """A requirement file and those that it names."""
+    path = REQUIREMENTS / name
+    named = re.findall(r"^-r (\S+)", path.read_text(), re.MULTILINE)
+    return [path, *(file for each in named for file in requirement_files(each))]
 
 
 class Environment:
@@ -191,12 +202,9 @@ class Setup:
         """All steps in the order they run."""
 
         def pins(name: str) -> list[Path]:
-            return [REQUIREMENTS / name, REQUIREMENTS / "lock.txt", self.numpy]
+            return [*requirement_files(name), REQUIREMENTS / "lock.txt", self.numpy]
 
-        steps = [
-            Step("Python packages", self.install_runtime, pins("runtime.txt")),
-            Step("PyTorch", self.install_torch, pins("torch.txt")),
-        ]
+        steps = [Step("Python packages", self.install_runtime, pins("runtime.txt"))]
         interfaces = [ROOT / "wildseg3d_msgs"]
         if self.distro:
             steps.append(Step(f"check of ROS 2 {self.distro}", self.check_ros, []))
@@ -209,16 +217,16 @@ class Setup:
                 Step(
                     f"build of {folder.name}",
                     lambda folder=folder: self.build_interfaces(folder),
-                    [*sources, *pins("build.txt")],
+                    [*sources, *pins("build.txt"), PACKAGING / "unity.cmake"],
                 )
             )
         ours = [ROOT / name for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml")]
         steps.append(Step("package wildseg3d", self.install_package, ours))
         steps += [
             Step(
-                f"tools for {group}",
-                lambda group=group: self.install(f"{group}.txt"),
-                [REQUIREMENTS / "test.txt", *pins(f"{group}.txt")],
+                f"packages for {group}",
+                lambda group=group: self.install_group(group),
+                pins(f"{group}.txt"),
             )
             for group in self.groups
         ]
@@ -278,6 +286,8 @@ class Setup:
     def pip(self, *arguments: object) -> None:
         """`pip install` in the environment, from the indexes that pip is configured for."""
         command = [self.env.python, "-m", "pip", "install", "--quiet", "--no-input"]
+        # Compiling every module takes longer than installing it; Python compiles those it imports.
+        command.append("--no-compile")
         # A package that was cut off while it was written can look installed ever after. Where pip
         # ends by itself, also with an error, what it leaves is whole.
         self.env.running.touch()
@@ -296,20 +306,22 @@ class Setup:
         self.pip(*arguments)
 
     def install_runtime(self) -> None:
-        """What the package itself imports, except PyTorch."""
+        """What the package itself imports."""
         self.install(self.numpy.name, "runtime.txt")
 
-    def install_torch(self) -> None:
-        """PyTorch, without the gigabytes of CUDA where there is no NVIDIA GPU.
+    def install_group(self, group: str) -> None:
+        """An extra or tools; PyTorch without the gigabytes of CUDA where there is no NVIDIA GPU.
 
         TORCH_INDEX names another index below https://download.pytorch.org/whl, or nothing for
         PyPI's build. The index is added to those that pip is configured for: its builds have a
         local version such as +cpu, which pip prefers to the plain one.
         """
-        index = os.environ.get("TORCH_INDEX")
-        if index is None and not has_nvidia_gpu() and answers(TORCH_CPU_INDEX + "/torch/"):
-            index = TORCH_CPU_INDEX
-        self.install("torch.txt", more=["--extra-index-url", index] if index else [])
+        index = None
+        if REQUIREMENTS / "torch.txt" in requirement_files(f"{group}.txt"):
+            index = os.environ.get("TORCH_INDEX")
+            if index is None and not has_nvidia_gpu() and answers(TORCH_CPU_INDEX + "/torch/"):
+                index = TORCH_CPU_INDEX
+        self.install(f"{group}.txt", more=["--extra-index-url", index] if index else [])
 
     def install_ros(self) -> None:
         """rclpy and Fast DDS from wheels, with CMake files that fit this machine.
@@ -364,6 +376,7 @@ class Setup:
             "Python3_EXECUTABLE": self.env.python,
             # ament would choose dist-packages for the Python of some distributions.
             "PYTHON_INSTALL_DIR": python_folder,
+            "CMAKE_PROJECT_INCLUDE": PACKAGING / "unity.cmake",
         }
         options = [f"-D{name}={value}" for name, value in settings.items()]
         generator = ["-G", "Ninja"] if self.env.tool("ninja") else []
@@ -439,8 +452,8 @@ def main() -> int:
         dest="groups",
         action="append",
         default=[],
-        choices=("test", "dev"),
-        help="also install the tools of this group; may be repeated",
+        choices=GROUPS,
+        help="also install what this group needs; may be repeated",
     )
     parser.add_argument(
         "--venv", type=Path, default=ROOT / ".venv", help="folder of the environment"
