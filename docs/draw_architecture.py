@@ -1,0 +1,146 @@
+"""Draws the picture in architecture.md from the imports of the code.
+
+Usage: ``python docs/draw_architecture.py`` writes it; with ``--check`` it only says whether the
+page shows the code as it is (exit status 1 if not). A test does the latter.
+
+The picture is a Mermaid flowchart, which code hosts and documentation sites draw. An arrow leads
+from a part to one that it imports; arrows that follow from others are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "wildseg3d_ros"
+PAGE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- drawn by docs/draw_architecture.py -->\n", "<!-- end of the drawing -->\n"
+OPENED = ("alignment", "masks", "pointmaps", "ros", "scene")
+"""Packages whose parts are drawn."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name, less the package's own name."""
+    found = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = path
+    return found
+
+
+def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """Names of the package's modules that a file imports, also inside of functions."""
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        if node.module.split(".")[0] != PACKAGE:
+            continue
+        base = node.module.removeprefix(PACKAGE).lstrip(".")
+        for alias in node.names:
+            module = f"{base}.{alias.name}".lstrip(".")
+            yield module if module in known else base
+
+
+def module_graph() -> dict[str, set[str]]:
+    """The modules that each module imports."""
+    known = modules()
+    return {name: set(imports(path, known)) - {name} for name, path in known.items()}
+
+
+def part_of(module: str) -> str:
+    """The part of the picture that a module belongs to; empty for the package itself."""
+    first, *rest = module.split(".")
+    known = modules()
+    is_package = rest and known.get(f"{first}.{rest[0]}", Path()).name == "__init__.py"
+    return f"{first}.{rest[0]}" if first in OPENED and is_package else first
+
+
+def part_graph() -> dict[str, set[str]]:
+    """The parts that each part imports."""
+    graph: dict[str, set[str]] = {}
+    for module, others in module_graph().items():
+        mine = graph.setdefault(part_of(module), set())
+        mine |= {part_of(other) for other in others}
+    return {
+        part: {other for other in others if other and other != part}
+        for part, others in graph.items()
+        if part
+    }
+
+
+def reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    """All that can be reached from a node by one arrow or more."""
+    found: set[str] = set()
+    waiting = list(graph.get(start, ()))
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += graph.get(node, ())
+    return found
+
+
+def reduced(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """The arrows that do not follow from others; those of a circle stay."""
+    below = {node: reachable(graph, node) for node in graph}
+    return {
+        node: {
+            other
+            for other in others
+            if not any(other in below[via] and node not in below[via] for via in others - {other})
+        }
+        for node, others in graph.items()
+    }
+
+
+def text_of(part: str) -> str:
+    """The first sentence of a part's docstring, without what a flowchart would misread."""
+    docstring = ast.get_docstring(ast.parse(modules()[part].read_text())) or ""
+    sentence = re.split(r"[.:;](?:\s|$)", " ".join(docstring.split()))[0]
+    return re.sub(r'["`<>]', "", sentence)
+
+
+def drawing() -> str:
+    """The picture as Mermaid text."""
+    graph = reduced(part_graph())
+    lines = ["```mermaid", "flowchart TD"]
+    for first in dict.fromkeys(part.split(".")[0] for part in graph):
+        parts = [part for part in graph if part.split(".")[0] == first]
+        opened = len(parts) > 1
+        if opened:
+            lines.append(f"  subgraph in_{first}[{first}]")
+        for part in parts:
+            name = part.split(".")[-1] if part != first or not opened else f"{first}/*.py"
+            lines.append(f'    {part.replace(".", "_")}["<b>{name}</b><br/>{text_of(part)}"]')
+        if opened:
+            lines.append("  end")
+    for part, others in graph.items():
+        lines += [
+            f"  {part.replace('.', '_')} --> {other.replace('.', '_')}" for other in sorted(others)
+        ]
+    return "\n".join([*lines, "```", ""])
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Draw the picture in architecture.md.")
+    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    arguments = parser.parse_args()
+    page = PAGE.read_text()
+    before, rest = page.split(BEGIN)
+    new = before + BEGIN + drawing() + END + rest.split(END)[1]
+    if new != page and arguments.check:
+        print("docs/architecture.md shows other imports: run python docs/draw_architecture.py")
+        return 1
+    PAGE.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
