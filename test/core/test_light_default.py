@@ -1,0 +1,53 @@
+"""The default path with none of the extras' packages to be had."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from wildseg3d_ros.io.clouds import read_ply
+from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_testing.scenes import construct_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_EXTRAS = ("torch", "transformers", "safetensors", "huggingface_hub", "mujoco")
+
+WITHOUT = """
+import json, sys
+sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))  # an import of them fails
+from wildseg3d_ros.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def run_without(packages, *words):
+    """The command line in a process in which some packages cannot be imported."""
+    command = [sys.executable, "-c", WITHOUT, json.dumps(packages), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_default_path_builds_and_answers_without_the_extras(tmp_path):
+    truth = construct_scene(views=3, arc_degrees=60)
+    write_folder(tmp_path / "recording", truth.recording())
+    scene, cloud = tmp_path / "scene.ws3d", tmp_path / "object.ply"
+    built = run_without(OF_EXTRAS, "build", tmp_path / "recording", "-o", scene)
+    assert built.returncode == 0, built.stderr
+    width, height = truth.views[0].size[::-1]
+    where = ("--view", truth.views[0].name, "--pixel", width // 2, height // 2)
+    answered = run_without(OF_EXTRAS, "segment", scene, *where, "-o", cloud)
+    assert answered.returncode == 0, answered.stderr
+    assert len(read_ply(cloud).points) > 0
+
+
+def test_missing_extra_is_named_with_its_command(tmp_path):
+    truth = construct_scene(views=2, arc_degrees=30)
+    write_folder(tmp_path / "recording", truth.recording())
+    for option, extra in (("--pointmaps", "mast3r"), ("--masks", "sam2")):
+        words = ("build", tmp_path / "recording", "-o", tmp_path / "scene.ws3d", option, extra)
+        answer = run_without(OF_EXTRAS, *words)
+        assert answer.returncode == 2
+        assert f"make setup EXTRAS={extra}" in answer.stderr
+        assert f"pip install 'wildseg3d[{extra}]'" in answer.stderr
+        assert "Traceback" not in answer.stderr
