@@ -1,30 +1,18 @@
 """Configuration: defaults, ranges, and errors that name the nearest valid key."""
 
-import dataclasses
-import typing
-
 import pytest
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError, FileError
-from wildseg3d_ros.core.settings import check_setting
-
-
-def leaves(cls, prefix=""):
-    hints = typing.get_type_hints(cls)
-    for spec in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(hints[spec.name]):
-            yield from leaves(hints[spec.name], f"{prefix}{spec.name}.")
-        else:
-            yield f"{prefix}{spec.name}", spec, hints[spec.name]
+from wildseg3d_ros.core.settings import check_setting, walk
 
 
 def test_every_setting_is_described_and_its_default_is_valid():
-    for name, spec, hint in leaves(SceneConfig):
-        assert spec.metadata.get("text"), f"{name} has no description"
-        assert check_setting(name, spec, hint, spec.default) == spec.default
-        if hint in (int, float):  # ROS declares ranges by both ends
-            assert None not in (spec.metadata["low"], spec.metadata["high"]), name
+    for each in walk(SceneConfig()):
+        assert each.spec.metadata.get("text"), f"{each.name} has no description"
+        assert check_setting(*each) == each.value
+        if each.hint in (int, float):  # ROS declares ranges by both ends
+            assert None not in (each.spec.metadata["low"], each.spec.metadata["high"]), each.name
 
 
 def test_nested_values_are_taken_and_the_rest_keeps_its_default():

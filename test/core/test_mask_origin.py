@@ -71,7 +71,7 @@ def loaded(truth, monkeypatch):
 
 
 def test_the_geometric_back_end_says_so_and_every_change_keeps_it(truth, tmp_path):
-    masks = GeometricMasks(MaskConfig())
+    masks = GeometricMasks()
     cache = masks.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
     assert cache.origin == MaskOrigin("geometric")
     scene = scene_by(truth, MaskOrigin("sam2", "/a/folder"), gone=3)

@@ -24,9 +24,10 @@ from wildseg3d_ros.core.errors import (  # noqa: E402
 from wildseg3d_ros.core.geometry.visibility import Visibility  # noqa: E402
 from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.core.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
-from wildseg3d_ros.masks import UpdatedMasks, load_masks  # noqa: E402
+from wildseg3d_ros.masks import load_masks  # noqa: E402
 from wildseg3d_ros.masks.config import MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
+from wildseg3d_ros.masks.interactive.updating import UpdatedMasks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.sam2.generation import grid_points  # noqa: E402
@@ -471,7 +472,7 @@ def test_embeddings_are_kept_only_when_asked(weights, truth):
 def test_absent_weights_come_with_the_command_and_the_way_without(name, monkeypatch, recwarn):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileError, match=r"`hf download facebook/sam2.*'geometric' needs no"):
-        Sam2Masks(MaskConfig(backend="sam2", sam2=Sam2MaskConfig(weights=name, device="cpu")))
+        Sam2Masks(Sam2MaskConfig(weights=name, device="cpu"))
     assert not [w for w in recwarn if "progress bar" in str(w.message)]
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import rclpy
 from rclpy.parameter import Parameter
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.settings import walk
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig, Parameters
 
 
@@ -46,23 +45,14 @@ def test_what_was_given_is_told_from_defaults(make_parameters):
     assert not parameters.is_given("index.click_radius")
 
 
-def leaves(config, prefix=""):
-    for spec in dataclasses.fields(config):
-        value = getattr(config, spec.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{spec.name}.")
-        else:
-            yield f"{prefix}{spec.name}", value, spec
-
-
 def test_every_setting_is_a_parameter_with_its_default_and_text(make_parameters):
     parameters, node = make_parameters()
     assert parameters.scene() == SceneConfig()
     assert parameters.node() == NodeConfig()
-    settings = [*leaves(SceneConfig()), *leaves(NodeConfig())]
-    settings += [(f"left.{name}", None, spec) for name, _, spec in leaves(CameraConfig())]
+    settings = [*walk(SceneConfig()), *walk(NodeConfig())]
+    settings += [each._replace(value=None) for each in walk(CameraConfig(), "left.")]
     assert len(settings) > 20
-    for name, value, spec in settings:
+    for name, spec, _, value in settings:
         descriptor = node.describe_parameter(name)
         assert descriptor.description == spec.metadata["text"]
         if value is not None:

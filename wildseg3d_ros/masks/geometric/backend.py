@@ -14,8 +14,8 @@ from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 from wildseg3d_ros.masks.association import associate
-from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.darkness import warn_if_black
+from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
 from wildseg3d_ros.masks.geometric.identity import tracks_of_surface
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.surface.drawing import draw_labels, voxels_in_view
@@ -32,8 +32,8 @@ _ORIGIN = MaskOrigin("geometric")
 class GeometricMasks:
     """Finds objects as parts of the fused surface, with no learned weights."""
 
-    def __init__(self, config: MaskConfig) -> None:
-        self._config = config.geometric
+    def __init__(self, config: GeometricMaskConfig = GeometricMaskConfig()) -> None:
+        self._config = config
 
     def check(self, views: Sequence[View], changed: int | None = None) -> None:
         """Takes any views."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from wildseg3d_ros.core.settings import setting
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.masks import MaskBackend
 
 
 @dataclass(frozen=True)
 class Sam2MaskConfig:
     """Object masks by SAM 2, SAM 2.1 or EdgeTAM."""
+
+    extra: ClassVar[str] = "sam2"
+    nothing_found: ClassVar[tuple[str, str]] = (
+        "no mask of the network passed the filters in 'masks.sam2'",
+        "look at the images, or lower predicted_iou, stability and min_area there",
+    )
 
     weights: str = setting(
         "facebook/sam2.1-hiera-small", "hub name of a downloaded model, or its folder"
@@ -50,3 +59,9 @@ class Sam2MaskConfig:
     max_memory_mib: int = setting(
         4096, "bound of the memory beside the network's weights [MiB]", 1, 1 << 20
     )
+
+    def load(self) -> MaskBackend:
+        """The back end with these settings."""
+        from wildseg3d_ros.masks.sam2.backend import Sam2Masks
+
+        return Sam2Masks(self)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wildseg3d_ros.core.settings import check_order, setting
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.pointmaps import PointmapBackend
 
 
 @dataclass(frozen=True)
@@ -29,3 +33,9 @@ class DepthPointmapConfig:
 
     def __post_init__(self) -> None:
         check_order("pointmaps.depth", self, "min_depth", "max_depth")
+
+    def load(self) -> PointmapBackend:
+        """The back end with these settings."""
+        from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
+
+        return DepthPointmaps(self)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from wildseg3d_ros.core.settings import setting
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.pointmaps import PointmapBackend
 
 
 @dataclass(frozen=True)
 class Mast3rPointmapConfig:
     """Pointmaps of RGB cameras by the MASt3R network."""
+
+    extra: ClassVar[str] = "mast3r"
 
     weights: str = setting(
         "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
@@ -36,3 +41,9 @@ class Mast3rPointmapConfig:
         0.0,
         1000.0,
     )
+
+    def load(self) -> PointmapBackend:
+        """The back end with these settings."""
+        from wildseg3d_ros.pointmaps.mast3r.backend import Mast3rPointmaps
+
+        return Mast3rPointmaps(self)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wildseg3d_ros.core.settings import check_order, setting
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.pointmaps import PointmapBackend
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,9 @@ class StereoPointmapConfig:
         check_order("pointmaps.stereo", self, "min_angle", "max_angle")
         if self.min_depth and self.max_depth:
             check_order("pointmaps.stereo", self, "min_depth", "max_depth")
+
+    def load(self) -> PointmapBackend:
+        """The back end with these settings."""
+        from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
+
+        return StereoPointmaps(self)
