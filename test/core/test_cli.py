@@ -168,7 +168,10 @@ def test_segment_finds_what_the_scene_lacks_and_saves_it(truth, layered_file, tm
     assert run("segment", path, *place, "--add", "--save", more) == 0
     out = capsys.readouterr().out
     assert "objects  51\n" in out
-    assert "object 51 was found by growing a region over the pointmap, without SAM 2" in out
+    assert (
+        "object 51 was found by growing a region over the pointmap, not by the mask back end"
+        in out
+    )
     assert f"wrote    {more}" in out
     assert 51 in load_scene(more).object_ids
     # It is an object like any other now.
@@ -338,7 +341,7 @@ def test_settings_are_read_as_yaml_and_win():
         ("index.click_radius", "--set takes KEY=VALUE"),
         ("=4", "--set takes KEY=VALUE"),
         ("indx.click_radius=4", "did you mean 'index'"),
-        ("index.click_radius.x=4", "'click_radius' is a setting, not a group"),
+        ("index.click_radius.x=4", "'index.click_radius' is a setting, not a group"),
         ("index=4", "'index' is a group of settings"),
         ("index.click_radius=[", "the value is not readable"),
         ("index.click_radius=many", "is of type int"),

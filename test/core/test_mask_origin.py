@@ -108,11 +108,22 @@ def test_what_built_the_scene_is_the_default_and_what_the_user_sets_wins(truth, 
     )
     (tmp_path / "b.yaml").write_text("masks: {backend: geometric}\n")
     assert read_config(tmp_path / "b.yaml", [], base).masks.backend == "geometric"
-    strange = scene_by(truth, MaskOrigin("nobodys")).masks
+
+
+def test_as_built_back_end_that_is_not_installed(truth, tmp_path, capsys):
+    """Such a scene answers; only what has to change its masks asks for the back end."""
+    scene = scene_by(truth, MaskOrigin("nobodys", "some/weights"), gone=3)
+    config = as_built(MaskConfig(), scene.masks)
+    assert config.backend == "nobodys"
     with pytest.raises(ConfigError, match="masks.backend.*one of geometric, sam2.*'nobodys'"):
-        read_config(None, [], SceneConfig(masks=as_built(MaskConfig(), strange)))
-    with pytest.raises(ConfigError, match="no mask back end 'nobodys'.*one of geometric"):
-        load_masks(as_built(MaskConfig(), strange))
+        load_masks(config)
+    save_scene(scene, tmp_path / "scene.ws3d")
+    words = ["segment", str(tmp_path / "scene.ws3d"), "--view", "cam_0", "--pixel"]
+    assert cli.main([*words, *map(str, on(truth, 2))]) == 0
+    assert cli.main([*words, *map(str, on(truth, 3)), "--add"]) == 2
+    error = capsys.readouterr().err
+    assert "made by 'nobodys' with the weights 'some/weights', which cannot be loaded" in error
+    assert "masks.backend=geometric" in error
 
 
 def test_update_takes_the_scenes_back_end_unless_told_otherwise(truth, folder, loaded, tmp_path):
@@ -155,14 +166,14 @@ def test_add_asks_the_scenes_sam2_and_says_when_it_cannot(
     u, v = on(truth, 3)
     words = ["segment", str(path), "--view", "cam_0", "--pixel", str(u), str(v), "--add"]
     assert cli.main(words) == 0
-    assert "without SAM 2" not in capsys.readouterr().out
+    assert "not by the mask back end" not in capsys.readouterr().out
     shutil.rmtree(weights)
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert str(weights) in error
     assert "masks.backend=geometric" in error
     assert cli.main([*words, "--set", "masks.backend=geometric"]) == 0
-    assert "without SAM 2: approximate" in capsys.readouterr().out
+    assert "not by the mask back end: approximate" in capsys.readouterr().out
 
 
 def test_a_process_that_builds_otherwise_loads_what_a_loaded_scene_needs(

@@ -46,7 +46,7 @@ _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
 A box means the object of any level that fills it. --add finds what no mask of the scene
 is: by the back end that built the scene, or with `--set masks.backend=...` another one.
-Without SAM 2 a region is grown over the points, which is approximate.
+Where it takes no prompts, a region is grown over the points, which is approximate.
 
 examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/
@@ -76,7 +76,7 @@ _ALIGN = """\
 PAIRS.npz holds, for E pairs of N views with images of one size:
   edges (E,2) int                       views (i, j) of each pair
   pointmap_i, pointmap_j (E,H,W,3)      both in camera i's frame
-  confidence_i, confidence_j (E,H,W)    larger is surer, 0 = no point
+  confidence_i, confidence_j (E,H,W)    larger is better, 0 = no point
 and may hold soft_mask (N,H,W) in [0,1], matched_i and matched_j (E,H,W) bool, K (N,3,3),
 world_from_cam_prior (N,4,4), the last two NaN where unknown.
 
@@ -98,7 +98,7 @@ _SETTING: dict[str, Any] = {"metavar": "KEY=VALUE", "action": "append", "default
 
 
 class _AddClick(argparse.Action):
-    """Gathers --pixel, --negative and --box in order, each with the --view that stands before
+    """Collects --pixel, --negative and --box in order, each with the --view that stands before
     it."""
 
     def __call__(
@@ -185,7 +185,7 @@ def make_parser() -> argparse.ArgumentParser:
     option("--voxel-size", metavar="M", type=float, default=0.0, help="thin the cloud to voxels")
     option("--picture", metavar="PNG", type=Path, help="draw clicks, masks and cloud")
     option("--config", metavar="YAML", type=Path, help="configuration file, for --add")
-    option("--set", dest="settings", help="one setting, e.g. masks.backend=sam2", **_SETTING)
+    option("--set", dest="settings", help="one setting, e.g. masks.backend=NAME", **_SETTING)
 
     option = add("update", commands.update, "replace one camera's image in a scene", _UPDATE)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
