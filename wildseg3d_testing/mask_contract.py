@@ -1,12 +1,19 @@
-"""What every mask back end promises: tests to inherit.
+"""What every mask back end promises.
 
-class TestMine(MaskContract):
+A test module of the back end inherits the tests, and says what they use::
+
     @pytest.fixture(scope="module")
-    def backend(self):
+    def backend():
         return MyMasks(MyMaskConfig())
+
+
+    class TestMine(MaskContract):
+        pass
 """
 
 from __future__ import annotations
+
+from functools import cache, lru_cache
 
 import numpy as np
 import pytest
@@ -23,6 +30,12 @@ from wildseg3d_testing.oracles import OraclePointmaps
 from wildseg3d_testing.scenes import ConstructedScene, construct_scene
 
 
+@cache
+def contract_scene() -> ConstructedScene:
+    """Five things on a table before three views."""
+    return construct_scene(views=3, width=160, height=120, objects=5)
+
+
 def run(
     backend: MaskBackend, truth: ConstructedScene, progress: Progress | None = None
 ) -> MaskCache:
@@ -32,22 +45,27 @@ def run(
     )
 
 
+@lru_cache(maxsize=1)
+def _cache_of(backend: MaskBackend) -> MaskCache:
+    return run(backend, contract_scene())
+
+
 class MaskContract:
-    """The tests; who inherits them has a fixture ``backend`` of its module."""
+    """The tests; who inherits them has a fixture ``backend``."""
 
     def updates_exactly(self, backend: MaskBackend) -> bool:
         """Whether the same image again has to give objects that are in three views their ids."""
         return True
 
-    @pytest.fixture(scope="module")
+    @pytest.fixture
     def truth(self):
-        """The scene: five things on a table, three views."""
-        return construct_scene(views=3, width=160, height=120, objects=5)
+        """See :func:`contract_scene`."""
+        return contract_scene()
 
-    @pytest.fixture(scope="module")
-    def cache(self, backend, truth):
-        """The masks of the scene."""
-        return run(backend, truth)
+    @pytest.fixture
+    def cache(self, backend):
+        """The masks of that scene."""
+        return _cache_of(backend)
 
     def test_segment_shapes_and_types(self, cache, truth):
         """Maps and scores have the views' sizes and the right types."""

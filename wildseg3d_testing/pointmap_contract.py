@@ -1,21 +1,27 @@
-"""What every pointmap back end keeps to, whatever it computes points from: tests to inherit.
+"""What every pointmap back end keeps to, whatever it computes points from.
 
-class TestMine(PointmapContract):
+A test module of the back end inherits the tests, and says what they use::
+
     @pytest.fixture(scope="module")
-    def case(self):
+    def case():
         return Case(backend, views, unusable, "no intrinsics")
+
+
+    class TestMine(PointmapContract):
+        pass
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pytest
 
 from wildseg3d_ros.core.errors import Cancelled, InputError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import View
+from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pointmaps import PointmapBackend
 
 PAIRS = [(0, 1), (0, 2), (1, 2)]
@@ -36,14 +42,14 @@ class Case:
     unusable: View
     reason: str
 
+    @cached_property
+    def predictions(self) -> list[PairPrediction]:
+        """Of all pairs of the views."""
+        return self.backend.predict(self.views, PAIRS, Progress())
+
 
 class PointmapContract:
-    """The tests; who inherits them has a fixture ``case`` of its module."""
-
-    @pytest.fixture(scope="module")
-    def predictions(self, case):
-        """Of all pairs of the case."""
-        return case.backend.predict(case.views, PAIRS, Progress())
+    """The tests; who inherits them has a fixture ``case``."""
 
     def test_check_suitable_views(self, case):
         """Views that suit pass."""
@@ -60,9 +66,9 @@ class PointmapContract:
                 case.backend.predict(views, PAIRS, Progress())
         assert f"'{case.unusable.name}'" in str(error.value)
 
-    def test_predict_pairs_once(self, predictions):
+    def test_predict_pairs_once(self, case):
         """Predictions are of the given pairs, each direction once."""
-        found = [(p.a, p.b) for p in predictions]
+        found = [(p.a, p.b) for p in case.predictions]
         assert len(found) == len(set(found))
         assert {tuple(sorted(pair)) for pair in found} == set(PAIRS)
 
@@ -71,9 +77,9 @@ class PointmapContract:
         found = case.backend.predict(case.views, [(0, 1)], Progress())
         assert {tuple(sorted((p.a, p.b))) for p in found} == {(0, 1)}
 
-    def test_predict_shapes_and_types(self, case, predictions):
+    def test_predict_shapes_and_types(self, case):
         """Every pixel of the view's own image has a point."""
-        for p in predictions:
+        for p in case.predictions:
             for index, points, confidence, matched in (
                 (p.a, p.pointmap_a, p.confidence_a, p.matched_a),
                 (p.b, p.pointmap_b, p.confidence_b, p.matched_b),
@@ -91,9 +97,9 @@ class PointmapContract:
                 assert np.ptp(points[sure], axis=0).max() > 1e-3
                 assert matched is None or (matched.shape == size and matched.dtype == np.bool_)
 
-    def test_predict_rigid_transform(self, predictions):
+    def test_predict_rigid_transform(self, case):
         """The transform beside a map is rigid."""
-        for p in predictions:
+        for p in case.predictions:
             rotation = p.a_from_map_b[:3, :3]
             assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
             assert np.linalg.det(rotation) > 0
@@ -106,10 +112,10 @@ class PointmapContract:
         for view, image in zip(case.views, before, strict=True):
             assert np.array_equal(view.image, image)
 
-    def test_predict_repeatable(self, case, predictions):
+    def test_predict_repeatable(self, case):
         """The same views give the same predictions."""
         again = case.backend.predict(case.views, PAIRS, Progress())
-        for first, second in zip(predictions, again, strict=True):
+        for first, second in zip(case.predictions, again, strict=True):
             assert (first.a, first.b) == (second.a, second.b)
             assert np.allclose(first.pointmap_b, second.pointmap_b, atol=1e-6)
             assert np.allclose(first.a_from_map_b, second.a_from_map_b, atol=1e-9)

@@ -62,7 +62,10 @@ def stereo_case(tmp_path_factory) -> Case:
 BACKENDS = {"depth": depth_case, "stereo": stereo_case, "mast3r": mast3r_case}
 
 
+@pytest.fixture(scope="module", params=BACKENDS)
+def case(request, tmp_path_factory) -> Case:
+    return BACKENDS[request.param](tmp_path_factory)
+
+
 class TestPointmapBackends(PointmapContract):
-    @pytest.fixture(scope="module", params=BACKENDS)
-    def case(self, request, tmp_path_factory) -> Case:
-        return BACKENDS[request.param](tmp_path_factory)
+    pass

@@ -93,9 +93,8 @@ class Registry:
         package, extra = _package(self.entries[name]), getattr(self.find(name), "extra", "")
         command = f"`pip install {package}`"
         if package == OWN and extra:
-            command = (
-                f"`make setup EXTRAS={extra}` in a clone, `pip install '{OWN}[{extra}]'` else"
-            )
+            in_clone = f"`make setup EXTRAS={extra}` in a clone"
+            command = f"{in_clone}, else `pip install '{OWN}[{extra}]'`"
         return ConfigError(
             f"{self.section}.backend={name} needs the Python module '{module}', which is not "
             f"installed: {command}"
