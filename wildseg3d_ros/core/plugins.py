@@ -151,9 +151,9 @@ class BackendSection:
             ConfigError: there is none of that name, or a module that it imports is missing.
             Others: as the back end has them.
         """
-        config = self.group(self.backend)
-        if config is None:
+        if self.group(self.backend) is None:
             check_setting(f"{self.registry.section}.backend", *members(self)[0][1:])
+        config = getattr(self, self.backend)
         try:
             return config.load()
         except ModuleNotFoundError as error:

@@ -62,11 +62,11 @@ class NodeConfig:
         "reliable where all publishers are; best_effort fits any publisher",
     )
     sync_slop: float = setting(
-        0.02, "largest difference of the stamps of an image and its depth [s]", 0.0, 10.0
+        0.02, "maximum difference of the stamps of an image and its depth [s]", 0.0, 10.0
     )
     camera_slop: float = setting(
         0.0,
-        "largest difference of the stamps of the cameras' images in one scene [s]; 0 takes the "
+        "maximum difference of the stamps of the cameras' images in one scene [s]; 0 takes the "
         "newest image of each",
         0.0,
         60.0,

@@ -45,11 +45,7 @@ class GeometricMasks:
         pointmaps: WorldPointmaps,
         progress: Progress,
     ) -> MaskCache:
-        """Label maps and soft scores of all views, ids consistent over views.
-
-        Raises:
-            Cancelled: the caller asked to stop.
-        """
+        """See :meth:`MaskBackend.segment`."""
         progress.update(0.0)
         observations = []
         for i, view in enumerate(views):
@@ -107,7 +103,7 @@ class GeometricMasks:
         changed: int,
         progress: Progress,
     ) -> MaskCache:
-        """The cache after the image of one view was replaced; ids of the others stay.
+        """See :meth:`MaskBackend.update`.
 
         Objects are parts of the fused surface, so all of it is segmented again; the masks of the
         new image are then given to the objects that the cache has.

@@ -59,10 +59,10 @@ class Sam2Masks:
         pointmaps: WorldPointmaps,
         progress: Progress,
     ) -> MaskCache:
-        """Label maps of up to three levels, soft scores and records; ids consistent over views.
+        """See :meth:`MaskBackend.segment`: up to three levels.
 
         Raises:
-            Cancelled: the caller asked to stop. WildSeg3DError: the network returned NaN.
+            WildSeg3DError: the network returned NaN.
         """
         plan = self._plan([view.size for view in views])
         tracked = self._config.anchors > 0 and len(views) > 1
@@ -106,16 +106,11 @@ class Sam2Masks:
         changed: int,
         progress: Progress,
     ) -> MaskCache:
-        """The cache after the image of one view was replaced.
+        """See :meth:`MaskBackend.update`.
 
         That view alone is segmented anew and its masks are assigned to the objects of the others
         by 3D and, where the others' embeddings were kept, by tracks; or they become new objects.
         Nothing else changes. Embeddings that another network made are made anew.
-
-        Args:
-            views, alignment, pointmaps: with the new image.
-            cache: of the views before.
-            changed: index of the view.
         """
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
         kept = list(self._own(cache))

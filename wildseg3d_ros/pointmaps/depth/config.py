@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class DepthPointmapConfig:
     """Pointmaps of calibrated RGB-D cameras."""
 
-    min_depth: float = setting(0.1, "closest depth that is trusted [m]", 0.0, 100.0)
-    max_depth: float = setting(5.0, "farthest depth that is trusted [m]", 0.0, 1000.0)
+    min_depth: float = setting(0.1, "minimum depth that is trusted [m]", 0.0, 100.0)
+    max_depth: float = setting(5.0, "maximum depth that is trusted [m]", 0.0, 1000.0)
     prior_translation_sigma: float = setting(
         0.01, "standard deviation of the given camera positions [m]", 1e-6, 10.0
     )

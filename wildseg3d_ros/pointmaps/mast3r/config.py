@@ -29,15 +29,18 @@ class Mast3rPointmapConfig:
         512, "longer side of the network's images, a multiple of 16 [px]; trained: 512", 32, 2048
     )
     batch_size: int = setting(
-        0, "most pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU", 0, 256
+        0,
+        "maximum pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU",
+        0,
+        256,
     )
     both_directions: bool = setting(
         True, "predict each pair in both cameras' frames; one direction takes half the time"
     )
     min_confidence: float = setting(
         1.5,
-        "least confidence (above 1) that the surest tenth of a pair's second view must reach; "
-        "less sure pairs are left out",
+        "minimum confidence (above 1) of the most confident tenth of a pair's second view; pairs "
+        "below it are left out",
         0.0,
         1000.0,
     )
