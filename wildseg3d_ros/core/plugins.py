@@ -62,8 +62,8 @@ class Registry:
                 )  # fmt: skip
         if not found:
             raise ConfigError(
-                f"no package with entry points '{self.group}' is installed, not even {OWN} "
-                f"itself: `make setup` in a clone, or `pip install {OWN}`"
+                f"no installed package has entry points '{self.group}', not even {OWN} itself: "
+                f"`make setup` in a clone, or `pip install {OWN}`"
             )
         return dict(sorted(found.items()))
 
