@@ -98,6 +98,19 @@ def test_command_line_wrong_setting(plane_package, tmp_path, capsys, setting, er
     assert len(said.splitlines()) == 1
 
 
+def test_section_other_package(plane_package, tmp_path):
+    """Its settings are read, replaced, compared and pickled as ours are."""
+    from wildseg3d_plane.plane import PlaneConfig
+
+    (tmp_path / "plane.yaml").write_text("pointmaps: {backend: plane, plane: {depth: 2}}\n")
+    config = SceneConfig.from_yaml(tmp_path / "plane.yaml")
+    assert config.pointmaps == PointmapConfig("plane", plane=PlaneConfig(depth=2.0))
+    assert config.pointmaps.plane.depth == 2.0
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert "pointmaps.plane.depth" in [each.name for each in walk(config)]
+    assert config.pointmaps.load().predict([], [], None) == []
+
+
 # ---- sections ----------------------------------------------------------------------------------
 
 

@@ -85,7 +85,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """ " (did you mean ...?)" with the known word that is most like this one, or nothing."""
+    """The hint " (did you mean '...'?)" with the most similar known word; empty without one."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean '{prefix}{near[0]}'?)" if near else ""
 
