@@ -73,9 +73,9 @@ class Registry:
             try:
                 self._found[name] = _checked(self.entries[name])
             except Exception as error:  # noqa: BLE001  other people's code must not stop ours
-                self._found[name] = None
                 cause = " ".join(f"{type(error).__name__}: {error}".split())
                 self.refused[name] = f"cannot be used: {cause}"
+                self._found[name] = None
                 _log.warning(
                     "back end '%s' of the package '%s' is left out, it %s",
                     name, _package(self.entries[name]), self.refused[name],
