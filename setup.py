@@ -75,5 +75,15 @@ setup(
             "scene_node = wildseg3d_ros.ros.scene_node:main",
             "replay_node = wildseg3d_ros.ros.replay_node:main",
         ],
+        # The back ends, by their settings: as any other package adds its own (docs/extending.md).
+        "wildseg3d.pointmaps": [
+            "depth = wildseg3d_ros.pointmaps.depth.config:DepthPointmapConfig",
+            "mast3r = wildseg3d_ros.pointmaps.mast3r.config:Mast3rPointmapConfig",
+            "stereo = wildseg3d_ros.pointmaps.stereo.config:StereoPointmapConfig",
+        ],
+        "wildseg3d.masks": [
+            "geometric = wildseg3d_ros.masks.geometric.config:GeometricMaskConfig",
+            "sam2 = wildseg3d_ros.masks.sam2.config:Sam2MaskConfig",
+        ],
     },
 )

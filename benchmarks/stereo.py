@@ -191,7 +191,7 @@ def noisy(truth: ConstructedScene, seed: int) -> list[View]:
 def backend(**settings: float) -> StereoPointmaps:
     """The back end with some settings changed."""
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo", "stereo": settings}})
-    return StereoPointmaps(config.pointmaps)
+    return StereoPointmaps(config.pointmaps.stereo)
 
 
 class AsGiven(StereoPointmaps):

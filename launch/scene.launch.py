@@ -13,10 +13,11 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.settings import walk
 
 CONFIG = PathJoinSubstitution([FindPackageShare("wildseg3d"), "config"])
 SLOTS = ("front", "left", "right", "back")  # the cameras that config/scene.rviz has displays for
-DEVICES = ("alignment.device", "pointmaps.mast3r.device", "masks.sam2.device")
 
 
 def generate_launch_description():
@@ -91,7 +92,8 @@ def start(context):
     }
     device = LaunchConfiguration("device").perform(context)
     if device:
-        settings |= dict.fromkeys(DEVICES, device)
+        names = [each.name for each in walk(SceneConfig())]
+        settings |= {name: device for name in names if name.endswith(".device")}
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     shown = "/".join(["", *filter(None, [namespace]), *cameras[:1], "overlay"])
     return [

@@ -49,3 +49,24 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def plane_site(tmp_path_factory) -> Path:
+    """Folder for the path, with the package that docs/extending.md shows installed in it."""
+    from wildseg3d_testing.plane_package import install
+
+    return install(tmp_path_factory.mktemp("plane"))
+
+
+@pytest.fixture
+def plane_package(plane_site, monkeypatch) -> None:
+    """That package is found, in this process and in those that it starts."""
+    from wildseg3d_ros.core.plugins import Registry
+    from wildseg3d_ros.masks.config import MaskConfig
+    from wildseg3d_ros.pointmaps.config import PointmapConfig
+
+    monkeypatch.syspath_prepend(plane_site)
+    monkeypatch.setenv("PYTHONPATH", str(plane_site), prepend=os.pathsep)
+    for section in (PointmapConfig, MaskConfig):
+        monkeypatch.setattr(section, "registry", Registry(section.registry.group))

@@ -39,7 +39,7 @@ class SceneConfig:
         Raises:
             ConfigError: unknown key, wrong type or value outside its range.
         """
-        return from_mapping(base or cls(), values, "")
+        return from_mapping(base or cls(), values)
 
     @classmethod
     def from_yaml(cls, path: str | Path, base: SceneConfig | None = None) -> SceneConfig:

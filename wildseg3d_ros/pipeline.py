@@ -21,7 +21,8 @@ from wildseg3d_ros.core.types import (
     WorldPointmaps,
     check_views,
 )
-from wildseg3d_ros.masks import MaskBackend, UpdatedMasks, load_masks, load_masks_for
+from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for
+from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.scene.prompting import answer

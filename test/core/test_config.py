@@ -1,39 +1,27 @@
 """Configuration: defaults, ranges, and errors that name the nearest valid key."""
 
-import dataclasses
-import typing
-
 import pytest
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError, FileError
-from wildseg3d_ros.core.settings import check_setting
+from wildseg3d_ros.core.settings import check_setting, walk
 
 
-def leaves(cls, prefix=""):
-    hints = typing.get_type_hints(cls)
-    for spec in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(hints[spec.name]):
-            yield from leaves(hints[spec.name], f"{prefix}{spec.name}.")
-        else:
-            yield f"{prefix}{spec.name}", spec, hints[spec.name]
+def test_walk_texts_ranges_and_valid_defaults():
+    for each in walk(SceneConfig()):
+        assert each.spec.metadata.get("text"), f"{each.name} has no description"
+        assert check_setting(*each) == each.value
+        if each.hint in (int, float):  # ROS declares ranges by both ends
+            assert None not in (each.spec.metadata["low"], each.spec.metadata["high"]), each.name
 
 
-def test_every_setting_is_described_and_its_default_is_valid():
-    for name, spec, hint in leaves(SceneConfig):
-        assert spec.metadata.get("text"), f"{name} has no description"
-        assert check_setting(name, spec, hint, spec.default) == spec.default
-        if hint in (int, float):  # ROS declares ranges by both ends
-            assert None not in (spec.metadata["low"], spec.metadata["high"]), name
-
-
-def test_nested_values_are_taken_and_the_rest_keeps_its_default():
+def test_from_mapping_nested_values():
     config = SceneConfig.from_mapping({"pairing": {"max_pairs_per_view": 3}})
     assert config.pairing.max_pairs_per_view == 3
     assert config.masks == SceneConfig().masks
 
 
-def test_integers_serve_where_a_float_is_asked_for():
+def test_from_mapping_integer_for_float():
     config = SceneConfig.from_mapping({"pairing": {"min_overlap": 1}})
     assert config.pairing.min_overlap == 1.0
     assert isinstance(config.pairing.min_overlap, float)
@@ -58,12 +46,12 @@ def test_integers_serve_where_a_float_is_asked_for():
         ({"pointmaps": {"stereo": {"min_depth": 2, "max_depth": 1}}}, "stereo.min_depth' must be"),
     ],
 )
-def test_wrong_values_are_refused_with_the_way_out(values, text):
+def test_from_mapping_wrong_values(values, text):
     with pytest.raises(ConfigError, match=text):
         SceneConfig.from_mapping(values)
 
 
-def test_yaml_files(tmp_path):
+def test_from_yaml_files(tmp_path):
     good = tmp_path / "good.yaml"
     good.write_text("alignment:\n  max_iterations: 5\n")
     assert SceneConfig.from_yaml(good).alignment.max_iterations == 5

@@ -28,7 +28,7 @@ def changed(view, **values):
 
 
 def with_settings(**values):
-    return DepthPointmaps(PointmapConfig(depth=DepthPointmapConfig(**values)))
+    return DepthPointmaps(DepthPointmapConfig(**values))
 
 
 def pose_errors(predictions, scene, posed=None):

@@ -15,7 +15,6 @@ from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.core.types import Click, Prompt  # noqa: E402
 from wildseg3d_ros.editing import add_object  # noqa: E402
 from wildseg3d_ros.evaluation import most_interior_pixel  # noqa: E402
-from wildseg3d_ros.masks.config import MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.interactive.sources import Hints  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
@@ -33,7 +32,7 @@ def masks_of(weights, **changed):
         weights=str(weights), device="cpu", grid=4, predicted_iou=0.0, stability=0.3, anchors=1,
         box_overlap=1.0, max_area=0.9,
     )  # fmt: skip
-    return Sam2Masks(MaskConfig(backend="sam2", sam2=dataclasses.replace(config, **changed)))
+    return Sam2Masks(dataclasses.replace(config, **changed))
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,8 @@ def loaded(truth, monkeypatch):
     return asked
 
 
-def test_the_geometric_back_end_says_so_and_every_change_keeps_it(truth, tmp_path):
-    masks = GeometricMasks(MaskConfig())
+def test_mask_origin_kept_by_changes(truth, tmp_path):
+    masks = GeometricMasks()
     cache = masks.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
     assert cache.origin == MaskOrigin("geometric")
     scene = scene_by(truth, MaskOrigin("sam2", "/a/folder"), gone=3)
@@ -84,9 +84,7 @@ def test_the_geometric_back_end_says_so_and_every_change_keeps_it(truth, tmp_pat
     assert updated.masks.origin == scene.masks.origin
 
 
-def test_weights_are_remembered_by_a_name_that_holds_everywhere(
-    small_sam2, truth, monkeypatch, one_thread
-):
+def test_mask_origin_absolute_weights(small_sam2, truth, monkeypatch, one_thread):
     monkeypatch.chdir(small_sam2.parent)
     config = Sam2MaskConfig(weights=small_sam2.name, device="cpu", grid=2, anchors=0)
     masks = load_masks(MaskConfig(backend="sam2", sam2=config))
@@ -94,7 +92,7 @@ def test_weights_are_remembered_by_a_name_that_holds_everywhere(
     assert cache.origin == MaskOrigin("sam2", str(small_sam2.resolve()))
 
 
-def test_what_built_the_scene_is_the_default_and_what_the_user_sets_wins(truth, tmp_path):
+def test_as_built_and_read_config(truth, tmp_path):
     cache = scene_by(truth, MaskOrigin("sam2", "some/weights")).masks
     base = SceneConfig(masks=as_built(MaskConfig(), cache))
     assert read_config(None, [], base).masks.backend == "sam2"
@@ -108,14 +106,25 @@ def test_what_built_the_scene_is_the_default_and_what_the_user_sets_wins(truth, 
     )
     (tmp_path / "b.yaml").write_text("masks: {backend: geometric}\n")
     assert read_config(tmp_path / "b.yaml", [], base).masks.backend == "geometric"
-    strange = scene_by(truth, MaskOrigin("nobodys")).masks
+
+
+def test_as_built_not_installed(truth, tmp_path, capsys):
+    """Such a scene answers; only what has to change its masks asks for the back end."""
+    scene = scene_by(truth, MaskOrigin("nobodys", "some/weights"), gone=3)
+    config = as_built(MaskConfig(), scene.masks)
+    assert config.backend == "nobodys"
     with pytest.raises(ConfigError, match="masks.backend.*one of geometric, sam2.*'nobodys'"):
-        read_config(None, [], SceneConfig(masks=as_built(MaskConfig(), strange)))
-    with pytest.raises(ConfigError, match="no mask back end 'nobodys'.*one of geometric"):
-        load_masks(as_built(MaskConfig(), strange))
+        load_masks(config)
+    save_scene(scene, tmp_path / "scene.ws3d")
+    words = ["segment", str(tmp_path / "scene.ws3d"), "--view", "cam_0", "--pixel"]
+    assert cli.main([*words, *map(str, on(truth, 2))]) == 0
+    assert cli.main([*words, *map(str, on(truth, 3)), "--add"]) == 2
+    error = capsys.readouterr().err
+    assert "made by 'nobodys' with the weights 'some/weights', which cannot be loaded" in error
+    assert "masks.backend=geometric" in error
 
 
-def test_update_takes_the_scenes_back_end_unless_told_otherwise(truth, folder, loaded, tmp_path):
+def test_update_back_end_of_the_scene(truth, folder, loaded, tmp_path):
     path, out = tmp_path / "scene.ws3d", tmp_path / "out.ws3d"
     save_scene(scene_by(truth, MaskOrigin("sam2", "/a/folder")), path)
     words = ["update", str(path), str(folder), "--view", "cam_1", "-o", str(out), "--quiet"]
@@ -125,9 +134,7 @@ def test_update_takes_the_scenes_back_end_unless_told_otherwise(truth, folder, l
     assert loaded[-1].backend == "geometric"
 
 
-def test_update_without_the_scenes_weights_names_them_and_the_way_out(
-    truth, folder, tmp_path, capsys
-):
+def test_update_missing_weights(truth, folder, tmp_path, capsys):
     path = tmp_path / "scene.ws3d"
     save_scene(scene_by(truth, MaskOrigin("sam2", str(tmp_path / "gone"))), path)
     before = path.read_bytes()
@@ -146,28 +153,24 @@ def test_update_without_the_scenes_weights_names_them_and_the_way_out(
     assert cli.main([*words, "--set", "masks.backend=geometric", "--quiet"]) == 0
 
 
-def test_add_asks_the_scenes_sam2_and_says_when_it_cannot(
-    truth, small_sam2, tmp_path, capsys, one_thread
-):
+def test_segment_add_back_end_of_the_scene(truth, small_sam2, tmp_path, capsys, one_thread):
     path, weights = tmp_path / "scene.ws3d", tmp_path / "weights"
     shutil.copytree(small_sam2, weights)
     save_scene(scene_by(truth, MaskOrigin("sam2", str(weights)), gone=3), path)
     u, v = on(truth, 3)
     words = ["segment", str(path), "--view", "cam_0", "--pixel", str(u), str(v), "--add"]
     assert cli.main(words) == 0
-    assert "without SAM 2" not in capsys.readouterr().out
+    assert "not by the mask back end" not in capsys.readouterr().out
     shutil.rmtree(weights)
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert str(weights) in error
     assert "masks.backend=geometric" in error
     assert cli.main([*words, "--set", "masks.backend=geometric"]) == 0
-    assert "without SAM 2: approximate" in capsys.readouterr().out
+    assert "not by the mask back end: approximate" in capsys.readouterr().out
 
 
-def test_a_process_that_builds_otherwise_loads_what_a_loaded_scene_needs(
-    truth, small_sam2, tmp_path, one_thread
-):
+def test_scene_masks_of_another_back_end(truth, small_sam2, tmp_path, one_thread):
     scene = scene_by(truth, MaskOrigin("sam2", str(small_sam2)))
     config = dataclasses.replace(
         MaskConfig(), sam2=dataclasses.replace(MaskConfig().sam2, device="cpu")
@@ -186,7 +189,7 @@ def test_a_process_that_builds_otherwise_loads_what_a_loaded_scene_needs(
     assert "hf download" in note
 
 
-def test_the_chosen_back_end_is_loaded_at_once(tmp_path):
+def test_scene_masks_loads_at_once(tmp_path):
     config = MaskConfig("sam2", sam2=Sam2MaskConfig(weights=str(tmp_path / "gone")))
     with pytest.raises(FileError, match="hf download"):
         SceneMasks(config, chosen=True)

@@ -65,7 +65,7 @@ class Shot:
         self.alignment = alignment_of(poses, matrices)
 
     def segment(self, config=None, progress=None):
-        backend = GeometricMasks(MaskConfig(geometric=config or GeometricMaskConfig()))
+        backend = GeometricMasks(config or GeometricMaskConfig())
         progress = progress or Progress()
         return backend.segment(self.views, self.alignment, self.world, progress)
 
@@ -399,7 +399,7 @@ def test_objects_on_real_frames(real_data):
         world[view.depth <= 0] = np.nan
         points.append(world)
         confidence.append((view.depth > 0).astype(np.float32))
-    cache = GeometricMasks(MaskConfig()).segment(
+    cache = GeometricMasks().segment(
         views,
         alignment_of(poses, [view.K for view in views]),
         WorldPointmaps(tuple(points), tuple(confidence)),

@@ -24,9 +24,8 @@ from wildseg3d_ros.core.errors import (  # noqa: E402
 from wildseg3d_ros.core.geometry.visibility import Visibility  # noqa: E402
 from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.core.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
-from wildseg3d_ros.masks import UpdatedMasks, load_masks  # noqa: E402
-from wildseg3d_ros.masks.config import MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
+from wildseg3d_ros.masks.interactive.updating import UpdatedMasks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.sam2.generation import grid_points  # noqa: E402
@@ -60,12 +59,12 @@ def settings(weights, **changed):
         mask_overlap=0.9,
         max_area=0.9,
     )
-    return MaskConfig(backend="sam2", sam2=dataclasses.replace(base, **changed))
+    return dataclasses.replace(base, **changed)
 
 
 @pytest.fixture(scope="module")
 def backend(weights, one_thread):
-    return load_masks(settings(weights))
+    return settings(weights).load()
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +235,7 @@ def test_half_precision_runs_and_keeps_the_shapes(weights, truth):
 
 def test_clicks_are_not_rounded_to_the_networks_number_type(weights, truth):
     """Against the encoding of Tancik et al. (NeurIPS 2020) in double precision."""
-    network = Sam2Network(settings(weights, dtype="bfloat16").sam2)
+    network = Sam2Network(settings(weights, dtype="bfloat16"))
     encoding, seen = network.image_model.prompt_encoder.shared_embedding, []
     encoding.register_forward_hook(lambda _, __, out: seen.append(out.float().numpy()))
     view = truth.views[0]
@@ -471,7 +470,7 @@ def test_embeddings_are_kept_only_when_asked(weights, truth):
 def test_absent_weights_come_with_the_command_and_the_way_without(name, monkeypatch, recwarn):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileError, match=r"`hf download facebook/sam2.*'geometric' needs no"):
-        Sam2Masks(MaskConfig(backend="sam2", sam2=Sam2MaskConfig(weights=name, device="cpu")))
+        Sam2Masks(Sam2MaskConfig(weights=name, device="cpu"))
     assert not [w for w in recwarn if "progress bar" in str(w.message)]
 
 

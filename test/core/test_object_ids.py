@@ -12,8 +12,8 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import Box, Click, MaskCache, Prompt
 from wildseg3d_ros.editing import add_object, refine_object
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.geometric.backend import GeometricMasks
+from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
 from wildseg3d_ros.masks.incremental import replace_masks
 from wildseg3d_ros.masks.interactive.adding import add_masks
 from wildseg3d_ros.pipeline import update_scene
@@ -103,7 +103,7 @@ def test_geometric_masks_of_a_new_image_get_ids_that_nothing_had():
     # None of the others' objects is known: all that is found is new.
     labels = tuple(np.zeros_like(m) for m in exact.labels)
     cache = MaskCache(labels, exact.scores, (), next_id=70)
-    masks = GeometricMasks(MaskConfig())
+    masks = GeometricMasks(GeometricMaskConfig())
     updated = update_scene(
         exact_scene(truth, cache=cache), truth.views, "cam_1",
         pointmaps=DepthPointmaps(), masks=masks,

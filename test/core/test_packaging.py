@@ -127,7 +127,9 @@ def test_a_built_package_has_its_executables_and_data_files(tmp_path):
 def test_entry_points_name_functions_that_exist():
     text = (ROOT / "setup.py").read_text()
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
-    assert {name for name, _, _ in entries} == {"wildseg3d", "scene_node", "replay_node"}
+    backends = {"depth", "mast3r", "stereo", "geometric", "sam2"}
+    names = {"wildseg3d", "scene_node", "replay_node", *backends}
+    assert {name for name, _, _ in entries} == names
     for name, module, function in entries:
         folder = ROOT.joinpath(*module.split("."))
         files = [folder.with_suffix(".py"), folder / "__init__.py"]
@@ -137,10 +139,10 @@ def test_entry_points_name_functions_that_exist():
 
 
 def top_level_names(path: Path) -> set[str]:
-    """Functions that a file defines or imports from elsewhere."""
+    """Functions and classes that a file defines or imports from elsewhere."""
     names = set()
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.ImportFrom):
             names |= {alias.asname or alias.name for alias in node.names}

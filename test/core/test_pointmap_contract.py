@@ -1,44 +1,21 @@
-"""What every geometry back end keeps to, whatever it computes points from.
-
-A new back end is one more entry of BACKENDS: views that suit it, the settings that choose it, and
-one view that it cannot use, with what its error must name.
-"""
+"""The contract of pointmap back ends, held against each of ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.core.errors import Cancelled, InputError
-from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pointmaps import PointmapBackend, load_pointmaps
 from wildseg3d_ros.sim.noise import DepthNoise
+from wildseg3d_testing.pointmap_contract import Case, PointmapContract
 from wildseg3d_testing.scenes import construct_scene, fan_poses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-PAIRS = [(0, 1), (0, 2), (1, 2)]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A back end with views that it can use and one that it cannot.
-
-    Attributes:
-        views: three views that see the same table, the last one of another size.
-        unusable: a view that stands for the first one, and is refused.
-        reason: what the refusal must say, a regular expression.
-    """
-
-    backend: PointmapBackend
-    views: tuple[View, ...]
-    unusable: View
-    reason: str
 
 
 def cropped(view: View, rows: int, cols: int) -> View:
@@ -90,95 +67,5 @@ def case(request, tmp_path_factory) -> Case:
     return BACKENDS[request.param](tmp_path_factory)
 
 
-@pytest.fixture(scope="module")
-def predictions(case):
-    return case.backend.predict(case.views, PAIRS, Progress())
-
-
-def test_views_that_suit_pass(case):
-    case.backend.check(case.views)
-
-
-@pytest.mark.parametrize("ask", ["check", "predict"])
-def test_a_view_that_does_not_is_named_with_the_reason(case, ask):
-    views = (case.unusable, *case.views[1:])
-    with pytest.raises(InputError, match=case.reason) as error:
-        if ask == "check":
-            case.backend.check(views)
-        else:
-            case.backend.predict(views, PAIRS, Progress())
-    assert f"'{case.unusable.name}'" in str(error.value)
-
-
-def test_predictions_are_of_the_asked_pairs_each_direction_once(predictions):
-    found = [(p.a, p.b) for p in predictions]
-    assert len(found) == len(set(found))
-    assert {tuple(sorted(pair)) for pair in found} == set(PAIRS)
-
-
-def test_pairs_that_are_not_asked_for_do_not_come(case):
-    found = case.backend.predict(case.views, [(0, 1)], Progress())
-    assert {tuple(sorted((p.a, p.b))) for p in found} == {(0, 1)}
-
-
-def test_every_pixel_of_the_views_own_image_has_a_point(case, predictions):
-    for p in predictions:
-        for index, points, confidence, matched in (
-            (p.a, p.pointmap_a, p.confidence_a, p.matched_a),
-            (p.b, p.pointmap_b, p.confidence_b, p.matched_b),
-        ):
-            size = case.views[index].size
-            assert points.shape == (*size, 3)
-            assert points.dtype == confidence.dtype == np.float32
-            assert confidence.shape == size
-            assert np.isfinite(confidence).all()
-            assert (confidence >= 0).all()
-            sure = confidence > 0
-            assert sure.mean() > 0.3
-            assert np.isfinite(points[sure]).all()
-            # Points, not one point.
-            assert np.ptp(points[sure], axis=0).max() > 1e-3
-            assert matched is None or (matched.shape == size and matched.dtype == np.bool_)
-
-
-def test_the_transform_beside_a_map_is_rigid(predictions):
-    for p in predictions:
-        rotation = p.a_from_map_b[:3, :3]
-        assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
-        assert np.linalg.det(rotation) > 0
-        assert np.array_equal(p.a_from_map_b[3], [0, 0, 0, 1])
-
-
-def test_views_are_not_written_to(case):
-    before = [view.image.copy() for view in case.views]
-    case.backend.predict(case.views, PAIRS[:1], Progress())
-    for view, image in zip(case.views, before, strict=True):
-        assert np.array_equal(view.image, image)
-
-
-def test_the_same_views_give_the_same_predictions(case, predictions):
-    again = case.backend.predict(case.views, PAIRS, Progress())
-    for first, second in zip(predictions, again, strict=True):
-        assert (first.a, first.b) == (second.a, second.b)
-        assert np.allclose(first.pointmap_b, second.pointmap_b, atol=1e-6)
-        assert np.allclose(first.a_from_map_b, second.a_from_map_b, atol=1e-9)
-
-
-def test_progress_grows_to_one(case):
-    seen = []
-    progress = Progress(lambda stage, fraction: seen.append(fraction))
-    with progress.stage("pointmaps"):
-        case.backend.predict(case.views, PAIRS, progress)
-    assert seen == sorted(seen)
-    assert seen[-1] == 1.0
-    assert len(set(seen)) >= len(case.views) + len(PAIRS)
-
-
-@pytest.mark.parametrize("updates", [0, 2, 5])
-def test_cancelling_stops_it_and_the_next_request_works(case, updates):
-    left = iter(range(updates))
-    with pytest.raises(Cancelled):
-        case.backend.predict(
-            case.views, PAIRS, Progress(cancelled=lambda: next(left, None) is None)
-        )
-    assert case.backend.predict(case.views, PAIRS[:1], Progress())
+class TestPointmapBackends(PointmapContract):
+    pass

@@ -47,7 +47,7 @@ def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so(table):
         extended, cloud = add_object(scene, Prompt((on(table, object_id),)))
         assert min(overlap(cloud, table, object_id, view) for view in range(4)) > 0.97
         assert (table.distance_to_object(object_id, cloud.points) < 0.01).mean() > 0.99
-        assert "region over the pointmap, without SAM 2: approximate" in extended.warnings[-1]
+        assert "pointmap, not by the mask back end: approximate" in extended.warnings[-1]
 
 
 def test_the_surface_is_fused_once_for_a_scene_and_its_successors(table, monkeypatch):

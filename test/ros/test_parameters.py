@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import rclpy
 from rclpy.parameter import Parameter
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.settings import walk
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig, Parameters
 
 
@@ -36,7 +35,7 @@ def make_parameters():
     rclpy.shutdown(context=context)
 
 
-def test_what_was_given_is_told_from_defaults(make_parameters):
+def test_parameters_is_given(make_parameters):
     parameters, node = make_parameters(masks__backend="geometric")
     assert parameters.is_given("masks.backend")
     assert not parameters.is_given("pointmaps.backend")
@@ -46,23 +45,14 @@ def test_what_was_given_is_told_from_defaults(make_parameters):
     assert not parameters.is_given("index.click_radius")
 
 
-def leaves(config, prefix=""):
-    for spec in dataclasses.fields(config):
-        value = getattr(config, spec.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{spec.name}.")
-        else:
-            yield f"{prefix}{spec.name}", value, spec
-
-
-def test_every_setting_is_a_parameter_with_its_default_and_text(make_parameters):
+def test_parameters_declared_with_default_and_text(make_parameters):
     parameters, node = make_parameters()
     assert parameters.scene() == SceneConfig()
     assert parameters.node() == NodeConfig()
-    settings = [*leaves(SceneConfig()), *leaves(NodeConfig())]
-    settings += [(f"left.{name}", None, spec) for name, _, spec in leaves(CameraConfig())]
+    settings = [*walk(SceneConfig()), *walk(NodeConfig())]
+    settings += [each._replace(value=None) for each in walk(CameraConfig(), "left.")]
     assert len(settings) > 20
-    for name, value, spec in settings:
+    for name, spec, _, value in settings:
         descriptor = node.describe_parameter(name)
         assert descriptor.description == spec.metadata["text"]
         if value is not None:
@@ -73,7 +63,7 @@ def test_every_setting_is_a_parameter_with_its_default_and_text(make_parameters)
             assert (given.from_value, given.to_value) == (low, spec.metadata["high"])
 
 
-def test_topics_follow_the_camera_s_name(make_parameters):
+def test_parameters_camera_topics(make_parameters):
     parameters, _ = make_parameters(left__depth_topic="", right__image_topic="/r/image")
     assert parameters.camera_names == ("left", "right")
     left, right = parameters.camera("left"), parameters.camera("right")
@@ -84,7 +74,7 @@ def test_topics_follow_the_camera_s_name(make_parameters):
     assert right.depth_topic == "right/aligned_depth_to_color/image_raw"
 
 
-def test_cameras_follow_the_node_unless_they_say_their_own(make_parameters):
+def test_parameters_camera_defaults_of_the_node(make_parameters):
     parameters, node = make_parameters(
         image_transport="compressed", reliability="reliable", right__reliability="best_effort"
     )
@@ -96,7 +86,7 @@ def test_cameras_follow_the_node_unless_they_say_their_own(make_parameters):
     assert not node.describe_parameter("target_frame").read_only
 
 
-def test_overrides_reach_the_configuration(make_parameters):
+def test_parameters_overrides(make_parameters):
     parameters, node = make_parameters(
         pairing__max_pairs_per_view=3, pointmaps__depth__max_depth=2, world_frame="map"
     )
@@ -132,14 +122,14 @@ def test_overrides_reach_the_configuration(make_parameters):
         ({"left__depth_transport": "png"}, ["left.depth_transport", "raw, compressedDepth"]),
     ],
 )
-def test_values_that_do_not_fit(make_parameters, overrides, words):
+def test_parameters_wrong_values(make_parameters, overrides, words):
     with pytest.raises(ConfigError) as refused:
         make_parameters(**overrides)
     for word in words:
         assert word in str(refused.value)
 
 
-def test_changes_are_validated_and_topics_are_fixed(make_parameters):
+def test_parameters_changes(make_parameters):
     parameters, node = make_parameters()
     for name, value in [
         ("alignment.weighting", "wishful"),
@@ -168,7 +158,7 @@ def test_changes_are_validated_and_topics_are_fixed(make_parameters):
     assert parameters.node() == NodeConfig(image_timeout=1.0)
 
 
-def test_a_misspelt_parameter_is_named_with_its_neighbour(make_parameters, capfd):
+def test_parameters_misspelt(make_parameters, capfd):
     make_parameters(pairing__max_pair_per_view=3)
     heard = capfd.readouterr()
     assert "'pairing.max_pair_per_view'" in heard.out + heard.err

@@ -145,7 +145,7 @@ def test_objects_that_no_mask_is_are_added_and_refined(world):
     refused(client, "NO_OBJECT_AT_PIXEL", "background", [green])
     found = client.segment([green], add_object=True, include_masks=True)
     assert found.scene_id != first.scene_id
-    assert any("without SAM 2" in warning for warning in found.warnings)
+    assert any("not by the mask back end" in warning for warning in found.warnings)
     mask, true = found.masks["front"], TRUTH[0] == table.GREEN
     assert (mask & true).sum() / (mask | true).sum() > 0.6
     # It is an object like others now, and asking again adds no other.

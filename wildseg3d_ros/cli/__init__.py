@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from collections.abc import Sequence
 from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
 
-EXIT_ERROR = 2
+EXIT_ERROR = 2  # that of argparse
 EXIT_NOT_CONVERGED = 3
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
+# As shells have them.
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

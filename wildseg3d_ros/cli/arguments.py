@@ -46,7 +46,7 @@ _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
 A box means the object of any level that fills it. --add finds what no mask of the scene
 is: by the back end that built the scene, or with `--set masks.backend=...` another one.
-Without SAM 2 a region is grown over the points, which is approximate.
+Where it takes no prompts, a region is grown over the points, which is approximate.
 
 examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/
@@ -76,7 +76,7 @@ _ALIGN = """\
 PAIRS.npz holds, for E pairs of N views with images of one size:
   edges (E,2) int                       views (i, j) of each pair
   pointmap_i, pointmap_j (E,H,W,3)      both in camera i's frame
-  confidence_i, confidence_j (E,H,W)    larger is surer, 0 = no point
+  confidence_i, confidence_j (E,H,W)    larger is better, 0 = no point
 and may hold soft_mask (N,H,W) in [0,1], matched_i and matched_j (E,H,W) bool, K (N,3,3),
 world_from_cam_prior (N,4,4), the last two NaN where unknown.
 
@@ -94,11 +94,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=30, width=90)
 
 
-_SETTING: dict[str, Any] = {"metavar": "KEY=VALUE", "action": "append", "default": []}
-
-
 class _AddClick(argparse.Action):
-    """Gathers --pixel, --negative and --box in order, each with the --view that stands before
+    """Collects --pixel, --negative and --box in order, each with the --view that stands before
     it."""
 
     def __call__(
@@ -139,14 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
         return command.add_argument
 
     option = add("build", commands.build, "build a scene from a recording", _BUILD, _building())
-    option(
-        "-o",
-        "--output",
-        metavar="SCENE",
-        type=Path,
-        default=Path("scene.ws3d"),
-        help="file to write (default: %(default)s)",
-    )
+    _add_output(option, "SCENE", "file to write (default: %(default)s)", Path("scene.ws3d"))
     option("--picture", metavar="PNG", type=Path, help="draw all views with their masks")
 
     option = add("segment", commands.segment, "get the cloud of a clicked object", _SEGMENT)
@@ -174,51 +164,29 @@ def make_parser() -> argparse.ArgumentParser:
     )
     option("--add", action="store_true", help="find the object anew where no mask is it")
     option("--save", metavar="SCENE", type=Path, help="with --add: write the scene that has it")
-    option(
-        "-o",
-        "--output",
-        metavar="CLOUD",
-        type=Path,
-        help="file to write: .ply, .pcd or .npz, by its suffix",
-    )
+    _add_output(option, "CLOUD", "file to write: .ply, .pcd or .npz, by its suffix")
     option("--masks", metavar="DIR", type=Path, help="write its mask of every view")
     option("--voxel-size", metavar="M", type=float, default=0.0, help="thin the cloud to voxels")
     option("--picture", metavar="PNG", type=Path, help="draw clicks, masks and cloud")
-    option("--config", metavar="YAML", type=Path, help="configuration file, for --add")
-    option("--set", dest="settings", help="one setting, e.g. masks.backend=sam2", **_SETTING)
+    _add_settings(option, "masks.backend=NAME")
 
     option = add("update", commands.update, "replace one camera's image in a scene", _UPDATE)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
     _add_building(option)
     option("--view", metavar="V", required=True, help="camera whose image is new")
-    option(
-        "-o",
-        "--output",
-        metavar="SCENE",
-        type=Path,
-        help="file to write (default: the one that was read)",
-    )
+    _add_output(option, "SCENE", "file to write (default: the one that was read)")
 
     option = add("eval", commands.evaluate, "score one-click answers", _EVAL, _building())
-    option(
-        "--reference-view",
-        metavar="V",
-        help="where to click (default: the view with most objects)",
-    )
+    text = "where to click (default: the view with most objects)"
+    option("--reference-view", metavar="V", help=text)
     option("--include-reference", action="store_true", help="score that view's masks as well")
     option("--scene", metavar="SCENE", type=Path, help="score this scene instead of building one")
     option("--json", metavar="OUT", type=Path, help="file for all figures")
 
     option = add("align", commands.align, "bring pairwise pointmaps into one world", _ALIGN)
     option("pairs", metavar="PAIRS", type=Path, help="file with the pairs' pointmaps")
-    option(
-        "-o",
-        "--output",
-        metavar="ALIGNMENT",
-        type=Path,
-        default=Path("alignment.npz"),
-        help="file to write (default: %(default)s)",
-    )
+    output = Path("alignment.npz")
+    _add_output(option, "ALIGNMENT", "file to write (default: %(default)s)", output)
     hints = typing.get_type_hints(AlignmentConfig)
     for name, text in (("weighting", "how points are weighed"), ("loss", "robust loss")):
         option(
@@ -227,8 +195,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=f"{text} (default: {getattr(AlignmentConfig(), name)})",
         )
     option("--metric", action="store_true", help="the points are in metres: no scale per pair")
-    option("--config", metavar="YAML", type=Path, help="configuration file")
-    option("--set", dest="settings", help="one setting, e.g. alignment.device=cuda", **_SETTING)
+    _add_settings(option, "alignment.max_iterations=50")
 
     for name, (_, text) in DELEGATES.items():
         group.add_parser(name, help=text, add_help=False)
@@ -248,13 +215,19 @@ def _building() -> argparse.ArgumentParser:
     return building
 
 
+def _add_output(
+    option: Callable[..., Any], metavar: str, text: str, default: Path | None = None
+) -> None:
+    option("-o", "--output", metavar=metavar, type=Path, default=default, help=text)
+
+
+def _add_settings(option: Callable[..., Any], example: str) -> None:
+    option("--config", metavar="YAML", type=Path, help="configuration file")
+    text = f"one setting, e.g. {example}; overrides --config; may be repeated"
+    option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
+
+
 def _add_building(option: Callable[..., Any]) -> None:
     option("folder", metavar="FOLDER", type=Path, help="the recording")
-    option("--config", metavar="YAML", type=Path, help="configuration file")
-    option(
-        "--set",
-        dest="settings",
-        help="one setting, e.g. alignment.device=cuda; overrides --config; may be repeated",
-        **_SETTING,
-    )
+    _add_settings(option, "index.click_radius=4")
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")

@@ -218,32 +218,24 @@ def read_config(
     Raises:
         FileError, ConfigError: as :class:`SceneConfig` has them, or a setting without "=".
     """
-    import dataclasses
-
     import yaml
 
     from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.core.settings import nested
 
     config = base or SceneConfig()
     if path is not None:
         config = SceneConfig.from_yaml(path, config)
-    values: dict[str, Any] = dataclasses.asdict(config)
+    values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set takes KEY=VALUE, e.g. index.click_radius=4; got '{setting}'")
-        *groups, name = key.strip().split(".")
-        place = values
-        for group in groups:
-            # A group that does not exist is left to the configuration's own check.
-            place = place.setdefault(group, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"--set {setting}: '{group}' is a setting, not a group")
         try:
-            place[name] = yaml.safe_load(text)
+            values[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {setting}: the value is not readable: {error}") from error
-    return SceneConfig.from_mapping(values)
+    return SceneConfig.from_mapping(nested(values), config)
 
 
 def _load(given: argparse.Namespace) -> Recording:

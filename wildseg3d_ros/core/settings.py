@@ -1,7 +1,8 @@
 """Settings: frozen dataclasses whose fields carry a description and a range.
 
-Units stand in the description. An unknown key or a value outside its range is an error that names
-the nearest valid one.
+A section holds settings and groups of settings, which are sections again. Units stand in the
+description. An unknown key or a value outside its range is an error that names the nearest valid
+one.
 """
 
 from __future__ import annotations
@@ -10,16 +11,83 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
-from typing import Any, Literal
+from functools import cache, singledispatch
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from wildseg3d_ros.core.errors import ConfigError
+
+_Section = TypeVar("_Section")
+
+
+class Setting(NamedTuple):
+    """One setting of a section, or one group.
+
+    Attributes:
+        name: in the section or, with the groups before it, from where a walk began.
+        spec: the dataclass's field: default, description, range.
+        hint: the type; a Literal where there are choices.
+        value: as it is in this section.
+    """
+
+    name: str
+    spec: dataclasses.Field
+    hint: Any
+    value: Any
 
 
 def setting(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
     """A configuration field with its description and, for numbers, its inclusive range."""
     return field(default=default, metadata={"text": text, "low": low, "high": high})
+
+
+@singledispatch
+def members(section: Any) -> list[Setting]:
+    """The settings and groups of one section."""
+    hints = _hints(type(section))
+    return [
+        Setting(spec.name, spec, hints[spec.name], getattr(section, spec.name))
+        for spec in dataclasses.fields(section)
+    ]
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def walk(section: Any, prefix: str = "") -> Iterator[Setting]:
+    """All settings of a section and its groups, named from there on, after ``prefix``."""
+    for each in members(section):
+        if dataclasses.is_dataclass(each.value):
+            yield from walk(each.value, f"{prefix}{each.name}.")
+        else:
+            yield each._replace(name=prefix + each.name)
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings within mappings from dotted names: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``.
+
+    Raises:
+        ConfigError: a name is used as a setting and as a group.
+    """
+    outermost: dict[str, Any] = {}
+    for key, value in values.items():
+        *groups, name = key.split(".")
+        place = outermost
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"'{group}' in '{key}' is a setting, not a group")
+        place[name] = value
+    return outermost
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The hint " (did you mean '...'?)" with the most similar known word; empty without one."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{prefix}{near[0]}'?)" if near else ""
 
 
 def check_setting(name: str, spec: dataclasses.Field, hint: Any, value: Any) -> Any:
@@ -28,10 +96,16 @@ def check_setting(name: str, spec: dataclasses.Field, hint: Any, value: Any) -> 
     Raises:
         ConfigError: wrong type, not among the choices, or outside the range.
     """
+    if isinstance(value, Mapping):
+        raise ConfigError(f"'{name}' is a setting, not a group; got {value!r}")
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            raise ConfigError(f"'{name}' is one of {', '.join(choices)}; got {value!r}")
+            why = spec.metadata.get("refused", {}).get(str(value), "")
+            raise ConfigError(
+                f"'{name}' is one of {', '.join(choices)}; got {value!r}"
+                f"{f', which {why}' if why else nearest(str(value), choices)}"
+            )
         return value
     if isinstance(hint, types.GenericAlias):
         raise TypeError(f"setting '{name}': containers are not supported")
@@ -49,32 +123,35 @@ def check_setting(name: str, spec: dataclasses.Field, hint: Any, value: Any) -> 
 
 def check_order(section: str, config: Any, low: str, high: str) -> None:
     """Raises ConfigError unless one setting of a section is below another."""
-    least, most = getattr(config, low), getattr(config, high)
-    if not least < most:
+    below, above = getattr(config, low), getattr(config, high)
+    if not below < above:
         raise ConfigError(
-            f"'{section}.{low}' must be below '{section}.{high}'; got {least!r} and {most!r}"
+            f"'{section}.{low}' must be below '{section}.{high}'; got {below!r} and {above!r}"
         )
 
 
-def from_mapping(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """``base`` with other settings by name, by group; ``prefix`` stands before names in errors."""
-    fields = {f.name: f for f in dataclasses.fields(base)}
-    hints = typing.get_type_hints(type(base))
+def from_mapping(base: _Section, values: Mapping[str, Any], prefix: str = "") -> _Section:
+    """``base`` with other settings by name, by group; ``prefix`` stands before names in errors.
+
+    Raises:
+        ConfigError: an unknown name, or a value that does not fit.
+    """
+    known = {each.name: each for each in members(base)}
     chosen = {}
     for key, value in values.items():
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean '{prefix}{near[0]}'? " if near else ""
+        name = f"{prefix}{key}"
+        if key not in known:
             raise ConfigError(
-                f"unknown configuration key '{prefix}{key}'; {hint}valid keys here: "
-                f"{', '.join(sorted(fields))}"
+                f"unknown configuration key '{name}'{nearest(str(key), known, prefix)}; valid "
+                f"keys here: {', '.join(sorted(known))}"
             )
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise ConfigError(
-                    f"'{prefix}{key}' is a group of settings, got {type(value).__name__} {value!r}"
-                )
-            chosen[key] = from_mapping(getattr(base, key), value, f"{prefix}{key}.")
+        each = known[key]
+        if not dataclasses.is_dataclass(each.value):
+            chosen[key] = check_setting(name, each.spec, each.hint, value)
+        elif isinstance(value, Mapping):
+            chosen[key] = from_mapping(each.value, value, f"{name}.")
         else:
-            chosen[key] = check_setting(f"{prefix}{key}", fields[key], hints[key], value)
-    return dataclasses.replace(base, **chosen)
+            raise ConfigError(
+                f"'{name}' is a group of settings, got {type(value).__name__} {value!r}"
+            )
+    return dataclasses.replace(base, **chosen)  # type: ignore[type-var]

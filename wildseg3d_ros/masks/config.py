@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from wildseg3d_ros.core.settings import setting
-from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
-from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
+from wildseg3d_ros.core.plugins import BackendSection, Registry
 
 
-@dataclass(frozen=True)
-class MaskConfig:
-    """The mask back end."""
+@dataclass(frozen=True, init=False)
+class MaskConfig(BackendSection):
+    """The mask back end, and a group of settings for each one that is installed."""
 
-    backend: Literal["geometric", "sam2"] = setting("geometric", "mask back end")
-    geometric: GeometricMaskConfig = GeometricMaskConfig()
-    sam2: Sam2MaskConfig = Sam2MaskConfig()
+    registry = Registry("wildseg3d.masks")
+    backend: str = registry.setting("geometric", "mask back end")

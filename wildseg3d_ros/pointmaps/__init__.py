@@ -1,8 +1,7 @@
-"""Geometry back ends: a pointmap per image pair. The table is read lazily."""
+"""Pointmap back ends: what they promise, and loading the chosen one. See docs/extending.md."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -38,7 +37,7 @@ class ComparesViews(Protocol):
     """A back end that can tell which views look alike, before pairs are chosen."""
 
     def similarity(self, views: Sequence[View], progress: Progress) -> NDArray[np.float64]:
-        """(N, N) likeness of the views, 0..1, symmetric, 0 on the diagonal.
+        """(N, N) similarity of the views, 0..1, symmetric, 0 on the diagonal.
 
         Raises:
             Cancelled: the caller asked to stop.
@@ -64,14 +63,11 @@ class NeedsPoses(Protocol):
         ...
 
 
-_BACKENDS = {
-    "depth": ("wildseg3d_ros.pointmaps.depth.backend", "DepthPointmaps"),
-    "mast3r": ("wildseg3d_ros.pointmaps.mast3r.backend", "Mast3rPointmaps"),
-    "stereo": ("wildseg3d_ros.pointmaps.stereo.backend", "StereoPointmaps"),
-}
-
-
 def load_pointmaps(config: PointmapConfig) -> PointmapBackend:
-    """The back end that the configuration names, ready to predict."""
-    module, name = _BACKENDS[config.backend]
-    return getattr(importlib.import_module(module), name)(config)
+    """The back end that the configuration names, ready to predict.
+
+    Raises:
+        ConfigError: there is none of that name, or something that it needs is missing.
+        FileError: it has no weights.
+    """
+    return config.load()

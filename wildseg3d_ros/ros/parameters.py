@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +27,15 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError
-from wildseg3d_ros.core.settings import check_setting, setting
+from wildseg3d_ros.core.settings import (
+    Setting,
+    check_setting,
+    from_mapping,
+    nearest,
+    nested,
+    setting,
+    walk,
+)
 
 _Config = TypeVar("_Config")
 
@@ -55,11 +62,11 @@ class NodeConfig:
         "reliable where all publishers are; best_effort fits any publisher",
     )
     sync_slop: float = setting(
-        0.02, "largest difference of the stamps of an image and its depth [s]", 0.0, 10.0
+        0.02, "maximum difference of the stamps of an image and its depth [s]", 0.0, 10.0
     )
     camera_slop: float = setting(
         0.0,
-        "largest difference of the stamps of the cameras' images in one scene [s]; 0 takes the "
+        "maximum difference of the stamps of the cameras' images in one scene [s]; 0 takes the "
         "newest image of each",
         0.0,
         60.0,
@@ -173,33 +180,25 @@ class Parameters:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._specs: dict[str, tuple[dataclasses.Field, Any]] = {}
+        self._settings: dict[str, Setting] = {}
         self._given = set(getattr(node, "_parameter_overrides", {}))
         self.camera_names = self._declare_names()
-        self._declare(
-            NodeConfig(),
-            "",
-            read_only=[f.name for f in dataclasses.fields(NodeConfig) if f.name not in LIVE],
-        )
+        self._declare(NodeConfig(), "", lambda name: name in LIVE)
         # The build process takes other settings at its next build.
-        self._declare(SceneConfig(), "", read_only=[])
+        self._declare(SceneConfig(), "", lambda _: True)
         for name in self.camera_names:
-            self._declare(
-                CameraConfig.of(name, self.node()),
-                f"{name}.",
-                read_only=[f.name for f in dataclasses.fields(CameraConfig)],
-            )
+            self._declare(CameraConfig.of(name, self.node()), f"{name}.", lambda _: False)
             self._check_topics(name)
         self._warn_of_unknown()
         node.add_on_set_parameters_callback(self._validate)
 
     def node(self) -> NodeConfig:
         """Settings of the node as they are now."""
-        return self._read(NodeConfig, "")
+        return self._read(NodeConfig())
 
     def scene(self) -> SceneConfig:
         """Settings of the pipeline as they are now."""
-        return self._read(SceneConfig, "")
+        return self._read(SceneConfig())
 
     def is_given(self, name: str) -> bool:
         """Whether somebody gave a parameter its value, at the start or since."""
@@ -207,7 +206,7 @@ class Parameters:
 
     def camera(self, name: str) -> CameraConfig:
         """Topics of a camera."""
-        return self._read(CameraConfig, f"{name}.")
+        return self._read(CameraConfig(), f"{name}.")
 
     def _declare_names(self) -> tuple[str, ...]:
         text = "names of the cameras; each has parameters <name>.image_topic and so on"
@@ -250,47 +249,39 @@ class Parameters:
                     f"parameter '{name}.{spec.name}' is to name a topic, got '{topic}': {error}"
                 ) from error
 
-    def _declare(self, defaults: Any, prefix: str, read_only: list[str]) -> None:
-        hints = typing.get_type_hints(type(defaults))
-        for spec in dataclasses.fields(defaults):
-            name, default = prefix + spec.name, getattr(defaults, spec.name)
-            if dataclasses.is_dataclass(default):
-                self._declare(default, f"{name}.", read_only)
-                continue
-            descriptor = _descriptor(spec, hints[spec.name], spec.name in read_only)
+    def _declare(self, defaults: Any, prefix: str, is_live: Callable[[str], bool]) -> None:
+        for each in walk(defaults, prefix):
+            descriptor = _descriptor(each, read_only=not is_live(each.name))
             try:
-                value = self._node.declare_parameter(name, default, descriptor).value
+                value = self._node.declare_parameter(each.name, each.value, descriptor).value
             except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-                raise ConfigError(f"parameter '{name}': {error}") from error
+                raise ConfigError(f"parameter '{each.name}': {error}") from error
             except ParameterAlreadyDeclaredException as error:
                 raise ConfigError(
-                    f"a camera cannot be named '{prefix.rstrip('.')}': parameter '{name}' exists"
+                    f"a camera cannot be named '{prefix.rstrip('.')}': parameter '{each.name}' "
+                    "exists"
                 ) from error
-            check_setting(name, spec, hints[spec.name], value)
-            self._specs[name] = spec, hints[spec.name]
+            check_setting(*each._replace(value=value))
+            self._settings[each.name] = each
 
     def _read(
-        self, cls: type[_Config], prefix: str, changed: Mapping[str, Any] | None = None
+        self, defaults: _Config, prefix: str = "", changed: Mapping[str, Any] | None = None
     ) -> _Config:
         """The settings as they are, or would be with some changed, by parameter name."""
-        hints, values = typing.get_type_hints(cls), {}
-        for spec in dataclasses.fields(cls):  # type: ignore[arg-type]
-            name, hint = prefix + spec.name, hints[spec.name]
-            if dataclasses.is_dataclass(hint):
-                values[spec.name] = self._read(hint, f"{name}.", changed)  # type: ignore[arg-type]
-            else:
-                value = (changed or {}).get(name, self._node.get_parameter(name).value)
-                values[spec.name] = check_setting(name, spec, hint, value)
-        return cls(**values)
+        names = [each.name for each in walk(defaults, prefix)]
+        values = {name: self._node.get_parameter(name).value for name in names}
+        values |= {name: value for name, value in (changed or {}).items() if name in values}
+        values = {name.removeprefix(prefix): value for name, value in values.items()}
+        return from_mapping(defaults, nested(values), prefix)
 
     def _validate(self, parameters: list[Parameter]) -> SetParametersResult:
-        changed = {p.name: p.value for p in parameters if p.name in self._specs}
+        changed = {p.name: p.value for p in parameters if p.name in self._settings}
         try:
             for name, value in changed.items():
-                check_setting(name, *self._specs[name], value)
+                check_setting(*self._settings[name]._replace(value=value))
             # What fits alone may not fit together.
-            self._read(SceneConfig, "", changed)
-            self._read(NodeConfig, "", changed)
+            self._read(SceneConfig(), changed=changed)
+            self._read(NodeConfig(), changed=changed)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._given.update(changed)
@@ -301,15 +292,15 @@ class Parameters:
         for name in self._given:
             if self._node.has_parameter(name) or name.startswith("qos_overrides."):
                 continue
-            near = difflib.get_close_matches(name, self._specs, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            self._node.get_logger().warning(f"unknown parameter '{name}' is ignored{hint}")
+            near = nearest(name, self._settings)
+            self._node.get_logger().warning(f"unknown parameter '{name}' is ignored{near}")
 
 
-def _descriptor(spec: dataclasses.Field, hint: Any, read_only: bool) -> ParameterDescriptor:
-    low, high = spec.metadata.get("low"), spec.metadata.get("high")
+def _descriptor(setting: Setting, read_only: bool) -> ParameterDescriptor:
+    hint, given = setting.hint, setting.spec.metadata
+    low, high = given.get("low"), given.get("high")
     descriptor = ParameterDescriptor(
-        description=spec.metadata["text"],
+        description=given["text"],
         read_only=read_only,
         # So that 0 may be written for 0.0; the type is checked with the range.
         dynamic_typing=hint is float,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_ros.scene.frozen import freeze_fields
@@ -199,19 +200,15 @@ _FEW_POINTS = 0.05
 
 def _nothing_found(cache: MaskCache, world: WorldPointmaps) -> str:
     """Why there is no object, as far as can be told, and the way out."""
-    backend = cache.origin.backend if cache.origin is not None else ""
     pixels = sum(confidence.size for confidence in world.confidence)
     share = sum(int(np.count_nonzero(c)) for c in world.confidence) / max(pixels, 1)
     why, way_out = "its masks are empty", "look at the images"
     if share < _FEW_POINTS:
         why = f"only {share:.1%} of the pixels have a 3D point"
         way_out = "look at the depth images and at the range and back end in 'pointmaps'"
-    elif backend == "geometric":
-        why = "all that stands out is flat, or goes on beyond the images, as tables and walls do"
-        way_out = "see the things from more sides, or build with masks.backend=sam2"
-    elif backend == "sam2":
-        why = "no mask of the network passed the filters in 'masks.sam2'"
-        way_out = "look at the images, or lower predicted_iou, stability and min_area there"
+    else:
+        backend = MaskConfig.registry.find(cache.origin.backend) if cache.origin else None
+        why, way_out = getattr(backend, "nothing_found", (why, way_out))
     return (
         f"{_NOTHING}, so no click can be answered: {why}; {way_out}, or add objects by clicks and "
         "boxes (add_object; on the command line: --add)"

@@ -14,8 +14,8 @@ from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 from wildseg3d_ros.masks.association import associate
-from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.darkness import warn_if_black
+from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
 from wildseg3d_ros.masks.geometric.identity import tracks_of_surface
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
 from wildseg3d_ros.masks.surface.drawing import draw_labels, voxels_in_view
@@ -32,8 +32,8 @@ _ORIGIN = MaskOrigin("geometric")
 class GeometricMasks:
     """Finds objects as parts of the fused surface, with no learned weights."""
 
-    def __init__(self, config: MaskConfig) -> None:
-        self._config = config.geometric
+    def __init__(self, config: GeometricMaskConfig = GeometricMaskConfig()) -> None:
+        self._config = config
 
     def check(self, views: Sequence[View], changed: int | None = None) -> None:
         """Takes any views."""
@@ -45,11 +45,7 @@ class GeometricMasks:
         pointmaps: WorldPointmaps,
         progress: Progress,
     ) -> MaskCache:
-        """Label maps and soft scores of all views, ids consistent over views.
-
-        Raises:
-            Cancelled: the caller asked to stop.
-        """
+        """See :meth:`MaskBackend.segment`."""
         progress.update(0.0)
         observations = []
         for i, view in enumerate(views):
@@ -107,7 +103,7 @@ class GeometricMasks:
         changed: int,
         progress: Progress,
     ) -> MaskCache:
-        """The cache after the image of one view was replaced; ids of the others stay.
+        """See :meth:`MaskBackend.update`.
 
         Objects are parts of the fused surface, so all of it is segmented again; the masks of the
         new image are then given to the objects that the cache has.

@@ -51,7 +51,7 @@ class RegionGrowing:
         metric: whether the scene's unit is the metre.
     """
 
-    note = "found by growing a region over the pointmap, without SAM 2: approximate"
+    note = "found by growing a region over the pointmap, not by the mask back end: approximate"
 
     def __init__(
         self,
@@ -170,7 +170,8 @@ class RegionGrowing:
         if view not in self._seeds:
             if self._surface is None:
                 raise PromptError(
-                    "no depth was measured in any view, so no region can grow; use SAM 2 masks",
+                    "no depth was measured in any view, so no region can grow; use a mask "
+                    "back end that takes prompts",
                     ErrorCode.NO_DEPTH_AT_PIXEL,
                 )
             self._seeds[view] = Seeds.of_view(self._surface, view)
@@ -225,7 +226,7 @@ def _contradiction(hints: Hints) -> PromptError:
     return PromptError(
         f"{which}, but no edge of shape or colour parts them: they are on one surface, so they "
         "contradict each other; leave one of them out, move them to both sides of an edge, or use "
-        "SAM 2 masks",
+        "a mask back end that takes prompts",
         ErrorCode.CONTRADICTING_CLICKS,
     )
 
@@ -235,11 +236,11 @@ def _background(hints: Hints) -> PromptError:
         text = (
             "nothing in the box stands out from what is about it: no region of the pointmap "
             f"fills {BOXED:.0%} of the box and ends there, so there seems to be background; draw "
-            "the box close about a thing, or use SAM 2 masks"
+            "the box close about a thing, or use a mask back end that takes prompts"
         )
     else:
         text = (
             "what is there goes on as far as a table or a wall does, so there seems to be "
-            "background; click on a thing, or use SAM 2 masks"
+            "background; click on a thing, or use a mask back end that takes prompts"
         )
     return PromptError(text, ErrorCode.NO_OBJECT_AT_PIXEL)

@@ -113,13 +113,16 @@ class Seeds:
         """The way out, in words."""
         rows, columns = np.nonzero(self.surface.cloud.of_pixel[self.view] >= 0)
         if not len(rows):
-            return "the view has no depth at all: click in another one, or use SAM 2 masks"
+            return (
+                "the view has no depth at all: click in another one, or use a mask back end that "
+                "takes prompts"
+            )
         nearest = int(np.argmin((rows - row) ** 2 + (columns - column) ** 2))
         stride = self.surface.observations[self.view].stride
         u, v = (int(x[nearest]) * stride + stride // 2 for x in (columns, rows))
         return (
             f"the nearest pixel with depth is ({u}, {v}): click where the object has depth, in "
-            "another view, or use SAM 2 masks"
+            "another view, or use a mask back end that takes prompts"
         )
 
 

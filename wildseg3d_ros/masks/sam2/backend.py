@@ -12,9 +12,9 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 from wildseg3d_ros.masks.association import Association, Tracks, associate
-from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_name
@@ -36,8 +36,8 @@ class Sam2Masks:
         ConfigError: a device or a dependency is missing, or the memory bound is too small.
     """
 
-    def __init__(self, config: MaskConfig) -> None:
-        self._config = config.sam2
+    def __init__(self, config: Sam2MaskConfig = Sam2MaskConfig()) -> None:
+        self._config = config
         self.network = Sam2Network(self._config)
         self._origin = MaskOrigin("sam2", lasting_name(self._config.weights))
         self._plan([(1, 1)])
@@ -59,10 +59,10 @@ class Sam2Masks:
         pointmaps: WorldPointmaps,
         progress: Progress,
     ) -> MaskCache:
-        """Label maps of up to three levels, soft scores and records; ids consistent over views.
+        """See :meth:`MaskBackend.segment`: up to three levels.
 
         Raises:
-            Cancelled: the caller asked to stop. WildSeg3DError: the network returned NaN.
+            WildSeg3DError: the network returned NaN.
         """
         plan = self._plan([view.size for view in views])
         tracked = self._config.anchors > 0 and len(views) > 1
@@ -106,16 +106,11 @@ class Sam2Masks:
         changed: int,
         progress: Progress,
     ) -> MaskCache:
-        """The cache after the image of one view was replaced.
+        """See :meth:`MaskBackend.update`.
 
         That view alone is segmented anew and its masks are assigned to the objects of the others
         by 3D and, where the others' embeddings were kept, by tracks; or they become new objects.
         Nothing else changes. Embeddings that another network made are made anew.
-
-        Args:
-            views, alignment, pointmaps: with the new image.
-            cache: of the views before.
-            changed: index of the view.
         """
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
         kept = list(self._own(cache))

@@ -17,7 +17,7 @@ from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, maximum_spanning_tree, named_groups
-from wildseg3d_ros.pointmaps.config import PointmapConfig
+from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
 from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, DepthNoise, depth_confidence
 from wildseg3d_ros.pointmaps.depth.registration import (
     Frame,
@@ -39,9 +39,9 @@ class DepthPointmaps:
     it. The confidence is that of :func:`depth_confidence`: 1 cm over the standard deviation.
     """
 
-    def __init__(self, config: PointmapConfig = PointmapConfig()) -> None:
-        self._config = config.depth
-        self._noise = DepthNoise(config.depth.noise_constant, config.depth.noise_quadratic)
+    def __init__(self, config: DepthPointmapConfig = DepthPointmapConfig()) -> None:
+        self._config = config
+        self._noise = DepthNoise(config.noise_constant, config.noise_quadratic)
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError unless every view has intrinsics and some usable depth."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wildseg3d_ros.core.settings import check_order, setting
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.pointmaps import PointmapBackend
 
 
 @dataclass(frozen=True)
 class DepthPointmapConfig:
     """Pointmaps of calibrated RGB-D cameras."""
 
-    min_depth: float = setting(0.1, "closest depth that is trusted [m]", 0.0, 100.0)
-    max_depth: float = setting(5.0, "farthest depth that is trusted [m]", 0.0, 1000.0)
+    min_depth: float = setting(0.1, "minimum depth that is trusted [m]", 0.0, 100.0)
+    max_depth: float = setting(5.0, "maximum depth that is trusted [m]", 0.0, 1000.0)
     prior_translation_sigma: float = setting(
         0.01, "standard deviation of the given camera positions [m]", 1e-6, 10.0
     )
@@ -29,3 +33,9 @@ class DepthPointmapConfig:
 
     def __post_init__(self) -> None:
         check_order("pointmaps.depth", self, "min_depth", "max_depth")
+
+    def load(self) -> PointmapBackend:
+        """The back end with these settings."""
+        from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
+
+        return DepthPointmaps(self)

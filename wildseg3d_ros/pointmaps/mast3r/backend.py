@@ -17,8 +17,8 @@ from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, named_groups
-from wildseg3d_ros.pointmaps.config import PointmapConfig
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
+from wildseg3d_ros.pointmaps.mast3r.config import Mast3rPointmapConfig
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
 from wildseg3d_ros.pointmaps.mast3r.inference import Encoded, Inference
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
@@ -49,8 +49,8 @@ class Mast3rPointmaps:
         FileError: the weights are absent, damaged or another model's.
     """
 
-    def __init__(self, config: PointmapConfig = PointmapConfig()) -> None:
-        self._config = config.mast3r
+    def __init__(self, config: Mast3rPointmapConfig = Mast3rPointmapConfig()) -> None:
+        self._config = config
         device = torch_device(self._config.device, "pointmaps.mast3r.device")
         name = self._config.dtype
         if name == "auto":

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from wildseg3d_ros.core.settings import setting
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.pointmaps import PointmapBackend
 
 
 @dataclass(frozen=True)
 class Mast3rPointmapConfig:
     """Pointmaps of RGB cameras by the MASt3R network."""
+
+    extra: ClassVar[str] = "mast3r"
 
     weights: str = setting(
         "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric",
@@ -24,15 +29,24 @@ class Mast3rPointmapConfig:
         512, "longer side of the network's images, a multiple of 16 [px]; trained: 512", 32, 2048
     )
     batch_size: int = setting(
-        0, "most pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU", 0, 256
+        0,
+        "maximum pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU",
+        0,
+        256,
     )
     both_directions: bool = setting(
         True, "predict each pair in both cameras' frames; one direction takes half the time"
     )
     min_confidence: float = setting(
         1.5,
-        "least confidence (above 1) that the surest tenth of a pair's second view must reach; "
-        "less sure pairs are left out",
+        "minimum confidence (above 1) of the most confident tenth of a pair's second view; pairs "
+        "below it are left out",
         0.0,
         1000.0,
     )
+
+    def load(self) -> PointmapBackend:
+        """The back end with these settings."""
+        from wildseg3d_ros.pointmaps.mast3r.backend import Mast3rPointmaps
+
+        return Mast3rPointmaps(self)

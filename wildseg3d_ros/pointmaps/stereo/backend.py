@@ -19,9 +19,9 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, pairs_from_angles, viewing_angles
 from wildseg3d_ros.pairing.config import PairingConfig
-from wildseg3d_ros.pointmaps.config import PointmapConfig
 from wildseg3d_ros.pointmaps.depth.registration.features import root_sift
 from wildseg3d_ros.pointmaps.stereo.agreement import check_agreement
+from wildseg3d_ros.pointmaps.stereo.config import StereoPointmapConfig
 from wildseg3d_ros.pointmaps.stereo.depth_range import check_range, depth_range
 from wildseg3d_ros.pointmaps.stereo.matching import brightness_ratio, match_pair
 from wildseg3d_ros.pointmaps.stereo.poses import (
@@ -54,8 +54,8 @@ class StereoPointmaps:
     depth, as that of :mod:`wildseg3d_ros.pointmaps.depth.noise`.
     """
 
-    def __init__(self, config: PointmapConfig = PointmapConfig()) -> None:
-        self._config = config.stereo
+    def __init__(self, config: StereoPointmapConfig = StereoPointmapConfig()) -> None:
+        self._config = config
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError unless every view has intrinsics, a pose and an image to match."""

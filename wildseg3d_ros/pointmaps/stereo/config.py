@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wildseg3d_ros.core.settings import check_order, setting
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.pointmaps import PointmapBackend
 
 
 @dataclass(frozen=True)
@@ -12,21 +16,21 @@ class StereoPointmapConfig:
     """Pointmaps of RGB cameras with known intrinsics and poses."""
 
     min_angle: float = setting(
-        5.0, "least angle between two cameras at the scene [degrees]", 0.5, 60.0
+        5.0, "minimum angle between two cameras at the scene [degrees]", 0.5, 60.0
     )
-    max_angle: float = setting(20.0, "largest such angle [degrees]", 1.0, 60.0)
+    max_angle: float = setting(20.0, "maximum such angle [degrees]", 1.0, 60.0)
     bridge_angle: float = setting(
         35.0,
-        "largest angle of a pair that is used although it is too wide, where nothing narrower "
+        "maximum angle of a pair that is used although it is too wide, where nothing narrower "
         "connects the views [degrees]",
         1.0,
         60.0,
     )
     min_depth: float = setting(
-        0.0, "closest depth that is searched [m]; 0 = from cameras and features", 0.0, 1000.0
+        0.0, "minimum depth that is searched [m]; 0 = from cameras and features", 0.0, 1000.0
     )
     max_depth: float = setting(
-        0.0, "farthest depth that is searched [m]; 0 = from cameras and features", 0.0, 1000.0
+        0.0, "maximum depth that is searched [m]; 0 = from cameras and features", 0.0, 1000.0
     )
     prior_translation_sigma: float = setting(
         0.01,
@@ -39,8 +43,8 @@ class StereoPointmapConfig:
     )
     max_disagreement: float = setting(
         0.3,
-        "share of their depth that two pairs may put the same pixels apart, beyond what the "
-        "poses' deviations explain, before no scene is built; 0 = never refuse",
+        "maximum disagreement of two pairs about the same pixels, as a share of their depth and "
+        "beyond what the poses' deviations explain; no scene is built above it; 0 = never refuse",
         0.0,
         1e6,
     )
@@ -49,3 +53,9 @@ class StereoPointmapConfig:
         check_order("pointmaps.stereo", self, "min_angle", "max_angle")
         if self.min_depth and self.max_depth:
             check_order("pointmaps.stereo", self, "min_depth", "max_depth")
+
+    def load(self) -> PointmapBackend:
+        """The back end with these settings."""
+        from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
+
+        return StereoPointmaps(self)
