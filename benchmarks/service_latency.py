@@ -46,14 +46,14 @@ def serve(load: str) -> None:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.ros.building.process import Settings
     from wildseg3d_ros.ros.building.worker import BuildWorker
-    from wildseg3d_ros.ros.messages.camera_info import calibration_from_info
+    from wildseg3d_ros.ros.messages.camera_info import lens_from_info
     from wildseg3d_ros.ros.running import run_node
     from wildseg3d_ros.ros.scene_node import SceneNode
     from wildseg3d_ros.ros.services.segment import CurrentScene
 
     scene = make_scene(POINTS)
     calibrations = {
-        name: calibration_from_info(CameraInfo(k=K.ravel()), image.shape[:2], name, "")
+        name: lens_from_info(CameraInfo(k=K.ravel()), image.shape[:2], name, "")
         for name, image, K in zip(scene.view_names, scene.images, scene.K, strict=True)
     }
 

@@ -8,7 +8,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
-from wildseg3d_ros.ros.messages.camera_info import calibration_from_info
+from wildseg3d_ros.ros.messages.camera_info import lens_from_info
 
 SIZE = (120, 160)
 K = np.array([[140.0, 0, 79.0], [0, 142.0, 61.0], [0, 0, 1]])
@@ -34,7 +34,7 @@ def make_info(model: str = "plumb_bob", d: list[float] | None = None) -> CameraI
 
 
 def read(info: CameraInfo, size=SIZE, **options):
-    return calibration_from_info(info, size, "camera 'left'", "/left/camera_info", **options)
+    return lens_from_info(info, size, "camera 'left'", "/left/camera_info", **options)
 
 
 def project(points: np.ndarray, model: str) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_a_published_disc_stays_where_it_is(model):
     calibration = read(make_info(model, LENSES[model]))
     disc = np.zeros(SIZE, np.uint8)
     cv2.circle(disc, (110, 40), 15, 1, -1)
-    pinhole = calibration.pinhole_depth(disc.astype(np.float32))
+    pinhole = calibration.undistort_labels(disc.astype(np.float32))
     again = calibration.published_labels(pinhole.astype(bool))
     assert again.dtype == bool
     union, both = (again | (disc > 0)).sum(), (again & (disc > 0)).sum()

@@ -13,14 +13,10 @@ from tf2_msgs.msg import TFMessage
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
-from wildseg3d_ros.ros.tf.buffer import (
-    TooEarly,
-    TransformBuffer,
-    TransformListener,
-    TransformTree,
-    make_buffer,
-    poses_at,
-)
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer, poses_at
+from wildseg3d_ros.ros.tf.errors import TooEarly
+from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
+from wildseg3d_ros.ros.tf.tree import TransformTree
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

@@ -14,19 +14,24 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Unpack
 
+import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from rclpy.action.client import ActionClient
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.task import Future
+from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.messages.replies import BuildReport, SceneObject, Selection, raise_unless_ok
 from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
-from wildseg3d_ros.ros.qos import SERVICE_QOS
+from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
 
 _GONE_SECONDS = 3.0
@@ -178,6 +183,37 @@ class SceneClient:
         reply = self._call(self._load, LoadScene.Request(path=path))
         raise_unless_ok(reply.status)
         return reply.scene_id
+
+    def label_maps(
+        self, cameras: Sequence[str], timeout: float = 20.0
+    ) -> dict[str, NDArray[np.int32]]:
+        """(H, W) int32 object ids of each camera's cached masks, 0 = no object.
+
+        Raises:
+            TimeoutError: a camera's labels did not come; the text names it.
+        """
+        maps: dict[str, NDArray[np.int32]] = {}
+        complete = threading.Event()
+
+        def take(camera: str, message: Image) -> None:
+            maps[camera] = array_from_image(message, camera).astype(np.int32)
+            if len(maps) == len(cameras):
+                complete.set()
+
+        subscriptions = [
+            self.node.create_subscription(
+                Image, f"{camera}/labels", partial(take, camera), latched()
+            )
+            for camera in cameras
+        ]
+        try:
+            if not complete.wait(timeout):
+                missing = ", ".join(camera for camera in cameras if camera not in maps)
+                raise TimeoutError(f"no label image of {missing} within {timeout:g} s")
+        finally:
+            for subscription in subscriptions:
+                self.node.destroy_subscription(subscription)
+        return maps
 
     def _call(self, client: Client, request: Any) -> Any:
         if not (self._met and client.service_is_ready()):

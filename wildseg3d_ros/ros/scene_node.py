@@ -48,7 +48,8 @@ from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.ros.tf.buffer import TransformListener, make_buffer, poses_at
+from wildseg3d_ros.ros.tf.buffer import poses_at
+from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
 from wildseg3d_ros.ros.topics.selection import SelectionTopics

@@ -15,9 +15,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet
 from wildseg3d_ros.ros.guard import never_raises
-from wildseg3d_ros.ros.messages.camera_info import Calibration, calibration_from_info
+from wildseg3d_ros.ros.messages.camera_info import lens_from_info
 from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_from_compressed
 from wildseg3d_ros.ros.messages.conversions import depth_from_image, rgb_from_image
 from wildseg3d_ros.ros.parameters import CameraConfig
@@ -56,7 +57,7 @@ class Camera:
         self.name, self.config, self.matcher = name, config, matcher
         self._node, self._group = node, callback_group
         self._subscriptions: dict[str, Subscription] = {}
-        self._calibration: tuple[Any, Calibration] | None = None
+        self._calibration: tuple[Any, Lens] | None = None
         self._since = time.monotonic()
 
     @property
@@ -147,7 +148,7 @@ class Camera:
 
     def convert(
         self, frames: FrameSet
-    ) -> tuple[Calibration, NDArray[np.uint8], NDArray[np.float32] | None]:
+    ) -> tuple[Lens, NDArray[np.uint8], NDArray[np.float32] | None]:
         """Calibration, image and depth, without lens distortion.
 
         Raises:
@@ -163,8 +164,8 @@ class Camera:
             else:
                 depth = depth_from_image(frames.depth, who)
             if depth.shape == image.shape[:2]:  # else View says what is wrong
-                depth = calibration.pinhole_depth(depth)
-        return calibration, calibration.pinhole_image(image), depth
+                depth = calibration.undistort_labels(depth)
+        return calibration, calibration.undistort_color(image), depth
 
     def _rgb(self, frames: FrameSet) -> NDArray[np.uint8]:
         if isinstance(frames.image, CompressedImage):
@@ -188,7 +189,7 @@ class Camera:
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
-    def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Calibration:
+    def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Lens:
         """The maps of a lens take longer than an image: they are kept while nothing changes."""
         roi = info.roi
         key = (
@@ -199,7 +200,7 @@ class Camera:
         )
         if self._calibration is None or self._calibration[0] != key:
             topic = self._node.resolve_topic_name(self.config.camera_info_topic)
-            made = calibration_from_info(info, size, self.who, topic, self.config.rectified)
+            made = lens_from_info(info, size, self.who, topic, self.config.rectified)
             self._calibration = key, made
         return self._calibration[1]
 

@@ -13,13 +13,14 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, InputError, PromptError, WildSeg3DError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import View, check_names
 from wildseg3d_ros.ros.cameras.camera import Camera
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned, history_for, spread
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
-from wildseg3d_ros.ros.tf.buffer import TooEarly, TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.errors import TooEarly
 
 _POLL_SECONDS = 0.02
 
@@ -35,7 +36,7 @@ class Shot:
     """
 
     views: tuple[View, ...]
-    calibrations: Mapping[str, Calibration]
+    calibrations: Mapping[str, Lens]
     warnings: tuple[str, ...]
 
     @property
@@ -117,7 +118,7 @@ class Cameras:
         for camera in self._cameras.values():
             camera.matcher.clear()
 
-    def calibration(self, name: str) -> Calibration | None:
+    def calibration(self, name: str) -> Lens | None:
         """Of a camera's newest images, of whatever age; None when there are none.
 
         Raises:

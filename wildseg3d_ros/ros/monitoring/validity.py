@@ -19,7 +19,8 @@ from wildseg3d_ros.ros.cameras.frames import FrameSet
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.monitoring.change import ChangeDetector, depth_thumbnail, thumbnail
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TooEarly, TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TransformBuffer
+from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.scene.scene import Scene
 
 _TF_TOLERANCE = 0.003

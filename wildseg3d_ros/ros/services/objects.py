@@ -6,17 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_msgs.msg import SceneObject
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene
 from wildseg3d_ros.core.errors import ErrorCode, FileError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import LEVELS, ObjectRecord
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import status_of
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.segment import CurrentScene
@@ -171,7 +170,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
                 f"camera '{name}' has published no camera_info yet: clicks are taken to be in "
                 "the image without lens distortion"
             )
-            calibrations[name] = Calibration(K, np.zeros(0), False, size)
+            calibrations[name] = Lens(K, size)
             continue
         if present.size != size:
             raise _other_rig(

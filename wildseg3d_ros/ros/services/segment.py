@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import ObjectCloud, Prompt
 from wildseg3d_ros.grasping.graspable import DEFAULT_VOXEL, GraspableScene
 from wildseg3d_ros.pipeline import segment
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.clouds import (
     cloud_message,
     colored_columns,
@@ -42,7 +42,7 @@ class CurrentScene:
     """
 
     scene: Scene
-    calibrations: Mapping[str, Calibration]
+    calibrations: Mapping[str, Lens]
     frame_poses: Mapping[str, NDArray[np.float64]]
     warnings: tuple[str, ...] = ()
 

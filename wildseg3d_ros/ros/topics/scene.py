@@ -6,29 +6,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.ros.building.process import Built
 from wildseg3d_ros.ros.lifecycle import ManagedNode
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.scene.scene import Scene
 
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""The last message of a topic, also for those who come later."""
-
-_LARGEST_MONO16 = 2**16 - 1
+_MAX_MONO16 = int(np.iinfo(np.uint16).max)
 
 
 def as_mono16(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
     """Labels as the topics carry them; 0 where an id is too large, rather than another's id."""
-    return np.where(labels <= _LARGEST_MONO16, labels, 0).astype(np.uint16)
+    return np.where(labels <= _MAX_MONO16, labels, 0).astype(np.uint16)
 
 
 class SceneTopics:
@@ -41,13 +34,13 @@ class SceneTopics:
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
-        self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", LATCHED)
+        self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", latched())
         self._labels = {
-            name: node.create_lifecycle_publisher(Image, f"{name}/labels", LATCHED)
+            name: node.create_lifecycle_publisher(Image, f"{name}/labels", latched())
             for name in cameras
         }
 
-    def publish(self, built: Built, calibrations: Mapping[str, Calibration]) -> None:
+    def publish(self, built: Built, calibrations: Mapping[str, Lens]) -> None:
         """Shows a new scene.
 
         Args:
@@ -59,11 +52,11 @@ class SceneTopics:
         self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
         self.publish_labels(scene, calibrations)
 
-    def publish_labels(self, scene: Scene, calibrations: Mapping[str, Calibration]) -> None:
+    def publish_labels(self, scene: Scene, calibrations: Mapping[str, Lens]) -> None:
         """Shows the objects of a scene in its cameras' images."""
-        if max(scene.object_ids, default=0) > _LARGEST_MONO16:
+        if max(scene.object_ids, default=0) > _MAX_MONO16:
             self._node.get_logger().warning(
-                f"object ids above {_LARGEST_MONO16} do not fit into the topics of labels, which "
+                f"object ids above {_MAX_MONO16} do not fit into the topics of labels, which "
                 "show 0 there; a scene that is built anew numbers its objects from 1"
             )
         for view, name in enumerate(scene.view_names):

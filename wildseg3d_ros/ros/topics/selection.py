@@ -19,9 +19,9 @@ from visualization_msgs.msg import MarkerArray
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.topics.overlays import box_markers, label_overlay, with_selection
-from wildseg3d_ros.ros.topics.scene import LATCHED
 from wildseg3d_ros.scene.prompting import objects_cloud
 
 _PERIOD = 0.1
@@ -43,10 +43,10 @@ class SelectionTopics:
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
-        self._object = node.create_lifecycle_publisher(PointCloud2, "selected_object", LATCHED)
-        self._box = node.create_lifecycle_publisher(MarkerArray, "selected_box", LATCHED)
+        self._object = node.create_lifecycle_publisher(PointCloud2, "selected_object", latched())
+        self._box = node.create_lifecycle_publisher(MarkerArray, "selected_box", latched())
         self._overlays = {
-            name: node.create_lifecycle_publisher(Image, f"{name}/overlay", LATCHED)
+            name: node.create_lifecycle_publisher(Image, f"{name}/overlay", latched())
             for name in cameras
         }
         self._wanted: _Selection | None = None
