@@ -26,7 +26,7 @@ from wildseg3d_ros.ros.replay_node import WORLD_FRAME, optical_frame
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
-QUICK = {"watch_period": 0.1, "change_seconds": 0.5}
+QUICK = {"monitor_period": 0.1, "change_seconds": 0.5}
 LEFT = ("left", "image_topic")
 
 
@@ -199,7 +199,7 @@ def test_a_camera_whose_pose_no_longer_comes_is_named(world):
 
 
 def test_looks_may_be_rarer_than_what_a_change_takes(world):
-    node = world.scene_node(watch_period=1.0, change_seconds=0.2)
+    node = world.scene_node(monitor_period=1.0, change_seconds=0.2)
     replay, client = world.replay(), world.client()
     client.build()
     change(replay, without_green(1))
@@ -226,7 +226,7 @@ def test_an_object_of_the_colour_of_the_table_is_missed_by_its_depth(live):
 @pytest.mark.parametrize("period", [0.1, 0.0], ids=["watched", "not watched"])
 def test_a_camera_that_starts_again_at_another_resolution(world, period):
     """The same pixel means another place, as long as the scene is of the old resolution."""
-    node = world.scene_node(watch_period=period)
+    node = world.scene_node(monitor_period=period)
     replay, client = world.replay(), world.client()
     client.build()
     u, v = table.pixel_on(VIEWS[0], table.RED)

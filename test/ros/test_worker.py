@@ -190,7 +190,7 @@ def test_images_that_cannot_be_handed_over_leave_the_process_alone(make_worker, 
 
     with monkeypatch.context() as broken:
         broken.setattr(ipc, "_write_shared", full)
-        with pytest.raises(WildSeg3DError, match=r"could not be handed.*No space left") as refused:
+        with pytest.raises(WildSeg3DError, match=r"could not be sent.*No space left") as refused:
             build(worker)
     assert refused.value.code == ErrorCode.INTERNAL
     assert build(worker).scene.object_ids == (1, 2)
@@ -205,7 +205,7 @@ def test_a_scene_that_cannot_be_taken_over(make_worker, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(ipc, "_map_shared", full)
-        with pytest.raises(WildSeg3DError, match=r"could not be taken.*Cannot allocate"):
+        with pytest.raises(WildSeg3DError, match=r"could not be received.*Cannot allocate"):
             build(worker)
     assert build(worker).scene.object_ids == (1, 2)
 

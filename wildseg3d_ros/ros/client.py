@@ -35,7 +35,7 @@ from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
 
 _GONE_SECONDS = 3.0
-_MEETING_SECONDS = 1.0
+"""For so long a node may be out of sight during a build before it counts as gone."""
 
 
 class SceneClient:
@@ -58,7 +58,7 @@ class SceneClient:
         self._load = self.node.create_client(LoadScene, "load_scene")
         self._build = ActionClient(self.node, BuildScene, "build_scene")
         self._spinner = Spinner(self.node, threads=1)
-        self._met = False
+        self._discovered = False
 
     def __enter__(self) -> SceneClient:
         return self
@@ -89,10 +89,11 @@ class SceneClient:
                     f"nobody serves '{name}' after {timeout} s; is the scene node running, in the "
                     "same ROS_DOMAIN_ID and namespace?"
                 )
-        if not self._met:
-            # We see the node; it may not see us yet, and DDS drops a reply to nobody.
-            time.sleep(_MEETING_SECONDS)
-            self._met = True
+        if not self._discovered:
+            # We have discovered the node; it may not have discovered us, and DDS drops a reply to
+            # an unknown client.
+            time.sleep(1.0)
+            self._discovered = True
 
     def build(
         self,
@@ -216,7 +217,7 @@ class SceneClient:
         return maps
 
     def _call(self, client: Client, request: Any) -> Any:
-        if not (self._met and client.service_is_ready()):
+        if not (self._discovered and client.service_is_ready()):
             self.wait_until_ready()
         return self._wait(client.call_async(request), self._timeout)
 

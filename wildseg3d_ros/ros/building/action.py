@@ -16,10 +16,6 @@ from wildseg3d_msgs.action import BuildScene
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.guard import status_of
 
-_STOP_SECONDS = 5.0
-_RESULT_SECONDS = 0.2
-_SAY_SECONDS = 1.0
-
 
 @dataclass
 class Build:
@@ -40,16 +36,16 @@ class Build:
     result: BuildScene.Result = field(default_factory=BuildScene.Result)
 
     def waiting(self, stage: str) -> Callable[[], bool]:
-        """``cancelled`` for a step that only waits; says once a second that it still does.
+        """``cancelled`` for a step that only waits; reports once a second that it still does.
 
-        What is said once is lost on a client that DDS has not yet made known to the node.
+        A single report is lost on a client that DDS has not yet made known to the node.
         """
-        said = -_SAY_SECONDS
+        reported = -1.0
 
         def cancelled() -> bool:
-            nonlocal said
-            if time.monotonic() - said >= _SAY_SECONDS:
-                said = time.monotonic()
+            nonlocal reported
+            if time.monotonic() - reported >= 1.0:
+                reported = time.monotonic()
                 self.report(stage, 0.0)
             return self.cancelled()
 
@@ -117,9 +113,9 @@ class BuildAction:
         self._stopping.set()
         if self._busy.locked():
             # The executor sends the result, so it has to run until that is done.
-            if self._busy.acquire(timeout=_STOP_SECONDS):
+            if self._busy.acquire(timeout=5.0):
                 self._busy.release()
-            time.sleep(_RESULT_SECONDS)
+            time.sleep(0.2)  # for the executor to send it
 
     def allow(self) -> None:
         """Takes goals again."""

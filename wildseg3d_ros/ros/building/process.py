@@ -40,10 +40,6 @@ changes scenes by prompts, too."""
 PIPELINE = "wildseg3d_ros.ros.building.process:pipeline_builder"
 """The builder of the product; tests name their own."""
 
-_OVERVIEW_POINTS = 400_000
-"""Pixels that the overview cloud starts from; of more than these only every n-th is taken."""
-_REPORT_SECONDS = 0.05
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,7 +80,7 @@ class Pipeline:
     """The real pipeline with its back ends loaded."""
 
     def __init__(self, settings: Settings) -> None:
-        # What is loaded when it is first needed costs seconds: now, not in the first build.
+        # Modules that are loaded at first use cost seconds: now, not in the first build.
         importlib.import_module("wildseg3d_ros.alignment.aligner")
         from wildseg3d_ros.pointmaps import load_pointmaps
 
@@ -154,9 +150,12 @@ def _extended(
 
 
 def overview(scene: Scene, voxel_size: float) -> ObjectCloud:
-    """The cloud of the whole scene, background included, one point per voxel."""
+    """The cloud of the whole scene, background included, one point per voxel.
+
+    It starts from 400,000 pixels at most: of more, only every n-th row and column is taken.
+    """
     total = sum(int(np.count_nonzero(c)) for c in scene.world.confidence)
-    step = max(1, int(np.ceil(np.sqrt(total / _OVERVIEW_POINTS))))
+    step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
     points, colors, confidence = [], [], []
     for image, xyz, weight in zip(
         scene.images, scene.world.points, scene.world.confidence, strict=True
@@ -236,7 +235,7 @@ class _Process:
         def report(stage: str, fraction: float) -> None:
             nonlocal last
             now = time.monotonic()
-            if stage != last[0] or fraction in (0.0, 1.0) or now - last[2] > _REPORT_SECONDS:
+            if stage != last[0] or fraction in (0.0, 1.0) or now - last[2] > 0.05:
                 last = (stage, fraction, now)
                 self._send("progress", job, stage, fraction)
 

@@ -1,4 +1,4 @@
-"""One camera: its topics, its newest messages, and their way into NumPy."""
+"""One camera: its topics, its newest messages, and their conversion to arrays."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_fro
 from wildseg3d_ros.ros.messages.conversions import depth_from_image, rgb_from_image
 from wildseg3d_ros.ros.parameters import CameraConfig
 
-_QUEUE = 5
-
 
 @dataclass(frozen=True)
 class Stream:
@@ -36,7 +34,7 @@ class Stream:
 
 
 class Camera:
-    """Subscriptions of one camera and what they brought.
+    """Subscriptions of one camera and the messages that came.
 
     Args:
         node: to subscribe with.
@@ -108,9 +106,9 @@ class Camera:
     def qos(self, stream: Stream) -> QoSProfile:
         """What a stream is subscribed with, or is to be.
 
-        With ``reliability: auto`` it is reliable where all publishers are. A message larger than
+        With ``reliability: auto`` it is reliable where all publishers are. A message that exceeds
         the shared memory's segment arrives in many fragments, and on a busy machine best effort
-        loses one of them in most 640x480 images; but it is all that fits a best-effort publisher.
+        loses one of them in most 640x480 images; but a best-effort publisher admits nothing else.
         """
         wanted = self.config.reliability
         if wanted != "auto":
@@ -184,13 +182,13 @@ class Camera:
             never_raises(take, self._node.get_logger()),
             qos,
             callback_group=self._group,
-            # rclpy's own handlers of what does not fit cost two more entries of the wait set each,
-            # for every message; publishers are looked at once a second instead.
+            # rclpy's handlers of incompatible QoS cost two more entries of the wait set each, for
+            # every message; instead, publishers are checked once a second.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
     def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Lens:
-        """The maps of a lens take longer than an image: they are kept while nothing changes."""
+        """The lens; its maps take longer than an image, so it is kept while nothing changes."""
         roi = info.roi
         key = (
             size,
@@ -206,4 +204,4 @@ class Camera:
 
 
 def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
-    return QoSProfile(depth=_QUEUE, reliability=reliability)
+    return QoSProfile(depth=5, reliability=reliability)

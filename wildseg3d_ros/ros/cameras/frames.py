@@ -19,14 +19,12 @@ from wildseg3d_ros.ros.messages.conversions import nanoseconds
 
 _PENDING = 10
 """Messages of a stream that wait for their partner: a third of a second at 30 Hz."""
-_HISTORY = 4
-"""Sets that are kept where cameras are to be aligned with each other."""
 _RESTART_NS = 500_000_000
 """Stamps that go back by more are those of a source that started again, not of a late message."""
 _PAUSE_NS = 2_000_000_000
 """Stamps that go forward by more are those of a source that paused or whose clock was set."""
-_RATE_SECONDS = 3.0
 _GAPS = 15
+"""Gaps of stamps whose median is the usual one, to count losses by: half a second at 30 Hz."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +182,8 @@ class FrameMatcher:
     def rate(self) -> float:
         """Complete sets per second, over the last three seconds."""
         with self._lock:
-            since = time.monotonic() - _RATE_SECONDS
-            return sum(arrived > since for arrived in self._arrivals) / _RATE_SECONDS
+            since = time.monotonic() - 3.0
+            return sum(arrived > since for arrived in self._arrivals) / 3.0
 
     def closest_stamps(self) -> float | None:
         """Seconds between the closest image and depth that wait for a partner."""
@@ -259,7 +257,7 @@ class FrameMatcher:
 
 def history_for(camera_slop: float) -> int:
     """How many sets a matcher has to keep for :func:`aligned` to choose from."""
-    return _HISTORY if camera_slop > 0 else 1
+    return 4 if camera_slop > 0 else 1
 
 
 def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, FrameSet] | None:
@@ -288,7 +286,7 @@ def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, 
     return None
 
 
-def spread(sets: Iterable[FrameSet]) -> float:
+def time_span(sets: Iterable[FrameSet]) -> float:
     """Seconds between the oldest and the newest image."""
     stamps = [s.stamp_ns for s in sets]
     return (max(stamps) - min(stamps)) / 1e9

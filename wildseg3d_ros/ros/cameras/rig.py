@@ -17,16 +17,23 @@ from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import View, check_names
 from wildseg3d_ros.ros.cameras.camera import Camera
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
-from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned, history_for, spread
+from wildseg3d_ros.ros.cameras.frames import (
+    FrameMatcher,
+    FrameSet,
+    aligned,
+    history_for,
+    time_span,
+)
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.ros.tf.errors import TooEarly
 
 _POLL_SECONDS = 0.02
+"""Below the 33 ms between two images of a camera."""
 
 
 @dataclass(frozen=True)
-class Shot:
+class Capture:
     """What the cameras see at one time, ready to be built into a scene.
 
     Attributes:
@@ -154,7 +161,7 @@ class Cameras:
         config: NodeConfig,
         transforms: TransformBuffer,
         cancelled: Callable[[], bool],
-    ) -> Shot:
+    ) -> Capture:
         """Waits for the newest frames of the cameras and turns them into views.
 
         A camera whose pose TF does not have gives a view without one, and a warning.
@@ -177,7 +184,7 @@ class Cameras:
             )
             for name, (calibration, image, depth) in parts.items()
         )
-        return Shot(views, {name: part[0] for name, part in parts.items()}, warnings)
+        return Capture(views, {name: part[0] for name, part in parts.items()}, warnings)
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]
@@ -267,7 +274,7 @@ def _not_at_one_time(recent: Mapping[str, Sequence[FrameSet]], config: NodeConfi
     last = max(newest, key=lambda name: newest[name].stamp_ns)
     return InputError(
         f"the cameras' images are not of one time: the newest of camera '{first}' is stamped "
-        f"{spread(newest.values()):.3f} s before that of '{last}', and camera_slop is "
+        f"{time_span(newest.values()):.3f} s before that of '{last}', and camera_slop is "
         f"{config.camera_slop} s; are the clocks in step? 0 takes the newest of each",
         ErrorCode.NO_IMAGES,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import invert
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps: the default of tf2."""
@@ -52,3 +54,15 @@ def poses_at(buffer: TransformBuffer, root: str, stamp_ns: int) -> dict[str, NDA
         except WildSeg3DError:
             continue
     return poses
+
+
+def rebased(
+    root_from: Mapping[str, NDArray[np.float64]], root: str, frame: str
+) -> dict[str, NDArray[np.float64]]:
+    """Poses in ``frame`` from those in ``root``, by frame; none if ``frame`` is not among them."""
+    if frame == root:
+        return dict(root_from)
+    if frame not in root_from:
+        return {}
+    frame_from_root = invert(root_from[frame])
+    return {name: frame_from_root @ pose for name, pose in root_from.items()}

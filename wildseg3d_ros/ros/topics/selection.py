@@ -24,10 +24,6 @@ from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.topics.overlays import box_markers, label_overlay, with_selection
 from wildseg3d_ros.scene.prompting import objects_cloud
 
-_PERIOD = 0.1
-_LOOK_AGAIN = 0.5
-"""Seconds after which somebody may have begun to look at an overlay."""
-
 _Selection = tuple[CurrentScene, tuple[int, ...]]
 
 
@@ -76,8 +72,9 @@ class SelectionTopics:
     def _run(self) -> None:
         while True:
             with self._changed:
+                # The timeout is for overlays that somebody has subscribed to meanwhile.
                 self._changed.wait_for(
-                    lambda: self._ending or self._wanted != self._shown, _LOOK_AGAIN
+                    lambda: self._ending or self._wanted != self._shown, timeout=0.5
                 )
                 if self._ending:
                     return
@@ -89,7 +86,7 @@ class SelectionTopics:
             except Exception:  # noqa: BLE001  a picture that fails must not end the others
                 self._node.get_logger().error(f"selection not shown:\n{traceback.format_exc()}")
             self._shown = wanted
-            time.sleep(_PERIOD)
+            time.sleep(0.1)  # at most ten pictures a second
 
     def _publish(self, wanted: _Selection) -> None:
         current, ids = wanted
