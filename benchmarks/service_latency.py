@@ -22,7 +22,7 @@ from benchmarks.transports import TRANSPORTS, environment
 POINTS = 20_000
 REPEATS = 300
 WARM_UP = 20
-KEPT_REPEATS = 30
+CACHED_REPEATS = 30
 CLICK = ("camera0", 200.0, 110.0)
 
 
@@ -86,9 +86,9 @@ def ask() -> dict:
             found = client.segment([CLICK])
             times.append(1e3 * (time.perf_counter() - start))
             points = len(found.points)
-        # What is kept after the first time: normals, box and coverage.
+        # Cached after the first time: normals, box and coverage.
         rich = []
-        for _ in range(KEPT_REPEATS):
+        for _ in range(CACHED_REPEATS):
             start = time.perf_counter()
             client.segment([CLICK], include_normals=True, include_box=True)
             rich.append(1e3 * (time.perf_counter() - start))
