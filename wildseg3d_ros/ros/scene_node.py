@@ -252,7 +252,6 @@ class SceneNode(ManagedNode):
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
             self.adopt(current)
-            self._monitor.stop()  # what the cameras see now is no measure of an old scene
             self._monitor.start(current.scene, {}, self._config.node().world_frame)
             if self._topics is not None:
                 self._topics.publish(Built(current.scene, cloud), current.calibrations)
@@ -292,16 +291,7 @@ class SceneNode(ManagedNode):
             f"frame '{scene.frame_id}', {scene.alignment.scale_text}"
         )
         warn(build, self, scene.warnings)
-        result = build.result
-        result.scene_id = scene.scene_id
-        result.objects = len(scene.object_ids)
-        result.frame_id = scene.frame_id
-        result.scale_sources = list(scene.alignment.scale_sources)
-        result.scale_factor = float(scene.alignment.scale_factor)
-        result.registration_residual = float(scene.alignment.registration_residual)
-        result.seconds = seconds
-        result.stage_names = list(scene.seconds)
-        result.stage_seconds = [float(value) for value in scene.seconds.values()]
+        build.describe(scene, seconds)
 
     def _settings(self, config: NodeConfig) -> Settings:
         return Settings(

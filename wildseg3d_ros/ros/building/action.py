@@ -15,6 +15,7 @@ from rclpy.node import Node
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.guard import status_of
+from wildseg3d_ros.scene.scene import Scene
 
 
 @dataclass
@@ -34,6 +35,18 @@ class Build:
     cancelled: Callable[[], bool]
     changed: tuple[str, ...] = ()
     result: BuildScene.Result = field(default_factory=BuildScene.Result)
+
+    def describe(self, scene: Scene, seconds: float) -> None:
+        """Fills the result with a scene that took so many seconds."""
+        result, alignment = self.result, scene.alignment
+        result.scene_id, result.frame_id = scene.scene_id, scene.frame_id
+        result.objects = len(scene.object_ids)
+        result.scale_sources = list(alignment.scale_sources)
+        result.scale_factor = float(alignment.scale_factor)
+        result.registration_residual = float(alignment.registration_residual)
+        result.seconds = seconds
+        result.stage_names = list(scene.seconds)
+        result.stage_seconds = [float(value) for value in scene.seconds.values()]
 
     def waiting(self, stage: str) -> Callable[[], bool]:
         """``cancelled`` for a step that only waits; reports once a second that it still does.
