@@ -64,7 +64,7 @@ class NodeMonitor:
             self._scene_monitor.compare(config)
             if self._scene_monitor.stale != self._stale:
                 self._stale = self._scene_monitor.stale
-                for warning in self._watch.warnings():
+                for warning in self._scene_monitor.warnings():
                     self._node.get_logger().warning(warning)
             scene = self._scene()
             if not (self._stale and config.rebuild_when_stale and scene is not None):
