@@ -45,7 +45,8 @@ def project(points: np.ndarray, model: str) -> np.ndarray:
     return cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, d)[0][:, 0]
 
 
-def test_a_pinhole_needs_nothing():
+def test_lens_pinhole():
+    """A pinhole needs nothing."""
     calibration = read(make_info())
     np.testing.assert_array_equal(calibration.K, K)
     assert not calibration.distorted
@@ -55,7 +56,8 @@ def test_a_pinhole_needs_nothing():
 
 
 @pytest.mark.parametrize("model", LENSES)
-def test_clicks_are_carried_to_the_pinhole_image(model):
+def test_pinhole_pixel_against_opencv(model):
+    """Clicks are carried to the pinhole image."""
     calibration = read(make_info(model, LENSES[model]))
     assert calibration.distorted
     rng = np.random.default_rng(1)
@@ -66,7 +68,7 @@ def test_clicks_are_carried_to_the_pinhole_image(model):
 
 
 @pytest.mark.parametrize("model", LENSES)
-def test_a_published_disc_stays_where_it_is(model):
+def test_published_labels_round_trip(model):
     """Published image -> pinhole image -> published mask."""
     calibration = read(make_info(model, LENSES[model]))
     disc = np.zeros(SIZE, np.uint8)
@@ -79,13 +81,15 @@ def test_a_published_disc_stays_where_it_is(model):
     assert (pinhole > 0).sum() != (disc > 0).sum()
 
 
-def test_rectified_images_use_the_projection_matrix():
+def test_lens_from_info_rectified():
+    """Rectified images use the projection matrix."""
     calibration = read(make_info("plumb_bob", LENSES["plumb_bob"]), rectified=True)
     np.testing.assert_array_equal(calibration.K, [[100, 0, 80], [0, 100, 60], [0, 0, 1]])
     assert not calibration.distorted
 
 
-def test_binning_and_region_of_interest():
+def test_lens_from_info_binning_and_roi():
+    """Binning and region of interest."""
     info = make_info()
     info.binning_x = info.binning_y = 2
     expected = [[70, 0, 39.5], [0, 71, 30.5], [0, 0, 1]]
@@ -96,7 +100,8 @@ def test_binning_and_region_of_interest():
     np.testing.assert_array_equal(read(info, (90, 100)).K, expected)
 
 
-def test_drivers_that_leave_the_size_out():
+def test_lens_from_info_without_size():
+    """Drivers that leave the size out."""
     info = make_info()
     info.width = info.height = 0
     np.testing.assert_array_equal(read(info, (48, 64)).K, K)
@@ -113,7 +118,8 @@ def test_drivers_that_leave_the_size_out():
         ({"distortion_model": "equidistant", "d": [0.1] * 5}, ["takes 4 "]),
     ],
 )
-def test_calibrations_that_cannot_be_used(change, words):
+def test_lens_from_info_unusable(change, words):
+    """Calibrations that cannot be used."""
     info = make_info()
     for field, value in change.items():
         setattr(info, field, value)

@@ -58,7 +58,8 @@ def refused(client, code, text, clicks=(), **options):
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
 
-def test_boxes_masks_points_ids_and_unions(live):
+def test_segment_all_kinds_of_prompts(live):
+    """Boxes masks points ids and unions."""
     _, _, client = live
     for label in (table.RED, table.GREEN):
         for view in range(3):
@@ -76,7 +77,8 @@ def test_boxes_masks_points_ids_and_unions(live):
     assert both.object_ids == (1, 2)
 
 
-def test_points_come_in_any_frame(live):
+def test_segment_points_in_any_frame(live):
+    """Points come in any frame."""
     _, _, client = live
     frame = optical_frame("right")
     in_camera = apply(invert(VIEWS[2].world_from_cam_prior), top_of(table.GREEN))
@@ -85,7 +87,8 @@ def test_points_come_in_any_frame(live):
     refused(client, "UNKNOWN_FRAME", "'shelf' cannot be found", points=[("shelf", 0, 0, 0)])
 
 
-def test_bad_prompts_of_every_kind(live):
+def test_segment_bad_prompts(live):
+    """Bad prompts of every kind."""
     _, _, client = live
     u, v = on(table.RED)[1:]
     half = TRUTH[0][::2, ::2] == table.RED
@@ -116,7 +119,8 @@ def test_bad_prompts_of_every_kind(live):
         client.segment([("front", u, v)], include_colour=True)
 
 
-def test_images_that_are_no_masks(live):
+def test_segment_images_that_are_no_masks(live):
+    """Images that are no masks."""
     _, _, client = live
 
     def ask(image: Image):
@@ -134,7 +138,7 @@ def test_images_that_are_no_masks(live):
     assert "0 (whole), 1 (part), 2 (sub_part); got 9" in raw.message
 
 
-def test_objects_that_no_mask_is_are_added_and_refined(world):
+def test_segment_add_and_refine(world):
     """On a scene in which one ball was not found."""
     world.scene_node("forgetful_builder")
     world.replay()
@@ -161,7 +165,7 @@ def test_objects_that_no_mask_is_are_added_and_refined(world):
     refused(client, "UNKNOWN_OBJECT", "99", [green], refine=True, object_ids=[99])
 
 
-def test_what_another_back_end_built_is_changed_by_it_or_it_is_said(world, tmp_path):
+def test_segment_add_other_back_end(world, tmp_path):
     """A loaded scene of a network whose weights are not here, in which one ball is missing."""
     scene = table.scene_by_color(VIEWS, Progress(), "world", found=(table.RED,))
     origin = MaskOrigin("sam2", str(tmp_path / "gone"))
@@ -181,7 +185,8 @@ def test_what_another_back_end_built_is_changed_by_it_or_it_is_said(world, tmp_p
     assert [warning for warning in again.warnings if "cannot be loaded here" in warning] == said
 
 
-def test_nothing_is_added_while_a_scene_is_built(world, monkeypatch, tmp_path):
+def test_segment_add_during_build(world, monkeypatch, tmp_path):
+    """Nothing is added while a scene is built."""
     go = tmp_path / "go"
     monkeypatch.setenv("PATIENT_UNTIL", str(go))
     go.touch()
@@ -206,7 +211,8 @@ def test_nothing_is_added_while_a_scene_is_built(world, monkeypatch, tmp_path):
     builder.join(30)
 
 
-def test_eight_clients_at_once(live):
+def test_segment_eight_clients(live):
+    """Eight clients at once."""
     world, _, _ = live
     clients = [world.client() for _ in range(8)]
     for client in clients:
@@ -263,7 +269,8 @@ def is_near(message: PointCloud2, label: int) -> bool:
     return bool((np.abs(np.linalg.norm(points - centre, axis=1) - radius) < 1e-3).all())
 
 
-def test_clicks_from_rviz_and_rqt_select(live):
+def test_prompt_topics_select(live):
+    """Clicks from rviz and rqt select."""
     world, _, client = live
     ears = Ears(world)
     rviz = rclpy.create_node("rviz", context=world.context)
@@ -295,7 +302,8 @@ def test_clicks_from_rviz_and_rqt_select(live):
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
 
-def test_what_is_selected_is_shown_to_late_joiners(live):
+def test_selection_topics_late_joiners(live):
+    """What is selected is shown to late joiners."""
     world, _, client = live
     client.segment([on(table.RED)])
     time.sleep(1.0)
