@@ -25,12 +25,8 @@ def red(view: int = 0) -> tuple[str, int, int]:
 
 
 @pytest.fixture
-def client(world):
-    world.scene_node()
-    world.replay()
-    client = world.client()
-    client.build()
-    return client
+def client(live):
+    return live[2]
 
 
 def raw(client, **options) -> Segment.Response:
@@ -55,11 +51,8 @@ def test_segment_reply_plain(client):
         _ = plain.pose
 
 
-def test_segment_reply_residual(world):
+def test_segment_reply_residual(client):
     """Not that of each camera's depth with itself, which is 0 here."""
-    world.scene_node()
-    world.replay()
-    client = world.client()
     built = client.build()
     assert built.registration_residual == pytest.approx(0.002)
     assert client.segment([red()]).alignment_residual == built.registration_residual

@@ -200,9 +200,9 @@ def test_load_scene_refuses_builds(live, tmp_path, monkeypatch):
     assert "cancel" not in str(busy.value)
 
 
-def test_load_scene_other_rig(live, tmp_path, world):
+def test_load_scene_other_rig(fresh, tmp_path):
     """A scene of another rig is refused."""
-    _, _, client = live
+    world, _, client = fresh
     path = client.save_scene(str(tmp_path / "scene.ws3d"))
     world.end()
     for names, change, text in [

@@ -12,7 +12,6 @@ import pytest
 import rclpy
 import table
 from geometry_msgs.msg import Point, PointStamped
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -25,14 +24,12 @@ from wildseg3d_ros.core.types import MaskOrigin
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image, header, image_from_array
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
 from wildseg3d_ros.scene.file.snapshot import save_scene
 
 VIEWS = table.make_views()
 TRUTH = [table.trace(view.world_from_cam_prior)[2] for view in VIEWS]
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 
 
 def on(label: int, view: int = 0) -> tuple[str, int, int]:
@@ -253,7 +250,7 @@ class Ears:
             (Image, "left/overlay"),
         ):
             self.heard[topic] = []
-            self.node.create_subscription(kind, topic, self.heard[topic].append, LATCHED)
+            self.node.create_subscription(kind, topic, self.heard[topic].append, latched())
         world.add(self.node, threads=1)
 
     def until(self, met, seconds=20.0):
@@ -284,9 +281,11 @@ def test_prompt_topics_select(live):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    client.segment([on(table.RED)])
+    ears.until(lambda h: h["selected_object"] and is_near(h["selected_object"][-1], table.RED))
     x, y, z = top_of(table.GREEN)
     pointing.publish(PointStamped(header=header("world", 0), point=Point(x=x, y=y, z=z)))
-    ears.until(lambda h: h["selected_object"] and is_near(h["selected_object"][-1], table.GREEN))
+    ears.until(lambda h: is_near(h["selected_object"][-1], table.GREEN))
     u, v = on(table.RED)[1:]
     mouse.publish(Point(x=float(u), y=float(v)))
     ears.until(lambda h: is_near(h["selected_object"][-1], table.RED))

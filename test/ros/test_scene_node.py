@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import table
 from rclpy.action import ActionClient
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
@@ -19,6 +18,7 @@ from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
 
 VIEWS = table.make_views()
@@ -117,11 +117,6 @@ def test_segment_target_frame(live):
 def test_scene_topics_late_joiners(live):
     """The scene is published for late joiners."""
     world, _, _ = live
-    latched = QoSProfile(
-        depth=1,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    )
     import rclpy
 
     late = rclpy.create_node("late", context=world.context)
@@ -133,8 +128,8 @@ def test_scene_topics_late_joiners(live):
         if len(heard) == 2:
             all_heard.set()
 
-    late.create_subscription(PointCloud2, "scene_cloud", lambda m: hear("cloud", m), latched)
-    late.create_subscription(Image, "left/labels", lambda m: hear("labels", m), latched)
+    late.create_subscription(PointCloud2, "scene_cloud", lambda m: hear("cloud", m), latched())
+    late.create_subscription(Image, "left/labels", lambda m: hear("labels", m), latched())
     world.add(late, threads=1)
     assert all_heard.wait(20)
     points, colors = points_from_cloud(heard["cloud"])
@@ -163,9 +158,9 @@ def test_scene_node_depth_units_and_tf(world, depth_encoding, tf):
     )
 
 
-def test_build_some_cameras(live):
+def test_build_some_cameras(fresh):
     """Some of the cameras."""
-    _, _, client = live
+    _, _, client = fresh
     client.build(cameras=["right", "left"])
     found = client.segment([on(table.RED, 2)], include_masks=True)
     assert sorted(found.masks) == ["left", "right"]
@@ -340,6 +335,7 @@ def test_build_action_aborted(live):
         sender.destroy()
 
 
+@pytest.mark.usefixtures("world")
 def test_destroy_node_leaves_graph():
     """Otherwise clients wait for an action server that nobody runs."""
     import rclpy
