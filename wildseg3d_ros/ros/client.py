@@ -41,6 +41,9 @@ _GONE_SECONDS = 3.0
 class SceneClient:
     """Talks to a running scene node from a script that need not know rclpy.
 
+    Every question raises WildSeg3DError with the code and text of the node's error, and
+    TimeoutError when no answer comes.
+
     Args:
         namespace: of the scene node.
         timeout: seconds to wait for the node to appear, and for its answers to short questions.
@@ -107,9 +110,6 @@ class SceneClient:
             cameras: names; none for all.
             progress: told of stage and fraction, in another thread.
             cancelled: polled ten times a second; True stops the build.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no node, or it left.
         """
         self.wait_until_ready()
 
@@ -145,9 +145,6 @@ class SceneClient:
             clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
             options: other ways to point, and parts of the reply: see
                 :class:`wildseg3d_ros.ros.messages.requests.SegmentOptions`.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
         """
         reply = self._call(self._segment, segment_request(clicks, options))
         return Selection.of(reply, options.get("organized_cameras", ()))
@@ -155,32 +152,20 @@ class SceneClient:
     def list_objects(
         self, target_frame: str = "", include_boxes: bool = False
     ) -> list[SceneObject]:
-        """All objects of the scene, boxes in the target frame; "" is the node's target_frame.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
-        """
+        """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
         reply = self._call(self._list, request)
         raise_unless_ok(reply.status)
         return [SceneObject.of(message) for message in reply.objects]
 
     def save_scene(self, path: str) -> str:
-        """Writes the scene to a file on the node's machine; returns its absolute path.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
-        """
+        """Writes the scene to a file on the node's machine; returns its absolute path."""
         reply = self._call(self._save, SaveScene.Request(path=path))
         raise_unless_ok(reply.status)
         return reply.path
 
     def load_scene(self, path: str) -> str:
-        """Makes the node answer from a saved scene; returns its scene id.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
-        """
+        """Makes the node answer from a saved scene; returns its scene id."""
         reply = self._call(self._load, LoadScene.Request(path=path))
         raise_unless_ok(reply.status)
         return reply.scene_id

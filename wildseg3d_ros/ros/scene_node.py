@@ -1,21 +1,7 @@
 """The node: camera topics in, scenes built on request, object clouds out.
 
-Interface, all names relative:
-    action    build_scene             wildseg3d_msgs/action/BuildScene
-    services  segment, list_objects, save_scene, load_scene
-                                      wildseg3d_msgs/srv
-    published, latched:
-              scene_cloud             sensor_msgs/PointCloud2
-              selected_object         sensor_msgs/PointCloud2
-              selected_box            visualization_msgs/MarkerArray
-              <camera>/labels         sensor_msgs/Image mono16 of object ids
-              <camera>/overlay        sensor_msgs/Image rgb8: objects and selection
-    published, and absolute as everywhere:
-              /diagnostics            diagnostic_msgs/DiagnosticArray: cameras and scene
-    subscribed, beside the cameras and TF:
-              clicked_point           geometry_msgs/PointStamped
-              <camera>/mouse_left, <camera>/overlay_mouse_left
-                                      geometry_msgs/Point
+README.md lists its services and topics, all with relative names; in code they are in ``services``,
+``building.action`` and ``topics``.
 """
 
 from __future__ import annotations

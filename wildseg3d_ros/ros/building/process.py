@@ -37,8 +37,8 @@ Build = Callable[[Sequence[View], Progress, str], Scene]
 """``build(views, progress, world_frame)``. What has a method ``extend`` as :class:`Pipeline` does
 changes scenes by prompts, too."""
 
-PIPELINE = "wildseg3d_ros.ros.building.process:pipeline_builder"
-"""The builder of the product; tests name their own."""
+PIPELINE = "wildseg3d_ros.ros.building.process:Pipeline"
+"""Tests name builders of their own."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Settings:
 
     Attributes:
         config: of the pipeline.
-        builder: ``module:function`` of a function that takes these settings, loads the back ends
-            and returns a :data:`Build`.
+        builder: ``module:name`` of what takes these settings, loads the back ends and gives a
+            :data:`Build`.
         overview_voxel: voxel edge [m] of the cloud of the whole scene; 0 keeps all of its points.
         masks_chosen: whether the user named the mask back end: then it also changes scenes that
             another one built.
@@ -77,7 +77,7 @@ class Extended:
 
 
 class Pipeline:
-    """The real pipeline with its back ends loaded."""
+    """The builder of the product: the pipeline with its back ends loaded."""
 
     def __init__(self, settings: Settings) -> None:
         # Modules that are loaded at first use cost seconds: now, not in the first build.
@@ -108,14 +108,7 @@ class Pipeline:
             progress.warn(note)
         for name in changed:
             scene = update_scene(
-                scene,
-                views,
-                name,
-                self._config,
-                progress,
-                self._pointmaps,
-                masks,
-                world_frame,
+                scene, views, name, self._config, progress, self._pointmaps, masks, world_frame
             )
         return scene
 
@@ -130,11 +123,6 @@ class Pipeline:
         if not note or note in warnings:
             return made
         return replace(made, scene=replace(made.scene, warnings=(*warnings, note)))
-
-
-def pipeline_builder(settings: Settings) -> Build:
-    """See :class:`Pipeline`."""
-    return Pipeline(settings)
 
 
 def _extended(

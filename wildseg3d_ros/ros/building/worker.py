@@ -121,8 +121,7 @@ class BuildWorker:
             refine: whether to correct the object that the prompt names.
             cancelled: polled about twenty times a second.
 
-        Raises:
-            WildSeg3DError, Cancelled: as of :meth:`build`.
+        Raises as :meth:`build`.
         """
         return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
 

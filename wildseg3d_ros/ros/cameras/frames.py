@@ -117,28 +117,25 @@ class FrameMatcher:
 
     def add_image(self, message: Image | CompressedImage) -> None:
         """Takes an image."""
-        with self._lock:
-            self.counts.images += 1
-            back = self._restarted("image", message)
-            if back is None:
-                return
-            if self._with_depth:
-                self._images.append(message)
-                self._match()
-            else:
-                self._complete(message, None)
-        if back:
-            self._on_restart(back)
+        self._add("image", message)
 
     def add_depth(self, message: Image | CompressedImage) -> None:
         """Takes a depth image."""
+        self._add("depth", message)
+
+    def _add(self, stream: str, message: Image | CompressedImage) -> None:
+        is_image = stream == "image"
         with self._lock:
-            self.counts.depths += 1
-            back = self._restarted("depth", message)
+            self.counts.images += is_image
+            self.counts.depths += not is_image
+            back = self._restarted(stream, message)
             if back is None:
                 return
-            self._depths.append(message)
-            self._match()
+            if self._with_depth:
+                (self._images if is_image else self._depths).append(message)
+                self._match()
+            elif is_image:
+                self._complete(message, None)
         if back:
             self._on_restart(back)
 

@@ -43,13 +43,14 @@ _COLOR: dict[str, tuple[str, int, int | None]] = {
 """Type, channels and conversion to RGB by encoding."""
 # OpenCV names a Bayer pattern by the 2x2 block one pixel down and right of the corner, ROS by the
 # corner itself: its rggb is OpenCV's BG.
-for _ros, _code in (
-    ("rggb", cv2.COLOR_BayerBG2RGB),
-    ("bggr", cv2.COLOR_BayerRG2RGB),
-    ("gbrg", cv2.COLOR_BayerGR2RGB),
-    ("grbg", cv2.COLOR_BayerGB2RGB),
-):
-    _COLOR |= {f"bayer_{_ros}8": ("u1", 1, _code), f"bayer_{_ros}16": ("u2", 1, _code)}
+_BAYER = {
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+}
+_COLOR |= {f"bayer_{pattern}8": ("u1", 1, code) for pattern, code in _BAYER.items()}
+_COLOR |= {f"bayer_{pattern}16": ("u2", 1, code) for pattern, code in _BAYER.items()}
 _LAYOUT = {name: (kind, channels) for name, (kind, channels, _) in _COLOR.items()}
 _LAYOUT |= {"16uc1": ("u2", 1), "32fc1": ("f4", 1)}
 COLOR_ENCODINGS = tuple(name for name in _COLOR if not name.startswith("8uc"))
