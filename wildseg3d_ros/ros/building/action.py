@@ -97,10 +97,10 @@ class BuildAction:
 
     @contextmanager
     def kept_out(self, what: str) -> Iterator[Callable[[], bool]]:
-        """Refuses builds while something else changes the scene; gives whether that is to stop.
+        """Refuses builds while something else changes the scene; yields whether that is to stop.
 
         Args:
-            what: is done meanwhile, for those who are refused.
+            what: is done meanwhile, for the text of a refusal.
 
         Raises:
             WildSeg3DError: a scene is being built or changed already (BUSY).
@@ -139,7 +139,7 @@ class BuildAction:
         self._server.destroy()
 
     def rebuild(self, cameras: Sequence[str], changed: Sequence[str] = ()) -> bool:
-        """Builds without having been asked, unless a build runs; returns whether one came of it.
+        """Builds without a goal, unless a build runs; returns whether a scene was built.
 
         What goes wrong is logged.
 

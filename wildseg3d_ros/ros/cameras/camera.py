@@ -104,7 +104,7 @@ class Camera:
         ]
 
     def qos(self, stream: Stream) -> QoSProfile:
-        """What a stream is subscribed with, or is to be.
+        """The QoS with which a stream is subscribed, or is to be.
 
         With ``reliability: auto`` it is reliable where all publishers are. A message that exceeds
         the shared memory's segment arrives in many fragments, and on a busy machine best effort

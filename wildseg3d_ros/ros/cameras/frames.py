@@ -63,7 +63,7 @@ class Counts:
     """Messages of a camera since it was subscribed to.
 
     Attributes:
-        images, infos, depths: taken in.
+        images, infos, depths: received.
         sets: images with their depth, complete.
         lost: images that should have come, by the gaps between the stamps of those that did; a
             pause of the source, or a jump of its clock, is no loss.

@@ -219,8 +219,8 @@ class Cameras:
     ) -> tuple[dict[str, FrameSet], dict[str, NDArray[np.float64]], tuple[str, ...]]:
         """The newest sets, ``world_from_cam`` of those that TF knows, and why it lacks others.
 
-        TF may come after the images, so it is waited for. Sets whose pose will not come are given
-        up for newer ones. What becomes of a scene without poses, the pipeline says.
+        TF may arrive after the images, so this waits for it. Sets whose pose will never come are
+        replaced by newer ones. The pipeline decides what to do without poses.
         """
         end = time.monotonic() + config.image_timeout
         sets = self._wait_for_sets(names, config, cancelled)

@@ -1,7 +1,7 @@
 """Latched topics of what was selected last: cloud, box, and the cameras' overlays.
 
-Drawing and publishing images takes longer than an answer may, so it is done behind the answers, by
-a thread that shows the newest selection and skips those in between.
+Drawing and publishing images takes longer than an answer may. A thread does it: it shows the
+newest selection and skips those in between.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class SelectionTopics:
         for view, name in enumerate(scene.view_names):
             if name not in self._overlays or self._drawn.get(name) == wanted:
                 continue
-            # The first one is for late joiners; after that only what somebody looks at is drawn.
+            # The first one is for late subscribers; later ones need a subscriber to be drawn.
             if name in self._drawn and not self._overlays[name].get_subscription_count():
                 continue
             picture = self._plain[view]
