@@ -128,3 +128,27 @@ def test_lens_from_info_unusable(change, words):
     assert refused.value.code == ErrorCode.BAD_CALIBRATION
     for word in ["camera 'left'", "/left/camera_info", *words]:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_pinhole_box_curved_edges(model):
+    """The bounds of every pixel of the edges, to a pixel."""
+    lens = read(make_info(model, LENSES[model]))
+    u0, v0, u1, v1 = 30.0, 20.0, 130.0, 100.0
+    rim = [(u, v) for u in np.linspace(u0, u1, 101) for v in (v0, v1)]
+    rim += [(u, v) for u in (u0, u1) for v in np.linspace(v0, v1, 101)]
+    moved = np.array([lens.pinhole_pixel(*uv) for uv in rim])
+    expected = [*moved.min(axis=0), *moved.max(axis=0)]
+    np.testing.assert_allclose(lens.pinhole_box(u0, v0, u1, v1), expected, atol=1.0)
+    assert read(make_info()).pinhole_box(-5.0, 1.0, 7.0, 9.0) == (-5.0, 1.0, 7.0, 9.0)
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_published_labels_of_points(model):
+    """Points lie at the published pixels as labels do, and are NaN where those show nothing."""
+    lens = read(make_info(model, LENSES[model]))
+    number = np.arange(1, SIZE[0] * SIZE[1] + 1, dtype=np.float64).reshape(SIZE)
+    rows = lens.published_labels(number).astype(int)
+    points = np.random.default_rng(0).normal(size=(*SIZE, 3)).astype(np.float32)
+    expected = np.concatenate([np.full((1, 3), np.nan, np.float32), points.reshape(-1, 3)])[rows]
+    np.testing.assert_array_equal(lens.published_labels(points, np.nan), expected)
