@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from numpy.typing import NDArray
@@ -18,9 +18,10 @@ from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import LoadScene, Segment
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
+from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
-from wildseg3d_ros.ros.building.process import PIPELINE, Built, Settings, overview
+from wildseg3d_ros.ros.building.process import PIPELINE, Settings, overview
 from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.cameras.rig import Cameras, Capture
 from wildseg3d_ros.ros.guard import always_replies
@@ -36,7 +37,6 @@ from wildseg3d_ros.ros.tf.buffer import poses_at, rebased
 from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
-from wildseg3d_ros.ros.topics.selection import SelectionTopics
 
 
 class SceneNode(ManagedNode):
@@ -64,7 +64,6 @@ class SceneNode(ManagedNode):
         self._builder = builder
         self._current: CurrentScene | None = None
         self._topics: SceneTopics | None = None
-        self._selection: SelectionTopics | None = None
         # Of what streams in; it gets an executor of its own: see running.Spinner.
         self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
@@ -132,20 +131,27 @@ class SceneNode(ManagedNode):
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
         self._current = current
-        if self._selection is not None:
-            self._selection.show(current)
+        if self._topics is not None:
+            self._topics.select(current)
 
     def _adopt_extended(self, current: CurrentScene) -> None:
         self.adopt(current)
         if self._topics is not None:
-            self._topics.publish_labels(current.scene, current.calibrations)
+            self._topics.publish_labels(current)
+
+    def _adopt_new(
+        self, current: CurrentScene, cloud: ObjectCloud, poses: Mapping[str, NDArray], frame: str
+    ) -> None:
+        self.adopt(current)
+        self._monitor.start(current.scene, poses, frame)
+        if self._topics is not None:
+            self._topics.publish(current, cloud)
 
     # ---- lifecycle -----------------------------------------------------------------------------
 
     def configure(self) -> None:
         """Loads the models, in the build process, and makes the publishers."""
         self._topics = SceneTopics(self, self._cameras.names)
-        self._selection = SelectionTopics(self, self._cameras.names)
         self._worker.configure(self._settings(self._config.node()))
         self._worker.load()
 
@@ -175,9 +181,6 @@ class SceneNode(ManagedNode):
         if self._topics is not None:
             self._topics.destroy()
             self._topics = None
-        if self._selection is not None:
-            self._selection.destroy()
-            self._selection = None
 
     def close(self) -> None:
         """Ends a running build and the build process; safe to call twice."""
@@ -201,8 +204,8 @@ class SceneNode(ManagedNode):
             request.target_frame = self.get_parameter("target_frame").value
         current, reply = self._answer(request)
         reply.warnings = [*reply.warnings, *self._monitor.warnings()]
-        if self._selection is not None:
-            self._selection.show(current, reply.object_ids)
+        if self._topics is not None:
+            self._topics.select(current, reply.object_ids)
         return reply
 
     def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Segment.Response]:
@@ -237,10 +240,7 @@ class SceneNode(ManagedNode):
             cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
-            self.adopt(current)
-            self._monitor.start(current.scene, {}, self._config.node().world_frame)
-            if self._topics is not None:
-                self._topics.publish(Built(current.scene, cloud), current.calibrations)
+            self._adopt_new(current, cloud, {}, self._config.node().world_frame)
         return made
 
     # ---- action --------------------------------------------------------------------------------
@@ -266,10 +266,8 @@ class SceneNode(ManagedNode):
         )
         scene = built.scene
         poses = rebased(poses, root, scene.frame_id)
-        self.adopt(CurrentScene(scene, capture.calibrations, poses, capture.warnings))
-        self._monitor.start(scene, capture.tf_poses, config.world_frame)
-        if self._topics is not None:
-            self._topics.publish(built, capture.calibrations)
+        current = CurrentScene(scene, capture.calibrations, poses, capture.warnings)
+        self._adopt_new(current, built.overview, capture.tf_poses, config.world_frame)
         seconds = time.monotonic() - start
         self._log(
             f"scene {scene.scene_id}: {len(scene.object_ids)} objects from {len(names)} views in "
