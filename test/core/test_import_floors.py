@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -43,7 +44,8 @@ PERMITTED = {
 """Imports (importer, imported) that break the order all the same."""
 
 
-def imports() -> set[tuple[str, str]]:
+@functools.cache
+def imports() -> frozenset[tuple[str, str]]:
     """(importer, imported) of all modules of the package, also of imports inside functions.
 
     Names are relative to the package; a folder's ``__init__`` has the folder's name.
@@ -65,7 +67,7 @@ def imports() -> set[tuple[str, str]]:
                 continue
             edges |= {(name, each) for each in found if each in names and each != name}
     short = {name: name.removeprefix(PACKAGE).lstrip(".") for name in names}
-    return {(short[a], short[b]) for a, b in edges} - PERMITTED
+    return frozenset((short[a], short[b]) for a, b in edges) - PERMITTED
 
 
 def test_imports_find_what_there_is():

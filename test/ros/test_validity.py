@@ -231,7 +231,7 @@ def test_scene_monitor_depth_alone(live):
     wait_for(lambda: node.stale_cameras == ("left",))
 
 
-@pytest.mark.parametrize("period", [0.1, 0.0], ids=["watched", "not watched"])
+@pytest.mark.parametrize("period", [0.1, 0.0], ids=["monitored", "not monitored"])
 def test_scene_monitor_other_resolution(world, period):
     """The same pixel means another place, as long as the scene is of the old resolution."""
     node = world.scene_node(monitor_period=period)
@@ -352,7 +352,7 @@ def _unreliable(replay) -> None:
 
 
 def test_scene_monitor_loaded_scene(live, tmp_path):
-    """A scene from a file is watched too."""
+    """A scene from a file is monitored too."""
     node, replay, client = live
     saved = str(tmp_path / "table.ws3d")
     client.save_scene(saved)

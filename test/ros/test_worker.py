@@ -1,4 +1,4 @@
-"""The build process: hand-over of scenes, cancellation, death, recovery."""
+"""The build process: IPC transport of scenes, cancellation, death, recovery."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def wait_for(condition, seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-# ---- hand-over ---------------------------------------------------------------------------------
+# ---- IPC transport -----------------------------------------------------------------------------
 
 
 def pass_on(*things):
@@ -190,7 +190,7 @@ def test_build_worker_killed_build(make_worker, monkeypatch, tmp_path):
 
 
 def test_build_worker_send_fails(make_worker, monkeypatch):
-    """Images that cannot be handed over leave the process alone."""
+    """Images that cannot be sent leave the process alone."""
     worker = make_worker("color_builder")
     build(worker)
     pid = worker.pid

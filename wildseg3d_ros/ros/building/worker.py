@@ -115,13 +115,12 @@ class BuildWorker:
     ) -> Extended:
         """Adds an object to a scene, or corrects one, and waits for it.
 
+        ``cancelled`` and what is raised are as of :meth:`build`.
+
         Args:
             scene: stays as it is.
             prompt: see :func:`wildseg3d_ros.editing.add_object` and ``refine_object``.
             refine: whether to correct the object that the prompt names.
-            cancelled: polled about twenty times a second.
-
-        Raises as :meth:`build`.
         """
         return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
 

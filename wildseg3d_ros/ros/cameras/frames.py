@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -89,7 +89,7 @@ class FrameMatcher:
     Args:
         slop_seconds: between image and depth.
         with_depth: whether the camera has depth.
-        history: how many sets are kept.
+        history: how many sets are kept, for :func:`aligned` to choose from.
         on_restart: told by how many seconds the stamps went back, when they did.
     """
 
@@ -146,11 +146,7 @@ class FrameMatcher:
             self._info = message
 
     def newest(self, max_age: float = 0.0) -> FrameSet | None:
-        """The newest complete set; None when there is none, or none young enough.
-
-        Args:
-            max_age: see :meth:`recent`.
-        """
+        """The newest of the :meth:`recent` sets; None when there is none."""
         sets = self.recent(max_age)
         return sets[0] if sets else None
 
@@ -252,11 +248,6 @@ class FrameMatcher:
         self.counts.sets += 1
 
 
-def history_for(camera_slop: float) -> int:
-    """How many sets a matcher has to keep for :func:`aligned` to choose from."""
-    return 4 if camera_slop > 0 else 1
-
-
 def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, FrameSet] | None:
     """One set of every camera, all taken within the slop of each other, as new as possible.
 
@@ -281,12 +272,6 @@ def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, 
         else:
             return chosen
     return None
-
-
-def time_span(sets: Iterable[FrameSet]) -> float:
-    """Seconds between the oldest and the newest image."""
-    stamps = [s.stamp_ns for s in sets]
-    return (max(stamps) - min(stamps)) / 1e9
 
 
 def _stamp(message: Image | CompressedImage) -> int:
