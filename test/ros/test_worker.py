@@ -208,7 +208,7 @@ def test_build_worker_send_fails(make_worker, monkeypatch):
 
 
 def test_build_worker_receive_fails(make_worker, monkeypatch):
-    """A scene that cannot be taken over."""
+    """A scene that cannot be received."""
     worker = make_worker("color_builder")
 
     def full(descriptor, sizes):

@@ -42,7 +42,10 @@ class SceneTopics:
             for name in cameras
         }
         self._selection = SelectionTopics(node, cameras)
-        self.select = self._selection.show
+
+    def select(self, current: CurrentScene, object_ids: Sequence[int] = ()) -> None:
+        """Shows a selection; see :meth:`SelectionTopics.show`."""
+        self._selection.show(current, object_ids)
 
     def publish(self, current: CurrentScene, overview: ObjectCloud) -> None:
         """Shows a new scene, and the cloud of all of it."""
