@@ -66,14 +66,12 @@ class BuildWorker:
                 channel = self._connect()
                 while not self._loaded:
                     kind, *content = channel.receive()
-                    if kind == "log":
-                        self._log(content[0])
-                    elif kind == "unloadable":
+                    if kind == "unloadable":
                         error, trace = content
                         if trace:
                             self._log(trace)
                         raise error
-                    elif kind == "ready":
+                    if kind == "ready":
                         self._loaded = True
             except (EOFError, OSError) as error:
                 raise self._explain(error, sent=True) from error
@@ -169,9 +167,7 @@ class BuildWorker:
             if not select.select([self._channel], [], [], 0.05)[0]:
                 continue
             kind, *content = self._channel.receive()
-            if kind == "log":
-                self._log(content[0])
-            elif kind == "ready":
+            if kind == "ready":
                 self._loaded = True
             elif kind == "unloadable" or content[0] != job:
                 continue  # a build that needs what is not there says so itself
