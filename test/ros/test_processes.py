@@ -192,11 +192,10 @@ def test_processes_two_namespaces(start, tmp_path):
     with SceneClient("one", timeout=60.0) as one, SceneClient("two", timeout=60.0) as two:
         one.build()
         assert sorted(one.segment(click, include_masks=True).masks) == ["front", "left"]
-        two.wait_until_ready()
+        with pytest.raises(WildSeg3DError, match="'left'"):
+            two.build(cameras=["left"])  # waits until the node has started
         with pytest.raises(WildSeg3DError, match="no scene yet"):
             two.segment(click)
-        with pytest.raises(WildSeg3DError, match="'left'"):
-            two.build(cameras=["left"])
 
 
 def test_processes_camera_unknown_to_tf(start, tmp_path):
