@@ -1,9 +1,10 @@
-"""How many of four cameras' images the node takes in, and what that costs.
+"""How many of four cameras' images the node receives, and at what processor time.
 
 Four publishers, each a process as a driver is, send 640x480 rgb8 at 30 Hz with their camera_info:
-reliable, as most drivers do, and best effort. Counted is what the node has taken in, and the
-processor time of its process (the build process is idle). The baseline, in the same run, is a
-plain rclpy node with best-effort subscriptions and empty callbacks on a SingleThreadedExecutor.
+reliable, as most drivers do, and best effort. Counted are the images that the node has received,
+and the processor time of its process (the build process is idle). The baseline, in the same run,
+is a plain rclpy node with best-effort subscriptions and empty callbacks on a
+SingleThreadedExecutor.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ CAMERAS = ("a", "b", "c", "d")
 SIZE = (480, 640)
 RATE = 30.0
 SECONDS = 10.0
-_SETTLE = 6.0
 
 
 def drive(camera: str, reliability: str) -> None:
@@ -45,7 +45,7 @@ def drive(camera: str, reliability: str) -> None:
     while rclpy.ok():
         stamp = node.get_clock().now().to_msg()
         image.header.stamp = info.header.stamp = stamp
-        # So that who takes them in knows how many were sent, on a machine too busy for 30 Hz.
+        # So that a receiver knows how many were sent, on a machine too busy for 30 Hz.
         image.header.frame_id = str(sent)
         images.publish(image)
         infos.publish(info)
@@ -69,12 +69,8 @@ def plain() -> None:
         sent[camera] = int(message.header.frame_id)
 
     for camera in CAMERAS:
-        node.create_subscription(
-            Image,
-            f"/{camera}/color/image_raw",
-            partial(count, camera),
-            qos_profile_sensor_data,
-        )
+        topic = f"/{camera}/color/image_raw"
+        node.create_subscription(Image, topic, partial(count, camera), qos_profile_sensor_data)
         node.create_subscription(
             CameraInfo, f"/{camera}/color/camera_info", lambda _: None, qos_profile_sensor_data
         )
@@ -85,7 +81,7 @@ def plain() -> None:
 
 
 def scene_node() -> None:
-    """The node, taking in."""
+    """The node, receiving."""
     import rclpy
     from rclpy.parameter import Parameter
 
@@ -100,8 +96,8 @@ def scene_node() -> None:
 
     def count() -> tuple[int, int]:
         newest = [node.cameras[name].matcher.newest() for name in CAMERAS]
-        taken = sum(node.cameras[name].matcher.counts.images for name in CAMERAS)
-        return taken, sum(int(f.image.header.frame_id) for f in newest if f is not None)
+        received = sum(node.cameras[name].matcher.counts.images for name in CAMERAS)
+        return received, sum(int(f.image.header.frame_id) for f in newest if f is not None)
 
     _measure(count, lambda: time.sleep(0.1))
     node.close()
@@ -110,21 +106,23 @@ def scene_node() -> None:
 
 
 def _measure(count: Callable[[], tuple[int, int]], step: Callable[[], None]) -> None:
-    """Prints images taken in and sent per second, and cores, once the stream has settled."""
-    deadline = time.monotonic() + _SETTLE
+    """Prints images received and sent per second, and cores, after a warm-up."""
+    deadline = time.monotonic() + 6.0  # the publishers are found, their streams are regular
     while time.monotonic() < deadline:
         step()
-    (taken, sent), cpu, start = count(), time.process_time(), time.monotonic()
+    (received, sent), cpu, start = count(), time.process_time(), time.monotonic()
     while time.monotonic() < start + SECONDS:
         step()
     wall = time.monotonic() - start
     cores = (time.process_time() - cpu) / wall
-    taken, sent = ((now - then) / wall for now, then in zip(count(), (taken, sent), strict=True))
+    received, sent = (
+        (now - then) / wall for now, then in zip(count(), (received, sent), strict=True)
+    )
     found = {
-        "images_per_second": taken,
+        "images_per_second": received,
         "sent_per_second": sent,
         "cores": cores,
-        "cpu_ms_per_image": 1e3 * cores / max(taken, 1e-9),
+        "cpu_ms_per_image": 1e3 * cores / max(received, 1e-9),
     }
     print(json.dumps(found), flush=True)
 

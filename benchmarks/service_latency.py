@@ -22,7 +22,7 @@ from benchmarks.transports import TRANSPORTS, environment
 POINTS = 20_000
 REPEATS = 300
 WARM_UP = 20
-KEPT_REPEATS = 30
+CACHED_REPEATS = 30
 CLICK = ("camera0", 200.0, 110.0)
 
 
@@ -46,14 +46,14 @@ def serve(load: str) -> None:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.ros.building.process import Settings
     from wildseg3d_ros.ros.building.worker import BuildWorker
-    from wildseg3d_ros.ros.messages.camera_info import calibration_from_info
+    from wildseg3d_ros.ros.messages.camera_info import lens_from_info
     from wildseg3d_ros.ros.running import run_node
     from wildseg3d_ros.ros.scene_node import SceneNode
     from wildseg3d_ros.ros.services.segment import CurrentScene
 
     scene = make_scene(POINTS)
     calibrations = {
-        name: calibration_from_info(CameraInfo(k=K.ravel()), image.shape[:2], name, "")
+        name: lens_from_info(CameraInfo(k=K.ravel()), image.shape[:2], name, "")
         for name, image, K in zip(scene.view_names, scene.images, scene.K, strict=True)
     }
 
@@ -86,9 +86,9 @@ def ask() -> dict:
             found = client.segment([CLICK])
             times.append(1e3 * (time.perf_counter() - start))
             points = len(found.points)
-        # What is kept after the first time: normals, box and coverage.
+        # Cached after the first time: normals, box and coverage.
         rich = []
-        for _ in range(KEPT_REPEATS):
+        for _ in range(CACHED_REPEATS):
             start = time.perf_counter()
             client.segment([CLICK], include_normals=True, include_box=True)
             rich.append(1e3 * (time.perf_counter() - start))

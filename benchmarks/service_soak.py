@@ -20,8 +20,6 @@ from benchmarks.transports import PROFILE
 
 CLIENTS, PROCESSES = 8, 2
 SECONDS = 60.0
-SETTLED = 0.25
-"""Share of the time after which the node's memory must not grow any more."""
 
 
 def ask(clients: int, seconds: float) -> dict:
@@ -30,12 +28,12 @@ def ask(clients: int, seconds: float) -> dict:
 
     times: list[float] = []
     errors: list[str] = []
-    meeting = threading.Barrier(clients)
+    barrier = threading.Barrier(clients)
 
     def one() -> None:
         with SceneClient(timeout=60.0) as client:
             client.wait_until_ready()
-            meeting.wait()
+            barrier.wait()
             end, count = time.monotonic() + seconds, 0
             while time.monotonic() < end:
                 count += 1
@@ -82,15 +80,16 @@ def _soak(transports: str, number: int, seconds: float) -> dict:
             found.append(json.loads(out.read().splitlines()[-1]))
     times = [t for each in found for t in each["times"]]
     errors = [e for each in found for e in each["errors"]]
-    settled = memory[int(SETTLED * len(memory)) :]
+    # After a quarter of the time the memory must not grow any more.
+    warm = memory[len(memory) // 4 :]
     return {
         "requests": len(times),
         "errors": len(errors),
         "first_error": errors[0] if errors else "",
         **statistics(times),
-        "node_mib_settled": settled[0],
-        "node_mib_at_the_end": settled[-1],
-        "node_mib_most": max(memory),
+        "node_mib_warm": warm[0],
+        "node_mib_at_the_end": warm[-1],
+        "node_mib_max": max(memory),
     }
 
 

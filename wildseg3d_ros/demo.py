@@ -115,7 +115,6 @@ def run(folder: Path, out: Path, most: int) -> list[Result]:
     """Replays a folder, builds its scene, clicks up to ``most`` objects, writes what came back."""
     from wildseg3d_ros.ros.client import SceneClient
     from wildseg3d_ros.ros.replay_node import camera_names
-    from wildseg3d_ros.ros.topics.latched import label_maps
 
     recording = load_folder(folder)
     cameras = camera_names(recording)
@@ -153,7 +152,7 @@ def run(folder: Path, out: Path, most: int) -> list[Result]:
                 for node in nodes:  # a node that ended is the cause, and what came back its effect
                     node.check()
                 raise
-            labels = label_maps(client, cameras)
+            labels = client.label_maps(cameras)
             print(f"scene {report.scene_id}: {report.objects} objects in {report.seconds:.1f} s")
             for warning in report.warnings:
                 print(f"warning: {warning}")

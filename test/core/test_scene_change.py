@@ -53,7 +53,7 @@ def with_box(image: np.ndarray, left: int, top: int = 260, edge: int = 80) -> np
     return image
 
 
-def test_thumbnails_are_small():
+def test_thumbnail_size():
     assert thumbnail(IMAGES[0]).shape == (120, WIDTH, 3)
     assert thumbnail(IMAGES[0][:40, :30]).shape[1] == WIDTH
 
@@ -74,12 +74,14 @@ def test_thumbnails_are_small():
     ],
     ids=str,
 )
-def test_light_noise_and_vibration_do_not_count(light):
+def test_change_detector_light_noise_vibration(light):
+    """Light noise and vibration do not count."""
     for image in IMAGES:
         assert max(changed(image, (seen(image, **light) for _ in range(8)))) < SHARE / 2
 
 
-def test_a_box_that_was_put_down_counts_when_it_stays():
+def test_change_detector_box_put_down():
+    """A box that was put down counts when it stays."""
     for image in IMAGES:
         shares = changed(image, (seen(with_box(image, 300), gain=0.8) for _ in range(8)))
         assert max(shares[:5]) == 0, "not before it lasts"
@@ -88,7 +90,8 @@ def test_a_box_that_was_put_down_counts_when_it_stays():
         assert shares[-1] < 4 * 80 * 80 / (640 * 480)
 
 
-def test_it_is_taken_away_again():
+def test_change_detector_box_removed():
+    """It is taken away again."""
     image = IMAGES[0]
     frames = [with_box(image, 300)] * 8 + [image] * 2
     shares = changed(image, map(seen, frames))
@@ -96,7 +99,8 @@ def test_it_is_taken_away_again():
     assert shares[-1] == 0
 
 
-def test_things_that_were_taken_away_or_moved():
+def test_change_detector_removed_or_moved():
+    """Things that were taken away or moved."""
     image = with_box(IMAGES[1], 200)
     assert changed(image, (seen(IMAGES[1]) for _ in range(8)))[-1] > SHARE
     assert changed(image, (seen(with_box(IMAGES[1], 300)) for _ in range(8)))[-1] > SHARE
@@ -112,13 +116,15 @@ def arm(image: np.ndarray, angle: float) -> np.ndarray:
     return image
 
 
-def test_an_arm_that_works_in_the_view_does_not_count():
+def test_change_detector_working_arm():
+    """An arm that works in the view does not count."""
     for image in IMAGES:
         frames = (seen(arm(image, 0.6 * np.sin(0.45 * t))) for t in range(25))
         assert max(changed(image, frames)) < SHARE / 2
 
 
-def test_an_arm_that_parks_in_the_view_counts_and_goes_again():
+def test_change_detector_parked_arm():
+    """An arm that parks in the view counts and goes again."""
     image = IMAGES[2]
     still = [arm(image, 0.4)] * 8
     shares = changed(image, map(seen, [*still, image, image]))
@@ -126,7 +132,8 @@ def test_an_arm_that_parks_in_the_view_counts_and_goes_again():
     assert shares[-1] == 0
 
 
-def test_what_was_seen_before_a_pause_does_not_count():
+def test_change_detector_restart():
+    """What was seen before a pause does not count."""
     image = IMAGES[0]
     detector = ChangeDetector(thumbnail(image))
     for t in range(12):
@@ -136,7 +143,8 @@ def test_what_was_seen_before_a_pause_does_not_count():
     assert detector.changed(SECONDS) == 0
 
 
-def test_another_resolution_is_another_picture():
+def test_change_detector_other_resolution():
+    """Another resolution is another picture."""
     detector = ChangeDetector(thumbnail(IMAGES[0]))
     for _ in range(6):
         detector.update(thumbnail(IMAGES[0][:300]), 1.0)
@@ -163,7 +171,8 @@ def changed_with_depth(reference, frames) -> float:
     return detector.changed(SECONDS)
 
 
-def test_depth_shows_what_has_the_colour_of_what_is_behind_it():
+def test_change_detector_depth_alone():
+    """Depth shows what has the colour of what is behind it."""
     with_bowl = [table(0.06) for _ in range(8)]
     images = [image for image, _ in with_bowl]
     assert changed(table()[0], images)[-1] == 0, "the image alone shows nothing"
@@ -172,12 +181,14 @@ def test_depth_shows_what_has_the_colour_of_what_is_behind_it():
     assert share / 2 < changed_with_depth(table(0.06), (table() for _ in range(8))) < 2 * share
 
 
-def test_noise_of_depth_does_not_count():
+def test_change_detector_depth_noise():
+    """Noise of depth does not count."""
     assert changed_with_depth(table(), (table() for _ in range(8))) < SHARE / 10
     assert changed_with_depth(table(), (table(noise=2.0) for _ in range(8))) < SHARE / 2
 
 
-def test_what_has_no_depth_says_nothing():
+def test_change_detector_no_depth():
+    """What has no depth says nothing."""
     image, depth = table(0.06)
     nothing = [(image, np.zeros_like(depth))] * 8
     assert changed_with_depth((image, depth), nothing) == 0

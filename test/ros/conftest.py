@@ -86,35 +86,81 @@ class World:
         self._clients.append(SceneClient(namespace, timeout=20.0))
         return self._clients[-1]
 
-    def end(self) -> None:
-        """Everything is shut down in the order that a user would."""
-        import rclpy
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many nodes and clients there are."""
+        return len(self._nodes), len(self._clients)
 
-        for client in self._clients:
+    def shrink(self, nodes: int, clients: int) -> None:
+        """Ends those that came after the first so many, in the order that a user would."""
+        for client in self._clients[clients:]:
             client.close()
-        for node in self._nodes:
+        for node in self._nodes[nodes:]:
             if hasattr(node, "close"):
                 node.close()
-        for spinner in self._spinners:
+        for spinner in self._spinners[nodes:]:
             spinner.stop()
-        for node in self._nodes:
+        for node in self._nodes[nodes:]:
             node.destroy_node()
-        self._clients, self._nodes, self._spinners = [], [], []  # a test may end it before us
+        del self._clients[clients:], self._nodes[nodes:], self._spinners[nodes:]
+
+    def end(self) -> None:
+        """Ends everything; a test may do so before its fixture."""
+        import rclpy
+
+        self.shrink(0, 0)
         rclpy.try_shutdown(context=self.context)
+
+
+_shared: list[tuple] = []
+"""What :func:`live` gives, while it is there."""
+
+
+def _end_shared() -> None:
+    while _shared:
+        _shared.pop()[0].end()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shared_by_one_module():
+    yield
+    _end_shared()
 
 
 @pytest.fixture
 def world():
+    """A domain without any node."""
+    _end_shared()
     made = World()
     yield made
     made.end()
 
 
-@pytest.fixture
-def live(world):
+def make_live(world: World) -> tuple:
     """Cameras, the node and a client, with a scene built."""
     node = world.scene_node()
     world.replay()
     client = world.client()
     client.build()
     return world, node, client
+
+
+@pytest.fixture
+def live():
+    """Cameras, the node and a client, with a scene built; shared by tests that follow each other.
+
+    Such a test asks, and may build or load scenes of the same cameras, and add nodes and clients;
+    what else it changes is its own affair to undo.
+    """
+    if not _shared:
+        _shared.append(make_live(World()))
+    world = _shared[0][0]
+    size = world.size
+    yield _shared[0]
+    world.shrink(*size)
+
+
+@pytest.fixture
+def fresh(world):
+    """The same for one test alone."""
+    return make_live(world)

@@ -108,9 +108,9 @@ def scene_by_color(
 ) -> Scene:
     """Labels by colour, points by depth, poses by name: exact and fast."""
     with progress.stage("color"):
-        placed = any(view.world_from_cam_prior is not None for view in views)
+        located = any(view.world_from_cam_prior is not None for view in views)
         poses = [POSES[view.name] for view in views]
-        if not placed:
+        if not located:
             poses = [invert(poses[0]) @ pose for pose in poses]
         labels, points, confidence = [], [], []
         for view, pose in zip(views, poses, strict=True):
@@ -137,7 +137,7 @@ def scene_by_color(
             converged=True,
             iterations=0,
             metric=True,
-            in_prior_frame=placed,
+            in_prior_frame=located,
             prior_residual=np.zeros(n),
             scale_sources=("metric pairs",),
             registration_residual=0.002,

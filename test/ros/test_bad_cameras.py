@@ -90,7 +90,7 @@ def pixels(message: Image, encoding: str, dtype) -> dict:
     return {"encoding": encoding, "step": other.step, "data": other.data}
 
 
-def test_messages_that_cannot_be_used(world):
+def test_camera_convert_unusable_messages(world):
     """One camera goes wrong in many ways; after each it is repaired and the node builds again."""
     node = world.scene_node()
     rig, client = Rig(world, node), world.client()
@@ -123,7 +123,7 @@ def test_messages_that_cannot_be_used(world):
         assert client.build().objects == 2
 
 
-def test_depth_of_nan_is_no_depth(world):
+def test_camera_convert_depth_not_finite(world):
     """What is not finite or not positive is not measured; the rest is used."""
     node = world.scene_node()
     rig, client = Rig(world, node, depth_encoding="32FC1"), world.client()
@@ -144,7 +144,8 @@ def test_depth_of_nan_is_no_depth(world):
     assert np.abs(distances - table.BALLS[1][1]).max() < 1e-3
 
 
-def test_an_object_that_no_camera_measured(world):
+def test_segment_object_without_depth(world):
+    """An object that no camera measured."""
     world.scene_node()
     views = []
     for view in VIEWS:
@@ -160,7 +161,8 @@ def test_an_object_that_no_camera_measured(world):
     assert client.segment([ON_RED]).object_ids == (1,)
 
 
-def test_a_camera_that_nobody_publishes(world):
+def test_why_no_set_no_publisher(world):
+    """A camera that nobody publishes."""
     world.scene_node(image_timeout=2.0)
     world.replay(table.make_recording(("front", "right")))
     client = world.client()
@@ -178,7 +180,8 @@ def test_a_camera_that_nobody_publishes(world):
         ((INFO,), "BAD_CALIBRATION", "/left/color/camera_info"),
     ],
 )
-def test_parts_of_a_camera_that_never_come(world, silent, code, topic):
+def test_why_no_set_silent_stream(world, silent, code, topic):
+    """Parts of a camera that never come."""
     node = world.scene_node(image_timeout=2.0)
     rig, client = Rig(world, node, silent=silent), world.client()
     fails(client, code, "camera 'left'", f"nothing arrived on '{topic}'")
@@ -186,7 +189,8 @@ def test_parts_of_a_camera_that_never_come(world, silent, code, topic):
     assert client.build().objects == 2
 
 
-def test_a_camera_that_stops(world):
+def test_why_no_set_camera_stopped(world):
+    """A camera that stops."""
     node = world.scene_node(image_timeout=2.0, max_image_age=1.0)
     rig, client = Rig(world, node), world.client()
     client.build()
@@ -212,7 +216,9 @@ class LatePublisher:
         self._publisher.publish(late)
 
 
-def test_images_and_depth_of_different_times(world):
+def test_why_no_set_image_and_depth_apart(world):
+    """Images and depth of different times."""
+
     def delay(replay) -> None:
         publisher, message = replay._streams["left", DEPTH]
         replay._streams["left", DEPTH] = (LatePublisher(publisher), message)
@@ -222,7 +228,9 @@ def test_images_and_depth_of_different_times(world):
     fails(world.client(), "BAD_DEPTH", "camera 'left'", "sync_slop 0.02 s", " s apart")
 
 
-def test_cameras_of_different_times(world):
+def test_cameras_take_different_times(world):
+    """Cameras of different times."""
+
     def delay(replay) -> None:
         for field in (IMAGE, DEPTH):
             publisher, message = replay._streams["left", field]
@@ -233,7 +241,7 @@ def test_cameras_of_different_times(world):
     fails(world.client(), "NO_IMAGES", "camera 'left' is stamped", "camera_slop is 0.2 s")
 
 
-def test_cameras_of_one_time(world):
+def test_cameras_take_one_time(world):
     """The replay's cameras take turns, a thirtieth of a second apart."""
     world.scene_node(camera_slop=0.2)
     world.replay()
@@ -242,7 +250,8 @@ def test_cameras_of_one_time(world):
     assert client.segment([ON_RED]).object_ids == (1,)
 
 
-def test_a_quality_of_service_that_does_not_fit(world):
+def test_publisher_problem_incompatible_qos(world):
+    """A quality of service that does not fit."""
     world.scene_node(image_timeout=2.0, reliability="reliable")
     world.replay(table.make_recording(("front", "right")))
     driver = rclpy.create_node("driver", context=world.context)
@@ -252,7 +261,8 @@ def test_a_quality_of_service_that_does_not_fit(world):
     fails(world.client(), "NO_IMAGES", "driver", "best_effort", "quality of service")
 
 
-def test_a_topic_of_another_type(world):
+def test_publisher_problem_other_type(world):
+    """A topic of another type."""
     world.scene_node(image_timeout=2.0)
     world.replay(table.make_recording(("front", "right")))
     # One participant cannot have two types on a topic: the driver is another one.
@@ -269,7 +279,7 @@ def test_a_topic_of_another_type(world):
     rclpy.shutdown(context=context)
 
 
-def test_compressed_images(world):
+def test_camera_compressed_transports(world):
     depths = {f"{name}__depth_transport": "compressedDepth" for name in table.NAMES}
     world.scene_node(image_transport="compressed", **depths)
     replay = world.replay()
@@ -306,7 +316,8 @@ def without_pose(*names: str) -> Recording:
     )
 
 
-def test_tf_is_missing_for_one_camera(world):
+def test_cameras_take_pose_missing(world):
+    """TF is missing for one camera."""
     world.scene_node(tf_timeout=0.1)
     world.replay(without_pose("left"))
     client = world.client()
@@ -317,7 +328,7 @@ def test_tf_is_missing_for_one_camera(world):
     assert client.segment([ON_RED]).warnings == report.warnings
 
 
-def test_tf_is_missing_for_all_cameras(world):
+def test_cameras_take_all_poses_missing(world):
     """The scene has a frame of its own, and says so."""
     world.scene_node(tf_timeout=0.1)
     world.replay(without_pose(*table.NAMES))
@@ -331,7 +342,8 @@ def test_tf_is_missing_for_all_cameras(world):
     assert refused.value.code == ErrorCode.UNKNOWN_FRAME
 
 
-def test_a_world_frame_that_does_not_exist(world):
+def test_cameras_take_unknown_world_frame(world):
+    """A world frame that does not exist."""
     world.scene_node(tf_timeout=0.1, world_frame="moon")
     world.replay()
     client = world.client()
@@ -343,7 +355,7 @@ def test_a_world_frame_that_does_not_exist(world):
     assert np.abs(distances - table.BALLS[1][1]).max() < 0.002
 
 
-def test_a_build_that_waits_for_images_goes_on_saying_so(world):
+def test_build_waiting_repeats_feedback(world):
     """What is said once may be lost on a client that has just come."""
     world.scene_node(image_timeout=3.0)
     said = []

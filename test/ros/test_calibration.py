@@ -8,7 +8,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
-from wildseg3d_ros.ros.messages.camera_info import calibration_from_info
+from wildseg3d_ros.ros.messages.camera_info import lens_from_info
 
 SIZE = (120, 160)
 K = np.array([[140.0, 0, 79.0], [0, 142.0, 61.0], [0, 0, 1]])
@@ -34,7 +34,7 @@ def make_info(model: str = "plumb_bob", d: list[float] | None = None) -> CameraI
 
 
 def read(info: CameraInfo, size=SIZE, **options):
-    return calibration_from_info(info, size, "camera 'left'", "/left/camera_info", **options)
+    return lens_from_info(info, size, "camera 'left'", "/left/camera_info", **options)
 
 
 def project(points: np.ndarray, model: str) -> np.ndarray:
@@ -45,7 +45,8 @@ def project(points: np.ndarray, model: str) -> np.ndarray:
     return cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, d)[0][:, 0]
 
 
-def test_a_pinhole_needs_nothing():
+def test_lens_pinhole():
+    """A pinhole needs nothing."""
     calibration = read(make_info())
     np.testing.assert_array_equal(calibration.K, K)
     assert not calibration.distorted
@@ -55,7 +56,8 @@ def test_a_pinhole_needs_nothing():
 
 
 @pytest.mark.parametrize("model", LENSES)
-def test_clicks_are_carried_to_the_pinhole_image(model):
+def test_pinhole_pixel_against_opencv(model):
+    """Clicks are carried to the pinhole image."""
     calibration = read(make_info(model, LENSES[model]))
     assert calibration.distorted
     rng = np.random.default_rng(1)
@@ -66,12 +68,12 @@ def test_clicks_are_carried_to_the_pinhole_image(model):
 
 
 @pytest.mark.parametrize("model", LENSES)
-def test_a_published_disc_stays_where_it_is(model):
+def test_published_labels_round_trip(model):
     """Published image -> pinhole image -> published mask."""
     calibration = read(make_info(model, LENSES[model]))
     disc = np.zeros(SIZE, np.uint8)
     cv2.circle(disc, (110, 40), 15, 1, -1)
-    pinhole = calibration.pinhole_depth(disc.astype(np.float32))
+    pinhole = calibration.undistort_labels(disc.astype(np.float32))
     again = calibration.published_labels(pinhole.astype(bool))
     assert again.dtype == bool
     union, both = (again | (disc > 0)).sum(), (again & (disc > 0)).sum()
@@ -79,13 +81,15 @@ def test_a_published_disc_stays_where_it_is(model):
     assert (pinhole > 0).sum() != (disc > 0).sum()
 
 
-def test_rectified_images_use_the_projection_matrix():
+def test_lens_from_info_rectified():
+    """Rectified images use the projection matrix."""
     calibration = read(make_info("plumb_bob", LENSES["plumb_bob"]), rectified=True)
     np.testing.assert_array_equal(calibration.K, [[100, 0, 80], [0, 100, 60], [0, 0, 1]])
     assert not calibration.distorted
 
 
-def test_binning_and_region_of_interest():
+def test_lens_from_info_binning_and_roi():
+    """Binning and region of interest."""
     info = make_info()
     info.binning_x = info.binning_y = 2
     expected = [[70, 0, 39.5], [0, 71, 30.5], [0, 0, 1]]
@@ -96,7 +100,8 @@ def test_binning_and_region_of_interest():
     np.testing.assert_array_equal(read(info, (90, 100)).K, expected)
 
 
-def test_drivers_that_leave_the_size_out():
+def test_lens_from_info_without_size():
+    """Drivers that leave the size out."""
     info = make_info()
     info.width = info.height = 0
     np.testing.assert_array_equal(read(info, (48, 64)).K, K)
@@ -113,7 +118,8 @@ def test_drivers_that_leave_the_size_out():
         ({"distortion_model": "equidistant", "d": [0.1] * 5}, ["takes 4 "]),
     ],
 )
-def test_calibrations_that_cannot_be_used(change, words):
+def test_lens_from_info_unusable(change, words):
+    """Calibrations that cannot be used."""
     info = make_info()
     for field, value in change.items():
         setattr(info, field, value)
@@ -122,3 +128,27 @@ def test_calibrations_that_cannot_be_used(change, words):
     assert refused.value.code == ErrorCode.BAD_CALIBRATION
     for word in ["camera 'left'", "/left/camera_info", *words]:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_pinhole_box_curved_edges(model):
+    """The bounds of every pixel of the edges, to a pixel."""
+    lens = read(make_info(model, LENSES[model]))
+    u0, v0, u1, v1 = 30.0, 20.0, 130.0, 100.0
+    rim = [(u, v) for u in np.linspace(u0, u1, 101) for v in (v0, v1)]
+    rim += [(u, v) for u in (u0, u1) for v in np.linspace(v0, v1, 101)]
+    moved = np.array([lens.pinhole_pixel(*uv) for uv in rim])
+    expected = [*moved.min(axis=0), *moved.max(axis=0)]
+    np.testing.assert_allclose(lens.pinhole_box(u0, v0, u1, v1), expected, atol=1.0)
+    assert read(make_info()).pinhole_box(-5.0, 1.0, 7.0, 9.0) == (-5.0, 1.0, 7.0, 9.0)
+
+
+@pytest.mark.parametrize("model", LENSES)
+def test_published_labels_of_points(model):
+    """Points lie at the published pixels as labels do, and are NaN where those show nothing."""
+    lens = read(make_info(model, LENSES[model]))
+    number = np.arange(1, SIZE[0] * SIZE[1] + 1, dtype=np.float64).reshape(SIZE)
+    rows = lens.published_labels(number).astype(int)
+    points = np.random.default_rng(0).normal(size=(*SIZE, 3)).astype(np.float32)
+    expected = np.concatenate([np.full((1, 3), np.nan, np.float32), points.reshape(-1, 3)])[rows]
+    np.testing.assert_array_equal(lens.published_labels(points, np.nan), expected)

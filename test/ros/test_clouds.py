@@ -20,7 +20,8 @@ def over_the_wire(message):
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_clouds_survive_the_wire(count):
+def test_cloud_message_round_trip(count):
+    """Clouds survive the wire."""
     points = rng.normal(size=(count, 3)).astype(np.float32)
     colors = rng.integers(0, 256, (count, 3), dtype=np.uint8)
     sent = c.cloud_message(c.colored_columns(points, colors), "base", 2_000_000_007)
@@ -35,7 +36,8 @@ def test_clouds_survive_the_wire(count):
     np.testing.assert_array_equal(again_colors, colors)
 
 
-def test_arrays_need_not_be_contiguous():
+def test_cloud_message_not_contiguous():
+    """Arrays need not be contiguous."""
     points = rng.normal(size=(3, 40)).astype(np.float32).T[::2]
     colors = rng.integers(0, 256, (40, 6), dtype=np.uint8)[::2, ::2]
     again, again_colors = c.points_from_cloud(
@@ -45,14 +47,15 @@ def test_arrays_need_not_be_contiguous():
     np.testing.assert_array_equal(again_colors, colors)
 
 
-def test_rgb_is_packed_as_pcl_reads_it():
+def test_packed_rgb_layout_of_pcl():
+    """Rgb is packed as PCL reads it."""
     columns = c.colored_columns(np.zeros((1, 3), np.float32), np.array([[1, 2, 3]], np.uint8))
     message = c.cloud_message(columns, "", 0)
     assert message.data.tobytes()[12:] == bytes([3, 2, 1, 0])
     assert message.fields[3].datatype == PointField.FLOAT32
 
 
-def test_foreign_cloud_layouts_are_read():
+def test_points_from_cloud_foreign_layouts():
     """Big-endian doubles with padding, two rows, no colour."""
     row = np.zeros(
         3,
@@ -90,7 +93,8 @@ def test_foreign_cloud_layouts_are_read():
         c.points_from_cloud(message)
 
 
-def test_all_kinds_of_fields():
+def test_columns_from_cloud_all_types():
+    """All kinds of fields."""
     count = 7
     columns = {
         **c.colored_columns(np.ones((count, 3), np.float32), np.full((count, 3), 9, np.uint8)),
@@ -107,7 +111,8 @@ def test_all_kinds_of_fields():
         np.testing.assert_array_equal(again[name], column)
 
 
-def test_a_cloud_with_normals_has_exactly_the_six_fields_that_gpd_reads():
+def test_normal_columns_fields_of_gpd():
+    """A cloud with normals has exactly the six fields that GPD reads."""
     points = rng.normal(size=(5, 3)).astype(np.float32)
     message = c.cloud_message({**c.xyz_columns(points), **c.normal_columns(points)}, "", 0)
     names = [(f.name, f.offset, f.datatype) for f in message.fields]
@@ -118,7 +123,8 @@ def test_a_cloud_with_normals_has_exactly_the_six_fields_that_gpd_reads():
     assert message.point_step == 24
 
 
-def test_organised_clouds_keep_their_rows():
+def test_cloud_message_organised():
+    """Organised clouds keep their rows."""
     points = rng.normal(size=(3, 4, 3)).astype(np.float32)
     points[1, 2] = np.nan
     colors = rng.integers(0, 256, (3, 4, 3), dtype=np.uint8)

@@ -25,7 +25,7 @@ def message(layout: str, pixels: np.ndarray, a: float = 0.0, b: float = 0.0) -> 
     )
 
 
-def test_millimetres():
+def test_depth_from_compressed_millimetres():
     pixels = np.rint(1000 * DEPTH).astype(np.uint16)
     for layout in ("16UC1; compressedDepth", "16UC1; compressedDepth png"):
         found = depth_from_compressed(message(layout, pixels), WHO)
@@ -33,7 +33,7 @@ def test_millimetres():
         np.testing.assert_allclose(found, DEPTH, atol=0.00051)
 
 
-def test_quantised_inverse_depth():
+def test_depth_from_compressed_inverse_depth():
     """As compressed_depth_image_transport with depth_max 10 and depth_quantization 100."""
     quantization, largest = 100.0, 10.0
     a = quantization * (quantization + 1.0)
@@ -60,13 +60,14 @@ def test_quantised_inverse_depth():
         ),
     ],
 )
-def test_depth_that_cannot_be_read(layout, data):
+def test_depth_from_compressed_unreadable(layout, data):
+    """Depth that cannot be read."""
     with pytest.raises(InputError, match="camera 'left'") as refused:
         depth_from_compressed(CompressedImage(format=layout, data=array.array("B", data)), WHO)
     assert refused.value.code == ErrorCode.BAD_DEPTH
 
 
-def test_jpeg_and_png():
+def test_rgb_from_compressed_jpeg_and_png():
     smooth = np.stack(np.meshgrid(np.arange(0, 240, 4), np.arange(0, 160, 4)), axis=-1)
     rgb = np.dstack([smooth, np.full(smooth.shape[:2], 90)]).astype(np.uint8)
     for kind, tolerance in ((".png", 0), (".jpg", 12)):

@@ -50,7 +50,8 @@ def make_image(pixels: np.ndarray, encoding: str, padding: int = 0, big: bool = 
         ("bgra8", 4, [2, 1, 0]),
     ],
 )
-def test_color_encodings_become_rgb(encoding, channels, order, padding):
+def test_rgb_from_image_color_encodings(encoding, channels, order, padding):
+    """Color encodings become RGB."""
     pixels = rng.integers(0, 256, (5, 7, channels), dtype=np.uint8)
     message = over_the_wire(make_image(pixels, encoding, padding))
     rgb = c.rgb_from_image(message, WHO)
@@ -59,7 +60,8 @@ def test_color_encodings_become_rgb(encoding, channels, order, padding):
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_grey_images_become_rgb(big):
+def test_rgb_from_image_grey(big):
+    """Grey images become RGB."""
     grey = rng.integers(0, 256, (4, 6), dtype=np.uint8)
     np.testing.assert_array_equal(
         c.rgb_from_image(make_image(grey, "mono8", 2, big), WHO), np.stack([grey] * 3, axis=-1)
@@ -72,7 +74,7 @@ def test_grey_images_become_rgb(big):
 
 
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
-def test_bayer_patterns_give_their_own_colour(pattern):
+def test_rgb_from_image_bayer(pattern):
     """A mosaic of a plain colour gives that colour: red and blue are not swapped."""
     color = {"r": 200, "g": 120, "b": 40}
     mosaic = np.empty((16, 16), np.uint8)
@@ -84,7 +86,8 @@ def test_bayer_patterns_give_their_own_colour(pattern):
 
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("padding", [0, 4])
-def test_depth_is_in_metres(big, padding):
+def test_depth_from_image_units(big, padding):
+    """Depth is in metres."""
     millimetres = rng.integers(0, 65536, (5, 6), dtype=np.uint16)
     depth = c.depth_from_image(make_image(millimetres, "16UC1", padding, big), WHO)
     assert depth.dtype == np.float32
@@ -106,7 +109,8 @@ def test_depth_is_in_metres(big, padding):
         ("32FC1", np.float32, 1),
     ],
 )
-def test_images_survive_the_wire(encoding, dtype, channels):
+def test_image_from_array_round_trip(encoding, dtype, channels):
+    """Images survive the wire."""
     shape = (9, 11) if channels == 1 else (9, 11, channels)
     pixels = (rng.uniform(0, 250, shape)).astype(dtype)
     for source in (pixels, pixels[::-2, 1::3], np.asfortranarray(pixels)):
@@ -118,14 +122,16 @@ def test_images_survive_the_wire(encoding, dtype, channels):
         np.testing.assert_array_equal(c.array_from_image(message, WHO), source)
 
 
-def test_big_endian_arrays_are_sent_in_this_machine_s_order():
+def test_image_from_array_big_endian():
+    """Big endian arrays are sent in this machine's order."""
     pixels = np.arange(12, dtype=">u2").reshape(3, 4)
     np.testing.assert_array_equal(
         c.array_from_image(c.image_from_array(pixels, "mono16"), WHO), pixels
     )
 
 
-def test_masks_are_0_and_255():
+def test_image_from_mask_values():
+    """Masks are 0 and 255."""
     mask = np.zeros((4, 5), bool)
     mask[1:3, 2:] = True
     message = c.image_from_mask(mask)
@@ -145,7 +151,8 @@ def test_masks_are_0_and_255():
         ({"data": array.array("B")}, ["60", "holds 0"]),
     ],
 )
-def test_images_that_make_no_sense(change, words):
+def test_array_from_image_inconsistent(change, words):
+    """Images that make no sense."""
     message = make_image(np.zeros((4, 5, 3), np.uint8), "rgb8")
     for field, value in change.items():
         setattr(message, field, value)
@@ -159,14 +166,16 @@ def test_images_that_make_no_sense(change, words):
         assert word in str(unreadable.value)
 
 
-def test_padding_after_the_last_row_may_be_left_out():
+def test_array_from_image_last_row_unpadded():
+    """Padding after the last row may be left out."""
     pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     message = make_image(pixels, "rgb8", padding=3)
     message.data = message.data[:-3]
     np.testing.assert_array_equal(c.rgb_from_image(message, WHO), pixels)
 
 
-def test_depth_as_colour_and_colour_as_depth_are_refused():
+def test_rgb_and_depth_from_image_confused():
+    """Depth as colour and colour as depth are refused."""
     depth = make_image(np.zeros((4, 5), np.float32), "32FC1")
     with pytest.raises(InputError, match=r"32FC1.*not a colour image.*rgb8"):
         c.rgb_from_image(depth, WHO)
@@ -176,7 +185,8 @@ def test_depth_as_colour_and_colour_as_depth_are_refused():
     assert refused.value.code == ErrorCode.BAD_DEPTH
 
 
-def test_arrays_that_do_not_fit_their_encoding():
+def test_image_from_array_misfit():
+    """Arrays that do not fit their encoding."""
     for pixels, encoding in [
         (np.zeros((4, 5, 3), np.uint8), "mono8"),
         (np.zeros((4, 5), np.float64), "32FC1"),
@@ -187,7 +197,7 @@ def test_arrays_that_do_not_fit_their_encoding():
             c.image_from_array(pixels, encoding)
 
 
-def test_compressed_images():
+def test_rgb_from_compressed_unreadable():
     rgb = np.zeros((20, 30, 3), np.uint8)
     rgb[..., 0] = 200
     png = cv2.imencode(".png", rgb[..., ::-1])[1]
@@ -202,7 +212,8 @@ def test_compressed_images():
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 0.7, 3.0, np.pi])
-def test_transforms_survive_the_wire(angle):
+def test_matrix_from_transform_round_trip(angle):
+    """Transforms survive the wire."""
     axis = np.array([0.36, -0.48, 0.8])
     pose = make_transform(rotation_from_vector(angle * axis), [1.5, -2.0, 0.25])
     message = over_the_wire(c.transform_from_matrix(pose, "base", "eye", 5))
@@ -210,7 +221,8 @@ def test_transforms_survive_the_wire(angle):
     np.testing.assert_allclose(c.matrix_from_transform(message), pose, atol=1e-12)
 
 
-def test_transforms_that_make_no_pose():
+def test_matrix_from_transform_no_pose():
+    """Transforms that make no pose."""
     message = c.transform_from_matrix(np.eye(4), "base", "eye")
     message.transform.rotation.w = 0.0
     with pytest.raises(ValueError, match="quaternion"):
@@ -222,11 +234,12 @@ def test_transforms_that_make_no_pose():
 
 
 @pytest.mark.parametrize("stamp_ns", [0, 1, 999_999_999, 1_700_000_000_123_456_789])
-def test_time_is_exact(stamp_ns):
+def test_nanoseconds_round_trip(stamp_ns):
     assert c.nanoseconds(c.time_message(stamp_ns)) == stamp_ns
 
 
-def test_an_id_that_a_label_image_cannot_carry_is_no_object_and_not_another():
+def test_as_mono16_large_id():
+    """An id that a label image cannot carry is no object and not another."""
     labels = np.array([[0, 1, 65535, 65536, 65537]], np.int32)
     np.testing.assert_array_equal(as_mono16(labels), [[0, 1, 65535, 0, 0]])
     assert as_mono16(labels).dtype == np.uint16

@@ -28,7 +28,8 @@ def recording(tmp_path_factory):
     return folder
 
 
-def test_it_clicks_scores_and_writes(recording, tmp_path):
+def test_demo_clicks_scores_and_writes(recording, tmp_path):
+    """It clicks scores and writes."""
     done = run_demo(recording, tmp_path / "out", "--objects", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if " ball " in line]
@@ -50,7 +51,8 @@ def test_it_clicks_scores_and_writes(recording, tmp_path):
     assert sheet.std() > 10, "a picture of something"
 
 
-def test_a_recording_that_cannot_be_replayed_is_one_clear_error(recording, tmp_path):
+def test_demo_recording_not_replayable(recording, tmp_path):
+    """A recording that cannot be replayed is one clear error."""
     images = tmp_path / "images_only"
     images.mkdir()
     for image in (recording / "images").iterdir():
@@ -61,7 +63,8 @@ def test_a_recording_that_cannot_be_replayed_is_one_clear_error(recording, tmp_p
     assert "no calibration to publish" in done.stderr
 
 
-def test_the_shipped_recording_has_what_the_demo_promises():
+def test_demo_shipped_recording():
+    """The shipped recording has what the demo promises."""
     recording = load_folder(shipped_recording())
     assert 4 <= len(recording.views) <= 6
     assert all(view.depth is not None for view in recording.views)

@@ -32,7 +32,8 @@ def matcher() -> FrameMatcher:
     return made
 
 
-def test_a_set_is_complete_with_image_depth_and_calibration():
+def test_frame_matcher_complete_set():
+    """A set is complete with image depth and calibration."""
     matcher = FrameMatcher(0.02, with_depth=True)
     matcher.add_image(image(100))
     assert matcher.newest() is None
@@ -43,14 +44,16 @@ def test_a_set_is_complete_with_image_depth_and_calibration():
     assert matcher.newest().info.width == 7
 
 
-def test_a_colour_camera_needs_no_depth():
+def test_frame_matcher_without_depth():
+    """A colour camera needs no depth."""
     matcher = FrameMatcher(0.02, with_depth=False)
     matcher.add_info(CameraInfo())
     matcher.add_image(image(100))
     assert matcher.newest().depth is None
 
 
-def test_depth_that_comes_late_finds_its_image(matcher):
+def test_frame_matcher_late_depth(matcher):
+    """Depth that comes late finds its image."""
     for t in (0, 33, 66, 100):
         matcher.add_image(image(t))
     matcher.add_depth(image(1))
@@ -62,7 +65,8 @@ def test_depth_that_comes_late_finds_its_image(matcher):
     assert times(matcher) == (100, 99)
 
 
-def test_the_closest_depth_is_taken(matcher):
+def test_frame_matcher_closest_depth(matcher):
+    """The closest depth is taken."""
     matcher.add_depth(image(85))
     matcher.add_depth(image(98))
     matcher.add_depth(image(115))
@@ -70,7 +74,8 @@ def test_the_closest_depth_is_taken(matcher):
     assert times(matcher) == (100, 98)
 
 
-def test_what_is_too_far_apart_does_not_belong_together(matcher):
+def test_frame_matcher_beyond_slop(matcher):
+    """What is too far apart does not belong together."""
     for k in range(50):
         matcher.add_image(image(100 * k))
         matcher.add_depth(image(100 * k + 30))
@@ -80,7 +85,8 @@ def test_what_is_too_far_apart_does_not_belong_together(matcher):
     assert matcher.counts.images == matcher.counts.depths == 50
 
 
-def test_a_recording_that_starts_again(matcher):
+def test_frame_matcher_restart(matcher):
+    """A recording that starts again."""
     for t in (1000, 1100):
         matcher.add_image(image(t))
         matcher.add_depth(image(t))
@@ -91,7 +97,7 @@ def test_a_recording_that_starts_again(matcher):
     assert times(matcher) == (200, 200)
 
 
-def test_who_goes_back_in_time_forgets_and_tells():
+def test_frame_matcher_restart_is_reported():
     """Also before a new pair is complete: the old one is of another time."""
     told = []
     matcher = FrameMatcher(0.02, with_depth=True, history=3, on_restart=told.append)
@@ -108,7 +114,8 @@ def test_who_goes_back_in_time_forgets_and_tells():
     assert len(told) == 1
 
 
-def test_a_message_that_comes_a_little_late_is_no_restart(matcher):
+def test_frame_matcher_late_message(matcher):
+    """A message that comes a little late is no restart."""
     for t in (1000, 1100):
         matcher.add_image(image(t))
         matcher.add_depth(image(t))
@@ -118,7 +125,8 @@ def test_a_message_that_comes_a_little_late_is_no_restart(matcher):
     assert matcher.counts.restarts == 0
 
 
-def test_what_is_lost_shows_in_the_gaps():
+def test_frame_matcher_counts_lost():
+    """What is lost shows in the gaps."""
     matcher = FrameMatcher(0.02, with_depth=False)
     sent = [t for t in range(60) if t not in (30, 40, 41, 42)]
     for t in sent:
@@ -127,7 +135,8 @@ def test_what_is_lost_shows_in_the_gaps():
 
 
 @pytest.mark.parametrize("pause", [3.6e6, 5e3], ids=["clock set", "paused"])
-def test_a_jump_of_the_clock_or_a_pause_is_no_loss(pause):
+def test_frame_matcher_pause_is_no_loss(pause):
+    """A jump of the clock or a pause is no loss."""
     matcher = FrameMatcher(0.02, with_depth=False)
     for t in range(60):
         matcher.add_image(image(33.3 * t + (pause if t >= 30 else 0)))
@@ -136,7 +145,8 @@ def test_a_jump_of_the_clock_or_a_pause_is_no_loss(pause):
     assert matcher.counts.lost == 2
 
 
-def test_images_without_depth_are_counted(matcher):
+def test_frame_matcher_counts_unpaired(matcher):
+    """Images without depth are counted."""
     for t in range(9):
         matcher.add_image(image(33.3 * t))
         if t % 3 == 2:
@@ -144,7 +154,7 @@ def test_images_without_depth_are_counted(matcher):
     assert (matcher.counts.sets, matcher.counts.unpaired) == (3, 6)
 
 
-def test_rate(matcher, monkeypatch):
+def test_frame_matcher_rate(matcher, monkeypatch):
     for k in range(100):
         monkeypatch.setattr(time, "monotonic", lambda k=k: 1000 + k / 10)
         matcher.add_image(image(100 * k))
@@ -163,7 +173,8 @@ def chosen(recent: dict[str, list[FrameSet]], slop: float) -> dict[str, float] |
     return None if found is None else {name: s.stamp_ns / MS for name, s in found.items()}
 
 
-def test_the_newest_sets_of_one_time():
+def test_aligned_newest_choice():
+    """The newest sets of one time."""
     recent = {
         "a": sets(1100, 1067, 1033, 1000),
         "b": sets(1070, 1037, 1003),
@@ -175,7 +186,7 @@ def test_the_newest_sets_of_one_time():
     assert chosen(recent, 0.005) is None
 
 
-def test_alignment_against_all_choices():
+def test_aligned_against_brute_force():
     """Whenever some choice is within the slop, one is given, and none is newer."""
     rng = np.random.default_rng(5)
     for _ in range(300):
@@ -192,13 +203,14 @@ def test_alignment_against_all_choices():
             assert max(found.values()) == max(max(c) for c in good)
 
 
-def test_memory_is_bounded(matcher):
+def test_frame_matcher_bounded_memory(matcher):
     for k in range(1000):
         matcher.add_image(image(100 * k))
     assert len(matcher._images) <= 10
 
 
-def test_old_sets_are_not_given(matcher, monkeypatch):
+def test_frame_matcher_max_age(matcher, monkeypatch):
+    """Old sets are not given."""
     now = time.monotonic()
     matcher.add_image(image(0))
     matcher.add_depth(image(0))

@@ -131,7 +131,8 @@ def check(reply: Segment.Response) -> bool:
     return False
 
 
-def test_random_requests_are_answered(live):
+def test_segment_random_requests(live):
+    """Random requests are answered."""
     _, node, client = live
     answered = []
 
@@ -146,7 +147,8 @@ def test_random_requests_are_answered(live):
     assert client.segment([("front", *RED)]).object_ids == (1,)
 
 
-def test_good_prompts_with_random_options_are_answered(live):
+def test_segment_random_options(live):
+    """Good prompts with random options are answered."""
     _, node, client = live
     answered = []
 
@@ -160,7 +162,8 @@ def test_good_prompts_with_random_options_are_answered(live):
     assert client.segment([("front", *RED)]).object_ids == (1,)
 
 
-def test_random_requests_over_dds_and_to_the_build_process(live):
+def test_segment_random_requests_over_dds(live):
+    """Random requests over DDS and to the build process."""
     _, _, client = live
 
     @given(requests(one_kind, changes))
@@ -173,7 +176,8 @@ def test_random_requests_over_dds_and_to_the_build_process(live):
     assert client.segment([("front", *RED)]).object_ids == (1,)
 
 
-def test_random_paths_and_frames(live, tmp_path):
+def test_object_services_random_paths_and_frames(live, tmp_path):
+    """Random paths and frames."""
     _, _, client = live
     (tmp_path / "file").touch()
     texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)

@@ -25,19 +25,16 @@ def red(view: int = 0) -> tuple[str, int, int]:
 
 
 @pytest.fixture
-def client(world):
-    world.scene_node()
-    world.replay()
-    client = world.client()
-    client.build()
-    return client
+def client(live):
+    return live[2]
 
 
 def raw(client, **options) -> Segment.Response:
     return client._call(client._segment, segment_request([red()], options))
 
 
-def test_nothing_is_sent_that_was_not_asked_for(client):
+def test_segment_reply_plain(client):
+    """Nothing is sent that was not asked for."""
     reply = raw(client)
     assert [field.name for field in reply.cloud.fields] == ["x", "y", "z", "rgb"]
     for cloud in (reply.normal_cloud, reply.context, reply.surroundings):
@@ -54,17 +51,15 @@ def test_nothing_is_sent_that_was_not_asked_for(client):
         _ = plain.pose
 
 
-def test_the_residual_is_that_of_the_build(world):
+def test_segment_reply_residual(client):
     """Not that of each camera's depth with itself, which is 0 here."""
-    world.scene_node()
-    world.replay()
-    client = world.client()
     built = client.build()
     assert built.registration_residual == pytest.approx(0.002)
     assert client.segment([red()]).alignment_residual == built.registration_residual
 
 
-def test_normals_and_who_saw_what(client):
+def test_segment_reply_normals_and_views(client):
+    """Normals and who saw what."""
     found = client.segment(
         [red()], include_normals=True, include_confidence=True, include_view_count=True,
         include_views=True,
@@ -88,7 +83,8 @@ def test_normals_and_who_saw_what(client):
     np.testing.assert_array_equal(counted, found.view_count)
 
 
-def test_the_six_field_cloud_and_thinning(client):
+def test_segment_reply_normal_cloud_and_voxels(client):
+    """The six field cloud and thinning."""
     reply = raw(client, include_normal_cloud=True, include_normals=True, voxel_size=0.01)
     fields = [(f.name, f.datatype) for f in reply.normal_cloud.fields]
     assert fields == [
@@ -101,7 +97,8 @@ def test_the_six_field_cloud_and_thinning(client):
     assert 50 < len(six["x"]) < 800
 
 
-def test_everything_comes_in_the_frame_that_is_asked_for(client):
+def test_segment_reply_target_frame(client):
+    """Everything comes in the frame that is asked for."""
     asked = {
         "include_normals": True, "include_box": True, "include_context": True,
         "include_surroundings": True, "organized_cameras": ["front", "right"],
@@ -128,7 +125,8 @@ def test_everything_comes_in_the_frame_that_is_asked_for(client):
         np.testing.assert_allclose(place, apply(cam_from_world, here.view_points[name]), atol=1e-9)
 
 
-def test_box_pose_and_coverage(client):
+def test_segment_reply_box(client):
+    """Box pose and coverage."""
     found = client.segment([red()], include_box=True)
     assert isinstance(found.pose, PoseStamped)
     np.testing.assert_allclose(matrix_from_pose(found.pose.pose), found.box.frame_from_box)
@@ -141,7 +139,7 @@ def test_box_pose_and_coverage(client):
     assert 0.3 < found.box.coverage < 0.95
 
 
-def test_context_and_surroundings(client):
+def test_segment_reply_context_and_surroundings(client):
     found = client.segment([red()], include_context=True, include_surroundings=True)
     near, rest = found.context, found.surroundings
     assert 0.3 < np.ptp(near.points, axis=0).max() <= 0.33  # twice the ball's 0.16
@@ -162,7 +160,8 @@ def test_context_and_surroundings(client):
     assert 10 < len(small.points) < len(near.points) / 4
 
 
-def test_organised_clouds_lie_on_the_image(client):
+def test_segment_reply_organised_clouds(client):
+    """Organised clouds lie on the image."""
     found = client.segment([red()], organized_cameras=["right", "front"], include_masks=True)
     assert list(found.organized) == ["right", "front"]
     for name, points in found.organized.items():
@@ -179,7 +178,8 @@ def test_organised_clouds_lie_on_the_image(client):
     assert (cloud.height, cloud.width, cloud.is_dense) == (*table.SIZE, False)
 
 
-def test_answers_that_are_kept_are_those_that_were_computed(client):
+def test_segment_reply_cached(client):
+    """Answers that are kept are those that were computed."""
     asked = {"include_normals": True, "include_box": True, "voxel_size": 0.004}
     first, again = client.segment([red()], **asked), client.segment([red(1)], **asked)
     np.testing.assert_array_equal(first.normals, again.normals)

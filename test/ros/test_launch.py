@@ -45,7 +45,8 @@ def leaves(values: dict, prefix: str = ""):
             yield f"{prefix}{name}", value
 
 
-def test_there_is_something_to_test():
+def test_launch_files_exist():
+    """There is something to test."""
     assert {"four_rgbd.yaml", "wrist_rgbd.yaml", "four_rgb.yaml", "demo.yaml"} == {
         path.name for path in RIGS
     }
@@ -53,7 +54,7 @@ def test_there_is_something_to_test():
 
 
 @pytest.mark.parametrize("path", RIGS, ids=lambda path: path.name)
-def test_rigs_are_read_by_the_node(path, capfd):
+def test_config_rigs_read_by_node(path, capfd):
     """As ROS reads them: every value arrives, and none is unknown."""
     context = rclpy.Context()
     rclpy.init(context=context, args=["--ros-args", "--params-file", str(path)])
@@ -70,7 +71,8 @@ def test_rigs_are_read_by_the_node(path, capfd):
     assert "unknown parameter" not in "".join(capfd.readouterr())
 
 
-def test_the_commented_camera_of_the_rig_file_works_too():
+def test_config_commented_camera():
+    """The commented camera of the rig file works too."""
     text = (ROOT / "config/four_rgbd.yaml").read_text()
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.strip() == "# back:")
@@ -93,7 +95,8 @@ def test_the_commented_camera_of_the_rig_file_works_too():
         rclpy.shutdown(context=context)
 
 
-def test_the_demo_s_cameras_are_those_of_its_recording():
+def test_config_demo_cameras():
+    """The demo's cameras are those of its recording."""
     folder = ROOT / "examples/tabletop"
     if not folder.is_dir():
         pytest.skip(f"RECORDING ABSENT: '{folder}' is not there")
@@ -101,7 +104,8 @@ def test_the_demo_s_cameras_are_those_of_its_recording():
 
 
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.name)
-def test_launch_files_import_only_the_launch_system(path):
+def test_launch_files_imports(path):
+    """Launch files import only the launch system."""
     tree = ast.parse(path.read_text())
     modules = set()
     for node in ast.walk(tree):
@@ -115,7 +119,8 @@ def test_launch_files_import_only_the_launch_system(path):
 
 
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.name)
-def test_arguments_are_declared_described_and_used(path):
+def test_launch_files_arguments(path):
+    """Arguments are declared described and used."""
     tree = ast.parse(path.read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
@@ -141,7 +146,7 @@ def test_arguments_are_declared_described_and_used(path):
             assert f'"{keywords["executable"]} = ' in executables
 
 
-def test_the_demo_includes_the_scene_first():
+def test_launch_demo_order():
     """It sets the transports, for all that is started after it."""
     tree = ast.parse((ROOT / "launch/demo.launch.py").read_text())
     (description,) = [
@@ -159,7 +164,8 @@ def test_the_demo_includes_the_scene_first():
         assert f'LaunchConfiguration("{name}")' in scene
 
 
-def test_devices_that_the_launch_file_sets_are_parameters():
+def test_launch_scene_devices():
+    """Devices that the launch file sets are parameters."""
     tree = ast.parse((ROOT / "launch/scene.launch.py").read_text())
     values = {
         target.id: ast.literal_eval(node.value)
@@ -178,7 +184,7 @@ def test_devices_that_the_launch_file_sets_are_parameters():
     assert list(values["SLOTS"]) == rigged
 
 
-def test_the_rviz_set_up_shows_what_the_node_publishes(world):
+def test_config_rviz_topics(world):
     """Every topic is one of the node's, with a quality of service that fits."""
     cameras = rig(ROOT / "config/four_rgbd.yaml")["cameras"]
     node = world.scene_node(cameras=cameras, autostart=False)
@@ -227,7 +233,8 @@ input()
     not Path("/dev/shm").is_dir() or shutil.disk_usage("/dev/shm").free < 2**27,
     reason="/dev/shm HAS NO ROOM: the profile of Fast DDS is not tested",
 )
-def test_the_profile_of_fast_dds_gives_its_processes_room_for_images():
+def test_config_fastdds_segment_size():
+    """The profile of fast DDS gives its processes room for images."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -259,7 +266,8 @@ NEEDS_LAUNCH = pytest.mark.skipif(
 
 
 @NEEDS_LAUNCH
-def test_transports_are_set_unless_the_user_chose_some(monkeypatch):
+def test_launch_scene_transports(monkeypatch):
+    """Transports are set unless the user chose some."""
     import launch
 
     def variables() -> set[str]:
@@ -291,7 +299,7 @@ def test_transports_are_set_unless_the_user_chose_some(monkeypatch):
     importlib.util.find_spec("launch_testing") is None,
     reason="launch_testing ABSENT: the launched nodes are not tested; source an apt ROS",
 )
-def test_the_launch_test():
+def test_launch_demo_launched():
     """launch_testing runs demo.launch.py and its own checks on it."""
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
@@ -314,7 +322,8 @@ def test_the_launch_test():
 
 @NEEDS_LAUNCH
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.name)
-def test_ros2_launch_shows_the_arguments(path):
+def test_launch_files_show_args(path):
+    """Ros2 launch shows the arguments."""
     pytest.importorskip("ros2launch", reason="ros2launch ABSENT: source an apt ROS")
     shown = subprocess.run(
         ["ros2", "launch", str(path), "--show-args"], capture_output=True, text=True, check=True

@@ -69,7 +69,8 @@ def refused(client, *words: str) -> WildSeg3DError:
     return error.value
 
 
-def test_a_manager_takes_it_through_all_states(world, capfd):
+def test_scene_node_all_transitions(world, capfd):
+    """A manager takes it through all states."""
     node = world.scene_node(autostart=False)
     world.replay()
     client = world.client()
@@ -127,7 +128,7 @@ def test_a_manager_takes_it_through_all_states(world, capfd):
         assert f"{step}: done in" in log
 
 
-def test_models_that_cannot_be_loaded(world, capfd):
+def test_configure_models_not_loadable(world, capfd):
     """Configuring fails with the reason, which every question is answered with."""
     node = world.scene_node("unloadable_builder")
     world.replay()
@@ -143,7 +144,8 @@ def test_models_that_cannot_be_loaded(world, capfd):
     assert node.state == "unconfigured"
 
 
-def test_a_defect_while_activating_is_undone(world, monkeypatch, capfd):
+def test_activate_defect_is_undone(world, monkeypatch, capfd):
+    """A defect while activating is undone."""
     node = world.scene_node(autostart=False)
     client = world.client()
     manager = Manager(client)
@@ -159,7 +161,8 @@ def test_a_defect_while_activating_is_undone(world, monkeypatch, capfd):
     assert manager.change(ACTIVATE)
 
 
-def test_deactivation_ends_a_running_build(world, monkeypatch, tmp_path):
+def test_deactivate_ends_build(world, monkeypatch, tmp_path):
+    """Deactivation ends a running build."""
     monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "never"))
     world.scene_node("patient_builder")
     world.replay()

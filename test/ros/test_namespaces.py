@@ -21,7 +21,7 @@ def without_green(view: View) -> View:
     return View(view.name, image, view.K, view.depth, view.world_from_cam_prior)
 
 
-def test_two_cells_with_the_same_configuration(world):
+def test_scene_node_two_namespaces(world):
     """Each sees its own cameras: the green ball lies on one of the two tables."""
     recordings = {
         "cell_1": table.make_recording(),

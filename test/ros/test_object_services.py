@@ -37,7 +37,8 @@ def refused(call, code, text):
     assert error.value.code == ErrorCode[code], error.value
 
 
-def test_objects_are_listed_with_their_boxes(live):
+def test_list_objects_with_boxes(live):
+    """Objects are listed with their boxes."""
     _, _, client = live
     plain = client.list_objects()
     assert [thing.object_id for thing in plain] == [1, 2]
@@ -55,7 +56,8 @@ def test_objects_are_listed_with_their_boxes(live):
     refused(lambda: client.list_objects("shelf"), "UNKNOWN_FRAME", "'shelf'")
 
 
-def test_a_saved_scene_answers_as_it_did(live, tmp_path):
+def test_save_and_load_scene_same_answer(live, tmp_path):
+    """A saved scene answers as it did."""
     _, _, client = live
     before = client.segment([red()])
     path = client.save_scene(str(tmp_path / "new" / "scene.ws3d"))
@@ -74,7 +76,8 @@ def test_a_saved_scene_answers_as_it_did(live, tmp_path):
     np.testing.assert_allclose(there.points, expected, atol=1e-5)
 
 
-def test_a_scene_is_loaded_where_nothing_was_built(world, tmp_path):
+def test_load_scene_into_fresh_node(world, tmp_path):
+    """A scene is loaded where nothing was built."""
     node = world.scene_node()
     world.replay()
     client = world.client()
@@ -97,13 +100,15 @@ def test_a_scene_is_loaded_where_nothing_was_built(world, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to(live, tmp_path):
+def test_save_scene_read_only_folder(live, tmp_path):
+    """A folder that may not be written to."""
     _, _, client = live
     tmp_path.chmod(0o500)
     refused(lambda: client.save_scene(str(tmp_path / "a")), "BAD_FILE", "cannot write.*ermission")
 
 
-def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
+def test_save_and_load_scene_bad_paths(live, tmp_path):
+    """Places that cannot be saved to or loaded from."""
     _, _, client = live
     (tmp_path / "file").write_text("this is no scene")
     os.mkfifo(tmp_path / "pipe")
@@ -133,7 +138,7 @@ def test_places_that_cannot_be_saved_to_or_loaded_from(live, tmp_path):
     assert client.segment([red()]).object_ids == (1,)
 
 
-def test_a_damaged_scene_leaves_the_one_that_answers(live, tmp_path):
+def test_load_scene_damaged(live, tmp_path):
     """Not only what cannot be read: also what could not be answered from, or not be sent."""
     _, _, client = live
     path = client.save_scene(str(tmp_path / "scene.ws3d"))
@@ -154,7 +159,8 @@ def test_a_damaged_scene_leaves_the_one_that_answers(live, tmp_path):
         assert client.segment([red()]).scene_id == built
 
 
-def test_the_scene_before_answers_until_the_reply_is_made(live, tmp_path, monkeypatch):
+def test_load_scene_failing_reply(live, tmp_path, monkeypatch):
+    """The scene before answers until the reply is made."""
     _, _, client = live
     path = client.save_scene(str(tmp_path / "scene.ws3d"))
     built = client.build().scene_id
@@ -167,7 +173,8 @@ def test_the_scene_before_answers_until_the_reply_is_made(live, tmp_path, monkey
     assert client.segment([red()]).scene_id == built
 
 
-def test_builds_are_refused_while_a_scene_is_loaded(live, tmp_path, monkeypatch):
+def test_load_scene_refuses_builds(live, tmp_path, monkeypatch):
+    """Builds are refused while a scene is loaded."""
     _, _, client = live
     path = client.save_scene(str(tmp_path / "scene.ws3d"))
     begun, go_on = threading.Event(), threading.Event()
@@ -193,8 +200,9 @@ def test_builds_are_refused_while_a_scene_is_loaded(live, tmp_path, monkeypatch)
     assert "cancel" not in str(busy.value)
 
 
-def test_a_scene_of_another_rig_is_refused(live, tmp_path, world):
-    _, _, client = live
+def test_load_scene_other_rig(fresh, tmp_path):
+    """A scene of another rig is refused."""
+    world, _, client = fresh
     path = client.save_scene(str(tmp_path / "scene.ws3d"))
     world.end()
     for names, change, text in [

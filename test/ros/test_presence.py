@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-def test_ros_is_there():
+def test_rclpy_importable():
     rclpy = pytest.importorskip(
         "rclpy",
         reason="ROS 2 ABSENT, its layer is NOT TESTED: source a ROS 2 set-up file or run "

@@ -72,7 +72,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_from_cameras_to_object_clouds(start, tmp_path):
+def test_processes_build_and_segment(start, tmp_path):
     """Replay, node and client: both balls are found, whole, and nothing but them."""
     write_folder(tmp_path / "table", table.make_recording())
     replay = start("replay_node", str(tmp_path / "table"), "--rate", "5")
@@ -108,7 +108,7 @@ def test_from_cameras_to_object_clouds(start, tmp_path):
         assert "never retrieved" not in log
 
 
-def test_ctrl_c_in_the_middle_of_a_build_and_again(start):
+def test_run_node_interrupted_build(start):
     """Under launch the signal comes twice. The build process goes with the node."""
     node = start(
         "scene_node", "--ros-args", "-p", "cameras:=['a', 'b']", "-p", "image_timeout:=60.0"
@@ -130,7 +130,7 @@ def test_ctrl_c_in_the_middle_of_a_build_and_again(start):
     assert "Traceback" not in node.log.read_text()
 
 
-def test_a_volley_of_signals_ends_a_node(start):
+def test_run_node_many_signals(start):
     """One may come while the last is being handled, at any point of it."""
     node = start("scene_node", "--ros-args", "-p", "cameras:=['a', 'b']")
     wait_for(lambda: "ready" in node.log.read_text())
@@ -143,7 +143,8 @@ def test_a_volley_of_signals_ends_a_node(start):
     assert "Traceback" not in node.log.read_text()
 
 
-def test_a_killed_node_leaves_no_process_behind(start):
+def test_build_process_ends_with_killed_node(start):
+    """A killed node leaves no process behind."""
     node = start("scene_node", "--ros-args", "-p", "cameras:=['a', 'b']")
     wait_for(lambda: "ready" in node.log.read_text())
     (builder,) = node.children()
@@ -160,7 +161,8 @@ def test_a_killed_node_leaves_no_process_behind(start):
         (["cameras:=['left']", "alignment.weighting:=best"], "alignment.weighting"),
     ],
 )
-def test_a_node_that_cannot_start_says_why_in_one_line(start, parameters, text):
+def test_run_node_bad_parameters(start, parameters, text):
+    """A node that cannot start says why in one line."""
     options = [word for parameter in parameters for word in ("-p", parameter)]
     node = start("scene_node", "--ros-args", *options)
     assert node.wait() == 2
@@ -170,7 +172,8 @@ def test_a_node_that_cannot_start_says_why_in_one_line(start, parameters, text):
     assert text in line
 
 
-def test_a_replay_without_recording_says_why(start, tmp_path):
+def test_replay_node_no_recording(start, tmp_path):
+    """A replay without recording says why."""
     replay = start("replay_node", str(tmp_path / "nothing"))
     assert replay.wait() == 2
     (line,) = replay.log.read_text().splitlines()
@@ -178,7 +181,7 @@ def test_a_replay_without_recording_says_why(start, tmp_path):
     assert "does not exist" in line
 
 
-def test_two_nodes_in_two_namespaces(start, tmp_path):
+def test_processes_two_namespaces(start, tmp_path):
     """Names are relative: each namespace has a node of its own, which tell each other nothing."""
     write_folder(tmp_path / "table", table.make_recording())
     for namespace, cameras in (("one", "['front', 'left']"), ("two", "['front', 'right']")):
@@ -189,14 +192,13 @@ def test_two_nodes_in_two_namespaces(start, tmp_path):
     with SceneClient("one", timeout=60.0) as one, SceneClient("two", timeout=60.0) as two:
         one.build()
         assert sorted(one.segment(click, include_masks=True).masks) == ["front", "left"]
-        two.wait_until_ready()
+        with pytest.raises(WildSeg3DError, match="'left'"):
+            two.build(cameras=["left"])  # waits until the node has started
         with pytest.raises(WildSeg3DError, match="no scene yet"):
             two.segment(click)
-        with pytest.raises(WildSeg3DError, match="'left'"):
-            two.build(cameras=["left"])
 
 
-def test_a_camera_that_tf_does_not_know_is_placed_by_the_others(start, tmp_path):
+def test_processes_camera_unknown_to_tf(start, tmp_path):
     """Its pose comes of what it sees; a click in it finds the object where the others see it."""
     whole = load_folder(shipped_recording())
     views = {view.name: view for view in whole.views if view.name in ("cam_1", "cam_2", "cam_5")}

@@ -12,7 +12,6 @@ import pytest
 import rclpy
 import table
 from geometry_msgs.msg import Point, PointStamped
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -25,14 +24,12 @@ from wildseg3d_ros.core.types import MaskOrigin
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image, header, image_from_array
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
 from wildseg3d_ros.scene.file.snapshot import save_scene
 
 VIEWS = table.make_views()
 TRUTH = [table.trace(view.world_from_cam_prior)[2] for view in VIEWS]
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 
 
 def on(label: int, view: int = 0) -> tuple[str, int, int]:
@@ -58,7 +55,8 @@ def refused(client, code, text, clicks=(), **options):
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
 
-def test_boxes_masks_points_ids_and_unions(live):
+def test_segment_all_kinds_of_prompts(live):
+    """Boxes masks points ids and unions."""
     _, _, client = live
     for label in (table.RED, table.GREEN):
         for view in range(3):
@@ -76,7 +74,8 @@ def test_boxes_masks_points_ids_and_unions(live):
     assert both.object_ids == (1, 2)
 
 
-def test_points_come_in_any_frame(live):
+def test_segment_points_in_any_frame(live):
+    """Points come in any frame."""
     _, _, client = live
     frame = optical_frame("right")
     in_camera = apply(invert(VIEWS[2].world_from_cam_prior), top_of(table.GREEN))
@@ -85,7 +84,8 @@ def test_points_come_in_any_frame(live):
     refused(client, "UNKNOWN_FRAME", "'shelf' cannot be found", points=[("shelf", 0, 0, 0)])
 
 
-def test_bad_prompts_of_every_kind(live):
+def test_segment_bad_prompts(live):
+    """Bad prompts of every kind."""
     _, _, client = live
     u, v = on(table.RED)[1:]
     half = TRUTH[0][::2, ::2] == table.RED
@@ -116,7 +116,8 @@ def test_bad_prompts_of_every_kind(live):
         client.segment([("front", u, v)], include_colour=True)
 
 
-def test_images_that_are_no_masks(live):
+def test_segment_images_that_are_no_masks(live):
+    """Images that are no masks."""
     _, _, client = live
 
     def ask(image: Image):
@@ -134,7 +135,7 @@ def test_images_that_are_no_masks(live):
     assert "0 (whole), 1 (part), 2 (sub_part); got 9" in raw.message
 
 
-def test_objects_that_no_mask_is_are_added_and_refined(world):
+def test_segment_add_and_refine(world):
     """On a scene in which one ball was not found."""
     world.scene_node("forgetful_builder")
     world.replay()
@@ -161,7 +162,7 @@ def test_objects_that_no_mask_is_are_added_and_refined(world):
     refused(client, "UNKNOWN_OBJECT", "99", [green], refine=True, object_ids=[99])
 
 
-def test_what_another_back_end_built_is_changed_by_it_or_it_is_said(world, tmp_path):
+def test_segment_add_other_back_end(world, tmp_path):
     """A loaded scene of a network whose weights are not here, in which one ball is missing."""
     scene = table.scene_by_color(VIEWS, Progress(), "world", found=(table.RED,))
     origin = MaskOrigin("sam2", str(tmp_path / "gone"))
@@ -181,7 +182,8 @@ def test_what_another_back_end_built_is_changed_by_it_or_it_is_said(world, tmp_p
     assert [warning for warning in again.warnings if "cannot be loaded here" in warning] == said
 
 
-def test_nothing_is_added_while_a_scene_is_built(world, monkeypatch, tmp_path):
+def test_segment_add_during_build(world, monkeypatch, tmp_path):
+    """Nothing is added while a scene is built."""
     go = tmp_path / "go"
     monkeypatch.setenv("PATIENT_UNTIL", str(go))
     go.touch()
@@ -206,7 +208,8 @@ def test_nothing_is_added_while_a_scene_is_built(world, monkeypatch, tmp_path):
     builder.join(30)
 
 
-def test_eight_clients_at_once(live):
+def test_segment_eight_clients(live):
+    """Eight clients at once."""
     world, _, _ = live
     clients = [world.client() for _ in range(8)]
     for client in clients:
@@ -247,7 +250,7 @@ class Ears:
             (Image, "left/overlay"),
         ):
             self.heard[topic] = []
-            self.node.create_subscription(kind, topic, self.heard[topic].append, LATCHED)
+            self.node.create_subscription(kind, topic, self.heard[topic].append, latched())
         world.add(self.node, threads=1)
 
     def until(self, met, seconds=20.0):
@@ -263,7 +266,8 @@ def is_near(message: PointCloud2, label: int) -> bool:
     return bool((np.abs(np.linalg.norm(points - centre, axis=1) - radius) < 1e-3).all())
 
 
-def test_clicks_from_rviz_and_rqt_select(live):
+def test_prompt_topics_select(live):
+    """Clicks from rviz and rqt select."""
     world, _, client = live
     ears = Ears(world)
     rviz = rclpy.create_node("rviz", context=world.context)
@@ -277,9 +281,11 @@ def test_clicks_from_rviz_and_rqt_select(live):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    client.segment([on(table.RED)])
+    ears.until(lambda h: h["selected_object"] and is_near(h["selected_object"][-1], table.RED))
     x, y, z = top_of(table.GREEN)
     pointing.publish(PointStamped(header=header("world", 0), point=Point(x=x, y=y, z=z)))
-    ears.until(lambda h: h["selected_object"] and is_near(h["selected_object"][-1], table.GREEN))
+    ears.until(lambda h: is_near(h["selected_object"][-1], table.GREEN))
     u, v = on(table.RED)[1:]
     mouse.publish(Point(x=float(u), y=float(v)))
     ears.until(lambda h: is_near(h["selected_object"][-1], table.RED))
@@ -295,7 +301,8 @@ def test_clicks_from_rviz_and_rqt_select(live):
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
 
-def test_what_is_selected_is_shown_to_late_joiners(live):
+def test_selection_topics_late_joiners(live):
+    """What is selected is shown to late joiners."""
     world, _, client = live
     client.segment([on(table.RED)])
     time.sleep(1.0)

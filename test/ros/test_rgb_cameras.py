@@ -36,7 +36,8 @@ def node(world, weights, **parameters):
     )
 
 
-def test_the_node_builds_from_rgb_and_keeps_the_weights_loaded(world, tmp_path, capfd):
+def test_scene_node_mast3r_keeps_weights(world, tmp_path, capfd):
+    """The node builds from RGB and keeps the weights loaded."""
     # What random weights say contradicts TF.
     scene_node = node(world, write_checkpoint(tmp_path), alignment__max_prior_residual=0.0)
     world.replay()
@@ -49,7 +50,8 @@ def test_the_node_builds_from_rgb_and_keeps_the_weights_loaded(world, tmp_path, 
     assert capfd.readouterr().err.count("CC BY-NC-SA 4.0") == 1, "loaded and said once"
 
 
-def test_geometry_that_contradicts_tf_is_refused_and_the_node_lives(world, tmp_path):
+def test_scene_node_mast3r_contradicts_tf(world, tmp_path):
+    """Geometry that contradicts TF is refused and the node lives."""
     node(world, write_checkpoint(tmp_path))
     world.replay()
     client = world.client()
@@ -58,7 +60,8 @@ def test_geometry_that_contradicts_tf_is_refused_and_the_node_lives(world, tmp_p
             client.build()
 
 
-def test_absent_weights_are_a_reply_with_the_command_that_fetches_them(world, tmp_path):
+def test_scene_node_mast3r_weights_absent(world, tmp_path):
+    """Absent weights are a reply with the command that fetches them."""
     node(world, tmp_path / "none.safetensors")
     world.replay()
     with pytest.raises(WildSeg3DError, match=r"do not exist; fetch them with `hf download") as e:
@@ -66,7 +69,8 @@ def test_absent_weights_are_a_reply_with_the_command_that_fetches_them(world, tm
     assert e.value.code == ErrorCode.BAD_FILE
 
 
-def test_calibrated_cameras_are_triangulated(world):
+def test_scene_node_stereo(world):
+    """Calibrated cameras are triangulated."""
     truth = construct_scene(3, 400, 300, 4, seed=3, with_depth=False, poses=fan_poses(3, 12.0))
     names = [view.name for view in truth.views]
     world.scene_node(

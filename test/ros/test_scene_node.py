@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import table
 from rclpy.action import ActionClient
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
@@ -19,6 +18,7 @@ from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import array_from_image
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
 
 VIEWS = table.make_views()
@@ -34,7 +34,7 @@ def off_ball(points: np.ndarray, label: int) -> np.ndarray:
     return np.abs(np.linalg.norm(points - np.array(centre), axis=1) - radius)
 
 
-def test_build_and_click(world):
+def test_scene_node_build_and_click(world):
     node = world.scene_node()
     world.replay()
     client, heard = world.client(), []
@@ -76,7 +76,8 @@ def test_build_and_click(world):
     assert again.masks == {}
 
 
-def test_several_clicks_and_voxels(live):
+def test_segment_several_clicks_and_voxels(live):
+    """Several clicks and voxels."""
     _, _, client = live
     both = client.segment([on(table.RED, 0), on(table.GREEN, 2)])
     assert both.object_ids == (1, 2)
@@ -88,7 +89,7 @@ def test_several_clicks_and_voxels(live):
     assert len(np.unique(cells, axis=0)) > 0.8 * len(cells)
 
 
-def test_the_cloud_comes_in_the_frame_that_is_asked_for(live):
+def test_segment_target_frame(live):
     """A camera's frame, and a frame that only became known after the build."""
     _, node, client = live
     in_world = client.segment([on(table.RED)]).points
@@ -113,13 +114,9 @@ def test_the_cloud_comes_in_the_frame_that_is_asked_for(live):
     np.testing.assert_allclose(found.points, apply(invert(world_from_shelf), in_world), atol=1e-5)
 
 
-def test_the_scene_is_published_for_late_joiners(live):
+def test_scene_topics_late_joiners(live):
+    """The scene is published for late joiners."""
     world, _, _ = live
-    latched = QoSProfile(
-        depth=1,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    )
     import rclpy
 
     late = rclpy.create_node("late", context=world.context)
@@ -131,8 +128,8 @@ def test_the_scene_is_published_for_late_joiners(live):
         if len(heard) == 2:
             all_heard.set()
 
-    late.create_subscription(PointCloud2, "scene_cloud", lambda m: hear("cloud", m), latched)
-    late.create_subscription(Image, "left/labels", lambda m: hear("labels", m), latched)
+    late.create_subscription(PointCloud2, "scene_cloud", lambda m: hear("cloud", m), latched())
+    late.create_subscription(Image, "left/labels", lambda m: hear("labels", m), latched())
     world.add(late, threads=1)
     assert all_heard.wait(20)
     points, colors = points_from_cloud(heard["cloud"])
@@ -148,7 +145,8 @@ def test_the_scene_is_published_for_late_joiners(live):
 
 @pytest.mark.parametrize("depth_encoding", ["16UC1", "32FC1"])
 @pytest.mark.parametrize("tf", ["static", "dynamic"])
-def test_depth_units_and_kinds_of_tf(world, depth_encoding, tf):
+def test_scene_node_depth_units_and_tf(world, depth_encoding, tf):
+    """Depth units and kinds of tf."""
     world.scene_node()
     world.replay(tf=tf, depth_encoding=depth_encoding)
     client = world.client()
@@ -160,8 +158,9 @@ def test_depth_units_and_kinds_of_tf(world, depth_encoding, tf):
     )
 
 
-def test_some_of_the_cameras(live):
-    _, _, client = live
+def test_build_some_cameras(fresh):
+    """Some of the cameras."""
+    _, _, client = fresh
     client.build(cameras=["right", "left"])
     found = client.segment([on(table.RED, 2)], include_masks=True)
     assert sorted(found.masks) == ["left", "right"]
@@ -173,7 +172,7 @@ def test_some_of_the_cameras(live):
 # ---- one build at a time -----------------------------------------------------------------------
 
 
-def test_while_a_scene_is_built(world, monkeypatch, tmp_path):
+def test_build_one_at_a_time(world, monkeypatch, tmp_path):
     """The old scene answers, a second goal is told why not, cancelling works, then all is well."""
     go = tmp_path / "go"
     monkeypatch.setenv("PATIENT_UNTIL", str(go))
@@ -213,7 +212,8 @@ def test_while_a_scene_is_built(world, monkeypatch, tmp_path):
     assert other.build().scene_id != first.scene_id
 
 
-def test_a_build_process_that_is_killed(world, monkeypatch, tmp_path):
+def test_build_process_killed(world, monkeypatch, tmp_path):
+    """A build process that is killed."""
     monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "died"))
     world.scene_node("dying_builder")
     world.replay()
@@ -225,7 +225,8 @@ def test_a_build_process_that_is_killed(world, monkeypatch, tmp_path):
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
 
-def test_a_client_whose_node_goes_away_does_not_wait_for_ever(world, monkeypatch, tmp_path):
+def test_client_build_node_gone(world, monkeypatch, tmp_path):
+    """A client whose node goes away does not wait for ever."""
     monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "never"))
     world.scene_node("patient_builder")
     world.replay()
@@ -243,7 +244,8 @@ def test_a_client_whose_node_goes_away_does_not_wait_for_ever(world, monkeypatch
 # ---- bad requests ------------------------------------------------------------------------------
 
 
-def test_every_bad_click_has_its_text_and_the_next_good_one_works(live):
+def test_segment_bad_clicks(live):
+    """Every bad click has its text and the next good one works."""
     _, _, client = live
     u, v = on(table.RED)[1:]
     cases = [
@@ -272,7 +274,7 @@ def test_every_bad_click_has_its_text_and_the_next_good_one_works(live):
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
 
-def test_bad_goals(live):
+def test_build_bad_goals(live):
     _, _, client = live
     for cameras, code, text in [
         (["front", "back"], "UNKNOWN_CAMERA", "'back'.*front, left, right"),
@@ -286,7 +288,8 @@ def test_bad_goals(live):
     assert client.build().objects == 2
 
 
-def test_a_defect_is_a_reply_and_no_dead_node(live, monkeypatch, capfd):
+def test_always_replies_defect(live, monkeypatch, capfd):
+    """A defect is a reply and no dead node."""
     _, node, client = live
     with monkeypatch.context() as broken:
         broken.setattr(node, "_current", 3)
@@ -297,7 +300,8 @@ def test_a_defect_is_a_reply_and_no_dead_node(live, monkeypatch, capfd):
     assert "Traceback" in "".join(capfd.readouterr())
 
 
-def test_an_error_reply_holds_nothing_but_its_status(live):
+def test_always_replies_error_is_empty(live):
+    """An error reply holds nothing but its status."""
     _, _, client = live
     request = Segment.Request(clicks=[Click(camera="back", u=1.0, v=1.0)])
     future = client._segment.call_async(request)
@@ -309,7 +313,8 @@ def test_an_error_reply_holds_nothing_but_its_status(live):
     assert (len(reply.cloud.data), len(reply.masks), len(reply.object_ids)) == (0, 0, 0)
 
 
-def test_aborted_goals_end_as_aborted(live):
+def test_build_action_aborted(live):
+    """Aborted goals end as aborted."""
     _, _, client = live
     sender = ActionClient(client.node, BuildScene, "build_scene")
     try:
@@ -330,7 +335,8 @@ def test_aborted_goals_end_as_aborted(live):
         sender.destroy()
 
 
-def test_a_node_that_ended_leaves_the_graph():
+@pytest.mark.usefixtures("world")
+def test_destroy_node_leaves_graph():
     """Otherwise clients wait for an action server that nobody runs."""
     import rclpy
     from conftest import World

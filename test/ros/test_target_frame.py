@@ -17,7 +17,8 @@ VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
 
 
-def test_the_parameter_is_for_requests_that_name_no_frame(world):
+def test_target_frame_parameter(world):
+    """The parameter is for requests that name no frame."""
     node = world.scene_node(target_frame=optical_frame("left"))
     world.replay()
     client = world.client()
@@ -50,7 +51,7 @@ def test_the_parameter_is_for_requests_that_name_no_frame(world):
     assert client.segment([ON_RED]).frame_id == "world"
 
 
-def test_tf_that_stopped_is_not_extrapolated(world):
+def test_target_frame_tf_stopped(world):
     """An arm's driver died: its last pose is of another time than the images."""
     world.scene_node(tf_timeout=0.3)
     replay, client = world.replay(tf="dynamic"), world.client()

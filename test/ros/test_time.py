@@ -37,7 +37,8 @@ class Simulation:
         world.add(node, threads=1)
 
 
-def test_simulated_time_that_starts_again(world, capfd):
+def test_scene_node_clock_restarts(world, capfd):
+    """Simulated time that starts again."""
     simulation = Simulation(world, 1000.0)
     world.scene_node(use_sim_time=True, tf_timeout=10.0)
     world.replay(tf="dynamic", parameter_overrides=[Parameter("use_sim_time", value=True)])
@@ -69,7 +70,7 @@ class Shifted:
 
 
 @pytest.mark.parametrize("seconds", [4.0, 3600.0])
-def test_a_recording_that_loops(world, monkeypatch, capfd, seconds):
+def test_scene_node_recording_loops(world, monkeypatch, capfd, seconds):
     """Without /clock: all stamps go back, those of TF too; what is of the last round is void."""
 
     def shift(replay) -> None:
@@ -98,7 +99,9 @@ def test_a_recording_that_loops(world, monkeypatch, capfd, seconds):
 
 
 @pytest.mark.parametrize("seconds", [-1000.0, 5.0], ids=["time goes back", "before TF begins"])
-def test_images_whose_pose_will_not_come_are_given_up(world, monkeypatch, seconds):
+def test_cameras_take_pose_too_early(world, monkeypatch, seconds):
+    """Images whose pose will not come are given up."""
+
     def shift(replay) -> None:
         for part in ("image_topic", "depth_topic"):
             publisher, message = replay._streams["front", part]
@@ -124,7 +127,8 @@ def test_images_whose_pose_will_not_come_are_given_up(world, monkeypatch, second
     assert abs(client.segment([ON_RED]).stamp_ns - time.time_ns()) < 100 * SECOND
 
 
-def test_a_camera_that_starts_again_with_another_resolution(world):
+def test_cameras_take_other_resolution(world):
+    """A camera that starts again with another resolution."""
     world.scene_node()
     replay, client = world.replay(), world.client()
     client.build()

@@ -13,14 +13,10 @@ from tf2_msgs.msg import TFMessage
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
-from wildseg3d_ros.ros.tf.buffer import (
-    TooEarly,
-    TransformBuffer,
-    TransformListener,
-    TransformTree,
-    make_buffer,
-    poses_at,
-)
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer, poses_at
+from wildseg3d_ros.ros.tf.errors import TooEarly
+from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
+from wildseg3d_ros.ros.tf.tree import TransformTree
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -41,7 +37,8 @@ def buffer(request) -> TransformBuffer:
 @pytest.mark.skipif(
     not HAVE_TF2, reason="tf2_ros ABSENT: only the own tree is tested; source an apt ROS"
 )
-def test_tf2_ros_is_taken_where_it_is_installed():
+def test_make_buffer_prefers_tf2():
+    """tf2_ros is taken where it is installed."""
     assert type(make_buffer()).__name__ == "Tf2Buffer"
 
 
@@ -72,7 +69,8 @@ class Recorder:
     error = warning
 
 
-def test_listening_takes_the_good_and_reports_the_bad(buffer):
+def test_transform_listener_bad_transforms(buffer):
+    """Listening takes the good and reports the bad."""
     node = Recorder()
     TransformListener(node, buffer, None).subscribe()
     bad = message("world", "bent", np.eye(4))
@@ -85,7 +83,8 @@ def test_listening_takes_the_good_and_reports_the_bad(buffer):
     assert "world -> bent" in text
 
 
-def test_a_defect_while_listening_does_not_end_the_node(monkeypatch):
+def test_transform_listener_defect(monkeypatch):
+    """A defect while listening does not end the node."""
     node, tree = Recorder(), TransformTree()
 
     def defect(*_):
@@ -100,7 +99,7 @@ def test_a_defect_while_listening_does_not_end_the_node(monkeypatch):
     assert all("on purpose" in text for text in node.texts)
 
 
-def test_chains_in_both_directions(buffer):
+def test_lookup_chains(buffer):
     """world -> base -> tool -> camera and world -> table, static and dynamic mixed."""
     base, tool, camera, table = (random_pose(i) for i in range(4))
     buffer.add(message("world", "base", base), static=True)
@@ -121,7 +120,8 @@ def test_chains_in_both_directions(buffer):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.875, 1.0])
-def test_between_two_times_it_interpolates(buffer, share):
+def test_lookup_interpolates(buffer, share):
+    """Between two times it interpolates."""
     first, second = random_pose(5), random_pose(6)
     buffer.add(message("world", "tool", first, START))
     buffer.add(message("world", "tool", second, START + SECOND))
@@ -133,7 +133,8 @@ def test_between_two_times_it_interpolates(buffer, share):
     np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
-def test_late_messages_are_sorted_in(buffer):
+def test_lookup_late_messages(buffer):
+    """Late messages are sorted in."""
     poses = {k: random_pose(10 + k) for k in range(4)}
     for k in (0, 3, 1, 2):
         buffer.add(message("world", "tool", poses[k], START + k * SECOND))
@@ -143,7 +144,8 @@ def test_late_messages_are_sorted_in(buffer):
         )
 
 
-def test_time_0_is_the_newest_that_all_have(buffer):
+def test_lookup_time_0(buffer):
+    """Time 0 is the newest that all have."""
     tool, camera = random_pose(1), random_pose(2)
     for k in range(3):
         buffer.add(message("world", "tool", tool, START + k * SECOND))
@@ -152,7 +154,8 @@ def test_time_0_is_the_newest_that_all_have(buffer):
     np.testing.assert_allclose(buffer.lookup("world", "camera", 0), tool @ camera, atol=1e-9)
 
 
-def test_a_static_transform_is_replaced(buffer):
+def test_lookup_static_replaced(buffer):
+    """A static transform is replaced."""
     buffer.add(message("world", "base", random_pose(1)), static=True)
     buffer.add(message("world", "base", random_pose(2), START - SECOND), static=True)
     np.testing.assert_allclose(
@@ -160,7 +163,8 @@ def test_a_static_transform_is_replaced(buffer):
     )
 
 
-def test_an_unknown_frame_names_the_known_ones(buffer):
+def test_lookup_unknown_frame(buffer):
+    """An unknown frame names the known ones."""
     with pytest.raises(WildSeg3DError, match="does not know the frame 'world'") as unknown:
         buffer.lookup("world", "eye", START)
     assert unknown.value.code == ErrorCode.UNKNOWN_FRAME
@@ -169,7 +173,8 @@ def test_an_unknown_frame_names_the_known_ones(buffer):
         buffer.lookup("world", "eye", START)
 
 
-def test_trees_that_nothing_joins(buffer):
+def test_lookup_not_connected(buffer):
+    """Trees that nothing joins."""
     buffer.add(message("world", "base", np.eye(4)), static=True)
     buffer.add(message("bench", "camera", np.eye(4)), static=True)
     with pytest.raises(
@@ -180,7 +185,7 @@ def test_trees_that_nothing_joins(buffer):
 
 
 @pytest.mark.parametrize("offset", [-SECOND, 3 * SECOND])
-def test_nothing_is_extrapolated(buffer, offset):
+def test_lookup_no_extrapolation(buffer, offset):
     buffer.add(message("world", "tool", random_pose(1), START))
     buffer.add(message("world", "tool", random_pose(2), START + SECOND))
     with pytest.raises(WildSeg3DError, match="clocks") as missing:
@@ -189,7 +194,8 @@ def test_nothing_is_extrapolated(buffer, offset):
     assert isinstance(missing.value, TooEarly) == (offset < 0)
 
 
-def test_the_past_is_forgotten_after_a_while(buffer):
+def test_lookup_forgotten_past(buffer):
+    """The past is forgotten after a while."""
     for k in range(30):
         buffer.add(message("world", "tool", random_pose(k), START + k * SECOND))
     buffer.lookup("world", "tool", START + 25 * SECOND)
@@ -197,7 +203,8 @@ def test_the_past_is_forgotten_after_a_while(buffer):
         buffer.lookup("world", "tool", START + 5 * SECOND)
 
 
-def test_numbers_that_make_no_pose_leave_the_buffer_alone(buffer):
+def test_add_no_pose(buffer):
+    """Numbers that make no pose leave the buffer alone."""
     buffer.add(message("world", "base", random_pose(1)), static=True)
     broken = message("world", "base", np.eye(4))
     broken.transform.rotation.w = 0.0
@@ -206,7 +213,7 @@ def test_numbers_that_make_no_pose_leave_the_buffer_alone(buffer):
     np.testing.assert_allclose(buffer.lookup("world", "base", 0), random_pose(1), atol=1e-9)
 
 
-def test_poses_of_a_moment_outlive_the_buffer(buffer):
+def test_poses_at_outlive_buffer(buffer):
     """What a scene keeps: every frame that is connected then, and no other."""
     buffer.add(message("world", "base", random_pose(1)), static=True)
     buffer.add(message("world", "tool", random_pose(2), START))
@@ -220,14 +227,16 @@ def test_poses_of_a_moment_outlive_the_buffer(buffer):
 # ---- what only the own tree promises -----------------------------------------------------------
 
 
-def test_a_clock_that_was_set_back_starts_the_track_again():
+def test_transform_tree_clock_set_back():
+    """A clock that was set back starts the track again."""
     tree = TransformTree(keep_seconds=10)
     tree.add(message("world", "tool", random_pose(1), START))
     tree.add(message("world", "tool", random_pose(2), START - 60 * SECOND))
     np.testing.assert_allclose(tree.lookup("world", "tool", 0), random_pose(2), atol=1e-9)
 
 
-def test_a_frame_that_moves_to_another_parent():
+def test_transform_tree_other_parent():
+    """A frame that moves to another parent."""
     tree = TransformTree()
     tree.add(message("table", "mug", random_pose(1)), static=True)
     tree.add(message("gripper", "mug", random_pose(2), START))
@@ -236,7 +245,8 @@ def test_a_frame_that_moves_to_another_parent():
         tree.lookup("table", "mug", START)
 
 
-def test_a_loop_is_an_error_and_no_hang():
+def test_transform_tree_loop():
+    """A loop is an error and no hang."""
     tree = TransformTree()
     for parent, child in (("a", "b"), ("b", "c"), ("c", "a")):
         tree.add(message(parent, child, np.eye(4)), static=True)

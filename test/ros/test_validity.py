@@ -26,7 +26,7 @@ from wildseg3d_ros.ros.replay_node import WORLD_FRAME, optical_frame
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
-QUICK = {"watch_period": 0.1, "change_seconds": 0.5}
+QUICK = {"monitor_period": 0.1, "change_seconds": 0.5}
 LEFT = ("left", "image_topic")
 
 
@@ -85,7 +85,8 @@ def change(replay, image: np.ndarray) -> tuple:
     return before
 
 
-def test_a_stale_scene_is_said_in_replies_and_diagnostics(live):
+def test_scene_monitor_stale_scene(live):
+    """A stale scene is said in replies and diagnostics."""
     node, replay, client = live
     listener = Listener(client)
     wait_for(lambda: listener.level("scene") == DiagnosticStatus.OK)
@@ -108,7 +109,8 @@ def test_a_stale_scene_is_said_in_replies_and_diagnostics(live):
     assert node.stale_cameras == ()
 
 
-def test_another_light_is_no_other_scene(live):
+def test_scene_monitor_other_light(live):
+    """Another light is no other scene."""
     node, replay, _ = live
     dim = (VIEWS[1].image * 0.6).astype(np.uint8)
     change(replay, dim)
@@ -116,7 +118,8 @@ def test_another_light_is_no_other_scene(live):
     assert node.stale_cameras == ()
 
 
-def test_a_stale_scene_is_built_anew_when_that_is_wanted(world):
+def test_node_monitor_rebuilds(world):
+    """A stale scene is built anew when that is wanted."""
     node = world.scene_node(**QUICK, rebuild_when_stale=True)
     replay, client = world.replay(), world.client()
     first = client.build()
@@ -126,7 +129,8 @@ def test_a_stale_scene_is_built_anew_when_that_is_wanted(world):
     wait_for(lambda: not node.stale_cameras)
 
 
-def test_only_the_view_that_changed_is_renewed(world, monkeypatch, tmp_path):
+def test_node_monitor_renews_one_view(world, monkeypatch, tmp_path):
+    """Only the view that changed is renewed."""
     names = tmp_path / "names"
     monkeypatch.setenv("PATIENT_UNTIL", str(names))
     node = world.scene_node("Renewing", **QUICK, rebuild_when_stale=True)
@@ -139,7 +143,7 @@ def test_only_the_view_that_changed_is_renewed(world, monkeypatch, tmp_path):
     wait_for(lambda: not node.stale_cameras)
 
 
-def test_a_camera_that_moves_is_not_compared(world):
+def test_scene_monitor_moving_camera(world):
     """As one on a wrist: TF says where it is."""
     node = world.scene_node(**QUICK)
     replay, client = world.replay(tf="dynamic"), world.client()
@@ -173,7 +177,8 @@ def behind(replay, seconds: float) -> None:
     replay._moving = SimpleNamespace(publish=late)
 
 
-def test_a_camera_whose_pose_comes_after_its_images_is_compared(world):
+def test_scene_monitor_late_pose(world):
+    """A camera whose pose comes after its images is compared."""
     node = world.scene_node(**QUICK, tf_timeout=5.0)
     replay = world.replay(tf="dynamic", prepare=lambda node: behind(node, 0.4))
     client = world.client()
@@ -184,7 +189,8 @@ def test_a_camera_whose_pose_comes_after_its_images_is_compared(world):
     assert listener.values("scene")["cameras not compared"] == ""
 
 
-def test_a_camera_whose_pose_no_longer_comes_is_named(world):
+def test_scene_monitor_pose_stopped(world):
+    """A camera whose pose no longer comes is named."""
     world.scene_node(**QUICK)
     replay, client = world.replay(tf="dynamic"), world.client()
     listener = Listener(client)
@@ -198,15 +204,17 @@ def test_a_camera_whose_pose_no_longer_comes_is_named(world):
     assert "camera 'left' is not compared with the scene: TF has 'world'" in message
 
 
-def test_looks_may_be_rarer_than_what_a_change_takes(world):
-    node = world.scene_node(watch_period=1.0, change_seconds=0.2)
+def test_scene_monitor_long_period(world):
+    """Looks may be rarer than what a change takes."""
+    node = world.scene_node(monitor_period=1.0, change_seconds=0.2)
     replay, client = world.replay(), world.client()
     client.build()
     change(replay, without_green(1))
     wait_for(lambda: node.stale_cameras == ("left",))
 
 
-def test_an_object_of_the_colour_of_the_table_is_missed_by_its_depth(live):
+def test_scene_monitor_depth_alone(live):
+    """An object of the colour of the table is missed by its depth."""
     node, replay, client = live
     image, depth, labels = table.trace(table.POSES["left"])
     green = labels == table.GREEN
@@ -223,10 +231,10 @@ def test_an_object_of_the_colour_of_the_table_is_missed_by_its_depth(live):
     wait_for(lambda: node.stale_cameras == ("left",))
 
 
-@pytest.mark.parametrize("period", [0.1, 0.0], ids=["watched", "not watched"])
-def test_a_camera_that_starts_again_at_another_resolution(world, period):
+@pytest.mark.parametrize("period", [0.1, 0.0], ids=["monitored", "not monitored"])
+def test_scene_monitor_other_resolution(world, period):
     """The same pixel means another place, as long as the scene is of the old resolution."""
-    node = world.scene_node(watch_period=period)
+    node = world.scene_node(monitor_period=period)
     replay, client = world.replay(), world.client()
     client.build()
     u, v = table.pixel_on(VIEWS[0], table.RED)
@@ -263,7 +271,7 @@ def twice_as_large(message: Image | CameraInfo) -> Image | CameraInfo:
     return image_from_array(pixels, message.encoding, message.header.frame_id)
 
 
-def test_diagnostics_of_cameras(world, capfd):
+def test_diagnostics_cameras(world, capfd):
     world.scene_node(max_image_age=1.5)
     replay, client = world.replay(), world.client()
     listener = Listener(client)
@@ -287,7 +295,8 @@ def test_diagnostics_of_cameras(world, capfd):
     assert "camera 'left' is there again" in log
 
 
-def test_diagnostics_of_a_node_that_does_not_listen(world, capfd):
+def test_diagnostics_inactive_node(world, capfd):
+    """Diagnostics of a node that does not listen."""
     world.scene_node("unloadable_builder")
     listener = Listener(world.client())
     wait_for(lambda: listener.level("scene") == DiagnosticStatus.ERROR)
@@ -296,7 +305,8 @@ def test_diagnostics_of_a_node_that_does_not_listen(world, capfd):
     assert set(listener.heard) == {"scene"}
 
 
-def test_a_topic_that_does_not_fit_is_a_warning_before_anyone_builds(world, capfd):
+def test_diagnostics_unfit_topic(world, capfd):
+    """A topic that does not fit is a warning before anyone builds."""
     world.scene_node(cameras=["front", "left", "nowhere"], left__reliability="reliable")
     replay = world.replay(prepare=_unreliable)
     assert replay
@@ -309,7 +319,7 @@ def test_a_topic_that_does_not_fit_is_a_warning_before_anyone_builds(world, capf
     assert "set the parameter 'left.reliability' to auto" in log
 
 
-def test_reliability_follows_the_publishers(world):
+def test_camera_reliability_follows_publishers(world):
     """Reliable where they are, best effort where one is not; also when one comes later."""
     node = world.scene_node()
     asked = {}
@@ -341,7 +351,8 @@ def _unreliable(replay) -> None:
     replay._streams[LEFT] = (publisher, message)
 
 
-def test_a_scene_from_a_file_is_watched_too(live, tmp_path):
+def test_scene_monitor_loaded_scene(live, tmp_path):
+    """A scene from a file is monitored too."""
     node, replay, client = live
     saved = str(tmp_path / "table.ws3d")
     client.save_scene(saved)

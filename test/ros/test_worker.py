@@ -1,4 +1,4 @@
-"""The build process: hand-over of scenes, cancellation, death, recovery."""
+"""The build process: IPC transport of scenes, cancellation, death, recovery."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def wait_for(condition, seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-# ---- hand-over ---------------------------------------------------------------------------------
+# ---- IPC transport -----------------------------------------------------------------------------
 
 
 def pass_on(*things):
@@ -77,7 +77,8 @@ def pass_on(*things):
     theirs.close()
 
 
-def test_arrays_of_all_kinds_arrive():
+def test_channel_all_kinds_of_arrays():
+    """Arrays of all kinds arrive."""
     things = {
         "large": np.arange(1_000_000, dtype=np.float32).reshape(1000, 1000),
         "empty": np.zeros((0, 3)),
@@ -95,7 +96,9 @@ def test_arrays_of_all_kinds_arrive():
     assert not first["large"].flags.owndata
 
 
-def test_nothing_is_left_open():
+def test_channel_leaves_nothing_open():
+    """Nothing is left open."""
+
     def descriptors() -> int:
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir()))
@@ -108,7 +111,8 @@ def test_nothing_is_left_open():
     assert descriptors() == before
 
 
-def test_an_end_that_vanishes_in_the_middle_of_a_message():
+def test_channel_end_vanishes():
+    """An end that vanishes in the middle of a message."""
     ours, theirs = Channel.pair()
     ours._socket.sendall(b"\x10\x00")
     ours.close()
@@ -119,7 +123,8 @@ def test_an_end_that_vanishes_in_the_middle_of_a_message():
 # ---- builds ------------------------------------------------------------------------------------
 
 
-def test_the_scene_is_the_one_that_was_built(make_worker):
+def test_build_worker_scene(make_worker):
+    """The scene is the one that was built."""
     worker, stages = make_worker("color_builder"), []
     built = build(worker, lambda stage, fraction: stages.append((stage, fraction)))
     expected = table.scene_by_color(table.make_views(), Progress(), "world")
@@ -136,7 +141,8 @@ def test_the_scene_is_the_one_that_was_built(make_worker):
     assert len(np.unique(cells, axis=0)) > 0.9 * len(cells)
 
 
-def test_the_process_and_its_back_ends_stay(make_worker):
+def test_build_worker_process_stays(make_worker):
+    """The process and its back ends stay."""
     worker = make_worker("color_builder")
     worker.load()
     pid = worker.pid
@@ -152,7 +158,8 @@ def test_the_process_and_its_back_ends_stay(make_worker):
     assert not alive(pid)
 
 
-def test_cancelling_and_building_again(make_worker, monkeypatch, tmp_path):
+def test_build_worker_cancel(make_worker, monkeypatch, tmp_path):
+    """Cancelling and building again."""
     monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "go"))
     worker, started = make_worker("patient_builder"), threading.Event()
     with pytest.raises(Cancelled, match="waiting"):
@@ -163,7 +170,8 @@ def test_cancelling_and_building_again(make_worker, monkeypatch, tmp_path):
     assert worker.pid == pid
 
 
-def test_a_build_that_does_not_listen_is_ended(make_worker, monkeypatch):
+def test_build_worker_cancel_deaf_build(make_worker, monkeypatch):
+    """A build that does not listen is ended."""
     monkeypatch.setattr(worker_module, "CANCEL_SECONDS", 0.2)
     worker, started = make_worker("deaf_builder"), threading.Event()
     with pytest.raises(Cancelled, match="was ended"):
@@ -171,7 +179,8 @@ def test_a_build_that_does_not_listen_is_ended(make_worker, monkeypatch):
     assert worker.pid is None
 
 
-def test_a_killed_build_is_an_error_and_the_next_one_works(make_worker, monkeypatch, tmp_path):
+def test_build_worker_killed_build(make_worker, monkeypatch, tmp_path):
+    """A killed build is an error and the next one works."""
     monkeypatch.setenv("PATIENT_UNTIL", str(tmp_path / "died"))
     worker = make_worker("dying_builder")
     with pytest.raises(WildSeg3DError, match=r"died.*SIGKILL.*memory") as died:
@@ -180,7 +189,8 @@ def test_a_killed_build_is_an_error_and_the_next_one_works(make_worker, monkeypa
     assert build(worker).scene.object_ids == (1, 2)
 
 
-def test_images_that_cannot_be_handed_over_leave_the_process_alone(make_worker, monkeypatch):
+def test_build_worker_send_fails(make_worker, monkeypatch):
+    """Images that cannot be sent leave the process alone."""
     worker = make_worker("color_builder")
     build(worker)
     pid = worker.pid
@@ -190,14 +200,15 @@ def test_images_that_cannot_be_handed_over_leave_the_process_alone(make_worker, 
 
     with monkeypatch.context() as broken:
         broken.setattr(ipc, "_write_shared", full)
-        with pytest.raises(WildSeg3DError, match=r"could not be handed.*No space left") as refused:
+        with pytest.raises(WildSeg3DError, match=r"could not be sent.*No space left") as refused:
             build(worker)
     assert refused.value.code == ErrorCode.INTERNAL
     assert build(worker).scene.object_ids == (1, 2)
     assert worker.pid == pid
 
 
-def test_a_scene_that_cannot_be_taken_over(make_worker, monkeypatch):
+def test_build_worker_receive_fails(make_worker, monkeypatch):
+    """A scene that cannot be received."""
     worker = make_worker("color_builder")
 
     def full(descriptor, sizes):
@@ -205,12 +216,13 @@ def test_a_scene_that_cannot_be_taken_over(make_worker, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(ipc, "_map_shared", full)
-        with pytest.raises(WildSeg3DError, match=r"could not be taken.*Cannot allocate"):
+        with pytest.raises(WildSeg3DError, match=r"could not be received.*Cannot allocate"):
             build(worker)
     assert build(worker).scene.object_ids == (1, 2)
 
 
-def test_a_process_that_died_between_builds(make_worker):
+def test_build_worker_died_between_builds(make_worker):
+    """A process that died between builds."""
     worker = make_worker("color_builder")
     build(worker)
     pid = worker.pid
@@ -220,7 +232,8 @@ def test_a_process_that_died_between_builds(make_worker):
     assert worker.pid != pid
 
 
-def test_defects_and_missing_weights_are_told_apart(make_worker):
+def test_build_worker_defect_or_missing_weights(make_worker):
+    """Defects and missing weights are told apart."""
     with pytest.raises(WildSeg3DError, match=r"ZeroDivisionError.*on purpose") as defect:
         build(make_worker("broken_builder"))
     assert defect.value.code == ErrorCode.INTERNAL
@@ -229,7 +242,8 @@ def test_defects_and_missing_weights_are_told_apart(make_worker):
     assert unloadable.value.code == ConfigError.code
 
 
-def test_closing_ends_a_running_build(make_worker):
+def test_build_worker_close(make_worker):
+    """Closing ends a running build."""
     worker, started, raised = make_worker("deaf_builder"), threading.Event(), []
 
     def run():
@@ -251,7 +265,8 @@ def test_closing_ends_a_running_build(make_worker):
         build(worker)
 
 
-def test_the_process_does_not_outlive_a_killed_node():
+def test_build_process_parent_killed():
+    """The process does not outlive a killed node."""
     script = (
         "import time, table\n"
         "from wildseg3d_ros.config import SceneConfig\n"
@@ -269,7 +284,8 @@ def test_the_process_does_not_outlive_a_killed_node():
     wait_for(lambda: not alive(pid))
 
 
-def test_the_process_is_free_of_ros(make_worker):
+def test_build_process_free_of_ros(make_worker):
+    """The process is free of ros."""
     worker = make_worker("color_builder")
     build(worker)
     maps = Path(f"/proc/{worker.pid}/maps").read_text()
@@ -277,7 +293,7 @@ def test_the_process_is_free_of_ros(make_worker):
     assert "rclpy" not in maps
 
 
-def test_one_view_is_renewed_by_the_real_pipeline():
+def test_pipeline_update_one_view():
     """The scene goes there and back: ids and masks of the other views stay as they are."""
     views = load_folder(shipped_recording()).views[1:4]
     worker = BuildWorker(Settings(SceneConfig()), print)

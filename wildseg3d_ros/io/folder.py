@@ -58,6 +58,7 @@ from wildseg3d_ros.io.images import (
     write_bytes,
     write_image,
 )
+from wildseg3d_ros.io.nerfstudio import COEFFICIENTS, lens_from_nerfstudio
 
 TRANSFORMS = "transforms.json"
 IGNORE = 255
@@ -229,10 +230,10 @@ def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
                 ErrorCode.BAD_CALIBRATION,
             )
     missing = [key for key in _INTRINSICS if values.get(key) is None]
-    coefficients = {k: _number(values, k, folder, 0.0) for k in Lens.COEFFICIENTS}
+    coefficients = {k: _number(values, k, folder, 0.0) for k in COEFFICIENTS}
     model = str(values.get("camera_model", "OPENCV"))
     if len(missing) == len(_INTRINSICS):
-        return Lens.create(name, model, None, coefficients, (height, width))
+        return lens_from_nerfstudio(name, model, None, coefficients, (height, width))
     if missing:
         raise InputError(
             f"camera '{name}': '{folder / TRANSFORMS}' has no {', '.join(missing)}, neither for "
@@ -244,7 +245,7 @@ def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
     K[0, 2], K[1, 2] = _number(values, "cx", folder), _number(values, "cy", folder)
     # View's own check words the error, before the lens divides by the focal length.
     View(name, image, K=K)
-    return Lens.create(name, model, K, coefficients, (height, width))
+    return lens_from_nerfstudio(name, model, K, coefficients, (height, width))
 
 
 def _pose(folder: Path, name: str, matrix: Any) -> NDArray[np.float64]:

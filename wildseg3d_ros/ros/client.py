@@ -14,27 +14,35 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Unpack
 
+import numpy as np
 import rclpy
+from numpy.typing import NDArray
 from rclpy.action.client import ActionClient
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.task import Future
+from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.messages.replies import BuildReport, SceneObject, Selection, raise_unless_ok
 from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
-from wildseg3d_ros.ros.qos import SERVICE_QOS
+from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
 
 _GONE_SECONDS = 3.0
-_MEETING_SECONDS = 1.0
+"""For so long a node may be out of sight during a build before it counts as gone."""
 
 
 class SceneClient:
     """Talks to a running scene node from a script that need not know rclpy.
+
+    Every question raises WildSeg3DError with the code and text of the node's error, and
+    TimeoutError when no answer comes.
 
     Args:
         namespace: of the scene node.
@@ -53,7 +61,7 @@ class SceneClient:
         self._load = self.node.create_client(LoadScene, "load_scene")
         self._build = ActionClient(self.node, BuildScene, "build_scene")
         self._spinner = Spinner(self.node, threads=1)
-        self._met = False
+        self._discovered = False
 
     def __enter__(self) -> SceneClient:
         return self
@@ -84,10 +92,11 @@ class SceneClient:
                     f"nobody serves '{name}' after {timeout} s; is the scene node running, in the "
                     "same ROS_DOMAIN_ID and namespace?"
                 )
-        if not self._met:
-            # We see the node; it may not see us yet, and DDS drops a reply to nobody.
-            time.sleep(_MEETING_SECONDS)
-            self._met = True
+        if not self._discovered:
+            # We have discovered the node; it may not have discovered us, and DDS drops a reply to
+            # an unknown client.
+            time.sleep(1.0)
+            self._discovered = True
 
     def build(
         self,
@@ -101,9 +110,6 @@ class SceneClient:
             cameras: names; none for all.
             progress: told of stage and fraction, in another thread.
             cancelled: polled ten times a second; True stops the build.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no node, or it left.
         """
         self.wait_until_ready()
 
@@ -139,9 +145,6 @@ class SceneClient:
             clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
             options: other ways to point, and parts of the reply: see
                 :class:`wildseg3d_ros.ros.messages.requests.SegmentOptions`.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
         """
         reply = self._call(self._segment, segment_request(clicks, options))
         return Selection.of(reply, options.get("organized_cameras", ()))
@@ -149,38 +152,57 @@ class SceneClient:
     def list_objects(
         self, target_frame: str = "", include_boxes: bool = False
     ) -> list[SceneObject]:
-        """All objects of the scene, boxes in the target frame; "" is the node's target_frame.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
-        """
+        """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
         reply = self._call(self._list, request)
         raise_unless_ok(reply.status)
         return [SceneObject.of(message) for message in reply.objects]
 
     def save_scene(self, path: str) -> str:
-        """Writes the scene to a file on the node's machine; returns its absolute path.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
-        """
+        """Writes the scene to a file on the node's machine; returns its absolute path."""
         reply = self._call(self._save, SaveScene.Request(path=path))
         raise_unless_ok(reply.status)
         return reply.path
 
     def load_scene(self, path: str) -> str:
-        """Makes the node answer from a saved scene; returns its scene id.
-
-        Raises:
-            WildSeg3DError: with the code and text of the node. TimeoutError: no answer.
-        """
+        """Makes the node answer from a saved scene; returns its scene id."""
         reply = self._call(self._load, LoadScene.Request(path=path))
         raise_unless_ok(reply.status)
         return reply.scene_id
 
+    def label_maps(
+        self, cameras: Sequence[str], timeout: float = 20.0
+    ) -> dict[str, NDArray[np.int32]]:
+        """(H, W) int32 object ids of each camera's cached masks, 0 = no object.
+
+        Raises:
+            TimeoutError: a camera's labels did not come; the text names it.
+        """
+        maps: dict[str, NDArray[np.int32]] = {}
+        complete = threading.Event()
+
+        def take(camera: str, message: Image) -> None:
+            maps[camera] = array_from_image(message, camera).astype(np.int32)
+            if len(maps) == len(cameras):
+                complete.set()
+
+        subscriptions = [
+            self.node.create_subscription(
+                Image, f"{camera}/labels", partial(take, camera), latched()
+            )
+            for camera in cameras
+        ]
+        try:
+            if not complete.wait(timeout):
+                missing = ", ".join(camera for camera in cameras if camera not in maps)
+                raise TimeoutError(f"no label image of {missing} within {timeout:g} s")
+        finally:
+            for subscription in subscriptions:
+                self.node.destroy_subscription(subscription)
+        return maps
+
     def _call(self, client: Client, request: Any) -> Any:
-        if not (self._met and client.service_is_ready()):
+        if not (self._discovered and client.service_is_ready()):
             self.wait_until_ready()
         return self._wait(client.call_async(request), self._timeout)
 

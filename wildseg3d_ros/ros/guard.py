@@ -25,6 +25,24 @@ def status_of(error: BaseException, logger: RcutilsLogger) -> Status:
     )
 
 
+def always_replies(handler: Callable, service: type, logger: RcutilsLogger) -> Callable:
+    """The callback of a service, with anything its handler raises as the status of the reply.
+
+    Args:
+        handler: makes the response to a request.
+        service: type of the service.
+        logger: see :func:`status_of`.
+    """
+
+    def guarded(request: Any, _: Any = None) -> Any:
+        try:
+            return handler(request)
+        except Exception as error:  # noqa: BLE001
+            return service.Response(status=status_of(error, logger))  # type: ignore[attr-defined]
+
+    return guarded
+
+
 def never_raises(callback: Callable, logger: RcutilsLogger) -> Callable:
     """The callback of a topic, with anything it raises logged instead; at most every 5 s."""
 

@@ -19,9 +19,6 @@ from rclpy.node import Node
 
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 
-_POLL_SECONDS = 0.05
-_LEAVE_SECONDS = 5.0
-
 
 class ManagedNode(LifecycleNodeMixin, Node, ABC):
     """Calls :meth:`configure`, :meth:`activate`, :meth:`deactivate` and :meth:`cleanup`.
@@ -37,7 +34,7 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
         Node.__init__(self, name, **options)  # type: ignore[arg-type]
         # Reentrant: the state can be asked for while a transition loads models.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
-        self._trouble: WildSeg3DError | None = None
+        self._problem: WildSeg3DError | None = None
         self._started = threading.Event()
         self._started.set()
 
@@ -67,9 +64,9 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
         return self._state_machine.current_state[1]
 
     @property
-    def trouble(self) -> WildSeg3DError | None:
+    def problem(self) -> WildSeg3DError | None:
         """What kept the node from becoming active."""
-        return self._trouble
+        return self._problem
 
     def autostart(self) -> None:
         """Configures and activates the node as soon as it is spun."""
@@ -84,7 +81,7 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
         Raises:
             Cancelled: the caller asked to stop.
         """
-        while not self._started.wait(_POLL_SECONDS):
+        while not self._started.wait(0.05):
             if cancelled():
                 raise Cancelled("cancelled by the caller while the node was starting")
 
@@ -109,15 +106,15 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
         way = f"{command} activate"
         if state == "unconfigured":
             way = f"{command} configure && {way}"
-        if self._trouble is None:
+        if self._problem is None:
             raise WildSeg3DError(f"the node is {state}; run `{way}`", ErrorCode.NOT_ACTIVE)
         raise WildSeg3DError(
-            f"the node is {state}: {self._trouble}; then run `{way}`", self._trouble.code
+            f"the node is {state}: {self._problem}; then run `{way}`", self._problem.code
         )
 
     def leave(self) -> None:
         """Goes through the shutdown transition, from whatever state the node is in."""
-        self._started.wait(_LEAVE_SECONDS)
+        self._started.wait(5.0)
         if self.state in ("unconfigured", "inactive", "active"):
             self.trigger_shutdown()
 
@@ -183,17 +180,17 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
             except WildSeg3DError as error:
                 if undo is None:
                     raise
-                self._trouble = error
+                self._problem = error
                 logger.error(f"{name}: failed: {error.code.name}: {error}")
                 undo()
                 return TransitionCallbackReturn.FAILURE
         except Exception as error:  # noqa: BLE001  rclpy would swallow it
-            self._trouble = WildSeg3DError(
+            self._problem = WildSeg3DError(
                 f"defect in '{name}': {type(error).__name__}: {error}; the log has the traceback"
             )
             logger.error(f"{name}: defect:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
         if undo is not None:
-            self._trouble = None
+            self._problem = None
         logger.info(f"{name}: done in {time.monotonic() - start:.1f} s")
         return TransitionCallbackReturn.SUCCESS

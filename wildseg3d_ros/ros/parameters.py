@@ -86,7 +86,7 @@ class NodeConfig:
         0.0,
         1.0,
     )
-    watch_period: float = setting(
+    monitor_period: float = setting(
         1.0,
         "how often the cameras are compared with the scene's images [s]; 0 = never",
         0.0,

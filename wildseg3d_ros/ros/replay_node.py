@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
@@ -35,6 +35,7 @@ from wildseg3d_ros.ros.messages.conversions import (
     transform_from_matrix,
 )
 from wildseg3d_ros.ros.parameters import CameraConfig
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.running import run_node
 
 WORLD_FRAME = "world"
@@ -89,11 +90,6 @@ class ReplayNode(Node):
         super().__init__("replay", **options)  # type: ignore[arg-type]
         self.names = camera_names(recording)
         qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-        latched = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL,
-        )
         self._streams: dict[tuple[str, str], tuple[Publisher, Image | CameraInfo]] = {}
         for name, view in zip(self.names, recording.views, strict=True):
             for field, message in _messages(name, view, depth_encoding).items():
@@ -109,7 +105,7 @@ class ReplayNode(Node):
         if self._transforms and tf == "dynamic":
             self._moving = self.create_publisher(TFMessage, "/tf", 100)
         elif self._transforms and tf == "static":
-            still = self.create_publisher(TFMessage, "/tf_static", latched)
+            still = self.create_publisher(TFMessage, "/tf_static", latched())
             still.publish(TFMessage(transforms=self._transforms))
         # One message at a time: all of a moment would overflow the buffers of best-effort
         # subscribers, and the same ones every time. Those of one camera still share a stamp.

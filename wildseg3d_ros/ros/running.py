@@ -28,9 +28,6 @@ from rclpy.task import Future
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 
-THREADS = 4
-"""For requests: service, build, its cancellation, and one to spare."""
-
 BAD_START = 2
 """Exit status of a node that could not start with what it was given."""
 
@@ -74,9 +71,13 @@ class Spinner:
     ``streams``, the callback group of what arrives hundreds of times a second, that group gets an
     executor of its own, so that a request is not behind images. EventsExecutor, which would not
     need this, serves nothing with the wheels of rclpy 9.1.
+
+    Args:
+        node: to serve.
+        threads: for requests: service, build, its cancellation, and one to spare.
     """
 
-    def __init__(self, node: Node, threads: int = THREADS) -> None:
+    def __init__(self, node: Node, threads: int = 4) -> None:
         streams = getattr(node, "streams", None)
         self._node, self._stop = node, Future()
         self._executors: list[Executor] = []

@@ -1,21 +1,7 @@
 """The node: camera topics in, scenes built on request, object clouds out.
 
-Interface, all names relative:
-    action    build_scene             wildseg3d_msgs/action/BuildScene
-    services  segment, list_objects, save_scene, load_scene
-                                      wildseg3d_msgs/srv
-    published, latched:
-              scene_cloud             sensor_msgs/PointCloud2
-              selected_object         sensor_msgs/PointCloud2
-              selected_box            visualization_msgs/MarkerArray
-              <camera>/labels         sensor_msgs/Image mono16 of object ids
-              <camera>/overlay        sensor_msgs/Image rgb8: objects and selection
-    published, and absolute as everywhere:
-              /diagnostics            diagnostic_msgs/DiagnosticArray: cameras and scene
-    subscribed, beside the cameras and TF:
-              clicked_point           geometry_msgs/PointStamped
-              <camera>/mouse_left, <camera>/overlay_mouse_left
-                                      geometry_msgs/Point
+README.md lists its services and topics, all with relative names; in code they are in ``services``,
+``building.action`` and ``topics``.
 """
 
 from __future__ import annotations
@@ -25,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import JumpThreshold, TimeJump
@@ -33,27 +18,25 @@ from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import LoadScene, Segment
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
-from wildseg3d_ros.core.geometry.transforms import invert
+from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
-from wildseg3d_ros.ros.building.process import PIPELINE, Built, Settings, overview
+from wildseg3d_ros.ros.building.process import PIPELINE, Settings, overview
 from wildseg3d_ros.ros.building.worker import BuildWorker
-from wildseg3d_ros.ros.cameras.rig import Cameras, Shot
-from wildseg3d_ros.ros.guard import status_of
+from wildseg3d_ros.ros.cameras.rig import Cameras, Capture
+from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
-from wildseg3d_ros.ros.monitoring.supervision import Supervision
-from wildseg3d_ros.ros.monitoring.validity import SceneWatch
+from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
+from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.ros.tf.buffer import TransformListener, make_buffer, poses_at
+from wildseg3d_ros.ros.tf.buffer import poses_at, rebased
+from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
-from wildseg3d_ros.ros.topics.selection import SelectionTopics
-
-_BACK = Duration(seconds=-0.1)
 
 
 class SceneNode(ManagedNode):
@@ -81,24 +64,25 @@ class SceneNode(ManagedNode):
         self._builder = builder
         self._current: CurrentScene | None = None
         self._topics: SceneTopics | None = None
-        self._selection: SelectionTopics | None = None
         # Of what streams in; it gets an executor of its own: see running.Spinner.
         self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
         self._cameras = Cameras(self, topics, config, self.streams)
         self._transforms = make_buffer()
         self._tf = TransformListener(self, self._transforms, self.streams)
-        self._watch = SceneWatch(self._cameras, self._transforms)
+        self._monitor = SceneMonitor(self._cameras, self._transforms)
         self._worker = BuildWorker(self._settings(config), self._log)
         self._create_servers()
         self._clock_jumps = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=_BACK, on_clock_change=False),
+            JumpThreshold(
+                min_forward=None, min_backward=Duration(seconds=-0.1), on_clock_change=False
+            ),
             post_callback=self._on_time_jump,
         )
-        Supervision(
+        NodeMonitor(
             self,
             self._cameras,
-            self._watch,
+            self._monitor,
             self._builds,
             self._config.node,
             lambda: None if self._current is None else self._current.scene,
@@ -108,6 +92,7 @@ class SceneNode(ManagedNode):
 
     def _create_servers(self) -> None:
         """A callback group for each: an answer waits neither for another one nor for a build."""
+        self._on_segment = always_replies(self._segment, Segment, self.get_logger())
         # Reentrant: what adds an object for seconds must not keep the look-ups waiting.
         self.create_service(
             Segment,
@@ -136,7 +121,7 @@ class SceneNode(ManagedNode):
     @property
     def stale_cameras(self) -> tuple[str, ...]:
         """Cameras that see something else than the current scene's images show."""
-        return self._watch.stale
+        return self._monitor.stale
 
     @property
     def cameras(self) -> Cameras:
@@ -146,20 +131,27 @@ class SceneNode(ManagedNode):
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
         self._current = current
-        if self._selection is not None:
-            self._selection.show(current)
+        if self._topics is not None:
+            self._topics.select(current)
 
     def _adopt_extended(self, current: CurrentScene) -> None:
         self.adopt(current)
         if self._topics is not None:
-            self._topics.publish_labels(current.scene, current.calibrations)
+            self._topics.publish_labels(current)
+
+    def _adopt_new(
+        self, current: CurrentScene, cloud: ObjectCloud, poses: Mapping[str, NDArray], frame: str
+    ) -> None:
+        self.adopt(current)
+        self._monitor.start(current.scene, poses, frame)
+        if self._topics is not None:
+            self._topics.publish(current, cloud)
 
     # ---- lifecycle -----------------------------------------------------------------------------
 
     def configure(self) -> None:
         """Loads the models, in the build process, and makes the publishers."""
         self._topics = SceneTopics(self, self._cameras.names)
-        self._selection = SelectionTopics(self, self._cameras.names)
         self._worker.configure(self._settings(self._config.node()))
         self._worker.load()
 
@@ -183,15 +175,12 @@ class SceneNode(ManagedNode):
         """Frees scene, models and publishers."""
         self._worker.stop()
         self._current = None
-        self._watch.forget()
+        self._monitor.stop()
         self._cameras.clear()
         self._transforms.clear()
         if self._topics is not None:
             self._topics.destroy()
             self._topics = None
-        if self._selection is not None:
-            self._selection.destroy()
-            self._selection = None
 
     def close(self) -> None:
         """Ends a running build and the build process; safe to call twice."""
@@ -210,19 +199,14 @@ class SceneNode(ManagedNode):
 
     # ---- service -------------------------------------------------------------------------------
 
-    def _on_segment(
-        self, request: Segment.Request, _: Segment.Response | None = None
-    ) -> Segment.Response:
-        try:
-            if not request.target_frame:
-                request.target_frame = self.get_parameter("target_frame").value
-            current, reply = self._answer(request)
-            reply.warnings = [*reply.warnings, *self._watch.warnings()]
-            if self._selection is not None:
-                self._selection.show(current, reply.object_ids)
-            return reply
-        except Exception as error:  # noqa: BLE001
-            return Segment.Response(status=status_of(error, self.get_logger()))
+    def _segment(self, request: Segment.Request) -> Segment.Response:
+        if not request.target_frame:
+            request.target_frame = self.get_parameter("target_frame").value
+        current, reply = self._answer(request)
+        reply.warnings = [*reply.warnings, *self._monitor.warnings()]
+        if self._topics is not None:
+            self._topics.select(current, reply.object_ids)
+        return reply
 
     def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Segment.Response]:
         current, cloud = self._scene(), None
@@ -232,7 +216,7 @@ class SceneNode(ManagedNode):
             return current, current.answer(request, self._transforms, cloud)
         except PromptError as error:
             asked = {p.camera for p in (*request.clicks, *request.boxes, *request.masks)}
-            whys = filter(None, map(self._watch.of_size, sorted(asked)))
+            whys = filter(None, map(self._monitor.size_warning, sorted(asked)))
             raise PromptError("; ".join([str(error), *whys]), error.code) from error
 
     def _scene(self) -> CurrentScene:
@@ -256,11 +240,7 @@ class SceneNode(ManagedNode):
             cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
-            self.adopt(current)
-            self._watch.forget()  # what the cameras see now is no measure of an old scene
-            self._watch.watch(current.scene, {}, self._config.node().world_frame)
-            if self._topics is not None:
-                self._topics.publish(Built(current.scene, cloud), current.calibrations)
+            self._adopt_new(current, cloud, {}, self._config.node().world_frame)
         return made
 
     # ---- action --------------------------------------------------------------------------------
@@ -273,23 +253,21 @@ class SceneNode(ManagedNode):
         config = self._config.node()
         names = self._cameras.choose(build.cameras)
         waiting = build.waiting("images")
-        shot = self._cameras.take(names, config, self._transforms, waiting)
-        warn(build, self, shot.warnings)
-        root, poses = self._poses(shot, config)
+        capture = self._cameras.take(names, config, self._transforms, waiting)
+        warn(build, self, capture.warnings)
+        root, poses = self._poses(capture, config)
         build.report("images", 1.0)
 
         self._worker.configure(self._settings(config))
         current = self._current
         update = (current.scene, build.changed) if build.changed and current else None
         built = self._worker.build(
-            shot.views, config.world_frame, build.report, build.cancelled, update
+            capture.views, config.world_frame, build.report, build.cancelled, update
         )
         scene = built.scene
-        poses = _rooted_at(scene.frame_id, root, poses)
-        self.adopt(CurrentScene(scene, shot.calibrations, poses, shot.warnings))
-        self._watch.watch(scene, shot.tf_poses, config.world_frame)
-        if self._topics is not None:
-            self._topics.publish(built, shot.calibrations)
+        poses = rebased(poses, root, scene.frame_id)
+        current = CurrentScene(scene, capture.calibrations, poses, capture.warnings)
+        self._adopt_new(current, built.overview, capture.tf_poses, config.world_frame)
         seconds = time.monotonic() - start
         self._log(
             f"scene {scene.scene_id}: {len(scene.object_ids)} objects from {len(names)} views in "
@@ -297,16 +275,7 @@ class SceneNode(ManagedNode):
             f"frame '{scene.frame_id}', {scene.alignment.scale_text}"
         )
         warn(build, self, scene.warnings)
-        result = build.result
-        result.scene_id = scene.scene_id
-        result.objects = len(scene.object_ids)
-        result.frame_id = scene.frame_id
-        result.scale_sources = list(scene.alignment.scale_sources)
-        result.scale_factor = float(scene.alignment.scale_factor)
-        result.registration_residual = float(scene.alignment.registration_residual)
-        result.seconds = seconds
-        result.stage_names = list(scene.seconds)
-        result.stage_seconds = [float(value) for value in scene.seconds.values()]
+        build.describe(scene, seconds)
 
     def _settings(self, config: NodeConfig) -> Settings:
         return Settings(
@@ -316,24 +285,11 @@ class SceneNode(ManagedNode):
             self._config.is_given("masks.backend"),
         )
 
-    def _poses(self, shot: Shot, config: NodeConfig) -> tuple[str, dict[str, NDArray]]:
+    def _poses(self, capture: Capture, config: NodeConfig) -> tuple[str, dict[str, NDArray]]:
         """A root frame, and ``root_from_frame`` of what TF knows now, before it forgets."""
-        placed = any(view.world_from_cam_prior is not None for view in shot.views)
-        root = config.world_frame if placed else shot.views[0].frame_id
-        stamp_ns = max(view.stamp_ns for view in shot.views)
+        root = config.world_frame if capture.tf_poses else capture.views[0].frame_id
+        stamp_ns = max(view.stamp_ns for view in capture.views)
         return root, poses_at(self._transforms, root, stamp_ns)
-
-
-def _rooted_at(
-    frame: str, root: str, root_from: Mapping[str, NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    """The poses as ``frame_from_...`` instead of ``root_from_...``; none if TF lacks the frame."""
-    if frame == root:
-        return dict(root_from)
-    if frame not in root_from:
-        return {}
-    frame_from_root = invert(root_from[frame])
-    return {name: frame_from_root @ pose for name, pose in root_from.items()}
 
 
 def main(args: Sequence[str] | None = None) -> int:

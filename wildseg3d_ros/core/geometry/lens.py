@@ -1,123 +1,118 @@
-"""Lens distortion and its removal."""
+"""A camera's lens: the pixels of published (distorted) images and of pinhole images.
+
+All computations use pinhole images. An image with lens distortion is undistorted when it is read,
+keeping K and size. Clicks and masks of a request refer to the published image; they are
+transferred here as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.errors import ErrorCode, InputError
-
-# In nerfstudio every perspective model may carry coefficients; the name does not limit them.
-_UNUSED = {
-    "PINHOLE": ("k4",),
-    "SIMPLE_PINHOLE": ("k4",),
-    "SIMPLE_RADIAL": ("k4",),
-    "RADIAL": ("k4",),
-    "OPENCV": ("k4",),
-    "OPENCV_FISHEYE": ("p1", "p2"),
-}
-"""Coefficients that a camera model does not have."""
+_Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """Intrinsics of the undistorted image, and where its pixels lie in the distorted one.
+    """One camera's intrinsics and lens distortion, for images of one size.
 
-    The undistorted image keeps K and size; pixels that the lens did not see are black, have no
-    depth and are not scored. Depth along the optical axis does not change by undistortion, so it
-    is only resampled.
+    Pixels that the lens did not see are black, have no depth and are not scored. Undistortion does
+    not change depth along the optical axis, so depth is only resampled.
 
     Attributes:
-        K: (3, 3) intrinsics in pixels; None when unknown, and nothing is undistorted.
-        map_u, map_v: (H, W) float32 distorted pixel of each undistorted one; None: the same.
+        K: (3, 3) intrinsics of the pinhole image, pixels; None when unknown: then nothing is
+            undistorted.
+        size: (height, width).
+        coefficients: distortion coefficients in OpenCV's order; empty without distortion.
+        fisheye: whether they are those of OpenCV's fisheye (equidistant) model. With coefficients
+            that are all zero this model is still no pinhole: its radius grows as the angle.
     """
 
-    COEFFICIENTS: ClassVar[tuple[str, ...]] = ("k1", "k2", "k3", "k4", "p1", "p2")
-
     K: NDArray[np.float64] | None
-    map_u: NDArray[np.float32] | None = None
-    map_v: NDArray[np.float32] | None = None
+    size: tuple[int, int]
+    coefficients: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    fisheye: bool = False
 
-    @classmethod
-    def create(
-        cls,
-        name: str,
-        model: str,
-        K: NDArray[np.float64] | None,
-        coefficients: Mapping[str, float],
-        size: tuple[int, int],
-    ) -> Lens:
-        """A lens in nerfstudio's terms.
-
-        Args:
-            name: camera name, for error text.
-            model: OPENCV and the other perspective models (k1..k3 radial, p1, p2 tangential) or
-                OPENCV_FISHEYE (k1..k4 in powers of the angle).
-            K: (3, 3) intrinsics in pixels; None when unknown.
-            coefficients: value by name; a missing one is 0.
-            size: (height, width).
-
-        Raises:
-            InputError: another model, a coefficient that the model does not have, or distortion
-                without K.
-        """
-        if model not in _UNUSED:
-            raise InputError(
-                f"camera '{name}': unknown camera_model '{model}'; known are {', '.join(_UNUSED)}",
-                ErrorCode.BAD_CALIBRATION,
-            )
-        k1, k2, k3, k4, p1, p2 = (float(coefficients.get(c, 0.0)) for c in cls.COEFFICIENTS)
-        for coefficient in _UNUSED[model]:
-            if coefficients.get(coefficient, 0.0):
-                raise InputError(
-                    f"camera '{name}': camera_model {model} has no coefficient {coefficient}, got "
-                    f"{coefficients[coefficient]}; choose the model that fits, or undistort",
-                    ErrorCode.BAD_CALIBRATION,
-                )
-        if K is None:
-            if model == "OPENCV_FISHEYE" or any((k1, k2, k3, p1, p2)):
-                raise InputError(
-                    f"camera '{name}': its lens is said to distort ({model}), but has no "
-                    "intrinsics to undistort the image with; give fl_x, fl_y, cx, cy as well, or "
-                    "an undistorted image",
-                    ErrorCode.BAD_CALIBRATION,
-                )
-            return cls(None)
-        size_uv = (size[1], size[0])
-        if model == "OPENCV_FISHEYE":
-            # Even without coefficients a fisheye is no pinhole: its radius grows as the angle.
-            maps = cv2.fisheye.initUndistortRectifyMap(
-                K, np.array([k1, k2, k3, k4]), np.eye(3), K, size_uv, cv2.CV_32FC1
-            )
-        elif any((k1, k2, k3, p1, p2)):
-            maps = cv2.initUndistortRectifyMap(
-                K, np.array([k1, k2, p1, p2, k3]), None, K, size_uv, cv2.CV_32FC1
-            )
-        else:
-            return cls(K)
-        return cls(K, np.asarray(maps[0], np.float32), np.asarray(maps[1], np.float32))
+    @property
+    def distorted(self) -> bool:
+        """Whether published and pinhole pixels differ."""
+        return self.K is not None and len(self.coefficients) > 0
 
     def undistort_color(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) image, interpolated."""
-        if self.map_u is None or self.map_v is None:
+        """(H, W, 3) pinhole image of a published one, interpolated."""
+        if not self.distorted:
             return image
-        moved = cv2.remap(image, self.map_u, self.map_v, cv2.INTER_LINEAR)
-        return np.asarray(moved, np.uint8)
+        return np.asarray(cv2.remap(image, *self._pinhole_maps, cv2.INTER_LINEAR), np.uint8)
 
-    def undistort_labels(self, array: NDArray, outside: int) -> NDArray:
-        """(H, W) labels or depth, each pixel taken from its nearest one, never a mixture.
+    def undistort_labels(self, array: NDArray, outside: float = 0) -> NDArray:
+        """(H, W) labels or depth of the pinhole image: the nearest pixel's, never a mixture.
 
         Args:
-            array: values in the distorted image.
+            array: values in the published image.
             outside: value of pixels that the lens did not see.
         """
-        if self.map_u is None or self.map_v is None:
-            return array
-        return cv2.remap(
-            array, self.map_u, self.map_v, cv2.INTER_NEAREST, borderValue=float(outside)
-        )
+        return _nearest(array, self._pinhole_maps, outside) if self.distorted else array
+
+    def published_labels(self, array: NDArray, outside: float = 0) -> NDArray:
+        """(H, W, ...) values of the pinhole image, as they lie in the published image.
+
+        Args:
+            array: labels, masks or points of the pinhole image, never mixed.
+            outside: value of pixels that the pinhole image does not hold.
+        """
+        return _nearest(array, self._published_maps, outside) if self.distorted else array
+
+    def pinhole_pixel(self, u: float, v: float) -> tuple[float, float]:
+        """Pixel of the pinhole image that shows what the published image shows at (u, v)."""
+        if not self.distorted:
+            return u, v
+        moved = self._pinhole_pixels(np.array([[u, v]], np.float64))[0]
+        return float(moved[0]), float(moved[1])
+
+    def pinhole_box(
+        self, u0: float, v0: float, u1: float, v1: float
+    ) -> tuple[float, float, float, float]:
+        """Bounds in the pinhole image of a box in the published image, cut to that image."""
+        if not self.distorted:
+            return u0, v0, u1, v1
+        height, width = self.size
+        u0, u1 = np.clip([u0, u1], 0, width - 1)
+        v0, v1 = np.clip([v0, v1], 0, height - 1)
+        # Straight edges become curves: nine points along each give their extent.
+        us, vs = np.linspace(u0, u1, 9), np.linspace(v0, v1, 9)
+        rim = [(u, v) for u in us for v in (v0, v1)] + [(u, v) for u in (u0, u1) for v in vs]
+        moved = self._pinhole_pixels(np.array(rim))
+        (u0, v0), (u1, v1) = moved.min(axis=0), moved.max(axis=0)
+        return float(u0), float(v0), float(u1), float(v1)
+
+    @cached_property
+    def _pinhole_maps(self) -> _Maps:
+        """Per pinhole pixel its column and row in the published image, each (H, W)."""
+        make = cv2.fisheye.initUndistortRectifyMap if self.fisheye else cv2.initUndistortRectifyMap
+        size_uv = (self.size[1], self.size[0])
+        map_u, map_v = make(self.K, self.coefficients, np.eye(3), self.K, size_uv, cv2.CV_32FC1)
+        return np.asarray(map_u, np.float32), np.asarray(map_v, np.float32)
+
+    @cached_property
+    def _published_maps(self) -> _Maps:
+        """Per published pixel its column and row in the pinhole image, each (H, W)."""
+        height, width = self.size
+        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+        uv = self._pinhole_pixels(grid.reshape(-1, 2).astype(np.float64)).astype(np.float32)
+        return uv[:, 0].reshape(self.size), uv[:, 1].reshape(self.size)
+
+    def _pinhole_pixels(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
+        undistort = cv2.fisheye.undistortPoints if self.fisheye else cv2.undistortPoints
+        moved = undistort(uv[:, None], self.K, self.coefficients, P=self.K)
+        return np.asarray(moved, np.float64)[:, 0]
+
+
+def _nearest(array: NDArray, maps: _Maps, outside: float) -> NDArray:
+    as_number = array.astype(np.uint8) if array.dtype == bool else array
+    moved = cv2.remap(as_number, *maps, cv2.INTER_NEAREST, borderValue=(float(outside),) * 4)
+    return moved.astype(array.dtype, copy=False)

@@ -1,1 +1,9 @@
-"""Builds of scenes: the action, and the process that calculates."""
+"""Builds of scenes: the action, and the process that computes them.
+
+ipc: the IPC transport of arrays between the two processes.
+scene_masks: which mask back end changes a scene.
+process: the build process; free of ROS.
+worker: the node's side of it.
+action: the action ``build_scene``.
+extending: prompts that change the scene.
+"""

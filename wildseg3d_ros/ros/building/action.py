@@ -15,10 +15,7 @@ from rclpy.node import Node
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.guard import status_of
-
-_STOP_SECONDS = 5.0
-_RESULT_SECONDS = 0.2
-_SAY_SECONDS = 1.0
+from wildseg3d_ros.scene.scene import Scene
 
 
 @dataclass
@@ -39,17 +36,29 @@ class Build:
     changed: tuple[str, ...] = ()
     result: BuildScene.Result = field(default_factory=BuildScene.Result)
 
-    def waiting(self, stage: str) -> Callable[[], bool]:
-        """``cancelled`` for a step that only waits; says once a second that it still does.
+    def describe(self, scene: Scene, seconds: float) -> None:
+        """Fills the result with a scene that took so many seconds."""
+        result, alignment = self.result, scene.alignment
+        result.scene_id, result.frame_id = scene.scene_id, scene.frame_id
+        result.objects = len(scene.object_ids)
+        result.scale_sources = list(alignment.scale_sources)
+        result.scale_factor = float(alignment.scale_factor)
+        result.registration_residual = float(alignment.registration_residual)
+        result.seconds = seconds
+        result.stage_names = list(scene.seconds)
+        result.stage_seconds = [float(value) for value in scene.seconds.values()]
 
-        What is said once is lost on a client that DDS has not yet made known to the node.
+    def waiting(self, stage: str) -> Callable[[], bool]:
+        """``cancelled`` for a step that only waits; reports once a second that it still does.
+
+        A single report is lost on a client that DDS has not yet made known to the node.
         """
-        said = -_SAY_SECONDS
+        reported = -1.0
 
         def cancelled() -> bool:
-            nonlocal said
-            if time.monotonic() - said >= _SAY_SECONDS:
-                said = time.monotonic()
+            nonlocal reported
+            if time.monotonic() - reported >= 1.0:
+                reported = time.monotonic()
                 self.report(stage, 0.0)
             return self.cancelled()
 
@@ -88,10 +97,10 @@ class BuildAction:
 
     @contextmanager
     def kept_out(self, what: str) -> Iterator[Callable[[], bool]]:
-        """Refuses builds while something else changes the scene; gives whether that is to stop.
+        """Refuses builds while something else changes the scene; yields whether that is to stop.
 
         Args:
-            what: is done meanwhile, for those who are refused.
+            what: is done meanwhile, for the text of a refusal.
 
         Raises:
             WildSeg3DError: a scene is being built or changed already (BUSY).
@@ -117,9 +126,9 @@ class BuildAction:
         self._stopping.set()
         if self._busy.locked():
             # The executor sends the result, so it has to run until that is done.
-            if self._busy.acquire(timeout=_STOP_SECONDS):
+            if self._busy.acquire(timeout=5.0):
                 self._busy.release()
-            time.sleep(_RESULT_SECONDS)
+            time.sleep(0.2)  # for the executor to send it
 
     def allow(self) -> None:
         """Takes goals again."""
@@ -130,7 +139,7 @@ class BuildAction:
         self._server.destroy()
 
     def rebuild(self, cameras: Sequence[str], changed: Sequence[str] = ()) -> bool:
-        """Builds without having been asked, unless a build runs; returns whether one came of it.
+        """Builds without a goal, unless a build runs; returns whether a scene was built.
 
         What goes wrong is logged.
 

@@ -17,13 +17,13 @@ from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
 
 
 class SceneEditor:
-    """Has the build process change the scene, which answers as it is until that is done.
+    """Lets the build process change the scene; the old one answers until that is done.
 
     Args:
-        worker: has the loaded back ends.
-        builds: are kept out meanwhile.
+        worker: with the loaded back ends.
+        builds: refused meanwhile.
         current: gives the scene that answers.
-        adopt: takes the changed one.
+        adopt: makes the changed scene the one that answers.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SceneEditor:
         if request.add_object and request.refine:
             raise PromptError("add_object and refine exclude each other; ask for one of them")
         current = self._current()
-        # A frame that cannot be reached must not be found out about after seconds of work.
+        # An unknown frame is to be refused before seconds of work, not after.
         current.target_from_scene(current.target(request.target_frame), transforms)
         if request.add_object:
             try:

@@ -1,8 +1,8 @@
-"""Objects between processes: the arrays through shared memory, the rest through a socket.
+"""IPC transport of objects: the arrays through shared memory, the rest through a socket.
 
 Pickle protocol 5 leaves array contents out of the stream. They are written to an anonymous file in
-memory whose descriptor is handed over; the receiver maps it, so that a scene of 100 MB arrives in
-milliseconds, without a copy and without holding the interpreter. Arrays that arrive are read-only,
+memory whose descriptor is sent along; the receiver maps it, so that a scene of 100 MB arrives in
+milliseconds, without a copy and without holding the interpreter. Received arrays are read-only,
 and their memory is freed with the last of them.
 """
 
@@ -19,7 +19,6 @@ import tempfile
 from typing import Any
 
 _HEAD = struct.Struct("<QQ")
-_ALIGN = 64
 
 
 class Channel:
@@ -133,4 +132,4 @@ def _map_shared(descriptor: int, sizes: tuple[int, ...]) -> list[memoryview]:
 
 
 def _next(offset: int, size: int) -> int:
-    return -(-(offset + size) // _ALIGN) * _ALIGN
+    return -(-(offset + size) // 64) * 64  # to the next cache line

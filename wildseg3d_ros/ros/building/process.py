@@ -37,12 +37,8 @@ Build = Callable[[Sequence[View], Progress, str], Scene]
 """``build(views, progress, world_frame)``. What has a method ``extend`` as :class:`Pipeline` does
 changes scenes by prompts, too."""
 
-PIPELINE = "wildseg3d_ros.ros.building.process:pipeline_builder"
-"""The builder of the product; tests name their own."""
-
-_OVERVIEW_POINTS = 400_000
-"""Pixels that the overview cloud starts from; of more than these only every n-th is taken."""
-_REPORT_SECONDS = 0.05
+PIPELINE = "wildseg3d_ros.ros.building.process:Pipeline"
+"""Tests name builders of their own."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,8 @@ class Settings:
 
     Attributes:
         config: of the pipeline.
-        builder: ``module:function`` of a function that takes these settings, loads the back ends
-            and returns a :data:`Build`.
+        builder: ``module:name`` of what takes these settings, loads the back ends and gives a
+            :data:`Build`.
         overview_voxel: voxel edge [m] of the cloud of the whole scene; 0 keeps all of its points.
         masks_chosen: whether the user named the mask back end: then it also changes scenes that
             another one built.
@@ -81,10 +77,10 @@ class Extended:
 
 
 class Pipeline:
-    """The real pipeline with its back ends loaded."""
+    """The builder of the product: the pipeline with its back ends loaded."""
 
     def __init__(self, settings: Settings) -> None:
-        # What is loaded when it is first needed costs seconds: now, not in the first build.
+        # Modules that are loaded at first use cost seconds: now, not in the first build.
         importlib.import_module("wildseg3d_ros.alignment.aligner")
         from wildseg3d_ros.pointmaps import load_pointmaps
 
@@ -112,14 +108,7 @@ class Pipeline:
             progress.warn(note)
         for name in changed:
             scene = update_scene(
-                scene,
-                views,
-                name,
-                self._config,
-                progress,
-                self._pointmaps,
-                masks,
-                world_frame,
+                scene, views, name, self._config, progress, self._pointmaps, masks, world_frame
             )
         return scene
 
@@ -136,11 +125,6 @@ class Pipeline:
         return replace(made, scene=replace(made.scene, warnings=(*warnings, note)))
 
 
-def pipeline_builder(settings: Settings) -> Build:
-    """See :class:`Pipeline`."""
-    return Pipeline(settings)
-
-
 def _extended(
     scene: Scene,
     prompt: Prompt,
@@ -154,9 +138,12 @@ def _extended(
 
 
 def overview(scene: Scene, voxel_size: float) -> ObjectCloud:
-    """The cloud of the whole scene, background included, one point per voxel."""
+    """The cloud of the whole scene, background included, one point per voxel.
+
+    It starts from 400,000 pixels at most: of more, only every n-th row and column is taken.
+    """
     total = sum(int(np.count_nonzero(c)) for c in scene.world.confidence)
-    step = max(1, int(np.ceil(np.sqrt(total / _OVERVIEW_POINTS))))
+    step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
     points, colors, confidence = [], [], []
     for image, xyz, weight in zip(
         scene.images, scene.world.points, scene.world.confidence, strict=True
@@ -236,7 +223,7 @@ class _Process:
         def report(stage: str, fraction: float) -> None:
             nonlocal last
             now = time.monotonic()
-            if stage != last[0] or fraction in (0.0, 1.0) or now - last[2] > _REPORT_SECONDS:
+            if stage != last[0] or fraction in (0.0, 1.0) or now - last[2] > 0.05:
                 last = (stage, fraction, now)
                 self._send("progress", job, stage, fraction)
 

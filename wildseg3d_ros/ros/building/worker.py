@@ -29,7 +29,6 @@ from wildseg3d_ros.scene.scene import Scene
 
 CANCEL_SECONDS = 3.0
 """How long a cancelled build may take to notice before its process is ended."""
-_POLL_SECONDS = 0.05
 
 # Not `-m`: what the module defines would be pickled as defined in `__main__`.
 _START = "from wildseg3d_ros.ros.building.process import main; main()"
@@ -67,14 +66,12 @@ class BuildWorker:
                 channel = self._connect()
                 while not self._loaded:
                     kind, *content = channel.receive()
-                    if kind == "log":
-                        self._log(content[0])
-                    elif kind == "unloadable":
+                    if kind == "unloadable":
                         error, trace = content
                         if trace:
                             self._log(trace)
                         raise error
-                    elif kind == "ready":
+                    if kind == "ready":
                         self._loaded = True
             except (EOFError, OSError) as error:
                 raise self._explain(error, sent=True) from error
@@ -106,7 +103,7 @@ class BuildWorker:
 
         Raises:
             WildSeg3DError: as the pipeline, with its code; INTERNAL when the process died, or when
-                images or scene could not be handed over (no memory or descriptors left).
+                images or scene could not be transferred (no memory or descriptors left).
             Cancelled: within :data:`CANCEL_SECONDS` of the request.
         """
         return self._work("build", (tuple(views), world_frame, update), report, cancelled)
@@ -116,14 +113,12 @@ class BuildWorker:
     ) -> Extended:
         """Adds an object to a scene, or corrects one, and waits for it.
 
+        ``cancelled`` and what is raised are as of :meth:`build`.
+
         Args:
             scene: stays as it is.
             prompt: see :func:`wildseg3d_ros.editing.add_object` and ``refine_object``.
             refine: whether to correct the object that the prompt names.
-            cancelled: polled about twenty times a second.
-
-        Raises:
-            WildSeg3DError, Cancelled: as of :meth:`build`.
         """
         return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
 
@@ -169,12 +164,10 @@ class BuildWorker:
             if asked_at is not None and time.monotonic() - asked_at > CANCEL_SECONDS:
                 self._end()
                 raise Cancelled("cancelled by the caller; the build process was ended")
-            if not select.select([self._channel], [], [], _POLL_SECONDS)[0]:
+            if not select.select([self._channel], [], [], 0.05)[0]:
                 continue
             kind, *content = self._channel.receive()
-            if kind == "log":
-                self._log(content[0])
-            elif kind == "ready":
+            if kind == "ready":
                 self._loaded = True
             elif kind == "unloadable" or content[0] != job:
                 continue  # a build that needs what is not there says so itself
@@ -226,23 +219,23 @@ class BuildWorker:
         self._loaded = False
 
     def _explain(self, error: EOFError | OSError, sent: bool) -> WildSeg3DError:
-        """What to tell of a failed hand-over; ends the process unless it is fit for the next."""
+        """The error of a failed transfer; ends the process unless it can take the next one."""
         if self._closed:
             return Cancelled("the node is shutting down; the build was ended")
         hung_up = isinstance(error, EOFError | ConnectionError)
         dead = self._process is not None and self._process.poll() is not None
         if hung_up or dead:
-            return self._obituary()
+            return self._death()
         if not sent:
             # Memory and descriptors are taken before the first byte goes out: it heard nothing.
             return WildSeg3DError(
-                f"the images could not be handed to the build process: {error}; use fewer views "
+                f"the images could not be sent to the build process: {error}; use fewer views "
                 "or smaller images"
             )
         self._end()
-        return WildSeg3DError(f"the scene could not be taken from the build process: {error}")
+        return WildSeg3DError(f"the scene could not be received from the build process: {error}")
 
-    def _obituary(self) -> WildSeg3DError:
+    def _death(self) -> WildSeg3DError:
         status = 0
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):

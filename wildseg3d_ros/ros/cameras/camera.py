@@ -1,4 +1,4 @@
-"""One camera: its topics, its newest messages, and their way into NumPy."""
+"""One camera: its topics, its newest messages, and their conversion to arrays."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet
 from wildseg3d_ros.ros.guard import never_raises
-from wildseg3d_ros.ros.messages.camera_info import Calibration, calibration_from_info
+from wildseg3d_ros.ros.messages.camera_info import lens_from_info
 from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_from_compressed
 from wildseg3d_ros.ros.messages.conversions import depth_from_image, rgb_from_image
 from wildseg3d_ros.ros.parameters import CameraConfig
-
-_QUEUE = 5
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Stream:
 
 
 class Camera:
-    """Subscriptions of one camera and what they brought.
+    """Subscriptions of one camera and the messages that came.
 
     Args:
         node: to subscribe with.
@@ -56,7 +55,7 @@ class Camera:
         self.name, self.config, self.matcher = name, config, matcher
         self._node, self._group = node, callback_group
         self._subscriptions: dict[str, Subscription] = {}
-        self._calibration: tuple[Any, Calibration] | None = None
+        self._calibration: tuple[Any, Lens] | None = None
         self._since = time.monotonic()
 
     @property
@@ -105,11 +104,11 @@ class Camera:
         ]
 
     def qos(self, stream: Stream) -> QoSProfile:
-        """What a stream is subscribed with, or is to be.
+        """The QoS with which a stream is subscribed, or is to be.
 
-        With ``reliability: auto`` it is reliable where all publishers are. A message larger than
+        With ``reliability: auto`` it is reliable where all publishers are. A message that exceeds
         the shared memory's segment arrives in many fragments, and on a busy machine best effort
-        loses one of them in most 640x480 images; but it is all that fits a best-effort publisher.
+        loses one of them in most 640x480 images; but a best-effort publisher admits nothing else.
         """
         wanted = self.config.reliability
         if wanted != "auto":
@@ -147,7 +146,7 @@ class Camera:
 
     def convert(
         self, frames: FrameSet
-    ) -> tuple[Calibration, NDArray[np.uint8], NDArray[np.float32] | None]:
+    ) -> tuple[Lens, NDArray[np.uint8], NDArray[np.float32] | None]:
         """Calibration, image and depth, without lens distortion.
 
         Raises:
@@ -163,8 +162,8 @@ class Camera:
             else:
                 depth = depth_from_image(frames.depth, who)
             if depth.shape == image.shape[:2]:  # else View says what is wrong
-                depth = calibration.pinhole_depth(depth)
-        return calibration, calibration.pinhole_image(image), depth
+                depth = calibration.undistort_labels(depth)
+        return calibration, calibration.undistort_color(image), depth
 
     def _rgb(self, frames: FrameSet) -> NDArray[np.uint8]:
         if isinstance(frames.image, CompressedImage):
@@ -183,13 +182,13 @@ class Camera:
             never_raises(take, self._node.get_logger()),
             qos,
             callback_group=self._group,
-            # rclpy's own handlers of what does not fit cost two more entries of the wait set each,
-            # for every message; publishers are looked at once a second instead.
+            # rclpy's handlers of incompatible QoS cost two more entries of the wait set each, for
+            # every message; instead, publishers are checked once a second.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
-    def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Calibration:
-        """The maps of a lens take longer than an image: they are kept while nothing changes."""
+    def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Lens:
+        """The lens; its maps take longer than an image, so it is kept while nothing changes."""
         roi = info.roi
         key = (
             size,
@@ -199,10 +198,10 @@ class Camera:
         )
         if self._calibration is None or self._calibration[0] != key:
             topic = self._node.resolve_topic_name(self.config.camera_info_topic)
-            made = calibration_from_info(info, size, self.who, topic, self.config.rectified)
+            made = lens_from_info(info, size, self.who, topic, self.config.rectified)
             self._calibration = key, made
         return self._calibration[1]
 
 
 def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
-    return QoSProfile(depth=_QUEUE, reliability=reliability)
+    return QoSProfile(depth=5, reliability=reliability)

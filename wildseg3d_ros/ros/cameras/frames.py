@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -19,14 +19,12 @@ from wildseg3d_ros.ros.messages.conversions import nanoseconds
 
 _PENDING = 10
 """Messages of a stream that wait for their partner: a third of a second at 30 Hz."""
-_HISTORY = 4
-"""Sets that are kept where cameras are to be aligned with each other."""
 _RESTART_NS = 500_000_000
 """Stamps that go back by more are those of a source that started again, not of a late message."""
 _PAUSE_NS = 2_000_000_000
 """Stamps that go forward by more are those of a source that paused or whose clock was set."""
-_RATE_SECONDS = 3.0
 _GAPS = 15
+"""Gaps of stamps whose median is the usual one, to count losses by: half a second at 30 Hz."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Counts:
     """Messages of a camera since it was subscribed to.
 
     Attributes:
-        images, infos, depths: taken in.
+        images, infos, depths: received.
         sets: images with their depth, complete.
         lost: images that should have come, by the gaps between the stamps of those that did; a
             pause of the source, or a jump of its clock, is no loss.
@@ -91,7 +89,7 @@ class FrameMatcher:
     Args:
         slop_seconds: between image and depth.
         with_depth: whether the camera has depth.
-        history: how many sets are kept.
+        history: how many sets are kept, for :func:`aligned` to choose from.
         on_restart: told by how many seconds the stamps went back, when they did.
     """
 
@@ -119,28 +117,25 @@ class FrameMatcher:
 
     def add_image(self, message: Image | CompressedImage) -> None:
         """Takes an image."""
-        with self._lock:
-            self.counts.images += 1
-            back = self._restarted("image", message)
-            if back is None:
-                return
-            if self._with_depth:
-                self._images.append(message)
-                self._match()
-            else:
-                self._complete(message, None)
-        if back:
-            self._on_restart(back)
+        self._add("image", message)
 
     def add_depth(self, message: Image | CompressedImage) -> None:
         """Takes a depth image."""
+        self._add("depth", message)
+
+    def _add(self, stream: str, message: Image | CompressedImage) -> None:
+        is_image = stream == "image"
         with self._lock:
-            self.counts.depths += 1
-            back = self._restarted("depth", message)
+            self.counts.images += is_image
+            self.counts.depths += not is_image
+            back = self._restarted(stream, message)
             if back is None:
                 return
-            self._depths.append(message)
-            self._match()
+            if self._with_depth:
+                (self._images if is_image else self._depths).append(message)
+                self._match()
+            elif is_image:
+                self._complete(message, None)
         if back:
             self._on_restart(back)
 
@@ -151,11 +146,7 @@ class FrameMatcher:
             self._info = message
 
     def newest(self, max_age: float = 0.0) -> FrameSet | None:
-        """The newest complete set; None when there is none, or none young enough.
-
-        Args:
-            max_age: see :meth:`recent`.
-        """
+        """The newest of the :meth:`recent` sets; None when there is none."""
         sets = self.recent(max_age)
         return sets[0] if sets else None
 
@@ -184,8 +175,8 @@ class FrameMatcher:
     def rate(self) -> float:
         """Complete sets per second, over the last three seconds."""
         with self._lock:
-            since = time.monotonic() - _RATE_SECONDS
-            return sum(arrived > since for arrived in self._arrivals) / _RATE_SECONDS
+            since = time.monotonic() - 3.0
+            return sum(arrived > since for arrived in self._arrivals) / 3.0
 
     def closest_stamps(self) -> float | None:
         """Seconds between the closest image and depth that wait for a partner."""
@@ -257,11 +248,6 @@ class FrameMatcher:
         self.counts.sets += 1
 
 
-def history_for(camera_slop: float) -> int:
-    """How many sets a matcher has to keep for :func:`aligned` to choose from."""
-    return _HISTORY if camera_slop > 0 else 1
-
-
 def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, FrameSet] | None:
     """One set of every camera, all taken within the slop of each other, as new as possible.
 
@@ -286,12 +272,6 @@ def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, 
         else:
             return chosen
     return None
-
-
-def spread(sets: Iterable[FrameSet]) -> float:
-    """Seconds between the oldest and the newest image."""
-    stamps = [s.stamp_ns for s in sets]
-    return (max(stamps) - min(stamps)) / 1e9
 
 
 def _stamp(message: Image | CompressedImage) -> int:

@@ -13,19 +13,21 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, InputError, PromptError, WildSeg3DError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import View, check_names
 from wildseg3d_ros.ros.cameras.camera import Camera
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
-from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned, history_for, spread
-from wildseg3d_ros.ros.messages.camera_info import Calibration
+from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
-from wildseg3d_ros.ros.tf.buffer import TooEarly, TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.errors import TooEarly
 
 _POLL_SECONDS = 0.02
+"""Below the 33 ms between two images of a camera."""
 
 
 @dataclass(frozen=True)
-class Shot:
+class Capture:
     """What the cameras see at one time, ready to be built into a scene.
 
     Attributes:
@@ -35,7 +37,7 @@ class Shot:
     """
 
     views: tuple[View, ...]
-    calibrations: Mapping[str, Calibration]
+    calibrations: Mapping[str, Lens]
     warnings: tuple[str, ...]
 
     @property
@@ -66,7 +68,7 @@ class Cameras:
         callback_group: CallbackGroup,
     ) -> None:
         self._node, self._configs, self._group = node, dict(configs), callback_group
-        self._slop, self._history = config.sync_slop, history_for(config.camera_slop)
+        self._slop, self._history = config.sync_slop, 4 if config.camera_slop > 0 else 1
         self._cameras = {name: self._make(name) for name in self._configs}
         self._listening, self._lock = False, threading.Lock()
 
@@ -117,7 +119,7 @@ class Cameras:
         for camera in self._cameras.values():
             camera.matcher.clear()
 
-    def calibration(self, name: str) -> Calibration | None:
+    def calibration(self, name: str) -> Lens | None:
         """Of a camera's newest images, of whatever age; None when there are none.
 
         Raises:
@@ -153,7 +155,7 @@ class Cameras:
         config: NodeConfig,
         transforms: TransformBuffer,
         cancelled: Callable[[], bool],
-    ) -> Shot:
+    ) -> Capture:
         """Waits for the newest frames of the cameras and turns them into views.
 
         A camera whose pose TF does not have gives a view without one, and a warning.
@@ -176,7 +178,7 @@ class Cameras:
             )
             for name, (calibration, image, depth) in parts.items()
         )
-        return Shot(views, {name: part[0] for name, part in parts.items()}, warnings)
+        return Capture(views, {name: part[0] for name, part in parts.items()}, warnings)
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]
@@ -198,10 +200,6 @@ class Cameras:
                 raise InputError("; ".join(map(str, errors)), errors[0].code)
             time.sleep(_POLL_SECONDS)
 
-    def _void(self, sets: Mapping[str, FrameSet]) -> bool:
-        """Whether time went back since the sets were taken."""
-        return any(self._cameras[name].matcher.era != frames.era for name, frames in sets.items())
-
     def _located_sets(
         self,
         names: Sequence[str],
@@ -211,8 +209,8 @@ class Cameras:
     ) -> tuple[dict[str, FrameSet], dict[str, NDArray[np.float64]], tuple[str, ...]]:
         """The newest sets, ``world_from_cam`` of those that TF knows, and why it lacks others.
 
-        TF may come after the images, so it is waited for. Sets whose pose will not come are given
-        up for newer ones. What becomes of a scene without poses, the pipeline says.
+        TF may arrive after the images, so this waits for it. Sets whose pose will never come are
+        replaced by newer ones. The pipeline decides what to do without poses.
         """
         end = time.monotonic() + config.image_timeout
         sets = self._wait_for_sets(names, config, cancelled)
@@ -225,7 +223,9 @@ class Cameras:
             if cancelled():
                 raise Cancelled("cancelled by the caller while waiting for TF")
             time.sleep(_POLL_SECONDS)
-            if self._void(sets) and time.monotonic() < end:
+            # Whether time went back since the sets were received.
+            void = any(self._cameras[k].matcher.era != v.era for k, v in sets.items())
+            if void and time.monotonic() < end:
                 sets = self._wait_for_sets(names, config, cancelled)
                 deadline = time.monotonic() + config.tf_timeout
             elif any(isinstance(problem, TooEarly) for problem in problems.values()):
@@ -233,14 +233,11 @@ class Cameras:
         if problems and not poses:
             why = next(iter(problems.values()))
             return sets, poses, (f"no camera's pose in '{config.world_frame}' is known: {why}",)
-        return (
-            sets,
-            poses,
-            tuple(
-                f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
-                for name, problem in problems.items()
-            ),
+        texts = (
+            f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
+            for name, problem in problems.items()
         )
+        return sets, poses, tuple(texts)
 
 
 def _poses_of(
@@ -262,11 +259,11 @@ def _poses_of(
 
 def _not_at_one_time(recent: Mapping[str, Sequence[FrameSet]], config: NodeConfig) -> InputError:
     newest = {name: sets[0] for name, sets in recent.items()}
-    first = min(newest, key=lambda name: newest[name].stamp_ns)
-    last = max(newest, key=lambda name: newest[name].stamp_ns)
+    first, *_, last = sorted(newest, key=lambda name: newest[name].stamp_ns)
+    seconds = (newest[last].stamp_ns - newest[first].stamp_ns) / 1e9
     return InputError(
         f"the cameras' images are not of one time: the newest of camera '{first}' is stamped "
-        f"{spread(newest.values()):.3f} s before that of '{last}', and camera_slop is "
+        f"{seconds:.3f} s before that of '{last}', and camera_slop is "
         f"{config.camera_slop} s; are the clocks in step? 0 takes the newest of each",
         ErrorCode.NO_IMAGES,
     )

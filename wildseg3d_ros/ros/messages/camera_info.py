@@ -1,104 +1,21 @@
-"""CameraInfo -> intrinsics, and the way between published (distorted) and pinhole pixels.
-
-The core works on pinhole images. An image with lens distortion is undistorted when it is taken
-into a scene, keeping K and size. Clicks and masks of a request refer to the image as published, so
-they are carried over here too.
-"""
+"""CameraInfo -> a camera's lens."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.lens import Lens
 
-_PLUMB_BOB_LENGTHS = (4, 5)
-_RATIONAL_LENGTHS = (8, 12, 14)
 _MODELS = {
-    "plumb_bob": _PLUMB_BOB_LENGTHS,
-    "rational_polynomial": _RATIONAL_LENGTHS,
-    "thin_prism": _RATIONAL_LENGTHS,
+    "plumb_bob": (4, 5),
+    "rational_polynomial": (8, 12, 14),
+    "thin_prism": (8, 12, 14),
     "equidistant": (4,),
     "fisheye": (4,),
 }
-"""Number of coefficients by distortion model (sensor_msgs/distortion_models)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """One camera's intrinsics and lens, for images of one size.
-
-    Attributes:
-        K: (3, 3) intrinsics of the pinhole image, pixels.
-        coefficients: distortion coefficients in OpenCV's order; empty without distortion.
-        fisheye: whether they are those of the equidistant model.
-        size: (height, width) of the published image.
-        maps: per pinhole pixel its column and row in the published image, each (H, W) float32;
-            None without distortion.
-    """
-
-    K: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    fisheye: bool
-    size: tuple[int, int]
-    maps: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-
-    @property
-    def distorted(self) -> bool:
-        """Whether published and pinhole pixels differ."""
-        return self.maps is not None
-
-    def pinhole_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) published image without distortion; black where the lens did not see."""
-        if self.maps is None:
-            return image
-        return np.asarray(cv2.remap(image, *self.maps, cv2.INTER_LINEAR), np.uint8)
-
-    def pinhole_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(H, W) published depth without distortion: the nearest pixel's, never a mixture.
-
-        Depth along the optical axis does not change, so it is only moved; 0 where unseen.
-        """
-        if self.maps is None:
-            return depth
-        return np.asarray(cv2.remap(depth, *self.maps, cv2.INTER_NEAREST), np.float32)
-
-    def pinhole_pixel(self, u: float, v: float) -> tuple[float, float]:
-        """Pixel of the pinhole image that shows what the published image shows at (u, v)."""
-        if not self.distorted:
-            return u, v
-        uv = self._pinhole_pixels(np.array([[u, v]], dtype=np.float64))
-        return float(uv[0, 0]), float(uv[0, 1])
-
-    def published_labels(self, labels: NDArray) -> NDArray:
-        """(H, W) labels or masks of the pinhole image, as they lie in the published image."""
-        if not self.distorted:
-            return labels
-        map_u, map_v = self._published_maps
-        as_number = labels.astype(np.uint8) if labels.dtype == bool else labels
-        moved = cv2.remap(as_number, map_u, map_v, cv2.INTER_NEAREST)
-        return moved.astype(labels.dtype)
-
-    @cached_property
-    def _published_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Per published pixel its column and row in the pinhole image, each (H, W)."""
-        height, width = self.size
-        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-        uv = self._pinhole_pixels(grid.reshape(-1, 2).astype(np.float64)).astype(np.float32)
-        return uv[:, 0].reshape(height, width), uv[:, 1].reshape(height, width)
-
-    def _pinhole_pixels(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
-        K = self.K
-        if self.fisheye:
-            moved = cv2.fisheye.undistortPoints(uv[:, None], K, self.coefficients, P=K)
-        else:
-            moved = cv2.undistortPoints(uv[:, None], K, self.coefficients, P=K)
-        return np.asarray(moved, dtype=np.float64)[:, 0]
+"""Numbers of coefficients by distortion model (sensor_msgs/distortion_models)."""
 
 
 def published_size(message: CameraInfo) -> tuple[int, int] | None:
@@ -110,10 +27,10 @@ def published_size(message: CameraInfo) -> tuple[int, int] | None:
     return height // max(message.binning_y, 1), width // max(message.binning_x, 1)
 
 
-def calibration_from_info(
+def lens_from_info(
     message: CameraInfo, size: tuple[int, int], who: str, topic: str, rectified: bool = False
-) -> Calibration:
-    """Intrinsics of a camera for images of the given size.
+) -> Lens:
+    """Intrinsics and distortion of a camera, for images of the given size.
 
     Binning and region of interest are applied as image_geometry does.
 
@@ -149,10 +66,8 @@ def calibration_from_info(
     coefficients = np.array(message.d, dtype=np.float64)
     model = message.distortion_model or "plumb_bob"
     fisheye = model in ("equidistant", "fisheye")
-    # A fisheye lens whose coefficients are all zero still is no pinhole: its radius grows as the
-    # angle.
     if rectified or not (np.any(coefficients) or (fisheye and len(coefficients))):
-        return Calibration(K, np.zeros(0), False, size)
+        return Lens(K, size)
     if model not in _MODELS:
         raise _bad(
             f"{who}: unknown distortion model '{model}' in '{topic}'; known are "
@@ -163,15 +78,7 @@ def calibration_from_info(
             f"{who}: distortion model '{model}' takes {' or '.join(map(str, _MODELS[model]))} "
             f"finite coefficients, '{topic}' has {coefficients.tolist()}"
         )
-    size_uv = (size[1], size[0])
-    if fisheye:
-        maps = cv2.fisheye.initUndistortRectifyMap(
-            K, coefficients, np.eye(3), K, size_uv, cv2.CV_32FC1
-        )
-    else:
-        maps = cv2.initUndistortRectifyMap(K, coefficients, np.eye(3), K, size_uv, cv2.CV_32FC1)
-    map_u, map_v = (np.asarray(m, dtype=np.float32) for m in maps)
-    return Calibration(K, coefficients, fisheye, size, (map_u, map_v))
+    return Lens(K, size, coefficients, fisheye)
 
 
 def _bad(text: str) -> InputError:

@@ -2,7 +2,7 @@
 
 Clouds do in :mod:`wildseg3d_ros.ros.messages.clouds`.
 
-``cv_bridge`` is not to be had without an apt ROS, and what is needed is a reshape with checks.
+``cv_bridge`` is not available without an apt ROS, and all that is needed is a reshape with checks.
 Images are checked for length, row padding and byte order, and errors say what to change.
 
 Filling a ``data`` field goes through ``array.array``: assigning a NumPy array or a list makes
@@ -30,47 +30,30 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_from_quaternion,
 )
 
+_COLOR: dict[str, tuple[str, int, int | None]] = {
+    "rgb8": ("u1", 3, None),
+    "8uc3": ("u1", 3, None),
+    "bgr8": ("u1", 3, cv2.COLOR_BGR2RGB),
+    "rgba8": ("u1", 4, cv2.COLOR_RGBA2RGB),
+    "bgra8": ("u1", 4, cv2.COLOR_BGRA2RGB),
+    "mono8": ("u1", 1, cv2.COLOR_GRAY2RGB),
+    "8uc1": ("u1", 1, cv2.COLOR_GRAY2RGB),
+    "mono16": ("u2", 1, cv2.COLOR_GRAY2RGB),
+}
+"""Type, channels and conversion to RGB by encoding."""
 # OpenCV names a Bayer pattern by the 2x2 block one pixel down and right of the corner, ROS by the
 # corner itself: its rggb is OpenCV's BG.
-_TO_RGB: dict[str, int | None] = {
-    "rgb8": None,
-    "8uc3": None,
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
-    "8uc1": cv2.COLOR_GRAY2RGB,
-    "mono16": cv2.COLOR_GRAY2RGB,
-    "bayer_rggb8": cv2.COLOR_BayerBG2RGB,
-    "bayer_rggb16": cv2.COLOR_BayerBG2RGB,
-    "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
-    "bayer_bggr16": cv2.COLOR_BayerRG2RGB,
-    "bayer_gbrg8": cv2.COLOR_BayerGR2RGB,
-    "bayer_gbrg16": cv2.COLOR_BayerGR2RGB,
-    "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
-    "bayer_grbg16": cv2.COLOR_BayerGB2RGB,
+_BAYER = {
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
 }
-_LAYOUT: dict[str, tuple[str, int]] = {
-    "rgb8": ("u1", 3),
-    "8uc3": ("u1", 3),
-    "bgr8": ("u1", 3),
-    "rgba8": ("u1", 4),
-    "bgra8": ("u1", 4),
-    "mono8": ("u1", 1),
-    "8uc1": ("u1", 1),
-    "mono16": ("u2", 1),
-    "bayer_rggb8": ("u1", 1),
-    "bayer_rggb16": ("u2", 1),
-    "bayer_bggr8": ("u1", 1),
-    "bayer_bggr16": ("u2", 1),
-    "bayer_gbrg8": ("u1", 1),
-    "bayer_gbrg16": ("u2", 1),
-    "bayer_grbg8": ("u1", 1),
-    "bayer_grbg16": ("u2", 1),
-    "16uc1": ("u2", 1),
-    "32fc1": ("f4", 1),
-}
-COLOR_ENCODINGS = tuple(name for name in _TO_RGB if not name.startswith("8uc"))
+_COLOR |= {f"bayer_{pattern}8": ("u1", 1, code) for pattern, code in _BAYER.items()}
+_COLOR |= {f"bayer_{pattern}16": ("u2", 1, code) for pattern, code in _BAYER.items()}
+_LAYOUT = {name: (kind, channels) for name, (kind, channels, _) in _COLOR.items()}
+_LAYOUT |= {"16uc1": ("u2", 1), "32fc1": ("f4", 1)}
+COLOR_ENCODINGS = tuple(name for name in _COLOR if not name.startswith("8uc"))
 """Encodings that :func:`rgb_from_image` reads."""
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 """Encodings that :func:`depth_from_image` reads: millimetres and metres (REP 118)."""
@@ -148,7 +131,7 @@ def rgb_from_image(message: Image, who: str) -> NDArray[np.uint8]:
         InputError: as :func:`array_from_image`, or an encoding that is not a colour image.
     """
     key = message.encoding.lower()
-    if key not in _TO_RGB:
+    if key not in _COLOR:
         raise InputError(
             f"{who}: encoding '{message.encoding}' is not a colour image; supported are "
             f"{', '.join(COLOR_ENCODINGS)}"
@@ -156,7 +139,7 @@ def rgb_from_image(message: Image, who: str) -> NDArray[np.uint8]:
     pixels = array_from_image(message, who)
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
-    code = _TO_RGB[key]
+    code = _COLOR[key][2]
     return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
 

@@ -7,9 +7,9 @@ from geometry_msgs.msg import Pose, Vector3
 from numpy.typing import NDArray
 
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import quaternion_from_rotation
 from wildseg3d_ros.grasping.boxes import OrientedBox
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.clouds import colored_columns
 from wildseg3d_ros.ros.messages.conversions import matrix_from_pose, point_message
 
@@ -44,20 +44,14 @@ def pose_message(frame_from_body: NDArray[np.float64]) -> Pose:
 
 
 def organized_cloud(
-    points: NDArray[np.float32], image: NDArray[np.uint8], calibration: Calibration
+    points: NDArray[np.float32], image: NDArray[np.uint8], lens: Lens
 ) -> tuple[dict[str, NDArray], tuple[int, int]]:
     """Columns x, y, z, rgb at the pixels of the published image, and its size.
 
     Args:
         points: (H, W, 3) by pinhole pixel, NaN where nothing is.
         image: (H, W, 3) RGB of the pinhole image.
-        calibration: of the camera.
+        lens: of the camera.
     """
-    if calibration.distorted:
-        number = np.arange(1, image.shape[0] * image.shape[1] + 1, dtype=np.float64)
-        from_pixel = calibration.published_labels(number.reshape(image.shape[:2])).astype(np.intp)
-        # Pixels that the pinhole image does not hold are 0: a row of nothing before all others.
-        nothing = np.full((1, 3), np.nan, np.float32)
-        points = np.concatenate([nothing, points.reshape(-1, 3)])[from_pixel]
-        image = np.concatenate([np.zeros((1, 3), np.uint8), image.reshape(-1, 3)])[from_pixel]
-    return colored_columns(points, image), image.shape[:2]
+    points, image = lens.published_labels(points, np.nan), lens.published_labels(image)
+    return colored_columns(points, image), lens.size

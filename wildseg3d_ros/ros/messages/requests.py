@@ -20,23 +20,12 @@ ClickTuple = tuple[str, float, float] | tuple[str, float, float, int]
 
 
 class SegmentOptions(TypedDict, total=False):
-    """What :func:`segment_request` takes beside clicks.
+    """What :func:`segment_request` takes beside clicks; Segment.srv says what each does.
 
     Attributes:
-        boxes: (camera, u0, v0, u1, v1) about the object.
+        boxes: (camera, u0, v0, u1, v1).
         masks: (H, W) bool or uint8 by camera, not 0 on the object.
-        points: (frame, x, y, z) on the object [m]; frame "" is the scene's own.
-        object_ids: objects by id.
-        level: how much of a thing a click means.
-        add_object: look for the object where none is cached, and add it to the scene.
-        refine: correct the one object in ``object_ids`` by the clicks and points.
-        target_frame: TF frame of the reply; "" as the node's parameter says.
-        voxel_size, normal_radius, context_size, surroundings_voxel_size: metres; see Segment.srv.
-        include_normals, include_confidence, include_view_count, include_views: more values of
-            each point.
-        include_normal_cloud, include_box, include_context, include_surroundings, include_masks:
-            parts of the reply.
-        organized_cameras: cameras to give organised clouds of.
+        points: (frame, x, y, z) [m]; frame "" is the scene's own.
     """
 
     boxes: Sequence[tuple[str, float, float, float, float]]

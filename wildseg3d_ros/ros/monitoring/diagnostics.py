@@ -21,10 +21,8 @@ from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.parameters import NodeConfig
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-PERIOD = 1.0
-_MANY_LOST = 0.2
-_PATIENCE = 3.0
-"""Seconds in which publishers are found and first images come."""
+START_SECONDS = 3.0
+"""In which publishers are found, first images come and TF covers them: no problem is reported."""
 
 
 def status(name: str, level: bytes, message: str, **values: object) -> DiagnosticStatus:
@@ -34,6 +32,12 @@ def status(name: str, level: bytes, message: str, **values: object) -> Diagnosti
         for key, value in values.items()
     ]
     return DiagnosticStatus(name=name, level=level, message=message, values=pairs)
+
+
+def steady_timer(node: Node, seconds: float, callback: Callable[[], None]) -> None:
+    """A timer that does not use the node's clock: simulated time may stand still, or be absent."""
+    clock = Clock(clock_type=ClockType.STEADY_TIME)
+    node.create_timer(seconds, callback, MutuallyExclusiveCallbackGroup(), clock)
 
 
 class Diagnostics:
@@ -49,13 +53,7 @@ class Diagnostics:
     ) -> None:
         self._node, self._sources = node, sources
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Not the node's clock: simulated time may stand still, or not be there at all.
-        node.create_timer(
-            PERIOD,
-            self._publish,
-            MutuallyExclusiveCallbackGroup(),
-            Clock(clock_type=ClockType.STEADY_TIME),
-        )
+        steady_timer(node, 1.0, self._publish)
 
     def _publish(self) -> None:
         try:
@@ -73,7 +71,7 @@ class Diagnostics:
 
 
 class CameraMonitor:
-    """What there is to say of one camera; troubles go to the log when they begin and end.
+    """The state of one camera; a problem goes to the log when it begins and when it ends.
 
     Args:
         cameras: of the node.
@@ -83,11 +81,11 @@ class CameraMonitor:
 
     def __init__(self, cameras: Cameras, name: str, node: Node) -> None:
         self._cameras, self._name, self._node = cameras, name, node
-        self._trouble = ""
+        self._problem = ""
         self._before = (0, 0)
 
     def status(self, config: NodeConfig) -> DiagnosticStatus:
-        """One status: rate, age, drops, and what is wrong."""
+        """One status: rate, age, losses, and what is wrong."""
         camera = self._cameras[self._name]
         matcher = camera.matcher
         counts, age = matcher.counts, matcher.age()
@@ -104,28 +102,28 @@ class CameraMonitor:
             "topic": self._node.resolve_topic_name(camera.image.topic),
         }
         if matcher.newest(config.max_image_age) is None:
-            if camera.listening_seconds < _PATIENCE:
+            if camera.listening_seconds < START_SECONDS:
                 return status(name, WARN, "no images yet", **values)
-            trouble = str(why_no_set(camera, config, self._node))
-            self._say(trouble)
-            return status(name, ERROR, trouble, **values)
-        self._say("")
+            problem = str(why_no_set(camera, config, self._node))
+            self._log(problem)
+            return status(name, ERROR, problem, **values)
+        self._log("")
         dropped = counts.lost + counts.unpaired
         new_sets = max(counts.sets - self._before[0], 0)
         new_dropped = max(dropped - self._before[1], 0)
         self._before = counts.sets, dropped
-        if new_dropped > _MANY_LOST * (new_sets + new_dropped):
+        if new_dropped > 0.2 * (new_sets + new_dropped):
             text = f"{new_dropped} of {new_sets + new_dropped} images came to nothing: lost, or "
             return status(name, WARN, f"{text}without depth within sync_slop", **values)
         return status(name, OK, "images come in", **values)
 
-    def _say(self, trouble: str) -> None:
-        # Times in the text grow while the trouble stays the same.
-        kind = re.sub(r"\d+(\.\d+)?", "", trouble)
-        if kind == self._trouble:
+    def _log(self, problem: str) -> None:
+        # Times in the text grow while the problem stays the same.
+        kind = re.sub(r"\d+(\.\d+)?", "", problem)
+        if kind == self._problem:
             return
-        if trouble:
-            self._node.get_logger().warning(trouble)
+        if problem:
+            self._node.get_logger().warning(problem)
         else:
             self._node.get_logger().info(f"camera '{self._name}' is there again")
-        self._trouble = kind
+        self._problem = kind

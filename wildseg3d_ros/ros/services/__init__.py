@@ -1,1 +1,6 @@
-"""Requests and replies of the node's services."""
+"""Requests about the current scene, answered.
+
+prompt_reader: prompts in messages -> prompts of the core.
+segment: the current scene, and the reply to ``segment``.
+objects: ``list_objects``, ``save_scene`` and ``load_scene``.
+"""

@@ -6,26 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_msgs.msg import SceneObject
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene
 from wildseg3d_ros.core.errors import ErrorCode, FileError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import LEVELS, ObjectRecord
 from wildseg3d_ros.ros.cameras.rig import Cameras
-from wildseg3d_ros.ros.guard import status_of
-from wildseg3d_ros.ros.messages.camera_info import Calibration
+from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
-
-_SAME_FOCAL = 0.02
-"""Largest difference of focal lengths, relative, at which two calibrations are of one camera."""
 
 
 class ObjectServices:
@@ -35,7 +31,7 @@ class ObjectServices:
         node: that serves.
         current: gives the scene that answers, or raises why there is none.
         transforms: for the frames of boxes.
-        load: has a file loaded, and answered from once the reply for it is made.
+        load: loads a file, and answers from it once the reply is made.
     """
 
     def __init__(
@@ -47,58 +43,48 @@ class ObjectServices:
     ) -> None:
         self._node, self._current = node, current
         self._transforms, self._load = transforms, load
-        handlers: dict[str, tuple[Any, Any]] = {
-            "list_objects": (ListObjects, self._on_list),
-            "save_scene": (SaveScene, self._on_save),
-            "load_scene": (LoadScene, self._on_load),
+        handlers: dict[str, tuple[Any, Callable]] = {
+            "list_objects": (ListObjects, self._list),
+            "save_scene": (SaveScene, self._save),
+            "load_scene": (LoadScene, self._load_path),
         }
         for name, (kind, handler) in handlers.items():
+            callback = always_replies(handler, kind, node.get_logger())
             group = MutuallyExclusiveCallbackGroup()
-            node.create_service(kind, name, handler, callback_group=group)
+            node.create_service(kind, name, callback, callback_group=group)
 
-    def _on_list(
-        self, request: ListObjects.Request, _: ListObjects.Response
-    ) -> ListObjects.Response:
-        try:
-            current = self._current()
-            target = current.target(
-                request.target_frame or self._node.get_parameter("target_frame").value
-            )
-            target_from_scene = current.target_from_scene(target, self._transforms)
-            scene, objects = current.scene, []
-            records = {record.object_id: record for record in scene.masks.objects}
-            for object_id, rows in scene.index:
-                made = _described(scene, object_id, records.get(object_id))
-                made.points = rows.stop - rows.start
-                if request.include_boxes and made.points:
-                    made.box = box_message(current.graspable.box((object_id,)), target_from_scene)
-                objects.append(made)
-            return ListObjects.Response(
-                header=header(target, scene.stamp_ns), scene_id=scene.scene_id, objects=objects
-            )
-        except Exception as error:  # noqa: BLE001
-            return ListObjects.Response(status=status_of(error, self._node.get_logger()))
+    def _list(self, request: ListObjects.Request) -> ListObjects.Response:
+        current = self._current()
+        target = current.target(
+            request.target_frame or self._node.get_parameter("target_frame").value
+        )
+        target_from_scene = current.target_from_scene(target, self._transforms)
+        scene, objects = current.scene, []
+        records = {record.object_id: record for record in scene.masks.objects}
+        for object_id, rows in scene.index:
+            made = _described(scene, object_id, records.get(object_id))
+            made.points = rows.stop - rows.start
+            if request.include_boxes and made.points:
+                made.box = box_message(current.graspable.box((object_id,)), target_from_scene)
+            objects.append(made)
+        return ListObjects.Response(
+            header=header(target, scene.stamp_ns), scene_id=scene.scene_id, objects=objects
+        )
 
-    def _on_save(self, request: SaveScene.Request, _: SaveScene.Response) -> SaveScene.Response:
-        try:
-            path, scene = _path(request.path, "save to"), self._current().scene
-            save_scene(scene, path)
-            size = path.stat().st_size
-            self._node.get_logger().info(
-                f"scene {scene.scene_id} saved to {path} ({size / 1e6:.1f} MB)"
-            )
-            return SaveScene.Response(path=str(path), bytes=size, scene_id=scene.scene_id)
-        except Exception as error:  # noqa: BLE001
-            return SaveScene.Response(status=status_of(error, self._node.get_logger()))
+    def _save(self, request: SaveScene.Request) -> SaveScene.Response:
+        path, scene = _path(request.path, "save to"), self._current().scene
+        save_scene(scene, path)
+        size = path.stat().st_size
+        self._node.get_logger().info(
+            f"scene {scene.scene_id} saved to {path} ({size / 1e6:.1f} MB)"
+        )
+        return SaveScene.Response(path=str(path), bytes=size, scene_id=scene.scene_id)
 
-    def _on_load(self, request: LoadScene.Request, _: LoadScene.Response) -> LoadScene.Response:
-        try:
-            path = _path(request.path, "load")
-            reply = self._load(path, _load_reply)
-            self._node.get_logger().info(f"scene {reply.scene_id} loaded from {path}")
-            return reply
-        except Exception as error:  # noqa: BLE001
-            return LoadScene.Response(status=status_of(error, self._node.get_logger()))
+    def _load_path(self, request: LoadScene.Request) -> LoadScene.Response:
+        path = _path(request.path, "load")
+        reply = self._load(path, _load_reply)
+        self._node.get_logger().info(f"scene {reply.scene_id} loaded from {path}")
+        return reply
 
 
 def _load_reply(current: CurrentScene) -> LoadScene.Response:
@@ -120,17 +106,11 @@ def _described(scene: Scene, object_id: int, record: ObjectRecord | None) -> Sce
             parent=record.parent,
             cameras=[scene.view_names[view] for view in record.views],
         )
-    level = next(
-        (
-            k
-            for k, maps in enumerate(scene.masks.maps)
-            if any((m == object_id).any() for m in maps)
-        ),
-        0,
-    )
-    maps = scene.masks.maps[level]
-    names = [n for n, m in zip(scene.view_names, maps, strict=True) if (m == object_id).any()]
-    return SceneObject(id=object_id, level=level, cameras=names)
+    for level, maps in enumerate(scene.masks.maps):
+        names = [n for n, m in zip(scene.view_names, maps, strict=True) if (m == object_id).any()]
+        if names:
+            return SceneObject(id=object_id, level=level, cameras=names)
+    return SceneObject(id=object_id)
 
 
 def _path(text: str, what: str) -> Path:
@@ -149,7 +129,7 @@ def _path(text: str, what: str) -> Path:
 def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
     """A saved scene of the node's own cameras.
 
-    Clicks in it are carried to its pinhole images by the cameras' present calibrations.
+    Clicks in it are transferred to its pinhole images by the cameras' present lenses.
 
     Raises:
         FileError: a file that cannot be read, or a scene of other cameras (OTHER_RIG).
@@ -171,7 +151,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
                 f"camera '{name}' has published no camera_info yet: clicks are taken to be in "
                 "the image without lens distortion"
             )
-            calibrations[name] = Calibration(K, np.zeros(0), False, size)
+            calibrations[name] = Lens(K, size)
             continue
         if present.size != size:
             raise _other_rig(
@@ -179,7 +159,8 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
                 f"its images of camera '{name}' are {size[1]}x{size[0]}, and the camera now has "
                 f"{present.size[1]}x{present.size[0]}",
             )
-        if abs(present.K[0, 0] / K[0, 0] - 1.0) > _SAME_FOCAL:
+        # Calibrations whose focal lengths differ by more are not of one camera.
+        if abs(present.K[0, 0] / K[0, 0] - 1.0) > 0.02:
             raise _other_rig(
                 path,
                 f"the focal length of camera '{name}' is {K[0, 0]:.1f} px in it, and "

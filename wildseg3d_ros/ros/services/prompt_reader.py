@@ -13,14 +13,12 @@ from wildseg3d_msgs.msg import CameraMask
 from wildseg3d_msgs.msg import Click as ClickMessage
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode, InputError, PromptError, WildSeg3DError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import LEVELS, Box, Click, Point, Prompt, ViewMask
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.scene import Scene
-
-_BOX_SAMPLES = 9
 
 
 class PromptReader:
@@ -36,7 +34,7 @@ class PromptReader:
     def __init__(
         self,
         scene: Scene,
-        calibrations: Mapping[str, Calibration],
+        calibrations: Mapping[str, Lens],
         frame_poses: Mapping[str, NDArray[np.float64]],
         transforms: TransformBuffer,
     ) -> None:
@@ -69,19 +67,9 @@ class PromptReader:
     def box(self, message: BoxMessage) -> Box:
         """The box about what the given one holds when the image is undistorted."""
         given = Box(message.camera, message.u0, message.v0, message.u1, message.v1)
-        height, width = self._size(given.view)
-        if not self._calibrations[given.view].distorted:
-            return given
-        # Straight edges become curves: their extent is that of points along them.
-        share = np.linspace(0.0, 1.0, _BOX_SAMPLES)
-        u0, u1 = np.clip([given.u0, given.u1], 0, width - 1)
-        v0, v1 = np.clip([given.v0, given.v1], 0, height - 1)
-        us, vs = u0 + share * (u1 - u0), v0 + share * (v1 - v0)
-        rim = [(u, v) for u in us for v in (v0, v1)] + [(u, v) for u in (u0, u1) for v in vs]
-        calibration = self._calibrations[given.view]
-        moved = np.array([calibration.pinhole_pixel(u, v) for u, v in rim])
-        (u0, v0), (u1, v1) = moved.min(axis=0), moved.max(axis=0)
-        return Box(given.view, float(u0), float(v0), float(u1), float(v1))
+        self._size(given.view)  # which names an unknown camera
+        lens = self._calibrations[given.view]
+        return Box(given.view, *lens.pinhole_box(given.u0, given.v0, given.u1, given.v1))
 
     def mask(self, message: CameraMask) -> ViewMask:
         """The mask of the pinhole image."""
@@ -100,7 +88,7 @@ class PromptReader:
             )
         calibration = self._calibrations[message.camera]
         marked = (pixels > 0).astype(np.float32)
-        return ViewMask(message.camera, calibration.pinhole_depth(marked) > 0.5)
+        return ViewMask(message.camera, calibration.undistort_labels(marked) > 0.5)
 
     def point(self, message: PointStamped) -> Point:
         """The point in the scene's frame."""

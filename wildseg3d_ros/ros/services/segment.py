@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import ObjectCloud, Prompt
 from wildseg3d_ros.grasping.graspable import DEFAULT_VOXEL, GraspableScene
 from wildseg3d_ros.pipeline import segment
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.clouds import (
     cloud_message,
     colored_columns,
@@ -32,23 +32,23 @@ from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
 
 @dataclass(frozen=True, eq=False)
 class CurrentScene:
-    """The scene that answers, with what ROS knew when its images were taken.
+    """The scene that answers, with what ROS knew at the time of its images.
 
     Attributes:
         scene: the snapshot.
         calibrations: of its cameras, by name.
         frame_poses: ``scene_from_frame`` by TF frame at the scene's time.
-        warnings: of the taking of the images, for every reply.
+        warnings: of the capture, for every reply.
     """
 
     scene: Scene
-    calibrations: Mapping[str, Calibration]
+    calibrations: Mapping[str, Lens]
     frame_poses: Mapping[str, NDArray[np.float64]]
     warnings: tuple[str, ...] = ()
 
     @cached_property
     def graspable(self) -> GraspableScene:
-        """What is computed of the scene beside the look-up, and kept."""
+        """What is computed from the scene beside the look-up, and cached."""
         return GraspableScene(self.scene)
 
     def prompt(self, request: Segment.Request, transforms: TransformBuffer) -> Prompt:
@@ -70,7 +70,7 @@ class CurrentScene:
 
         Args:
             request: of the service.
-            transforms: for frames that were not known when the scene was taken.
+            transforms: for frames that were not known at the time of the capture.
             cloud: of the objects that the request means; None: those of its prompt.
 
         Raises:
@@ -99,7 +99,7 @@ class CurrentScene:
                 for centre in self.scene.world_from_cam[:, :3, 3]
             ],
             warnings=[*self.warnings, *self.scene.warnings],
-            **parts.asked_for(points, cloud),
+            **parts.requested(points, cloud),
         )
 
     def target(self, frame: str) -> str:
@@ -159,7 +159,7 @@ class _Parts:
             columns["view_count"] = cloud.view_count
         return columns
 
-    def asked_for(self, points: NDArray[np.float32], cloud: ObjectCloud) -> dict:
+    def requested(self, points: NDArray[np.float32], cloud: ObjectCloud) -> dict:
         """Further fields of the response by name."""
         request, graspable, parts = self.request, self.current.graspable, {}
         voxel = request.surroundings_voxel_size or DEFAULT_VOXEL

@@ -1,1 +1,11 @@
-"""Poses of frames at a time."""
+"""TF: poses of frames at a time, from tf2_ros where it is installed, else from an own buffer.
+
+tf2_py is a C++ extension that is not available as a wheel. Both implementations have the same
+interface, pass the same tests and word their errors alike. In this order:
+
+errors: why a pose is not known.
+buffer: the interface, and the poses of all frames at one time.
+tree: the own implementation.
+tf2: the one on tf2_ros.
+listener: subscribes to TF for the node, and chooses the implementation.
+"""

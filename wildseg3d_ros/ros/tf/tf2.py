@@ -1,4 +1,4 @@
-"""TF through tf2_ros; imported only where that is installed."""
+"""The transform buffer of tf2_ros; imported only where that is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rclpy.time import Time
 
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TooEarly, not_connected, unknown_frame
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.ros.tf.errors import TooEarly, not_connected, unknown_frame
 
 
 class Tf2Buffer:

@@ -1,1 +1,7 @@
-"""What the node publishes, and the topics that it is clicked by."""
+"""What the node publishes, and the topics by which it is clicked.
+
+overlays: pictures of objects, and boxes for RViz.
+selection: what was selected last.
+scene: the whole scene and its labels; makes the topics of the selection, too.
+prompts: clicks of RViz and rqt_image_view.
+"""

@@ -20,11 +20,6 @@ from wildseg3d_ros.ros.messages.conversions import header, point_message
 from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.scene.scene import Scene
 
-_SELECTED = (60, 230, 90)
-_EDGES = [(a, b) for a in range(8) for b in range(8) if a < b and (a ^ b) in (1, 2, 4)]
-_TEXT_HEIGHT = 0.02
-_LINE = 0.002
-
 
 def label_overlay(scene: Scene, view: int) -> NDArray[np.uint8]:
     """(H, W, 3) RGB pinhole image of a view with a tint per cached object."""
@@ -42,7 +37,7 @@ def with_selection(
     out[mask] = scene.images[view][mask]
     contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
     thick = max(2, round(min(mask.shape) / 160))
-    cv2.drawContours(out, contours, -1, _SELECTED, thick, cv2.LINE_AA)
+    cv2.drawContours(out, contours, -1, (60, 230, 90), thick, cv2.LINE_AA)
     return out
 
 
@@ -71,12 +66,14 @@ def box_markers(box: OrientedBox, text: str, frame_id: str, stamp_ns: int) -> Ma
     body.scale = Vector3(
         **{axis: max(float(edge), 1e-4) for axis, edge in zip("xyz", box.size, strict=True)}
     )
-    edges.scale.x = _LINE
+    edges.scale.x = 0.002
     local = OrientedBox(np.eye(4), box.size).corners()
-    edges.points = [point_message(local[corner]) for edge in _EDGES for corner in edge]
+    # Corners of an edge differ in one coordinate: in one bit of their numbers.
+    pairs = [(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit]
+    edges.points = [point_message(local[corner]) for edge in pairs for corner in edge]
     label = marker(2, Marker.TEXT_VIEW_FACING, 1.0)
-    above = float(np.linalg.norm(box.size)) / 2 + _TEXT_HEIGHT
+    label.scale.z, label.text = 0.02, text
+    above = float(np.linalg.norm(box.size)) / 2 + label.scale.z
     top = box.frame_from_box[:3, 3] + np.array([0.0, 0.0, above])
     label.pose = pose_message(make_transform(np.eye(3), top))
-    label.scale.z, label.text = _TEXT_HEIGHT, text
     return MarkerArray(markers=[body, edges, label])

@@ -20,7 +20,7 @@ MOUSE_TOPICS = ("{camera}/mouse_left", "{camera}/overlay_mouse_left")
 
 
 class PromptTopics:
-    """Selects what is clicked at; the answer goes to the topics of the selection and to the log.
+    """Selects the object that is clicked; the answer goes to topics and to the log.
 
     Args:
         node: to subscribe with.

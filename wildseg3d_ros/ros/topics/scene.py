@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
-from wildseg3d_ros.ros.building.process import Built
+from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.ros.lifecycle import ManagedNode
-from wildseg3d_ros.ros.messages.camera_info import Calibration
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
-from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.ros.qos import latched
+from wildseg3d_ros.ros.services.segment import CurrentScene
+from wildseg3d_ros.ros.topics.selection import SelectionTopics
 
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""The last message of a topic, also for those who come later."""
-
-_LARGEST_MONO16 = 2**16 - 1
+_MAX_MONO16 = int(np.iinfo(np.uint16).max)
 
 
 def as_mono16(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
     """Labels as the topics carry them; 0 where an id is too large, rather than another's id."""
-    return np.where(labels <= _LARGEST_MONO16, labels, 0).astype(np.uint16)
+    return np.where(labels <= _MAX_MONO16, labels, 0).astype(np.uint16)
 
 
 class SceneTopics:
-    """Publishers of a configured node; they publish while it is active.
+    """Publishers of a configured node, of its scene and of what is selected in it.
+
+    They publish while the node is active.
 
     Args:
         node: that publishes.
@@ -41,33 +36,33 @@ class SceneTopics:
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
-        self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", LATCHED)
+        self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", latched())
         self._labels = {
-            name: node.create_lifecycle_publisher(Image, f"{name}/labels", LATCHED)
+            name: node.create_lifecycle_publisher(Image, f"{name}/labels", latched())
             for name in cameras
         }
+        self._selection = SelectionTopics(node, cameras)
 
-    def publish(self, built: Built, calibrations: Mapping[str, Calibration]) -> None:
-        """Shows a new scene.
+    def select(self, current: CurrentScene, object_ids: Sequence[int] = ()) -> None:
+        """Shows a selection; see :meth:`SelectionTopics.show`."""
+        self._selection.show(current, object_ids)
 
-        Args:
-            built: the scene and its overview.
-            calibrations: of its cameras, by name.
-        """
-        scene, cloud = built.scene, built.overview
-        columns = colored_columns(cloud.points, cloud.colors)
+    def publish(self, current: CurrentScene, overview: ObjectCloud) -> None:
+        """Shows a new scene, and the cloud of all of it."""
+        scene, columns = current.scene, colored_columns(overview.points, overview.colors)
         self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
-        self.publish_labels(scene, calibrations)
+        self.publish_labels(current)
 
-    def publish_labels(self, scene: Scene, calibrations: Mapping[str, Calibration]) -> None:
+    def publish_labels(self, current: CurrentScene) -> None:
         """Shows the objects of a scene in its cameras' images."""
-        if max(scene.object_ids, default=0) > _LARGEST_MONO16:
+        scene = current.scene
+        if max(scene.object_ids, default=0) > _MAX_MONO16:
             self._node.get_logger().warning(
-                f"object ids above {_LARGEST_MONO16} do not fit into the topics of labels, which "
+                f"object ids above {_MAX_MONO16} do not fit into the topics of labels, which "
                 "show 0 there; a scene that is built anew numbers its objects from 1"
             )
         for view, name in enumerate(scene.view_names):
-            labels = calibrations[name].published_labels(as_mono16(scene.labels[view]))
+            labels = current.calibrations[name].published_labels(as_mono16(scene.labels[view]))
             self._labels[name].publish(
                 image_from_array(
                     labels, "mono16", scene.camera_frames[view], scene.stamps_ns[view]
@@ -76,5 +71,6 @@ class SceneTopics:
 
     def destroy(self) -> None:
         """Leaves the graph, and with it the latched messages."""
+        self._selection.destroy()
         for publisher in (self._cloud, *self._labels.values()):
             self._node.destroy_lifecycle_publisher(publisher)

@@ -1,7 +1,7 @@
 """Latched topics of what was selected last: cloud, box, and the cameras' overlays.
 
-Drawing and publishing images takes longer than an answer may, so it is done behind the answers, by
-a thread that shows the newest selection and skips those in between.
+Drawing and publishing images takes longer than an answer may. A thread does it: it shows the
+newest selection and skips those in between.
 """
 
 from __future__ import annotations
@@ -19,14 +19,10 @@ from visualization_msgs.msg import MarkerArray
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
+from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.topics.overlays import box_markers, label_overlay, with_selection
-from wildseg3d_ros.ros.topics.scene import LATCHED
 from wildseg3d_ros.scene.prompting import objects_cloud
-
-_PERIOD = 0.1
-_LOOK_AGAIN = 0.5
-"""Seconds after which somebody may have begun to look at an overlay."""
 
 _Selection = tuple[CurrentScene, tuple[int, ...]]
 
@@ -43,10 +39,10 @@ class SelectionTopics:
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
-        self._object = node.create_lifecycle_publisher(PointCloud2, "selected_object", LATCHED)
-        self._box = node.create_lifecycle_publisher(MarkerArray, "selected_box", LATCHED)
+        self._object = node.create_lifecycle_publisher(PointCloud2, "selected_object", latched())
+        self._box = node.create_lifecycle_publisher(MarkerArray, "selected_box", latched())
         self._overlays = {
-            name: node.create_lifecycle_publisher(Image, f"{name}/overlay", LATCHED)
+            name: node.create_lifecycle_publisher(Image, f"{name}/overlay", latched())
             for name in cameras
         }
         self._wanted: _Selection | None = None
@@ -76,8 +72,9 @@ class SelectionTopics:
     def _run(self) -> None:
         while True:
             with self._changed:
+                # The timeout is for overlays that somebody has subscribed to meanwhile.
                 self._changed.wait_for(
-                    lambda: self._ending or self._wanted != self._shown, _LOOK_AGAIN
+                    lambda: self._ending or self._wanted != self._shown, timeout=0.5
                 )
                 if self._ending:
                     return
@@ -89,7 +86,7 @@ class SelectionTopics:
             except Exception:  # noqa: BLE001  a picture that fails must not end the others
                 self._node.get_logger().error(f"selection not shown:\n{traceback.format_exc()}")
             self._shown = wanted
-            time.sleep(_PERIOD)
+            time.sleep(0.1)  # at most ten pictures a second
 
     def _publish(self, wanted: _Selection) -> None:
         current, ids = wanted
@@ -108,7 +105,7 @@ class SelectionTopics:
         for view, name in enumerate(scene.view_names):
             if name not in self._overlays or self._drawn.get(name) == wanted:
                 continue
-            # The first one is for late joiners; after that only what somebody looks at is drawn.
+            # The first one is for late subscribers; later ones need a subscriber to be drawn.
             if name in self._drawn and not self._overlays[name].get_subscription_count():
                 continue
             picture = self._plain[view]

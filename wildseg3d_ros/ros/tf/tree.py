@@ -1,0 +1,166 @@
+"""The package's own transform buffer, for where tf2_ros is not installed."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import deque
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.geometry.transforms import (
+    invert,
+    make_transform,
+    quaternion_from_rotation,
+    rotation_from_quaternion,
+)
+from wildseg3d_ros.ros.messages.conversions import matrix_from_transform, nanoseconds
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.ros.tf.errors import not_at_that_time, not_connected, unknown_frame
+
+
+class TransformTree:
+    """The own implementation: a tree of frames, each with its recent poses in its parent.
+
+    Between two poses the translation is interpolated linearly and the rotation along the shortest
+    arc; there is no extrapolation. Safe to use from several threads.
+    """
+
+    def __init__(self, keep_seconds: float = BUFFER_SECONDS) -> None:
+        self._keep_ns = int(keep_seconds * 1e9)
+        self._tracks: dict[str, _Track] = {}
+        self._lock = threading.Lock()
+
+    def add(self, message: TransformStamped, static: bool = False) -> None:
+        """Takes one transform.
+
+        Raises:
+            ValueError: empty or equal frame names, or numbers that make no pose.
+        """
+        parent, child = _plain(message.header.frame_id), _plain(message.child_frame_id)
+        if not parent or not child or parent == child:
+            raise ValueError(f"a transform needs two different frames, got '{parent}', '{child}'")
+        pose = matrix_from_transform(message)
+        with self._lock:
+            track = self._tracks.get(child)
+            if track is None or track.static != static or track.parent != parent:
+                track = self._tracks[child] = _Track(parent, static, self._keep_ns)
+            track.add(nanoseconds(message.header.stamp), pose)
+
+    def clear(self) -> None:
+        """See :class:`TransformBuffer`."""
+        with self._lock:
+            self._tracks = {child: track for child, track in self._tracks.items() if track.static}
+
+    def frames(self) -> list[str]:
+        """Names of all known frames, sorted."""
+        with self._lock:
+            return self._frames()
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
+        """See :class:`TransformBuffer`."""
+        target, source = _plain(target), _plain(source)
+        with self._lock:
+            known = self._frames()
+            for frame in (target, source):
+                if frame not in known:
+                    raise unknown_frame(frame, known)
+            target_chain, source_chain = self._chain(target), self._chain(source)
+            common = next((f for f in source_chain if f in target_chain), None)
+            if common is None:
+                raise not_connected(target, source, known)
+            up = source_chain[: source_chain.index(common)]
+            down = target_chain[: target_chain.index(common)]
+            if stamp_ns == 0:
+                newest = [
+                    t.newest for f in up + down if not (t := self._tracks[f]).static and t.stamps
+                ]
+                stamp_ns = min(newest, default=0)
+            return invert(self._product(down, stamp_ns)) @ self._product(up, stamp_ns)
+
+    def _frames(self) -> list[str]:
+        return sorted({*self._tracks, *(track.parent for track in self._tracks.values())})
+
+    def _chain(self, frame: str) -> list[str]:
+        """The frame and its ancestors; a loop in the tree ends the chain."""
+        chain = [frame]
+        while (track := self._tracks.get(chain[-1])) is not None and track.parent not in chain:
+            chain.append(track.parent)
+        return chain
+
+    def _product(self, chain: list[str], stamp_ns: int) -> NDArray[np.float64]:
+        """Pose of the first frame in the parent of the last one."""
+        pose = np.eye(4)
+        for frame in chain:
+            pose = self._tracks[frame].at(frame, stamp_ns) @ pose
+        return pose
+
+
+class _Track:
+    """Poses of one frame in its parent, ordered by time."""
+
+    def __init__(self, parent: str, static: bool, keep_ns: int) -> None:
+        self.parent, self.static = parent, static
+        self.stamps: deque[int] = deque()
+        self._poses: deque[NDArray[np.float64]] = deque()
+        self._keep_ns = keep_ns
+
+    @property
+    def newest(self) -> int:
+        return self.stamps[-1]
+
+    def add(self, stamp_ns: int, pose: NDArray[np.float64]) -> None:
+        if self.static or (self.stamps and stamp_ns < self.newest - self._keep_ns):
+            # A jump far into the past is a clock that was set back or a bag that starts again.
+            self.stamps.clear()
+            self._poses.clear()
+        at = bisect_left(self.stamps, stamp_ns)
+        if at < len(self.stamps) and self.stamps[at] == stamp_ns:
+            self._poses[at] = pose
+            return
+        self.stamps.insert(at, stamp_ns)
+        self._poses.insert(at, pose)
+        while self.stamps[0] < self.newest - self._keep_ns:
+            self.stamps.popleft()
+            self._poses.popleft()
+
+    def at(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
+        if self.static:
+            return self._poses[-1]
+        after = bisect_left(self.stamps, stamp_ns)
+        if after < len(self.stamps) and self.stamps[after] == stamp_ns:
+            return self._poses[after]
+        if after in (0, len(self.stamps)):
+            raise not_at_that_time(self.parent, frame, stamp_ns, self.stamps[0], self.newest)
+        before = after - 1
+        share = (stamp_ns - self.stamps[before]) / (self.stamps[after] - self.stamps[before])
+        return interpolate(self._poses[before], self._poses[after], share)
+
+
+def interpolate(
+    first: NDArray[np.float64], second: NDArray[np.float64], share: float
+) -> NDArray[np.float64]:
+    """Rigid (4, 4) between two: translation linear, rotation along the shortest arc (slerp).
+
+    Args:
+        first, second: the transforms at ``share`` 0 and 1.
+        share: in [0, 1].
+    """
+    a, b = quaternion_from_rotation(first[:3, :3]), quaternion_from_rotation(second[:3, :3])
+    dot = float(a @ b)
+    if dot < 0:
+        b, dot = -b, -dot
+    angle = np.arccos(min(dot, 1.0))
+    if angle < 1e-6:
+        quat = a + share * (b - a)
+    else:
+        quat = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+    translation = (1 - share) * first[:3, 3] + share * second[:3, 3]
+    return make_transform(rotation_from_quaternion(quat), translation)
+
+
+def _plain(frame: str) -> str:
+    """tf2 knows no leading slash; older drivers still write one."""
+    return frame.lstrip("/")
