@@ -26,7 +26,7 @@ from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, PairPrediction, View
 from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
 from wildseg3d_ros.sim.noise import kinematic_pose
 from wildseg3d_testing.scenes import ConstructedScene, construct_scene, fan_poses

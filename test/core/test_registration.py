@@ -15,23 +15,26 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_from_vector,
     vector_from_rotation,
 )
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, DepthNoise, depth_confidence
-from wildseg3d_ros.pointmaps.depth.registration import (
-    Frame,
-    PosePrior,
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
+from wildseg3d_ros.pointmaps.depth.registration.dense import refine
+from wildseg3d_ros.pointmaps.depth.registration.features import (
     detect_keypoints,
-    refine,
-    register_from_features,
-    register_from_prior,
+    pose_from_features,
 )
-from wildseg3d_ros.pointmaps.depth.registration.features import match, pose_from_features
-from wildseg3d_ros.pointmaps.depth.registration.frame import sample_texture
+from wildseg3d_ros.pointmaps.depth.registration.frame import Frame, sample_texture
 from wildseg3d_ros.pointmaps.depth.registration.objective import (
     associate,
     both_directions,
     brightness,
     point_to_plane,
 )
+from wildseg3d_ros.pointmaps.depth.registration.pair import (
+    register_from_features,
+    register_from_prior,
+)
+from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
+from wildseg3d_ros.pointmaps.features import match
 from wildseg3d_ros.sim.cameras import look_at
 from wildseg3d_testing.scenes import cast
 from wildseg3d_testing.solids import Solid

@@ -23,7 +23,7 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.pipeline import build_scene, segment
 from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_testing.stereo import SIZE, recast, stereo_pair, stereo_scene
 
 ROOT = Path(__file__).resolve().parents[2]

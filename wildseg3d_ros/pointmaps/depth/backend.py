@@ -17,17 +17,17 @@ from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, maximum_spanning_tree, named_groups
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.config import PointmapConfig
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, DepthNoise, depth_confidence
-from wildseg3d_ros.pointmaps.depth.registration import (
-    Frame,
-    Keypoints,
-    PosePrior,
+from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
+from wildseg3d_ros.pointmaps.depth.registration.features import Keypoints, detect_keypoints
+from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
+from wildseg3d_ros.pointmaps.depth.registration.pair import (
     Registration,
-    detect_keypoints,
     register_from_features,
     register_from_prior,
 )
+from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
 
 _log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.least_squares import Linearised, gauss_newton
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
@@ -50,7 +51,6 @@ _LESS_LIKELY = 3.0
 """Factor of the most likely camera's deviations beyond which another one is not named."""
 
 _STEP = 1e-5
-_PASSES = 6
 
 
 def check_agreement(
@@ -226,17 +226,17 @@ def _explain(
             placed[v] = Camera(cameras[v].K, moved(cameras[v].world_from_cam, part))
         return np.concatenate([_log_ratio(c, placed) for c in comparisons])
 
-    step, scale = np.zeros(len(unit)), _NOISE * np.sqrt(SAMPLES)
-    for _ in range(_PASSES):
+    def linearise(step: NDArray) -> Linearised:
         now = differences(step)
         slope = np.stack(
             [(differences(step + _STEP * e) - now) / _STEP for e in np.eye(len(step))], 1
         )
-        hessian = slope.T @ slope / scale**2 + np.eye(len(step))
-        change = np.linalg.solve(hessian, -slope.T @ now / scale**2 - step)
-        step = step + change
-        if np.abs(change).max() < 1e-3:
-            break
+        # A prior of one deviation holds each step; all samples of a pair share their error.
+        variance = _NOISE**2 * SAMPLES
+        return slope.T @ slope / variance + np.eye(len(step)), slope.T @ now / variance + step
+
+    start = np.zeros(len(unit))
+    step = gauss_newton(start, linearise, np.add, passes=6, tolerance=1e-3).state
     left = differences(step).reshape(len(comparisons), -1)
     return _size(np.median(left, axis=1)), float(np.linalg.norm(step))
 

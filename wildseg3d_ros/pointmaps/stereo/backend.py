@@ -20,7 +20,7 @@ from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, pairs_from_angles, viewing_angles
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.config import PointmapConfig
-from wildseg3d_ros.pointmaps.depth.registration.features import root_sift
+from wildseg3d_ros.pointmaps.features import root_sift
 from wildseg3d_ros.pointmaps.stereo.agreement import check_agreement
 from wildseg3d_ros.pointmaps.stereo.depth_range import check_range, depth_range
 from wildseg3d_ros.pointmaps.stereo.matching import brightness_ratio, match_pair
@@ -51,7 +51,7 @@ class StereoPointmaps:
 
     A pair gives each view's map in the view's own frame, and between them the relative pose that
     it was rectified with. The confidence is 1 cm over the expected standard deviation of the
-    depth, as that of :mod:`wildseg3d_ros.pointmaps.depth.noise`.
+    depth, as that of :mod:`wildseg3d_ros.pointmaps.confidence`.
     """
 
     def __init__(self, config: PointmapConfig = PointmapConfig()) -> None:

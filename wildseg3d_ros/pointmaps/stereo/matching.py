@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.cameras import back_project
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, edge_quality
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA, edge_quality
 from wildseg3d_ros.pointmaps.stereo.confidence import disparity_sigma
 from wildseg3d_ros.pointmaps.stereo.rectification import Rectified
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.geometry.least_squares import Linearised, gauss_newton
 from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     rotation_from_vector,
     vector_from_rotation,
 )
-from wildseg3d_ros.pointmaps.depth.registration.features import match
+from wildseg3d_ros.pointmaps.features import match
 
 FEATURES = 2000
 """Features per view."""
@@ -39,8 +40,6 @@ and the lens about them, and alike over a pair."""
 NEEDED_GAIN = 1.1
 """Factor by which refined poses must bring more matches to within two deviations of their epipolar
 lines: where they do not, the given poses are as good as the features, and stay."""
-
-PASSES = 12
 
 LEAST_MATCHES = 12
 """Matches below which a pair says nothing about poses."""
@@ -157,48 +156,68 @@ def refine_poses(
         sigma: (N, 2) standard deviations of the given poses, metres and rad.
         matches: by pair.
     """
-    poses, count = given.copy(), len(given)
     usable = {pair: m for pair, m in matches.items() if len(m.uv_a) >= LEAST_MATCHES}
     precision = np.repeat(1.0 / sigma[:, ::-1] ** 2, 3, axis=1).reshape(-1)
 
-    def cameras(pair: tuple[int, int]) -> tuple[Camera, Camera]:
-        return Camera(K[pair[0]], poses[pair[0]]), Camera(K[pair[1]], poses[pair[1]])
+    def errors(pair: tuple[int, int], poses: NDArray) -> tuple[NDArray, NDArray]:
+        return epipolar_errors(matches[pair], *_cameras(K, poses, pair))
 
-    def near(tolerance: float) -> int:
-        errors = [epipolar_errors(m, *cameras(pair))[0] for pair, m in usable.items()]
-        return sum(int((np.abs(error) < tolerance).sum()) for error in errors)
+    def near(poses: NDArray) -> int:
+        return sum(
+            int((np.abs(errors(pair, poses)[0]) < 2.0 * MATCH_SIGMA).sum()) for pair in usable
+        )
 
-    before = near(2.0 * MATCH_SIGMA)
-    for _ in range(PASSES if usable else 0):
-        rows = {pair: epipolar_errors(m, *cameras(pair)) for pair, m in usable.items()}
-        spread = float(np.median(np.abs(np.concatenate([e for e, _ in rows.values()]))))
-        # Wide at first, when it is the poses that are wrong.
-        width = max(3.0 * spread, 3.0 * MATCH_SIGMA)
-        hessian = np.diag(precision)
+    def linearise(poses: NDArray) -> Linearised:
         off = np.array([_difference(now, then) for now, then in zip(poses, given, strict=True)])
-        gradient = precision * off.reshape(-1)
-        for (a, b), (error, slope) in rows.items():
-            weight = (1.0 + (error / width) ** 2) ** -2 / MATCH_SIGMA**2
-            weight *= min(1.0, INDEPENDENT / len(error))
-            index = np.concatenate([np.arange(6 * a, 6 * a + 6), np.arange(6 * b, 6 * b + 6)])
-            weighted = slope * weight[:, None]
-            hessian[np.ix_(index, index)] += slope.T @ weighted
-            gradient[index] += weighted.T @ error
-        step = np.linalg.solve(hessian, -gradient).reshape(count, 6)
-        poses = np.stack([moved(pose, part) for pose, part in zip(poses, step, strict=True)])
-        if np.abs(step).max() < 1e-7:
-            break
+        rows = {pair: errors(pair, poses) for pair in usable}
+        return _normal_equations(rows, precision, off.reshape(-1))
 
-    if near(2.0 * MATCH_SIGMA) < NEEDED_GAIN * before:
+    def retract(poses: NDArray, step: NDArray) -> NDArray:
+        parts = step.reshape(-1, 6)
+        return np.stack([moved(pose, part) for pose, part in zip(poses, parts, strict=True)])
+
+    passes = 12 if usable else 0
+    poses = gauss_newton(given, linearise, retract, passes, tolerance=1e-7).state
+    if near(poses) < NEEDED_GAIN * near(given):
         poses = given.copy()
     agreeing, points = {}, {}
     for pair, m in matches.items():
         good = np.zeros(len(m.uv_a), dtype=bool)
         if len(good):
-            good = np.abs(epipolar_errors(m, *cameras(pair))[0]) < GATE * MATCH_SIGMA
+            good = np.abs(errors(pair, poses)[0]) < GATE * MATCH_SIGMA
         agreeing[pair] = int(good.sum()), m.compared
-        points[pair] = triangulate(Matches(m.uv_a[good], m.uv_b[good]), *cameras(pair))
+        points[pair] = triangulate(Matches(m.uv_a[good], m.uv_b[good]), *_cameras(K, poses, pair))
     return RefinedPoses(poses, agreeing, points)
+
+
+def _cameras(K: Sequence[NDArray], poses: NDArray, pair: tuple[int, int]) -> tuple[Camera, Camera]:
+    a, b = pair
+    return Camera(K[a], poses[a]), Camera(K[b], poses[b])
+
+
+def _normal_equations(
+    rows: Mapping[tuple[int, int], tuple[NDArray, NDArray]],
+    precision: NDArray[np.float64],
+    off: NDArray[np.float64],
+) -> Linearised:
+    """Of all matches and the given poses.
+
+    Args:
+        rows: errors (M,) and derivatives (M, 12) by pair.
+        precision: (6 N,) inverse variances of the given poses. off: (6 N,) distances from these.
+    """
+    mad = float(np.median(np.abs(np.concatenate([error for error, _ in rows.values()]))))
+    # Wide at first, when it is the poses that are wrong.
+    width = max(3.0 * mad, 3.0 * MATCH_SIGMA)
+    hessian, gradient = np.diag(precision), precision * off
+    for (a, b), (error, slope) in rows.items():
+        weight = (1.0 + (error / width) ** 2) ** -2 / MATCH_SIGMA**2
+        weight *= min(1.0, INDEPENDENT / len(error))
+        index = np.concatenate([np.arange(6 * a, 6 * a + 6), np.arange(6 * b, 6 * b + 6)])
+        weighted = slope * weight[:, None]
+        hessian[np.ix_(index, index)] += slope.T @ weighted
+        gradient[index] += weighted.T @ error
+    return hessian, gradient
 
 
 def triangulate(matches: Matches, a: Camera, b: Camera) -> NDArray[np.float64]:

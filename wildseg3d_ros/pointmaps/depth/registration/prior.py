@@ -27,6 +27,12 @@ class PosePrior:
     rotation_sigma: float
     cameras: int = 2
 
+    def sigma_at(self, pivot: NDArray) -> float:
+        """Standard deviation [m] of the scene's position at the pivot."""
+        lever = float(np.linalg.norm(pivot))
+        one = np.hypot(self.translation_sigma, self.rotation_sigma * lever)
+        return float(np.sqrt(self.cameras) * one)
+
     def information(self, pivot: NDArray) -> NDArray[np.float64]:
         """(6, 6) inverse covariance of ``xi = (w, v)``, left perturbation about ``pivot`` in a's
         frame.
