@@ -79,6 +79,20 @@ def calls(monkeypatch):
     return seen
 
 
+@pytest.fixture
+def gpu_figures(monkeypatch):
+    """A GPU's figures on a processor: half a gigabyte per pair, 2.4 of them free."""
+    figures = {
+        "memory_allocated": 1.0e9,
+        "max_memory_allocated": 1.5e9,
+        "memory_reserved": 1.2e9,
+        "mem_get_info": (2.2e9, 8e9),
+        "reset_peak_memory_stats": None,
+    }
+    for name, value in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+
+
 def predict(backend, views, pairs=PAIRS, progress=None):
     return backend.predict(views, pairs, progress or Progress())
 
@@ -125,7 +139,7 @@ def test_predictions_are_the_networks_own(make, scene, monkeypatch):
     """Shared parts and batches against the plain network, image by image."""
     network = network_by_rule(TINY)
     # Random weights find nothing alike.
-    monkeypatch.setattr(matching, "LEAST_SIMILARITY", -1.0)
+    monkeypatch.setattr(matching, "MIN_SIMILARITY", -1.0)
     images = [torch.from_numpy(v.image).permute(2, 0, 1)[None] / 127.5 - 1.0 for v in scene.views]
     for p in predict(make(batch_size=3), scene.views):
         with torch.inference_mode():
@@ -209,18 +223,8 @@ class TestMemory:
         assert any("images at a time" in text for text in progress.warnings)
 
     def test_on_a_gpu_the_first_pair_is_measured_and_the_others_fill_the_memory(
-        self, scene, monkeypatch, calls
+        self, scene, gpu_figures, calls
     ):
-        """A GPU's figures on a processor: half a gigabyte per pair, 2.4 of them free."""
-        figures = {
-            "memory_allocated": 1.0e9,
-            "max_memory_allocated": 1.5e9,
-            "memory_reserved": 1.2e9,
-            "mem_get_info": (2.2e9, 8e9),
-            "reset_peak_memory_stats": None,
-        }
-        for name, value in figures.items():
-            monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
         run = Inference(network_by_rule(TINY))
         encoded = list(run.encode([view.image for view in scene.views]))
         run._device = torch.device("cuda")
@@ -272,7 +276,7 @@ class TestPairsThatShareNothing:
         with pytest.raises(InputError, match=r"\['cam_0', 'cam_2'\]; \['cam_1', 'cam_3'\]") as e:
             predict(make(), scene.views)
         assert e.value.code is ErrorCode.DISCONNECTED_VIEWS
-        assert "confidence at most 1.01, least 1.5" in str(e.value)
+        assert "at most 1.01, needed 1.5" in str(e.value)
         assert "min_confidence" in str(e.value)
 
     def test_a_pair_is_left_out_while_others_hold_the_views_together(self, make, scene, spoil):
@@ -508,3 +512,69 @@ class TestMemoryOfThePredictions:
     def test_without_figures_nothing_is_refused(self, make, scene, free):
         assert devices.available_memory() is None
         assert len(predict(make(), scene.views)) == 12
+
+
+class TestKeepOnDevice:
+    """Maps brought back by torch against those brought back by OpenCV."""
+
+    SIZES = ((200, 300), (64, 96), (123, 77), (61, 97))
+
+    @pytest.fixture
+    def views(self, scene):
+        return [
+            replace(v, image=cv2.resize(v.image, size[::-1]), K=None)
+            for v, size in zip(scene.views, self.SIZES, strict=True)
+        ]
+
+    def test_predict_gives_the_same_numbers_as_tensors(self, make, views, monkeypatch):
+        monkeypatch.setattr(matching, "MIN_SIMILARITY", -1.0)
+        kept = predict(make(keep_on_device=True), views)
+        for p, q in zip(kept, predict(make(), views), strict=True):
+            assert (p.a, p.b, p.roughly_metric) == (q.a, q.b, q.roughly_metric)
+            for name in ("pointmap", "confidence", "matched"):
+                for side in "ab":
+                    ours, theirs = (getattr(each, f"{name}_{side}") for each in (p, q))
+                    assert isinstance(ours, torch.Tensor) and not ours.is_inference()
+                    assert ours.is_contiguous() and str(ours.dtype).endswith(str(theirs.dtype))
+                    close = np.isclose(ours, theirs, rtol=1e-5, atol=1e-6)
+                    # Rounding may take a step of just the limit for an edge, or not.
+                    assert close.mean() > 0.999
+            assert p.matched_a.any() and not p.matched_a.all()
+
+    def test_predict_leaves_out_the_same_pairs(self, make, views):
+        confidence = np.quantile(predict(make(min_confidence=0.0), views)[3].confidence_b, 0.9)
+        asked = {"min_confidence": float(confidence) * 1.0001}
+        progress, other = Progress(), Progress()
+        kept = predict(make(keep_on_device=True, **asked), views, progress=progress)
+        expected = predict(make(**asked), views, progress=other)
+        assert [(p.a, p.b) for p in kept] == [(p.a, p.b) for p in expected]
+        assert progress.warnings == other.warnings != []
+
+    def test_predict_without_numbers(self, make, views, spoil):
+        points = torch.ones(64, 96, 3)
+        points[5, 7] = float("inf")
+        spoil([(1, 0)], points=points)
+        found = {(p.a, p.b): p for p in predict(make(keep_on_device=True), views)}[1, 0]
+        assert torch.count_nonzero(found.confidence_a == 0) == 1
+        assert found.pointmap_a.isfinite().all()
+        spoil([(0, 1)], points=float("nan"))
+        with pytest.raises(InputError, match=r"for 100 % of the points of pair 'cam_0' - 'cam_1'"):
+            predict(make(keep_on_device=True), views)
+
+    @pytest.mark.parametrize("share", [0.0, 0.6])
+    def test_decode_leaves_room_for_the_maps(self, scene, gpu_figures, calls, share):
+        run = Inference(network_by_rule(TINY), reserved=int(share * 2.4e9))
+        encoded = list(run.encode([view.image for view in scene.views]))
+        run._device = torch.device("cuda")
+        assert [pair for pair, _, _ in run.decode(encoded, PAIRS)] == PAIRS
+        assert calls["decode"] == ([1, 3, 2] if share == 0 else [1] * 6)
+
+    def test_check_memory_asks_the_device(self, make, scene, monkeypatch):
+        backend = make(keep_on_device=True)
+        monkeypatch.setattr(type(backend), "_device", torch.device("cuda", 1))
+        monkeypatch.setattr(
+            "wildseg3d_ros.pointmaps.mast3r.backend.free_on_gpu",
+            lambda device: 1000 + device.index,
+        )
+        with pytest.raises(ConfigError, match=r"0.0 GB of memory are free on cuda:1.*keep_on_dev"):
+            predict(backend, scene.views)

@@ -12,7 +12,7 @@ STRIDE = 4
 START_STRIDE = 2
 """Every n-th row and column of these is started from; also the edge of a block that is flagged."""
 
-LEAST_SIMILARITY = 0.8
+MIN_SIMILARITY = 0.8
 """Cosine of two descriptors below which they are not the same thing. Descriptors that have nothing
 to do with each other have a nearest neighbour as well: of the ten thousand random directions in 24
 dimensions that an image is compared with, the best has a cosine of 0.72 in the median, and one in
@@ -38,7 +38,7 @@ def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor,
     starts = _starts(coarse_a.shape[:2], coarse_a.device)
     flat_a, flat_b = coarse_a.flatten(0, 1), coarse_b.flatten(0, 1)
     found_a, found_b = reciprocal_matches(flat_a, flat_b, starts)
-    alike = (flat_a[found_a] * flat_b[found_b]).sum(dim=1) >= LEAST_SIMILARITY
+    alike = (flat_a[found_a] * flat_b[found_b]).sum(dim=1) >= MIN_SIMILARITY
     found_a, found_b = found_a[alike], found_b[alike]
     return (
         _blocks(found_a, coarse_a.shape[:2], descriptors_a.shape[:2]),
