@@ -26,7 +26,7 @@ from wildseg3d_ros.pointmaps.stereo.poses import (
     refine_poses,
     triangulate,
 )
-from wildseg3d_ros.pointmaps.stereo.rectification import rectify, turned_rotations
+from wildseg3d_ros.pointmaps.stereo.rectification import rectify, rectifying_rotations
 from wildseg3d_ros.sim.noise import kinematic_pose
 from wildseg3d_testing.stereo import stereo_pair, stereo_scene
 
@@ -176,9 +176,9 @@ class TestRectification:
         turn = rotation_from_vector([0, 0, roll])
         camera_b = make_transform(rotation_from_vector([0.02, -0.2, 0.3]), [0.15, 0.02, 0.01])
         a_from_b = make_transform(turn, np.zeros(3)) @ camera_b
-        pair = rectify(K_a, K_b, (480, 640), (320, 400), a_from_b, 0.5, 1.5)
+        pair = rectify((K_a, K_b), ((480, 640), (320, 400)), a_from_b, 0.5, 1.5)
         assert not isinstance(pair, str)
-        rotation_a, _ = turned_rotations(a_from_b)
+        rotation_a, _ = rectifying_rotations(a_from_b)
         points = random.uniform(-0.2, 0.2, (50, 3)) + [0.0, 0.0, 0.9]
         places = []
         for second, K, seen in (
@@ -197,7 +197,7 @@ class TestRectification:
     def test_large_images_are_matched_at_a_resolution_that_fits_the_memory(self):
         K = np.array([[3000.0, 0, 2000], [0, 3000.0, 1500], [0, 0, 1]])
         a_from_b = make_transform(rotation_from_vector([0, -0.17, 0]), [0.17, 0, 0.01])
-        pair = rectify(K, K, (3000, 4000), (3000, 4000), a_from_b, 0.5, 2.0)
+        pair = rectify((K, K), ((3000, 4000),) * 2, a_from_b, 0.5, 2.0)
         height, width = pair.size
         assert height * (width - 2 * pair.disparities) * pair.disparities < 1.7e8
         assert pair.focal < 1500

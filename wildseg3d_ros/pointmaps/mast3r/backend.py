@@ -163,7 +163,8 @@ class Mast3rPointmaps:
             f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free"
             f"{f' on {self._device}' if on_gpu else ''}, of which {SHARE_OF_MEMORY:.0%} may be "
             f"used. Give smaller images (about {int(smaller * width)}x{int(smaller * height)}; "
-            f"the network sees {self._config.image_size} pixels), {', '.join(ways)}, or fewer cameras"
+            f"the network sees {self._config.image_size} pixels), {', '.join(ways)}, or fewer "
+            "cameras"
         )
 
     def _fitting(self, view: View) -> Fitting:
