@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 UNIT_SIGMA = 0.01
 """Standard deviation [m] of a point with confidence 1; the confidence is UNIT_SIGMA / sigma."""
 
-GRAZING = np.deg2rad(84.0)
-"""Steps between neighbours that only a surface seen at a flatter angle could make are depth
-edges."""
-
 
 def edge_quality(
     depth: NDArray[np.float32], K: NDArray, sigma: NDArray[np.float32]
@@ -24,13 +20,15 @@ def edge_quality(
     """(H, W) factor in [0, 1]: 1 inside surfaces, 1/2 beside depth edges, 0 at flying pixels.
 
     A step between neighbours is an edge when it exceeds six standard deviations and what a surface
-    at :data:`GRAZING` would make. Pixels with steps of one sign on both sides lie on a ramp
+    seen at 84 degrees would make. Pixels with steps of one sign on both sides lie on a ramp
     between two surfaces; pixels that fewer than three of their eight neighbours agree with are
     speckles.
     """
     height, width = depth.shape
     pixel = 1.0 / min(K[0, 0], K[1, 1])
-    threshold = np.maximum(6.0 * sigma, np.tan(GRAZING) * pixel * depth).astype(np.float32)
+    threshold = np.maximum(6.0 * sigma, np.tan(np.deg2rad(84.0)) * pixel * depth).astype(
+        np.float32
+    )
     padded = np.pad(depth, 1)
     agreeing = np.zeros(depth.shape, dtype=np.uint8)
     beside_edge = np.zeros(depth.shape, dtype=bool)

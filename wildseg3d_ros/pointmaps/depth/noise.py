@@ -1,4 +1,4 @@
-"""How sure each pixel of a depth image is: a noise model of depth cameras.
+"""The confidence of each pixel of a depth image: a noise model of depth cameras.
 
 The axial noise follows Nguyen, Izadi and Lovell, "Modeling Kinect sensor noise for improved 3D
 reconstruction and tracking", 3DIMPVT 2012, eq. 4: a constant, a term with the square of the range
@@ -49,12 +49,9 @@ class DepthNoise:
 def depth_confidence(
     depth: NDArray[np.float32], K: NDArray, noise: DepthNoise
 ) -> tuple[NDArray[np.float32], LocalPlanes]:
-    """Confidence and local plane of every pixel.
+    """Confidence, see :mod:`wildseg3d_ros.pointmaps.confidence`, and local plane of every pixel.
 
-    ``confidence = UNIT_SIGMA / sigma`` with sigma in metres: 1 is one centimetre, 10 one
-    millimetre, comparable over views and cameras; its square is proportional to the information of
-    a point. It is lowered next to depth edges and goes to 0 at flying pixels, which lie between
-    two surfaces.
+    It is lowered next to depth edges and 0 at flying pixels, which lie between two surfaces.
 
     Args:
         depth: (H, W) metres, 0 = none.
@@ -71,7 +68,7 @@ def depth_confidence(
     ray = rays(K, *depth.shape)
     cosine = -np.einsum("hwi,hwi->hw", planes.normals, ray) / np.linalg.norm(ray, axis=-1)
     has_normal = np.isfinite(planes.roughness)
-    # Without a normal the surface is rough, thin or far from its neighbours: take 60 degrees.
+    # Without a normal the surface is rough, thin or far from its neighbours: 60 degrees.
     incidence = np.where(has_normal, np.arccos(np.clip(cosine, 0.0, 1.0)), np.pi / 3)
     excess = np.where(has_normal, planes.roughness, 2.0 * frontal)
     sigma = np.hypot(noise.sigma(depth, incidence), np.maximum(excess - frontal, 0.0))

@@ -238,6 +238,6 @@ def _typical_sigma(frame_a: Frame, frame_b: Frame) -> float:
 
 
 def _perturb(pose: NDArray, xi: NDArray, pivot: NDArray) -> NDArray[np.float64]:
-    turn = rotation_from_vector(xi[:3])
-    rotation = nearest_rotation(turn @ pose[:3, :3])
-    return make_transform(rotation, turn @ (pose[:3, 3] - pivot) + pivot + xi[3:])
+    step = rotation_from_vector(xi[:3])
+    rotation = nearest_rotation(step @ pose[:3, :3])
+    return make_transform(rotation, step @ (pose[:3, 3] - pivot) + pivot + xi[3:])
