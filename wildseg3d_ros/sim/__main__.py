@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from wildseg3d_ros.core.errors import WildSeg3DError
@@ -15,9 +16,8 @@ def _size(text: str) -> tuple[int, int]:
     try:
         width, height = (int(part) for part in text.lower().split("x"))
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected WIDTHxHEIGHT like 640x480, got '{text}'"
-        ) from (None)
+        text = f"expected WIDTHxHEIGHT like 640x480, got '{text}'"
+        raise argparse.ArgumentTypeError(text) from None
     if not (16 <= width <= 4096 and 16 <= height <= 4096):
         raise argparse.ArgumentTypeError(f"each side must be 16 to 4096 pixels, got '{text}'")
     return width, height
@@ -64,14 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         light_samples=options.light_samples,
     )
     if options.perfect:
-        spec = RecordingSpec(
-            **{
-                **spec.__dict__,
-                "depth_noise": None,
-                "translation_sigma": 0.0,
-                "rotation_sigma": 0.0,
-                "color_noise": 0.0,
-            }
+        spec = replace(
+            spec, depth_noise=None, translation_sigma=0.0, rotation_sigma=0.0, color_noise=0.0
         )
 
     def report(stage: str, fraction: float) -> None:

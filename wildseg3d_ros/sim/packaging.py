@@ -38,6 +38,18 @@ def _disc(image: Texture, centre: tuple[float, float], radius: float, color: int
     )
 
 
+def _ellipse(
+    image: Texture,
+    centre: tuple[float, float],
+    axes: tuple[int, int],
+    color: int,
+    angle: float = 0.0,
+    thickness: int = -1,
+) -> None:
+    at = _at(image, *centre)
+    cv2.ellipse(image, at, axes, angle, 0, 360, _ink(color), thickness, cv2.LINE_AA)
+
+
 def _band(image: Texture, top: float, bottom: float, color: int) -> None:
     rows = image.shape[0]
     image[round(top * rows) : round(bottom * rows)] = _ink(color)
@@ -70,28 +82,8 @@ def cereal(size: Size, rng: np.random.Generator) -> Texture:
     x, y, z = size
     front = canvas(x, z, 0xE8B52B)
     rows, columns = front.shape[:2]
-    cv2.ellipse(
-        front,
-        _at(front, 0.5, 0.72),
-        (columns // 2 - 30, rows // 5),
-        0,
-        0,
-        360,
-        _ink(0xF7F3E8),
-        -1,
-        cv2.LINE_AA,
-    )
-    cv2.ellipse(
-        front,
-        _at(front, 0.5, 0.70),
-        (columns // 2 - 60, rows // 6),
-        0,
-        0,
-        360,
-        _ink(0xFBFAF5),
-        -1,
-        cv2.LINE_AA,
-    )
+    _ellipse(front, (0.5, 0.72), (columns // 2 - 30, rows // 5), 0xF7F3E8)
+    _ellipse(front, (0.5, 0.70), (columns // 2 - 60, rows // 6), 0xFBFAF5)
     for _ in range(110):
         angle, radius = rng.uniform(0, 2 * np.pi), np.sqrt(rng.random())
         u, v = 0.5 + 0.3 * radius * np.cos(angle), 0.69 + 0.11 * radius * np.sin(angle)
@@ -291,15 +283,13 @@ def chips_label(rng: np.random.Generator) -> Texture:
     _band(label, 0.0, 0.05, 0xD9C08A)
     for u in (0.25, 0.75):
         part = label[:, round((u - 0.22) * label.shape[1]) : round((u + 0.22) * label.shape[1])]
-        cv2.ellipse(
-            part, _at(part, 0.5, 0.24), (110, 62), -12, 0, 360, _ink(0xF2D24B), -1, cv2.LINE_AA
-        )
+        _ellipse(part, (0.5, 0.24), (110, 62), 0xF2D24B, -12.0)
         write(part, "CRISPS", (0.5, 0.24), 0.085, 0x9E2420)
         for _ in range(16):
-            centre = _at(part, rng.uniform(0.15, 0.85), rng.uniform(0.55, 0.85))
+            centre = rng.uniform(0.15, 0.85), rng.uniform(0.55, 0.85)
             angle = float(rng.uniform(0, 180))
-            cv2.ellipse(part, centre, (34, 22), angle, 0, 360, _ink(0xEBC766), -1, cv2.LINE_AA)
-            cv2.ellipse(part, centre, (34, 22), angle, 0, 360, _ink(0xB98A32), 2, cv2.LINE_AA)
+            _ellipse(part, centre, (34, 22), 0xEBC766, angle)
+            _ellipse(part, centre, (34, 22), 0xB98A32, angle, 2)
         write(part, "sour cream & onion", (0.5, 0.43), 0.03, 0xFFFFFF)
     return _aged(label, rng)
 

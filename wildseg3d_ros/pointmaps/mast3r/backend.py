@@ -34,12 +34,6 @@ from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps
 _QUANTILE = 0.9
 """Of its second view's confidences counts as a pair's: views may share a corner only."""
 
-_BYTES_PER_PIXEL = 17
-"""Of a prediction: point and confidence as float32, matched flag."""
-
-_TOLERATED = 0.01
-"""Share of a map that may be no number; more is a defect."""
-
 
 class Mast3rPointmaps:
     """Pointmaps of pairs of RGB images by MASt3R, each pair with a scale of its own.
@@ -148,7 +142,8 @@ class Mast3rPointmaps:
         on_gpu = self._keeps and self._device.type == "cuda"
         free = free_on_gpu(self._device) if on_gpu else available_memory()
         pixels = sum(views[v].size[0] * views[v].size[1] for pair in directed for v in pair)
-        needed = _BYTES_PER_PIXEL * pixels
+        # Point and confidence as float32, matched flag.
+        needed = (4 * 4 + 1) * pixels
         if free is None or needed <= SHARE_OF_MEMORY * free:
             return needed
         height, width = max((view.size for view in views), key=lambda size: size[0] * size[1])
@@ -292,8 +287,8 @@ def _second_confidence(prediction: PairPrediction) -> float:
 
 
 def _check_numbers(names: Sequence[str], bad: float, dtype: torch.dtype) -> None:
-    """Raises where a share of a map's points that are no numbers is more than a few pixels."""
-    if bad <= _TOLERATED:
+    """Raises where more than a hundredth of a map's points is no number: that is a defect."""
+    if bad <= 0.01:
         return
     way_out = (
         "float16 overflows: set pointmaps.mast3r.dtype to bfloat16 or float32"

@@ -14,9 +14,6 @@ from wildseg3d_ros.core.arrays import Array
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.types import View
 
-LEAST_SIDE = 32
-"""Shorter side, before and after resizing, below which an image tells nothing [px]."""
-
 EDGE = 4.0
 """Neighbours this many times farther apart than those around are on different surfaces."""
 
@@ -26,10 +23,9 @@ class Fitting:
     """How an image was brought to the network's size: one scale, then the middle cut out.
 
     The network was trained on images with square pixels whose middle is the camera's axis, so
-    neither stretching nor padding would do. The scale is the least with which the image covers the
-    grid; of the two grids between which an aspect ratio falls, the nearer one is taken. Less than
-    half a patch is cut from either end of one side, and nothing from a 4:3 or a 16:9 image of the
-    published size.
+    neither stretching nor padding would do. The scale is the smallest with which the image covers
+    the grid, and the grid the nearest one to the aspect ratio. Less than half a patch is cut from
+    either end of one side, and nothing from a 4:3 or a 16:9 image of the published size.
 
     Attributes:
         size: (height, width) of the view's image.
@@ -50,10 +46,10 @@ class Fitting:
         """
         height, width = view.size
         across = min(height, width) / max(height, width) * long_side
-        if min(height, width) < LEAST_SIDE or across < LEAST_SIDE:
+        if min(height, width, across) < (smallest := 32):
             raise InputError(
                 f"camera '{view.name}': its image of {width}x{height} pixels is too small to be "
-                f"compared with others: the 'mast3r' back end needs {LEAST_SIDE} pixels on the "
+                f"compared with others: the 'mast3r' back end needs {smallest} pixels on the "
                 f"shorter side, also when the longer one is resized to {long_side} "
                 "(pointmaps.mast3r.image_size); its best input has 512 pixels or more"
             )

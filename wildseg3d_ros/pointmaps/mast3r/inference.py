@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_MOST_ON_GPU = 16
+_MAX_ON_GPU = 16
 """Pairs per batch that keep a large GPU busy; more only take memory."""
 
 SHARE_OF_MEMORY = 0.8
@@ -41,8 +41,8 @@ class Inference:
 
     Args:
         network: on its device, in its type.
-        batch_size: most images or pairs at once; 0 = on a GPU as many as fit, on a processor one,
-            which keeps it busy.
+        batch_size: maximum of images or pairs at once; 0 = on a GPU as many as fit, on a processor
+            one, which keeps it busy.
         warn: told of what a user should know.
         reserved: bytes of a GPU's memory that the maps of all pairs will take.
     """
@@ -69,9 +69,9 @@ class Inference:
             grid = self._network.grid(batch)
             return [Encoded(tokens[None], grid) for tokens in self._network.encode(batch)]
 
-        most = self._batch_size or (_MOST_ON_GPU if self._device.type == "cuda" else 1)
+        size = self._batch_size or (_MAX_ON_GPU if self._device.type == "cuda" else 1)
         for _, same in groupby(images, key=lambda image: image.shape):
-            for result in self._in_batches(list(same), most, run, "images"):
+            for result in self._in_batches(list(same), size, run, "images"):
                 yield from result
 
     @torch.inference_mode()
@@ -125,7 +125,7 @@ class Inference:
 
     def _fitting(self, bytes_per_pair: int, reserved: int) -> int:
         free = SHARE_OF_MEMORY * free_on_gpu(self._device) - reserved
-        fit = int(np.clip(free / max(bytes_per_pair, 1), 1, _MOST_ON_GPU))
+        fit = int(np.clip(free / max(bytes_per_pair, 1), 1, _MAX_ON_GPU))
         _log.info("a pair takes %.2f GB; %d at once", bytes_per_pair / 1e9, fit)
         return fit
 

@@ -39,9 +39,6 @@ _log = logging.getLogger(__name__)
 
 Pair = tuple[int, int]
 
-MIN_SIDE = 32
-"""Shorter side [px] below which an image shows too little to be matched."""
-
 
 class StereoPointmaps:
     """Geometry back end that triangulates: every pair measures both of its views anew.
@@ -71,11 +68,11 @@ class StereoPointmaps:
                     "camera out",
                     ErrorCode.MISSING_TF,
                 )
-            if min(view.size) < MIN_SIDE:
+            if min(view.size) < (smallest := 32):
                 height, width = view.size
                 raise InputError(
                     f"{who}: an image of {width}x{height} pixels is too small to be matched; the "
-                    f"'stereo' back end needs {MIN_SIDE} pixels or more in both directions"
+                    f"'stereo' back end needs {smallest} pixels or more in both directions"
                 )
 
     def with_deviations(self, views: Sequence[View]) -> list[View]:
