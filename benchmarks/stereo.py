@@ -84,10 +84,7 @@ def pair_clouds(
     """Each pair's confident points, of both of its views, in the world."""
     clouds = []
     for pair, pose in zip(predictions, alignment.world_from_pair, strict=True):
-        sides = (
-            (pair.pointmap_a, pair.confidence_a),
-            (pair.pointmap_b_in_a, pair.confidence_b),
-        )
+        sides = ((pair.pointmap_a, pair.confidence_a), (pair.pointmap_b_in_a, pair.confidence_b))
         points = [points[confidence >= min_confidence] for points, confidence in sides]
         clouds.append(apply(pose, np.concatenate(points)))
     return clouds

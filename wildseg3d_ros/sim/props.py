@@ -80,11 +80,7 @@ def _tin(
 ) -> Prop:
     rng = np.random.default_rng(len(name))
     rim, inset = 0.0022, 0.004
-    body = lathe(
-        [
-            ([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0)),
-        ]
-    )
+    body = lathe([([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0))])
     ends = lathe(
         [
             disc(radius, 0.0, False, (0.9, 1.0)),

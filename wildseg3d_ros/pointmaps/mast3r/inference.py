@@ -130,11 +130,7 @@ class Inference:
         return fit
 
     def _in_batches(
-        self,
-        items: list[_Item],
-        size: int,
-        run: Callable[[list[_Item]], _Result],
-        what: str,
+        self, items: list[_Item], size: int, run: Callable[[list[_Item]], _Result], what: str
     ) -> Iterator[_Result]:
         """Results of batches in order; where memory does not suffice, the batches are halved."""
         position = 0

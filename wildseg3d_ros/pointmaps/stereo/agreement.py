@@ -164,9 +164,7 @@ def _seen_from(camera: Camera, other: Camera, points: NDArray) -> NDArray[np.flo
 
 
 def find_disagreement(
-    comparisons: Sequence[Comparison],
-    cameras: Sequence[Camera],
-    sigma: NDArray[np.float64],
+    comparisons: Sequence[Comparison], cameras: Sequence[Camera], sigma: NDArray[np.float64]
 ) -> Disagreement | None:
     """What the deviations of the poses do not explain, and who can have caused it.
 

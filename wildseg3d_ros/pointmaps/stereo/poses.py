@@ -74,10 +74,7 @@ Features = tuple[NDArray[np.float64], NDArray[np.float32]]
 
 
 def match_near_epipolar_lines(
-    a: Features,
-    b: Features,
-    cameras: tuple[Camera, Camera],
-    tolerance: float,
+    a: Features, b: Features, cameras: tuple[Camera, Camera], tolerance: float
 ) -> Matches:
     """Matches of two views' features (uv, descriptors) that the given poses do not rule out.
 
@@ -123,12 +120,7 @@ def epipolar_errors(
     # The distance does not change with the baseline's length, though its numerator does.
     along = baseline / max(float(np.linalg.norm(baseline)), 1e-12)
     by_translation -= (by_translation @ along)[:, None] * along
-    slope = [
-        np.cross(ray_a, normal_b),
-        -by_translation,
-        np.cross(ray_b, normal_a),
-        by_translation,
-    ]
+    slope = [np.cross(ray_a, normal_b), -by_translation, np.cross(ray_b, normal_a), by_translation]
     return error, np.concatenate(slope, 1) / length
 
 

@@ -84,6 +84,6 @@ def register_from_features(
     if fit.consistency < 0.6:
         return unknown(
             f"only {fit.consistency:.0%} of the visible points agree at the pose of "
-            f"{start.inliers} matching features",
+            f"{start.inliers} matching features"
         )
     return Registration(pose, "features", fit.overlap)
