@@ -181,11 +181,8 @@ class TestRectification:
         rotation_a, _ = rectifying_rotations(a_from_b)
         points = random.uniform(-0.2, 0.2, (50, 3)) + [0.0, 0.0, 0.9]
         places = []
-        for second, K, seen in (
-            (False, K_a, points),
-            (True, K_b, apply(invert(a_from_b), points)),
-        ):
-            matrix = pair._canvas_from_image(second) @ K
+        for side, K, seen in ((0, K_a, points), (1, K_b, apply(invert(a_from_b), points))):
+            matrix = pair._canvas_from_image(side) @ K
             image = seen @ matrix.T
             places.append(image[:, :2] / image[:, 2:])
         np.testing.assert_allclose(places[0][:, 1], places[1][:, 1], atol=1e-6)

@@ -56,8 +56,10 @@ class _Table:
         self.outlines: list[tuple[Prop, NDArray[np.float64]]] = []
         self.taken: set[str] = set()
 
-    def gap(self, outline: NDArray[np.float64]) -> float:
-        return min((polygon_gap(outline, other) for _, other in self.outlines), default=np.inf)
+    def gap(self, outline: NDArray[np.float64], partner: NDArray | None = None) -> float:
+        """To what stands there, except for a partner."""
+        others = [other for _, other in self.outlines if other is not partner]
+        return min((polygon_gap(outline, other) for other in others), default=np.inf)
 
     def free(self, prop: Prop) -> Placement | None:
         yaw = self.rng.uniform(-np.pi, np.pi)
@@ -88,9 +90,7 @@ class _Table:
                 low = middle
         centre = start + high * heading
         outline = _outline(prop, yaw, centre)
-        others = [o for _, o in self.outlines if o is not partner_outline]
-        clear = min((polygon_gap(outline, other) for other in others), default=np.inf)
-        if clear < 0.004 or (np.abs(centre) > REGION).any():
+        if self.gap(outline, partner_outline) < 0.004 or (np.abs(centre) > REGION).any():
             return None
         self.outlines.append((prop, outline))
         return Placement(_upright(centre, 0.001, yaw), "beside", partner.name)
@@ -169,10 +169,7 @@ class _Table:
                 start + along * width,
             ]
         )
-        others = [o for _, o in self.outlines if o is not outline]
-        if min((polygon_gap(area, o) for o in others), default=np.inf) < 0.01:
-            return None
-        if (np.abs(area.mean(axis=0)) > REGION).any():
+        if self.gap(area, outline) < 0.01 or (np.abs(area.mean(axis=0)) > REGION).any():
             return None
         self.outlines.append((prop, area))
         self.taken.add(prop.name)

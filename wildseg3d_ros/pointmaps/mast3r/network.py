@@ -98,12 +98,7 @@ class Maps:
 
     def __getitem__(self, index: int) -> Maps:
         """One pair of the batch, without the batch's dimension."""
-        return Maps(
-            self.points[index],
-            self.confidence[index],
-            self.descriptors[index],
-            self.descriptor_confidence[index],
-        )
+        return Maps(*(values[index] for values in vars(self).values()))
 
 
 class PatchEmbedding(nn.Module):

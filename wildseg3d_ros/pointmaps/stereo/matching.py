@@ -63,20 +63,20 @@ def match_pair(
         brighter = int(brightness > 1.0)
         factor = min(brightness, 1.0 / brightness)
         gray[brighter] = cv2.convertScaleAbs(gray[brighter], alpha=factor)
-    warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), second=False)
-    warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), second=True)
+    warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), 0)
+    warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), 1)
     forth = _disparity(warped_a, warped_b, pair.disparities)
     # Seen in a mirror, b is the left image.
     back = _disparity(warped_b[:, ::-1], warped_a[:, ::-1], pair.disparities)
     back = np.ascontiguousarray(back[:, ::-1])
     forth[~covers_a], back[~covers_b] = np.nan, np.nan
     found = []
-    for size, mine, other, sign, image, other_image in (
-        (image_a.shape[:2], forth, back, -1.0, warped_a, warped_b),
-        (image_b.shape[:2], back, forth, 1.0, warped_b, warped_a),
+    for side, size, mine, other, image, other_image in (
+        (0, image_a.shape[:2], forth, back, warped_a, warped_b),
+        (1, image_b.shape[:2], back, forth, warped_b, warped_a),
     ):
-        sigma = disparity_sigma(mine, other, sign, image, other_image)
-        found.append(_in_view(pair, mine, sigma, size, second=sign > 0))
+        sigma = disparity_sigma(mine, other, 2.0 * side - 1.0, image, other_image)
+        found.append(_in_view(pair, mine, sigma, size, side))
     return tuple(found)
 
 
@@ -111,15 +111,14 @@ def _in_view(
     disparity: NDArray[np.float32],
     sigma: NDArray[np.float32],
     size: tuple[int, int],
-    second: bool,
+    side: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Points and confidence of the original image's pixels."""
-    columns, rows, ray_z = pair.columns_rows(*size, second)
+    columns, rows, ray_z = pair.columns_rows(*size, side)
     here = _sample(np.where(np.isfinite(sigma), disparity, np.nan), columns, rows)
     here_sigma = np.asarray(
         cv2.remap(sigma, columns, rows, cv2.INTER_NEAREST, borderValue=(np.inf,))
     )
-    K = pair.K_b if second else pair.K_a
     with np.errstate(invalid="ignore", divide="ignore"):
         rectified = pair.depth(here)
         depth = rectified / ray_z
@@ -128,9 +127,11 @@ def _in_view(
         good = np.isfinite(depth_sigma) & (rectified >= pair.near) & (depth > 0)
     depth = np.where(good, depth, np.float32(0.0)).astype(np.float32)
     depth_sigma = np.where(good, depth_sigma, np.float32(np.inf)).astype(np.float32)
-    quality = edge_quality(depth, K, np.where(good, depth_sigma, 0.0).astype(np.float32))
+    quality = edge_quality(
+        depth, pair.intrinsics[side], np.where(good, depth_sigma, 0.0).astype(np.float32)
+    )
     confidence = np.float32(UNIT_SIGMA) / depth_sigma * quality
-    return back_project(depth, K), confidence.astype(np.float32)
+    return back_project(depth, pair.intrinsics[side]), confidence.astype(np.float32)
 
 
 def _sample(

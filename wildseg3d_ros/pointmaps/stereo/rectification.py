@@ -22,38 +22,35 @@ from wildseg3d_ros.core.geometry.transforms import apply, make_transform
 class Rectified:
     """Two cameras rotated onto a common image plane, and a canvas for their images.
 
-    A point (X, Y, Z) of the rectified frame of camera a has the columns ``f X / Z + centre_a[0]``
-    in the canvas of a and ``f (X - B) / Z + centre_b[0]`` in that of b, and the same row. The
-    columns differ by a disparity in [0, disparities).
+    A point (X, Y, Z) of the rectified frame of camera a has the column ``f X / Z + centres[0][0]``
+    in the canvas of a, ``f (X - B) / Z + centres[1][0]`` in that of b, and the same row in both.
+    The columns differ by a disparity in [0, disparities).
 
     Attributes:
-        rotation_a, rotation_b: (3, 3) camera frame to rectified frame.
-        centre_a, centre_b: (2,) principal points [px]; rows are equal.
+        rotations: (3, 3) camera frame to rectified frame, of camera a and of camera b.
+        centres: (2,) principal points [px] on their canvases; rows are equal.
+        intrinsics: (3, 3) of the original images.
         focal: px. baseline: metres.
         near: minimum rectified Z that was asked for [m]; the disparities go a little nearer.
         disparities: number of candidates, a multiple of 16.
         size: (height, width) of the canvas; ``disparities`` columns are empty left and right of
             the images' common content, where a matcher cannot look.
-        K_a, K_b: (3, 3) intrinsics of the original images.
     """
 
-    rotation_a: NDArray[np.float64]
-    rotation_b: NDArray[np.float64]
-    centre_a: NDArray[np.float64]
-    centre_b: NDArray[np.float64]
+    rotations: tuple[NDArray[np.float64], NDArray[np.float64]]
+    centres: tuple[NDArray[np.float64], NDArray[np.float64]]
+    intrinsics: tuple[NDArray[np.float64], NDArray[np.float64]]
     focal: float
     baseline: float
     near: float
     disparities: int
     size: tuple[int, int]
-    K_a: NDArray[np.float64]
-    K_b: NDArray[np.float64]
 
     def warp(
-        self, image: NDArray[np.uint8], second: bool
+        self, image: NDArray[np.uint8], side: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The image of a, or of b (``second``), on the canvas, and which pixels it covers."""
-        canvas_from_image = self._canvas_from_image(second)
+        """The image of a (side 0) or b (1) on the canvas, and which pixels it covers."""
+        canvas_from_image = self._canvas_from_image(side)
         size = self.size[::-1]
         # The rim goes on, because an edge there would be one in both images.
         cubic, replicate = cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
@@ -65,7 +62,7 @@ class Rectified:
         return np.asarray(warped, np.uint8), np.asarray(covered) == 255
 
     def columns_rows(
-        self, height: int, width: int, second: bool
+        self, height: int, width: int, side: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Where each pixel of the original image lies on the canvas, and its ray's z there.
 
@@ -73,29 +70,23 @@ class Rectified:
             columns, rows (H, W) float32, and (H, W) float32 the rectified frame's z of the ray
             whose z is 1 in the camera's frame.
         """
-        rotation, K, centre = self._camera(second)
-        ray = rotation @ np.linalg.inv(K)
+        ray = self.rotations[side] @ np.linalg.inv(self.intrinsics[side])
         v, u = np.mgrid[0:height, 0:width].astype(np.float64)
         x, y, z = (ray[i, 0] * u + ray[i, 1] * v + ray[i, 2] for i in range(3))
-        columns = self.focal * x / z + centre[0]
-        rows = self.focal * y / z + centre[1]
+        columns = self.focal * x / z + self.centres[side][0]
+        rows = self.focal * y / z + self.centres[side][1]
         return columns.astype(np.float32), rows.astype(np.float32), z.astype(np.float32)
 
     def depth(self, disparity: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rectified z [m] of canvas disparities; infinite or negative beyond infinity."""
-        offset = np.float32(self.centre_b[0] - self.centre_a[0])
+        offset = np.float32(self.centres[1][0] - self.centres[0][0])
         with np.errstate(divide="ignore"):
             return np.float32(self.focal * self.baseline) / (disparity + offset)
 
-    def _camera(self, second: bool) -> tuple[NDArray, NDArray, NDArray]:
-        if second:
-            return self.rotation_b, self.K_b, self.centre_b
-        return self.rotation_a, self.K_a, self.centre_a
-
-    def _canvas_from_image(self, second: bool) -> NDArray[np.float64]:
-        rotation, K, centre = self._camera(second)
-        canvas = np.array([[self.focal, 0, centre[0]], [0, self.focal, centre[1]], [0, 0, 1.0]])
-        return canvas @ rotation @ np.linalg.inv(K)
+    def _canvas_from_image(self, side: int) -> NDArray[np.float64]:
+        x, y = self.centres[side]
+        canvas = np.array([[self.focal, 0, x], [0, self.focal, y], [0, 0, 1.0]])
+        return canvas @ self.rotations[side] @ np.linalg.inv(self.intrinsics[side])
 
 
 def rectifying_rotations(
@@ -157,21 +148,11 @@ def rectify(
     focal = min(focal, float(150e6 / (extent.prod() * span)) ** (1.0 / 3.0))
     disparities = 16 * int(np.ceil((focal * span + 1.0) / 16.0))
     height, width = np.ceil(focal * extent).astype(int).tolist()
-    centre_a = np.array([disparities - focal * left, -focal * top])
+    centre = np.array([disparities - focal * left, -focal * top])
     # Disparity 0 is at the far end: f B / far = columns' true difference there.
-    centre_b = centre_a + [focal * baseline / far, 0.0]
-    return Rectified(
-        *rotations,
-        centre_a,
-        centre_b,
-        focal,
-        baseline,
-        near,
-        disparities,
-        (height, width + 2 * disparities),
-        np.asarray(K_a, np.float64),
-        np.asarray(K_b, np.float64),
-    )
+    centres = centre, centre + [focal * baseline / far, 0.0]
+    size = height, width + 2 * disparities
+    return Rectified(rotations, centres, intrinsics, focal, baseline, near, disparities, size)
 
 
 def _common_area(
