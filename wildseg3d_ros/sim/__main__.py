@@ -34,34 +34,23 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument(
-        "--seed", type=int, default=default.seed, help="another seed, another scene"
-    )
-    parser.add_argument("--objects", type=int, default=default.objects, help="number of objects")
-    parser.add_argument("--views", type=int, default=default.views, help="number of cameras")
-    parser.add_argument(
-        "--size",
-        type=_size,
-        default=(default.width, default.height),
-        metavar="WxH",
-        help="size of the pictures in pixels",
-    )
-    parser.add_argument(
-        "--light-samples",
-        type=int,
-        default=default.light_samples,
-        help="passes of light per picture: more is smoother and slower",
-    )
+    for name, text in (
+        ("seed", "another seed, another scene"),
+        ("objects", "number of objects"),
+        ("views", "number of cameras"),
+        ("light_samples", "passes of light per picture: more is smoother and slower"),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=getattr(default, name), help=text)
+    size = default.width, default.height
+    text = "size of the pictures in pixels"
+    parser.add_argument("--size", type=_size, default=size, metavar="WxH", help=text)
     parser.add_argument("--perfect", action="store_true", help="no noise and no pose error")
     options = parser.parse_args(arguments)
     width, height = options.size
+    numbers = {name: getattr(options, name) for name in ("seed", "objects", "views")}
     spec = RecordingSpec(
-        seed=options.seed,
-        objects=options.objects,
-        views=options.views,
-        width=width,
-        height=height,
-        light_samples=options.light_samples,
+        **numbers, width=width, height=height, light_samples=options.light_samples
     )
     if options.perfect:
         spec = replace(

@@ -119,7 +119,7 @@ def sense_depth(
     disparity = np.where(seen, scale / np.where(seen, depth, 1.0), 0.0).astype(np.float32)
     angle = incidence(depth, K)
     edge = depth_edges(disparity, 0.15 * depth.shape[1] / 640.0)
-    by_edge = ndimage.binary_dilation(edge, iterations=1)
+    by_edge = np.asarray(ndimage.binary_dilation(edge, iterations=1), dtype=bool)
     measured = _measured_disparity(disparity, angle, edge, by_edge, rng, noise)
 
     lost = smooth_noise(rng, depth.shape, 1.5 * noise.correlation)

@@ -81,7 +81,7 @@ class DepthPointmaps:
             return v, self._prepare(views[v], with_keypoints=v in blind)
 
         def register(pair: tuple[int, int]) -> tuple[tuple[int, int], Registration]:
-            return pair, self._register(*(ready[v] for v in pair), priors[pair])
+            return pair, self._register(ready[pair[0]], ready[pair[1]], priors[pair])
 
         with ThreadPoolExecutor(THREADS) as pool:
             ready = dict(completed(pool, prepare, wanted, progress, 0, steps))

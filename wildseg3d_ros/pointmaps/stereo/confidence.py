@@ -49,7 +49,7 @@ def disparity_sigma(
     )
     # About their middle, so that single precision holds the windows' variances.
     first, grey = (i.astype(np.float32) - np.float32(128.0) for i in (image, other_image))
-    second = np.asarray(cv2.remap(grey, there, v, cv2.INTER_LINEAR))
+    second = np.asarray(cv2.remap(grey, there, v, cv2.INTER_LINEAR), np.float32)
     correlation, blur, shift = _comparison(first, second, np.isfinite(mine))
     with np.errstate(invalid="ignore"):
         apart = np.abs(np.asarray(back) - mine)
@@ -64,7 +64,7 @@ def disparity_sigma(
 
 def _comparison(
     first: NDArray[np.float32], second: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
     """Two images of the same surface in windows about each pixel, of which the valid ones count.
 
     Returns:
@@ -75,7 +75,8 @@ def _comparison(
 
     def window_sum(values: NDArray) -> NDArray[np.float32]:
         size = (WINDOW, WINDOW)
-        return np.asarray(cv2.boxFilter(values * mask, cv2.CV_32F, size, normalize=False))
+        total = cv2.boxFilter(values * mask, cv2.CV_32F, size, normalize=False)
+        return np.asarray(total, np.float32)
 
     count = np.maximum(window_sum(np.ones_like(mask)), np.float32(1.0))
 
