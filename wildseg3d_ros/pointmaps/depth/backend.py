@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -86,7 +86,7 @@ class DepthPointmaps:
         with ThreadPoolExecutor(THREADS) as pool:
             ready = dict(completed(pool, prepare, wanted, progress, 0, steps))
             found = dict(completed(pool, register, pairs, progress, len(wanted), steps))
-        kept = self._kept(views, pairs, [found[pair] for pair in pairs], progress)
+        kept = self._kept(views, {pair: found[pair] for pair in pairs}, progress)
         return [
             PairPrediction(
                 a,
@@ -98,7 +98,7 @@ class DepthPointmaps:
                 a_from_map_b=a_from_b,
                 metric=True,
             )
-            for (a, b), a_from_b in kept
+            for (a, b), a_from_b in kept.items()
         ]
 
     def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
@@ -164,26 +164,18 @@ class DepthPointmaps:
     def _kept(
         self,
         views: Sequence[View],
-        pairs: Sequence[tuple[int, int]],
-        found: Sequence[Registration],
+        found: Mapping[tuple[int, int], Registration],
         progress: Progress,
-    ) -> list[tuple[tuple[int, int], NDArray[np.float64]]]:
-        """Pairs with ``a_from_b``: those that overlap, and given poses that bridge groups."""
-        count = len(views)
-        posed = {
-            pair: result.a_from_b
-            for pair, result in zip(pairs, found, strict=True)
-            if result.a_from_b is not None
-        }
-        overlap = {pair: result.overlap for pair, result in zip(pairs, found, strict=True)}
-        overlapping = [pair for pair in posed if overlap[pair] > 0]
-        rest = [pair for pair in posed if overlap[pair] == 0]
+    ) -> dict[tuple[int, int], NDArray[np.float64]]:
+        """``a_from_b`` of the pairs that overlap, and of given poses that bridge groups."""
+        count, pairs = len(views), list(found)
+        posed = [pair for pair in pairs if found[pair].a_from_b is not None]
         # Overlapping pairs come first in the tree, so that others appear only where they bridge.
-        candidates = overlapping + rest
-        weights = [1.0] * len(overlapping) + [0.0] * len(rest)
-        tree = {candidates[n] for n in maximum_spanning_tree(count, candidates, weights)}
-        kept = [pair for pair in posed if overlap[pair] > 0 or pair in tree]
-        for (a, b), result in zip(pairs, found, strict=True):
+        posed.sort(key=lambda pair: found[pair].overlap == 0)
+        weights = [float(found[pair].overlap > 0) for pair in posed]
+        tree = {posed[n] for n in maximum_spanning_tree(count, posed, weights)}
+        kept = [pair for pair in pairs if pair in tree or found[pair].overlap > 0]
+        for (a, b), result in found.items():
             name = f"pair '{views[a].name}' - '{views[b].name}'"
             if (a, b) not in kept:
                 _log.info("%s is left out: %s", name, result.note)
@@ -194,7 +186,7 @@ class DepthPointmaps:
         if split:
             text = _disconnected(views, group, asked, split)
             raise InputError(text, ErrorCode.DISCONNECTED_VIEWS)
-        return [(pair, posed[pair]) for pair in kept]
+        return {pair: np.asarray(found[pair].a_from_b) for pair in kept}
 
 
 def _disconnected(
