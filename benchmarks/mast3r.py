@@ -22,7 +22,6 @@ import numpy as np
 from benchmarks.alignment import CONFIG, dga_errors
 from benchmarks.alignment_problems import KINDS, problem
 from wildseg3d_ros.alignment import align, fuse
-from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_testing.pairs import complete_pairs
 
 VIEWS = 8
@@ -163,51 +162,32 @@ def gpu() -> dict:
     if not torch.cuda.is_available():
         return {"skipped": "no CUDA device on this machine; run it where there is one"}
     from wildseg3d_ros.pointmaps.mast3r.inference import Inference
-    from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
 
     device = torch.device("cuda")
     network = random_network(device, torch.bfloat16)
     images, pairs = random_images(VIEWS), complete_pairs(VIEWS)
     counted, run = count_calls(network), Inference(network)
-    scene = problem("clean", 0, VIEWS, SIZE)
-    views = [View(v.name, image) for v, image in zip(scene.views, images, strict=True)]
     out: dict[str, Any] = {"device": torch.cuda.get_device_name()}
-
-    def predict(matches: bool) -> list[PairPrediction]:
-        made = []
-        for (a, b), one, two in run.decode(list(run.encode(images)), pairs):
-            if matches:
-                flags = [f.cpu().numpy() for f in matched_flags(one.descriptors, two.descriptors)]
-                maps = [m.cpu().numpy() for m in (one.points, two.points)]
-                sure = [m.cpu().numpy() for m in (one.confidence, two.confidence)]
-                made.append(
-                    PairPrediction(a, b, *maps, *sure, matched_a=flags[0], matched_b=flags[1])
-                )
-        torch.cuda.synchronize()
-        return made
-
-    predict(True)
+    _predict_on_gpu(run, images, pairs)
     counted.update(dict.fromkeys(counted, 0))
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     network_only, whole, loop = Clock(), Clock(), Clock()
     for _ in range(_ROUNDS):
         with network_only.measure():
-            predict(False)
+            _predict_on_gpu(run, images, pairs, matches=False)
     out["peak above the weights [GB]"] = (torch.cuda.max_memory_allocated() - before) / 1e9
     out |= {f"{name} calls": n // _ROUNDS for name, n in counted.items()}
     # The alignment of what a network with weights predicts: random weights would never converge.
-    config = replace(CONFIG, device="cuda")
+    scene, config = problem("clean", 0, VIEWS, SIZE), replace(CONFIG, device="cuda")
     align(scene.predictions, scene.views, config)
     for _ in range(_ROUNDS):
         with whole.measure():
-            predict(True)
+            _predict_on_gpu(run, images, pairs)
             alignment = align(scene.predictions, scene.views, config)
             fuse(scene.predictions, scene.views, alignment, config)
-    batch = [
-        (torch.from_numpy(view.image).to(device).permute(2, 0, 1)[None] / 127.5 - 1.0).bfloat16()
-        for view in views
-    ]
+    pixels = [torch.from_numpy(image).to(device).permute(2, 0, 1)[None] for image in images]
+    batch = [(each / 127.5 - 1.0).bfloat16() for each in pixels]
     with torch.inference_mode(), loop.measure():
         for a, b in pairs:
             network(batch[a], batch[b])
@@ -221,6 +201,22 @@ def gpu() -> dict:
     out["measured matrix rate, bfloat16 [TFLOP/s]"] = rate
     out["floor: operations over that rate [s]"] = work / rate
     return out
+
+
+def _predict_on_gpu(
+    run: Any, images: list[np.ndarray], pairs: list[tuple[int, int]], matches: bool = True
+) -> None:
+    """Encodes and decodes; with matches the maps and flags are brought to the processor, too."""
+    import torch
+
+    from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
+
+    for _, one, two in run.decode(list(run.encode(images)), pairs):
+        if matches:
+            flags = matched_flags(one.descriptors, two.descriptors)
+            for each in (*flags, one.points, two.points, one.confidence, two.confidence):
+                each.cpu()
+    torch.cuda.synchronize()
 
 
 def one_direction(seeds: int) -> dict:
@@ -269,11 +265,11 @@ class Clock:
         return sum(self._wall if kind == "wall" else self._processor)
 
     def wall(self) -> float:
-        """Least wall time: what the load of the machine adds is left out."""
+        """Minimum wall time: what the load of the machine adds is left out."""
         return min(self._wall)
 
     def processor(self) -> float:
-        """Least processor time, summed over cores."""
+        """Minimum processor time, summed over cores."""
         return min(self._processor)
 
 

@@ -194,7 +194,7 @@ def robustness(
     Args:
         draws: number of builds; draw k is seeded with k.
         translation_sigma: [m] per axis, added to every camera's given position.
-        rotation_sigma: [rad] per axis, a turn of every camera about itself.
+        rotation_sigma: [rad] per axis, a rotation of every camera about itself.
     """
     from wildseg3d_ros.evaluation import evaluate
     from wildseg3d_ros.io.folder import load_folder

@@ -26,7 +26,7 @@ from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, PairPrediction, View
 from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
 from wildseg3d_ros.sim.noise import kinematic_pose
 from wildseg3d_testing.scenes import ConstructedScene, construct_scene, fan_poses
@@ -35,11 +35,11 @@ ANGLES = (6.0, 10.0, 15.0, 20.0, 25.0, 30.0)
 POSE_ERRORS = ((0.0, 0.0), (1.0, 0.05), (2.0, 0.1), (5.0, 0.25))
 """Standard deviations per axis of the given poses: mm and degrees."""
 
-REACH = 0.005
+SAME_SURFACE = 0.005
 """Points further from the other cloud than this [m] show what that one does not. Where two pairs
-are sure of a pixel and put it further apart, one of them is wrong."""
+are confident of a pixel and put it further apart, one of them is wrong."""
 
-SURE = 10.0
+CONFIDENT = 10.0
 """Confidence of the points that are compared: an expected error of 1 mm."""
 
 NOISE = 2.0
@@ -68,10 +68,10 @@ def surface_distances(
     points: NDArray[np.float32], surface: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Distances [m] of points (M, 3) to the planes through the 8 nearest points of another cloud,
-    of those points that have any of that cloud within REACH."""
+    of those points that have any of that cloud within SAME_SURFACE."""
     tree = KDTree(surface)
     nearest, index = tree.query(points, k=8)
-    near = np.asarray(nearest)[:, 0] < REACH
+    near = np.asarray(nearest)[:, 0] < SAME_SURFACE
     patch = surface[np.asarray(index)[near]].astype(np.float64)
     middle = patch.mean(axis=1)
     normal = np.linalg.svd(patch - middle[:, None])[2][:, 2]
@@ -79,24 +79,21 @@ def surface_distances(
 
 
 def pair_clouds(
-    predictions: Sequence[PairPrediction], alignment: Alignment, least_confidence: float
+    predictions: Sequence[PairPrediction], alignment: Alignment, min_confidence: float
 ) -> list[NDArray[np.float32]]:
     """Each pair's confident points, of both of its views, in the world."""
     clouds = []
     for pair, pose in zip(predictions, alignment.world_from_pair, strict=True):
-        sides = (
-            (pair.pointmap_a, pair.confidence_a),
-            (pair.pointmap_b_in_a, pair.confidence_b),
-        )
-        points = [points[sure >= least_confidence] for points, sure in sides]
+        sides = ((pair.pointmap_a, pair.confidence_a), (pair.pointmap_b_in_a, pair.confidence_b))
+        points = [points[confidence >= min_confidence] for points, confidence in sides]
         clouds.append(apply(pose, np.concatenate(points)))
     return clouds
 
 
 def agreement(predictions: Sequence[PairPrediction], alignment: Alignment) -> dict[str, float]:
-    """Median distance [m] between the sure clouds of each two pairs that share a view, by names;
-    points beyond REACH of the other cloud do not count."""
-    clouds = pair_clouds(predictions, alignment, SURE)
+    """Median distance [m] between the confident clouds of each two pairs that share a view, by
+    names; points beyond SAME_SURFACE of the other cloud do not count."""
+    clouds = pair_clouds(predictions, alignment, CONFIDENT)
     out = {}
     for i, j in itertools.combinations(range(len(predictions)), 2):
         first, second = predictions[i], predictions[j]
@@ -113,26 +110,28 @@ def agreement(predictions: Sequence[PairPrediction], alignment: Alignment) -> di
 def gross_differences(
     predictions: Sequence[PairPrediction], alignment: Alignment
 ) -> dict[str, float]:
-    """Share of the pixels of a view that two pairs are both sure of and that they put further
-    apart than REACH, by names."""
+    """Share of the pixels of a view that two pairs are both confident of and that they put further
+    apart than SAME_SURFACE, by names."""
     seen: dict[int, list[tuple[str, NDArray, NDArray]]] = {}
     for pair, pose in zip(predictions, alignment.world_from_pair, strict=True):
         name = f"{pair.a}-{pair.b}"
-        for view, points, sure in (
+        for view, points, confidence in (
             (pair.a, pair.pointmap_a, pair.confidence_a),
             (pair.b, pair.pointmap_b_in_a, pair.confidence_b),
         ):
             world = apply(pose, points.reshape(-1, 3)).reshape(points.shape)
-            seen.setdefault(view, []).append((name, world, sure >= SURE))
+            seen.setdefault(view, []).append((name, world, confidence >= CONFIDENT))
     out = {}
     for view, maps in seen.items():
-        for (name_1, points_1, sure_1), (name_2, points_2, sure_2) in itertools.combinations(
-            maps, 2
-        ):
-            both = sure_1 & sure_2
+        for (name_1, points_1, confident_1), (
+            name_2,
+            points_2,
+            confident_2,
+        ) in itertools.combinations(maps, 2):
+            both = confident_1 & confident_2
             if np.count_nonzero(both) > 100:
                 apart = np.linalg.norm(points_1[both] - points_2[both], axis=-1)
-                out[f"{name_1} and {name_2} in {view}"] = float((apart > REACH).mean())
+                out[f"{name_1} and {name_2} in {view}"] = float((apart > SAME_SURFACE).mean())
     return out
 
 
@@ -151,8 +150,8 @@ def fringe(predictions: Sequence[PairPrediction], views: Sequence[View]) -> tupl
     points, dark, other, covered = 0, 0, 0, 0
     backgrounds = [black_background(view.image) for view in views]
     for pair in predictions:
-        for view, sure in ((pair.a, pair.confidence_a), (pair.b, pair.confidence_b)):
-            black, there = backgrounds[view], sure > 0
+        for view, confidence in ((pair.a, pair.confidence_a), (pair.b, pair.confidence_b)):
+            black, there = backgrounds[view], confidence > 0
             points += np.count_nonzero(there)
             dark += np.count_nonzero(there & black)
             other += np.count_nonzero(~black)
@@ -334,7 +333,7 @@ def draw(path: str) -> None:
     predictions = matcher.predict(views, matcher.choose_pairs(views, config.pairing), Progress())
     alignment = align(predictions, views, config.alignment)
     world = fuse(predictions, views, alignment, config.alignment)
-    use = [sure > 0 for sure in world.confidence]
+    use = [confidence > 0 for confidence in world.confidence]
     points = np.concatenate([p[u] for p, u in zip(world.points, use, strict=True)])
     colors = np.concatenate([view.image[u] for view, u in zip(views, use, strict=True)])
     tiles = []

@@ -22,6 +22,7 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_from_vector,
 )
 from wildseg3d_ros.core.types import PairPrediction, View
+from wildseg3d_ros.sim.cameras import look_at
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,9 @@ def complete_pairs(count: int, both_ways: bool = True) -> list[tuple[int, int]]:
     return [(a, b) for a in range(count) for b in range(count) if (a != b if both_ways else a < b)]
 
 
-def sequence_pairs(count: int, reach: int = 2) -> list[tuple[int, int]]:
-    """Pairs of views at most ``reach`` apart, in both directions."""
-    return [(a, b) for a, b in complete_pairs(count) if abs(a - b) <= reach]
+def sequence_pairs(count: int, max_step: int = 2) -> list[tuple[int, int]]:
+    """Pairs of views at most ``max_step`` apart, in both directions."""
+    return [(a, b) for a, b in complete_pairs(count) if abs(a - b) <= max_step]
 
 
 def construct_views(
@@ -98,12 +99,12 @@ def construct_views(
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     poses = np.stack(
         [
-            _look_at(
-                np.array([np.cos(turn), np.sin(turn), 0.0]) * random.uniform(1.3, 1.7)
+            look_at(
+                np.array([np.cos(angle), np.sin(angle), 0.0]) * random.uniform(1.3, 1.7)
                 + np.array([0.0, 0.0, random.uniform(0.6, 1.1)]),
                 np.array([0.0, 0.0, 0.15]) + random.normal(0.0, 0.05, 3),
             )
-            for turn in np.linspace(-sweep / 2, sweep / 2, count)
+            for angle in np.linspace(-sweep / 2, sweep / 2, count)
         ]
     )
     views, points, objects, edges = [], [], [], []
@@ -138,22 +139,22 @@ def predict_like_network(
     for index, (a, b) in enumerate(pairs):
         cam_from_world = invert(scene.world_from_cam[a])
         scale = float(np.exp(random.normal(0.0, errors.scale)))
-        maps, sures = [], []
+        maps, confidences = [], []
         for v in (a, b):
             points = apply(cam_from_world, scene.points[v])
             centre = apply(cam_from_world, scene.world_from_cam[v][:3, 3])
-            points, sure = _spoil(points, centre, scene.edges[v], errors, random)
+            points, confidence = _spoil(points, centre, scene.edges[v], errors, random)
             maps.append(points)
-            sures.append(sure.astype(np.float32))
+            confidences.append(confidence.astype(np.float32))
         if index in errors.wrong_pairs:
             # Draws of its own: all other pairs are as they would be without it.
             own = np.random.default_rng([seed, index])
-            turn = make_transform(
+            motion = make_transform(
                 rotation_from_vector(own.normal(0.0, 1.0, 3)), own.normal(0.0, 0.7, 3)
             )
-            maps[1] = apply(turn, maps[1]) * np.exp(own.normal(0.0, 0.3))
+            maps[1] = apply(motion, maps[1]) * np.exp(own.normal(0.0, 0.3))
         predictions.append(
-            PairPrediction(a, b, *((m / scale).astype(np.float32) for m in maps), *sures)
+            PairPrediction(a, b, *((m / scale).astype(np.float32) for m in maps), *confidences)
         )
         scales.append(scale)
     return replace(scene, predictions=tuple(predictions), pair_scale=np.array(scales))
@@ -178,15 +179,15 @@ def predict_like_depth(
         invalid: share of pixels without depth.
     """
     random = np.random.default_rng(seed)
-    maps, sures = [], []
+    maps, confidences = [], []
     for v, pose in enumerate(scene.world_from_cam):
         points = apply(invert(pose), scene.points[v])
         points = points * (1.0 + random.normal(0.0, noise, (*points.shape[:2], 1)))
-        sure = 1.0 / (0.2 + points[..., 2] ** 2)
-        missing = random.random(sure.shape) < invalid
-        points[missing], sure[missing] = 0.0, 0.0
+        confidence = 1.0 / (0.2 + points[..., 2] ** 2)
+        missing = random.random(confidence.shape) < invalid
+        points[missing], confidence[missing] = 0.0, 0.0
         maps.append(points.astype(np.float32))
-        sures.append(sure.astype(np.float32))
+        confidences.append(confidence.astype(np.float32))
     predictions = []
     for index, (a, b) in enumerate(pairs):
         a_from_b = invert(scene.world_from_cam[a]) @ scene.world_from_cam[b]
@@ -197,7 +198,14 @@ def predict_like_depth(
         )
         predictions.append(
             PairPrediction(
-                a, b, maps[a], maps[b], sures[a], sures[b], a_from_b @ slip, metric=True
+                a,
+                b,
+                maps[a],
+                maps[b],
+                confidences[a],
+                confidences[b],
+                a_from_b @ slip,
+                metric=True,
             )
         )
     return replace(scene, predictions=tuple(predictions), pair_scale=np.ones(len(pairs)))
@@ -222,14 +230,16 @@ def _spoil(
         flies = edges & (random.random(edges.shape) < errors.flying)
         mixed = distance + random.random(edges.shape) * (neighbour - distance)
         ray = ray * np.where(flies, mixed / distance, 1.0)[..., None]
-    spread = errors.noise * np.exp(random.normal(0.0, 0.5, edges.shape)) * np.sqrt(distance)
-    ray = ray * (1.0 + spread * random.normal(0.0, 1.0, edges.shape))[..., None]
+    sigma = errors.noise * np.exp(random.normal(0.0, 0.5, edges.shape)) * np.sqrt(distance)
+    ray = ray * (1.0 + sigma * random.normal(0.0, 1.0, edges.shape))[..., None]
     warp = np.stack([_smooth(height, width, random) for _ in range(3)], -1)
     ray = ray + errors.warp * distance[..., None] * warp
-    log_sure = np.log(12.0 / (1.0 + distance)) - np.log1p(spread / 0.004 if errors.noise else 0.0)
-    log_sure -= 0.8 * (edges & (errors.flying > 0))
-    log_sure += random.normal(0.0, 1.0, edges.shape) * errors.confidence_noise
-    return centre + ray, 1.0 + np.exp(log_sure)
+    log_confidence = np.log(12.0 / (1.0 + distance)) - np.log1p(
+        sigma / 0.004 if errors.noise else 0.0
+    )
+    log_confidence -= 0.8 * (edges & (errors.flying > 0))
+    log_confidence += random.normal(0.0, 1.0, edges.shape) * errors.confidence_noise
+    return centre + ray, 1.0 + np.exp(log_confidence)
 
 
 def _smooth(height: int, width: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -253,14 +263,6 @@ def _depth_edges(depth: NDArray[np.float64]) -> NDArray[np.bool_]:
         before[axis], after[axis] = (1, 0), (0, 1)
         edges |= np.pad(jump, before) | np.pad(jump, after)
     return edges
-
-
-def _look_at(eye: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """world_from_cam of a camera that looks at a target, the world's z axis up."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    return make_transform(np.stack([right, np.cross(forward, right), forward], 1), eye)
 
 
 def _furnish(random: np.random.Generator) -> tuple[list, list]:

@@ -12,7 +12,7 @@ from wildseg3d_ros.core.geometry.cameras import rays
 from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
-from wildseg3d_ros.sim.cameras import look_at
+from wildseg3d_ros.sim.cameras import bearing, look_at
 from wildseg3d_ros.sim.noise import DepthNoise, kinematic_pose, sense_depth
 from wildseg3d_testing.solids import Solid
 
@@ -186,15 +186,9 @@ def ring_poses(
     poses = []
     for azimuth in np.radians(np.linspace(-0.5, 0.5, views) * arc_degrees if views > 1 else [0]):
         elevation = np.radians(rng.uniform(35.0, 48.0))
-        away = np.array(
-            [
-                np.cos(elevation) * np.sin(azimuth),
-                -np.cos(elevation) * np.cos(azimuth),
-                np.sin(elevation),
-            ]
-        )
         target = np.array([0.0, 0.0, 0.03]) + rng.uniform(-0.02, 0.02, 3)
-        poses.append(look_at(target + rng.uniform(0.95, 1.05) * distance * away, target))
+        eye = target + rng.uniform(0.95, 1.05) * distance * bearing(azimuth, elevation)
+        poses.append(look_at(eye, target))
     return poses
 
 
@@ -315,6 +309,6 @@ def _free_cell(
 ) -> NDArray[np.float64]:
     """The first cell whose object's circle stays clear of all others'."""
     centres = np.array([solid.world_from_solid[:2, 3] for solid in solids])
-    reach = np.array([np.hypot(*solid.half[:2]) for solid in solids])
-    gap = np.linalg.norm(cells[:, None] - centres, axis=2) - reach - np.hypot(*half[:2])
+    radius = np.array([np.hypot(*solid.half[:2]) for solid in solids])
+    gap = np.linalg.norm(cells[:, None] - centres, axis=2) - radius - np.hypot(*half[:2])
     return cells[np.flatnonzero(gap.min(axis=1) > 0.016)[0]]

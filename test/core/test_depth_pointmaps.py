@@ -62,11 +62,11 @@ def predictions(scene):
     return DepthPointmaps().predict(scene.views, pairs_from_exhaustive(4), Progress())
 
 
-def test_the_table_of_back_ends_has_it():
+def test_load_pointmaps_depth():
     assert isinstance(load_pointmaps(PointmapConfig()), DepthPointmaps)
 
 
-def test_pointmaps_are_shared_metric_and_in_their_own_frame(scene, predictions):
+def test_predict_maps_are_shared_metric_and_in_their_own_frame(scene, predictions):
     assert [(p.a, p.b) for p in predictions] == pairs_from_exhaustive(4)
     maps = {}
     for p in predictions:
@@ -88,7 +88,7 @@ def test_pointmaps_are_shared_metric_and_in_their_own_frame(scene, predictions):
         assert np.median(off) < 0.003
 
 
-def test_flying_pixels_get_little_confidence(scene, predictions):
+def test_predict_gives_flying_pixels_little_confidence(scene, predictions):
     confidence = {p.b: p.confidence_b for p in predictions} | {0: predictions[0].confidence_a}
     wrong, right = [], []
     for k, view in enumerate(scene.views):
@@ -102,15 +102,15 @@ def test_flying_pixels_get_little_confidence(scene, predictions):
     assert wrong.mean() < 0.3 * right.mean()
 
 
-def test_confidence_orders_the_errors(scene, predictions):
+def test_predict_confidence_orders_the_errors(scene, predictions):
     view, confidence = scene.views[0], predictions[0].confidence_a
     valid = (confidence > 0) & (scene.depths[0] > 0)
     error = np.abs(view.depth - scene.depths[0])[valid]
-    sure = confidence[valid] > np.median(confidence[valid])
-    assert np.mean(error[sure]) < 0.5 * np.mean(error[~sure])
+    confident = confidence[valid] > np.median(confidence[valid])
+    assert np.mean(error[confident]) < 0.5 * np.mean(error[~confident])
 
 
-def test_poses_are_estimated_far_better_than_given(scene, predictions):
+def test_predict_estimates_poses_far_better_than_given(scene, predictions):
     given = pose_errors(
         predictions,
         scene,
@@ -125,13 +125,13 @@ def test_poses_are_estimated_far_better_than_given(scene, predictions):
     assert found[:, 1].max() < np.deg2rad(0.3)
 
 
-def test_without_refinement_the_given_poses_stand(scene):
+def test_predict_without_refinement_keeps_the_given_poses(scene):
     for p in with_settings(refine=False).predict(scene.views, [(0, 1), (1, 2)], Progress()):
         a, b = (scene.views[k].world_from_cam_prior for k in (p.a, p.b))
         assert p.a_from_map_b == pytest.approx(invert(a) @ b, abs=1e-12)
 
 
-def test_poses_are_found_without_any_given():
+def test_predict_finds_poses_without_any_given():
     scene = construct_scene(
         3, 320, 240, 8, arc_degrees=40, depth_noise=DepthNoise(), with_priors=False
     )
@@ -140,7 +140,7 @@ def test_poses_are_found_without_any_given():
     assert pose_errors(found, scene)[:, 0].max() < 0.002
 
 
-def test_one_camera_without_a_pose_is_tied_to_those_that_have_one():
+def test_predict_finds_the_one_pose_that_is_not_given():
     scene = construct_scene(3, 320, 240, 8, arc_degrees=40, depth_noise=DepthNoise())
     views = [*scene.views[:2], changed(scene.views[2], world_from_cam_prior=None)]
     found = DepthPointmaps().predict(views, pairs_from_exhaustive(3), Progress())
@@ -148,7 +148,7 @@ def test_one_camera_without_a_pose_is_tied_to_those_that_have_one():
     assert pose_errors(found, scene)[:, 0].max() < 0.002
 
 
-def test_a_view_of_another_size_and_camera(scene):
+def test_predict_views_of_different_sizes_and_cameras(scene):
     view = scene.views[1]
     K = view.K.copy()
     K[1, 2] -= 20
@@ -159,7 +159,7 @@ def test_a_view_of_another_size_and_camera(scene):
     assert pose_errors(found, scene)[:, 0].max() < 0.002
 
 
-def test_nan_and_out_of_range_depth_is_no_point(scene):
+def test_predict_nan_and_out_of_range_depth_is_no_point(scene):
     depth = scene.views[0].depth.copy()
     depth[:20] = np.nan
     depth[20:30] = np.inf
@@ -176,7 +176,7 @@ def test_nan_and_out_of_range_depth_is_no_point(scene):
 
 
 class TestBadInput:
-    def test_no_intrinsics(self, scene):
+    def test_check_no_intrinsics(self, scene):
         views = [scene.views[0], changed(scene.views[1], K=None)]
         with pytest.raises(
             InputError, match=r"camera 'cam_1' has no intrinsics.*camera_info"
@@ -184,25 +184,25 @@ class TestBadInput:
             DepthPointmaps().check(views)
         assert e.value.code is ErrorCode.BAD_CALIBRATION
 
-    def test_no_depth_image(self, scene):
+    def test_check_no_depth_image(self, scene):
         views = [changed(scene.views[0], depth=None), scene.views[1]]
         with pytest.raises(InputError, match=r"camera 'cam_0' has no depth image.*topic") as e:
             DepthPointmaps().check(views)
         assert e.value.code is ErrorCode.BAD_DEPTH
 
-    def test_no_valid_pixel(self, scene):
+    def test_check_no_valid_pixel(self, scene):
         empty = np.full(scene.views[0].size, np.nan, np.float32)
         views = [scene.views[0], changed(scene.views[1], depth=empty)]
         with pytest.raises(InputError, match=r"'cam_1' has no usable depth: every pixel") as e:
             DepthPointmaps().predict(views, [(0, 1)], Progress())
         assert e.value.code is ErrorCode.BAD_DEPTH
 
-    def test_millimetres_taken_for_metres(self, scene):
+    def test_check_millimetres_taken_for_metres(self, scene):
         views = [scene.views[0], changed(scene.views[1], depth=1000 * scene.views[1].depth)]
         with pytest.raises(InputError, match=r"between \d+ and [\d.e+]+ m; expected .*unit"):
             DepthPointmaps().check(views)
 
-    def test_good_views_pass(self, scene):
+    def test_check_good_views_pass(self, scene):
         DepthPointmaps().check(scene.views)
 
 
@@ -219,7 +219,7 @@ class TestOverlap:
         ]
         return [*scene.views[1:3], *moved]
 
-    def test_pairs_that_share_nothing_are_left_out(self, apart):
+    def test_predict_leaves_out_pairs_that_share_nothing(self, apart):
         pairs = pairs_from_exhaustive(4)
         found = DepthPointmaps().predict(apart, pairs, Progress())
         kept = {(p.a, p.b) for p in found}
@@ -230,9 +230,9 @@ class TestOverlap:
         a, b = (apart[k].world_from_cam_prior for k in bridge)
         assert p.a_from_map_b == pytest.approx(invert(a) @ b, abs=1e-9)
 
-    def test_without_poses_the_groups_are_named(self, apart):
+    def test_predict_names_groups_without_poses(self, apart):
         blind = [changed(view, world_from_cam_prior=None) for view in apart]
-        # The two rooms look different; a table is a table, so their depth is flattened away.
+        # The two rooms look different; a table is a table, so their depth is flattened.
         for k in (2, 3):
             noise = np.random.default_rng(k).integers(0, 255, blind[k].image.shape, dtype=np.uint8)
             blind[k] = changed(blind[k], image=noise)
@@ -243,7 +243,7 @@ class TestOverlap:
         assert "['far_0']; ['far_1']" in text
         assert "transform_matrix" in text
 
-    def test_a_refused_refinement_is_reported(self, scene):
+    def test_predict_reports_a_refused_refinement(self, scene):
         strict = with_settings(prior_translation_sigma=0.0005, prior_rotation_sigma=0.0005)
         progress = Progress()
         found = strict.predict(scene.views, pairs_from_exhaustive(4), progress)
@@ -251,7 +251,7 @@ class TestOverlap:
         assert "pair 'cam_0' - 'cam_1': registration ended" in " ".join(progress.warnings)
 
 
-def test_progress_grows_to_one(scene):
+def test_predict_progress_grows_to_one(scene):
     seen = []
     progress = Progress(lambda stage, fraction: seen.append((stage, fraction)))
     with progress.stage("pointmaps"):
@@ -263,7 +263,7 @@ def test_progress_grows_to_one(scene):
 
 
 @pytest.mark.parametrize("updates", [1, 6])
-def test_cancellation_stops_it(scene, updates):
+def test_predict_stops_on_cancellation(scene, updates):
     left = iter(range(updates))
     progress = Progress(cancelled=lambda: next(left, None) is None)
     with pytest.raises(Cancelled):
@@ -272,14 +272,14 @@ def test_cancellation_stops_it(scene, updates):
     assert DepthPointmaps().predict(scene.views, [(0, 1)], Progress())
 
 
-def test_the_same_views_give_the_same_poses(scene, predictions):
+def test_predict_is_repeatable(scene, predictions):
     again = DepthPointmaps().predict(scene.views, pairs_from_exhaustive(4), Progress())
     for first, second in zip(predictions, again, strict=True):
         assert np.array_equal(first.a_from_map_b, second.a_from_map_b)
         assert np.array_equal(first.confidence_b, second.confidence_b)
 
 
-def test_real_frames_agree_better_than_their_kinematics(real_data):
+def test_predict_real_frames_agree_better_than_their_kinematics(real_data):
     converter = runpy.run_path(str(ROOT / "examples" / "apc_shelf.py"))
     views = converter["load_apc_scene"](real_data("apc_shelf")).views[:4]
     found = DepthPointmaps().predict(views, choose_pairs(views), Progress())

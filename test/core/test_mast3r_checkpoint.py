@@ -75,21 +75,21 @@ def assert_is_tiny(network, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_safetensors(written, dtype):
+def test_load_network_safetensors(written, dtype):
     assert_is_tiny(load(written, dtype), dtype)
 
 
-def test_a_folder_as_the_hub_lays_it_out(written):
+def test_load_network_from_a_folder(written):
     assert_is_tiny(load(written.parent))
 
 
-def test_pth_with_the_arguments_of_its_training(checkpoint, tmp_path):
+def test_load_network_pth_with_the_arguments_of_its_training(checkpoint, tmp_path):
     path, tensors = tmp_path / "trained.pth", checkpoint[1]
     torch.save({"args": argparse.Namespace(model=MODEL, lr=1e-4), "model": tensors}, path)
     assert_is_tiny(load(path))
 
 
-def test_a_tensor_that_is_stored_under_its_other_name(checkpoint):
+def test_network_from_checkpoint_takes_a_tensor_by_its_other_name(checkpoint):
     path, tensors = checkpoint
     for head in (1, 2):
         for level in range(4):
@@ -100,7 +100,7 @@ def test_a_tensor_that_is_stored_under_its_other_name(checkpoint):
     assert_is_tiny(load(path))
 
 
-def test_tensors_that_inference_does_not_use_are_ignored(checkpoint):
+def test_network_from_checkpoint_ignores_tensors_that_inference_does_not_use(checkpoint):
     path, tensors = checkpoint
     tensors["mask_token"] = torch.zeros(1, 1, 24)
     tensors["downstream_head1.dpt.scratch.refinenet4.resConfUnit1.conv1.bias"] = torch.zeros(16)
@@ -108,7 +108,7 @@ def test_tensors_that_inference_does_not_use_are_ignored(checkpoint):
     assert_is_tiny(load(path))
 
 
-def test_licence_and_memory_are_said_once(written, caplog):
+def test_load_network_logs_licence_and_memory_once(written, caplog):
     with caplog.at_level(logging.INFO):
         load(written, torch.bfloat16)
     said = [
@@ -131,14 +131,14 @@ class TestRefused:
             "decoder_embed.weight",
         ],
     )
-    def test_a_missing_tensor_is_named(self, checkpoint, key):
+    def test_network_from_checkpoint_names_a_missing_tensor(self, checkpoint, key):
         path, tensors = checkpoint
         del tensors[key]
         save_file(tensors, path)
         with pytest.raises(FileError, match=rf"lacks {key}"):
             load(path)
 
-    def test_a_tensor_of_a_wrong_shape_is_named_with_both_shapes(self, checkpoint):
+    def test_network_from_checkpoint_names_both_shapes_of_a_wrong_one(self, checkpoint):
         path, tensors = checkpoint
         tensors["dec_blocks.1.mlp.fc2.weight"] = torch.zeros(24, 47)
         save_file(tensors, path)
@@ -146,7 +146,7 @@ class TestRefused:
         with pytest.raises(FileError, match=text):
             load(path)
 
-    def test_many_missing_tensors_are_counted(self, checkpoint):
+    def test_network_from_checkpoint_counts_many_missing_tensors(self, checkpoint):
         path, tensors = checkpoint
         kept = {k: v for k, v in tensors.items() if not ("dec_blocks2." in k and ".norm" in k)}
         save_file(kept, path)
@@ -156,7 +156,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         "layers", [("dec_blocks.3",), ("dec_blocks2.3",), ("dec_blocks.2", "dec_blocks.3")]
     )
-    def test_last_layers_of_one_decoder_are_missed(self, checkpoint, layers):
+    def test_network_from_checkpoint_misses_last_layers_of_one_decoder(self, checkpoint, layers):
         path, tensors = checkpoint
         prefixes = tuple(f"{layer}." for layer in layers)
         save_file({k: v for k, v in tensors.items() if not k.startswith(prefixes)}, path)
@@ -171,7 +171,9 @@ class TestRefused:
             (24, 11, r"dec_blocks\.11\.\*, dec_blocks2\.11\.\*:"),
         ],
     )
-    def test_last_layers_of_the_published_sizes_are_missed(self, encoder, decoder, lacks):
+    def test_network_from_checkpoint_misses_last_layers_of_the_published_sizes(
+        self, encoder, decoder, lacks
+    ):
         architecture = Architecture(encoder_depth=encoder, decoder_depth=decoder)
         with torch.device("meta"):
             state = Mast3r(architecture).state_dict()
@@ -185,7 +187,7 @@ class TestRefused:
             network_from_checkpoint(checkpoint, CPU, torch.float32)
 
     @pytest.mark.parametrize("kind", ["DPT", "linear"])
-    def test_dust3r(self, checkpoint, kind):
+    def test_architecture_of_refuses_dust3r(self, checkpoint, kind):
         path, tensors = checkpoint
         if kind == "DPT":
             tensors = {k: v for k, v in tensors.items() if "head_local_features" not in k}
@@ -196,13 +198,13 @@ class TestRefused:
         with pytest.raises(FileError, match=rf"DUSt3R checkpoint \({kind} head.*no descriptors"):
             load(path)
 
-    def test_croco(self, checkpoint):
+    def test_architecture_of_refuses_croco(self, checkpoint):
         path, tensors = checkpoint
         save_file({k: v for k, v in tensors.items() if not k.startswith("downstream")}, path)
         with pytest.raises(FileError, match="no heads .*CroCo"):
             load(path)
 
-    def test_another_model(self, checkpoint):
+    def test_architecture_of_refuses_another_model(self, checkpoint):
         path = checkpoint[0]
         save_file({"conv1.weight": torch.zeros(2, 2)}, path)
         with pytest.raises(FileError, match=r"not a MASt3R checkpoint.*conv1\.weight"):
@@ -210,7 +212,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
     @pytest.mark.parametrize("share", [0.0, 0.001, 0.7])
-    def test_truncated(self, checkpoint, tmp_path, name, share):
+    def test_open_checkpoint_truncated(self, checkpoint, tmp_path, name, share):
         path = tmp_path / name
         if name.endswith("pth"):
             torch.save({"model": checkpoint[1]}, path)
@@ -221,7 +223,7 @@ class TestRefused:
         assert str(path) in str(error.value)
         assert f"`hf download {HUB} model.safetensors`" in str(error.value)
 
-    def test_a_file_that_would_run_code_is_not_run(self, tmp_path):
+    def test_open_checkpoint_runs_no_code(self, tmp_path):
         proof = tmp_path / "ran"
 
         class Evil:
@@ -242,7 +244,9 @@ class TestRefused:
             load(old)
         assert not proof.exists()
 
-    def test_an_old_format_is_called_so_and_can_be_written_anew(self, checkpoint, tmp_path):
+    def test_open_checkpoint_names_an_old_format_that_can_be_written_anew(
+        self, checkpoint, tmp_path
+    ):
         path = tmp_path / "old.pth"
         torch.save({"model": checkpoint[1]}, path, _use_new_zipfile_serialization=False)
         with pytest.raises(FileError, match=r"before version 1\.6 .no zip archive") as error:
@@ -253,20 +257,20 @@ class TestRefused:
         torch.save(torch.load(path, map_location="cpu", weights_only=True), new)
         assert open_checkpoint(new, ExitStack()).shapes.keys() == checkpoint[1].keys()
 
-    def test_a_tar_archive_is_an_old_format(self, checkpoint, tmp_path):
+    def test_open_checkpoint_names_a_tar_archive(self, checkpoint, tmp_path):
         path = tmp_path / "older.pth"
         with tarfile.open(path, "w") as archive:
             archive.add(checkpoint[0], "tensors")
         with pytest.raises(FileError, match=r"before version 1\.6"):
             load(path)
 
-    def test_a_foreign_suffix(self, tmp_path):
+    def test_open_checkpoint_refuses_a_foreign_suffix(self, tmp_path):
         path = tmp_path / "weights.onnx"
         path.write_bytes(b"x")
         with pytest.raises(FileError, match=r"expected \.safetensors or \.pth, got '\.onnx'"):
             load(path)
 
-    def test_channels_that_do_not_split_into_heads(self, checkpoint):
+    def test_architecture_of_channels_that_do_not_split_into_heads(self, checkpoint):
         path = checkpoint[0]
         (path.parent / "config.json").unlink()
         with pytest.raises(FileError, match=r"give enc_num_heads in a config\.json"):
@@ -274,7 +278,7 @@ class TestRefused:
 
 
 class TestAbsent:
-    def test_hub_name_without_a_download(self, tmp_path, monkeypatch):
+    def test_find_weights_hub_name_without_a_download(self, tmp_path, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         with pytest.raises(FileError) as error:
             load(HUB)
@@ -284,7 +288,7 @@ class TestAbsent:
         assert "CC BY-NC-SA 4.0" in text
         assert "'depth' and 'stereo' need no weights" in text
 
-    def test_hub_name_that_was_downloaded(self, written, tmp_path, monkeypatch):
+    def test_find_weights_hub_name_that_was_downloaded(self, written, tmp_path, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         model = tmp_path / f"models--{HUB.replace('/', '--')}"
         snapshot = model / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
@@ -296,13 +300,13 @@ class TestAbsent:
     @pytest.mark.parametrize(
         "name", ["absent.safetensors", "somewhere/else.pth", "weights/mast3r.safetensor", "a/b/c"]
     )
-    def test_path(self, name):
+    def test_find_weights_absent_path(self, name):
         with pytest.raises(
             FileError, match=rf"'{name}' do not exist; fetch them with `hf download"
         ):
             load(name)
 
-    def test_folder_without_the_file(self, tmp_path):
+    def test_find_weights_folder_without_the_file(self, tmp_path):
         with pytest.raises(FileError, match=r"holds no model\.safetensors"):
             load(tmp_path)
 
@@ -313,19 +317,19 @@ def configured(weights, **values) -> PointmapConfig:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
-def test_a_gpu_is_asked_for_and_absent(written):
+def test_backend_without_the_gpu_asked_for(written):
     with pytest.raises(
         ConfigError, match=r"pointmaps\.mast3r\.device 'cuda'.*use 'auto' or 'cpu'"
     ):
         load_pointmaps(configured(written, device="cuda"))
 
 
-def test_a_device_that_no_torch_knows(written):
+def test_backend_on_a_device_that_no_torch_knows(written):
     with pytest.raises(ConfigError, match=r"pointmaps\.mast3r\.device 'fpga' cannot be used"):
         load_pointmaps(configured(written, device="fpga"))
 
 
-def test_an_image_size_that_is_no_multiple_of_the_patch(written, monkeypatch):
+def test_backend_image_size_that_is_no_multiple_of_the_patch(written, monkeypatch):
     """Said before 2.8 GB are read."""
     monkeypatch.setattr("wildseg3d_ros.pointmaps.mast3r.checkpoint.Mast3r", None)
     with pytest.raises(
@@ -334,12 +338,12 @@ def test_an_image_size_that_is_no_multiple_of_the_patch(written, monkeypatch):
         load_pointmaps(configured(written, device="cpu", image_size=100))
 
 
-def test_a_name_that_the_hub_cannot_have():
+def test_find_weights_name_that_the_hub_cannot_have():
     with pytest.raises(FileError, match=r"foo/-bar.*hf download"):
         find_weights("foo/-bar")
 
 
-def test_a_description_with_heads_that_are_no_number(written, tmp_path):
+def test_open_checkpoint_heads_that_are_no_number(written, tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
     shutil.copy(written, folder / "model.safetensors")

@@ -50,7 +50,7 @@ def plane(fit, slope=(0.3, -0.2)):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_networks_image_fits_its_grid_and_loses_little(size):
+def test_fitting_fits_the_grid_and_loses_little(size):
     fit = fitting(size)
     assert max(fit.inner) == 512
     assert fit.inner[0] % 16 == fit.inner[1] % 16 == 0
@@ -58,20 +58,20 @@ def test_the_networks_image_fits_its_grid_and_loses_little(size):
     assert fit.apply(np.zeros((*size, 3), np.uint8)).shape == (*fit.inner, 3)
     ones = np.ones(fit.inner, np.float32)
     points = plane(fit)[0]
-    _, sure = fit.restore(points, ones)
-    assert (sure > 0).mean() > 0.95
+    _, confidence = fit.restore(points, ones)
+    assert (confidence > 0).mean() > 0.95
     if size in ((480, 640), (640, 480), (384, 512), (720, 1280), (1080, 1920), (300, 300)):
-        assert (sure > 0).all(), "usual cameras lose nothing"
+        assert (confidence > 0).all(), "usual cameras lose nothing"
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_surface_comes_back_to_the_pixels_that_saw_it(size):
+def test_restore_brings_a_surface_to_the_pixels_that_saw_it(size):
     fit = fitting(size)
     inner, outer = plane(fit)
-    points, sure = fit.restore(inner, np.ones(fit.inner, np.float32))
+    points, confidence = fit.restore(inner, np.ones(fit.inner, np.float32))
     assert points.shape == (*size, 3)
-    assert points.dtype == sure.dtype == np.float32
-    error = np.linalg.norm(points - outer, axis=-1)[sure > 0]
+    assert points.dtype == confidence.dtype == np.float32
+    error = np.linalg.norm(points - outer, axis=-1)[confidence > 0]
     # Border pixels take the outermost point; all others are interpolated.
     pixel = 1.3 / max(fit.inner)
     assert np.median(error) < 0.02 * pixel
@@ -79,13 +79,13 @@ def test_a_surface_comes_back_to_the_pixels_that_saw_it(size):
 
 
 @pytest.mark.parametrize("size", [(480, 848), (500, 620), (400, 1200)])
-def test_what_was_cut_away_has_no_confidence_and_no_match(size):
+def test_restore_gives_no_confidence_and_no_match_to_what_was_cut_away(size):
     fit = fitting(size)
     whole = [round(fit.scale * s) for s in size]
     assert whole != list(fit.inner), "something is cut"
-    _, sure = fit.restore(plane(fit)[0], np.ones(fit.inner, np.float32))
+    _, confidence = fit.restore(plane(fit)[0], np.ones(fit.inner, np.float32))
     flags = fit.restore_flags(np.ones(fit.inner, bool))
-    assert (flags == (sure > 0)).all()
+    assert (flags == (confidence > 0)).all()
     cut = ~flags
     assert cut.any()
     inside = cut[len(cut) // 4 : -len(cut) // 4, cut.shape[1] // 4 : -cut.shape[1] // 4]
@@ -93,23 +93,25 @@ def test_what_was_cut_away_has_no_confidence_and_no_match(size):
 
 
 @pytest.mark.parametrize("size", [(960, 1280), (1080, 1920), (240, 320), (640, 480)])
-def test_no_point_flies_between_two_surfaces(size):
+def test_restore_no_point_flies_between_two_surfaces(size):
     """A near disk before a far wall: every point that comes back lies on one of the two."""
     fit = fitting(size)
     inner, _ = plane(fit, slope=(0.0, 0.0))
     v, u = np.mgrid[: fit.inner[0], : fit.inner[1]]
     disk = np.hypot(v - 0.4 * fit.inner[0], u - 0.6 * fit.inner[1]) < 0.2 * min(fit.inner)
     depth = np.where(disk, 1.0, 1.03).astype(np.float32)
-    points, sure = fit.restore(inner * depth[..., None], np.where(disk, 9.0, 2.0).astype("f4"))
+    points, confidence = fit.restore(
+        inner * depth[..., None], np.where(disk, 9.0, 2.0).astype("f4")
+    )
     z = points[..., 2]
     on_disk, on_wall = np.isclose(z, 1.0, atol=1e-4), np.isclose(z, 1.03, atol=1e-4)
     assert (on_disk | on_wall).all()
     assert on_disk.sum() > 0.05 * z.size
     # A point and its confidence come from the same pixel.
-    assert np.isclose(sure[on_disk & (sure > 0)], 9.0).mean() > 0.99
+    assert np.isclose(confidence[on_disk & (confidence > 0)], 9.0).mean() > 0.99
 
 
-def test_a_step_within_the_noise_is_no_edge():
+def test_restore_a_step_within_the_noise_is_no_edge():
     """Rough surfaces are interpolated, too: nearest points would show as stairs."""
     fit = fitting((960, 1280))
     inner, outer = plane(fit)
@@ -119,18 +121,18 @@ def test_a_step_within_the_noise_is_no_edge():
     assert np.median(np.linalg.norm(points - outer, axis=-1)) < 0.12 / 512
 
 
-def test_an_image_at_the_networks_size_passes_unchanged():
+def test_fitting_of_an_image_at_the_networks_size_changes_nothing():
     fit = fitting((384, 512))
     image = np.random.default_rng(0).integers(0, 255, (384, 512, 3), np.uint8)
     assert np.array_equal(fit.apply(image), image)
-    points, sure = np.random.default_rng(1).random((384, 512, 4), np.float32)[..., :3], None
-    sure = np.ones((384, 512), np.float32)
-    back, _ = fit.restore(points, sure)
+    points, confidence = np.random.default_rng(1).random((384, 512, 4), np.float32)[..., :3], None
+    confidence = np.ones((384, 512), np.float32)
+    back, _ = fit.restore(points, confidence)
     assert np.array_equal(back, points)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_mark_in_the_image_is_found_at_its_pixel_again(size):
+def test_restore_finds_a_mark_at_its_pixel_again(size):
     """Through both directions: the network sees the mark where ``restore`` says it is."""
     fit = fitting(size)
     image = np.zeros((*size, 3), np.uint8)
@@ -145,6 +147,6 @@ def test_a_mark_in_the_image_is_found_at_its_pixel_again(size):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (4, 640), (30, 2000), (31, 400)])
-def test_an_image_that_is_too_small_is_named_with_its_size(size):
+def test_fitting_names_an_image_that_is_too_small(size):
     with pytest.raises(InputError, match=rf"'c': its image of {size[1]}x{size[0]} pixels is too"):
         fitting(size)

@@ -42,7 +42,7 @@ def brute_force(a, b):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("seed", range(3))
-def test_from_every_start_all_reciprocal_matches_are_found(seed, device):
+def test_reciprocal_matches_from_every_start_finds_all(seed, device):
     rng = np.random.default_rng(seed)
     a, b = (unit(rng.normal(size=(n, 24))).astype(np.float32) for n in (500, 700))
     found = reciprocal_matches(
@@ -54,7 +54,7 @@ def test_from_every_start_all_reciprocal_matches_are_found(seed, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_from_some_starts_matches_are_true_and_gather_from_around(device):
+def test_reciprocal_matches_from_some_starts_are_true_and_gather_from_around(device):
     """Two views of one field, shifted: an eighth of the starts finds far more than an eighth."""
     field = smooth_descriptors(60, 80, 0)
     rng = np.random.default_rng(1)
@@ -72,7 +72,7 @@ def test_from_some_starts_matches_are_true_and_gather_from_around(device):
     assert len(pairs) > 1.5 * len(direct), "others arrive by iteration"
 
 
-def test_no_start_no_match():
+def test_reciprocal_matches_without_a_start():
     a = torch.nn.functional.normalize(torch.randn(5, 24), dim=1)
     found = reciprocal_matches(a, a, torch.zeros(0, dtype=torch.long))
     assert [len(side) for side in found] == [0, 0]
@@ -82,7 +82,7 @@ def test_no_start_no_match():
 @pytest.mark.parametrize(
     "sizes", [((96, 128), (96, 128)), ((96, 128), (112, 64)), ((50, 70),) * 2]
 )
-def test_flags_are_the_blocks_that_hold_a_match(sizes, device):
+def test_matched_flags_are_the_blocks_with_a_match(sizes, device):
     fields = [smooth_descriptors(*size, seed) for seed, size in enumerate(sizes)]
     if sizes[0] == sizes[1]:
         fields[1] = unit(fields[0] + 0.05 * fields[1]).astype(np.float32)
@@ -106,7 +106,7 @@ def test_flags_are_the_blocks_that_hold_a_match(sizes, device):
         assert (flag <= allowed)[whole].all()
 
 
-def test_what_both_images_show_is_flagged_and_what_only_one_shows_is_not():
+def test_matched_flags_mark_what_both_images_show():
     shared, left, right = (smooth_descriptors(96, 96, seed) for seed in (3, 4, 5))
     one = np.concatenate([left[:, :64], shared], axis=1)
     two = np.concatenate([shared, right[:, :64]], axis=1)
@@ -118,8 +118,8 @@ def test_what_both_images_show_is_flagged_and_what_only_one_shows_is_not():
     assert second[:, 96:].mean() < 0.35
 
 
-def test_descriptors_that_have_nothing_in_common_are_not_flagged():
-    """Each has a nearest neighbour, and many are each other's: likeness by chance."""
+def test_matched_flags_of_unrelated_descriptors():
+    """Each has a nearest neighbour, and many are each other's, by chance."""
     rng = np.random.default_rng(7)
     noise = [unit(rng.normal(size=(192, 256, 24))).astype(np.float32) for _ in range(2)]
     smooth = [cv2.resize(unit(part[::4, ::4]), (256, 192)) for part in noise]
@@ -129,7 +129,7 @@ def test_descriptors_that_have_nothing_in_common_are_not_flagged():
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (13, -37), (2, 2)])
-def test_noise_and_places_between_the_compared_pixels_cost_few_flags(shift):
+def test_matched_flags_with_noise_and_places_between_the_compared_pixels(shift):
     """The worst shift puts every compared pixel in the middle between four of the other image."""
     rng = np.random.default_rng(8)
     coarse = rng.normal(size=(24, 32, 24)).astype(np.float32)

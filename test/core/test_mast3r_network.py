@@ -53,7 +53,7 @@ def images_of(golden, case, dtype=torch.float32):
 
 @pytest.mark.parametrize("case", ["landscape", "portrait"])
 @torch.inference_mode()
-def test_every_output_is_the_references(network, golden, case):
+def test_mast3r_outputs_are_the_references(network, golden, case):
     images = images_of(golden, case)
     assert relative(network.encode(images[0]), golden[f"{case}/encoder1"]) < 1e-5
     made = network(*images)
@@ -63,7 +63,7 @@ def test_every_output_is_the_references(network, golden, case):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @torch.inference_mode()
-def test_shorter_numbers_cost_what_their_length_explains(golden, dtype):
+def test_mast3r_shorter_numbers_cost_what_their_length_explains(golden, dtype):
     """Compared with exact arithmetic on weights that are rounded once: activations are rounded
     some fifty times on their way, at random, so their share is of the same size."""
     dtype = getattr(torch, dtype)
@@ -79,7 +79,7 @@ def test_shorter_numbers_cost_what_their_length_explains(golden, dtype):
 
 
 @torch.inference_mode()
-def test_a_landscape_and_a_portrait_view_of_other_sizes_make_a_pair(network):
+def test_mast3r_landscape_and_portrait_views_of_other_sizes(network):
     generator = torch.Generator().manual_seed(0)
     one, two = (
         torch.rand(1, 3, *size, generator=generator) * 2 - 1 for size in ((48, 80), (112, 32))
@@ -95,7 +95,7 @@ def test_a_landscape_and_a_portrait_view_of_other_sizes_make_a_pair(network):
 
 
 @torch.inference_mode()
-def test_a_batch_gives_what_its_pairs_give(network, golden):
+def test_mast3r_a_batch_gives_what_its_pairs_give(network, golden):
     images = images_of(golden, "landscape")
     batch = network(torch.cat(images), torch.cat(images[::-1]))
     alone = [network(*images), network(*images[::-1])]
@@ -107,12 +107,12 @@ def test_a_batch_gives_what_its_pairs_give(network, golden):
 
 
 @torch.inference_mode()
-def test_a_side_that_is_no_multiple_of_the_patch_is_refused(network):
+def test_grid_refuses_a_side_that_is_no_multiple_of_the_patch(network):
     with pytest.raises(ValueError, match="multiples of 16 pixels, got 50x48"):
         network.encode(torch.zeros(1, 3, 48, 50))
 
 
-def test_the_published_size_has_the_published_tensors():
+def test_mast3r_published_size_has_the_published_tensors():
     published = json.loads((DATA / "mast3r_checkpoint_keys.json").read_text())
     with torch.device("meta"):
         network = Mast3r()
@@ -125,7 +125,7 @@ def test_the_published_size_has_the_published_tensors():
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(688e6, rel=0.01)
 
 
-def test_a_pair_pays_only_for_what_depends_on_both_of_its_views():
+def test_decode_pays_only_for_what_depends_on_both_views():
     """Operations of the published size for eight views and all 56 directed pairs."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -146,8 +146,8 @@ def test_a_pair_pays_only_for_what_depends_on_both_of_its_views():
     assert 8 * (encoding + one + two) + 56 * pair < 0.48 * 56 * plain
 
 
-def test_rotary_embedding_turns_by_row_and_column():
-    """Against the definition: pairs of channels turned by position times frequency, in float64."""
+def test_rotate_by_row_and_column():
+    """Against the definition in float64: channels rotated in pairs by position times frequency."""
     channels, grid = 16, (3, 5)
     x = torch.randn(1, 15, 2, channels, generator=torch.Generator().manual_seed(1))
     found = rotate(x, rotation_of(grid, channels, x.device, x.dtype)).double().numpy()
@@ -165,7 +165,7 @@ def test_rotary_embedding_turns_by_row_and_column():
     assert np.allclose(found, expected, atol=1e-5)
 
 
-def test_attention_sees_only_differences_of_positions():
+def test_rotate_leaves_attention_differences_of_positions():
     """The property that rotary embedding is made for."""
     generator = torch.Generator().manual_seed(2)
     query, key = (torch.randn(16, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -181,7 +181,7 @@ def test_attention_sees_only_differences_of_positions():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU: the CPU's numbers stand alone")
 @torch.inference_mode()
-def test_a_gpu_gives_the_processors_numbers():
+def test_mast3r_on_a_gpu_gives_the_processors_numbers():
     network = network_by_rule(TINY)
     images = [torch.rand(1, 3, 48, 64) * 2 - 1 for _ in range(2)]
     expected = network(*images)

@@ -15,23 +15,26 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_from_vector,
     vector_from_rotation,
 )
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, DepthNoise, depth_confidence
-from wildseg3d_ros.pointmaps.depth.registration import (
-    Frame,
-    PosePrior,
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
+from wildseg3d_ros.pointmaps.depth.registration.dense import refine
+from wildseg3d_ros.pointmaps.depth.registration.features import (
     detect_keypoints,
-    refine,
-    register_from_features,
-    register_from_prior,
+    pose_from_features,
 )
-from wildseg3d_ros.pointmaps.depth.registration.features import match, pose_from_features
-from wildseg3d_ros.pointmaps.depth.registration.frame import sample_texture
+from wildseg3d_ros.pointmaps.depth.registration.frame import Frame, sample_texture
 from wildseg3d_ros.pointmaps.depth.registration.objective import (
     associate,
     both_directions,
     brightness,
     point_to_plane,
 )
+from wildseg3d_ros.pointmaps.depth.registration.pair import (
+    register_from_features,
+    register_from_prior,
+)
+from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
+from wildseg3d_ros.pointmaps.features import match
 from wildseg3d_ros.sim.cameras import look_at
 from wildseg3d_testing.scenes import cast
 from wildseg3d_testing.solids import Solid
@@ -45,8 +48,8 @@ COLORFUL = np.array([[40.0, 60.0, 90.0], [230.0, 220.0, 190.0]])
 GREY = np.full((2, 3), 150.0)
 
 
-def slab(colors, point=(0, 0, -0.05), half=(3, 3, 0.05), turn=(0, 0, 0), grain=0.02):
-    pose = make_transform(rotation_from_vector(turn), point)
+def slab(colors, point=(0, 0, -0.05), half=(3, 3, 0.05), rotation=(0, 0, 0), grain=0.02):
+    pose = make_transform(rotation_from_vector(rotation), point)
     return Solid("box", pose, np.array(half, dtype=np.float64), colors, grain)
 
 
@@ -70,7 +73,7 @@ def prepare(image, depth, intrinsics=K, samples=2000):
     return Frame.create(image, intrinsics, points, planes, sigma, samples)
 
 
-def shoot(solids, eye, seed=0, noise=1.0, size=(H, W), intrinsics=K):
+def capture(solids, eye, seed=0, noise=1.0, size=(H, W), intrinsics=K):
     """A frame with depth noise of the model's size and two grey levels of image noise."""
     pose = look_at(np.asarray(eye, dtype=np.float64), CENTRE)
     image, depth, _, _ = cast(solids, pose, intrinsics, *size)
@@ -84,16 +87,16 @@ def shoot(solids, eye, seed=0, noise=1.0, size=(H, W), intrinsics=K):
 
 def perturbed(pose, rng, translation, rotation):
     """The camera's pose with errors of the given sizes in random directions, in its own axes."""
-    turn, shift = rng.normal(size=(2, 3))
-    turn *= rotation / np.linalg.norm(turn)
+    twist, shift = rng.normal(size=(2, 3))
+    twist *= rotation / np.linalg.norm(twist)
     shift *= translation / np.linalg.norm(shift)
-    return pose @ make_transform(rotation_from_vector(turn), shift)
+    return pose @ make_transform(rotation_from_vector(twist), shift)
 
 
 def scene_pair(solids, seed=0, eyes=EYES, translation=0.005, rotation=0.0087, noise=1.0):
     """Two frames, the true a_from_b, and one spoiled by perturbing camera b."""
-    frame_a, world_from_a = shoot(solids, eyes[0], 2 * seed, noise)
-    frame_b, world_from_b = shoot(solids, eyes[1], 2 * seed + 1, noise)
+    frame_a, world_from_a = capture(solids, eyes[0], 2 * seed, noise)
+    frame_b, world_from_b = capture(solids, eyes[1], 2 * seed + 1, noise)
     truth = invert(world_from_a) @ world_from_b
     spoiled = perturbed(world_from_b, np.random.default_rng(seed + 50), translation, rotation)
     return frame_a, frame_b, truth, invert(world_from_a) @ spoiled
@@ -116,8 +119,8 @@ def test_vector_from_rotation_is_scipys(angle):
 
 def moved_by(xi, a_from_b, pivot):
     """The pose after the perturbation that registration solves for."""
-    turn = rotation_from_vector(xi[:3])
-    return make_transform(turn, pivot + xi[3:] - turn @ pivot) @ a_from_b
+    rotation = rotation_from_vector(xi[:3])
+    return make_transform(rotation, pivot + xi[3:] - rotation @ pivot) @ a_from_b
 
 
 def differences(value_at, step):
@@ -128,7 +131,7 @@ def differences(value_at, step):
 
 
 @pytest.mark.parametrize("way", [0, 1])
-def test_derivatives_of_the_distances(way):
+def test_point_to_plane_derivatives(way):
     frame_a, frame_b, truth, _ = scene_pair(room(), noise=0.0)
     pivot = np.array([0.02, 0.05, 0.7])
     start = both_directions(frame_a, frame_b, truth, pivot)[way]
@@ -154,7 +157,7 @@ def test_derivatives_of_the_distances(way):
 
 
 @pytest.mark.parametrize("way", [0, 1])
-def test_derivatives_of_the_brightness(way):
+def test_brightness_derivatives(way):
     coarse_pattern = (slab(COLORFUL, grain=0.1),)
     frame_a, frame_b, truth, _ = scene_pair(coarse_pattern, noise=0.0)
     pivot = np.array([0.02, 0.05, 0.7])
@@ -183,7 +186,7 @@ def test_derivatives_of_the_brightness(way):
         assert slope == pytest.approx(1.0, abs=0.15)
 
 
-def test_covariance_of_the_prior_is_that_of_perturbed_cameras():
+def test_pose_prior_covariance_is_that_of_perturbed_cameras():
     rng = np.random.default_rng(0)
     world_from_a, world_from_b = (look_at(eye, CENTRE) for eye in EYES)
     truth = invert(world_from_a) @ world_from_b
@@ -203,15 +206,15 @@ def test_covariance_of_the_prior_is_that_of_perturbed_cameras():
         deviations.append(prior.deviation(invert(a) @ b, pivot))
     sampled = np.cov(np.array(deviations).T)
     expected = np.linalg.inv(prior.information(pivot))
-    spread = np.sqrt(np.diag(expected))
-    assert np.abs(sampled - expected).max() < 0.1 * np.outer(spread, spread).max()
-    assert (sampled / np.outer(spread, spread)) == pytest.approx(
-        expected / np.outer(spread, spread), abs=0.08
+    sigma = np.sqrt(np.diag(expected))
+    assert np.abs(sampled - expected).max() < 0.1 * np.outer(sigma, sigma).max()
+    assert (sampled / np.outer(sigma, sigma)) == pytest.approx(
+        expected / np.outer(sigma, sigma), abs=0.08
     )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_perturbed_pose_is_recovered(seed):
+def test_refine_recovers_a_perturbed_pose(seed):
     frame_a, frame_b, truth, spoiled = scene_pair(room(), seed)
     result = refine(frame_a, frame_b, PosePrior(spoiled, 0.01, 0.01))
     before, after = errors(spoiled, truth), errors(result.a_from_b, truth)
@@ -221,7 +224,7 @@ def test_a_perturbed_pose_is_recovered(seed):
     assert result.after.overlap > result.before.overlap
 
 
-def test_the_claimed_uncertainty_holds():
+def test_refine_sigma_is_that_of_the_errors():
     deviations = []
     for seed in range(4):
         frame_a, frame_b, truth, spoiled = scene_pair(room(), seed)
@@ -230,13 +233,13 @@ def test_the_claimed_uncertainty_holds():
     assert max(deviations) < 3.0
 
 
-def test_geometry_alone_recovers_a_room_of_one_colour():
+def test_refine_by_geometry_alone():
     frame_a, frame_b, truth, spoiled = scene_pair(room(GREY))
     result = refine(frame_a, frame_b, PosePrior(spoiled, 0.01, 0.01), with_colour=False)
     assert errors(result.a_from_b, truth)[0] < 0.001
 
 
-def test_a_larger_error_is_recovered_when_the_prior_allows_it():
+def test_refine_recovers_a_larger_error_that_the_prior_allows():
     frame_a, frame_b, truth, spoiled = scene_pair(room(), 3, EYES, 0.03, np.deg2rad(3))
     result = refine(frame_a, frame_b, PosePrior(spoiled, 0.03, 0.05))
     assert errors(spoiled, truth)[0] > 0.03
@@ -244,7 +247,7 @@ def test_a_larger_error_is_recovered_when_the_prior_allows_it():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_bare_plane_does_not_slide(seed):
+def test_refine_a_bare_plane_does_not_slide(seed):
     """Against the exact conditional mean: a plane tells two tilts and a distance, nothing else."""
     frame_a, frame_b, truth, spoiled = scene_pair((slab(GREY),), seed)
     prior = PosePrior(spoiled, 0.01, 0.01)
@@ -263,7 +266,7 @@ def test_a_bare_plane_does_not_slide(seed):
     assert result.sigma[3:].max() > 0.005, "the answer must know that it does not know"
 
 
-def test_texture_on_a_plane_recovers_the_motion_along_it():
+def test_refine_texture_recovers_the_motion_along_a_plane():
     frame_a, frame_b, truth, spoiled = scene_pair((slab(COLORFUL),))
     prior = PosePrior(spoiled, 0.01, 0.01)
     with_colour = refine(frame_a, frame_b, prior)
@@ -273,57 +276,57 @@ def test_texture_on_a_plane_recovers_the_motion_along_it():
     assert errors(without.a_from_b, truth)[0] > 0.002
 
 
-def test_a_sharp_prior_outweighs_the_images():
+def test_refine_a_sharp_prior_outweighs_the_images():
     frame_a, frame_b, _, spoiled = scene_pair(room())
     result = refine(frame_a, frame_b, PosePrior(spoiled, 1e-6, 1e-6))
     assert result is not None
     assert np.abs(result.a_from_b - spoiled).max() < 1e-5
 
 
-def test_an_implausible_refinement_is_refused():
+def test_register_from_prior_refuses_an_implausible_refinement():
     frame_a, frame_b, _, spoiled = scene_pair(room(), translation=0.012, rotation=0.0)
     kept = register_from_prior(frame_a, frame_b, PosePrior(spoiled, 0.001, 0.001))
     # The images pull 12 mm away; a prior of 1 mm holds against it or refuses it.
     assert np.linalg.norm(kept.a_from_b[:3, 3] - spoiled[:3, 3]) == 0.0
     assert kept.origin == "prior"
     assert "standard deviations" in kept.note
-    believed = register_from_prior(frame_a, frame_b, PosePrior(spoiled, 0.01, 0.01))
-    assert believed.origin == "refined"
-    assert believed.note == ""
+    accepted = register_from_prior(frame_a, frame_b, PosePrior(spoiled, 0.01, 0.01))
+    assert accepted.origin == "refined"
+    assert accepted.note == ""
 
 
-def test_views_of_different_places_do_not_overlap():
-    frame_a, world_from_a = shoot(room(), EYES[0])
-    away = look_at(np.array([0.0, 0.0, 0.5]), np.array([0.0, -3.0, 0.2]))
-    frame_b, _ = shoot(room(), EYES[1])
+def test_register_from_prior_views_of_different_places_do_not_overlap():
+    frame_a, world_from_a = capture(room(), EYES[0])
+    elsewhere = look_at(np.array([0.0, 0.0, 0.5]), np.array([0.0, -3.0, 0.2]))
+    frame_b, _ = capture(room(), EYES[1])
     result = register_from_prior(
-        frame_a, frame_b, PosePrior(invert(world_from_a) @ away, 0.01, 0.01)
+        frame_a, frame_b, PosePrior(invert(world_from_a) @ elsewhere, 0.01, 0.01)
     )
     assert result.overlap == 0.0
     assert "few common points" in result.note
 
 
-def test_pixels_that_contradict_do_not_count_as_overlap():
+def test_register_from_prior_contradicting_pixels_are_no_overlap():
     """Two walls back to back: all of a's points project into b, none is seen by it."""
     wall = (slab(COLORFUL, (0, 0.3, 0), (2, 0.2, 2)),)
-    front, world_from_front = shoot(wall, (0.0, -0.6, 0.04))
-    behind, world_from_behind = shoot(wall, (0.0, 1.2, 0.04))
+    front, world_from_front = capture(wall, (0.0, -0.6, 0.04))
+    behind, world_from_behind = capture(wall, (0.0, 1.2, 0.04))
     prior = PosePrior(invert(world_from_front) @ world_from_behind, 0.01, 0.01)
     assert register_from_prior(front, behind, prior).overlap == 0.0
 
 
-def test_frames_of_different_sizes_and_cameras():
+def test_refine_frames_of_different_sizes_and_cameras():
     solids = room()
     wide = np.array([[300.0, 0.0, 170.0], [0.0, 290.0, 110.0], [0.0, 0.0, 1.0]])
-    frame_a, world_from_a = shoot(solids, EYES[0], 1)
-    frame_b, world_from_b = shoot(solids, EYES[1], 2, size=(240, 320), intrinsics=wide)
+    frame_a, world_from_a = capture(solids, EYES[0], 1)
+    frame_b, world_from_b = capture(solids, EYES[1], 2, size=(240, 320), intrinsics=wide)
     truth = invert(world_from_a) @ world_from_b
     spoiled = perturbed(truth, np.random.default_rng(0), 0.005, 0.009)
     result = refine(frame_a, frame_b, PosePrior(spoiled, 0.01, 0.01))
     assert errors(result.a_from_b, truth)[0] < 0.0007
 
 
-def test_exposure_and_shading_do_not_matter():
+def test_refine_exposure_and_shading_do_not_matter():
     frame_a, _, truth, spoiled = scene_pair((slab(COLORFUL),))
     image_b, depth_b, _, _ = cast((slab(COLORFUL),), look_at(EYES[1], CENTRE), K, H, W)
     vignette = np.linspace(0.4, 0.8, W)[None, :, None]
@@ -332,7 +335,7 @@ def test_exposure_and_shading_do_not_matter():
     assert errors(result.a_from_b, truth)[0] < 0.001
 
 
-def test_the_same_input_gives_the_same_pose():
+def test_refine_is_repeatable():
     poses = []
     for _ in range(2):
         frame_a, frame_b, _, spoiled = scene_pair(room())
@@ -346,7 +349,7 @@ def pair():
 
 
 class TestFeatures:
-    def test_pose_without_a_prior(self, pair):
+    def test_register_from_features_finds_the_pose(self, pair):
         frame_a, frame_b, truth, _ = pair
         result = register_from_features(
             frame_a, frame_b, detect_keypoints(frame_a), detect_keypoints(frame_b)
@@ -356,7 +359,7 @@ class TestFeatures:
         assert off[0] < 0.001
         assert off[1] < np.deg2rad(0.15)
 
-    def test_matches_are_mutual_and_mostly_true(self, pair):
+    def test_match_is_mutual_and_mostly_true(self, pair):
         frame_a, frame_b, truth, _ = pair
         a, b = detect_keypoints(frame_a), detect_keypoints(frame_b)
         index_a, index_b = match(a.descriptors, b.descriptors)
@@ -364,7 +367,7 @@ class TestFeatures:
         distance = np.linalg.norm(a.points[index_a] - apply(truth, b.points[index_b]), axis=1)
         assert (distance < 0.01).mean() > 0.5
 
-    def test_the_pose_survives_wrong_matches(self, pair):
+    def test_pose_from_features_survives_wrong_matches(self, pair):
         frame_a, frame_b, truth, _ = pair
         a, b = detect_keypoints(frame_a), detect_keypoints(frame_b)
         _, index_b = match(a.descriptors, b.descriptors)
@@ -377,7 +380,7 @@ class TestFeatures:
         assert found.inliers < 0.5 * found.matches
         assert errors(found.a_from_b, truth)[0] < 0.005
 
-    def test_unrelated_views_have_no_pose(self, pair):
+    def test_pose_from_features_unrelated_views_have_no_pose(self, pair):
         frame_a = pair[0]
         rng = np.random.default_rng(5)
         blotches = rng.integers(0, 255, (H // 4, W // 4, 3), dtype=np.uint8)
@@ -390,14 +393,14 @@ class TestFeatures:
         assert result.a_from_b is None
         assert result.note
 
-    def test_a_blank_image_has_no_features(self):
+    def test_detect_keypoints_of_a_blank_image(self):
         blank = prepare(np.full((H, W, 3), 90, np.uint8), np.full((H, W), 1.0, np.float32))
         keypoints = detect_keypoints(blank)
         assert len(keypoints.points) == 0
         result = register_from_features(blank, blank, keypoints, keypoints)
         assert result.a_from_b is None
 
-    def test_features_in_holes_of_the_depth_are_left_out(self, pair):
+    def test_detect_keypoints_leaves_out_holes_of_the_depth(self, pair):
         frame = pair[0]
         keypoints = detect_keypoints(frame)
         assert len(keypoints.points) > 50

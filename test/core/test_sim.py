@@ -48,7 +48,7 @@ def agreement(depths, labels, Ks, b_from_a, tolerance):
 
 
 @pytest.mark.parametrize("make", CATALOGUE, ids=lambda make: make.__name__)
-def test_objects_are_closed_to_the_outside_and_stand_on_their_base(make):
+def test_catalogue_objects_are_closed_and_stand_on_their_base(make):
     prop = make(np.random.default_rng(0))
     assert prop.name == make.__name__
     points = np.concatenate([part.mesh.vertices for part in prop.parts])
@@ -64,17 +64,17 @@ def test_objects_are_closed_to_the_outside_and_stand_on_their_base(make):
         facing = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
         area = np.linalg.norm(facing, axis=1)
         along = (facing * mesh.normals[mesh.faces].mean(axis=1)).sum(axis=1)
-        # Drawn from outside only: a face turned inwards would be a hole in the picture.
+        # Drawn from outside only: a face that looks inwards would be a hole in the picture.
         assert (along[area > 1e-10] > 0).all()
         assert part.texture.dtype == np.uint8
         assert part.texture.std() > 0.5
     # The outline that keeps objects apart encloses the object.
-    reach = points[:, :2] @ np.stack([np.cos(np.arange(8)), np.sin(np.arange(8))])
+    extent = points[:, :2] @ np.stack([np.cos(np.arange(8)), np.sin(np.arange(8))])
     outline = prop.footprint @ np.stack([np.cos(np.arange(8)), np.sin(np.arange(8))])
-    assert (reach.max(axis=0) < outline.max(axis=0) + 0.004).all()
+    assert (extent.max(axis=0) < outline.max(axis=0) + 0.004).all()
 
 
-def test_gap_of_polygons():
+def test_polygon_gap_is_the_separation():
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=float)
     assert polygon_gap(square, square + np.array([1.25, 0.3])) == pytest.approx(0.25)
     assert polygon_gap(square, square + np.array([0.9, 0.0])) == pytest.approx(-0.1)
@@ -98,7 +98,7 @@ def made():
         pytest.skip(f"NO OFFSCREEN RENDERING: {error}")
 
 
-def test_what_two_cameras_see_agrees_by_the_exact_poses_only(made):
+def test_record_views_agree_by_the_exact_poses_only(made):
     spec, recording, cell, frames = made
     K = [camera.intrinsics(spec.width, spec.height) for camera in cell.cameras]
     exact = [camera.world_from_cam for camera in cell.cameras]
@@ -113,7 +113,7 @@ def test_what_two_cameras_see_agrees_by_the_exact_poses_only(made):
         assert agreement(*given, invert(reported[b]) @ reported[a], 0.001)[0] < 0.7 * same
 
 
-def test_depth_is_metric(made):
+def test_record_depth_is_metric(made):
     spec, _, cell, frames = made
     for camera, frame in zip(cell.cameras, frames, strict=True):
         K = camera.intrinsics(spec.width, spec.height)
@@ -127,7 +127,7 @@ def test_depth_is_metric(made):
         assert np.abs(world[on_table, 2]).max() < 2e-4
 
 
-def test_objects_rest_on_the_table_where_their_labels_are(made):
+def test_build_cell_objects_rest_where_their_labels_are(made):
     spec, recording, cell, frames = made
     assert list(recording.object_names) == [1, 2, 3]
     for k, prop in enumerate(cell.props):
@@ -144,7 +144,7 @@ def test_objects_rest_on_the_table_where_their_labels_are(made):
     assert sum((frame.labels > 0).sum() for frame in frames) > 500
 
 
-def test_the_recording_has_the_errors_asked_for(made):
+def test_record_has_the_errors_asked_for(made):
     _, recording, cell, frames = made
     for view, camera, frame in zip(recording.views, cell.cameras, frames, strict=True):
         off = np.linalg.norm(view.world_from_cam_prior[:3, 3] - camera.world_from_cam[:3, 3])
@@ -157,7 +157,7 @@ def test_the_recording_has_the_errors_asked_for(made):
         assert view.image.std() > 15
 
 
-def test_the_same_seed_records_the_same(made):
+def test_record_is_repeatable(made):
     spec, first, _, _ = made
     again, _, _ = record(spec)
     for a, b in zip(first.views, again.views, strict=True):
@@ -170,7 +170,7 @@ def test_the_same_seed_records_the_same(made):
     ("numbers", "text"),
     [((0, 2), "objects must be"), ((99, 2), "objects must be"), ((3, 1), "views must be")],
 )
-def test_impossible_cells_are_refused(numbers, text):
+def test_build_cell_refuses_impossible_numbers(numbers, text):
     if find_spec("mujoco") is None:
         pytest.skip("SIMULATOR ABSENT: install mujoco to test the scene's generator")
     with pytest.raises(InputError, match=text):
@@ -186,7 +186,7 @@ def shipped():
     return load_folder(TABLETOP), truth
 
 
-def test_the_shipped_recording_is_small_and_complete(shipped):
+def test_shipped_recording_is_small_and_complete(shipped):
     recording, truth = shipped
     size = sum(path.stat().st_size for path in TABLETOP.rglob("*") if path.is_file())
     assert size <= 3_000_000
@@ -200,7 +200,7 @@ def test_the_shipped_recording_is_small_and_complete(shipped):
         assert sum(seen) >= 4, recording.object_names[label]
 
 
-def test_the_shipped_recording_agrees_with_its_truth(shipped):
+def test_shipped_recording_agrees_with_its_truth(shipped):
     recording, truth = shipped
     views, masks = recording.views, recording.object_masks
     exact = [np.array(truth["cameras"][view.name]["world_from_cam"]) for view in views]

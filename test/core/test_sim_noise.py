@@ -22,7 +22,7 @@ INNER = np.s_[20:-20, 80:-20]
 
 
 def wall(distance: float, slant_degrees: float = 0.0) -> np.ndarray:
-    """Depth of a plane at ``distance`` on the axis, turned about the vertical."""
+    """Depth of a plane at ``distance`` on the axis, rotated about the vertical."""
     slant = np.radians(slant_degrees)
     normal = np.array([np.sin(slant), 0.0, np.cos(slant)])
     return (distance * normal[2] / (rays(K, *SHAPE) @ normal)).astype(np.float32)
@@ -34,8 +34,8 @@ def test_incidence_of_a_slanted_wall(slant):
     assert np.degrees(angle[120, 160]) == pytest.approx(slant, abs=0.3)
 
 
-def test_depth_error_is_unbiased_and_grows_with_the_range_squared():
-    spread = {}
+def test_sense_depth_error_is_unbiased_and_grows_with_the_range_squared():
+    sigma = {}
     for distance in (0.5, 1.0, 2.0):
         exact = wall(distance)
         errors = []
@@ -47,15 +47,15 @@ def test_depth_error_is_unbiased_and_grows_with_the_range_squared():
         error = np.concatenate(errors)
         # Noise is correlated over a few pixels, so the mean of n pixels is worth far fewer.
         assert abs(error.mean()) < 0.1 * error.std()
-        spread[distance] = error.std()
-    assert spread[1.0] / spread[0.5] == pytest.approx(4.0, rel=0.15)
-    assert spread[2.0] / spread[1.0] == pytest.approx(4.0, rel=0.15)
+        sigma[distance] = error.std()
+    assert sigma[1.0] / sigma[0.5] == pytest.approx(4.0, rel=0.15)
+    assert sigma[2.0] / sigma[1.0] == pytest.approx(4.0, rel=0.15)
     noise = DepthNoise()
     pixels = np.hypot(noise.disparity_sigma, noise.disparity_step / np.sqrt(12)) * SHAPE[1] / 640
-    assert spread[1.0] == pytest.approx(pixels / (K[0, 0] * noise.baseline), rel=0.15)
+    assert sigma[1.0] == pytest.approx(pixels / (K[0, 0] * noise.baseline), rel=0.15)
 
 
-def test_noise_of_neighbours_is_alike_and_of_distant_pixels_not():
+def test_smooth_noise_is_correlated_over_neighbours_only():
     exact = wall(1.0)
     error = (sense_depth(exact, K, np.random.default_rng(0)) - exact)[INNER]
     error -= error.mean()
@@ -65,7 +65,7 @@ def test_noise_of_neighbours_is_alike_and_of_distant_pixels_not():
     assert abs(far) < 0.1
 
 
-def test_disparities_are_multiples_of_the_step():
+def test_sense_depth_disparities_are_multiples_of_the_step():
     noise = DepthNoise()
     depth = sense_depth(wall(0.8, 40.0), K, np.random.default_rng(0))
     disparity = K[0, 0] * noise.baseline / depth[depth > 0].astype(np.float64)
@@ -73,7 +73,7 @@ def test_disparities_are_multiples_of_the_step():
     assert np.abs(steps - np.rint(steps)).max() < 1e-3
 
 
-def test_hidden_pixels_equal_a_brute_force_search():
+def test_hidden_from_right_eye_equals_a_brute_force_search():
     rng = np.random.default_rng(0)
     disparity = np.repeat(rng.uniform(0, 12, (6, 8)), 5, axis=1).astype(np.float32)
     expected = np.zeros(disparity.shape, dtype=bool)
@@ -88,7 +88,7 @@ def test_hidden_pixels_equal_a_brute_force_search():
     assert not expected.all()
 
 
-def test_a_box_before_a_wall_casts_a_shadow_to_its_left_only():
+def test_sense_depth_box_before_a_wall_casts_a_shadow_to_its_left_only():
     exact = np.full(SHAPE, 1.2, dtype=np.float32)
     exact[60:180, 150:230] = 0.6
     depth = sense_depth(exact, K, np.random.default_rng(0))
@@ -101,20 +101,20 @@ def test_a_box_before_a_wall_casts_a_shadow_to_its_left_only():
     assert lost_right < 0.05
 
 
-def test_some_pixels_fly_between_the_surfaces_at_an_edge():
+def test_sense_depth_some_pixels_fly_between_the_surfaces_at_an_edge():
     exact = np.full(SHAPE, 1.2, dtype=np.float32)
     exact[60:180, 150:230] = 0.6
     depth = sense_depth(exact, K, np.random.default_rng(0))
     between = (depth > 0.65) & (depth < 1.1)
     assert between.sum() > 20
     rows, columns = np.nonzero(between)
-    away = np.minimum.reduce(
+    distance = np.minimum.reduce(
         [np.abs(columns - 150), np.abs(columns - 229), np.abs(rows - 60), np.abs(rows - 179)]
     )
-    assert away.max() <= 2
+    assert distance.max() <= 2
 
 
-def test_grazing_surfaces_lose_depth_and_far_ones_have_none():
+def test_sense_depth_of_grazing_and_far_surfaces():
     slant = np.radians(78.0)
     normal = np.array([np.sin(slant), 0.0, np.cos(slant)])
     ray = rays(K, *SHAPE)
@@ -128,7 +128,7 @@ def test_grazing_surfaces_lose_depth_and_far_ones_have_none():
     assert not sense_depth(wall(8.0), K, np.random.default_rng(0)).any()
 
 
-def test_where_there_is_nothing_there_is_no_depth():
+def test_sense_depth_of_nothing():
     exact = wall(1.0)
     exact[100:140, 150:200] = 0.0
     depth = sense_depth(exact, K, np.random.default_rng(0))
@@ -136,7 +136,7 @@ def test_where_there_is_nothing_there_is_no_depth():
     assert np.isfinite(depth).all()
 
 
-def test_colours_keep_their_mean_over_cameras_and_stay_in_range():
+def test_sense_color_keeps_the_mean_over_cameras_and_stays_in_range():
     image = np.full((60, 80, 3), [0.2, 0.5, 0.98], dtype=np.float32)
     pictures = [sense_color(image, np.random.default_rng(seed)) for seed in range(40)]
     means = np.array([picture[..., :2].mean(axis=(0, 1)) for picture in pictures])
@@ -146,7 +146,7 @@ def test_colours_keep_their_mean_over_cameras_and_stay_in_range():
     np.testing.assert_array_equal(perfect, np.rint(image * 255).astype(np.uint8))
 
 
-def test_kinematic_errors_turn_about_the_camera_and_move_it():
+def test_kinematic_pose_rotates_about_the_camera_and_moves_it():
     pose = np.eye(4)
     pose[:3, 3] = [5.0, -3.0, 2.0]
     moved = np.array(

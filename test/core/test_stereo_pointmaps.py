@@ -23,7 +23,7 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.pipeline import build_scene, segment
 from wildseg3d_ros.pointmaps import load_pointmaps
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_testing.stereo import SIZE, recast, stereo_pair, stereo_scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,11 +66,11 @@ def check_accuracy(pair, depths, labels, median=0.004, coverage=0.75):
         assert there[on_object].mean() > coverage
 
 
-def test_ten_degrees_give_the_depth_of_objects(truth, pair):
+def test_predict_depth_of_objects_at_ten_degrees(truth, pair):
     check_accuracy(pair, truth.depths, truth.labels, median=0.0025, coverage=0.8)
     covered = [
-        (sure > 0)[without_rim(label > 0)].mean()
-        for (_, sure), label in zip(sides(pair), truth.labels, strict=True)
+        (confidence > 0)[without_rim(label > 0)].mean()
+        for (_, confidence), label in zip(sides(pair), truth.labels, strict=True)
     ]
     assert np.mean(covered) > 0.88
     assert pair.metric
@@ -79,21 +79,21 @@ def test_ten_degrees_give_the_depth_of_objects(truth, pair):
     )
 
 
-def test_points_lie_on_the_rays_of_their_own_pixels(truth, pair):
+def test_predict_points_lie_on_the_rays_of_their_own_pixels(truth, pair):
     for view, (points, confidence) in zip(truth.views, sides(pair), strict=True):
         uv, _ = project(points.astype(np.float64), view.K)
         rows, cols = np.nonzero(confidence > 0)
         np.testing.assert_allclose(uv[rows, cols], np.stack([cols, rows], 1), atol=2e-2)
 
 
-def test_confidence_ranks_errors_and_foretells_their_size(truth, pair):
+def test_predict_confidence_ranks_errors_and_foretells_their_size(truth, pair):
     for depth, (points, confidence) in zip(truth.depths, sides(pair), strict=True):
         there = (confidence > 0) & (depth > 0)
         error = np.abs(points[..., 2] - depth)[there]
         sigma = UNIT_SIGMA / confidence[there]
         order = np.argsort(sigma)
-        surest, least = np.array_split(error[order], 4)[::3]
-        assert np.median(surest) < 0.5 * np.median(least)
+        first, last = np.array_split(error[order], 4)[::3]
+        assert np.median(first) < 0.5 * np.median(last)
         assert 0.3 < np.median(error / sigma) < 1.5
 
 
@@ -108,35 +108,35 @@ def surprises(pair, depths):
     return beyond / points
 
 
-def test_few_points_are_far_from_where_they_are_said_to_be(truth, pair):
+def test_predict_few_points_are_beyond_five_deviations(truth, pair):
     """Plain parts, outlines and what lies beyond the searched range included."""
     assert surprises(pair, truth.depths) < 0.03
     noisy = [replace_image(v, v.image + noise(k)) for k, v in enumerate(truth.views)]
     assert surprises(stereo_pair(noisy), truth.depths) < 0.04
 
 
-def test_objects_have_no_fringe_on_a_plain_background(truth):
+def test_predict_objects_have_no_fringe_on_a_plain_background(truth):
     """Where nothing contradicts it, a matcher continues an object beyond its outline."""
     views = [
         replace_image(view, np.where(label[..., None] > 0, view.image, 8.0) + noise(k))
         for k, (view, label) in enumerate(zip(truth.views, truth.labels, strict=True))
     ]
-    for (_, sure), label in zip(sides(stereo_pair(views)), truth.labels, strict=True):
+    for (_, confidence), label in zip(sides(stereo_pair(views)), truth.labels, strict=True):
         on_object = label > 0
         outside = ~(cv2.dilate(on_object.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
-        assert np.count_nonzero(outside & (sure > 0)) < 0.005 * np.count_nonzero(on_object)
-        assert (sure > 0)[on_object].mean() > 0.8
+        assert np.count_nonzero(outside & (confidence > 0)) < 0.005 * np.count_nonzero(on_object)
+        assert (confidence > 0)[on_object].mean() > 0.8
 
 
 @pytest.mark.parametrize("gain", [0.75, 1.25])
-def test_cameras_expose_each_for_themselves(truth, pair, gain):
+def test_predict_cameras_expose_each_for_themselves(truth, pair, gain):
     brighter = replace_image(truth.views[1], gain * truth.views[1].image)
     other = stereo_pair([truth.views[0], brighter])
     check_accuracy(other, truth.depths, truth.labels)
     assert (other.confidence_a > 0).mean() > 0.95 * (pair.confidence_a > 0).mean()
 
 
-def test_pixels_that_the_other_camera_does_not_see_are_rejected(truth, pair):
+def test_predict_rejects_pixels_that_the_other_camera_does_not_see(truth, pair):
     other_from_world = invert(truth.world_from_cam[1])
     seen = apply(other_from_world, truth.points[0].astype(np.float64))
     uv, z = project(seen, truth.views[1].K)
@@ -152,13 +152,13 @@ def test_pixels_that_the_other_camera_does_not_see_are_rejected(truth, pair):
     assert (pair.confidence_a[without_rim(visible, 1)] > 0).mean() > 0.85
 
 
-def test_the_order_of_the_cameras_does_not_matter(truth, pair):
+def test_predict_the_order_of_the_cameras_does_not_matter(truth, pair):
     swapped = stereo_pair(truth.views[::-1])
-    for (points, sure), (points_2, sure_2) in zip(
+    for (points, confidence), (points_2, confidence_2) in zip(
         sides(pair), reversed(sides(swapped)), strict=True
     ):
-        assert ((sure > 0) == (sure_2 > 0)).mean() > 0.95
-        both = (sure > 0) & (sure_2 > 0)
+        assert ((confidence > 0) == (confidence_2 > 0)).mean() > 0.95
+        both = (confidence > 0) & (confidence_2 > 0)
         assert np.median(np.abs(points - points_2)[both]) < 5e-4
 
 
@@ -166,7 +166,7 @@ def rolled(pose, angle):
     return pose @ make_transform(rotation_from_vector([0, 0, angle]), np.zeros(3))
 
 
-def test_a_vertical_baseline_in_portrait_images(truth):
+def test_predict_a_vertical_baseline_in_portrait_images(truth):
     height, width = 400, 300
     K = truth.views[0].K.copy()
     K[:2, 2] = (width - 1) / 2, (height - 1) / 2
@@ -177,7 +177,7 @@ def test_a_vertical_baseline_in_portrait_images(truth):
     check_accuracy(stereo_pair(views), depths, labels)
 
 
-def test_cameras_of_different_size_focal_length_and_roll(truth):
+def test_predict_cameras_of_different_size_focal_length_and_roll(truth):
     big, small = truth.views[0].K.copy(), truth.views[1].K.copy()
     big[:2] *= 1.5
     small[0, 0] *= 0.9
@@ -188,7 +188,7 @@ def test_cameras_of_different_size_focal_length_and_roll(truth):
     check_accuracy(stereo_pair(views), depths, labels, coverage=0.75)
 
 
-def test_a_depth_range_can_be_given(truth):
+def test_predict_with_a_given_depth_range(truth):
     pair = stereo_pair(truth.views, min_depth=0.45, max_depth=1.2)
     check_accuracy(pair, truth.depths, truth.labels)
     beyond = stereo_pair(truth.views, min_depth=0.6, max_depth=3.0)
@@ -199,7 +199,7 @@ def test_a_depth_range_can_be_given(truth):
         assert z.max() < 3.0 * 1.1
 
 
-def test_the_whole_chain_runs_by_configuration_alone():
+def test_build_scene_by_configuration_alone():
     made = stereo_scene(5, 12.0, objects=5, seed=3)
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
     scene = build_scene(made.views, config)
@@ -220,7 +220,7 @@ def module_of(path):
     return module
 
 
-def test_neighbouring_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(real_data):
+def test_predict_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(real_data):
     temple = module_of(ROOT / "examples" / "temple.py")
     benchmark = module_of(ROOT / "benchmarks" / "stereo.py")
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})

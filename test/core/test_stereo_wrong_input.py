@@ -50,35 +50,35 @@ class TestBadInput:
             ),
         ],
     )
-    def test_what_a_view_lacks_is_said_with_its_name(self, truth, changes, code, reason):
+    def test_check_names_the_view_and_what_it_lacks(self, truth, changes, code, reason):
         views = [truth.views[0], dataclasses.replace(truth.views[1], **changes)]
         with pytest.raises(InputError, match=f"'cam_1'.*{reason}") as error:
             stereo_backend().check(views)
         assert error.value.code == code
 
-    def test_plain_images_have_nothing_to_match(self, truth):
+    def test_predict_plain_images_have_nothing_to_match(self, truth):
         grey = [dataclasses.replace(v, image=np.full_like(v.image, 128)) for v in truth.views]
         with pytest.raises(InputError, match="hardly a pixel matches") as error:
             stereo_pair(grey)
         assert error.value.code == ErrorCode.DISCONNECTED_VIEWS
 
-    def test_one_camera_behind_the_other_is_left_out_and_named(self, truth):
+    def test_predict_names_cameras_one_behind_the_other(self, truth):
         pose = truth.world_from_cam[0]
         ahead = pose @ make_transform(np.eye(3), [0.05, 0.0, 0.15])
         views, _, _ = recast(truth, [pose, ahead], [truth.views[0].K] * 2, [SIZE] * 2)
         with pytest.raises(InputError, match="one camera stands behind the other"):
             stereo_pair(views, min_angle=0.5)
 
-    def test_a_pose_that_the_images_contradict_is_left_out_with_the_figure(self, truth):
-        turned = truth.world_from_cam[1] @ make_transform(
+    def test_predict_leaves_out_a_pose_that_the_images_contradict(self, truth):
+        rotated = truth.world_from_cam[1] @ make_transform(
             rotation_from_vector([np.deg2rad(3.0), 0, 0]), np.zeros(3)
         )
-        wrong = dataclasses.replace(truth.views[1], world_from_cam_prior=turned)
+        wrong = dataclasses.replace(truth.views[1], world_from_cam_prior=rotated)
         settings = {"prior_rotation_sigma": 1e-4, "prior_translation_sigma": 1e-4}
         with pytest.raises(InputError, match=r"'cam_0' - 'cam_1' is left out: of \d+ matched"):
             stereo_pair([truth.views[0], wrong], **settings)
 
-    def test_views_too_far_apart_are_grouped_with_their_angles(self):
+    def test_choose_pairs_names_groups_too_far_apart_with_their_angles(self):
         wide = stereo_scene(4, 45.0, 160, 120)
         with pytest.raises(InputError, match=r"4 groups.*\d\d degrees.*up to 35") as error:
             stereo_backend().choose_pairs(wide.views, PairingConfig())
@@ -86,14 +86,14 @@ class TestBadInput:
         for view in wide.views:
             assert f"'{view.name}'" in str(error.value)
 
-    def test_a_pair_outside_the_limits_is_left_out_with_a_note(self, caplog):
+    def test_predict_leaves_out_a_pair_outside_the_limits(self, caplog):
         made = stereo_scene(3, 15.0, 200, 150)
         with caplog.at_level(logging.INFO):
             found = stereo_backend().predict(made.views, [(0, 1), (1, 2), (0, 2)], Progress())
         assert [(p.a, p.b) for p in found] == [(0, 1), (1, 2)]
         assert "'cam_0' - 'cam_2' is left out" in caplog.text
 
-    def test_a_wide_pair_bridges_groups_with_a_warning(self, truth):
+    def test_choose_pairs_bridges_groups_with_a_wide_pair(self, truth):
         far = stereo_scene(2, 26.0)
         progress = Progress()
         assert stereo_backend().choose_pairs(far.views, PairingConfig()) == [(0, 1)]
@@ -133,14 +133,14 @@ class TestDisagreement:
         ],
         ids=["first, 20 mm", "20 mm", "36 mm", "2 degrees", "last, 2 degrees"],
     )
-    def test_the_wrong_pose_is_named_and_no_other(self, rig, camera, error):
+    def test_find_disagreement_names_the_wrong_pose_and_no_other(self, rig, camera, error):
         wrong = self.displaced(rig, camera, **error)
         (text,) = self.warnings(wrong, max_disagreement=0.0)
         assert f"The pose of camera 'cam_{camera}' is wrong" in text
         assert re.search(r"\d+% of their depth apart \(0\.\d+ m\)", text)
 
     @pytest.mark.parametrize("metres", [0.0, 0.003, 0.005])
-    def test_exact_poses_and_those_within_their_deviations_are_no_reason(self, rig, metres):
+    def test_find_disagreement_within_the_deviations(self, rig, metres):
         for seed in range(2 if metres else 1):
             random = np.random.default_rng(seed)
             noisy = [
@@ -154,7 +154,7 @@ class TestDisagreement:
             ]
             assert not self.warnings(noisy)
 
-    def test_of_three_cameras_all_that_can_be_wrong_are_named(self, rig):
+    def test_find_disagreement_names_all_of_three_that_can_be_wrong(self, rig):
         """Two pairs only: any of the poses can explain that they differ."""
         wrong = self.displaced(rig[:3], 1, shift=(0.03, 0, 0.02))
         made, progress = stereo_backend(max_disagreement=0.0), Progress()
@@ -163,7 +163,7 @@ class TestDisagreement:
         assert "do not tell which" in text
         assert "'cam_1'" in text
 
-    def test_beyond_the_limit_no_scene_is_built(self, rig):
+    def test_check_agreement_beyond_the_limit(self, rig):
         wrong = self.displaced(rig, 1, shift=(0.03, 0, 0.02))
         with pytest.raises(
             InputError, match=r"'cam_1' is wrong.*max_disagreement = 0\.3"
@@ -171,7 +171,7 @@ class TestDisagreement:
             self.warnings(wrong)
         assert error.value.code == ErrorCode.BAD_CALIBRATION
 
-    def test_smaller_deviations_make_a_smaller_error_stand_out(self, rig):
+    def test_find_disagreement_of_smaller_deviations(self, rig):
         off = self.displaced(rig, 1, shift=(0.004, 0, 0.003))
         assert not self.warnings(off)
         settings = {"prior_translation_sigma": 1e-3, "prior_rotation_sigma": 1e-3}
@@ -179,8 +179,8 @@ class TestDisagreement:
         assert "'cam_1' is wrong" in text
 
 
-def test_two_views_cannot_confirm_their_own_poses(truth, pair):
-    """The metre comes from the poses, and the one pair agrees with whatever they say."""
+def test_align_two_views_cannot_confirm_their_own_poses(truth, pair):
+    """The metric scale comes from the poses, and the one pair agrees with any of them."""
     longer = [
         dataclasses.replace(
             view,
@@ -198,7 +198,7 @@ def test_two_views_cannot_confirm_their_own_poses(truth, pair):
         assert any("no third view confirms" in warning for warning in alignment.warnings)
 
 
-def test_a_range_of_depth_that_holds_no_feature_is_refused(truth):
+def test_check_range_without_features(truth):
     with pytest.raises(InputError, match=r"0% of the matched.*3 to 4 m.*most are at 0\.") as error:
         stereo_pair(truth.views, min_depth=3.0, max_depth=4.0)
     assert error.value.code == ErrorCode.BAD_CONFIG

@@ -5,12 +5,8 @@ import pytest
 
 from wildseg3d_ros.core.geometry.cameras import rays
 from wildseg3d_ros.core.geometry.surface import local_planes
-from wildseg3d_ros.pointmaps.depth.noise import (
-    UNIT_SIGMA,
-    DepthNoise,
-    depth_confidence,
-    edge_quality,
-)
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA, edge_quality
+from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
 
 H, W = 120, 160
 K = np.array([[150.0, 0.0, 80.0], [0.0, 152.0, 58.0], [0.0, 0.0, 1.0]])

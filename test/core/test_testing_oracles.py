@@ -22,7 +22,7 @@ def scene():
     return construct_scene(views=3, width=80, height=60, seed=2)
 
 
-def test_pointmaps_are_the_truth_in_the_first_cameras_frame(scene):
+def test_oracle_pointmaps_are_the_truth_in_the_first_cameras_frame(scene):
     backend: PointmapBackend = OraclePointmaps(scene)
     backend.check(scene.views)
     predictions = backend.predict(scene.views, PAIRS, Progress())
@@ -42,7 +42,7 @@ def test_pointmaps_are_the_truth_in_the_first_cameras_frame(scene):
             np.testing.assert_allclose(world, scene.points[view][seen], atol=2e-5)
 
 
-def test_each_pair_has_a_scale_of_its_own_when_asked(scene):
+def test_oracle_pointmaps_have_a_scale_per_pair_when_asked(scene):
     metric = OraclePointmaps(scene).predict(scene.views, PAIRS, Progress())
     scaled = OraclePointmaps(scene, scale_spread=0.5).predict(scene.views, PAIRS, Progress())
     scales = []
@@ -56,7 +56,7 @@ def test_each_pair_has_a_scale_of_its_own_when_asked(scene):
     assert len(np.unique(np.round(scales, 3))) == len(PAIRS)
 
 
-def test_matched_pixels_are_those_that_both_see(scene):
+def test_oracle_pointmaps_match_what_both_views_see(scene):
     oracle = OraclePointmaps(scene)
     for a, b in ((0, 1), (1, 0), (0, 2)):
         matched = oracle.matched(a, b)
@@ -73,7 +73,7 @@ def test_matched_pixels_are_those_that_both_see(scene):
         assert np.any(inside, axis=0).mean() < 0.02
 
 
-def test_masks_are_the_truth_and_a_copy(scene):
+def test_oracle_masks_are_the_truth_and_a_copy(scene):
     backend: MaskBackend = OracleMasks(scene)
     cache = backend.segment(scene.views, None, None, Progress())
     assert cache.object_ids == scene.object_ids
@@ -85,7 +85,7 @@ def test_masks_are_the_truth_and_a_copy(scene):
     assert any(labels.any() for labels in scene.labels)
 
 
-def test_other_views_are_refused(scene):
+def test_oracle_pointmaps_refuse_other_views(scene):
     other = construct_scene(views=2, width=80, height=60)
     with pytest.raises(InputError, match="knows the views"):
         OraclePointmaps(scene).check(other.views)
@@ -93,14 +93,16 @@ def test_other_views_are_refused(scene):
         OracleMasks(scene).segment(other.views, None, None, Progress())
 
 
-def test_predicting_can_be_cancelled(scene):
+def test_oracle_pointmaps_can_be_cancelled(scene):
     with pytest.raises(Cancelled):
         OraclePointmaps(scene).predict(scene.views, PAIRS, Progress(cancelled=lambda: True))
 
 
-def test_pairs_that_share_nothing_are_left_out():
+def test_oracle_pointmaps_leave_out_pairs_that_share_nothing():
     scene = construct_scene(views=2, width=40, height=30)
-    away = scene.world_from_cam.copy()
-    away[1] = away[1] @ invert(np.diag([-1.0, 1.0, -1.0, 1.0]))  # looks the other way
-    turned = type(scene)(scene.views, away, scene.depths, scene.labels, scene.points, scene.solids)
-    assert OraclePointmaps(turned).predict(scene.views, [(0, 1)], Progress()) == []
+    other = scene.world_from_cam.copy()
+    other[1] = other[1] @ invert(np.diag([-1.0, 1.0, -1.0, 1.0]))  # looks the other way
+    elsewhere = type(scene)(
+        scene.views, other, scene.depths, scene.labels, scene.points, scene.solids
+    )
+    assert OraclePointmaps(elsewhere).predict(scene.views, [(0, 1)], Progress()) == []

@@ -29,7 +29,7 @@ def march(scene, origin, directions, far=4.0):
     return np.where((depth < far) & (np.abs(distance) < 1e-6), depth, np.inf)
 
 
-def test_depth_equals_sphere_tracing(scene):
+def test_cast_depth_equals_sphere_tracing(scene):
     rng = np.random.default_rng(0)
     for k, view in enumerate(scene.views):
         rows, columns = rng.integers(0, view.size[0], 80), rng.integers(0, view.size[1], 80)
@@ -44,7 +44,7 @@ def test_depth_equals_sphere_tracing(scene):
         assert (np.abs(given - expected)[near] < 2e-5).mean() > 0.97
 
 
-def test_points_labels_and_depth_belong_together(scene):
+def test_construct_scene_points_labels_and_depth_belong_together(scene):
     for k, view in enumerate(scene.views):
         seen = scene.depths[k] > 0
         assert np.isfinite(scene.points[k][seen]).all()
@@ -57,7 +57,7 @@ def test_points_labels_and_depth_belong_together(scene):
                 assert scene.distance_to_object(label, here).max() < 1e-5
 
 
-def test_all_objects_are_seen_and_some_touch(scene):
+def test_construct_scene_objects_are_seen_and_some_touch(scene):
     for label in scene.object_ids:
         assert sum(int((labels == label).sum()) for labels in scene.labels) > 100
     solids = {solid.label: solid for solid in scene.solids}
@@ -67,7 +67,7 @@ def test_all_objects_are_seen_and_some_touch(scene):
         assert solids[other].distance(centre[None])[0] == pytest.approx(half, abs=1e-9)
 
 
-def test_what_two_views_see_agrees(scene):
+def test_construct_scene_views_agree(scene):
     a, b = 0, 1
     there = apply(invert(scene.world_from_cam[b]), scene.points[a].astype(np.float64))
     uv, z = project(there, scene.views[b].K)
@@ -92,7 +92,7 @@ def test_what_two_views_see_agrees(scene):
     assert np.abs(color_a - color_b).mean() < 0.4 * np.abs(color_a - mixed).mean()
 
 
-def test_the_same_seed_gives_the_same_scene_and_another_another():
+def test_construct_scene_depends_on_the_seed_alone():
     given = [construct_scene(2, 40, 30, 4, seed, depth_noise=DepthNoise()) for seed in (1, 1, 2)]
     for k in range(2):
         np.testing.assert_array_equal(given[0].views[k].image, given[1].views[k].image)
@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same_scene_and_another_another():
     assert (given[0].views[0].image != given[2].views[0].image).any()
 
 
-def test_errors_of_poses_have_the_size_asked_for():
+def test_construct_scene_pose_errors_have_the_size_asked_for():
     scene = construct_scene(60, 8, 6, 1, translation_sigma=0.004, rotation_sigma=0.006)
     off = np.array(
         [
@@ -119,13 +119,13 @@ def test_errors_of_poses_have_the_size_asked_for():
     assert np.sqrt((angle**2).mean() / 3) == pytest.approx(0.006, rel=0.25)
 
 
-def test_views_without_depth_or_poses():
+def test_construct_scene_without_depth_or_poses():
     scene = construct_scene(2, 24, 18, 2, with_depth=False, with_priors=False)
     assert all(v.depth is None and v.world_from_cam_prior is None for v in scene.views)
     assert scene.world_from_cam.shape == (2, 4, 4)
 
 
-def test_identical_objects_differ_in_nothing_but_their_place():
+def test_construct_scene_identical_objects_differ_in_their_place_alone():
     for seed in range(4):
         scene = construct_scene(1, 24, 18, 12, seed, identical=4)
         alike = [solid for solid in scene.solids if solid.label > 8]
@@ -140,12 +140,12 @@ def test_identical_objects_differ_in_nothing_but_their_place():
 @pytest.mark.parametrize(
     "wrong", [{"objects": 0}, {"objects": 13}, {"objects": 6, "identical": 3}, {"views": 0}]
 )
-def test_numbers_out_of_range(wrong):
+def test_construct_scene_refuses_numbers_out_of_range(wrong):
     with pytest.raises(ValueError, match="got"):
         construct_scene(**wrong)
 
 
-def test_a_scene_survives_being_written_and_read(tmp_path):
+def test_recording_survives_being_written_and_read(tmp_path):
     scene = construct_scene(2, 48, 36, 3)
     write_folder(tmp_path, scene.recording())
     back = load_folder(tmp_path)

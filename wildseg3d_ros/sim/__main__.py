@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from wildseg3d_ros.core.errors import WildSeg3DError
@@ -15,9 +16,8 @@ def _size(text: str) -> tuple[int, int]:
     try:
         width, height = (int(part) for part in text.lower().split("x"))
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected WIDTHxHEIGHT like 640x480, got '{text}'"
-        ) from (None)
+        text = f"expected WIDTHxHEIGHT like 640x480, got '{text}'"
+        raise argparse.ArgumentTypeError(text) from None
     if not (16 <= width <= 4096 and 16 <= height <= 4096):
         raise argparse.ArgumentTypeError(f"each side must be 16 to 4096 pixels, got '{text}'")
     return width, height
@@ -34,44 +34,27 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument(
-        "--seed", type=int, default=default.seed, help="another seed, another scene"
-    )
-    parser.add_argument("--objects", type=int, default=default.objects, help="number of objects")
-    parser.add_argument("--views", type=int, default=default.views, help="number of cameras")
-    parser.add_argument(
-        "--size",
-        type=_size,
-        default=(default.width, default.height),
-        metavar="WxH",
-        help="size of the pictures in pixels",
-    )
-    parser.add_argument(
-        "--light-samples",
-        type=int,
-        default=default.light_samples,
-        help="passes of light per picture: more is smoother and slower",
-    )
+    for name, text in (
+        ("seed", "another seed, another scene"),
+        ("objects", "number of objects"),
+        ("views", "number of cameras"),
+        ("light_samples", "passes of light per picture: more is smoother and slower"),
+    ):
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=getattr(default, name), help=text)
+    size = default.width, default.height
+    text = "size of the pictures in pixels"
+    parser.add_argument("--size", type=_size, default=size, metavar="WxH", help=text)
     parser.add_argument("--perfect", action="store_true", help="no noise and no pose error")
     options = parser.parse_args(arguments)
     width, height = options.size
+    numbers = {name: getattr(options, name) for name in ("seed", "objects", "views")}
     spec = RecordingSpec(
-        seed=options.seed,
-        objects=options.objects,
-        views=options.views,
-        width=width,
-        height=height,
-        light_samples=options.light_samples,
+        **numbers, width=width, height=height, light_samples=options.light_samples
     )
     if options.perfect:
-        spec = RecordingSpec(
-            **{
-                **spec.__dict__,
-                "depth_noise": None,
-                "translation_sigma": 0.0,
-                "rotation_sigma": 0.0,
-                "color_noise": 0.0,
-            }
+        spec = replace(
+            spec, depth_noise=None, translation_sigma=0.0, rotation_sigma=0.0, color_noise=0.0
         )
 
     def report(stage: str, fraction: float) -> None:

@@ -41,22 +41,17 @@ def ring_cameras(views: int, rng: np.random.Generator) -> tuple[Camera, ...]:
         cameras.append((f"cam_{ring}", np.radians(rng.uniform(-15, 15)), np.radians(78), 0.85))
     out = []
     for name, azimuth, elevation, distance in cameras:
-        away = np.array(
-            [
-                np.cos(elevation) * np.sin(azimuth),
-                -np.cos(elevation) * np.cos(azimuth),
-                np.sin(elevation),
-            ]
-        )
         target = np.array([0.0, 0.0, 0.05]) + rng.uniform(-0.02, 0.02, 3)
-        out.append(
-            Camera(
-                name,
-                look_at(target + distance * away, target, np.radians(rng.uniform(-4, 4))),
-                np.radians(45.0) * rng.uniform(0.985, 1.015),
-            )
-        )
+        eye = target + distance * bearing(azimuth, elevation)
+        pose = look_at(eye, target, np.radians(rng.uniform(-4, 4)))
+        out.append(Camera(name, pose, np.radians(45.0) * rng.uniform(0.985, 1.015)))
     return tuple(out)
+
+
+def bearing(azimuth: float, elevation: float) -> NDArray[np.float64]:
+    """(3,) unit vector; azimuth 0 is -y, elevation pi/2 is up [rad]."""
+    across = np.cos(elevation)
+    return np.array([across * np.sin(azimuth), -across * np.cos(azimuth), np.sin(elevation)])
 
 
 def look_at(eye: NDArray, target: NDArray, roll: float = 0.0) -> NDArray[np.float64]:

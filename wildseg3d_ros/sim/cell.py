@@ -22,9 +22,9 @@ from wildseg3d_ros.sim.prop import Part, Prop
 from wildseg3d_ros.sim.props import CATALOGUE
 from wildseg3d_ros.sim.shapes import box, join, quad
 
-TABLE_SIZE = (1.30, 0.95, 0.04)
-TABLE_HEIGHT = 0.75
-VISUAL_GROUP, COLLISION_GROUP = 0, 3
+TABLE_SIZE, TABLE_HEIGHT = (1.30, 0.95, 0.04), 0.75
+COLLISION_GROUP = 3
+"""Of MuJoCo's geoms that physics sees and no camera does; all others are in group 0."""
 
 
 def load_mujoco() -> ModuleType:
@@ -171,6 +171,31 @@ def _scenery(rng: np.random.Generator) -> list[tuple[str, Part, NDArray[np.float
 
 
 def _compile(mujoco, props, placements, cameras, scenery) -> Any:
+    spec = _empty_world(mujoco)
+    world = spec.worldbody
+    for name, part, position in scenery:
+        _add_part(mujoco, spec, world, name, part, position)
+    for prop, placement in zip(props, placements, strict=True):
+        pose = placement.world_from_object
+        quat = _quaternion(mujoco, pose[:3, :3])
+        body = world.add_body(name=prop.name, pos=pose[:3, 3], quat=quat)
+        body.add_freejoint()
+        for k, part in enumerate(prop.parts):
+            _add_part(mujoco, spec, body, f"{prop.name}_{k}", part, np.zeros(3))
+        _add_colliders(mujoco, body, prop)
+    opengl_from_opencv = np.diag([1.0, -1.0, -1.0])
+    for camera in cameras:
+        world.add_camera(
+            name=camera.name,
+            pos=camera.world_from_cam[:3, 3],
+            quat=_quaternion(mujoco, camera.world_from_cam[:3, :3] @ opengl_from_opencv),
+            fovy=float(np.degrees(camera.fovy)),
+        )
+    return spec.compile()
+
+
+def _empty_world(mujoco) -> Any:
+    """MuJoCo's specification of a world with a light and the table as physics sees it."""
     spec = mujoco.MjSpec()
     spec.option.timestep = 0.002
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -197,33 +222,21 @@ def _compile(mujoco, props, placements, cameras, scenery) -> Any:
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=[x / 2, y / 2, 0.05],
         pos=[0, 0, -0.05],
-        group=COLLISION_GROUP,
-        friction=[0.8, 0.01, 0.002],
-        condim=6,
+        **_contact(),
     )
-    for name, part, position in scenery:
-        _add_part(mujoco, spec, world, name, part, position)
-    for prop, placement in zip(props, placements, strict=True):
-        pose = placement.world_from_object
-        quat = np.empty(4)
-        mujoco.mju_mat2Quat(quat, pose[:3, :3].ravel())
-        body = world.add_body(name=prop.name, pos=pose[:3, 3], quat=quat)
-        body.add_freejoint()
-        for k, part in enumerate(prop.parts):
-            _add_part(mujoco, spec, body, f"{prop.name}_{k}", part, np.zeros(3))
-        _add_colliders(mujoco, body, prop)
-    opengl_from_opencv = np.diag([1.0, -1.0, -1.0])
-    for camera in cameras:
-        quat = np.empty(4)
-        rotation = camera.world_from_cam[:3, :3] @ opengl_from_opencv
-        mujoco.mju_mat2Quat(quat, rotation.ravel())
-        world.add_camera(
-            name=camera.name,
-            pos=camera.world_from_cam[:3, 3],
-            quat=quat,
-            fovy=float(np.degrees(camera.fovy)),
-        )
-    return spec.compile()
+    return spec
+
+
+def _contact() -> dict[str, Any]:
+    """How things that touch each other slide and roll."""
+    return {"group": COLLISION_GROUP, "friction": [0.8, 0.01, 0.002], "condim": 6}
+
+
+def _quaternion(mujoco, rotation: NDArray) -> NDArray[np.float64]:
+    """(4,) w, x, y, z of a rotation (3, 3)."""
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, rotation.ravel())
+    return quat
 
 
 def _add_part(mujoco, spec, body, name: str, part: Part, position: NDArray) -> None:
@@ -256,7 +269,6 @@ def _add_part(mujoco, spec, body, name: str, part: Part, position: NDArray) -> N
         contype=0,
         conaffinity=0,
         mass=0.0,
-        group=VISUAL_GROUP,
         pos=position,
     )
 
@@ -275,7 +287,5 @@ def _add_colliders(mujoco, body, prop: Prop) -> None:
             pos=collider.position,
             quat=[np.cos(half), 0.0, 0.0, np.sin(half)],
             mass=prop.mass / len(prop.colliders),
-            group=COLLISION_GROUP,
-            friction=[0.8, 0.01, 0.002],
-            condim=6,
+            **_contact(),
         )

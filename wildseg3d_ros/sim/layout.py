@@ -14,9 +14,6 @@ from wildseg3d_ros.sim.prop import Prop
 REGION = (0.22, 0.16)
 """Half extents [m] of the part of the table that objects' centres lie in."""
 
-TOUCHING_GAP = 0.0004
-APART_GAP = 0.03
-
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -37,8 +34,8 @@ def polygon_gap(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         edge = np.roll(first, -1, axis=0) - first
         normal = np.stack([edge[:, 1], -edge[:, 0]], axis=1)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        reach = (first * normal).sum(axis=1)
-        gap = max(gap, float(((second @ normal.T).min(axis=0) - reach).max()))
+        extent = (first * normal).sum(axis=1)
+        gap = max(gap, float(((second @ normal.T).min(axis=0) - extent).max()))
     return gap
 
 
@@ -57,17 +54,18 @@ class _Table:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.outlines: list[tuple[Prop, NDArray[np.float64]]] = []
-        self.poses: list[NDArray[np.float64]] = []
         self.taken: set[str] = set()
 
-    def gap(self, outline: NDArray[np.float64]) -> float:
-        return min((polygon_gap(outline, other) for _, other in self.outlines), default=np.inf)
+    def gap(self, outline: NDArray[np.float64], partner: NDArray | None = None) -> float:
+        """To what stands there, except for a partner."""
+        others = [other for _, other in self.outlines if other is not partner]
+        return min((polygon_gap(outline, other) for other in others), default=np.inf)
 
     def free(self, prop: Prop) -> Placement | None:
         yaw = self.rng.uniform(-np.pi, np.pi)
         centre = self.rng.uniform(-1.0, 1.0, 2) * REGION
         outline = _outline(prop, yaw, centre)
-        if self.gap(outline) < APART_GAP:
+        if self.gap(outline) < 0.03:
             return None
         self.outlines.append((prop, outline))
         return Placement(_upright(centre, 0.001, yaw), "free")
@@ -85,17 +83,14 @@ class _Table:
         low, high = 0.0, 0.5
         for _ in range(30):
             middle = 0.5 * (low + high)
-            if polygon_gap(_outline(prop, yaw, start + middle * heading), partner_outline) > (
-                TOUCHING_GAP
-            ):
+            outline = _outline(prop, yaw, start + middle * heading)
+            if polygon_gap(outline, partner_outline) > 0.0004:
                 high = middle
             else:
                 low = middle
         centre = start + high * heading
         outline = _outline(prop, yaw, centre)
-        others = [o for _, o in self.outlines if o is not partner_outline]
-        clear = min((polygon_gap(outline, other) for other in others), default=np.inf)
-        if clear < 0.004 or (np.abs(centre) > REGION).any():
+        if self.gap(outline, partner_outline) < 0.004 or (np.abs(centre) > REGION).any():
             return None
         self.outlines.append((prop, outline))
         return Placement(_upright(centre, 0.001, yaw), "beside", partner.name)
@@ -164,20 +159,17 @@ class _Table:
         # The edge on the table is the lower back edge (y = -tall/2, z = 0) or the lower front one.
         origin = corner + y * tall / 2 + np.array([0, 0, max(0.0, -thick * z[2]) + 0.001])
         pose = make_transform(np.stack([x, y, z], axis=1), origin)
-        reach = tall * np.sin(tilt) + thick
+        depth = tall * np.sin(tilt) + thick
         start = outline[side] + sides[side] / 2 - along * width / 2
         area = np.array(
             [
                 start,
-                start + outwards * reach,
-                start + outwards * reach + along * width,
+                start + outwards * depth,
+                start + outwards * depth + along * width,
                 start + along * width,
             ]
         )
-        others = [o for _, o in self.outlines if o is not outline]
-        if min((polygon_gap(area, o) for o in others), default=np.inf) < 0.01:
-            return None
-        if (np.abs(area.mean(axis=0)) > REGION).any():
+        if self.gap(area, outline) < 0.01 or (np.abs(area.mean(axis=0)) > REGION).any():
             return None
         self.outlines.append((prop, area))
         self.taken.add(prop.name)

@@ -72,17 +72,17 @@ def hidden_from_right_eye(disparity: NDArray[np.float32]) -> NDArray[np.bool_]:
     return hidden
 
 
-def depth_edges(disparity: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
+def depth_edges(disparity: NDArray[np.float32], min_step: float) -> NDArray[np.bool_]:
     """(H, W) pixels on either side of a jump between two surfaces.
 
     On one surface, however slanted, disparity is nearly linear over a few pixels; a jump is a step
-    of more than ``least`` pixels and more than three times the smaller of the steps beside it.
+    of more than ``min_step`` pixels and more than three times the smaller of the steps beside it.
     """
     edge = np.zeros(disparity.shape, dtype=bool)
     for axis in (0, 1):
         step = np.moveaxis(np.abs(np.diff(disparity, axis=axis)), axis, 0)
         padded = np.concatenate([step[:1], step, step[-1:]])
-        jump = step > least + 3.0 * np.minimum(padded[:-2], padded[2:])
+        jump = step > min_step + 3.0 * np.minimum(padded[:-2], padded[2:])
         side = np.moveaxis(edge, axis, 0)
         side[:-1] |= jump
         side[1:] |= jump
@@ -114,35 +114,13 @@ def sense_depth(
         rng: all randomness comes from here.
         noise: the camera.
     """
-    height, width = depth.shape
     seen = depth > 0
-    focal = float(K[0, 0])
-    disparity = np.where(seen, focal * noise.baseline / np.where(seen, depth, 1.0), 0.0)
-    disparity = disparity.astype(np.float32)
+    scale = float(K[0, 0]) * noise.baseline
+    disparity = np.where(seen, scale / np.where(seen, depth, 1.0), 0.0).astype(np.float32)
     angle = incidence(depth, K)
-
-    pixel = width / 640.0
-    near = ndimage.maximum_filter(disparity, size=3)
-    far = ndimage.minimum_filter(disparity, size=3)
-    edge = depth_edges(disparity, 0.15 * pixel)
-
-    v, u = np.mgrid[0:height, 0:width].astype(np.float32)
-    shift_u = noise.edge_drag * smooth_noise(rng, depth.shape, noise.correlation)
-    shift_v = noise.edge_drag * smooth_noise(rng, depth.shape, noise.correlation)
-    # Only across edges: on a slope the shift would be an error that real cameras do not make.
-    by_edge = ndimage.binary_dilation(edge, iterations=1)
-    row = np.clip(np.rint(v + shift_v * by_edge), 0, height - 1).astype(np.intp)
-    column = np.clip(np.rint(u + shift_u * by_edge), 0, width - 1).astype(np.intp)
-    measured = disparity[row, column]
-
-    mixed = edge & (rng.random(depth.shape) < noise.flying)
-    share = rng.random(depth.shape, dtype=np.float32)
-    measured = np.where(mixed, far + share * (near - far), measured)
-
-    spread = noise.disparity_sigma * pixel / np.maximum(np.cos(np.minimum(angle, 1.45)), 0.12)
-    measured = measured + spread * smooth_noise(rng, depth.shape, noise.correlation)
-    step = noise.disparity_step * pixel
-    measured = np.rint(measured / step) * step
+    edge = depth_edges(disparity, 0.15 * depth.shape[1] / 640.0)
+    by_edge = np.asarray(ndimage.binary_dilation(edge, iterations=1), dtype=bool)
+    measured = _measured_disparity(disparity, angle, edge, by_edge, rng, noise)
 
     lost = smooth_noise(rng, depth.shape, 1.5 * noise.correlation)
     grazing = angle + 0.1 * lost > noise.grazing
@@ -150,11 +128,46 @@ def sense_depth(
     hidden = hidden_from_right_eye(disparity) | (grazing & np.logical_not(by_edge)) | ~seen
     hidden |= edge & (lost > 0.6)
     # A column that the right eye's image does not contain cannot be matched either.
-    hidden |= u - disparity < 0
-    valid = ~hidden & (measured > focal * noise.baseline / noise.max_range)
+    hidden |= np.arange(depth.shape[1], dtype=np.float32) - disparity < 0
+    valid = ~hidden & (measured > scale / noise.max_range)
     out = np.zeros(depth.shape, dtype=np.float32)
-    out[valid] = focal * noise.baseline / measured[valid]
+    out[valid] = scale / measured[valid]
     return out
+
+
+def _measured_disparity(
+    disparity: NDArray[np.float32],
+    angle: NDArray[np.float32],
+    edge: NDArray[np.bool_],
+    by_edge: NDArray[np.bool_],
+    rng: np.random.Generator,
+    noise: DepthNoise,
+) -> NDArray[np.floating]:
+    """(H, W) disparity with what matching does to it: dragged edges, flying pixels, noise, steps.
+
+    Args:
+        angle: of incidence [rad]. edge, by_edge: pixels on depth edges, and beside them.
+    """
+    height, width = disparity.shape
+    pixel = width / 640.0
+    v, u = np.mgrid[0:height, 0:width].astype(np.float32)
+    shift_u = noise.edge_drag * smooth_noise(rng, disparity.shape, noise.correlation)
+    shift_v = noise.edge_drag * smooth_noise(rng, disparity.shape, noise.correlation)
+    # Only across edges: on a slope the shift would be an error that real cameras do not make.
+    row = np.clip(np.rint(v + shift_v * by_edge), 0, height - 1).astype(np.intp)
+    column = np.clip(np.rint(u + shift_u * by_edge), 0, width - 1).astype(np.intp)
+    measured = disparity[row, column]
+
+    near = ndimage.maximum_filter(disparity, size=3)
+    far = ndimage.minimum_filter(disparity, size=3)
+    mixed = edge & (rng.random(disparity.shape) < noise.flying)
+    share = rng.random(disparity.shape, dtype=np.float32)
+    measured = np.where(mixed, far + share * (near - far), measured)
+
+    sigma = noise.disparity_sigma * pixel / np.maximum(np.cos(np.minimum(angle, 1.45)), 0.12)
+    measured = measured + sigma * smooth_noise(rng, disparity.shape, noise.correlation)
+    step = noise.disparity_step * pixel
+    return np.rint(measured / step) * step
 
 
 def sense_color(

@@ -14,18 +14,13 @@ from wildseg3d_ros.sim.textures import (
     fine_print,
     fractal_noise,
     gingham,
+    ink,
     plain,
-    rgb,
     speckled,
     write,
 )
 
 Size = tuple[float, float, float]
-
-
-def _ink(color: int) -> tuple[int, int, int]:
-    red, green, blue = (int(c) for c in rgb(color))
-    return red, green, blue
 
 
 def _at(image: Texture, u: float, v: float) -> tuple[int, int]:
@@ -34,13 +29,25 @@ def _at(image: Texture, u: float, v: float) -> tuple[int, int]:
 
 def _disc(image: Texture, centre: tuple[float, float], radius: float, color: int) -> None:
     cv2.circle(
-        image, _at(image, *centre), round(radius * image.shape[1]), _ink(color), -1, cv2.LINE_AA
+        image, _at(image, *centre), round(radius * image.shape[1]), ink(color), -1, cv2.LINE_AA
     )
+
+
+def _ellipse(
+    image: Texture,
+    centre: tuple[float, float],
+    axes: tuple[int, int],
+    color: int,
+    angle: float = 0.0,
+    thickness: int = -1,
+) -> None:
+    at = _at(image, *centre)
+    cv2.ellipse(image, at, axes, angle, 0, 360, ink(color), thickness, cv2.LINE_AA)
 
 
 def _band(image: Texture, top: float, bottom: float, color: int) -> None:
     rows = image.shape[0]
-    image[round(top * rows) : round(bottom * rows)] = _ink(color)
+    image[round(top * rows) : round(bottom * rows)] = ink(color)
 
 
 def _noise(
@@ -55,11 +62,13 @@ def _aged(image: Texture, rng: np.random.Generator, strength: float = 0.025) -> 
     return np.clip(image * shade, 0, 255).astype(np.uint8)
 
 
-def _back(width: float, height: float, color: int, ink: int, rng: np.random.Generator) -> Texture:
+def _back(
+    width: float, height: float, color: int, letters: int, rng: np.random.Generator
+) -> Texture:
     """The back of a carton: nutrition table, small print, bar code."""
     face = canvas(width, height, color)
-    fine_print(face, (0.1, 0.12, 0.9, 0.36), 8, ink, rng)
-    cv2.rectangle(face, _at(face, 0.1, 0.45), _at(face, 0.55, 0.9), _ink(0xF5F5F0), -1)
+    fine_print(face, (0.1, 0.12, 0.9, 0.36), 8, letters, rng)
+    cv2.rectangle(face, _at(face, 0.1, 0.45), _at(face, 0.55, 0.9), ink(0xF5F5F0), -1)
     fine_print(face, (0.13, 0.5, 0.52, 0.86), 9, 0x202020, rng)
     barcode(face, (0.62, 0.72, 0.9, 0.9), rng)
     return face
@@ -70,42 +79,15 @@ def cereal(size: Size, rng: np.random.Generator) -> Texture:
     x, y, z = size
     front = canvas(x, z, 0xE8B52B)
     rows, columns = front.shape[:2]
-    cv2.ellipse(
-        front,
-        _at(front, 0.5, 0.72),
-        (columns // 2 - 30, rows // 5),
-        0,
-        0,
-        360,
-        _ink(0xF7F3E8),
-        -1,
-        cv2.LINE_AA,
-    )
-    cv2.ellipse(
-        front,
-        _at(front, 0.5, 0.70),
-        (columns // 2 - 60, rows // 6),
-        0,
-        0,
-        360,
-        _ink(0xFBFAF5),
-        -1,
-        cv2.LINE_AA,
-    )
+    _ellipse(front, (0.5, 0.72), (columns // 2 - 30, rows // 5), 0xF7F3E8)
+    _ellipse(front, (0.5, 0.70), (columns // 2 - 60, rows // 6), 0xFBFAF5)
     for _ in range(110):
         angle, radius = rng.uniform(0, 2 * np.pi), np.sqrt(rng.random())
         u, v = 0.5 + 0.3 * radius * np.cos(angle), 0.69 + 0.11 * radius * np.sin(angle)
-        cv2.circle(
-            front,
-            _at(front, u, v),
-            int(rng.integers(9, 15)),
-            _ink(0xC98A35 if rng.random() < 0.7 else 0xA8662A),
-            5,
-            cv2.LINE_AA,
-        )
-    cv2.rectangle(
-        front, (0, round(0.08 * rows)), (columns, round(0.34 * rows)), _ink(0xB3231F), -1
-    )
+        size_px = int(rng.integers(9, 15))
+        color = ink(0xC98A35 if rng.random() < 0.7 else 0xA8662A)
+        cv2.circle(front, _at(front, u, v), size_px, color, 5, cv2.LINE_AA)
+    cv2.rectangle(front, (0, round(0.08 * rows)), (columns, round(0.34 * rows)), ink(0xB3231F), -1)
     write(front, "MORNING", (0.5, 0.15), 0.075, 0xFFF6DF)
     write(front, "RINGS", (0.5, 0.265), 0.085, 0xFFE36B)
     write(front, "whole grain oats", (0.5, 0.41), 0.03, 0x5A3410, cv2.FONT_HERSHEY_TRIPLEX)
@@ -115,13 +97,8 @@ def cereal(size: Size, rng: np.random.Generator) -> Texture:
     fine_print(side, (0.12, 0.35, 0.88, 0.85), 20, 0xFFF0D0, rng)
     top = canvas(x, y, 0xE8B52B)
     write(top, "MORNING RINGS", (0.5, 0.5), 0.25, 0xB3231F)
-    faces = {
-        "front": front,
-        "back": _back(x, z, 0xE8B52B, 0x5A3410, rng),
-        "side": side,
-        "top": top,
-        "bottom": canvas(x, y, 0xB59A75),
-    }
+    back, bottom = _back(x, z, 0xE8B52B, 0x5A3410, rng), canvas(x, y, 0xB59A75)
+    faces = {"front": front, "back": back, "side": side, "top": top, "bottom": bottom}
     return _aged(box_texture(size, faces), rng)
 
 
@@ -137,20 +114,16 @@ def crackers(size: Size, rng: np.random.Generator) -> Texture:
         u, v = 0.2 + 0.1 * k + rng.uniform(-0.02, 0.02), 0.76 + 0.09 * (k % 2)
         column, row = _at(front, u, v)
         corners = cv2.boxPoints(((column, row), (62, 62), float(rng.uniform(0, 90))))
-        cv2.fillPoly(front, [corners.astype(np.int32)], _ink(0xD9AE68), cv2.LINE_AA)
+        cv2.fillPoly(front, [corners.astype(np.int32)], ink(0xD9AE68), cv2.LINE_AA)
         for du, dv in rng.uniform(-18, 18, (7, 2)):
-            cv2.circle(front, (int(column + du), int(row + dv)), 2, _ink(0x9A6A30), -1)
+            cv2.circle(front, (int(column + du), int(row + dv)), 2, ink(0x9A6A30), -1)
     side = canvas(y, z, 0x1F5FA8)
     write(side, "SALTY", (0.5, 0.15), 0.05, 0xF2EFE6)
     fine_print(side, (0.12, 0.4, 0.88, 0.85), 14, 0xDCE8F5, rng)
     top = canvas(x, y, 0xF2EFE6)
     write(top, "CRACKERS", (0.5, 0.5), 0.22, 0x1B4C88)
-    faces = {
-        "front": front,
-        "back": _back(x, z, 0x1F5FA8, 0xDCE8F5, rng),
-        "side": side,
-        "top": top,
-    }
+    back = _back(x, z, 0x1F5FA8, 0xDCE8F5, rng)
+    faces = {"front": front, "back": back, "side": side, "top": top}
     return _aged(box_texture(size, faces), rng)
 
 
@@ -159,15 +132,15 @@ def tea(size: Size, rng: np.random.Generator) -> Texture:
     x, y, z = size
     front = canvas(x, z, 0x2E5B3A)
     leaves = _noise(rng, front, 50.0)
-    front[leaves > 0.45] = _ink(0x477A4A)
-    cv2.rectangle(front, _at(front, 0.18, 0.22), _at(front, 0.82, 0.8), _ink(0xEDE3C4), -1)
+    front[leaves > 0.45] = ink(0x477A4A)
+    cv2.rectangle(front, _at(front, 0.18, 0.22), _at(front, 0.82, 0.8), ink(0xEDE3C4), -1)
     write(front, "GREEN TEA", (0.5, 0.42), 0.16, 0x2E5B3A, cv2.FONT_HERSHEY_TRIPLEX)
     write(front, "25 bags", (0.5, 0.67), 0.08, 0x9A5B22)
     side = canvas(y, z, 0x2E5B3A)
     fine_print(side, (0.15, 0.25, 0.85, 0.8), 8, 0xEDE3C4, rng)
     top = canvas(x, y, 0x2E5B3A)
     leaves = _noise(rng, top, 60.0)
-    top[leaves > 0.4] = _ink(0x5C8E52)
+    top[leaves > 0.4] = ink(0x5C8E52)
     _disc(top, (0.5, 0.5), 0.2, 0xEDE3C4)
     write(top, "TEA", (0.5, 0.5), 0.18, 0x2E5B3A, cv2.FONT_HERSHEY_TRIPLEX)
     return _aged(box_texture(size, {"front": front, "back": front, "side": side, "top": top}), rng)
@@ -183,7 +156,7 @@ def book(size: Size, rng: np.random.Generator) -> Texture:
         line = rows * (0.45 + 0.12 * k) + 28 * np.cumsum(rng.normal(0, 0.06, columns))
         line = line + 22 * np.sin(np.linspace(0, 5 + 2 * k, columns) + k)
         below = np.arange(rows)[:, None] > line[None]
-        cover[below] = _ink(color)
+        cover[below] = ink(color)
     _disc(cover, (0.68, 0.36), 0.11, 0xF6E7B8)
     write(cover, "FAR", (0.3, 0.12), 0.06, 0xF6E7B8, cv2.FONT_HERSHEY_TRIPLEX)
     write(cover, "HILLS", (0.4, 0.22), 0.06, 0xF6E7B8, cv2.FONT_HERSHEY_TRIPLEX)
@@ -192,8 +165,8 @@ def book(size: Size, rng: np.random.Generator) -> Texture:
     write(spine, "FAR HILLS", (0.4, 0.5), 0.36, 0xF6E7B8)
     edge_x, edge_y = canvas(x, z, 0xE9E0CC), canvas(y, z, 0xE9E0CC)
     for edge in (edge_x, edge_y):
-        edge[::3] = _ink(0xCFC4AB)
-        edge[:5], edge[-5:] = _ink(0x472041), _ink(0x472041)
+        edge[::3] = ink(0xCFC4AB)
+        edge[:5], edge[-5:] = ink(0x472041), ink(0x472041)
     faces = {
         "front": edge_x,
         "back": edge_x,
@@ -251,7 +224,7 @@ def toy_block(size: Size, rng: np.random.Generator) -> Texture:
         ("bottom", "Z", 0x2D6DB5),
     ):
         face = canvas(x, x, 0xDDBB86, 5000.0)
-        cv2.rectangle(face, _at(face, 0.07, 0.07), _at(face, 0.93, 0.93), _ink(color), 9)
+        cv2.rectangle(face, _at(face, 0.07, 0.07), _at(face, 0.93, 0.93), ink(color), 9)
         write(face, letter, (0.5, 0.5), 0.5, color, cv2.FONT_HERSHEY_TRIPLEX)
         faces[name] = face
     return _aged(box_texture(size, {**faces, "side": faces["front"]}), rng, 0.05)
@@ -266,8 +239,8 @@ def soup_label(rng: np.random.Generator) -> Texture:
         part = label[:, round((u - 0.2) * label.shape[1]) : round((u + 0.2) * label.shape[1])]
         write(part, "Tomato", (0.5, 0.25), 0.17, 0xFBF3E0, cv2.FONT_HERSHEY_TRIPLEX)
         write(part, "SOUP", (0.5, 0.82), 0.11, 0xB51F24)
-        cv2.circle(part, _at(part, 0.5, 0.58), 30, _ink(0xD0342C), -1, cv2.LINE_AA)
-        cv2.circle(part, _at(part, 0.5, 0.535), 7, _ink(0x3E7A36), -1, cv2.LINE_AA)
+        cv2.circle(part, _at(part, 0.5, 0.58), 30, ink(0xD0342C), -1, cv2.LINE_AA)
+        cv2.circle(part, _at(part, 0.5, 0.535), 7, ink(0x3E7A36), -1, cv2.LINE_AA)
     barcode(label, (0.47, 0.62, 0.53, 0.92), rng)
     return _aged(label, rng)
 
@@ -278,7 +251,7 @@ def tuna_label(rng: np.random.Generator) -> Texture:
     waves = np.arange(label.shape[1])
     for k, color in enumerate((0x3F88BC, 0x7FB8D2)):
         crest = label.shape[0] * (0.62 + 0.16 * k) + 6 * np.sin(waves / 17.0 + k)
-        label[np.arange(label.shape[0])[:, None] > crest[None]] = _ink(color)
+        label[np.arange(label.shape[0])[:, None] > crest[None]] = ink(color)
     for u in (0.2, 0.7):
         part = label[:, round((u - 0.15) * label.shape[1]) : round((u + 0.15) * label.shape[1])]
         write(part, "TUNA", (0.5, 0.35), 0.36, 0xFFFFFF)
@@ -291,15 +264,13 @@ def chips_label(rng: np.random.Generator) -> Texture:
     _band(label, 0.0, 0.05, 0xD9C08A)
     for u in (0.25, 0.75):
         part = label[:, round((u - 0.22) * label.shape[1]) : round((u + 0.22) * label.shape[1])]
-        cv2.ellipse(
-            part, _at(part, 0.5, 0.24), (110, 62), -12, 0, 360, _ink(0xF2D24B), -1, cv2.LINE_AA
-        )
+        _ellipse(part, (0.5, 0.24), (110, 62), 0xF2D24B, -12.0)
         write(part, "CRISPS", (0.5, 0.24), 0.085, 0x9E2420)
         for _ in range(16):
-            centre = _at(part, rng.uniform(0.15, 0.85), rng.uniform(0.55, 0.85))
+            centre = rng.uniform(0.15, 0.85), rng.uniform(0.55, 0.85)
             angle = float(rng.uniform(0, 180))
-            cv2.ellipse(part, centre, (34, 22), angle, 0, 360, _ink(0xEBC766), -1, cv2.LINE_AA)
-            cv2.ellipse(part, centre, (34, 22), angle, 0, 360, _ink(0xB98A32), 2, cv2.LINE_AA)
+            _ellipse(part, centre, (34, 22), 0xEBC766, angle)
+            _ellipse(part, centre, (34, 22), 0xB98A32, angle, 2)
         write(part, "sour cream & onion", (0.5, 0.43), 0.03, 0xFFFFFF)
     return _aged(label, rng)
 
@@ -308,12 +279,12 @@ def mug_glaze(rng: np.random.Generator) -> tuple[Texture, Texture]:
     """Glaze of the body and of the handle."""
     glaze = canvas(0.26, 0.1, 0x3F6E8C)
     rows, columns = glaze.shape[:2]
-    glaze[: round(0.06 * rows)] = _ink(0xE9E2D2)
+    glaze[: round(0.06 * rows)] = ink(0xE9E2D2)
     waves = np.arange(columns) * (2 * np.pi * 9 / columns)
     for k, color in enumerate((0xE9E2D2, 0xD98E4A, 0xE9E2D2)):
         centre = rows * (0.32 + 0.17 * k) + 9 * np.sin(waves + k * np.pi)
         near = np.abs(np.arange(rows)[:, None] - centre[None]) < (5 if k != 1 else 8)
-        glaze[near] = _ink(color)
+        glaze[near] = ink(color)
     return _aged(glaze, rng, 0.05), plain(0x3F6E8C, rng)
 
 
@@ -328,7 +299,7 @@ def mustard(rng: np.random.Generator) -> tuple[Texture, Texture]:
     rows, columns = body.shape[:2]
     low, high = round(0.8 * rows), round(0.2 * rows)
     label: NDArray[np.uint8] = body[high:low]
-    label[:] = _ink(0xF3EBD6)
+    label[:] = ink(0xF3EBD6)
     _band(label, 0.0, 0.06, 0x7A2A1C)
     _band(label, 0.94, 1.0, 0x7A2A1C)
     for u in (0.25, 0.75):
@@ -344,12 +315,12 @@ def jam(rng: np.random.Generator) -> tuple[Texture, Texture]:
     body = canvas(0.232, 0.08, 0x5A0F1E)
     rows, columns = body.shape[:2]
     fruit = _noise(rng, body, 30.0)
-    body[fruit > 0.3] = _ink(0x7E1A2A)
+    body[fruit > 0.3] = ink(0x7E1A2A)
     top, bottom = round(0.3 * rows), round(0.82 * rows)
     for u in (0.25, 0.75):
         part = body[top:bottom, round((u - 0.16) * columns) : round((u + 0.16) * columns)]
-        part[:] = _ink(0xF7F1E1)
-        cv2.rectangle(part, (5, 5), (part.shape[1] - 6, part.shape[0] - 6), _ink(0x8A1C2C), 2)
+        part[:] = ink(0xF7F1E1)
+        cv2.rectangle(part, (5, 5), (part.shape[1] - 6, part.shape[0] - 6), ink(0x8A1C2C), 2)
         write(part, "Cherry", (0.5, 0.35), 0.24, 0x8A1C2C, cv2.FONT_HERSHEY_TRIPLEX)
         write(part, "Jam", (0.5, 0.72), 0.18, 0x3C5A2A, cv2.FONT_HERSHEY_TRIPLEX)
     return body, gingham(0xB8262B, rng)

@@ -26,7 +26,7 @@ class Part:
 class Collider:
     """What physics sees: "box" (half edges), "cylinder" (radius, half height) or "sphere".
 
-    ``yaw`` [rad] turns it about z before it is moved to ``position``.
+    ``yaw`` [rad] rotates it about z before it is moved to ``position``.
     """
 
     kind: str
@@ -63,7 +63,7 @@ class Prop:
 
     @property
     def rolls(self) -> bool:
-        """Whether it stays only where something holds it."""
+        """Whether it stays only where something supports it."""
         return all(collider.kind == "sphere" for collider in self.colliders)
 
     @property

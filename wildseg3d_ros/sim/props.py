@@ -80,11 +80,7 @@ def _tin(
 ) -> Prop:
     rng = np.random.default_rng(len(name))
     rim, inset = 0.0022, 0.004
-    body = lathe(
-        [
-            ([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0)),
-        ]
-    )
+    body = lathe([([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0))])
     ends = lathe(
         [
             disc(radius, 0.0, False, (0.9, 1.0)),
@@ -157,14 +153,14 @@ def mug(rng: np.random.Generator) -> Prop:
         [radius - 0.004 + 0.030 * np.cos(angle), 0 * angle, 0.048 + 0.030 * np.sin(angle)], axis=1
     )
     glaze, handle = packaging.mug_glaze(rng)
-    reach = radius + 0.028
-    outline = np.concatenate([circle(radius), [[reach, -0.007], [reach, 0.007]]])
+    handle_end = radius + 0.028
+    outline = np.concatenate([circle(radius), [[handle_end, -0.007], [handle_end, 0.007]]])
     return Prop(
         "mug",
         (Part(body, glaze, 0.5), Part(tube(path, 0.0058), handle, 0.5)),
         (
             Collider("cylinder", (radius, height / 2), (0, 0, height / 2)),
-            Collider("box", (0.016, 0.006, 0.033), (reach - 0.016, 0, 0.048)),
+            Collider("box", (0.016, 0.006, 0.033), (handle_end - 0.016, 0, 0.048)),
         ),
         0.32,
         cv2.convexHull(outline.astype(np.float32), clockwise=False)[:, 0].astype(np.float64),

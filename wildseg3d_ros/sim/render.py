@@ -42,10 +42,9 @@ def light_directions(samples: int, rng: np.random.Generator) -> NDArray[np.float
     towards = [np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), cosine], axis=1)]
     lamps = np.array([[-0.55, -0.35, 1.0], [0.5, 0.1, 1.0]])
     which = (np.arange(samples - sky) % 3 == 2).astype(int)
-    spread = np.concatenate(
-        [rng.uniform(-0.14, 0.14, (len(which), 2)), np.zeros((len(which), 1))], axis=1
-    )
-    towards.append(lamps[which] + spread)
+    offset = np.zeros((len(which), 3))
+    offset[:, :2] = rng.uniform(-0.14, 0.14, (len(which), 2))
+    towards.append(lamps[which] + offset)
     directions = -np.concatenate(towards)
     return directions / np.linalg.norm(directions, axis=1, keepdims=True)
 

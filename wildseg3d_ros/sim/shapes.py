@@ -1,4 +1,4 @@
-"""Triangle meshes with texture coordinates: boxes, turned shapes, tubes.
+"""Triangle meshes with texture coordinates: boxes, surfaces of revolution, tubes.
 
 Texture coordinates have (0, 0) at the first pixel of the texture's first row, v growing downwards.
 All meshes are in metres, z up.
@@ -102,14 +102,14 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
     """A surface of revolution about z.
 
     Args:
-        runs: pieces of the profile, each (points (P, 2) of radius and height, (v0, v1) texture
+        runs: parts of the profile, each (points (P, 2) of radius and height, (v0, v1) texture
             rows that it spans). A run is smooth; where two meet there is a crease. They go from
             the bottom's centre up the outside, and for hollow shapes from the rim down the inside.
         segments: facets around.
     """
     angle = np.linspace(0.0, 2.0 * np.pi, segments + 1)
     around = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    pieces = []
+    parts = []
     for profile, (v0, v1) in runs:
         profile = np.asarray(profile, dtype=np.float64)
         step = np.diff(profile, axis=0)
@@ -128,7 +128,7 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
         uv = np.empty((rows, columns, 2))
         uv[..., 0] = np.linspace(0.0, 1.0, columns)
         uv[..., 1] = (v0 + (v1 - v0) * along)[:, None]
-        pieces.append(
+        parts.append(
             Mesh(
                 vertices.reshape(-1, 3),
                 normals.reshape(-1, 3),
@@ -136,7 +136,7 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
                 _grid_faces(rows, columns),
             )
         )
-    return join(pieces)
+    return join(parts)
 
 
 def tube(path: ArrayLike, radius: ArrayLike, segments: int = 20) -> Mesh:

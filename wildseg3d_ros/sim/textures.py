@@ -20,7 +20,12 @@ Texture = NDArray[np.uint8]
 
 def rgb(color: int) -> NDArray[np.float32]:
     """(3,) float32 in [0, 255] of 0xRRGGBB."""
-    return np.array([color >> 16 & 255, color >> 8 & 255, color & 255], dtype=np.float32)
+    return np.array(ink(color), dtype=np.float32)
+
+
+def ink(color: int) -> tuple[int, int, int]:
+    """0xRRGGBB as OpenCV draws it."""
+    return color >> 16 & 255, color >> 8 & 255, color & 255
 
 
 def fractal_noise(
@@ -177,8 +182,7 @@ def write(
     thickness = max(1, round(bold * scale * tall))
     (width, tall), _ = cv2.getTextSize(text, font, scale, thickness)
     origin = (round(centre[0] * columns - width / 2), round(centre[1] * rows + tall / 2))
-    ink = tuple(int(c) for c in rgb(color))
-    cv2.putText(image, text, origin, font, scale, ink, thickness, cv2.LINE_AA)
+    cv2.putText(image, text, origin, font, scale, ink(color), thickness, cv2.LINE_AA)
 
 
 def fine_print(
@@ -195,14 +199,8 @@ def fine_print(
         x = left
         while x < right - 4:
             word = int(rng.integers(3, 14))
-            cv2.line(
-                image,
-                (x, int(row)),
-                (min(x + word, right), int(row)),
-                tuple(int(c) for c in rgb(color)),
-                1,
-                cv2.LINE_AA,
-            )
+            start, end = (x, int(row)), (min(x + word, right), int(row))
+            cv2.line(image, start, end, ink(color), 1, cv2.LINE_AA)
             x += word + 4
 
 

@@ -1,11 +1,11 @@
-"""Pointmaps of calibrated RGB-D cameras: back-projected depth, related by pairwise
-registration."""
+"""The geometry back end: views in, pair predictions out."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +17,28 @@ from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, maximum_spanning_tree, named_groups
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, DepthNoise, depth_confidence
-from wildseg3d_ros.pointmaps.depth.registration import (
-    Frame,
-    Keypoints,
-    PosePrior,
+from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
+from wildseg3d_ros.pointmaps.depth.registration.features import Keypoints, detect_keypoints
+from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
+from wildseg3d_ros.pointmaps.depth.registration.pair import (
     Registration,
-    detect_keypoints,
     register_from_features,
     register_from_prior,
 )
+from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What all pairs of a view share; keypoints where a pair has no given pose."""
+
+    frame: Frame
+    confidence: NDArray[np.float32]
+    keypoints: Keypoints | None
 
 
 class DepthPointmaps:
@@ -63,55 +72,42 @@ class DepthPointmaps:
         """
         self.check(views)
         pairs = list(pairs)
+        priors = {pair: self._prior(views, pair) for pair in pairs}
+        blind = {v for pair, prior in priors.items() if prior is None for v in pair}
         wanted = sorted({view for pair in pairs for view in pair})
-        blind = {v for pair in pairs if self._prior(views, pair) is None for v in pair}
-        frames: dict[int, Frame] = {}
-        confidences: dict[int, NDArray[np.float32]] = {}
-        keypoints: dict[int, Keypoints] = {}
-        found: dict[int, Registration] = {}
         steps = len(wanted) + len(pairs)
 
-        def prepare(
-            index: int,
-        ) -> tuple[int, Frame, NDArray[np.float32], Keypoints | None]:
-            frame, confidence = self._frame(views[index])
-            return index, frame, confidence, detect_keypoints(frame) if index in blind else None
+        def prepare(v: int) -> tuple[int, _Prepared]:
+            return v, self._prepare(views[v], with_keypoints=v in blind)
 
-        def register(number: int) -> tuple[int, Registration]:
-            a, b = pairs[number]
-            prior = self._prior(views, (a, b))
-            if prior is None:
-                return number, register_from_features(
-                    frames[a], frames[b], keypoints[a], keypoints[b]
-                )
-            if not self._config.refine:
-                return number, Registration(prior.a_from_b, "prior", 1.0)
-            return number, register_from_prior(frames[a], frames[b], prior)
+        def register(pair: tuple[int, int]) -> tuple[tuple[int, int], Registration]:
+            return pair, self._register(ready[pair[0]], ready[pair[1]], priors[pair])
 
         with ThreadPoolExecutor(THREADS) as pool:
-            done = completed(pool, prepare, wanted, progress, 0, steps)
-            for index, frame, confidence, features in done:
-                frames[index], confidences[index] = frame, confidence
-                if features is not None:
-                    keypoints[index] = features
-            found.update(
-                completed(pool, register, range(len(pairs)), progress, len(wanted), steps)
-            )
-
-        kept = self._kept(views, pairs, [found[number] for number in range(len(pairs))], progress)
+            ready = dict(completed(pool, prepare, wanted, progress, 0, steps))
+            found = dict(completed(pool, register, pairs, progress, len(wanted), steps))
+        kept = self._kept(views, {pair: found[pair] for pair in pairs}, progress)
         return [
             PairPrediction(
                 a,
                 b,
-                frames[a].points,
-                frames[b].points,
-                confidences[a],
-                confidences[b],
+                ready[a].frame.points,
+                ready[b].frame.points,
+                ready[a].confidence,
+                ready[b].confidence,
                 a_from_map_b=a_from_b,
                 metric=True,
             )
-            for (a, b), a_from_b in kept
+            for (a, b), a_from_b in kept.items()
         ]
+
+    def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
+        if prior is None:
+            assert a.keypoints is not None and b.keypoints is not None
+            return register_from_features(a.frame, b.frame, a.keypoints, b.keypoints)
+        if not self._config.refine:
+            return Registration(prior.a_from_b, "prior", 1.0)
+        return register_from_prior(a.frame, b.frame, prior)
 
     def _measured(self, view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Intrinsics and the depth within its limits, 0 elsewhere."""
@@ -146,13 +142,14 @@ class DepthPointmaps:
             )
         return view.K, np.where(trusted, view.depth, np.float32(0.0))
 
-    def _frame(self, view: View) -> tuple[Frame, NDArray[np.float32]]:
+    def _prepare(self, view: View, with_keypoints: bool) -> _Prepared:
         K, depth = self._measured(view)
         confidence, planes = depth_confidence(depth, K, self._noise)
         sigma = np.full(depth.shape, np.inf, dtype=np.float32)
         np.divide(np.float32(UNIT_SIGMA), confidence, out=sigma, where=confidence > 0)
         points = back_project(depth, K)
-        return Frame.create(view.image, K, points, planes, sigma), confidence
+        frame = Frame.create(view.image, K, points, planes, sigma)
+        return _Prepared(frame, confidence, detect_keypoints(frame) if with_keypoints else None)
 
     def _prior(self, views: Sequence[View], pair: tuple[int, int]) -> PosePrior | None:
         world_from_a, world_from_b = (views[index].world_from_cam_prior for index in pair)
@@ -167,26 +164,18 @@ class DepthPointmaps:
     def _kept(
         self,
         views: Sequence[View],
-        pairs: Sequence[tuple[int, int]],
-        found: Sequence[Registration],
+        found: Mapping[tuple[int, int], Registration],
         progress: Progress,
-    ) -> list[tuple[tuple[int, int], NDArray[np.float64]]]:
-        """Pairs with ``a_from_b``: those that overlap, and given poses that bridge groups."""
-        count = len(views)
-        posed = {
-            pair: result.a_from_b
-            for pair, result in zip(pairs, found, strict=True)
-            if result.a_from_b is not None
-        }
-        overlap = {pair: result.overlap for pair, result in zip(pairs, found, strict=True)}
-        overlapping = [pair for pair in posed if overlap[pair] > 0]
-        rest = [pair for pair in posed if overlap[pair] == 0]
+    ) -> dict[tuple[int, int], NDArray[np.float64]]:
+        """``a_from_b`` of the pairs that overlap, and of given poses that bridge groups."""
+        count, pairs = len(views), list(found)
+        posed = [pair for pair in pairs if found[pair].a_from_b is not None]
         # Overlapping pairs come first in the tree, so that others appear only where they bridge.
-        candidates = overlapping + rest
-        weights = [1.0] * len(overlapping) + [0.0] * len(rest)
-        tree = {candidates[n] for n in maximum_spanning_tree(count, candidates, weights)}
-        kept = [pair for pair in posed if overlap[pair] > 0 or pair in tree]
-        for (a, b), result in zip(pairs, found, strict=True):
+        posed.sort(key=lambda pair: found[pair].overlap == 0)
+        weights = [float(found[pair].overlap > 0) for pair in posed]
+        tree = {posed[n] for n in maximum_spanning_tree(count, posed, weights)}
+        kept = [pair for pair in pairs if pair in tree or found[pair].overlap > 0]
+        for (a, b), result in found.items():
             name = f"pair '{views[a].name}' - '{views[b].name}'"
             if (a, b) not in kept:
                 _log.info("%s is left out: %s", name, result.note)
@@ -197,7 +186,7 @@ class DepthPointmaps:
         if split:
             text = _disconnected(views, group, asked, split)
             raise InputError(text, ErrorCode.DISCONNECTED_VIEWS)
-        return [(pair, posed[pair]) for pair in kept]
+        return {pair: np.asarray(found[pair].a_from_b) for pair in kept}
 
 
 def _disconnected(

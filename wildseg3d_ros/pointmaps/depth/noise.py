@@ -1,4 +1,4 @@
-"""How sure each pixel of a depth image is: a noise model of depth cameras.
+"""The confidence of each pixel of a depth image: a noise model of depth cameras.
 
 The axial noise follows Nguyen, Izadi and Lovell, "Modeling Kinect sensor noise for improved 3D
 reconstruction and tracking", 3DIMPVT 2012, eq. 4: a constant, a term with the square of the range
@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.cameras import rays
 from wildseg3d_ros.core.geometry.surface import LocalPlanes, local_planes
-
-UNIT_SIGMA = 0.01
-"""Standard deviation [m] of a point with confidence 1; the confidence is UNIT_SIGMA / sigma."""
-
-GRAZING = np.deg2rad(84.0)
-"""Steps between neighbours that only a surface seen at a flatter angle could make are depth
-edges."""
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA, edge_quality
 
 
 @dataclass(frozen=True)
@@ -55,12 +49,9 @@ class DepthNoise:
 def depth_confidence(
     depth: NDArray[np.float32], K: NDArray, noise: DepthNoise
 ) -> tuple[NDArray[np.float32], LocalPlanes]:
-    """Confidence and local plane of every pixel.
+    """Confidence, see :mod:`wildseg3d_ros.pointmaps.confidence`, and local plane of every pixel.
 
-    ``confidence = UNIT_SIGMA / sigma`` with sigma in metres: 1 is one centimetre, 10 one
-    millimetre, comparable over views and cameras; its square is proportional to the information of
-    a point. It is lowered next to depth edges and goes to 0 at flying pixels, which lie between
-    two surfaces.
+    It is lowered next to depth edges and 0 at flying pixels, which lie between two surfaces.
 
     Args:
         depth: (H, W) metres, 0 = none.
@@ -77,7 +68,7 @@ def depth_confidence(
     ray = rays(K, *depth.shape)
     cosine = -np.einsum("hwi,hwi->hw", planes.normals, ray) / np.linalg.norm(ray, axis=-1)
     has_normal = np.isfinite(planes.roughness)
-    # Without a normal the surface is rough, thin or far from its neighbours: take 60 degrees.
+    # Without a normal the surface is rough, thin or far from its neighbours: 60 degrees.
     incidence = np.where(has_normal, np.arccos(np.clip(cosine, 0.0, 1.0)), np.pi / 3)
     excess = np.where(has_normal, planes.roughness, 2.0 * frontal)
     sigma = np.hypot(noise.sigma(depth, incidence), np.maximum(excess - frontal, 0.0))
@@ -85,39 +76,3 @@ def depth_confidence(
     confidence = UNIT_SIGMA / sigma * edge_quality(depth, K, frontal)
     confidence[~valid] = 0.0
     return confidence.astype(np.float32), planes
-
-
-def edge_quality(
-    depth: NDArray[np.float32], K: NDArray, sigma: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(H, W) factor in [0, 1]: 1 inside surfaces, 1/2 beside depth edges, 0 at flying pixels.
-
-    A step between neighbours is an edge when it exceeds six standard deviations and what a surface
-    at :data:`GRAZING` would make. Pixels with steps of one sign on both sides lie on a ramp
-    between two surfaces; pixels that fewer than three of their eight neighbours agree with are
-    speckles.
-    """
-    height, width = depth.shape
-    pixel = 1.0 / min(K[0, 0], K[1, 1])
-    threshold = np.maximum(6.0 * sigma, np.tan(GRAZING) * pixel * depth).astype(np.float32)
-    padded = np.pad(depth, 1)
-    agreeing = np.zeros(depth.shape, dtype=np.uint8)
-    beside_edge = np.zeros(depth.shape, dtype=bool)
-    ramp = np.zeros(depth.shape, dtype=bool)
-    for dv, du in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        steps = []
-        for sign in (1, -1):
-            row, col = 1 + sign * dv, 1 + sign * du
-            neighbour = padded[row : row + height, col : col + width]
-            step = neighbour - depth
-            step[neighbour == 0] = 0.0
-            jump = np.abs(step) > threshold
-            agreeing += (neighbour > 0) & ~jump
-            beside_edge |= jump
-            step[~jump] = 0.0
-            steps.append(step)
-        ramp |= steps[0] * steps[1] < 0
-    quality = np.clip((agreeing.astype(np.float32) - 2.0) / 3.0, 0.0, 1.0)
-    quality[beside_edge] *= 0.5
-    quality[ramp | (depth <= 0)] = 0.0
-    return quality

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LAYER_NORM_EPSILON = 1e-6
-_BASE_FREQUENCY = 100.0
 
 Rotation = tuple[Tensor, Tensor]
 """What :func:`rotate` multiplies with: cosines, and sines with the sign of each half; both
@@ -22,12 +21,13 @@ def rotation_of(
 ) -> Rotation:
     """The rotation of each token of a grid (rows, columns), tokens row by row.
 
-    Half of a head's channels turn with the row, half with the column (RoPE-2D). In each, a channel
-    of the first half and one of the second are the two coordinates that turn.
+    Half of a head's channels rotate with the row, half with the column (RoPE-2D, with CroCo v2's
+    base frequency of 100). In each, a channel of the first half and one of the second are the two
+    coordinates that rotate.
     """
     rows, cols = grid
     exponent = torch.arange(0, channels // 2, 2, device=device, dtype=torch.float32)
-    frequency = _BASE_FREQUENCY ** -(exponent / (channels // 2))
+    frequency = 100.0 ** -(exponent / (channels // 2))
     row = torch.arange(rows, device=device, dtype=torch.float32).repeat_interleave(cols)
     col = torch.arange(cols, device=device, dtype=torch.float32).repeat(rows)
     angle = torch.stack([row, col], dim=1)[:, None, :, None, None] * frequency
@@ -39,7 +39,7 @@ def rotation_of(
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turns queries or keys (batch, tokens, heads, channels)."""
+    """Rotates queries or keys (batch, tokens, heads, channels)."""
     cosine, sine = rotation
     parts = x.unflatten(-1, cosine.shape[-3:-1] + (-1,))
     return torch.addcmul(parts * cosine, parts.flip(-2), sine).flatten(-3)

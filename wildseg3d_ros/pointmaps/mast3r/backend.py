@@ -11,32 +11,28 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from wildseg3d_ros.core.arrays import Array
 from wildseg3d_ros.core.devices import available_memory, torch_device
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_ros.pairing import components, named_groups
+from wildseg3d_ros.pointmaps.mast3r import device_maps
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.config import Mast3rPointmapConfig
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
-from wildseg3d_ros.pointmaps.mast3r.inference import Encoded, Inference
+from wildseg3d_ros.pointmaps.mast3r.inference import (
+    SHARE_OF_MEMORY,
+    Encoded,
+    Inference,
+    free_on_gpu,
+)
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps
 
-_SUREST = 0.9
-"""A pair is as sure as this quantile of its second view's confidences: views may share a corner
-only."""
-
-
-_BYTES_PER_PIXEL = 17
-"""Of a prediction: point, confidence, matched flag."""
-
-_SHARE_OF_MEMORY = 0.8
-"""What the pairs' maps may take of the free memory: the alignment and the masks need some, too."""
-
-_TOLERATED = 0.01
-"""Share of a map that may be no number; more is a defect."""
+_QUANTILE = 0.9
+"""Of its second view's confidences counts as a pair's: views may share a corner only."""
 
 
 class Mast3rPointmaps:
@@ -75,7 +71,7 @@ class Mast3rPointmaps:
             self._fitting(view)
 
     def similarity(self, views: Sequence[View], progress: Progress) -> NDArray[np.float64]:
-        """(N, N) likeness of the views by their pooled encoder tokens, 0..1, 0 on the diagonal.
+        """(N, N) similarity of the views by their pooled encoder tokens, 0..1, 0 on the diagonal.
 
         The tokens are kept for the next :meth:`predict`.
         """
@@ -83,16 +79,16 @@ class Mast3rPointmaps:
         pooled = torch.stack([each.tokens[0].float().mean(dim=0) for each in encoded.values()])
         # What all images have in common tells nothing.
         pooled = functional.normalize(pooled - pooled.mean(dim=0), dim=1, eps=1e-6)
-        likeness = (0.5 + 0.5 * pooled @ pooled.T).clamp(0.0, 1.0).double().cpu().numpy()
-        np.fill_diagonal(likeness, 0.0)
-        return likeness
+        similarity = (0.5 + 0.5 * pooled @ pooled.T).clamp(0.0, 1.0).double().cpu().numpy()
+        np.fill_diagonal(similarity, 0.0)
+        return similarity
 
     def predict(
         self, views: Sequence[View], pairs: Sequence[tuple[int, int]], progress: Progress
     ) -> list[PairPrediction]:
         """Pointmaps of the pairs, in both directions when the configuration asks for them.
 
-        Pairs whose second view the network cannot place surely are left out.
+        Pairs in whose second view the network has little confidence are left out.
 
         Raises:
             ConfigError: the pairs' maps would take more memory than there is.
@@ -105,17 +101,17 @@ class Mast3rPointmaps:
         directed = list(dict.fromkeys((int(a), int(b)) for a, b in pairs))
         if self._config.both_directions:
             directed = list(dict.fromkeys(directed + [(b, a) for a, b in directed]))
-        self._check_memory(views, directed)
+        needed = self._check_memory(views, directed)
         wanted = sorted({view for pair in directed for view in pair})
         steps = len(wanted) + len(directed)
         encoded = self._encode(views, wanted, progress, steps)
         self._encoded = []
-        run = Inference(self._network, self._config.batch_size, progress.warn)
+        run = self._inference(progress, reserved=needed if self._keeps else 0)
         position = {view: number for number, view in enumerate(wanted)}
         local = [(position[a], position[b]) for a, b in directed]
         fittings = [self._fitting(view) for view in views]
         made: dict[tuple[int, int], Future[PairPrediction]] = {}
-        # The processor brings maps back to the images' pixels while a GPU makes the next ones.
+        # Maps are brought back to the images' pixels while the network makes the next ones.
         with ThreadPoolExecutor(THREADS) as pool:
             for (a, b), one, two in run.decode([encoded[view] for view in wanted], local):
                 pair = wanted[a], wanted[b]
@@ -125,24 +121,45 @@ class Mast3rPointmaps:
                 progress.update((len(wanted) + len(made)) / steps)
         return self._kept(views, [made[pair].result() for pair in directed], progress)
 
-    def _check_memory(self, views: Sequence[View], directed: Sequence[tuple[int, int]]) -> None:
-        """Raises ConfigError where the maps of all pairs do not fit: they are kept in the images'
-        pixels until the scene is built, and the system would end the process in the middle."""
-        free = available_memory()
+    @property
+    def _device(self) -> torch.device:
+        return next(self._network.parameters()).device
+
+    @property
+    def _keeps(self) -> bool:
+        return self._config.keep_on_device
+
+    def _inference(self, progress: Progress, reserved: int = 0) -> Inference:
+        return Inference(self._network, self._config.batch_size, progress.warn, reserved)
+
+    def _check_memory(self, views: Sequence[View], directed: Sequence[tuple[int, int]]) -> int:
+        """Bytes of the maps of all pairs, which are kept in the images' pixels until the scene is
+        built.
+
+        Raises:
+            ConfigError: they do not fit; the system would end the process in the middle.
+        """
+        on_gpu = self._keeps and self._device.type == "cuda"
+        free = free_on_gpu(self._device) if on_gpu else available_memory()
         pixels = sum(views[v].size[0] * views[v].size[1] for pair in directed for v in pair)
-        needed = _BYTES_PER_PIXEL * pixels
-        if free is None or needed <= _SHARE_OF_MEMORY * free:
-            return
+        # Point and confidence as float32, matched flag.
+        needed = (4 * 4 + 1) * pixels
+        if free is None or needed <= SHARE_OF_MEMORY * free:
+            return needed
         height, width = max((view.size for view in views), key=lambda size: size[0] * size[1])
-        smaller = np.sqrt(_SHARE_OF_MEMORY * free / needed)
-        one_way = ", one direction per pair (pointmaps.mast3r.both_directions: false)"
+        smaller = np.sqrt(SHARE_OF_MEMORY * free / needed)
+        ways = ["fewer pairs (pairing.max_pairs_per_view)"]
+        if self._config.both_directions:
+            ways.append("one direction per pair (pointmaps.mast3r.both_directions: false)")
+        if on_gpu:
+            ways.append("the processor's memory (pointmaps.mast3r.keep_on_device: false)")
         raise ConfigError(
             f"the pointmaps of {len(directed)} directed pairs of {width}x{height} images take "
-            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free, of which "
-            f"{_SHARE_OF_MEMORY:.0%} may be used. Give smaller images (about "
-            f"{int(smaller * width)}x{int(smaller * height)}; the network sees "
-            f"{self._config.image_size} pixels), fewer pairs (pairing.max_pairs_per_view)"
-            f"{one_way if self._config.both_directions else ''}, or fewer cameras"
+            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free"
+            f"{f' on {self._device}' if on_gpu else ''}, of which {SHARE_OF_MEMORY:.0%} may be "
+            f"used. Give smaller images (about {int(smaller * width)}x{int(smaller * height)}; "
+            f"the network sees {self._config.image_size} pixels), {', '.join(ways)}, or fewer "
+            "cameras"
         )
 
     def _fitting(self, view: View) -> Fitting:
@@ -162,114 +179,124 @@ class Mast3rPointmaps:
         new = [index for index in wanted if index not in known]
         new.sort(key=lambda index: self._fitting(views[index]).inner)
         fitted = [self._fitting(views[index]).apply(views[index].image) for index in new]
-        run = Inference(self._network, self._config.batch_size, progress.warn)
+        run = self._inference(progress)
         for index, encoded in zip(new, run.encode(fitted), strict=True):
             known[index] = encoded
             progress.update(len(known) / max(steps, 1))
         self._encoded = [(views[index].image, known[index]) for index in wanted]
         return {index: known[index] for index in wanted}
 
-    def _fetch(self, names: Sequence[str], one: Maps, two: Maps) -> list[_Fetched]:
-        """The maps of a pair's two views in the processor's memory, with matched flags."""
+    def _fetch(self, names: Sequence[str], one: Maps, two: Maps) -> list[_ViewMaps]:
+        """The maps of a pair's two views, with matched flags, where they are to be kept."""
         flags = matched_flags(one.descriptors, two.descriptors)
         fetched = []
         for maps, flag in zip((one, two), flags, strict=True):
-            points, confidence = maps.points.cpu().numpy(), maps.confidence.cpu().numpy()
-            _check_numbers(names, points, confidence, next(self._network.parameters()).dtype)
-            fetched.append(_Fetched(points, confidence, flag.cpu().numpy()))
+            bad = ~(maps.points.isfinite().all(dim=-1) & maps.confidence.isfinite())
+            _check_numbers(
+                names, float(bad.float().mean()), next(self._network.parameters()).dtype
+            )
+            # Without a finite point there is no confidence.
+            made = (
+                maps.points.masked_fill(bad[..., None], 0),
+                maps.confidence.masked_fill(bad, 0),
+            )
+            arrays = (*made, flag.clone())
+            fetched.append(_ViewMaps(*(a if self._keeps else a.cpu().numpy() for a in arrays)))
         return fetched
 
     def _kept(
         self, views: Sequence[View], made: Sequence[PairPrediction], progress: Progress
     ) -> list[PairPrediction]:
-        """The pairs that are sure enough.
+        """The pairs of enough confidence.
 
         Raises:
             InputError: without the others, views that the pairs connect fall apart.
         """
-        least = self._config.min_confidence
-        sure = [float(np.quantile(p.confidence_b, _SUREST)) for p in made]
-        kept = [p for p, value in zip(made, sure, strict=True) if value >= least]
+        limit = self._config.min_confidence
+        confidence = [_second_confidence(p) for p in made]
+        kept = [p for p, value in zip(made, confidence, strict=True) if value >= limit]
         count = len(views)
         asked = components(count, [(p.a, p.b) for p in made])
         group = components(count, [(p.a, p.b) for p in kept])
         if group != asked:
+            between = [
+                v for p, v in zip(made, confidence, strict=True) if group[p.a] != group[p.b]
+            ]
             raise InputError(
                 f"the views fall into groups that the network cannot relate to each other: "
-                f"{named_groups(views, group)}. It places no view of one surely in a view of "
-                f"another (confidence at most {self._best_between(made, sure, group):.2f}, least "
-                f"{least:g}: pointmaps.mast3r.min_confidence). Add views that see what two groups "
-                "show, leave views out, or lower min_confidence",
+                f"{named_groups(views, group)}. No pair between two groups has enough confidence "
+                f"(at most {max(between):.2f}, needed {limit:g}: "
+                "pointmaps.mast3r.min_confidence). Add views that see what two groups show, leave "
+                "views out, or lower min_confidence",
                 ErrorCode.DISCONNECTED_VIEWS,
             )
-        for p, value in zip(made, sure, strict=True):
-            if value < least:
+        for p, value in zip(made, confidence, strict=True):
+            if value < limit:
                 progress.warn(
-                    f"pair '{views[p.a].name}' - '{views[p.b].name}' is left out: the network is "
-                    f"not sure how they lie to each other (confidence {value:.2f} of {least:g})"
+                    f"pair '{views[p.a].name}' - '{views[p.b].name}' is left out: the network's "
+                    f"confidence in it is {value:.2f}, needed {limit:g}"
                 )
         return kept
 
-    @staticmethod
-    def _best_between(
-        made: Sequence[PairPrediction], sure: Sequence[float], group: Sequence[int]
-    ) -> float:
-        return max(value for p, value in zip(made, sure, strict=True) if group[p.a] != group[p.b])
-
 
 @dataclass(frozen=True, eq=False)
-class _Fetched:
-    """Points, confidence and matched flags of a view in the network's pixels."""
+class _ViewMaps:
+    """Points, confidence and matched flags of a view of a pair: NumPy's, or tensors."""
 
-    points: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    matched: NDArray[np.bool_]
+    points: Array
+    confidence: Array
+    matched: Array
+
+    def restored(self, fitting: Fitting) -> _ViewMaps:
+        """From the network's pixels to the image's."""
+        if isinstance(self.points, np.ndarray):
+            maps = fitting.restore(self.points, self.confidence)
+            return _ViewMaps(*maps, fitting.restore_flags(self.matched))
+        maps = device_maps.restore(fitting, self.points, self.confidence)
+        return _ViewMaps(*maps, device_maps.restore_flags(fitting, self.matched))
 
 
 def _prediction(
-    pair: tuple[int, int], fittings: Sequence[Fitting], fetched: Sequence[_Fetched]
+    pair: tuple[int, int], fittings: Sequence[Fitting], fetched: Sequence[_ViewMaps]
 ) -> PairPrediction:
     """The pair in the pixels of its views' images."""
-    (points_a, sure_a), (points_b, sure_b) = (
-        fitting.restore(each.points, each.confidence)
-        for fitting, each in zip(fittings, fetched, strict=True)
-    )
-    matched_a, matched_b = (
-        fitting.restore_flags(each.matched)
-        for fitting, each in zip(fittings, fetched, strict=True)
-    )
+    a, b = (maps.restored(fitting) for fitting, maps in zip(fittings, fetched, strict=True))
     return PairPrediction(
         *pair,
-        points_a,
-        points_b,
-        sure_a,
-        sure_b,
+        a.points,
+        b.points,
+        a.confidence,
+        b.confidence,
         roughly_metric=True,
-        matched_a=matched_a,
-        matched_b=matched_b,
+        matched_a=a.matched,
+        matched_b=b.matched,
     )
 
 
-def _check_numbers(
-    names: Sequence[str],
-    points: NDArray[np.float32],
-    confidence: NDArray[np.float32],
-    dtype: torch.dtype,
-) -> None:
-    """Takes the confidence from pixels without a finite point; raises where these are many."""
-    bad = ~(np.isfinite(points).all(axis=-1) & np.isfinite(confidence))
-    if bad.mean() > _TOLERATED:
-        name = str(dtype).removeprefix("torch.")
-        way_out = (
-            "float16 overflows: set pointmaps.mast3r.dtype to bfloat16 or float32"
-            if dtype == torch.float16
-            else "are the weights damaged? Fetch them again"
-        )
-        raise InputError(
-            f"MASt3R gave no numbers (NaN or infinity) for {100 * bad.mean():.0f} % of the points "
-            f"of pair {' - '.join(map(repr, names))} in {name}; {way_out}",
-            ErrorCode.INTERNAL,
-        )
-    if bad.any():
-        confidence[bad] = 0.0
-        points[bad] = 0.0
+def _second_confidence(prediction: PairPrediction) -> float:
+    """How confident the network is of a pair: the quantile :data:`_QUANTILE` of the second view's
+    confidences."""
+    confidence = prediction.confidence_b
+    if isinstance(confidence, np.ndarray):
+        return float(np.quantile(confidence, _QUANTILE))
+    # torch.quantile takes 16 million values at most.
+    ordered = torch.as_tensor(confidence).flatten().sort().values
+    place = _QUANTILE * (len(ordered) - 1)
+    low, high = ordered[int(place)], ordered[int(np.ceil(place))]
+    return float(torch.lerp(low, high, place % 1.0))
+
+
+def _check_numbers(names: Sequence[str], bad: float, dtype: torch.dtype) -> None:
+    """Raises where more than a hundredth of a map's points is no number: that is a defect."""
+    if bad <= 0.01:
+        return
+    way_out = (
+        "float16 overflows: set pointmaps.mast3r.dtype to bfloat16 or float32"
+        if dtype == torch.float16
+        else "are the weights damaged? Fetch them again"
+    )
+    raise InputError(
+        f"MASt3R gave no numbers (NaN or infinity) for {100 * bad:.0f} % of the points of pair "
+        f"{' - '.join(map(repr, names))} in {str(dtype).removeprefix('torch.')}; {way_out}",
+        ErrorCode.INTERNAL,
+    )

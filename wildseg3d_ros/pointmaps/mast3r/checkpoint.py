@@ -24,10 +24,6 @@ from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, publish
 
 _log = logging.getLogger(__name__)
 
-_PUBLISHED_HEAD_CHANNELS = 64
-_NAMED = 5
-"""Tensors that an error names before it counts the rest."""
-
 
 def load_network(
     weights: str,
@@ -224,8 +220,8 @@ def _depth(checkpoint: Checkpoint, blocks: str) -> int:
 
 
 def _head_count(checkpoint: Checkpoint, key: str, channels: int, said: int | None) -> int:
-    count = said or channels // _PUBLISHED_HEAD_CHANNELS
-    # Half of a head's channels turn with the row, in pairs.
+    count = said or channels // 64
+    # Half of a head's channels rotate with the row, in pairs.
     if count < 1 or channels % count or channels // count % 4:
         where = "as its config.json says" if said else "of 64 channels, as no config.json says"
         raise FileError(
@@ -244,6 +240,6 @@ def _stored_key(key: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return other if other in shapes else None
 
 
-def _listed(texts: list[str]) -> str:
-    rest = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return ", ".join(texts[:_NAMED]) + rest
+def _listed(texts: list[str], named: int = 5) -> str:
+    rest = f" and {len(texts) - named} more" if len(texts) > named else ""
+    return ", ".join(texts[:named]) + rest

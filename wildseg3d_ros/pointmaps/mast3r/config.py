@@ -44,6 +44,12 @@ class Mast3rPointmapConfig:
         0.0,
         1000.0,
     )
+    keep_on_device: bool = setting(
+        False,
+        "pointmaps stay in the memory of the network's device, where they are fused with "
+        "alignment.device auto: 17 bytes for each pixel of both views of a pair and direction, "
+        "10 MB at 640x480",
+    )
 
     def load(self) -> PointmapBackend:
         """The back end with these settings."""

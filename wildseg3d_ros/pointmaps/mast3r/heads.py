@@ -112,19 +112,13 @@ class DPT(nn.Module):
         super().__init__()
         first, second, third, fourth = sizes.layers
         self.act_postprocess = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.Conv2d(encoder, first, 1), nn.ConvTranspose2d(first, first, 4, 4)
-                ),
-                nn.Sequential(
-                    nn.Conv2d(decoder, second, 1), nn.ConvTranspose2d(second, second, 2, 2)
-                ),
-                nn.Sequential(nn.Conv2d(decoder, third, 1)),
-                nn.Sequential(
-                    nn.Conv2d(decoder, fourth, 1),
-                    nn.Conv2d(fourth, fourth, 3, stride=2, padding=1),
-                ),
-            ]
+            nn.Sequential(*layers)
+            for layers in (
+                (nn.Conv2d(encoder, first, 1), nn.ConvTranspose2d(first, first, 4, 4)),
+                (nn.Conv2d(decoder, second, 1), nn.ConvTranspose2d(second, second, 2, 2)),
+                (nn.Conv2d(decoder, third, 1),),
+                (nn.Conv2d(decoder, fourth, 1), nn.Conv2d(fourth, fourth, 3, 2, padding=1)),
+            )
         )
         self.scratch = Scratch(sizes)
         # The checkpoint numbers upsampling (1) and activation (3) as well.

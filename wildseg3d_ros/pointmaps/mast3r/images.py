@@ -10,13 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import Array
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.types import View
 
-LEAST_SIDE = 32
-"""Shorter side, before and after resizing, below which an image tells nothing [px]."""
-
-_EDGE = 4.0
+EDGE = 4.0
 """Neighbours this many times farther apart than those around are on different surfaces."""
 
 
@@ -25,10 +23,9 @@ class Fitting:
     """How an image was brought to the network's size: one scale, then the middle cut out.
 
     The network was trained on images with square pixels whose middle is the camera's axis, so
-    neither stretching nor padding would do. The scale is the least with which the image covers the
-    grid; of the two grids between which an aspect ratio falls, the nearer one is taken. Less than
-    half a patch is cut from either end of one side, and nothing from a 4:3 or a 16:9 image of the
-    published size.
+    neither stretching nor padding would do. The scale is the smallest with which the image covers
+    the grid, and the grid the nearest one to the aspect ratio. Less than half a patch is cut from
+    either end of one side, and nothing from a 4:3 or a 16:9 image of the published size.
 
     Attributes:
         size: (height, width) of the view's image.
@@ -49,10 +46,10 @@ class Fitting:
         """
         height, width = view.size
         across = min(height, width) / max(height, width) * long_side
-        if min(height, width) < LEAST_SIDE or across < LEAST_SIDE:
+        if min(height, width, across) < (smallest := 32):
             raise InputError(
                 f"camera '{view.name}': its image of {width}x{height} pixels is too small to be "
-                f"compared with others: the 'mast3r' back end needs {LEAST_SIDE} pixels on the "
+                f"compared with others: the 'mast3r' back end needs {smallest} pixels on the "
                 f"shorter side, also when the longer one is resized to {long_side} "
                 "(pointmaps.mast3r.image_size); its best input has 512 pixels or more"
             )
@@ -72,30 +69,21 @@ class Fitting:
         return resized[top : top + self.inner[0], left : left + self.inner[1]]
 
     @cached_property
-    def _places(self) -> _Places:
-        rows_inside, rows = self._along(0)
-        cols_inside, cols = self._along(1)
-        row, col = np.rint(rows).astype(np.int32), np.rint(cols).astype(np.int32)
-        above = np.minimum(rows.astype(np.int32), self.inner[0] - 2)
-        left = np.minimum(cols.astype(np.int32), self.inner[1] - 2)
-        cols, rows = np.meshgrid(cols, rows)
-        return _Places(
-            rows=rows,
-            cols=cols,
-            nearest=row[:, None] * self.inner[1] + col,
-            cell=above[:, None] * (self.inner[1] - 1) + left,
-            cut=~(rows_inside[:, None] & cols_inside),
+    def axes(self) -> tuple[Axis, Axis]:
+        """Where the image's rows and columns lie in the network's."""
+        rows, cols = (
+            Axis.of(side, inner, self.scale)
+            for side, inner in zip(self.size, self.inner, strict=True)
         )
+        return rows, cols
 
-    def _along(self, axis: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-        """Which of the view's rows or columns the network sees, and where."""
-        side, inner = self.size[axis], self.inner[axis]
-        whole = max(round(self.scale * side), inner)
-        # Centres of pixels fall on each other when the whole sides do.
-        place = (np.arange(side) + 0.5) * (whole / side) - 0.5 - (whole - inner) // 2
-        inside = (place > -0.5) & (place < inner - 0.5)
-        # Half a pixel beyond the outermost centres there is nothing to interpolate with.
-        return inside, place.clip(0, inner - 1).astype(np.float32)
+    @cached_property
+    def _grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(H, W) columns and rows of the network's pixels."""
+        rows, cols = self.axes
+        u, v = (np.asarray(axis.cell + axis.share, np.float32) for axis in (cols, rows))
+        u, v = np.meshgrid(u, v)
+        return u, v
 
     def restore(
         self, points: NDArray[np.float32], confidence: NDArray[np.float32]
@@ -108,39 +96,54 @@ class Fitting:
         """
         if self.size == self.inner:
             return points, confidence
-        places = self._places
-        smooth: Any = cv2.remap(points, places.cols, places.rows, cv2.INTER_LINEAR)
-        sure: Any = cv2.remap(confidence, places.cols, places.rows, cv2.INTER_LINEAR)
-        edge = np.flatnonzero(_edge_cells(points).ravel()[places.cell])
-        near = places.nearest.ravel()[edge]
-        smooth.reshape(-1, 3)[edge] = points.reshape(-1, 3)[near]
-        sure.reshape(-1)[edge] = confidence.reshape(-1)[near]
-        sure[places.cut] = 0.0
-        return smooth, sure
+        rows, cols = self.axes
+        smooth: Any = cv2.remap(points, *self._grid, cv2.INTER_LINEAR)
+        restored: Any = cv2.remap(confidence, *self._grid, cv2.INTER_LINEAR)
+        edge = np.nonzero(_edge_cells(points)[np.ix_(rows.cell, cols.cell)])
+        nearest = rows.nearest[edge[0]], cols.nearest[edge[1]]
+        smooth[edge], restored[edge] = points[nearest], confidence[nearest]
+        restored[~rows.inside] = 0.0
+        restored[:, ~cols.inside] = 0.0
+        return smooth, restored
 
     def restore_flags(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(h, w) flags for every pixel (H, W) of the view's image; False where cut away."""
         if self.size == self.inner:
             return flags
-        return flags.ravel()[self._places.nearest] & ~self._places.cut
+        rows, cols = self.axes
+        nearest = flags[np.ix_(rows.nearest, cols.nearest)]
+        return nearest & rows.inside[:, None] & cols.inside
 
 
 @dataclass(frozen=True, eq=False)
-class _Places:
-    """Where each pixel (H, W) of a view's image lies in the network's.
+class Axis:
+    """Where the rows, or the columns, of a view's image lie in the network's.
 
     Attributes:
-        rows, cols: float32 coordinates, clipped to the outermost centres.
-        nearest: flat index of the nearest pixel.
-        cell: flat index of the cell of four centres, (h - 1) by (w - 1), around the place.
-        cut: what the network does not see.
+        cell: (n,) int32, index of the centre before the place; another one follows it.
+        share: (n,) float32, of the way from there to the next centre.
+        nearest: (n,) int32, index of the nearest centre.
+        inside: (n,) bool, what the network sees.
     """
 
-    rows: NDArray[np.float32]
-    cols: NDArray[np.float32]
-    nearest: NDArray[np.int32]
-    cell: NDArray[np.int32]
-    cut: NDArray[np.bool_]
+    cell: Array
+    share: Array
+    nearest: Array
+    inside: Array
+
+    @classmethod
+    def of(cls, side: int, inner: int, scale: float) -> Axis:
+        """Of an image ``side`` pixels long, of which the network sees ``inner`` after scaling."""
+        whole = max(round(scale * side), inner)
+        # Centres of pixels fall on each other when the whole sides do.
+        place = (np.arange(side) + 0.5) * (whole / side) - 0.5 - (whole - inner) // 2
+        inside = (place > -0.5) & (place < inner - 0.5)
+        # Half a pixel beyond the outermost centres there is nothing to interpolate with.
+        place = place.clip(0, inner - 1).astype(np.float32)
+        cell = np.minimum(place.astype(np.int32), inner - 2)
+        # OpenCV interpolates at multiples of 1/32 pixel; said here, it holds for any library.
+        share = np.rint(32.0 * place) / np.float32(32.0) - cell.astype(np.float32)
+        return cls(cell, share, np.rint(place).astype(np.int32), inside)
 
 
 def _edge_cells(points: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -151,6 +154,6 @@ def _edge_cells(points: NDArray[np.float32]) -> NDArray[np.bool_]:
         length = np.sqrt(np.einsum("ijk,ijk->ij", step, step))
         usual = cv2.medianBlur(length, 5)
         # Where a length is no number, there is an edge as well.
-        jumps.append(~(length <= _EDGE * usual))
+        jumps.append(~(length <= EDGE * usual))
     down, along = jumps
     return down[:, :-1] | down[:, 1:] | along[:-1] | along[1:]

@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_MOST_ON_GPU = 16
+_MAX_ON_GPU = 16
 """Pairs per batch that keep a large GPU busy; more only take memory."""
 
-_SHARE_OF_MEMORY = 0.8
-"""Of the memory that is free; the rest is for matches and what others allocate meanwhile."""
+SHARE_OF_MEMORY = 0.8
+"""Of the free memory that is used: alignment, masks, matches and other programs need some, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +41,21 @@ class Inference:
 
     Args:
         network: on its device, in its type.
-        batch_size: most images or pairs at once; 0 = on a GPU as many as fit, on a processor one,
-            which keeps it busy.
+        batch_size: maximum of images or pairs at once; 0 = on a GPU as many as fit, on a processor
+            one, which keeps it busy.
         warn: told of what a user should know.
+        reserved: bytes of a GPU's memory that the maps of all pairs will take.
     """
 
     def __init__(
-        self, network: Mast3r, batch_size: int = 0, warn: Callable[[str], None] = _log.warning
+        self,
+        network: Mast3r,
+        batch_size: int = 0,
+        warn: Callable[[str], None] = _log.warning,
+        reserved: int = 0,
     ) -> None:
         self._network, self._batch_size, self._warn = network, batch_size, warn
+        self._reserved = reserved
         parameter = next(network.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
 
@@ -63,9 +69,9 @@ class Inference:
             grid = self._network.grid(batch)
             return [Encoded(tokens[None], grid) for tokens in self._network.encode(batch)]
 
-        most = self._batch_size or (_MOST_ON_GPU if self._device.type == "cuda" else 1)
+        size = self._batch_size or (_MAX_ON_GPU if self._device.type == "cuda" else 1)
         for _, same in groupby(images, key=lambda image: image.shape):
-            for result in self._in_batches(list(same), most, run, "images"):
+            for result in self._in_batches(list(same), size, run, "images"):
                 yield from result
 
     @torch.inference_mode()
@@ -81,14 +87,18 @@ class Inference:
         def grids(pair: tuple[int, int]) -> tuple[Grid, Grid]:
             return encoded[pair[0]].grid, encoded[pair[1]].grid
 
+        left = len(pairs)
         for _, same in groupby(sorted(pairs, key=grids), key=grids):
             todo = list(same)
+            reserved = self._reserved * left // len(pairs)
+            left -= len(todo)
             size = self._batch_size or 1
             if self._device.type == "cuda" and not self._batch_size:
                 before = torch.cuda.memory_allocated(self._device)
                 torch.cuda.reset_peak_memory_stats(self._device)
                 yield from self._decode(roles, todo[:1], 1)
-                size = self._fitting(torch.cuda.max_memory_allocated(self._device) - before)
+                peak = torch.cuda.max_memory_allocated(self._device)
+                size = self._fitting(peak - before, reserved)
                 todo = todo[1:]
             yield from self._decode(roles, todo, size)
             if self._device.type == "cuda":
@@ -113,21 +123,14 @@ class Inference:
                 roles.forget(pair)
             done += len(part)
 
-    def _fitting(self, bytes_per_pair: int) -> int:
-        free, _ = torch.cuda.mem_get_info(self._device)
-        # What the allocator keeps for itself is free for us, too.
-        free += torch.cuda.memory_reserved(self._device)
-        free -= torch.cuda.memory_allocated(self._device)
-        fit = int(np.clip(_SHARE_OF_MEMORY * free / max(bytes_per_pair, 1), 1, _MOST_ON_GPU))
+    def _fitting(self, bytes_per_pair: int, reserved: int) -> int:
+        free = SHARE_OF_MEMORY * free_on_gpu(self._device) - reserved
+        fit = int(np.clip(free / max(bytes_per_pair, 1), 1, _MAX_ON_GPU))
         _log.info("a pair takes %.2f GB; %d at once", bytes_per_pair / 1e9, fit)
         return fit
 
     def _in_batches(
-        self,
-        items: list[_Item],
-        size: int,
-        run: Callable[[list[_Item]], _Result],
-        what: str,
+        self, items: list[_Item], size: int, run: Callable[[list[_Item]], _Result], what: str
     ) -> Iterator[_Result]:
         """Results of batches in order; where memory does not suffice, the batches are halved."""
         position = 0
@@ -152,6 +155,12 @@ class Inference:
                 f"MASt3R ran out of memory with {len(part)} {what} at a time and goes on with "
                 f"{size}; pointmaps.mast3r.batch_size={size} avoids the attempt"
             )
+
+
+def free_on_gpu(device: torch.device) -> int:
+    """Bytes; what torch's allocator keeps for itself is free for us, too."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 class _Roles:

@@ -12,21 +12,15 @@ STRIDE = 4
 START_STRIDE = 2
 """Every n-th row and column of these is started from; also the edge of a block that is flagged."""
 
-LEAST_SIMILARITY = 0.8
+MIN_SIMILARITY = 0.8
 """Cosine of two descriptors below which they are not the same thing. Descriptors that have nothing
 to do with each other have a nearest neighbour as well: of the ten thousand random directions in 24
 dimensions that an image is compared with, the best has a cosine of 0.72 in the median, and one in
 thirty has more than 0.8."""
 
-_STEPS = 10
-"""Upper bound of steps there and back; nearly all starts arrive or merge within a few."""
-
-_ROWS = 4096
-"""Descriptors that are compared with all others at once; bounds the memory."""
-
 
 def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Which parts of two images have a reciprocal match in the other that looks alike.
+    """Which parts of two images have a reciprocal match of enough similarity in the other.
 
     Args:
         descriptors_a, descriptors_b: (H, W, D) of unit length; sizes may differ.
@@ -38,8 +32,8 @@ def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor,
     starts = _starts(coarse_a.shape[:2], coarse_a.device)
     flat_a, flat_b = coarse_a.flatten(0, 1), coarse_b.flatten(0, 1)
     found_a, found_b = reciprocal_matches(flat_a, flat_b, starts)
-    alike = (flat_a[found_a] * flat_b[found_b]).sum(dim=1) >= LEAST_SIMILARITY
-    found_a, found_b = found_a[alike], found_b[alike]
+    similar = (flat_a[found_a] * flat_b[found_b]).sum(dim=1) >= MIN_SIMILARITY
+    found_a, found_b = found_a[similar], found_b[similar]
     return (
         _blocks(found_a, coarse_a.shape[:2], descriptors_a.shape[:2]),
         _blocks(found_b, coarse_b.shape[:2], descriptors_b.shape[:2]),
@@ -63,7 +57,8 @@ def reciprocal_matches(a: Tensor, b: Tensor, starts: Tensor) -> tuple[Tensor, Te
     matched = torch.full((len(a),), -1, dtype=torch.long, device=a.device)
     seen = torch.zeros(len(a), dtype=torch.bool, device=a.device)
     active = starts
-    for _ in range(_STEPS):
+    # Nearly all starts arrive or merge within a few steps there and back.
+    for _ in range(10):
         if not len(active):
             break
         seen[active] = True
@@ -78,8 +73,8 @@ def reciprocal_matches(a: Tensor, b: Tensor, starts: Tensor) -> tuple[Tensor, Te
 
 
 def _nearest(queries: Tensor, others: Tensor) -> Tensor:
-    # Of unit vectors the nearest is the one with the largest product.
-    return torch.cat([(part @ others.T).argmax(dim=1) for part in queries.split(_ROWS)])
+    # Of unit vectors the nearest is the one with the largest product. Parts bound the memory.
+    return torch.cat([(part @ others.T).argmax(dim=1) for part in queries.split(4096)])
 
 
 def _coarse(descriptors: Tensor) -> Tensor:

@@ -98,12 +98,7 @@ class Maps:
 
     def __getitem__(self, index: int) -> Maps:
         """One pair of the batch, without the batch's dimension."""
-        return Maps(
-            self.points[index],
-            self.confidence[index],
-            self.descriptors[index],
-            self.descriptor_confidence[index],
-        )
+        return Maps(*(values[index] for values in vars(self).values()))
 
 
 class PatchEmbedding(nn.Module):
@@ -171,7 +166,7 @@ class Decoders(nn.Module):
     def forward(self, one: Role, two: Role) -> tuple[list[Tensor], list[Tensor]]:
         """Tokens of both views at the layers that the heads read."""
         like = one.embedded
-        turns = [
+        rotations = [
             rotation_of(role.grid, self.head_channels, like.device, like.dtype)
             for role in (one, two)
         ]
@@ -183,11 +178,11 @@ class Decoders(nn.Module):
             if number == 1:
                 x, y = one.hidden, two.hidden
             else:
-                x = first.attend_self(before[0], turns[0])
-                y = second.attend_self(before[1], turns[1])
+                x = first.attend_self(before[0], rotations[0])
+                y = second.attend_self(before[1], rotations[1])
             before = (
-                first.attend_other(x, before[1], turns[0], turns[1]),
-                second.attend_other(y, before[0], turns[1], turns[0]),
+                first.attend_other(x, before[1], rotations[0], rotations[1]),
+                second.attend_other(y, before[0], rotations[1], rotations[0]),
             )
             if number in self.hooks:
                 for tokens, where in zip(before, kept, strict=True):

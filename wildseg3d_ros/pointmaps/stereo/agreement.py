@@ -1,10 +1,10 @@
 """Whether the pairs of a view triangulate it alike, and whose pose is wrong where they do not.
 
-An error of a pose along the baseline, or of the cameras' turn towards each other, leaves all
-matches on their epipolar lines and shows in no pair alone: it makes the pair's depths longer or
-shorter. But another pair sees the same pixels. So matches of pairs that share a view are
-triangulated anew with one camera moved at a time: the camera that is wrong can bring all pairs
-together, an innocent one cannot, unless there are too few pairs to tell.
+An error of a pose along the baseline, or of the rotation of the cameras towards each other, leaves
+all matches on their epipolar lines and shows in no pair alone: it scales the pair's depths. But
+another pair sees the same pixels. So matches of pairs that share a view are triangulated anew with
+one camera moved at a time. If that camera is wrong, all pairs can agree; if another one is, they
+cannot, unless there are too few pairs to tell.
 """
 
 from __future__ import annotations
@@ -18,39 +18,26 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.least_squares import Linearised, gauss_newton
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pointmaps.stereo.poses import Camera, meeting_depth, moved
-
-SAMPLES = 64
-"""Pixels of each comparison, those of the surest on a grid."""
-
-LEAST_SHARED = 100
-"""Pixels with a depth by both pairs that make a comparison."""
+from wildseg3d_ros.pointmaps.stereo.poses import Camera, moved, triangulated_depth
 
 _NOISE = 0.01
-"""Standard deviation of a comparison: relative errors of depth that matching makes and that a
-comparison's pixels share."""
+"""Standard deviation of a comparison: the relative error of depth that its pixels share."""
 
-_EXPLAINS = 0.1
-"""Share of the disagreement that may remain when a camera that is to blame was moved: in
-constructed rigs up to 0.03, and 0.1 or more when an innocent one was moved."""
+_UNEXPLAINED = 0.1
+"""Share of the disagreement that remains after the wrong camera was moved: up to 0.03 in
+constructed rigs, and 0.1 or more after another one was."""
 
-_STANDS_OUT = 1.45
-"""Deviations that the pairs ask a camera to be moved by, beyond which its pose is called wrong.
-It is what they cannot do without: a camera that is two deviations off asks for 1.6 to 1.8, poses
-that are all off by half of a deviation for up to 1.4."""
+_WRONG = 1.45
+"""Deviations by which the pairs have to move a camera, beyond which its pose is called wrong: 1.6
+to 1.8 for one that is two deviations off, up to 1.4 where all are off by half of a deviation."""
 
-_SPREAD = 1.0
-"""The same in the mean square over all cameras, where no single one explains it. Poses that are
-off by half of their deviations asked for 0.2 to 0.75."""
-
-_LESS_LIKELY = 3.0
-"""Factor of the most likely camera's deviations beyond which another one is not named."""
-
-_STEP = 1e-5
-_PASSES = 6
+_ALL_WRONG = 1.0
+"""The same in the mean square over all cameras, where no single one explains it: 0.2 to 0.75 where
+all are off by half of a deviation."""
 
 
 def check_agreement(
@@ -114,10 +101,9 @@ class Disagreement:
 
     Attributes:
         worst: the comparison that differs most.
-        suspects: views whose pose alone can explain it, the likeliest first; empty where no single
-            one does.
-        deviations: by which the likeliest of them would have to be moved; without suspects, all
-            together, per camera in the mean square.
+        suspects: views whose pose alone can explain it, the likeliest first; may be none.
+        deviations: by which the likeliest of them has to be moved; without suspects, all together,
+            per camera in the mean square.
     """
 
     worst: Comparison
@@ -131,15 +117,20 @@ class Disagreement:
 
 
 def compare_pairs(
-    predictions: Sequence[PairPrediction], cameras: Sequence[Camera]
+    predictions: Sequence[PairPrediction],
+    cameras: Sequence[Camera],
+    min_shared: int = 100,
+    samples: int = 64,
 ) -> list[Comparison]:
     """All comparisons of two pairs with a view in common that have enough pixels in common.
 
     Args:
         predictions: each view's map in its own frame; cameras: those they were made with.
+        min_shared: pixels with a depth by both pairs that make a comparison.
+        samples: pixels that a comparison keeps.
     """
     out = []
-    for view, camera in enumerate(cameras):
+    for view in range(len(cameras)):
         maps: dict[int, tuple[NDArray, NDArray]] = {}
         for p in predictions:
             if view == p.a:
@@ -147,41 +138,39 @@ def compare_pairs(
             elif view == p.b:
                 maps[p.a] = p.pointmap_b, p.confidence_b
         for one, two in combinations(sorted(maps), 2):
-            sure = np.minimum(maps[one][1], maps[two][1])
-            rows, cols = np.nonzero(sure > 0)
-            if len(rows) < LEAST_SHARED:
+            rows, cols = np.nonzero(np.minimum(maps[one][1], maps[two][1]) > 0)
+            if len(rows) < min_shared:
                 continue
             points = [maps[other][0][rows, cols].astype(np.float64) for other in (one, two)]
             ratio = np.log(points[0][:, 2] / points[1][:, 2])
             middle = float(np.median(ratio))
             # The half that differs as the median does: the other one has outliers.
             near = np.argsort(np.abs(ratio - middle))[: len(ratio) // 2]
-            chosen = np.sort(near)[np.linspace(0, len(near) - 1, SAMPLES).astype(int)]
-            matches = tuple(
-                project(
-                    apply(
-                        invert(cameras[other].world_from_cam) @ camera.world_from_cam, at[chosen]
-                    ),
-                    cameras[other].K,
-                )[0]
-                for other, at in zip((one, two), points, strict=True)
+            chosen = np.sort(near)[np.linspace(0, len(near) - 1, samples).astype(int)]
+            matches = (
+                _seen_from(cameras[view], cameras[one], points[0][chosen]),
+                _seen_from(cameras[view], cameras[two], points[1][chosen]),
             )
             depth = float(np.median(np.concatenate(points)[:, 2]))
             uv = np.stack([cols, rows], 1)[chosen].astype(np.float64)
-            out.append(Comparison(view, (one, two), uv, (matches[0], matches[1]), depth, middle))
+            out.append(Comparison(view, (one, two), uv, matches, depth, middle))
     return out
 
 
+def _seen_from(camera: Camera, other: Camera, points: NDArray) -> NDArray[np.float64]:
+    """(M, 2) pixels of another camera that show points (M, 3) of a camera's frame."""
+    other_from_camera = invert(other.world_from_cam) @ camera.world_from_cam
+    return project(apply(other_from_camera, points), other.K)[0]
+
+
 def find_disagreement(
-    comparisons: Sequence[Comparison],
-    cameras: Sequence[Camera],
-    sigma: NDArray[np.float64],
+    comparisons: Sequence[Comparison], cameras: Sequence[Camera], sigma: NDArray[np.float64]
 ) -> Disagreement | None:
     """What the deviations of the poses do not explain, and who can have caused it.
 
     Args:
-        cameras: as they are given, not as they were refined: features move an innocent camera
-            with a wrong one.
+        cameras: as they are given, not as they were refined: features move a right camera with a
+            wrong one.
         sigma: (N, 2) standard deviations of their poses, metres and rad.
     """
     if not comparisons:
@@ -194,16 +183,17 @@ def find_disagreement(
     needed: dict[int, float] = {}
     for v in involved:
         left, deviations = _explain(comparisons, cameras, sigma, [v])
-        if left < max(_EXPLAINS * before, _NOISE):
+        if left < max(_UNEXPLAINED * before, _NOISE):
             needed[v] = deviations
     if needed:
-        least = min(needed.values())
+        smallest = min(needed.values())
         order = sorted(needed, key=lambda v: needed[v])
-        suspects = tuple(v for v in order if needed[v] <= _LESS_LIKELY * least)
-        return Disagreement(worst, suspects, least) if least > _STANDS_OUT else None
+        # Another camera that would have to move three times as far is not named.
+        suspects = tuple(v for v in order if needed[v] <= 3.0 * smallest)
+        return Disagreement(worst, suspects, smallest) if smallest > _WRONG else None
     _, deviations = _explain(comparisons, cameras, sigma, involved)
     deviations /= np.sqrt(len(involved))
-    return Disagreement(worst, (), deviations) if deviations > _SPREAD else None
+    return Disagreement(worst, (), deviations) if deviations > _ALL_WRONG else None
 
 
 def _explain(
@@ -221,22 +211,22 @@ def _explain(
     unit = np.repeat(sigma[list(free)][:, ::-1], 3, axis=1).reshape(-1)
 
     def differences(step: NDArray) -> NDArray[np.float64]:
-        placed = list(cameras)
+        changed = list(cameras)
         for v, part in zip(free, (step * unit).reshape(-1, 6), strict=True):
-            placed[v] = Camera(cameras[v].K, moved(cameras[v].world_from_cam, part))
-        return np.concatenate([_log_ratio(c, placed) for c in comparisons])
+            changed[v] = Camera(cameras[v].K, moved(cameras[v].world_from_cam, part))
+        return np.concatenate([_log_ratio(c, changed) for c in comparisons])
 
-    step, scale = np.zeros(len(unit)), _NOISE * np.sqrt(SAMPLES)
-    for _ in range(_PASSES):
-        now = differences(step)
+    def linearise(step: NDArray) -> Linearised:
+        now, small = differences(step), 1e-5
         slope = np.stack(
-            [(differences(step + _STEP * e) - now) / _STEP for e in np.eye(len(step))], 1
+            [(differences(step + small * e) - now) / small for e in np.eye(len(step))], 1
         )
-        hessian = slope.T @ slope / scale**2 + np.eye(len(step))
-        change = np.linalg.solve(hessian, -slope.T @ now / scale**2 - step)
-        step = step + change
-        if np.abs(change).max() < 1e-3:
-            break
+        # The pixels of a comparison share their error, so that all of them count as one.
+        variance = _NOISE**2 * len(comparisons[0].uv)
+        return slope.T @ slope / variance + np.eye(len(step)), slope.T @ now / variance + step
+
+    start = np.zeros(len(unit))
+    step = gauss_newton(start, linearise, np.add, passes=6, tolerance=1e-3).state
     left = differences(step).reshape(len(comparisons), -1)
     return _size(np.median(left, axis=1)), float(np.linalg.norm(step))
 
@@ -244,14 +234,10 @@ def _explain(
 def _log_ratio(comparison: Comparison, cameras: Sequence[Camera]) -> NDArray[np.float64]:
     """(M,) log ratio of the depths by either pair."""
     one, two = (
-        np.log(
-            np.maximum(
-                meeting_depth(comparison.uv, uv, cameras[comparison.view], cameras[v]), 1e-6
-            )
-        )
+        triangulated_depth(comparison.uv, uv, cameras[comparison.view], cameras[v])
         for v, uv in zip(comparison.others, comparison.uv_others, strict=True)
     )
-    return one - two
+    return np.log(np.maximum(one, 1e-6)) - np.log(np.maximum(two, 1e-6))
 
 
 def _size(differences: NDArray) -> float:
@@ -259,7 +245,7 @@ def _size(differences: NDArray) -> float:
 
 
 def describe(found: Disagreement, names: Sequence[str]) -> str:
-    """The warning: figures, pairs, and whose pose to look at."""
+    """The warning: figures, pairs, and whose pose to check."""
     worst = found.worst
     one, two = (f"'{names[worst.view]}' - '{names[other]}'" for other in worst.others)
     text = (

@@ -1,4 +1,4 @@
-"""Pointmaps of calibrated RGB cameras: semi-global matching of pairs that are seldom far apart."""
+"""The geometry back end: views in, pair predictions out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,15 +18,14 @@ from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import components, pairs_from_angles, viewing_angles
+from wildseg3d_ros.pairing import components, named_groups, pairs_from_angles, viewing_angles
 from wildseg3d_ros.pairing.config import PairingConfig
-from wildseg3d_ros.pointmaps.depth.registration.features import root_sift
+from wildseg3d_ros.pointmaps.features import root_sift
 from wildseg3d_ros.pointmaps.stereo.agreement import check_agreement
 from wildseg3d_ros.pointmaps.stereo.config import StereoPointmapConfig
 from wildseg3d_ros.pointmaps.stereo.depth_range import check_range, depth_range
 from wildseg3d_ros.pointmaps.stereo.matching import brightness_ratio, match_pair
 from wildseg3d_ros.pointmaps.stereo.poses import (
-    FEATURES,
     Camera,
     Features,
     Matches,
@@ -39,19 +39,13 @@ _log = logging.getLogger(__name__)
 
 Pair = tuple[int, int]
 
-LEAST_SIZE = 32
-"""Shorter images [px] show too little to be matched."""
-
-LEAST_COVER = 0.005
-"""Share of both images that a pair must give points for."""
-
 
 class StereoPointmaps:
     """Geometry back end that triangulates: every pair measures both of its views anew.
 
     A pair gives each view's map in the view's own frame, and between them the relative pose that
     it was rectified with. The confidence is 1 cm over the expected standard deviation of the
-    depth, as that of :mod:`wildseg3d_ros.pointmaps.depth.noise`.
+    depth, as that of :mod:`wildseg3d_ros.pointmaps.confidence`.
     """
 
     def __init__(self, config: StereoPointmapConfig = StereoPointmapConfig()) -> None:
@@ -74,15 +68,15 @@ class StereoPointmaps:
                     "camera out",
                     ErrorCode.MISSING_TF,
                 )
-            if min(view.size) < LEAST_SIZE:
+            if min(view.size) < (smallest := 32):
                 height, width = view.size
                 raise InputError(
                     f"{who}: an image of {width}x{height} pixels is too small to be matched; the "
-                    f"'stereo' back end needs {LEAST_SIZE} pixels or more in both directions"
+                    f"'stereo' back end needs {smallest} pixels or more in both directions"
                 )
 
     def with_deviations(self, views: Sequence[View]) -> list[View]:
-        """Views whose poses bend the alignment: a chain of triangulated pairs alone drifts."""
+        """Views whose poses constrain the alignment: triangulated pairs alone drift."""
         config = self._config
         return [
             replace(
@@ -104,7 +98,7 @@ class StereoPointmaps:
         self.check(views)
         angle, overlap = viewing_angles(views)
         pairs = pairs_from_angles(angle, overlap, self._limits(), config)
-        self._check_connected(views, pairs, angle, list(range(len(views))), {})
+        self._check_connected(views, pairs, angle, [0] * len(views), {})
         return pairs
 
     def predict(
@@ -125,36 +119,27 @@ class StereoPointmaps:
         angle, _ = viewing_angles(views)
         asked = [(min(pair), max(pair)) for pair in pairs]
         suitable = self._suitable(views, asked, angle)
-        connected = components(len(views), asked)
-        groups = [connected[v] for v in range(len(views))]
-        notes: dict[Pair, str] = {}
-        self._check_connected(views, suitable, angle, groups, notes)
-
+        groups = components(len(views), asked)
+        self._check_connected(views, suitable, angle, groups, {})
         steps = 2 * len(views) + len(asked) + len(suitable)
         with ThreadPoolExecutor(THREADS) as pool:
-            features: dict[int, Features] = dict(
-                completed(
-                    pool, lambda v: (v, _features(views[v])), range(len(views)), progress, 0, steps
-                )
-            )
+            each = range(len(views))
+            features = dict(completed(pool, partial(_features, views), each, progress, 0, steps))
             poses = self._refined(views, suitable, features)
             check_range(poses, self._given_range, progress)
-            done = 2 * len(views) + len(asked) - len(suitable)
+            done = steps - 2 * len(suitable)
             progress.update(done / steps)
-            found: dict[Pair, PairPrediction] = {}
-
-            def triangulate(pair: Pair) -> tuple[Pair, PairPrediction | str]:
-                return pair, self._triangulate(views, pair, poses)
-
-            for pair, result in completed(pool, triangulate, suitable, progress, done, steps):
-                if isinstance(result, str):
-                    notes[pair] = result
-                    _log.info("%s is left out: %s", _name(views, pair), result)
-                else:
-                    found[pair] = result
-            progress.update(1.0)
+            work = partial(self._triangulate, views, poses)
+            results = dict(completed(pool, work, suitable, progress, done, steps))
+        # In the order of the pairs, not in that in which they were done.
+        made = [(pair, results[pair]) for pair in suitable]
+        found = {pair: result for pair, result in made if not isinstance(result, str)}
+        notes = {pair: result for pair, result in made if isinstance(result, str)}
+        for pair, note in notes.items():
+            _log.info("%s is left out: %s", _name(views, pair), note)
+        progress.update(1.0)
         self._check_connected(views, list(found), angle, groups, notes)
-        self._say_wide(views, list(found), angle, progress)
+        self._warn_of_wide_pairs(views, list(found), angle, progress)
         check_agreement(
             views,
             list(found.values()),
@@ -163,7 +148,7 @@ class StereoPointmaps:
             self._config.max_disagreement,
             progress,
         )
-        return [found[pair] for pair in suitable if pair in found]
+        return list(found.values())
 
     @property
     def _given_range(self) -> tuple[float, float]:
@@ -172,16 +157,16 @@ class StereoPointmaps:
     def _limits(self) -> tuple[float, float, float]:
         config = self._config
         widest = max(config.max_angle, config.bridge_angle)
-        least, most, bridge = np.deg2rad([config.min_angle, config.max_angle, widest])
-        return float(least), float(most), float(bridge)
+        low, high, bridge = np.deg2rad([config.min_angle, config.max_angle, widest])
+        return float(low), float(high), float(bridge)
 
     def _suitable(
         self, views: Sequence[View], asked: Sequence[Pair], angle: NDArray
     ) -> list[Pair]:
         """The asked pairs between the limits, and wider ones that bridge groups."""
-        least, most, bridge = self._limits()
-        kept = [pair for pair in asked if least <= angle[pair] <= most]
-        wide = [pair for pair in asked if most < angle[pair] <= bridge]
+        low, high, bridge = self._limits()
+        kept = [pair for pair in asked if low <= angle[pair] <= high]
+        wide = [pair for pair in asked if high < angle[pair] <= bridge]
         for pair in sorted(wide, key=lambda pair: angle[pair]):
             group = components(len(views), kept)
             if group[pair[0]] != group[pair[1]]:
@@ -197,11 +182,11 @@ class StereoPointmaps:
                 )
         return sorted(kept)
 
-    def _say_wide(
+    def _warn_of_wide_pairs(
         self, views: Sequence[View], pairs: Sequence[Pair], angle: NDArray, progress: Progress
     ) -> None:
-        _, most, _ = self._limits()
-        wide = [pair for pair in pairs if angle[pair] > most]
+        _, high, _ = self._limits()
+        wide = [pair for pair in pairs if angle[pair] > high]
         if wide:
             widest = max(wide, key=lambda pair: angle[pair])
             progress.warn(
@@ -227,11 +212,11 @@ class StereoPointmaps:
         cameras = [Camera(K, pose) for K, pose in zip(intrinsics, given, strict=True)]
         matches: dict[Pair, Matches] = {}
         for a, b in pairs:
-            # A shift of a camera turns the ray to a point as far away as the cameras are apart,
-            # times some 4, at the angles that are matched.
-            apart = float(np.linalg.norm(given[a, :3, 3] - given[b, :3, 3]))
+            # At the angles that are matched a point is some 4 baselines away, so that a shift of
+            # a camera rotates the ray to it by that shift over 3 baselines or less.
+            baseline = float(np.linalg.norm(given[a, :3, 3] - given[b, :3, 3]))
             tolerance = float(
-                max(sigma[v, 1] + sigma[v, 0] / max(3.0 * apart, 1e-6) for v in (a, b))
+                max(sigma[v, 1] + sigma[v, 0] / max(3.0 * baseline, 1e-6) for v in (a, b))
             )
             matches[a, b] = match_near_epipolar_lines(
                 features[a], features[b], (cameras[a], cameras[b]), tolerance
@@ -239,7 +224,12 @@ class StereoPointmaps:
         return refine_poses(intrinsics, given, sigma, matches)
 
     def _triangulate(
-        self, views: Sequence[View], pair: Pair, poses: RefinedPoses
+        self, views: Sequence[View], poses: RefinedPoses, pair: Pair
+    ) -> tuple[Pair, PairPrediction | str]:
+        return pair, self._prediction(views, poses, pair)
+
+    def _prediction(
+        self, views: Sequence[View], poses: RefinedPoses, pair: Pair
     ) -> PairPrediction | str:
         """The pair's maps, or why there are none."""
         a, b = pair
@@ -253,10 +243,11 @@ class StereoPointmaps:
         rectified = self._rectify(views, pair, poses, a_from_b)
         if isinstance(rectified, str):
             return rectified
-        (points_a, sure_a), (points_b, sure_b) = match_pair(
+        (points_a, confidence_a), (points_b, confidence_b) = match_pair(
             rectified, views[a].image, views[b].image, self._brightness(views, pair, poses)
         )
-        if min((sure_a > 0).mean(), (sure_b > 0).mean()) < LEAST_COVER:
+        # A pair has to give points for half a percent of both images.
+        if min((confidence_a > 0).mean(), (confidence_b > 0).mean()) < 0.005:
             return (
                 "hardly a pixel matches in both directions (a plain scene, or points out of range)"
             )
@@ -265,8 +256,8 @@ class StereoPointmaps:
             b,
             points_a,
             points_b,
-            sure_a,
-            sure_b,
+            confidence_a,
+            confidence_b,
             a_from_b,
             metric=True,
             metre="camera poses",
@@ -287,7 +278,7 @@ class StereoPointmaps:
         a, b = pair
         near, far = depth_range(pair, poses, a_from_b, self._given_range)
         K_a, K_b = np.asarray(views[a].K), np.asarray(views[b].K)
-        return rectify(K_a, K_b, views[a].size, views[b].size, a_from_b, near, far)
+        return rectify((K_a, K_b), (views[a].size, views[b].size), a_from_b, near, far)
 
     def _check_connected(
         self,
@@ -299,8 +290,6 @@ class StereoPointmaps:
     ) -> None:
         """Raises InputError where the pairs leave views apart that ``asked`` puts in one group."""
         group = components(len(views), pairs)
-        if asked == list(range(len(views))):
-            asked = [0] * len(views)
         split = {asked[v] for v in range(len(views)) if group[v] != group[asked[v]]}
         if not split:
             return
@@ -308,9 +297,7 @@ class StereoPointmaps:
         members: dict[int, list[int]] = {}
         for v in parted:
             members.setdefault(group[v], []).append(v)
-        listed = "; ".join(
-            "[" + ", ".join(f"'{views[v].name}'" for v in part) + "]" for part in members.values()
-        )
+        listed = named_groups([views[v] for v in parted], [group[v] for v in parted])
         config = self._config
         between = _nearest_across(list(members.values()), angle)
         named = [f"{_name(views, pair)} {_degrees(angle[pair])}" for pair in between]
@@ -326,9 +313,9 @@ class StereoPointmaps:
         )
 
 
-def _features(view: View) -> Features:
-    gray = np.asarray(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY), np.uint8)
-    return root_sift(gray, FEATURES)
+def _features(views: Sequence[View], index: int) -> tuple[int, Features]:
+    gray = np.asarray(cv2.cvtColor(views[index].image, cv2.COLOR_RGB2GRAY), np.uint8)
+    return index, root_sift(gray, 2000)
 
 
 def _nearest_across(groups: Sequence[Sequence[int]], angle: NDArray) -> list[Pair]:

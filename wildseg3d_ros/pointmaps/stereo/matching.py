@@ -11,27 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.cameras import back_project
-from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, edge_quality
+from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA, edge_quality
 from wildseg3d_ros.pointmaps.stereo.confidence import disparity_sigma
+from wildseg3d_ros.pointmaps.stereo.poses import MIN_FEATURES
 from wildseg3d_ros.pointmaps.stereo.rectification import Rectified
-
-BLOCK = 3
-"""Edge of the matched window [px]."""
-
-STEP_COST, JUMP_COST = 2 * BLOCK**2, 32 * BLOCK**2
-"""Cost of a disparity that differs by 1 from its neighbour's, and of one that differs by more. The
-former is a quarter of what OpenCV proposes: surfaces seen aslant change by a step at every few
-pixels."""
-
-
-ENOUGH_LIT = 25
-"""Points that tell how two images' exposures differ."""
-
-LEAST_LIT, MOST_LIT = 8, 247
-"""Grey levels between which an image tells its exposure."""
-
-SAME_EXPOSURE = 1.03
-"""Ratio of brightnesses up to which two images stay as they are."""
 
 
 def brightness_ratio(
@@ -43,7 +26,7 @@ def brightness_ratio(
     """How many times brighter image b (H, W, 3) shows the same points (M, 2 pixels) as image a
     does, in the median: cameras expose each for themselves. 1 where too few points are well lit.
     """
-    if len(uv_a) < ENOUGH_LIT:
+    if len(uv_a) < MIN_FEATURES:
         return 1.0
     levels = []
     for image, uv in ((image_a, uv_a), (image_b, uv_b)):
@@ -51,8 +34,9 @@ def brightness_ratio(
         columns, rows = np.ascontiguousarray(uv.T, np.float32)
         levels.append(np.asarray(cv2.remap(gray, columns, rows, cv2.INTER_NEAREST)).ravel())
     a, b = levels
-    lit = (np.minimum(a, b) >= LEAST_LIT) & (np.maximum(a, b) <= MOST_LIT)
-    if np.count_nonzero(lit) < ENOUGH_LIT:
+    # Grey levels near black or white do not tell the exposure.
+    lit = (np.minimum(a, b) >= 8) & (np.maximum(a, b) <= 247)
+    if np.count_nonzero(lit) < MIN_FEATURES:
         return 1.0
     return float(np.median(b[lit] / a[lit].astype(np.float64)))
 
@@ -67,31 +51,32 @@ def match_pair(
 
     Points are in their own camera's frame, on the rays of the original pixels; the confidence is
     UNIT_SIGMA over the expected standard deviation of the depth, 0 where the directions contradict
-    each other (occlusions), where nothing was matched, and where the images do not bear it out
-    (see :mod:`stereo_confidence`).
+    each other (occlusions), where nothing was matched, and where the images contradict it (see
+    :func:`disparity_sigma`).
 
     Args:
         brightness: of image b over that of image a; the brighter one is darkened.
     """
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (image_a, image_b)]
-    if max(brightness, 1.0 / brightness) > SAME_EXPOSURE:
+    # Images of nearly the same exposure stay as they are.
+    if max(brightness, 1.0 / brightness) > 1.03:
         brighter = int(brightness > 1.0)
         factor = min(brightness, 1.0 / brightness)
         gray[brighter] = cv2.convertScaleAbs(gray[brighter], alpha=factor)
-    warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), second=False)
-    warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), second=True)
+    warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), 0)
+    warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), 1)
     forth = _disparity(warped_a, warped_b, pair.disparities)
     # Seen in a mirror, b is the left image.
     back = _disparity(warped_b[:, ::-1], warped_a[:, ::-1], pair.disparities)
     back = np.ascontiguousarray(back[:, ::-1])
     forth[~covers_a], back[~covers_b] = np.nan, np.nan
     found = []
-    for size, mine, other, sign, image, other_image in (
-        (image_a.shape[:2], forth, back, -1.0, warped_a, warped_b),
-        (image_b.shape[:2], back, forth, 1.0, warped_b, warped_a),
+    for side, size, mine, other, image, other_image in (
+        (0, image_a.shape[:2], forth, back, warped_a, warped_b),
+        (1, image_b.shape[:2], back, forth, warped_b, warped_a),
     ):
-        sigma = disparity_sigma(mine, other, sign, image, other_image)
-        found.append(_in_view(pair, mine, sigma, size, second=sign > 0))
+        sigma = disparity_sigma(mine, other, 2.0 * side - 1.0, image, other_image)
+        found.append(_in_view(pair, mine, sigma, size, side))
     return tuple(found)
 
 
@@ -99,12 +84,15 @@ def _disparity(
     left: NDArray[np.uint8], right: NDArray[np.uint8], count: int
 ) -> NDArray[np.float32]:
     """(H, W) disparity of the left image [px], NaN where there is none."""
+    block = 3
     matcher = cv2.StereoSGBM_create(  # pyright: ignore[reportAttributeAccessIssue]
         minDisparity=0,
         numDisparities=count,
-        blockSize=BLOCK,
-        P1=STEP_COST,
-        P2=JUMP_COST,
+        blockSize=block,
+        # For a step of one disparity a quarter of what OpenCV proposes: on surfaces seen aslant
+        # there is one at every few pixels.
+        P1=2 * block**2,
+        P2=32 * block**2,
         uniquenessRatio=5,
         preFilterCap=31,
         # All eight paths: half the error of five, at twice the time.
@@ -123,24 +111,27 @@ def _in_view(
     disparity: NDArray[np.float32],
     sigma: NDArray[np.float32],
     size: tuple[int, int],
-    second: bool,
+    side: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Points and confidence of the original image's pixels."""
-    columns, rows, ray_z = pair.columns_rows(*size, second)
+    columns, rows, ray_z = pair.columns_rows(*size, side)
     here = _sample(np.where(np.isfinite(sigma), disparity, np.nan), columns, rows)
-    spread = np.asarray(cv2.remap(sigma, columns, rows, cv2.INTER_NEAREST, borderValue=(np.inf,)))
-    K = pair.K_b if second else pair.K_a
+    here_sigma = np.asarray(
+        cv2.remap(sigma, columns, rows, cv2.INTER_NEAREST, borderValue=(np.inf,))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        turned = pair.depth(here)
-        depth = turned / ray_z
+        rectified = pair.depth(here)
+        depth = rectified / ray_z
         # z = f B / d, so dz = z^2 / (f B) dd.
-        depth_sigma = turned * depth / np.float32(pair.focal * pair.baseline) * spread
-        good = np.isfinite(depth_sigma) & (turned >= pair.near) & (depth > 0)
+        depth_sigma = rectified * depth / np.float32(pair.focal * pair.baseline) * here_sigma
+        good = np.isfinite(depth_sigma) & (rectified >= pair.near) & (depth > 0)
     depth = np.where(good, depth, np.float32(0.0)).astype(np.float32)
     depth_sigma = np.where(good, depth_sigma, np.float32(np.inf)).astype(np.float32)
-    quality = edge_quality(depth, K, np.where(good, depth_sigma, 0.0).astype(np.float32))
+    quality = edge_quality(
+        depth, pair.intrinsics[side], np.where(good, depth_sigma, 0.0).astype(np.float32)
+    )
     confidence = np.float32(UNIT_SIGMA) / depth_sigma * quality
-    return back_project(depth, K), confidence.astype(np.float32)
+    return back_project(depth, pair.intrinsics[side]), confidence.astype(np.float32)
 
 
 def _sample(

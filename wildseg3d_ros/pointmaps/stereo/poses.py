@@ -1,10 +1,10 @@
-"""Camera poses good enough to rectify with: given poses, sharpened by matched features.
+"""Camera poses good enough to rectify with: given poses, refined by matched features.
 
 Rows of rectified images must agree to about a pixel, which is 0.1 degrees for common lenses, and
 kinematics are worse. All cameras are therefore moved together so that matched features lie on each
-other's epipolar lines, held by the deviations of the given poses. Points are not solved for: the
-error of a match is Sampson's distance to the epipolar constraint (Hartley and Zisserman, "Multiple
-View Geometry", 2nd ed., eq. 11.9).
+other's epipolar lines, with the deviations of the given poses as prior. Points are not solved for.
+The error of a match is Sampson's distance to the epipolar constraint (Hartley and Zisserman,
+"Multiple View Geometry", 2nd ed., eq. 11.9).
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.geometry.least_squares import Linearised, gauss_newton
 from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     rotation_from_vector,
     vector_from_rotation,
 )
-from wildseg3d_ros.pointmaps.depth.registration.features import match
-
-FEATURES = 2000
-"""Features per view."""
+from wildseg3d_ros.pointmaps.features import match
 
 MATCH_SIGMA = 0.5
 """Standard deviation of a match across its epipolar line [px]."""
@@ -32,25 +30,8 @@ GATE = 4.0
 """Matches further from their epipolar line than this many deviations, of the given poses at first
 and of the matches then, are wrong."""
 
-INDEPENDENT = 20
-"""Independent matches that a pair counts as at most: errors of features are those of the texture
-and the lens about them, and alike over a pair."""
-
-NEEDED_GAIN = 1.1
-"""Factor by which refined poses must bring more matches to within two deviations of their epipolar
-lines: where they do not, the given poses are as good as the features, and stay."""
-
-PASSES = 12
-
-LEAST_MATCHES = 12
-"""Matches below which a pair says nothing about poses."""
-
-TELLING = 30
-"""Matches, wherever they lie, that would contain some good ones if the poses were right."""
-
-LEAST_SHARE = 0.15
-"""Share of these matches near their epipolar lines below which the poses are wrong: chance leaves
-about 2 percent there."""
+MIN_FEATURES = 25
+"""Matched features from which a median or a percentile over them is taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,22 +65,21 @@ class RefinedPoses:
     def contradicts(self, pair: tuple[int, int]) -> bool:
         """Whether the pair's features say that the poses are wrong."""
         good, compared = self.agreeing.get(pair, (0, 0))
-        return compared >= TELLING and good < LEAST_SHARE * compared
+        # By chance 2 % of the matches lie near their epipolar lines. Of 30 that lie anywhere, some
+        # would if the poses were right.
+        return compared >= 30 and good < 0.15 * compared
 
 
 Features = tuple[NDArray[np.float64], NDArray[np.float32]]
 
 
 def match_near_epipolar_lines(
-    a: Features,
-    b: Features,
-    cameras: tuple[Camera, Camera],
-    tolerance: float,
+    a: Features, b: Features, cameras: tuple[Camera, Camera], tolerance: float
 ) -> Matches:
     """Matches of two views' features (uv, descriptors) that the given poses do not rule out.
 
     Args:
-        tolerance: rad, by which the given poses may turn an epipolar line.
+        tolerance: rad, by which the given poses may rotate an epipolar line.
     """
     index_a, index_b = match(a[1], b[1])
     found = Matches(a[0][index_a], b[0][index_b])
@@ -125,22 +105,22 @@ def epipolar_errors(
     """Sampson distances [px] and their derivatives.
 
     Returns:
-        (M,) signed distances and (M, 12) derivatives by a turn and a shift of camera a and of
-        camera b in the world, a turn being about the camera's centre; the distance's own
-        normalisation counts as constant.
+        (M,) signed distances and (M, 12) derivatives by a rotation, about its centre, and a
+        translation of camera a and of camera b in the world; the distance's own normalisation
+        counts as constant.
     """
-    turn_a, turn_b = (c.world_from_cam[:3, :3] @ np.linalg.inv(c.K) for c in (a, b))
-    ray_a, ray_b, apart = _ray(matches.uv_a, a), _ray(matches.uv_b, b), _apart(a, b)
-    normal_b, normal_a = np.cross(apart, ray_b), np.cross(ray_a, apart)
-    # ray_a . (apart x ray_b) is 0 where the rays meet, and so is ray_b . (ray_a x apart).
-    by_pixels = np.concatenate([normal_b @ turn_a[:, :2], normal_a @ turn_b[:, :2]], 1)
+    rotated_a, rotated_b = (c.world_from_cam[:3, :3] @ np.linalg.inv(c.K) for c in (a, b))
+    ray_a, ray_b, baseline = _ray(matches.uv_a, a), _ray(matches.uv_b, b), _baseline(a, b)
+    normal_b, normal_a = np.cross(baseline, ray_b), np.cross(ray_a, baseline)
+    # ray_a . (baseline x ray_b) is 0 where the rays meet, as ray_b . (ray_a x baseline) is.
+    by_pixels = np.concatenate([normal_b @ rotated_a[:, :2], normal_a @ rotated_b[:, :2]], 1)
     length = np.maximum(np.linalg.norm(by_pixels, axis=1, keepdims=True), 1e-12)
     error = np.einsum("mi,mi->m", ray_a, normal_b) / length[:, 0]
-    by_shift = np.cross(ray_b, ray_a)
+    by_translation = np.cross(ray_b, ray_a)
     # The distance does not change with the baseline's length, though its numerator does.
-    along = apart / max(float(np.linalg.norm(apart)), 1e-12)
-    by_shift -= (by_shift @ along)[:, None] * along
-    slope = [np.cross(ray_a, normal_b), -by_shift, np.cross(ray_b, normal_a), by_shift]
+    along = baseline / max(float(np.linalg.norm(baseline)), 1e-12)
+    by_translation -= (by_translation @ along)[:, None] * along
+    slope = [np.cross(ray_a, normal_b), -by_translation, np.cross(ray_b, normal_a), by_translation]
     return error, np.concatenate(slope, 1) / length
 
 
@@ -157,71 +137,96 @@ def refine_poses(
         sigma: (N, 2) standard deviations of the given poses, metres and rad.
         matches: by pair.
     """
-    poses, count = given.copy(), len(given)
-    usable = {pair: m for pair, m in matches.items() if len(m.uv_a) >= LEAST_MATCHES}
+    # Fewer matches say nothing about poses.
+    usable = [pair for pair, m in matches.items() if len(m.uv_a) >= 12]
     precision = np.repeat(1.0 / sigma[:, ::-1] ** 2, 3, axis=1).reshape(-1)
 
-    def cameras(pair: tuple[int, int]) -> tuple[Camera, Camera]:
-        return Camera(K[pair[0]], poses[pair[0]]), Camera(K[pair[1]], poses[pair[1]])
+    def errors(pair: tuple[int, int], poses: NDArray) -> tuple[NDArray, NDArray]:
+        return epipolar_errors(matches[pair], *_cameras(K, poses, pair))
 
-    def near(tolerance: float) -> int:
-        errors = [epipolar_errors(m, *cameras(pair))[0] for pair, m in usable.items()]
-        return sum(int((np.abs(error) < tolerance).sum()) for error in errors)
+    def near(poses: NDArray) -> int:
+        return sum(
+            int((np.abs(errors(pair, poses)[0]) < 2.0 * MATCH_SIGMA).sum()) for pair in usable
+        )
 
-    before = near(2.0 * MATCH_SIGMA)
-    for _ in range(PASSES if usable else 0):
-        rows = {pair: epipolar_errors(m, *cameras(pair)) for pair, m in usable.items()}
-        spread = float(np.median(np.abs(np.concatenate([e for e, _ in rows.values()]))))
-        # Wide at first, when it is the poses that are wrong.
-        width = max(3.0 * spread, 3.0 * MATCH_SIGMA)
-        hessian = np.diag(precision)
+    def linearise(poses: NDArray) -> Linearised:
         off = np.array([_difference(now, then) for now, then in zip(poses, given, strict=True)])
-        gradient = precision * off.reshape(-1)
-        for (a, b), (error, slope) in rows.items():
-            weight = (1.0 + (error / width) ** 2) ** -2 / MATCH_SIGMA**2
-            weight *= min(1.0, INDEPENDENT / len(error))
-            index = np.concatenate([np.arange(6 * a, 6 * a + 6), np.arange(6 * b, 6 * b + 6)])
-            weighted = slope * weight[:, None]
-            hessian[np.ix_(index, index)] += slope.T @ weighted
-            gradient[index] += weighted.T @ error
-        step = np.linalg.solve(hessian, -gradient).reshape(count, 6)
-        poses = np.stack([moved(pose, part) for pose, part in zip(poses, step, strict=True)])
-        if np.abs(step).max() < 1e-7:
-            break
+        rows = {pair: errors(pair, poses) for pair in usable}
+        return _normal_equations(rows, precision, off.reshape(-1))
 
-    if near(2.0 * MATCH_SIGMA) < NEEDED_GAIN * before:
+    def retract(poses: NDArray, step: NDArray) -> NDArray:
+        parts = step.reshape(-1, 6)
+        return np.stack([moved(pose, part) for pose, part in zip(poses, parts, strict=True)])
+
+    passes = 12 if usable else 0
+    poses = gauss_newton(given, linearise, retract, passes, tolerance=1e-7).state
+    # Where it brings less than 10 % more matches to within two deviations of their epipolar lines,
+    # the given poses are as good as the features.
+    if near(poses) < 1.1 * near(given):
         poses = given.copy()
     agreeing, points = {}, {}
     for pair, m in matches.items():
         good = np.zeros(len(m.uv_a), dtype=bool)
         if len(good):
-            good = np.abs(epipolar_errors(m, *cameras(pair))[0]) < GATE * MATCH_SIGMA
+            good = np.abs(errors(pair, poses)[0]) < GATE * MATCH_SIGMA
         agreeing[pair] = int(good.sum()), m.compared
-        points[pair] = triangulate(Matches(m.uv_a[good], m.uv_b[good]), *cameras(pair))
+        points[pair] = triangulate(Matches(m.uv_a[good], m.uv_b[good]), *_cameras(K, poses, pair))
     return RefinedPoses(poses, agreeing, points)
+
+
+def _cameras(K: Sequence[NDArray], poses: NDArray, pair: tuple[int, int]) -> tuple[Camera, Camera]:
+    a, b = pair
+    return Camera(K[a], poses[a]), Camera(K[b], poses[b])
+
+
+def _normal_equations(
+    rows: Mapping[tuple[int, int], tuple[NDArray, NDArray]],
+    precision: NDArray[np.float64],
+    off: NDArray[np.float64],
+) -> Linearised:
+    """Of all matches and the given poses.
+
+    Args:
+        rows: errors (M,) and derivatives (M, 12) by pair.
+        precision: (6 N,) inverse variances of the given poses. off: (6 N,) distances from these.
+    """
+    mad = float(np.median(np.abs(np.concatenate([error for error, _ in rows.values()]))))
+    # Wide at first, when it is the poses that are wrong.
+    width = max(3.0 * mad, 3.0 * MATCH_SIGMA)
+    hessian, gradient = np.diag(precision), precision * off
+    for (a, b), (error, slope) in rows.items():
+        weight = (1.0 + (error / width) ** 2) ** -2 / MATCH_SIGMA**2
+        # Errors of features are those of the texture and the lens about them, and alike over a
+        # pair, which therefore counts as 20 independent matches at most.
+        weight *= min(1.0, 20.0 / len(error))
+        index = np.concatenate([np.arange(6 * a, 6 * a + 6), np.arange(6 * b, 6 * b + 6)])
+        weighted = slope * weight[:, None]
+        hessian[np.ix_(index, index)] += slope.T @ weighted
+        gradient[index] += weighted.T @ error
+    return hessian, gradient
 
 
 def triangulate(matches: Matches, a: Camera, b: Camera) -> NDArray[np.float64]:
     """World points (M, 3) in the middle between the two rays; only those before both cameras."""
     ray_a, ray_b = _ray(matches.uv_a, a), _ray(matches.uv_b, b)
-    along_a, along_b, good = _nearest_on_rays(ray_a, ray_b, _apart(a, b))
+    along_a, along_b, good = _nearest_on_rays(ray_a, ray_b, _baseline(a, b))
     good &= (along_a > 0) & (along_b > 0)
     middle = a.world_from_cam[:3, 3] + along_a[:, None] * ray_a
     middle += b.world_from_cam[:3, 3] + along_b[:, None] * ray_b
     return 0.5 * middle[good]
 
 
-def meeting_depth(
+def triangulated_depth(
     uv_a: NDArray[np.float64], uv_b: NDArray[np.float64], a: Camera, b: Camera
 ) -> NDArray[np.float64]:
     """(M,) z [m] in camera a at which the rays of its pixels come nearest to those of b's."""
-    return _nearest_on_rays(_ray(uv_a, a), _ray(uv_b, b), _apart(a, b))[0]
+    return _nearest_on_rays(_ray(uv_a, a), _ray(uv_b, b), _baseline(a, b))[0]
 
 
 def moved(pose: NDArray, step: NDArray) -> NDArray[np.float64]:
-    """The pose turned about the camera's centre and shifted, both along the world's axes (6,)."""
-    turn = rotation_from_vector(step[:3]) @ pose[:3, :3]
-    return make_transform(turn, pose[:3, 3] + step[3:])
+    """The pose rotated about the camera's centre and moved, both along the world's axes (6,)."""
+    rotation = rotation_from_vector(step[:3]) @ pose[:3, :3]
+    return make_transform(rotation, pose[:3, 3] + step[3:])
 
 
 def _ray(uv: NDArray, camera: Camera) -> NDArray[np.float64]:
@@ -229,26 +234,26 @@ def _ray(uv: NDArray, camera: Camera) -> NDArray[np.float64]:
     return _homogeneous(uv) @ (camera.world_from_cam[:3, :3] @ np.linalg.inv(camera.K)).T
 
 
-def _apart(a: Camera, b: Camera) -> NDArray[np.float64]:
+def _baseline(a: Camera, b: Camera) -> NDArray[np.float64]:
     return b.world_from_cam[:3, 3] - a.world_from_cam[:3, 3]
 
 
 def _nearest_on_rays(
-    ray_a: NDArray, ray_b: NDArray, apart: NDArray
+    ray_a: NDArray, ray_b: NDArray, baseline: NDArray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Where along its ray each comes nearest to the other, and whether the rays are not alike."""
+    """Where along its ray each comes nearest to the other, and whether they are not parallel."""
     aa, bb, ab = (ray_a**2).sum(1), (ray_b**2).sum(1), (ray_a * ray_b).sum(1)
     determinant = aa * bb - ab**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        along_a = (bb * (ray_a @ apart) - ab * (ray_b @ apart)) / determinant
-        along_b = (ab * (ray_a @ apart) - aa * (ray_b @ apart)) / determinant
+        along_a = (bb * (ray_a @ baseline) - ab * (ray_b @ baseline)) / determinant
+        along_b = (ab * (ray_a @ baseline) - aa * (ray_b @ baseline)) / determinant
     return along_a, along_b, determinant > 1e-9 * aa * bb
 
 
 def _difference(now: NDArray, then: NDArray) -> NDArray[np.float64]:
-    """(6,) turn and shift from one pose to another."""
-    turn = vector_from_rotation(now[:3, :3] @ then[:3, :3].T)
-    return np.concatenate([turn, now[:3, 3] - then[:3, 3]])
+    """(6,) rotation and translation from one pose to another."""
+    rotation = vector_from_rotation(now[:3, :3] @ then[:3, :3].T)
+    return np.concatenate([rotation, now[:3, 3] - then[:3, 3]])
 
 
 def _homogeneous(uv: NDArray) -> NDArray[np.float64]:

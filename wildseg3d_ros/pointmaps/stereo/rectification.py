@@ -17,103 +17,79 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform
 
-FORWARD = np.sin(np.deg2rad(35.0))
-"""Least sine between baseline and viewing direction: below it the cameras stand one behind the
-other, the epipole is in or near the image, and rectified images grow without bound."""
-
-MAX_GROWTH = 2.5
-"""Largest edge of a rectified image, in edges of the original one."""
-
-MAX_CANDIDATES = 150e6
-"""Pixels times disparities, of which the matcher keeps two tables of two bytes: 0.6 GB. Larger
-pairs are matched at a lower resolution."""
-
 
 @dataclass(frozen=True, eq=False)
 class Rectified:
-    """Two cameras turned onto a common image plane, and a canvas for their images.
+    """Two cameras rotated onto a common image plane, and a canvas for their images.
 
-    A point (X, Y, Z) of the turned frame of camera a has the columns ``f X / Z + centre_a[0]`` in
-    the canvas of a and ``f (X - B) / Z + centre_b[0]`` in that of b, and the same row. The columns
-    differ by a disparity in [0, disparities).
+    A point (X, Y, Z) of the rectified frame of camera a has the column ``f X / Z + centres[0][0]``
+    in the canvas of a, ``f (X - B) / Z + centres[1][0]`` in that of b, and the same row in both.
+    The columns differ by a disparity in [0, disparities).
 
     Attributes:
-        rotation_a, rotation_b: (3, 3) camera frame to turned frame.
-        centre_a, centre_b: (2,) principal points [px]; rows are equal.
+        rotations: (3, 3) camera frame to rectified frame, of camera a and of camera b.
+        centres: (2,) principal points [px] on their canvases; rows are equal.
+        intrinsics: (3, 3) of the original images.
         focal: px. baseline: metres.
-        near: least turned Z that was asked for [m]; the disparities reach a little further.
+        near: minimum rectified Z that was asked for [m]; the disparities go a little nearer.
         disparities: number of candidates, a multiple of 16.
         size: (height, width) of the canvas; ``disparities`` columns are empty left and right of
             the images' common content, where a matcher cannot look.
-        K_a, K_b: (3, 3) intrinsics of the original images.
     """
 
-    rotation_a: NDArray[np.float64]
-    rotation_b: NDArray[np.float64]
-    centre_a: NDArray[np.float64]
-    centre_b: NDArray[np.float64]
+    rotations: tuple[NDArray[np.float64], NDArray[np.float64]]
+    centres: tuple[NDArray[np.float64], NDArray[np.float64]]
+    intrinsics: tuple[NDArray[np.float64], NDArray[np.float64]]
     focal: float
     baseline: float
     near: float
     disparities: int
     size: tuple[int, int]
-    K_a: NDArray[np.float64]
-    K_b: NDArray[np.float64]
 
     def warp(
-        self, image: NDArray[np.uint8], second: bool
+        self, image: NDArray[np.uint8], side: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The image of a, or of b (``second``), on the canvas, and which pixels it covers."""
-        canvas_from_image = self._canvas_from_image(second)
+        """The image of a (side 0) or b (1) on the canvas, and which pixels it covers."""
+        canvas_from_image = self._canvas_from_image(side)
         size = self.size[::-1]
         # The rim goes on, because an edge there would be one in both images.
-        turned = cv2.warpPerspective(
-            image,
-            canvas_from_image,
-            size,
-            flags=cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REPLICATE,
+        cubic, replicate = cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
+        warped = cv2.warpPerspective(
+            image, canvas_from_image, size, flags=cubic, borderMode=replicate
         )
         inside = np.full(image.shape[:2], 255, dtype=np.uint8)
         covered = cv2.warpPerspective(inside, canvas_from_image, size, flags=cv2.INTER_LINEAR)
-        return np.asarray(turned, np.uint8), np.asarray(covered) == 255
+        return np.asarray(warped, np.uint8), np.asarray(covered) == 255
 
     def columns_rows(
-        self, height: int, width: int, second: bool
+        self, height: int, width: int, side: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Where each pixel of the original image lies on the canvas, and its ray's z there.
 
         Returns:
-            columns, rows (H, W) float32, and (H, W) float32 the turned frame's z of the ray whose
-            z is 1 in the camera's frame.
+            columns, rows (H, W) float32, and (H, W) float32 the rectified frame's z of the ray
+            whose z is 1 in the camera's frame.
         """
-        turn = (self.rotation_b if second else self.rotation_a) @ np.linalg.inv(
-            self.K_b if second else self.K_a
-        )
+        ray = self.rotations[side] @ np.linalg.inv(self.intrinsics[side])
         v, u = np.mgrid[0:height, 0:width].astype(np.float64)
-        x, y, z = (turn[i, 0] * u + turn[i, 1] * v + turn[i, 2] for i in range(3))
-        centre = self.centre_b if second else self.centre_a
-        columns = self.focal * x / z + centre[0]
-        rows = self.focal * y / z + centre[1]
+        x, y, z = (ray[i, 0] * u + ray[i, 1] * v + ray[i, 2] for i in range(3))
+        columns = self.focal * x / z + self.centres[side][0]
+        rows = self.focal * y / z + self.centres[side][1]
         return columns.astype(np.float32), rows.astype(np.float32), z.astype(np.float32)
 
     def depth(self, disparity: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turned z [m] of canvas disparities; infinite or negative beyond infinity."""
-        offset = np.float32(self.centre_b[0] - self.centre_a[0])
+        """Rectified z [m] of canvas disparities; infinite or negative beyond infinity."""
+        offset = np.float32(self.centres[1][0] - self.centres[0][0])
         with np.errstate(divide="ignore"):
             return np.float32(self.focal * self.baseline) / (disparity + offset)
 
-    def _canvas_from_image(self, second: bool) -> NDArray[np.float64]:
-        rotation, K, centre = (
-            (self.rotation_b, self.K_b, self.centre_b)
-            if second
-            else (self.rotation_a, self.K_a, self.centre_a)
-        )
-        canvas = np.array([[self.focal, 0, centre[0]], [0, self.focal, centre[1]], [0, 0, 1.0]])
-        return canvas @ rotation @ np.linalg.inv(K)
+    def _canvas_from_image(self, side: int) -> NDArray[np.float64]:
+        x, y = self.centres[side]
+        canvas = np.array([[self.focal, 0, x], [0, self.focal, y], [0, 0, 1.0]])
+        return canvas @ self.rotations[side] @ np.linalg.inv(self.intrinsics[side])
 
 
-def turned_rotations(
+def rectifying_rotations(
     a_from_b: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Rotations (3, 3) of both cameras onto a common image plane whose x axis is the baseline.
@@ -125,7 +101,9 @@ def turned_rotations(
     ahead = np.array([0.0, 0.0, 1.0]) + a_from_b[:3, 2]
     ahead /= max(float(np.linalg.norm(ahead)), 1e-12)
     across = ahead - (ahead @ baseline) * baseline
-    if np.linalg.norm(across) < FORWARD:
+    # At less than 35 degrees between baseline and view the epipole is in or near the image, and
+    # rectified images grow without bound.
+    if np.linalg.norm(across) < np.sin(np.deg2rad(35.0)):
         return None
     z = across / np.linalg.norm(across)
     rotation_a = np.stack([baseline, np.cross(z, baseline), z])
@@ -133,10 +111,8 @@ def turned_rotations(
 
 
 def rectify(
-    K_a: NDArray,
-    K_b: NDArray,
-    size_a: tuple[int, int],
-    size_b: tuple[int, int],
+    intrinsics: tuple[NDArray, NDArray],
+    sizes: tuple[tuple[int, int], tuple[int, int]],
     a_from_b: NDArray[np.float64],
     near: float,
     far: float,
@@ -144,57 +120,68 @@ def rectify(
     """Rectifies a pair for points between two depths.
 
     Args:
-        K_a, K_b: (3, 3) intrinsics; size_a, size_b: (height, width).
+        intrinsics: (3, 3) of camera a and of camera b. sizes: (height, width) of their images.
         a_from_b: (4, 4) camera b in camera a's frame, metres.
-        near, far: range of the turned z [m], see :func:`turned_rotations`.
+        near, far: range of the rectified z [m], see :func:`rectifying_rotations`.
 
     Returns:
         The rectified pair, or why it cannot be rectified, to be put after the pair's name.
     """
-    rotations = turned_rotations(a_from_b)
+    rotations = rectifying_rotations(a_from_b)
     if rotations is None:
         return "one camera stands behind the other"
+    K_a, K_b = intrinsics
     focal = float(np.sqrt(np.sqrt(K_a[0, 0] * K_a[1, 1] * K_b[0, 0] * K_b[1, 1])))
     baseline = float(np.linalg.norm(a_from_b[:3, 3]))
-    boxes = []
-    for rotation, K, (height, width) in zip(rotations, (K_a, K_b), (size_a, size_b), strict=True):
-        corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1.0]])
-        turned = corners @ (rotation @ np.linalg.inv(K)).T
-        if (turned[:, 2] < 0.2 * np.linalg.norm(turned, axis=1)).any():
-            return "its cameras look too far past each other"
-        tangents = turned[:, :2] / turned[:, 2:]
-        boxes.append((tangents.min(0), tangents.max(0)))
-    top = max(low[1] for low, _ in boxes)
-    extent = np.array([min(high[1] for _, high in boxes) - top, boxes[0][1][0] - boxes[0][0][0]])
+    common = _common_area(rotations, intrinsics, sizes)
+    if common is None:
+        return "its cameras look too far past each other"
+    (left, top), extent = common
     if extent[0] * focal < 16.0:
         return "its cameras share no rows"
-    if (extent * focal).max() > MAX_GROWTH * max(*size_a, *size_b):
+    # Rectified images of more than so many edges of the original ones are too oblique to match.
+    if (extent * focal).max() > 2.5 * max(*sizes[0], *sizes[1]):
         return "its cameras look too far past each other"
     span = baseline * (1.0 / near - 1.0 / far)
-    focal = min(focal, float(MAX_CANDIDATES / (extent.prod() * span)) ** (1.0 / 3.0))
+    # The matcher keeps two tables of two bytes for each pixel and disparity, 0.6 GB for 150
+    # million. Larger pairs are matched at a lower resolution.
+    focal = min(focal, float(150e6 / (extent.prod() * span)) ** (1.0 / 3.0))
     disparities = 16 * int(np.ceil((focal * span + 1.0) / 16.0))
     height, width = np.ceil(focal * extent).astype(int).tolist()
-    top, left = focal * top, focal * boxes[0][0][0]
-    centre_a = np.array([disparities - left, -top])
+    centre = np.array([disparities - focal * left, -focal * top])
     # Disparity 0 is at the far end: f B / far = columns' true difference there.
-    centre_b = centre_a + [focal * baseline / far, 0.0]
-    return Rectified(
-        *rotations,
-        centre_a,
-        centre_b,
-        focal,
-        baseline,
-        near,
-        disparities,
-        (height, width + 2 * disparities),
-        np.asarray(K_a, np.float64),
-        np.asarray(K_b, np.float64),
-    )
+    centres = centre, centre + [focal * baseline / far, 0.0]
+    size = height, width + 2 * disparities
+    return Rectified(rotations, centres, intrinsics, focal, baseline, near, disparities, size)
 
 
-def turned_depth(points_in_a: NDArray, a_from_b: NDArray) -> NDArray[np.float64]:
-    """(M,) turned z [m] of points (M, 3) in camera a's frame; NaN where nothing is rectified."""
-    rotations = turned_rotations(a_from_b)
+def _common_area(
+    rotations: tuple[NDArray, NDArray],
+    intrinsics: tuple[NDArray, NDArray],
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+) -> tuple[tuple[float, float], NDArray[np.float64]] | None:
+    """Left and top edge of what the canvas has to hold, and its height and width, as tangents.
+
+    It holds the columns of camera a and the rows of both. None where an image would be seen at an
+    angle of more than 78 degrees.
+    """
+    boxes = []
+    for rotation, K, (height, width) in zip(rotations, intrinsics, sizes, strict=True):
+        corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1.0]])
+        rectified = corners @ (rotation @ np.linalg.inv(K)).T
+        if (rectified[:, 2] < 0.2 * np.linalg.norm(rectified, axis=1)).any():
+            return None
+        tangents = rectified[:, :2] / rectified[:, 2:]
+        boxes.append((tangents.min(0), tangents.max(0)))
+    (low, high), _ = boxes
+    top = max(box[0][1] for box in boxes)
+    bottom = min(box[1][1] for box in boxes)
+    return (low[0], top), np.array([bottom - top, high[0] - low[0]])
+
+
+def rectified_depth(points_in_a: NDArray, a_from_b: NDArray) -> NDArray[np.float64]:
+    """(M,) rectified z [m] of points (M, 3) in camera a's frame; NaN without rectification."""
+    rotations = rectifying_rotations(a_from_b)
     if rotations is None:
         return np.full(len(points_in_a), np.nan)
     return apply(make_transform(rotations[0], np.zeros(3)), points_in_a)[:, 2]

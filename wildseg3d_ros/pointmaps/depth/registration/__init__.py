@@ -1,22 +1,10 @@
-"""Pairwise registration of RGB-D views: relative poses from priors, features and dense depth."""
+"""The relative pose of two RGB-D views.
 
-from wildseg3d_ros.pointmaps.depth.registration.dense import refine
-from wildseg3d_ros.pointmaps.depth.registration.features import Keypoints, detect_keypoints
-from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
-from wildseg3d_ros.pointmaps.depth.registration.pair import (
-    Registration,
-    register_from_features,
-    register_from_prior,
-)
-from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
-
-__all__ = [
-    "Frame",
-    "Keypoints",
-    "PosePrior",
-    "Registration",
-    "detect_keypoints",
-    "refine",
-    "register_from_features",
-    "register_from_prior",
-]
+1. `frame`: a view is prepared once for all of its pairs: texture, and the samples that register.
+2. `prior`: the pose that kinematics give, as a Gaussian; or, without one,
+   `features`: the pose that matched SIFT features with depth agree on (RANSAC).
+3. `dense`: that pose refined on all samples, by Gauss-Newton from coarse to fine. `objective` has
+   the residuals (point to plane, brightness), `system` their normal equations and which directions
+   of these the data determine.
+4. `pair`: the result, or the start where the result is not plausible, or the reason for neither.
+"""

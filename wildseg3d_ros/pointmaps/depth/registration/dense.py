@@ -2,19 +2,20 @@
 
 Projective data association (Blais and Levine, PAMI 1995), point-to-plane distances in both
 directions and a brightness term, all whitened by the depth noise model; Geman-McClure weights
-whose width shrinks
-from stage to stage (graduated non-convexity); Gauss-Newton with the prior's information added, so
-that directions which the data do not constrain (a bare plane slides along itself) stay where the
-prior is.
+whose width shrinks from stage to stage (graduated non-convexity); Gauss-Newton with the prior's
+information added, so that directions which the data do not constrain (a bare plane slides along
+itself) stay where the prior is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.geometry.least_squares import Fit, Linearised, gauss_newton
 from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     nearest_rotation,
@@ -103,6 +104,27 @@ def agreement(
     return Agreement(agreeing, in_front, total, float(cost.mean()) if len(cost) else np.inf)
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """A stage of :func:`refine`.
+
+    Attributes:
+        gate: metres, see :func:`point_to_plane`.
+        kernel: width of the robust kernel of the distances [standard deviations].
+        samples: per direction.
+        level: of the texture pyramid; None leaves the brightness out.
+        passes: upper bound of steps.
+        tolerance: metres, size of a step below which the stage has converged.
+    """
+
+    gate: float
+    kernel: float
+    samples: int
+    level: int | None
+    passes: int
+    tolerance: float
+
+
 def refine(
     frame_a: Frame, frame_b: Frame, prior: PosePrior, with_colour: bool = True
 ) -> Refinement | None:
@@ -119,56 +141,81 @@ def refine(
     pivot = _overlap_centre(frame_a, frame_b, prior.a_from_b)
     if pivot is None:
         return None
-    spread = np.sqrt(prior.cameras) * np.hypot(
-        prior.translation_sigma, prior.rotation_sigma * np.linalg.norm(pivot)
-    )
     noise = _typical_sigma(frame_a, frame_b)
     fine = 6.0 * noise
-    coarse = max(3.0 * spread, fine)
-    information = prior.information(pivot)
     before = agreement(frame_a, frame_b, prior.a_from_b, fine)
-
-    pose = prior.a_from_b
-    hessian, converged = information, False
-    size = max(len(frame_a.sample_points), len(frame_b.sample_points))
-    for gate, count, level, passes, enough in (
-        (coarse, size // 4, 1, 8, 0.2),
-        (np.sqrt(coarse * fine), size // 2, 1, 8, 0.2),
-        (fine, size, 0, 10, 0.05),
-    ):
-        converged, noise_part = False, None
-        # The kernel is as wide as half the gate in the coarse stages, three sigma in the last.
-        width = gate / (2.0 * noise)
-        for _ in range(passes):
-            system = normal_equations(
-                both_directions(frame_a, frame_b, pose, pivot),
-                count,
-                gate,
-                width,
-                level if with_colour else None,
-                noise_part,
-            )
-            if system.distances < MIN_AGREEING // 2:
-                return None
-            noise_part = system.noise
-            hessian, gradient = system.observable(information)
-            hessian = hessian + information
-            gradient = gradient + information @ prior.deviation(pose, pivot)
-            xi = -np.linalg.solve(hessian, gradient)
-            pose = _perturb(pose, xi, pivot)
-            # Steps well below the noise of a single point change nothing that matters.
-            step = np.hypot(np.linalg.norm(xi[3:]), np.linalg.norm(xi[:3]) * np.linalg.norm(pivot))
-            if step < enough * noise:
-                converged = True
-                break
+    pose, fit = prior.a_from_b, None
+    for stage in _stages(frame_a, frame_b, prior.sigma_at(pivot), noise, with_colour):
+        fit = _minimise(frame_a, frame_b, prior, pivot, pose, stage)
+        if fit is None:
+            return None
+        pose = fit.state
+    assert fit is not None and fit.hessian is not None
     return Refinement(
         pose,
         before,
         agreement(frame_a, frame_b, pose, fine),
         prior.distance(pose, pivot),
-        converged,
-        np.sqrt(np.diag(np.linalg.inv(hessian))),
+        fit.converged,
+        np.sqrt(np.diag(np.linalg.inv(fit.hessian))),
     )
+
+
+def _stages(
+    frame_a: Frame, frame_b: Frame, prior_sigma: float, noise: float, with_colour: bool
+) -> Iterator[_Stage]:
+    """From coarse to fine; the first gate holds three deviations of the prior, the last six of a
+    point."""
+    fine = 6.0 * noise
+    coarse = max(3.0 * prior_sigma, fine)
+    size = max(len(frame_a.sample_points), len(frame_b.sample_points))
+    for gate, samples, level, passes, tolerance in (
+        (coarse, size // 4, 1, 8, 0.2),
+        (float(np.sqrt(coarse * fine)), size // 2, 1, 8, 0.2),
+        (fine, size, 0, 10, 0.05),
+    ):
+        # The kernel is as wide as half the gate: three deviations in the last stage. Steps well
+        # below the noise of a single point change nothing that matters.
+        kernel = gate / (2.0 * noise)
+        use = level if with_colour else None
+        yield _Stage(gate, kernel, samples, use, passes, tolerance * noise)
+
+
+def _minimise(
+    frame_a: Frame,
+    frame_b: Frame,
+    prior: PosePrior,
+    pivot: NDArray[np.float64],
+    start: NDArray[np.float64],
+    stage: _Stage,
+) -> Fit[NDArray[np.float64]] | None:
+    """The pose after a stage; None where the frames overlap too little on the way."""
+    information = prior.information(pivot)
+    lever = np.linalg.norm(pivot)
+    noise, overlaps = None, True
+
+    def linearise(pose: NDArray[np.float64]) -> Linearised | None:
+        nonlocal noise, overlaps
+        directions = both_directions(frame_a, frame_b, pose, pivot)
+        system = normal_equations(
+            directions, stage.samples, stage.gate, stage.kernel, stage.level, noise
+        )
+        overlaps = system.distances >= MIN_AGREEING // 2
+        if not overlaps:
+            return None
+        noise = system.noise
+        hessian, gradient = system.observable(information)
+        return hessian + information, gradient + information @ prior.deviation(pose, pivot)
+
+    fit = gauss_newton(
+        start,
+        linearise,
+        lambda pose, xi: _perturb(pose, xi, pivot),
+        stage.passes,
+        stage.tolerance,
+        lambda xi: float(np.hypot(np.linalg.norm(xi[3:]), np.linalg.norm(xi[:3]) * lever)),
+    )
+    return fit if overlaps else None
 
 
 def _overlap_centre(
@@ -191,6 +238,6 @@ def _typical_sigma(frame_a: Frame, frame_b: Frame) -> float:
 
 
 def _perturb(pose: NDArray, xi: NDArray, pivot: NDArray) -> NDArray[np.float64]:
-    turn = rotation_from_vector(xi[:3])
-    rotation = nearest_rotation(turn @ pose[:3, :3])
-    return make_transform(rotation, turn @ (pose[:3, 3] - pivot) + pivot + xi[3:])
+    step = rotation_from_vector(xi[:3])
+    rotation = nearest_rotation(step @ pose[:3, :3])
+    return make_transform(rotation, step @ (pose[:3, 3] - pivot) + pivot + xi[3:])

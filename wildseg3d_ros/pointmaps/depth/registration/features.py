@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform
 from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
-
-MAX_KEYPOINTS = 1500
-RATIO = 0.85
-"""Largest ratio of the distances to the best and second-best match (Lowe, IJCV 2004)."""
+from wildseg3d_ros.pointmaps.features import match, root_sift
 
 MIN_INLIERS = 10
 """Matches that must agree on one rigid motion. Three fix it; that seven more agree by chance, each
@@ -46,8 +42,8 @@ class FeaturePose:
 
 
 def detect_keypoints(frame: Frame) -> Keypoints:
-    """SIFT features (Lowe 2004) of a frame with RootSIFT descriptors (Arandjelovic 2012)."""
-    uv, descriptors = root_sift(frame.gray, MAX_KEYPOINTS)
+    """RootSIFT features of a frame where it has depth."""
+    uv, descriptors = root_sift(frame.gray, 1500)
     if len(uv) == 0:
         return Keypoints(np.zeros((0, 3)), np.zeros(0), descriptors)
     height, width = frame.gray.shape
@@ -68,38 +64,6 @@ def detect_keypoints(frame: Frame) -> Keypoints:
         points[take] = np.stack([x, y, np.ones_like(x)], axis=1) * z[:, None]
     has_depth = np.isfinite(sigma)
     return Keypoints(points[has_depth], sigma[has_depth], descriptors[has_depth])
-
-
-def root_sift(
-    gray: NDArray[np.uint8], most: int
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """(M, 2) pixels of SIFT features and their (M, 128) RootSIFT descriptors of unit length."""
-    sift = cv2.SIFT_create(most)  # pyright: ignore[reportAttributeAccessIssue]
-    found, descriptors = sift.detectAndCompute(gray, None)
-    if descriptors is None:
-        return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
-    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9))
-    return np.array([keypoint.pt for keypoint in found]), root
-
-
-def match(
-    a: NDArray[np.float32], b: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices into descriptors (M, 128) and (L, 128) of unit length: mutual nearest neighbours
-    that pass the ratio test."""
-    if len(a) < 2 or len(b) < 2:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    similarity = a @ b.T
-    best_b = similarity.argmax(axis=1)
-    best_a = similarity.argmax(axis=0)
-    index_a = np.arange(len(best_b))
-    top = similarity[index_a, best_b]
-    similarity[index_a, best_b] = -1.0
-    second = similarity.max(axis=1)
-    # Squared distances of unit vectors are 2 - 2 s.
-    distinct = (1.0 - top) < RATIO**2 * (1.0 - second)
-    keep = distinct & (best_a[best_b] == index_a)
-    return index_a[keep], best_b[keep]
 
 
 def pose_from_features(
@@ -123,48 +87,69 @@ def pose_from_features(
     index_a, index_b = match(a.descriptors, b.descriptors)
     if len(index_a) < MIN_INLIERS:
         return None
-    points_a, points_b = a.points[index_a], b.points[index_b]
-    sigma = np.hypot(a.sigma[index_a], b.sigma[index_b])
-    # Depth scale differs by about a percent between uncalibrated depth cameras.
-    axial = 3.0 * sigma + 0.01 * points_a[:, 2]
-    lateral = 0.005 * image_size / K_a[0, 0]
+    matches = _Matches(a, b, index_a, index_b, 0.005 * image_size / K_a[0, 0])
+    pose = _best_hypothesis(matches, np.random.default_rng(seed))
+    if pose is None:
+        return None
+    inliers = matches.inliers(pose[None, :3, :3], pose[None, :3, 3])[0]
+    for _ in range(5):
+        if inliers.sum() < MIN_INLIERS:
+            return None
+        source, target = matches.points_b[inliers], matches.points_a[inliers]
+        weights = 1.0 / matches.sigma[inliers] ** 2
+        try:
+            _, pose = umeyama(source, target, weights, with_scale=False)
+        except ValueError:
+            return None
+        inliers = matches.inliers(pose[None, :3, :3], pose[None, :3, 3])[0]
+    # Repeated features in one corner fix no pose: the inliers must span some of the view.
+    moved = apply(pose, matches.points_b[inliers])
+    extent = np.linalg.svd(moved - moved.mean(axis=0), compute_uv=False) / np.sqrt(len(moved))
+    if inliers.sum() < MIN_INLIERS or extent[1] < 2.0 * np.median(matches.sigma[inliers]):
+        return None
+    return FeaturePose(pose, int(inliers.sum()), len(index_a))
 
-    def inliers_of(rotations: NDArray, translations: NDArray) -> NDArray[np.bool_]:
-        moved = np.einsum("hij,mj->hmi", rotations, points_b) + translations[:, None]
+
+class _Matches:
+    """Matched points (M, 3) of two views, and how far a rigid motion may miss them.
+
+    Args:
+        index_a, index_b: (M,) into the keypoints. lateral: tolerance of x / z and y / z.
+    """
+
+    def __init__(
+        self, a: Keypoints, b: Keypoints, index_a: NDArray, index_b: NDArray, lateral: float
+    ) -> None:
+        self.points_a, self.points_b = a.points[index_a], b.points[index_b]
+        self.sigma = np.hypot(a.sigma[index_a], b.sigma[index_b])
+        # Depth scale differs by about a percent between uncalibrated depth cameras.
+        self.axial = 3.0 * self.sigma + 0.01 * self.points_a[:, 2]
+        self.lateral = lateral
+
+    def inliers(self, rotations: NDArray, translations: NDArray) -> NDArray[np.bool_]:
+        """(H, M) of motions (H, 3, 3) and (H, 3) of view b's points."""
+        moved = np.einsum("hij,mj->hmi", rotations, self.points_b) + translations[:, None]
         z = np.maximum(moved[..., 2], 1e-6)
-        off = moved[..., :2] / z[..., None] - points_a[:, :2] / points_a[:, 2:]
-        close = (off * off).sum(axis=-1) < lateral**2
-        return close & (np.abs(z - points_a[:, 2]) < axial)
+        off = moved[..., :2] / z[..., None] - self.points_a[:, :2] / self.points_a[:, 2:]
+        close = (off * off).sum(axis=-1) < self.lateral**2
+        return close & (np.abs(z - self.points_a[:, 2]) < self.axial)
 
-    triples = _rigid_triples(points_a, points_b, axial, np.random.default_rng(seed))
+
+def _best_hypothesis(matches: _Matches, rng: np.random.Generator) -> NDArray[np.float64] | None:
+    """The pose (4, 4) of the triple with most inliers; None where no triple is rigid."""
+    triples = _rigid_triples(matches.points_a, matches.points_b, matches.axial, rng)
     if len(triples) == 0:
         return None
-    rotations, translations = _rigid_motions(points_b[triples], points_a[triples])
+    rotations, translations = _rigid_motions(matches.points_b[triples], matches.points_a[triples])
     # Hypotheses in blocks bound the memory of the scores.
     scores = np.concatenate(
         [
-            inliers_of(rotations[i : i + 128], translations[i : i + 128]).sum(axis=1)
+            matches.inliers(rotations[i : i + 128], translations[i : i + 128]).sum(axis=1)
             for i in range(0, len(triples), 128)
         ]
     )
     best = int(scores.argmax())
-    pose = make_transform(rotations[best], translations[best])
-    inliers = inliers_of(pose[None, :3, :3], pose[None, :3, 3])[0]
-    for _ in range(5):
-        if inliers.sum() < MIN_INLIERS:
-            return None
-        weights = 1.0 / sigma[inliers] ** 2
-        try:
-            _, pose = umeyama(points_b[inliers], points_a[inliers], weights, with_scale=False)
-        except ValueError:
-            return None
-        inliers = inliers_of(pose[None, :3, :3], pose[None, :3, 3])[0]
-    # Repeated features in one corner fix no pose: the inliers must span some of the view.
-    moved = apply(pose, points_b[inliers])
-    extent = np.linalg.svd(moved - moved.mean(axis=0), compute_uv=False) / np.sqrt(len(moved))
-    if inliers.sum() < MIN_INLIERS or extent[1] < 2.0 * np.median(sigma[inliers]):
-        return None
-    return FeaturePose(pose, int(inliers.sum()), len(index_a))
+    return make_transform(rotations[best], translations[best])
 
 
 def _rigid_triples(

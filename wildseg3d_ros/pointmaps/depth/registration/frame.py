@@ -26,13 +26,13 @@ class Frame:
         points: (H, W, 3) float32 metres.
         normals: (H, W, 3) float32 unit vectors to the camera; zero where unknown.
         sigma: (H, W) float32 standard deviation of the depth [m]; infinite where there is no
-            point. texture: per level (H / 2^l, W / 2^l, 3) float32: locally normalised brightness
-            and its
+            point.
+        texture: per level (H / 2^l, W / 2^l, 3) float32: locally normalised brightness and its
             derivatives along u and v, per full-resolution pixel.
         texture_noise: per level, standard deviation that the image's noise gives the derivatives
             of the texture in regions without contrast.
         gray: (H, W) uint8 brightness.
-        sample_points: (M, 3) float64, points to register, best spread first.
+        sample_points: (M, 3) float64, points to register, in random order.
         sample_normals: (M, 3) float64.
         sample_normal_sigma: (M,) float64 rad, uncertainty of the normals' directions.
         sample_sigma: (M,) float64 metres.
@@ -76,7 +76,7 @@ class Frame:
         texture = _texture_pyramid(gray)
         normals = planes.normals
         usable = np.isfinite(sigma) & (normals[..., 2] != 0)
-        index = _spread_samples(usable, normals, sigma, texture[0], samples)
+        index = _draw_samples(usable, normals, sigma, texture[0], samples)
         rows, cols = np.divmod(index, gray.shape[1])
         return cls(
             np.asarray(K, dtype=np.float64),
@@ -124,12 +124,12 @@ def _texture_pyramid(gray: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]
     differ between cameras, do not matter; noise in flat regions is not blown up to texture."""
     levels = []
     image = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), 1.0)
-    spread = max(gray.shape) / 64.0
+    neighbourhood = max(gray.shape) / 64.0
     for level in range(LEVELS):
         step = 2**level
-        mean = cv2.GaussianBlur(image, (0, 0), spread / step)
+        mean = cv2.GaussianBlur(image, (0, 0), neighbourhood / step)
         centred = image - mean
-        contrast = cv2.GaussianBlur(centred * centred, (0, 0), spread / step)
+        contrast = cv2.GaussianBlur(centred * centred, (0, 0), neighbourhood / step)
         normalised = centred / np.sqrt(contrast + FLAT**2)
         du = cv2.Scharr(normalised, cv2.CV_32F, 1, 0, scale=1.0 / (32.0 * step))
         dv = cv2.Scharr(normalised, cv2.CV_32F, 0, 1, scale=1.0 / (32.0 * step))
@@ -156,7 +156,7 @@ def _texture_noise(gray: NDArray[np.uint8]) -> tuple[float, ...]:
     return tuple(noise / (np.sqrt(8.0 * np.pi) * w * FLAT) for w in widths_squared[:LEVELS])
 
 
-def _spread_samples(
+def _draw_samples(
     usable: NDArray[np.bool_],
     normals: NDArray[np.float32],
     sigma: NDArray[np.float32],
@@ -167,7 +167,7 @@ def _spread_samples(
 
     A third is drawn evenly over the image, a third evenly over normal directions (normal-space
     sampling, Rusinkiewicz and Levoy, "Efficient variants of the ICP algorithm", 3DIM 2001), so
-    that a small ledge can hold what a large wall lets slide, and a third by texture.
+    that a small ledge can fix what a large wall lets slide, and a third by texture.
     """
     index = np.flatnonzero(usable)
     if len(index) == 0:
@@ -178,7 +178,7 @@ def _spread_samples(
     slope = np.abs(texture[..., 1:]).sum(axis=-1).reshape(-1)[index]
     chance = 1.0 / len(index) + 1.0 / (population[bins] * np.count_nonzero(population))
     chance += slope / max(float(slope.sum()), 1e-12)
-    # Unsure points say little: prefer pixels near the best precision of the view.
+    # Imprecise points say little.
     precision = 1.0 / sigma.reshape(-1)[index]
     chance *= np.minimum(precision / np.median(precision), 1.0)
     keys = np.random.default_rng(0).exponential(size=len(index)) / chance

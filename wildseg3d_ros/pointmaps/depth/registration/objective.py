@@ -118,7 +118,7 @@ def point_to_plane(
     anchors = target.points[found.rows, found.cols].astype(np.float64)
     gap = found.points - anchors
     source_normals = source.sample_normals[found.chosen] @ rotation.T
-    # Surfaces that face away from each other by more than 60 degrees are not the same.
+    # Surfaces whose normals differ by more than 60 degrees are not the same.
     near = _dot(gap, gap) < gate**2
     near &= _dot(normals, source_normals) > 0.5
     normals, seen, index = normals[near], anchors[near], found.chosen[near]
@@ -148,7 +148,7 @@ def brightness(
     """Differences of locally normalised brightness (dense photometric term).
 
     Steinbruecker, Sturm and Cremers, "Real-time visual odometry from dense RGB-D images", ICCVW
-    2011. The standard deviation is the robust spread of the differences themselves.
+    2011. The standard deviation is the robust one (MAD) of the differences themselves.
 
     Args:
         direction: what is compared.
@@ -166,8 +166,9 @@ def brightness(
     # Derivatives of u and v by the point.
     u_by_point = np.stack([K[0, 0] / z, K[0, 1] / z, -(K[0, 0] * x + K[0, 1] * y) / z**2], axis=1)
     v_by_point = np.stack([np.zeros_like(z), K[1, 1] / z, -K[1, 1] * y / z**2], axis=1)
-    spread = 1.4826 * float(np.median(np.abs(value))) if len(value) else 1.0
-    scale = 1.0 / max(spread, LEAST_SPREAD)
+    mad = 1.4826 * float(np.median(np.abs(value))) if len(value) else 1.0
+    # A smaller deviation, in units of local contrast, is not believed.
+    scale = 1.0 / max(mad, 0.05)
     along = u_by_point * texture[:, 1:2] + v_by_point * texture[:, 2:3]
     along, arm = _in_a(direction, along, points, index)
     noise: tuple[NDArray[np.float64], ...] = ()
@@ -178,10 +179,6 @@ def brightness(
             for by_point in (u_by_point, v_by_point)
         )
     return Residuals(value * scale, _rows(arm, along) * scale, noise)
-
-
-LEAST_SPREAD = 0.05
-"""Smallest spread of brightness differences that is believed, in units of local contrast."""
 
 
 def _in_a(

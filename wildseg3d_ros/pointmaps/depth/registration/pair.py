@@ -4,6 +4,7 @@ none."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,16 +16,13 @@ from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
 from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
 
 PLAUSIBLE = 5.5
-"""Largest Mahalanobis distance from the prior that is believed: with six degrees of freedom, a
+"""Largest Mahalanobis distance from the prior that is accepted: with six degrees of freedom, a
 true prior leaves a pair beyond it once in 30,000."""
-
-MIN_CONSISTENCY = 0.6
-"""Share of visible samples that must not be contradicted by the other depth image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Outcome of :func:`register_pair`.
+    """Outcome of registering two views.
 
     Attributes:
         a_from_b: (4, 4) metres; None when nothing is known of the pose.
@@ -44,24 +42,21 @@ def register_from_prior(frame_a: Frame, frame_b: Frame, prior: PosePrior) -> Reg
 
     The overlap is 0 when the depth images have too little in common at the prior.
     """
+    given = partial(Registration, prior.a_from_b, "prior")
     refined = refine(frame_a, frame_b, prior)
     if refined is None:
-        return Registration(prior.a_from_b, "prior", 0.0, "too few common points")
+        return given(0.0, "too few common points")
     before, after = refined.before, refined.after
     if max(before.agreeing, after.agreeing) < MIN_AGREEING:
-        return Registration(prior.a_from_b, "prior", 0.0, "too few common points")
+        return given(0.0, "too few common points")
     if refined.prior_distance > PLAUSIBLE:
-        return Registration(
-            prior.a_from_b,
-            "prior",
+        return given(
             before.overlap,
             f"registration ended {refined.prior_distance:.1f} standard deviations from the given "
             "pose, which was kept",
         )
     if after.agreeing < 0.95 * before.agreeing and after.cost >= before.cost:
-        return Registration(
-            prior.a_from_b,
-            "prior",
+        return given(
             before.overlap,
             f"registration would lower the overlap from {before.overlap:.0%} to "
             f"{after.overlap:.0%}; the given pose was kept",
@@ -74,22 +69,21 @@ def register_from_features(
 ) -> Registration:
     """Finds the relative pose by features and depth, then refines and verifies it."""
     start = pose_from_features(keypoints_a, keypoints_b, frame_a.K, max(frame_a.gray.shape))
+    unknown = partial(Registration, None, "none", 0.0)
     if start is None:
-        return Registration(None, "none", 0.0, "too few matching features with depth")
+        return unknown("too few matching features with depth")
     depth = float(np.median(frame_a.sample_points[:, 2]))
     prior = PosePrior(start.a_from_b, 0.02 * depth, 0.02, cameras=1)
     refined = refine(frame_a, frame_b, prior)
     if refined is None or refined.after.agreeing < MIN_AGREEING:
-        return Registration(None, "none", 0.0, "features agree on a pose but the depths do not")
+        return unknown("features agree on a pose but the depths do not")
     pose, fit = refined.a_from_b, refined.after
     if refined.prior_distance > PLAUSIBLE or fit.agreeing < 0.95 * refined.before.agreeing:
         pose, fit = start.a_from_b, refined.before
-    if fit.consistency < MIN_CONSISTENCY:
-        return Registration(
-            None,
-            "none",
-            0.0,
+    # Of the samples that the other camera should see.
+    if fit.consistency < 0.6:
+        return unknown(
             f"only {fit.consistency:.0%} of the visible points agree at the pose of "
-            f"{start.inliers} matching features",
+            f"{start.inliers} matching features"
         )
     return Registration(pose, "features", fit.overlap)

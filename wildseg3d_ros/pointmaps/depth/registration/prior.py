@@ -1,4 +1,4 @@
-"""What is believed of a relative pose before the images are compared."""
+"""What is known of a relative pose before the images are compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wildseg3d_ros.core.geometry.transforms import vector_from_rotation
 
 @dataclass(frozen=True, eq=False)
 class PosePrior:
-    """A Gaussian belief about a relative pose.
+    """A Gaussian prior of a relative pose.
 
     Attributes:
         a_from_b: (4, 4) its mean.
@@ -27,11 +27,17 @@ class PosePrior:
     rotation_sigma: float
     cameras: int = 2
 
+    def sigma_at(self, pivot: NDArray) -> float:
+        """Standard deviation [m] of the scene's position at the pivot."""
+        lever = float(np.linalg.norm(pivot))
+        one = np.hypot(self.translation_sigma, self.rotation_sigma * lever)
+        return float(np.sqrt(self.cameras) * one)
+
     def information(self, pivot: NDArray) -> NDArray[np.float64]:
         """(6, 6) inverse covariance of ``xi = (w, v)``, left perturbation about ``pivot`` in a's
         frame.
 
-        An error of a camera's pose turns the scene about that camera: with its lever arm to the
+        An error of a camera's pose rotates the scene about that camera: with its lever arm to the
         pivot a rotation error is a translation error too.
         """
         own = np.diag([self.rotation_sigma**2] * 3 + [self.translation_sigma**2] * 3)
@@ -45,9 +51,9 @@ class PosePrior:
 
     def deviation(self, a_from_b: NDArray, pivot: NDArray) -> NDArray[np.float64]:
         """(6,) ``xi`` that takes the mean to ``a_from_b``."""
-        turn = a_from_b[:3, :3] @ self.a_from_b[:3, :3].T
-        shift = a_from_b[:3, 3] - pivot - turn @ (self.a_from_b[:3, 3] - pivot)
-        return np.concatenate([vector_from_rotation(turn), shift])
+        rotation = a_from_b[:3, :3] @ self.a_from_b[:3, :3].T
+        translation = a_from_b[:3, 3] - pivot - rotation @ (self.a_from_b[:3, 3] - pivot)
+        return np.concatenate([vector_from_rotation(rotation), translation])
 
     def distance(self, a_from_b: NDArray, pivot: NDArray) -> float:
         """Mahalanobis distance of a pose from the mean, in standard deviations."""

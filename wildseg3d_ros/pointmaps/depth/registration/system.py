@@ -1,4 +1,4 @@
-"""The linear system of a registration step, and which of its directions are to be believed."""
+"""The linear system of a registration step, and which of its directions the data determine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from wildseg3d_ros.pointmaps.depth.registration.objective import (
     brightness,
     point_to_plane,
 )
-
-CORRELATED = 20.0
-"""Samples that share their error: depth errors are smooth over many pixels, so M residuals weigh
-as M / CORRELATED independent ones against the prior."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +82,9 @@ def normal_equations(
         if level is not None:
             terms.append((brightness(direction, found, gate, level, wanted), 3.0))
         for residuals, kernel in terms:
-            # Geman-McClure.
-            weight = (kernel**2 / (kernel**2 + residuals.value**2)) ** 2 / CORRELATED
+            # Geman-McClure. Depth errors are smooth over many pixels: against the prior, 20
+            # residuals weigh as one.
+            weight = (kernel**2 / (kernel**2 + residuals.value**2)) ** 2 / 20.0
             weighted = residuals.jacobian * weight[:, None]
             hessian += weighted.T @ residuals.jacobian
             gradient += weighted.T @ residuals.value
