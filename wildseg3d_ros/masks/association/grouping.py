@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
 
+from wildseg3d_ros.core.agglomeration import Sums, agglomerate
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
     GroupSums,
@@ -75,7 +75,7 @@ def group_masks(
     best, best_sum = group, -np.inf
     for _ in range(ROUNDS):
         tick()
-        group = _Merger(evidence, view, _dense(group), movable, doubt).merged()
+        group = _merge_groups(evidence, view, _dense(group), movable, doubt)
         tick()
         group = _assign_views(evidence, view, group, movable, doubt)
         if nested is not None:
@@ -92,104 +92,43 @@ def _dense(group: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-class _Merger:
+def _merge_groups(
+    evidence: Evidence,
+    view: NDArray[np.int64],
+    group: NDArray[np.int64],
+    movable: NDArray[np.bool_],
+    doubt: float,
+) -> NDArray[np.int64]:
     """Joins groups, best mean evidence first, while it is positive and no view is in both."""
+    sums = GroupSums.of(evidence, group)
+    count = len(sums.members)
+    has_view = np.zeros((count, int(view.max()) + 1), np.bool_)
+    has_view[group, view] = True
+    fixed = np.bincount(group, ~movable, count) > 0
+    member = membership(group)
+    weight = (member.T @ evidence.meeting @ member).tocoo()
+    amount = sparse.csr_array(member.T @ evidence.further @ member)
+    upper = weight.row < weight.col
+    edges = np.stack([weight.row[upper], weight.col[upper]], axis=1)
+    amounts = values_at(amount, edges[:, 0], edges[:, 1])
 
-    def __init__(
-        self,
-        evidence: Evidence,
-        view: NDArray[np.int64],
-        group: NDArray[np.int64],
-        movable: NDArray[np.bool_],
-        doubt: float,
-    ) -> None:
-        self._group, self._doubt = group, doubt
-        self._sums = GroupSums.of(evidence, group)
-        count = len(self._sums.members)
-        self._has_view = np.zeros((count, int(view.max()) + 1), np.bool_)
-        self._has_view[group, view] = True
-        self._fixed = np.bincount(group, ~movable, count) > 0
-        self._parent = np.arange(count)
-        # Of groups that meet: the two sums that pairs which meet add, by the other group.
-        self._meets: list[dict[int, tuple[float, float]]] = [{} for _ in range(count)]
-        self._queue: list[tuple[float, int, int]] = []
-        self._mean: dict[tuple[int, int], float] = {}
-        member = membership(group)
-        weight = (member.T @ evidence.meeting @ member).tocoo()
-        amount = sparse.csr_array(member.T @ evidence.further @ member)
-        upper = weight.row < weight.col
-        a, b = weight.row[upper].astype(np.int64), weight.col[upper].astype(np.int64)
-        weights, amounts = weight.data[upper], values_at(amount, a, b)
-        apart = (self._has_view[a] & self._has_view[b]).any(axis=1)
-        apart |= self._fixed[a] & self._fixed[b]
-        a, b, weights, amounts = a[~apart], b[~apart], weights[~apart], amounts[~apart]
-        pairs = zip(a.tolist(), b.tolist(), weights.tolist(), amounts.tolist(), strict=True)
-        for one, other, w, looked in pairs:
-            self._meets[one][other] = self._meets[other][one] = (w, looked)
-        self._enqueue(a, b, weights, amounts)
+    def score(a: Sequence[int], b: Sequence[int], meets: Sequence[Sums]) -> list[float]:
+        one, other = np.array(a, np.int64), np.array(b, np.int64)
+        weight, amount = np.array(meets).reshape(-1, 2).T
+        apart = sums.apart(one, other)
+        mean = (weight - apart - doubt) / (amount + apart + DOUBT)
+        mean[mean < LEAST] = 0.0
+        mean[(has_view[one] & has_view[other]).any(axis=1) | (fixed[one] & fixed[other])] = -np.inf
+        return mean.tolist()
 
-    def merged(self) -> NDArray[np.int64]:
-        """(M,) groups, 0, 1, ..."""
-        while self._queue:
-            negative, a, b = heapq.heappop(self._queue)
-            # What was queued before a merge changed it is stale.
-            if self._mean.get((a, b)) == -negative:
-                self._join(a, b)
-        parent = self._parent
-        for g in range(len(parent)):
-            while parent[parent[g]] != parent[g]:
-                parent[g] = parent[parent[g]]
-        return _dense(parent[self._group])
+    def join(a: int, b: int) -> None:
+        for each in (sums.looked, sums.members):
+            each[a] += each[b]
+        for each in (has_view, fixed):
+            each[a] |= each[b]
 
-    def _join(self, a: int, b: int) -> None:
-        """Group ``a`` takes in ``b``."""
-        self._parent[b] = a
-        self._sums.looked[a] += self._sums.looked[b]
-        self._sums.members[a] += self._sums.members[b]
-        self._has_view[a] |= self._has_view[b]
-        self._fixed[a] |= self._fixed[b]
-        mine, theirs = self._meets[a], self._meets[b]
-        self._meets[b] = {}
-        for other, (w, looked) in theirs.items():
-            self._mean.pop((min(b, other), max(b, other)), None)
-            del self._meets[other][b]
-            if other != a:
-                before = mine.get(other, (0.0, 0.0))
-                mine[other] = (before[0] + w, before[1] + looked)
-        mine.pop(b, None)
-        others = np.fromiter(mine, np.int64, len(mine))
-        apart = (self._has_view[others] & self._has_view[a]).any(axis=1)
-        apart |= self._fixed[others] & self._fixed[a]
-        for other in others[apart].tolist():
-            # Groups only grow: what is apart stays so.
-            del mine[other]
-            self._meets[other].pop(a, None)
-            self._mean.pop((min(a, other), max(a, other)), None)
-        others = others[~apart]
-        for other in others.tolist():
-            self._meets[other][a] = mine[other]
-        values = np.array([mine[other] for other in others.tolist()]).reshape(-1, 2)
-        own = np.full(len(others), a)
-        self._enqueue(np.minimum(own, others), np.maximum(own, others), values[:, 0], values[:, 1])
-
-    def _enqueue(
-        self,
-        a: NDArray[np.int64],
-        b: NDArray[np.int64],
-        weight: NDArray[np.float64],
-        amount: NDArray[np.float64],
-    ) -> None:
-        """Notes the mean evidence of pairs a < b, and queues what is worth a merge."""
-        apart = self._sums.apart(a, b)
-        mean = (weight - apart - self._doubt) / (amount + apart + DOUBT)
-        worth = mean >= LEAST
-        for one, other in zip(a[~worth].tolist(), b[~worth].tolist(), strict=True):
-            self._mean.pop((one, other), None)
-        for one, other, value in zip(
-            a[worth].tolist(), b[worth].tolist(), mean[worth].tolist(), strict=True
-        ):
-            self._mean[one, other] = value
-            heapq.heappush(self._queue, (-value, one, other))
+    meets = np.stack([weight.data[upper], amounts], axis=1)
+    return _dense(agglomerate(count, edges, meets, score, join)[group])
 
 
 def _assign_views(
