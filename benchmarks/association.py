@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import associate
@@ -278,11 +277,7 @@ def join_chains(
                     hit = np.count_nonzero(inside & (theirs == other))
                     if hit > 0.5 * np.count_nonzero(inside):
                         links.append((offsets[a] + i, offsets[b] + j))
-    graph = coo_array(
-        (np.ones(len(links)), tuple(np.array(links).reshape(-1, 2).T)),
-        shape=(offsets[-1], offsets[-1]),
-    )
-    group = connected_components(graph, directed=False)[1]
+    group = components(offsets[-1], links)
     return [
         dict(zip(n.tolist(), group[offset : offset + len(n)].tolist(), strict=True))
         for n, offset in zip(names, offsets[:-1], strict=True)

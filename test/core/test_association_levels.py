@@ -10,7 +10,7 @@ from wildseg3d_ros.core.types import LEVELS, WorldPointmaps
 from wildseg3d_ros.masks.association import Presence, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
 from wildseg3d_testing.association import body, facing
 from wildseg3d_testing.exact import exact_world
@@ -215,7 +215,7 @@ def test_a_replaced_view_with_a_mask_round_objects_that_are_wholes_keeps_them(sc
     scores = tuple((m > 0).astype(np.float32) for m in result.labels)
     before = assemble_cache(result, scores, {}, {})
     fresh, fresh_names = build(truth, grouped=(2,), topped=(2,))
-    after = replace_masks(before, 2, fresh[2], lambda _: scores[2], visibility, world)
+    after = replace_view_masks(before, 2, fresh[2], lambda _: scores[2], visibility, world)
     for level, old in zip(after.maps, before.maps, strict=True):
         for v in range(8):
             if v != 2:
@@ -258,7 +258,9 @@ def test_tracks_alone_give_a_replaced_view_its_ids(scenes):
     )
     tracks = [Tracks(2, followed, ((3, 4, 5, 6, 7), (1, 0)))]
     after = [
-        replace_masks(before, 2, masks[2], lambda _: scores[2], visibility, blind, tracks=each)
+        replace_view_masks(
+            before, 2, masks[2], lambda _: scores[2], visibility, blind, tracks=each
+        )
         for each in ((), tracks)
     ]
     right = [0, 0]

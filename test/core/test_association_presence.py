@@ -8,7 +8,7 @@ import pytest
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import Presence, associate
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
 from wildseg3d_testing.exact import exact_world
 from wildseg3d_testing.masks import miscut_masks, spoil_masks
 from wildseg3d_testing.scenes import construct_scene
@@ -112,7 +112,7 @@ def test_records_of_the_other_views_stay_when_an_image_is_replaced(associated):
         points = tuple(moved if v == changed else p for v, p in enumerate(exact.points))
         world, visibility = look(truth, WorldPointmaps(points, exact.confidence))
         fresh_scores = (fresh[changed] > 0).astype(np.float32)
-        after = replace_masks(
+        after = replace_view_masks(
             before,
             changed,
             fresh[changed][None],

@@ -26,7 +26,7 @@ from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.core.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
 from wildseg3d_ros.masks import UpdatedMasks, load_masks  # noqa: E402
 from wildseg3d_ros.masks.config import MaskConfig  # noqa: E402
-from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
+from wildseg3d_ros.masks.incremental import replace_view_masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.sam2.generation import grid_points  # noqa: E402
@@ -446,7 +446,7 @@ def test_an_image_replaced_without_a_network_leaves_no_embedding_of_the_old_one(
     scores = cache.scores[1][:, ::-1].copy()
     aligned, world = exact_alignment(truth), exact_world(truth)
     visibility = Visibility.create(aligned.K, aligned.world_from_cam, world)
-    made = replace_masks(cache, 1, maps, lambda _: scores, visibility, world)
+    made = replace_view_masks(cache, 1, maps, lambda _: scores, visibility, world)
     assert made.embeddings[1] == ()
     assert made.embeddings[0] is cache.embeddings[0]
     encoded = []

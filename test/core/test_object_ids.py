@@ -14,7 +14,7 @@ from wildseg3d_ros.editing import add_object, refine_object
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.geometric.backend import GeometricMasks
-from wildseg3d_ros.masks.incremental import replace_masks
+from wildseg3d_ros.masks.incremental import replace_view_masks
 from wildseg3d_ros.masks.interactive.adding import add_masks
 from wildseg3d_ros.pipeline import update_scene
 from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
@@ -36,7 +36,7 @@ def replaced(cache, truth, view, labels):
     aligned, world = exact_alignment(truth), exact_world(truth)
     visibility = Visibility.create(aligned.K, aligned.world_from_cam, world)
     scores = (labels > 0).astype(np.float32)
-    return replace_masks(cache, view, labels[None], lambda _: scores, visibility, world)
+    return replace_view_masks(cache, view, labels[None], lambda _: scores, visibility, world)
 
 
 def seen_once(truth):

@@ -14,7 +14,7 @@ from wildseg3d_ros.masks.association import Association, Presence, Tracks, assoc
 from wildseg3d_ros.masks.cache import describe_objects
 
 
-def replace_masks(
+def replace_view_masks(
     cache: MaskCache,
     changed: int,
     maps: NDArray[np.int32],

@@ -173,13 +173,3 @@ class MaskCache:
             if each.object_id == object_id:
                 return each
         raise KeyError(f"no record of object {object_id}")
-
-    def check(self) -> None:
-        """Checks that the parts are what they must be and fit each other.
-
-        Raises:
-            InvalidScene: names the part, what was expected and what it is.
-        """
-        from wildseg3d_ros.scene.file.mask_checks import check_masks  # which is about these types
-
-        check_masks(self)

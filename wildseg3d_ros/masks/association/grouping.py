@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse.csgraph import connected_components
 
 from wildseg3d_ros.core.agglomeration import Sums, agglomerate
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
     GroupSums,
@@ -222,7 +222,6 @@ def _assign(
     row, column, gain = row[worth], column[worth], gain[worth]
     if not len(row):
         return chosen, 0.0
-    size = rows + int(column.max()) + 1
     # Most rows want one column, which no other row wants.
     clear = (np.bincount(row)[row] == 1) & (np.bincount(column)[column] == 1)
     chosen[row[clear]] = column[clear]
@@ -230,8 +229,8 @@ def _assign(
     row, column, gain = row[~clear], column[~clear], gain[~clear]
     if not len(row):
         return chosen, total
-    links = sparse.coo_array((np.ones(len(row)), (row, rows + column)), shape=(size, size))
-    part = connected_components(links, directed=False)[1]
+    links = np.stack([row, rows + column], axis=1)
+    part = components(rows + int(column.max()) + 1, links)
     order = np.argsort(part[row], kind="stable")
     cuts = np.flatnonzero(np.diff(part[row][order])) + 1
     for edges in np.split(order, cuts):

@@ -14,7 +14,7 @@ from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, Wor
 from wildseg3d_ros.masks.association import Association, Tracks, associate
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.darkness import warn_if_black
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks, whole_labels
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_name
@@ -143,7 +143,7 @@ class Sam2Masks:
                 for v in orders
             }
             tracks = self._track(embeddings, layers, orders, plan, progress, share)
-        made = replace_masks(
+        made = replace_view_masks(
             cache,
             changed,
             segmented.maps,
