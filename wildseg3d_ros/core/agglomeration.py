@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.components import components
 
-Sums = tuple[float, float]
-"""Evidence and its weight, summed over all edges between two clusters."""
-Score = Callable[[Sequence[int], Sequence[int], Sequence[Sums]], Sequence[float]]
-"""Scores of pairs of clusters (a[k], b[k]), a < b, by their sums."""
+Score = Callable[[Sequence[int], Sequence[int], Sequence[float], Sequence[float]], Sequence[float]]
+"""Scores of pairs of clusters (a[k], b[k]), a < b, given the evidence and the weight of each pair,
+summed over all edges between the two."""
 
 
 def agglomerate(
@@ -40,38 +39,52 @@ def agglomerate(
     Returns:
         (count,) int64 cluster of each node.
     """
-    links: list[dict[int, Sums]] = [{} for _ in range(count)]
+    # Of each pair: evidence, weight and last score, in one list that both clusters hold.
+    links: list[dict[int, list[float]]] = [{} for _ in range(count)]
     for (a, b), (evidence, weight) in zip(edges.tolist(), sums.tolist(), strict=True):
         if a != b:
-            before = links[a].get(b, (0.0, 0.0))
-            links[a][b] = links[b][a] = (before[0] + evidence, before[1] + weight)
+            link = links[a].setdefault(b, [0.0, 0.0, 0.0])
+            links[b][a] = link
+            link[0] += evidence
+            link[1] += weight
     merges: list[tuple[int, int]] = []
-    changed = [0.0] * count  # merges until the cluster's last one, inf once it is taken in
-    heap: list[tuple[float, int, int, int]] = []
+    heap: list[tuple[float, int, int]] = []
 
-    def queue(a: Sequence[int], b: Sequence[int]) -> None:
-        scores = score(a, b, [links[one][other] for one, other in zip(a, b, strict=True)])
-        for one, other, value in zip(a, b, scores, strict=True):
+    def queue(a: list[int], b: list[int], pairs: list[list[float]]) -> None:
+        scores = score(a, b, [link[0] for link in pairs], [link[1] for link in pairs])
+        for one, other, link, value in zip(a, b, pairs, scores, strict=True):
+            if value == link[2]:
+                continue
+            link[2] = value
             if value > 0:
-                heapq.heappush(heap, (-value, one, other, len(merges)))
+                heapq.heappush(heap, (-value, one, other))
             elif value == -math.inf:
                 del links[one][other], links[other][one]
 
-    pairs = [(a, b) for a, others in enumerate(links) for b in others if a < b]
-    queue([a for a, _ in pairs], [b for _, b in pairs])
+    low, high = [], []
+    for a, others in enumerate(links):
+        low += [a for b in others if a < b]
+        high += [b for b in others if a < b]
+    queue(low, high, [links[a][b] for a, b in zip(low, high, strict=True)])
     while heap:
-        _, a, b, when = heapq.heappop(heap)
-        if max(changed[a], changed[b]) > when:
-            continue  # a merge has changed the score since
+        negative, a, b = heapq.heappop(heap)
+        link = links[a].get(b)
+        if link is None or link[2] != -negative:
+            continue  # a merge has changed it since
         merges.append((a, b))
-        changed[a], changed[b] = len(merges), math.inf
         join(a, b)
         mine, theirs = links[a], links[b]
         links[b] = {}
         del mine[b], theirs[a]
-        for other, (evidence, weight) in theirs.items():
-            before = mine.get(other, (0.0, 0.0))
-            mine[other] = links[other][a] = (before[0] + evidence, before[1] + weight)
+        for other, link in theirs.items():
             del links[other][b]
-        queue([min(a, other) for other in mine], [max(a, other) for other in mine])
+            if other in mine:
+                mine[other][0] += link[0]
+                mine[other][1] += link[1]
+            else:
+                link[2] = 0.0  # what is queued has the name b
+                mine[other] = links[other][a] = link
+        low = [other if other < a else a for other in mine]
+        high = [a if other < a else other for other in mine]
+        queue(low, high, list(mine.values()))
     return components(count, merges)

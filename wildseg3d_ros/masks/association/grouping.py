@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
-from wildseg3d_ros.core.agglomeration import Sums, agglomerate
+from wildseg3d_ros.core.agglomeration import agglomerate
 from wildseg3d_ros.core.components import components
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
@@ -112,11 +112,12 @@ def _merge_groups(
     edges = np.stack([weight.row[upper], weight.col[upper]], axis=1)
     amounts = values_at(amount, edges[:, 0], edges[:, 1])
 
-    def score(a: Sequence[int], b: Sequence[int], meets: Sequence[Sums]) -> list[float]:
+    def score(
+        a: Sequence[int], b: Sequence[int], weight: Sequence[float], amount: Sequence[float]
+    ) -> list[float]:
         one, other = np.array(a, np.int64), np.array(b, np.int64)
-        weight, amount = np.array(meets).reshape(-1, 2).T
         apart = sums.apart(one, other)
-        mean = (weight - apart - doubt) / (amount + apart + DOUBT)
+        mean = (np.array(weight) - apart - doubt) / (np.array(amount) + apart + DOUBT)
         mean[mean < LEAST] = 0.0
         mean[(has_view[one] & has_view[other]).any(axis=1) | (fixed[one] & fixed[other])] = -np.inf
         return mean.tolist()

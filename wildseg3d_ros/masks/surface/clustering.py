@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.agglomeration import Sums, agglomerate
+from wildseg3d_ros.core.agglomeration import agglomerate
 
 # Log-odds, weighed against those of affinities.py.
 ENCLOSURE = 1.5
@@ -57,10 +57,9 @@ def merge_supervoxels(
     # of its length; noise makes the surface several layers thick.
     layers = max(1.0, degree / 8.0)
 
-    def evidence(a: int, b: int, sums: Sums) -> float:
+    def score(a: int, b: int, total: float, length: float) -> float:
         if mark[a] and mark[b] and mark[a] != mark[b]:
             return -math.inf
-        total, length = sums
         if support[a] or support[b]:
             return total / length
         # A disc of n voxels has an outline of 3.5 sqrt(n). A straight side is 0.28 of a square's
@@ -82,7 +81,7 @@ def merge_supervoxels(
         count,
         group[edges],
         np.stack([contacts * log_odds, contacts], axis=1),
-        lambda a, b, sums: list(map(evidence, a, b, sums)),
+        lambda *pairs: list(map(score, *pairs)),
         join,
     )
     return named[group]
