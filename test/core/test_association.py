@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.masks.association import Presence, Tracks, associate
+from wildseg3d_ros.masks.association import ObjectVisibility, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.overlap import (
     draw_samples,
@@ -92,7 +92,7 @@ def test_tracks_that_swap_beyond_60_degrees_merge_nothing(rings):
 @pytest.mark.parametrize("views", [2, 3, 4])
 def test_tracks_between_few_views_of_which_half_are_swapped_merge_little(views):
     """All views lie more than 60 degrees apart. Where nothing is sure a split is no loss; without
-    doubt a third of the objects is merged."""
+    ambiguity a third of the objects is merged."""
     merged = total = 0
     for seed in range(6):
         truth = construct_scene(views, 160, 120, 12, seed, 360.0 * (1 - 1 / views), identical=4)
@@ -154,8 +154,8 @@ def test_a_mask_that_covers_two_neighbours_is_divided_among_them(rings):
         for true, ids in ((1, one), (2, two)):
             mask = truth.labels[v] == true
             assert np.isin(result.labels[v][mask], list(ids)).mean() > 0.9
-            presence = [result.presence[result.object_ids.index(i), v] for i in ids]
-            assert Presence.MASKED in presence
+            presence = [result.visibility[result.object_ids.index(i), v] for i in ids]
+            assert ObjectVisibility.MASKED in presence
 
 
 def test_a_piece_that_one_view_cuts_off_belongs_to_its_object(rings):
@@ -199,8 +199,13 @@ def test_presence_says_where_an_object_is_hidden_and_where_only_its_mask_is_miss
     masks[3][:] = 0
     result = associate(masks, exact_world(truth), draw_depths(truth))
     assert result.object_ids == (1,)
-    seen = [Presence.MASKED, Presence.MASKED, Presence.HIDDEN, Presence.MISSED]
-    assert result.presence.tolist() == [seen]
+    seen = [
+        ObjectVisibility.MASKED,
+        ObjectVisibility.MASKED,
+        ObjectVisibility.HIDDEN,
+        ObjectVisibility.MISSED,
+    ]
+    assert result.visibility.tolist() == [seen]
 
 
 def test_a_track_that_3d_contradicts_is_cut_with_those_after_it(rings):
@@ -274,7 +279,7 @@ def test_masks_without_evidence_are_objects_of_their_own():
     masks = [np.kron(np.arange(1, 5).reshape(2, 2), np.ones((8, 8), np.int32)) for _ in range(3)]
     result = associate(masks)
     assert len(result.object_ids) == 12
-    assert (result.presence == Presence.MASKED).sum() == 12
+    assert (result.visibility == ObjectVisibility.MASKED).sum() == 12
 
 
 def test_no_masks_at_all():

@@ -13,7 +13,7 @@ from wildseg3d_ros.masks.association import Tracks, associate
 from wildseg3d_ros.masks.association.evidence import Evidence, GroupSums
 from wildseg3d_ros.masks.association.grouping import group_masks
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.tracks import doubt_of_tracks, measure_tracks
+from wildseg3d_ros.masks.association.tracks import ambiguity_of_tracks, measure_tracks
 from wildseg3d_testing.exact import exact_world
 from wildseg3d_testing.scenes import construct_scene
 
@@ -28,19 +28,19 @@ def test_sums_over_groups_are_those_over_all_pairs():
     """Against tables of all pairs of masks, which the evidence stands for."""
     rng = np.random.default_rng(3)
     view = np.repeat(np.arange(4), 5)
-    sheet = 2 * view + rng.integers(0, 2, 20)
+    layer = 2 * view + rng.integers(0, 2, 20)
     looked = rng.random((20, 8)) * (np.arange(8) // 2 != view[:, None])
     i, j = np.nonzero(np.triu((rng.random((20, 20)) < 0.3) & (view[:, None] != view)))
-    meeting, further = rng.random((2, len(i)))
-    evidence = Evidence.of_pairs(looked, sheet, i, j, meeting, further)
-    apart = 0.5 * (looked[:, sheet] + looked[:, sheet].T)
+    overlap_affinity, overlap_support = rng.random((2, len(i)))
+    evidence = Evidence.of_pairs(looked, layer, i, j, overlap_affinity, overlap_support)
+    apart = 0.5 * (looked[:, layer] + looked[:, layer].T)
     weight, amount = -apart, apart.copy()
-    for table, values in ((weight, meeting), (amount, further)):
+    for table, values in ((weight, overlap_affinity), (amount, overlap_support)):
         table[i, j] += values
         table[j, i] += values
     every = np.arange(20)
     np.testing.assert_allclose(evidence.block(every, every), weight)
-    np.testing.assert_allclose(evidence.amounts(i, j), amount[i, j])
+    np.testing.assert_allclose(evidence.supports(i, j), amount[i, j])
     some = np.array([1, 4, 9, 17])
     np.testing.assert_allclose(
         evidence.of(some).block(np.arange(4), np.arange(4)), weight[np.ix_(some, some)]
@@ -129,9 +129,9 @@ def test_doubt_of_tracks(anchors, trusted):
         for a in anchors
     ]
     found = measure_tracks(nodes, tracks)
-    doubt = doubt_of_tracks(nodes, found, np.full((4, 4), trusted, np.float32))
+    ambiguity = ambiguity_of_tracks(nodes, found, np.full((4, 4), trusted, np.float32))
     # What outweighs a prior of one in ten masks by four to one, where 1000 to one is all there is.
     whole = 0.5 * np.log(4 * 10) / np.log(1000)
     share = len(anchors) / 4
     swapped = 0.0 if len(anchors) == 1 else 4 * (1 - trusted)
-    assert doubt == pytest.approx((1 - share**2 + swapped) * whole, abs=1e-6)
+    assert ambiguity == pytest.approx((1 - share**2 + swapped) * whole, abs=1e-6)

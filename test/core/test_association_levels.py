@@ -7,7 +7,7 @@ import pytest
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, WorldPointmaps
-from wildseg3d_ros.masks.association import Presence, Tracks, associate
+from wildseg3d_ros.masks.association import ObjectVisibility, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
@@ -131,7 +131,7 @@ def test_a_mask_round_several_objects_in_most_views_makes_them_its_parts():
         record = records[next(iter(ids[i]))]
         assert record.level == ("part" if i in tray else "whole")
         assert record.parent == (next(iter(ids[GROUP])) if i in tray else 0)
-    presence = result.presence[result.object_ids.index(*ids[GROUP])]
+    presence = result.visibility[result.object_ids.index(*ids[GROUP])]
     assert presence.tolist() == [2, 2, 1, 2, 2, 2]
 
 
@@ -177,11 +177,11 @@ def test_a_part_in_a_view_that_misses_its_whole_is_a_part_all_the_same(scenes):
     (top,), (whole,) = ids[DOT + 2], ids[2]
     assert level_of(result, top) == "part"
     assert level_of(result, whole) == "whole"
-    presence = result.presence[result.object_ids.index(whole)]
-    assert [Presence(presence[v]) for v in views[:3]] == [
-        Presence.MISSED,
-        Presence.MISSED,
-        Presence.MASKED,
+    presence = result.visibility[result.object_ids.index(whole)]
+    assert [ObjectVisibility(presence[v]) for v in views[:3]] == [
+        ObjectVisibility.MISSED,
+        ObjectVisibility.MISSED,
+        ObjectVisibility.MASKED,
     ]
     (record,) = [r for r in describe(result) if r.object_id == top]
     assert record.parent == whole

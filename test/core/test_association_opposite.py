@@ -7,7 +7,7 @@ import pytest
 
 from wildseg3d_ros.masks.association import associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import draw_samples, measure_overlap, sureness
+from wildseg3d_ros.masks.association.overlap import draw_samples, mask_confidence, measure_overlap
 from wildseg3d_testing.association import (
     body,
     count_right,
@@ -44,7 +44,7 @@ def right(truth, masks=None, names=None, world=None, poses=None):
 def shared_samples(truth, masks, world, poses=None):
     """Share of a mask, at most, that the first and the last view both see."""
     nodes = MaskNodes.from_labels(masks)
-    sure, visibility = sureness(nodes), draw_depths(truth, world, poses)
+    sure, visibility = mask_confidence(nodes), draw_depths(truth, world, poses)
     samples = draw_samples(nodes, world, sure, visibility)
     overlap = measure_overlap(nodes, samples, sure, visibility)
     front, back = nodes.of_view(0), nodes.of_view(nodes.views - 1)

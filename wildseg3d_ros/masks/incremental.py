@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
-from wildseg3d_ros.masks.association import Association, Presence, Tracks, associate
+from wildseg3d_ros.masks.association import Association, ObjectVisibility, Tracks, associate
 from wildseg3d_ros.masks.cache import describe_objects
 
 
@@ -111,6 +111,6 @@ def assemble_cache(
 def _unmasked(result: Association) -> dict[int, tuple[int, ...]]:
     """By id, views that see an object and have no mask of it."""
     return {
-        object_id: tuple(np.flatnonzero(presence == Presence.MISSED).tolist())
-        for object_id, presence in zip(result.object_ids, result.presence, strict=True)
+        object_id: tuple(np.flatnonzero(presence == ObjectVisibility.MISSED).tolist())
+        for object_id, presence in zip(result.object_ids, result.visibility, strict=True)
     }

@@ -93,7 +93,7 @@ class GeometricMasks:
             pointmaps,
             Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
             tracks_of_surface(maps),
-            tick=lambda: progress.update(0.95),
+            progress=lambda: progress.update(0.95),
         )
         progress.update(1.0)
         return dataclasses.replace(assemble_cache(result, scores, {}, {}), origin=_ORIGIN)

@@ -87,7 +87,7 @@ class Sam2Masks:
             pointmaps,
             visibility,
             tracks,
-            tick=lambda: progress.update(0.95),
+            progress=lambda: progress.update(0.95),
         )
         progress.update(1.0)
         return dataclasses.replace(

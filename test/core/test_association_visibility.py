@@ -7,7 +7,7 @@ import pytest
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
-from wildseg3d_ros.masks.association import Presence, associate
+from wildseg3d_ros.masks.association import ObjectVisibility, associate
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
 from wildseg3d_testing.exact import exact_world
 from wildseg3d_testing.masks import miscut_masks, spoil_masks
@@ -36,7 +36,7 @@ def associated():
 
 
 def presence_by_id(result, views=range(8)):
-    rows = result.presence[:, list(views)]
+    rows = result.visibility[:, list(views)]
     return dict(zip(result.object_ids, rows.tolist(), strict=True))
 
 
@@ -69,12 +69,12 @@ def test_it_does_not_depend_on_how_many_masks_an_object_is_made_of(associated):
 
 def test_it_is_what_a_loop_over_all_pixels_says(associated):
     """Seen clearly, or not at all: what is near the least share may go either way."""
-    checked = {Presence.HIDDEN: 0, Presence.MISSED: 0}
+    checked = {ObjectVisibility.HIDDEN: 0, ObjectVisibility.MISSED: 0}
     for truth, result in associated:
         world, visibility = look(truth)
         for object_id, presence in presence_by_id(result).items():
             for v in range(8):
-                if presence[v] == Presence.MASKED:
+                if presence[v] == ObjectVisibility.MASKED:
                     assert (result.labels[v] == object_id).any()
                     continue
                 shares = []
@@ -88,9 +88,9 @@ def test_it_is_what_a_loop_over_all_pixels_says(associated):
                     near = np.abs(visibility.depth[v].ravel()[pixel] - z) < 0.01 * z
                     shares.append(near.sum() / len(points))
                 if max(shares) > 0.3:
-                    assert presence[v] == Presence.MISSED
+                    assert presence[v] == ObjectVisibility.MISSED
                 elif max(shares) < 0.03:
-                    assert presence[v] == Presence.HIDDEN
+                    assert presence[v] == ObjectVisibility.HIDDEN
                 else:
                     continue
                 checked[presence[v]] += 1
