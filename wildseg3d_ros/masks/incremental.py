@@ -33,7 +33,7 @@ def replace_view_masks(
     Args:
         cache: of the views before.
         changed: index of the view.
-        maps: (L, H, W) its new masks in layers, as ``associate`` takes them; names are its own.
+        maps: (L, H, W) its new masks in mask layers, as of ``associate``; names are its own.
         scores: its soft scores (H, W), given the labels that are whole objects.
         visibility, world: with the new image.
         quality, soft: of its masks, by label.
@@ -55,10 +55,10 @@ def replace_view_masks(
         (mask, each.object_id) for each in cache.objects for mask in each.masks
         if mask.view != changed
     ]  # fmt: skip
-    sure = {(mask.view, name): mask.score for mask, name in rest}
+    qualities = {(mask.view, name): mask.score for mask, name in rest}
     crops = {(mask.view, name): mask.soft for mask, name in rest if mask.soft is not None}
-    sure |= {(changed, names[label]): v for label, v in (quality or {}).items() if label in names}
-    crops |= {(changed, names[label]): v for label, v in (soft or {}).items() if label in names}
+    for old, new in ((qualities, quality or {}), (crops, soft or {})):
+        old |= {(changed, names[label]): v for label, v in new.items() if label in names}
     # The old image's would answer for the new image.
     kept = tuple(() if v == changed else each for v, each in enumerate(cache.embeddings))
     fresh = scores(whole_labels(result, changed))
@@ -69,7 +69,7 @@ def replace_view_masks(
             now = [v for v in unmasked[each.object_id] if v == changed]
             others = [v for v in each.unmasked if v != changed]
             unmasked[each.object_id] = tuple(sorted(now + others))
-    made = assemble_cache(result, all_scores, sure, crops, unmasked)
+    made = assemble_cache(result, all_scores, qualities, crops, unmasked)
     cache = dataclasses.replace(cache, embeddings=kept)
     return cache.with_masks(made.maps, made.scores, made.objects)
 

@@ -21,7 +21,7 @@ from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_nam
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
 from wildseg3d_ros.masks.sam2.tracking import (
     choose_anchors,
-    images_likeness,
+    image_similarity,
     order_by_closeness,
     track,
     views_closeness,
@@ -228,7 +228,7 @@ class Sam2Masks:
 def _order(
     embeddings: Sequence[Embedding], world: WorldPointmaps, visibility: Visibility
 ) -> list[int]:
-    return order_by_closeness(views_closeness(world, visibility, images_likeness(embeddings)))
+    return order_by_closeness(views_closeness(world, visibility, image_similarity(embeddings)))
 
 
 def _assemble(result: Association, found: Sequence[SegmentedView]) -> MaskCache:

@@ -177,9 +177,9 @@ class Sam2Network:
 
     def store(self, embedding: Embedding) -> tuple[NDArray[np.float16], ...]:
         """An embedding as arrays, in half the memory."""
-        most = float(np.finfo(np.float16).max)
+        largest = float(np.finfo(np.float16).max)
         return tuple(
-            f.float().clamp(-most, most).cpu().numpy().astype(np.float16)
+            f.float().clamp(-largest, largest).cpu().numpy().astype(np.float16)
             for f in embedding.features
         )
 
