@@ -37,9 +37,6 @@ class Evidence:
     overlap_affinity: sparse.csr_array
     overlap_support: sparse.csr_array
 
-    def __len__(self) -> int:
-        return len(self.layer)
-
     def __add__(self, other: Evidence) -> Evidence:
         """The evidence of two sources."""
         return Evidence(
@@ -153,6 +150,11 @@ def _row_products(
         part = slice(start, start + BLOCK)
         out[part] = (a[row[part]] * b[other[part]]).sum(axis=1)
     return out
+
+
+def dense(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M,) groups, numbered 0, 1, ... in their order."""
+    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def membership(group: NDArray[np.int64]) -> sparse.csr_array:

@@ -14,6 +14,7 @@ from wildseg3d_ros.core.components import components
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
     GroupSums,
+    dense,
     membership,
     values_at,
 )
@@ -61,14 +62,14 @@ def group_masks(
         (M,) group of each mask, 0, 1, ...
     """
     count = len(view)
-    group = np.arange(count) if start is None else _dense(start)
+    group = np.arange(count) if start is None else dense(start)
     movable = np.ones(count, np.bool_) if movable is None else movable
     if count == 0:
         return group
     best, best_sum = group, -np.inf
     for _ in range(ROUNDS):
         progress()
-        group = _merge_groups(evidence, view, _dense(group), movable, ambiguity)
+        group = _merge_groups(evidence, view, dense(group), movable, ambiguity)
         progress()
         group = _assign_views(evidence, view, group, movable, ambiguity)
         if nested is not None:
@@ -78,11 +79,7 @@ def group_masks(
         if total <= best_sum + 1e-9:
             break
         best, best_sum = group, total
-    return _dense(best)
-
-
-def _dense(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return dense(best)
 
 
 def _merge_groups(
@@ -126,7 +123,7 @@ def _merge_groups(
             each[a] |= each[b]
 
     given = np.stack([affinity.data[upper], support_of_edges], axis=1)
-    return _dense(agglomerate(count, edges, given, score, join)[group])
+    return dense(agglomerate(count, edges, given, score, join)[group])
 
 
 def _assign_views(
@@ -143,7 +140,7 @@ def _assign_views(
     for _ in range(ROUNDS):
         moved = False
         for mine, overlap in zip(of_view, overlaps, strict=True):
-            group = _dense(group)
+            group = dense(group)
             sums = GroupSums.of(evidence, group)
             # Masks of one view have no evidence of each other: sums are those of the others.
             gain = sparse.csr_array(overlap @ membership(group))
@@ -166,7 +163,7 @@ def _assign_views(
                 moved = True
         if not moved:
             break
-    return _dense(group)
+    return dense(group)
 
 
 def _exchange(

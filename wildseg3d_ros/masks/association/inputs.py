@@ -93,10 +93,11 @@ def check_ids(
             f"known ids of {len(known)} views: expected a mapping for each of {views}"
         )
     ids = [name for mapping in known or () for name in mapping.values()]
-    if min([*ids, first_id]) < 1:
-        raise ValueError(f"ids are 1 and more, got {min([*ids, first_id])}; 0 is no mask")
-    if max([*ids, first_id - 1]) + masks > HIGHEST_ID:
+    lowest, highest = min([*ids, first_id]), max([*ids, first_id - 1]) + masks
+    if lowest < 1:
+        raise ValueError(f"ids are 1 and more, got {lowest}; 0 is no mask")
+    if highest > HIGHEST_ID:
         raise ValueError(
-            f"{masks} masks may need ids up to {max([*ids, first_id - 1]) + masks}: more than "
-            f"{HIGHEST_ID}, which is all that label maps hold; build the scene again"
+            f"{masks} masks may need ids up to {highest}: more than {HIGHEST_ID}, which is all "
+            f"that label maps can have; build the scene again"
         )

@@ -10,15 +10,14 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
+    dense,
     members_of,
     membership,
     values_at,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import Overlap, overlapping_pairs
+from wildseg3d_ros.masks.association.overlap import MOST, Overlap, overlapping_pairs
 
-HIDDEN = 0.6
-"""Share of either side that the other must hide."""
 UNSEEN = 0.5
 """Share of a body's extent along the line of sight that neither side may show: about 0 of a ball
 with exact masks, 0.5 if these end 6 % before its outline; of two that touch, one behind the other,
@@ -57,7 +56,7 @@ def join_opposite_sides(
     a, b, share = _hidden_shares(nodes, overlap, group)
     share[(taken[a] & taken[b]).any(axis=1) | (fixed[a] & fixed[b])] = 0.0
     members = members_of(group)
-    for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= HIDDEN)].tolist():
+    for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= MOST)].tolist():
         one, other = int(a[k]), int(b[k])
         # A body has two sides: neither is joined with a third.
         if (taken[one] & taken[other]).any():
@@ -73,7 +72,7 @@ def join_opposite_sides(
         if affinity >= 0.5 * support > 0 or _is_closed(nodes, world, visibility, *sides):
             group = np.where(group == other, one, group)
             taken[[one, other]] = True
-    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return dense(group)
 
 
 def _hidden_shares(

@@ -18,12 +18,10 @@ from wildseg3d_ros.masks.association.evidence import (
     values_at,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import SAME, Overlap, Samples
+from wildseg3d_ros.masks.association.overlap import MOST, SAME, Overlap, Samples
 
 MIN_HITS = 1.5
 """Samples, weighted by confidence, that must lie on an object to say anything of it."""
-MOST = 0.6
-"""Share of a mask that is most of it; outlines of the rest are off."""
 MEMBER = 0.2
 """Share of an under-segmented mask that each of its objects has; half of that if the object is
 known already."""

@@ -128,7 +128,8 @@ class Sam2Masks:
             embeddings = []
             for v, stored in enumerate(kept):
                 progress.update(share)
-                own = embedding if v == changed else self._restored(stored, views[v])
+                image = views[v].image
+                own = embedding if v == changed else self.network.embedding(image, stored)
                 embeddings.append(own)
                 kept[v] = stored or self.network.store(own)
             order = _order(embeddings, pointmaps, visibility)
@@ -169,11 +170,6 @@ class Sam2Masks:
         if cache.encoder == self.network.fingerprint:
             return cache.embeddings
         return ((),) * len(cache.embeddings)
-
-    def _restored(self, stored: tuple[NDArray[np.float16], ...], view: View) -> Embedding:
-        if not stored:
-            return self.network.encode(view.image)
-        return self.network.restore(stored, view.size)
 
     def _segment_view(
         self, view: View, plan: MemoryPlan, progress: Progress, start: float, share: float
