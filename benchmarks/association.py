@@ -42,7 +42,7 @@ OBJECTS = 12
 SEEDS = 20
 TILE = 0.1
 """Edge of the tiles that the table is cut into for the timing [m]."""
-SMALL_TILE, MOST_TILES = 0.026, 690
+SMALL_TILE, MAX_TILES = 0.026, 690
 """The same for many masks, and how many tiles a view has at most."""
 ANCHORS = (1, 4, 6)
 """Views whose masks are followed where it is not all of them."""
@@ -196,7 +196,7 @@ def _two_sides() -> dict[str, Any]:
     return {name: _shares(count) for name, count in counts.items()}
 
 
-def _tiled(tile: float, most: int) -> tuple[ConstructedScene, Sequence[NDArray[np.int32]]]:
+def _tiled(tile: float) -> tuple[ConstructedScene, Sequence[NDArray[np.int32]]]:
     """A ring of cameras, and masks of its objects and of the table cut into tiles."""
     truth = construct_scene(VIEWS, 512, 384, OBJECTS, 0, 360.0 * (1 - 1 / VIEWS), identical=4)
     tiled = []
@@ -205,13 +205,13 @@ def _tiled(tile: float, most: int) -> tuple[ConstructedScene, Sequence[NDArray[n
         near = (np.abs(np.nan_to_num(points[..., 2])) < 0.01) & (labels == 0)
         masks = np.where(near, 100 + 1000 * cell[..., 0] + cell[..., 1], labels)
         names, areas = np.unique(masks[masks > 0], return_counts=True)
-        largest = names[np.argsort(-areas, kind="stable")[:most]]
+        largest = names[np.argsort(-areas, kind="stable")[:MAX_TILES]]
         tiled.append(np.where(np.isin(masks, largest), masks, 0).astype(np.int32))
     return truth, spoil_masks(tiled, np.random.default_rng(0))[0]
 
 
 def _many_masks() -> dict[str, Any]:
-    truth, masks = _tiled(SMALL_TILE, MOST_TILES)
+    truth, masks = _tiled(SMALL_TILE)
     world = exact_world(truth)
     visibility = draw_depths(truth, world)
     start, used = time.perf_counter(), time.process_time()
@@ -234,7 +234,7 @@ def _many_masks() -> dict[str, Any]:
 
 
 def _speed() -> dict[str, Any]:
-    truth, masks = _tiled(TILE, MOST_TILES)
+    truth, masks = _tiled(TILE)
     world = exact_world(truth)
     wall, processor = [], []
     for _ in range(5):

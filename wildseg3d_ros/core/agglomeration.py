@@ -26,7 +26,7 @@ def agglomerate(
     """Merges linked clusters, best score first, while there is one above 0.
 
     Average linkage, as in GASP (Bailoni et al., CVPR 2022), where the score is the quotient of the
-    sums: a large cluster then cannot outvote a clear pair.
+    sums: the size of a cluster then has no weight against a clear pair.
 
     Args:
         count: number of nodes, each a cluster at first. A cluster has the name of its first node.

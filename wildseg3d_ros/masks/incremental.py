@@ -111,6 +111,6 @@ def assemble_cache(
 def _unmasked(result: Association) -> dict[int, tuple[int, ...]]:
     """By id, views that see an object and have no mask of it."""
     return {
-        object_id: tuple(np.flatnonzero(presence == ObjectVisibility.MISSED).tolist())
-        for object_id, presence in zip(result.object_ids, result.visibility, strict=True)
+        object_id: tuple(np.flatnonzero(states == ObjectVisibility.MISSED).tolist())
+        for object_id, states in zip(result.object_ids, result.visibility, strict=True)
     }

@@ -25,7 +25,7 @@ with exact masks, 0.5 if these end 6 % before its outline; of two that touch, on
 CLOSED = 0.4
 """Share of the outline along which they show that much: the ends of a cylinder are flat."""
 SECTORS = 24
-"""Directions that an outline is looked at in."""
+"""Directions in which an outline is measured."""
 
 
 def join_opposite_sides(

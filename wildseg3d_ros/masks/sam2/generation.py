@@ -115,7 +115,7 @@ def segment_everything(
     Args:
         embedding: of the view's image.
         prompts: points that are decoded at once.
-        update: told of the fraction done; may raise to cancel.
+        update: progress callback, given the fraction done; may raise to cancel.
     """
     points = grid_points(config.grid, embedding.size)
     found: list[Candidates] = []

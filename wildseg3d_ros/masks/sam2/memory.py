@@ -33,7 +33,7 @@ soft scores of boxes that overlap."""
 ASSOCIATED = 24 * 2**10
 """Bytes that associating one mask with those of all other views takes."""
 IN_USE = 0.8
-"""Share of a process's memory that is in use; the rest is held between uses."""
+"""Share of a process's memory that is in use; the rest is cached between uses."""
 
 
 @dataclass(frozen=True)

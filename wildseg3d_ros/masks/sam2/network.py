@@ -170,12 +170,12 @@ class Sam2Network:
     def not_finite(self, part: str) -> WildSeg3DError:
         """The error of a part of the network that returned NaN or infinity."""
         kind = str(self.dtype).removeprefix("torch.")
-        hint = "the weights are damaged: fetch them again"
+        remedy = "the weights are damaged: fetch them again"
         if self.dtype == torch.float16:
-            hint = "float16 may overflow: set masks.sam2.dtype to bfloat16 or float32"
+            remedy = "float16 may overflow: set masks.sam2.dtype to bfloat16 or float32"
         return WildSeg3DError(
             f"SAM 2: {part} returned values that are not finite (as {kind} on {self.device}); "
-            f"{hint}"
+            f"{remedy}"
         )
 
     def store(self, embedding: Embedding) -> tuple[NDArray[np.float16], ...]:

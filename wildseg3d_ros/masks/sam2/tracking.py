@@ -99,7 +99,7 @@ def track(
         order: the views that are gone through, the anchor among them, each close to the one
             before it.
         objects: how many are followed at once.
-        update: told of the fraction done; may raise to cancel.
+        update: progress callback, given the fraction done; may raise to cancel.
 
     Returns:
         One for each layer.
