@@ -81,7 +81,7 @@ def test_visibility_in_maps_against_loop_over_pixels(associated):
                     if not mask.any():
                         continue
                     origin = np.full(len(points), other, np.uint16)
-                    _, z, pixel = visibility.seen_world(v, points, origin)
+                    _, z, pixel = visibility.look(v, points, origin)
                     near = np.abs(visibility.depth[v].ravel()[pixel] - z) < 0.01 * z
                     shares.append(near.sum() / len(points))
                 if max(shares) > 0.3:
