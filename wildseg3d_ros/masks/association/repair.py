@@ -43,7 +43,9 @@ def adopt_fragments(
     group = group.copy()
     alone = np.bincount(group, minlength=len(nodes))[group] == 1
     for node in np.flatnonzero(alone & movable & (np.diff(overlap.hits.indptr) > 0)).tolist():
-        on, on_group = _hits_by_group(overlap, group, node)
+        masks, hits = row_of(overlap.hits, node)
+        on, index = np.unique(group[masks], return_inverse=True)
+        on_group = np.bincount(index, hits, len(on))
         on_group[np.isin(on, group[nodes.of_view(int(nodes.view[node]))])] = 0.0
         best = int(on_group.argmax())
         possible = on_group.sum() + overlap.unmasked[node].sum()
@@ -54,15 +56,6 @@ def adopt_fragments(
         if evidence.block(np.array([node]), members).mean() > -0.3:
             group[node] = on[best]
     return group
-
-
-def _hits_by_group(
-    overlap: Overlap, group: NDArray[np.int64], node: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Groups that a mask's samples are seen on, and how many."""
-    masks, hits = row_of(overlap.hits, node)
-    on, index = np.unique(group[masks], return_inverse=True)
-    return on, np.bincount(index.reshape(-1), hits, len(on)).astype(np.float64)
 
 
 def absorb_fragments(
