@@ -54,9 +54,7 @@ def arrange_groups(
     """
     groups = int(group.max(initial=-1)) + 1
     fixed = fixed or {}
-    shares = nodes.area / np.array(
-        [nodes.maps[nodes.first_layers[v]].size for v in nodes.view], np.float64
-    )
+    shares = nodes.area / np.array([image.size for image in nodes.maps])[nodes.layer]
     size = np.bincount(group, shares, groups) / np.maximum(np.bincount(group, minlength=groups), 1)
     inner, outer, masked = _find_nesting(nodes, group, groups)
     rate = masked / np.maximum(masked + missed.sum(axis=1), 1)

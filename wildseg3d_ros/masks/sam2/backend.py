@@ -90,9 +90,10 @@ class Sam2Masks:
             progress=lambda: progress.update(0.95),
         )
         progress.update(1.0)
+        kept = embeddings if self._config.keep_embeddings else ()
         return dataclasses.replace(
             _assemble(result, found),
-            embeddings=self._stored(embeddings),
+            embeddings=tuple(self.network.store(each) for each in kept),
             encoder=self.network.fingerprint,
             origin=self._origin,
         )
@@ -212,13 +213,6 @@ class Sam2Masks:
                 lambda fraction, low=low, share=share: progress.update(low + share * fraction),
             )
         return tracks
-
-    def _stored(
-        self, embeddings: Sequence[Embedding]
-    ) -> tuple[tuple[NDArray[np.float16], ...], ...]:
-        if not self._config.keep_embeddings:
-            return ()
-        return tuple(self.network.store(embedding) for embedding in embeddings)
 
 
 def _order(
