@@ -25,7 +25,7 @@ from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 
 LAYERS = len(LEVELS) + 1
-"""Masks nested in each other that are kept of one view: it may show one round several objects."""
+"""Mask layers that are kept of one view: one more than levels, for masks around objects."""
 MAX_COLLECTED = 768
 """Masks of one view from which on duplicates among them are left out before more are made."""
 MAX_MASKS = 1000
