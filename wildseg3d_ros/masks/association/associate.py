@@ -18,11 +18,7 @@ from wildseg3d_ros.masks.association.inputs import (
     check_tracks,
     check_world,
 )
-from wildseg3d_ros.masks.association.levels import (
-    arrange_groups,
-    reassign_parts,
-    split_levels,
-)
+from wildseg3d_ros.masks.association.levels import arrange_groups, reassign_parts, split_levels
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import join_opposite_sides
 from wildseg3d_ros.masks.association.overlap import (
@@ -205,15 +201,8 @@ def associate(
 
 def _known_ids(nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None) -> NDArray[np.int64]:
     """(M,) ids that masks keep, 0 = none."""
-    if known is None:
-        return np.zeros(len(nodes), np.int64)
-    return np.array(
-        [
-            known[v].get(label, 0)
-            for v, label in zip(nodes.view, nodes.label.tolist(), strict=True)
-        ],
-        np.int64,
-    )
+    masks = zip(nodes.view.tolist(), nodes.label.tolist(), strict=True)
+    return np.array([known[v].get(i, 0) if known is not None else 0 for v, i in masks], np.int64)
 
 
 def _repair(

@@ -161,8 +161,7 @@ def membership(group: NDArray[np.int64]) -> sparse.csr_array:
     """(M, G) 1 where the mask is of the group, of groups 0, 1, ..."""
     rows = np.arange(len(group))
     return sparse.csr_array(
-        (np.ones(len(group)), (rows, group)),
-        shape=(len(group), int(group.max(initial=-1)) + 1),
+        (np.ones(len(group)), (rows, group)), shape=(len(group), int(group.max(initial=-1)) + 1)
     )
 
 

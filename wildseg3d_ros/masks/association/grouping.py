@@ -200,10 +200,7 @@ def _exchange(
 
 
 def _assign(
-    row: NDArray[np.integer],
-    column: NDArray[np.integer],
-    gain: NDArray[np.float64],
-    rows: int,
+    row: NDArray[np.integer], column: NDArray[np.integer], gain: NDArray[np.float64], rows: int
 ) -> tuple[NDArray[np.int64], float]:
     """The column of each row in the best one-to-one assignment, -1 for none, and its gain.
 

@@ -173,9 +173,7 @@ def _find_nesting(
 
 
 def split_levels(
-    nodes: MaskNodes,
-    level: NDArray[np.int64],
-    movable: NDArray[np.bool_],
+    nodes: MaskNodes, level: NDArray[np.int64], movable: NDArray[np.bool_]
 ) -> list[tuple[MaskNodes, NDArray[np.int64]]]:
     """The masks by level, whole objects first; what is nested too deep is left out.
 

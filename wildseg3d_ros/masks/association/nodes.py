@@ -122,10 +122,7 @@ class MaskNodes:
         )
 
     def chosen(
-        self,
-        which: NDArray[np.bool_],
-        maps: Sequence[NDArray[np.int32]],
-        area: NDArray[np.int64],
+        self, which: NDArray[np.bool_], maps: Sequence[NDArray[np.int32]], area: NDArray[np.int64]
     ) -> MaskNodes:
         """Some of the masks, as nodes of their own with one layer a view.
 

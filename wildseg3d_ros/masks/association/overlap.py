@@ -299,9 +299,7 @@ def overlap_evidence(nodes: MaskNodes, overlap: Overlap) -> Evidence:
     return Evidence.of_pairs(support, nodes.layer, i, j, overlap_affinity, overlap_support)
 
 
-def overlapping_pairs(
-    matrix: sparse.csr_array,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def overlapping_pairs(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs i < j of which (i, j) or (j, i) is an entry of a sparse matrix."""
     entries = matrix.tocoo()
     low = np.minimum(entries.row, entries.col).astype(np.int64)
