@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import associate
@@ -35,7 +34,7 @@ from wildseg3d_testing.association import (
     with_errors,
 )
 from wildseg3d_testing.exact import exact_world
-from wildseg3d_testing.masks import gather_masks, miscut_masks, spoil_masks, track_masks
+from wildseg3d_testing.masks import add_under_segmented, miscut_masks, spoil_masks, track_masks
 from wildseg3d_testing.scenes import ConstructedScene, construct_scene, photograph
 
 VIEWS = 8
@@ -43,7 +42,7 @@ OBJECTS = 12
 SEEDS = 20
 TILE = 0.1
 """Edge of the tiles that the table is cut into for the timing [m]."""
-SMALL_TILE, MOST_TILES = 0.026, 690
+SMALL_TILE, MAX_TILES = 0.026, 690
 """The same for many masks, and how many tiles a view has at most."""
 ANCHORS = (1, 4, 6)
 """Views whose masks are followed where it is not all of them."""
@@ -59,8 +58,8 @@ SIDES = (
 """Azimuths and elevation of opposite cameras, and of a chain between them [degrees]."""
 KINDS: tuple[Kind, ...] = ("ball", "cylinder", "box", "board")
 
-GATHERED = (0, 2, 4)
-"""Views that have one more mask, round three objects."""
+UNDER_SEGMENTED = (0, 2, 4)
+"""Views that have an under-segmented mask more, around three objects."""
 
 
 def main() -> dict[str, Any]:
@@ -94,7 +93,9 @@ def _accuracy() -> dict[str, Any]:
         ),
         "overlap; a mask round three objects in three of the views": (
             lambda masks, world, visibility, _: (
-                associate(gather_masks(masks, GATHERED), world, visibility).id_of_mask
+                associate(
+                    add_under_segmented(masks, UNDER_SEGMENTED), world, visibility
+                ).id_of_mask
             )
         ),
         "baseline": lambda masks, world, visibility, _: join_chains(masks, world, visibility),
@@ -195,7 +196,7 @@ def _two_sides() -> dict[str, Any]:
     return {name: _shares(count) for name, count in counts.items()}
 
 
-def _tiled(tile: float, most: int) -> tuple[ConstructedScene, Sequence[NDArray[np.int32]]]:
+def _tiled(tile: float) -> tuple[ConstructedScene, Sequence[NDArray[np.int32]]]:
     """A ring of cameras, and masks of its objects and of the table cut into tiles."""
     truth = construct_scene(VIEWS, 512, 384, OBJECTS, 0, 360.0 * (1 - 1 / VIEWS), identical=4)
     tiled = []
@@ -204,13 +205,13 @@ def _tiled(tile: float, most: int) -> tuple[ConstructedScene, Sequence[NDArray[n
         near = (np.abs(np.nan_to_num(points[..., 2])) < 0.01) & (labels == 0)
         masks = np.where(near, 100 + 1000 * cell[..., 0] + cell[..., 1], labels)
         names, areas = np.unique(masks[masks > 0], return_counts=True)
-        largest = names[np.argsort(-areas, kind="stable")[:most]]
+        largest = names[np.argsort(-areas, kind="stable")[:MAX_TILES]]
         tiled.append(np.where(np.isin(masks, largest), masks, 0).astype(np.int32))
     return truth, spoil_masks(tiled, np.random.default_rng(0))[0]
 
 
 def _many_masks() -> dict[str, Any]:
-    truth, masks = _tiled(SMALL_TILE, MOST_TILES)
+    truth, masks = _tiled(SMALL_TILE)
     world = exact_world(truth)
     visibility = draw_depths(truth, world)
     start, used = time.perf_counter(), time.process_time()
@@ -233,7 +234,7 @@ def _many_masks() -> dict[str, Any]:
 
 
 def _speed() -> dict[str, Any]:
-    truth, masks = _tiled(TILE, MOST_TILES)
+    truth, masks = _tiled(TILE)
     world = exact_world(truth)
     wall, processor = [], []
     for _ in range(5):
@@ -278,11 +279,7 @@ def join_chains(
                     hit = np.count_nonzero(inside & (theirs == other))
                     if hit > 0.5 * np.count_nonzero(inside):
                         links.append((offsets[a] + i, offsets[b] + j))
-    graph = coo_array(
-        (np.ones(len(links)), tuple(np.array(links).reshape(-1, 2).T)),
-        shape=(offsets[-1], offsets[-1]),
-    )
-    group = connected_components(graph, directed=False)[1]
+    group = components(offsets[-1], links)
     return [
         dict(zip(n.tolist(), group[offset : offset + len(n)].tolist(), strict=True))
         for n, offset in zip(names, offsets[:-1], strict=True)

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association import associate
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
-from wildseg3d_testing.exact import exact_world
+from wildseg3d_testing.association import seen_world
 from wildseg3d_testing.scenes import construct_scene
 
 VIEWS = 8
@@ -75,7 +74,7 @@ def _whole_stage(network: Any, truth: Any) -> dict[str, Any]:
     from wildseg3d_ros.masks.sam2.generation import segment_everything
     from wildseg3d_ros.masks.sam2.tracking import (
         choose_anchors,
-        images_likeness,
+        image_similarity,
         order_by_closeness,
         track,
         views_closeness,
@@ -98,13 +97,11 @@ def _whole_stage(network: Any, truth: Any) -> dict[str, Any]:
         "segment everything",
         lambda: [segment_everything(network, e, config, 64, lambda _: None) for e in embeddings],
     )
-    world = exact_world(truth)
-    K = np.stack([view.K for view in truth.views])
-    visibility = Visibility.create(K, truth.world_from_cam, world)
+    world, visibility = seen_world(truth)
     order = timed(
         "order views",
         lambda: order_by_closeness(
-            views_closeness(world, visibility, images_likeness(embeddings))
+            views_closeness(world, visibility, image_similarity(embeddings))
         ),
     )
     labels = [_tiles(m) for m in truth.labels]

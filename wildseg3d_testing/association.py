@@ -70,6 +70,14 @@ def draw_depths(
     return Visibility.create(K, poses, world or exact_world(truth))
 
 
+def seen_world(
+    truth: ConstructedScene, world: WorldPointmaps | None = None
+) -> tuple[WorldPointmaps, Visibility]:
+    """Points, by default the true ones, and what the views see of them from the true poses."""
+    world = world or exact_world(truth)
+    return world, draw_depths(truth, world)
+
+
 def with_errors(
     truth: ConstructedScene,
     depth: float,

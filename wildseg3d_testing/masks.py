@@ -71,9 +71,9 @@ def miscut_masks(
                 angle = rng.uniform(0, np.pi)
                 along = column * np.cos(angle) + row * np.sin(angle)
                 third = along > np.quantile(along, 2 / 3)
-                piece = int(labels.max()) + 1
-                labels[row[third], column[third]] = piece
-                true[piece] = true[label]
+                fragment = int(labels.max()) + 1
+                labels[row[third], column[third]] = fragment
+                true[fragment] = true[label]
         for label in list(true):
             if label in true and rng.random() < joined:
                 about = cv2.dilate((labels == label).astype(np.uint8), np.ones((5, 5))) > 0
@@ -85,10 +85,10 @@ def miscut_masks(
     return tuple(out), tuple(known)
 
 
-def round_neighbours(
+def around_neighbours(
     labels: NDArray[np.int32], count: int = 3
 ) -> tuple[list[int], NDArray[np.bool_]]:
-    """Some neighbouring masks of a view, and one mask round them: a tray, a pile.
+    """Some neighbouring masks of a view, and one mask around them: a tray, a pile.
 
     Returns:
         Their labels, and (H, W) bool that cuts no other mask.
@@ -103,19 +103,19 @@ def round_neighbours(
     return near, inner | ((np.asarray(closed) > 0) & (labels == 0))
 
 
-def gather_masks(
+def add_under_segmented(
     masks: Sequence[NDArray[np.int32]], views: Sequence[int], count: int = 3
 ) -> list[NDArray[np.int32]]:
-    """Masks of which some views have one more, round ``count`` of the others.
+    """Masks of which some views have an under-segmented one more, around ``count`` others.
 
     Returns:
-        Per view (2, H, W) layers, where that mask is in the first one, with those outside it.
+        Per view (2, H, W) mask layers, where that mask is in the first one, with those outside it.
     """
     layers = []
     for view, labels in enumerate(masks):
         outer, inner = labels.copy(), np.zeros_like(labels)
         if view in views:
-            near, about = round_neighbours(labels, count)
+            near, about = around_neighbours(labels, count)
             inner = np.where(np.isin(labels, near), labels, 0).astype(np.int32)
             outer[about] = int(labels.max()) + 1
         layers.append(np.stack([outer, inner]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.masks.association import Presence, Tracks, associate
+from wildseg3d_ros.masks.association import ObjectVisibility, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.overlap import (
     draw_samples,
@@ -49,7 +49,8 @@ def rings():
 
 
 @pytest.mark.parametrize("source", ["overlap", "both", "noisy overlap"])
-def test_every_object_of_a_ring_gets_one_id_and_none_is_merged(rings, source):
+def test_associate_ring_one_id_each(rings, source):
+    """Every object of a ring gets one id and none is merged."""
     right = objects = 0
     for seed, (truth, masks, names) in zip(RINGS, rings, strict=True):
         world, poses = exact_world(truth), truth.world_from_cam
@@ -67,7 +68,8 @@ def test_every_object_of_a_ring_gets_one_id_and_none_is_merged(rings, source):
     assert right / objects >= 0.98
 
 
-def test_tracks_alone_do_the_same_while_they_are_right(rings):
+def test_associate_right_tracks_alone(rings):
+    """Tracks alone do the same while they are right."""
     for seed, (truth, masks, names) in zip(RINGS, rings, strict=True):
         rng = np.random.default_rng(seed)
         tracks = track_masks(
@@ -78,7 +80,8 @@ def test_tracks_alone_do_the_same_while_they_are_right(rings):
         assert one >= objects - 1
 
 
-def test_tracks_that_swap_beyond_60_degrees_merge_nothing(rings):
+def test_associate_swapped_tracks_merge_nothing(rings):
+    """Tracks that swap beyond 60 degrees merge nothing."""
     right = objects = 0
     for seed, (truth, masks, names) in zip(RINGS, rings, strict=True):
         rng = np.random.default_rng(seed)
@@ -90,9 +93,9 @@ def test_tracks_that_swap_beyond_60_degrees_merge_nothing(rings):
 
 
 @pytest.mark.parametrize("views", [2, 3, 4])
-def test_tracks_between_few_views_of_which_half_are_swapped_merge_little(views):
-    """All views lie more than 60 degrees apart. Where nothing is sure a split is no loss; without
-    doubt a third of the objects is merged."""
+def test_associate_swapped_tracks_few_views(views):
+    """All views lie more than 60 degrees apart. Where nothing is certain a split is no loss;
+    without the ambiguity a third of the objects is merged."""
     merged = total = 0
     for seed in range(6):
         truth = construct_scene(views, 160, 120, 12, seed, 360.0 * (1 - 1 / views), identical=4)
@@ -108,7 +111,8 @@ def test_tracks_between_few_views_of_which_half_are_swapped_merge_little(views):
     assert merged <= 0.1 * total
 
 
-def test_ids_do_not_depend_on_the_names_or_the_order_of_views(rings):
+def test_associate_names_and_order_of_views(rings):
+    """Ids do not depend on the names or the order of views."""
     truth, masks, _ = rings[0]
     world = exact_world(truth)
     result = associate(masks, world, draw_depths(truth))
@@ -126,7 +130,7 @@ def test_ids_do_not_depend_on_the_names_or_the_order_of_views(rings):
         np.testing.assert_array_equal(again.labels[place], result.labels[v])
 
 
-def test_identical_boxes_side_by_side_stay_apart_under_errors():
+def test_associate_identical_neighbours():
     """Four boxes, 4 mm between them, seen by five cameras whose poses are 3 mm off."""
     boxes = [
         body("box", [0.074 * (k - 1.5), 0, 0.03], [0.035, 0.035, 0.05], k + 1) for k in range(4)
@@ -139,7 +143,7 @@ def test_identical_boxes_side_by_side_stay_apart_under_errors():
         assert count_right(result.id_of_mask, names) == (4, 4, 0)
 
 
-def test_a_mask_that_covers_two_neighbours_is_divided_among_them(rings):
+def test_associate_under_segmented_mask_divided(rings):
     """One view segments objects 1 and 2, which touch, as one."""
     for truth, _, _ in rings:
         v = max(range(8), key=lambda v: min((truth.labels[v] == i).sum() for i in (1, 2)))
@@ -154,11 +158,12 @@ def test_a_mask_that_covers_two_neighbours_is_divided_among_them(rings):
         for true, ids in ((1, one), (2, two)):
             mask = truth.labels[v] == true
             assert np.isin(result.labels[v][mask], list(ids)).mean() > 0.9
-            presence = [result.presence[result.object_ids.index(i), v] for i in ids]
-            assert Presence.MASKED in presence
+            states = [result.visibility[result.object_ids.index(i), v] for i in ids]
+            assert ObjectVisibility.MASKED in states
 
 
-def test_a_piece_that_one_view_cuts_off_belongs_to_its_object(rings):
+def test_associate_fragment_absorbed(rings):
+    """A fragment that one view cuts off belongs to its object."""
     for truth, _, _ in rings:
         areas = [(m == 5).sum() for m in truth.labels]
         v = int(np.argmax(areas))
@@ -171,7 +176,7 @@ def test_a_piece_that_one_view_cuts_off_belongs_to_its_object(rings):
         assert ids == {result.id_of_mask[v][5]}
 
 
-def test_masks_that_are_cut_and_joined_merge_nothing(rings):
+def test_associate_miscut_masks_merge_nothing(rings):
     """Of all pixels of the objects, nearly all get the id that most of their object has."""
     for seed, (truth, masks, names) in zip(RINGS, rings, strict=True):
         miscut, known = miscut_masks(masks, names, np.random.default_rng(seed))
@@ -191,7 +196,8 @@ def test_masks_that_are_cut_and_joined_merge_nothing(rings):
         assert agree / total > 0.92
 
 
-def test_presence_says_where_an_object_is_hidden_and_where_only_its_mask_is_missing():
+def test_associate_visibility_hidden_or_missed():
+    """Presence says where an object is hidden and where only its mask is missing."""
     wall = body("box", [0.12, 0, 0.05], [0.003, 0.2, 0.15], 0)
     ball = body("ball", [0.0, 0, 0.03], [0.04] * 3, 1)
     truth = photograph([wall, ball], facing([-90, -60, 90, -30]), 160, 120)
@@ -199,11 +205,16 @@ def test_presence_says_where_an_object_is_hidden_and_where_only_its_mask_is_miss
     masks[3][:] = 0
     result = associate(masks, exact_world(truth), draw_depths(truth))
     assert result.object_ids == (1,)
-    seen = [Presence.MASKED, Presence.MASKED, Presence.HIDDEN, Presence.MISSED]
-    assert result.presence.tolist() == [seen]
+    seen = [
+        ObjectVisibility.MASKED,
+        ObjectVisibility.MASKED,
+        ObjectVisibility.HIDDEN,
+        ObjectVisibility.MISSED,
+    ]
+    assert result.visibility.tolist() == [seen]
 
 
-def test_a_track_that_3d_contradicts_is_cut_with_those_after_it(rings):
+def test_associate_contradicted_track_is_cut(rings):
     """In view 1 objects 5 and 6 are swapped; what view 2 then shows of each is right by chance."""
     truth, _, _ = rings[0]
     labels = [m.copy() for m in truth.labels]
@@ -216,7 +227,8 @@ def test_a_track_that_3d_contradicts_is_cut_with_those_after_it(rings):
         assert set(result.cut) == cut
 
 
-def test_tracks_that_3d_contradicts_merge_nothing(rings):
+def test_associate_contradicted_tracks_merge_nothing(rings):
+    """Tracks that 3d contradicts merge nothing."""
     truth, _, _ = rings[0]
     masks, names = truth.labels, names_of(truth)
     order = (1, 2, 3)
@@ -234,7 +246,8 @@ def test_tracks_that_3d_contradicts_merge_nothing(rings):
     assert len(ids_of_objects(result, names)[5]) == 1
 
 
-def test_replacing_one_view_keeps_the_ids_of_all_others(rings):
+def test_associate_known_ids_stay(rings):
+    """Replacing one view keeps the ids of all others."""
     truth, masks, names = rings[1]
     before = associate(masks, exact_world(truth), draw_depths(truth))
     rng = np.random.default_rng(9)
@@ -252,7 +265,7 @@ def test_replacing_one_view_keeps_the_ids_of_all_others(rings):
     assert all(i in before.object_ids or i >= 100 for i in after.object_ids)
 
 
-def test_a_replaced_views_mask_is_divided_among_known_objects_that_it_cuts_otherwise(rings):
+def test_associate_known_objects_divide_a_mask(rings):
     """Objects 1 and 2 touch and 4 stands on 1. All other views took 4 for a part of 1; the new
     image is cut between the two, and not between 1 and 2."""
     truth, _, _ = rings[0]
@@ -270,14 +283,16 @@ def test_a_replaced_views_mask_is_divided_among_known_objects_that_it_cuts_other
         assert (result.labels[v][truth.labels[v] == true] == expected).mean() > 0.9
 
 
-def test_masks_without_evidence_are_objects_of_their_own():
+def test_associate_without_evidence():
+    """Masks without evidence are objects of their own."""
     masks = [np.kron(np.arange(1, 5).reshape(2, 2), np.ones((8, 8), np.int32)) for _ in range(3)]
     result = associate(masks)
     assert len(result.object_ids) == 12
-    assert (result.presence == Presence.MASKED).sum() == 12
+    assert (result.visibility == ObjectVisibility.MASKED).sum() == 12
 
 
-def test_no_masks_at_all():
+def test_associate_without_masks():
+    """No masks at all."""
     empty = [np.zeros((8, 9), np.int32), np.zeros((5, 4), np.int32)]
     result = associate(empty)
     assert result.object_ids == ()
@@ -287,7 +302,8 @@ def test_no_masks_at_all():
     assert associate(nothing, exact_world(truth), draw_depths(truth)).object_ids == ()
 
 
-def test_views_of_different_sizes_are_associated():
+def test_associate_views_of_different_sizes():
+    """Views of different sizes are associated."""
     balls = [body("ball", [x, 0, 0.03], [0.03] * 3, k + 1) for k, x in enumerate((-0.08, 0.08))]
     small = photograph(balls, facing([0, 20]), 100, 80)
     large = photograph(balls, facing([0, 20]), 240, 200)
@@ -325,32 +341,33 @@ def overlap_by_hand(truth, a, i, b, j):
     return p * q / (p + q - p * q) if p * q else 0.0
 
 
-def test_overlap_is_that_of_a_loop_over_pixels():
+def test_overlap_evidence_against_loop_over_pixels():
+    """Overlap is that of a loop over pixels."""
     truth = construct_scene(3, 120, 90, 6, seed=4)
     masks = [np.where(m == 2, 1, m) if v == 1 else m for v, m in enumerate(truth.labels)]
     made = type(truth)(
         truth.views, truth.world_from_cam, truth.depths, tuple(masks), truth.points, truth.solids
     )
     nodes = MaskNodes.from_labels(masks)
-    sure = tuple(np.ones(m.shape, np.float32) for m in masks)
-    samples = draw_samples(nodes, exact_world(made), sure, draw_depths(made))
-    overlap = measure_overlap(nodes, samples, sure, draw_depths(made))
+    confidence = tuple(np.ones(m.shape, np.float32) for m in masks)
+    samples = draw_samples(nodes, exact_world(made), confidence, draw_depths(made))
+    overlap = measure_overlap(nodes, samples, confidence, draw_depths(made))
     evidence = overlap_evidence(nodes, overlap)
     one, other = (each.ravel() for each in np.indices((len(nodes), len(nodes))))
-    weight, amount = (
+    affinity, support = (
         found(one, other).reshape(len(nodes), len(nodes))
-        for found in (evidence.weights, evidence.amounts)
+        for found in (evidence.affinities, evidence.supports)
     )
-    np.testing.assert_allclose(weight, weight.T, atol=1e-6)
-    assert not amount[nodes.view[:, None] == nodes.view].any()
-    assert (np.abs(weight) <= amount + 1e-6).all()
+    np.testing.assert_allclose(affinity, affinity.T, atol=1e-6)
+    assert not support[nodes.view[:, None] == nodes.view].any()
+    assert (np.abs(affinity) <= support + 1e-6).all()
     checked = 0
     for one in range(len(nodes)):
-        for other in np.flatnonzero((nodes.view > nodes.view[one]) & (amount[one] > 0.7)):
+        for other in np.flatnonzero((nodes.view > nodes.view[one]) & (support[one] > 0.7)):
             iou = overlap_by_hand(
                 made, nodes.view[one], nodes.label[one], nodes.view[other], nodes.label[other]
             )
-            found = weight[one, other] / amount[one, other]
+            found = affinity[one, other] / support[one, other]
             expected = iou / 0.3 - 1 if iou < 0.3 else min((iou - 0.3) / 0.5, 1)
             assert found == pytest.approx(expected, abs=0.1)
             checked += 1

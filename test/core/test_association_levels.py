@@ -7,24 +7,18 @@ import pytest
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, WorldPointmaps
-from wildseg3d_ros.masks.association import Presence, Tracks, associate
+from wildseg3d_ros.masks.association import ObjectVisibility, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
-from wildseg3d_testing.association import body, facing
+from wildseg3d_testing.association import body, facing, seen_world
 from wildseg3d_testing.exact import exact_world
-from wildseg3d_testing.masks import round_neighbours
+from wildseg3d_testing.masks import around_neighbours
 from wildseg3d_testing.scenes import construct_scene, photograph
 
-GROUP, TOP, DOT = 100, 200, 300
-"""Names of a mask round several objects, and first ones of upper halves and spots on objects."""
-
-
-def look(truth):
-    world = exact_world(truth)
-    K = np.stack([view.K for view in truth.views])
-    return world, Visibility.create(K, truth.world_from_cam, world)
+AROUND, TOP, DOT = 100, 200, 300
+"""Names of an under-segmented mask, and first ones of upper halves and spots on objects."""
 
 
 def layered(masks, size):
@@ -36,7 +30,7 @@ def layered(masks, size):
     return made.maps, {n: k + 1 for k, n in enumerate(names) if k + 1 in there}
 
 
-def build(truth, grouped=(), topped=(), dotted=(), without=()):
+def build(truth, around=(), topped=(), dotted=(), without=()):
     """Per view layers and labels by name: objects, in some views with groups and parts.
 
     The upper half (in the world) of each object of 1 .. 3 is a part in the views ``topped``, a
@@ -45,8 +39,8 @@ def build(truth, grouped=(), topped=(), dotted=(), without=()):
     made = []
     for v, labels in enumerate(truth.labels):
         masks = {int(i): labels == i for i in np.unique(labels) if i}
-        if v in grouped:
-            masks[GROUP] = round_neighbours(labels)[1]
+        if v in around:
+            masks[AROUND] = around_neighbours(labels)[1]
         for i in (1, 2, 3):
             solid = next(s for s in truth.solids if s.label == i)
             off = truth.points[v] - solid.world_from_solid[:3, 3]
@@ -57,8 +51,8 @@ def build(truth, grouped=(), topped=(), dotted=(), without=()):
                 spot = (height > 0.5 * solid.half[2]) & (radius < 0.5 * solid.half[:2].min())
                 masks[DOT + i] = (labels == i) & spot
         size = labels.shape
-        least = 0.0005 * labels.size
-        masks = {n: m for n, m in masks.items() if m.sum() > least and (v, n) not in without}
+        smallest = 0.0005 * labels.size
+        masks = {n: m for n, m in masks.items() if m.sum() > smallest and (v, n) not in without}
         made.append(layered(masks, size))
     return [m for m, _ in made], [n for _, n in made]
 
@@ -72,16 +66,16 @@ def ids_by_name(result, names):
     return ids
 
 
-def least_overlap(truth, result, names, ids):
+def min_overlap(truth, result, names, ids):
     """Of the objects' masks under their ids with the true ones, over all views."""
-    least = 1.0
+    smallest = 1.0
     for v, labels in enumerate(truth.labels):
         for i in truth.object_ids:
             if (labels == i).sum() >= 100 and i in names[v]:
                 shown = np.isin(result.labels[v], list(ids[i]))
                 both = (shown & (labels == i)).sum()
-                least = min(least, both / (shown | (labels == i)).sum())
-    return least
+                smallest = min(smallest, both / (shown | (labels == i)).sum())
+    return smallest
 
 
 def level_of(result, object_id):
@@ -93,13 +87,14 @@ def scenes():
     return [construct_scene(8, 320, 240, 12, seed, 315.0, identical=4) for seed in (50, 51, 52)]
 
 
-@pytest.mark.parametrize("grouped", [(0,), (0, 3), (0, 2, 4, 6), (1, 2, 3)])
-def test_a_mask_round_several_objects_in_some_views_takes_no_id_away(scenes, grouped):
+@pytest.mark.parametrize("around", [(0,), (0, 3), (0, 2, 4, 6), (1, 2, 3)])
+def test_associate_under_segmented_in_some_views(scenes, around):
+    """A mask around several objects in some views takes no id away."""
     right = total = 0
     for truth in scenes:
-        masks, names = build(truth, grouped)
-        assert all((m[1] > 0).any() for v, m in enumerate(masks) if v in grouped)
-        result = associate(masks, *look(truth))
+        masks, names = build(truth, around)
+        assert all((m[1] > 0).any() for v, m in enumerate(masks) if v in around)
+        result = associate(masks, *seen_world(truth))
         ids = ids_by_name(result, names)
         objects = [ids[i] for i in truth.object_ids]
         right += sum(len(each) == 1 for each in objects)
@@ -107,11 +102,11 @@ def test_a_mask_round_several_objects_in_some_views_takes_no_id_away(scenes, gro
         owners = [i for each in objects for i in each]
         assert len(set(owners)) == len(owners)
         assert all(level_of(result, i) == "whole" for each in objects for i in each)
-        assert least_overlap(truth, result, names, ids) > 0.9
+        assert min_overlap(truth, result, names, ids) > 0.9
     assert right / total >= 0.97
 
 
-def test_a_mask_round_several_objects_in_most_views_makes_them_its_parts():
+def test_associate_tray_in_most_views_has_parts():
     """A tray: five of six cameras see it as one thing with what is on it."""
     truth = construct_scene(6, 320, 240, 6, 3, 200.0)
     tray = (1, 2, 4)  # they touch
@@ -119,20 +114,20 @@ def test_a_mask_round_several_objects_in_most_views_makes_them_its_parts():
     for v, labels in enumerate(truth.labels):
         masks = {int(i): labels == i for i in np.unique(labels) if i}
         if v != 2:
-            masks[GROUP] = np.isin(labels, tray)
+            masks[AROUND] = np.isin(labels, tray)
         made.append(layered(masks, labels.shape))
-    result = associate([m for m, _ in made], *look(truth))
+    result = associate([m for m, _ in made], *seen_world(truth))
     ids = ids_by_name(result, [n for _, n in made])
-    assert len(ids[GROUP]) == 1
-    assert level_of(result, *ids[GROUP]) == "whole"
+    assert len(ids[AROUND]) == 1
+    assert level_of(result, *ids[AROUND]) == "whole"
     records = {r.object_id: r for r in describe(result)}
     for i in truth.object_ids:
         assert len(ids[i]) == 1
         record = records[next(iter(ids[i]))]
         assert record.level == ("part" if i in tray else "whole")
-        assert record.parent == (next(iter(ids[GROUP])) if i in tray else 0)
-    presence = result.presence[result.object_ids.index(*ids[GROUP])]
-    assert presence.tolist() == [2, 2, 1, 2, 2, 2]
+        assert record.parent == (next(iter(ids[AROUND])) if i in tray else 0)
+    states = result.visibility[result.object_ids.index(*ids[AROUND])]
+    assert states.tolist() == [2, 2, 1, 2, 2, 2]
 
 
 def describe(result):
@@ -144,17 +139,18 @@ def describe(result):
     ("topped", "dotted"),
     [((0, 1, 2), ()), ((0, 1, 2, 3, 4, 5, 6, 7), (1, 2)), ((3, 4, 5), (3, 4))],
 )
-def test_parts_that_only_some_views_tell_apart_know_their_whole(scenes, topped, dotted):
+def test_associate_parts_in_some_views(scenes, topped, dotted):
+    """Parts that only some views tell apart know their whole."""
     checked = 0
     for truth in scenes:
         masks, names = build(truth, topped=topped, dotted=dotted)
-        result = associate(masks, *look(truth))
+        result = associate(masks, *seen_world(truth))
         ids = ids_by_name(result, names)
         records = {r.object_id: r for r in describe(result)}
         for i in truth.object_ids:
             assert len(ids[i]) == 1
             assert level_of(result, *ids[i]) == "whole"
-        assert least_overlap(truth, result, names, ids) > 0.9
+        assert min_overlap(truth, result, names, ids) > 0.9
         for i in (1, 2, 3):
             for name, level, above in ((TOP + i, "part", i), (DOT + i, "sub_part", TOP + i)):
                 if name not in ids:
@@ -168,20 +164,21 @@ def test_parts_that_only_some_views_tell_apart_know_their_whole(scenes, topped, 
     assert checked >= (6 if not dotted else 8)
 
 
-def test_a_part_in_a_view_that_misses_its_whole_is_a_part_all_the_same(scenes):
+def test_associate_part_without_its_whole(scenes):
+    """A part in a view that misses its whole is a part all the same."""
     truth = scenes[0]
     views = [v for v in range(8) if (truth.labels[v] == 2).sum() > 300]
     masks, names = build(truth, dotted=views, without={(views[0], 2), (views[1], 2)})
-    result = associate(masks, *look(truth))
+    result = associate(masks, *seen_world(truth))
     ids = ids_by_name(result, names)
     (top,), (whole,) = ids[DOT + 2], ids[2]
     assert level_of(result, top) == "part"
     assert level_of(result, whole) == "whole"
-    presence = result.presence[result.object_ids.index(whole)]
-    assert [Presence(presence[v]) for v in views[:3]] == [
-        Presence.MISSED,
-        Presence.MISSED,
-        Presence.MASKED,
+    states = result.visibility[result.object_ids.index(whole)]
+    assert [ObjectVisibility(states[v]) for v in views[:3]] == [
+        ObjectVisibility.MISSED,
+        ObjectVisibility.MISSED,
+        ObjectVisibility.MASKED,
     ]
     (record,) = [r for r in describe(result) if r.object_id == top]
     assert record.parent == whole
@@ -191,14 +188,15 @@ def test_a_part_in_a_view_that_misses_its_whole_is_a_part_all_the_same(scenes):
         assert not (result.maps[1][v] == whole).any()
 
 
-def test_groups_and_parts_together_in_views_that_disagree(scenes):
+def test_associate_under_segmented_and_parts(scenes):
+    """Groups and parts together in views that disagree."""
     for truth in scenes:
-        masks, names = build(truth, grouped=(0, 5), topped=(0, 1, 2, 3), dotted=(1, 2))
-        result = associate(masks, *look(truth))
+        masks, names = build(truth, around=(0, 5), topped=(0, 1, 2, 3), dotted=(1, 2))
+        result = associate(masks, *seen_world(truth))
         ids = ids_by_name(result, names)
         single = [len(ids[i]) == 1 for i in truth.object_ids]
         assert np.mean(single) >= 0.9
-        assert least_overlap(truth, result, names, ids) > 0.9
+        assert min_overlap(truth, result, names, ids) > 0.9
         for name in (TOP + 1, TOP + 2):
             assert [level_of(result, i) for i in ids[name]] == ["part"]
         for level, maps in enumerate(result.maps):
@@ -207,22 +205,23 @@ def test_groups_and_parts_together_in_views_that_disagree(scenes):
                 assert all(LEVELS[level] == level_of(result, i) for i in shown)
 
 
-def test_a_replaced_view_with_a_mask_round_objects_that_are_wholes_keeps_them(scenes):
+def test_replace_view_masks_under_segmented(scenes):
+    """A replaced view with a mask around objects that are wholes keeps them."""
     truth = scenes[1]
-    world, visibility = look(truth)
+    world, visibility = seen_world(truth)
     masks, names = build(truth, topped=(1, 2, 3))
     result = associate(masks, world, visibility)
     scores = tuple((m > 0).astype(np.float32) for m in result.labels)
     before = assemble_cache(result, scores, {}, {})
-    fresh, fresh_names = build(truth, grouped=(2,), topped=(2,))
-    after = replace_masks(before, 2, fresh[2], lambda _: scores[2], visibility, world)
+    fresh, fresh_names = build(truth, around=(2,), topped=(2,))
+    after = replace_view_masks(before, 2, fresh[2], lambda _: scores[2], visibility, world)
     for level, old in zip(after.maps, before.maps, strict=True):
         for v in range(8):
             if v != 2:
                 np.testing.assert_array_equal(level[v], old[v])
     ids = ids_by_name(result, names)
     for name, label in fresh_names[2].items():
-        if name == GROUP or (truth.labels[2] == name).sum() < 100:
+        if name == AROUND or (truth.labels[2] == name).sum() < 100:
             continue
         pixels = fresh[2] == label
         k = int(pixels.any(axis=(1, 2)).argmax())
@@ -234,7 +233,7 @@ def test_a_replaced_view_with_a_mask_round_objects_that_are_wholes_keeps_them(sc
     )
 
 
-def test_tracks_alone_give_a_replaced_view_its_ids(scenes):
+def test_replace_view_masks_tracks_alone(scenes):
     """The new image has no depth: nothing of it can be lifted."""
     truth = scenes[2]
     exact = exact_world(truth)
@@ -245,7 +244,7 @@ def test_tracks_alone_give_a_replaced_view_its_ids(scenes):
     K = np.stack([view.K for view in truth.views])
     visibility = Visibility.create(K, truth.world_from_cam, blind)
     masks, names = build(truth, topped=(1, 2, 3))
-    result = associate(masks, *look(truth))
+    result = associate(masks, *seen_world(truth))
     scores = tuple((m > 0).astype(np.float32) for m in result.labels)
     before = assemble_cache(result, scores, {}, {})
     by_id = {i: n for n, ids in ids_by_name(result, names).items() for i in ids}
@@ -258,7 +257,9 @@ def test_tracks_alone_give_a_replaced_view_its_ids(scenes):
     )
     tracks = [Tracks(2, followed, ((3, 4, 5, 6, 7), (1, 0)))]
     after = [
-        replace_masks(before, 2, masks[2], lambda _: scores[2], visibility, blind, tracks=each)
+        replace_view_masks(
+            before, 2, masks[2], lambda _: scores[2], visibility, blind, tracks=each
+        )
         for each in ((), tracks)
     ]
     right = [0, 0]
@@ -271,16 +272,18 @@ def test_tracks_alone_give_a_replaced_view_its_ids(scenes):
     assert right[1] >= len(wholes) - 1
 
 
-def test_nesting_does_not_change_what_flat_masks_get(scenes):
+def test_associate_flat_masks_in_layers(scenes):
+    """Nesting does not change what flat masks get."""
     truth = scenes[0]
-    flat = associate(truth.labels, *look(truth))
-    nested = associate([np.stack([m, np.zeros_like(m)]) for m in truth.labels], *look(truth))
+    flat = associate(truth.labels, *seen_world(truth))
+    nested = associate([np.stack([m, np.zeros_like(m)]) for m in truth.labels], *seen_world(truth))
     assert flat.object_ids == nested.object_ids
     for one, other in zip(flat.labels, nested.labels, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_label_is_of_one_mask():
+def test_mask_nodes_label_in_two_layers():
+    """A label is of one mask."""
     twice = np.ones((2, 4, 4), np.int32)
     with pytest.raises(ValueError, match="view 1 has a label in two layers"):
         MaskNodes.from_labels([np.ones((4, 4), np.int32), twice])
@@ -288,7 +291,7 @@ def test_a_label_is_of_one_mask():
 
 @pytest.mark.parametrize("height", [0.09, 0.075, 0.06])
 @pytest.mark.parametrize("shown", [3, 4, 8])
-def test_the_top_of_a_can_is_a_part_where_its_whole_is_missed(height, shown):
+def test_associate_top_of_can_is_part(height, shown):
     """Some views tell the top apart, a quarter to a half of the can; one has none of the can."""
     can = body("cylinder", [0, 0, 0.06], [0.03, 0.03, 0.06], 1)
     box = body("box", [0.2, 0.1, 0.03], [0.03] * 3, 2)
@@ -298,7 +301,7 @@ def test_the_top_of_a_can_is_a_part_where_its_whole_is_missed(height, shown):
         top = (labels == 1) & (truth.points[view][..., 2] > height) & (view < shown)
         outer = np.where((labels == 1) & (view == 0), 0, labels)
         masks.append(np.stack([outer, np.where(top, 9, 0)]))
-    result = associate(masks, *look(truth))
+    result = associate(masks, *seen_world(truth))
     whole = {names.get(1) for names in result.id_of_mask[1:]}
     part = {names.get(9) for names in result.id_of_mask[:shown]}
     assert len(whole) == len(part) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from wildseg3d_ros.masks.association import associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import draw_samples, measure_overlap, sureness
+from wildseg3d_ros.masks.association.overlap import draw_samples, mask_confidence, measure_overlap
 from wildseg3d_testing.association import (
     body,
     count_right,
@@ -27,7 +27,7 @@ FACE_ON = ("board", (0, 180))
 """Nothing tells a board whose edges no view shows from two."""
 
 
-def test_two_sides_are_no_error_of_depth():
+def test_measure_overlap_two_sides():
     """From its own height the thickness of a ball is no disagreement between opposite views."""
     balls = row_of_bodies("ball", np.random.default_rng(0))
     for azimuths in OPPOSITE:
@@ -44,9 +44,9 @@ def right(truth, masks=None, names=None, world=None, poses=None):
 def shared_samples(truth, masks, world, poses=None):
     """Share of a mask, at most, that the first and the last view both see."""
     nodes = MaskNodes.from_labels(masks)
-    sure, visibility = sureness(nodes), draw_depths(truth, world, poses)
-    samples = draw_samples(nodes, world, sure, visibility)
-    overlap = measure_overlap(nodes, samples, sure, visibility)
+    confidence, visibility = mask_confidence(nodes), draw_depths(truth, world, poses)
+    samples = draw_samples(nodes, world, confidence, visibility)
+    overlap = measure_overlap(nodes, samples, confidence, visibility)
     front, back = nodes.of_view(0), nodes.of_view(nodes.views - 1)
     return overlap.hits[front, back].max() / overlap.mass.max()
 
@@ -56,7 +56,7 @@ def shared_samples(truth, masks, world, poses=None):
     [(k, a) for k in ("ball", "cylinder", "box", "board") for a in OPPOSITE if (k, a) != FACE_ON],
     ids=str,
 )
-def test_two_sides_of_a_body_have_one_id(kind, azimuths):
+def test_associate_two_sides_one_id(kind, azimuths):
     """Cameras that look down by 8 degrees: the tops of boxes are a few pixels of either view."""
     total = np.zeros(3, int)
     for seed in range(3):
@@ -67,7 +67,8 @@ def test_two_sides_of_a_body_have_one_id(kind, azimuths):
 
 
 @pytest.mark.parametrize("azimuths", OPPOSITE, ids=str)
-def test_two_sides_of_a_ball_have_one_id_from_its_own_height(azimuths):
+def test_associate_ball_from_its_height(azimuths):
+    """Two sides of a ball have one id from its own height."""
     balls = row_of_bodies("ball", np.random.default_rng(0))
     truth = photograph(balls, facing(azimuths), 240, 180)
     world = exact_world(truth)
@@ -78,7 +79,8 @@ def test_two_sides_of_a_ball_have_one_id_from_its_own_height(azimuths):
 
 @pytest.mark.parametrize("azimuths", OPPOSITE[1:], ids=str)
 @pytest.mark.parametrize("kind", ["ball", "cylinder"])
-def test_round_bodies_keep_one_id_under_errors(kind, azimuths):
+def test_associate_round_bodies_with_errors(kind, azimuths):
+    """Round bodies keep one id under errors."""
     total = np.zeros(3, int)
     for seed in range(4):
         bodies = row_of_bodies(kind, np.random.default_rng(seed))
@@ -92,13 +94,14 @@ def test_round_bodies_keep_one_id_under_errors(kind, azimuths):
 @pytest.mark.parametrize("azimuths", OPPOSITE, ids=str)
 @pytest.mark.parametrize("elevation", [0.0, 8.0])
 @pytest.mark.parametrize("kind", ["ball", "cylinder", "box", "board"])
-def test_a_body_that_hides_its_twin_is_not_taken_for_its_other_side(kind, elevation, azimuths):
+def test_associate_twin_behind_stays_apart(kind, elevation, azimuths):
+    """A body that hides its twin is not taken for its other side."""
     twins = rows_of_twins(kind, np.random.default_rng(0))
     truth = photograph(twins, facing(azimuths, elevation), 240, 180)
     assert right(truth).merged == 0
 
 
-def test_a_pillar_behind_others_is_joined_by_what_it_shows():
+def test_associate_pillar_behind_others():
     """In the views at 60 degrees two pillars stand before a third one."""
     pillars = [
         body("cylinder", [x, 0, 0.03], [0.03, 0.03, 0.04], k + 1)
@@ -110,7 +113,7 @@ def test_a_pillar_behind_others_is_joined_by_what_it_shows():
 
 
 @pytest.mark.parametrize("kind", ["box", "cylinder"])
-def test_front_and_back_meet_over_a_chain_of_views(kind):
+def test_associate_chain_of_views(kind):
     """Each view shares surface with its neighbours alone: front, corner, side, corner, back."""
     half = {"box": [0.03, 0.025, 0.04], "cylinder": [0.03, 0.03, 0.04]}[kind]
     bodies = [body(kind, [x, 0, 0.03], half, k + 1) for k, x in enumerate((-0.12, 0.0, 0.12))]

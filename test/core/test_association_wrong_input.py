@@ -52,19 +52,22 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_input_is_named(truth, wrong):
+def test_associate_wrong_input(truth, wrong):
+    """Wrong input is named."""
     change, message = WRONG[wrong]
     with pytest.raises(ValueError, match=message):
         associate(**({"labels": truth.labels} | change(truth)))
 
 
-def test_sizes_that_do_not_fit_are_named(truth):
+def test_associate_wrong_sizes(truth):
+    """Sizes that do not fit are named."""
     masks = [truth.labels[0], truth.labels[1][:20], truth.labels[2]]
     with pytest.raises(ValueError, match=r"\(20, 120\).*\(90, 120\)"):
         associate(masks, exact_world(truth), draw_depths(truth))
 
 
-def test_the_last_ids_are_given(truth):
+def test_associate_last_ids(truth):
+    """The last ids are given."""
     count = sum(len(np.unique(m)) - 1 for m in truth.labels)
     result = associate(truth.labels, first_id=2**31 - count)
     assert max(result.object_ids) == 2**31 - 1
@@ -72,7 +75,8 @@ def test_the_last_ids_are_given(truth):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_points_that_are_not_finite_are_no_points(truth, value):
+def test_associate_points_not_finite(truth, value):
+    """Points that are not finite are no points."""
     expected = associate(truth.labels, exact_world(truth), draw_depths(truth))
     world = exact_world(truth)
     row, column = np.argwhere(truth.labels[1] == 1)[0]

@@ -76,13 +76,14 @@ def proposed(masks, cache, images):
     return masks.prompts(images, cache).propose(1, hints)[0]
 
 
-def test_the_fingerprint_tells_weights_and_not_how_they_are_run(small_sam2, mine, foreign):
+def test_encoder_fingerprint_weights(small_sam2, mine, foreign):
+    """The fingerprint tells weights and not how they are run."""
     assert masks_of(small_sam2).network.fingerprint == mine.network.fingerprint
     assert masks_of(small_sam2, dtype="bfloat16").network.fingerprint == mine.network.fingerprint
     assert foreign.network.fingerprint != mine.network.fingerprint
 
 
-def test_one_changed_tensor_and_one_changed_setting_are_another_encoder(mine):
+def test_encoder_fingerprint_one_change(mine):
     """Also a tensor of the decoder through which finer features go before they are kept."""
     from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
@@ -104,7 +105,8 @@ def test_one_changed_tensor_and_one_changed_setting_are_another_encoder(mine):
     assert encoder_fingerprint(model) == before
 
 
-def test_a_prompt_with_another_network_encodes_its_view_anew(mine, foreign, cache, truth, encoded):
+def test_prompts_other_network(mine, foreign, cache, truth, encoded):
+    """A prompt with another network encodes its view anew."""
     images = [view.image for view in truth.views]
     own = proposed(mine, cache, images)
     assert encoded == []
@@ -116,9 +118,8 @@ def test_a_prompt_with_another_network_encodes_its_view_anew(mine, foreign, cach
     assert not np.array_equal(other, own)
 
 
-def test_what_made_the_embeddings_is_kept_in_the_file(
-    mine, foreign, cache, truth, encoded, tmp_path
-):
+def test_snapshot_keeps_encoder(mine, foreign, cache, truth, encoded, tmp_path):
+    """What made the embeddings is kept in the file."""
     save_scene(exact_scene(truth, cache=cache), tmp_path / "scene.ws3d")
     scene = load_scene(tmp_path / "scene.ws3d")
     assert scene.masks.encoder == mine.network.fingerprint
@@ -131,9 +132,7 @@ def test_what_made_the_embeddings_is_kept_in_the_file(
 
 
 @pytest.mark.parametrize("anchors", [1, 0])
-def test_an_update_with_another_network_leaves_no_foreign_embedding(
-    foreign, cache, truth, encoded, monkeypatch, anchors
-):
+def test_update_other_network(foreign, cache, truth, encoded, monkeypatch, anchors):
     """It tracks over its own embeddings, or keeps none but that of the new image."""
     module = importlib.import_module("wildseg3d_ros.masks.sam2.backend")
     tracked = []
@@ -162,9 +161,8 @@ def test_an_update_with_another_network_leaves_no_foreign_embedding(
     assert len(encoded) == 1
 
 
-def test_a_view_whose_embedding_was_lost_is_encoded_for_the_next_tracks(
-    mine, cache, truth, encoded
-):
+def test_update_lost_embedding(mine, cache, truth, encoded):
+    """A view whose embedding was lost is encoded for the next tracks."""
     lost = dataclasses.replace(cache, embeddings=((), *cache.embeddings[1:]))
     given = truth.views, exact_alignment(truth), exact_world(truth)
     made = mine.update(*given, lost, 1, Progress())

@@ -40,7 +40,7 @@ def backend(weights):
     return load_masks(MaskConfig(backend="sam2", sam2=config))
 
 
-def test_its_classes_are_there_with_what_is_replaced_in_them():
+def test_edgetam_classes_and_replaced_methods():
     """Holds without timm: an update of transformers that renames them is seen everywhere."""
     from transformers.models.edgetam_video import modeling_edgetam_video as module
 
@@ -55,7 +55,8 @@ def test_its_classes_are_there_with_what_is_replaced_in_them():
     assert hasattr(module, "EdgeTamVideoInferenceSession")
 
 
-def test_a_scene_is_segmented(backend):
+def test_segment_edgetam(backend):
+    """A scene is segmented."""
     truth = construct_scene(views=3, width=160, height=120, objects=4)
     made = backend.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
     assert made.object_ids
@@ -64,7 +65,8 @@ def test_a_scene_is_segmented(backend):
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_tracking_is_propagating_each_object_alone(backend, weights, at_once):
+def test_track_against_each_object_alone(backend, weights, at_once):
+    """Tracking is propagating each object alone."""
     from transformers.models.edgetam_video.modeling_edgetam_video import (
         EdgeTamVideoInferenceSession,
     )
@@ -85,7 +87,7 @@ def test_tracking_is_propagating_each_object_alone(backend, weights, at_once):
         alone = followed_alone(published, session, truth.labels[1] == name, truth.views[0].size)
         masks |= {(name, frame): logits for frame, logits in alone.items()}
     for view in (0, 2):
-        surest = np.stack([masks[name, view] for name in (1, 2, 3)])
-        expected = np.where(surest.max(axis=0) > 0, 1 + surest.argmax(axis=0), 0)
+        logits = np.stack([masks[name, view] for name in (1, 2, 3)])
+        expected = np.where(logits.max(axis=0) > 0, 1 + logits.argmax(axis=0), 0)
         assert (found.labels[view] == expected).mean() > 0.995
         assert expected.any()

@@ -24,7 +24,7 @@ from wildseg3d_ros.core.errors import (  # noqa: E402
 from wildseg3d_ros.core.geometry.visibility import Visibility  # noqa: E402
 from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.core.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
-from wildseg3d_ros.masks.incremental import replace_masks  # noqa: E402
+from wildseg3d_ros.masks.incremental import replace_view_masks  # noqa: E402
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
@@ -83,7 +83,7 @@ def run(backend, truth, progress=None, views=None):
     )
 
 
-def test_decoding_a_kept_embedding_is_running_the_whole_model(backend, truth):
+def test_decode_against_whole_model(backend, truth):
     """Against the published class called in one go, with the image and its own coordinates."""
     image = truth.views[0].image
     network = backend.network
@@ -103,7 +103,8 @@ def test_decoding_a_kept_embedding_is_running_the_whole_model(backend, truth):
     assert logits.shape == (2, 3, EDGE // 4, EDGE // 4)
 
 
-def test_a_stored_embedding_decodes_alike(backend, truth):
+def test_restore_decodes_alike(backend, truth):
+    """A stored embedding decodes alike."""
     network = backend.network
     embedding = network.encode(truth.views[1].image)
     kept = network.store(embedding)
@@ -120,7 +121,8 @@ def test_a_stored_embedding_decodes_alike(backend, truth):
         network.restore((*kept[:2], kept[2][..., :-1]), embedding.size)
 
 
-def test_a_box_is_a_prompt_too(backend, truth):
+def test_decode_box(backend, truth):
+    """A box is a prompt too."""
     embedding = backend.network.encode(truth.views[0].image)
     logits, quality = backend.network.decode(
         embedding, boxes=np.array([[10.0, 20.0, 60.0, 80.0]]), alternatives=False
@@ -130,7 +132,7 @@ def test_a_box_is_a_prompt_too(backend, truth):
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
-def test_tracking_is_propagating_each_object_alone(backend, weights, truth, at_once):
+def test_track_against_each_object_alone(backend, weights, truth, at_once):
     """Against the published class, object by object through its own iterator, images and all."""
     from transformers import Sam2VideoModel
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
@@ -157,8 +159,8 @@ def test_tracking_is_propagating_each_object_alone(backend, weights, truth, at_o
         )
         masks |= {(name, frame): logits for frame, logits in alone.items()}
     for view in (0, 2):
-        surest = np.stack([masks[1, view], masks[2, view]])
-        expected = np.where(surest.max(axis=0) > 0, 1 + surest.argmax(axis=0), 0)
+        logits = np.stack([masks[1, view], masks[2, view]])
+        expected = np.where(logits.max(axis=0) > 0, 1 + logits.argmax(axis=0), 0)
         assert (found.labels[view] == expected).mean() > 0.995
         assert expected.any()
         alone = masks[3, view] > 0
@@ -166,7 +168,8 @@ def test_tracking_is_propagating_each_object_alone(backend, weights, truth, at_o
         assert alone.any()
 
 
-def test_finds_masks_on_all_levels_and_records_them(cache, truth):
+def test_segment_levels_and_records(cache, truth):
+    """Finds masks on all levels and records them."""
     assert len(cache.maps) == len(LEVELS)
     assert cache.object_ids
     for object_record in cache.objects:
@@ -186,14 +189,15 @@ def test_finds_masks_on_all_levels_and_records_them(cache, truth):
     assert any(each.parent for each in cache.objects)
 
 
-def test_same_input_gives_the_same_cache(backend, cache, truth):
+def test_segment_repeatable(backend, cache, truth):
+    """Same input gives the same cache."""
     again = run(backend, truth)
     for one, other in zip(again.maps, cache.maps, strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_the_bound_of_memory_changes_batches_and_not_the_masks(weights, truth):
+def test_segment_memory_bound(weights, truth):
     """Without tracks, whose batches are compared above: random weights draw them so faintly that
     the rounding of another batch changes ids."""
     large, small = (
@@ -207,7 +211,9 @@ def test_the_bound_of_memory_changes_batches_and_not_the_masks(weights, truth):
         Sam2Masks(settings(weights, max_memory_mib=1))
 
 
-def test_too_many_views_for_the_memory_are_refused_before_anything_is_computed(weights, truth):
+def test_check_too_many_views(weights, truth):
+    """Too many views for the memory are refused before anything is computed."""
+
     class Untouched(OraclePointmaps):
         def check(self, views):
             pass
@@ -227,13 +233,14 @@ def test_too_many_views_for_the_memory_are_refused_before_anything_is_computed(w
     UpdatedMasks(masks, MaskCache((), (), ()), 0).check(truth.views)
 
 
-def test_half_precision_runs_and_keeps_the_shapes(weights, truth):
+def test_segment_half_precision(weights, truth):
+    """Half precision runs and keeps the shapes."""
     made = run(Sam2Masks(settings(weights, dtype="bfloat16", anchors=1)), truth)
     assert [m.shape for m in made.labels] == [view.size for view in truth.views]
     assert all(np.isfinite(scores).all() for scores in made.scores)
 
 
-def test_clicks_are_not_rounded_to_the_networks_number_type(weights, truth):
+def test_decode_clicks_not_rounded(weights, truth):
     """Against the encoding of Tancik et al. (NeurIPS 2020) in double precision."""
     network = Sam2Network(settings(weights, dtype="bfloat16"))
     encoding, seen = network.image_model.prompt_encoder.shared_embedding, []
@@ -249,7 +256,8 @@ def test_clicks_are_not_rounded_to_the_networks_number_type(weights, truth):
     np.testing.assert_allclose(seen[0][0, 0, 0], expected, atol=2**-8)
 
 
-def test_replacing_one_image_encodes_that_view_only(backend, cache, truth, monkeypatch):
+def test_update_encodes_one_view(backend, cache, truth, monkeypatch):
+    """Replacing one image encodes that view only."""
     encoded = []
     encode = backend.network.encode
     monkeypatch.setattr(
@@ -274,9 +282,8 @@ def test_replacing_one_image_encodes_that_view_only(backend, cache, truth, monke
     }
 
 
-def test_a_replaced_image_is_tracked_where_embeddings_were_kept(
-    backend, weights, cache, truth, monkeypatch
-):
+def test_update_tracks_kept_embeddings(backend, weights, cache, truth, monkeypatch):
+    """A replaced image is tracked where embeddings were kept."""
     module = importlib.import_module("wildseg3d_ros.masks.sam2.backend")
     calls = []
 
@@ -306,7 +313,8 @@ def test_a_replaced_image_is_tracked_where_embeddings_were_kept(
     assert calls == []
 
 
-def test_the_same_image_again_changes_nothing(backend, cache, truth):
+def test_update_same_image(backend, cache, truth):
+    """The same image again changes nothing."""
     made = backend.update(
         truth.views, exact_alignment(truth), exact_world(truth), cache, 1, Progress()
     )
@@ -318,7 +326,8 @@ def test_the_same_image_again_changes_nothing(backend, cache, truth):
         assert len(ids) == 1
 
 
-def test_cancelling_leaves_nothing_behind_and_the_back_end_usable(backend, cache, truth):
+def test_segment_cancelled(backend, cache, truth):
+    """Cancelling leaves nothing behind and the back end usable."""
     for stop in (0.0, 0.3, 0.6, 0.8):
         reached = []
 
@@ -339,7 +348,8 @@ def test_cancelling_leaves_nothing_behind_and_the_back_end_usable(backend, cache
     np.testing.assert_array_equal(again.labels[0], cache.labels[0])
 
 
-def test_progress_rises_to_one(backend, truth):
+def test_segment_progress(backend, truth):
+    """Progress rises to one."""
     fractions = []
     run(backend, truth, Progress(lambda _, fraction: fractions.append(fraction)))
     assert fractions == sorted(fractions)
@@ -347,7 +357,8 @@ def test_progress_rises_to_one(backend, truth):
     assert len(fractions) > 10
 
 
-def test_a_view_without_masks_is_named_and_the_others_go_on(weights, truth):
+def test_segment_view_without_masks(weights, truth):
+    """A view without masks is named and the others go on."""
     progress = Progress()
     made = run(Sam2Masks(settings(weights, predicted_iou=1.0)), truth, progress)
     assert made.object_ids == ()
@@ -356,14 +367,16 @@ def test_a_view_without_masks_is_named_and_the_others_go_on(weights, truth):
     assert "camera 'cam_0': no mask was found: of 108 masks 0 passed" in progress.warnings[0]
 
 
-def test_one_giant_mask_is_background(weights, truth):
+def test_segment_giant_mask(weights, truth):
+    """One giant mask is background."""
     progress = Progress()
     made = run(Sam2Masks(settings(weights, max_area=0.01, min_area=0.009)), truth, progress)
     largest = max((m.area for each in made.objects for m in each.masks), default=0)
     assert largest <= 0.02 * 160 * 120
 
 
-def test_a_black_view_and_views_of_different_sizes(backend, truth):
+def test_segment_black_view_and_sizes(backend, truth):
+    """A black view and views of different sizes."""
     small = construct_scene(views=3, width=96, height=72, objects=5)
     black = dataclasses.replace(truth.views[0], image=np.zeros_like(truth.views[0].image))
     views = [black, small.views[1], truth.views[2]]
@@ -383,7 +396,8 @@ def test_a_black_view_and_views_of_different_sizes(backend, truth):
     assert all(np.isfinite(scores).all() for scores in made.scores)
 
 
-def test_values_that_are_not_finite_are_an_error(weights, truth):
+def test_segment_not_finite(weights, truth):
+    """Values that are not finite are an error."""
     broken = Sam2Masks(settings(weights))
     with torch.no_grad():
         broken.network.image_model.mask_decoder.iou_prediction_head.proj_out.bias.fill_(np.nan)
@@ -400,7 +414,8 @@ def test_values_that_are_not_finite_are_an_error(weights, truth):
         run(broken, truth)
 
 
-def test_a_scene_with_levels_is_built_saved_and_asked(backend, truth, tmp_path):
+def test_pipeline_levels_built_saved_asked(backend, truth, tmp_path):
+    """A scene with levels is built saved and asked."""
     scene = build_scene(
         truth.views, SceneConfig(), pointmaps=OraclePointmaps(truth), masks=backend
     )
@@ -437,15 +452,14 @@ def test_a_scene_with_levels_is_built_saved_and_asked(backend, truth, tmp_path):
     assert answered > 3
 
 
-def test_an_image_replaced_without_a_network_leaves_no_embedding_of_the_old_one(
-    backend, cache, truth, monkeypatch
-):
+def test_replace_view_masks_drops_embedding(backend, cache, truth, monkeypatch):
+    """An image replaced without a network leaves no embedding of the old one."""
     fresh = truth.views[1].image[:, ::-1].copy()
     maps = np.stack([level[1][:, ::-1] for level in cache.maps])
     scores = cache.scores[1][:, ::-1].copy()
     aligned, world = exact_alignment(truth), exact_world(truth)
     visibility = Visibility.create(aligned.K, aligned.world_from_cam, world)
-    made = replace_masks(cache, 1, maps, lambda _: scores, visibility, world)
+    made = replace_view_masks(cache, 1, maps, lambda _: scores, visibility, world)
     assert made.embeddings[1] == ()
     assert made.embeddings[0] is cache.embeddings[0]
     encoded = []
@@ -461,20 +475,23 @@ def test_an_image_replaced_without_a_network_leaves_no_embedding_of_the_old_one(
     assert encoded[0] is fresh
 
 
-def test_embeddings_are_kept_only_when_asked(weights, truth):
+def test_segment_keep_embeddings(weights, truth):
+    """Embeddings are kept only when asked."""
     made = run(Sam2Masks(settings(weights, keep_embeddings=False, anchors=0)), truth)
     assert made.embeddings == ()
 
 
 @pytest.mark.parametrize("name", ["facebook/sam2.1-hiera-none", "/no/such/folder", "nothing"])
-def test_absent_weights_come_with_the_command_and_the_way_without(name, monkeypatch, recwarn):
+def test_sam2_network_absent_weights(name, monkeypatch, recwarn):
+    """Absent weights come with the command and the way without."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileError, match=r"`hf download facebook/sam2.*'geometric' needs no"):
         Sam2Masks(Sam2MaskConfig(weights=name, device="cpu"))
     assert not [w for w in recwarn if "progress bar" in str(w.message)]
 
 
-def test_a_name_in_two_parts_is_said_to_be_looked_for_as_a_folder_too(monkeypatch, tmp_path):
+def test_sam2_network_hub_name_or_folder(monkeypatch, tmp_path):
+    """A name in two parts is said to be looked for as a folder too."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileError) as error:
@@ -483,7 +500,8 @@ def test_a_name_in_two_parts_is_said_to_be_looked_for_as_a_folder_too(monkeypatc
     assert "downloaded model" in str(error.value)
 
 
-def test_other_and_damaged_weights_are_named(weights, tmp_path):
+def test_sam2_network_damaged_weights(weights, tmp_path):
+    """Other and damaged weights are named."""
     other = tmp_path / "other"
     shutil.copytree(weights, other)
     config = json.loads((other / "config.json").read_text())
@@ -497,7 +515,8 @@ def test_other_and_damaged_weights_are_named(weights, tmp_path):
         Sam2Masks(settings(other))
 
 
-def test_missing_tensors_are_an_error_and_not_random_numbers(weights, tmp_path):
+def test_sam2_network_missing_tensors(weights, tmp_path):
+    """Missing tensors are an error and not random numbers."""
     from safetensors.torch import load_file, save_file
 
     other = tmp_path / "other"
@@ -509,6 +528,7 @@ def test_missing_tensors_are_an_error_and_not_random_numbers(weights, tmp_path):
         Sam2Masks(settings(other))
 
 
-def test_no_such_device(weights):
+def test_sam2_network_no_such_device(weights):
+    """No such device."""
     with pytest.raises(ConfigError, match=r"masks.sam2.device 'cuda:97'"):
         Sam2Masks(settings(weights, device="cuda:97"))

@@ -14,7 +14,7 @@ from wildseg3d_ros.editing import add_object, refine_object
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.masks.geometric.backend import GeometricMasks
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
-from wildseg3d_ros.masks.incremental import replace_masks
+from wildseg3d_ros.masks.incremental import replace_view_masks
 from wildseg3d_ros.masks.interactive.adding import add_masks
 from wildseg3d_ros.pipeline import update_scene
 from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
@@ -36,7 +36,7 @@ def replaced(cache, truth, view, labels):
     aligned, world = exact_alignment(truth), exact_world(truth)
     visibility = Visibility.create(aligned.K, aligned.world_from_cam, world)
     scores = (labels > 0).astype(np.float32)
-    return replace_masks(cache, view, labels[None], lambda _: scores, visibility, world)
+    return replace_view_masks(cache, view, labels[None], lambda _: scores, visibility, world)
 
 
 def seen_once(truth):
@@ -54,7 +54,8 @@ def added(cache, row=2):
     return add_masks(cache, [soft, *nothing], [1.0] * len(cache.labels), [True] * 4)
 
 
-def test_an_object_that_vanished_in_an_update_leaves_its_id_to_no_new_one(truth):
+def test_next_id_after_vanished_object(truth):
+    """An object that vanished in an update leaves its id to no new one."""
     cache = seen_once(truth)
     gone = replaced(cache, truth, 0, np.where(cache.labels[0] == LAST, 0, cache.labels[0]))
     assert LAST not in gone.object_ids
@@ -64,7 +65,8 @@ def test_an_object_that_vanished_in_an_update_leaves_its_id_to_no_new_one(truth)
     assert object_id == LAST + 1
 
 
-def test_what_two_updates_gave_and_took_is_not_given_again(truth):
+def test_next_id_after_two_updates(truth):
+    """What two updates gave and took is not given again."""
     cache = seen_once(truth)
     bare = np.where(cache.labels[0] == LAST, 0, cache.labels[0])
     ids = [LAST]
@@ -75,9 +77,9 @@ def test_what_two_updates_gave_and_took_is_not_given_again(truth):
     assert ids == [LAST, LAST + 1, LAST + 2, LAST + 3]
 
 
-def test_an_object_that_another_took_in_leaves_its_id_to_no_new_one_even_in_a_file(
-    truth, tmp_path
-):
+def test_next_id_kept_in_file(truth, tmp_path):
+    """An object that another took in leaves its id to no new one even in a file."""
+
     def at(object_id):
         return Click("cam_0", *most_interior_pixel(truth.labels[0] == object_id))
 
@@ -97,7 +99,8 @@ def test_an_object_that_another_took_in_leaves_its_id_to_no_new_one_even_in_a_fi
         assert extended.masks.next_id == LAST + 2
 
 
-def test_geometric_masks_of_a_new_image_get_ids_that_nothing_had():
+def test_update_geometric_new_ids():
+    """Geometric masks of a new image get ids that nothing had."""
     truth = construct_scene(views=3, width=160, height=120, objects=5)
     exact = exact_cache(truth)
     # None of the others' objects is known: all that is found is new.
@@ -113,7 +116,8 @@ def test_geometric_masks_of_a_new_image_get_ids_that_nothing_had():
     assert updated.masks.next_id == max(updated.object_ids) + 1
 
 
-def test_the_mark_is_above_all_ids_and_never_falls(truth):
+def test_next_id_above_all_ids(truth):
+    """The mark is above all ids and never falls."""
     cache = exact_cache(truth)
     assert cache.next_id == LAST + 1
     assert dataclasses.replace(cache, next_id=99).next_id == 99
@@ -124,7 +128,8 @@ def test_the_mark_is_above_all_ids_and_never_falls(truth):
     assert extended.embeddings == kept.embeddings
 
 
-def test_ids_that_are_used_up_are_an_error_and_not_an_overflow(truth):
+def test_first_new_id_used_up(truth):
+    """Ids that are used up are an error and not an overflow."""
     full = dataclasses.replace(exact_cache(truth), next_id=2**31)
     with pytest.raises(InvalidScene, match="used up the ids.*build it again"):
         added(full)

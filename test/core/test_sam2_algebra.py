@@ -27,7 +27,7 @@ from wildseg3d_ros.masks.sam2.memory import plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding
 from wildseg3d_ros.masks.sam2.tracking import (
     choose_anchors,
-    images_likeness,
+    image_similarity,
     order_by_closeness,
     views_closeness,
 )
@@ -46,7 +46,8 @@ def candidates(masks, quality, strength=6.0):
     return Candidates(logits, np.array(quality, np.float32))
 
 
-def test_stability_is_the_overlap_of_two_thresholds():
+def test_stability_two_thresholds():
+    """Stability is the overlap of two thresholds."""
     import torch
 
     ramp = torch.arange(-4.5, 5.0).repeat(3, 1)  # ten columns, one logit each
@@ -57,12 +58,14 @@ def test_stability_is_the_overlap_of_two_thresholds():
     assert found.tolist() == pytest.approx([4 / 6, 1.0, 0.0])
 
 
-def test_boxes_hold_first_and_last_pixels():
+def test_mask_boxes_first_and_last_pixels():
+    """Boxes hold first and last pixels."""
     masks = np.stack([rectangle(3, 10, 5, 6), rectangle(0, 40, 0, 60), np.zeros((40, 60), bool)])
     assert mask_boxes(masks).tolist() == [[5, 3, 5, 9], [0, 0, 59, 39], [0, 0, -1, -1]]
 
 
-def test_overlaps_of_boxes_and_masks_agree_on_rectangles():
+def test_box_overlaps_against_mask_overlaps():
+    """Overlaps of boxes and masks agree on rectangles."""
     rng = np.random.default_rng(0)
     corners = np.sort(rng.integers(0, 30, (12, 2, 2)), axis=1)
     masks = np.stack([rectangle(a, c + 1, b, d + 1) for (a, b), (c, d) in corners])
@@ -74,7 +77,8 @@ def test_overlaps_of_boxes_and_masks_agree_on_rectangles():
             assert by_mask[i, j] == pytest.approx((masks[i] & masks[j]).sum() / union)
 
 
-def test_suppression_keeps_the_best_of_duplicates():
+def test_suppress_keeps_best():
+    """Suppression keeps the best of duplicates."""
     masks = [rectangle(0, 10, 0, 10), rectangle(0, 10, 0, 11), rectangle(20, 30, 0, 10)]
     left = suppress(mask_overlaps(np.stack(masks)), np.array([0.7, 0.9, 0.8]), 0.8)
     assert left.tolist() == [1, 2]
@@ -85,7 +89,8 @@ def test_suppression_keeps_the_best_of_duplicates():
     assert suppress(chain, np.array([3.0, 2.0, 1.0]), 0.8).tolist() == [0, 2]
 
 
-def test_cleaning_drops_small_islands_and_fills_small_holes():
+def test_clean_islands_and_holes():
+    """Cleaning drops small islands and fills small holes."""
     mask = rectangle(5, 30, 5, 40)
     mask[10:12, 10:12] = False  # a hole of 4
     mask[15:20, 15:20] = False  # one of 25
@@ -105,7 +110,8 @@ def test_cleaning_drops_small_islands_and_fills_small_holes():
     np.testing.assert_array_equal(clean(framed, 1e9), ndimage.binary_fill_holes(framed))
 
 
-def test_a_mask_knows_the_smallest_one_that_holds_it():
+def test_parents_smallest_container():
+    """A mask knows the smallest one that holds it."""
     mug, handle, print_ = (
         rectangle(5, 35, 5, 45),
         rectangle(10, 30, 30, 44),
@@ -122,7 +128,8 @@ def test_a_mask_knows_the_smallest_one_that_holds_it():
     assert parents(np.zeros((0, 4, 4), bool)).tolist() == []
 
 
-def test_layers_are_nesting_depths_and_scores_come_from_the_logits():
+def test_arrange_layers_and_scores():
+    """Layers are nesting depths and scores come from the logits."""
     masks = [
         rectangle(5, 35, 5, 45),
         rectangle(10, 30, 30, 44),
@@ -150,14 +157,16 @@ def test_layers_are_nesting_depths_and_scores_come_from_the_logits():
     assert (made.soft[2] == round(255 * sigmoid)).all()
 
 
-def test_where_masks_of_a_level_overlap_the_surer_one_has_the_pixel():
+def test_arrange_overlap_in_a_layer():
+    """Where masks of a level overlap the surer one has the pixel."""
     one, other = rectangle(0, 20, 0, 30), rectangle(0, 20, 20, 50)
     logits = np.stack([np.where(one, 5.0, -5), np.where(other, 2.0, -5)]).astype(np.float32)
     made = arrange(Candidates(logits, np.array([0.8, 0.9], np.float32)), (40, 60))
     np.testing.assert_array_equal(made.maps[0], np.where(one, 1, np.where(other, 2, 0)))
 
 
-def test_remnants_of_covered_masks_are_dropped():
+def test_arrange_drops_remnants():
+    """Remnants of covered masks are dropped."""
     one, other = rectangle(0, 20, 0, 30), rectangle(0, 21, 1, 31)
     logits = np.stack([np.where(one, 5.0, -5), np.where(other, 2.0, -5)]).astype(np.float32)
     made = arrange(Candidates(logits, np.array([0.8, 0.9], np.float32)), (40, 60), 0.05)
@@ -165,7 +174,8 @@ def test_remnants_of_covered_masks_are_dropped():
     assert set(made.quality) == {1}
 
 
-def test_maps_have_the_views_size_whatever_the_decoders_is():
+def test_arrange_size_of_view():
+    """Maps have the views size whatever the decoders is."""
     made = arrange(candidates([rectangle(8, 24, 8, 24, (32, 32))], [0.9]), (90, 160))
     assert made.maps[0].shape == made.scores([1]).shape == (90, 160)
     expected = np.zeros((90, 160), bool)
@@ -174,7 +184,8 @@ def test_maps_have_the_views_size_whatever_the_decoders_is():
     assert ((made.maps[0] > 0) ^ expected).mean() < 0.02
 
 
-def test_selection_drops_duplicates_giants_and_specks():
+def test_select_masks_drops_duplicates_giants_specks():
+    """Selection drops duplicates giants and specks."""
     config = Sam2MaskConfig(min_area=0.01, max_area=0.6)
     thing = rectangle(5, 25, 5, 25)
     holed = thing.copy()
@@ -193,7 +204,7 @@ def test_selection_drops_duplicates_giants_and_specks():
     assert kept.quality.tolist() == pytest.approx([0.95, 0.8])
 
 
-def test_selection_keeps_parts_that_have_the_box_of_their_whole():
+def test_select_masks_keeps_parts():
     """A frame, its two halves and its rim; and what is nearly the frame, which goes."""
     frame, hole = rectangle(8, 30, 8, 44), rectangle(14, 24, 14, 38)
     rim = frame & ~rectangle(10, 28, 10, 42)
@@ -216,7 +227,8 @@ def test_selection_keeps_parts_that_have_the_box_of_their_whole():
     assert len(np.unique(labels[1:])) >= 3
 
 
-def test_nothing_and_hundreds_of_masks():
+def test_select_masks_none_and_hundreds():
+    """Nothing and hundreds of masks."""
     none = Candidates(np.zeros((0, 32, 32), np.float32), np.zeros(0, np.float32))
     assert len(select_masks(none, Sam2MaskConfig())) == 0
     made = arrange(none, (20, 30))
@@ -231,12 +243,14 @@ def test_nothing_and_hundreds_of_masks():
     assert len(np.unique(arrange(kept, (96, 96)).maps[0])) == 576 + 0
 
 
-def test_grid_points_stand_in_the_middle_of_equal_cells():
+def test_grid_points_cell_centres():
+    """Grid points stand in the middle of equal cells."""
     points = grid_points(2, (4, 8))
     assert points.tolist() == [[1.5, 0.5], [5.5, 0.5], [1.5, 2.5], [5.5, 2.5]]
 
 
-def test_records_hold_boxes_areas_parents_and_scores():
+def test_describe_objects_fields():
+    """Records hold boxes areas parents and scores."""
     whole = np.where(rectangle(2, 12, 3, 23), 7, 0).astype(np.int32)
     part = np.where(rectangle(2, 6, 3, 9), 9, 0).astype(np.int32)
     part[30, 50] = 11
@@ -264,7 +278,8 @@ def follows(order, names):
     return (steps == 1).all() or (steps == -1).all()
 
 
-def test_views_are_ordered_by_the_surface_that_they_share():
+def test_order_by_closeness_shared_surface():
+    """Views are ordered by the surface that they share."""
     shuffled = np.random.default_rng(3).permutation(8)
     poses = ring_poses(8, 300.0, np.random.default_rng(0))
     truth = construct_scene(8, 80, 60, 5, poses=[poses[v] for v in shuffled])
@@ -280,22 +295,25 @@ def test_views_are_ordered_by_the_surface_that_they_share():
     nothing = WorldPointmaps(world.points, tuple(np.zeros_like(c) for c in world.confidence))
     angle = np.exp(2j * np.pi * 0.1 * shuffled)
     features = [torch.tensor([[[z.real, z.imag, 5.0]]] * 4) for z in angle]
-    likeness = images_likeness([Embedding((f,), (60, 80)) for f in features])
-    assert likeness.min() >= 0
-    assert np.diag(likeness) == pytest.approx(np.ones(8))
+    similarity = image_similarity([Embedding((f,), (60, 80)) for f in features])
+    assert similarity.min() >= 0
+    assert np.diag(similarity) == pytest.approx(np.ones(8))
     blind = Visibility.create(K, truth.world_from_cam, nothing)
-    closeness = views_closeness(nothing, blind, likeness)
-    np.testing.assert_array_equal(closeness, likeness)
+    closeness = views_closeness(nothing, blind, similarity)
+    np.testing.assert_array_equal(closeness, similarity)
     assert follows(order_by_closeness(closeness), shuffled)
 
 
-def test_anchors_stand_evenly_along_the_order():
+def test_choose_anchors_evenly():
+    """Anchors stand evenly along the order."""
     assert order_by_closeness(np.zeros((1, 1))) == [0]
     assert choose_anchors([3, 1, 4, 0, 5, 2], 2) == [1, 5]
     assert sorted(choose_anchors([0, 1, 2], 9)) == [0, 1, 2]
 
 
-def test_batches_fit_the_bound_and_a_bound_too_small_is_named():
+def test_plan_memory_bound():
+    """Batches fit the bound and a bound too small is named."""
+
     def plan(bound, views, size=(480, 640), anchors=3):
         config = Sam2MaskConfig(max_memory_mib=bound, anchors=anchors)
         return plan_memory(config, 1024, 4, [size] * views)
@@ -315,7 +333,7 @@ def test_batches_fit_the_bound_and_a_bound_too_small_is_named():
 
 
 @pytest.mark.parametrize(("item_bytes", "views"), [(2, 1), (4, 64)])
-def test_many_masks_need_more_memory(item_bytes, views):
+def test_plan_memory_many_masks(item_bytes, views):
     """The candidates of one view in half precision, or their association over many views."""
 
     def fits(grid, bound):

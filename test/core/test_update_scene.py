@@ -47,7 +47,8 @@ def errors(scene, truth):
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_only_pairs_with_the_new_image_are_compared_and_cameras_stay(saved, tmp_path):
+def test_update_scene_compares_new_pairs_only(saved, tmp_path):
+    """Only pairs with the new image are compared and cameras stay."""
     noise = DepthNoise()
     truth = construct_scene(5, 160, 120, 6, 7, 200.0, noise, 0.004, 0.006)
     again = construct_scene(5, 160, 120, 6, 7, 200.0, noise, 0.004, 0.006)
@@ -87,7 +88,8 @@ def test_only_pairs_with_the_new_image_are_compared_and_cameras_stay(saved, tmp_
         assert np.median(apart) < 0.004
 
 
-def test_pairs_of_a_network_without_metres_keep_the_scenes_shape():
+def test_update_scene_pairs_without_metric_scale():
+    """Pairs of a network without metres keep the scenes shape."""
     truth = construct_scene(4, 120, 90, 5, 3, with_depth=False, with_priors=False)
     oracle = OraclePointmaps(truth, scale_spread=0.3)
     counting = Counting(oracle)
@@ -107,7 +109,8 @@ def test_pairs_of_a_network_without_metres_keep_the_scenes_shape():
     np.testing.assert_allclose(after[:, :3, 3], unit * before[:, :3, 3], atol=3e-3 * unit)
 
 
-def test_a_camera_that_was_moved_is_compared_with_all():
+def test_update_scene_moved_camera():
+    """A camera that was moved is compared with all."""
     truth = construct_scene(4, 120, 90, 5, 3)
     elsewhere = make_transform(rotation_from_vector([0.0, 0.1, 0.0]), [0.05, 0.0, 0.0])
     poses = [pose.copy() for pose in truth.world_from_cam]

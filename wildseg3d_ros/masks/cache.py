@@ -72,9 +72,9 @@ def describe_objects(
                     of_name = votes.setdefault(name, {})
                     of_name[above] = of_name.get(above, 0) + pixels
         for name in sorted(masks):
-            parent, most = max(votes.get(name, {0: 0}).items(), key=lambda vote: vote[1])
+            parent, pixels = max(votes.get(name, {0: 0}).items(), key=lambda vote: vote[1])
             common = sum(m.area for m in masks[name] if m.view in shown.get(parent, ()))
-            if 2 * most <= common or not parent:
+            if 2 * pixels <= common or not parent:
                 parent = 0
             shows = {mask.view for mask in masks[name]}
             without = tuple(view for view in unmasked.get(name, ()) if view not in shows)

@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 
-BLACK = 12
-"""Values up to this are a dark sensor's noise."""
-
 
 def is_black(image: NDArray[np.uint8]) -> bool:
-    """Whether hardly a pixel in a hundred of (H, W, 3) is brighter than a dark sensor's noise."""
-    return float((image.max(axis=2) > BLACK).mean()) < 0.01
+    """Whether hardly a pixel in a hundred of (H, W, 3) is brighter than a dark sensor's noise,
+    values up to 12."""
+    return float((image.max(axis=2) > 12).mean()) < 0.01
 
 
 def warn_if_black(view: View, consequence: str, progress: Progress) -> None:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
-from wildseg3d_ros.masks.association import Association, Presence, Tracks, associate
+from wildseg3d_ros.masks.association import Association, ObjectVisibility, Tracks, associate
 from wildseg3d_ros.masks.cache import describe_objects
 
 
-def replace_masks(
+def replace_view_masks(
     cache: MaskCache,
     changed: int,
     maps: NDArray[np.int32],
@@ -33,7 +33,7 @@ def replace_masks(
     Args:
         cache: of the views before.
         changed: index of the view.
-        maps: (L, H, W) its new masks in layers, as ``associate`` takes them; names are its own.
+        maps: (L, H, W) its new masks in mask layers, as of ``associate``; names are its own.
         scores: its soft scores (H, W), given the labels that are whole objects.
         visibility, world: with the new image.
         quality, soft: of its masks, by label.
@@ -55,10 +55,10 @@ def replace_masks(
         (mask, each.object_id) for each in cache.objects for mask in each.masks
         if mask.view != changed
     ]  # fmt: skip
-    sure = {(mask.view, name): mask.score for mask, name in rest}
+    qualities = {(mask.view, name): mask.score for mask, name in rest}
     crops = {(mask.view, name): mask.soft for mask, name in rest if mask.soft is not None}
-    sure |= {(changed, names[label]): v for label, v in (quality or {}).items() if label in names}
-    crops |= {(changed, names[label]): v for label, v in (soft or {}).items() if label in names}
+    for old, new in ((qualities, quality or {}), (crops, soft or {})):
+        old |= {(changed, names[label]): v for label, v in new.items() if label in names}
     # The old image's would answer for the new image.
     kept = tuple(() if v == changed else each for v, each in enumerate(cache.embeddings))
     fresh = scores(whole_labels(result, changed))
@@ -69,7 +69,7 @@ def replace_masks(
             now = [v for v in unmasked[each.object_id] if v == changed]
             others = [v for v in each.unmasked if v != changed]
             unmasked[each.object_id] = tuple(sorted(now + others))
-    made = assemble_cache(result, all_scores, sure, crops, unmasked)
+    made = assemble_cache(result, all_scores, qualities, crops, unmasked)
     cache = dataclasses.replace(cache, embeddings=kept)
     return cache.with_masks(made.maps, made.scores, made.objects)
 
@@ -111,6 +111,6 @@ def assemble_cache(
 def _unmasked(result: Association) -> dict[int, tuple[int, ...]]:
     """By id, views that see an object and have no mask of it."""
     return {
-        object_id: tuple(np.flatnonzero(presence == Presence.MISSED).tolist())
-        for object_id, presence in zip(result.object_ids, result.presence, strict=True)
+        object_id: tuple(np.flatnonzero(states == ObjectVisibility.MISSED).tolist())
+        for object_id, states in zip(result.object_ids, result.visibility, strict=True)
     }

@@ -32,8 +32,8 @@ class MaskRecord:
         area: pixels of the mask.
         box: (u, v, u, v) of the mask's first and last column and row.
         score: quality of the mask in [0, 1], as its back end estimates it.
-        soft: (h, w) uint8 soft score of the pixels in the box, 255 = surely on the object; None
-            where the back end has one score map for all objects of a view.
+        soft: (h, w) uint8 soft score of the pixels in the box, 255 = certainly on the object;
+            None where the back end has one score map for all objects of a view.
     """
 
     view: int
@@ -93,7 +93,7 @@ class MaskCache:
     Attributes:
         labels: per view (H, W) int32, 0 = no object, else an id in ``object_ids``.
         scores: per view (H, W) float32 in [0, 1], soft score of a pixel being on an object (S in
-            WildSeg3D); near 1 inside objects, near 0 on the background, 0.5 at doubtful borders.
+            WildSeg3D); near 1 inside objects, near 0 on the background, 0.5 at ambiguous borders.
         object_ids: sorted ids of the whole objects, 1 .. 2**31 - 1.
         finer: label maps of the levels below, parts first: per level, per view (H, W) int32. Their
             ids differ from those of all other levels. Empty for a back end that finds whole
@@ -152,7 +152,7 @@ class MaskCache:
         )
 
     def first_new_id(self) -> int:
-        """The least id that no object has or had; those above it are free as well.
+        """The smallest id that no object has or had; those above it are free as well.
 
         Raises:
             InvalidScene: there are hardly any left.
@@ -173,13 +173,3 @@ class MaskCache:
             if each.object_id == object_id:
                 return each
         raise KeyError(f"no record of object {object_id}")
-
-    def check(self) -> None:
-        """Checks that the parts are what they must be and fit each other.
-
-        Raises:
-            InvalidScene: names the part, what was expected and what it is.
-        """
-        from wildseg3d_ros.scene.file.mask_checks import check_masks  # which is about these types
-
-        check_masks(self)

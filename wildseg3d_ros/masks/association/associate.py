@@ -11,46 +11,42 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.evidence import Evidence
-from wildseg3d_ros.masks.association.grouping import LEAST_GAIN, group_masks
+from wildseg3d_ros.masks.association.grouping import MIN_GAIN, group_masks
 from wildseg3d_ros.masks.association.inputs import (
     check_ids,
-    check_masks,
+    check_labels,
     check_tracks,
     check_world,
 )
-from wildseg3d_ros.masks.association.levels import (
-    arrange_groups,
-    settle_parts,
-    split_levels,
-)
+from wildseg3d_ros.masks.association.levels import arrange_groups, reassign_parts, split_levels
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import join_opposite_sides
 from wildseg3d_ros.masks.association.overlap import (
     Overlap,
     Samples,
     draw_samples,
+    mask_confidence,
     measure_overlap,
     overlap_evidence,
-    sureness,
-)
-from wildseg3d_ros.masks.association.presence import (
-    Presence,
-    presence_in_maps,
-    presence_of_groups,
 )
 from wildseg3d_ros.masks.association.repair import (
-    absorb_pieces,
-    adopt_leftovers,
-    split_unions,
+    absorb_fragments,
+    adopt_fragments,
+    divide_under_segmented,
 )
 from wildseg3d_ros.masks.association.tracks import (
     Tracks,
+    ambiguity_of_tracks,
     cut_tracks,
-    doubt_of_tracks,
     measure_tracks,
     track_evidence,
     trust_from_groups,
     trust_of_tracks,
+)
+from wildseg3d_ros.masks.association.visibility import (
+    ObjectVisibility,
+    visibility_in_maps,
+    visibility_of_groups,
 )
 
 
@@ -63,10 +59,10 @@ class Association:
             none.
         object_ids: sorted ids of all levels.
         levels: the level of each, 0 = whole.
-        id_of_mask: per view, id by the label that the mask had in that view; of a mask that was
-            found to cover several objects and divided among them, the largest one's. Masks that
-            only surround several objects, or are nested deeper than there are levels, have none.
-        presence: (K, N) int8 of :class:`Presence`, of each object in each view.
+        id_of_mask: per view, id by the label that the mask had in that view; of an under-segmented
+            mask that was divided among its objects, the largest one's. Masks that only surround
+            several objects, or are nested deeper than there are levels, have none.
+        visibility: (K, N) int8 of :class:`ObjectVisibility`, of each object in each view.
         cut: (anchor view, its label there, other view) of the tracks that 3D contradicts.
     """
 
@@ -74,13 +70,23 @@ class Association:
     object_ids: tuple[int, ...]
     levels: tuple[int, ...]
     id_of_mask: tuple[Mapping[int, int], ...]
-    presence: NDArray[np.int8]
+    visibility: NDArray[np.int8]
     cut: tuple[tuple[int, int, int], ...]
 
     @property
     def labels(self) -> tuple[NDArray[np.int32], ...]:
         """Per view the ids of whole objects."""
         return self.maps[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Lifted:
+    """The masks lifted by the pointmaps into all views."""
+
+    world: WorldPointmaps
+    visibility: Visibility
+    samples: Samples
+    overlap: Overlap
 
 
 def associate(
@@ -91,127 +97,112 @@ def associate(
     known: Sequence[Mapping[int, int]] | None = None,
     known_levels: Mapping[int, int] | None = None,
     first_id: int = 1,
-    tick: Callable[[], object] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> Association:
     """Finds which masks of different views show one object, and which objects are parts of others.
 
     Two sources of evidence, either of which may be absent: the overlap of masks that are lifted
-    by the pointmaps into other views, and tracks. A track that 3D contradicts is cut; how far the
-    other tracks between two views are to be believed is learned from the tracks themselves and
-    from how well they agree with the result. Masks of all sizes are compared with each other, so
-    that it does not matter how deep a view nests them; levels are derived afterwards, from all
-    views.
+    by the pointmaps into other views, and tracks. A track that 3D contradicts is cut; how reliable
+    the other tracks between two views are is learned from the tracks themselves and from how well
+    they agree with the result. Masks of all sizes are compared with each other, so that it does
+    not matter how deep a view nests them; levels are derived afterwards, from all views.
 
     Args:
-        labels: per view (H, W) labels of its masks, 0 = none, or (L, H, W) in layers where masks
-            are nested, the outer ones first; names need not agree over views.
+        labels: per view (H, W) labels of its masks, 0 = none, or (L, H, W) in mask layers where
+            masks are nested, the outer ones first; names need not agree over views.
         world, visibility: points of all pixels and the depth images drawn from them
             (``Visibility.create``); None without pointmaps.
         tracks: masks followed from some of the views.
         known: per view, ids that masks keep, by label; masks that are not in it are assigned to
             those objects or become new ones. For a view that was replaced give an empty mapping.
         known_levels: levels that objects keep, by id.
-        first_id: least id of a new object.
-        tick: called between the steps; may raise to cancel.
+        first_id: smallest id of a new object.
+        progress: called between the steps; may raise to cancel.
 
     Raises:
         ValueError: no views; masks that are no integer labels; pointmaps, visibility, tracks or
             known ids that do not belong to them; ids beyond int32.
     """
-    check_masks(labels)
+    check_labels(labels)
     world = check_world(labels, world, visibility)
     check_tracks(labels, tracks)
     nodes = MaskNodes.from_labels(labels)
     check_ids(nodes.views, known, first_id, len(nodes))
-    evidence = Evidence.none(nodes.sheet, len(nodes.maps))
-    overlap = samples = None
+    evidence, lifted = Evidence.none(nodes.layer, len(nodes.maps)), None
     if world is not None and visibility is not None and len(nodes):
-        sure = sureness(nodes)
-        samples = draw_samples(nodes, world, sure, visibility)
-        tick()
-        overlap = measure_overlap(nodes, samples, sure, visibility)
-        tick()
+        confidence = mask_confidence(nodes)
+        samples = draw_samples(nodes, world, confidence, visibility)
+        progress()
+        overlap = measure_overlap(nodes, samples, confidence, visibility)
+        progress()
         evidence = overlap_evidence(nodes, overlap)
-    tick()
+        lifted = _Lifted(world, visibility, samples, overlap)
+    progress()
     id_of_node = _known_ids(nodes, known)
     start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
-    movable = id_of_node == 0
-    nested = nodes.nested()
-    if not tracks:
-        group = group_masks(evidence, nodes.view, start, movable, nested, tick=tick)
-        both = evidence
-        tracked, cut = None, np.zeros((len(nodes), nodes.views), np.bool_)
-    else:
+    movable, nested = id_of_node == 0, nodes.nested()
+    both, tracked = evidence, None
+    cut = np.zeros((len(nodes), nodes.views), np.bool_)
+    if tracks:
         followed = measure_tracks(nodes, tracks)
         cut = cut_tracks(nodes, followed, evidence)
-        trust = alone = trust_of_tracks(nodes, followed)
-        # 3D would contradict a wrong track; without it all that tracks say is their own word.
-        doubt = doubt_of_tracks(nodes, followed, trust) if overlap is None else LEAST_GAIN
-        group, both = np.zeros(0, np.int64), evidence
-        for _ in range(3):
-            both = evidence + track_evidence(nodes, followed, cut, trust)
-            group = group_masks(both, nodes.view, start, movable, nested, doubt, tick)
-            if overlap is None:
-                break
-            trust = trust_from_groups(nodes, followed, group, alone)
         tracked = (followed.area > 0) & ~cut
-    if overlap is not None and world is not None and visibility is not None:
-        group = join_opposite_sides(nodes, overlap, both, world, visibility, group, movable)
-    shown = None if overlap is None else overlap.shown
-    presence = presence_of_groups(nodes, group, shown, tracked)
-    hierarchy = arrange_groups(
-        nodes,
-        group,
-        presence == Presence.MISSED,
-        {int(g): known_levels[int(i)] for g, i in zip(group, id_of_node, strict=True) if i}
-        if known_levels
-        else None,
-    )
-    group = settle_parts(nodes, evidence, group, hierarchy.parent, movable)
-    free = movable & ~hierarchy.is_gathering[group]
+        trust = alone = trust_of_tracks(nodes, followed)
+        # Without 3D nothing contradicts a wrong track but other tracks.
+        ambiguity = MIN_GAIN if lifted else ambiguity_of_tracks(nodes, followed, trust)
+        for _ in range(3 if lifted else 1):
+            both = evidence + track_evidence(nodes, followed, cut, trust)
+            group = group_masks(both, nodes.view, start, movable, nested, ambiguity, progress)
+            trust = trust_from_groups(nodes, followed, group, alone)
+    else:
+        group = group_masks(evidence, nodes.view, start, movable, nested, progress=progress)
+    visible_share = None
+    if lifted:
+        visible_share = lifted.overlap.visible_share
+        group = join_opposite_sides(
+            nodes, lifted.overlap, both, lifted.world, lifted.visibility, group, movable
+        )
+    states = visibility_of_groups(nodes, group, visible_share, tracked)
+    of_known = zip(group.tolist(), id_of_node.tolist(), strict=True)
+    fixed = {g: known_levels[i] for g, i in of_known if i} if known_levels else None
+    hierarchy = arrange_groups(nodes, group, states == ObjectVisibility.MISSED, fixed)
+    group = reassign_parts(nodes, evidence, group, hierarchy.parent, movable)
+    free = movable & ~hierarchy.is_under_segmented[group]
     maps, kept = [], np.full(len(nodes), -1)
     level_of: dict[int, int] = {}
     for k, (mine, index) in enumerate(split_levels(nodes, hierarchy.level[group], movable)):
-        tick()
-        settled, painted = group[index], list(mine.maps)
-        if overlap is not None and samples is not None and visibility is not None:
-            settled, painted = _repair(
+        progress()
+        kept[index] = group[index]
+        if lifted:
+            kept[index], painted = _repair(
                 mine,
-                samples.of(index),
-                overlap.of(index, nodes.first_sheets),
-                visibility,
+                lifted.samples.of(index),
+                lifted.overlap.of(index, nodes.first_layers),
+                lifted.visibility,
                 evidence.of(index),
-                settled,
+                group[index],
                 free[index],
             )
         else:
-            table = np.append(settled, -1).astype(np.int32)
-            painted = [table[image] for image in painted]
+            table = np.append(group[index], -1).astype(np.int32)
+            painted = [table[image] for image in mine.maps]
         maps.append(painted)
-        kept[index] = settled
         for image in painted:
-            shown = np.flatnonzero(np.bincount(image.ravel() + 1)) - 1
-            level_of |= dict.fromkeys(shown.tolist(), k)
+            there = np.flatnonzero(np.bincount(image.ravel() + 1)) - 1
+            level_of |= dict.fromkeys(there.tolist(), k)
     ids = _name_groups(kept, maps, id_of_node, first_id)
-    tick()
-    if overlap is not None and world is not None and visibility is not None:
-        presence = presence_in_maps(maps, len(ids), world, visibility)
+    progress()
+    if lifted:
+        states = visibility_in_maps(maps, len(ids), lifted.world, lifted.visibility)
     else:
-        presence = presence_of_groups(nodes, kept, None, tracked)
-    return _finish(nodes, kept, ids, level_of, maps, presence, cut)
+        states = visibility_of_groups(nodes, kept, None, tracked)
+    return _finish(nodes, kept, ids, level_of, maps, states, cut)
 
 
 def _known_ids(nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None) -> NDArray[np.int64]:
     """(M,) ids that masks keep, 0 = none."""
-    if known is None:
-        return np.zeros(len(nodes), np.int64)
-    return np.array(
-        [
-            known[v].get(label, 0)
-            for v, label in zip(nodes.view, nodes.label.tolist(), strict=True)
-        ],
-        np.int64,
-    )
+    masks = zip(nodes.view.tolist(), nodes.label.tolist(), strict=True)
+    return np.array([known[v].get(i, 0) if known is not None else 0 for v, i in masks], np.int64)
 
 
 def _repair(
@@ -223,17 +214,17 @@ def _repair(
     group: NDArray[np.int64],
     free: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
-    """Groups of the masks of one level after slivers, pieces and unions are seen to, and per view
-    the group of each pixel, -1 = none."""
+    """Groups of the masks of one level after fragments went to their objects and under-segmented
+    masks were divided, and per view the group of each pixel, -1 = none."""
     names, group = np.unique(group, return_inverse=True)
-    group = adopt_leftovers(nodes, overlap, evidence, group.reshape(-1), free)
-    unions = split_unions(nodes, samples, overlap, visibility, group, free)
-    group = absorb_pieces(nodes, overlap, group, free, unions)
-    unions = split_unions(nodes, samples, overlap, visibility, group, free)
+    group = adopt_fragments(nodes, overlap, evidence, group.reshape(-1), free)
+    divided = divide_under_segmented(nodes, samples, overlap, visibility, group, free)
+    group = absorb_fragments(nodes, overlap, group, free, divided)
+    divided = divide_under_segmented(nodes, samples, overlap, visibility, group, free)
     table = np.append(names[group], -1).astype(np.int32)
     maps = [table[image] for image in nodes.maps]
     group = group.copy()
-    for node, (pixel, part) in unions.items():
+    for node, (pixel, part) in divided.items():
         maps[int(nodes.view[node])].ravel()[pixel] = names[part]
         group[node] = np.bincount(part).argmax()
     return names[group], maps
@@ -268,7 +259,7 @@ def _finish(
     ids: NDArray[np.int64],
     level_of: Mapping[int, int],
     maps: Sequence[Sequence[NDArray[np.int32]]],
-    presence: NDArray[np.int8],
+    states: NDArray[np.int8],
     cut: NDArray[np.bool_],
 ) -> Association:
     """The answer by ids; ``group`` and ``maps`` have -1 for none."""
@@ -286,7 +277,7 @@ def _finish(
         object_ids=tuple(int(i) for i in ids[order]),
         levels=tuple(level_of[int(g)] for g in order),
         id_of_mask=tuple(id_of_mask),
-        presence=presence[order],
+        visibility=states[order],
         cut=tuple(
             (int(nodes.view[node]), int(nodes.label[node]), int(b)) for node, b in np.argwhere(cut)
         ),

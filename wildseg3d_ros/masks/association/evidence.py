@@ -1,4 +1,4 @@
-"""What is known of any two masks being of one object, without a table of all pairs."""
+"""Evidence for and against any two masks being of one object, without a table of all pairs."""
 
 from __future__ import annotations
 
@@ -8,98 +8,93 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-_PAIRS = 1 << 16  # pairs per pass
+BLOCK = 1 << 16
+"""Rows of one pass; it bounds the memory of a pass (8 views: 4 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Weights in [-1, 1] for (> 0) or against (< 0) two masks being of one object, and amounts.
+    """Affinities in [-1, 1] of pairs of masks, > 0 for one object, and the support behind them.
 
-    Of all pairs few meet. Of one that does not, either view saw where the other's mask should have
-    been, and that speaks against it: a mask's ``looked`` in the other's sheet, the mean of both
-    ways. So a table of masks and sheets stands for the pairs, and those that meet are corrected::
+    Few pairs overlap. Of a pair that does not, either view saw the place of the other's mask, and
+    that speaks against the pair: the mask's visible support in the other's layer, the mean of both
+    ways. A table of masks and layers therefore stands for all pairs, and sparse matrices correct
+    those that overlap::
 
-        amount[i, j] =  (looked[i, sheet[j]] + looked[j, sheet[i]]) / 2 + further[i, j]
-        weight[i, j] = -(looked[i, sheet[j]] + looked[j, sheet[i]]) / 2 + meeting[i, j]
+        repulsion[i, j] = (visible_support[i, layer[j]] + visible_support[j, layer[i]]) / 2
+        support[i, j] = repulsion[i, j] + overlap_support[i, j]
+        affinity[i, j] = -repulsion[i, j] + overlap_affinity[i, j]
 
     Attributes:
-        looked: (M, S) float64 >= 0, how much was looked at for each mask in each sheet; 0 in those
-            of its own view.
-        sheet: (M,) int64 sheet of each mask.
-        meeting: (M, M) symmetric, what is added to the weight of pairs that meet.
-        further: (M, M) symmetric, what is added to their amount.
+        visible_support: (M, L) float64 >= 0, how much of each mask the view of each layer sees; 0
+            in the layers of its own view.
+        layer: (M,) int64 mask layer of each mask.
+        overlap_affinity, overlap_support: (M, M) symmetric.
     """
 
-    looked: NDArray[np.float64]
-    sheet: NDArray[np.int64]
-    meeting: sparse.csr_array
-    further: sparse.csr_array
-
-    def __len__(self) -> int:
-        return len(self.sheet)
+    visible_support: NDArray[np.float64]
+    layer: NDArray[np.int64]
+    overlap_affinity: sparse.csr_array
+    overlap_support: sparse.csr_array
 
     def __add__(self, other: Evidence) -> Evidence:
         """The evidence of two sources."""
         return Evidence(
-            self.looked + other.looked,
-            self.sheet,
-            sparse.csr_array(self.meeting + other.meeting),
-            sparse.csr_array(self.further + other.further),
+            self.visible_support + other.visible_support,
+            self.layer,
+            sparse.csr_array(self.overlap_affinity + other.overlap_affinity),
+            sparse.csr_array(self.overlap_support + other.overlap_support),
         )
 
     @classmethod
-    def none(cls, sheet: NDArray[np.int64], sheets: int) -> Evidence:
+    def none(cls, layer: NDArray[np.int64], layers: int) -> Evidence:
         """Nothing is known."""
-        shape = (len(sheet), len(sheet))
-        return cls(
-            np.zeros((len(sheet), sheets)), sheet, sparse.csr_array(shape), sparse.csr_array(shape)
-        )
+        empty = sparse.csr_array((len(layer), len(layer)))
+        return cls(np.zeros((len(layer), layers)), layer, empty, empty)
 
     @classmethod
     def of_pairs(
         cls,
-        looked: NDArray[np.float64],
-        sheet: NDArray[np.int64],
+        visible_support: NDArray[np.float64],
+        layer: NDArray[np.int64],
         i: NDArray[np.int64],
         j: NDArray[np.int64],
-        meeting: NDArray[np.floating],
-        further: NDArray[np.floating] | None = None,
+        overlap_affinity: NDArray[np.floating],
+        overlap_support: NDArray[np.floating],
     ) -> Evidence:
-        """From the pairs that meet, each given once."""
-        further = np.zeros(len(i)) if further is None else further
-        shape = (len(sheet), len(sheet))
+        """From the pairs that overlap, each given once."""
         both = (np.concatenate([i, j]), np.concatenate([j, i]))
-        return cls(
-            looked,
-            sheet,
-            sparse.csr_array((np.concatenate([meeting, meeting]), both), shape=shape),
-            sparse.csr_array((np.concatenate([further, further]), both), shape=shape),
+        affinity, support = (
+            sparse.csr_array((np.concatenate([each, each]), both), shape=(len(layer), len(layer)))
+            for each in (overlap_affinity, overlap_support)
         )
+        return cls(visible_support, layer, affinity, support)
 
     def of(self, index: NDArray[np.int64]) -> Evidence:
-        """That of some masks, numbered anew."""
+        """The evidence of some masks, numbered anew."""
         return Evidence(
-            self.looked[index],
-            self.sheet[index],
-            sparse.csr_array(self.meeting[index][:, index]),
-            sparse.csr_array(self.further[index][:, index]),
+            self.visible_support[index],
+            self.layer[index],
+            sparse.csr_array(self.overlap_affinity[index][:, index]),
+            sparse.csr_array(self.overlap_support[index][:, index]),
         )
 
-    def weights(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(P,) weights of pairs (i[k], j[k])."""
-        return values_at(self.meeting, i, j) - self._apart(i, j)
+    def affinities(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(P,) affinities of pairs (i[k], j[k])."""
+        return values_at(self.overlap_affinity, i, j) - self._repulsion(i, j)
 
-    def amounts(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(P,) amounts of pairs (i[k], j[k])."""
-        return values_at(self.further, i, j) + self._apart(i, j)
+    def supports(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(P,) supports of pairs (i[k], j[k])."""
+        return values_at(self.overlap_support, i, j) + self._repulsion(i, j)
 
     def block(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(R, C) weights of some masks and some others."""
+        """(R, C) affinities of some masks and some others."""
         i, j = np.repeat(rows, len(columns)), np.tile(columns, len(rows))
-        return self.weights(i, j).reshape(len(rows), len(columns))
+        return self.affinities(i, j).reshape(len(rows), len(columns))
 
-    def _apart(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
-        return 0.5 * (self.looked[i, self.sheet[j]] + self.looked[j, self.sheet[i]])
+    def _repulsion(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
+        seen = self.visible_support
+        return 0.5 * (seen[i, self.layer[j]] + seen[j, self.layer[i]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,62 +102,66 @@ class GroupSums:
     """Sums of the evidence over the members of groups.
 
     Attributes:
-        looked: (G, S) of the members.
-        members: (G, S) float64, how many of them each sheet has.
+        visible_support: (G, L) of the members.
+        members: (G, L) float64, how many of them each layer has.
     """
 
-    looked: NDArray[np.float64]
+    visible_support: NDArray[np.float64]
     members: NDArray[np.float64]
 
     @classmethod
     def of(cls, evidence: Evidence, group: NDArray[np.int64]) -> GroupSums:
         """Of groups 0, 1, ..."""
-        count, sheets = int(group.max(initial=-1)) + 1, evidence.looked.shape[1]
-        key = group * sheets + evidence.sheet
-        return cls(
-            membership(group).T @ evidence.looked,
-            np.bincount(key, minlength=count * sheets).reshape(count, sheets).astype(np.float64),
-        )
+        count, layers = int(group.max(initial=-1)) + 1, evidence.visible_support.shape[1]
+        key = group * layers + evidence.layer
+        members = np.bincount(key, minlength=count * layers).reshape(count, layers)
+        return cls(membership(group).T @ evidence.visible_support, members.astype(np.float64))
 
-    def apart(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(P,) what speaks against pairs of groups of which no masks meet."""
-        out = np.empty(len(one))
-        for start in range(0, len(one), _PAIRS):
-            a, b = one[start : start + _PAIRS], other[start : start + _PAIRS]
-            out[start : start + _PAIRS] = 0.5 * (
-                (self.looked[a] * self.members[b]).sum(axis=1)
-                + (self.looked[b] * self.members[a]).sum(axis=1)
-            )
-        return out
+    def repulsion(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(P,) summed repulsion of the members of pairs of groups."""
+        there = _row_products(self.visible_support, one, self.members, other)
+        return 0.5 * (there + _row_products(self.visible_support, other, self.members, one))
 
-    def apart_from(
+    def repulsion_of_masks(
         self, evidence: Evidence, mask: NDArray[np.int64], group: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """(P,) what speaks against masks being of groups with no member of which they meet."""
-        out = np.empty(len(mask))
-        for start in range(0, len(mask), _PAIRS):
-            i, g = mask[start : start + _PAIRS], group[start : start + _PAIRS]
-            out[start : start + _PAIRS] = 0.5 * (
-                (evidence.looked[i] * self.members[g]).sum(axis=1)
-                + self.looked[g, evidence.sheet[i]]
-            )
-        return out
+        """(P,) summed repulsion of masks and the members of groups."""
+        there = _row_products(evidence.visible_support, mask, self.members, group)
+        return 0.5 * (there + self.visible_support[group, evidence.layer[mask]])
 
     def inside(self, evidence: Evidence, group: NDArray[np.int64]) -> float:
-        """The sum of the weights of all pairs inside the groups."""
-        meeting = evidence.meeting.tocoo()
-        same = group[meeting.row] == group[meeting.col]
-        return 0.5 * float(meeting.data[same].sum()) - 0.5 * float(
-            (self.looked * self.members).sum()
+        """The sum of the affinities of all pairs inside the groups."""
+        overlap = evidence.overlap_affinity.tocoo()
+        same = group[overlap.row] == group[overlap.col]
+        return 0.5 * float(overlap.data[same].sum()) - 0.5 * float(
+            (self.visible_support * self.members).sum()
         )
+
+
+def _row_products(
+    a: NDArray[np.float64],
+    row: NDArray[np.int64],
+    b: NDArray[np.float64],
+    other: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """(P,) scalar products of rows row[k] of ``a`` and other[k] of ``b``."""
+    out = np.empty(len(row))
+    for start in range(0, len(row), BLOCK):
+        part = slice(start, start + BLOCK)
+        out[part] = (a[row[part]] * b[other[part]]).sum(axis=1)
+    return out
+
+
+def dense(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M,) groups, numbered 0, 1, ... in their order."""
+    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def membership(group: NDArray[np.int64]) -> sparse.csr_array:
     """(M, G) 1 where the mask is of the group, of groups 0, 1, ..."""
     rows = np.arange(len(group))
     return sparse.csr_array(
-        (np.ones(len(group)), (rows, group)),
-        shape=(len(group), int(group.max(initial=-1)) + 1),
+        (np.ones(len(group)), (rows, group)), shape=(len(group), int(group.max(initial=-1)) + 1)
     )
 
 

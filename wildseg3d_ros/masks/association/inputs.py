@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
+from wildseg3d_ros.core.types.masks import HIGHEST_ID
 from wildseg3d_ros.masks.association.tracks import Tracks
 
-LARGEST_ID = int(np.iinfo(np.int32).max)
 
-
-def check_masks(labels: Sequence[NDArray[np.integer]]) -> None:
+def check_labels(labels: Sequence[NDArray[np.integer]]) -> None:
     """Raises ValueError unless there are views, each with an integer (H, W) or (L, H, W) map."""
     if not len(labels):
         raise ValueError("no views to associate: expected the label map of one or more")
@@ -94,10 +93,11 @@ def check_ids(
             f"known ids of {len(known)} views: expected a mapping for each of {views}"
         )
     ids = [name for mapping in known or () for name in mapping.values()]
-    if min([*ids, first_id]) < 1:
-        raise ValueError(f"ids are 1 and more, got {min([*ids, first_id])}; 0 is no mask")
-    if max([*ids, first_id - 1]) + masks > LARGEST_ID:
+    lowest, highest = min([*ids, first_id]), max([*ids, first_id - 1]) + masks
+    if lowest < 1:
+        raise ValueError(f"ids are 1 and more, got {lowest}; 0 is no mask")
+    if highest > HIGHEST_ID:
         raise ValueError(
-            f"{masks} masks may need ids up to {max([*ids, first_id - 1]) + masks}: more than "
-            f"{LARGEST_ID}, which is all that label maps hold; build the scene again"
+            f"{masks} masks may need ids up to {highest}: more than {HIGHEST_ID}, which is all "
+            f"that label maps can have; build the scene again"
         )

@@ -15,11 +15,6 @@ from wildseg3d_ros.masks.association.nodes import MaskNodes
 
 AS_LIKELY = 0.9
 """Evidence for the whole, as a share of that for the part, from which a mask is the whole's."""
-LEAST_AMOUNT = 0.2
-"""Amount of evidence below which what two masks agree on is little."""
-OWN = 0.5
-"""Share of a mask that must be left of it beside masks of other objects of its level that lie in
-it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +24,13 @@ class Hierarchy:
     Attributes:
         level: (G,) int64, 0 = whole; ``len(LEVELS)`` or more where it is nested deeper than that.
         parent: (G,) int64, the smallest object that it is part of, -1 = none.
-        is_gathering: (G,) bool, masks that some views put round several objects, and most do not.
+        is_under_segmented: (G,) bool, masks that some views put around several objects, and most
+            do not.
     """
 
     level: NDArray[np.int64]
     parent: NDArray[np.int64]
-    is_gathering: NDArray[np.bool_]
+    is_under_segmented: NDArray[np.bool_]
 
 
 def arrange_groups(
@@ -45,11 +41,11 @@ def arrange_groups(
 ) -> Hierarchy:
     """Derives the level of each object from all views.
 
-    One view's nesting is an accident of that view: it has a mask round three mugs, or misses the
+    One view's nesting is an accident of that view: it has a mask around three mugs, or misses the
     mug that a handle belongs to. An object is part of another one when most of the views that
     have masks of both show it inside. That other one must be a thing: where most views that see
-    it have no mask of it, while they do have masks of what is in it, it is a gathering, of which
-    nothing is a part.
+    it have no mask of it, while they do have masks of what is in it, it is an under-segmented
+    mask, of which nothing is a part.
 
     Args:
         group: (M,) object of each mask, 0, 1, ..., at most one mask of a view in each.
@@ -58,57 +54,55 @@ def arrange_groups(
     """
     groups = int(group.max(initial=-1)) + 1
     fixed = fixed or {}
-    shares = nodes.area / np.array(
-        [nodes.maps[nodes.first_sheets[v]].size for v in nodes.view], np.float64
-    )
+    shares = nodes.area / np.array([image.size for image in nodes.maps])[nodes.layer]
     size = np.bincount(group, shares, groups) / np.maximum(np.bincount(group, minlength=groups), 1)
     inner, outer, masked = _find_nesting(nodes, group, groups)
     rate = masked / np.maximum(masked + missed.sum(axis=1), 1)
-    is_gathering = np.zeros(groups, np.bool_)
-    is_gathering[outer[(rate[inner] > rate[outer]) & (rate[outer] <= 0.5)]] = True
-    is_gathering[list(fixed)] = False
-    holders_of: list[list[int]] = [[] for _ in range(groups)]
-    held_by: list[list[int]] = [[] for _ in range(groups)]
+    is_under_segmented = np.zeros(groups, np.bool_)
+    is_under_segmented[outer[(rate[inner] > rate[outer]) & (rate[outer] <= 0.5)]] = True
+    is_under_segmented[list(fixed)] = False
+    around: list[list[int]] = [[] for _ in range(groups)]
+    inside: list[list[int]] = [[] for _ in range(groups)]
     for each, other in zip(inner.tolist(), outer.tolist(), strict=True):
-        holders_of[each].append(other)
-        held_by[other].append(each)
+        around[each].append(other)
+        inside[other].append(each)
     level, parent = np.zeros(groups, np.int64), np.full(groups, -1)
-    # Holders first. Views that contradict each other can make a circle: what comes first in it is
-    # taken for the whole.
+    # Outer ones first. Views that contradict each other can make a circle: what comes first in it
+    # is taken for the whole.
     done = np.zeros(groups, np.bool_)
-    depth = np.bincount(inner[~is_gathering[outer]], minlength=groups)
+    depth = np.bincount(inner[~is_under_segmented[outer]], minlength=groups)
     for each in np.lexsort((-size, depth)):
-        if is_gathering[each]:
+        if is_under_segmented[each]:
             continue
-        holders = np.array([h for h in holders_of[each] if done[h]], np.int64)
-        if len(holders):
-            parent[each] = holders[np.lexsort((size[holders], -level[holders]))[0]]
+        wholes = np.array([other for other in around[each] if done[other]], np.int64)
+        if len(wholes):
+            parent[each] = wholes[np.lexsort((size[wholes], -level[wholes]))[0]]
             level[each] = level[parent[each]] + 1
-        held = [fixed[part] for part in held_by[each] if part in fixed]
+        fixed_levels = [fixed[part] for part in inside[each] if part in fixed]
         if each in fixed:
             level[each] = fixed[int(each)]
-        elif min(held, default=len(LEVELS)) <= level[each]:
-            # It would come between a whole and its parts, or about a whole.
-            is_gathering[each] = True
-        done[each] = not is_gathering[each]
-    for each in np.flatnonzero(is_gathering):
-        inside = [int(level[part]) for part in held_by[each] if not is_gathering[part]]
-        level[each], parent[each] = min(inside, default=0), -1
-    return Hierarchy(level, parent, is_gathering)
+        elif min(fixed_levels, default=len(LEVELS)) <= level[each]:
+            # It would come between a whole and its parts, or around a whole.
+            is_under_segmented[each] = True
+        done[each] = not is_under_segmented[each]
+    for each in np.flatnonzero(is_under_segmented):
+        levels = [int(level[part]) for part in inside[each] if not is_under_segmented[part]]
+        level[each], parent[each] = min(levels, default=0), -1
+    return Hierarchy(level, parent, is_under_segmented)
 
 
-def settle_parts(
+def reassign_parts(
     nodes: MaskNodes,
     evidence: Evidence,
     group: NDArray[np.int64],
     parent: NDArray[np.int64],
     movable: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """(M,) groups after masks that may be a part's or its whole's went to the one they look like.
+    """(M,) groups, where masks that show a part or its whole go to the one that they fit better.
 
-    Where other things hide all but the part, a view's one mask there is both, and the whole's.
-    Where the view has no mask of the whole, that of a part is not the whole's because many views
-    have one of that.
+    Where other things occlude all but the part, the one mask of a view shows both, and belongs to
+    the whole. Where the view has no mask of the whole, a part's mask stays the part's, although
+    many views have a mask of the whole.
 
     Args:
         parent: (G,) of each group, -1 = none.
@@ -119,16 +113,20 @@ def settle_parts(
     members = [set(each.tolist()) for each in members_of(group)]
     parts = [np.flatnonzero(parent == g).tolist() for g in range(len(parent))]
 
+    def others_of(node: int, of: int) -> NDArray[np.int64]:
+        return np.array(sorted(members[of] - {node}), np.int64)
+
     def mean_evidence(node: int, of: int) -> float:
-        others = np.array(sorted(members[of] - {node}), np.int64)
+        others = others_of(node, of)
         return float(evidence.block(np.array([node]), others).mean()) if len(others) else 0.0
 
     def agreement(node: int, of: int) -> float:
         """In [-1, 1], by what both see: views of a part may be near and all others far."""
-        others = np.array(sorted(members[of] - {node}), np.int64)
+        others = others_of(node, of)
         same = np.full(len(others), node)
-        amount = float(evidence.amounts(same, others).sum())
-        return float(evidence.weights(same, others).sum()) / max(amount, LEAST_AMOUNT)
+        support = float(evidence.supports(same, others).sum())
+        # Masks that agree on less than 0.2 agree on little.
+        return float(evidence.affinities(same, others).sum()) / max(support, 0.2)
 
     def move(node: int, to: int) -> None:
         mine = int(group[node])
@@ -166,9 +164,8 @@ def _find_nesting(
     of_view = sparse.csr_array(
         (np.ones(len(key), np.int64), np.divmod(key, nodes.views)), shape=(groups, nodes.views)
     )
-    child, holder = nodes.nested()
-    pairs = group[child] * groups + group[holder]
-    pairs, inside = np.unique(pairs[group[child] != group[holder]], return_counts=True)
+    inner, outer = (group[masks] for masks in nodes.nested())
+    pairs, inside = np.unique((inner * groups + outer)[inner != outer], return_counts=True)
     inner, outer = pairs // groups, pairs % groups
     both = np.asarray(of_view[inner].multiply(of_view[outer]).sum(axis=1)).reshape(-1)
     most = 2 * inside > both
@@ -176,21 +173,20 @@ def _find_nesting(
 
 
 def split_levels(
-    nodes: MaskNodes,
-    level: NDArray[np.int64],
-    movable: NDArray[np.bool_],
+    nodes: MaskNodes, level: NDArray[np.int64], movable: NDArray[np.bool_]
 ) -> list[tuple[MaskNodes, NDArray[np.int64]]]:
     """The masks by level, whole objects first; what is nested too deep is left out.
 
     Where masks of one level overlap, the one that is nested in the other has the pixel. A mask of
-    which that leaves little is left out, too: it was about several objects, and nothing else.
+    which that leaves less than half is left out, too: it was around several objects, and nothing
+    else.
 
     Args:
         level: (M,) of each mask.
         movable: (M,) bool, masks that may be left out.
 
     Returns:
-        Per level its masks, one sheet a view, and which of all masks they are.
+        Per level its masks, one mask layer a view, and which of all masks they are.
     """
     if len(nodes.maps) == nodes.views:
         return [(nodes, np.arange(len(nodes)))]
@@ -198,7 +194,7 @@ def split_levels(
     for k in range(int(level[level < len(LEVELS)].max(initial=0)) + 1):
         chosen = level == k
         _, left = _paint(nodes, chosen)
-        chosen &= (left >= OWN * nodes.area) | (~movable & (left > 0))
+        chosen &= (2 * left >= nodes.area) | (~movable & (left > 0))
         maps, left = _paint(nodes, chosen)
         chosen &= left > 0
         split.append((nodes.chosen(chosen, maps, left), np.flatnonzero(chosen)))
@@ -213,9 +209,9 @@ def _paint(
     left = np.zeros(len(nodes) + 1, np.int64)
     table = np.append(np.where(chosen, np.arange(len(nodes)), -1), -1)
     for view in range(nodes.views):
-        painted = np.full(nodes.maps[nodes.first_sheets[view]].shape, -1, np.int32)
-        for sheet in nodes.sheets(view):
-            mine = table[nodes.maps[sheet]]
+        painted = np.full(nodes.maps[nodes.first_layers[view]].shape, -1, np.int32)
+        for layer in nodes.layers(view):
+            mine = table[nodes.maps[layer]]
             painted = np.where(mine >= 0, mine, painted).astype(np.int32)
         left += np.bincount(painted.ravel() + 1, minlength=len(nodes) + 1)
         maps.append(painted)

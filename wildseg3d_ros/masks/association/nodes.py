@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,25 +17,25 @@ INSIDE = 0.85
 class MaskNodes:
     """All masks, view after view.
 
-    A view's masks may be nested. They come in layers: masks of one layer share no pixel, and a
-    mask inside another one lies in a later layer. A layer of a view is called a sheet.
+    A view's masks may be nested. They come in mask layers: masks of one layer share no pixel, and
+    a mask inside another one lies in a later layer of its view.
 
     Attributes:
         view: (M,) int64, the view of each mask.
         label: (M,) int64, its label in that view.
         area: (M,) int64 pixels.
-        sheet: (M,) int64, the sheet of each mask.
-        maps: per sheet (H, W) int32, node that the pixel belongs to, -1 = none.
-        sheet_view: (S,) int64 view of each sheet. Every view has one or more, side by side.
+        layer: (M,) int64, the mask layer of each mask, counted over all views.
+        maps: per layer (H, W) int32, node that the pixel belongs to, -1 = none.
+        layer_view: (L,) int64 view of each layer. Every view has one or more, side by side.
         offsets: (N + 1,) int64; nodes of view ``v`` are ``offsets[v]:offsets[v + 1]``.
     """
 
     view: NDArray[np.int64]
     label: NDArray[np.int64]
     area: NDArray[np.int64]
-    sheet: NDArray[np.int64]
+    layer: NDArray[np.int64]
     maps: tuple[NDArray[np.int32], ...]
-    sheet_view: NDArray[np.int64]
+    layer_view: NDArray[np.int64]
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -49,39 +50,37 @@ class MaskNodes:
         """The nodes of a view."""
         return slice(int(self.offsets[view]), int(self.offsets[view + 1]))
 
-    def of_sheet(self, sheet: int) -> slice:
-        """The nodes of a sheet."""
-        first, end = np.searchsorted(self.sheet, [sheet, sheet + 1])
+    def of_layer(self, layer: int) -> slice:
+        """The nodes of a layer."""
+        first, end = np.searchsorted(self.layer, [layer, layer + 1])
         return slice(int(first), int(end))
 
-    def sheets(self, view: int) -> range:
-        """The sheets of a view, outermost masks first."""
-        first, end = np.searchsorted(self.sheet_view, [view, view + 1])
+    def layers(self, view: int) -> range:
+        """The mask layers of a view, outermost masks first."""
+        first, end = np.searchsorted(self.layer_view, [view, view + 1])
         return range(int(first), int(end))
 
     def nested(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Masks that lie in another one of their view, and that one, two by two."""
-        children, holders = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        found = [np.zeros((2, 0), np.int64)]
         for view in range(self.views):
-            sheets = self.sheets(view)
-            for k, outer in enumerate(sheets):
-                for inner in sheets[k + 1 :]:
-                    child, holder = self.maps[inner], self.maps[outer]
-                    common = (child >= 0) & (holder >= 0)
-                    mine, theirs = self.of_sheet(inner), self.of_sheet(outer)
-                    width, height = theirs.stop - theirs.start, mine.stop - mine.start
-                    key = (child[common] - mine.start).astype(np.int64) * width
-                    key += holder[common] - theirs.start
-                    count = np.bincount(key, minlength=width * height).reshape(height, width)
-                    row, column = np.nonzero(count >= INSIDE * self.area[mine][:, None])
-                    children.append(row + mine.start)
-                    holders.append(column + theirs.start)
-        return np.concatenate(children), np.concatenate(holders)
+            for outer, inner in itertools.combinations(self.layers(view), 2):
+                part, whole = self.maps[inner], self.maps[outer]
+                common = (part >= 0) & (whole >= 0)
+                mine, theirs = self.of_layer(inner), self.of_layer(outer)
+                width, height = theirs.stop - theirs.start, mine.stop - mine.start
+                key = (part[common] - mine.start).astype(np.int64) * width
+                key += whole[common] - theirs.start
+                count = np.bincount(key, minlength=width * height).reshape(height, width)
+                row, column = np.nonzero(count >= INSIDE * self.area[mine][:, None])
+                found.append(np.stack([row + mine.start, column + theirs.start]))
+        inner_masks, outer_masks = np.concatenate(found, axis=1)
+        return inner_masks, outer_masks
 
     @property
-    def first_sheets(self) -> NDArray[np.int64]:
-        """(N,) the sheet of each view's outermost masks."""
-        return np.searchsorted(self.sheet_view, np.arange(self.views)).astype(np.int64)
+    def first_layers(self) -> NDArray[np.int64]:
+        """(N,) the layer of each view's outermost masks."""
+        return np.searchsorted(self.layer_view, np.arange(self.views)).astype(np.int64)
 
     @classmethod
     def from_labels(cls, labels: Sequence[NDArray[np.integer]]) -> MaskNodes:
@@ -92,47 +91,40 @@ class MaskNodes:
         Raises:
             ValueError: a label occurs in two layers of a view.
         """
-        view, label, area, sheet, maps, sheet_view = [], [], [], [], [], []
-        offsets = [0]
+        label, area, maps, layer_view, offsets = [], [], [], [], [0]
         for v, given in enumerate(labels):
-            layers = given if given.ndim == 3 else given[None]
-            found: list[NDArray[np.int64]] = []
-            for k, image in enumerate(layers):
+            found, end = [], offsets[-1]
+            for k, image in enumerate(given if given.ndim == 3 else given[None]):
                 if k and not image.any():
                     continue
                 names, nodes, counts = dense_labels(image)
-                first = offsets[-1] + sum(len(each) for each in found)
-                maps.append(np.where(nodes >= 0, nodes + first, -1).astype(np.int32))
-                view.append(np.full(len(names), v, np.int64))
-                sheet.append(np.full(len(names), len(sheet_view), np.int64))
-                sheet_view.append(v)
+                maps.append(np.where(nodes >= 0, nodes + end, -1).astype(np.int32))
+                layer_view.append(v)
                 found.append(names)
                 area.append(counts)
-            every = np.concatenate(found)
-            if len(np.unique(every)) < len(every):
+                end += len(names)
+            label.append(np.concatenate(found))
+            if len(np.unique(label[-1])) < len(label[-1]):
                 raise ValueError(
                     f"view {v} has a label in two layers; labels are of one mask each"
                 )
-            label.append(every)
-            offsets.append(offsets[-1] + len(every))
-        none = np.zeros(0, np.int64)
+            offsets.append(end)
+        none, view_of = np.zeros(0, np.int64), np.array(layer_view, np.int64)
+        layer = np.repeat(np.arange(len(maps)), [len(counts) for counts in area])
         return cls(
-            np.concatenate([*view, none]),
+            view_of[layer],
             np.concatenate([*label, none]),
             np.concatenate([*area, none]),
-            np.concatenate([*sheet, none]),
+            layer,
             tuple(maps),
-            np.array(sheet_view, np.int64),
+            view_of,
             np.array(offsets, np.int64),
         )
 
     def chosen(
-        self,
-        which: NDArray[np.bool_],
-        maps: Sequence[NDArray[np.int32]],
-        area: NDArray[np.int64],
+        self, which: NDArray[np.bool_], maps: Sequence[NDArray[np.int32]], area: NDArray[np.int64]
     ) -> MaskNodes:
-        """Some of the masks, as nodes of their own with one sheet a view.
+        """Some of the masks, as nodes of their own with one layer a view.
 
         Args:
             which: (M,) the masks.

@@ -10,33 +10,22 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
+    dense,
     members_of,
     membership,
     values_at,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import Overlap, meeting_pairs
+from wildseg3d_ros.masks.association.overlap import MOST, Overlap, overlapping_pairs
 
-BEHIND = 0.6
-"""Share of either side that the other must hide."""
-MOSTLY = 0.5
-"""Share of a side that other things hide at most, for the rest to count as all of it."""
 UNSEEN = 0.5
 """Share of a body's extent along the line of sight that neither side may show: about 0 of a ball
 with exact masks, 0.5 if these end 6 % before its outline; of two that touch, one behind the other,
 0.5 with exact masks and 0.65 and more with pixels."""
 CLOSED = 0.4
 """Share of the outline along which they show that much: the ends of a cylinder are flat."""
-AGAINST = 0.05
-"""Mean evidence against two sides being one that they are joined in spite of: what opposite views
-see of each other's side is its rim, where masks and depths are least sure."""
-AGREED = 0.5
-"""Mean evidence for it, as a share of what was looked at, from which the shape does not matter."""
-FEWEST = 16
-"""Pixels that show the shape of a side."""
-_SECTORS = 24
-_OUTERMOST = 3  # pixels of a sector that stand for its outline
-_OF_NO_VIEW = np.iinfo(np.uint16).max
+SECTORS = 24
+"""Directions in which an outline is measured."""
 
 
 def join_opposite_sides(
@@ -67,20 +56,23 @@ def join_opposite_sides(
     a, b, share = _hidden_shares(nodes, overlap, group)
     share[(taken[a] & taken[b]).any(axis=1) | (fixed[a] & fixed[b])] = 0.0
     members = members_of(group)
-    for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= BEHIND)].tolist():
+    for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= MOST)].tolist():
         one, other = int(a[k]), int(b[k])
         # A body has two sides: neither is joined with a third.
         if (taken[one] & taken[other]).any():
             continue
         sides = members[one], members[other]
         i, j = (each.ravel() for each in np.meshgrid(*sides))
-        said, amount = evidence.weights(i, j).mean(), evidence.amounts(i, j).mean()
-        if said < -AGAINST:
+        affinity, support = evidence.affinities(i, j).mean(), evidence.supports(i, j).mean()
+        # Opposite views see the rim of each other's side, where masks and depths are least
+        # certain: a little evidence against the two does not count.
+        if affinity < -0.05:
             continue
-        if said >= AGREED * amount > 0 or _is_closed(nodes, world, visibility, *sides):
+        # Where half of the support is for it, the shape does not matter.
+        if affinity >= 0.5 * support > 0 or _is_closed(nodes, world, visibility, *sides):
             group = np.where(group == other, one, group)
             taken[[one, other]] = True
-    return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return dense(group)
 
 
 def _hidden_shares(
@@ -88,7 +80,7 @@ def _hidden_shares(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of groups that hide something of each other, and how much of the less hidden one.
 
-    What other things hide there says nothing, unless it is nearly all.
+    What other things hide there does not count, up to half of the side.
     """
     of_group = membership(group)
     count = int(group.max(initial=-1)) + 1
@@ -100,13 +92,13 @@ def _hidden_shares(
     samples = np.bincount(group, overlap.count, count)
     has = np.zeros((count, nodes.views))
     has[group, nodes.view] = 1.0
-    a, b = meeting_pairs(hidden)
+    a, b = overlapping_pairs(hidden)
     share = np.ones(len(a))
     for one, other in ((a, b), (b, a)):
         mine = values_at(hidden, one, other)
-        looked = samples[one] * has[other].sum(axis=1)
+        total = samples[one] * has[other].sum(axis=1)
         elsewhere = (in_view[one] * has[other]).sum(axis=1) - mine
-        rest = np.maximum(looked - elsewhere, MOSTLY * looked)
+        rest = np.maximum(total - elsewhere, 0.5 * total)
         share = np.minimum(share, mine / np.maximum(rest, 1.0))
     return a, b, share
 
@@ -126,7 +118,7 @@ def _is_closed(
     # What the other side does not hide is beside the body: outlines are off by a few pixels.
     front = _hidden_by(other, _points_of(one, nodes, world), nodes, visibility)
     back = _hidden_by(one, _points_of(other, nodes, world), nodes, visibility)
-    if min(len(front), len(back)) < FEWEST:
+    if min(len(front), len(back)) < 16:  # too few pixels for a shape
         return False
     middle = 0.5 * (front.mean(axis=0) + back.mean(axis=0))
     along = _line_of_sight(middle, visibility.centres[nodes.view[one]])
@@ -139,7 +131,7 @@ def _is_closed(
     farthest, back_rim = _profile(back * [1, 1, -1])
     extent = -farthest - nearest
     unseen = -back_rim - front_rim
-    return float(np.count_nonzero(unseen <= UNSEEN * extent)) >= CLOSED * _SECTORS
+    return float(np.count_nonzero(unseen <= UNSEEN * extent)) >= CLOSED * SECTORS
 
 
 def _line_of_sight(
@@ -157,7 +149,7 @@ def _points_of(
     points = []
     for node in members.tolist():
         view = int(nodes.view[node])
-        mask = (nodes.maps[nodes.sheet[node]] == node) & world.valid(view)
+        mask = (nodes.maps[nodes.layer[node]] == node) & world.valid(view)
         points.append(world.points[view][mask])
     return np.concatenate(points)
 
@@ -170,24 +162,25 @@ def _hidden_by(
 ) -> NDArray[np.float32]:
     """The points that lie behind one of some masks in its view."""
     behind = np.zeros(len(points), np.bool_)
+    of_no_view = np.full(len(points), np.iinfo(np.uint16).max, np.uint16)
     for node in members.tolist():
         view = int(nodes.view[node])
-        row, z, pixel = visibility.look(view, points, np.full(len(points), _OF_NO_VIEW, np.uint16))
-        inside = nodes.maps[nodes.sheet[node]].ravel()[pixel] == node
+        row, z, pixel = visibility.look(view, points, of_no_view)
+        inside = nodes.maps[nodes.layer[node]].ravel()[pixel] == node
         behind[row] |= inside & (visibility.depth[view].ravel()[pixel] < z)
     return points[behind]
 
 
 def _profile(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """By direction about the z axis, (_SECTORS,) least z of points and z of the outermost ones;
+    """By direction about the z axis, (SECTORS,) smallest z of points and z of the outermost ones;
     NaN where there are none."""
     x, y, z = points.T
-    sector = np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
-    nearest, rim = np.full((2, _SECTORS), np.nan)
+    sector = np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * SECTORS).astype(int) % SECTORS
+    nearest, rim = np.full((2, SECTORS), np.nan)
     order = np.lexsort((-np.hypot(x, y), sector))
-    cuts = np.searchsorted(sector[order], np.arange(1, _SECTORS))
+    cuts = np.searchsorted(sector[order], np.arange(1, SECTORS))
     for k, mine in enumerate(np.split(z[order], cuts)):
         if len(mine):
             nearest[k] = np.quantile(mine, 0.05)
-            rim[k] = np.median(mine[:_OUTERMOST])
+            rim[k] = np.median(mine[:3])  # three pixels, as outlines are noisy
     return nearest, rim

@@ -1,4 +1,4 @@
-"""What a video tracker says of two masks, and how far it can be believed."""
+"""Masks that a video model followed: what they say of two masks, and how reliable they are."""
 
 from __future__ import annotations
 
@@ -12,28 +12,12 @@ from scipy.sparse.linalg import lsqr
 
 from wildseg3d_ros.masks.association.evidence import Evidence, values_at
 from wildseg3d_ros.masks.association.nodes import MaskNodes, dense_labels
-from wildseg3d_ros.masks.association.overlap import agreement, meeting_pairs
+from wildseg3d_ros.masks.association.overlap import EVEN, agreement, overlapping_pairs
 
-CONTRADICTED = -0.4
-"""3D evidence below which a track is cut."""
-CLAIMED = 0.3
-"""Overlap with a mask from which a track ends there."""
-TRUST = 0.85
-"""Share of tracks that a further view of a run keeps right, before anything is known of it."""
-SURE = 1000.0
-"""Likelihood ratio at which a track is as good as evidence gets."""
-TRUST_WORTH = 2.0
-"""How many tracks that expectation counts for."""
-PAIR_WORTH = 8.0
-"""How many tracks count what all pairs of views have in common, where one pair is judged."""
-ODDS = 4.0
-"""How much likelier than not it must be that two masks are one, by tracks alone: a merge is worse
-than a split."""
-
-SWAPPED = 4.0
-"""How much the share of wrong tracks adds to the doubt about groups that tracks alone make."""
-WITNESSES = 3
-"""Views beside one that are enough to contradict what is wrong in it."""
+CLEAR = float(np.log(1000.0))
+"""Logarithm of the likelihood ratio at which a track is as good as evidence gets."""
+PRIOR_TRACKS = 2.0
+"""How many tracks count what was expected of a pair of views before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +27,9 @@ class Tracks:
     Attributes:
         anchor: the view whose masks are followed.
         labels: per view (H, W) label that the pixel's mask has in the anchor view, 0 = none; the
-            anchor's own entry is not looked at. None where nothing was tracked.
+            anchor's own entry does not matter. None where nothing was tracked.
         order: the views in the order in which they were visited, the anchor left out. A track
-            that is wrong in one view is not believed in the ones after it. Two runs (forward and
+            that is wrong in one view does not count in the ones after it. Two runs (forward and
             backward) are two tuples.
     """
 
@@ -56,7 +40,7 @@ class Tracks:
 
 @dataclass(frozen=True, eq=False)
 class TrackOverlap:
-    """Tracked masks against the masks of the views that they reach.
+    """Tracked masks against the masks of the views that they are tracked into.
 
     Attributes:
         iou: (M, M) float64, of the row's mask as tracked into the column's view with the column's
@@ -76,7 +60,7 @@ class TrackOverlap:
     @property
     def claimed(self) -> NDArray[np.bool_]:
         """(M, N) whether the track ends on a mask of the view."""
-        return self.best > CLAIMED
+        return self.best > EVEN
 
 
 _Shared = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
@@ -90,10 +74,10 @@ def _count_shared(nodes: MaskNodes, view: int, labels: NDArray[np.integer]) -> _
     width = mine.stop - mine.start
     both = np.zeros((len(names), width), np.int64)
     pixel = np.flatnonzero(tracked >= 0)
-    for sheet in nodes.sheets(view):
-        held = nodes.maps[sheet].ravel()[pixel]
-        key = tracked.ravel()[pixel].astype(np.int64) * width + held - mine.start
-        counts = np.bincount(key[held >= 0], minlength=both.size)
+    for layer in nodes.layers(view):
+        node = nodes.maps[layer].ravel()[pixel]
+        key = tracked.ravel()[pixel].astype(np.int64) * width + node - mine.start
+        counts = np.bincount(key[node >= 0], minlength=both.size)
         both += counts.reshape(both.shape)
     return names, size, both
 
@@ -141,14 +125,15 @@ def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
 
 
 def cut_tracks(nodes: MaskNodes, found: TrackOverlap, evidence: Evidence) -> NDArray[np.bool_]:
-    """(M, N) bool: tracks that 3D contradicts in a view, and in those visited after it.
+    """(M, N) bool: tracks that 3D contradicts (an affinity below -0.4) in a view, and in those
+    visited after it.
 
     Args:
         evidence: of the pointmaps.
     """
     cut = np.zeros(found.area.shape, np.bool_)
     row, b = np.nonzero(found.claimed)
-    cut[row, b] = evidence.weights(row, found.end[row, b]) < CONTRADICTED
+    cut[row, b] = evidence.affinities(row, found.end[row, b]) < -0.4
     for anchor, order in found.runs:
         mine = nodes.of_view(anchor)
         lost = np.zeros(mine.stop - mine.start, np.bool_)
@@ -164,8 +149,8 @@ def track_evidence(
     """What tracks say of two masks being of one object.
 
     The logarithm of the likelihood ratio: a track is right with the probability of its trust, else
-    it ends on any of the view's masks. So a track of little trust that ends on a mask still says
-    much for it, for few wrong ones end just there, and little against all others.
+    it ends on any of the view's masks. A track of little trust that ends on a mask therefore still
+    says much for it, as few wrong ones end just there, and little against all others.
 
     Args:
         cut: (M, N) tracks that do not count.
@@ -174,22 +159,20 @@ def track_evidence(
     counts = (found.area > 0) & ~cut
     right = np.clip(trust, 0.0, 0.99).astype(np.float64)
     chance = (1.0 - right) / np.maximum(np.diff(nodes.offsets), 2)
-    clear = np.log(SURE)
-    ends_here = np.clip(np.log((right + chance) / chance) / clear, 0.0, 1.0)
-    ends_elsewhere = np.clip(-np.log((1.0 - right - chance) / (1.0 - chance)) / clear, 0.0, 1.0)
+    ends_here = np.clip(np.log((right + chance) / chance) / CLEAR, 0.0, 1.0)
+    ends_elsewhere = np.clip(-np.log((1.0 - right - chance) / (1.0 - chance)) / CLEAR, 0.0, 1.0)
     against = ends_elsewhere[nodes.view] * counts
-    i, j = meeting_pairs(found.iou)
-    meeting, further = np.zeros(len(i)), np.zeros(len(i))
+    i, j = overlapping_pairs(found.iou)
+    affinity, support = np.zeros(len(i)), np.zeros(len(i))
     for one, other in ((i, j), (j, i)):
         view = nodes.view[other]
         same = agreement(values_at(found.iou, one, other))
-        worth = np.where(same > 0, ends_here[nodes.view[one], view], against[one, view])
-        worth = worth * counts[one, view]
-        # What is between the two says little, but it was looked at.
-        meeting += 0.5 * (worth * same + against[one, view])
-        further += 0.5 * (worth - against[one, view])
-    looked = against[:, nodes.sheet_view]
-    return Evidence.of_pairs(looked, nodes.sheet, i, j, meeting, further)
+        weight = np.where(same > 0, ends_here[nodes.view[one], view], against[one, view])
+        weight = weight * counts[one, view]
+        # An overlap between the two says little, but it has support.
+        affinity += 0.5 * (weight * same + against[one, view])
+        support += 0.5 * (weight - against[one, view])
+    return Evidence.of_pairs(against[:, nodes.layer_view], nodes.layer, i, j, affinity, support)
 
 
 def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32]:
@@ -204,10 +187,11 @@ def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32
     """
     closing = _closed_cycles(nodes, found)
     steps = _steps_of_runs(nodes, found)
-    # What is like for all anchors first: the first, second, ... view of a run.
-    expected = np.log(TRUST) * np.arange(steps.max(initial=0) + 1)
-    by_step = _solve_trust(closing, steps.ravel(), expected, TRUST_WORTH)
-    trust = _solve_trust(closing, np.arange(steps.size), by_step[steps.ravel()], PAIR_WORTH)
+    # What all anchors have in common first: the first, second, ... view of a run, each expected to
+    # keep 0.85 of the tracks right. It then counts for eight tracks of one pair of views.
+    expected = np.log(0.85) * np.arange(steps.max(initial=0) + 1)
+    by_step = _solve_trust(closing, steps.ravel(), expected, PRIOR_TRACKS)
+    trust = _solve_trust(closing, np.arange(steps.size), by_step[steps.ravel()], 8.0)
     trust = np.exp(np.minimum(trust, 0.0)).reshape(steps.shape)
     for anchor, order in found.runs:
         visited = list(order)
@@ -302,14 +286,17 @@ def _steps_of_runs(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.int64]:
     return steps
 
 
-def doubt_of_tracks(nodes: MaskNodes, found: TrackOverlap, trust: NDArray[np.float32]) -> float:
+def ambiguity_of_tracks(
+    nodes: MaskNodes, found: TrackOverlap, trust: NDArray[np.float32]
+) -> float:
     """Evidence that two groups must have of being one object where there are tracks alone.
 
-    Before a track is seen, a mask is any of another view's masks; and ODDS are to be left when
-    that is outweighed. Half of it, as evidence is the mean of both ways. That is the doubt about
-    pairs of views that were not followed both ways; where all views are anchors the tracks of the
-    masks that a wrong one would take contradict it, if there are views enough to do so. Where
-    tracks were seen to contradict each other, there is more doubt.
+    Before a track is seen, a mask is any of another view's masks. That must be outweighed, and the
+    odds must then be 4 for one object, as a merge is worse than a split. Half of it, as evidence
+    is the mean of both ways. That is the ambiguity of pairs of views that were not followed both
+    ways; where all views are anchors, the tracks of the masks that a wrong one would take
+    contradict it, if there are views enough to do so. Where tracks were seen to contradict each
+    other, there is more ambiguity.
 
     Args:
         trust: of ``trust_of_tracks``.
@@ -318,12 +305,13 @@ def doubt_of_tracks(nodes: MaskNodes, found: TrackOverlap, trust: NDArray[np.flo
     anchors = sorted({anchor for anchor, _ in found.runs})
     followed = trust[anchors] * (np.arange(nodes.views) != np.array(anchors)[:, None])
     wrong = 1.0 - float(followed.sum()) / max(len(anchors) * (nodes.views - 1), 1)
-    # Views by pairs: two others that contradict each other leave a third to tell who is right.
-    witnesses = min(1.0, WITNESSES / max(nodes.views - 1, 1)) ** 2
-    doubt = 1.0 - (len(anchors) / nodes.views) ** 2
+    # Three other views contradict what is wrong in one. Views by pairs: two that contradict each
+    # other leave a third to tell which is right.
+    witnesses = min(1.0, 3 / max(nodes.views - 1, 1)) ** 2
+    ambiguity = 1.0 - (len(anchors) / nodes.views) ** 2
     if len(anchors) > 1:  # tracks of one view close no cycle that would show which are wrong
-        doubt += SWAPPED * wrong * witnesses
-    return float(doubt * 0.5 * np.log(ODDS * masks) / np.log(SURE))
+        ambiguity += 4.0 * wrong * witnesses
+    return float(ambiguity * 0.5 * np.log(4.0 * masks) / CLEAR)
 
 
 def trust_from_groups(
@@ -341,5 +329,5 @@ def trust_from_groups(
         agrees = known & (group[found.end[:, b]] == group)
         right[:, b] += np.bincount(nodes.view, agrees, nodes.views)
         tried[:, b] += np.bincount(nodes.view, known, nodes.views)
-    worth = np.maximum(tried, TRUST_WORTH)
+    worth = np.maximum(tried, PRIOR_TRACKS)
     return ((right + worth * alone) / (tried + worth)).astype(np.float32)

@@ -17,7 +17,7 @@ from wildseg3d_ros.masks.association import associate
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
 from wildseg3d_ros.masks.geometric.identity import tracks_of_surface
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
 from wildseg3d_ros.masks.surface.drawing import draw_labels, voxels_in_view
 from wildseg3d_ros.masks.surface.fused import fuse_surface
 from wildseg3d_ros.masks.surface.objects import name_objects
@@ -89,7 +89,7 @@ class GeometricMasks:
             pointmaps,
             Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
             tracks_of_surface(maps),
-            tick=lambda: progress.update(0.95),
+            progress=lambda: progress.update(0.95),
         )
         progress.update(1.0)
         return dataclasses.replace(assemble_cache(result, scores, {}, {}), origin=_ORIGIN)
@@ -109,7 +109,7 @@ class GeometricMasks:
         new image are then given to the objects that the cache has.
         """
         fresh = self.segment(views, alignment, pointmaps, progress)
-        return replace_masks(
+        return replace_view_masks(
             cache,
             changed,
             fresh.labels[changed][None],

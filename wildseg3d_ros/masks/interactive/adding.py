@@ -82,7 +82,7 @@ def add_masks(
     return _recorded(cache, maps, object_id, soft, quality, unmasked), object_id
 
 
-def replace_masks(
+def replace_object_masks(
     cache: MaskCache, level: int, object_id: int, masks: Sequence[NDArray[np.bool_]]
 ) -> MaskCache:
     """The cache with other masks of an object.

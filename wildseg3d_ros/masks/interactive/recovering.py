@@ -8,7 +8,7 @@ import numpy as np
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, MaskCache, WorldPointmaps
-from wildseg3d_ros.masks.interactive.adding import replace_masks
+from wildseg3d_ros.masks.interactive.adding import replace_object_masks
 from wildseg3d_ros.masks.interactive.finding import find_in_view
 from wildseg3d_ros.masks.interactive.sources import MaskSource
 
@@ -49,5 +49,5 @@ def recover_lost(
         mask = found[0] > 0.5
         masks[changed] = mask & (cache.maps[level][changed] == 0)
         if np.count_nonzero(masks[changed]) > FREE * np.count_nonzero(mask):
-            cache = replace_masks(cache, level, each.object_id, masks)
+            cache = replace_object_masks(cache, level, each.object_id, masks)
     return cache

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
-from wildseg3d_ros.masks.interactive.adding import replace_masks
+from wildseg3d_ros.masks.interactive.adding import replace_object_masks
 from wildseg3d_ros.masks.interactive.finding import find_object, pixels_of
 from wildseg3d_ros.masks.interactive.sources import LEFT, Hints, MaskSource
 
@@ -106,7 +106,7 @@ def refine_masks(
                 f"{object_id}, but the other clicks leave it {other}; give fewer or other clicks",
                 ErrorCode.CONTRADICTING_CLICKS,
             )
-    return replace_masks(cache, level, object_id, result), asked
+    return replace_object_masks(cache, level, object_id, result), asked
 
 
 def _hints(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, Hints]:

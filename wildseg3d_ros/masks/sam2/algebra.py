@@ -11,14 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.association.nodes import INSIDE
+
 if TYPE_CHECKING:
     import torch
-
-INSIDE = 0.85
-"""Share of a mask that must lie in another one of which it is a part."""
-
-_PIXELS = 8192
-"""Pixels that masks are compared at, at a time."""
 
 
 def stability(logits: torch.Tensor, offset: float) -> torch.Tensor:
@@ -61,8 +57,8 @@ def intersections(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
     both = np.zeros((len(masks), len(masks)))
     # As numbers, all pixels of all masks at once take four times the memory of the masks.
-    for start in range(0, flat.shape[1], _PIXELS):
-        part = flat[:, start : start + _PIXELS].astype(np.float32)
+    for start in range(0, flat.shape[1], 8192):
+        part = flat[:, start : start + 8192].astype(np.float32)
         both += part @ part.T
     return both
 
@@ -75,20 +71,20 @@ def mask_overlaps(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def suppress(
-    overlaps: NDArray[np.float64], quality: NDArray[np.floating], most: float
+    overlaps: NDArray[np.float64], quality: NDArray[np.floating], max_overlap: float
 ) -> NDArray[np.intp]:
     """Indices that are left, best first, when each drops those that overlap it by more than
-    ``most`` and are worse; of equals the first one stays."""
+    ``max_overlap`` and are worse; of equals the first one stays."""
     left = []
     dropped = np.zeros(len(quality), np.bool_)
     for i in np.argsort(-quality, kind="stable"):
         if not dropped[i]:
             left.append(i)
-            dropped |= overlaps[i] > most
+            dropped |= overlaps[i] > max_overlap
     return np.array(left, np.intp)
 
 
-def suppress_alike(
+def suppress_copies(
     masks: NDArray[np.bool_],
     quality: NDArray[np.floating],
     box_overlap: float,
@@ -96,12 +92,12 @@ def suppress_alike(
 ) -> NDArray[np.intp]:
     """Indices of (K, H, W) masks that are left, best first, without copies of better ones.
 
-    Boxes tell most copies, cheaply, but a rim has the box of its whole and half a frame that of
-    the other half. So a copy must have the better one's area as well, and lie on it by half.
+    Boxes tell most copies, cheaply, but a mug's rim has the box of the mug. So a copy must have
+    the better one's area as well, and lie on it by half.
 
     Args:
         box_overlap: overlap of boxes beyond which two may be copies.
-        mask_overlap: least ratio of their areas, which bounds the overlap of masks from above.
+        mask_overlap: the same of the ratio of their areas, which bounds the masks' overlap.
     """
     overlaps = box_overlaps(mask_boxes(masks))
     area = np.count_nonzero(masks, axis=(1, 2))

@@ -13,7 +13,7 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
 from wildseg3d_ros.masks.association import Association, Tracks, associate
 from wildseg3d_ros.masks.darkness import warn_if_black
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks, whole_labels
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks, whole_labels
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
@@ -21,7 +21,7 @@ from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_nam
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
 from wildseg3d_ros.masks.sam2.tracking import (
     choose_anchors,
-    images_likeness,
+    image_similarity,
     order_by_closeness,
     track,
     views_closeness,
@@ -87,12 +87,13 @@ class Sam2Masks:
             pointmaps,
             visibility,
             tracks,
-            tick=lambda: progress.update(0.95),
+            progress=lambda: progress.update(0.95),
         )
         progress.update(1.0)
+        kept = embeddings if self._config.keep_embeddings else ()
         return dataclasses.replace(
             _assemble(result, found),
-            embeddings=self._stored(embeddings),
+            embeddings=tuple(self.network.store(each) for each in kept),
             encoder=self.network.fingerprint,
             origin=self._origin,
         )
@@ -123,7 +124,8 @@ class Sam2Masks:
             embeddings = []
             for v, stored in enumerate(kept):
                 progress.update(share)
-                own = embedding if v == changed else self._restored(stored, views[v])
+                image = views[v].image
+                own = embedding if v == changed else self.network.embedding(image, stored)
                 embeddings.append(own)
                 kept[v] = stored or self.network.store(own)
             order = _order(embeddings, pointmaps, visibility)
@@ -138,7 +140,7 @@ class Sam2Masks:
                 for v in orders
             }
             tracks = self._track(embeddings, layers, orders, plan, progress, share)
-        made = replace_masks(
+        made = replace_view_masks(
             cache,
             changed,
             segmented.maps,
@@ -164,11 +166,6 @@ class Sam2Masks:
         if cache.encoder == self.network.fingerprint:
             return cache.embeddings
         return ((),) * len(cache.embeddings)
-
-    def _restored(self, stored: tuple[NDArray[np.float16], ...], view: View) -> Embedding:
-        if not stored:
-            return self.network.encode(view.image)
-        return self.network.restore(stored, view.size)
 
     def _segment_view(
         self, view: View, plan: MemoryPlan, progress: Progress, start: float, share: float
@@ -212,18 +209,11 @@ class Sam2Masks:
             )
         return tracks
 
-    def _stored(
-        self, embeddings: Sequence[Embedding]
-    ) -> tuple[tuple[NDArray[np.float16], ...], ...]:
-        if not self._config.keep_embeddings:
-            return ()
-        return tuple(self.network.store(embedding) for embedding in embeddings)
-
 
 def _order(
     embeddings: Sequence[Embedding], world: WorldPointmaps, visibility: Visibility
 ) -> list[int]:
-    return order_by_closeness(views_closeness(world, visibility, images_likeness(embeddings)))
+    return order_by_closeness(views_closeness(world, visibility, image_similarity(embeddings)))
 
 
 def _assemble(result: Association, found: Sequence[SegmentedView]) -> MaskCache:

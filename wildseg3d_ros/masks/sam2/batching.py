@@ -70,7 +70,7 @@ class BatchOfObjects(_Base):
             input_boxes=None,
             input_masks=input_masks,
         )
-        masks, quality, tokens, presence = self.mask_decoder(
+        masks, quality, tokens, object_logits = self.mask_decoder(
             image_embeddings=image_embeddings[-1],
             image_positional_embeddings=self.get_image_wide_positional_embeddings().repeat(
                 batch, 1, 1, 1
@@ -80,7 +80,7 @@ class BatchOfObjects(_Base):
             multimask_output=multimask_output,
             high_resolution_features=list(image_embeddings[:-1]),
         )
-        is_there = presence > 0
+        is_there = object_logits > 0
         masks = torch.where(is_there[:, None, None], masks, _NOT_THERE)
         best = (
             quality[:, 0].argmax(dim=-1) if multimask_output else quality.new_zeros(batch).long()
@@ -98,7 +98,7 @@ class BatchOfObjects(_Base):
             pred_masks=low,
             high_res_masks=full.to(low.dtype),
             object_pointer=pointer,
-            object_score_logits=presence,
+            object_score_logits=object_logits,
             image_embeddings=image_embeddings,
         )
 
@@ -155,11 +155,11 @@ class BatchOfObjects(_Base):
             is_mask_from_pts_per_obj,
             strict=True,
         )
-        for place, masks, presence, prompted in given:
+        for place, masks, object_logits, prompted in given:
             memory, positions = self._encode_new_memory(
                 current_vision_feats=features[-1],
                 pred_masks_high_res=masks,
-                object_score_logits=presence,
+                object_score_logits=object_logits,
                 is_mask_from_pts=prompted,
             )
             outputs = inference_session.output_dict_per_obj[place]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 _SAMPLES = 64
-"""Values that are looked at of each tensor, evenly spread: training changes all of them."""
+"""Values of each tensor that are hashed, at equal distances: training changes all of them."""
 _PARTS = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.")
 """What an image goes through before its embedding is kept: finer features are thinned by layers
 that belong to the decoder."""

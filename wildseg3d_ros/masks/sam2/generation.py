@@ -19,16 +19,16 @@ from wildseg3d_ros.masks.sam2.algebra import (
     parents,
     stability,
     suppress,
-    suppress_alike,
+    suppress_copies,
 )
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 
 LAYERS = len(LEVELS) + 1
-"""Masks nested in each other that are kept of one view: it may show one round several objects."""
-GATHERED = 768
-"""Masks of one view at which duplicates among them are left out, before more are made."""
-MOST = 1000
+"""Mask layers that are kept of one view: one more than levels, for masks around objects."""
+MAX_COLLECTED = 768
+"""Masks of one view from which on duplicates among them are left out before more are made."""
+MAX_MASKS = 1000
 """Masks of one view that are compared two by two; of more, the best are."""
 
 
@@ -115,7 +115,7 @@ def segment_everything(
     Args:
         embedding: of the view's image.
         prompts: points that are decoded at once.
-        update: told of the fraction done; may raise to cancel.
+        update: progress callback, given the fraction done; may raise to cancel.
     """
     points = grid_points(config.grid, embedding.size)
     found: list[Candidates] = []
@@ -136,7 +136,7 @@ def segment_everything(
             Candidates([each.copy() for each in kept], quality[good].cpu().numpy().astype("f4"))
         )
         passed += len(found[-1])
-        if sum(map(len, found)) > GATHERED:
+        if sum(map(len, found)) > MAX_COLLECTED:
             found = [distinct(Candidates.joined(found), config)]
         update(0.9 * min(start + prompts, len(points)) / len(points))
     chosen = select_masks(Candidates.joined(found), config)
@@ -163,7 +163,7 @@ def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     for logits in candidates.logits:
         mask = logits > 0
         better = clean(mask, config.min_area * pixels)
-        # The sign of the logits is the mask; what clean-up changed is doubtful.
+        # The sign of the logits is the mask; what clean-up changed is ambiguous.
         logits[better & ~mask], logits[mask & ~better] = 1e-3, -1e-3
     if len(candidates):
         masks = candidates.masks()
@@ -177,21 +177,21 @@ def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
 
 
 def distinct(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
-    """At most MOST, without copies of better ones, best first.
+    """At most MAX_MASKS, without copies of better ones, best first.
 
     Neighbouring points give the same mask many times over.
     """
-    left = suppress_alike(
+    left = suppress_copies(
         candidates.masks(), candidates.quality, config.box_overlap, config.mask_overlap
     )
-    return candidates.keep(left[:MOST])
+    return candidates.keep(left[:MAX_MASKS])
 
 
 def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0) -> SegmentedView:
     """Label maps at the view's resolution, in layers.
 
     A mask's layer is the number of masks that it is nested in. What is nested deeper than LAYERS
-    is left out. Where masks of one layer overlap, the surer one has the pixel.
+    is left out. Where masks of one layer overlap, the more confident one has the pixel.
 
     Args:
         candidates: masks without duplicates.
@@ -207,12 +207,12 @@ def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0
     for i in np.flatnonzero(depth < LAYERS).tolist():
         logits = candidates.logits[i].astype(np.float32)
         logits = cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR)
-        layer, surest, label = maps[depth[i]], best[depth[i]], i + 1
+        layer, best_here, label = maps[depth[i]], best[depth[i]], i + 1
         u0, v0, u1, v1 = mask_boxes((logits > 0)[None])[0].tolist()
         box = np.s_[v0 : v1 + 1, u0 : u1 + 1]
         logits = logits[box]
-        mine = logits > surest[box]
-        layer[box][mine], surest[box][mine] = label, logits[mine]
+        mine = logits > best_here[box]
+        layer[box][mine], best_here[box][mine] = label, logits[mine]
         at[label] = (v0, u0)
         soft[label] = np.rint(255 / (1.0 + np.exp(-np.clip(logits, -30, 30)))).astype(np.uint8)
     quality, boxes, crops = {}, {}, {}

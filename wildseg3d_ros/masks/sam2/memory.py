@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
-from wildseg3d_ros.masks.sam2.generation import GATHERED, LAYERS, MOST
+from wildseg3d_ros.masks.sam2.generation import LAYERS, MAX_COLLECTED, MAX_MASKS
 
 # Measured on sam2.1-hiera-small in float32 on a processor.
 ENCODER = 140
@@ -21,7 +21,7 @@ TRACKER = 5
 """Numbers that the tracker keeps per input pixel, object and view."""
 FOLLOWED = 30
 """Numbers that following an object into a view takes at once per input pixel."""
-MOST_PROMPTS = 64
+MAX_PROMPTS = 64
 """More prompts at once are not faster."""
 
 CANDIDATE = 5 / 16
@@ -33,7 +33,7 @@ soft scores of boxes that overlap."""
 ASSOCIATED = 24 * 2**10
 """Bytes that associating one mask with those of all other views takes."""
 IN_USE = 0.8
-"""Share of a process's memory that is in use; the rest is held between uses."""
+"""Share of a process's memory that is in use; the rest is cached between uses."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,23 @@ def plan_memory(
     views = len(sizes)
     bound = IN_USE * config.max_memory_mib * 2**20
     made = 3 * config.grid**2
-    candidates = CANDIDATE * area * min(made, GATHERED + 3 * MOST_PROMPTS)
+    candidates = CANDIDATE * area * min(made, MAX_COLLECTED + 3 * MAX_PROMPTS)
     layers = sum(LAYERED * height * width for height, width in sizes)
     kept = EMBEDDING * pixel * views + layers
-    associated = ASSOCIATED * min(made, MOST) * views
+    associated = ASSOCIATED * min(made, MAX_MASKS) * views
     tracked = (FOLLOWED + TRACKER * views) * pixel
     segmenting = candidates + DECODER * pixel
     following = tracked if config.anchors and views > 1 else 0
-    least = kept + max(ENCODER * pixel, segmenting, following, associated)
-    if bound < least:
+    needed = kept + max(ENCODER * pixel, segmenting, following, associated)
+    if bound < needed:
         raise ConfigError(
             f"masks.sam2.max_memory_mib is {config.max_memory_mib}, too small for {views} "
             f"view(s): images of {input_size}x{input_size} take about "
-            f"{math.ceil(least / (IN_USE * 2**20))} MiB; raise it, or use dtype bfloat16, which "
+            f"{math.ceil(needed / (IN_USE * 2**20))} MiB; raise it, or use dtype bfloat16, which "
             "halves most of that"
         )
     free = bound - kept
     return MemoryPlan(
-        prompts=max(1, min(MOST_PROMPTS, int((free - candidates) / (DECODER * pixel)))),
+        prompts=max(1, min(MAX_PROMPTS, int((free - candidates) / (DECODER * pixel)))),
         objects=max(1, int(free / tracked)),
     )

@@ -21,12 +21,8 @@ from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
 _log = logging.getLogger(__name__)
 
-_MODELS = {
-    "sam2": ("Sam2Model", "Sam2VideoModel"),
-    "sam2_video": ("Sam2Model", "Sam2VideoModel"),
-    "edgetam": ("EdgeTamModel", "EdgeTamVideoModel"),
-    "edgetam_video": ("EdgeTamModel", "EdgeTamVideoModel"),
-}
+_MODELS = {"sam2": "Sam2", "edgetam": "EdgeTam"}
+"""First part of the names of their classes, by type; the video models' types end on ``_video``."""
 _LICENCE = "Apache-2.0"
 """Of the published weights of SAM 2, SAM 2.1 and EdgeTAM."""
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -95,6 +91,13 @@ class Sam2Network:
         if not all(bool(torch.isfinite(f).all()) for f in embedding.features):
             raise self.not_finite("the image encoder")
         return embedding
+
+    def embedding(
+        self, image: NDArray[np.uint8], stored: tuple[NDArray[np.float16], ...]
+    ) -> Embedding:
+        """The stored embedding of an (H, W, 3) uint8 RGB image, or a new one where none is."""
+        size = (image.shape[0], image.shape[1])
+        return self.restore(stored, size) if stored else self.encode(image)
 
     @torch.inference_mode()
     def positions(self) -> torch.Tensor:
@@ -167,19 +170,19 @@ class Sam2Network:
     def not_finite(self, part: str) -> WildSeg3DError:
         """The error of a part of the network that returned NaN or infinity."""
         kind = str(self.dtype).removeprefix("torch.")
-        hint = "the weights are damaged: fetch them again"
+        remedy = "the weights are damaged: fetch them again"
         if self.dtype == torch.float16:
-            hint = "float16 may overflow: set masks.sam2.dtype to bfloat16 or float32"
+            remedy = "float16 may overflow: set masks.sam2.dtype to bfloat16 or float32"
         return WildSeg3DError(
             f"SAM 2: {part} returned values that are not finite (as {kind} on {self.device}); "
-            f"{hint}"
+            f"{remedy}"
         )
 
     def store(self, embedding: Embedding) -> tuple[NDArray[np.float16], ...]:
         """An embedding as arrays, in half the memory."""
-        most = float(np.finfo(np.float16).max)
+        largest = float(np.finfo(np.float16).max)
         return tuple(
-            f.float().clamp(-most, most).cpu().numpy().astype(np.float16)
+            f.float().clamp(-largest, largest).cpu().numpy().astype(np.float16)
             for f in embedding.features
         )
 
@@ -221,17 +224,17 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         kind = _guard(
             source, lambda: transformers.AutoConfig.from_pretrained(source, local_files_only=True)
         ).model_type
-        if kind not in _MODELS:
+        first = _MODELS.get(kind.removesuffix("_video"))
+        if first is None:
+            known = ", ".join(f"{each}, {each}_video" for each in sorted(_MODELS))
             raise FileError(
-                f"'{weights}' is a model of type '{kind}'; expected one of "
-                f"{', '.join(sorted(_MODELS))}; {_remedy()}"
+                f"'{weights}' is a model of type '{kind}'; expected one of {known}; {_remedy()}"
             )
         models = []
-        image_name, video_name = _MODELS[kind]
-        for name, model_class in (
-            (image_name, getattr(transformers, image_name)),
-            (video_name, batched(getattr(transformers, video_name))),
-        ):
+        for name in (f"{first}Model", f"{first}VideoModel"):
+            model_class = getattr(transformers, name)
+            if "Video" in name:
+                model_class = batched(model_class)
             model, report = _guard(
                 source,
                 lambda model_class=model_class: model_class.from_pretrained(

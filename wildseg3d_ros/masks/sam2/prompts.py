@@ -53,10 +53,6 @@ class Sam2Prompts:
 
     def _embedding(self, view: int) -> Embedding:
         if view not in self._ready:
-            image = self._images[view]
-            if self._kept and self._kept[view]:
-                size = (image.shape[0], image.shape[1])
-                self._ready[view] = self._network.restore(self._kept[view], size)
-            else:
-                self._ready[view] = self._network.encode(image)
+            stored = self._kept[view] if self._kept else ()
+            self._ready[view] = self._network.embedding(self._images[view], stored)
         return self._ready[view]

@@ -14,12 +14,9 @@ from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import Tracks
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 
-SAMPLES = 2000
-"""Points of a view that are looked for in the others."""
-
 
 def views_closeness(
-    world: WorldPointmaps, visibility: Visibility, likeness: NDArray[np.float64]
+    world: WorldPointmaps, visibility: Visibility, similarity: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(N, N) how close views look, 0..2: by the surface that both show, and by their images.
 
@@ -27,13 +24,13 @@ def views_closeness(
     another one. Where views share none, or nothing is measured, their images alone tell.
 
     Args:
-        likeness: (N, N) of the images, 0..1.
+        similarity: (N, N) of the images, 0..1.
     """
     count = len(world.points)
     shared = np.zeros((count, count))
     for a in range(count):
         pixel = np.flatnonzero(world.valid(a))
-        pixel = pixel[:: max(1, len(pixel) // SAMPLES)]
+        pixel = pixel[:: max(1, len(pixel) // 2000)]  # some 2000 points stand for a view
         points = world.points[a].reshape(-1, 3)[pixel].astype(np.float32)
         origin = np.full(len(points), a, np.uint16)
         for b in range(count):
@@ -43,10 +40,10 @@ def views_closeness(
             lengths = np.linalg.norm(sights[0], axis=1) * np.linalg.norm(sights[1], axis=1)
             cosine = (sights[0] * sights[1]).sum(axis=1) / np.maximum(lengths, 1e-12)
             shared[a, b] = np.maximum(cosine, 0.0).sum() / max(len(points), 1)
-    return np.sqrt(shared * shared.T) + likeness
+    return np.sqrt(shared * shared.T) + similarity
 
 
-def images_likeness(embeddings: Sequence[Embedding]) -> NDArray[np.float64]:
+def image_similarity(embeddings: Sequence[Embedding]) -> NDArray[np.float64]:
     """(N, N) in 0..1, cosine of the images' mean features, beside what all images share."""
     means = [e.features[-1].float().mean(dim=(0, 1)).cpu().numpy() for e in embeddings]
     pooled = np.stack(means).astype(np.float64)
@@ -61,7 +58,7 @@ def order_by_closeness(closeness: NDArray[np.float64]) -> list[int]:
     A chain that begins with the closest two and grows at the end where the next view is closer.
 
     Args:
-        closeness: (N, N) symmetric; the diagonal is not looked at.
+        closeness: (N, N) symmetric; the diagonal does not matter.
     """
     count = len(closeness)
     if count < 2:
@@ -102,7 +99,7 @@ def track(
         order: the views that are gone through, the anchor among them, each close to the one
             before it.
         objects: how many are followed at once.
-        update: told of the fraction done; may raise to cancel.
+        update: progress callback, given the fraction done; may raise to cancel.
 
     Returns:
         One for each layer.
@@ -151,7 +148,7 @@ def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
     session = (EdgeTamVideoInferenceSession if network.is_edgetam else Sam2VideoInferenceSession)(
-        # Frames are never looked at: their features are in the cache.
+        # Frames are never read: their features are in the cache.
         video=torch.zeros(len(embeddings), 1, dtype=network.dtype),
         video_height=network.input_size,
         video_width=network.input_size,
@@ -191,7 +188,7 @@ def _paint(
     best: NDArray[np.float32],
     labels: NDArray[np.int32],
 ) -> None:
-    """Gives each pixel of a layer to the surest of the masks that hold it.
+    """Gives each pixel of a layer to the most confident of the masks that contain it.
 
     Args:
         named: layer and label of each.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 
 import numpy as np
 from numpy.typing import NDArray
+
+from wildseg3d_ros.core.agglomeration import agglomerate
 
 # Log-odds, weighed against those of affinities.py.
 ENCLOSURE = 1.5
@@ -14,7 +16,7 @@ NECK = 1.2
 """A contact of next to no length: two bodies that touch."""
 
 
-def agglomerate(
+def merge_supervoxels(
     edges: NDArray[np.int32],
     contacts: NDArray[np.float64],
     log_odds: NDArray[np.float64],
@@ -47,29 +49,17 @@ def agglomerate(
     count = len(area)
     size = np.bincount(group, area, count).tolist()
     support = (np.bincount(group, background, count) > 0).tolist()
-    mark = np.zeros(count, np.int64)
-    np.maximum.at(mark, group, marks)
-    mark = mark.tolist()
-    touching: list[dict[int, list[float]]] = [{} for _ in range(count)]
-    rows = np.stack([group[edges[:, 0]], group[edges[:, 1]]], axis=1) if len(edges) else edges
-    for (a, b), length, odds in zip(
-        rows.tolist(), contacts.tolist(), log_odds.tolist(), strict=True
-    ):
-        if a == b:
-            continue
-        contact = touching[a].setdefault(b, [0.0, 0.0])
-        touching[b][a] = contact
-        contact[0] += length
-        contact[1] += length * odds
+    largest = np.zeros(count, np.int64)
+    np.maximum.at(largest, group, marks)
+    mark = largest.tolist()
 
     # In a thin surface a voxel has 8 neighbours and a straight contact crosses 3 edges per voxel
     # of its length; noise makes the surface several layers thick.
     layers = max(1.0, degree / 8.0)
 
-    def evidence(a: int, b: int) -> float:
+    def score(a: int, b: int, total: float, length: float) -> float:
         if mark[a] and mark[b] and mark[a] != mark[b]:
-            return -np.inf
-        length, total = touching[a][b]
+            return -math.inf
         if support[a] or support[b]:
             return total / length
         # A disc of n voxels has an outline of 3.5 sqrt(n). A straight side is 0.28 of a square's
@@ -82,46 +72,16 @@ def agglomerate(
             - NECK * max(0.0, 0.25 - share) / 0.25
         )
 
-    version = [0] * count
-    heap = [
-        (-evidence(a, b), a, b, 0, 0)
-        for a in range(count)
-        for b in touching[a]
-        if a < b and evidence(a, b) > 0
-    ]
-    heapq.heapify(heap)
-    parent = list(range(count))
-    while heap:
-        _, a, b, version_a, version_b = heapq.heappop(heap)
-        if version[a] != version_a or version[b] != version_b:
-            continue
-        if len(touching[a]) < len(touching[b]):
-            a, b = b, a
-        parent[b] = a
+    def join(a: int, b: int) -> None:
         size[a] += size[b]
         support[a] = support[a] or support[b]
         mark[a] = mark[a] or mark[b]
-        version[a] += 1
-        version[b] = -1
-        del touching[a][b]
-        for c, (length, total) in touching[b].items():
-            if c == a:
-                continue
-            del touching[c][b]
-            contact = touching[a].setdefault(c, [0.0, 0.0])
-            touching[c][a] = contact
-            contact[0] += length
-            contact[1] += total
-        touching[b] = {}
-        for c in touching[a]:
-            gain = evidence(a, c)
-            if gain > 0:
-                heapq.heappush(heap, (-gain, a, c, version[a], version[c]))
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    return np.array([root(int(node)) for node in group], dtype=np.int64)
+    named = agglomerate(
+        count,
+        group[edges],
+        np.stack([contacts * log_odds, contacts], axis=1),
+        lambda *pairs: list(map(score, *pairs)),
+        join,
+    )
+    return named[group]

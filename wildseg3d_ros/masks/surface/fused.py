@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.masks.surface.affinities import edge_log_odds, gap_log_odds
-from wildseg3d_ros.masks.surface.clustering import agglomerate
+from wildseg3d_ros.masks.surface.clustering import merge_supervoxels
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.surface.hidden_support import find_hidden_support
 from wildseg3d_ros.masks.surface.objects import adopt_crumbs
@@ -138,7 +138,7 @@ def _cluster(
     marks[together], marks[apart] = 1, 2
     odds = edge_log_odds(patches, planes, plane_tolerance(cloud)) + bias
     free = ~support[gaps.pairs].any(axis=1)
-    clusters = agglomerate(
+    clusters = merge_supervoxels(
         np.concatenate([patches.edges, gaps.pairs[free]]),
         np.concatenate([patches.contacts, gaps.lengths[free]]),
         np.concatenate([odds, gap_log_odds(patches, gaps.pairs[free]) + bias]),

@@ -20,6 +20,7 @@ from wildseg3d_ros.scene.file.checks import (
     check_tuple,
     expect,
 )
+from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_ros.scene.index import ObjectIndex
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def check_scene(scene: Scene) -> None:
     labels = check_tuple(scene.masks.labels, "label maps by view", views)
     for view, (image, of_view) in enumerate(zip(scene.images, labels, strict=True)):
         check_array(of_view, f"label map of view {view}", np.int32, image.shape[:2])
-    scene.masks.check()
+    check_masks(scene.masks)
     _check_world(scene)
     _check_index(scene.index, scene)
     _check_alignment(scene.alignment, views)

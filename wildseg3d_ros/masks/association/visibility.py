@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import draw_samples, shown_in_views, sureness
-
-VISIBLE = 0.1
-"""Share of an object's mask in one view that another one must see before its mask is missed there.
-"""
-SAMPLES = 64
-"""Points of an object in a view that are looked for in the others."""
+from wildseg3d_ros.masks.association.overlap import draw_samples, mask_confidence, visible_shares
 
 
-class Presence(IntEnum):
+class ObjectVisibility(IntEnum):
     """Whether a view shows an object."""
 
     HIDDEN = 0
@@ -31,36 +25,38 @@ class Presence(IntEnum):
     """A mask of the view is this object."""
 
 
-def presence_of_groups(
+def visibility_of_groups(
     nodes: MaskNodes,
     group: NDArray[np.int64],
-    shown: NDArray[np.float32] | None,
+    visible_share: NDArray[np.float32] | None,
     tracked: NDArray[np.bool_] | None,
 ) -> NDArray[np.int8]:
-    """(G, N) :class:`Presence` of groups of masks.
+    """(G, N) :class:`ObjectVisibility` of groups of masks.
 
     Args:
         group: (M,) 0, 1, ..., -1 = none.
-        shown: (M, N) share of each mask that each view sees; None without pointmaps.
-        tracked: (M, N) views into which a mask is tracked; what counts where ``shown`` is None.
+        visible_share: (M, N) share of each mask that each view sees, of which a tenth is enough;
+            None without pointmaps.
+        tracked: (M, N) views into which a mask is tracked, where ``visible_share`` is None.
     """
     # The last row takes what is of no group.
-    presence = np.full((int(group.max(initial=-1)) + 2, nodes.views), Presence.HIDDEN, np.int8)
-    there = tracked if shown is None else shown >= VISIBLE
+    shape = (int(group.max(initial=-1)) + 2, nodes.views)
+    states = np.full(shape, ObjectVisibility.HIDDEN, np.int8)
+    there = tracked if visible_share is None else visible_share >= 0.1
     if there is not None:
         mask, view = np.nonzero(there)
-        presence[group[mask], view] = Presence.MISSED
-    presence[group, nodes.view] = Presence.MASKED
-    return presence[:-1]
+        states[group[mask], view] = ObjectVisibility.MISSED
+    states[group, nodes.view] = ObjectVisibility.MASKED
+    return states[:-1]
 
 
-def presence_in_maps(
+def visibility_in_maps(
     maps: Sequence[Sequence[NDArray[np.integer]]],
     groups: int,
     world: WorldPointmaps,
     visibility: Visibility,
 ) -> NDArray[np.int8]:
-    """(G, N) :class:`Presence` of objects by their pixels alone.
+    """(G, N) :class:`ObjectVisibility` of objects by their pixels alone.
 
     So it does not matter of how many masks an object was put together, in which order, nor what
     other masks there were.
@@ -71,10 +67,10 @@ def presence_in_maps(
         world, visibility: points of all pixels and the depth images drawn from them.
     """
     nodes = MaskNodes.from_labels([np.stack(layers) + 1 for layers in zip(*maps, strict=True)])
-    samples = draw_samples(nodes, world, sureness(nodes), visibility, SAMPLES)
-    found = presence_of_groups(
-        nodes, nodes.label - 1, shown_in_views(nodes, samples, visibility), None
-    )
-    presence = np.full((groups, nodes.views), Presence.HIDDEN, np.int8)
-    presence[: len(found)] = found
-    return presence
+    # As shares are only compared with a tenth, few points do.
+    samples = draw_samples(nodes, world, mask_confidence(nodes), visibility, max_points=64)
+    share = visible_shares(nodes, samples, visibility)
+    found = visibility_of_groups(nodes, nodes.label - 1, share, None)
+    states = np.full((groups, nodes.views), ObjectVisibility.HIDDEN, np.int8)
+    states[: len(found)] = found
+    return states

@@ -5,21 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
-from wildseg3d_ros.masks.association import Presence, associate
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_masks
+from wildseg3d_ros.masks.association import ObjectVisibility, associate
+from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
+from wildseg3d_testing.association import seen_world
 from wildseg3d_testing.exact import exact_world
 from wildseg3d_testing.masks import miscut_masks, spoil_masks
 from wildseg3d_testing.scenes import construct_scene
 
 SEEDS = (0, 1, 2)
-
-
-def look(truth, world=None):
-    world = world or exact_world(truth)
-    K = np.stack([view.K for view in truth.views])
-    return world, Visibility.create(K, truth.world_from_cam, world)
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +25,20 @@ def associated():
         rng = np.random.default_rng(seed)
         masks, names = spoil_masks(truth.labels, rng)
         masks, _ = miscut_masks(masks, names, rng)
-        made.append((truth, associate(masks, *look(truth))))
+        made.append((truth, associate(masks, *seen_world(truth))))
     return made
 
 
-def presence_by_id(result, views=range(8)):
-    rows = result.presence[:, list(views)]
+def visibility_by_id(result, views=range(8)):
+    rows = result.visibility[:, list(views)]
     return dict(zip(result.object_ids, rows.tolist(), strict=True))
 
 
-def test_it_does_not_depend_on_the_order_of_the_views(associated):
+def test_visibility_in_maps_order_of_views(associated):
+    """It does not depend on the order of the views."""
     order = [3, 0, 7, 1, 6, 2, 5, 4]
     for truth, result in associated:
-        turned = type(truth)(
+        reordered = type(truth)(
             tuple(truth.views[v] for v in order),
             truth.world_from_cam[order],
             *(tuple(getattr(truth, n)[v] for v in order) for n in ("depths", "labels", "points")),
@@ -51,30 +46,32 @@ def test_it_does_not_depend_on_the_order_of_the_views(associated):
         )
         maps = [result.labels[v] for v in order]
         known = [{int(i): int(i) for i in np.unique(m) if i} for m in maps]
-        again = associate(maps, *look(turned), known=known)
-        assert presence_by_id(again, np.argsort(order)) == presence_by_id(result)
+        again = associate(maps, *seen_world(reordered), known=known)
+        assert visibility_by_id(again, np.argsort(order)) == visibility_by_id(result)
 
 
-def test_it_does_not_depend_on_how_many_masks_an_object_is_made_of(associated):
+def test_visibility_in_maps_number_of_masks(associated):
+    """It does not depend on how many masks an object is made of."""
     for truth, result in associated:
         maps, known = [], []
         for labels in result.labels:
             row, column = np.indices(labels.shape)
             # Checks of eight pixels: every mask of some size falls into many fragments.
-            piece = labels + 1000 * ((row // 8) % 3) + 5000 * ((column // 8) % 2)
-            maps.append(np.where(labels > 0, piece, 0).astype(np.int32))
+            fragment = labels + 1000 * ((row // 8) % 3) + 5000 * ((column // 8) % 2)
+            maps.append(np.where(labels > 0, fragment, 0).astype(np.int32))
             known.append({int(i): int(i) % 1000 for i in np.unique(maps[-1]) if i})
-        assert presence_by_id(associate(maps, *look(truth), known=known)) == presence_by_id(result)
+        again = associate(maps, *seen_world(truth), known=known)
+        assert visibility_by_id(again) == visibility_by_id(result)
 
 
-def test_it_is_what_a_loop_over_all_pixels_says(associated):
-    """Seen clearly, or not at all: what is near the least share may go either way."""
-    checked = {Presence.HIDDEN: 0, Presence.MISSED: 0}
+def test_visibility_in_maps_against_loop_over_pixels(associated):
+    """Seen clearly, or not at all: what is near the limit may go either way."""
+    checked = {ObjectVisibility.HIDDEN: 0, ObjectVisibility.MISSED: 0}
     for truth, result in associated:
-        world, visibility = look(truth)
-        for object_id, presence in presence_by_id(result).items():
+        world, visibility = seen_world(truth)
+        for object_id, states in visibility_by_id(result).items():
             for v in range(8):
-                if presence[v] == Presence.MASKED:
+                if states[v] == ObjectVisibility.MASKED:
                     assert (result.labels[v] == object_id).any()
                     continue
                 shares = []
@@ -88,16 +85,17 @@ def test_it_is_what_a_loop_over_all_pixels_says(associated):
                     near = np.abs(visibility.depth[v].ravel()[pixel] - z) < 0.01 * z
                     shares.append(near.sum() / len(points))
                 if max(shares) > 0.3:
-                    assert presence[v] == Presence.MISSED
+                    assert states[v] == ObjectVisibility.MISSED
                 elif max(shares) < 0.03:
-                    assert presence[v] == Presence.HIDDEN
+                    assert states[v] == ObjectVisibility.HIDDEN
                 else:
                     continue
-                checked[presence[v]] += 1
+                checked[states[v]] += 1
     assert min(checked.values()) > 3
 
 
-def test_records_of_the_other_views_stay_when_an_image_is_replaced(associated):
+def test_replace_view_masks_other_records_stay(associated):
+    """Records of the other views stay when an image is replaced."""
     rng = np.random.default_rng(4)
     missed = 0
     for truth, result in associated:
@@ -110,9 +108,9 @@ def test_records_of_the_other_views_stay_when_an_image_is_replaced(associated):
         centre = truth.world_from_cam[changed][:3, 3].astype(np.float32)
         moved = (centre + (exact.points[changed] - centre) * noise).astype(np.float32)
         points = tuple(moved if v == changed else p for v, p in enumerate(exact.points))
-        world, visibility = look(truth, WorldPointmaps(points, exact.confidence))
+        world, visibility = seen_world(truth, WorldPointmaps(points, exact.confidence))
         fresh_scores = (fresh[changed] > 0).astype(np.float32)
-        after = replace_masks(
+        after = replace_view_masks(
             before,
             changed,
             fresh[changed][None],
