@@ -24,13 +24,17 @@ from wildseg3d_ros.alignment.graph.graph import (
 from wildseg3d_ros.alignment.graph.initialization import Poses, place
 from wildseg3d_ros.alignment.graph.reads import Reads
 from wildseg3d_ros.alignment.graph.warm_start import starting_poses
-from wildseg3d_ros.alignment.priors.consistency import Verified, outvoted_pairs, verify
-from wildseg3d_ros.alignment.priors.gauge import register
-from wildseg3d_ros.alignment.priors.metric_scale import (
+from wildseg3d_ros.alignment.priors.camera_poses import pairs_against_poses
+from wildseg3d_ros.alignment.priors.consistency import (
+    Verified,
     compare_with_priors,
     largest_residual,
-    no_scale_warning,
     refuse_contradictions,
+    verify,
+)
+from wildseg3d_ros.alignment.priors.gauge import register
+from wildseg3d_ros.alignment.priors.metric_scale import (
+    no_scale_warning,
     scale_factor,
     scale_sources,
     scale_warnings,
@@ -133,7 +137,7 @@ def _against_priors(
         return np.zeros(len(result.graph.edges), dtype=bool)
     world, sure = result.solution.world.cpu().numpy(), result.solution.sure.cpu().numpy()
     seen = observe(result.current, result.solution.poses, world, sure)
-    decided = outvoted_pairs(views, result.graph, seen, config)
+    decided = pairs_against_poses(views, result.graph, seen, config)
     rest = result.graph.edges[~decided]
     return decided if len(components(len(views), rest)) == 1 else np.zeros_like(decided)
 
@@ -191,7 +195,7 @@ def _finish(
     world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
     seen = observe(current, solution.poses, world, sure)
     world_from_cam, K, camera_warnings = solve_cameras(
-        views, seen, current.measured, known.held(len(views)), config.trust_intrinsics
+        views, seen, current.measured, known.constrained(len(views)), config.trust_intrinsics
     )
     warnings += camera_warnings
 
@@ -199,9 +203,9 @@ def _finish(
     size = _world_size(current, solution.poses)
     if known.priors is not None:
         held = known.priors.select(result.kept)
-        world_from_cam = held.hold(solution.poses, world_from_cam)
+        world_from_cam = held.posterior_cameras(solution.poses, world_from_cam)
         if known.sources:
-            metric, size = True, 1.0 / held.metre_at(solution.poses)
+            metric, size = True, 1.0 / held.metric_scale_at(solution.poses)
     pixels = reprojection_errors(graph, poses, world_from_cam, K)
     seen_twice = Observations(current).observed_twice()
     residual = torch.where(seen_twice, solution.residual, torch.nan).cpu().numpy()
@@ -225,7 +229,7 @@ def _finish(
     ]
     reach = size * _distances_of_views(seen, world_from_cam)
     world_from_cam[:, :3, 3] *= size
-    registration = register(views, world_from_cam, reach, metric, config, known.outvoted)
+    registration = register(views, world_from_cam, reach, metric, config, known.rejected)
     warnings += registration.warnings
     condition = solution.condition()
     warnings += degeneracies(current, condition, views)
@@ -243,7 +247,7 @@ def _finish(
     warnings += standing_out(pixels_of_view, views)
     grow, move = registration.scale, registration.prior_from_world
     metric_pairs = [predictions[e] for e in current.ids[current.fixed]]
-    sources = scale_sources(metric_pairs, known, registration)
+    sources = scale_sources(metric_pairs, known.sources, registration)
     warnings += no_scale_warning(views, sources) + unconfirmed_warning(views, metric_pairs)
     checks = compare_with_priors(
         views, seen, world_from_cam, size, registration, known, sources, metric_pairs
@@ -327,8 +331,8 @@ def _distances_of_views(
     """(N,) median distance of each view's points from its camera."""
     return np.array(
         [
-            np.median(np.linalg.norm(s.world[s.sure > 0] - pose[:3, 3], axis=1))
-            if (s.sure > 0).any()
+            np.median(np.linalg.norm(s.world[s.confidence > 0] - pose[:3, 3], axis=1))
+            if (s.confidence > 0).any()
             else 1.0
             for s, pose in zip(seen, world_from_cam, strict=True)
         ]

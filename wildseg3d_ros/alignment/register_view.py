@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_cameras, towards
+from wildseg3d_ros.alignment.cameras.resection import (
+    Observed,
+    interpolate_pose,
+    observe,
+    solve_cameras,
+)
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs, observations_of
 from wildseg3d_ros.alignment.graph.graph import (
@@ -75,7 +80,7 @@ def align_view(
     distance = result.distance * unit
     residual = _of_view(result, near.here, distance)
     typical = float(np.nan_to_num(residual))
-    far = np.linalg.norm(unit * seen.world[seen.sure > 0] - camera[0, :3, 3], axis=1)
+    far = np.linalg.norm(unit * seen.world[seen.confidence > 0] - camera[0, :3, 3], axis=1)
     prior = _Prior.of(views[changed], start, typical, float(np.median(far)), config)
     pulled = prior.pull(camera[0]) @ invert(camera[0])
     correction = _settle(near, placed, cameras, intrinsics, world, typical, prior, pulled, device)
@@ -411,7 +416,7 @@ class _Prior:
             self.residual**2 / max(self.residual**2 + self.position**2, 1e-300),
             turned**2 / max(turned**2 + self.rotation**2, 1e-300),
         )
-        return towards(found, self.pose, *shares)
+        return interpolate_pose(found, self.pose, *shares)
 
     def compare(self, pose: NDArray[np.float64]) -> tuple[float, list[str]]:
         """Metres between found and given position, and a warning where the poses contradict."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.geometry.least_squares import reweighted
 from wildseg3d_ros.core.types import View
 
 _USUAL_VIEW = (10.0, 120.0)
@@ -41,12 +42,15 @@ def focal_from_pointmaps(
     if len(direction) < 3 or np.abs(direction).max() < 1e-9:
         return None
     ratio = np.einsum("ik,ik->i", offset, direction), np.einsum("ik,ik->i", direction, direction)
-    robust = weight
-    focal = 0.0
-    for _ in range(10):
-        focal = float(robust @ ratio[0] / max(robust @ ratio[1], 1e-300))
-        residual = np.linalg.norm(offset - focal * direction, axis=1)
-        robust = weight / np.maximum(residual, 1e-3 + 0.1 * np.median(residual))
+
+    def fit(weights: NDArray) -> tuple[float, NDArray]:
+        focal = float(weights @ ratio[0] / max(weights @ ratio[1], 1e-300))
+        return focal, np.linalg.norm(offset - focal * direction, axis=1)
+
+    def reweigh(residual: NDArray) -> NDArray:
+        return weight / np.maximum(residual, 1e-3 + 0.1 * np.median(residual))
+
+    focal, _ = reweighted(fit, reweigh, weight, passes=10)
     return focal if np.isfinite(focal) and focal > 0 else None
 
 
