@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import build_graph
 from wildseg3d_ros.alignment.graph.initialization import Poses, place
-from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
+from wildseg3d_ros.alignment.priors.factors import Linearised, Priors, pose_rows, scale_rows
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import (
@@ -74,8 +73,9 @@ def depth_of(scene, v):
 
 
 @pytest.mark.parametrize("is_metric", [True, False])
-def test_terms_are_the_derivatives_of_their_cost(scene, is_metric):
-    """Against differences of a cost that is minimised over rigs and the metre by brute force."""
+def test_linearise_gives_the_derivatives_of_the_cost(scene, is_metric):
+    """Against differences of a cost that is minimised over pose groups and metric scale by brute
+    force."""
     random = np.random.default_rng(0)
     made = predict_like_network(scene, complete_pairs(3), NETWORK_LIKE, seed=1)
     made = replace(made, views=made.views[:3])
@@ -93,42 +93,46 @@ def test_terms_are_the_derivatives_of_their_cost(scene, is_metric):
         is_metric,
     )
     start = place(graph)
-    pivot = torch.zeros(len(graph.edges), 3, dtype=torch.float64)
+    scale, rotation, translation = map(
+        np.asarray, (start.scale, start.rotation, start.translation)
+    )
+    count = len(graph.edges)
+    pivot = np.zeros((count, 3))
 
     def moved(xi):
-        xi = torch.from_numpy(xi.reshape(-1, 7))
-        turn = torch.from_numpy(np.stack([rotation_from_vector(w) for w in xi[:, :3].numpy()]))
-        grow = torch.exp(xi[:, 6])
-        shift = grow[:, None] * (turn @ start.translation[..., None])[..., 0] + xi[:, 3:6]
-        return Poses(start.scale * grow, turn @ start.rotation, shift)
+        xi = xi.reshape(-1, 7)
+        turn = np.stack([rotation_from_vector(w) for w in xi[:, :3]])
+        grow = np.exp(xi[:, 6])
+        shift = grow[:, None] * (turn @ translation[..., None])[..., 0] + xi[:, 3:6]
+        return Poses(scale * grow, turn @ rotation, shift)
 
     def cost(xi):
-        turn, centre, log_scale = priors._cameras(moved(xi))
-        rigs, metre = priors._fit_rigs(turn, centre, log_scale)
-        residual, _, precision = priors._rows(turn, centre, log_scale, rigs, metre)
-        return 0.5 * float(precision @ residual**2)
+        cameras = priors._cameras(moved(xi))
+        residual, _ = priors._residuals(cameras, priors._fit_groups(cameras))
+        return 0.5 * float(priors._precision @ residual**2)
 
-    count = len(graph.edges)
-    terms = priors.linearise(start, pivot, np.zeros(count, dtype=bool))
-    gradient = terms.gradient.numpy().ravel()
+    def arrays(terms):
+        return Linearised(
+            *map(np.asarray, (terms.gradient, terms.own, terms.cross, terms.core, terms.inner))
+        )
+
+    terms = arrays(priors.linearise(start, pivot, np.zeros(count, dtype=bool)))
     steps = 1e-5 * np.eye(7 * count)
     numeric = np.array([(cost(s) - cost(-s)) / 2e-5 for s in steps])
     # Gauss-Newton leaves out the curvature of rotations: right to the residuals' size squared.
-    np.testing.assert_allclose(gradient, numeric, atol=2e-2 * np.abs(numeric).max())
-    units = torch.eye(7 * count, dtype=torch.float64).view(count, 7, -1)
-    hessian = terms.apply(units).reshape(7 * count, -1)
-    np.testing.assert_allclose(hessian, hessian.T, atol=1e-9 * float(hessian.abs().max()))
-    assert float(torch.linalg.eigvalsh(hessian)[0]) > -1e-9 * float(hessian.abs().max())
+    np.testing.assert_allclose(terms.gradient.ravel(), numeric, atol=2e-2 * np.abs(numeric).max())
+    hessian = terms.apply(np.eye(7 * count).reshape(count, 7, -1)).reshape(7 * count, -1)
+    largest = np.abs(hessian).max()
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-9 * largest)
+    assert np.linalg.eigvalsh(hessian)[0] > -1e-9 * largest
     # The whole world may be moved at no cost.
-    shift = torch.zeros(count, 7, 1, dtype=torch.float64)
+    shift = np.zeros((count, 7, 1))
     shift[:, 3:6] = 1.0
-    assert float(terms.apply(shift).abs().max()) < 1e-7 * float(hessian.abs().max())
+    assert np.abs(terms.apply(shift)).max() < 1e-7 * largest
     # Pairs whose scale is known take no step of it.
-    fixed = priors.linearise(start, pivot, np.ones(count, dtype=bool))
-    assert float(fixed.gradient[:, 6].abs().max()) == 0.0
-    assert (
-        float(fixed.apply(torch.ones(count, 7, 1, dtype=torch.float64))[:, 6].abs().max()) == 0.0
-    )
+    fixed = arrays(priors.linearise(start, pivot, np.ones(count, dtype=bool)))
+    assert np.abs(fixed.gradient[:, 6]).max() == 0.0
+    assert np.abs(fixed.apply(np.ones((count, 7, 1)))[:, 6]).max() == 0.0
 
 
 @pytest.mark.parametrize(("kind", "share"), [("network", 0.6), ("depth", 0.85)])
