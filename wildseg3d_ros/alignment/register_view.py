@@ -165,14 +165,14 @@ class Neighbourhood:
         return cls(views, changed, world, of, place_of[changed], near, local, new, standing)
 
     def unchecked(self, used: NDArray[np.bool_]) -> list[str]:
-        """A warning where only one view holds the changed one."""
+        """A warning where only one view constrains the changed one."""
         others = {
             p.b if p.a == self.here else p.a for p, u in zip(self.new, used, strict=True) if u
         }
         if len(others) > 1:
             return []
         names = [self.views[k].name for k in (*others, self.here)]
-        return [f"view '{names[-1]}' is held by '{names[0]}' alone; nothing checks where it lies"]
+        return [f"only '{names[0]}' constrains view '{names[-1]}'; nothing checks where it lies"]
 
     def cameras(
         self, start: Alignment, camera: NDArray[np.float64], K: NDArray[np.float64]
@@ -387,10 +387,10 @@ class _Prior:
         translation, rotation = self._errors(found)
         if self._contradicts(translation, rotation):
             return found
-        turned = self.residual / self.distance
+        angle = self.residual / self.distance
         shares = (
             self.residual**2 / max(self.residual**2 + self.position**2, 1e-300),
-            turned**2 / max(turned**2 + self.rotation**2, 1e-300),
+            angle**2 / max(angle**2 + self.rotation**2, 1e-300),
         )
         return interpolate_pose(found, self.pose, *shares)
 

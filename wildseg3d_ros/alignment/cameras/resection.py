@@ -227,9 +227,9 @@ def interpolate_pose(
     start: NDArray[np.float64], end: NDArray[np.float64], position: float, rotation: float
 ) -> NDArray[np.float64]:
     """(4, 4) pose between two poses, by shares of the way in position and in rotation."""
-    turn = vector_from_rotation(start[:3, :3].T @ end[:3, :3])
+    vector = vector_from_rotation(start[:3, :3].T @ end[:3, :3])
     place = (1.0 - position) * start[:3, 3] + position * end[:3, 3]
-    return make_transform(start[:3, :3] @ rotation_from_vector(rotation * turn), place)
+    return make_transform(start[:3, :3] @ rotation_from_vector(rotation * vector), place)
 
 
 def resect(
@@ -251,7 +251,7 @@ def resect(
     best: tuple[float, NDArray, NDArray] | None = None
     for candidate in candidates:
         try:
-            found, turn, shift, _ = cv2.solvePnPRansac(
+            found, vector, shift, _ = cv2.solvePnPRansac(
                 world - centre,
                 uv,
                 candidate,
@@ -264,7 +264,7 @@ def resect(
             continue
         if not found:
             continue
-        rotation = cv2.Rodrigues(turn)[0]
+        rotation = cv2.Rodrigues(vector)[0]
         cam_from_world = make_transform(rotation, shift.ravel() - rotation @ centre)
         intrinsics = np.asarray(candidate, dtype=np.float64)
         sightings = Sightings(world[None], uv[None], weight[None])

@@ -83,13 +83,13 @@ def _pair_sigmas(
     there are beyond a tree.
     """
     position, rotation = [], []
-    for s, camera, far in zip(seen, cameras, distance, strict=True):
+    for s, camera, depth in zip(seen, cameras, distance, strict=True):
         count = len(s.own_poses)
         if camera is None or count < 2:
             continue
         apart = s.own_poses[:, :3, 3] - camera[:3, 3]
         angle = np.array([rotation_angle(p[:3, :3] @ camera[:3, :3].T) for p in s.own_poses])
-        position.append(float((apart**2).sum()) / (3.0 * (count - 1) * far**2))
+        position.append(float((apart**2).sum()) / (3.0 * (count - 1) * depth**2))
         rotation.append(float((angle**2).sum()) / (3.0 * (count - 1)))
     hops = _hops(edges, len(seen))
     pairs, tree = len(edges), len(seen) - 1
@@ -154,9 +154,9 @@ def compare_poses(
         return nothing
     solved = np.stack([np.asarray(cameras.poses[v]) for v in there])
     solved[:, :3, 3] /= metric_scale or 1.0
-    far = cameras.distance[there] / (metric_scale or 1.0)
+    distance = cameras.distance[there] / (metric_scale or 1.0)
     known_scale = metric_scale is not None
-    found = register([views[v] for v in there], solved, far, known_scale, config)
+    found = register([views[v] for v in there], solved, distance, known_scale, config)
     if not found.found:
         return nothing
     error[there], share[there] = found.error, found.share
@@ -169,7 +169,7 @@ def compare_poses(
     ids, said = np.array(there)[is_given], said[is_given]
     priors = [np.asarray(views[v].world_from_cam_prior) for v in ids]
     wrong, inflation, typical = judge_poses(
-        PosedCameras(np.stack(priors), solved[is_given], far[is_given]),
+        PosedCameras(np.stack(priors), solved[is_given], distance[is_given]),
         said,
         replace(cameras.sigmas, hops=cameras.sigmas.hops[np.ix_(ids, ids)]),
         Gauge(found.scale, found.prior_from_world),

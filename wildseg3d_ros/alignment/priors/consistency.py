@@ -245,8 +245,8 @@ def refuse_contradictions(
             named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
             share = ""
             if check.share:
-                far = check.residual / check.share
-                share = f", {_percent(check.share)} of the viewing distance, then {far:.3g} m"
+                distance = check.residual / check.share
+                share = f", {_percent(check.share)} of the viewing distance, then {distance:.3g} m"
             parts.append(
                 f"scaled by {' and '.join(sources)}, given {check.kind} differ by "
                 f"{check.residual:.3g} m at the scene (median{share}): {named}"

@@ -145,7 +145,7 @@ class Priors:
             rotation = groups.rotation[group]
             apart = [vector_from_rotation(cameras.rotation[k] @ now[:3, :3].T) for k in mine]
             shift = scale * rotation @ given[:3, 3] + groups.origin[group] - now[:3, 3]
-            turn = vector_from_rotation(rotation @ given[:3, :3] @ now[:3, :3].T)
+            vector = vector_from_rotation(rotation @ given[:3, :3] @ now[:3, :3].T)
             metres, radians = rows.translation_sigma[mine[0]], rows.rotation_sigma[mine[0]]
             errors = (
                 (cameras.centre[mine] - now[:3, 3], metres * scale),
@@ -156,7 +156,7 @@ class Priors:
                 for deviations, sigma in errors
             ]
             out[v, :3, 3] += shares[0] * shift
-            out[v, :3, :3] = rotation_from_vector(shares[1] * turn) @ now[:3, :3]
+            out[v, :3, :3] = rotation_from_vector(shares[1] * vector) @ now[:3, :3]
         return out
 
     def linearise(self, poses: Poses, pivot: NDArray, fixed: NDArray[np.bool_]) -> Linearised:

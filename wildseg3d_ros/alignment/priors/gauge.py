@@ -56,11 +56,11 @@ class PosedCameras:
 
     def errors(self, gauge: Gauge) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(K,) position errors [m] and orientation errors [rad] of all priors."""
-        turn, shift = gauge.prior_from_world[:3, :3], gauge.prior_from_world[:3, 3]
-        centres = gauge.scale * self.solved[:, :3, 3] @ turn.T + shift
+        rotation, shift = gauge.prior_from_world[:3, :3], gauge.prior_from_world[:3, 3]
+        centres = gauge.scale * self.solved[:, :3, 3] @ rotation.T + shift
         position = np.linalg.norm(centres - self.priors[:, :3, 3], axis=1)
-        apart = turn @ self.solved[:, :3, :3] @ np.swapaxes(self.priors[:, :3, :3], 1, 2)
-        return position, np.array([rotation_angle(rotation) for rotation in apart])
+        apart = rotation @ self.solved[:, :3, :3] @ np.swapaxes(self.priors[:, :3, :3], 1, 2)
+        return position, np.array([rotation_angle(error) for error in apart])
 
     def fit(self, weight: NDArray, scale: float, known_scale: bool) -> Gauge:
         """Least squares over positions, and orientations at the viewing distance: one Procrustes.
@@ -72,7 +72,9 @@ class PosedCameras:
         priors, solved = self.priors[:, :3, 3], self.solved[:, :3, 3]
         mean_prior, mean_solved = weight @ priors, weight @ solved
         ours, theirs = solved - mean_solved, priors - mean_prior
-        covariance = np.einsum("k,kij->ij", weight * (scale * self.distance) ** 2, self._turns())
+        covariance = np.einsum(
+            "k,kij->ij", weight * (scale * self.distance) ** 2, self._rotations()
+        )
         covariance += scale * np.einsum("k,ki,kj->ij", weight, theirs, ours)
         rotation = nearest_rotation(covariance)
         if not known_scale:
@@ -85,8 +87,8 @@ class PosedCameras:
         """From the one prior that the median of all agrees with best, reweighted by
         Geman-McClure."""
         candidates = []
-        for prior, own, turn in zip(self.priors, self.solved, self._turns(), strict=True):
-            pose = make_transform(turn, prior[:3, 3] - scale * turn @ own[:3, 3])
+        for prior, own, rotation in zip(self.priors, self.solved, self._rotations(), strict=True):
+            pose = make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3])
             candidates.append(Gauge(scale, pose))
         gauge = min(candidates, key=lambda candidate: float(np.median(self._at_scene(candidate))))
         for _ in range(20):
@@ -98,21 +100,21 @@ class PosedCameras:
 
     def consensus_rotation(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The rotation that most priors support, and (K,) angle of each prior to it."""
-        votes = self._turns()
+        votes = self._rotations()
         angles = np.array([[rotation_angle(a @ b.T) for b in votes] for a in votes])
         winner = int(np.argmin(np.median(angles, axis=1)))
         near = angles[winner] <= np.median(angles[winner]) + 1e-9
-        turn = nearest_rotation(votes[near].sum(0))
-        return turn, np.array([rotation_angle(turn @ vote.T) for vote in votes])
+        rotation = nearest_rotation(votes[near].sum(0))
+        return rotation, np.array([rotation_angle(rotation @ vote.T) for vote in votes])
 
-    def consensus_scale(self, turn: NDArray, angle: NDArray) -> float | None:
+    def consensus_scale(self, rotation: NDArray, angle: NDArray) -> float | None:
         """Median ratio of baselines between priors, along the direction that both agree on; None
         where the cameras share one place. Arguments are of :meth:`consensus_rotation`."""
         ratios, lengths = [], []
-        turned = self.solved[:, :3, 3] @ turn.T
-        for i in range(len(turned)):
+        centres = self.solved[:, :3, 3] @ rotation.T
+        for i in range(len(centres)):
             for j in range(i):
-                ours = turned[i] - turned[j]
+                ours = centres[i] - centres[j]
                 theirs = self.priors[i, :3, 3] - self.priors[j, :3, 3]
                 length = float(ours @ ours)
                 if length > 0 and max(angle[i], angle[j]) < 0.5:
@@ -125,7 +127,7 @@ class PosedCameras:
         scale = ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]]
         return scale if scale > 1e-9 else None
 
-    def _turns(self) -> NDArray[np.float64]:
+    def _rotations(self) -> NDArray[np.float64]:
         """(K, 3, 3) the rotation of the gauge by each prior alone."""
         return self.priors[:, :3, :3] @ np.swapaxes(self.solved[:, :3, :3], 1, 2)
 
@@ -211,28 +213,28 @@ def register(
     if np.count_nonzero(trusted) < 2:
         trusted[:] = True
     voters = cameras.select(trusted)
-    turn, turn_error = voters.consensus_rotation()
-    scale = 1.0 if known_scale else voters.consensus_scale(turn, turn_error)
+    rotation, rotation_error = voters.consensus_rotation()
+    scale = 1.0 if known_scale else voters.consensus_scale(rotation, rotation_error)
     if scale is None:
         names = [views[v].name for v in np.array(known)[trusted]]
-        text = _contradiction(names, voters.priors, turn_error)
+        text = _contradiction(names, voters.priors, rotation_error)
         return replace(nothing, warnings=(text or _NO_SCALE,), contradiction=text)
     gauge = voters.robust_fit(scale, known_scale)
     position, angle = cameras.errors(gauge)
-    far = cameras.distance * gauge.scale
-    residual[known], total[known] = position, position + angle * far
-    share[known] = total[known] / np.maximum(far, 1e-12)
-    expected = _expected_errors([views[v] for v in known], far, config)
+    distance = cameras.distance * gauge.scale
+    residual[known], total[known] = position, position + angle * distance
+    share[known] = total[known] / np.maximum(distance, 1e-12)
+    expected = _expected_errors([views[v] for v in known], distance, config)
     if rejected:
         # Pairs leave much more of the error of a camera whose prior took no part in the solve
         # than of those that were constrained.
         unjudged = np.array([v not in rejected for v in known])
-        expected = np.where(unjudged, np.maximum(expected, 0.1 * far), expected)
-    wrong[known] = _find_wrong(total[known], far, expected)
+        expected = np.where(unjudged, np.maximum(expected, 0.1 * distance), expected)
+    wrong[known] = _find_wrong(total[known], distance, expected)
     wrong[list(rejected)] = list(rejected.values())
     warnings = _name_wrong([views[v].name for v in known], wrong[known], position, angle)
     if known_scale:
-        warnings += _check_units(voters, turn, turn_error)
+        warnings += _check_units(voters, rotation, rotation_error)
     return Registration(*gauge, True, residual, total, share, wrong, tuple(warnings))
 
 
@@ -272,7 +274,7 @@ def _find_wrong(error: NDArray, distance: NDArray, expected: NDArray) -> NDArray
 def _name_wrong(
     names: list[str], wrong: NDArray[np.bool_], position: NDArray, angle: NDArray
 ) -> list[str]:
-    blame = "one of the two is wrong" if len(names) == 2 else "the other cameras outvote it"
+    blame = "one of the two is wrong" if len(names) == 2 else "the other cameras contradict it"
     return [
         f"the given pose of camera '{names[k]}' is {position[k] * 1e3:.0f} mm and "
         f"{np.degrees(angle[k]):.1f} degrees from where its images put it; {blame}: check its "
@@ -281,11 +283,11 @@ def _name_wrong(
     ]
 
 
-def _check_units(cameras: PosedCameras, turn: NDArray, angle: NDArray) -> list[str]:
-    """A warning when the cameras' baselines and the depth disagree about what a metre is."""
+def _check_units(cameras: PosedCameras, rotation: NDArray, angle: NDArray) -> list[str]:
+    """A warning when the cameras' baselines and the depth disagree about the metric scale."""
     centres = cameras.solved[:, :3, 3]
     apart = np.linalg.norm(centres - np.median(centres, axis=0), axis=1)
-    ratio = cameras.consensus_scale(turn, angle)
+    ratio = cameras.consensus_scale(rotation, angle)
     # Short baselines say little about scale.
     is_short = np.median(apart) < 0.1 * np.median(cameras.distance)
     if len(centres) < 3 or ratio is None or is_short or 0.5 < ratio < 2.0:

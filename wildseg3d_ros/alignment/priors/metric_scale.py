@@ -1,4 +1,4 @@
-"""The metric scale: who says how long a metre is in the world, and what that rests on."""
+"""The metric scale of the world: what gives it, and how far it can be relied on."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def consensus_scale(
     wrong = [
         v for value, _, v in sources if v is not None and abs(value - middle) > _SCALES_APART / 2
     ]
-    blame = "one of the two is wrong" if len(sources) == 2 else "the others outvote it"
+    blame = "one of the two is wrong" if len(sources) == 2 else "the others contradict it"
     warnings = [
         f"the depth images of camera '{views[v].name}' make the scene "
         f"{np.exp(middle - value):.3g} times as large as the others do; {blame}: check the unit"
@@ -158,8 +158,8 @@ def scale_warnings(
     factor: float,
     rough: bool,
 ) -> list[str]:
-    """Warnings where one baseline alone says how long a metre is, and where a network that was
-    trained on metres finds it much longer or shorter.
+    """Warnings where one baseline alone gives the metric scale, and where that of a network that
+    was trained on metres is far from it.
 
     Args:
         factor: world units per unit of the pairs of unknown scale.

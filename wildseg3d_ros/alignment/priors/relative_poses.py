@@ -89,11 +89,12 @@ def _compare(pose: RelativePose, cameras: PairCameras, metric_scale: float) -> t
     rotation = rotation_angle(solved[:3, :3] @ known[:3, :3].T)
     distance = float(max(cameras.distance[pose.a], cameras.distance[pose.b]) / metric_scale)
     hops = float(sigmas.hops[pose.a, pose.b])
-    turned = 2.0 * hops * sigmas.rotation**2
-    moved = 2.0 * hops * (sigmas.position * distance) ** 2
-    moved += turned * float(np.sum(known[:3, 3] ** 2)) / 2.0
-    metres = np.sqrt(pose.translation_sigma**2 + moved)
-    radians = np.sqrt(pose.rotation_sigma**2 + turned)
+    # Variances of the pairs' drift; errors of rotation on the way displace its end as well.
+    rotation_drift = 2.0 * hops * sigmas.rotation**2
+    drift = 2.0 * hops * (sigmas.position * distance) ** 2
+    drift += rotation_drift * float(np.sum(known[:3, 3] ** 2)) / 2.0
+    metres = np.sqrt(pose.translation_sigma**2 + drift)
+    radians = np.sqrt(pose.rotation_sigma**2 + rotation_drift)
     is_outlier = max(translation / metres, rotation / radians) > OUTLIER
     return translation + rotation * distance, bool(is_outlier)
 
@@ -103,5 +104,5 @@ def _rejected_text(pose: RelativePose, views: Sequence[View], error: float) -> s
     return (
         f"the given relative pose of the cameras '{views[pose.a].name}' and "
         f"'{views[pose.b].name}' is {error * 1e3:.0f} mm (at the scene) from what the images say; "
-        "the pairs outvote it, and it is left out: check their calibration"
+        "the pairs contradict it, and it is rejected: check their calibration"
     )
