@@ -97,10 +97,9 @@ def align_view(
         AlignmentError: no pair connects the view. InputError: pairs without the view. Others: as
             of :func:`align`.
     """
-    from wildseg3d_ros.alignment.register_view import Neighbourhood, register_view
+    from wildseg3d_ros.alignment.register_view import align_view as run
 
-    near = Neighbourhood.of_pairs(pairs, views, changed, world, masks)
-    return register_view(near, start, config)
+    return run(pairs, views, changed, start, world, config, masks)
 
 
 def fuse_view(

@@ -52,12 +52,40 @@ Cameras = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @one_thread()
-def register_view(near: Neighbourhood, start: Alignment, config: AlignmentConfig) -> Alignment:
-    """See :func:`wildseg3d_ros.alignment.align_view`.
+def align_view(
+    pairs: Sequence[PairPrediction],
+    views: Sequence[View],
+    changed: int,
+    start: Alignment,
+    world: WorldPointmaps,
+    config: AlignmentConfig,
+    masks: MaskCache | None = None,
+) -> Alignment:
+    """Brings one view that was added or replaced into a world that stands.
+
+    Its pairs, camera and surface are solved against the other views' world pointmaps, which stay
+    where they are: what is known of objects elsewhere keeps its place to the last digit. A fresh
+    :func:`align` of everything would move the others by a part of their own error.
 
     Args:
-        near: the changed view and what its pairs touch; start: of the other views.
+        pairs: one or more, all with the changed view. Nothing is asked of the other pairs.
+        views: all of them; an added view is the last.
+        changed: index of the view.
+        start: of the other views (and of the changed one before); world: :func:`fuse` of it.
+        masks: as for :func:`align`; those of the changed view may be the new ones.
+
+    Returns:
+        ``start`` with the view's rows replaced, and its pairs after those of the others.
+
+    Raises:
+        AlignmentError: no pair connects the view. InputError: pairs without the view. Others: as
+            of :func:`align`.
     """
+    return _register(_Neighbourhood.of_pairs(pairs, views, changed, world, masks), start, config)
+
+
+def _register(near: _Neighbourhood, start: Alignment, config: AlignmentConfig) -> Alignment:
+    """``start`` with the changed view solved onto the world."""
     solved, warnings = _solve(near, start, config)
     unit, view, seen = solved.unit, near.views[near.here], solved.observed()
     measured = solved.result.current.measured[[near.here]]
@@ -105,7 +133,7 @@ def register_view(near: Neighbourhood, start: Alignment, config: AlignmentConfig
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbourhood:
+class _Neighbourhood:
     """The changed view and those it shares pairs with, as a problem of its own.
 
     Attributes:
@@ -133,7 +161,7 @@ class Neighbourhood:
         changed: int,
         world: WorldPointmaps,
         masks: MaskCache | None,
-    ) -> Neighbourhood:
+    ) -> _Neighbourhood:
         """What the changed view's pairs (all that are given) touch.
 
         Raises:
@@ -259,7 +287,7 @@ class _Solved:
 
 
 def _solve(
-    near: Neighbourhood, start: Alignment, config: AlignmentConfig
+    near: _Neighbourhood, start: Alignment, config: AlignmentConfig
 ) -> tuple[_Solved, list[str]]:
     """The solved pairs, and warnings."""
     predictions = [*near.new, *near.standing]
@@ -296,7 +324,7 @@ def _solve(
 
 
 def _refine(
-    near: Neighbourhood,
+    near: _Neighbourhood,
     pairs: PlacedPairs,
     cameras: Cameras,
     prior: _Prior,
@@ -421,7 +449,7 @@ class _Prior:
 
 
 def _merged(
-    near: Neighbourhood,
+    near: _Neighbourhood,
     start: Alignment,
     of_pairs: dict[str, NDArray],
     of_view: dict[str, NDArray | float],
