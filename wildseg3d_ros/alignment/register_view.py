@@ -176,18 +176,16 @@ class _Neighbourhood:
             of.append(of[others[0]])
             others.append(len(of) - 1)
         second = others[1::2] + others[: len(others) % 2]
-        points, confidence = world.points, world.confidence
+        points = {k: world.points[of[k]] for k in others}
+        confidence = {k: world.confidence[of[k]] for k in others}
         standing = [
-            PairPrediction(
-                *(k, m),
-                *(part[of[side]] for part in (points, confidence) for side in (k, m)),
-                metric=True,
-            )
+            PairPrediction(k, m, points[k], points[m], confidence[k], confidence[m], metric=True)
             for k, m in zip(others[::2], second, strict=True)
         ]
         local = None
         if masks is not None:
-            local = MaskCache(*(tuple(m[v] for v in of) for m in (masks.labels, masks.scores)), ())
+            labels, scores = (tuple(part[v] for v in of) for part in (masks.labels, masks.scores))
+            local = MaskCache(labels, scores, ())
         new = [replace(p, a=place_of[p.a], b=place_of[p.b]) for p in pairs]
         near = [views[v] for v in of]
         return cls(views, changed, world, of, place_of[changed], near, local, new, standing)

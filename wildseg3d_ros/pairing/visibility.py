@@ -14,9 +14,6 @@ from wildseg3d_ros.core.types import View
 SAMPLES = 600
 """Points per view whose visibility in the other views is computed."""
 
-_USUAL_FOCAL = 0.9
-"""Focal length in longer image sides, 58 degrees wide, of a camera whose own is not known."""
-
 
 def visibility(
     views: Sequence[View],
@@ -60,7 +57,7 @@ def _calibration(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if view.K is not None:
         return view.K, view.world_from_cam_prior
     height, width = view.size
-    focal = _USUAL_FOCAL * max(height, width)
+    focal = 0.9 * max(height, width)  # 58 degrees wide: a usual lens
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     return K, view.world_from_cam_prior
 

@@ -1,7 +1,4 @@
-"""Given camera poses beside the cameras that the pairs alone make: which contradict them.
-
-How far the pairs can be off is told by what they themselves show (:class:`PairSigmas`).
-"""
+"""Given camera poses beside the cameras that the pairs alone make: which contradict them."""
 
 from __future__ import annotations
 
@@ -22,32 +19,9 @@ _MIN_SIGMA = 0.01
 """Smallest deviation per axis [viewing distances or rad] that pairs are taken to have: few of them
 may agree by chance."""
 
-_UNKNOWN_SIGMA = 0.02
-"""The same where no pair is checked by another."""
-
 OUTLIER = 3.0
 """Deviations beyond which a given pose contradicts the pairs. The deviation is that of one pair,
 while a camera is known by all of its pairs."""
-
-_AMBIGUOUS = 1.6
-"""Deviations beyond which it is trusted no more than it agrees."""
-
-_CHI = 1.54
-"""Median length of a vector of three unit deviations: square root of the chi-square median."""
-
-
-@dataclass(frozen=True, eq=False)
-class PairSigmas:
-    """Deviations per axis of a camera by one pair, and by how many pairs it is from another.
-
-    Attributes:
-        position: in viewing distances; rotation: rad.
-        hops: (N, N) pairs on the shortest way between two views.
-    """
-
-    position: float
-    rotation: float
-    hops: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,51 +30,51 @@ class PairCameras:
 
     Attributes:
         poses: N of (4, 4), graph units; None for a camera without a pair in its own frame.
-        distance: (N,) viewing distances, graph units; sigmas: how far the poses may be off.
+        distance: (N,) viewing distances, graph units.
+        sigmas: deviations per axis of a camera by one pair [viewing distances, rad].
+        hops: (N, N) pairs on the shortest way between two views.
     """
 
     poses: Sequence[NDArray[np.float64] | None]
     distance: NDArray[np.float64]
-    sigmas: PairSigmas
+    sigmas: tuple[float, float]
+    hops: NDArray[np.float64]
 
     @classmethod
     def of(cls, edges: NDArray[np.int64], seen: Sequence[Observed]) -> PairCameras:
         """By (E, 2) pairs, and what they say about each view."""
         poses = [s.mean_pose() for s in seen]
         distance = np.array([s.viewing_distance(c) for s, c in zip(seen, poses, strict=True)])
-        return cls(poses, distance, _pair_sigmas(edges, seen, poses, distance))
+        sigmas = _pair_sigmas(len(edges), seen, poses, distance)
+        return cls(poses, distance, sigmas, _hops(edges, len(seen)))
 
 
 def _pair_sigmas(
-    edges: NDArray[np.int64],
+    pairs: int,
     seen: Sequence[Observed],
     cameras: Sequence[NDArray | None],
     distance: NDArray[np.float64],
-) -> PairSigmas:
+) -> tuple[float, float]:
     """From where the pairs of a view put its camera, pooled over the views.
 
     Pairs that were fitted to each other agree better than they are right, the more so the fewer
     there are beyond a tree.
     """
-    position, rotation = [], []
+    variances = []
     for s, camera, depth in zip(seen, cameras, distance, strict=True):
         count = len(s.own_poses)
         if camera is None or count < 2:
             continue
         apart = s.own_poses[:, :3, 3] - camera[:3, 3]
         angle = np.array([rotation_angle(p[:3, :3] @ camera[:3, :3].T) for p in s.own_poses])
-        position.append(float((apart**2).sum()) / (3.0 * (count - 1) * depth**2))
-        rotation.append(float((angle**2).sum()) / (3.0 * (count - 1)))
-    hops = _hops(edges, len(seen))
-    pairs, tree = len(edges), len(seen) - 1
-    if not position or pairs <= tree:
-        return PairSigmas(_UNKNOWN_SIGMA, _UNKNOWN_SIGMA, hops)
-    grow = pairs / (pairs - tree)
-    return PairSigmas(
-        max(float(np.sqrt(grow * np.median(position))), _MIN_SIGMA),
-        max(float(np.sqrt(grow * np.median(rotation))), _MIN_SIGMA),
-        hops,
-    )
+        squares = np.array([(apart**2).sum() / depth**2, (angle**2).sum()])
+        variances.append(squares / (3.0 * (count - 1)))
+    tree = len(seen) - 1
+    if not variances or pairs <= tree:  # no pair is checked by another
+        return 2.0 * _MIN_SIGMA, 2.0 * _MIN_SIGMA
+    found = np.sqrt(pairs / (pairs - tree) * np.median(variances, axis=0))
+    position, rotation = np.maximum(found, _MIN_SIGMA).tolist()
+    return position, rotation
 
 
 def _hops(edges: NDArray[np.int64], count: int) -> NDArray[np.float64]:
@@ -171,7 +145,7 @@ def compare_poses(
     wrong, inflation, typical = judge_poses(
         PosedCameras(np.stack(priors), solved[is_given], distance[is_given]),
         said,
-        replace(cameras.sigmas, hops=cameras.sigmas.hops[np.ix_(ids, ids)]),
+        replace(cameras, hops=cameras.hops[np.ix_(ids, ids)]),
         Gauge(found.scale, found.prior_from_world),
         known_scale,
     )
@@ -195,7 +169,7 @@ def compare_poses(
 def judge_poses(
     cameras: PosedCameras,
     said: NDArray[np.float64],
-    sigmas: PairSigmas,
+    pairs: PairCameras,
     start: Gauge,
     known_scale: bool,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], float]:
@@ -207,7 +181,7 @@ def judge_poses(
     that contradict each other neither is kept.
 
     Args:
-        said: (K, 2) deviations of the priors [m, rad]; sigmas: of these K cameras.
+        said: (K, 2) deviations of the priors [m, rad]; pairs: with the hops between these K.
         start: of the world, by a robust registration.
 
     Returns:
@@ -220,14 +194,15 @@ def judge_poses(
     def compare(v: int, others: NDArray, gauge: Gauge) -> tuple[NDArray, NDArray]:
         """Errors [m, rad] of a prior, and in deviations."""
         error = np.ravel(cameras.select([v]).errors(gauge))
-        expected = np.array([sigmas.position * cameras.distance[v] * gauge.scale, sigmas.rotation])
+        expected = np.array(pairs.sigmas) * (cameras.distance[v] * gauge.scale, 1.0)
         # Two others hardly fix a frame.
         few = 1.0 + 1.0 / max(np.count_nonzero(others) - 1, 1) ** 2
-        expected *= np.sqrt(few * np.mean(sigmas.hops[v, others]))
+        expected *= np.sqrt(few * np.mean(pairs.hops[v, others]))
         return error, error / np.hypot(expected, said[v])
 
     def typical(among: NDArray) -> float:
-        return float(np.median(chi.max(1)[among])) / _CHI
+        # The median length of a vector of three unit deviations.
+        return float(np.median(chi.max(1)[among])) / 1.54
 
     if count < 2:
         return np.zeros(count, dtype=bool), np.zeros((count, 2)), 1.0
@@ -246,7 +221,8 @@ def judge_poses(
             wrong = out
             break
         wrong[np.argmax(np.where(wrong, 0.0, chi.max(1)))] = True
-    inflation = np.where(chi > _AMBIGUOUS, error / np.sqrt(3.0), 0.0)
+    # A pose beyond 1.6 deviations is trusted no more than it agrees.
+    inflation = np.where(chi > 1.6, error / np.sqrt(3.0), 0.0)
     return wrong, inflation, typical(~wrong) if not wrong.all() else 1.0
 
 

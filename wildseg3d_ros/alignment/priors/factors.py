@@ -335,17 +335,10 @@ def pose_rows(
             rows.append(
                 (graph.edge[o], v, group, from_cam, pose, metres, radians, mass[o] / total)
             )
-    edge, view, number, from_cam, given, metres, radians, share = _columns(rows, 8)
-    return PoseRows(
-        edge.astype(np.int64),
-        view.astype(np.int64),
-        number.astype(np.int64),
-        from_cam.reshape(-1, 4, 4),
-        given.reshape(-1, 4, 4),
-        metres,
-        radians,
-        share,
-    )
+    columns = _columns(rows, 8)
+    numbers = (column.astype(np.int64) for column in columns[:3])
+    poses_4x4 = (column.reshape(-1, 4, 4) for column in columns[3:5])
+    return PoseRows(*numbers, *poses_4x4, *columns[5:])
 
 
 def scale_rows(graph: Graph, depths: Sequence[NDArray[np.float32] | None]) -> ScaleRows:

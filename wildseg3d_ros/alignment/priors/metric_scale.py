@@ -20,9 +20,6 @@ _MISSHAPEN = 0.15
 """Robust sigma of the log ratio of depth to a pointmap beyond which the two show different things;
 in constructed scenes with a network's errors it is up to 0.03."""
 
-_SCALES_APART = 0.1
-"""Log scales of two sources further apart contradict each other."""
-
 _METRIC_NETWORK = 1.5
 """Factor by which a network's own metric scale may be wrong: beyond it something else is."""
 
@@ -77,9 +74,8 @@ def consensus_scale(
     if not sources:
         return None, depths, False, []
     middle = _weighted_median(*np.array([source[:2] for source in sources]).T)
-    wrong = [
-        v for value, _, v in sources if v is not None and abs(value - middle) > _SCALES_APART / 2
-    ]
+    # Two sources contradict each other where they are 10 % apart.
+    wrong = [v for value, _, v in sources if v is not None and abs(value - middle) > 0.05]
     blame = "one of the two is wrong" if len(sources) == 2 else "the others contradict it"
     warnings = [
         f"the depth images of camera '{views[v].name}' make the scene "

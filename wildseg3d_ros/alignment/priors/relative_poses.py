@@ -83,18 +83,16 @@ def compare_baselines(
 def _compare(pose: RelativePose, cameras: PairCameras, metric_scale: float) -> tuple[float, bool]:
     """Error [m] at the scene, and whether it is more than the pairs drift from one camera to the
     other."""
-    sigmas, known = cameras.sigmas, pose.a_from_b
+    known = pose.a_from_b
     solved = invert(np.asarray(cameras.poses[pose.a])) @ np.asarray(cameras.poses[pose.b])
     translation = float(np.linalg.norm(solved[:3, 3] / metric_scale - known[:3, 3]))
     rotation = rotation_angle(solved[:3, :3] @ known[:3, :3].T)
     distance = float(max(cameras.distance[pose.a], cameras.distance[pose.b]) / metric_scale)
-    hops = float(sigmas.hops[pose.a, pose.b])
+    position, angle = np.sqrt(2.0 * cameras.hops[pose.a, pose.b]) * np.array(cameras.sigmas)
     # Variances of the pairs' drift; errors of rotation on the way displace its end as well.
-    rotation_drift = 2.0 * hops * sigmas.rotation**2
-    drift = 2.0 * hops * (sigmas.position * distance) ** 2
-    drift += rotation_drift * float(np.sum(known[:3, 3] ** 2)) / 2.0
+    drift = (position * distance) ** 2 + angle**2 * np.sum(known[:3, 3] ** 2) / 2.0
     metres = np.sqrt(pose.translation_sigma**2 + drift)
-    radians = np.sqrt(pose.rotation_sigma**2 + rotation_drift)
+    radians = np.hypot(pose.rotation_sigma, angle)
     is_outlier = max(translation / metres, rotation / radians) > OUTLIER
     return translation + rotation * distance, bool(is_outlier)
 
