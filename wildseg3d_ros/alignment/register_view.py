@@ -18,14 +18,15 @@ from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_c
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs, observations_of
 from wildseg3d_ros.alignment.graph.graph import (
-    build_graph,
     check_connected,
     check_pairs,
     pair_name,
     usable,
 )
-from wildseg3d_ros.alignment.graph.initialization import Poses, place
+from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
 from wildseg3d_ros.alignment.graph.reads import Reads
+from wildseg3d_ros.alignment.graph.sampling import build_graph
+from wildseg3d_ros.alignment.merge_border import as_torch
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
 from wildseg3d_ros.alignment.solve.residuals import (
     median_by_view,
@@ -36,7 +37,7 @@ from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import Looseness, settle
 from wildseg3d_ros.alignment.surfaces.view_surfaces import surface_of
-from wildseg3d_ros.core.devices import one_thread, torch_device
+from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
@@ -45,7 +46,6 @@ _CONTRADICTS = 4.0
 """A given pose is not believed beyond this many times of what it and the pairs may be off."""
 
 
-@one_thread()
 def align_view(
     pairs: Sequence[PairPrediction],
     views: Sequence[View],
@@ -109,7 +109,6 @@ def align_view(
         condition=result.solution.condition(),
         stop_reason=f"view {name} was solved onto the others: {result.stop_reason(config)}",
         warnings=(*(w for w in start.warnings if name not in w), *warnings, *notes, *told),
-        reads=None,
         **{key: _rows_with(getattr(start, key), kept, part) for key, part in found.items()},
         **{
             key: _view_with(getattr(start, key), changed, len(views), part)
@@ -244,11 +243,9 @@ def _solve(
     # A point of the world stands for all the pairs that it is the mean of.
     behind = [np.count_nonzero(start.edges[start.pair_used] == v) for v in near.of]
     stands_for = np.where(held[graph.edge], np.maximum(behind, 1)[graph.view], 1)
-    graph.weight.mul_(torch.from_numpy(stands_for)[:, None])
-    poses = place(graph, _identities(len(held)), held).to(device)
-    result = solve_pairs(
-        graph.to(device), poses, np.ones(len(held), dtype=bool), True, config, held
-    )
+    graph.weight[:] *= stands_for[:, None]
+    poses = initialize(graph, Poses.identities(len(held)), held)
+    result = solve_pairs(graph, poses, np.ones(len(held), dtype=bool), True, config, held)
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
     warnings += [
         f"pair {names[e]} contradicts the others and is left out" for e in graph.ids[~result.kept]
@@ -256,22 +253,18 @@ def _solve(
     warnings += [
         f"pair {names[e]} contradicts the others but nothing else holds its views together; do "
         "not rely on how they lie to each other"
-        for e in graph.ids[result.doubtful]
+        for e in graph.ids[result.ambiguous]
     ]
     if not result.converged:
         warnings.append(result.stop_reason(config))
     return result, graph.ids, warnings
 
 
-def _identities(count: int) -> Poses:
-    eye = torch.eye(3, dtype=torch.float64).expand(count, 3, 3).clone()
-    return Poses(torch.ones(count, dtype=torch.float64), eye, torch.zeros(count, 3).double())
-
-
 def _observe(result: SolvedPairs) -> list[Observed]:
     solution = result.solution
-    world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
-    return observe(result.current, solution.poses, world, sure)
+    return observe(
+        as_torch(result.current), as_torch(solution.poses), solution.world, solution.confidence
+    )
 
 
 def _place(result: SolvedPairs, ids: NDArray[np.int64], unit: float, count: int) -> PlacedPairs:
@@ -279,10 +272,10 @@ def _place(result: SolvedPairs, ids: NDArray[np.int64], unit: float, count: int)
     graph, poses = result.graph, result.poses
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
     world_from_pair = np.tile(np.eye(4), (count, 1, 1))
-    free = poses.scale.cpu().numpy() * unit / graph.unit
+    free = poses.scale * unit / graph.unit
     scale[ids] = np.where(graph.fixed, 1.0, free)
-    world_from_pair[ids, :3, :3] = poses.rotation.cpu().numpy()
-    world_from_pair[ids, :3, 3] = poses.translation.cpu().numpy() * unit
+    world_from_pair[ids, :3, :3] = poses.rotation
+    world_from_pair[ids, :3, 3] = poses.translation * unit
     used[ids] = result.kept
     return PlacedPairs(scale, world_from_pair, used)
 

@@ -58,7 +58,7 @@ def refine_cameras(
         xi = -torch.linalg.solve_ex(normal, gradient).result[..., 0]
         supported = (front.sum(1) >= MIN_POINTS) & xi.isfinite().all(1)
         xi = torch.where(supported[:, None], xi, 0.0)
-        turn = rotation_from_vectors(xi[:, :3])
+        turn = torch.from_numpy(rotation_from_vectors(xi[:, :3].numpy()))
         cam_from_world = turn @ cam_from_world
         cam_from_world[:, :, 3] += xi[:, 3:6]
         grow = torch.exp(xi[:, 6].clamp(-0.5, 0.5))

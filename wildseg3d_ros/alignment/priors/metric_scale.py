@@ -53,7 +53,7 @@ def scale_sources(
 ) -> tuple[str, ...]:
     """What makes the world metric; empty when nothing does."""
     if metric_pairs:
-        return tuple(sorted({pair.metre for pair in metric_pairs}))
+        return tuple(sorted({pair.scale_source for pair in metric_pairs}))
     if known.sources:
         return known.sources
     return (POSES,) if registration.found else ()
@@ -131,7 +131,7 @@ def compare_with_priors(
 def unconfirmed(views: Sequence[View], metric_pairs: Sequence[PairPrediction]) -> bool:
     """Whether the world cannot but agree with the given poses: two views, triangulated with
     them."""
-    return len(views) == 2 and any(pair.metre == POSES for pair in metric_pairs)
+    return len(views) == 2 and any(pair.scale_source == POSES for pair in metric_pairs)
 
 
 def unconfirmed_warning(
