@@ -10,8 +10,9 @@ import torch
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import build_graph
-from wildseg3d_ros.alignment.graph.initialization import Poses, place
+from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
+from wildseg3d_ros.alignment.merge_border import as_torch  # MERGE: delete
 from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.similarity import umeyama
@@ -87,12 +88,12 @@ def test_terms_are_the_derivatives_of_their_cost(scene, is_metric):
         (1, v, slipped(scene.world_from_cam[v], 0.02, 0.02, random), 0.03, 0.01) for v in (0, 2)
     ]
     priors = Priors(
-        pose_rows(graph, known),
-        scale_rows(graph, [depth_of(scene, 0), None, None]),
+        pose_rows(as_torch(graph), known),
+        scale_rows(as_torch(graph), [depth_of(scene, 0), None, None]),
         0.7,
         is_metric,
     )
-    start = place(graph)
+    start = as_torch(initialize(graph))
     pivot = torch.zeros(len(graph.edges), 3, dtype=torch.float64)
 
     def moved(xi):
