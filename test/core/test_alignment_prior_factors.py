@@ -9,8 +9,8 @@ import pytest
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import build_graph
-from wildseg3d_ros.alignment.graph.initialization import Poses, place
+from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.priors.factors import Linearised, Priors, pose_rows, scale_rows
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.similarity import umeyama
@@ -92,7 +92,7 @@ def test_linearise_gives_the_derivatives_of_the_cost(scene, is_metric):
         0.7,
         is_metric,
     )
-    start = place(graph)
+    start = initialize(graph)
     scale, rotation, translation = map(
         np.asarray, (start.scale, start.rotation, start.translation)
     )

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import (
@@ -23,14 +22,13 @@ from wildseg3d_ros.alignment.cameras.resection import (
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs, observations_of
 from wildseg3d_ros.alignment.graph.graph import (
-    build_graph,
     check_connected,
     check_pairs,
     pair_name,
     usable,
 )
-from wildseg3d_ros.alignment.graph.initialization import Poses, place
-from wildseg3d_ros.alignment.graph.reads import Reads
+from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.priors.gauge import prior_sigmas
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
 from wildseg3d_ros.alignment.solve.residuals import (
@@ -42,7 +40,6 @@ from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import Looseness, settle
 from wildseg3d_ros.alignment.surfaces.view_surfaces import surface_of
-from wildseg3d_ros.core.devices import one_thread, torch_device
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
@@ -51,7 +48,6 @@ Cameras = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Poses (N, 4, 4) world_from_cam and intrinsics (N, 3, 3)."""
 
 
-@one_thread()
 def align_view(
     pairs: Sequence[PairPrediction],
     views: Sequence[View],
@@ -247,7 +243,7 @@ class _Solved:
     def observed(self) -> Observed:
         """What the pairs say about the changed view, graph units."""
         solution = self.result.solution
-        world, confidence = np.asarray(solution.world), np.asarray(solution.sure)
+        world, confidence = solution.world, solution.confidence
         return observe(self.result.current, solution.poses, world, confidence)[self.here]
 
     def pairs(self) -> PlacedPairs:
@@ -256,9 +252,9 @@ class _Solved:
         size = graph.ids.max() + 1
         scale, used = np.ones(size), np.zeros(size, dtype=bool)
         world_from_pair = np.tile(np.eye(4), (size, 1, 1))
-        scale[graph.ids] = np.asarray(poses.scale) * self.unit / graph.unit
-        world_from_pair[graph.ids, :3, :3] = np.asarray(poses.rotation)
-        world_from_pair[graph.ids, :3, 3] = np.asarray(poses.translation) * self.unit
+        scale[graph.ids] = poses.scale * self.unit / graph.unit
+        world_from_pair[graph.ids, :3, :3] = poses.rotation
+        world_from_pair[graph.ids, :3, 3] = poses.translation * self.unit
         scale[graph.ids[graph.fixed]] = 1.0
         used[graph.ids] = self.result.kept
         own = slice(self.count)
@@ -299,13 +295,9 @@ def _solve(
     # A point of the world stands for all the pairs that it is the mean of.
     behind = [np.count_nonzero(start.edges[start.pair_used] == v) for v in near.of]
     stands_for = np.where(fixed[graph.edge], np.maximum(behind, 1)[graph.view], 1)
-    weight = np.asarray(graph.weight) * stands_for[:, None]
-    graph = replace(graph, weight=torch.from_numpy(weight))  # MERGE: weight=weight
-    count = len(fixed)
-    identities = np.ones(count), np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3))
-    poses = Poses(*map(torch.from_numpy, identities))  # MERGE: Poses(*identities)
-    poses = place(graph, poses, fixed)
-    result = solve_pairs(graph, poses, np.ones(count, dtype=bool), True, config, fixed)
+    graph = replace(graph, weight=graph.weight * stands_for[:, None])
+    poses = initialize(graph, Poses.identities(len(fixed)), fixed)
+    result = solve_pairs(graph, poses, np.ones(len(fixed), dtype=bool), True, config, fixed)
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
     warnings += [
         f"pair {names[e]} contradicts the others and is left out" for e in graph.ids[~result.kept]
@@ -313,7 +305,7 @@ def _solve(
     warnings += [
         f"pair {names[e]} contradicts the others but nothing else holds its views together; do "
         "not rely on how they lie to each other"
-        for e in graph.ids[result.doubtful]
+        for e in graph.ids[result.ambiguous]
     ]
     if not result.converged:
         warnings.append(result.stop_reason(config))
@@ -472,4 +464,4 @@ def _merged(
             rows[key][near.changed] = value
     name = f"'{near.scene[near.changed].name}'"
     warnings = tuple(text for text in start.warnings if name not in text)
-    return replace(start, warnings=warnings, reads=None, **rows)  # MERGE: without reads
+    return replace(start, warnings=warnings, **rows)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph.graph import MIN_POINTS
@@ -73,7 +72,7 @@ def refine_cameras(
     def retract(state: tuple[_Cameras, _Cameras], step: NDArray) -> tuple[_Cameras, _Cameras]:
         now, best = state
         step = np.where(np.isfinite(step).all(1, keepdims=True), step, 0.0)
-        turn = rotation_from_vectors(torch.from_numpy(step[:, :3])).numpy()  # MERGE: NumPy
+        turn = rotation_from_vectors(step[:, :3])
         pose = turn @ now.pose
         pose[:, :, 3] += step[:, 3:6]
         focal = now.K[:, 0, 0] * np.exp(np.clip(step[:, 6], -0.5, 0.5))

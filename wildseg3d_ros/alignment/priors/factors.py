@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph.graph import MIN_POINTS, Graph
@@ -193,7 +192,7 @@ class Priors:
         free = residual - slope @ (inner @ (weighted_slope.T @ residual))
         np.add.at(gradient, edge, weighted * free[:, None])
         terms = gradient, own, cross.reshape(7 * count, -1), core, inner
-        return Linearised(*map(torch.from_numpy, terms))  # MERGE: Linearised(*terms)
+        return Linearised(*terms)
 
     def _cameras(self, poses: Poses) -> _Cameras:
         rotation, translation, scale = (

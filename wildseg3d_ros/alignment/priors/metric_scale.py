@@ -107,7 +107,7 @@ def scale_sources(
         in_solve: sources among the priors of the solve.
     """
     if metric_pairs:
-        return tuple(sorted({pair.metre for pair in metric_pairs}))
+        return tuple(sorted({pair.scale_source for pair in metric_pairs}))
     return in_solve or ((POSES,) if registration.found else ())
 
 
@@ -130,7 +130,7 @@ def no_scale_warning(views: Sequence[View], sources: tuple[str, ...]) -> list[st
 def unconfirmed(views: Sequence[View], metric_pairs: Sequence[PairPrediction]) -> bool:
     """Whether the world cannot but agree with the given poses: two views, triangulated with
     them."""
-    return len(views) == 2 and any(pair.metre == POSES for pair in metric_pairs)
+    return len(views) == 2 and any(pair.scale_source == POSES for pair in metric_pairs)
 
 
 def unconfirmed_warning(

@@ -100,7 +100,7 @@ def settle(
         equations.add_displacements(now, start, looseness.points)
         equations.add_poses(now, start, looseness)
         step = equations.solve(moving)
-        rotations = rotation_from_vectors(torch.from_numpy(step[:, :3])).numpy()
+        rotations = rotation_from_vectors(step[:, :3])
         for v in range(len(start)):
             motions[v] = make_transform(rotations[v], step[v, 3:]) @ motions[v]
         now = start.moved(motions)

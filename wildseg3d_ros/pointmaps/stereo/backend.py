@@ -269,7 +269,7 @@ class StereoPointmaps:
             sure_b,
             a_from_b,
             metric=True,
-            metre="camera poses",
+            scale_source="camera poses",
         )
 
     def _brightness(self, views: Sequence[View], pair: Pair, poses: RefinedPoses) -> float:
