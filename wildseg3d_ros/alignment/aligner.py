@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs
+from wildseg3d_ros.alignment.fusion.samples import ViewSamples
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
+from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views
 from wildseg3d_ros.alignment.graph.graph import (
     Graph,
     build_graph,
@@ -49,7 +51,6 @@ from wildseg3d_ros.alignment.solve.residuals import (
     standing_out,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, distances, fit_left_out, solve_pairs
-from wildseg3d_ros.alignment.surfaces.view_surfaces import settle_views
 from wildseg3d_ros.core.devices import one_thread, torch_device
 from wildseg3d_ros.core.errors import AlignmentError
 from wildseg3d_ros.core.geometry.transforms import apply, invert
@@ -207,8 +208,8 @@ def _finish(
     residual = torch.where(seen_twice, solution.residual, torch.nan).cpu().numpy()
     view_residual = median_by_view(current, residual)
     compared = view_residual[np.isfinite(view_residual)]
-    correction = settle_views(
-        predictions,
+    correction = refine_views(
+        ViewSamples.of(predictions, views),  # MERGE: the Aligner holds these.
         views,
         masks,
         _placed(complete, result),
@@ -216,8 +217,6 @@ def _finish(
         K,
         float(np.median(compared)) if len(compared) else 0.0,
         known.deviations(len(views)),
-        graph.x.device,
-        reads,
     )
     world_from_cam = correction @ world_from_cam
     seen = [
@@ -309,7 +308,7 @@ def _world_size(graph: Graph, poses: Poses) -> float:
     return float(np.exp((np.log(graph.unit) - poses.scale.log().cpu().numpy()).mean()))
 
 
-def _placed(complete: Graph, result: SolvedPairs) -> PlacedPairs:
+def _placed(complete: Graph, result: SolvedPairs) -> PosedPairs:
     """All pairs in the solved world, graph units."""
     graph, poses, count = result.graph, result.poses, len(complete.edges)
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
@@ -318,7 +317,7 @@ def _placed(complete: Graph, result: SolvedPairs) -> PlacedPairs:
     world_from_pair[graph.ids, :3, :3] = poses.rotation.cpu().numpy()
     world_from_pair[graph.ids, :3, 3] = poses.translation.cpu().numpy()
     used[graph.ids] = result.kept
-    return PlacedPairs(scale, world_from_pair, used)
+    return PosedPairs(scale, world_from_pair, used)
 
 
 def _distances_of_views(
