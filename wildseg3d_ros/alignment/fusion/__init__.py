@@ -1,6 +1,6 @@
 """World pointmaps of every pixel, from solved pairs.
 
-An observation is one pair's map of a view with that pair's similarity, ``y_k = s_k R_k x_k + t_k``.
+An observation k is one pair's map x of a view in the world, ``y_k = s_k R_k x_k + t_k``.
 
 1. :mod:`~.view_maps`: the observations of a view, and ``PixelMeans``, their robust mean at any
    pixels. A view whose observations all are one measured map is posed once instead.

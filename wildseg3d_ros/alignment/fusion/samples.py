@@ -50,6 +50,4 @@ def sampled(maps: Sequence[PairMap], size: tuple[int, int]) -> list[PairMap]:
     for m in maps:
         if m.key not in read:
             read[m.key] = m.at(pixels)
-    return [
-        replace(m, points=read[m.key].points, confidence=read[m.key].confidence) for m in maps
-    ]
+    return [replace(m, points=read[m.key].points, confidence=read[m.key].confidence) for m in maps]

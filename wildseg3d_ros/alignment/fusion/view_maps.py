@@ -182,9 +182,7 @@ class PixelMeans:
             The points relative to the camera's centre, in the world's axes.
         """
         ray = as_array(self._camera.directions(pixels), points) if self.is_located else None
-        return robust_mean(
-            self._posed(points), confidence, ray, self._sigma, self._max_confidence
-        )
+        return robust_mean(self._posed(points), confidence, ray, self._sigma, self._max_confidence)
 
     def _posed(self, x: Array) -> Array:
         """Points (K, 3, m) in the world, relative to the camera, of (K, m, 3)."""

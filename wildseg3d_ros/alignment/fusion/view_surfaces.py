@@ -100,6 +100,4 @@ def _surface(
         score = np.nan_to_num(scores.ravel()[grid].astype(np.float32), nan=1.0)
         weight *= _BACKGROUND + (1.0 - _BACKGROUND) * score
     shape = len(rows), len(cols)
-    return Surface(
-        chi.reshape(*shape, 3), weight.reshape(shape), rows, cols, K, world_from_cam
-    )
+    return Surface(chi.reshape(*shape, 3), weight.reshape(shape), rows, cols, K, world_from_cam)

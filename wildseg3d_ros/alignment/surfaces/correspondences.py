@@ -254,7 +254,9 @@ def find_correspondences(
     block = max(1, _BLOCK // points.shape[1])
     for first in range(0, len(pairs), block):
         view, other = pairs[first : first + block].T
-        yield _correspond(stack, view, other, points[other], normals[other], weights[other], max_distance)
+        yield _correspond(
+            stack, view, other, points[other], normals[other], weights[other], max_distance
+        )
 
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")
@@ -303,6 +305,6 @@ def _correspond(
 
 
 def typical_distance(found: Sequence[Correspondences]) -> float:
-    """Median distance from surfaces, in viewing distances, over all correspondences; 0 for none."""
+    """Median distance from surfaces, in viewing distances; 0 without correspondences."""
     values = [(np.abs(c.distance) / c.depth)[c.weight > 0] for c in found]
     return lower_median(np.concatenate(values), 0.0) if values else 0.0
