@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs
+from wildseg3d_ros.alignment.fusion.samples import ViewSamples
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
+from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views
 from wildseg3d_ros.alignment.graph.graph import Graph
-from wildseg3d_ros.alignment.graph.reads import Reads  # MERGE: delete
 from wildseg3d_ros.alignment.priors.consistency import (
     Comparison,
     Verified,
@@ -38,7 +39,6 @@ from wildseg3d_ros.alignment.solve.residuals import (
     standing_out,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs
-from wildseg3d_ros.alignment.surfaces.view_surfaces import settle_views
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, RelativePose, View
 
@@ -297,12 +297,9 @@ def _refine(
     graph, poses, count = result.graph, result.poses, len(solved.complete.edges)
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
     scale[graph.ids], used[graph.ids] = poses.scale / graph.unit, result.kept
-    placed = PlacedPairs(scale, _rigid(solved), used)
-    # MERGE: refine_views(samples, views, masks, placed, cameras.world_from_cam, cameras.K,
-    # residuals.typical, solved.known.deviations(len(views))), samples = ViewSamples.of(
-    # predictions, views) of the Aligner
-    return settle_views(
-        problem.predictions,
+    placed = PosedPairs(scale, _rigid(solved), used)
+    return refine_views(
+        ViewSamples.of(problem.predictions, views),
         views,
         masks,
         placed,
@@ -310,8 +307,6 @@ def _refine(
         cameras.K,
         residuals.typical,
         solved.known.deviations(len(views)),
-        as_torch(graph).x.device,
-        Reads(),
     )
 
 

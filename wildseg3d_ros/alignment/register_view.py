@@ -20,7 +20,8 @@ from wildseg3d_ros.alignment.cameras.resection import (
     solve_cameras,
 )
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs, observations_of
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs, observations_of
+from wildseg3d_ros.alignment.fusion.view_surfaces import surface_of
 from wildseg3d_ros.alignment.graph.graph import (
     check_connected,
     check_pairs,
@@ -37,9 +38,8 @@ from wildseg3d_ros.alignment.solve.residuals import (
     reprojection_errors,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
-from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
-from wildseg3d_ros.alignment.surfaces.joint_refinement import Looseness, settle
-from wildseg3d_ros.alignment.surfaces.view_surfaces import surface_of
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
+from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
@@ -95,7 +95,7 @@ def _register(near: _Neighbourhood, start: Alignment, config: AlignmentConfig) -
     residual = solved.of_view(distance)
     prior = _Prior.of(view, start, float(np.nan_to_num(residual)), viewing_distance, config)
     pairs = solved.pairs()
-    correction = _refine(near, pairs, cameras, prior, config)
+    correction = _refine(near, pairs, cameras, prior)
     pose = correction @ pose
     error, told = prior.compare(pose)
     of_pairs = {
@@ -246,7 +246,7 @@ class _Solved:
         world, confidence = solution.world, solution.confidence
         return observe(self.result.current, solution.poses, world, confidence)[self.here]
 
-    def pairs(self) -> PlacedPairs:
+    def pairs(self) -> PosedPairs:
         """Its pairs in the world."""
         graph, poses = self.result.graph, self.result.poses
         size = graph.ids.max() + 1
@@ -258,7 +258,7 @@ class _Solved:
         scale[graph.ids[graph.fixed]] = 1.0
         used[graph.ids] = self.result.kept
         own = slice(self.count)
-        return PlacedPairs(scale[own], world_from_pair[own], used[own])
+        return PosedPairs(scale[own], world_from_pair[own], used[own])
 
     def pixels(self, cameras: Cameras) -> NDArray[np.float64]:
         """(O, n) reprojection errors."""
@@ -315,14 +315,12 @@ def _solve(
 
 def _refine(
     near: _Neighbourhood,
-    pairs: PlacedPairs,
+    pairs: PosedPairs,
     cameras: Cameras,
     prior: _Prior,
-    config: AlignmentConfig,
 ) -> NDArray[np.float64]:
     """(4, 4) rigid motion of the changed view, onto its prior and then onto what the others
     see."""
-    device = torch_device(config.device, "alignment.device")
     pose = cameras[0][near.here]
     pulled = prior.pull(pose) @ invert(pose)
     seen = observations_of(near.new, pairs, near.here)
@@ -330,16 +328,14 @@ def _refine(
         return pulled
     scores = None if near.masks is None else near.masks.scores[near.here]
     K, size = cameras[1][near.here], near.views[near.here].size
-    surface = surface_of(seen, size, scores, K, pose, device, Reads()).moved(pulled)
+    surface = surface_of(seen, size, scores, K, pose).moved(pulled)
     surfaces = [
-        surface if k == near.here else _standing_surface(near.world, v, K, camera, device)
+        surface if k == near.here else _standing_surface(near.world, v, K, camera)
         for k, (v, camera, K) in enumerate(zip(near.of, *cameras, strict=True))
     ]
-    offset = np.asarray(surface.points - surface.centre)[np.asarray(surface.weight) > 0]
-    depth = _lower_median(np.sqrt(np.square(offset).sum(-1))) if len(offset) else 1.0
-    sigmas = (prior.residual / depth, prior.position, prior.rotation)
-    motion = Looseness(*(np.full(len(surfaces), sigma) for sigma in sigmas))
-    return settle(surfaces, motion, only=near.here)[near.here] @ pulled
+    sigmas = (prior.residual / surface.depth(), prior.position, prior.rotation)
+    motion = MotionPrior(*(np.full(len(surfaces), sigma) for sigma in sigmas))
+    return refine_jointly(surfaces, motion, only=near.here)[near.here] @ pulled
 
 
 def _standing_surface(
@@ -347,19 +343,12 @@ def _standing_surface(
     view: int,
     K: NDArray[np.float64],
     world_from_cam: NDArray[np.float64],
-    device: torch.device,
 ) -> Surface:
     rows, cols = grid_of(world.confidence[view].shape)
     grid = np.ix_(rows, cols)
     points, weight = world.points[view][grid], world.confidence[view][grid]
-    if (weight > 0).any():
-        weight = weight / _lower_median(weight[weight > 0])
-    parts = (torch.from_numpy(part).to(device) for part in (points, weight))  # MERGE: arrays
-    return Surface(*parts, rows, cols, K, world_from_cam)
-
-
-def _lower_median(values: NDArray) -> float:
-    return float(np.quantile(values, 0.5, method="lower"))
+    weight = weight / np.float32(lower_median(weight[weight > 0], 1.0))
+    return Surface(points, weight, rows, cols, K, world_from_cam)
 
 
 @dataclass(frozen=True, eq=False)
