@@ -303,7 +303,9 @@ def test_add_object_region_stops_at_a_negative_click_and_needs_depth(truth):
     assert error.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
 
 
-def test_add_object_sam2_uses_kept_embeddings(truth, small_sam2, one_thread, monkeypatch, tmp_path):
+def test_add_object_sam2_uses_kept_embeddings(
+    truth, small_sam2, one_thread, monkeypatch, tmp_path
+):
     config = Sam2MaskConfig(
         weights=str(small_sam2), device="cpu", grid=4, predicted_iou=0.0, stability=0.3, anchors=0,
         box_overlap=1.0, max_area=0.9,
@@ -335,9 +337,7 @@ def test_add_object_sam2_uses_kept_embeddings(truth, small_sam2, one_thread, mon
     assert found > 0
 
 
-def test_add_object_without_depth_is_left_to_the_network(
-    truth, monkeypatch, tmp_path
-):
+def test_add_object_without_depth_is_left_to_the_network(truth, monkeypatch, tmp_path):
     """As shiny and transparent ones are; through the command line."""
     scene = without(truth, 2)
     click = on(truth, 2)
