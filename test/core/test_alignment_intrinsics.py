@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
+from wildseg3d_ros.alignment.cameras.reprojection import Sightings, refine_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import apply
@@ -153,3 +154,24 @@ def test_solve_cameras_trust_intrinsics(wide):
     assert all((K == view.K).all() for K, view in zip(alignment.K, views, strict=True))
     told = [w for w in alignment.warnings if "the given one is kept" in w]
     assert len(told) == COUNT
+
+
+def test_refine_cameras_finds_the_cameras_and_leaves_unsupported_ones():
+    """Views without weights, or with all points behind them, take no step."""
+    random = np.random.default_rng(0)
+    world = random.normal(0, 1, (3, 40, 3))
+    K = np.tile([[300.0, 0.0, 160.0], [0.0, 300.0, 120.0], [0.0, 0.0, 1.0]], (3, 1, 1))
+    truth = np.tile(np.eye(4)[:3], (3, 1, 1))
+    truth[:, 2, 3] = [5.0, 5.0, -5.0]
+    pixels = (world + truth[:, None, :, 3]) @ np.swapaxes(K, 1, 2)
+    weight = np.ones((3, 40))
+    weight[1] = 0.0
+    start, longer = truth.copy(), K.copy()
+    start[:, :, 3] += 0.1
+    longer[:, [0, 1], [0, 1]] *= 1.1
+    seen = Sightings(world, pixels[..., :2] / pixels[..., 2:], weight)
+    pose, found = refine_cameras(seen, start, longer, np.array([True, True, False]))
+    np.testing.assert_allclose(pose[0], truth[0], atol=1e-6)
+    np.testing.assert_allclose(found[0], K[0], atol=1e-4)
+    np.testing.assert_array_equal(pose[1:], start[1:])
+    np.testing.assert_array_equal(found[1:], longer[1:])

@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.cameras.resection import interpolate_pose
 from wildseg3d_ros.alignment.graph.graph import MIN_POINTS, Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses
 from wildseg3d_ros.core.geometry.least_squares import gauss_newton, minimum_norm_step
 from wildseg3d_ros.core.geometry.transforms import (
+    make_transform,
     nearest_rotation,
     rotation_from_vector,
     vector_from_rotation,
@@ -33,8 +35,16 @@ _MIN_SIGMA = 1e-5
 """Deviations below it [rad or scene sizes] act as hard constraints, and spoil the condition."""
 
 
+class _Rows:
+    """Rows of equally long arrays."""
+
+    def select(self, keep: NDArray[np.bool_]) -> Self:
+        """Some of the rows."""
+        return type(self)(*(part[keep] for part in vars(self).values()))
+
+
 @dataclass(frozen=True, eq=False)
-class PoseRows:
+class PoseRows(_Rows):
     """Known camera poses, one row for each pair that has the camera's frame.
 
     Attributes:
@@ -56,7 +66,7 @@ class PoseRows:
 
 
 @dataclass(frozen=True, eq=False)
-class ScaleRows:
+class ScaleRows(_Rows):
     """Pairs whose points have a measured depth beside them.
 
     Attributes:
@@ -68,10 +78,6 @@ class ScaleRows:
     view: NDArray[np.int64]
     log_units: NDArray[np.float64]
     sigma: NDArray[np.float64]
-
-    def select(self, keep: NDArray[np.bool_]) -> ScaleRows:
-        """Some of the rows."""
-        return ScaleRows(self.edge[keep], self.view[keep], self.log_units[keep], self.sigma[keep])
 
 
 class _Cameras(NamedTuple):
@@ -110,17 +116,12 @@ class Priors:
     def select(self, keep: NDArray[np.bool_]) -> Priors:
         """The rows of some of the pairs, renumbered as :meth:`Graph.select` does."""
         number = np.cumsum(keep) - 1
-
-        def part(rows: PoseRows | ScaleRows) -> dict:
-            chosen = keep[rows.edge]
-            values = {n: getattr(rows, n)[chosen] for n in rows.__dataclass_fields__}
-            return values | {"edge": number[values["edge"]]}
-
-        poses = PoseRows(**part(self.poses))
+        poses, scales = (rows.select(keep[rows.edge]) for rows in (self.poses, self.scales))
         camera = np.unique(np.stack([poses.group, poses.view]), axis=1, return_inverse=True)[1]
         whole = np.bincount(camera.ravel(), poses.share, minlength=1)[camera.ravel()]
-        poses = replace(poses, share=poses.share / np.maximum(whole, 1e-300))
-        return replace(self, poses=poses, scales=ScaleRows(**part(self.scales)))
+        share = poses.share / np.maximum(whole, 1e-300)
+        poses = replace(poses, edge=number[poses.edge], share=share)
+        return replace(self, poses=poses, scales=replace(scales, edge=number[scales.edge]))
 
     def metric_scale_at(self, poses: Poses) -> float:
         """Graph units per metre by these priors, at the given poses of the pairs."""
@@ -142,9 +143,8 @@ class Priors:
             mine = np.flatnonzero((rows.group == group) & (rows.view == v))
             given, now = rows.group_from_cam[mine[0]], out[v]
             rotation = groups.rotation[group]
+            place = scale * rotation @ given[:3, 3] + groups.origin[group]
             apart = [vector_from_rotation(cameras.rotation[k] @ now[:3, :3].T) for k in mine]
-            shift = scale * rotation @ given[:3, 3] + groups.origin[group] - now[:3, 3]
-            vector = vector_from_rotation(rotation @ given[:3, :3] @ now[:3, :3].T)
             metres, radians = rows.translation_sigma[mine[0]], rows.rotation_sigma[mine[0]]
             errors = (
                 (cameras.centre[mine] - now[:3, 3], metres * scale),
@@ -154,8 +154,9 @@ class Priors:
                 _variance(deviations) / (_variance(deviations) + float(_square(sigma)))
                 for deviations, sigma in errors
             ]
-            out[v, :3, 3] += shares[0] * shift
-            out[v, :3, :3] = rotation_from_vector(shares[1] * vector) @ now[:3, :3]
+            out[v] = interpolate_pose(
+                now, make_transform(rotation @ given[:3, :3], place), *shares
+            )
         return out
 
     def linearise(self, poses: Poses, pivot: NDArray, fixed: NDArray[np.bool_]) -> Linearised:
