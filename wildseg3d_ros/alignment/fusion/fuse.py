@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -29,7 +28,7 @@ from wildseg3d_ros.core.arrays import Array, as_array, is_on_host, to_numpy
 from wildseg3d_ros.core.devices import one_thread, torch_device
 from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert
-from wildseg3d_ros.core.parallel import THREADS
+from wildseg3d_ros.core.parallel import THREADS, run_all
 from wildseg3d_ros.core.types import Alignment, PairPrediction, View, WorldPointmaps
 
 _BLOCK_VALUES = 1 << 18
@@ -37,6 +36,7 @@ _BLOCK_VALUES = 1 << 18
 two threads seldom wait for the interpreter."""
 
 _GPU_BLOCK_VALUES = 1 << 26
+"""The same on a GPU, where few large blocks are fastest: 256 MiB a temporary array."""
 
 
 def fuse(
@@ -66,7 +66,7 @@ def fuse_view(
     """See :func:`wildseg3d_ros.alignment.fuse_view`."""
     posed = _posed(pairs, views, alignment, (alignment.edges == changed).any(1))
     points, confidence = list(world.points[: len(views)]), list(world.confidence[: len(views)])
-    # An added view has no place yet.
+    # An added view has no points yet.
     points += points[:1] * (len(views) - len(points))
     confidence += confidence[:1] * (len(views) - len(confidence))
     points[changed], confidence[changed], is_mean = _view(
@@ -141,12 +141,6 @@ def _view(
     return *_mean(seen, size, alignment, v, like), True
 
 
-def _run(work: Callable[[int], None], items: Sequence[int], threads: int = THREADS) -> None:
-    """Calls ``work`` with every item."""
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, items))
-
-
 def _mean(
     seen: list[Observation], size: tuple[int, int], alignment: Alignment, v: int, like: Array
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -156,7 +150,7 @@ def _mean(
     maps = ViewMaps(seen, Camera.of(alignment.K[v], pose, size[1]), like)
     points = np.empty((maps.count, 3), dtype=np.float32)
     confidence = np.empty(maps.count, dtype=np.float32)
-    # Points are relative to the camera: the correction and its place are added at once.
+    # Points are relative to the camera: correction and camera centre are applied at once.
     rotation = correction[:3, :3].astype(np.float32)
     centre = alignment.world_from_cam[v, :3, 3].astype(np.float32)
     on_host = is_on_host(like)
@@ -170,7 +164,7 @@ def _mean(
 
     # Blocks are the parallelism; torch's own threads inside them would fight for the cores.
     with one_thread() if is_torch_array(like) and on_host else nullcontext():
-        _run(work, range(0, maps.count, block), THREADS if on_host else 1)
+        run_all(work, range(0, maps.count, block), THREADS if on_host else 1)
     return points.reshape(*size, 3), confidence.reshape(size)
 
 
@@ -202,4 +196,4 @@ def _average_along_rays(
         sight += centre
         points[v] = sight
 
-    _run(work, np.flatnonzero(is_mean))
+    run_all(work, np.flatnonzero(is_mean))

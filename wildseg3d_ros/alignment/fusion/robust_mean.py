@@ -13,18 +13,11 @@ _WIDTHS = (8.0, 4.0, 2.0, 2.0)
 does not end on the wrong side of a depth edge, and ends narrow, so that flying pixels of some
 pairs do not draw the point off the surface that the others agree on."""
 
-_SIGMA_PASSES = 4
-
-_KNEE = 1.5
-"""Knee of the Huber loss, in median residuals, that the typical residual is found with."""
-
 _MIN_SIGMA = 1e-6
 """Relative residuals below it are rounding."""
 
 _TINY = 1e-30
-
-_MIN_UNIT = 1e-12
-"""Its square is no zero in float32."""
+"""Divisors are no zero."""
 
 
 def weighted_mean(y: Array, confidence: Array) -> Array:
@@ -38,19 +31,21 @@ def typical_residual(
 ) -> float:
     """Median residual of observations about their point, in shares of its distance.
 
+    The point is the mean with a Huber loss, whose knee is at 1.5 median residuals.
+
     Args:
         y, confidence, ray: as :func:`robust_mean`; of pixels that stand for a whole view.
     """
     y, weight = _cleaned(y, confidence)
     several = (weight > 0) & (np.count_nonzero(weight > 0, axis=0) > 1)
     robust, sigma = weight, 0.0
-    for _ in range(_SIGMA_PASSES if several.any() else 0):
+    for _ in range(4 if several.any() else 0):
         chi = _mean(y, robust)
         chi = chi if ray is None else (chi * ray).sum(0) * ray
         with np.errstate(invalid="ignore", divide="ignore"):
             residual = np.sqrt(np.square(y - chi).sum(1)) / np.sqrt(np.square(chi).sum(0)) + _TINY
         sigma = lower_median(residual[several], 0.0)
-        robust = weight / np.maximum(residual, max(_KNEE * sigma, _TINY))
+        robust = weight / np.maximum(residual, max(1.5 * sigma, _TINY))
     return max(sigma, _MIN_SIGMA)
 
 
@@ -145,7 +140,8 @@ def _on_ray(y: Array, weight: Array, ray: Array, sigma: float) -> tuple[Array, A
     beside -= along * along
     first = xp.sum(along * weight, axis=0) / xp.maximum(xp.sum(weight, axis=0), _TINY)
     # In typical residuals from here on: fewer operations a pass.
-    unit = xp.maximum(sigma * xp.abs(first), _MIN_UNIT)
+    # The square of 1e-12 is no zero in float32.
+    unit = xp.maximum(sigma * xp.abs(first), 1e-12)
     along /= unit
     beside /= unit * unit
     beside = xp.maximum(beside, 0.0)

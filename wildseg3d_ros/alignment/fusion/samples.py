@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.fusion.view_maps import PairMap, maps_of, probe_pixels
 from wildseg3d_ros.alignment.surfaces.correspondences import grid_of
-from wildseg3d_ros.core.parallel import THREADS
+from wildseg3d_ros.core.parallel import run_all
 from wildseg3d_ros.core.types import PairPrediction, View
 
 
@@ -33,8 +32,7 @@ class ViewSamples:
             return tuple(sampled(maps_of(predictions, view), views[view].size))
 
         # Reading maps waits for memory: a second thread halves it.
-        with ThreadPoolExecutor(THREADS) as pool:
-            return cls(tuple(pool.map(read, range(len(views)))))
+        return cls(tuple(run_all(read, range(len(views)))))
 
 
 def sampled_pixels(size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

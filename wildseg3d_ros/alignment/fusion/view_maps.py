@@ -15,12 +15,6 @@ from wildseg3d_ros.alignment.surfaces.correspondences import lower_median
 from wildseg3d_ros.core.arrays import Array, array_key, as_array, namespace, read_pixels
 from wildseg3d_ros.core.types import PairPrediction
 
-_PROBES = 512
-"""Pixels that stand for a view: for its typical residual, and whether its camera sees it."""
-
-_RAY_TOLERANCE = 0.05
-"""Median sine between points and rays beyond which a camera is taken as not located."""
-
 
 @dataclass(frozen=True, eq=False)
 class PairMap:
@@ -132,8 +126,9 @@ class Camera:
 
 
 def probe_pixels(count: int) -> NDArray[np.int64]:
-    """Numbers, row by row, of those of a view's pixels that stand for all ``count``."""
-    return np.linspace(0, count - 1, min(count, _PROBES)).astype(np.int64)
+    """Numbers, row by row, of 512 pixels that stand for all ``count`` of a view: for its typical
+    residual, and whether its camera sees it."""
+    return np.linspace(0, count - 1, min(count, 512)).astype(np.int64)
 
 
 class PixelMeans:
@@ -265,4 +260,5 @@ def _sees(
     chi, ray = chi[:, known], ray[:, known]
     along = (chi * ray).sum(0)
     sine = np.linalg.norm(chi - along * ray, axis=0) / np.linalg.norm(chi, axis=0)
-    return lower_median(np.where(along > 0, sine, 1.0), 1.0) < _RAY_TOLERANCE
+    # Beyond a median of 0.05 rad, three degrees, it is not located.
+    return lower_median(np.where(along > 0, sine, 1.0), 1.0) < 0.05

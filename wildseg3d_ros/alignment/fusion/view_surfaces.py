@@ -23,9 +23,6 @@ from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, l
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.types import MaskCache, View
 
-_BACKGROUND = 0.3
-"""Weight of a point that is surely on no object: backgrounds fix cameras, objects are wanted."""
-
 
 def refine_views(
     samples: ViewSamples,
@@ -98,6 +95,8 @@ def _surface(
     weight = weight / np.float32(lower_median(weight[weight > 0], 1.0))
     if scores is not None:
         score = np.nan_to_num(scores.ravel()[grid].astype(np.float32), nan=1.0)
-        weight *= _BACKGROUND + (1.0 - _BACKGROUND) * score
+        # Backgrounds constrain the cameras, but objects are wanted.
+        background = 0.3
+        weight *= background + (1.0 - background) * score
     shape = len(rows), len(cols)
     return Surface(chi.reshape(*shape, 3), weight.reshape(shape), rows, cols, K, world_from_cam)

@@ -19,12 +19,6 @@ _BLOCK = 49152
 _NEIGHBOURS = 12
 """Other views that a view is compared with, those that see most of it."""
 
-_PROBES = 64
-"""Points per view that tell which views see it."""
-
-_MIN_NORMAL_COSINE = 0.7
-"""Between the normals of one surface seen by two views."""
-
 GRAZING = 0.25
 """Min cosine between a normal and the line of sight: flatter ones tell no distance."""
 
@@ -223,7 +217,8 @@ def neighbours(stack: Stack) -> NDArray[np.int64]:
     if count <= _NEIGHBOURS + 1:
         both = 1.0 - np.eye(count)
     else:
-        probes = stack.points[:, :: max(1, stack.points.shape[1] // _PROBES)].reshape(1, -1, 3)
+        # About 64 points of a view tell which others see it.
+        probes = stack.points[:, :: max(1, stack.points.shape[1] // 64)].reshape(1, -1, 3)
         seen = np.zeros((count, count))
         for u in range(count):
             cell = stack.cells(probes, np.array([u]))[0]
@@ -280,12 +275,14 @@ def _correspond(
     sight -= stack.centres[view][:, None]
     depth = length(sight)
     radius = max_distance * depth
+    # Normals of one surface that two views see differ by less than 45 degrees.
+    min_cosine = 0.7
     # Every gate fades, so that the answer does not hang on points at its edge.
     gates = (
         central,
         1.0 - np.square(distance / radius),
         1.0 - dot(offset, offset) / np.square(2.0 * radius),
-        (dot(facing, normal) - _MIN_NORMAL_COSINE) / (1.0 - _MIN_NORMAL_COSINE),
+        (dot(facing, normal) - min_cosine) / (1.0 - min_cosine),
         (np.abs(dot(facing, sight)) / depth - GRAZING) / (1.0 - GRAZING),
     )
     weight = np.sqrt(weight * np.take(stack.weight.ravel(), hit))

@@ -28,9 +28,6 @@ from wildseg3d_ros.core.geometry.transforms import (
 _QUERIES = 768
 """Points per view that are compared with the other views' surfaces."""
 
-_DISPLACED = 256
-"""Points per view that stand for how far it moves."""
-
 _MAX_DISTANCES = (0.04, 0.02)
 """From a surface, in shares of the viewing distance, of points that may lie on it: at first, and
 once the views have moved."""
@@ -43,9 +40,6 @@ _INDEPENDENT = 40.0
 
 _LOSS_WIDTH = 2.0
 """Of the Cauchy loss, in median distances."""
-
-_DAMPING = 1e-12
-"""Share of the curvature that is added, so that there is always a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +144,10 @@ class _NormalEquations:
         """(N, 6) steps of the views that may move; the others stay."""
         size = 6 * len(moving)
         flat = self.matrix[np.ix_(moving, moving)].transpose(0, 2, 1, 3).reshape(size, size)
-        # A view whose points lie on a line does not constrain the rotation about it.
-        flat[np.diag_indices(size)] *= 1.0 + _DAMPING
-        flat[np.diag_indices(size)] += _DAMPING * np.trace(flat) / size
+        # Points on a line leave the rotation about it open: a share of the curvature is added.
+        damping = 1e-12
+        flat[np.diag_indices(size)] *= 1.0 + damping
+        flat[np.diag_indices(size)] += damping * np.trace(flat) / size
         step = np.zeros_like(self.gradient)
         step[moving] = np.linalg.solve(flat, -self.gradient[moving].ravel()).reshape(-1, 6)
         return step
@@ -176,7 +171,8 @@ class _NormalEquations:
 
     def add_displacements(self, now: Stack, start: Stack, expected: NDArray) -> None:
         """Adds views' mean squared displacements, over what is expected [viewing distances]."""
-        some = start.some(_DISPLACED)
+        # So many points stand for how far a view moves.
+        some = start.some(256)
         weight = np.take_along_axis(start.weight, some, 1).astype(np.float64)
         point, origin = (
             np.take_along_axis(s.points, some[..., None], 1).astype(np.float64)
