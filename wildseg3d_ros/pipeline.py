@@ -6,21 +6,13 @@ alone, to give the mask back end one cloud to look at, and again with the masks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from wildseg3d_ros.alignment import align, align_view, fuse, fuse_view
+from wildseg3d_ros.alignment import Aligner, Aligns, ViewAligner
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import (
-    Alignment,
-    MaskCache,
-    ObjectCloud,
-    Prompt,
-    View,
-    WorldPointmaps,
-    check_views,
-)
+from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt, View, check_views
 from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs
@@ -28,8 +20,6 @@ from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, 
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
 from wildseg3d_ros.scene.scene import Scene
-
-Placed = tuple[Alignment, WorldPointmaps]
 
 
 def build_scene(
@@ -67,12 +57,9 @@ def build_scene(
         pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
         predictions = pointmaps.predict(views, pairs, progress)
-
-    def place(cache: MaskCache | None, before: Alignment | None) -> Placed:
-        found = align(predictions, views, config.alignment, masks=cache, start=before)
-        return found, fuse(predictions, views, found, config.alignment)
-
-    return _finish(views, place, config, progress, masks, world_frame)
+    with progress.stage("alignment"):
+        aligner = Aligner(predictions, views, config.alignment)
+    return _finish(views, aligner, config, progress, masks, world_frame)
 
 
 def update_scene(
@@ -123,34 +110,25 @@ def update_scene(
             fresh = []
     if not fresh:  # pairs that were of no use before may be so now
         return build_scene(views, config, progress, pointmaps, masks, world_frame)
-
-    def place(cache: MaskCache | None, _: Alignment | None) -> Placed:
-        before, standing, options = scene.alignment, scene.world, config.alignment
-        found = align_view(fresh, views, index, before, standing, options, masks=cache)
-        return found, fuse_view(fresh, views, index, found, standing, options)
-
-    return _finish(views, place, config, progress, masks, world_frame)
+    aligner = ViewAligner(fresh, views, index, scene.alignment, scene.world, config.alignment)
+    return _finish(views, aligner, config, progress, masks, world_frame)
 
 
 def _finish(
     views: Sequence[View],
-    place: Callable[[MaskCache | None, Alignment | None], Placed],
+    aligner: Aligns,
     config: SceneConfig,
     progress: Progress,
     masks: MaskBackend,
     world_frame: str,
 ) -> Scene:
-    """From pairs to the snapshot.
-
-    Args:
-        place: aligns and fuses, with what is known so far of masks and of the alignment.
-    """
+    """From pairs to the snapshot."""
     with progress.stage("alignment"):
-        alignment, world = place(None, None)
+        alignment, world = aligner.solve(), aligner.fuse()
     with progress.stage("masks"):
         cache = masks.segment(views, alignment, world, progress)
     with progress.stage("alignment"):
-        alignment, world = place(cache, alignment)
+        alignment, world = aligner.solve(cache), aligner.fuse()
     _say_found_intrinsics(views, alignment, progress)
     with progress.stage("index"):
         return Scene.create(

@@ -7,8 +7,8 @@ import pytest
 
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import build_graph
-from wildseg3d_ros.alignment.graph.initialization import place
+from wildseg3d_ros.alignment.graph.initialization import initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
 from wildseg3d_ros.alignment.solve.robust import solve_pairs
 from wildseg3d_ros.core.errors import AlignmentError
@@ -210,8 +210,8 @@ class TestInvariances:
         for pairs in (noisy.predictions, turned):
             graph = build_graph(pairs, noisy.views, FINE, None)
             everything = np.ones(len(pairs), dtype=bool)
-            world = solve_pairs(graph, place(graph), everything, True, FINE).solution.world
-            worlds.append(np.concatenate(world.numpy(), axis=1).T)
+            world = solve_pairs(graph, initialize(graph), everything, True, FINE).solution.world
+            worlds.append(np.concatenate(world, axis=1).T)
         scale, transform = umeyama(*worlds)
         np.testing.assert_allclose(apply(transform, scale * worlds[0]), worlds[1], atol=1e-6)
 

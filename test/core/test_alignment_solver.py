@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import least_squares
 from scipy.sparse import lil_matrix
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import build_graph
-from wildseg3d_ros.alignment.graph.initialization import Poses, place
+from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.solve.gauss_newton import robust_cost, robust_weights, solve
 from wildseg3d_ros.alignment.solve.moments import Observations
 from wildseg3d_ros.alignment.solve.normal_equations import System, generators
@@ -39,12 +38,12 @@ def graph():
 def disturbed(graph):
     """Poses away from any optimum, and robust weights that are not uniform."""
     random = np.random.default_rng(2)
-    poses = place(graph)
+    poses = initialize(graph)
     turns = np.stack([rotation_from_vector(v) for v in random.normal(0, 0.05, (5, 3))])
     poses = Poses(
-        poses.scale * torch.from_numpy(np.exp(random.normal(0, 0.05, 5))),
-        torch.from_numpy(turns) @ poses.rotation,
-        poses.translation + torch.from_numpy(random.normal(0, 0.05, (5, 3))),
+        poses.scale * np.exp(random.normal(0, 0.05, 5)),
+        turns @ poses.rotation,
+        poses.translation + random.normal(0, 0.05, (5, 3)),
     )
     observations = Observations(graph)
     _, _, residual = observations.world_points(poses.matrices(), graph.weight)
@@ -57,7 +56,6 @@ def disturbed(graph):
 def brute_force_cost(graph, y, weight):
     """0.5 sum w |y - chi|^2 with chi the weighted mean, by loops over views and pixels."""
     total = 0.0
-    y, weight = y.numpy(), weight.numpy()
     for part in graph.of_view:
         for i in range(y.shape[2]):
             w, p = weight[part, i], y[part, :, i]
@@ -69,20 +67,21 @@ def brute_force_cost(graph, y, weight):
 def dense(system):
     """(7E, 7E) the Gauss-Newton matrix."""
     pairs = len(system.pivot)
-    units = torch.eye(7 * pairs, dtype=torch.float64).view(pairs, 7, -1)
-    return system.apply(units).reshape(7 * pairs, -1).numpy()
+    units = np.eye(7 * pairs).reshape(pairs, 7, -1)
+    return system.apply(units).reshape(7 * pairs, -1)
 
 
-def test_gradient_and_curvature_are_those_of_the_brute_force_cost(graph, disturbed):
+def test_system_gradient_and_curvature_are_those_of_the_brute_force_cost(graph, disturbed):
     y, weight, system = disturbed
-    a = generators(y)
-    lifted = torch.cat([y - system.pivot[graph.edge][..., None], torch.ones_like(y[:, :1])], 1)
+    a = generators()
+    centred = y - system.pivot[graph.edge][..., None]
+    lifted = np.concatenate([centred, np.ones_like(y[:, :1])], axis=1)
 
     def cost(xi):
-        move = torch.einsum("ek,kcp->ecp", torch.from_numpy(xi.reshape(-1, 7)), a)
+        move = np.einsum("ek,kcp->ecp", xi.reshape(-1, 7), a)
         return brute_force_cost(graph, y + move[graph.edge] @ lifted, weight)
 
-    gradient = system.gradient.numpy().ravel()
+    gradient = system.gradient.ravel()
     h = 1e-4
     steps = h * np.eye(len(gradient))
     # The cost is quadratic in the step: central differences are exact up to rounding.
@@ -93,25 +92,25 @@ def test_gradient_and_curvature_are_those_of_the_brute_force_cost(graph, disturb
     for _ in range(10):
         xi = random.normal(0, 1, (len(graph.edges), 7))
         curvature = cost(xi.ravel()) + cost(-xi.ravel()) - 2 * here
-        image = system.apply(torch.from_numpy(xi)[..., None])[..., 0].numpy()
+        image = system.apply(xi[..., None])[..., 0]
         assert (xi * image).sum() == pytest.approx(curvature, rel=1e-9)
 
 
-def test_the_cost_does_not_change_under_global_motions(disturbed):
+def test_system_is_flat_along_global_motions(disturbed):
     _, _, system = disturbed
-    turn = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
-    motion = torch.zeros(len(system.pivot), 7, dtype=torch.float64)
+    turn = np.array([0.3, -0.2, 0.5])
+    motion = np.zeros((len(system.pivot), 7))
     motion[:, :3] = turn
-    motion[:, 3:6] = torch.linalg.cross(turn.expand_as(system.pivot), system.pivot)
+    motion[:, 3:6] = np.cross(turn, system.pivot)
     size = float(np.diagonal(dense(system)).mean())
-    assert abs(float((system.gradient * motion).sum())) < 1e-9 * size
-    shift = torch.zeros_like(motion)
+    assert abs((system.gradient * motion).sum()) < 1e-9 * size
+    shift = np.zeros_like(motion)
     shift[:, 3:6] = turn
-    assert float(system.apply(shift[..., None]).abs().max()) < 1e-9 * size
+    assert np.abs(system.apply(shift[..., None])).max() < 1e-9 * size
 
 
 @pytest.mark.parametrize("kind", ["complete", "chain", "metric"])
-def test_the_step_is_that_of_a_dense_solve(kind):
+def test_system_step_is_that_of_a_dense_solve(kind):
     """Against the constrained normal equations, formed and solved by NumPy; few iterations."""
     scene = construct_views(8, (24, 32), seed=4, sweep=4.0)
     pairs = sequence_pairs(8, 1) if kind == "chain" else complete_pairs(8, False)
@@ -120,14 +119,14 @@ def test_the_step_is_that_of_a_dense_solve(kind):
     else:
         made = predict_like_network(scene, pairs, NETWORK_LIKE, seed=4)
     graph = build_graph(made.predictions, made.views, AlignmentConfig(samples_per_view=60), None)
-    poses, observations = place(graph), Observations(graph)
+    poses, observations = initialize(graph), Observations(graph)
     world, _, residual = observations.world_points(poses.matrices(), graph.weight)
     weight = graph.weight * robust_weights("huber", residual, 0.003)
     system = System(observations, observations.moments(weight, world), poses)
     step, iterations = system.solve()
 
-    hessian, gradient = dense(system), system.gradient.numpy().ravel()
-    pivot, count = system.pivot.numpy(), len(pairs)
+    hessian, gradient = dense(system), system.gradient.ravel()
+    pivot, count = system.pivot, len(pairs)
     constraints = np.zeros((7, count, 7))
     for k in range(3):
         constraints[k, :, k] = 1.0
@@ -140,30 +139,34 @@ def test_the_step_is_that_of_a_dense_solve(kind):
     system_matrix = np.block([[hessian, rows.T], [rows, np.zeros((len(rows), len(rows)))]])
     right = np.concatenate([-gradient, np.zeros(len(rows))])
     exact = np.linalg.lstsq(system_matrix, right, rcond=1e-13)[0][: 7 * count].reshape(-1, 7)
-    np.testing.assert_allclose(rows @ step.numpy().ravel(), 0, atol=1e-9)
-    np.testing.assert_allclose(step.numpy(), exact, atol=2e-3 * np.abs(exact).max())
+    np.testing.assert_allclose(rows @ step.ravel(), 0, atol=1e-9)
+    np.testing.assert_allclose(step, exact, atol=2e-3 * np.abs(exact).max())
     assert iterations <= 12
     assert 1.0 < system.condition() < 1e6
 
 
 @pytest.mark.parametrize("loss", ["l2", "huber", "geman_mcclure"])
-def test_weights_are_the_derivative_of_the_cost_over_r(loss):
-    r = torch.linspace(0.001, 3.0, 400, dtype=torch.float64)
-    r = r[(r - 0.5).abs() > 1e-3]
+def test_robust_weights_are_the_derivative_of_the_cost_over_r(loss):
+    r = np.linspace(0.001, 3.0, 400)
+    r = r[np.abs(r - 0.5) > 1e-3]
     h = 1e-6
     slope = (robust_cost(loss, r + h, 0.5) - robust_cost(loss, r - h, 0.5)) / (2 * h)
     weight = robust_weights(loss, r, 0.5)
-    scale = float((slope / (weight * r)).median())
+    scale = float(np.median(slope / (weight * r)))
     np.testing.assert_allclose(slope, scale * weight * r, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("loss", ["l2", "huber", "geman_mcclure"])
-def test_solution_is_that_of_scipy_least_squares(graph, loss):
-    solution = solve(graph, place(graph), loss, max_iterations=300, tolerance=1e-8)
+def test_solve_agrees_with_scipy_least_squares(graph, loss):
+    solution = solve(
+        graph,
+        initialize(graph),
+        AlignmentConfig(loss=loss, max_iterations=300, tolerance=1e-8),
+    )
     assert solution.converged
     pairs = len(graph.edges)
-    start_rotation = solution.poses.rotation.numpy()
-    weight = graph.weight.numpy()
+    start_rotation = solution.poses.rotation
+    weight = graph.weight
     view = graph.view
     used = weight > 0
 
@@ -171,19 +174,19 @@ def test_solution_is_that_of_scipy_least_squares(graph, loss):
         xi = parameters[: 7 * pairs].reshape(pairs, 7)
         turns = np.stack([rotation_from_vector(v) for v in xi[:, :3]]) @ start_rotation
         log_scale = xi[:, 6] - xi[:, 6].mean()
-        scale = solution.poses.scale.numpy() * np.exp(log_scale)
-        return scale, turns, solution.poses.translation.numpy() + xi[:, 3:6]
+        scale = solution.poses.scale * np.exp(log_scale)
+        return scale, turns, solution.poses.translation + xi[:, 3:6]
 
     def residuals(parameters):
         scale, turns, shift = similarities(parameters)
-        x = graph.x.numpy()
+        x = graph.x
         y = scale[graph.edge][:, None, None] * turns[graph.edge] @ x + shift[graph.edge][..., None]
         chi = parameters[7 * pairs :].reshape(solution.world.shape)
         r = np.linalg.norm(y - chi[view], axis=1)[used]
-        cost = robust_cost(loss, torch.from_numpy(r), solution.scale).numpy()
+        cost = robust_cost(loss, r, solution.scale)
         return np.sqrt(weight[used] * cost)
 
-    ours = np.concatenate([np.zeros(7 * pairs), solution.world.numpy().ravel()])
+    ours = np.concatenate([np.zeros(7 * pairs), solution.world.ravel()])
     here = 0.5 * (residuals(ours) ** 2).sum()
     # Started away from our answer, along every pose.
     away = ours.copy()

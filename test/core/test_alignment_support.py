@@ -9,7 +9,7 @@ import pytest
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.solve.connectivity import doubts
+from wildseg3d_ros.alignment.solve.connectivity import ambiguities
 from wildseg3d_ros.core.types import RelativePose
 from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
@@ -136,7 +136,9 @@ NAMES = tuple("abcdefghij")
 def said(pairs, left_out=(), count=8, **known):
     edges = np.array(pairs)
     kept = ~np.isin(np.arange(len(edges)), left_out)
-    return doubts(edges, kept, np.zeros(len(edges), dtype=bool), NAMES[:count], **known).warnings
+    return ambiguities(
+        edges, kept, np.zeros(len(edges), dtype=bool), NAMES[:count], **known
+    ).warnings
 
 
 class TestGraphs:

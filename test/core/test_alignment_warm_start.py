@@ -1,4 +1,4 @@
-"""align() from an earlier answer: the same as a fresh solve."""
+"""Aligner: several solves of the same samples, each from the one before."""
 
 import pickle
 from dataclasses import replace
@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wildseg3d_ros.alignment import align
+from wildseg3d_ros.alignment import Aligner, align, fuse
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.initialization import _Placing
-from wildseg3d_ros.alignment.graph.reads import Reads
+from wildseg3d_ros.alignment.graph.initialization import _Growing, continue_from, initialize
+from wildseg3d_ros.alignment.graph.sampling import Samples, build_graph, weigh
 from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_testing.cameras import assert_same_cameras
 from wildseg3d_testing.pairs import (
@@ -20,7 +20,6 @@ from wildseg3d_testing.pairs import (
 )
 
 CONFIG = AlignmentConfig()
-FINE = AlignmentConfig(tolerance=1e-7, max_iterations=100)
 
 
 @pytest.fixture(scope="module")
@@ -30,126 +29,141 @@ def with_wrong_pair():
     return predict_like_network(scene, complete_pairs(5), errors, seed=6)
 
 
-class TestWarmStart:
-    def test_it_gives_the_answer_of_a_fresh_solve_in_fewer_passes(self, with_wrong_pair):
-        random = np.random.default_rng(0)
-        masks = MaskCache(
-            tuple(np.zeros(view.size, dtype=np.int32) for view in with_wrong_pair.views),
-            tuple(random.random(view.size).astype(np.float32) for view in with_wrong_pair.views),
-            (),
-        )
-        first = align(with_wrong_pair.predictions, with_wrong_pair.views, CONFIG)
-        config = replace(CONFIG, tolerance=1e-6)
-        fresh = align(with_wrong_pair.predictions, with_wrong_pair.views, config, masks=masks)
-        warm = align(
-            with_wrong_pair.predictions, with_wrong_pair.views, config, masks=masks, start=first
-        )
-        assert_same_cameras(warm.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
-        np.testing.assert_allclose(warm.pair_scale, fresh.pair_scale, rtol=1e-3)
-        assert (warm.pair_used == fresh.pair_used).all()
-        assert warm.iterations < fresh.iterations
+@pytest.fixture(scope="module")
+def masks(with_wrong_pair):
+    random = np.random.default_rng(0)
+    sizes = [view.size for view in with_wrong_pair.views]
+    return MaskCache(
+        tuple(np.zeros(size, dtype=np.int32) for size in sizes),
+        tuple(random.random(size).astype(np.float32) for size in sizes),
+        (),
+    )
 
-    def test_a_new_view_is_placed_onto_the_known_ones(self, with_wrong_pair):
-        old = [p for p in with_wrong_pair.predictions if 4 not in (p.a, p.b)]
-        first = align(old, with_wrong_pair.views[:4], CONFIG)
-        fresh = align(with_wrong_pair.predictions, with_wrong_pair.views, FINE)
-        grown = align(with_wrong_pair.predictions, with_wrong_pair.views, FINE, start=first)
-        assert_same_cameras(grown.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
-        assert (grown.pair_used == fresh.pair_used).all()
 
-    @pytest.mark.parametrize("change", ["added", "replaced"])
-    def test_one_changed_view_alone_is_placed_and_the_answer_is_the_same(
-        self, change, monkeypatch
+class TestAligner:
+    def test_aligner_second_solve_gives_the_answer_of_a_fresh_one_in_fewer_passes(
+        self, with_wrong_pair, masks
     ):
-        scene = construct_views(7, (48, 64), seed=2)
-        made = predict_like_network(scene, complete_pairs(6), seed=2).without_priors()
-        if change == "added":
-            old = [p for p in made.predictions if 5 not in (p.a, p.b)]
-            first = align(old, made.views[:5], CONFIG)
-            now, views = made.predictions, made.views[:6]
-        else:
-            # View 5 turns away: camera 6 stands in its place.
-            first = align(made.predictions, made.views[:6], CONFIG)
-            after = replace(
-                scene,
-                views=(*scene.views[:5], scene.views[6]),
-                world_from_cam=scene.world_from_cam[[0, 1, 2, 3, 4, 6]],
-                points=(*scene.points[:5], scene.points[6]),
-                edges=(*scene.edges[:5], scene.edges[6]),
-            )
-            other = predict_like_network(after, complete_pairs(6), seed=9).without_priors()
-            views = other.views
-            now = [
-                new if 5 in (new.a, new.b) else same
-                for new, same in zip(other.predictions, made.predictions, strict=True)
-            ]
-        placed = []
-        settle = _Placing._settle
-        monkeypatch.setattr(
-            _Placing, "_settle", lambda self, v, *rest: (placed.append(v), settle(self, v, *rest))
-        )
-        fresh, grown = align(now, views, CONFIG), align(now, views, CONFIG, start=first)
-        assert len(placed) == 4 + 1
-        assert placed[-1] == 5
-        assert grown.iterations <= fresh.iterations
-        fresh, grown = align(now, views, FINE), align(now, views, FINE, start=first)
-        assert_same_cameras(grown.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
-        np.testing.assert_allclose(grown.pair_scale, fresh.pair_scale, rtol=1e-3)
-        assert (grown.pair_used == fresh.pair_used).all()
+        made, config = with_wrong_pair, replace(CONFIG, tolerance=1e-6)
+        aligner = Aligner(made.predictions, made.views, config)
+        first = aligner.solve()
+        again = aligner.solve(masks)
+        fresh = align(made.predictions, made.views, config, masks=masks)
+        assert np.flatnonzero(~first.pair_used).tolist() == [3]
+        assert_same_cameras(again.world_from_cam, fresh.world_from_cam, 2e-4, 2e-4)
+        np.testing.assert_allclose(again.pair_scale, fresh.pair_scale, rtol=1e-3)
+        assert (again.pair_used == fresh.pair_used).all()
+        assert again.iterations < fresh.iterations
 
-
-class TestReads:
-    def test_maps_that_were_read_before_are_not_read_again(self, with_wrong_pair, monkeypatch):
+    def test_aligner_first_solve_and_fuse_are_those_of_the_functions(self, with_wrong_pair):
         made = with_wrong_pair
-        maps = {id(m) for p in made.predictions for m in (p.pointmap_a, p.pointmap_b)}
-        read, take = [], np.take
+        aligner = Aligner(made.predictions, made.views, CONFIG)
+        with pytest.raises(RuntimeError, match="solve"):
+            aligner.fuse()
+        alignment, world = aligner.solve(), aligner.fuse()
+        expected = align(made.predictions, made.views, CONFIG)
+        np.testing.assert_array_equal(alignment.world_from_cam, expected.world_from_cam)
+        fused = fuse(made.predictions, made.views, expected, CONFIG)
+        np.testing.assert_array_equal(world.points, fused.points)
 
-        def spy(array, *more, **named):
-            read.append(id(array) in maps or id(array.base) in maps)
-            return take(array, *more, **named)
+    def test_aligner_keeps_the_samples_it_was_made_with(self, with_wrong_pair):
+        """Maps that change in place are seen by a new aligner only."""
+        made = with_wrong_pair
+        pairs = [
+            replace(
+                p,
+                pointmap_a=p.pointmap_a.copy(),
+                pointmap_b=p.pointmap_b.copy(),
+                confidence_a=p.confidence_a.copy(),
+            )
+            for p in made.predictions
+        ]
+        aligner = Aligner(pairs, made.views, CONFIG)
+        unchanged = Samples.of(pairs, made.views, CONFIG)
+        rows, cols = aligner._samples.pixels[pairs[0].a][::7].T
+        pairs[0].pointmap_a[rows, cols] *= 1.5
+        pairs[1].pointmap_b[:] = pairs[2].pointmap_b
+        pairs[4].confidence_a[rows, cols] = 0.0
+        for name in ("x", "confidence"):
+            kept = getattr(aligner._samples, name)
+            np.testing.assert_array_equal(kept, getattr(unchanged, name))
+            anew = getattr(Aligner(pairs, made.views, CONFIG)._samples, name)
+            assert (anew != kept).any()
 
-        monkeypatch.setattr(np, "take", spy)
-        first = align(made.predictions, made.views, CONFIG)
-        assert any(read)
-        read.clear()
-        align(made.predictions, made.views, CONFIG, start=first)
-        assert not any(read)
-        from_memory = align(made.predictions, made.views, CONFIG, start=first)
-        anew = align(made.predictions, made.views, CONFIG, start=replace(first, reads=None))
-        assert (from_memory.world_from_cam == anew.world_from_cam).all()
+    def test_aligner_does_not_read_the_pairs_again_to_solve_again(
+        self, with_wrong_pair, monkeypatch
+    ):
+        aligner = Aligner(with_wrong_pair.predictions, with_wrong_pair.views, CONFIG)
+        monkeypatch.setattr(Samples, "of", None)
+        before, after = aligner.solve(), aligner.solve()
+        assert_same_cameras(after.world_from_cam, before.world_from_cam, 1e-3, 1e-3)
 
-    def test_an_array_that_was_filled_anew_is_read_anew(self):
-        rng, pixels = np.random.default_rng(0), np.arange(30)
-        array = rng.random((24, 32, 3)).astype(np.float32)
-        past = Reads()
-        past.points(array, pixels, "some")
-        array[:] = rng.random(array.shape)
-        read = Reads(past).points(array, pixels, "some")
-        assert (array.reshape(-1, 3)[pixels] == read.T).all()
-
-    def test_another_array_in_the_place_of_one_that_is_gone_is_read(self):
-        pixels, reads = np.arange(4), Reads()
-        for value in range(30):
-            array = np.full((2, 2), value, dtype=np.float32)
-            reads = Reads(reads)
-            assert (reads.values(array, pixels, "all") == value).all()
-            del array
-
-    def test_pairs_are_known_by_their_maps(self, with_wrong_pair):
-        pair, other = with_wrong_pair.predictions[:2]
-        reads = Reads()
-        for array in (pair.confidence_a, pair.confidence_b):
-            reads.values(array, np.arange(5), "some")
-        for array in (pair.pointmap_a, pair.pointmap_b):
-            reads.points(array, np.arange(5), "some")
-        assert not reads.knows(pair), "of an earlier solve, not of this one"
-        assert Reads(reads).knows(pair)
-        assert Reads(reads).knows(replace(pair, a=3))
-        assert not Reads(reads).knows(other)
-        assert not Reads(reads).knows(replace(pair, pointmap_b=pair.pointmap_b.copy()))
-        assert not Reads(Reads(reads)).knows(pair), "what is not read again is forgotten"
-
-    def test_an_answer_travels_without_them(self, with_wrong_pair):
+    def test_alignment_can_be_pickled(self, with_wrong_pair):
         first = align(with_wrong_pair.predictions, with_wrong_pair.views, CONFIG)
-        assert first.reads is not None
-        assert pickle.loads(pickle.dumps(first)).reads is None
+        copy = pickle.loads(pickle.dumps(first))
+        np.testing.assert_array_equal(copy.world_from_pair, first.world_from_pair)
+
+
+class TestContinueFrom:
+    def test_continue_from_keeps_the_world_in_other_units(self, with_wrong_pair, masks):
+        samples = Samples.of(with_wrong_pair.predictions, with_wrong_pair.views, CONFIG)
+        before = weigh(samples, CONFIG)
+        keep = np.arange(len(before.edges)) != 7
+        before = before.select(keep)
+        after = weigh(samples, CONFIG, masks)
+        assert np.abs(after.unit[keep] / before.unit - 1).max() > 1e-3
+        kept = np.arange(len(before.edges)) != 3
+        poses = initialize(before)
+        start, use = continue_from(before, poses, kept, after)
+        assert np.flatnonzero(~use).tolist() == [3, 7]
+        lengths = [
+            (p.scale / g.unit)[e]
+            for p, g, e in ((poses, before, slice(None)), (start, after, keep))
+        ]
+        ratio = lengths[1] / lengths[0]
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
+        np.testing.assert_allclose(start.translation[keep], ratio[0] * poses.translation)
+        assert np.log(start.scale[keep]).mean() == pytest.approx(0.0, abs=1e-12)
+
+    def test_continue_from_gives_up_where_the_views_would_fall_apart(self, with_wrong_pair):
+        pairs = with_wrong_pair.predictions
+        graph = build_graph(pairs, with_wrong_pair.views, CONFIG)
+        kept = (graph.edges != 4).all(1)
+        assert continue_from(graph, initialize(graph), kept, graph) is None
+
+
+def test_initialize_leaves_known_pairs_and_finds_the_others_from_them(
+    with_wrong_pair, monkeypatch
+):
+    graph = build_graph(with_wrong_pair.predictions, with_wrong_pair.views, CONFIG)
+    everything = initialize(graph)
+    is_known = (graph.edges != 4).all(1)
+    found = []
+    candidates = _Growing._candidates
+    monkeypatch.setattr(
+        _Growing, "_candidates", lambda self, v: (found.append(v), candidates(self, v))[1]
+    )
+    poses = initialize(graph, everything, is_known)
+    assert found == [4]
+    growth = poses.scale[is_known] / everything.scale[is_known]
+    np.testing.assert_allclose(growth, growth[0], rtol=1e-12)
+    np.testing.assert_array_equal(poses.rotation[is_known], everything.rotation[is_known])
+    others = ~is_known & (np.arange(len(is_known)) != 3)
+    np.testing.assert_allclose(poses.rotation[others], everything.rotation[others], atol=0.1)
+
+
+def test_samples_of_tensors_are_those_of_arrays(with_wrong_pair):
+    torch = pytest.importorskip("torch")
+    names = ("pointmap_a", "pointmap_b", "confidence_a", "confidence_b")
+    tensors = [
+        replace(p, **{name: torch.from_numpy(getattr(p, name)) for name in names})
+        for p in with_wrong_pair.predictions
+    ]
+    for weighting in ("sharpened", "dynamic"):
+        config = replace(CONFIG, weighting=weighting)
+        graphs = [
+            build_graph(pairs, with_wrong_pair.views, config)
+            for pairs in (with_wrong_pair.predictions, tensors)
+        ]
+        for name in ("x", "weight", "own_frame", "measured"):
+            np.testing.assert_array_equal(*(getattr(graph, name) for graph in graphs))

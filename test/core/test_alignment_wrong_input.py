@@ -7,8 +7,8 @@ import pytest
 
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import build_graph
-from wildseg3d_ros.alignment.graph.initialization import place
+from wildseg3d_ros.alignment.graph.initialization import initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
 from wildseg3d_ros.core.errors import AlignmentError, ConfigError, ErrorCode, InputError
@@ -159,8 +159,8 @@ class TestDoubtfulInput:
     def test_a_solve_that_ends_in_no_numbers_is_an_error(self, scene):
         made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.2))
         graph = build_graph(made.predictions, made.views, CONFIG, None)
-        poses = place(graph)
-        graph.weight.mul_(1e308)
+        poses = initialize(graph)
+        graph.weight[:] *= 1e308
         with pytest.raises(AlignmentError, match=r"no number.*1e20"):
             solve(graph, poses)
 
@@ -271,16 +271,21 @@ class TestDoubtfulInput:
         with pytest.raises(InputError, match=r"64x48.*32x24"):
             align(made.predictions, small, CONFIG)
 
-    def test_a_device_that_is_not_there_is_an_error(self, scene):
+    def test_fuse_with_a_device_that_is_not_there_is_an_error(self, scene):
         made = predict_like_depth(scene, [(0, 1)])
+        config = replace(CONFIG, device="cuda:77")
+        alignment = align(made.predictions, made.views[:2], config)
         with pytest.raises(ConfigError, match="cuda:77"):
-            align(made.predictions, made.views[:2], replace(CONFIG, device="cuda:77"))
+            fuse(made.predictions, made.views[:2], alignment, config)
 
-    def test_a_device_is_chosen_where_none_is_named(self, scene):
+    def test_fuse_chooses_a_device_where_none_is_named(self, scene):
         made = predict_like_depth(scene, complete_pairs(3, False))
-        views = made.views[:3]
-        alignment = align(made.predictions, views, replace(CONFIG, device="auto"))
+        views, config = made.views[:3], replace(CONFIG, device="auto")
+        alignment = align(made.predictions, views, config)
         np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam[:3], atol=1e-5)
+        world = fuse(made.predictions, views, alignment, config)
+        expected = fuse(made.predictions, views, alignment, CONFIG)
+        np.testing.assert_array_equal(world.confidence, expected.confidence)
 
 
 def test_views_that_show_nothing_in_common_are_named_not_mixed(scene):

@@ -40,7 +40,7 @@ def contradiction(error: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
     )
 
 
-class Doubts(NamedTuple):
+class Ambiguities(NamedTuple):
     """What the pairs leave open.
 
     Attributes:
@@ -52,20 +52,20 @@ class Doubts(NamedTuple):
     tie: str
 
 
-def doubts(
+def ambiguities(
     edges: NDArray[np.int64],
     kept: NDArray[np.bool_],
-    doubtful: NDArray[np.bool_],
+    ambiguous: NDArray[np.bool_],
     names: Sequence[str],
     known: Sequence[_Link] = (),
     posed: Sequence[int] = (),
-) -> Doubts:
+) -> Ambiguities:
     """Views that most of their pairs contradict, pairs that contradict each other without a third
     opinion, and views and pairs that nothing checks.
 
     Args:
         edges: (E, 2) views of all pairs that have points; kept: (E,) bool, those in use, which
-            connect all views; doubtful: (E,) bool, kept ones that have a warning already.
+            connect all views; ambiguous: (E,) bool, kept ones that have a warning already.
         names: of the N views.
         known: views whose relative pose is given; posed: views whose pose is given and agrees.
     """
@@ -78,13 +78,13 @@ def doubts(
     warnings, lost = _outvoted(edges, kept, names)
     ties, told = _ties(edges, links, kept, forest, names, lost)
     warnings += ties
-    told |= {links[e] for e in np.flatnonzero(doubtful).tolist()}
+    told |= {links[e] for e in np.flatnonzero(ambiguous).tolist()}
     bare = [
         link
         for link in sorted(forest.bridges)
         if link in used and link not in told and not lost & set(link)
     ]
-    return Doubts([*warnings, *_unchecked(bare, used, names)], ties[0] if ties else "")
+    return Ambiguities([*warnings, *_unchecked(bare, used, names)], ties[0] if ties else "")
 
 
 def _link(a: int, b: int) -> _Link:

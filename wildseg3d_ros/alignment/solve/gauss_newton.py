@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses
 from wildseg3d_ros.alignment.graph.similarities import rotation_from_vectors
@@ -52,7 +51,8 @@ class Solution:
 
     Attributes:
         poses: one similarity per pair.
-        world: (N, 3, n) world points of the sampled pixels; sure: (N, n) their total weight.
+        world: (N, 3, n) world points of the sampled pixels; confidence: (N, n) their total
+            weight.
         residual: (O, n) distance of each observation to its world point.
         scale: median residual, over points that two or more pairs observe, that scales the loss.
         converged, iterations: of the Gauss-Newton loop; step: the last step's size.
@@ -60,9 +60,9 @@ class Solution:
     """
 
     poses: Poses
-    world: Tensor
-    sure: Tensor
-    residual: Tensor
+    world: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    residual: NDArray[np.float64]
     scale: float
     converged: bool
     iterations: int
@@ -74,66 +74,65 @@ class Solution:
         return self.system.condition() if self.system is not None else 0.0
 
 
-def robust_weights(loss: Loss, residual: Tensor, scale: float) -> Tensor:
+def robust_weights(loss: Loss, residual: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """rho'(r) / r up to a constant factor; ``scale`` is the median residual."""
     if loss == "l2":
-        return torch.ones_like(residual)
+        return np.ones_like(residual)
     if loss == "huber":
-        return 1.0 / residual.clamp_min(_HUBER_KNEE * scale)
-    width = _GM_WIDTH * scale
-    return (1.0 + (residual / width).square()).pow(-2)
+        return 1.0 / np.maximum(residual, _HUBER_KNEE * scale)
+    return (1.0 + (residual / (_GM_WIDTH * scale)) ** 2) ** -2
 
 
-def robust_cost(loss: Loss, residual: Tensor, scale: float) -> Tensor:
+def robust_cost(loss: Loss, residual: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """rho(r), whose derivative over r is :func:`robust_weights`."""
     if loss == "l2":
-        return 0.5 * residual.square()
+        return 0.5 * residual**2
     if loss == "huber":
         knee = _HUBER_KNEE * scale
-        inside = 0.5 * residual.square() / knee + 0.5 * knee
-        return torch.where(residual < knee, inside, residual)
+        inside = 0.5 * residual**2 / knee + 0.5 * knee
+        return np.where(residual < knee, inside, residual)
     width = _GM_WIDTH * scale
-    square = (residual / width).square()
+    square = (residual / width) ** 2
     return 0.5 * width**2 * square / (1.0 + square)
 
 
+# What leaves the range of numbers is an error of its own.
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def solve(
     graph: Graph,
     poses: Poses,
-    loss: Loss = "huber",
-    max_iterations: int = 30,
-    tolerance: float = 1e-4,
+    config: AlignmentConfig = AlignmentConfig(),
     priors: Priors | None = None,
     is_near: bool = False,
-    held: NDArray[np.bool_] | None = None,
+    fixed_pairs: NDArray[np.bool_] | None = None,
 ) -> Solution:
     """Refines the poses of all pairs.
 
     Args:
-        graph: a connected graph; poses: where to start, on the same device.
-        loss: ``geman_mcclure`` has local minima and needs a start near the answer.
-        tolerance: largest step (rad, log scale or scene sizes) of a converged solve.
+        graph: a connected graph; poses: where to start.
+        config: its loss (``geman_mcclure`` has local minima and needs a start near the answer),
+            upper bound of passes and tolerance.
         priors: terms of what is known beforehand, of this graph's pairs.
         is_near: whether ``poses`` are those of an earlier solve, so that their residuals can be
             trusted to weigh the points.
-        held: (E,) bool, pairs that stay where they are; None for none.
+        fixed_pairs: (E,) bool, pairs that stay where they are; None for none.
 
     Raises:
         AlignmentError: the points' magnitudes leave the range of numbers.
     """
-    observations = Observations(graph)
+    observations, loss = Observations(graph), config.loss
     several = observations.observed_twice()
     floor = _FLOOR if priors is None else DATA_SIGMA
     scale, weight = floor, graph.weight
-    # Where no pixel is observed twice (a single pair), every placement has residual 0.
-    converged = not bool(several.any()) and priors is None
-    step, iteration = 0.0 if converged else float("inf"), 0
+    # Where no pixel is observed twice (a single pair), residuals are 0 wherever the pairs lie.
+    converged = not several.any() and priors is None
+    step, iteration = 0.0 if converged else math.inf, 0
     system: System | None = None
     if is_near:
         _, _, residual = observations.world_points(poses.matrices(), weight)
         scale = max(_median(residual[several]), floor)
         weight = graph.weight * robust_weights(loss, residual, scale)
-    while not converged and iteration < max_iterations:
+    while not converged and iteration < config.max_iterations:
         iteration += 1
         world, _, residual = observations.world_points(poses.matrices(), weight)
         if iteration <= _FREEZE:
@@ -144,23 +143,17 @@ def solve(
         if priors is not None:
             pivot = pivots(observations, moments, poses.matrices())
             known = priors.linearise(poses, pivot, graph.fixed)
-            at_median = robust_weights(loss, weight.new_tensor([scale]), scale)
-            factor = strength(graph, float(at_median), scale)
-        system = System(observations, moments, poses, known, factor, held)
+            at_median = float(robust_weights(loss, np.array([scale]), scale)[0])
+            factor = strength(graph, at_median, scale)
+        system = System(observations, moments, poses, known, factor, fixed_pairs)
         xi, _ = system.solve()
-        before, step = step, float(xi.abs().max()) if len(xi) else 0.0
-        if not (math.isfinite(step) and bool(system.gradient.isfinite().all())):
-            raise AlignmentError(
-                f"pass {iteration} of the alignment took a step that is no number: points or "
-                "weights differ by so many orders of magnitude that they cannot be compared. "
-                "Check points and confidences of the pairs for values like 1e20"
-            )
+        before, step = step, _size(xi, system, iteration)
         if step > _MAX_STEP:
-            xi = xi * (_MAX_STEP / step)
-        elif loss != "l2" and _SLOW * before < step < before < float("inf"):
-            xi = xi * _OVER_RELAXATION
+            xi *= _MAX_STEP / step
+        elif loss != "l2" and _SLOW * before < step < before < math.inf:
+            xi *= _OVER_RELAXATION
         poses = _move(poses, xi, system.pivot)
-        converged = step < tolerance
+        converged = step < config.tolerance
     _, _, residual = observations.world_points(poses.matrices(), weight)
     # One more reweighting, so that the points belong to the final poses.
     weight = graph.weight * robust_weights(loss, residual, scale)
@@ -168,16 +161,30 @@ def solve(
     return Solution(poses, world, total, residual, scale, converged, iteration, step, system)
 
 
-def _median(values: Tensor) -> float:
-    return float(values.median()) if values.numel() else 0.0
+def _median(values: NDArray[np.float64]) -> float:
+    """The lower median; 0 for none."""
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle]) if len(values) else 0.0
 
 
-def _move(poses: Poses, xi: Tensor, pivot: Tensor) -> Poses:
-    turn = rotation_from_vectors(xi[:, :3])
-    grow = torch.exp(xi[:, 6])
-    arm = (turn @ (poses.translation - pivot)[..., None])[..., 0]
+def _size(xi: NDArray[np.float64], system: System, iteration: int) -> float:
+    """Largest entry of a step; raises AlignmentError where it is no number."""
+    size = float(np.abs(xi).max(initial=0.0))
+    if not (math.isfinite(size) and np.isfinite(system.gradient).all()):
+        raise AlignmentError(
+            f"pass {iteration} of the alignment took a step that is no number: points or "
+            "weights differ by so many orders of magnitude that they cannot be compared. "
+            "Check points and confidences of the pairs for values like 1e20"
+        )
+    return size
+
+
+def _move(poses: Poses, xi: NDArray[np.float64], pivot: NDArray[np.float64]) -> Poses:
+    """The poses after a step, which rotates and scales about the pivots."""
+    rotation, growth = rotation_from_vectors(xi[:, :3]), np.exp(xi[:, 6])
+    arm = (rotation @ (poses.translation - pivot)[..., None])[..., 0]
     return Poses(
-        poses.scale * grow,
-        turn @ poses.rotation,
-        grow[:, None] * arm + pivot + xi[:, 3:6],
+        poses.scale * growth,
+        rotation @ poses.rotation,
+        growth[:, None] * arm + pivot + xi[:, 3:6],
     )

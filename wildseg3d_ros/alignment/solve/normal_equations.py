@@ -16,9 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wildseg3d_ros.alignment.graph.initialization import Poses
 from wildseg3d_ros.alignment.priors.factors import Linearised
@@ -31,30 +29,33 @@ _TOLERANCE = 1e-3
 """Share of the first residual at which iterations stop: reweighting converges no faster."""
 
 _MAX_ITERATIONS = 200
+"""Of conjugate gradients; ordinary systems take fewer than 12."""
 
 
-def generators(like: Tensor) -> Tensor:
+def generators() -> NDArray[np.float64]:
     """(7, 3, 4) A_k of a step about the pivot."""
-    a = like.new_zeros((7, 3, 4))
+    a = np.zeros((7, 3, 4))
     for k in range(3):
         # Columns e_k x e_j: the matrix that takes a vector to its cross product with e_k.
-        a[k, :, :3] = like.new_tensor(np.cross(np.eye(3)[k], np.eye(3)).T)
+        a[k, :, :3] = np.cross(np.eye(3)[k], np.eye(3)).T
         a[3 + k, k, 3] = 1.0
-    a[6, :, :3] = torch.eye(3, dtype=like.dtype, device=like.device)
+    a[6, :, :3] = np.eye(3)
     return a
 
 
-def pivots(observations: Observations, moments: Moments, transform: Tensor) -> Tensor:
+def pivots(
+    observations: Observations, moments: Moments, transform: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """(E, 3) weighted centroids of the pairs' points in the world, at transforms (E, 3, 4)."""
     mass = observations.by_pair(moments.own[:, :, 3])
-    return (transform @ mass[..., None])[..., 0] / mass[:, 3:].clamp_min(1e-300)
+    return (transform @ mass[..., None])[..., 0] / np.maximum(mass[:, 3:], 1e-300)
 
 
 class System:
     """Gradient and Gauss-Newton matrix of the pairs' steps (E, 7) at given poses.
 
     Attributes:
-        pivot: (E, 3) weighted centroids that the steps turn about.
+        pivot: (E, 3) weighted centroids that the steps rotate about.
         gradient: (E, 7).
     """
 
@@ -65,81 +66,80 @@ class System:
         poses: Poses,
         known: Linearised | None = None,
         factor: float = 0.0,
-        held: NDArray[np.bool_] | None = None,
+        fixed_pairs: NDArray[np.bool_] | None = None,
     ) -> None:
         """
         Args:
-            held: (E,) bool, pairs that take no step; with them, no motion of the whole is free.
+            fixed_pairs: (E,) bool, pairs that take no step; with them, no motion of the whole is
+                free.
             known: terms of what is known beforehand, at these poses; factor: their weight.
         """
         self._of, self._moments = observations, moments
         self._known, self._factor = known, factor
-        graph = observations.graph
-        device = poses.scale.device
+        fixed_scale = observations.graph.fixed
         transform = poses.matrices()
+        pairs = len(transform)
         self.pivot = pivots(observations, moments, transform)
-        centred = torch.cat([transform, transform.new_zeros((len(transform), 1, 4))], 1)
+        centred = np.zeros((pairs, 4, 4))
+        centred[:, :3] = transform
         centred[:, :3, 3] -= self.pivot
         centred[:, 3, 3] = 1.0
-        # (E, 7, 3, 4): what a step does to the pair's transform.
-        self._slope = (generators(transform)[None] @ centred[:, None]).contiguous()
-        fixed = torch.as_tensor(graph.fixed, device=device)
-        self._slope[fixed, 6] = 0.0
-        still = torch.as_tensor(np.zeros(len(transform), bool) if held is None else held)
-        self._slope[still.to(device)] = 0.0
+        # (E, 7, 12): what a step does to the pair's transform (3, 4), row by row.
+        self._slope = (generators().reshape(21, 4) @ centred).reshape(pairs, 7, 12)
+        self._slope[fixed_scale, 6] = 0.0
+        is_fixed = np.zeros(pairs, dtype=bool) if fixed_pairs is None else fixed_pairs
+        self._slope[is_fixed] = 0.0
         self.gradient = self._contract(self._pull(transform))[..., 0]
-        own = self._of.by_pair(moments.own)
-        flat = self._slope.reshape(-1, 21, 4)
-        moved = (flat @ own).view(-1, 7, 12)
-        self._diagonal = moved @ self._slope.view(-1, 7, 12).mT
+        own = observations.by_pair(moments.own)
+        moved = (self._slope.reshape(-1, 21, 4) @ own).reshape(-1, 7, 12)
+        self._diagonal = moved @ self._slope.swapaxes(1, 2)
         if known is not None:
             self.gradient += factor * known.gradient
             self._diagonal += factor * known.own
-        self._size = self._diagonal.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-300)
+        on_diagonal = np.einsum("ekk->ek", self._diagonal)
+        self._size = max(float(on_diagonal.mean()), 1e-300)
         self._damping = _DAMPING * self._size
-        self._diagonal.diagonal(dim1=1, dim2=2).add_(self._damping)
-        self._diagonal[fixed, 6, 6] = self._size
-        self._basis = self._free_motions(constrained=not bool(graph.fixed.any()))
-        if bool(still.any()):
-            self._diagonal[still.to(device)] = self._size * torch.eye(7).to(self._diagonal)
+        on_diagonal += self._damping
+        self._diagonal[fixed_scale, 6, 6] = self._size
+        self._basis = self._free_motions(constrained=not fixed_scale.any())
+        if is_fixed.any():
+            self._diagonal[is_fixed] = self._size * np.eye(7)
             self._basis = self._basis[:, :0]
         self._precondition = self._factor_preconditioner()
 
-    def apply(self, xi: Tensor) -> Tensor:
+    def apply(self, xi: NDArray[np.float64]) -> NDArray[np.float64]:
         """(E, 7, k) H xi of k steps at once, undamped."""
-        pairs, steps = len(xi), xi.shape[2]
-        moves = torch.bmm(xi.mT, self._slope.view(-1, 7, 12)).view(pairs, 3 * steps, 4)
+        moves = (xi.swapaxes(1, 2) @ self._slope).reshape(len(xi), -1, 4)
         out = self._contract(self._pull(moves))
         if self._known is not None:
-            out = out + self._factor * self._known.apply(xi)
+            out += self._factor * self._known.apply(xi)
         return out
 
-    def solve(self) -> tuple[Tensor, int]:
+    def solve(self) -> tuple[NDArray[np.float64], int]:
         """The step (E, 7) and the iterations it took.
 
         Steps have no part in the six global motions, and where no scale is known the log scales'
         steps sum to 0.
         """
-        residual = self._project(-self.gradient)
-        xi = torch.zeros_like(residual)
-        z = self._project(self._precondition(residual[..., None])[..., 0])
-        direction, agreement = z, float((residual * z).sum())
+        residual = self._project(-self.gradient[..., None])
+        xi = np.zeros_like(residual)
+        z = self._project(self._precondition(residual))
+        direction, agreement = z, float(np.vdot(residual, z))
         target = _TOLERANCE**2 * agreement
         iteration = 0
         while agreement > max(target, 1e-300) and iteration < _MAX_ITERATIONS:
             iteration += 1
-            image = self.apply(direction[..., None])[..., 0]
-            image = self._project(image + self._damping * direction)
-            curvature = float((direction * image).sum())
+            image = self._project(self.apply(direction) + self._damping * direction)
+            curvature = float(np.vdot(direction, image))
             if curvature <= 0:
                 break
             length = agreement / curvature
-            xi = torch.add(xi, direction, alpha=length)
-            residual = torch.sub(residual, image, alpha=length)
-            z = self._project(self._precondition(residual[..., None])[..., 0])
-            before, agreement = agreement, float((residual * z).sum())
-            direction = torch.add(z, direction, alpha=agreement / before)
-        return xi, iteration
+            xi += length * direction
+            residual -= length * image
+            z = self._project(self._precondition(residual))
+            before, agreement = agreement, float(np.vdot(residual, z))
+            direction = z + (agreement / before) * direction
+        return xi[..., 0], iteration
 
     def condition(self, rounds: int = 5) -> float:
         """Largest over smallest eigenvalue of H beside the free motions, by a few vectors.
@@ -148,112 +148,121 @@ class System:
         energies H then tells: right within a small factor, at the cost of a few iterations.
         """
         pairs = len(self.pivot)
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn((pairs, 7, 4), generator=generator, dtype=self.pivot.dtype)
+        start = np.random.default_rng(0).standard_normal((pairs, 7, 4))
 
-        def orthonormal(vectors: Tensor) -> Tensor:
-            return torch.linalg.qr(self._project(vectors).view(7 * pairs, -1)).Q.view(pairs, 7, -1)
+        def orthonormal(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+            flat = self._project(vectors).reshape(7 * pairs, -1)
+            return np.linalg.qr(flat)[0].reshape(pairs, 7, -1)
 
-        def energies(vectors: Tensor) -> Tensor:
-            images = self.apply(vectors).view(7 * pairs, -1)
-            return torch.linalg.eigvalsh(vectors.view(7 * pairs, -1).T @ images)
+        def energies(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+            images = self.apply(vectors).reshape(7 * pairs, -1)
+            return np.linalg.eigvalsh(vectors.reshape(7 * pairs, -1).T @ images)
 
-        high = low = orthonormal(start.to(self.pivot.device))
+        high = low = orthonormal(start)
         for _ in range(rounds):
             high = orthonormal(self.apply(high))
             low = orthonormal(self._precondition(low))
-        least = energies(low)[0].clamp_min(0.0) + self._damping
-        return float(energies(high)[-1] / least)
+        softest = max(float(energies(low)[0]), 0.0) + self._damping
+        return float(energies(high)[-1]) / softest
 
-    def _pull(self, transform: Tensor) -> Tensor:
+    def _pull(self, transform: NDArray[np.float64]) -> NDArray[np.float64]:
         """(O, 3k, 4) sum of ``w (T_e x~ - chi) x~^T``, chi the mean that transforms (E, 3k, 4)
         give."""
-        moments, graph = self._moments, self._of.graph
-        mine = transform[self._of.edge]
-        most, count, d = self._of.most, graph.view_count, mine.shape[1]
-        padded = mine.new_zeros((count * most, d, 4)).index_copy_(0, self._of.slot, mine)
-        rows = padded.view(count, most, d, 4).transpose(1, 2).reshape(count, d, 4 * most)
-        mean = (rows @ moments.shared).view(count, d, most, 4).transpose(1, 2)
-        return torch.bmm(mine, moments.own) - mean.reshape(-1, d, 4)[self._of.slot]
+        of, moments = self._of, self._moments
+        mine = transform[of.graph.edge]
+        d, count, rows = of.max_per_view, of.graph.view_count, transform.shape[1]
+        padded = np.zeros((count * d, rows, 4))
+        padded[of.slot] = mine
+        by_view = padded.reshape(count, d, rows, 4).swapaxes(1, 2).reshape(count, rows, 4 * d)
+        mean = (by_view @ moments.shared).reshape(count, rows, d, 4).swapaxes(1, 2)
+        pulled = mine @ moments.own
+        pulled -= mean.reshape(-1, rows, 4)[of.slot]
+        return pulled
 
-    def _contract(self, pull: Tensor) -> Tensor:
+    def _contract(self, pull: NDArray[np.float64]) -> NDArray[np.float64]:
         """(E, 7, k) of (O, 3k, 4): the part of each step's direction."""
-        both = self._of.by_pair(pull).view(len(self.pivot), -1, 12)
-        return torch.bmm(self._slope.view(-1, 7, 12), both.mT)
+        both = self._of.by_pair(pull).reshape(len(self.pivot), -1, 12)
+        return self._slope @ both.swapaxes(1, 2)
 
-    def _free_motions(self, constrained: bool) -> Tensor:
+    def _free_motions(self, constrained: bool) -> NDArray[np.float64]:
         """(7E, 6 or 7) orthonormal steps of the whole world, and of all scales where they are
         free."""
-        pivot = self.pivot
-        motions = pivot.new_zeros((len(pivot), 7, 7))
-        eye = torch.eye(3, dtype=pivot.dtype, device=pivot.device)
-        motions[:, :3, :3] = eye
-        motions[:, 3:6, 3:6] = eye
+        motions = np.zeros((len(self.pivot), 7, 7))
+        motions[:] = np.eye(7)
         for k in range(3):
-            motions[:, 3:6, k] = torch.linalg.cross(eye[k].expand_as(pivot), pivot)
-        motions[:, 6, 6] = 1.0
+            motions[:, 3:6, k] = np.cross(np.eye(3)[k], self.pivot)
         kept = motions if constrained else motions[..., :6]
-        return torch.linalg.qr(kept.reshape(7 * len(pivot), -1)).Q
+        return np.linalg.qr(kept.reshape(7 * len(self.pivot), -1))[0]
 
-    def _project(self, xi: Tensor) -> Tensor:
+    def _project(self, xi: NDArray[np.float64]) -> NDArray[np.float64]:
         flat = xi.reshape(len(self._basis), -1)
-        return (flat - self._basis @ (self._basis.T @ flat)).view_as(xi)
+        return (flat - self._basis @ (self._basis.T @ flat)).reshape(xi.shape)
 
-    def _factor_preconditioner(self) -> Callable[[Tensor], Tensor]:
+    def _factor_preconditioner(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
         """``M^-1`` of ``M = D - C W^-1 C^T + size B B^T``, B the free motions.
 
         C couples pairs and affine motions of the views' points, whose curvature is W: with D the
         pairs' own curvature, the first two terms are H for world points that move affinely.
         """
+        # SciPy's linear algebra takes a tenth of a second to load.
+        from scipy.linalg import block_diag, lu_factor, lu_solve
+
         of, moments = self._of, self._moments
-        count, pairs = of.graph.view_count, len(self.pivot)
-        inverse = torch.linalg.inv(self._diagonal)
-        slope = self._slope[of.edge].reshape(-1, 21, 4)
-        coupling = (slope @ moments.towards_world).view(-1, 7, 12)
-        at_pair = coupling[of.sides]  # (E, 2, 7, 12)
-        solved = inverse[:, None] @ at_pair
-        inner = coupling.new_zeros((count, count, 12, 12))
-        views = torch.as_tensor(of.graph.edges, device=coupling.device)
-        for s in (0, 1):
-            for t in (0, 1):
-                blocks = at_pair[:, s].mT @ solved[:, t]
-                inner.index_put_((views[:, s], views[:, t]), blocks, accumulate=True)
-        eye = torch.eye(3, dtype=coupling.dtype, device=coupling.device)
-        spread = torch.einsum("cd,npq->ncpdq", eye, moments.world).reshape(count, 12, 12)
-        scale = moments.world.diagonal(dim1=1, dim2=2).amax().clamp_min(1e-300)
-        diagonal = torch.arange(count, device=coupling.device)
-        inner[diagonal, diagonal] -= spread + 1e-9 * scale * torch.eye(12).to(spread)
+        graph, pairs = of.graph, len(self.pivot)
+        size = 12 * graph.view_count
+        inverse = np.linalg.inv(self._diagonal)
+        slope = self._slope[graph.edge].reshape(-1, 21, 4)
+        coupling = (slope @ moments.towards_world).reshape(-1, 7, 12)
+        coupling_t = coupling.swapaxes(1, 2)
         outer = [self._basis]
-        corners = [torch.eye(self._basis.shape[1]).to(coupling) / self._size]
+        corners = [np.eye(self._basis.shape[1]) / self._size]
         if self._known is not None:
             outer.append(self._known.cross)
             corners.append(-self._known.core / self._factor)
-        dense = torch.cat(outer, 1)
-        dense_solved = torch.bmm(inverse, dense.view(pairs, 7, -1)).view(7 * pairs, -1)
+        dense = np.concatenate(outer, axis=1)
+        dense_solved = (inverse @ dense.reshape(pairs, 7, -1)).reshape(7 * pairs, -1)
 
-        def towards_views(xi: Tensor) -> Tensor:
-            """(12 N, k) of (7 E, k)."""
-            mine = xi.view(pairs, 7, -1)[of.edge]
-            pulled = torch.bmm(coupling.mT, mine)
-            out = xi.new_zeros((count, 12, xi.shape[1]))
-            return out.index_add_(0, of.view, pulled).view(12 * count, -1)
+        def towards_views(xi: NDArray[np.float64]) -> NDArray[np.float64]:
+            """(12 N, k) of (E, 7, k)."""
+            return of.by_view(coupling_t @ xi[graph.edge]).reshape(size, -1)
 
-        size = 12 * count
-        matrix = coupling.new_zeros((size + dense.shape[1],) * 2)
-        matrix[:size, :size] = inner.transpose(1, 2).reshape(size, size)
-        matrix[:size, size:] = towards_views(dense_solved)
+        matrix = np.empty((size + dense.shape[1],) * 2)
+        matrix[:size, :size] = self._between_views(coupling, inverse)
+        matrix[:size, size:] = towards_views(dense_solved.reshape(pairs, 7, -1))
         matrix[size:, :size] = matrix[:size, size:].T
-        matrix[size:, size:] = torch.block_diag(*corners) + dense.T @ dense_solved
-        factor, swaps = torch.linalg.lu_factor(matrix)
+        matrix[size:, size:] = block_diag(*corners) + dense.T @ dense_solved
+        factors = lu_factor(matrix, overwrite_a=True, check_finite=False)
 
-        def precondition(xi: Tensor) -> Tensor:
+        def precondition(xi: NDArray[np.float64]) -> NDArray[np.float64]:
             """(E, 7, k) of (E, 7, k)."""
-            plain = torch.bmm(inverse, xi).view(7 * pairs, -1)
-            right = torch.cat([towards_views(plain), dense.T @ plain])
-            inside = torch.linalg.lu_solve(factor, swaps, right)
-            at_views = inside[:size].view(count, 12, -1)
-            back = torch.bmm(coupling, at_views[of.view])
-            outward = self._of.by_pair(back) + (dense @ inside[size:]).view(pairs, 7, -1)
-            return plain.view(pairs, 7, -1) - torch.bmm(inverse, outward)
+            plain = inverse @ xi
+            flat = plain.reshape(7 * pairs, -1)
+            right = np.concatenate([towards_views(plain), dense.T @ flat])
+            inside = lu_solve(factors, right, overwrite_b=True, check_finite=False)
+            at_views = inside[:size].reshape(graph.view_count, 12, -1)
+            outward = of.by_pair(coupling @ at_views[graph.view])
+            outward += (dense @ inside[size:]).reshape(outward.shape)
+            return plain - inverse @ outward
 
         return precondition
+
+    def _between_views(
+        self, coupling: NDArray[np.float64], inverse: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(12 N, 12 N) ``C^T D^-1 C - W``."""
+        of, moments = self._of, self._moments
+        graph, count = of.graph, of.graph.view_count
+        solved = inverse[graph.edge] @ coupling
+        out = np.zeros((count, count, 12, 12))
+        first, second = graph.observation.T
+        for (a, b), block in zip(
+            graph.edges, coupling[first].swapaxes(1, 2) @ solved[second], strict=True
+        ):
+            out[a, b] += block
+            out[b, a] += block.T
+        affine = np.einsum("cd,npq->ncpdq", np.eye(3), moments.world).reshape(count, 12, 12)
+        scale = max(float(np.einsum("nkk->nk", moments.world).max()), 1e-300)
+        every = np.arange(count)
+        out[every, every] = of.by_view(coupling.swapaxes(1, 2) @ solved)
+        out[every, every] -= affine + 1e-9 * scale * np.eye(12)
+        return out.swapaxes(1, 2).reshape(12 * count, 12 * count)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph.graph import Graph
@@ -58,8 +57,8 @@ def _behind(graph: Graph, views: Sequence[View]) -> list[str]:
     """A warning of views whose own pointmaps lie behind their cameras."""
     own = graph.side == 0
     depth, weight = graph.x[own, 2], graph.weight[own]
-    share = (weight * (depth <= 0)).sum(1) / weight.sum(1).clamp_min(1e-300)
-    wrong = sorted(set(graph.view[own][(share > 0.5).cpu().numpy()].tolist()))
+    share = (weight * (depth <= 0)).sum(1) / np.maximum(weight.sum(1), 1e-300)
+    wrong = sorted(set(graph.view[own][share > 0.5].tolist()))
     if not wrong:
         return []
     named = ", ".join(f"'{views[v].name}'" for v in wrong)
@@ -69,8 +68,8 @@ def _behind(graph: Graph, views: Sequence[View]) -> list[str]:
 
 def _extents(graph: Graph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(O,) standard deviations of each observation's points along their two longest axes."""
-    share = graph.weight / graph.weight.sum(1, keepdim=True).clamp_min(1e-300)
-    away = graph.x - (graph.x * share[:, None]).sum(2, keepdim=True)
-    square = torch.linalg.eigvalsh((away * share[:, None]) @ away.mT)
-    _, width, length = square.clamp_min_(0.0).sqrt_().cpu().numpy().T
+    share = graph.weight / np.maximum(graph.weight.sum(1, keepdims=True), 1e-300)
+    centred = graph.x - graph.x @ share[..., None]
+    square = np.linalg.eigvalsh((centred * share[:, None]) @ centred.swapaxes(1, 2))
+    _, width, length = np.sqrt(np.maximum(square, 0.0)).T
     return length, width

@@ -30,8 +30,8 @@ def reprojection_errors(
     Returns:
         NaN where there is no point, or where it lies behind the camera.
     """
-    y = Observations(graph).moved(poses.matrices()).cpu().numpy()
-    seen = graph.weight.cpu().numpy() > 0
+    y = Observations(graph).moved(poses.matrices())
+    seen = graph.weight > 0
     out = np.full(seen.shape, np.nan)
     for v, part in enumerate(graph.of_view):
         count = len(graph.pixels[v])

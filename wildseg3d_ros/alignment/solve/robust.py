@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import Graph
-from wildseg3d_ros.alignment.graph.initialization import Poses
-from wildseg3d_ros.alignment.graph.similarities import fit_similarities
+from wildseg3d_ros.alignment.graph.initialization import Poses, fit_pairs
 from wildseg3d_ros.alignment.solve.connectivity import contradiction
 from wildseg3d_ros.alignment.solve.gauss_newton import Solution, solve
 from wildseg3d_ros.alignment.solve.moments import Observations
 from wildseg3d_ros.alignment.solve.outliers import judge, pair_errors
 
-_COARSE_PASSES, _COARSE_TOLERANCE = 6, 1e-2
+_COARSE = {"loss": "huber", "max_iterations": 6, "tolerance": 1e-2}
 """Where the first verdict on the pairs is passed: wrong pairs show long before convergence."""
 
 _VERDICTS = 4
@@ -32,14 +30,14 @@ class SolvedPairs:
     Attributes:
         graph: all usable pairs; current: those of the solution, ``graph`` at ``kept``.
         poses: of all pairs of ``graph``; those left out are fitted to the world points.
-        doubtful: (E,) bool, kept only because the views would fall apart.
+        ambiguous: (E,) bool, kept only because the views would fall apart.
         distance: (O, n) of all observations of ``graph`` to the world points, NaN where unknown.
     """
 
     graph: Graph
     current: Graph
     kept: NDArray[np.bool_]
-    doubtful: NDArray[np.bool_]
+    ambiguous: NDArray[np.bool_]
     solution: Solution
     poses: Poses
     distance: NDArray[np.float64]
@@ -75,73 +73,50 @@ def solve_pairs(
     kept: NDArray[np.bool_],
     fresh: bool,
     config: AlignmentConfig,
-    held: NDArray[np.bool_] | None = None,
+    fixed_pairs: NDArray[np.bool_] | None = None,
 ) -> SolvedPairs:
     """Solves, and leaves out or takes back pairs until the verdict on all of them stands.
 
     Args:
-        held: (E,) bool, pairs that stay where they are, come what may.
+        graph: all usable pairs; poses: where they start; kept: (E,) bool, those to start with.
+        fresh: whether ``poses`` come from :func:`initialize`, so that a coarse solve has to find
+            the gross outliers first.
+        fixed_pairs: (E,) bool, pairs that stay where they are, come what may.
     """
     iterations = 0
-    held = np.zeros(len(kept), dtype=bool) if held is None else held
-    doubtful = np.zeros(len(kept), dtype=bool)
+    fixed_pairs = np.zeros(len(kept), dtype=bool) if fixed_pairs is None else fixed_pairs
     if fresh:
-        coarse = solve(graph, poses, "huber", _COARSE_PASSES, _COARSE_TOLERANCE, held=held)
+        coarse = solve(graph, poses, replace(config, **_COARSE), fixed_pairs=fixed_pairs)
         poses, iterations = coarse.poses, coarse.iterations
-        verdict = judge(graph, distances(graph, kept, poses, coarse), kept, held)
-        kept, doubtful = verdict.keep, verdict.doubtful
-    for turn in range(_VERDICTS):
+        kept = judge(graph, distances(graph, kept, poses, coarse), kept, fixed_pairs).keep
+    for k in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
             current,
             poses.select(kept),
-            config.loss,
-            config.max_iterations,
-            config.tolerance,
-            is_near=not fresh or turn > 0,
-            held=held[kept],
+            config,
+            is_near=not fresh or k > 0,
+            fixed_pairs=fixed_pairs[kept],
         )
         iterations += solution.iterations
         poses = fit_left_out(graph, kept, solution)
         distance = distances(graph, kept, poses, solution)
-        verdict = judge(graph, distance, kept, held)
-        doubtful = verdict.doubtful
-        if np.array_equal(verdict.keep, kept) or turn + 1 == _VERDICTS:
+        verdict = judge(graph, distance, kept, fixed_pairs)
+        if np.array_equal(verdict.keep, kept) or k + 1 == _VERDICTS:
             break
         kept = verdict.keep
-    return SolvedPairs(graph, current, kept, doubtful, solution, poses, distance, iterations)
+    return SolvedPairs(
+        graph, current, kept, verdict.ambiguous, solution, poses, distance, iterations
+    )
 
 
 def fit_left_out(graph: Graph, kept: NDArray[np.bool_], solution: Solution) -> Poses:
     """Poses of all pairs: solved ones, and the best fit of those that were left out."""
-    device = graph.x.device
     if kept.all():
         return solution.poses
-    left = np.flatnonzero(~kept)
-    observation, edges = graph.observation[left], graph.edges[left]
-    x = torch.cat([graph.x[observation[:, s]] for s in (0, 1)], 2)
-    y = torch.cat([solution.world[edges[:, s]] for s in (0, 1)], 2)
-    weight = torch.cat(
-        [(graph.weight[observation[:, s]] * solution.sure[edges[:, s]]).sqrt() for s in (0, 1)], 1
-    )
-    fixed = torch.as_tensor(graph.fixed[left], device=device)
-    parts = fit_similarities(x, y, weight, fixed)
-    count = len(graph.edges)
-    poses = Poses(
-        solution.world.new_ones(count),
-        solution.world.new_zeros((count, 3, 3)),
-        solution.world.new_zeros((count, 3)),
-    )
-    solved = torch.as_tensor(np.flatnonzero(kept), device=device)
-    rest = torch.as_tensor(left, device=device)
-    for target, found, fitted in zip(
-        (poses.scale, poses.rotation, poses.translation),
-        (solution.poses.scale, solution.poses.rotation, solution.poses.translation),
-        parts,
-        strict=True,
-    ):
-        target[solved], target[rest] = found, fitted
-    return poses
+    rest = np.flatnonzero(~kept)
+    fitted = fit_pairs(graph, rest, graph.x, graph.weight, solution.world, solution.confidence)
+    return Poses.identities(len(kept)).updated(kept, solution.poses).updated(rest, fitted)
 
 
 def distances(
@@ -152,8 +127,8 @@ def distances(
     NaN where a point has no weight, or no other kept pair that could contradict it.
     """
     observations = Observations(graph)
-    used = torch.as_tensor(kept[graph.edge], device=graph.x.device)[:, None]
     seen = graph.weight > 0
-    known = seen & (observations.seen_by_others(seen & used) > 0)
+    used = seen & kept[graph.edge][:, None]
     distance = observations.distance(poses.matrices(), solution.world)
-    return torch.where(known, distance, torch.nan).cpu().numpy()
+    distance[~(seen & (observations.seen_by_others(used) > 0))] = np.nan
+    return distance

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from wildseg3d_ros.alignment.graph.reads import Reads
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +50,6 @@ class Alignment:
             that all poses share shows here only where something else says how long a metre is. NaN
             when nothing was given that the world could differ from, or was not made with: one pair
             triangulated with the given poses has no other choice than to agree with them.
-        reads: what was read of the pairs' maps, so that a solve that starts here need not read
-            them again; None in other processes and after loading.
     """
 
     edges: NDArray[np.int64]
@@ -80,11 +74,6 @@ class Alignment:
     scale_sources: tuple[str, ...] = ()
     registration_residual: float = float("nan")
     view_correction: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
-    reads: Reads | None = field(default=None, repr=False)
-
-    def __getstate__(self) -> dict[str, object]:
-        """All but the reads: they are of arrays in this process."""
-        return {**self.__dict__, "reads": None}
 
     def correction(self, view: int) -> NDArray[np.float64]:
         """(4, 4) of ``view_correction``; the identity where there is none."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import Array, to_numpy
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.types.views import check_pose
 
@@ -18,18 +19,19 @@ class PairPrediction:
     A network predicts both maps in camera a's frame. A back end that measures each view once
     (depth) gives view b's map in b's own frame, shared by all its pairs, and the transform beside
     it: the pointmap of b in a is ``a_from_map_b`` applied to ``pointmap_b``. A transform other
-    than the identity says that ``pointmap_b`` is in camera b's own frame.
+    than the identity says that ``pointmap_b`` is in camera b's own frame. The maps are NumPy
+    arrays, or tensors where a network left them.
 
     Attributes:
         a, b: indices of the views.
         pointmap_a: (Ha, Wa, 3) float32 in camera a's frame.
         pointmap_b: (Hb, Wb, 3) float32 in the frame that ``a_from_map_b`` leaves.
-        confidence_a, confidence_b: (H, W) float32 >= 0, larger is surer, 0 = no point.
+        confidence_a, confidence_b: (H, W) float32 >= 0, larger is more certain, 0 = no point.
         a_from_map_b: (4, 4) float64; identity when ``pointmap_b`` is in camera a's frame already,
             else the pose of camera b in camera a.
         metric: whether the points are in metres (else the pair has a scale of its own).
-        metre: what says how long these are, as in ``Alignment.scale_sources``: "camera poses"
-            where points were triangulated with the given poses.
+        scale_source: what gives a metric pair its scale, as in ``Alignment.scale_sources``:
+            "camera poses" where points were triangulated with the given poses.
         roughly_metric: whether a pair with a scale of its own comes from a network that was
             trained to give about metres.
         matched_a, matched_b: (H, W) bool, pixels with a reciprocal match in the other view; None
@@ -38,16 +40,16 @@ class PairPrediction:
 
     a: int
     b: int
-    pointmap_a: NDArray[np.float32]
-    pointmap_b: NDArray[np.float32]
-    confidence_a: NDArray[np.float32]
-    confidence_b: NDArray[np.float32]
+    pointmap_a: Array
+    pointmap_b: Array
+    confidence_a: Array
+    confidence_b: Array
     a_from_map_b: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     metric: bool = False
-    metre: str = "metric pairs"
+    scale_source: str = "metric pairs"
     roughly_metric: bool = False
-    matched_a: NDArray[np.bool_] | None = None
-    matched_b: NDArray[np.bool_] | None = None
+    matched_a: Array | None = None
+    matched_b: Array | None = None
 
     def __post_init__(self) -> None:
         for side in "ab":
@@ -65,7 +67,7 @@ class PairPrediction:
     def pointmap_b_in_a(self) -> NDArray[np.float32]:
         """(Hb, Wb, 3) float32: view b's pointmap in camera a's frame (computed, not stored)."""
         rotation, translation = self.a_from_map_b[:3, :3], self.a_from_map_b[:3, 3]
-        moved = self.pointmap_b @ rotation.T.astype(np.float32)
+        moved = to_numpy(self.pointmap_b) @ rotation.T.astype(np.float32)
         return moved + translation.astype(np.float32)
 
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from wildseg3d_ros.core.arrays import Array
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.devices import available_memory, torch_device
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import components, named_groups
+from wildseg3d_ros.pairing import named_groups
 from wildseg3d_ros.pointmaps.mast3r import device_maps
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.config import Mast3rPointmapConfig
@@ -216,8 +217,8 @@ class Mast3rPointmaps:
         confidence = [_second_confidence(p) for p in made]
         kept = [p for p, value in zip(made, confidence, strict=True) if value >= limit]
         count = len(views)
-        asked = components(count, [(p.a, p.b) for p in made])
-        group = components(count, [(p.a, p.b) for p in kept])
+        asked = components(count, [(p.a, p.b) for p in made]).tolist()
+        group = components(count, [(p.a, p.b) for p in kept]).tolist()
         if group != asked:
             between = [
                 v for p, v in zip(made, confidence, strict=True) if group[p.a] != group[p.b]

@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import components, named_groups, pairs_from_angles, viewing_angles
+from wildseg3d_ros.pairing import named_groups, pairs_from_angles, viewing_angles
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.features import root_sift
 from wildseg3d_ros.pointmaps.stereo.agreement import check_agreement
@@ -119,7 +120,7 @@ class StereoPointmaps:
         angle, _ = viewing_angles(views)
         asked = [(min(pair), max(pair)) for pair in pairs]
         suitable = self._suitable(views, asked, angle)
-        groups = components(len(views), asked)
+        groups = components(len(views), asked).tolist()
         self._check_connected(views, suitable, angle, groups, {})
         steps = 2 * len(views) + len(asked) + len(suitable)
         with ThreadPoolExecutor(THREADS) as pool:
@@ -168,7 +169,7 @@ class StereoPointmaps:
         kept = [pair for pair in asked if low <= angle[pair] <= high]
         wide = [pair for pair in asked if high < angle[pair] <= bridge]
         for pair in sorted(wide, key=lambda pair: angle[pair]):
-            group = components(len(views), kept)
+            group = components(len(views), kept).tolist()
             if group[pair[0]] != group[pair[1]]:
                 kept.append(pair)
         for pair in asked:
@@ -260,7 +261,7 @@ class StereoPointmaps:
             confidence_b,
             a_from_b,
             metric=True,
-            metre="camera poses",
+            scale_source="camera poses",
         )
 
     def _brightness(self, views: Sequence[View], pair: Pair, poses: RefinedPoses) -> float:
@@ -289,7 +290,7 @@ class StereoPointmaps:
         notes: Mapping[Pair, str],
     ) -> None:
         """Raises InputError where the pairs leave views apart that ``asked`` puts in one group."""
-        group = components(len(views), pairs)
+        group = components(len(views), pairs).tolist()
         split = {asked[v] for v in range(len(views)) if group[v] != group[asked[v]]}
         if not split:
             return

@@ -150,7 +150,7 @@ _ALIGNMENT_ARRAYS: dict[str, _Kind] = {
     "view_correction": (np.float64, 3),
 }
 _ALIGNMENT_VALUES = tuple(
-    f.name for f in dataclasses.fields(Alignment) if f.name not in (*_ALIGNMENT_ARRAYS, "reads")
+    f.name for f in dataclasses.fields(Alignment) if f.name not in _ALIGNMENT_ARRAYS
 )
 _INDEX_ARRAYS: dict[str, _Kind] = {
     "points": (np.float32, 2),

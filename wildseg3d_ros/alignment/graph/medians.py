@@ -1,0 +1,20 @@
+"""Medians of rows of which not all values are known."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def middle_values(
+    values: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(B,) lower and upper median of each row of (B, n) without its NaN; NaN for none.
+
+    One sort of all rows takes a fraction of the time of medians row by row.
+    """
+    count = np.count_nonzero(~np.isnan(values), axis=1)
+    # NaN is sorted to the end.
+    ordered = np.sort(values, axis=1)
+    row, last = np.arange(len(values)), values.shape[1] - 1
+    return ordered[row, np.maximum(count - 1, 0) // 2], ordered[row, np.minimum(count // 2, last)]

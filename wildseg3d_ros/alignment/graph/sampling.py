@@ -1,0 +1,288 @@
+"""From pairs to the graph: pixels, what the maps say there, and how much it weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.alignment.config import AlignmentConfig
+from wildseg3d_ros.alignment.graph.graph import Graph, array_key, is_identity
+from wildseg3d_ros.alignment.graph.medians import middle_values
+from wildseg3d_ros.alignment.graph.weights import largest_confidence, point_weights
+from wildseg3d_ros.core.arrays import Array, read_pixels, to_numpy
+from wildseg3d_ros.core.types import MaskCache, PairPrediction, View
+
+_DISTANT = 4.0
+"""Distance in those of an observation's typical point, beyond which points count less."""
+
+_PROBE = 48
+"""Rows and columns of the grid on which a view's share of valid pixels is estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What the solve reads of the pairs' maps: copies, which later changes of these leave alone.
+
+    Attributes:
+        edges, view, edge, side, pixels, pair_from_map, own_frame, measured: of :class:`Graph`.
+        is_metric: (E,) bool, pairs in metres.
+        x: (O, 3, n) float64 points in the pair's frame, 0 where there is none.
+        confidence: (O, n) float64, 0 = no point.
+        matched: (O, n) bool flags of the dynamic adjustment; None where the rule needs none.
+    """
+
+    edges: NDArray[np.int64]
+    view: NDArray[np.int64]
+    edge: NDArray[np.int64]
+    side: NDArray[np.int64]
+    pixels: tuple[NDArray[np.int64], ...]
+    x: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    matched: NDArray[np.bool_] | None
+    pair_from_map: NDArray[np.float64]
+    is_metric: NDArray[np.bool_]
+    own_frame: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Sequence[PairPrediction],
+        views: Sequence[View],
+        config: AlignmentConfig,
+    ) -> Samples:
+        """Reads some pixels of all maps. The maps may be arrays of any library."""
+        edges = np.array([(p.a, p.b) for p in predictions], dtype=np.int64).reshape(-1, 2)
+        # Observations by view, then by pair.
+        order = np.argsort(edges.ravel(), kind="stable")
+        view, edge, side = edges.ravel()[order], order // 2, order % 2
+        maps = [_maps(predictions[e], s) for e, s in zip(edge, side, strict=True)]
+        reads = [
+            _read_view(
+                [m for m, of in zip(maps, view, strict=True) if of == v], view_v.size, config
+            )
+            for v, view_v in enumerate(views)
+        ]
+        pixels = tuple(read[0] for read in reads)
+        longest = max(1, *(len(p) for p in pixels))
+        x, confidence = np.zeros((len(order), 3, longest)), np.zeros((len(order), longest))
+        for o, (points, values) in enumerate(part for read in reads for part in read[1]):
+            x[o, :, : len(values)], confidence[o, : len(values)] = points.T, values
+        pair_from_map = _clean(x, confidence, [predictions[e].a_from_map_b for e in edge], side)
+        matched = None
+        if config.weighting in ("dynamic", "dynamic_confidence"):
+            matched = np.zeros(confidence.shape, dtype=bool)
+            for o, (v, e, s) in enumerate(zip(view, edge, side, strict=True)):
+                matched[o, : len(pixels[v])] = _matched(predictions[e], s, pixels[v])
+        own_frame = _own_frames(predictions, view, edge, side)
+        measured = np.zeros(len(views), dtype=bool)
+        for v in range(len(views)):
+            mine = np.flatnonzero(view == v)
+            arrays = {tuple(map(array_key, maps[o])) for o in mine}
+            measured[v] = len(arrays) == 1 and own_frame[mine].all()
+        is_metric = np.array([p.metric for p in predictions], dtype=bool)
+        return cls(
+            edges,
+            view,
+            edge,
+            side,
+            pixels,
+            x,
+            confidence,
+            matched,
+            pair_from_map,
+            is_metric,
+            own_frame,
+            measured,
+        )
+
+
+def build_graph(
+    predictions: Sequence[PairPrediction],
+    views: Sequence[View],
+    config: AlignmentConfig,
+    masks: MaskCache | None = None,
+) -> Graph:
+    """Samples all pairs and weighs the points. Pairs may turn out empty; see :func:`usable`."""
+    return weigh(Samples.of(predictions, views, config), config, masks)
+
+
+def weigh(samples: Samples, config: AlignmentConfig, masks: MaskCache | None = None) -> Graph:
+    """The graph of all pairs; with the masks' scores, where there are masks."""
+    weight = _weights(samples, config, masks)
+    norm = np.sqrt(np.einsum("okn,okn->on", samples.x, samples.x))
+    weight *= _nearness(norm, weight > 0)
+    unit = _units(norm, weight, samples.edge, samples.is_metric)
+    return Graph.of(
+        view_count=len(samples.pixels),
+        edges=samples.edges,
+        ids=np.arange(len(samples.edges)),
+        view=samples.view,
+        edge=samples.edge,
+        side=samples.side,
+        x=samples.x / unit[samples.edge][:, None, None],
+        weight=weight,
+        pixels=samples.pixels,
+        unit=unit,
+        fixed=samples.is_metric,
+        pair_from_map=samples.pair_from_map,
+        own_frame=samples.own_frame,
+        measured=samples.measured,
+    )
+
+
+def _maps(pair: PairPrediction, side: int) -> tuple[Array, Array]:
+    """Points and confidence of one of a pair's views."""
+    if side:
+        return pair.pointmap_b, pair.confidence_b
+    return pair.pointmap_a, pair.confidence_a
+
+
+def _read_view(
+    maps: Sequence[tuple[Array, Array]], size: tuple[int, int], config: AlignmentConfig
+) -> tuple[NDArray[np.int64], list[tuple[NDArray, NDArray]]]:
+    """Rows and columns (n, 2) of a regular grid, dense enough for the wanted number of valid
+    pixels, and points (n, 3) and confidences (n,) of a view's maps there."""
+    confidences = {array_key(c): c for _, c in maps}
+    point_maps = {array_key(p): p for p, _ in maps}
+
+    def grid(rows_wanted: float, cols_wanted: float) -> NDArray[np.int64]:
+        rows, cols = _spaced(size[0], rows_wanted), _spaced(size[1], cols_wanted)
+        return (rows[:, None] * size[1] + cols).ravel()
+
+    def read(arrays: dict[tuple, Array], flat: NDArray[np.int64]) -> dict[tuple, NDArray]:
+        return {key: read_pixels(array, flat) for key, array in arrays.items()}
+
+    def any_valid(read: dict[tuple, NDArray]) -> NDArray[np.bool_]:
+        # NaN compares False.
+        return np.logical_or.reduce([values > 0 for values in read.values()])
+
+    share = any_valid(read(confidences, grid(_PROBE, _PROBE))).mean() if maps else 0.0
+    chosen = np.zeros(0, dtype=np.int64)
+    if share > 0:
+        per_side = np.sqrt(config.samples_per_view / share)
+        aspect = np.sqrt(size[0] / size[1])
+        chosen = grid(per_side * aspect, per_side / aspect)
+    values = read(confidences, chosen)
+    valid = any_valid(values) if maps else np.zeros(0, dtype=bool)
+    chosen = chosen[valid]
+    points = read(point_maps, chosen)
+    pixels = np.stack(np.divmod(chosen, size[1]), axis=1)
+    return pixels, [(points[array_key(p)], values[array_key(c)][valid]) for p, c in maps]
+
+
+def _spaced(length: int, wanted: float) -> NDArray[np.int64]:
+    """About ``wanted`` evenly spaced pixels of a row or column."""
+    count = int(np.clip(round(wanted), 1, length))
+    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
+
+
+def _clean(
+    x: NDArray[np.float64],
+    confidence: NDArray[np.float64],
+    a_from_map_b: Sequence[NDArray[np.float64]],
+    side: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Brings points into their pairs' frames, in place, and leaves out what is no point; returns
+    (O, 4, 4) by what they were moved."""
+    valid = (confidence > 0) & np.isfinite(confidence) & np.isfinite(x).all(1)
+    confidence[~valid] = 0.0
+    np.minimum(confidence, largest_confidence(confidence), out=confidence)
+    np.copyto(x, 0.0, where=~valid[:, None])
+    pair_from_map = np.tile(np.eye(4), (len(x), 1, 1))
+    for o, transform in enumerate(a_from_map_b):
+        if side[o] == 1 and not is_identity(transform):
+            pair_from_map[o] = transform
+            x[o] = pair_from_map[o, :3, :3] @ x[o] + pair_from_map[o, :3, 3:]
+    # What is no point stays at the origin.
+    np.copyto(x, 0.0, where=~valid[:, None])
+    return pair_from_map
+
+
+def _matched(pair: PairPrediction, side: int, pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Flags of the back end's descriptors, else of mutual geometric consistency."""
+    from wildseg3d_ros.alignment.graph.matching import mutual_matches
+
+    flags = pair.matched_b if side else pair.matched_a
+    if flags is not None:
+        return to_numpy(flags)[pixels[:, 0], pixels[:, 1]]
+    maps = [to_numpy(pair.pointmap_a), pair.pointmap_b_in_a]
+    valid = [
+        (to_numpy(c) > 0) & np.isfinite(m).all(-1)
+        for c, m in zip((pair.confidence_a, pair.confidence_b), maps, strict=True)
+    ]
+    other = 1 - side
+    return mutual_matches(maps[side], valid[side], maps[other], valid[other], pixels)
+
+
+def _own_frames(
+    predictions: Sequence[PairPrediction],
+    view: NDArray[np.int64],
+    edge: NDArray[np.int64],
+    side: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """(O,) bool: whether an observed array is in its own camera's frame.
+
+    A view's own map always is. The other view's map is, when the pair carries a transform for it
+    (a back end that measures each view once) or when the same array is a view's own map elsewhere.
+    With an identity transform both readings say the same pose.
+    """
+    own_maps = {(p.a, array_key(p.pointmap_a)) for p in predictions}
+    return np.array(
+        [
+            s == 0
+            or not is_identity(predictions[e].a_from_map_b)
+            or (v, array_key(predictions[e].pointmap_b)) in own_maps
+            for v, e, s in zip(view.tolist(), edge, side, strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+def _weights(
+    samples: Samples, config: AlignmentConfig, masks: MaskCache | None
+) -> NDArray[np.float64]:
+    """(O, n) W, scaled to a mean near 1 so that no rule's units reach the solver."""
+    confidence, matched = samples.confidence, samples.matched
+    scores = np.ones((len(samples.pixels), confidence.shape[1]))
+    for v, (rows, cols) in enumerate(pixels.T for pixels in samples.pixels):
+        if masks is not None:
+            given = masks.scores[v][rows, cols].astype(np.float64)
+            scores[v, : len(rows)] = np.nan_to_num(given, nan=1.0)
+    positive = confidence[confidence > 0]
+    median = float(np.median(positive)) if positive.size else 1.0
+    weight = point_weights(config, confidence, scores[samples.view], matched, median)
+    total = weight.sum()
+    return weight * (np.count_nonzero(weight) / total) if total > 0 else weight
+
+
+def _nearness(norm: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(O, n) in (0, 1], less than 1 for points much farther than an observation's others.
+
+    What a point of a sky, or of no disparity, pulls at poses with grows with the square of its
+    distance; so weighed, it falls with the distance.
+    """
+    lower, upper = middle_values(np.where(valid, norm, np.nan))
+    typical = np.where(valid.any(1), 0.5 * (lower + upper), 1.0)
+    share = norm / (_DISTANT * np.maximum(typical, 1e-300))[:, None]
+    np.maximum(share, 1.0, out=share)
+    return 1.0 / (share * share * share)
+
+
+def _units(
+    norm: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    edge: NDArray[np.int64],
+    fixed: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """(E,) weighted mean norm of each pair's points; one common unit for pairs of known scale."""
+    total, mass = np.zeros(len(fixed)), np.zeros(len(fixed))
+    np.add.at(total, edge, np.nan_to_num(weight * norm).sum(1))
+    np.add.at(mass, edge, weight.sum(1))
+    unit = np.where((mass > 0) & (total > 0), total / np.where(mass > 0, mass, 1.0), 1.0)
+    if fixed.any():
+        unit[fixed] = np.median(unit[fixed])
+    return unit
