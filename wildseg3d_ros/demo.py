@@ -111,7 +111,7 @@ def shipped_recording() -> Path:
 
 
 def run(folder: Path, out: Path, limit: int) -> list[Result]:
-    """Replays a folder, builds its scene, clicks up to ``limit`` objects, writes what came back."""
+    """Replays a folder, builds its scene, clicks up to ``limit`` objects, writes the answers."""
     from wildseg3d_ros.ros.client import SceneClient
     from wildseg3d_ros.ros.replay_node import camera_names
     from wildseg3d_ros.ros.topics.latched import label_maps

@@ -34,10 +34,6 @@ def as_array(values: Array, like: Array, dtype: Any = None) -> Array:
         like: an array of the wanted library.
         dtype: of ``like``'s library; None keeps the values' own.
     """
-    if isinstance(like, np.ndarray):
-        # Of every block of every map: asking for namespaces would take as long as reading it.
-        values = to_numpy(values)
-        return values if dtype is None else values.astype(dtype, copy=False)
     xp = namespace(like)
     if isinstance(values, np.ndarray) or namespace(values) is not xp:
         values = xp.asarray(to_numpy(values), device=device(like))
