@@ -147,13 +147,12 @@ def _on_ray(y: Array, weight: Array, ray: Array, sigma: float) -> tuple[Array, A
     beside = xp.maximum(beside, 0.0)
     chi, robust = first / unit, weight
     for width in _WIDTHS:
-        scaled = along - chi
-        scaled *= scaled
-        scaled += beside
-        scaled *= width**-2
-        scaled += 1.0
-        scaled *= scaled
-        robust = weight / scaled
-        scaled = along * robust
-        chi = xp.sum(scaled, axis=0) / xp.maximum(xp.sum(robust, axis=0), _TINY)
+        # The loss's factor width**4 is the same for all of a pixel's observations.
+        square = along - chi
+        square *= square
+        square += beside
+        square += width**2
+        square *= square
+        robust = weight / square
+        chi = xp.sum(along * robust, axis=0) / xp.maximum(xp.sum(robust, axis=0), _TINY)
     return chi * unit, robust
