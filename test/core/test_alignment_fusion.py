@@ -324,5 +324,8 @@ def test_surface_of_other_libraries_is_that_of_numpy(network, convert):
         surface_of(observations_of(pairs, posed_pairs(alignment), 1), *camera)
         for pairs in (made.predictions, converted(made.predictions, convert))
     )
-    np.testing.assert_array_equal(found.points, expected.points)
-    np.testing.assert_array_equal(found.weight, expected.weight)
+    samples = ViewSamples.of(converted(made.predictions, convert), made.views)
+    sampled = surface_of(posed_pairs(alignment).observations(samples.maps[1]), *camera)
+    for surface in (found, sampled):
+        np.testing.assert_array_equal(surface.points, expected.points)
+        np.testing.assert_array_equal(surface.weight, expected.weight)

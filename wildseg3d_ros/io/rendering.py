@@ -17,6 +17,7 @@ from wildseg3d_ros.core.geometry.transforms import (
 )
 
 BACKGROUND = (28, 31, 36)
+"""RGB of what shows nothing."""
 _NOTHING = np.iinfo(np.int64).max
 
 
