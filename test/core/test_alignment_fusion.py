@@ -29,15 +29,15 @@ CONFIG = AlignmentConfig()
 def brute_force_mean(points, weight, width, start, ray=None):
     """Minimises sum w rho(|p - chi|), Geman-McClure's rho (on a ray, if given), from a start."""
 
-    def place(parameters):
+    def point_at(parameters):
         return parameters if ray is None else parameters[0] * ray
 
     def cost(parameters):
-        square = ((points - place(parameters)) ** 2).sum(1)
+        square = ((points - point_at(parameters)) ** 2).sum(1)
         return weight @ (square / (square + width**2))
 
     first = start if ray is None else np.array([start @ ray])
-    return place(minimize(cost, first, method="Nelder-Mead", options={"xatol": 1e-7}).x)
+    return point_at(minimize(cost, first, method="Nelder-Mead", options={"xatol": 1e-7}).x)
 
 
 def block(on_rays, outliers, count=60, observations=7):
@@ -138,16 +138,16 @@ def test_fuse_puts_points_on_rays(network):
 
 def test_fuse_ignores_the_rays_of_a_wrong_camera(network):
     made, alignment = network
-    turned = alignment.world_from_cam.copy()
-    turned[2, :3, :3] = turned[2, :3, :3] @ np.diag([-1.0, 1.0, -1.0])
+    rotated = alignment.world_from_cam.copy()
+    rotated[2, :3, :3] = rotated[2, :3, :3] @ np.diag([-1.0, 1.0, -1.0])
     good = fuse(made.predictions, made.views, alignment, CONFIG)
-    world = fuse(made.predictions, made.views, replace(alignment, world_from_cam=turned), CONFIG)
-    apart = np.linalg.norm(world.points[2] - good.points[2], axis=-1)
-    assert np.median(apart) < 0.05
-    # Without its surface the others have one less to agree with; it must not draw them away.
-    apart = np.linalg.norm(world.points[0] - good.points[0], axis=-1)
-    assert np.median(apart) < 0.002
-    assert apart.max() < 0.03
+    world = fuse(made.predictions, made.views, replace(alignment, world_from_cam=rotated), CONFIG)
+    difference = np.linalg.norm(world.points[2] - good.points[2], axis=-1)
+    assert np.median(difference) < 0.05
+    # Without its surface the others have one less to agree with; it must not displace them.
+    difference = np.linalg.norm(world.points[0] - good.points[0], axis=-1)
+    assert np.median(difference) < 0.002
+    assert difference.max() < 0.03
 
 
 def test_fuse_does_not_depend_on_blocks(network, monkeypatch):
@@ -324,5 +324,8 @@ def test_surface_of_other_libraries_is_that_of_numpy(network, convert):
         surface_of(observations_of(pairs, posed_pairs(alignment), 1), *camera)
         for pairs in (made.predictions, converted(made.predictions, convert))
     )
-    np.testing.assert_array_equal(found.points, expected.points)
-    np.testing.assert_array_equal(found.weight, expected.weight)
+    samples = ViewSamples.of(converted(made.predictions, convert), made.views)
+    sampled = surface_of(posed_pairs(alignment).observations(samples.maps[1]), *camera)
+    for surface in (found, sampled):
+        np.testing.assert_array_equal(surface.points, expected.points)
+        np.testing.assert_array_equal(surface.weight, expected.weight)

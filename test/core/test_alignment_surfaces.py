@@ -48,7 +48,7 @@ def surfaces_of(scene, motions=None):
     return out
 
 
-def loose(count, points=0.02, position=np.inf, rotation=np.inf):
+def prior_of(count, points=0.02, position=np.inf, rotation=np.inf):
     return MotionPrior(np.full(count, points), np.full(count, position), np.full(count, rotation))
 
 
@@ -73,7 +73,7 @@ def relative_errors(scene, poses):
 
 def test_refine_jointly_undoes_slips(scene):
     slip = slips(5, 0.006, 0.006)
-    motions = refine_jointly(surfaces_of(scene, slip), loose(5))
+    motions = refine_jointly(surfaces_of(scene, slip), prior_of(5))
     before = relative_errors(scene, slip @ scene.world_from_cam)
     after = relative_errors(scene, motions @ slip @ scene.world_from_cam)
     assert after[0] < 0.35 * before[0]
@@ -84,14 +84,14 @@ def test_refine_jointly_undoes_slips(scene):
 
 def test_refine_jointly_moves_no_farther_than_the_prior(scene):
     slip = slips(5, 0.006, 0.006)
-    motions = refine_jointly(surfaces_of(scene, slip), loose(5, points=1e-7))
+    motions = refine_jointly(surfaces_of(scene, slip), prior_of(5, points=1e-7))
     np.testing.assert_allclose(motions, np.tile(np.eye(4), (5, 1, 1)), atol=1e-5)
 
 
 def test_refine_jointly_keeps_a_known_pose(scene):
     slip = slips(5, 0.006, 0.006)
     slip[2] = np.eye(4)
-    prior = loose(5)
+    prior = prior_of(5)
     prior.position[2], prior.rotation[2] = 1e-6, 1e-6
     motions = refine_jointly(surfaces_of(scene, slip), prior)
     moved = motions[2] @ scene.world_from_cam[2]
@@ -111,7 +111,7 @@ def test_refine_jointly_does_not_slide_along_a_plane(scene):
         flat.append(replace(s, points=points, weight=weight))
     lifted = np.tile(np.eye(4), (5, 1, 1))
     lifted[:, 2, 3] = [0.0, 0.01, -0.004, 0.007, -0.011]
-    motions = refine_jointly([s.moved(m) for s, m in zip(flat, lifted, strict=True)], loose(5))
+    motions = refine_jointly([s.moved(m) for s, m in zip(flat, lifted, strict=True)], prior_of(5))
     shift = (motions @ lifted)[:, :3, 3]
     assert np.ptp(shift[:, 2]) < 0.006
     assert np.abs(motions[:, :2, 3]).max() < 0.004
@@ -140,7 +140,9 @@ def test_stack_takes_views_of_different_sizes(scene):
     assert max(np.median(np.abs(c)) for c in changes) < 0.002
     slip = slips(5, 0.006, 0.006)
     slipped = [s.moved(m) for s, m in zip(mixed, slip, strict=True)]
-    after = relative_errors(scene, refine_jointly(slipped, loose(5)) @ slip @ scene.world_from_cam)
+    after = relative_errors(
+        scene, refine_jointly(slipped, prior_of(5)) @ slip @ scene.world_from_cam
+    )
     assert after[0] < 0.5 * relative_errors(scene, slip @ scene.world_from_cam)[0]
 
 
@@ -165,7 +167,7 @@ def test_upsampled_keeps_to_its_side_of_a_depth_edge():
 @pytest.mark.parametrize(("pairs", "share"), [("complete", 0.65), ("chain", 0.75)])
 def test_joint_refinement_reduces_errors(scene, pairs, share, monkeypatch):
     """Points against the same alignment without it, on network-like pairs. Without given poses:
-    the world's place by these would hide its shape."""
+    the registration to these would hide its shape."""
     errors = {True: [], False: []}
     for seed in range(3):
         chosen = complete_pairs(5) if pairs == "complete" else sequence_pairs(5, 1)
@@ -183,9 +185,9 @@ def test_joint_refinement_reduces_errors(scene, pairs, share, monkeypatch):
                     )
                 alignment = align(made.predictions, made.views, CONFIG)
                 world = fuse(made.predictions, made.views, alignment, CONFIG)
-            placed = robust_similarity(world.points, made.points)
+            similarity = robust_similarity(world.points, made.points)
             error = [
-                errors_after(p, t, placed)[mask]
+                errors_after(p, t, similarity)[mask]
                 for p, t, mask in zip(world.points, made.points, made.objects, strict=True)
             ]
             errors[with_it].append(np.median(np.concatenate(error)))

@@ -61,7 +61,7 @@ def to_numpy(array: Array) -> NDArray:
     if isinstance(array, np.ndarray):
         return array
     # torch alone keeps arrays where NumPy cannot read them.
-    return np.asarray(array.cpu() if is_torch_array(array) else array)
+    return np.asarray(array.detach().cpu() if is_torch_array(array) else array)
 
 
 def read_pixels(array: Array, pixels: NDArray[np.int64]) -> NDArray:

@@ -20,12 +20,6 @@ _TINY = 1e-30
 """Divisors are no zero."""
 
 
-def weighted_mean(y: Array, confidence: Array) -> Array:
-    """(3, m) plain means of the observations; 0 where there is none. Arguments as
-    :func:`robust_mean`."""
-    return _mean(*_cleaned(y, confidence))
-
-
 def typical_residual(
     y: NDArray[np.float32], confidence: NDArray[np.float32], ray: NDArray[np.float32] | None
 ) -> float:
@@ -36,11 +30,11 @@ def typical_residual(
     Args:
         y, confidence, ray: as :func:`robust_mean`; of pixels that stand for a whole view.
     """
-    y, weight = _cleaned(y, confidence)
+    y, weight = cleaned(y, confidence)
     several = (weight > 0) & (np.count_nonzero(weight > 0, axis=0) > 1)
     robust, sigma = weight, 0.0
     for _ in range(4 if several.any() else 0):
-        chi = _mean(y, robust)
+        chi = mean(y, robust)
         chi = chi if ray is None else (chi * ray).sum(0) * ray
         with np.errstate(invalid="ignore", divide="ignore"):
             residual = np.sqrt(np.square(y - chi).sum(1)) / np.sqrt(np.square(chi).sum(0)) + _TINY
@@ -72,7 +66,7 @@ def robust_mean(
         that the others contradict does not vouch for the point.
     """
     xp = namespace(y)
-    y, weight = _cleaned(y, confidence, max_confidence)
+    y, weight = cleaned(y, confidence, max_confidence)
     if ray is None:
         chi, robust = _free(y, weight, sigma)
     else:
@@ -86,7 +80,7 @@ def robust_mean(
     return chi, fused
 
 
-def _cleaned(
+def cleaned(
     y: Array, confidence: Array, max_confidence: float = float("inf")
 ) -> tuple[Array, Array]:
     """Points and weights without anything that is no number, weights at most ``max_confidence``;
@@ -102,8 +96,8 @@ def _cleaned(
     return xp.where(valid[:, None, :], y, 0.0), weight
 
 
-def _mean(y: Array, weight: Array) -> Array:
-    """(3, m) weighted mean of (d, 3, m)."""
+def mean(y: Array, weight: Array) -> Array:
+    """(3, m) weighted mean of (d, 3, m); 0 where there is no weight."""
     xp = namespace(y)
     total = xp.maximum(xp.sum(weight, axis=0), _TINY)
     return xp.sum(y * weight[:, None, :], axis=0) / total
@@ -111,7 +105,7 @@ def _mean(y: Array, weight: Array) -> Array:
 
 def _free(y: Array, weight: Array, sigma: float) -> tuple[Array, Array]:
     xp = namespace(y)
-    chi, robust = _mean(y, weight), weight
+    chi, robust = mean(y, weight), weight
     for width in _WIDTHS if y.shape[0] > 1 else ():
         unit = xp.maximum((width * sigma) ** 2 * xp.sum(chi * chi, axis=0), _TINY)
         offset = y - chi
@@ -121,7 +115,7 @@ def _free(y: Array, weight: Array, sigma: float) -> tuple[Array, Array]:
         scaled += 1.0
         scaled *= scaled
         robust = weight / scaled
-        chi = _mean(y, robust)
+        chi = mean(y, robust)
     return chi, robust
 
 
@@ -147,13 +141,12 @@ def _on_ray(y: Array, weight: Array, ray: Array, sigma: float) -> tuple[Array, A
     beside = xp.maximum(beside, 0.0)
     chi, robust = first / unit, weight
     for width in _WIDTHS:
-        scaled = along - chi
-        scaled *= scaled
-        scaled += beside
-        scaled *= width**-2
-        scaled += 1.0
-        scaled *= scaled
-        robust = weight / scaled
-        scaled = along * robust
-        chi = xp.sum(scaled, axis=0) / xp.maximum(xp.sum(robust, axis=0), _TINY)
+        # The loss's factor width**4 is the same for all of a pixel's observations.
+        square = along - chi
+        square *= square
+        square += beside
+        square += width**2
+        square *= square
+        robust = weight / square
+        chi = xp.sum(along * robust, axis=0) / xp.maximum(xp.sum(robust, axis=0), _TINY)
     return chi * unit, robust

@@ -42,10 +42,13 @@ def sampled_pixels(size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def sampled(maps: Sequence[PairMap], size: tuple[int, int]) -> list[PairMap]:
-    """Maps of one view, read at :func:`sampled_pixels`; copies of one array are read once."""
+    """Maps of one view, read at :func:`sampled_pixels`; those that are so already stay.
+
+    An array that several pairs share is read once.
+    """
     pixels = np.concatenate(sampled_pixels(size))
     read: dict[Hashable, PairMap] = {}
     for m in maps:
         if m.key not in read:
-            read[m.key] = m.at(pixels)
+            read[m.key] = m if m.points.ndim == 2 else m.at(pixels)
     return [replace(m, points=read[m.key].points, confidence=read[m.key].confidence) for m in maps]

@@ -6,9 +6,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from array_api_compat import device
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.fusion.robust_mean import robust_mean, typical_residual, weighted_mean
+from wildseg3d_ros.alignment.fusion.robust_mean import cleaned, mean, robust_mean, typical_residual
 from wildseg3d_ros.alignment.graph.graph import is_identity
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
 from wildseg3d_ros.alignment.surfaces.correspondences import lower_median
@@ -203,18 +204,22 @@ class ViewMaps:
         self._like = like
         self._points = [namespace(m.points).reshape(m.points, (-1, 3)) for m in maps]
         self._confidence = [namespace(m.confidence).reshape(m.confidence, (-1,)) for m in maps]
+        kinds = {(type(m), str(device(m)), m.dtype) for m in self._points + self._confidence}
+        self._is_mixed = len(kinds) > 1
         self.count = self._confidence[0].shape[0]
         probe = probe_pixels(self.count)
         self._means = PixelMeans(seen, camera, probe, *stacked(m.at(probe) for m in maps))
 
     def mean(self, block: slice) -> tuple[Array, Array]:
         """:meth:`PixelMeans.at` of a block of pixels that are numbered row by row."""
-        xp, pixels = namespace(self._like), np.arange(block.start, block.stop)
-        points, confidence = (
-            xp.stack([as_array(m[block, ...], self._like, xp.float32) for m in maps])
-            for maps in (self._points, self._confidence)
-        )
-        return self._means.at(pixels, points, confidence)
+        points, confidence = (self._read(maps, block) for maps in (self._points, self._confidence))
+        return self._means.at(np.arange(block.start, block.stop), points, confidence)
+
+    def _read(self, maps: Sequence[Array], block: slice) -> Array:
+        parts, dtype = [m[block, ...] for m in maps], namespace(self._like).float32
+        if self._is_mixed:
+            parts = [as_array(part, self._like, dtype) for part in parts]
+        return as_array(namespace(parts[0]).stack(parts), self._like, dtype)
 
 
 def stacked(maps: Iterable[PairMap]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -246,8 +251,10 @@ def pose_once(
     linear = as_array((scale * world_from_cam[:3, :3].T).astype(np.float32), points)
     points = xp.matmul(points, linear)
     points += as_array(world_from_cam[:3, 3].astype(np.float32), points)
-    valid = (confidence > 0) & (confidence < xp.inf) & xp.all(xp.isfinite(points), axis=-1)
-    points = xp.where(valid[..., None], points, xp.nan)
+    # A sum tells of any that is no number, and is faster than asking each.
+    sums = points[..., 0] + points[..., 1] + points[..., 2]
+    valid = (confidence > 0) & (confidence < xp.inf) & xp.isfinite(sums)
+    points[~valid] = xp.nan
     return points, xp.where(valid, confidence, 0.0)
 
 
@@ -255,7 +262,7 @@ def _sees(
     y: NDArray[np.float32], confidence: NDArray[np.float32], ray: NDArray[np.float32]
 ) -> bool:
     """Whether the points lie where the camera looks, so that its rays may correct them."""
-    chi = weighted_mean(y, confidence)
+    chi = mean(*cleaned(y, confidence))
     known = np.square(chi).sum(0) > 0
     chi, ray = chi[:, known], ray[:, known]
     along = (chi * ray).sum(0)

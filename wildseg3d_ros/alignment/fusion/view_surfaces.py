@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ def refine_views(
         return np.tile(np.eye(4), (len(views), 1, 1))
     scores = masks.scores if masks is not None else [None] * len(views)
     surfaces = [
-        _surface(seen[v], view.size, scores[v], K[v], world_from_cam[v])
+        surface_of(seen[v], view.size, scores[v], K[v], world_from_cam[v])
         for v, view in enumerate(views)
     ]
     depth = np.maximum([s.depth() for s in surfaces], 1e-300)
@@ -64,25 +63,12 @@ def surface_of(
     """The mean of a view's observations on the grid of surfaces.
 
     Args:
-        seen: one or more; scores: (H, W) soft mask, None for 1 everywhere.
+        seen: one or more, whole or sampled; scores: (H, W) soft mask, None for 1 everywhere.
         K, world_from_cam: of its camera.
     """
-    maps = sampled([o.map for o in seen], size)
-    seen = [replace(o, map=m) for o, m in zip(seen, maps, strict=True)]
-    return _surface(seen, size, scores, K, world_from_cam)
-
-
-def _surface(
-    seen: Sequence[Observation],
-    size: tuple[int, int],
-    scores: NDArray[np.float32] | None,
-    K: NDArray[np.float64],
-    world_from_cam: NDArray[np.float64],
-) -> Surface:
-    """:func:`surface_of` of sampled maps."""
     rows, cols = grid_of(size)
     probe, grid = sampled_pixels(size)
-    points, confidence = stacked(o.map for o in seen)
+    points, confidence = stacked(sampled([o.map for o in seen], size))
     count = len(probe)
     if is_one_map(seen):
         chi, weight = pose_once(seen, world_from_cam, points[0, count:], confidence[0, count:])

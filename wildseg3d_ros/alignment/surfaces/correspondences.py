@@ -241,30 +241,26 @@ def find_correspondences(
         max_distance: from the surface, in viewing distances.
         queries: about how many points of a view to take; None for all.
     """
-    points, normals, weights = stack.points, stack.normals, stack.weight
+    chosen = stack
     if queries is not None:
         some = stack.some(queries)
-        weights = np.take_along_axis(weights, some, 1)
-        points, normals = (np.take_along_axis(p, some[..., None], 1) for p in (points, normals))
-    block = max(1, _BLOCK // points.shape[1])
-    for first in range(0, len(pairs), block):
-        view, other = pairs[first : first + block].T
-        yield _correspond(
-            stack, view, other, points[other], normals[other], weights[other], max_distance
+        points, normals = (
+            np.take_along_axis(p, some[..., None], 1) for p in (stack.points, stack.normals)
         )
+        weight = np.take_along_axis(stack.weight, some, 1)
+        chosen = replace(stack, points=points, normals=normals, weight=weight)
+    block = max(1, _BLOCK // chosen.points.shape[1])
+    for first in range(0, len(pairs), block):
+        yield _correspond(stack, chosen, pairs[first : first + block], max_distance)
 
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")
 def _correspond(
-    stack: Stack,
-    view: NDArray[np.int64],
-    other: NDArray[np.int64],
-    point: NDArray[np.float32],
-    normal: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    max_distance: float,
+    stack: Stack, chosen: Stack, pairs: NDArray[np.int64], max_distance: float
 ) -> Correspondences:
-    """Those of points (S, q, 3) of some views with the surfaces of others."""
+    """Those of the chosen points with the surfaces of the stack, for pairs (S, 2) of views."""
+    view, other = pairs.T
+    point, normal, weight = chosen.points[other], chosen.normals[other], chosen.weight[other]
     cell, central = stack.cells(point, view)
     hit = np.maximum(cell, 0) + view[:, None] * stack.weight.shape[1]
     # Taking from a flat array is several times as fast as indexing.

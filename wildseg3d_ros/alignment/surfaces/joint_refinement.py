@@ -82,6 +82,8 @@ def refine_jointly(
         sigma = typical_distance(found)
         if sigma <= 0:
             break
+        # Smaller ones are float32's rounding; weights beyond leave a matrix of rounding errors.
+        sigma = max(sigma, 1e-6)
         equations = _NormalEquations(len(start))
         for c in found:
             equations.add_correspondences(c, start, sigma)
@@ -100,7 +102,7 @@ def average_along_rays(
 ) -> list[NDArray[np.float32]]:
     """(h, w) per view: relative change of each point's distance from its camera.
 
-    The robust weighted mean, along the point's ray, of its own place and of the other views'
+    The robust weighted mean, along the point's ray, of where it is and of the other views'
     surfaces there.
 
     Args:
@@ -171,7 +173,7 @@ class _NormalEquations:
 
     def add_displacements(self, now: Stack, start: Stack, expected: NDArray) -> None:
         """Adds views' mean squared displacements, over what is expected [viewing distances]."""
-        # So many points stand for how far a view moves.
+        # 256 points stand for a view's displacement.
         some = start.some(256)
         weight = np.take_along_axis(start.weight, some, 1).astype(np.float64)
         point, origin = (
