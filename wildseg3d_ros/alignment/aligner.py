@@ -269,7 +269,7 @@ def align(
     Where their deviations are said (by the view or in ``config``) they also enter the solve, as
     relative poses and the depth images of views with pairs of unknown scale do, weighed against
     the pairs' own residuals; a prior that the pairs contradict is left out and its camera named in
-    ``warnings``. A prior acts on a camera through the pairs that have a map in that camera's frame.
+    ``warnings``. A prior acts on a camera through the pairs that have a map in its frame.
 
     Args:
         masks: object masks with soft scores; without them every pixel's score is 1.

@@ -62,7 +62,7 @@ class Graph:
 
     @classmethod
     def of(cls, **values: Any) -> Graph:
-        """A graph of all attributes but ``observation`` and ``of_view``, which follow from them."""
+        """A graph by all attributes but ``observation`` and ``of_view``, which follow."""
         view, edge, side = values["view"], values["edge"], values["side"]
         observation = np.empty((len(values["edges"]), 2), dtype=np.int64)
         observation[edge, side] = np.arange(len(edge))

@@ -15,12 +15,6 @@ from wildseg3d_ros.alignment.graph.weights import largest_confidence, point_weig
 from wildseg3d_ros.core.arrays import Array, read_pixels, to_numpy
 from wildseg3d_ros.core.types import MaskCache, PairPrediction, View
 
-_DISTANT = 4.0
-"""Distance in those of an observation's typical point, beyond which points count less."""
-
-_PROBE = 48
-"""Rows and columns of the grid on which a view's share of valid pixels is estimated."""
-
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -160,7 +154,8 @@ def _read_view(
         # NaN compares False.
         return np.logical_or.reduce([values > 0 for values in read.values()])
 
-    share = any_valid(read(confidences, grid(_PROBE, _PROBE))).mean() if maps else 0.0
+    # The share of valid pixels, on a coarse grid, says how fine the grid has to be.
+    share = any_valid(read(confidences, grid(48, 48))).mean() if maps else 0.0
     chosen = np.zeros(0, dtype=np.int64)
     if share > 0:
         per_side = np.sqrt(config.samples_per_view / share)
@@ -267,9 +262,10 @@ def _nearness(norm: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np
     """
     lower, upper = middle_values(np.where(valid, norm, np.nan))
     typical = np.where(valid.any(1), 0.5 * (lower + upper), 1.0)
-    share = norm / (_DISTANT * np.maximum(typical, 1e-300))[:, None]
-    np.maximum(share, 1.0, out=share)
-    return 1.0 / (share * share * share)
+    # In those of an observation's typical point.
+    distance = norm / (4.0 * np.maximum(typical, 1e-300))[:, None]
+    np.maximum(distance, 1.0, out=distance)
+    return 1.0 / (distance * distance * distance)
 
 
 def _units(

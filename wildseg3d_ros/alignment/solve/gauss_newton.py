@@ -27,7 +27,7 @@ from wildseg3d_ros.core.errors import AlignmentError
 Loss = Literal["l2", "huber", "geman_mcclure"]
 
 _FLOOR = 1e-6
-"""Smallest residual scale, in shares of the scene's size: below it all residuals are equal."""
+"""Smallest residual scale, in shares of the scene's size: below it all residuals count alike."""
 
 _HUBER_KNEE = 1.5
 """Knee of the Huber loss in median residuals: about 95 % efficient where errors are Gaussian."""
