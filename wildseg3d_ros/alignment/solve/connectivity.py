@@ -182,7 +182,7 @@ def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) ->
     if ends:
         named = ", ".join(f"'{names[v]}' (by '{names[w]}')" for v, w in ends)
         warnings.append(
-            f"held by a single other view, so that nothing checks where it is: {named}"
+            f"constrained by a single other view, so that nothing checks where it is: {named}"
         )
     if inner:
         warnings.append(
