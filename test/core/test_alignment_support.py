@@ -97,7 +97,10 @@ class TestUncheckedViews:
     def test_align_names_a_view_with_one_pair(self):
         alignment = aligned([*complete_pairs(5), (4, 5)])
         assert about(alignment, "nothing checks") == [
-            "constrained by a single other view, so that nothing checks where it is: 'cam5' (by 'cam4')"
+            (
+                "constrained by a single other view, so that nothing checks where it is: "
+                "'cam5' (by 'cam4')"
+            )
         ]
         assert np.isnan(alignment.view_residual[5])
         assert np.isfinite(alignment.view_residual[:5]).all()

@@ -29,6 +29,7 @@ from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, distances, fit_left_out, solve_pairs
 from wildseg3d_ros.core.components import component_lists
+from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError
 from wildseg3d_ros.core.types import (
     Alignment,
@@ -91,6 +92,7 @@ class Aligner:
         self._pairs: SolvedPairs | None = None
         self._alignment: Alignment | None = None
 
+    @blas_on_one_thread()
     def solve(self, masks: MaskCache | None = None) -> Alignment:
         """Solves all pairs; see :func:`align`.
 

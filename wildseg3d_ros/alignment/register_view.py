@@ -37,7 +37,7 @@ from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import Looseness, settle
 from wildseg3d_ros.alignment.surfaces.view_surfaces import surface_of
-from wildseg3d_ros.core.devices import torch_device
+from wildseg3d_ros.core.devices import blas_on_one_thread, torch_device
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
@@ -46,6 +46,7 @@ _CONTRADICTS = 4.0
 """A given pose is not believed beyond this many times of what it and the pairs may be off."""
 
 
+@blas_on_one_thread()
 def align_view(
     pairs: Sequence[PairPrediction],
     views: Sequence[View],

@@ -21,8 +21,8 @@ _TOLERATED = 0.01
 """... and beyond this share of the scene's size: smaller contradictions never harm."""
 
 _LARGE = 0.1
-"""Share of the scene's size beyond which the first suffices: where wrong pairs have drawn right ones
-with them, the errors of both vary as much."""
+"""Share of the scene's size beyond which the first suffices: where wrong pairs have drawn right
+ones with them, the errors of both vary as much."""
 
 
 def pair_errors(graph: Graph, distance: NDArray[np.float64], both: bool) -> NDArray[np.float64]:
