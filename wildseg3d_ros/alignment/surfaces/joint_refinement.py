@@ -94,6 +94,8 @@ def settle(
         spread = typical_distance(met)
         if spread <= 0:
             break
+        # Smaller ones are float32's rounding; weights beyond leave a matrix of rounding errors.
+        spread = max(spread, 1e-6)
         equations = _NormalEquations(len(start))
         for m in met:
             equations.add_meetings(m, start, spread)
