@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import build_graph
-from wildseg3d_ros.alignment.graph.initialization import place
+from wildseg3d_ros.alignment.graph.initialization import initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.core.geometry.transforms import nearest_rotation
 from wildseg3d_ros.core.types import PairPrediction, View
 
@@ -80,11 +80,11 @@ def run(
     torch.set_num_threads(1)
     count, pairs = len(views), len(predictions)
     graph = build_graph(predictions, views, AlignmentConfig(weighting="confidence"), None)
-    poses = place(graph)
+    poses = initialize(graph)
     size = float(np.exp(-np.log(graph.unit).mean()))
-    scale0 = poses.scale.numpy() / graph.unit / size
-    rotation0 = poses.rotation.numpy()
-    translation0 = poses.translation.numpy() / size
+    scale0 = poses.scale / graph.unit / size
+    rotation0 = poses.rotation
+    translation0 = poses.translation / size
 
     height, width = views[0].size
     rows, cols = np.mgrid[:height, :width]
@@ -95,10 +95,10 @@ def run(
     maps = torch.from_numpy(np.stack([[p.pointmap_a, p.pointmap_b] for p in predictions])).reshape(
         pairs, 2, -1, 3
     )
-    sure = torch.from_numpy(
+    confidence = torch.from_numpy(
         np.stack([[p.confidence_a, p.confidence_b] for p in predictions])
     ).reshape(pairs, 2, -1)
-    weight = sure.log() if weighting == "log" else sure
+    weight = confidence.log() if weighting == "log" else confidence
 
     camera = np.tile(np.eye(4), (count, 1, 1))
     depth = np.ones((count, height * width), dtype=np.float32)
@@ -113,12 +113,12 @@ def run(
     def unknown(values: NDArray | list) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float32, requires_grad=True)
 
-    cam_turn = unknown([_quaternion(c[:3, :3]) for c in camera])
+    cam_rotation = unknown([_quaternion(c[:3, :3]) for c in camera])
     cam_shift = unknown(camera[:, :3, 3])
-    pair_turn = unknown([_quaternion(r) for r in rotation0])
+    pair_rotation = unknown([_quaternion(r) for r in rotation0])
     pair_shift, pair_log = unknown(translation0), unknown(np.log(scale0))
     log_depth, log_focal = unknown(np.log(depth)), unknown(np.log(focal))
-    unknowns = [cam_turn, cam_shift, pair_turn, pair_shift, pair_log, log_depth]
+    unknowns = [cam_rotation, cam_shift, pair_rotation, pair_shift, pair_log, log_depth]
     if any(view.K is None for view in views):
         unknowns.append(log_focal)
     adam = torch.optim.Adam(unknowns, lr=_RATE, betas=(0.9, 0.9))
@@ -126,7 +126,7 @@ def run(
     def world() -> Tensor:
         z = log_depth.exp()[..., None]
         ray = torch.cat([grid / log_focal.exp()[:, None, None], torch.ones_like(z)], -1)
-        return (z * ray) @ _rotation(cam_turn).mT + cam_shift[:, None]
+        return (z * ray) @ _rotation(cam_rotation).mT + cam_shift[:, None]
 
     seconds = []
     for step in range(steps):
@@ -138,10 +138,10 @@ def run(
         adam.zero_grad()
         chi = world()
         sigma = (pair_log - pair_log.mean()).exp()
-        turn = sigma[:, None, None] * _rotation(pair_turn)
+        linear = sigma[:, None, None] * _rotation(pair_rotation)
         loss = chi.new_zeros(())
         for side in (0, 1):
-            y = maps[:, side] @ turn.mT + sigma[:, None, None] * pair_shift[:, None]
+            y = maps[:, side] @ linear.mT + sigma[:, None, None] * pair_shift[:, None]
             distance = (chi[edges[:, side]] - y).norm(dim=-1)
             loss = loss + (weight[:, side] * distance).mean()
         loss.backward()
@@ -149,6 +149,6 @@ def run(
         seconds.append(time.perf_counter() - start)
     with torch.no_grad():
         points = world().reshape(count, height, width, 3).numpy()
-        camera[:, :3, :3] = _rotation(cam_turn).numpy()
+        camera[:, :3, :3] = _rotation(cam_rotation).numpy()
         camera[:, :3, 3] = cam_shift.numpy()
     return AdamResult(tuple(points), camera, steps, float(np.median(seconds)))

@@ -69,12 +69,12 @@ def errors_of(
     made: ConstructedPairs, points: Sequence[NDArray], world_from_cam: NDArray
 ) -> Errors:
     """Errors after the robust similarity between all points and the truth."""
-    scale, rigid = placed = robust_similarity(points, made.points)
-    away = [
-        errors_after(found, truth, placed)[mask & np.isfinite(found).all(-1)]
+    scale, rigid = similarity = robust_similarity(points, made.points)
+    apart = [
+        errors_after(found, truth, similarity)[mask & np.isfinite(found).all(-1)]
         for found, truth, mask in zip(points, made.points, made.objects, strict=True)
     ]
-    error = 1e3 * np.concatenate(away)
+    error = 1e3 * np.concatenate(apart)
     centres = apply(rigid, scale * world_from_cam[:, :3, 3]) - made.world_from_cam[:, :3, 3]
     camera = 1e3 * float(np.sqrt((centres**2).sum(1).mean()))
     return Errors(float(np.median(error)), float(error.mean()), camera)
@@ -114,7 +114,7 @@ def _reflective(
     spots: list[NDArray[np.bool_]],
     random: np.random.Generator,
 ) -> PairPrediction:
-    """Mirrors and glass: a spot whose points lie well behind the surface, surely."""
+    """Mirrors and glass: a spot whose points lie well behind the surface, with full confidence."""
     maps = [pair.pointmap_a.copy(), pair.pointmap_b.copy()]
     for points, v in zip(maps, (pair.a, pair.b), strict=True):
         points[spots[v]] *= np.float32(random.uniform(1.2, 1.6))
@@ -127,11 +127,11 @@ def _textureless(
     spots: list[NDArray[np.bool_]],
     random: np.random.Generator,
 ) -> PairPrediction:
-    """White walls: all background bent by up to a tenth of its distance, with less confidence and
-    without matches."""
+    """White walls: all background warped by up to a tenth of its distance, with less confidence
+    and without matches."""
     maps = [pair.pointmap_a.copy(), pair.pointmap_b.copy()]
-    sures = [pair.confidence_a.copy(), pair.confidence_b.copy()]
-    for points, sure, v in zip(maps, sures, (pair.a, pair.b), strict=True):
+    confidences = [pair.confidence_a.copy(), pair.confidence_b.copy()]
+    for points, confidence, v in zip(maps, confidences, (pair.a, pair.b), strict=True):
         wall = ~made.objects[v]
         rows, cols = np.mgrid[: wall.shape[0], : wall.shape[1]]
         wave = np.cos(
@@ -140,13 +140,13 @@ def _textureless(
             + random.uniform(0, 2 * np.pi)
         )
         points[wall] *= (1.0 + 0.1 * wave[wall, None]).astype(np.float32)
-        sure[wall] = 1.0 + 0.5 * (sure[wall] - 1.0)
+        confidence[wall] = 1.0 + 0.5 * (confidence[wall] - 1.0)
     return replace(
         pair,
         pointmap_a=maps[0],
         pointmap_b=maps[1],
-        confidence_a=sures[0],
-        confidence_b=sures[1],
+        confidence_a=confidences[0],
+        confidence_b=confidences[1],
         matched_a=made.objects[pair.a],
         matched_b=made.objects[pair.b],
     )

@@ -40,7 +40,7 @@ def scene():
 
 
 @pytest.mark.parametrize("kind", ["network", "depth"])
-def test_exact_input_gives_the_exact_answer(scene, kind):
+def test_align_is_exact_on_exact_pairs(scene, kind):
     if kind == "network":
         made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.3))
     else:
@@ -61,7 +61,7 @@ def test_exact_input_gives_the_exact_answer(scene, kind):
         assert error.max() < 5e-6 * np.abs(truth).max()
 
 
-def test_without_priors_the_world_is_the_first_cameras_frame(scene):
+def test_align_without_priors_is_in_the_first_cameras_frame(scene):
     made = predict_like_depth(scene, complete_pairs(5, both_ways=False)).without_priors()
     alignment = align(made.predictions, made.views, CONFIG)
     assert alignment.metric
@@ -71,14 +71,14 @@ def test_without_priors_the_world_is_the_first_cameras_frame(scene):
     np.testing.assert_allclose(alignment.world_from_cam, relative(made.world_from_cam), atol=2e-6)
 
 
-def test_pairs_of_unknown_scale_keep_the_product_of_their_scales(scene):
+def test_align_keeps_the_product_of_unknown_scales(scene):
     made = predict_like_network(scene, complete_pairs(5)).without_priors()
     alignment = align(made.predictions, made.views, CONFIG)
     assert not alignment.metric
     assert np.log(alignment.pair_scale).mean() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_metric_pairs_keep_scale_one_and_pull_the_others_to_it(scene):
+def test_align_keeps_the_scale_of_metric_pairs_and_brings_the_others_to_it(scene):
     depth = predict_like_depth(scene, [(0, 1), (1, 2)])
     network = predict_like_network(scene, [(2, 3), (3, 4), (4, 2)], PairErrors(scale=0.5))
     made = replace(scene, predictions=depth.predictions + network.predictions).without_priors()
@@ -88,14 +88,14 @@ def test_metric_pairs_keep_scale_one_and_pull_the_others_to_it(scene):
     np.testing.assert_allclose(alignment.pair_scale[2:], network.pair_scale, rtol=1e-5)
 
 
-def test_range_noise_does_not_shrink_a_metric_world(scene):
+def test_align_of_metric_pairs_is_not_shrunk_by_range_noise(scene):
     made = predict_like_depth(scene, complete_pairs(5, False), noise=0.02, seed=1)
     alignment = align(made.predictions, made.without_priors().views, CONFIG)
     assert (alignment.pair_scale == 1.0).all()
     assert_same_cameras(alignment.world_from_cam, made.world_from_cam, 1e-6, 1e-6)
 
 
-def test_alignment_repairs_pairs_that_contradict_each_other_slightly(scene):
+def test_align_reduces_the_errors_of_single_pairs(scene):
     """The mean of many pairs is better than any one: that is what alignment is for."""
     before, after = [], []
     for seed in range(5):
@@ -128,13 +128,13 @@ def answer(noisy):
 
 
 class TestInvariances:
-    def test_order_of_pairs(self, noisy, answer):
+    def test_align_is_invariant_to_the_order_of_pairs(self, noisy, answer):
         order = np.random.default_rng(0).permutation(len(noisy.predictions))
         other = align([noisy.predictions[k] for k in order], noisy.views, FINE)
         assert_same_cameras(other.world_from_cam, answer.world_from_cam)
         np.testing.assert_allclose(other.pair_scale, answer.pair_scale[order], rtol=1e-4)
 
-    def test_order_of_views(self, noisy, answer):
+    def test_align_is_invariant_to_the_order_of_views(self, noisy, answer):
         order = [2, 0, 3, 1]
         place = {old: new for new, old in enumerate(order)}
         pairs = [replace(p, a=place[p.a], b=place[p.b]) for p in noisy.predictions]
@@ -142,7 +142,7 @@ class TestInvariances:
         back = other.world_from_cam[[place[v] for v in range(4)]]
         assert_same_cameras(back, answer.world_from_cam)
 
-    def test_scale_of_each_pair(self, noisy, answer):
+    def test_align_is_invariant_to_the_scale_of_each_pair(self, noisy, answer):
         factors = np.exp(np.random.default_rng(1).normal(0, 1.0, len(noisy.predictions)))
         factors /= np.exp(np.log(factors).mean())
         pairs = [
@@ -157,7 +157,7 @@ class TestInvariances:
         assert_same_cameras(other.world_from_cam, answer.world_from_cam)
         np.testing.assert_allclose(other.pair_scale * factors, answer.pair_scale, rtol=1e-4)
 
-    def test_global_scale_scales_the_world(self, noisy, answer):
+    def test_align_scales_with_the_pairs(self, noisy, answer):
         pairs = [
             replace(p, pointmap_a=p.pointmap_a * 1000, pointmap_b=p.pointmap_b * 1000)
             for p in noisy.predictions
@@ -167,7 +167,7 @@ class TestInvariances:
         shrunk[:, :3, 3] /= 1000
         assert_same_cameras(shrunk, answer.world_from_cam)
 
-    def test_direction_of_pairs(self):
+    def test_align_is_invariant_to_the_direction_of_pairs(self):
         scene = construct_views(4, (48, 64), seed=5)
         made = predict_like_depth(
             scene, complete_pairs(4, False), 0.003, 0.003, noise=0.003, seed=2
@@ -188,7 +188,7 @@ class TestInvariances:
         one, other = (align(p, made.views, FINE) for p in (made.predictions, turned))
         assert_same_cameras(one.world_from_cam, other.world_from_cam, 1e-5, 1e-5)
 
-    def test_solved_points_do_not_ask_in_whose_frame_a_pair_is(self, noisy):
+    def test_solve_pairs_is_invariant_to_the_frame_of_a_pair(self, noisy):
         """The same pairs in their second camera's frame: the solve is the same. Cameras are not:
         a pair says where the camera is whose frame it has, and of the other it says nothing."""
         turned = []
@@ -215,7 +215,7 @@ class TestInvariances:
         scale, transform = umeyama(*worlds)
         np.testing.assert_allclose(apply(transform, scale * worlds[0]), worlds[1], atol=1e-6)
 
-    def test_frame_of_the_second_map(self, noisy, answer):
+    def test_align_is_invariant_to_the_frame_of_the_second_map(self, noisy, answer):
         """Moving map b and telling so by a_from_map_b changes nothing."""
         move = make_transform(rotation_from_vector([0.4, -0.2, 1.0]), [0.3, 0.1, -0.5])
         pairs = [
@@ -225,7 +225,7 @@ class TestInvariances:
         other = align(pairs, noisy.views, FINE)
         np.testing.assert_allclose(other.pair_scale, answer.pair_scale, rtol=1e-4)
 
-    def test_frame_of_the_given_poses(self, noisy):
+    def test_align_moves_with_the_frame_of_the_given_poses(self, noisy):
         """Moving the robot's base moves the world with it, and nothing else."""
         move = make_transform(rotation_from_vector([0.3, 1.1, -0.6]), [4.0, -2.0, 7.0])
 
@@ -242,14 +242,14 @@ class TestInvariances:
         np.testing.assert_allclose(other.pair_scale, one.pair_scale, rtol=1e-9)
 
 
-def test_a_long_sequence_of_views():
+def test_align_solves_a_long_sequence_of_views():
     scene = construct_views(20, (36, 48), seed=8, sweep=5.0)
     made = predict_like_network(scene, sequence_pairs(20), PairErrors(scale=0.3), seed=8)
     alignment = align(made.predictions, made.views, CONFIG)
     np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-4)
 
 
-def test_sixty_four_views_around_the_objects():
+def test_align_solves_sixty_four_views_around_the_objects():
     scene = construct_views(64, (24, 32), seed=8, sweep=6.0)
     made = predict_like_network(scene, sequence_pairs(64, 1), PairErrors(scale=0.3), seed=8)
     config = replace(CONFIG, samples_per_view=128)
@@ -262,15 +262,15 @@ def test_sixty_four_views_around_the_objects():
 @pytest.mark.parametrize(
     "weighting", ["confidence", "sharpened", "soft_mask", "dynamic", "dynamic_confidence"]
 )
-def test_every_weighting_aligns(scene, weighting):
+def test_align_converges_with_every_weighting(scene, weighting):
     made = predict_like_network(scene, complete_pairs(5), seed=1)
     alignment = align(made.predictions, made.views, replace(CONFIG, weighting=weighting))
     assert alignment.converged
     assert_same_cameras(alignment.world_from_cam, made.world_from_cam, 0.1, 0.05)
 
 
-class TestWhatAnAlignmentSays:
-    def test_residuals_in_pixels_are_those_of_the_cameras(self, noisy):
+class TestAlignment:
+    def test_alignment_residuals_in_pixels_are_those_of_the_cameras(self, noisy):
         """Against a projection of all pixels, pair by pair."""
         everything = replace(FINE, samples_per_view=48 * 64)
         answer = align(noisy.predictions, noisy.views, everything)
@@ -290,7 +290,7 @@ class TestWhatAnAlignmentSays:
         assert answer.view_residual_px.shape == (4,)
         assert answer.view_residual_px.min() > 0
 
-    def test_it_says_why_it_stopped(self, noisy, answer):
+    def test_alignment_says_why_the_solve_stopped(self, noisy, answer):
         assert answer.stop_reason.startswith("converged after")
         hasty = align(
             noisy.predictions, noisy.views, replace(CONFIG, max_iterations=1, tolerance=1e-9)
@@ -299,7 +299,7 @@ class TestWhatAnAlignmentSays:
         assert "stopped after" in hasty.stop_reason
         assert any("raise alignment.max_iterations" in warning for warning in hasty.warnings)
 
-    def test_the_condition_tells_a_line_from_a_room(self, scene, answer):
+    def test_alignment_condition_tells_a_line_from_a_room(self, scene, answer):
         assert 1.0 < answer.condition < 1e5
         line = np.zeros((48, 64, 3), dtype=np.float32)
         line[..., 0], line[..., 2] = 0.01 * np.arange(64), 1.0
@@ -313,7 +313,7 @@ class TestWhatAnAlignmentSays:
         with pytest.raises(AlignmentError, match=r"alignment.max_condition = 1e\+06.*'cam4'"):
             align(pairs, views, replace(CONFIG, max_condition=1e6))
 
-    def test_points_in_one_place_are_named_by_view(self, scene, noisy):
+    def test_alignment_names_views_with_points_in_one_place(self, scene, noisy):
         place = np.ones((48, 64, 3), dtype=np.float32)
         pairs = [
             replace(
@@ -330,7 +330,7 @@ class TestWhatAnAlignmentSays:
         )
 
     @pytest.mark.parametrize("limit", ["max_residual", "max_residual_px"])
-    def test_a_residual_beyond_the_limit_is_refused_with_the_figure(self, noisy, answer, limit):
+    def test_refuse_beyond_names_the_view_and_its_residual(self, noisy, answer, limit):
         residual = answer.view_residual_px if limit.endswith("px") else answer.view_residual
         worst, figure = int(np.argmax(residual)), float(residual.max())
         with pytest.raises(AlignmentError, match=rf"'cam{worst}' {figure:.3g}.*{limit}"):

@@ -13,6 +13,7 @@ from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.solve.gauss_newton import robust_cost, robust_weights, solve
 from wildseg3d_ros.alignment.solve.moments import Observations
 from wildseg3d_ros.alignment.solve.normal_equations import System, generators
+from wildseg3d_ros.core import devices
 from wildseg3d_ros.core.geometry.transforms import rotation_from_vector
 from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
@@ -201,3 +202,22 @@ def test_solve_agrees_with_scipy_least_squares(graph, loss):
     assert 0.5 * (residuals(away) ** 2).sum() > here * (1 + 1e-3)
     assert best.cost < here * (1 + 1e-3)
     assert here < best.cost * (1 + 1e-4)
+
+
+def test_blas_on_one_thread_leaves_the_number_of_threads_as_it_was():
+    with devices.blas_on_one_thread():
+        libraries = list(devices._openblas())
+    if not libraries:
+        pytest.skip("no OpenBLAS in this process")
+    before = [get() for get, _ in libraries]
+    try:
+        for _, put in libraries:
+            put(2)
+        several = [get() for get, _ in libraries]
+        assert max(several) == 2
+        with devices.blas_on_one_thread():
+            assert {get() for get, _ in libraries} == {1}
+        assert [get() for get, _ in libraries] == several
+    finally:
+        for (_, put), count in zip(libraries, before, strict=True):
+            put(count)

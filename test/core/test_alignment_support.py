@@ -1,4 +1,4 @@
-"""What an alignment says about pairs that contradict each other, and about what nothing checks."""
+"""What an alignment says of pairs that contradict each other, and of what nothing checks."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def about(alignment, text):
     return [warning for warning in alignment.warnings if text in warning]
 
 
-class TestViewsThatPairsContradict:
+class TestRejectedPairs:
     @pytest.mark.parametrize("seed", range(3))
-    def test_a_view_with_wrong_pairs_only_is_named(self, seed):
+    def test_align_names_a_view_with_wrong_pairs_only(self, seed):
         pairs = complete_pairs(6)
         wrong = [e for e, pair in enumerate(pairs) if 5 in pair]
         alignment = aligned(pairs, wrong, seed)
@@ -47,14 +47,14 @@ class TestViewsThatPairsContradict:
         ]
         assert alignment.pair_used[[e for e in range(30) if e not in wrong]].all()
 
-    def test_a_few_wrong_pairs_of_a_view_cast_no_doubt_on_it(self):
+    def test_align_trusts_a_view_with_a_few_wrong_pairs(self):
         alignment = aligned(complete_pairs(6), [4, 9, 14, 19])
         assert np.flatnonzero(~alignment.pair_used).tolist() == [4, 9, 14, 19]
         assert not about(alignment, "do not rely")
         assert not about(alignment, "nothing")
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_a_tie_names_both_pairs(self, seed):
+    def test_align_names_both_pairs_of_a_tie(self, seed):
         pairs = sequence_pairs(8, 1)
         alignment = aligned(pairs, [pairs.index((2, 3))], seed)
         (warning,) = about(alignment, "nothing else can tell")
@@ -62,7 +62,7 @@ class TestViewsThatPairsContradict:
         assert "('cam3', 'cam2')" in warning
         assert "do not rely on where their views lie" in warning
 
-    def test_pairs_that_are_all_wrong_do_not_converge(self):
+    def test_align_of_wrong_pairs_only_does_not_converge(self):
         pairs = complete_pairs(6)
         alignment = aligned(pairs, range(len(pairs)))
         assert not alignment.converged
@@ -70,7 +70,7 @@ class TestViewsThatPairsContradict:
         assert "contradict each other throughout" in alignment.stop_reason
         assert not about(alignment, "max_iterations")
 
-    def test_a_loop_that_one_pair_breaks_is_not_called_converged(self):
+    def test_align_of_a_loop_that_one_pair_breaks_does_not_converge(self):
         """Six pairs around: each of them may be the wrong one."""
         ring = [(v, (v + 1) % 6) for v in range(6)]
         scene = construct_views(6, (48, 64), seed=0)
@@ -82,7 +82,7 @@ class TestViewsThatPairsContradict:
         assert alignment.stop_reason == warning
 
     @pytest.mark.parametrize("seed", [5, 7, 8, 9])
-    def test_wrong_measured_pairs_are_left_out(self, seed):
+    def test_align_rejects_wrong_metric_pairs(self, seed):
         """Their scale is known, so that they bend the right ones as far as themselves."""
         wrong = np.random.default_rng(seed).choice(15, 3, replace=False)
         scene = construct_views(6, (48, 64), seed=seed + 50)
@@ -93,19 +93,22 @@ class TestViewsThatPairsContradict:
         assert sorted(np.flatnonzero(~alignment.pair_used)) == sorted(wrong)
 
 
-class TestWhatNothingChecks:
-    def test_a_view_held_by_one_pair_is_named(self):
+class TestUncheckedViews:
+    def test_align_names_a_view_with_one_pair(self):
         alignment = aligned([*complete_pairs(5), (4, 5)])
         assert about(alignment, "nothing checks") == [
-            "held by a single other view, so that nothing checks where it is: 'cam5' (by 'cam4')"
+            (
+                "constrained by a single other view, so that nothing checks where it is: "
+                "'cam5' (by 'cam4')"
+            )
         ]
         assert np.isnan(alignment.view_residual[5])
         assert np.isfinite(alignment.view_residual[:5]).all()
 
-    def test_nothing_is_said_where_others_lead_around(self):
+    def test_align_says_nothing_where_other_pairs_lead_around(self):
         assert not about(aligned(sequence_pairs(6, 2)), "nothing")
 
-    def test_a_relative_pose_checks(self):
+    def test_align_counts_a_relative_pose_as_a_check(self):
         scene = construct_views(3, (48, 64), 0)
         made = predict_like_depth(scene, [(0, 1), (1, 2)], noise=0.002).without_priors()
         end = np.linalg.inv(scene.world_from_cam[0]) @ scene.world_from_cam[2]
@@ -114,7 +117,7 @@ class TestWhatNothingChecks:
         told = align(made.predictions, made.views, CONFIG, relative_poses=known)
         assert not about(told, "nothing checks")
 
-    def test_given_poses_check(self):
+    def test_align_counts_given_poses_as_a_check(self):
         scene = construct_views(3, (48, 64), 0)
         made = predict_like_depth(scene, [(0, 1), (1, 2)], noise=0.002)
         assert not about(align(made.predictions, made.views, CONFIG), "nothing checks")
@@ -122,7 +125,7 @@ class TestWhatNothingChecks:
         views = [made.views[0], *made.without_priors().views[1:]]
         assert about(align(made.predictions, views, CONFIG), "nothing checks")
 
-    def test_one_pair_has_no_residual(self):
+    def test_align_of_one_pair_has_no_residual(self):
         alignment = aligned([(0, 1)])
         assert np.isnan(alignment.pair_residual).all()
         assert np.isnan(alignment.view_residual).all()
@@ -141,29 +144,29 @@ def said(pairs, left_out=(), count=8, **known):
     ).warnings
 
 
-class TestGraphs:
-    def test_two_rings_and_the_pair_between_them(self):
+class TestAmbiguities:
+    def test_ambiguities_of_two_rings_are_the_pair_between_them(self):
         rings = [(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)]
         (warning,) = said([*rings, (5, 1)], count=6)
         assert warning.startswith("nothing checks how the views of ('b', 'f') lie")
         assert said([*rings, (5, 1), (0, 3)], count=6) == []
 
-    def test_a_broken_ring_is_a_tie_of_all_its_pairs(self):
+    def test_ambiguities_of_a_broken_ring_are_all_its_pairs(self):
         (warning,) = said([(0, 1), (1, 2), (2, 3), (3, 0)], left_out=[3], count=4)
         assert "the pairs ('d', 'a') (left out) and ('a', 'b'), ('b', 'c'), ('c', 'd')" in warning
 
-    def test_both_directions_outvote_a_third_pair_but_nothing_else_checks_them(self):
+    def test_ambiguities_of_both_directions_of_a_pair_are_that_nothing_checks_them(self):
         ring = [(0, 1), (1, 2), (2, 0)]
         (warning,) = said([*ring, (3, 0), (0, 3), (3, 1)], left_out=[5], count=4)
         assert "'d' (by 'a')" in warning
 
-    def test_poses_of_both_sides_close_a_loop(self):
+    def test_ambiguities_end_where_poses_of_both_sides_close_a_loop(self):
         chain = [(0, 1), (1, 2), (2, 3)]
         assert said(chain, count=4, posed=[0, 3]) == []
         assert said(chain, count=4, known=[(3, 0)]) == []
         (warning,) = said(chain, count=4, posed=[0, 2])
         assert "'d' (by 'c')" in warning
 
-    def test_a_long_list_is_cut(self):
+    def test_ambiguities_cut_a_long_list(self):
         (_, warning) = said([(v, v + 1) for v in range(9)], count=10)
         assert "('f', 'g'), ('g', 'h') and 1 more lie" in warning

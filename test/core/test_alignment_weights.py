@@ -28,7 +28,7 @@ def logistic(value):
     return 1.0 / (1.0 + math.exp(-value))
 
 
-def test_soft_mask_is_the_logistic_of_score_times_confidence(points):
+def test_soft_mask_weight_is_the_logistic_of_score_times_confidence(points):
     scores, confidence, _ = points
     expected = [logistic(s * c) if c > 0 else 0.0 for s, c in zip(scores, confidence, strict=True)]
     np.testing.assert_allclose(soft_mask_weight(scores, confidence), expected, rtol=1e-12)
@@ -76,7 +76,7 @@ def test_sharpened_weight_follows_its_formula_and_keeps_the_ranking(points):
 @pytest.mark.parametrize(
     "weighting", ["confidence", "sharpened", "soft_mask", "dynamic", "dynamic_confidence"]
 )
-def test_points_without_confidence_have_no_weight(points, weighting):
+def test_point_weights_are_zero_without_confidence(points, weighting):
     scores, confidence, matched = points
     weight = point_weights(
         AlignmentConfig(weighting=weighting), confidence, scores, matched, median=5.0
@@ -85,7 +85,7 @@ def test_points_without_confidence_have_no_weight(points, weighting):
     assert (weight[confidence > 0] > 0).all()
 
 
-def test_geometric_matches_are_the_pixels_both_maps_show():
+def test_mutual_matches_are_the_pixels_both_maps_show():
     v, u = np.mgrid[:64, :96].astype(float)
     surface = np.stack([u / 50, v / 50, 2 + 0.1 * np.sin(u / 9)], -1)
     # Map b shows the right part of map a's surface, and more beyond it.

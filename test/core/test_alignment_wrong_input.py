@@ -1,4 +1,4 @@
-"""align() on wrong pairs and doubtful input: what is found, named, left out or refused."""
+"""align() on wrong pairs and ambiguous input: what is found, named, left out or refused."""
 
 from dataclasses import replace
 
@@ -41,9 +41,9 @@ def with_points(made, change):
     return replace(made, predictions=predictions)
 
 
-class TestPointsThatAreNone:
+class TestOutlierPoints:
     @pytest.mark.parametrize(("share", "times"), [(0.003, 100), (0.01, 30), (0.02, 1000)])
-    def test_a_few_points_far_away_do_no_harm(self, scene, share, times):
+    def test_align_withstands_a_few_distant_points(self, scene, share, times):
         """Sky, or no disparity: finite, and independent in every pair."""
         made = predict_like_network(scene, complete_pairs(5), seed=2).without_priors()
         clean = align(made.predictions, made.views, CONFIG)
@@ -56,7 +56,7 @@ class TestPointsThatAreNone:
         assert alignment.pair_used.all()
         assert_same_cameras(alignment.world_from_cam, clean.world_from_cam, 0.02, 0.01)
 
-    def test_points_behind_the_camera_are_said(self, scene):
+    def test_align_names_views_with_points_behind_the_camera(self, scene):
         made = predict_like_network(scene, complete_pairs(5), seed=2).without_priors()
         flip = np.float32([1, -1, -1])  # OpenGL's axes
         flipped = with_points(made, lambda m, _: m * flip)
@@ -68,7 +68,7 @@ class TestPointsThatAreNone:
 
 class TestWrongPairs:
     @pytest.mark.parametrize("seed", range(3))
-    def test_network_pairs_are_found_and_named(self, scene, seed):
+    def test_align_rejects_and_names_wrong_network_pairs(self, scene, seed):
         wrong = tuple(np.random.default_rng(seed).choice(20, 2, replace=False))
         made = predict_like_network(
             scene, complete_pairs(5), replace(NETWORK_LIKE, wrong_pairs=wrong), seed
@@ -80,7 +80,7 @@ class TestWrongPairs:
             assert any(f"('cam{a}', 'cam{b}')" in warning for warning in alignment.warnings)
 
     @pytest.mark.parametrize("wrong", range(10))
-    def test_any_depth_pair_may_be_wrong_even_the_strongest(self, scene, wrong):
+    def test_align_rejects_any_wrong_depth_pair_even_the_strongest(self, scene, wrong):
         made = predict_like_depth(
             scene, complete_pairs(5, False), 0.003, 0.003, 0.003, wrong_pairs=(wrong,), seed=4
         )
@@ -88,7 +88,7 @@ class TestWrongPairs:
         assert np.flatnonzero(~alignment.pair_used).tolist() == [wrong]
         assert_same_cameras(alignment.world_from_cam, made.world_from_cam, 0.025, 0.01)
 
-    def test_a_view_held_by_contradicting_pairs_only_is_named_not_lost(self, scene):
+    def test_align_names_a_view_whose_pairs_all_contradict_and_keeps_it(self, scene):
         # View 4 has two pairs, both wrong: one is kept, with a warning.
         pairs = [(a, b) for a, b in complete_pairs(5, False) if b < 4] + [(0, 4), (1, 4)]
         made = predict_like_depth(scene, pairs, 0.002, 0.002, 0.002, wrong_pairs=(6, 7), seed=2)
@@ -98,7 +98,7 @@ class TestWrongPairs:
         assert any("'cam4'" in warning for warning in alignment.warnings)
         assert_same_cameras(alignment.world_from_cam[:4], made.world_from_cam[:4], 0.02, 0.01)
 
-    def test_groups_without_a_pair_between_them_are_named(self, scene):
+    def test_align_names_groups_without_a_pair_between_them(self, scene):
         made = predict_like_depth(scene, [(0, 1), (1, 3), (2, 4)])
         with pytest.raises(
             AlignmentError, match=r"'cam0', 'cam1', 'cam3'.*'cam2', 'cam4'"
@@ -107,7 +107,7 @@ class TestWrongPairs:
         assert info.value.code is ErrorCode.DISCONNECTED_VIEWS
         assert "pairing.max_pairs_per_view" in str(info.value)
 
-    def test_a_pair_without_points_counts_as_no_pair(self, scene):
+    def test_align_counts_a_pair_without_points_as_none(self, scene):
         made = predict_like_depth(scene, [(0, 1), (1, 2), (2, 3), (3, 4)])
         empty = made.predictions[2]
         pairs = list(made.predictions)
@@ -116,8 +116,8 @@ class TestWrongPairs:
             align(pairs, made.views, CONFIG)
 
 
-class TestDoubtfulInput:
-    def test_nan_points_and_empty_confidences_do_no_harm(self, scene):
+class TestAmbiguousInput:
+    def test_align_withstands_nan_points_and_empty_confidences(self, scene):
         made = predict_like_depth(scene, complete_pairs(5, False), 0.002, 0.002, seed=7)
         clean = align(made.predictions, made.views, CONFIG)
         random = np.random.default_rng(0)
@@ -142,7 +142,7 @@ class TestDoubtfulInput:
 
     @pytest.mark.parametrize("confidence", [1e12, 1e20, 3e38])
     @pytest.mark.parametrize("kind", ["network", "depth"])
-    def test_absurd_confidences_of_a_few_pixels_do_no_harm(self, scene, kind, confidence):
+    def test_align_withstands_absurd_confidences_of_a_few_pixels(self, scene, kind, confidence):
         make = predict_like_network if kind == "network" else predict_like_depth
         made = make(scene, complete_pairs(5), **({} if kind == "network" else {"noise": 0.003}))
         spoilt = list(made.predictions)
@@ -156,7 +156,7 @@ class TestDoubtfulInput:
         world = fuse(spoilt, made.views, alignment, CONFIG)
         assert all(np.isfinite(points).all() for points in world.points)
 
-    def test_a_solve_that_ends_in_no_numbers_is_an_error(self, scene):
+    def test_solve_that_leaves_the_range_of_numbers_is_an_error(self, scene):
         made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.2))
         graph = build_graph(made.predictions, made.views, CONFIG, None)
         poses = initialize(graph)
@@ -164,7 +164,7 @@ class TestDoubtfulInput:
         with pytest.raises(AlignmentError, match=r"no number.*1e20"):
             solve(graph, poses)
 
-    def test_an_answer_that_is_no_number_names_the_camera(self, scene):
+    def test_refuse_beyond_names_a_camera_that_is_no_number(self, scene):
         made = predict_like_depth(scene, complete_pairs(5, False))
         alignment = align(made.predictions, made.views, CONFIG)
         poses = alignment.world_from_cam.copy()
@@ -173,7 +173,7 @@ class TestDoubtfulInput:
             refuse_beyond(replace(alignment, world_from_cam=poses), made.views, CONFIG)
 
     @pytest.mark.parametrize("kind", ["network", "depth"])
-    def test_two_views_and_one_pair(self, kind):
+    def test_align_of_two_views_and_one_pair(self, kind):
         scene = construct_views(2, (48, 64), seed=1, sweep=0.5)
         make = predict_like_network if kind == "network" else predict_like_depth
         made = make(scene, [(0, 1)]).without_priors()
@@ -186,7 +186,7 @@ class TestDoubtfulInput:
         poses[:, :3, 3] *= scale
         assert_same_cameras(poses, made.world_from_cam, **near)
 
-    def test_a_view_that_is_only_ever_second_is_located(self, scene):
+    def test_align_locates_a_view_that_is_second_in_all_its_pairs(self, scene):
         """A network gives it no map in its own frame: its camera comes from resection."""
         pairs = [(a, b) for a, b in complete_pairs(5) if a != 4]
         made = predict_like_network(scene, pairs, PairErrors(scale=0.2)).without_priors()
@@ -196,7 +196,7 @@ class TestDoubtfulInput:
         poses[:, :3, 3] *= scale
         assert_same_cameras(poses, made.world_from_cam, 1e-3, 1e-3)
 
-    def test_unknown_intrinsics_are_found(self, scene):
+    def test_align_finds_unknown_intrinsics(self, scene):
         made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.2))
         views = tuple(replace(v, K=None, world_from_cam_prior=None) for v in made.views)
         pairs = [p for p in made.predictions if p.a != 4]
@@ -206,7 +206,7 @@ class TestDoubtfulInput:
         # View 4 has no map of its own: focal length and pose are searched together.
         assert alignment.K[4, 0, 0] == pytest.approx(expected[4][0, 0], rel=0.01)
 
-    def test_a_plane_is_enough(self):
+    def test_align_of_a_plane(self):
         scene = construct_views(3, (48, 64), seed=2)
         flat = []
         for v, points in enumerate(scene.points):
@@ -226,7 +226,7 @@ class TestDoubtfulInput:
         assert alignment.converged
         np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-5)
 
-    def test_identical_views(self, scene):
+    def test_align_of_identical_views(self, scene):
         same = replace(
             scene,
             views=(scene.views[0], replace(scene.views[0], name="twin"), scene.views[1]),
@@ -237,7 +237,7 @@ class TestDoubtfulInput:
         alignment = align(made.predictions, made.views, CONFIG)
         np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-5)
 
-    def test_points_on_one_line_do_not_crash(self, scene):
+    def test_align_of_points_on_one_line_is_finite(self, scene):
         made = predict_like_depth(scene, complete_pairs(5, False))
         line = np.zeros_like(made.predictions[0].confidence_a)
         line[24, ::2] = 1.0
@@ -245,7 +245,7 @@ class TestDoubtfulInput:
         alignment = align(pairs, made.views, CONFIG)
         assert np.isfinite(alignment.world_from_cam).all()
 
-    def test_views_of_different_sizes(self):
+    def test_align_of_views_of_different_sizes(self):
         scene = construct_views(3, (48, 64), seed=2)
         other = construct_views(3, (36, 80), seed=2)
         mixed = replace(
@@ -259,11 +259,11 @@ class TestDoubtfulInput:
         alignment = align(made.predictions, made.views, CONFIG)
         np.testing.assert_allclose(alignment.world_from_cam, made.world_from_cam, atol=1e-5)
 
-    def test_no_pairs_is_an_error(self, scene):
+    def test_align_without_pairs_is_an_error(self, scene):
         with pytest.raises(AlignmentError, match="no pair"):
             align([], scene.views[:1], CONFIG)
 
-    def test_a_pair_that_does_not_fit_its_views_is_an_error(self, scene):
+    def test_check_pairs_refuses_a_pair_that_does_not_fit_its_views(self, scene):
         made = predict_like_depth(scene, [(0, 1)])
         with pytest.raises(InputError, match=r"\(0, 9\)"):
             align([replace(made.predictions[0], b=9)], made.views, CONFIG)
@@ -288,7 +288,7 @@ class TestDoubtfulInput:
         np.testing.assert_array_equal(world.confidence, expected.confidence)
 
 
-def test_views_that_show_nothing_in_common_are_named_not_mixed(scene):
+def test_align_names_views_that_show_nothing_in_common(scene):
     """A network answers for any two images: without confidence where they share nothing."""
     made = predict_like_network(scene, complete_pairs(5), PairErrors(scale=0.3))
     pairs = [

@@ -43,7 +43,7 @@ def built(request):
     return truth, scene
 
 
-def test_one_click_gives_each_object_in_every_view(built):
+def test_segment_gives_each_object_in_every_view_by_one_click(built):
     truth, scene = built
     for label in truth.object_ids:
         for k, view in enumerate(truth.views):
@@ -56,7 +56,7 @@ def test_one_click_gives_each_object_in_every_view(built):
                 assert iou(cloud.masks[other.name], expected == label) > 0.99
 
 
-def test_clouds_lie_on_the_true_objects(built):
+def test_segment_clouds_lie_on_the_true_objects(built):
     truth, scene = built
     for label in truth.object_ids:
         k = int(np.argmax([(labels == label).sum() for labels in truth.labels]))
@@ -73,13 +73,13 @@ def test_clouds_lie_on_the_true_objects(built):
         np.testing.assert_allclose(cloud.points.max(0), seen.max(0), atol=0.006)
 
 
-def test_cameras_stand_where_they_stood(built):
+def test_build_scene_keeps_true_cameras(built):
     truth, scene = built
     np.testing.assert_allclose(scene.world_from_cam, truth.world_from_cam, atol=1e-3)
     assert scene.warnings == ()
 
 
-def test_without_given_poses_the_world_is_right_up_to_a_similarity():
+def test_build_scene_without_poses_is_right_up_to_a_similarity():
     truth = construct_scene(4, 96, 72, 6, seed=3, with_priors=False)
     scene = build_scene(
         truth.views,
@@ -94,7 +94,7 @@ def test_without_given_poses_the_world_is_right_up_to_a_similarity():
     assert scene.frame_id == truth.views[0].frame_id
 
 
-def test_a_view_without_a_pose_is_named_and_placed():
+def test_build_scene_names_and_locates_a_view_without_a_pose():
     truth = construct_scene(4, 96, 72, 6, seed=3)
     views = list(truth.views)
     views[2] = dataclasses.replace(views[2], world_from_cam_prior=None)
@@ -105,7 +105,7 @@ def test_a_view_without_a_pose_is_named_and_placed():
     np.testing.assert_allclose(scene.world_from_cam, truth.world_from_cam, atol=1e-3)
 
 
-def test_focal_lengths_that_are_not_given_are_found_and_the_scene_says_which():
+def test_build_scene_finds_and_names_unknown_focal_lengths():
     truth = construct_scene(4, 96, 72, 6, seed=3)
     views = [
         dataclasses.replace(view, K=None) if k in (1, 3) else view
@@ -121,7 +121,7 @@ def test_focal_lengths_that_are_not_given_are_found_and_the_scene_says_which():
 
 
 @pytest.mark.parametrize(("stretched", "degrees"), [(10.0, 158), (0.05, 3)])
-def test_a_focal_length_that_no_lens_has_is_doubted(stretched, degrees):
+def test_align_warns_of_a_focal_length_that_no_lens_has(stretched, degrees):
     truth = construct_scene(2, 96, 72, 4, seed=3, arc_degrees=20, with_depth=False)
     views = [dataclasses.replace(view, K=None, world_from_cam_prior=None) for view in truth.views]
     (pair,) = OraclePointmaps(truth).predict(truth.views, [(0, 1)], Progress())
@@ -130,11 +130,11 @@ def test_a_focal_length_that_no_lens_has_is_doubted(stretched, degrees):
         pair, pointmap_a=pair.pointmap_a * aside, pointmap_b=pair.pointmap_b * aside
     )
     warnings = align([pair], views, SceneConfig().alignment).warnings
-    (doubt,) = (text for text in warnings if "'cam_0'" in text and "field of view" in text)
-    assert f"of {degrees} degrees along 96 px" in doubt
+    (warning,) = (text for text in warnings if "'cam_0'" in text and "field of view" in text)
+    assert f"of {degrees} degrees along 96 px" in warning
 
 
-def test_wrong_kinematics_do_not_bend_the_scene():
+def test_build_scene_keeps_its_shape_with_wrong_kinematics():
     truth = construct_scene(4, 96, 72, 6, seed=5, translation_sigma=0.004, rotation_sigma=0.004)
     scene = build_scene(truth.views, pointmaps=OraclePointmaps(truth), masks=OracleMasks(truth))
     # The world is the kinematics' as a whole, so it may be off as a whole; its shape may not.

@@ -15,8 +15,24 @@ second moments of a few hundred pixels per view. The parts, in the order of thei
 replaced is brought into a world that stands by :mod:`~wildseg3d_ros.alignment.register_view`.
 """
 
-from wildseg3d_ros.alignment.aligner import Aligner, Aligns, ViewAligner, align
-from wildseg3d_ros.alignment.fusion.fuse import fuse, fuse_view
-from wildseg3d_ros.alignment.register_view import align_view
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.alignment.aligner import Aligner, Aligns, ViewAligner, align
+    from wildseg3d_ros.alignment.fusion.fuse import fuse, fuse_view
+    from wildseg3d_ros.alignment.register_view import align_view
 
 __all__ = ["Aligner", "Aligns", "ViewAligner", "align", "align_view", "fuse", "fuse_view"]
+
+_HOMES = {"align_view": "register_view", "fuse": "fusion.fuse", "fuse_view": "fusion.fuse"}
+"""Modules of what is not in ``aligner``."""
+
+
+def __getattr__(name: str) -> Any:
+    # The command line reads the settings of this part for its options, without the solver.
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'aligner')}"), name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from wildseg3d_ros.alignment import register_view
 from wildseg3d_ros.alignment.assembly import Problem, Solved, assemble, observe_solution
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.fuse import fuse, fuse_view
+from wildseg3d_ros.alignment.fusion.samples import ViewSamples
 from wildseg3d_ros.alignment.graph.graph import (
     Graph,
     check_connected,
@@ -29,6 +30,7 @@ from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, distances, fit_left_out, solve_pairs
 from wildseg3d_ros.core.components import component_lists
+from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError
 from wildseg3d_ros.core.types import (
     Alignment,
@@ -38,6 +40,8 @@ from wildseg3d_ros.core.types import (
     View,
     WorldPointmaps,
 )
+
+_NOT_SOLVED = "there is no solution to fuse: call solve() first"
 
 
 class Aligns(Protocol):
@@ -86,11 +90,14 @@ class Aligner:
                 f"there is no pair to align {len(views)} view(s) with; do the views overlap, and "
                 "do they have points (depth in range, confidence above 0)?"
             )
-        self._problem = Problem(tuple(predictions), tuple(views), config, tuple(relative_poses))
+        surfaces = ViewSamples.of(predictions, views)
+        relative = tuple(relative_poses)
+        self._problem = Problem(tuple(predictions), tuple(views), config, relative, surfaces)
         self._samples = Samples.of(predictions, views, config)
         self._pairs: SolvedPairs | None = None
         self._alignment: Alignment | None = None
 
+    @blas_on_one_thread()
     def solve(self, masks: MaskCache | None = None) -> Alignment:
         """Solves all pairs; see :func:`align`.
 
@@ -128,7 +135,7 @@ class Aligner:
             RuntimeError: nothing was solved yet.
         """
         if self._alignment is None:
-            raise RuntimeError("there is no solution to fuse: call solve() first")
+            raise RuntimeError(_NOT_SOLVED)
         problem = self._problem
         return fuse(problem.predictions, problem.views, self._alignment, problem.config)
 
@@ -209,43 +216,35 @@ class Aligner:
         return warnings
 
 
+@dataclass(eq=False)
 class ViewAligner:
     """Brings one view that was added or replaced into a world that stands.
 
-    The other views' world pointmaps stay where they are; see :func:`align_view`.
+    The other views' world pointmaps stay where they are. The attributes are the arguments of
+    :func:`align_view`.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[PairPrediction],
-        views: Sequence[View],
-        changed: int,
-        start: Alignment,
-        world: WorldPointmaps,
-        config: AlignmentConfig = AlignmentConfig(),
-    ) -> None:
-        """Takes the arguments of :func:`align_view`."""
-        self._pairs, self._views, self._changed = pairs, views, changed
-        self._start, self._world, self._config = start, world, config
-        self._alignment: Alignment | None = None
+    pairs: Sequence[PairPrediction]
+    views: Sequence[View]
+    changed: int
+    start: Alignment
+    world: WorldPointmaps
+    config: AlignmentConfig = AlignmentConfig()
+    _alignment: Alignment | None = field(default=None, init=False)
 
     def solve(self, masks: MaskCache | None = None) -> Alignment:
         """Solves the view's pairs; see :func:`align_view`."""
         self._alignment = register_view.align_view(
-            self._pairs, self._views, self._changed, self._start, self._world, self._config, masks
+            self.pairs, self.views, self.changed, self.start, self.world, self.config, masks
         )
         return self._alignment
 
     def fuse(self) -> WorldPointmaps:
-        """All world pointmaps, the view's made anew from the last solution.
-
-        Raises:
-            RuntimeError: nothing was solved yet.
-        """
+        """All world pointmaps, the view's made anew; RuntimeError where nothing was solved."""
         if self._alignment is None:
-            raise RuntimeError("there is no solution to fuse: call solve() first")
+            raise RuntimeError(_NOT_SOLVED)
         return fuse_view(
-            self._pairs, self._views, self._changed, self._alignment, self._world, self._config
+            self.pairs, self.views, self.changed, self._alignment, self.world, self.config
         )
 
 
@@ -269,7 +268,7 @@ def align(
     Where their deviations are said (by the view or in ``config``) they also enter the solve, as
     relative poses and the depth images of views with pairs of unknown scale do, weighed against
     the pairs' own residuals; a prior that the pairs contradict is left out and its camera named in
-    ``warnings``. A prior acts on a camera through the pairs that have a map in that camera's frame.
+    ``warnings``. A prior acts on a camera through the pairs that have a map in its frame.
 
     Args:
         masks: object masks with soft scores; without them every pixel's score is 1.

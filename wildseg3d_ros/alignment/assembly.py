@@ -45,12 +45,13 @@ from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, Relat
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is to be aligned."""
+    """What is to be aligned, and what the views' surfaces are made of."""
 
     predictions: Sequence[PairPrediction]
     views: Sequence[View]
     config: AlignmentConfig
     relative_poses: Sequence[RelativePose]
+    view_samples: ViewSamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,30 @@ class Solved:
     complete: Graph
     pairs: SolvedPairs
     known: Verified
+
+    def rigid(self) -> NDArray[np.float64]:
+        """(E, 4, 4) rotations and translations of all pairs in the graph's world; the identity
+        where a pair was not solved."""
+        graph, poses = self.pairs.graph, self.pairs.poses
+        out = np.tile(np.eye(4), (len(self.complete.edges), 1, 1))
+        out[graph.ids, :3, :3], out[graph.ids, :3, 3] = poses.rotation, poses.translation
+        return out
+
+    def pairs_in(self, gauge: _Gauge) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(E,) scales and (E, 4, 4) poses of all pairs in the finished world; 1 and the identity
+        where a pair was not solved."""
+        graph = self.pairs.graph
+        scale, world_from_pair = np.ones(len(self.complete.edges)), self.rigid()
+        free = self.pairs.poses.scale * gauge.unit / graph.unit
+        scale[graph.ids] = np.where(graph.fixed, 1.0, free)
+        world_from_pair[graph.ids] = gauge.poses(world_from_pair[graph.ids])
+        return scale, world_from_pair
+
+    def of_all(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(E,) of all pairs by those of the solved ones; NaN for the others."""
+        out = np.full(len(self.complete.edges), np.nan)
+        out[self.pairs.graph.ids] = values
+        return out
 
 
 def assemble(
@@ -73,58 +98,15 @@ def assemble(
     Raises:
         AlignmentError: the world contradicts what is known of the cameras beyond the limits.
     """
-    views, result = problem.views, solved.pairs
-    cameras = _Cameras.of(problem, solved)
-    residuals = _Residuals.of(result, cameras)
-    correction = _refine(problem, masks, solved, cameras, residuals)
-    refined = cameras.moved(correction)
-    gauge = _Gauge.of(problem, solved, refined)
-    scale = _Scale.of(problem, solved, refined, gauge)
+    world = _World.of(problem, masks, solved)
     refuse_contradictions(
-        scale.checks, scale.sources, solved.known, gauge.registration, problem.config
+        world.scale.checks,
+        world.scale.sources,
+        solved.known,
+        world.gauge.registration,
+        problem.config,
     )
-    open_questions = _open_questions(views, solved, gauge.registration)
-    condition = result.solution.condition()
-    pair_scale, world_from_pair = _pairs_in_world(solved, gauge)
-    free = result.current.ids[~result.current.fixed]
-    factor = scale_factor(pair_scale[free])
-    rough = len(free) > 0 and all(problem.predictions[e].roughly_metric for e in free)
-    count, ids = len(solved.complete.edges), result.graph.ids
-    used = np.zeros(count, dtype=bool)
-    used[result.current.ids] = True
-    return Alignment(
-        edges=solved.complete.edges,
-        world_from_pair=world_from_pair,
-        pair_scale=pair_scale,
-        world_from_cam=gauge.poses(refined.world_from_cam),
-        K=cameras.K,
-        pair_residual=_of_all(count, ids, residuals.of_pair * gauge.unit),
-        view_residual=residuals.of_view * gauge.unit,
-        pair_used=used,
-        converged=result.converged and not open_questions.tie,
-        iterations=result.iterations,
-        metric=gauge.is_metric or gauge.registration.found,
-        in_prior_frame=gauge.registration.found,
-        prior_residual=gauge.registration.residual,
-        warnings=(
-            *warnings,
-            *cameras.warnings,
-            *gauge.registration.warnings,
-            *degeneracies(result.current, condition, views),
-            *open_questions.warnings,
-            *standing_out(residuals.of_view_px, views),
-            *scale.warnings,
-            *scale_warnings(views, scale.sources, gauge.registration, factor, rough),
-        ),
-        stop_reason=open_questions.tie or result.stop_reason(problem.config),
-        pair_residual_px=_of_all(count, ids, residuals.of_pair_px),
-        view_residual_px=residuals.of_view_px,
-        condition=condition,
-        view_correction=gauge.motions(correction),
-        scale_factor=factor,
-        scale_sources=scale.sources,
-        registration_residual=largest_residual(scale.checks),
-    )
+    return world.alignment(warnings)
 
 
 def observe_solution(result: SolvedPairs) -> list[Observed]:
@@ -259,10 +241,12 @@ class _Gauge:
 
 @dataclass(frozen=True, eq=False)
 class _Scale:
-    """What makes the world metric, how far what was given is from it, and warnings."""
+    """What makes the world metric, how far what was given is from it, world units per unit of the
+    pairs of unknown scale, and warnings."""
 
     sources: tuple[str, ...]
     checks: list[Comparison]
+    factor: float
     warnings: list[str]
 
     @classmethod
@@ -281,8 +265,97 @@ class _Scale:
             sources,
             metric_pairs,
         )
-        warnings = no_scale_warning(views, sources) + unconfirmed_warning(views, metric_pairs)
-        return cls(sources, checks, warnings)
+        free = current.ids[~current.fixed]
+        factor = scale_factor(solved.pairs_in(gauge)[0][free])
+        rough = len(free) > 0 and all(problem.predictions[e].roughly_metric for e in free)
+        warnings = [
+            *no_scale_warning(views, sources),
+            *unconfirmed_warning(views, metric_pairs),
+            *scale_warnings(views, sources, gauge.registration, factor, rough),
+        ]
+        return cls(sources, checks, factor, warnings)
+
+
+@dataclass(frozen=True, eq=False)
+class _World:
+    """The finished world, step by step."""
+
+    problem: Problem
+    solved: Solved
+    cameras: _Cameras
+    residuals: _Residuals
+    correction: NDArray[np.float64]
+    gauge: _Gauge
+    scale: _Scale
+
+    @classmethod
+    def of(cls, problem: Problem, masks: MaskCache | None, solved: Solved) -> _World:
+        """Cameras, their joint refinement, the gauge and the scale in it."""
+        located = _Cameras.of(problem, solved)
+        residuals = _Residuals.of(solved.pairs, located)
+        correction = _refine(problem, masks, solved, located, residuals)
+        cameras = located.moved(correction)
+        gauge = _Gauge.of(problem, solved, cameras)
+        scale = _Scale.of(problem, solved, cameras, gauge)
+        return cls(problem, solved, cameras, residuals, correction, gauge, scale)
+
+    def alignment(self, warnings: Sequence[str]) -> Alignment:
+        """All of it, with these warnings first."""
+        solved, gauge, residuals = self.solved, self.gauge, self.residuals
+        result, registration = solved.pairs, gauge.registration
+        ambiguous = self._ambiguities()
+        used = np.zeros(len(solved.complete.edges), dtype=bool)
+        used[result.current.ids] = True
+        pair_scale, world_from_pair = solved.pairs_in(gauge)
+        condition = result.solution.condition()
+        return Alignment(
+            edges=solved.complete.edges,
+            world_from_pair=world_from_pair,
+            pair_scale=pair_scale,
+            world_from_cam=gauge.poses(self.cameras.world_from_cam),
+            K=self.cameras.K,
+            pair_residual=solved.of_all(residuals.of_pair * gauge.unit),
+            view_residual=residuals.of_view * gauge.unit,
+            pair_used=used,
+            converged=result.converged and not ambiguous.tie,
+            iterations=result.iterations,
+            metric=gauge.is_metric or registration.found,
+            in_prior_frame=registration.found,
+            prior_residual=registration.residual,
+            warnings=(*warnings, *self._warnings(condition, ambiguous)),
+            stop_reason=ambiguous.tie or result.stop_reason(self.problem.config),
+            pair_residual_px=solved.of_all(residuals.of_pair_px),
+            view_residual_px=residuals.of_view_px,
+            condition=condition,
+            view_correction=gauge.motions(self.correction),
+            scale_factor=self.scale.factor,
+            scale_sources=self.scale.sources,
+            registration_residual=largest_residual(self.scale.checks),
+        )
+
+    def _ambiguities(self) -> Ambiguities:
+        """What the pairs leave open that given poses do not answer."""
+        result, registration = self.solved.pairs, self.gauge.registration
+        posed = np.flatnonzero(np.isfinite(registration.error) & ~registration.wrong)
+        return ambiguities(
+            result.graph.edges,
+            result.kept,
+            result.ambiguous,
+            [view.name for view in self.problem.views],
+            known=list(self.solved.known.relative_error),
+            posed=posed.tolist() if registration.found else [],
+        )
+
+    def _warnings(self, condition: float, ambiguous: Ambiguities) -> list[str]:
+        views = self.problem.views
+        return [
+            *self.cameras.warnings,
+            *self.gauge.registration.warnings,
+            *degeneracies(self.solved.pairs.current, condition, views),
+            *ambiguous.warnings,
+            *standing_out(self.residuals.of_view_px, views),
+            *self.scale.warnings,
+        ]
 
 
 def _refine(
@@ -297,12 +370,12 @@ def _refine(
     graph, poses, count = result.graph, result.poses, len(solved.complete.edges)
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
     scale[graph.ids], used[graph.ids] = poses.scale / graph.unit, result.kept
-    placed = PosedPairs(scale, _rigid(solved), used)
+    posed = PosedPairs(scale, solved.rigid(), used)
     return refine_views(
-        ViewSamples.of(problem.predictions, views),
+        problem.view_samples,
         views,
         masks,
-        placed,
+        posed,
         cameras.world_from_cam,
         cameras.K,
         residuals.typical,
@@ -310,55 +383,8 @@ def _refine(
     )
 
 
-def _open_questions(
-    views: Sequence[View], solved: Solved, registration: Registration
-) -> Ambiguities:
-    """What the pairs leave open that given poses do not answer."""
-    result = solved.pairs
-    posed = np.flatnonzero(np.isfinite(registration.error) & ~registration.wrong)
-    return ambiguities(
-        result.graph.edges,
-        result.kept,
-        result.ambiguous,
-        [view.name for view in views],
-        known=list(solved.known.relative_error),
-        posed=posed.tolist() if registration.found else [],
-    )
-
-
-def _pairs_in_world(
-    solved: Solved, gauge: _Gauge
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(E,) scales and (E, 4, 4) poses of all pairs in the finished world; 1 and the identity
-    where a pair was not solved."""
-    graph = solved.pairs.graph
-    pair_scale = np.ones(len(solved.complete.edges))
-    free = solved.pairs.poses.scale * gauge.unit / graph.unit
-    pair_scale[graph.ids] = np.where(graph.fixed, 1.0, free)
-    world_from_pair = np.tile(np.eye(4), (len(pair_scale), 1, 1))
-    world_from_pair[graph.ids] = gauge.poses(_rigid(solved)[graph.ids])
-    return pair_scale, world_from_pair
-
-
-def _rigid(solved: Solved) -> NDArray[np.float64]:
-    """(E, 4, 4) rotations and translations of all pairs in the graph's world."""
-    graph, poses = solved.pairs.graph, solved.pairs.poses
-    out = np.tile(np.eye(4), (len(solved.complete.edges), 1, 1))
-    out[graph.ids, :3, :3], out[graph.ids, :3, 3] = poses.rotation, poses.translation
-    return out
-
-
 def _scaled(rigid: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """Poses (..., 4, 4) in other units of length."""
     out = rigid.copy()
     out[..., :3, 3] *= scale
-    return out
-
-
-def _of_all(
-    count: int, ids: NDArray[np.int64], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(E,) values of some pairs among all, NaN for the others."""
-    out = np.full(count, np.nan)
-    out[ids] = values
     return out

@@ -31,13 +31,13 @@ class AlignmentConfig:
     )
     prior_translation_sigma: float = setting(
         0.0,
-        "standard deviation of given camera positions that bend the solve [m], where a view does "
-        "not say its own; 0 = they only place the finished world",
+        "standard deviation of given camera positions that constrain the solve [m], where a view "
+        "does not say its own; 0 = they only register the finished world",
         0.0,
         10.0,
     )
     prior_rotation_sigma: float = setting(
-        0.0, "the same of given orientations [rad]; 0 = they only place the world", 0.0, 3.0
+        0.0, "the same of given orientations [rad]; 0 = they only register the world", 0.0, 3.0
     )
     trust_intrinsics: bool = setting(
         False,
@@ -71,4 +71,8 @@ class AlignmentConfig:
         0.0,
         1e6,
     )
-    device: str = setting("cpu", "torch device of the solver: auto, cpu, cuda or cuda:N")
+    device: str = setting(
+        "cpu",
+        "where world pointmaps are fused: cpu = on the processor, with NumPy; auto = where the "
+        "pointmaps are; cuda or cuda:N = on a GPU, with PyTorch",
+    )

@@ -40,6 +40,7 @@ from wildseg3d_ros.alignment.solve.residuals import (
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
+from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
@@ -48,6 +49,7 @@ Cameras = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Poses (N, 4, 4) world_from_cam and intrinsics (N, 3, 3)."""
 
 
+@blas_on_one_thread()
 def align_view(
     pairs: Sequence[PairPrediction],
     views: Sequence[View],

@@ -158,8 +158,8 @@ def align(given: argparse.Namespace) -> int:
     """
     import dataclasses
 
+    from wildseg3d_ros.alignment import align as run
     from wildseg3d_ros.alignment import fuse
-    from wildseg3d_ros.alignment.aligner import align as run  # loads torch, which is no solving
     from wildseg3d_ros.cli.report import print_alignment
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.io.pairs_file import load_pairs, save_alignment

@@ -6,9 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-_GRID = 64
-"""Rows and columns of the grids that are compared; a cell is the resolution of a match."""
-
 
 def mutual_matches(
     points_a: NDArray,
@@ -26,7 +23,7 @@ def mutual_matches(
     Args:
         points_a, points_b: (H, W, 3) in one frame.
         valid_a, valid_b: (H, W).
-        pixels_a: (M, 2) rows and columns in a that are asked for.
+        pixels_a: (M, 2) rows and columns in a that flags are wanted of.
 
     Returns:
         (M,) bool; False where a has no point.
@@ -48,8 +45,10 @@ def mutual_matches(
 def _grid_points(
     points: NDArray, valid: NDArray[np.bool_]
 ) -> tuple[NDArray, NDArray[np.int64], int]:
+    """Points of a grid of about 64 rows or columns, their pixels, and the grid's step: a cell is
+    the resolution of a match."""
     height, width = valid.shape
-    step = max(1, min(height, width) // _GRID)
+    step = max(1, min(height, width) // 64)
     rows, cols = np.mgrid[step // 2 : height : step, step // 2 : width : step]
     keep = valid[rows, cols]
     pixels = np.stack([rows[keep], cols[keep]], axis=1)

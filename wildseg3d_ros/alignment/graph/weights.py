@@ -12,22 +12,20 @@ from numpy.typing import NDArray
 from wildseg3d_ros.alignment.config import AlignmentConfig
 
 EPSILON = 1e-6
-"""eps of the dynamic adjustment's denominator."""
-
-_MOST_SURE = 100.0
-"""Largest confidence that counts, in typical ones: a few pixels must not outweigh a whole map, and
-sums over the squares of what a network's exponential gave must stay finite."""
-
-_TYPICAL_OF = 4096
-"""Values that a median is taken of."""
+"""eps of the dynamic adjustment's denominator (WildSeg3D)."""
 
 
 def largest_confidence(confidence: NDArray) -> float:
-    """The confidence beyond which a point counts no more, from the positive ones; inf for none."""
+    """The confidence beyond which a point counts no more, from the positive ones; inf for none.
+
+    It is 100 typical ones: a few pixels must not outweigh a whole map, and sums over the squares
+    of what a network's exponential gave must stay finite.
+    """
     known = confidence[(confidence > 0) & (confidence < np.inf)]
     if not known.size:
         return float("inf")
-    return _MOST_SURE * float(np.median(known[:: 1 + known.size // _TYPICAL_OF]))
+    # A few thousand values have the median of all.
+    return 100.0 * float(np.median(known[:: 1 + known.size // 4096]))
 
 
 def sigmoid(value: NDArray) -> NDArray:
@@ -56,8 +54,8 @@ def dynamic_adjustment(
     if matched is None:
         return soft / (1.0 + epsilon)
     alpha = np.where(matched, alpha_p, -alpha_n)
-    spread = soft * (1.0 - soft)
-    return np.maximum(soft + alpha * spread, 0.0) / (1.0 + np.abs(alpha) * spread + epsilon)
+    change = soft * (1.0 - soft)
+    return np.maximum(soft + alpha * change, 0.0) / (1.0 + np.abs(alpha) * change + epsilon)
 
 
 def sharpened_weight(scores: NDArray, confidence: NDArray, median: float) -> NDArray:

@@ -1,4 +1,4 @@
-"""What holds each view in its place, and whether anything checks it.
+"""What fixes the pose of each view, and whether anything checks it.
 
 An error of a pair shows only where other pairs, or given poses, lead around it. These are warnings
 for people: a pair that nothing contradicts is used, right or wrong.
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 _THROUGHOUT = 0.1
 """Typical contradiction of pairs, in shares of the scene's size, beyond which they are no pairs of
 one scene: a network's come to 0.02, before textureless walls 0.06, and arbitrary ones to 0.2."""
-
-_NAMED = 6
-"""Pairs that a sentence names."""
 
 _Link = tuple[int, int]
 """Two views, the lower index first, whatever the direction of the pairs between them."""
@@ -75,7 +72,7 @@ def ambiguities(
     links = [_link(a, b) for a, b in edges]
     used = {links[e] for e in np.flatnonzero(kept).tolist()}
     forest = _Forest(count + 1, sorted(used | given))
-    warnings, lost = _outvoted(edges, kept, names)
+    warnings, lost = _rejected_views(edges, kept, names)
     ties, told = _ties(edges, links, kept, forest, names, lost)
     warnings += ties
     told |= {links[e] for e in np.flatnonzero(ambiguous).tolist()}
@@ -124,7 +121,7 @@ class _Forest:
         return out
 
 
-def _outvoted(
+def _rejected_views(
     edges: NDArray[np.int64], kept: NDArray[np.bool_], names: Sequence[str]
 ) -> tuple[list[str], set[int]]:
     """Warnings of views most of whose pairs were left out, and these views."""
@@ -185,7 +182,7 @@ def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) ->
     if ends:
         named = ", ".join(f"'{names[v]}' (by '{names[w]}')" for v, w in ends)
         warnings.append(
-            f"held by a single other view, so that nothing checks where it is: {named}"
+            f"constrained by a single other view, so that nothing checks where it is: {named}"
         )
     if inner:
         warnings.append(
@@ -196,6 +193,8 @@ def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) ->
 
 
 def _listed(edges: Sequence[_Link] | NDArray[np.int64], names: Sequence[str]) -> str:
-    shown = [f"('{names[a]}', '{names[b]}')" for a, b in edges[:_NAMED]]
-    more = f" and {len(edges) - _NAMED} more" if len(edges) > _NAMED else ""
+    # No sentence names more.
+    most = 6
+    shown = [f"('{names[a]}', '{names[b]}')" for a, b in edges[:most]]
+    more = f" and {len(edges) - most} more" if len(edges) > most else ""
     return ", ".join(shown) + more

@@ -26,7 +26,7 @@ from wildseg3d_ros.core.errors import AlignmentError
 Loss = Literal["l2", "huber", "geman_mcclure"]
 
 _FLOOR = 1e-6
-"""Smallest residual scale, in shares of the scene's size: below it all residuals are equal."""
+"""Smallest residual scale, in shares of the scene's size: below it all residuals count alike."""
 
 _HUBER_KNEE = 1.5
 """Knee of the Huber loss in median residuals: about 95 % efficient where errors are Gaussian."""
@@ -110,24 +110,22 @@ def solve(
 
     Args:
         graph: a connected graph; poses: where to start.
-        config: its loss (``geman_mcclure`` has local minima and needs a start near the answer),
-            upper bound of passes and tolerance.
+        config: loss (``geman_mcclure`` needs a start near the answer), passes and tolerance.
         priors: terms of what is known beforehand, of this graph's pairs.
-        is_near: whether ``poses`` are those of an earlier solve, so that their residuals can be
-            trusted to weigh the points.
+        is_near: whether ``poses`` are an earlier solve's, so that their residuals may weigh the
+            points.
         fixed_pairs: (E,) bool, pairs that stay where they are; None for none.
 
     Raises:
-        AlignmentError: the points' magnitudes leave the range of numbers.
+        AlignmentError: numbers leave their range.
     """
     observations, loss = Observations(graph), config.loss
     several = observations.observed_twice()
     floor = _FLOOR if priors is None else DATA_SIGMA
-    scale, weight = floor, graph.weight
+    scale, weight, system, iteration = floor, graph.weight, None, 0
     # Where no pixel is observed twice (a single pair), residuals are 0 wherever the pairs lie.
     converged = not several.any() and priors is None
-    step, iteration = 0.0 if converged else math.inf, 0
-    system: System | None = None
+    step = 0.0 if converged else math.inf
     if is_near:
         _, _, residual = observations.world_points(poses.matrices(), weight)
         scale = max(_median(residual[several]), floor)
@@ -143,22 +141,23 @@ def solve(
         if priors is not None:
             pivot = pivots(observations, moments, poses.matrices())
             known = priors.linearise(poses, pivot, graph.fixed)
-            at_median = float(robust_weights(loss, np.array([scale]), scale)[0])
-            factor = strength(graph, at_median, scale)
+            factor = _strength(graph, loss, scale)
         system = System(observations, moments, poses, known, factor, fixed_pairs)
         xi, _ = system.solve()
         before, step = step, _size(xi, system, iteration)
-        if step > _MAX_STEP:
-            xi *= _MAX_STEP / step
-        elif loss != "l2" and _SLOW * before < step < before < math.inf:
-            xi *= _OVER_RELAXATION
-        poses = _move(poses, xi, system.pivot)
+        poses = _move(poses, xi * _relaxation(loss, step, before), system.pivot)
         converged = step < config.tolerance
     _, _, residual = observations.world_points(poses.matrices(), weight)
     # One more reweighting, so that the points belong to the final poses.
     weight = graph.weight * robust_weights(loss, residual, scale)
     world, total, residual = observations.world_points(poses.matrices(), weight)
     return Solution(poses, world, total, residual, scale, converged, iteration, step, system)
+
+
+def _strength(graph: Graph, loss: Loss, scale: float) -> float:
+    """What a prior's inverse variance is worth beside the points, at the median residual."""
+    at_median = float(robust_weights(loss, np.array([scale]), scale)[0])
+    return strength(graph, at_median, scale)
 
 
 def _median(values: NDArray[np.float64]) -> float:
@@ -177,6 +176,15 @@ def _size(xi: NDArray[np.float64], system: System, iteration: int) -> float:
             "Check points and confidences of the pairs for values like 1e20"
         )
     return size
+
+
+def _relaxation(loss: Loss, step: float, before: float) -> float:
+    """Factor of a step, by its size and that of the one before."""
+    if step > _MAX_STEP:
+        return _MAX_STEP / step
+    if loss != "l2" and _SLOW * before < step < before < math.inf:
+        return _OVER_RELAXATION
+    return 1.0
 
 
 def _move(poses: Poses, xi: NDArray[np.float64], pivot: NDArray[np.float64]) -> Poses:

@@ -15,10 +15,10 @@ _ILL_POSED = 1e6
 """Condition beyond which the pairs leave some pose undetermined; ordinary scenes come to 1e3."""
 
 _LINE = 0.02
-"""Width over length of points below which a pose turns freely about them, but for their noise."""
+"""Width over length of points below which a pose rotates freely about them, but for noise."""
 
 _PLACE = 1e-3
-"""Length of points below which they are one, in shares of the scene's size."""
+"""Extent below which points are one, in shares of the scene's size."""
 
 
 def degeneracies(graph: Graph, condition: float, views: Sequence[View]) -> list[str]:

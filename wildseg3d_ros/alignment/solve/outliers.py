@@ -14,15 +14,15 @@ from wildseg3d_ros.core.components import component_lists
 _OUTLIER = 4.0
 """A pair is wrong beyond this many typical pair errors ..."""
 
-_SPREADS = 4.0
-"""... and beyond this many robust deviations of the log errors ..."""
+_SIGMAS = 4.0
+"""... and beyond this many robust sigmas (MAD) of the log errors ..."""
 
 _TOLERATED = 0.01
 """... and beyond this share of the scene's size: smaller contradictions never harm."""
 
 _LARGE = 0.1
-"""Share of the scene's size beyond which the first suffices: where wrong pairs have bent the right
-ones, their errors spread as far as theirs."""
+"""Share of the scene's size beyond which the first suffices: where wrong pairs have drawn right
+ones with them, the errors of both vary as much."""
 
 
 def pair_errors(graph: Graph, distance: NDArray[np.float64], both: bool) -> NDArray[np.float64]:
@@ -73,8 +73,8 @@ def judge(
             make, in graph units, NaN where no *other* pair has a say.
         kept: (E,) bool. A pair that was left out comes back when its error is half of what would
             get it left out, so that verdicts do not alternate.
-        fixed_pairs: (E,) bool, pairs that cannot move: their errors are not typical of those that can,
-            and they are kept.
+        fixed_pairs: (E,) bool, pairs that cannot move: their errors are not typical of those that
+            can, and they are kept.
     """
     error = pair_errors(graph, distance, both=False)
     known = np.isfinite(error)
@@ -83,8 +83,8 @@ def judge(
     if len(sample) < 2:
         return Verdict(kept.copy(), ambiguous)
     typical = max(float(np.median(sample)), 1e-12)
-    spread = 1.4826 * float(np.median(np.abs(np.log(np.maximum(sample, 1e-12) / typical))))
-    beyond = typical * float(np.exp(min(_SPREADS * spread, 100.0)))
+    sigma = 1.4826 * float(np.median(np.abs(np.log(np.maximum(sample, 1e-12) / typical))))
+    beyond = typical * float(np.exp(min(_SIGMAS * sigma, 100.0)))
     limit = max(_OUTLIER * typical, min(beyond, _LARGE), _TOLERATED)
     # A pair of which nothing is known contradicts nobody.
     keep = fixed_pairs | ~known | (error <= np.where(kept, limit, 0.5 * limit))

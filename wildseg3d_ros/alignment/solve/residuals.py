@@ -15,9 +15,6 @@ from wildseg3d_ros.core.errors import AlignmentError
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.types import Alignment, View
 
-_STANDS_OUT, _PIXELS = 4.0, 2.0
-"""Reprojection errors that are remarkable: in those usual of the views, and in pixels."""
-
 
 def reprojection_errors(
     graph: Graph, poses: Poses, world_from_cam: NDArray[np.float64], K: NDArray[np.float64]
@@ -64,10 +61,12 @@ def standing_out(pixels: NDArray[np.float64], views: Sequence[View]) -> list[str
     if np.count_nonzero(known) < 3:
         return []
     usual = float(np.median(pixels[known]))
+    # Both relative to the others and absolutely.
+    limit = max(4.0 * usual, 2.0)
     return [
         f"points of '{views[v].name}' fall {pixels[v]:.2g} px from where it sees them, those of "
         f"other views {usual:.2g} px: are its intrinsics right, principal point included?"
-        for v in np.flatnonzero(known & (pixels > np.maximum(_STANDS_OUT * usual, _PIXELS)))
+        for v in np.flatnonzero(known & (pixels > limit))
     ]
 
 

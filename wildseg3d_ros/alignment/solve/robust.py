@@ -20,7 +20,7 @@ _COARSE = {"loss": "huber", "max_iterations": 6, "tolerance": 1e-2}
 """Where the first verdict on the pairs is passed: wrong pairs show long before convergence."""
 
 _VERDICTS = 4
-"""Upper bound of solves: what is left without the wrong pairs may show up others."""
+"""Upper bound of solves: without the gross outliers, smaller ones show."""
 
 
 @dataclass(frozen=True, eq=False)

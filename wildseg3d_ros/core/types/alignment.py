@@ -34,22 +34,22 @@ class Alignment:
         pair_residual_px: (E,) median reprojection error of a pair's points in the cameras of their
             views, pixels; NaN where a pair has none; empty when it was not measured.
         view_residual_px: (N,) the same by view, over the used pairs.
-        view_correction: (N, 4, 4) rigid motion of a view's points, after the mean of its pairs,
-            onto the surfaces that other views see; ``world_from_cam`` has it. Empty: none.
-        condition: stiffest over softest direction of the last Gauss-Newton matrix, its gauge
-            pinned, in radians, log scales and scene sizes. Beyond about 1e6 the pairs do not fix
+        view_correction: (N, 4, 4) rigid motion of a view's points by the joint refinement, after
+            the mean of its pairs; ``world_from_cam`` includes it. Empty: none.
+        condition: largest over smallest eigenvalue of the last Gauss-Newton matrix, its gauge
+            fixed, in radians, log scales and scene sizes. Beyond about 1e6 the pairs do not fix
             all poses. 0 when nothing was solved.
         scale_factor: world units per unit of the pairs of unknown scale (their geometric mean);
             1 when every pair is in metres.
-        scale_sources: what says how long a metre is: "metric pairs" (of measured depth), "camera
+        scale_sources: what gives the metric scale: "metric pairs" (of measured depth), "camera
             poses", "relative poses", "depth" (of some cameras); empty when nothing does and
             lengths are the network's own.
         registration_residual: metres at the scene by which given poses, relative poses and depth
-            differ from the world, before they bend it if that is more: the median over cameras, of
-            the kind that differs most. An error
-            that all poses share shows here only where something else says how long a metre is. NaN
-            when nothing was given that the world could differ from, or was not made with: one pair
-            triangulated with the given poses has no other choice than to agree with them.
+            differ from the world, or from the world before they constrained it where that is more:
+            the median over cameras, of the kind that differs most. An error that all poses share
+            shows here only where something else gives the metric scale. NaN when nothing was given
+            that the world could differ from: one pair that was triangulated with the given poses
+            always agrees with them.
     """
 
     edges: NDArray[np.int64]
