@@ -17,7 +17,16 @@ OF_EXTRAS = ("torch", "transformers", "safetensors", "huggingface_hub", "mujoco"
 
 WITHOUT = """
 import json, sys
-sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))  # an import of them fails
+
+ABSENT = json.loads(sys.argv[1])
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Finder)
 from wildseg3d_ros.cli import main
 sys.exit(main(sys.argv[2:]))
 """
