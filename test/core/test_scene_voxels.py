@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.core.types import ObjectCloud, ViewMasks
-from wildseg3d_ros.scene.voxels import neighbourhoods, voxel_downsample
+from wildseg3d_ros.scene.voxels import voxel_downsample
 
 
 def make_cloud(n=400, seed=0):
@@ -64,7 +65,7 @@ def test_density_and_clusters_equal_a_search_among_all_pairs():
     edge = 0.1
     cell = np.floor(points.astype(np.float64) / edge)
     near = (np.abs(cell[:, None] - cell[None]) <= 1).all(-1) & (group[:, None] == group[None])
-    counts, clusters = neighbourhoods(points, edge, group)
+    counts, clusters = VoxelGrid.of(points, edge, group).neighbourhoods()
     np.testing.assert_array_equal(counts, near.sum(1))
     reached = near.copy()
     for _ in range(300):

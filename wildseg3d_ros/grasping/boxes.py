@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform
-from wildseg3d_ros.scene.voxels import VoxelCells
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 
 _HULL_POINTS = 20_000
 _AXES = 30
@@ -102,8 +102,7 @@ def _evened(points: NDArray[np.float64]) -> NDArray[np.float64]:
     kept = points[distance <= _FAR * typical]
     if typical == 0.0:
         return kept
-    cells = VoxelCells.of(kept.astype(np.float32), typical)
-    return cells.mean(kept)
+    return VoxelGrid.of(kept.astype(np.float32), typical).mean(kept)
 
 
 def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from wildseg3d_ros.scene.voxels import VoxelCells
+from wildseg3d_ros.scene.voxels import requested_grid
 
 _CELLS = 3.0
 """Cells along the radius of a neighbourhood."""
@@ -40,7 +40,7 @@ def fit_normals(
     if not len(points):
         return np.zeros((0, 3), np.float32)
     octant = ((toward > 0) * np.array([1, 2, 4])).sum(axis=1)
-    cells = VoxelCells.of(points, radius / _CELLS, octant)
+    cells = requested_grid(points, radius / _CELLS, octant)
     middle, facing = cells.mean(points), cells.mean(toward)
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
     distance, near = KDTree(middle).query(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.scene.voxels import VoxelCells
+from wildseg3d_ros.scene.voxels import requested_grid
 
 BITS = 32
 """Views that a point's bits have room for."""
@@ -81,13 +81,13 @@ def seen_surface(
 
 
 def _thinned(surface: Surface, voxel_size: float) -> Surface:
-    cells = VoxelCells.of(surface.points, voxel_size)
+    cells = requested_grid(surface.points, voxel_size)
     return Surface(
         cells.mean(surface.points).astype(np.float32),
         np.rint(cells.mean(surface.colors)).astype(np.uint8),
         cells.mean(surface.confidence[:, None])[:, 0].astype(np.float32),
-        cells.largest(surface.view_count),
-        cells.union(surface.views),
+        cells.max(surface.view_count),
+        cells.bitwise_or(surface.views),
         _unit(cells.mean(surface.toward).astype(np.float32)),
         max(voxel_size, surface.spacing),
     )

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.scene.voxels import VoxelCells
+from wildseg3d_ros.scene.voxels import requested_grid
 
 CONTEXT_LEAST, CONTEXT_MOST = 0.3, 0.6
 """Edges [m] that Contact-GraspNet (Sundermeyer et al. 2021) cuts regions out with."""
@@ -110,8 +111,8 @@ def without_object(
         every_nth[::step, ::step] = usable[::step, ::step]
         chosen.append(every_nth & ~grown)
     rest = _gathered(scene, chosen, {}, voxel_size)
-    occupied = _cells(object_points, voxel_size)
-    free = ~np.isin(_cells(rest.points, voxel_size), occupied)
+    cell = VoxelGrid.of(np.concatenate([object_points, rest.points]), voxel_size).cell
+    free = ~np.isin(cell[len(object_points) :], cell[: len(object_points)])
     return PlainCloud(rest.points[free], rest.colors[free], rest.on_object[free])
 
 
@@ -133,15 +134,9 @@ def _gathered(
     every, rgb, on_object = np.concatenate(points), np.concatenate(colors), np.concatenate(on)
     if not len(every):
         return PlainCloud(every.astype(np.float32), rgb, on_object)
-    cells = VoxelCells.of(every, voxel_size, on_object.astype(np.int64))
+    cells = requested_grid(every, voxel_size, on_object.astype(np.int64))
     return PlainCloud(
         cells.mean(every).astype(np.float32),
         np.rint(cells.mean(rgb)).astype(np.uint8),
-        cells.largest(on_object.astype(np.uint8)) > 0,
+        cells.max(on_object.astype(np.uint8)) > 0,
     )
-
-
-def _cells(points: NDArray[np.float32], voxel_size: float) -> NDArray[np.void]:
-    """(M,) the voxel of each point as one comparable value."""
-    cell = np.floor(points.astype(np.float64) / voxel_size).astype(np.int32)
-    return np.ascontiguousarray(cell).view([("x", "i4"), ("y", "i4"), ("z", "i4")]).ravel()

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.frozen import freeze_fields
-from wildseg3d_ros.scene.voxels import neighbourhoods
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ def _hangs_together(
     rows: _Rows, spacing: float, groups: int, config: IndexConfig
 ) -> NDArray[np.bool_]:
     """(M,) bool: neither alone, nor in a cluster that is tiny beside its object's largest one."""
-    counts, cluster = neighbourhoods(rows.points, spacing, rows.group)
+    counts, cluster = VoxelGrid.of(rows.points, spacing, rows.group).neighbourhoods()
     sizes = np.bincount(cluster)
     largest = np.zeros(groups, np.int64)
     np.maximum.at(largest, rows.group, sizes[cluster])

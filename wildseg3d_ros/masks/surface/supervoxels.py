@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid, group_means
 from wildseg3d_ros.masks.surface.votes import Votes
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
 
@@ -72,26 +73,16 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
 
 def _seeds(cloud: VoxelCloud, spacing: float) -> NDArray[np.int64]:
     """The flattest voxel near each grid cell's mean."""
-    cell = np.floor((cloud.points - cloud.points.min(axis=0)) / spacing).astype(np.int64)
-    span = cell.max(axis=0) + 1
-    key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
-    _, index, count = np.unique(key, return_inverse=True, return_counts=True)
-    index = index.reshape(-1)
-    mean = np.stack([np.bincount(index, cloud.points[:, k]) for k in range(3)], axis=1)
-    away = np.linalg.norm(cloud.points - (mean / count[:, None])[index], axis=1) / spacing
-    order = np.lexsort((away + cloud.curvature, index))
-    first = np.concatenate([[0], np.cumsum(count)[:-1]])
+    grid = VoxelGrid.of_coordinates(np.floor((cloud.points - cloud.points.min(axis=0)) / spacing))
+    away = np.linalg.norm(cloud.points - grid.mean(cloud.points)[grid.cell], axis=1) / spacing
+    order = np.lexsort((away + cloud.curvature, grid.cell))
+    first = np.concatenate([[0], np.cumsum(grid.counts)[:-1]])
     return order[first]
 
 
 def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> Supervoxels:
     count = np.bincount(of_voxel)
-
-    def mean(values: NDArray) -> NDArray[np.float64]:
-        sums = [np.bincount(of_voxel, values[:, k]) for k in range(values.shape[1])]
-        return np.stack(sums, axis=1) / count[:, None]
-
-    normals = mean(cloud.normals)
+    normals = group_means(of_voxel, cloud.normals)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     a, b = of_voxel[cloud.edges].T
     crossing = a != b
@@ -101,9 +92,9 @@ def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> S
     return Supervoxels(
         of_voxel=of_voxel,
         count=count,
-        centres=mean(cloud.points),
+        centres=group_means(of_voxel, cloud.points),
         normals=normals,
-        lab=mean(cloud.lab),
+        lab=group_means(of_voxel, cloud.lab),
         edges=np.stack([key // len(count), key % len(count)], axis=1).astype(np.int32),
         contacts=contacts.astype(np.float64),
         same=np.bincount(index, votes.same[crossing], len(key)).astype(np.float64),

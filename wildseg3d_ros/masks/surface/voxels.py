@@ -13,6 +13,7 @@ from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.masks.surface.observations import Observation
 
 MAX_VOXELS = 100_000
@@ -90,10 +91,9 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     if len(points) < 16 or size <= 0:
         return None
     size = _affordable_size(points, size)
-    voxel, count = _voxel_of(points, size)
-    total = np.bincount(voxel, weight, count)
+    grid = _grid(points, size)
     centres, colours, towards = (
-        _means(values, voxel, weight, total) for values in (points, lab, towards)
+        grid.mean(values, weight).astype(np.float32) for values in (points, lab, towards)
     )
     noise = _measure_noise(centres)
     pixels, seen, through = _visibility(centres, observations, max(2 * size, 4 * noise))
@@ -119,20 +119,20 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
         curvature=curvature,
         noise=noise,
         pixels=pixels[kept],
-        of_pixel=_voxels_of_pixels(used, voxel, kept, count),
+        of_pixel=_voxels_of_pixels(used, grid, kept),
         edges=edges,
     )
 
 
 def _voxels_of_pixels(
-    used: Sequence[NDArray[np.bool_]], voxel: NDArray[np.int64], kept: NDArray, count: int
+    used: Sequence[NDArray[np.bool_]], grid: VoxelGrid, kept: NDArray
 ) -> tuple[NDArray[np.int32], ...]:
-    """Per view the voxel of each pixel; ``voxel`` lists those of all used pixels, view by view."""
-    new_index = np.full(count, -1, np.int32)
+    """Per view the voxel of each pixel; the grid has the used pixels, view by view."""
+    new_index = np.full(len(grid.counts), -1, np.int32)
     new_index[kept] = np.arange(len(kept))
     ends = np.cumsum([np.count_nonzero(mask) for mask in used])
     maps = []
-    for mask, part in zip(used, np.split(new_index[voxel], ends[:-1]), strict=True):
+    for mask, part in zip(used, np.split(new_index[grid.cell], ends[:-1]), strict=True):
         image = np.full(mask.shape, -1, np.int32)
         image[mask] = part
         maps.append(image)
@@ -142,24 +142,14 @@ def _voxels_of_pixels(
 def _affordable_size(points: NDArray, size: float) -> float:
     """The given voxel size, or the one at which the surface fills MAX_VOXELS voxels."""
     coarse = 4.0 * size
-    _, count = _voxel_of(points[:: max(1, len(points) // 400_000)], coarse)
+    count = len(_grid(points[:: max(1, len(points) // 400_000)], coarse).counts)
     # Voxels on a surface go with the inverse square of their size.
     return size * max(1.0, float(np.sqrt(16.0 * count / (1.5 * MAX_VOXELS))))
 
 
-def _voxel_of(points: NDArray, size: float) -> tuple[NDArray[np.int64], int]:
-    cell = np.floor((points - points.min(axis=0)) / size).astype(np.int64)
-    span = cell.max(axis=0) + 1
-    key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
-    unique, voxel = np.unique(key, return_inverse=True)
-    return voxel.reshape(-1), len(unique)
-
-
-def _means(
-    values: NDArray, voxel: NDArray, weight: NDArray, total: NDArray
-) -> NDArray[np.float32]:
-    sums = [np.bincount(voxel, weight * values[:, k], len(total)) for k in range(values.shape[1])]
-    return (np.stack(sums, axis=1) / total[:, None]).astype(np.float32)
+def _grid(points: NDArray[np.float32], size: float) -> VoxelGrid:
+    """Voxels of a grid that starts at the points' least coordinates."""
+    return VoxelGrid.of_coordinates(np.floor((points - points.min(axis=0)) / size))
 
 
 def _measure_noise(centres: NDArray[np.float32]) -> float:
