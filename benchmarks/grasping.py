@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.grasping.graspable import GraspableScene
@@ -92,9 +93,7 @@ def _measured(truth: ConstructedScene) -> WorldPointmaps:
 
 def _plain(points: NDArray, toward: NDArray) -> NDArray[np.float64]:
     near = KDTree(points).query(points, k=_NEIGHBOURS)[1]
-    apart = points[near].astype(np.float64)
-    apart -= apart.mean(axis=1, keepdims=True)
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", apart, apart))[1][:, :, 0]
+    normals, _, _ = fit_planes(points[near])
     return normals * np.sign((normals * toward).sum(axis=1, keepdims=True))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.scene.voxels import requested_grid
 
 _CELLS = 3.0
@@ -52,11 +53,11 @@ def fit_normals(
     alike = np.einsum("ni,nki->nk", facing, facing[near])
     weight = found * np.maximum(alike, 0.0) * np.sqrt(cells.counts[near])
     offset = middle[near] - middle[:, None]
-    normals, centre = _planes(offset, weight)
+    normals, centre, _ = fit_planes(offset, weight)
     off = np.abs(np.einsum("nki,ni->nk", offset - centre[:, None], normals))
     typical = (weight * off).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
     weight /= 1.0 + (off / np.maximum(typical, 1e-4 * radius)[:, None]) ** 2
-    normals, centre = _planes(offset, weight)
+    normals, centre, _ = fit_planes(offset, weight)
     alone = (weight > 0).sum(axis=1) < 3
     normals[alone], typical[alone] = facing[alone], 0.0
     creased = np.flatnonzero(typical > _FLAT * radius)
@@ -88,17 +89,6 @@ def _flattest(
     faces = np.einsum("ci,cki->ck", facing[creased], outward[others]) > 0
     score = np.where(usable[creased] & faces, roughness[others] + np.abs(miss), np.inf)
     return outward[others[np.arange(len(creased)), score.argmin(axis=1)]]
-
-
-def _planes(
-    offset: NDArray[np.float64], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n, 3) normals and (n, 3) centres of the planes through weighted (n, k, 3) points."""
-    total = np.maximum(weight.sum(axis=1), 1e-12)[:, None]
-    centre = np.einsum("nk,nki->ni", weight, offset) / total
-    apart = offset - centre[:, None]
-    spread = np.einsum("nk,nki,nkj->nij", weight, apart, apart, optimize=True)
-    return np.linalg.eigh(spread)[1][:, :, 0], centre
 
 
 def neighbourhood_radius(points: NDArray[np.float32], spacing: float) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
 
@@ -70,7 +71,9 @@ def find_planes(
             on = index[_on_plane(patches, index, normal, offset, tolerance)]
             if len(on) < 3:
                 break
-            normal, offset = _fit(patches.centres[on], mass[on], normal)
+            fitted, centre, _ = fit_planes(patches.centres[on], mass[on])
+            normal = fitted if fitted @ normal >= 0 else -fitted
+            offset = float(normal @ centre)
         on = index[_on_plane(patches, index, normal, offset, tolerance)]
         if mass[on].sum() < 0.015 * mass.sum() or len(on) < 3:
             break
@@ -102,14 +105,6 @@ def _on_plane(
 ) -> NDArray[np.bool_]:
     near = np.abs(patches.centres[index] @ normal - offset) < tolerance
     return near & (patches.normals[index] @ normal > 0.8)
-
-
-def _fit(points: NDArray, mass: NDArray, towards: NDArray) -> tuple[NDArray[np.float64], float]:
-    mean = mass @ points / mass.sum()
-    spread = (points - mean) * np.sqrt(mass)[:, None]
-    normal = np.linalg.eigh(spread.T @ spread)[1][:, 0]
-    normal = normal if normal @ towards >= 0 else -normal
-    return normal, float(normal @ mean)
 
 
 def _support_evidence(

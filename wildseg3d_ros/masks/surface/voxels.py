@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.masks.surface.observations import Observation
@@ -157,11 +158,7 @@ def _measure_noise(centres: NDArray[np.float32]) -> float:
     sample = np.linspace(0, len(centres) - 1, min(len(centres), 3000)).astype(int)
     tree = KDTree(centres)
     _, near = tree.query(centres[sample], k=min(24, len(centres)))
-    local = centres[near].astype(np.float64)
-    deviation = local - local.mean(axis=1, keepdims=True)
-    covariance = np.einsum("nki,nkj->nij", deviation, deviation) / local.shape[1]
-    smallest = np.linalg.eigvalsh(covariance)[:, 0]
-    return float(np.sqrt(np.median(np.maximum(smallest, 0.0))))
+    return float(np.sqrt(np.median(fit_planes(centres[near])[2])))
 
 
 def _visibility(
