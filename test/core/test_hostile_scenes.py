@@ -13,6 +13,7 @@ import pytest
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InvalidScene
 from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_testing.exact import exact_cache, exact_scene
 from wildseg3d_testing.scenes import construct_scene
@@ -279,7 +280,7 @@ def test_what_is_wrong_is_named_and_the_way_out(saved, tmp_path, name):
 def test_what_is_not_changed_is_loaded(scene, saved, tmp_path):
     again = load_scene(changed(saved, tmp_path, lambda *_: None))
     assert again.scene_id == scene.scene_id
-    again.check()
+    check_scene(again)
 
 
 def test_a_header_nested_without_end_is_damage(saved, tmp_path):

@@ -61,7 +61,7 @@ def test_only_what_the_view_still_sees_is_looked_for(gone):
     class Knowing:
         note = ""
 
-        def propose(self, view, hints):
+        def propose(self, view, prompts):
             assert not gone
             return (truth.labels[view] == 3)[None].astype(np.float32), np.ones(1, np.float32)
 

@@ -103,7 +103,7 @@ def test_the_surest_answer_to_a_negative_click_may_be_the_whole(truth):
     class Network:
         note = ""
 
-        def propose(self, view, hints):
+        def propose(self, view, prompts):
             labels = truth.labels[view]
             soft = np.stack([np.isin(labels, (1, 2)), labels == 1, labels == 2])
             return soft.astype(np.float32), np.array([0.9, 0.7, 0.7], np.float32)
@@ -132,7 +132,7 @@ def test_a_view_that_shows_only_what_is_cut_off_loses_all_of_it(truth):
     class Network:
         note = ""
 
-        def propose(self, view, hints):
+        def propose(self, view, prompts):
             soft = np.stack([truth.labels[view] == 6, truth.labels[view] == 5])
             return soft.astype(np.float32), np.array([0.9, 0.5], np.float32)
 

@@ -16,8 +16,8 @@ from wildseg3d_ros.core.types import (
     ObjectCloud,
     Prompt,
     ViewMasks,
+    ViewPrompts,
 )
-from wildseg3d_ros.masks.interactive.sources import Hints
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.similar_masks import (
@@ -191,7 +191,7 @@ def _label_at(scene: Scene, view: int, row: int, column: int, level: Level) -> i
     return 0
 
 
-def hints_by_view(scene: Scene, prompt: Prompt) -> dict[int, Hints]:
+def prompts_by_view(scene: Scene, prompt: Prompt) -> dict[int, ViewPrompts]:
     """The prompt's clicks, points, boxes and masks by index of their view.
 
     Raises:
@@ -204,16 +204,18 @@ def hints_by_view(scene: Scene, prompt: Prompt) -> dict[int, Hints]:
         points.setdefault(view, []).append((click.u, click.v, click.label == POSITIVE))
     boxes = dict(clipped_box(scene, box) for box in prompt.boxes)
     masks = {checked_mask_view(scene, given): given.mask for given in prompt.masks}
-    hints = {}
+    prompts = {}
     for view in sorted({*points, *boxes, *masks}):
         given = np.array(points.get(view, []), np.float64).reshape(-1, 3)
-        hints[view] = Hints(given[:, :2], given[:, 2] > 0, boxes.get(view), mask=masks.get(view))
-        if view not in boxes and view not in masks and not hints[view].on.any():
+        prompts[view] = ViewPrompts(
+            given[:, :2], given[:, 2] > 0, boxes.get(view), mask=masks.get(view)
+        )
+        if view not in boxes and view not in masks and not prompts[view].on.any():
             raise PromptError(
                 f"camera '{scene.view_names[view]}' has negative clicks only; a new object needs "
                 "a positive click, a box or a mask in every view that is clicked"
             )
-    return hints
+    return prompts
 
 
 def _chosen_object(scene: Scene, click: Click, level: Level) -> int:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
 from wildseg3d_ros.scene.config import IndexConfig
-from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.index import ObjectIndex
 
@@ -150,14 +149,6 @@ class Scene:
             ),
             warnings=(*_still_true(self.warnings, cache), *warnings),
         )
-
-    def check(self) -> None:
-        """Checks that the parts are what they must be and fit each other.
-
-        Raises:
-            InvalidScene: names the part, what was expected and what it is.
-        """
-        check_scene(self)
 
     @property
     def object_ids(self) -> tuple[int, ...]:

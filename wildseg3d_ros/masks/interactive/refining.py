@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
-from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
+from wildseg3d_ros.core.types import MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.adding import replace_masks
 from wildseg3d_ros.masks.interactive.finding import find_object, pixels_of
-from wildseg3d_ros.masks.interactive.sources import LEFT, Hints, MaskSource
+from wildseg3d_ros.masks.interactive.sources import MIN_LEFT, MaskSource
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,15 @@ def refine_masks(
     _check_apart(clicks, names)
     level = _level_of(cache, object_id)
     masks = [labels == object_id for labels in cache.maps[level]]
-
     off = [click for click in clicks if not click.on]
 
-    def find(hints: Mapping[int, Hints]) -> Sequence[NDArray[np.float32] | None]:
-        return find_object(source, hints, world, visibility, names)[0]
+    def find(prompts: Mapping[int, ViewPrompts]) -> Sequence[NDArray[np.float32] | None]:
+        return find_object(source, prompts, world, visibility, names)[0]
 
     added = [mask.copy() for mask in masks]
     unknown = _take_cached(cache.maps[level], clicks, masks, added)
     if unknown:
-        _unite(added, find(_hints(unknown, off)))
+        _unite(added, find(_prompts(unknown, off)))
     asked = bool(unknown)
     cut = [np.zeros(mask.shape, np.bool_) for mask in masks]
     for click in off:
@@ -82,20 +81,19 @@ def refine_masks(
             continue
         part = _part_at(cache, level, click, clicks)
         if part:
-            for mask, labels in zip(cut, _map_of(cache, part), strict=True):
+            for mask, labels in zip(cut, cache.maps[_level_of(cache, part)], strict=True):
                 mask |= labels == part
         else:
             asked = True
-            kept = _kept(click.view, clicks, world, visibility)
-            hints = _hints([click], kept)
-            # A network's surest answer to one click may be the whole object.
-            hints[click.view] = replace(hints[click.view], spared=added[click.view])
-            _unite(cut, find(hints))
+            prompts = _prompts([click], _kept(click.view, clicks, world, visibility))
+            # A network's most confident answer to one click may be the whole object.
+            prompts[click.view] = replace(prompts[click.view], spared=added[click.view])
+            _unite(cut, find(prompts))
     result = [mask & ~gone for mask, gone in zip(added, cut, strict=True)]
-    if _size(result) < LEFT * _size(added):
+    if _size(result) < MIN_LEFT * _size(added):
         raise PromptError(
             f"what is at the negative clicks is the whole of object {object_id}: less than "
-            f"{LEFT:.0%} of it would be left. Add a positive click on what is to stay",
+            f"{MIN_LEFT:.0%} of it would be left. Add a positive click on what is to stay",
             ErrorCode.CONTRADICTING_CLICKS,
         )
     for click in clicks:
@@ -109,15 +107,14 @@ def refine_masks(
     return replace_masks(cache, level, object_id, result), asked
 
 
-def _hints(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, Hints]:
+def _prompts(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, ViewPrompts]:
     """What is sought, by view."""
-    hints = {}
+    prompts = {}
     for view in sorted({click.view for click in [*on, *off]}):
-        ons = [click.uv for click in on if click.view == view]
-        offs = [click.uv for click in off if click.view == view]
-        flags = np.array([True] * len(ons) + [False] * len(offs))
-        hints[view] = Hints(np.array(ons + offs, np.float64), flags)
-    return hints
+        ons, offs = ([c.uv for c in clicks if c.view == view] for clicks in (on, off))
+        flags = np.arange(len(ons) + len(offs)) < len(ons)
+        prompts[view] = ViewPrompts(np.array(ons + offs, np.float64), flags)
+    return prompts
 
 
 def _unite(masks: list[NDArray[np.bool_]], soft: Sequence[NDArray[np.float32] | None]) -> None:
@@ -129,12 +126,10 @@ def _unite(masks: list[NDArray[np.bool_]], soft: Sequence[NDArray[np.float32] | 
 def _part_at(
     cache: MaskCache, level: int, click: LocatedClick, clicks: Sequence[LocatedClick]
 ) -> int:
-    """The coarsest finer object at a negative click that holds no positive one; 0 = none."""
+    """The coarsest finer object at a negative click and at no positive one; 0 = none."""
     for maps in cache.maps[level + 1 :]:
         part = int(maps[click.view][click.row, click.column])
-        held = any(other.on and maps[other.view][other.row, other.column] == part
-                   for other in clicks)  # fmt: skip
-        if part and not held:
+        if part and not any(c.on and maps[c.view][c.row, c.column] == part for c in clicks):
             return part
     return 0
 
@@ -202,7 +197,3 @@ def _level_of(cache: MaskCache, object_id: int) -> int:
         if any((labels == object_id).any() for labels in maps):
             return level
     raise KeyError(f"no object {object_id}")
-
-
-def _map_of(cache: MaskCache, object_id: int) -> Sequence[NDArray[np.int32]]:
-    return cache.maps[_level_of(cache, object_id)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.interactive.sources import IN_BOX
 from wildseg3d_ros.masks.surface.affinities import edge_log_odds
 from wildseg3d_ros.masks.surface.fused import Surface
 from wildseg3d_ros.masks.surface.objects import LARGEST_EXTENT
@@ -19,9 +20,7 @@ BIASES = (0.0, -0.4, 0.4, -0.8, 0.8, -1.2)
 NO_BORDER = 1.0
 """Log-odds of a border from which it is none, but surface cut in two: flat surface of one colour
 has as much."""
-IN_BOX = 0.8
-"""Share of a thing that must be in its box: what goes on beyond it is background."""
-BOXED = 0.5
+MIN_FILL = 0.5
 """Share of a box that the extent of the thing in it fills."""
 
 
@@ -102,7 +101,7 @@ def _contact(
 def regions_in_box(
     surface: Surface,
     shown: NDArray[np.int32],
-    box: NDArray[np.bool_],
+    box: tuple[slice, slice],
     off: NDArray[np.intp],
 ) -> Iterator[Region]:
     """Regions that fill a box in a view and end in it, the likeliest first.
@@ -112,39 +111,36 @@ def regions_in_box(
 
     Args:
         shown: (h, w) patch of each pixel, -1 = none.
-        box: (h, w) bool.
+        box: rows and columns of its pixels.
         off: (m,) patches that are not part of the thing.
     """
     support = np.zeros(len(surface.patches), np.bool_)
     for plane in surface.planes:
         support |= plane.patches & (plane.evidence > 0)
-    inside = shown[box & (shown >= 0)]
-    inside = inside[~support[inside] & ~np.isin(inside, off)]
+    visible = shown[box][shown[box] >= 0]
+    inside = visible[~support[visible] & ~np.isin(visible, off)]
     if not len(inside):
         return
     cluster_of_pixel = np.where(shown >= 0, surface.clusters[shown], -1)
-    best, most = -1, 0.0
-    for name in np.unique(surface.clusters[inside]).tolist():
-        if (surface.clusters[off] != name).all():
-            share = fills_box(cluster_of_pixel == name, box)
-            if share > most:
-                best, most = name, share
-    if best >= 0:
+    names = np.setdiff1d(surface.clusters[inside], surface.clusters[off])
+    shares = [fills_box(cluster_of_pixel == name, box) for name in names]
+    if max(shares, default=0.0) > 0.0:
+        best = names[int(np.argmax(shares))]
         yield Region((surface.clusters == best)[surface.patches.of_voxel], 1.0)
-    outside = np.bincount(shown[~box & (shown >= 0)], minlength=len(support))
-    within = np.bincount(shown[box & (shown >= 0)], minlength=len(support))
-    beyond = np.flatnonzero(outside > within)
+    within = np.bincount(visible, minlength=len(support))
+    everywhere = np.bincount(shown[shown >= 0], minlength=len(support))
+    beyond = np.flatnonzero(everywhere > 2 * within)
     middle = int(np.bincount(inside).argmax())
     if middle not in beyond:
         yield from regions_about(surface, np.array([middle]), np.union1d(beyond, off))
 
 
-def fills_box(mask: NDArray[np.bool_], box: NDArray[np.bool_]) -> float:
-    """Share of a box (h, w) that the extent of a mask fills; 0 where it is too little for the mask
+def fills_box(mask: NDArray[np.bool_], box: tuple[slice, slice]) -> float:
+    """Share of a box that the extent of a mask (h, w) fills; 0 where it is too little for the mask
     to be meant, or the mask goes on beyond the box."""
-    inside = mask & box
+    inside = mask[box]
     if not inside.any() or inside.sum() < IN_BOX * mask.sum():
         return 0.0
     rows, columns = np.nonzero(inside)
-    share = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / box.sum()
-    return float(share) if share >= BOXED else 0.0
+    share = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / inside.size
+    return float(share) if share >= MIN_FILL else 0.0

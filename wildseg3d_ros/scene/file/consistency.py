@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,9 @@ from wildseg3d_ros.scene.file.checks import (
     check_tuple,
     expect,
 )
+from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_ros.scene.index import ObjectIndex
-
-if TYPE_CHECKING:
-    from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.scene import Scene
 
 _LATEST_NS = 2**63 - 1
 _LARGEST = float(np.finfo(np.float32).max)
@@ -40,7 +39,7 @@ def check_scene(scene: Scene) -> None:
     labels = check_tuple(scene.masks.labels, "label maps by view", views)
     for view, (image, of_view) in enumerate(zip(scene.images, labels, strict=True)):
         check_array(of_view, f"label map of view {view}", np.int32, image.shape[:2])
-    scene.masks.check()
+    check_masks(scene.masks)
     _check_world(scene)
     _check_index(scene.index, scene)
     _check_alignment(scene.alignment, views)
