@@ -175,7 +175,7 @@ def _unsatisfied(name: str, soft: NDArray[np.float32], prompts: ViewPrompts) -> 
 def points_of(
     masks: Mapping[int, NDArray[np.bool_]], world: WorldPointmaps
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """(n, 3) points inside masks (H, W) by view, MAX_SAMPLES of each at about most, and their view."""
+    """(n, 3) points inside masks (H, W) by view, about MAX_SAMPLES of each at most; their view."""
     points, origin = [], []
     for view, mask in masks.items():
         inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0

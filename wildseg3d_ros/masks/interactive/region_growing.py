@@ -30,10 +30,8 @@ from wildseg3d_ros.masks.interactive.sources import (
 )
 from wildseg3d_ros.masks.surface.drawing import draw_labels
 from wildseg3d_ros.masks.surface.fused import Surface, fuse_surface
-from wildseg3d_ros.masks.surface.observations import observe
+from wildseg3d_ros.masks.surface.observations import observe_views
 
-LONG_EDGE = 640
-"""Longer edge of the views that are fused [px]."""
 MAX_SUPPORT_SHARE = 0.25
 """Largest part of a support that is taken for a thing, as a share of the view."""
 MIN_AREA = 20
@@ -188,17 +186,7 @@ class RegionGrowing:
         kept = _SURFACES.get(self._world)
         if kept is not None and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
             return kept[1]
-        observations = [
-            observe(image, points, confidence, pose, K, LONG_EDGE)
-            for image, points, confidence, pose, K in zip(
-                self._images,
-                self._world.points,
-                self._world.confidence,
-                self._world_from_cam,
-                self._K,
-                strict=True,
-            )
-        ]
+        observations = observe_views(self._images, self._world, self._K, self._world_from_cam)
         surface = fuse_surface(observations, 0.0, self._metric)
         _SURFACES[self._world] = tuple(self._images), surface
         return surface
@@ -233,8 +221,8 @@ def _background(prompts: ViewPrompts) -> PromptError:
     if prompts.box is not None:
         text = (
             "nothing in the box stands out from what is about it: no region of the pointmap "
-            f"fills {MIN_FILL:.0%} of the box and ends there, so there seems to be background; draw "
-            "the box close about a thing, or use SAM 2 masks"
+            f"fills {MIN_FILL:.0%} of the box and ends there, so there seems to be background; "
+            "draw the box close about a thing, or use SAM 2 masks"
         )
     else:
         text = (

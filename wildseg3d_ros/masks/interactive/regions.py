@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.masks.interactive.sources import IN_BOX
 from wildseg3d_ros.masks.surface.affinities import edge_log_odds
-from wildseg3d_ros.masks.surface.fused import Surface
+from wildseg3d_ros.masks.surface.fused import Surface, cluster_patches
 from wildseg3d_ros.masks.surface.objects import LARGEST_EXTENT
 from wildseg3d_ros.masks.surface.supports import Plane, plane_tolerance
 
@@ -70,11 +70,11 @@ def regions_about(
         if bias == 0.0 and agreed:
             clusters = surface.clusters
         else:
-            clusters = surface.cluster(planes, on, off, bias)
+            clusters = cluster_patches(surface, planes, on, off, bias)
         patches = clusters == clusters[on[0]]
         voxels = patches[surface.patches.of_voxel]
         extent = np.linalg.norm(np.ptp(surface.cloud.points[voxels], axis=0))
-        if extent > LARGEST_EXTENT * surface.metre:
+        if extent > LARGEST_EXTENT * surface.metric_scale:
             continue
         if not any(np.array_equal(patches, other) for other in known):
             known.append(patches)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.masks.surface.drawing import voxels_in_view
 from wildseg3d_ros.masks.surface.fused import Surface
+from wildseg3d_ros.masks.surface.observations import colour_distance
 
 NEAR = 6.0
 """How far from a pixel without depth the point may lie that is taken for it [px]."""
@@ -87,7 +88,7 @@ class Seeds:
         if own[row, column] >= 0:
             return int(own[row, column])
         drawn, lab = int(self.voxels[row, column]), self.lab[row, column]
-        if drawn >= 0 and _step(self.surface.cloud.lab[drawn] - lab) < OTHER_VIEWS:
+        if drawn >= 0 and colour_distance(self.surface.cloud.lab[drawn] - lab) < OTHER_VIEWS:
             return drawn
         stride = self.surface.observations[self.view].stride
         reach = int(np.ceil(NEAR / stride))
@@ -95,7 +96,7 @@ class Seeds:
         window = np.s_[top : row + reach + 1, left : column + reach + 1]
         rows, columns = np.nonzero(own[window] >= 0)
         away = stride * np.hypot(rows + top - row, columns + left - column)
-        alike = _step(self.lab[window][rows, columns] - lab) < SAME_VIEW
+        alike = colour_distance(self.lab[window][rows, columns] - lab) < SAME_VIEW
         away[~alike | (away > NEAR)] = np.inf
         if not np.isfinite(away).any():
             return -1
@@ -121,8 +122,3 @@ class Seeds:
             f"the nearest pixel with depth is ({u}, {v}): click where the object has depth, in "
             "another view, or use SAM 2 masks"
         )
-
-
-def _step(lab: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(...) length of differences of colour (..., 3)."""
-    return np.linalg.norm(lab * np.array([0.7, 1.0, 1.0], np.float32), axis=-1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.surface.observations import colour_distance
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels
 from wildseg3d_ros.masks.surface.supports import Plane
 
@@ -26,7 +27,7 @@ COLOUR = 0.35
 """Equal colours; a difference of COLOUR_STEP is no evidence, larger ones go to three times this
 against one object."""
 COLOUR_STEP = 12.0
-"""Distance in Lab, lightness counted at 0.7: shading changes it on one object."""
+"""Distance in Lab, see :func:`colour_distance`."""
 VOTE = 2.0
 """Full range of the images' votes, half of it for and half against."""
 GAP = 0.2
@@ -63,8 +64,7 @@ def gap_log_odds(patches: Supervoxels, gaps: NDArray[np.int32]) -> NDArray[np.fl
 
 
 def _colour(patches: Supervoxels, pairs: NDArray[np.int32]) -> NDArray[np.float64]:
-    apart = (patches.lab[pairs[:, 0]] - patches.lab[pairs[:, 1]]) * [0.7, 1.0, 1.0]
-    step = np.linalg.norm(apart, axis=1)
+    step = colour_distance(patches.lab[pairs[:, 0]] - patches.lab[pairs[:, 1]])
     return np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
 
 

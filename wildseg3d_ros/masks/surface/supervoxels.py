@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid, group_means
 from wildseg3d_ros.masks.surface.votes import Votes
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
@@ -59,11 +60,10 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
     voxels = len(cloud)
     graph = sparse.coo_matrix((length, (a, b)), shape=(voxels, voxels)).tocsr()
     seeds = _seeds(cloud, spacing * cloud.size)
-    _, parts = csgraph.connected_components(graph, directed=False)
-    # A part without a seed (its seed cell chose another part) gets its first voxel as seed.
-    unseeded = np.setdiff1d(np.arange(parts.max() + 1), parts[seeds])
-    first = np.unique(parts, return_index=True)[1]
-    seeds = np.concatenate([seeds, first[unseeded]])
+    # A part without a seed (its seed cell chose another part) gets its first voxel as seed, which
+    # is what its voxels have in common.
+    parts = components(voxels, cloud.edges)
+    seeds = np.concatenate([seeds, np.setdiff1d(parts, parts[seeds])])
     _, _, source = csgraph.dijkstra(
         graph, directed=False, indices=seeds, min_only=True, return_predecessors=True
     )

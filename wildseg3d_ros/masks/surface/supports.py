@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
@@ -41,14 +40,14 @@ def plane_tolerance(cloud: VoxelCloud) -> float:
 
 
 def find_planes(
-    cloud: VoxelCloud, patches: Supervoxels, metre: float, max_planes: int = 14
+    cloud: VoxelCloud, patches: Supervoxels, metric_scale: float, max_planes: int = 14
 ) -> list[Plane]:
     """Planes with at least 1.5 % of the voxels, largest first, with their evidence.
 
     One-point RANSAC: a supervoxel and its normal are a hypothesis (fixed seed).
 
     Args:
-        metre: one metre in scene units (an estimate when the scene is not metric).
+        metric_scale: scene units per metre (an estimate when the scene is not metric).
     """
     random = np.random.default_rng(0)
     tolerance = plane_tolerance(cloud)
@@ -79,7 +78,7 @@ def find_planes(
             break
         free[on] = False
         member = _large_parts(patches, on)
-        evidence = _support_evidence(cloud, member[patches.of_voxel], normal, offset, metre)
+        evidence = _support_evidence(cloud, member[patches.of_voxel], normal, offset, metric_scale)
         planes.append(Plane(normal, offset, member, evidence))
     return planes
 
@@ -91,11 +90,7 @@ def _large_parts(patches: Supervoxels, on: NDArray[np.int64]) -> NDArray[np.bool
     """
     member = np.zeros(len(patches), np.bool_)
     member[on] = True
-    inner = patches.edges[member[patches.edges].all(axis=1)]
-    graph = sparse.coo_matrix(
-        (np.ones(len(inner)), tuple(inner.T)), shape=(len(patches), len(patches))
-    )
-    _, part = csgraph.connected_components(graph, directed=False)
+    part = components(len(patches), patches.edges[member[patches.edges].all(axis=1)])
     mass = np.bincount(part, patches.count * member)
     return member & (mass[part] >= 0.1 * mass.max())
 
@@ -112,7 +107,7 @@ def _support_evidence(
     on: NDArray[np.bool_],
     normal: NDArray[np.float64],
     offset: float,
-    metre: float,
+    metric_scale: float,
 ) -> float:
     """Log-odds that a plane bounds the scene: large, with things before it and not behind.
 
@@ -155,7 +150,7 @@ def _support_evidence(
     facing = (front + 0.02) / (front + back + 0.04)
     all_behind = float((height < -2 * tolerance).mean())
     return float(
-        1.5 * np.log(area / (GRASPABLE_FACE * metre**2))
+        1.5 * np.log(area / (GRASPABLE_FACE * metric_scale**2))
         + 4.0 * (facing - 0.5)
         + 3.0 * (0.25 - all_behind)
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -15,7 +14,7 @@ from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
-from wildseg3d_ros.masks.surface.observations import Observation
+from wildseg3d_ros.masks.surface.observations import Observation, depth_range
 
 MAX_VOXELS = 100_000
 """More than this many voxels make the voxels grow: the cost of all later steps is bounded."""
@@ -177,7 +176,7 @@ def _visibility(
         index = np.nonzero(inside)[0]
         col, row = np.rint(uv[index]).astype(np.int64).T
         flat = row * width + col
-        nearest, farthest = _depth_range(o.depth)
+        nearest, farthest = depth_range(o.depth)
         near, far = nearest.ravel()[flat], farthest.ravel()[flat]
         z = z[index]
         # Depth is noisier the farther it is; the tolerance is that of the median depth.
@@ -186,14 +185,6 @@ def _visibility(
         seen[index[match]] += 1
         through[index[(far > 0) & (near > z + 2 * tolerance)]] += 1
     return pixels, seen, through
-
-
-def _depth_range(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Smallest and largest valid depth in 3x3 pixels; inf and 0 where there is none."""
-    kernel = np.ones((3, 3), np.uint8)
-    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), kernel)
-    farthest = cv2.dilate(depth, kernel)
-    return np.asarray(nearest, np.float32), np.asarray(farthest, np.float32)
 
 
 def _normals(
