@@ -232,9 +232,9 @@ def test_spread_measures_the_noise_between_views():
         points += (points - eye) * rng.normal(0, 0.01, points.shape[:2])[..., None]
     K = np.stack([view.K for view in truth.views])
     # Two independent errors of 1 % each.
-    spread = Visibility.create(K, truth.world_from_cam, world).spread
-    assert spread == pytest.approx(0.01 * np.sqrt(2), rel=0.2)
-    assert Visibility.create(K, truth.world_from_cam, exact_world(truth)).spread < 0.004
+    sigma = Visibility.create(K, truth.world_from_cam, world).depth_sigma
+    assert sigma == pytest.approx(0.01 * np.sqrt(2), rel=0.2)
+    assert Visibility.create(K, truth.world_from_cam, exact_world(truth)).depth_sigma < 0.004
 
 
 def test_scene_tells_what_it_is_made_from(truth, scene):

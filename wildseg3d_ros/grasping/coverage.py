@@ -36,7 +36,7 @@ def face_coverage(
     """
     box_from_frame = invert(box.frame_from_box)
     inside = apply(box_from_frame, np.asarray(points, np.float64))
-    turned = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
+    outwards = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
     cell = max(float(box.size.max()) / _CELLS, 1e-9)
     shares = np.zeros(6)
     for axis in range(3):
@@ -54,7 +54,7 @@ def face_coverage(
             top = np.full(outline.size, -np.inf)
             np.maximum.at(top, flat, height)
             outermost = height > top[flat] - _SKIN * cell
-            facing = outermost & (sign * turned[:, axis] > _FACING)
+            facing = outermost & (sign * outwards[:, axis] > _FACING)
             votes = np.bincount(flat[facing], minlength=outline.size)
             seen = 2 * votes > np.bincount(flat[outermost], minlength=outline.size)
             seen &= outline.ravel() > 0

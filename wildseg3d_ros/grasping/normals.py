@@ -1,4 +1,4 @@
-"""Normals of fused clouds: local planes, turned towards the cameras that saw the points."""
+"""Normals of fused clouds: local planes, facing the cameras that saw the points."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.scene.voxels import requested_grid
-
-_CELLS = 3.0
-"""Cells along the radius of a neighbourhood."""
-_NEIGHBOURS = 40
-"""Cells of a neighbourhood at most; a disk of that radius has about 28."""
-_FLAT = 0.06
-"""Mean distance from the plane, over the radius, above which a neighbourhood has a crease."""
 
 
 def fit_normals(
@@ -26,7 +19,7 @@ def fit_normals(
     time what lies off the first plane counts less (Cauchy weights). Where that is not flat the
     radius crosses a crease, and the flattest plane of the neighbours that passes through the place
     is taken (Kuwahara's rule). Points that are seen from the other side do not count, so that the
-    two sides of a thin plate do not mix. Points are gathered in cells of a third of the radius,
+    two sides of a thin plate do not mix. Points are averaged in cells of a third of the radius,
     whose means carry less noise and which share one normal.
 
     Args:
@@ -41,11 +34,12 @@ def fit_normals(
     if not len(points):
         return np.zeros((0, 3), np.float32)
     octant = ((toward > 0) * np.array([1, 2, 4])).sum(axis=1)
-    cells = requested_grid(points, radius / _CELLS, octant)
+    cells = requested_grid(points, radius / 3.0, octant)
     middle, facing = cells.mean(points), cells.mean(toward)
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
+    # A disk of that radius has about 28 cells.
     distance, near = KDTree(middle).query(
-        middle, k=min(_NEIGHBOURS, len(middle)), distance_upper_bound=radius
+        middle, k=min(40, len(middle)), distance_upper_bound=radius
     )
     near = near.reshape(len(middle), -1)
     found = np.isfinite(distance.reshape(near.shape))
@@ -54,20 +48,20 @@ def fit_normals(
     weight = found * np.maximum(alike, 0.0) * np.sqrt(cells.counts[near])
     offset = middle[near] - middle[:, None]
     normals, centre, _ = fit_planes(offset, weight)
-    off = np.abs(np.einsum("nki,ni->nk", offset - centre[:, None], normals))
-    typical = (weight * off).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
-    weight /= 1.0 + (off / np.maximum(typical, 1e-4 * radius)[:, None]) ** 2
+    residual = np.abs(np.einsum("nki,ni->nk", offset - centre[:, None], normals))
+    typical = (weight * residual).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
+    weight /= 1.0 + (residual / np.maximum(typical, 1e-4 * radius)[:, None]) ** 2
     normals, centre, _ = fit_planes(offset, weight)
     alone = (weight > 0).sum(axis=1) < 3
     normals[alone], typical[alone] = facing[alone], 0.0
-    creased = np.flatnonzero(typical > _FLAT * radius)
+    # A mean distance from the plane above 6 % of the radius says that there is a crease.
+    creased = np.flatnonzero(typical > 0.06 * radius)
     if len(creased):
         normals[creased] = _flattest(
             creased, near, found & (alike > 0), middle, facing, normals, typical, middle + centre
         )
     normals = normals[cells.cell]
-    away = np.einsum("mi,mi->m", normals, toward) < 0
-    normals[away] *= -1.0
+    normals[np.einsum("mi,mi->m", normals, toward) < 0] *= -1.0
     return normals.astype(np.float32)
 
 

@@ -12,9 +12,6 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import requested_grid
 
-BITS = 32
-"""Views that a point's bits have room for."""
-
 
 @dataclass(frozen=True, eq=False)
 class Surface:
@@ -64,17 +61,17 @@ def seen_surface(
     points, view = index.points[rows], index.view[rows]
     seen = visibility.seen_by(points, view)
     # The view that measured a point surely faces it; that others see it has a tolerance.
-    way = visibility.centres[view].astype(np.float32) - points
-    away = np.linalg.norm(way, axis=1, keepdims=True)
-    bits = (seen[:, :BITS] * (1 << np.arange(min(BITS, seen.shape[1])))).sum(axis=1)
-    spacing = float(np.median(away[:, 0] / visibility.focal[view]))
+    toward = visibility.centres[view].astype(np.float32) - points
+    distance = np.linalg.norm(toward, axis=1)
+    bits = (seen[:, :32] * (1 << np.arange(min(32, seen.shape[1])))).sum(axis=1)
+    spacing = float(np.median(distance / visibility.focal[view]))
     surface = Surface(
         points,
         index.colors[rows],
         index.confidence[rows],
         index.view_count[rows],
         bits.astype(np.uint32),
-        _unit(way),
+        _unit(toward),
         spacing,
     )
     return surface if voxel_size == 0 else _thinned(surface, voxel_size)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
+from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import requested_grid
 
-CONTEXT_LEAST, CONTEXT_MOST = 0.3, 0.6
-"""Edges [m] that Contact-GraspNet (Sundermeyer et al. 2021) cuts regions out with."""
-_MAX_SLANT = 85.0
+CONTEXT_EDGES = 0.3, 0.6
+"""Smallest and largest edge [m] of the regions of Contact-GraspNet (Sundermeyer et al. 2021)."""
 _SCENE_PIXELS = 400_000
 """Pixels that the whole scene starts from; of more than these only every n-th is taken."""
 
@@ -39,8 +39,9 @@ class PlainCloud:
 
 def solid_pixels(scene: Scene, visibility: Visibility) -> tuple[NDArray[np.bool_], ...]:
     """Per view (H, W): pixels that have a point and are no flying ones."""
+    slant = IndexConfig().max_slant
     return tuple(
-        scene.world.valid(view) & ~flying_pixels(depth, float(visibility.focal[view]), _MAX_SLANT)
+        scene.world.valid(view) & ~flying_pixels(depth, float(visibility.focal[view]), slant)
         for view, depth in enumerate(visibility.depth)
     )
 
@@ -53,7 +54,7 @@ def context_edge(size: NDArray[np.float64], metric: bool) -> float:
         metric: whether they are in metres; else there is nothing to clip them to.
     """
     edge = 2.0 * float(size.max())
-    return float(np.clip(edge, CONTEXT_LEAST, CONTEXT_MOST)) if metric else edge
+    return float(np.clip(edge, *CONTEXT_EDGES)) if metric else edge
 
 
 def context(
@@ -123,14 +124,12 @@ def _gathered(
     voxel_size: float,
 ) -> PlainCloud:
     """The points of the chosen pixels, thinned."""
-    nothing = np.zeros(0, np.bool_)
     points, colors, on = [], [], []
     for view, name in enumerate(scene.view_names):
         pixels = np.flatnonzero(chosen[view])
         points.append(scene.world.points[view].reshape(-1, 3)[pixels])
         colors.append(scene.images[view].reshape(-1, 3)[pixels])
-        mask = masks[name].ravel()[pixels] if name in masks else nothing
-        on.append(mask if len(mask) else np.zeros(len(pixels), np.bool_))
+        on.append(masks[name].ravel()[pixels] if name in masks else np.zeros(len(pixels), bool))
     every, rgb, on_object = np.concatenate(points), np.concatenate(colors), np.concatenate(on)
     if not len(every):
         return PlainCloud(every.astype(np.float32), rgb, on_object)

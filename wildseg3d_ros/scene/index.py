@@ -113,8 +113,8 @@ class ObjectIndex:
             rows, seen = rows.keep(solid), seen[solid]
         if len(rows.points):
             spacing = visibility.point_spacing(rows.points, rows.view)
-            together = _hangs_together(rows, spacing, len(ids), config)
-            rows, seen = rows.keep(together), seen[together]
+            connected = _connected(rows, spacing, len(ids), config)
+            rows, seen = rows.keep(connected), seen[connected]
 
         order = np.argsort(rows.group, kind="stable")
         return cls(
@@ -143,14 +143,7 @@ class _Rows:
     def keep(self, chosen: NDArray[np.bool_]) -> _Rows:
         if chosen.all():
             return self
-        return _Rows(
-            self.points[chosen],
-            self.colors[chosen],
-            self.confidence[chosen],
-            self.view[chosen],
-            self.pixel[chosen],
-            self.group[chosen],
-        )
+        return _Rows(*(column[chosen] for column in vars(self).values()))
 
 
 def _gather(
@@ -187,9 +180,7 @@ def _flying(rows: _Rows, visibility: Visibility, max_slant: float) -> NDArray[np
     return flying
 
 
-def _hangs_together(
-    rows: _Rows, spacing: float, groups: int, config: IndexConfig
-) -> NDArray[np.bool_]:
+def _connected(rows: _Rows, spacing: float, groups: int, config: IndexConfig) -> NDArray[np.bool_]:
     """(M,) bool: neither alone, nor in a cluster that is tiny beside its object's largest one."""
     counts, cluster = VoxelGrid.of(rows.points, spacing, rows.group).neighbourhoods()
     sizes = np.bincount(cluster)
@@ -203,12 +194,12 @@ def _hangs_together(
 
 
 def _near_median(
-    values: NDArray[np.float32], group: NDArray[np.int32], groups: int, least: float
+    values: NDArray[np.float32], group: NDArray[np.int32], groups: int, minimum: float
 ) -> NDArray[np.bool_]:
-    """(M,) bool: at least ``least`` times the median of the point's object."""
+    """(M,) bool: at least ``minimum`` times the median of the point's object."""
     order = np.lexsort((values, group))
     starts = np.searchsorted(group[order], np.arange(groups + 1))
     some = starts[1:] > starts[:-1]
     median = np.zeros(groups, np.float32)
     median[some] = values[order][(starts[:-1] + starts[1:])[some] // 2]
-    return values >= least * median[group]
+    return values >= minimum * median[group]

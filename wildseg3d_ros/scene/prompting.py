@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.core.types import (
     LEVELS,
     POSITIVE,
@@ -41,8 +42,8 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     """The cloud of the objects that the clicks choose.
 
     A click chooses the object of the prompt's level whose label its pixel has, else the one of the
-    next coarser level, else the one with most pixels in the
-    window of ``scene.click_radius`` about it. Positive clicks on several objects choose all of
+    next coarser level, else the one with most pixels in the window of ``scene.click_radius`` about
+    it. Positive clicks on several objects choose all of
     them. A negative click excludes the object below it; off every object it excludes nothing.
     Where that leaves nothing of an object, the clicks are taken to mean its parts: the coarsest
     finer level at which they do not contradict each other answers. A 3D point is a click at the
@@ -98,8 +99,8 @@ def _with_clicked(
                 raise _contradiction(by[excluded], excluded, click)
             # Clicks mean what their level says; what is chosen otherwise is meant as it is.
             for labels in scene.masks.maps:
-                if (held := int(labels[view][row, column])) in chosen:
-                    raise _contradiction(chosen[held], held, click)
+                if (label := int(labels[view][row, column])) in chosen:
+                    raise _contradiction(chosen[label], label, click)
     return {*by, *chosen}
 
 
@@ -223,24 +224,22 @@ def _chosen_object(scene: Scene, click: Click, level: Level) -> int:
     label = _label_at(scene, view, row, column, level)
     if label:
         return label
-    reach = scene.click_radius
-    window = np.s_[
-        max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
-    ]
+    radius = scene.click_radius
+    about = window(row, column, radius)
     for maps in reversed(scene.masks.maps[: LEVELS.index(level) + 1]):
-        labels = maps[view][window]
+        labels = maps[view][about]
         ids, counts = np.unique(labels[labels > 0], return_counts=True)
         if len(ids):
             return int(ids[np.argmax(counts)])
     where = f"camera '{click.view}', pixel ({click.u:g}, {click.v:g})"
-    if not (scene.world.confidence[view][window] > 0).any():
+    if not (scene.world.confidence[view][about] > 0).any():
         raise PromptError(
-            f"{where}: no depth was measured within {reach} px, so there is no 3D point to answer "
-            f"with; {_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
+            f"{where}: no depth was measured within {radius} px, so there is no 3D point to "
+            f"answer with; {_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
             ErrorCode.NO_DEPTH_AT_PIXEL,
         )
     raise PromptError(
-        f"{where}: there is background and no object within {reach} px; "
+        f"{where}: there is background and no object within {radius} px; "
         f"{_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
         ErrorCode.NO_OBJECT_AT_PIXEL,
     )

@@ -11,9 +11,9 @@ from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.scene.scene import Scene
 
-MOVED, TURNED = 0.02, 0.035
-"""How far a camera's given pose may be from where the scene has it, beyond what such poses are off
-[m], [rad], before it stands elsewhere."""
+MAX_TRANSLATION, MAX_ROTATION = 0.02, 0.035
+"""Difference between a camera's given pose and the scene's [m], [rad], beyond the usual error of
+such poses, from which the camera has moved."""
 
 
 def check_same_views(scene: Scene, views: Sequence[View]) -> None:
@@ -48,7 +48,7 @@ def has_moved(scene: Scene, view: View, index: int) -> bool:
     if prior is None or not scene.alignment.in_prior_frame:
         return False
     step = invert(scene.world_from_cam[index]) @ prior
-    off = scene.alignment.prior_residual
-    usual = float(np.nanmax(off)) if np.isfinite(off).any() else 0.0
-    turned = rotation_angle(step[:3, :3])
-    return bool(np.linalg.norm(step[:3, 3]) > MOVED + usual or turned > TURNED)
+    residual = scene.alignment.prior_residual
+    usual = float(np.nanmax(residual)) if np.isfinite(residual).any() else 0.0
+    moved = np.linalg.norm(step[:3, 3]) > MAX_TRANSLATION + usual
+    return bool(moved or rotation_angle(step[:3, :3]) > MAX_ROTATION)

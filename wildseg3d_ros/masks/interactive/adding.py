@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.masks.interactive.finding import MIN_HITS, find_object, pixels_of, points_of
+from wildseg3d_ros.masks.interactive.finding import MIN_HITS, find_object, points_of
 from wildseg3d_ros.masks.interactive.sources import MaskSource
 
 
@@ -32,7 +32,7 @@ def extend_cache(
     }
     points, origin = points_of(prompted, world)
     visible = [
-        view in prompts or len(pixels_of(points, origin, view, visibility)) >= MIN_HITS
+        view in prompts or len(visibility.pixels_of(view, points, origin)) >= MIN_HITS
         for view in range(len(names))
     ]
     return add_masks(cache, soft, quality, visible)

@@ -70,7 +70,7 @@ def find_object(
     while left:
         # The view that shows most of what is known comes next: its far side leads to others.
         points, origin = points_of(known, world)
-        hits = {view: pixels_of(points, origin, view, visibility) for view in left}
+        hits = {view: visibility.pixels_of(view, points, origin) for view in left}
         view = max(sorted(left), key=lambda v, hits=hits: len(hits[v]))
         if len(hits[view]) < MIN_HITS:
             break
@@ -99,7 +99,7 @@ def find_in_view(
     """
     if isinstance(source, SurfaceSource):
         return source.elsewhere(view, known)
-    hit = pixels_of(*points_of(known, world), view, visibility)
+    hit = visibility.pixels_of(view, *points_of(known, world))
     if len(hit) < MIN_HITS:
         return None
     return _propose_lifted(source, view, hit, known, world, visibility)
@@ -186,18 +186,6 @@ def points_of(
     return np.concatenate(points), np.concatenate(origin)
 
 
-def pixels_of(
-    points: NDArray[np.float32],
-    origin: NDArray[np.uint16],
-    view: int,
-    visibility: Visibility,
-) -> NDArray[np.intp]:
-    """Flat pixels of a view that show the points."""
-    _, z, pixel = visibility.look(view, points, origin)
-    measured = visibility.depth[view].ravel()[pixel]
-    return pixel[(measured > 0) & (np.abs(measured - z) < visibility.tolerance(view, z))]
-
-
 def _area(hit: NDArray[np.intp], size: tuple[int, ...]) -> NDArray[np.bool_]:
     """The hit pixels and the gaps between them, which lifted points leave where the view is nearer
     than the one that they come from."""
@@ -237,7 +225,7 @@ def _agreement(
     points, origin = points_of({view: mask}, world)
     back, seen = 0, 0
     for other, its_mask in known.items():
-        pixel = pixels_of(points, origin, other, visibility)
+        pixel = visibility.pixels_of(other, points, origin)
         seen += len(pixel)
         back += int(its_mask.ravel()[pixel].sum())
     returned = back / seen if seen else 0.0

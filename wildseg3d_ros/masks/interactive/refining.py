@@ -12,7 +12,7 @@ from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.adding import replace_masks
-from wildseg3d_ros.masks.interactive.finding import find_object, pixels_of
+from wildseg3d_ros.masks.interactive.finding import find_object
 from wildseg3d_ros.masks.interactive.sources import MIN_LEFT, MaskSource
 
 
@@ -155,7 +155,7 @@ def _kept(
         if click.view == view or not world.valid(click.view)[click.row, click.column]:
             continue
         point = world.points[click.view][click.row, click.column][None]
-        pixel = pixels_of(point, np.array([click.view], np.uint16), view, visibility)
+        pixel = visibility.pixels_of(view, point, np.array([click.view], np.uint16))
         for flat in pixel.tolist():
             row, column = divmod(flat, visibility.depth[view].shape[1])
             kept.append(LocatedClick(view, row, column, on=True))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.masks.surface.drawing import voxels_in_view
 from wildseg3d_ros.masks.surface.fused import Surface
 from wildseg3d_ros.masks.surface.observations import colour_distance
@@ -91,17 +92,15 @@ class Seeds:
         if drawn >= 0 and colour_distance(self.surface.cloud.lab[drawn] - lab) < OTHER_VIEWS:
             return drawn
         stride = self.surface.observations[self.view].stride
-        reach = int(np.ceil(NEAR / stride))
-        top, left = max(row - reach, 0), max(column - reach, 0)
-        window = np.s_[top : row + reach + 1, left : column + reach + 1]
-        rows, columns = np.nonzero(own[window] >= 0)
-        away = stride * np.hypot(rows + top - row, columns + left - column)
-        alike = colour_distance(self.lab[window][rows, columns] - lab) < SAME_VIEW
-        away[~alike | (away > NEAR)] = np.inf
-        if not np.isfinite(away).any():
+        about = window(row, column, int(np.ceil(NEAR / stride)))
+        rows, columns = (np.nonzero(own[about] >= 0)[k] + about[k].start for k in (0, 1))
+        distance = stride * np.hypot(rows - row, columns - column)
+        alike = colour_distance(self.lab[rows, columns] - lab) < SAME_VIEW
+        distance[~alike | (distance > NEAR)] = np.inf
+        if not np.isfinite(distance).any():
             return -1
-        best = int(away.argmin())
-        return int(own[window][rows[best], columns[best]])
+        best = int(distance.argmin())
+        return int(own[rows[best], columns[best]])
 
     def _cell(self, u: float, v: float) -> tuple[int, int]:
         """Row and column of the working pixel that stands for a pixel."""

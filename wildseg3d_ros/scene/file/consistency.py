@@ -169,7 +169,7 @@ def _check_alignment(aligned: Alignment, views: int) -> None:
             check_text(text, f"an entry in {name} of the alignment")
 
 
-def _number(value: Any, what: str, least: float) -> None:
+def _number(value: Any, what: str, minimum: float) -> None:
     """Not known is NaN."""
-    fits = isinstance(value, Real) and not float(value) < least
-    expect(fits, what, f"a number of at least {least:g}", value)
+    fits = isinstance(value, Real) and not float(value) < minimum
+    expect(fits, what, f"a number of at least {minimum:g}", value)
