@@ -58,8 +58,8 @@ def main() -> dict:
         if solid.kind == "box":
             off = np.abs(np.sort(box.size) - np.sort(2 * solid.half))
             sizes.append(1e3 * off.max())
-            away = box.frame_from_box[:3, 3] - solid.world_from_solid[:3, 3]
-            centres.append(1e3 * np.linalg.norm(away))
+            offset = box.frame_from_box[:3, 3] - solid.world_from_solid[:3, 3]
+            centres.append(1e3 * np.linalg.norm(offset))
     every, baseline = np.concatenate(ours), np.concatenate(plain)
     return {
         "objects": len(counts),

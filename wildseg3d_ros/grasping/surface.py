@@ -60,7 +60,7 @@ def seen_surface(
     rows = np.concatenate([np.arange(index.rows(i).start, index.rows(i).stop) for i in object_ids])
     points, view = index.points[rows], index.view[rows]
     seen = visibility.seen_by(points, view)
-    # The view that measured a point surely faces it; that others see it has a tolerance.
+    # Only the view that measured a point faces it for certain; others see it within a tolerance.
     toward = visibility.centres[view].astype(np.float32) - points
     distance = np.linalg.norm(toward, axis=1)
     bits = (seen[:, :32] * (1 << np.arange(min(32, seen.shape[1])))).sum(axis=1)

@@ -81,7 +81,7 @@ def context(
         (cv2.inRange(points, low, high) > 0) & usable
         for points, usable in zip(scene.world.points, solid, strict=True)
     ]
-    return _gathered(scene, chosen, masks, voxel_size)
+    return _thinned(scene, chosen, masks, voxel_size)
 
 
 def without_object(
@@ -111,13 +111,13 @@ def without_object(
         every_nth = np.zeros_like(usable)
         every_nth[::step, ::step] = usable[::step, ::step]
         chosen.append(every_nth & ~grown)
-    rest = _gathered(scene, chosen, {}, voxel_size)
+    rest = _thinned(scene, chosen, {}, voxel_size)
     cell = VoxelGrid.of(np.concatenate([object_points, rest.points]), voxel_size).cell
     free = ~np.isin(cell[len(object_points) :], cell[: len(object_points)])
     return PlainCloud(rest.points[free], rest.colors[free], rest.on_object[free])
 
 
-def _gathered(
+def _thinned(
     scene: Scene,
     chosen: Sequence[NDArray[np.bool_]],
     masks: Mapping[str, NDArray[np.bool_]],

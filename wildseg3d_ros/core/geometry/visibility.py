@@ -17,7 +17,7 @@ _SAMPLE = 20_000  # points that sigma and spacing are measured on
 
 @dataclass(frozen=True, eq=False)
 class Visibility:
-    """Depth images of all views, drawn from the world points, and how far they are to be trusted.
+    """Depth images of all views, drawn from the world points, and their uncertainty.
 
     Attributes:
         cameras: per view (3, 4) float32, world point to (u z, v z, z).
@@ -140,7 +140,7 @@ class Visibility:
         """Rows of the points that fall into a view other than their own, their depth and pixel.
 
         Args:
-            other: the view that is looked from.
+            other: the view that the points are projected into.
             points: (M, 3) float32 world points.
             view: (M,) view that each point comes from.
         """

@@ -12,7 +12,7 @@ from wildseg3d_ros.masks.interactive.adding import replace_masks
 from wildseg3d_ros.masks.interactive.finding import find_in_view
 from wildseg3d_ros.masks.interactive.sources import MaskSource
 
-FREE = 0.5
+MIN_FREE = 0.5
 """Share of what is found that must be no other object's of its level."""
 
 
@@ -26,8 +26,8 @@ def recover_lost(
 ) -> MaskCache:
     """The cache with masks of such objects in the replaced view.
 
-    What segments the new image does not know what somebody clicked. Of an object that had a mask
-    in the view, and whose surface is still seen there, it is looked for what the others show.
+    What segments the new image does not know which objects prompts made. An object that had a mask
+    in the view, and whose surface is still seen there, is looked for by its masks in the others.
 
     Args:
         cache: with the new image's masks.
@@ -48,6 +48,6 @@ def recover_lost(
             continue
         mask = found[0] > 0.5
         masks[changed] = mask & (cache.maps[level][changed] == 0)
-        if np.count_nonzero(masks[changed]) > FREE * np.count_nonzero(mask):
+        if np.count_nonzero(masks[changed]) > MIN_FREE * np.count_nonzero(mask):
             cache = replace_masks(cache, level, each.object_id, masks)
     return cache

@@ -48,8 +48,8 @@ def regions_about(
     """Regions that hold the patches ``on`` and none of ``off``, the likeliest first.
 
     Patches merge best first while the evidence is positive, as those of the whole surface do. What
-    is off the region never merges with it, so the border between the two arises where the evidence
-    is least. What rises from a support is no part of it, but a support that holds one of ``on`` is
+    is off the region never merges with it, so the border between the two is where the evidence is
+    lowest. What rises from a support is no part of it, but a support that holds one of ``on`` is
     taken for a thing. Nothing larger than an object to pick up is a region.
 
     Args:

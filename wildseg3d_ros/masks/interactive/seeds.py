@@ -14,8 +14,8 @@ from wildseg3d_ros.masks.surface.drawing import voxels_in_view
 from wildseg3d_ros.masks.surface.fused import Surface
 from wildseg3d_ros.masks.surface.observations import colour_distance
 
-NEAR = 6.0
-"""How far from a pixel without depth the point may lie that is taken for it [px]."""
+MAX_DISTANCE = 6.0
+"""Distance from a pixel without depth to the measured pixel that may stand for it [px]."""
 OTHER_VIEWS = 15.0
 """Step of colour, lightness counted at 0.7, that another view's point at a pixel may have [CIE
 Lab]: cameras differ, and a surface has another shade from elsewhere."""
@@ -74,8 +74,8 @@ class Seeds:
                 else "no depth was measured there"
             )
             raise PromptError(
-                f"pixel ({u:g}, {v:g}): {why}, and within {NEAR:g} px there is none on what has "
-                f"the pixel's colour; {self._nearest(row, column)}",
+                f"pixel ({u:g}, {v:g}): {why}, and within {MAX_DISTANCE:g} px there is none on what "
+                f"has the pixel's colour; {self._nearest(row, column)}",
                 ErrorCode.NO_DEPTH_AT_PIXEL,
             )
         return int(self.surface.patches.of_voxel[voxel])
@@ -92,11 +92,11 @@ class Seeds:
         if drawn >= 0 and colour_distance(self.surface.cloud.lab[drawn] - lab) < OTHER_VIEWS:
             return drawn
         stride = self.surface.observations[self.view].stride
-        about = window(row, column, int(np.ceil(NEAR / stride)))
+        about = window(row, column, int(np.ceil(MAX_DISTANCE / stride)))
         rows, columns = (np.nonzero(own[about] >= 0)[k] + about[k].start for k in (0, 1))
         distance = stride * np.hypot(rows - row, columns - column)
         alike = colour_distance(self.lab[rows, columns] - lab) < SAME_VIEW
-        distance[~alike | (distance > NEAR)] = np.inf
+        distance[~alike | (distance > MAX_DISTANCE)] = np.inf
         if not np.isfinite(distance).any():
             return -1
         best = int(distance.argmin())

@@ -16,9 +16,9 @@ from wildseg3d_ros.masks.surface.supports import Plane
 FLAT = 1.0
 """Flat or convex surface: it holds together."""
 CONCAVE_ANGLE = np.deg2rad(10.0)
-"""A crease this concave says neither that the sides belong together nor that they do not."""
-CONCAVE_MOST = -2.3
-"""Evidence of the sharpest concave crease, in units of FLAT."""
+"""A concave crease of this angle is no evidence."""
+MIN_CONCAVE = -2.3
+"""Evidence of the sharpest concave crease, over FLAT."""
 FOLD = 0.5
 """Additional evidence of a clearly convex edge: bodies hardly ever meet in one."""
 FOLD_ANGLE = np.deg2rad(40.0)
@@ -47,13 +47,13 @@ def edge_log_odds(
         planes: what rises from a support does not belong to it.
         tolerance: distance from a plane within which a patch can be part of it, scene units.
     """
-    turn = _crease_angle(patches)
+    angle = _crease_angle(patches)
     # Convex and flat surface holds together, a concave crease is where bodies meet.
-    shape = FLAT * np.clip(1.0 + np.minimum(turn, 0.0) / CONCAVE_ANGLE, CONCAVE_MOST, 1.0)
+    shape = FLAT * np.clip(1.0 + np.minimum(angle, 0.0) / CONCAVE_ANGLE, MIN_CONCAVE, 1.0)
     vote = VOTE * ((patches.same + 0.5) / (patches.both + 1.0) - 0.5)
     appearance = _colour(patches, patches.edges) + vote
     # A convex edge between bodies is rare, a step in shading across one is not.
-    folded = np.clip(turn / FOLD_ANGLE, 0.0, 1.0)
+    folded = np.clip(angle / FOLD_ANGLE, 0.0, 1.0)
     appearance *= np.where(appearance < 0, 1.0 - 0.6 * folded, 1.0)
     return shape + FOLD * folded + appearance + _rise_over_supports(patches, planes, tolerance)
 
@@ -72,7 +72,7 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     """(E,) angle of the crease at each contact [rad], negative where it is concave.
 
     It is the angle between the surfaces on both sides, each the patch at the contact together with
-    the patches behind it, less the bend that these sides have themselves: a bowl is concave all
+    the patches behind it, less the curvature of these sides themselves: a bowl is concave all
     over and has no crease.
     """
     edges = patches.edges
@@ -87,10 +87,10 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     which = np.repeat(np.arange(2 * count), repeat)
     step = np.arange(len(which)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
     behind = across[order[first[side[which]] + step]]
-    away = _unit(patches.centres[side] - patches.centres[across])
+    forward = _unit(patches.centres[side] - patches.centres[across])
     onward = _unit(patches.centres[behind] - patches.centres[side[which]])
     # The patch behind must continue the side, not lie beyond a crease of its own.
-    weight = np.maximum((onward * away[which]).sum(axis=1) - 0.5, 0.0) * patches.count[behind]
+    weight = np.maximum((onward * forward[which]).sum(axis=1) - 0.5, 0.0) * patches.count[behind]
     weight *= (patches.normals[behind] * patches.normals[side[which]]).sum(axis=1) > 0.5
     total = np.bincount(which, weight, 2 * count)
 
@@ -102,18 +102,18 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     mass = patches.count[side, None]
     normal = _unit(patches.normals[side] * mass + rear_normal)
     centre = (patches.centres[side] * mass + rear_centre) / (mass + total[:, None])
-    turn = _signed_angle(normal[:count], centre[:count], normal[count:], centre[count:])
+    angle = _signed_angle(normal[:count], centre[:count], normal[count:], centre[count:])
     known = total > 0
-    bend = np.zeros(2 * count)
-    bend[known] = _signed_angle(
+    curvature = np.zeros(2 * count)
+    curvature[known] = _signed_angle(
         patches.normals[side[known]],
         patches.centres[side[known]],
         _unit(rear_normal[known]),
         rear_centre[known] / total[known, None],
     )
-    bend = np.minimum(bend, 0.0)
-    own = bend[:count] + bend[count:]
-    return np.where(turn < 0, np.minimum(turn - own, 0.0), turn)
+    curvature = np.minimum(curvature, 0.0)
+    own = curvature[:count] + curvature[count:]
+    return np.where(angle < 0, np.minimum(angle - own, 0.0), angle)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ GROWTH = 12
 """A mask can grow by this much over pixels without depth [px]: shadows beside an object are wider
 than anything that its own depth lacks."""
 BAND = 3
-"""Half width of the band in which the outline is open [px]: depth edges are this far off."""
+"""Half width of the band in which the outline is open [px]: depth edges are this beyond off."""
 
 
 def voxels_in_view(
@@ -156,11 +156,11 @@ def _refine_object(
     inner = cv2.erode(closed, cross, iterations=BAND)
     others = cv2.erode(elsewhere.astype(np.uint8), cross, iterations=BAND)
     # Far from the projection nothing can be part of the object, whatever its colour.
-    far = cv2.dilate(closed, np.ones((3, 3), np.uint8), iterations=GROWTH) == 0
+    beyond = cv2.dilate(closed, np.ones((3, 3), np.uint8), iterations=GROWTH) == 0
     trimap = np.full(mask.shape, cv2.GC_PR_BGD, np.uint8)
     trimap[closed > 0] = cv2.GC_PR_FGD
     trimap[inner > 0] = cv2.GC_FGD
-    trimap[(others > 0) | far] = cv2.GC_BGD
+    trimap[(others > 0) | beyond] = cv2.GC_BGD
     result = closed
     # OpenCV fits five colours to each side.
     sides = np.bincount((trimap & 1).ravel(), minlength=2)

@@ -26,7 +26,7 @@ def adopt_fragments(
     clusters: NDArray[np.int64],
     metric_scale: float,
 ) -> NDArray[np.int64]:
-    """(P,) clusters after fragments went to the neighbour that the evidence favours most.
+    """(P,) clusters after fragments went to the neighbour with the best evidence.
 
     Args:
         log_odds: (E,) evidence of the patches' edges.

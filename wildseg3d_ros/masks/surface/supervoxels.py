@@ -54,9 +54,9 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
     """
     a, b = cloud.edges.T
     step = np.linalg.norm(cloud.points[a] - cloud.points[b], axis=1) / (spacing * cloud.size)
-    turn = 1.0 - np.abs((cloud.normals[a] * cloud.normals[b]).sum(axis=1))
+    crease = 1.0 - np.abs((cloud.normals[a] * cloud.normals[b]).sum(axis=1))
     colour = np.linalg.norm(cloud.lab[a] - cloud.lab[b], axis=1) / 100.0
-    length = 1e-6 + 0.4 * step + turn + colour + (1.0 - votes.share)
+    length = 1e-6 + 0.4 * step + crease + colour + (1.0 - votes.share)
     voxels = len(cloud)
     graph = sparse.coo_matrix((length, (a, b)), shape=(voxels, voxels)).tocsr()
     seeds = _seeds(cloud, spacing * cloud.size)
@@ -74,8 +74,8 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
 def _seeds(cloud: VoxelCloud, spacing: float) -> NDArray[np.int64]:
     """The flattest voxel near each grid cell's mean."""
     grid = VoxelGrid.of_coordinates(np.floor((cloud.points - cloud.points.min(axis=0)) / spacing))
-    away = np.linalg.norm(cloud.points - grid.mean(cloud.points)[grid.cell], axis=1) / spacing
-    order = np.lexsort((away + cloud.curvature, grid.cell))
+    distance = np.linalg.norm(cloud.points - grid.mean(cloud.points)[grid.cell], axis=1) / spacing
+    order = np.lexsort((distance + cloud.curvature, grid.cell))
     first = np.concatenate([[0], np.cumsum(grid.counts)[:-1]])
     return order[first]
 

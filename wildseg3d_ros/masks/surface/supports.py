@@ -136,14 +136,14 @@ def _support_evidence(
     _, parts, stats, _ = cv2.connectedComponentsWithStats(covered)
     largest = parts == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
     area = largest.sum() * edge**2
-    reach = np.sqrt(area)
+    side = np.sqrt(area)
     hull = np.zeros(shape, np.uint8)
     corners = np.stack(np.nonzero(largest)[::-1], axis=1).astype(np.int32)
     cv2.fillConvexPoly(hull, cv2.convexHull(corners), 1)
-    ring = max(2, int(0.15 * reach / edge))
+    ring = max(2, int(0.15 * side / edge))
     around = cv2.dilate(hull, np.ones((2 * ring + 1, 2 * ring + 1), np.uint8)) - hull
-    before = cells((height > 2 * tolerance) & (height < reach))
-    behind = cells((height < -2 * tolerance) & (height > -reach))
+    before = cells((height > 2 * tolerance) & (height < side))
+    behind = cells((height < -2 * tolerance) & (height > -side))
     inner, outer = hull > 0, around > 0
     front = before[inner].mean() + before[outer].mean()
     back = behind[inner].mean() + behind[outer].mean()

@@ -148,7 +148,7 @@ def _affordable_size(points: NDArray, size: float) -> float:
 
 
 def _grid(points: NDArray[np.float32], size: float) -> VoxelGrid:
-    """Voxels of a grid that starts at the points' least coordinates."""
+    """Voxels of a grid that starts at the points' minimum coordinates."""
     return VoxelGrid.of_coordinates(np.floor((points - points.min(axis=0)) / size))
 
 
