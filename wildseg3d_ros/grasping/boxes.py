@@ -12,10 +12,6 @@ from scipy.spatial import ConvexHull, KDTree, QhullError
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 
-_EQUAL, _UPRIGHT = 1.1, 1.5
-"""Volume, relative to the smallest one, up to which boxes count as equally good, and up to which
-an upright one is taken: seen from one side things look as if they leaned towards the cameras."""
-
 
 @dataclass(frozen=True, eq=False)
 class OrientedBox:
@@ -72,8 +68,9 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
         candidates.append(upright)
     thickness = 0.01 * float(np.ptp(outer, axis=0).max()) + 1e-12  # flat things have no volume
     volumes = [np.prod(np.ptp(outer @ rotation, axis=0) + thickness) for rotation in candidates]
-    equal = [r for r, v in zip(candidates, volumes, strict=True) if v <= _EQUAL * min(volumes)]
-    if upright is not None and volumes[-1] <= _UPRIGHT * min(volumes):
+    equal = [r for r, v in zip(candidates, volumes, strict=True) if v <= 1.1 * min(volumes)]
+    # Seen from one side things look as if they leaned towards the cameras.
+    if upright is not None and volumes[-1] <= 1.5 * min(volumes):
         rotation = upright
     else:
         few = some[:: max(1, len(some) // 2000)]

@@ -30,8 +30,6 @@ _Value = TypeVar("_Value")
 
 DEFAULT_VOXEL = 0.005
 """Edge of the voxels of context and surroundings [m] unless told otherwise."""
-_KEPT = 32
-"""Answers that are kept, the least recently used go first."""
 
 
 class GraspableScene:
@@ -156,6 +154,6 @@ class GraspableScene:
         value = compute()
         with self._lock:
             self._kept[key] = value
-            while len(self._kept) > _KEPT:
+            while len(self._kept) > 32:  # the least recently used go first
                 self._kept.popitem(last=False)
         return value

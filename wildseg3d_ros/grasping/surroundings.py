@@ -16,11 +16,6 @@ from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import requested_grid
 
-CONTEXT_EDGES = 0.3, 0.6
-"""Smallest and largest edge [m] of the regions of Contact-GraspNet (Sundermeyer et al. 2021)."""
-_SCENE_PIXELS = 400_000
-"""Pixels that the whole scene starts from; of more than these only every n-th is taken."""
-
 
 @dataclass(frozen=True, eq=False)
 class PlainCloud:
@@ -54,7 +49,8 @@ def context_edge(size: NDArray[np.float64], metric: bool) -> float:
         metric: whether they are in metres; else there is nothing to clip them to.
     """
     edge = 2.0 * float(size.max())
-    return float(np.clip(edge, *CONTEXT_EDGES)) if metric else edge
+    # The regions of Contact-GraspNet (Sundermeyer et al. 2021) have such edges.
+    return float(np.clip(edge, 0.3, 0.6)) if metric else edge
 
 
 def context(
@@ -104,7 +100,8 @@ def without_object(
         voxel_size: edge > 0 of the voxels that the cloud is thinned to.
     """
     total = sum(int(np.count_nonzero(usable)) for usable in solid)
-    step = max(1, int(np.ceil(np.sqrt(total / _SCENE_PIXELS))))
+    # Of more than 400,000 pixels only every n-th row and column is taken.
+    step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
     chosen, border = [], np.ones((3, 3), np.uint8)
     for name, usable in zip(scene.view_names, solid, strict=True):
         grown = cv2.dilate(masks[name].astype(np.uint8), border) > 0

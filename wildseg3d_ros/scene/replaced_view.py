@@ -11,10 +11,6 @@ from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.scene.scene import Scene
 
-MAX_TRANSLATION, MAX_ROTATION = 0.02, 0.035
-"""Difference between a camera's given pose and the scene's [m], [rad], beyond the usual error of
-such poses, from which the camera has moved."""
-
 
 def check_same_views(scene: Scene, views: Sequence[View]) -> None:
     """Checks that these are the scene's views, in its order.
@@ -43,12 +39,15 @@ def pairs_of_view(scene: Scene, view: int) -> list[tuple[int, int]]:
 
 
 def has_moved(scene: Scene, view: View, index: int) -> bool:
-    """Whether the camera's given pose says that it stands elsewhere than in the scene."""
+    """Whether the camera's given pose says that it stands elsewhere than in the scene.
+
+    That is so from 20 mm on, beyond the largest error of such poses, or 2 degrees.
+    """
     prior = view.world_from_cam_prior
     if prior is None or not scene.alignment.in_prior_frame:
         return False
     step = invert(scene.world_from_cam[index]) @ prior
     residual = scene.alignment.prior_residual
     usual = float(np.nanmax(residual)) if np.isfinite(residual).any() else 0.0
-    moved = np.linalg.norm(step[:3, 3]) > MAX_TRANSLATION + usual
-    return bool(moved or rotation_angle(step[:3, :3]) > MAX_ROTATION)
+    moved = np.linalg.norm(step[:3, 3]) > 0.02 + usual
+    return bool(moved or rotation_angle(step[:3, :3]) > 0.035)

@@ -184,8 +184,6 @@ class Scene:
 
 
 _NOTHING = "no object was found in any view"
-_FEW_POINTS = 0.05
-"""Share of all pixels; with less than that, the lack of points is why nothing is found."""
 
 
 def _nothing_found(cache: MaskCache, world: WorldPointmaps) -> str:
@@ -194,7 +192,7 @@ def _nothing_found(cache: MaskCache, world: WorldPointmaps) -> str:
     pixels = sum(confidence.size for confidence in world.confidence)
     share = sum(int(np.count_nonzero(c)) for c in world.confidence) / max(pixels, 1)
     why, way_out = "its masks are empty", "look at the images"
-    if share < _FEW_POINTS:
+    if share < 0.05:
         why = f"only {share:.1%} of the pixels have a 3D point"
         way_out = "look at the depth images and at the range and back end in 'pointmaps'"
     elif backend == "geometric":

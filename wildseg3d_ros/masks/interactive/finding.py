@@ -13,21 +13,13 @@ from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.sources import (
+    MIN_HITS,
     MaskSource,
     SoftMask,
     SurfaceSource,
     leaves,
     satisfies,
 )
-
-MAX_SAMPLES = 4000
-"""Points of a mask that are lifted into the other views."""
-MIN_HITS = 20
-"""Fewer of them in a view, and the object is not visible there."""
-MIN_COVERED = 0.7
-"""Share of the lifted points that the mask of the other view must cover."""
-MIN_RETURNED = 0.6
-"""Share of that mask's points, of those the prompted view sees, that must lie on its mask."""
 
 
 def find_object(
@@ -175,12 +167,12 @@ def _unsatisfied(name: str, soft: NDArray[np.float32], prompts: ViewPrompts) -> 
 def points_of(
     masks: Mapping[int, NDArray[np.bool_]], world: WorldPointmaps
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """(n, 3) points inside masks (H, W) by view, about MAX_SAMPLES of each at most; their view."""
+    """(n, 3) points inside masks (H, W) by view, 4000 of each at about most; their view."""
     points, origin = [], []
     for view, mask in masks.items():
         inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         pixel = np.flatnonzero((inner if inner.any() else mask) & world.valid(view))
-        pixel = pixel[:: max(1, len(pixel) // MAX_SAMPLES)]
+        pixel = pixel[:: max(1, len(pixel) // 4000)]
         points.append(world.points[view].reshape(-1, 3)[pixel])
         origin.append(np.full(len(pixel), view, np.uint16))
     return np.concatenate(points), np.concatenate(origin)
@@ -218,9 +210,13 @@ def _agreement(
     world: WorldPointmaps,
     visibility: Visibility,
 ) -> float:
-    """How well a mask agrees with the object as other views show it; 0 if it fails a check."""
+    """How well a mask agrees with the object as other views show it.
+
+    It is 0 unless the mask covers 70 % of the lifted points, and 60 % of its own points, of those
+    that the other views see, come back onto the masks there.
+    """
     covered = float(mask.ravel()[hit].mean())
-    if covered < MIN_COVERED:
+    if covered < 0.7:
         return 0.0
     points, origin = points_of({view: mask}, world)
     back, seen = 0, 0
@@ -229,4 +225,4 @@ def _agreement(
         seen += len(pixel)
         back += int(its_mask.ravel()[pixel].sum())
     returned = back / seen if seen else 0.0
-    return covered * returned if returned >= MIN_RETURNED else 0.0
+    return covered * returned if returned >= 0.6 else 0.0

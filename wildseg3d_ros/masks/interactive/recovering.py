@@ -12,9 +12,6 @@ from wildseg3d_ros.masks.interactive.adding import replace_masks
 from wildseg3d_ros.masks.interactive.finding import find_in_view
 from wildseg3d_ros.masks.interactive.sources import MaskSource
 
-MIN_FREE = 0.5
-"""Share of what is found that must be no other object's of its level."""
-
 
 def recover_lost(
     cache: MaskCache,
@@ -48,6 +45,7 @@ def recover_lost(
             continue
         mask = found[0] > 0.5
         masks[changed] = mask & (cache.maps[level][changed] == 0)
-        if np.count_nonzero(masks[changed]) > MIN_FREE * np.count_nonzero(mask):
+        # Most of what is found must be no other object's of its level.
+        if np.count_nonzero(masks[changed]) > 0.5 * np.count_nonzero(mask):
             cache = replace_masks(cache, level, each.object_id, masks)
     return cache

@@ -23,6 +23,7 @@ from wildseg3d_ros.masks.interactive.regions import (
 )
 from wildseg3d_ros.masks.interactive.seeds import Seeds
 from wildseg3d_ros.masks.interactive.sources import (
+    MIN_HITS,
     Proposals,
     SoftMask,
     box_window,
@@ -31,11 +32,6 @@ from wildseg3d_ros.masks.interactive.sources import (
 from wildseg3d_ros.masks.surface.drawing import draw_labels
 from wildseg3d_ros.masks.surface.fused import Surface, fuse_surface
 from wildseg3d_ros.masks.surface.observations import observe_views
-
-MAX_SUPPORT_SHARE = 0.25
-"""Largest part of a support that is taken for a thing, as a share of the view."""
-MIN_AREA = 20
-"""Minimum area of a region that a view shows [px]."""
 
 _SURFACES: WeakKeyDictionary[
     WorldPointmaps, tuple[tuple[NDArray[np.uint8], ...], Surface | None]
@@ -86,7 +82,8 @@ class RegionGrowing:
                 halved = True
                 continue
             mask = self._drawn(seeds, region, prompts)
-            if region.of_support and (mask > 0.5).mean() > MAX_SUPPORT_SHARE:
+            # Part of a support is taken for a thing while it is small in the view.
+            if region.of_support and (mask > 0.5).mean() > 0.25:
                 continue
             if prompts.box is not None and not fills_box(mask > 0.5, box_window(prompts.box)):
                 continue
@@ -113,7 +110,7 @@ class RegionGrowing:
         voxels = np.any([region.voxels for region in regions], axis=0)
         quality = min(region.quality for region in regions)
         soft = self._drawn(self._seeds_of(view), Region(voxels, quality), None)
-        return (soft, quality) if np.count_nonzero(soft > 0.5) >= MIN_AREA else None
+        return (soft, quality) if np.count_nonzero(soft > 0.5) >= MIN_HITS else None
 
     def _regions_of(self, known: Mapping[int, NDArray[np.bool_]]) -> list[Region]:
         """The likeliest region that masks are of, which somebody else made; none without depth."""

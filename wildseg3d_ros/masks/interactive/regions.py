@@ -15,8 +15,6 @@ from wildseg3d_ros.masks.surface.fused import Surface, cluster_patches
 from wildseg3d_ros.masks.surface.objects import LARGEST_EXTENT
 from wildseg3d_ros.masks.surface.supports import Plane, plane_tolerance
 
-BIASES = (0.0, -0.4, 0.4, -0.8, 0.8, -1.2)
-"""Log-odds by which regions are made smaller or larger than the evidence has them."""
 NO_BORDER = 1.0
 """Log-odds of a border from which it is none, but surface cut in two: flat surface of one colour
 has as much."""
@@ -66,7 +64,8 @@ def regions_about(
         not supports and (names == names[0]).all() and (surface.clusters[off] != names[0]).all()
     )
     known: list[NDArray[np.bool_]] = []
-    for bias in BIASES:
+    # Log-odds by which regions are made smaller or larger than the evidence has them.
+    for bias in (0.0, -0.4, 0.4, -0.8, 0.8, -1.2):
         if bias == 0.0 and agreed:
             clusters = surface.clusters
         else:

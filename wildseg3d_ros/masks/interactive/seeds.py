@@ -16,11 +16,6 @@ from wildseg3d_ros.masks.surface.observations import colour_distance
 
 MAX_DISTANCE = 6.0
 """Distance from a pixel without depth to the measured pixel that may stand for it [px]."""
-OTHER_VIEWS = 15.0
-"""Step of colour, lightness counted at 0.7, that another view's point at a pixel may have [CIE
-Lab]: cameras differ, and a surface has another shade from elsewhere."""
-SAME_VIEW = 8.0
-"""Step of colour that a point of the same view near a pixel may have [CIE Lab]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +69,8 @@ class Seeds:
                 else "no depth was measured there"
             )
             raise PromptError(
-                f"pixel ({u:g}, {v:g}): {why}, and within {MAX_DISTANCE:g} px there is none on what "
-                f"has the pixel's colour; {self._nearest(row, column)}",
+                f"pixel ({u:g}, {v:g}): {why}, and within {MAX_DISTANCE:g} px there is none on "
+                f"what has the pixel's colour; {self._nearest(row, column)}",
                 ErrorCode.NO_DEPTH_AT_PIXEL,
             )
         return int(self.surface.patches.of_voxel[voxel])
@@ -89,13 +84,14 @@ class Seeds:
         if own[row, column] >= 0:
             return int(own[row, column])
         drawn, lab = int(self.voxels[row, column]), self.lab[row, column]
-        if drawn >= 0 and colour_distance(self.surface.cloud.lab[drawn] - lab) < OTHER_VIEWS:
+        # Cameras differ, and a surface has another shade from elsewhere.
+        if drawn >= 0 and colour_distance(self.surface.cloud.lab[drawn] - lab) < 15.0:
             return drawn
         stride = self.surface.observations[self.view].stride
         about = window(row, column, int(np.ceil(MAX_DISTANCE / stride)))
         rows, columns = (np.nonzero(own[about] >= 0)[k] + about[k].start for k in (0, 1))
         distance = stride * np.hypot(rows - row, columns - column)
-        alike = colour_distance(self.lab[rows, columns] - lab) < SAME_VIEW
+        alike = colour_distance(self.lab[rows, columns] - lab) < 8.0
         distance[~alike | (distance > MAX_DISTANCE)] = np.inf
         if not np.isfinite(distance).any():
             return -1

@@ -12,6 +12,8 @@ from wildseg3d_ros.core.types import ViewPrompts
 
 MIN_LEFT = 0.1
 """Share of an object below which what a cut leaves of it is no thing."""
+MIN_HITS = 20
+"""Pixels of a view that show an object, below which it is not visible there."""
 IN_BOX = 0.8
 """Share of a thing that must be in its box: what goes on beyond it is background."""
 

@@ -11,30 +11,6 @@ from wildseg3d_ros.masks.surface.observations import colour_distance
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels
 from wildseg3d_ros.masks.surface.supports import Plane
 
-# Weights of the cues in log-odds, set on several recordings at once: a shelf, a simulated table
-# and single views of real tables.
-FLAT = 1.0
-"""Flat or convex surface: it holds together."""
-CONCAVE_ANGLE = np.deg2rad(10.0)
-"""A concave crease of this angle is no evidence."""
-MIN_CONCAVE = -2.3
-"""Evidence of the sharpest concave crease, over FLAT."""
-FOLD = 0.5
-"""Additional evidence of a clearly convex edge: bodies hardly ever meet in one."""
-FOLD_ANGLE = np.deg2rad(40.0)
-"""A convex edge this sharp is clear."""
-COLOUR = 0.35
-"""Equal colours; a difference of COLOUR_STEP is no evidence, larger ones go to three times this
-against one object."""
-COLOUR_STEP = 12.0
-"""Distance in Lab, see :func:`colour_distance`."""
-VOTE = 2.0
-"""Full range of the images' votes, half of it for and half against."""
-GAP = 0.2
-"""One image region on both sides of a gap."""
-THROUGH = -2.0
-"""A contact that crosses a support, for each unit of the support's own evidence."""
-
 
 def edge_log_odds(
     patches: Supervoxels,
@@ -43,29 +19,34 @@ def edge_log_odds(
 ) -> NDArray[np.float64]:
     """(E,) log-odds per supervoxel edge.
 
+    The weights of the cues were set on several recordings at once: a shelf, a simulated table and
+    single views of real tables.
+
     Args:
         planes: what rises from a support does not belong to it.
         tolerance: distance from a plane within which a patch can be part of it, scene units.
     """
     angle = _crease_angle(patches)
-    # Convex and flat surface holds together, a concave crease is where bodies meet.
-    shape = FLAT * np.clip(1.0 + np.minimum(angle, 0.0) / CONCAVE_ANGLE, MIN_CONCAVE, 1.0)
-    vote = VOTE * ((patches.same + 0.5) / (patches.both + 1.0) - 0.5)
+    # Convex and flat surface holds together, a concave crease is where bodies meet; one of 10
+    # degrees is no evidence.
+    shape = np.clip(1.0 + np.minimum(angle, 0.0) / np.deg2rad(10.0), -2.3, 1.0)
+    vote = 2.0 * ((patches.same + 0.5) / (patches.both + 1.0) - 0.5)
     appearance = _colour(patches, patches.edges) + vote
     # A convex edge between bodies is rare, a step in shading across one is not.
-    folded = np.clip(angle / FOLD_ANGLE, 0.0, 1.0)
+    folded = np.clip(angle / np.deg2rad(40.0), 0.0, 1.0)
     appearance *= np.where(appearance < 0, 1.0 - 0.6 * folded, 1.0)
-    return shape + FOLD * folded + appearance + _rise_over_supports(patches, planes, tolerance)
+    return shape + 0.5 * folded + appearance + _rise_over_supports(patches, planes, tolerance)
 
 
 def gap_log_odds(patches: Supervoxels, gaps: NDArray[np.int32]) -> NDArray[np.float64]:
     """(G,) log-odds of patches that only meet in an image, inside one region."""
-    return GAP + _colour(patches, gaps)
+    return 0.2 + _colour(patches, gaps)
 
 
 def _colour(patches: Supervoxels, pairs: NDArray[np.int32]) -> NDArray[np.float64]:
+    """(n,) log-odds by colour: none at a distance of 12 in Lab, less for larger ones."""
     step = colour_distance(patches.lab[pairs[:, 0]] - patches.lab[pairs[:, 1]])
-    return np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
+    return 0.35 * np.clip(1.0 - step / 12.0, -3.0, 1.0)
 
 
 def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
@@ -141,7 +122,7 @@ def _rise_over_supports(
         # Nothing reaches through a support: what seems to is its mirror image.
         through = (height[a] > 0) != (height[b] > 0)
         through &= ~plane.patches[a] & ~plane.patches[b]
-        odds[through] += THROUGH * min(plane.evidence, 2.0)
+        odds[through] -= 2.0 * min(plane.evidence, 2.0)
         for one, other in ((a, b), (b, a)):
             leaves = plane.patches[one] & ~plane.patches[other]
             rise = np.clip(height[other[leaves]], -0.5, 2.0)
