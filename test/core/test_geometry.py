@@ -29,7 +29,7 @@ def test_rotation_angle_is_scipys(vector):
     )
 
 
-def test_quaternions_are_scipys_including_half_turns():
+def test_quaternion_from_rotation_is_scipys_including_half_turns():
     rotations = [*Rotation.random(50, random_state=1), *Rotation.from_rotvec(np.pi * np.eye(3))]
     for rotation in rotations:
         matrix = rotation.as_matrix()
@@ -40,7 +40,7 @@ def test_quaternions_are_scipys_including_half_turns():
 
 
 @pytest.mark.parametrize("quat", [[0, 0, 0, 0], [np.nan, 0, 0, 1], [0, 0, 1]])
-def test_a_quaternion_without_length_is_refused(quat):
+def test_rotation_from_quaternion_refuses_one_without_length(quat):
     with pytest.raises(ValueError, match="quaternion"):
         transforms.rotation_from_quaternion(quat)
 
@@ -64,7 +64,7 @@ def test_nearest_rotation_never_returns_a_reflection():
     assert np.linalg.det(transforms.nearest_rotation(matrix)) == pytest.approx(1.0)
 
 
-def test_projection_undoes_back_projection_with_skew_and_unequal_focals():
+def test_project_undoes_back_projection_with_skew_and_unequal_focals():
     K = np.array([[500.0, 3.0, 30.2], [0, 450.0, 22.7], [0, 0, 1]])
     depth = np.random.default_rng(0).uniform(0.3, 3.0, (48, 64)).astype(np.float32)
     uv, z = cameras.project(cameras.back_project(depth, K), K)
@@ -74,7 +74,7 @@ def test_projection_undoes_back_projection_with_skew_and_unequal_focals():
     assert z == pytest.approx(depth)
 
 
-def test_points_behind_the_camera_have_no_pixel():
+def test_project_points_behind_the_camera_have_no_pixel():
     uv, _ = cameras.project(np.array([[0.0, 0.0, -1.0], [1.0, 1.0, 0.0]]), np.eye(3))
     assert np.isnan(uv).all()
 

@@ -268,7 +268,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_wrong_is_named_and_the_way_out(saved, tmp_path, name):
+def test_load_scene_names_what_is_wrong_and_the_way_out(saved, tmp_path, name):
     change, says = HOSTILE[name]
     path = changed(saved, tmp_path, change)
     with pytest.raises(FileError, match=f"(?s){says}.*build it again") as error:
@@ -277,13 +277,13 @@ def test_what_is_wrong_is_named_and_the_way_out(saved, tmp_path, name):
     assert str(path) in str(error.value)
 
 
-def test_what_is_not_changed_is_loaded(scene, saved, tmp_path):
+def test_load_scene_takes_what_is_not_changed(scene, saved, tmp_path):
     again = load_scene(changed(saved, tmp_path, lambda *_: None))
     assert again.scene_id == scene.scene_id
     check_scene(again)
 
 
-def test_a_header_nested_without_end_is_damage(saved, tmp_path):
+def test_load_scene_header_nested_without_end_is_damage(saved, tmp_path):
     path = changed(saved, tmp_path, lambda *_: None)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(HEADER, "[" * 100_000)
@@ -291,7 +291,7 @@ def test_a_header_nested_without_end_is_damage(saved, tmp_path):
         load_scene(path)
 
 
-def test_a_locked_member_is_damage(saved, tmp_path):
+def test_load_scene_locked_member_is_damage(saved, tmp_path):
     """As by a zip program that was asked for a password."""
     path = changed(saved, tmp_path, lambda *_: None)
     data = bytearray(path.read_bytes())
@@ -302,7 +302,7 @@ def test_a_locked_member_is_damage(saved, tmp_path):
         load_scene(path)
 
 
-def test_what_could_not_be_read_back_is_not_written(scene, tmp_path):
+def test_save_scene_does_not_write_what_could_not_be_read_back(scene, tmp_path):
     other = tuple(m + np.int32(m == 0) * 1000 for m in scene.masks.labels)
     broken = dataclasses.replace(scene, masks=dataclasses.replace(scene.masks, labels=other))
     with pytest.raises(InvalidScene, match="label map of wholes in view 0"):

@@ -24,7 +24,7 @@ def make_cloud(n=400, seed=0):
     )
 
 
-def test_downsampling_averages_each_voxel():
+def test_voxel_downsample_averages_each_voxel():
     cloud, edge = make_cloud(), 0.05
     cells = {}
     for i, point in enumerate(cloud.points.astype(np.float64)):
@@ -41,24 +41,24 @@ def test_downsampling_averages_each_voxel():
     assert (thin.frame_id, thin.stamp_ns, thin.object_ids) == ("base", 5, (3,))
 
 
-def test_zero_leaves_the_cloud_and_an_empty_cloud_stays_empty():
+def test_voxel_downsample_zero_leaves_the_cloud_and_empty_stays_empty():
     cloud = make_cloud()
     assert voxel_downsample(cloud, 0) is cloud
     assert len(voxel_downsample(make_cloud(0), 0.1)) == 0
 
 
 @pytest.mark.parametrize("size", [-0.1, float("nan"), float("inf")])
-def test_impossible_voxels_are_refused(size):
+def test_voxel_downsample_refuses_impossible_voxels(size):
     with pytest.raises(PromptError, match="voxel_size must be 0 or more"):
         voxel_downsample(make_cloud(), size)
 
 
-def test_voxels_too_small_for_the_cloud_are_refused():
+def test_voxel_downsample_refuses_voxels_too_small_for_the_cloud():
     with pytest.raises(PromptError, match="too small for a cloud that extends over"):
         voxel_downsample(make_cloud(), 1e-9)
 
 
-def test_density_and_clusters_equal_a_search_among_all_pairs():
+def test_voxel_grid_neighbourhoods_equal_a_search_among_all_pairs():
     rng = np.random.default_rng(2)
     points = rng.uniform(-0.5, 0.5, (300, 3)).astype(np.float32)
     group = rng.integers(0, 3, 300).astype(np.int32)
