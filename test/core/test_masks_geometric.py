@@ -13,12 +13,13 @@ from wildseg3d_ros.core.errors import Cancelled
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform, rotation_from_vector
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Alignment, View, WorldPointmaps
+from wildseg3d_ros.core.types import View, WorldPointmaps
 from wildseg3d_ros.masks import load_masks
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.geometric.backend import GeometricMasks
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
 from wildseg3d_ros.sim.cameras import look_at
+from wildseg3d_testing.exact import alignment_of_cameras
 from wildseg3d_testing.scenes import cast
 from wildseg3d_testing.solids import Solid
 
@@ -62,31 +63,12 @@ class Capture:
             poses.append(pose)
             matrices.append(K)
         self.world = WorldPointmaps(tuple(points), tuple(confidence))
-        self.alignment = alignment_of(poses, matrices)
+        self.alignment = alignment_of_cameras(matrices, poses)
 
     def segment(self, config=None, progress=None):
         backend = GeometricMasks(MaskConfig(geometric=config or GeometricMaskConfig()))
         progress = progress or Progress()
         return backend.segment(self.views, self.alignment, self.world, progress)
-
-
-def alignment_of(poses, matrices):
-    count = len(poses)
-    return Alignment(
-        edges=np.zeros((0, 2), np.int64),
-        world_from_pair=np.zeros((0, 4, 4)),
-        pair_scale=np.zeros(0),
-        world_from_cam=np.array(poses),
-        K=np.array(matrices),
-        pair_residual=np.zeros(0),
-        view_residual=np.zeros(count),
-        pair_used=np.zeros(0, bool),
-        converged=True,
-        iterations=1,
-        metric=True,
-        in_prior_frame=True,
-        prior_residual=np.zeros(count),
-    )
 
 
 def ring(count, distance=0.7, height=0.5, arc=2.6):
@@ -187,9 +169,8 @@ def test_segment_does_not_depend_on_the_axes_of_the_world(tabletop):
         tuple(apply(new_from_world, points) for points in capture.world.points),
         capture.world.confidence,
     )
-    moved.alignment = alignment_of(
-        [new_from_world @ pose for pose in capture.alignment.world_from_cam],
-        list(capture.alignment.K),
+    moved.alignment = alignment_of_cameras(
+        capture.alignment.K, new_from_world @ capture.alignment.world_from_cam
     )
     cache = moved.segment()
     for label in (1, 2, 3, 4):
@@ -404,7 +385,7 @@ def test_segment_finds_objects_on_real_frames(real_data):
         confidence.append((view.depth > 0).astype(np.float32))
     cache = GeometricMasks(MaskConfig()).segment(
         views,
-        alignment_of(poses, [view.K for view in views]),
+        alignment_of_cameras([view.K for view in views], poses),
         WorldPointmaps(tuple(points), tuple(confidence)),
         Progress(),
     )

@@ -56,33 +56,18 @@ def fit_normals(
     normals[alone], typical[alone] = facing[alone], 0.0
     # A mean distance from the plane above 6 % of the radius says that there is a crease.
     creased = np.flatnonzero(typical > 0.06 * radius)
-    if len(creased):
-        normals[creased] = _flattest(
-            creased, near, found & (alike > 0), middle, facing, normals, typical, middle + centre
-        )
+    others = near[creased]
+    outward = normals * np.sign(np.einsum("ni,ni->n", normals, facing))[:, None]
+    miss = middle[creased][:, None] - (middle + centre)[others]
+    miss = np.abs(np.einsum("cki,cki->ck", miss, outward[others]))
+    # Nobody sees a face from behind.
+    usable = np.einsum("ci,cki->ck", facing[creased], outward[others]) > 0
+    usable &= (found & (alike > 0))[creased]
+    flattest = np.where(usable, typical[others] + miss, np.inf).argmin(axis=1)
+    normals[creased] = outward[others[np.arange(len(creased)), flattest]]
     normals = normals[cells.cell]
     normals[np.einsum("mi,mi->m", normals, toward) < 0] *= -1.0
     return normals.astype(np.float32)
-
-
-def _flattest(
-    creased: NDArray[np.intp],
-    near: NDArray[np.intp],
-    usable: NDArray[np.bool_],
-    middle: NDArray[np.float64],
-    facing: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    roughness: NDArray[np.float64],
-    centre: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(c, 3) for each creased cell the normal of the flattest neighbour's plane through it."""
-    others = near[creased]
-    outward = normals * np.sign(np.einsum("ni,ni->n", normals, facing))[:, None]
-    miss = np.einsum("cki,cki->ck", middle[creased][:, None] - centre[others], outward[others])
-    # Nobody sees a face from behind.
-    faces = np.einsum("ci,cki->ck", facing[creased], outward[others]) > 0
-    score = np.where(usable[creased] & faces, roughness[others] + np.abs(miss), np.inf)
-    return outward[others[np.arange(len(creased)), score.argmin(axis=1)]]
 
 
 def neighbourhood_radius(points: NDArray[np.float32], spacing: float) -> float:

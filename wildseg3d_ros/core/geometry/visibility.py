@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -79,12 +80,9 @@ class Visibility:
             (M,) int16 counts seen and pierced, the point's own view left out.
         """
         seen, pierced = np.zeros(len(points), np.int16), np.zeros(len(points), np.int16)
-        for start in range(0, len(points), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            for other in range(len(self.cameras)):
-                row, here, beyond = self._looks(other, points[block], view[block])
-                seen[block][row] += here
-                pierced[block][row] += beyond
+        for block, _, row, here, beyond in self._looks(points, view):
+            seen[block][row] += here
+            pierced[block][row] += beyond
         return seen, pierced
 
     def seen_by(self, points: NDArray[np.float32], view: NDArray[np.uint16]) -> NDArray[np.bool_]:
@@ -93,27 +91,28 @@ class Visibility:
         Arguments and the meaning of seeing are those of :meth:`votes`.
         """
         seen = np.zeros((len(points), len(self.cameras)), np.bool_)
-        for start in range(0, len(points), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            for other in range(len(self.cameras)):
-                row, here, _ = self._looks(other, points[block], view[block])
-                seen[block, other][row] = here
+        for block, other, row, here, _ in self._looks(points, view):
+            seen[block, other][row] = here
         seen[np.arange(len(points)), view] = True
         return seen
 
     def _looks(
-        self, other: int, points: NDArray[np.float32], view: NDArray[np.uint16]
-    ) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Rows of the points that fall into a view, whether it sees them or looks through."""
-        row, z, pixel = self.look(other, points, view)
-        tolerance = self.tolerance(other, z)
-        measured = self.depth[other].ravel()[pixel]
-        front = self.nearest[other].ravel()[pixel]
-        # The nearest surface about the pixel bridges holes and silhouettes.
-        here = (measured > 0) & (np.abs(measured - z) < tolerance)
-        here |= np.abs(front - z) < tolerance
-        beyond = (measured > 0) & (front > z + np.float32(3.0) * tolerance)
-        return row, here, beyond
+        self, points: NDArray[np.float32], view: NDArray[np.uint16]
+    ) -> Iterator[tuple[slice, int, NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Block by block and view by view: the block, the view, rows of the block's points that
+        fall into the view, whether it sees them, and whether it looks through them."""
+        for start in range(0, len(points), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            for other in range(len(self.cameras)):
+                row, z, pixel = self.look(other, points[block], view[block])
+                tolerance = self.tolerance(other, z)
+                measured = self.depth[other].ravel()[pixel]
+                front = self.nearest[other].ravel()[pixel]
+                # The nearest surface about the pixel bridges holes and silhouettes.
+                here = (measured > 0) & (np.abs(measured - z) < tolerance)
+                here |= np.abs(front - z) < tolerance
+                beyond = (measured > 0) & (front > z + np.float32(3.0) * tolerance)
+                yield block, other, row, here, beyond
 
     def pixels_of(
         self, other: int, points: NDArray[np.float32], view: NDArray[np.uint16]
