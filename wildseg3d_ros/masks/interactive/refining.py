@@ -30,6 +30,10 @@ class LocatedClick:
         """Column and row."""
         return float(self.column), float(self.row)
 
+    def at(self, maps: Sequence[NDArray]) -> int:
+        """The value of its pixel in maps (H, W) by view."""
+        return int(maps[self.view][self.row, self.column])
+
 
 def refine_masks(
     cache: MaskCache,
@@ -67,8 +71,9 @@ def refine_masks(
     masks = [labels == object_id for labels in cache.maps[level]]
     off = [click for click in clicks if not click.on]
 
-    def find(prompts: Mapping[int, ViewPrompts]) -> Sequence[NDArray[np.float32] | None]:
-        return find_object(source, prompts, world, visibility, names)[0]
+    def find(prompts: Mapping[int, ViewPrompts]) -> list[NDArray[np.bool_] | None]:
+        found, _ = find_object(source, prompts, world, visibility, names)
+        return [None if soft is None else soft > 0.5 for soft in found]
 
     added = [mask.copy() for mask in masks]
     unknown = _take_cached(cache.maps[level], clicks, masks, added)
@@ -77,27 +82,25 @@ def refine_masks(
     asked = bool(unknown)
     cut = [np.zeros(mask.shape, np.bool_) for mask in masks]
     for click in off:
-        if not added[click.view][click.row, click.column]:
+        if not click.at(added):
             continue
         part = _part_at(cache, level, click, clicks)
-        if part:
-            for mask, labels in zip(cut, cache.maps[_level_of(cache, part)], strict=True):
-                mask |= labels == part
-        else:
+        if part is None:
             asked = True
             prompts = _prompts([click], _kept(click.view, clicks, world, visibility))
             # A network's most confident answer to one click may be the whole object.
             prompts[click.view] = replace(prompts[click.view], spared=added[click.view])
-            _unite(cut, find(prompts))
+            part = find(prompts)
+        _unite(cut, part)
     result = [mask & ~gone for mask, gone in zip(added, cut, strict=True)]
-    if _size(result) < MIN_LEFT * _size(added):
+    if _area(result) < MIN_LEFT * _area(added):
         raise PromptError(
             f"what is at the negative clicks is the whole of object {object_id}: less than "
             f"{MIN_LEFT:.0%} of it would be left. Add a positive click on what is to stay",
             ErrorCode.CONTRADICTING_CLICKS,
         )
     for click in clicks:
-        if bool(result[click.view][click.row, click.column]) != click.on:
+        if click.at(result) != click.on:
             wanted, other = ("on", "off") if click.on else ("off", "on")
             raise PromptError(
                 f"camera '{names[click.view]}' pixel {click.uv} is to be {wanted} object "
@@ -117,21 +120,22 @@ def _prompts(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[in
     return prompts
 
 
-def _unite(masks: list[NDArray[np.bool_]], soft: Sequence[NDArray[np.float32] | None]) -> None:
-    for mask, found in zip(masks, soft, strict=True):
-        if found is not None:
-            mask |= found > 0.5
+def _unite(masks: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.bool_] | None]) -> None:
+    """Adds the others' pixels to the masks, view by view."""
+    for mask, other in zip(masks, others, strict=True):
+        if other is not None:
+            mask |= other
 
 
 def _part_at(
     cache: MaskCache, level: int, click: LocatedClick, clicks: Sequence[LocatedClick]
-) -> int:
-    """The coarsest finer object at a negative click and at no positive one; 0 = none."""
+) -> list[NDArray[np.bool_] | None] | None:
+    """The masks of the coarsest finer object at a negative click and at no positive one."""
     for maps in cache.maps[level + 1 :]:
-        part = int(maps[click.view][click.row, click.column])
-        if part and not any(c.on and maps[c.view][c.row, c.column] == part for c in clicks):
-            return part
-    return 0
+        part = click.at(maps)
+        if part and not any(other.on and other.at(maps) == part for other in clicks):
+            return [labels == part for labels in maps]
+    return None
 
 
 def _check_apart(clicks: Sequence[LocatedClick], names: Sequence[str]) -> None:
@@ -177,18 +181,16 @@ def _take_cached(
     """
     unknown = []
     for click in clicks:
-        if not click.on or masks[click.view][click.row, click.column]:
+        if not click.on or click.at(masks):
             continue
-        label = int(maps[click.view][click.row, click.column])
-        if not label:
+        if not click.at(maps):
             unknown.append(click)
             continue
-        for mask, labels in zip(added, maps, strict=True):
-            mask |= labels == label
+        _unite(added, [labels == click.at(maps) for labels in maps])
     return unknown
 
 
-def _size(masks: Sequence[NDArray[np.bool_]]) -> int:
+def _area(masks: Sequence[NDArray[np.bool_]]) -> int:
     return sum(int(np.count_nonzero(mask)) for mask in masks)
 
 
