@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from wildseg3d_ros.core.geometry import cameras, transforms
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.core.geometry.similarity import umeyama
 
 finite = st.floats(-3.0, 3.0)
@@ -128,3 +129,16 @@ def test_umeyama_on_mirrored_points_returns_a_rotation():
 def test_umeyama_names_what_is_degenerate(points, text):
     with pytest.raises(ValueError, match=text):
         umeyama(points, points)
+
+
+def test_fit_planes_have_the_smallest_singular_vectors():
+    rng = np.random.default_rng(7)
+    points, weights = rng.normal(size=(5, 12, 3)) * [1, 1, 0.1], rng.uniform(0, 1, (5, 12))
+    normals, centres, variances = fit_planes(points, weights)
+    for i in range(5):
+        centre = np.average(points[i], axis=0, weights=weights[i])
+        offset = (points[i] - centre) * np.sqrt(weights[i])[:, None]
+        _, singular, vt = np.linalg.svd(offset)
+        np.testing.assert_allclose(centres[i], centre)
+        assert abs(normals[i] @ vt[2]) == pytest.approx(1.0)
+        assert variances[i] == pytest.approx(singular[2] ** 2 / weights[i].sum())

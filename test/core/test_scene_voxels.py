@@ -75,3 +75,26 @@ def test_voxel_grid_neighbourhoods_equal_a_search_among_all_pairs():
         reached = further
     np.testing.assert_array_equal(clusters[:, None] == clusters[None], reached)
     assert 3 < len(np.unique(clusters)) < 300
+
+
+def test_voxel_grid_cells_are_in_order_and_groups_share_none():
+    rng = np.random.default_rng(3)
+    points = rng.uniform(-0.5, 0.5, (500, 3)).astype(np.float32)
+    group, weight = rng.integers(0, 4, 500), rng.uniform(0.1, 1, 500)
+    grid = VoxelGrid.of(points, 0.2, group)
+    names = [(*c, g) for c, g in zip(np.floor(points.astype(float) / 0.2), group, strict=True)]
+    cells = sorted(set(names))
+    assert [cells[i] for i in grid.cell] == names
+    for i, name in enumerate(cells):
+        mine = [k for k, other in enumerate(names) if other == name]
+        assert grid.counts[i] == len(mine)
+        mean = np.average(points[mine], axis=0, weights=weight[mine])
+        np.testing.assert_allclose(grid.mean(points, weight)[i], mean, atol=1e-6)
+        assert grid.max(group)[i] == name[3]
+
+
+def test_voxel_grid_takes_a_point_farther_than_64_bits_tell_apart():
+    points = np.array([[0, 0, 0], [0.5, 0, 0], [3, 0, 0], [1e12, -1e12, 1e12]], np.float32)
+    counts, clusters = VoxelGrid.of(points, 1.0).neighbourhoods()
+    assert counts.tolist() == [2, 2, 1, 1]
+    assert len(set(clusters.tolist())) == 3

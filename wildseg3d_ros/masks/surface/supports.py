@@ -139,7 +139,7 @@ def _support_evidence(
     side = np.sqrt(area)
     hull = np.zeros(shape, np.uint8)
     corners = np.stack(np.nonzero(largest)[::-1], axis=1).astype(np.int32)
-    cv2.fillConvexPoly(hull, cv2.convexHull(corners), 1)
+    cv2.fillConvexPoly(hull, cv2.convexHull(corners), (1.0,))
     ring = max(2, int(0.15 * side / edge))
     around = cv2.dilate(hull, np.ones((2 * ring + 1, 2 * ring + 1), np.uint8)) - hull
     before = cells((height > 2 * tolerance) & (height < side))
