@@ -83,7 +83,7 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
 
 
 def _evened(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of small cells: as dense where few pixels saw the surface as where many did.
+    """Means of small cells: density no longer depends on how many pixels saw the surface.
 
     Points whose eighth neighbour is far are left out: a single one would be a corner of the hull.
     """

@@ -90,7 +90,7 @@ def without_object(
     """The whole scene less an object, for a planner's collision world.
 
     Left out are the pixels of the object's masks, with a border of one pixel, and the voxels that
-    its points occupy: masks are never exact, and a ghost of the object must not stay behind.
+    its points occupy: masks are never exact, and no part of the object may stay behind.
 
     Args:
         scene: of the object.

@@ -34,8 +34,8 @@ NOT_CACHED = (
     ErrorCode.NO_DEPTH_AT_PIXEL,
     ErrorCode.CONTRADICTING_CLICKS,
 )
-"""What a prompt may fail with that an object of its own can answer: shiny and transparent things
-have no depth where they are clicked, and a network sees them all the same."""
+"""Errors of a prompt that adding an object can still answer: shiny and transparent things have no
+depth where they are clicked, but a network sees them."""
 
 
 def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
@@ -45,8 +45,8 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     next coarser level, else the one with most pixels in the window of ``scene.click_radius`` about
     it. Positive clicks on several objects choose all of
     them. A negative click excludes the object below it; off every object it excludes nothing.
-    Where that leaves nothing of an object, the clicks are taken to mean its parts: the coarsest
-    finer level at which they do not contradict each other answers. A 3D point is a click at the
+    Where positive and negative clicks are on one object, they mean its parts: the coarsest finer
+    level at which they do not contradict each other answers. A 3D point is a click at the
     pixel that shows it. A box chooses the object of any level that fills it best, a mask the one
     that covers it best.
 
@@ -86,7 +86,7 @@ def clicks_of(scene: Scene, prompt: Prompt) -> tuple[Click, ...]:
 def _with_clicked(
     scene: Scene, clicks: Sequence[Click], level: Level, chosen: Mapping[int, str]
 ) -> set[int]:
-    """The ids in ``chosen``, with what chose each, and those that the clicks choose at a level."""
+    """The ids in ``chosen`` (with what chose each) and those that the clicks choose at a level."""
     by: dict[int, str] = {}
     for click in clicks:
         if click.label == POSITIVE:
@@ -97,7 +97,7 @@ def _with_clicked(
             excluded = _label_at(scene, view, row, column, level)
             if excluded in by:
                 raise _contradiction(by[excluded], excluded, click)
-            # Clicks mean what their level says; what is chosen otherwise is meant as it is.
+            # What boxes, masks and ids choose may be of any level.
             for labels in scene.masks.maps:
                 if (label := int(labels[view][row, column])) in chosen:
                     raise _contradiction(chosen[label], label, click)

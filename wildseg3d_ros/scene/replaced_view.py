@@ -1,4 +1,4 @@
-"""What a new image of one camera asks of a scene."""
+"""Checks before one view of a scene is replaced."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from wildseg3d_ros.scene.index import ObjectIndex
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything that was found out about a scene, ready to be asked.
+    """Everything that is known of a scene.
 
     Nothing in it changes after it is made, so threads may share it without a lock.
 
@@ -187,7 +187,7 @@ _NOTHING = "no object was found in any view"
 
 
 def _nothing_found(cache: MaskCache, world: WorldPointmaps) -> str:
-    """Why there is no object, as far as can be told, and the way out."""
+    """Why there is no object, as far as is known, and the way out."""
     backend = cache.origin.backend if cache.origin is not None else ""
     pixels = sum(confidence.size for confidence in world.confidence)
     share = sum(int(np.count_nonzero(c)) for c in world.confidence) / max(pixels, 1)

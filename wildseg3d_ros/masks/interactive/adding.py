@@ -1,4 +1,4 @@
-"""Objects that no cached mask is, in the cache: added, or with other masks than they had."""
+"""New objects in the mask cache, and new masks of cached ones."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def add_masks(
     """The cache with one more object, and its id.
 
     The object goes to the level where the fewest of its pixels belong to others: beside the
-    cached ones it is a whole, inside a whole it is a part. What pixels it shares with others of
-    its level are its own from now on, for somebody asked for it.
+    cached ones it is a whole, inside a whole it is a part. Pixels that it shares with others of
+    its level become its own, because somebody asked for it.
 
     Args:
         soft: per view (H, W) soft scores, None where it has no mask.

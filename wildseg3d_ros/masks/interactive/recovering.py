@@ -1,4 +1,4 @@
-"""Objects that lost their mask with a view's old image, though the view still sees them."""
+"""Objects that lost their mask in a replaced view, though the view still sees them."""
 
 from __future__ import annotations
 

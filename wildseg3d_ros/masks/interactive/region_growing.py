@@ -1,4 +1,4 @@
-"""Masks for prompts without a network: regions that grow over the fused surface from clicks."""
+"""Masks for prompts without a network: regions that grow over the fused surface."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RegionGrowing:
         self._answers: list[tuple[int, NDArray[np.bool_], Region]] = []
 
     def propose(self, view: int, prompts: ViewPrompts) -> Proposals:
-        """Regions about the positive points that exclude the negative ones, likeliest first.
+        """Regions about the positive points that exclude the negative ones, the likeliest first.
 
         The last one is the first that satisfies the prompts, if any does.
 
@@ -99,7 +99,7 @@ class RegionGrowing:
         return np.stack(soft), np.array(quality, np.float32)
 
     def elsewhere(self, view: int, known: Mapping[int, NDArray[np.bool_]]) -> SoftMask | None:
-        """The region that masks of other views are of, drawn into a view."""
+        """The region that masks of other views show, drawn into a view."""
         regions = [
             region
             for other, mask, region in self._answers
@@ -113,7 +113,7 @@ class RegionGrowing:
         return (soft, quality) if np.count_nonzero(soft > 0.5) >= MIN_HITS else None
 
     def _regions_of(self, known: Mapping[int, NDArray[np.bool_]]) -> list[Region]:
-        """The likeliest region that masks are of, which somebody else made; none without depth."""
+        """The likeliest region that masks of any origin show; none without depth."""
         if self._surface is None:
             return []
         inside, shown = np.zeros((2, len(self._surface.patches)), np.int64)
@@ -134,7 +134,7 @@ class RegionGrowing:
         on, off = _patches(seeds, prompts)
         for view, others in prompts.elsewhere.items():
             there = self._seeds_of(view)
-            # A point without depth there is told where that view is asked itself.
+            # A point without depth there is an error when that view itself is asked.
             found = np.array([there.shows(u, v) for u, v in others.points], np.bool_)
             known = ViewPrompts(others.points[found], others.on[found])
             more_on, more_off = _patches(there, known)

@@ -45,7 +45,7 @@ class SurfaceSource(MaskSource, Protocol):
     """A source whose answers are parts of the surface, so that it knows them in all views."""
 
     def elsewhere(self, view: int, known: Mapping[int, NDArray[np.bool_]]) -> SoftMask | None:
-        """What a view shows of the object that masks of other views are of; None if nothing.
+        """What a view shows of the object that masks of other views show; None if nothing.
 
         Args:
             view: index of the view.

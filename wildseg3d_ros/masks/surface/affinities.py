@@ -119,7 +119,7 @@ def _rise_over_supports(
         if plane.evidence <= 0:
             continue
         height = (patches.centres @ plane.normal - plane.offset) / tolerance
-        # Nothing reaches through a support: what seems to is its mirror image.
+        # Nothing goes through a support: what seems to is a mirror image in it.
         through = (height[a] > 0) != (height[b] > 0)
         through &= ~plane.patches[a] & ~plane.patches[b]
         odds[through] -= 2.0 * min(plane.evidence, 2.0)

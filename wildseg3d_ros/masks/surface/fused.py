@@ -1,4 +1,4 @@
-"""The fused surface of a scene, cut into patches, and what holds or parts them."""
+"""The fused surface of a scene, cut into patches and clustered."""
 
 from __future__ import annotations
 

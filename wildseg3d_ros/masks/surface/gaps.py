@@ -35,8 +35,8 @@ def links_over_gaps(
 ) -> Gaps:
     """Patches that do not touch but meet in an image, inside one region of it.
 
-    The wall of a cup and its inside, or the two halves of something behind a pole: where surface
-    is interrupted but the picture is not, the parts belong together.
+    Examples are the wall of a cup and its inside, or the two halves of something behind a pole:
+    where the surface is interrupted but the image region is not, the parts belong together.
 
     Args:
         max_gap: maximum distance of the patches, scene units.

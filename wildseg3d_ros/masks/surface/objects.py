@@ -1,4 +1,4 @@
-"""Which clusters are objects, which are background, and which are fragments of something else."""
+"""Which clusters are objects, background, or fragments of something else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def adopt_fragments(
     clusters: NDArray[np.int64],
     metric_scale: float,
 ) -> NDArray[np.int64]:
-    """(P,) clusters after fragments went to the neighbour with the best evidence.
+    """(P,) clusters after each fragment was merged into the neighbour with the best evidence.
 
     Args:
         log_odds: (E,) evidence of the patches' edges.
@@ -52,7 +52,7 @@ def adopt_fragments(
         order = np.lexsort((mean, key // len(names)))
         last = np.nonzero(np.diff(np.append(key[order] // len(names), -1)))[0]
         best = order[last]
-        # A fragment whose every neighbour is clearly something else stays unknown.
+        # A fragment all of whose neighbours are clearly something else stays unknown.
         best = best[mean[best] > -1.0]
         target = np.arange(len(names))
         target[key[best] // len(names)] = key[best] % len(names)

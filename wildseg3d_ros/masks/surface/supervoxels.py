@@ -60,8 +60,7 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
     voxels = len(cloud)
     graph = sparse.coo_matrix((length, (a, b)), shape=(voxels, voxels)).tocsr()
     seeds = _seeds(cloud, spacing * cloud.size)
-    # A part without a seed (its seed cell chose another part) gets its first voxel as seed, which
-    # is what its voxels have in common.
+    # A component without a seed (its seed cell chose another one) gets its first voxel as seed.
     parts = components(voxels, cloud.edges)
     seeds = np.concatenate([seeds, np.setdiff1d(parts, parts[seeds])])
     _, _, source = csgraph.dijkstra(

@@ -14,7 +14,7 @@ from wildseg3d_ros.masks.surface.supervoxels import Supervoxels
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
 
 GRASPABLE_FACE = 0.07
-"""Area [m^2] at which a flat face is as likely a support as an object: an A4 sheet has 0.062."""
+"""Area [m^2] at which a flat face is as likely a support as an object; A4 paper has 0.062."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     used, points, lab, weight, towards = [], [], [], [], []
     for o in observations:
         good = o.weight > 0
-        # A surface too far away for its pixels to fill voxels cannot be segmented.
+        # Where pixels are too far apart to fill voxels, the surface cannot be segmented.
         good &= o.depth < size * o.K[0, 0] / 1.5
         used.append(good)
         points.append(o.points[good])
@@ -102,12 +102,12 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
         return None
     edges = KDTree(centres[agreed]).query_pairs(1.8 * size, output_type="ndarray")
     # Voxels with fewer than 3 neighbours are noise.
-    company = np.bincount(edges.ravel(), minlength=len(agreed)) >= 3
-    if company.sum() < 16:
+    dense = np.bincount(edges.ravel(), minlength=len(agreed)) >= 3
+    if dense.sum() < 16:
         return None
-    new_index = np.cumsum(company) - 1
-    edges = new_index[edges[company[edges].all(axis=1)]].astype(np.int32)
-    kept = agreed[company]
+    new_index = np.cumsum(dense) - 1
+    edges = new_index[edges[dense[edges].all(axis=1)]].astype(np.int32)
+    kept = agreed[dense]
     centres = centres[kept]
     normals, curvature = _normals(centres, towards[kept], edges)
     noise = _measure_noise(centres)
