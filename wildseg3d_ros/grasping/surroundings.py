@@ -93,11 +93,8 @@ def without_object(
     its points occupy: masks are never exact, and no part of the object may stay behind.
 
     Args:
-        scene: of the object.
-        solid: see :func:`solid_pixels`.
-        masks: the object's, by view name.
+        scene, solid, masks, voxel_size: as of :func:`context`.
         object_points: (M, 3).
-        voxel_size: edge > 0 of the voxels that the cloud is thinned to.
     """
     total = sum(int(np.count_nonzero(usable)) for usable in solid)
     # Of more than 400,000 pixels only every n-th row and column is taken.

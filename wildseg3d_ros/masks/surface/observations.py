@@ -45,11 +45,6 @@ class Observation:
         """(h, w) of the working resolution."""
         return self.depth.shape[0], self.depth.shape[1]
 
-    @property
-    def cam_from_world(self) -> NDArray[np.float64]:
-        """(4, 4) float64."""
-        return invert(self.world_from_cam)
-
 
 def observe_views(
     images: Sequence[NDArray[np.uint8]],

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.planes import fit_planes
-from wildseg3d_ros.core.geometry.transforms import apply
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.masks.surface.observations import Observation, depth_range
 
@@ -169,7 +169,7 @@ def _visibility(
     through = np.zeros(len(centres), np.int32)
     for i, o in enumerate(observations):
         height, width = o.size
-        uv, z = project(apply(o.cam_from_world, centres), o.K)
+        uv, z = project(apply(invert(o.world_from_cam), centres), o.K)
         with np.errstate(invalid="ignore"):
             inside = (z > 0) & (uv > -0.5).all(axis=1)
             inside &= (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
