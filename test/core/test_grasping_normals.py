@@ -40,15 +40,15 @@ def degrees_off(found, true):
 
 
 @pytest.mark.parametrize("shape", [ball, box])
-@pytest.mark.parametrize(("noise", "median", "most"), [(0.0, 1.5, 4.0), (0.001, 6.0, 17.0)])
-def test_fit_normals_of_known_shapes(shape, noise, median, most):
+@pytest.mark.parametrize(("noise", "median", "p90"), [(0.0, 1.5, 4.0), (0.001, 6.0, 17.0)])
+def test_fit_normals_of_known_shapes(shape, noise, median, p90):
     points, true, toward = shape(np.random.default_rng(0), noise=noise)
     found = fit_normals(points, toward, 0.008)
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
     off = degrees_off(found, true)
     assert np.median(off) < median
-    assert np.percentile(off, 90) < most
+    assert np.percentile(off, 90) < p90
     assert ((found * toward).sum(axis=1) >= 0).all()
 
 

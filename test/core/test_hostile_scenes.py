@@ -121,7 +121,7 @@ def pickled(_, members):
     members["K.npy"] = buffer.getvalue()
 
 
-def turned(poses):
+def not_rigid(poses):
     poses[1, :3, :3] *= 1.1
     return poses
 
@@ -216,7 +216,7 @@ HOSTILE = {
     "an empty image": (lambda _, m: m.update({"image/0.png": b""}), "image/0.png.*a PNG"),
     "no image": (lambda _, m: m.pop("image/2.png"), "image/2.png.*missing"),
     "a pose that is not rigid": (
-        become("world_from_cam", turned), r"world_from_cam\[1\].*not a rotation"),
+        become("world_from_cam", not_rigid), r"world_from_cam\[1\].*not a rotation"),
     "a pose that is not finite": (put("world_from_cam", (0, 0, 3), np.nan), "finite 4x4"),
     "poses of other views than the alignment's": (
         put("world_from_cam", (0, 0, 3), 9.0), "world_from_cam of the alignment"),

@@ -84,20 +84,20 @@ class Boxed(Knowing):
     """Knows a thing's mask and takes no heed of anything else."""
 
     def propose(self, view, prompts):
-        soft, sure = super().propose(view, prompts)
-        return soft[1:], sure[1:]
+        soft, quality = super().propose(view, prompts)
+        return soft[1:], quality[1:]
 
 
 @pytest.mark.parametrize("object_id", [1, 3, 5, 6])
 def test_find_object_lifts_into_every_view_that_shows_it(truth, object_id):
     _, _, (masks, quality) = find(truth, Boxed(truth), object_id)
     assert sum(mask is not None for mask in masks) >= 3
-    for mask, sure, labels in zip(masks, quality, truth.labels, strict=True):
+    for mask, confidence, labels in zip(masks, quality, truth.labels, strict=True):
         if mask is not None:
             np.testing.assert_array_equal(mask > 0.5, labels == object_id)
-            assert sure == pytest.approx(0.8)
+            assert confidence == pytest.approx(0.8)
         else:
-            assert sure == 0
+            assert confidence == 0
             assert (labels == object_id).sum() < 40
 
 
@@ -350,9 +350,11 @@ def test_not_cached_thing_without_depth_is_left_to_the_network(truth, monkeypatc
     click = on(truth, 2)
     rows, columns = np.ogrid[:120, :160]
     hole = (rows - click.v) ** 2 + (columns - click.u) ** 2 < 10**2
-    points, sure = scene.world.points[0].copy(), scene.world.confidence[0].copy()
-    points[hole], sure[hole] = np.nan, 0.0
-    world = WorldPointmaps((points, *scene.world.points[1:]), (sure, *scene.world.confidence[1:]))
+    points, confidence = scene.world.points[0].copy(), scene.world.confidence[0].copy()
+    points[hole], confidence[hole] = np.nan, 0.0
+    world = WorldPointmaps(
+        (points, *scene.world.points[1:]), (confidence, *scene.world.confidence[1:])
+    )
     scene = dataclasses.replace(scene, world=world)
 
     class Prompted:

@@ -116,8 +116,10 @@ def test_seeds_pixel_without_depth_is_what_other_views_measured(table):
 
 def test_seeds_pixel_without_depth_in_any_view_is_no_other_thing(table):
     world = exact_world(table)
-    for labels, points, sure in zip(table.labels, world.points, world.confidence, strict=True):
-        points[labels == 5], sure[labels == 5] = np.nan, 0
+    for labels, points, confidence in zip(
+        table.labels, world.points, world.confidence, strict=True
+    ):
+        points[labels == 5], confidence[labels == 5] = np.nan, 0
     scene = emptied(table, world)
     places = rim(table.labels[0] == 5, 3, 6)
     assert len(places) > 4

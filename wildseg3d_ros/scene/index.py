@@ -98,7 +98,11 @@ class ObjectIndex:
         finer = [np.unique(labels) for level in cache.finer for labels in level]
         ids = np.unique(np.concatenate([np.array(cache.object_ids, np.int32), *finer]))
         ids = ids[ids > 0].astype(np.int32)
-        parts = [_gather(images, world, labels, ids) for labels in cache.maps]
+        parts = [
+            _labelled(view, image, world, maps[view], ids)
+            for maps in cache.maps
+            for view, image in enumerate(images)
+        ]
         rows = _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         rows = rows.keep(
             _near_median(rows.confidence, rows.group, len(ids), config.min_confidence)
@@ -146,28 +150,23 @@ class _Rows:
         return _Rows(*(column[chosen] for column in vars(self).values()))
 
 
-def _gather(
-    images: Sequence[NDArray[np.uint8]],
+def _labelled(
+    view: int,
+    image: NDArray[np.uint8],
     world: WorldPointmaps,
-    labels: Sequence[NDArray[np.int32]],
+    labels: NDArray[np.int32],
     ids: NDArray[np.int32],
 ) -> tuple[NDArray, ...]:
-    """The columns of a level's labelled pixels."""
-    parts = []
-    for view, image in enumerate(images):
-        pixels = np.flatnonzero((labels[view] > 0) & world.valid(view))
-        group = np.searchsorted(ids, labels[view].ravel()[pixels]).astype(np.int32)
-        parts.append(
-            (
-                world.points[view].reshape(-1, 3)[pixels].astype(np.float32, copy=False),
-                image.reshape(-1, 3)[pixels],
-                world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
-                np.full(len(pixels), view, np.uint16),
-                pixels.astype(np.uint32),
-                group,
-            )
-        )
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    """The columns of a view's pixels (H, W) that have a label of one level and a point."""
+    pixels = np.flatnonzero((labels > 0) & world.valid(view))
+    return (
+        world.points[view].reshape(-1, 3)[pixels].astype(np.float32, copy=False),
+        image.reshape(-1, 3)[pixels],
+        world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
+        np.full(len(pixels), view, np.uint16),
+        pixels.astype(np.uint32),
+        np.searchsorted(ids, labels.ravel()[pixels]).astype(np.int32),
+    )
 
 
 def _flying(rows: _Rows, visibility: Visibility, max_slant: float) -> NDArray[np.bool_]:

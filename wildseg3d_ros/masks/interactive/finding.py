@@ -14,10 +14,10 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.sources import (
     MIN_HITS,
+    MIN_LEFT,
     MaskSource,
     SoftMask,
     SurfaceSource,
-    leaves,
     satisfies,
 )
 
@@ -109,11 +109,10 @@ def _prompted(source: MaskSource, view: int, given: ViewPrompts, name: str) -> S
     fits = [satisfies(each > 0.5, given) for each in soft]
     if not any(fits):
         raise _unsatisfied(name, soft, given)
-    if given.spared is not None:
-        choice = [
-            fit and leaves(each > 0.5, given.spared) for fit, each in zip(fits, soft, strict=True)
-        ]
-        fits = choice if any(choice) else fits
+    if (spared := given.spared) is not None:
+        left = [(spared & ~(each > 0.5)).sum() >= MIN_LEFT * spared.sum() for each in soft]
+        choice = np.logical_and(fits, left)
+        fits = choice if choice.any() else fits
     best = int(np.where(fits, quality, -1.0).argmax())
     return soft[best], float(quality[best])
 

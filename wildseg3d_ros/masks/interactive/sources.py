@@ -60,11 +60,6 @@ def box_window(box: tuple[float, float, float, float]) -> tuple[slice, slice]:
     return slice(max(v0, 0), v1 + 1), slice(max(u0, 0), u1 + 1)
 
 
-def leaves(mask: NDArray[np.bool_], spared: NDArray[np.bool_]) -> bool:
-    """Whether a mask leaves enough of what should be spared."""
-    return bool((spared & ~mask).sum() >= MIN_LEFT * spared.sum())
-
-
 def satisfies(mask: NDArray[np.bool_], prompts: ViewPrompts) -> bool:
     """Whether a mask (H, W) has the points on the object, none off it, and is in the box."""
     column, row = np.rint(prompts.points).astype(int).T
