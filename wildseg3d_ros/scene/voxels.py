@@ -53,7 +53,7 @@ def requested_grid(
     Raises:
         PromptError: the edge is too small for the points' extent.
     """
-    extent = np.ptp(points, axis=0).max()
+    extent = max(float(np.ptp(column)) for column in points.T)
     if extent >= MAX_CELLS * voxel_size:
         raise PromptError(
             f"voxels of {voxel_size} are too small for a cloud that extends over {extent:.3g}; at "

@@ -50,19 +50,22 @@ class VoxelGrid:
     ) -> VoxelGrid:
         """Voxels by their (M, 3) whole coordinates. Where they extend over more cells than 64 bits
         tell apart, cells that far apart may be mixed up."""
-        coordinates = coordinates - coordinates.min(axis=0)
+        # NumPy reduces contiguous columns ten times as fast as rows of three.
+        columns = [np.ascontiguousarray(column) for column in coordinates.T]
+        columns = [column - column.min() for column in columns]
         groups = 1 if group is None else int(group.max()) + 1
         # One empty cell at each end of a row: a step beyond it finds nothing.
-        size = [int(end) + 2 for end in coordinates.max(axis=0)]
+        size = [int(column.max()) + 2 for column in columns]
         if size[0] * size[1] * size[2] * groups > np.iinfo(np.int64).max:
             limit = int((np.iinfo(np.int64).max / groups) ** (1 / 3)) - 2
-            coordinates = np.mod(coordinates, limit)
+            columns = [np.mod(column, limit) for column in columns]
             size = [min(each, limit + 2) for each in size]
-        steps = (size[1] * size[2] * groups, size[2] * groups, groups)
-        keys = coordinates.astype(np.int64) @ np.array(steps)
+        x, y, z = (column.astype(np.int64) for column in columns)
+        keys = ((x * size[1] + y) * size[2] + z) * groups
         if group is not None:
             keys += group
         keys, cell, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        steps = (size[1] * size[2] * groups, size[2] * groups, groups)
         return cls(cell.reshape(-1), counts, keys, steps)
 
     def mean(self, columns: NDArray, weights: NDArray | None = None) -> NDArray[np.float64]:
