@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.grasping.graspable import GraspableScene
@@ -57,8 +58,8 @@ def main() -> dict:
         if solid.kind == "box":
             off = np.abs(np.sort(box.size) - np.sort(2 * solid.half))
             sizes.append(1e3 * off.max())
-            away = box.frame_from_box[:3, 3] - solid.world_from_solid[:3, 3]
-            centres.append(1e3 * np.linalg.norm(away))
+            offset = box.frame_from_box[:3, 3] - solid.world_from_solid[:3, 3]
+            centres.append(1e3 * np.linalg.norm(offset))
     every, baseline = np.concatenate(ours), np.concatenate(plain)
     return {
         "objects": len(counts),
@@ -92,9 +93,7 @@ def _measured(truth: ConstructedScene) -> WorldPointmaps:
 
 def _plain(points: NDArray, toward: NDArray) -> NDArray[np.float64]:
     near = KDTree(points).query(points, k=_NEIGHBOURS)[1]
-    apart = points[near].astype(np.float64)
-    apart -= apart.mean(axis=1, keepdims=True)
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", apart, apart))[1][:, :, 0]
+    normals, _, _ = fit_planes(points[near])
     return normals * np.sign((normals * toward).sum(axis=1, keepdims=True))
 
 

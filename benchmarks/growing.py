@@ -23,8 +23,8 @@ CELLS = (31, 32)
 """Seeds of the simulated cells."""
 CONSTRUCTED = (101, 102, 103)
 """Seeds of the constructed scenes."""
-SMALLEST = 100
-"""Least size of what is clicked [px]."""
+MIN_AREA = 100
+"""Minimum area of what is clicked [px]."""
 
 if TYPE_CHECKING:
     from wildseg3d_ros.io.folder import Recording
@@ -77,7 +77,7 @@ def measure(recording: Recording, clicked: Sequence[int] | None = None) -> dict:
     here, elsewhere, seconds, refused = [], [], [], 0
     for view in range(0, len(truths), 2) if clicked is None else clicked:
         for label in sorted(set(np.unique(truths[view]).tolist()) - {0, IGNORE}):
-            if np.count_nonzero(truths[view] == label) < SMALLEST:
+            if np.count_nonzero(truths[view] == label) < MIN_AREA:
                 continue
             click = Click(scene.view_names[view], *most_interior_pixel(truths[view] == label))
             start = time.perf_counter()

@@ -11,8 +11,9 @@ from statistics import median, quantiles
 
 import numpy as np
 
+from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import (
-    Alignment,
     Click,
     MaskCache,
     Prompt,
@@ -22,6 +23,7 @@ from wildseg3d_ros.core.types import (
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_testing.exact import alignment_of_cameras
 
 POINTS = 50_000
 REPEATS = 300
@@ -43,27 +45,10 @@ def make_scene(points: int = POINTS, views: int = 5, size: tuple[int, int] = (48
         depth = np.where(labels > 0, 1.0, 1.2).astype(np.float32)
         image = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
         view = View(f"camera{k}", image, K, depth, pose)
-        u, v = np.meshgrid(np.arange(width), np.arange(height))
-        rays = np.stack([(u - K[0, 2]) / 600, (v - K[1, 2]) / 600, np.ones(size)], axis=-1)
-        maps.append((rays * depth[..., None] + pose[:3, 3]).astype(np.float32))
+        maps.append(apply(pose, back_project(depth, K)))
         all_views.append(view)
-    n = len(all_views)
     poses = np.stack([view.world_from_cam_prior for view in all_views])
-    alignment = Alignment(
-        edges=np.zeros((0, 2), np.int64),
-        world_from_pair=np.zeros((0, 4, 4)),
-        pair_scale=np.ones(0),
-        world_from_cam=poses,
-        K=np.stack([K] * n),
-        pair_residual=np.zeros(0),
-        view_residual=np.zeros(n),
-        pair_used=np.ones(0, bool),
-        converged=True,
-        iterations=0,
-        metric=True,
-        in_prior_frame=True,
-        prior_residual=np.zeros(n),
-    )
+    alignment = alignment_of_cameras(np.stack([K] * views), poses)
     world = WorldPointmaps(tuple(maps), tuple(np.ones(size, np.float32) for _ in maps))
     cache = MaskCache(
         tuple(labels.copy() for _ in maps),

@@ -13,10 +13,10 @@ from wildseg3d_ros.masks.interactive.sources import MaskSource
 from wildseg3d_ros.masks.interactive.updating import source_of_masks
 from wildseg3d_ros.scene.prompting import (
     clicks_of,
-    hints_by_view,
     known_object,
     locate,
     objects_cloud,
+    prompts_by_view,
 )
 from wildseg3d_ros.scene.scene import Scene
 
@@ -44,11 +44,11 @@ def add_object(
     Raises:
         PromptError: nothing is found that satisfies the prompt.
     """
-    hints = hints_by_view(scene, prompt)
+    prompts = prompts_by_view(scene, prompt)
     source = _mask_source(scene, masks)
     visibility = Visibility.create(scene.K, scene.world_from_cam, scene.world)
     cache, object_id = extend_cache(
-        scene.masks, source, hints, scene.world, visibility, scene.view_names
+        scene.masks, source, prompts, scene.world, visibility, scene.view_names
     )
     note = [f"object {object_id} was {source.note}"] if source.note else []
     extended = scene.with_masks(cache, config.index, note)

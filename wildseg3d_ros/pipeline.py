@@ -13,7 +13,7 @@ from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt, View, check_views
-from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for
+from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for, why_nothing_found
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
@@ -140,6 +140,7 @@ def _finish(
             world_frame=world_frame,
             seconds=progress.seconds,
             warnings=progress.warnings,
+            nothing_found=why_nothing_found(cache),
         )
 
 

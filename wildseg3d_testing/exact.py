@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wildseg3d_ros.core.types import Alignment, MaskCache, WorldPointmaps
 from wildseg3d_ros.masks.cache import describe_objects
@@ -17,26 +18,46 @@ WORLD_FRAME = "base"
 CONFIDENCE = 2.0
 
 
-def exact_alignment(truth: ConstructedScene) -> Alignment:
-    """The true poses, as if a chain of pairs had been solved without error."""
-    n = len(truth.views)
-    edges = np.array([(a, a + 1) for a in range(n - 1)]).reshape(-1, 2)
-    intrinsics = [view.K for view in truth.views if view.K is not None]
-    return Alignment(
-        edges=edges,
-        world_from_pair=truth.world_from_cam[edges[:, 0]],
-        pair_scale=np.ones(len(edges)),
-        world_from_cam=truth.world_from_cam,
-        K=np.stack(intrinsics),
-        pair_residual=np.zeros(len(edges)),
-        view_residual=np.zeros(n),
-        pair_used=np.ones(len(edges), bool),
+def alignment_of_cameras(K: ArrayLike, world_from_cam: ArrayLike, **fields: Any) -> Alignment:
+    """Cameras in known poses, without pairs.
+
+    Args:
+        K: (N, 3, 3).
+        world_from_cam: (N, 4, 4).
+        fields: of the alignment to replace.
+    """
+    views = len(np.asarray(K))
+    alignment = Alignment(
+        edges=np.zeros((0, 2), np.int64),
+        world_from_pair=np.zeros((0, 4, 4)),
+        pair_scale=np.zeros(0),
+        world_from_cam=np.asarray(world_from_cam),
+        K=np.asarray(K),
+        pair_residual=np.zeros(0),
+        view_residual=np.zeros(views),
+        pair_used=np.zeros(0, bool),
         converged=True,
         iterations=1,
         metric=True,
         in_prior_frame=True,
-        prior_residual=np.full(n, np.nan),
+        prior_residual=np.full(views, np.nan),
         scale_sources=("metric pairs",),
+    )
+    return dataclasses.replace(alignment, **fields)
+
+
+def exact_alignment(truth: ConstructedScene) -> Alignment:
+    """The true poses, as if a chain of pairs had been solved without error."""
+    n = len(truth.views)
+    edges = np.array([(a, a + 1) for a in range(n - 1)]).reshape(-1, 2)
+    return alignment_of_cameras(
+        np.stack([view.K for view in truth.views if view.K is not None]),
+        truth.world_from_cam,
+        edges=edges,
+        world_from_pair=truth.world_from_cam[edges[:, 0]],
+        pair_scale=np.ones(len(edges)),
+        pair_residual=np.zeros(len(edges)),
+        pair_used=np.ones(len(edges), bool),
     )
 
 

@@ -32,7 +32,7 @@ def test_measure_overlap_two_sides():
     balls = row_of_bodies("ball", np.random.default_rng(0))
     for azimuths in OPPOSITE:
         truth = photograph(balls, facing(azimuths), 240, 180)
-        assert draw_depths(truth).spread < 0.002
+        assert draw_depths(truth).depth_sigma < 0.002
 
 
 def right(truth, masks=None, names=None, world=None, poses=None):

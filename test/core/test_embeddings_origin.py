@@ -12,10 +12,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from wildseg3d_ros.core.progress import Progress  # noqa: E402
-from wildseg3d_ros.core.types import Click, Prompt  # noqa: E402
+from wildseg3d_ros.core.types import (  # noqa: E402
+    Click,
+    Prompt,
+    ViewPrompts,
+)
 from wildseg3d_ros.editing import add_object  # noqa: E402
 from wildseg3d_ros.evaluation import most_interior_pixel  # noqa: E402
-from wildseg3d_ros.masks.interactive.sources import Hints  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig  # noqa: E402
 from wildseg3d_ros.masks.sam2.tracking import track  # noqa: E402
@@ -72,8 +75,8 @@ def encoded(mine, foreign, monkeypatch):
 
 
 def proposed(masks, cache, images):
-    hints = Hints(np.array([[60.0, 50.0]]), np.array([True]))
-    return masks.prompts(images, cache).propose(1, hints)[0]
+    prompts = ViewPrompts(np.array([[60.0, 50.0]]), np.array([True]))
+    return masks.prompts(images, cache).propose(1, prompts)[0]
 
 
 def test_encoder_fingerprint_weights(small_sam2, mine, foreign):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from wildseg3d_ros.core.geometry import cameras, transforms
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.core.geometry.similarity import umeyama
 
 finite = st.floats(-3.0, 3.0)
@@ -29,7 +30,7 @@ def test_rotation_angle_is_scipys(vector):
     )
 
 
-def test_quaternions_are_scipys_including_half_turns():
+def test_quaternion_from_rotation_is_scipys_including_half_turns():
     rotations = [*Rotation.random(50, random_state=1), *Rotation.from_rotvec(np.pi * np.eye(3))]
     for rotation in rotations:
         matrix = rotation.as_matrix()
@@ -40,7 +41,7 @@ def test_quaternions_are_scipys_including_half_turns():
 
 
 @pytest.mark.parametrize("quat", [[0, 0, 0, 0], [np.nan, 0, 0, 1], [0, 0, 1]])
-def test_a_quaternion_without_length_is_refused(quat):
+def test_rotation_from_quaternion_refuses_one_without_length(quat):
     with pytest.raises(ValueError, match="quaternion"):
         transforms.rotation_from_quaternion(quat)
 
@@ -64,7 +65,7 @@ def test_nearest_rotation_never_returns_a_reflection():
     assert np.linalg.det(transforms.nearest_rotation(matrix)) == pytest.approx(1.0)
 
 
-def test_projection_undoes_back_projection_with_skew_and_unequal_focals():
+def test_project_undoes_back_projection_with_skew_and_unequal_focals():
     K = np.array([[500.0, 3.0, 30.2], [0, 450.0, 22.7], [0, 0, 1]])
     depth = np.random.default_rng(0).uniform(0.3, 3.0, (48, 64)).astype(np.float32)
     uv, z = cameras.project(cameras.back_project(depth, K), K)
@@ -74,7 +75,7 @@ def test_projection_undoes_back_projection_with_skew_and_unequal_focals():
     assert z == pytest.approx(depth)
 
 
-def test_points_behind_the_camera_have_no_pixel():
+def test_project_points_behind_the_camera_have_no_pixel():
     uv, _ = cameras.project(np.array([[0.0, 0.0, -1.0], [1.0, 1.0, 0.0]]), np.eye(3))
     assert np.isnan(uv).all()
 
@@ -128,3 +129,16 @@ def test_umeyama_on_mirrored_points_returns_a_rotation():
 def test_umeyama_names_what_is_degenerate(points, text):
     with pytest.raises(ValueError, match=text):
         umeyama(points, points)
+
+
+def test_fit_planes_have_the_smallest_singular_vectors():
+    rng = np.random.default_rng(7)
+    points, weights = rng.normal(size=(5, 12, 3)) * [1, 1, 0.1], rng.uniform(0, 1, (5, 12))
+    normals, centres, variances = fit_planes(points, weights)
+    for i in range(5):
+        centre = np.average(points[i], axis=0, weights=weights[i])
+        offset = (points[i] - centre) * np.sqrt(weights[i])[:, None]
+        _, singular, vt = np.linalg.svd(offset)
+        np.testing.assert_allclose(centres[i], centre)
+        assert abs(normals[i] @ vt[2]) == pytest.approx(1.0)
+        assert variances[i] == pytest.approx(singular[2] ** 2 / weights[i].sum())

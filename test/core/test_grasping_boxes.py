@@ -43,7 +43,7 @@ def is_pose_of_a_box(box: OrientedBox, true=POSE, degrees=1.0):
     return (along > np.cos(np.radians(degrees))).all()
 
 
-def test_a_box_in_any_pose_is_found_to_the_millimetre():
+def test_fit_box_in_any_pose_to_the_millimetre():
     box = fit_box(box_points()[0])
     np.testing.assert_allclose(box.size, SIZE, atol=0.001)  # longest first
     np.testing.assert_allclose(box.frame_from_box[:3, 3], POSE[:3, 3], atol=0.0005)
@@ -55,13 +55,13 @@ def test_a_box_in_any_pose_is_found_to_the_millimetre():
     [("+x", "+y", "+z"), ("+x", "+z"), ("-x", "+x", "-y", "+y", "+z")],
     ids=["three", "two", "all but the bottom"],
 )
-def test_faces_that_nobody_saw_do_not_tilt_it(faces):
+def test_fit_box_unseen_faces_do_not_tilt_it(faces):
     box = fit_box(box_points(faces)[0])
     assert is_pose_of_a_box(box, degrees=2.0)
     np.testing.assert_allclose(box.size, SIZE, atol=0.003)
 
 
-def test_noise_and_strays():
+def test_fit_box_with_noise_and_outliers():
     points, _ = box_points(noise=0.001)
     rng = np.random.default_rng(1)
     strays = apply(POSE, rng.uniform(-0.09, 0.09, (10, 3))).astype(np.float32)
@@ -70,7 +70,7 @@ def test_noise_and_strays():
     np.testing.assert_allclose(box.frame_from_box[:3, 3], POSE[:3, 3], atol=0.003)
 
 
-def test_what_stands_is_boxed_upright():
+def test_fit_box_of_what_stands_is_upright():
     """An octahedron on its tip: the smallest boxes lean, an upright one is hardly larger."""
     turn = make_transform(rotation_from_vector([0.0, 0.0, 0.4]), [0.1, 0.2, 0.3])
     points, _ = box_points(size=np.array([0.06, 0.05, 0.2]), pose=turn)
@@ -85,7 +85,7 @@ def test_what_stands_is_boxed_upright():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_hardly_a_point(count):
+def test_fit_box_of_hardly_a_point(count):
     points = np.eye(3, dtype=np.float32)[np.arange(count) % 3] + np.arange(count)[:, None]
     box = fit_box(points.astype(np.float32))
     assert np.isfinite(box.frame_from_box).all()
@@ -94,7 +94,7 @@ def test_hardly_a_point(count):
     assert (np.abs(inside) <= box.size / 2 + 0.02).all()
 
 
-def test_flat_and_straight_things():
+def test_fit_box_of_flat_and_straight_things():
     rng = np.random.default_rng(3)
     flat = np.zeros((500, 3), np.float32)
     flat[:, :2] = rng.uniform(-0.5, 0.5, (500, 2)) * [0.3, 0.1]
@@ -107,7 +107,7 @@ def test_flat_and_straight_things():
 @pytest.mark.parametrize(
     "faces", [("+z",), ("+x", "+z"), ("-x", "+x", "-y", "+y", "+z"), FACES], ids="".join
 )
-def test_coverage_is_the_share_of_the_faces_that_were_seen(faces):
+def test_face_coverage_is_the_share_of_the_faces_seen(faces):
     points, normals = box_points(faces)
     found = face_coverage(points, normals, OrientedBox(POSE, SIZE))
     np.testing.assert_allclose(found, [face in faces for face in FACES], atol=0.06)
@@ -116,7 +116,7 @@ def test_coverage_is_the_share_of_the_faces_that_were_seen(faces):
     assert OrientedBox(POSE, SIZE, found).coverage == pytest.approx(seen, abs=0.03)
 
 
-def test_half_a_face_is_half_covered():
+def test_face_coverage_of_half_a_face_is_half():
     points, normals = box_points(FACES)
     local = apply(invert(POSE), points.astype(float))
     on_top = local[:, 2] > SIZE[2] / 2 - 1e-4
@@ -126,7 +126,7 @@ def test_half_a_face_is_half_covered():
     assert found[4] > 0.94
 
 
-def test_a_ball_that_was_seen_all_around_is_covered():
+def test_face_coverage_of_a_ball_seen_all_around():
     rng = np.random.default_rng(4)
     normals = rng.normal(size=(20000, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)

@@ -40,19 +40,19 @@ def degrees_off(found, true):
 
 
 @pytest.mark.parametrize("shape", [ball, box])
-@pytest.mark.parametrize(("noise", "median", "most"), [(0.0, 1.5, 4.0), (0.001, 6.0, 17.0)])
-def test_normals_of_known_shapes(shape, noise, median, most):
+@pytest.mark.parametrize(("noise", "median", "p90"), [(0.0, 1.5, 4.0), (0.001, 6.0, 17.0)])
+def test_fit_normals_of_known_shapes(shape, noise, median, p90):
     points, true, toward = shape(np.random.default_rng(0), noise=noise)
     found = fit_normals(points, toward, 0.008)
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
     off = degrees_off(found, true)
     assert np.median(off) < median
-    assert np.percentile(off, 90) < most
+    assert np.percentile(off, 90) < p90
     assert ((found * toward).sum(axis=1) >= 0).all()
 
 
-def test_the_two_sides_of_a_thin_plate_do_not_mix():
+def test_fit_normals_two_sides_of_a_thin_plate_do_not_mix():
     rng = np.random.default_rng(1)
     sides = np.where(rng.random(6000) < 0.5, 1.0, -1.0)
     points = rng.uniform(-0.05, 0.05, (6000, 3))
@@ -65,7 +65,7 @@ def test_the_two_sides_of_a_thin_plate_do_not_mix():
     np.testing.assert_allclose(found[inner, 2], sides[inner], atol=0.01)
 
 
-def test_against_planes_fitted_one_by_one():
+def test_fit_normals_against_planes_fitted_one_by_one():
     """On a smooth surface the cells change nothing: a plain least-squares fit says the same."""
     points, _, toward = ball(np.random.default_rng(2), radius=0.1, count=20000)
     found = fit_normals(points, toward, 0.012)
@@ -79,13 +79,13 @@ def test_against_planes_fitted_one_by_one():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
-def test_hardly_a_point_still_gets_a_direction(count):
+def test_fit_normals_of_hardly_a_point(count):
     points = np.arange(3.0 * count).reshape(count, 3).astype(np.float32)
     toward = np.tile(np.array([0, 0.6, 0.8], np.float32), (count, 1))
     np.testing.assert_allclose(fit_normals(points, toward, 0.1), toward, atol=1e-6)
 
 
-def test_the_radius_follows_the_object_and_its_points():
+def test_neighbourhood_radius_follows_the_object_and_its_points():
     points = np.array([[0, 0, 0], [0.1, 0.0, 0.0]], np.float32)
     assert neighbourhood_radius(points, 0.001) == pytest.approx(0.006)
     assert neighbourhood_radius(points, 0.003) == pytest.approx(0.009)

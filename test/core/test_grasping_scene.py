@@ -33,7 +33,7 @@ def solid(truth, label):
 
 
 @pytest.mark.parametrize("voxel_size", [0.0, 0.004])
-def test_a_surface_has_the_points_of_the_cloud(truth, graspable, voxel_size):
+def test_seen_surface_has_the_points_of_the_cloud(truth, graspable, voxel_size):
     for ids in ((1,), (3, 5)):
         cloud = voxel_downsample(segment(graspable.scene, Prompt(object_ids=ids)), voxel_size)
         surface = graspable.surface(ids, voxel_size)
@@ -44,7 +44,7 @@ def test_a_surface_has_the_points_of_the_cloud(truth, graspable, voxel_size):
         assert len(graspable.normals(ids, voxel_size)) == len(cloud)
 
 
-def test_bits_say_which_views_see_a_point(truth, graspable):
+def test_seen_surface_bits_say_which_views_see_a_point(truth, graspable):
     surface, index = graspable.surface((1,)), graspable.scene.index
     bits = (surface.views[:, None] >> np.arange(5)) & 1 > 0
     np.testing.assert_array_equal(bits.sum(axis=1), surface.view_count)
@@ -53,7 +53,7 @@ def test_bits_say_which_views_see_a_point(truth, graspable):
     assert np.bitwise_or.reduce(thin.views) == np.bitwise_or.reduce(surface.views)
 
 
-def test_normals_and_boxes_of_all_solids(truth, graspable):
+def test_graspable_normals_and_boxes_of_all_solids(truth, graspable):
     for label in truth.object_ids:
         surface, normals = graspable.surface((label,)), graspable.normals((label,))
         step = 1e-5
@@ -81,7 +81,7 @@ def test_normals_and_boxes_of_all_solids(truth, graspable):
             assert box.face_coverage[4] < 0.1
 
 
-def test_the_context_is_a_cube_about_the_object(truth, graspable):
+def test_context_is_a_cube_about_the_object(truth, graspable):
     near = graspable.context((1,))
     centre = graspable.box((1,)).frame_from_box[:3, 3]
     assert np.abs(near.points - centre).max() <= 0.15 + 1e-6
@@ -98,11 +98,11 @@ def test_the_context_is_a_cube_about_the_object(truth, graspable):
     ("largest", "metric", "edge"), [(0.05, True, 0.3), (0.2, True, 0.4), (2.0, True, 0.6),
                                     (2.0, False, 4.0)]
 )  # fmt: skip
-def test_the_size_of_the_context(largest, metric, edge):
+def test_context_edge_follows_the_object(largest, metric, edge):
     assert context_edge(np.array([0.01, largest, 0.02]), metric) == pytest.approx(edge)
 
 
-def test_the_surroundings_have_no_ghost_of_the_object(truth, graspable):
+def test_without_object_leaves_no_ghost(truth, graspable):
     rest = graspable.surroundings((1,)).points
     assert truth.distance_to_object(1, rest[rest[:, 2] > 0.012]).min() > 0.002
     others = [i for i in truth.object_ids if i != 1]
@@ -113,7 +113,7 @@ def test_the_surroundings_have_no_ghost_of_the_object(truth, graspable):
     assert table.sum() > 5000
 
 
-def test_flying_pixels_are_in_neither(truth):
+def test_solid_pixels_have_no_flying_ones(truth):
     """A curtain between an object's edge and the table behind it."""
     world = exact_world(truth)
     labels, depth = truth.labels[0], truth.depths[0]
@@ -138,7 +138,7 @@ def test_flying_pixels_are_in_neither(truth):
         assert len({tuple(p) for p in points[known]} & flying) < 0.1 * len(flying)
 
 
-def test_organised_points_are_at_their_pixels(truth, graspable):
+def test_organized_points_are_at_their_pixels(truth, graspable):
     for view in range(5):
         points, image = graspable.organized((1, 2), view)
         known = np.isfinite(points).all(axis=-1)
@@ -149,7 +149,7 @@ def test_organised_points_are_at_their_pixels(truth, graspable):
         np.testing.assert_allclose(z, truth.depths[view][known], atol=1e-4)
 
 
-def test_voxels_that_are_too_small_are_refused(graspable):
+def test_graspable_refuses_voxels_that_are_too_small(graspable):
     for ask in (graspable.surface, graspable.surroundings):
         with pytest.raises(PromptError, match="too small"):
             ask((1,), 1e-12)
@@ -157,7 +157,7 @@ def test_voxels_that_are_too_small_are_refused(graspable):
         graspable.context((1,), voxel_size=1e-12)
 
 
-def test_threads_share_what_was_computed(truth):
+def test_graspable_threads_share_what_was_computed(truth):
     graspable = GraspableScene(exact_scene(truth))
     found = []
     threads = [

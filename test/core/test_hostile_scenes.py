@@ -13,6 +13,7 @@ import pytest
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InvalidScene
 from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_ros.masks.cache import describe_objects
+from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_testing.exact import exact_cache, exact_scene
 from wildseg3d_testing.scenes import construct_scene
@@ -120,7 +121,7 @@ def pickled(_, members):
     members["K.npy"] = buffer.getvalue()
 
 
-def turned(poses):
+def not_rigid(poses):
     poses[1, :3, :3] *= 1.1
     return poses
 
@@ -215,7 +216,7 @@ HOSTILE = {
     "an empty image": (lambda _, m: m.update({"image/0.png": b""}), "image/0.png.*a PNG"),
     "no image": (lambda _, m: m.pop("image/2.png"), "image/2.png.*missing"),
     "a pose that is not rigid": (
-        become("world_from_cam", turned), r"world_from_cam\[1\].*not a rotation"),
+        become("world_from_cam", not_rigid), r"world_from_cam\[1\].*not a rotation"),
     "a pose that is not finite": (put("world_from_cam", (0, 0, 3), np.nan), "finite 4x4"),
     "poses of other views than the alignment's": (
         put("world_from_cam", (0, 0, 3), 9.0), "world_from_cam of the alignment"),
@@ -267,7 +268,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_wrong_is_named_and_the_way_out(saved, tmp_path, name):
+def test_load_scene_names_what_is_wrong_and_the_way_out(saved, tmp_path, name):
     change, says = HOSTILE[name]
     path = changed(saved, tmp_path, change)
     with pytest.raises(FileError, match=f"(?s){says}.*build it again") as error:
@@ -276,13 +277,13 @@ def test_what_is_wrong_is_named_and_the_way_out(saved, tmp_path, name):
     assert str(path) in str(error.value)
 
 
-def test_what_is_not_changed_is_loaded(scene, saved, tmp_path):
+def test_load_scene_takes_what_is_not_changed(scene, saved, tmp_path):
     again = load_scene(changed(saved, tmp_path, lambda *_: None))
     assert again.scene_id == scene.scene_id
-    again.check()
+    check_scene(again)
 
 
-def test_a_header_nested_without_end_is_damage(saved, tmp_path):
+def test_load_scene_header_nested_without_end_is_damage(saved, tmp_path):
     path = changed(saved, tmp_path, lambda *_: None)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(HEADER, "[" * 100_000)
@@ -290,7 +291,7 @@ def test_a_header_nested_without_end_is_damage(saved, tmp_path):
         load_scene(path)
 
 
-def test_a_locked_member_is_damage(saved, tmp_path):
+def test_load_scene_locked_member_is_damage(saved, tmp_path):
     """As by a zip program that was asked for a password."""
     path = changed(saved, tmp_path, lambda *_: None)
     data = bytearray(path.read_bytes())
@@ -301,7 +302,7 @@ def test_a_locked_member_is_damage(saved, tmp_path):
         load_scene(path)
 
 
-def test_what_could_not_be_read_back_is_not_written(scene, tmp_path):
+def test_save_scene_does_not_write_what_could_not_be_read_back(scene, tmp_path):
     other = tuple(m + np.int32(m == 0) * 1000 for m in scene.masks.labels)
     broken = dataclasses.replace(scene, masks=dataclasses.replace(scene.masks, labels=other))
     with pytest.raises(InvalidScene, match="label map of wholes in view 0"):

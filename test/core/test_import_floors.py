@@ -34,16 +34,6 @@ ROS_FLOORS = (
 )
 """The same within ``ros``."""
 
-PERMITTED = {
-    ("cli.commands", "cli"),
-    ("core.types.alignment", "alignment.graph.reads"),
-    ("core.types.masks", "scene.file.mask_checks"),
-    ("scene.scene", "scene.file.consistency"),
-    ("scene.prompting", "masks.interactive.sources"),
-}
-"""Imports (importer, imported) that break the order all the same."""
-
-
 @functools.cache
 def imports() -> frozenset[tuple[str, str]]:
     """(importer, imported) of all modules of the package, also of imports inside functions.
@@ -67,7 +57,7 @@ def imports() -> frozenset[tuple[str, str]]:
                 continue
             edges |= {(name, each) for each in found if each in names and each != name}
     short = {name: name.removeprefix(PACKAGE).lstrip(".") for name in names}
-    return frozenset((short[a], short[b]) for a, b in edges) - PERMITTED
+    return frozenset((short[a], short[b]) for a, b in edges)
 
 
 def test_imports_find_what_there_is():

@@ -13,12 +13,13 @@ from wildseg3d_ros.core.errors import Cancelled
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform, rotation_from_vector
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Alignment, View, WorldPointmaps
+from wildseg3d_ros.core.types import View, WorldPointmaps
 from wildseg3d_ros.masks import load_masks
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.geometric.backend import GeometricMasks
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
 from wildseg3d_ros.sim.cameras import look_at
+from wildseg3d_testing.exact import alignment_of_cameras
 from wildseg3d_testing.scenes import cast
 from wildseg3d_testing.solids import Solid
 
@@ -39,7 +40,7 @@ TABLE = solid("box", [0, 0, -0.02], [0.6, 0.5, 0.02], WOOD)
 FLOOR = solid("box", [0, 0, -0.8], [4.0, 4.0, 0.05], GREY)
 
 
-class Shot:
+class Capture:
     """Views of solids with noise in depth, and what a mask back end is given."""
 
     def __init__(self, solids, eyes, target=(0, 0, 0.03), sizes=(240, 320), noise=0.001, seed=0):
@@ -62,31 +63,12 @@ class Shot:
             poses.append(pose)
             matrices.append(K)
         self.world = WorldPointmaps(tuple(points), tuple(confidence))
-        self.alignment = alignment_of(poses, matrices)
+        self.alignment = alignment_of_cameras(matrices, poses)
 
     def segment(self, config=None, progress=None):
         backend = GeometricMasks(config or GeometricMaskConfig())
         progress = progress or Progress()
         return backend.segment(self.views, self.alignment, self.world, progress)
-
-
-def alignment_of(poses, matrices):
-    count = len(poses)
-    return Alignment(
-        edges=np.zeros((0, 2), np.int64),
-        world_from_pair=np.zeros((0, 4, 4)),
-        pair_scale=np.zeros(0),
-        world_from_cam=np.array(poses),
-        K=np.array(matrices),
-        pair_residual=np.zeros(0),
-        view_residual=np.zeros(count),
-        pair_used=np.zeros(0, bool),
-        converged=True,
-        iterations=1,
-        metric=True,
-        in_prior_frame=True,
-        prior_residual=np.zeros(count),
-    )
 
 
 def ring(count, distance=0.7, height=0.5, arc=2.6):
@@ -141,37 +123,37 @@ TABLETOP = [
 
 @pytest.fixture(scope="module")
 def tabletop():
-    shot = Shot(TABLETOP, ring(4))
-    return shot, shot.segment()
+    capture = Capture(TABLETOP, ring(4))
+    return capture, capture.segment()
 
 
-def test_finds_every_object_on_a_table_under_one_id(tabletop):
-    shot, cache = tabletop
-    check_contract(cache, shot.views)
-    names = [chosen(cache, shot.truth, label) for label in (1, 2, 3, 4)]
+def test_segment_finds_every_object_on_a_table_under_one_id(tabletop):
+    capture, cache = tabletop
+    check_contract(cache, capture.views)
+    names = [chosen(cache, capture.truth, label) for label in (1, 2, 3, 4)]
     assert len(set(names)) == 4
     for label in (1, 2, 3, 4):
-        assert iou(cache, shot.truth, label) > 0.85
+        assert iou(cache, capture.truth, label) > 0.85
 
 
-def test_table_and_floor_are_background(tabletop):
-    shot, cache = tabletop
-    for labels, true in zip(cache.labels, shot.truth, strict=True):
+def test_segment_takes_table_and_floor_for_background(tabletop):
+    capture, cache = tabletop
+    for labels, true in zip(cache.labels, capture.truth, strict=True):
         assert (labels[true == 0] > 0).mean() < 0.01
 
 
-def test_scores_are_high_on_objects_and_low_off_them(tabletop):
-    shot, cache = tabletop
-    for scores, true in zip(cache.scores, shot.truth, strict=True):
+def test_segment_scores_are_high_on_objects_and_low_off_them(tabletop):
+    capture, cache = tabletop
+    for scores, true in zip(cache.scores, capture.truth, strict=True):
         inside = cv2.erode((true > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
         outside = cv2.dilate((true > 0).astype(np.uint8), np.ones((15, 15), np.uint8)) == 0
         assert np.median(scores[inside]) > 0.95
         assert scores[outside].mean() < 0.02
 
 
-def test_same_input_gives_the_same_masks(tabletop):
-    shot, cache = tabletop
-    again = shot.segment()
+def test_segment_same_input_gives_the_same_masks(tabletop):
+    capture, cache = tabletop
+    again = capture.segment()
     assert again.object_ids == cache.object_ids
     for one, other in zip(again.labels, cache.labels, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -179,50 +161,51 @@ def test_same_input_gives_the_same_masks(tabletop):
         np.testing.assert_array_equal(one, other)
 
 
-def test_does_not_depend_on_the_directions_of_the_world(tabletop):
-    shot, _ = tabletop
-    turned = make_transform(rotation_from_vector([1.1, -0.7, 0.4]), [3.0, -2.0, 5.0])
-    moved = Shot(TABLETOP, ring(4))
+def test_segment_does_not_depend_on_the_axes_of_the_world(tabletop):
+    capture, _ = tabletop
+    new_from_world = make_transform(rotation_from_vector([1.1, -0.7, 0.4]), [3.0, -2.0, 5.0])
+    moved = Capture(TABLETOP, ring(4))
     moved.world = WorldPointmaps(
-        tuple(apply(turned, points) for points in shot.world.points), shot.world.confidence
+        tuple(apply(new_from_world, points) for points in capture.world.points),
+        capture.world.confidence,
     )
-    moved.alignment = alignment_of(
-        [turned @ pose for pose in shot.alignment.world_from_cam], list(shot.alignment.K)
+    moved.alignment = alignment_of_cameras(
+        capture.alignment.K, new_from_world @ capture.alignment.world_from_cam
     )
     cache = moved.segment()
     for label in (1, 2, 3, 4):
-        assert iou(cache, shot.truth, label) > 0.85
+        assert iou(cache, capture.truth, label) > 0.85
 
 
-def test_parts_two_boxes_that_touch():
+def test_segment_separates_two_boxes_that_touch():
     solids = [
         TABLE,
         FLOOR,
         solid("box", [-0.05, 0, 0.06], [0.05, 0.04, 0.06], RED, 1),
         solid("box", [0.04, 0, 0.035], [0.04, 0.06, 0.035], BLUE, 2),
     ]
-    shot = Shot(solids, ring(4))
-    cache = shot.segment()
-    assert chosen(cache, shot.truth, 1) != chosen(cache, shot.truth, 2)
-    assert iou(cache, shot.truth, 1) > 0.8
-    assert iou(cache, shot.truth, 2) > 0.8
+    capture = Capture(solids, ring(4))
+    cache = capture.segment()
+    assert chosen(cache, capture.truth, 1) != chosen(cache, capture.truth, 2)
+    assert iou(cache, capture.truth, 1) > 0.8
+    assert iou(cache, capture.truth, 2) > 0.8
 
 
-def test_parts_a_can_from_the_box_that_it_stands_on():
+def test_segment_separates_a_can_from_the_box_below():
     solids = [
         TABLE,
         FLOOR,
         solid("box", [0, 0, 0.05], [0.07, 0.06, 0.05], YELLOW, 1),
         solid("cylinder", [0, 0, 0.15], [0.03, 0.03, 0.05], GREEN, 2),
     ]
-    shot = Shot(solids, ring(4, height=0.6), target=(0, 0, 0.08))
-    cache = shot.segment()
-    assert chosen(cache, shot.truth, 1) != chosen(cache, shot.truth, 2)
-    assert iou(cache, shot.truth, 1) > 0.8
-    assert iou(cache, shot.truth, 2) > 0.8
+    capture = Capture(solids, ring(4, height=0.6), target=(0, 0, 0.08))
+    cache = capture.segment()
+    assert chosen(cache, capture.truth, 1) != chosen(cache, capture.truth, 2)
+    assert iou(cache, capture.truth, 1) > 0.8
+    assert iou(cache, capture.truth, 2) > 0.8
 
 
-def test_a_print_does_not_part_a_box():
+def test_segment_keeps_a_box_with_a_print_whole():
     """A sheet of another colour, flush with the box's front and top, is no object of its own."""
     solids = [
         TABLE,
@@ -230,11 +213,11 @@ def test_a_print_does_not_part_a_box():
         solid("box", [0, 0, 0.08], [0.07, 0.05, 0.08], RED, 1),
         solid("box", [0, -0.0501, 0.09], [0.035, 0.0002, 0.035], YELLOW, 1),
     ]
-    shot = Shot(solids, ring(4), target=(0, 0, 0.06))
-    assert iou(shot.segment(), shot.truth, 1) > 0.85
+    capture = Capture(solids, ring(4), target=(0, 0, 0.06))
+    assert iou(capture.segment(), capture.truth, 1) > 0.85
 
 
-def test_walls_and_floor_of_a_shelf_are_background():
+def test_segment_takes_walls_and_floor_of_a_shelf_for_background():
     half, thick = 0.3, 0.02
     shelf = [
         solid("box", [0, 0, -thick], [half, half, thick], GREY),
@@ -247,17 +230,17 @@ def test_walls_and_floor_of_a_shelf_are_background():
         solid("cylinder", [0.12, 0.0, 0.05], [0.04, 0.04, 0.05], BLUE, 2),
     ]
     eyes = [(-0.15, -0.75, 0.3), (0.0, -0.8, 0.4), (0.15, -0.75, 0.3)]
-    shot = Shot([*shelf, *things], eyes, target=(0, 0.05, 0.08))
-    cache = shot.segment()
-    assert iou(cache, shot.truth, 1) > 0.8
-    assert iou(cache, shot.truth, 2) > 0.8
+    capture = Capture([*shelf, *things], eyes, target=(0, 0.05, 0.08))
+    cache = capture.segment()
+    assert iou(cache, capture.truth, 1) > 0.8
+    assert iou(cache, capture.truth, 2) > 0.8
     # No object's id may cover more than a trace of the shelf.
-    names = {chosen(cache, shot.truth, 1), chosen(cache, shot.truth, 2)}
-    for labels, true in zip(cache.labels, shot.truth, strict=True):
+    names = {chosen(cache, capture.truth, 1), chosen(cache, capture.truth, 2)}
+    for labels, true in zip(cache.labels, capture.truth, strict=True):
         assert np.isin(labels[true == 0], list(names)).mean() < 0.01
 
 
-def test_finds_an_object_that_only_two_of_five_views_see():
+def test_segment_finds_an_object_that_only_two_of_five_views_see():
     """A screen stands between the ball and the other cameras."""
     solids = [
         TABLE,
@@ -267,121 +250,122 @@ def test_finds_an_object_that_only_two_of_five_views_see():
         solid("cylinder", [0.15, 0, 0.05], [0.04, 0.04, 0.05], BLUE, 2),
     ]
     eyes = [(-0.6, -0.3, 0.4), (-0.6, 0.3, 0.4), *[(0.7, y, 0.25) for y in (-0.3, 0.0, 0.3)]]
-    shot = Shot(solids, eyes)
-    assert [bool((true == 1).any()) for true in shot.truth] == [True, True, False, False, False]
-    cache = shot.segment()
-    assert iou(cache, shot.truth, 1) > 0.8
+    capture = Capture(solids, eyes)
+    assert [bool((true == 1).any()) for true in capture.truth] == [True, True, False, False, False]
+    cache = capture.segment()
+    assert iou(cache, capture.truth, 1) > 0.8
 
 
-def test_an_empty_table_has_no_objects():
-    shot = Shot([TABLE, FLOOR], ring(3))
-    cache = shot.segment()
+def test_segment_finds_nothing_on_an_empty_table():
+    capture = Capture([TABLE, FLOOR], ring(3))
+    cache = capture.segment()
     assert cache.object_ids == ()
     assert all((labels == 0).all() for labels in cache.labels)
-    check_contract(cache, shot.views)
+    check_contract(cache, capture.views)
 
 
-def test_one_view_is_enough_for_a_mask():
-    shot = Shot(TABLETOP, ring(1))
-    cache = shot.segment()
-    check_contract(cache, shot.views)
-    assert iou(cache, shot.truth, 1) > 0.7
+def test_segment_one_view_is_enough():
+    capture = Capture(TABLETOP, ring(1))
+    cache = capture.segment()
+    check_contract(cache, capture.views)
+    assert iou(cache, capture.truth, 1) > 0.7
 
 
-def test_views_may_differ_in_size():
-    shot = Shot(TABLETOP, ring(3), sizes=[(240, 320), (480, 640), (150, 200)])
-    cache = shot.segment()
-    check_contract(cache, shot.views)
+def test_segment_views_may_differ_in_size():
+    capture = Capture(TABLETOP, ring(3), sizes=[(240, 320), (480, 640), (150, 200)])
+    cache = capture.segment()
+    check_contract(cache, capture.views)
     for label in (1, 3):
-        assert iou(cache, shot.truth, label) > 0.8
+        assert iou(cache, capture.truth, label) > 0.8
 
 
-def test_large_images_are_worked_on_at_a_fraction():
-    shot = Shot(TABLETOP, ring(2), sizes=(723, 965))
-    cache = shot.segment()
-    check_contract(cache, shot.views)
-    assert iou(cache, shot.truth, 1) > 0.8
+def test_segment_works_on_large_images_at_a_fraction():
+    capture = Capture(TABLETOP, ring(2), sizes=(723, 965))
+    cache = capture.segment()
+    check_contract(cache, capture.views)
+    assert iou(cache, capture.truth, 1) > 0.8
 
 
-def test_nothing_without_points():
-    shot = Shot(TABLETOP, ring(2))
-    shot.world = WorldPointmaps(
-        tuple(np.full_like(points, np.nan) for points in shot.world.points),
-        tuple(np.zeros_like(confidence) for confidence in shot.world.confidence),
+def test_segment_finds_nothing_without_points():
+    capture = Capture(TABLETOP, ring(2))
+    capture.world = WorldPointmaps(
+        tuple(np.full_like(points, np.nan) for points in capture.world.points),
+        tuple(np.zeros_like(confidence) for confidence in capture.world.confidence),
     )
-    cache = shot.segment()
+    cache = capture.segment()
     assert cache.object_ids == ()
-    check_contract(cache, shot.views)
+    check_contract(cache, capture.views)
 
 
-def test_a_black_view_is_said():
-    shot = Shot(TABLETOP, ring(3))
-    shot.views[1].image[:] = np.random.default_rng(0).integers(0, 9, shot.views[1].image.shape)
+def test_segment_warns_of_a_black_view():
+    capture = Capture(TABLETOP, ring(3))
+    black = capture.views[1].image
+    black[:] = np.random.default_rng(0).integers(0, 9, black.shape)
     progress = Progress()
-    cache = shot.segment(progress=progress)
+    cache = capture.segment(progress=progress)
     (warning,) = progress.warnings
-    assert warning.startswith(f"camera '{shot.views[1].name}': its image is black")
+    assert warning.startswith(f"camera '{capture.views[1].name}': its image is black")
     assert "lens cap" in warning
-    check_contract(cache, shot.views)
+    check_contract(cache, capture.views)
     progress = Progress()
-    Shot(TABLETOP, ring(3)).segment(progress=progress)
+    Capture(TABLETOP, ring(3)).segment(progress=progress)
     assert progress.warnings == []
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 7), (24, 32)])
-def test_tiny_images_do_not_fail(size):
-    shot = Shot(TABLETOP, ring(2), sizes=size)
-    check_contract(shot.segment(), shot.views)
+def test_segment_takes_tiny_images(size):
+    capture = Capture(TABLETOP, ring(2), sizes=size)
+    check_contract(capture.segment(), capture.views)
 
 
-def test_points_that_are_not_finite_are_no_points():
-    shot = Shot(TABLETOP, ring(3))
+def test_segment_ignores_points_that_are_not_finite():
+    capture = Capture(TABLETOP, ring(3))
     rng = np.random.default_rng(1)
-    for points in shot.world.points:
+    for points in capture.world.points:
         points[rng.random(points.shape[:2]) < 0.3] = np.nan
         points[rng.random(points.shape[:2]) < 0.01, 2] = np.inf
-    cache = shot.segment()
-    check_contract(cache, shot.views)
-    assert iou(cache, shot.truth, 1) > 0.8
+    cache = capture.segment()
+    check_contract(cache, capture.views)
+    assert iou(cache, capture.truth, 1) > 0.8
 
 
-def test_a_gripper_that_moves_with_the_cameras_does_not_spoil_the_scene():
-    shot = Shot(TABLETOP, ring(5))
-    height, width = shot.views[0].size
-    for k, view in enumerate(shot.views):
+def test_segment_drops_a_gripper_that_moves_with_the_cameras():
+    capture = Capture(TABLETOP, ring(5))
+    height, width = capture.views[0].size
+    for k, view in enumerate(capture.views):
         depth = np.zeros(view.size, np.float32)
         depth[: height // 4, : width // 5] = 0.12
-        foam = apply(shot.alignment.world_from_cam[k], back_project(depth, view.K))
-        shot.world.points[k][depth > 0] = foam[depth > 0]
+        foam = apply(capture.alignment.world_from_cam[k], back_project(depth, view.K))
+        capture.world.points[k][depth > 0] = foam[depth > 0]
         view.image[depth > 0] = 30
-        shot.truth[k][depth > 0] = 0
-    cache = shot.segment()
+        capture.truth[k][depth > 0] = 0
+    cache = capture.segment()
     for label in (1, 2, 3, 4):
-        assert iou(cache, shot.truth, label) > 0.75
+        assert iou(cache, capture.truth, label) > 0.75
 
 
-def test_cancels_and_reports_progress():
-    shot = Shot(TABLETOP, ring(2), sizes=(120, 160))
+def test_segment_cancels_and_reports_progress():
+    capture = Capture(TABLETOP, ring(2), sizes=(120, 160))
     fractions = []
-    shot.segment(progress=Progress(report=lambda _, fraction: fractions.append(fraction)))
+    capture.segment(progress=Progress(report=lambda _, fraction: fractions.append(fraction)))
     assert fractions == sorted(fractions)
     assert fractions[-1] == pytest.approx(1.0)
     assert len(fractions) > 6
     with pytest.raises(Cancelled):
-        shot.segment(progress=Progress(cancelled=lambda: True))
+        capture.segment(progress=Progress(cancelled=lambda: True))
 
 
-def test_voxel_size_can_be_set():
-    shot = Shot(TABLETOP, ring(3))
-    cache = shot.segment(GeometricMaskConfig(voxel_size=0.006))
-    assert iou(cache, shot.truth, 1) > 0.8
+def test_segment_voxel_size_can_be_set():
+    capture = Capture(TABLETOP, ring(3))
+    cache = capture.segment(GeometricMaskConfig(voxel_size=0.006))
+    assert iou(cache, capture.truth, 1) > 0.8
 
 
-def test_is_in_the_table_of_back_ends():
+def test_load_masks_knows_the_back_end():
     assert isinstance(load_masks(MaskConfig()), GeometricMasks)
 
 
-def test_objects_on_real_frames(real_data):
+def test_segment_finds_objects_on_real_frames(real_data):
     """Every third frame of a shelf bin: one click near an object's middle finds it."""
     folder = real_data("apc_shelf")
     path = Path(__file__).resolve().parents[2] / "examples" / "apc_shelf.py"
@@ -401,7 +385,7 @@ def test_objects_on_real_frames(real_data):
         confidence.append((view.depth > 0).astype(np.float32))
     cache = GeometricMasks().segment(
         views,
-        alignment_of(poses, [view.K for view in views]),
+        alignment_of_cameras([view.K for view in views], poses),
         WorldPointmaps(tuple(points), tuple(confidence)),
         Progress(),
     )

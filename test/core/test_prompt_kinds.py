@@ -43,7 +43,7 @@ def place_on(truth, object_id, view=0):
     return truth.points[view][v, u].astype(float)
 
 
-def test_a_mask_means_the_object_that_it_covers(truth, scene):
+def test_masked_object_is_the_one_that_the_mask_covers(truth, scene):
     for object_id in truth.object_ids:
         for view in range(4):
             given = mask_of(truth, object_id, view)
@@ -55,7 +55,7 @@ def test_a_mask_means_the_object_that_it_covers(truth, scene):
             assert segment(scene, rough).object_ids == (object_id,)
 
 
-def test_a_mask_that_covers_a_part_means_the_part(truth):
+def test_masked_object_may_be_a_part(truth):
     parts = tuple(
         np.where((labels == 1) & (np.indices(labels.shape)[1] % 2 == 0), 40, 0).astype(np.int32)
         for labels in truth.labels
@@ -69,7 +69,7 @@ def test_a_mask_that_covers_a_part_means_the_part(truth):
     assert segment(scene, Prompt(masks=(mask_of(truth, 1),))).object_ids == (1,)
 
 
-def test_masks_that_mean_nothing_cached(truth, scene):
+def test_masked_object_names_masks_that_mean_nothing_cached(truth, scene):
     background = ViewMask("cam_0", truth.labels[0] == 0)
     with pytest.raises(PromptError, match="no cached object has a mask like") as refused:
         segment(scene, Prompt(masks=(background,)))
@@ -84,7 +84,7 @@ def test_masks_that_mean_nothing_cached(truth, scene):
         ViewMask("cam_0", np.zeros(3))
 
 
-def test_a_given_mask_becomes_an_object_as_it_is_and_is_lifted(truth):
+def test_add_object_takes_a_given_mask_and_lifts_it(truth):
     nothing = tuple(np.zeros_like(labels) for labels in truth.labels)
     blank = exact_scene(truth, cache=MaskCache(nothing, exact_cache(truth).scores, ()))
     given = mask_of(truth, 1)
@@ -95,7 +95,7 @@ def test_a_given_mask_becomes_an_object_as_it_is_and_is_lifted(truth):
     assert (distance < 0.01).mean() > 0.8
 
 
-def test_a_3d_point_means_the_object_that_is_measured_there(truth, scene):
+def test_click_at_point_means_the_object_measured_there(truth, scene):
     rng = np.random.default_rng(0)
     for object_id in truth.object_ids:
         for _ in range(5):
@@ -104,7 +104,7 @@ def test_a_3d_point_means_the_object_that_is_measured_there(truth, scene):
             assert found.object_ids == (object_id,)
 
 
-def test_a_3d_point_that_only_another_camera_sees(truth, scene):
+def test_click_at_point_that_only_another_camera_sees(truth, scene):
     """On the far side of an object, seen from camera 0."""
     back = next(
         place_on(truth, i, 3) for i in truth.object_ids if (truth.labels[3] == i).sum() > 300
@@ -114,13 +114,13 @@ def test_a_3d_point_that_only_another_camera_sees(truth, scene):
 
 
 @pytest.mark.parametrize("place", [(0, 0, 1.5), (50, 50, 50), (-1e6, 0, 0), (0.0, 0.0, 0.3)])
-def test_a_3d_point_where_nothing_is(scene, place):
+def test_click_at_point_where_nothing_is(scene, place):
     with pytest.raises(PromptError, match="nearest surface is .* m away") as refused:
         segment(scene, Prompt(points=(Point(*map(float, place)),)))
     assert refused.value.code == ErrorCode.POINT_OUTSIDE_SCENE
 
 
-def test_a_3d_point_on_the_table_is_no_object(truth, scene):
+def test_click_at_point_on_the_table_is_no_object(truth, scene):
     rows, columns = np.nonzero((truth.labels[0] == 0) & (np.abs(truth.points[0][..., 2]) < 1e-3))
     far = [
         k for k in range(0, len(rows), 37)
@@ -135,7 +135,7 @@ def test_a_3d_point_on_the_table_is_no_object(truth, scene):
         Point(0.0, float("nan"), 0.0)
 
 
-def test_ids_and_unions(truth, scene):
+def test_choose_objects_by_ids_and_together_with_clicks(truth, scene):
     assert segment(scene, Prompt(object_ids=(2, 5))).object_ids == (2, 5)
     together = Prompt(
         points=(Point(*place_on(truth, 1)),), masks=(mask_of(truth, 3),), object_ids=(5,)
@@ -148,7 +148,7 @@ def test_ids_and_unions(truth, scene):
     assert refused.value.code == ErrorCode.UNKNOWN_OBJECT
 
 
-def test_what_a_negative_click_excludes_must_not_be_chosen_otherwise(truth, scene):
+def test_choose_objects_refuses_what_a_negative_click_excludes(truth, scene):
     u, v = most_interior_pixel(truth.labels[0] == 3)
     no = (Click("cam_0", u, v, NEGATIVE),)
     for prompt in (
@@ -163,7 +163,7 @@ def test_what_a_negative_click_excludes_must_not_be_chosen_otherwise(truth, scen
     assert segment(scene, Prompt(no, object_ids=(4,))).object_ids == (4,)
 
 
-def test_prompts_that_say_nothing():
+def test_prompt_refuses_to_say_nothing():
     with pytest.raises(PromptError, match="a box, a mask, a 3D point or an object id"):
         Prompt()
     mask = ViewMask("a", np.ones((2, 2), bool))

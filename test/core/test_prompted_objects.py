@@ -10,7 +10,15 @@ import pytest
 from wildseg3d_ros.cli import main
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
-from wildseg3d_ros.core.types import NEGATIVE, Box, Click, MaskCache, Prompt, WorldPointmaps
+from wildseg3d_ros.core.types import (
+    NEGATIVE,
+    Box,
+    Click,
+    MaskCache,
+    Prompt,
+    ViewPrompts,
+    WorldPointmaps,
+)
 from wildseg3d_ros.editing import add_object
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.masks import load_masks
@@ -18,11 +26,10 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.interactive.adding import extend_cache
 from wildseg3d_ros.masks.interactive.finding import find_object
-from wildseg3d_ros.masks.interactive.sources import Hints
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
-from wildseg3d_ros.scene.prompting import hints_by_view
+from wildseg3d_ros.scene.prompting import prompts_by_view
 from wildseg3d_testing.exact import exact_cache, exact_scene, exact_world
 from wildseg3d_testing.scenes import construct_scene
 
@@ -54,10 +61,10 @@ class Knowing:
     def __init__(self, truth, wrong_views=()):
         self.truth, self.wrong_views, self.asked = truth, wrong_views, []
 
-    def propose(self, view, hints):
+    def propose(self, view, prompts):
         self.asked.append(view)
         labels = self.truth.labels[view]
-        column, row = hints.points[hints.on][0].astype(int)
+        column, row = prompts.points[prompts.on][0].astype(int)
         mask = labels == labels[row, column]
         if view in self.wrong_views:
             mask = (labels > 0) & ~mask
@@ -66,31 +73,31 @@ class Knowing:
 
 def find(truth, source, object_id, view=0):
     click = on(truth, object_id, view)
-    hints = {view: Hints(np.array([[click.u, click.v]]), np.array([True]))}
+    prompts = {view: ViewPrompts(np.array([[click.u, click.v]]), np.array([True]))}
     names = [v.name for v in truth.views]
     K = np.stack([v.K for v in truth.views])
     visibility = Visibility.create(K, truth.world_from_cam, exact_world(truth))
-    return hints, visibility, find_object(source, hints, exact_world(truth), visibility, names)
+    return prompts, visibility, find_object(source, prompts, exact_world(truth), visibility, names)
 
 
 class Boxed(Knowing):
     """Knows a thing's mask and takes no heed of anything else."""
 
-    def propose(self, view, hints):
-        soft, sure = super().propose(view, hints)
-        return soft[1:], sure[1:]
+    def propose(self, view, prompts):
+        soft, quality = super().propose(view, prompts)
+        return soft[1:], quality[1:]
 
 
 @pytest.mark.parametrize("object_id", [1, 3, 5, 6])
 def test_find_object_lifts_into_every_view_that_shows_it(truth, object_id):
     _, _, (masks, quality) = find(truth, Boxed(truth), object_id)
     assert sum(mask is not None for mask in masks) >= 3
-    for mask, sure, labels in zip(masks, quality, truth.labels, strict=True):
+    for mask, confidence, labels in zip(masks, quality, truth.labels, strict=True):
         if mask is not None:
             np.testing.assert_array_equal(mask > 0.5, labels == object_id)
-            assert sure == pytest.approx(0.8)
+            assert confidence == pytest.approx(0.8)
         else:
-            assert sure == 0
+            assert confidence == 0
             assert (labels == object_id).sum() < 40
 
 
@@ -118,13 +125,13 @@ def test_find_object_does_not_ask_hidden_views():
     ]
     truth = photograph([wall, ball], poses, 160, 120)
     source = Boxed(truth)
-    hints, visibility, (masks, _) = find(truth, source, 1)
+    prompts, visibility, (masks, _) = find(truth, source, 1)
     assert source.asked == [0, 1]
     assert masks[2] is None
     names = [v.name for v in truth.views]
     nothing = tuple(np.zeros_like(m) for m in truth.labels)
     empty = MaskCache(nothing, tuple(m.astype(np.float32) for m in nothing), ())
-    cache, object_id = extend_cache(empty, source, hints, exact_world(truth), visibility, names)
+    cache, object_id = extend_cache(empty, source, prompts, exact_world(truth), visibility, names)
     assert cache.record(object_id).views == (0, 1)
     assert cache.record(object_id).unmasked == ()
 
@@ -175,7 +182,7 @@ def test_add_object_inside_a_whole_becomes_its_part(truth):
     half = (truth.labels[view] == 5) & (np.arange(120)[:, None] < np.median(rows))
 
     class Half(Boxed):
-        def propose(self, v, hints):
+        def propose(self, v, prompts):
             if v != view:
                 raise PromptError("asks for nothing else")
             return half[None].astype(np.float32), np.array([0.9], np.float32)
@@ -204,7 +211,7 @@ def test_add_object_negative_points_and_boxes_choose(truth):
     only = [m == 1 for m in truth.labels]
 
     class Two(Boxed):
-        def propose(self, view, hints):
+        def propose(self, view, prompts):
             soft = np.stack([union[view], only[view]]).astype(np.float32)
             return soft, np.array([0.9, 0.6], np.float32)
 
@@ -219,9 +226,9 @@ def test_add_object_negative_points_and_boxes_choose(truth):
     np.testing.assert_array_equal(cloud.masks[name], only[view])
     rows, columns = np.nonzero(only[view])
     box = Box(name, columns.min(), rows.min(), columns.max(), rows.max())
-    hints = hints_by_view(scene, Prompt((negative,), boxes=(box,)))
-    assert hints[view].box == (box.u0, box.v0, box.u1, box.v1)
-    assert hints[view].on.tolist() == [False]
+    prompts = prompts_by_view(scene, Prompt((negative,), boxes=(box,)))
+    assert prompts[view].box == (box.u0, box.v0, box.u1, box.v1)
+    assert prompts[view].on.tolist() == [False]
     _, cloud = add_object(scene, Prompt((negative,), boxes=(box,)), masks=backend)
     np.testing.assert_array_equal(cloud.masks[name], only[view])
     everything = tuple(on(truth, i, view) for i in (1, 2))
@@ -267,7 +274,7 @@ def test_add_object_and_segment_end_boxes_at_the_edge(truth, ask):
         ask(exact_scene(truth), Prompt((), boxes=(Box("cam_0", 500, 300, 900, 400),)))
     assert error.value.code == ErrorCode.PIXEL_OUTSIDE_IMAGE
     far = Prompt((), boxes=(Box("cam_0", -900, 20, 1e6, 60),))
-    assert hints_by_view(exact_scene(truth), far)[0].box == (0, 20, 159, 60)
+    assert prompts_by_view(exact_scene(truth), far)[0].box == (0, 20, 159, 60)
 
 
 def test_segment_box_far_beyond_the_edge_means_what_is_inside(truth):
@@ -343,9 +350,11 @@ def test_add_object_without_depth_is_left_to_the_network(truth, monkeypatch, tmp
     click = on(truth, 2)
     rows, columns = np.ogrid[:120, :160]
     hole = (rows - click.v) ** 2 + (columns - click.u) ** 2 < 10**2
-    points, sure = scene.world.points[0].copy(), scene.world.confidence[0].copy()
-    points[hole], sure[hole] = np.nan, 0.0
-    world = WorldPointmaps((points, *scene.world.points[1:]), (sure, *scene.world.confidence[1:]))
+    points, confidence = scene.world.points[0].copy(), scene.world.confidence[0].copy()
+    points[hole], confidence[hole] = np.nan, 0.0
+    world = WorldPointmaps(
+        (points, *scene.world.points[1:]), (confidence, *scene.world.confidence[1:])
+    )
     scene = dataclasses.replace(scene, world=world)
 
     class Prompted:

@@ -23,7 +23,7 @@ def at(truth, label, sign):
     return Click("cam_0", u, v, sign)
 
 
-def test_an_added_part_keeps_its_mask_in_every_view_that_is_replaced():
+def test_recover_lost_keeps_an_added_part_in_every_replaced_view():
     """Objects 1 and 2 touch and are cached as one: what segments the new image knows no part."""
     noise = {"depth_noise": DepthNoise(), "translation_sigma": 0.002, "rotation_sigma": 0.003}
     truth = construct_scene(5, 320, 240, 7, 7071, 220.0, **noise)
@@ -41,7 +41,7 @@ def test_an_added_part_keeps_its_mask_in_every_view_that_is_replaced():
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_only_what_the_view_still_sees_is_looked_for(gone):
+def test_recover_lost_looks_only_for_what_the_view_still_sees(gone):
     """Object 3 has no mask in the new image of view 1, where it is seen or is gone."""
     truth = construct_scene(3, 160, 120, 4, seed=2)
     before = exact_cache(truth)
@@ -61,7 +61,7 @@ def test_only_what_the_view_still_sees_is_looked_for(gone):
     class Knowing:
         note = ""
 
-        def propose(self, view, hints):
+        def propose(self, view, prompts):
             assert not gone
             return (truth.labels[view] == 3)[None].astype(np.float32), np.ones(1, np.float32)
 

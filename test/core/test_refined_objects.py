@@ -85,8 +85,8 @@ def test_refine_object_negative_click_cuts_off_another_thing(truth):
     assert iou(cloud.masks, truth, 1) > max(0.8, before + 0.2)
     assert "not by the mask back end" in refined.warnings[-1]
     for click in clicks:
-        held = cloud.masks[click.view][int(click.v), int(click.u)]
-        assert held == (click.label == POSITIVE)
+        on = cloud.masks[click.view][int(click.v), int(click.u)]
+        assert on == (click.label == POSITIVE)
 
 
 def test_refine_object_negative_click_alone_cuts_off_what_stands_apart(truth):
@@ -103,7 +103,7 @@ def test_refine_object_best_answer_to_a_negative_click_may_be_the_whole(truth):
     class Network:
         note = ""
 
-        def propose(self, view, hints):
+        def propose(self, view, prompts):
             labels = truth.labels[view]
             soft = np.stack([np.isin(labels, (1, 2)), labels == 1, labels == 2])
             return soft.astype(np.float32), np.array([0.9, 0.7, 0.7], np.float32)
@@ -132,7 +132,7 @@ def test_refine_object_view_of_only_what_is_cut_off_loses_it(truth):
     class Network:
         note = ""
 
-        def propose(self, view, hints):
+        def propose(self, view, prompts):
             soft = np.stack([truth.labels[view] == 6, truth.labels[view] == 5])
             return soft.astype(np.float32), np.array([0.9, 0.5], np.float32)
 

@@ -41,7 +41,7 @@ def overlap(cloud, truth, object_id, view):
     return (mask & true).sum() / max(1, (mask | true).sum())
 
 
-def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so(table):
+def test_region_growing_says_that_it_is_approximate(table):
     scene = emptied(table)
     for object_id in (3, 5, 6, 7):
         extended, cloud = add_object(scene, Prompt((on(table, object_id),)))
@@ -50,7 +50,7 @@ def test_without_a_network_a_region_grows_over_the_pointmap_and_says_so(table):
         assert "pointmap, not by the mask back end: approximate" in extended.warnings[-1]
 
 
-def test_the_surface_is_fused_once_for_a_scene_and_its_successors(table, monkeypatch):
+def test_region_growing_fuses_once_for_a_scene_and_its_successors(table, monkeypatch):
     fused = []
 
     def counted(*arguments):
@@ -71,7 +71,7 @@ def test_the_surface_is_fused_once_for_a_scene_and_its_successors(table, monkeyp
     assert len(fused) == 3
 
 
-def test_negative_clicks_part_what_touches(table):
+def test_region_growing_negative_clicks_separate_what_touches(table):
     """The upper box, and the one that it stands on, are told apart by a click on each."""
     scene = emptied(table)
     for view in (0, 2):
@@ -81,7 +81,7 @@ def test_negative_clicks_part_what_touches(table):
         assert overlap(cloud, table, 4, view) > 0.8
 
 
-def test_a_negative_click_in_another_view_counts_as_well(table):
+def test_region_growing_negative_click_in_another_view_counts(table):
     scene = emptied(table)
     upper, again, below = on(table, 4, 0), on(table, 4, 2), on(table, 1, 2)
     off = Click(below.view, below.u, below.v, NEGATIVE)
@@ -91,11 +91,11 @@ def test_a_negative_click_in_another_view_counts_as_well(table):
 
 def rim(mask, nearest, farthest):
     """(row, column) of some pixels of a mask this far from its outline."""
-    away = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    return np.argwhere((away >= nearest) & (away <= farthest))[::40].tolist()
+    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    return np.argwhere((distance >= nearest) & (distance <= farthest))[::40].tolist()
 
 
-def test_a_pixel_without_depth_is_what_other_views_measured_there(table):
+def test_seeds_pixel_without_depth_is_what_other_views_measured(table):
     """Nearest to it there is depth of the thing beside it."""
     world, hole = exact_world(table), table.labels[0] == 5
     world.points[0][hole], world.confidence[0][hole] = np.nan, 0
@@ -114,10 +114,12 @@ def test_a_pixel_without_depth_is_what_other_views_measured_there(table):
     assert codes <= {ErrorCode.NO_DEPTH_AT_PIXEL}
 
 
-def test_a_pixel_without_depth_in_any_view_is_no_other_thing(table):
+def test_seeds_pixel_without_depth_in_any_view_is_no_other_thing(table):
     world = exact_world(table)
-    for labels, points, sure in zip(table.labels, world.points, world.confidence, strict=True):
-        points[labels == 5], sure[labels == 5] = np.nan, 0
+    for labels, points, confidence in zip(
+        table.labels, world.points, world.confidence, strict=True
+    ):
+        points[labels == 5], confidence[labels == 5] = np.nan, 0
     scene = emptied(table, world)
     places = rim(table.labels[0] == 5, 3, 6)
     assert len(places) > 4
@@ -131,7 +133,7 @@ def test_a_pixel_without_depth_in_any_view_is_no_other_thing(table):
         assert np.hypot(u - column, v - row) < 10
 
 
-def test_points_that_contradict_each_other_are_named(table):
+def test_region_growing_names_points_that_contradict_each_other(table):
     click = on(table, 5)
     off = Click(click.view, click.u + 1, click.v, NEGATIVE)
     says = (
@@ -143,7 +145,7 @@ def test_points_that_contradict_each_other_are_named(table):
     assert error.value.code == ErrorCode.CONTRADICTING_CLICKS
 
 
-def test_what_goes_on_as_a_table_does_is_background(table):
+def test_region_growing_what_goes_on_as_a_table_is_background(table):
     rows, columns = np.nonzero(table.labels[0] == 0)
     z = table.points[0][rows, columns, 2]
     on_top = np.flatnonzero(np.abs(z) < 1e-4)
@@ -154,7 +156,7 @@ def test_what_goes_on_as_a_table_does_is_background(table):
     assert error.value.code == ErrorCode.NO_OBJECT_AT_PIXEL
 
 
-def test_a_box_on_the_bare_table_adds_nothing_and_one_about_a_thing_does():
+def test_regions_in_box_need_a_thing_in_the_box():
     scenes = [construct_scene(views=4, width=240, height=180, objects=5, seed=k) for k in (3, 6)]
     bare = found = 0
     for truth in scenes:

@@ -47,7 +47,7 @@ def pixels_of(truth, index):
     return rows, columns
 
 
-def test_unfiltered_index_holds_exactly_the_labelled_pixels(truth):
+def test_build_without_filters_has_exactly_the_labelled_pixels(truth):
     index = exact_scene(truth, config=NO_FILTER).index
     rows, columns = pixels_of(truth, index)
     where = {(int(v), r, c) for v, r, c in zip(index.view, rows, columns, strict=True)}
@@ -60,7 +60,7 @@ def test_unfiltered_index_holds_exactly_the_labelled_pixels(truth):
     assert len(index) == len(expected)
 
 
-def test_each_object_is_one_run_of_its_own_points_and_colours(truth, scene):
+def test_build_gives_each_object_one_run_of_points_and_colours(truth, scene):
     index = scene.index
     rows, columns = pixels_of(truth, index)
     labels = np.array(
@@ -80,7 +80,7 @@ def test_each_object_is_one_run_of_its_own_points_and_colours(truth, scene):
     assert [object_id for object_id, _ in index] == list(truth.object_ids)
 
 
-def test_filters_leave_a_perfect_cloud_almost_whole(truth, scene):
+def test_build_filters_leave_a_perfect_cloud_almost_whole(truth, scene):
     labelled = sum(np.count_nonzero(labels) for labels in truth.labels)
     assert len(scene.index) > 0.99 * labelled
 
@@ -98,7 +98,7 @@ def rays_that_reach(truth, points, view):
     return free & (z > 0) & (uv > -0.5).all(1) & (uv < [width - 0.5, height - 0.5]).all(1)
 
 
-def test_view_count_agrees_with_rays_cast_at_the_solids():
+def test_build_view_count_agrees_with_rays_cast_at_the_solids():
     truth = construct_scene(width=320, height=240)
     index = exact_scene(truth).index
     views = range(len(truth.views))
@@ -112,12 +112,12 @@ def test_view_count_agrees_with_rays_cast_at_the_solids():
     assert abs(off.mean()) < 0.05
 
 
-def test_unknown_object_names_those_there_are(scene):
+def test_rows_of_an_unknown_object_name_those_there_are(scene):
     with pytest.raises(KeyError, match=r"no object 99; objects are \[1, 2, 3, 4, 5, 6\]"):
         scene.index.rows(99)
 
 
-def test_pixels_without_depth_have_no_point(truth):
+def test_build_pixels_without_depth_have_no_point(truth):
     world = exact_world(truth)
     hole = np.zeros(truth.labels[0].shape, bool)
     hole[:, : hole.shape[1] // 2] = True
@@ -139,7 +139,7 @@ def patch_of(truth, view, size=9):
     return square, truth.labels[view][square] == object_id
 
 
-def test_points_that_other_views_look_through_are_left_out():
+def test_build_leaves_out_points_that_other_views_look_through():
     truth = construct_scene(views=8, arc_degrees=90)
     world = exact_world(truth)
     square, on_object = patch_of(truth, 0)
@@ -156,7 +156,7 @@ def test_points_that_other_views_look_through_are_left_out():
     assert len(holds(exact_scene(truth, world, config=NO_FILTER).index)) == on_object.sum()
 
 
-def test_pixels_between_two_surfaces_are_left_out():
+def test_build_leaves_out_pixels_between_two_surfaces():
     """Depth averaged over the edge of an object, as sensors do, makes a curtain in the air."""
     truth = construct_scene(views=3, arc_degrees=60, width=320, height=240)
     world, added = exact_world(truth), 0
@@ -190,7 +190,7 @@ def test_pixels_between_two_surfaces_are_left_out():
         > 0.995 * everything  # fmt: skip
 
 
-def test_points_with_hardly_a_neighbour_are_left_out(truth):
+def test_build_leaves_out_points_with_hardly_a_neighbour(truth):
     world = exact_world(truth)
     square, on_object = patch_of(truth, 1, size=3)
     rng = np.random.default_rng(0)
@@ -202,7 +202,7 @@ def test_points_with_hardly_a_neighbour_are_left_out(truth):
     assert {tuple(p) for p in everything.points} >= {tuple(p) for p in strays}
 
 
-def test_a_tiny_piece_apart_from_its_object_is_left_out_and_a_large_one_is_not(truth):
+def test_build_leaves_out_tiny_fragments_but_no_large_ones(truth):
     cluster_only = dataclasses.replace(NO_FILTER, min_cluster=0.05)
     for size, kept in ((3, False), (13, True)):
         world = exact_world(truth)
@@ -214,7 +214,7 @@ def test_a_tiny_piece_apart_from_its_object_is_left_out_and_a_large_one_is_not(t
         assert not kept or len(index) == sum(np.count_nonzero(each) for each in truth.labels)
 
 
-def test_points_of_low_confidence_are_left_out(truth):
+def test_build_leaves_out_points_of_low_confidence(truth):
     world = exact_world(truth)
     square, on_object = patch_of(truth, 2)
     world.confidence[2][square][on_object] = 0.01
@@ -223,7 +223,7 @@ def test_points_of_low_confidence_are_left_out(truth):
     assert exact_scene(truth, world, config=NO_FILTER).index.confidence.min() == np.float32(0.01)
 
 
-def test_spread_measures_the_noise_between_views():
+def test_visibility_depth_sigma_is_the_noise_between_views():
     truth = construct_scene(views=5, arc_degrees=60)
     world = exact_world(truth)
     rng = np.random.default_rng(1)
@@ -232,9 +232,9 @@ def test_spread_measures_the_noise_between_views():
         points += (points - eye) * rng.normal(0, 0.01, points.shape[:2])[..., None]
     K = np.stack([view.K for view in truth.views])
     # Two independent errors of 1 % each.
-    spread = Visibility.create(K, truth.world_from_cam, world).spread
-    assert spread == pytest.approx(0.01 * np.sqrt(2), rel=0.2)
-    assert Visibility.create(K, truth.world_from_cam, exact_world(truth)).spread < 0.004
+    sigma = Visibility.create(K, truth.world_from_cam, world).depth_sigma
+    assert sigma == pytest.approx(0.01 * np.sqrt(2), rel=0.2)
+    assert Visibility.create(K, truth.world_from_cam, exact_world(truth)).depth_sigma < 0.004
 
 
 def test_scene_tells_what_it_is_made_from(truth, scene):
@@ -280,7 +280,7 @@ def test_scene_is_read_only_and_leaves_the_callers_arrays_alone(truth):
     world.points[0][0, 0] = 7  # the caller's own handle stays writeable
 
 
-def test_pickled_scene_is_the_same(scene):
+def test_scene_pickled_is_the_same(scene):
     again = pickle.loads(pickle.dumps(scene))
     assert again.scene_id == scene.scene_id
     assert again.seconds == scene.seconds

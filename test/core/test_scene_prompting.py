@@ -50,7 +50,7 @@ def with_labels(truth, labels):
     return exact_scene(truth, cache=MaskCache(tuple(maps), scores, ids))
 
 
-def test_one_click_gets_its_object_from_all_views(truth, scene):
+def test_answer_one_click_gets_its_object_from_all_views(truth, scene):
     for object_id in truth.object_ids:
         views = [i for i, labels in enumerate(truth.labels) if (labels == object_id).sum() > 30]
         for view in views:
@@ -67,7 +67,7 @@ def test_one_click_gets_its_object_from_all_views(truth, scene):
     assert len(cloud) == len(cloud.colors) == len(cloud.confidence) == len(cloud.view_count)
 
 
-def test_an_answer_is_a_copy(truth, scene):
+def test_answer_is_a_copy(truth, scene):
     prompt = Prompt((on(truth, 1),))
     cloud = answer(scene, prompt)
     before = cloud.points.copy()
@@ -75,12 +75,12 @@ def test_an_answer_is_a_copy(truth, scene):
     np.testing.assert_array_equal(answer(scene, prompt).points, before)
 
 
-def test_the_pipeline_answers_with_the_same(truth, scene):
+def test_segment_answers_with_the_same(truth, scene):
     prompt = Prompt((on(truth, 2),))
     np.testing.assert_array_equal(segment(scene, prompt).points, answer(scene, prompt).points)
 
 
-def test_positive_clicks_on_several_objects_choose_their_union(truth, scene):
+def test_answer_positive_clicks_on_several_objects_choose_all(truth, scene):
     cloud = answer(scene, Prompt((on(truth, 3), on(truth, 1), on(truth, 1, view=1))))
     assert cloud.object_ids == (1, 3)
     assert len(cloud) == scene.index.count(1) + scene.index.count(3)
@@ -88,14 +88,14 @@ def test_positive_clicks_on_several_objects_choose_their_union(truth, scene):
     np.testing.assert_array_equal(cloud.masks[scene.view_names[2]], expected)
 
 
-def test_a_negative_click_on_another_object_or_on_none_changes_nothing(truth, scene):
+def test_answer_negative_click_elsewhere_changes_nothing(truth, scene):
     empty_v, empty_u = np.argwhere(truth.labels[0] == 0)[0]
     off = Click("cam_0", empty_u, empty_v, NEGATIVE)
     cloud = answer(scene, Prompt((on(truth, 1), on(truth, 2, label=NEGATIVE), off)))
     assert cloud.object_ids == (1,)
 
 
-def test_contradicting_clicks_are_refused_and_named(truth, scene):
+def test_answer_refuses_and_names_contradicting_clicks(truth, scene):
     clicks = (on(truth, 1), on(truth, 2), on(truth, 1, view=1, label=NEGATIVE))
     with pytest.raises(PromptError, match="leave one of the two clicks out") as caught:
         answer(scene, Prompt(clicks))
@@ -104,7 +104,7 @@ def test_contradicting_clicks_are_refused_and_named(truth, scene):
         assert f"'{click.view}' pixel ({click.u:g}, {click.v:g})" in str(caught.value)
 
 
-def test_beside_objects_the_window_decides_by_majority(truth):
+def test_answer_window_beside_objects_decides_by_majority(truth):
     labels = np.zeros_like(truth.labels[0])
     labels[50:56, 60:63] = 4  # 18 pixels
     labels[50:56, 67:72] = 7  # 30, of which the window about column 65 sees 5 columns
@@ -116,7 +116,7 @@ def test_beside_objects_the_window_decides_by_majority(truth):
 
 
 @pytest.mark.parametrize(("radius", "u", "found"), [(0, 62, 4), (0, 63, None), (3, 65, 4)])
-def test_the_window_is_as_wide_as_configured(truth, radius, u, found):
+def test_answer_window_is_as_wide_as_configured(truth, radius, u, found):
     labels = np.zeros_like(truth.labels[0])
     labels[50:56, 60:63] = 4
     cache = MaskCache((labels, *exact_cache(truth).labels[1:]), exact_cache(truth).scores,
@@ -130,7 +130,7 @@ def test_the_window_is_as_wide_as_configured(truth, radius, u, found):
         assert answer(scene, prompt).object_ids == (found,)
 
 
-def test_unknown_camera_is_told_which_there_are(truth, scene):
+def test_locate_unknown_camera_names_those_there_are(truth, scene):
     with pytest.raises(PromptError, match="did you mean 'cam_1'") as caught:
         answer(scene, Prompt((Click("cam1", 5, 5),)))
     assert caught.value.code == ErrorCode.UNKNOWN_CAMERA
@@ -140,19 +140,19 @@ def test_unknown_camera_is_told_which_there_are(truth, scene):
 @pytest.mark.parametrize(
     ("u", "v"), [(-1, 5), (5, -1), (160, 5), (5, 120), (-0.51, 5), (159.5, 5), (5, 119.6)]
 )
-def test_pixels_outside_the_image_are_refused_with_its_size(scene, u, v):
+def test_locate_refuses_pixels_outside_the_image_with_its_size(scene, u, v):
     with pytest.raises(PromptError, match="which is 160x120: u from 0 to 159") as caught:
         answer(scene, Prompt((Click("cam_0", u, v),)))
     assert caught.value.code == ErrorCode.PIXEL_OUTSIDE_IMAGE
 
 
 @pytest.mark.parametrize(("u", "v"), [(-0.5, -0.5), (0, 0), (159.49, 119.49)])
-def test_pixels_reach_half_a_pixel_beyond_the_outermost_centres(truth, u, v):
+def test_locate_takes_half_a_pixel_beyond_the_outermost_centres(truth, u, v):
     scene = with_labels(truth, np.full_like(truth.labels[0], 3))
     assert answer(scene, Prompt((Click("cam_0", u, v),))).object_ids == (3,)
 
 
-def test_background_is_no_object_and_the_nearest_one_is_named(truth):
+def test_answer_on_background_names_the_nearest_object(truth):
     labels = np.zeros_like(truth.labels[0])
     labels[50:56, 60:63] = 4
     with pytest.raises(PromptError, match=r"nearest object \(4\) begins at pixel \(62, 53\)") as e:
@@ -160,7 +160,7 @@ def test_background_is_no_object_and_the_nearest_one_is_named(truth):
     assert e.value.code == ErrorCode.NO_OBJECT_AT_PIXEL
 
 
-def test_a_pixel_without_depth_is_told_apart_from_background(truth):
+def test_answer_tells_a_pixel_without_depth_from_background(truth):
     world = exact_world(truth)
     cache = exact_cache(truth)
     for maps in (world.confidence, cache.labels):
@@ -172,7 +172,7 @@ def test_a_pixel_without_depth_is_told_apart_from_background(truth):
     assert caught.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
 
 
-def test_an_object_without_any_point_is_an_error_not_an_empty_cloud(truth):
+def test_answer_object_without_any_point_is_an_error(truth):
     world = exact_world(truth)
     for labels, confidence in zip(truth.labels, world.confidence, strict=True):
         confidence[labels == 2] = 0
@@ -183,7 +183,7 @@ def test_an_object_without_any_point_is_an_error_not_an_empty_cloud(truth):
     assert caught.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
 
 
-def test_after_an_error_the_next_good_prompt_is_answered(truth, scene):
+def test_answer_after_an_error_the_next_good_prompt_is_answered(truth, scene):
     with pytest.raises(PromptError):
         answer(scene, Prompt((Click("nowhere", 1, 1),)))
     assert answer(scene, Prompt((on(truth, 1),))).object_ids == (1,)
@@ -210,7 +210,7 @@ def empty(truth, origin=None, points=1.0):
         (None, 1.0, "its masks are empty"),
     ],
 )
-def test_a_scene_without_objects_says_why_and_the_way_out(truth, origin, points, why):
+def test_scene_without_objects_says_why_and_the_way_out(truth, origin, points, why):
     scene = empty(truth, MaskOrigin(origin) if origin else None, points)
     (warning,) = [text for text in scene.warnings if "no object was found" in text]
     assert re.search(f"no click can be answered: .*{why}", warning)
@@ -219,14 +219,14 @@ def test_a_scene_without_objects_says_why_and_the_way_out(truth, origin, points,
         answer(scene, Prompt((Click("cam_1", 50, 50),)))
 
 
-def test_what_an_empty_scene_says_ends_with_its_first_object(truth):
+def test_scene_warning_of_no_objects_ends_with_the_first_object(truth):
     scene = empty(truth)
     extended, _ = add_object(scene, Prompt(masks=(ViewMask("cam_0", truth.labels[0] == 1),)))
     assert any("no object was found" in text for text in scene.warnings)
     assert not any("no object was found" in text for text in extended.warnings)
 
 
-def test_where_no_mask_answers_it_is_said_how_one_is_added(truth, scene):
+def test_answer_where_no_mask_is_says_how_one_is_added(truth, scene):
     near = cv2.dilate((truth.labels[0] > 0).astype(np.uint8), np.ones((41, 41)))
     v, u = np.argwhere(near == 0)[0]
     blind = exact_world(truth)

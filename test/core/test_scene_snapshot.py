@@ -53,14 +53,14 @@ def assert_same(a, b, where="scene"):
         assert a == b or (a != a and b != b), where  # NaN
 
 
-def test_a_saved_scene_comes_back_exactly(scene, saved):
+def test_load_scene_gives_back_exactly_what_was_saved(scene, saved):
     again = load_scene(saved)
     assert_same(scene, again)
     with pytest.raises(ValueError, match="read-only"):
         again.index.points[0] = 0
 
 
-def test_a_loaded_scene_answers_alike(scene, saved):
+def test_load_scene_answers_alike(scene, saved):
     v, u = np.argwhere(scene.labels[1] == scene.object_ids[0])[0]
     prompt = Prompt((Click(scene.view_names[1], u, v),))
     np.testing.assert_array_equal(
@@ -68,14 +68,14 @@ def test_a_loaded_scene_answers_alike(scene, saved):
     )
 
 
-def test_saving_makes_folders_and_leaves_no_draft(scene, tmp_path):
+def test_save_scene_makes_folders_and_leaves_no_draft(scene, tmp_path):
     path = tmp_path / "a" / "b" / "scene.ws3d"
     save_scene(scene, path)
     save_scene(scene, path)
     assert [p.name for p in path.parent.iterdir()] == ["scene.ws3d"]
 
 
-def test_a_failed_save_leaves_the_old_file(scene, saved, monkeypatch):
+def test_save_scene_that_fails_leaves_the_old_file(scene, saved, monkeypatch):
     before = saved.read_bytes()
 
     def full(*_):
@@ -88,12 +88,12 @@ def test_a_failed_save_leaves_the_old_file(scene, saved, monkeypatch):
     assert [p.name for p in saved.parent.iterdir()] == [saved.name]
 
 
-def test_saving_where_a_file_stands_in_the_way_is_an_error(scene, saved):
+def test_save_scene_where_a_file_is_in_the_way_is_an_error(scene, saved):
     with pytest.raises(FileError, match="cannot write"):
         save_scene(scene, saved / "inside.ws3d")
 
 
-def test_saving_never_replaces_what_is_no_file(scene, tmp_path):
+def test_save_scene_never_replaces_what_is_no_file(scene, tmp_path):
     """Whoever runs as root and saves to /dev/null must find it again."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -104,14 +104,14 @@ def test_saving_never_replaces_what_is_no_file(scene, tmp_path):
     assert sorted(tmp_path.iterdir()) == [pipe]
 
 
-def test_loading_what_is_not_there(tmp_path):
+def test_load_scene_of_what_is_not_there(tmp_path):
     with pytest.raises(FileError, match="cannot read scene") as caught:
         load_scene(tmp_path / "none.ws3d")
     assert caught.value.code == ErrorCode.BAD_FILE
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_a_clear_error(saved, share):
+def test_load_scene_truncated_file_is_a_clear_error(saved, share):
     data = saved.read_bytes()
     saved.write_bytes(data[: int(share * len(data))])
     with pytest.raises(FileError, match="truncated, damaged, or not a saved scene"):
@@ -119,7 +119,7 @@ def test_a_truncated_file_is_a_clear_error(saved, share):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7, 0.9])
-def test_a_flipped_byte_in_a_member_is_noticed(saved, share):
+def test_load_scene_notices_a_flipped_byte_in_a_member(saved, share):
     data = bytearray(saved.read_bytes())
     # Into the plain data of a member: deflated zeros may well survive a flip unchanged.
     with zipfile.ZipFile(saved) as archive:
@@ -132,7 +132,7 @@ def test_a_flipped_byte_in_a_member_is_noticed(saved, share):
         load_scene(saved)
 
 
-def test_foreign_files_are_told_apart(tmp_path):
+def test_load_scene_tells_foreign_files(tmp_path):
     text = tmp_path / "text.ws3d"
     text.write_text("no scene at all")
     with pytest.raises(FileError, match="not a saved scene.*give a file that `wildseg3d build`"):
@@ -165,7 +165,7 @@ def rewrite(path, change, skip=()):
                 archive.writestr(name, data)
 
 
-def test_a_newer_format_says_update(saved):
+def test_load_scene_of_a_newer_format_says_update(saved):
     rewrite(saved, lambda h: h.update(version=99, written_by="7.0"))
     with pytest.raises(
         FileError, match=r"format 99 \(written by wildseg3d 7.0\).*update wildseg3d"
@@ -173,7 +173,7 @@ def test_a_newer_format_says_update(saved):
         load_scene(saved)
 
 
-def test_an_unknown_format_says_build_again(saved):
+def test_load_scene_of_an_unknown_format_says_build_again(saved):
     rewrite(saved, lambda h: h.update(version=0))
     with pytest.raises(FileError, match="build it again"):
         load_scene(saved)
@@ -182,19 +182,19 @@ def test_an_unknown_format_says_build_again(saved):
         load_scene(saved)
 
 
-def test_a_missing_part_is_damage(saved):
+def test_load_scene_missing_part_is_damage(saved):
     rewrite(saved, lambda h: None, skip=("labels/0/1.npy",))
     with pytest.raises(FileError, match=r"damaged.*labels/0/1.npy"):
         load_scene(saved)
 
 
-def test_a_missing_value_is_damage(saved):
+def test_load_scene_missing_value_is_damage(saved):
     rewrite(saved, lambda h: h["scene"].pop("stamp_ns"))
     with pytest.raises(FileError, match=r"damaged.*stamp_ns"):
         load_scene(saved)
 
 
-def test_pickled_arrays_are_not_loaded(saved):
+def test_load_scene_refuses_pickled_arrays(saved):
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"evil": 1}], dtype=object), allow_pickle=True)
     rewrite(saved, lambda h: None, skip=("K.npy",))

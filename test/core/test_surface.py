@@ -26,7 +26,7 @@ def angles(normals, expected):
 
 
 @pytest.mark.parametrize("normal", [(0, 0, 1), (0.8, 0.1, 1), (-0.3, 1.2, 1)])
-def test_normals_of_a_plane_are_exact(normal):
+def test_local_planes_normals_of_a_plane_are_exact(normal):
     depth, expected = plane_depth(normal, 1.0)
     planes = local_planes(depth, K, NOISE.sigma(depth))
     assert angles(planes.normals, expected).max() < 0.1
@@ -34,7 +34,7 @@ def test_normals_of_a_plane_are_exact(normal):
     assert planes.roughness.max() < 1e-4
 
 
-def test_normals_hold_with_skewed_pixels():
+def test_local_planes_normals_with_skewed_pixels():
     skewed = K.copy()
     skewed[0, 1] = 12.0
     normal = np.array([0.4, -0.3, 1.0]) / np.linalg.norm([0.4, -0.3, 1.0])
@@ -43,7 +43,7 @@ def test_normals_hold_with_skewed_pixels():
     assert angles(planes.normals, -normal).max() < 0.1
 
 
-def test_normals_of_a_sphere():
+def test_local_planes_normals_of_a_sphere():
     centre, radius = np.array([0.0, 0.0, 1.0]), 0.3
     direction = rays(K, H, W).astype(np.float64)
     a, b = (direction**2).sum(-1), direction @ centre
@@ -58,7 +58,7 @@ def test_normals_of_a_sphere():
     assert angles(planes.normals, expected)[facing].max() < 3.0
 
 
-def test_uncertainty_of_normals_is_that_of_repeated_measurements():
+def test_local_planes_normal_sigma_is_that_of_repeated_measurements():
     exact, expected = plane_depth((0.3, 0.2, 1), 1.0)
     rng = np.random.default_rng(0)
     errors, claimed = [], []
@@ -73,7 +73,7 @@ def test_uncertainty_of_normals_is_that_of_repeated_measurements():
     assert measured == pytest.approx(np.mean(claimed), rel=0.3)
 
 
-def test_normals_stay_sharp_at_a_crease():
+def test_local_planes_stay_sharp_at_a_crease():
     left, towards_left = plane_depth((-1, 0, 1), 1.0)
     right, towards_right = plane_depth((1, 0, 1), 1.0)
     # The nearer plane hides the farther: a ridge that points at the camera.
@@ -87,7 +87,7 @@ def test_normals_stay_sharp_at_a_crease():
     assert off[:, columns > 1].max() < 1.0
 
 
-def test_pixels_without_neighbours_have_no_plane():
+def test_local_planes_pixels_without_neighbours_have_none():
     depth = np.zeros((H, W), np.float32)
     depth[60, 80] = 1.0
     planes = local_planes(depth, K, NOISE.sigma(depth))
@@ -97,7 +97,7 @@ def test_pixels_without_neighbours_have_no_plane():
     assert not confidence.any(), "a single pixel is a speckle"
 
 
-def test_confidence_is_one_centimetre_over_sigma():
+def test_depth_confidence_is_one_centimetre_over_sigma():
     for z in (0.5, 1.0, 2.0, 4.0):
         depth = np.full((H, W), z, np.float32)
         confidence, _ = depth_confidence(depth, K, NOISE)
@@ -106,7 +106,7 @@ def test_confidence_is_one_centimetre_over_sigma():
         assert confidence[58, 80] == pytest.approx(expected, rel=1e-3)
 
 
-def test_confidence_falls_with_incidence():
+def test_depth_confidence_falls_with_incidence():
     values = []
     for slant in (0, 45, 70, 80):
         depth, _ = plane_depth((np.tan(np.deg2rad(slant)), 0, 1), 1.0)
@@ -116,7 +116,7 @@ def test_confidence_falls_with_incidence():
     assert values[-1] < 0.5 * values[0]
 
 
-def test_confidence_follows_the_roughness_that_is_measured():
+def test_depth_confidence_follows_the_measured_roughness():
     rng = np.random.default_rng(1)
     depth = np.full((H, W), 1.0, np.float32)
     rough = depth + rng.normal(0, 0.01, depth.shape).astype(np.float32)
@@ -125,7 +125,7 @@ def test_confidence_follows_the_roughness_that_is_measured():
     assert np.median(rough_confidence) < 0.5 * np.median(smooth_confidence)
 
 
-def test_flying_pixels_have_no_confidence():
+def test_depth_confidence_of_flying_pixels_is_zero():
     depth = np.full((H, W), 1.5, np.float32)
     depth[30:90, 50:110] = 1.0
     depth[30:90, 49] = 1.2  # between the two surfaces
@@ -137,7 +137,7 @@ def test_flying_pixels_have_no_confidence():
     assert 0 < beside < inside, "beside an edge a pixel is less sure, but there"
 
 
-def test_a_ramp_of_several_flying_pixels_has_no_confidence():
+def test_depth_confidence_of_a_ramp_of_flying_pixels_is_zero():
     depth = np.full((H, W), 1.5, np.float32)
     depth[:, :60] = 1.0
     depth[:, 60:64] = [1.1, 1.2, 1.3, 1.4]
@@ -146,7 +146,7 @@ def test_a_ramp_of_several_flying_pixels_has_no_confidence():
     assert confidence[:, 50].min() > 1.0
 
 
-def test_a_slanted_plane_is_no_edge():
+def test_edge_quality_slanted_plane_is_no_edge():
     depth, _ = plane_depth((np.tan(np.deg2rad(75)), 0, 1), 1.0)
     depth[(depth <= 0) | (depth > 5)] = 0.0
     quality = edge_quality(depth, K, NOISE.sigma(depth))
@@ -158,7 +158,7 @@ def test_a_slanted_plane_is_no_edge():
     assert (quality[inside & (depth > 0)] == 1.0).mean() > 0.98
 
 
-def test_pixels_without_depth_have_no_confidence():
+def test_depth_confidence_of_pixels_without_depth_is_zero():
     depth = np.full((H, W), 1.0, np.float32)
     depth[40:50, 40:60] = 0.0
     confidence, planes = depth_confidence(depth, K, NOISE)

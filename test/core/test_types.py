@@ -18,7 +18,7 @@ IMAGE = np.zeros((4, 6, 3), np.uint8)
 K = np.array([[5.0, 0, 3], [0, 5.0, 2], [0, 0, 1]])
 
 
-def test_depth_that_means_nothing_becomes_zero_and_the_callers_array_is_kept():
+def test_view_depth_without_meaning_becomes_zero_in_a_copy():
     depth = np.array([[np.nan, np.inf, -1.0, 0.0, 1.0, 2.0]] * 4, np.float32)
     view = View("a", IMAGE, K, depth)
     assert view.depth[0].tolist() == [0, 0, 0, 0, 1, 2]
@@ -43,7 +43,7 @@ def test_depth_that_means_nothing_becomes_zero_and_the_callers_array_is_kept():
         ),
     ],
 )
-def test_views_refuse_with_a_reason(arguments, code, text):
+def test_view_refuses_with_a_reason(arguments, code, text):
     with pytest.raises(InputError, match=text) as caught:
         View(**({"name": "a", "image": IMAGE} | arguments))
     assert caught.value.code == code
@@ -69,7 +69,7 @@ def test_pointmap_b_in_a_applies_the_transform():
         PairPrediction(0, 1, points, points, ones, ones[:2])
 
 
-def test_prompts_need_a_positive_click_with_finite_pixels():
+def test_prompt_needs_a_positive_click_with_finite_pixels():
     with pytest.raises(PromptError, match="none of them positive"):
         Prompt((Click("a", 1, 1, NEGATIVE),))
     with pytest.raises(PromptError, match="finite"):

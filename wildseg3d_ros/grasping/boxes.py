@@ -10,17 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform
-from wildseg3d_ros.scene.voxels import VoxelCells
-
-_HULL_POINTS = 20_000
-_AXES = 30
-_FAR = 4.0
-"""Distance of a stray's eighth neighbour, in those of typical points."""
-_TRIM = 0.2
-"""Percent of the surface that may lie beyond either face: noise sets no extent."""
-_LIKE, _UPRIGHT = 1.1, 1.5
-"""Volume, relative to the smallest one, up to which boxes count as equally good, and up to which
-an upright one is taken: seen from one side things look as if they leaned towards the cameras."""
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +44,7 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
     """The smallest box, among equally small ones the one whose faces lie closest to the points.
 
     Tried are boxes that have a face in common with the points' convex hull or are aligned with
-    their principal axes, each turned to the smallest rectangle about its axis (the smallest box
+    their principal axes, each rotated to the smallest rectangle about its axis (the smallest box
     has a face or two edges in common with the hull: O'Rourke 1985). Seen from one side an object
     is an open shell that several boxes fit equally well; of those within 10 % the one whose faces
     are nearest to the points is taken (the criterion of closeness: Zhang et al. 2017).
@@ -69,7 +59,7 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
     Returns:
         The box, without coverage.
     """
-    some = _evened(np.asarray(points, np.float64)[:: max(1, len(points) // _HULL_POINTS)])
+    some = _evened(np.asarray(points, np.float64)[:: max(1, len(points) // 20_000)])
     outer, axes = _hull(some)
     candidates = [_about_axis(outer, axis) for axis in axes]
     upright = None
@@ -78,20 +68,22 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
         candidates.append(upright)
     thickness = 0.01 * float(np.ptp(outer, axis=0).max()) + 1e-12  # flat things have no volume
     volumes = [np.prod(np.ptp(outer @ rotation, axis=0) + thickness) for rotation in candidates]
-    like = [r for r, v in zip(candidates, volumes, strict=True) if v <= _LIKE * min(volumes)]
-    if upright is not None and volumes[-1] <= _UPRIGHT * min(volumes):
+    equal = [r for r, v in zip(candidates, volumes, strict=True) if v <= 1.1 * min(volumes)]
+    # Seen from one side things look as if they leaned towards the cameras.
+    if upright is not None and volumes[-1] <= 1.5 * min(volumes):
         rotation = upright
     else:
         few = some[:: max(1, len(some) // 2000)]
-        rotation = min(like, key=lambda r: _mean_distance_to_faces(few @ r))
+        rotation = min(equal, key=lambda r: _mean_distance_to_faces(few @ r))
     rotation = _ordered(rotation, np.ptp(outer @ rotation, axis=0), up)
-    low, high = np.percentile(some @ rotation, [_TRIM, 100 - _TRIM], axis=0)
+    # Some points may lie beyond a face: noise sets no extent.
+    low, high = np.percentile(some @ rotation, [0.2, 99.8], axis=0)
     centre = rotation @ ((low + high) / 2)
     return OrientedBox(make_transform(rotation, centre), high - low)
 
 
 def _evened(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of small cells: as dense where few pixels saw the surface as where many did.
+    """Means of small cells: density no longer depends on how many pixels saw the surface.
 
     Points whose eighth neighbour is far are left out: a single one would be a corner of the hull.
     """
@@ -99,17 +91,16 @@ def _evened(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return points
     distance = KDTree(points).query(points, k=9)[0][:, -1]
     typical = float(np.median(distance))
-    kept = points[distance <= _FAR * typical]
+    kept = points[distance <= 4.0 * typical]
     if typical == 0.0:
         return kept
-    cells = VoxelCells.of(kept.astype(np.float32), typical)
-    return cells.mean(kept)
+    return VoxelGrid.of(kept.astype(np.float32), typical).mean(kept)
 
 
 def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Corners of the convex hull, and (k, 3) axes to try."""
-    spread = np.cov(points.T) if len(points) > 1 else np.zeros((3, 3))
-    principal = np.linalg.eigh(spread)[1].T
+    covariance = np.cov(points.T) if len(points) > 1 else np.zeros((3, 3))
+    principal = np.linalg.eigh(covariance)[1].T
     try:
         hull = ConvexHull(points)
     except (QhullError, ValueError):  # flat, straight, or hardly a point
@@ -125,7 +116,7 @@ def _hull(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
     group = group.ravel()
     weight = np.bincount(group, area)
     axes = np.stack([np.bincount(group, area * column) for column in halved.T], axis=1)
-    axes = axes[np.argsort(-weight)[:_AXES]]
+    axes = axes[np.argsort(-weight)[:30]]
     lengths = np.linalg.norm(axes, axis=1, keepdims=True)
     axes = axes[lengths[:, 0] > 0] / lengths[lengths[:, 0] > 0]
     return points[hull.vertices], np.concatenate([axes, principal])
@@ -163,11 +154,10 @@ def _ordered(
         z = int(np.argmax(np.abs(np.asarray(up, np.float64) @ rotation)))
         order.remove(z)
         order.append(z)
-    turned = rotation[:, order]
-    vertical = turned[:, 2] @ (np.asarray(up, np.float64) if up is not None else np.eye(3)[2])
-    if vertical < 0:
-        turned[:, 2] *= -1
-    if turned[np.argmax(np.abs(turned[:, 0])), 0] < 0:
-        turned[:, 0] *= -1
-    turned[:, 1] = np.cross(turned[:, 2], turned[:, 0])
-    return turned
+    ordered = rotation[:, order]
+    if ordered[:, 2] @ (np.asarray(up, np.float64) if up is not None else np.eye(3)[2]) < 0:
+        ordered[:, 2] *= -1
+    if ordered[np.argmax(np.abs(ordered[:, 0])), 0] < 0:
+        ordered[:, 0] *= -1
+    ordered[:, 1] = np.cross(ordered[:, 2], ordered[:, 0])
+    return ordered

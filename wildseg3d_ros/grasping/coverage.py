@@ -9,13 +9,6 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.grasping.boxes import OrientedBox
 
-_CELLS = 16
-"""Cells along the longest edge of the box on whose faces coverage is counted."""
-_SKIN = 0.25
-"""How deep below the outermost point of a cell others count as outermost, in cells."""
-_FACING = 0.25
-"""Cosine between normal and face from which a surface counts as seen from the face's side."""
-
 
 def face_coverage(
     points: NDArray[np.float32], normals: NDArray[np.float32], box: OrientedBox
@@ -36,8 +29,8 @@ def face_coverage(
     """
     box_from_frame = invert(box.frame_from_box)
     inside = apply(box_from_frame, np.asarray(points, np.float64))
-    turned = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
-    cell = max(float(box.size.max()) / _CELLS, 1e-9)
+    outwards = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
+    cell = max(float(box.size.max()) / 16, 1e-9)
     shares = np.zeros(6)
     for axis in range(3):
         across = [other for other in range(3) if other != axis]
@@ -53,8 +46,9 @@ def face_coverage(
             height = sign * inside[:, axis]
             top = np.full(outline.size, -np.inf)
             np.maximum.at(top, flat, height)
-            outermost = height > top[flat] - _SKIN * cell
-            facing = outermost & (sign * turned[:, axis] > _FACING)
+            outermost = height > top[flat] - 0.25 * cell
+            # Surfaces up to 75 degrees from the face count as seen from its side.
+            facing = outermost & (sign * outwards[:, axis] > 0.25)
             votes = np.bincount(flat[facing], minlength=outline.size)
             seen = 2 * votes > np.bincount(flat[outermost], minlength=outline.size)
             seen &= outline.ravel() > 0

@@ -30,9 +30,6 @@ _Value = TypeVar("_Value")
 
 DEFAULT_VOXEL = 0.005
 """Edge of the voxels of context and surroundings [m] unless told otherwise."""
-_KEPT = 32
-"""Answers that are kept, the least recently used go first."""
-_BOX_POINTS = 20_000
 
 
 class GraspableScene:
@@ -78,9 +75,9 @@ class GraspableScene:
         def fit() -> NDArray[np.float32]:
             # Fitted to every point, whatever is returned: thinning must not change the shape.
             every = self.surface(object_ids)
-            reach = radius or neighbourhood_radius(every.points, max(every.spacing, voxel_size))
+            chosen = radius or neighbourhood_radius(every.points, max(every.spacing, voxel_size))
             surface = self.surface(object_ids, voxel_size) if voxel_size else every
-            return fit_normals(surface.points, surface.toward, reach)
+            return fit_normals(surface.points, surface.toward, chosen)
 
         return self._keep(("normals", tuple(object_ids), voxel_size, radius), fit)
 
@@ -95,7 +92,7 @@ class GraspableScene:
             up = [0.0, 0.0, 1.0] if self.scene.alignment.in_prior_frame else None
             box = fit_box(points, up)
             normals = self.normals(object_ids)
-            step = max(1, len(points) // _BOX_POINTS)
+            step = max(1, len(points) // 20_000)  # enough for 16 x 16 cells a face
             shares = face_coverage(points[::step], normals[::step], box)
             return OrientedBox(box.frame_from_box, box.size, shares)
 
@@ -157,6 +154,6 @@ class GraspableScene:
         value = compute()
         with self._lock:
             self._kept[key] = value
-            while len(self._kept) > _KEPT:
+            while len(self._kept) > 32:  # the least recently used go first
                 self._kept.popitem(last=False)
         return value

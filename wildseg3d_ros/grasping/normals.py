@@ -1,4 +1,4 @@
-"""Normals of fused clouds: local planes, turned towards the cameras that saw the points."""
+"""Normals of fused clouds: local planes, facing the cameras that saw the points."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from wildseg3d_ros.scene.voxels import VoxelCells
-
-_CELLS = 3.0
-"""Cells along the radius of a neighbourhood."""
-_NEIGHBOURS = 40
-"""Cells of a neighbourhood at most; a disk of that radius has about 28."""
-_FLAT = 0.06
-"""Mean distance from the plane, over the radius, above which a neighbourhood has a crease."""
+from wildseg3d_ros.core.geometry.planes import fit_planes
+from wildseg3d_ros.scene.voxels import requested_grid
 
 
 def fit_normals(
@@ -25,7 +19,7 @@ def fit_normals(
     time what lies off the first plane counts less (Cauchy weights). Where that is not flat the
     radius crosses a crease, and the flattest plane of the neighbours that passes through the place
     is taken (Kuwahara's rule). Points that are seen from the other side do not count, so that the
-    two sides of a thin plate do not mix. Points are gathered in cells of a third of the radius,
+    two sides of a thin plate do not mix. Points are averaged in cells of a third of the radius,
     whose means carry less noise and which share one normal.
 
     Args:
@@ -40,11 +34,12 @@ def fit_normals(
     if not len(points):
         return np.zeros((0, 3), np.float32)
     octant = ((toward > 0) * np.array([1, 2, 4])).sum(axis=1)
-    cells = VoxelCells.of(points, radius / _CELLS, octant)
+    cells = requested_grid(points, radius / 3.0, octant)
     middle, facing = cells.mean(points), cells.mean(toward)
     facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-12)
+    # A disk of that radius has about 28 cells.
     distance, near = KDTree(middle).query(
-        middle, k=min(_NEIGHBOURS, len(middle)), distance_upper_bound=radius
+        middle, k=min(40, len(middle)), distance_upper_bound=radius
     )
     near = near.reshape(len(middle), -1)
     found = np.isfinite(distance.reshape(near.shape))
@@ -52,53 +47,27 @@ def fit_normals(
     alike = np.einsum("ni,nki->nk", facing, facing[near])
     weight = found * np.maximum(alike, 0.0) * np.sqrt(cells.counts[near])
     offset = middle[near] - middle[:, None]
-    normals, centre = _planes(offset, weight)
-    off = np.abs(np.einsum("nki,ni->nk", offset - centre[:, None], normals))
-    typical = (weight * off).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
-    weight /= 1.0 + (off / np.maximum(typical, 1e-4 * radius)[:, None]) ** 2
-    normals, centre = _planes(offset, weight)
+    normals, centre, _ = fit_planes(offset, weight)
+    residual = np.abs(np.einsum("nki,ni->nk", offset - centre[:, None], normals))
+    typical = (weight * residual).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-12)
+    weight /= 1.0 + (residual / np.maximum(typical, 1e-4 * radius)[:, None]) ** 2
+    normals, centre, _ = fit_planes(offset, weight)
     alone = (weight > 0).sum(axis=1) < 3
     normals[alone], typical[alone] = facing[alone], 0.0
-    creased = np.flatnonzero(typical > _FLAT * radius)
-    if len(creased):
-        normals[creased] = _flattest(
-            creased, near, found & (alike > 0), middle, facing, normals, typical, middle + centre
-        )
-    normals = normals[cells.cell]
-    away = np.einsum("mi,mi->m", normals, toward) < 0
-    normals[away] *= -1.0
-    return normals.astype(np.float32)
-
-
-def _flattest(
-    creased: NDArray[np.intp],
-    near: NDArray[np.intp],
-    usable: NDArray[np.bool_],
-    middle: NDArray[np.float64],
-    facing: NDArray[np.float64],
-    normals: NDArray[np.float64],
-    roughness: NDArray[np.float64],
-    centre: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(c, 3) for each creased cell the normal of the flattest neighbour's plane through it."""
+    # A mean distance from the plane above 6 % of the radius says that there is a crease.
+    creased = np.flatnonzero(typical > 0.06 * radius)
     others = near[creased]
     outward = normals * np.sign(np.einsum("ni,ni->n", normals, facing))[:, None]
-    miss = np.einsum("cki,cki->ck", middle[creased][:, None] - centre[others], outward[others])
+    miss = middle[creased][:, None] - (middle + centre)[others]
+    miss = np.abs(np.einsum("cki,cki->ck", miss, outward[others]))
     # Nobody sees a face from behind.
-    faces = np.einsum("ci,cki->ck", facing[creased], outward[others]) > 0
-    score = np.where(usable[creased] & faces, roughness[others] + np.abs(miss), np.inf)
-    return outward[others[np.arange(len(creased)), score.argmin(axis=1)]]
-
-
-def _planes(
-    offset: NDArray[np.float64], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n, 3) normals and (n, 3) centres of the planes through weighted (n, k, 3) points."""
-    total = np.maximum(weight.sum(axis=1), 1e-12)[:, None]
-    centre = np.einsum("nk,nki->ni", weight, offset) / total
-    apart = offset - centre[:, None]
-    spread = np.einsum("nk,nki,nkj->nij", weight, apart, apart, optimize=True)
-    return np.linalg.eigh(spread)[1][:, :, 0], centre
+    usable = np.einsum("ci,cki->ck", facing[creased], outward[others]) > 0
+    usable &= (found & (alike > 0))[creased]
+    flattest = np.where(usable, typical[others] + miss, np.inf).argmin(axis=1)
+    normals[creased] = outward[others[np.arange(len(creased)), flattest]]
+    normals = normals[cells.cell]
+    normals[np.einsum("mi,mi->m", normals, toward) < 0] *= -1.0
+    return normals.astype(np.float32)
 
 
 def neighbourhood_radius(points: NDArray[np.float32], spacing: float) -> float:

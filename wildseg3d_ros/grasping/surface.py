@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.scene.voxels import VoxelCells
-
-BITS = 32
-"""Views that a point's bits have room for."""
+from wildseg3d_ros.scene.voxels import requested_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,31 +60,31 @@ def seen_surface(
     rows = np.concatenate([np.arange(index.rows(i).start, index.rows(i).stop) for i in object_ids])
     points, view = index.points[rows], index.view[rows]
     seen = visibility.seen_by(points, view)
-    # The view that measured a point surely faces it; that others see it has a tolerance.
-    way = visibility.centres[view].astype(np.float32) - points
-    away = np.linalg.norm(way, axis=1, keepdims=True)
-    bits = (seen[:, :BITS] * (1 << np.arange(min(BITS, seen.shape[1])))).sum(axis=1)
-    spacing = float(np.median(away[:, 0] / visibility.focal[view]))
+    # Only the view that measured a point faces it for certain; others see it within a tolerance.
+    toward = visibility.centres[view].astype(np.float32) - points
+    distance = np.linalg.norm(toward, axis=1)
+    bits = (seen[:, :32] * (1 << np.arange(min(32, seen.shape[1])))).sum(axis=1)
+    spacing = float(np.median(distance / visibility.focal[view]))
     surface = Surface(
         points,
         index.colors[rows],
         index.confidence[rows],
         index.view_count[rows],
         bits.astype(np.uint32),
-        _unit(way),
+        _unit(toward),
         spacing,
     )
     return surface if voxel_size == 0 else _thinned(surface, voxel_size)
 
 
 def _thinned(surface: Surface, voxel_size: float) -> Surface:
-    cells = VoxelCells.of(surface.points, voxel_size)
+    cells = requested_grid(surface.points, voxel_size)
     return Surface(
         cells.mean(surface.points).astype(np.float32),
         np.rint(cells.mean(surface.colors)).astype(np.uint8),
         cells.mean(surface.confidence[:, None])[:, 0].astype(np.float32),
-        cells.largest(surface.view_count),
-        cells.union(surface.views),
+        cells.max(surface.view_count),
+        cells.bitwise_or(surface.views),
         _unit(cells.mean(surface.toward).astype(np.float32)),
         max(voxel_size, surface.spacing),
     )

@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
+from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.scene.voxels import VoxelCells
-
-CONTEXT_LEAST, CONTEXT_MOST = 0.3, 0.6
-"""Edges [m] that Contact-GraspNet (Sundermeyer et al. 2021) cuts regions out with."""
-_MAX_SLANT = 85.0
-_SCENE_PIXELS = 400_000
-"""Pixels that the whole scene starts from; of more than these only every n-th is taken."""
+from wildseg3d_ros.scene.voxels import requested_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +34,9 @@ class PlainCloud:
 
 def solid_pixels(scene: Scene, visibility: Visibility) -> tuple[NDArray[np.bool_], ...]:
     """Per view (H, W): pixels that have a point and are no flying ones."""
+    slant = IndexConfig().max_slant
     return tuple(
-        scene.world.valid(view) & ~flying_pixels(depth, float(visibility.focal[view]), _MAX_SLANT)
+        scene.world.valid(view) & ~flying_pixels(depth, float(visibility.focal[view]), slant)
         for view, depth in enumerate(visibility.depth)
     )
 
@@ -52,7 +49,8 @@ def context_edge(size: NDArray[np.float64], metric: bool) -> float:
         metric: whether they are in metres; else there is nothing to clip them to.
     """
     edge = 2.0 * float(size.max())
-    return float(np.clip(edge, CONTEXT_LEAST, CONTEXT_MOST)) if metric else edge
+    # The regions of Contact-GraspNet (Sundermeyer et al. 2021) have such edges.
+    return float(np.clip(edge, 0.3, 0.6)) if metric else edge
 
 
 def context(
@@ -79,7 +77,7 @@ def context(
         (cv2.inRange(points, low, high) > 0) & usable
         for points, usable in zip(scene.world.points, solid, strict=True)
     ]
-    return _gathered(scene, chosen, masks, voxel_size)
+    return _thinned(scene, chosen, masks, voxel_size)
 
 
 def without_object(
@@ -92,56 +90,46 @@ def without_object(
     """The whole scene less an object, for a planner's collision world.
 
     Left out are the pixels of the object's masks, with a border of one pixel, and the voxels that
-    its points occupy: masks are never exact, and a ghost of the object must not stay behind.
+    its points occupy: masks are never exact, and no part of the object may stay behind.
 
     Args:
-        scene: of the object.
-        solid: see :func:`solid_pixels`.
-        masks: the object's, by view name.
+        scene, solid, masks, voxel_size: as of :func:`context`.
         object_points: (M, 3).
-        voxel_size: edge > 0 of the voxels that the cloud is thinned to.
     """
     total = sum(int(np.count_nonzero(usable)) for usable in solid)
-    step = max(1, int(np.ceil(np.sqrt(total / _SCENE_PIXELS))))
+    # Of more than 400,000 pixels only every n-th row and column is taken.
+    step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
     chosen, border = [], np.ones((3, 3), np.uint8)
     for name, usable in zip(scene.view_names, solid, strict=True):
         grown = cv2.dilate(masks[name].astype(np.uint8), border) > 0
         every_nth = np.zeros_like(usable)
         every_nth[::step, ::step] = usable[::step, ::step]
         chosen.append(every_nth & ~grown)
-    rest = _gathered(scene, chosen, {}, voxel_size)
-    occupied = _cells(object_points, voxel_size)
-    free = ~np.isin(_cells(rest.points, voxel_size), occupied)
+    rest = _thinned(scene, chosen, {}, voxel_size)
+    cell = VoxelGrid.of(np.concatenate([object_points, rest.points]), voxel_size).cell
+    free = ~np.isin(cell[len(object_points) :], cell[: len(object_points)])
     return PlainCloud(rest.points[free], rest.colors[free], rest.on_object[free])
 
 
-def _gathered(
+def _thinned(
     scene: Scene,
     chosen: Sequence[NDArray[np.bool_]],
     masks: Mapping[str, NDArray[np.bool_]],
     voxel_size: float,
 ) -> PlainCloud:
     """The points of the chosen pixels, thinned."""
-    nothing = np.zeros(0, np.bool_)
     points, colors, on = [], [], []
     for view, name in enumerate(scene.view_names):
         pixels = np.flatnonzero(chosen[view])
         points.append(scene.world.points[view].reshape(-1, 3)[pixels])
         colors.append(scene.images[view].reshape(-1, 3)[pixels])
-        mask = masks[name].ravel()[pixels] if name in masks else nothing
-        on.append(mask if len(mask) else np.zeros(len(pixels), np.bool_))
+        on.append(masks[name].ravel()[pixels] if name in masks else np.zeros(len(pixels), bool))
     every, rgb, on_object = np.concatenate(points), np.concatenate(colors), np.concatenate(on)
     if not len(every):
         return PlainCloud(every.astype(np.float32), rgb, on_object)
-    cells = VoxelCells.of(every, voxel_size, on_object.astype(np.int64))
+    cells = requested_grid(every, voxel_size, on_object.astype(np.int64))
     return PlainCloud(
         cells.mean(every).astype(np.float32),
         np.rint(cells.mean(rgb)).astype(np.uint8),
-        cells.largest(on_object.astype(np.uint8)) > 0,
+        cells.max(on_object.astype(np.uint8)) > 0,
     )
-
-
-def _cells(points: NDArray[np.float32], voxel_size: float) -> NDArray[np.void]:
-    """(M,) the voxel of each point as one comparable value."""
-    cell = np.floor(points.astype(np.float64) / voxel_size).astype(np.int32)
-    return np.ascontiguousarray(cell).view([("x", "i4"), ("y", "i4"), ("z", "i4")]).ravel()

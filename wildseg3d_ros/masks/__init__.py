@@ -87,6 +87,12 @@ def as_built(config: MaskConfig, cache: MaskCache) -> MaskConfig:
     return dataclasses.replace(config, **{origin.backend: group})
 
 
+def why_nothing_found(cache: MaskCache) -> tuple[str, str]:
+    """Why a cache may have no object, and the way out, as the back end that built it says."""
+    config = MaskConfig.registry.find(cache.origin.backend) if cache.origin else None
+    return getattr(config, "nothing_found", ("its masks are empty", "look at the images"))
+
+
 def load_masks(config: MaskConfig) -> MaskBackend:
     """The back end that the configuration names, ready to segment.
 

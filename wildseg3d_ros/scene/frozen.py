@@ -1,4 +1,4 @@
-"""Arrays that a snapshot shares with its readers must not change under them."""
+"""Read-only arrays: a snapshot shares its arrays with its readers."""
 
 from __future__ import annotations
 

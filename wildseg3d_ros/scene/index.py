@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.frozen import freeze_fields
-from wildseg3d_ros.scene.voxels import neighbourhoods
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,11 @@ class ObjectIndex:
         finer = [np.unique(labels) for level in cache.finer for labels in level]
         ids = np.unique(np.concatenate([np.array(cache.object_ids, np.int32), *finer]))
         ids = ids[ids > 0].astype(np.int32)
-        parts = [_gather(images, world, labels, ids) for labels in cache.maps]
+        parts = [
+            _labelled(view, image, world, maps[view], ids)
+            for maps in cache.maps
+            for view, image in enumerate(images)
+        ]
         rows = _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         rows = rows.keep(
             _near_median(rows.confidence, rows.group, len(ids), config.min_confidence)
@@ -113,8 +117,8 @@ class ObjectIndex:
             rows, seen = rows.keep(solid), seen[solid]
         if len(rows.points):
             spacing = visibility.point_spacing(rows.points, rows.view)
-            together = _hangs_together(rows, spacing, len(ids), config)
-            rows, seen = rows.keep(together), seen[together]
+            connected = _connected(rows, spacing, len(ids), config)
+            rows, seen = rows.keep(connected), seen[connected]
 
         order = np.argsort(rows.group, kind="stable")
         return cls(
@@ -143,38 +147,26 @@ class _Rows:
     def keep(self, chosen: NDArray[np.bool_]) -> _Rows:
         if chosen.all():
             return self
-        return _Rows(
-            self.points[chosen],
-            self.colors[chosen],
-            self.confidence[chosen],
-            self.view[chosen],
-            self.pixel[chosen],
-            self.group[chosen],
-        )
+        return _Rows(*(column[chosen] for column in vars(self).values()))
 
 
-def _gather(
-    images: Sequence[NDArray[np.uint8]],
+def _labelled(
+    view: int,
+    image: NDArray[np.uint8],
     world: WorldPointmaps,
-    labels: Sequence[NDArray[np.int32]],
+    labels: NDArray[np.int32],
     ids: NDArray[np.int32],
 ) -> tuple[NDArray, ...]:
-    """The columns of a level's labelled pixels."""
-    parts = []
-    for view, image in enumerate(images):
-        pixels = np.flatnonzero((labels[view] > 0) & world.valid(view))
-        group = np.searchsorted(ids, labels[view].ravel()[pixels]).astype(np.int32)
-        parts.append(
-            (
-                world.points[view].reshape(-1, 3)[pixels].astype(np.float32, copy=False),
-                image.reshape(-1, 3)[pixels],
-                world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
-                np.full(len(pixels), view, np.uint16),
-                pixels.astype(np.uint32),
-                group,
-            )
-        )
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    """The columns of a view's pixels (H, W) that have a label of one level and a point."""
+    pixels = np.flatnonzero((labels > 0) & world.valid(view))
+    return (
+        world.points[view].reshape(-1, 3)[pixels].astype(np.float32, copy=False),
+        image.reshape(-1, 3)[pixels],
+        world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
+        np.full(len(pixels), view, np.uint16),
+        pixels.astype(np.uint32),
+        np.searchsorted(ids, labels.ravel()[pixels]).astype(np.int32),
+    )
 
 
 def _flying(rows: _Rows, visibility: Visibility, max_slant: float) -> NDArray[np.bool_]:
@@ -187,11 +179,9 @@ def _flying(rows: _Rows, visibility: Visibility, max_slant: float) -> NDArray[np
     return flying
 
 
-def _hangs_together(
-    rows: _Rows, spacing: float, groups: int, config: IndexConfig
-) -> NDArray[np.bool_]:
+def _connected(rows: _Rows, spacing: float, groups: int, config: IndexConfig) -> NDArray[np.bool_]:
     """(M,) bool: neither alone, nor in a cluster that is tiny beside its object's largest one."""
-    counts, cluster = neighbourhoods(rows.points, spacing, rows.group)
+    counts, cluster = VoxelGrid.of(rows.points, spacing, rows.group).neighbourhoods()
     sizes = np.bincount(cluster)
     largest = np.zeros(groups, np.int64)
     np.maximum.at(largest, rows.group, sizes[cluster])
@@ -203,12 +193,12 @@ def _hangs_together(
 
 
 def _near_median(
-    values: NDArray[np.float32], group: NDArray[np.int32], groups: int, least: float
+    values: NDArray[np.float32], group: NDArray[np.int32], groups: int, minimum: float
 ) -> NDArray[np.bool_]:
-    """(M,) bool: at least ``least`` times the median of the point's object."""
+    """(M,) bool: at least ``minimum`` times the median of the point's object."""
     order = np.lexsort((values, group))
     starts = np.searchsorted(group[order], np.arange(groups + 1))
     some = starts[1:] > starts[:-1]
     median = np.zeros(groups, np.float32)
     median[some] = values[order][(starts[:-1] + starts[1:])[some] // 2]
-    return values >= least * median[group]
+    return values >= minimum * median[group]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import Click, Point
 from wildseg3d_ros.scene.scene import Scene
 
-REACH = 0.05
-"""How far a point may be off what was measured, as a share of its distance to the camera."""
+MAX_DISTANCE = 0.05
+"""Distance of a point from what was measured at which it is still on it, over its depth."""
 
 
 def click_at_point(scene: Scene, point: Point) -> Click:
@@ -28,23 +29,20 @@ def click_at_point(scene: Scene, point: Point) -> Click:
         in_camera = apply(invert(pose), place)
         if in_camera[2] <= 0:
             continue
-        # What lies within reach of the point shows within so many pixels of where it would.
-        reach = REACH * in_camera[2]
         column, row = np.clip((K @ in_camera)[:2] / in_camera[2], -1e6, 1e6)
-        window = int(np.ceil(REACH * max(K[0, 0], K[1, 1]))) + 1
-        top, left = max(round(row) - window, 0), max(round(column) - window, 0)
-        crop = np.s_[
-            top : max(round(row) + window + 1, 0), left : max(round(column) + window + 1, 0)
-        ]
+        # What is close enough to the point shows within so many pixels of where it would.
+        radius = int(np.ceil(MAX_DISTANCE * max(K[0, 0], K[1, 1]))) + 1
+        crop = window(round(row), round(column), radius)
         points = scene.world.points[view][crop]
         if not points.size:
             continue
-        off = np.linalg.norm(points - place.astype(np.float32), axis=-1)
-        off[~(scene.world.confidence[view][crop] > 0)] = np.inf
-        at = np.unravel_index(off.argmin(), off.shape)
-        if off[at] <= reach and off[at] < best:
-            best = float(off[at])
-            nearest = Click(scene.view_names[view], float(left + at[1]), float(top + at[0]))
+        distance = np.linalg.norm(points - place.astype(np.float32), axis=-1)
+        distance[~(scene.world.confidence[view][crop] > 0)] = np.inf
+        at = np.unravel_index(distance.argmin(), distance.shape)
+        if distance[at] < best and distance[at] <= MAX_DISTANCE * in_camera[2]:
+            best = float(distance[at])
+            v, u = (float(part.start + x) for part, x in zip(crop, at, strict=True))
+            nearest = Click(scene.view_names[view], u, v)
     if nearest is None:
         raise PromptError(
             f"nothing was measured at ({point.x:.4g}, {point.y:.4g}, {point.z:.4g}) in frame "

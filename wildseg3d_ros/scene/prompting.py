@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.core.types import (
     LEVELS,
     POSITIVE,
@@ -16,8 +17,8 @@ from wildseg3d_ros.core.types import (
     ObjectCloud,
     Prompt,
     ViewMasks,
+    ViewPrompts,
 )
-from wildseg3d_ros.masks.interactive.sources import Hints
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.similar_masks import (
@@ -33,19 +34,19 @@ NOT_CACHED = (
     ErrorCode.NO_DEPTH_AT_PIXEL,
     ErrorCode.CONTRADICTING_CLICKS,
 )
-"""What a prompt may fail with that an object of its own can answer: shiny and transparent things
-have no depth where they are clicked, and a network sees them all the same."""
+"""Errors of a prompt that adding an object can still answer: shiny and transparent things have no
+depth where they are clicked, but a network sees them."""
 
 
 def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     """The cloud of the objects that the clicks choose.
 
     A click chooses the object of the prompt's level whose label its pixel has, else the one of the
-    next coarser level, else the one with most pixels in the
-    window of ``scene.click_radius`` about it. Positive clicks on several objects choose all of
+    next coarser level, else the one with most pixels in the window of ``scene.click_radius`` about
+    it. Positive clicks on several objects choose all of
     them. A negative click excludes the object below it; off every object it excludes nothing.
-    Where that leaves nothing of an object, the clicks are taken to mean its parts: the coarsest
-    finer level at which they do not contradict each other answers. A 3D point is a click at the
+    Where positive and negative clicks are on one object, they mean its parts: the coarsest finer
+    level at which they do not contradict each other answers. A 3D point is a click at the
     pixel that shows it. A box chooses the object of any level that fills it best, a mask the one
     that covers it best.
 
@@ -85,7 +86,7 @@ def clicks_of(scene: Scene, prompt: Prompt) -> tuple[Click, ...]:
 def _with_clicked(
     scene: Scene, clicks: Sequence[Click], level: Level, chosen: Mapping[int, str]
 ) -> set[int]:
-    """The ids in ``chosen``, with what chose each, and those that the clicks choose at a level."""
+    """The ids in ``chosen`` (with what chose each) and those that the clicks choose at a level."""
     by: dict[int, str] = {}
     for click in clicks:
         if click.label == POSITIVE:
@@ -96,10 +97,10 @@ def _with_clicked(
             excluded = _label_at(scene, view, row, column, level)
             if excluded in by:
                 raise _contradiction(by[excluded], excluded, click)
-            # Clicks mean what their level says; what is chosen otherwise is meant as it is.
+            # What boxes, masks and ids choose may be of any level.
             for labels in scene.masks.maps:
-                if (held := int(labels[view][row, column])) in chosen:
-                    raise _contradiction(chosen[held], held, click)
+                if (label := int(labels[view][row, column])) in chosen:
+                    raise _contradiction(chosen[label], label, click)
     return {*by, *chosen}
 
 
@@ -191,7 +192,7 @@ def _label_at(scene: Scene, view: int, row: int, column: int, level: Level) -> i
     return 0
 
 
-def hints_by_view(scene: Scene, prompt: Prompt) -> dict[int, Hints]:
+def prompts_by_view(scene: Scene, prompt: Prompt) -> dict[int, ViewPrompts]:
     """The prompt's clicks, points, boxes and masks by index of their view.
 
     Raises:
@@ -204,16 +205,18 @@ def hints_by_view(scene: Scene, prompt: Prompt) -> dict[int, Hints]:
         points.setdefault(view, []).append((click.u, click.v, click.label == POSITIVE))
     boxes = dict(clipped_box(scene, box) for box in prompt.boxes)
     masks = {checked_mask_view(scene, given): given.mask for given in prompt.masks}
-    hints = {}
+    prompts = {}
     for view in sorted({*points, *boxes, *masks}):
         given = np.array(points.get(view, []), np.float64).reshape(-1, 3)
-        hints[view] = Hints(given[:, :2], given[:, 2] > 0, boxes.get(view), mask=masks.get(view))
-        if view not in boxes and view not in masks and not hints[view].on.any():
+        prompts[view] = ViewPrompts(
+            given[:, :2], given[:, 2] > 0, boxes.get(view), mask=masks.get(view)
+        )
+        if view not in boxes and view not in masks and not prompts[view].on.any():
             raise PromptError(
                 f"camera '{scene.view_names[view]}' has negative clicks only; a new object needs "
                 "a positive click, a box or a mask in every view that is clicked"
             )
-    return hints
+    return prompts
 
 
 def _chosen_object(scene: Scene, click: Click, level: Level) -> int:
@@ -221,24 +224,22 @@ def _chosen_object(scene: Scene, click: Click, level: Level) -> int:
     label = _label_at(scene, view, row, column, level)
     if label:
         return label
-    reach = scene.click_radius
-    window = np.s_[
-        max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
-    ]
+    radius = scene.click_radius
+    about = window(row, column, radius)
     for maps in reversed(scene.masks.maps[: LEVELS.index(level) + 1]):
-        labels = maps[view][window]
+        labels = maps[view][about]
         ids, counts = np.unique(labels[labels > 0], return_counts=True)
         if len(ids):
             return int(ids[np.argmax(counts)])
     where = f"camera '{click.view}', pixel ({click.u:g}, {click.v:g})"
-    if not (scene.world.confidence[view][window] > 0).any():
+    if not (scene.world.confidence[view][about] > 0).any():
         raise PromptError(
-            f"{where}: no depth was measured within {reach} px, so there is no 3D point to answer "
-            f"with; {_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
+            f"{where}: no depth was measured within {radius} px, so there is no 3D point to "
+            f"answer with; {_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
             ErrorCode.NO_DEPTH_AT_PIXEL,
         )
     raise PromptError(
-        f"{where}: there is background and no object within {reach} px; "
+        f"{where}: there is background and no object within {radius} px; "
         f"{_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
         ErrorCode.NO_OBJECT_AT_PIXEL,
     )

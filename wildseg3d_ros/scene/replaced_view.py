@@ -1,4 +1,4 @@
-"""What a new image of one camera asks of a scene."""
+"""Checks before one view of a scene is replaced."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.scene.scene import Scene
-
-MOVED, TURNED = 0.02, 0.035
-"""How far a camera's given pose may be from where the scene has it, beyond what such poses are off
-[m], [rad], before it stands elsewhere."""
 
 
 def check_same_views(scene: Scene, views: Sequence[View]) -> None:
@@ -43,12 +39,15 @@ def pairs_of_view(scene: Scene, view: int) -> list[tuple[int, int]]:
 
 
 def has_moved(scene: Scene, view: View, index: int) -> bool:
-    """Whether the camera's given pose says that it stands elsewhere than in the scene."""
+    """Whether the camera's given pose says that it stands elsewhere than in the scene.
+
+    That is so from 20 mm on, beyond the largest error of such poses, or 2 degrees.
+    """
     prior = view.world_from_cam_prior
     if prior is None or not scene.alignment.in_prior_frame:
         return False
     step = invert(scene.world_from_cam[index]) @ prior
-    off = scene.alignment.prior_residual
-    usual = float(np.nanmax(off)) if np.isfinite(off).any() else 0.0
-    turned = rotation_angle(step[:3, :3])
-    return bool(np.linalg.norm(step[:3, 3]) > MOVED + usual or turned > TURNED)
+    residual = scene.alignment.prior_residual
+    usual = float(np.nanmax(residual)) if np.isfinite(residual).any() else 0.0
+    moved = np.linalg.norm(step[:3, 3]) > 0.02 + usual
+    return bool(moved or rotation_angle(step[:3, :3]) > 0.035)

@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
-from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.scene.config import IndexConfig
-from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_ros.scene.frozen import freeze_fields
 from wildseg3d_ros.scene.index import ObjectIndex
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything that was found out about a scene, ready to be asked.
+    """Everything that is known of a scene.
 
     Nothing in it changes after it is made, so threads may share it without a lock.
 
@@ -83,6 +81,7 @@ class Scene:
         world_frame: str = "world",
         seconds: Mapping[str, float] | None = None,
         warnings: Sequence[str] = (),
+        nothing_found: tuple[str, str] = ("its masks are empty", "look at the images"),
     ) -> Scene:
         """Builds the object index and takes the snapshot.
 
@@ -93,6 +92,7 @@ class Scene:
             world_frame: name of the frame that the views' given poses refer to.
             seconds: wall time by stage so far; the time taken here is added as stage "index".
             warnings: of the stages before, beside the alignment's own.
+            nothing_found: why the cache has no object, if so, and the way out.
         """
         start = time.perf_counter()
         index = ObjectIndex.build(
@@ -105,7 +105,7 @@ class Scene:
         )
         warnings = [*warnings, *alignment.warnings]
         if not cache.object_ids:
-            warnings.append(_nothing_found(cache, world))
+            warnings.append(_nothing_found(world, *nothing_found))
         bare = [str(i) for i in index.ids if index.count(int(i)) == 0]
         if bare:
             warnings.append(f"no reliable 3D point on object(s) {', '.join(bare)}: masks only")
@@ -152,14 +152,6 @@ class Scene:
             warnings=(*_still_true(self.warnings, cache), *warnings),
         )
 
-    def check(self) -> None:
-        """Checks that the parts are what they must be and fit each other.
-
-        Raises:
-            InvalidScene: names the part, what was expected and what it is.
-        """
-        check_scene(self)
-
     @property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of all whole objects, sorted."""
@@ -194,21 +186,15 @@ class Scene:
 
 
 _NOTHING = "no object was found in any view"
-_FEW_POINTS = 0.05
-"""Share of all pixels; with less than that, the lack of points is why nothing is found."""
 
 
-def _nothing_found(cache: MaskCache, world: WorldPointmaps) -> str:
+def _nothing_found(world: WorldPointmaps, why: str, way_out: str) -> str:
     """Why there is no object, as far as can be told, and the way out."""
     pixels = sum(confidence.size for confidence in world.confidence)
     share = sum(int(np.count_nonzero(c)) for c in world.confidence) / max(pixels, 1)
-    why, way_out = "its masks are empty", "look at the images"
-    if share < _FEW_POINTS:
+    if share < 0.05:
         why = f"only {share:.1%} of the pixels have a 3D point"
         way_out = "look at the depth images and at the range and back end in 'pointmaps'"
-    else:
-        backend = MaskConfig.registry.find(cache.origin.backend) if cache.origin else None
-        why, way_out = getattr(backend, "nothing_found", (why, way_out))
     return (
         f"{_NOTHING}, so no click can be answered: {why}; {way_out}, or add objects by clicks and "
         "boxes (add_object; on the command line: --add)"

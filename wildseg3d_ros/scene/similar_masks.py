@@ -8,10 +8,6 @@ from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Box, ViewMask
 from wildseg3d_ros.scene.scene import Scene
 
-BOX_OVERLAP = 0.7
-"""Overlap of a box with that of a mask from which it means that mask."""
-MASK_OVERLAP = 0.5
-"""Overlap (intersection over union) of a mask with a cached one from which it means that one."""
 HOW_TO_ADD = "to make what is there an object, add it (add_object; on the command line: --add)"
 """The way out where no cached mask answers."""
 
@@ -33,16 +29,14 @@ def boxed_object(scene: Scene, box: Box) -> int:
             down = min(v1, bottom) - max(v0, top)
             both = max(across, 0.0) * max(down, 0.0)
             area = (u1 - u0) * (v1 - v0) + (right - left) * (bottom - top)
-            if both / max(area - both, 1e-9) > best_overlap:
-                best, best_overlap = record.object_id, both / max(area - both, 1e-9)
-    if best_overlap < BOX_OVERLAP:
-        raise PromptError(
-            f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) "
-            f"to ({box.u1:g}, {box.v1:g}); {_best(best, best_overlap, BOX_OVERLAP)}: draw it "
-            f"closer; {HOW_TO_ADD}",
-            ErrorCode.NO_OBJECT_AT_PIXEL,
-        )
-    return best
+            overlap = both / max(area - both, 1e-9)
+            if overlap > best_overlap:
+                best, best_overlap = record.object_id, overlap
+    none = (
+        f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) to "
+        f"({box.u1:g}, {box.v1:g})"
+    )
+    return _checked(best, best_overlap, 0.7, none, "draw it closer")
 
 
 def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float, float]]:
@@ -81,14 +75,11 @@ def masked_object(scene: Scene, given: ViewMask) -> int:
         overlap = inside / np.maximum(given.mask.sum() + area - inside, 1)
         if overlap.max() > best_overlap:
             best, best_overlap = int(overlap.argmax()), float(overlap.max())
-    if best_overlap < MASK_OVERLAP:
-        raise PromptError(
-            f"camera '{given.view}': no cached object has a mask like the given one of "
-            f"{int(given.mask.sum())} pixels; {_best(best, best_overlap, MASK_OVERLAP)}: give a "
-            f"mask of the whole object; {HOW_TO_ADD}",
-            ErrorCode.NO_OBJECT_AT_PIXEL,
-        )
-    return best
+    none = (
+        f"camera '{given.view}': no cached object has a mask like the given one of "
+        f"{int(given.mask.sum())} pixels"
+    )
+    return _checked(best, best_overlap, 0.5, none, "give a mask of the whole object")
 
 
 def checked_mask_view(scene: Scene, given: ViewMask) -> int:
@@ -107,7 +98,12 @@ def checked_mask_view(scene: Scene, given: ViewMask) -> int:
     return view
 
 
-def _best(object_id: int, overlap: float, needed: float) -> str:
-    if not object_id:
-        return "none overlaps it"
-    return f"the best one ({object_id}) overlaps it by {overlap:.2f}, {needed:g} are needed"
+def _checked(object_id: int, overlap: float, needed: float, none: str, way_out: str) -> int:
+    """The object, if its intersection over union is as large as needed; else raises."""
+    if overlap >= needed:
+        return object_id
+    best = f"the best one ({object_id}) overlaps it by {overlap:.2f}, {needed:g} are needed"
+    raise PromptError(
+        f"{none}; {best if object_id else 'none overlaps it'}: {way_out}; {HOW_TO_ADD}",
+        ErrorCode.NO_OBJECT_AT_PIXEL,
+    )

@@ -12,6 +12,12 @@ def pixel_grid(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np
     return u, v
 
 
+def window(row: int, column: int, radius: int) -> tuple[slice, slice]:
+    """Rows and columns of the square about a pixel, as far as they are not negative."""
+    rows, columns = (slice(max(x - radius, 0), max(x + radius + 1, 0)) for x in (row, column))
+    return rows, columns
+
+
 def rays(K: NDArray, height: int, width: int) -> NDArray[np.float32]:
     """(H, W, 3) float32: the point of each pixel at depth 1."""
     u, v = pixel_grid(height, width)

@@ -21,22 +21,18 @@ def flying_pixels(depth: NDArray[np.float32], focal: float, max_slant: float) ->
     """
     step = np.float32(np.tan(np.radians(max_slant)) / focal) * depth
     known = depth > 0
+    padded, (height, width) = np.pad(depth, 1), depth.shape
+
+    def shifted(down: int, right: int) -> NDArray[np.float32]:
+        """The image moved by a pixel; 0 where nothing moves in."""
+        return padded[1 - down : 1 - down + height, 1 - right : 1 - right + width]
+
     found = np.zeros(depth.shape, np.bool_)
     # Opposite neighbours in a row, in a column and on both diagonals.
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        before, after = _shifted(depth, down, right), _shifted(depth, -down, -right)
+        before, after = shifted(down, right), shifted(-down, -right)
         both = known & (before > 0) & (after > 0)
         rises = (depth - before > step) & (after - depth > step)
         falls = (before - depth > step) & (depth - after > step)
         found |= both & (rises | falls)
     return found
-
-
-def _shifted(depth: NDArray[np.float32], down: int, right: int) -> NDArray[np.float32]:
-    """The image moved; 0 where nothing moves in."""
-    out = np.zeros_like(depth)
-    height, width = depth.shape
-    to = np.s_[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
-    come = np.s_[max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)]
-    out[to] = depth[come]
-    return out

@@ -29,13 +29,13 @@ def umeyama(
     """
     source = np.asarray(source, dtype=np.float64)
     target = np.asarray(target, dtype=np.float64)
-    weights = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if np.count_nonzero(weights > 0) < 3:
-        raise ValueError(f"expected 3 or more points, got {np.count_nonzero(weights > 0)}")
-    weights = weights / weights.sum()
-    mean_source, mean_target = weights @ source, weights @ target
+    share = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if np.count_nonzero(share > 0) < 3:
+        raise ValueError(f"expected 3 or more points, got {np.count_nonzero(share > 0)}")
+    share = share / share.sum()
+    mean_source, mean_target = share @ source, share @ target
     centred_source, centred_target = source - mean_source, target - mean_target
-    covariance = (centred_target * weights[:, None]).T @ centred_source
+    covariance = (centred_target * share[:, None]).T @ centred_source
     u, singular, vt = np.linalg.svd(covariance)
     if singular[1] < 1e-12 * max(singular[0], 1e-300):
         raise ValueError("points lie on one line: the rotation about it is undetermined")
@@ -43,5 +43,5 @@ def umeyama(
     rotation = (u * sign) @ vt
     scale = 1.0
     if with_scale:
-        scale = float(singular @ sign / (weights @ (centred_source**2).sum(axis=1)))
+        scale = float(singular @ sign / (share @ (centred_source**2).sum(axis=1)))
     return scale, make_transform(rotation, mean_target - scale * rotation @ mean_source)

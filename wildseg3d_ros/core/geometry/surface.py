@@ -48,7 +48,7 @@ def local_planes(
         K: (3, 3) intrinsics.
         sigma: (H, W) expected standard deviation of the depth, metres.
         radius: half edge of the window [px].
-        min_fill: least share of the window that must have depth.
+        min_fill: minimum share of the window that must have depth.
     """
     height, width = depth.shape
     valid = depth > 0

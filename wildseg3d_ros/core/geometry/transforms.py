@@ -47,18 +47,21 @@ def rotation_from_vector(vector: ArrayLike) -> NDArray[np.float64]:
 def vector_from_rotation(rotation: NDArray) -> NDArray[np.float64]:
     """(3,) angle [rad] times axis of a (3, 3) rotation by clearly less than pi: the inverse of
     :func:`rotation_from_vector`."""
-    skew = rotation - rotation.T
-    sine = np.array([skew[2, 1], skew[0, 2], skew[1, 0]]) / 2.0
+    sine, angle = _sine_and_angle(rotation)
     length = np.linalg.norm(sine)
-    angle = np.arctan2(length, (np.trace(rotation) - 1.0) / 2.0)
     return sine * (angle / length if length > 1e-12 else 1.0)
 
 
 def rotation_angle(rotation: NDArray) -> float:
     """Angle of a (3, 3) rotation in [0, pi] rad, accurate near 0 and pi."""
+    return _sine_and_angle(rotation)[1]
+
+
+def _sine_and_angle(rotation: NDArray) -> tuple[NDArray[np.float64], float]:
+    """The axis times the sine of the angle, and the angle [rad]."""
     skew = rotation - rotation.T
-    sine = np.linalg.norm([skew[2, 1], skew[0, 2], skew[1, 0]]) / 2.0
-    return float(np.arctan2(sine, (np.trace(rotation) - 1.0) / 2.0))
+    sine = np.array([skew[2, 1], skew[0, 2], skew[1, 0]]) / 2.0
+    return sine, float(np.arctan2(np.linalg.norm(sine), (np.trace(rotation) - 1.0) / 2.0))
 
 
 def nearest_rotation(matrix: NDArray) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -12,23 +13,22 @@ from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.types import WorldPointmaps
 
 _BLOCK = 1 << 15  # points per pass; the work arrays of one pass stay in the cache
-_SAMPLE = 20_000
-_FACING = 0.2  # cosine of the steepest slant at which two views' depths are compared
-_NORMAL_STEP = 4  # pixels to either side
-_CLEARLY = 3.0  # how many tolerances a view must look past a point before it denies it
+_SAMPLE = 20_000  # points that sigma and spacing are measured on
 
 
 @dataclass(frozen=True, eq=False)
 class Visibility:
-    """Depth images of all views, drawn from the world points, and how far they are to be trusted.
+    """Depth images of all views, drawn from the world points, and their uncertainty.
 
     Attributes:
         cameras: per view (3, 4) float32, world point to (u z, v z, z).
         depth: per view (H, W) float32, 0 = none.
         nearest: per view (H, W) float32, smallest depth in a window about each pixel, inf = none.
-            Edges of objects are off by a few pixels; only what a whole window looks past is
-            denied.
-        spread: standard deviation of depth over depth, between views of the same surface.
+            Edges of objects are off by a few pixels; only where a whole window is farther does a
+            view look through a point.
+        focal: (N,) focal lengths [px].
+        centres: (N, 3) camera positions.
+        depth_sigma: standard deviation of depth over depth, between views of the same surface.
     """
 
     cameras: tuple[NDArray[np.float32], ...]
@@ -36,7 +36,7 @@ class Visibility:
     nearest: tuple[NDArray[np.float32], ...]
     focal: NDArray[np.float64]
     centres: NDArray[np.float64]
-    spread: float
+    depth_sigma: float
 
     @classmethod
     def create(
@@ -53,14 +53,14 @@ class Visibility:
             depth.append(np.where(world.valid(view) & (z > 0), z, np.float32(0)))
         focal = np.array([k[0, 0] for k in K])
         draft = cls(cameras, tuple(depth), (), focal, world_from_cam[:, :3, 3], 0.0)
-        spread = draft._measure_spread(world)
-        reach = int(np.clip(np.ceil(spread * np.median(focal)), 1, 4))
-        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+        sigma = draft._measure_sigma(world)
+        radius = int(np.clip(np.ceil(sigma * np.median(focal)), 1, 4))
+        kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
         nearest = tuple(
             np.asarray(cv2.erode(np.where(z > 0, z, np.float32(np.inf)), kernel), np.float32)
             for z in depth
         )
-        return cls(cameras, draft.depth, nearest, focal, draft.centres, spread)
+        return cls(cameras, draft.depth, nearest, focal, draft.centres, sigma)
 
     def votes(
         self, points: NDArray[np.float32], view: NDArray[np.uint16]
@@ -68,10 +68,9 @@ class Visibility:
         """For each point, how many other views see it, and how many look through it.
 
         A view sees a point when its depth there, or the nearest depth about there, is the point's
-        within the tolerance (3 standard deviations, and the slope of a surface over a pixel); it
-        looks through it when all depths
-        about the pixel are clearly farther. Occluded views and views without depth there do not
-        vote.
+        within the tolerance (3 standard deviations, and the slope of a surface over a pixel). It
+        looks through it when all depths about the pixel are farther by 3 tolerances. Occluded
+        views and views without depth there do not vote.
 
         Args:
             points: (M, 3) float32 world points.
@@ -81,12 +80,9 @@ class Visibility:
             (M,) int16 counts seen and pierced, the point's own view left out.
         """
         seen, pierced = np.zeros(len(points), np.int16), np.zeros(len(points), np.int16)
-        for start in range(0, len(points), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            for other in range(len(self.cameras)):
-                row, here, beyond = self._looks(other, points[block], view[block])
-                seen[block][row] += here
-                pierced[block][row] += beyond
+        for block, _, row, here, beyond in self._looks(points, view):
+            seen[block][row] += here
+            pierced[block][row] += beyond
         return seen, pierced
 
     def seen_by(self, points: NDArray[np.float32], view: NDArray[np.uint16]) -> NDArray[np.bool_]:
@@ -95,38 +91,47 @@ class Visibility:
         Arguments and the meaning of seeing are those of :meth:`votes`.
         """
         seen = np.zeros((len(points), len(self.cameras)), np.bool_)
-        for start in range(0, len(points), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            for other in range(len(self.cameras)):
-                row, here, _ = self._looks(other, points[block], view[block])
-                seen[block, other][row] = here
+        for block, other, row, here, _ in self._looks(points, view):
+            seen[block, other][row] = here
         seen[np.arange(len(points)), view] = True
         return seen
 
     def _looks(
+        self, points: NDArray[np.float32], view: NDArray[np.uint16]
+    ) -> Iterator[tuple[slice, int, NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Block by block and view by view: the block, the view, rows of the block's points that
+        fall into the view, whether it sees them, and whether it looks through them."""
+        for start in range(0, len(points), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            for other in range(len(self.cameras)):
+                row, z, pixel = self.look(other, points[block], view[block])
+                tolerance = self.tolerance(other, z)
+                measured = self.depth[other].ravel()[pixel]
+                front = self.nearest[other].ravel()[pixel]
+                # The nearest surface about the pixel bridges holes and silhouettes.
+                here = (measured > 0) & (np.abs(measured - z) < tolerance)
+                here |= np.abs(front - z) < tolerance
+                beyond = (measured > 0) & (front > z + np.float32(3.0) * tolerance)
+                yield block, other, row, here, beyond
+
+    def pixels_of(
         self, other: int, points: NDArray[np.float32], view: NDArray[np.uint16]
-    ) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Rows of the points that fall into a view, whether it sees them or looks through."""
-        row, z, pixel = self.look(other, points, view)
-        tolerance = self.tolerance(other, z)
+    ) -> NDArray[np.intp]:
+        """Flat pixels of a view that show the points; arguments as of :meth:`look`."""
+        _, z, pixel = self.look(other, points, view)
         measured = self.depth[other].ravel()[pixel]
-        front = self.nearest[other].ravel()[pixel]
-        # The nearest surface about the pixel bridges holes and silhouettes.
-        here = (measured > 0) & (np.abs(measured - z) < tolerance)
-        here |= np.abs(front - z) < tolerance
-        beyond = (measured > 0) & (front > z + np.float32(_CLEARLY) * tolerance)
-        return row, here, beyond
+        return pixel[(measured > 0) & (np.abs(measured - z) < self.tolerance(other, z))]
 
     def tolerance(self, view: int, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far depths of one surface lie apart: 3 deviations and the slant over two pixels."""
-        return z * np.float32(3 * self.spread + 2 / self.focal[view])
+        return z * np.float32(3 * self.depth_sigma + 2 / self.focal[view])
 
     def point_spacing(self, points: NDArray[np.float32], view: NDArray[np.uint16]) -> float:
         """Edge [scene units] of a voxel that a noisy surface fills with several points."""
         some = slice(None, None, max(1, len(points) // _SAMPLE))
         distance = np.linalg.norm(points[some] - self.centres[view[some]], axis=1)
         footprint = distance / self.focal[view[some]]
-        return float(np.median(np.maximum(4 * footprint, 3 * self.spread * distance)))
+        return float(np.median(np.maximum(4 * footprint, 3 * self.depth_sigma * distance)))
 
     def look(
         self, other: int, points: NDArray[np.float32], view: NDArray[np.uint16]
@@ -134,7 +139,7 @@ class Visibility:
         """Rows of the points that fall into a view other than their own, their depth and pixel.
 
         Args:
-            other: the view that is looked from.
+            other: the view that the points are projected into.
             points: (M, 3) float32 world points.
             view: (M,) view that each point comes from.
         """
@@ -149,14 +154,14 @@ class Visibility:
         column = np.rint(u[row]).astype(np.intp)
         return row, uvz[2][row], np.rint(v[row]).astype(np.intp) * width + column
 
-    def _measure_spread(self, world: WorldPointmaps) -> float:
+    def _measure_sigma(self, world: WorldPointmaps) -> float:
         """Robust standard deviation of (depth seen - depth of the point) / depth over all views.
 
         A surface that faces away from a view is not the one that the view shows there: opposite
         cameras see two sides of a body, whose thickness is no error. Of the points that face it,
         most that fall on a surface of another view are that surface; those that are occluded are
         far off. So the median is taken again among differences of a few deviations until it
-        settles, which needs no threshold in metres. Zero where no view faces what another one
+        converges, which needs no threshold in metres. Zero where no view faces what another one
         shows.
         """
         points, normals, views = [], [], []
@@ -166,29 +171,26 @@ class Visibility:
             points.append(pointmap.reshape(-1, 3)[pixels])
             normals.append(_coarse_normals(pointmap, pixels, self.centres[view]))
             views.append(np.full(len(pixels), view, np.uint16))
-        every, normal, origin = (
-            np.concatenate(points),
-            np.concatenate(normals),
-            np.concatenate(views),
-        )
+        every, normal, origin = (np.concatenate(parts) for parts in (points, normals, views))
         off = []
         for other in range(len(self.cameras)):
             row, z, pixel = self.look(other, every, origin)
-            away = self.centres[other] - every[row]
-            facing = np.einsum("ij,ij->i", normal[row], away)
+            towards = self.centres[other] - every[row]
+            facing = np.einsum("ij,ij->i", normal[row], towards)
             measured = self.depth[other].ravel()[pixel]
-            known = (measured > 0) & (facing > _FACING * np.linalg.norm(away, axis=1))
+            # Surfaces steeper than 78 degrees are not compared.
+            known = (measured > 0) & (facing > 0.2 * np.linalg.norm(towards, axis=1))
             off.append((np.abs(measured - z) / z)[known])
         differences = np.concatenate(off) if off else np.empty(0)
         if not len(differences):
             return 0.0
-        spread = np.inf
+        sigma = np.inf
         for _ in range(20):
-            near = differences[differences < 4 * spread]
-            settled, spread = spread, 1.4826 * float(np.median(near))
-            if spread > 0.99 * settled or spread == 0.0:
+            near = differences[differences < 4 * sigma]
+            previous, sigma = sigma, 1.4826 * float(np.median(near))
+            if sigma > 0.99 * previous or sigma == 0.0:
                 break
-        return spread
+        return sigma
 
 
 def _coarse_normals(
@@ -198,7 +200,7 @@ def _coarse_normals(
     from points a few pixels apart; NaN at the border and beside holes."""
     height, width = pointmap.shape[:2]
     v, u = np.divmod(pixels, width)
-    step = _NORMAL_STEP
+    step = 4
     below, above = np.minimum(v + step, height - 1), np.maximum(v - step, 0)
     right, left = np.minimum(u + step, width - 1), np.maximum(u - step, 0)
     normal = np.cross(
@@ -206,6 +208,6 @@ def _coarse_normals(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        turned = np.einsum("ij,ij->i", normal, centre - pointmap[v, u]) < 0
-    normal[turned] *= -1
+        behind = np.einsum("ij,ij->i", normal, centre - pointmap[v, u]) < 0
+    normal[behind] *= -1
     return normal.astype(np.float32)

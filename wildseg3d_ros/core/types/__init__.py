@@ -32,6 +32,7 @@ from wildseg3d_ros.core.types.prompts import (
     Prompt,
     ViewMask,
     ViewMasks,
+    ViewPrompts,
 )
 from wildseg3d_ros.core.types.views import (
     View,
@@ -60,6 +61,7 @@ __all__ = [
     "View",
     "ViewMask",
     "ViewMasks",
+    "ViewPrompts",
     "WorldPointmaps",
     "check_names",
     "check_views",

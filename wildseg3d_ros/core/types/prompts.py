@@ -1,9 +1,9 @@
-"""Questions and answers."""
+"""Prompts and what answers them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +122,7 @@ class Prompt:
                 f"a prompt's level is one of {', '.join(LEVELS)}; got {self.level!r}"
             )
         for kind, each in (("boxes", self.boxes), ("masks", self.masks)):
-            views = [hint.view for hint in each]
+            views = [given.view for given in each]
             twice = sorted({view for view in views if views.count(view) > 1})
             if twice:
                 raise PromptError(f"camera '{twice[0]}' has two {kind}; give one per view")
@@ -133,6 +133,35 @@ class Prompt:
                 f"a mask, a 3D point or an object id; got {len(self.clicks)} click(s), none of "
                 "them positive"
             )
+
+
+@dataclass(frozen=True, eq=False)
+class ViewPrompts:
+    """What a prompt says of an object in one view.
+
+    Attributes:
+        points: (n, 2) pixels (u, v).
+        on: (n,) bool, whether each is on the object.
+        box: (u0, v0, u1, v1) about it; None when there is none.
+        area: (H, W) bool pixels that are on the object by the points of other views; None in a
+            view that was prompted itself.
+        spared: (H, W) bool pixels of which a tenth should be off it, where there is a choice.
+        mask: (H, W) bool all pixels of the object, to be taken as they are; None when not given.
+        elsewhere: prompts of the other prompted views, by their index.
+    """
+
+    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    on: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    box: tuple[float, float, float, float] | None = None
+    area: NDArray[np.bool_] | None = None
+    spared: NDArray[np.bool_] | None = None
+    mask: NDArray[np.bool_] | None = None
+    elsewhere: Mapping[int, ViewPrompts] = field(default_factory=dict)
+
+    @property
+    def positive(self) -> bool:
+        """Whether something is on the object: without that, they only say what is off it."""
+        return self.box is not None or self.mask is not None or bool(self.on.any())
 
 
 class ViewMasks(Mapping[str, NDArray[np.bool_]]):

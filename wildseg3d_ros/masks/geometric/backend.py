@@ -13,18 +13,14 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
-from wildseg3d_ros.masks.association import associate
+from wildseg3d_ros.masks.association import Tracks, associate
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
-from wildseg3d_ros.masks.geometric.identity import tracks_of_surface
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
 from wildseg3d_ros.masks.surface.drawing import draw_labels, voxels_in_view
 from wildseg3d_ros.masks.surface.fused import fuse_surface
 from wildseg3d_ros.masks.surface.objects import name_objects
-from wildseg3d_ros.masks.surface.observations import observe
-
-LONG_EDGE = 640
-"""Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
+from wildseg3d_ros.masks.surface.observations import observe_views
 
 _ORIGIN = MaskOrigin("geometric")
 
@@ -47,36 +43,32 @@ class GeometricMasks:
     ) -> MaskCache:
         """See :meth:`MaskBackend.segment`."""
         progress.update(0.0)
-        observations = []
-        for i, view in enumerate(views):
+        for view in views:
             warn_if_black(view, "its masks come from depth and the other views alone", progress)
-            observations.append(
-                observe(
-                    view.image,
-                    pointmaps.points[i],
-                    pointmaps.confidence[i],
-                    alignment.world_from_cam[i],
-                    alignment.K[i],
-                    LONG_EDGE,
-                )
-            )
-            progress.update(0.1 * (i + 1) / len(views))
+        images = [view.image for view in views]
+        observations = observe_views(
+            images,
+            pointmaps,
+            alignment.K,
+            alignment.world_from_cam,
+            lambda share: progress.update(0.1 * share),
+        )
         surface = fuse_surface(
             observations,
             self._config.voxel_size,
             alignment.metric,
-            tick=lambda share: progress.update(0.1 + 0.5 * share),
+            lambda share: progress.update(0.1 + 0.5 * share),
         )
         if surface is None:
             return _nothing(views)
         cloud = surface.cloud
         labels = name_objects(
-            cloud, surface.patches, surface.planes, surface.clusters, surface.metre
+            cloud, surface.patches, surface.planes, surface.clusters, surface.metric_scale
         )
 
         def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
             seen = voxels_in_view(observations[i], cloud, cloud.of_pixel[i])
-            return draw_labels(views[i].image, observations[i], seen, labels)
+            return draw_labels(images[i], observations[i], seen, labels)
 
         masks = []
         with ThreadPoolExecutor(THREADS) as pool:
@@ -88,7 +80,7 @@ class GeometricMasks:
             maps,
             pointmaps,
             Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
-            tracks_of_surface(maps),
+            _tracks_of_surface(maps),
             progress=lambda: progress.update(0.95),
         )
         progress.update(1.0)
@@ -126,3 +118,23 @@ def _nothing(views: Sequence[View]) -> MaskCache:
         object_ids=(),
         origin=_ORIGIN,
     )
+
+
+def _tracks_of_surface(labels: Sequence[NDArray[np.int32]]) -> list[Tracks]:
+    """Every view's masks, followed over the fused surface into all others.
+
+    Unlike a video model's tracks they lose nothing on the way, so that each view is a run of its
+    own: what one view contradicts says nothing of the next one.
+
+    Args:
+        labels: per view (H, W) object of the pixel on the fused surface, 0 = none.
+    """
+    views = range(len(labels))
+    return [
+        Tracks(
+            anchor,
+            tuple(None if view == anchor else labels[view] for view in views),
+            tuple((view,) for view in views if view != anchor),
+        )
+        for anchor in views
+    ]

@@ -1,4 +1,4 @@
-"""Objects that no cached mask is, in the cache: added, or with other masks than they had."""
+"""New objects in the mask cache, and new masks of cached ones."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
-from wildseg3d_ros.core.types import LEVELS, MaskCache, WorldPointmaps
+from wildseg3d_ros.core.types import LEVELS, MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.masks.interactive.finding import LEAST_HITS, find_object, pixels_of, points_of
-from wildseg3d_ros.masks.interactive.sources import Hints, MaskSource
+from wildseg3d_ros.masks.interactive.finding import find_object, points_of
+from wildseg3d_ros.masks.interactive.sources import MIN_HITS, MaskSource
 
 
 def extend_cache(
     cache: MaskCache,
     source: MaskSource,
-    hints: Mapping[int, Hints],
+    prompts: Mapping[int, ViewPrompts],
     world: WorldPointmaps,
     visibility: Visibility,
     names: Sequence[str],
 ) -> tuple[MaskCache, int]:
-    """The cache with the object that the hints mean, and the object's id.
+    """The cache with the object that the prompts mean, and the object's id.
 
     Arguments and errors as of :func:`find_object`.
     """
-    soft, quality = find_object(source, hints, world, visibility, names)
+    soft, quality = find_object(source, prompts, world, visibility, names)
     prompted = {
-        view: mask > 0.5 for view, mask in enumerate(soft) if view in hints and mask is not None
+        view: mask > 0.5 for view, mask in enumerate(soft) if view in prompts and mask is not None
     }
     points, origin = points_of(prompted, world)
     visible = [
-        view in hints or len(pixels_of(points, origin, view, visibility)) >= LEAST_HITS
+        view in prompts or len(visibility.pixels_of(view, points, origin)) >= MIN_HITS
         for view in range(len(names))
     ]
     return add_masks(cache, soft, quality, visible)
@@ -47,18 +47,18 @@ def add_masks(
     """The cache with one more object, and its id.
 
     The object goes to the level where the fewest of its pixels belong to others: beside the
-    cached ones it is a whole, inside a whole it is a part. What pixels it shares with others of
-    its level are its own from now on, for somebody asked for it.
+    cached ones it is a whole, inside a whole it is a part. Pixels that it shares with others of
+    its level become its own, because somebody asked for it.
 
     Args:
         soft: per view (H, W) soft scores, None where it has no mask.
         quality: per view.
         visible: per view, whether its surface is seen there.
     """
-    masks = [np.zeros(m.shape, np.bool_) for m in cache.labels]
-    for view, each in enumerate(soft):
-        if each is not None:
-            masks[view] = each > 0.5
+    masks = [
+        np.zeros(labels.shape, np.bool_) if each is None else each > 0.5
+        for labels, each in zip(cache.labels, soft, strict=True)
+    ]
     empty = tuple(np.zeros(m.shape, np.int32) for m in cache.labels)
     maps = [*cache.maps, *([empty] * (len(LEVELS) - len(cache.maps)))]
     size = max(1, sum(int(mask.sum()) for mask in masks))
@@ -119,17 +119,17 @@ def _recorded(
         old if each is None else np.maximum(old, each).astype(np.float32)
         for old, each in zip(cache.scores, soft, strict=True)
     )
-    sure = {(m.view, each.object_id): m.score for each in cache.objects for m in each.masks}
+    scored = {(m.view, each.object_id): m.score for each in cache.objects for m in each.masks}
     crops = _unchanged_crops(cache, maps)
     for view, each in enumerate(soft):
         crops.pop((view, object_id), None)
         if each is not None and (each > 0.5).any():
             rows, columns = np.nonzero(each > 0.5)
             box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-            sure[view, object_id] = quality[view]
+            scored[view, object_id] = quality[view]
             crops[view, object_id] = np.rint(255 * each[box]).astype(np.uint8)
     hidden = {each.object_id: each.unmasked for each in cache.objects} | dict(unmasked)
-    records = describe_objects(maps, scores, sure, crops, hidden)
+    records = describe_objects(maps, scores, scored, crops, hidden)
     return cache.with_masks(maps, scores, records)
 
 

@@ -11,99 +11,67 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
-from wildseg3d_ros.core.types import WorldPointmaps
+from wildseg3d_ros.core.types import ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.sources import (
-    Hints,
+    MIN_HITS,
+    MIN_LEFT,
     MaskSource,
+    SoftMask,
     SurfaceSource,
-    leaves,
     satisfies,
 )
-
-SAMPLES = 4000
-"""Points of a mask that are lifted into the other views."""
-LEAST_HITS = 20
-"""Fewer of them in a view, and the object is not visible there."""
-HELD = 0.7
-"""Share of the lifted points that the mask of the other view must hold."""
-RETURNED = 0.6
-"""Share of that mask's points, of those the prompted view sees, that must lie on its mask."""
-SEEDS = 3
-"""Points that prompt another view."""
 
 
 def find_object(
     source: MaskSource,
-    hints: Mapping[int, Hints],
+    prompts: Mapping[int, ViewPrompts],
     world: WorldPointmaps,
     visibility: Visibility,
     names: Sequence[str],
 ) -> tuple[tuple[NDArray[np.float32] | None, ...], tuple[float, ...]]:
     """The soft masks of one object in all views.
 
-    In the prompted views the best proposal that satisfies every hint is taken. A source that knows
-    the surface then says what the other views show of it. Of what any other source finds, the
-    points are lifted into these views, the one that shows most of them first; what is proposed
-    there for the places that they hit must hold them, and its own points must come back onto the
+    In the prompted views the best proposal that satisfies every prompt is taken. A source that
+    knows the surface then says what the other views show of it. Of what any other source finds,
+    the points are lifted into these views, the one that shows most of them first. What is proposed
+    there for the pixels that they hit must cover them, and its own points must come back onto the
     masks that are known so far, to which it then belongs.
 
     Args:
         source: of the proposals.
-        hints: by index of the prompted views; positive ones in one view at least.
+        prompts: by index of the prompted views; positive ones in one view at least.
         names: of all views, for errors.
 
     Returns:
         Per view (H, W) float32 soft scores, None where the object is not visible or no proposal
-        stands the checks, and the quality of each, 0 where there is none.
+        passes the checks, and the quality of each, 0 where there is none.
 
     Raises:
-        PromptError: no proposal satisfies the hints of a view.
+        PromptError: no proposal satisfies the prompts of a view.
     """
-    masks: list[NDArray[np.float32] | None] = [None] * len(names)
-    quality = [0.0] * len(names)
-    for view, given in hints.items():
-        if not given.positive:
-            continue
-        if given.mask is None:
-            others = {other: each for other, each in hints.items() if other != view}
-            try:
-                soft, sure = source.propose(view, replace(given, elsewhere=others))
-            except PromptError as error:
-                raise PromptError(f"camera '{names[view]}': {error}", error.code) from error
-        else:
-            soft, sure = given.mask.astype(np.float32)[None], np.ones(1, np.float32)
-        fits = [satisfies(each > 0.5, given) for each in soft]
-        if not any(fits):
-            raise _unsatisfied(names[view], soft, given)
-        if given.spared is not None:
-            choice = [
-                fit and leaves(each > 0.5, given.spared)
-                for fit, each in zip(fits, soft, strict=True)
-            ]
-            fits = choice if any(choice) else fits
-        best = int(np.where(fits, sure, -1.0).argmax())
-        masks[view], quality[view] = soft[best], float(sure[best])
-    known = {view: mask > 0.5 for view, mask in enumerate(masks) if mask is not None}
+    found: dict[int, SoftMask] = {}
+    for view, given in prompts.items():
+        if given.positive:
+            others = {other: each for other, each in prompts.items() if other != view}
+            found[view] = _prompted(source, view, replace(given, elsewhere=others), names[view])
+    known = {view: soft > 0.5 for view, (soft, _) in found.items()}
     left = set(range(len(names))) - known.keys()
     if isinstance(source, SurfaceSource):
-        for view in left:
-            found = source.elsewhere(view, known)
-            if found is not None:
-                masks[view], quality[view] = found
-        return tuple(masks), tuple(quality)
+        found |= {view: mask for view in left if (mask := source.elsewhere(view, known))}
+        left = set()
     while left:
         # The view that shows most of what is known comes next: its far side leads to others.
         points, origin = points_of(known, world)
-        hits = {view: pixels_of(points, origin, view, visibility) for view in left}
+        hits = {view: visibility.pixels_of(view, points, origin) for view in left}
         view = max(sorted(left), key=lambda v, hits=hits: len(hits[v]))
-        if len(hits[view]) < LEAST_HITS:
+        if len(hits[view]) < MIN_HITS:
             break
         left.discard(view)
-        found = _propose_lifted(source, view, hits[view], known, world, visibility)
-        if found is not None:
-            masks[view], quality[view] = found
-            known[view] = found[0] > 0.5
-    return tuple(masks), tuple(quality)
+        lifted = _propose_lifted(source, view, hits[view], known, world, visibility)
+        if lifted is not None:
+            found[view], known[view] = lifted, lifted[0] > 0.5
+    masks = [found.get(view, (None, 0.0)) for view in range(len(names))]
+    return tuple(soft for soft, _ in masks), tuple(quality for _, quality in masks)
 
 
 def find_in_view(
@@ -112,21 +80,41 @@ def find_in_view(
     known: Mapping[int, NDArray[np.bool_]],
     world: WorldPointmaps,
     visibility: Visibility,
-) -> tuple[NDArray[np.float32], float] | None:
-    """The soft mask (H, W) in one view, and its quality, of an object that others' masks show.
+) -> SoftMask | None:
+    """The mask in one view of an object that the masks of other views show.
 
     Args:
         known: masks (H, W) by the index of their view.
 
     Returns:
-        None where the object is not visible or no proposal stands the checks.
+        None where the object is not visible or no proposal passes the checks.
     """
     if isinstance(source, SurfaceSource):
         return source.elsewhere(view, known)
-    hit = pixels_of(*points_of(known, world), view, visibility)
-    if len(hit) < LEAST_HITS:
+    hit = visibility.pixels_of(view, *points_of(known, world))
+    if len(hit) < MIN_HITS:
         return None
     return _propose_lifted(source, view, hit, known, world, visibility)
+
+
+def _prompted(source: MaskSource, view: int, given: ViewPrompts, name: str) -> SoftMask:
+    """The best proposal in a prompted view that satisfies its prompts."""
+    if given.mask is None:
+        try:
+            soft, quality = source.propose(view, given)
+        except PromptError as error:
+            raise PromptError(f"camera '{name}': {error}", error.code) from error
+    else:
+        soft, quality = given.mask.astype(np.float32)[None], np.ones(1, np.float32)
+    fits = [satisfies(each > 0.5, given) for each in soft]
+    if not any(fits):
+        raise _unsatisfied(name, soft, given)
+    if (spared := given.spared) is not None:
+        left = [(spared & ~(each > 0.5)).sum() >= MIN_LEFT * spared.sum() for each in soft]
+        choice = np.logical_and(fits, left)
+        fits = choice if choice.any() else fits
+    best = int(np.where(fits, quality, -1.0).argmax())
+    return soft[best], float(quality[best])
 
 
 def _propose_lifted(
@@ -136,29 +124,30 @@ def _propose_lifted(
     known: Mapping[int, NDArray[np.bool_]],
     world: WorldPointmaps,
     visibility: Visibility,
-) -> tuple[NDArray[np.float32], float] | None:
-    """The best proposal for lifted points that stands the checks, and its quality."""
+) -> SoftMask | None:
+    """The best proposal for lifted points that passes the checks."""
     area = _area(hit, visibility.depth[view].shape)
-    seeds = _deepest(area)
+    seeds = _seeds(area)
+    prompts = ViewPrompts(seeds, np.ones(len(seeds), np.bool_), area=area)
     try:
-        soft, sure = source.propose(view, Hints(seeds, np.ones(len(seeds), np.bool_), area=area))
+        soft, quality = source.propose(view, prompts)
     except PromptError:
         return None
-    standing = [_agreement(each > 0.5, hit, view, known, world, visibility) for each in soft]
+    agreement = [_agreement(each > 0.5, hit, view, known, world, visibility) for each in soft]
     # What is certain but shows no more than was known already has a quality of 0.
-    best = int(np.argmax(np.array(standing) * (0.05 + sure)))
-    return (soft[best], float(sure[best])) if standing[best] > 0 else None
+    best = int(np.argmax(np.array(agreement) * (0.05 + quality)))
+    return (soft[best], float(quality[best])) if agreement[best] > 0 else None
 
 
-def _unsatisfied(name: str, soft: NDArray[np.float32], hints: Hints) -> PromptError:
+def _unsatisfied(name: str, soft: NDArray[np.float32], prompts: ViewPrompts) -> PromptError:
     """Says which points the best of the proposals (A, H, W) does not satisfy."""
-    column, row = np.rint(hints.points).astype(int).T
-    wrong = (soft[:, row, column] > 0.5) != hints.on
+    column, row = np.rint(prompts.points).astype(int).T
+    wrong = (soft[:, row, column] > 0.5) != prompts.on
     best = wrong[int(wrong.sum(axis=1).argmin())]
     failed = [
         f"pixel ({u:g}, {v:g}), which is to be {'on' if on else 'off'} the object, is "
         f"{'off' if on else 'on'} it"
-        for (u, v), on in zip(hints.points[best], hints.on[best], strict=True)
+        for (u, v), on in zip(prompts.points[best], prompts.on[best], strict=True)
     ]
     if not failed:
         return PromptError(
@@ -177,27 +166,15 @@ def _unsatisfied(name: str, soft: NDArray[np.float32], hints: Hints) -> PromptEr
 def points_of(
     masks: Mapping[int, NDArray[np.bool_]], world: WorldPointmaps
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-    """(n, 3) points inside masks (H, W) by view, SAMPLES of each at about most, and their view."""
+    """(n, 3) points inside masks (H, W) by view, 4000 of each at about most; their view."""
     points, origin = [], []
     for view, mask in masks.items():
         inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         pixel = np.flatnonzero((inner if inner.any() else mask) & world.valid(view))
-        pixel = pixel[:: max(1, len(pixel) // SAMPLES)]
+        pixel = pixel[:: max(1, len(pixel) // 4000)]
         points.append(world.points[view].reshape(-1, 3)[pixel])
         origin.append(np.full(len(pixel), view, np.uint16))
     return np.concatenate(points), np.concatenate(origin)
-
-
-def pixels_of(
-    points: NDArray[np.float32],
-    origin: NDArray[np.uint16],
-    view: int,
-    visibility: Visibility,
-) -> NDArray[np.intp]:
-    """Flat pixels of a view that show the points."""
-    _, z, pixel = visibility.look(view, points, origin)
-    measured = visibility.depth[view].ravel()[pixel]
-    return pixel[(measured > 0) & (np.abs(measured - z) < visibility.tolerance(view, z))]
 
 
 def _area(hit: NDArray[np.intp], size: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -208,20 +185,19 @@ def _area(hit: NDArray[np.intp], size: tuple[int, ...]) -> NDArray[np.bool_]:
     return np.asarray(cv2.morphologyEx(area, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))) > 0
 
 
-def _deepest(area: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(n, 2) pixels (u, v) farthest inside an area, far from each other."""
-    size = area.shape
+def _seeds(area: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n, 2) pixels (u, v) farthest inside an area, three at most, far from each other."""
     padded = np.pad(area, 1).astype(np.uint8)
-    depth = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 3))[1:-1, 1:-1].copy()
-    v, u = np.mgrid[: size[0], : size[1]]
-    apart = 0.25 * np.sqrt(float(area.sum()))
+    inside = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 3))[1:-1, 1:-1].copy()
+    v, u = np.indices(area.shape)
+    min_distance = 0.25 * np.sqrt(float(area.sum()))
     seeds = []
-    for _ in range(SEEDS):
-        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-        if depth[row, column] <= 0:
+    for _ in range(3):
+        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+        if inside[row, column] <= 0:
             break
         seeds.append((column, row))
-        depth[np.hypot(v - row, u - column) < apart] = 0
+        inside[np.hypot(v - row, u - column) < min_distance] = 0
     return np.array(seeds, np.float64)
 
 
@@ -233,15 +209,19 @@ def _agreement(
     world: WorldPointmaps,
     visibility: Visibility,
 ) -> float:
-    """How well a mask agrees with the object as other views show it; 0 if it fails a check."""
-    held = float(mask.ravel()[hit].mean())
-    if held < HELD:
+    """How well a mask agrees with the object as other views show it.
+
+    It is 0 unless the mask covers 70 % of the lifted points, and 60 % of its own points, of those
+    that the other views see, come back onto the masks there.
+    """
+    covered = float(mask.ravel()[hit].mean())
+    if covered < 0.7:
         return 0.0
     points, origin = points_of({view: mask}, world)
     back, seen = 0, 0
     for other, its_mask in known.items():
-        pixel = pixels_of(points, origin, other, visibility)
+        pixel = visibility.pixels_of(other, points, origin)
         seen += len(pixel)
         back += int(its_mask.ravel()[pixel].sum())
     returned = back / seen if seen else 0.0
-    return held * returned if returned >= RETURNED else 0.0
+    return covered * returned if returned >= 0.6 else 0.0

@@ -1,4 +1,4 @@
-"""Objects that lost their mask with a view's old image, though the view still sees them."""
+"""Objects that lost their mask in a replaced view, though the view still sees them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from wildseg3d_ros.masks.interactive.adding import replace_object_masks
 from wildseg3d_ros.masks.interactive.finding import find_in_view
 from wildseg3d_ros.masks.interactive.sources import MaskSource
 
-FREE = 0.5
-"""Share of what is found that must be no other object's of its level."""
-
 
 def recover_lost(
     cache: MaskCache,
@@ -26,8 +23,8 @@ def recover_lost(
 ) -> MaskCache:
     """The cache with masks of such objects in the replaced view.
 
-    What segments the new image does not know what somebody clicked. Of an object that had a mask
-    in the view, and whose surface is still seen there, it is looked for what the others show.
+    What segments the new image does not know which objects prompts made. An object that had a mask
+    in the view, and whose surface is still seen there, is looked for by its masks in the others.
 
     Args:
         cache: with the new image's masks.
@@ -48,6 +45,7 @@ def recover_lost(
             continue
         mask = found[0] > 0.5
         masks[changed] = mask & (cache.maps[level][changed] == 0)
-        if np.count_nonzero(masks[changed]) > FREE * np.count_nonzero(mask):
+        # Most of what is found must be no other object's of its level.
+        if np.count_nonzero(masks[changed]) > 0.5 * np.count_nonzero(mask):
             cache = replace_object_masks(cache, level, each.object_id, masks)
     return cache

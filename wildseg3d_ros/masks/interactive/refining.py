@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
-from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
+from wildseg3d_ros.core.types import MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.adding import replace_object_masks
-from wildseg3d_ros.masks.interactive.finding import find_object, pixels_of
-from wildseg3d_ros.masks.interactive.sources import LEFT, Hints, MaskSource
+from wildseg3d_ros.masks.interactive.finding import find_object
+from wildseg3d_ros.masks.interactive.sources import MIN_LEFT, MaskSource
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class LocatedClick:
     def uv(self) -> tuple[float, float]:
         """Column and row."""
         return float(self.column), float(self.row)
+
+    def at(self, maps: Sequence[NDArray]) -> int:
+        """The value of its pixel in maps (H, W) by view."""
+        return int(maps[self.view][self.row, self.column])
 
 
 def refine_masks(
@@ -65,41 +69,38 @@ def refine_masks(
     _check_apart(clicks, names)
     level = _level_of(cache, object_id)
     masks = [labels == object_id for labels in cache.maps[level]]
-
     off = [click for click in clicks if not click.on]
 
-    def find(hints: Mapping[int, Hints]) -> Sequence[NDArray[np.float32] | None]:
-        return find_object(source, hints, world, visibility, names)[0]
+    def find(prompts: Mapping[int, ViewPrompts]) -> list[NDArray[np.bool_] | None]:
+        found, _ = find_object(source, prompts, world, visibility, names)
+        return [None if soft is None else soft > 0.5 for soft in found]
 
     added = [mask.copy() for mask in masks]
     unknown = _take_cached(cache.maps[level], clicks, masks, added)
     if unknown:
-        _unite(added, find(_hints(unknown, off)))
+        _unite(added, find(_prompts(unknown, off)))
     asked = bool(unknown)
     cut = [np.zeros(mask.shape, np.bool_) for mask in masks]
     for click in off:
-        if not added[click.view][click.row, click.column]:
+        if not click.at(added):
             continue
         part = _part_at(cache, level, click, clicks)
-        if part:
-            for mask, labels in zip(cut, _map_of(cache, part), strict=True):
-                mask |= labels == part
-        else:
+        if part is None:
             asked = True
-            kept = _kept(click.view, clicks, world, visibility)
-            hints = _hints([click], kept)
-            # A network's surest answer to one click may be the whole object.
-            hints[click.view] = replace(hints[click.view], spared=added[click.view])
-            _unite(cut, find(hints))
+            prompts = _prompts([click], _kept(click.view, clicks, world, visibility))
+            # A network's most confident answer to one click may be the whole object.
+            prompts[click.view] = replace(prompts[click.view], spared=added[click.view])
+            part = find(prompts)
+        _unite(cut, part)
     result = [mask & ~gone for mask, gone in zip(added, cut, strict=True)]
-    if _size(result) < LEFT * _size(added):
+    if _area(result) < MIN_LEFT * _area(added):
         raise PromptError(
             f"what is at the negative clicks is the whole of object {object_id}: less than "
-            f"{LEFT:.0%} of it would be left. Add a positive click on what is to stay",
+            f"{MIN_LEFT:.0%} of it would be left. Add a positive click on what is to stay",
             ErrorCode.CONTRADICTING_CLICKS,
         )
     for click in clicks:
-        if bool(result[click.view][click.row, click.column]) != click.on:
+        if click.at(result) != click.on:
             wanted, other = ("on", "off") if click.on else ("off", "on")
             raise PromptError(
                 f"camera '{names[click.view]}' pixel {click.uv} is to be {wanted} object "
@@ -109,34 +110,32 @@ def refine_masks(
     return replace_object_masks(cache, level, object_id, result), asked
 
 
-def _hints(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, Hints]:
+def _prompts(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, ViewPrompts]:
     """What is sought, by view."""
-    hints = {}
+    prompts = {}
     for view in sorted({click.view for click in [*on, *off]}):
-        ons = [click.uv for click in on if click.view == view]
-        offs = [click.uv for click in off if click.view == view]
-        flags = np.array([True] * len(ons) + [False] * len(offs))
-        hints[view] = Hints(np.array(ons + offs, np.float64), flags)
-    return hints
+        ons, offs = ([c.uv for c in clicks if c.view == view] for clicks in (on, off))
+        flags = np.arange(len(ons) + len(offs)) < len(ons)
+        prompts[view] = ViewPrompts(np.array(ons + offs, np.float64), flags)
+    return prompts
 
 
-def _unite(masks: list[NDArray[np.bool_]], soft: Sequence[NDArray[np.float32] | None]) -> None:
-    for mask, found in zip(masks, soft, strict=True):
-        if found is not None:
-            mask |= found > 0.5
+def _unite(masks: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.bool_] | None]) -> None:
+    """Adds the others' pixels to the masks, view by view."""
+    for mask, other in zip(masks, others, strict=True):
+        if other is not None:
+            mask |= other
 
 
 def _part_at(
     cache: MaskCache, level: int, click: LocatedClick, clicks: Sequence[LocatedClick]
-) -> int:
-    """The coarsest finer object at a negative click that holds no positive one; 0 = none."""
+) -> list[NDArray[np.bool_] | None] | None:
+    """The masks of the coarsest finer object at a negative click and at no positive one."""
     for maps in cache.maps[level + 1 :]:
-        part = int(maps[click.view][click.row, click.column])
-        held = any(other.on and maps[other.view][other.row, other.column] == part
-                   for other in clicks)  # fmt: skip
-        if part and not held:
-            return part
-    return 0
+        part = click.at(maps)
+        if part and not any(other.on and other.at(maps) == part for other in clicks):
+            return [labels == part for labels in maps]
+    return None
 
 
 def _check_apart(clicks: Sequence[LocatedClick], names: Sequence[str]) -> None:
@@ -160,7 +159,7 @@ def _kept(
         if click.view == view or not world.valid(click.view)[click.row, click.column]:
             continue
         point = world.points[click.view][click.row, click.column][None]
-        pixel = pixels_of(point, np.array([click.view], np.uint16), view, visibility)
+        pixel = visibility.pixels_of(view, point, np.array([click.view], np.uint16))
         for flat in pixel.tolist():
             row, column = divmod(flat, visibility.depth[view].shape[1])
             kept.append(LocatedClick(view, row, column, on=True))
@@ -182,18 +181,16 @@ def _take_cached(
     """
     unknown = []
     for click in clicks:
-        if not click.on or masks[click.view][click.row, click.column]:
+        if not click.on or click.at(masks):
             continue
-        label = int(maps[click.view][click.row, click.column])
-        if not label:
+        if not click.at(maps):
             unknown.append(click)
             continue
-        for mask, labels in zip(added, maps, strict=True):
-            mask |= labels == label
+        _unite(added, [labels == click.at(maps) for labels in maps])
     return unknown
 
 
-def _size(masks: Sequence[NDArray[np.bool_]]) -> int:
+def _area(masks: Sequence[NDArray[np.bool_]]) -> int:
     return sum(int(np.count_nonzero(mask)) for mask in masks)
 
 
@@ -202,7 +199,3 @@ def _level_of(cache: MaskCache, object_id: int) -> int:
         if any((labels == object_id).any() for labels in maps):
             return level
     raise KeyError(f"no object {object_id}")
-
-
-def _map_of(cache: MaskCache, object_id: int) -> Sequence[NDArray[np.int32]]:
-    return cache.maps[_level_of(cache, object_id)]

@@ -1,4 +1,4 @@
-"""Masks for prompts without a network: regions that grow over the fused surface from clicks."""
+"""Masks for prompts without a network: regions that grow over the fused surface."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
-from wildseg3d_ros.core.types import WorldPointmaps
+from wildseg3d_ros.core.types import ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.regions import (
-    BOXED,
+    MIN_FILL,
     NO_BORDER,
     Region,
     fills_box,
@@ -22,17 +22,16 @@ from wildseg3d_ros.masks.interactive.regions import (
     regions_in_box,
 )
 from wildseg3d_ros.masks.interactive.seeds import Seeds
-from wildseg3d_ros.masks.interactive.sources import Hints, satisfies
+from wildseg3d_ros.masks.interactive.sources import (
+    MIN_HITS,
+    Proposals,
+    SoftMask,
+    box_window,
+    satisfies,
+)
 from wildseg3d_ros.masks.surface.drawing import draw_labels
 from wildseg3d_ros.masks.surface.fused import Surface, fuse_surface
-from wildseg3d_ros.masks.surface.observations import observe
-
-LONG_EDGE = 640
-"""Longer edge of the views that are fused [px]."""
-LARGEST = 0.25
-"""Largest part of a support that is taken for a thing, as a share of the view."""
-SEEN = 20
-"""Least size of a region that a view shows [px]."""
+from wildseg3d_ros.masks.surface.observations import observe_views
 
 _SURFACES: WeakKeyDictionary[
     WorldPointmaps, tuple[tuple[NDArray[np.uint8], ...], Surface | None]
@@ -66,10 +65,10 @@ class RegionGrowing:
         self._seeds: dict[int, Seeds] = {}
         self._answers: list[tuple[int, NDArray[np.bool_], Region]] = []
 
-    def propose(self, view: int, hints: Hints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Regions about the positive points that exclude the negative ones, likeliest first.
+    def propose(self, view: int, prompts: ViewPrompts) -> Proposals:
+        """Regions about the positive points that exclude the negative ones, the likeliest first.
 
-        The last one is the first that satisfies the hints, if any does.
+        The last one is the first that satisfies the prompts, if any does.
 
         Raises:
             PromptError: no point was measured at a point (NO_DEPTH_AT_PIXEL), no edge parts the
@@ -77,29 +76,30 @@ class RegionGrowing:
                 background (NO_OBJECT_AT_PIXEL).
         """
         seeds = self._seeds_of(view)
-        soft, sure, halved = [], [], False
-        for region in self._regions(seeds, hints):
+        soft, quality, halved = [], [], False
+        for region in self._regions(seeds, prompts):
             if region.border > NO_BORDER:
                 halved = True
                 continue
-            mask = self._drawn(seeds, region, hints)
-            if region.of_support and (mask > 0.5).mean() > LARGEST:
+            mask = self._drawn(seeds, region, prompts)
+            # Part of a support is taken for a thing while it is small in the view.
+            if region.of_support and (mask > 0.5).mean() > 0.25:
                 continue
-            if hints.box is not None and not fills_box(mask > 0.5, _pixels(hints.box, mask.shape)):
+            if prompts.box is not None and not fills_box(mask > 0.5, box_window(prompts.box)):
                 continue
             soft.append(mask)
-            sure.append(region.quality)
-            if satisfies(mask > 0.5, hints):
+            quality.append(region.quality)
+            if satisfies(mask > 0.5, prompts):
                 self._answers.append((view, mask > 0.5, region))
                 break
         if not soft:
-            raise _contradiction(hints) if halved and hints.box is None else _background(hints)
-        return np.stack(soft), np.array(sure, np.float32)
+            raise (
+                _contradiction(prompts) if halved and prompts.box is None else _background(prompts)
+            )
+        return np.stack(soft), np.array(quality, np.float32)
 
-    def elsewhere(
-        self, view: int, known: Mapping[int, NDArray[np.bool_]]
-    ) -> tuple[NDArray[np.float32], float] | None:
-        """The region that masks of other views are of, drawn into a view."""
+    def elsewhere(self, view: int, known: Mapping[int, NDArray[np.bool_]]) -> SoftMask | None:
+        """The region that masks of other views show, drawn into a view."""
         regions = [
             region
             for other, mask, region in self._answers
@@ -110,10 +110,10 @@ class RegionGrowing:
         voxels = np.any([region.voxels for region in regions], axis=0)
         quality = min(region.quality for region in regions)
         soft = self._drawn(self._seeds_of(view), Region(voxels, quality), None)
-        return (soft, quality) if np.count_nonzero(soft > 0.5) >= SEEN else None
+        return (soft, quality) if np.count_nonzero(soft > 0.5) >= MIN_HITS else None
 
     def _regions_of(self, known: Mapping[int, NDArray[np.bool_]]) -> list[Region]:
-        """The likeliest region that masks are of, which somebody else made; none without depth."""
+        """The likeliest region that masks of any origin show; none without depth."""
         if self._surface is None:
             return []
         inside, shown = np.zeros((2, len(self._surface.patches)), np.int64)
@@ -129,41 +129,43 @@ class RegionGrowing:
         off = np.flatnonzero((2 * inside <= shown) & (shown > 0))
         return [*islice(regions_about(self._surface, on, off), 1)]
 
-    def _regions(self, seeds: Seeds, hints: Hints) -> Iterable[Region]:
-        """What the hints of all views may mean, the likeliest first."""
-        on, off = _patches(seeds, hints)
-        for view, others in hints.elsewhere.items():
+    def _regions(self, seeds: Seeds, prompts: ViewPrompts) -> Iterable[Region]:
+        """What the prompts of all views may mean, the likeliest first."""
+        on, off = _patches(seeds, prompts)
+        for view, others in prompts.elsewhere.items():
             there = self._seeds_of(view)
-            # A point without depth there is told where that view is asked itself.
+            # A point without depth there is an error when that view itself is asked.
             found = np.array([there.shows(u, v) for u, v in others.points], np.bool_)
-            known = Hints(others.points[found], others.on[found])
+            known = ViewPrompts(others.points[found], others.on[found])
             more_on, more_off = _patches(there, known)
             on, off = np.union1d(on, more_on), np.union1d(off, more_off)
         if len(np.intersect1d(on, off)):
-            raise _contradiction(hints)
+            raise _contradiction(prompts)
         if len(on):
             return regions_about(seeds.surface, on, off)
-        assert hints.box is not None
+        assert prompts.box is not None
         stride = seeds.surface.observations[seeds.view].stride
-        u0, v0, u1, v1 = (x / stride for x in hints.box)
-        box = _pixels((u0, v0, u1, v1), seeds.voxels.shape)
+        u0, v0, u1, v1 = (x / stride for x in prompts.box)
+        box = box_window((u0, v0, u1, v1))
         return regions_in_box(seeds.surface, seeds.patches, box, off)
 
-    def _drawn(self, seeds: Seeds, region: Region, hints: Hints | None) -> NDArray[np.float32]:
+    def _drawn(
+        self, seeds: Seeds, region: Region, prompts: ViewPrompts | None
+    ) -> NDArray[np.float32]:
         """(H, W) soft score of a region in a view.
 
-        Its outline is that of the image, but the surface's where the hints contradict that one.
+        Its outline is that of the image, but the surface's where the prompts contradict that one.
         """
         labels = region.voxels.astype(np.int32)
         observation = seeds.surface.observations[seeds.view]
         image = self._images[seeds.view]
         label, score = draw_labels(image, observation, seeds.voxels, labels)
         soft = np.where(label > 0, np.maximum(score, 0.51), np.minimum(score, 0.49))
-        if hints is not None and not satisfies(soft > 0.5, hints):
+        if prompts is not None and not satisfies(soft > 0.5, prompts):
             plain = ((seeds.voxels >= 0) & region.voxels[seeds.voxels]).astype(np.float32)
             size = image.shape[1], image.shape[0]
             plain = cv2.resize(plain, size, interpolation=cv2.INTER_NEAREST)
-            soft = plain if satisfies(plain > 0.5, hints) else soft
+            soft = plain if satisfies(plain > 0.5, prompts) else soft
         return np.asarray(soft, np.float32)
 
     def _seeds_of(self, view: int) -> Seeds:
@@ -182,42 +184,24 @@ class RegionGrowing:
         kept = _SURFACES.get(self._world)
         if kept is not None and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
             return kept[1]
-        observations = [
-            observe(image, points, confidence, pose, K, LONG_EDGE)
-            for image, points, confidence, pose, K in zip(
-                self._images,
-                self._world.points,
-                self._world.confidence,
-                self._world_from_cam,
-                self._K,
-                strict=True,
-            )
-        ]
+        observations = observe_views(self._images, self._world, self._K, self._world_from_cam)
         surface = fuse_surface(observations, 0.0, self._metric)
         _SURFACES[self._world] = tuple(self._images), surface
         return surface
 
 
-def _patches(seeds: Seeds, hints: Hints) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _patches(seeds: Seeds, prompts: ViewPrompts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The patches at the points on the object, and at those off it."""
-    at = np.array([seeds.patch_at(u, v) for u, v in hints.points], np.intp)
-    return np.unique(at[hints.on]), np.unique(at[~hints.on])
+    at = np.array([seeds.patch_at(u, v) for u, v in prompts.points], np.intp)
+    return np.unique(at[prompts.on]), np.unique(at[~prompts.on])
 
 
-def _pixels(box: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """(h, w) pixels in a box."""
-    u0, v0, u1, v1 = (round(x) for x in box)
-    held = np.zeros(size, np.bool_)
-    held[max(v0, 0) : v1 + 1, max(u0, 0) : u1 + 1] = True
-    return held
-
-
-def _contradiction(hints: Hints) -> PromptError:
+def _contradiction(prompts: ViewPrompts) -> PromptError:
     """Names the points on and off the object that are closest to each other."""
-    on, off = hints.points[hints.on], hints.points[~hints.on]
+    on, off = prompts.points[prompts.on], prompts.points[~prompts.on]
     if len(on) and len(off):
-        away = np.linalg.norm(on[:, None] - off, axis=2)
-        i, j = np.unravel_index(int(away.argmin()), away.shape)
+        distance = np.linalg.norm(on[:, None] - off, axis=2)
+        i, j = np.unravel_index(int(distance.argmin()), distance.shape)
         which = "pixel ({:g}, {:g}) is to be on the object and ({:g}, {:g}) off it".format(
             *on[i], *off[j]
         )
@@ -231,12 +215,12 @@ def _contradiction(hints: Hints) -> PromptError:
     )
 
 
-def _background(hints: Hints) -> PromptError:
-    if hints.box is not None:
+def _background(prompts: ViewPrompts) -> PromptError:
+    if prompts.box is not None:
         text = (
             "nothing in the box stands out from what is about it: no region of the pointmap "
-            f"fills {BOXED:.0%} of the box and ends there, so there seems to be background; draw "
-            "the box close about a thing, or use a mask back end that takes prompts"
+            f"fills {MIN_FILL:.0%} of the box and ends there, so there seems to be background; "
+            "draw the box close about a thing, or use a mask back end that takes prompts"
         )
     else:
         text = (

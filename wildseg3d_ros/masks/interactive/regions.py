@@ -9,19 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.interactive.sources import IN_BOX
 from wildseg3d_ros.masks.surface.affinities import edge_log_odds
-from wildseg3d_ros.masks.surface.fused import Surface
+from wildseg3d_ros.masks.surface.fused import Surface, cluster_patches
 from wildseg3d_ros.masks.surface.objects import LARGEST_EXTENT
 from wildseg3d_ros.masks.surface.supports import Plane, plane_tolerance
 
-BIASES = (0.0, -0.4, 0.4, -0.8, 0.8, -1.2)
-"""Log-odds by which regions are made smaller or larger than the evidence has them."""
 NO_BORDER = 1.0
 """Log-odds of a border from which it is none, but surface cut in two: flat surface of one colour
 has as much."""
-IN_BOX = 0.8
-"""Share of a thing that must be in its box: what goes on beyond it is background."""
-BOXED = 0.5
+MIN_FILL = 0.5
 """Share of a box that the extent of the thing in it fills."""
 
 
@@ -49,8 +46,8 @@ def regions_about(
     """Regions that hold the patches ``on`` and none of ``off``, the likeliest first.
 
     Patches merge best first while the evidence is positive, as those of the whole surface do. What
-    is off the region never merges with it, so the border between the two arises where the evidence
-    is least. What rises from a support is no part of it, but a support that holds one of ``on`` is
+    is off the region never merges with it, so the border between the two is where the evidence is
+    lowest. What rises from a support is no part of it, but a support that holds one of ``on`` is
     taken for a thing. Nothing larger than an object to pick up is a region.
 
     Args:
@@ -67,15 +64,16 @@ def regions_about(
         not supports and (names == names[0]).all() and (surface.clusters[off] != names[0]).all()
     )
     known: list[NDArray[np.bool_]] = []
-    for bias in BIASES:
+    # Log-odds by which regions are made smaller or larger than the evidence has them.
+    for bias in (0.0, -0.4, 0.4, -0.8, 0.8, -1.2):
         if bias == 0.0 and agreed:
             clusters = surface.clusters
         else:
-            clusters = surface.cluster(planes, on, off, bias)
+            clusters = cluster_patches(surface, planes, on, off, bias)
         patches = clusters == clusters[on[0]]
         voxels = patches[surface.patches.of_voxel]
         extent = np.linalg.norm(np.ptp(surface.cloud.points[voxels], axis=0))
-        if extent > LARGEST_EXTENT * surface.metre:
+        if extent > LARGEST_EXTENT * surface.metric_scale:
             continue
         if not any(np.array_equal(patches, other) for other in known):
             known.append(patches)
@@ -102,7 +100,7 @@ def _contact(
 def regions_in_box(
     surface: Surface,
     shown: NDArray[np.int32],
-    box: NDArray[np.bool_],
+    box: tuple[slice, slice],
     off: NDArray[np.intp],
 ) -> Iterator[Region]:
     """Regions that fill a box in a view and end in it, the likeliest first.
@@ -112,39 +110,36 @@ def regions_in_box(
 
     Args:
         shown: (h, w) patch of each pixel, -1 = none.
-        box: (h, w) bool.
+        box: rows and columns of its pixels.
         off: (m,) patches that are not part of the thing.
     """
     support = np.zeros(len(surface.patches), np.bool_)
     for plane in surface.planes:
         support |= plane.patches & (plane.evidence > 0)
-    inside = shown[box & (shown >= 0)]
-    inside = inside[~support[inside] & ~np.isin(inside, off)]
+    visible = shown[box][shown[box] >= 0]
+    inside = visible[~support[visible] & ~np.isin(visible, off)]
     if not len(inside):
         return
     cluster_of_pixel = np.where(shown >= 0, surface.clusters[shown], -1)
-    best, most = -1, 0.0
-    for name in np.unique(surface.clusters[inside]).tolist():
-        if (surface.clusters[off] != name).all():
-            share = fills_box(cluster_of_pixel == name, box)
-            if share > most:
-                best, most = name, share
-    if best >= 0:
+    names = np.setdiff1d(surface.clusters[inside], surface.clusters[off])
+    shares = [fills_box(cluster_of_pixel == name, box) for name in names]
+    if max(shares, default=0.0) > 0.0:
+        best = names[int(np.argmax(shares))]
         yield Region((surface.clusters == best)[surface.patches.of_voxel], 1.0)
-    outside = np.bincount(shown[~box & (shown >= 0)], minlength=len(support))
-    within = np.bincount(shown[box & (shown >= 0)], minlength=len(support))
-    beyond = np.flatnonzero(outside > within)
+    within = np.bincount(visible, minlength=len(support))
+    everywhere = np.bincount(shown[shown >= 0], minlength=len(support))
+    beyond = np.flatnonzero(everywhere > 2 * within)
     middle = int(np.bincount(inside).argmax())
     if middle not in beyond:
         yield from regions_about(surface, np.array([middle]), np.union1d(beyond, off))
 
 
-def fills_box(mask: NDArray[np.bool_], box: NDArray[np.bool_]) -> float:
-    """Share of a box (h, w) that the extent of a mask fills; 0 where it is too little for the mask
+def fills_box(mask: NDArray[np.bool_], box: tuple[slice, slice]) -> float:
+    """Share of a box that the extent of a mask (h, w) fills; 0 where it is too little for the mask
     to be meant, or the mask goes on beyond the box."""
-    inside = mask & box
+    inside = mask[box]
     if not inside.any() or inside.sum() < IN_BOX * mask.sum():
         return 0.0
     rows, columns = np.nonzero(inside)
-    share = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / box.sum()
-    return float(share) if share >= BOXED else 0.0
+    share = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / inside.size
+    return float(share) if share >= MIN_FILL else 0.0

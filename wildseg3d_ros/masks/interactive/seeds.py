@@ -9,16 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.masks.surface.drawing import voxels_in_view
 from wildseg3d_ros.masks.surface.fused import Surface
+from wildseg3d_ros.masks.surface.observations import colour_distance
 
-NEAR = 6.0
-"""How far from a pixel without depth the point may lie that is taken for it [px]."""
-OTHER_VIEWS = 15.0
-"""Step of colour, lightness counted at 0.7, that another view's point at a pixel may have [CIE
-Lab]: cameras differ, and a surface has another shade from elsewhere."""
-SAME_VIEW = 8.0
-"""Step of colour that a point of the same view near a pixel may have [CIE Lab]."""
+MAX_DISTANCE = 6.0
+"""Distance from a pixel without depth to the measured pixel that may stand for it [px]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +69,8 @@ class Seeds:
                 else "no depth was measured there"
             )
             raise PromptError(
-                f"pixel ({u:g}, {v:g}): {why}, and within {NEAR:g} px there is none on what has "
-                f"the pixel's colour; {self._nearest(row, column)}",
+                f"pixel ({u:g}, {v:g}): {why}, and within {MAX_DISTANCE:g} px there is none on "
+                f"what has the pixel's colour; {self._nearest(row, column)}",
                 ErrorCode.NO_DEPTH_AT_PIXEL,
             )
         return int(self.surface.patches.of_voxel[voxel])
@@ -87,20 +84,19 @@ class Seeds:
         if own[row, column] >= 0:
             return int(own[row, column])
         drawn, lab = int(self.voxels[row, column]), self.lab[row, column]
-        if drawn >= 0 and _step(self.surface.cloud.lab[drawn] - lab) < OTHER_VIEWS:
+        # Cameras differ, and a surface has another shade from elsewhere.
+        if drawn >= 0 and colour_distance(self.surface.cloud.lab[drawn] - lab) < 15.0:
             return drawn
         stride = self.surface.observations[self.view].stride
-        reach = int(np.ceil(NEAR / stride))
-        top, left = max(row - reach, 0), max(column - reach, 0)
-        window = np.s_[top : row + reach + 1, left : column + reach + 1]
-        rows, columns = np.nonzero(own[window] >= 0)
-        away = stride * np.hypot(rows + top - row, columns + left - column)
-        alike = _step(self.lab[window][rows, columns] - lab) < SAME_VIEW
-        away[~alike | (away > NEAR)] = np.inf
-        if not np.isfinite(away).any():
+        about = window(row, column, int(np.ceil(MAX_DISTANCE / stride)))
+        rows, columns = (np.nonzero(own[about] >= 0)[k] + about[k].start for k in (0, 1))
+        distance = stride * np.hypot(rows - row, columns - column)
+        alike = colour_distance(self.lab[rows, columns] - lab) < 8.0
+        distance[~alike | (distance > MAX_DISTANCE)] = np.inf
+        if not np.isfinite(distance).any():
             return -1
-        best = int(away.argmin())
-        return int(own[window][rows[best], columns[best]])
+        best = int(distance.argmin())
+        return int(own[rows[best], columns[best]])
 
     def _cell(self, u: float, v: float) -> tuple[int, int]:
         """Row and column of the working pixel that stands for a pixel."""
@@ -124,8 +120,3 @@ class Seeds:
             f"the nearest pixel with depth is ({u}, {v}): click where the object has depth, in "
             "another view, or use a mask back end that takes prompts"
         )
-
-
-def _step(lab: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(...) length of differences of colour (..., 3)."""
-    return np.linalg.norm(lab * np.array([0.7, 1.0, 1.0], np.float32), axis=-1)

@@ -1,57 +1,38 @@
-"""What is asked of a source of masks for prompts, and what it is told."""
+"""What a source of masks for prompts offers, and whether a mask satisfies a prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-LEFT = 0.1
+from wildseg3d_ros.core.types import ViewPrompts
+
+MIN_LEFT = 0.1
 """Share of an object below which what a cut leaves of it is no thing."""
+MIN_HITS = 20
+"""Pixels of a view that show an object, below which it is not visible there."""
+IN_BOX = 0.8
+"""Share of a thing that must be in its box: what goes on beyond it is background."""
 
-
-@dataclass(frozen=True, eq=False)
-class Hints:
-    """What is known of an object in one view.
-
-    Attributes:
-        points: (n, 2) pixels (u, v).
-        on: (n,) bool, whether each is on the object.
-        box: (u0, v0, u1, v1) about it; None when there is none.
-        area: (H, W) bool pixels that are on the object by the points of other views; None in a
-            view that was prompted itself.
-        spared: (H, W) bool pixels of which a tenth should be off it, where there is a choice.
-        mask: (H, W) bool all pixels of the object, to be taken as they are; None when not given.
-        elsewhere: hints of the other prompted views, by their index.
-    """
-
-    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
-    on: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    box: tuple[float, float, float, float] | None = None
-    area: NDArray[np.bool_] | None = None
-    spared: NDArray[np.bool_] | None = None
-    mask: NDArray[np.bool_] | None = None
-    elsewhere: Mapping[int, Hints] = field(default_factory=dict)
-
-    @property
-    def positive(self) -> bool:
-        """Whether something is on the object: without that, they only say what is off it."""
-        return self.box is not None or self.mask is not None or bool(self.on.any())
+SoftMask: TypeAlias = tuple[NDArray[np.float32], float]
+"""(H, W) soft scores in [0, 1], and the quality of the mask in [0, 1]."""
+Proposals: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(A, H, W) soft scores in [0, 1] of alternatives, and (A,) their quality in [0, 1]."""
 
 
 class MaskSource(Protocol):
-    """Something that proposes masks for hints."""
+    """Something that proposes masks for prompts."""
 
     @property
     def note(self) -> str:
         """What a user should know of its answers; empty when nothing."""
         ...
 
-    def propose(self, view: int, hints: Hints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(A, H, W) soft scores in [0, 1] of alternatives, and (A,) their quality in [0, 1].
+    def propose(self, view: int, prompts: ViewPrompts) -> Proposals:
+        """Alternative masks in one view.
 
         Raises:
             PromptError: nothing can be proposed there; says why.
@@ -63,33 +44,28 @@ class MaskSource(Protocol):
 class SurfaceSource(MaskSource, Protocol):
     """A source whose answers are parts of the surface, so that it knows them in all views."""
 
-    def elsewhere(
-        self, view: int, known: Mapping[int, NDArray[np.bool_]]
-    ) -> tuple[NDArray[np.float32], float] | None:
-        """(H, W) soft scores in a view, and their quality, of what masks of other views show.
+    def elsewhere(self, view: int, known: Mapping[int, NDArray[np.bool_]]) -> SoftMask | None:
+        """What a view shows of the object that masks of other views show; None if nothing.
 
         Args:
             view: index of the view.
             known: masks (H, W) by the index of their view.
-
-        Returns:
-            None where the view does not show it.
         """
         ...
 
 
-def leaves(mask: NDArray[np.bool_], spared: NDArray[np.bool_]) -> bool:
-    """Whether a mask leaves a tenth or more of what should be spared."""
-    return bool((spared & ~mask).sum() >= LEFT * spared.sum())
+def box_window(box: tuple[float, float, float, float]) -> tuple[slice, slice]:
+    """Rows and columns of the pixels in a box (u0, v0, u1, v1)."""
+    u0, v0, u1, v1 = (round(x) for x in box)
+    return slice(max(v0, 0), v1 + 1), slice(max(u0, 0), u1 + 1)
 
 
-def satisfies(mask: NDArray[np.bool_], hints: Hints) -> bool:
-    """Whether a mask (H, W) holds the points on the object, none off it, and is in the box."""
-    column, row = np.rint(hints.points).astype(int).T
-    if not np.array_equal(mask[row, column], hints.on):
+def satisfies(mask: NDArray[np.bool_], prompts: ViewPrompts) -> bool:
+    """Whether a mask (H, W) has the points on the object, none off it, and is in the box."""
+    column, row = np.rint(prompts.points).astype(int).T
+    if not np.array_equal(mask[row, column], prompts.on):
         return False
-    if hints.box is None:
+    if prompts.box is None:
         return bool(mask.any())
-    u0, v0, u1, v1 = (round(x) for x in hints.box)
-    inside = mask[max(v0, 0) : v1 + 1, max(u0, 0) : u1 + 1].sum()
-    return bool(inside and inside >= 0.8 * mask.sum())
+    inside = mask[box_window(prompts.box)].sum()
+    return bool(inside and inside >= IN_BOX * mask.sum())

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.masks.interactive.sources import Hints
+from wildseg3d_ros.core.types import ViewPrompts
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 
 
@@ -32,13 +32,15 @@ class Sam2Prompts:
         self._network, self._images, self._kept = network, images, embeddings
         self._ready: dict[int, Embedding] = {}
 
-    def propose(self, view: int, hints: Hints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def propose(
+        self, view: int, prompts: ViewPrompts
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The network's masks; one point alone has three alternatives, and so has every prompt."""
         points = labels = box = None
-        if len(hints.points):
-            points, labels = hints.points[None], hints.on[None].astype(np.int32)
-        if hints.box is not None:
-            box = np.array([hints.box])
+        if len(prompts.points):
+            points, labels = prompts.points[None], prompts.on[None].astype(np.int32)
+        if prompts.box is not None:
+            box = np.array([prompts.box])
         embedding = self._embedding(view)
         logits, quality = self._network.decode(embedding, points, labels, box)
         height, width = embedding.size

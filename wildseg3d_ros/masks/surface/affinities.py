@@ -7,32 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.surface.observations import colour_distance
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels
 from wildseg3d_ros.masks.surface.supports import Plane
-
-# Weights of the cues in log-odds, set on several recordings at once: a shelf, a simulated table
-# and single views of real tables.
-FLAT = 1.0
-"""Flat or convex surface: it holds together."""
-CONCAVE_ANGLE = np.deg2rad(10.0)
-"""A crease this concave says neither that the sides belong together nor that they do not."""
-CONCAVE_MOST = -2.3
-"""Evidence of the sharpest concave crease, in units of FLAT."""
-FOLD = 0.5
-"""Additional evidence of a clearly convex edge: bodies hardly ever meet in one."""
-FOLD_ANGLE = np.deg2rad(40.0)
-"""A convex edge this sharp is clear."""
-COLOUR = 0.35
-"""Equal colours; a difference of COLOUR_STEP is no evidence, larger ones go to three times this
-against one object."""
-COLOUR_STEP = 12.0
-"""Distance in Lab, lightness counted at 0.7: shading changes it on one object."""
-VOTE = 2.0
-"""Full range of the images' votes, half of it for and half against."""
-GAP = 0.2
-"""One image region on both sides of a gap."""
-THROUGH = -2.0
-"""A contact that crosses a support, for each unit of the support's own evidence."""
 
 
 def edge_log_odds(
@@ -42,37 +19,41 @@ def edge_log_odds(
 ) -> NDArray[np.float64]:
     """(E,) log-odds per supervoxel edge.
 
+    The weights of the cues were set on several recordings at once: a shelf, a simulated table and
+    single views of real tables.
+
     Args:
         planes: what rises from a support does not belong to it.
         tolerance: distance from a plane within which a patch can be part of it, scene units.
     """
-    turn = _crease_angle(patches)
-    # Convex and flat surface holds together, a concave crease is where bodies meet.
-    shape = FLAT * np.clip(1.0 + np.minimum(turn, 0.0) / CONCAVE_ANGLE, CONCAVE_MOST, 1.0)
-    vote = VOTE * ((patches.same + 0.5) / (patches.both + 1.0) - 0.5)
+    angle = _crease_angle(patches)
+    # Convex and flat surface holds together, a concave crease is where bodies meet; one of 10
+    # degrees is no evidence.
+    shape = np.clip(1.0 + np.minimum(angle, 0.0) / np.deg2rad(10.0), -2.3, 1.0)
+    vote = 2.0 * ((patches.same + 0.5) / (patches.both + 1.0) - 0.5)
     appearance = _colour(patches, patches.edges) + vote
     # A convex edge between bodies is rare, a step in shading across one is not.
-    folded = np.clip(turn / FOLD_ANGLE, 0.0, 1.0)
+    folded = np.clip(angle / np.deg2rad(40.0), 0.0, 1.0)
     appearance *= np.where(appearance < 0, 1.0 - 0.6 * folded, 1.0)
-    return shape + FOLD * folded + appearance + _rise_over_supports(patches, planes, tolerance)
+    return shape + 0.5 * folded + appearance + _rise_over_supports(patches, planes, tolerance)
 
 
 def gap_log_odds(patches: Supervoxels, gaps: NDArray[np.int32]) -> NDArray[np.float64]:
     """(G,) log-odds of patches that only meet in an image, inside one region."""
-    return GAP + _colour(patches, gaps)
+    return 0.2 + _colour(patches, gaps)
 
 
 def _colour(patches: Supervoxels, pairs: NDArray[np.int32]) -> NDArray[np.float64]:
-    apart = (patches.lab[pairs[:, 0]] - patches.lab[pairs[:, 1]]) * [0.7, 1.0, 1.0]
-    step = np.linalg.norm(apart, axis=1)
-    return np.clip(COLOUR * (1.0 - step / COLOUR_STEP), -3 * COLOUR, COLOUR)
+    """(n,) log-odds by colour: none at a distance of 12 in Lab, less for larger ones."""
+    step = colour_distance(patches.lab[pairs[:, 0]] - patches.lab[pairs[:, 1]])
+    return 0.35 * np.clip(1.0 - step / 12.0, -3.0, 1.0)
 
 
 def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     """(E,) angle of the crease at each contact [rad], negative where it is concave.
 
     It is the angle between the surfaces on both sides, each the patch at the contact together with
-    the patches behind it, less the bend that these sides have themselves: a bowl is concave all
+    the patches behind it, less the curvature of these sides themselves: a bowl is concave all
     over and has no crease.
     """
     edges = patches.edges
@@ -87,10 +68,10 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     which = np.repeat(np.arange(2 * count), repeat)
     step = np.arange(len(which)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
     behind = across[order[first[side[which]] + step]]
-    away = _unit(patches.centres[side] - patches.centres[across])
+    forward = _unit(patches.centres[side] - patches.centres[across])
     onward = _unit(patches.centres[behind] - patches.centres[side[which]])
     # The patch behind must continue the side, not lie beyond a crease of its own.
-    weight = np.maximum((onward * away[which]).sum(axis=1) - 0.5, 0.0) * patches.count[behind]
+    weight = np.maximum((onward * forward[which]).sum(axis=1) - 0.5, 0.0) * patches.count[behind]
     weight *= (patches.normals[behind] * patches.normals[side[which]]).sum(axis=1) > 0.5
     total = np.bincount(which, weight, 2 * count)
 
@@ -102,18 +83,18 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     mass = patches.count[side, None]
     normal = _unit(patches.normals[side] * mass + rear_normal)
     centre = (patches.centres[side] * mass + rear_centre) / (mass + total[:, None])
-    turn = _signed_angle(normal[:count], centre[:count], normal[count:], centre[count:])
+    angle = _signed_angle(normal[:count], centre[:count], normal[count:], centre[count:])
     known = total > 0
-    bend = np.zeros(2 * count)
-    bend[known] = _signed_angle(
+    curvature = np.zeros(2 * count)
+    curvature[known] = _signed_angle(
         patches.normals[side[known]],
         patches.centres[side[known]],
         _unit(rear_normal[known]),
         rear_centre[known] / total[known, None],
     )
-    bend = np.minimum(bend, 0.0)
-    own = bend[:count] + bend[count:]
-    return np.where(turn < 0, np.minimum(turn - own, 0.0), turn)
+    curvature = np.minimum(curvature, 0.0)
+    own = curvature[:count] + curvature[count:]
+    return np.where(angle < 0, np.minimum(angle - own, 0.0), angle)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -138,10 +119,10 @@ def _rise_over_supports(
         if plane.evidence <= 0:
             continue
         height = (patches.centres @ plane.normal - plane.offset) / tolerance
-        # Nothing reaches through a support: what seems to is its mirror image.
+        # Nothing goes through a support: what seems to is a mirror image in it.
         through = (height[a] > 0) != (height[b] > 0)
         through &= ~plane.patches[a] & ~plane.patches[b]
-        odds[through] += THROUGH * min(plane.evidence, 2.0)
+        odds[through] -= 2.0 * min(plane.evidence, 2.0)
         for one, other in ((a, b), (b, a)):
             leaves = plane.patches[one] & ~plane.patches[other]
             rise = np.clip(height[other[leaves]], -0.5, 2.0)

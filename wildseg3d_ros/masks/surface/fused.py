@@ -1,10 +1,10 @@
-"""The fused surface of a scene, cut into patches, and what holds or parts them."""
+"""The fused surface of a scene, cut into patches and clustered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from wildseg3d_ros.masks.surface.affinities import edge_log_odds, gap_log_odds
 from wildseg3d_ros.masks.surface.clustering import merge_supervoxels
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.surface.hidden_support import find_hidden_support
-from wildseg3d_ros.masks.surface.objects import adopt_crumbs
+from wildseg3d_ros.masks.surface.objects import adopt_fragments
 from wildseg3d_ros.masks.surface.observations import Observation
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
 from wildseg3d_ros.masks.surface.supports import Plane, find_planes, plane_tolerance
@@ -25,9 +25,7 @@ from wildseg3d_ros.masks.surface.voxels import (
     voxel_size_from_footprint,
 )
 
-SUPERVOXEL = 4.0
-"""Distance of the supervoxels' seeds, in voxels."""
-GAP_REACH = 0.1
+MAX_GAP = 0.1
 """Largest gap that parts of one object are linked over [m]: the width of a cup."""
 
 
@@ -41,8 +39,8 @@ class Surface:
         patches: of the voxels.
         planes: with their evidence of being supports.
         gaps: between patches that only meet in an image.
-        clusters: (P,) of the patches: things, supports and crumbs.
-        metre: one metre in scene units, an estimate where the scene is not metric.
+        clusters: (P,) of the patches: things, supports and fragments.
+        metric_scale: scene units per metre, an estimate where the scene is not metric.
     """
 
     observations: tuple[Observation, ...]
@@ -51,81 +49,70 @@ class Surface:
     planes: tuple[Plane, ...]
     gaps: Gaps
     clusters: NDArray[np.int64]
-    metre: float
-
-    def cluster(
-        self,
-        planes: Sequence[Plane],
-        together: NDArray[np.intp],
-        apart: NDArray[np.intp],
-        bias: float,
-    ) -> NDArray[np.int64]:
-        """(P,) clusters if more is known of the surface than itself shows.
-
-        Args:
-            planes: in place of the surface's own.
-            together: patches that are one thing, whatever the evidence says; one or more.
-            apart: patches that are not part of that thing.
-            bias: log-odds that are added to the evidence of all contacts.
-        """
-        return _cluster(
-            self.cloud, self.patches, planes, self.gaps, self.metre, together, apart, bias
-        )
+    metric_scale: float
 
 
 def fuse_surface(
     observations: Sequence[Observation],
     voxel_size: float,
     metric: bool,
-    tick: Callable[[float], None] = lambda _: None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Surface | None:
     """Fuses the views; None when they have no usable point.
 
     Args:
         voxel_size: edge of a voxel in scene units; 0 = from the images' resolution.
         metric: whether the scene's unit is the metre.
-        tick: told the share of the work that is done.
+        progress: told the share of the work that is done.
     """
     cloud = fuse_voxels(observations, voxel_size or voxel_size_from_footprint(observations))
-    tick(0.3)
+    progress(0.3)
     if cloud is None:
         return None
-    metre = 1.0 if metric else _assumed_metre(observations)
+    scale = 1.0 if metric else _assumed_scale(observations)
     with ThreadPoolExecutor(THREADS) as pool:
         regions = []
         for region in pool.map(image_regions, observations):
             regions.append(region)
-            tick(0.3 + 0.4 * len(regions) / len(observations))
+            progress(0.3 + 0.4 * len(regions) / len(observations))
     votes = region_votes(cloud, regions, [o.size[1] for o in observations])
-    patches = grow_supervoxels(cloud, votes, SUPERVOXEL)
-    planes = find_planes(cloud, patches, metre)
-    gaps = links_over_gaps(cloud, patches, regions, observations, GAP_REACH * metre)
-    tick(0.9)
-    clusters = _cluster(cloud, patches, planes, gaps, metre)
+    patches = grow_supervoxels(cloud, votes, spacing=4.0)
+    planes = find_planes(cloud, patches, scale)
+    gaps = links_over_gaps(cloud, patches, regions, observations, MAX_GAP * scale)
+    progress(0.9)
+    alone = np.arange(len(patches))
+    surface = Surface(tuple(observations), cloud, patches, tuple(planes), gaps, alone, scale)
+    clusters = cluster_patches(surface, planes)
     walls = [plane for plane in planes if plane.evidence > 0]
     centres = np.stack([o.world_from_cam[:3, 3] for o in observations])
     hidden = find_hidden_support(cloud, patches, votes, walls, clusters, centres)
     if hidden is not None:
         planes.append(hidden)
-        clusters = _cluster(cloud, patches, planes, gaps, metre)
-    tick(1.0)
-    return Surface(tuple(observations), cloud, patches, tuple(planes), gaps, clusters, metre)
+        clusters = cluster_patches(surface, planes)
+    progress(1.0)
+    return replace(surface, planes=tuple(planes), clusters=clusters)
 
 
 _NONE = np.zeros(0, np.intp)
 
 
-def _cluster(
-    cloud: VoxelCloud,
-    patches: Supervoxels,
+def cluster_patches(
+    surface: Surface,
     planes: Sequence[Plane],
-    gaps: Gaps,
-    metre: float,
     together: NDArray[np.intp] = _NONE,
     apart: NDArray[np.intp] = _NONE,
     bias: float = 0.0,
 ) -> NDArray[np.int64]:
-    """(P,) cluster of each patch; each support is one cluster from the start."""
+    """(P,) cluster of each patch; each support is one cluster from the start.
+
+    Args:
+        surface: its own clusters do not matter.
+        planes: in place of the surface's own.
+        together: patches that are one thing, whatever the evidence says.
+        apart: patches that are not part of that thing.
+        bias: log-odds that are added to the evidence of all contacts.
+    """
+    cloud, patches, gaps = surface.cloud, surface.patches, surface.gaps
     group = np.arange(len(patches))
     support = np.zeros(len(patches), np.bool_)
     for plane in planes:
@@ -148,13 +135,13 @@ def _cluster(
         cloud.degree,
         marks,
     )
-    adopted = adopt_crumbs(cloud, patches, odds, clusters, metre)
-    # What is apart may be a crumb, which is adopted by its neighbour.
+    adopted = adopt_fragments(cloud, patches, odds, clusters, surface.metric_scale)
+    # What is apart may be a fragment, which is adopted by its neighbour.
     joined = len(together) and (adopted[apart] == adopted[together[:1]]).any()
     return clusters if joined else adopted
 
 
-def _assumed_metre(observations: Sequence[Observation]) -> float:
-    """One metre in the units of a scene without scale: things are looked at from about 0.8 m."""
+def _assumed_scale(observations: Sequence[Observation]) -> float:
+    """Units per metre of a scene without scale: the viewing distance is about 0.8 m."""
     depth = np.concatenate([o.depth[o.depth > 0] for o in observations])
     return float(np.median(depth)) / 0.8

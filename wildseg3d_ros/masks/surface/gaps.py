@@ -31,15 +31,15 @@ def links_over_gaps(
     patches: Supervoxels,
     regions: list[NDArray[np.int64]],
     observations: Sequence[Observation],
-    reach: float,
+    max_gap: float,
 ) -> Gaps:
     """Patches that do not touch but meet in an image, inside one region of it.
 
-    The wall of a cup and its inside, or the two halves of something behind a pole: where surface
-    is interrupted but the picture is not, the parts belong together.
+    Examples are the wall of a cup and its inside, or the two halves of something behind a pole:
+    where the surface is interrupted but the image region is not, the parts belong together.
 
     Args:
-        reach: largest distance of the patches, scene units.
+        max_gap: maximum distance of the patches, scene units.
     """
     count = len(patches)
     known = np.sort(patches.edges[:, 0].astype(np.int64) * count + patches.edges[:, 1])
@@ -63,7 +63,7 @@ def links_over_gaps(
     length = np.bincount(index.reshape(-1), np.concatenate(lengths), len(key))
     pairs = np.stack([key // count, key % count], axis=1)
     apart = np.linalg.norm(patches.centres[pairs[:, 0]] - patches.centres[pairs[:, 1]], axis=1)
-    new = ~np.isin(key, known) & (apart < reach)
+    new = ~np.isin(key, known) & (apart < max_gap)
     # The length is that of one view: more views of one gap do not make it longer.
     return Gaps(pairs[new].astype(np.int32), length[new] / np.sqrt(len(regions)))
 

@@ -1,4 +1,4 @@
-"""Which clusters are objects, which are background, and which are crumbs of something else."""
+"""Which clusters are objects, background, or fragments of something else."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ LARGEST_EXTENT = 0.8
 """Diagonal above which nothing is an object to pick up [m]."""
 
 
-def adopt_crumbs(
+def adopt_fragments(
     cloud: VoxelCloud,
     patches: Supervoxels,
     log_odds: NDArray[np.float64],
     clusters: NDArray[np.int64],
-    metre: float,
+    metric_scale: float,
 ) -> NDArray[np.int64]:
-    """(P,) clusters after crumbs went to the neighbour that the evidence favours most.
+    """(P,) clusters after each fragment was merged into the neighbour with the best evidence.
 
     Args:
         log_odds: (E,) evidence of the patches' edges.
-        metre: one metre in scene units.
+        metric_scale: scene units per metre.
     """
     clusters = clusters.copy()
-    smallest = smallest_object(cloud, metre)
+    smallest = smallest_object(cloud, metric_scale)
     for _ in range(2):
         names, index = np.unique(clusters, return_inverse=True)
         index = index.reshape(-1)
-        crumb = np.bincount(index, patches.count) < smallest
+        fragment = np.bincount(index, patches.count) < smallest
         a, b = index[patches.edges].T
         one = np.concatenate([a, b])
         other = np.concatenate([b, a])
         length = np.concatenate([patches.contacts, patches.contacts])
         odds = np.concatenate([log_odds, log_odds])
-        meets = crumb[one] & ~crumb[other]
+        meets = fragment[one] & ~fragment[other]
         if not meets.any():
             break
         key, pair = np.unique(one[meets] * len(names) + other[meets], return_inverse=True)
@@ -52,7 +52,7 @@ def adopt_crumbs(
         order = np.lexsort((mean, key // len(names)))
         last = np.nonzero(np.diff(np.append(key[order] // len(names), -1)))[0]
         best = order[last]
-        # A crumb whose every neighbour is clearly something else stays unknown.
+        # A fragment all of whose neighbours are clearly something else stays unknown.
         best = best[mean[best] > -1.0]
         target = np.arange(len(names))
         target[key[best] // len(names)] = key[best] % len(names)
@@ -60,10 +60,10 @@ def adopt_crumbs(
     return clusters
 
 
-def smallest_object(cloud: VoxelCloud, metre: float) -> float:
+def smallest_object(cloud: VoxelCloud, metric_scale: float) -> float:
     """Voxels of the smallest object; noise makes a surface several voxels thick."""
     layers = max(1.0, cloud.degree / 8.0)
-    return max(40.0, layers * (SMALLEST_FACE * metre / cloud.size) ** 2)
+    return max(40.0, layers * (SMALLEST_FACE * metric_scale / cloud.size) ** 2)
 
 
 def name_objects(
@@ -71,14 +71,14 @@ def name_objects(
     patches: Supervoxels,
     planes: Sequence[Plane],
     clusters: NDArray[np.int64],
-    metre: float,
+    metric_scale: float,
 ) -> NDArray[np.int32]:
     """(V,) label of each voxel: 0 background, 1, 2, ... objects from large to small, or UNKNOWN.
 
     Args:
         planes: with their evidence; those without patches are supports that the sensor misses.
         clusters: (P,) cluster of each patch.
-        metre: one metre in scene units.
+        metric_scale: scene units per metre.
     """
     supports = [plane for plane in planes if plane.evidence > 0]
     names, index = np.unique(clusters, return_inverse=True)
@@ -104,10 +104,10 @@ def name_objects(
     high = np.full((len(names), 3), -np.inf)
     np.minimum.at(low, of_voxel, cloud.points)
     np.maximum.at(high, of_voxel, cloud.points)
-    background |= np.linalg.norm(high - low, axis=1) > LARGEST_EXTENT * metre
+    background |= np.linalg.norm(high - low, axis=1) > LARGEST_EXTENT * metric_scale
     label = np.full(len(names), UNKNOWN, np.int32)
     label[background] = 0
-    found = np.nonzero(~background & (mass >= smallest_object(cloud, metre)))[0]
+    found = np.nonzero(~background & (mass >= smallest_object(cloud, metric_scale)))[0]
     found = found[np.argsort(-mass[found], kind="stable")]
     label[found] = np.arange(1, len(found) + 1)
     return label[of_voxel]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.types import WorldPointmaps
+
+LONG_EDGE = 640
+"""Longer edge of the working resolution [px]; outlines are refined at half of it or more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,37 +45,41 @@ class Observation:
         """(h, w) of the working resolution."""
         return self.depth.shape[0], self.depth.shape[1]
 
-    @property
-    def cam_from_world(self) -> NDArray[np.float64]:
-        """(4, 4) float64."""
-        return invert(self.world_from_cam)
+
+def observe_views(
+    images: Sequence[NDArray[np.uint8]],
+    world: WorldPointmaps,
+    K: NDArray[np.float64],
+    world_from_cam: NDArray[np.float64],
+    progress: Callable[[float], None] = lambda _: None,
+) -> list[Observation]:
+    """Brings views and their world pointmaps to the working resolution and drops bad points.
+
+    Args:
+        images: per view (H, W, 3) uint8 RGB.
+        world: points by view.
+        K, world_from_cam: (N, 3, 3) and (N, 4, 4), the solved cameras.
+        progress: told the share of the work that is done.
+    """
+    observations = []
+    for each in zip(images, world.points, world.confidence, world_from_cam, K, strict=True):
+        observations.append(_observe(*each))
+        progress(len(observations) / len(images))
+    return observations
 
 
-def observe(
+def _observe(
     image: NDArray[np.uint8],
     points: NDArray[np.float32],
     confidence: NDArray[np.float32],
     world_from_cam: NDArray[np.float64],
     K: NDArray[np.float64],
-    long_edge: int,
 ) -> Observation:
-    """Brings a view and its world pointmap to the working resolution and drops bad points.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        points: (H, W, 3) world points, NaN where there is none.
-        confidence: (H, W), 0 where there is no point.
-        world_from_cam, K: the solved camera.
-        long_edge: the longer image edge at the working resolution is at most this [px].
-    """
     height, width = image.shape[:2]
-    stride = max(1, -(-max(height, width) // long_edge))
+    stride = max(1, -(-max(height, width) // LONG_EDGE))
     # The pixel that stands for a block is its centre: K is shifted accordingly.
     first = stride // 2
-    rows, cols = (
-        slice(min(first, height - 1), None, stride),
-        slice(min(first, width - 1), None, stride),
-    )
+    rows, cols = (slice(min(first, n - 1), None, stride) for n in (height, width))
     if stride > 1:
         image = np.asarray(cv2.blur(image, (stride, stride)), np.uint8)
     image = np.ascontiguousarray(image[rows, cols])
@@ -104,8 +113,20 @@ def _flying(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
 
     A pixel on the rim of a surface has the jump on one side only and stays.
     """
-    valid = depth > 0
-    near = cv2.erode(np.where(valid, depth, np.float32(np.inf)), np.ones((3, 3), np.uint8))
-    far = cv2.dilate(depth, np.ones((3, 3), np.uint8))
+    near, far = depth_range(depth)
     step = 0.02 * depth
-    return valid & (near < depth - step) & (far > depth + step)
+    return (depth > 0) & (near < depth - step) & (far > depth + step)
+
+
+def depth_range(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smallest and largest valid depth in 3x3 pixels; inf and 0 where there is none."""
+    kernel = np.ones((3, 3), np.uint8)
+    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), kernel)
+    farthest = cv2.dilate(depth, kernel)
+    return np.asarray(nearest, np.float32), np.asarray(farthest, np.float32)
+
+
+def colour_distance(difference: NDArray) -> NDArray:
+    """(...) length of differences (..., 3) in Lab, lightness counted at 0.7: shading changes it
+    on one object."""
+    return np.linalg.norm(difference * np.array([0.7, 1.0, 1.0], difference.dtype), axis=-1)

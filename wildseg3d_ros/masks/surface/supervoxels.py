@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from wildseg3d_ros.core.components import components
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid, group_means
 from wildseg3d_ros.masks.surface.votes import Votes
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
 
@@ -52,17 +54,15 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
     """
     a, b = cloud.edges.T
     step = np.linalg.norm(cloud.points[a] - cloud.points[b], axis=1) / (spacing * cloud.size)
-    turn = 1.0 - np.abs((cloud.normals[a] * cloud.normals[b]).sum(axis=1))
+    crease = 1.0 - np.abs((cloud.normals[a] * cloud.normals[b]).sum(axis=1))
     colour = np.linalg.norm(cloud.lab[a] - cloud.lab[b], axis=1) / 100.0
-    length = 1e-6 + 0.4 * step + turn + colour + (1.0 - votes.share)
+    length = 1e-6 + 0.4 * step + crease + colour + (1.0 - votes.share)
     voxels = len(cloud)
     graph = sparse.coo_matrix((length, (a, b)), shape=(voxels, voxels)).tocsr()
     seeds = _seeds(cloud, spacing * cloud.size)
-    _, parts = csgraph.connected_components(graph, directed=False)
-    # A part without a seed (its seed cell chose another part) gets its first voxel as seed.
-    unseeded = np.setdiff1d(np.arange(parts.max() + 1), parts[seeds])
-    first = np.unique(parts, return_index=True)[1]
-    seeds = np.concatenate([seeds, first[unseeded]])
+    # A component without a seed (its seed cell chose another one) gets its first voxel as seed.
+    parts = components(voxels, cloud.edges)
+    seeds = np.concatenate([seeds, np.setdiff1d(parts, parts[seeds])])
     _, _, source = csgraph.dijkstra(
         graph, directed=False, indices=seeds, min_only=True, return_predecessors=True
     )
@@ -72,26 +72,16 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
 
 def _seeds(cloud: VoxelCloud, spacing: float) -> NDArray[np.int64]:
     """The flattest voxel near each grid cell's mean."""
-    cell = np.floor((cloud.points - cloud.points.min(axis=0)) / spacing).astype(np.int64)
-    span = cell.max(axis=0) + 1
-    key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
-    _, index, count = np.unique(key, return_inverse=True, return_counts=True)
-    index = index.reshape(-1)
-    mean = np.stack([np.bincount(index, cloud.points[:, k]) for k in range(3)], axis=1)
-    away = np.linalg.norm(cloud.points - (mean / count[:, None])[index], axis=1) / spacing
-    order = np.lexsort((away + cloud.curvature, index))
-    first = np.concatenate([[0], np.cumsum(count)[:-1]])
+    grid = VoxelGrid.of_coordinates(np.floor((cloud.points - cloud.points.min(axis=0)) / spacing))
+    distance = np.linalg.norm(cloud.points - grid.mean(cloud.points)[grid.cell], axis=1) / spacing
+    order = np.lexsort((distance + cloud.curvature, grid.cell))
+    first = np.concatenate([[0], np.cumsum(grid.counts)[:-1]])
     return order[first]
 
 
 def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> Supervoxels:
     count = np.bincount(of_voxel)
-
-    def mean(values: NDArray) -> NDArray[np.float64]:
-        sums = [np.bincount(of_voxel, values[:, k]) for k in range(values.shape[1])]
-        return np.stack(sums, axis=1) / count[:, None]
-
-    normals = mean(cloud.normals)
+    normals = group_means(of_voxel, cloud.normals)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     a, b = of_voxel[cloud.edges].T
     crossing = a != b
@@ -101,9 +91,9 @@ def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> S
     return Supervoxels(
         of_voxel=of_voxel,
         count=count,
-        centres=mean(cloud.points),
+        centres=group_means(of_voxel, cloud.points),
         normals=normals,
-        lab=mean(cloud.lab),
+        lab=group_means(of_voxel, cloud.lab),
         edges=np.stack([key // len(count), key % len(count)], axis=1).astype(np.int32),
         contacts=contacts.astype(np.float64),
         same=np.bincount(index, votes.same[crossing], len(key)).astype(np.float64),

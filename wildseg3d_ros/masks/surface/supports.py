@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
 
+from wildseg3d_ros.core.components import components
+from wildseg3d_ros.core.geometry.planes import fit_planes
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
 
 GRASPABLE_FACE = 0.07
-"""Area [m^2] at which a flat face is as likely a support as an object: an A4 sheet has 0.062."""
+"""Area [m^2] at which a flat face is as likely a support as an object; A4 paper has 0.062."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +40,14 @@ def plane_tolerance(cloud: VoxelCloud) -> float:
 
 
 def find_planes(
-    cloud: VoxelCloud, patches: Supervoxels, metre: float, max_planes: int = 14
+    cloud: VoxelCloud, patches: Supervoxels, metric_scale: float, max_planes: int = 14
 ) -> list[Plane]:
     """Planes with at least 1.5 % of the voxels, largest first, with their evidence.
 
     One-point RANSAC: a supervoxel and its normal are a hypothesis (fixed seed).
 
     Args:
-        metre: one metre in scene units (an estimate when the scene is not metric).
+        metric_scale: scene units per metre (an estimate when the scene is not metric).
     """
     random = np.random.default_rng(0)
     tolerance = plane_tolerance(cloud)
@@ -70,13 +70,15 @@ def find_planes(
             on = index[_on_plane(patches, index, normal, offset, tolerance)]
             if len(on) < 3:
                 break
-            normal, offset = _fit(patches.centres[on], mass[on], normal)
+            fitted, centre, _ = fit_planes(patches.centres[on], mass[on])
+            normal = fitted if fitted @ normal >= 0 else -fitted
+            offset = float(normal @ centre)
         on = index[_on_plane(patches, index, normal, offset, tolerance)]
         if mass[on].sum() < 0.015 * mass.sum() or len(on) < 3:
             break
         free[on] = False
         member = _large_parts(patches, on)
-        evidence = _support_evidence(cloud, member[patches.of_voxel], normal, offset, metre)
+        evidence = _support_evidence(cloud, member[patches.of_voxel], normal, offset, metric_scale)
         planes.append(Plane(normal, offset, member, evidence))
     return planes
 
@@ -88,11 +90,7 @@ def _large_parts(patches: Supervoxels, on: NDArray[np.int64]) -> NDArray[np.bool
     """
     member = np.zeros(len(patches), np.bool_)
     member[on] = True
-    inner = patches.edges[member[patches.edges].all(axis=1)]
-    graph = sparse.coo_matrix(
-        (np.ones(len(inner)), tuple(inner.T)), shape=(len(patches), len(patches))
-    )
-    _, part = csgraph.connected_components(graph, directed=False)
+    part = components(len(patches), patches.edges[member[patches.edges].all(axis=1)])
     mass = np.bincount(part, patches.count * member)
     return member & (mass[part] >= 0.1 * mass.max())
 
@@ -104,20 +102,12 @@ def _on_plane(
     return near & (patches.normals[index] @ normal > 0.8)
 
 
-def _fit(points: NDArray, mass: NDArray, towards: NDArray) -> tuple[NDArray[np.float64], float]:
-    mean = mass @ points / mass.sum()
-    spread = (points - mean) * np.sqrt(mass)[:, None]
-    normal = np.linalg.eigh(spread.T @ spread)[1][:, 0]
-    normal = normal if normal @ towards >= 0 else -normal
-    return normal, float(normal @ mean)
-
-
 def _support_evidence(
     cloud: VoxelCloud,
     on: NDArray[np.bool_],
     normal: NDArray[np.float64],
     offset: float,
-    metre: float,
+    metric_scale: float,
 ) -> float:
     """Log-odds that a plane bounds the scene: large, with things before it and not behind.
 
@@ -146,21 +136,21 @@ def _support_evidence(
     _, parts, stats, _ = cv2.connectedComponentsWithStats(covered)
     largest = parts == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
     area = largest.sum() * edge**2
-    reach = np.sqrt(area)
+    side = np.sqrt(area)
     hull = np.zeros(shape, np.uint8)
     corners = np.stack(np.nonzero(largest)[::-1], axis=1).astype(np.int32)
-    cv2.fillConvexPoly(hull, cv2.convexHull(corners), 1)
-    ring = max(2, int(0.15 * reach / edge))
+    cv2.fillConvexPoly(hull, cv2.convexHull(corners), (1.0,))
+    ring = max(2, int(0.15 * side / edge))
     around = cv2.dilate(hull, np.ones((2 * ring + 1, 2 * ring + 1), np.uint8)) - hull
-    before = cells((height > 2 * tolerance) & (height < reach))
-    behind = cells((height < -2 * tolerance) & (height > -reach))
+    before = cells((height > 2 * tolerance) & (height < side))
+    behind = cells((height < -2 * tolerance) & (height > -side))
     inner, outer = hull > 0, around > 0
     front = before[inner].mean() + before[outer].mean()
     back = behind[inner].mean() + behind[outer].mean()
     facing = (front + 0.02) / (front + back + 0.04)
     all_behind = float((height < -2 * tolerance).mean())
     return float(
-        1.5 * np.log(area / (GRASPABLE_FACE * metre**2))
+        1.5 * np.log(area / (GRASPABLE_FACE * metric_scale**2))
         + 4.0 * (facing - 0.5)
         + 3.0 * (0.25 - all_behind)
     )

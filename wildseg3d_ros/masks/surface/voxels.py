@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import project
-from wildseg3d_ros.core.geometry.transforms import apply
-from wildseg3d_ros.masks.surface.observations import Observation
+from wildseg3d_ros.core.geometry.planes import fit_planes
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
+from wildseg3d_ros.masks.surface.observations import Observation, depth_range
 
 MAX_VOXELS = 100_000
 """More than this many voxels make the voxels grow: the cost of all later steps is bounded."""
@@ -77,7 +78,7 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     used, points, lab, weight, towards = [], [], [], [], []
     for o in observations:
         good = o.weight > 0
-        # A surface too far away for its pixels to fill voxels cannot be segmented.
+        # Where pixels are too far apart to fill voxels, the surface cannot be segmented.
         good &= o.depth < size * o.K[0, 0] / 1.5
         used.append(good)
         points.append(o.points[good])
@@ -90,10 +91,9 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     if len(points) < 16 or size <= 0:
         return None
     size = _affordable_size(points, size)
-    voxel, count = _voxel_of(points, size)
-    total = np.bincount(voxel, weight, count)
+    grid = _grid(points, size)
     centres, colours, towards = (
-        _means(values, voxel, weight, total) for values in (points, lab, towards)
+        grid.mean(values, weight).astype(np.float32) for values in (points, lab, towards)
     )
     noise = _measure_noise(centres)
     pixels, seen, through = _visibility(centres, observations, max(2 * size, 4 * noise))
@@ -102,12 +102,12 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
         return None
     edges = KDTree(centres[agreed]).query_pairs(1.8 * size, output_type="ndarray")
     # Voxels with fewer than 3 neighbours are noise.
-    company = np.bincount(edges.ravel(), minlength=len(agreed)) >= 3
-    if company.sum() < 16:
+    dense = np.bincount(edges.ravel(), minlength=len(agreed)) >= 3
+    if dense.sum() < 16:
         return None
-    new_index = np.cumsum(company) - 1
-    edges = new_index[edges[company[edges].all(axis=1)]].astype(np.int32)
-    kept = agreed[company]
+    new_index = np.cumsum(dense) - 1
+    edges = new_index[edges[dense[edges].all(axis=1)]].astype(np.int32)
+    kept = agreed[dense]
     centres = centres[kept]
     normals, curvature = _normals(centres, towards[kept], edges)
     noise = _measure_noise(centres)
@@ -119,20 +119,20 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
         curvature=curvature,
         noise=noise,
         pixels=pixels[kept],
-        of_pixel=_voxels_of_pixels(used, voxel, kept, count),
+        of_pixel=_voxels_of_pixels(used, grid, kept),
         edges=edges,
     )
 
 
 def _voxels_of_pixels(
-    used: Sequence[NDArray[np.bool_]], voxel: NDArray[np.int64], kept: NDArray, count: int
+    used: Sequence[NDArray[np.bool_]], grid: VoxelGrid, kept: NDArray
 ) -> tuple[NDArray[np.int32], ...]:
-    """Per view the voxel of each pixel; ``voxel`` lists those of all used pixels, view by view."""
-    new_index = np.full(count, -1, np.int32)
+    """Per view the voxel of each pixel; the grid has the used pixels, view by view."""
+    new_index = np.full(len(grid.counts), -1, np.int32)
     new_index[kept] = np.arange(len(kept))
     ends = np.cumsum([np.count_nonzero(mask) for mask in used])
     maps = []
-    for mask, part in zip(used, np.split(new_index[voxel], ends[:-1]), strict=True):
+    for mask, part in zip(used, np.split(new_index[grid.cell], ends[:-1]), strict=True):
         image = np.full(mask.shape, -1, np.int32)
         image[mask] = part
         maps.append(image)
@@ -142,24 +142,14 @@ def _voxels_of_pixels(
 def _affordable_size(points: NDArray, size: float) -> float:
     """The given voxel size, or the one at which the surface fills MAX_VOXELS voxels."""
     coarse = 4.0 * size
-    _, count = _voxel_of(points[:: max(1, len(points) // 400_000)], coarse)
+    count = len(_grid(points[:: max(1, len(points) // 400_000)], coarse).counts)
     # Voxels on a surface go with the inverse square of their size.
     return size * max(1.0, float(np.sqrt(16.0 * count / (1.5 * MAX_VOXELS))))
 
 
-def _voxel_of(points: NDArray, size: float) -> tuple[NDArray[np.int64], int]:
-    cell = np.floor((points - points.min(axis=0)) / size).astype(np.int64)
-    span = cell.max(axis=0) + 1
-    key = (cell[:, 0] * span[1] + cell[:, 1]) * span[2] + cell[:, 2]
-    unique, voxel = np.unique(key, return_inverse=True)
-    return voxel.reshape(-1), len(unique)
-
-
-def _means(
-    values: NDArray, voxel: NDArray, weight: NDArray, total: NDArray
-) -> NDArray[np.float32]:
-    sums = [np.bincount(voxel, weight * values[:, k], len(total)) for k in range(values.shape[1])]
-    return (np.stack(sums, axis=1) / total[:, None]).astype(np.float32)
+def _grid(points: NDArray[np.float32], size: float) -> VoxelGrid:
+    """Voxels of a grid that starts at the points' minimum coordinates."""
+    return VoxelGrid.of_coordinates(np.floor((points - points.min(axis=0)) / size))
 
 
 def _measure_noise(centres: NDArray[np.float32]) -> float:
@@ -167,11 +157,7 @@ def _measure_noise(centres: NDArray[np.float32]) -> float:
     sample = np.linspace(0, len(centres) - 1, min(len(centres), 3000)).astype(int)
     tree = KDTree(centres)
     _, near = tree.query(centres[sample], k=min(24, len(centres)))
-    local = centres[near].astype(np.float64)
-    deviation = local - local.mean(axis=1, keepdims=True)
-    covariance = np.einsum("nki,nkj->nij", deviation, deviation) / local.shape[1]
-    smallest = np.linalg.eigvalsh(covariance)[:, 0]
-    return float(np.sqrt(np.median(np.maximum(smallest, 0.0))))
+    return float(np.sqrt(np.median(fit_planes(centres[near])[2])))
 
 
 def _visibility(
@@ -183,14 +169,14 @@ def _visibility(
     through = np.zeros(len(centres), np.int32)
     for i, o in enumerate(observations):
         height, width = o.size
-        uv, z = project(apply(o.cam_from_world, centres), o.K)
+        uv, z = project(apply(invert(o.world_from_cam), centres), o.K)
         with np.errstate(invalid="ignore"):
             inside = (z > 0) & (uv > -0.5).all(axis=1)
             inside &= (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
         index = np.nonzero(inside)[0]
         col, row = np.rint(uv[index]).astype(np.int64).T
         flat = row * width + col
-        nearest, farthest = _depth_range(o.depth)
+        nearest, farthest = depth_range(o.depth)
         near, far = nearest.ravel()[flat], farthest.ravel()[flat]
         z = z[index]
         # Depth is noisier the farther it is; the tolerance is that of the median depth.
@@ -199,14 +185,6 @@ def _visibility(
         seen[index[match]] += 1
         through[index[(far > 0) & (near > z + 2 * tolerance)]] += 1
     return pixels, seen, through
-
-
-def _depth_range(depth: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Smallest and largest valid depth in 3x3 pixels; inf and 0 where there is none."""
-    kernel = np.ones((3, 3), np.uint8)
-    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), kernel)
-    farthest = cv2.dilate(depth, kernel)
-    return np.asarray(nearest, np.float32), np.asarray(farthest, np.float32)
 
 
 def _normals(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,17 @@ from wildseg3d_ros.scene.file.checks import (
 )
 from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_ros.scene.index import ObjectIndex
+from wildseg3d_ros.scene.scene import Scene
 
-if TYPE_CHECKING:
-    from wildseg3d_ros.scene.scene import Scene
-
+INDEX_COLUMNS: dict[str, tuple[type[np.generic], int]] = {
+    "points": (np.float32, 2),
+    "colors": (np.uint8, 2),
+    "confidence": (np.float32, 1),
+    "view_count": (np.uint8, 1),
+    "view": (np.uint16, 1),
+    "pixel": (np.uint32, 1),
+}
+"""Number type and dimensions of the index's arrays with one row per point."""
 _LATEST_NS = 2**63 - 1
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -111,15 +118,9 @@ def _check_world(scene: Scene) -> None:
 
 def _check_index(index: ObjectIndex, scene: Scene) -> None:
     rows = len(index.points)
-    for name, dtype, more in (
-        ("points", np.float32, (3,)),
-        ("colors", np.uint8, (3,)),
-        ("confidence", np.float32, ()),
-        ("view_count", np.uint8, ()),
-        ("view", np.uint16, ()),
-        ("pixel", np.uint32, ()),
-    ):
-        check_array(getattr(index, name), f"{name} of the index", dtype, (rows, *more))
+    for name, (dtype, dimensions) in INDEX_COLUMNS.items():
+        shape = (rows, 3)[:dimensions]
+        check_array(getattr(index, name), f"{name} of the index", dtype, shape)
     check_finite(index.points, "points of the index")
     check_range(index.confidence, "confidence of the index", 0.0, _LARGEST)
     sizes = np.array([image.shape[0] * image.shape[1] for image in scene.images])
@@ -171,7 +172,7 @@ def _check_alignment(aligned: Alignment, views: int) -> None:
             check_text(text, f"an entry in {name} of the alignment")
 
 
-def _number(value: Any, what: str, least: float) -> None:
+def _number(value: Any, what: str, minimum: float) -> None:
     """Not known is NaN."""
-    fits = isinstance(value, Real) and not float(value) < least
-    expect(fits, what, f"a number of at least {least:g}", value)
+    fits = isinstance(value, Real) and not float(value) < minimum
+    expect(fits, what, f"a number of at least {minimum:g}", value)

@@ -26,6 +26,7 @@ from wildseg3d_ros.core.errors import FileError, InvalidScene
 from wildseg3d_ros.core.types import Alignment, WorldPointmaps
 from wildseg3d_ros.scene.file.archive import read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
+from wildseg3d_ros.scene.file.consistency import INDEX_COLUMNS, check_scene
 from wildseg3d_ros.scene.file.mask_archive import describe_masks, read_masks, write_masks
 from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
@@ -46,7 +47,7 @@ def save_scene(scene: Scene, path: str | Path) -> None:
             could not be read back.
     """
     path = Path(path)
-    scene.check()
+    check_scene(scene)
     try:
         # Replacing works with whatever is there; of a device, nothing would be left.
         if path.exists() and not path.is_file():
@@ -90,7 +91,7 @@ def load_scene(path: str | Path) -> Scene:
             header = json.loads(archive.read(_HEADER))
             _check_version(path, header)
             scene = _read(archive, header)
-        scene.check()
+        check_scene(scene)
         return scene
     except FileError:
         raise
@@ -153,12 +154,7 @@ _ALIGNMENT_VALUES = tuple(
     f.name for f in dataclasses.fields(Alignment) if f.name not in _ALIGNMENT_ARRAYS
 )
 _INDEX_ARRAYS: dict[str, _Kind] = {
-    "points": (np.float32, 2),
-    "colors": (np.uint8, 2),
-    "confidence": (np.float32, 1),
-    "view_count": (np.uint8, 1),
-    "view": (np.uint16, 1),
-    "pixel": (np.uint32, 1),
+    **INDEX_COLUMNS,
     "ids": (np.int32, 1),
     "offsets": (np.int64, 1),
 }
