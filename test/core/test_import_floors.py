@@ -34,6 +34,7 @@ ROS_FLOORS = (
 )
 """The same within ``ros``."""
 
+
 @functools.cache
 def imports() -> frozenset[tuple[str, str]]:
     """(importer, imported) of all modules of the package, also of imports inside functions.

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 
 from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
+from wildseg3d_ros.cli.exit_codes import ExitCode
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
-
-EXIT_ERROR = 2  # that of argparse
-EXIT_NOT_CONVERGED = 3
-# As shells have them.
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,14 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verbose:
             traceback.print_exc()
         print(f"wildseg3d: error: {error}", file=sys.stderr)
-        return EXIT_ERROR
+        return ExitCode.ERROR
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); Python must not flush into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except KeyboardInterrupt:
         print("wildseg3d: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def _delegate(command: str, words: list[str]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wildseg3d_ros.cli.exit_codes import ExitCode
 from wildseg3d_ros.core.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
@@ -186,12 +187,10 @@ def align(given: argparse.Namespace) -> int:
 def _exit_code(alignment: Alignment) -> int:
     """0, or 3 where what was written is not to be relied on: the alignment did not converge, or
     its pairs have no world in common."""
-    from wildseg3d_ros.cli import EXIT_NOT_CONVERGED
-
     if alignment.converged:
         return 0
     print(f"wildseg3d: not converged: {alignment.stop_reason}", file=sys.stderr)
-    return EXIT_NOT_CONVERGED
+    return ExitCode.NOT_CONVERGED
 
 
 def _config_as_built(scene: Scene) -> SceneConfig:
