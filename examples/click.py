@@ -42,9 +42,9 @@ def main() -> int:
     write_ply(given.ply, found.points, found.colors, found.normals)
     print(f"{len(found.points)} points in '{found.frame_id}', written to {given.ply}")
     if found.box is not None:
-        place = found.pose.pose.position
+        position = found.pose.pose.position
         size = " x ".join(f"{edge:.3f}" for edge in found.box.size)
-        print(f"box of {size} m at ({place.x:.3f}, {place.y:.3f}, {place.z:.3f})")
+        print(f"box of {size} m at ({position.x:.3f}, {position.y:.3f}, {position.z:.3f})")
     return 0
 
 

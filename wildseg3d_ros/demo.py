@@ -87,9 +87,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo") -
     given = parser.parse_args(arguments)
     if given.objects is not None and given.objects < 1:
         parser.error(f"--objects must be 1 or more, got {given.objects}")
-    most = given.objects or (8 if given.data else 3)
-    folder = given.data or shipped_recording()
-    results = run(folder, given.out, most)
+    limit = given.objects or (8 if given.data else 3)
+    results = run(given.data or shipped_recording(), given.out, limit)
     return 0 if results and not any(result.error for result in results) else 1
 
 
@@ -111,8 +110,8 @@ def shipped_recording() -> Path:
     )
 
 
-def run(folder: Path, out: Path, most: int) -> list[Result]:
-    """Replays a folder, builds its scene, clicks up to ``most`` objects, writes what came back."""
+def run(folder: Path, out: Path, limit: int) -> list[Result]:
+    """Replays a folder, builds its scene, clicks up to ``limit`` objects, writes the answers."""
     from wildseg3d_ros.ros.client import SceneClient
     from wildseg3d_ros.ros.replay_node import camera_names
     from wildseg3d_ros.ros.topics.latched import label_maps
@@ -157,7 +156,7 @@ def run(folder: Path, out: Path, most: int) -> list[Result]:
             print(f"scene {report.scene_id}: {report.objects} objects in {report.seconds:.1f} s")
             for warning in report.warnings:
                 print(f"warning: {warning}")
-            targets = _given_targets(recording, most) or _found_targets(labels, most)
+            targets = _given_targets(recording, limit) or _found_targets(labels, limit)
             results = [_click(client, target) for target in targets]
     _print_table(results)
     _write(out, views, labels, results)
@@ -216,8 +215,8 @@ def _until_ready(client, nodes: Sequence[NodeProcess], timeout: float = 90.0) ->
                 raise
 
 
-def _given_targets(recording: Recording, most: int) -> list[Target]:
-    """Objects of the label images: large, middling and small ones of the view that has most."""
+def _given_targets(recording: Recording, limit: int) -> list[Target]:
+    """Objects of the label images: large, medium and small ones of the view with the most."""
     masks = {
         view.name: mask
         for view, mask in zip(recording.views, recording.object_masks, strict=True)
@@ -241,7 +240,9 @@ def _given_targets(recording: Recording, most: int) -> list[Target]:
     camera = max(masks, key=lambda name: (len(areas(name)), sum(areas(name).values())))
     area = areas(camera)
     ranked = sorted(area, key=lambda label: area[label], reverse=True)
-    picked = np.unique(np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int))
+    picked = np.unique(
+        np.linspace(0, len(ranked) - 1, min(limit, len(ranked))).round().astype(int)
+    )
     targets = []
     for label in (ranked[i] for i in picked):
         u, v = most_interior_pixel(masks[camera] == label)
@@ -254,12 +255,12 @@ def _given_targets(recording: Recording, most: int) -> list[Target]:
     return targets
 
 
-def _found_targets(labels: dict[str, NDArray[np.int32]], most: int) -> list[Target]:
-    """The largest objects of the view in which the scene found most."""
+def _found_targets(labels: dict[str, NDArray[np.int32]], limit: int) -> list[Target]:
+    """The largest objects of the view with the most."""
     camera = max(labels, key=lambda name: len(np.unique(labels[name])))
     ids, counts = np.unique(labels[camera][labels[camera] > 0], return_counts=True)
     targets = []
-    for object_id in ids[np.argsort(-counts)][:most]:
+    for object_id in ids[np.argsort(-counts)][:limit]:
         u, v = most_interior_pixel(labels[camera] == object_id)
         targets.append(Target(f"object {object_id}", camera, u, v, {}))
     return targets

@@ -100,25 +100,25 @@ def background_share(built: Built, pixel: tuple[int, int]) -> float:
     return background / selected
 
 
-def test_every_click_on_the_tabletop_is_answered(tabletop):
+def test_tabletop_every_click_is_answered(tabletop):
     assert len(tabletop.scores.objects) == len(tabletop.recording.object_names) == 10
     assert {s.name: s.error for s in tabletop.scores.objects if s.error or not s.points} == {}
 
 
-def test_no_two_objects_of_the_tabletop_are_one(tabletop):
+def test_tabletop_no_two_objects_are_one(tabletop):
     answers = [score.object_ids for score in tabletop.scores.objects]
     assert all(len(ids) == 1 for ids in answers)
     assert len(set(answers)) == len(answers)
 
 
-def test_masks_of_the_tabletop(tabletop):
+def test_tabletop_masks(tabletop):
     found = by_name(tabletop.scores, "iou")
     assert tabletop.scores.miou > 0.85, found
     assert tabletop.scores.miou_at_depth > 0.85, by_name(tabletop.scores, "iou_at_depth")
     assert min(found.values()) > 0.6, found
 
 
-def test_cameras_of_the_tabletop(tabletop):
+def test_tabletop_cameras(tabletop):
     truth = true_poses(tabletop.recording)
     found = relative_position_errors(tabletop.scene.world_from_cam, truth)
     given = relative_position_errors(given_poses(tabletop.recording), truth)
@@ -135,7 +135,7 @@ def without_pose(recording, name):
     ]
 
 
-def test_a_view_without_a_given_pose_is_placed_by_the_others():
+def test_tabletop_view_without_a_pose_is_located_by_the_others():
     """Of the views whose loss leaves a scene, cam_3 is the one that costs the masks most."""
     recording = load_folder(TABLETOP)
     scene = build_scene(without_pose(recording, "cam_3"))
@@ -147,7 +147,7 @@ def test_a_view_without_a_given_pose_is_placed_by_the_others():
     assert scores.miou > 0.6, by_name(scores, "iou")
 
 
-def test_a_view_that_cannot_be_placed_is_named():
+def test_tabletop_view_that_cannot_be_located_is_named():
     """Behind the objects, cam_4 sees too little that another camera sees from nearby."""
     recording = load_folder(TABLETOP)
     with pytest.raises(InputError, match=r"\['cam_4'\].*Give their poses") as error:
@@ -155,7 +155,7 @@ def test_a_view_that_cannot_be_placed_is_named():
     assert error.value.code is ErrorCode.DISCONNECTED_VIEWS
 
 
-def test_masks_of_the_shelf(shelf):
+def test_shelf_masks(shelf):
     assert len(shelf.scene.view_names) == 15
     assert len(shelf.scores.objects) == 4
     assert {s.name: s.error for s in shelf.scores.objects if s.error or not s.points} == {}
@@ -164,12 +164,12 @@ def test_masks_of_the_shelf(shelf):
     assert min(found.values()) > 0.55, found
 
 
-def test_objects_of_the_shelf_hold_little_of_the_shelf(shelf):
+def test_shelf_objects_contain_little_background(shelf):
     found = {s.name: background_share(shelf, s.pixel) for s in shelf.scores.objects}
     assert max(found.values()) < 0.20, found
 
 
-def test_alignment_of_the_shelf_beats_the_given_poses(shelf):
+def test_shelf_alignment_beats_the_given_poses(shelf):
     disagreement = module_of(ROOT / "benchmarks" / "recordings.py").depth_disagreement
     found = disagreement(shelf.recording.views, shelf.scene.world_from_cam)
     given = disagreement(shelf.recording.views, given_poses(shelf.recording))

@@ -1,16 +1,20 @@
-"""fuse() against brute force in double precision, pixel by pixel."""
+"""fuse() against brute force in double precision, and with arrays of several libraries."""
 
+import sys
 from dataclasses import replace
 
+import array_api_strict
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import minimize
 
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.robust_mean import robust_mean, typical_residual
-from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.alignment.fusion.samples import ViewSamples
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs, observations_of
+from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views, surface_of
+from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_testing.pairs import (
     complete_pairs,
@@ -25,15 +29,15 @@ CONFIG = AlignmentConfig()
 def brute_force_mean(points, weight, width, start, ray=None):
     """Minimises sum w rho(|p - chi|), Geman-McClure's rho (on a ray, if given), from a start."""
 
-    def place(parameters):
+    def point_at(parameters):
         return parameters if ray is None else parameters[0] * ray
 
     def cost(parameters):
-        square = ((points - place(parameters)) ** 2).sum(1)
+        square = ((points - point_at(parameters)) ** 2).sum(1)
         return weight @ (square / (square + width**2))
 
     first = start if ray is None else np.array([start @ ray])
-    return place(minimize(cost, first, method="Nelder-Mead", options={"xatol": 1e-7}).x)
+    return point_at(minimize(cost, first, method="Nelder-Mead", options={"xatol": 1e-7}).x)
 
 
 def block(on_rays, outliers, count=60, observations=7):
@@ -45,55 +49,55 @@ def block(on_rays, outliers, count=60, observations=7):
     points += (random.random((observations, count, 1)) < outliers) * random.normal(
         0, 0.5, points.shape
     )
-    sure = random.uniform(1, 5, (observations, count))
+    confidence = random.uniform(1, 5, (observations, count))
     arguments = (
-        torch.from_numpy(points.transpose(0, 2, 1).astype(np.float32)),
-        torch.from_numpy(sure.astype(np.float32)),
-        torch.from_numpy(ray.T.astype(np.float32)) if on_rays else None,
+        points.transpose(0, 2, 1).astype(np.float32),
+        confidence.astype(np.float32),
+        ray.T.astype(np.float32) if on_rays else None,
     )
-    return truth, points, sure, ray, arguments
+    return truth, points, confidence, ray, arguments
 
 
 @pytest.mark.parametrize("on_rays", [False, True])
-def test_a_block_is_the_robust_mean(on_rays):
-    truth, points, sure, ray, arguments = block(on_rays, outliers=0.1)
-    spread = typical_residual(*arguments)
-    chi, fused = robust_mean(*arguments, spread)
+def test_robust_mean_is_the_brute_force_minimum(on_rays):
+    truth, points, confidence, ray, arguments = block(on_rays, outliers=0.1)
+    sigma = typical_residual(*arguments)
+    chi, fused = robust_mean(*arguments, sigma)
     for i, (x, y, weight) in enumerate(
-        zip(chi.T.numpy().astype(float), points.transpose(1, 0, 2), sure.T, strict=True)
+        zip(chi.T.astype(float), points.transpose(1, 0, 2), confidence.T, strict=True)
     ):
-        expected = brute_force_mean(y, weight, 2 * spread * 2.0, x, ray[i] if on_rays else None)
+        expected = brute_force_mean(y, weight, 2 * sigma * 2.0, x, ray[i] if on_rays else None)
         # Few passes: near the minimum, by a fraction of an observation's error.
         assert np.linalg.norm(x - expected) < 0.006
         assert weight.min() <= fused[i] <= weight.max()
-    assert np.linalg.norm(chi.T.numpy() - truth, axis=1).max() < 0.06
+    assert np.linalg.norm(chi.T - truth, axis=1).max() < 0.06
 
 
-def test_without_outliers_it_is_nearly_as_good_as_the_mean():
-    truth, points, sure, _, arguments = block(False, outliers=0.0, count=2000)
+def test_robust_mean_without_outliers_is_nearly_the_mean():
+    truth, points, confidence, _, arguments = block(False, outliers=0.0, count=2000)
     chi, _ = robust_mean(*arguments, typical_residual(*arguments))
-    mean = np.einsum("dm,dmc->mc", sure, points) / sure.sum(0)[:, None]
-    ours, best = (np.sqrt(((c - truth) ** 2).mean()) for c in (chi.T.numpy(), mean))
+    mean = np.einsum("dm,dmc->mc", confidence, points) / confidence.sum(0)[:, None]
+    ours, best = (np.sqrt(((c - truth) ** 2).mean()) for c in (chi.T, mean))
     assert ours < 1.1 * best
 
 
-def test_an_observation_that_the_others_contradict_does_not_vouch_for_the_point():
+def test_robust_mean_confidence_ignores_outliers():
     points = np.zeros((4, 3, 1), dtype=np.float32)
     points[:, 2] = 1.0
     points[3, 2] = 1.5
     points[:3, :2] += np.random.default_rng(0).normal(0, 1e-3, (3, 2, 1)).astype(np.float32)
-    sure = np.array([[2.0], [2.0], [2.0], [3.0]], dtype=np.float32)
-    chi, fused = robust_mean(torch.from_numpy(points), torch.from_numpy(sure), None, 0.002)
+    confidence = np.array([[2.0], [2.0], [2.0], [3.0]], dtype=np.float32)
+    chi, fused = robust_mean(points, confidence, None, 0.002)
     assert abs(float(chi[2, 0]) - 1.0) < 0.05
     assert float(fused[0]) == pytest.approx(2.0, abs=0.1)
 
 
-def test_pixels_without_confidence_have_no_point():
-    points = torch.full((2, 3, 4), 1.0)
-    points[0, 0, 1] = torch.nan
-    sure = torch.tensor([[0.0, 1.0, 0.0, torch.nan], [0.0, 0.0, 2.0, 1.0]])
-    chi, fused = robust_mean(points, sure, None, 0.01)
-    assert torch.isnan(chi[:, :2]).all()
+def test_robust_mean_without_confidence_has_no_point():
+    points = np.ones((2, 3, 4), dtype=np.float32)
+    points[0, 0, 1] = np.nan
+    confidence = np.array([[0.0, 1.0, 0.0, np.nan], [0.0, 0.0, 2.0, 1.0]], dtype=np.float32)
+    chi, fused = robust_mean(points, confidence, None, 0.01)
+    assert np.isnan(chi[:, :2]).all()
     assert (fused[:2] == 0).all()
     assert (chi[:, 2:] == 1.0).all()
     assert fused[2:].tolist() == [2.0, 1.0]
@@ -106,7 +110,7 @@ def network():
     return made, align(made.predictions, made.views, CONFIG)
 
 
-def test_fused_points_are_better_than_any_single_observation(network):
+def test_fuse_beats_any_single_observation(network):
     made, alignment = network
     world = fuse(made.predictions, made.views, alignment, CONFIG)
     fused, single = [], []
@@ -121,7 +125,7 @@ def test_fused_points_are_better_than_any_single_observation(network):
     assert np.mean(fused) < 0.85 * np.mean(single)
 
 
-def test_points_lie_on_the_rays_of_their_pixels(network):
+def test_fuse_puts_points_on_rays(network):
     made, alignment = network
     world = fuse(made.predictions, made.views, alignment, CONFIG)
     for v, K in enumerate(alignment.K):
@@ -132,21 +136,21 @@ def test_points_lie_on_the_rays_of_their_pixels(network):
         assert np.abs(uv - np.stack([cols, rows], -1)).max() < 0.01
 
 
-def test_a_camera_that_does_not_see_its_points_does_not_bend_them(network):
+def test_fuse_ignores_the_rays_of_a_wrong_camera(network):
     made, alignment = network
-    turned = alignment.world_from_cam.copy()
-    turned[2, :3, :3] = turned[2, :3, :3] @ np.diag([-1.0, 1.0, -1.0])
+    rotated = alignment.world_from_cam.copy()
+    rotated[2, :3, :3] = rotated[2, :3, :3] @ np.diag([-1.0, 1.0, -1.0])
     good = fuse(made.predictions, made.views, alignment, CONFIG)
-    world = fuse(made.predictions, made.views, replace(alignment, world_from_cam=turned), CONFIG)
-    apart = np.linalg.norm(world.points[2] - good.points[2], axis=-1)
-    assert np.median(apart) < 0.05
-    # Without its surface the others have one less to agree with; it must not draw them away.
-    apart = np.linalg.norm(world.points[0] - good.points[0], axis=-1)
-    assert np.median(apart) < 0.002
-    assert apart.max() < 0.03
+    world = fuse(made.predictions, made.views, replace(alignment, world_from_cam=rotated), CONFIG)
+    difference = np.linalg.norm(world.points[2] - good.points[2], axis=-1)
+    assert np.median(difference) < 0.05
+    # Without its surface the others have one less to agree with; it must not displace them.
+    difference = np.linalg.norm(world.points[0] - good.points[0], axis=-1)
+    assert np.median(difference) < 0.002
+    assert difference.max() < 0.03
 
 
-def test_blocks_do_not_show(network, monkeypatch):
+def test_fuse_does_not_depend_on_blocks(network, monkeypatch):
     made, alignment = network
     whole = fuse(made.predictions, made.views, alignment, CONFIG)
     monkeypatch.setattr("wildseg3d_ros.alignment.fusion.fuse._BLOCK_VALUES", 1)
@@ -155,7 +159,7 @@ def test_blocks_do_not_show(network, monkeypatch):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_rejected_pairs_do_not_take_part(network):
+def test_fuse_leaves_rejected_pairs_out(network):
     made, alignment = network
     spoilt = list(made.predictions)
     spoilt[2] = replace(spoilt[2], pointmap_a=spoilt[2].pointmap_a + 100)
@@ -166,7 +170,7 @@ def test_rejected_pairs_do_not_take_part(network):
     np.testing.assert_array_equal(one.points[0], other.points[0])
 
 
-def test_a_measured_view_is_posed_once():
+def test_fuse_poses_a_measured_view_once():
     scene = construct_views(4, (48, 64), seed=2)
     made = predict_like_depth(scene, complete_pairs(4, False), 0.005, 0.005, invalid=0.3, seed=2)
     alignment = align(made.predictions, made.views, CONFIG)
@@ -174,16 +178,17 @@ def test_a_measured_view_is_posed_once():
     for v in range(4):
         pair, side = next((p, s) for p in made.predictions for s in "ab" if getattr(p, s) == v)
         own = getattr(pair, f"pointmap_{side}").astype(np.float64)
-        sure = getattr(pair, f"confidence_{side}")
+        confidence = getattr(pair, f"confidence_{side}")
         expected = apply(alignment.world_from_cam[v], own)
-        np.testing.assert_array_equal(world.valid(v), sure > 0)
-        np.testing.assert_allclose(world.points[v][sure > 0], expected[sure > 0], atol=1e-6 * 5)
-        np.testing.assert_array_equal(world.confidence[v], sure)
-        assert np.isnan(world.points[v][sure == 0]).all()
+        valid = confidence > 0
+        np.testing.assert_array_equal(world.valid(v), valid)
+        np.testing.assert_allclose(world.points[v][valid], expected[valid], atol=5e-6)
+        np.testing.assert_array_equal(world.confidence[v], confidence)
+        assert np.isnan(world.points[v][~valid]).all()
         assert world.points[v].dtype == np.float32
 
 
-def test_copies_of_a_measured_map_fuse_to_nearly_the_same():
+def test_fuse_of_copied_maps_is_nearly_the_same():
     """Where the shared array is not recognised, the answer must not depend on it."""
     scene = construct_views(4, (48, 64), seed=2)
     made = predict_like_depth(scene, complete_pairs(4, False), 0.003, 0.003, seed=2)
@@ -199,7 +204,128 @@ def test_copies_of_a_measured_map_fuse_to_nearly_the_same():
         assert np.linalg.norm(a - b, axis=-1).mean() < 0.006
 
 
-def test_other_pairs_than_those_aligned_are_refused(network):
+def test_fuse_refuses_other_pairs(network):
     made, alignment = network
     with pytest.raises(InputError, match="same order"):
         fuse(made.predictions[::-1], made.views, alignment, CONFIG)
+
+
+def converted(predictions, convert, wanted=lambda e: True):
+    """Pairs with maps of another library."""
+    maps = ("pointmap_a", "pointmap_b", "confidence_a", "confidence_b")
+    # What is one array stays one: measured maps are recognised by it.
+    known = {}
+
+    def once(array):
+        return known.setdefault(id(array), convert(array))
+
+    return [
+        replace(p, **{name: once(getattr(p, name)) for name in maps}) if wanted(e) else p
+        for e, p in enumerate(predictions)
+    ]
+
+
+def of_torch(array):
+    return pytest.importorskip("torch").from_numpy(array.copy())
+
+
+@pytest.fixture(scope="module")
+def measured():
+    made = predict_like_depth(
+        construct_views(4, (48, 64), seed=2), complete_pairs(4, False), invalid=0.3, seed=2
+    )
+    return made, align(made.predictions, made.views, CONFIG)
+
+
+def assert_same_world(found, expected):
+    for points, confidence, p, c in zip(
+        found.points, found.confidence, expected.points, expected.confidence, strict=True
+    ):
+        assert isinstance(points, np.ndarray) and points.dtype == np.float32
+        assert isinstance(confidence, np.ndarray) and confidence.dtype == np.float32
+        np.testing.assert_allclose(points, p, atol=2e-5)
+        np.testing.assert_allclose(confidence, c, rtol=1e-3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+@pytest.mark.parametrize("scene", ["network", "measured"])
+@pytest.mark.parametrize("convert", [of_torch, array_api_strict.asarray])
+def test_fuse_of_other_libraries_is_that_of_numpy(convert, scene, device, request):
+    made, alignment = request.getfixturevalue(scene)
+    config = AlignmentConfig(device=device)
+    expected = fuse(made.predictions, made.views, alignment, config)
+    others = converted(made.predictions, convert)
+    assert_same_world(fuse(others, made.views, alignment, config), expected)
+
+
+@pytest.mark.parametrize("convert", [of_torch, array_api_strict.asarray])
+def test_fuse_of_mixed_libraries_is_that_of_numpy(network, convert):
+    made, alignment = network
+    config = AlignmentConfig(device="auto")
+    mixed = converted(made.predictions, convert, lambda e: e % 2)
+    expected = fuse(made.predictions, made.views, alignment, config)
+    assert_same_world(fuse(mixed, made.views, alignment, config), expected)
+
+
+def test_fuse_on_a_device_that_is_not_there_is_refused(network):
+    pytest.importorskip("torch")
+    made, alignment = network
+    with pytest.raises(ConfigError, match=r"alignment\.device 'cuda:99'"):
+        fuse(made.predictions, made.views, alignment, AlignmentConfig(device="cuda:99"))
+
+
+def test_fuse_on_a_gpu_without_torch_says_what_to_install(network, monkeypatch):
+    made, alignment = network
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigError, match="needs PyTorch"):
+        fuse(made.predictions, made.views, alignment, AlignmentConfig(device="cuda"))
+
+
+def test_fuse_on_a_gpu_is_that_of_numpy(network):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    made, alignment = network
+    expected = fuse(made.predictions, made.views, alignment, CONFIG)
+    there = converted(made.predictions, lambda array: torch.from_numpy(array.copy()).cuda())
+    for pairs, device in ((made.predictions, "cuda"), (there, "auto"), (there, "cpu")):
+        found = fuse(pairs, made.views, alignment, AlignmentConfig(device=device))
+        assert_same_world(found, expected)
+
+
+def posed_pairs(alignment):
+    return PosedPairs(alignment.pair_scale, alignment.world_from_pair, alignment.pair_used)
+
+
+def test_view_samples_are_copies(network):
+    """Maps that change after they were read change no refinement."""
+    made, alignment = network
+    pairs = converted(made.predictions, np.array)
+    samples = ViewSamples.of(pairs, made.views)
+    unknown = np.full(4, np.inf)
+
+    def refined():
+        cameras, K = alignment.world_from_cam, alignment.K
+        posed, deviations = posed_pairs(alignment), (unknown, unknown)
+        return refine_views(samples, made.views, None, posed, cameras, K, 0.01, deviations)
+
+    before = refined()
+    assert np.abs(before - np.eye(4)).max() > 1e-6
+    for pair in pairs:
+        pair.pointmap_a[:], pair.confidence_b[:] = 0.0, 0.0
+    np.testing.assert_array_equal(refined(), before)
+
+
+@pytest.mark.parametrize("convert", [of_torch, array_api_strict.asarray])
+def test_surface_of_other_libraries_is_that_of_numpy(network, convert):
+    made, alignment = network
+    camera = made.views[1].size, None, alignment.K[1], alignment.world_from_cam[1]
+    expected, found = (
+        surface_of(observations_of(pairs, posed_pairs(alignment), 1), *camera)
+        for pairs in (made.predictions, converted(made.predictions, convert))
+    )
+    samples = ViewSamples.of(converted(made.predictions, convert), made.views)
+    sampled = surface_of(posed_pairs(alignment).observations(samples.maps[1]), *camera)
+    for surface in (found, sampled):
+        np.testing.assert_array_equal(surface.points, expected.points)
+        np.testing.assert_array_equal(surface.weight, expected.weight)

@@ -6,7 +6,14 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from wildseg3d_ros.core.arrays import as_array, namespace, read_pixels, to_numpy
+from wildseg3d_ros.core.arrays import (
+    array_key,
+    as_array,
+    is_on_host,
+    namespace,
+    read_pixels,
+    to_numpy,
+)
 
 IMAGE = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
 
@@ -38,3 +45,23 @@ def test_as_array_goes_from_any_library_to_any(convert):
 
 def test_to_numpy_does_not_copy_what_is_numpy():
     assert to_numpy(IMAGE) is IMAGE
+
+
+@pytest.mark.parametrize("convert", [np.asarray, of_torch])
+def test_array_key_is_that_of_the_memory(convert):
+    array = convert(IMAGE.copy())
+    assert array_key(array) == array_key(array[:])
+    assert array_key(array[0]) == array_key(array[0])
+    assert len({array_key(array), array_key(array[0]), array_key(array[1])}) == 3
+    assert array_key(array) != array_key(convert(IMAGE.copy()))
+
+
+def test_array_key_of_another_library_is_its_object():
+    array = array_api_strict.asarray(IMAGE)
+    assert array_key(array) == array_key(array) != array_key(array_api_strict.asarray(IMAGE))
+
+
+def test_is_on_host_asks_the_device():
+    torch = pytest.importorskip("torch")
+    assert is_on_host(IMAGE) and is_on_host(torch.zeros(1))
+    assert not is_on_host(torch.empty(1, device="meta"))

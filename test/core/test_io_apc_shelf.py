@@ -53,7 +53,7 @@ def rows_of(matrix):
     return "\n".join(" ".join(f"{x: .12e}\t " for x in row) for row in matrix)
 
 
-def test_a_converted_scene_is_the_scene(apc, source, tmp_path, capsys):
+def test_convert_keeps_the_scene(apc, source, tmp_path, capsys):
     folder, truth = source
     assert apc.is_apc_scene(folder)
     assert not apc.is_apc_scene(tmp_path)
@@ -73,14 +73,14 @@ def test_a_converted_scene_is_the_scene(apc, source, tmp_path, capsys):
         np.testing.assert_array_equal(mask, labels)
 
 
-def test_masks_may_be_absent(apc, source):
+def test_load_apc_scene_without_masks(apc, source):
     folder, _ = source
     for mask in (folder / "segm").iterdir():
         mask.unlink()
     assert apc.load_apc_scene(folder).object_masks == (None, None)
 
 
-def test_what_is_missing_is_named(apc, source, tmp_path, capsys):
+def test_load_apc_scene_names_what_is_missing(apc, source, tmp_path, capsys):
     folder, _ = source
     info = (folder / "cam.info.txt").read_text()
     (folder / "cam.info.txt").write_text(info.replace("for frame-000001", "for frame-000009"))
@@ -94,14 +94,14 @@ def test_what_is_missing_is_named(apc, source, tmp_path, capsys):
     assert "apc_shelf: error: cannot read" in capsys.readouterr().err
 
 
-def test_the_real_scene_is_read(apc, real_data):
+def test_load_apc_scene_reads_the_real_one(apc, real_data):
     recording = apc.load_apc_scene(real_data("apc_shelf"))
     assert len(recording.views) == 15
     assert recording.object_names == apc.OBJECT_NAMES
     assert recording.views[7].K[0, 0] == pytest.approx(615.195, abs=1e-3)
     depths = np.concatenate([view.depth[view.depth > 0] for view in recording.views])
     assert 0.25 < depths.size / (15 * 480 * 640) < 0.3  # README of the data: 27 % of the pixels
-    # The gripper at 0.1 m, the shelf behind it. Were the bits not turned back, depths would be all
-    # over 6.5 m.
+    # The gripper at 0.1 m, the shelf behind it. With the bits as stored, depths would be all over
+    # 6.5 m.
     assert 0.3 < np.median(depths) < 0.8
     assert np.percentile(depths, 99) < 1.6

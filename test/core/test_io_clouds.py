@@ -18,7 +18,7 @@ CLOUD = ObjectCloud(
 )  # fmt: skip
 
 
-def test_ply_is_what_the_format_says(tmp_path):
+def test_write_ply_is_what_the_format_says(tmp_path):
     path = tmp_path / "deep" / "a.ply"
     write_ply(path, POINTS, COLORS, normals=-POINTS, confidence=CLOUD.confidence,
               view_count=CLOUD.view_count, comments=("two\nlines",))  # fmt: skip
@@ -36,7 +36,7 @@ def test_ply_is_what_the_format_says(tmp_path):
         assert row == (*POINTS[i], *-POINTS[i], *COLORS[i], i, i + 1)
 
 
-def test_ply_is_read_back(tmp_path):
+def test_read_ply_returns_what_was_written(tmp_path):
     path = tmp_path / "a.ply"
     write_cloud(path, CLOUD)
     columns = read_ply(path)
@@ -49,7 +49,7 @@ def test_ply_is_read_back(tmp_path):
     assert read_ply(path)["points"].shape == (0, 3)
 
 
-def test_pcd_is_what_pcl_reads(tmp_path):
+def test_write_pcd_is_what_pcl_reads(tmp_path):
     path = tmp_path / "a.pcd"
     write_cloud(path, CLOUD)
     head, body = path.read_bytes().split(b"DATA binary\n", 1)
@@ -66,7 +66,7 @@ def test_pcd_is_what_pcl_reads(tmp_path):
     assert b"FIELDS x y z\n" in path.read_bytes()
 
 
-def test_npz_holds_everything(tmp_path):
+def test_write_cloud_npz_has_everything(tmp_path):
     path = tmp_path / "b" / "a.npz"
     write_cloud(path, CLOUD)
     with np.load(path) as stored:
@@ -77,7 +77,7 @@ def test_npz_holds_everything(tmp_path):
         assert int(stored["stamp_ns"]) == 123
 
 
-def test_bad_columns_suffixes_and_files(tmp_path):
+def test_clouds_refuse_bad_columns_suffixes_and_files(tmp_path):
     with pytest.raises(InputError, match="must have one length"):
         write_ply(tmp_path / "a.ply", POINTS, COLORS[:3])
     with pytest.raises(InputError, match="expected columns x, y, z"):

@@ -10,7 +10,7 @@ from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.folder import Recording, load_folder, spread, write_folder
+from wildseg3d_ros.io.folder import Recording, evenly_spaced, load_folder, write_folder
 from wildseg3d_ros.pipeline import build_scene
 from wildseg3d_testing.scenes import construct_scene
 
@@ -70,7 +70,7 @@ def folder(tmp_path):
     return Folder(tmp_path)
 
 
-def test_a_recording_is_read_as_nerfstudio_defines_it(folder):
+def test_load_folder_reads_what_nerfstudio_defines(folder):
     # A camera at (1, 2, 3) that looks along the world's +x with z up, in OpenGL axes:
     # its x (right) is the world's -y, its y (up) is z, its z (backwards) is -x.
     folder.frame["transform_matrix"] = [[0, 0, -1, 1], [-1, 0, 0, 2], [0, 1, 0, 3], [0, 0, 0, 1]]
@@ -93,14 +93,14 @@ def test_a_recording_is_read_as_nerfstudio_defines_it(folder):
     )
 
 
-def test_intrinsics_of_a_frame_go_before_those_of_all(folder):
+def test_load_folder_prefers_intrinsics_of_the_frame(folder):
     folder.frame.update({"fl_x": 80.0, "cx": 30.0})
     left, right = folder.load().views
     assert (left.K[0, 0], left.K[0, 2]) == (70, 31)
     assert (right.K[0, 0], right.K[0, 2], right.K[1, 1]) == (80, 30, 71)
 
 
-def test_depth_unit_and_npy_depth(folder):
+def test_load_folder_depth_unit_and_npy(folder):
     folder.meta["depth_unit_scale_factor"] = 0.0001
     np.save(folder.path / "depth/right.npy", folder.depth[1].astype(np.float32))
     folder.frame["depth_file_path"] = "depth/right.npy"
@@ -108,7 +108,7 @@ def test_depth_unit_and_npy_depth(folder):
         np.testing.assert_allclose(view.depth, stored * 0.0001, atol=1e-6)
 
 
-def test_what_is_optional_may_be_left_out(folder):
+def test_load_folder_without_optional_keys(folder):
     for key in ("depth_file_path", "object_mask_path", "transform_matrix"):
         del folder.frame[key]
     for key in ("w", "h", "object_names", "camera_model"):
@@ -121,7 +121,7 @@ def test_what_is_optional_may_be_left_out(folder):
     assert recording.object_names == {}
 
 
-def test_three_rows_make_a_pose_and_a_suffix_may_be_missing(folder):
+def test_load_folder_pose_of_three_rows_and_missing_suffix(folder):
     folder.frame["transform_matrix"] = np.eye(4)[:3].tolist()
     folder.frame["file_path"] = "images/right"
     view = folder.load().views[1]
@@ -129,7 +129,7 @@ def test_three_rows_make_a_pose_and_a_suffix_may_be_missing(folder):
     np.testing.assert_array_equal(view.world_from_cam_prior, np.diag([1.0, -1, -1, 1]))
 
 
-def test_equal_stems_get_names_of_their_own(folder):
+def test_load_folder_names_equal_stems_by_their_path(folder):
     for camera in ("cam_a", "cam_b"):
         png(folder.path / camera / "0001.png", folder.bgr[0])
     for frame, camera in zip(folder.meta["frames"], ("cam_a", "cam_b"), strict=True):
@@ -137,12 +137,12 @@ def test_equal_stems_get_names_of_their_own(folder):
     assert [view.name for view in folder.load().views] == ["cam_a_0001", "cam_b_0001"]
 
 
-def test_the_json_file_itself_may_be_named(folder):
+def test_load_folder_takes_the_json_file(folder):
     folder.load()
     assert len(load_folder(folder.path / "transforms.json").views) == 2
 
 
-def test_at_most_so_many_views_evenly_spread(folder):
+def test_load_folder_max_views(folder):
     folder.meta["frames"] = []
     for i in range(10):
         png(folder.path / f"images/{i}.png", folder.bgr[0])
@@ -158,10 +158,10 @@ def test_at_most_so_many_views_evenly_spread(folder):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 15])
-@pytest.mark.parametrize("most", [1, 2, 5, None])
-def test_spread_takes_distinct_items_in_order(count, most):
-    chosen = spread(count, most)
-    assert len(chosen) == min(count, most or count)
+@pytest.mark.parametrize("max_views", [1, 2, 5, None])
+def test_evenly_spaced_takes_distinct_items_in_order(count, max_views):
+    chosen = evenly_spaced(count, max_views)
+    assert len(chosen) == min(count, max_views or count)
     assert chosen == sorted(set(chosen))
     assert set(chosen) <= set(range(count))
 
@@ -192,7 +192,7 @@ def seen_by(model, coefficients):
         ("OPENCV_FISHEYE", {}),
     ],
 )
-def test_lens_distortion_is_removed(folder, model, coefficients):
+def test_load_folder_removes_lens_distortion(folder, model, coefficients):
     distorted = seen_by("OPENCV" if model == "PINHOLE" else model, coefficients)
     scale = 8  # of the drawing, so that spots lie at fractions of a pixel
     size = (SIZE[1] * scale, SIZE[0] * scale)
@@ -224,7 +224,7 @@ def test_lens_distortion_is_removed(folder, model, coefficients):
     assert set(steps.tolist()) == {0, 1000, 1001, 1002, 1003}
 
 
-def test_what_the_lens_did_not_see_has_no_depth_and_is_not_scored(folder):
+def test_load_folder_outside_the_lens_has_no_depth_and_no_score(folder):
     png(folder.path / "depth/right.png", np.full(SIZE, 1500, np.uint16))
     png(folder.path / "masks/right.png", np.full(SIZE, 2, np.uint8))
     folder.frame.update({"k1": 0.8})  # pincushion: the corners come from outside the image
@@ -238,7 +238,7 @@ def test_what_the_lens_did_not_see_has_no_depth_and_is_not_scored(folder):
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_write_folder_is_read_back(tmp_path):
     scene = construct_scene(views=3, width=64, height=48)
     recording = scene.recording()
     write_folder(tmp_path / "a" / "b", recording)
@@ -258,7 +258,7 @@ def test_what_is_written_is_read_back(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_far_depth_gets_a_coarser_unit_or_an_error(tmp_path):
+def test_write_folder_large_depth_gets_a_coarser_unit_or_an_error(tmp_path):
     image = np.zeros((4, 5, 3), np.uint8)
     far = Recording((View("a", image, np.eye(3), np.full((4, 5), 20.0, np.float32)),))
     write_folder(tmp_path, far)
@@ -267,7 +267,7 @@ def test_far_depth_gets_a_coarser_unit_or_an_error(tmp_path):
         write_folder(tmp_path, far, depth_unit=1e-4)
 
 
-def test_views_without_intrinsics_stand_beside_others(folder, tmp_path):
+def test_load_folder_views_without_intrinsics_beside_others(folder, tmp_path):
     for key in ("fl_x", "fl_y", "cx", "cy"):
         folder.frame[key] = None
     left, right = folder.load().views
@@ -285,7 +285,7 @@ def test_views_without_intrinsics_stand_beside_others(folder, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["depth", "stereo"])
-def test_back_ends_that_need_intrinsics_name_the_view(folder, backend):
+def test_build_scene_names_the_view_without_intrinsics(folder, backend):
     for key in ("fl_x", "fl_y", "cx", "cy"):
         folder.frame[key] = None
     config = SceneConfig.from_mapping({"pointmaps": {"backend": backend}})
@@ -294,14 +294,14 @@ def test_back_ends_that_need_intrinsics_name_the_view(folder, backend):
     assert error.value.code == ErrorCode.BAD_CALIBRATION
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+def test_write_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     recording = Recording((View("a", np.zeros((4, 5, 3), np.uint8), np.eye(3)),))
     with pytest.raises(FileError, match="cannot write"):
         write_folder(tmp_path / "file", recording)
 
 
-def test_masks_must_match_the_views():
+def test_recording_masks_must_match_the_views():
     view = View("a", np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(InputError, match="1 views but 2 object masks"):
         Recording((view,), (None, None))
@@ -310,27 +310,27 @@ def test_masks_must_match_the_views():
 # ---- plain folders ---------------------------------------------------------------------------
 
 
-def test_a_plain_folder_gives_uncalibrated_views_in_natural_order(tmp_path):
+def test_load_folder_plain_gives_uncalibrated_views_in_natural_order(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    for name in ("shot10.png", "shot9.JPG", "shot1.png"):
+    for name in ("view10.png", "view9.JPG", "view1.png"):
         png(tmp_path / name, image)
-    png(tmp_path / "shot1.depth.png", np.ones(SIZE, np.uint16))
+    png(tmp_path / "view1.depth.png", np.ones(SIZE, np.uint16))
     (tmp_path / "notes.txt").write_text("not an image")
     png(tmp_path / ".hidden.png", image)
     recording = load_folder(tmp_path)
-    assert [view.name for view in recording.views] == ["shot1", "shot9", "shot10"]
+    assert [view.name for view in recording.views] == ["view1", "view9", "view10"]
     view = recording.views[0]
     np.testing.assert_array_equal(view.image, image[..., ::-1])
     assert view.K is None
     assert view.depth is None
     assert view.world_from_cam_prior is None
-    assert [v.name for v in load_folder(tmp_path, max_views=2).views] == ["shot1", "shot10"]
+    assert [v.name for v in load_folder(tmp_path, max_views=2).views] == ["view1", "view10"]
 
 
 # ---- what can be wrong -----------------------------------------------------------------------
 
 
-def test_a_folder_that_is_missing_empty_or_without_images(tmp_path):
+def test_load_folder_missing_empty_or_without_images(tmp_path):
     with pytest.raises(FileError, match="does not exist; expected a folder"):
         load_folder(tmp_path / "none")
     (tmp_path / "file").write_text("")
@@ -347,7 +347,7 @@ def test_a_folder_that_is_missing_empty_or_without_images(tmp_path):
     assert caught.value.code == ErrorCode.NO_IMAGES
 
 
-def test_malformed_json(folder):
+def test_load_folder_malformed_json(folder):
     folder.load()
     for text, message in (("{", "not readable JSON"), ("[1]", "holds a list")):
         (folder.path / "transforms.json").write_text(text)
@@ -395,7 +395,7 @@ def test_malformed_json(folder):
          ErrorCode.BAD_DEPTH),
     ],
 )  # fmt: skip
-def test_bad_metadata_is_named(folder, change, message, code):
+def test_load_folder_names_bad_metadata(folder, change, message, code):
     change(folder.meta)
     with pytest.raises((FileError, InputError), match=message) as caught:
         folder.load()
@@ -414,7 +414,7 @@ def test_bad_metadata_is_named(folder, change, message, code):
         ("masks/right.png", np.ones((48, 64, 3), np.uint8), "not colours", ErrorCode.BAD_IMAGE),
     ],
 )  # fmt: skip
-def test_images_that_do_not_fit(folder, file, array, message, code):
+def test_load_folder_images_that_do_not_fit(folder, file, array, message, code):
     png(folder.path / file, array)
     with pytest.raises(InputError, match=message) as caught:
         folder.load()
@@ -423,7 +423,7 @@ def test_images_that_do_not_fit(folder, file, array, message, code):
 
 @pytest.mark.parametrize("file", ["images/right.png", "depth/right.png", "masks/right.png"])
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
-def test_unreadable_images_are_named(folder, file, content):
+def test_load_folder_names_unreadable_images(folder, file, content):
     path = folder.path / file
     path.write_bytes(path.read_bytes()[:60] if content is None else content)
     with pytest.raises(FileError, match="cannot read image") as caught:
@@ -431,7 +431,7 @@ def test_unreadable_images_are_named(folder, file, content):
     assert str(path) in str(caught.value)
 
 
-def test_a_broken_npy_depth_is_named(folder):
+def test_load_folder_names_a_broken_npy_depth(folder):
     (folder.path / "depth/right.npy").write_bytes(b"\x93NUMPY")
     folder.frame["depth_file_path"] = "depth/right.npy"
     with pytest.raises(FileError, match=r"cannot read depth .*right.npy"):

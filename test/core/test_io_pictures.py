@@ -43,16 +43,16 @@ def plane(z, color, half=0.1, at=(0.0, 0.0)):
     return points.astype(np.float32), np.tile(np.array(color, np.uint8), (x.size, 1))
 
 
-def test_colours_are_distinct_and_do_not_depend_on_the_order():
+def test_object_colors_are_distinct_in_any_order():
     colors = object_colors(range(1, 25))
     assert len(set(colors.values())) == 24
     first = np.array([colors[i] for i in range(1, 9)], float)
-    apart = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(8)
-    assert apart.min() > 40
+    distance = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(8)
+    assert distance.min() > 40
     assert object_colors([7, 3, 5]) == object_colors([3, 5, 7])
 
 
-def test_labels_are_tinted_and_outlined_and_the_rest_is_dimmed():
+def test_draw_labels_tints_outlines_and_dims():
     image = np.full((50, 60, 3), 120, np.uint8)
     labels = np.zeros((50, 60), np.int32)
     labels[10:30, 10:30] = 4
@@ -66,7 +66,7 @@ def test_labels_are_tinted_and_outlined_and_the_rest_is_dimmed():
     assert out[45, 5].max() < 120
 
 
-def test_masks_stand_out_and_a_click_is_where_it_was_made():
+def test_draw_masks_and_draw_click_stand_out_in_place():
     image = np.full((100, 120, 3), 200, np.uint8)
     mask = np.zeros((100, 120), bool)
     mask[40:60, 40:60] = True
@@ -84,7 +84,7 @@ def test_masks_stand_out_and_a_click_is_where_it_was_made():
     draw_click(drawn, 0, 0)  # at the border it is cut off
 
 
-def test_nearer_points_hide_farther_ones_whatever_their_order():
+def test_render_cloud_hides_farther_points():
     near, red = plane(1.0, (255, 0, 0), half=0.1)
     far, blue = plane(2.0, (0, 0, 255), half=0.8)
     for order in (1, -1):
@@ -97,7 +97,7 @@ def test_nearer_points_hide_farther_ones_whatever_their_order():
         assert side[0] < 40
 
 
-def test_a_point_is_drawn_where_it_projects_to():
+def test_render_cloud_draws_points_where_they_project():
     points, color = plane(1.0, (250, 250, 250), half=0.05, at=(0.3, -0.2))
     picture = render_cloud(points, color, CAMERA)
     rows, columns = np.nonzero((picture != BACKGROUND).any(axis=2))
@@ -107,34 +107,34 @@ def test_a_point_is_drawn_where_it_projects_to():
     assert 64 <= len(rows) <= 121
 
 
-def test_what_is_behind_the_camera_or_empty_draws_background():
+def test_render_cloud_of_nothing_visible_is_background():
     points, color = plane(-1.0, (250, 250, 250))
     for some in (slice(None), slice(0)):
         assert (render_cloud(points[some], color[some], CAMERA) == BACKGROUND).all()
 
 
-def test_the_drawing_camera_holds_the_whole_cloud():
+def test_drawing_camera_around_shows_the_whole_cloud():
     points, color = plane(0.0, (200, 200, 200), half=0.2, at=(3.0, 1.0))
     start = make_transform(np.eye(3), [3.1, 1.0, -2.0])
-    for turn in (0.0, 0.4):
-        camera = DrawingCamera.around(points, start, (120, 160), turn, lift=0.3)
+    for azimuth in (0.0, 0.4):
+        camera = DrawingCamera.around(points, start, (120, 160), azimuth, elevation=0.3)
         shown = (render_cloud(points, color, camera) != BACKGROUND).any(axis=2)
         assert shown.any()
         for border in (shown[0], shown[-1], shown[:, 0], shown[:, -1]):
             assert not border.any()
         rows, columns = np.nonzero(shown)
         assert max(np.ptp(rows) / 120, np.ptp(columns) / 160) > 0.6
-    # Turned to the right, the camera stands right of where it was, as far from the cloud.
-    beside = DrawingCamera.around(points, start, (120, 160), turn=0.4)
+    # Rotated to the right, the camera stands right of where it was, as far from the cloud.
+    beside = DrawingCamera.around(points, start, (120, 160), azimuth=0.4)
     assert beside.world_from_cam[0, 3] > 3.5
     assert np.linalg.norm(beside.world_from_cam[:3, 3] - [3, 1, 0]) == pytest.approx(
         np.linalg.norm([0.1, 0, -2.0]), abs=0.05
     )
-    above = DrawingCamera.around(points, start, (120, 160), lift=0.4)
+    above = DrawingCamera.around(points, start, (120, 160), elevation=0.4)
     assert above.world_from_cam[1, 3] < 0.5  # y points down
 
 
-def test_sheets_show_the_clicked_view_first(scene):
+def test_contact_sheet_shows_the_clicked_view_first(scene):
     plain = contact_sheet(scene, max_views=2)
     single = contact_sheet(scene, [selection_of(scene, 1, view=2)], max_views=2)
     assert single.shape[1] > 1.8 * plain.shape[1]
@@ -147,7 +147,7 @@ def test_sheets_show_the_clicked_view_first(scene):
     assert not np.array_equal(several, single)
 
 
-def test_a_client_without_a_scene_gets_the_same_sheet(scene):
+def test_contact_sheet_of_a_pictured_scene_is_that_of_the_scene(scene):
     pictured = PicturedScene(scene.view_names, scene.images, scene.labels, scene.world_from_cam)
     chosen = [selection_of(scene, 3)]
     np.testing.assert_array_equal(
@@ -156,7 +156,7 @@ def test_a_client_without_a_scene_gets_the_same_sheet(scene):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_sheets_are_written_as_their_suffix_says(scene, tmp_path, suffix):
+def test_write_sheet_goes_by_the_suffix(scene, tmp_path, suffix):
     path = tmp_path / "pictures" / f"sheet.{suffix}"
     chosen = selection_of(scene, 1)
     write_sheet(path, scene, chosen.clicks, chosen.cloud, max_views=2)

@@ -39,7 +39,7 @@ def source(tmp_path):
     return tmp_path, truth
 
 
-def test_views_come_back_through_the_folder_format(temple, source, tmp_path):
+def test_convert_keeps_the_views(temple, source, tmp_path):
     folder, truth = source
     assert temple.main([str(folder), str(tmp_path / "out")]) == 0
     views = load_folder(tmp_path / "out").views
@@ -53,7 +53,7 @@ def test_views_come_back_through_the_folder_format(temple, source, tmp_path):
         assert view.depth is None
 
 
-def test_a_wrong_line_is_named(temple, source, capsys):
+def test_load_middlebury_scene_names_a_wrong_line(temple, source, capsys):
     folder, _ = source
     path = folder / "made_par.txt"
     path.write_text(path.read_text().replace("0 0 1 ", "0 ", 1))

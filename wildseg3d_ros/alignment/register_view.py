@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_cameras, towards
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs, observations_of
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs, observations_of
+from wildseg3d_ros.alignment.fusion.view_surfaces import surface_of
 from wildseg3d_ros.alignment.graph.graph import (
+    build_graph,
     check_connected,
     check_pairs,
     pair_name,
     usable,
 )
-from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
-from wildseg3d_ros.alignment.graph.reads import Reads
-from wildseg3d_ros.alignment.graph.sampling import build_graph
-from wildseg3d_ros.alignment.merge_border import as_torch
+from wildseg3d_ros.alignment.graph.initialization import Poses, place
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
 from wildseg3d_ros.alignment.solve.residuals import (
     median_by_view,
@@ -34,10 +33,9 @@ from wildseg3d_ros.alignment.solve.residuals import (
     reprojection_errors,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
-from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
-from wildseg3d_ros.alignment.surfaces.joint_refinement import Looseness, settle
-from wildseg3d_ros.alignment.surfaces.view_surfaces import surface_of
-from wildseg3d_ros.core.devices import blas_on_one_thread, torch_device
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
+from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
+from wildseg3d_ros.core.devices import one_thread, torch_device
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
@@ -46,7 +44,7 @@ _CONTRADICTS = 4.0
 """A given pose is not believed beyond this many times of what it and the pairs may be off."""
 
 
-@blas_on_one_thread()
+@one_thread()
 def align_view(
     pairs: Sequence[PairPrediction],
     views: Sequence[View],
@@ -79,7 +77,7 @@ def align_view(
     far = np.linalg.norm(unit * seen.world[seen.sure > 0] - camera[0, :3, 3], axis=1)
     prior = _Prior.of(views[changed], start, typical, float(np.median(far)), config)
     pulled = prior.pull(camera[0]) @ invert(camera[0])
-    correction = _settle(near, placed, cameras, intrinsics, world, typical, prior, pulled, device)
+    correction = _settle(near, placed, cameras, intrinsics, world, typical, prior, pulled)
     pose = correction @ camera[0]
     error, told = prior.compare(pose)
     warnings += near.unchecked(placed.used)
@@ -110,6 +108,7 @@ def align_view(
         condition=result.solution.condition(),
         stop_reason=f"view {name} was solved onto the others: {result.stop_reason(config)}",
         warnings=(*(w for w in start.warnings if name not in w), *warnings, *notes, *told),
+        reads=None,
         **{key: _rows_with(getattr(start, key), kept, part) for key, part in found.items()},
         **{
             key: _view_with(getattr(start, key), changed, len(views), part)
@@ -244,9 +243,11 @@ def _solve(
     # A point of the world stands for all the pairs that it is the mean of.
     behind = [np.count_nonzero(start.edges[start.pair_used] == v) for v in near.of]
     stands_for = np.where(held[graph.edge], np.maximum(behind, 1)[graph.view], 1)
-    graph.weight[:] *= stands_for[:, None]
-    poses = initialize(graph, Poses.identities(len(held)), held)
-    result = solve_pairs(graph, poses, np.ones(len(held), dtype=bool), True, config, held)
+    graph.weight.mul_(torch.from_numpy(stands_for)[:, None])
+    poses = place(graph, _identities(len(held)), held).to(device)
+    result = solve_pairs(
+        graph.to(device), poses, np.ones(len(held), dtype=bool), True, config, held
+    )
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
     warnings += [
         f"pair {names[e]} contradicts the others and is left out" for e in graph.ids[~result.kept]
@@ -254,31 +255,35 @@ def _solve(
     warnings += [
         f"pair {names[e]} contradicts the others but nothing else holds its views together; do "
         "not rely on how they lie to each other"
-        for e in graph.ids[result.ambiguous]
+        for e in graph.ids[result.doubtful]
     ]
     if not result.converged:
         warnings.append(result.stop_reason(config))
     return result, graph.ids, warnings
 
 
+def _identities(count: int) -> Poses:
+    eye = torch.eye(3, dtype=torch.float64).expand(count, 3, 3).clone()
+    return Poses(torch.ones(count, dtype=torch.float64), eye, torch.zeros(count, 3).double())
+
+
 def _observe(result: SolvedPairs) -> list[Observed]:
     solution = result.solution
-    return observe(
-        as_torch(result.current), as_torch(solution.poses), solution.world, solution.confidence
-    )
+    world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
+    return observe(result.current, solution.poses, world, sure)
 
 
-def _place(result: SolvedPairs, ids: NDArray[np.int64], unit: float, count: int) -> PlacedPairs:
+def _place(result: SolvedPairs, ids: NDArray[np.int64], unit: float, count: int) -> PosedPairs:
     """The neighbourhood's pairs in the world."""
     graph, poses = result.graph, result.poses
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
     world_from_pair = np.tile(np.eye(4), (count, 1, 1))
-    free = poses.scale * unit / graph.unit
+    free = poses.scale.cpu().numpy() * unit / graph.unit
     scale[ids] = np.where(graph.fixed, 1.0, free)
-    world_from_pair[ids, :3, :3] = poses.rotation
-    world_from_pair[ids, :3, 3] = poses.translation * unit
+    world_from_pair[ids, :3, :3] = poses.rotation.cpu().numpy()
+    world_from_pair[ids, :3, 3] = poses.translation.cpu().numpy() * unit
     used[ids] = result.kept
-    return PlacedPairs(scale, world_from_pair, used)
+    return PosedPairs(scale, world_from_pair, used)
 
 
 def _pixels(
@@ -309,38 +314,35 @@ def _of_view(result: SolvedPairs, view: int, values: NDArray[np.float64]) -> flo
 
 def _settle(
     near: _Neighbourhood,
-    pairs: PlacedPairs,
+    pairs: PosedPairs,
     cameras: NDArray[np.float64],
     intrinsics: NDArray[np.float64],
     world: WorldPointmaps,
     residual: float,
     prior: _Prior,
     pulled: NDArray[np.float64],
-    device: torch.device,
 ) -> NDArray[np.float64]:
     """(4, 4) rigid motion of the changed view onto what the others see, after ``pulled``."""
     surfaces = []
     for k, v in enumerate(near.of):
         scores = None if near.masks is None else near.masks.scores[k]
         if k != near.here:
-            surfaces.append(_standing_surface(world, v, intrinsics[k], cameras[k], device))
+            surfaces.append(_standing_surface(world, v, intrinsics[k], cameras[k]))
             continue
         seen = observations_of(near.new, _first(pairs, len(near.new)), k)
         if not seen:
             return pulled
         size = near.views[k].size
-        surface = surface_of(seen, size, scores, intrinsics[k], cameras[k], device, Reads())
+        surface = surface_of(seen, size, scores, intrinsics[k], cameras[k])
         surfaces.append(surface.moved(pulled))
     mine = surfaces[near.here]
-    far = (mine.points - mine.centre).square().sum(-1).sqrt_()[mine.weight > 0]
-    reach = float(far.median()) if far.numel() else 1.0
-    looseness = (residual / reach, prior.position, prior.rotation)
-    loose = Looseness(*(np.full(len(surfaces), value) for value in looseness))
-    return settle(surfaces, loose, only=near.here)[near.here] @ pulled
+    deviations = (residual / mine.depth(), prior.position, prior.rotation)
+    motion = MotionPrior(*(np.full(len(surfaces), value) for value in deviations))
+    return refine_jointly(surfaces, motion, only=near.here)[near.here] @ pulled
 
 
-def _first(pairs: PlacedPairs, count: int) -> PlacedPairs:
-    return PlacedPairs(pairs.scale[:count], pairs.world_from_pair[:count], pairs.used[:count])
+def _first(pairs: PosedPairs, count: int) -> PosedPairs:
+    return PosedPairs(pairs.scale[:count], pairs.world_from_pair[:count], pairs.used[:count])
 
 
 def _standing_surface(
@@ -348,15 +350,12 @@ def _standing_surface(
     view: int,
     K: NDArray[np.float64],
     world_from_cam: NDArray[np.float64],
-    device: torch.device,
 ) -> Surface:
     rows, cols = grid_of(world.confidence[view].shape)
     grid = np.ix_(rows, cols)
-    points, weight = (torch.from_numpy(m[view][grid]) for m in (world.points, world.confidence))
-    valid = weight > 0
-    if bool(valid.any()):
-        weight = weight / weight[valid].median()
-    return Surface(points.to(device), weight.to(device), rows, cols, K, world_from_cam)
+    points, weight = world.points[view][grid], world.confidence[view][grid]
+    weight = weight / np.float32(lower_median(weight[weight > 0], 1.0))
+    return Surface(points, weight, rows, cols, K, world_from_cam)
 
 
 @dataclass(frozen=True, eq=False)

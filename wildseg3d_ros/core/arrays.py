@@ -6,10 +6,11 @@ pointmaps are: NumPy arrays on the processor, without torch; torch tensors on th
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, to_device
+from array_api_compat import array_namespace, device, is_torch_array, to_device
 from numpy.typing import NDArray
 
 Array = Any
@@ -41,12 +42,26 @@ def as_array(values: Array, like: Array, dtype: Any = None) -> Array:
     return values if dtype is None else xp.astype(values, dtype, copy=False)
 
 
+def is_on_host(array: Array) -> bool:
+    """Whether the array is in the processor's memory."""
+    return not is_torch_array(array) or array.device.type == "cpu"
+
+
+def array_key(array: Array) -> Hashable:
+    """Equal for arrays that are the same memory seen the same way."""
+    if is_torch_array(array):
+        return array.device, array.data_ptr(), array.shape, array.stride(), array.dtype
+    if not hasattr(array, "__array_interface__"):
+        return id(array)
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
+
+
 def to_numpy(array: Array) -> NDArray:
     """The array in the processor's memory; without a copy where it is there already."""
     if isinstance(array, np.ndarray):
         return array
     # torch alone keeps arrays where NumPy cannot read them.
-    return np.asarray(array.cpu() if hasattr(array, "cpu") else array)
+    return np.asarray(array.detach().cpu() if is_torch_array(array) else array)
 
 
 def read_pixels(array: Array, pixels: NDArray[np.int64]) -> NDArray:

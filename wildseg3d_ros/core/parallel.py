@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
@@ -13,6 +13,14 @@ _Item = TypeVar("_Item")
 
 THREADS = 2
 """NumPy, OpenCV and torch release the interpreter's lock in most of the work."""
+
+
+def run_all(
+    work: Callable[[_Item], _T], items: Iterable[_Item], threads: int = THREADS
+) -> list[_T]:
+    """Results of ``work`` over ``items``, in their order."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
 
 
 def completed(

@@ -1,4 +1,4 @@
-"""Progress and cancellation of long steps, without a dependency on who is watching."""
+"""Progress and cancellation of long steps, without a dependency on who is told."""
 
 from __future__ import annotations
 

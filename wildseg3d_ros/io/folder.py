@@ -66,8 +66,6 @@ IGNORE = 255
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """Camera axes: OpenGL looks along -z with y up. The matrix is its own inverse."""
 
-_DEFAULT_DEPTH_UNIT = 0.001
-
 _INTRINSICS = ("fl_x", "fl_y", "cx", "cy")
 
 
@@ -100,7 +98,7 @@ def load_folder(
 
     Args:
         path: the folder, or the ``transforms.json`` in it.
-        max_views: reads at most so many views, spread evenly over the recording.
+        max_views: reads at most so many views, evenly spaced over the recording.
         progress: told of the fraction that is read.
 
     Raises:
@@ -125,8 +123,8 @@ def load_folder(
     return _load_plain(folder, max_views, progress or Progress())
 
 
-def spread(count: int, max_views: int | None) -> list[int]:
-    """Indices of at most ``max_views`` of ``count`` items, evenly spread, both ends included."""
+def evenly_spaced(count: int, max_views: int | None) -> list[int]:
+    """Indices of at most ``max_views`` of ``count`` items, evenly spaced, both ends included."""
     if max_views is None or count <= max_views:
         return list(range(count))
     if max_views == 1:
@@ -151,7 +149,7 @@ def _load_plain(folder: Path, max_views: int | None, progress: Progress) -> Reco
             f"({', '.join(SUFFIXES)}); it holds: {inside}",
             ErrorCode.NO_IMAGES,
         )
-    chosen = spread(len(paths), max_views)
+    chosen = evenly_spaced(len(paths), max_views)
     names = _unique_names([p.name for p in paths])
     views = []
     for done, i in enumerate(chosen):
@@ -173,7 +171,7 @@ def _load_transforms(folder: Path, max_views: int | None, progress: Progress) ->
     for i, frame in enumerate(frames):
         if not isinstance(frame.get("file_path"), str):
             raise FileError(f"'{folder / TRANSFORMS}': frame {i} has no 'file_path'")
-    depth_unit = _number(meta, "depth_unit_scale_factor", folder, _DEFAULT_DEPTH_UNIT)
+    depth_unit = _number(meta, "depth_unit_scale_factor", folder, 0.001)
     if depth_unit <= 0:
         raise InputError(
             f"'{folder / TRANSFORMS}': depth_unit_scale_factor is metres per step of the depth "
@@ -181,7 +179,7 @@ def _load_transforms(folder: Path, max_views: int | None, progress: Progress) ->
             ErrorCode.BAD_DEPTH,
         )
     names = _unique_names([frame["file_path"] for frame in frames])
-    chosen = spread(len(frames), max_views)
+    chosen = evenly_spaced(len(frames), max_views)
     views, masks = [], []
     for done, i in enumerate(chosen):
         view, mask = _load_frame(folder, names[i], meta, frames[i], depth_unit)
@@ -359,8 +357,8 @@ def write_folder(
 
     Args:
         path: folder, made if need be; files of the same names in it are replaced.
-        depth_unit: metres per step of the 16-bit depth images; None for 0.1 mm, or more when that
-            does not reach the farthest depth.
+        depth_unit: metres per step of the 16-bit depth images; None for 0.1 mm, or more where
+            the largest depth needs it.
         jpeg_quality: None for PNG images; 1 to 100 for JPEG, which is many times smaller.
 
     Raises:
@@ -402,13 +400,13 @@ def write_folder(
 
 
 def _depth_unit(views: Sequence[View], unit: float | None) -> float:
-    farthest = max((float(v.depth.max()) for v in views if v.depth is not None), default=0.0)
+    largest = max((float(v.depth.max()) for v in views if v.depth is not None), default=0.0)
     candidates = [unit] if unit is not None else [1e-4, 1e-3, 1e-2]
     for candidate in candidates:
-        if farthest / candidate <= np.iinfo(np.uint16).max:
+        if largest / candidate <= np.iinfo(np.uint16).max:
             return candidate
     raise InputError(
-        f"depth of {farthest:.1f} m does not fit into 16 bits of {candidates[-1]} m; give a "
+        f"depth of {largest:.1f} m does not fit into 16 bits of {candidates[-1]} m; give a "
         "larger depth_unit",
         ErrorCode.BAD_DEPTH,
     )

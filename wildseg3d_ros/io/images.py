@@ -32,7 +32,7 @@ def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:
 
     Args:
         path: the file.
-        upright: turn the image as its EXIF data say; a calibration belongs to the unturned image.
+        upright: rotate the image as its EXIF data say; a calibration is of the stored image.
 
     Raises:
         FileError: missing, truncated or not an image.

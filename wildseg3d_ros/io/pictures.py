@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import POSITIVE, Click
-from wildseg3d_ros.io.folder import spread
+from wildseg3d_ros.io.folder import evenly_spaced
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
 
@@ -35,33 +35,28 @@ _FAINT: RGB = (150, 158, 168)
 _CLICK: RGB = (60, 230, 90)
 _NEGATIVE: RGB = (255, 70, 70)
 _PAPER: RGB = (44, 48, 55)
-_PANEL_WIDTH = 400
-_GAP = 10
+_PANEL_WIDTH, _GAP = 400, 10  # pixels
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Pictured(Protocol):
-    """What a picture shows of a scene: a Scene has it, and a client of the node gathers it."""
+    """What a picture shows of a scene: a Scene has it, and a client of the node collects it."""
 
     @property
     def view_names(self) -> Sequence[str]:
         """N camera names."""
-        ...
 
     @property
     def images(self) -> Sequence[NDArray[np.uint8]]:
         """Per view (H, W, 3) RGB."""
-        ...
 
     @property
     def labels(self) -> Sequence[NDArray[np.int32]]:
         """Per view (H, W), 0 = no object."""
-        ...
 
     @property
     def world_from_cam(self) -> NDArray[np.float64]:
         """(N, 4, 4) poses in the frame of the clouds."""
-        ...
 
 
 class PicturedCloud(Protocol):
@@ -70,22 +65,18 @@ class PicturedCloud(Protocol):
     @property
     def points(self) -> NDArray[np.float32]:
         """(M, 3) in the scene's frame."""
-        ...
 
     @property
     def colors(self) -> NDArray[np.uint8]:
         """(M, 3) RGB."""
-        ...
 
     @property
     def object_ids(self) -> tuple[int, ...]:
         """The chosen objects."""
-        ...
 
     @property
     def masks(self) -> Mapping[str, NDArray[np.bool_]]:
         """(H, W) by view; a view without a mask is drawn without one."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +90,7 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class PicturedScene:
-    """:class:`Pictured` for those who have no scene in memory: a client of the node.
-
-    Attributes:
-        view_names: N camera names.
-        images: per view (H, W, 3) uint8 RGB.
-        labels: per view (H, W) int32, 0 = no object.
-        world_from_cam: (N, 4, 4) poses in the frame of the clouds.
-    """
+    """:class:`Pictured` for those who have no scene in memory: a client of the node."""
 
     view_names: tuple[str, ...]
     images: tuple[NDArray[np.uint8], ...]
@@ -123,11 +107,8 @@ def object_colors(object_ids: Sequence[int]) -> dict[int, RGB]:
         else:
             hue = 0.618034 * i % 1.0  # golden ratio: each new hue falls into the widest gap
             bright = colorsys.hsv_to_rgb(hue, 0.55 + 0.35 * (i % 2), 1.0 - 0.25 * (i % 3) / 2)
-            colors[object_id] = (
-                round(255 * bright[0]),
-                round(255 * bright[1]),
-                round(255 * bright[2]),
-            )
+            red, green, blue = (round(255 * value) for value in bright)
+            colors[object_id] = red, green, blue
     return colors
 
 
@@ -178,12 +159,12 @@ def contact_sheet(
     """(H, W, 3) RGB table of panels, one row per view.
 
     Columns: the image with its clicks and all cached masks; with selections also their masks and
-    their clouds, drawn from a place beside the view's camera.
+    their clouds, drawn from beside the view's camera.
 
     Args:
         scene: what answered.
         selections: answers to show together, each in a colour of its own.
-        max_views: rows at most: the views with clicks, the others spread evenly.
+        max_views: rows at most: the views with clicks, the others evenly spaced.
     """
     colors = object_colors(_object_ids(scene))
     titles = ["image" if not selections else "image and click", "all cached masks"]
@@ -232,12 +213,12 @@ def write_sheet(
     write_image(Path(path), contact_sheet(scene, selections, max_views), jpeg_quality)
 
 
-def _rows_to_show(names: Sequence[str], selections: Sequence[Selection], most: int) -> list[int]:
-    """Indices of views: those with clicks first, then others, evenly spread."""
-    clicked = sorted({names.index(c.view) for s in selections for c in s.clicks})[:most]
+def _rows_to_show(names: Sequence[str], selections: Sequence[Selection], count: int) -> list[int]:
+    """Indices of views: those with clicks first, then others, evenly spaced."""
+    clicked = sorted({names.index(c.view) for s in selections for c in s.clicks})[:count]
     others = [view for view in range(len(names)) if view not in clicked]
-    room = most - len(clicked)
-    return clicked + ([others[i] for i in spread(len(others), room)] if room > 0 else [])
+    room = count - len(clicked)
+    return clicked + ([others[i] for i in evenly_spaced(len(others), room)] if room > 0 else [])
 
 
 def _row(
@@ -263,7 +244,7 @@ def _row(
         if not len(points):
             return [*panels, np.full((*size, 3), _PAPER, np.uint8)]
         camera = DrawingCamera.beside(
-            points, scene.world_from_cam[view], size, turn=np.radians(25), lift=np.radians(20)
+            points, scene.world_from_cam[view], size, np.radians(25), np.radians(20)
         )
         panels.append(render_cloud(points, rgb, camera, background=_PAPER))
     return panels
@@ -288,15 +269,15 @@ def _legend(
         f"{len(s.cloud.points):,} points"
         for s in selections
     ]
-    places, left, line = [], _GAP, 0
+    corners, left, line = [], _GAP, 0
     for text in texts:
         needed = 22 + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
         if left > _GAP and left + needed > width - _GAP:
             left, line = _GAP, line + 1
-        places.append((left, 26 * line))
+        corners.append((left, 26 * line))
         left += needed + 24
     legend = np.full((26 * (line + 1) if texts else 0, width, 3), BACKGROUND, np.uint8)
-    for text, selection, (x, y) in zip(texts, selections, places, strict=True):
+    for text, selection, (x, y) in zip(texts, selections, corners, strict=True):
         cv2.rectangle(legend, (x, y + 10), (x + 14, y + 24), _color(selection, colors), -1)
         _text(legend, text, x + 22, y + 23, 0.5, _TEXT)
     return legend

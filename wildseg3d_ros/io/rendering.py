@@ -17,8 +17,7 @@ from wildseg3d_ros.core.geometry.transforms import (
 )
 
 BACKGROUND = (28, 31, 36)
-_SUPERSAMPLING = 2
-_MAX_REACH = 4
+"""RGB of what shows nothing."""
 _NOTHING = np.iinfo(np.int64).max
 
 
@@ -42,12 +41,15 @@ class DrawingCamera:
         points: NDArray[np.float32],
         world_from_cam: NDArray[np.float64],
         size: tuple[int, int],
-        turn: float,
-        lift: float,
+        azimuth: float,
+        elevation: float,
     ) -> DrawingCamera:
-        """As :meth:`around`, turned to the side from which more of the cloud is seen."""
+        """As :meth:`around`, from the side that more of the cloud is seen from."""
         some = points[:: max(1, len(points) // 5000)]
-        sides = [cls.around(points, world_from_cam, size, side, lift) for side in (turn, -turn)]
+        sides = [
+            cls.around(points, world_from_cam, size, side, elevation)
+            for side in (azimuth, -azimuth)
+        ]
         return max(sides, key=lambda camera: camera.covered(some) / camera.K[0, 0] ** 2)
 
     def covered(self, points: NDArray[np.float32]) -> int:
@@ -61,26 +63,27 @@ class DrawingCamera:
         points: NDArray[np.float32],
         world_from_cam: NDArray[np.float64],
         size: tuple[int, int],
-        turn: float = 0.0,
-        lift: float = 0.0,
+        azimuth: float = 0.0,
+        elevation: float = 0.0,
     ) -> DrawingCamera:
-        """A camera that looks at a cloud as another one does, turned about it, filled by it.
+        """A camera that looks at a cloud as another one does, rotated about it, filled by it.
 
         Args:
             points: (M, 3) world points, M > 0.
             world_from_cam: the camera to start from.
             size: (height, width) of the picture.
-            turn, lift: angles [rad] about the cloud, to the right and upwards, in that camera's
-                axes.
+            azimuth, elevation: angles [rad] about the cloud, to the right and upwards, in that
+                camera's axes.
         """
         points = points[:: max(1, len(points) // 20_000)]
         # Single strays must not decide the zoom.
         low, high = np.percentile(points, [1, 99], axis=0)
         centre = (low + high) / 2
         start = apply(invert(world_from_cam), centre.astype(np.float64))
-        about = rotation_from_vector([0.0, -turn, 0.0]) @ rotation_from_vector([-lift, 0.0, 0.0])
-        cam_from_turned = make_transform(about, start - about @ start)
-        pose = world_from_cam @ cam_from_turned
+        rotation = rotation_from_vector([0, -azimuth, 0]) @ rotation_from_vector(
+            [-elevation, 0, 0]
+        )
+        pose = world_from_cam @ make_transform(rotation, start - rotation @ start)
         camera_points = apply(invert(pose), points)
         depth = max(float(np.median(camera_points[:, 2])), 1e-6)
         slopes = camera_points[:, :2] / np.maximum(camera_points[:, 2:], 0.2 * depth)
@@ -108,9 +111,10 @@ def render_cloud(
         camera: from where.
         background: RGB where there is no point.
     """
-    height, width = (edge * _SUPERSAMPLING for edge in camera.size)
+    # Drawn at twice the size and reduced: smooth edges.
+    height, width = (2 * edge for edge in camera.size)
     K = camera.K.copy()
-    K[:2] *= _SUPERSAMPLING
+    K[:2] *= 2
     in_camera = apply(invert(camera.world_from_cam), np.asarray(points, np.float64))
     uv, z = project(in_camera, K)
     with np.errstate(invalid="ignore"):
@@ -139,10 +143,10 @@ def render_cloud(
 
 def _splat(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
     """Grows every drawn point to an octagon that closes most gaps; the nearest one stays."""
-    for step in range(_splat_reach(drawn != _NOTHING)):
+    for step in range(_splat_radius(drawn != _NOTHING)):
         grown = drawn.copy()
         for axis in (0, 1):
-            # A cross and a square in turns make an octagon.
+            # A cross and a square by turns make an octagon.
             source = grown.copy() if step % 2 else drawn
             to, fro = (np.s_[1:], np.s_[:-1]) if axis == 0 else (np.s_[:, 1:], np.s_[:, :-1])
             np.minimum(grown[to], source[fro], out=grown[to])
@@ -151,15 +155,15 @@ def _splat(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
     return drawn
 
 
-def _splat_reach(drawn: NDArray[np.bool_]) -> int:
-    """Radius of the octagons that close most gaps between drawn points."""
-    for reach in range(1, _MAX_REACH):
-        square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+def _splat_radius(drawn: NDArray[np.bool_]) -> int:
+    """Radius, at most 4 px, of the octagons that close most gaps between drawn points."""
+    for radius in range(1, 4):
+        square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
         grown = cv2.dilate(drawn.astype(np.uint8), square)
         closed = cv2.morphologyEx(grown, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
         if grown.sum() > 0.97 * closed.sum():
-            return reach
-    return _MAX_REACH
+            return radius
+    return 4
 
 
 def _smooth_within(

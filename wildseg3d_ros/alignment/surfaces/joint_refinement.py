@@ -1,13 +1,4 @@
-"""What several views see must be one surface.
-
-Each pixel's point is the mean of its own view's observations, so two views of one surface may lie
-apart: by the error of their poses, and by what all pairs of a view have in common. Both show where
-a point of one view is projected into another: its distance from that view's surface, point to
-plane.
-
-- :func:`settle` moves views rigidly until their surfaces agree (all views at once, Gauss-Newton).
-- :func:`agree` moves points along their rays to the mean of the surfaces that the views see.
-"""
+"""Joint refinement: views, then points, move until what several views see is one surface."""
 
 from __future__ import annotations
 
@@ -15,53 +6,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from wildseg3d_ros.alignment.graph.similarities import rotation_from_vectors
 from wildseg3d_ros.alignment.surfaces.correspondences import (
     GRAZING,
-    Meetings,
+    Correspondences,
     Stack,
     Surface,
-    meetings,
+    dot,
+    find_correspondences,
+    length,
     neighbours,
     typical_distance,
 )
-from wildseg3d_ros.core.geometry.transforms import make_transform, vector_from_rotation
+from wildseg3d_ros.core.geometry.transforms import (
+    make_transform,
+    rotation_from_vector,
+    vector_from_rotation,
+)
 
 _QUERIES = 768
 """Points per view that are compared with the other views' surfaces."""
 
-_DISPLACED = 256
-"""Points per view that stand for how far it moves."""
+_MAX_DISTANCES = (0.04, 0.02)
+"""From a surface, in shares of the viewing distance, of points that may lie on it: at first, and
+once the views have moved."""
 
-_APART = (0.04, 0.02)
-"""Distance from a surface, in shares of the viewing distance, of points that may lie on it: at
-first, and once the views have moved."""
-
-_APART_ON_RAY = 0.03
+_MAX_DISTANCE_ON_RAY = 0.03
 """The same where points move along their rays."""
 
 _INDEPENDENT = 40.0
 """Independent errors that a view's surface counts as: errors of pointmaps are smooth."""
 
-_WIDTH = 2.0
-"""Width of the Cauchy loss in median distances."""
-
-_DAMPING = 1e-12
-"""Share of the curvature that is added, so that there is always a step."""
+_LOSS_WIDTH = 2.0
+"""Of the Cauchy loss, in median distances."""
 
 
 @dataclass(frozen=True, eq=False)
-class Looseness:
-    """How far views may lie from where they are.
+class MotionPrior:
+    """How far views may lie from where they are: standard deviations.
 
     Attributes:
-        points: (N,) expected displacement of a view's points, in shares of the viewing distance.
-        position, rotation: (N,) deviations of cameras whose poses are known [world units, rad];
-            inf where they are not.
+        points: (N,) of a view's points, in shares of the viewing distance.
+        position, rotation: (N,) of cameras whose poses are known [world units, rad]; inf where
+            they are not.
     """
 
     points: NDArray[np.float64]
@@ -69,14 +57,14 @@ class Looseness:
     rotation: NDArray[np.float64]
 
 
-def settle(
-    surfaces: Sequence[Surface], looseness: Looseness, only: int | None = None
+def refine_jointly(
+    surfaces: Sequence[Surface], prior: MotionPrior, only: int | None = None
 ) -> NDArray[np.float64]:
     """Rigid motions (N, 4, 4) of the views that make their surfaces agree.
 
     Minimises the robust sum of squared distances, point to plane, between what each view and the
-    others see, beside a prior: a view moves no farther than its pairs can be wrong, and a camera
-    whose pose is known no farther than that is uncertain. The prior also holds what surfaces leave
+    others see, beside the prior: a view moves no farther than its pairs can be wrong, and a camera
+    whose pose is known no farther than that is uncertain. The prior also fixes what surfaces leave
     open, as planes do, and the frame.
 
     Args:
@@ -89,28 +77,30 @@ def settle(
     if only is not None:
         pairs = pairs[(pairs == only).any(1)]
     now = start
-    for apart in _APART:
-        met = list(meetings(now, pairs, apart, _QUERIES))
-        spread = typical_distance(met)
-        if spread <= 0:
+    for max_distance in _MAX_DISTANCES:
+        found = list(find_correspondences(now, pairs, max_distance, _QUERIES))
+        sigma = typical_distance(found)
+        if sigma <= 0:
             break
         equations = _NormalEquations(len(start))
-        for m in met:
-            equations.add_meetings(m, start, spread)
-        equations.add_displacements(now, start, looseness.points)
-        equations.add_poses(now, start, looseness)
+        for c in found:
+            equations.add_correspondences(c, start, sigma)
+        equations.add_displacements(now, start, prior.points)
+        equations.add_poses(now, start, prior)
         step = equations.solve(moving)
-        rotations = rotation_from_vectors(step[:, :3])
         for v in range(len(start)):
-            motions[v] = make_transform(rotations[v], step[v, 3:]) @ motions[v]
+            rotation = rotation_from_vector(step[v, :3])
+            motions[v] = make_transform(rotation, step[v, 3:]) @ motions[v]
         now = start.moved(motions)
     return motions
 
 
-def agree(surfaces: Sequence[Surface], only: int | None = None) -> list[Tensor]:
+def average_along_rays(
+    surfaces: Sequence[Surface], only: int | None = None
+) -> list[NDArray[np.float32]]:
     """(h, w) per view: relative change of each point's distance from its camera.
 
-    The robust weighted mean, along the point's ray, of its own place and of the other views'
+    The robust weighted mean, along the point's ray, of where it is and of the other views'
     surfaces there.
 
     Args:
@@ -120,22 +110,26 @@ def agree(surfaces: Sequence[Surface], only: int | None = None) -> list[Tensor]:
     pairs = neighbours(stack)
     if only is not None:
         pairs = pairs[pairs[:, 1] == only]
-    push, mass = torch.zeros_like(stack.weight), torch.ones_like(stack.weight)
-    met = list(meetings(stack, pairs, _APART_ON_RAY))
-    spread = typical_distance(met)
-    for m in met if spread > 0 else []:
-        sight = m.point - stack.centres[m.other][:, None]
-        far = sight.square().sum(-1).sqrt()
-        slant = (m.normal * sight).sum(-1) / far
-        shift = -m.away / (far * slant)
-        meets = (m.weight > 0) & (slant.abs() > GRAZING) & (shift.abs() < _APART_ON_RAY)
-        robust = slant.square() / (1.0 + (shift / (_WIDTH * spread)).square())
-        robust = torch.where(meets, robust, 0.0)
-        mass.index_add_(0, m.other, robust)
-        push.index_add_(0, m.other, robust * torch.where(meets, shift, 0.0))
-    changes = push / mass
+    shifts, total = np.zeros_like(stack.weight), np.ones_like(stack.weight)
+    found = list(find_correspondences(stack, pairs, _MAX_DISTANCE_ON_RAY))
+    sigma = typical_distance(found)
+    for c in found if sigma > 0 else []:
+        sight = c.point - stack.centres[c.other][:, None]
+        depth = length(sight)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            slant = dot(c.normal, sight) / depth
+            shift = -c.distance / (depth * slant)
+            hits = (c.weight > 0) & (np.abs(slant) > GRAZING)
+            hits &= np.abs(shift) < _MAX_DISTANCE_ON_RAY
+            robust = np.square(slant) / (1.0 + np.square(shift / (_LOSS_WIDTH * sigma)))
+        robust, shift = np.where(hits, robust, 0.0), np.where(hits, shift, 0.0)
+        for v, weight, change in zip(c.other, robust, robust * shift, strict=True):
+            total[v] += weight
+            shifts[v] += change
+    shifts /= total
     return [
-        c[:n].view_as(s.weight) for c, n, s in zip(changes, stack.count, surfaces, strict=True)
+        c[:n].reshape(s.weight.shape)
+        for c, n, s in zip(shifts, stack.count, surfaces, strict=True)
     ]
 
 
@@ -150,26 +144,26 @@ class _NormalEquations:
         """(N, 6) steps of the views that may move; the others stay."""
         size = 6 * len(moving)
         flat = self.matrix[np.ix_(moving, moving)].transpose(0, 2, 1, 3).reshape(size, size)
-        # A view whose points lie on a line says nothing about its turn about it.
-        flat[np.diag_indices(size)] *= 1.0 + _DAMPING
-        flat[np.diag_indices(size)] += _DAMPING * np.trace(flat) / size
+        # Points on a line leave the rotation about it open: a share of the curvature is added.
+        damping = 1e-12
+        flat[np.diag_indices(size)] *= 1.0 + damping
+        flat[np.diag_indices(size)] += damping * np.trace(flat) / size
         step = np.zeros_like(self.gradient)
         step[moving] = np.linalg.solve(flat, -self.gradient[moving].ravel()).reshape(-1, 6)
         return step
 
-    def add_meetings(self, m: Meetings, stack: Stack, spread: float) -> None:
-        """Adds ``sum w (n . (T_v p - T_u q))^2`` of all that meets on views' surfaces."""
-        size = spread * m.reach
-        robust = m.weight / (1.0 + (m.away / (_WIDTH * size)).square()) / size.square()
-        jacobian = torch.cat([torch.linalg.cross(m.point, m.normal), m.normal], -1)
-        weighted = jacobian * robust[..., None]
-        share = _INDEPENDENT / stack.weight.sum(1).clamp_min(1e-30)
-        share = (share * share.new_tensor(stack.count) / m.point.shape[1])[m.other]
-        blocks = (share[:, None, None] * (weighted.mT @ jacobian)).double().cpu().numpy()
-        slopes = (
-            (share[:, None] * (weighted.mT @ m.away[..., None])[..., 0]).double().cpu().numpy()
-        )
-        u, v = m.view.cpu().numpy(), m.other.cpu().numpy()
+    def add_correspondences(self, c: Correspondences, stack: Stack, sigma: float) -> None:
+        """Adds ``sum w (n . (T_v p - T_u q))^2`` of all points on views' surfaces."""
+        scale = sigma * c.depth
+        robust = c.weight / (1.0 + np.square(c.distance / (_LOSS_WIDTH * scale)))
+        robust /= np.square(scale)
+        jacobian = np.concatenate([np.cross(c.point, c.normal), c.normal], -1)
+        weighted = (jacobian * robust[..., None]).transpose(0, 2, 1)
+        share = _INDEPENDENT / np.maximum(stack.weight.sum(1), 1e-30)
+        share = (share * stack.count / c.point.shape[1])[c.other]
+        blocks = share[:, None, None] * (weighted @ jacobian)
+        slopes = share[:, None] * (weighted @ c.distance[..., None])[..., 0]
+        u, v = c.view, c.other
         for rows, cols, sign in ((v, v, 1), (u, u, 1), (v, u, -1), (u, v, -1)):
             np.add.at(self.matrix, (rows, cols), sign * blocks)
         np.add.at(self.gradient, v, slopes)
@@ -177,40 +171,41 @@ class _NormalEquations:
 
     def add_displacements(self, now: Stack, start: Stack, expected: NDArray) -> None:
         """Adds views' mean squared displacements, over what is expected [viewing distances]."""
-        some = start.chosen(_DISPLACED)
-        weight = torch.take_along_dim(start.weight, some, 1).double()
+        # 256 points stand for a view's displacement.
+        some = start.some(256)
+        weight = np.take_along_axis(start.weight, some, 1).astype(np.float64)
         point, origin = (
-            torch.take_along_dim(s.points, some[..., None], 1).double() for s in (now, start)
+            np.take_along_axis(s.points, some[..., None], 1).astype(np.float64)
+            for s in (now, start)
         )
-        valid = (weight > 0) & point.isfinite().all(2)
-        weight = torch.where(valid, weight, 0.0)
-        point, origin = (torch.where(valid[..., None], p, 0.0) for p in (point, origin))
-        reach = (point - now.centres.double()[:, None]).square().sum(2)
-        loose = point.new_tensor(np.maximum(expected, 1e-12))[:, None] ** 2 * reach
-        share = weight / weight.sum(1, keepdim=True).clamp_min(1e-300) / loose.clamp_min(1e-300)
-        jacobian = torch.from_numpy(_displacement(point.cpu().numpy())).to(point)
-        weighted = (jacobian * share[..., None, None]).flatten(1, 2)
-        blocks = weighted.mT @ jacobian.flatten(1, 2)
-        slopes = weighted.mT @ (point - origin).flatten(1)[..., None]
-        each = np.arange(len(now))
-        self.matrix[each, each] += blocks.cpu().numpy()
-        self.gradient += slopes[..., 0].cpu().numpy()
+        valid = (weight > 0) & np.isfinite(point).all(2)
+        weight[~valid], point[~valid], origin[~valid] = 0.0, 0.0, 0.0
+        offset = point - now.world_from_cam[:, None, :3, 3]
+        variance = np.maximum(expected, 1e-12)[:, None] ** 2 * dot(offset, offset)
+        share = weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
+        share /= np.maximum(variance, 1e-300)
+        jacobian = _displacement(point)
+        count = len(now)
+        weighted = (jacobian * share[..., None, None]).reshape(count, -1, 6).transpose(0, 2, 1)
+        each = np.arange(count)
+        self.matrix[each, each] += weighted @ jacobian.reshape(count, -1, 6)
+        self.gradient += (weighted @ (point - origin).reshape(count, -1, 1))[..., 0]
         # A view without points stays.
-        empty = each[~valid.any(1).cpu().numpy()]
+        empty = each[~valid.any(1)]
         self.matrix[empty, empty] += np.eye(6)
 
-    def add_poses(self, now: Stack, start: Stack, looseness: Looseness) -> None:
+    def add_poses(self, now: Stack, start: Stack, prior: MotionPrior) -> None:
         """Adds how far cameras are from their known poses, over their deviations."""
         for v in range(len(now)):
             pose, before = now.world_from_cam[v], start.world_from_cam[v]
-            turned = pose[:3, :3] @ before[:3, :3].T
+            rotation = pose[:3, :3] @ before[:3, :3].T
             for jacobian, residual, sigma in (
                 (
                     _displacement(pose[None, :3, 3])[0],
                     pose[:3, 3] - before[:3, 3],
-                    looseness.position[v],
+                    prior.position[v],
                 ),
-                (np.eye(3, 6), vector_from_rotation(turned), looseness.rotation[v]),
+                (np.eye(3, 6), vector_from_rotation(rotation), prior.rotation[v]),
             ):
                 if np.isfinite(sigma):
                     share = max(sigma, 1e-12) ** -2

@@ -1,0 +1,88 @@
+"""From solved pairs to views whose surfaces agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.alignment.fusion.samples import ViewSamples, sampled, sampled_pixels
+from wildseg3d_ros.alignment.fusion.view_maps import (
+    Camera,
+    Observation,
+    PixelMeans,
+    PosedPairs,
+    is_one_map,
+    pose_once,
+    stacked,
+)
+from wildseg3d_ros.alignment.graph.weights import largest_confidence
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
+from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
+from wildseg3d_ros.core.types import MaskCache, View
+
+
+def refine_views(
+    samples: ViewSamples,
+    views: Sequence[View],
+    masks: MaskCache | None,
+    posed_pairs: PosedPairs,
+    world_from_cam: NDArray[np.float64],
+    K: NDArray[np.float64],
+    residual: float,
+    deviations: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """(N, 4, 4) rigid motions of the views onto what the others see; see :func:`refine_jointly`.
+
+    Args:
+        posed_pairs: the solved pairs; world_from_cam: (N, 4, 4) cameras in the same world.
+        residual: by which pairs contradict each other [world units].
+        deviations: (N,) of known camera positions [world units] and orientations [rad], inf where
+            nothing is known.
+    """
+    seen = [posed_pairs.observations(maps) for maps in samples.maps]
+    if not all(seen):
+        return np.tile(np.eye(4), (len(views), 1, 1))
+    scores = masks.scores if masks is not None else [None] * len(views)
+    surfaces = [
+        surface_of(seen[v], view.size, scores[v], K[v], world_from_cam[v])
+        for v, view in enumerate(views)
+    ]
+    depth = np.maximum([s.depth() for s in surfaces], 1e-300)
+    return refine_jointly(surfaces, MotionPrior(residual / depth, *deviations))
+
+
+def surface_of(
+    seen: Sequence[Observation],
+    size: tuple[int, int],
+    scores: NDArray[np.float32] | None,
+    K: NDArray[np.float64],
+    world_from_cam: NDArray[np.float64],
+) -> Surface:
+    """The mean of a view's observations on the grid of surfaces.
+
+    Args:
+        seen: one or more, whole or sampled; scores: (H, W) soft mask, None for 1 everywhere.
+        K, world_from_cam: of its camera.
+    """
+    rows, cols = grid_of(size)
+    probe, grid = sampled_pixels(size)
+    points, confidence = stacked(sampled([o.map for o in seen], size))
+    count = len(probe)
+    if is_one_map(seen):
+        chi, weight = pose_once(seen, world_from_cam, points[0, count:], confidence[0, count:])
+        weight = np.minimum(weight, largest_confidence(weight))
+    else:
+        camera = Camera.of(K, world_from_cam, size[1])
+        means = PixelMeans(seen, camera, probe, points[:, :count], confidence[:, :count])
+        chi, weight = means.at(grid, points[:, count:], confidence[:, count:])
+        chi = chi.T + camera.centre.astype(np.float32)
+    weight = weight / np.float32(lower_median(weight[weight > 0], 1.0))
+    if scores is not None:
+        score = np.nan_to_num(scores.ravel()[grid].astype(np.float32), nan=1.0)
+        # Backgrounds constrain the cameras, but objects are wanted.
+        background = 0.3
+        weight *= background + (1.0 - background) * score
+    shape = len(rows), len(cols)
+    return Surface(chi.reshape(*shape, 3), weight.reshape(shape), rows, cols, K, world_from_cam)
