@@ -142,10 +142,11 @@ def evaluate(
     scored = [name for name in truths if include_reference or name != reference]
     if not scored:
         raise InputError(f"only view '{reference}' has a label image: there is nothing to compare")
-    objects = []
-    for label in _labels(truths[reference]):
-        name = recording.object_names.get(label, f"object {label}")
-        objects.append(_score(scene, truths, measured, scored, reference, label, name))
+    truth = _Truth(reference, scored, truths, measured)
+    objects = [
+        _score(scene, truth, label, recording.object_names.get(label, f"object {label}"))
+        for label in _labels(truths[reference])
+    ]
     return Evaluation(
         reference_view=reference,
         reference_scored=include_reference,
@@ -218,31 +219,38 @@ def _reference(truths: dict[str, NDArray], wanted: str | None) -> str:
     return wanted
 
 
-def _score(
-    scene: Scene,
-    truths: dict[str, NDArray],
-    measured: dict[str, NDArray[np.bool_]],
-    scored: list[str],
-    reference: str,
-    label: int,
-    name: str,
-) -> ObjectScore:
-    pixel = most_interior_pixel(truths[reference] == label)
+@dataclass(frozen=True)
+class _Truth:
+    """What answers are compared with.
+
+    Attributes:
+        reference: view where the clicks are made; scored: views whose masks are compared.
+        labels: label images, by view; measured: pixels that have a measured depth.
+    """
+
+    reference: str
+    scored: list[str]
+    labels: dict[str, NDArray]
+    measured: dict[str, NDArray[np.bool_]]
+
+
+def _score(scene: Scene, truth: _Truth, label: int, name: str) -> ObjectScore:
+    pixel = most_interior_pixel(truth.labels[truth.reference] == label)
     error, ids, points, masks = "", (), 0, None
     start = time.perf_counter()
     try:
-        cloud = answer(scene, Prompt((Click(reference, *pixel),)))
+        cloud = answer(scene, Prompt((Click(truth.reference, *pixel),)))
         ids, points, masks = cloud.object_ids, len(cloud), cloud.masks
     except PromptError as failure:
         error = str(failure)
     milliseconds = (time.perf_counter() - start) * 1e3
     views, views_at_depth = {}, {}
-    for view in scored:
-        truth = truths[view] == label
-        mask = masks[view] if masks is not None else np.zeros_like(truth)
-        known = truths[view] != IGNORE
-        views[view] = compare(mask, truth, known)
-        views_at_depth[view] = compare(mask, truth, known & measured[view])
+    for view in truth.scored:
+        right = truth.labels[view] == label
+        mask = masks[view] if masks is not None else np.zeros_like(right)
+        known = truth.labels[view] != IGNORE
+        views[view] = compare(mask, right, known)
+        views_at_depth[view] = compare(mask, right, known & truth.measured[view])
     return ObjectScore(
         label=label,
         name=name,

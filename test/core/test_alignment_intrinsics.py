@@ -1,4 +1,4 @@
-"""Given intrinsics: they help when right, and are outvoted by name when wrong."""
+"""Given intrinsics: right ones help, wrong ones are rejected by name."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.alignment import align
+from wildseg3d_ros.alignment.cameras.reprojection import Sightings, refine_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import apply
@@ -45,7 +46,7 @@ def with_focal(made, factor, which):
     return views
 
 
-def test_right_ones_help():
+def test_solve_cameras_right_intrinsics_improve_the_cameras():
     ratios = []
     for seed in range(10):
         scene = construct_views(COUNT, (48, 64), seed=seed)
@@ -61,7 +62,7 @@ def test_right_ones_help():
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.77, 1.3, 2.0])
-def test_a_wrong_one_is_outvoted_and_its_camera_named(problems, factor):
+def test_solve_cameras_rejects_and_names_a_wrong_focal_length(problems, factor):
     before, after = [], []
     for made in problems:
         alignment = align(made.predictions, with_focal(made, factor, [2]), CONFIG)
@@ -75,7 +76,7 @@ def test_a_wrong_one_is_outvoted_and_its_camera_named(problems, factor):
     assert np.mean(after) < 1.25 * np.mean(before)
 
 
-def test_a_principal_point_that_is_wrong_is_named(problems):
+def test_standing_out_names_a_wrong_principal_point(problems):
     for made in problems:
         views = list(made.views)
         K = views[2].K.copy()
@@ -86,7 +87,7 @@ def test_a_principal_point_that_is_wrong_is_named(problems):
             assert [w.split("'")[1] for w in told] == named
 
 
-def test_normalised_intrinsics_are_named_for_every_camera(problems):
+def test_solve_cameras_names_normalised_intrinsics(problems):
     made = problems[0]
     K = np.diag([1 / 64, 1 / 48, 1.0]) @ made.views[0].K
     views = [replace(view, K=K) for view in made.views]
@@ -96,7 +97,7 @@ def test_normalised_intrinsics_are_named_for_every_camera(problems):
     assert "images of this size" in told[0]
 
 
-def test_pixels_that_are_not_square_are_no_contradiction(problems):
+def test_solve_cameras_keeps_pixels_that_are_not_square(problems):
     made = problems[1]
     views = list(made.views)
     K = views[0].K.copy()
@@ -126,7 +127,7 @@ def wide(problems):
     return pairs, views
 
 
-def test_what_is_not_contradicted_of_given_intrinsics_is_kept(wide):
+def test_solve_cameras_keeps_what_is_not_contradicted(wide):
     pairs, views = wide
     alignment = align(pairs, views, CONFIG)
     told = [w for w in alignment.warnings if "the given principal point is kept" in w]
@@ -137,7 +138,7 @@ def test_what_is_not_contradicted_of_given_intrinsics_is_kept(wide):
         assert K[1, 1] / K[0, 0] == pytest.approx(view.K[1, 1] / view.K[0, 0])
 
 
-def test_intrinsics_of_another_size_lose_their_principal_point(problems):
+def test_solve_cameras_replaces_principal_point_of_another_size(problems):
     made = problems[1]
     K = np.diag([0.5, 0.5, 1.0]) @ made.views[2].K
     views = [replace(v, K=K) if k == 2 else v for k, v in enumerate(made.views)]
@@ -147,9 +148,30 @@ def test_intrinsics_of_another_size_lose_their_principal_point(problems):
     np.testing.assert_allclose(alignment.K[2, :2, 2], [31.5, 23.5])
 
 
-def test_given_intrinsics_can_be_held(wide):
+def test_solve_cameras_trust_intrinsics(wide):
     pairs, views = wide
     alignment = align(pairs, views, replace(CONFIG, trust_intrinsics=True))
     assert all((K == view.K).all() for K, view in zip(alignment.K, views, strict=True))
     told = [w for w in alignment.warnings if "the given one is kept" in w]
     assert len(told) == COUNT
+
+
+def test_refine_cameras_finds_the_cameras_and_leaves_unsupported_ones():
+    """Views without weights, or with all points behind them, take no step."""
+    random = np.random.default_rng(0)
+    world = random.normal(0, 1, (3, 40, 3))
+    K = np.tile([[300.0, 0.0, 160.0], [0.0, 300.0, 120.0], [0.0, 0.0, 1.0]], (3, 1, 1))
+    truth = np.tile(np.eye(4)[:3], (3, 1, 1))
+    truth[:, 2, 3] = [5.0, 5.0, -5.0]
+    pixels = (world + truth[:, None, :, 3]) @ np.swapaxes(K, 1, 2)
+    weight = np.ones((3, 40))
+    weight[1] = 0.0
+    start, longer = truth.copy(), K.copy()
+    start[:, :, 3] += 0.1
+    longer[:, [0, 1], [0, 1]] *= 1.1
+    seen = Sightings(world, pixels[..., :2] / pixels[..., 2:], weight)
+    pose, found = refine_cameras(seen, start, longer, np.array([True, True, False]))
+    np.testing.assert_allclose(pose[0], truth[0], atol=1e-6)
+    np.testing.assert_allclose(found[0], K[0], atol=1e-4)
+    np.testing.assert_array_equal(pose[1:], start[1:])
+    np.testing.assert_array_equal(found[1:], longer[1:])

@@ -30,7 +30,7 @@ def masks_of(truth):
     return [labels.astype(np.uint8) for labels in truth.labels]
 
 
-def test_perfect_masks_score_one(truth, scene):
+def test_evaluate_perfect_masks_score_one(truth, scene):
     result = evaluate(truth.recording(), scene, "cam_1")
     assert result.reference_view == "cam_1"
     assert [o.label for o in result.objects] == sorted(set(np.unique(truth.labels[1])) - {0})
@@ -46,13 +46,13 @@ def test_perfect_masks_score_one(truth, scene):
     assert json.loads(json.dumps(result.to_dict()))["miou"] == 1.0
 
 
-def test_the_reference_view_is_scored_on_request(truth, scene):
+def test_evaluate_scores_the_reference_view_on_request(truth, scene):
     result = evaluate(truth.recording(), scene, "cam_1", include_reference=True)
     assert result.reference_scored
     assert list(result.objects[0].views) == ["cam_0", "cam_1", "cam_2", "cam_3"]
 
 
-def test_the_view_with_most_objects_is_the_default_reference(truth, scene):
+def test_evaluate_default_reference_has_most_objects(truth, scene):
     masks = masks_of(truth)
     for i in (0, 1, 3):
         masks[i][masks[i] == 2] = 0
@@ -65,7 +65,7 @@ def test_the_view_with_most_objects_is_the_default_reference(truth, scene):
     assert evaluate(recording_with(truth, masks), scene).reference_view == f"cam_{most}"
 
 
-def test_scores_are_those_counted_pixel_by_pixel(truth):
+def test_evaluate_scores_are_those_counted_by_pixel(truth):
     # Object 1's mask loses its left half in view 2 and grows over object 2 in view 3.
     cache = exact_cache(truth)
     columns = np.argwhere(truth.labels[2] == 1)[:, 1]
@@ -96,7 +96,7 @@ def test_scores_are_those_counted_pixel_by_pixel(truth):
     assert result.miou == pytest.approx(np.mean([o.iou for o in result.objects]))
 
 
-def test_pixels_without_depth_count_in_one_score_only(truth):
+def test_evaluate_pixels_without_depth_count_in_one_score(truth):
     views = list(truth.views)
     depth = views[2].depth.copy()
     depth[:, :80] = 0
@@ -117,7 +117,7 @@ def test_pixels_without_depth_count_in_one_score_only(truth):
     assert result.miou_at_depth == 1
 
 
-def test_a_click_without_an_answer_counts_as_nothing_found(truth):
+def test_evaluate_click_without_an_answer_scores_zero(truth):
     cache = exact_cache(truth)
     for labels in cache.labels:
         labels[labels == 1] = 0
@@ -135,7 +135,7 @@ def test_a_click_without_an_answer_counts_as_nothing_found(truth):
         assert score.points == 0
 
 
-def test_views_that_the_scene_lacks_are_passed_over(truth):
+def test_evaluate_skips_views_that_the_scene_lacks(truth):
     fewer = exact_scene(construct_scene(views=4))
     recording = truth.recording()
     more = Recording(
@@ -145,7 +145,7 @@ def test_views_that_the_scene_lacks_are_passed_over(truth):
     assert "extra" not in evaluate(more, fewer, "cam_0").objects[0].views
 
 
-def test_what_cannot_be_scored_is_said(truth, scene):
+def test_evaluate_refuses_what_cannot_be_scored(truth, scene):
     with pytest.raises(InputError, match="none of the scene's views has a label image"):
         evaluate(Recording(truth.views), scene)
     with pytest.raises(InputError, match="reference view 'nowhere' is not among the views"):
@@ -179,7 +179,7 @@ def test_most_interior_pixel_of_known_shapes():
         most_interior_pixel(np.zeros((3, 3), bool))
 
 
-def test_empty_masks_have_no_iou():
+def test_compare_empty_masks_have_no_iou():
     none, some = np.zeros((4, 4), bool), np.eye(4, dtype=bool)
     everywhere = np.ones((4, 4), bool)
     assert compare(none, none, everywhere).iou is None
@@ -189,7 +189,7 @@ def test_empty_masks_have_no_iou():
     assert compare(some, some, none).accuracy is None
 
 
-def test_peak_memory_grows_with_what_is_held():
+def test_peak_memory_mb_grows_with_allocations():
     before = peak_memory_mb()
     held = np.ones(40_000_000)
     assert peak_memory_mb() >= before

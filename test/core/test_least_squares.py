@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import least_squares
 
-from wildseg3d_ros.core.geometry.least_squares import gauss_newton
+from wildseg3d_ros.core.geometry.least_squares import gauss_newton, minimum_norm_step, reweighted
 
 
 def curve(parameters, x):
@@ -64,3 +64,29 @@ def test_gauss_newton_stops():
     assert ended.hessian is None and not ended.converged
     coarse = gauss_newton(np.zeros(1), line, np.add, 5, 1.0, size=lambda step: 0.0)
     assert coarse.converged and coarse.state[0] == 3.0
+
+
+def test_gauss_newton_leaves_undetermined_directions():
+    flat = np.array([[1.0, 0.0], [0.0, 0.0]])
+    fit = gauss_newton(
+        np.zeros(2),
+        lambda state: (flat, flat @ (state - 3.0)),
+        np.add,
+        5,
+        1e-9,
+        solve=minimum_norm_step,
+    )
+    np.testing.assert_allclose(fit.state, [3.0, 0.0])
+
+
+def test_reweighted_finds_the_median():
+    """The sum of distances is least at the median, whatever a far outlier is."""
+    values = np.array([0.0, 1.0, 2.0, 4.0, 1000.0])
+
+    def fit(weights):
+        mean = weights @ values / weights.sum()
+        return mean, np.abs(values - mean)
+
+    mean, weights = reweighted(fit, lambda r: 1.0 / np.maximum(r, 1e-6), np.ones(5), 200)
+    assert abs(mean - 2.0) < 1e-3
+    assert np.argmax(weights) == 2

@@ -13,11 +13,12 @@ torch = pytest.importorskip("torch")
 from wildseg3d_ros import cli  # noqa: E402
 from wildseg3d_ros.config import SceneConfig  # noqa: E402
 from wildseg3d_ros.core import devices  # noqa: E402
+from wildseg3d_ros.core.components import components  # noqa: E402
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError, WildSeg3DError  # noqa: E402
 from wildseg3d_ros.core.progress import Progress  # noqa: E402
 from wildseg3d_ros.core.types import View  # noqa: E402
 from wildseg3d_ros.io.folder import Recording, load_folder, write_folder  # noqa: E402
-from wildseg3d_ros.pairing import choose_pairs, components, pairs_from_exhaustive  # noqa: E402
+from wildseg3d_ros.pairing import choose_pairs, pairs_from_exhaustive  # noqa: E402
 from wildseg3d_ros.pairing.config import PairingConfig  # noqa: E402
 from wildseg3d_ros.pipeline import build_scene  # noqa: E402
 from wildseg3d_ros.pointmaps import ComparesViews, load_pointmaps  # noqa: E402

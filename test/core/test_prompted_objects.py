@@ -82,7 +82,7 @@ class Boxed(Knowing):
 
 
 @pytest.mark.parametrize("object_id", [1, 3, 5, 6])
-def test_an_object_is_lifted_into_every_view_that_shows_it(truth, object_id):
+def test_find_object_lifts_into_every_view_that_shows_it(truth, object_id):
     _, _, (masks, quality) = find(truth, Boxed(truth), object_id)
     assert sum(mask is not None for mask in masks) >= 3
     for mask, sure, labels in zip(masks, quality, truth.labels, strict=True):
@@ -94,13 +94,13 @@ def test_an_object_is_lifted_into_every_view_that_shows_it(truth, object_id):
             assert (labels == object_id).sum() < 40
 
 
-def test_a_proposal_that_does_not_come_back_is_refused(truth):
+def test_find_object_refuses_a_proposal_that_does_not_come_back(truth):
     _, _, (masks, _) = find(truth, Boxed(truth, wrong_views=(2,)), 3)
     assert masks[2] is None
     assert masks[1] is not None
 
 
-def test_hidden_views_are_not_asked():
+def test_find_object_does_not_ask_hidden_views():
     from wildseg3d_ros.sim.cameras import look_at
     from wildseg3d_testing.scenes import photograph
     from wildseg3d_testing.solids import Solid
@@ -129,7 +129,7 @@ def test_hidden_views_are_not_asked():
     assert cache.record(object_id).unmasked == ()
 
 
-def test_a_new_object_gets_an_id_of_its_own_and_the_old_scene_stays(truth, monkeypatch):
+def test_add_object_gets_a_new_id_and_the_old_scene_stays(truth, monkeypatch):
     scene = without(truth, 3)
     prompt = Prompt((on(truth, 3),))
     with pytest.raises(PromptError):
@@ -150,7 +150,7 @@ def test_a_new_object_gets_an_id_of_its_own_and_the_old_scene_stays(truth, monke
     assert extended.warnings == scene.warnings
 
 
-def test_a_click_on_a_part_in_a_view_that_lacks_its_whole_means_the_whole(truth):
+def test_segment_click_on_a_part_means_the_whole_where_the_view_lacks_it(truth):
     cache = exact_cache(truth)
     half = [(m == 5) & (np.arange(120)[:, None] < np.median(np.nonzero(m == 5)[0])) for m in
             cache.labels]  # fmt: skip
@@ -168,7 +168,7 @@ def test_a_click_on_a_part_in_a_view_that_lacks_its_whole_means_the_whole(truth)
         segment(scene, Prompt((on(truth, 5), Click("cam_1", u, v, NEGATIVE))))
 
 
-def test_an_object_inside_a_whole_becomes_its_part(truth):
+def test_add_object_inside_a_whole_becomes_its_part(truth):
     scene = exact_scene(truth)
     view = 1
     rows, _ = np.nonzero(truth.labels[view] == 5)
@@ -198,7 +198,7 @@ def test_an_object_inside_a_whole_becomes_its_part(truth):
     assert error.value.code == ErrorCode.CONTRADICTING_CLICKS
 
 
-def test_negative_points_and_boxes_choose_among_the_proposals(truth):
+def test_add_object_negative_points_and_boxes_choose(truth):
     scene = without(truth, 1, 2)
     union = [np.isin(m, (1, 2)) for m in truth.labels]
     only = [m == 1 for m in truth.labels]
@@ -231,7 +231,7 @@ def test_negative_points_and_boxes_choose_among_the_proposals(truth):
         add_object(scene, nothing, masks=backend)
 
 
-def test_a_box_about_a_cached_object_is_answered_from_the_cache(truth):
+def test_segment_box_about_a_cached_object(truth):
     scene = exact_scene(truth)
     rows, columns = np.nonzero(truth.labels[0] == 5)
     box = Box("cam_0", columns.min() - 1, rows.min() - 1, columns.max() + 1, rows.max() + 1)
@@ -255,13 +255,13 @@ def test_a_box_about_a_cached_object_is_answered_from_the_cache(truth):
         ),
     ],
 )
-def test_bad_prompts_are_named(truth, prompt, says):
+def test_add_object_refuses_bad_prompts(truth, prompt, says):
     with pytest.raises(PromptError, match=says):
         add_object(exact_scene(truth), prompt(truth))
 
 
 @pytest.mark.parametrize("ask", [segment, add_object])
-def test_boxes_end_at_the_edge_of_the_image(truth, ask):
+def test_add_object_and_segment_end_boxes_at_the_edge(truth, ask):
     outside = r"box from \(500, 300\) to \(900, 400\) is outside.*'cam_0'.*u from 0 to 159"
     with pytest.raises(PromptError, match=outside) as error:
         ask(exact_scene(truth), Prompt((), boxes=(Box("cam_0", 500, 300, 900, 400),)))
@@ -270,7 +270,7 @@ def test_boxes_end_at_the_edge_of_the_image(truth, ask):
     assert hints_by_view(exact_scene(truth), far)[0].box == (0, 20, 159, 60)
 
 
-def test_a_box_that_reaches_far_beyond_the_edge_means_what_is_inside(truth):
+def test_segment_box_far_beyond_the_edge_means_what_is_inside(truth):
     labels = tuple(m.copy() for m in truth.labels)
     labels[0][:] = 0
     labels[0][30:90, 100:160] = 5
@@ -281,12 +281,12 @@ def test_a_box_that_reaches_far_beyond_the_edge_means_what_is_inside(truth):
 
 
 @pytest.mark.parametrize("corners", [(5, 5, 5, 9), (1, 9, 4, 3), (0, 0, np.nan, 4)])
-def test_bad_boxes_are_named(corners):
+def test_box_refuses_bad_corners(corners):
     with pytest.raises(PromptError, match="u0 < u1"):
         Box("cam_0", *corners)
 
 
-def test_a_region_stops_at_a_negative_click_and_needs_depth(truth):
+def test_add_object_region_stops_at_a_negative_click_and_needs_depth(truth):
     scene = without(truth, *truth.object_ids)
     top, below = on(truth, 4, 1), on(truth, 1, 1)
     _, cloud = add_object(scene, Prompt((top, Click("cam_1", below.u, below.v, NEGATIVE))))
@@ -303,7 +303,9 @@ def test_a_region_stops_at_a_negative_click_and_needs_depth(truth):
     assert error.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
 
 
-def test_sam2_answers_from_kept_embeddings(truth, small_sam2, one_thread, monkeypatch, tmp_path):
+def test_add_object_sam2_uses_kept_embeddings(
+    truth, small_sam2, one_thread, monkeypatch, tmp_path
+):
     config = Sam2MaskConfig(
         weights=str(small_sam2), device="cpu", grid=4, predicted_iou=0.0, stability=0.3, anchors=0,
         box_overlap=1.0, max_area=0.9,
@@ -335,9 +337,7 @@ def test_sam2_answers_from_kept_embeddings(truth, small_sam2, one_thread, monkey
     assert found > 0
 
 
-def test_a_thing_without_depth_where_it_is_clicked_is_left_to_the_network(
-    truth, monkeypatch, tmp_path
-):
+def test_add_object_without_depth_is_left_to_the_network(truth, monkeypatch, tmp_path):
     """As shiny and transparent ones are; through the command line."""
     scene = without(truth, 2)
     click = on(truth, 2)

@@ -42,7 +42,7 @@ def iou(masks, truth, *ids):
     return both / either
 
 
-def test_a_positive_click_takes_another_cached_object_in(truth):
+def test_refine_object_positive_click_adds_a_cached_object(truth):
     """One thing that was cached as two."""
     scene = exact_scene(truth)
     refined, cloud = refine_object(scene, Prompt((at(truth, 2),), object_ids=(1,)))
@@ -58,7 +58,7 @@ def test_a_positive_click_takes_another_cached_object_in(truth):
     assert segment(scene, Prompt((at(truth, 2),))).object_ids == (2,)  # stays as it was
 
 
-def test_a_view_in_which_an_object_gains_its_mask_is_no_longer_one_without(truth):
+def test_refine_object_view_that_gains_a_mask_is_visible(truth):
     """Object 1 was missed in view 1, where object 2, as which it was cached, is added to it."""
     exact = exact_cache(truth)
     labels = tuple(
@@ -76,7 +76,7 @@ def test_a_view_in_which_an_object_gains_its_mask_is_no_longer_one_without(truth
     assert record.unmasked == ()
 
 
-def test_a_negative_click_cuts_off_what_is_another_thing(truth):
+def test_refine_object_negative_click_cuts_off_another_thing(truth):
     """Two things that touch and were cached as one; where they part, the image shows."""
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
     before = iou(segment(scene, Prompt(object_ids=(1,))).masks, truth, 1)
@@ -89,14 +89,14 @@ def test_a_negative_click_cuts_off_what_is_another_thing(truth):
         assert held == (click.label == POSITIVE)
 
 
-def test_a_negative_click_alone_cuts_off_a_thing_that_stands_apart(truth):
+def test_refine_object_negative_click_alone_cuts_off_what_stands_apart(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 5, 3, labels))
     refined, cloud = refine_object(scene, Prompt((at(truth, 5, label=NEGATIVE),), object_ids=(3,)))
     assert iou(cloud.masks, truth, 3) > 0.97
     assert "without SAM 2" in refined.warnings[-1]
 
 
-def test_the_surest_answer_to_a_negative_click_may_be_the_whole(truth):
+def test_refine_object_best_answer_to_a_negative_click_may_be_the_whole(truth):
     """As a network's is that knows of a click no more than the thing it is on."""
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
 
@@ -118,7 +118,7 @@ def test_the_surest_answer_to_a_negative_click_may_be_the_whole(truth):
     assert not refined.labels[0][truth.labels[0] == 2].any()
 
 
-def test_a_view_that_shows_only_what_is_cut_off_loses_all_of_it(truth):
+def test_refine_object_view_of_only_what_is_cut_off_loses_it(truth):
     """Objects 5 and 3 stand apart and were cached as one; view 0 has no mask of 3."""
 
     exact = exact_cache(truth)
@@ -149,7 +149,7 @@ def test_a_view_that_shows_only_what_is_cut_off_loses_all_of_it(truth):
         np.testing.assert_array_equal(cloud.masks[f"cam_{view}"], truth.labels[view] == 3)
 
 
-def test_a_later_negative_click_at_the_pixel_of_a_positive_one_takes_back_what_that_added(truth):
+def test_refine_object_later_negative_click_takes_back_a_positive_one(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 5, 0, labels))
     more, cloud = refine_object(scene, Prompt((at(truth, 5),), object_ids=(3,)))
     assert iou(cloud.masks, truth, 3, 5) > 0.97
@@ -158,7 +158,7 @@ def test_a_later_negative_click_at_the_pixel_of_a_positive_one_takes_back_what_t
 
 
 @pytest.mark.parametrize("object_id", [3, 5, 6])
-def test_a_negative_click_on_the_object_itself_leaves_no_crumbs(truth, object_id):
+def test_refine_object_negative_click_on_itself_leaves_no_fragments(truth, object_id):
     scene, click = exact_scene(truth), at(truth, object_id)
     same, _ = refine_object(scene, Prompt((click,), object_ids=(object_id,)))
     click = at(truth, object_id, label=NEGATIVE)
@@ -167,7 +167,7 @@ def test_a_negative_click_on_the_object_itself_leaves_no_crumbs(truth, object_id
     assert refused.value.code == ErrorCode.CONTRADICTING_CLICKS
 
 
-def test_a_positive_click_in_another_view_keeps_what_it_is_on(truth):
+def test_refine_object_positive_click_in_another_view_is_kept(truth):
     """The two touch, so that the negative click alone would take both."""
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
     view = max(range(1, 4), key=lambda v: np.count_nonzero(truth.labels[v] == 1))
@@ -177,7 +177,7 @@ def test_a_positive_click_in_another_view_keeps_what_it_is_on(truth):
     assert not cloud.masks["cam_0"][int(clicks[0].v), int(clicks[0].u)]
 
 
-def test_a_negative_click_takes_the_cached_part_away(truth):
+def test_refine_object_negative_click_removes_the_cached_part(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
     parts = tuple(np.where(labels == 2, 50, 0).astype(np.int32) for labels in truth.labels)
     maps = [scene.labels, parts]
@@ -190,7 +190,7 @@ def test_a_negative_click_takes_the_cached_part_away(truth):
     assert iou(cloud.masks, truth, 1) == 1.0
 
 
-def test_a_positive_click_on_what_nobody_cached(truth):
+def test_refine_object_positive_click_on_what_is_not_cached(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 0, labels))
     refined, cloud = refine_object(scene, Prompt((at(truth, 2),), object_ids=(1,)))
     assert iou(cloud.masks, truth, 1, 2) > iou(cloud.masks, truth, 1)
@@ -198,7 +198,7 @@ def test_a_positive_click_on_what_nobody_cached(truth):
     assert "without SAM 2" in refined.warnings[-1]
 
 
-def test_a_3d_point_counts_as_a_click(truth):
+def test_refine_object_3d_point_counts_as_a_click(truth):
     scene = exact_scene(truth)
     click = at(truth, 2)
     place = Point(*map(float, truth.points[0][int(click.v), int(click.u)]))
@@ -230,7 +230,7 @@ def test_a_3d_point_counts_as_a_click(truth):
         ),
     ],
 )
-def test_what_cannot_be_refined_is_said(truth, prompt, code, says):
+def test_refine_object_refuses_what_cannot_be_refined(truth, prompt, code, says):
     with pytest.raises(PromptError, match=says) as refused:
         refine_object(exact_scene(truth), prompt(truth))
     assert refused.value.code == ErrorCode[code]

@@ -13,6 +13,7 @@ from wildseg3d_ros.alignment import register_view
 from wildseg3d_ros.alignment.assembly import Problem, Solved, assemble, observe_solution
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.fuse import fuse, fuse_view
+from wildseg3d_ros.alignment.fusion.samples import ViewSamples
 from wildseg3d_ros.alignment.graph.graph import (
     Graph,
     check_connected,
@@ -22,8 +23,8 @@ from wildseg3d_ros.alignment.graph.graph import (
 )
 from wildseg3d_ros.alignment.graph.initialization import continue_from, initialize
 from wildseg3d_ros.alignment.graph.sampling import Samples, weigh
-from wildseg3d_ros.alignment.merge_border import as_torch  # MERGE: delete
-from wildseg3d_ros.alignment.priors.consistency import Verified, outvoted_pairs, verify
+from wildseg3d_ros.alignment.priors.camera_poses import pairs_against_poses
+from wildseg3d_ros.alignment.priors.consistency import Verified, verify
 from wildseg3d_ros.alignment.priors.relative_poses import check_relative_poses
 from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
@@ -87,7 +88,13 @@ class Aligner:
                 f"there is no pair to align {len(views)} view(s) with; do the views overlap, and "
                 "do they have points (depth in range, confidence above 0)?"
             )
-        self._problem = Problem(tuple(predictions), tuple(views), config, tuple(relative_poses))
+        self._problem = Problem(
+            tuple(predictions),
+            tuple(views),
+            config,
+            tuple(relative_poses),
+            ViewSamples.of(predictions, views),
+        )
         self._samples = Samples.of(predictions, views, config)
         self._pairs: SolvedPairs | None = None
         self._alignment: Alignment | None = None
@@ -154,7 +161,7 @@ class Aligner:
         if not graph.fixed.all() or all(v.world_from_cam_prior is None for v in views):
             return np.zeros(len(graph.edges), dtype=bool)
         seen = observe_solution(result)
-        decided = outvoted_pairs(views, graph, seen, self._problem.config)
+        decided = pairs_against_poses(views, graph, seen, self._problem.config)
         rest = graph.edges[~decided]
         return decided if len(component_lists(len(views), rest)) == 1 else np.zeros_like(decided)
 
@@ -167,8 +174,8 @@ class Aligner:
             return result, Verified(None, (), ())
         known = verify(
             problem.views,
-            as_torch(result.graph),  # MERGE: result.graph
-            as_torch(result.poses),  # MERGE: result.poses
+            result.graph,
+            result.poses,
             result.kept,
             observe_solution(result),
             problem.relative_poses,

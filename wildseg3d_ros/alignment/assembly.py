@@ -10,18 +10,20 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.view_maps import PlacedPairs
+from wildseg3d_ros.alignment.fusion.samples import ViewSamples
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
+from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views
 from wildseg3d_ros.alignment.graph.graph import Graph
-from wildseg3d_ros.alignment.graph.reads import Reads  # MERGE: delete
-from wildseg3d_ros.alignment.merge_border import as_torch  # MERGE: delete
-from wildseg3d_ros.alignment.priors.consistency import Verified
-from wildseg3d_ros.alignment.priors.gauge import Registration, register
-from wildseg3d_ros.alignment.priors.metric_scale import (
+from wildseg3d_ros.alignment.priors.consistency import (
     Comparison,
+    Verified,
     compare_with_priors,
     largest_residual,
-    no_scale_warning,
     refuse_contradictions,
+)
+from wildseg3d_ros.alignment.priors.gauge import Registration, register
+from wildseg3d_ros.alignment.priors.metric_scale import (
+    no_scale_warning,
     scale_factor,
     scale_sources,
     scale_warnings,
@@ -37,19 +39,19 @@ from wildseg3d_ros.alignment.solve.residuals import (
     standing_out,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs
-from wildseg3d_ros.alignment.surfaces.view_surfaces import settle_views
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, RelativePose, View
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is to be aligned."""
+    """What is to be aligned, with the pixels that the joint refinement needs of the maps."""
 
     predictions: Sequence[PairPrediction]
     views: Sequence[View]
     config: AlignmentConfig
     relative_poses: Sequence[RelativePose]
+    surface_samples: ViewSamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +112,7 @@ def assemble(
 def observe_solution(result: SolvedPairs) -> list[Observed]:
     """What the solved pairs say about each view, graph units."""
     solution = result.solution
-    return observe(
-        as_torch(result.current), as_torch(solution.poses), solution.world, solution.confidence
-    )  # MERGE: without as_torch
+    return observe(result.current, solution.poses, solution.world, solution.confidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +133,12 @@ class _Cameras:
             views,
             seen,
             result.current.measured,
-            known.held(len(views)),
+            known.constrained(len(views)),
             problem.config.trust_intrinsics,
         )
         if known.priors is not None:
             priors = known.priors.select(result.kept)
-            poses = priors.hold(as_torch(result.solution.poses), poses)  # MERGE: no as_torch
+            poses = priors.posterior_cameras(result.solution.poses, poses)
         return cls(poses, K, seen, warnings)
 
     def moved(self, correction: NDArray[np.float64]) -> _Cameras:
@@ -151,14 +151,8 @@ class _Cameras:
 
     def viewing_distances(self) -> NDArray[np.float64]:
         """(N,) median distance of each view's points from its camera."""
-        return np.array(
-            [
-                np.median(np.linalg.norm(s.world[s.sure > 0] - pose[:3, 3], axis=1))
-                if (s.sure > 0).any()
-                else 1.0
-                for s, pose in zip(self.seen, self.world_from_cam, strict=True)
-            ]
-        )
+        both = zip(self.seen, self.world_from_cam, strict=True)
+        return np.array([seen.viewing_distance(pose) for seen, pose in both])
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +208,7 @@ class _Gauge:
         if known.priors is not None and known.sources:
             priors = known.priors.select(solved.pairs.kept)
             is_metric = True
-            size = 1.0 / priors.metre_at(as_torch(poses))  # MERGE: no as_torch
+            size = 1.0 / priors.metric_scale_at(poses)
         elif is_metric:
             size = float(current.unit[current.fixed][0])
         else:
@@ -226,7 +220,7 @@ class _Gauge:
             size * cameras.viewing_distances(),
             is_metric,
             problem.config,
-            known.outvoted,
+            known.rejected,
         )
         origin = registration.prior_from_world if registration.found else invert(in_size[0])
         return cls(size, is_metric, registration, origin)
@@ -260,7 +254,7 @@ class _Scale:
         """Of the world in its gauge."""
         views, current = problem.views, solved.pairs.current
         metric_pairs = [problem.predictions[e] for e in current.ids[current.fixed]]
-        sources = scale_sources(metric_pairs, solved.known, gauge.registration)
+        sources = scale_sources(metric_pairs, solved.known.sources, gauge.registration)
         checks = compare_with_priors(
             views,
             cameras.seen,
@@ -376,21 +370,15 @@ def _refine(
     graph, poses, count = result.graph, result.poses, len(solved.complete.edges)
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
     scale[graph.ids], used[graph.ids] = poses.scale / graph.unit, result.kept
-    placed = PlacedPairs(scale, solved.rigid(), used)
-    # MERGE: refine_views(samples, views, masks, placed, cameras.world_from_cam, cameras.K,
-    # residuals.typical, solved.known.deviations(len(views))), samples = ViewSamples.of(
-    # predictions, views) of the Aligner
-    return settle_views(
-        problem.predictions,
+    return refine_views(
+        problem.surface_samples,
         views,
         masks,
-        placed,
+        PosedPairs(scale, solved.rigid(), used),
         cameras.world_from_cam,
         cameras.K,
         residuals.typical,
         solved.known.deviations(len(views)),
-        as_torch(graph).x.device,
-        Reads(),
     )
 
 

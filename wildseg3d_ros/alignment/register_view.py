@@ -11,21 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_cameras, towards
+from wildseg3d_ros.alignment.cameras.resection import (
+    Observed,
+    interpolate_pose,
+    observe,
+    solve_cameras,
+)
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs, observations_of
 from wildseg3d_ros.alignment.fusion.view_surfaces import surface_of
 from wildseg3d_ros.alignment.graph.graph import (
-    build_graph,
     check_connected,
     check_pairs,
     pair_name,
     usable,
 )
-from wildseg3d_ros.alignment.graph.initialization import Poses, place
+from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
+from wildseg3d_ros.alignment.graph.sampling import build_graph
+from wildseg3d_ros.alignment.priors.gauge import prior_sigmas
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
 from wildseg3d_ros.alignment.solve.residuals import (
     median_by_view,
@@ -35,16 +40,16 @@ from wildseg3d_ros.alignment.solve.residuals import (
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
-from wildseg3d_ros.core.devices import one_thread, torch_device
+from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
 
-_CONTRADICTS = 4.0
-"""A given pose is not believed beyond this many times of what it and the pairs may be off."""
+Cameras = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Poses (N, 4, 4) world_from_cam and intrinsics (N, 3, 3)."""
 
 
-@one_thread()
+@blas_on_one_thread()
 def align_view(
     pairs: Sequence[PairPrediction],
     views: Sequence[View],
@@ -54,69 +59,153 @@ def align_view(
     config: AlignmentConfig,
     masks: MaskCache | None = None,
 ) -> Alignment:
-    """See :func:`wildseg3d_ros.alignment.align_view`."""
-    _check(pairs, views, changed)
-    near = _Neighbourhood.of_pairs(pairs, views, changed, world, masks)
-    device = torch_device(config.device, "alignment.device")
+    """Brings one view that was added or replaced into a world that stands.
 
-    result, ids, warnings = _solve(near, start, device, config)
-    graph, seen = result.graph, _observe(result)[near.here]
-    # World units per unit of the graph; the world's own pairs are of known scale.
-    unit = float(graph.unit[graph.fixed][0])
-    placed = _place(result, ids, unit, len(near.predictions))
-    here, held = [near.here], np.zeros(1, dtype=bool)
-    camera, K, notes = solve_cameras(
-        [views[changed]], [seen], result.current.measured[here], held, config.trust_intrinsics
+    Its pairs, camera and surface are solved against the other views' world pointmaps, which stay
+    where they are: what is known of objects elsewhere keeps its place to the last digit. A fresh
+    :func:`align` of everything would move the others by a part of their own error.
+
+    Args:
+        pairs: one or more, all with the changed view. Nothing is asked of the other pairs.
+        views: all of them; an added view is the last.
+        changed: index of the view.
+        start: of the other views (and of the changed one before); world: :func:`fuse` of it.
+        masks: as for :func:`align`; those of the changed view may be the new ones.
+
+    Returns:
+        ``start`` with the view's rows replaced, and its pairs after those of the others.
+
+    Raises:
+        AlignmentError: no pair connects the view. InputError: pairs without the view. Others: as
+            of :func:`align`.
+    """
+    return _register(_Neighbourhood.of_pairs(pairs, views, changed, world, masks), start, config)
+
+
+def _register(near: _Neighbourhood, start: Alignment, config: AlignmentConfig) -> Alignment:
+    """``start`` with the changed view solved onto the world."""
+    solved, warnings = _solve(near, start, config)
+    unit, view, seen = solved.unit, near.views[near.here], solved.observed()
+    measured = solved.result.current.measured[[near.here]]
+    (pose,), (K,), notes = solve_cameras(
+        [view], [seen], measured, np.zeros(1, dtype=bool), config.trust_intrinsics
     )
-    camera[0, :3, 3] *= unit
-    cameras, intrinsics = near.cameras(start, camera[0], K[0])
-    pixels = _pixels(result, cameras, intrinsics, unit)
-    distance = result.distance * unit
-    residual = _of_view(result, near.here, distance)
-    typical = float(np.nan_to_num(residual))
-    far = np.linalg.norm(unit * seen.world[seen.sure > 0] - camera[0, :3, 3], axis=1)
-    prior = _Prior.of(views[changed], start, typical, float(np.median(far)), config)
-    pulled = prior.pull(camera[0]) @ invert(camera[0])
-    correction = _settle(near, placed, cameras, intrinsics, world, typical, prior, pulled)
-    pose = correction @ camera[0]
+    viewing_distance = unit * seen.viewing_distance(pose)
+    pose[:3, 3] *= unit
+    cameras = near.cameras(start, pose, K)
+    distance, pixels = unit * solved.result.distance, solved.pixels(cameras)
+    residual = solved.of_view(distance)
+    prior = _Prior.of(view, start, float(np.nan_to_num(residual)), viewing_distance, config)
+    pairs = solved.pairs()
+    correction = _refine(near, pairs, cameras, prior)
+    pose = correction @ pose
     error, told = prior.compare(pose)
-    warnings += near.unchecked(placed.used)
-
-    count = len(pairs)
-    found = {
-        "world_from_pair": placed.world_from_pair[:count],
-        "pair_scale": placed.scale[:count],
-        "pair_used": placed.used[:count],
-        "pair_residual": _by_pair(result, ids, distance, len(near.predictions))[:count],
-        "pair_residual_px": _by_pair(result, ids, pixels, len(near.predictions))[:count],
+    of_pairs = {
+        "world_from_pair": pairs.world_from_pair,
+        "pair_scale": pairs.scale,
+        "pair_used": pairs.used,
+        "pair_residual": solved.by_pair(distance),
+        "pair_residual_px": solved.by_pair(pixels),
     }
     of_view = {
         "world_from_cam": pose,
-        "K": K[0],
+        "K": K,
         "view_residual": residual,
-        "view_residual_px": _of_view(result, near.here, pixels),
+        "view_residual_px": solved.of_view(pixels),
         "prior_residual": error,
         "view_correction": correction,
     }
-    kept = (start.edges != changed).all(1)
-    name = f"'{views[changed].name}'"
+    alignment = _merged(near, start, of_pairs, of_view)
+    warnings += [*near.unchecked(pairs.used), *notes, *told]
+    stop_reason = solved.result.stop_reason(config)
     alignment = replace(
-        start,
-        edges=_rows_with(start.edges, kept, np.array([(p.a, p.b) for p in pairs])),
-        converged=result.converged,
-        iterations=result.iterations,
-        condition=result.solution.condition(),
-        stop_reason=f"view {name} was solved onto the others: {result.stop_reason(config)}",
-        warnings=(*(w for w in start.warnings if name not in w), *warnings, *notes, *told),
-        reads=None,
-        **{key: _rows_with(getattr(start, key), kept, part) for key, part in found.items()},
-        **{
-            key: _view_with(getattr(start, key), changed, len(views), part)
-            for key, part in of_view.items()
-        },
+        alignment,
+        converged=solved.result.converged,
+        iterations=solved.result.iterations,
+        condition=solved.result.solution.condition(),
+        stop_reason=f"view '{view.name}' was solved onto the others: {stop_reason}",
+        warnings=(*alignment.warnings, *warnings),
     )
-    refuse_beyond(alignment, views, config)
+    refuse_beyond(alignment, near.scene, config)
     return alignment
+
+
+@dataclass(frozen=True, eq=False)
+class _Neighbourhood:
+    """The changed view and those it shares pairs with, as a problem of its own.
+
+    Attributes:
+        scene: all views; changed: index of the one; world: pointmaps of the others.
+        of: index of each neighbour among all; here: place of the changed view in it.
+        views, masks: of the neighbours.
+        new: pairs of the changed view; standing: pairs of the others' world pointmaps.
+    """
+
+    scene: Sequence[View]
+    changed: int
+    world: WorldPointmaps
+    of: list[int]
+    here: int
+    views: list[View]
+    masks: MaskCache | None
+    new: list[PairPrediction]
+    standing: list[PairPrediction]
+
+    @classmethod
+    def of_pairs(
+        cls,
+        pairs: Sequence[PairPrediction],
+        views: Sequence[View],
+        changed: int,
+        world: WorldPointmaps,
+        masks: MaskCache | None,
+    ) -> _Neighbourhood:
+        """What the changed view's pairs (all that are given) touch.
+
+        Raises:
+            InputError: no such view, or pairs without it. AlignmentError: no pair.
+        """
+        _check(pairs, views, changed)
+        of = sorted({v for pair in pairs for v in (pair.a, pair.b)})
+        place_of = {v: k for k, v in enumerate(of)}
+        others = [k for k, v in enumerate(of) if v != changed]
+        if len(others) == 1:
+            # It takes two views to make a pair: the one stands beside itself.
+            of.append(of[others[0]])
+            others.append(len(of) - 1)
+        second = others[1::2] + others[: len(others) % 2]
+        points = {k: world.points[of[k]] for k in others}
+        confidence = {k: world.confidence[of[k]] for k in others}
+        standing = [
+            PairPrediction(k, m, points[k], points[m], confidence[k], confidence[m], metric=True)
+            for k, m in zip(others[::2], second, strict=True)
+        ]
+        local = None
+        if masks is not None:
+            labels, scores = (tuple(part[v] for v in of) for part in (masks.labels, masks.scores))
+            local = MaskCache(labels, scores, ())
+        new = [replace(p, a=place_of[p.a], b=place_of[p.b]) for p in pairs]
+        near = [views[v] for v in of]
+        return cls(views, changed, world, of, place_of[changed], near, local, new, standing)
+
+    def unchecked(self, used: NDArray[np.bool_]) -> list[str]:
+        """A warning where only one view constrains the changed one."""
+        others = {
+            p.b if p.a == self.here else p.a for p, u in zip(self.new, used, strict=True) if u
+        }
+        if len(others) > 1:
+            return []
+        names = [self.views[k].name for k in (*others, self.here)]
+        return [f"only '{names[0]}' constrains view '{names[-1]}'; nothing checks where it lies"]
+
+    def cameras(
+        self, start: Alignment, camera: NDArray[np.float64], K: NDArray[np.float64]
+    ) -> Cameras:
+        """Those of these views, the changed one's as given."""
+        known = [min(v, len(start.K) - 1) for v in self.of]
+        cameras, intrinsics = start.world_from_cam[known].copy(), start.K[known].copy()
+        cameras[self.here], intrinsics[self.here] = camera, K
+        return cameras, intrinsics
 
 
 def _check(pairs: Sequence[PairPrediction], views: Sequence[View], changed: int) -> None:
@@ -140,114 +229,78 @@ def _check(pairs: Sequence[PairPrediction], views: Sequence[View], changed: int)
 
 
 @dataclass(frozen=True, eq=False)
-class _Neighbourhood:
-    """The changed view and those it shares pairs with, as a problem of its own.
+class _Solved:
+    """The neighbourhood's solved pairs.
 
     Attributes:
-        of: index of each view among all; here: place of the changed one in it.
-        views, masks: of these views.
-        new: pairs of the changed view; world: pairs of the other views' world pointmaps.
+        here: place of the changed view; count: number of its pairs, which come first.
+        unit: world units per unit of the graph. The world's own pairs are of known scale.
     """
 
-    of: list[int]
+    result: SolvedPairs
     here: int
-    views: list[View]
-    masks: MaskCache | None
-    new: list[PairPrediction]
-    world: list[PairPrediction]
+    count: int
+    unit: float
 
-    @classmethod
-    def of_pairs(
-        cls,
-        pairs: Sequence[PairPrediction],
-        views: Sequence[View],
-        changed: int,
-        world: WorldPointmaps,
-        masks: MaskCache | None,
-    ) -> _Neighbourhood:
-        """What the changed view's pairs (all that are given) touch."""
-        of = sorted({v for pair in pairs for v in (pair.a, pair.b)})
-        place_of = {v: k for k, v in enumerate(of)}
-        others = [k for k, v in enumerate(of) if v != changed]
-        if len(others) == 1:
-            # It takes two views to make a pair: the one stands beside itself.
-            of.append(of[others[0]])
-            others.append(len(of) - 1)
-        second = others[1::2]
-        standing = [
-            PairPrediction(
-                k,
-                m,
-                world.points[of[k]],
-                world.points[of[m]],
-                world.confidence[of[k]],
-                world.confidence[of[m]],
-                metric=True,
-            )
-            for k, m in zip(others[::2], second + others[: len(others) % 2], strict=True)
-        ]
-        local = None
-        if masks is not None:
-            local = MaskCache(
-                tuple(masks.labels[v] for v in of), tuple(masks.scores[v] for v in of), ()
-            )
-        return cls(
-            of,
-            place_of[changed],
-            [views[v] for v in of],
-            local,
-            [replace(p, a=place_of[p.a], b=place_of[p.b]) for p in pairs],
-            standing,
-        )
+    def observed(self) -> Observed:
+        """What the pairs say about the changed view, graph units."""
+        solution = self.result.solution
+        current, poses = self.result.current, solution.poses
+        return observe(current, poses, solution.world, solution.confidence)[self.here]
 
-    @property
-    def predictions(self) -> list[PairPrediction]:
-        """All pairs, the new ones first."""
-        return [*self.new, *self.world]
+    def pairs(self) -> PosedPairs:
+        """Its pairs in the world."""
+        graph, poses = self.result.graph, self.result.poses
+        size = graph.ids.max() + 1
+        scale, used = np.ones(size), np.zeros(size, dtype=bool)
+        world_from_pair = np.tile(np.eye(4), (size, 1, 1))
+        scale[graph.ids] = poses.scale * self.unit / graph.unit
+        world_from_pair[graph.ids, :3, :3] = poses.rotation
+        world_from_pair[graph.ids, :3, 3] = poses.translation * self.unit
+        scale[graph.ids[graph.fixed]] = 1.0
+        used[graph.ids] = self.result.kept
+        own = slice(self.count)
+        return PosedPairs(scale[own], world_from_pair[own], used[own])
 
-    def is_standing(self) -> NDArray[np.bool_]:
-        """(E,) bool: pairs that are the world."""
-        return np.arange(len(self.predictions)) >= len(self.new)
+    def pixels(self, cameras: Cameras) -> NDArray[np.float64]:
+        """(O, n) reprojection errors."""
+        poses, K = cameras[0].copy(), cameras[1]
+        poses[:, :3, 3] /= self.unit
+        return reprojection_errors(self.result.graph, self.result.poses, poses, K)
 
-    def unchecked(self, used: NDArray[np.bool_]) -> list[str]:
-        """A warning where only one view holds the changed one."""
-        others = {
-            p.b if p.a == self.here else p.a for p, u in zip(self.new, used, strict=False) if u
-        }
-        if len(others) > 1:
-            return []
-        names = [self.views[k].name for k in (*others, self.here)]
-        return [f"view '{names[-1]}' is held by '{names[0]}' alone; nothing checks where it lies"]
+    def by_pair(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Medians of (O, n) over the points of each of its pairs; NaN where nothing is known."""
+        graph = self.result.graph
+        out = np.full(graph.ids.max() + 1, np.nan)
+        out[graph.ids] = pair_errors(graph, values, both=True)
+        return out[: self.count]
 
-    def cameras(
-        self, start: Alignment, camera: NDArray[np.float64], K: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Poses and intrinsics of these views, the changed one's as given."""
-        known = [min(v, len(start.K) - 1) for v in self.of]
-        cameras, intrinsics = start.world_from_cam[known].copy(), start.K[known].copy()
-        cameras[self.here], intrinsics[self.here] = camera, K
-        return cameras, intrinsics
+    def of_view(self, values: NDArray[np.float64]) -> float:
+        """Median of (O, n) over the used pairs' points of the view; NaN where nothing can
+        differ."""
+        used = np.where(self.result.kept[self.result.graph.edge][:, None], values, np.nan)
+        return float(median_by_view(self.result.graph, used)[self.here])
 
 
 def _solve(
-    near: _Neighbourhood, start: Alignment, device: torch.device, config: AlignmentConfig
-) -> tuple[SolvedPairs, NDArray[np.int64], list[str]]:
-    """The solved pairs, their index among the neighbourhood's, and warnings."""
-    graph = build_graph(near.predictions, near.views, config, near.masks)
-    held = near.is_standing()
-    enough = usable(graph) | held
-    names = [pair_name(pair, near.views) for pair in near.predictions]
+    near: _Neighbourhood, start: Alignment, config: AlignmentConfig
+) -> tuple[_Solved, list[str]]:
+    """The solved pairs, and warnings."""
+    predictions = [*near.new, *near.standing]
+    graph = build_graph(predictions, near.views, config, near.masks)
+    fixed = np.arange(len(predictions)) >= len(near.new)
+    enough = usable(graph) | fixed
+    names = [pair_name(pair, near.views) for pair in predictions]
     empty = [names[e] for e in np.flatnonzero(~enough)]
     check_connected(graph.edges[enough], near.views, empty)
-    graph, held = graph.select(enough), held[enough]
+    graph, fixed = graph.select(enough), fixed[enough]
     # A point of the world stands for all the pairs that it is the mean of.
     behind = [np.count_nonzero(start.edges[start.pair_used] == v) for v in near.of]
-    stands_for = np.where(held[graph.edge], np.maximum(behind, 1)[graph.view], 1)
-    graph.weight.mul_(torch.from_numpy(stands_for)[:, None])
-    poses = place(graph, _identities(len(held)), held).to(device)
-    result = solve_pairs(
-        graph.to(device), poses, np.ones(len(held), dtype=bool), True, config, held
-    )
+    stands_for = np.where(fixed[graph.edge], np.maximum(behind, 1)[graph.view], 1)
+    graph = replace(graph, weight=graph.weight * stands_for[:, None])
+    count = len(fixed)
+    poses = initialize(graph, Poses.identities(count), fixed)
+    result = solve_pairs(graph, poses, np.ones(count, dtype=bool), True, config, fixed)
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
     warnings += [
         f"pair {names[e]} contradicts the others and is left out" for e in graph.ids[~result.kept]
@@ -255,94 +308,34 @@ def _solve(
     warnings += [
         f"pair {names[e]} contradicts the others but nothing else holds its views together; do "
         "not rely on how they lie to each other"
-        for e in graph.ids[result.doubtful]
+        for e in graph.ids[result.ambiguous]
     ]
     if not result.converged:
         warnings.append(result.stop_reason(config))
-    return result, graph.ids, warnings
+    unit = float(graph.unit[graph.fixed][0])
+    return _Solved(result, near.here, len(near.new), unit), warnings
 
 
-def _identities(count: int) -> Poses:
-    eye = torch.eye(3, dtype=torch.float64).expand(count, 3, 3).clone()
-    return Poses(torch.ones(count, dtype=torch.float64), eye, torch.zeros(count, 3).double())
-
-
-def _observe(result: SolvedPairs) -> list[Observed]:
-    solution = result.solution
-    world, sure = solution.world.cpu().numpy(), solution.sure.cpu().numpy()
-    return observe(result.current, solution.poses, world, sure)
-
-
-def _place(result: SolvedPairs, ids: NDArray[np.int64], unit: float, count: int) -> PosedPairs:
-    """The neighbourhood's pairs in the world."""
-    graph, poses = result.graph, result.poses
-    scale, used = np.ones(count), np.zeros(count, dtype=bool)
-    world_from_pair = np.tile(np.eye(4), (count, 1, 1))
-    free = poses.scale.cpu().numpy() * unit / graph.unit
-    scale[ids] = np.where(graph.fixed, 1.0, free)
-    world_from_pair[ids, :3, :3] = poses.rotation.cpu().numpy()
-    world_from_pair[ids, :3, 3] = poses.translation.cpu().numpy() * unit
-    used[ids] = result.kept
-    return PosedPairs(scale, world_from_pair, used)
-
-
-def _pixels(
-    result: SolvedPairs,
-    cameras: NDArray[np.float64],
-    intrinsics: NDArray[np.float64],
-    unit: float,
+def _refine(
+    near: _Neighbourhood, pairs: PosedPairs, cameras: Cameras, prior: _Prior
 ) -> NDArray[np.float64]:
-    """(O, n) reprojection errors."""
-    in_units = cameras.copy()
-    in_units[:, :3, 3] /= unit
-    return reprojection_errors(result.graph, result.poses, in_units, intrinsics)
-
-
-def _by_pair(
-    result: SolvedPairs, ids: NDArray[np.int64], values: NDArray[np.float64], count: int
-) -> NDArray[np.float64]:
-    out = np.full(count, np.nan)
-    out[ids] = pair_errors(result.graph, values, both=True)
-    return out
-
-
-def _of_view(result: SolvedPairs, view: int, values: NDArray[np.float64]) -> float:
-    """Median over the used pairs' points of a view; NaN where nothing can differ."""
-    used = np.where(result.kept[result.graph.edge][:, None], values, np.nan)
-    return float(median_by_view(result.graph, used)[view])
-
-
-def _settle(
-    near: _Neighbourhood,
-    pairs: PosedPairs,
-    cameras: NDArray[np.float64],
-    intrinsics: NDArray[np.float64],
-    world: WorldPointmaps,
-    residual: float,
-    prior: _Prior,
-    pulled: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(4, 4) rigid motion of the changed view onto what the others see, after ``pulled``."""
-    surfaces = []
-    for k, v in enumerate(near.of):
-        scores = None if near.masks is None else near.masks.scores[k]
-        if k != near.here:
-            surfaces.append(_standing_surface(world, v, intrinsics[k], cameras[k]))
-            continue
-        seen = observations_of(near.new, _first(pairs, len(near.new)), k)
-        if not seen:
-            return pulled
-        size = near.views[k].size
-        surface = surface_of(seen, size, scores, intrinsics[k], cameras[k])
-        surfaces.append(surface.moved(pulled))
-    mine = surfaces[near.here]
-    deviations = (residual / mine.depth(), prior.position, prior.rotation)
-    motion = MotionPrior(*(np.full(len(surfaces), value) for value in deviations))
+    """(4, 4) rigid motion of the changed view, onto its prior and then onto what the others
+    see."""
+    pose = cameras[0][near.here]
+    pulled = prior.pull(pose) @ invert(pose)
+    seen = observations_of(near.new, pairs, near.here)
+    if not seen:
+        return pulled
+    scores = None if near.masks is None else near.masks.scores[near.here]
+    K, size = cameras[1][near.here], near.views[near.here].size
+    surface = surface_of(seen, size, scores, K, pose).moved(pulled)
+    surfaces = [
+        surface if k == near.here else _standing_surface(near.world, v, K, camera)
+        for k, (v, camera, K) in enumerate(zip(near.of, *cameras, strict=True))
+    ]
+    sigmas = (prior.residual / surface.depth(), prior.position, prior.rotation)
+    motion = MotionPrior(*(np.full(len(surfaces), sigma) for sigma in sigmas))
     return refine_jointly(surfaces, motion, only=near.here)[near.here] @ pulled
-
-
-def _first(pairs: PosedPairs, count: int) -> PosedPairs:
-    return PosedPairs(pairs.scale[:count], pairs.world_from_pair[:count], pairs.used[:count])
 
 
 def _standing_surface(
@@ -365,7 +358,7 @@ class _Prior:
     Attributes:
         name: of the view; pose: (4, 4), None where nothing can be compared.
         position, rotation: its deviations [m, rad], inf where they are not said.
-        residual: by which the view's pairs contradict each other; reach: viewing distance [m].
+        residual: by which the view's pairs contradict each other; distance: viewing distance [m].
         limit: error at the viewing distance beyond which a warning is due, 0 for never [m].
     """
 
@@ -374,70 +367,90 @@ class _Prior:
     position: float
     rotation: float
     residual: float
-    reach: float
+    distance: float
     limit: float
 
     @classmethod
     def of(
-        cls, view: View, start: Alignment, residual: float, reach: float, config: AlignmentConfig
+        cls,
+        view: View,
+        start: Alignment,
+        residual: float,
+        distance: float,
+        config: AlignmentConfig,
     ) -> _Prior:
         """That of a view, if the world is in the frame of given poses."""
         pose = view.world_from_cam_prior if start.in_prior_frame else None
-        position = view.prior_translation_sigma or config.prior_translation_sigma or np.inf
-        rotation = view.prior_rotation_sigma or config.prior_rotation_sigma or np.inf
-        if pose is None:
-            position = rotation = np.inf
+        position, rotation = prior_sigmas(view, config) if pose is not None else (0.0, 0.0)
         limit = config.max_prior_residual
-        return cls(view.name, pose, position, rotation, residual, reach, limit)
+        sigmas = position or np.inf, rotation or np.inf
+        return cls(view.name, pose, *sigmas, residual, distance, limit)
 
     def pull(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean of the found and the given pose, weights by their variances; the found one
         where the given one contradicts it."""
         if self.pose is None or not np.isfinite([self.position, self.rotation]).all():
             return found
-        error, angle = self._off(found)
-        expected = self.residual + self.position + self.rotation * self.reach
-        if error + angle * self.reach > _CONTRADICTS * expected:
+        translation, rotation = self._errors(found)
+        if self._contradicts(translation, rotation):
             return found
-        turned = self.residual / self.reach
+        angle = self.residual / self.distance
         shares = (
             self.residual**2 / max(self.residual**2 + self.position**2, 1e-300),
-            turned**2 / max(turned**2 + self.rotation**2, 1e-300),
+            angle**2 / max(angle**2 + self.rotation**2, 1e-300),
         )
-        return towards(found, self.pose, *shares)
+        return interpolate_pose(found, self.pose, *shares)
 
     def compare(self, pose: NDArray[np.float64]) -> tuple[float, list[str]]:
         """Metres between found and given position, and a warning where the poses contradict."""
         if self.pose is None:
             return np.nan, []
-        error, angle = self._off(pose)
-        off = error + angle * self.reach
-        expected = self.residual + self.position + self.rotation * self.reach
-        if off <= _CONTRADICTS * expected and (self.limit <= 0 or off <= self.limit):
-            return error, []
+        translation, rotation = self._errors(pose)
+        is_beyond = 0 < self.limit < translation + rotation * self.distance
+        if not (is_beyond or self._contradicts(translation, rotation)):
+            return translation, []
         text = (
-            f"the given pose of '{self.name}' differs from what the cameras see by {error:.3g} m "
-            f"and {np.degrees(angle):.3g} deg; the images are believed"
+            f"the given pose of '{self.name}' differs from what the cameras see by "
+            f"{translation:.3g} m and {np.degrees(rotation):.3g} deg; the images are believed"
         )
-        return error, [text]
+        return translation, [text]
 
-    def _off(self, pose: NDArray[np.float64]) -> tuple[float, float]:
+    def _errors(self, pose: NDArray[np.float64]) -> tuple[float, float]:
+        """Metres and rad between a pose and the given one."""
         assert self.pose is not None
-        turn = rotation_angle(self.pose[:3, :3].T @ pose[:3, :3])
-        return float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3])), turn
+        rotation = rotation_angle(self.pose[:3, :3].T @ pose[:3, :3])
+        return float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3])), rotation
+
+    def _contradicts(self, translation: float, rotation: float) -> bool:
+        """Whether errors are four times what the given pose and the pairs may be off."""
+        expected = self.residual + self.position + self.rotation * self.distance
+        return translation + rotation * self.distance > 4.0 * expected
 
 
-def _rows_with(before: NDArray, kept: NDArray[np.bool_], new: NDArray) -> NDArray:
-    """Values of all pairs: those that are kept, then the new ones."""
-    return np.concatenate([before[kept], new]) if len(before) else before
+def _merged(
+    near: _Neighbourhood,
+    start: Alignment,
+    of_pairs: dict[str, NDArray],
+    of_view: dict[str, NDArray | float],
+) -> Alignment:
+    """``start`` with the rows of the changed view replaced, its pairs after those of the others,
+    and the warnings that do not name it.
 
-
-def _view_with(
-    before: NDArray, changed: int, count: int, value: NDArray[np.float64] | float
-) -> NDArray:
-    """Values of all views, with that of the changed (or added) one."""
-    if not len(before):
-        return before
-    out = before[np.minimum(np.arange(count), len(before) - 1)].copy()
-    out[changed] = value
-    return out
+    Args:
+        of_pairs, of_view: values of its pairs and its own, by attribute of ``start``. Attributes
+            that are empty there stay so.
+    """
+    kept = (start.edges != near.changed).all(1)
+    which = np.minimum(np.arange(len(near.scene)), len(start.K) - 1)
+    edges = np.array([(near.of[pair.a], near.of[pair.b]) for pair in near.new])
+    rows: dict[str, NDArray] = {"edges": np.concatenate([start.edges[kept], edges])}
+    for key, new in of_pairs.items():
+        if len(before := getattr(start, key)):
+            rows[key] = np.concatenate([before[kept], new])
+    for key, value in of_view.items():
+        if len(before := getattr(start, key)):
+            rows[key] = before[which].copy()
+            rows[key][near.changed] = value
+    name = f"'{near.scene[near.changed].name}'"
+    warnings = tuple(text for text in start.warnings if name not in text)
+    return replace(start, warnings=warnings, **rows)

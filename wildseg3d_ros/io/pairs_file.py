@@ -1,4 +1,5 @@
-"""Pairwise pointmaps and alignments as .npz files: the door for other people's pointmaps."""
+"""Pairwise pointmaps and alignments as .npz files, so that pointmaps of any source can be
+aligned."""
 
 from __future__ import annotations
 
@@ -20,10 +21,6 @@ from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View,
 REQUIRED = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
 PER_VIEW = ("soft_mask", "K", "world_from_cam_prior")
 OPTIONAL = ("matched_i", "matched_j", *PER_VIEW)
-
-
-_ARRAY = b"\x93NUMPY"
-"""How a file of a single array begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +46,8 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
     - ``edges`` (E, 2) integers: the views (i, j) of each pair, counted from 0.
     - ``pointmap_i``, ``pointmap_j`` (E, H, W, 3): points of every pixel of view i and of view j,
       both in camera i's frame, up to a scale of the pair.
-    - ``confidence_i``, ``confidence_j`` (E, H, W): larger is surer; 0, negative or NaN = no point.
+    - ``confidence_i``, ``confidence_j`` (E, H, W): larger is better; 0, negative or NaN =
+      no point.
     - optional ``soft_mask`` (N, H, W) in [0, 1]; ``matched_i``, ``matched_j`` (E, H, W) bool;
       ``K`` (N, 3, 3) pixels and ``world_from_cam_prior`` (N, 4, 4), NaN where unknown.
 
@@ -74,6 +72,32 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
     _refuse_unknown(where, arrays)
 
     edges = _edges(where, arrays["edges"])
+    count = _check_arrays(where, edges, arrays)
+    matched = [arrays.get(f"matched_{side}") for side in "ij"]
+    predictions = tuple(
+        PairPrediction(
+            int(i),
+            int(j),
+            arrays["pointmap_i"][e],
+            arrays["pointmap_j"][e],
+            arrays["confidence_i"][e],
+            arrays["confidence_j"][e],
+            metric=metric,
+            matched_a=None if matched[0] is None else matched[0][e],
+            matched_b=None if matched[1] is None else matched[1][e],
+        )
+        for e, (i, j) in enumerate(edges)
+    )
+    size = arrays["confidence_i"].shape[1:]
+    masks = None
+    if "soft_mask" in arrays:
+        nothing = np.zeros(size, dtype=np.int32)
+        masks = MaskCache((nothing,) * count, tuple(arrays["soft_mask"]), ())
+    return PairsFile(_views(where, arrays, count, size), predictions, masks)
+
+
+def _check_arrays(where: str, edges: NDArray[np.int64], arrays: dict[str, NDArray]) -> int:
+    """The number of views, after shapes and types are checked and types brought to ours."""
     points = arrays["pointmap_i"]
     if points.ndim != 4 or points.shape[3] != 3 or not len(edges) == len(points):
         raise FileError(
@@ -101,27 +125,7 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
         arrays[name] = _numbers(where, name, arrays[name])
     if "soft_mask" in arrays and not _within_unit(arrays["soft_mask"]):
         raise FileError(f"{where}: soft_mask must lie in [0, 1]; apply a sigmoid to logits")
-
-    matched = [arrays.get(f"matched_{side}") for side in "ij"]
-    predictions = tuple(
-        PairPrediction(
-            int(i),
-            int(j),
-            arrays["pointmap_i"][e],
-            arrays["pointmap_j"][e],
-            arrays["confidence_i"][e],
-            arrays["confidence_j"][e],
-            metric=metric,
-            matched_a=None if matched[0] is None else matched[0][e],
-            matched_b=None if matched[1] is None else matched[1][e],
-        )
-        for e, (i, j) in enumerate(edges)
-    )
-    masks = None
-    if "soft_mask" in arrays:
-        nothing = np.zeros(size, dtype=np.int32)
-        masks = MaskCache((nothing,) * count, tuple(arrays["soft_mask"]), ())
-    return PairsFile(_views(where, arrays, count, size), predictions, masks)
+    return count
 
 
 def save_alignment(
@@ -166,7 +170,7 @@ def save_alignment(
 def _read(path: Path) -> dict[str, NDArray]:
     try:
         with path.open("rb") as file:
-            if file.read(len(_ARRAY)) == _ARRAY:
+            if file.read(6) == b"\x93NUMPY":  # how a file of a single array begins
                 raise FileError(f"'{path}' holds a single array; write it with numpy.savez")
         if not zipfile.is_zipfile(path):
             raise FileError(
@@ -220,14 +224,15 @@ def _view_count(where: str, edges: NDArray[np.int64], arrays: Mapping[str, NDArr
     count = max([int(named[-1]) + 1, *lengths.values()])
     if is_gapless:
         return count
-    most, of = max(lengths.values(), default=2 * len(edges)), f"{len(edges)} edges"
+    max_count, source = 2 * len(edges), f"{len(edges)} edges"
     if lengths:
-        of = max(lengths, key=lambda name: lengths[name])
-    beyond = np.flatnonzero((edges >= most).any(1))
+        source = max(lengths, key=lambda name: lengths[name])
+        max_count = lengths[source]
+    beyond = np.flatnonzero((edges >= max_count).any(1))
     if len(beyond):
         raise FileError(
-            f"{where}: edge {beyond[0]} is {edges[beyond[0]].tolist()}, but {of} are of "
-            f"{most} views at most, counted from 0"
+            f"{where}: edge {beyond[0]} is {edges[beyond[0]].tolist()}, but {source} are of "
+            f"{max_count} views at most, counted from 0"
         )
     return count
 

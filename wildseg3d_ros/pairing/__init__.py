@@ -2,7 +2,7 @@
 
 The cost of a scene grows with its pairs, and most pairs of many views share little. Pairs are
 chosen by what the views have in common: computed from poses and depth where these are given,
-guessed from the images' likeness and order where they are not. The graph is connected whenever
+guessed from the images' similarity and order where they are not. The graph is connected whenever
 there are two views or more.
 """
 
@@ -10,7 +10,6 @@ from wildseg3d_ros.pairing.angles import pairs_from_angles, viewing_angles
 from wildseg3d_ros.pairing.choice import choose_pairs
 from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility
 from wildseg3d_ros.pairing.graph import (
-    components,
     maximum_spanning_tree,
     named_groups,
     pairs_from_exhaustive,
@@ -21,7 +20,6 @@ from wildseg3d_ros.pairing.visibility import visibility
 
 __all__ = [
     "choose_pairs",
-    "components",
     "image_similarity",
     "maximum_spanning_tree",
     "named_groups",

@@ -22,8 +22,8 @@ def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[
     Returns:
         Two (N, N) arrays; the angle is NaN where two views share nothing, and on the diagonal.
     """
-    likeness, parallax = visibility(views)
-    seen = likeness > 0
+    similarity, parallax = visibility(views)
+    seen = similarity > 0
     overlap = seen.mean(axis=2)
     count = len(views)
     angle = np.full((count, count), np.nan)
@@ -44,20 +44,20 @@ def pairs_from_angles(
 
     A maximum spanning tree of what suits best, filled up to the bound on pairs per view. Pairs
     beyond the second limit come in only where nothing narrower connects two groups of views. The
-    graph may fall apart: see :func:`components`.
+    graph may fall apart.
 
     Args:
         angle, overlap: as :func:`viewing_angles` gives them.
-        limits: least and largest angle, and largest one of a pair that bridges groups [rad].
+        limits: min and max angle, and max angle of a pair that bridges groups [rad].
     """
-    least, most, bridge = limits
+    min_angle, max_angle, max_bridge = limits
     known = np.nan_to_num(angle, nan=-1.0)
     shares = overlap >= config.min_overlap
     # Best at the geometric middle of the limits.
-    away = np.abs(np.log(np.maximum(known, 1e-9) / np.sqrt(least * most)))
-    good = shares & (known >= least) & (known <= most)
-    score = np.where(good, overlap * np.exp(-away), 0.0)
-    wide = shares & (known > most) & (known <= bridge)
+    misfit = np.abs(np.log(np.maximum(known, 1e-9) / np.sqrt(min_angle * max_angle)))
+    good = shares & (known >= min_angle) & (known <= max_angle)
+    score = np.where(good, overlap * np.exp(-misfit), 0.0)
+    wide = shares & (known > max_angle) & (known <= max_bridge)
     ranked = np.where(good, 1.0 + score, np.where(wide, 1.0 - known / np.pi, -1.0))
     tree = [pair for pair in tree_of(ranked, config.max_pairs_per_view) if ranked[pair] > 0]
     return fill_up(score, tree, 0.0, config.max_pairs_per_view)

@@ -19,7 +19,7 @@ from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_simila
 from wildseg3d_ros.pairing.visibility import visibility
 
 Similarity = Callable[[Sequence[View]], NDArray[np.float64]]
-"""Gives the (N, N) likeness of views, 0..1."""
+"""Gives the (N, N) similarity of views, 0..1."""
 
 
 def choose_pairs(
@@ -30,10 +30,10 @@ def choose_pairs(
     """Pairs (a, b), a < b, each once, sorted; the graph of all views is connected.
 
     All pairs when the bound on pairs per view allows it. Otherwise by covisibility where views
-    have poses; views without are attached by their order and by the likeness of the images.
+    have poses; views without are attached by their order and by the similarity of the images.
 
     Args:
-        similarity: how likeness is told, where it is needed; None for :func:`image_similarity`.
+        similarity: of views without poses; None for :func:`image_similarity`.
     """
     count = len(views)
     if count - 1 <= config.max_pairs_per_view:
@@ -41,16 +41,16 @@ def choose_pairs(
     posed = [index for index, view in enumerate(views) if view.world_from_cam_prior is not None]
     if len(posed) == count:
         return pairs_from_covisibility(views, config)
-    likeness = (similarity or image_similarity)(views)
+    found = (similarity or image_similarity)(views)
     if len(posed) < 2:
-        return pairs_from_similarity(likeness, config)
-    return _pairs_from_both(views, posed, likeness, config)
+        return pairs_from_similarity(found, config)
+    return _pairs_from_both(views, posed, found, config)
 
 
 def _pairs_from_both(
     views: Sequence[View],
     posed: Sequence[int],
-    likeness: NDArray[np.float64],
+    similarity: NDArray[np.float64],
     config: PairingConfig,
 ) -> list[tuple[int, int]]:
     """Covisibility among the views with poses; the others by similarity to any view.
@@ -62,15 +62,15 @@ def _pairs_from_both(
     seen, parallax = visibility([views[index] for index in posed])
     unposed = np.ones(len(views), dtype=bool)
     unposed[list(posed)] = False
-    score = np.where(unposed[:, None] | unposed[None, :], likeness, -1.0)
-    ranked, most = score.copy(), np.full(len(views), bound // 2)
-    most[unposed] = bound
+    score = np.where(unposed[:, None] | unposed[None, :], similarity, -1.0)
+    ranked, max_degree = score.copy(), np.full(len(views), bound // 2)
+    max_degree[unposed] = bound
     for a, b in tree_of(reliability(seen), bound):
         ranked[posed[a], posed[b]] = ranked[posed[b], posed[a]] = 10.0
-        most[[posed[a], posed[b]]] += 1
+        max_degree[[posed[a], posed[b]]] += 1
     attached = [
         pair
-        for pair in fill_up(score, tree_of(ranked, bound), -1.0, np.minimum(most, bound))
+        for pair in fill_up(score, tree_of(ranked, bound), -1.0, np.minimum(max_degree, bound))
         if unposed[list(pair)].any()
     ]
     taken = np.bincount(np.array(attached).ravel(), minlength=len(views))[list(posed)]

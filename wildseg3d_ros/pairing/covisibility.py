@@ -30,20 +30,20 @@ def pairs_from_covisibility(
 
     Args:
         views: all with ``world_from_cam_prior``.
-        config: bound on pairs per view (exceeded only where the tree needs it) and least overlap.
+        config: bound on pairs per view (exceeded only where the tree needs it) and min overlap.
     """
     return spread_pairs(*visibility(views), config)
 
 
-def reliability(likeness: NDArray[np.float32]) -> NDArray[np.float32]:
+def reliability(similarity: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, N) what a tree of pairs is made by. It must hold whatever else fails: parallax, which is
     good for depth, does not help it."""
-    mean = likeness.mean(axis=2)
+    mean = similarity.mean(axis=2)
     return 0.5 * (mean + mean.T)
 
 
 def spread_pairs(
-    likeness: NDArray[np.float32],
+    similarity: NDArray[np.float32],
     parallax: NDArray[np.float32],
     config: PairingConfig,
     taken: NDArray[np.int64] | None = None,
@@ -53,11 +53,11 @@ def spread_pairs(
     Args:
         taken: (N,) pairs that the views have with others already.
     """
-    count = len(likeness)
-    overlap = (likeness > 0).mean(axis=2)
+    count = len(similarity)
+    overlap = (similarity > 0).mean(axis=2)
     overlap = 0.5 * (overlap + overlap.T)
-    worth = likeness * np.clip(parallax / FULL_PARALLAX, 0.25, 1.0)
-    chosen = set(tree_of(reliability(likeness), config.max_pairs_per_view))
+    worth = similarity * np.clip(parallax / FULL_PARALLAX, 0.25, 1.0)
+    chosen = set(tree_of(reliability(similarity), config.max_pairs_per_view))
     degree = np.zeros(count, dtype=np.int64) if taken is None else taken.copy()
     times_seen = np.zeros(worth.shape[::2], dtype=np.int64)
 

@@ -17,29 +17,26 @@ from wildseg3d_ros.pairing.graph import (
     tree_of,
 )
 
-_TIE = 1e-6
-"""Likeness that decides only between equals."""
-
 
 def pairs_from_similarity(
-    likeness: NDArray[np.float64], config: PairingConfig = PairingConfig()
+    similarity: NDArray[np.float64], config: PairingConfig = PairingConfig()
 ) -> list[tuple[int, int]]:
     """Pairs of views without poses: neighbours in the given order, and images that look alike.
 
     Args:
-        likeness: (N, N), 0..1, of the views in their order.
+        similarity: (N, N), 0..1, of the views in their order.
     """
     # The order is evidence of its own: a moving camera's next view overlaps with this one. It
-    # decides between equals in the tree, and comes before all likeness in what is added.
-    in_order = np.zeros_like(likeness)
-    for a, b in pairs_from_sequence(len(likeness), 1):
+    # decides between equals in the tree, and comes before all similarity in what is added.
+    in_order = np.zeros_like(similarity)
+    for a, b in pairs_from_sequence(len(similarity), 1):
         in_order[a, b] = in_order[b, a] = 1.0
-    tree = tree_of(likeness + _TIE * in_order, config.max_pairs_per_view)
-    return fill_up(likeness + in_order, tree, 0.0, config.max_pairs_per_view)
+    tree = tree_of(similarity + 1e-6 * in_order, config.max_pairs_per_view)
+    return fill_up(similarity + in_order, tree, 0.0, config.max_pairs_per_view)
 
 
 def image_similarity(views: Sequence[View], keypoints: int = 400) -> NDArray[np.float64]:
-    """(N, N) likeness of the images, 0..1: share of mutual matches of binary features, 0 on the
+    """(N, N) similarity of the images, 0..1: share of mutual matches of binary features, 0 on the
     diagonal.
 
     ORB (Rublee et al., ICCV 2011) on images of at most 480 pixels; for choosing candidates only.

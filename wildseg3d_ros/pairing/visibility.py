@@ -14,9 +14,6 @@ from wildseg3d_ros.core.types import View
 SAMPLES = 600
 """Points per view whose visibility in the other views is computed."""
 
-_USUAL_FOCAL = 0.9
-"""Focal length in longer image sides, 58 degrees wide, of a camera whose own is not known."""
-
 
 def visibility(
     views: Sequence[View],
@@ -36,8 +33,8 @@ def visibility(
     count = len(views)
     world_from_cam = np.stack([_calibration(view)[1] for view in views])
     points = [_scene_points(view, world_from_cam, index) for index, view in enumerate(views)]
-    likeness = np.zeros((count, count, SAMPLES), dtype=np.float32)
-    parallax = np.zeros_like(likeness)
+    similarity = np.zeros((count, count, SAMPLES), dtype=np.float32)
+    parallax = np.zeros_like(similarity)
     for b, view in enumerate(views):
         b_from_world = invert(world_from_cam[b])
         for a in range(count):
@@ -48,9 +45,9 @@ def visibility(
             to_b = points[a] - world_from_cam[b, :3, 3]
             lengths = np.linalg.norm(to_a, axis=1) * np.linalg.norm(to_b, axis=1)
             cosine = np.clip((to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12), -1.0, 1.0)
-            likeness[a, b] = visible * np.maximum(cosine, 0.1)
+            similarity[a, b] = visible * np.maximum(cosine, 0.1)
             parallax[a, b] = np.arccos(cosine)
-    return likeness, parallax
+    return similarity, parallax
 
 
 def _calibration(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -60,7 +57,7 @@ def _calibration(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if view.K is not None:
         return view.K, view.world_from_cam_prior
     height, width = view.size
-    focal = _USUAL_FOCAL * max(height, width)
+    focal = 0.9 * max(height, width)  # 58 degrees wide: a usual lens
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
     return K, view.world_from_cam_prior
 
@@ -86,13 +83,13 @@ def _fixation_distance(world_from_cam: NDArray, index: int) -> float:
     """Distance along a camera's axis to the point that is nearest to all axes (least squares)."""
     centres, axes = world_from_cam[:, :3, 3], world_from_cam[:, :3, 2]
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # Parallel axes meet nowhere: a little weight on the cameras' own spread keeps it finite.
+    # Parallel axes meet nowhere: a little weight on the cameras' own extent keeps it finite.
     baseline = np.linalg.norm(centres - centres.mean(axis=0), axis=1).max()
     ahead = centres + 4.0 * max(baseline, 1e-3) * axes
     normal = across.sum(axis=0) + 1e-3 * len(centres) * np.eye(3)
     right = np.einsum("nij,nj->i", across, centres) + 1e-3 * ahead.sum(axis=0)
-    meeting = np.linalg.solve(normal, right)
-    distance = float((meeting - centres[index]) @ axes[index])
+    fixation = np.linalg.solve(normal, right)
+    distance = float((fixation - centres[index]) @ axes[index])
     return max(distance, 0.5 * baseline, 1e-3)
 
 

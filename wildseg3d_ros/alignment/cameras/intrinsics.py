@@ -7,19 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.geometry.least_squares import reweighted
 from wildseg3d_ros.core.types import View
-
-_USUAL_VIEW = (10.0, 120.0)
-"""Degrees across the longer side of an image. Narrower and wider lenses are rare beside a cell;
-what looks like one is more often a focal length that the points do not tell."""
 
 _WRONG_FOCAL = 1.08
 """Factor between a given focal length and the pointmaps' beyond which the given one is not
 believed: pointmap networks are right within a few percent."""
-
-_OFF_CENTRE = 0.15
-"""Image sizes between principal point and middle beyond which the intrinsics are of an image of
-another size, where the focal length is wrong as well."""
 
 
 def focal_from_pointmaps(
@@ -41,12 +34,15 @@ def focal_from_pointmaps(
     if len(direction) < 3 or np.abs(direction).max() < 1e-9:
         return None
     ratio = np.einsum("ik,ik->i", offset, direction), np.einsum("ik,ik->i", direction, direction)
-    robust = weight
-    focal = 0.0
-    for _ in range(10):
-        focal = float(robust @ ratio[0] / max(robust @ ratio[1], 1e-300))
-        residual = np.linalg.norm(offset - focal * direction, axis=1)
-        robust = weight / np.maximum(residual, 1e-3 + 0.1 * np.median(residual))
+
+    def fit(weights: NDArray) -> tuple[float, NDArray]:
+        focal = float(weights @ ratio[0] / max(weights @ ratio[1], 1e-300))
+        return focal, np.linalg.norm(offset - focal * direction, axis=1)
+
+    def reweigh(residual: NDArray) -> NDArray:
+        return weight / np.maximum(residual, 1e-3 + 0.1 * np.median(residual))
+
+    focal, _ = reweighted(fit, reweigh, weight, passes=10)
     return focal if np.isfinite(focal) and focal > 0 else None
 
 
@@ -69,7 +65,8 @@ def contradicting_intrinsics(
     if focal is not None and abs(np.log(focal / K[0, 0])) <= np.log(_WRONG_FOCAL):
         return None
     off = np.abs(K[:2, 2] - image_centre(view)) / np.array(view.size[::-1])
-    if focal is not None and off.max() <= _OFF_CENTRE:
+    # Farther from the middle, the intrinsics are of an image of another size.
+    if focal is not None and off.max() <= 0.15:
         scaled = np.array(K, dtype=np.float64)
         scaled[:2, :2] *= focal / K[0, 0]
         return scaled
@@ -109,7 +106,8 @@ def unusual_lenses(views: Sequence[View], intrinsics: NDArray) -> list[str]:
     for view, K in zip(views, intrinsics, strict=True):
         width = max(view.size)
         degrees = float(np.degrees(2.0 * np.arctan(width / (2.0 * K[0, 0]))))
-        if view.K is None and not _USUAL_VIEW[0] <= degrees <= _USUAL_VIEW[1]:
+        # What looks like a rarer lens is more often a focal length that the points do not tell.
+        if view.K is None and not 10.0 <= degrees <= 120.0:
             out.append(
                 f"the focal length found for camera '{view.name}', {K[0, 0]:.0f} px, means a "
                 f"field of view of {degrees:.0f} degrees along {width} px, which few lenses have; "

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph.graph import MIN_POINTS
 from wildseg3d_ros.alignment.graph.similarities import rotation_from_vectors
-
-_PASSES = 8
-
-_STEP = 1e-4
-"""Largest step [rad, scene sizes, log focal length] of finished cameras."""
+from wildseg3d_ros.core.geometry.least_squares import gauss_newton
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +21,25 @@ class Sightings:
         world: (V, n, 3); uv: (V, n, 2) pixels; weight: (V, n), 0 = no point.
     """
 
-    world: Tensor
-    uv: Tensor
-    weight: Tensor
+    world: NDArray[np.float64]
+    uv: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+
+class _Cameras(NamedTuple):
+    """(V, 3, 4) cam_from_world, (V, 3, 3) K and (V,) :func:`robust_errors`."""
+
+    pose: NDArray[np.float64]
+    K: NDArray[np.float64]
+    error: NDArray[np.float64]
 
 
 def refine_cameras(
-    seen: Sightings, cam_from_world: Tensor, K: Tensor, with_focal: Tensor
-) -> tuple[Tensor, Tensor]:
+    seen: Sightings,
+    cam_from_world: NDArray[np.float64],
+    K: NDArray[np.float64],
+    with_focal: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gauss-Newton on reprojection errors, with a Cauchy loss of each view's median error.
 
     Args:
@@ -42,62 +50,84 @@ def refine_cameras(
         the best cam_from_world and K that were met on the way: those given, where the points do
         not support a step.
     """
-    best_pose, best_K = cam_from_world, K
-    best = robust_errors(seen, cam_from_world, K)
-    for _ in range(_PASSES):
-        error, jacobian, front = _project(seen, cam_from_world, K)
-        norm = error.square().sum(-1).sqrt()
-        width = torch.where(front, norm, torch.nan).nanmedian(1).values.clamp_min(1e-3)
-        robust = seen.weight * front / (1.0 + (norm / width[:, None]).square())
+
+    def linearise(state: tuple[_Cameras, _Cameras]) -> tuple[NDArray, NDArray]:
+        error, jacobian, front = _project(seen, state[0].pose, state[0].K)
+        norm = np.sqrt(np.square(error).sum(-1))
+        width = np.maximum([_lower_median(n[f]) for n, f in zip(norm, front, strict=True)], 1e-3)
+        robust = seen.weight * front / (1.0 + np.square(norm / width[:, None]))
         jacobian[..., 6] *= with_focal[:, None, None]
-        weighted = (jacobian * robust[..., None, None]).flatten(1, 2)
-        normal = weighted.mT @ jacobian.flatten(1, 2)
-        diagonal = normal.diagonal(dim1=1, dim2=2)
-        diagonal += 1e-6 * diagonal + 1e-12 * diagonal.sum(1, keepdim=True) + 1e-300
-        gradient = weighted.mT @ error.flatten(1, 2)[..., None]
-        xi = -torch.linalg.solve_ex(normal, gradient).result[..., 0]
-        supported = (front.sum(1) >= MIN_POINTS) & xi.isfinite().all(1)
-        xi = torch.where(supported[:, None], xi, 0.0)
-        turn = torch.from_numpy(rotation_from_vectors(xi[:, :3].numpy()))
-        cam_from_world = turn @ cam_from_world
-        cam_from_world[:, :, 3] += xi[:, 3:6]
-        grow = torch.exp(xi[:, 6].clamp(-0.5, 0.5))
-        K = K.clone()
+        views = len(jacobian)
+        rows = jacobian.reshape(views, -1, 7)
+        weighted = (jacobian * robust[..., None, None]).reshape(views, -1, 7)
+        normal = np.swapaxes(weighted, 1, 2) @ rows
+        gradient = (np.swapaxes(weighted, 1, 2) @ error.reshape(views, -1, 1))[..., 0]
+        diagonal = np.einsum("vii->vi", normal)
+        diagonal += 1e-6 * diagonal + 1e-12 * diagonal.sum(1, keepdims=True) + 1e-300
+        still = (front.sum(1) < MIN_POINTS) | ~np.isfinite(normal).all((1, 2))
+        still |= ~np.isfinite(gradient).all(1)
+        normal[still], gradient[still] = np.eye(7), 0.0
+        return normal, gradient
+
+    def retract(state: tuple[_Cameras, _Cameras], step: NDArray) -> tuple[_Cameras, _Cameras]:
+        now, best = state
+        step = np.where(np.isfinite(step).all(1, keepdims=True), step, 0.0)
+        turn = rotation_from_vectors(step[:, :3])
+        pose = turn @ now.pose
+        pose[:, :, 3] += step[:, 3:6]
+        focal = now.K[:, 0, 0] * np.exp(np.clip(step[:, 6], -0.5, 0.5))
+        intrinsics = now.K.copy()
+        intrinsics[:, 0, 0] = focal
         # One focal length for both axes, where it is not given.
-        K[:, 0, 0] *= grow
-        K[:, 1, 1] = torch.where(with_focal, K[:, 0, 0], K[:, 1, 1])
-        now = robust_errors(seen, cam_from_world, K)
-        better = now < best
-        best = torch.where(better, now, best)
-        best_pose = torch.where(better[:, None, None], cam_from_world, best_pose)
-        best_K = torch.where(better[:, None, None], K, best_K)
-        if float(xi.abs().max()) < _STEP:
-            break
-    return best_pose, best_K
+        intrinsics[:, 1, 1] = np.where(with_focal, focal, now.K[:, 1, 1])
+        now = _Cameras(pose, intrinsics, robust_errors(seen, pose, intrinsics))
+        better = now.error < best.error
+        kept = [
+            np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+            for new, old in zip(now, best, strict=True)
+        ]
+        return now, _Cameras(*kept)
+
+    start = _Cameras(cam_from_world, K, robust_errors(seen, cam_from_world, K))
+    # Cameras are finished where a step [rad, scene sizes, log focal length] is below 1e-4.
+    _, best = gauss_newton((start, start), linearise, retract, passes=8, tolerance=1e-4).state
+    return best.pose, best.K
 
 
-def robust_errors(seen: Sightings, cam_from_world: Tensor, K: Tensor) -> Tensor:
+def robust_errors(
+    seen: Sightings, cam_from_world: NDArray[np.float64], K: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """(V,) weighted means of truncated reprojection errors [px]; points behind count in full."""
     error, _, front = _project(seen, cam_from_world, K)
-    limit = 0.1 * (seen.uv.amax((1, 2)) + 1.0)[:, None]
-    norm = torch.where(front, torch.minimum(error.square().sum(-1).sqrt(), limit), limit)
-    return (seen.weight * norm).sum(1) / seen.weight.sum(1).clamp_min(1e-300)
+    limit = 0.1 * (seen.uv.max((1, 2)) + 1.0)[:, None]
+    norm = np.where(front, np.minimum(np.sqrt(np.square(error).sum(-1)), limit), limit)
+    return (seen.weight * norm).sum(1) / np.maximum(seen.weight.sum(1), 1e-300)
 
 
-def _project(seen: Sightings, cam_from_world: Tensor, K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _lower_median(values: NDArray) -> float:
+    """The smaller of the two middle values; NaN of none."""
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle]) if len(values) else np.nan
+
+
+def _project(
+    seen: Sightings, cam_from_world: NDArray, K: NDArray
+) -> tuple[NDArray, NDArray, NDArray]:
     """Errors (V, n, 2), derivatives (V, n, 2, 7) over (rotation, translation, log f), and whether
     points are in front (V, n)."""
-    points = torch.baddbmm(cam_from_world[:, None, :, 3], seen.world, cam_from_world[..., :3].mT)
+    points = (
+        seen.world @ np.swapaxes(cam_from_world[..., :3], 1, 2) + cam_from_world[:, None, :, 3]
+    )
     depth = points[..., 2]
-    front = depth > 1e-6 * points.abs().amax((1, 2))[:, None]
-    inverse = 1.0 / torch.where(front, depth, 1.0)
+    front = depth > 1e-6 * np.abs(points).max((1, 2))[:, None]
+    inverse = 1.0 / np.where(front, depth, 1.0)
     x, y = points[..., 0] * inverse, points[..., 1] * inverse
     fx, fy, skew = (K[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 1)))
-    pixel = torch.stack([fx * x + skew * y + K[:, 0, 2, None], fy * y + K[:, 1, 2, None]], -1)
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
-    along_u = torch.stack([-x * y, one + x * x, -y, inverse, zero, -x * inverse], -1)
-    along_v = torch.stack([-one - y * y, x * y, x, zero, inverse, -y * inverse], -1)
-    jacobian = torch.empty((*x.shape, 2, 7), dtype=x.dtype, device=x.device)
+    pixel = np.stack([fx * x + skew * y + K[:, 0, 2, None], fy * y + K[:, 1, 2, None]], -1)
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    along_u = np.stack([-x * y, one + x * x, -y, inverse, zero, -x * inverse], -1)
+    along_v = np.stack([-one - y * y, x * y, x, zero, inverse, -y * inverse], -1)
+    jacobian = np.empty((*x.shape, 2, 7))
     jacobian[..., 0, :6] = fx[..., None] * along_u + skew[..., None] * along_v
     jacobian[..., 1, :6] = fy[..., None] * along_v
     jacobian[..., 0, 6], jacobian[..., 1, 6] = fx * x, fy * y

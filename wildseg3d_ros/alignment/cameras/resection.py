@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.intrinsics import (
@@ -21,8 +21,10 @@ from wildseg3d_ros.alignment.cameras.intrinsics import (
 from wildseg3d_ros.alignment.cameras.reprojection import Sightings, refine_cameras, robust_errors
 from wildseg3d_ros.alignment.graph.graph import MIN_POINTS, Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses
+from wildseg3d_ros.core.geometry.least_squares import reweighted
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import (
+    apply,
     invert,
     make_transform,
     nearest_rotation,
@@ -31,24 +33,13 @@ from wildseg3d_ros.core.geometry.transforms import (
 )
 from wildseg3d_ros.core.types import View
 
-_FOCAL_RANGE = (0.3, 6.0)
-"""Focal lengths in image widths that a resection tries: fisheye-like to long lens."""
-
-_REPROJECTED_SHARE = 0.33
-"""How far a camera goes from the mean of its pairs' frames towards the least reprojection error.
-Both are off, by errors that have little to do with each other: a part of the way is better
-than either end."""
-
-_REPROJECTED = 256
-"""Points per view that a camera is refined on: errors are smooth, more change nothing."""
-
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What the solve says about one view, in NumPy.
+    """What the solve says about one view.
 
     Attributes:
-        uv: (n, 2) pixels; world: (n, 3) their world points; sure: (n,) weight, 0 = no point.
+        uv: (n, 2) pixels; world: (n, 3) their world points; confidence: (n,), 0 = no point.
         own_poses: (K, 4, 4) world_from_cam by each pair that has the view's map in its own frame;
         own_points: (K, n, 3) these maps' points in the camera's frame in world units (up to the
             pair's scale); own_weight: (K, n) their weights.
@@ -56,93 +47,154 @@ class Observed:
 
     uv: NDArray[np.float64]
     world: NDArray[np.float64]
-    sure: NDArray[np.float64]
+    confidence: NDArray[np.float64]
     own_poses: NDArray[np.float64]
     own_points: NDArray[np.float64]
     own_weight: NDArray[np.float64]
+
+    def viewing_distance(self, world_from_cam: NDArray[np.float64] | None) -> float:
+        """Median distance of the world points from a camera; 1 where either is missing."""
+        points = self.world[self.confidence > 0]
+        if world_from_cam is None or not len(points):
+            return 1.0
+        return float(np.median(np.linalg.norm(points - world_from_cam[:3, 3], axis=1)))
+
+    def mean_pose(self) -> NDArray[np.float64] | None:
+        """Chordal mean of the rotations and Weiszfeld mean of the positions that the pairs give;
+        None without one."""
+        if not len(self.own_poses):
+            return None
+        weight = self.own_weight.sum(1) + 1e-300
+        positions = self.own_poses[:, :3, 3]
+
+        def fit(weights: NDArray) -> tuple[NDArray, NDArray]:
+            mean = weights @ positions / weights.sum()
+            return mean, np.linalg.norm(positions - mean, axis=1)
+
+        def reweigh(apart: NDArray) -> NDArray:
+            # The upper median of a few values; NumPy's own takes ten times as long for them.
+            middle = np.sort(apart)[len(apart) // 2]
+            return weight / np.maximum(apart, 0.1 * middle + 1e-12)
+
+        mean, robust = reweighted(fit, reweigh, weight, passes=11)
+        rotation = nearest_rotation(np.einsum("k,kij->ij", robust, self.own_poses[:, :3, :3]))
+        return make_transform(rotation, mean)
+
+
+class _Start(NamedTuple):
+    """A camera before the reprojection errors are looked at.
+
+    Attributes:
+        pose: (4, 4); K: (3, 3).
+        is_refined: whether its reprojection errors are minimised; with_focal: over the focal
+            length too; is_anchored: but only a part of the way from ``pose``.
+    """
+
+    pose: NDArray[np.float64]
+    K: NDArray[np.float64]
+    is_refined: bool = False
+    with_focal: bool = False
+    is_anchored: bool = False
 
 
 def solve_cameras(
     views: Sequence[View],
     observed: Sequence[Observed],
     measured: NDArray[np.bool_],
-    held: NDArray[np.bool_],
+    constrained: NDArray[np.bool_],
     trust_intrinsics: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Pose (N, 4, 4) world_from_cam and intrinsics (N, 3, 3) of every view, and warnings.
 
-    A view that a prior holds keeps the mean of the poses that its pairs give: these were solved
-    with the prior, which a fit to points would undo. A measured view is fitted rigidly onto its
-    world points. Other views start from the mean of the poses that their pairs give and go a third
-    of the way to the least reprojection error (or all of it, from resection, when no pair gives a
-    pose). Unknown focal lengths come from the pointmaps, as do given ones that the pointmaps
-    contradict unless ``trust_intrinsics``. These keep the given principal point and shape of the
-    pixels where the principal point can be that of such an image; unknown ones have it in the
-    middle.
+    A view that a prior constrains keeps the mean of the poses that its pairs give: these were
+    solved with the prior, which a fit to points would undo. A measured view is fitted rigidly onto
+    its world points. Other views start from the mean of the poses that their pairs give and go a
+    third of the way to the least reprojection error (or all of it, from resection, when no pair
+    gives a pose). Unknown focal lengths come from the pointmaps, as do given ones that the
+    pointmaps contradict unless ``trust_intrinsics``. These keep the given principal point and
+    shape of the pixels where the principal point can be that of such an image; unknown ones have
+    it in the middle.
     """
-    poses = np.tile(np.eye(4), (len(views), 1, 1))
-    intrinsics = np.tile(np.eye(3), (len(views), 1, 1))
-    warnings, to_refine, with_focal = [], [], []
-    starts: dict[int, NDArray[np.float64]] = {}
+    starts, warnings = [], []
     for v, (view, seen) in enumerate(zip(views, observed, strict=True)):
-        start = mean_pose(seen)
         K, is_given = view.K, view.K is not None
         if len(seen.own_points) and not measured[v]:
-            if K is None:
-                focal = focal_from_pointmaps(
-                    seen.own_points, seen.own_weight, seen.uv, image_centre(view)
-                )
-                K = None if focal is None else intrinsics_of(focal, view)
-            else:
-                said = contradicting_intrinsics(K, view, seen.own_points, seen.own_weight, seen.uv)
-                if said is not None:
-                    warnings.append(contradicted_text(view, K, said, trust_intrinsics))
-                if said is not None and not trust_intrinsics:
-                    K, is_given = said, False
-        if start is not None and K is not None and held[v]:
-            pose = start
-        elif start is not None and measured[v] and K is not None:
-            pose = _fit_rigid(seen, start)
-        elif start is not None and is_given:
-            pose = starts[v] = start
-            to_refine.append(v)
-            with_focal.append(False)
-        elif start is not None and K is not None:
-            # Refining pose and focal length together trades one for the other and made both worse.
-            pose = start
-        else:
-            resected = resect(seen, view, K)
-            if resected is None:
-                warnings.append(
-                    f"the camera of '{view.name}' could not be located from its points; its pose "
-                    "is that of its strongest neighbour"
-                )
-                pose = start if start is not None else np.eye(4)
-                K = intrinsics_of(float(max(view.size)), view) if K is None else K
-            else:
-                pose, K = resected
-                to_refine.append(v)
-                with_focal.append(not is_given)
-        poses[v], intrinsics[v] = pose, K
-    if to_refine:
-        refined, found = refine_cameras(
-            _sightings([observed[v] for v in to_refine]),
-            torch.from_numpy(invert(poses[to_refine])[:, :3].copy()),
-            torch.from_numpy(intrinsics[to_refine]),
-            torch.tensor(with_focal),
+            K, is_given, notes = _intrinsics(view, seen, trust_intrinsics)
+            warnings += notes
+        start = _start(view, seen, K, is_given, bool(measured[v]), bool(constrained[v]))
+        if start is None:
+            warnings.append(
+                f"the camera of '{view.name}' could not be located from its points; its pose is "
+                "that of its strongest neighbour"
+            )
+            pose = seen.mean_pose()
+            start = _Start(
+                np.eye(4) if pose is None else pose,
+                intrinsics_of(float(max(view.size)), view) if K is None else K,
+            )
+        starts.append(start)
+    poses = np.stack([start.pose for start in starts])
+    intrinsics = np.stack([start.K for start in starts])
+    refined = [v for v, start in enumerate(starts) if start.is_refined]
+    if refined:
+        cam_from_world, intrinsics[refined] = refine_cameras(
+            _sightings([observed[v] for v in refined]),
+            invert(poses[refined])[:, :3],
+            intrinsics[refined],
+            np.array([starts[v].with_focal for v in refined]),
         )
-        poses[to_refine, :3] = _inverted(refined.numpy())
-        intrinsics[to_refine] = found.numpy()
-        for v, start in starts.items():
-            poses[v] = towards(start, poses[v], _REPROJECTED_SHARE, _REPROJECTED_SHARE)
+        poses[refined, :3] = cam_from_world
+        poses[refined] = invert(poses[refined])
+    for v, start in enumerate(starts):
+        if start.is_anchored:
+            # The mean of the pairs' frames and the least reprojection error are both off, by
+            # errors that have little to do with each other: between them is better than either.
+            poses[v] = interpolate_pose(start.pose, poses[v], 0.33, 0.33)
     return poses, intrinsics, warnings + unusual_lenses(views, intrinsics)
 
 
-def observe(graph: Graph, poses: Poses, world: NDArray, sure: NDArray) -> list[Observed]:
+def _intrinsics(
+    view: View, seen: Observed, trust_intrinsics: bool
+) -> tuple[NDArray[np.float64] | None, bool, list[str]]:
+    """Intrinsics of a view with pointmaps, whether they are the given ones, and warnings."""
+    K, maps = view.K, (seen.own_points, seen.own_weight, seen.uv)
+    if K is None:
+        focal = focal_from_pointmaps(*maps, image_centre(view))
+        return None if focal is None else intrinsics_of(focal, view), False, []
+    found = contradicting_intrinsics(K, view, *maps)
+    if found is None:
+        return K, True, []
+    warnings = [contradicted_text(view, K, found, trust_intrinsics)]
+    return (K, True, warnings) if trust_intrinsics else (found, False, warnings)
+
+
+def _start(
+    view: View,
+    seen: Observed,
+    K: NDArray[np.float64] | None,
+    is_given: bool,
+    measured: bool,
+    constrained: bool,
+) -> _Start | None:
+    """Where :func:`solve_cameras` starts a camera; None where it cannot be located."""
+    pose = seen.mean_pose()
+    if pose is not None and K is not None:
+        if constrained:
+            return _Start(pose, K)
+        if measured:
+            return _Start(_fit_rigid(seen, pose), K)
+        # Refining pose and focal length together trades one for the other and made both worse.
+        return _Start(pose, K, is_refined=is_given, is_anchored=is_given)
+    resected = resect(seen, view, K)
+    return None if resected is None else _Start(*resected, True, not is_given)
+
+
+def observe(graph: Graph, poses: Poses, world: NDArray, confidence: NDArray) -> list[Observed]:
     """Gathers what each view's camera is found from."""
-    rotation, translation = poses.rotation.cpu().numpy(), poses.translation.cpu().numpy()
-    scale = poses.scale.cpu().numpy()
-    x, weight = graph.x.cpu().numpy(), graph.weight.cpu().numpy()
+    rotation, translation, scale = (
+        np.asarray(part) for part in (poses.rotation, poses.translation, poses.scale)
+    )
+    x, weight = np.asarray(graph.x), np.asarray(graph.weight)
     out = []
     for v, part in enumerate(graph.of_view):
         count = len(graph.pixels[v])
@@ -162,7 +214,7 @@ def observe(graph: Graph, poses: Poses, world: NDArray, sure: NDArray) -> list[O
             Observed(
                 graph.pixels[v][:, ::-1].astype(np.float64),
                 world[v, :, :count].T,
-                sure[v, :count],
+                confidence[v, :count],
                 own_poses,
                 own_points,
                 weight[own, :count] if own else np.zeros((0, count)),
@@ -171,13 +223,13 @@ def observe(graph: Graph, poses: Poses, world: NDArray, sure: NDArray) -> list[O
     return out
 
 
-def towards(
+def interpolate_pose(
     start: NDArray[np.float64], end: NDArray[np.float64], position: float, rotation: float
 ) -> NDArray[np.float64]:
     """(4, 4) pose between two poses, by shares of the way in position and in rotation."""
-    turn = vector_from_rotation(start[:3, :3].T @ end[:3, :3])
+    vector = vector_from_rotation(start[:3, :3].T @ end[:3, :3])
     place = (1.0 - position) * start[:3, 3] + position * end[:3, 3]
-    return make_transform(start[:3, :3] @ rotation_from_vector(rotation * turn), place)
+    return make_transform(start[:3, :3] @ rotation_from_vector(rotation * vector), place)
 
 
 def resect(
@@ -185,23 +237,21 @@ def resect(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Pose and intrinsics of a camera from world points and pixels alone (PnP in RANSAC).
 
-    An unknown focal length is searched over :data:`_FOCAL_RANGE`; None when nothing fits.
+    An unknown focal length is searched from fisheye-like to long lenses; None when nothing fits.
     """
-    use = seen.sure > 0
+    use = seen.confidence > 0
     if np.count_nonzero(use) < MIN_POINTS:
         return None
-    world, uv, weight = seen.world[use], seen.uv[use], seen.sure[use]
+    world, uv, weight = seen.world[use], seen.uv[use], seen.confidence[use]
     centre = world.mean(0)
     width = max(view.size)
-    choices = (
-        [K]
-        if K is not None
-        else [intrinsics_of(f * width, view) for f in np.geomspace(*_FOCAL_RANGE, 16)]
-    )
+    candidates = [K]
+    if K is None:
+        candidates = [intrinsics_of(f * width, view) for f in np.geomspace(0.3, 6.0, 16)]
     best: tuple[float, NDArray, NDArray] | None = None
-    for candidate in choices:
+    for candidate in candidates:
         try:
-            found, turn, shift, _ = cv2.solvePnPRansac(
+            found, vector, shift, _ = cv2.solvePnPRansac(
                 world - centre,
                 uv,
                 candidate,
@@ -214,78 +264,43 @@ def resect(
             continue
         if not found:
             continue
-        rotation = cv2.Rodrigues(turn)[0]
+        rotation = cv2.Rodrigues(vector)[0]
         cam_from_world = make_transform(rotation, shift.ravel() - rotation @ centre)
-        error = float(
-            robust_errors(
-                Sightings(*(torch.from_numpy(part)[None] for part in (world, uv, weight))),
-                torch.from_numpy(cam_from_world[None, :3]),
-                torch.from_numpy(np.asarray(candidate, dtype=np.float64)[None]),
-            )
-        )
+        intrinsics = np.asarray(candidate, dtype=np.float64)
+        sightings = Sightings(world[None], uv[None], weight[None])
+        error = float(robust_errors(sightings, cam_from_world[None, :3], intrinsics[None])[0])
         if np.isfinite(error) and (best is None or error < best[0]):
-            best = error, invert(cam_from_world), np.asarray(candidate, dtype=np.float64)
+            best = error, invert(cam_from_world), intrinsics
     return None if best is None else best[1:]
 
 
 def _sightings(observed: Sequence[Observed]) -> Sightings:
     """World points of some views, thinned and padded to the same number."""
-    thin = [max(1, len(seen.uv) // _REPROJECTED) for seen in observed]
-    count = max(len(seen.uv[::step]) for seen, step in zip(observed, thin, strict=True))
-    world = torch.zeros((len(observed), count, 3), dtype=torch.float64)
-    uv = torch.zeros((len(observed), count, 2), dtype=torch.float64)
-    weight = torch.zeros((len(observed), count), dtype=torch.float64)
-    for v, (seen, step) in enumerate(zip(observed, thin, strict=True)):
+    # Errors are smooth: more than 256 points per view change nothing.
+    steps = [max(1, len(seen.uv) // 256) for seen in observed]
+    count = max(len(seen.uv[::step]) for seen, step in zip(observed, steps, strict=True))
+    world, uv, weight = (np.zeros((len(observed), count, *part)) for part in ((3,), (2,), ()))
+    for v, (seen, step) in enumerate(zip(observed, steps, strict=True)):
         n = len(seen.uv[::step])
-        world[v, :n] = torch.from_numpy(seen.world[::step])
-        uv[v, :n] = torch.from_numpy(seen.uv[::step])
-        weight[v, :n] = torch.from_numpy(np.ascontiguousarray(seen.sure[::step]))
+        world[v, :n], uv[v, :n] = seen.world[::step], seen.uv[::step]
+        weight[v, :n] = seen.confidence[::step]
     return Sightings(world, uv, weight)
-
-
-def middle(values: NDArray) -> float:
-    """The (upper) median of a few values; NumPy's own takes ten times as long for them."""
-    return float(np.sort(values)[len(values) // 2])
-
-
-def mean_pose(seen: Observed) -> NDArray[np.float64] | None:
-    """Chordal mean of the rotations and Weiszfeld mean of the positions that the pairs give."""
-    if not len(seen.own_poses):
-        return None
-    weight = seen.own_weight.sum(1) + 1e-300
-    positions = seen.own_poses[:, :3, 3]
-    mean = weight @ positions / weight.sum()
-    for _ in range(10):
-        apart = np.linalg.norm(positions - mean, axis=1)
-        robust = weight / np.maximum(apart, 0.1 * middle(apart) + 1e-12)
-        mean = robust @ positions / robust.sum()
-    apart = np.linalg.norm(positions - mean, axis=1)
-    robust = weight / np.maximum(apart, 0.1 * middle(apart) + 1e-12)
-    rotation = nearest_rotation(np.einsum("k,kij->ij", robust, seen.own_poses[:, :3, :3]))
-    return make_transform(rotation, mean)
 
 
 def _fit_rigid(seen: Observed, start: NDArray[np.float64]) -> NDArray[np.float64]:
     """The pose that lays a measured map onto its world points, robustly."""
-    weight = np.where(seen.sure > 0, seen.own_weight.max(0), 0.0)
+    weight = np.where(seen.confidence > 0, seen.own_weight.max(0), 0.0)
     # All maps are one array; pairs of unknown scale put it at slightly different sizes.
     points = np.median(seen.own_points, axis=0)
-    if np.count_nonzero(weight) < 3:
+
+    def fit(weights: NDArray) -> tuple[NDArray, NDArray]:
+        pose = umeyama(points, seen.world, weights, with_scale=False)[1]
+        return pose, np.linalg.norm(apply(pose, points) - seen.world, axis=1)
+
+    def reweigh(residual: NDArray) -> NDArray:
+        return weight / np.maximum(residual, np.median(residual[weight > 0]) + 1e-9)
+
+    try:
+        return reweighted(fit, reweigh, weight, passes=5)[0]
+    except ValueError:  # fewer than 3 points, or on a line
         return start
-    robust = weight
-    pose = start
-    for _ in range(5):
-        try:
-            pose = umeyama(points, seen.world, robust, with_scale=False)[1]
-        except ValueError:
-            return start
-        residual = np.linalg.norm(points @ pose[:3, :3].T + pose[:3, 3] - seen.world, axis=1)
-        robust = weight / np.maximum(residual, np.median(residual[weight > 0]) + 1e-9)
-    return pose
-
-
-def _inverted(poses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(V, 3, 4) of (V, 3, 4) rigid transforms."""
-    full = np.zeros((len(poses), 4, 4))
-    full[:, :3], full[:, 3, 3] = poses, 1.0
-    return invert(full)[:, :3]

@@ -1,1 +1,23 @@
-"""What is known beforehand: camera poses, relative poses, depth; and how it is checked."""
+"""What is known beforehand: camera poses, relative poses, depth. The steps in their order:
+
+1. :class:`.camera_poses.PairCameras`: where the pairs alone put the cameras, and how far that may
+   be off, by how much the pairs of a camera differ.
+2. :func:`.consistency.verify` compares every prior with these cameras and rejects outliers:
+   given poses one by one, each with the world registered to the others
+   (:mod:`.camera_poses`); relative poses by the drift of the pairs between their two cameras
+   (:mod:`.relative_poses`); depth images by their shape and by the weighted median of all metric
+   scales (:mod:`.metric_scale`).
+3. :class:`.factors.Priors` are the terms of the others in the solve. A camera k of pose group g,
+   at (R_k, c_k) by a pair of scale sigma_e and known as (Q_k, p_k) in its group, and a depth image
+   whose points are e^l graph units per metre before the pair's scale, have the residuals
+
+       c_k - (s R_g p_k + o_g),   log(R_k (R_g Q_k)^T),   log(sigma_e) + l - log(s).
+
+   The groups' places (R_g, o_g) and the metric scale s are eliminated by a Schur complement.
+4. :func:`.gauge.register`: after the solve, the similarity (s, R, t) that minimises the robust sum
+   of ``|s R c_k + t - p_k| + s d_k angle(R R_k, Q_k)``, d_k the viewing distance, moves the world
+   into the frame of the given poses.
+5. :func:`.consistency.compare_with_priors` and :func:`.consistency.refuse_contradictions`: by how
+   much the finished world differs from what was given, and when that is too much;
+   :mod:`.metric_scale` says what the scale rests on.
+"""

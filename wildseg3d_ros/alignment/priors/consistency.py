@@ -1,42 +1,45 @@
-"""Which priors the images bear out: the others are outvoted and named."""
+"""How what is known beforehand agrees with the images: before the solve, and of the finished
+world.
+
+- :func:`verify` compares every prior with the world that the pairs make alone. What contradicts it
+  is rejected and named, the rest enters the solve (:mod:`.factors`).
+- :func:`compare_with_priors` says by how much the finished world differs from what was given, and
+  :func:`refuse_contradictions` when that is too much.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras.resection import Observed, mean_pose
+from wildseg3d_ros.alignment.cameras.resection import Observed
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses
-from wildseg3d_ros.alignment.priors.camera_poses import Spread, judge_poses, spread_of
-from wildseg3d_ros.alignment.priors.factors import Priors, ScaleRows, pose_rows, scale_rows
-from wildseg3d_ros.alignment.priors.gauge import register
-from wildseg3d_ros.alignment.priors.relative_poses import (
-    Baseline,
-    baselines_of,
-    outvoted_text,
-    relative_difference,
-    stands_out,
+from wildseg3d_ros.alignment.priors.camera_poses import PairCameras, compare_poses
+from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
+from wildseg3d_ros.alignment.priors.gauge import Registration
+from wildseg3d_ros.alignment.priors.metric_scale import (
+    DEPTH,
+    POSES,
+    RELATIVE,
+    consensus_scale,
+    unconfirmed,
+    well_shaped,
 )
-from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
-from wildseg3d_ros.core.types import RelativePose, View
+from wildseg3d_ros.alignment.priors.relative_poses import baselines_of, compare_baselines
+from wildseg3d_ros.core.errors import AlignmentError
+from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.core.types import PairPrediction, RelativePose, View
 
-_AGREES = 0.05
-"""Error at the scene, in viewing distances, below which a pair puts a view where its prior is."""
-
-_SCALES_APART = 0.1
-"""Log scales of two sources further apart contradict each other."""
-
-_DOUBTED = 1.3
-"""Typical deviation of given poses, in those that are known of, beyond which a warning says so."""
-
-_MISSHAPEN = 0.15
-"""Typical log ratio, beside a common scale, of depth to a pointmap beyond which the two show
-different things; in constructed scenes with a network's errors it is up to 0.03."""
+_CONTRADICTS = 0.1
+"""Share of the viewing distance that given poses may differ by: it grows with the scene, and a
+wrong scale shrinks metres, but not this share. In constructed scenes of 2 m, with a network's
+errors, the share was up to 0.05 with exact poses and with poses good to 1 cm and 0.3 degrees, and
+0.12 or more with poses good to 12 cm and 5 degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +47,17 @@ class Verified:
     """What may enter the solve.
 
     Attributes:
-        priors: None when nothing is known that could bend the world.
+        priors: None when nothing is known that could constrain the world.
         sources: what makes the solve metric, in the words of ``Alignment.scale_sources``; empty
             when that is left to the registration to given poses.
-        warnings: what was outvoted, by camera.
+        warnings: what was rejected, by camera.
         contradiction: why nothing that was given for the scale can be relied on; empty where
             something can.
         pose_error, pose_share: (N,) by which given poses differ from the world that the pairs make
             alone, in metres at the scene and in viewing distances, NaN where unknown; None where
-            nothing bends it.
+            nothing constrains it.
         relative_error: the same [m] of the relative poses that entered, by their two views.
-        outvoted: whether a given pose is left out, by view, where it might have entered.
+        rejected: whether a given pose is left out, by view, where it might have entered.
         misshapen: views whose depth shows something else than their pointmaps.
     """
 
@@ -65,11 +68,11 @@ class Verified:
     pose_error: NDArray[np.float64] | None = None
     pose_share: NDArray[np.float64] | None = None
     relative_error: Mapping[tuple[int, int], float] = field(default_factory=dict)
-    outvoted: Mapping[int, bool] = field(default_factory=dict)
+    rejected: Mapping[int, bool] = field(default_factory=dict)
     misshapen: tuple[int, ...] = ()
 
-    def held(self, count: int) -> NDArray[np.bool_]:
-        """(N,) bool, views whose pose a prior holds."""
+    def constrained(self, count: int) -> NDArray[np.bool_]:
+        """(N,) bool, views whose pose a prior constrains."""
         out = np.zeros(count, dtype=bool)
         if self.priors is not None:
             out[self.priors.poses.view] = True
@@ -81,7 +84,7 @@ class Verified:
         position, rotation = np.full(count, np.inf), np.full(count, np.inf)
         if self.priors is not None:
             rows = self.priors.poses
-            np.minimum.at(position, rows.view, self.priors.metre * rows.translation_sigma)
+            np.minimum.at(position, rows.view, self.priors.metric_scale * rows.translation_sigma)
             np.minimum.at(rotation, rows.view, rows.rotation_sigma)
         return position, rotation
 
@@ -102,260 +105,164 @@ def verify(
             say about each view, in graph units.
         relative: known relative poses.
     """
-    cameras = [mean_pose(s) for s in seen]
-    reach = np.array([view_distance(s, c) for s, c in zip(seen, cameras, strict=True)])
-    spread = spread_of(graph.edges[kept], seen, cameras, reach)
+    cameras = PairCameras.of(graph.edges[kept], seen)
     is_metric = bool(graph.fixed.any())
-    metre = float(1.0 / graph.unit[graph.fixed][0]) if is_metric else None
-    given = _given_poses(views, cameras, reach, metre, spread, config)
-    depths, misshapen, warnings = _same_shape(scale_rows(graph, [v.depth for v in views]), views)
-    bases = baselines_of(views, cameras, reach, relative, spread)
-    warnings += [base.wrong for base in bases if base.wrong]
-    bases = [base for base in bases if not base.wrong]
+    scale = float(1.0 / graph.unit[graph.fixed][0]) if is_metric else None
+    given = compare_poses(views, cameras, scale, config)
+    depths, misshapen, warnings = well_shaped(scale_rows(graph, [v.depth for v in views]), views)
+    baselines, notes = baselines_of(views, relative, cameras)
+    warnings += notes
     had_depth, gives_scale = bool(misshapen) or bool(len(depths.edge)), False
-    if metre is None:
-        metre, depths, gives_scale, more = _metre(views, poses, depths, bases, given.metre)
-        warnings += more
-    if metre is None:
+    if scale is None:
+        scale, depths, gives_scale, notes = consensus_scale(
+            views, poses, depths, baselines, given.metric_scale
+        )
+        warnings += notes
+    if scale is None:
         lost = "; ".join(warnings) if had_depth else ""
         return Verified(None, (), tuple(warnings), lost, misshapen=misshapen)
-    known, relative_errors = list(given.known), {}
-    is_bent = len(known) > 1
-    warnings += given.warnings if is_bent else ()
-    sources = ["camera poses"] if is_bent else []
-    rig = 1 if known else 0
-    for base in bases:
-        pose = base.pose
-        away, angle, far = relative_difference(pose, cameras, reach, metre)
-        if stands_out(away, angle, base.length, far, pose, spread):
-            warnings.append(outvoted_text(pose, views, away + angle * far))
-            continue
-        relative_errors[pose.a, pose.b] = away + angle * far
+    enough = len(given.known) > 1
+    warnings += given.warnings if enough else ()
+    accepted, notes = compare_baselines(views, baselines, cameras, scale)
+    warnings += notes
+    known = list(given.known)
+    for group, (pose, _) in enumerate(accepted, 1 if known else 0):
         sigmas = pose.translation_sigma, pose.rotation_sigma
-        known += [(rig, pose.a, np.eye(4), *sigmas), (rig, pose.b, pose.a_from_b, *sigmas)]
-        rig, is_bent = rig + 1, True
-        sources += ["relative poses"]
-    if len(depths.edge):
-        sources, is_bent = [*sources, "depth"], True
-    priors = Priors(pose_rows(graph, known), depths, metre, is_metric) if is_bent else None
-    named = tuple(dict.fromkeys(sources)) if gives_scale and not is_metric else ()
+        known += [(group, pose.a, np.eye(4), *sigmas), (group, pose.b, pose.a_from_b, *sigmas)]
+    kinds = ((POSES, enough), (RELATIVE, bool(accepted)), (DEPTH, len(depths.edge) > 0))
+    sources = tuple(kind for kind, is_there in kinds if is_there)
     # Depth images that all contradict each other are no source of a scale.
-    is_lost = had_depth and not is_metric and not sources and given.metre is None
+    is_lost = had_depth and not is_metric and not sources and given.metric_scale is None
     return Verified(
-        priors,
-        named,
+        Priors(pose_rows(graph, known), depths, scale, is_metric) if sources else None,
+        sources if gives_scale and not is_metric else (),
         tuple(warnings),
         "; ".join(warnings) if is_lost else "",
-        given.error if is_bent else None,
-        given.share if is_bent else None,
-        relative_errors,
-        given.outvoted if len(given.known) > 1 else {},
+        given.error if sources else None,
+        given.share if sources else None,
+        {(pose.a, pose.b): error for pose, error in accepted},
+        given.rejected if enough else {},
         misshapen,
     )
 
 
-def view_distance(seen: Observed, camera: NDArray[np.float64] | None) -> float:
-    """Median distance of a view's points from its camera."""
-    points = seen.world[seen.sure > 0]
-    if camera is None or not len(points):
-        return 1.0
-    return float(np.median(np.linalg.norm(points - camera[:3, 3], axis=1)))
-
-
 @dataclass(frozen=True, eq=False)
-class _Given:
-    """Given poses beside the world that the pairs make alone.
+class Comparison:
+    """The finished world beside one kind of what was given.
 
     Attributes:
-        known: those that stand the comparison, as rows of :func:`pose_rows`.
-        metre: graph units per metre.
-        error, share, outvoted: as in :class:`Verified`.
-        warnings: that many poses are doubted.
+        kind: POSES, RELATIVE or DEPTH.
+        error: metres at the scene, by camera (or two cameras) that it was given for.
+        share: median over the cameras of the error in viewing distances; 0 where it is not needed.
     """
 
-    known: list[tuple[int, int, NDArray, float, float]]
-    metre: float | None
-    error: NDArray[np.float64]
-    share: NDArray[np.float64]
-    outvoted: Mapping[int, bool]
-    warnings: tuple[str, ...] = ()
+    kind: str
+    error: Mapping[str, float]
+    share: float = 0.0
+
+    @property
+    def residual(self) -> float:
+        """Median over the cameras [m], so that a few that are wrong do not decide."""
+        return float(np.median(list(self.error.values())))
 
 
-def _given_poses(
+def compare_with_priors(
     views: Sequence[View],
-    cameras: Sequence[NDArray | None],
-    reach: NDArray,
-    metre: float | None,
-    spread: Spread,
-    config: AlignmentConfig,
-) -> _Given:
-    """Registers the world to the given poses, and judges those that may bend it."""
-    error, share = np.full((2, len(views)), np.nan)
-    nothing = _Given([], metre, error, share, {})
-    there = [v for v, c in enumerate(cameras) if c is not None]
-    if not there:
-        return nothing
-    solved = np.stack([np.asarray(cameras[v]) for v in there])
-    solved[:, :3, 3] /= metre or 1.0
-    far = reach[there] / (metre or 1.0)
-    found = register(
-        [views[v] for v in there], solved, far, known_scale=metre is not None, config=config
-    )
-    if not found.found:
-        return nothing
-    error[there], share[there] = found.error, found.share
-    given, sigmas = [], []
-    for k, v in enumerate(there):
-        deviations = prior_sigmas(views[v], config)
-        if views[v].world_from_cam_prior is not None and deviations is not None:
-            given.append(k)
-            sigmas.append(deviations)
-    metre_here = metre or 1.0 / found.scale
-    if not given:
-        return replace(nothing, metre=metre_here)
-    ids = np.array(there)[given]
-    judged = judge_poses(
-        np.stack([np.asarray(views[v].world_from_cam_prior) for v in ids]),
-        solved[given],
-        far[given],
-        np.array(sigmas),
-        replace(spread, hops=spread.hops[np.ix_(ids, ids)]),
-        (found.scale, found.prior_from_world),
-        metre is not None,
-    )
-    known = []
-    for k, v in enumerate(ids.tolist()):
-        if not judged.wrong[k]:
-            metres, radians = np.hypot(sigmas[k], judged.doubt[k]).tolist()
-            known.append((0, v, np.asarray(views[v].world_from_cam_prior), metres, radians))
-    outvoted = dict(zip(ids.tolist(), judged.wrong.tolist(), strict=True))
-    doubted = ids[~judged.wrong & judged.doubt.any(1)]
-    warnings = ()
-    if len(known) > 3 and judged.typical > _DOUBTED:
-        names = ", ".join(f"'{views[v].name}'" for v in doubted)
-        text = (
-            f"the given poses of {names} differ from what the images say by more than their "
-            "deviations, and are trusted less: check TF and calibration, or give larger ones"
-        )
-        warnings = (text,)
-    return _Given(known, metre_here, error, share, outvoted, warnings)
-
-
-def prior_sigmas(view: View, config: AlignmentConfig) -> tuple[float, float] | None:
-    """Deviations [m, rad] of a view's given pose; None where it may not bend the world."""
-    metres = view.prior_translation_sigma or config.prior_translation_sigma
-    radians = view.prior_rotation_sigma or config.prior_rotation_sigma
-    return (metres, radians) if metres > 0 and radians > 0 else None
-
-
-def _same_shape(
-    depths: ScaleRows, views: Sequence[View]
-) -> tuple[ScaleRows, tuple[int, ...], list[str]]:
-    """Without depth images that no scale brings onto their pointmaps; these views; warnings."""
-    misshapen = {
-        int(v): float(np.median(depths.sigma[depths.view == v])) for v in np.unique(depths.view)
-    }
-    misshapen = {v: spread for v, spread in misshapen.items() if spread > _MISSHAPEN}
-    warnings = [
-        f"the depth image of camera '{views[v].name}' has another shape than its image "
-        f"({spread:.0%} beside a common scale) and is left out: check that it is registered to "
-        "the image, of the same moment, and neither rotated nor mirrored"
-        for v, spread in misshapen.items()
-    ]
-    return _chosen(depths, ~np.isin(depths.view, list(misshapen))), tuple(misshapen), warnings
-
-
-def _chosen(depths: ScaleRows, keep: NDArray[np.bool_]) -> ScaleRows:
-    return ScaleRows(*(getattr(depths, n)[keep] for n in depths.__dataclass_fields__))
-
-
-def _metre(
-    views: Sequence[View],
-    poses: Poses,
-    depths: ScaleRows,
-    baselines: Sequence[Baseline],
-    from_poses: float | None,
-) -> tuple[float | None, ScaleRows, bool, list[str]]:
-    """Graph units per metre by the median of all sources, and depths that agree with it."""
-    scale = poses.scale.cpu().numpy()[depths.edge]
-    by_row = np.log(scale) + depths.log_units
-    sources: list[tuple[float, float, int | None]] = [
-        (float(np.median(by_row[depths.view == v])), 1.0, int(v)) for v in np.unique(depths.view)
-    ]
-    # Drift of the pairs matters less to a longer baseline.
-    longest = max((base.length for base in baselines), default=1.0)
-    sources += [
-        (base.log_metre, base.length / longest, None)
-        for base in baselines
-        if np.isfinite(base.log_metre)
-    ]
-    gives_scale = bool(sources)
-    if from_poses is not None:
-        sources.append((float(np.log(from_poses)), 1.0, None))
-    if not sources:
-        return None, depths, False, []
-    middle = _weighted_median(*np.array([source[:2] for source in sources]).T)
-    wrong = [
-        v for value, _, v in sources if v is not None and abs(value - middle) > _SCALES_APART / 2
-    ]
-    blame = "one of the two is wrong" if len(sources) == 2 else "the others outvote it"
-    warnings = [
-        f"the depth images of camera '{views[v].name}' make the scene "
-        f"{np.exp(middle - value):.3g} times as large as the others do; {blame}: check the unit"
-        for value, _, v in sources
-        if v in wrong
-    ]
-    kept = _chosen(depths, ~np.isin(depths.view, wrong))
-    return float(np.exp(middle)), kept, gives_scale, warnings
-
-
-def _weighted_median(values: NDArray, weights: NDArray) -> float:
-    """The middle between the lower and the upper weighted median."""
-    order = np.argsort(values)
-    mass = np.cumsum(weights[order])
-    low = np.searchsorted(mass, mass[-1] / 2.0 - 1e-9)
-    high = np.searchsorted(mass, mass[-1] / 2.0 + 1e-9)
-    return float(values[order[[low, high]]].mean())
-
-
-def outvoted_pairs(
-    views: Sequence[View],
-    graph: Graph,
     seen: Sequence[Observed],
-    config: AlignmentConfig,
-) -> NDArray[np.bool_]:
-    """(E,) bool, measured pairs that given poses decide against.
+    world_from_cam: NDArray[np.float64],
+    size: float,
+    registration: Registration,
+    known: Verified,
+    sources: tuple[str, ...],
+    metric_pairs: Sequence[PairPrediction],
+) -> list[Comparison]:
+    """How far what was given is from the world, by kind; nothing without a metric scale.
 
-    Where a view's solved pose contradicts its prior, its pairs are asked one by one where they put
-    it. When at least half of them put it where the prior says, the others are wrong: pairs that
-    contradict each other are a tie, and the prior decides it.
+    What constrains the world agrees with it afterwards, be it right or wrong. So poses count by
+    what they differ from the world of the pairs alone where that is more, and relative poses by
+    that only. These and depth count where pairs have no scale of their own: elsewhere many pairs
+    stand against the former, and are made of the latter.
 
     Args:
-        graph: all pairs, metric; seen: what the used pairs say about each view, graph units.
+        seen: what the pairs say about each view, in graph units; size: world units per graph unit.
+        world_from_cam: (N, 4, 4), world units, before ``registration``.
+        metric_pairs: those in use whose scale is known.
     """
-    out = np.zeros(len(graph.edges), dtype=bool)
-    cameras = [mean_pose(s) for s in seen]
-    if any(c is None for c in cameras):
-        return out
-    metre = float(1.0 / graph.unit[0])
-    solved = np.stack([np.asarray(c) for c in cameras])
-    solved[:, :3, 3] /= metre
-    reach = np.array([view_distance(s, c) for s, c in zip(seen, cameras, strict=True)]) / metre
-    found = register(views, solved, reach, known_scale=True, config=config)
-    for v in np.flatnonzero(found.wrong).tolist():
-        given = invert(found.prior_from_world) @ np.asarray(views[v].world_from_cam_prior)
-        mine, agrees = [], []
-        for e in np.flatnonzero((graph.edges == v).any(1)):
-            side = int(graph.edges[e, 1] == v)
-            own, other = graph.observation[e, [side, 1 - side]]
-            u = graph.edges[e, 1 - side]
-            if found.wrong[u] or not (graph.own_frame[own] and graph.own_frame[other]):
+    if not sources:
+        return []
+    errors: dict[str, dict[str, float]] = {POSES: {}, RELATIVE: {}, DEPTH: {}}
+    error_of, share_of = registration.error, registration.share
+    if known.pose_error is not None and known.pose_share is not None:
+        error_of = np.fmax(error_of, known.pose_error)
+        share_of = np.fmax(share_of, known.pose_share)
+    if not unconfirmed(views, metric_pairs):
+        for view, error in zip(views, error_of, strict=True):
+            if np.isfinite(error):
+                errors[POSES][view.name] = float(error)
+    if not metric_pairs:
+        grow = registration.scale
+        for v, view in enumerate(views):
+            points = apply(invert(world_from_cam[v]), seen[v].world[seen[v].confidence > 0] * size)
+            if not len(points) or view.depth is None or v in known.misshapen:
                 continue
-            put = solved[u] @ invert(graph.pair_from_map[other]) @ graph.pair_from_map[own]
-            away = np.linalg.norm(put[:3, 3] - given[:3, 3])
-            angle = rotation_angle(put[:3, :3] @ given[:3, :3].T)
-            mine.append(e)
-            agrees.append(away + angle * reach[v] < _AGREES * reach[v])
-        if mine and 2 * sum(agrees) >= len(mine):
-            out[[e for e, agree in zip(mine, agrees, strict=True) if not agree]] = True
-    return out
+            cols, rows = seen[v].uv[seen[v].confidence > 0].astype(np.int64).T
+            measured = view.depth[rows, cols]
+            if (measured > 0).any():
+                apart = np.abs(points[:, 2] * grow - measured)[measured > 0]
+                errors[DEPTH][view.name] = float(np.median(apart))
+        for (a, b), error in known.relative_error.items():
+            errors[RELATIVE][f"{views[a].name}' - '{views[b].name}"] = error
+    shares = share_of[np.isfinite(share_of)]
+    share = {POSES: float(np.median(shares)) if len(shares) else 0.0}
+    return [
+        Comparison(kind, error, share.get(kind, 0.0)) for kind, error in errors.items() if error
+    ]
+
+
+def largest_residual(checks: Sequence[Comparison]) -> float:
+    """Metres; NaN when nothing was compared."""
+    return max((check.residual for check in checks), default=np.nan)
+
+
+def refuse_contradictions(
+    checks: Sequence[Comparison],
+    sources: tuple[str, ...],
+    known: Verified,
+    registration: Registration,
+    config: AlignmentConfig,
+) -> None:
+    """Raises AlignmentError, with cameras and figures, beyond ``max_prior_residual``, where poses
+    differ by a good part of the viewing distance, or where what is given fixes nothing because it
+    contradicts itself or the images."""
+    limit = config.max_prior_residual
+    if limit <= 0:
+        return
+    parts = [text for text in (registration.contradiction, known.contradiction) if text]
+    for check in checks:
+        # Relative poses are rejected one by one: a drift of the pairs is no error of theirs.
+        if check.kind != RELATIVE and (check.residual > limit or check.share > _CONTRADICTS):
+            worst = sorted(check.error.items(), key=lambda item: -item[1])
+            named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
+            share = ""
+            if check.share:
+                distance = check.residual / check.share
+                share = f", {_percent(check.share)} of the viewing distance, then {distance:.3g} m"
+            parts.append(
+                f"scaled by {' and '.join(sources)}, given {check.kind} differ by "
+                f"{check.residual:.3g} m at the scene (median{share}): {named}"
+            )
+    if not parts:
+        return
+    notes = [text for text in registration.warnings if text not in parts]
+    raise AlignmentError(
+        f"the images and what is known of the cameras contradict each other, so neither scale nor "
+        f"frame of the scene can be relied on: {'; '.join([*parts, *notes])}. Allowed is "
+        f"alignment.max_prior_residual = {limit:g} m, and {_CONTRADICTS:.0%} of the viewing "
+        "distance. Check TF and calibration (poses are camera-to-world, of optical frames with z "
+        "forward, each of its own camera), the unit of poses and depth images (metres), and that "
+        "nothing moved between the images; or set the limit to 0 (never refuse)"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"

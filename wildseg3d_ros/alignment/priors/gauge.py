@@ -1,10 +1,11 @@
-"""Registration of solved cameras to the poses that are given for them."""
+"""The gauge: registration of solved cameras to the poses that are given for them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,11 @@ from wildseg3d_ros.core.types import View
 _TOLERATED = 0.01
 """Pose error in shares of the viewing distance below which a prior is never called wrong."""
 
-_UNJUDGED = 0.1
-"""The same of a prior that took no part in a solve that others have bent: what pairs leave of its
-camera's error is then much more than what they leave of the others'."""
-
-_SAME_PLACE = 1e-6
-"""Metres between cameras that say nothing about scale."""
-
 _OUTLIER = 4.0
 """A prior is called wrong beyond this many typical errors."""
 
+_SAME_PLACE = 1e-6
+"""Metres between cameras that say nothing about scale."""
 
 _NO_SCALE = (
     "the given camera poses do not fix the scale of the scene (fewer than two that lie apart); "
@@ -33,21 +29,128 @@ _NO_SCALE = (
 )
 
 
+class Gauge(NamedTuple):
+    """``prior = prior_from_world (scale * x)``: prior units per solved unit, and a (4, 4) rigid
+    transform after it."""
+
+    scale: float
+    prior_from_world: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PosedCameras:
+    """Solved cameras beside the poses that are given for them.
+
+    Attributes:
+        priors: (K, 4, 4) metres; solved: (K, 4, 4); distance: (K,) typical distance of a view's
+            points from its camera, solved units.
+    """
+
+    priors: NDArray[np.float64]
+    solved: NDArray[np.float64]
+    distance: NDArray[np.float64]
+
+    def select(self, keep: NDArray) -> PosedCameras:
+        """Some of the cameras."""
+        return PosedCameras(self.priors[keep], self.solved[keep], self.distance[keep])
+
+    def errors(self, gauge: Gauge) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(K,) position errors [m] and orientation errors [rad] of all priors."""
+        rotation, shift = gauge.prior_from_world[:3, :3], gauge.prior_from_world[:3, 3]
+        centres = gauge.scale * self.solved[:, :3, 3] @ rotation.T + shift
+        position = np.linalg.norm(centres - self.priors[:, :3, 3], axis=1)
+        apart = rotation @ self.solved[:, :3, :3] @ np.swapaxes(self.priors[:, :3, :3], 1, 2)
+        return position, np.array([rotation_angle(error) for error in apart])
+
+    def fit(self, weight: NDArray, scale: float, known_scale: bool) -> Gauge:
+        """Least squares over positions, and orientations at the viewing distance: one Procrustes.
+
+        Args:
+            weight: (K,); scale: the answer's where it is known, else a start.
+        """
+        weight = weight / weight.sum()
+        priors, solved = self.priors[:, :3, 3], self.solved[:, :3, 3]
+        mean_prior, mean_solved = weight @ priors, weight @ solved
+        ours, theirs = solved - mean_solved, priors - mean_prior
+        covariance = np.einsum(
+            "k,kij->ij", weight * (scale * self.distance) ** 2, self._rotations()
+        )
+        covariance += scale * np.einsum("k,ki,kj->ij", weight, theirs, ours)
+        rotation = nearest_rotation(covariance)
+        if not known_scale:
+            extent = float(weight @ (ours**2).sum(1))
+            along = float(np.einsum("k,ki,ki->", weight, theirs, ours @ rotation.T))
+            scale = along / extent if extent > 0 and along > 0 else scale
+        return Gauge(scale, make_transform(rotation, mean_prior - scale * rotation @ mean_solved))
+
+    def robust_fit(self, scale: float, known_scale: bool) -> Gauge:
+        """From the one prior that the median of all agrees with best, reweighted by
+        Geman-McClure."""
+        candidates = []
+        for prior, own, rotation in zip(self.priors, self.solved, self._rotations(), strict=True):
+            pose = make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3])
+            candidates.append(Gauge(scale, pose))
+        gauge = min(candidates, key=lambda candidate: float(np.median(self._at_scene(candidate))))
+        for _ in range(20):
+            error = self._at_scene(gauge)
+            floor = 0.2 * _TOLERATED * float(np.median(self.distance)) * gauge.scale
+            width = 2.0 * max(float(np.median(error)), floor)
+            gauge = self.fit((1.0 + (error / width) ** 2) ** -2, gauge.scale, known_scale)
+        return gauge
+
+    def consensus_rotation(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The rotation that most priors support, and (K,) angle of each prior to it."""
+        votes = self._rotations()
+        angles = np.array([[rotation_angle(a @ b.T) for b in votes] for a in votes])
+        winner = int(np.argmin(np.median(angles, axis=1)))
+        near = angles[winner] <= np.median(angles[winner]) + 1e-9
+        rotation = nearest_rotation(votes[near].sum(0))
+        return rotation, np.array([rotation_angle(rotation @ vote.T) for vote in votes])
+
+    def consensus_scale(self, rotation: NDArray, angle: NDArray) -> float | None:
+        """Median ratio of baselines between priors, along the direction that both agree on; None
+        where the cameras share one place. Arguments are of :meth:`consensus_rotation`."""
+        ratios, lengths = [], []
+        centres = self.solved[:, :3, 3] @ rotation.T
+        for i in range(len(centres)):
+            for j in range(i):
+                ours = centres[i] - centres[j]
+                theirs = self.priors[i, :3, 3] - self.priors[j, :3, 3]
+                length = float(ours @ ours)
+                if length > 0 and max(angle[i], angle[j]) < 0.5:
+                    ratios.append(float(ours @ theirs) / length)
+                    lengths.append(np.sqrt(length))
+        if not ratios or max(lengths) <= _SAME_PLACE:
+            return None
+        order = np.argsort(ratios)
+        mass = np.cumsum(np.array(lengths)[order])
+        scale = ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]]
+        return scale if scale > 1e-9 else None
+
+    def _rotations(self) -> NDArray[np.float64]:
+        """(K, 3, 3) the rotation of the gauge by each prior alone."""
+        return self.priors[:, :3, :3] @ np.swapaxes(self.solved[:, :3, :3], 1, 2)
+
+    def _at_scene(self, gauge: Gauge) -> NDArray[np.float64]:
+        """(K,) errors [m] at the viewing distance."""
+        position, angle = self.errors(gauge)
+        return position + angle * self.distance * gauge.scale
+
+
 @dataclass(frozen=True, eq=False)
 class Registration:
     """How the solved world lies in the frame of the given poses.
 
     Attributes:
-        scale: prior units per solved unit.
-        prior_from_world: (4, 4), applied after the scale.
+        scale: prior units per solved unit; prior_from_world: (4, 4), applied after the scale.
         found: whether the priors fix a frame (and, where it was free, the scale).
         residual: (N,) metres between solved and given camera positions, NaN without a prior.
         error: (N,) the same and, at the viewing distance, what the orientations differ by.
         share: (N,) of the viewing distance that this is: unlike metres, it does not shrink with a
             scale that is wrong.
-        contradiction: why no scale brings poses that lie apart together; empty where one does.
         wrong: (N,) bool, priors that contradict the others.
         warnings: cameras whose priors contradict the others, by name.
+        contradiction: why no scale brings poses that lie apart together; empty where one does.
     """
 
     scale: float
@@ -61,19 +164,28 @@ class Registration:
     contradiction: str = ""
 
 
+def prior_sigmas(view: View, config: AlignmentConfig) -> tuple[float, float]:
+    """Deviations [m, rad] of a view's given pose; 0 where they are not said. A pose constrains the
+    world where both are."""
+    return (
+        view.prior_translation_sigma or config.prior_translation_sigma,
+        view.prior_rotation_sigma or config.prior_rotation_sigma,
+    )
+
+
 def register(
     views: Sequence[View],
     world_from_cam: NDArray[np.float64],
     viewing_distance: NDArray[np.float64],
     known_scale: bool,
     config: AlignmentConfig = AlignmentConfig(),
-    outvoted: Mapping[int, bool] = MappingProxyType({}),
+    rejected: Mapping[int, bool] = MappingProxyType({}),
 ) -> Registration:
     """The transform that moves what the cameras see least from where their priors put it.
 
     An orientation error counts by what it does at the viewing distance, so positions and
     orientations add up without a tuning constant; orientations fix the rotation even where all
-    cameras stand on a line. Wrong priors are outvoted: the start is the prior that most others
+    cameras stand on a line. Wrong priors are outliers: the start is the prior that most others
     support, the refinement is reweighted by Geman-McClure.
 
     Args:
@@ -82,7 +194,7 @@ def register(
             points from its camera, solved units.
         known_scale: whether solved units are metres.
         config: deviations of poses whose views do not say their own.
-        outvoted: verdicts on some priors that stand: those outvoted take no part and are named,
+        rejected: verdicts on some priors that stand: those rejected take no part and are named,
             the others are not called wrong.
     """
     residual, total, share = np.full((3, len(views)), np.nan)
@@ -92,192 +204,93 @@ def register(
     nothing = Registration(1.0, np.eye(4), False, residual, total, share, wrong, ())
     if not known:
         return nothing
-    every = np.stack([prior for prior in given if prior is not None])
-    trusted = np.array([not outvoted.get(v, False) for v in known])
+    cameras = PosedCameras(
+        np.stack([prior for prior in given if prior is not None]),
+        world_from_cam[known],
+        viewing_distance[known],
+    )
+    trusted = np.array([not rejected.get(v, False) for v in known])
     if np.count_nonzero(trusted) < 2:
         trusted[:] = True
-    voters = np.array(known)[trusted]
-    priors, solved, reach = every[trusted], world_from_cam[voters], viewing_distance[voters]
-    turn, start_error = _elect_rotation(priors, solved)
-    scale = 1.0 if known_scale else _scale(priors, solved, turn, start_error)
+    voters = cameras.select(trusted)
+    rotation, rotation_error = voters.consensus_rotation()
+    scale = 1.0 if known_scale else voters.consensus_scale(rotation, rotation_error)
     if scale is None:
-        text = _contradiction([views[v].name for v in voters], priors, start_error)
+        names = [views[v].name for v in np.array(known)[trusted]]
+        text = _contradiction(names, voters.priors, rotation_error)
         return replace(nothing, warnings=(text or _NO_SCALE,), contradiction=text)
-    scale, pose = _elect(priors, solved, reach, scale)
-    for _ in range(20):
-        position, angle = camera_errors(priors, solved, scale, pose)
-        error = position + angle * reach * scale
-        width = max(float(np.median(error)), 0.2 * _TOLERATED * float(np.median(reach)) * scale)
-        weight = (1.0 + (error / (2.0 * width)) ** 2) ** -2
-        scale, pose = fit_rig(priors, solved, reach, weight, scale, known_scale)
-    position, angle = camera_errors(every, world_from_cam[known], scale, pose)
-    far = viewing_distance[known] * scale
-    residual[known], total[known] = position, position + angle * far
-    share[known] = total[known] / np.maximum(far, 1e-12)
-    expected = np.array(
-        [
-            expected_error(
-                views[v].prior_translation_sigma or config.prior_translation_sigma,
-                views[v].prior_rotation_sigma or config.prior_rotation_sigma,
-                at,
-            )
-            for v, at in zip(known, far, strict=True)
-        ]
-    )
-    if outvoted:
-        loose = np.array([v not in outvoted for v in known])
-        expected = np.where(loose, np.maximum(expected, _UNJUDGED * far), expected)
-    wrong[known] = _find_wrong(total[known], far, expected)
-    wrong[list(outvoted)] = list(outvoted.values())
-    warnings = _name_wrong(views, known, wrong[known], position, angle)
+    gauge = voters.robust_fit(scale, known_scale)
+    position, angle = cameras.errors(gauge)
+    distance = cameras.distance * gauge.scale
+    residual[known], total[known] = position, position + angle * distance
+    share[known] = total[known] / np.maximum(distance, 1e-12)
+    expected = _expected_errors([views[v] for v in known], distance, config)
+    if rejected:
+        # Pairs leave much more of the error of a camera whose prior took no part in the solve
+        # than of those that were constrained.
+        unjudged = np.array([v not in rejected for v in known])
+        expected = np.where(unjudged, np.maximum(expected, 0.1 * distance), expected)
+    wrong[known] = _find_wrong(total[known], distance, expected)
+    wrong[list(rejected)] = list(rejected.values())
+    warnings = _name_wrong([views[v].name for v in known], wrong[known], position, angle)
     if known_scale:
-        warnings += _check_units(priors, solved, turn, start_error, reach)
-    return Registration(scale, pose, True, residual, total, share, wrong, tuple(warnings))
+        warnings += _check_units(voters, rotation, rotation_error)
+    return Registration(*gauge, True, residual, total, share, wrong, tuple(warnings))
 
 
-def camera_errors(
-    priors: NDArray, solved: NDArray, scale: float, pose: NDArray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Position errors [m] and orientation errors [rad] of all priors under a transform."""
-    centres = scale * solved[:, :3, 3] @ pose[:3, :3].T + pose[:3, 3]
-    position = np.linalg.norm(centres - priors[:, :3, 3], axis=1)
-    angle = np.array(
-        [
-            rotation_angle(pose[:3, :3] @ s[:3, :3] @ p[:3, :3].T)
-            for p, s in zip(priors, solved, strict=True)
-        ]
-    )
-    return position, angle
-
-
-def _elect_rotation(
-    priors: NDArray, solved: NDArray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The rotation that most priors support, and each prior's angle to it."""
-    votes = priors[:, :3, :3] @ np.swapaxes(solved[:, :3, :3], 1, 2)
-    angles = np.array([[rotation_angle(a @ b.T) for b in votes] for a in votes])
-    winner = int(np.argmin(np.median(angles, axis=1)))
-    near = angles[winner] <= np.median(angles[winner]) + 1e-9
-    turn = nearest_rotation(votes[near].sum(0))
-    return turn, np.array([rotation_angle(turn @ vote.T) for vote in votes])
-
-
-def _scale(priors: NDArray, solved: NDArray, turn: NDArray, angle: NDArray) -> float | None:
-    """Median ratio of baselines between priors, along the direction that both agree on."""
-    ratios, lengths = [], []
-    turned = solved[:, :3, 3] @ turn.T
-    for i in range(len(priors)):
-        for j in range(i):
-            ours, theirs = turned[i] - turned[j], priors[i, :3, 3] - priors[j, :3, 3]
-            length = float(ours @ ours)
-            if length > 0 and max(angle[i], angle[j]) < 0.5:
-                ratios.append(float(ours @ theirs) / length)
-                lengths.append(np.sqrt(length))
-    if not ratios or max(lengths) <= _SAME_PLACE:
-        return None
-    order = np.argsort(ratios)
-    mass = np.cumsum(np.array(lengths)[order])
-    scale = ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]]
-    return scale if scale > 1e-9 else None
+def _expected_errors(
+    views: Sequence[View], distance: NDArray, config: AlignmentConfig
+) -> NDArray[np.float64]:
+    """(K,) errors [m] at the viewing distance that the poses' deviations explain; 0 = not said."""
+    sigmas = np.array([prior_sigmas(view, config) for view in views])
+    expected = _OUTLIER * (sigmas[:, 0] + sigmas[:, 1] * distance)
+    return np.where((sigmas > 0).all(1), expected, 0.0)
 
 
 def _contradiction(names: list[str], priors: NDArray, angle: NDArray) -> str:
     """Why poses that lie apart fix no scale; empty where they lie at one place."""
-    spread = np.linalg.norm(priors[:, :3, 3] - priors[0, :3, 3], axis=1).max()
-    if spread <= _SAME_PLACE:
+    extent = np.linalg.norm(priors[:, :3, 3] - priors[0, :3, 3], axis=1).max()
+    if extent <= _SAME_PLACE:
         return ""
     named = ", ".join(
         f"'{name}' {degrees:.0f}" for name, degrees in zip(names, np.degrees(angle), strict=True)
     )
     return (
-        f"no scale brings the given camera poses, up to {spread:.3g} m apart, onto those that the "
+        f"no scale brings the given camera poses, up to {extent:.3g} m apart, onto those that the "
         f"images say: orientations differ by (degrees) {named}, or positions run the other way"
     )
 
 
-def _elect(
-    priors: NDArray, solved: NDArray, reach: NDArray, scale: float
-) -> tuple[float, NDArray[np.float64]]:
-    """The transform by one prior that the median of all priors agrees with best."""
-    best, chosen = np.inf, np.eye(4)
-    for prior, own in zip(priors, solved, strict=True):
-        rotation = prior[:3, :3] @ own[:3, :3].T
-        pose = make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3])
-        position, angle = camera_errors(priors, solved, scale, pose)
-        support = float(np.median(position + angle * reach * scale))
-        if support < best:
-            best, chosen = support, pose
-    return scale, chosen
-
-
-def fit_rig(
-    priors: NDArray,
-    solved: NDArray,
-    reach: NDArray,
-    weight: NDArray,
-    scale: float,
-    known_scale: bool,
-) -> tuple[float, NDArray[np.float64]]:
-    """Least squares over positions, and orientations at the viewing distance: one Procrustes."""
-    weight = weight / weight.sum()
-    mean_prior, mean_solved = weight @ priors[:, :3, 3], weight @ solved[:, :3, 3]
-    ours, theirs = solved[:, :3, 3] - mean_solved, priors[:, :3, 3] - mean_prior
-    arms = weight * (scale * reach) ** 2
-    covariance = np.einsum(
-        "k,kij->ij", arms, priors[:, :3, :3] @ np.swapaxes(solved, 1, 2)[:, :3, :3]
-    )
-    covariance += scale * np.einsum("k,ki,kj->ij", weight, theirs, ours)
-    rotation = nearest_rotation(covariance)
-    if not known_scale:
-        spread = float(weight @ (ours**2).sum(1))
-        along = float(np.einsum("k,ki,ki->", weight, theirs, ours @ rotation.T))
-        scale = along / spread if spread > 0 and along > 0 else scale
-    return scale, make_transform(rotation, mean_prior - scale * rotation @ mean_solved)
-
-
-def expected_error(metres: float, radians: float, reach: float) -> float:
-    """Error [m] at the viewing distance that deviations of a pose explain; 0 = not said."""
-    return _OUTLIER * (metres + radians * reach) if metres > 0 and radians > 0 else 0.0
-
-
-def _find_wrong(error: NDArray, reach: NDArray, expected: NDArray) -> NDArray[np.bool_]:
+def _find_wrong(error: NDArray, distance: NDArray, expected: NDArray) -> NDArray[np.bool_]:
     """Which priors contradict the others: beyond the typical error, and beyond their deviation
     where it is said, else beyond 5 % of the viewing distance."""
-    least = np.where(expected > 0, np.maximum(expected, _TOLERATED * reach), 0.05 * reach)
-    wrong = error > np.maximum(_OUTLIER * np.median(error), least)
-    if len(error) == 2 and not wrong.any() and (error > least).all():
+    floor = np.where(expected > 0, np.maximum(expected, _TOLERATED * distance), 0.05 * distance)
+    wrong = error > np.maximum(_OUTLIER * np.median(error), floor)
+    if len(error) == 2 and not wrong.any() and (error > floor).all():
         wrong[:] = True
     return wrong
 
 
 def _name_wrong(
-    views: Sequence[View],
-    known: list[int],
-    wrong: NDArray[np.bool_],
-    position: NDArray,
-    angle: NDArray,
+    names: list[str], wrong: NDArray[np.bool_], position: NDArray, angle: NDArray
 ) -> list[str]:
-    out = []
-    for k in np.flatnonzero(wrong):
-        blame = "one of the two is wrong" if len(known) == 2 else "the other cameras outvote it"
-        out.append(
-            f"the given pose of camera '{views[known[k]].name}' is {position[k] * 1e3:.0f} mm and "
-            f"{np.degrees(angle[k]):.1f} degrees from where its images put it; {blame}: check its "
-            "TF or calibration"
-        )
-    return out
+    blame = "one of the two is wrong" if len(names) == 2 else "the other cameras contradict it"
+    return [
+        f"the given pose of camera '{names[k]}' is {position[k] * 1e3:.0f} mm and "
+        f"{np.degrees(angle[k]):.1f} degrees from where its images put it; {blame}: check its "
+        "TF or calibration"
+        for k in np.flatnonzero(wrong)
+    ]
 
 
-def _check_units(
-    priors: NDArray, solved: NDArray, turn: NDArray, angle: NDArray, reach: NDArray
-) -> list[str]:
-    """A warning when the cameras' baselines and the depth disagree about what a metre is."""
-    apart = np.linalg.norm(solved[:, :3, 3] - np.median(solved[:, :3, 3], axis=0), axis=1)
-    ratio = _scale(priors, solved, turn, angle)
+def _check_units(cameras: PosedCameras, rotation: NDArray, angle: NDArray) -> list[str]:
+    """A warning when the cameras' baselines and the depth disagree about the metric scale."""
+    centres = cameras.solved[:, :3, 3]
+    apart = np.linalg.norm(centres - np.median(centres, axis=0), axis=1)
+    ratio = cameras.consensus_scale(rotation, angle)
     # Short baselines say little about scale.
-    if len(priors) < 3 or ratio is None or np.median(apart) < 0.1 * np.median(reach):
-        return []
-    if 0.5 < ratio < 2.0:
+    is_short = np.median(apart) < 0.1 * np.median(cameras.distance)
+    if len(centres) < 3 or ratio is None or is_short or 0.5 < ratio < 2.0:
         return []
     text = (
         f"the given camera positions are {ratio:.3g} times as far apart as the depth images say; "

@@ -1,62 +1,114 @@
-"""How long a metre is in the finished world, who says so, and who contradicts it."""
+"""The metric scale of the world: what gives it, and how far it can be relied on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras.resection import Observed
-from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.priors.consistency import Verified
+from wildseg3d_ros.alignment.graph.initialization import Poses
+from wildseg3d_ros.alignment.priors.factors import ScaleRows
 from wildseg3d_ros.alignment.priors.gauge import Registration
-from wildseg3d_ros.core.errors import AlignmentError
-from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.alignment.priors.relative_poses import Baseline
 from wildseg3d_ros.core.types import PairPrediction, View
 
-_CONTRADICTS = 0.1
-"""Share of the viewing distance that given poses may differ by: it grows with the scene, and a
-wrong scale shrinks metres, but not this share. In constructed scenes of 2 m, with a network's
-errors, the share was up to 0.05 with exact poses and with poses good to 1 cm and 0.3 degrees, and
-0.12 or more with poses good to 12 cm and 5 degrees."""
+POSES, RELATIVE, DEPTH = "camera poses", "relative poses", "depth"
+"""Sources of the metric scale, in the words of ``Alignment.scale_sources``."""
+
+_MISSHAPEN = 0.15
+"""Robust sigma of the log ratio of depth to a pointmap beyond which the two show different things;
+in constructed scenes with a network's errors it is up to 0.03."""
 
 _METRIC_NETWORK = 1.5
-"""Factor by which a network's own metre may be wrong: beyond it something else is."""
-
-POSES, RELATIVE, DEPTH = "camera poses", "relative poses", "depth"
+"""Factor by which a network's own metric scale may be wrong: beyond it something else is."""
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """The finished world beside one kind of what was given.
+def well_shaped(
+    depths: ScaleRows, views: Sequence[View]
+) -> tuple[ScaleRows, tuple[int, ...], list[str]]:
+    """Without depth images that no scale brings onto their pointmaps; these views; warnings."""
+    misshapen = {
+        int(v): float(np.median(depths.sigma[depths.view == v])) for v in np.unique(depths.view)
+    }
+    misshapen = {v: sigma for v, sigma in misshapen.items() if sigma > _MISSHAPEN}
+    warnings = [
+        f"the depth image of camera '{views[v].name}' has another shape than its image "
+        f"({sigma:.0%} beside a common scale) and is left out: check that it is registered to "
+        "the image, of the same moment, and neither rotated nor mirrored"
+        for v, sigma in misshapen.items()
+    ]
+    return depths.select(~np.isin(depths.view, list(misshapen))), tuple(misshapen), warnings
 
-    Attributes:
-        kind: POSES, RELATIVE or DEPTH.
-        error: metres at the scene, by camera (or two cameras) that it was given for.
-        share: median over the cameras of the error in viewing distances; 0 where it is not needed.
+
+def consensus_scale(
+    views: Sequence[View],
+    poses: Poses,
+    depths: ScaleRows,
+    baselines: Sequence[Baseline],
+    from_poses: float | None,
+) -> tuple[float | None, ScaleRows, bool, list[str]]:
+    """Graph units per metre by the median of all sources, and depths that agree with it.
+
+    Args:
+        from_poses: the same by given camera poses; None without.
+
+    Returns:
+        the scale, None without a source; the depths; whether depths or baselines are among the
+        sources; and warnings of the depths that disagree.
     """
+    by_row = np.log(np.asarray(poses.scale)[depths.edge]) + depths.log_units
+    sources: list[tuple[float, float, int | None]] = [
+        (float(np.median(by_row[depths.view == v])), 1.0, int(v)) for v in np.unique(depths.view)
+    ]
+    # Drift of the pairs matters less to a longer baseline.
+    longest = max((base.length for base in baselines), default=1.0)
+    sources += [
+        (base.log_scale, base.length / longest, None)
+        for base in baselines
+        if np.isfinite(base.log_scale)
+    ]
+    gives_scale = bool(sources)
+    if from_poses is not None:
+        sources.append((float(np.log(from_poses)), 1.0, None))
+    if not sources:
+        return None, depths, False, []
+    middle = _weighted_median(*np.array([source[:2] for source in sources]).T)
+    # Two sources contradict each other where they are 10 % apart.
+    wrong = [v for value, _, v in sources if v is not None and abs(value - middle) > 0.05]
+    blame = "one of the two is wrong" if len(sources) == 2 else "the others contradict it"
+    warnings = [
+        f"the depth images of camera '{views[v].name}' make the scene "
+        f"{np.exp(middle - value):.3g} times as large as the others do; {blame}: check the unit"
+        for value, _, v in sources
+        if v in wrong
+    ]
+    kept = depths.select(~np.isin(depths.view, wrong))
+    return float(np.exp(middle)), kept, gives_scale, warnings
 
-    kind: str
-    error: Mapping[str, float]
-    share: float = 0.0
 
-    @property
-    def residual(self) -> float:
-        """Median over the cameras [m], so that a few that are wrong do not decide."""
-        return float(np.median(list(self.error.values())))
+def _weighted_median(values: NDArray, weights: NDArray) -> float:
+    """The middle between the lower and the upper weighted median."""
+    order = np.argsort(values)
+    mass = np.cumsum(weights[order])
+    low = np.searchsorted(mass, mass[-1] / 2.0 - 1e-9)
+    high = np.searchsorted(mass, mass[-1] / 2.0 + 1e-9)
+    return float(values[order[[low, high]]].mean())
 
 
 def scale_sources(
-    metric_pairs: Sequence[PairPrediction], known: Verified, registration: Registration
+    metric_pairs: Sequence[PairPrediction],
+    in_solve: tuple[str, ...],
+    registration: Registration,
 ) -> tuple[str, ...]:
-    """What makes the world metric; empty when nothing does."""
+    """What makes the world metric; empty when nothing does.
+
+    Args:
+        in_solve: sources among the priors of the solve.
+    """
     if metric_pairs:
         return tuple(sorted({pair.scale_source for pair in metric_pairs}))
-    if known.sources:
-        return known.sources
-    return (POSES,) if registration.found else ()
+    return in_solve or ((POSES,) if registration.found else ())
 
 
 def scale_factor(pair_scale: NDArray[np.float64]) -> float:
@@ -73,59 +125,6 @@ def no_scale_warning(views: Sequence[View], sources: tuple[str, ...]) -> list[st
         f"'{views[0].name}': give the poses of two cameras or the depth of one to change that"
     )
     return [text]
-
-
-def compare_with_priors(
-    views: Sequence[View],
-    seen: Sequence[Observed],
-    world_from_cam: NDArray[np.float64],
-    size: float,
-    registration: Registration,
-    known: Verified,
-    sources: tuple[str, ...],
-    metric_pairs: Sequence[PairPrediction],
-) -> list[Comparison]:
-    """How far what was given is from the world, by kind; nothing without a metre to measure it in.
-
-    What bends the world agrees with it afterwards, be it right or wrong. So poses count by what
-    they differ from the world of the pairs alone where that is more, and relative poses by that
-    only. These and depth count where pairs have no scale of their own: elsewhere the pairs outvote
-    the former, and are made of the latter.
-
-    Args:
-        seen: what the pairs say about each view, in graph units; size: world units per graph unit.
-        world_from_cam: (N, 4, 4), world units, before ``registration``.
-        metric_pairs: those in use whose scale is known.
-    """
-    if not sources:
-        return []
-    errors: dict[str, dict[str, float]] = {POSES: {}, RELATIVE: {}, DEPTH: {}}
-    error_of, share_of = registration.error, registration.share
-    if known.pose_error is not None and known.pose_share is not None:
-        error_of = np.fmax(error_of, known.pose_error)
-        share_of = np.fmax(share_of, known.pose_share)
-    if not unconfirmed(views, metric_pairs):
-        for view, error in zip(views, error_of, strict=True):
-            if np.isfinite(error):
-                errors[POSES][view.name] = float(error)
-    if not metric_pairs:
-        grow = registration.scale
-        for v, view in enumerate(views):
-            points = apply(invert(world_from_cam[v]), seen[v].world[seen[v].sure > 0] * size)
-            if not len(points) or view.depth is None or v in known.misshapen:
-                continue
-            cols, rows = seen[v].uv[seen[v].sure > 0].astype(np.int64).T
-            measured = view.depth[rows, cols]
-            if (measured > 0).any():
-                away = np.abs(points[:, 2] * grow - measured)[measured > 0]
-                errors[DEPTH][view.name] = float(np.median(away))
-        for (a, b), error in known.relative_error.items():
-            errors[RELATIVE][f"{views[a].name}' - '{views[b].name}"] = error
-    shares = share_of[np.isfinite(share_of)]
-    share = {POSES: float(np.median(shares)) if len(shares) else 0.0}
-    return [
-        Comparison(kind, error, share.get(kind, 0.0)) for kind, error in errors.items() if error
-    ]
 
 
 def unconfirmed(views: Sequence[View], metric_pairs: Sequence[PairPrediction]) -> bool:
@@ -155,8 +154,8 @@ def scale_warnings(
     factor: float,
     rough: bool,
 ) -> list[str]:
-    """Warnings where one baseline alone says how long a metre is, and where a network that was
-    trained on metres finds it much longer or shorter.
+    """Warnings where one baseline alone gives the metric scale, and where that of a network that
+    was trained on metres is far from it.
 
     Args:
         factor: world units per unit of the pairs of unknown scale.
@@ -180,52 +179,3 @@ def scale_warnings(
             "poses and depth are in metres, and the distances between the given camera positions"
         )
     return warnings
-
-
-def largest_residual(checks: Sequence[Comparison]) -> float:
-    """Metres; NaN when nothing was compared."""
-    return max((check.residual for check in checks), default=np.nan)
-
-
-def refuse_contradictions(
-    checks: Sequence[Comparison],
-    sources: tuple[str, ...],
-    known: Verified,
-    registration: Registration,
-    config: AlignmentConfig,
-) -> None:
-    """Raises AlignmentError, with cameras and figures, beyond ``max_prior_residual``, where poses
-    differ by a good part of the viewing distance, or where what is given fixes nothing because it
-    contradicts itself or the images."""
-    limit = config.max_prior_residual
-    if limit <= 0:
-        return
-    parts = [text for text in (registration.contradiction, known.contradiction) if text]
-    for check in checks:
-        # Relative poses are outvoted one by one: a drift of the pairs is no fault of theirs.
-        if check.kind != RELATIVE and (check.residual > limit or check.share > _CONTRADICTS):
-            worst = sorted(check.error.items(), key=lambda item: -item[1])
-            named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
-            share = ""
-            if check.share:
-                far = check.residual / check.share
-                share = f", {_percent(check.share)} of the viewing distance, then {far:.3g} m"
-            parts.append(
-                f"scaled by {' and '.join(sources)}, given {check.kind} differ by "
-                f"{check.residual:.3g} m at the scene (median{share}): {named}"
-            )
-    if not parts:
-        return
-    notes = [text for text in registration.warnings if text not in parts]
-    raise AlignmentError(
-        f"the images and what is known of the cameras contradict each other, so neither scale nor "
-        f"frame of the scene can be relied on: {'; '.join([*parts, *notes])}. Allowed is "
-        f"alignment.max_prior_residual = {limit:g} m, and {_CONTRADICTS:.0%} of the viewing "
-        "distance. Check TF and calibration (poses are camera-to-world, of optical frames with z "
-        "forward, each of its own camera), the unit of poses and depth images (metres), and that "
-        "nothing moved between the images; or set the limit to 0 (never refuse)"
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"

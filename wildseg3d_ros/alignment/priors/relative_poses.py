@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.priors.camera_poses import OUTLIER, Spread
+from wildseg3d_ros.alignment.priors.camera_poses import OUTLIER, PairCameras
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import RelativePose, View
@@ -26,83 +25,82 @@ def check_relative_poses(relative: Sequence[RelativePose], views: Sequence[View]
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A known relative pose beside the solved one.
+    """A known relative pose of two cameras that the pairs locate.
 
     Attributes:
-        length: metres; log_metre: log of graph units per metre by it, NaN when it is too short.
-        wrong: why it contradicts the pairs whatever the scale; empty when it does not.
+        length: metres; log_scale: log of graph units per metre by it, NaN when it is too short.
     """
 
     pose: RelativePose
     length: float
-    log_metre: float
-    wrong: str
+    log_scale: float
 
 
 def baselines_of(
-    views: Sequence[View],
-    cameras: Sequence[NDArray | None],
-    reach: NDArray,
-    relative: Sequence[RelativePose],
-    spread: Spread,
-) -> list[Baseline]:
-    """Relative poses of cameras that are both located, compared each with a scale of its own."""
-    out = []
+    views: Sequence[View], relative: Sequence[RelativePose], cameras: PairCameras
+) -> tuple[list[Baseline], list[str]]:
+    """Relative poses that no scale makes contradict the pairs, and warnings of the others."""
+    out, warnings = [], []
     for pose in relative:
-        a, b = cameras[pose.a], cameras[pose.b]
+        a, b = cameras.poses[pose.a], cameras.poses[pose.b]
         if a is None or b is None:
             continue
         ours = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
         length = float(np.linalg.norm(pose.a_from_b[:3, 3]))
-        log_metre, wrong = np.nan, ""
+        log_scale = np.nan
         if ours > 0 and length > 3.0 * pose.translation_sigma:
-            log_metre = float(np.log(ours / length))
-            away, angle, far = relative_difference(pose, cameras, reach, ours / length)
-            if stands_out(away, angle, length, far, pose, spread):
-                wrong = outvoted_text(pose, views, away + angle * far)
-        out.append(Baseline(pose, length, log_metre, wrong))
-    return out
+            log_scale = float(np.log(ours / length))
+            error, is_outlier = _compare(pose, cameras, ours / length)
+            if is_outlier:
+                warnings.append(_rejected_text(pose, views, error))
+                continue
+        out.append(Baseline(pose, length, log_scale))
+    return out, warnings
 
 
-def outvoted_text(pose: RelativePose, views: Sequence[View], error: float) -> str:
+def compare_baselines(
+    views: Sequence[View],
+    baselines: Sequence[Baseline],
+    cameras: PairCameras,
+    metric_scale: float,
+) -> tuple[list[tuple[RelativePose, float]], list[str]]:
+    """Relative poses that agree with the pairs, their errors [m] at the scene, and warnings of the
+    others.
+
+    Args:
+        metric_scale: graph units per metre.
+    """
+    out, warnings = [], []
+    for base in baselines:
+        error, is_outlier = _compare(base.pose, cameras, metric_scale)
+        if is_outlier:
+            warnings.append(_rejected_text(base.pose, views, error))
+        else:
+            out.append((base.pose, error))
+    return out, warnings
+
+
+def _compare(pose: RelativePose, cameras: PairCameras, metric_scale: float) -> tuple[float, bool]:
+    """Error [m] at the scene, and whether it is more than the pairs drift from one camera to the
+    other."""
+    known = pose.a_from_b
+    solved = invert(np.asarray(cameras.poses[pose.a])) @ np.asarray(cameras.poses[pose.b])
+    translation = float(np.linalg.norm(solved[:3, 3] / metric_scale - known[:3, 3]))
+    rotation = rotation_angle(solved[:3, :3] @ known[:3, :3].T)
+    distance = float(max(cameras.distance[pose.a], cameras.distance[pose.b]) / metric_scale)
+    position, angle = np.sqrt(2.0 * cameras.hops[pose.a, pose.b]) * np.array(cameras.sigmas)
+    # Variances of the pairs' drift; errors of rotation on the way displace its end as well.
+    drift = (position * distance) ** 2 + angle**2 * np.sum(known[:3, 3] ** 2) / 2.0
+    metres = np.sqrt(pose.translation_sigma**2 + drift)
+    radians = np.hypot(pose.rotation_sigma, angle)
+    is_outlier = max(translation / metres, rotation / radians) > OUTLIER
+    return translation + rotation * distance, bool(is_outlier)
+
+
+def _rejected_text(pose: RelativePose, views: Sequence[View], error: float) -> str:
     """The warning that a relative pose is left out; error [m] at the scene."""
     return (
         f"the given relative pose of the cameras '{views[pose.a].name}' and "
         f"'{views[pose.b].name}' is {error * 1e3:.0f} mm (at the scene) from what the images say; "
-        "the pairs outvote it, and it is left out: check their calibration"
+        "the pairs contradict it, and it is rejected: check their calibration"
     )
-
-
-def stands_out(
-    away: float, angle: float, length: float, far: float, pose: RelativePose, spread: Spread
-) -> bool:
-    """Whether a known relative pose is farther from the pairs' than these drift on the way.
-
-    Args:
-        away, angle: by which it differs [m, rad]; length: of the baseline; far: viewing distance.
-    """
-    hops = float(spread.hops[pose.a, pose.b])
-    turned = 2.0 * hops * spread.rotation**2
-    moved = 2.0 * hops * (spread.position * far) ** 2 + turned * length**2 / 2.0
-    metres = np.sqrt(pose.translation_sigma**2 + moved)
-    radians = np.sqrt(pose.rotation_sigma**2 + turned)
-    return max(away / metres, angle / radians) > OUTLIER
-
-
-def relative_difference(
-    pose: RelativePose, cameras: Sequence[NDArray | None], reach: NDArray, metre: float
-) -> tuple[float, float, float]:
-    """By how much solved cameras differ from a known relative pose [m, rad], and the viewing
-    distance [m]; NaN where a camera has no frame.
-
-    Args:
-        cameras: solved poses; reach: (N,) viewing distances, in the cameras' units.
-        metre: of these units in a metre.
-    """
-    a, b = cameras[pose.a], cameras[pose.b]
-    if a is None or b is None:
-        return np.nan, np.nan, np.nan
-    solved = invert(a) @ b
-    away = float(np.linalg.norm(solved[:3, 3] / metre - pose.a_from_b[:3, 3]))
-    angle = rotation_angle(solved[:3, :3] @ pose.a_from_b[:3, :3].T)
-    return away, angle, float(max(reach[pose.a], reach[pose.b]) / metre)

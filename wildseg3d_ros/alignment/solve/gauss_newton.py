@@ -18,7 +18,6 @@ from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses
 from wildseg3d_ros.alignment.graph.similarities import rotation_from_vectors
-from wildseg3d_ros.alignment.merge_border import as_torch, linearised  # MERGE: delete
 from wildseg3d_ros.alignment.priors.factors import DATA_SIGMA, Priors, strength
 from wildseg3d_ros.alignment.solve.moments import Observations
 from wildseg3d_ros.alignment.solve.normal_equations import System, pivots
@@ -141,7 +140,7 @@ def solve(
         known, factor = None, 0.0
         if priors is not None:
             pivot = pivots(observations, moments, poses.matrices())
-            known = linearised(priors, poses, pivot, graph.fixed)  # MERGE: priors.linearise(
+            known = priors.linearise(poses, pivot, graph.fixed)
             factor = _strength(graph, loss, scale)
         system = System(observations, moments, poses, known, factor, fixed_pairs)
         xi, _ = system.solve()
@@ -158,7 +157,7 @@ def solve(
 def _strength(graph: Graph, loss: Loss, scale: float) -> float:
     """What a prior's inverse variance is worth beside the points, at the median residual."""
     at_median = float(robust_weights(loss, np.array([scale]), scale)[0])
-    return strength(as_torch(graph), at_median, scale)  # MERGE: strength(graph, ...)
+    return strength(graph, at_median, scale)
 
 
 def _median(values: NDArray[np.float64]) -> float:

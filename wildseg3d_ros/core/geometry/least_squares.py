@@ -30,6 +30,20 @@ class Fit(Generic[State]):
     converged: bool
 
 
+def newton_step(hessian: NDArray, gradient: NDArray) -> NDArray[np.float64]:
+    """(..., n) to the minimum of the quadratic model.
+
+    Raises:
+        numpy.linalg.LinAlgError: the matrix is singular.
+    """
+    return -np.linalg.solve(hessian, gradient[..., None])[..., 0]
+
+
+def minimum_norm_step(hessian: NDArray, gradient: NDArray) -> NDArray[np.float64]:
+    """(..., n) to the nearest minimum, where some directions may be undetermined."""
+    return -(np.linalg.pinv(hessian, hermitian=True) @ gradient[..., None])[..., 0]
+
+
 def largest(step: NDArray) -> float:
     """Largest absolute entry of a step."""
     return float(np.abs(step).max(initial=0.0))
@@ -42,6 +56,7 @@ def gauss_newton(
     passes: int,
     tolerance: float,
     size: Callable[[NDArray[np.float64]], float] = largest,
+    solve: Callable[[NDArray, NDArray], NDArray[np.float64]] = newton_step,
 ) -> Fit[State]:
     """Minimises a cost whose quadratic model the caller gives at each state.
 
@@ -55,9 +70,7 @@ def gauss_newton(
         passes: upper bound.
         tolerance: size of a step below which the iteration has converged.
         size: of a step; by default its largest absolute entry.
-
-    Raises:
-        numpy.linalg.LinAlgError: the matrix is singular.
+        solve: the step by matrix and gradient, and what is raised where there is none.
     """
     state, hessian = start, None
     for _ in range(passes):
@@ -65,8 +78,28 @@ def gauss_newton(
         if found is None:
             break
         hessian, gradient = found
-        step = -np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        step = solve(hessian, gradient)
         state = retract(state, step)
         if size(step) < tolerance:
             return Fit(state, hessian, True)
     return Fit(state, hessian, False)
+
+
+def reweighted(
+    fit: Callable[[NDArray[np.float64]], tuple[State, NDArray[np.float64]]],
+    reweigh: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    weights: NDArray[np.float64],
+    passes: int,
+) -> tuple[State, NDArray[np.float64]]:
+    """Iteratively reweighted least squares: the last fit, and the weights by its residuals.
+
+    Args:
+        fit: state and residuals by weights.
+        reweigh: weights by residuals: rho'(r) / r of a robust loss rho.
+        weights: of the first fit.
+        passes: number of fits, 1 or more.
+    """
+    for _ in range(passes):
+        state, residual = fit(weights)
+        weights = reweigh(residual)
+    return state, weights

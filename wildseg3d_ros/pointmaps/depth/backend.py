@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import components, maximum_spanning_tree, named_groups
+from wildseg3d_ros.pairing import maximum_spanning_tree, named_groups
 from wildseg3d_ros.pointmaps.config import PointmapConfig
 from wildseg3d_ros.pointmaps.depth.noise import UNIT_SIGMA, DepthNoise, depth_confidence
 from wildseg3d_ros.pointmaps.depth.registration import (
@@ -192,7 +193,7 @@ class DepthPointmaps:
                 _log.info("%s is left out: %s", name, result.note)
             elif result.note:
                 progress.warn(f"{name}: {result.note}")
-        group, asked = components(count, kept), components(count, pairs)
+        group, asked = (components(count, edges).tolist() for edges in (kept, pairs))
         split = {asked[v] for v in range(count) if group[v] != group[asked[v]]}
         if split:
             text = _disconnected(views, group, asked, split)

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.devices import available_memory, torch_device
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import components, named_groups
+from wildseg3d_ros.pairing import named_groups
 from wildseg3d_ros.pointmaps.config import PointmapConfig
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
@@ -191,8 +192,8 @@ class Mast3rPointmaps:
         sure = [float(np.quantile(p.confidence_b, _SUREST)) for p in made]
         kept = [p for p, value in zip(made, sure, strict=True) if value >= least]
         count = len(views)
-        asked = components(count, [(p.a, p.b) for p in made])
-        group = components(count, [(p.a, p.b) for p in kept])
+        asked = components(count, [(p.a, p.b) for p in made]).tolist()
+        group = components(count, [(p.a, p.b) for p in kept]).tolist()
         if group != asked:
             raise InputError(
                 f"the views fall into groups that the network cannot relate to each other: "

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import components, pairs_from_angles, viewing_angles
+from wildseg3d_ros.pairing import pairs_from_angles, viewing_angles
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.config import PointmapConfig
 from wildseg3d_ros.pointmaps.depth.registration.features import root_sift
@@ -125,8 +126,7 @@ class StereoPointmaps:
         angle, _ = viewing_angles(views)
         asked = [(min(pair), max(pair)) for pair in pairs]
         suitable = self._suitable(views, asked, angle)
-        connected = components(len(views), asked)
-        groups = [connected[v] for v in range(len(views))]
+        groups = components(len(views), asked).tolist()
         notes: dict[Pair, str] = {}
         self._check_connected(views, suitable, angle, groups, notes)
 
@@ -183,7 +183,7 @@ class StereoPointmaps:
         kept = [pair for pair in asked if least <= angle[pair] <= most]
         wide = [pair for pair in asked if most < angle[pair] <= bridge]
         for pair in sorted(wide, key=lambda pair: angle[pair]):
-            group = components(len(views), kept)
+            group = components(len(views), kept).tolist()
             if group[pair[0]] != group[pair[1]]:
                 kept.append(pair)
         for pair in asked:
@@ -298,7 +298,7 @@ class StereoPointmaps:
         notes: Mapping[Pair, str],
     ) -> None:
         """Raises InputError where the pairs leave views apart that ``asked`` puts in one group."""
-        group = components(len(views), pairs)
+        group = components(len(views), pairs).tolist()
         if asked == list(range(len(views))):
             asked = [0] * len(views)
         split = {asked[v] for v in range(len(views)) if group[v] != group[asked[v]]}

@@ -66,7 +66,7 @@ def run(*words):
     return cli.main(["align", *map(str, words)])
 
 
-def test_the_door_gives_the_exact_world(made, arrays, write, tmp_path, capsys):
+def test_align_command_gives_the_exact_world(made, arrays, write, tmp_path, capsys):
     assert run(write(arrays), "-o", tmp_path / "out" / "a.npz", "--weighting", "dynamic") == 0
     printed = capsys.readouterr().out
     assert "12 of 12 used" in printed
@@ -107,7 +107,7 @@ def test_the_door_gives_the_exact_world(made, arrays, write, tmp_path, capsys):
     assert set(seconds) == {"read", "align", "fuse"}
 
 
-def test_an_answer_that_did_not_converge_says_so(arrays, write, tmp_path, capsys):
+def test_align_command_says_when_not_converged(arrays, write, tmp_path, capsys):
     """Second maps in any order: nothing fits anything."""
     for name in ("pointmap_j", "confidence_j"):
         arrays[name] = np.roll(arrays[name], 5, axis=0)
@@ -120,7 +120,7 @@ def test_an_answer_that_did_not_converge_says_so(arrays, write, tmp_path, capsys
         assert any("contradict each other throughout" in text for text in held["warnings"])
 
 
-def test_flags_may_stand_for_scores_and_confidences(arrays, write):
+def test_load_pairs_takes_flags_for_scores(arrays, write):
     arrays["soft_mask"] = arrays["soft_mask"] > 0.5
     arrays["confidence_i"] = arrays["confidence_i"] > 1.5
     read = load_pairs(write(arrays))
@@ -128,7 +128,7 @@ def test_flags_may_stand_for_scores_and_confidences(arrays, write):
     assert read.predictions[0].confidence_a.dtype == np.float32
 
 
-def test_optional_arrays_may_be_left_out(made, arrays, write, tmp_path):
+def test_load_pairs_without_optional_arrays(made, arrays, write, tmp_path):
     path = write(only_required(arrays))
     assert run(path, "-o", tmp_path / "a.npz", "--quiet", "--loss", "geman_mcclure") == 0
     with np.load(tmp_path / "a.npz") as out:
@@ -136,7 +136,7 @@ def test_optional_arrays_may_be_left_out(made, arrays, write, tmp_path):
         assert np.log(out["pair_scale"]).mean() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_metric_pairs_have_no_scale(made, arrays, write, tmp_path):
+def test_load_pairs_metric_pairs_have_no_scale(made, arrays, write, tmp_path):
     for name in ("pointmap_i", "pointmap_j"):
         arrays[name] = arrays[name] * made.pair_scale[:, None, None, None].astype(np.float32)
     del arrays["world_from_cam_prior"]
@@ -145,7 +145,7 @@ def test_metric_pairs_have_no_scale(made, arrays, write, tmp_path):
         assert (out["pair_scale"] == 1.0).all()
 
 
-def test_soft_masks_and_matches_reach_the_solver(made, arrays, write):
+def test_load_pairs_soft_masks_and_matches_reach_the_solver(made, arrays, write):
     read = load_pairs(write(arrays))
     np.testing.assert_array_equal(read.masks.scores, arrays["soft_mask"])
     assert read.predictions[0].matched_b.dtype == bool
@@ -200,18 +200,18 @@ def renamed(arrays, old, new):
         (lambda a: with_value(a, "K", (1, 0, 0), np.nan), r"K\[1\] is partly NaN"),
     ],
 )
-def test_a_wrong_file_is_an_error_that_says_what_is_wrong(arrays, write, spoil, says):
+def test_load_pairs_refuses_a_wrong_file(arrays, write, spoil, says):
     with pytest.raises(FileError, match=says):
         load_pairs(write(spoil(arrays)))
 
 
-def test_a_pose_that_is_none_names_its_camera(arrays, write):
+def test_load_pairs_names_the_camera_of_an_invalid_pose(arrays, write):
     arrays["world_from_cam_prior"][2] *= 2
     with pytest.raises(InputError, match=r"pairs.npz.*camera '2'.*not a rotation"):
         load_pairs(write(arrays))
 
 
-def test_a_bottom_row_that_is_none_names_its_camera(arrays, write):
+def test_load_pairs_names_the_camera_of_an_invalid_bottom_row(arrays, write):
     spoilt = with_value(arrays, "world_from_cam_prior", (2, 3, 2), 1.0)
     with pytest.raises(InputError, match=r"camera '2'.*bottom row is \[0.0, 0.0, 1.0, 1.0\]"):
         load_pairs(write(spoilt))
@@ -219,7 +219,7 @@ def test_a_bottom_row_that_is_none_names_its_camera(arrays, write):
         load_pairs(write(with_value(arrays, "K", (1, 2, 0), 5.0)))
 
 
-def test_no_points_at_all_is_not_called_a_matter_of_settings(arrays, write, capsys):
+def test_align_command_no_points_blames_no_setting(arrays, write, capsys):
     arrays["pointmap_i"] = np.full_like(arrays["pointmap_i"], np.nan)
     assert run(write(arrays)) == 2
     error = capsys.readouterr().err
@@ -228,7 +228,7 @@ def test_no_points_at_all_is_not_called_a_matter_of_settings(arrays, write, caps
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no archive", b"1 2\n3 4\n"])
-def test_a_damaged_file_is_one_line_on_the_command_line(tmp_path, capsys, content):
+def test_align_command_damaged_file_is_one_line(tmp_path, capsys, content):
     path = tmp_path / "pairs.npz"
     path.write_bytes(content)
     assert run(path) == 2
@@ -239,7 +239,7 @@ def test_a_damaged_file_is_one_line_on_the_command_line(tmp_path, capsys, conten
     assert "pickle" not in error
 
 
-def test_the_pairs_are_not_written_over(arrays, write, capsys):
+def test_align_command_does_not_overwrite_the_pairs(arrays, write, capsys):
     path = write(arrays)
     before = path.read_bytes()
     assert run(path, "-o", path) == 2
@@ -247,7 +247,7 @@ def test_the_pairs_are_not_written_over(arrays, write, capsys):
     assert path.read_bytes() == before
 
 
-def test_python_objects_and_single_arrays_are_refused(tmp_path):
+def test_load_pairs_refuses_python_objects_and_single_arrays(tmp_path):
     np.savez(tmp_path / "o.npz", edges=np.array([{"a": 1}], dtype=object))
     with pytest.raises(FileError, match="Python objects") as info:
         load_pairs(tmp_path / "o.npz")

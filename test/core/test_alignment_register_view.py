@@ -49,7 +49,7 @@ def added(made, start, world, masks=None):
 
 
 @pytest.mark.parametrize("kind", ["network", "depth"])
-def test_without_noise_it_is_the_fresh_answer(kind):
+def test_align_view_without_noise_is_the_fresh_answer(kind):
     scene = construct_views(COUNT, (48, 64), seed=1)
     if kind == "network":
         made = predict_like_network(scene, complete_pairs(COUNT), PairErrors(), seed=1)
@@ -68,7 +68,7 @@ def test_without_noise_it_is_the_fresh_answer(kind):
         np.testing.assert_allclose(world.points[v], expected.points[v], atol=2e-4 * size)
 
 
-def test_an_added_view_is_about_as_good_as_in_a_fresh_answer_and_the_others_stay():
+def test_align_view_added_is_as_good_as_fresh_and_others_stay():
     ratios = []
     for seed in range(4):
         scene = construct_views(COUNT, (48, 64), seed=seed)
@@ -99,7 +99,7 @@ def errors_of_last(made, points):
     return np.nanmedian(errors_after(points[LAST], made.points[LAST], placed))
 
 
-def test_a_replaced_view_forgets_what_it_was():
+def test_align_view_replaced_forgets_its_past():
     scene = construct_views(COUNT + 1, (48, 64), seed=2)
     made = predict_like_network(scene, complete_pairs(COUNT), seed=2).without_priors()
     start = align(made.predictions, made.views[:COUNT], CONFIG)
@@ -127,7 +127,7 @@ def test_a_replaced_view_forgets_what_it_was():
     assert moved > 0.1
 
 
-def test_a_wrong_pair_of_the_view_is_left_out_and_named():
+def test_align_view_rejects_and_names_a_wrong_pair():
     scene = construct_views(COUNT, (48, 64), seed=4)
     pairs = complete_pairs(COUNT)
     wrong = next(e for e, pair in enumerate(pairs) if LAST in pair)
@@ -141,7 +141,7 @@ def test_a_wrong_pair_of_the_view_is_left_out_and_named():
 
 
 @pytest.mark.parametrize("count", [3, 5])
-def test_nearly_half_of_the_view_s_pairs_may_be_wrong(count):
+def test_align_view_nearly_half_of_its_pairs_wrong(count):
     scene = construct_views(COUNT, (48, 64), seed=4)
     pairs = complete_pairs(COUNT)
     mine = [e for e, pair in enumerate(pairs) if LAST in pair]
@@ -154,7 +154,7 @@ def test_nearly_half_of_the_view_s_pairs_may_be_wrong(count):
     assert alignment.converged
 
 
-def test_what_cannot_be_told_is_said():
+def test_align_view_all_pairs_wrong_is_ambiguous():
     scene = construct_views(COUNT, (48, 64), seed=4)
     pairs = complete_pairs(COUNT)
     wrong = tuple(e for e, pair in enumerate(pairs) if LAST in pair)
@@ -165,7 +165,7 @@ def test_what_cannot_be_told_is_said():
     assert not alignment.converged
 
 
-def test_a_sparse_neighbourhood_is_enough():
+def test_align_view_sparse_neighbourhood():
     scene = construct_views(COUNT, (48, 64), seed=5)
     made = predict_like_network(scene, sequence_pairs(COUNT, 1), seed=5).without_priors()
     alignment, world = added(made, *started(made))
@@ -174,7 +174,7 @@ def test_a_sparse_neighbourhood_is_enough():
     assert np.isfinite(world.points[LAST]).all(-1).mean() > 0.9
 
 
-def test_a_given_pose_that_contradicts_the_images_is_named():
+def test_align_view_names_a_contradicting_prior():
     scene = construct_views(COUNT, (48, 64), seed=6)
     made = predict_like_network(scene, complete_pairs(COUNT), seed=6)
     start, world = started(made)
@@ -193,32 +193,32 @@ def made():
 
 
 class TestWrongInput:
-    def test_pairs_of_other_views(self, made):
+    def test_align_view_refuses_pairs_of_other_views(self, made):
         start, world = started(made)
         a, b = (made.views[v].name for v in (made.predictions[0].a, made.predictions[0].b))
         with pytest.raises(InputError, match=f"'{a}', '{b}'.* does not see the changed view"):
             align_view(made.predictions, made.views, LAST, start, world, CONFIG)
 
     @pytest.mark.parametrize("changed", [-1, COUNT])
-    def test_no_such_view(self, made, changed):
+    def test_align_view_refuses_an_unknown_view(self, made, changed):
         start, world = started(made)
         pairs = of_last(made.predictions)
         with pytest.raises(InputError, match=f"number {changed}; expected .* {COUNT} views"):
             align_view(pairs, made.views, changed, start, world, CONFIG)
 
-    def test_no_pair(self, made):
+    def test_align_view_refuses_no_pair(self, made):
         start, world = started(made)
         with pytest.raises(AlignmentError, match="no pair that sees the changed view"):
             align_view([], made.views, LAST, start, world, CONFIG)
 
-    def test_fusing_other_pairs_than_were_aligned(self, made):
+    def test_fuse_view_refuses_other_pairs(self, made):
         start, world = started(made)
         pairs = of_last(made.predictions)
         alignment = align_view(pairs, made.views, LAST, start, world, CONFIG)
         with pytest.raises(InputError, match="12 pairs, these are 11 other ones"):
             fuse_view(pairs[1:], made.views, LAST, alignment, world, CONFIG)
 
-    def test_its_pairs_are_empty(self, made):
+    def test_align_view_refuses_empty_pairs(self, made):
         start, world = started(made)
         blind = [
             replace(p, confidence_a=0 * p.confidence_a, confidence_b=0 * p.confidence_b)

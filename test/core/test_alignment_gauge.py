@@ -46,7 +46,7 @@ def depth_like(scene):
     return predict_like_depth(scene, complete_pairs(len(scene.views), False))
 
 
-def test_one_prior_fixes_a_metric_world(scene):
+def test_register_one_prior_fixes_a_metric_world(scene):
     made = depth_like(with_priors(scene, [None, None, scene.world_from_cam[2], None, None, None]))
     alignment = align(made.predictions, made.views, CONFIG)
     assert alignment.in_prior_frame
@@ -54,7 +54,7 @@ def test_one_prior_fixes_a_metric_world(scene):
     assert np.flatnonzero(np.isfinite(alignment.prior_residual)).tolist() == [2]
 
 
-def test_priors_give_the_scale_that_a_network_does_not_know(scene):
+def test_register_gives_the_scale_of_a_network(scene):
     priors = [scene.world_from_cam[0], None, None, scene.world_from_cam[3], None, None]
     made = predict_like_network(
         with_priors(scene, priors), complete_pairs(6), PairErrors(scale=0.4)
@@ -67,7 +67,7 @@ def test_priors_give_the_scale_that_a_network_does_not_know(scene):
 
 
 @pytest.mark.parametrize("known", [[0], [1, 1]])
-def test_priors_that_do_not_fix_the_scale_are_said_to(scene, known):
+def test_register_warns_without_a_scale(scene, known):
     priors = [None] * 6
     for place, v in enumerate(known):
         priors[place] = scene.world_from_cam[v]
@@ -87,7 +87,7 @@ def test_priors_that_do_not_fix_the_scale_are_said_to(scene, known):
 
 
 @pytest.mark.parametrize("wrong", range(6))
-def test_a_wrong_prior_is_outvoted_and_named(scene, wrong):
+def test_register_rejects_and_names_a_wrong_prior(scene, wrong):
     random = np.random.default_rng(wrong)
     priors = [slipped(pose, 0.003, 0.003, seed) for seed, pose in enumerate(scene.world_from_cam)]
     priors[wrong] = slipped(priors[wrong], 0.4, random.uniform(0.0, 0.5), wrong)
@@ -100,7 +100,7 @@ def test_a_wrong_prior_is_outvoted_and_named(scene, wrong):
     assert alignment.prior_residual[wrong] == pytest.approx(0.4, abs=0.02)
 
 
-def test_a_wrong_prior_does_not_spoil_the_scale_of_a_network(scene):
+def test_register_scale_is_robust_to_a_wrong_prior(scene):
     priors = list(scene.world_from_cam)
     priors[1] = slipped(priors[1], 0.6, 0.8)
     made = predict_like_network(
@@ -111,7 +111,7 @@ def test_a_wrong_prior_does_not_spoil_the_scale_of_a_network(scene):
     assert any("'cam1'" in warning for warning in alignment.warnings)
 
 
-def test_two_priors_that_disagree_are_both_named(scene):
+def test_register_names_both_of_two_that_disagree(scene):
     priors = [scene.world_from_cam[0], slipped(scene.world_from_cam[1], 0.4, 0.0)] + [None] * 4
     made = depth_like(with_priors(scene, priors))
     alignment = align(made.predictions, made.views, AlignmentConfig(max_prior_residual=0.0))
@@ -119,7 +119,7 @@ def test_two_priors_that_disagree_are_both_named(scene):
     assert len(named) == 2
 
 
-def test_small_errors_of_all_priors_are_averaged_without_a_warning(scene):
+def test_register_averages_small_errors(scene):
     priors = [slipped(pose, 0.01, 0.005, seed) for seed, pose in enumerate(scene.world_from_cam)]
     made = depth_like(with_priors(scene, priors))
     alignment = align(made.predictions, made.views, CONFIG)
@@ -129,7 +129,7 @@ def test_small_errors_of_all_priors_are_averaged_without_a_warning(scene):
     assert 0.005 < np.median(alignment.prior_residual) < 0.02
 
 
-def test_cameras_on_a_line_are_fixed_by_their_orientations(scene):
+def test_register_cameras_on_a_line(scene):
     poses = np.tile(np.eye(4), (4, 1, 1))
     poses[:, 0, 3] = [0.0, 0.3, 0.7, 1.0]
     truth = make_transform(rotation_from_vector([0.5, 1.0, -0.3]), [1.0, 2.0, 3.0])
@@ -146,7 +146,7 @@ def test_cameras_on_a_line_are_fixed_by_their_orientations(scene):
         np.testing.assert_allclose(registration.prior_from_world, truth, atol=1e-9)
 
 
-def test_a_wrong_unit_of_the_depth_images_is_noticed(scene):
+def test_register_warns_of_a_wrong_unit_of_depth(scene):
     priors = scene.world_from_cam.copy()
     priors[:, :3, 3] *= 1000.0
     made = depth_like(with_priors(scene, priors))

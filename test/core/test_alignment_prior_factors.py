@@ -1,4 +1,4 @@
-"""Known poses, relative poses and depth inside the solve: help when right, outvoted when wrong."""
+"""Known poses, relative poses and depth in the solve: right ones help, wrong ones are rejected."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
 from wildseg3d_ros.alignment.graph.sampling import build_graph
-from wildseg3d_ros.alignment.merge_border import as_torch  # MERGE: delete
-from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
+from wildseg3d_ros.alignment.priors.factors import Linearised, Priors, pose_rows, scale_rows
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import (
@@ -63,7 +61,7 @@ def with_priors(scene, priors, sigma=SIGMA, **changes):
 
 
 def camera_error(alignment, scene):
-    """RMS of camera positions [m] after the best similarity: the shape of the rig alone."""
+    """RMS of camera positions [m] after the best similarity: their shape alone."""
     ours, truth = alignment.world_from_cam[:, :3, 3], scene.world_from_cam[:, :3, 3]
     scale, rigid = umeyama(ours, truth)
     return float(np.sqrt(((apply(rigid, scale * ours) - truth) ** 2).sum(1).mean()))
@@ -75,8 +73,9 @@ def depth_of(scene, v):
 
 
 @pytest.mark.parametrize("is_metric", [True, False])
-def test_terms_are_the_derivatives_of_their_cost(scene, is_metric):
-    """Against differences of a cost that is minimised over rigs and the metre by brute force."""
+def test_linearise_gives_the_derivatives_of_the_cost(scene, is_metric):
+    """Against differences of a cost that is minimised over pose groups and metric scale by brute
+    force."""
     random = np.random.default_rng(0)
     made = predict_like_network(scene, complete_pairs(3), NETWORK_LIKE, seed=1)
     made = replace(made, views=made.views[:3])
@@ -88,52 +87,56 @@ def test_terms_are_the_derivatives_of_their_cost(scene, is_metric):
         (1, v, slipped(scene.world_from_cam[v], 0.02, 0.02, random), 0.03, 0.01) for v in (0, 2)
     ]
     priors = Priors(
-        pose_rows(as_torch(graph), known),
-        scale_rows(as_torch(graph), [depth_of(scene, 0), None, None]),
+        pose_rows(graph, known),
+        scale_rows(graph, [depth_of(scene, 0), None, None]),
         0.7,
         is_metric,
     )
-    start = as_torch(initialize(graph))
-    pivot = torch.zeros(len(graph.edges), 3, dtype=torch.float64)
+    start = initialize(graph)
+    scale, rotation, translation = map(
+        np.asarray, (start.scale, start.rotation, start.translation)
+    )
+    count = len(graph.edges)
+    pivot = np.zeros((count, 3))
 
     def moved(xi):
-        xi = torch.from_numpy(xi.reshape(-1, 7))
-        turn = torch.from_numpy(np.stack([rotation_from_vector(w) for w in xi[:, :3].numpy()]))
-        grow = torch.exp(xi[:, 6])
-        shift = grow[:, None] * (turn @ start.translation[..., None])[..., 0] + xi[:, 3:6]
-        return Poses(start.scale * grow, turn @ start.rotation, shift)
+        xi = xi.reshape(-1, 7)
+        turn = np.stack([rotation_from_vector(w) for w in xi[:, :3]])
+        grow = np.exp(xi[:, 6])
+        shift = grow[:, None] * (turn @ translation[..., None])[..., 0] + xi[:, 3:6]
+        return Poses(scale * grow, turn @ rotation, shift)
 
     def cost(xi):
-        turn, centre, log_scale = priors._cameras(moved(xi))
-        rigs, metre = priors._fit_rigs(turn, centre, log_scale)
-        residual, _, precision = priors._rows(turn, centre, log_scale, rigs, metre)
-        return 0.5 * float(precision @ residual**2)
+        cameras = priors._cameras(moved(xi))
+        residual, _ = priors._residuals(cameras, priors._fit_groups(cameras))
+        return 0.5 * float(priors._precision @ residual**2)
 
-    count = len(graph.edges)
-    terms = priors.linearise(start, pivot, np.zeros(count, dtype=bool))
-    gradient = terms.gradient.numpy().ravel()
+    def arrays(terms):
+        return Linearised(
+            *map(np.asarray, (terms.gradient, terms.own, terms.cross, terms.core, terms.inner))
+        )
+
+    terms = arrays(priors.linearise(start, pivot, np.zeros(count, dtype=bool)))
     steps = 1e-5 * np.eye(7 * count)
     numeric = np.array([(cost(s) - cost(-s)) / 2e-5 for s in steps])
     # Gauss-Newton leaves out the curvature of rotations: right to the residuals' size squared.
-    np.testing.assert_allclose(gradient, numeric, atol=2e-2 * np.abs(numeric).max())
-    units = torch.eye(7 * count, dtype=torch.float64).view(count, 7, -1)
-    hessian = terms.apply(units).reshape(7 * count, -1)
-    np.testing.assert_allclose(hessian, hessian.T, atol=1e-9 * float(hessian.abs().max()))
-    assert float(torch.linalg.eigvalsh(hessian)[0]) > -1e-9 * float(hessian.abs().max())
+    np.testing.assert_allclose(terms.gradient.ravel(), numeric, atol=2e-2 * np.abs(numeric).max())
+    hessian = terms.apply(np.eye(7 * count).reshape(count, 7, -1)).reshape(7 * count, -1)
+    largest = np.abs(hessian).max()
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-9 * largest)
+    assert np.linalg.eigvalsh(hessian)[0] > -1e-9 * largest
     # The whole world may be moved at no cost.
-    shift = torch.zeros(count, 7, 1, dtype=torch.float64)
+    shift = np.zeros((count, 7, 1))
     shift[:, 3:6] = 1.0
-    assert float(terms.apply(shift).abs().max()) < 1e-7 * float(hessian.abs().max())
+    assert np.abs(terms.apply(shift)).max() < 1e-7 * largest
     # Pairs whose scale is known take no step of it.
-    fixed = priors.linearise(start, pivot, np.ones(count, dtype=bool))
-    assert float(fixed.gradient[:, 6].abs().max()) == 0.0
-    assert (
-        float(fixed.apply(torch.ones(count, 7, 1, dtype=torch.float64))[:, 6].abs().max()) == 0.0
-    )
+    fixed = arrays(priors.linearise(start, pivot, np.ones(count, dtype=bool)))
+    assert np.abs(fixed.gradient[:, 6]).max() == 0.0
+    assert np.abs(fixed.apply(np.ones((count, 7, 1)))[:, 6]).max() == 0.0
 
 
 @pytest.mark.parametrize(("kind", "share"), [("network", 0.6), ("depth", 0.85)])
-def test_right_poses_help(scene, kind, share):
+def test_priors_right_poses_improve_the_cameras(scene, kind, share):
     without, placed, given = [], [], []
     for seed in range(4):
         random = np.random.default_rng(seed)
@@ -155,7 +158,7 @@ def test_right_poses_help(scene, kind, share):
     assert np.mean(given) < 1.25 * np.mean(without)
 
 
-def test_a_nearly_hard_prior_is_kept(scene):
+def test_priors_nearly_hard_pose_is_kept(scene):
     made = predict_like_network(scene, complete_pairs(6), NETWORK_LIKE, seed=2)
     views = with_priors(made, list(scene.world_from_cam), 1e-4).views
     alignment = align(made.predictions, views, CONFIG)
@@ -166,7 +169,7 @@ def test_a_nearly_hard_prior_is_kept(scene):
 
 
 @pytest.mark.parametrize("wrong", [0, 3])
-def test_a_wrong_pose_is_outvoted_and_named(scene, wrong):
+def test_priors_wrong_pose_is_rejected_and_named(scene, wrong):
     random = np.random.default_rng(wrong)
     priors = [slipped(pose, SIGMA, SIGMA, random) for pose in scene.world_from_cam]
     priors[wrong] = slipped(priors[wrong], 0.2, 0.2, random)
@@ -184,7 +187,7 @@ def test_a_wrong_pose_is_outvoted_and_named(scene, wrong):
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
-def test_two_contradicting_pairs_are_decided_by_the_pose(scene, wrong):
+def test_pairs_against_poses_decides_between_two_pairs(scene, wrong):
     """Either of the two that hold camera 5 may be wrong: the images alone cannot tell which."""
     pairs = [(0, 5), (1, 5), *((a, b) for a, b in complete_pairs(5, False))]
     made = predict_like_depth(scene, pairs, 0.002, 0.002, wrong_pairs=(wrong,), seed=3)
@@ -205,7 +208,7 @@ class TestRelativePoses:
         made = predict_like_depth(scene, pairs, 0.01, 0.01, seed=seed)
         return made.predictions, with_priors(made, [None] * 6).views
 
-    def test_they_close_a_chain(self, scene):
+    def test_priors_close_a_chain(self, scene):
         without, given = [], []
         for seed in range(4):
             pairs, views = self.chain(scene, seed)
@@ -220,7 +223,7 @@ class TestRelativePoses:
             given.append(camera_error(alignment, scene))
         assert np.mean(given) < 0.8 * np.mean(without)
 
-    def test_one_baseline_makes_the_world_metric(self, scene):
+    def test_priors_one_baseline_makes_the_world_metric(self, scene):
         made = predict_like_network(scene, complete_pairs(6), PairErrors(scale=0.4), seed=1)
         views = with_priors(made, [None] * 6).views
         assert not align(made.predictions, views, CONFIG).metric
@@ -231,7 +234,7 @@ class TestRelativePoses:
         assert not alignment.in_prior_frame
         np.testing.assert_allclose(alignment.pair_scale, made.pair_scale, rtol=1e-4)
 
-    def test_a_wrong_one_is_outvoted_and_both_cameras_named(self, scene):
+    def test_priors_wrong_one_is_rejected_and_both_cameras_named(self, scene):
         made = predict_like_depth(scene, complete_pairs(6, False), 0.002, 0.002, seed=1)
         views = with_priors(made, [None] * 6).views
         bad = self.known(
@@ -241,7 +244,7 @@ class TestRelativePoses:
         assert any("'cam1'" in w and "'cam4'" in w for w in alignment.warnings)
         assert camera_error(alignment, scene) < 0.004
 
-    def test_views_that_are_none_are_an_error(self, scene):
+    def test_check_relative_poses_refuses_unknown_views(self, scene):
         pairs, views = self.chain(scene, 0)
         with pytest.raises(InputError, match=r"\(0, 7\)"):
             align(pairs, views, CONFIG, relative_poses=[RelativePose(0, 7, np.eye(4), 0.1, 0.1)])
@@ -259,7 +262,7 @@ class TestDepth:
         return made, views
 
     @pytest.mark.parametrize("cameras", [(2,), (0, 3, 4)])
-    def test_depth_of_some_cameras_makes_the_world_metric(self, scene, cameras):
+    def test_priors_depth_of_some_cameras_makes_the_world_metric(self, scene, cameras):
         depths = [depth_of(scene, v) if v in cameras else None for v in range(6)]
         made, views = self.made(scene, depths)
         alignment = align(made.predictions, views, CONFIG)
@@ -267,7 +270,7 @@ class TestDepth:
         assert alignment.warnings == ()
         np.testing.assert_allclose(alignment.pair_scale, made.pair_scale, rtol=1e-3)
 
-    def test_a_camera_with_the_wrong_unit_is_outvoted_and_named(self, scene):
+    def test_consensus_scale_rejects_a_camera_with_the_wrong_unit(self, scene):
         depths = [depth_of(scene, v) if v in (0, 3, 4) else None for v in range(6)]
         depths[3] = depths[3] * 1.3
         made, views = self.made(scene, depths)

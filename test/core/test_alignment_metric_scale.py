@@ -84,7 +84,7 @@ def mean_scale(network):
         ({"depths": (2,), "poses": range(COUNT), "sigma": 0.01}, ("camera poses", "depth")),
     ],
 )
-def test_scale_and_source_are_in_the_answer(network, given, sources):
+def test_align_reports_scale_and_sources(network, given, sources):
     alignment = align(network.predictions, known(network, **given), CONFIG)
     assert alignment.scale_sources == sources
     assert alignment.scale_factor == pytest.approx(mean_scale(network), rel=2e-3)
@@ -95,7 +95,7 @@ def test_scale_and_source_are_in_the_answer(network, given, sources):
     assert f"{alignment.scale_factor:.4g} x the network's" in alignment.scale_text
 
 
-def test_errors_of_a_network_show_in_the_residual(scene):
+def test_registration_residual_shows_errors_of_a_network(scene):
     made = predict_like_network(scene, complete_pairs(COUNT), NETWORK_LIKE, seed=1)
     alignment = align(made.predictions, known(made, poses=range(COUNT)), CONFIG)
     away = alignment.world_from_cam[:, :3, 3] - made.world_from_cam[:, :3, 3]
@@ -104,7 +104,7 @@ def test_errors_of_a_network_show_in_the_residual(scene):
     assert alignment.registration_residual < 0.1
 
 
-def test_with_nothing_to_go_by_scale_and_frame_are_the_networks(network):
+def test_align_without_priors_keeps_scale_and_frame_of_the_network(network):
     alignment = align(network.predictions, known(network), CONFIG)
     assert not alignment.metric
     assert not alignment.in_prior_frame
@@ -118,13 +118,13 @@ def test_with_nothing_to_go_by_scale_and_frame_are_the_networks(network):
     assert "network's own" in alignment.scale_text
 
 
-def test_one_pose_gives_a_network_neither_scale_nor_frame(network):
+def test_align_one_pose_fixes_neither_scale_nor_frame(network):
     alignment = align(network.predictions, known(network, poses=(1,)), CONFIG)
     assert alignment.scale_sources == ()
     assert any("network's scale" in warning for warning in alignment.warnings)
 
 
-def test_poses_and_depth_that_contradict_each_other_are_refused_with_the_figure(network):
+def test_refuse_contradictions_poses_against_depth(network):
     views = known(network, poses=range(COUNT), depths=(2,), depth_scale=1.5)
     with pytest.raises(AlignmentError, match=r"given depth differ.*'cam2'") as refused:
         align(network.predictions, views, CONFIG)
@@ -140,7 +140,7 @@ def test_poses_and_depth_that_contradict_each_other_are_refused_with_the_figure(
     assert any("'cam2'" in warning and "unit" in warning for warning in alignment.warnings)
 
 
-def test_wrong_poses_are_refused_with_figure_and_cameras(network):
+def test_refuse_contradictions_names_wrong_poses(network):
     views = tuple(
         replace(view, world_from_cam_prior=tumbled(view.world_from_cam_prior, 0.4, seed))
         for seed, view in enumerate(network.views)
@@ -157,7 +157,7 @@ def test_wrong_poses_are_refused_with_figure_and_cameras(network):
 
 
 @pytest.mark.parametrize("size", [1.0, 0.25])
-def test_the_default_limit_tells_good_poses_from_bad_ones(scene, size):
+def test_refuse_contradictions_default_limit_separates_good_and_bad_poses(scene, size):
     """At 2 m, and at 0.5 m, where 3 cm are as much as 12 cm are there."""
     made = predict_like_network(scene, complete_pairs(COUNT), NETWORK_LIKE, seed=0)
     random = np.random.default_rng(0)
@@ -177,7 +177,7 @@ def test_the_default_limit_tells_good_poses_from_bad_ones(scene, size):
 
 @pytest.mark.parametrize("seed", [3, 4, 5])
 @pytest.mark.parametrize("mistake", ["inverted", "OpenGL axes", "mirrored", "swapped", "tumbled"])
-def test_poses_that_no_scale_can_save_are_refused(mistake, seed):
+def test_refuse_contradictions_poses_without_a_common_scale(mistake, seed):
     """Also where a collapsed scale would make the metres small, or none could be found at all."""
     scene = construct_views(COUNT, (48, 64), seed=seed)
     errors = PairErrors(scale=0.4, warp=0.01, noise=0.003)
@@ -205,7 +205,7 @@ def test_poses_that_no_scale_can_save_are_refused(mistake, seed):
     assert align(made.predictions, views, CONFIG).metric
 
 
-def test_depth_images_that_contradict_each_other_make_no_scale(network):
+def test_refuse_contradictions_depth_against_depth(network):
     views = list(known(network, depths=(1,)))
     views[2] = known(network, depths=(2,), depth_scale=2.0)[2]
     with pytest.raises(AlignmentError, match=r"contradict each other.*'cam1'.*'cam2'"):
@@ -213,14 +213,14 @@ def test_depth_images_that_contradict_each_other_make_no_scale(network):
     assert not align(network.predictions, views, NEVER).metric
 
 
-def test_two_wrong_poses_are_refused_although_any_scale_fits_two_positions(network):
+def test_refuse_contradictions_two_wrong_poses(network):
     views = list(known(network, poses=(0, 3)))
     views[3] = replace(views[3], world_from_cam_prior=tumbled(network.world_from_cam[3], 0.3, 0))
     with pytest.raises(AlignmentError, match=r"'cam0' .* m, 'cam3'|'cam3' .* m, 'cam0'"):
         align(network.predictions, views, CONFIG)
 
 
-def test_a_few_wrong_poses_are_outvoted_and_nothing_is_refused(network):
+def test_refuse_contradictions_tolerates_a_rejected_pose(network):
     views = list(network.views)
     views[1] = replace(views[1], world_from_cam_prior=tumbled(network.world_from_cam[1], 0.5, 0))
     alignment = align(network.predictions, views, CONFIG)
@@ -228,7 +228,7 @@ def test_a_few_wrong_poses_are_outvoted_and_nothing_is_refused(network):
     assert any("'cam1'" in warning for warning in alignment.warnings)
 
 
-def test_a_relative_pose_is_a_source_and_is_compared(network):
+def test_scale_sources_relative_pose(network):
     a_from_b = invert(network.world_from_cam[1]) @ network.world_from_cam[4]
     relative = [RelativePose(1, 4, a_from_b, 0.002, 0.002)]
     alignment = align(network.predictions, known(network), CONFIG, relative_poses=relative)
@@ -237,7 +237,7 @@ def test_a_relative_pose_is_a_source_and_is_compared(network):
     assert alignment.registration_residual < 1e-3
 
 
-def test_metric_pairs_need_no_scale_but_their_poses_are_compared(scene):
+def test_scale_sources_metric_pairs(scene):
     made = predict_like_depth(scene, complete_pairs(COUNT, False))
     alignment = align(made.predictions, made.views, CONFIG)
     assert alignment.scale_sources == ("metric pairs",)
@@ -261,7 +261,7 @@ def stretched(network, a, b, factor):
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.3, 2.0])
-def test_one_baseline_is_said_to_be_unconfirmed(network, factor):
+def test_scale_warnings_one_baseline(network, factor):
     alignment = align(network.predictions, stretched(network, 0, 3, factor), CONFIG)
     (text,) = [text for text in alignment.warnings if "one baseline" in text]
     assert "from 'cam0' to 'cam3'" in text
@@ -270,7 +270,7 @@ def test_one_baseline_is_said_to_be_unconfirmed(network, factor):
 
 
 @pytest.mark.parametrize("given", [{"poses": (0, 2, 4)}, {"poses": (0, 3), "depths": (2,)}])
-def test_a_third_pose_or_depth_confirms_the_baseline(network, given):
+def test_scale_warnings_confirmed_baseline(network, given):
     alignment = align(network.predictions, known(network, **given), CONFIG)
     assert not any("one baseline" in text for text in alignment.warnings)
 
@@ -278,7 +278,7 @@ def test_a_third_pose_or_depth_confirms_the_baseline(network, given):
 @pytest.mark.parametrize(
     ("factor", "warned"), [(1.0, False), (1.3, False), (2.0, True), (0.5, True)]
 )
-def test_a_network_trained_on_metres_contradicts_a_wrong_baseline(network, factor, warned):
+def test_scale_warnings_metric_network_against_a_wrong_baseline(network, factor, warned):
     mean = mean_scale(network)
     made = [
         replace(
