@@ -82,6 +82,8 @@ def refine_jointly(
         sigma = typical_distance(found)
         if sigma <= 0:
             break
+        # Smaller ones are float32's rounding; weights beyond leave a matrix of rounding errors.
+        sigma = max(sigma, 1e-6)
         equations = _NormalEquations(len(start))
         for c in found:
             equations.add_correspondences(c, start, sigma)
