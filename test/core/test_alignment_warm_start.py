@@ -80,14 +80,14 @@ class TestAligner:
         ]
         aligner = Aligner(pairs, made.views, CONFIG)
         unchanged = Samples.of(pairs, made.views, CONFIG)
-        rows, cols = aligner._samples.pixels[pairs[0].a][::7].T
+        rows, cols = aligner._samples.graph.pixels[pairs[0].a][::7].T
         pairs[0].pointmap_a[rows, cols] *= 1.5
         pairs[1].pointmap_b[:] = pairs[2].pointmap_b
         pairs[4].confidence_a[rows, cols] = 0.0
-        for name in ("x", "confidence"):
-            kept = getattr(aligner._samples, name)
-            np.testing.assert_array_equal(kept, getattr(unchanged, name))
-            anew = getattr(Aligner(pairs, made.views, CONFIG)._samples, name)
+        for name in ("x", "weight"):
+            kept = getattr(aligner._samples.graph, name)
+            np.testing.assert_array_equal(kept, getattr(unchanged.graph, name))
+            anew = getattr(Aligner(pairs, made.views, CONFIG)._samples.graph, name)
             assert (anew != kept).any()
 
     def test_aligner_does_not_read_the_pairs_again_to_solve_again(

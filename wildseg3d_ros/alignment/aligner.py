@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +40,8 @@ from wildseg3d_ros.core.types import (
     View,
     WorldPointmaps,
 )
+
+_NOT_SOLVED = "there is no solution to fuse: call solve() first"
 
 
 class Aligns(Protocol):
@@ -137,7 +139,7 @@ class Aligner:
             RuntimeError: nothing was solved yet.
         """
         if self._alignment is None:
-            raise RuntimeError("there is no solution to fuse: call solve() first")
+            raise RuntimeError(_NOT_SOLVED)
         problem = self._problem
         return fuse(problem.predictions, problem.views, self._alignment, problem.config)
 
@@ -218,43 +220,35 @@ class Aligner:
         return warnings
 
 
+@dataclass(eq=False)
 class ViewAligner:
     """Brings one view that was added or replaced into a world that stands.
 
-    The other views' world pointmaps stay where they are; see :func:`align_view`.
+    The other views' world pointmaps stay where they are. The attributes are the arguments of
+    :func:`align_view`.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[PairPrediction],
-        views: Sequence[View],
-        changed: int,
-        start: Alignment,
-        world: WorldPointmaps,
-        config: AlignmentConfig = AlignmentConfig(),
-    ) -> None:
-        """Takes the arguments of :func:`align_view`."""
-        self._pairs, self._views, self._changed = pairs, views, changed
-        self._start, self._world, self._config = start, world, config
-        self._alignment: Alignment | None = None
+    pairs: Sequence[PairPrediction]
+    views: Sequence[View]
+    changed: int
+    start: Alignment
+    world: WorldPointmaps
+    config: AlignmentConfig = AlignmentConfig()
+    _alignment: Alignment | None = field(default=None, init=False)
 
     def solve(self, masks: MaskCache | None = None) -> Alignment:
         """Solves the view's pairs; see :func:`align_view`."""
         self._alignment = register_view.align_view(
-            self._pairs, self._views, self._changed, self._start, self._world, self._config, masks
+            self.pairs, self.views, self.changed, self.start, self.world, self.config, masks
         )
         return self._alignment
 
     def fuse(self) -> WorldPointmaps:
-        """All world pointmaps, the view's made anew from the last solution.
-
-        Raises:
-            RuntimeError: nothing was solved yet.
-        """
+        """All world pointmaps, the view's made anew; RuntimeError where nothing was solved."""
         if self._alignment is None:
-            raise RuntimeError("there is no solution to fuse: call solve() first")
+            raise RuntimeError(_NOT_SOLVED)
         return fuse_view(
-            self._pairs, self._views, self._changed, self._alignment, self._world, self._config
+            self.pairs, self.views, self.changed, self._alignment, self.world, self.config
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +21,12 @@ class Samples:
     """What the solve reads of the pairs' maps: copies, which later changes of these leave alone.
 
     Attributes:
-        edges, view, edge, side, pixels, pair_from_map, own_frame, measured: of :class:`Graph`.
-        is_metric: (E,) bool, pairs in metres.
-        x: (O, 3, n) float64 points in the pair's frame, 0 where there is none.
-        confidence: (O, n) float64, 0 = no point.
+        graph: all pairs, in units of their own; its weights are the confidences.
         matched: (O, n) bool flags of the dynamic adjustment; None where the rule needs none.
     """
 
-    edges: NDArray[np.int64]
-    view: NDArray[np.int64]
-    edge: NDArray[np.int64]
-    side: NDArray[np.int64]
-    pixels: tuple[NDArray[np.int64], ...]
-    x: NDArray[np.float64]
-    confidence: NDArray[np.float64]
+    graph: Graph
     matched: NDArray[np.bool_] | None
-    pair_from_map: NDArray[np.float64]
-    is_metric: NDArray[np.bool_]
-    own_frame: NDArray[np.bool_]
-    measured: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -77,21 +64,23 @@ class Samples:
             mine = np.flatnonzero(view == v)
             arrays = {tuple(map(array_key, maps[o])) for o in mine}
             measured[v] = len(arrays) == 1 and own_frame[mine].all()
-        is_metric = np.array([p.metric for p in predictions], dtype=bool)
-        return cls(
-            edges,
-            view,
-            edge,
-            side,
-            pixels,
-            x,
-            confidence,
-            matched,
-            pair_from_map,
-            is_metric,
-            own_frame,
-            measured,
+        graph = Graph.of(
+            view_count=len(views),
+            edges=edges,
+            ids=np.arange(len(edges)),
+            view=view,
+            edge=edge,
+            side=side,
+            x=x,
+            weight=confidence,
+            pixels=pixels,
+            unit=np.ones(len(edges)),
+            fixed=np.array([p.metric for p in predictions], dtype=bool),
+            pair_from_map=pair_from_map,
+            own_frame=own_frame,
+            measured=measured,
         )
+        return cls(graph, matched)
 
 
 def build_graph(
@@ -106,26 +95,12 @@ def build_graph(
 
 def weigh(samples: Samples, config: AlignmentConfig, masks: MaskCache | None = None) -> Graph:
     """The graph of all pairs; with the masks' scores, where there are masks."""
-    weight = _weights(samples, config, masks)
-    norm = np.sqrt(np.einsum("okn,okn->on", samples.x, samples.x))
+    graph, weight = samples.graph, _weights(samples, config, masks)
+    norm = np.sqrt(np.einsum("okn,okn->on", graph.x, graph.x))
     weight *= _nearness(norm, weight > 0)
-    unit = _units(norm, weight, samples.edge, samples.is_metric)
-    return Graph.of(
-        view_count=len(samples.pixels),
-        edges=samples.edges,
-        ids=np.arange(len(samples.edges)),
-        view=samples.view,
-        edge=samples.edge,
-        side=samples.side,
-        x=samples.x / unit[samples.edge][:, None, None],
-        weight=weight,
-        pixels=samples.pixels,
-        unit=unit,
-        fixed=samples.is_metric,
-        pair_from_map=samples.pair_from_map,
-        own_frame=samples.own_frame,
-        measured=samples.measured,
-    )
+    unit = _units(norm, weight, graph.edge, graph.fixed)
+    x = graph.x / unit[graph.edge][:, None, None]
+    return replace(graph, x=x, weight=weight, unit=unit)
 
 
 def _maps(pair: PairPrediction, side: int) -> tuple[Array, Array]:
@@ -241,15 +216,15 @@ def _weights(
     samples: Samples, config: AlignmentConfig, masks: MaskCache | None
 ) -> NDArray[np.float64]:
     """(O, n) W, scaled to a mean near 1 so that no rule's units reach the solver."""
-    confidence, matched = samples.confidence, samples.matched
-    scores = np.ones((len(samples.pixels), confidence.shape[1]))
-    for v, (rows, cols) in enumerate(pixels.T for pixels in samples.pixels):
+    graph, confidence = samples.graph, samples.graph.weight
+    scores = np.ones((graph.view_count, confidence.shape[1]))
+    for v, (rows, cols) in enumerate(pixels.T for pixels in graph.pixels):
         if masks is not None:
             given = masks.scores[v][rows, cols].astype(np.float64)
             scores[v, : len(rows)] = np.nan_to_num(given, nan=1.0)
     positive = confidence[confidence > 0]
     median = float(np.median(positive)) if positive.size else 1.0
-    weight = point_weights(config, confidence, scores[samples.view], matched, median)
+    weight = point_weights(config, confidence, scores[graph.view], samples.matched, median)
     total = weight.sum()
     return weight * (np.count_nonzero(weight) / total) if total > 0 else weight
 
