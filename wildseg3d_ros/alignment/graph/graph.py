@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.arrays import Array
 from wildseg3d_ros.core.components import component_lists
 from wildseg3d_ros.core.errors import AlignmentError, ErrorCode, InputError
 from wildseg3d_ros.core.types import PairPrediction, View
@@ -159,10 +158,3 @@ def pair_name(pair: PairPrediction, views: Sequence[View]) -> str:
 def is_identity(transform: NDArray) -> bool:
     """Whether a (4, 4) transform moves nothing."""
     return np.array_equal(transform, np.eye(4))
-
-
-def array_key(array: Array) -> tuple:
-    """Equal for arrays that are the same memory seen the same way, while these are held."""
-    if isinstance(array, np.ndarray):
-        return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str
-    return (id(array),)

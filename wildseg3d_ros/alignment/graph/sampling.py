@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import Graph, array_key, is_identity
+from wildseg3d_ros.alignment.graph.graph import Graph, is_identity
 from wildseg3d_ros.alignment.graph.medians import middle_values
 from wildseg3d_ros.alignment.graph.weights import largest_confidence, point_weights
-from wildseg3d_ros.core.arrays import Array, read_pixels, to_numpy
+from wildseg3d_ros.core.arrays import Array, array_key, read_pixels, to_numpy
 from wildseg3d_ros.core.types import MaskCache, PairPrediction, View
 
 
