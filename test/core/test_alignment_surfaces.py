@@ -171,7 +171,7 @@ def test_views_agree_better_after_it(scene, pairs, share, monkeypatch):
             with monkeypatch.context() as patch:
                 if not with_it:
                     patch.setattr(
-                        "wildseg3d_ros.alignment.aligner.settle_views",
+                        "wildseg3d_ros.alignment.assembly.settle_views",
                         lambda p, v, *_: np.tile(np.eye(4), (len(v), 1, 1)),
                     )
                     patch.setattr(

@@ -10,6 +10,7 @@ from wildseg3d_ros.alignment.priors.factors import Linearised
 
 
 def as_torch(value):
+    """A graph or poses with tensors."""
     if isinstance(value, Graph):
         return replace(value, x=torch.from_numpy(value.x), weight=torch.from_numpy(value.weight))
     return Poses(*map(torch.from_numpy, (value.scale, value.rotation, value.translation)))
@@ -23,5 +24,6 @@ class _Numpy(Linearised):
 
 
 def linearised(priors, poses, pivot, fixed):
+    """Priors linearised, in NumPy."""
     found = priors.linearise(as_torch(poses), torch.from_numpy(pivot), fixed)
     return _Numpy(*(getattr(found, n).numpy() for n in found.__dataclass_fields__))
