@@ -90,9 +90,13 @@ class Aligner:
                 f"there is no pair to align {len(views)} view(s) with; do the views overlap, and "
                 "do they have points (depth in range, confidence above 0)?"
             )
-        surfaces = ViewSamples.of(predictions, views)
-        relative = tuple(relative_poses)
-        self._problem = Problem(tuple(predictions), tuple(views), config, relative, surfaces)
+        self._problem = Problem(
+            tuple(predictions),
+            tuple(views),
+            config,
+            tuple(relative_poses),
+            ViewSamples.of(predictions, views),
+        )
         self._samples = Samples.of(predictions, views, config)
         self._pairs: SolvedPairs | None = None
         self._alignment: Alignment | None = None

@@ -45,13 +45,13 @@ from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, Relat
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is to be aligned, and what the views' surfaces are made of."""
+    """What is to be aligned, with the pixels that the joint refinement needs of the maps."""
 
     predictions: Sequence[PairPrediction]
     views: Sequence[View]
     config: AlignmentConfig
     relative_poses: Sequence[RelativePose]
-    view_samples: ViewSamples
+    surface_samples: ViewSamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +151,8 @@ class _Cameras:
 
     def viewing_distances(self) -> NDArray[np.float64]:
         """(N,) median distance of each view's points from its camera."""
-        pairs = zip(self.seen, self.world_from_cam, strict=True)
-        return np.array([s.viewing_distance(pose) for s, pose in pairs])
+        both = zip(self.seen, self.world_from_cam, strict=True)
+        return np.array([seen.viewing_distance(pose) for seen, pose in both])
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,12 +370,11 @@ def _refine(
     graph, poses, count = result.graph, result.poses, len(solved.complete.edges)
     scale, used = np.ones(count), np.zeros(count, dtype=bool)
     scale[graph.ids], used[graph.ids] = poses.scale / graph.unit, result.kept
-    posed = PosedPairs(scale, solved.rigid(), used)
     return refine_views(
-        problem.view_samples,
+        problem.surface_samples,
         views,
         masks,
-        posed,
+        PosedPairs(scale, solved.rigid(), used),
         cameras.world_from_cam,
         cameras.K,
         residuals.typical,

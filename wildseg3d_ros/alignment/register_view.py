@@ -245,8 +245,8 @@ class _Solved:
     def observed(self) -> Observed:
         """What the pairs say about the changed view, graph units."""
         solution = self.result.solution
-        world, confidence = solution.world, solution.confidence
-        return observe(self.result.current, solution.poses, world, confidence)[self.here]
+        current, poses = self.result.current, solution.poses
+        return observe(current, poses, solution.world, solution.confidence)[self.here]
 
     def pairs(self) -> PosedPairs:
         """Its pairs in the world."""
@@ -298,8 +298,9 @@ def _solve(
     behind = [np.count_nonzero(start.edges[start.pair_used] == v) for v in near.of]
     stands_for = np.where(fixed[graph.edge], np.maximum(behind, 1)[graph.view], 1)
     graph = replace(graph, weight=graph.weight * stands_for[:, None])
-    poses = initialize(graph, Poses.identities(len(fixed)), fixed)
-    result = solve_pairs(graph, poses, np.ones(len(fixed), dtype=bool), True, config, fixed)
+    count = len(fixed)
+    poses = initialize(graph, Poses.identities(count), fixed)
+    result = solve_pairs(graph, poses, np.ones(count, dtype=bool), True, config, fixed)
     warnings = [f"pair {name} has too few points and is left out" for name in empty]
     warnings += [
         f"pair {names[e]} contradicts the others and is left out" for e in graph.ids[~result.kept]
@@ -316,10 +317,7 @@ def _solve(
 
 
 def _refine(
-    near: _Neighbourhood,
-    pairs: PosedPairs,
-    cameras: Cameras,
-    prior: _Prior,
+    near: _Neighbourhood, pairs: PosedPairs, cameras: Cameras, prior: _Prior
 ) -> NDArray[np.float64]:
     """(4, 4) rigid motion of the changed view, onto its prior and then onto what the others
     see."""
