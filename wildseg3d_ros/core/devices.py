@@ -46,23 +46,6 @@ def torch_device(name: str, setting: str) -> torch.device:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Keeps torch's operations on the calling thread.
-
-    They are small: a second thread gains nothing on an idle machine, and on a busy one waiting for
-    it at every operation has made a solve ten times slower.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def blas_on_one_thread() -> Iterator[None]:
     """Keeps the linear algebra of NumPy and SciPy on the calling thread, where it is OpenBLAS.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from array_api_compat import is_torch_array
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
@@ -25,7 +25,7 @@ from wildseg3d_ros.alignment.graph.weights import largest_confidence
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import average_along_rays
 from wildseg3d_ros.core.arrays import Array, as_array, is_on_host, to_numpy
-from wildseg3d_ros.core.devices import one_thread, torch_device
+from wildseg3d_ros.core.devices import blas_on_one_thread, torch_device
 from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.parallel import THREADS, run_all
@@ -49,7 +49,9 @@ def fuse(
     posed = _posed(predictions, views, alignment)
     like = _device_array(config.device)
     parts = [_view(predictions, views, v, alignment, posed, like) for v in range(len(views))]
-    points, confidence, is_mean = (list(part) for part in zip(*parts, strict=True))
+    points, confidence, blocks = (list(part) for part in zip(*parts, strict=True))
+    _run(blocks)
+    is_mean = [of_view is not None for of_view in blocks]
     if any(is_mean) and len(views) > 1:
         _average_along_rays(points, confidence, is_mean, alignment)
     return WorldPointmaps(tuple(points), tuple(confidence))
@@ -69,10 +71,11 @@ def fuse_view(
     # An added view has no points yet.
     points += points[:1] * (len(views) - len(points))
     confidence += confidence[:1] * (len(views) - len(confidence))
-    points[changed], confidence[changed], is_mean = _view(
+    points[changed], confidence[changed], blocks = _view(
         pairs, views, changed, alignment, posed, _device_array(config.device)
     )
-    if is_mean:
+    if blocks is not None:
+        _run([blocks])
         moving = [v == changed for v in range(len(views))]
         _average_along_rays(points, confidence, moving, alignment)
     return WorldPointmaps(tuple(points), tuple(confidence))
@@ -125,47 +128,76 @@ def _view(
     alignment: Alignment,
     posed: PosedPairs,
     like: Array | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], bool]:
-    """Points and confidence of one view, and whether they are a mean of several maps."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], _Blocks | None]:
+    """Points and confidence of one view; where they are the mean of several maps, the blocks that
+    are still to be filled in."""
     seen, size = observations_of(predictions, posed, v), views[v].size
     if not seen:
         nothing = np.full((*size, 3), np.nan, dtype=np.float32)
-        return nothing, np.zeros(size, dtype=np.float32), False
+        return nothing, np.zeros(size, dtype=np.float32), None
     own = seen[0].map
     # Maps of several libraries are brought to that of the first.
     like = own.points if like is None else like
     if is_one_map(seen):
         maps = (as_array(m, like) for m in (own.points, own.confidence))
         posed_map = pose_once(seen, alignment.world_from_cam[v], *maps)
-        return to_numpy(posed_map[0]), to_numpy(posed_map[1]), False
-    return *_mean(seen, size, alignment, v, like), True
+        return to_numpy(posed_map[0]), to_numpy(posed_map[1]), None
+    blocks = _Blocks.of(seen, size, alignment, v, like)
+    return blocks.points.reshape(*size, 3), blocks.confidence.reshape(size), blocks
 
 
-def _mean(
-    seen: list[Observation], size: tuple[int, int], alignment: Alignment, v: int, like: Array
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean of a view's observations, block by block; blocks share nothing but the output."""
-    correction = alignment.correction(v)
-    pose = invert(correction) @ alignment.world_from_cam[v]
-    maps = ViewMaps(seen, Camera.of(alignment.K[v], pose, size[1]), like)
-    points = np.empty((maps.count, 3), dtype=np.float32)
-    confidence = np.empty(maps.count, dtype=np.float32)
-    # Points are relative to the camera: correction and camera centre are applied at once.
-    rotation = correction[:3, :3].astype(np.float32)
-    centre = alignment.world_from_cam[v, :3, 3].astype(np.float32)
-    on_host = is_on_host(like)
-    block = max(1024, (_BLOCK_VALUES if on_host else _GPU_BLOCK_VALUES) // (3 * len(seen)))
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """The mean of a view's observations, block by block; blocks share nothing but the output.
 
-    def work(first: int) -> None:
-        part = slice(first, min(first + block, maps.count))
-        chi, fused = maps.mean(part)
-        np.add(to_numpy(chi).T @ rotation.T, centre, out=points[part])
-        confidence[part] = to_numpy(fused)
+    Attributes:
+        points: (m, 3) and confidence: (m,), to be filled in.
+        fill: does so with the block that begins at a pixel; starts: the first pixels of blocks.
+        on_host: whether it runs on the processor.
+    """
 
-    # Blocks are the parallelism; torch's own threads inside them would fight for the cores.
-    with one_thread() if is_torch_array(like) and on_host else nullcontext():
-        run_all(work, range(0, maps.count, block), THREADS if on_host else 1)
-    return points.reshape(*size, 3), confidence.reshape(size)
+    points: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    fill: Callable[[int], None]
+    starts: range
+    on_host: bool
+
+    @classmethod
+    def of(
+        cls,
+        seen: list[Observation],
+        size: tuple[int, int],
+        alignment: Alignment,
+        v: int,
+        like: Array,
+    ) -> _Blocks:
+        """Of view ``v``, in the library and on the device of ``like``."""
+        correction = alignment.correction(v)
+        pose = invert(correction) @ alignment.world_from_cam[v]
+        maps = ViewMaps(seen, Camera.of(alignment.K[v], pose, size[1]), like)
+        points = np.empty((maps.count, 3), dtype=np.float32)
+        confidence = np.empty(maps.count, dtype=np.float32)
+        # Points are relative to the camera: correction and camera centre are applied at once.
+        rotation = correction[:3, :3].astype(np.float32)
+        centre = alignment.world_from_cam[v, :3, 3].astype(np.float32)
+        on_host = is_on_host(like)
+        block = max(1024, (_BLOCK_VALUES if on_host else _GPU_BLOCK_VALUES) // (3 * len(seen)))
+
+        def fill(first: int) -> None:
+            part = slice(first, min(first + block, maps.count))
+            chi, fused = maps.mean(part)
+            np.add(to_numpy(chi).T @ rotation.T, centre, out=points[part])
+            confidence[part] = to_numpy(fused)
+
+        return cls(points, confidence, fill, range(0, maps.count, block), on_host)
+
+
+@blas_on_one_thread()
+def _run(views: Sequence[_Blocks | None]) -> None:
+    """Fills in the blocks of all views. Blocks are the parallelism, but on a GPU."""
+    there = [blocks for blocks in views if blocks is not None]
+    work = [partial(blocks.fill, first) for blocks in there for first in blocks.starts]
+    run_all(lambda fill: fill(), work, THREADS if all(b.on_host for b in there) else 1)
 
 
 def _average_along_rays(
