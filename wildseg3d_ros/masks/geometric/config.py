@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,6 +27,4 @@ class GeometricMaskConfig:
 
     def load(self) -> MaskBackend:
         """The back end with these settings."""
-        from wildseg3d_ros.masks.geometric.backend import GeometricMasks
-
-        return GeometricMasks(self)
+        return pkgutil.resolve_name("wildseg3d_ros.masks.geometric.backend:GeometricMasks")(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -65,6 +66,4 @@ class Sam2MaskConfig:
 
     def load(self) -> MaskBackend:
         """The back end with these settings."""
-        from wildseg3d_ros.masks.sam2.backend import Sam2Masks
-
-        return Sam2Masks(self)
+        return pkgutil.resolve_name("wildseg3d_ros.masks.sam2.backend:Sam2Masks")(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,4 @@ class DepthPointmapConfig:
 
     def load(self) -> PointmapBackend:
         """The back end with these settings."""
-        from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
-
-        return DepthPointmaps(self)
+        return pkgutil.resolve_name("wildseg3d_ros.pointmaps.depth.backend:DepthPointmaps")(self)

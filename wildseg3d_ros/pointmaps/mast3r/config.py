@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -53,6 +54,4 @@ class Mast3rPointmapConfig:
 
     def load(self) -> PointmapBackend:
         """The back end with these settings."""
-        from wildseg3d_ros.pointmaps.mast3r.backend import Mast3rPointmaps
-
-        return Mast3rPointmaps(self)
+        return pkgutil.resolve_name("wildseg3d_ros.pointmaps.mast3r.backend:Mast3rPointmaps")(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,4 @@ class StereoPointmapConfig:
 
     def load(self) -> PointmapBackend:
         """The back end with these settings."""
-        from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
-
-        return StereoPointmaps(self)
+        return pkgutil.resolve_name("wildseg3d_ros.pointmaps.stereo.backend:StereoPointmaps")(self)
