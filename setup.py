@@ -60,6 +60,7 @@ setup(
         "scikit-image>=0.22",
         "scipy>=1.11",
         "setuptools",
+        "threadpoolctl>=3.1",
         "tqdm>=4.60",
     ],
     extras_require={

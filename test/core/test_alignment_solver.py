@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 from scipy.sparse import lil_matrix
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
@@ -205,19 +206,11 @@ def test_solve_agrees_with_scipy_least_squares(graph, loss):
 
 
 def test_blas_on_one_thread_leaves_the_number_of_threads_as_it_was():
-    with devices.blas_on_one_thread():
-        libraries = list(devices._openblas())
-    if not libraries:
-        pytest.skip("no OpenBLAS in this process")
-    before = [get() for get, _ in libraries]
-    try:
-        for _, put in libraries:
-            put(2)
-        several = [get() for get, _ in libraries]
-        assert max(several) == 2
+    def threads():
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        assert threads() == {2}
         with devices.blas_on_one_thread():
-            assert {get() for get, _ in libraries} == {1}
-        assert [get() for get, _ in libraries] == several
-    finally:
-        for (_, put), count in zip(libraries, before, strict=True):
-            put(count)
+            assert threads() == {1}
+        assert threads() == {2}

@@ -3,8 +3,7 @@ function is called."""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,6 @@ from wildseg3d_ros.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-
-_OPENBLAS = ("openblas_{}_num_threads", "scipy_openblas_{}_num_threads")
-"""Functions of OpenBLAS as distributions name them, and as the wheels of NumPy and SciPy do."""
 
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -47,35 +43,16 @@ def torch_device(name: str, setting: str) -> torch.device:
 
 @contextmanager
 def blas_on_one_thread() -> Iterator[None]:
-    """Keeps the linear algebra of NumPy and SciPy on the calling thread, where it is OpenBLAS.
+    """Keeps the linear algebra of NumPy and SciPy on the calling thread.
 
     Many small products in a row: a second thread gains nothing on an idle machine, and on a busy
     one it is waited for at every product, which has made a solve ten times slower.
     """
-    # It brings an OpenBLAS of its own.
-    import scipy.linalg  # noqa: F401
+    import scipy.linalg  # noqa: F401  it brings an OpenBLAS of its own
+    from threadpoolctl import threadpool_limits
 
-    libraries = list(_openblas())
-    before = [get() for get, _ in libraries]
-    for _, put in libraries:
-        put(1)
-    try:
+    with threadpool_limits(1, user_api="blas"):
         yield
-    finally:
-        for (_, put), count in zip(libraries, before, strict=True):
-            put(count)
-
-
-def _openblas() -> Iterator[tuple[Callable[[], int], Callable[[int], None]]]:
-    """How to get and set the number of threads of each OpenBLAS in this process."""
-    with suppress(OSError):
-        lines = Path("/proc/self/maps").read_text().splitlines()
-        for path in sorted({line.split()[-1] for line in lines if "openblas" in line}):
-            library = ctypes.CDLL(path)
-            for name in (name + bits for name in _OPENBLAS for bits in ("", "64_")):
-                if hasattr(library, name.format("set")):
-                    get, put = (getattr(library, name.format(verb)) for verb in ("get", "set"))
-                    yield get, put
 
 
 def available_memory() -> int | None:
