@@ -39,37 +39,35 @@ def agglomerate(
     Returns:
         (count,) int64 cluster of each node.
     """
-    # Of each pair: evidence, weight and last score, in one list that both clusters hold.
-    links: list[dict[int, list[float]]] = [{} for _ in range(count)]
-    for (a, b), (evidence, weight) in zip(edges.tolist(), sums.tolist(), strict=True):
-        if a != b:
-            link = links[a].setdefault(b, [0.0, 0.0, 0.0])
-            links[b][a] = link
-            link[0] += evidence
-            link[1] += weight
+    between = edges[:, 0] != edges[:, 1]
+    one, other = np.sort(edges[between], axis=1).T.astype(np.int64)
+    pairs, pair = np.unique(one * count + other, return_inverse=True)
+    low, high = (pairs // count).tolist(), (pairs % count).tolist()
+    # Lists of numbers: the garbage collector would go through an object for each link.
+    evidence, weight = (np.bincount(pair, each, len(pairs)).tolist() for each in sums[between].T)
+    last = [0.0] * len(pairs)
+    links: list[dict[int, int]] = [{} for _ in range(count)]
+    for link, (a, b) in enumerate(zip(low, high, strict=True)):
+        links[a][b] = links[b][a] = link
     merges: list[tuple[int, int]] = []
     heap: list[tuple[float, int, int]] = []
 
-    def queue(a: list[int], b: list[int], pairs: list[list[float]]) -> None:
-        scores = score(a, b, [link[0] for link in pairs], [link[1] for link in pairs])
-        for one, other, link, value in zip(a, b, pairs, scores, strict=True):
-            if value == link[2]:
+    def queue(a: list[int], b: list[int], asked: Sequence[int]) -> None:
+        scores = score(a, b, [evidence[link] for link in asked], [weight[link] for link in asked])
+        for one, other, link, value in zip(a, b, asked, scores, strict=True):
+            if value == last[link]:
                 continue
-            link[2] = value
+            last[link] = value
             if value > 0:
                 heapq.heappush(heap, (-value, one, other))
             elif value == -math.inf:
                 del links[one][other], links[other][one]
 
-    low, high = [], []
-    for a, others in enumerate(links):
-        low += [a for b in others if a < b]
-        high += [b for b in others if a < b]
-    queue(low, high, [links[a][b] for a, b in zip(low, high, strict=True)])
+    queue(low, high, range(len(pairs)))
     while heap:
         negative, a, b = heapq.heappop(heap)
         link = links[a].get(b)
-        if link is None or link[2] != -negative:
+        if link is None or last[link] != -negative:
             continue  # a merge has changed it since
         merges.append((a, b))
         join(a, b)
@@ -79,10 +77,10 @@ def agglomerate(
         for other, link in theirs.items():
             del links[other][b]
             if other in mine:
-                mine[other][0] += link[0]
-                mine[other][1] += link[1]
+                evidence[mine[other]] += evidence[link]
+                weight[mine[other]] += weight[link]
             else:
-                link[2] = 0.0  # what is queued has the name b
+                last[link] = 0.0  # what is queued has the name b
                 mine[other] = links[other][a] = link
         low = [other if other < a else a for other in mine]
         high = [a if other < a else other for other in mine]

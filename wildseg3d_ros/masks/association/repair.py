@@ -96,8 +96,7 @@ def absorb_fragments(
         whole = int(on.sum(axis=0).argmax())
         # A view whose own mask is missing there has no say.
         asked = (masked > MIN_HITS) & (masked > overlap.unmasked[mine].sum(axis=0))
-        within = asked[:, None] & (on >= SAME * masked[:, None])
-        votes = np.count_nonzero(within, axis=0)
+        votes = np.count_nonzero(on[asked] >= SAME * masked[asked, None], axis=0)
         inside, votes[whole] = int(votes[whole]), 0
         # Other views may err, too: cut the same object or join it with another.
         if inside < max(2, len(mine)) or 2 * inside < np.count_nonzero(asked):
