@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,10 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "wildseg3d_ros"
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawn by docs/draw_architecture.py -->\n", "<!-- end of the drawing -->\n"
-OPENED = ("alignment", "masks", "pointmaps", "ros", "scene")
+OPENED = ("alignment", "masks", "pointmaps", "ros")
 """Packages whose parts are drawn."""
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name, less the package's own name."""
     found = {}
@@ -37,16 +39,21 @@ def modules() -> dict[str, Path]:
 def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
     """Names of the package's modules that a file imports, also inside of functions."""
     for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
-        if not isinstance(node, ast.ImportFrom) or not node.module:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if _short(name) in known else node.module for name in inner]
+        else:
             continue
-        if node.module.split(".")[0] != PACKAGE:
-            continue
-        base = node.module.removeprefix(PACKAGE).lstrip(".")
-        for alias in node.names:
-            module = f"{base}.{alias.name}".lstrip(".")
-            yield module if module in known else base
+        yield from (_short(name) for name in names if name.split(".")[0] == PACKAGE)
 
 
+def _short(name: str) -> str:
+    return name.removeprefix(PACKAGE).lstrip(".")
+
+
+@functools.cache
 def module_graph() -> dict[str, set[str]]:
     """The modules that each module imports."""
     known = modules()
@@ -56,11 +63,22 @@ def module_graph() -> dict[str, set[str]]:
 def part_of(module: str) -> str:
     """The part of the picture that a module belongs to; empty for the package itself."""
     first, *rest = module.split(".")
-    known = modules()
-    is_package = rest and known.get(f"{first}.{rest[0]}", Path()).name == "__init__.py"
-    return f"{first}.{rest[0]}" if first in OPENED and is_package else first
+    if first not in OPENED:
+        return first
+    if rest and modules().get(f"{first}.{rest[0]}", Path()).name == "__init__.py":
+        return f"{first}.{rest[0]}"
+    return f"{first}.{'ground' if module in imported_by_folders(first) else 'top'}"
 
 
+@functools.cache
+def imported_by_folders(package: str) -> set[str]:
+    """All modules that the folders of a package need; its files among them are its ground."""
+    graph = module_graph()
+    inside = [name for name in graph if name.startswith(f"{package}.") and name.count(".") > 1]
+    return set().union(*(reachable(graph, name) for name in inside))
+
+
+@functools.cache
 def part_graph() -> dict[str, set[str]]:
     """The parts that each part imports."""
     graph: dict[str, set[str]] = {}
@@ -100,7 +118,10 @@ def reduced(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 
 def text_of(part: str) -> str:
-    """The first sentence of a part's docstring, without what a flowchart would misread."""
+    """What a part is: the first sentence of its docstring, or the names of its files."""
+    if part.endswith((".ground", ".top")):
+        names = [name.partition(".")[2] for name in module_graph() if part_of(name) == part]
+        return ", ".join(filter(None, names))
     docstring = ast.get_docstring(ast.parse(modules()[part].read_text())) or ""
     sentence = re.split(r"[.:;](?:\s|$)", " ".join(docstring.split()))[0]
     return re.sub(r'["`<>]', "", sentence)
@@ -112,12 +133,13 @@ def drawing() -> str:
     lines = ["```mermaid", "flowchart TD"]
     for first in dict.fromkeys(part.split(".")[0] for part in graph):
         parts = [part for part in graph if part.split(".")[0] == first]
-        opened = len(parts) > 1
+        opened = first in OPENED
         if opened:
             lines.append(f"  subgraph in_{first}[{first}]")
         for part in parts:
-            name = part.split(".")[-1] if part != first or not opened else f"{first}/*.py"
-            lines.append(f'    {part.replace(".", "_")}["<b>{name}</b><br/>{text_of(part)}"]')
+            name = part.split(".")[-1]
+            title = "" if name in ("ground", "top") else f"<b>{name}</b><br/>"
+            lines.append(f'    {part.replace(".", "_")}["{title}{text_of(part)}"]')
         if opened:
             lines.append("  end")
     for part, others in graph.items():

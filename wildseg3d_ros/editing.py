@@ -9,8 +9,8 @@ from wildseg3d_ros.core.types import POSITIVE, ObjectCloud, Prompt
 from wildseg3d_ros.masks import MaskBackend
 from wildseg3d_ros.masks.interactive.adding import extend_cache
 from wildseg3d_ros.masks.interactive.refining import LocatedClick, refine_masks
-from wildseg3d_ros.masks.interactive.sources import MaskSource
 from wildseg3d_ros.masks.interactive.updating import source_of_masks
+from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.scene.prompting import (
     clicks_of,
     known_object,

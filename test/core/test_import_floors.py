@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import graphlib
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = "wildseg3d_ros"
 
 FLOORS = (
     {"core"},
@@ -36,29 +35,22 @@ ROS_FLOORS = (
 
 
 @functools.cache
-def imports() -> frozenset[tuple[str, str]]:
+def draw_architecture():
+    """The module that draws the picture of the imports."""
+    path = ROOT / "docs" / "draw_architecture.py"
+    spec = importlib.util.spec_from_file_location("draw_architecture", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def imports():
     """(importer, imported) of all modules of the package, also of imports inside functions.
 
     Names are relative to the package; a folder's ``__init__`` has the folder's name.
     """
-    paths = sorted((ROOT / PACKAGE).rglob("*.py"))
-    names = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in paths
-    }
-    edges = set()
-    for name, path in names.items():
-        for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
-            if isinstance(node, ast.Import):
-                found = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                inner = [f"{node.module}.{alias.name}" for alias in node.names]
-                found = [each if each in names else node.module for each in inner]
-            else:
-                continue
-            edges |= {(name, each) for each in found if each in names and each != name}
-    short = {name: name.removeprefix(PACKAGE).lstrip(".") for name in names}
-    return frozenset((short[a], short[b]) for a, b in edges)
+    graph = draw_architecture().module_graph()
+    return {(name, other) for name, others in graph.items() for other in others}
 
 
 def test_imports_find_what_there_is():
@@ -88,7 +80,10 @@ def test_imports_go_down(floors, prefix):
 
 
 def test_imports_make_no_circle():
-    graph: dict[str, set[str]] = {}
-    for importer, imported in imports():
-        graph.setdefault(importer, set()).add(imported)
-    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules of a circle
+    for graph in (draw_architecture().module_graph(), draw_architecture().part_graph()):
+        graphlib.TopologicalSorter(graph).prepare()  # CycleError names the members of a circle
+
+
+def test_drawing_shows_the_imports_as_they_are():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert draw_architecture().drawing() in page, "run python docs/draw_architecture.py"

@@ -15,7 +15,7 @@ from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
 from wildseg3d_ros.masks.config import MaskConfig
 
 if TYPE_CHECKING:
-    from wildseg3d_ros.masks.interactive.sources import MaskSource
+    from wildseg3d_ros.masks.sources import MaskSource
 
 
 class MaskBackend(Protocol):

@@ -11,7 +11,7 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.interactive.finding import find_object, points_of
-from wildseg3d_ros.masks.interactive.sources import MIN_HITS, MaskSource
+from wildseg3d_ros.masks.sources import MIN_HITS, MaskSource
 
 
 def extend_cache(

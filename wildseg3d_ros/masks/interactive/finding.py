@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import ViewPrompts, WorldPointmaps
-from wildseg3d_ros.masks.interactive.sources import (
+from wildseg3d_ros.masks.sources import (
     MIN_HITS,
     MIN_LEFT,
     MaskSource,

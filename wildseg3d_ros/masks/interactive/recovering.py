@@ -10,7 +10,7 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, MaskCache, WorldPointmaps
 from wildseg3d_ros.masks.interactive.adding import replace_object_masks
 from wildseg3d_ros.masks.interactive.finding import find_in_view
-from wildseg3d_ros.masks.interactive.sources import MaskSource
+from wildseg3d_ros.masks.sources import MaskSource
 
 
 def recover_lost(

@@ -13,7 +13,7 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.adding import replace_object_masks
 from wildseg3d_ros.masks.interactive.finding import find_object
-from wildseg3d_ros.masks.interactive.sources import MIN_LEFT, MaskSource
+from wildseg3d_ros.masks.sources import MIN_LEFT, MaskSource
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from wildseg3d_ros.masks.interactive.regions import (
     regions_in_box,
 )
 from wildseg3d_ros.masks.interactive.seeds import Seeds
-from wildseg3d_ros.masks.interactive.sources import (
+from wildseg3d_ros.masks.sources import (
     MIN_HITS,
     Proposals,
     SoftMask,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.masks.interactive.sources import IN_BOX
+from wildseg3d_ros.masks.sources import IN_BOX
 from wildseg3d_ros.masks.surface.affinities import edge_log_odds
 from wildseg3d_ros.masks.surface.fused import Surface, cluster_patches
 from wildseg3d_ros.masks.surface.objects import LARGEST_EXTENT

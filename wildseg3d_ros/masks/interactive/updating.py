@@ -12,7 +12,7 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
 from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend
 from wildseg3d_ros.masks.interactive.recovering import recover_lost
-from wildseg3d_ros.masks.interactive.sources import MaskSource
+from wildseg3d_ros.masks.sources import MaskSource
 
 
 class UpdatedMasks:
