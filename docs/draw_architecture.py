@@ -123,7 +123,7 @@ def text_of(part: str) -> str:
         names = [name.partition(".")[2] for name in module_graph() if part_of(name) == part]
         return ", ".join(filter(None, names))
     docstring = ast.get_docstring(ast.parse(modules()[part].read_text())) or ""
-    sentence = re.split(r"[.:;](?:\s|$)", " ".join(docstring.split()))[0]
+    sentence = re.split(r"[.;](?:\s|$)", " ".join(docstring.split()))[0]
     return re.sub(r'["`<>]', "", sentence)
 
 
