@@ -29,6 +29,7 @@ from wildseg3d_ros.alignment.graph.graph import (
     usable,
 )
 from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
+from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.priors.gauge import prior_sigmas
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
@@ -38,7 +39,7 @@ from wildseg3d_ros.alignment.solve.residuals import (
     reprojection_errors,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
-from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError, InputError

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.fusion.robust_mean import cleaned, mean, robust_mean, typical_residual
 from wildseg3d_ros.alignment.graph.graph import is_identity
+from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
-from wildseg3d_ros.alignment.surfaces.correspondences import lower_median
 from wildseg3d_ros.core.arrays import Array, array_key, as_array, namespace, read_pixels
 from wildseg3d_ros.core.types import PairPrediction
 

@@ -17,8 +17,9 @@ from wildseg3d_ros.alignment.fusion.view_maps import (
     pose_once,
     stacked,
 )
+from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
-from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.types import MaskCache, View
 
