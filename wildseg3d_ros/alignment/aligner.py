@@ -13,7 +13,7 @@ from wildseg3d_ros.alignment import register_view
 from wildseg3d_ros.alignment.assembly import Problem, Solved, assemble, observe_solution
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.fuse import fuse, fuse_view
-from wildseg3d_ros.alignment.fusion.samples import ViewSamples
+from wildseg3d_ros.alignment.fusion.view_surfaces import sample_views
 from wildseg3d_ros.alignment.graph.graph import (
     Graph,
     check_connected,
@@ -95,7 +95,7 @@ class Aligner:
             tuple(views),
             config,
             tuple(relative_poses),
-            ViewSamples.of(predictions, views),
+            sample_views(predictions, views),
         )
         self._samples = Samples.of(predictions, views, config)
         self._pairs: SolvedPairs | None = None

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed, observe, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.samples import ViewSamples
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
 from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views
 from wildseg3d_ros.alignment.graph.graph import Graph
+from wildseg3d_ros.alignment.graph.pair_maps import PairMap
 from wildseg3d_ros.alignment.priors.consistency import (
     Comparison,
     Verified,
@@ -51,7 +51,7 @@ class Problem:
     views: Sequence[View]
     config: AlignmentConfig
     relative_poses: Sequence[RelativePose]
-    surface_samples: ViewSamples
+    surface_samples: Sequence[Sequence[PairMap]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from wildseg3d_ros.alignment.cameras.resection import (
     solve_cameras,
 )
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs, observations_of
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
 from wildseg3d_ros.alignment.fusion.view_surfaces import surface_of
 from wildseg3d_ros.alignment.graph.graph import (
     check_connected,
@@ -30,6 +30,7 @@ from wildseg3d_ros.alignment.graph.graph import (
 )
 from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
 from wildseg3d_ros.alignment.graph.medians import lower_median
+from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.priors.gauge import prior_sigmas
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
@@ -324,7 +325,7 @@ def _refine(
     see."""
     pose = cameras[0][near.here]
     pulled = prior.pull(pose) @ invert(pose)
-    seen = observations_of(near.new, pairs, near.here)
+    seen = pairs.observations(maps_of(near.new, near.here))
     if not seen:
         return pulled
     scores = None if near.masks is None else near.masks.scores[near.here]

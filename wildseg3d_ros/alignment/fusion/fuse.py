@@ -17,10 +17,10 @@ from wildseg3d_ros.alignment.fusion.view_maps import (
     PosedPairs,
     ViewMaps,
     is_one_map,
-    observations_of,
     pose_once,
 )
 from wildseg3d_ros.alignment.graph.graph import check_pairs
+from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import average_along_rays
@@ -131,7 +131,7 @@ def _view(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], _Blocks | None]:
     """Points and confidence of one view; where they are the mean of several maps, the blocks that
     are still to be filled in."""
-    seen, size = observations_of(predictions, posed, v), views[v].size
+    seen, size = posed.observations(maps_of(predictions, v)), views[v].size
     if not seen:
         nothing = np.full((*size, 3), np.nan, dtype=np.float32)
         return nothing, np.zeros(size, dtype=np.float32), None
