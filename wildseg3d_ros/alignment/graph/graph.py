@@ -88,11 +88,27 @@ class Graph:
         return mean[self.observation[:, 0]] * mean[self.observation[:, 1]]
 
 
-def usable(graph: Graph) -> NDArray[np.bool_]:
-    """(E,) bool: pairs with enough points in both views to say how these lie to each other."""
+def usable_pairs(
+    graph: Graph, names: Sequence[str], views: Sequence[View], first_fixed: int | None = None
+) -> tuple[Graph, list[str]]:
+    """The pairs with enough points in both views to say how these lie to each other, and warnings
+    of the others.
+
+    Args:
+        graph: all pairs; names: theirs.
+        first_fixed: number of the first pair of those at the end that stay, come what may.
+
+    Raises:
+        AlignmentError: they do not connect all views.
+    """
     good = np.count_nonzero(graph.weight > 0, axis=1) >= MIN_POINTS
     good &= np.isfinite(graph.pair_from_map).all((1, 2)) & np.isfinite(graph.x).all((1, 2))
-    return good[graph.observation].all(1)
+    enough = good[graph.observation].all(1)
+    if first_fixed is not None:
+        enough[first_fixed:] = True
+    empty = [names[e] for e in np.flatnonzero(~enough)]
+    _check_connected(graph.edges[enough], views, empty)
+    return graph.select(enough), [f"pair {n} has too few points and is left out" for n in empty]
 
 
 def check_pairs(predictions: Sequence[PairPrediction], views: Sequence[View]) -> None:
@@ -113,8 +129,8 @@ def check_pairs(predictions: Sequence[PairPrediction], views: Sequence[View]) ->
                 )
 
 
-def check_connected(
-    edges: NDArray[np.int64], views: Sequence[View], empty_pairs: Sequence[str] = ()
+def _check_connected(
+    edges: NDArray[np.int64], views: Sequence[View], empty_pairs: Sequence[str]
 ) -> None:
     """Raises AlignmentError with the groups of views when the pairs do not connect all of them."""
     groups = component_lists(len(views), edges)

@@ -83,7 +83,7 @@ def build_graph(
     config: AlignmentConfig,
     masks: MaskCache | None = None,
 ) -> Graph:
-    """Samples all pairs and weighs the points. Pairs may turn out empty; see :func:`usable`."""
+    """Samples all pairs and weighs the points. Pairs may turn out empty."""
     return weigh(Samples.of(predictions, views, config), config, masks)
 
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import Graph
-from wildseg3d_ros.alignment.graph.initialization import Poses
 from wildseg3d_ros.alignment.priors.camera_poses import PairCameras, compare_poses
 from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
 from wildseg3d_ros.alignment.priors.gauge import Registration
@@ -31,6 +29,7 @@ from wildseg3d_ros.alignment.priors.metric_scale import (
     well_shaped,
 )
 from wildseg3d_ros.alignment.priors.relative_poses import baselines_of, compare_baselines
+from wildseg3d_ros.alignment.solve.robust import SolvedPairs
 from wildseg3d_ros.core.errors import AlignmentError
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import PairPrediction, RelativePose, View
@@ -91,21 +90,13 @@ class Verified:
 
 def verify(
     views: Sequence[View],
-    graph: Graph,
-    poses: Poses,
-    kept: NDArray[np.bool_],
-    seen: Sequence[Observed],
+    result: SolvedPairs,
     relative: Sequence[RelativePose],
     config: AlignmentConfig,
 ) -> Verified:
-    """Compares all priors with the world that the pairs alone make.
-
-    Args:
-        graph, poses: all pairs, solved; kept: (E,) bool, those of the solution; seen: what these
-            say about each view, in graph units.
-        relative: known relative poses.
-    """
-    cameras = PairCameras.of(graph.edges[kept], seen)
+    """Compares all priors with the world that the solved pairs alone make."""
+    graph = result.graph
+    cameras = PairCameras.of(result.current.edges, result.observed())
     is_metric = bool(graph.fixed.any())
     scale = float(1.0 / graph.unit[graph.fixed][0]) if is_metric else None
     given = compare_poses(views, cameras, scale, config)
@@ -115,7 +106,7 @@ def verify(
     had_depth, gives_scale = bool(misshapen) or bool(len(depths.edge)), False
     if scale is None:
         scale, depths, gives_scale, notes = consensus_scale(
-            views, poses, depths, baselines, given.metric_scale
+            views, result.poses, depths, baselines, given.metric_scale
         )
         warnings += notes
     if scale is None:
@@ -169,8 +160,8 @@ class Comparison:
 def compare_with_priors(
     views: Sequence[View],
     seen: Sequence[Observed],
-    world_from_cam: NDArray[np.float64],
-    size: float,
+    cameras: NDArray[np.float64],
+    unit: float,
     registration: Registration,
     known: Verified,
     sources: tuple[str, ...],
@@ -184,8 +175,8 @@ def compare_with_priors(
     stand against the former, and are made of the latter.
 
     Args:
-        seen: what the pairs say about each view, in graph units; size: world units per graph unit.
-        world_from_cam: (N, 4, 4), world units, before ``registration``.
+        seen, cameras: what the pairs say about each view, and (N, 4, 4) poses, in graph units.
+        unit: metres per graph unit, by ``registration``.
         metric_pairs: those in use whose scale is known.
     """
     if not sources:
@@ -200,15 +191,14 @@ def compare_with_priors(
             if np.isfinite(error):
                 errors[POSES][view.name] = float(error)
     if not metric_pairs:
-        grow = registration.scale
         for v, view in enumerate(views):
-            points = apply(invert(world_from_cam[v]), seen[v].world[seen[v].confidence > 0] * size)
+            points = apply(invert(cameras[v]), seen[v].world[seen[v].confidence > 0])
             if not len(points) or view.depth is None or v in known.misshapen:
                 continue
             cols, rows = seen[v].uv[seen[v].confidence > 0].astype(np.int64).T
             measured = view.depth[rows, cols]
             if (measured > 0).any():
-                apart = np.abs(points[:, 2] * grow - measured)[measured > 0]
+                apart = np.abs(points[:, 2] * unit - measured)[measured > 0]
                 errors[DEPTH][view.name] = float(np.median(apart))
         for (a, b), error in known.relative_error.items():
             errors[RELATIVE][f"{views[a].name}' - '{views[b].name}"] = error
@@ -217,11 +207,6 @@ def compare_with_priors(
     return [
         Comparison(kind, error, share.get(kind, 0.0)) for kind, error in errors.items() if error
     ]
-
-
-def largest_residual(checks: Sequence[Comparison]) -> float:
-    """Metres; NaN when nothing was compared."""
-    return max((check.residual for check in checks), default=np.nan)
 
 
 def refuse_contradictions(

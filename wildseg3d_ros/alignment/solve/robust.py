@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.cameras.resection import Observed, observe
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses, fit_pairs
@@ -65,6 +67,29 @@ class SolvedPairs:
             f"{how} after {self.iterations} passes with a last step of {solution.step:.2g} "
             f"(tolerance {config.tolerance:.2g})"
         )
+
+    def observed(self) -> list[Observed]:
+        """What the pairs of the solution say about each view, graph units."""
+        solution = self.solution
+        return observe(self.current, solution.poses, solution.world, solution.confidence)
+
+    def warnings(self, names: Sequence[str], config: AlignmentConfig) -> list[str]:
+        """What contradicts the others, by the names of all pairs, and that the solve did not
+        converge."""
+        found = [
+            f"pair {names[e]} contradicts the others but nothing else holds its views together; "
+            "do not rely on how they lie to each other"
+            for e in self.graph.ids[self.ambiguous]
+        ]
+        found += [
+            f"pair {names[e]} contradicts the others and is left out"
+            for e in self.graph.ids[~self.kept]
+        ]
+        if self.contradiction:
+            found.append(self.contradiction)
+        elif not self.solution.converged:
+            found.append(f"{self.stop_reason(config)}; raise alignment.max_iterations")
+        return found
 
 
 def solve_pairs(
