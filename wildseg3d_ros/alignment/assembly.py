@@ -109,7 +109,7 @@ def assemble(
     factor = float(np.exp(np.log(pairs.scale[free]).mean())) if len(free) else 1.0
     rough = len(free) > 0 and all(predictions[e].roughly_metric for e in free)
     posed = np.flatnonzero(np.isfinite(registration.error) & ~registration.wrong)
-    ambiguous = ambiguities(
+    open_questions, tie = ambiguities(
         graph.edges,
         result.kept,
         result.ambiguous,
@@ -127,7 +127,7 @@ def assemble(
         pair_residual=of_all(result, count, pair_errors(graph, result.distance, both=True) * unit),
         view_residual=view_residual * unit,
         pair_used=pairs.used,
-        converged=result.converged and not ambiguous.tie,
+        converged=result.converged and not tie,
         iterations=result.iterations,
         metric=gauge.is_metric or registration.found,
         in_prior_frame=registration.found,
@@ -137,11 +137,11 @@ def assemble(
             *notes,
             *registration.warnings,
             *degeneracies(current, condition, views),
-            *ambiguous.warnings,
+            *open_questions,
             *standing_out(view_residual_px, views),
             *scale_warnings(views, metric_pairs, sources, registration, factor, rough),
         ),
-        stop_reason=ambiguous.tie or result.stop_reason(config),
+        stop_reason=tie or result.stop_reason(config),
         pair_residual_px=of_all(result, count, pair_errors(graph, pixels, both=True)),
         view_residual_px=view_residual_px,
         condition=condition,

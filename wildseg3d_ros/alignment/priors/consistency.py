@@ -53,8 +53,8 @@ class Verified:
         contradiction: why nothing that was given for the scale can be relied on; empty where
             something can.
         pose_error, pose_share: (N,) by which given poses differ from the world that the pairs make
-            alone, in metres at the scene and in viewing distances, NaN where unknown; None where
-            nothing constrains it.
+            alone, in metres at the scene and in viewing distances, NaN where unknown or where
+            nothing constrains the solve.
         relative_error: the same [m] of the relative poses that entered, by their two views.
         rejected: whether a given pose is left out, by view, where it might have entered.
         misshapen: views whose depth shows something else than their pointmaps.
@@ -64,8 +64,8 @@ class Verified:
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
     contradiction: str = ""
-    pose_error: NDArray[np.float64] | None = None
-    pose_share: NDArray[np.float64] | None = None
+    pose_error: NDArray[np.float64] | float = np.nan
+    pose_share: NDArray[np.float64] | float = np.nan
     relative_error: Mapping[tuple[int, int], float] = field(default_factory=dict)
     rejected: Mapping[int, bool] = field(default_factory=dict)
     misshapen: tuple[int, ...] = ()
@@ -129,8 +129,8 @@ def verify(
         sources if gives_scale and not is_metric else (),
         tuple(warnings),
         "; ".join(warnings) if is_lost else "",
-        given.error if sources else None,
-        given.share if sources else None,
+        given.error if sources else np.nan,
+        given.share if sources else np.nan,
         {(pose.a, pose.b): error for pose, error in accepted},
         given.rejected if enough else {},
         misshapen,
@@ -182,10 +182,8 @@ def compare_with_priors(
     if not sources:
         return []
     errors: dict[str, dict[str, float]] = {POSES: {}, RELATIVE: {}, DEPTH: {}}
-    error_of, share_of = registration.error, registration.share
-    if known.pose_error is not None and known.pose_share is not None:
-        error_of = np.fmax(error_of, known.pose_error)
-        share_of = np.fmax(share_of, known.pose_share)
+    error_of = np.fmax(registration.error, known.pose_error)
+    share_of = np.fmax(registration.share, known.pose_share)
     if not unconfirmed(views, metric_pairs):
         for view, error in zip(views, error_of, strict=True):
             if np.isfinite(error):
@@ -230,8 +228,9 @@ def refuse_contradictions(
             named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
             share = ""
             if check.share:
+                percent = f"{check.share:.{0 if check.share >= 0.01 else 2}%}"
                 distance = check.residual / check.share
-                share = f", {_percent(check.share)} of the viewing distance, then {distance:.3g} m"
+                share = f", {percent} of the viewing distance, then {distance:.3g} m"
             parts.append(
                 f"scaled by {' and '.join(sources)}, given {check.kind} differ by "
                 f"{check.residual:.3g} m at the scene (median{share}): {named}"
@@ -247,7 +246,3 @@ def refuse_contradictions(
         "forward, each of its own camera), the unit of poses and depth images (metres), and that "
         "nothing moved between the images; or set the limit to 0 (never refuse)"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"

@@ -86,10 +86,10 @@ class PosedCameras:
     def robust_fit(self, scale: float, known_scale: bool) -> Gauge:
         """From the one prior that the median of all agrees with best, reweighted by
         Geman-McClure."""
-        candidates = []
-        for prior, own, rotation in zip(self.priors, self.solved, self._rotations(), strict=True):
-            pose = make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3])
-            candidates.append(Gauge(scale, pose))
+        candidates = [
+            Gauge(scale, make_transform(turn, prior[:3, 3] - scale * turn @ own[:3, 3]))
+            for prior, own, turn in zip(self.priors, self.solved, self._rotations(), strict=True)
+        ]
         gauge = min(candidates, key=lambda candidate: float(np.median(self._at_scene(candidate))))
         for _ in range(20):
             error = self._at_scene(gauge)
@@ -224,7 +224,9 @@ def register(
     distance = cameras.distance * gauge.scale
     residual[known], total[known] = position, position + angle * distance
     share[known] = total[known] / np.maximum(distance, 1e-12)
-    expected = _expected_errors([views[v] for v in known], distance, config)
+    sigmas = np.array([prior_sigmas(views[v], config) for v in known])
+    # Errors [m] at the viewing distance that the poses' deviations explain; 0 = not said.
+    expected = _OUTLIER * (sigmas[:, 0] + sigmas[:, 1] * distance) * (sigmas > 0).all(1)
     if rejected:
         # Pairs leave much more of the error of a camera whose prior took no part in the solve
         # than of those that were constrained.
@@ -236,15 +238,6 @@ def register(
     if known_scale:
         warnings += _check_units(voters, rotation, rotation_error)
     return Registration(*gauge, True, residual, total, share, wrong, tuple(warnings))
-
-
-def _expected_errors(
-    views: Sequence[View], distance: NDArray, config: AlignmentConfig
-) -> NDArray[np.float64]:
-    """(K,) errors [m] at the viewing distance that the poses' deviations explain; 0 = not said."""
-    sigmas = np.array([prior_sigmas(view, config) for view in views])
-    expected = _OUTLIER * (sigmas[:, 0] + sigmas[:, 1] * distance)
-    return np.where((sigmas > 0).all(1), expected, 0.0)
 
 
 def _contradiction(names: list[str], priors: NDArray, angle: NDArray) -> str:

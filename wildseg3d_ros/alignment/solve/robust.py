@@ -113,7 +113,7 @@ def solve_pairs(
     if fresh:
         coarse = solve(graph, poses, replace(config, **_COARSE), fixed_pairs=fixed_pairs)
         poses, iterations = coarse.poses, coarse.iterations
-        kept = judge(graph, distances(graph, kept, poses, coarse), kept, fixed_pairs).keep
+        kept, _ = judge(graph, distances(graph, kept, poses, coarse), kept, fixed_pairs)
     for k in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
@@ -126,13 +126,11 @@ def solve_pairs(
         iterations += solution.iterations
         poses = fit_left_out(graph, kept, solution)
         distance = distances(graph, kept, poses, solution)
-        verdict = judge(graph, distance, kept, fixed_pairs)
-        if np.array_equal(verdict.keep, kept) or k + 1 == _VERDICTS:
+        keep, ambiguous = judge(graph, distance, kept, fixed_pairs)
+        if np.array_equal(keep, kept) or k + 1 == _VERDICTS:
             break
-        kept = verdict.keep
-    return SolvedPairs(
-        graph, current, kept, verdict.ambiguous, solution, poses, distance, iterations
-    )
+        kept = keep
+    return SolvedPairs(graph, current, kept, ambiguous, solution, poses, distance, iterations)
 
 
 def fit_left_out(graph: Graph, kept: NDArray[np.bool_], solution: Solution) -> Poses:
