@@ -98,11 +98,20 @@ def align_view(
         return of_all(result, everything, pair_errors(graph, values, both=True))[:count]
 
     residual = view_median(distance)
-    prior = _Prior.of(view, start, float(np.nan_to_num(residual)), viewing_distance, config)
+    given = view.world_from_cam_prior if start.in_prior_frame else None
+    sigmas = [sigma or np.inf for sigma in prior_sigmas(view, config)]
+    if given is None:
+        sigmas = [np.inf, np.inf]
+    prior = _Prior(given, *sigmas, float(np.nan_to_num(residual)), viewing_distance)
     posed = posed_pairs(result, everything, unit)
     correction = _refine(near, posed, cameras, intrinsics, prior)
     pose = correction @ cameras[here]
-    error, told = prior.compare(pose)
+    error, angle, contradicts = prior.compare(pose)
+    if contradicts or 0 < config.max_prior_residual < error + angle * viewing_distance:
+        notes.append(
+            f"the given pose of '{view.name}' differs from what the cameras see by {error:.3g} m "
+            f"and {np.degrees(angle):.3g} deg; the images are believed"
+        )
     of_pairs = {
         "world_from_pair": posed.world_from_pair[:count],
         "pair_scale": posed.scale[:count],
@@ -118,7 +127,7 @@ def align_view(
         "prior_residual": error,
         "view_correction": correction,
     }
-    warnings += [*near.unchecked(posed.used[:count]), *notes, *told]
+    warnings += [*near.unchecked(posed.used[:count]), *notes]
     stop_reason = result.stop_reason(config)
     alignment = replace(
         _merged(near, start, of_pairs, of_view, warnings),
@@ -281,43 +290,21 @@ class _Prior:
     """What is known of the changed view's camera beforehand, in the world's frame.
 
     Attributes:
-        name: of the view; pose: (4, 4), None where nothing can be compared.
+        pose: (4, 4), None where nothing can be compared.
         position, rotation: its deviations [m, rad], inf where they are not said.
         residual: by which the view's pairs contradict each other; distance: viewing distance [m].
-        limit: error at the viewing distance beyond which a warning is due, 0 for never [m].
     """
 
-    name: str
     pose: NDArray[np.float64] | None
     position: float
     rotation: float
     residual: float
     distance: float
-    limit: float
-
-    @classmethod
-    def of(
-        cls,
-        view: View,
-        start: Alignment,
-        residual: float,
-        distance: float,
-        config: AlignmentConfig,
-    ) -> _Prior:
-        """That of a view, if the world is in the frame of given poses."""
-        pose = view.world_from_cam_prior if start.in_prior_frame else None
-        position, rotation = prior_sigmas(view, config) if pose is not None else (0.0, 0.0)
-        limit = config.max_prior_residual
-        sigmas = position or np.inf, rotation or np.inf
-        return cls(view.name, pose, *sigmas, residual, distance, limit)
 
     def pull(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean of the found and the given pose, weights by their variances; the found one
         where the given one contradicts it."""
-        if self.pose is None or not np.isfinite([self.position, self.rotation]).all():
-            return found
-        translation, rotation = self._errors(found)
-        if self._contradicts(translation, rotation):
+        if self.pose is None or self.compare(found)[2] or np.isinf(self.position + self.rotation):
             return found
         angle = self.residual / self.distance
         shares = (
@@ -326,30 +313,15 @@ class _Prior:
         )
         return interpolate_pose(found, self.pose, *shares)
 
-    def compare(self, pose: NDArray[np.float64]) -> tuple[float, list[str]]:
-        """Metres between found and given position, and a warning where the poses contradict."""
+    def compare(self, pose: NDArray[np.float64]) -> tuple[float, float, bool]:
+        """Metres and rad between a pose and the given one, NaN without one, and whether that is
+        four times what the given pose and the pairs may be off."""
         if self.pose is None:
-            return np.nan, []
-        translation, rotation = self._errors(pose)
-        is_beyond = 0 < self.limit < translation + rotation * self.distance
-        if not (is_beyond or self._contradicts(translation, rotation)):
-            return translation, []
-        text = (
-            f"the given pose of '{self.name}' differs from what the cameras see by "
-            f"{translation:.3g} m and {np.degrees(rotation):.3g} deg; the images are believed"
-        )
-        return translation, [text]
-
-    def _errors(self, pose: NDArray[np.float64]) -> tuple[float, float]:
-        """Metres and rad between a pose and the given one."""
-        assert self.pose is not None
+            return np.nan, np.nan, False
+        translation = float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3]))
         rotation = rotation_angle(self.pose[:3, :3].T @ pose[:3, :3])
-        return float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3])), rotation
-
-    def _contradicts(self, translation: float, rotation: float) -> bool:
-        """Whether errors are four times what the given pose and the pairs may be off."""
         expected = self.residual + self.position + self.rotation * self.distance
-        return translation + rotation * self.distance > 4.0 * expected
+        return translation, rotation, translation + rotation * self.distance > 4.0 * expected
 
 
 def _merged(
