@@ -113,7 +113,8 @@ class Aligner:
                 f"pair {names[e]} contradicts another pair and the given pose, and is left out"
                 for e in result.graph.ids[decided]
             ]
-            result = self._solve_fresh(result.graph.select(~decided))
+            graph = result.graph.select(~decided)
+            result = solve_pairs(graph, initialize(graph), config)
         result, known = self._with_priors(result)
         warnings += [*known.warnings, *result.warnings(names, config)]
         alignment = assemble(self._problem, masks, result, known, warnings)
@@ -136,14 +137,8 @@ class Aligner:
         """From the last solution, where there is one."""
         last = self._pairs
         start = last and continue_from(last.graph, last.poses, last.kept, graph)
-        if not start:
-            return self._solve_fresh(graph)
-        poses, kept = start
-        return solve_pairs(graph, poses, kept, False, self._problem.config)
-
-    def _solve_fresh(self, graph: Graph) -> SolvedPairs:
-        everything = np.ones(len(graph.edges), dtype=bool)
-        return solve_pairs(graph, initialize(graph), everything, True, self._problem.config)
+        poses, kept = start or (initialize(graph), None)
+        return solve_pairs(graph, poses, self._problem.config, kept)
 
     def _against_priors(self, result: SolvedPairs) -> NDArray[np.bool_]:
         """(E,) bool, pairs that given poses decide against and that the views hold together

@@ -242,7 +242,7 @@ def _solve(
     stands_for = np.where(fixed[graph.edge], np.maximum(behind, 1)[graph.view], 1)
     graph = replace(graph, weight=graph.weight * stands_for[:, None])
     poses = initialize(graph, Poses.identities(len(fixed)), fixed)
-    result = solve_pairs(graph, poses, np.ones(len(fixed), dtype=bool), True, config, fixed)
+    result = solve_pairs(graph, poses, config, fixed_pairs=fixed)
     return result, warnings + result.warnings(names, config)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order
 
 _THROUGHOUT = 0.1
 """Typical contradiction of pairs, in shares of the scene's size, beyond which they are no pairs of
@@ -84,10 +86,6 @@ class _Tree:
     around."""
 
     def __init__(self, count: int, links: Sequence[_Link]) -> None:
-        # SciPy takes a tenth of a second to load.
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import breadth_first_order
-
         a, b = np.array(links, dtype=np.int64).reshape(-1, 2).T
         graph = coo_array((np.ones(len(a)), (a, b)), shape=(count, count)).tocsr()
         order, parent = breadth_first_order(graph, 0, directed=False)

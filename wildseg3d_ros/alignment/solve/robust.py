@@ -95,22 +95,22 @@ class SolvedPairs:
 def solve_pairs(
     graph: Graph,
     poses: Poses,
-    kept: NDArray[np.bool_],
-    fresh: bool,
     config: AlignmentConfig,
+    kept: NDArray[np.bool_] | None = None,
     fixed_pairs: NDArray[np.bool_] | None = None,
 ) -> SolvedPairs:
     """Solves, and leaves out or takes back pairs until the verdict on all of them stands.
 
     Args:
-        graph: all usable pairs; poses: where they start; kept: (E,) bool, those to start with.
-        fresh: whether ``poses`` come from :func:`initialize`, so that a coarse solve has to find
-            the gross outliers first.
+        graph: all usable pairs; poses: where they start.
+        kept: (E,) bool, those to start with, by an earlier solve; None where ``poses`` come from
+            :func:`initialize`, so that a coarse solve has to find the gross outliers first.
         fixed_pairs: (E,) bool, pairs that stay where they are, come what may.
     """
-    iterations = 0
-    fixed_pairs = np.zeros(len(kept), dtype=bool) if fixed_pairs is None else fixed_pairs
-    if fresh:
+    iterations, near = 0, kept is not None
+    fixed_pairs = np.zeros(len(graph.edges), dtype=bool) if fixed_pairs is None else fixed_pairs
+    if kept is None:
+        kept = np.ones(len(graph.edges), dtype=bool)
         coarse = solve(graph, poses, replace(config, **_COARSE), fixed_pairs=fixed_pairs)
         poses, iterations = coarse.poses, coarse.iterations
         kept, _ = judge(graph, distances(graph, kept, poses, coarse), kept, fixed_pairs)
@@ -120,7 +120,7 @@ def solve_pairs(
             current,
             poses.select(kept),
             config,
-            is_near=not fresh or k > 0,
+            is_near=near or k > 0,
             fixed_pairs=fixed_pairs[kept],
         )
         iterations += solution.iterations
