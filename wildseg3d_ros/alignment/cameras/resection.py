@@ -82,7 +82,7 @@ class Observed:
 
 
 class _Start(NamedTuple):
-    """A camera before the reprojection errors are looked at.
+    """A camera before its reprojection errors are minimised.
 
     Attributes:
         pose: (4, 4); K: (3, 3).

@@ -110,21 +110,17 @@ class PosedCameras:
     def consensus_scale(self, rotation: NDArray, angle: NDArray) -> float | None:
         """Median ratio of baselines between priors, along the direction that both agree on; None
         where the cameras share one place. Arguments are of :meth:`consensus_rotation`."""
-        ratios, lengths = [], []
-        centres = self.solved[:, :3, 3] @ rotation.T
-        for i in range(len(centres)):
-            for j in range(i):
-                ours = centres[i] - centres[j]
-                theirs = self.priors[i, :3, 3] - self.priors[j, :3, 3]
-                length = float(ours @ ours)
-                if length > 0 and max(angle[i], angle[j]) < 0.5:
-                    ratios.append(float(ours @ theirs) / length)
-                    lengths.append(np.sqrt(length))
-        if not ratios or max(lengths) <= _SAME_PLACE:
+        i, j = np.tril_indices(len(self.solved), -1)
+        ours = (self.solved[i, :3, 3] - self.solved[j, :3, 3]) @ rotation.T
+        theirs = self.priors[i, :3, 3] - self.priors[j, :3, 3]
+        lengths = np.linalg.norm(ours, axis=1)
+        use = (lengths > 0) & (np.maximum(angle[i], angle[j]) < 0.5)
+        if lengths.max(initial=0.0, where=use) <= _SAME_PLACE:
             return None
+        ratios = (ours * theirs).sum(1)[use] / lengths[use] ** 2
         order = np.argsort(ratios)
-        mass = np.cumsum(np.array(lengths)[order])
-        scale = ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]]
+        mass = np.cumsum(lengths[use][order])
+        scale = float(ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]])
         return scale if scale > 1e-9 else None
 
     def _rotations(self) -> NDArray[np.float64]:

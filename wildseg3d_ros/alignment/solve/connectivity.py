@@ -179,8 +179,7 @@ def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) ->
 
 
 def _listed(edges: Sequence[_Link] | NDArray[np.int64], names: Sequence[str]) -> str:
-    # No sentence names more.
-    most = 6
-    shown = [f"('{names[a]}', '{names[b]}')" for a, b in edges[:most]]
-    more = f" and {len(edges) - most} more" if len(edges) > most else ""
+    # No sentence names more than six.
+    shown = [f"('{names[a]}', '{names[b]}')" for a, b in edges[:6]]
+    more = f" and {len(edges) - 6} more" if len(edges) > 6 else ""
     return ", ".join(shown) + more
