@@ -22,7 +22,7 @@ from wildseg3d_ros.alignment.priors.consistency import Verified, verify
 from wildseg3d_ros.alignment.priors.relative_poses import check_relative_poses
 from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
-from wildseg3d_ros.alignment.solve.robust import SolvedPairs, distances, fit_left_out, solve_pairs
+from wildseg3d_ros.alignment.solve.robust import SolvedPairs, all_pairs, solve_pairs
 from wildseg3d_ros.core.components import component_lists
 from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError
@@ -164,13 +164,10 @@ class Aligner:
         solution = solve(
             result.current, result.solution.poses, problem.config, priors, is_near=True
         )
-        poses = fit_left_out(result.graph, result.kept, solution)
+        poses, distance = all_pairs(result.graph, result.kept, solution)
+        iterations = result.iterations + solution.iterations
         done = replace(
-            result,
-            solution=solution,
-            poses=poses,
-            distance=distances(result.graph, result.kept, poses, solution),
-            iterations=result.iterations + solution.iterations,
+            result, solution=solution, poses=poses, distance=distance, iterations=iterations
         )
         return done, known
 

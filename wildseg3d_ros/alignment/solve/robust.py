@@ -112,8 +112,9 @@ def solve_pairs(
     if kept is None:
         kept = np.ones(len(graph.edges), dtype=bool)
         coarse = solve(graph, poses, replace(config, **_COARSE), fixed_pairs=fixed_pairs)
-        poses, iterations = coarse.poses, coarse.iterations
-        kept, _ = judge(graph, distances(graph, kept, poses, coarse), kept, fixed_pairs)
+        iterations = coarse.iterations
+        poses, distance = all_pairs(graph, kept, coarse)
+        kept, _ = judge(graph, distance, kept, fixed_pairs)
     for k in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
@@ -124,8 +125,7 @@ def solve_pairs(
             fixed_pairs=fixed_pairs[kept],
         )
         iterations += solution.iterations
-        poses = fit_left_out(graph, kept, solution)
-        distance = distances(graph, kept, poses, solution)
+        poses, distance = all_pairs(graph, kept, solution)
         keep, ambiguous = judge(graph, distance, kept, fixed_pairs)
         if np.array_equal(keep, kept) or k + 1 == _VERDICTS:
             break
@@ -133,25 +133,21 @@ def solve_pairs(
     return SolvedPairs(graph, current, kept, ambiguous, solution, poses, distance, iterations)
 
 
-def fit_left_out(graph: Graph, kept: NDArray[np.bool_], solution: Solution) -> Poses:
-    """Poses of all pairs: solved ones, and the best fit of those that were left out."""
-    if kept.all():
-        return solution.poses
-    rest = np.flatnonzero(~kept)
-    fitted = fit_pairs(graph, rest, graph.x, graph.weight, solution.world, solution.confidence)
-    return Poses.identities(len(kept)).updated(kept, solution.poses).updated(rest, fitted)
-
-
-def distances(
-    graph: Graph, kept: NDArray[np.bool_], poses: Poses, solution: Solution
-) -> NDArray[np.float64]:
-    """(O, n) distance of observations to the world points that the kept pairs make.
+def all_pairs(
+    graph: Graph, kept: NDArray[np.bool_], solution: Solution
+) -> tuple[Poses, NDArray[np.float64]]:
+    """Poses of all pairs by the solution of the kept ones, those left out fitted to its world
+    points; and (O, n) distances of all observations to these points.
 
     NaN where a point has no weight, or no other kept pair that could contradict it.
     """
-    observations = Observations(graph)
+    poses, observations = solution.poses, Observations(graph)
+    if not kept.all():
+        rest = np.flatnonzero(~kept)
+        left = fit_pairs(graph, rest, graph.x, graph.weight, solution.world, solution.confidence)
+        poses = Poses.identities(len(kept)).updated(kept, poses).updated(rest, left)
     seen = graph.weight > 0
     used = seen & kept[graph.edge][:, None]
     distance = observations.distance(poses.matrices(), solution.world)
     distance[~(seen & (observations.seen_by_others(used) > 0))] = np.nan
-    return distance
+    return poses, distance
