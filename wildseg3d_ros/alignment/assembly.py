@@ -63,8 +63,8 @@ def assemble(
     views, predictions, config = problem.views, problem.predictions, problem.config
     graph, current, count = result.graph, result.current, len(predictions)
 
-    seen = result.observed()
-    constrained = known.constrained(len(views))
+    seen, deviations = result.observed(), known.deviations(len(views))
+    constrained = np.isfinite(deviations[0])
     cameras, K, notes = solve_cameras(
         views, seen, current.measured, constrained, config.trust_intrinsics
     )
@@ -85,7 +85,7 @@ def assemble(
         cameras,
         K,
         float(np.median(compared)) if len(compared) else 0.0,
-        known.deviations(len(views)),
+        deviations,
     )
     cameras = correction @ cameras
     seen = [

@@ -70,13 +70,6 @@ class Verified:
     rejected: Mapping[int, bool] = field(default_factory=dict)
     misshapen: tuple[int, ...] = ()
 
-    def constrained(self, count: int) -> NDArray[np.bool_]:
-        """(N,) bool, views whose pose a prior constrains."""
-        out = np.zeros(count, dtype=bool)
-        if self.priors is not None:
-            out[self.priors.poses.view] = True
-        return out
-
     def deviations(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N,) of the known camera positions [graph units] and orientations [rad]; inf where
         nothing is known."""
