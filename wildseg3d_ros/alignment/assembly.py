@@ -96,6 +96,7 @@ def assemble(
     gauge = _Gauge.of(problem, result, known, cameras, np.array(distance))
     registration, unit = gauge.registration, gauge.unit
     metric_pairs = [predictions[e] for e in current.ids[current.fixed]]
+    # What makes the world metric; empty when nothing does.
     sources = known.sources or ((POSES,) if registration.found else ())
     if metric_pairs:
         sources = tuple(sorted({pair.scale_source for pair in metric_pairs}))
