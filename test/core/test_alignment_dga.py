@@ -209,8 +209,7 @@ class TestInvariances:
         worlds = []
         for pairs in (noisy.predictions, turned):
             graph = build_graph(pairs, noisy.views, FINE, None)
-            everything = np.ones(len(pairs), dtype=bool)
-            world = solve_pairs(graph, initialize(graph), everything, True, FINE).solution.world
+            world = solve_pairs(graph, initialize(graph), FINE).solution.world
             worlds.append(np.concatenate(world, axis=1).T)
         scale, transform = umeyama(*worlds)
         np.testing.assert_allclose(apply(transform, scale * worlds[0]), worlds[1], atol=1e-6)

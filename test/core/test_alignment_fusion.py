@@ -11,9 +11,9 @@ from scipy.optimize import minimize
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.robust_mean import robust_mean, typical_residual
-from wildseg3d_ros.alignment.fusion.samples import ViewSamples
-from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs, observations_of
-from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views, surface_of
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
+from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views, sample_views, surface_of
+from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_testing.pairs import (
@@ -297,11 +297,11 @@ def posed_pairs(alignment):
     return PosedPairs(alignment.pair_scale, alignment.world_from_pair, alignment.pair_used)
 
 
-def test_view_samples_are_copies(network):
+def test_sample_views_are_copies(network):
     """Maps that change after they were read change no refinement."""
     made, alignment = network
     pairs = converted(made.predictions, np.array)
-    samples = ViewSamples.of(pairs, made.views)
+    samples = sample_views(pairs, made.views)
     unknown = np.full(4, np.inf)
 
     def refined():
@@ -321,11 +321,11 @@ def test_surface_of_other_libraries_is_that_of_numpy(network, convert):
     made, alignment = network
     camera = made.views[1].size, None, alignment.K[1], alignment.world_from_cam[1]
     expected, found = (
-        surface_of(observations_of(pairs, posed_pairs(alignment), 1), *camera)
+        surface_of(posed_pairs(alignment).observations(maps_of(pairs, 1)), *camera)
         for pairs in (made.predictions, converted(made.predictions, convert))
     )
-    samples = ViewSamples.of(converted(made.predictions, convert), made.views)
-    sampled = surface_of(posed_pairs(alignment).observations(samples.maps[1]), *camera)
+    samples = sample_views(converted(made.predictions, convert), made.views)
+    sampled = surface_of(posed_pairs(alignment).observations(samples[1]), *camera)
     for surface in (found, sampled):
         np.testing.assert_array_equal(surface.points, expected.points)
         np.testing.assert_array_equal(surface.weight, expected.weight)

@@ -10,17 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment import register_view
-from wildseg3d_ros.alignment.assembly import Problem, Solved, assemble, observe_solution
+from wildseg3d_ros.alignment.assembly import Problem, assemble
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.fuse import fuse, fuse_view
-from wildseg3d_ros.alignment.fusion.samples import ViewSamples
-from wildseg3d_ros.alignment.graph.graph import (
-    Graph,
-    check_connected,
-    check_pairs,
-    pair_name,
-    usable,
-)
+from wildseg3d_ros.alignment.fusion.view_surfaces import sample_views
+from wildseg3d_ros.alignment.graph.graph import Graph, check_pairs, pair_name, usable_pairs
 from wildseg3d_ros.alignment.graph.initialization import continue_from, initialize
 from wildseg3d_ros.alignment.graph.sampling import Samples, weigh
 from wildseg3d_ros.alignment.priors.camera_poses import pairs_against_poses
@@ -28,7 +22,7 @@ from wildseg3d_ros.alignment.priors.consistency import Verified, verify
 from wildseg3d_ros.alignment.priors.relative_poses import check_relative_poses
 from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
-from wildseg3d_ros.alignment.solve.robust import SolvedPairs, distances, fit_left_out, solve_pairs
+from wildseg3d_ros.alignment.solve.robust import SolvedPairs, all_pairs, solve_pairs
 from wildseg3d_ros.core.components import component_lists
 from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError
@@ -95,7 +89,7 @@ class Aligner:
             tuple(views),
             config,
             tuple(relative_poses),
-            ViewSamples.of(predictions, views),
+            sample_views(predictions, views),
         )
         self._samples = Samples.of(predictions, views, config)
         self._pairs: SolvedPairs | None = None
@@ -109,26 +103,22 @@ class Aligner:
             AlignmentError: the pairs do not connect all views (``ErrorCode.DISCONNECTED_VIEWS``,
                 the groups named), or the answer is beyond a configured limit.
         """
-        predictions, views = self._problem.predictions, self._problem.views
-        complete = weigh(self._samples, self._problem.config, masks)
-        enough = usable(complete)
-        empty = [pair_name(predictions[e], views) for e in np.flatnonzero(~enough)]
-        check_connected(complete.edges[enough], views, empty)
-        warnings = [f"pair {name} has too few points and is left out" for name in empty]
-
-        result = self._solve_pairs(complete.select(enough))
+        views, config = self._problem.views, self._problem.config
+        names = [pair_name(pair, views) for pair in self._problem.predictions]
+        graph, warnings = usable_pairs(weigh(self._samples, config, masks), names, views)
+        result = self._solve_pairs(graph)
         decided = self._against_priors(result)
         if decided.any():
             warnings += [
-                f"pair {pair_name(predictions[e], views)} contradicts another pair and the given "
-                "pose, and is left out"
+                f"pair {names[e]} contradicts another pair and the given pose, and is left out"
                 for e in result.graph.ids[decided]
             ]
-            result = self._solve_fresh(result.graph.select(~decided))
+            graph = result.graph.select(~decided)
+            result = solve_pairs(graph, initialize(graph), config)
         result, known = self._with_priors(result)
-        warnings += [*known.warnings, *self._said_of_pairs(result)]
-        alignment = assemble(self._problem, masks, Solved(complete, result, known), warnings)
-        refuse_beyond(alignment, views, self._problem.config)
+        warnings += [*known.warnings, *result.warnings(names, config)]
+        alignment = assemble(self._problem, masks, result, known, warnings)
+        refuse_beyond(alignment, views, config)
         self._pairs, self._alignment = result, alignment
         return alignment
 
@@ -147,14 +137,8 @@ class Aligner:
         """From the last solution, where there is one."""
         last = self._pairs
         start = last and continue_from(last.graph, last.poses, last.kept, graph)
-        if not start:
-            return self._solve_fresh(graph)
-        poses, kept = start
-        return solve_pairs(graph, poses, kept, False, self._problem.config)
-
-    def _solve_fresh(self, graph: Graph) -> SolvedPairs:
-        everything = np.ones(len(graph.edges), dtype=bool)
-        return solve_pairs(graph, initialize(graph), everything, True, self._problem.config)
+        poses, kept = start or (initialize(graph), None)
+        return solve_pairs(graph, poses, self._problem.config, kept)
 
     def _against_priors(self, result: SolvedPairs) -> NDArray[np.bool_]:
         """(E,) bool, pairs that given poses decide against and that the views hold together
@@ -162,8 +146,7 @@ class Aligner:
         views, graph = self._problem.views, result.graph
         if not graph.fixed.all() or all(v.world_from_cam_prior is None for v in views):
             return np.zeros(len(graph.edges), dtype=bool)
-        seen = observe_solution(result)
-        decided = pairs_against_poses(views, graph, seen, self._problem.config)
+        decided = pairs_against_poses(views, graph, result.observed(), self._problem.config)
         rest = graph.edges[~decided]
         return decided if len(component_lists(len(views), rest)) == 1 else np.zeros_like(decided)
 
@@ -174,50 +157,19 @@ class Aligner:
             view.world_from_cam_prior is None and view.depth is None for view in problem.views
         ):
             return result, Verified(None, (), ())
-        known = verify(
-            problem.views,
-            result.graph,
-            result.poses,
-            result.kept,
-            observe_solution(result),
-            problem.relative_poses,
-            problem.config,
-        )
+        known = verify(problem.views, result, problem.relative_poses, problem.config)
         if known.priors is None:
             return result, known
         priors = known.priors.select(result.kept)
         solution = solve(
             result.current, result.solution.poses, problem.config, priors, is_near=True
         )
-        poses = fit_left_out(result.graph, result.kept, solution)
+        poses, distance = all_pairs(result.graph, result.kept, solution)
+        iterations = result.iterations + solution.iterations
         done = replace(
-            result,
-            solution=solution,
-            poses=poses,
-            distance=distances(result.graph, result.kept, poses, solution),
-            iterations=result.iterations + solution.iterations,
+            result, solution=solution, poses=poses, distance=distance, iterations=iterations
         )
         return done, known
-
-    def _said_of_pairs(self, result: SolvedPairs) -> list[str]:
-        """Warnings of pairs that contradict the others, and of a solve that did not converge."""
-        predictions, views = self._problem.predictions, self._problem.views
-        names = [pair_name(predictions[e], views) for e in result.graph.ids]
-        warnings = [
-            f"pair {names[e]} contradicts the others but nothing else holds its views together; "
-            "do not rely on how they lie to each other"
-            for e in np.flatnonzero(result.ambiguous)
-        ]
-        warnings += [
-            f"pair {names[e]} contradicts the others and is left out"
-            for e in np.flatnonzero(~result.kept)
-        ]
-        if result.contradiction:
-            warnings.append(result.contradiction)
-        elif not result.solution.converged:
-            reason = result.stop_reason(self._problem.config)
-            warnings.append(f"{reason}; raise alignment.max_iterations")
-        return warnings
 
 
 @dataclass(eq=False)

@@ -13,22 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras.resection import (
-    Observed,
-    interpolate_pose,
-    observe,
-    solve_cameras,
-)
+from wildseg3d_ros.alignment.assembly import of_all, posed_pairs
+from wildseg3d_ros.alignment.cameras.resection import interpolate_pose, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs, observations_of
+from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
 from wildseg3d_ros.alignment.fusion.view_surfaces import surface_of
-from wildseg3d_ros.alignment.graph.graph import (
-    check_connected,
-    check_pairs,
-    pair_name,
-    usable,
-)
+from wildseg3d_ros.alignment.graph.graph import check_pairs, pair_name, usable_pairs
 from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
+from wildseg3d_ros.alignment.graph.medians import lower_median
+from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.priors.gauge import prior_sigmas
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
@@ -38,15 +31,12 @@ from wildseg3d_ros.alignment.solve.residuals import (
     reprojection_errors,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, solve_pairs
-from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
-
-Cameras = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Poses (N, 4, 4) world_from_cam and intrinsics (N, 3, 3)."""
 
 
 @blas_on_one_thread()
@@ -79,54 +69,74 @@ def align_view(
         AlignmentError: no pair connects the view. InputError: pairs without the view. Others: as
             of :func:`align`.
     """
-    return _register(_Neighbourhood.of_pairs(pairs, views, changed, world, masks), start, config)
-
-
-def _register(near: _Neighbourhood, start: Alignment, config: AlignmentConfig) -> Alignment:
-    """``start`` with the changed view solved onto the world."""
-    solved, warnings = _solve(near, start, config)
-    unit, view, seen = solved.unit, near.views[near.here], solved.observed()
-    measured = solved.result.current.measured[[near.here]]
+    near = _Neighbourhood.of_pairs(pairs, views, changed, world, masks)
+    result, warnings = _solve(near, start, config)
+    graph, view, here, count = result.graph, views[changed], near.here, len(pairs)
+    everything = count + len(near.standing)
+    unit = float(graph.unit[graph.fixed][0])
+    seen, measured = result.observed()[here], result.current.measured[[here]]
     (pose,), (K,), notes = solve_cameras(
         [view], [seen], measured, np.zeros(1, dtype=bool), config.trust_intrinsics
     )
     viewing_distance = unit * seen.viewing_distance(pose)
-    pose[:3, 3] *= unit
-    cameras = near.cameras(start, pose, K)
-    distance, pixels = unit * solved.result.distance, solved.pixels(cameras)
-    residual = solved.of_view(distance)
-    prior = _Prior.of(view, start, float(np.nan_to_num(residual)), viewing_distance, config)
-    pairs = solved.pairs()
-    correction = _refine(near, pairs, cameras, prior)
-    pose = correction @ pose
-    error, told = prior.compare(pose)
+    known = [min(v, len(start.K) - 1) for v in near.of]
+    cameras, intrinsics = start.world_from_cam[known], start.K[known]
+    cameras[:, :3, 3] /= unit
+    cameras[here], intrinsics[here] = pose, K
+    distance = unit * result.distance
+    pixels = reprojection_errors(graph, result.poses, cameras, intrinsics)
+    cameras[:, :3, 3] *= unit
+
+    def view_median(values: NDArray[np.float64]) -> float:
+        """Median of (O, n) over the used pairs' points of the view; NaN where nothing can
+        differ."""
+        used = np.where(result.kept[graph.edge][:, None], values, np.nan)
+        return float(median_by_view(graph, used)[here])
+
+    def pair_medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Medians of (O, n) over the points of each pair of the view."""
+        return of_all(result, everything, pair_errors(graph, values, both=True))[:count]
+
+    residual = view_median(distance)
+    given = view.world_from_cam_prior if start.in_prior_frame else None
+    sigmas = [sigma or np.inf for sigma in prior_sigmas(view, config)]
+    if given is None:
+        sigmas = [np.inf, np.inf]
+    prior = _Prior(given, *sigmas, float(np.nan_to_num(residual)), viewing_distance)
+    posed = posed_pairs(result, everything, unit)
+    correction = _refine(near, posed, cameras, intrinsics, prior)
+    pose = correction @ cameras[here]
+    error, angle, contradicts = prior.compare(pose)
+    if contradicts or 0 < config.max_prior_residual < error + angle * viewing_distance:
+        notes.append(
+            f"the given pose of '{view.name}' differs from what the cameras see by {error:.3g} m "
+            f"and {np.degrees(angle):.3g} deg; the images are believed"
+        )
     of_pairs = {
-        "world_from_pair": pairs.world_from_pair,
-        "pair_scale": pairs.scale,
-        "pair_used": pairs.used,
-        "pair_residual": solved.by_pair(distance),
-        "pair_residual_px": solved.by_pair(pixels),
+        "world_from_pair": posed.world_from_pair[:count],
+        "pair_scale": posed.scale[:count],
+        "pair_used": posed.used[:count],
+        "pair_residual": pair_medians(distance),
+        "pair_residual_px": pair_medians(pixels),
     }
     of_view = {
         "world_from_cam": pose,
         "K": K,
         "view_residual": residual,
-        "view_residual_px": solved.of_view(pixels),
+        "view_residual_px": view_median(pixels),
         "prior_residual": error,
         "view_correction": correction,
     }
-    alignment = _merged(near, start, of_pairs, of_view)
-    warnings += [*near.unchecked(pairs.used), *notes, *told]
-    stop_reason = solved.result.stop_reason(config)
+    warnings += [*near.unchecked(posed.used[:count]), *notes]
+    stop_reason = result.stop_reason(config)
     alignment = replace(
-        alignment,
-        converged=solved.result.converged,
-        iterations=solved.result.iterations,
-        condition=solved.result.solution.condition(),
+        _merged(near, start, of_pairs, of_view, warnings),
+        converged=result.converged,
+        iterations=result.iterations,
+        condition=result.solution.condition(),
         stop_reason=f"view '{view.name}' was solved onto the others: {stop_reason}",
-        warnings=(*alignment.warnings, *warnings),
     )
-    refuse_beyond(alignment, near.scene, config)
+    refuse_beyond(alignment, views, config)
     return alignment
 
 
@@ -190,22 +200,12 @@ class _Neighbourhood:
 
     def unchecked(self, used: NDArray[np.bool_]) -> list[str]:
         """A warning where only one view constrains the changed one."""
-        others = {
-            p.b if p.a == self.here else p.a for p, u in zip(self.new, used, strict=True) if u
-        }
+        kept = [pair for pair, is_used in zip(self.new, used, strict=True) if is_used]
+        others = {v for pair in kept for v in (pair.a, pair.b)} - {self.here}
         if len(others) > 1:
             return []
         names = [self.views[k].name for k in (*others, self.here)]
         return [f"only '{names[0]}' constrains view '{names[-1]}'; nothing checks where it lies"]
-
-    def cameras(
-        self, start: Alignment, camera: NDArray[np.float64], K: NDArray[np.float64]
-    ) -> Cameras:
-        """Those of these views, the changed one's as given."""
-        known = [min(v, len(start.K) - 1) for v in self.of]
-        cameras, intrinsics = start.world_from_cam[known].copy(), start.K[known].copy()
-        cameras[self.here], intrinsics[self.here] = camera, K
-        return cameras, intrinsics
 
 
 def _check(pairs: Sequence[PairPrediction], views: Sequence[View], changed: int) -> None:
@@ -228,110 +228,44 @@ def _check(pairs: Sequence[PairPrediction], views: Sequence[View], changed: int)
             )
 
 
-@dataclass(frozen=True, eq=False)
-class _Solved:
-    """The neighbourhood's solved pairs.
-
-    Attributes:
-        here: place of the changed view; count: number of its pairs, which come first.
-        unit: world units per unit of the graph. The world's own pairs are of known scale.
-    """
-
-    result: SolvedPairs
-    here: int
-    count: int
-    unit: float
-
-    def observed(self) -> Observed:
-        """What the pairs say about the changed view, graph units."""
-        solution = self.result.solution
-        current, poses = self.result.current, solution.poses
-        return observe(current, poses, solution.world, solution.confidence)[self.here]
-
-    def pairs(self) -> PosedPairs:
-        """Its pairs in the world."""
-        graph, poses = self.result.graph, self.result.poses
-        size = graph.ids.max() + 1
-        scale, used = np.ones(size), np.zeros(size, dtype=bool)
-        world_from_pair = np.tile(np.eye(4), (size, 1, 1))
-        scale[graph.ids] = poses.scale * self.unit / graph.unit
-        world_from_pair[graph.ids, :3, :3] = poses.rotation
-        world_from_pair[graph.ids, :3, 3] = poses.translation * self.unit
-        scale[graph.ids[graph.fixed]] = 1.0
-        used[graph.ids] = self.result.kept
-        own = slice(self.count)
-        return PosedPairs(scale[own], world_from_pair[own], used[own])
-
-    def pixels(self, cameras: Cameras) -> NDArray[np.float64]:
-        """(O, n) reprojection errors."""
-        poses, K = cameras[0].copy(), cameras[1]
-        poses[:, :3, 3] /= self.unit
-        return reprojection_errors(self.result.graph, self.result.poses, poses, K)
-
-    def by_pair(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Medians of (O, n) over the points of each of its pairs; NaN where nothing is known."""
-        graph = self.result.graph
-        out = np.full(graph.ids.max() + 1, np.nan)
-        out[graph.ids] = pair_errors(graph, values, both=True)
-        return out[: self.count]
-
-    def of_view(self, values: NDArray[np.float64]) -> float:
-        """Median of (O, n) over the used pairs' points of the view; NaN where nothing can
-        differ."""
-        used = np.where(self.result.kept[self.result.graph.edge][:, None], values, np.nan)
-        return float(median_by_view(self.result.graph, used)[self.here])
-
-
 def _solve(
     near: _Neighbourhood, start: Alignment, config: AlignmentConfig
-) -> tuple[_Solved, list[str]]:
-    """The solved pairs, and warnings."""
-    predictions = [*near.new, *near.standing]
-    graph = build_graph(predictions, near.views, config, near.masks)
-    fixed = np.arange(len(predictions)) >= len(near.new)
-    enough = usable(graph) | fixed
+) -> tuple[SolvedPairs, list[str]]:
+    """The solved pairs, the changed view's first, and warnings."""
+    predictions, count = [*near.new, *near.standing], len(near.new)
     names = [pair_name(pair, near.views) for pair in predictions]
-    empty = [names[e] for e in np.flatnonzero(~enough)]
-    check_connected(graph.edges[enough], near.views, empty)
-    graph, fixed = graph.select(enough), fixed[enough]
+    graph = build_graph(predictions, near.views, config, near.masks)
+    graph, warnings = usable_pairs(graph, names, near.views, first_fixed=count)
+    fixed = graph.ids >= count
     # A point of the world stands for all the pairs that it is the mean of.
     behind = [np.count_nonzero(start.edges[start.pair_used] == v) for v in near.of]
     stands_for = np.where(fixed[graph.edge], np.maximum(behind, 1)[graph.view], 1)
     graph = replace(graph, weight=graph.weight * stands_for[:, None])
-    count = len(fixed)
-    poses = initialize(graph, Poses.identities(count), fixed)
-    result = solve_pairs(graph, poses, np.ones(count, dtype=bool), True, config, fixed)
-    warnings = [f"pair {name} has too few points and is left out" for name in empty]
-    warnings += [
-        f"pair {names[e]} contradicts the others and is left out" for e in graph.ids[~result.kept]
-    ]
-    warnings += [
-        f"pair {names[e]} contradicts the others but nothing else holds its views together; do "
-        "not rely on how they lie to each other"
-        for e in graph.ids[result.ambiguous]
-    ]
-    if not result.converged:
-        warnings.append(result.stop_reason(config))
-    unit = float(graph.unit[graph.fixed][0])
-    return _Solved(result, near.here, len(near.new), unit), warnings
+    poses = initialize(graph, Poses.identities(len(fixed)), fixed)
+    result = solve_pairs(graph, poses, config, fixed_pairs=fixed)
+    return result, warnings + result.warnings(names, config)
 
 
 def _refine(
-    near: _Neighbourhood, pairs: PosedPairs, cameras: Cameras, prior: _Prior
+    near: _Neighbourhood,
+    pairs: PosedPairs,
+    cameras: NDArray[np.float64],
+    K: NDArray[np.float64],
+    prior: _Prior,
 ) -> NDArray[np.float64]:
     """(4, 4) rigid motion of the changed view, onto its prior and then onto what the others
-    see."""
-    pose = cameras[0][near.here]
+    see, with the cameras (N, 4, 4) and intrinsics (N, 3, 3) of all."""
+    pose = cameras[near.here]
     pulled = prior.pull(pose) @ invert(pose)
-    seen = observations_of(near.new, pairs, near.here)
+    seen = pairs.observations(maps_of(near.new, near.here))
     if not seen:
         return pulled
     scores = None if near.masks is None else near.masks.scores[near.here]
-    K, size = cameras[1][near.here], near.views[near.here].size
-    surface = surface_of(seen, size, scores, K, pose).moved(pulled)
+    size = near.views[near.here].size
+    surface = surface_of(seen, size, scores, K[near.here], pose).moved(pulled)
     surfaces = [
-        surface if k == near.here else _standing_surface(near.world, v, K, camera)
-        for k, (v, camera, K) in enumerate(zip(near.of, *cameras, strict=True))
+        surface if k == near.here else _standing_surface(near.world, v, K[k], cameras[k])
+        for k, v in enumerate(near.of)
     ]
     sigmas = (prior.residual / surface.depth(), prior.position, prior.rotation)
     motion = MotionPrior(*(np.full(len(surfaces), sigma) for sigma in sigmas))
@@ -356,43 +290,21 @@ class _Prior:
     """What is known of the changed view's camera beforehand, in the world's frame.
 
     Attributes:
-        name: of the view; pose: (4, 4), None where nothing can be compared.
+        pose: (4, 4), None where nothing can be compared.
         position, rotation: its deviations [m, rad], inf where they are not said.
         residual: by which the view's pairs contradict each other; distance: viewing distance [m].
-        limit: error at the viewing distance beyond which a warning is due, 0 for never [m].
     """
 
-    name: str
     pose: NDArray[np.float64] | None
     position: float
     rotation: float
     residual: float
     distance: float
-    limit: float
-
-    @classmethod
-    def of(
-        cls,
-        view: View,
-        start: Alignment,
-        residual: float,
-        distance: float,
-        config: AlignmentConfig,
-    ) -> _Prior:
-        """That of a view, if the world is in the frame of given poses."""
-        pose = view.world_from_cam_prior if start.in_prior_frame else None
-        position, rotation = prior_sigmas(view, config) if pose is not None else (0.0, 0.0)
-        limit = config.max_prior_residual
-        sigmas = position or np.inf, rotation or np.inf
-        return cls(view.name, pose, *sigmas, residual, distance, limit)
 
     def pull(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean of the found and the given pose, weights by their variances; the found one
         where the given one contradicts it."""
-        if self.pose is None or not np.isfinite([self.position, self.rotation]).all():
-            return found
-        translation, rotation = self._errors(found)
-        if self._contradicts(translation, rotation):
+        if self.pose is None or self.compare(found)[2] or np.isinf(self.position + self.rotation):
             return found
         angle = self.residual / self.distance
         shares = (
@@ -401,30 +313,15 @@ class _Prior:
         )
         return interpolate_pose(found, self.pose, *shares)
 
-    def compare(self, pose: NDArray[np.float64]) -> tuple[float, list[str]]:
-        """Metres between found and given position, and a warning where the poses contradict."""
+    def compare(self, pose: NDArray[np.float64]) -> tuple[float, float, bool]:
+        """Metres and rad between a pose and the given one, NaN without one, and whether that is
+        four times what the given pose and the pairs may be off."""
         if self.pose is None:
-            return np.nan, []
-        translation, rotation = self._errors(pose)
-        is_beyond = 0 < self.limit < translation + rotation * self.distance
-        if not (is_beyond or self._contradicts(translation, rotation)):
-            return translation, []
-        text = (
-            f"the given pose of '{self.name}' differs from what the cameras see by "
-            f"{translation:.3g} m and {np.degrees(rotation):.3g} deg; the images are believed"
-        )
-        return translation, [text]
-
-    def _errors(self, pose: NDArray[np.float64]) -> tuple[float, float]:
-        """Metres and rad between a pose and the given one."""
-        assert self.pose is not None
+            return np.nan, np.nan, False
+        translation = float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3]))
         rotation = rotation_angle(self.pose[:3, :3].T @ pose[:3, :3])
-        return float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3])), rotation
-
-    def _contradicts(self, translation: float, rotation: float) -> bool:
-        """Whether errors are four times what the given pose and the pairs may be off."""
         expected = self.residual + self.position + self.rotation * self.distance
-        return translation + rotation * self.distance > 4.0 * expected
+        return translation, rotation, translation + rotation * self.distance > 4.0 * expected
 
 
 def _merged(
@@ -432,9 +329,10 @@ def _merged(
     start: Alignment,
     of_pairs: dict[str, NDArray],
     of_view: dict[str, NDArray | float],
+    warnings: Sequence[str],
 ) -> Alignment:
     """``start`` with the rows of the changed view replaced, its pairs after those of the others,
-    and the warnings that do not name it.
+    and these warnings after those that do not name it.
 
     Args:
         of_pairs, of_view: values of its pairs and its own, by attribute of ``start``. Attributes
@@ -452,5 +350,5 @@ def _merged(
             rows[key] = before[which].copy()
             rows[key][near.changed] = value
     name = f"'{near.scene[near.changed].name}'"
-    warnings = tuple(text for text in start.warnings if name not in text)
-    return replace(start, warnings=warnings, **rows)
+    others = [text for text in start.warnings if name not in text]
+    return replace(start, warnings=(*others, *warnings), **rows)

@@ -17,13 +17,9 @@ Array = Any
 """An array of a library that follows the standard (2024.12); its namespace is `namespace(x)`."""
 
 
-def namespace(*arrays: Array) -> Any:
-    """The module of array functions that fits all of the arrays.
-
-    Raises:
-        TypeError: they are of different libraries, or of one that does not follow the standard.
-    """
-    return array_namespace(*arrays)
+namespace = array_namespace
+"""The module of array functions that fits all arrays given; TypeError where they are of different
+libraries, or of one that does not follow the standard."""
 
 
 def as_array(values: Array, like: Array, dtype: Any = None) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph.graph import MIN_POINTS
+from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.similarities import rotation_from_vectors
 from wildseg3d_ros.core.geometry.least_squares import gauss_newton
 
@@ -54,7 +55,8 @@ def refine_cameras(
     def linearise(state: tuple[_Cameras, _Cameras]) -> tuple[NDArray, NDArray]:
         error, jacobian, front = _project(seen, state[0].pose, state[0].K)
         norm = np.sqrt(np.square(error).sum(-1))
-        width = np.maximum([_lower_median(n[f]) for n, f in zip(norm, front, strict=True)], 1e-3)
+        medians = [lower_median(n[f], np.nan) for n, f in zip(norm, front, strict=True)]
+        width = np.maximum(medians, 1e-3)
         robust = seen.weight * front / (1.0 + np.square(norm / width[:, None]))
         jacobian[..., 6] *= with_focal[:, None, None]
         views = len(jacobian)
@@ -102,12 +104,6 @@ def robust_errors(
     limit = 0.1 * (seen.uv.max((1, 2)) + 1.0)[:, None]
     norm = np.where(front, np.minimum(np.sqrt(np.square(error).sum(-1)), limit), limit)
     return (seen.weight * norm).sum(1) / np.maximum(seen.weight.sum(1), 1e-300)
-
-
-def _lower_median(values: NDArray) -> float:
-    """The smaller of the two middle values; NaN of none."""
-    middle = (len(values) - 1) // 2
-    return float(np.partition(values, middle)[middle]) if len(values) else np.nan
 
 
 def _project(

@@ -82,7 +82,7 @@ class Observed:
 
 
 class _Start(NamedTuple):
-    """A camera before the reprojection errors are looked at.
+    """A camera before its reprojection errors are minimised.
 
     Attributes:
         pose: (4, 4); K: (3, 3).
@@ -191,10 +191,7 @@ def _start(
 
 def observe(graph: Graph, poses: Poses, world: NDArray, confidence: NDArray) -> list[Observed]:
     """Gathers what each view's camera is found from."""
-    rotation, translation, scale = (
-        np.asarray(part) for part in (poses.rotation, poses.translation, poses.scale)
-    )
-    x, weight = np.asarray(graph.x), np.asarray(graph.weight)
+    rotation, translation, scale = poses.rotation, poses.translation, poses.scale
     out = []
     for v, part in enumerate(graph.of_view):
         count = len(graph.pixels[v])
@@ -205,11 +202,9 @@ def observe(graph: Graph, poses: Poses, world: NDArray, confidence: NDArray) -> 
             # Graph units: a point is scale * (R_map x_map + t_map / unit) before the pair's pose.
             from_map = graph.pair_from_map[o]
             offset = from_map[:3, 3] / graph.unit[e]
-            own_poses[k] = make_transform(
-                rotation[e] @ from_map[:3, :3],
-                scale[e] * rotation[e] @ offset + translation[e],
-            )
-            own_points[k] = scale[e] * (x[o, :, :count].T - offset) @ from_map[:3, :3]
+            shift = scale[e] * rotation[e] @ offset + translation[e]
+            own_poses[k] = make_transform(rotation[e] @ from_map[:3, :3], shift)
+            own_points[k] = scale[e] * (graph.x[o, :, :count].T - offset) @ from_map[:3, :3]
         out.append(
             Observed(
                 graph.pixels[v][:, ::-1].astype(np.float64),
@@ -217,7 +212,7 @@ def observe(graph: Graph, poses: Poses, world: NDArray, confidence: NDArray) -> 
                 confidence[v, :count],
                 own_poses,
                 own_points,
-                weight[own, :count] if own else np.zeros((0, count)),
+                graph.weight[own, :count] if own else np.zeros((0, count)),
             )
         )
     return out

@@ -6,8 +6,8 @@ An observation k is one pair's map x of a view in the world, ``y_k = s_k R_k x_k
    pixels. A view whose observations all are one measured map is posed once instead.
 2. :mod:`~.robust_mean`: ``min sum_k C_k rho(|y_k - chi| / sigma)`` with rho of Geman and McClure,
    graduated from wide to narrow, chi on its pixel's ray; sigma is the view's typical residual.
-3. :mod:`~.view_surfaces`: the same on a grid, from :mod:`~.samples` that are read once; the
-   ``surfaces`` part refines the views on them. This ends the solve.
+3. :mod:`~.view_surfaces`: the same on a grid, from samples that are read once; the ``surfaces``
+   part refines the views on them. This ends the solve.
 4. :mod:`~.fuse`: all pixels in blocks, then along their rays onto the views' common surface, by a
    field from the grid that :mod:`~.upsampling` brings to every pixel.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,14 +12,13 @@ from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.upsampling import upsampled
 from wildseg3d_ros.alignment.fusion.view_maps import (
     Camera,
-    Observation,
     PosedPairs,
     ViewMaps,
     is_one_map,
-    observations_of,
     pose_once,
 )
 from wildseg3d_ros.alignment.graph.graph import check_pairs
+from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import average_along_rays
@@ -49,9 +47,9 @@ def fuse(
     posed = _posed(predictions, views, alignment)
     like = _device_array(config.device)
     parts = [_view(predictions, views, v, alignment, posed, like) for v in range(len(views))]
-    points, confidence, blocks = (list(part) for part in zip(*parts, strict=True))
-    _run(blocks)
-    is_mean = [of_view is not None for of_view in blocks]
+    points, confidence, fills = (list(part) for part in zip(*parts, strict=True))
+    _run(fills, predictions, like)
+    is_mean = [len(of_view) > 0 for of_view in fills]
     if any(is_mean) and len(views) > 1:
         _average_along_rays(points, confidence, is_mean, alignment)
     return WorldPointmaps(tuple(points), tuple(confidence))
@@ -71,11 +69,12 @@ def fuse_view(
     # An added view has no points yet.
     points += points[:1] * (len(views) - len(points))
     confidence += confidence[:1] * (len(views) - len(confidence))
-    points[changed], confidence[changed], blocks = _view(
-        pairs, views, changed, alignment, posed, _device_array(config.device)
+    like = _device_array(config.device)
+    points[changed], confidence[changed], fills = _view(
+        pairs, views, changed, alignment, posed, like
     )
-    if blocks is not None:
-        _run([blocks])
+    if fills:
+        _run([fills], pairs, like)
         moving = [v == changed for v in range(len(views))]
         _average_along_rays(points, confidence, moving, alignment)
     return WorldPointmaps(tuple(points), tuple(confidence))
@@ -128,76 +127,51 @@ def _view(
     alignment: Alignment,
     posed: PosedPairs,
     like: Array | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], _Blocks | None]:
-    """Points and confidence of one view; where they are the mean of several maps, the blocks that
-    are still to be filled in."""
-    seen, size = observations_of(predictions, posed, v), views[v].size
+) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Callable[[], None]]]:
+    """Points and confidence of one view; where they are the mean of several maps, what is still to
+    be called to fill them in, block by block. Blocks share nothing but the output."""
+    seen, size = posed.observations(maps_of(predictions, v)), views[v].size
     if not seen:
         nothing = np.full((*size, 3), np.nan, dtype=np.float32)
-        return nothing, np.zeros(size, dtype=np.float32), None
+        return nothing, np.zeros(size, dtype=np.float32), []
     own = seen[0].map
     # Maps of several libraries are brought to that of the first.
     like = own.points if like is None else like
     if is_one_map(seen):
         maps = (as_array(m, like) for m in (own.points, own.confidence))
         posed_map = pose_once(seen, alignment.world_from_cam[v], *maps)
-        return to_numpy(posed_map[0]), to_numpy(posed_map[1]), None
-    blocks = _Blocks.of(seen, size, alignment, v, like)
-    return blocks.points.reshape(*size, 3), blocks.confidence.reshape(size), blocks
+        return to_numpy(posed_map[0]), to_numpy(posed_map[1]), []
+    correction = alignment.correction(v)
+    pose = invert(correction) @ alignment.world_from_cam[v]
+    maps = ViewMaps(seen, Camera.of(alignment.K[v], pose, size[1]), like)
+    points = np.empty((maps.count, 3), dtype=np.float32)
+    confidence = np.empty(maps.count, dtype=np.float32)
+    # Points are relative to the camera: correction and camera centre are applied at once.
+    rotation = correction[:3, :3].astype(np.float32)
+    centre = alignment.world_from_cam[v, :3, 3].astype(np.float32)
+    values = _BLOCK_VALUES if is_on_host(like) else _GPU_BLOCK_VALUES
+    block = max(1024, values // (3 * len(seen)))
 
+    def fill(first: int) -> None:
+        part = slice(first, min(first + block, maps.count))
+        chi, fused = maps.mean(part)
+        np.add(to_numpy(chi).T @ rotation.T, centre, out=points[part])
+        confidence[part] = to_numpy(fused)
 
-@dataclass(frozen=True, eq=False)
-class _Blocks:
-    """The mean of a view's observations, block by block; blocks share nothing but the output.
-
-    Attributes:
-        points: (m, 3) and confidence: (m,), to be filled in.
-        fill: does so with the block that begins at a pixel; starts: the first pixels of blocks.
-        on_host: whether it runs on the processor.
-    """
-
-    points: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    fill: Callable[[int], None]
-    starts: range
-    on_host: bool
-
-    @classmethod
-    def of(
-        cls,
-        seen: list[Observation],
-        size: tuple[int, int],
-        alignment: Alignment,
-        v: int,
-        like: Array,
-    ) -> _Blocks:
-        """Of view ``v``, in the library and on the device of ``like``."""
-        correction = alignment.correction(v)
-        pose = invert(correction) @ alignment.world_from_cam[v]
-        maps = ViewMaps(seen, Camera.of(alignment.K[v], pose, size[1]), like)
-        points = np.empty((maps.count, 3), dtype=np.float32)
-        confidence = np.empty(maps.count, dtype=np.float32)
-        # Points are relative to the camera: correction and camera centre are applied at once.
-        rotation = correction[:3, :3].astype(np.float32)
-        centre = alignment.world_from_cam[v, :3, 3].astype(np.float32)
-        on_host = is_on_host(like)
-        block = max(1024, (_BLOCK_VALUES if on_host else _GPU_BLOCK_VALUES) // (3 * len(seen)))
-
-        def fill(first: int) -> None:
-            part = slice(first, min(first + block, maps.count))
-            chi, fused = maps.mean(part)
-            np.add(to_numpy(chi).T @ rotation.T, centre, out=points[part])
-            confidence[part] = to_numpy(fused)
-
-        return cls(points, confidence, fill, range(0, maps.count, block), on_host)
+    fills = [partial(fill, first) for first in range(0, maps.count, block)]
+    return points.reshape(*size, 3), confidence.reshape(size), fills
 
 
 @blas_on_one_thread()
-def _run(views: Sequence[_Blocks | None]) -> None:
+def _run(
+    fills: Iterable[list[Callable[[], None]]],
+    predictions: Sequence[PairPrediction],
+    like: Array | None,
+) -> None:
     """Fills in the blocks of all views. Blocks are the parallelism, but on a GPU."""
-    there = [blocks for blocks in views if blocks is not None]
-    work = [partial(blocks.fill, first) for blocks in there for first in blocks.starts]
-    run_all(lambda fill: fill(), work, THREADS if all(b.on_host for b in there) else 1)
+    arrays = [p.pointmap_a for p in predictions] if like is None else [like]
+    threads = THREADS if all(map(is_on_host, arrays)) else 1
+    run_all(lambda fill: fill(), [fill for of_view in fills for fill in of_view], threads)
 
 
 def _average_along_rays(

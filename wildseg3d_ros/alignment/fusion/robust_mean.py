@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.surfaces.correspondences import lower_median
+from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.core.arrays import Array, namespace
 
 _WIDTHS = (8.0, 4.0, 2.0, 2.0)

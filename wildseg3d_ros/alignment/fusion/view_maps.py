@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from array_api_compat import device
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.fusion.robust_mean import cleaned, mean, robust_mean, typical_residual
-from wildseg3d_ros.alignment.graph.graph import is_identity
+from wildseg3d_ros.alignment.graph.medians import lower_median
+from wildseg3d_ros.alignment.graph.pair_maps import PairMap
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
-from wildseg3d_ros.alignment.surfaces.correspondences import lower_median
-from wildseg3d_ros.core.arrays import Array, array_key, as_array, namespace, read_pixels
-from wildseg3d_ros.core.types import PairPrediction
-
-
-@dataclass(frozen=True, eq=False)
-class PairMap:
-    """One pair's map of a view, or some of its pixels.
-
-    Attributes:
-        pair: index of the pair; points: (H, W, 3) or (n, 3); confidence: (H, W) or (n,).
-        key: equal for maps that are the same arrays.
-        pair_from_map: (4, 4); own_frame: whether the map is in its own camera's frame.
-        metric: whether the pair is.
-    """
-
-    pair: int
-    points: Array
-    confidence: Array
-    key: Hashable
-    pair_from_map: NDArray[np.float64]
-    own_frame: bool
-    metric: bool
-
-    def at(self, pixels: NDArray[np.int64]) -> PairMap:
-        """Its pixels (n,), numbered row by row: copies, as NumPy."""
-        points, confidence = read_pixels(self.points, pixels), read_pixels(self.confidence, pixels)
-        return replace(self, points=points, confidence=confidence)
+from wildseg3d_ros.core.arrays import Array, as_array, namespace
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,31 +48,6 @@ class PosedPairs:
                 pair_from_map[:3, 3] *= scale
                 out.append(Observation(m, scale, self.world_from_pair[m.pair] @ pair_from_map))
         return out
-
-
-def maps_of(predictions: Sequence[PairPrediction], view: int) -> list[PairMap]:
-    """All pairs' maps of a view."""
-    own_maps = {array_key(p.pointmap_a) for p in predictions if p.a == view}
-    out = []
-    for e, p in enumerate(predictions):
-        if view not in (p.a, p.b):
-            continue
-        points, confidence, pair_from_map, own_frame = (
-            (p.pointmap_a, p.confidence_a, np.eye(4), True)
-            if p.a == view
-            else (p.pointmap_b, p.confidence_b, p.a_from_map_b, not is_identity(p.a_from_map_b))
-        )
-        own_frame = own_frame or array_key(points) in own_maps
-        key = array_key(points), array_key(confidence)
-        out.append(PairMap(e, points, confidence, key, pair_from_map, own_frame, p.metric))
-    return out
-
-
-def observations_of(
-    predictions: Sequence[PairPrediction], posed: PosedPairs, view: int
-) -> list[Observation]:
-    """The used pairs' maps of a view, in the world."""
-    return posed.observations(maps_of(predictions, view))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.fusion.samples import ViewSamples, sampled, sampled_pixels
 from wildseg3d_ros.alignment.fusion.view_maps import (
     Camera,
     Observation,
@@ -15,16 +15,52 @@ from wildseg3d_ros.alignment.fusion.view_maps import (
     PosedPairs,
     is_one_map,
     pose_once,
+    probe_pixels,
     stacked,
 )
+from wildseg3d_ros.alignment.graph.medians import lower_median
+from wildseg3d_ros.alignment.graph.pair_maps import PairMap, maps_of
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
-from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of, lower_median
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
-from wildseg3d_ros.core.types import MaskCache, View
+from wildseg3d_ros.core.parallel import run_all
+from wildseg3d_ros.core.types import MaskCache, PairPrediction, View
+
+
+def sample_views(
+    predictions: Sequence[PairPrediction], views: Sequence[View]
+) -> list[list[PairMap]]:
+    """Copies of some pixels of all pairs' maps of each view, of whatever library these are: what
+    :func:`refine_views` needs of them, so that a second solve need not read them again."""
+
+    def read(view: int) -> list[PairMap]:
+        return _sampled(maps_of(predictions, view), views[view].size)
+
+    # Reading maps waits for memory: a second thread halves it.
+    return run_all(read, range(len(views)))
+
+
+def _sampled_pixels(size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers, row by row, of a view's probes and of the pixels of its surface's grid."""
+    rows, cols = grid_of(size)
+    return probe_pixels(size[0] * size[1]), (rows[:, None] * size[1] + cols).ravel()
+
+
+def _sampled(maps: Sequence[PairMap], size: tuple[int, int]) -> list[PairMap]:
+    """Maps of one view, read at :func:`_sampled_pixels`; those that are so already stay.
+
+    An array that several pairs share is read once.
+    """
+    pixels = np.concatenate(_sampled_pixels(size))
+    read: dict[Hashable, PairMap] = {}
+    for m in maps:
+        if m.key not in read:
+            read[m.key] = m if m.points.ndim == 2 else m.at(pixels)
+    return [replace(m, points=read[m.key].points, confidence=read[m.key].confidence) for m in maps]
 
 
 def refine_views(
-    samples: ViewSamples,
+    samples: Sequence[Sequence[PairMap]],
     views: Sequence[View],
     masks: MaskCache | None,
     posed_pairs: PosedPairs,
@@ -36,12 +72,13 @@ def refine_views(
     """(N, 4, 4) rigid motions of the views onto what the others see; see :func:`refine_jointly`.
 
     Args:
+        samples: of :func:`sample_views`.
         posed_pairs: the solved pairs; world_from_cam: (N, 4, 4) cameras in the same world.
         residual: by which pairs contradict each other [world units].
         deviations: (N,) of known camera positions [world units] and orientations [rad], inf where
             nothing is known.
     """
-    seen = [posed_pairs.observations(maps) for maps in samples.maps]
+    seen = [posed_pairs.observations(maps) for maps in samples]
     if not all(seen):
         return np.tile(np.eye(4), (len(views), 1, 1))
     scores = masks.scores if masks is not None else [None] * len(views)
@@ -67,8 +104,8 @@ def surface_of(
         K, world_from_cam: of its camera.
     """
     rows, cols = grid_of(size)
-    probe, grid = sampled_pixels(size)
-    points, confidence = stacked(sampled([o.map for o in seen], size))
+    probe, grid = _sampled_pixels(size)
+    points, confidence = stacked(_sampled([o.map for o in seen], size))
     count = len(probe)
     if is_one_map(seen):
         chi, weight = pose_once(seen, world_from_cam, points[0, count:], confidence[0, count:])

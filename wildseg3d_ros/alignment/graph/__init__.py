@@ -1,7 +1,8 @@
 """Pairs as a graph: sampled points, their weights, and where the solve starts. In order:
 
 1. :class:`.sampling.Samples` reads a regular grid of pixels of every view from all its pairs'
-   maps: points x, confidences C, and by what a map is moved into its pair's frame.
+   maps (:mod:`.pair_maps`): points x, confidences C, and by what a map is moved into its pair's
+   frame.
 2. :func:`.sampling.weigh` makes the :class:`.graph.Graph` of them. The weights W follow one of
    :mod:`.weights`' rules, from C, soft masks S and matches (:mod:`.matching`), and fall with the
    cube of the distance beyond four times the typical one; every pair is scaled to a size near 1.

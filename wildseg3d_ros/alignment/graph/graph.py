@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,8 @@ class Graph:
     weight 0. Points are divided by the pair's ``unit``, so that all pairs have a size near 1.
 
     Attributes:
-        view_count: N.
         edges: (E, 2) int views of each pair; ids: (E,) its index in the predictions.
         view, edge, side: (O,) int of each observation; side 0 is the pair's view a, 1 is b.
-        observation: (E, 2) int, the observation of a pair's side.
-        of_view: N slices of observations.
         x: (O, 3, n) float64 points in the pair's frame, over the pair's unit.
         weight: (O, n) float64 W, 0 = no point.
         pixels: per view (n_v, 2) int rows and columns of its samples.
@@ -42,14 +39,11 @@ class Graph:
         measured: (N,) bool, views whose observations all are one array in its camera's frame.
     """
 
-    view_count: int
     edges: NDArray[np.int64]
     ids: NDArray[np.int64]
     view: NDArray[np.int64]
     edge: NDArray[np.int64]
     side: NDArray[np.int64]
-    observation: NDArray[np.int64]
-    of_view: tuple[slice, ...]
     x: NDArray[np.float64]
     weight: NDArray[np.float64]
     pixels: tuple[NDArray[np.int64], ...]
@@ -59,37 +53,33 @@ class Graph:
     own_frame: NDArray[np.bool_]
     measured: NDArray[np.bool_]
 
-    @classmethod
-    def of(cls, **values: Any) -> Graph:
-        """A graph by all attributes but ``observation`` and ``of_view``, which follow."""
-        view, edge, side = values["view"], values["edge"], values["side"]
-        observation = np.empty((len(values["edges"]), 2), dtype=np.int64)
-        observation[edge, side] = np.arange(len(edge))
-        bounds = np.searchsorted(view, np.arange(values["view_count"] + 1))
-        of_view = tuple(slice(int(s), int(e)) for s, e in pairwise(bounds))
-        return cls(observation=observation, of_view=of_view, **values)
+    @property
+    def view_count(self) -> int:
+        """N."""
+        return len(self.pixels)
+
+    @cached_property
+    def observation(self) -> NDArray[np.int64]:
+        """(E, 2) the observation of a pair's side."""
+        out = np.empty((len(self.edges), 2), dtype=np.int64)
+        out[self.edge, self.side] = np.arange(len(self.edge))
+        return out
+
+    @cached_property
+    def of_view(self) -> tuple[slice, ...]:
+        """N slices of observations."""
+        bounds = np.searchsorted(self.view, np.arange(self.view_count + 1)).tolist()
+        return tuple(slice(*ends) for ends in pairwise(bounds))
 
     def select(self, keep: NDArray[np.bool_]) -> Graph:
         """The graph with only some of its pairs."""
         if keep.all():
             return self
-        kept = keep[self.edge]
-        return Graph.of(
-            view_count=self.view_count,
-            edges=self.edges[keep],
-            ids=self.ids[keep],
-            view=self.view[kept],
-            edge=(np.cumsum(keep) - 1)[self.edge[kept]],
-            side=self.side[kept],
-            x=self.x[kept],
-            weight=self.weight[kept],
-            pixels=self.pixels,
-            unit=self.unit[keep],
-            fixed=self.fixed[keep],
-            pair_from_map=self.pair_from_map[kept],
-            own_frame=self.own_frame[kept],
-            measured=self.measured,
-        )
+        kept, of_pairs = keep[self.edge], ("edges", "ids", "unit", "fixed")
+        of_observations = ("view", "side", "x", "weight", "pair_from_map", "own_frame")
+        rows = {name: getattr(self, name)[keep] for name in of_pairs}
+        rows |= {name: getattr(self, name)[kept] for name in of_observations}
+        return replace(self, edge=(np.cumsum(keep) - 1)[self.edge[kept]], **rows)
 
     def strength(self) -> NDArray[np.float64]:
         """(E,) product of the mean weights of a pair's two views: how much it can be trusted."""
@@ -98,11 +88,27 @@ class Graph:
         return mean[self.observation[:, 0]] * mean[self.observation[:, 1]]
 
 
-def usable(graph: Graph) -> NDArray[np.bool_]:
-    """(E,) bool: pairs with enough points in both views to say how these lie to each other."""
+def usable_pairs(
+    graph: Graph, names: Sequence[str], views: Sequence[View], first_fixed: int | None = None
+) -> tuple[Graph, list[str]]:
+    """The pairs with enough points in both views to say how these lie to each other, and warnings
+    of the others.
+
+    Args:
+        graph: all pairs; names: theirs.
+        first_fixed: number of the first pair of those at the end that stay, come what may.
+
+    Raises:
+        AlignmentError: they do not connect all views.
+    """
     good = np.count_nonzero(graph.weight > 0, axis=1) >= MIN_POINTS
     good &= np.isfinite(graph.pair_from_map).all((1, 2)) & np.isfinite(graph.x).all((1, 2))
-    return good[graph.observation].all(1)
+    enough = good[graph.observation].all(1)
+    if first_fixed is not None:
+        enough[first_fixed:] = True
+    empty = [names[e] for e in np.flatnonzero(~enough)]
+    _check_connected(graph.edges[enough], views, empty)
+    return graph.select(enough), [f"pair {n} has too few points and is left out" for n in empty]
 
 
 def check_pairs(predictions: Sequence[PairPrediction], views: Sequence[View]) -> None:
@@ -123,8 +129,8 @@ def check_pairs(predictions: Sequence[PairPrediction], views: Sequence[View]) ->
                 )
 
 
-def check_connected(
-    edges: NDArray[np.int64], views: Sequence[View], empty_pairs: Sequence[str] = ()
+def _check_connected(
+    edges: NDArray[np.int64], views: Sequence[View], empty_pairs: Sequence[str]
 ) -> None:
     """Raises AlignmentError with the groups of views when the pairs do not connect all of them."""
     groups = component_lists(len(views), edges)
@@ -153,8 +159,3 @@ def check_connected(
 def pair_name(pair: PairPrediction, views: Sequence[View]) -> str:
     """The names of a pair's views, for messages."""
     return f"('{views[pair.a].name}', '{views[pair.b].name}')"
-
-
-def is_identity(transform: NDArray) -> bool:
-    """Whether a (4, 4) transform moves nothing."""
-    return np.array_equal(transform, np.eye(4))

@@ -16,7 +16,7 @@ from wildseg3d_ros.alignment.graph.similarities import fit_similarities, lengths
 from wildseg3d_ros.core.components import component_lists
 
 _SAMPLES = 128
-"""Points per observation that the initialization looks at; the solver sees all of them."""
+"""Points per observation that the initialization uses; the solver uses all of them."""
 
 _VOTERS = 12
 """Strongest pairs that vote on a view's pose."""

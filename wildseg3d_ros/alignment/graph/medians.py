@@ -1,9 +1,15 @@
-"""Medians of rows of which not all values are known."""
+"""Medians that cost one sort or less."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def lower_median(values: NDArray, empty: float) -> float:
+    """Median of (n,) values, the lower one of two; ``empty`` where there is none."""
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle]) if len(values) else empty
 
 
 def middle_values(

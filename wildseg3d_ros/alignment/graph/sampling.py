@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import Graph, is_identity
+from wildseg3d_ros.alignment.graph.graph import Graph
 from wildseg3d_ros.alignment.graph.medians import middle_values
+from wildseg3d_ros.alignment.graph.pair_maps import PairMap, is_identity, maps_of
 from wildseg3d_ros.alignment.graph.weights import largest_confidence, point_weights
-from wildseg3d_ros.core.arrays import Array, array_key, read_pixels, to_numpy
+from wildseg3d_ros.core.arrays import Array, read_pixels, to_numpy
 from wildseg3d_ros.core.types import MaskCache, PairPrediction, View
 
 
@@ -37,35 +38,26 @@ class Samples:
     ) -> Samples:
         """Reads some pixels of all maps. The maps may be arrays of any library."""
         edges = np.array([(p.a, p.b) for p in predictions], dtype=np.int64).reshape(-1, 2)
-        # Observations by view, then by pair.
-        order = np.argsort(edges.ravel(), kind="stable")
-        view, edge, side = edges.ravel()[order], order // 2, order % 2
-        maps = [_maps(predictions[e], s) for e, s in zip(edge, side, strict=True)]
-        reads = [
-            _read_view(
-                [m for m, of in zip(maps, view, strict=True) if of == v], view_v.size, config
-            )
-            for v, view_v in enumerate(views)
-        ]
+        maps = [maps_of(predictions, v) for v in range(len(views))]
+        observed = [m for of_view in maps for m in of_view]
+        edge = np.array([m.pair for m in observed], dtype=np.int64)
+        view = np.repeat(np.arange(len(views)), [len(of_view) for of_view in maps])
+        side = (edges[edge, 1] == view).astype(np.int64)
+        reads = [_read_view(m, v.size, config) for m, v in zip(maps, views, strict=True)]
         pixels = tuple(read[0] for read in reads)
-        longest = max(1, *(len(p) for p in pixels))
-        x, confidence = np.zeros((len(order), 3, longest)), np.zeros((len(order), longest))
+        shape = len(observed), max(1, *(len(p) for p in pixels))
+        x, confidence = np.zeros((shape[0], 3, shape[1])), np.zeros(shape)
         for o, (points, values) in enumerate(part for read in reads for part in read[1]):
             x[o, :, : len(values)], confidence[o, : len(values)] = points.T, values
-        pair_from_map = _clean(x, confidence, [predictions[e].a_from_map_b for e in edge], side)
+        pair_from_map = np.array([m.pair_from_map for m in observed], np.float64)
+        pair_from_map = pair_from_map.reshape(-1, 4, 4)
+        _clean(x, confidence, pair_from_map)
         matched = None
         if config.weighting in ("dynamic", "dynamic_confidence"):
-            matched = np.zeros(confidence.shape, dtype=bool)
+            matched = np.zeros(shape, dtype=bool)
             for o, (v, e, s) in enumerate(zip(view, edge, side, strict=True)):
                 matched[o, : len(pixels[v])] = _matched(predictions[e], s, pixels[v])
-        own_frame = _own_frames(predictions, view, edge, side)
-        measured = np.zeros(len(views), dtype=bool)
-        for v in range(len(views)):
-            mine = np.flatnonzero(view == v)
-            arrays = {tuple(map(array_key, maps[o])) for o in mine}
-            measured[v] = len(arrays) == 1 and own_frame[mine].all()
-        graph = Graph.of(
-            view_count=len(views),
+        graph = Graph(
             edges=edges,
             ids=np.arange(len(edges)),
             view=view,
@@ -77,8 +69,10 @@ class Samples:
             unit=np.ones(len(edges)),
             fixed=np.array([p.metric for p in predictions], dtype=bool),
             pair_from_map=pair_from_map,
-            own_frame=own_frame,
-            measured=measured,
+            own_frame=np.array([m.own_frame for m in observed], dtype=bool),
+            measured=np.array(
+                [len({m.key for m in of}) == 1 and all(m.own_frame for m in of) for of in maps]
+            ),
         )
         return cls(graph, matched)
 
@@ -89,7 +83,7 @@ def build_graph(
     config: AlignmentConfig,
     masks: MaskCache | None = None,
 ) -> Graph:
-    """Samples all pairs and weighs the points. Pairs may turn out empty; see :func:`usable`."""
+    """Samples all pairs and weighs the points. Pairs may turn out empty."""
     return weigh(Samples.of(predictions, views, config), config, masks)
 
 
@@ -103,29 +97,22 @@ def weigh(samples: Samples, config: AlignmentConfig, masks: MaskCache | None = N
     return replace(graph, x=x, weight=weight, unit=unit)
 
 
-def _maps(pair: PairPrediction, side: int) -> tuple[Array, Array]:
-    """Points and confidence of one of a pair's views."""
-    if side:
-        return pair.pointmap_b, pair.confidence_b
-    return pair.pointmap_a, pair.confidence_a
-
-
 def _read_view(
-    maps: Sequence[tuple[Array, Array]], size: tuple[int, int], config: AlignmentConfig
+    maps: Sequence[PairMap], size: tuple[int, int], config: AlignmentConfig
 ) -> tuple[NDArray[np.int64], list[tuple[NDArray, NDArray]]]:
     """Rows and columns (n, 2) of a regular grid, dense enough for the wanted number of valid
     pixels, and points (n, 3) and confidences (n,) of a view's maps there."""
-    confidences = {array_key(c): c for _, c in maps}
-    point_maps = {array_key(p): p for p, _ in maps}
+    point_maps = {m.key[0]: m.points for m in maps}
+    confidences = {m.key[1]: m.confidence for m in maps}
 
     def grid(rows_wanted: float, cols_wanted: float) -> NDArray[np.int64]:
         rows, cols = _spaced(size[0], rows_wanted), _spaced(size[1], cols_wanted)
         return (rows[:, None] * size[1] + cols).ravel()
 
-    def read(arrays: dict[tuple, Array], flat: NDArray[np.int64]) -> dict[tuple, NDArray]:
+    def read(arrays: dict[Hashable, Array], flat: NDArray[np.int64]) -> dict[Hashable, NDArray]:
         return {key: read_pixels(array, flat) for key, array in arrays.items()}
 
-    def any_valid(read: dict[tuple, NDArray]) -> NDArray[np.bool_]:
+    def any_valid(read: dict[Hashable, NDArray]) -> NDArray[np.bool_]:
         # NaN compares False.
         return np.logical_or.reduce([values > 0 for values in read.values()])
 
@@ -141,7 +128,7 @@ def _read_view(
     chosen = chosen[valid]
     points = read(point_maps, chosen)
     pixels = np.stack(np.divmod(chosen, size[1]), axis=1)
-    return pixels, [(points[array_key(p)], values[array_key(c)][valid]) for p, c in maps]
+    return pixels, [(points[m.key[0]], values[m.key[1]][valid]) for m in maps]
 
 
 def _spaced(length: int, wanted: float) -> NDArray[np.int64]:
@@ -150,26 +137,17 @@ def _spaced(length: int, wanted: float) -> NDArray[np.int64]:
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
-def _clean(
-    x: NDArray[np.float64],
-    confidence: NDArray[np.float64],
-    a_from_map_b: Sequence[NDArray[np.float64]],
-    side: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Brings points into their pairs' frames, in place, and leaves out what is no point; returns
-    (O, 4, 4) by what they were moved."""
+def _clean(x: NDArray[np.float64], confidence: NDArray, pair_from_map: NDArray) -> None:
+    """Brings points into their pairs' frames, in place, and leaves out what is no point."""
     valid = (confidence > 0) & np.isfinite(confidence) & np.isfinite(x).all(1)
     confidence[~valid] = 0.0
     np.minimum(confidence, largest_confidence(confidence), out=confidence)
     np.copyto(x, 0.0, where=~valid[:, None])
-    pair_from_map = np.tile(np.eye(4), (len(x), 1, 1))
-    for o, transform in enumerate(a_from_map_b):
-        if side[o] == 1 and not is_identity(transform):
-            pair_from_map[o] = transform
-            x[o] = pair_from_map[o, :3, :3] @ x[o] + pair_from_map[o, :3, 3:]
+    for o, transform in enumerate(pair_from_map):
+        if not is_identity(transform):
+            x[o] = transform[:3, :3] @ x[o] + transform[:3, 3:]
     # What is no point stays at the origin.
     np.copyto(x, 0.0, where=~valid[:, None])
-    return pair_from_map
 
 
 def _matched(pair: PairPrediction, side: int, pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -186,30 +164,6 @@ def _matched(pair: PairPrediction, side: int, pixels: NDArray[np.int64]) -> NDAr
     ]
     other = 1 - side
     return mutual_matches(maps[side], valid[side], maps[other], valid[other], pixels)
-
-
-def _own_frames(
-    predictions: Sequence[PairPrediction],
-    view: NDArray[np.int64],
-    edge: NDArray[np.int64],
-    side: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """(O,) bool: whether an observed array is in its own camera's frame.
-
-    A view's own map always is. The other view's map is, when the pair carries a transform for it
-    (a back end that measures each view once) or when the same array is a view's own map elsewhere.
-    With an identity transform both readings say the same pose.
-    """
-    own_maps = {(p.a, array_key(p.pointmap_a)) for p in predictions}
-    return np.array(
-        [
-            s == 0
-            or not is_identity(predictions[e].a_from_map_b)
-            or (v, array_key(predictions[e].pointmap_b)) in own_maps
-            for v, e, s in zip(view.tolist(), edge, side, strict=True)
-        ],
-        dtype=bool,
-    )
 
 
 def _weights(

@@ -80,10 +80,16 @@ def _umeyama(
 def rotation_from_vectors(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B, 3, 3) rotations by |vector| rad about the vectors (B, 3)."""
     angle = np.linalg.norm(vectors, axis=1)[:, None, None]
-    x, y, z = vectors.T
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
+    cross = skew(vectors)
     # NumPy's sinc is sin(pi x) / (pi x), exact at 0.
     first = np.sinc(angle / np.pi)
     second = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    return np.eye(3) + first * skew + second * (skew @ skew)
+    return np.eye(3) + first * cross + second * (cross @ cross)
+
+
+def skew(vectors: NDArray) -> NDArray:
+    """(..., 3, 3) matrices that take a vector to the cross product of (..., 3) with it."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    zero = np.zeros_like(x)
+    rows = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1)
+    return rows.reshape(*vectors.shape, 3)

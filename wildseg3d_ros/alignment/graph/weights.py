@@ -39,11 +39,7 @@ def soft_mask_weight(scores: NDArray, confidence: NDArray) -> NDArray:
 
 
 def dynamic_adjustment(
-    soft: NDArray,
-    matched: NDArray[np.bool_] | None,
-    alpha_p: float,
-    alpha_n: float,
-    epsilon: float = EPSILON,
+    soft: NDArray, matched: NDArray[np.bool_] | None, alpha_p: float, alpha_n: float
 ) -> NDArray:
     """WildSeg3D's ``A = (F + a F (1-F)) / (1 + |a| F (1-F) + eps)``.
 
@@ -52,10 +48,10 @@ def dynamic_adjustment(
         matched: a is ``alpha_p`` where True and ``-alpha_n`` where False; None for a = 0.
     """
     if matched is None:
-        return soft / (1.0 + epsilon)
+        return soft / (1.0 + EPSILON)
     alpha = np.where(matched, alpha_p, -alpha_n)
     change = soft * (1.0 - soft)
-    return np.maximum(soft + alpha * change, 0.0) / (1.0 + np.abs(alpha) * change + epsilon)
+    return np.maximum(soft + alpha * change, 0.0) / (1.0 + np.abs(alpha) * change + EPSILON)
 
 
 def sharpened_weight(scores: NDArray, confidence: NDArray, median: float) -> NDArray:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import shortest_path
 
 from wildseg3d_ros.alignment.cameras.resection import Observed
 from wildseg3d_ros.alignment.config import AlignmentConfig
@@ -79,14 +81,8 @@ def _pair_sigmas(
 
 def _hops(edges: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """(count, count) pairs on the shortest way between two views; inf where there is none."""
-    adjacent = np.zeros((count, count), dtype=bool)
-    adjacent[edges[:, 0], edges[:, 1]] = adjacent[edges[:, 1], edges[:, 0]] = True
-    hops, reached = np.full((count, count), np.inf), np.eye(count, dtype=bool)
-    hops[reached] = 0.0
-    for step in range(1, count):
-        reached = reached @ adjacent
-        hops[reached & np.isinf(hops)] = step
-    return hops
+    graph = coo_array((np.ones(len(edges)), tuple(edges.T)), shape=(count, count)).tocsr()
+    return shortest_path(graph, directed=False, unweighted=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.graph.graph import Graph
-from wildseg3d_ros.alignment.graph.initialization import Poses
 from wildseg3d_ros.alignment.priors.camera_poses import PairCameras, compare_poses
 from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
 from wildseg3d_ros.alignment.priors.gauge import Registration
@@ -31,6 +29,7 @@ from wildseg3d_ros.alignment.priors.metric_scale import (
     well_shaped,
 )
 from wildseg3d_ros.alignment.priors.relative_poses import baselines_of, compare_baselines
+from wildseg3d_ros.alignment.solve.robust import SolvedPairs
 from wildseg3d_ros.core.errors import AlignmentError
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import PairPrediction, RelativePose, View
@@ -54,8 +53,8 @@ class Verified:
         contradiction: why nothing that was given for the scale can be relied on; empty where
             something can.
         pose_error, pose_share: (N,) by which given poses differ from the world that the pairs make
-            alone, in metres at the scene and in viewing distances, NaN where unknown; None where
-            nothing constrains it.
+            alone, in metres at the scene and in viewing distances, NaN where unknown or where
+            nothing constrains the solve.
         relative_error: the same [m] of the relative poses that entered, by their two views.
         rejected: whether a given pose is left out, by view, where it might have entered.
         misshapen: views whose depth shows something else than their pointmaps.
@@ -65,18 +64,11 @@ class Verified:
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
     contradiction: str = ""
-    pose_error: NDArray[np.float64] | None = None
-    pose_share: NDArray[np.float64] | None = None
+    pose_error: NDArray[np.float64] | float = np.nan
+    pose_share: NDArray[np.float64] | float = np.nan
     relative_error: Mapping[tuple[int, int], float] = field(default_factory=dict)
     rejected: Mapping[int, bool] = field(default_factory=dict)
     misshapen: tuple[int, ...] = ()
-
-    def constrained(self, count: int) -> NDArray[np.bool_]:
-        """(N,) bool, views whose pose a prior constrains."""
-        out = np.zeros(count, dtype=bool)
-        if self.priors is not None:
-            out[self.priors.poses.view] = True
-        return out
 
     def deviations(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N,) of the known camera positions [graph units] and orientations [rad]; inf where
@@ -91,21 +83,13 @@ class Verified:
 
 def verify(
     views: Sequence[View],
-    graph: Graph,
-    poses: Poses,
-    kept: NDArray[np.bool_],
-    seen: Sequence[Observed],
+    result: SolvedPairs,
     relative: Sequence[RelativePose],
     config: AlignmentConfig,
 ) -> Verified:
-    """Compares all priors with the world that the pairs alone make.
-
-    Args:
-        graph, poses: all pairs, solved; kept: (E,) bool, those of the solution; seen: what these
-            say about each view, in graph units.
-        relative: known relative poses.
-    """
-    cameras = PairCameras.of(graph.edges[kept], seen)
+    """Compares all priors with the world that the solved pairs alone make."""
+    graph = result.graph
+    cameras = PairCameras.of(result.current.edges, result.observed())
     is_metric = bool(graph.fixed.any())
     scale = float(1.0 / graph.unit[graph.fixed][0]) if is_metric else None
     given = compare_poses(views, cameras, scale, config)
@@ -115,7 +99,7 @@ def verify(
     had_depth, gives_scale = bool(misshapen) or bool(len(depths.edge)), False
     if scale is None:
         scale, depths, gives_scale, notes = consensus_scale(
-            views, poses, depths, baselines, given.metric_scale
+            views, result.poses, depths, baselines, given.metric_scale
         )
         warnings += notes
     if scale is None:
@@ -138,8 +122,8 @@ def verify(
         sources if gives_scale and not is_metric else (),
         tuple(warnings),
         "; ".join(warnings) if is_lost else "",
-        given.error if sources else None,
-        given.share if sources else None,
+        given.error if sources else np.nan,
+        given.share if sources else np.nan,
         {(pose.a, pose.b): error for pose, error in accepted},
         given.rejected if enough else {},
         misshapen,
@@ -169,8 +153,8 @@ class Comparison:
 def compare_with_priors(
     views: Sequence[View],
     seen: Sequence[Observed],
-    world_from_cam: NDArray[np.float64],
-    size: float,
+    cameras: NDArray[np.float64],
+    unit: float,
     registration: Registration,
     known: Verified,
     sources: tuple[str, ...],
@@ -184,31 +168,28 @@ def compare_with_priors(
     stand against the former, and are made of the latter.
 
     Args:
-        seen: what the pairs say about each view, in graph units; size: world units per graph unit.
-        world_from_cam: (N, 4, 4), world units, before ``registration``.
+        seen, cameras: what the pairs say about each view, and (N, 4, 4) poses, in graph units.
+        unit: metres per graph unit, by ``registration``.
         metric_pairs: those in use whose scale is known.
     """
     if not sources:
         return []
     errors: dict[str, dict[str, float]] = {POSES: {}, RELATIVE: {}, DEPTH: {}}
-    error_of, share_of = registration.error, registration.share
-    if known.pose_error is not None and known.pose_share is not None:
-        error_of = np.fmax(error_of, known.pose_error)
-        share_of = np.fmax(share_of, known.pose_share)
+    error_of = np.fmax(registration.error, known.pose_error)
+    share_of = np.fmax(registration.share, known.pose_share)
     if not unconfirmed(views, metric_pairs):
         for view, error in zip(views, error_of, strict=True):
             if np.isfinite(error):
                 errors[POSES][view.name] = float(error)
     if not metric_pairs:
-        grow = registration.scale
         for v, view in enumerate(views):
-            points = apply(invert(world_from_cam[v]), seen[v].world[seen[v].confidence > 0] * size)
+            points = apply(invert(cameras[v]), seen[v].world[seen[v].confidence > 0])
             if not len(points) or view.depth is None or v in known.misshapen:
                 continue
             cols, rows = seen[v].uv[seen[v].confidence > 0].astype(np.int64).T
             measured = view.depth[rows, cols]
             if (measured > 0).any():
-                apart = np.abs(points[:, 2] * grow - measured)[measured > 0]
+                apart = np.abs(points[:, 2] * unit - measured)[measured > 0]
                 errors[DEPTH][view.name] = float(np.median(apart))
         for (a, b), error in known.relative_error.items():
             errors[RELATIVE][f"{views[a].name}' - '{views[b].name}"] = error
@@ -217,11 +198,6 @@ def compare_with_priors(
     return [
         Comparison(kind, error, share.get(kind, 0.0)) for kind, error in errors.items() if error
     ]
-
-
-def largest_residual(checks: Sequence[Comparison]) -> float:
-    """Metres; NaN when nothing was compared."""
-    return max((check.residual for check in checks), default=np.nan)
 
 
 def refuse_contradictions(
@@ -245,8 +221,9 @@ def refuse_contradictions(
             named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
             share = ""
             if check.share:
+                percent = f"{check.share:.{0 if check.share >= 0.01 else 2}%}"
                 distance = check.residual / check.share
-                share = f", {_percent(check.share)} of the viewing distance, then {distance:.3g} m"
+                share = f", {percent} of the viewing distance, then {distance:.3g} m"
             parts.append(
                 f"scaled by {' and '.join(sources)}, given {check.kind} differ by "
                 f"{check.residual:.3g} m at the scene (median{share}): {named}"
@@ -262,7 +239,3 @@ def refuse_contradictions(
         "forward, each of its own camera), the unit of poses and depth images (metres), and that "
         "nothing moved between the images; or set the limit to 0 (never refuse)"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.alignment.cameras.resection import interpolate_pose
 from wildseg3d_ros.alignment.graph.graph import MIN_POINTS, Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses
+from wildseg3d_ros.alignment.graph.similarities import skew
 from wildseg3d_ros.core.geometry.least_squares import gauss_newton, minimum_norm_step
 from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
@@ -171,9 +172,9 @@ class Priors:
 
         count, k = len(poses.scale), len(e)
         jacobian = np.zeros((len(residual), 7))
-        arms = cameras.centre - np.asarray(pivot)[e]
+        arms = cameras.centre - pivot[e]
         position = jacobian[: 3 * k].reshape(k, 3, 7)
-        position[:, :, :3] = -_skew(arms)
+        position[:, :, :3] = -skew(arms)
         position[:, :, 3:6] = np.eye(3)
         position[:, :, 6] = arms
         jacobian[3 * k : 6 * k].reshape(k, 3, 7)[:, :, :3] = np.eye(3)
@@ -192,19 +193,16 @@ class Priors:
         inner = np.linalg.pinv(core, hermitian=True)
         free = residual - slope @ (inner @ (weighted_slope.T @ residual))
         np.add.at(gradient, edge, weighted * free[:, None])
-        terms = gradient, own, cross.reshape(7 * count, -1), core, inner
-        return Linearised(*terms)
+        return Linearised(gradient, own, cross.reshape(7 * count, -1), core, inner)
 
     def _cameras(self, poses: Poses) -> _Cameras:
-        rotation, translation, scale = (
-            np.asarray(part) for part in (poses.rotation, poses.translation, poses.scale)
-        )
         rows, e = self.poses, self.poses.edge
-        arm = np.einsum("kij,kj->ki", rotation[e], rows.pair_from_cam[:, :3, 3])
+        rotation = poses.rotation[e]
+        arm = np.einsum("kij,kj->ki", rotation, rows.pair_from_cam[:, :3, 3])
         return _Cameras(
-            rotation[e] @ rows.pair_from_cam[:, :3, :3],
-            scale[e, None] * arm + translation[e],
-            np.log(scale[self.scales.edge]) + self.scales.log_units,
+            rotation @ rows.pair_from_cam[:, :3, :3],
+            poses.scale[e, None] * arm + poses.translation[e],
+            np.log(poses.scale[self.scales.edge]) + self.scales.log_units,
         )
 
     def _fit_groups(self, cameras: _Cameras) -> _Groups:
@@ -271,7 +269,7 @@ class Priors:
         own = np.zeros((len(residual), len(groups.origin), 6))
         position, angular = own[: 6 * k].reshape(2, k, 3, len(groups.origin), 6)
         row = np.arange(k)
-        position[row, :, rows.group, :3] = _skew(arm)
+        position[row, :, rows.group, :3] = skew(arm)
         position[row, :, rows.group, 3:] = angular[row, :, rows.group, :3] = -np.eye(3)
         slope = own.reshape(len(residual), 6 * len(groups.origin))
         if not self.is_metric:
@@ -314,16 +312,15 @@ def strength(graph: Graph, robust_at_median: float, scale: float) -> float:
     count as one observation: errors of pointmaps are smooth and those of relative poses rigid, so
     that hundreds of samples of one say no more than one.
     """
-    samples = float((np.asarray(graph.weight) > 0).sum(1).mean())
+    samples = float((graph.weight > 0).sum(1).mean())
     return robust_at_median * samples * scale**2
 
 
 def pose_rows(
-    graph: Graph,
-    known: Sequence[tuple[int, int, NDArray[np.float64], float, float]],
+    graph: Graph, known: Sequence[tuple[int, int, NDArray[np.float64], float, float]]
 ) -> PoseRows:
     """Rows of (group, view, group_from_cam, translation sigma, rotation sigma)."""
-    mass = np.asarray(graph.weight).sum(1)
+    mass = graph.weight.sum(1)
     rows = []
     for group, v, pose, metres, radians in known:
         part = graph.of_view[v]
@@ -343,7 +340,6 @@ def pose_rows(
 
 def scale_rows(graph: Graph, depths: Sequence[NDArray[np.float32] | None]) -> ScaleRows:
     """Rows of all pairs of unknown scale that have a view's points in its own frame, and depth."""
-    x, weight = np.asarray(graph.x), np.asarray(graph.weight)
     rows = []
     for o, (v, e) in enumerate(zip(graph.view, graph.edge, strict=True)):
         depth = depths[v]
@@ -352,8 +348,8 @@ def scale_rows(graph: Graph, depths: Sequence[NDArray[np.float32] | None]) -> Sc
         measured = depth[tuple(graph.pixels[v].T)]
         from_map = graph.pair_from_map[o]
         offset = from_map[:3, 3] / graph.unit[e]
-        z = (from_map[:3, 2] @ (x[o] - offset[:, None]))[: len(measured)]
-        use = (measured > 0) & (weight[o, : len(measured)] > 0) & (z > 0)
+        z = (from_map[:3, 2] @ (graph.x[o] - offset[:, None]))[: len(measured)]
+        use = (measured > 0) & (graph.weight[o, : len(measured)] > 0) & (z > 0)
         if np.count_nonzero(use) >= MIN_POINTS:
             ratio = np.log(z[use] / measured[use])
             middle = float(np.median(ratio))
@@ -377,10 +373,3 @@ def _variance(deviations: NDArray) -> float:
 
 def _square(sigma: NDArray | float) -> NDArray[np.float64]:
     return np.square(np.maximum(sigma, _MIN_SIGMA))
-
-
-def _skew(vectors: NDArray) -> NDArray:
-    """(K, 3, 3) matrices that take a vector to the cross product with each of (K, 3)."""
-    x, y, z = np.moveaxis(vectors, -1, 0)
-    zero = np.zeros_like(x)
-    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)

@@ -86,10 +86,10 @@ class PosedCameras:
     def robust_fit(self, scale: float, known_scale: bool) -> Gauge:
         """From the one prior that the median of all agrees with best, reweighted by
         Geman-McClure."""
-        candidates = []
-        for prior, own, rotation in zip(self.priors, self.solved, self._rotations(), strict=True):
-            pose = make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3])
-            candidates.append(Gauge(scale, pose))
+        candidates = [
+            Gauge(scale, make_transform(turn, prior[:3, 3] - scale * turn @ own[:3, 3]))
+            for prior, own, turn in zip(self.priors, self.solved, self._rotations(), strict=True)
+        ]
         gauge = min(candidates, key=lambda candidate: float(np.median(self._at_scene(candidate))))
         for _ in range(20):
             error = self._at_scene(gauge)
@@ -110,21 +110,17 @@ class PosedCameras:
     def consensus_scale(self, rotation: NDArray, angle: NDArray) -> float | None:
         """Median ratio of baselines between priors, along the direction that both agree on; None
         where the cameras share one place. Arguments are of :meth:`consensus_rotation`."""
-        ratios, lengths = [], []
-        centres = self.solved[:, :3, 3] @ rotation.T
-        for i in range(len(centres)):
-            for j in range(i):
-                ours = centres[i] - centres[j]
-                theirs = self.priors[i, :3, 3] - self.priors[j, :3, 3]
-                length = float(ours @ ours)
-                if length > 0 and max(angle[i], angle[j]) < 0.5:
-                    ratios.append(float(ours @ theirs) / length)
-                    lengths.append(np.sqrt(length))
-        if not ratios or max(lengths) <= _SAME_PLACE:
+        i, j = np.tril_indices(len(self.solved), -1)
+        ours = (self.solved[i, :3, 3] - self.solved[j, :3, 3]) @ rotation.T
+        theirs = self.priors[i, :3, 3] - self.priors[j, :3, 3]
+        lengths = np.linalg.norm(ours, axis=1)
+        use = (lengths > 0) & (np.maximum(angle[i], angle[j]) < 0.5)
+        if lengths.max(initial=0.0, where=use) <= _SAME_PLACE:
             return None
+        ratios = (ours * theirs).sum(1)[use] / lengths[use] ** 2
         order = np.argsort(ratios)
-        mass = np.cumsum(np.array(lengths)[order])
-        scale = ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]]
+        mass = np.cumsum(lengths[use][order])
+        scale = float(ratios[order[np.searchsorted(mass, mass[-1] / 2.0)]])
         return scale if scale > 1e-9 else None
 
     def _rotations(self) -> NDArray[np.float64]:
@@ -224,7 +220,9 @@ def register(
     distance = cameras.distance * gauge.scale
     residual[known], total[known] = position, position + angle * distance
     share[known] = total[known] / np.maximum(distance, 1e-12)
-    expected = _expected_errors([views[v] for v in known], distance, config)
+    sigmas = np.array([prior_sigmas(views[v], config) for v in known])
+    # Errors [m] at the viewing distance that the poses' deviations explain; 0 = not said.
+    expected = _OUTLIER * (sigmas[:, 0] + sigmas[:, 1] * distance) * (sigmas > 0).all(1)
     if rejected:
         # Pairs leave much more of the error of a camera whose prior took no part in the solve
         # than of those that were constrained.
@@ -236,15 +234,6 @@ def register(
     if known_scale:
         warnings += _check_units(voters, rotation, rotation_error)
     return Registration(*gauge, True, residual, total, share, wrong, tuple(warnings))
-
-
-def _expected_errors(
-    views: Sequence[View], distance: NDArray, config: AlignmentConfig
-) -> NDArray[np.float64]:
-    """(K,) errors [m] at the viewing distance that the poses' deviations explain; 0 = not said."""
-    sigmas = np.array([prior_sigmas(view, config) for view in views])
-    expected = _OUTLIER * (sigmas[:, 0] + sigmas[:, 1] * distance)
-    return np.where((sigmas > 0).all(1), expected, 0.0)
 
 
 def _contradiction(names: list[str], priors: NDArray, angle: NDArray) -> str:

@@ -96,74 +96,45 @@ def _weighted_median(values: NDArray, weights: NDArray) -> float:
     return float(values[order[[low, high]]].mean())
 
 
-def scale_sources(
-    metric_pairs: Sequence[PairPrediction],
-    in_solve: tuple[str, ...],
-    registration: Registration,
-) -> tuple[str, ...]:
-    """What makes the world metric; empty when nothing does.
-
-    Args:
-        in_solve: sources among the priors of the solve.
-    """
-    if metric_pairs:
-        return tuple(sorted({pair.scale_source for pair in metric_pairs}))
-    return in_solve or ((POSES,) if registration.found else ())
-
-
-def scale_factor(pair_scale: NDArray[np.float64]) -> float:
-    """World units per unit of the pairs of unknown scale; 1 when there is none."""
-    return float(np.exp(np.log(pair_scale).mean())) if len(pair_scale) else 1.0
-
-
-def no_scale_warning(views: Sequence[View], sources: tuple[str, ...]) -> list[str]:
-    """A warning when there is nothing to go by; poses that do not suffice have their own."""
-    if sources or any(view.world_from_cam_prior is not None for view in views):
-        return []
-    text = (
-        f"lengths are in the network's own scale, not in metres, and the frame is that of camera "
-        f"'{views[0].name}': give the poses of two cameras or the depth of one to change that"
-    )
-    return [text]
-
-
 def unconfirmed(views: Sequence[View], metric_pairs: Sequence[PairPrediction]) -> bool:
     """Whether the world cannot but agree with the given poses: two views, triangulated with
     them."""
     return len(views) == 2 and any(pair.scale_source == POSES for pair in metric_pairs)
 
 
-def unconfirmed_warning(
-    views: Sequence[View], metric_pairs: Sequence[PairPrediction]
-) -> list[str]:
-    """A warning where nothing could contradict the given poses."""
-    if not unconfirmed(views, metric_pairs):
-        return []
-    text = (
-        f"the points of '{views[0].name}' and '{views[1].name}' were triangulated with the given "
-        "poses, and no third view confirms these: there is no residual, and an error of the poses "
-        "goes into all lengths"
-    )
-    return [text]
-
-
 def scale_warnings(
     views: Sequence[View],
+    metric_pairs: Sequence[PairPrediction],
     sources: tuple[str, ...],
     registration: Registration,
     factor: float,
     rough: bool,
 ) -> list[str]:
-    """Warnings where one baseline alone gives the metric scale, and where that of a network that
-    was trained on metres is far from it.
+    """Warnings where nothing gives the metric scale or confirms what does, and where that of a
+    network that was trained on metres is far from it.
 
     Args:
+        metric_pairs: those in use whose scale is known.
         factor: world units per unit of the pairs of unknown scale.
         rough: whether these units are about metres.
     """
     if not sources:
-        return []
+        # Poses that do not suffice have a warning of their own.
+        if any(view.world_from_cam_prior is not None for view in views):
+            return []
+        text = (
+            f"lengths are in the network's own scale, not in metres, and the frame is that of "
+            f"camera '{views[0].name}': give the poses of two cameras or the depth of one to "
+            "change that"
+        )
+        return [text]
     warnings = []
+    if unconfirmed(views, metric_pairs):
+        warnings.append(
+            f"the points of '{views[0].name}' and '{views[1].name}' were triangulated with the "
+            "given poses, and no third view confirms these: there is no residual, and an error of "
+            "the poses goes into all lengths"
+        )
     posed = np.flatnonzero(np.isfinite(registration.error))
     if sources == (POSES,) and len(posed) == 2 and factor != 1.0:
         a, b = (views[v].name for v in posed.tolist())

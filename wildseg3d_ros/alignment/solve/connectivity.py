@@ -7,10 +7,11 @@ for people: a pair that nothing contradicts is used, right or wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order
 
 _THROUGHOUT = 0.1
 """Typical contradiction of pairs, in shares of the scene's size, beyond which they are no pairs of
@@ -37,18 +38,6 @@ def contradiction(error: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
     )
 
 
-class Ambiguities(NamedTuple):
-    """What the pairs leave open.
-
-    Attributes:
-        warnings: for people; tie: the first of them that says that pairs contradict each other and
-            nothing can tell which is wrong, else empty.
-    """
-
-    warnings: list[str]
-    tie: str
-
-
 def ambiguities(
     edges: NDArray[np.int64],
     kept: NDArray[np.bool_],
@@ -56,7 +45,7 @@ def ambiguities(
     names: Sequence[str],
     known: Sequence[_Link] = (),
     posed: Sequence[int] = (),
-) -> Ambiguities:
+) -> tuple[list[str], str]:
     """Views that most of their pairs contradict, pairs that contradict each other without a third
     opinion, and views and pairs that nothing checks.
 
@@ -65,53 +54,50 @@ def ambiguities(
             connect all views; ambiguous: (E,) bool, kept ones that have a warning already.
         names: of the N views.
         known: views whose relative pose is given; posed: views whose pose is given and agrees.
+
+    Returns:
+        warnings for people, and the first of them that says that pairs contradict each other and
+        nothing can tell which is wrong; else empty.
     """
     count = len(names)
     # All given poses meet in one node more: the frame that they are given in.
     given = {_link(a, b) for a, b in known} | {(v, count) for v in posed}
     links = [_link(a, b) for a, b in edges]
     used = {links[e] for e in np.flatnonzero(kept).tolist()}
-    forest = _Forest(count + 1, sorted(used | given))
+    tree = _Tree(count + 1, sorted(used | given))
     warnings, lost = _rejected_views(edges, kept, names)
-    ties, told = _ties(edges, links, kept, forest, names, lost)
+    ties, told = _ties(edges, links, kept, tree, names, lost)
     warnings += ties
     told |= {links[e] for e in np.flatnonzero(ambiguous).tolist()}
     bare = [
         link
-        for link in sorted(forest.bridges)
+        for link in sorted(tree.bridges)
         if link in used and link not in told and not lost & set(link)
     ]
-    return Ambiguities([*warnings, *_unchecked(bare, used, names)], ties[0] if ties else "")
+    return [*warnings, *_unchecked(bare, used, names)], ties[0] if ties else ""
 
 
 def _link(a: int, b: int) -> _Link:
     return (int(a), int(b)) if a < b else (int(b), int(a))
 
 
-class _Forest:
-    """Spanning trees of a graph, and which of its links no others lead around."""
+class _Tree:
+    """A spanning tree of the nodes that links connect to node 0, and which links no others lead
+    around."""
 
     def __init__(self, count: int, links: Sequence[_Link]) -> None:
-        neighbours: list[list[int]] = [[] for _ in range(count)]
-        for a, b in links:
-            neighbours[a].append(b)
-            neighbours[b].append(a)
-        self._parent, self._depth = [-1] * count, [-1] * count
-        for root in range(count):
-            if self._depth[root] >= 0:
-                continue
-            self._depth[root], queue = 0, [root]
-            for node in queue:
-                for other in neighbours[node]:
-                    if self._depth[other] < 0:
-                        self._parent[other], self._depth[other] = node, self._depth[node] + 1
-                        queue.append(other)
+        a, b = np.array(links, dtype=np.int64).reshape(-1, 2).T
+        graph = coo_array((np.ones(len(a)), (a, b)), shape=(count, count)).tocsr()
+        order, parent = breadth_first_order(graph, 0, directed=False)
+        self._parent, self._depth = parent.tolist(), [0] * count
+        for node in order[1:].tolist():
+            self._depth[node] = self._depth[self._parent[node]] + 1
         tree = {_link(v, parent) for v, parent in enumerate(self._parent) if parent >= 0}
         around = {step for a, b in links if (a, b) not in tree for step in self.path(a, b)}
         self.bridges = tree - around
 
     def path(self, a: int, b: int) -> list[_Link]:
-        """The tree's links from one node to another of the same tree."""
+        """The tree's links from one of its nodes to another."""
         out = []
         while a != b:
             if self._depth[a] < self._depth[b]:
@@ -142,7 +128,7 @@ def _ties(
     edges: NDArray[np.int64],
     links: Sequence[_Link],
     kept: NDArray[np.bool_],
-    forest: _Forest,
+    tree: _Tree,
     names: Sequence[str],
     lost: set[int],
 ) -> tuple[list[str], set[_Link]]:
@@ -150,7 +136,7 @@ def _ties(
     links of the latter."""
     against: dict[tuple[_Link, ...], list[int]] = {}
     for e in np.flatnonzero(~kept):
-        bare = tuple(sorted(forest.bridges.intersection(forest.path(*map(int, edges[e])))))
+        bare = tuple(sorted(tree.bridges.intersection(tree.path(*map(int, edges[e])))))
         if bare and not lost & {v for link in bare for v in link}:
             against.setdefault(bare, []).append(int(e))
     warnings: list[str] = []
@@ -193,8 +179,7 @@ def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) ->
 
 
 def _listed(edges: Sequence[_Link] | NDArray[np.int64], names: Sequence[str]) -> str:
-    # No sentence names more.
-    most = 6
-    shown = [f"('{names[a]}', '{names[b]}')" for a, b in edges[:most]]
-    more = f" and {len(edges) - most} more" if len(edges) > most else ""
+    # No sentence names more than six.
+    shown = [f"('{names[a]}', '{names[b]}')" for a, b in edges[:6]]
+    more = f" and {len(edges) - 6} more" if len(edges) > 6 else ""
     return ", ".join(shown) + more

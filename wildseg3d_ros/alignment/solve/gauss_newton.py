@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +16,12 @@ from numpy.typing import NDArray
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses
+from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.similarities import rotation_from_vectors
 from wildseg3d_ros.alignment.priors.factors import DATA_SIGMA, Priors, strength
 from wildseg3d_ros.alignment.solve.moments import Observations
 from wildseg3d_ros.alignment.solve.normal_equations import System, pivots
 from wildseg3d_ros.core.errors import AlignmentError
-
-Loss = Literal["l2", "huber", "geman_mcclure"]
 
 _FLOOR = 1e-6
 """Smallest residual scale, in shares of the scene's size: below it all residuals count alike."""
@@ -74,26 +72,11 @@ class Solution:
         return self.system.condition() if self.system is not None else 0.0
 
 
-def robust_weights(loss: Loss, residual: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+def robust_weights(loss: str, residual: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """rho'(r) / r up to a constant factor; ``scale`` is the median residual."""
-    if loss == "l2":
-        return np.ones_like(residual)
     if loss == "huber":
         return 1.0 / np.maximum(residual, _HUBER_KNEE * scale)
     return (1.0 + (residual / (_GM_WIDTH * scale)) ** 2) ** -2
-
-
-def robust_cost(loss: Loss, residual: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
-    """rho(r), whose derivative over r is :func:`robust_weights`."""
-    if loss == "l2":
-        return 0.5 * residual**2
-    if loss == "huber":
-        knee = _HUBER_KNEE * scale
-        inside = 0.5 * residual**2 / knee + 0.5 * knee
-        return np.where(residual < knee, inside, residual)
-    width = _GM_WIDTH * scale
-    square = (residual / width) ** 2
-    return 0.5 * width**2 * square / (1.0 + square)
 
 
 # What leaves the range of numbers is an error of its own.
@@ -128,42 +111,31 @@ def solve(
     step = 0.0 if converged else math.inf
     if is_near:
         _, _, residual = observations.world_points(poses.matrices(), weight)
-        scale = max(_median(residual[several]), floor)
+        scale = max(lower_median(residual[several], 0.0), floor)
         weight = graph.weight * robust_weights(loss, residual, scale)
     while not converged and iteration < config.max_iterations:
         iteration += 1
         world, _, residual = observations.world_points(poses.matrices(), weight)
         if iteration <= _FREEZE:
-            scale = max(_median(residual[several]), floor)
+            scale = max(lower_median(residual[several], 0.0), floor)
         weight = graph.weight * robust_weights(loss, residual, scale)
         moments = observations.moments(weight, world)
         known, factor = None, 0.0
         if priors is not None:
             pivot = pivots(observations, moments, poses.matrices())
             known = priors.linearise(poses, pivot, graph.fixed)
-            factor = _strength(graph, loss, scale)
+            at_median = float(robust_weights(loss, np.array([scale]), scale)[0])
+            factor = strength(graph, at_median, scale)
         system = System(observations, moments, poses, known, factor, fixed_pairs)
         xi, _ = system.solve()
         before, step = step, _size(xi, system, iteration)
-        poses = _move(poses, xi * _relaxation(loss, step, before), system.pivot)
+        poses = _move(poses, xi * _relaxation(step, before), system.pivot)
         converged = step < config.tolerance
     _, _, residual = observations.world_points(poses.matrices(), weight)
     # One more reweighting, so that the points belong to the final poses.
     weight = graph.weight * robust_weights(loss, residual, scale)
     world, total, residual = observations.world_points(poses.matrices(), weight)
     return Solution(poses, world, total, residual, scale, converged, iteration, step, system)
-
-
-def _strength(graph: Graph, loss: Loss, scale: float) -> float:
-    """What a prior's inverse variance is worth beside the points, at the median residual."""
-    at_median = float(robust_weights(loss, np.array([scale]), scale)[0])
-    return strength(graph, at_median, scale)
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    """The lower median; 0 for none."""
-    middle = (len(values) - 1) // 2
-    return float(np.partition(values, middle)[middle]) if len(values) else 0.0
 
 
 def _size(xi: NDArray[np.float64], system: System, iteration: int) -> float:
@@ -178,11 +150,11 @@ def _size(xi: NDArray[np.float64], system: System, iteration: int) -> float:
     return size
 
 
-def _relaxation(loss: Loss, step: float, before: float) -> float:
+def _relaxation(step: float, before: float) -> float:
     """Factor of a step, by its size and that of the one before."""
     if step > _MAX_STEP:
         return _MAX_STEP / step
-    if loss != "l2" and _SLOW * before < step < before < math.inf:
+    if _SLOW * before < step < before < math.inf:
         return _OVER_RELAXATION
     return 1.0
 

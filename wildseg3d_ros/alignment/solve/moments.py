@@ -122,7 +122,7 @@ class Observations:
         x, count, d_max = self.lifted, self.graph.view_count, self.max_per_view
         own, towards_world = np.empty((2, len(x), 4, 4))
         shared = np.zeros((count, 4 * d_max, 4 * d_max))
-        spread = np.zeros((count, 4, 4))
+        of_world = np.zeros((count, 4, 4))
         basis = np.ones((4, x.shape[2]))
         for v in self._seen:
             part = self.graph.of_view[v]
@@ -133,7 +133,7 @@ class Observations:
             flat = weighted.reshape(4 * d, -1)
             np.matmul(weighted, x[part].swapaxes(1, 2), out=own[part])
             np.matmul(flat, basis.T, out=towards_world[part].reshape(4 * d, 4))
-            np.matmul(basis * total, basis.T, out=spread[v])
+            np.matmul(basis * total, basis.T, out=of_world[v])
             weighted *= 1.0 / np.sqrt(np.maximum(total, 1e-300))
             shared[v, : 4 * d, : 4 * d] = flat @ flat.T
-        return Moments(own, shared, towards_world, spread)
+        return Moments(own, shared, towards_world, of_world)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.graph.initialization import Poses
+from wildseg3d_ros.alignment.graph.similarities import skew
 from wildseg3d_ros.alignment.priors.factors import Linearised
 from wildseg3d_ros.alignment.solve.moments import Moments, Observations
 
@@ -35,11 +36,7 @@ _MAX_ITERATIONS = 200
 def generators() -> NDArray[np.float64]:
     """(7, 3, 4) A_k of a step about the pivot."""
     a = np.zeros((7, 3, 4))
-    for k in range(3):
-        # Columns e_k x e_j: the matrix that takes a vector to its cross product with e_k.
-        a[k, :, :3] = np.cross(np.eye(3)[k], np.eye(3)).T
-        a[3 + k, k, 3] = 1.0
-    a[6, :, :3] = np.eye(3)
+    a[:3, :, :3], a[3:6, :, 3], a[6, :, :3] = skew(np.eye(3)), np.eye(3), np.eye(3)
     return a
 
 
@@ -149,6 +146,8 @@ class System:
         """
         pairs = len(self.pivot)
         start = np.random.default_rng(0).standard_normal((pairs, 7, 4))
+        # Unknowns that take no step have no energy in H, and would pass for soft directions.
+        start *= self._slope.any(2)[..., None]
 
         def orthonormal(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
             flat = self._project(vectors).reshape(7 * pairs, -1)
@@ -189,8 +188,7 @@ class System:
         free."""
         motions = np.zeros((len(self.pivot), 7, 7))
         motions[:] = np.eye(7)
-        for k in range(3):
-            motions[:, 3:6, k] = np.cross(np.eye(3)[k], self.pivot)
+        motions[:, 3:6, :3] = -skew(self.pivot)
         kept = motions if constrained else motions[..., :6]
         return np.linalg.qr(kept.reshape(7 * len(self.pivot), -1))[0]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,26 +44,12 @@ def pair_errors(graph: Graph, distance: NDArray[np.float64], both: bool) -> NDAr
     return np.fmax(*medians)
 
 
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """What to do with each pair.
-
-    Attributes:
-        keep: (E,) bool, pairs that the solve should use.
-        ambiguous: (E,) bool, pairs that contradict the others but are kept, because without them
-            the views would fall apart.
-    """
-
-    keep: NDArray[np.bool_]
-    ambiguous: NDArray[np.bool_]
-
-
 def judge(
     graph: Graph,
     distance: NDArray[np.float64],
     kept: NDArray[np.bool_],
     fixed_pairs: NDArray[np.bool_],
-) -> Verdict:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Compares each pair's error with what is typical of the kept ones.
 
     Args:
@@ -75,13 +59,17 @@ def judge(
             get it left out, so that verdicts do not alternate.
         fixed_pairs: (E,) bool, pairs that cannot move: their errors are not typical of those that
             can, and they are kept.
+
+    Returns:
+        (E,) bool, pairs that the solve should use; and (E,) bool, those of them that contradict
+        the others but are kept, because without them the views would fall apart.
     """
     error = pair_errors(graph, distance, both=False)
     known = np.isfinite(error)
     ambiguous = np.zeros(len(error), dtype=bool)
     sample = error[known & kept & ~fixed_pairs]
     if len(sample) < 2:
-        return Verdict(kept.copy(), ambiguous)
+        return kept.copy(), ambiguous
     typical = max(float(np.median(sample)), 1e-12)
     sigma = 1.4826 * float(np.median(np.abs(np.log(np.maximum(sample, 1e-12) / typical))))
     beyond = typical * float(np.exp(min(_SIGMAS * sigma, 100.0)))
@@ -100,4 +88,4 @@ def judge(
         if fewer == groups:
             edges.pop()
         groups = fewer
-    return Verdict(keep, ambiguous)
+    return keep, ambiguous

@@ -96,7 +96,9 @@ def refuse_beyond(alignment: Alignment, views: Sequence[View], config: Alignment
         ("max_residual_px", config.max_residual_px, alignment.view_residual_px, "px"),
     )
     for name, limit, residual, of in limits:
-        if limit > 0 and np.isnan(residual).any():
+        if limit <= 0:
+            continue
+        if np.isnan(residual).any():
             unknown = ", ".join(
                 f"'{views[v].name}'" for v in np.flatnonzero(np.isnan(residual)).tolist()
             )
@@ -104,9 +106,8 @@ def refuse_beyond(alignment: Alignment, views: Sequence[View], config: Alignment
                 f"alignment.{name} = {limit:g} {of} cannot be checked: no residual is known of "
                 f"{unknown}. Add views that see the same, or set it to 0"
             )
-        bad = np.flatnonzero(residual > limit) if limit > 0 else np.zeros(0, dtype=int)
-        if len(bad):
-            worst = bad[np.argsort(-residual[bad], kind="stable")]
+        worst = [v for v in np.argsort(-residual, kind="stable") if residual[v] > limit]
+        if worst:
             named = ", ".join(f"'{views[v].name}' {residual[v]:.3g} {of}" for v in worst)
             raise AlignmentError(
                 f"the views do not fit together well enough: the median residual of {named} is "

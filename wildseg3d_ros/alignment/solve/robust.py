@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.cameras.resection import Observed, observe
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.graph.graph import Graph
 from wildseg3d_ros.alignment.graph.initialization import Poses, fit_pairs
@@ -66,69 +68,86 @@ class SolvedPairs:
             f"(tolerance {config.tolerance:.2g})"
         )
 
+    def observed(self) -> list[Observed]:
+        """What the pairs of the solution say about each view, graph units."""
+        solution = self.solution
+        return observe(self.current, solution.poses, solution.world, solution.confidence)
+
+    def warnings(self, names: Sequence[str], config: AlignmentConfig) -> list[str]:
+        """What contradicts the others, by the names of all pairs, and that the solve did not
+        converge."""
+        found = [
+            f"pair {names[e]} contradicts the others but nothing else holds its views together; "
+            "do not rely on how they lie to each other"
+            for e in self.graph.ids[self.ambiguous]
+        ]
+        found += [
+            f"pair {names[e]} contradicts the others and is left out"
+            for e in self.graph.ids[~self.kept]
+        ]
+        if self.contradiction:
+            found.append(self.contradiction)
+        elif not self.solution.converged:
+            found.append(f"{self.stop_reason(config)}; raise alignment.max_iterations")
+        return found
+
 
 def solve_pairs(
     graph: Graph,
     poses: Poses,
-    kept: NDArray[np.bool_],
-    fresh: bool,
     config: AlignmentConfig,
+    kept: NDArray[np.bool_] | None = None,
     fixed_pairs: NDArray[np.bool_] | None = None,
 ) -> SolvedPairs:
     """Solves, and leaves out or takes back pairs until the verdict on all of them stands.
 
     Args:
-        graph: all usable pairs; poses: where they start; kept: (E,) bool, those to start with.
-        fresh: whether ``poses`` come from :func:`initialize`, so that a coarse solve has to find
-            the gross outliers first.
+        graph: all usable pairs; poses: where they start.
+        kept: (E,) bool, those to start with, by an earlier solve; None where ``poses`` come from
+            :func:`initialize`, so that a coarse solve has to find the gross outliers first.
         fixed_pairs: (E,) bool, pairs that stay where they are, come what may.
     """
-    iterations = 0
-    fixed_pairs = np.zeros(len(kept), dtype=bool) if fixed_pairs is None else fixed_pairs
-    if fresh:
+    iterations, near = 0, kept is not None
+    fixed_pairs = np.zeros(len(graph.edges), dtype=bool) if fixed_pairs is None else fixed_pairs
+    if kept is None:
+        kept = np.ones(len(graph.edges), dtype=bool)
         coarse = solve(graph, poses, replace(config, **_COARSE), fixed_pairs=fixed_pairs)
-        poses, iterations = coarse.poses, coarse.iterations
-        kept = judge(graph, distances(graph, kept, poses, coarse), kept, fixed_pairs).keep
+        iterations = coarse.iterations
+        poses, distance = all_pairs(graph, kept, coarse)
+        kept, _ = judge(graph, distance, kept, fixed_pairs)
     for k in range(_VERDICTS):
         current = graph.select(kept)
         solution = solve(
             current,
             poses.select(kept),
             config,
-            is_near=not fresh or k > 0,
+            is_near=near or k > 0,
             fixed_pairs=fixed_pairs[kept],
         )
         iterations += solution.iterations
-        poses = fit_left_out(graph, kept, solution)
-        distance = distances(graph, kept, poses, solution)
-        verdict = judge(graph, distance, kept, fixed_pairs)
-        if np.array_equal(verdict.keep, kept) or k + 1 == _VERDICTS:
+        poses, distance = all_pairs(graph, kept, solution)
+        keep, ambiguous = judge(graph, distance, kept, fixed_pairs)
+        if np.array_equal(keep, kept) or k + 1 == _VERDICTS:
             break
-        kept = verdict.keep
-    return SolvedPairs(
-        graph, current, kept, verdict.ambiguous, solution, poses, distance, iterations
-    )
+        kept = keep
+    return SolvedPairs(graph, current, kept, ambiguous, solution, poses, distance, iterations)
 
 
-def fit_left_out(graph: Graph, kept: NDArray[np.bool_], solution: Solution) -> Poses:
-    """Poses of all pairs: solved ones, and the best fit of those that were left out."""
-    if kept.all():
-        return solution.poses
-    rest = np.flatnonzero(~kept)
-    fitted = fit_pairs(graph, rest, graph.x, graph.weight, solution.world, solution.confidence)
-    return Poses.identities(len(kept)).updated(kept, solution.poses).updated(rest, fitted)
-
-
-def distances(
-    graph: Graph, kept: NDArray[np.bool_], poses: Poses, solution: Solution
-) -> NDArray[np.float64]:
-    """(O, n) distance of observations to the world points that the kept pairs make.
+def all_pairs(
+    graph: Graph, kept: NDArray[np.bool_], solution: Solution
+) -> tuple[Poses, NDArray[np.float64]]:
+    """Poses of all pairs by the solution of the kept ones, those left out fitted to its world
+    points; and (O, n) distances of all observations to these points.
 
     NaN where a point has no weight, or no other kept pair that could contradict it.
     """
-    observations = Observations(graph)
+    poses, observations = solution.poses, Observations(graph)
+    if not kept.all():
+        rest = np.flatnonzero(~kept)
+        left = fit_pairs(graph, rest, graph.x, graph.weight, solution.world, solution.confidence)
+        poses = Poses.identities(len(kept)).updated(kept, poses).updated(rest, left)
     seen = graph.weight > 0
     used = seen & kept[graph.edge][:, None]
     distance = observations.distance(poses.matrices(), solution.world)
     distance[~(seen & (observations.seen_by_others(used) > 0))] = np.nan
-    return distance
+    return poses, distance

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.core.geometry.transforms import apply
 
 GRID = 3072
@@ -184,11 +185,6 @@ def dot(a: NDArray, b: NDArray) -> NDArray:
 def length(vectors: NDArray) -> NDArray:
     """(...) of vectors (..., 3)."""
     return np.sqrt(dot(vectors, vectors))
-
-
-def lower_median(values: NDArray, empty: float) -> float:
-    """Median, the lower one of two, as float; ``empty`` where there is no value."""
-    return float(np.quantile(values, 0.5, method="lower")) if values.size else empty
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.graph.similarities import skew
 from wildseg3d_ros.alignment.surfaces.correspondences import (
     GRAZING,
     Correspondences,
@@ -202,11 +203,7 @@ class _NormalEquations:
             pose, before = now.world_from_cam[v], start.world_from_cam[v]
             rotation = pose[:3, :3] @ before[:3, :3].T
             for jacobian, residual, sigma in (
-                (
-                    _displacement(pose[None, :3, 3])[0],
-                    pose[:3, 3] - before[:3, 3],
-                    prior.position[v],
-                ),
+                (_displacement(pose[:3, 3]), pose[:3, 3] - before[:3, 3], prior.position[v]),
                 (np.eye(3, 6), vector_from_rotation(rotation), prior.rotation[v]),
             ):
                 if np.isfinite(sigma):
@@ -217,10 +214,6 @@ class _NormalEquations:
 
 def _displacement(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 3, 6) how points (..., 3) move with a view's step."""
-    x, y, z = np.moveaxis(points, -1, 0)
-    out = np.zeros((*points.shape, 6))
-    out[..., 0, 1], out[..., 0, 2] = z, -y
-    out[..., 1, 0], out[..., 1, 2] = -z, x
-    out[..., 2, 0], out[..., 2, 1] = y, -x
-    out[..., 3:] = np.eye(3)
+    out = np.empty((*points.shape, 6))
+    out[..., :3], out[..., 3:] = -skew(points), np.eye(3)
     return out
