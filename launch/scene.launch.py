@@ -13,8 +13,6 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
-from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.core.settings import walk
 
 CONFIG = PathJoinSubstitution([FindPackageShare("wildseg3d"), "config"])
 SLOTS = ("front", "left", "right", "back")  # the cameras that config/scene.rviz has displays for
@@ -92,6 +90,9 @@ def start(context):
     }
     device = LaunchConfiguration("device").perform(context)
     if device:
+        from wildseg3d_ros.config import SceneConfig
+        from wildseg3d_ros.core.settings import walk
+
         names = [each.name for each in walk(SceneConfig())]
         settings |= {name: device for name in names if name.endswith(".device")}
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
