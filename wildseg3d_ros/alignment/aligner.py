@@ -17,8 +17,8 @@ from wildseg3d_ros.alignment.fusion.view_surfaces import sample_views
 from wildseg3d_ros.alignment.graph.graph import Graph, check_pairs, pair_name, usable_pairs
 from wildseg3d_ros.alignment.graph.initialization import continue_from, initialize
 from wildseg3d_ros.alignment.graph.sampling import Samples, weigh
+from wildseg3d_ros.alignment.prior_consistency import Verified, verify
 from wildseg3d_ros.alignment.priors.camera_poses import pairs_against_poses
-from wildseg3d_ros.alignment.priors.consistency import Verified, verify
 from wildseg3d_ros.alignment.priors.relative_poses import check_relative_poses
 from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond

@@ -13,7 +13,7 @@ from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
 from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views
 from wildseg3d_ros.alignment.graph.pair_maps import PairMap
-from wildseg3d_ros.alignment.priors.consistency import (
+from wildseg3d_ros.alignment.prior_consistency import (
     Verified,
     compare_with_priors,
     refuse_contradictions,

@@ -2,7 +2,7 @@
 
 1. :class:`.camera_poses.PairCameras`: where the pairs alone put the cameras, and how far that may
    be off, by how much the pairs of a camera differ.
-2. :func:`.consistency.verify` compares every prior with these cameras and rejects outliers:
+2. :func:`..prior_consistency.verify` compares every prior with these cameras and rejects outliers:
    given poses one by one, each with the world registered to the others
    (:mod:`.camera_poses`); relative poses by the drift of the pairs between their two cameras
    (:mod:`.relative_poses`); depth images by their shape and by the weighted median of all metric
@@ -17,7 +17,7 @@
 4. :func:`.gauge.register`: after the solve, the similarity (s, R, t) that minimises the robust sum
    of ``|s R c_k + t - p_k| + s d_k angle(R R_k, Q_k)``, d_k the viewing distance, moves the world
    into the frame of the given poses.
-5. :func:`.consistency.compare_with_priors` and :func:`.consistency.refuse_contradictions`: by how
+5. :func:`..prior_consistency.compare_with_priors` and :func:`..prior_consistency.refuse_contradictions`: by how
    much the finished world differs from what was given, and when that is too much;
    :mod:`.metric_scale` says what the scale rests on.
 """
