@@ -17,7 +17,7 @@
 4. :func:`.gauge.register`: after the solve, the similarity (s, R, t) that minimises the robust sum
    of ``|s R c_k + t - p_k| + s d_k angle(R R_k, Q_k)``, d_k the viewing distance, moves the world
    into the frame of the given poses.
-5. :func:`..prior_consistency.compare_with_priors` and :func:`..prior_consistency.refuse_contradictions`: by how
-   much the finished world differs from what was given, and when that is too much;
+5. ``compare_with_priors`` and ``refuse_contradictions`` of :mod:`..prior_consistency`: by how much
+   the finished world differs from what was given, and when that is too much;
    :mod:`.metric_scale` says what the scale rests on.
 """
