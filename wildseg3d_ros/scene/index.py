@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,11 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
 from wildseg3d_ros.scene.config import IndexConfig
-from wildseg3d_ros.scene.frozen import freeze_fields
+from wildseg3d_ros.scene.frozen import ReadOnlyArrays
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectIndex:
+class ObjectIndex(ReadOnlyArrays):
     """Points of all objects, each object's in one run; parts repeat the points of their wholes.
 
     Attributes:
@@ -40,13 +39,6 @@ class ObjectIndex:
     pixel: NDArray[np.uint32]
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        freeze_fields(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        freeze_fields(self)
 
     def __len__(self) -> int:
         return len(self.points)

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
 from wildseg3d_ros.scene.config import IndexConfig
-from wildseg3d_ros.scene.frozen import freeze_fields
+from wildseg3d_ros.scene.frozen import ReadOnlyArrays
 from wildseg3d_ros.scene.index import ObjectIndex
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Scene(ReadOnlyArrays):
     """Everything that is known of a scene.
 
     Nothing in it changes after it is made, so threads may share it without a lock.
@@ -63,13 +62,6 @@ class Scene:
     warnings: tuple[str, ...] = ()
     click_radius: int = 6
 
-    def __post_init__(self) -> None:
-        freeze_fields(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        freeze_fields(self)
-
     @classmethod
     def create(
         cls,
@@ -106,7 +98,7 @@ class Scene:
         warnings = [*warnings, *alignment.warnings]
         if not cache.object_ids:
             warnings.append(_nothing_found(world, *nothing_found))
-        bare = [str(i) for i in index.ids if index.count(int(i)) == 0]
+        bare = [str(i) for i, rows in index if rows.start == rows.stop]
         if bare:
             warnings.append(f"no reliable 3D point on object(s) {', '.join(bare)}: masks only")
         first = views[0]
@@ -142,6 +134,8 @@ class Scene:
             config: of the index.
             warnings: beside those that the scene has.
         """
+        found = bool(cache.object_ids)
+        still_true = [w for w in self.warnings if not (found and w.startswith(_NOTHING))]
         return dataclasses.replace(
             self,
             scene_id=uuid.uuid4().hex[:12],
@@ -149,7 +143,7 @@ class Scene:
             index=ObjectIndex.build(
                 self.images, self.K, self.world_from_cam, self.world, cache, config
             ),
-            warnings=(*_still_true(self.warnings, cache), *warnings),
+            warnings=(*still_true, *warnings),
         )
 
     @property
@@ -161,11 +155,6 @@ class Scene:
     def labels(self) -> tuple[NDArray[np.int32], ...]:
         """Per view (H, W) int32 ids of whole objects, 0 = no object."""
         return self.masks.labels
-
-    @property
-    def scores(self) -> tuple[NDArray[np.float32], ...]:
-        """Per view (H, W) float32 in [0, 1], soft score of a pixel being on an object."""
-        return self.masks.scores
 
     def view_index(self, name: str) -> int:
         """Index of the named view.
@@ -199,8 +188,3 @@ def _nothing_found(world: WorldPointmaps, why: str, way_out: str) -> str:
         f"{_NOTHING}, so no click can be answered: {why}; {way_out}, or add objects by clicks and "
         "boxes (add_object; on the command line: --add)"
     )
-
-
-def _still_true(warnings: Sequence[str], cache: MaskCache) -> list[str]:
-    """The warnings of a scene that still hold with other masks."""
-    return [text for text in warnings if not (cache.object_ids and text.startswith(_NOTHING))]
