@@ -226,20 +226,15 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
 
 def _values(header: dict[str, Any], group: str, names: Sequence[str]) -> dict[str, Any]:
     stored = header.get(group)
-    given = list(stored) if isinstance(stored, dict) else []
+    given = stored if isinstance(stored, dict) else {}
     missing = [name for name in names if name not in given]
-    expect(not missing, f"{group} in the header", f"{', '.join(missing)} in it", given)
-    assert isinstance(stored, dict)
-    return _with_tuples({name: stored[name] for name in names})
+    expect(not missing, f"{group} in the header", f"{', '.join(missing)} in it", list(given))
+    # JSON knows lists only.
+    return {k: tuple(given[k]) if isinstance(given[k], list) else given[k] for k in names}
 
 
 def _arrays(archive: zipfile.ZipFile, folder: str, kinds: dict[str, _Kind]) -> dict[str, NDArray]:
     return {name: read_array(archive, f"{folder}/{name}", *kind) for name, kind in kinds.items()}
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _plain(value: Any) -> Any:
