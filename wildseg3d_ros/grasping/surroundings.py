@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import read_pixels
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
@@ -118,8 +119,9 @@ def _thinned(
     voxel_size: float,
 ) -> PlainCloud:
     """The points of the chosen pixels, thinned; arguments by view."""
+    pixels = [np.flatnonzero(of_view) for of_view in chosen]
     points, colors, on_object = (
-        np.concatenate([of_view[at] for of_view, at in zip(maps, chosen, strict=True)])
+        np.concatenate([read_pixels(image, at) for image, at in zip(maps, pixels, strict=True)])
         for maps in (scene.world.points, scene.images, masks)
     )
     if not len(points):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import read_pixels
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
@@ -109,7 +110,8 @@ class ObjectIndex(ReadOnlyArrays):
         if len(rows["points"]):
             spacing = visibility.point_spacing(rows["points"], rows["view"])
             rows = _kept(rows, _connected(rows, spacing, len(ids), config))
-        rows = _kept(rows, np.argsort(rows["group"], kind="stable"))
+        order = np.argsort(rows["group"], kind="stable")
+        rows = {name: np.take(column, order, axis=0) for name, column in rows.items()}
         offsets = np.searchsorted(rows.pop("group"), np.arange(len(ids) + 1)).astype(np.int64)
         return cls(**rows, ids=ids, offsets=offsets)
 
@@ -119,8 +121,11 @@ _Rows = dict[str, NDArray]
 label's position in the ids."""
 
 
-def _kept(rows: _Rows, chosen: NDArray) -> _Rows:
-    return {name: column[chosen] for name, column in rows.items()}
+def _kept(rows: _Rows, chosen: NDArray[np.bool_]) -> _Rows:
+    if chosen.all():
+        return rows
+    at = np.flatnonzero(chosen)  # finds them once for all columns
+    return {name: np.take(column, at, axis=0) for name, column in rows.items()}
 
 
 def _labelled(
@@ -133,12 +138,12 @@ def _labelled(
     """Of a view's pixels (H, W) that have a label of one level and a point."""
     pixels = np.flatnonzero((labels > 0) & world.valid(view))
     return {
-        "points": world.points[view].reshape(-1, 3)[pixels].astype(np.float32, copy=False),
-        "colors": image.reshape(-1, 3)[pixels],
-        "confidence": world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
+        "points": read_pixels(world.points[view], pixels).astype(np.float32, copy=False),
+        "colors": read_pixels(image, pixels),
+        "confidence": read_pixels(world.confidence[view], pixels).astype(np.float32, copy=False),
         "view": np.full(len(pixels), view, np.uint16),
         "pixel": pixels.astype(np.uint32),
-        "group": np.searchsorted(ids, labels.ravel()[pixels]).astype(np.int32),
+        "group": np.searchsorted(ids, read_pixels(labels, pixels)).astype(np.int32),
     }
 
 
