@@ -36,9 +36,6 @@ class GraspableScene:
     """Computes what is asked for when it is asked for, and keeps it: a scene does not change.
 
     Safe to use from several threads; two that ask for the same thing at once both compute it.
-
-    Args:
-        scene: of all answers.
     """
 
     def __init__(self, scene: Scene) -> None:

@@ -39,7 +39,6 @@ def seen_surface(
     The points, and their order, are those of the scene's cloud of these objects, thinned alike.
 
     Args:
-        scene: of the objects.
         object_ids: at least one, and of them at least one with a point.
         visibility: of the scene.
         voxel_size: edge in the scene's unit; 0 keeps every point.

@@ -65,7 +65,6 @@ def context(
     """All that the views measured in a cube about an object, itself included.
 
     Args:
-        scene: of the object.
         solid: see :func:`solid_pixels`.
         masks: the object's, by view name.
         centre: (3,) of the cube, whose edges are along the axes of the scene's frame.
@@ -94,7 +93,7 @@ def without_object(
     its points occupy: masks are never exact, and no part of the object may stay behind.
 
     Args:
-        scene, solid, masks, voxel_size: as of :func:`context`.
+        solid, masks, voxel_size: as of :func:`context`.
         object_points: (M, 3).
     """
     total = sum(int(np.count_nonzero(usable)) for usable in solid)

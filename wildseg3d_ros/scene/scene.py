@@ -87,14 +87,9 @@ class Scene(ReadOnlyArrays):
             nothing_found: why the cache has no object, if so, and the way out.
         """
         start = time.perf_counter()
-        index = ObjectIndex.build(
-            [view.image for view in views],
-            alignment.K,
-            alignment.world_from_cam,
-            world,
-            cache,
-            config,
-        )
+        images = tuple(view.image for view in views)
+        K, world_from_cam = alignment.K, alignment.world_from_cam
+        index = ObjectIndex.build(images, K, world_from_cam, world, cache, config)
         warnings = [*warnings, *alignment.warnings]
         if not cache.object_ids:
             warnings.append(_nothing_found(world, *nothing_found))
@@ -105,9 +100,9 @@ class Scene(ReadOnlyArrays):
         return cls(
             scene_id=uuid.uuid4().hex[:12],
             view_names=tuple(view.name for view in views),
-            images=tuple(view.image for view in views),
-            K=alignment.K,
-            world_from_cam=alignment.world_from_cam,
+            images=images,
+            K=K,
+            world_from_cam=world_from_cam,
             stamps_ns=tuple(int(view.stamp_ns) for view in views),
             camera_frames=tuple(view.frame_id for view in views),
             masks=cache,
@@ -127,13 +122,7 @@ class Scene(ReadOnlyArrays):
         config: IndexConfig = IndexConfig(),
         warnings: Sequence[str] = (),
     ) -> Scene:
-        """Another snapshot of the same views with other masks.
-
-        Args:
-            cache: of the same views.
-            config: of the index.
-            warnings: beside those that the scene has.
-        """
+        """Another snapshot of the same views, with other masks of them and further warnings."""
         found = bool(cache.object_ids)
         still_true = [w for w in self.warnings if not (found and w.startswith(_NOTHING))]
         return dataclasses.replace(
@@ -162,16 +151,15 @@ class Scene(ReadOnlyArrays):
         Raises:
             PromptError: the scene has no such view; the text lists those it has.
         """
-        try:
+        if name in self.view_names:
             return self.view_names.index(name)
-        except ValueError:
-            near = difflib.get_close_matches(name, self.view_names, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise PromptError(
-                f"the scene has no camera '{name}'; {hint}its cameras are: "
-                f"{', '.join(self.view_names)}",
-                ErrorCode.UNKNOWN_CAMERA,
-            ) from None
+        near = difflib.get_close_matches(name, self.view_names, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise PromptError(
+            f"the scene has no camera '{name}'; {hint}its cameras are: "
+            f"{', '.join(self.view_names)}",
+            ErrorCode.UNKNOWN_CAMERA,
+        )
 
 
 _NOTHING = "no object was found in any view"

@@ -67,8 +67,7 @@ def check_text(value: Any, what: str) -> str:
 def check_tuple(value: Any, what: str, length: int | None = None) -> tuple:
     """The value; raises InvalidScene unless it is a tuple, of that length if one is given."""
     expect(isinstance(value, tuple), what, "a list", value)
-    if length is not None:
-        expect(len(value) == length, what, f"{length} entries", len(value))
+    expect(length in (None, len(value)), what, f"{length} entries", len(value))
     return value
 
 
