@@ -202,7 +202,7 @@ def prompts_by_view(scene: Scene, prompt: Prompt) -> dict[int, ViewPrompts]:
         prompts[view] = ViewPrompts(
             given[:, :2], given[:, 2] > 0, boxes.get(view), mask=masks.get(view)
         )
-        if view not in boxes and view not in masks and not prompts[view].on.any():
+        if not prompts[view].positive:
             raise PromptError(
                 f"camera '{scene.view_names[view]}' has negative clicks only; a new object needs "
                 "a positive click, a box or a mask in every view that is clicked"

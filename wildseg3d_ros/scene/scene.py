@@ -79,7 +79,7 @@ class Scene(ReadOnlyArrays):
 
         Args:
             views: the N views that the scene is made from.
-            alignment, world, cache: what the stages before found.
+            alignment, world, cache: of the stages before.
             config: of the index.
             world_frame: name of the frame that the views' given poses refer to.
             seconds: wall time by stage so far; the time taken here is added as stage "index".

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.core.errors import InputError, InvalidScene
-from wildseg3d_ros.core.types import Alignment, WorldPointmaps, check_names
+from wildseg3d_ros.core.types import Alignment, check_names
 from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.scene.file.checks import (
     check_array,
@@ -122,7 +122,7 @@ def _check_poses(poses: np.ndarray, what: str) -> None:
 
 
 def _check_world(scene: Scene) -> None:
-    world: WorldPointmaps = scene.world
+    world = scene.world
     for name in ("points", "confidence"):
         check_tuple(getattr(world, name), f"{name} of the pointmaps", len(scene.images))
     for view, image in enumerate(scene.images):

@@ -78,13 +78,10 @@ def _checked_ids(cache: MaskCache) -> dict[Level, list[int]]:
         of_level[each.level].append(number)
     levels = {i: LEVELS.index(level) for level, ids in of_level.items() for i in ids}
     for each in cache.objects:
-        above = 0 if each.parent == 0 else levels.get(each.parent, len(LEVELS))
-        expect(
-            each.parent == 0 or above < LEVELS.index(each.level),
-            f"parent of object {each.object_id}",
-            f"0 or an object of a level above '{each.level}'",
-            each.parent,
-        )
+        above = -1 if each.parent == 0 else levels.get(each.parent, len(LEVELS))
+        expected = f"0 or an object of a level above '{each.level}'"
+        fits = above < LEVELS.index(each.level)
+        expect(fits, f"parent of object {each.object_id}", expected, each.parent)
     whole = [check_integer(i, "id of a whole object", 1, HIGHEST_ID)
              for i in check_tuple(cache.object_ids, "ids of whole objects")]  # fmt: skip
     expect(whole == sorted(set(whole)), "ids of whole objects", "each once, sorted", whole)
@@ -112,7 +109,7 @@ def _check_record(
         area = areas[mask.view][each.object_id]
         in_map = f"{area} pixels as in its label map"
         expect(mask.area == area, f"area of the {what}", in_map, mask.area)
-        _check_box(mask, maps[mask.view], each.object_id, what)
+        _check_box(mask, maps[mask.view], each.object_id, f"box of the {what}")
         fits = isinstance(mask.score, Real) and 0.0 <= float(mask.score) <= 1.0
         expect(fits, f"score of the {what}", "a number from 0 to 1", mask.score)
         if mask.soft is not None:
@@ -137,17 +134,13 @@ def _checked_areas(labels: NDArray[np.int32], ids: Sequence[int], what: str) -> 
 
 
 def _check_box(mask: MaskRecord, labels: NDArray[np.int32], object_id: int, what: str) -> None:
-    box = check_tuple(mask.box, f"box of the {what}", 4)
+    box = check_tuple(mask.box, what, 4)
     for value, size in zip(box, 2 * labels.shape[::-1], strict=True):
-        check_integer(value, f"box of the {what}", 0, size - 1)
+        check_integer(value, what, 0, size - 1)
     u0, v0, u1, v1 = box
     inside = labels[v0 : v1 + 1, u0 : u1 + 1] == object_id
     touched = inside.size and all(
         edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1])
     )
-    expect(
-        bool(touched) and np.count_nonzero(inside) == mask.area,
-        f"box of the {what}",
-        "the first and last column and row of its pixels",
-        box,
-    )
+    fits = bool(touched) and np.count_nonzero(inside) == mask.area
+    expect(fits, what, "the first and last column and row of its pixels", box)
