@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wildseg3d_ros.core.types import Alignment, MaskCache, WorldPointmaps
+from wildseg3d_ros.masks import why_nothing_found
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.scene import Scene
@@ -92,11 +93,13 @@ def exact_scene(
         config: of the index.
         alignment: fields of the alignment to replace.
     """
+    cache = cache or exact_cache(truth)
     return Scene.create(
         truth.views,
         dataclasses.replace(exact_alignment(truth), **alignment),
         world or exact_world(truth),
-        cache or exact_cache(truth),
+        cache,
         config,
         world_frame=WORLD_FRAME,
+        nothing_found=why_nothing_found(cache),
     )
