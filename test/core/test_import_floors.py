@@ -61,7 +61,7 @@ def imports() -> frozenset[tuple[str, str]]:
     return frozenset((short[a], short[b]) for a, b in edges)
 
 
-def test_imports_find_what_there_is():
+def test_wildseg3d_ros_imports_are_found():
     found = imports()
     assert ("ros.scene_node", "ros.cameras.rig") in found
     assert ("ros.building.worker", "") in found, "the package itself"
@@ -71,7 +71,7 @@ def test_imports_find_what_there_is():
 @pytest.mark.parametrize(
     ("floors", "prefix"), [(FLOORS, ""), (ROS_FLOORS, "ros.")], ids=["package", "ros"]
 )
-def test_imports_go_down(floors, prefix):
+def test_wildseg3d_ros_imports_go_down(floors, prefix):
     floor = {part: number for number, parts in enumerate(floors) for part in parts}
     inside = [
         (importer, imported)
@@ -87,7 +87,7 @@ def test_imports_go_down(floors, prefix):
     assert sorted(wrong) == []
 
 
-def test_imports_make_no_circle():
+def test_wildseg3d_ros_imports_make_no_circle():
     graph: dict[str, set[str]] = {}
     for importer, imported in imports():
         graph.setdefault(importer, set()).add(imported)
