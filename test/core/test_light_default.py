@@ -39,6 +39,7 @@ def run_without(packages, *words):
 
 
 def test_cli_builds_and_answers_without_the_extras(tmp_path):
+    """The default path needs none of them."""
     truth = construct_scene(views=3, arc_degrees=60)
     write_folder(tmp_path / "recording", truth.recording())
     scene, cloud = tmp_path / "scene.ws3d", tmp_path / "object.ply"

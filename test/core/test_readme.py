@@ -17,7 +17,7 @@ CLICKS = {
 }
 
 
-def test_clicks_hit_objects_of_the_shipped_recording():
+def test_readme_clicks_hit_objects_of_the_shipped_recording():
     recording = load_folder(ROOT / "examples" / "tabletop")
     masks = {
         view.name: mask for view, mask in zip(recording.views, recording.object_masks, strict=True)
