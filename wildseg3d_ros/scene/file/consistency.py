@@ -24,8 +24,8 @@ from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
 
-Kinds = Mapping[str, tuple[type[np.generic], tuple[str | int, ...]]]
-"""Number type and shape of arrays by name; what a size counts stands for it."""
+Kinds = Mapping[str, tuple[type[np.generic], tuple[str, *tuple[int, ...]]]]
+"""Number type and shape of arrays by name; the first size is known by what it counts."""
 INDEX_ARRAYS: Kinds = {
     "points": (np.float32, ("points", 3)),
     "colors": (np.uint8, ("points", 3)),

@@ -84,7 +84,7 @@ def read_masks(archive: zipfile.ZipFile, header: Any) -> MaskCache:
         for level in range(header["levels"])
     ]
     expect(len(maps) > 0, "levels of label maps", "at least one", 0)
-    soft = io.BytesIO(read_array(archive, "soft", np.uint8, 1))
+    soft = io.BytesIO(read_array(archive, "soft", np.uint8, 1).data)
     objects = tuple(_read_object(stored, soft) for stored in header["objects"])
     taken, stored = soft.tell(), len(soft.getbuffer())
     expect(taken == stored, "soft.npy", f"{taken} pixels for the boxes of the masks", stored)
