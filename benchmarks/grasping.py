@@ -54,7 +54,7 @@ def main() -> dict:
         box = timed("box", partial(graspable.box, ids))
         timed("context", partial(graspable.context, ids))
         timed("surroundings", partial(graspable.surroundings, ids))
-        counts.append(len(surface))
+        counts.append(len(surface.points))
         if solid.kind == "box":
             off = np.abs(np.sort(box.size) - np.sort(2 * solid.half))
             sizes.append(1e3 * off.max())

@@ -30,15 +30,8 @@ class SceneConfig:
     def from_mapping(
         cls, values: Mapping[str, Any], base: SceneConfig | None = None
     ) -> SceneConfig:
-        """Builds a configuration from nested mappings.
-
-        Args:
-            values: settings by name, by group.
-            base: what is not given is as in it; None: the defaults.
-
-        Raises:
-            ConfigError: unknown key, wrong type or value outside its range.
-        """
+        """``base``, or else the defaults, with other settings: see :func:`from_mapping` of
+        :mod:`wildseg3d_ros.core.settings`."""
         return from_mapping(base or cls(), values)
 
     @classmethod

@@ -10,7 +10,6 @@ from wildseg3d_ros.masks import MaskBackend
 from wildseg3d_ros.masks.interactive.adding import extend_cache
 from wildseg3d_ros.masks.interactive.refining import LocatedClick, refine_masks
 from wildseg3d_ros.masks.interactive.updating import source_of_masks
-from wildseg3d_ros.masks.sources import MaskSource
 from wildseg3d_ros.scene.prompting import (
     clicks_of,
     known_object,
@@ -45,7 +44,7 @@ def add_object(
         PromptError: nothing is found that satisfies the prompt.
     """
     prompts = prompts_by_view(scene, prompt)
-    source = _mask_source(scene, masks)
+    source = source_of_masks(masks, scene.images, scene.masks, scene.world, scene.alignment)
     visibility = Visibility.create(scene.K, scene.world_from_cam, scene.world)
     cache, object_id = extend_cache(
         scene.masks, source, prompts, scene.world, visibility, scene.view_names
@@ -80,7 +79,7 @@ def refine_object(
             f"{len(prompt.boxes)} box(es) and {len(prompt.masks)} mask(s)"
         )
     object_id = known_object(scene, prompt.object_ids[0])
-    source = _mask_source(scene, masks)
+    source = source_of_masks(masks, scene.images, scene.masks, scene.world, scene.alignment)
     visibility = Visibility.create(scene.K, scene.world_from_cam, scene.world)
     located = [LocatedClick(*locate(scene, c), on=c.label == POSITIVE) for c in clicks]
     cache, asked = refine_masks(
@@ -89,7 +88,3 @@ def refine_object(
     note = [f"what object {object_id} gained or lost was {source.note}"]
     refined = scene.with_masks(cache, config.index, note if asked and source.note else [])
     return refined, objects_cloud(refined, (object_id,))
-
-
-def _mask_source(scene: Scene, masks: MaskBackend | None) -> MaskSource:
-    return source_of_masks(masks, scene.images, scene.masks, scene.world, scene.alignment)

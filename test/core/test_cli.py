@@ -255,7 +255,7 @@ def test_build_output(truth, folder, oracles, tmp_path, capsys):
     assert cv2.imread(str(tmp_path / "scene.png")) is not None
 
 
-def test_eval_oracles(folder, oracles, tmp_path, capsys):
+def test_evaluate_oracles(folder, oracles, tmp_path, capsys):
     path = tmp_path / "deep" / "scores.json"
     assert run("eval", folder, "--reference-view", "cam_1", "--json", path) == 0
     scores = json.loads(path.read_text())
@@ -269,7 +269,7 @@ def test_eval_oracles(folder, oracles, tmp_path, capsys):
     assert "clicked  in view 'cam_1', whose own masks are not scored" in printed
 
 
-def test_eval_built_scene(folder, scene_file, tmp_path, capsys):
+def test_evaluate_built_scene(folder, scene_file, tmp_path, capsys):
     path = tmp_path / "scores.json"
     assert run("eval", folder, "--scene", scene_file, "--include-reference", "--json", path) == 0
     printed = capsys.readouterr().out

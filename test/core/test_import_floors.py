@@ -53,7 +53,7 @@ def imports():
     return {(name, other) for name, others in graph.items() for other in others}
 
 
-def test_imports_find_what_there_is():
+def test_wildseg3d_ros_imports_are_found():
     found = imports()
     assert ("ros.scene_node", "ros.cameras.rig") in found
     assert ("ros.building.worker", "") in found, "the package itself"
@@ -63,7 +63,7 @@ def test_imports_find_what_there_is():
 @pytest.mark.parametrize(
     ("floors", "prefix"), [(FLOORS, ""), (ROS_FLOORS, "ros.")], ids=["package", "ros"]
 )
-def test_imports_go_down(floors, prefix):
+def test_wildseg3d_ros_imports_go_down(floors, prefix):
     floor = {part: number for number, parts in enumerate(floors) for part in parts}
     inside = [
         (importer, imported)
@@ -79,11 +79,11 @@ def test_imports_go_down(floors, prefix):
     assert sorted(wrong) == []
 
 
-def test_imports_make_no_circle():
+def test_wildseg3d_ros_imports_make_no_circle():
     for graph in (draw_architecture().module_graph(), draw_architecture().part_graph()):
         graphlib.TopologicalSorter(graph).prepare()  # CycleError names the members of a circle
 
 
-def test_drawing_shows_the_imports_as_they_are():
+def test_draw_architecture_shows_the_imports_as_they_are():
     page = (ROOT / "docs" / "architecture.md").read_text()
     assert draw_architecture().drawing() in page, "run python docs/draw_architecture.py"

@@ -38,7 +38,8 @@ def run_without(packages, *words):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def test_default_path_builds_and_answers_without_the_extras(tmp_path):
+def test_cli_builds_and_answers_without_the_extras(tmp_path):
+    """The default path needs none of them."""
     truth = construct_scene(views=3, arc_degrees=60)
     write_folder(tmp_path / "recording", truth.recording())
     scene, cloud = tmp_path / "scene.ws3d", tmp_path / "object.ply"
@@ -51,7 +52,7 @@ def test_default_path_builds_and_answers_without_the_extras(tmp_path):
     assert len(read_ply(cloud)["points"]) > 100
 
 
-def test_missing_extra_is_named_with_its_command(tmp_path):
+def test_cli_names_a_missing_extra_with_its_command(tmp_path):
     truth = construct_scene(views=2, arc_degrees=30)
     write_folder(tmp_path / "recording", truth.recording())
     for section, extra in (("pointmaps", "mast3r"), ("masks", "sam2")):

@@ -40,7 +40,7 @@ def backend(weights):
     return load_masks(MaskConfig(backend="sam2", sam2=config))
 
 
-def test_edgetam_classes_and_replaced_methods():
+def test_batched_edgetam_classes_and_replaced_methods():
     """Holds without timm: an update of transformers that renames them is seen everywhere."""
     from transformers.models.edgetam_video import modeling_edgetam_video as module
 

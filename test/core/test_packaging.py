@@ -41,7 +41,7 @@ def colcon(*arguments: str, cwd: Path) -> str:
     return answer.stdout
 
 
-def test_colcon_finds_both_packages_and_their_build_types():
+def test_packaging_colcon_finds_both_packages_and_their_build_types():
     # Colcon falls back to plain 'python' and 'cmake' without a word where a manifest is not valid.
     packages = {tuple(line.split("\t")) for line in colcon("list", cwd=ROOT).splitlines()}
     assert packages == {
@@ -50,19 +50,19 @@ def test_colcon_finds_both_packages_and_their_build_types():
     }
 
 
-def test_colcon_builds_the_interfaces_first():
+def test_packaging_colcon_builds_the_interfaces_first():
     order = colcon("list", "--topological-order", "--names-only", cwd=ROOT).split()
     assert order == ["wildseg3d_msgs", "wildseg3d"]
 
 
-def test_colcon_never_sees_the_stand_in_for_tf2_msgs():
+def test_packaging_colcon_never_sees_the_stand_in_for_tf2_msgs():
     assert (ROOT / "packaging" / "tf2_msgs" / "package.xml").is_file()
     everything = colcon("list", "--names-only", "--base-paths", "packaging", cwd=ROOT)
     assert everything.split() == []
 
 
 @pytest.mark.parametrize("folder", [".", "wildseg3d_msgs", "packaging/tf2_msgs"])
-def test_manifests_are_valid(folder):
+def test_packaging_manifests_are_valid(folder):
     catkin_pkg = pytest.importorskip("catkin_pkg.package")
     warnings: list[str] = []
     package = catkin_pkg.parse_package(str(ROOT / folder), warnings=warnings)
@@ -70,7 +70,7 @@ def test_manifests_are_valid(folder):
     assert warnings == []
 
 
-def test_versions_agree():
+def test_packaging_versions_agree():
     assert manifest(".").findtext("version") == wildseg3d_ros.__version__
     assert manifest("wildseg3d_msgs").findtext("version") == wildseg3d_ros.__version__
     answer = subprocess.run(
@@ -83,7 +83,7 @@ def test_versions_agree():
     assert answer.stdout.split()[-1] == wildseg3d_ros.__version__
 
 
-def test_a_built_package_has_its_executables_and_data_files(tmp_path):
+def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     # As colcon's ament_python build does it, in a copy that leaves this folder as it is.
     source = tmp_path / "source"
     names = ("package.xml", "setup.py", "setup.cfg", "pyproject.toml", "resource")
@@ -124,7 +124,7 @@ def test_a_built_package_has_its_executables_and_data_files(tmp_path):
     assert {path.relative_to(library) for path in library.rglob("*.py")} == modules
 
 
-def test_entry_points_name_functions_that_exist():
+def test_setup_entry_points_name_functions_that_exist():
     text = (ROOT / "setup.py").read_text()
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
     backends = {"depth", "mast3r", "stereo", "geometric", "sam2"}
@@ -149,7 +149,7 @@ def top_level_names(path: Path) -> set[str]:
     return names
 
 
-def test_importing_the_pipeline_loads_neither_ros_nor_heavy_packages():
+def test_pipeline_import_loads_neither_ros_nor_heavy_packages():
     code = (
         "import json, sys\n"
         "before = set(sys.modules)\n"
@@ -185,7 +185,7 @@ def belongs_to_ros(name: str) -> bool:
     return name in ros or name.endswith("_msgs") or name == "std_srvs"
 
 
-def test_only_the_ros_layer_imports_ros():
+def test_ros_layer_alone_imports_ros():
     users = {
         str(path.relative_to(ROOT)): sorted(filter(belongs_to_ros, imported_modules(path)))
         for path in SOURCES
@@ -199,7 +199,7 @@ def test_only_the_ros_layer_imports_ros():
     assert any(users.values()), "no file imports ROS at all: this test looks at the wrong place"
 
 
-def test_status_codes_of_the_message_are_those_of_the_errors():
+def test_error_code_values_are_those_of_the_status_message():
     text = (ROOT / "wildseg3d_msgs" / "msg" / "Status.msg").read_text()
     constants = re.findall(r"^uint16\s+([A-Z_]+)\s*=\s*(\d+)", text, re.MULTILINE)
     assert {name: int(value) for name, value in constants} == {
@@ -208,7 +208,7 @@ def test_status_codes_of_the_message_are_those_of_the_errors():
     assert len(constants) == len(ErrorCode)
 
 
-def test_lock_file_has_the_versions_of_the_requirement_files():
+def test_packaging_lock_file_has_the_versions_of_the_requirement_files():
     folder = ROOT / "packaging" / "requirements"
     pin = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)$", re.MULTILINE)
     locked = {
@@ -228,14 +228,14 @@ def test_lock_file_has_the_versions_of_the_requirement_files():
                 assert locked.get(name.lower()) == version, f"{path.name}: {name}"
 
 
-def test_set_up_script_is_readable_by_an_old_python():
+def test_packaging_scripts_are_readable_by_an_old_python():
     # It has to run far enough to say that the Python is too old.
     for path in sorted((ROOT / "packaging").glob("*.py")):
         ast.parse(path.read_text(), filename=str(path), feature_version=(3, 7))
         assert "from __future__ import annotations" in path.read_text()
 
 
-def test_project_files_name_no_path_of_a_development_machine():
+def test_wildseg3d_files_name_no_path_of_a_development_machine():
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:

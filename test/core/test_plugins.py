@@ -55,7 +55,7 @@ class TestColorMasks(MaskContract):
     pass
 
 
-def test_command_line_other_package(plane_package, tmp_path):
+def test_cli_other_package(plane_package, tmp_path):
     """It builds by the names and the settings of a package that nothing of ours knows."""
     folder, scene, cloud = (tmp_path / name for name in ("recording", "scene.ws3d", "cloud.npz"))
     given = recording()
@@ -90,7 +90,7 @@ def test_command_line_other_package(plane_package, tmp_path):
         ("masks.backend=geometry", "geometric, sam2; got 'geometry' (did you mean 'geometric'?)"),
     ],
 )
-def test_command_line_wrong_setting(plane_package, tmp_path, capsys, setting, error):
+def test_cli_wrong_setting(plane_package, tmp_path, capsys, setting, error):
     write_folder(tmp_path / "recording", recording())
     assert cli.main(["build", str(tmp_path / "recording"), "--set", setting, "--quiet"]) == 2
     said = capsys.readouterr().err
@@ -98,7 +98,7 @@ def test_command_line_wrong_setting(plane_package, tmp_path, capsys, setting, er
     assert len(said.splitlines()) == 1
 
 
-def test_section_other_package(plane_package, tmp_path):
+def test_backend_section_other_package(plane_package, tmp_path):
     """Its settings are read, replaced, compared and pickled as ours are."""
     from wildseg3d_plane.plane import PlaneConfig
 
@@ -114,7 +114,7 @@ def test_section_other_package(plane_package, tmp_path):
 # ---- sections ----------------------------------------------------------------------------------
 
 
-def test_section_is_a_value():
+def test_backend_section_is_a_value():
     """It is compared, hashed, pickled and replaced as any frozen dataclass is."""
     changed = PointmapConfig(backend="depth", depth=DepthPointmapConfig(max_depth=1.5))
     assert changed == from_mapping(PointmapConfig(), {"depth": {"max_depth": 1.5}})
@@ -138,7 +138,7 @@ def test_section_is_a_value():
         _ = changed.dpeth
 
 
-def test_section_import_looks_for_nothing():
+def test_backend_section_import_looks_for_nothing():
     code = (
         "import sys, wildseg3d_ros.config as c; c.SceneConfig(); before = set(sys.modules);"
         "assert 'entries' not in vars(c.PointmapConfig.registry);"

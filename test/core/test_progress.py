@@ -6,7 +6,7 @@ from wildseg3d_ros.core.errors import Cancelled
 from wildseg3d_ros.core.progress import Progress
 
 
-def test_stages_report_from_zero_to_one_and_are_timed():
+def test_stage_reports_from_zero_to_one_and_is_timed():
     seen = []
     progress = Progress(lambda stage, fraction: seen.append((stage, fraction)))
     with progress.stage("one") as step:
@@ -18,7 +18,7 @@ def test_stages_report_from_zero_to_one_and_are_timed():
     assert set(progress.seconds) == {"one", "two"}
 
 
-def test_cancel_raises_inside_the_stage_that_runs():
+def test_progress_cancelled_raises_inside_the_stage_that_runs():
     asked = []
     progress = Progress(cancelled=lambda: bool(asked))
     with pytest.raises(Cancelled, match="stage 'one'"), progress.stage("one") as step:
@@ -27,7 +27,7 @@ def test_cancel_raises_inside_the_stage_that_runs():
     assert progress.seconds["one"] >= 0
 
 
-def test_warnings_are_kept_in_order():
+def test_warn_keeps_the_order():
     progress = Progress()
     progress.warn("first")
     progress.warn("second")

@@ -135,7 +135,7 @@ def test_click_at_point_on_the_table_is_no_object(truth, scene):
         Point(0.0, float("nan"), 0.0)
 
 
-def test_choose_objects_by_ids_and_together_with_clicks(truth, scene):
+def test_segment_by_ids_and_together_with_clicks(truth, scene):
     assert segment(scene, Prompt(object_ids=(2, 5))).object_ids == (2, 5)
     together = Prompt(
         points=(Point(*place_on(truth, 1)),), masks=(mask_of(truth, 3),), object_ids=(5,)
@@ -148,7 +148,7 @@ def test_choose_objects_by_ids_and_together_with_clicks(truth, scene):
     assert refused.value.code == ErrorCode.UNKNOWN_OBJECT
 
 
-def test_choose_objects_refuses_what_a_negative_click_excludes(truth, scene):
+def test_segment_refuses_what_a_negative_click_excludes(truth, scene):
     u, v = most_interior_pixel(truth.labels[0] == 3)
     no = (Click("cam_0", u, v, NEGATIVE),)
     for prompt in (

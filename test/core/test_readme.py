@@ -17,7 +17,7 @@ CLICKS = {
 }
 
 
-def test_clicks_hit_objects_of_the_shipped_recording():
+def test_readme_clicks_hit_objects_of_the_shipped_recording():
     recording = load_folder(ROOT / "examples" / "tabletop")
     masks = {
         view.name: mask for view, mask in zip(recording.views, recording.object_masks, strict=True)
@@ -30,11 +30,11 @@ def test_clicks_hit_objects_of_the_shipped_recording():
 @pytest.mark.parametrize(
     "path", sorted(set(re.findall(r"(?:examples|config|docs|wildseg3d_ros)/[\w./]*\w", TEXT)))
 )
-def test_named_files_exist(path):
+def test_readme_names_files_that_exist(path):
     assert (ROOT / path).exists()
 
 
-def test_make_targets_exist():
+def test_readme_names_make_targets_that_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`?make (\w+)", TEXT)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -181,8 +181,8 @@ def test_refine_object_negative_click_removes_the_cached_part(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
     parts = tuple(np.where(labels == 2, 50, 0).astype(np.int32) for labels in truth.labels)
     maps = [scene.labels, parts]
-    cache = MaskCache(scene.labels, scene.scores, scene.object_ids, (parts,),
-                      describe_objects(maps, scene.scores))  # fmt: skip
+    cache = MaskCache(scene.labels, scene.masks.scores, scene.object_ids, (parts,),
+                      describe_objects(maps, scene.masks.scores))  # fmt: skip
     scene = exact_scene(truth, cache=cache)
     _, cloud = refine_object(
         scene, Prompt((at(truth, 2, view=1, label=NEGATIVE),), object_ids=(1,))

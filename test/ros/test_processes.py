@@ -72,7 +72,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_processes_build_and_segment(start, tmp_path):
+def test_scene_client_builds_and_segments_over_processes(start, tmp_path):
     """Replay, node and client: both balls are found, whole, and nothing but them."""
     write_folder(tmp_path / "table", table.make_recording())
     replay = start("replay_node", str(tmp_path / "table"), "--rate", "5")
@@ -181,7 +181,7 @@ def test_replay_node_no_recording(start, tmp_path):
     assert "does not exist" in line
 
 
-def test_processes_two_namespaces(start, tmp_path):
+def test_scene_node_two_namespaces(start, tmp_path):
     """Names are relative: each namespace has a node of its own, which tell each other nothing."""
     write_folder(tmp_path / "table", table.make_recording())
     for namespace, cameras in (("one", "['front', 'left']"), ("two", "['front', 'right']")):
@@ -198,7 +198,7 @@ def test_processes_two_namespaces(start, tmp_path):
             two.segment(click)
 
 
-def test_processes_camera_unknown_to_tf(start, tmp_path):
+def test_scene_node_camera_unknown_to_tf(start, tmp_path):
     """Its pose comes of what it sees; a click in it finds the object where the others see it."""
     whole = load_folder(shipped_recording())
     views = {view.name: view for view in whole.views if view.name in ("cam_1", "cam_2", "cam_5")}

@@ -61,20 +61,17 @@ def fit_box(points: NDArray[np.float32], up: ArrayLike | None = None) -> Oriente
     """
     some = _evened(np.asarray(points, np.float64)[:: max(1, len(points) // 20_000)])
     outer, axes = _hull(some)
-    candidates = [_about_axis(outer, axis) for axis in axes]
-    upright = None
-    if up is not None:
-        upright = _about_axis(outer, np.asarray(up, np.float64))
-        candidates.append(upright)
+    up = None if up is None else np.asarray(up, np.float64)
+    candidates = [_about_axis(outer, axis) for axis in (*axes, *([] if up is None else [up]))]
     thickness = 0.01 * float(np.ptp(outer, axis=0).max()) + 1e-12  # flat things have no volume
     volumes = [np.prod(np.ptp(outer @ rotation, axis=0) + thickness) for rotation in candidates]
     equal = [r for r, v in zip(candidates, volumes, strict=True) if v <= 1.1 * min(volumes)]
     # Seen from one side things look as if they leaned towards the cameras.
-    if upright is not None and volumes[-1] <= 1.5 * min(volumes):
-        rotation = upright
+    if up is not None and volumes[-1] <= 1.5 * min(volumes):
+        rotation = candidates[-1]
     else:
         few = some[:: max(1, len(some) // 2000)]
-        rotation = min(equal, key=lambda r: _mean_distance_to_faces(few @ r))
+        rotation = min(equal, key=lambda r: _distances_to_faces(few @ r).mean())
     rotation = _ordered(rotation, np.ptp(outer @ rotation, axis=0), up)
     # Some points may lie beyond a face: noise sets no extent.
     low, high = np.percentile(some @ rotation, [0.2, 99.8], axis=0)
@@ -139,23 +136,20 @@ def _about_axis(points: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArr
     return np.asarray(np.stack([along, np.cross(axis, along), axis], axis=1), np.float64)
 
 
-def _mean_distance_to_faces(inside: NDArray[np.float64]) -> float:
-    """Of points in the box's axes."""
-    low, high = inside.min(axis=0), inside.max(axis=0)
-    return float(np.minimum(inside - low, high - inside).min(axis=1).mean())
+def _distances_to_faces(inside: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(M,) from points in the box's axes."""
+    return np.minimum(inside - inside.min(axis=0), inside.max(axis=0) - inside).min(axis=1)
 
 
 def _ordered(
-    rotation: NDArray[np.float64], size: NDArray[np.float64], up: ArrayLike | None
+    rotation: NDArray[np.float64], size: NDArray[np.float64], up: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:
     """The same axes as columns in the order, and with the signs, that :func:`fit_box` promises."""
     order = list(np.argsort(-size))
     if up is not None:
-        z = int(np.argmax(np.abs(np.asarray(up, np.float64) @ rotation)))
-        order.remove(z)
-        order.append(z)
+        order.append(order.pop(order.index(np.argmax(np.abs(up @ rotation)))))
     ordered = rotation[:, order]
-    if ordered[:, 2] @ (np.asarray(up, np.float64) if up is not None else np.eye(3)[2]) < 0:
+    if ordered[:, 2] @ (np.eye(3)[2] if up is None else up) < 0:
         ordered[:, 2] *= -1
     if ordered[np.argmax(np.abs(ordered[:, 0])), 0] < 0:
         ordered[:, 0] *= -1

@@ -37,10 +37,9 @@ def face_coverage(
         size = np.maximum(box.size[across], cell)
         shape = tuple(int(np.ceil(edge / cell)) for edge in size)
         place = (inside[:, across] + size / 2) / cell
-        at = np.clip(place.astype(np.int64), 0, np.array(shape) - 1)
+        at = np.clip(place.astype(np.int64), 0, np.array(shape) - 1).astype(np.int32)
         outline = np.zeros(shape[::-1], np.uint8)
-        hull = cv2.convexHull(at.astype(np.int32))
-        cv2.fillConvexPoly(outline, hull, (1.0,))
+        cv2.fillConvexPoly(outline, cv2.convexHull(at), (1.0,))
         flat = at[:, 0] + at[:, 1] * shape[0]
         for side, sign in enumerate((-1.0, 1.0)):
             height = sign * inside[:, axis]

@@ -36,9 +36,6 @@ class GraspableScene:
     """Computes what is asked for when it is asked for, and keeps it: a scene does not change.
 
     Safe to use from several threads; two that ask for the same thing at once both compute it.
-
-    Args:
-        scene: of all answers.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -116,16 +113,12 @@ class GraspableScene:
         self, object_ids: Sequence[int], voxel_size: float = DEFAULT_VOXEL
     ) -> PlainCloud:
         """See :func:`wildseg3d_ros.grasping.surroundings.without_object`."""
-        return self._keep(
-            ("surroundings", tuple(object_ids), voxel_size),
-            lambda: without_object(
-                self.scene,
-                self._solid,
-                self._masks(object_ids),
-                self.surface(object_ids).points,
-                voxel_size,
-            ),
-        )
+
+        def cut() -> PlainCloud:
+            masks, points = self._masks(object_ids), self.surface(object_ids).points
+            return without_object(self.scene, self._solid, masks, points, voxel_size)
+
+        return self._keep(("surroundings", tuple(object_ids), voxel_size), cut)
 
     def organized(
         self, object_ids: Sequence[int], view: int

@@ -1,4 +1,4 @@
-"""The points of a selection with what a grasp planner asks of each."""
+"""The points of a selection, and which views see them from where."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ class Surface:
 
     Attributes:
         points: (M, 3) float32, the scene's frame.
-        colors: (M, 3) uint8 RGB.
-        confidence: (M,) float32 >= 0.
-        view_count: (M,) uint8, number of views that see the point.
         views: (M,) uint32; bit i is set when view i, of the first 32, sees the point.
         toward: (M, 3) float32 unit vectors to the camera that measured the point; thinned, to the
             middle of those.
@@ -29,15 +26,9 @@ class Surface:
     """
 
     points: NDArray[np.float32]
-    colors: NDArray[np.uint8]
-    confidence: NDArray[np.float32]
-    view_count: NDArray[np.uint8]
     views: NDArray[np.uint32]
     toward: NDArray[np.float32]
     spacing: float
-
-    def __len__(self) -> int:
-        return len(self.points)
 
 
 def seen_surface(
@@ -48,7 +39,6 @@ def seen_surface(
     The points, and their order, are those of the scene's cloud of these objects, thinned alike.
 
     Args:
-        scene: of the objects.
         object_ids: at least one, and of them at least one with a point.
         visibility: of the scene.
         voxel_size: edge in the scene's unit; 0 keeps every point.
@@ -57,7 +47,7 @@ def seen_surface(
         PromptError: the voxels are too small for the objects' extent.
     """
     index = scene.index
-    rows = np.concatenate([np.arange(index.rows(i).start, index.rows(i).stop) for i in object_ids])
+    rows = np.r_[tuple(index.rows(object_id) for object_id in object_ids)]
     points, view = index.points[rows], index.view[rows]
     seen = visibility.seen_by(points, view)
     # Only the view that measured a point faces it for certain; others see it within a tolerance.
@@ -65,28 +55,15 @@ def seen_surface(
     distance = np.linalg.norm(toward, axis=1)
     bits = (seen[:, :32] * (1 << np.arange(min(32, seen.shape[1])))).sum(axis=1)
     spacing = float(np.median(distance / visibility.focal[view]))
-    surface = Surface(
-        points,
-        index.colors[rows],
-        index.confidence[rows],
-        index.view_count[rows],
-        bits.astype(np.uint32),
-        _unit(toward),
-        spacing,
-    )
-    return surface if voxel_size == 0 else _thinned(surface, voxel_size)
-
-
-def _thinned(surface: Surface, voxel_size: float) -> Surface:
-    cells = requested_grid(surface.points, voxel_size)
+    surface = Surface(points, bits.astype(np.uint32), _unit(toward), spacing)
+    if voxel_size == 0:
+        return surface
+    cells = requested_grid(points, voxel_size)
     return Surface(
-        cells.mean(surface.points).astype(np.float32),
-        np.rint(cells.mean(surface.colors)).astype(np.uint8),
-        cells.mean(surface.confidence[:, None])[:, 0].astype(np.float32),
-        cells.max(surface.view_count),
+        cells.mean(points).astype(np.float32),
         cells.bitwise_or(surface.views),
         _unit(cells.mean(surface.toward).astype(np.float32)),
-        max(voxel_size, surface.spacing),
+        max(voxel_size, spacing),
     )
 
 

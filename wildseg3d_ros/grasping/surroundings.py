@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import read_pixels
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
@@ -64,7 +65,6 @@ def context(
     """All that the views measured in a cube about an object, itself included.
 
     Args:
-        scene: of the object.
         solid: see :func:`solid_pixels`.
         masks: the object's, by view name.
         centre: (3,) of the cube, whose edges are along the axes of the scene's frame.
@@ -77,7 +77,7 @@ def context(
         (cv2.inRange(points, low, high) > 0) & usable
         for points, usable in zip(scene.world.points, solid, strict=True)
     ]
-    return _thinned(scene, chosen, masks, voxel_size)
+    return _thinned(scene, chosen, [masks[name] for name in scene.view_names], voxel_size)
 
 
 def without_object(
@@ -93,7 +93,7 @@ def without_object(
     its points occupy: masks are never exact, and no part of the object may stay behind.
 
     Args:
-        scene, solid, masks, voxel_size: as of :func:`context`.
+        solid, masks, voxel_size: as of :func:`context`.
         object_points: (M, 3).
     """
     total = sum(int(np.count_nonzero(usable)) for usable in solid)
@@ -105,7 +105,7 @@ def without_object(
         every_nth = np.zeros_like(usable)
         every_nth[::step, ::step] = usable[::step, ::step]
         chosen.append(every_nth & ~grown)
-    rest = _thinned(scene, chosen, {}, voxel_size)
+    rest = _thinned(scene, chosen, [np.zeros_like(usable) for usable in solid], voxel_size)
     cell = VoxelGrid.of(np.concatenate([object_points, rest.points]), voxel_size).cell
     free = ~np.isin(cell[len(object_points) :], cell[: len(object_points)])
     return PlainCloud(rest.points[free], rest.colors[free], rest.on_object[free])
@@ -114,22 +114,20 @@ def without_object(
 def _thinned(
     scene: Scene,
     chosen: Sequence[NDArray[np.bool_]],
-    masks: Mapping[str, NDArray[np.bool_]],
+    masks: Sequence[NDArray[np.bool_]],
     voxel_size: float,
 ) -> PlainCloud:
-    """The points of the chosen pixels, thinned."""
-    points, colors, on = [], [], []
-    for view, name in enumerate(scene.view_names):
-        pixels = np.flatnonzero(chosen[view])
-        points.append(scene.world.points[view].reshape(-1, 3)[pixels])
-        colors.append(scene.images[view].reshape(-1, 3)[pixels])
-        on.append(masks[name].ravel()[pixels] if name in masks else np.zeros(len(pixels), bool))
-    every, rgb, on_object = np.concatenate(points), np.concatenate(colors), np.concatenate(on)
-    if not len(every):
-        return PlainCloud(every.astype(np.float32), rgb, on_object)
-    cells = requested_grid(every, voxel_size, on_object.astype(np.int64))
+    """The points of the chosen pixels, thinned; arguments by view."""
+    pixels = [np.flatnonzero(of_view) for of_view in chosen]
+    points, colors, on_object = (
+        np.concatenate([read_pixels(image, at) for image, at in zip(maps, pixels, strict=True)])
+        for maps in (scene.world.points, scene.images, masks)
+    )
+    if not len(points):
+        return PlainCloud(points, colors, on_object)
+    cells = requested_grid(points, voxel_size, on_object.astype(np.int64))
     return PlainCloud(
-        cells.mean(every).astype(np.float32),
-        np.rint(cells.mean(rgb)).astype(np.uint8),
+        cells.mean(points).astype(np.float32),
+        np.rint(cells.mean(colors)).astype(np.uint8),
         cells.max(on_object.astype(np.uint8)) > 0,
     )

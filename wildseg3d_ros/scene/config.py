@@ -15,7 +15,7 @@ class IndexConfig:
         6, "half edge of the window around a click that decides the object [px]", 0, 64
     )
     min_confidence: float = setting(
-        0.05, "least confidence of a point, relative to the median of its object", 0.0, 1.0
+        0.05, "minimum confidence of a point, relative to the median of its object", 0.0, 1.0
     )
     max_free_space_views: int = setting(
         2, "views that look through a point before it is left out; 0 = never", 0, 255
@@ -28,11 +28,11 @@ class IndexConfig:
         90.0,
     )
     min_neighbours: int = setting(
-        4, "least points of an object about each of its points, itself included; 0 = any", 0, 1000
+        4, "minimum number of an object's points about each, itself included; 0 = any", 0, 1000
     )
     min_density: float = setting(
-        0.05, "least number of such points, relative to the median of the object", 0.0, 1.0
+        0.05, "minimum number of such points, relative to the median of the object", 0.0, 1.0
     )
     min_cluster: float = setting(
-        0.01, "least size of a separate piece, relative to the object's largest one", 0.0, 1.0
+        0.01, "minimum size of a separate fragment, relative to the object's largest one", 0.0, 1.0
     )

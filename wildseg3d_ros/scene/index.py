@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import read_pixels
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
 from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
 from wildseg3d_ros.scene.config import IndexConfig
-from wildseg3d_ros.scene.frozen import freeze_fields
+from wildseg3d_ros.scene.frozen import ReadOnlyArrays
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectIndex:
+class ObjectIndex(ReadOnlyArrays):
     """Points of all objects, each object's in one run; parts repeat the points of their wholes.
 
     Attributes:
@@ -40,13 +40,6 @@ class ObjectIndex:
     pixel: NDArray[np.uint32]
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        freeze_fields(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        freeze_fields(self)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -103,51 +96,36 @@ class ObjectIndex:
             for maps in cache.maps
             for view, image in enumerate(images)
         ]
-        rows = _Rows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        rows = rows.keep(
-            _near_median(rows.confidence, rows.group, len(ids), config.min_confidence)
-        )
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        near = _near_median(rows["confidence"], rows["group"], len(ids), config.min_confidence)
+        rows = _kept(rows, near)
 
         visibility = Visibility.create(K, world_from_cam, world)
         if config.max_slant < 90.0:
-            rows = rows.keep(~_flying(rows, visibility, config.max_slant))
-        seen, pierced = visibility.votes(rows.points, rows.view)
+            rows = _kept(rows, ~_flying(rows, visibility, config.max_slant))
+        seen, pierced = visibility.votes(rows["points"], rows["view"])
+        rows["view_count"] = np.minimum(seen + 1, 255).astype(np.uint8)
         if config.max_free_space_views:
-            solid = (pierced < config.max_free_space_views) | (pierced <= seen)
-            rows, seen = rows.keep(solid), seen[solid]
-        if len(rows.points):
-            spacing = visibility.point_spacing(rows.points, rows.view)
-            connected = _connected(rows, spacing, len(ids), config)
-            rows, seen = rows.keep(connected), seen[connected]
-
-        order = np.argsort(rows.group, kind="stable")
-        return cls(
-            points=rows.points[order],
-            colors=rows.colors[order],
-            confidence=rows.confidence[order],
-            view_count=np.minimum(seen[order] + 1, 255).astype(np.uint8),
-            view=rows.view[order],
-            pixel=rows.pixel[order],
-            ids=ids,
-            offsets=np.searchsorted(rows.group[order], np.arange(len(ids) + 1)).astype(np.int64),
-        )
+            rows = _kept(rows, (pierced < config.max_free_space_views) | (pierced <= seen))
+        if len(rows["points"]):
+            spacing = visibility.point_spacing(rows["points"], rows["view"])
+            rows = _kept(rows, _connected(rows, spacing, len(ids), config))
+        order = np.argsort(rows["group"], kind="stable")
+        rows = {name: np.take(column, order, axis=0) for name, column in rows.items()}
+        offsets = np.searchsorted(rows.pop("group"), np.arange(len(ids) + 1)).astype(np.int64)
+        return cls(**rows, ids=ids, offsets=offsets)
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Labelled pixels with a point; ``group`` (M,) int32 is the label's position in the ids."""
+_Rows = dict[str, NDArray]
+"""Labelled pixels with a point: the columns of :class:`ObjectIndex`, and ``group`` (M,) int32, the
+label's position in the ids."""
 
-    points: NDArray[np.float32]
-    colors: NDArray[np.uint8]
-    confidence: NDArray[np.float32]
-    view: NDArray[np.uint16]
-    pixel: NDArray[np.uint32]
-    group: NDArray[np.int32]
 
-    def keep(self, chosen: NDArray[np.bool_]) -> _Rows:
-        if chosen.all():
-            return self
-        return _Rows(*(column[chosen] for column in vars(self).values()))
+def _kept(rows: _Rows, chosen: NDArray[np.bool_]) -> _Rows:
+    if chosen.all():
+        return rows
+    at = np.flatnonzero(chosen)  # finds them once for all columns
+    return {name: np.take(column, at, axis=0) for name, column in rows.items()}
 
 
 def _labelled(
@@ -156,39 +134,40 @@ def _labelled(
     world: WorldPointmaps,
     labels: NDArray[np.int32],
     ids: NDArray[np.int32],
-) -> tuple[NDArray, ...]:
-    """The columns of a view's pixels (H, W) that have a label of one level and a point."""
+) -> _Rows:
+    """Of a view's pixels (H, W) that have a label of one level and a point."""
     pixels = np.flatnonzero((labels > 0) & world.valid(view))
-    return (
-        world.points[view].reshape(-1, 3)[pixels].astype(np.float32, copy=False),
-        image.reshape(-1, 3)[pixels],
-        world.confidence[view].ravel()[pixels].astype(np.float32, copy=False),
-        np.full(len(pixels), view, np.uint16),
-        pixels.astype(np.uint32),
-        np.searchsorted(ids, labels.ravel()[pixels]).astype(np.int32),
-    )
+    return {
+        "points": read_pixels(world.points[view], pixels).astype(np.float32, copy=False),
+        "colors": read_pixels(image, pixels),
+        "confidence": read_pixels(world.confidence[view], pixels).astype(np.float32, copy=False),
+        "view": np.full(len(pixels), view, np.uint16),
+        "pixel": pixels.astype(np.uint32),
+        "group": np.searchsorted(ids, read_pixels(labels, pixels)).astype(np.int32),
+    }
 
 
 def _flying(rows: _Rows, visibility: Visibility, max_slant: float) -> NDArray[np.bool_]:
     """(M,) bool: the point's pixel is a flying one of its view."""
-    flying = np.zeros(len(rows.view), np.bool_)
+    flying = np.zeros(len(rows["view"]), np.bool_)
     for view, depth in enumerate(visibility.depth):
-        mine = rows.view == view
+        mine = rows["view"] == view
         in_view = flying_pixels(depth, float(visibility.focal[view]), max_slant)
-        flying[mine] = in_view.ravel()[rows.pixel[mine]]
+        flying[mine] = in_view.ravel()[rows["pixel"][mine]]
     return flying
 
 
 def _connected(rows: _Rows, spacing: float, groups: int, config: IndexConfig) -> NDArray[np.bool_]:
     """(M,) bool: neither alone, nor in a cluster that is tiny beside its object's largest one."""
-    counts, cluster = VoxelGrid.of(rows.points, spacing, rows.group).neighbourhoods()
+    group = rows["group"]
+    counts, cluster = VoxelGrid.of(rows["points"], spacing, group).neighbourhoods()
     sizes = np.bincount(cluster)
     largest = np.zeros(groups, np.int64)
-    np.maximum.at(largest, rows.group, sizes[cluster])
+    np.maximum.at(largest, group, sizes[cluster])
     return (
         (counts >= config.min_neighbours)
-        & _near_median(counts.astype(np.float32), rows.group, groups, config.min_density)
-        & (sizes[cluster] >= config.min_cluster * largest[rows.group])
+        & _near_median(counts.astype(np.float32), group, groups, config.min_density)
+        & (sizes[cluster] >= config.min_cluster * largest[group])
     )
 
 

@@ -54,13 +54,10 @@ def click_at_point(scene: Scene, point: Point) -> Click:
 
 
 def _how_far(scene: Scene, place: np.ndarray) -> str:
-    some = [
-        points[::4, ::4][weight[::4, ::4] > 0]
-        for points, weight in zip(scene.world.points, scene.world.confidence, strict=True)
-    ]
-    every = np.concatenate(some)
-    if not len(every):
+    valid = [scene.world.valid(view)[::4, ::4] for view in range(len(scene.images))]
+    measured = [points[::4, ::4][at] for points, at in zip(scene.world.points, valid, strict=True)]
+    if not any(map(len, measured)):
         return ""
-    distance = float(np.linalg.norm(every - place, axis=1).min())
+    distance = np.linalg.norm(np.concatenate(measured) - place, axis=1).min()
     unit = "m" if scene.alignment.metric else "units"
     return f": the nearest surface is {distance:.3g} {unit} away"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.cameras import window
@@ -43,23 +42,17 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
 
     A click chooses the object of the prompt's level whose label its pixel has, else the one of the
     next coarser level, else the one with most pixels in the window of ``scene.click_radius`` about
-    it. Positive clicks on several objects choose all of
-    them. A negative click excludes the object below it; off every object it excludes nothing.
-    Where positive and negative clicks are on one object, they mean its parts: the coarsest finer
-    level at which they do not contradict each other answers. A 3D point is a click at the
-    pixel that shows it. A box chooses the object of any level that fills it best, a mask the one
-    that covers it best.
+    it. Positive clicks on several objects choose all of them. A negative click excludes the object
+    below it; off every object it excludes nothing. Where positive and negative clicks are on one
+    object, they mean its parts: the coarsest finer level at which they do not contradict each
+    other answers. A 3D point is a click at the pixel that shows it. A box chooses the object of
+    any level that fills it best, a mask the one that covers it best.
 
     Raises:
         PromptError: unknown camera or object, pixel outside the image, mask of another size, no
             object or no depth there, or an object that is both chosen and excluded. The text says
             what the scene has instead.
     """
-    return objects_cloud(scene, choose_objects(scene, prompt))
-
-
-def choose_objects(scene: Scene, prompt: Prompt) -> tuple[int, ...]:
-    """Sorted ids of the objects that a prompt chooses: see :func:`answer`."""
     chosen = dict.fromkeys((boxed_object(scene, box) for box in prompt.boxes), "the box")
     chosen |= dict.fromkeys((masked_object(scene, mask) for mask in prompt.masks), "the mask")
     chosen |= dict.fromkeys((known_object(scene, i) for i in prompt.object_ids), "the id")
@@ -67,7 +60,7 @@ def choose_objects(scene: Scene, prompt: Prompt) -> tuple[int, ...]:
     levels = LEVELS[LEVELS.index(prompt.level) : len(scene.masks.maps)] or (prompt.level,)
     for level in levels:
         try:
-            return tuple(sorted(_with_clicked(scene, clicks, level, chosen)))
+            return objects_cloud(scene, sorted(_with_clicked(scene, clicks, level, chosen)))
         except PromptError as error:
             if error.code != ErrorCode.CONTRADICTING_CLICKS or level == levels[-1]:
                 raise
@@ -94,13 +87,17 @@ def _with_clicked(
     for click in clicks:
         if click.label != POSITIVE:
             view, row, column = locate(scene, click)
-            excluded = _label_at(scene, view, row, column, level)
-            if excluded in by:
-                raise _contradiction(by[excluded], excluded, click)
             # What boxes, masks and ids choose may be of any level.
-            for labels in scene.masks.maps:
-                if (label := int(labels[view][row, column])) in chosen:
-                    raise _contradiction(chosen[label], label, click)
+            of_any_level = [int(labels[view][row, column]) for labels in scene.masks.maps]
+            excluded = [_label_at(scene, view, row, column, level)]
+            for positives, labels in ((by, excluded), (chosen, of_any_level)):
+                for label in (label for label in labels if label in positives):
+                    raise PromptError(
+                        f"{positives[label]} asks for an object that {_named(click)} excludes; "
+                        f"the scene holds both as one object ({label}): leave one of the two "
+                        f"clicks out, or refine the object (node and Python); {HOW_TO_ADD}",
+                        ErrorCode.CONTRADICTING_CLICKS,
+                    )
     return {*by, *chosen}
 
 
@@ -128,25 +125,19 @@ def objects_cloud(scene: Scene, object_ids: Sequence[int]) -> ObjectCloud:
         KeyError: there is no such object.
         PromptError: none of the objects has a point (code NO_DEPTH_AT_PIXEL).
     """
-    index = scene.index
-    rows = [index.rows(object_id) for object_id in object_ids]
+    rows = [scene.index.rows(object_id) for object_id in object_ids]
     if all(part.start == part.stop for part in rows):
         raise PromptError(
             f"object {', '.join(map(str, object_ids))} has masks but no reliable 3D point: no "
             "view measured its depth; click another object, or add a view that sees it closer",
             ErrorCode.NO_DEPTH_AT_PIXEL,
         )
-
-    def copy(column: NDArray) -> NDArray:
-        if len(rows) == 1:
-            return column[rows[0]].copy()
-        return np.concatenate([column[part] for part in rows])
-
+    columns = {
+        name: np.concatenate([getattr(scene.index, name)[part] for part in rows])
+        for name in ("points", "colors", "confidence", "view_count")
+    }
     return ObjectCloud(
-        points=copy(index.points),
-        colors=copy(index.colors),
-        confidence=copy(index.confidence),
-        view_count=copy(index.view_count),
+        **columns,
         object_ids=tuple(int(object_id) for object_id in object_ids),
         masks=ViewMasks(scene.view_names, scene.labels, object_ids, scene.masks.finer),
         frame_id=scene.frame_id,
@@ -211,7 +202,7 @@ def prompts_by_view(scene: Scene, prompt: Prompt) -> dict[int, ViewPrompts]:
         prompts[view] = ViewPrompts(
             given[:, :2], given[:, 2] > 0, boxes.get(view), mask=masks.get(view)
         )
-        if view not in boxes and view not in masks and not prompts[view].on.any():
+        if not prompts[view].positive:
             raise PromptError(
                 f"camera '{scene.view_names[view]}' has negative clicks only; a new object needs "
                 "a positive click, a box or a mask in every view that is clicked"
@@ -221,8 +212,7 @@ def prompts_by_view(scene: Scene, prompt: Prompt) -> dict[int, ViewPrompts]:
 
 def _chosen_object(scene: Scene, click: Click, level: Level) -> int:
     view, row, column = locate(scene, click)
-    label = _label_at(scene, view, row, column, level)
-    if label:
+    if label := _label_at(scene, view, row, column, level):
         return label
     radius = scene.click_radius
     about = window(row, column, radius)
@@ -232,15 +222,15 @@ def _chosen_object(scene: Scene, click: Click, level: Level) -> int:
         if len(ids):
             return int(ids[np.argmax(counts)])
     where = f"camera '{click.view}', pixel ({click.u:g}, {click.v:g})"
+    way_out = f"{_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}"
     if not (scene.world.confidence[view][about] > 0).any():
         raise PromptError(
             f"{where}: no depth was measured within {radius} px, so there is no 3D point to "
-            f"answer with; {_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
+            f"answer with; {way_out}",
             ErrorCode.NO_DEPTH_AT_PIXEL,
         )
     raise PromptError(
-        f"{where}: there is background and no object within {radius} px; "
-        f"{_nearest_object(scene, view, row, column)}; {HOW_TO_ADD}",
+        f"{where}: there is background and no object within {radius} px; {way_out}",
         ErrorCode.NO_OBJECT_AT_PIXEL,
     )
 
@@ -259,13 +249,3 @@ def _nearest_object(scene: Scene, view: int, row: int, column: int) -> str:
 
 def _named(click: Click) -> str:
     return f"camera '{click.view}' pixel ({click.u:g}, {click.v:g})"
-
-
-def _contradiction(positive: str, object_id: int, negative: Click) -> PromptError:
-    return PromptError(
-        f"{positive} asks for an object that {_named(negative)} excludes; the scene holds both as "
-        f"one object ({object_id}): leave one of the two clicks out, or refine the object "
-        "(node and Python); "
-        f"{HOW_TO_ADD}",
-        ErrorCode.CONTRADICTING_CLICKS,
-    )

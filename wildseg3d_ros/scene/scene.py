@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
 from wildseg3d_ros.scene.config import IndexConfig
-from wildseg3d_ros.scene.frozen import freeze_fields
+from wildseg3d_ros.scene.frozen import ReadOnlyArrays
 from wildseg3d_ros.scene.index import ObjectIndex
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Scene(ReadOnlyArrays):
     """Everything that is known of a scene.
 
     Nothing in it changes after it is made, so threads may share it without a lock.
@@ -63,13 +62,6 @@ class Scene:
     warnings: tuple[str, ...] = ()
     click_radius: int = 6
 
-    def __post_init__(self) -> None:
-        freeze_fields(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        freeze_fields(self)
-
     @classmethod
     def create(
         cls,
@@ -87,7 +79,7 @@ class Scene:
 
         Args:
             views: the N views that the scene is made from.
-            alignment, world, cache: what the stages before found.
+            alignment, world, cache: of the stages before.
             config: of the index.
             world_frame: name of the frame that the views' given poses refer to.
             seconds: wall time by stage so far; the time taken here is added as stage "index".
@@ -95,27 +87,22 @@ class Scene:
             nothing_found: why the cache has no object, if so, and the way out.
         """
         start = time.perf_counter()
-        index = ObjectIndex.build(
-            [view.image for view in views],
-            alignment.K,
-            alignment.world_from_cam,
-            world,
-            cache,
-            config,
-        )
+        images = tuple(view.image for view in views)
+        K, world_from_cam = alignment.K, alignment.world_from_cam
+        index = ObjectIndex.build(images, K, world_from_cam, world, cache, config)
         warnings = [*warnings, *alignment.warnings]
         if not cache.object_ids:
             warnings.append(_nothing_found(world, *nothing_found))
-        bare = [str(i) for i in index.ids if index.count(int(i)) == 0]
+        bare = [str(i) for i, rows in index if rows.start == rows.stop]
         if bare:
             warnings.append(f"no reliable 3D point on object(s) {', '.join(bare)}: masks only")
         first = views[0]
         return cls(
             scene_id=uuid.uuid4().hex[:12],
             view_names=tuple(view.name for view in views),
-            images=tuple(view.image for view in views),
-            K=alignment.K,
-            world_from_cam=alignment.world_from_cam,
+            images=images,
+            K=K,
+            world_from_cam=world_from_cam,
             stamps_ns=tuple(int(view.stamp_ns) for view in views),
             camera_frames=tuple(view.frame_id for view in views),
             masks=cache,
@@ -135,13 +122,9 @@ class Scene:
         config: IndexConfig = IndexConfig(),
         warnings: Sequence[str] = (),
     ) -> Scene:
-        """Another snapshot of the same views with other masks.
-
-        Args:
-            cache: of the same views.
-            config: of the index.
-            warnings: beside those that the scene has.
-        """
+        """Another snapshot of the same views, with other masks of them and further warnings."""
+        found = bool(cache.object_ids)
+        still_true = [w for w in self.warnings if not (found and w.startswith(_NOTHING))]
         return dataclasses.replace(
             self,
             scene_id=uuid.uuid4().hex[:12],
@@ -149,7 +132,7 @@ class Scene:
             index=ObjectIndex.build(
                 self.images, self.K, self.world_from_cam, self.world, cache, config
             ),
-            warnings=(*_still_true(self.warnings, cache), *warnings),
+            warnings=(*still_true, *warnings),
         )
 
     @property
@@ -162,27 +145,21 @@ class Scene:
         """Per view (H, W) int32 ids of whole objects, 0 = no object."""
         return self.masks.labels
 
-    @property
-    def scores(self) -> tuple[NDArray[np.float32], ...]:
-        """Per view (H, W) float32 in [0, 1], soft score of a pixel being on an object."""
-        return self.masks.scores
-
     def view_index(self, name: str) -> int:
         """Index of the named view.
 
         Raises:
             PromptError: the scene has no such view; the text lists those it has.
         """
-        try:
+        if name in self.view_names:
             return self.view_names.index(name)
-        except ValueError:
-            near = difflib.get_close_matches(name, self.view_names, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise PromptError(
-                f"the scene has no camera '{name}'; {hint}its cameras are: "
-                f"{', '.join(self.view_names)}",
-                ErrorCode.UNKNOWN_CAMERA,
-            ) from None
+        near = difflib.get_close_matches(name, self.view_names, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise PromptError(
+            f"the scene has no camera '{name}'; {hint}its cameras are: "
+            f"{', '.join(self.view_names)}",
+            ErrorCode.UNKNOWN_CAMERA,
+        )
 
 
 _NOTHING = "no object was found in any view"
@@ -199,8 +176,3 @@ def _nothing_found(world: WorldPointmaps, why: str, way_out: str) -> str:
         f"{_NOTHING}, so no click can be answered: {why}; {way_out}, or add objects by clicks and "
         "boxes (add_object; on the command line: --add)"
     )
-
-
-def _still_true(warnings: Sequence[str], cache: MaskCache) -> list[str]:
-    """The warnings of a scene that still hold with other masks."""
-    return [text for text in warnings if not (cache.object_ids and text.startswith(_NOTHING))]

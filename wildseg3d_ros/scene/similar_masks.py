@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
@@ -19,24 +21,19 @@ def boxed_object(scene: Scene, box: Box) -> int:
         PromptError: unknown camera, a box outside its image, or no object that is similar enough.
     """
     view, (left, top, right, bottom) = clipped_box(scene, box)
-    best, best_overlap = 0, 0.0
+    overlaps = []
     for record in scene.masks.objects:
-        for mask in record.masks:
-            if mask.view != view:
-                continue
-            u0, v0, u1, v1 = mask.box
+        for u0, v0, u1, v1 in (mask.box for mask in record.masks if mask.view == view):
             across = min(u1, right) - max(u0, left)
             down = min(v1, bottom) - max(v0, top)
             both = max(across, 0.0) * max(down, 0.0)
             area = (u1 - u0) * (v1 - v0) + (right - left) * (bottom - top)
-            overlap = both / max(area - both, 1e-9)
-            if overlap > best_overlap:
-                best, best_overlap = record.object_id, overlap
+            overlaps.append((record.object_id, both / max(area - both, 1e-9)))
     none = (
         f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) to "
         f"({box.u1:g}, {box.v1:g})"
     )
-    return _checked(best, best_overlap, 0.7, none, "draw it closer")
+    return _most_similar(overlaps, 0.7, none, "draw it closer")
 
 
 def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float, float]]:
@@ -67,19 +64,18 @@ def masked_object(scene: Scene, given: ViewMask) -> int:
             similar enough.
     """
     view = checked_mask_view(scene, given)
-    best, best_overlap = 0, 0.0
+    overlaps = []
     for level in scene.masks.maps:
         inside = np.bincount(level[view][given.mask])
         area = np.bincount(level[view].ravel(), minlength=len(inside))[: len(inside)]
         inside[0] = 0
         overlap = inside / np.maximum(given.mask.sum() + area - inside, 1)
-        if overlap.max() > best_overlap:
-            best, best_overlap = int(overlap.argmax()), float(overlap.max())
+        overlaps.append((int(overlap.argmax()), float(overlap.max())))
     none = (
         f"camera '{given.view}': no cached object has a mask like the given one of "
         f"{int(given.mask.sum())} pixels"
     )
-    return _checked(best, best_overlap, 0.5, none, "give a mask of the whole object")
+    return _most_similar(overlaps, 0.5, none, "give a mask of the whole object")
 
 
 def checked_mask_view(scene: Scene, given: ViewMask) -> int:
@@ -98,12 +94,15 @@ def checked_mask_view(scene: Scene, given: ViewMask) -> int:
     return view
 
 
-def _checked(object_id: int, overlap: float, needed: float, none: str, way_out: str) -> int:
-    """The object, if its intersection over union is as large as needed; else raises."""
+def _most_similar(
+    overlaps: Sequence[tuple[int, float]], needed: float, none: str, way_out: str
+) -> int:
+    """The object of the largest intersection over union, if it is as large as needed."""
+    object_id, overlap = max(overlaps, key=lambda each: each[1], default=(0, 0.0))
     if overlap >= needed:
         return object_id
     best = f"the best one ({object_id}) overlaps it by {overlap:.2f}, {needed:g} are needed"
     raise PromptError(
-        f"{none}; {best if object_id else 'none overlaps it'}: {way_out}; {HOW_TO_ADD}",
+        f"{none}; {best if overlap else 'none overlaps it'}: {way_out}; {HOW_TO_ADD}",
         ErrorCode.NO_OBJECT_AT_PIXEL,
     )

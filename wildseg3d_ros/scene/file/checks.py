@@ -21,11 +21,7 @@ def expect(holds: bool, what: str, expected: str, got: object) -> None:
 def check_array(
     array: Any, what: str, dtype: type[np.generic], shape: Sequence[int | None]
 ) -> NDArray:
-    """The array itself; raises InvalidScene unless it has that number type and shape.
-
-    Args:
-        shape: None where any size will do.
-    """
+    """The array; raises InvalidScene unless it has that number type and shape (None: any)."""
     wanted = f"({', '.join('any' if n is None else str(n) for n in shape)})"
     expected = f"an array of {np.dtype(dtype)} with shape {wanted}"
     expect(isinstance(array, np.ndarray), what, expected, type(array).__name__)
@@ -41,11 +37,8 @@ def check_range(array: NDArray, what: str, low: float, high: float) -> None:
     """Raises InvalidScene unless all values are numbers in [low, high]."""
     inside = (array >= low) & (array <= high)
     if not inside.all():
-        bad = int(np.count_nonzero(~inside))
-        expected = f"numbers from {low:g} to {high:g}"
-        raise InvalidScene(
-            f"{what}: expected {expected}, got {bad} others such as {array[~inside].flat[0]}"
-        )
+        others = f"{np.count_nonzero(~inside)} others such as {array[~inside].flat[0]}"
+        expect(False, what, f"numbers from {low:g} to {high:g}", others)
 
 
 def check_finite(array: NDArray, what: str) -> None:
@@ -74,8 +67,7 @@ def check_text(value: Any, what: str) -> str:
 def check_tuple(value: Any, what: str, length: int | None = None) -> tuple:
     """The value; raises InvalidScene unless it is a tuple, of that length if one is given."""
     expect(isinstance(value, tuple), what, "a list", value)
-    if length is not None:
-        expect(len(value) == length, what, f"{length} entries", len(value))
+    expect(length in (None, len(value)), what, f"{length} entries", len(value))
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.core.errors import InputError, InvalidScene
-from wildseg3d_ros.core.types import Alignment, WorldPointmaps, check_names
+from wildseg3d_ros.core.types import Alignment, check_names
 from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.scene.file.checks import (
     check_array,
@@ -24,15 +24,33 @@ from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
 
-INDEX_COLUMNS: dict[str, tuple[type[np.generic], int]] = {
-    "points": (np.float32, 2),
-    "colors": (np.uint8, 2),
-    "confidence": (np.float32, 1),
-    "view_count": (np.uint8, 1),
-    "view": (np.uint16, 1),
-    "pixel": (np.uint32, 1),
+Kinds = Mapping[str, tuple[type[np.generic], tuple[str, *tuple[int, ...]]]]
+"""Number type and shape of arrays by name; the first size is known by what it counts."""
+INDEX_ARRAYS: Kinds = {
+    "points": (np.float32, ("points", 3)),
+    "colors": (np.uint8, ("points", 3)),
+    "confidence": (np.float32, ("points",)),
+    "view_count": (np.uint8, ("points",)),
+    "view": (np.uint16, ("points",)),
+    "pixel": (np.uint32, ("points",)),
+    "ids": (np.int32, ("objects",)),
+    "offsets": (np.int64, ("offsets",)),
 }
-"""Number type and dimensions of the index's arrays with one row per point."""
+ALIGNMENT_ARRAYS: Kinds = {
+    "edges": (np.int64, ("pairs", 2)),
+    "world_from_pair": (np.float64, ("pairs", 4, 4)),
+    "pair_scale": (np.float64, ("pairs",)),
+    "world_from_cam": (np.float64, ("views", 4, 4)),
+    "K": (np.float64, ("views", 3, 3)),
+    "pair_residual": (np.float64, ("pairs",)),
+    "view_residual": (np.float64, ("views",)),
+    "pair_used": (np.bool_, ("pairs",)),
+    "prior_residual": (np.float64, ("views",)),
+    "pair_residual_px": (np.float64, ("pairs",)),
+    "view_residual_px": (np.float64, ("views",)),
+    "view_correction": (np.float64, ("views", 4, 4)),
+}
+_MAY_BE_EMPTY = ("pair_residual_px", "view_residual_px", "view_correction")
 _LATEST_NS = 2**63 - 1
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -104,7 +122,7 @@ def _check_poses(poses: np.ndarray, what: str) -> None:
 
 
 def _check_world(scene: Scene) -> None:
-    world: WorldPointmaps = scene.world
+    world = scene.world
     for name in ("points", "confidence"):
         check_tuple(getattr(world, name), f"{name} of the pointmaps", len(scene.images))
     for view, image in enumerate(scene.images):
@@ -118,46 +136,35 @@ def _check_world(scene: Scene) -> None:
 
 def _check_index(index: ObjectIndex, scene: Scene) -> None:
     rows = len(index.points)
-    for name, (dtype, dimensions) in INDEX_COLUMNS.items():
-        shape = (rows, 3)[:dimensions]
-        check_array(getattr(index, name), f"{name} of the index", dtype, shape)
+    known = sorted({*scene.masks.object_ids, *(each.object_id for each in scene.masks.objects)})
+    sizes = {"points": rows, "objects": len(known), "offsets": len(known) + 1}
+    for name, (dtype, (count, *rest)) in INDEX_ARRAYS.items():
+        check_array(getattr(index, name), f"{name} of the index", dtype, (sizes[count], *rest))
     check_finite(index.points, "points of the index")
     check_range(index.confidence, "confidence of the index", 0.0, _LARGEST)
     sizes = np.array([image.shape[0] * image.shape[1] for image in scene.images])
     check_range(index.view, "view of the index", 0, len(sizes) - 1)
     inside = index.pixel < sizes[index.view]
     expect(bool(inside.all()), "pixel of the index", "pixels of the views", "some outside")
-    known = sorted({*scene.masks.object_ids, *(each.object_id for each in scene.masks.objects)})
-    check_array(index.ids, "ids of the index", np.int32, (len(known),))
     expect(index.ids.tolist() == known, "ids of the index", "those of the masks", index.ids)
-    offsets = check_array(index.offsets, "offsets of the index", np.int64, (len(known) + 1,))
+    offsets = index.offsets
     rising = offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
     expect(bool(rising), "offsets of the index", f"rising from 0 to {rows}", offsets)
 
 
 def _check_alignment(aligned: Alignment, views: int) -> None:
-    edges = len(aligned.edges)
-    check_array(aligned.edges, "edges", np.int64, (edges, 2))
-    check_range(aligned.edges, "edges", 0, views - 1)
-    used = check_array(aligned.pair_used, "pair_used", np.bool_, (edges,))
-    _check_cameras(aligned.K, aligned.world_from_cam, views)
-    check_array(aligned.world_from_pair, "world_from_pair", np.float64, (edges, 4, 4))
-    _check_poses(aligned.world_from_pair[used], "world_from_pair of the used pairs")
-    check_array(aligned.pair_scale, "pair_scale", np.float64, (edges,))
-    check_range(aligned.pair_scale[used], "pair_scale of the used pairs", 1e-30, 1e30)
-    for name, count, optional in (
-        ("pair_residual", edges, False),
-        ("pair_residual_px", edges, True),
-        ("view_residual", views, False),
-        ("view_residual_px", views, True),
-        ("prior_residual", views, False),
-    ):
+    sizes = {"pairs": len(aligned.edges), "views": views}
+    for name, (dtype, (count, *rest)) in ALIGNMENT_ARRAYS.items():
         values = getattr(aligned, name)
-        empty = optional and np.size(values) == 0
-        check_array(values, name, np.float64, (0 if empty else count,))
-        check_range(values[~np.isnan(values)], name, 0.0, np.inf)
-    moved = views if np.size(aligned.view_correction) else 0
-    check_array(aligned.view_correction, "view_correction", np.float64, (moved, 4, 4))
+        empty = name in _MAY_BE_EMPTY and np.size(values) == 0
+        check_array(values, name, dtype, (0 if empty else sizes[count], *rest))
+        if "residual" in name:
+            check_range(values[~np.isnan(values)], name, 0.0, np.inf)
+    used = aligned.pair_used
+    check_range(aligned.edges, "edges", 0, views - 1)
+    _check_cameras(aligned.K, aligned.world_from_cam, views)
+    _check_poses(aligned.world_from_pair[used], "world_from_pair of the used pairs")
+    check_range(aligned.pair_scale[used], "pair_scale of the used pairs", 1e-30, 1e30)
     _check_poses(aligned.view_correction, "view_correction")
     for name in ("converged", "metric", "in_prior_frame"):
         value = getattr(aligned, name)

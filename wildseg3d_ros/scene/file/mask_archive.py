@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import zipfile
 from typing import Any
 
@@ -83,9 +84,10 @@ def read_masks(archive: zipfile.ZipFile, header: Any) -> MaskCache:
         for level in range(header["levels"])
     ]
     expect(len(maps) > 0, "levels of label maps", "at least one", 0)
-    crops = _Crops(read_array(archive, "soft", np.uint8, 1))
-    objects = tuple(_read_object(stored, crops) for stored in header["objects"])
-    crops.check_all_taken()
+    soft = io.BytesIO(read_array(archive, "soft", np.uint8, 1).data)
+    objects = tuple(_read_object(stored, soft) for stored in header["objects"])
+    taken, stored = soft.tell(), len(soft.getbuffer())
+    expect(taken == stored, "soft.npy", f"{taken} pixels for the boxes of the masks", stored)
     if header["origin"] is not None:
         _expect_fields(header["origin"], _ORIGIN, "origin of the masks")
     return MaskCache(
@@ -115,18 +117,19 @@ def _expect_fields(stored: Any, fields: dict[str, Any], what: str) -> None:
         expect(isinstance(stored[name], kind), f"{name} of the {what}", expected, stored[name])
 
 
-def _read_object(stored: Any, crops: _Crops) -> ObjectRecord:
+def _read_object(stored: Any, soft: io.BytesIO) -> ObjectRecord:
     _expect_fields(stored, _OBJECT, "record of an object")
     return ObjectRecord(
         check_integer(stored["id"], "id of an object", 1, HIGHEST_ID),
         stored["level"],
         stored["parent"],
-        tuple(_read_mask(mask, stored["id"], crops) for mask in stored["masks"]),
+        tuple(_read_mask(mask, stored["id"], soft) for mask in stored["masks"]),
         tuple(stored["unmasked"]),
     )
 
 
-def _read_mask(stored: Any, object_id: int, crops: _Crops) -> MaskRecord:
+def _read_mask(stored: Any, object_id: int, soft: io.BytesIO) -> MaskRecord:
+    """The record; its soft scores are the next pixels of ``soft``."""
     who = f"mask of object {object_id}"
     fits = isinstance(stored, list) and len(stored) == 8
     expect(fits, who, "view, area, four corners of its box, score, and whether it has soft scores",
@@ -137,7 +140,12 @@ def _read_mask(stored: Any, object_id: int, crops: _Crops) -> MaskRecord:
         return record
     u0, v0, u1, v1 = (check_integer(value, f"box of the {who}", 0, 2**31 - 1) for value in box)
     expect(u0 <= u1 and v0 <= v1, f"box of the {who}", "its last pixel not before its first", box)
-    return dataclasses.replace(record, soft=crops.take(v1 - v0 + 1, u1 - u0 + 1))
+    height, width = v1 - v0 + 1, u1 - u0 + 1
+    end, pixels = soft.tell() + height * width, len(soft.getbuffer())
+    enough = f"{end} or more pixels for the boxes of the masks"
+    expect(end <= pixels, "soft.npy", enough, pixels)
+    crop = np.frombuffer(soft.read(height * width), np.uint8)
+    return dataclasses.replace(record, soft=crop.reshape(height, width))
 
 
 def _read_embedding(archive: zipfile.ZipFile, view: int, stored: Any) -> tuple[NDArray, ...]:
@@ -147,24 +155,3 @@ def _read_embedding(archive: zipfile.ZipFile, view: int, stored: Any) -> tuple[N
         read_array(archive, f"embedding/{view}/{k}", np.float16, check_integer(n, what, 0, 32))
         for k, n in enumerate(stored)
     )
-
-
-class _Crops:
-    """The soft scores of all masks, one after the other."""
-
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._pixels, self._taken = pixels, 0
-
-    def take(self, height: int, width: int) -> NDArray[np.uint8]:
-        """(height, width) of the next mask."""
-        end = self._taken + height * width
-        expect(end <= len(self._pixels), "soft.npy", f"{end} or more pixels for the boxes of "
-               "the masks", len(self._pixels))  # fmt: skip
-        crop = self._pixels[self._taken : end].reshape(height, width)
-        self._taken = end
-        return crop
-
-    def check_all_taken(self) -> None:
-        """Raises InvalidScene when pixels are left over."""
-        taken, stored = self._taken, len(self._pixels)
-        expect(taken == stored, "soft.npy", f"{taken} pixels for the boxes of the masks", stored)

@@ -8,7 +8,6 @@ from numbers import Real
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.errors import InvalidScene
 from wildseg3d_ros.core.types.masks import (
     BACKGROUND,
     HIGHEST_ID,
@@ -79,13 +78,10 @@ def _checked_ids(cache: MaskCache) -> dict[Level, list[int]]:
         of_level[each.level].append(number)
     levels = {i: LEVELS.index(level) for level, ids in of_level.items() for i in ids}
     for each in cache.objects:
-        above = 0 if each.parent == 0 else levels.get(each.parent, len(LEVELS))
-        expect(
-            each.parent == 0 or above < LEVELS.index(each.level),
-            f"parent of object {each.object_id}",
-            f"0 or an object of a level above '{each.level}'",
-            each.parent,
-        )
+        above = -1 if each.parent == 0 else levels.get(each.parent, len(LEVELS))
+        expected = f"0 or an object of a level above '{each.level}'"
+        fits = above < LEVELS.index(each.level)
+        expect(fits, f"parent of object {each.object_id}", expected, each.parent)
     whole = [check_integer(i, "id of a whole object", 1, HIGHEST_ID)
              for i in check_tuple(cache.object_ids, "ids of whole objects")]  # fmt: skip
     expect(whole == sorted(set(whole)), "ids of whole objects", "each once, sorted", whole)
@@ -105,25 +101,20 @@ def _check_record(
     masks = check_tuple(each.masks, f"masks of {who}")
     views = [check_integer(m.view, f"view of {who}", 0, len(maps) - 1) for m in masks]
     expect(views == shown, f"views with a mask of {who}", str(shown), views)
-    unmasked = [
-        check_integer(v, f"views without a mask of {who}", 0, len(maps) - 1)
-        for v in check_tuple(each.unmasked, f"views without a mask of {who}")
-    ]
-    both = sorted(set(unmasked) & set(views))
-    expect(not both, f"views without a mask of {who}", f"none of {views}", unmasked)
+    what = f"views without a mask of {who}"
+    unmasked = [check_integer(v, what, 0, len(maps) - 1) for v in check_tuple(each.unmasked, what)]
+    expect(set(unmasked).isdisjoint(views), what, f"none of {views}", unmasked)
     for mask in masks:
         what = f"mask of {who} in view {mask.view}"
         area = areas[mask.view][each.object_id]
-        expect(mask.area == area, f"area of the {what}", f"{area} pixels as in its label map",
-               mask.area)  # fmt: skip
-        _check_box(mask, maps[mask.view], each.object_id, what)
+        in_map = f"{area} pixels as in its label map"
+        expect(mask.area == area, f"area of the {what}", in_map, mask.area)
+        _check_box(mask, maps[mask.view], each.object_id, f"box of the {what}")
         fits = isinstance(mask.score, Real) and 0.0 <= float(mask.score) <= 1.0
         expect(fits, f"score of the {what}", "a number from 0 to 1", mask.score)
         if mask.soft is not None:
-            u0, v0, u1, v1 = mask.box
-            check_array(
-                mask.soft, f"soft scores of the {what}", np.uint8, (v1 - v0 + 1, u1 - u0 + 1)
-            )
+            size = (mask.box[3] - mask.box[1] + 1, mask.box[2] - mask.box[0] + 1)
+            check_array(mask.soft, f"soft scores of the {what}", np.uint8, size)
 
 
 def _map_name(level: Level, view: int) -> str:
@@ -136,28 +127,20 @@ def _checked_areas(labels: NDArray[np.int32], ids: Sequence[int], what: str) -> 
     place = np.minimum(np.searchsorted(known, labels), len(known) - 1)
     strange = known[place] != labels
     if strange.any():
-        raise InvalidScene(
-            f"{what}: expected 0 and ids of recorded objects of that level, got "
-            f"{labels[strange].flat[0]} on {np.count_nonzero(strange)} pixels"
-        )
+        got = f"{labels[strange].flat[0]} on {np.count_nonzero(strange)} pixels"
+        expect(False, what, "0 and ids of recorded objects of that level", got)
     counts = np.bincount(place.ravel(), minlength=len(known)).tolist()
     return {i: n for i, n in zip(known.tolist(), counts, strict=True) if i and n}
 
 
 def _check_box(mask: MaskRecord, labels: NDArray[np.int32], object_id: int, what: str) -> None:
-    height, width = labels.shape
-    limits = (width - 1, height - 1, width - 1, height - 1)
-    box = check_tuple(mask.box, f"box of the {what}", 4)
-    for value, limit in zip(box, limits, strict=True):
-        check_integer(value, f"box of the {what}", 0, limit)
+    box = check_tuple(mask.box, what, 4)
+    for value, size in zip(box, 2 * labels.shape[::-1], strict=True):
+        check_integer(value, what, 0, size - 1)
     u0, v0, u1, v1 = box
     inside = labels[v0 : v1 + 1, u0 : u1 + 1] == object_id
     touched = inside.size and all(
         edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1])
     )
-    expect(
-        bool(touched) and np.count_nonzero(inside) == mask.area,
-        f"box of the {what}",
-        "the first and last column and row of its pixels",
-        box,
-    )
+    fits = bool(touched) and np.count_nonzero(inside) == mask.area
+    expect(fits, what, "the first and last column and row of its pixels", box)

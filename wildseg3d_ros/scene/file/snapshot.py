@@ -26,7 +26,12 @@ from wildseg3d_ros.core.errors import FileError, InvalidScene
 from wildseg3d_ros.core.types import Alignment, WorldPointmaps
 from wildseg3d_ros.scene.file.archive import read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
-from wildseg3d_ros.scene.file.consistency import INDEX_COLUMNS, check_scene
+from wildseg3d_ros.scene.file.consistency import (
+    ALIGNMENT_ARRAYS,
+    INDEX_ARRAYS,
+    Kinds,
+    check_scene,
+)
 from wildseg3d_ros.scene.file.mask_archive import describe_masks, read_masks, write_masks
 from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
@@ -35,8 +40,11 @@ FORMAT = "wildseg3d-scene"
 VERSION = 4
 _HEADER = f"{FORMAT}.json"
 _WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
-_Kind = tuple[type[np.generic], int]
-"""Number type and dimensions of a stored array."""
+_ALIGNMENT_VALUES = [
+    f.name for f in dataclasses.fields(Alignment) if f.name not in ALIGNMENT_ARRAYS
+]
+_SCENE_PARTS = ("images", "K", "world_from_cam", "masks", "world", "index", "alignment")
+_SCENE_VALUES = [f.name for f in dataclasses.fields(Scene) if f.name not in _SCENE_PARTS]
 
 
 def save_scene(scene: Scene, path: str | Path) -> None:
@@ -46,7 +54,7 @@ def save_scene(scene: Scene, path: str | Path) -> None:
         FileError: the file cannot be written, or what is there is no file. InvalidScene: the scene
             could not be read back.
     """
-    path = Path(path)
+    path, draft = Path(path), None
     check_scene(scene)
     try:
         # Replacing works with whatever is there; of a device, nothing would be left.
@@ -54,10 +62,7 @@ def save_scene(scene: Scene, path: str | Path) -> None:
             raise FileError(f"cannot write '{path}': it is there and no file; choose another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise FileError(f"cannot write '{path}': {error}") from error
-    draft = Path(name)
-    try:
+        draft = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             with zipfile.ZipFile(file, "w") as archive:
                 _write(archive, scene)
@@ -71,7 +76,8 @@ def save_scene(scene: Scene, path: str | Path) -> None:
     except OSError as error:
         raise FileError(f"cannot write '{path}': {error}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
 
 
 def load_scene(path: str | Path) -> Scene:
@@ -136,41 +142,6 @@ def _check_version(path: Path, header: Any) -> None:
         )
 
 
-_ALIGNMENT_ARRAYS: dict[str, _Kind] = {
-    "edges": (np.int64, 2),
-    "world_from_pair": (np.float64, 3),
-    "pair_scale": (np.float64, 1),
-    "world_from_cam": (np.float64, 3),
-    "K": (np.float64, 3),
-    "pair_residual": (np.float64, 1),
-    "view_residual": (np.float64, 1),
-    "pair_used": (np.bool_, 1),
-    "prior_residual": (np.float64, 1),
-    "pair_residual_px": (np.float64, 1),
-    "view_residual_px": (np.float64, 1),
-    "view_correction": (np.float64, 3),
-}
-_ALIGNMENT_VALUES = tuple(
-    f.name for f in dataclasses.fields(Alignment) if f.name not in _ALIGNMENT_ARRAYS
-)
-_INDEX_ARRAYS: dict[str, _Kind] = {
-    **INDEX_COLUMNS,
-    "ids": (np.int32, 1),
-    "offsets": (np.int64, 1),
-}
-_SCENE_VALUES = [
-    "scene_id",
-    "view_names",
-    "stamps_ns",
-    "camera_frames",
-    "frame_id",
-    "stamp_ns",
-    "seconds",
-    "warnings",
-    "click_radius",
-]
-
-
 def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
     header = {
         "format": FORMAT,
@@ -183,9 +154,9 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
     archive.writestr(_HEADER, json.dumps(header, indent=1, default=_plain))
     write_array(archive, "K", scene.K)
     write_array(archive, "world_from_cam", scene.world_from_cam)
-    for name in _ALIGNMENT_ARRAYS:
+    for name in ALIGNMENT_ARRAYS:
         write_array(archive, f"alignment/{name}", getattr(scene.alignment, name))
-    for name in _INDEX_ARRAYS:
+    for name in INDEX_ARRAYS:
         write_array(archive, f"index/{name}", getattr(scene.index, name))
     write_masks(archive, scene.masks)
     for view in range(len(scene.view_names)):
@@ -199,47 +170,38 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
 def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     values = _values(header, "scene", _SCENE_VALUES)
     aligned = _values(header, "alignment", _ALIGNMENT_VALUES)
-    aligned |= _arrays(archive, "alignment", _ALIGNMENT_ARRAYS)
+    aligned |= _arrays(archive, "alignment", ALIGNMENT_ARRAYS)
     views = range(len(check_tuple(values["view_names"], "view_names")))
     images = tuple(_read_image(archive, f"image/{view}.png") for view in views)
-    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    sizes = [image.shape[:2] for image in images]
+    points = tuple(_read_sparse(archive, f"points/{v}", (*s, 3)) for v, s in enumerate(sizes))
+    confidence = tuple(_read_sparse(archive, f"confidence/{v}", s) for v, s in enumerate(sizes))
     return Scene(
         **values,
         images=images,
         K=read_array(archive, "K", np.float64, 3),
         world_from_cam=read_array(archive, "world_from_cam", np.float64, 3),
         masks=read_masks(archive, header.get("masks")),
-        world=WorldPointmaps(
-            points=tuple(
-                _read_sparse(archive, f"points/{view}", (*size, 3))
-                for view, size in enumerate(sizes)
-            ),
-            confidence=tuple(
-                _read_sparse(archive, f"confidence/{view}", size)
-                for view, size in enumerate(sizes)
-            ),
-        ),
-        index=ObjectIndex(**_arrays(archive, "index", _INDEX_ARRAYS)),
+        world=WorldPointmaps(points, confidence),
+        index=ObjectIndex(**_arrays(archive, "index", INDEX_ARRAYS)),
         alignment=Alignment(**aligned),
     )
 
 
 def _values(header: dict[str, Any], group: str, names: Sequence[str]) -> dict[str, Any]:
     stored = header.get(group)
-    given = list(stored) if isinstance(stored, dict) else []
+    given = stored if isinstance(stored, dict) else {}
     missing = [name for name in names if name not in given]
-    expect(not missing, f"{group} in the header", f"{', '.join(missing)} in it", given)
-    assert isinstance(stored, dict)
-    return _with_tuples({name: stored[name] for name in names})
+    expect(not missing, f"{group} in the header", f"{', '.join(missing)} in it", list(given))
+    # JSON knows lists only.
+    return {k: tuple(given[k]) if isinstance(given[k], list) else given[k] for k in names}
 
 
-def _arrays(archive: zipfile.ZipFile, folder: str, kinds: dict[str, _Kind]) -> dict[str, NDArray]:
-    return {name: read_array(archive, f"{folder}/{name}", *kind) for name, kind in kinds.items()}
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+def _arrays(archive: zipfile.ZipFile, folder: str, kinds: Kinds) -> dict[str, NDArray]:
+    return {
+        name: read_array(archive, f"{folder}/{name}", dtype, len(shape))
+        for name, (dtype, shape) in kinds.items()
+    }
 
 
 def _plain(value: Any) -> Any:
