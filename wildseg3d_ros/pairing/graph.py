@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.types import View
 
 Pair = tuple[int, int]
@@ -22,31 +23,28 @@ def pairs_from_sequence(count: int, window: int = 2) -> list[tuple[int, int]]:
     return [(a, b) for a in range(count) for b in range(a + 1, min(a + 1 + window, count))]
 
 
-def named_groups(views: Sequence[View], group: Sequence[int]) -> str:
-    """The views' names by group, as ``['a', 'b']; ['c']``.
-
-    Args:
-        group: of each view, as :func:`wildseg3d_ros.core.components.components` gives it.
-    """
-    members: dict[int, list[str]] = {}
-    for view, number in zip(views, group, strict=True):
-        members.setdefault(number, []).append(f"'{view.name}'")
-    return "; ".join("[" + ", ".join(names) + "]" for names in members.values())
+def parted_groups(count: int, kept: Sequence[Pair], asked: Sequence[Pair]) -> list[list[int]]:
+    """Groups of views that the ``kept`` pairs leave apart although the ``asked`` ones, of which
+    they are some, connect them."""
+    group, whole = components(count, kept), components(count, asked)
+    parted = np.isin(whole, whole[group != whole])
+    return [np.flatnonzero(group == first).tolist() for first in np.unique(group[parted])]
 
 
-def maximum_spanning_tree(
-    count: int, pairs: Sequence[tuple[int, int]], weights: Sequence[float]
-) -> list[int]:
-    """Positions in ``pairs`` of a maximum spanning forest (Kruskal), heaviest first.
+def named_groups(views: Sequence[View], groups: Sequence[Sequence[int]]) -> str:
+    """The views' names by group, as ``['a', 'b']; ['c']``."""
+    return "; ".join(f"{[views[v].name for v in group]}" for group in groups)
 
-    Ties go to the earlier pair.
-    """
+
+def with_bridges(count: int, pairs: Sequence[Pair], others: Sequence[Pair]) -> set[Pair]:
+    """The pairs, and those of the others, in their order, that join what nothing before joins."""
     # SciPy takes half a second to load, which few views need not pay.
     from scipy.cluster.hierarchy import DisjointSet
 
     groups = DisjointSet(range(count))
-    order = np.argsort(-np.asarray(weights, dtype=np.float64), kind="stable")
-    return [int(position) for position in order if groups.merge(*pairs[position])]
+    for pair in pairs:
+        groups.merge(*pair)
+    return {*pairs, *(pair for pair in others if groups.merge(*pair))}
 
 
 def tree_of(similarity: NDArray, bound: int) -> list[tuple[int, int]]:

@@ -23,6 +23,7 @@ from wildseg3d_ros.pointmaps.mast3r.heads import HeadSizes
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, published_name
 
 _log = logging.getLogger(__name__)
+_BLOCKS = ("enc_blocks", "dec_blocks", "dec_blocks2")
 
 
 def load_network(
@@ -155,50 +156,42 @@ def _refuse_relatives(checkpoint: Checkpoint) -> None:
         return
     if any(key.startswith("downstream_head") for key in keys):
         kind = "linear" if "downstream_head1.proj.weight" in keys else "DPT"
-        raise FileError(
-            f"'{checkpoint.source}' is a DUSt3R checkpoint ({kind} head, no "
-            "head_local_features): it gives no descriptors, so no matches, and its points have no "
-            f"scale. This back end needs MASt3R; {remedy()}"
+        found = (
+            f"is a DUSt3R checkpoint ({kind} head, no head_local_features): it gives no "
+            "descriptors, so no matches, and its points have no scale. This back end needs MASt3R"
         )
-    if any(key.startswith("enc_blocks.") for key in keys):
-        raise FileError(
-            f"'{checkpoint.source}' has an encoder but no heads (a CroCo checkpoint?); this back "
-            f"end needs MASt3R; {remedy()}"
+    elif any(key.startswith("enc_blocks.") for key in keys):
+        found = "has an encoder but no heads (a CroCo checkpoint?); this back end needs MASt3R"
+    else:
+        some = ", ".join(list(keys)[:3]) or "nothing"
+        found = (
+            f"is not a MASt3R checkpoint: it holds {len(keys)} tensors ({some} ...), none of them "
+            "a head_local_features"
         )
-    some = ", ".join(list(keys)[:3]) or "nothing"
-    raise FileError(
-        f"'{checkpoint.source}' is not a MASt3R checkpoint: it holds {len(keys)} tensors ({some} "
-        f"...), none of them a head_local_features; {remedy()}"
-    )
+    raise FileError(f"'{checkpoint.source}' {found}; {remedy()}")
 
 
 def _refuse_missing_layers(checkpoint: Checkpoint, architecture: Architecture) -> None:
     """The depth is read from the tensors, so that layers which are missing at the end of it would
     only make the network shallower: what else is known of the depth must bear it out."""
-    expected = {
-        "enc_blocks": architecture.encoder_depth,
-        # Both decoders have one depth.
-        "dec_blocks": max(architecture.decoder_depth, _depth(checkpoint, "dec_blocks2")),
-    }
-    expected["dec_blocks2"] = expected["dec_blocks"]
-    published = Architecture()
-    if replace(published, encoder_depth=0, decoder_depth=0) == replace(
-        architecture, encoder_depth=0, decoder_depth=0
-    ):
-        depth = max(expected["dec_blocks"], published.decoder_depth)
-        expected["enc_blocks"] = max(architecture.encoder_depth, published.encoder_depth)
-        expected["dec_blocks"] = expected["dec_blocks2"] = depth
+    encoder, published = architecture.encoder_depth, Architecture()
+    # Both decoders have one depth.
+    decoder = max(architecture.decoder_depth, _depth(checkpoint, "dec_blocks2"))
+    depths = {"encoder_depth": published.encoder_depth, "decoder_depth": published.decoder_depth}
+    if replace(architecture, **depths) == published:
+        encoder = max(encoder, published.encoder_depth)
+        decoder = max(decoder, published.decoder_depth)
     missing = [
         f"{blocks}.{layer}.*"
-        for blocks, depth in expected.items()
+        for blocks, depth in zip(_BLOCKS, (encoder, decoder, decoder), strict=True)
         for layer in range(depth)
         if not any(key.startswith(f"{blocks}.{layer}.") for key in checkpoint.shapes)
     ]
     if missing:
         raise FileError(
             f"'{checkpoint.source}' lacks {_listed(missing)}: a network of its sizes has "
-            f"{expected['enc_blocks']} layers in the encoder and {expected['dec_blocks']} in "
-            f"either decoder; is it a whole MASt3R checkpoint? If not, {remedy()}"
+            f"{encoder} layers in the encoder and {decoder} in either decoder; is it a whole "
+            f"MASt3R checkpoint? If not, {remedy()}"
         )
 
 

@@ -6,14 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wildseg3d_ros.pointmaps.mast3r.images import EDGE, Axis, Fitting
+from wildseg3d_ros.pointmaps.mast3r.images import EDGE, Axis
 
 
-def restore(fitting: Fitting, points: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """:meth:`Fitting.restore` for tensors, on their device."""
-    if fitting.size == fitting.inner:
-        return points, confidence
-    rows, cols = (_on(points.device, axis) for axis in fitting.axes)
+def restore(rows: Axis, cols: Axis, points: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    """:meth:`Fitting.restore` for tensors, by its axes on their device."""
     # Confidence is a fourth channel on the way.
     maps = torch.cat([points, confidence[..., None]], dim=-1)
     smooth = torch.lerp(maps[rows.cell], maps[rows.cell + 1], rows.share[:, None, None])
@@ -22,18 +19,6 @@ def restore(fitting: Fitting, points: Tensor, confidence: Tensor) -> tuple[Tenso
     smooth = torch.where(edge[..., None], maps[rows.nearest][:, cols.nearest], smooth)
     inside = rows.inside[:, None] & cols.inside
     return smooth[..., :3].contiguous(), smooth[..., 3] * inside
-
-
-def restore_flags(fitting: Fitting, flags: Tensor) -> Tensor:
-    """:meth:`Fitting.restore_flags` for tensors, on their device."""
-    if fitting.size == fitting.inner:
-        return flags
-    rows, cols = (_on(flags.device, axis) for axis in fitting.axes)
-    return flags[rows.nearest][:, cols.nearest] & rows.inside[:, None] & cols.inside
-
-
-def _on(device: torch.device, axis: Axis) -> Axis:
-    return Axis(**{name: torch.from_numpy(array).to(device) for name, array in vars(axis).items()})
 
 
 def _edge_cells(points: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.arrays import Array
+from wildseg3d_ros.core.arrays import Array, as_array
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.types import View
 
@@ -71,11 +71,8 @@ class Fitting:
     @cached_property
     def axes(self) -> tuple[Axis, Axis]:
         """Where the image's rows and columns lie in the network's."""
-        rows, cols = (
-            Axis.of(side, inner, self.scale)
-            for side, inner in zip(self.size, self.inner, strict=True)
-        )
-        return rows, cols
+        (height, width), (rows, cols) = self.size, self.inner
+        return Axis.of(height, rows, self.scale), Axis.of(width, cols, self.scale)
 
     @cached_property
     def _grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -85,17 +82,20 @@ class Fitting:
         u, v = np.meshgrid(u, v)
         return u, v
 
-    def restore(
-        self, points: NDArray[np.float32], confidence: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def restore(self, points: Array, confidence: Array) -> tuple[Array, Array]:
         """Maps of the network (h, w, 3) and (h, w) for every pixel of the view's image.
 
         Between points of one surface it is interpolated; across the edge of a surface the nearest
         point is taken, because a point in between would fly free. Pixels that were cut away get
-        confidence 0.
+        confidence 0. NumPy's arrays, or tensors, which stay on their device.
         """
         if self.size == self.inner:
             return points, confidence
+        if not isinstance(points, np.ndarray):
+            from wildseg3d_ros.pointmaps.mast3r import device_maps
+
+            axes = [axis.like(points) for axis in self.axes]
+            return device_maps.restore(*axes, points, confidence)
         rows, cols = self.axes
         smooth: Any = cv2.remap(points, *self._grid, cv2.INTER_LINEAR)
         restored: Any = cv2.remap(confidence, *self._grid, cv2.INTER_LINEAR)
@@ -106,13 +106,12 @@ class Fitting:
         restored[:, ~cols.inside] = 0.0
         return smooth, restored
 
-    def restore_flags(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def restore_flags(self, flags: Array) -> Array:
         """(h, w) flags for every pixel (H, W) of the view's image; False where cut away."""
         if self.size == self.inner:
             return flags
-        rows, cols = self.axes
-        nearest = flags[np.ix_(rows.nearest, cols.nearest)]
-        return nearest & rows.inside[:, None] & cols.inside
+        rows, cols = (axis.like(flags) for axis in self.axes)
+        return flags[rows.nearest][:, cols.nearest] & rows.inside[:, None] & cols.inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +143,10 @@ class Axis:
         # OpenCV interpolates at multiples of 1/32 pixel; said here, it holds for any library.
         share = np.rint(32.0 * place) / np.float32(32.0) - cell.astype(np.float32)
         return cls(cell, share, np.rint(place).astype(np.int32), inside)
+
+    def like(self, array: Array) -> Axis:
+        """In the library of an array and on its device."""
+        return Axis(**{name: as_array(values, array) for name, values in vars(self).items()})
 
 
 def _edge_cells(points: NDArray[np.float32]) -> NDArray[np.bool_]:

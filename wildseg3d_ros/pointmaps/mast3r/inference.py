@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
@@ -76,9 +76,9 @@ class Inference:
 
     @torch.inference_mode()
     def decode(
-        self, encoded: Sequence[Encoded], pairs: Sequence[tuple[int, int]]
+        self, encoded: Mapping[int, Encoded], pairs: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[tuple[int, int], Maps, Maps]]:
-        """Maps of each directed pair, without a batch dimension, by size of their views.
+        """Maps of each directed pair of views, without a batch dimension, by size of the views.
 
         A view's part in its pairs is computed once for each role and dropped after its last pair.
         """
@@ -167,7 +167,7 @@ class _Roles:
     """What each view gives to its pairs in each role, while a pair still needs it."""
 
     def __init__(
-        self, network: Mast3r, encoded: Sequence[Encoded], pairs: Sequence[tuple[int, int]]
+        self, network: Mast3r, encoded: Mapping[int, Encoded], pairs: Sequence[tuple[int, int]]
     ) -> None:
         self._network, self._encoded = network, encoded
         self._left = Counter((view, role) for pair in pairs for role, view in enumerate(pair, 1))

@@ -106,8 +106,6 @@ def point_to_plane(
     """Distances of samples to the planes of the pixels they land on (Chen and Medioni, 1992).
 
     Args:
-        direction: what is compared.
-        found: its association.
         gate: pairs farther apart than this [m] are left out.
         with_noise: compute ``noise``.
     """
@@ -151,11 +149,8 @@ def brightness(
     2011. The standard deviation is the robust one (MAD) of the differences themselves.
 
     Args:
-        direction: what is compared.
-        found: its association.
         gate: samples whose depth is off by more than this [m] are hidden, and left out.
         level: of the texture pyramid.
-        with_noise: compute ``noise``.
     """
     source, target = direction.source, direction.target
     near = np.abs(found.depth_error) < gate
