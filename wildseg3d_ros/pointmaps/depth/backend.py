@@ -86,19 +86,12 @@ class DepthPointmaps:
             ready = completed(pool, prepare, wanted, progress, 0, steps)
             found = completed(pool, register, pairs, progress, len(wanted), steps)
         kept = _kept(views, found, progress)
-        return [
-            PairPrediction(
-                a,
-                b,
-                ready[a].frame.points,
-                ready[b].frame.points,
-                ready[a].confidence,
-                ready[b].confidence,
-                a_from_map_b=a_from_b,
-                metric=True,
-            )
-            for (a, b), a_from_b in kept.items()
-        ]
+        made = []
+        for (a, b), a_from_b in kept.items():
+            points = ready[a].frame.points, ready[b].frame.points
+            confidences = ready[a].confidence, ready[b].confidence
+            made.append(PairPrediction(a, b, *points, *confidences, a_from_b, metric=True))
+        return made
 
     def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
         if prior is None:
@@ -146,8 +139,7 @@ class DepthPointmaps:
         confidence, planes = depth_confidence(depth, K, self._noise)
         sigma = np.full(depth.shape, np.inf, dtype=np.float32)
         np.divide(np.float32(UNIT_SIGMA), confidence, out=sigma, where=confidence > 0)
-        points = back_project(depth, K)
-        frame = Frame.create(view.image, K, points, planes, sigma)
+        frame = Frame.create(view.image, K, back_project(depth, K), planes, sigma)
         return _Prepared(frame, confidence, detect_keypoints(frame) if with_keypoints else None)
 
     def _prior(self, views: Sequence[View], pair: tuple[int, int]) -> PosePrior | None:

@@ -84,15 +84,10 @@ class StereoPointmaps:
 
     def with_deviations(self, views: Sequence[View]) -> list[View]:
         """Views whose poses constrain the alignment: triangulated pairs alone drift."""
-        config = self._config
+        sigmas = self._pose_sigmas(views).tolist()
         return [
-            replace(
-                view,
-                prior_translation_sigma=view.prior_translation_sigma
-                or config.prior_translation_sigma,
-                prior_rotation_sigma=view.prior_rotation_sigma or config.prior_rotation_sigma,
-            )
-            for view in views
+            replace(view, prior_translation_sigma=translation, prior_rotation_sigma=rotation)
+            for view, (translation, rotation) in zip(views, sigmas, strict=True)
         ]
 
     def choose_pairs(self, views: Sequence[View], config: PairingConfig) -> list[Pair]:
@@ -187,8 +182,7 @@ class StereoPointmaps:
     def _warn_of_wide_pairs(
         self, views: Sequence[View], pairs: Sequence[Pair], angle: NDArray, progress: Progress
     ) -> None:
-        _, high, _ = self._limits()
-        wide = [pair for pair in pairs if angle[pair] > high]
+        wide = [pair for pair in pairs if angle[pair] > self._limits()[1]]
         if wide:
             widest = max(wide, key=lambda pair: angle[pair])
             progress.warn(
@@ -198,12 +192,11 @@ class StereoPointmaps:
             )
 
     def _pose_sigmas(self, views: Sequence[View]) -> NDArray[np.float64]:
-        return np.array(
-            [
-                (view.prior_translation_sigma, view.prior_rotation_sigma)
-                for view in self.with_deviations(views)
-            ]
-        )
+        """(N, 2) metres and rad, of the configuration where a view does not say its own."""
+        given = np.array([(v.prior_translation_sigma, v.prior_rotation_sigma) for v in views])
+        config = self._config
+        usual = config.prior_translation_sigma, config.prior_rotation_sigma
+        return np.where(given > 0, given, usual)
 
     def _refined(
         self, views: Sequence[View], pairs: Sequence[Pair], features: Mapping[int, Features]
@@ -237,10 +230,9 @@ class StereoPointmaps:
                 "poses and intrinsics, and that pointmaps.stereo.prior_*_sigma are not too small)"
             )
         a_from_b = invert(poses.world_from_cam[a]) @ poses.world_from_cam[b]
-        near, far = depth_range(pair, poses, a_from_b, self._given_range)
-        K_a, K_b = np.asarray(views[a].K), np.asarray(views[b].K)
-        sizes = views[a].size, views[b].size
-        rectified = rectify((K_a, K_b), sizes, a_from_b, near, far)
+        intrinsics = np.asarray(views[a].K), np.asarray(views[b].K)
+        limits = depth_range(pair, poses, a_from_b, self._given_range)
+        rectified = rectify(intrinsics, (views[a].size, views[b].size), a_from_b, *limits)
         if isinstance(rectified, str):
             return rectified
         (points_a, confidence_a), (points_b, confidence_b) = match_pair(
@@ -251,17 +243,8 @@ class StereoPointmaps:
             return (
                 "hardly a pixel matches in both directions (a plain scene, or points out of range)"
             )
-        return PairPrediction(
-            a,
-            b,
-            points_a,
-            points_b,
-            confidence_a,
-            confidence_b,
-            a_from_b,
-            metric=True,
-            scale_source="camera poses",
-        )
+        maps = points_a, points_b, confidence_a, confidence_b
+        return PairPrediction(a, b, *maps, a_from_b, metric=True, scale_source="camera poses")
 
     def _check_connected(
         self,
