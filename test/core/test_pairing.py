@@ -13,7 +13,6 @@ from wildseg3d_ros.pairing import (
     pairs_from_angles,
     pairs_from_covisibility,
     pairs_from_exhaustive,
-    pairs_from_sequence,
     pairs_from_similarity,
     parted_groups,
     viewing_angles,
@@ -59,11 +58,6 @@ def test_choose_pairs_compares_all_of_few_views(count):
     pairs = choose_pairs(views)
     assert pairs == pairs_from_exhaustive(count)
     assert len(pairs) == count * (count - 1) // 2
-
-
-def test_pairs_from_sequence():
-    assert pairs_from_sequence(4, 2) == [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)]
-    assert pairs_from_sequence(1) == []
 
 
 def test_pairs_from_covisibility_pairs_neighbours_on_a_strip():

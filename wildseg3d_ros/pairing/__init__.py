@@ -12,7 +12,6 @@ from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility
 from wildseg3d_ros.pairing.graph import (
     named_groups,
     pairs_from_exhaustive,
-    pairs_from_sequence,
     parted_groups,
     with_bridges,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "pairs_from_angles",
     "pairs_from_covisibility",
     "pairs_from_exhaustive",
-    "pairs_from_sequence",
     "pairs_from_similarity",
     "parted_groups",
     "viewing_angles",

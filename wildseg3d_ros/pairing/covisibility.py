@@ -61,27 +61,24 @@ def spread_pairs(
     degree = np.zeros(count, dtype=np.int64) if taken is None else taken.copy()
     times_seen = np.zeros(worth.shape[::2], dtype=np.int64)
 
-    def take(a: int, b: int) -> None:
-        chosen.add((a, b))
-        degree[[a, b]] += 1
-        times_seen[a] += worth[a, b] > 0
-        times_seen[b] += worth[b, a] > 0
+    def take(pair: Pair) -> None:
+        chosen.add(pair)
+        degree[list(pair)] += 1
+        for a, b in (pair, pair[::-1]):
+            times_seen[a] += worth[a, b] > 0
 
     for pair in sorted(chosen):
-        take(*pair)
-    candidates = {
-        pair
+        take(pair)
+
+    def gain(pair: Pair) -> float:
+        directions = (pair, pair[::-1])
+        return float(sum((worth[a, b] / (1 + times_seen[a])).sum() for a, b in directions))
+
+    gains = {
+        pair: gain(pair)
         for pair in pairs_from_exhaustive(count)
         if pair not in chosen and overlap[pair] >= config.min_overlap
     }
-
-    def gain(pair: Pair) -> float:
-        a, b = pair
-        return float(
-            (worth[a, b] / (1 + times_seen[a])).sum() + (worth[b, a] / (1 + times_seen[b])).sum()
-        )
-
-    gains = {pair: gain(pair) for pair in sorted(candidates)}
     while gains:
         best = max(gains, key=lambda pair: (gains[pair], -pair[0], -pair[1]))
         del gains[best]
@@ -92,5 +89,5 @@ def spread_pairs(
         if gains and fresh < max(gains.values()) - 1e-9:
             gains[best] = fresh
             continue
-        take(*best)
+        take(best)
     return sorted(chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,9 @@ from wildseg3d_ros.core.types import View
 Pair = tuple[int, int]
 
 
-def pairs_from_exhaustive(count: int) -> list[tuple[int, int]]:
+def pairs_from_exhaustive(count: int) -> list[Pair]:
     """Every pair of ``count`` views."""
-    return [(a, b) for a in range(count) for b in range(a + 1, count)]
-
-
-def pairs_from_sequence(count: int, window: int = 2) -> list[tuple[int, int]]:
-    """Each view with the ``window`` views that follow it."""
-    return [(a, b) for a in range(count) for b in range(a + 1, min(a + 1 + window, count))]
+    return list(combinations(range(count), 2))
 
 
 def parted_groups(count: int, kept: Sequence[Pair], asked: Sequence[Pair]) -> list[list[int]]:
@@ -47,22 +43,20 @@ def with_bridges(count: int, pairs: Sequence[Pair], others: Sequence[Pair]) -> s
     return {*pairs, *(pair for pair in others if groups.merge(*pair))}
 
 
-def tree_of(similarity: NDArray, bound: int) -> list[tuple[int, int]]:
+def tree_of(similarity: NDArray, bound: int) -> list[Pair]:
     """A heavy spanning tree in which a view has more pairs than the bound only where nothing else
     that the views have in common connects them; pairs that share nothing come last."""
     from scipy.cluster.hierarchy import DisjointSet
 
     count = len(similarity)
-    pairs = pairs_from_exhaustive(count)
-    weights = np.array([float(similarity[pair]) for pair in pairs])
+    heaviest_first = sorted(pairs_from_exhaustive(count), key=lambda pair: -similarity[pair])
     degree = np.zeros(count, dtype=np.int64)
     groups = DisjointSet(range(count))
     tree = []
-    order = np.argsort(-weights, kind="stable")
     for max_degree, min_weight in ((bound, 0.0), (count, 0.0), (count, -np.inf)):
-        for position in order[weights[order] > min_weight]:
-            a, b = pairs[position]
-            if max(degree[a], degree[b]) < max_degree and groups.merge(a, b):
+        for a, b in heaviest_first:
+            bounded = max(degree[a], degree[b]) < max_degree
+            if similarity[a, b] > min_weight and bounded and groups.merge(a, b):
                 degree[[a, b]] += 1
                 tree.append((a, b))
     return tree
@@ -75,9 +69,7 @@ def fill_up(
     which is that of all or of each."""
     result = set(chosen)
     bound = np.broadcast_to(bound, len(score))
-    degree = np.zeros(len(score), dtype=np.int64)
-    for pair in result:
-        degree[list(pair)] += 1
+    degree = np.bincount(np.array(chosen, dtype=np.int64).ravel(), minlength=len(score))
     rest = [pair for pair in pairs_from_exhaustive(len(score)) if pair not in result]
     for a, b in sorted(rest, key=lambda pair: -score[pair]):
         if score[a, b] > min_score and degree[a] < bound[a] and degree[b] < bound[b]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +37,13 @@ def visibility(views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.f
     points = [_scene_points(view, world_from_cam, index) for index, view in enumerate(views)]
     similarity = np.zeros((count, count, SAMPLES), dtype=np.float32)
     parallax = np.zeros_like(similarity)
-    for b, view in enumerate(views):
-        b_from_world = invert(world_from_cam[b])
-        for a in (other for other in range(count) if other != b):
-            visible = _visible(view, apply(b_from_world, points[a]))
-            to_a = points[a] - world_from_cam[a, :3, 3]
-            to_b = points[a] - world_from_cam[b, :3, 3]
-            lengths = np.linalg.norm(to_a, axis=1) * np.linalg.norm(to_b, axis=1)
-            cosine = np.clip((to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12), -1.0, 1.0)
-            similarity[a, b] = visible * np.maximum(cosine, 0.1)
-            parallax[a, b] = np.arccos(cosine)
+    for a, b in permutations(range(count), 2):
+        visible = _visible(views[b], apply(invert(world_from_cam[b]), points[a]))
+        to_a, to_b = (points[a] - world_from_cam[v, :3, 3] for v in (a, b))
+        lengths = np.linalg.norm(to_a, axis=1) * np.linalg.norm(to_b, axis=1)
+        cosine = np.clip((to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12), -1.0, 1.0)
+        similarity[a, b] = visible * np.maximum(cosine, 0.1)
+        parallax[a, b] = np.arccos(cosine)
     return similarity, parallax
 
 

@@ -103,13 +103,7 @@ class DepthPointmaps:
 
     def _measured(self, view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Intrinsics and the depth within its limits, 0 elsewhere."""
-        who = f"camera '{view.name}'"
-        if view.K is None:
-            raise InputError(
-                f"{who} has no intrinsics; the 'depth' back end needs K for every view: publish "
-                "its camera_info, or give fl_x, fl_y, cx, cy in transforms.json",
-                ErrorCode.BAD_CALIBRATION,
-            )
+        who, K = f"camera '{view.name}'", view.intrinsics_for("depth")
         if view.depth is None:
             raise InputError(
                 f"{who} has no depth image; the 'depth' back end needs one for every view: set "
@@ -132,7 +126,7 @@ class DepthPointmaps:
                 "and is its unit right?",
                 ErrorCode.BAD_DEPTH,
             )
-        return view.K, np.where(trusted, view.depth, np.float32(0.0))
+        return K, np.where(trusted, view.depth, np.float32(0.0))
 
     def _prepare(self, view: View, with_keypoints: bool) -> _Prepared:
         K, depth = self._measured(view)

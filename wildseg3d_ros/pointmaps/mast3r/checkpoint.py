@@ -46,16 +46,14 @@ def load_network(
     with ExitStack() as stack:
         checkpoint = open_checkpoint(path, stack)
         network = network_from_checkpoint(checkpoint, device, dtype, check)
-    parameters = list(network.parameters())
-    count = sum(p.numel() for p in parameters)
-    size = sum(p.numel() * p.element_size() for p in parameters)
+    count = sum(p.numel() for p in network.parameters())
     # A warning, because it has to be read before the results are used.
     _log.warning(
         "MASt3R weights '%s' loaded: %.1f M parameters, %.0f MB as %s on %s. The published "
         "weights are under %s: no commercial use",
         path,
         count / 1e6,
-        size / 1e6,
+        count * dtype.itemsize / 1e6,
         str(dtype).removeprefix("torch."),
         device,
         LICENCE,
@@ -126,9 +124,9 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     patch = _shape(checkpoint, "patch_embed.proj.weight", 4)
     local = _shape(checkpoint, f"{head}head_local_features.fc2.weight", 2)
     encoder, decoder = patch[0], _shape(checkpoint, "decoder_embed.weight", 2)[0]
-    layers = [
+    first, second, third, fourth = (
         _shape(checkpoint, f"{head}dpt.act_postprocess.{n}.0.weight", 4)[0] for n in range(4)
-    ]
+    )
     return Architecture(
         patch=patch[2],
         encoder_channels=encoder,
@@ -140,7 +138,7 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
         decoder_heads=_head_count(checkpoint, "dec_num_heads", decoder, checkpoint.heads[1]),
         decoder_hidden=_shape(checkpoint, "dec_blocks.0.mlp.fc1.weight", 2)[0],
         head=HeadSizes(
-            layers=(layers[0], layers[1], layers[2], layers[3]),
+            layers=(first, second, third, fourth),
             features=_shape(checkpoint, f"{head}dpt.scratch.refinenet1.out_conv.weight", 4)[0],
             last=_shape(checkpoint, f"{head}dpt.head.0.weight", 4)[0],
             local_hidden=local[1],

@@ -139,10 +139,9 @@ class DPT(nn.Module):
         fused = self._layer(3, decoder[2], grid)
         for level in (2, 1):
             layer = self._layer(level, decoder[level - 1], grid)
+            rows, cols = layer.shape[-2:]
             # A coarser map of an odd grid comes back one row or column too large.
-            fused = self.scratch.fusion(level + 1)(fused)[
-                ..., : layer.shape[-2], : layer.shape[-1]
-            ]
+            fused = self.scratch.fusion(level + 1)(fused)[..., :rows, :cols]
             fused = fused + self.scratch.fusion(level).prepare(layer)
         fused = self.scratch.fusion(0)(self.scratch.fusion(1)(fused) + finest)
         fused = self.head["2"](_double(self.head["0"](fused)))
@@ -181,9 +180,8 @@ class ViewHead(nn.Module):
         weight = mlp.fc1.weight[:, self.encoder_channels :]
         hidden = prepared.local + functional.linear(decoder[-1], weight, mlp.fc1.bias)
         local = mlp.fc2(functional.gelu(hidden)).transpose(1, 2).unflatten(2, grid)
-        return self.dpt(prepared.finest, decoder, grid), functional.pixel_shuffle(
-            local, self.patch
-        )
+        points = self.dpt(prepared.finest, decoder, grid)
+        return points, functional.pixel_shuffle(local, self.patch)
 
 
 def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:

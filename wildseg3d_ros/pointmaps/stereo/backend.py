@@ -62,12 +62,7 @@ class StereoPointmaps:
         """Raises InputError unless every view has intrinsics, a pose and an image to match."""
         for view in views:
             who = f"camera '{view.name}'"
-            if view.K is None:
-                raise InputError(
-                    f"{who} has no intrinsics; the 'stereo' back end needs K for every view: "
-                    "publish its camera_info, or give fl_x, fl_y, cx, cy in transforms.json",
-                    ErrorCode.BAD_CALIBRATION,
-                )
+            view.intrinsics_for("stereo")
             if view.world_from_cam_prior is None:
                 raise InputError(
                     f"{who} has no pose; the 'stereo' back end needs one for every view: publish "
