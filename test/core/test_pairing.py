@@ -9,17 +9,16 @@ from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing import (
     choose_pairs,
-    image_similarity,
     pairs_from_angles,
-    pairs_from_covisibility,
     pairs_from_exhaustive,
-    pairs_from_similarity,
     parted_groups,
     viewing_angles,
-    visibility,
     with_bridges,
 )
 from wildseg3d_ros.pairing.config import PairingConfig
+from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility
+from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_similarity
+from wildseg3d_ros.pairing.visibility import visibility
 from wildseg3d_ros.sim.cameras import look_at
 from wildseg3d_testing.scenes import construct_scene, fan_poses
 

@@ -61,11 +61,8 @@ def agglomerate(
             elif value == -math.inf:
                 del links[one][other], links[other][one]
 
-    low, high = [], []
-    for a, others in enumerate(links):
-        low += [a for b in others if a < b]
-        high += [b for b in others if a < b]
-    queue(low, high, [links[a][b] for a, b in zip(low, high, strict=True)])
+    first = [(a, b, link) for a, others in enumerate(links) for b, link in others.items() if a < b]
+    queue([a for a, _, _ in first], [b for _, b, _ in first], [link for _, _, link in first])
     while heap:
         negative, a, b = heapq.heappop(heap)
         link = links[a].get(b)

@@ -83,8 +83,8 @@ def _thinned(surface: Surface, voxel_size: float) -> Surface:
         cells.mean(surface.points).astype(np.float32),
         np.rint(cells.mean(surface.colors)).astype(np.uint8),
         cells.mean(surface.confidence[:, None])[:, 0].astype(np.float32),
-        cells.max(surface.view_count),
-        cells.bitwise_or(surface.views),
+        cells.reduce(np.maximum, surface.view_count),
+        cells.reduce(np.bitwise_or, surface.views),
         _unit(cells.mean(surface.toward).astype(np.float32)),
         max(voxel_size, surface.spacing),
     )

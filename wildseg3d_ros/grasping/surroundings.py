@@ -131,5 +131,5 @@ def _thinned(
     return PlainCloud(
         cells.mean(every).astype(np.float32),
         np.rint(cells.mean(rgb)).astype(np.uint8),
-        cells.max(on_object.astype(np.uint8)) > 0,
+        cells.reduce(np.maximum, on_object.astype(np.uint8)) > 0,
     )

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing.config import PairingConfig
-from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility, reliability, spread_pairs
+from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility, spread_pairs
 from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
 from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_similarity
-from wildseg3d_ros.pairing.visibility import visibility
+from wildseg3d_ros.pairing.visibility import mutual_mean, visibility
 
 
 def choose_pairs(
@@ -59,7 +59,7 @@ def _pairs_from_both(
     score = np.where(unposed[:, None] | unposed[None, :], similarity, -1.0)
     ranked, max_degree = score.copy(), np.full(len(views), bound // 2)
     max_degree[unposed] = bound
-    for a, b in tree_of(reliability(seen), bound):
+    for a, b in tree_of(mutual_mean(seen), bound):
         ranked[posed[a], posed[b]] = ranked[posed[b], posed[a]] = 10.0
         max_degree[[posed[a], posed[b]]] += 1
     attached = [

@@ -47,6 +47,12 @@ def visibility(views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.f
     return similarity, parallax
 
 
+def mutual_mean(values: NDArray) -> NDArray[np.floating]:
+    """(N, N) means of (N, N, SAMPLES) over the points, and over both directions of a pair."""
+    mean = values.mean(axis=2)
+    return 0.5 * (mean + mean.T)
+
+
 def _intrinsics(view: View) -> NDArray[np.float64]:
     if view.K is not None:
         return view.K
@@ -92,8 +98,7 @@ def _visible(view: View, points_in_cam: NDArray) -> NDArray[np.bool_]:
     height, width = view.size
     uv, z = project(points_in_cam, _intrinsics(view))
     with np.errstate(invalid="ignore"):
-        inside = (z > 0) & (uv >= 0).all(axis=1) & (uv[:, 0] <= width - 1)
-        inside &= uv[:, 1] <= height - 1
+        inside = (z > 0) & ((uv >= 0) & (uv <= [width - 1, height - 1])).all(axis=1)
     if view.depth is None or not inside.any():
         return inside
     cols, rows = np.rint(uv[inside]).astype(np.int64).T

@@ -100,7 +100,7 @@ class Mast3rPointmaps:
         steps = len(wanted) + len(directed)
         encoded = self._encode(views, wanted, progress, steps)
         self._encoded = []
-        run = self._inference(progress, reserved=needed if self._keeps else 0)
+        run = self._inference(progress, reserved=needed if self._config.keep_on_device else 0)
         fittings = [self._fitting(view) for view in views]
         made: dict[tuple[int, int], Future[PairPrediction]] = {}
         # Maps are brought back to the images' pixels while the network makes the next ones.
@@ -116,10 +116,6 @@ class Mast3rPointmaps:
     def _device(self) -> torch.device:
         return next(self._network.parameters()).device
 
-    @property
-    def _keeps(self) -> bool:
-        return self._config.keep_on_device
-
     def _inference(self, progress: Progress, reserved: int = 0) -> Inference:
         return Inference(self._network, self._config.batch_size, progress.warn, reserved)
 
@@ -130,7 +126,7 @@ class Mast3rPointmaps:
         Raises:
             ConfigError: they do not fit; the system would end the process in the middle.
         """
-        on_gpu = self._keeps and self._device.type == "cuda"
+        on_gpu = self._config.keep_on_device and self._device.type == "cuda"
         free = free_on_gpu(self._device) if on_gpu else available_memory()
         pixels = sum(views[v].size[0] * views[v].size[1] for pair in directed for v in pair)
         # Point and confidence as float32, matched flag.
@@ -187,7 +183,8 @@ class Mast3rPointmaps:
             # Without a finite point there is no confidence.
             points = maps.points.masked_fill(bad[..., None], 0)
             made = points, maps.confidence.masked_fill(bad, 0), flag.clone()
-            fetched.append(made if self._keeps else tuple(map(to_numpy, made)))
+            keep = self._config.keep_on_device
+            fetched.append(made if keep else tuple(map(to_numpy, made)))
         return fetched
 
     def _kept(

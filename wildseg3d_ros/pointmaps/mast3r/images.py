@@ -59,14 +59,13 @@ class Fitting:
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image (H, W, 3) at the network's size (h, w, 3)."""
-        height, width = (
-            max(round(self.scale * side), inner)
-            for side, inner in zip(self.size, self.inner, strict=True)
-        )
+        rows, cols = self.inner
+        height = max(round(self.scale * self.size[0]), rows)
+        width = max(round(self.scale * self.size[1]), cols)
         way = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
         resized: Any = cv2.resize(image, (width, height), interpolation=way)
-        top, left = (height - self.inner[0]) // 2, (width - self.inner[1]) // 2
-        return resized[top : top + self.inner[0], left : left + self.inner[1]]
+        top, left = (height - rows) // 2, (width - cols) // 2
+        return resized[top : top + rows, left : left + cols]
 
     @cached_property
     def axes(self) -> tuple[Axis, Axis]:

@@ -99,18 +99,6 @@ class Maps:
         return Maps(*(values[index] for values in vars(self).values()))
 
 
-class PatchEmbedding(nn.Module):
-    """Patches of an image as tokens."""
-
-    def __init__(self, channels: int, patch: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, channels, patch, stride=patch)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, S, C), row by row."""
-        return self.proj(images).flatten(2).transpose(1, 2)
-
-
 class Encoder(nn.Module):
     """Vision transformer (CroCo v2)."""
 
@@ -118,7 +106,8 @@ class Encoder(nn.Module):
         super().__init__()
         channels = sizes.encoder_channels
         self.head_channels = channels // sizes.encoder_heads
-        self.patch_embed = PatchEmbedding(channels, sizes.patch)
+        patches = nn.Conv2d(3, channels, sizes.patch, stride=sizes.patch)
+        self.patch_embed = nn.ModuleDict({"proj": patches})
         self.enc_blocks = nn.ModuleList(
             EncoderBlock(channels, sizes.encoder_heads, sizes.encoder_hidden)
             for _ in range(sizes.encoder_depth)
@@ -127,7 +116,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, grid: Grid) -> Tensor:
         """Normalised tokens (B, S, C) of images (B, 3, H, W) in [-1, 1]."""
-        x = self.patch_embed(images)
+        x = self.patch_embed["proj"](images).flatten(2).transpose(1, 2)
         rotation = rotation_of(grid, self.head_channels, x.device, x.dtype)
         for block in self.enc_blocks:
             x = block(x, rotation)

@@ -76,11 +76,8 @@ Features = tuple[NDArray[np.float64], NDArray[np.float32]]
 def match_near_epipolar_lines(
     a: Features, b: Features, cameras: tuple[Camera, Camera], tolerance: float
 ) -> Matches:
-    """Matches of two views' features (uv, descriptors) that the given poses do not rule out.
-
-    Args:
-        tolerance: rad, by which the given poses may rotate an epipolar line.
-    """
+    """Matches of two views' features (uv, descriptors) that the given poses do not rule out, which
+    may rotate an epipolar line by ``tolerance`` [rad]."""
     index_a, index_b = match(a[1], b[1])
     found = Matches(a[0][index_a], b[0][index_b])
     error, _ = epipolar_errors(found, *cameras)
@@ -191,7 +188,7 @@ def _normal_equations(
         # Errors of features are those of the texture and the lens about them, and alike over a
         # pair, which therefore counts as 20 independent matches at most.
         weight *= min(1.0, 20.0 / len(error))
-        index = np.concatenate([np.arange(6 * a, 6 * a + 6), np.arange(6 * b, 6 * b + 6)])
+        index = np.add.outer([6 * a, 6 * b], np.arange(6)).ravel()
         weighted = slope * weight[:, None]
         hessian[np.ix_(index, index)] += slope.T @ weighted
         gradient[index] += weighted.T @ error

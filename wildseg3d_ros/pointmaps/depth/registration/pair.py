@@ -1,5 +1,4 @@
-"""The relative pose of two views, by the best means that they allow, or the reason why there is
-none."""
+"""The relative pose of two views by the best means that they allow, or why there is none."""
 
 from __future__ import annotations
 
