@@ -14,13 +14,11 @@ from wildseg3d_ros.pairing.visibility import mutual_mean, visibility
 
 
 def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Angle [rad] between two cameras at what both see, and share of their points that both see.
+    """(N, N) angles [rad] between two cameras at what both see, NaN on the diagonal and where they
+    share nothing, and (N, N) shares of their points that both see.
 
     Args:
         views: all with ``world_from_cam_prior`` and ``K``.
-
-    Returns:
-        Two (N, N) arrays; the angle is NaN where two views share nothing, and on the diagonal.
     """
     similarity, parallax = visibility(views)
     seen = similarity > 0

@@ -25,8 +25,7 @@ def edge_quality(
     speckles.
     """
     height, width = depth.shape
-    pixel = 1.0 / min(K[0, 0], K[1, 1])
-    steepest = np.tan(np.deg2rad(84.0)) * pixel * depth
+    steepest = np.tan(np.deg2rad(84.0)) * (1.0 / min(K[0, 0], K[1, 1])) * depth
     threshold = np.maximum(6.0 * sigma, steepest).astype(np.float32)
     padded = np.pad(depth, 1)
     agreeing = np.zeros(depth.shape, dtype=np.uint8)

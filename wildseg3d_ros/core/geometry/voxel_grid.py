@@ -103,11 +103,7 @@ def group_means(
     group: NDArray[np.integer], columns: NDArray, weights: NDArray | None = None
 ) -> NDArray[np.float64]:
     """(n, C) means of (M, C) columns over the rows of each group, weighted if (M,) weights are
-    given.
-
-    Args:
-        group: (M,) of 0 to n - 1, each of them there.
-    """
+    given; the groups (M,) are 0 to n - 1, each of them there."""
     total = np.bincount(group, weights)
     weighted = columns.T if weights is None else weights * columns.T
     sums = [np.bincount(group, column) for column in weighted]

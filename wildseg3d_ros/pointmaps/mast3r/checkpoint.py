@@ -99,12 +99,12 @@ def network_from_checkpoint(
         state = {
             name: checkpoint.read(key).to(device=device, dtype=dtype) for name, key in keys.items()
         }
+    except torch.OutOfMemoryError as error:
+        raise FileError(
+            f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
+            "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
+        ) from error
     except (RuntimeError, OSError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise FileError(
-                f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
-                "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
-            ) from error
         raise damaged(checkpoint.source, error) from error
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)

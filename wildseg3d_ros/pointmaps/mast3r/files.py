@@ -87,11 +87,8 @@ def remedy(name: str = "") -> str:
 
 
 def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
-    """Reads what a file holds, its tensors not yet.
-
-    Args:
-        path: ``.safetensors`` or ``.pth``.
-        stack: closes the file when it ends.
+    """Reads what a ``.safetensors`` or ``.pth`` file holds, its tensors not yet. The stack closes
+    the file when it ends.
 
     Raises:
         FileError: truncated, damaged, of another format, or more than data.

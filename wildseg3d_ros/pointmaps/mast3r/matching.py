@@ -20,14 +20,8 @@ thirty has more than 0.8."""
 
 
 def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Which parts of two images have a reciprocal match of enough similarity in the other.
-
-    Args:
-        descriptors_a, descriptors_b: (H, W, D) of unit length; sizes may differ.
-
-    Returns:
-        (Ha, Wa) and (Hb, Wb) bool: blocks of STRIDE * START_STRIDE pixels that hold a match.
-    """
+    """(Ha, Wa) and (Hb, Wb) bool: blocks of STRIDE * START_STRIDE pixels that hold a reciprocal
+    match of enough similarity, by descriptors (H, W, D) of unit length; sizes may differ."""
     middle = slice(STRIDE // 2, None, STRIDE)
     coarse_a, coarse_b = descriptors_a[middle, middle], descriptors_b[middle, middle]
     flat_a, flat_b = coarse_a.flatten(0, 1), coarse_b.flatten(0, 1)

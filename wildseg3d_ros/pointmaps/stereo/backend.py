@@ -57,6 +57,10 @@ class StereoPointmaps:
 
     def __init__(self, config: StereoPointmapConfig = StereoPointmapConfig()) -> None:
         self._config = config
+        self._given_range = config.min_depth, config.max_depth
+        widest = max(config.max_angle, config.bridge_angle)
+        low, high, bridge = np.deg2rad([config.min_angle, config.max_angle, widest]).tolist()
+        self._limits: tuple[float, float, float] = low, high, bridge
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError unless every view has intrinsics, a pose and an image to match."""
@@ -94,7 +98,7 @@ class StereoPointmaps:
         """
         self.check(views)
         angle, overlap = viewing_angles(views)
-        pairs = pairs_from_angles(angle, overlap, self._limits(), config)
+        pairs = pairs_from_angles(angle, overlap, self._limits, config)
         self._check_connected(views, pairs, angle, pairs_from_exhaustive(len(views)), {})
         return pairs
 
@@ -144,21 +148,11 @@ class StereoPointmaps:
         )
         return list(found.values())
 
-    @property
-    def _given_range(self) -> tuple[float, float]:
-        return self._config.min_depth, self._config.max_depth
-
-    def _limits(self) -> tuple[float, float, float]:
-        config = self._config
-        widest = max(config.max_angle, config.bridge_angle)
-        low, high, bridge = np.deg2rad([config.min_angle, config.max_angle, widest])
-        return float(low), float(high), float(bridge)
-
     def _suitable(
         self, views: Sequence[View], asked: Sequence[Pair], angle: NDArray
     ) -> list[Pair]:
         """The asked pairs between the limits, and wider ones that bridge groups."""
-        low, high, bridge = self._limits()
+        low, high, bridge = self._limits
         kept = [pair for pair in asked if low <= angle[pair] <= high]
         wide = [pair for pair in asked if high < angle[pair] <= bridge]
         wide.sort(key=lambda pair: angle[pair])
@@ -177,7 +171,7 @@ class StereoPointmaps:
     def _warn_of_wide_pairs(
         self, views: Sequence[View], pairs: Sequence[Pair], angle: NDArray, progress: Progress
     ) -> None:
-        wide = [pair for pair in pairs if angle[pair] > self._limits()[1]]
+        wide = [pair for pair in pairs if angle[pair] > self._limits[1]]
         if wide:
             widest = max(wide, key=lambda pair: angle[pair])
             progress.warn(
