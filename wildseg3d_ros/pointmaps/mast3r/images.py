@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -14,8 +14,8 @@ from wildseg3d_ros.core.arrays import Array, as_array
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.types import View
 
-EDGE = 4.0
-"""Neighbours this many times farther apart than those around are on different surfaces."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,9 @@ class Fitting:
         """
         if self.size == self.inner:
             return points, confidence
+        rows, cols = (axis.like(points) for axis in self.axes)
         if not isinstance(points, np.ndarray):
-            from wildseg3d_ros.pointmaps.mast3r import device_maps
-
-            axes = [axis.like(points) for axis in self.axes]
-            return device_maps.restore(*axes, points, confidence)
-        rows, cols = self.axes
+            return _restored_tensors(points, confidence, rows, cols)
         smooth: Any = cv2.remap(points, *self._grid, cv2.INTER_LINEAR)
         restored: Any = cv2.remap(confidence, *self._grid, cv2.INTER_LINEAR)
         edge = np.nonzero(_edge_cells(points)[np.ix_(rows.cell, cols.cell)])
@@ -148,14 +145,39 @@ class Axis:
         return Axis(**{name: as_array(values, array) for name, values in vars(self).items()})
 
 
-def _edge_cells(points: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _restored_tensors(
+    points: Tensor, confidence: Tensor, rows: Axis, cols: Axis
+) -> tuple[Tensor, Tensor]:
+    """:meth:`Fitting.restore` on the tensors' device."""
+    import torch
+
+    # Confidence is a fourth channel on the way.
+    maps = torch.cat([points, confidence[..., None]], dim=-1)
+    smooth = torch.lerp(maps[rows.cell], maps[rows.cell + 1], rows.share[:, None, None])
+    smooth = torch.lerp(smooth[:, cols.cell], smooth[:, cols.cell + 1], cols.share[:, None])
+    edge = _edge_cells(points)[rows.cell][:, cols.cell]
+    smooth = torch.where(edge[..., None], maps[rows.nearest][:, cols.nearest], smooth)
+    inside = rows.inside[:, None] & cols.inside
+    return smooth[..., :3].contiguous(), smooth[..., 3] * inside
+
+
+def _edge_cells(points: Array) -> Array:
     """(h - 1, w - 1) whether the four points around the middle of a cell lie on two surfaces."""
     jumps = []
     for axis in (0, 1):
-        step = np.diff(points, axis=axis)
-        length = np.sqrt(np.einsum("ijk,ijk->ij", step, step))
-        usual = cv2.medianBlur(length, 5)
-        # Where a length is no number, there is an edge as well.
-        jumps.append(~(length <= EDGE * usual))
+        if isinstance(points, np.ndarray):
+            step = np.diff(points, axis=axis)
+            length: Any = np.sqrt(np.einsum("ijk,ijk->ij", step, step))
+            usual: Any = cv2.medianBlur(length, 5)
+        else:
+            from torch.nn import functional
+
+            length = points.diff(dim=axis).norm(dim=-1)
+            padded = functional.pad(length[None, None], (2, 2, 2, 2), mode="replicate")[0, 0]
+            windows = padded.unfold(0, 5, 1).unfold(1, 5, 1).flatten(2)
+            usual = windows.median(dim=2).values
+        # Neighbours four times as far apart as those around are on different surfaces. Where a
+        # length is no number, there is an edge as well.
+        jumps.append(~(length <= 4.0 * usual))
     down, along = jumps
     return down[:, :-1] | down[:, 1:] | along[:-1] | along[1:]
