@@ -140,7 +140,7 @@ def run_whole(network: Any, images: list[np.ndarray], batch: list[Any]) -> dict:
         encoded = list(run.encode(images))
     encodings = counted["encoder"]
     with peak_memory(out, "peak of the process, both loops [GB]"):
-        decoded = run.decode(encoded, pairs)
+        decoded = run.decode(dict(enumerate(encoded)), pairs)
         for a, b in pairs:
             with ours.measure():
                 next(decoded)
@@ -211,7 +211,7 @@ def _predict_on_gpu(
 
     from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
 
-    for _, one, two in run.decode(list(run.encode(images)), pairs):
+    for _, one, two in run.decode(dict(enumerate(run.encode(images))), pairs):
         if matches:
             flags = matched_flags(one.descriptors, two.descriptors)
             for each in (*flags, one.points, two.points, one.confidence, two.confidence):

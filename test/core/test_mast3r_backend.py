@@ -227,7 +227,7 @@ class TestMemory:
         self, scene, gpu_figures, calls
     ):
         run = Inference(network_by_rule(TINY))
-        encoded = list(run.encode([view.image for view in scene.views]))
+        encoded = dict(enumerate(run.encode([view.image for view in scene.views])))
         run._device = torch.device("cuda")
         pairs = PAIRS + [(b, a) for a, b in PAIRS]
         assert [pair for pair, _, _ in run.decode(encoded, pairs)] == pairs
@@ -569,7 +569,7 @@ class TestKeepOnDevice:
     @pytest.mark.parametrize("share", [0.0, 0.6])
     def test_decode_leaves_room_for_the_maps(self, scene, gpu_figures, calls, share):
         run = Inference(network_by_rule(TINY), reserved=int(share * 2.4e9))
-        encoded = list(run.encode([view.image for view in scene.views]))
+        encoded = dict(enumerate(run.encode([view.image for view in scene.views])))
         run._device = torch.device("cuda")
         assert [pair for pair, _, _ in run.decode(encoded, PAIRS)] == PAIRS
         assert calls["decode"] == ([1, 3, 2] if share == 0 else [1] * 6)

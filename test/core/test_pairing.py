@@ -9,17 +9,16 @@ from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing import (
     choose_pairs,
-    image_similarity,
-    maximum_spanning_tree,
     pairs_from_angles,
-    pairs_from_covisibility,
     pairs_from_exhaustive,
-    pairs_from_sequence,
-    pairs_from_similarity,
+    parted_groups,
     viewing_angles,
-    visibility,
+    with_bridges,
 )
 from wildseg3d_ros.pairing.config import PairingConfig
+from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility
+from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_similarity
+from wildseg3d_ros.pairing.visibility import visibility
 from wildseg3d_ros.sim.cameras import look_at
 from wildseg3d_testing.scenes import construct_scene, fan_poses
 
@@ -58,11 +57,6 @@ def test_choose_pairs_compares_all_of_few_views(count):
     pairs = choose_pairs(views)
     assert pairs == pairs_from_exhaustive(count)
     assert len(pairs) == count * (count - 1) // 2
-
-
-def test_pairs_from_sequence():
-    assert pairs_from_sequence(4, 2) == [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)]
-    assert pairs_from_sequence(1) == []
 
 
 def test_pairs_from_covisibility_pairs_neighbours_on_a_strip():
@@ -239,16 +233,30 @@ def test_choose_pairs_is_repeatable():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_maximum_spanning_tree_and_components_are_scipys(seed):
+def test_with_bridges_and_components_are_scipys(seed):
     rng = np.random.default_rng(seed)
     count = 14
     weights = np.triu(rng.random((count, count)) * (rng.random((count, count)) < 0.2), 1)
     pairs = [(int(a), int(b)) for a, b in np.argwhere(weights)]
-    tree = maximum_spanning_tree(count, pairs, [weights[pair] for pair in pairs])
+    heaviest_first = sorted(pairs, key=lambda pair: -weights[pair])
+    tree = with_bridges(count, [], heaviest_first)
     expected = minimum_spanning_tree(csr_matrix(np.where(weights > 0, 2.0 - weights, 0.0)))
     assert len(tree) == expected.nnz
-    total = sum(2.0 - weights[pairs[position]] for position in tree)
-    assert total == pytest.approx(expected.sum())
+    assert sum(2.0 - weights[pair] for pair in tree) == pytest.approx(expected.sum())
+    given = heaviest_first[:4]
+    bridged = with_bridges(count, given, pairs)
+    assert set(given) <= bridged
+    assert (components(count, sorted(bridged)) == components(count, pairs)).all()
+    assert parted_groups(count, sorted(bridged), pairs) == []
+    parted = parted_groups(count, given, pairs)
+    for a, b in pairs:
+        assert any(a in group for group in parted) == any(b in group for group in parted)
+    alone, whole = components(count, given), components(count, pairs)
+    assert {v for group in parted for v in group} == {
+        v for v in range(count) if len(set(alone[whole == whole[v]])) > 1
+    }
+    for group in parted:
+        assert len(set(alone[group])) == 1
     _, labels = connected_components(csr_matrix(weights), directed=False)
     group = components(count, pairs)
     for a in range(count):

@@ -85,6 +85,16 @@ def capture(solids, eye, seed=0, noise=1.0, size=(H, W), intrinsics=K):
     return prepare(image, depth, intrinsics), pose
 
 
+def colourless(frame):
+    """The frame without any texture, so that only its geometry can be registered."""
+    return replace(
+        frame,
+        texture=tuple(np.zeros_like(level) for level in frame.texture),
+        texture_noise=(0.0, 0.0),
+        sample_brightness=tuple(np.zeros_like(level) for level in frame.sample_brightness),
+    )
+
+
 def perturbed(pose, rng, translation, rotation):
     """The camera's pose with errors of the given sizes in random directions, in its own axes."""
     twist, shift = rng.normal(size=(2, 3))
@@ -235,7 +245,8 @@ def test_refine_sigma_is_that_of_the_errors():
 
 def test_refine_by_geometry_alone():
     frame_a, frame_b, truth, spoiled = scene_pair(room(GREY))
-    result = refine(frame_a, frame_b, PosePrior(spoiled, 0.01, 0.01), with_colour=False)
+    frame_a, frame_b = colourless(frame_a), colourless(frame_b)
+    result = refine(frame_a, frame_b, PosePrior(spoiled, 0.01, 0.01))
     assert errors(result.a_from_b, truth)[0] < 0.001
 
 
@@ -270,7 +281,7 @@ def test_refine_texture_recovers_the_motion_along_a_plane():
     frame_a, frame_b, truth, spoiled = scene_pair((slab(COLORFUL),))
     prior = PosePrior(spoiled, 0.01, 0.01)
     with_colour = refine(frame_a, frame_b, prior)
-    without = refine(frame_a, frame_b, prior, with_colour=False)
+    without = refine(colourless(frame_a), colourless(frame_b), prior)
     assert errors(spoiled, truth)[0] > 0.003
     assert errors(with_colour.a_from_b, truth)[0] < 0.0005
     assert errors(without.a_from_b, truth)[0] > 0.002
@@ -376,9 +387,10 @@ class TestFeatures:
         wrong = rng.random(len(index_b)) < 0.75
         descriptors = b.descriptors.copy()
         descriptors[index_b[wrong]] = b.descriptors[rng.permutation(index_b[wrong])]
-        found = pose_from_features(a, replace(b, descriptors=descriptors), K, W)
-        assert found.inliers < 0.5 * found.matches
-        assert errors(found.a_from_b, truth)[0] < 0.005
+        index_a, _ = match(a.descriptors, descriptors)
+        a_from_b, inliers = pose_from_features(a, replace(b, descriptors=descriptors), K, W)
+        assert inliers < 0.5 * len(index_a)
+        assert errors(a_from_b, truth)[0] < 0.005
 
     def test_pose_from_features_unrelated_views_have_no_pose(self, pair):
         frame_a = pair[0]

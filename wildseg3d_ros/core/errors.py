@@ -90,6 +90,3 @@ class Cancelled(WildSeg3DError):
     """The caller asked a long step to stop."""
 
     code = ErrorCode.CANCELLED
-
-    def __init__(self, message: str = "cancelled by the caller") -> None:
-        super().__init__(message)

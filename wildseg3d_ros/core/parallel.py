@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
@@ -30,14 +30,15 @@ def completed(
     progress: Progress,
     offset: int,
     steps: int,
-) -> Iterator[_T]:
-    """Results of ``work`` over ``items`` as they come; work not begun is dropped on
-    cancellation."""
-    futures = [pool.submit(work, item) for item in items]
+) -> dict[_Item, _T]:
+    """Results of ``work`` by item, in the items' order; on cancellation or an error, work not
+    begun is dropped."""
+    futures = {item: pool.submit(work, item) for item in items}
     try:
-        for number, future in enumerate(as_completed(futures), start=1):
-            yield future.result()
+        for number, future in enumerate(as_completed(futures.values()), start=1):
+            future.result()
             progress.update((offset + number) / max(steps, 1))
     finally:
-        for future in futures:
+        for future in futures.values():
             future.cancel()
+    return {item: future.result() for item, future in futures.items()}

@@ -118,10 +118,7 @@ class BackendSection:
     groups: tuple[tuple[str, Any], ...] = ()
 
     def __init__(
-        self,
-        backend: str | None = None,
-        groups: tuple[tuple[str, Any], ...] = (),
-        **given: Any,
+        self, backend: str | None = None, groups: tuple[tuple[str, Any], ...] = (), **given: Any
     ) -> None:
         unknown = [name for name in given if name not in self.registry.entries]
         if unknown:

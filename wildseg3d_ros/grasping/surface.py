@@ -61,7 +61,7 @@ def seen_surface(
     cells = requested_grid(points, voxel_size)
     return Surface(
         cells.mean(points).astype(np.float32),
-        cells.bitwise_or(surface.views),
+        cells.reduce(np.bitwise_or, surface.views),
         _unit(cells.mean(surface.toward).astype(np.float32)),
         max(voxel_size, spacing),
     )

@@ -129,5 +129,5 @@ def _thinned(
     return PlainCloud(
         cells.mean(points).astype(np.float32),
         np.rint(cells.mean(colors)).astype(np.uint8),
-        cells.max(on_object.astype(np.uint8)) > 0,
+        cells.reduce(np.maximum, on_object.astype(np.uint8)) > 0,
     )

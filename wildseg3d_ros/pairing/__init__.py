@@ -8,26 +8,19 @@ there are two views or more.
 
 from wildseg3d_ros.pairing.angles import pairs_from_angles, viewing_angles
 from wildseg3d_ros.pairing.choice import choose_pairs
-from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility
 from wildseg3d_ros.pairing.graph import (
-    maximum_spanning_tree,
     named_groups,
     pairs_from_exhaustive,
-    pairs_from_sequence,
+    parted_groups,
+    with_bridges,
 )
-from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_similarity
-from wildseg3d_ros.pairing.visibility import visibility
 
 __all__ = [
     "choose_pairs",
-    "image_similarity",
-    "maximum_spanning_tree",
     "named_groups",
     "pairs_from_angles",
-    "pairs_from_covisibility",
     "pairs_from_exhaustive",
-    "pairs_from_sequence",
-    "pairs_from_similarity",
+    "parted_groups",
     "viewing_angles",
-    "visibility",
+    "with_bridges",
 ]

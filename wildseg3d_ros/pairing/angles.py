@@ -10,28 +10,24 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
-from wildseg3d_ros.pairing.visibility import visibility
+from wildseg3d_ros.pairing.visibility import mutual_mean, visibility
 
 
 def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Angle [rad] between two cameras at what both see, and share of their points that both see.
+    """(N, N) angles [rad] between two cameras at what both see, NaN on the diagonal and where they
+    share nothing, and (N, N) shares of their points that both see.
 
     Args:
         views: all with ``world_from_cam_prior`` and ``K``.
-
-    Returns:
-        Two (N, N) arrays; the angle is NaN where two views share nothing, and on the diagonal.
     """
     similarity, parallax = visibility(views)
     seen = similarity > 0
-    overlap = seen.mean(axis=2)
-    count = len(views)
-    angle = np.full((count, count), np.nan)
-    for a, b in pairs_from_exhaustive(count):
+    angle = np.full(seen.shape[:2], np.nan)
+    for a, b in pairs_from_exhaustive(len(views)):
         shared = np.concatenate([parallax[a, b][seen[a, b]], parallax[b, a][seen[b, a]]])
         if len(shared):
             angle[a, b] = angle[b, a] = np.median(shared)
-    return angle, 0.5 * (overlap + overlap.T)
+    return angle, mutual_mean(seen)
 
 
 def pairs_from_angles(

@@ -9,23 +9,16 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing.config import PairingConfig
-from wildseg3d_ros.pairing.covisibility import (
-    pairs_from_covisibility,
-    reliability,
-    spread_pairs,
-)
+from wildseg3d_ros.pairing.covisibility import pairs_from_covisibility, spread_pairs
 from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
 from wildseg3d_ros.pairing.similarity import image_similarity, pairs_from_similarity
-from wildseg3d_ros.pairing.visibility import visibility
-
-Similarity = Callable[[Sequence[View]], NDArray[np.float64]]
-"""Gives the (N, N) similarity of views, 0..1."""
+from wildseg3d_ros.pairing.visibility import mutual_mean, visibility
 
 
 def choose_pairs(
     views: Sequence[View],
     config: PairingConfig = PairingConfig(),
-    similarity: Similarity | None = None,
+    similarity: Callable[[Sequence[View]], NDArray[np.float64]] | None = None,
 ) -> list[tuple[int, int]]:
     """Pairs (a, b), a < b, each once, sorted; the graph of all views is connected.
 
@@ -33,7 +26,8 @@ def choose_pairs(
     have poses; views without are attached by their order and by the similarity of the images.
 
     Args:
-        similarity: of views without poses; None for :func:`image_similarity`.
+        similarity: gives the (N, N) similarity of the views, 0..1, where some have no pose; None
+            for :func:`image_similarity`.
     """
     count = len(views)
     if count - 1 <= config.max_pairs_per_view:
@@ -65,7 +59,7 @@ def _pairs_from_both(
     score = np.where(unposed[:, None] | unposed[None, :], similarity, -1.0)
     ranked, max_degree = score.copy(), np.full(len(views), bound // 2)
     max_degree[unposed] = bound
-    for a, b in tree_of(reliability(seen), bound):
+    for a, b in tree_of(mutual_mean(seen), bound):
         ranked[posed[a], posed[b]] = ranked[posed[b], posed[a]] = 10.0
         max_degree[[posed[a], posed[b]]] += 1
     attached = [

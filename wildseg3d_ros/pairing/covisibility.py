@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pairing.graph import Pair, pairs_from_exhaustive, tree_of
-from wildseg3d_ros.pairing.visibility import visibility
-
-FULL_PARALLAX = np.deg2rad(8.0)
-"""Two rays to a point that meet at this angle or more tell its depth well; pairs below count
-less."""
+from wildseg3d_ros.pairing.visibility import mutual_mean, visibility
 
 
 def pairs_from_covisibility(
@@ -35,13 +31,6 @@ def pairs_from_covisibility(
     return spread_pairs(*visibility(views), config)
 
 
-def reliability(similarity: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, N) what a tree of pairs is made by. It must hold whatever else fails: parallax, which is
-    good for depth, does not help it."""
-    mean = similarity.mean(axis=2)
-    return 0.5 * (mean + mean.T)
-
-
 def spread_pairs(
     similarity: NDArray[np.float32],
     parallax: NDArray[np.float32],
@@ -54,34 +43,32 @@ def spread_pairs(
         taken: (N,) pairs that the views have with others already.
     """
     count = len(similarity)
-    overlap = (similarity > 0).mean(axis=2)
-    overlap = 0.5 * (overlap + overlap.T)
-    worth = similarity * np.clip(parallax / FULL_PARALLAX, 0.25, 1.0)
-    chosen = set(tree_of(reliability(similarity), config.max_pairs_per_view))
+    overlap = mutual_mean(similarity > 0)
+    # Two rays to a point that meet at 8 degrees or more tell its depth well.
+    worth = similarity * np.clip(parallax / np.deg2rad(8.0), 0.25, 1.0)
+    # The tree must hold whatever else fails: parallax, which is good for depth, does not help it.
+    chosen = set(tree_of(mutual_mean(similarity), config.max_pairs_per_view))
     degree = np.zeros(count, dtype=np.int64) if taken is None else taken.copy()
     times_seen = np.zeros(worth.shape[::2], dtype=np.int64)
 
-    def take(a: int, b: int) -> None:
-        chosen.add((a, b))
-        degree[[a, b]] += 1
-        times_seen[a] += worth[a, b] > 0
-        times_seen[b] += worth[b, a] > 0
+    def take(pair: Pair) -> None:
+        chosen.add(pair)
+        degree[list(pair)] += 1
+        for a, b in (pair, pair[::-1]):
+            times_seen[a] += worth[a, b] > 0
 
     for pair in sorted(chosen):
-        take(*pair)
-    candidates = {
-        pair
+        take(pair)
+
+    def gain(pair: Pair) -> float:
+        directions = (pair, pair[::-1])
+        return float(sum((worth[a, b] / (1 + times_seen[a])).sum() for a, b in directions))
+
+    gains = {
+        pair: gain(pair)
         for pair in pairs_from_exhaustive(count)
         if pair not in chosen and overlap[pair] >= config.min_overlap
     }
-
-    def gain(pair: Pair) -> float:
-        a, b = pair
-        return float(
-            (worth[a, b] / (1 + times_seen[a])).sum() + (worth[b, a] / (1 + times_seen[b])).sum()
-        )
-
-    gains = {pair: gain(pair) for pair in sorted(candidates)}
     while gains:
         best = max(gains, key=lambda pair: (gains[pair], -pair[0], -pair[1]))
         del gains[best]
@@ -92,5 +79,5 @@ def spread_pairs(
         if gains and fresh < max(gains.values()) - 1e-9:
             gains[best] = fresh
             continue
-        take(*best)
+        take(best)
     return sorted(chosen)

@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pairing.config import PairingConfig
-from wildseg3d_ros.pairing.graph import (
-    fill_up,
-    pairs_from_exhaustive,
-    pairs_from_sequence,
-    tree_of,
-)
+from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
 
 
 def pairs_from_similarity(
@@ -28,9 +23,8 @@ def pairs_from_similarity(
     """
     # The order is evidence of its own: a moving camera's next view overlaps with this one. It
     # decides between equals in the tree, and comes before all similarity in what is added.
-    in_order = np.zeros_like(similarity)
-    for a, b in pairs_from_sequence(len(similarity), 1):
-        in_order[a, b] = in_order[b, a] = 1.0
+    count = len(similarity)
+    in_order = np.eye(count, k=1) + np.eye(count, k=-1)
     tree = tree_of(similarity + 1e-6 * in_order, config.max_pairs_per_view)
     return fill_up(similarity + in_order, tree, 0.0, config.max_pairs_per_view)
 
@@ -41,9 +35,8 @@ def image_similarity(views: Sequence[View], keypoints: int = 400) -> NDArray[np.
 
     ORB (Rublee et al., ICCV 2011) on images of at most 480 pixels; for choosing candidates only.
     """
-    detector = cv2.ORB_create(  # pyright: ignore[reportAttributeAccessIssue]
-        keypoints, fastThreshold=10
-    )
+    orb = cv2.ORB_create  # pyright: ignore[reportAttributeAccessIssue]
+    detector = orb(keypoints, fastThreshold=10)
     descriptors = []
     for view in views:
         shrink = min(1.0, 480.0 / max(view.size))

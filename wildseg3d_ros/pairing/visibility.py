@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.geometry.cameras import project
+from wildseg3d_ros.core.geometry.cameras import project, rays_of
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import View
 
@@ -15,9 +16,7 @@ SAMPLES = 600
 """Points per view whose visibility in the other views is computed."""
 
 
-def visibility(
-    views: Sequence[View],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def visibility(views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How well each view's points are seen in each other view, and at which parallax.
 
     Args:
@@ -31,35 +30,35 @@ def visibility(
         surface is foreshortened and looks different), at least 0.1; and that angle [rad].
     """
     count = len(views)
-    world_from_cam = np.stack([_calibration(view)[1] for view in views])
+    unposed = [view.name for view in views if view.world_from_cam_prior is None]
+    if unposed:
+        raise ValueError(f"view '{unposed[0]}' has no pose")
+    world_from_cam = np.stack([np.asarray(view.world_from_cam_prior) for view in views])
     points = [_scene_points(view, world_from_cam, index) for index, view in enumerate(views)]
     similarity = np.zeros((count, count, SAMPLES), dtype=np.float32)
     parallax = np.zeros_like(similarity)
-    for b, view in enumerate(views):
-        b_from_world = invert(world_from_cam[b])
-        for a in range(count):
-            if a == b:
-                continue
-            visible = _visible(view, apply(b_from_world, points[a]))
-            to_a = points[a] - world_from_cam[a, :3, 3]
-            to_b = points[a] - world_from_cam[b, :3, 3]
-            lengths = np.linalg.norm(to_a, axis=1) * np.linalg.norm(to_b, axis=1)
-            cosine = np.clip((to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12), -1.0, 1.0)
-            similarity[a, b] = visible * np.maximum(cosine, 0.1)
-            parallax[a, b] = np.arccos(cosine)
+    for a, b in permutations(range(count), 2):
+        visible = _visible(views[b], apply(invert(world_from_cam[b]), points[a]))
+        to_a, to_b = (points[a] - world_from_cam[v, :3, 3] for v in (a, b))
+        lengths = np.linalg.norm(to_a, axis=1) * np.linalg.norm(to_b, axis=1)
+        cosine = np.clip((to_a * to_b).sum(axis=1) / np.maximum(lengths, 1e-12), -1.0, 1.0)
+        similarity[a, b] = visible * np.maximum(cosine, 0.1)
+        parallax[a, b] = np.arccos(cosine)
     return similarity, parallax
 
 
-def _calibration(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Intrinsics and ``world_from_cam`` of a view that has a pose."""
-    if view.world_from_cam_prior is None:
-        raise ValueError(f"view '{view.name}' has no pose")
+def mutual_mean(values: NDArray) -> NDArray[np.floating]:
+    """(N, N) means of (N, N, SAMPLES) over the points, and over both directions of a pair."""
+    mean = values.mean(axis=2)
+    return 0.5 * (mean + mean.T)
+
+
+def _intrinsics(view: View) -> NDArray[np.float64]:
     if view.K is not None:
-        return view.K, view.world_from_cam_prior
+        return view.K
     height, width = view.size
     focal = 0.9 * max(height, width)  # 58 degrees wide: a usual lens
-    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
-    return K, view.world_from_cam_prior
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
 
 
 def _scene_points(view: View, world_from_cam: NDArray, index: int) -> NDArray[np.float64]:
@@ -69,14 +68,11 @@ def _scene_points(view: View, world_from_cam: NDArray, index: int) -> NDArray[np
     if view.depth is not None and (view.depth > 0).any():
         rows, cols = np.nonzero(view.depth)
         pick = rng.choice(len(rows), SAMPLES, replace=len(rows) < SAMPLES)
-        uv, z = np.stack([cols[pick], rows[pick]], axis=1), view.depth[rows[pick], cols[pick]]
+        u, v, z = 1.0 * cols[pick], 1.0 * rows[pick], view.depth[rows[pick], cols[pick]]
     else:
-        uv = rng.uniform(0, 1, (SAMPLES, 2)) * [width - 1, height - 1]
+        u, v = (rng.uniform(0, 1, (SAMPLES, 2)) * [width - 1, height - 1]).T
         z = _fixation_distance(world_from_cam, index) * rng.uniform(0.8, 1.2, SAMPLES)
-    K, _ = _calibration(view)
-    y = (uv[:, 1] - K[1, 2]) / K[1, 1]
-    x = (uv[:, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
-    return apply(world_from_cam[index], np.stack([x, y, np.ones_like(x)], axis=1) * z[:, None])
+    return apply(world_from_cam[index], rays_of(u, v, _intrinsics(view)) * z[:, None])
 
 
 def _fixation_distance(world_from_cam: NDArray, index: int) -> float:
@@ -100,10 +96,9 @@ def _visible(view: View, points_in_cam: NDArray) -> NDArray[np.bool_]:
     nothing speaks against the point.
     """
     height, width = view.size
-    uv, z = project(points_in_cam, _calibration(view)[0])
+    uv, z = project(points_in_cam, _intrinsics(view))
     with np.errstate(invalid="ignore"):
-        inside = (z > 0) & (uv >= 0).all(axis=1) & (uv[:, 0] <= width - 1)
-        inside &= uv[:, 1] <= height - 1
+        inside = (z > 0) & ((uv >= 0) & (uv <= [width - 1, height - 1])).all(axis=1)
     if view.depth is None or not inside.any():
         return inside
     cols, rows = np.rint(uv[inside]).astype(np.int64).T

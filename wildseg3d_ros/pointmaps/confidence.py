@@ -25,10 +25,8 @@ def edge_quality(
     speckles.
     """
     height, width = depth.shape
-    pixel = 1.0 / min(K[0, 0], K[1, 1])
-    threshold = np.maximum(6.0 * sigma, np.tan(np.deg2rad(84.0)) * pixel * depth).astype(
-        np.float32
-    )
+    steepest = np.tan(np.deg2rad(84.0)) * (1.0 / min(K[0, 0], K[1, 1])) * depth
+    threshold = np.maximum(6.0 * sigma, steepest).astype(np.float32)
     padded = np.pad(depth, 1)
     agreeing = np.zeros(depth.shape, dtype=np.uint8)
     beside_edge = np.zeros(depth.shape, dtype=bool)

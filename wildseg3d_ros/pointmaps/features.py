@@ -24,11 +24,8 @@ def match(
     a: NDArray[np.float32], b: NDArray[np.float32], ratio: float = 0.85
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices into descriptors (M, 128) and (L, 128) of unit length: mutual nearest neighbours
-    that pass the ratio test (Lowe, IJCV 2004, section 7.1: 0.8).
-
-    Args:
-        ratio: largest ratio of the distances to the best and second-best match.
-    """
+    whose distance is at most ``ratio`` times that to the second-best match (Lowe, IJCV 2004,
+    section 7.1: 0.8)."""
     if len(a) < 2 or len(b) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     similarity = a @ b.T

@@ -35,7 +35,7 @@ def voxel_downsample(cloud: ObjectCloud, voxel_size: float) -> ObjectCloud:
         points=cells.mean(cloud.points).astype(np.float32),
         colors=np.rint(cells.mean(cloud.colors)).astype(np.uint8),
         confidence=cells.mean(cloud.confidence[:, None])[:, 0].astype(np.float32),
-        view_count=cells.max(cloud.view_count),
+        view_count=cells.reduce(np.maximum, cloud.view_count),
     )
 
 

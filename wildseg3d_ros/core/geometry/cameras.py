@@ -18,12 +18,17 @@ def window(row: int, column: int, radius: int) -> tuple[slice, slice]:
     return rows, columns
 
 
+def rays_of(u: NDArray, v: NDArray, K: NDArray) -> NDArray:
+    """(..., 3) points at depth 1 of the pixels u, v (...), in their floating type."""
+    K = K.astype(u.dtype)
+    y = (v - K[1, 2]) / K[1, 1]
+    x = (u - K[0, 2] - K[0, 1] * y) / K[0, 0]
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
 def rays(K: NDArray, height: int, width: int) -> NDArray[np.float32]:
     """(H, W, 3) float32: the point of each pixel at depth 1."""
-    u, v = pixel_grid(height, width)
-    y = (v - np.float32(K[1, 2])) / np.float32(K[1, 1])
-    x = (u - np.float32(K[0, 2]) - np.float32(K[0, 1]) * y) / np.float32(K[0, 0])
-    return np.stack([x, y, np.ones_like(x)], axis=-1)
+    return rays_of(*pixel_grid(height, width), K)
 
 
 def back_project(depth: NDArray[np.float32], K: NDArray) -> NDArray[np.float32]:

@@ -24,7 +24,6 @@ def flying_pixels(depth: NDArray[np.float32], focal: float, max_slant: float) ->
     padded, (height, width) = np.pad(depth, 1), depth.shape
 
     def shifted(down: int, right: int) -> NDArray[np.float32]:
-        """The image moved by a pixel; 0 where nothing moves in."""
         return padded[1 - down : 1 - down + height, 1 - right : 1 - right + width]
 
     found = np.zeros(depth.shape, np.bool_)

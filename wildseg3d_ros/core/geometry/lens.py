@@ -50,21 +50,13 @@ class Lens:
         return np.asarray(cv2.remap(image, *self._pinhole_maps, cv2.INTER_LINEAR), np.uint8)
 
     def undistort_labels(self, array: NDArray, outside: float = 0) -> NDArray:
-        """(H, W) labels or depth of the pinhole image: the nearest pixel's, never a mixture.
-
-        Args:
-            array: values in the published image.
-            outside: value of pixels that the lens did not see.
-        """
+        """(H, W) labels or depth of the pinhole image by those of the published one: the nearest
+        pixel's, never a mixture; ``outside`` where the lens saw nothing."""
         return _nearest(array, self._pinhole_maps, outside) if self.distorted else array
 
     def published_labels(self, array: NDArray, outside: float = 0) -> NDArray:
-        """(H, W, ...) values of the pinhole image, as they lie in the published image.
-
-        Args:
-            array: labels, masks or points of the pinhole image, never mixed.
-            outside: value of pixels that the pinhole image does not hold.
-        """
+        """(H, W, ...) labels, masks or points of the pinhole image as they lie in the published
+        one, never mixed; ``outside`` where the pinhole image holds nothing."""
         return _nearest(array, self._published_maps, outside) if self.distorted else array
 
     def pinhole_pixel(self, u: float, v: float) -> tuple[float, float]:

@@ -27,8 +27,7 @@ def umeyama(
     Raises:
         ValueError: fewer than 3 points with weight, or all of them on one line.
     """
-    source = np.asarray(source, dtype=np.float64)
-    target = np.asarray(target, dtype=np.float64)
+    source, target = (np.asarray(points, dtype=np.float64) for points in (source, target))
     share = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
     if np.count_nonzero(share > 0) < 3:
         raise ValueError(f"expected 3 or more points, got {np.count_nonzero(share > 0)}")
@@ -41,7 +40,6 @@ def umeyama(
         raise ValueError("points lie on one line: the rotation about it is undetermined")
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
     rotation = (u * sign) @ vt
-    scale = 1.0
-    if with_scale:
-        scale = float(singular @ sign / (share @ (centred_source**2).sum(axis=1)))
+    variance = share @ (centred_source**2).sum(axis=1)
+    scale = float(singular @ sign / variance) if with_scale else 1.0
     return scale, make_transform(rotation, mean_target - scale * rotation @ mean_source)

@@ -34,7 +34,6 @@ def local_planes(
     K: NDArray,
     sigma: NDArray[np.float32],
     radius: int = 4,
-    min_fill: float = 0.3,
 ) -> LocalPlanes:
     """Fits a plane to the square neighbourhood of each pixel, without blurring over creases.
 
@@ -45,18 +44,15 @@ def local_planes(
 
     Args:
         depth: (H, W) metres, 0 = none.
-        K: (3, 3) intrinsics.
         sigma: (H, W) expected standard deviation of the depth, metres.
-        radius: half edge of the window [px].
-        min_fill: minimum share of the window that must have depth.
+        radius: half edge of the window [px], of which a third must have depth.
     """
     height, width = depth.shape
     valid = depth > 0
     inverse = np.zeros(depth.shape)
     np.divide(1.0, depth, out=inverse, where=valid)
     fits, fill = _window_fits(inverse, valid, radius)
-    enough = fill >= max(6.0, min_fill * (2 * radius + 1) ** 2)
-    fits[3][~enough] = np.inf
+    fits[3][fill < max(6.0, 0.3 * (2 * radius + 1) ** 2)] = np.inf
 
     # Standard deviations carry over as d(1/z) = dz / z^2.
     expected = (sigma * inverse**2) ** 2
@@ -80,16 +76,10 @@ def local_planes(
     fitted = valid & np.isfinite(variance) & (here > 0)
     # A plane m.X = 1 has inverse depth m.K^-1 (u, v, 1), so m is K^T times the affine
     # coefficients.
-    u, v = np.arange(width), np.arange(height)[:, None]
-    constant = here - slope_u * u - slope_v * v
-    m = np.stack(
-        [
-            K[0, 0] * slope_u,
-            K[0, 1] * slope_u + K[1, 1] * slope_v,
-            K[0, 2] * slope_u + K[1, 2] * slope_v + constant,
-        ],
-        axis=-1,
-    )
+    constant = here - slope_u * np.arange(width) - slope_v * np.arange(height)[:, None]
+    y = K[0, 1] * slope_u + K[1, 1] * slope_v
+    z = K[0, 2] * slope_u + K[1, 2] * slope_v + constant
+    m = np.stack([K[0, 0] * slope_u, y, z], axis=-1)
     length = np.sqrt(np.einsum("hwi,hwi->hw", m, m))
     fitted &= length > 0
     scale = np.zeros(depth.shape)

@@ -65,9 +65,10 @@ def _sine_and_angle(rotation: NDArray) -> tuple[NDArray[np.float64], float]:
 
 
 def nearest_rotation(matrix: NDArray) -> NDArray[np.float64]:
-    """Rotation closest to a (3, 3) matrix in the Frobenius norm (chordal mean of a sum)."""
+    """Rotations closest to (..., 3, 3) matrices in the Frobenius norm (chordal mean of a sum)."""
     u, _, vt = np.linalg.svd(matrix)
-    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    u[..., 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
+    return u @ vt
 
 
 def rotation_from_quaternion(quat_xyzw: ArrayLike) -> NDArray[np.float64]:

@@ -74,10 +74,10 @@ class Visibility:
 
         Args:
             points: (M, 3) float32 world points.
-            view: (M,) view that each point comes from.
+            view: (M,) view that each point comes from; it does not vote.
 
         Returns:
-            (M,) int16 counts seen and pierced, the point's own view left out.
+            (M,) int16 counts seen and pierced.
         """
         seen, pierced = np.zeros(len(points), np.int16), np.zeros(len(points), np.int16)
         for block, _, row, here, beyond in self._looks(points, view):
@@ -140,8 +140,7 @@ class Visibility:
 
         Args:
             other: the view that the points are projected into.
-            points: (M, 3) float32 world points.
-            view: (M,) view that each point comes from.
+            points, view: as of :meth:`votes`.
         """
         camera = self.cameras[other]
         height, width = self.depth[other].shape
@@ -181,7 +180,7 @@ class Visibility:
             # Surfaces steeper than 78 degrees are not compared.
             known = (measured > 0) & (facing > 0.2 * np.linalg.norm(towards, axis=1))
             off.append((np.abs(measured - z) / z)[known])
-        differences = np.concatenate(off) if off else np.empty(0)
+        differences = np.concatenate(off)
         if not len(differences):
             return 0.0
         sigma = np.inf
@@ -200,9 +199,8 @@ def _coarse_normals(
     from points a few pixels apart; NaN at the border and beside holes."""
     height, width = pointmap.shape[:2]
     v, u = np.divmod(pixels, width)
-    step = 4
-    below, above = np.minimum(v + step, height - 1), np.maximum(v - step, 0)
-    right, left = np.minimum(u + step, width - 1), np.maximum(u - step, 0)
+    below, above = np.minimum(v + 4, height - 1), np.maximum(v - 4, 0)
+    right, left = np.minimum(u + 4, width - 1), np.maximum(u - 4, 0)
     normal = np.cross(
         pointmap[v, right] - pointmap[v, left], pointmap[below, u] - pointmap[above, u]
     )

@@ -72,16 +72,10 @@ class VoxelGrid:
         """(n, C) means of (M, C) columns, weighted by (M,) if weights are given."""
         return group_means(self.cell, columns, weights)
 
-    def max(self, column: NDArray) -> NDArray:
-        """(n,) maxima of (M,) numbers >= 0."""
+    def reduce(self, function: np.ufunc, column: NDArray) -> NDArray:
+        """(n,) of (M,) numbers >= 0 by ``np.maximum`` or ``np.bitwise_or``."""
         out = np.zeros(len(self.counts), column.dtype)
-        np.maximum.at(out, self.cell, column)
-        return out
-
-    def bitwise_or(self, bits: NDArray) -> NDArray:
-        """(n,) bits that are set in any of (M,)."""
-        out = np.zeros(len(self.counts), bits.dtype)
-        np.bitwise_or.at(out, self.cell, bits)
+        function.at(out, self.cell, column)
         return out
 
     def neighbourhoods(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -109,13 +103,8 @@ def group_means(
     group: NDArray[np.integer], columns: NDArray, weights: NDArray | None = None
 ) -> NDArray[np.float64]:
     """(n, C) means of (M, C) columns over the rows of each group, weighted if (M,) weights are
-    given.
-
-    Args:
-        group: (M,) of 0 to n - 1, each of them there.
-    """
+    given; the groups (M,) are 0 to n - 1, each of them there."""
     total = np.bincount(group, weights)
-    sums = [
-        np.bincount(group, column if weights is None else weights * column) for column in columns.T
-    ]
+    weighted = columns.T if weights is None else weights * columns.T
+    sums = [np.bincount(group, column) for column in weighted]
     return np.stack(sums, axis=1) / total[:, None]

@@ -5,10 +5,7 @@ OpenCV's (x right, y down, z forward). Pixels are ``uv`` (column, row); arrays a
 Integer pixel coordinates are pixel centres. Times are integer nanoseconds.
 """
 
-from wildseg3d_ros.core.types.alignment import (
-    Alignment,
-    WorldPointmaps,
-)
+from wildseg3d_ros.core.types.alignment import Alignment, WorldPointmaps
 from wildseg3d_ros.core.types.masks import (
     BACKGROUND,
     LEVELS,
@@ -18,10 +15,7 @@ from wildseg3d_ros.core.types.masks import (
     MaskRecord,
     ObjectRecord,
 )
-from wildseg3d_ros.core.types.pairs import (
-    PairPrediction,
-    RelativePose,
-)
+from wildseg3d_ros.core.types.pairs import PairPrediction, RelativePose
 from wildseg3d_ros.core.types.prompts import (
     NEGATIVE,
     POSITIVE,
@@ -34,11 +28,7 @@ from wildseg3d_ros.core.types.prompts import (
     ViewMasks,
     ViewPrompts,
 )
-from wildseg3d_ros.core.types.views import (
-    View,
-    check_names,
-    check_views,
-)
+from wildseg3d_ros.core.types.views import View, check_names, check_views
 
 __all__ = [
     "BACKGROUND",

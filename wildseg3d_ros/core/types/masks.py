@@ -15,7 +15,6 @@ from wildseg3d_ros.core.errors import InvalidScene
 BACKGROUND = 0
 """Label of pixels that belong to no object."""
 
-
 Level = Literal["whole", "part", "sub_part"]
 """How much of a thing a mask covers: a mug, its handle, the print on it."""
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -81,9 +80,8 @@ class MaskOrigin:
     weights: str = ""
 
     def __str__(self) -> str:
-        return f"'{self.backend}'" + (
-            f" with the weights '{self.weights}'" if self.weights else ""
-        )
+        weights = f" with the weights '{self.weights}'" if self.weights else ""
+        return f"'{self.backend}'{weights}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,21 +132,12 @@ class MaskCache:
         scores: tuple[NDArray[np.float32], ...],
         objects: tuple[ObjectRecord, ...],
     ) -> MaskCache:
-        """The cache with other masks of its views; what else it keeps stays.
-
-        Args:
-            maps: by level, by view.
-            scores: by view.
-            objects: records of all objects in the maps.
-        """
-        whole = tuple(each.object_id for each in objects if each.level == LEVELS[0])
+        """The cache with other masks of its views: maps by level, by view, scores by view, and the
+        records of all objects in the maps. What else it keeps stays."""
+        whole, finer = maps[0], tuple(maps[1:])
+        ids = tuple(each.object_id for each in objects if each.level == LEVELS[0])
         return dataclasses.replace(
-            self,
-            labels=maps[0],
-            finer=tuple(maps[1:]),
-            scores=scores,
-            object_ids=whole,
-            objects=objects,
+            self, labels=whole, finer=finer, scores=scores, object_ids=ids, objects=objects
         )
 
     def first_new_id(self) -> int:

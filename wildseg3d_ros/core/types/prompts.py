@@ -167,8 +167,6 @@ class ViewPrompts:
 class ViewMasks(Mapping[str, NDArray[np.bool_]]):
     """Per-view masks of a selection, each computed when it is asked for.
 
-    Masks of views nobody looks at cost nothing.
-
     Args:
         names: of the views.
         labels: label maps by view.

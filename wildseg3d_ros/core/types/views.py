@@ -20,11 +20,11 @@ def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
             ErrorCode.BAD_CALIBRATION,
         )
     rotation = pose[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+    off, det = np.abs(rotation @ rotation.T - np.eye(3)).max(), np.linalg.det(rotation)
+    if off > 1e-3 or det < 0:
         raise InputError(
-            f"{what}: the upper left 3x3 block is not a rotation (R R^T - I is up to "
-            f"{np.abs(rotation @ rotation.T - np.eye(3)).max():.2g}, det "
-            f"{np.linalg.det(rotation):.3g}); expected a rigid camera-to-world transform",
+            f"{what}: the upper left 3x3 block is not a rotation (R R^T - I is up to {off:.2g}, "
+            f"det {det:.3g}); expected a rigid camera-to-world transform",
             ErrorCode.BAD_CALIBRATION,
         )
     if np.abs(pose[3] - [0.0, 0.0, 0.0, 1.0]).max() > 1e-6:
@@ -115,6 +115,17 @@ class View:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.image.shape[0], self.image.shape[1]
+
+    def intrinsics_for(self, backend: str) -> NDArray[np.float64]:
+        """``K``; raises InputError where it is unknown, for a back end that needs it."""
+        if self.K is None:
+            raise InputError(
+                f"camera '{self.name}' has no intrinsics; the '{backend}' back end needs K for "
+                "every view: publish its camera_info, or give fl_x, fl_y, cx, cy in "
+                "transforms.json",
+                ErrorCode.BAD_CALIBRATION,
+            )
+        return self.K
 
 
 def _size(array: NDArray) -> str:

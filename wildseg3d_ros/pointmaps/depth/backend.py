@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import maximum_spanning_tree, named_groups
+from wildseg3d_ros.pairing import named_groups, parted_groups, with_bridges
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
 from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
@@ -72,35 +71,27 @@ class DepthPointmaps:
             Cancelled: the caller asked to stop.
         """
         self.check(views)
-        pairs = list(pairs)
         priors = {pair: self._prior(views, pair) for pair in pairs}
         blind = {v for pair, prior in priors.items() if prior is None for v in pair}
         wanted = sorted({view for pair in pairs for view in pair})
         steps = len(wanted) + len(pairs)
 
-        def prepare(v: int) -> tuple[int, _Prepared]:
-            return v, self._prepare(views[v], with_keypoints=v in blind)
+        def prepare(v: int) -> _Prepared:
+            return self._prepare(views[v], with_keypoints=v in blind)
 
-        def register(pair: tuple[int, int]) -> tuple[tuple[int, int], Registration]:
-            return pair, self._register(ready[pair[0]], ready[pair[1]], priors[pair])
+        def register(pair: tuple[int, int]) -> Registration:
+            return self._register(ready[pair[0]], ready[pair[1]], priors[pair])
 
         with ThreadPoolExecutor(THREADS) as pool:
-            ready = dict(completed(pool, prepare, wanted, progress, 0, steps))
-            found = dict(completed(pool, register, pairs, progress, len(wanted), steps))
-        kept = self._kept(views, {pair: found[pair] for pair in pairs}, progress)
-        return [
-            PairPrediction(
-                a,
-                b,
-                ready[a].frame.points,
-                ready[b].frame.points,
-                ready[a].confidence,
-                ready[b].confidence,
-                a_from_map_b=a_from_b,
-                metric=True,
-            )
-            for (a, b), a_from_b in kept.items()
-        ]
+            ready = completed(pool, prepare, wanted, progress, 0, steps)
+            found = completed(pool, register, pairs, progress, len(wanted), steps)
+        kept = _kept(views, found, progress)
+        made = []
+        for (a, b), a_from_b in kept.items():
+            points = ready[a].frame.points, ready[b].frame.points
+            confidences = ready[a].confidence, ready[b].confidence
+            made.append(PairPrediction(a, b, *points, *confidences, a_from_b, metric=True))
+        return made
 
     def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
         if prior is None:
@@ -112,13 +103,7 @@ class DepthPointmaps:
 
     def _measured(self, view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Intrinsics and the depth within its limits, 0 elsewhere."""
-        who = f"camera '{view.name}'"
-        if view.K is None:
-            raise InputError(
-                f"{who} has no intrinsics; the 'depth' back end needs K for every view: publish "
-                "its camera_info, or give fl_x, fl_y, cx, cy in transforms.json",
-                ErrorCode.BAD_CALIBRATION,
-            )
+        who, K = f"camera '{view.name}'", view.intrinsics_for("depth")
         if view.depth is None:
             raise InputError(
                 f"{who} has no depth image; the 'depth' back end needs one for every view: set "
@@ -141,15 +126,14 @@ class DepthPointmaps:
                 "and is its unit right?",
                 ErrorCode.BAD_DEPTH,
             )
-        return view.K, np.where(trusted, view.depth, np.float32(0.0))
+        return K, np.where(trusted, view.depth, np.float32(0.0))
 
     def _prepare(self, view: View, with_keypoints: bool) -> _Prepared:
         K, depth = self._measured(view)
         confidence, planes = depth_confidence(depth, K, self._noise)
         sigma = np.full(depth.shape, np.inf, dtype=np.float32)
         np.divide(np.float32(UNIT_SIGMA), confidence, out=sigma, where=confidence > 0)
-        points = back_project(depth, K)
-        frame = Frame.create(view.image, K, points, planes, sigma)
+        frame = Frame.create(view.image, K, back_project(depth, K), planes, sigma)
         return _Prepared(frame, confidence, detect_keypoints(frame) if with_keypoints else None)
 
     def _prior(self, views: Sequence[View], pair: tuple[int, int]) -> PosePrior | None:
@@ -162,44 +146,28 @@ class DepthPointmaps:
             self._config.prior_rotation_sigma,
         )
 
-    def _kept(
-        self,
-        views: Sequence[View],
-        found: Mapping[tuple[int, int], Registration],
-        progress: Progress,
-    ) -> dict[tuple[int, int], NDArray[np.float64]]:
-        """``a_from_b`` of the pairs that overlap, and of given poses that bridge groups."""
-        count, pairs = len(views), list(found)
-        posed = [pair for pair in pairs if found[pair].a_from_b is not None]
-        # Overlapping pairs come first in the tree, so that others appear only where they bridge.
-        posed.sort(key=lambda pair: found[pair].overlap == 0)
-        weights = [float(found[pair].overlap > 0) for pair in posed]
-        tree = {posed[n] for n in maximum_spanning_tree(count, posed, weights)}
-        kept = [pair for pair in pairs if pair in tree or found[pair].overlap > 0]
-        for (a, b), result in found.items():
-            name = f"pair '{views[a].name}' - '{views[b].name}'"
-            if (a, b) not in kept:
-                _log.info("%s is left out: %s", name, result.note)
-            elif result.note:
-                progress.warn(f"{name}: {result.note}")
-        group, asked = (components(count, edges).tolist() for edges in (kept, pairs))
-        split = {asked[v] for v in range(count) if group[v] != group[asked[v]]}
-        if split:
-            text = _disconnected(views, group, asked, split)
-            raise InputError(text, ErrorCode.DISCONNECTED_VIEWS)
-        return {pair: np.asarray(found[pair].a_from_b) for pair in kept}
 
-
-def _disconnected(
-    views: Sequence[View], group: Sequence[int], asked: Sequence[int], split: set[int]
-) -> str:
-    parted = [index for index in range(len(views)) if asked[index] in split]
-    groups = [group[index] for index in parted]
-    listed = named_groups([views[index] for index in parted], groups)
-    unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
-    return (
-        f"the views fall into {len(set(groups))} groups that cannot be related to each other: "
-        f"{listed}. No camera pose is given for {', '.join(unposed)}, and colour and depth show "
-        "too little in common. Give their poses (TF or transform_matrix), add views in between, "
-        "or leave them out"
-    )
+def _kept(
+    views: Sequence[View], found: Mapping[tuple[int, int], Registration], progress: Progress
+) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """``a_from_b`` of the pairs that overlap, and of given poses that bridge groups."""
+    overlapping = [pair for pair, result in found.items() if result.overlap > 0]
+    posed = [pair for pair, result in found.items() if result.a_from_b is not None]
+    kept = with_bridges(len(views), overlapping, posed)
+    for (a, b), result in found.items():
+        name = f"pair '{views[a].name}' - '{views[b].name}'"
+        if (a, b) not in kept:
+            _log.info("%s is left out: %s", name, result.note)
+        elif result.note:
+            progress.warn(f"{name}: {result.note}")
+    groups = parted_groups(len(views), list(kept), list(found))
+    if groups:
+        unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
+        raise InputError(
+            f"the views fall into {len(groups)} groups that cannot be related to each other: "
+            f"{named_groups(views, groups)}. No camera pose is given for {', '.join(unposed)}, "
+            "and colour and depth show too little in common. Give their poses (TF or "
+            "transform_matrix), add views in between, or leave them out",
+            ErrorCode.DISCONNECTED_VIEWS,
+        )
+    return {pair: np.asarray(found[pair].a_from_b) for pair in found if pair in kept}

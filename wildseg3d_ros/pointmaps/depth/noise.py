@@ -33,12 +33,8 @@ class DepthNoise:
     quadratic: float = 0.0019
 
     def sigma(self, depth: NDArray, incidence: NDArray | float = 0.0) -> NDArray[np.float32]:
-        """Standard deviation along the optical axis [m].
-
-        Args:
-            depth: metres, any shape.
-            incidence: angle between the ray and the normal [rad], in [0, pi/2).
-        """
+        """Standard deviation [m] along the optical axis at depths [m] of any shape, seen at an
+        angle of incidence [rad] in [0, pi/2)."""
         depth = np.asarray(depth, dtype=np.float32)
         frontal = self.constant + self.quadratic * np.maximum(depth - 0.4, 0.0) ** 2
         from_grazing = np.maximum(np.pi / 2 - incidence, 1e-3)
@@ -49,19 +45,13 @@ class DepthNoise:
 def depth_confidence(
     depth: NDArray[np.float32], K: NDArray, noise: DepthNoise
 ) -> tuple[NDArray[np.float32], LocalPlanes]:
-    """Confidence, see :mod:`wildseg3d_ros.pointmaps.confidence`, and local plane of every pixel.
+    """Confidence (H, W), see :mod:`wildseg3d_ros.pointmaps.confidence`, and local planes.
 
-    It is lowered next to depth edges and 0 at flying pixels, which lie between two surfaces.
+    It is lowered next to depth edges, and 0 where there is no depth and at flying pixels.
 
     Args:
         depth: (H, W) metres, 0 = none.
-        K: (3, 3) intrinsics.
-        noise: axial noise of the camera.
-
-    Returns:
-        (H, W) float32 confidence, 0 where there is no depth, and the local planes.
     """
-    valid = depth > 0
     frontal = noise.sigma(depth)
     radius = max(2, round(max(depth.shape) / 160))
     planes = local_planes(depth, K, frontal, radius)
@@ -74,5 +64,5 @@ def depth_confidence(
     sigma = np.hypot(noise.sigma(depth, incidence), np.maximum(excess - frontal, 0.0))
     sigma = np.hypot(sigma, np.maximum(np.abs(planes.offset) - 2.0 * frontal, 0.0))
     confidence = UNIT_SIGMA / sigma * edge_quality(depth, K, frontal)
-    confidence[~valid] = 0.0
+    confidence[depth <= 0] = 0.0
     return confidence.astype(np.float32), planes

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from wildseg3d_ros.core.arrays import Array
-from wildseg3d_ros.core.components import components
+from wildseg3d_ros.core.arrays import Array, to_numpy
 from wildseg3d_ros.core.devices import available_memory, torch_device
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import named_groups
-from wildseg3d_ros.pointmaps.mast3r import device_maps
+from wildseg3d_ros.pairing import named_groups, parted_groups
 from wildseg3d_ros.pointmaps.mast3r.checkpoint import load_network
 from wildseg3d_ros.pointmaps.mast3r.config import Mast3rPointmapConfig
 from wildseg3d_ros.pointmaps.mast3r.images import Fitting
@@ -30,10 +27,7 @@ from wildseg3d_ros.pointmaps.mast3r.inference import (
     free_on_gpu,
 )
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
-from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps
-
-_QUANTILE = 0.9
-"""Of its second view's confidences counts as a pair's: views may share a corner only."""
+from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps, Mast3r
 
 
 class Mast3rPointmaps:
@@ -48,13 +42,12 @@ class Mast3rPointmaps:
 
     def __init__(self, config: Mast3rPointmapConfig = Mast3rPointmapConfig()) -> None:
         self._config = config
-        device = torch_device(self._config.device, "pointmaps.mast3r.device")
-        name = self._config.dtype
+        device = torch_device(config.device, "pointmaps.mast3r.device")
+        name = config.dtype
         if name == "auto":
             name = "bfloat16" if device.type == "cuda" else "float32"
-        self._network = load_network(
-            self._config.weights, device, getattr(torch, name), self._check_image_size
-        )
+        dtype = getattr(torch, name)
+        self._network = load_network(config.weights, device, dtype, self._check_image_size)
         self._encoded: list[tuple[NDArray[np.uint8], Encoded]] = []
 
     def _check_image_size(self, architecture: Architecture) -> None:
@@ -107,15 +100,12 @@ class Mast3rPointmaps:
         steps = len(wanted) + len(directed)
         encoded = self._encode(views, wanted, progress, steps)
         self._encoded = []
-        run = self._inference(progress, reserved=needed if self._keeps else 0)
-        position = {view: number for number, view in enumerate(wanted)}
-        local = [(position[a], position[b]) for a, b in directed]
+        run = self._inference(progress, reserved=needed if self._config.keep_on_device else 0)
         fittings = [self._fitting(view) for view in views]
         made: dict[tuple[int, int], Future[PairPrediction]] = {}
         # Maps are brought back to the images' pixels while the network makes the next ones.
         with ThreadPoolExecutor(THREADS) as pool:
-            for (a, b), one, two in run.decode([encoded[view] for view in wanted], local):
-                pair = wanted[a], wanted[b]
+            for pair, one, two in run.decode(encoded, directed):
                 fetched = self._fetch([views[index].name for index in pair], one, two)
                 parts = [fittings[index] for index in pair]
                 made[pair] = pool.submit(_prediction, pair, parts, fetched)
@@ -125,10 +115,6 @@ class Mast3rPointmaps:
     @property
     def _device(self) -> torch.device:
         return next(self._network.parameters()).device
-
-    @property
-    def _keeps(self) -> bool:
-        return self._config.keep_on_device
 
     def _inference(self, progress: Progress, reserved: int = 0) -> Inference:
         return Inference(self._network, self._config.batch_size, progress.warn, reserved)
@@ -140,7 +126,7 @@ class Mast3rPointmaps:
         Raises:
             ConfigError: they do not fit; the system would end the process in the middle.
         """
-        on_gpu = self._keeps and self._device.type == "cuda"
+        on_gpu = self._config.keep_on_device and self._device.type == "cuda"
         free = free_on_gpu(self._device) if on_gpu else available_memory()
         pixels = sum(views[v].size[0] * views[v].size[1] for pair in directed for v in pair)
         # Point and confidence as float32, matched flag.
@@ -193,16 +179,12 @@ class Mast3rPointmaps:
         fetched = []
         for maps, flag in zip((one, two), flags, strict=True):
             bad = ~(maps.points.isfinite().all(dim=-1) & maps.confidence.isfinite())
-            _check_numbers(
-                names, float(bad.float().mean()), next(self._network.parameters()).dtype
-            )
+            _check_numbers(names, float(bad.float().mean()), self._network)
             # Without a finite point there is no confidence.
-            made = (
-                maps.points.masked_fill(bad[..., None], 0),
-                maps.confidence.masked_fill(bad, 0),
-            )
-            arrays = (*made, flag.clone())
-            fetched.append(_ViewMaps(*(a if self._keeps else a.cpu().numpy() for a in arrays)))
+            points = maps.points.masked_fill(bad[..., None], 0)
+            made = points, maps.confidence.masked_fill(bad, 0), flag.clone()
+            keep = self._config.keep_on_device
+            fetched.append(made if keep else tuple(map(to_numpy, made)))
         return fetched
 
     def _kept(
@@ -214,83 +196,67 @@ class Mast3rPointmaps:
             InputError: without the others, views that the pairs connect fall apart.
         """
         limit = self._config.min_confidence
-        confidence = [_second_confidence(p) for p in made]
-        kept = [p for p, value in zip(made, confidence, strict=True) if value >= limit]
-        count = len(views)
-        asked = components(count, [(p.a, p.b) for p in made]).tolist()
-        group = components(count, [(p.a, p.b) for p in kept]).tolist()
-        if group != asked:
+        confidence = {(p.a, p.b): _second_confidence(p) for p in made}
+        kept = [pair for pair, value in confidence.items() if value >= limit]
+        groups = parted_groups(len(views), kept, list(confidence))
+        if groups:
             between = [
-                v for p, v in zip(made, confidence, strict=True) if group[p.a] != group[p.b]
+                value
+                for pair, value in confidence.items()
+                if any((pair[0] in group) != (pair[1] in group) for group in groups)
             ]
             raise InputError(
                 f"the views fall into groups that the network cannot relate to each other: "
-                f"{named_groups(views, group)}. No pair between two groups has enough confidence "
+                f"{named_groups(views, groups)}. No pair between two groups has enough confidence "
                 f"(at most {max(between):.2f}, needed {limit:g}: "
                 "pointmaps.mast3r.min_confidence). Add views that see what two groups show, leave "
                 "views out, or lower min_confidence",
                 ErrorCode.DISCONNECTED_VIEWS,
             )
-        for p, value in zip(made, confidence, strict=True):
+        for (a, b), value in confidence.items():
             if value < limit:
                 progress.warn(
-                    f"pair '{views[p.a].name}' - '{views[p.b].name}' is left out: the network's "
+                    f"pair '{views[a].name}' - '{views[b].name}' is left out: the network's "
                     f"confidence in it is {value:.2f}, needed {limit:g}"
                 )
-        return kept
+        return [p for p in made if confidence[p.a, p.b] >= limit]
 
 
-@dataclass(frozen=True, eq=False)
-class _ViewMaps:
-    """Points, confidence and matched flags of a view of a pair: NumPy's, or tensors."""
-
-    points: Array
-    confidence: Array
-    matched: Array
-
-    def restored(self, fitting: Fitting) -> _ViewMaps:
-        """From the network's pixels to the image's."""
-        if isinstance(self.points, np.ndarray):
-            maps = fitting.restore(self.points, self.confidence)
-            return _ViewMaps(*maps, fitting.restore_flags(self.matched))
-        maps = device_maps.restore(fitting, self.points, self.confidence)
-        return _ViewMaps(*maps, device_maps.restore_flags(fitting, self.matched))
+_ViewMaps = tuple[Array, Array, Array]
+"""Points, confidence and matched flags of a view of a pair: NumPy's, or tensors."""
 
 
 def _prediction(
     pair: tuple[int, int], fittings: Sequence[Fitting], fetched: Sequence[_ViewMaps]
 ) -> PairPrediction:
     """The pair in the pixels of its views' images."""
-    a, b = (maps.restored(fitting) for fitting, maps in zip(fittings, fetched, strict=True))
-    return PairPrediction(
-        *pair,
-        a.points,
-        b.points,
-        a.confidence,
-        b.confidence,
-        roughly_metric=True,
-        matched_a=a.matched,
-        matched_b=b.matched,
+    (points_a, confidence_a, matched_a), (points_b, confidence_b, matched_b) = (
+        (*fitting.restore(points, confidence), fitting.restore_flags(matched))
+        for fitting, (points, confidence, matched) in zip(fittings, fetched, strict=True)
     )
+    maps = points_a, points_b, confidence_a, confidence_b
+    matched = {"matched_a": matched_a, "matched_b": matched_b}
+    return PairPrediction(*pair, *maps, roughly_metric=True, **matched)
 
 
 def _second_confidence(prediction: PairPrediction) -> float:
-    """How confident the network is of a pair: the quantile :data:`_QUANTILE` of the second view's
-    confidences."""
-    confidence = prediction.confidence_b
+    """How confident the network is of a pair, by the second view: views may share a corner only,
+    so that its most confident tenth counts."""
+    confidence, quantile = prediction.confidence_b, 0.9
     if isinstance(confidence, np.ndarray):
-        return float(np.quantile(confidence, _QUANTILE))
+        return float(np.quantile(confidence, quantile))
     # torch.quantile takes 16 million values at most.
     ordered = torch.as_tensor(confidence).flatten().sort().values
-    place = _QUANTILE * (len(ordered) - 1)
+    place = quantile * (len(ordered) - 1)
     low, high = ordered[int(place)], ordered[int(np.ceil(place))]
     return float(torch.lerp(low, high, place % 1.0))
 
 
-def _check_numbers(names: Sequence[str], bad: float, dtype: torch.dtype) -> None:
+def _check_numbers(names: Sequence[str], bad: float, network: Mast3r) -> None:
     """Raises where more than a hundredth of a map's points is no number: that is a defect."""
     if bad <= 0.01:
         return
+    dtype = next(network.parameters()).dtype
     way_out = (
         "float16 overflows: set pointmaps.mast3r.dtype to bfloat16 or float32"
         if dtype == torch.float16

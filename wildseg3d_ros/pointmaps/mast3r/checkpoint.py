@@ -23,6 +23,7 @@ from wildseg3d_ros.pointmaps.mast3r.heads import HeadSizes
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, published_name
 
 _log = logging.getLogger(__name__)
+_BLOCKS = ("enc_blocks", "dec_blocks", "dec_blocks2")
 
 
 def load_network(
@@ -45,16 +46,14 @@ def load_network(
     with ExitStack() as stack:
         checkpoint = open_checkpoint(path, stack)
         network = network_from_checkpoint(checkpoint, device, dtype, check)
-    parameters = list(network.parameters())
-    count = sum(p.numel() for p in parameters)
-    size = sum(p.numel() * p.element_size() for p in parameters)
+    count = sum(p.numel() for p in network.parameters())
     # A warning, because it has to be read before the results are used.
     _log.warning(
         "MASt3R weights '%s' loaded: %.1f M parameters, %.0f MB as %s on %s. The published "
         "weights are under %s: no commercial use",
         path,
         count / 1e6,
-        size / 1e6,
+        count * dtype.itemsize / 1e6,
         str(dtype).removeprefix("torch."),
         device,
         LICENCE,
@@ -100,12 +99,12 @@ def network_from_checkpoint(
         state = {
             name: checkpoint.read(key).to(device=device, dtype=dtype) for name, key in keys.items()
         }
+    except torch.OutOfMemoryError as error:
+        raise FileError(
+            f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
+            "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
+        ) from error
     except (RuntimeError, OSError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise FileError(
-                f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
-                "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
-            ) from error
         raise damaged(checkpoint.source, error) from error
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
@@ -125,9 +124,9 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     patch = _shape(checkpoint, "patch_embed.proj.weight", 4)
     local = _shape(checkpoint, f"{head}head_local_features.fc2.weight", 2)
     encoder, decoder = patch[0], _shape(checkpoint, "decoder_embed.weight", 2)[0]
-    layers = [
+    first, second, third, fourth = (
         _shape(checkpoint, f"{head}dpt.act_postprocess.{n}.0.weight", 4)[0] for n in range(4)
-    ]
+    )
     return Architecture(
         patch=patch[2],
         encoder_channels=encoder,
@@ -139,7 +138,7 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
         decoder_heads=_head_count(checkpoint, "dec_num_heads", decoder, checkpoint.heads[1]),
         decoder_hidden=_shape(checkpoint, "dec_blocks.0.mlp.fc1.weight", 2)[0],
         head=HeadSizes(
-            layers=(layers[0], layers[1], layers[2], layers[3]),
+            layers=(first, second, third, fourth),
             features=_shape(checkpoint, f"{head}dpt.scratch.refinenet1.out_conv.weight", 4)[0],
             last=_shape(checkpoint, f"{head}dpt.head.0.weight", 4)[0],
             local_hidden=local[1],
@@ -155,50 +154,42 @@ def _refuse_relatives(checkpoint: Checkpoint) -> None:
         return
     if any(key.startswith("downstream_head") for key in keys):
         kind = "linear" if "downstream_head1.proj.weight" in keys else "DPT"
-        raise FileError(
-            f"'{checkpoint.source}' is a DUSt3R checkpoint ({kind} head, no "
-            "head_local_features): it gives no descriptors, so no matches, and its points have no "
-            f"scale. This back end needs MASt3R; {remedy()}"
+        found = (
+            f"is a DUSt3R checkpoint ({kind} head, no head_local_features): it gives no "
+            "descriptors, so no matches, and its points have no scale. This back end needs MASt3R"
         )
-    if any(key.startswith("enc_blocks.") for key in keys):
-        raise FileError(
-            f"'{checkpoint.source}' has an encoder but no heads (a CroCo checkpoint?); this back "
-            f"end needs MASt3R; {remedy()}"
+    elif any(key.startswith("enc_blocks.") for key in keys):
+        found = "has an encoder but no heads (a CroCo checkpoint?); this back end needs MASt3R"
+    else:
+        some = ", ".join(list(keys)[:3]) or "nothing"
+        found = (
+            f"is not a MASt3R checkpoint: it holds {len(keys)} tensors ({some} ...), none of them "
+            "a head_local_features"
         )
-    some = ", ".join(list(keys)[:3]) or "nothing"
-    raise FileError(
-        f"'{checkpoint.source}' is not a MASt3R checkpoint: it holds {len(keys)} tensors ({some} "
-        f"...), none of them a head_local_features; {remedy()}"
-    )
+    raise FileError(f"'{checkpoint.source}' {found}; {remedy()}")
 
 
 def _refuse_missing_layers(checkpoint: Checkpoint, architecture: Architecture) -> None:
     """The depth is read from the tensors, so that layers which are missing at the end of it would
     only make the network shallower: what else is known of the depth must bear it out."""
-    expected = {
-        "enc_blocks": architecture.encoder_depth,
-        # Both decoders have one depth.
-        "dec_blocks": max(architecture.decoder_depth, _depth(checkpoint, "dec_blocks2")),
-    }
-    expected["dec_blocks2"] = expected["dec_blocks"]
-    published = Architecture()
-    if replace(published, encoder_depth=0, decoder_depth=0) == replace(
-        architecture, encoder_depth=0, decoder_depth=0
-    ):
-        depth = max(expected["dec_blocks"], published.decoder_depth)
-        expected["enc_blocks"] = max(architecture.encoder_depth, published.encoder_depth)
-        expected["dec_blocks"] = expected["dec_blocks2"] = depth
+    encoder, published = architecture.encoder_depth, Architecture()
+    # Both decoders have one depth.
+    decoder = max(architecture.decoder_depth, _depth(checkpoint, "dec_blocks2"))
+    depths = {"encoder_depth": published.encoder_depth, "decoder_depth": published.decoder_depth}
+    if replace(architecture, **depths) == published:
+        encoder = max(encoder, published.encoder_depth)
+        decoder = max(decoder, published.decoder_depth)
     missing = [
         f"{blocks}.{layer}.*"
-        for blocks, depth in expected.items()
+        for blocks, depth in zip(_BLOCKS, (encoder, decoder, decoder), strict=True)
         for layer in range(depth)
         if not any(key.startswith(f"{blocks}.{layer}.") for key in checkpoint.shapes)
     ]
     if missing:
         raise FileError(
             f"'{checkpoint.source}' lacks {_listed(missing)}: a network of its sizes has "
-            f"{expected['enc_blocks']} layers in the encoder and {expected['dec_blocks']} in "
-            f"either decoder; is it a whole MASt3R checkpoint? If not, {remedy()}"
+            f"{encoder} layers in the encoder and {decoder} in either decoder; is it a whole "
+            f"MASt3R checkpoint? If not, {remedy()}"
         )
 
 

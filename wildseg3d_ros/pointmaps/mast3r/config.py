@@ -30,10 +30,7 @@ class Mast3rPointmapConfig:
         512, "longer side of the network's images, a multiple of 16 [px]; trained: 512", 32, 2048
     )
     batch_size: int = setting(
-        0,
-        "maximum pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU",
-        0,
-        256,
+        0, "maximum pairs at once; 0 = as many as fit into a GPU's memory, one on a CPU", 0, 256
     )
     both_directions: bool = setting(
         True, "predict each pair in both cameras' frames; one direction takes half the time"

@@ -21,10 +21,6 @@ from wildseg3d_ros.core.errors import FileError
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"
-_SUFFIXES = (".safetensors", ".pth")
-
-_LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
-"""Beginning of files that torch wrote before version 1.6: a pickled number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +57,9 @@ def find_weights(weights: str) -> Path:
         if (path / _FILE).is_file():
             return path / _FILE
         raise FileError(f"folder '{path}' holds no {_FILE}; {remedy()}")
-    if _is_file_name(path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
+    # A file is meant, be its ending misspelt; names on the hub have dots, too.
+    is_file = get_close_matches(path.suffix, (".safetensors", ".pth"), cutoff=0.7)
+    if is_file or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
         raise FileError(f"MASt3R weights '{weights}' do not exist; {remedy()}")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -78,11 +76,6 @@ def find_weights(weights: str) -> Path:
         ) from error
 
 
-def _is_file_name(path: Path) -> bool:
-    """Whether a setting means a file, be its ending misspelt; names on the hub have dots, too."""
-    return path.suffix in _SUFFIXES or bool(get_close_matches(path.suffix, _SUFFIXES, cutoff=0.7))
-
-
 def remedy(name: str = "") -> str:
     """How to come by weights of that hub name, or by the published ones, for an error."""
     name = name or "naver/MASt3R_ViTLarge_BaseDecoder_512_catmlpdpt_metric"
@@ -94,11 +87,8 @@ def remedy(name: str = "") -> str:
 
 
 def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
-    """Reads what a file holds, its tensors not yet.
-
-    Args:
-        path: ``.safetensors`` or ``.pth``.
-        stack: closes the file when it ends.
+    """Reads what a ``.safetensors`` or ``.pth`` file holds, its tensors not yet. The stack closes
+    the file when it ends.
 
     Raises:
         FileError: truncated, damaged, of another format, or more than data.
@@ -146,9 +136,8 @@ def _open_pth(path: Path) -> Checkpoint:
             "under 'model'"
         )
     tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
-    arguments = content.get("args")
-    said = getattr(arguments, "model", "") if arguments is not None else ""
-    described = dict(re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d+)", str(said)))
+    said = str(getattr(content.get("args"), "model", ""))
+    described = dict(re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d+)", said))
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     return Checkpoint(path, shapes, tensors.__getitem__, _heads(described))
 
@@ -156,13 +145,15 @@ def _open_pth(path: Path) -> Checkpoint:
 def _refuse_pickles(path: Path) -> None:
     """Refuses what is no zip archive: torch would go through other loaders, one of which has run
     code although told not to (CVE-2025-32434)."""
+    # Of files that torch wrote before version 1.6: a pickled number.
+    legacy = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")
     try:
         with path.open("rb") as file:
-            start = file.read(len(_LEGACY))
+            start = file.read(len(legacy))
         is_tar = tarfile.is_tarfile(path)
     except OSError as error:
         raise damaged(path, error) from error
-    if start == _LEGACY or is_tar:
+    if start == legacy or is_tar:
         form = "a file as torch wrote them before version 1.6 (no zip archive)"
     elif start[:1] == b"\x80":
         form = "a plain pickle and no file of torch.save"

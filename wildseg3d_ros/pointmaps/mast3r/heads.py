@@ -69,13 +69,9 @@ class FeatureFusion(nn.Module):
     def __init__(self, features: int, has_layer: bool) -> None:
         super().__init__()
         self.out_conv = nn.Conv2d(features, features, 1)
-        self.resConfUnit1 = ResidualConvUnit(features) if has_layer else None
+        # What a layer (B, F, h, w) adds to the coarser map.
+        self.resConfUnit1 = ResidualConvUnit(features) if has_layer else nn.Identity()
         self.resConfUnit2 = ResidualConvUnit(features)
-
-    def prepare(self, layer: Tensor) -> Tensor:
-        """What a layer (B, F, h, w) adds to the coarser map."""
-        assert self.resConfUnit1 is not None
-        return self.resConfUnit1(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, h, w) to (B, F, 2 h, 2 w)."""
@@ -132,18 +128,17 @@ class DPT(nn.Module):
 
     def finest(self, encoder: Tensor, grid: tuple[int, int]) -> Tensor:
         """The contribution of the encoder's tokens (B, S, C), used by the finest fusion only."""
-        return self.scratch.fusion(0).prepare(self._layer(0, encoder, grid))
+        return self.scratch.fusion(0).resConfUnit1(self._layer(0, encoder, grid))
 
     def forward(self, finest: Tensor, decoder: list[Tensor], grid: tuple[int, int]) -> Tensor:
         """(B, 4, H, W) from :meth:`finest` and the tokens (B, S, D) of three decoder layers."""
         fused = self._layer(3, decoder[2], grid)
         for level in (2, 1):
             layer = self._layer(level, decoder[level - 1], grid)
+            rows, cols = layer.shape[-2:]
             # A coarser map of an odd grid comes back one row or column too large.
-            fused = self.scratch.fusion(level + 1)(fused)[
-                ..., : layer.shape[-2], : layer.shape[-1]
-            ]
-            fused = fused + self.scratch.fusion(level).prepare(layer)
+            fused = self.scratch.fusion(level + 1)(fused)[..., :rows, :cols]
+            fused = fused + self.scratch.fusion(level).resConfUnit1(layer)
         fused = self.scratch.fusion(0)(self.scratch.fusion(1)(fused) + finest)
         fused = self.head["2"](_double(self.head["0"](fused)))
         return self.head["4"](functional.relu(fused, inplace=True))
@@ -181,9 +176,8 @@ class ViewHead(nn.Module):
         weight = mlp.fc1.weight[:, self.encoder_channels :]
         hidden = prepared.local + functional.linear(decoder[-1], weight, mlp.fc1.bias)
         local = mlp.fc2(functional.gelu(hidden)).transpose(1, 2).unflatten(2, grid)
-        return self.dpt(prepared.finest, decoder, grid), functional.pixel_shuffle(
-            local, self.patch
-        )
+        points = self.dpt(prepared.finest, decoder, grid)
+        return points, functional.pixel_shuffle(local, self.patch)
 
 
 def points_and_confidence(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.arrays import Array
+from wildseg3d_ros.core.arrays import Array, as_array
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.types import View
 
-EDGE = 4.0
-"""Neighbours this many times farther apart than those around are on different surfaces."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -59,23 +59,19 @@ class Fitting:
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image (H, W, 3) at the network's size (h, w, 3)."""
-        height, width = (
-            max(round(self.scale * side), inner)
-            for side, inner in zip(self.size, self.inner, strict=True)
-        )
+        rows, cols = self.inner
+        height = max(round(self.scale * self.size[0]), rows)
+        width = max(round(self.scale * self.size[1]), cols)
         way = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
         resized: Any = cv2.resize(image, (width, height), interpolation=way)
-        top, left = (height - self.inner[0]) // 2, (width - self.inner[1]) // 2
-        return resized[top : top + self.inner[0], left : left + self.inner[1]]
+        top, left = (height - rows) // 2, (width - cols) // 2
+        return resized[top : top + rows, left : left + cols]
 
     @cached_property
     def axes(self) -> tuple[Axis, Axis]:
         """Where the image's rows and columns lie in the network's."""
-        rows, cols = (
-            Axis.of(side, inner, self.scale)
-            for side, inner in zip(self.size, self.inner, strict=True)
-        )
-        return rows, cols
+        (height, width), (rows, cols) = self.size, self.inner
+        return Axis.of(height, rows, self.scale), Axis.of(width, cols, self.scale)
 
     @cached_property
     def _grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -85,18 +81,18 @@ class Fitting:
         u, v = np.meshgrid(u, v)
         return u, v
 
-    def restore(
-        self, points: NDArray[np.float32], confidence: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def restore(self, points: Array, confidence: Array) -> tuple[Array, Array]:
         """Maps of the network (h, w, 3) and (h, w) for every pixel of the view's image.
 
         Between points of one surface it is interpolated; across the edge of a surface the nearest
         point is taken, because a point in between would fly free. Pixels that were cut away get
-        confidence 0.
+        confidence 0. NumPy's arrays, or tensors, which stay on their device.
         """
         if self.size == self.inner:
             return points, confidence
-        rows, cols = self.axes
+        rows, cols = (axis.like(points) for axis in self.axes)
+        if not isinstance(points, np.ndarray):
+            return _restored_tensors(points, confidence, rows, cols)
         smooth: Any = cv2.remap(points, *self._grid, cv2.INTER_LINEAR)
         restored: Any = cv2.remap(confidence, *self._grid, cv2.INTER_LINEAR)
         edge = np.nonzero(_edge_cells(points)[np.ix_(rows.cell, cols.cell)])
@@ -106,13 +102,12 @@ class Fitting:
         restored[:, ~cols.inside] = 0.0
         return smooth, restored
 
-    def restore_flags(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def restore_flags(self, flags: Array) -> Array:
         """(h, w) flags for every pixel (H, W) of the view's image; False where cut away."""
         if self.size == self.inner:
             return flags
-        rows, cols = self.axes
-        nearest = flags[np.ix_(rows.nearest, cols.nearest)]
-        return nearest & rows.inside[:, None] & cols.inside
+        rows, cols = (axis.like(flags) for axis in self.axes)
+        return flags[rows.nearest][:, cols.nearest] & rows.inside[:, None] & cols.inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,15 +140,44 @@ class Axis:
         share = np.rint(32.0 * place) / np.float32(32.0) - cell.astype(np.float32)
         return cls(cell, share, np.rint(place).astype(np.int32), inside)
 
+    def like(self, array: Array) -> Axis:
+        """In the library of an array and on its device."""
+        return Axis(**{name: as_array(values, array) for name, values in vars(self).items()})
 
-def _edge_cells(points: NDArray[np.float32]) -> NDArray[np.bool_]:
+
+def _restored_tensors(
+    points: Tensor, confidence: Tensor, rows: Axis, cols: Axis
+) -> tuple[Tensor, Tensor]:
+    """:meth:`Fitting.restore` on the tensors' device."""
+    import torch
+
+    # Confidence is a fourth channel on the way.
+    maps = torch.cat([points, confidence[..., None]], dim=-1)
+    smooth = torch.lerp(maps[rows.cell], maps[rows.cell + 1], rows.share[:, None, None])
+    smooth = torch.lerp(smooth[:, cols.cell], smooth[:, cols.cell + 1], cols.share[:, None])
+    edge = _edge_cells(points)[rows.cell][:, cols.cell]
+    smooth = torch.where(edge[..., None], maps[rows.nearest][:, cols.nearest], smooth)
+    inside = rows.inside[:, None] & cols.inside
+    return smooth[..., :3].contiguous(), smooth[..., 3] * inside
+
+
+def _edge_cells(points: Array) -> Array:
     """(h - 1, w - 1) whether the four points around the middle of a cell lie on two surfaces."""
     jumps = []
     for axis in (0, 1):
-        step = np.diff(points, axis=axis)
-        length = np.sqrt(np.einsum("ijk,ijk->ij", step, step))
-        usual = cv2.medianBlur(length, 5)
-        # Where a length is no number, there is an edge as well.
-        jumps.append(~(length <= EDGE * usual))
+        if isinstance(points, np.ndarray):
+            step = np.diff(points, axis=axis)
+            length: Any = np.sqrt(np.einsum("ijk,ijk->ij", step, step))
+            usual: Any = cv2.medianBlur(length, 5)
+        else:
+            from torch.nn import functional
+
+            length = points.diff(dim=axis).norm(dim=-1)
+            padded = functional.pad(length[None, None], (2, 2, 2, 2), mode="replicate")[0, 0]
+            windows = padded.unfold(0, 5, 1).unfold(1, 5, 1).flatten(2)
+            usual = windows.median(dim=2).values
+        # Neighbours four times as far apart as those around are on different surfaces. Where a
+        # length is no number, there is an edge as well.
+        jumps.append(~(length <= 4.0 * usual))
     down, along = jumps
     return down[:, :-1] | down[:, 1:] | along[:-1] | along[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
@@ -76,9 +76,9 @@ class Inference:
 
     @torch.inference_mode()
     def decode(
-        self, encoded: Sequence[Encoded], pairs: Sequence[tuple[int, int]]
+        self, encoded: Mapping[int, Encoded], pairs: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[tuple[int, int], Maps, Maps]]:
-        """Maps of each directed pair, without a batch dimension, by size of their views.
+        """Maps of each directed pair of views, without a batch dimension, by size of the views.
 
         A view's part in its pairs is computed once for each role and dropped after its last pair.
         """
@@ -87,13 +87,13 @@ class Inference:
         def grids(pair: tuple[int, int]) -> tuple[Grid, Grid]:
             return encoded[pair[0]].grid, encoded[pair[1]].grid
 
-        left = len(pairs)
+        left, on_gpu = len(pairs), self._device.type == "cuda"
         for _, same in groupby(sorted(pairs, key=grids), key=grids):
             todo = list(same)
             reserved = self._reserved * left // len(pairs)
             left -= len(todo)
             size = self._batch_size or 1
-            if self._device.type == "cuda" and not self._batch_size:
+            if on_gpu and not self._batch_size:
                 before = torch.cuda.memory_allocated(self._device)
                 torch.cuda.reset_peak_memory_stats(self._device)
                 yield from self._decode(roles, todo[:1], 1)
@@ -101,7 +101,7 @@ class Inference:
                 size = self._fitting(peak - before, reserved)
                 todo = todo[1:]
             yield from self._decode(roles, todo, size)
-            if self._device.type == "cuda":
+            if on_gpu:
                 peak = torch.cuda.max_memory_allocated(self._device)
                 _log.info("peak memory on %s with the weights: %.2f GB", self._device, peak / 1e9)
 
@@ -115,13 +115,11 @@ class Inference:
             two = Role.stack([roles.get(b, 2) for _, b in part])
             return self._network.decode(one, two)
 
-        done = 0
+        left = iter(pairs)
         for one, two in self._in_batches(pairs, size, run, "pairs"):
-            part = pairs[done : done + len(one.points)]
-            for number, pair in enumerate(part):
+            for number, pair in zip(range(len(one.points)), left, strict=False):
                 yield pair, one[number], two[number]
                 roles.forget(pair)
-            done += len(part)
 
     def _fitting(self, bytes_per_pair: int, reserved: int) -> int:
         free = SHARE_OF_MEMORY * free_on_gpu(self._device) - reserved
@@ -167,7 +165,7 @@ class _Roles:
     """What each view gives to its pairs in each role, while a pair still needs it."""
 
     def __init__(
-        self, network: Mast3r, encoded: Sequence[Encoded], pairs: Sequence[tuple[int, int]]
+        self, network: Mast3r, encoded: Mapping[int, Encoded], pairs: Sequence[tuple[int, int]]
     ) -> None:
         self._network, self._encoded = network, encoded
         self._left = Counter((view, role) for pair in pairs for role, view in enumerate(pair, 1))

@@ -20,17 +20,13 @@ thirty has more than 0.8."""
 
 
 def matched_flags(descriptors_a: Tensor, descriptors_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Which parts of two images have a reciprocal match of enough similarity in the other.
-
-    Args:
-        descriptors_a, descriptors_b: (H, W, D) of unit length; sizes may differ.
-
-    Returns:
-        (Ha, Wa) and (Hb, Wb) bool: blocks of STRIDE * START_STRIDE pixels that hold a match.
-    """
-    coarse_a, coarse_b = (_coarse(each) for each in (descriptors_a, descriptors_b))
-    starts = _starts(coarse_a.shape[:2], coarse_a.device)
+    """(Ha, Wa) and (Hb, Wb) bool: blocks of STRIDE * START_STRIDE pixels that hold a reciprocal
+    match of enough similarity, by descriptors (H, W, D) of unit length; sizes may differ."""
+    middle = slice(STRIDE // 2, None, STRIDE)
+    coarse_a, coarse_b = descriptors_a[middle, middle], descriptors_b[middle, middle]
     flat_a, flat_b = coarse_a.flatten(0, 1), coarse_b.flatten(0, 1)
+    index = torch.arange(len(flat_a), device=flat_a.device).reshape(coarse_a.shape[:2])
+    starts = index[::START_STRIDE, ::START_STRIDE].ravel()
     found_a, found_b = reciprocal_matches(flat_a, flat_b, starts)
     similar = (flat_a[found_a] * flat_b[found_b]).sum(dim=1) >= MIN_SIMILARITY
     found_a, found_b = found_a[similar], found_b[similar]
@@ -77,21 +73,12 @@ def _nearest(queries: Tensor, others: Tensor) -> Tensor:
     return torch.cat([(part @ others.T).argmax(dim=1) for part in queries.split(4096)])
 
 
-def _coarse(descriptors: Tensor) -> Tensor:
-    return descriptors[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
-
-
-def _starts(size: torch.Size, device: torch.device) -> Tensor:
-    index = torch.arange(size[0] * size[1], device=device).reshape(size)
-    return index[::START_STRIDE, ::START_STRIDE].ravel()
-
-
 def _blocks(found: Tensor, coarse: torch.Size, size: torch.Size) -> Tensor:
     flags = torch.zeros(coarse, dtype=torch.bool, device=found.device)
     flags.view(-1)[found] = True
-    rows = torch.arange(size[0], device=found.device) // (STRIDE * START_STRIDE)
-    cols = torch.arange(size[1], device=found.device) // (STRIDE * START_STRIDE)
-    blocks = functional.max_pool2d(
-        flags[None].float(), START_STRIDE, START_STRIDE, ceil_mode=True
-    )[0].bool()
-    return blocks[rows.clamp_max(blocks.shape[0] - 1)][:, cols.clamp_max(blocks.shape[1] - 1)]
+    blocks = functional.max_pool2d(flags[None].float(), START_STRIDE, ceil_mode=True)[0].bool()
+    rows, cols = (
+        (torch.arange(side, device=found.device) // (STRIDE * START_STRIDE)).clamp_max(count - 1)
+        for side, count in zip(size, blocks.shape, strict=True)
+    )
+    return blocks[rows][:, cols]

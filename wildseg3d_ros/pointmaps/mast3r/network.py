@@ -71,15 +71,13 @@ class Role:
     @staticmethod
     def stack(roles: list[Role]) -> Role:
         """One batch of roles on the same grid."""
-        return Role(
-            roles[0].grid,
-            torch.cat([role.embedded for role in roles]),
-            torch.cat([role.hidden for role in roles]),
-            EncoderPart(
-                torch.cat([role.head.finest for role in roles]),
-                torch.cat([role.head.local for role in roles]),
-            ),
+        embedded, hidden, finest, local = (
+            torch.cat(parts)
+            for parts in zip(
+                *((r.embedded, r.hidden, r.head.finest, r.head.local) for r in roles), strict=True
+            )
         )
+        return Role(roles[0].grid, embedded, hidden, EncoderPart(finest, local))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,18 +99,6 @@ class Maps:
         return Maps(*(values[index] for values in vars(self).values()))
 
 
-class PatchEmbedding(nn.Module):
-    """Patches of an image as tokens."""
-
-    def __init__(self, channels: int, patch: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, channels, patch, stride=patch)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, S, C), row by row."""
-        return self.proj(images).flatten(2).transpose(1, 2)
-
-
 class Encoder(nn.Module):
     """Vision transformer (CroCo v2)."""
 
@@ -120,7 +106,8 @@ class Encoder(nn.Module):
         super().__init__()
         channels = sizes.encoder_channels
         self.head_channels = channels // sizes.encoder_heads
-        self.patch_embed = PatchEmbedding(channels, sizes.patch)
+        patches = nn.Conv2d(3, channels, sizes.patch, stride=sizes.patch)
+        self.patch_embed = nn.ModuleDict({"proj": patches})
         self.enc_blocks = nn.ModuleList(
             EncoderBlock(channels, sizes.encoder_heads, sizes.encoder_hidden)
             for _ in range(sizes.encoder_depth)
@@ -129,7 +116,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, grid: Grid) -> Tensor:
         """Normalised tokens (B, S, C) of images (B, 3, H, W) in [-1, 1]."""
-        x = self.patch_embed(images)
+        x = self.patch_embed["proj"](images).flatten(2).transpose(1, 2)
         rotation = rotation_of(grid, self.head_channels, x.device, x.dtype)
         for block in self.enc_blocks:
             x = block(x, rotation)
@@ -146,14 +133,13 @@ class Decoders(nn.Module):
         self.hooks = sizes.hooks
         self.decoder_embed = nn.Linear(sizes.encoder_channels, channels)
 
-        def blocks() -> nn.ModuleList:
-            return nn.ModuleList(
+        self.dec_blocks, self.dec_blocks2 = (
+            nn.ModuleList(
                 DecoderBlock(channels, sizes.decoder_heads, sizes.decoder_hidden)
                 for _ in range(sizes.decoder_depth)
             )
-
-        self.dec_blocks = blocks()
-        self.dec_blocks2 = blocks()
+            for _ in range(2)
+        )
         self.dec_norm = nn.LayerNorm(channels, eps=LAYER_NORM_EPSILON)
 
     def prepare(self, encoded: Tensor, grid: Grid, number: int) -> tuple[Tensor, Tensor]:
@@ -165,27 +151,25 @@ class Decoders(nn.Module):
 
     def forward(self, one: Role, two: Role) -> tuple[list[Tensor], list[Tensor]]:
         """Tokens of both views at the layers that the heads read."""
-        like = one.embedded
-        rotations = [
+        x, y, like = one.embedded, two.embedded, one.embedded
+        rotation_x, rotation_y = (
             rotation_of(role.grid, self.head_channels, like.device, like.dtype)
             for role in (one, two)
-        ]
-        before = one.embedded, two.embedded
+        )
         kept: tuple[list[Tensor], list[Tensor]] = [], []
         depth = len(self.dec_blocks)
         layers: Any = zip(self.dec_blocks, self.dec_blocks2, strict=True)
         for number, (first, second) in enumerate(layers, start=1):
             if number == 1:
-                x, y = one.hidden, two.hidden
+                own_x, own_y = one.hidden, two.hidden
             else:
-                x = first.attend_self(before[0], rotations[0])
-                y = second.attend_self(before[1], rotations[1])
-            before = (
-                first.attend_other(x, before[1], rotations[0], rotations[1]),
-                second.attend_other(y, before[0], rotations[1], rotations[0]),
+                own_x, own_y = first.attend_self(x, rotation_x), second.attend_self(y, rotation_y)
+            x, y = (
+                first.attend_other(own_x, y, rotation_x, rotation_y),
+                second.attend_other(own_y, x, rotation_y, rotation_x),
             )
             if number in self.hooks:
-                for tokens, where in zip(before, kept, strict=True):
+                for tokens, where in zip((x, y), kept, strict=True):
                     where.append(self.dec_norm(tokens) if number == depth else tokens)
         return kept
 
@@ -199,15 +183,12 @@ class Mast3r(nn.Module):
 
     def __init__(self, architecture: Architecture = Architecture()) -> None:
         super().__init__()
-        self.architecture = architecture
-        self.encoder = Encoder(architecture)
-        self.decoders = Decoders(architecture)
-        sizes = architecture
-        for number in (1, 2):
-            head = ViewHead(
-                sizes.encoder_channels, sizes.decoder_channels, sizes.patch, sizes.head
-            )
-            self.add_module(f"downstream_head{number}", head)
+        self.architecture = sizes = architecture
+        self.encoder, self.decoders = Encoder(sizes), Decoders(sizes)
+        self.downstream_head1, self.downstream_head2 = (
+            ViewHead(sizes.encoder_channels, sizes.decoder_channels, sizes.patch, sizes.head)
+            for _ in range(2)
+        )
 
     def grid(self, images: Tensor) -> Grid:
         """Patches of images (B, 3, H, W).
@@ -232,15 +213,17 @@ class Mast3r(nn.Module):
         """What encoded views (B, S, C) give to their pairs as view 1 or view 2."""
         embedded, hidden = self.decoders.prepare(encoded, grid, number)
         with _exact(encoded):
-            return Role(grid, embedded, hidden, self._head(number).prepare(encoded, grid))
+            head = self.downstream_head1 if number == 1 else self.downstream_head2
+            return Role(grid, embedded, hidden, head.prepare(encoded, grid))
 
     def decode(self, one: Role, two: Role) -> tuple[Maps, Maps]:
         """Both views of each pair, in the first view's camera frame."""
         tokens = self.decoders(one, two)
         made = []
-        for number, (role, kept) in enumerate(zip((one, two), tokens, strict=True), start=1):
+        heads = self.downstream_head1, self.downstream_head2
+        for head, role, kept in zip(heads, (one, two), tokens, strict=True):
             with _exact(one.embedded):
-                points, local = self._head(number)(role.head, kept, role.grid)
+                points, local = head(role.head, kept, role.grid)
             made.append(Maps(*points_and_confidence(points), *descriptors_and_confidence(local)))
         return made[0], made[1]
 
@@ -249,11 +232,6 @@ class Mast3r(nn.Module):
         one = self.role(self.encode(images1), self.grid(images1), 1)
         two = self.role(self.encode(images2), self.grid(images2), 2)
         return self.decode(one, two)
-
-    def _head(self, number: int) -> ViewHead:
-        head = self.get_submodule(f"downstream_head{number}")
-        assert isinstance(head, ViewHead)
-        return head
 
 
 def _exact(like: Tensor) -> AbstractContextManager:

@@ -117,18 +117,11 @@ class Disagreement:
 
 
 def compare_pairs(
-    predictions: Sequence[PairPrediction],
-    cameras: Sequence[Camera],
-    min_shared: int = 100,
-    samples: int = 64,
+    predictions: Sequence[PairPrediction], cameras: Sequence[Camera]
 ) -> list[Comparison]:
-    """All comparisons of two pairs with a view in common that have enough pixels in common.
-
-    Args:
-        predictions: each view's map in its own frame; cameras: those they were made with.
-        min_shared: pixels with a depth by both pairs that make a comparison.
-        samples: pixels that a comparison keeps.
-    """
+    """All comparisons of two pairs with a view in common that measure 100 pixels or more of it
+    both; 64 of these are kept. The predictions are as of :func:`check_agreement`, the cameras
+    those that they were made with."""
     out = []
     for view in range(len(cameras)):
         maps: dict[int, tuple[NDArray, NDArray]] = {}
@@ -139,14 +132,14 @@ def compare_pairs(
                 maps[p.a] = p.pointmap_b, p.confidence_b
         for one, two in combinations(sorted(maps), 2):
             rows, cols = np.nonzero(np.minimum(maps[one][1], maps[two][1]) > 0)
-            if len(rows) < min_shared:
+            if len(rows) < 100:
                 continue
             points = [maps[other][0][rows, cols].astype(np.float64) for other in (one, two)]
             ratio = np.log(points[0][:, 2] / points[1][:, 2])
             middle = float(np.median(ratio))
             # The half that differs as the median does: the other one has outliers.
             near = np.argsort(np.abs(ratio - middle))[: len(ratio) // 2]
-            chosen = np.sort(near)[np.linspace(0, len(near) - 1, samples).astype(int)]
+            chosen = np.sort(near)[np.linspace(0, len(near) - 1, 64).astype(int)]
             matches = (
                 _seen_from(cameras[view], cameras[one], points[0][chosen]),
                 _seen_from(cameras[view], cameras[two], points[1][chosen]),
@@ -173,13 +166,11 @@ def find_disagreement(
             wrong one.
         sigma: (N, 2) standard deviations of their poses, metres and rad.
     """
-    if not comparisons:
+    before = _size(np.array([c.difference for c in comparisons] or [0.0]))
+    if before < 2.0 * _NOISE:
         return None
     worst = max(comparisons, key=lambda c: abs(c.difference))
     involved = sorted({v for c in comparisons for v in (c.view, *c.others)})
-    before = _size(np.array([c.difference for c in comparisons]))
-    if before < 2.0 * _NOISE:
-        return None
     needed: dict[int, float] = {}
     for v in involved:
         left, deviations = _explain(comparisons, cameras, sigma, [v])
@@ -202,12 +193,8 @@ def _explain(
     sigma: NDArray[np.float64],
     free: Sequence[int],
 ) -> tuple[float, float]:
-    """Moves some cameras until the pairs agree, as little as possible.
-
-    Returns:
-        what the pairs then differ by, root mean square of log ratios, and by how many deviations
-        the cameras were moved altogether.
-    """
+    """Moves some cameras as little as possible until the pairs agree: what these then differ by,
+    root mean square of log ratios, and by how many deviations the cameras were moved in all."""
     unit = np.repeat(sigma[list(free)][:, ::-1], 3, axis=1).reshape(-1)
 
     def differences(step: NDArray) -> NDArray[np.float64]:

@@ -12,14 +12,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pairing import named_groups, pairs_from_angles, viewing_angles
+from wildseg3d_ros.pairing import (
+    named_groups,
+    pairs_from_angles,
+    pairs_from_exhaustive,
+    parted_groups,
+    viewing_angles,
+    with_bridges,
+)
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.features import root_sift
 from wildseg3d_ros.pointmaps.stereo.agreement import check_agreement
@@ -34,7 +40,7 @@ from wildseg3d_ros.pointmaps.stereo.poses import (
     match_near_epipolar_lines,
     refine_poses,
 )
-from wildseg3d_ros.pointmaps.stereo.rectification import Rectified, rectify
+from wildseg3d_ros.pointmaps.stereo.rectification import rectify
 
 _log = logging.getLogger(__name__)
 
@@ -51,17 +57,16 @@ class StereoPointmaps:
 
     def __init__(self, config: StereoPointmapConfig = StereoPointmapConfig()) -> None:
         self._config = config
+        self._given_range = config.min_depth, config.max_depth
+        widest = max(config.max_angle, config.bridge_angle)
+        low, high, bridge = np.deg2rad([config.min_angle, config.max_angle, widest]).tolist()
+        self._limits: tuple[float, float, float] = low, high, bridge
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError unless every view has intrinsics, a pose and an image to match."""
         for view in views:
             who = f"camera '{view.name}'"
-            if view.K is None:
-                raise InputError(
-                    f"{who} has no intrinsics; the 'stereo' back end needs K for every view: "
-                    "publish its camera_info, or give fl_x, fl_y, cx, cy in transforms.json",
-                    ErrorCode.BAD_CALIBRATION,
-                )
+            view.intrinsics_for("stereo")
             if view.world_from_cam_prior is None:
                 raise InputError(
                     f"{who} has no pose; the 'stereo' back end needs one for every view: publish "
@@ -78,15 +83,10 @@ class StereoPointmaps:
 
     def with_deviations(self, views: Sequence[View]) -> list[View]:
         """Views whose poses constrain the alignment: triangulated pairs alone drift."""
-        config = self._config
+        sigmas = self._pose_sigmas(views).tolist()
         return [
-            replace(
-                view,
-                prior_translation_sigma=view.prior_translation_sigma
-                or config.prior_translation_sigma,
-                prior_rotation_sigma=view.prior_rotation_sigma or config.prior_rotation_sigma,
-            )
-            for view in views
+            replace(view, prior_translation_sigma=translation, prior_rotation_sigma=rotation)
+            for view, (translation, rotation) in zip(views, sigmas, strict=True)
         ]
 
     def choose_pairs(self, views: Sequence[View], config: PairingConfig) -> list[Pair]:
@@ -98,8 +98,8 @@ class StereoPointmaps:
         """
         self.check(views)
         angle, overlap = viewing_angles(views)
-        pairs = pairs_from_angles(angle, overlap, self._limits(), config)
-        self._check_connected(views, pairs, angle, [0] * len(views), {})
+        pairs = pairs_from_angles(angle, overlap, self._limits, config)
+        self._check_connected(views, pairs, angle, pairs_from_exhaustive(len(views)), {})
         return pairs
 
     def predict(
@@ -120,26 +120,23 @@ class StereoPointmaps:
         angle, _ = viewing_angles(views)
         asked = [(min(pair), max(pair)) for pair in pairs]
         suitable = self._suitable(views, asked, angle)
-        groups = components(len(views), asked).tolist()
-        self._check_connected(views, suitable, angle, groups, {})
+        self._check_connected(views, suitable, angle, asked, {})
         steps = 2 * len(views) + len(asked) + len(suitable)
         with ThreadPoolExecutor(THREADS) as pool:
             each = range(len(views))
-            features = dict(completed(pool, partial(_features, views), each, progress, 0, steps))
+            features = completed(pool, partial(_features, views), each, progress, 0, steps)
             poses = self._refined(views, suitable, features)
             check_range(poses, self._given_range, progress)
             done = steps - 2 * len(suitable)
             progress.update(done / steps)
-            work = partial(self._triangulate, views, poses)
-            results = dict(completed(pool, work, suitable, progress, done, steps))
-        # In the order of the pairs, not in that in which they were done.
-        made = [(pair, results[pair]) for pair in suitable]
-        found = {pair: result for pair, result in made if not isinstance(result, str)}
-        notes = {pair: result for pair, result in made if isinstance(result, str)}
+            work = partial(self._prediction, views, poses)
+            made = completed(pool, work, suitable, progress, done, steps)
+        found = {pair: result for pair, result in made.items() if not isinstance(result, str)}
+        notes = {pair: result for pair, result in made.items() if isinstance(result, str)}
         for pair, note in notes.items():
             _log.info("%s is left out: %s", _name(views, pair), note)
         progress.update(1.0)
-        self._check_connected(views, list(found), angle, groups, notes)
+        self._check_connected(views, list(found), angle, asked, notes)
         self._warn_of_wide_pairs(views, list(found), angle, progress)
         check_agreement(
             views,
@@ -151,29 +148,17 @@ class StereoPointmaps:
         )
         return list(found.values())
 
-    @property
-    def _given_range(self) -> tuple[float, float]:
-        return self._config.min_depth, self._config.max_depth
-
-    def _limits(self) -> tuple[float, float, float]:
-        config = self._config
-        widest = max(config.max_angle, config.bridge_angle)
-        low, high, bridge = np.deg2rad([config.min_angle, config.max_angle, widest])
-        return float(low), float(high), float(bridge)
-
     def _suitable(
         self, views: Sequence[View], asked: Sequence[Pair], angle: NDArray
     ) -> list[Pair]:
         """The asked pairs between the limits, and wider ones that bridge groups."""
-        low, high, bridge = self._limits()
+        low, high, bridge = self._limits
         kept = [pair for pair in asked if low <= angle[pair] <= high]
         wide = [pair for pair in asked if high < angle[pair] <= bridge]
-        for pair in sorted(wide, key=lambda pair: angle[pair]):
-            group = components(len(views), kept).tolist()
-            if group[pair[0]] != group[pair[1]]:
-                kept.append(pair)
+        wide.sort(key=lambda pair: angle[pair])
+        suitable = with_bridges(len(views), kept, wide)
         for pair in asked:
-            if pair not in kept:
+            if pair not in suitable:
                 _log.info(
                     "%s is left out: its cameras are %s apart at the scene, %g to %g are matched",
                     _name(views, pair),
@@ -181,13 +166,12 @@ class StereoPointmaps:
                     self._config.min_angle,
                     self._config.max_angle,
                 )
-        return sorted(kept)
+        return sorted(suitable)
 
     def _warn_of_wide_pairs(
         self, views: Sequence[View], pairs: Sequence[Pair], angle: NDArray, progress: Progress
     ) -> None:
-        _, high, _ = self._limits()
-        wide = [pair for pair in pairs if angle[pair] > high]
+        wide = [pair for pair in pairs if angle[pair] > self._limits[1]]
         if wide:
             widest = max(wide, key=lambda pair: angle[pair])
             progress.warn(
@@ -197,12 +181,11 @@ class StereoPointmaps:
             )
 
     def _pose_sigmas(self, views: Sequence[View]) -> NDArray[np.float64]:
-        return np.array(
-            [
-                (view.prior_translation_sigma, view.prior_rotation_sigma)
-                for view in self.with_deviations(views)
-            ]
-        )
+        """(N, 2) metres and rad, of the configuration where a view does not say its own."""
+        given = np.array([(v.prior_translation_sigma, v.prior_rotation_sigma) for v in views])
+        config = self._config
+        usual = config.prior_translation_sigma, config.prior_rotation_sigma
+        return np.where(given > 0, given, usual)
 
     def _refined(
         self, views: Sequence[View], pairs: Sequence[Pair], features: Mapping[int, Features]
@@ -224,11 +207,6 @@ class StereoPointmaps:
             )
         return refine_poses(intrinsics, given, sigma, matches)
 
-    def _triangulate(
-        self, views: Sequence[View], poses: RefinedPoses, pair: Pair
-    ) -> tuple[Pair, PairPrediction | str]:
-        return pair, self._prediction(views, poses, pair)
-
     def _prediction(
         self, views: Sequence[View], poses: RefinedPoses, pair: Pair
     ) -> PairPrediction | str:
@@ -241,82 +219,62 @@ class StereoPointmaps:
                 "poses and intrinsics, and that pointmaps.stereo.prior_*_sigma are not too small)"
             )
         a_from_b = invert(poses.world_from_cam[a]) @ poses.world_from_cam[b]
-        rectified = self._rectify(views, pair, poses, a_from_b)
+        intrinsics = np.asarray(views[a].K), np.asarray(views[b].K)
+        limits = depth_range(pair, poses, a_from_b, self._given_range)
+        rectified = rectify(intrinsics, (views[a].size, views[b].size), a_from_b, *limits)
         if isinstance(rectified, str):
             return rectified
         (points_a, confidence_a), (points_b, confidence_b) = match_pair(
-            rectified, views[a].image, views[b].image, self._brightness(views, pair, poses)
+            rectified, views[a].image, views[b].image, _brightness(views, pair, poses)
         )
         # A pair has to give points for half a percent of both images.
         if min((confidence_a > 0).mean(), (confidence_b > 0).mean()) < 0.005:
             return (
                 "hardly a pixel matches in both directions (a plain scene, or points out of range)"
             )
-        return PairPrediction(
-            a,
-            b,
-            points_a,
-            points_b,
-            confidence_a,
-            confidence_b,
-            a_from_b,
-            metric=True,
-            scale_source="camera poses",
-        )
-
-    def _brightness(self, views: Sequence[View], pair: Pair, poses: RefinedPoses) -> float:
-        """Brightness of the pair's second view over that of its first, by what both see."""
-        points = poses.points.get(pair, np.zeros((0, 3)))
-        uv_a, uv_b = (
-            project(apply(invert(poses.world_from_cam[v]), points), np.asarray(views[v].K))[0]
-            for v in pair
-        )
-        return brightness_ratio(views[pair[0]].image, views[pair[1]].image, uv_a, uv_b)
-
-    def _rectify(
-        self, views: Sequence[View], pair: Pair, poses: RefinedPoses, a_from_b: NDArray
-    ) -> Rectified | str:
-        a, b = pair
-        near, far = depth_range(pair, poses, a_from_b, self._given_range)
-        K_a, K_b = np.asarray(views[a].K), np.asarray(views[b].K)
-        return rectify((K_a, K_b), (views[a].size, views[b].size), a_from_b, near, far)
+        maps = points_a, points_b, confidence_a, confidence_b
+        return PairPrediction(a, b, *maps, a_from_b, metric=True, scale_source="camera poses")
 
     def _check_connected(
         self,
         views: Sequence[View],
         pairs: Sequence[Pair],
         angle: NDArray,
-        asked: Sequence[int],
+        asked: Sequence[Pair],
         notes: Mapping[Pair, str],
     ) -> None:
-        """Raises InputError where the pairs leave views apart that ``asked`` puts in one group."""
-        group = components(len(views), pairs).tolist()
-        split = {asked[v] for v in range(len(views)) if group[v] != group[asked[v]]}
-        if not split:
+        """Raises InputError where the pairs leave views apart that the asked ones connect."""
+        groups = parted_groups(len(views), pairs, asked)
+        if not groups:
             return
-        parted = [v for v in range(len(views)) if asked[v] in split]
-        members: dict[int, list[int]] = {}
-        for v in parted:
-            members.setdefault(group[v], []).append(v)
-        listed = named_groups([views[v] for v in parted], [group[v] for v in parted])
-        config = self._config
-        between = _nearest_across(list(members.values()), angle)
+        config, between = self._config, _nearest_across(groups, angle)
         named = [f"{_name(views, pair)} {_degrees(angle[pair])}" for pair in between]
         why = "".join(f" {_name(views, p)} is left out: {notes[p]}." for p in notes)
         nearest = f"the narrowest between them: {'; '.join(named)}" if named else "none overlap"
         raise InputError(
-            f"the views fall into {len(members)} groups that no pair for stereo connects: "
-            f"{listed} ({nearest}). Pairs of {config.min_angle:g} to {config.max_angle:g} degrees "
-            f"at the scene are matched, up to {config.bridge_angle:g} to bridge groups.{why} Add "
+            f"the views fall into {len(groups)} groups that no pair for stereo connects: "
+            f"{named_groups(views, groups)} ({nearest}). Pairs of {config.min_angle:g} to "
+            f"{config.max_angle:g} degrees at the scene are matched, up to "
+            f"{config.bridge_angle:g} to bridge groups.{why} Add "
             "cameras in between, move them closer together, or choose a back end for wide views "
             "(depth, or a network)",
             ErrorCode.DISCONNECTED_VIEWS,
         )
 
 
-def _features(views: Sequence[View], index: int) -> tuple[int, Features]:
+def _features(views: Sequence[View], index: int) -> Features:
     gray = np.asarray(cv2.cvtColor(views[index].image, cv2.COLOR_RGB2GRAY), np.uint8)
-    return index, root_sift(gray, 2000)
+    return root_sift(gray, 2000)
+
+
+def _brightness(views: Sequence[View], pair: Pair, poses: RefinedPoses) -> float:
+    """Brightness of the pair's second view over that of its first, by what both see."""
+    points = poses.points.get(pair, np.zeros((0, 3)))
+    uv_a, uv_b = (
+        project(apply(invert(poses.world_from_cam[v]), points), np.asarray(views[v].K))[0]
+        for v in pair
+    )
+    return brightness_ratio(views[pair[0]].image, views[pair[1]].image, uv_a, uv_b)
 
 
 def _nearest_across(groups: Sequence[Sequence[int]], angle: NDArray) -> list[Pair]:

@@ -29,7 +29,6 @@ def depth_range(
     a_from_world = invert(poses.world_from_cam[pair[0]])
     world = np.concatenate(seen) if seen else np.zeros((0, 3))
     depth = rectified_depth(apply(a_from_world, world), a_from_b)
-    depth = depth[np.isfinite(depth) & (depth > 0)]
     if len(depth) >= MIN_FEATURES:
         # Some more than the features': their surfaces go on.
         near, far = np.percentile(depth, [1.0, 99.0]) * [1.0 / 1.15, 1.15]
@@ -55,7 +54,6 @@ def check_range(poses: RefinedPoses, given: tuple[float, float], progress: Progr
         a_from_b = a_from_world @ poses.world_from_cam[b]
         depths.append(rectified_depth(apply(a_from_world, points), a_from_b))
     depth = np.concatenate([*depths, np.zeros(0)])
-    depth = depth[np.isfinite(depth) & (depth > 0)]
     if len(depth) < MIN_FEATURES:
         return
     nearest, farthest = given[0], given[1] or np.inf
@@ -79,11 +77,8 @@ def _distance_to_axis(a_from_b: NDArray[np.float64]) -> float:
     """Distance [m] along a's optical axis to where b's comes nearest; some baselines when the
     axes never meet."""
     baseline, axis = a_from_b[:3, 3], a_from_b[:3, 2]
-    cosine = float(axis[2])
-    determinant = 1.0 - cosine**2
-    length = float(np.linalg.norm(baseline))
-    usual = 5.0 * length
-    if determinant < 1e-4:
-        return usual
-    along = float((baseline[2] - cosine * (axis @ baseline)) / determinant)
-    return along if along > 0.5 * length else usual
+    determinant, length = 1.0 - axis[2] ** 2, float(np.linalg.norm(baseline))
+    along = 0.0
+    if determinant >= 1e-4:
+        along = float((baseline[2] - axis[2] * (axis @ baseline)) / determinant)
+    return along if along > 0.5 * length else 5.0 * length

@@ -63,8 +63,9 @@ def match_pair(
         brighter = int(brightness > 1.0)
         factor = min(brightness, 1.0 / brightness)
         gray[brighter] = cv2.convertScaleAbs(gray[brighter], alpha=factor)
-    warped_a, covers_a = pair.warp(np.asarray(gray[0], np.uint8), 0)
-    warped_b, covers_b = pair.warp(np.asarray(gray[1], np.uint8), 1)
+    (warped_a, covers_a), (warped_b, covers_b) = (
+        pair.warp(np.asarray(image, np.uint8), side) for side, image in enumerate(gray)
+    )
     forth = _disparity(warped_a, warped_b, pair.disparities)
     # Seen in a mirror, b is the left image.
     back = _disparity(warped_b[:, ::-1], warped_a[:, ::-1], pair.disparities)
@@ -126,10 +127,8 @@ def _in_view(
         depth_sigma = rectified * depth / np.float32(pair.focal * pair.baseline) * here_sigma
         good = np.isfinite(depth_sigma) & (rectified >= pair.near) & (depth > 0)
     depth = np.where(good, depth, np.float32(0.0)).astype(np.float32)
-    depth_sigma = np.where(good, depth_sigma, np.float32(np.inf)).astype(np.float32)
-    quality = edge_quality(
-        depth, pair.intrinsics[side], np.where(good, depth_sigma, 0.0).astype(np.float32)
-    )
+    quality = edge_quality(depth, pair.intrinsics[side], np.where(good, depth_sigma, 0.0))
+    depth_sigma = np.where(good, depth_sigma, np.float32(np.inf))
     confidence = np.float32(UNIT_SIGMA) / depth_sigma * quality
     return back_project(depth, pair.intrinsics[side]), confidence.astype(np.float32)
 
@@ -138,9 +137,8 @@ def _sample(
     disparity: NDArray[np.float32], columns: NDArray[np.float32], rows: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The disparity at fractional places: interpolated on a surface, the nearest at its edges."""
-    nowhere = (np.nan,)
     nearest, linear = (
-        np.asarray(cv2.remap(disparity, columns, rows, how, borderValue=nowhere))
+        np.asarray(cv2.remap(disparity, columns, rows, how, borderValue=(np.nan,)))
         for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR)
     )
     with np.errstate(invalid="ignore"):

@@ -10,7 +10,7 @@ The error of a match is Sampson's distance to the epipolar constraint (Hartley a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,8 @@ class RefinedPoses:
     """
 
     world_from_cam: NDArray[np.float64]
-    agreeing: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    points: Mapping[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
+    agreeing: Mapping[tuple[int, int], tuple[int, int]]
+    points: Mapping[tuple[int, int], NDArray[np.float64]]
 
     def contradicts(self, pair: tuple[int, int]) -> bool:
         """Whether the pair's features say that the poses are wrong."""
@@ -76,15 +76,10 @@ Features = tuple[NDArray[np.float64], NDArray[np.float32]]
 def match_near_epipolar_lines(
     a: Features, b: Features, cameras: tuple[Camera, Camera], tolerance: float
 ) -> Matches:
-    """Matches of two views' features (uv, descriptors) that the given poses do not rule out.
-
-    Args:
-        tolerance: rad, by which the given poses may rotate an epipolar line.
-    """
+    """Matches of two views' features (uv, descriptors) that the given poses do not rule out, which
+    may rotate an epipolar line by ``tolerance`` [rad]."""
     index_a, index_b = match(a[1], b[1])
     found = Matches(a[0][index_a], b[0][index_b])
-    if len(index_a) == 0:
-        return found
     error, _ = epipolar_errors(found, *cameras)
     focal = 0.5 * (cameras[0].K[0, 0] + cameras[1].K[0, 0])
     near = np.abs(error) < GATE * (MATCH_SIGMA + tolerance * focal)
@@ -102,13 +97,9 @@ class Camera:
 def epipolar_errors(
     matches: Matches, a: Camera, b: Camera
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sampson distances [px] and their derivatives.
-
-    Returns:
-        (M,) signed distances and (M, 12) derivatives by a rotation, about its centre, and a
-        translation of camera a and of camera b in the world; the distance's own normalisation
-        counts as constant.
-    """
+    """(M,) signed Sampson distances [px] and their (M, 12) derivatives by a rotation, about its
+    centre, and a translation of camera a and of camera b in the world; the distance's own
+    normalisation counts as constant."""
     rotated_a, rotated_b = (c.world_from_cam[:3, :3] @ np.linalg.inv(c.K) for c in (a, b))
     ray_a, ray_b, baseline = _ray(matches.uv_a, a), _ray(matches.uv_b, b), _baseline(a, b)
     normal_b, normal_a = np.cross(baseline, ray_b), np.cross(ray_a, baseline)
@@ -166,9 +157,7 @@ def refine_poses(
         poses = given.copy()
     agreeing, points = {}, {}
     for pair, m in matches.items():
-        good = np.zeros(len(m.uv_a), dtype=bool)
-        if len(good):
-            good = np.abs(errors(pair, poses)[0]) < GATE * MATCH_SIGMA
+        good = np.abs(errors(pair, poses)[0]) < GATE * MATCH_SIGMA
         agreeing[pair] = int(good.sum()), m.compared
         points[pair] = triangulate(Matches(m.uv_a[good], m.uv_b[good]), *_cameras(K, poses, pair))
     return RefinedPoses(poses, agreeing, points)
@@ -199,7 +188,7 @@ def _normal_equations(
         # Errors of features are those of the texture and the lens about them, and alike over a
         # pair, which therefore counts as 20 independent matches at most.
         weight *= min(1.0, 20.0 / len(error))
-        index = np.concatenate([np.arange(6 * a, 6 * a + 6), np.arange(6 * b, 6 * b + 6)])
+        index = np.add.outer([6 * a, 6 * b], np.arange(6)).ravel()
         weighted = slope * weight[:, None]
         hessian[np.ix_(index, index)] += slope.T @ weighted
         gradient[index] += weighted.T @ error
@@ -231,7 +220,8 @@ def moved(pose: NDArray, step: NDArray) -> NDArray[np.float64]:
 
 def _ray(uv: NDArray, camera: Camera) -> NDArray[np.float64]:
     """(M, 3) rays in the world, z = 1 in the camera."""
-    return _homogeneous(uv) @ (camera.world_from_cam[:3, :3] @ np.linalg.inv(camera.K)).T
+    homogeneous = np.concatenate([uv, np.ones((len(uv), 1))], 1)
+    return homogeneous @ (camera.world_from_cam[:3, :3] @ np.linalg.inv(camera.K)).T
 
 
 def _baseline(a: Camera, b: Camera) -> NDArray[np.float64]:
@@ -254,7 +244,3 @@ def _difference(now: NDArray, then: NDArray) -> NDArray[np.float64]:
     """(6,) rotation and translation from one pose to another."""
     rotation = vector_from_rotation(now[:3, :3] @ then[:3, :3].T)
     return np.concatenate([rotation, now[:3, 3] - then[:3, 3]])
-
-
-def _homogeneous(uv: NDArray) -> NDArray[np.float64]:
-    return np.concatenate([uv, np.ones((len(uv), 1))], 1)

@@ -51,25 +51,18 @@ class Rectified:
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The image of a (side 0) or b (1) on the canvas, and which pixels it covers."""
         canvas_from_image = self._canvas_from_image(side)
-        size = self.size[::-1]
+        size, border = self.size[::-1], cv2.BORDER_REPLICATE
         # The rim goes on, because an edge there would be one in both images.
-        cubic, replicate = cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
-        warped = cv2.warpPerspective(
-            image, canvas_from_image, size, flags=cubic, borderMode=replicate
-        )
+        warped = cv2.warpPerspective(image, canvas_from_image, size, None, cv2.INTER_CUBIC, border)
         inside = np.full(image.shape[:2], 255, dtype=np.uint8)
-        covered = cv2.warpPerspective(inside, canvas_from_image, size, flags=cv2.INTER_LINEAR)
+        covered = cv2.warpPerspective(inside, canvas_from_image, size)
         return np.asarray(warped, np.uint8), np.asarray(covered) == 255
 
     def columns_rows(
         self, height: int, width: int, side: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Where each pixel of the original image lies on the canvas, and its ray's z there.
-
-        Returns:
-            columns, rows (H, W) float32, and (H, W) float32 the rectified frame's z of the ray
-            whose z is 1 in the camera's frame.
-        """
+        """Columns and rows (H, W) float32 of the original image's pixels on the canvas, and the
+        rectified frame's z (H, W) float32 of their rays, whose z is 1 in the camera's frame."""
         ray = self.rotations[side] @ np.linalg.inv(self.intrinsics[side])
         v, u = np.mgrid[0:height, 0:width].astype(np.float64)
         x, y, z = (ray[i, 0] * u + ray[i, 1] * v + ray[i, 2] for i in range(3))
@@ -92,11 +85,8 @@ class Rectified:
 def rectifying_rotations(
     a_from_b: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Rotations (3, 3) of both cameras onto a common image plane whose x axis is the baseline.
-
-    Returns:
-        camera a's and camera b's; None when the cameras stand one behind the other.
-    """
+    """Rotations (3, 3) of cameras a and b onto a common image plane whose x axis is the baseline;
+    None when the cameras stand one behind the other."""
     baseline = a_from_b[:3, 3] / max(float(np.linalg.norm(a_from_b[:3, 3])), 1e-12)
     ahead = np.array([0.0, 0.0, 1.0]) + a_from_b[:3, 2]
     ahead /= max(float(np.linalg.norm(ahead)), 1e-12)
@@ -173,15 +163,15 @@ def _common_area(
             return None
         tangents = rectified[:, :2] / rectified[:, 2:]
         boxes.append((tangents.min(0), tangents.max(0)))
-    (low, high), _ = boxes
-    top = max(box[0][1] for box in boxes)
-    bottom = min(box[1][1] for box in boxes)
+    (low, high), (low_b, high_b) = boxes
+    top, bottom = max(low[1], low_b[1]), min(high[1], high_b[1])
     return (low[0], top), np.array([bottom - top, high[0] - low[0]])
 
 
 def rectified_depth(points_in_a: NDArray, a_from_b: NDArray) -> NDArray[np.float64]:
-    """(M,) rectified z [m] of points (M, 3) in camera a's frame; NaN without rectification."""
+    """Rectified z > 0 [m] of points (M, 3) in camera a's frame that have one."""
     rotations = rectifying_rotations(a_from_b)
     if rotations is None:
-        return np.full(len(points_in_a), np.nan)
-    return apply(make_transform(rotations[0], np.zeros(3)), points_in_a)[:, 2]
+        return np.zeros(0)
+    z = apply(make_transform(rotations[0], np.zeros(3)), points_in_a)[:, 2]
+    return z[z > 0]

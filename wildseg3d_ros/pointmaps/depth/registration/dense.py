@@ -42,8 +42,7 @@ class Agreement:
         agreeing: samples of both frames that lie on the other's surface to within its noise.
         in_front: samples that the other camera should see but sees through.
         total: samples of both frames.
-        cost: mean truncated squared distance to the surface over the samples on or near it, in
-            variances.
+        cost: mean truncated squared distance [variances] of the samples on or near the surface.
     """
 
     agreeing: int
@@ -112,7 +111,7 @@ class _Stage:
         gate: metres, see :func:`point_to_plane`.
         kernel: width of the robust kernel of the distances [standard deviations].
         samples: per direction.
-        level: of the texture pyramid; None leaves the brightness out.
+        level: of the texture pyramid.
         passes: upper bound of steps.
         tolerance: metres, size of a step below which the stage has converged.
     """
@@ -120,32 +119,23 @@ class _Stage:
     gate: float
     kernel: float
     samples: int
-    level: int | None
+    level: int
     passes: int
     tolerance: float
 
 
-def refine(
-    frame_a: Frame, frame_b: Frame, prior: PosePrior, with_colour: bool = True
-) -> Refinement | None:
-    """Estimates ``a_from_b`` from both frames and the prior, starting at the prior's mean.
-
-    Args:
-        frame_a, frame_b: prepared views.
-        prior: belief about the pose.
-        with_colour: use the brightness term.
-
-    Returns:
-        The estimate, or None when the frames do not overlap at the prior.
-    """
+def refine(frame_a: Frame, frame_b: Frame, prior: PosePrior) -> Refinement | None:
+    """Estimates ``a_from_b`` from both frames and the prior, starting at the prior's mean; None
+    when the frames overlap too little there or on the way."""
     pivot = _overlap_centre(frame_a, frame_b, prior.a_from_b)
     if pivot is None:
         return None
-    noise = _typical_sigma(frame_a, frame_b)
+    # Of a pair of surface points.
+    noise = float(np.hypot(np.median(frame_a.sample_sigma), np.median(frame_b.sample_sigma)))
     fine = 6.0 * noise
     before = agreement(frame_a, frame_b, prior.a_from_b, fine)
     pose, fit = prior.a_from_b, None
-    for stage in _stages(frame_a, frame_b, prior.sigma_at(pivot), noise, with_colour):
+    for stage in _stages(frame_a, frame_b, prior.sigma_at(pivot), noise):
         fit = _minimise(frame_a, frame_b, prior, pivot, pose, stage)
         if fit is None:
             return None
@@ -161,9 +151,7 @@ def refine(
     )
 
 
-def _stages(
-    frame_a: Frame, frame_b: Frame, prior_sigma: float, noise: float, with_colour: bool
-) -> Iterator[_Stage]:
+def _stages(frame_a: Frame, frame_b: Frame, prior_sigma: float, noise: float) -> Iterator[_Stage]:
     """From coarse to fine; the first gate holds three deviations of the prior, the last six of a
     point."""
     fine = 6.0 * noise
@@ -176,9 +164,7 @@ def _stages(
     ):
         # The kernel is as wide as half the gate: three deviations in the last stage. Steps well
         # below the noise of a single point change nothing that matters.
-        kernel = gate / (2.0 * noise)
-        use = level if with_colour else None
-        yield _Stage(gate, kernel, samples, use, passes, tolerance * noise)
+        yield _Stage(gate, gate / (2.0 * noise), samples, level, passes, tolerance * noise)
 
 
 def _minimise(
@@ -207,14 +193,15 @@ def _minimise(
         hessian, gradient = system.observable(information)
         return hessian + information, gradient + information @ prior.deviation(pose, pivot)
 
-    fit = gauss_newton(
-        start,
-        linearise,
-        lambda pose, xi: _perturb(pose, xi, pivot),
-        stage.passes,
-        stage.tolerance,
-        lambda xi: float(np.hypot(np.linalg.norm(xi[3:]), np.linalg.norm(xi[:3]) * lever)),
-    )
+    def perturb(pose: NDArray[np.float64], xi: NDArray[np.float64]) -> NDArray[np.float64]:
+        step = rotation_from_vector(xi[:3])
+        rotation = nearest_rotation(step @ pose[:3, :3])
+        return make_transform(rotation, step @ (pose[:3, 3] - pivot) + pivot + xi[3:])
+
+    def size(xi: NDArray[np.float64]) -> float:
+        return float(np.hypot(np.linalg.norm(xi[3:]), np.linalg.norm(xi[:3]) * lever))
+
+    fit = gauss_newton(start, linearise, perturb, stage.passes, stage.tolerance, size)
     return fit if overlaps else None
 
 
@@ -227,17 +214,4 @@ def _overlap_centre(
         for direction in both_directions(frame_a, frame_b, a_from_b, np.zeros(3))
     )
     both = np.vstack([into_a.points, frame_a.sample_points[into_b.chosen]])
-    if len(both) < MIN_AGREEING:
-        return None
-    return np.median(both, axis=0)
-
-
-def _typical_sigma(frame_a: Frame, frame_b: Frame) -> float:
-    """Metres: combined noise of a pair of surface points."""
-    return float(np.hypot(np.median(frame_a.sample_sigma), np.median(frame_b.sample_sigma)))
-
-
-def _perturb(pose: NDArray, xi: NDArray, pivot: NDArray) -> NDArray[np.float64]:
-    step = rotation_from_vector(xi[:3])
-    rotation = nearest_rotation(step @ pose[:3, :3])
-    return make_transform(rotation, step @ (pose[:3, 3] - pivot) + pivot + xi[3:])
+    return np.median(both, axis=0) if len(both) >= MIN_AGREEING else None

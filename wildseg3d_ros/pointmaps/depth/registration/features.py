@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.geometry.cameras import rays_of
 from wildseg3d_ros.core.geometry.similarity import umeyama
-from wildseg3d_ros.core.geometry.transforms import apply, make_transform
+from wildseg3d_ros.core.geometry.transforms import apply, nearest_rotation
 from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
 from wildseg3d_ros.pointmaps.features import match, root_sift
 
@@ -32,15 +33,6 @@ class Keypoints:
     descriptors: NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class FeaturePose:
-    """A relative pose that features agree on: (4, 4) ``a_from_b``, inliers among matches."""
-
-    a_from_b: NDArray[np.float64]
-    inliers: int
-    matches: int
-
-
 def detect_keypoints(frame: Frame) -> Keypoints:
     """RootSIFT features of a frame where it has depth."""
     uv, descriptors = root_sift(frame.gray, 1500)
@@ -58,17 +50,14 @@ def detect_keypoints(frame: Frame) -> Keypoints:
         z = frame.points[r[take], c[take], 2].astype(np.float64)
         sigma[take] = frame.sigma[r[take], c[take]]
         # The feature's own ray at its neighbour's depth.
-        K = frame.K
-        y = (uv[take, 1] - K[1, 2]) / K[1, 1]
-        x = (uv[take, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
-        points[take] = np.stack([x, y, np.ones_like(x)], axis=1) * z[:, None]
+        points[take] = rays_of(*uv[take].T, frame.K) * z[:, None]
     has_depth = np.isfinite(sigma)
     return Keypoints(points[has_depth], sigma[has_depth], descriptors[has_depth])
 
 
 def pose_from_features(
-    a: Keypoints, b: Keypoints, K_a: NDArray, image_size: int, seed: int = 0
-) -> FeaturePose | None:
+    a: Keypoints, b: Keypoints, K_a: NDArray, image_size: int
+) -> tuple[NDArray[np.float64], int] | None:
     """RANSAC over rigid motions between matched 3D points.
 
     Triples of matches are drawn at random; those whose three distances differ between the views
@@ -76,22 +65,20 @@ def pose_from_features(
     percent of the image and its depth agrees to within the noise.
 
     Args:
-        a, b: features with depth.
-        K_a: (3, 3) intrinsics of view a.
-        image_size: longer edge of view a's image [px].
-        seed: of the random draws.
+        K_a: (3, 3) intrinsics of view a; image_size: longer edge of its image [px].
 
     Returns:
-        The pose, or None when fewer than MIN_INLIERS matches agree on one.
+        (4, 4) ``a_from_b`` and its number of inliers; None when fewer than MIN_INLIERS matches
+        agree on a pose.
     """
     index_a, index_b = match(a.descriptors, b.descriptors)
     if len(index_a) < MIN_INLIERS:
         return None
     matches = _Matches(a, b, index_a, index_b, 0.005 * image_size / K_a[0, 0])
-    pose = _best_hypothesis(matches, np.random.default_rng(seed))
+    pose = _best_hypothesis(matches, np.random.default_rng(0))
     if pose is None:
         return None
-    inliers = matches.inliers(pose[None, :3, :3], pose[None, :3, 3])[0]
+    inliers = matches.inliers(pose[None])[0]
     for _ in range(5):
         if inliers.sum() < MIN_INLIERS:
             return None
@@ -101,13 +88,13 @@ def pose_from_features(
             _, pose = umeyama(source, target, weights, with_scale=False)
         except ValueError:
             return None
-        inliers = matches.inliers(pose[None, :3, :3], pose[None, :3, 3])[0]
+        inliers = matches.inliers(pose[None])[0]
     # Repeated features in one corner fix no pose: the inliers must span some of the view.
     moved = apply(pose, matches.points_b[inliers])
     extent = np.linalg.svd(moved - moved.mean(axis=0), compute_uv=False) / np.sqrt(len(moved))
     if inliers.sum() < MIN_INLIERS or extent[1] < 2.0 * np.median(matches.sigma[inliers]):
         return None
-    return FeaturePose(pose, int(inliers.sum()), len(index_a))
+    return pose, int(inliers.sum())
 
 
 class _Matches:
@@ -126,9 +113,10 @@ class _Matches:
         self.axial = 3.0 * self.sigma + 0.01 * self.points_a[:, 2]
         self.lateral = lateral
 
-    def inliers(self, rotations: NDArray, translations: NDArray) -> NDArray[np.bool_]:
-        """(H, M) of motions (H, 3, 3) and (H, 3) of view b's points."""
-        moved = np.einsum("hij,mj->hmi", rotations, self.points_b) + translations[:, None]
+    def inliers(self, motions: NDArray) -> NDArray[np.bool_]:
+        """(H, M) of motions (H, 4, 4) of view b's points."""
+        moved = np.einsum("hij,mj->hmi", motions[:, :3, :3], self.points_b)
+        moved += motions[:, None, :3, 3]
         z = np.maximum(moved[..., 2], 1e-6)
         off = moved[..., :2] / z[..., None] - self.points_a[:, :2] / self.points_a[:, 2:]
         close = (off * off).sum(axis=-1) < self.lateral**2
@@ -140,16 +128,11 @@ def _best_hypothesis(matches: _Matches, rng: np.random.Generator) -> NDArray[np.
     triples = _rigid_triples(matches.points_a, matches.points_b, matches.axial, rng)
     if len(triples) == 0:
         return None
-    rotations, translations = _rigid_motions(matches.points_b[triples], matches.points_a[triples])
+    motions = _rigid_motions(matches.points_b[triples], matches.points_a[triples])
     # Hypotheses in blocks bound the memory of the scores.
-    scores = np.concatenate(
-        [
-            matches.inliers(rotations[i : i + 128], translations[i : i + 128]).sum(axis=1)
-            for i in range(0, len(triples), 128)
-        ]
-    )
-    best = int(scores.argmax())
-    return make_transform(rotations[best], translations[best])
+    blocks = (motions[i : i + 128] for i in range(0, len(motions), 128))
+    scores = np.concatenate([matches.inliers(block).sum(axis=1) for block in blocks])
+    return motions[scores.argmax()]
 
 
 def _rigid_triples(
@@ -168,11 +151,11 @@ def _rigid_triples(
     return drawn[rigid][:1000]
 
 
-def _rigid_motions(source: NDArray, target: NDArray) -> tuple[NDArray, NDArray]:
-    """Least-squares motions of (H, 3, 3) point triples (Kabsch): (H, 3, 3) and (H, 3)."""
+def _rigid_motions(source: NDArray, target: NDArray) -> NDArray[np.float64]:
+    """(H, 4, 4) least-squares motions of (H, 3, 3) point triples (Kabsch)."""
     centre_s, centre_t = source.mean(axis=1, keepdims=True), target.mean(axis=1, keepdims=True)
     covariance = np.einsum("hmi,hmj->hij", target - centre_t, source - centre_s)
-    u, _, vt = np.linalg.svd(covariance)
-    u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
-    rotations = u @ vt
-    return rotations, centre_t[:, 0] - np.einsum("hij,hj->hi", rotations, centre_s[:, 0])
+    motions = np.tile(np.eye(4), (len(source), 1, 1))
+    motions[:, :3, :3] = rotations = nearest_rotation(covariance)
+    motions[:, :3, 3] = centre_t[:, 0] - np.einsum("hij,hj->hi", rotations, centre_s[:, 0])
+    return motions

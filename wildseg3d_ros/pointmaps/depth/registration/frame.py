@@ -62,14 +62,11 @@ class Frame:
         sigma: NDArray[np.float32],
         samples: int = 3000,
     ) -> Frame:
-        """Prepares a view.
+        """Prepares a view; what is not said here is as in the attributes.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            K: (3, 3) intrinsics.
-            points: (H, W, 3) float32 metres, camera frame.
             planes: local planes of the depth.
-            sigma: (H, W) float32 standard deviation of the depth [m], infinite for no point.
             samples: upper bound of points that take part in a registration.
         """
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
@@ -109,13 +106,8 @@ def sample_texture(texture: NDArray[np.float32], uv: NDArray, step: int) -> NDAr
         return np.zeros((0, texture.shape[2]), dtype=np.float32)
     # Pixel centres of a half-resolution image lie between those of the full one.
     at = (np.asarray(uv, dtype=np.float32) + 0.5) / np.float32(step) - 0.5
-    found = cv2.remap(
-        texture,
-        np.ascontiguousarray(at[:, 0:1]),
-        np.ascontiguousarray(at[:, 1:2]),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    u, v = np.ascontiguousarray(at.T)
+    found = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, dtype=np.float32).reshape(-1, texture.shape[2])
 
 

@@ -89,9 +89,8 @@ def associate(direction: Direction, count: int) -> Association:
     moved = direction.source.sample_points[:count] @ pose[:3, :3].T + pose[:3, 3]
     uv, z = project(moved, target.K)
     height, width = target.sigma.shape
-    u, v = uv[:, 0], uv[:, 1]
     with np.errstate(invalid="ignore"):
-        inside = (z > 1e-3) & (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
+        inside = (z > 1e-3) & ((uv >= 0) & (uv <= [width - 1, height - 1])).all(axis=1)
     chosen = np.flatnonzero(inside)
     cols, rows = np.rint(uv[chosen]).astype(np.int64).T
     hit = np.isfinite(target.sigma[rows, cols])
@@ -106,8 +105,6 @@ def point_to_plane(
     """Distances of samples to the planes of the pixels they land on (Chen and Medioni, 1992).
 
     Args:
-        direction: what is compared.
-        found: its association.
         gate: pairs farther apart than this [m] are left out.
         with_noise: compute ``noise``.
     """
@@ -134,7 +131,7 @@ def point_to_plane(
     value = _dot(normals, gap[near]) / sigma
     normals, arm = _in_a(direction, normals, found.points[near], index)
     scale = 1.0 / sigma[:, None]
-    noise: tuple[NDArray[np.float64], ...] = ()
+    noise = ()
     if with_noise:
         # The source's uncertainty stands for the target's: both look at the same surface.
         tilt = scale * source.sample_normal_sigma[index, None]
@@ -151,11 +148,8 @@ def brightness(
     2011. The standard deviation is the robust one (MAD) of the differences themselves.
 
     Args:
-        direction: what is compared.
-        found: its association.
         gate: samples whose depth is off by more than this [m] are hidden, and left out.
         level: of the texture pyramid.
-        with_noise: compute ``noise``.
     """
     source, target = direction.source, direction.target
     near = np.abs(found.depth_error) < gate
@@ -171,7 +165,7 @@ def brightness(
     scale = 1.0 / max(mad, 0.05)
     along = u_by_point * texture[:, 1:2] + v_by_point * texture[:, 2:3]
     along, arm = _in_a(direction, along, points, index)
-    noise: tuple[NDArray[np.float64], ...] = ()
+    noise = ()
     if with_noise:
         rough = scale * target.texture_noise[level]
         noise = tuple(

@@ -1,5 +1,4 @@
-"""The relative pose of two views, by the best means that they allow, or the reason why there is
-none."""
+"""The relative pose of two views by the best means that they allow, or why there is none."""
 
 from __future__ import annotations
 
@@ -68,22 +67,23 @@ def register_from_features(
     frame_a: Frame, frame_b: Frame, keypoints_a: Keypoints, keypoints_b: Keypoints
 ) -> Registration:
     """Finds the relative pose by features and depth, then refines and verifies it."""
-    start = pose_from_features(keypoints_a, keypoints_b, frame_a.K, max(frame_a.gray.shape))
+    found = pose_from_features(keypoints_a, keypoints_b, frame_a.K, max(frame_a.gray.shape))
     unknown = partial(Registration, None, "none", 0.0)
-    if start is None:
+    if found is None:
         return unknown("too few matching features with depth")
+    start, inliers = found
     depth = float(np.median(frame_a.sample_points[:, 2]))
-    prior = PosePrior(start.a_from_b, 0.02 * depth, 0.02, cameras=1)
+    prior = PosePrior(start, 0.02 * depth, 0.02, cameras=1)
     refined = refine(frame_a, frame_b, prior)
     if refined is None or refined.after.agreeing < MIN_AGREEING:
         return unknown("features agree on a pose but the depths do not")
     pose, fit = refined.a_from_b, refined.after
     if refined.prior_distance > PLAUSIBLE or fit.agreeing < 0.95 * refined.before.agreeing:
-        pose, fit = start.a_from_b, refined.before
+        pose, fit = start, refined.before
     # Of the samples that the other camera should see.
     if fit.consistency < 0.6:
         return unknown(
             f"only {fit.consistency:.0%} of the visible points agree at the pose of "
-            f"{start.inliers} matching features"
+            f"{inliers} matching features"
         )
     return Registration(pose, "features", fit.overlap)

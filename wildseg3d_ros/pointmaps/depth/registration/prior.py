@@ -29,13 +29,11 @@ class PosePrior:
 
     def sigma_at(self, pivot: NDArray) -> float:
         """Standard deviation [m] of the scene's position at the pivot."""
-        lever = float(np.linalg.norm(pivot))
-        one = np.hypot(self.translation_sigma, self.rotation_sigma * lever)
+        one = np.hypot(self.translation_sigma, self.rotation_sigma * np.linalg.norm(pivot))
         return float(np.sqrt(self.cameras) * one)
 
     def information(self, pivot: NDArray) -> NDArray[np.float64]:
-        """(6, 6) inverse covariance of ``xi = (w, v)``, left perturbation about ``pivot`` in a's
-        frame.
+        """(6, 6) inverse covariance of ``xi = (w, v)``, left perturbation about a pivot in a.
 
         An error of a camera's pose rotates the scene about that camera: with its lever arm to the
         pivot a rotation error is a translation error too.

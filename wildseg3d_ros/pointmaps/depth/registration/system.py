@@ -58,17 +58,16 @@ def normal_equations(
     count: int,
     gate: float,
     width: float,
-    level: int | None,
+    level: int,
     noise: NDArray[np.float64] | None = None,
 ) -> System:
     """Gauss-Newton system of the data at a pose.
 
     Args:
-        directions: the frames at the current pose.
         count: samples per direction.
         gate: metres, see :func:`point_to_plane`.
         width: of the robust kernel of the distances [standard deviations].
-        level: of the texture pyramid; None leaves the brightness out.
+        level: of the texture pyramid.
         noise: that of an earlier system nearby, to save computing it again.
     """
     hessian, gradient, distances = np.zeros((6, 6)), np.zeros(6), 0
@@ -78,10 +77,8 @@ def normal_equations(
         found = associate(direction, count)
         planes = point_to_plane(direction, found, gate, wanted)
         distances += len(planes.value)
-        terms = [(planes, width)]
-        if level is not None:
-            terms.append((brightness(direction, found, gate, level, wanted), 3.0))
-        for residuals, kernel in terms:
+        colours = brightness(direction, found, gate, level, wanted)
+        for residuals, kernel in ((planes, width), (colours, 3.0)):
             # Geman-McClure. Depth errors are smooth over many pixels: against the prior, 20
             # residuals weigh as one.
             weight = (kernel**2 / (kernel**2 + residuals.value**2)) ** 2 / 20.0
