@@ -18,10 +18,10 @@ from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import LoadScene, Segment
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
-from wildseg3d_ros.core.types import ObjectCloud
+from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
-from wildseg3d_ros.ros.building.process import PIPELINE, Settings, overview
+from wildseg3d_ros.ros.building.process import PIPELINE, Settings
 from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.cameras.rig import Cameras, Capture
 from wildseg3d_ros.ros.guard import always_replies
@@ -140,7 +140,7 @@ class SceneNode(ManagedNode):
             self._topics.publish_labels(current)
 
     def _adopt_new(
-        self, current: CurrentScene, cloud: ObjectCloud, poses: Mapping[str, NDArray], frame: str
+        self, current: CurrentScene, cloud: PlainCloud, poses: Mapping[str, NDArray], frame: str
     ) -> None:
         self.adopt(current)
         self._monitor.start(current.scene, poses, frame)
@@ -237,7 +237,7 @@ class SceneNode(ManagedNode):
         self.require_active()
         with self._builds.kept_out("loading a scene"):
             current = loaded_scene(path, self._cameras)
-            cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
+            cloud = whole_scene(current.scene, self._config.node().scene_cloud_voxel)
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
             self._adopt_new(current, cloud, {}, self._config.node().world_frame)

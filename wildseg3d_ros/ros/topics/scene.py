@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2
 
-from wildseg3d_ros.core.types import ObjectCloud
+from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
@@ -47,7 +47,7 @@ class SceneTopics:
         """Shows a selection; see :meth:`SelectionTopics.show`."""
         self._selection.show(current, object_ids)
 
-    def publish(self, current: CurrentScene, overview: ObjectCloud) -> None:
+    def publish(self, current: CurrentScene, overview: PlainCloud) -> None:
         """Shows a new scene, and the cloud of all of it."""
         scene, columns = current.scene, colored_columns(overview.points, overview.colors)
         self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
