@@ -336,8 +336,8 @@ def test_camera_reliability_follows_publishers(world):
     wait_for(node.cameras["left"].matcher.newest)
     _unreliable(replay)
     wait_for(lambda: reliability() == {"BEST_EFFORT"})
-    heard = node.cameras["left"].matcher.counts.images
-    wait_for(lambda: node.cameras["left"].matcher.counts.images > heard + 3)
+    heard = node.cameras["left"].matcher.counts.received["image"]
+    wait_for(lambda: node.cameras["left"].matcher.counts.received["image"] > heard + 3)
     assert len(asked) == 1
 
 

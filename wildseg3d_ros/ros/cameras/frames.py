@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from wildseg3d_ros.ros.messages.camera_info import published_size
 from wildseg3d_ros.ros.messages.conversions import nanoseconds
 
+_Picture = Image | CompressedImage
 _PENDING = 10
 """Messages of a stream that wait for their partner: a third of a second at 30 Hz."""
 _RESTART_NS = 500_000_000
@@ -39,9 +40,9 @@ class FrameSet:
         era: of the matcher when it gave the set: see :attr:`FrameMatcher.era`.
     """
 
-    image: Image | CompressedImage
+    image: _Picture
     info: CameraInfo
-    depth: Image | CompressedImage | None
+    depth: _Picture | None
     arrived: float
     era: int = 0
 
@@ -63,7 +64,7 @@ class Counts:
     """Messages of a camera since it was subscribed to.
 
     Attributes:
-        images, infos, depths: received.
+        received: by part: ``image``, ``depth`` and ``camera_info``.
         sets: images with their depth, complete.
         lost: images that should have come, by the gaps between the stamps of those that did; a
             pause of the source, or a jump of its clock, is no loss.
@@ -71,9 +72,7 @@ class Counts:
         restarts: how often the stamps went back.
     """
 
-    images: int = 0
-    infos: int = 0
-    depths: int = 0
+    received: Counter[str] = field(default_factory=Counter)
     sets: int = 0
     lost: int = 0
     unpaired: int = 0
@@ -103,11 +102,10 @@ class FrameMatcher:
         self._slop_ns = int(slop_seconds * 1e9)
         self._with_depth, self._on_restart = with_depth, on_restart
         self._lock = threading.Lock()
-        self._images: deque[Image | CompressedImage] = deque(maxlen=_PENDING)
-        self._depths: deque[Image | CompressedImage] = deque(maxlen=_PENDING)
+        self._images: deque[_Picture] = deque(maxlen=_PENDING)
+        self._depths: deque[_Picture] = deque(maxlen=_PENDING)
         self._info: CameraInfo | None = None
-        self._sets: deque[tuple[Image | CompressedImage, Image | CompressedImage | None, float]]
-        self._sets = deque(maxlen=history)
+        self._sets: deque[tuple[_Picture, _Picture | None, float]] = deque(maxlen=history)
         self._last_ns: dict[str, int] = {}
         self._gaps: deque[int] = deque(maxlen=_GAPS)
         self._arrivals: deque[float] = deque(maxlen=1000)
@@ -115,35 +113,23 @@ class FrameMatcher:
         self.era = 0
         """How often all was forgotten since time went back; sets of an earlier era are void."""
 
-    def add_image(self, message: Image | CompressedImage) -> None:
-        """Takes an image."""
-        self._add("image", message)
-
-    def add_depth(self, message: Image | CompressedImage) -> None:
-        """Takes a depth image."""
-        self._add("depth", message)
-
-    def _add(self, stream: str, message: Image | CompressedImage) -> None:
-        is_image = stream == "image"
+    def add(self, part: str, message: _Picture | CameraInfo) -> None:
+        """Takes an ``image``, a ``depth`` image, or their calibration, ``camera_info``."""
         with self._lock:
-            self.counts.images += is_image
-            self.counts.depths += not is_image
-            back = self._restarted(stream, message)
+            self.counts.received[part] += 1
+            if isinstance(message, CameraInfo):
+                self._info = message
+                return
+            back = self._restarted(part, message)
             if back is None:
                 return
             if self._with_depth:
-                (self._images if is_image else self._depths).append(message)
+                (self._images if part == "image" else self._depths).append(message)
                 self._match()
-            elif is_image:
+            elif part == "image":
                 self._complete(message, None)
         if back:
             self._on_restart(back)
-
-    def add_info(self, message: CameraInfo) -> None:
-        """Takes a calibration."""
-        with self._lock:
-            self.counts.infos += 1
-            self._info = message
 
     def newest(self, max_age: float = 0.0) -> FrameSet | None:
         """The newest of the :meth:`recent` sets; None when there is none."""
@@ -199,7 +185,7 @@ class FrameMatcher:
             kept.clear()
         self._last_ns.clear()
 
-    def _restarted(self, stream: str, message: Image | CompressedImage) -> float | None:
+    def _restarted(self, stream: str, message: _Picture) -> float | None:
         """Seconds that a stream went back, usually 0; None for a message that came too late."""
         stamp_ns, last_ns = _stamp(message), self._last_ns.get(stream)
         back = 0.0
@@ -223,25 +209,21 @@ class FrameMatcher:
         self._gaps.append(gap_ns)
 
     def _match(self) -> None:
-        best = None
-        for image in self._images:
-            for depth in self._depths:
-                gap = abs(_stamp(image) - _stamp(depth))
-                if gap <= self._slop_ns and (
-                    best is None or (_stamp(image), -gap) > (_stamp(best[0]), -best[2])
-                ):
-                    best = (image, depth, gap)
-        if best is None:
+        pairs = [
+            (_stamp(image), -gap, image, depth)
+            for image in self._images
+            for depth in self._depths
+            if (gap := abs(_stamp(image) - _stamp(depth))) <= self._slop_ns
+        ]
+        if not pairs:
             return
-        image, depth, _ = best
+        image, depth = max(pairs, key=lambda pair: pair[:2])[2:]
         self._complete(image, depth)
         # What is older than the pair can only make older pairs.
         self.counts.unpaired += _drop_until(self._images, _stamp(image)) - 1
         _drop_until(self._depths, _stamp(depth))
 
-    def _complete(
-        self, image: Image | CompressedImage, depth: Image | CompressedImage | None
-    ) -> None:
+    def _complete(self, image: _Picture, depth: _Picture | None) -> None:
         now = time.monotonic()
         self._sets.append((image, depth, now))
         self._arrivals.append(now)
@@ -274,7 +256,7 @@ def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, 
     return None
 
 
-def _stamp(message: Image | CompressedImage) -> int:
+def _stamp(message: _Picture) -> int:
     return nanoseconds(message.header.stamp)
 
 

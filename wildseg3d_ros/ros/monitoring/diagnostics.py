@@ -93,8 +93,8 @@ class CameraMonitor:
         values = {
             "rate [Hz]": matcher.rate(),
             "age [s]": math.nan if age is None else age,
-            "images": counts.images,
-            "depth images": counts.depths,
+            "images": counts.received["image"],
+            "depth images": counts.received["depth"],
             "complete sets": counts.sets,
             "lost images": counts.lost,
             "images without depth": counts.unpaired,
