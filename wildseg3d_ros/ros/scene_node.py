@@ -132,7 +132,7 @@ class SceneNode(ManagedNode):
         """Answers from this scene from now on."""
         self._current = current
         if self._topics is not None:
-            self._topics.select(current)
+            self._topics.selection.show(current)
 
     def _adopt_extended(self, current: CurrentScene) -> None:
         self.adopt(current)
@@ -146,8 +146,6 @@ class SceneNode(ManagedNode):
         self._monitor.start(current.scene, poses, frame)
         if self._topics is not None:
             self._topics.publish(current, cloud)
-
-    # ---- lifecycle -----------------------------------------------------------------------------
 
     def configure(self) -> None:
         """Loads the models, in the build process, and makes the publishers."""
@@ -197,15 +195,13 @@ class SceneNode(ManagedNode):
             self._clock_jumps.unregister()
         super().destroy_node()
 
-    # ---- service -------------------------------------------------------------------------------
-
     def _segment(self, request: Segment.Request) -> Segment.Response:
         if not request.target_frame:
             request.target_frame = self.get_parameter("target_frame").value
         current, reply = self._answer(request)
         reply.warnings = [*reply.warnings, *self._monitor.warnings()]
         if self._topics is not None:
-            self._topics.select(current, reply.object_ids)
+            self._topics.selection.show(current, reply.object_ids)
         return reply
 
     def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Segment.Response]:
@@ -242,8 +238,6 @@ class SceneNode(ManagedNode):
             made = reply(current)
             self._adopt_new(current, cloud, {}, self._config.node().world_frame)
         return made
-
-    # ---- action --------------------------------------------------------------------------------
 
     def _build(self, build: Build) -> None:
         start = time.monotonic()

@@ -66,12 +66,7 @@ class Build:
 
 
 class BuildAction:
-    """Serves ``build_scene`` in every state of the node.
-
-    Args:
-        node: that serves.
-        run: does the work; what it raises becomes the result.
-    """
+    """Serves ``build_scene`` in every state of the node; what ``run`` raises is the result."""
 
     def __init__(self, node: Node, run: Callable[[Build], None]) -> None:
         self._node, self._run = node, run

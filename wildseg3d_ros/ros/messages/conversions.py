@@ -59,9 +59,6 @@ DEPTH_ENCODINGS = ("16UC1", "32FC1")
 """Encodings that :func:`depth_from_image` reads: millimetres and metres (REP 118)."""
 
 
-# ---- time ------------------------------------------------------------------------------------
-
-
 def nanoseconds(stamp: Time) -> int:
     """Integer nanoseconds of a message's stamp."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
@@ -76,9 +73,6 @@ def time_message(stamp_ns: int) -> Time:
 def header(frame_id: str, stamp_ns: int) -> Header:
     """Header of a frame and integer nanoseconds."""
     return Header(frame_id=frame_id, stamp=time_message(stamp_ns))
-
-
-# ---- images ----------------------------------------------------------------------------------
 
 
 def array_from_image(message: Image, who: str) -> NDArray:
@@ -194,9 +188,6 @@ def image_from_array(
 def image_from_mask(mask: NDArray[np.bool_], frame_id: str = "", stamp_ns: int = 0) -> Image:
     """mono8 message of an (H, W) mask: 255 on the object."""
     return image_from_array(mask.astype(np.uint8) * np.uint8(255), "mono8", frame_id, stamp_ns)
-
-
-# ---- transforms ------------------------------------------------------------------------------
 
 
 def matrix_from_transform(message: TransformStamped) -> NDArray[np.float64]:

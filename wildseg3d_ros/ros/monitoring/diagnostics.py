@@ -41,11 +41,9 @@ def steady_timer(node: Node, seconds: float, callback: Callable[[], None]) -> No
 
 
 class Diagnostics:
-    """Publishes what the sources say.
+    """Publishes what the sources say, once a second.
 
-    Args:
-        node: that publishes; its name is the hardware id and the head of every status' name.
-        sources: called once a second.
+    The node's name is the hardware id and the head of every status' name.
     """
 
     def __init__(
@@ -71,13 +69,7 @@ class Diagnostics:
 
 
 class CameraMonitor:
-    """The state of one camera; a problem goes to the log when it begins and when it ends.
-
-    Args:
-        cameras: of the node.
-        name: of the one.
-        node: for the log and the graph.
-    """
+    """The state of one camera; a problem goes to the log when it begins and when it ends."""
 
     def __init__(self, cameras: Cameras, name: str, node: Node) -> None:
         self._cameras, self._name, self._node = cameras, name, node

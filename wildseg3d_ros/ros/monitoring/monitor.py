@@ -30,12 +30,9 @@ class NodeMonitor:
     """Checks cameras and scene periodically while the node is active.
 
     Args:
-        node: that is monitored.
-        cameras: of the node.
-        scene_monitor: compares them with the scene.
-        builds: for a stale scene that is to be built anew.
-        config: settings of the node as they are now.
-        scene: the current scene.
+        node, cameras, scene_monitor: what is checked.
+        builds: builds a stale scene anew.
+        config, scene: give settings and scene as they are now.
     """
 
     def __init__(

@@ -28,9 +28,8 @@ class ObjectServices:
     """Serves questions about the scene as a whole.
 
     Args:
-        node: that serves.
+        node, transforms: of the scene node.
         current: gives the scene that answers, or raises why there is none.
-        transforms: for the frames of boxes.
         load: loads a file, and answers from it once the reply is made.
     """
 

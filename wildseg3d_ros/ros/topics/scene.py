@@ -29,9 +29,8 @@ class SceneTopics:
 
     They publish while the node is active.
 
-    Args:
-        node: that publishes.
-        cameras: names of its cameras.
+    Attributes:
+        selection: of what is selected.
     """
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
@@ -41,11 +40,7 @@ class SceneTopics:
             name: node.create_lifecycle_publisher(Image, f"{name}/labels", latched())
             for name in cameras
         }
-        self._selection = SelectionTopics(node, cameras)
-
-    def select(self, current: CurrentScene, object_ids: Sequence[int] = ()) -> None:
-        """Shows a selection; see :meth:`SelectionTopics.show`."""
-        self._selection.show(current, object_ids)
+        self.selection = SelectionTopics(node, cameras)
 
     def publish(self, current: CurrentScene, overview: PlainCloud) -> None:
         """Shows a new scene, and the cloud of all of it."""
@@ -71,6 +66,6 @@ class SceneTopics:
 
     def destroy(self) -> None:
         """Leaves the graph, and with it the latched messages."""
-        self._selection.destroy()
+        self.selection.destroy()
         for publisher in (self._cloud, *self._labels.values()):
             self._node.destroy_lifecycle_publisher(publisher)
