@@ -107,13 +107,12 @@ class NodeConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("world_frame", "target_frame"):
+        for name, form, more in (("world_frame", "+", ""), ("target_frame", "*", ", or nothing")):
             frame = getattr(self, name)
-            optional = name == "target_frame"
-            if not (frame or optional) or (frame and not re.fullmatch(r"[\w/.:~-]+", frame)):
+            if not re.fullmatch(rf"[\w/.:~-]{form}", frame):
                 raise ConfigError(
                     f"'{name}' is to name a TF frame: letters, digits and any of _ / . : ~ -"
-                    f"{', or nothing' if optional else ''}; got {frame!r}"
+                    f"{more}; got {frame!r}"
                 )
 
 

@@ -103,14 +103,10 @@ class BuildWorker:
     def extend(
         self, scene: Scene, prompt: Prompt, refine: bool, cancelled: Callable[[], bool]
     ) -> Extended:
-        """Adds an object to a scene, or corrects one, and waits for it.
+        """Adds an object to a scene, which stays as it is, or corrects one, and waits for it.
 
-        ``cancelled`` and what is raised are as of :meth:`build`.
-
-        Args:
-            scene: stays as it is.
-            prompt: see :func:`wildseg3d_ros.editing.add_object` and ``refine_object``.
-            refine: whether to correct the object that the prompt names.
+        ``cancelled`` and what is raised are as of :meth:`build`, ``prompt`` is as of
+        :func:`wildseg3d_ros.editing.add_object` or, with ``refine``, of ``refine_object``.
         """
         return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
 

@@ -82,7 +82,7 @@ class Camera:
         """
         wanted = self.config.reliability
         if wanted != "auto":
-            return _profile(ReliabilityPolicy[wanted.upper()])
+            return QoSProfile(depth=5, reliability=ReliabilityPolicy[wanted.upper()])
         full = self._node.resolve_topic_name(stream.topic)
         offered = {
             publisher.qos_profile.reliability
@@ -91,11 +91,9 @@ class Camera:
         known = self._subscriptions.get(stream.part)
         if not offered and known is not None:
             return known.qos_profile  # a driver that starts again
-        return _profile(
-            ReliabilityPolicy.RELIABLE
-            if offered == {ReliabilityPolicy.RELIABLE}
-            else ReliabilityPolicy.BEST_EFFORT
-        )
+        reliable = offered == {ReliabilityPolicy.RELIABLE}
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        return QoSProfile(depth=5, reliability=reliability)
 
     def subscribe(self) -> None:
         """Begins to listen; called again, it adapts to publishers that appeared meanwhile."""
@@ -167,7 +165,3 @@ def _stream(part: str, topic: str, transport: str) -> Stream:
     if transport == "raw":
         return Stream(part, Image, topic)
     return Stream(part, CompressedImage, f"{topic}/{transport}")
-
-
-def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
-    return QoSProfile(depth=5, reliability=reliability)

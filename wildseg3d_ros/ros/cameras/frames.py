@@ -5,10 +5,11 @@ Callbacks only put a message into its place. Nothing is decoded until a build as
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -101,7 +102,7 @@ class FrameMatcher:
     ) -> None:
         self._slop_ns = int(slop_seconds * 1e9)
         self._with_depth, self._on_restart = with_depth, on_restart
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._images: deque[_Picture] = deque(maxlen=_PENDING)
         self._depths: deque[_Picture] = deque(maxlen=_PENDING)
         self._info: CameraInfo | None = None
@@ -167,23 +168,15 @@ class FrameMatcher:
     def closest_stamps(self) -> float | None:
         """Seconds between the closest image and depth that wait for a partner."""
         with self._lock:
-            gaps = [
-                abs(_stamp(image) - _stamp(depth))
-                for image in self._images
-                for depth in self._depths
-            ]
+            gaps = [gap for gap, _, _ in self._pairs()]
             return min(gaps) / 1e9 if gaps else None
 
     def clear(self) -> None:
         """Forgets images and depth; the calibration stays."""
         with self._lock:
-            self._clear()
-
-    def _clear(self) -> None:
-        self.era += 1
-        for kept in (self._images, self._depths, self._sets, self._gaps):
-            kept.clear()
-        self._last_ns.clear()
+            self.era += 1
+            for kept in (self._images, self._depths, self._sets, self._gaps, self._last_ns):
+                kept.clear()
 
     def _restarted(self, stream: str, message: _Picture) -> float | None:
         """Seconds that a stream went back, usually 0; None for a message that came too late."""
@@ -193,7 +186,7 @@ class FrameMatcher:
             if last_ns - stamp_ns < _RESTART_NS:
                 return None
             # Partners and sets of the time before are void, and newer than all that will come.
-            self._clear()
+            self.clear()
             self.counts.restarts += 1
             back = (last_ns - stamp_ns) / 1e9
         elif last_ns is not None and stream == "image":
@@ -208,16 +201,16 @@ class FrameMatcher:
             self.counts.lost += max(round(gap_ns / usual) - 1, 0)
         self._gaps.append(gap_ns)
 
+    def _pairs(self) -> Iterator[tuple[int, _Picture, _Picture]]:
+        """All images and depths that wait, and the nanoseconds between them."""
+        for image, depth in itertools.product(self._images, self._depths):
+            yield abs(_stamp(image) - _stamp(depth)), image, depth
+
     def _match(self) -> None:
-        pairs = [
-            (_stamp(image), -gap, image, depth)
-            for image in self._images
-            for depth in self._depths
-            if (gap := abs(_stamp(image) - _stamp(depth))) <= self._slop_ns
-        ]
+        pairs = [pair for pair in self._pairs() if pair[0] <= self._slop_ns]
         if not pairs:
             return
-        image, depth = max(pairs, key=lambda pair: pair[:2])[2:]
+        _, image, depth = max(pairs, key=lambda pair: (_stamp(pair[1]), -pair[0]))
         self._complete(image, depth)
         # What is older than the pair can only make older pairs.
         self.counts.unpaired += _drop_until(self._images, _stamp(image)) - 1
