@@ -121,18 +121,15 @@ class ReplayNode(Node):
             camera = next(self._turn)
             self._waiting.extend(key for key in self._streams if key[0] == camera)
             self._stamp = time_message(self.get_clock().now().nanoseconds)
-            self._publish_transforms()
+            if self._moving is not None:
+                for transform in self._transforms:
+                    transform.header.stamp = self._stamp
+                self._moving.publish(TFMessage(transforms=self._transforms))
         stream = self._streams.get(self._waiting.popleft()) if self._waiting else None
         if stream is not None:
             publisher, message = stream
             message.header.stamp = self._stamp
             publisher.publish(message)
-
-    def _publish_transforms(self) -> None:
-        if self._moving is not None:
-            for transform in self._transforms:
-                transform.header.stamp = self._stamp
-            self._moving.publish(TFMessage(transforms=self._transforms))
 
 
 def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:

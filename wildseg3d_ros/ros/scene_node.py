@@ -106,7 +106,7 @@ class SceneNode(ManagedNode):
             callback_group=ReentrantCallbackGroup(),
         )
         self._builds = BuildAction(self, self._build)
-        self._editor = SceneEditor(self._worker, self._builds, self._scene, self._adopt_extended)
+        self._editor = SceneEditor(self._worker, self._builds, self._scene, self.adopt)
         ObjectServices(self, self._scene, self._transforms, self._load)
         self._prompts = PromptTopics(self, self.cameras.names, self._on_segment)
 
@@ -127,10 +127,6 @@ class SceneNode(ManagedNode):
         self._current = current
         if self._topics is not None:
             self._topics.selection.show(current)
-
-    def _adopt_extended(self, current: CurrentScene) -> None:
-        self.adopt(current)
-        if self._topics is not None:
             self._topics.publish_labels(current)
 
     def _adopt_new(
@@ -139,7 +135,7 @@ class SceneNode(ManagedNode):
         self.adopt(current)
         self.monitor.start(current.scene, poses, frame)
         if self._topics is not None:
-            self._topics.publish(current, cloud)
+            self._topics.publish_cloud(current, cloud)
 
     def configure(self) -> None:
         """Loads the models, in the build process, and makes the publishers."""

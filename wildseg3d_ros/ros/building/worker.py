@@ -90,8 +90,7 @@ class BuildWorker:
             world_frame: name of the frame of the views' poses.
             report: called in this thread with stage and fraction.
             cancelled: polled about twenty times a second.
-            update: a scene of the same views, and the cameras that see something else than it; a
-                back end that can renews only those.
+            update: a scene of the same views, and the cameras whose views alone are renewed in it.
 
         Raises:
             WildSeg3DError: as the pipeline, with its code; INTERNAL when the process died, or when

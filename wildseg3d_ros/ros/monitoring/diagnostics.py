@@ -1,16 +1,12 @@
-"""The node's state on /diagnostics, once a second, for rqt_robot_monitor and its like.
-
-``/diagnostics`` is the one absolute name of the node: aggregators listen there.
-"""
+"""The state of cameras in lines for /diagnostics, as rqt_robot_monitor and its like show them."""
 
 from __future__ import annotations
 
 import math
 import re
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -38,34 +34,6 @@ def steady_timer(node: Node, seconds: float, callback: Callable[[], None]) -> No
     """A timer that does not use the node's clock: simulated time may stand still, or be absent."""
     clock = Clock(clock_type=ClockType.STEADY_TIME)
     node.create_timer(seconds, callback, MutuallyExclusiveCallbackGroup(), clock)
-
-
-class Diagnostics:
-    """Publishes what the sources say, once a second.
-
-    The node's name is the hardware id and the head of every status' name.
-    """
-
-    def __init__(
-        self, node: Node, sources: Sequence[Callable[[], Sequence[DiagnosticStatus]]]
-    ) -> None:
-        self._node, self._sources = node, sources
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        steady_timer(node, 1.0, self._publish)
-
-    def _publish(self) -> None:
-        try:
-            name = self._node.get_fully_qualified_name().lstrip("/")
-            statuses = [one for source in self._sources for one in source()]
-            for one in statuses:
-                one.name, one.hardware_id = f"{name}: {one.name}", name
-            message = DiagnosticArray(status=statuses)
-            message.header.stamp = self._node.get_clock().now().to_msg()
-            self._publisher.publish(message)
-        except Exception:  # noqa: BLE001  a callback that raises ends the node
-            self._node.get_logger().error(
-                f"no diagnostics:\n{traceback.format_exc()}", throttle_duration_sec=30.0
-            )
 
 
 class CameraMonitor:

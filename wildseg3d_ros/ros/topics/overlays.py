@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from builtin_interfaces.msg import Duration
 from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
@@ -55,7 +54,6 @@ def box_markers(box: OrientedBox, text: str, frame_id: str, stamp_ns: int) -> Ma
             action=Marker.ADD,
             pose=pose_message(box.frame_from_box),
             color=ColorRGBA(r=0.24, g=0.9, b=0.35, a=alpha),
-            lifetime=Duration(),  # for ever
             # A marker that follows its frame is drawn wherever TF has that frame now.
             frame_locked=True,
         )

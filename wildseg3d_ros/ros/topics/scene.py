@@ -42,11 +42,10 @@ class SceneTopics:
         }
         self.selection = SelectionTopics(node, cameras)
 
-    def publish(self, current: CurrentScene, overview: PlainCloud) -> None:
-        """Shows a new scene, and the cloud of all of it."""
+    def publish_cloud(self, current: CurrentScene, overview: PlainCloud) -> None:
+        """Shows the cloud of all of a scene."""
         scene, columns = current.scene, colored_columns(overview.points, overview.colors)
         self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
-        self.publish_labels(current)
 
     def publish_labels(self, current: CurrentScene) -> None:
         """Shows the objects of a scene in its cameras' images."""
