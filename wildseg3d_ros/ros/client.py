@@ -154,15 +154,15 @@ class SceneClient:
     ) -> list[SceneObject]:
         """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
-        return [SceneObject.of(message) for message in self._call(self._list, request).objects]
+        return [SceneObject.of(message) for message in self._ask(self._list, request).objects]
 
     def save_scene(self, path: str) -> str:
         """Writes the scene to a file on the node's machine; returns its absolute path."""
-        return self._call(self._save, SaveScene.Request(path=path)).path
+        return self._ask(self._save, SaveScene.Request(path=path)).path
 
     def load_scene(self, path: str) -> str:
         """Makes the node answer from a saved scene; returns its scene id."""
-        return self._call(self._load, LoadScene.Request(path=path)).scene_id
+        return self._ask(self._load, LoadScene.Request(path=path)).scene_id
 
     def label_maps(
         self, cameras: Sequence[str], timeout: float = 20.0
@@ -198,7 +198,10 @@ class SceneClient:
     def _call(self, client: Client, request: Any) -> Any:
         if not (self._discovered and client.service_is_ready()):
             self.wait_until_ready()
-        reply = self._wait(client.call_async(request))
+        return self._wait(client.call_async(request))
+
+    def _ask(self, client: Client, request: Any) -> Any:
+        reply = self._call(client, request)
         raise_unless_ok(reply.status)
         return reply
 
