@@ -62,8 +62,7 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
         """Configures and activates the node as soon as it is spun."""
         self._started.clear()
         # A guard condition and not a timer: with simulated time a timer waits for /clock.
-        guard = self.create_guard_condition(self._start, MutuallyExclusiveCallbackGroup())
-        guard.trigger()
+        self.create_guard_condition(self._start, MutuallyExclusiveCallbackGroup()).trigger()
 
     def wait_until_started(self, cancelled: Callable[[], bool]) -> None:
         """Waits while :meth:`autostart` is under way.

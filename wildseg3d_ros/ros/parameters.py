@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -237,15 +236,15 @@ class Parameters:
 
     def _check_topics(self, name: str) -> None:
         camera = self.camera(name)
-        for spec in dataclasses.fields(camera):
-            topic = getattr(camera, spec.name)
-            if not spec.name.endswith("_topic") or (spec.name == "depth_topic" and not topic):
+        for field in ("image_topic", "camera_info_topic", "depth_topic"):
+            topic = getattr(camera, field)
+            if field == "depth_topic" and not topic:
                 continue
             try:
                 validate_topic_name(topic)
             except (InvalidTopicNameException, ValueError) as error:
                 raise ConfigError(
-                    f"parameter '{name}.{spec.name}' is to name a topic, got '{topic}': {error}"
+                    f"parameter '{name}.{field}' is to name a topic, got '{topic}': {error}"
                 ) from error
 
     def _declare(self, defaults: Any, prefix: str, is_live: Callable[[str], bool]) -> None:

@@ -23,7 +23,7 @@ from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
 from wildseg3d_ros.ros.building.process import PIPELINE, Settings
 from wildseg3d_ros.ros.building.worker import BuildWorker
-from wildseg3d_ros.ros.cameras.rig import Cameras, Capture
+from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
@@ -239,7 +239,10 @@ class SceneNode(ManagedNode):
         waiting = build.waiting("images")
         capture = self.cameras.take(names, config, self._transforms, waiting)
         warn(build, self, capture.warnings)
-        root, poses = self._poses(capture, config)
+        # What TF knows now, before it forgets: ``root_from_frame``.
+        root = config.world_frame if capture.tf_poses else capture.views[0].frame_id
+        stamp_ns = max(view.stamp_ns for view in capture.views)
+        poses = poses_at(self._transforms, root, stamp_ns)
         build.report("images", 1.0)
 
         self._worker.configure(self._settings(config))
@@ -268,12 +271,6 @@ class SceneNode(ManagedNode):
             config.scene_cloud_voxel,
             self._config.is_given("masks.backend"),
         )
-
-    def _poses(self, capture: Capture, config: NodeConfig) -> tuple[str, dict[str, NDArray]]:
-        """A root frame, and ``root_from_frame`` of what TF knows now, before it forgets."""
-        root = config.world_frame if capture.tf_poses else capture.views[0].frame_id
-        stamp_ns = max(view.stamp_ns for view in capture.views)
-        return root, poses_at(self._transforms, root, stamp_ns)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -136,11 +136,7 @@ class BuildAction:
     def rebuild(self, cameras: Sequence[str], changed: Sequence[str] = ()) -> bool:
         """Builds without a goal, unless a build runs; returns whether a scene was built.
 
-        What goes wrong is logged.
-
-        Args:
-            cameras: of the scene.
-            changed: those that alone are to be renewed; none: all.
+        What goes wrong is logged. Of the cameras, only the ``changed`` are renewed, if any are.
         """
         if self._busy.locked():
             return False

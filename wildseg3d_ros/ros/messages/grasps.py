@@ -1,4 +1,4 @@
-"""Boxes, organised clouds and markers as messages."""
+"""Boxes and poses as messages."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from geometry_msgs.msg import Pose
 from numpy.typing import NDArray
 
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
-from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.grasping.boxes import OrientedBox
-from wildseg3d_ros.ros.messages.clouds import colored_columns
 from wildseg3d_ros.ros.messages.conversions import (
     matrix_from_pose,
     point_message,
@@ -43,17 +41,3 @@ def pose_message(frame_from_body: NDArray[np.float64]) -> Pose:
         position=point_message(frame_from_body[:3, 3]),
         orientation=quaternion_message(frame_from_body[:3, :3]),
     )
-
-
-def organized_cloud(
-    points: NDArray[np.float32], image: NDArray[np.uint8], lens: Lens
-) -> tuple[dict[str, NDArray], tuple[int, int]]:
-    """Columns x, y, z, rgb at the pixels of the published image, and its size.
-
-    Args:
-        points: (H, W, 3) by pinhole pixel, NaN where nothing is.
-        image: (H, W, 3) RGB of the pinhole image.
-        lens: of the camera.
-    """
-    points, image = lens.published_labels(points, np.nan), lens.published_labels(image)
-    return colored_columns(points, image), lens.size

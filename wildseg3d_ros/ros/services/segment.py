@@ -23,7 +23,7 @@ from wildseg3d_ros.ros.messages.clouds import (
     xyz_columns,
 )
 from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
-from wildseg3d_ros.ros.messages.grasps import box_message, organized_cloud
+from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import PromptReader
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.scene import Scene
@@ -201,5 +201,8 @@ class _Parts:
     def _organized(self, name: str):
         scene, view = self.current.scene, self.current.scene.view_index(name)
         points, image = self.current.graspable.organized(self.ids, view)
-        columns, size = organized_cloud(self.moved(points), image, self.current.calibrations[name])
-        return cloud_message(columns, self.target, scene.stamps_ns[view], size)
+        # From pinhole pixels, NaN where nothing is, to those of the published image.
+        lens = self.current.calibrations[name]
+        points = lens.published_labels(self.moved(points), np.nan)
+        columns = colored_columns(points, lens.published_labels(image))
+        return cloud_message(columns, self.target, scene.stamps_ns[view], lens.size)

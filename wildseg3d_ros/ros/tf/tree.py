@@ -139,12 +139,8 @@ class _Track:
 def interpolate(
     first: NDArray[np.float64], second: NDArray[np.float64], share: float
 ) -> NDArray[np.float64]:
-    """Rigid (4, 4) between two: translation linear, rotation along the shortest arc (slerp).
-
-    Args:
-        first, second: the transforms at ``share`` 0 and 1.
-        share: in [0, 1].
-    """
+    """Rigid (4, 4) between two, at a share in [0, 1] of the way: translation linear, rotation
+    along the shortest arc (slerp)."""
     a, b = quaternion_from_rotation(first[:3, :3]), quaternion_from_rotation(second[:3, :3])
     dot = float(a @ b)
     if dot < 0:

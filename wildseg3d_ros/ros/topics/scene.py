@@ -28,9 +28,6 @@ class SceneTopics:
     """Publishers of a configured node, of its scene and of what is selected in it.
 
     They publish while the node is active.
-
-    Attributes:
-        selection: of what is selected.
     """
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
