@@ -159,11 +159,10 @@ class CameraConfig:
     @classmethod
     def of(cls, name: str, node: NodeConfig = NodeConfig()) -> CameraConfig:
         """What a camera has unless told otherwise: topics by its name, the rest by the node."""
-        default = cls()
         return cls(
-            default.image_topic.format(name=name),
-            default.camera_info_topic.format(name=name),
-            default.depth_topic.format(name=name),
+            cls.image_topic.format(name=name),
+            cls.camera_info_topic.format(name=name),
+            cls.depth_topic.format(name=name),
             image_transport=node.image_transport,
             reliability=node.reliability,
         )

@@ -113,8 +113,8 @@ class ReplayNode(Node):
         self._turn = itertools.cycle(self.names)
         self._stamp = time_message(0)
         self.create_timer(1.0 / (rate * len(self._streams)), self._publish)
-        listed = ", ".join(f"'{name}'" for name in self.names)
-        self.get_logger().info(f"publishing {len(self.names)} cameras at {rate:g} Hz: [{listed}]")
+        names = list(self.names)
+        self.get_logger().info(f"publishing {len(names)} cameras at {rate:g} Hz: {names}")
 
     def _publish(self) -> None:
         if not self._waiting:
@@ -141,8 +141,6 @@ def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | C
             ErrorCode.BAD_CALIBRATION,
         )
     frame, (height, width) = optical_frame(name), view.size
-    P = np.zeros((3, 4))
-    P[:, :3] = view.K
     info = CameraInfo(
         header=header(frame, 0),
         height=height,
@@ -151,7 +149,7 @@ def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | C
         d=[0.0] * 5,
         k=view.K.ravel(),
         r=np.eye(3).ravel(),
-        p=P.ravel(),
+        p=np.pad(view.K, ((0, 0), (0, 1))).ravel(),
     )
     messages: dict[str, Image | CameraInfo] = {
         "camera_info_topic": info,

@@ -64,7 +64,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Extended:
-    """A scene with an object more, or another one, and that object's id."""
+    """A scene with an object added or corrected, and that object's id."""
 
     scene: Scene
     object_id: int

@@ -27,13 +27,7 @@ from wildseg3d_ros.ros.parameters import CameraConfig
 
 @dataclass(frozen=True)
 class Stream:
-    """One topic of a camera.
-
-    Attributes:
-        part: ``image``, ``depth`` or ``camera_info``.
-        kind: type of its messages.
-        topic: as configured.
-    """
+    """One topic of a camera; its part is ``image``, ``depth`` or ``camera_info``."""
 
     part: str
     kind: type
@@ -47,6 +41,7 @@ class Camera:
         who: the camera in a sentence.
         image: colour images.
         streams: those, depth if there is any, and their calibration.
+        since: monotonic seconds when it was subscribed to.
     """
 
     def __init__(
@@ -66,12 +61,7 @@ class Camera:
         self.streams = (self.image, depth, info) if config.depth_topic else (self.image, info)
         self._subscriptions: dict[str, Subscription] = {}
         self._calibration: tuple[Any, Lens] | None = None
-        self._since = time.monotonic()
-
-    @property
-    def listening_seconds(self) -> float:
-        """How long it has been listened to."""
-        return time.monotonic() - self._since
+        self.since = time.monotonic()
 
     def qos(self, stream: Stream) -> QoSProfile:
         """The QoS with which a stream is subscribed, or is to be.
@@ -98,7 +88,7 @@ class Camera:
     def subscribe(self) -> None:
         """Begins to listen; called again, it adapts to publishers that appeared meanwhile."""
         if not self._subscriptions:
-            self._since = time.monotonic()
+            self.since = time.monotonic()
         for stream in self.streams:
             qos, known = self.qos(stream), self._subscriptions.get(stream.part)
             if known is not None:
@@ -120,14 +110,18 @@ class Camera:
         Raises:
             InputError: messages that cannot be used.
         """
-        compressed = isinstance(frames.image, CompressedImage)
-        image = (rgb_from_compressed if compressed else rgb_from_image)(frames.image, self.who)
+        if isinstance(frames.image, CompressedImage):
+            image = rgb_from_compressed(frames.image, self.who)
+        else:
+            image = rgb_from_image(frames.image, self.who)
         calibration = self._calibrate(frames.info, image.shape[:2])
         depth = None
         if frames.depth is not None:
-            compressed = isinstance(frames.depth, CompressedImage)
-            read = depth_from_compressed if compressed else depth_from_image
-            depth = read(frames.depth, f"{self.who}: depth")
+            who = f"{self.who}: depth"
+            if isinstance(frames.depth, CompressedImage):
+                depth = depth_from_compressed(frames.depth, who)
+            else:
+                depth = depth_from_image(frames.depth, who)
             if depth.shape == image.shape[:2]:  # else View says what is wrong
                 depth = calibration.undistort_labels(depth)
         return calibration, calibration.undistort_color(image), depth

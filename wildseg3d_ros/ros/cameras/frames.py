@@ -224,14 +224,11 @@ class FrameMatcher:
 
 
 def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, FrameSet] | None:
-    """One set of every camera, all taken within the slop of each other, as new as possible.
+    """One set of every camera, as new as possible; None when no choice is within the slop.
 
     Args:
         recent: the sets of each camera, the newest first, at least one.
         slop: largest difference of the images' stamps [s]; 0 takes the newest of each camera.
-
-    Returns:
-        None when no choice is within the slop.
     """
     if slop <= 0:
         return {name: sets[0] for name, sets in recent.items()}

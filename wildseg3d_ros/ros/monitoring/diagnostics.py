@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -62,7 +63,7 @@ class CameraMonitor:
             "topic": self._node.resolve_topic_name(camera.image.topic),
         }
         if matcher.newest(config.max_image_age) is None:
-            if camera.listening_seconds < START_SECONDS:
+            if time.monotonic() - camera.since < START_SECONDS:
                 return status(name, WARN, "no images yet", **values)
             problem = str(why_no_set(camera, config, self._node))
             self._log(problem)

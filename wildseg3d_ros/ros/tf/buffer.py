@@ -21,12 +21,15 @@ class TransformBuffer(Protocol):
 
     def add(self, message: TransformStamped, static: bool = False) -> None:
         """Takes one transform, as if it had come from /tf or /tf_static."""
+        ...
 
     def clear(self) -> None:
         """Forgets what moves; static transforms stay, as nobody sends them again."""
+        ...
 
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
+        ...
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """(4, 4) ``target_from_source`` at a time; 0 means the newest time that both have.
@@ -35,6 +38,7 @@ class TransformBuffer(Protocol):
             WildSeg3DError: UNKNOWN_FRAME when no transform names the target or the source;
                 MISSING_TF when they are not connected, or not known at that time.
         """
+        ...
 
 
 def poses_at(buffer: TransformBuffer, root: str, stamp_ns: int) -> dict[str, NDArray[np.float64]]:

@@ -20,10 +20,7 @@ MOUSE_TOPICS = ("{camera}/mouse_left", "{camera}/overlay_mouse_left")
 
 
 class PromptTopics:
-    """Selects the object that is clicked; the answer goes to topics and to the log.
-
-    ``ask`` answers a request as the service does.
-    """
+    """Selects what is clicked: asks as a client of the service does, and logs the answer."""
 
     def __init__(
         self,

@@ -25,10 +25,7 @@ def as_mono16(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
 
 
 class SceneTopics:
-    """Publishers of a configured node, of its scene and of what is selected in it.
-
-    They publish while the node is active.
-    """
+    """Publishers of the scene, and of what is selected in it; the node publishes while active."""
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
