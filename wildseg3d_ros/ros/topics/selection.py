@@ -52,8 +52,9 @@ class SelectionTopics:
     def show(self, current: CurrentScene, object_ids: Sequence[int] = ()) -> None:
         """Shows a selection soon; returns at once. Without ids a new scene is shown."""
         with self._changed:
-            self._wanted = current, tuple(object_ids)
-            self._changed.notify()
+            if self._wanted != (current, tuple(object_ids)):
+                self._wanted = current, tuple(object_ids)
+                self._changed.notify()
 
     def destroy(self) -> None:
         """Leaves the graph, and with it the latched messages."""
