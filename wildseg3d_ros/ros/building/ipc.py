@@ -62,7 +62,7 @@ class Channel:
             descriptors = []
             if views:
                 file = stack.enter_context(_shared_file())
-                _write(views, file)
+                _write_shared(views, file)
                 descriptors = [file.fileno()]
             # The descriptor travels with the first byte: a receiver asks for it there.
             socket.send_fds(self._socket, [head[:1]], descriptors)
@@ -107,7 +107,7 @@ def _shared_file() -> BinaryIO:
     return tempfile.TemporaryFile()
 
 
-def _write(views: list[memoryview], file: BinaryIO) -> None:
+def _write_shared(views: list[memoryview], file: BinaryIO) -> None:
     for view in views:
         start = file.tell()
         file.write(view)
