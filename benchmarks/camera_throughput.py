@@ -96,7 +96,7 @@ def scene_node() -> None:
 
     def count() -> tuple[int, int]:
         newest = [node.cameras[name].matcher.newest() for name in CAMERAS]
-        received = sum(node.cameras[name].matcher.counts.images for name in CAMERAS)
+        received = sum(node.cameras[name].matcher.counts.received["image"] for name in CAMERAS)
         return received, sum(int(f.image.header.frame_id) for f in newest if f is not None)
 
     _measure(count, lambda: time.sleep(0.1))

@@ -70,7 +70,7 @@ def serve(load: str) -> None:
             threading.Thread(target=work, args=build, daemon=True).start()
         return node
 
-    parameters = ["-p", "cameras:=['camera0', 'camera1']", "-p", "autostart:=false"]
+    parameters = ["-p", f"cameras:={list(scene.view_names)}", "-p", "autostart:=false"]
     sys.exit(run_node(make, ["--ros-args", *parameters]))
 
 

@@ -6,11 +6,12 @@ exact.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.geometry.cameras import back_project, rays
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.core.types import Alignment, MaskCache, Prompt, View, WorldPointmaps
+from wildseg3d_ros.editing import add_object, refine_object
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.ros.building.process import Build, Settings
+from wildseg3d_ros.ros.building.process import Extended, Settings
 from wildseg3d_ros.scene.scene import Scene
 
 SIZE = (120, 160)
@@ -154,26 +156,14 @@ def scene_by_color(
         )
 
 
-def color_builder(settings: Settings) -> Build:
-    """Builds at once."""
-    return scene_by_color
+class Builder:
+    """Stands in for the pipeline: builds with a function, edits scenes without mask back end."""
 
+    def __init__(self, settings: Settings, build: Callable[..., Scene] = scene_by_color) -> None:
+        self._config, self._build = settings.config, build
 
-def forgetful_builder(settings: Settings) -> Build:
-    """Does not find the green ball."""
-
-    def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
-        return scene_by_color(views, progress, world_frame, found=(RED,))
-
-    return build
-
-
-class Renewing:
-    """Builds at once; asked to renew some views, it writes their names to PATIENT_UNTIL."""
-
-    def __init__(self, settings: Settings) -> None: ...
-
-    __call__ = staticmethod(scene_by_color)
+    def __call__(self, views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
+        return self._build(views, progress, world_frame)
 
     def update(
         self,
@@ -183,12 +173,33 @@ class Renewing:
         progress: Progress,
         world_frame: str,
     ) -> Scene:
+        return self._build(views, progress, world_frame)
+
+    def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
+        change = refine_object if refine else add_object
+        changed, cloud = change(scene, prompt, self._config)
+        return Extended(changed, cloud.object_ids[0])
+
+
+color_builder = Builder
+"""Builds at once."""
+
+
+def forgetful_builder(settings: Settings) -> Builder:
+    """Does not find the green ball."""
+    return Builder(settings, functools.partial(scene_by_color, found=(RED,)))
+
+
+class Renewing(Builder):
+    """Builds at once; asked to renew some views, it writes their names to PATIENT_UNTIL."""
+
+    def update(self, scene, changed, views, progress, world_frame) -> Scene:
         assert scene.view_names == tuple(view.name for view in views)
         Path(os.environ["PATIENT_UNTIL"]).write_text(" ".join(changed))
         return scene_by_color(views, progress, world_frame)
 
 
-def patient_builder(settings: Settings) -> Build:
+def patient_builder(settings: Settings) -> Builder:
     """Builds when the file that PATIENT_UNTIL names is there, and can be cancelled until then."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -198,10 +209,10 @@ def patient_builder(settings: Settings) -> Build:
                 time.sleep(0.01)
         return scene_by_color(views, progress, world_frame)
 
-    return build
+    return Builder(settings, build)
 
 
-def deaf_builder(settings: Settings) -> Build:
+def deaf_builder(settings: Settings) -> Builder:
     """Never looks up from its work."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -209,10 +220,10 @@ def deaf_builder(settings: Settings) -> Build:
         threading.Event().wait()
         raise AssertionError
 
-    return build
+    return Builder(settings, build)
 
 
-def dying_builder(settings: Settings) -> Build:
+def dying_builder(settings: Settings) -> Builder:
     """Is killed as by the kernel when memory runs out, the first time; builds afterwards."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
@@ -222,18 +233,18 @@ def dying_builder(settings: Settings) -> Build:
             os.kill(os.getpid(), signal.SIGKILL)
         return scene_by_color(views, progress, world_frame)
 
-    return build
+    return Builder(settings, build)
 
 
-def broken_builder(settings: Settings) -> Build:
+def broken_builder(settings: Settings) -> Builder:
     """Has a defect."""
 
     def build(views: Sequence[View], progress: Progress, world_frame: str) -> Scene:
         raise ZeroDivisionError("a defect made on purpose")
 
-    return build
+    return Builder(settings, build)
 
 
-def unloadable_builder(settings: Settings) -> Build:
+def unloadable_builder(settings: Settings) -> Builder:
     """Lacks its weights."""
     raise ConfigError("the weights are not there; download them")

@@ -66,7 +66,7 @@ class Rig:
         part = {IMAGE: "image", INFO: "info", DEPTH: "depth"}[field]
         deadline = time.monotonic() + 30
         while True:
-            frames = self._node._cameras["left"].matcher.newest()
+            frames = self._node.cameras["left"].matcher.newest()
             if frames is not None and all(
                 np.array_equal(getattr(getattr(frames, part), n), getattr(message, n))
                 for n in names
@@ -195,7 +195,7 @@ def test_why_no_set_camera_stopped(world):
     rig, client = Rig(world, node), world.client()
     client.build()
     rig.stop()
-    matcher, deadline = node._cameras["left"].matcher, time.monotonic() + 20
+    matcher, deadline = node.cameras["left"].matcher, time.monotonic() + 20
     while matcher.newest(max_age=1.0) is not None:
         assert time.monotonic() < deadline, "the camera did not stop"
         time.sleep(0.05)

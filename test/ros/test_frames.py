@@ -28,18 +28,18 @@ def times(matcher: FrameMatcher) -> tuple[float, float]:
 @pytest.fixture
 def matcher() -> FrameMatcher:
     made = FrameMatcher(slop_seconds=0.02, with_depth=True)
-    made.add_info(CameraInfo())
+    made.add("camera_info", CameraInfo())
     return made
 
 
 def test_frame_matcher_complete_set():
     """A set is complete with image depth and calibration."""
     matcher = FrameMatcher(0.02, with_depth=True)
-    matcher.add_image(image(100))
+    matcher.add("image", image(100))
     assert matcher.newest() is None
-    matcher.add_depth(image(105))
+    matcher.add("depth", image(105))
     assert matcher.newest() is None
-    matcher.add_info(CameraInfo(width=7))
+    matcher.add("camera_info", CameraInfo(width=7))
     assert times(matcher) == (100, 105)
     assert matcher.newest().info.width == 7
 
@@ -47,53 +47,53 @@ def test_frame_matcher_complete_set():
 def test_frame_matcher_without_depth():
     """A colour camera needs no depth."""
     matcher = FrameMatcher(0.02, with_depth=False)
-    matcher.add_info(CameraInfo())
-    matcher.add_image(image(100))
+    matcher.add("camera_info", CameraInfo())
+    matcher.add("image", image(100))
     assert matcher.newest().depth is None
 
 
 def test_frame_matcher_late_depth(matcher):
     """Depth that comes late finds its image."""
     for t in (0, 33, 66, 100):
-        matcher.add_image(image(t))
-    matcher.add_depth(image(1))
+        matcher.add("image", image(t))
+    matcher.add("depth", image(1))
     assert times(matcher) == (0, 1)
-    matcher.add_depth(image(67))
+    matcher.add("depth", image(67))
     assert times(matcher) == (66, 67)
     # The image at 33 is older than what there is: it is of no use any more.
-    matcher.add_depth(image(99))
+    matcher.add("depth", image(99))
     assert times(matcher) == (100, 99)
 
 
 def test_frame_matcher_closest_depth(matcher):
     """The closest depth is taken."""
-    matcher.add_depth(image(85))
-    matcher.add_depth(image(98))
-    matcher.add_depth(image(115))
-    matcher.add_image(image(100))
+    matcher.add("depth", image(85))
+    matcher.add("depth", image(98))
+    matcher.add("depth", image(115))
+    matcher.add("image", image(100))
     assert times(matcher) == (100, 98)
 
 
 def test_frame_matcher_beyond_slop(matcher):
     """What is too far apart does not belong together."""
     for k in range(50):
-        matcher.add_image(image(100 * k))
-        matcher.add_depth(image(100 * k + 30))
+        matcher.add("image", image(100 * k))
+        matcher.add("depth", image(100 * k + 30))
     assert matcher.newest() is None
     assert matcher.age() is None
     assert matcher.closest_stamps() == pytest.approx(0.03)
-    assert matcher.counts.images == matcher.counts.depths == 50
+    assert matcher.counts.received == {"image": 50, "depth": 50, "camera_info": 1}
 
 
 def test_frame_matcher_restart(matcher):
     """A recording that starts again."""
     for t in (1000, 1100):
-        matcher.add_image(image(t))
-        matcher.add_depth(image(t))
-    matcher.add_image(image(1200))
+        matcher.add("image", image(t))
+        matcher.add("depth", image(t))
+    matcher.add("image", image(1200))
     for t in (0, 100, 200):
-        matcher.add_image(image(t))
-        matcher.add_depth(image(t))
+        matcher.add("image", image(t))
+        matcher.add("depth", image(t))
     assert times(matcher) == (200, 200)
 
 
@@ -101,15 +101,15 @@ def test_frame_matcher_restart_is_reported():
     """Also before a new pair is complete: the old one is of another time."""
     told = []
     matcher = FrameMatcher(0.02, with_depth=True, history=3, on_restart=told.append)
-    matcher.add_info(CameraInfo())
+    matcher.add("camera_info", CameraInfo())
     for t in (5000, 5100, 5200):
-        matcher.add_image(image(t))
-        matcher.add_depth(image(t))
-    matcher.add_image(image(1000))
+        matcher.add("image", image(t))
+        matcher.add("depth", image(t))
+    matcher.add("image", image(1000))
     assert told == [pytest.approx(4.2)]
     assert matcher.newest() is None
     assert matcher.counts.restarts == 1
-    matcher.add_depth(image(1010))
+    matcher.add("depth", image(1010))
     assert times(matcher) == (1000, 1010)
     assert len(told) == 1
 
@@ -117,10 +117,10 @@ def test_frame_matcher_restart_is_reported():
 def test_frame_matcher_late_message(matcher):
     """A message that comes a little late is no restart."""
     for t in (1000, 1100):
-        matcher.add_image(image(t))
-        matcher.add_depth(image(t))
-    matcher.add_image(image(1033))
-    matcher.add_depth(image(1033))
+        matcher.add("image", image(t))
+        matcher.add("depth", image(t))
+    matcher.add("image", image(1033))
+    matcher.add("depth", image(1033))
     assert times(matcher) == (1100, 1100)
     assert matcher.counts.restarts == 0
 
@@ -130,7 +130,7 @@ def test_frame_matcher_counts_lost():
     matcher = FrameMatcher(0.02, with_depth=False)
     sent = [t for t in range(60) if t not in (30, 40, 41, 42)]
     for t in sent:
-        matcher.add_image(image(33.3 * t))
+        matcher.add("image", image(33.3 * t))
     assert matcher.counts.lost == 4
 
 
@@ -139,26 +139,26 @@ def test_frame_matcher_pause_is_no_loss(pause):
     """A jump of the clock or a pause is no loss."""
     matcher = FrameMatcher(0.02, with_depth=False)
     for t in range(60):
-        matcher.add_image(image(33.3 * t + (pause if t >= 30 else 0)))
+        matcher.add("image", image(33.3 * t + (pause if t >= 30 else 0)))
     assert matcher.counts.lost == 0
-    matcher.add_image(image(33.3 * 62 + pause))
+    matcher.add("image", image(33.3 * 62 + pause))
     assert matcher.counts.lost == 2
 
 
 def test_frame_matcher_counts_unpaired(matcher):
     """Images without depth are counted."""
     for t in range(9):
-        matcher.add_image(image(33.3 * t))
+        matcher.add("image", image(33.3 * t))
         if t % 3 == 2:
-            matcher.add_depth(image(33.3 * t))
+            matcher.add("depth", image(33.3 * t))
     assert (matcher.counts.sets, matcher.counts.unpaired) == (3, 6)
 
 
 def test_frame_matcher_rate(matcher, monkeypatch):
     for k in range(100):
         monkeypatch.setattr(time, "monotonic", lambda k=k: 1000 + k / 10)
-        matcher.add_image(image(100 * k))
-        matcher.add_depth(image(100 * k))
+        matcher.add("image", image(100 * k))
+        matcher.add("depth", image(100 * k))
     assert matcher.rate() == pytest.approx(10, rel=0.1)
     monkeypatch.setattr(time, "monotonic", lambda: 1020)
     assert matcher.rate() == 0
@@ -205,15 +205,15 @@ def test_aligned_against_brute_force():
 
 def test_frame_matcher_bounded_memory(matcher):
     for k in range(1000):
-        matcher.add_image(image(100 * k))
+        matcher.add("image", image(100 * k))
     assert len(matcher._images) <= 10
 
 
 def test_frame_matcher_max_age(matcher, monkeypatch):
     """Old sets are not given."""
     now = time.monotonic()
-    matcher.add_image(image(0))
-    matcher.add_depth(image(0))
+    matcher.add("image", image(0))
+    matcher.add("depth", image(0))
     monkeypatch.setattr(time, "monotonic", lambda: now + 60)
     assert matcher.newest(max_age=10) is None
     assert matcher.age() >= 59

@@ -85,7 +85,7 @@ def test_scene_node_recording_loops(world, monkeypatch, capfd, seconds):
     before_ns = client.segment([ON_RED]).stamp_ns
     monkeypatch.setattr(Shifted, "seconds", seconds)
     deadline = time.monotonic() + 20
-    while not all(node._cameras[name].matcher.counts.restarts for name in table.NAMES):
+    while not all(node.cameras[name].matcher.counts.restarts for name in table.NAMES):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     # The stamps changed between a transform and its image: that image has no pose.
@@ -112,7 +112,7 @@ def test_cameras_take_pose_too_early(world, monkeypatch, seconds):
     world.replay(tf="dynamic", prepare=shift)
     client = world.client()
     deadline = time.monotonic() + 20
-    while node._cameras["front"].matcher.newest() is None:
+    while node.cameras["front"].matcher.newest() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -123,7 +123,7 @@ def test_cameras_take_pose_too_early(world, monkeypatch, seconds):
 
     report = client.build(progress=begin)
     assert report.warnings == ()
-    assert bool(node._cameras["front"].matcher.counts.restarts) == (seconds < 0)
+    assert bool(node.cameras["front"].matcher.counts.restarts) == (seconds < 0)
     assert abs(client.segment([ON_RED]).stamp_ns - time.time_ns()) < 100 * SECOND
 
 

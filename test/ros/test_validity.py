@@ -90,23 +90,23 @@ def test_scene_monitor_stale_scene(live):
     node, replay, client = live
     listener = Listener(client)
     wait_for(lambda: listener.level("scene") == DiagnosticStatus.OK)
-    assert node.stale_cameras == ()
+    assert node.monitor.stale == ()
     before = change(replay, without_green(1))
-    wait_for(lambda: node.stale_cameras == ("left",))
+    wait_for(lambda: node.monitor.stale == ("left",))
     (warning,) = client.segment([ON_RED]).warnings
     assert "stale: camera 'left' sees something else" in warning
     wait_for(lambda: listener.level("scene") == DiagnosticStatus.WARN)
     assert listener.values("scene")["stale cameras"] == "left"
     # What is put back is as it was.
     replay._streams[LEFT] = before
-    wait_for(lambda: not node.stale_cameras)
+    wait_for(lambda: not node.monitor.stale)
     assert client.segment([ON_RED]).warnings == ()
     # A new scene is of what is seen now.
     change(replay, without_green(1))
-    wait_for(lambda: node.stale_cameras)
+    wait_for(lambda: node.monitor.stale)
     client.build()
     time.sleep(1.0)
-    assert node.stale_cameras == ()
+    assert node.monitor.stale == ()
 
 
 def test_scene_monitor_other_light(live):
@@ -115,7 +115,7 @@ def test_scene_monitor_other_light(live):
     dim = (VIEWS[1].image * 0.6).astype(np.uint8)
     change(replay, dim)
     time.sleep(1.5)
-    assert node.stale_cameras == ()
+    assert node.monitor.stale == ()
 
 
 def test_node_monitor_rebuilds(world):
@@ -126,7 +126,7 @@ def test_node_monitor_rebuilds(world):
     assert first.objects == 2
     change(replay, without_green(1))
     wait_for(lambda: client.segment([ON_RED]).scene_id != first.scene_id)
-    wait_for(lambda: not node.stale_cameras)
+    wait_for(lambda: not node.monitor.stale)
 
 
 def test_node_monitor_renews_one_view(world, monkeypatch, tmp_path):
@@ -140,7 +140,7 @@ def test_node_monitor_renews_one_view(world, monkeypatch, tmp_path):
     change(replay, without_green(1))
     wait_for(lambda: client.segment([ON_RED]).scene_id != first.scene_id)
     assert names.read_text() == "left"
-    wait_for(lambda: not node.stale_cameras)
+    wait_for(lambda: not node.monitor.stale)
 
 
 def test_scene_monitor_moving_camera(world):
@@ -157,9 +157,9 @@ def test_scene_monitor_moving_camera(world):
         lambda: listener.heard and listener.values("scene").get("cameras elsewhere") == "left"
     )
     time.sleep(1.0)
-    assert node.stale_cameras == ()
+    assert node.monitor.stale == ()
     replay._transforms[1] = there
-    wait_for(lambda: node.stale_cameras == ("left",))
+    wait_for(lambda: node.monitor.stale == ("left",))
 
 
 def behind(replay, seconds: float) -> None:
@@ -185,7 +185,7 @@ def test_scene_monitor_late_pose(world):
     listener = Listener(client)
     client.build()
     change(replay, without_green(1))
-    wait_for(lambda: node.stale_cameras == ("left",))
+    wait_for(lambda: node.monitor.stale == ("left",))
     assert listener.values("scene")["cameras not compared"] == ""
 
 
@@ -210,7 +210,7 @@ def test_scene_monitor_long_period(world):
     replay, client = world.replay(), world.client()
     client.build()
     change(replay, without_green(1))
-    wait_for(lambda: node.stale_cameras == ("left",))
+    wait_for(lambda: node.monitor.stale == ("left",))
 
 
 def test_scene_monitor_depth_alone(live):
@@ -220,15 +220,15 @@ def test_scene_monitor_depth_alone(live):
     green = labels == table.GREEN
     bare = np.where(green, 140, image.max(axis=-1))
     change(replay, np.repeat(bare[..., None], 3, axis=-1).astype(np.uint8))
-    wait_for(lambda: node.stale_cameras)
+    wait_for(lambda: node.monitor.stale)
     client.build()
     time.sleep(1.0)
-    assert node.stale_cameras == ()
+    assert node.monitor.stale == ()
     publisher, message = replay._streams["left", "depth_topic"]
     depth[green] += 0.1
     changed = image_from_array(depth, "32FC1", message.header.frame_id)
     replay._streams["left", "depth_topic"] = (publisher, changed)
-    wait_for(lambda: node.stale_cameras == ("left",))
+    wait_for(lambda: node.monitor.stale == ("left",))
 
 
 @pytest.mark.parametrize("period", [0.1, 0.0], ids=["monitored", "not monitored"])
@@ -252,7 +252,7 @@ def test_scene_monitor_other_resolution(world, period):
         client.segment([("left", 300, 200)])
     assert "320x240" not in str(refused.value)
     if period:
-        wait_for(lambda: node.stale_cameras == ("front",))
+        wait_for(lambda: node.monitor.stale == ("front",))
     wait_for(lambda: node.cameras["front"].matcher.newest().info.width == 320)
     client.build()
     selected = client.segment([("front", 2 * u, 2 * v)])
@@ -336,8 +336,8 @@ def test_camera_reliability_follows_publishers(world):
     wait_for(node.cameras["left"].matcher.newest)
     _unreliable(replay)
     wait_for(lambda: reliability() == {"BEST_EFFORT"})
-    heard = node.cameras["left"].matcher.counts.images
-    wait_for(lambda: node.cameras["left"].matcher.counts.images > heard + 3)
+    heard = node.cameras["left"].matcher.counts.received["image"]
+    wait_for(lambda: node.cameras["left"].matcher.counts.received["image"] > heard + 3)
     assert len(asked) == 1
 
 
@@ -357,9 +357,9 @@ def test_scene_monitor_loaded_scene(live, tmp_path):
     saved = str(tmp_path / "table.ws3d")
     client.save_scene(saved)
     change(replay, without_green(1))
-    wait_for(lambda: node.stale_cameras)
+    wait_for(lambda: node.monitor.stale)
     client.build()
-    assert node.stale_cameras == ()
+    assert node.monitor.stale == ()
     # What was saved shows the ball, what is seen does not.
     client.load_scene(saved)
-    wait_for(lambda: node.stale_cameras == ("left",))
+    wait_for(lambda: node.monitor.stale == ("left",))

@@ -195,7 +195,7 @@ def test_build_worker_send_fails(make_worker, monkeypatch):
     build(worker)
     pid = worker.pid
 
-    def full(views):
+    def full(views, file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as broken:

@@ -42,6 +42,17 @@ def solid_pixels(scene: Scene, visibility: Visibility) -> tuple[NDArray[np.bool_
     )
 
 
+def whole_scene(scene: Scene, voxel_size: float) -> PlainCloud:
+    """All that the views measured, background included, to look at.
+
+    Args:
+        scene: to show; of more than 400,000 pixels only every n-th row and column is taken.
+        voxel_size: edge of the voxels that the cloud is thinned to; 0 keeps all points.
+    """
+    valid = [scene.world.valid(view) for view in range(len(scene.view_names))]
+    return _thinned(scene, _every_nth(valid), None, voxel_size)
+
+
 def context_edge(size: NDArray[np.float64], metric: bool) -> float:
     """Edge of the cube about an object that a grasp is planned in.
 
@@ -96,34 +107,41 @@ def without_object(
         solid, masks, voxel_size: as of :func:`context`.
         object_points: (M, 3).
     """
-    total = sum(int(np.count_nonzero(usable)) for usable in solid)
-    # Of more than 400,000 pixels only every n-th row and column is taken.
-    step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
-    chosen, border = [], np.ones((3, 3), np.uint8)
-    for name, usable in zip(scene.view_names, solid, strict=True):
-        grown = cv2.dilate(masks[name].astype(np.uint8), border) > 0
-        every_nth = np.zeros_like(usable)
-        every_nth[::step, ::step] = usable[::step, ::step]
-        chosen.append(every_nth & ~grown)
-    rest = _thinned(scene, chosen, [np.zeros_like(usable) for usable in solid], voxel_size)
+    border = np.ones((3, 3), np.uint8)
+    chosen = [
+        usable & ~(cv2.dilate(masks[name].astype(np.uint8), border) > 0)
+        for name, usable in zip(scene.view_names, _every_nth(solid), strict=True)
+    ]
+    rest = _thinned(scene, chosen, None, voxel_size)
     cell = VoxelGrid.of(np.concatenate([object_points, rest.points]), voxel_size).cell
     free = ~np.isin(cell[len(object_points) :], cell[: len(object_points)])
     return PlainCloud(rest.points[free], rest.colors[free], rest.on_object[free])
 
 
+def _every_nth(chosen: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+    """Of more than 400,000 pixels only those of every n-th row and column."""
+    total = sum(int(np.count_nonzero(pixels)) for pixels in chosen)
+    step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
+    fewer = [np.zeros_like(pixels) for pixels in chosen]
+    for few, pixels in zip(fewer, chosen, strict=True):
+        few[::step, ::step] = pixels[::step, ::step]
+    return fewer
+
+
 def _thinned(
     scene: Scene,
     chosen: Sequence[NDArray[np.bool_]],
-    masks: Sequence[NDArray[np.bool_]],
+    masks: Sequence[NDArray[np.bool_]] | None,
     voxel_size: float,
 ) -> PlainCloud:
-    """The points of the chosen pixels, thinned; arguments by view."""
+    """The points of the chosen pixels, thinned; arguments by view, masks None for no object."""
+    masks = [np.zeros_like(pixels) for pixels in chosen] if masks is None else masks
     pixels = [np.flatnonzero(of_view) for of_view in chosen]
     points, colors, on_object = (
         np.concatenate([read_pixels(image, at) for image, at in zip(maps, pixels, strict=True)])
         for maps in (scene.world.points, scene.images, masks)
     )
-    if not len(points):
+    if not (len(points) and voxel_size):
         return PlainCloud(points, colors, on_object)
     cells = requested_grid(points, voxel_size, on_object.astype(np.int64))
     return PlainCloud(

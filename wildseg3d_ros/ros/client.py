@@ -118,7 +118,7 @@ class SceneClient:
                 progress(message.feedback.stage, message.feedback.fraction)
 
         goal = BuildScene.Goal(cameras=list(cameras))
-        handle = self._wait(self._build.send_goal_async(goal, feedback), self._timeout)
+        handle = self._wait(self._build.send_goal_async(goal, feedback))
         future = handle.get_result_async()
         done = _event(future)
         try:
@@ -154,21 +154,15 @@ class SceneClient:
     ) -> list[SceneObject]:
         """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
-        reply = self._call(self._list, request)
-        raise_unless_ok(reply.status)
-        return [SceneObject.of(message) for message in reply.objects]
+        return [SceneObject.of(message) for message in self._ask(self._list, request).objects]
 
     def save_scene(self, path: str) -> str:
         """Writes the scene to a file on the node's machine; returns its absolute path."""
-        reply = self._call(self._save, SaveScene.Request(path=path))
-        raise_unless_ok(reply.status)
-        return reply.path
+        return self._ask(self._save, SaveScene.Request(path=path)).path
 
     def load_scene(self, path: str) -> str:
         """Makes the node answer from a saved scene; returns its scene id."""
-        reply = self._call(self._load, LoadScene.Request(path=path))
-        raise_unless_ok(reply.status)
-        return reply.scene_id
+        return self._ask(self._load, LoadScene.Request(path=path)).scene_id
 
     def label_maps(
         self, cameras: Sequence[str], timeout: float = 20.0
@@ -204,12 +198,17 @@ class SceneClient:
     def _call(self, client: Client, request: Any) -> Any:
         if not (self._discovered and client.service_is_ready()):
             self.wait_until_ready()
-        return self._wait(client.call_async(request), self._timeout)
+        return self._wait(client.call_async(request))
 
-    def _wait(self, future: Future, timeout: float) -> Any:
-        if not _event(future).wait(timeout):
+    def _ask(self, client: Client, request: Any) -> Any:
+        reply = self._call(client, request)
+        raise_unless_ok(reply.status)
+        return reply
+
+    def _wait(self, future: Future) -> Any:
+        if not _event(future).wait(self._timeout):
             future.cancel()
-            raise TimeoutError(f"the scene node did not answer within {timeout} s")
+            raise TimeoutError(f"the scene node did not answer within {self._timeout} s")
         return future.result()
 
 

@@ -26,13 +26,7 @@ def status_of(error: BaseException, logger: RcutilsLogger) -> Status:
 
 
 def always_replies(handler: Callable, service: type, logger: RcutilsLogger) -> Callable:
-    """The callback of a service, with anything its handler raises as the status of the reply.
-
-    Args:
-        handler: makes the response to a request.
-        service: type of the service.
-        logger: see :func:`status_of`.
-    """
+    """The callback of a service, with anything its handler raises as the status of the reply."""
 
     def guarded(request: Any, _: Any = None) -> Any:
         try:

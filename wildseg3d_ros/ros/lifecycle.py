@@ -25,20 +25,17 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
 
     A WildSeg3DError of one of the first two leaves the node in the state that it was in.
 
-    Args:
-        name: of the node.
-        options: of :class:`rclpy.node.Node`.
+    Attributes:
+        problem: what kept the node from becoming active.
     """
 
     def __init__(self, name: str, **options: object) -> None:
         Node.__init__(self, name, **options)  # type: ignore[arg-type]
         # Reentrant: the state can be asked for while a transition loads models.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
-        self._problem: WildSeg3DError | None = None
+        self.problem: WildSeg3DError | None = None
         self._started = threading.Event()
         self._started.set()
-
-    # ---- what a node does ----------------------------------------------------------------------
 
     @abstractmethod
     def configure(self) -> None:
@@ -56,24 +53,16 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
     def cleanup(self) -> None:
         """Frees all that :meth:`configure` took. Called again, it does nothing."""
 
-    # ---- state ---------------------------------------------------------------------------------
-
     @property
     def state(self) -> str:
         """Label of the lifecycle state: unconfigured, inactive, active, configuring, ..."""
         return self._state_machine.current_state[1]
 
-    @property
-    def problem(self) -> WildSeg3DError | None:
-        """What kept the node from becoming active."""
-        return self._problem
-
     def autostart(self) -> None:
         """Configures and activates the node as soon as it is spun."""
         self._started.clear()
         # A guard condition and not a timer: with simulated time a timer waits for /clock.
-        guard = self.create_guard_condition(self._start, MutuallyExclusiveCallbackGroup())
-        guard.trigger()
+        self.create_guard_condition(self._start, MutuallyExclusiveCallbackGroup()).trigger()
 
     def wait_until_started(self, cancelled: Callable[[], bool]) -> None:
         """Waits while :meth:`autostart` is under way.
@@ -91,26 +80,22 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
         Raises:
             WildSeg3DError: what kept it from becoming active, with its code; else NOT_ACTIVE.
         """
-        state = self.state
+        state, problem = self.state, self.problem
         if state == "active":
             return
-        if state == "finalized":
-            raise WildSeg3DError(
-                "the node was shut down; start its process again", ErrorCode.NOT_ACTIVE
-            )
-        if state not in ("unconfigured", "inactive"):
-            raise WildSeg3DError(
-                f"the node is {state}; ask again when it is active", ErrorCode.NOT_ACTIVE
-            )
         command = f"ros2 lifecycle set {self.get_fully_qualified_name()}"
         way = f"{command} activate"
         if state == "unconfigured":
             way = f"{command} configure && {way}"
-        if self._problem is None:
-            raise WildSeg3DError(f"the node is {state}; run `{way}`", ErrorCode.NOT_ACTIVE)
-        raise WildSeg3DError(
-            f"the node is {state}: {self._problem}; then run `{way}`", self._problem.code
-        )
+        if state == "finalized":
+            text = "the node was shut down; start its process again"
+        elif state not in ("unconfigured", "inactive"):
+            text = f"the node is {state}; ask again when it is active"
+        elif problem is not None:
+            raise WildSeg3DError(f"the node is {state}: {problem}; then run `{way}`", problem.code)
+        else:
+            text = f"the node is {state}; run `{way}`"
+        raise WildSeg3DError(text, ErrorCode.NOT_ACTIVE)
 
     def leave(self) -> None:
         """Goes through the shutdown transition, from whatever state the node is in."""
@@ -131,8 +116,6 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
             self.get_logger().error(f"autostart failed:\n{traceback.format_exc()}")
         finally:
             self._started.set()
-
-    # ---- transitions ---------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See :class:`rclpy.lifecycle.LifecycleNode`, as for all that follow."""
@@ -180,17 +163,17 @@ class ManagedNode(LifecycleNodeMixin, Node, ABC):
             except WildSeg3DError as error:
                 if undo is None:
                     raise
-                self._problem = error
+                self.problem = error
                 logger.error(f"{name}: failed: {error.code.name}: {error}")
                 undo()
                 return TransitionCallbackReturn.FAILURE
         except Exception as error:  # noqa: BLE001  rclpy would swallow it
-            self._problem = WildSeg3DError(
+            self.problem = WildSeg3DError(
                 f"defect in '{name}': {type(error).__name__}: {error}; the log has the traceback"
             )
             logger.error(f"{name}: defect:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
         if undo is not None:
-            self._problem = None
+            self.problem = None
         logger.info(f"{name}: done in {time.monotonic() - start:.1f} s")
         return TransitionCallbackReturn.SUCCESS

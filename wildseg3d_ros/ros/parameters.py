@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -107,13 +106,12 @@ class NodeConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("world_frame", "target_frame"):
+        for name, form, more in (("world_frame", "+", ""), ("target_frame", "*", ", or nothing")):
             frame = getattr(self, name)
-            optional = name == "target_frame"
-            if not (frame or optional) or (frame and not re.fullmatch(r"[\w/.:~-]+", frame)):
+            if not re.fullmatch(rf"[\w/.:~-]{form}", frame):
                 raise ConfigError(
                     f"'{name}' is to name a TF frame: letters, digits and any of _ / . : ~ -"
-                    f"{', or nothing' if optional else ''}; got {frame!r}"
+                    f"{more}; got {frame!r}"
                 )
 
 
@@ -161,11 +159,10 @@ class CameraConfig:
     @classmethod
     def of(cls, name: str, node: NodeConfig = NodeConfig()) -> CameraConfig:
         """What a camera has unless told otherwise: topics by its name, the rest by the node."""
-        default = cls()
         return cls(
-            default.image_topic.format(name=name),
-            default.camera_info_topic.format(name=name),
-            default.depth_topic.format(name=name),
+            cls.image_topic.format(name=name),
+            cls.camera_info_topic.format(name=name),
+            cls.depth_topic.format(name=name),
             image_transport=node.image_transport,
             reliability=node.reliability,
         )
@@ -238,15 +235,15 @@ class Parameters:
 
     def _check_topics(self, name: str) -> None:
         camera = self.camera(name)
-        for spec in dataclasses.fields(camera):
-            topic = getattr(camera, spec.name)
-            if not spec.name.endswith("_topic") or (spec.name == "depth_topic" and not topic):
+        for field in ("image_topic", "camera_info_topic", "depth_topic"):
+            topic = getattr(camera, field)
+            if field == "depth_topic" and not topic:
                 continue
             try:
                 validate_topic_name(topic)
             except (InvalidTopicNameException, ValueError) as error:
                 raise ConfigError(
-                    f"parameter '{name}.{spec.name}' is to name a topic, got '{topic}': {error}"
+                    f"parameter '{name}.{field}' is to name a topic, got '{topic}': {error}"
                 ) from error
 
     def _declare(self, defaults: Any, prefix: str, is_live: Callable[[str], bool]) -> None:

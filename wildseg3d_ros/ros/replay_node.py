@@ -113,26 +113,23 @@ class ReplayNode(Node):
         self._turn = itertools.cycle(self.names)
         self._stamp = time_message(0)
         self.create_timer(1.0 / (rate * len(self._streams)), self._publish)
-        listed = ", ".join(f"'{name}'" for name in self.names)
-        self.get_logger().info(f"publishing {len(self.names)} cameras at {rate:g} Hz: [{listed}]")
+        names = list(self.names)
+        self.get_logger().info(f"publishing {len(names)} cameras at {rate:g} Hz: {names}")
 
     def _publish(self) -> None:
         if not self._waiting:
             camera = next(self._turn)
             self._waiting.extend(key for key in self._streams if key[0] == camera)
             self._stamp = time_message(self.get_clock().now().nanoseconds)
-            self._publish_transforms()
+            if self._moving is not None:
+                for transform in self._transforms:
+                    transform.header.stamp = self._stamp
+                self._moving.publish(TFMessage(transforms=self._transforms))
         stream = self._streams.get(self._waiting.popleft()) if self._waiting else None
         if stream is not None:
             publisher, message = stream
             message.header.stamp = self._stamp
             publisher.publish(message)
-
-    def _publish_transforms(self) -> None:
-        if self._moving is not None:
-            for transform in self._transforms:
-                transform.header.stamp = self._stamp
-            self._moving.publish(TFMessage(transforms=self._transforms))
 
 
 def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:
@@ -144,8 +141,6 @@ def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | C
             ErrorCode.BAD_CALIBRATION,
         )
     frame, (height, width) = optical_frame(name), view.size
-    P = np.zeros((3, 4))
-    P[:, :3] = view.K
     info = CameraInfo(
         header=header(frame, 0),
         height=height,
@@ -154,7 +149,7 @@ def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | C
         d=[0.0] * 5,
         k=view.K.ravel(),
         r=np.eye(3).ravel(),
-        p=P.ravel(),
+        p=np.pad(view.K, ((0, 0), (0, 1))).ravel(),
     )
     messages: dict[str, Image | CameraInfo] = {
         "camera_info_topic": info,

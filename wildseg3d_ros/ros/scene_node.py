@@ -18,12 +18,12 @@ from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import LoadScene, Segment
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
-from wildseg3d_ros.core.types import ObjectCloud
+from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
-from wildseg3d_ros.ros.building.process import PIPELINE, Settings, overview
+from wildseg3d_ros.ros.building.process import PIPELINE, Settings
 from wildseg3d_ros.ros.building.worker import BuildWorker
-from wildseg3d_ros.ros.cameras.rig import Cameras, Capture
+from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
@@ -49,6 +49,11 @@ class SceneNode(ManagedNode):
         builder: see :class:`wildseg3d_ros.ros.building.process.Settings`.
         options: of :class:`rclpy.node.Node`.
 
+    Attributes:
+        cameras: what it listens to.
+        monitor: compares them with the current scene.
+        streams: group of what streams in, with an executor of its own: see running.Spinner.
+
     Raises:
         ConfigError: parameters that do not fit.
     """
@@ -64,13 +69,12 @@ class SceneNode(ManagedNode):
         self._builder = builder
         self._current: CurrentScene | None = None
         self._topics: SceneTopics | None = None
-        # Of what streams in; it gets an executor of its own: see running.Spinner.
         self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
-        self._cameras = Cameras(self, topics, config, self.streams)
+        self.cameras = Cameras(self, topics, config, self.streams)
         self._transforms = make_buffer()
         self._tf = TransformListener(self, self._transforms, self.streams)
-        self._monitor = SceneMonitor(self._cameras, self._transforms)
+        self.monitor = SceneMonitor(self.cameras, self._transforms)
         self._worker = BuildWorker(self._settings(config), self._log)
         self._create_servers()
         self._clock_jumps = self.get_clock().create_jump_callback(
@@ -81,8 +85,8 @@ class SceneNode(ManagedNode):
         )
         NodeMonitor(
             self,
-            self._cameras,
-            self._monitor,
+            self.cameras,
+            self.monitor,
             self._builds,
             self._config.node,
             lambda: None if self._current is None else self._current.scene,
@@ -102,9 +106,9 @@ class SceneNode(ManagedNode):
             callback_group=ReentrantCallbackGroup(),
         )
         self._builds = BuildAction(self, self._build)
-        self._editor = SceneEditor(self._worker, self._builds, self._scene, self._adopt_extended)
+        self._editor = SceneEditor(self._worker, self._builds, self._scene, self.adopt)
         ObjectServices(self, self._scene, self._transforms, self._load)
-        self._prompts = PromptTopics(self, self._cameras.names, self._on_segment)
+        self._prompts = PromptTopics(self, self.cameras.names, self._on_segment)
 
     def _log(self, text: str) -> None:
         self.get_logger().info(text)
@@ -112,62 +116,46 @@ class SceneNode(ManagedNode):
     def _on_time_jump(self, jump: TimeJump) -> None:
         """Simulated time went back: a simulation or a recording starts again."""
         self._tf.forget()
-        self._cameras.clear()
+        self.cameras.clear()
         self.get_logger().warning(
             f"/clock went back by {-jump.delta.nanoseconds / 1e9:.3f} s; images and moving "
             "transforms of before are forgotten"
         )
 
-    @property
-    def stale_cameras(self) -> tuple[str, ...]:
-        """Cameras that see something else than the current scene's images show."""
-        return self._monitor.stale
-
-    @property
-    def cameras(self) -> Cameras:
-        """The node's cameras."""
-        return self._cameras
-
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
         self._current = current
         if self._topics is not None:
-            self._topics.select(current)
-
-    def _adopt_extended(self, current: CurrentScene) -> None:
-        self.adopt(current)
-        if self._topics is not None:
+            self._topics.selection.show(current)
             self._topics.publish_labels(current)
 
     def _adopt_new(
-        self, current: CurrentScene, cloud: ObjectCloud, poses: Mapping[str, NDArray], frame: str
+        self, current: CurrentScene, cloud: PlainCloud, poses: Mapping[str, NDArray], frame: str
     ) -> None:
         self.adopt(current)
-        self._monitor.start(current.scene, poses, frame)
+        self.monitor.start(current.scene, poses, frame)
         if self._topics is not None:
-            self._topics.publish(current, cloud)
-
-    # ---- lifecycle -----------------------------------------------------------------------------
+            self._topics.publish_cloud(current, cloud)
 
     def configure(self) -> None:
         """Loads the models, in the build process, and makes the publishers."""
-        self._topics = SceneTopics(self, self._cameras.names)
+        self._topics = SceneTopics(self, self.cameras.names)
         self._worker.configure(self._settings(self._config.node()))
         self._worker.load()
 
     def activate(self) -> None:
         """Listens to cameras and TF."""
-        self._cameras.subscribe()
+        self.cameras.subscribe()
         self._tf.subscribe()
         self._prompts.subscribe()
         self._builds.allow()
-        names = self._cameras.names
+        names = self.cameras.names
         self._log(f"ready for build_scene with {len(names)} camera(s): {', '.join(names)}")
 
     def deactivate(self) -> None:
         """Ends a running build; keeps scene and models."""
         self._builds.stop()
-        self._cameras.unsubscribe()
+        self.cameras.unsubscribe()
         self._tf.unsubscribe()
         self._prompts.unsubscribe()
 
@@ -175,8 +163,8 @@ class SceneNode(ManagedNode):
         """Frees scene, models and publishers."""
         self._worker.stop()
         self._current = None
-        self._monitor.stop()
-        self._cameras.clear()
+        self.monitor.stop()
+        self.cameras.clear()
         self._transforms.clear()
         if self._topics is not None:
             self._topics.destroy()
@@ -197,15 +185,13 @@ class SceneNode(ManagedNode):
             self._clock_jumps.unregister()
         super().destroy_node()
 
-    # ---- service -------------------------------------------------------------------------------
-
     def _segment(self, request: Segment.Request) -> Segment.Response:
         if not request.target_frame:
             request.target_frame = self.get_parameter("target_frame").value
         current, reply = self._answer(request)
-        reply.warnings = [*reply.warnings, *self._monitor.warnings()]
+        reply.warnings = [*reply.warnings, *self.monitor.warnings()]
         if self._topics is not None:
-            self._topics.select(current, reply.object_ids)
+            self._topics.selection.show(current, reply.object_ids)
         return reply
 
     def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Segment.Response]:
@@ -216,7 +202,7 @@ class SceneNode(ManagedNode):
             return current, current.answer(request, self._transforms, cloud)
         except PromptError as error:
             asked = {p.camera for p in (*request.clicks, *request.boxes, *request.masks)}
-            whys = filter(None, map(self._monitor.size_warning, sorted(asked)))
+            whys = filter(None, map(self.monitor.size_warning, sorted(asked)))
             raise PromptError("; ".join([str(error), *whys]), error.code) from error
 
     def _scene(self) -> CurrentScene:
@@ -236,14 +222,12 @@ class SceneNode(ManagedNode):
         self.wait_until_started(lambda: False)
         self.require_active()
         with self._builds.kept_out("loading a scene"):
-            current = loaded_scene(path, self._cameras)
-            cloud = overview(current.scene, self._config.node().scene_cloud_voxel)
+            current = loaded_scene(path, self.cameras)
+            cloud = whole_scene(current.scene, self._config.node().scene_cloud_voxel)
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
             self._adopt_new(current, cloud, {}, self._config.node().world_frame)
         return made
-
-    # ---- action --------------------------------------------------------------------------------
 
     def _build(self, build: Build) -> None:
         start = time.monotonic()
@@ -251,11 +235,14 @@ class SceneNode(ManagedNode):
         self.wait_until_started(build.cancelled)
         self.require_active()
         config = self._config.node()
-        names = self._cameras.choose(build.cameras)
+        names = self.cameras.choose(build.cameras)
         waiting = build.waiting("images")
-        capture = self._cameras.take(names, config, self._transforms, waiting)
+        capture = self.cameras.take(names, config, self._transforms, waiting)
         warn(build, self, capture.warnings)
-        root, poses = self._poses(capture, config)
+        # What TF knows now, before it forgets: ``root_from_frame``.
+        root = config.world_frame if capture.tf_poses else capture.views[0].frame_id
+        stamp_ns = max(view.stamp_ns for view in capture.views)
+        poses = poses_at(self._transforms, root, stamp_ns)
         build.report("images", 1.0)
 
         self._worker.configure(self._settings(config))
@@ -284,12 +271,6 @@ class SceneNode(ManagedNode):
             config.scene_cloud_voxel,
             self._config.is_given("masks.backend"),
         )
-
-    def _poses(self, capture: Capture, config: NodeConfig) -> tuple[str, dict[str, NDArray]]:
-        """A root frame, and ``root_from_frame`` of what TF knows now, before it forgets."""
-        root = config.world_frame if capture.tf_poses else capture.views[0].frame_id
-        stamp_ns = max(view.stamp_ns for view in capture.views)
-        return root, poses_at(self._transforms, root, stamp_ns)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -66,12 +66,7 @@ class Build:
 
 
 class BuildAction:
-    """Serves ``build_scene`` in every state of the node.
-
-    Args:
-        node: that serves.
-        run: does the work; what it raises becomes the result.
-    """
+    """Serves ``build_scene`` in every state of the node; what ``run`` raises is the result."""
 
     def __init__(self, node: Node, run: Callable[[Build], None]) -> None:
         self._node, self._run = node, run
@@ -96,30 +91,30 @@ class BuildAction:
         return f"{stage}, {fraction:.0%}" if self._busy.locked() else ""
 
     @contextmanager
-    def kept_out(self, what: str) -> Iterator[Callable[[], bool]]:
-        """Refuses builds while something else changes the scene; yields whether that is to stop.
+    def kept_out(
+        self, what: str = "starting", is_goal: bool = False
+    ) -> Iterator[Callable[[], bool]]:
+        """Refuses builds while the scene is built or changed; yields whether that is to stop.
 
         Args:
             what: is done meanwhile, for the text of a refusal.
+            is_goal: whether a client can cancel it.
 
         Raises:
             WildSeg3DError: a scene is being built or changed already (BUSY).
         """
         if not self._busy.acquire(blocking=False):
-            raise self._refusal()
+            done, way_out = "being changed", "ask again when that is done"
+            if self._is_goal:
+                done, way_out = "being built", "wait for it, or cancel that goal"
+            raise WildSeg3DError(
+                f"the scene is {done} already ({self.progress}); {way_out}", ErrorCode.BUSY
+            )
         try:
-            self._stage = (what, 0.0)
+            self._stage, self._is_goal = (what, 0.0), is_goal
             yield self._stopping.is_set
         finally:
             self._busy.release()
-
-    def _refusal(self) -> WildSeg3DError:
-        what, way_out = "being changed", "ask again when that is done"
-        if self._is_goal:
-            what, way_out = "being built", "wait for it, or cancel that goal"
-        return WildSeg3DError(
-            f"the scene is {what} already ({self.progress}); {way_out}", ErrorCode.BUSY
-        )
 
     def stop(self) -> None:
         """Ends a running build, and refuses others until :meth:`allow`."""
@@ -141,22 +136,16 @@ class BuildAction:
     def rebuild(self, cameras: Sequence[str], changed: Sequence[str] = ()) -> bool:
         """Builds without a goal, unless a build runs; returns whether a scene was built.
 
-        What goes wrong is logged.
-
-        Args:
-            cameras: of the scene.
-            changed: those that alone are to be renewed; none: all.
+        What goes wrong is logged. Of the cameras, only the ``changed`` are renewed, if any are.
         """
-        if not self._busy.acquire(blocking=False):
+        if self._busy.locked():
             return False
         try:
-            build = Build(tuple(cameras), self._enter, self._stopping.is_set, tuple(changed))
-            self._run(build)
+            with self.kept_out() as stop:
+                self._run(Build(tuple(cameras), self._enter, stop, tuple(changed)))
         except Exception as error:  # noqa: BLE001
             status_of(error, self._node.get_logger())
             return False
-        finally:
-            self._busy.release()
         return True
 
     def _enter(self, stage: str, fraction: float) -> None:
@@ -173,14 +162,8 @@ class BuildAction:
 
         build = Build(tuple(goal.request.cameras), report, cancelled)
         try:
-            if not self._busy.acquire(blocking=False):
-                raise self._refusal()
-            self._is_goal = True
-            try:
+            with self.kept_out(is_goal=True):
                 self._run(build)
-            finally:
-                self._is_goal = False
-                self._busy.release()
             goal.succeed()
         except Exception as error:  # noqa: BLE001
             asked = goal.is_cancel_requested

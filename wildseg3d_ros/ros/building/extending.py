@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import PromptError
@@ -16,25 +16,21 @@ from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
 
 
+@dataclass(frozen=True)
 class SceneEditor:
     """Lets the build process change the scene; the old one answers until that is done.
 
-    Args:
+    Attributes:
         worker: with the loaded back ends.
         builds: refused meanwhile.
         current: gives the scene that answers.
         adopt: makes the changed scene the one that answers.
     """
 
-    def __init__(
-        self,
-        worker: BuildWorker,
-        builds: BuildAction,
-        current: Callable[[], CurrentScene],
-        adopt: Callable[[CurrentScene], None],
-    ) -> None:
-        self._worker, self._builds = worker, builds
-        self._current, self._adopt = current, adopt
+    worker: BuildWorker
+    builds: BuildAction
+    current: Callable[[], CurrentScene]
+    adopt: Callable[[CurrentScene], None]
 
     def answer(
         self, request: Segment.Request, transforms: TransformBuffer
@@ -46,7 +42,7 @@ class SceneEditor:
         """
         if request.add_object and request.refine:
             raise PromptError("add_object and refine exclude each other; ask for one of them")
-        current = self._current()
+        current = self.current()
         # An unknown frame is to be refused before seconds of work, not after.
         current.target_from_scene(current.target(request.target_frame), transforms)
         if request.add_object:
@@ -55,14 +51,13 @@ class SceneEditor:
             except PromptError as error:
                 if error.code not in NOT_CACHED:
                     raise
-        with self._builds.kept_out(
-            "adding an object" if request.add_object else "refining"
-        ) as stop:
-            current = self._current()  # a build may have ended since
+        what = "adding an object" if request.add_object else "refining"
+        with self.builds.kept_out(what) as stop:
+            current = self.current()  # a build may have ended since
             prompt = current.prompt(request, transforms)
             if request.refine and not prompt.object_ids:
                 raise PromptError("refine needs the id of the object to correct in object_ids")
-            found = self._worker.extend(current.scene, prompt, request.refine, stop)
-            extended = dataclasses.replace(current, scene=found.scene)
-            self._adopt(extended)
+            found = self.worker.extend(current.scene, prompt, request.refine, stop)
+            extended = replace(current, scene=found.scene)
+            self.adopt(extended)
         return extended, objects_cloud(found.scene, (found.object_id,))

@@ -8,6 +8,7 @@ and their memory is freed with the last of them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import mmap
@@ -16,7 +17,7 @@ import pickle
 import socket
 import struct
 import tempfile
-from typing import Any
+from typing import Any, BinaryIO
 
 _HEAD = struct.Struct("<QQ")
 
@@ -57,17 +58,16 @@ class Channel:
         sizes = struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))
         stream.seek(0)
         stream.write(head)
-        descriptors = []
-        try:
+        with contextlib.ExitStack() as stack:
+            descriptors = []
             if views:
-                descriptors = [_write_shared(views)]
+                file = stack.enter_context(_shared_file())
+                _write_shared(views, file)
+                descriptors = [file.fileno()]
             # The descriptor travels with the first byte: a receiver asks for it there.
             socket.send_fds(self._socket, [head[:1]], descriptors)
             self._socket.sendall(memoryview(stream.getbuffer())[1:])
             self._socket.sendall(sizes)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
 
     def receive(self) -> Any:
         """Waits for the next object.
@@ -101,24 +101,18 @@ class Channel:
         return data
 
 
-def _write_shared(views: list[memoryview]) -> int:
+def _shared_file() -> BinaryIO:
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("wildseg3d", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    try:
-        offset = 0
-        for view in views:
-            done = 0
-            while done < view.nbytes:
-                done += os.pwrite(descriptor, view[done:], offset + done)
-            offset = _next(offset, view.nbytes)
-        os.ftruncate(descriptor, max(offset, 1))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+        return os.fdopen(os.memfd_create("wildseg3d", os.MFD_CLOEXEC), "wb")
+    return tempfile.TemporaryFile()
+
+
+def _write_shared(views: list[memoryview], file: BinaryIO) -> None:
+    for view in views:
+        start = file.tell()
+        file.write(view)
+        file.seek(_next(start, view.nbytes))
+    file.truncate(max(file.tell(), 1))
 
 
 def _map_shared(descriptor: int, sizes: tuple[int, ...]) -> list[memoryview]:

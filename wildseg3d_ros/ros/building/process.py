@@ -6,8 +6,10 @@ however the node ended.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
+import pkgutil
 import queue
 import signal
 import socket
@@ -19,23 +21,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import PromptError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import ObjectCloud, Prompt, View, ViewMasks
+from wildseg3d_ros.core.types import Prompt, View
 from wildseg3d_ros.editing import add_object, refine_object
-from wildseg3d_ros.masks import MaskBackend
+from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
 from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.ros.building.ipc import Channel
 from wildseg3d_ros.ros.building.scene_masks import SceneMasks
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.scene.voxels import voxel_downsample
-
-Build = Callable[[Sequence[View], Progress, str], Scene]
-"""``build(views, progress, world_frame)``. What has a method ``extend`` as :class:`Pipeline` does
-changes scenes by prompts, too."""
 
 PIPELINE = "wildseg3d_ros.ros.building.process:Pipeline"
 """Tests name builders of their own."""
@@ -47,8 +42,7 @@ class Settings:
 
     Attributes:
         config: of the pipeline.
-        builder: ``module:name`` of what takes these settings, loads the back ends and gives a
-            :data:`Build`.
+        builder: ``module:name`` of what is made and used as :class:`Pipeline` is.
         overview_voxel: voxel edge [m] of the cloud of the whole scene; 0 keeps all of its points.
         masks_chosen: whether the user named the mask back end: then it also changes scenes that
             another one built.
@@ -65,19 +59,19 @@ class Built:
     """A new scene, and the cloud of all of it to look at."""
 
     scene: Scene
-    overview: ObjectCloud
+    overview: PlainCloud
 
 
 @dataclass(frozen=True)
 class Extended:
-    """A scene with an object more, or another one, and that object's id."""
+    """A scene with an object added or corrected, and that object's id."""
 
     scene: Scene
     object_id: int
 
 
 class Pipeline:
-    """The builder of the product: the pipeline with its back ends loaded."""
+    """The pipeline with its back ends loaded."""
 
     def __init__(self, settings: Settings) -> None:
         # Modules that are loaded at first use cost seconds: now, not in the first build.
@@ -115,55 +109,14 @@ class Pipeline:
     def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
         """Adds the object that a prompt means, or corrects the one that it names."""
         masks, note = self._masks.of(scene)
+        change = refine_object if refine else add_object
         try:
-            made = _extended(scene, prompt, refine, self._config, masks)
+            changed, cloud = change(scene, prompt, self._config, masks)
         except PromptError as error:
             raise PromptError(f"{error} ({note})" if note else str(error), error.code) from error
-        warnings = made.scene.warnings
-        if not note or note in warnings:
-            return made
-        return replace(made, scene=replace(made.scene, warnings=(*warnings, note)))
-
-
-def _extended(
-    scene: Scene,
-    prompt: Prompt,
-    refine: bool,
-    config: SceneConfig,
-    masks: MaskBackend | None = None,
-) -> Extended:
-    change = refine_object if refine else add_object
-    extended, cloud = change(scene, prompt, config, masks)
-    return Extended(extended, cloud.object_ids[0])
-
-
-def overview(scene: Scene, voxel_size: float) -> ObjectCloud:
-    """The cloud of the whole scene, background included, one point per voxel.
-
-    It starts from 400,000 pixels at most: of more, only every n-th row and column is taken.
-    """
-    total = sum(int(np.count_nonzero(c)) for c in scene.world.confidence)
-    step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
-    points, colors, confidence = [], [], []
-    for image, xyz, weight in zip(
-        scene.images, scene.world.points, scene.world.confidence, strict=True
-    ):
-        valid = weight[::step, ::step] > 0
-        points.append(xyz[::step, ::step][valid])
-        colors.append(image[::step, ::step][valid])
-        confidence.append(weight[::step, ::step][valid])
-    cloud = ObjectCloud(
-        points=np.concatenate(points).astype(np.float32, copy=False),
-        colors=np.concatenate(colors),
-        confidence=np.concatenate(confidence).astype(np.float32, copy=False),
-        view_count=np.ones(sum(map(len, points)), np.uint8),
-        object_ids=(),
-        masks=ViewMasks((), (), ()),
-        frame_id=scene.frame_id,
-        stamp_ns=scene.stamp_ns,
-        scene_id=scene.scene_id,
-    )
-    return voxel_downsample(cloud, voxel_size)
+        if note and note not in changed.warnings:
+            changed = replace(changed, warnings=(*changed.warnings, note))
+        return Extended(changed, cloud.object_ids[0])
 
 
 class _Process:
@@ -174,73 +127,55 @@ class _Process:
         self._jobs: queue.Queue[tuple[str, int, tuple]] = queue.Queue()
         self._cancelled: set[int] = set()
         self._sending = threading.Lock()
-        self._build: Build | None = None
+        self._load: Callable[[], Pipeline]
+        self._load = functools.cache(lambda: pkgutil.resolve_name(settings.builder)(settings))
 
     def run(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             self._load()
-        except WildSeg3DError as error:
-            self._send("unloadable", error, "")
-        except Exception as error:  # noqa: BLE001  the node must hear of any defect
-            text = f"the back ends could not be loaded: {type(error).__name__}: {error}"
-            self._send("unloadable", WildSeg3DError(text), traceback.format_exc())
-        else:
             self._send("ready")
+        except Exception as error:  # noqa: BLE001  the node must hear of any defect
+            self._send("unloadable", *_described(error, "the back ends could not be loaded"))
         while True:
             kind, job, content = self._jobs.get()
             try:
-                work = self._work if kind == "build" else self._extend
+                work = self._build if kind == "build" else self._extend
                 self._send("done", job, work(job, *content))
-            except WildSeg3DError as error:
-                self._send("failed", job, error, "")
             except MemoryError:
                 text = "the build ran out of memory; use fewer views or smaller images"
                 self._send("failed", job, WildSeg3DError(text), "")
             except Exception as error:  # noqa: BLE001  the node must hear of any defect
-                text = f"defect in the build: {type(error).__name__}: {error}"
-                self._send("failed", job, WildSeg3DError(text), traceback.format_exc())
+                self._send("failed", job, *_described(error, "defect in the build"))
             # Until the next job comes, the last one's images must not stay in memory.
             del content
 
-    def _load(self) -> Build:
-        if self._build is not None:
-            return self._build
-        module, function = self._settings.builder.split(":")
-        build: Build = getattr(importlib.import_module(module), function)(self._settings)
-        self._build = build
-        return build
-
-    def _work(
+    def _build(
         self,
         job: int,
         views: Sequence[View],
         world_frame: str,
         update: tuple[Scene, Sequence[str]] | None,
     ) -> Built:
-        last = ("", -1.0, 0.0)
+        last = ("", 0.0)
 
         def report(stage: str, fraction: float) -> None:
             nonlocal last
             now = time.monotonic()
-            if stage != last[0] or fraction in (0.0, 1.0) or now - last[2] > 0.05:
-                last = (stage, fraction, now)
+            if stage != last[0] or fraction in (0.0, 1.0) or now - last[1] > 0.05:
+                last = (stage, now)
                 self._send("progress", job, stage, fraction)
 
         progress = Progress(report, lambda: job in self._cancelled)
-        build = self._load()
-        renew = getattr(build, "update", None)
-        if update is not None and renew is not None:
-            scene = renew(*update, views, progress, world_frame)
+        pipeline = self._load()
+        if update is None:
+            scene = pipeline(views, progress, world_frame)
         else:
-            scene = build(views, progress, world_frame)
-        return Built(scene, overview(scene, self._settings.overview_voxel))
+            scene = pipeline.update(*update, views, progress, world_frame)
+        return Built(scene, whole_scene(scene, self._settings.overview_voxel))
 
-    def _extend(self, job: int, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
-        extend = getattr(self._load(), "extend", None)
-        if extend is not None:
-            return extend(scene, prompt, refine)
-        return _extended(scene, prompt, refine, self._settings.config)
+    def _extend(self, _: int, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
+        return self._load().extend(scene, prompt, refine)
 
     def _send(self, *message: Any) -> None:
         with self._sending:
@@ -257,6 +192,13 @@ class _Process:
                 del message
         except (EOFError, OSError):
             os._exit(0)
+
+
+def _described(error: Exception, what: str) -> tuple[WildSeg3DError, str]:
+    """An error for the node, and the traceback where it is a defect."""
+    if isinstance(error, WildSeg3DError):
+        return error, ""
+    return WildSeg3DError(f"{what}: {type(error).__name__}: {error}"), traceback.format_exc()
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import wildseg3d_ros
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
@@ -35,12 +35,7 @@ _START = "from wildseg3d_ros.ros.building.process import main; main()"
 
 
 class BuildWorker:
-    """The node's side of the build process. One build at a time.
-
-    Args:
-        settings: what the process is started with.
-        log: told of what a user should read, one text at a time.
-    """
+    """The node's side of the build process, whose defects are logged. One build at a time."""
 
     def __init__(self, settings: Settings, log: Callable[[str], None]) -> None:
         self._settings, self._log = settings, log
@@ -67,10 +62,7 @@ class BuildWorker:
                 while not self._loaded:
                     kind, *content = channel.receive()
                     if kind == "unloadable":
-                        error, trace = content
-                        if trace:
-                            self._log(trace)
-                        raise error
+                        self._raise(*content)
                     if kind == "ready":
                         self._loaded = True
             except (EOFError, OSError) as error:
@@ -98,8 +90,7 @@ class BuildWorker:
             world_frame: name of the frame of the views' poses.
             report: called in this thread with stage and fraction.
             cancelled: polled about twenty times a second.
-            update: a scene of the same views, and the cameras that see something else than it; a
-                back end that can renews only those.
+            update: a scene of the same views, and the cameras whose views alone are renewed in it.
 
         Raises:
             WildSeg3DError: as the pipeline, with its code; INTERNAL when the process died, or when
@@ -111,14 +102,10 @@ class BuildWorker:
     def extend(
         self, scene: Scene, prompt: Prompt, refine: bool, cancelled: Callable[[], bool]
     ) -> Extended:
-        """Adds an object to a scene, or corrects one, and waits for it.
+        """Adds an object to a scene, which stays as it is, or corrects one, and waits for it.
 
-        ``cancelled`` and what is raised are as of :meth:`build`.
-
-        Args:
-            scene: stays as it is.
-            prompt: see :func:`wildseg3d_ros.editing.add_object` and ``refine_object``.
-            refine: whether to correct the object that the prompt names.
+        ``cancelled`` and what is raised are as of :meth:`build`, ``prompt`` is as of
+        :func:`wildseg3d_ros.editing.add_object` or, with ``refine``, of ``refine_object``.
         """
         return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
 
@@ -178,10 +165,12 @@ class BuildWorker:
                     raise Cancelled("cancelled by the caller when the build was just done")
                 return content[1]
             elif kind == "failed":
-                error, trace = content[1:]
-                if trace:
-                    self._log(trace)
-                raise error
+                self._raise(*content[1:])
+
+    def _raise(self, error: WildSeg3DError, trace: str) -> NoReturn:
+        if trace:
+            self._log(trace)
+        raise error
 
     def _connect(self) -> Channel:
         if self._closed:
@@ -225,7 +214,10 @@ class BuildWorker:
         hung_up = isinstance(error, EOFError | ConnectionError)
         dead = self._process is not None and self._process.poll() is not None
         if hung_up or dead:
-            return self._death()
+            return WildSeg3DError(
+                f"the build process died ({self._cause_of_death()}); a fresh one takes the next "
+                "build"
+            )
         if not sent:
             # Memory and descriptors are taken before the first byte goes out: it heard nothing.
             return WildSeg3DError(
@@ -235,21 +227,18 @@ class BuildWorker:
         self._end()
         return WildSeg3DError(f"the scene could not be received from the build process: {error}")
 
-    def _death(self) -> WildSeg3DError:
+    def _cause_of_death(self) -> str:
         status = 0
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = self._process.wait(timeout=5.0)
         self._end()
-        if status < 0:
-            cause = f"ended by {signal.Signals(-status).name}"
-            if -status == signal.SIGKILL:
-                cause += ", most likely for lack of memory: use fewer views or smaller images"
-        else:
-            cause = f"exit status {status}"
-        return WildSeg3DError(
-            f"the build process died ({cause}); a fresh one takes the next build"
-        )
+        if status >= 0:
+            return f"exit status {status}"
+        cause = f"ended by {signal.Signals(-status).name}"
+        if -status == signal.SIGKILL:
+            cause += ", most likely for lack of memory: use fewer views or smaller images"
+        return cause
 
 
 def _has_died(process: subprocess.Popen) -> bool:

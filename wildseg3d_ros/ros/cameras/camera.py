@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from wildseg3d_ros.ros.parameters import CameraConfig
 
 @dataclass(frozen=True)
 class Stream:
-    """One topic of a camera."""
+    """One topic of a camera; its part is ``image``, ``depth`` or ``camera_info``."""
 
     part: str
     kind: type
@@ -34,14 +35,13 @@ class Stream:
 
 
 class Camera:
-    """Subscriptions of one camera and the messages that came.
+    """Subscriptions of one camera and the messages that came; the callbacks only store messages.
 
-    Args:
-        node: to subscribe with.
-        name: of the camera.
-        config: its topics.
-        matcher: takes its messages.
-        callback_group: of its subscriptions; the callbacks only store messages.
+    Attributes:
+        who: the camera in a sentence.
+        image: colour images.
+        streams: those, depth if there is any, and their calibration.
+        since: monotonic seconds when it was subscribed to.
     """
 
     def __init__(
@@ -54,54 +54,14 @@ class Camera:
     ) -> None:
         self.name, self.config, self.matcher = name, config, matcher
         self._node, self._group = node, callback_group
+        self.who = f"camera '{name}'"
+        self.image = _stream("image", config.image_topic, config.image_transport)
+        info = Stream("camera_info", CameraInfo, config.camera_info_topic)
+        depth = _stream("depth", config.depth_topic, config.depth_transport)
+        self.streams = (self.image, depth, info) if config.depth_topic else (self.image, info)
         self._subscriptions: dict[str, Subscription] = {}
         self._calibration: tuple[Any, Lens] | None = None
-        self._since = time.monotonic()
-
-    @property
-    def who(self) -> str:
-        """The camera in a sentence."""
-        return f"camera '{self.name}'"
-
-    @property
-    def image(self) -> Stream:
-        """Colour images."""
-        topic = self.config.image_topic
-        if self.config.image_transport == "compressed":
-            return Stream("image", CompressedImage, f"{topic}/compressed")
-        return Stream("image", Image, topic)
-
-    @property
-    def info(self) -> Stream:
-        """Calibration of the colour images."""
-        return Stream("camera_info", CameraInfo, self.config.camera_info_topic)
-
-    @property
-    def depth(self) -> Stream | None:
-        """Depth registered to the colour images; None for a camera without."""
-        topic = self.config.depth_topic
-        if not topic:
-            return None
-        if self.config.depth_transport == "compressedDepth":
-            return Stream("depth", CompressedImage, f"{topic}/compressedDepth")
-        return Stream("depth", Image, topic)
-
-    @property
-    def streams(self) -> tuple[Stream, ...]:
-        """All of them."""
-        return tuple(stream for stream in (self.image, self.depth, self.info) if stream)
-
-    @property
-    def listening_seconds(self) -> float:
-        """How long it has been listened to."""
-        return time.monotonic() - self._since
-
-    def heard(self, stream: Stream) -> int:
-        """Messages of a stream since the camera was subscribed to."""
-        counts = self.matcher.counts
-        return {"image": counts.images, "depth": counts.depths, "camera_info": counts.infos}[
-            stream.part
-        ]
+        self.since = time.monotonic()
 
     def qos(self, stream: Stream) -> QoSProfile:
         """The QoS with which a stream is subscribed, or is to be.
@@ -112,7 +72,7 @@ class Camera:
         """
         wanted = self.config.reliability
         if wanted != "auto":
-            return _profile(ReliabilityPolicy[wanted.upper()])
+            return QoSProfile(depth=5, reliability=ReliabilityPolicy[wanted.upper()])
         full = self._node.resolve_topic_name(stream.topic)
         offered = {
             publisher.qos_profile.reliability
@@ -121,16 +81,14 @@ class Camera:
         known = self._subscriptions.get(stream.part)
         if not offered and known is not None:
             return known.qos_profile  # a driver that starts again
-        return _profile(
-            ReliabilityPolicy.RELIABLE
-            if offered == {ReliabilityPolicy.RELIABLE}
-            else ReliabilityPolicy.BEST_EFFORT
-        )
+        reliable = offered == {ReliabilityPolicy.RELIABLE}
+        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        return QoSProfile(depth=5, reliability=reliability)
 
     def subscribe(self) -> None:
         """Begins to listen; called again, it adapts to publishers that appeared meanwhile."""
         if not self._subscriptions:
-            self._since = time.monotonic()
+            self.since = time.monotonic()
         for stream in self.streams:
             qos, known = self.qos(stream), self._subscriptions.get(stream.part)
             if known is not None:
@@ -152,7 +110,10 @@ class Camera:
         Raises:
             InputError: messages that cannot be used.
         """
-        image = self._rgb(frames)
+        if isinstance(frames.image, CompressedImage):
+            image = rgb_from_compressed(frames.image, self.who)
+        else:
+            image = rgb_from_image(frames.image, self.who)
         calibration = self._calibrate(frames.info, image.shape[:2])
         depth = None
         if frames.depth is not None:
@@ -165,17 +126,8 @@ class Camera:
                 depth = calibration.undistort_labels(depth)
         return calibration, calibration.undistort_color(image), depth
 
-    def _rgb(self, frames: FrameSet) -> NDArray[np.uint8]:
-        if isinstance(frames.image, CompressedImage):
-            return rgb_from_compressed(frames.image, self.who)
-        return rgb_from_image(frames.image, self.who)
-
     def _listen(self, stream: Stream, qos: QoSProfile) -> Subscription:
-        take = {
-            "image": self.matcher.add_image,
-            "depth": self.matcher.add_depth,
-            "camera_info": self.matcher.add_info,
-        }[stream.part]
+        take = partial(self.matcher.add, stream.part)
         return self._node.create_subscription(
             stream.kind,
             stream.topic,
@@ -203,5 +155,7 @@ class Camera:
         return self._calibration[1]
 
 
-def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
-    return QoSProfile(depth=5, reliability=reliability)
+def _stream(part: str, topic: str, transport: str) -> Stream:
+    if transport == "raw":
+        return Stream(part, Image, topic)
+    return Stream(part, CompressedImage, f"{topic}/{transport}")

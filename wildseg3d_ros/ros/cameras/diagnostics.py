@@ -20,7 +20,7 @@ def why_no_set(camera: Camera, config: NodeConfig, node: Node) -> InputError:
     """Why a camera has no image, depth and calibration that belong together."""
     who = camera.who
     for stream in camera.streams:
-        if not camera.heard(stream):
+        if not camera.matcher.counts.received[stream.part]:
             what, code = _SILENT[stream.part]
             problem = publisher_problem(camera.name, stream, camera.qos(stream), node)
             return InputError(f"{who} has not published {what}: {problem}", code)
@@ -34,7 +34,7 @@ def why_no_set(camera: Camera, config: NodeConfig, node: Node) -> InputError:
             ErrorCode.BAD_DEPTH,
         )
     return InputError(
-        f"{who} has stopped: its newest image{' with depth' if camera.depth else ''} "
+        f"{who} has stopped: its newest image{' with depth' if camera.config.depth_topic else ''} "
         f"arrived {age:.1f} s ago on '{topic}', and max_image_age is {config.max_image_age} s",
         ErrorCode.NO_IMAGES,
     )

@@ -5,11 +5,12 @@ Callbacks only put a message into its place. Nothing is decoded until a build as
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -17,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from wildseg3d_ros.ros.messages.camera_info import published_size
 from wildseg3d_ros.ros.messages.conversions import nanoseconds
 
+_Picture = Image | CompressedImage
 _PENDING = 10
 """Messages of a stream that wait for their partner: a third of a second at 30 Hz."""
 _RESTART_NS = 500_000_000
@@ -39,9 +41,9 @@ class FrameSet:
         era: of the matcher when it gave the set: see :attr:`FrameMatcher.era`.
     """
 
-    image: Image | CompressedImage
+    image: _Picture
     info: CameraInfo
-    depth: Image | CompressedImage | None
+    depth: _Picture | None
     arrived: float
     era: int = 0
 
@@ -63,7 +65,7 @@ class Counts:
     """Messages of a camera since it was subscribed to.
 
     Attributes:
-        images, infos, depths: received.
+        received: by part: ``image``, ``depth`` and ``camera_info``.
         sets: images with their depth, complete.
         lost: images that should have come, by the gaps between the stamps of those that did; a
             pause of the source, or a jump of its clock, is no loss.
@@ -71,9 +73,7 @@ class Counts:
         restarts: how often the stamps went back.
     """
 
-    images: int = 0
-    infos: int = 0
-    depths: int = 0
+    received: Counter[str] = field(default_factory=Counter)
     sets: int = 0
     lost: int = 0
     unpaired: int = 0
@@ -102,12 +102,11 @@ class FrameMatcher:
     ) -> None:
         self._slop_ns = int(slop_seconds * 1e9)
         self._with_depth, self._on_restart = with_depth, on_restart
-        self._lock = threading.Lock()
-        self._images: deque[Image | CompressedImage] = deque(maxlen=_PENDING)
-        self._depths: deque[Image | CompressedImage] = deque(maxlen=_PENDING)
+        self._lock = threading.RLock()
+        self._images: deque[_Picture] = deque(maxlen=_PENDING)
+        self._depths: deque[_Picture] = deque(maxlen=_PENDING)
         self._info: CameraInfo | None = None
-        self._sets: deque[tuple[Image | CompressedImage, Image | CompressedImage | None, float]]
-        self._sets = deque(maxlen=history)
+        self._sets: deque[tuple[_Picture, _Picture | None, float]] = deque(maxlen=history)
         self._last_ns: dict[str, int] = {}
         self._gaps: deque[int] = deque(maxlen=_GAPS)
         self._arrivals: deque[float] = deque(maxlen=1000)
@@ -115,35 +114,23 @@ class FrameMatcher:
         self.era = 0
         """How often all was forgotten since time went back; sets of an earlier era are void."""
 
-    def add_image(self, message: Image | CompressedImage) -> None:
-        """Takes an image."""
-        self._add("image", message)
-
-    def add_depth(self, message: Image | CompressedImage) -> None:
-        """Takes a depth image."""
-        self._add("depth", message)
-
-    def _add(self, stream: str, message: Image | CompressedImage) -> None:
-        is_image = stream == "image"
+    def add(self, part: str, message: _Picture | CameraInfo) -> None:
+        """Takes an ``image``, a ``depth`` image, or their calibration, ``camera_info``."""
         with self._lock:
-            self.counts.images += is_image
-            self.counts.depths += not is_image
-            back = self._restarted(stream, message)
+            self.counts.received[part] += 1
+            if isinstance(message, CameraInfo):
+                self._info = message
+                return
+            back = self._restarted(part, message)
             if back is None:
                 return
             if self._with_depth:
-                (self._images if is_image else self._depths).append(message)
+                (self._images if part == "image" else self._depths).append(message)
                 self._match()
-            elif is_image:
+            elif part == "image":
                 self._complete(message, None)
         if back:
             self._on_restart(back)
-
-    def add_info(self, message: CameraInfo) -> None:
-        """Takes a calibration."""
-        with self._lock:
-            self.counts.infos += 1
-            self._info = message
 
     def newest(self, max_age: float = 0.0) -> FrameSet | None:
         """The newest of the :meth:`recent` sets; None when there is none."""
@@ -181,25 +168,17 @@ class FrameMatcher:
     def closest_stamps(self) -> float | None:
         """Seconds between the closest image and depth that wait for a partner."""
         with self._lock:
-            gaps = [
-                abs(_stamp(image) - _stamp(depth))
-                for image in self._images
-                for depth in self._depths
-            ]
+            gaps = [gap for gap, _, _ in self._pairs()]
             return min(gaps) / 1e9 if gaps else None
 
     def clear(self) -> None:
         """Forgets images and depth; the calibration stays."""
         with self._lock:
-            self._clear()
+            self.era += 1
+            for kept in (self._images, self._depths, self._sets, self._gaps, self._last_ns):
+                kept.clear()
 
-    def _clear(self) -> None:
-        self.era += 1
-        for kept in (self._images, self._depths, self._sets, self._gaps):
-            kept.clear()
-        self._last_ns.clear()
-
-    def _restarted(self, stream: str, message: Image | CompressedImage) -> float | None:
+    def _restarted(self, stream: str, message: _Picture) -> float | None:
         """Seconds that a stream went back, usually 0; None for a message that came too late."""
         stamp_ns, last_ns = _stamp(message), self._last_ns.get(stream)
         back = 0.0
@@ -207,7 +186,7 @@ class FrameMatcher:
             if last_ns - stamp_ns < _RESTART_NS:
                 return None
             # Partners and sets of the time before are void, and newer than all that will come.
-            self._clear()
+            self.clear()
             self.counts.restarts += 1
             back = (last_ns - stamp_ns) / 1e9
         elif last_ns is not None and stream == "image":
@@ -222,26 +201,22 @@ class FrameMatcher:
             self.counts.lost += max(round(gap_ns / usual) - 1, 0)
         self._gaps.append(gap_ns)
 
+    def _pairs(self) -> Iterator[tuple[int, _Picture, _Picture]]:
+        """All images and depths that wait, and the nanoseconds between them."""
+        for image, depth in itertools.product(self._images, self._depths):
+            yield abs(_stamp(image) - _stamp(depth)), image, depth
+
     def _match(self) -> None:
-        best = None
-        for image in self._images:
-            for depth in self._depths:
-                gap = abs(_stamp(image) - _stamp(depth))
-                if gap <= self._slop_ns and (
-                    best is None or (_stamp(image), -gap) > (_stamp(best[0]), -best[2])
-                ):
-                    best = (image, depth, gap)
-        if best is None:
+        pairs = [pair for pair in self._pairs() if pair[0] <= self._slop_ns]
+        if not pairs:
             return
-        image, depth, _ = best
+        _, image, depth = max(pairs, key=lambda pair: (_stamp(pair[1]), -pair[0]))
         self._complete(image, depth)
         # What is older than the pair can only make older pairs.
         self.counts.unpaired += _drop_until(self._images, _stamp(image)) - 1
         _drop_until(self._depths, _stamp(depth))
 
-    def _complete(
-        self, image: Image | CompressedImage, depth: Image | CompressedImage | None
-    ) -> None:
+    def _complete(self, image: _Picture, depth: _Picture | None) -> None:
         now = time.monotonic()
         self._sets.append((image, depth, now))
         self._arrivals.append(now)
@@ -249,14 +224,11 @@ class FrameMatcher:
 
 
 def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, FrameSet] | None:
-    """One set of every camera, all taken within the slop of each other, as new as possible.
+    """One set of every camera, as new as possible; None when no choice is within the slop.
 
     Args:
         recent: the sets of each camera, the newest first, at least one.
         slop: largest difference of the images' stamps [s]; 0 takes the newest of each camera.
-
-    Returns:
-        None when no choice is within the slop.
     """
     if slop <= 0:
         return {name: sets[0] for name, sets in recent.items()}
@@ -274,7 +246,7 @@ def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, 
     return None
 
 
-def _stamp(message: Image | CompressedImage) -> int:
+def _stamp(message: _Picture) -> int:
     return nanoseconds(message.header.stamp)
 
 

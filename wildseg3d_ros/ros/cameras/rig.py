@@ -33,31 +33,21 @@ class Capture:
     Attributes:
         views: one per camera, with poses where TF had them.
         calibrations: by camera name.
+        tf_poses: ``world_from_cam`` by name of the cameras that TF knew.
         warnings: what the caller should know, one sentence each.
     """
 
     views: tuple[View, ...]
     calibrations: Mapping[str, Lens]
+    tf_poses: Mapping[str, NDArray[np.float64]]
     warnings: tuple[str, ...]
-
-    @property
-    def tf_poses(self) -> dict[str, NDArray[np.float64]]:
-        """``world_from_cam`` by name of the cameras that TF knew."""
-        return {
-            view.name: view.world_from_cam_prior
-            for view in self.views
-            if view.world_from_cam_prior is not None
-        }
 
 
 class Cameras:
-    """All cameras of a node.
+    """All cameras of a node, with the group of all their subscriptions.
 
-    Args:
-        node: to subscribe with.
-        configs: by camera name.
-        config: of the node.
-        callback_group: of all subscriptions; the callbacks only store messages.
+    Attributes:
+        names: as configured.
     """
 
     def __init__(
@@ -68,6 +58,7 @@ class Cameras:
         callback_group: CallbackGroup,
     ) -> None:
         self._node, self._configs, self._group = node, dict(configs), callback_group
+        self.names = tuple(configs)
         self._slop, self._history = config.sync_slop, 4 if config.camera_slop > 0 else 1
         self._cameras = {name: self._make(name) for name in self._configs}
         self._listening, self._lock = False, threading.Lock()
@@ -86,11 +77,6 @@ class Cameras:
     def __getitem__(self, name: str) -> Camera:
         """The camera of that name."""
         return self._cameras[name]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all cameras, as configured."""
-        return tuple(self._configs)
 
     def subscribe(self) -> None:
         """Begins to listen, with nothing of what was heard before."""
@@ -178,7 +164,8 @@ class Cameras:
             )
             for name, (calibration, image, depth) in parts.items()
         )
-        return Capture(views, {name: part[0] for name, part in parts.items()}, warnings)
+        lenses = {name: part[0] for name, part in parts.items()}
+        return Capture(views, lenses, poses, warnings)
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]

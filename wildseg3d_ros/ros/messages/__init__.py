@@ -4,6 +4,6 @@ conversions: times, images, transforms.
 compressed: images of the plugins of image_transport.
 camera_info: a camera's lens.
 clouds: point clouds.
-grasps: boxes, and clouds at the pixels of an image.
+grasps: boxes and poses.
 requests, replies: the client's side of the services.
 """

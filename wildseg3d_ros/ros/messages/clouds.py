@@ -36,7 +36,7 @@ def cloud_message(
 
     Args:
         columns: (M,) or (H, W) by field name, in the order of the fields; a field ``rgb`` is given
-            as :func:`packed_rgb` makes it and declared as float32, as PCL expects it.
+            as uint32 0x00RRGGBB and declared as float32, as PCL expects it.
         frame_id, stamp_ns: of the header.
         size: (height, width) of an organised cloud, which may hold NaN.
     """
@@ -73,8 +73,9 @@ def cloud_message(
 
 
 def colored_columns(points: NDArray[np.float32], colors: NDArray[np.uint8]) -> dict[str, NDArray]:
-    """Columns x, y, z, rgb of (..., 3) points and colours."""
-    return {**xyz_columns(points), "rgb": packed_rgb(colors)}
+    """Columns x, y, z, rgb of (..., 3) points and RGB colours."""
+    red, green, blue = (colors[..., channel].astype(np.uint32) for channel in range(3))
+    return {**xyz_columns(points), "rgb": (red << 16) | (green << 8) | blue}
 
 
 def xyz_columns(points: NDArray[np.float32]) -> dict[str, NDArray]:
@@ -85,12 +86,6 @@ def xyz_columns(points: NDArray[np.float32]) -> dict[str, NDArray]:
 def normal_columns(normals: NDArray[np.float32]) -> dict[str, NDArray]:
     """Columns normal_x, normal_y, normal_z of (..., 3) normals."""
     return {name: normals[..., axis] for axis, name in enumerate(NORMAL_FIELDS)}
-
-
-def packed_rgb(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """(...) 0x00RRGGBB of (..., 3) uint8 RGB."""
-    red, green, blue = (colors[..., channel].astype(np.uint32) for channel in range(3))
-    return np.asarray((red << 16) | (green << 8) | blue, np.uint32)
 
 
 def columns_from_cloud(message: PointCloud2) -> dict[str, NDArray]:
@@ -147,9 +142,5 @@ def points_from_cloud(message: PointCloud2) -> tuple[NDArray[np.float32], NDArra
     packed = columns.get("rgb", columns.get("rgba"))
     if packed is None:
         return points, np.zeros((len(points), 3), np.uint8)
-    return points, unpacked_rgb(packed)
-
-
-def unpacked_rgb(packed: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """(M, 3) uint8 RGB of (M,) 0x00RRGGBB."""
-    return np.stack([(packed >> shift) & 0xFF for shift in (16, 8, 0)], axis=-1).astype(np.uint8)
+    colors = np.stack([(packed >> shift) & 0xFF for shift in (16, 8, 0)], axis=-1)
+    return points, colors.astype(np.uint8)

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Point, Pose, TransformStamped
+from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -59,9 +59,6 @@ DEPTH_ENCODINGS = ("16UC1", "32FC1")
 """Encodings that :func:`depth_from_image` reads: millimetres and metres (REP 118)."""
 
 
-# ---- time ------------------------------------------------------------------------------------
-
-
 def nanoseconds(stamp: Time) -> int:
     """Integer nanoseconds of a message's stamp."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
@@ -76,9 +73,6 @@ def time_message(stamp_ns: int) -> Time:
 def header(frame_id: str, stamp_ns: int) -> Header:
     """Header of a frame and integer nanoseconds."""
     return Header(frame_id=frame_id, stamp=time_message(stamp_ns))
-
-
-# ---- images ----------------------------------------------------------------------------------
 
 
 def array_from_image(message: Image, who: str) -> NDArray:
@@ -196,9 +190,6 @@ def image_from_mask(mask: NDArray[np.bool_], frame_id: str = "", stamp_ns: int =
     return image_from_array(mask.astype(np.uint8) * np.uint8(255), "mono8", frame_id, stamp_ns)
 
 
-# ---- transforms ------------------------------------------------------------------------------
-
-
 def matrix_from_transform(message: TransformStamped) -> NDArray[np.float64]:
     """(4, 4) ``parent_from_child``: parent is ``header.frame_id``, child ``child_frame_id``.
 
@@ -216,12 +207,13 @@ def transform_from_matrix(
     parent_from_child: NDArray, parent: str, child: str, stamp_ns: int = 0
 ) -> TransformStamped:
     """Message of a rigid (4, 4) transform."""
-    message = TransformStamped(header=header(parent, stamp_ns), child_frame_id=child)
-    quat = quaternion_from_rotation(parent_from_child[:3, :3])
-    rotation, translation = message.transform.rotation, message.transform.translation
-    rotation.x, rotation.y, rotation.z, rotation.w = (float(value) for value in quat)
-    translation.x, translation.y, translation.z = (float(v) for v in parent_from_child[:3, 3])
-    return message
+    transform = Transform(
+        translation=vector_message(parent_from_child[:3, 3]),
+        rotation=quaternion_message(parent_from_child[:3, :3]),
+    )
+    return TransformStamped(
+        header=header(parent, stamp_ns), child_frame_id=child, transform=transform
+    )
 
 
 def matrix_from_pose(message: Pose) -> NDArray[np.float64]:
@@ -238,6 +230,18 @@ def point_message(point: NDArray) -> Point:
     """Message of (3,) coordinates."""
     x, y, z = (float(value) for value in point)
     return Point(x=x, y=y, z=z)
+
+
+def vector_message(vector: NDArray) -> Vector3:
+    """Message of (3,) components."""
+    x, y, z = (float(value) for value in vector)
+    return Vector3(x=x, y=y, z=z)
+
+
+def quaternion_message(rotation: NDArray) -> Quaternion:
+    """Message of a (3, 3) rotation."""
+    x, y, z, w = (float(value) for value in quaternion_from_rotation(rotation))
+    return Quaternion(x=x, y=y, z=z, w=w)
 
 
 def bytes_field(contiguous: NDArray) -> Any:

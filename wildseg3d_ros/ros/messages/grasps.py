@@ -1,24 +1,26 @@
-"""Boxes, organised clouds and markers as messages."""
+"""Boxes and poses as messages."""
 
 from __future__ import annotations
 
 import numpy as np
-from geometry_msgs.msg import Pose, Vector3
+from geometry_msgs.msg import Pose
 from numpy.typing import NDArray
 
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
-from wildseg3d_ros.core.geometry.lens import Lens
-from wildseg3d_ros.core.geometry.transforms import quaternion_from_rotation
 from wildseg3d_ros.grasping.boxes import OrientedBox
-from wildseg3d_ros.ros.messages.clouds import colored_columns
-from wildseg3d_ros.ros.messages.conversions import matrix_from_pose, point_message
+from wildseg3d_ros.ros.messages.conversions import (
+    matrix_from_pose,
+    point_message,
+    quaternion_message,
+    vector_message,
+)
 
 
 def box_message(box: OrientedBox, target_from_scene: NDArray[np.float64]) -> BoxMessage:
     """Message of a box, its pose carried into another frame."""
     return BoxMessage(
         pose=pose_message(target_from_scene @ box.frame_from_box),
-        size=Vector3(**{axis: float(edge) for axis, edge in zip("xyz", box.size, strict=True)}),
+        size=vector_message(box.size),
         face_coverage=box.face_coverage.astype(np.float32),
         coverage=box.coverage,
     )
@@ -35,23 +37,7 @@ def box_from_message(message: BoxMessage) -> OrientedBox:
 
 def pose_message(frame_from_body: NDArray[np.float64]) -> Pose:
     """Message of a rigid (4, 4) transform."""
-    pose = Pose(position=point_message(frame_from_body[:3, 3]))
-    quat = quaternion_from_rotation(frame_from_body[:3, :3])
-    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = (
-        float(value) for value in quat
+    return Pose(
+        position=point_message(frame_from_body[:3, 3]),
+        orientation=quaternion_message(frame_from_body[:3, :3]),
     )
-    return pose
-
-
-def organized_cloud(
-    points: NDArray[np.float32], image: NDArray[np.uint8], lens: Lens
-) -> tuple[dict[str, NDArray], tuple[int, int]]:
-    """Columns x, y, z, rgb at the pixels of the published image, and its size.
-
-    Args:
-        points: (H, W, 3) by pinhole pixel, NaN where nothing is.
-        image: (H, W, 3) RGB of the pinhole image.
-        lens: of the camera.
-    """
-    points, image = lens.published_labels(points, np.nan), lens.published_labels(image)
-    return colored_columns(points, image), lens.size

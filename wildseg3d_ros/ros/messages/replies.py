@@ -118,11 +118,7 @@ class Selection:
 
     @classmethod
     def of(cls, reply: Segment.Response, organized_cameras: Sequence[str] = ()) -> Selection:
-        """Reads a reply.
-
-        Args:
-            reply: of the service.
-            organized_cameras: those of the request.
+        """Reads a reply to a request with these ``organized_cameras``.
 
         Raises:
             WildSeg3DError: the node's error, with its code and text.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from geometry_msgs.msg import PointStamped
@@ -81,13 +81,12 @@ def segment_request(clicks: Sequence[ClickTuple], options: SegmentOptions) -> Se
         ],
         "level": LEVELS.index(options.get("level", "whole")),
     }
-    plain = {name: value for name, value in options.items() if name not in pointed}
-    for name in ("object_ids", "organized_cameras"):
-        if name in plain:
-            plain[name] = list(plain[name])  # type: ignore[call-overload]
-    for name in ("voxel_size", "normal_radius", "context_size", "surroundings_voxel_size"):
-        if name in plain:
-            plain[name] = float(plain[name])  # type: ignore[arg-type]
+    plain: dict[str, Any] = {k: value for k, value in options.items() if k not in pointed}
+    for name in plain.keys() & {"object_ids", "organized_cameras"}:
+        plain[name] = list(plain[name])
+    sizes = {"voxel_size", "normal_radius", "context_size", "surroundings_voxel_size"}
+    for name in plain.keys() & sizes:
+        plain[name] = float(plain[name])
     return Segment.Request(
         clicks=[
             ClickMessage(

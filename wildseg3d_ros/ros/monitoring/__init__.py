@@ -1,7 +1,7 @@
 """Monitoring: whether cameras and scene are valid.
 
 change: whether one camera sees something else; free of ROS.
-diagnostics: the state of node and cameras on /diagnostics.
+diagnostics: the state of a camera for /diagnostics.
 validity: all cameras compared with the current scene.
-monitor: the timers, and the rebuild of a stale scene.
+monitor: the timers, /diagnostics, and the rebuild of a stale scene.
 """

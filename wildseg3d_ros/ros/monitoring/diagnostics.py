@@ -1,16 +1,13 @@
-"""The node's state on /diagnostics, once a second, for rqt_robot_monitor and its like.
-
-``/diagnostics`` is the one absolute name of the node: aggregators listen there.
-"""
+"""The state of cameras in lines for /diagnostics, as rqt_robot_monitor and its like show them."""
 
 from __future__ import annotations
 
 import math
 import re
-import traceback
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -40,44 +37,8 @@ def steady_timer(node: Node, seconds: float, callback: Callable[[], None]) -> No
     node.create_timer(seconds, callback, MutuallyExclusiveCallbackGroup(), clock)
 
 
-class Diagnostics:
-    """Publishes what the sources say.
-
-    Args:
-        node: that publishes; its name is the hardware id and the head of every status' name.
-        sources: called once a second.
-    """
-
-    def __init__(
-        self, node: Node, sources: Sequence[Callable[[], Sequence[DiagnosticStatus]]]
-    ) -> None:
-        self._node, self._sources = node, sources
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        steady_timer(node, 1.0, self._publish)
-
-    def _publish(self) -> None:
-        try:
-            name = self._node.get_fully_qualified_name().lstrip("/")
-            statuses = [one for source in self._sources for one in source()]
-            for one in statuses:
-                one.name, one.hardware_id = f"{name}: {one.name}", name
-            message = DiagnosticArray(status=statuses)
-            message.header.stamp = self._node.get_clock().now().to_msg()
-            self._publisher.publish(message)
-        except Exception:  # noqa: BLE001  a callback that raises ends the node
-            self._node.get_logger().error(
-                f"no diagnostics:\n{traceback.format_exc()}", throttle_duration_sec=30.0
-            )
-
-
 class CameraMonitor:
-    """The state of one camera; a problem goes to the log when it begins and when it ends.
-
-    Args:
-        cameras: of the node.
-        name: of the one.
-        node: for the log and the graph.
-    """
+    """The state of one camera; a problem goes to the log when it begins and when it ends."""
 
     def __init__(self, cameras: Cameras, name: str, node: Node) -> None:
         self._cameras, self._name, self._node = cameras, name, node
@@ -93,8 +54,8 @@ class CameraMonitor:
         values = {
             "rate [Hz]": matcher.rate(),
             "age [s]": math.nan if age is None else age,
-            "images": counts.images,
-            "depth images": counts.depths,
+            "images": counts.received["image"],
+            "depth images": counts.received["depth"],
             "complete sets": counts.sets,
             "lost images": counts.lost,
             "images without depth": counts.unpaired,
@@ -102,7 +63,7 @@ class CameraMonitor:
             "topic": self._node.resolve_topic_name(camera.image.topic),
         }
         if matcher.newest(config.max_image_age) is None:
-            if camera.listening_seconds < START_SECONDS:
+            if time.monotonic() - camera.since < START_SECONDS:
                 return status(name, WARN, "no images yet", **values)
             problem = str(why_no_set(camera, config, self._node))
             self._log(problem)

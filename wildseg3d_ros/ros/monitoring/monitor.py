@@ -1,4 +1,7 @@
-"""The node's timers: diagnostics, and whether its scene is still valid."""
+"""The node's timers: diagnostics once a second, and whether its scene is still valid.
+
+``/diagnostics`` is the one absolute name of the node: aggregators listen there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.building.action import BuildAction
@@ -17,7 +20,6 @@ from wildseg3d_ros.ros.monitoring.diagnostics import (
     OK,
     WARN,
     CameraMonitor,
-    Diagnostics,
     status,
     steady_timer,
 )
@@ -30,12 +32,9 @@ class NodeMonitor:
     """Checks cameras and scene periodically while the node is active.
 
     Args:
-        node: that is monitored.
-        cameras: of the node.
-        scene_monitor: compares them with the scene.
-        builds: for a stale scene that is to be built anew.
-        config: settings of the node as they are now.
-        scene: the current scene.
+        node, cameras, scene_monitor: what is checked.
+        builds: builds a stale scene anew.
+        config, scene: give settings and scene as they are now.
     """
 
     def __init__(
@@ -52,7 +51,8 @@ class NodeMonitor:
         self._camera_monitors = [CameraMonitor(cameras, name, node) for name in cameras.names]
         self._stale: tuple[str, ...] = ()
         self._retry = 0.0
-        Diagnostics(node, [self._node_status, self._camera_statuses])
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        steady_timer(node, 1.0, self._publish)
         if config().monitor_period > 0:
             steady_timer(node, config().monitor_period, self._compare)
 
@@ -83,41 +83,51 @@ class NodeMonitor:
                 throttle_duration_sec=30.0,
             )
 
-    def _node_status(self) -> Sequence[DiagnosticStatus]:
+    def _publish(self) -> None:
+        try:
+            # The hardware id, and the head of every status' name.
+            name = self._node.get_fully_qualified_name().lstrip("/")
+            statuses = [self._node_status(), *self._camera_statuses()]
+            for one in statuses:
+                one.name, one.hardware_id = f"{name}: {one.name}", name
+            message = DiagnosticArray(status=statuses)
+            message.header.stamp = self._node.get_clock().now().to_msg()
+            self._publisher.publish(message)
+        except Exception:  # noqa: BLE001  a callback that raises ends the node
+            self._node.get_logger().error(
+                f"no diagnostics:\n{traceback.format_exc()}", throttle_duration_sec=30.0
+            )
+
+    def _node_status(self) -> DiagnosticStatus:
         try:
             self._node.require_active()
         except WildSeg3DError as error:
             level = WARN if self._node.problem is None else ERROR
-            return [status("scene", level, str(error), state=self._node.state)]
+            return status("scene", level, str(error), state=self._node.state)
         progress, scene = self._builds.progress, self._scene()
         building = f"; building ({progress})" if progress else ""
         if scene is None:
-            return [status("scene", WARN, f"there is no scene yet{building}", state="active")]
+            return status("scene", WARN, f"there is no scene yet{building}", state="active")
         now_ns = self._node.get_clock().now().nanoseconds
         unseen = self._scene_monitor.problems(self._config())
         problems = [
             *self._scene_monitor.warnings(),
             *(f"camera '{k}' is not compared with the scene: {v}" for k, v in unseen.items()),
         ]
-        return [
-            status(
-                "scene",
-                WARN if problems else OK,
-                ("; ".join(problems) or "the scene answers") + building,
-                **{
-                    "state": "active",
-                    "scene id": scene.scene_id,
-                    "objects": len(scene.object_ids),
-                    "views": len(scene.view_names),
-                    "frame": scene.frame_id,
-                    "age of its images [s]": (now_ns - scene.stamp_ns) / 1e9,
-                    "registration residual [m]": float(scene.alignment.registration_residual),
-                    "stale cameras": ", ".join(self._scene_monitor.stale),
-                    "cameras elsewhere": ", ".join(self._scene_monitor.elsewhere),
-                    "cameras not compared": ", ".join(unseen),
-                },
-            )
-        ]
+        values = {
+            "state": "active",
+            "scene id": scene.scene_id,
+            "objects": len(scene.object_ids),
+            "views": len(scene.view_names),
+            "frame": scene.frame_id,
+            "age of its images [s]": (now_ns - scene.stamp_ns) / 1e9,
+            "registration residual [m]": float(scene.alignment.registration_residual),
+            "stale cameras": ", ".join(self._scene_monitor.stale),
+            "cameras elsewhere": ", ".join(self._scene_monitor.elsewhere),
+            "cameras not compared": ", ".join(unseen),
+        }
+        text = ("; ".join(problems) or "the scene answers") + building
+        return status("scene", WARN if problems else OK, text, **values)
 
     def _camera_statuses(self) -> Sequence[DiagnosticStatus]:
         if self._node.state != "active":

@@ -62,21 +62,15 @@ class _Monitored:
 class SceneMonitor:
     """Compares the newest images with those of the current scene.
 
-    Args:
-        cameras: of the node.
-        transforms: for cameras that move.
+    Attributes:
+        stale: cameras that see something else than the scene's images show.
     """
 
     def __init__(self, cameras: Cameras, transforms: TransformBuffer) -> None:
         self._cameras, self._transforms = cameras, transforms
         self._monitored: dict[str, _Monitored] = {}
-        self._stale: tuple[str, ...] = ()
+        self.stale: tuple[str, ...] = ()
         self._lock = threading.Lock()
-
-    @property
-    def stale(self) -> tuple[str, ...]:
-        """Cameras that see something else than the scene's images show."""
-        return self._stale
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
@@ -96,7 +90,7 @@ class SceneMonitor:
         """For every reply of a stale scene."""
         texts = [self.size_warning(name) for name in self._monitored]
         others = [name for name, text in zip(self._monitored, texts, strict=True) if not text]
-        who = ", ".join(f"'{name}'" for name in self._stale if name in others)
+        who = ", ".join(f"'{name}'" for name in self.stale if name in others)
         if who:
             texts.append(
                 f"the scene is stale: camera {who} sees something else now; build it anew"
@@ -109,7 +103,8 @@ class SceneMonitor:
         Determined at each call: the very next click may mean another pixel.
         """
         camera = self._monitored.get(name)
-        size = None if camera is None else self._size_now(name)
+        frames = self._cameras[name].matcher.newest() if camera else None
+        size = frames.size if frames else None
         if camera is None or size is None or size == camera.size:
             return ""
         (height, width), (old_height, old_width) = size, camera.size
@@ -118,10 +113,6 @@ class SceneMonitor:
             f"in the scene is {old_width}x{old_height}: a pixel of one is not that of the other; "
             "build it anew"
         )
-
-    def _size_now(self, name: str) -> tuple[int, int] | None:
-        frames = self._cameras[name].matcher.newest()
-        return None if frames is None else frames.size
 
     def start(
         self, scene: Scene, tf_poses: Mapping[str, NDArray[np.float64]], world_frame: str
@@ -148,19 +139,19 @@ class SceneMonitor:
                 scene.stamps_ns[view],
             )
         with self._lock:
-            self._monitored, self._stale = monitored, ()
+            self._monitored, self.stale = monitored, ()
 
     def stop(self) -> None:
         """Monitors nothing any more."""
         with self._lock:
-            self._monitored, self._stale = {}, ()
+            self._monitored, self.stale = {}, ()
 
     def compare(self, config: NodeConfig) -> None:
         """Compares once; takes some milliseconds per camera."""
         with self._lock:
             for name, camera in self._monitored.items():
                 self._compare_camera(name, camera, config)
-            self._stale = tuple(
+            self.stale = tuple(
                 name
                 for name, camera in self._monitored.items()
                 if camera.detector.changed(config.change_seconds) >= config.change_share

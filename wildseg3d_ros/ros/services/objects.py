@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -28,9 +27,8 @@ class ObjectServices:
     """Serves questions about the scene as a whole.
 
     Args:
-        node: that serves.
+        node, transforms: of the scene node.
         current: gives the scene that answers, or raises why there is none.
-        transforms: for the frames of boxes.
         load: loads a file, and answers from it once the reply is made.
     """
 
@@ -43,12 +41,11 @@ class ObjectServices:
     ) -> None:
         self._node, self._current = node, current
         self._transforms, self._load = transforms, load
-        handlers: dict[str, tuple[Any, Callable]] = {
-            "list_objects": (ListObjects, self._list),
-            "save_scene": (SaveScene, self._save),
-            "load_scene": (LoadScene, self._load_path),
-        }
-        for name, (kind, handler) in handlers.items():
+        for name, kind, handler in (
+            ("list_objects", ListObjects, self._list),
+            ("save_scene", SaveScene, self._save),
+            ("load_scene", LoadScene, self._load_path),
+        ):
             callback = always_replies(handler, kind, node.get_logger())
             group = MutuallyExclusiveCallbackGroup()
             node.create_service(kind, name, callback, callback_group=group)

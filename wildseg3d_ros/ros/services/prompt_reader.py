@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import PointStamped
@@ -21,25 +22,21 @@ from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.scene import Scene
 
 
+@dataclass(frozen=True, eq=False)
 class PromptReader:
     """Reads prompts for one scene.
 
-    Args:
+    Attributes:
         scene: that will be asked.
         calibrations: of its cameras, by name.
         frame_poses: ``scene_from_frame`` by TF frame at the scene's time.
         transforms: for the frames of 3D points.
     """
 
-    def __init__(
-        self,
-        scene: Scene,
-        calibrations: Mapping[str, Lens],
-        frame_poses: Mapping[str, NDArray[np.float64]],
-        transforms: TransformBuffer,
-    ) -> None:
-        self._scene, self._calibrations = scene, calibrations
-        self._frame_poses, self._transforms = frame_poses, transforms
+    scene: Scene
+    calibrations: Mapping[str, Lens]
+    frame_poses: Mapping[str, NDArray[np.float64]]
+    transforms: TransformBuffer
 
     def read(self, request: Segment.Request) -> Prompt:
         """The prompt of a request.
@@ -61,14 +58,28 @@ class PromptReader:
 
     def click(self, message: ClickMessage) -> Click:
         """The click in the pinhole image; where it lies in the published one is checked here."""
-        u, v = self._pinhole_pixel(message.camera, float(message.u), float(message.v))
-        return Click(message.camera, u, v, message.label)
+        camera, u, v = message.camera, float(message.u), float(message.v)
+        height, width = self._size(camera)
+
+        def inside(u: float, v: float) -> bool:
+            return -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5
+
+        if not (inside(u, v) and self.calibrations[camera].distorted):
+            return Click(camera, u, v, message.label)
+        moved = self.calibrations[camera].pinhole_pixel(u, v)
+        if not inside(*moved):
+            raise PromptError(
+                f"pixel ({u:g}, {v:g}) of camera '{camera}' is lost when the image is "
+                "undistorted; click nearer to its centre, or in another camera",
+                ErrorCode.PIXEL_OUTSIDE_IMAGE,
+            )
+        return Click(camera, *moved, message.label)
 
     def box(self, message: BoxMessage) -> Box:
         """The box about what the given one holds when the image is undistorted."""
         given = Box(message.camera, message.u0, message.v0, message.u1, message.v1)
         self._size(given.view)  # which names an unknown camera
-        lens = self._calibrations[given.view]
+        lens = self.calibrations[given.view]
         return Box(given.view, *lens.pinhole_box(given.u0, given.v0, given.u1, given.v1))
 
     def mask(self, message: CameraMask) -> ViewMask:
@@ -86,7 +97,7 @@ class PromptReader:
                 f"the {who} is {pixels.shape[1]}x{pixels.shape[0]}, but its images are "
                 f"{width}x{height}; give a mask of the image as it is published"
             )
-        calibration = self._calibrations[message.camera]
+        calibration = self.calibrations[message.camera]
         marked = (pixels > 0).astype(np.float32)
         return ViewMask(message.camera, calibration.undistort_labels(marked) > 0.5)
 
@@ -94,15 +105,15 @@ class PromptReader:
         """The point in the scene's frame."""
         frame = message.header.frame_id.lstrip("/")
         place = np.array([message.point.x, message.point.y, message.point.z])
-        if frame not in ("", self._scene.frame_id.lstrip("/")):
+        if frame not in ("", self.scene.frame_id.lstrip("/")):
             place = apply(self._scene_from(frame, nanoseconds(message.header.stamp)), place)
         return Point(*(float(value) for value in place))
 
     def _scene_from(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
-        if stamp_ns in (0, self._scene.stamp_ns) and frame in self._frame_poses:
-            return self._frame_poses[frame]
+        if stamp_ns in (0, self.scene.stamp_ns) and frame in self.frame_poses:
+            return self.frame_poses[frame]
         try:
-            return self._transforms.lookup(self._scene.frame_id, frame, stamp_ns)
+            return self.transforms.lookup(self.scene.frame_id, frame, stamp_ns)
         except WildSeg3DError as error:
             raise WildSeg3DError(
                 f"the 3D point in frame '{frame}' cannot be found in the scene: {error}",
@@ -110,19 +121,4 @@ class PromptReader:
             ) from error
 
     def _size(self, camera: str) -> tuple[int, int]:
-        return self._scene.labels[self._scene.view_index(camera)].shape
-
-    def _pinhole_pixel(self, camera: str, u: float, v: float) -> tuple[float, float]:
-        height, width = self._size(camera)
-        calibration = self._calibrations[camera]
-        inside = -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5
-        if not (inside and calibration.distorted):
-            return u, v
-        moved = calibration.pinhole_pixel(u, v)
-        if not (-0.5 <= moved[0] < width - 0.5 and -0.5 <= moved[1] < height - 0.5):
-            raise PromptError(
-                f"pixel ({u:g}, {v:g}) of camera '{camera}' is lost when the image is "
-                "undistorted; click nearer to its centre, or in another camera",
-                ErrorCode.PIXEL_OUTSIDE_IMAGE,
-            )
-        return moved
+        return self.scene.labels[self.scene.view_index(camera)].shape

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
@@ -23,7 +24,7 @@ from wildseg3d_ros.ros.messages.clouds import (
     xyz_columns,
 )
 from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
-from wildseg3d_ros.ros.messages.grasps import box_message, organized_cloud
+from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import PromptReader
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.scene import Scene
@@ -141,9 +142,9 @@ class _Parts:
             return points
         return apply(self.target_from_scene, points)
 
-    def message(self, columns: dict[str, NDArray], size: tuple[int, int] | None = None):
+    def message(self, columns: dict[str, NDArray]) -> PointCloud2:
         """A cloud of the reply."""
-        return cloud_message(columns, self.target, self.current.scene.stamp_ns, size)
+        return cloud_message(columns, self.target, self.current.scene.stamp_ns)
 
     def fields(self, cloud: ObjectCloud) -> dict[str, NDArray]:
         """More columns of the cloud."""
@@ -153,8 +154,7 @@ class _Parts:
         if request.include_confidence:
             columns["confidence"] = cloud.confidence
         if request.include_views:
-            surface = self.current.graspable.surface(self.ids, request.voxel_size)
-            columns["views"] = surface.views
+            columns["views"] = self.current.graspable.surface(self.ids, request.voxel_size).views
         if request.include_view_count:
             columns["view_count"] = cloud.view_count
         return columns
@@ -193,13 +193,16 @@ class _Parts:
         )
         return normals @ self.target_from_scene[:3, :3].T.astype(np.float32)
 
-    def _mask(self, name: str, cloud: ObjectCloud):
+    def _mask(self, name: str, cloud: ObjectCloud) -> Image:
         scene, view = self.current.scene, self.current.scene.view_index(name)
         mask = self.current.calibrations[name].published_labels(cloud.masks[name])
         return image_from_mask(mask, scene.camera_frames[view], scene.stamps_ns[view])
 
-    def _organized(self, name: str):
+    def _organized(self, name: str) -> PointCloud2:
         scene, view = self.current.scene, self.current.scene.view_index(name)
         points, image = self.current.graspable.organized(self.ids, view)
-        columns, size = organized_cloud(self.moved(points), image, self.current.calibrations[name])
-        return cloud_message(columns, self.target, scene.stamps_ns[view], size)
+        # From pinhole pixels, NaN where nothing is, to those of the published image.
+        lens = self.current.calibrations[name]
+        points = lens.published_labels(self.moved(points), np.nan)
+        columns = colored_columns(points, lens.published_labels(image))
+        return cloud_message(columns, self.target, scene.stamps_ns[view], lens.size)

@@ -38,11 +38,6 @@ class TransformListener:
     A transform with numbers that make no pose is skipped and reported once per child frame. Stamps
     that go back are a recording that starts again: what moved before it is forgotten.
     tf2_ros's own listener would subscribe for good, and in the node's default callback group.
-
-    Args:
-        node: to subscribe with.
-        buffer: to feed.
-        callback_group: of the subscriptions.
     """
 
     def __init__(self, node: Node, buffer: TransformBuffer, callback_group: CallbackGroup) -> None:

@@ -31,7 +31,7 @@ class TransformTree:
     def __init__(self, keep_seconds: float = BUFFER_SECONDS) -> None:
         self._keep_ns = int(keep_seconds * 1e9)
         self._tracks: dict[str, _Track] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, message: TransformStamped, static: bool = False) -> None:
         """Takes one transform.
@@ -57,13 +57,13 @@ class TransformTree:
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
         with self._lock:
-            return self._frames()
+            return sorted({*self._tracks, *(track.parent for track in self._tracks.values())})
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """See :class:`TransformBuffer`."""
         target, source = _plain(target), _plain(source)
         with self._lock:
-            known = self._frames()
+            known = self.frames()
             for frame in (target, source):
                 if frame not in known:
                     raise unknown_frame(frame, known)
@@ -79,9 +79,6 @@ class TransformTree:
                 ]
                 stamp_ns = min(newest, default=0)
             return invert(self._product(down, stamp_ns)) @ self._product(up, stamp_ns)
-
-    def _frames(self) -> list[str]:
-        return sorted({*self._tracks, *(track.parent for track in self._tracks.values())})
 
     def _chain(self, frame: str) -> list[str]:
         """The frame and its ancestors; a loop in the tree ends the chain."""
@@ -142,12 +139,8 @@ class _Track:
 def interpolate(
     first: NDArray[np.float64], second: NDArray[np.float64], share: float
 ) -> NDArray[np.float64]:
-    """Rigid (4, 4) between two: translation linear, rotation along the shortest arc (slerp).
-
-    Args:
-        first, second: the transforms at ``share`` 0 and 1.
-        share: in [0, 1].
-    """
+    """Rigid (4, 4) between two, at a share in [0, 1] of the way: translation linear, rotation
+    along the shortest arc (slerp)."""
     a, b = quaternion_from_rotation(first[:3, :3]), quaternion_from_rotation(second[:3, :3])
     dot = float(a @ b)
     if dot < 0:

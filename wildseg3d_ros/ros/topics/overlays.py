@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Vector3
 from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
@@ -16,7 +14,7 @@ from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.core.types import ViewMasks
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.io.pictures import draw_labels, object_colors
-from wildseg3d_ros.ros.messages.conversions import header, point_message
+from wildseg3d_ros.ros.messages.conversions import header, point_message, vector_message
 from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.scene.scene import Scene
 
@@ -56,16 +54,13 @@ def box_markers(box: OrientedBox, text: str, frame_id: str, stamp_ns: int) -> Ma
             action=Marker.ADD,
             pose=pose_message(box.frame_from_box),
             color=ColorRGBA(r=0.24, g=0.9, b=0.35, a=alpha),
-            lifetime=Duration(),  # for ever
             # A marker that follows its frame is drawn wherever TF has that frame now.
             frame_locked=True,
         )
 
     body, edges = marker(0, Marker.CUBE, 0.25), marker(1, Marker.LINE_LIST, 1.0)
     # RViz refuses to draw what has no thickness.
-    body.scale = Vector3(
-        **{axis: max(float(edge), 1e-4) for axis, edge in zip("xyz", box.size, strict=True)}
-    )
+    body.scale = vector_message(np.maximum(box.size, 1e-4))
     edges.scale.x = 0.002
     local = OrientedBox(np.eye(4), box.size).corners()
     # Corners of an edge differ in one coordinate: in one bit of their numbers.

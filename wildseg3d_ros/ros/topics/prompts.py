@@ -20,13 +20,7 @@ MOUSE_TOPICS = ("{camera}/mouse_left", "{camera}/overlay_mouse_left")
 
 
 class PromptTopics:
-    """Selects the object that is clicked; the answer goes to topics and to the log.
-
-    Args:
-        node: to subscribe with.
-        cameras: names of its cameras.
-        ask: answers a request as the service does.
-    """
+    """Selects what is clicked: asks as a client of the service does, and logs the answer."""
 
     def __init__(
         self,
@@ -58,8 +52,8 @@ class PromptTopics:
 
     def _on_point(self, message: PointStamped) -> None:
         p, frame = message.point, message.header.frame_id
-        self._select(Segment.Request(points=[message]), f"({p.x:.3f}, {p.y:.3f}, {p.z:.3f}) in "
-                     f"'{frame}'")  # fmt: skip
+        where = f"({p.x:.3f}, {p.y:.3f}, {p.z:.3f}) in '{frame}'"
+        self._select(Segment.Request(points=[message]), where)
 
     def _on_mouse(self, camera: str, message: Point) -> None:
         click = Click(camera=camera, u=float(message.x), v=float(message.y))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2
 
-from wildseg3d_ros.core.types import ObjectCloud
+from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
@@ -25,14 +25,7 @@ def as_mono16(labels: NDArray[np.int32]) -> NDArray[np.uint16]:
 
 
 class SceneTopics:
-    """Publishers of a configured node, of its scene and of what is selected in it.
-
-    They publish while the node is active.
-
-    Args:
-        node: that publishes.
-        cameras: names of its cameras.
-    """
+    """Publishers of the scene, and of what is selected in it; the node publishes while active."""
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
@@ -41,17 +34,12 @@ class SceneTopics:
             name: node.create_lifecycle_publisher(Image, f"{name}/labels", latched())
             for name in cameras
         }
-        self._selection = SelectionTopics(node, cameras)
+        self.selection = SelectionTopics(node, cameras)
 
-    def select(self, current: CurrentScene, object_ids: Sequence[int] = ()) -> None:
-        """Shows a selection; see :meth:`SelectionTopics.show`."""
-        self._selection.show(current, object_ids)
-
-    def publish(self, current: CurrentScene, overview: ObjectCloud) -> None:
-        """Shows a new scene, and the cloud of all of it."""
+    def publish_cloud(self, current: CurrentScene, overview: PlainCloud) -> None:
+        """Shows the cloud of all of a scene."""
         scene, columns = current.scene, colored_columns(overview.points, overview.colors)
         self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
-        self.publish_labels(current)
 
     def publish_labels(self, current: CurrentScene) -> None:
         """Shows the objects of a scene in its cameras' images."""
@@ -71,6 +59,6 @@ class SceneTopics:
 
     def destroy(self) -> None:
         """Leaves the graph, and with it the latched messages."""
-        self._selection.destroy()
+        self.selection.destroy()
         for publisher in (self._cloud, *self._labels.values()):
             self._node.destroy_lifecycle_publisher(publisher)

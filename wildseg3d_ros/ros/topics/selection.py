@@ -31,10 +31,6 @@ class SelectionTopics:
     """Publishers of a configured node, and the thread that feeds them.
 
     Topics: ``selected_object``, ``selected_box`` and ``<camera>/overlay``, in the scene's frame.
-
-    Args:
-        node: a lifecycle node.
-        cameras: names of its cameras.
     """
 
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
