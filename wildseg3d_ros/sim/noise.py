@@ -139,7 +139,7 @@ def _measured_disparity(
     rng: np.random.Generator,
     noise: DepthNoise,
 ) -> NDArray[np.floating]:
-    """(H, W) disparity with what matching does to it: dragged edges, flying pixels, noise, steps."""
+    """(H, W) disparity after matching: with dragged edges, flying pixels, noise and steps."""
     height, width = disparity.shape
     v, u = np.mgrid[0:height, 0:width].astype(np.float32)
     shift_u, shift_v = (
