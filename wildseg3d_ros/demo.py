@@ -213,7 +213,7 @@ def _given_targets(recording: Recording, truth: Truth, limit: int) -> list[Targe
     """Objects of the label images: large, medium and small ones of the view with the most."""
     if not truth.labels:
         return []
-    camera = truth.richest_view()
+    camera = truth.view_with_most_objects()
     area = truth.areas(camera)
     ranked = sorted(area, key=lambda label: area[label], reverse=True)
     picked = np.linspace(0, len(ranked) - 1, min(limit, len(ranked))).round().astype(int)
@@ -247,7 +247,8 @@ def _click(client, target: Target, truth: Truth) -> Result:
     ious = [nothing, nothing]
     if target.label is not None:
         scores = truth.compare(answer.masks, target.label, truth.labels)
-        ious = [np.nan if (m := mean(s.iou for s in by.values())) is None else m for by in scores]
+        means = [mean(score.iou for score in by_view.values()) for by_view in scores]
+        ious = [np.nan if value is None else value for value in means]
     return Result(target, Selection((target.click,), answer, target.name), *ious, median(times))
 
 

@@ -57,8 +57,8 @@ class Truth:
         counted = zip(labels.tolist(), counts.tolist(), strict=True)
         return {label: count for label, count in counted if label not in (0, IGNORE)}
 
-    def richest_view(self) -> str:
-        """The view with most objects; among equals, the one with most pixels of objects."""
+    def view_with_most_objects(self) -> str:
+        """Its name; among equals, the view with most pixels of objects."""
         areas = {view: self.areas(view) for view in self.labels}
         return max(areas, key=lambda view: (len(areas[view]), sum(areas[view].values())))
 
@@ -67,16 +67,16 @@ class Truth:
         return Click(view, *most_interior_pixel(self.labels[view] == label))
 
     def compare(
-        self, masks: Mapping[str, NDArray[np.bool_]], label: int, views: Iterable[str]
+        self, masks: Mapping[str, NDArray[np.bool_]] | None, label: int, views: Iterable[str]
     ) -> tuple[dict[str, MaskScore], dict[str, MaskScore]]:
         """Scores of an object's masks over all pixels, and over those that have a measured depth.
 
-        A view without a mask counts as an empty mask.
+        No answer (None) counts as empty masks.
         """
         scores, at_depth = {}, {}
         for view in views:
             right, known = self.labels[view] == label, self.labels[view] != IGNORE
-            mask = masks[view] if view in masks else np.zeros_like(right)
+            mask = np.zeros_like(right) if masks is None else masks[view]
             scores[view] = compare(mask, right, known)
             at_depth[view] = compare(mask, right, known & self.measured[view])
         return scores, at_depth
@@ -248,13 +248,13 @@ def _reference(truth: Truth, wanted: str | None) -> str:
             f"reference view '{wanted}' is not among the views with a label image: "
             f"{', '.join(truth.labels)}"
         )
-    return wanted or truth.richest_view()
+    return wanted or truth.view_with_most_objects()
 
 
 def _score(
     scene: Scene, truth: Truth, click: Click, label: int, recording: Recording, scored: list[str]
 ) -> ObjectScore:
-    error, ids, points, masks = "", (), 0, {}
+    error, ids, points, masks = "", (), 0, None
     start = time.perf_counter()
     try:
         cloud = answer(scene, Prompt((click,)))

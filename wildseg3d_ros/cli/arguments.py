@@ -99,7 +99,7 @@ class _AddClick(argparse.Action):
     it."""
 
     def __call__(
-        self, parser: Any, namespace: Any, values: Any, option_string: Any = None
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
         found = (namespace.view, *values, *([] if self.const is None else [self.const]))
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), found])

@@ -142,9 +142,8 @@ def _measured_disparity(
     """(H, W) disparity after matching: with dragged edges, flying pixels, noise and steps."""
     height, width = disparity.shape
     v, u = np.mgrid[0:height, 0:width].astype(np.float32)
-    shift_u, shift_v = (
-        noise.edge_drag * smooth_noise(rng, disparity.shape, noise.correlation) for _ in "uv"
-    )
+    shift_u = noise.edge_drag * smooth_noise(rng, disparity.shape, noise.correlation)
+    shift_v = noise.edge_drag * smooth_noise(rng, disparity.shape, noise.correlation)
     # Only across edges: on a slope the shift would be an error that real cameras do not make.
     row = np.clip(np.rint(v + shift_v * by_edge), 0, height - 1).astype(np.intp)
     column = np.clip(np.rint(u + shift_u * by_edge), 0, width - 1).astype(np.intp)

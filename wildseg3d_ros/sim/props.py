@@ -13,13 +13,13 @@ from wildseg3d_ros.sim.prop import Collider, Part, Prop, circle, rectangle
 from wildseg3d_ros.sim.shapes import arc, box, disc, lathe, tube
 
 Make = Callable[[np.random.Generator], Prop]
-Size = tuple[float, float, float]
+Draw = Callable[[np.random.Generator], NDArray[np.uint8]]
 
 
 def _carton(
     name: str,
-    size: Size,
-    draw: Callable[[Size, np.random.Generator], NDArray[np.uint8]],
+    size: packaging.Size,
+    draw: Callable[[packaging.Size, np.random.Generator], NDArray[np.uint8]],
     mass: float,
     gloss: float = 0.12,
     leans: bool = False,
@@ -41,27 +41,21 @@ def _carton(
 
 
 def _tin(
-    name: str,
-    radius: float,
-    height: float,
-    draw: Callable[[np.random.Generator], NDArray[np.uint8]],
-    mass: float,
-    metal: int = 0xB9BCC0,
+    name: str, radius: float, height: float, draw: Draw, mass: float, metal: int = 0xB9BCC0
 ) -> Make:
-    rim, lid = 0.0022, height - 0.004
-    body = lathe([([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0))])
-    raised = [(0.7 * radius, lid), (0.66 * radius, lid + 0.0012), (1e-6, lid + 0.0012)]
-    ends = lathe(
-        [
-            disc(radius, 0.0, False, (0.9, 1.0)),
-            (arc((radius - 0.001, rim), 0.0014, -90, 90, 6), (0.8, 0.9)),
-            (arc((radius - 0.001, height - rim), 0.0022, -90, 180, 8), (0.1, 0.3)),
-            ([(radius - 0.003, height - rim), (radius - 0.0035, lid)], (0.3, 0.4)),
-            ([(radius - 0.0035, lid), *raised], (0.4, 1.0)),
-        ]
-    )
-
     def make(rng: np.random.Generator) -> Prop:
+        rim, lid = 0.0022, height - 0.004
+        body = lathe([([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0))])
+        raised = [(0.7 * radius, lid), (0.66 * radius, lid + 0.0012), (1e-6, lid + 0.0012)]
+        ends = lathe(
+            [
+                disc(radius, 0.0, False, (0.9, 1.0)),
+                (arc((radius - 0.001, rim), 0.0014, -90, 90, 6), (0.8, 0.9)),
+                (arc((radius - 0.001, height - rim), 0.0022, -90, 180, 8), (0.1, 0.3)),
+                ([(radius - 0.003, height - rim), (radius - 0.0035, lid)], (0.3, 0.4)),
+                ([(radius - 0.0035, lid), *raised], (0.4, 1.0)),
+            ]
+        )
         plain = textures.plain(metal, np.random.default_rng(len(name)))
         return Prop(
             name,
@@ -76,22 +70,19 @@ def _tin(
     return make
 
 
-def _ball(
-    name: str,
-    radius: float,
-    draw: Callable[[np.random.Generator], NDArray[np.uint8]],
-    mass: float,
-    gloss: float,
-) -> Make:
-    mesh = lathe([(arc((0.0, radius), radius, -90, 90, 40), (1.0, 0.0))])
-    return lambda rng: Prop(
-        name,
-        (Part(mesh, draw(rng), gloss),),
-        (Collider("sphere", (radius,), (0, 0, radius)),),
-        mass,
-        circle(radius),
-        2 * radius,
-    )
+def _ball(name: str, radius: float, draw: Draw, mass: float, gloss: float) -> Make:
+    def make(rng: np.random.Generator) -> Prop:
+        mesh = lathe([(arc((0.0, radius), radius, -90, 90, 40), (1.0, 0.0))])
+        return Prop(
+            name,
+            (Part(mesh, draw(rng), gloss),),
+            (Collider("sphere", (radius,), (0, 0, radius)),),
+            mass,
+            circle(radius),
+            2 * radius,
+        )
+
+    return make
 
 
 def mug(rng: np.random.Generator) -> Prop:

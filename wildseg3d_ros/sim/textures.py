@@ -140,9 +140,10 @@ def rubber_ball(rng: np.random.Generator) -> Texture:
     return _quantised(out * (1 + 0.03 * fractal_noise(rng, _SIZE, _SIZE, 64.0))[..., None])
 
 
-def gingham(color: int, rng: np.random.Generator, size: int = 256, squares: int = 12) -> Texture:
+def gingham(color: int, rng: np.random.Generator) -> Texture:
     """Checked cloth."""
-    stripe = (np.arange(size) * squares // size % 2).astype(np.float32)
+    size = 256
+    stripe = (np.arange(size) * 12 // size % 2).astype(np.float32)
     out = _blend(rgb(0xF6F2EA), rgb(color), 0.5 * (stripe[:, None] + stripe[None]))
     return _quantised(out * (1 + 0.06 * fractal_noise(rng, size, size, 2.0, 2))[..., None])
 
