@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from wildseg3d_ros.cli.progress_bar import ProgressBar
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
 from wildseg3d_ros.core.types import Click, View
-from wildseg3d_ros.evaluation import compare, most_interior_pixel
+from wildseg3d_ros.evaluation import Truth, mean, most_interior_pixel
 from wildseg3d_ros.io.clouds import write_ply
-from wildseg3d_ros.io.folder import IGNORE, Recording, load_folder
+from wildseg3d_ros.io.folder import Recording, load_folder
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.pictures import PicturedScene, Selection, contact_sheet
 
@@ -36,30 +36,13 @@ CLICKS_TIMED = 9
 """Round trips of which the median is printed."""
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """A given mask: what is on the object, what to score, and where depth was measured."""
-
-    mask: NDArray[np.bool_]
-    scored: NDArray[np.bool_]
-    measured: NDArray[np.bool_]
-
-
 @dataclass(frozen=True)
 class Target:
-    """An object to click.
-
-    Attributes:
-        name: what to call it.
-        camera, u, v: where to click.
-        truth: its given masks by camera; empty when there are none.
-    """
+    """An object to click, and its label in the label images; None where there are none."""
 
     name: str
-    camera: str
-    u: int
-    v: int
-    truth: dict[str, Truth]
+    click: Click
+    label: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +138,9 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
             print(f"scene {report.scene_id}: {report.objects} objects in {report.seconds:.1f} s")
             for warning in report.warnings:
                 print(f"warning: {warning}")
-            targets = _given_targets(recording, limit) or _found_targets(labels, limit)
-            results = [_click(client, target) for target in targets]
+            truth = _truth(recording)
+            targets = _given_targets(recording, truth, limit) or _found_targets(labels, limit)
+            results = [_click(client, target, truth) for target in targets]
     _print_table(results)
     _write(out, views, labels, results)
     return results
@@ -214,61 +198,43 @@ def _until_ready(client, nodes: Sequence[NodeProcess], timeout: float = 90.0) ->
                 raise
 
 
-def _given_targets(recording: Recording, limit: int) -> list[Target]:
-    """Objects of the label images: large, medium and small ones of the view with the most."""
-    masks = {
-        view.name: mask
-        for view, mask in zip(recording.views, recording.object_masks, strict=True)
-        if mask is not None
-    }
-    measured = {
-        view.name: np.ones(view.size, bool) if view.depth is None else view.depth > 0
-        for view in recording.views
-    }
-    if not masks:
-        return []
-
-    def areas(camera: str) -> dict[int, int]:
-        labels, counts = np.unique(masks[camera], return_counts=True)
-        return {
-            int(label): int(count)
-            for label, count in zip(labels, counts, strict=True)
-            if label not in (0, IGNORE)
-        }
-
-    camera = max(masks, key=lambda name: (len(areas(name)), sum(areas(name).values())))
-    area = areas(camera)
-    ranked = sorted(area, key=lambda label: area[label], reverse=True)
-    picked = np.unique(
-        np.linspace(0, len(ranked) - 1, min(limit, len(ranked))).round().astype(int)
+def _truth(recording: Recording) -> Truth:
+    masks = zip(recording.views, recording.object_masks, strict=True)
+    return Truth(
+        {view.name: mask for view, mask in masks if mask is not None},
+        {
+            view.name: np.ones(view.size, bool) if view.depth is None else view.depth > 0
+            for view in recording.views
+        },
     )
-    targets = []
-    for label in (ranked[i] for i in picked):
-        u, v = most_interior_pixel(masks[camera] == label)
-        truth = {
-            name: Truth(mask == label, mask != IGNORE, measured[name])
-            for name, mask in masks.items()
-        }
-        name = recording.object_names.get(label, f"object {label}")
-        targets.append(Target(name, camera, u, v, truth))
-    return targets
+
+
+def _given_targets(recording: Recording, truth: Truth, limit: int) -> list[Target]:
+    """Objects of the label images: large, medium and small ones of the view with the most."""
+    if not truth.labels:
+        return []
+    camera = truth.view_with_most_objects()
+    area = truth.areas(camera)
+    ranked = sorted(area, key=lambda label: area[label], reverse=True)
+    picked = np.linspace(0, len(ranked) - 1, min(limit, len(ranked))).round().astype(int)
+    labels = [ranked[i] for i in picked]
+    return [Target(recording.name_of(i), truth.click(camera, i), i) for i in labels]
 
 
 def _found_targets(labels: dict[str, NDArray[np.int32]], limit: int) -> list[Target]:
     """The largest objects of the view with the most."""
     camera = max(labels, key=lambda name: len(np.unique(labels[name])))
     ids, counts = np.unique(labels[camera][labels[camera] > 0], return_counts=True)
-    targets = []
-    for object_id in ids[np.argsort(-counts)][:limit]:
-        u, v = most_interior_pixel(labels[camera] == object_id)
-        targets.append(Target(f"object {object_id}", camera, u, v, {}))
-    return targets
+    return [
+        Target(f"object {i}", Click(camera, *most_interior_pixel(labels[camera] == i)))
+        for i in ids[np.argsort(-counts)][:limit]
+    ]
 
 
-def _click(client, target: Target) -> Result:
+def _click(client, target: Target, truth: Truth) -> Result:
     """Asks once for cloud and masks, then times the cloud alone."""
-    click = (target.camera, target.u, target.v)
-    nothing = 0.0 if target.truth else np.nan
+    click = (target.click.view, target.click.u, target.click.v)
+    nothing = np.nan if target.label is None else 0.0
     try:
         answer = client.segment([click], include_masks=True)
     except WildSeg3DError as error:
@@ -278,18 +244,12 @@ def _click(client, target: Target) -> Result:
         start = time.perf_counter()
         client.segment([click])
         times.append(1e3 * (time.perf_counter() - start))
-    truths = [(answer.masks[name], truth) for name, truth in target.truth.items()]
-    iou = _mean(compare(mask, truth.mask, truth.scored).iou for mask, truth in truths)
-    at_depth = _mean(
-        compare(mask, truth.mask, truth.scored & truth.measured).iou for mask, truth in truths
-    )
-    selection = Selection((Click(target.camera, target.u, target.v),), answer, target.name)
-    return Result(target, selection, iou, at_depth, median(times))
-
-
-def _mean(scores: Iterable[float | None]) -> float:
-    known = [score for score in scores if score is not None]
-    return float(np.mean(known)) if known else np.nan
+    ious = [nothing, nothing]
+    if target.label is not None:
+        scores = truth.compare(answer.masks, target.label, truth.labels)
+        means = [mean(score.iou for score in by_view.values()) for by_view in scores]
+        ious = [np.nan if value is None else value for value in means]
+    return Result(target, Selection((target.click,), answer, target.name), *ious, median(times))
 
 
 def _print_table(results: Sequence[Result]) -> None:
@@ -298,7 +258,7 @@ def _print_table(results: Sequence[Result]) -> None:
     print(f"\n{'object':{width}}  {columns}")
     for result in results:
         target = result.target
-        click = f"{target.camera} {target.u},{target.v}"
+        click = f"{target.click.view} {target.click.u},{target.click.v}"
         points = len(result.selection.cloud.points) if result.selection else 0
         print(
             f"{target.name:{width}}  {click:>16}  {points:7d}  {result.iou:5.3f}"

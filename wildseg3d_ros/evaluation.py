@@ -11,6 +11,7 @@ import dataclasses
 import resource
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,49 @@ class MaskScore:
 
     iou: float | None
     accuracy: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What answers are compared with, by view.
+
+    Attributes:
+        labels: (H, W) label images.
+        measured: (H, W) bool, the pixels that have a measured depth.
+    """
+
+    labels: Mapping[str, NDArray]
+    measured: Mapping[str, NDArray[np.bool_]]
+
+    def areas(self, view: str) -> dict[int, int]:
+        """Pixels of each object in a view, by label."""
+        labels, counts = np.unique(self.labels[view], return_counts=True)
+        counted = zip(labels.tolist(), counts.tolist(), strict=True)
+        return {label: count for label, count in counted if label not in (0, IGNORE)}
+
+    def view_with_most_objects(self) -> str:
+        """Its name; among equals, the view with most pixels of objects."""
+        areas = {view: self.areas(view) for view in self.labels}
+        return max(areas, key=lambda view: (len(areas[view]), sum(areas[view].values())))
+
+    def click(self, view: str, label: int) -> Click:
+        """On the most interior pixel of an object."""
+        return Click(view, *most_interior_pixel(self.labels[view] == label))
+
+    def compare(
+        self, masks: Mapping[str, NDArray[np.bool_]] | None, label: int, views: Iterable[str]
+    ) -> tuple[dict[str, MaskScore], dict[str, MaskScore]]:
+        """Scores of an object's masks over all pixels, and over those that have a measured depth.
+
+        No answer (None) counts as empty masks.
+        """
+        scores, at_depth = {}, {}
+        for view in views:
+            right, known = self.labels[view] == label, self.labels[view] != IGNORE
+            mask = np.zeros_like(right) if masks is None else masks[view]
+            scores[view] = compare(mask, right, known)
+            at_depth[view] = compare(mask, right, known & self.measured[view])
+        return scores, at_depth
 
 
 @dataclass(frozen=True)
@@ -119,42 +163,42 @@ def evaluate(
     Raises:
         InputError: no label images, none for the reference view, or another size than the scene's.
     """
-    truths = {
+    labels = {
         view.name: mask
         for view, mask in zip(recording.views, recording.object_masks, strict=True)
         if mask is not None and view.name in scene.view_names
     }
-    reference = _reference(truths, reference_view)
-    for name, truth in truths.items():
-        shape = scene.labels[scene.view_index(name)].shape
-        if truth.shape != shape:
-            raise InputError(
-                f"camera '{name}': the label image is {truth.shape[1]}x{truth.shape[0]} but the "
-                f"scene's image is {shape[1]}x{shape[0]}"
-            )
     measured = {
         view.name: scene.world.valid(scene.view_index(view.name))
         if view.depth is None
         else view.depth > 0
         for view in recording.views
-        if view.name in truths
+        if view.name in labels
     }
-    scored = [name for name in truths if include_reference or name != reference]
+    truth = Truth(labels, measured)
+    reference = _reference(truth, reference_view)
+    for name, mask in labels.items():
+        shape = scene.labels[scene.view_index(name)].shape
+        if mask.shape != shape:
+            raise InputError(
+                f"camera '{name}': the label image is {mask.shape[1]}x{mask.shape[0]} but the "
+                f"scene's image is {shape[1]}x{shape[0]}"
+            )
+    scored = [name for name in labels if include_reference or name != reference]
     if not scored:
         raise InputError(f"only view '{reference}' has a label image: there is nothing to compare")
-    truth = _Truth(reference, scored, truths, measured)
     objects = [
-        _score(scene, truth, label, recording.object_names.get(label, f"object {label}"))
-        for label in _labels(truths[reference])
+        _score(scene, truth, truth.click(reference, label), label, recording, scored)
+        for label in truth.areas(reference)
     ]
     return Evaluation(
         reference_view=reference,
         reference_scored=include_reference,
         objects=tuple(objects),
-        miou=_mean([o.iou for o in objects]),
-        macc=_mean([o.accuracy for o in objects]),
-        miou_at_depth=_mean([o.iou_at_depth for o in objects]),
-        macc_at_depth=_mean([o.accuracy_at_depth for o in objects]),
+        miou=mean(o.iou for o in objects),
+        macc=mean(o.accuracy for o in objects),
+        miou_at_depth=mean(o.iou_at_depth for o in objects),
+        macc_at_depth=mean(o.accuracy_at_depth for o in objects),
         seconds=dict(scene.seconds),
         peak_memory_mb=peak_memory_mb(),
     )
@@ -193,81 +237,50 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def _labels(truth: NDArray) -> list[int]:
-    return [int(label) for label in np.unique(truth) if label not in (0, IGNORE)]
-
-
-def _reference(truths: dict[str, NDArray], wanted: str | None) -> str:
-    if not truths:
+def _reference(truth: Truth, wanted: str | None) -> str:
+    if not truth.labels:
         raise InputError(
             "none of the scene's views has a label image to score against; give each frame an "
             "'object_mask_path'"
         )
-    if wanted is None:
-        return max(
-            truths,
-            key=lambda name: (
-                len(_labels(truths[name])),
-                np.isin(truths[name], (0, IGNORE), invert=True).sum(),
-            ),
-        )
-    if wanted not in truths:
+    if wanted is not None and wanted not in truth.labels:
         raise InputError(
             f"reference view '{wanted}' is not among the views with a label image: "
-            f"{', '.join(truths)}"
+            f"{', '.join(truth.labels)}"
         )
-    return wanted
+    return wanted or truth.view_with_most_objects()
 
 
-@dataclass(frozen=True)
-class _Truth:
-    """What answers are compared with.
-
-    Attributes:
-        reference: view where the clicks are made; scored: views whose masks are compared.
-        labels: label images, by view; measured: pixels that have a measured depth.
-    """
-
-    reference: str
-    scored: list[str]
-    labels: dict[str, NDArray]
-    measured: dict[str, NDArray[np.bool_]]
-
-
-def _score(scene: Scene, truth: _Truth, label: int, name: str) -> ObjectScore:
-    pixel = most_interior_pixel(truth.labels[truth.reference] == label)
+def _score(
+    scene: Scene, truth: Truth, click: Click, label: int, recording: Recording, scored: list[str]
+) -> ObjectScore:
     error, ids, points, masks = "", (), 0, None
     start = time.perf_counter()
     try:
-        cloud = answer(scene, Prompt((Click(truth.reference, *pixel),)))
+        cloud = answer(scene, Prompt((click,)))
         ids, points, masks = cloud.object_ids, len(cloud), cloud.masks
     except PromptError as failure:
         error = str(failure)
     milliseconds = (time.perf_counter() - start) * 1e3
-    views, views_at_depth = {}, {}
-    for view in truth.scored:
-        right = truth.labels[view] == label
-        mask = masks[view] if masks is not None else np.zeros_like(right)
-        known = truth.labels[view] != IGNORE
-        views[view] = compare(mask, right, known)
-        views_at_depth[view] = compare(mask, right, known & truth.measured[view])
+    views, views_at_depth = truth.compare(masks, label, scored)
     return ObjectScore(
         label=label,
-        name=name,
-        pixel=pixel,
+        name=recording.name_of(label),
+        pixel=(int(click.u), int(click.v)),
         error=error,
         object_ids=ids,
         points=points,
         milliseconds=milliseconds,
         views=views,
         views_at_depth=views_at_depth,
-        iou=_mean([s.iou for s in views.values()]),
-        accuracy=_mean([s.accuracy for s in views.values()]),
-        iou_at_depth=_mean([s.iou for s in views_at_depth.values()]),
-        accuracy_at_depth=_mean([s.accuracy for s in views_at_depth.values()]),
+        iou=mean(s.iou for s in views.values()),
+        accuracy=mean(s.accuracy for s in views.values()),
+        iou_at_depth=mean(s.iou for s in views_at_depth.values()),
+        accuracy_at_depth=mean(s.accuracy for s in views_at_depth.values()),
     )
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of the values that are known; None where none is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -18,10 +18,10 @@ from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.io.clouds import read_ply
 from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
+from wildseg3d_testing.clouds import read_ply
 from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
 from wildseg3d_testing.scenes import construct_scene

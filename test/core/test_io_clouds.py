@@ -7,7 +7,8 @@ import pytest
 
 from wildseg3d_ros.core.errors import ConfigError, FileError, InputError
 from wildseg3d_ros.core.types import ObjectCloud, ViewMasks
-from wildseg3d_ros.io.clouds import read_ply, write_cloud, write_pcd, write_ply
+from wildseg3d_ros.io.clouds import write_cloud, write_pcd, write_ply
+from wildseg3d_testing.clouds import read_ply
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(7, 3)).astype(np.float32)

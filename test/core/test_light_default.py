@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.io.clouds import read_ply
 from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_testing.clouds import read_ply
 from wildseg3d_testing.scenes import construct_scene
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,9 +8,9 @@ import pytest
 import table
 
 from wildseg3d_ros.demo import shipped_recording
-from wildseg3d_ros.io.clouds import read_ply
 from wildseg3d_ros.io.folder import load_folder, write_folder
 from wildseg3d_ros.io.images import read_color
+from wildseg3d_testing.clouds import read_ply
 
 
 def run_demo(folder, out, *more):

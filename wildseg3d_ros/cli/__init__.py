@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
-from wildseg3d_ros.cli.exit_codes import ExitCode
+from wildseg3d_ros.cli.commands import ExitCode
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
 
 

@@ -99,14 +99,10 @@ class _AddClick(argparse.Action):
     it."""
 
     def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        gathered = (namespace.view, *values, *([] if self.const is None else [self.const]))
-        setattr(namespace, self.dest, [*getattr(namespace, self.dest), gathered])
+        found = (namespace.view, *values, *([] if self.const is None else [self.const]))
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), found])
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -146,22 +142,11 @@ def make_parser() -> argparse.ArgumentParser:
     pixel |= {"metavar": ("U", "V"), "default": []}
     option("--pixel", const=POSITIVE, help="column and row of a pixel on the object", **pixel)
     option("--negative", const=NEGATIVE, help="of a pixel that is not on it", **pixel)
-    option(
-        "--box",
-        action=_AddClick,
-        nargs=4,
-        type=float,
-        dest="boxes",
-        metavar=("U0", "V0", "U1", "V1"),
-        default=[],
-        help="first and last column and row of a rectangle about the object",
-    )
-    option(
-        "--level",
-        choices=LEVELS,
-        default=LEVELS[0],
-        help="how much of the thing at a pixel is meant (default: %(default)s)",
-    )
+    corners: dict[str, Any] = {"nargs": 4, "dest": "boxes", "metavar": ("U0", "V0", "U1", "V1")}
+    text = "first and last column and row of a rectangle about the object"
+    option("--box", help=text, **pixel | corners)
+    text = "how much of the thing at a pixel is meant (default: %(default)s)"
+    option("--level", choices=LEVELS, default=LEVELS[0], help=text)
     option("--add", action="store_true", help="find the object anew where no mask is it")
     option("--save", metavar="SCENE", type=Path, help="with --add: write the scene that has it")
     _add_output(option, "CLOUD", "file to write: .ply, .pcd or .npz, by its suffix")
@@ -185,8 +170,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     option = add("align", commands.align, "bring pairwise pointmaps into one world", _ALIGN)
     option("pairs", metavar="PAIRS", type=Path, help="file with the pairs' pointmaps")
-    output = Path("alignment.npz")
-    _add_output(option, "ALIGNMENT", "file to write (default: %(default)s)", output)
+    text = "file to write (default: %(default)s)"
+    _add_output(option, "ALIGNMENT", text, Path("alignment.npz"))
     hints = typing.get_type_hints(AlignmentConfig)
     for name, text in (("weighting", "how points are weighed"), ("loss", "robust loss")):
         option(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wildseg3d_ros.cli.exit_codes import ExitCode
 from wildseg3d_ros.core.errors import ConfigError, FileError
 
 if TYPE_CHECKING:
@@ -20,12 +22,17 @@ if TYPE_CHECKING:
     from wildseg3d_ros.scene.scene import Scene
 
 
-def build(given: argparse.Namespace) -> int:
-    """``wildseg3d build``: a recording becomes a scene file.
+class ExitCode(IntEnum):
+    """Beside 0: argparse's code for errors, one for answers not to be relied on, the shell's."""
 
-    Returns:
-        the exit code, see :func:`_exit_code`.
-    """
+    ERROR = 2
+    NOT_CONVERGED = 3
+    INTERRUPTED = 128 + signal.SIGINT
+    BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def build(given: argparse.Namespace) -> int:
+    """``wildseg3d build``: a recording becomes a scene file; see :func:`_exit_code`."""
     _check_targets(given.output, given.picture)
     scene = _build(given, _load(given))
 
@@ -45,7 +52,7 @@ def build(given: argparse.Namespace) -> int:
 
 def segment(given: argparse.Namespace) -> None:
     """``wildseg3d segment``: clicks in a scene file become a cloud."""
-    from wildseg3d_ros.cli.report import print_cloud
+    from wildseg3d_ros.cli.report import print_cloud, print_warnings
     from wildseg3d_ros.io.clouds import FORMATS, write_cloud
     from wildseg3d_ros.io.images import write_image
     from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
@@ -77,8 +84,7 @@ def segment(given: argparse.Namespace) -> None:
         save_scene(scene, given.save)
     if not given.quiet:
         print_cloud(cloud, seconds)
-        for warning in scene.warnings[before:]:
-            print(f"warning  {warning}")
+        print_warnings(scene.warnings[before:])
         _print_written(given.output, given.masks, given.picture, given.save)
 
 
@@ -152,13 +158,8 @@ def evaluate(given: argparse.Namespace) -> None:
 
 
 def align(given: argparse.Namespace) -> int:
-    """``wildseg3d align``: anybody's pairwise pointmaps become an alignment.
-
-    Returns:
-        the exit code, see :func:`_exit_code`.
-    """
-    import dataclasses
-
+    """``wildseg3d align``: anybody's pairwise pointmaps become an alignment; see
+    :func:`_exit_code`."""
     from wildseg3d_ros.alignment import align as run
     from wildseg3d_ros.alignment import fuse
     from wildseg3d_ros.cli.report import print_alignment
@@ -168,7 +169,7 @@ def align(given: argparse.Namespace) -> int:
     _check_targets(given.output)
     if given.output.resolve() == given.pairs.resolve():
         raise FileError(f"'{given.output}' is what is read; give another output")
-    chosen = {name: getattr(given, name) for name in ("weighting", "loss") if getattr(given, name)}
+    chosen = {name: value for name in ("weighting", "loss") if (value := getattr(given, name))}
     config = dataclasses.replace(read_config(given.config, given.settings).alignment, **chosen)
     progress = Progress()
     with progress.stage("read"):
@@ -195,8 +196,6 @@ def _exit_code(alignment: Alignment) -> int:
 
 def _config_as_built(scene: Scene) -> SceneConfig:
     """The defaults, with the mask back end and the weights that built the scene."""
-    import dataclasses
-
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.masks import as_built
 
@@ -261,20 +260,16 @@ def _prompt(given: argparse.Namespace) -> Prompt:
 
     if not given.clicks and not given.boxes:
         raise ConfigError("nothing was clicked: give --view V --pixel U V, or --view V --box ...")
-    clicks, boxes = [], []
-    for view, u, v, label in given.clicks:
-        clicks.append(Click(_camera(given, view, f"pixel {u:g} {v:g}"), u, v, label))
-    for view, *corners in given.boxes:
-        boxes.append(Box(_camera(given, view, f"box {corners[0]:g} {corners[1]:g}"), *corners))
-    return Prompt(tuple(clicks), given.level, tuple(boxes))
-
-
-def _camera(given: argparse.Namespace, view: str | None, what: str) -> str:
+    for what, prompts in (("pixel", given.clicks), ("box", given.boxes)):
+        for view, u, v, *_ in prompts:
+            if (view or given.view) is None:
+                raise ConfigError(
+                    f"in which camera is {what} {u:g} {v:g}? give --view V before it"
+                )
     # `--pixel 1 2 --view left` means the same as the other order while there is one view.
-    camera = view or given.view
-    if camera is None:
-        raise ConfigError(f"in which camera is {what}? give --view V before it")
-    return camera
+    clicks = tuple(Click(view or given.view, *rest) for view, *rest in given.clicks)
+    boxes = tuple(Box(view or given.view, *corners) for view, *corners in given.boxes)
+    return Prompt(clicks, given.level, boxes)
 
 
 def _check_targets(*paths: Path | None) -> None:

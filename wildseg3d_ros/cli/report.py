@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -13,27 +13,28 @@ from wildseg3d_ros.scene.scene import Scene
 
 def print_scene(scene: Scene) -> None:
     """What was built, how well the views agree, and what it cost."""
-    aligned = scene.alignment
-    used = f"{int(aligned.pair_used.sum())} of {len(aligned.pair_used)} used"
     print(f"scene    {scene.scene_id}, {len(scene.view_names)} views, frame '{scene.frame_id}'")
-    print(f"scale    {aligned.scale_text}")
+    print(f"scale    {scene.alignment.scale_text}")
     print(f"objects  {len(scene.object_ids)} with {len(scene.index)} points")
-    print(f"pairs    {used}; pairs agree to {_agreement(aligned)} (median)")
+    print(f"pairs    {_agreement(scene.alignment)} (median)")
     _print_cost(scene.seconds, peak_memory_mb())
-    for warning in scene.warnings:
-        print(f"warning  {warning}")
+    print_warnings(scene.warnings)
 
 
 def print_alignment(alignment: Alignment, seconds: Mapping[str, float]) -> None:
     """How well pairs agree, what was left out, and what it cost."""
-    used = f"{int(alignment.pair_used.sum())} of {len(alignment.pair_used)} used"
     known = alignment.view_residual_px[np.isfinite(alignment.view_residual_px)]
     pixels = f"{np.median(known):.2f} pixels" if len(known) else "unknown in pixels"
-    print(f"pairs    {used}; pairs agree to {_agreement(alignment)}, {pixels} (median)")
+    print(f"pairs    {_agreement(alignment)}, {pixels} (median)")
     print(f"scale    {alignment.scale_text}")
     print(f"solve    {alignment.stop_reason}; condition {alignment.condition:.2g}")
     _print_cost(seconds, peak_memory_mb())
-    for warning in alignment.warnings:
+    print_warnings(alignment.warnings)
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """One line each."""
+    for warning in warnings:
         print(f"warning  {warning}")
 
 
@@ -46,12 +47,8 @@ def print_cloud(cloud: ObjectCloud, seconds: float) -> None:
 
 
 def print_scores(scores: Evaluation, built_here: bool = True) -> None:
-    """A table with one line per object and their means.
-
-    Args:
-        scores: what to print.
-        built_here: whether this process built the scene, so that its memory tells what that took.
-    """
+    """A table with one line per object and their means; and the memory where this process built
+    the scene."""
     width = max([len(score.name) for score in scores.objects] + [6])
     columns = "IoU    acc    IoU where depth  points    ms    clicked"
     print(f"{'object':{width}}  {columns}")
@@ -74,11 +71,14 @@ def print_scores(scores: Evaluation, built_here: bool = True) -> None:
 def _agreement(alignment: Alignment) -> str:
     residual = alignment.typical_residual
     if np.isnan(residual):
-        return "nothing that could differ"
-    if not alignment.metric:
-        return f"{residual:.2g} scene units"
-    millimetres = 1000.0 * residual
-    return f"{millimetres:.2g} mm" if millimetres < 10 else f"{millimetres:.0f} mm"
+        text = "nothing that could differ"
+    elif not alignment.metric:
+        text = f"{residual:.2g} scene units"
+    else:
+        millimetres = 1000.0 * residual
+        text = f"{millimetres:.2g} mm" if millimetres < 10 else f"{millimetres:.0f} mm"
+    used = f"{int(alignment.pair_used.sum())} of {len(alignment.pair_used)} used"
+    return f"{used}; pairs agree to {text}"
 
 
 def _print_cost(seconds: Mapping[str, float], megabytes: float | None) -> None:

@@ -58,7 +58,6 @@ from wildseg3d_ros.io.images import (
     write_bytes,
     write_image,
 )
-from wildseg3d_ros.io.nerfstudio import COEFFICIENTS, lens_from_nerfstudio
 
 TRANSFORMS = "transforms.json"
 IGNORE = 255
@@ -68,6 +67,12 @@ OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """Camera axes: OpenGL looks along -z with y up. The matrix is its own inverse."""
 
 _INTRINSICS = ("fl_x", "fl_y", "cx", "cy")
+
+# In nerfstudio every perspective model may carry coefficients; the name does not limit them.
+_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+_COEFFICIENTS = dict.fromkeys(_PERSPECTIVE, ("k1", "k2", "p1", "p2", "k3"))
+_COEFFICIENTS["OPENCV_FISHEYE"] = ("k1", "k2", "k3", "k4")
+"""Distortion coefficients of each camera model, in OpenCV's order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +95,10 @@ class Recording:
         if len(masks) != len(self.views):
             raise InputError(f"{len(self.views)} views but {len(masks)} object masks")
         object.__setattr__(self, "object_masks", masks)
+
+    def name_of(self, label: int) -> str:
+        """The name of a label, or the label in words."""
+        return self.object_names.get(label, f"object {label}")
 
 
 def load_folder(
@@ -199,21 +208,21 @@ def _load_frame(
     if frame.get("depth_file_path"):
         depth = read_depth(_resolve(folder, frame["depth_file_path"]), depth_unit)
         _check_size(name, "depth", depth, image, ErrorCode.BAD_DEPTH)
+        depth = lens.undistort_labels(depth, outside=0)
     if frame.get("object_mask_path"):
         mask = read_labels(_resolve(folder, frame["object_mask_path"]))
         _check_size(name, "object mask", mask, image, ErrorCode.BAD_IMAGE)
+        mask = lens.undistort_labels(mask, outside=IGNORE)
     pose = frame.get("transform_matrix")
     view = View(
         name,
         lens.undistort_color(image),
         K=lens.K,
-        depth=None if depth is None else lens.undistort_labels(depth, outside=0),
+        depth=depth,
         world_from_cam_prior=None if pose is None else _pose(folder, name, pose),
         stamp_ns=_stamp(folder, name, frame),
         frame_id=str(frame.get("frame_id", "")),
     )
-    if mask is not None:
-        mask = lens.undistort_labels(mask, outside=IGNORE)
     return view, mask
 
 
@@ -228,22 +237,46 @@ def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
                 ErrorCode.BAD_CALIBRATION,
             )
     missing = [key for key in _INTRINSICS if values.get(key) is None]
-    coefficients = {k: _number(values, k, folder, 0.0) for k in COEFFICIENTS}
+    given = {k: _number(values, k, folder, 0.0) for k in ("k1", "k2", "k3", "k4", "p1", "p2")}
     model = str(values.get("camera_model", "OPENCV"))
-    if len(missing) == len(_INTRINSICS):
-        return lens_from_nerfstudio(name, model, None, coefficients, (height, width))
-    if missing:
+    K = None
+    if not missing:
+        fx, fy, cx, cy = (_number(values, key, folder) for key in _INTRINSICS)
+        K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        # View's own check words the error, before the lens divides by the focal length.
+        View(name, image, K=K)
+    elif len(missing) < len(_INTRINSICS):
         raise InputError(
             f"camera '{name}': '{folder / TRANSFORMS}' has no {', '.join(missing)}, neither for "
             "this frame nor for all; give all four intrinsics in pixels, or none of them",
             ErrorCode.BAD_CALIBRATION,
         )
-    K = np.eye(3)
-    K[0, 0], K[1, 1] = _number(values, "fl_x", folder), _number(values, "fl_y", folder)
-    K[0, 2], K[1, 2] = _number(values, "cx", folder), _number(values, "cy", folder)
-    # View's own check words the error, before the lens divides by the focal length.
-    View(name, image, K=K)
-    return lens_from_nerfstudio(name, model, K, coefficients, (height, width))
+    if model not in _COEFFICIENTS:
+        raise InputError(
+            f"camera '{name}': unknown camera_model '{model}'; known are "
+            f"{', '.join(_COEFFICIENTS)}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    order = _COEFFICIENTS[model]
+    for coefficient, value in given.items():
+        if value and coefficient not in order:
+            raise InputError(
+                f"camera '{name}': camera_model {model} has no coefficient {coefficient}, got "
+                f"{value}; choose the model that fits, or undistort",
+                ErrorCode.BAD_CALIBRATION,
+            )
+    distortion = np.array([given[key] for key in order])
+    fisheye = model == "OPENCV_FISHEYE"
+    if not (fisheye or distortion.any()):
+        return Lens(K, (height, width))
+    if K is None:
+        raise InputError(
+            f"camera '{name}': its lens is said to distort ({model}), but has no "
+            "intrinsics to undistort the image with; give fl_x, fl_y, cx, cy as well, or "
+            "an undistorted image",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    return Lens(K, (height, width), distortion, fisheye)
 
 
 def _pose(folder: Path, name: str, matrix: Any) -> NDArray[np.float64]:
@@ -295,9 +328,7 @@ def _unique_names(paths: Sequence[str]) -> list[str]:
     stems = [Path(p).stem for p in paths]
     twice = {stem for stem, count in Counter(stems).items() if count > 1}
     names = [
-        stem
-        if stem not in twice
-        else "_".join(x for x in Path(p).with_suffix("").parts if x != ".")
+        "_".join(x for x in Path(p).with_suffix("").parts if x != ".") if stem in twice else stem
         for stem, p in zip(stems, paths, strict=True)
     ]
     again = sorted(name for name, count in Counter(names).items() if count > 1)

@@ -1,12 +1,13 @@
-"""Image files: colour in RGB, depth in metres, labels; errors name the file."""
+"""Image files (colour in RGB, depth in metres, labels) and files as such; errors name the file."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
 
@@ -104,7 +105,7 @@ def write_image(path: Path, image: NDArray, jpeg_quality: int | None = None) -> 
     write_bytes(path, cv2.imencode(suffix, image, options)[1].tobytes())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Writes a file and the folders above it.
 
     Raises:
@@ -115,3 +116,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise FileError(f"cannot write '{path}': {error}") from error
+
+
+def write_npz(path: Path, **arrays: ArrayLike) -> None:
+    """Writes arrays by name as a .npz file.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getbuffer())

@@ -4,7 +4,6 @@ aligned."""
 from __future__ import annotations
 
 import difflib
-import io
 import json
 import zipfile
 import zlib
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError, InputError
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
+from wildseg3d_ros.io.images import write_npz
 
 REQUIRED = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
 PER_VIEW = ("soft_mask", "K", "world_from_cam_prior")
 OPTIONAL = ("matched_i", "matched_j", *PER_VIEW)
+_HOLDS = f"a file of pairs holds {', '.join(REQUIRED)} and may hold {', '.join(OPTIONAL)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +65,8 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise FileError(
-            f"{where} lacks {', '.join(missing)}; a file of pairs holds {', '.join(REQUIRED)} and "
-            f"may hold {', '.join(OPTIONAL)}; this one holds {', '.join(sorted(arrays)) or 'none'}"
+            f"{where} lacks {', '.join(missing)}; {_HOLDS}; this one holds "
+            f"{', '.join(sorted(arrays)) or 'none'}"
         )
     if ("matched_i" in arrays) != ("matched_j" in arrays):
         raise FileError(f"{where} holds one of matched_i and matched_j; give both or neither")
@@ -73,20 +74,11 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
 
     edges = _edges(where, arrays["edges"])
     count = _check_arrays(where, edges, arrays)
-    matched = [arrays.get(f"matched_{side}") for side in "ij"]
+    maps = (arrays[name] for name in REQUIRED[1:])
+    matched = (arrays.get(name, [None] * len(edges)) for name in ("matched_i", "matched_j"))
     predictions = tuple(
-        PairPrediction(
-            int(i),
-            int(j),
-            arrays["pointmap_i"][e],
-            arrays["pointmap_j"][e],
-            arrays["confidence_i"][e],
-            arrays["confidence_j"][e],
-            metric=metric,
-            matched_a=None if matched[0] is None else matched[0][e],
-            matched_b=None if matched[1] is None else matched[1][e],
-        )
-        for e, (i, j) in enumerate(edges)
+        PairPrediction(*edge, *four, metric=metric, matched_a=a, matched_b=b)
+        for edge, *four, a, b in zip(edges.tolist(), *maps, *matched, strict=True)
     )
     size = arrays["confidence_i"].shape[1:]
     masks = None
@@ -106,11 +98,10 @@ def _check_arrays(where: str, edges: NDArray[np.int64], arrays: dict[str, NDArra
         )
     size = points.shape[1:3]
     count = _view_count(where, edges, arrays)
+    per_pixel = ("confidence_i", "confidence_j", "matched_i", "matched_j")
     shapes = {
         "pointmap_j": points.shape,
-        **dict.fromkeys(
-            ("confidence_i", "confidence_j", "matched_i", "matched_j"), points.shape[:3]
-        ),
+        **dict.fromkeys(per_pixel, points.shape[:3]),
         "soft_mask": (count, *size),
         "K": (count, 3, 3),
         "world_from_cam_prior": (count, 4, 4),
@@ -123,7 +114,8 @@ def _check_arrays(where: str, edges: NDArray[np.int64], arrays: dict[str, NDArra
             )
     for name in {*REQUIRED, *OPTIONAL} & set(arrays) - {"edges"}:
         arrays[name] = _numbers(where, name, arrays[name])
-    if "soft_mask" in arrays and not _within_unit(arrays["soft_mask"]):
+    soft = arrays.get("soft_mask", np.zeros(0))
+    if ((soft < 0) | (soft > 1)).any():  # NaN is neither
         raise FileError(f"{where}: soft_mask must lie in [0, 1]; apply a sigmoid to logits")
     return count
 
@@ -140,10 +132,8 @@ def save_alignment(
     Raises:
         FileError: the file cannot be written.
     """
-    path = Path(path)
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
+    write_npz(
+        Path(path),
         world_from_cam=alignment.world_from_cam,
         K=alignment.K,
         pair_scale=alignment.pair_scale,
@@ -156,15 +146,10 @@ def save_alignment(
         registration_residual=alignment.registration_residual,
         converged=alignment.converged,
         condition=alignment.condition,
-        stop_reason=np.array(alignment.stop_reason),
+        stop_reason=alignment.stop_reason,
         warnings=np.array(alignment.warnings, dtype=np.str_),
-        seconds=np.array(json.dumps(dict(seconds))),
+        seconds=json.dumps(dict(seconds)),
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getbuffer())
-    except OSError as error:
-        raise FileError(f"cannot write '{path}': {error}") from error
 
 
 def _read(path: Path) -> dict[str, NDArray]:
@@ -210,8 +195,8 @@ def _refuse_unknown(where: str, arrays: Mapping[str, NDArray]) -> None:
         near += [known for known in OPTIONAL if known.lower() == name.lower()]
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise FileError(
-            f"{where} holds '{name}', which nothing reads; {hint}rename it or leave it out: a "
-            f"file of pairs holds {', '.join(REQUIRED)} and may hold {', '.join(OPTIONAL)}"
+            f"{where} holds '{name}', which nothing reads; {hint}rename it or leave it out: "
+            f"{_HOLDS}"
         )
 
 
@@ -238,9 +223,8 @@ def _view_count(where: str, edges: NDArray[np.int64], arrays: Mapping[str, NDArr
 
 
 def _numbers(where: str, name: str, array: NDArray) -> NDArray:
-    wanted = np.bool_ if name.startswith("matched") else np.float32
-    if name in ("K", "world_from_cam_prior"):
-        wanted = np.float64
+    double = name in ("K", "world_from_cam_prior")
+    wanted = np.float64 if double else np.bool_ if name.startswith("matched") else np.float32
     fits = (
         (array.dtype == np.bool_ and wanted is not np.float64 and array.ndim == 3)
         or np.issubdtype(array.dtype, np.integer)
@@ -249,11 +233,6 @@ def _numbers(where: str, name: str, array: NDArray) -> NDArray:
     if not fits:
         raise FileError(f"{where}: {name} must be {np.dtype(wanted)}, got {array.dtype}")
     return np.ascontiguousarray(array, dtype=wanted)
-
-
-def _within_unit(array: NDArray) -> bool:
-    known = array[~np.isnan(array)]
-    return bool(((known >= 0) & (known <= 1)).all())
 
 
 def _views(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -98,18 +98,16 @@ class PicturedScene:
     world_from_cam: NDArray[np.float64]
 
 
-def object_colors(object_ids: Sequence[int]) -> dict[int, RGB]:
+def object_colors(object_ids: Iterable[int]) -> dict[int, RGB]:
     """A colour per object, distinct among the first few and stable in the order of ids."""
-    colors = {}
-    for i, object_id in enumerate(sorted(object_ids)):
-        if i < len(_PALETTE):
-            colors[object_id] = _PALETTE[i]
-        else:
-            hue = 0.618034 * i % 1.0  # golden ratio: each new hue falls into the widest gap
-            bright = colorsys.hsv_to_rgb(hue, 0.55 + 0.35 * (i % 2), 1.0 - 0.25 * (i % 3) / 2)
-            red, green, blue = (round(255 * value) for value in bright)
-            colors[object_id] = red, green, blue
-    return colors
+    object_ids = sorted(object_ids)
+    colors = list(_PALETTE)
+    for i in range(len(colors), len(object_ids)):
+        hue = 0.618034 * i % 1.0  # golden ratio: each new hue falls into the widest gap
+        bright = colorsys.hsv_to_rgb(hue, 0.55 + 0.35 * (i % 2), 1.0 - 0.25 * (i % 3) / 2)
+        red, green, blue = (round(255 * value) for value in bright)
+        colors.append((red, green, blue))
+    return dict(zip(object_ids, colors, strict=False))
 
 
 def draw_labels(
@@ -166,16 +164,15 @@ def contact_sheet(
         selections: answers to show together, each in a colour of its own.
         max_views: rows at most: the views with clicks, the others evenly spaced.
     """
-    colors = object_colors(_object_ids(scene))
-    titles = ["image" if not selections else "image and click", "all cached masks"]
-    if selections:
-        one = len(selections) == 1
-        titles += ["mask of the selection" if one else "masks of the selections"]
-        titles += ["its point cloud" if one else "their point clouds"]
+    found = {int(label) for labels in scene.labels for label in np.unique(labels)}
+    colors = object_colors(found - {0})
+    titles = ["image and click" if selections else "image", "all cached masks"]
+    if len(selections) == 1:
+        titles += ["mask of the selection", "its point cloud"]
+    elif selections:
+        titles += ["masks of the selections", "their point clouds"]
     shown = _rows_to_show(scene.view_names, selections, max_views)
     rows = [[_panel(p) for p in _row(scene, view, selections, colors)] for view in shown]
-    names = [scene.view_names[view] for view in shown]
-    panel = rows[0][0].shape
     width = _GAP + len(titles) * (_PANEL_WIDTH + _GAP)
     legend = _legend(selections, colors, width)
     head, label = 40 + len(legend), 24
@@ -185,12 +182,12 @@ def contact_sheet(
     for column, title in enumerate(titles):
         _text(sheet, title, _GAP + column * (_PANEL_WIDTH + _GAP), head - 12, 0.62, _TEXT)
     top = head
-    for name, row in zip(names, rows, strict=True):
-        _text(sheet, name, _GAP, top + 15, 0.46, _FAINT)
+    for view, row in zip(shown, rows, strict=True):
+        _text(sheet, scene.view_names[view], _GAP, top + 15, 0.46, _FAINT)
         top += label
         for column, picture in enumerate(row):
             left = _GAP + column * (_PANEL_WIDTH + _GAP)
-            sheet[top : top + picture.shape[0], left : left + panel[1]] = picture
+            sheet[top : top + len(picture), left : left + _PANEL_WIDTH] = picture
         top += row[0].shape[0] + _GAP
     return sheet
 
@@ -224,36 +221,22 @@ def _rows_to_show(names: Sequence[str], selections: Sequence[Selection], count: 
 def _row(
     scene: Pictured, view: int, selections: Sequence[Selection], colors: dict[int, RGB]
 ) -> list[NDArray[np.uint8]]:
-    image = scene.images[view]
-    name = scene.view_names[view]
+    image, name = scene.images[view], scene.view_names[view]
     plain = image.copy()
-    for selection in selections:
-        for click in selection.clicks:
-            if click.view == name:
-                draw_click(plain, click.u, click.v, click.label == POSITIVE)
+    for click in (click for s in selections for click in s.clicks if click.view == name):
+        draw_click(plain, click.u, click.v, click.label == POSITIVE)
     panels = [plain, draw_labels(image, scene.labels[view], colors)]
-    if selections:
-        masks = [
-            (s.cloud.masks[name], _color(s, colors)) for s in selections if name in s.cloud.masks
-        ]
-        panels.append(draw_masks(image, masks))
-        # An empty answer leaves its panel empty.
-        points = np.concatenate([s.cloud.points for s in selections])
-        rgb = np.concatenate([s.cloud.colors for s in selections])
-        size = (round(_PANEL_WIDTH * image.shape[0] / image.shape[1]), _PANEL_WIDTH)
-        if not len(points):
-            return [*panels, np.full((*size, 3), _PAPER, np.uint8)]
-        camera = DrawingCamera.beside(
-            points, scene.world_from_cam[view], size, np.radians(25), np.radians(20)
-        )
-        panels.append(render_cloud(points, rgb, camera, background=_PAPER))
-    return panels
-
-
-def _object_ids(scene: Pictured) -> list[int]:
-    """All ids in the label maps, in order."""
-    found = {int(label) for labels in scene.labels for label in np.unique(labels)}
-    return sorted(found - {0})
+    if not selections:
+        return panels
+    masks = [(s.cloud.masks[name], _color(s, colors)) for s in selections if name in s.cloud.masks]
+    panels.append(draw_masks(image, masks))
+    points = np.concatenate([s.cloud.points for s in selections])
+    rgb = np.concatenate([s.cloud.colors for s in selections])
+    size = (_height(image), _PANEL_WIDTH)
+    if not len(points):  # an empty answer leaves its panel empty
+        return [*panels, np.full((*size, 3), _PAPER, np.uint8)]
+    camera = DrawingCamera.beside(points, scene.world_from_cam[view], size)
+    return [*panels, render_cloud(points, rgb, camera, background=_PAPER)]
 
 
 def _color(selection: Selection, colors: dict[int, RGB]) -> RGB:
@@ -264,21 +247,18 @@ def _legend(
     selections: Sequence[Selection], colors: dict[int, RGB], width: int
 ) -> NDArray[np.uint8]:
     """(H, width, 3): colour, name and size of each selection, in as many lines as it takes."""
-    texts = [
-        f"{s.title or 'object ' + ', '.join(map(str, s.cloud.object_ids))}: "
-        f"{len(s.cloud.points):,} points"
-        for s in selections
-    ]
-    corners, left, line = [], _GAP, 0
-    for text in texts:
+    entries, x, y = [], _GAP, 0
+    for s in selections:
+        title = s.title or "object " + ", ".join(map(str, s.cloud.object_ids))
+        text = f"{title}: {len(s.cloud.points):,} points"
         needed = 22 + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
-        if left > _GAP and left + needed > width - _GAP:
-            left, line = _GAP, line + 1
-        corners.append((left, 26 * line))
-        left += needed + 24
-    legend = np.full((26 * (line + 1) if texts else 0, width, 3), BACKGROUND, np.uint8)
-    for text, selection, (x, y) in zip(texts, selections, corners, strict=True):
-        cv2.rectangle(legend, (x, y + 10), (x + 14, y + 24), _color(selection, colors), -1)
+        if x > _GAP and x + needed > width - _GAP:
+            x, y = _GAP, y + 26
+        entries.append((text, _color(s, colors), x, y))
+        x += needed + 24
+    legend = np.full((y + 26 if entries else 0, width, 3), BACKGROUND, np.uint8)
+    for text, color, x, y in entries:
+        cv2.rectangle(legend, (x, y + 10), (x + 14, y + 24), color, -1)
         _text(legend, text, x + 22, y + 23, 0.5, _TEXT)
     return legend
 
@@ -303,10 +283,14 @@ def _tint(
     cv2.drawContours(out, contours, -1, color, thick, cv2.LINE_AA)
 
 
+def _height(picture: NDArray[np.uint8]) -> int:
+    """Of its panel [px]."""
+    return round(_PANEL_WIDTH * picture.shape[0] / picture.shape[1])
+
+
 def _panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height = round(_PANEL_WIDTH * picture.shape[0] / picture.shape[1])
-    small = cv2.resize(picture, (_PANEL_WIDTH, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.uint8)
+    size = (_PANEL_WIDTH, _height(picture))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _text(

@@ -41,21 +41,19 @@ class DrawingCamera:
         points: NDArray[np.float32],
         world_from_cam: NDArray[np.float64],
         size: tuple[int, int],
-        azimuth: float,
-        elevation: float,
     ) -> DrawingCamera:
-        """As :meth:`around`, from the side that more of the cloud is seen from."""
-        some = points[:: max(1, len(points) // 5000)]
-        sides = [
-            cls.around(points, world_from_cam, size, side, elevation)
-            for side in (azimuth, -azimuth)
-        ]
-        return max(sides, key=lambda camera: camera.covered(some) / camera.K[0, 0] ** 2)
+        """As :meth:`around`, from above and the side that more of the cloud is seen from."""
+        some = points[:: max(1, len(points) // 5000)].astype(np.float64)
 
-    def covered(self, points: NDArray[np.float32]) -> int:
-        """Number of 8-pixel cells that the points fall into."""
-        uv, z = project(apply(invert(self.world_from_cam), points.astype(np.float64)), self.K)
-        return len(np.unique(np.floor(uv[z > 0] / 8).astype(np.int64), axis=0))
+        def covered(camera: DrawingCamera) -> float:
+            """Number of 8-pixel cells that the points fall into, for a focal length of one."""
+            uv, z = project(apply(invert(camera.world_from_cam), some), camera.K)
+            cells = np.unique(np.floor(uv[z > 0] / 8).astype(np.int64), axis=0)
+            return len(cells) / camera.K[0, 0] ** 2
+
+        angles = np.radians([25, -25])
+        sides = [cls.around(points, world_from_cam, size, a, np.radians(20)) for a in angles]
+        return max(sides, key=covered)
 
     @classmethod
     def around(
@@ -113,8 +111,7 @@ def render_cloud(
     """
     # Drawn at twice the size and reduced: smooth edges.
     height, width = (2 * edge for edge in camera.size)
-    K = camera.K.copy()
-    K[:2] *= 2
+    K = np.diag([2.0, 2.0, 1.0]) @ camera.K
     in_camera = apply(invert(camera.world_from_cam), np.asarray(points, np.float64))
     uv, z = project(in_camera, K)
     with np.errstate(invalid="ignore"):

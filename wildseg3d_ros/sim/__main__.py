@@ -47,11 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=_size, default=size, metavar="WxH", help=text)
     parser.add_argument("--perfect", action="store_true", help="no noise and no pose error")
     options = parser.parse_args(arguments)
-    width, height = options.size
-    numbers = {name: getattr(options, name) for name in ("seed", "objects", "views")}
-    spec = RecordingSpec(
-        **numbers, width=width, height=height, light_samples=options.light_samples
-    )
+    numbers = options.seed, options.objects, options.views
+    spec = RecordingSpec(*numbers, *options.size, options.light_samples)
     if options.perfect:
         spec = replace(
             spec, depth_noise=None, translation_sigma=0.0, rotation_sigma=0.0, color_noise=0.0

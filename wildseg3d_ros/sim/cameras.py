@@ -29,22 +29,20 @@ def ring_cameras(views: int, rng: np.random.Generator) -> tuple[Camera, ...]:
 
     Azimuth 0 is the front of the table (-y).
     """
-    above = 1 if views >= 5 else 0
-    ring = views - above
+    ring = views - (views >= 5)
     cameras = []
-    for k in range(ring):
-        azimuth = np.radians(np.linspace(-125, 125, ring)[k] if ring > 1 else 0.0)
-        azimuth += np.radians(rng.uniform(-6, 6))
+    for degrees in np.linspace(-125, 125, ring) if ring > 1 else [0.0]:
+        azimuth = np.radians(degrees) + np.radians(rng.uniform(-6, 6))
         elevation = np.radians(rng.uniform(32, 46))
-        cameras.append((f"cam_{k}", azimuth, elevation, rng.uniform(0.66, 0.80)))
-    if above:
-        cameras.append((f"cam_{ring}", np.radians(rng.uniform(-15, 15)), np.radians(78), 0.85))
+        cameras.append((azimuth, elevation, rng.uniform(0.66, 0.80)))
+    if ring < views:
+        cameras.append((np.radians(rng.uniform(-15, 15)), np.radians(78), 0.85))
     out = []
-    for name, azimuth, elevation, distance in cameras:
+    for k, (azimuth, elevation, distance) in enumerate(cameras):
         target = np.array([0.0, 0.0, 0.05]) + rng.uniform(-0.02, 0.02, 3)
         eye = target + distance * bearing(azimuth, elevation)
         pose = look_at(eye, target, np.radians(rng.uniform(-4, 4)))
-        out.append(Camera(name, pose, np.radians(45.0) * rng.uniform(0.985, 1.015)))
+        out.append(Camera(f"cam_{k}", pose, np.radians(45.0) * rng.uniform(0.985, 1.015)))
     return tuple(out)
 
 

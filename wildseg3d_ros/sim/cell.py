@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from ctypes.util import find_library
 from dataclasses import dataclass
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -20,11 +21,13 @@ from wildseg3d_ros.sim.cameras import Camera, ring_cameras
 from wildseg3d_ros.sim.layout import Placement, place
 from wildseg3d_ros.sim.prop import Part, Prop
 from wildseg3d_ros.sim.props import CATALOGUE
-from wildseg3d_ros.sim.shapes import box, join, quad
+from wildseg3d_ros.sim.shapes import Mesh, box, join, quad
 
 TABLE_SIZE, TABLE_HEIGHT = (1.30, 0.95, 0.04), 0.75
 COLLISION_GROUP = 3
 """Of MuJoCo's geoms that physics sees and no camera does; all others are in group 0."""
+_CONTACT = {"group": COLLISION_GROUP, "friction": [0.8, 0.01, 0.002], "condim": 6}
+"""How things that touch each other slide and roll."""
 
 
 def load_mujoco() -> ModuleType:
@@ -104,8 +107,7 @@ def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
     scenery = _scenery(np.random.default_rng([seed, 2000]))
     rng = np.random.default_rng([seed, 3000])
     for _ in range(attempts):
-        placements = place(props, rng)
-        if placements is None:
+        if (placements := place(props, rng)) is None:
             continue
         model = _compile(mujoco, props, placements, cameras, scenery)
         data = mujoco.MjData(model)
@@ -137,29 +139,14 @@ def _settle(mujoco, model, data, props: Sequence[Prop], limit: float = 6.0) -> b
 def _scenery(rng: np.random.Generator) -> list[tuple[str, Part, NDArray[np.float64]]]:
     """What belongs to the background: (name, part, position)."""
     x, y, z = TABLE_SIZE
-    top = quad(
-        [(-x / 2, y / 2, 0), (-x / 2, -y / 2, 0), (x / 2, -y / 2, 0), (x / 2, y / 2, 0)],
-        (0, 0, 1, 1),
-    )
+    top = _ground(-x / 2, -y / 2, x / 2, y / 2)
     apron = box((x, y, z - 0.0005))
     leg = box((0.06, 0.06, TABLE_HEIGHT - z))
     corners = [(sx * (x / 2 - 0.05), sy * (y / 2 - 0.05), 0.0) for sx in (-1, 1) for sy in (-1, 1)]
     legs = join([leg.moved(corner) for corner in corners])
-    tile = 1.6
+    tiles = 1.6 * np.arange(-7, 8)
     floor = join(
-        [
-            quad(
-                [
-                    (i * tile, (j + 1) * tile, 0),
-                    (i * tile, j * tile, 0),
-                    ((i + 1) * tile, j * tile, 0),
-                    ((i + 1) * tile, (j + 1) * tile, 0),
-                ],
-                (0, 0, 1, 1),
-            )
-            for i in range(-7, 7)
-            for j in range(-7, 7)
-        ]
+        [_ground(x0, y0, x1, y1) for x0, x1 in pairwise(tiles) for y0, y1 in pairwise(tiles)]
     )
     metal = textures.plain(0x4A4D52, rng)
     return [
@@ -168,6 +155,11 @@ def _scenery(rng: np.random.Generator) -> list[tuple[str, Part, NDArray[np.float
         ("table_legs", Part(legs, metal, 0.3), np.array([0, 0, -TABLE_HEIGHT])),
         ("floor", Part(floor, textures.concrete(rng), 0.05), np.array([0, 0, -TABLE_HEIGHT])),
     ]
+
+
+def _ground(x0: float, y0: float, x1: float, y1: float) -> Mesh:
+    """A rectangle at z = 0 that shows the whole of its texture."""
+    return quad([(x0, y1, 0), (x0, y0, 0), (x1, y0, 0), (x1, y1, 0)])
 
 
 def _compile(mujoco, props, placements, cameras, scenery) -> Any:
@@ -182,7 +174,16 @@ def _compile(mujoco, props, placements, cameras, scenery) -> Any:
         body.add_freejoint()
         for k, part in enumerate(prop.parts):
             _add_part(mujoco, spec, body, f"{prop.name}_{k}", part, np.zeros(3))
-        _add_colliders(mujoco, body, prop)
+        for collider in prop.colliders:
+            half = 0.5 * collider.yaw
+            body.add_geom(
+                type=getattr(mujoco.mjtGeom, f"mjGEOM_{collider.kind.upper()}"),
+                size=[*collider.size, 0.0, 0.0][:3],
+                pos=collider.position,
+                quat=[np.cos(half), 0.0, 0.0, np.sin(half)],
+                mass=prop.mass / len(prop.colliders),
+                **_CONTACT,
+            )
     opengl_from_opencv = np.diag([1.0, -1.0, -1.0])
     for camera in cameras:
         world.add_camera(
@@ -222,14 +223,9 @@ def _empty_world(mujoco) -> Any:
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=[x / 2, y / 2, 0.05],
         pos=[0, 0, -0.05],
-        **_contact(),
+        **_CONTACT,
     )
     return spec
-
-
-def _contact() -> dict[str, Any]:
-    """How things that touch each other slide and roll."""
-    return {"group": COLLISION_GROUP, "friction": [0.8, 0.01, 0.002], "condim": 6}
 
 
 def _quaternion(mujoco, rotation: NDArray) -> NDArray[np.float64]:
@@ -271,21 +267,3 @@ def _add_part(mujoco, spec, body, name: str, part: Part, position: NDArray) -> N
         mass=0.0,
         pos=position,
     )
-
-
-def _add_colliders(mujoco, body, prop: Prop) -> None:
-    kinds = {
-        "box": mujoco.mjtGeom.mjGEOM_BOX,
-        "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
-        "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
-    }
-    for collider in prop.colliders:
-        half = 0.5 * collider.yaw
-        body.add_geom(
-            type=kinds[collider.kind],
-            size=[*collider.size, 0.0, 0.0][:3],
-            pos=collider.position,
-            quat=[np.cos(half), 0.0, 0.0, np.sin(half)],
-            mass=prop.mass / len(prop.colliders),
-            **_contact(),
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,51 +95,43 @@ class _Table:
         self.outlines.append((prop, outline))
         return Placement(_upright(centre, 0.001, yaw), "beside", partner.name)
 
-    def on_top(self, prop: Prop) -> Placement | None:
-        able = [
-            (other, outline)
-            for other, outline in self.outlines
-            if other.name not in self.taken
-            and other.top_radius >= 0.85 * prop.radius
-            and other.height < 0.16
-        ]
-        if not able or prop.height > 0.12 or prop.rolls:
+    def partner(self, fits: Callable[[Prop], bool]) -> tuple[Prop, NDArray[np.float64]] | None:
+        """One of those that fit, by chance, and its outline."""
+        able = [(other, outline) for other, outline in self.outlines if fits(other)]
+        return able[self.rng.integers(len(able))] if able else None
+
+    def supported(self, relation: str, fits: Callable[[Prop], bool]) -> Placement | None:
+        """On or in one of those that fit and support nothing yet."""
+        found = self.partner(lambda other: other.name not in self.taken and fits(other))
+        if found is None:
             return None
-        partner, outline = able[self.rng.integers(len(able))]
+        partner, outline = found
         self.taken.add(partner.name)
-        offset = self.rng.uniform(-1.0, 1.0, 2) * 0.25 * partner.top_radius
-        centre = outline.mean(axis=0) + offset
-        return Placement(
-            _upright(centre, partner.height + 0.002, self.rng.uniform(-np.pi, np.pi)),
-            "on",
-            partner.name,
+        centre, height = outline.mean(axis=0), 0.3 * partner.height
+        if relation == "on":
+            centre += self.rng.uniform(-1.0, 1.0, 2) * 0.25 * partner.top_radius
+            height = partner.height + 0.002
+        pose = _upright(centre, height, self.rng.uniform(-np.pi, np.pi))
+        return Placement(pose, relation, partner.name)
+
+    def on_top(self, prop: Prop) -> Placement | None:
+        if prop.height > 0.12 or prop.rolls:
+            return None
+        return self.supported(
+            "on", lambda other: other.top_radius >= 0.85 * prop.radius and other.height < 0.16
         )
 
     def inside(self, prop: Prop) -> Placement | None:
-        able = [
-            (other, outline)
-            for other, outline in self.outlines
-            if other.name not in self.taken and other.hollow_radius >= prop.radius
-        ]
-        if not able or prop.height > 1.5 * able[0][0].height:
-            return None
-        partner, outline = able[self.rng.integers(len(able))]
-        self.taken.add(partner.name)
-        return Placement(
-            _upright(outline.mean(axis=0), 0.3 * partner.height, self.rng.uniform(-np.pi, np.pi)),
+        return self.supported(
             "in",
-            partner.name,
+            lambda other: other.hollow_radius >= prop.radius and prop.height <= 1.5 * other.height,
         )
 
     def leaning(self, prop: Prop, tilt: float) -> Placement | None:
-        able = [
-            (other, outline)
-            for other, outline in self.outlines
-            if len(other.footprint) == 4 and other.height > 0.14
-        ]
-        if not able:
+        found = self.partner(lambda other: len(other.footprint) == 4 and other.height > 0.14)
+        if found is None:
             return None
-        partner, outline = able[self.rng.integers(len(able))]
+        partner, outline = found
         # The longest side of the partner is the wall.
         sides = np.roll(outline, -1, axis=0) - outline
         lengths = np.linalg.norm(sides, axis=1)
@@ -161,14 +153,8 @@ class _Table:
         pose = make_transform(np.stack([x, y, z], axis=1), origin)
         depth = tall * np.sin(tilt) + thick
         start = outline[side] + sides[side] / 2 - along * width / 2
-        area = np.array(
-            [
-                start,
-                start + outwards * depth,
-                start + outwards * depth + along * width,
-                start + along * width,
-            ]
-        )
+        out = start + outwards * depth
+        area = np.array([start, out, out + along * width, start + along * width])
         if self.gap(area, outline) < 0.01 or (np.abs(area.mean(axis=0)) > REGION).any():
             return None
         self.outlines.append((prop, area))

@@ -108,11 +108,7 @@ def sense_depth(
 ) -> NDArray[np.float32]:
     """(H, W) float32 metres: what a depth camera measures of the exact ``depth``; 0 = nothing.
 
-    Args:
-        depth: (H, W) exact metres along the optical axis, 0 = nothing there.
-        K: (3, 3) intrinsics [px].
-        rng: all randomness comes from here.
-        noise: the camera.
+    Both are along the optical axis; ``K`` (3, 3) is in pixels.
     """
     seen = depth > 0
     scale = float(K[0, 0]) * noise.baseline
@@ -143,13 +139,8 @@ def _measured_disparity(
     rng: np.random.Generator,
     noise: DepthNoise,
 ) -> NDArray[np.floating]:
-    """(H, W) disparity with what matching does to it: dragged edges, flying pixels, noise, steps.
-
-    Args:
-        angle: of incidence [rad]. edge, by_edge: pixels on depth edges, and beside them.
-    """
+    """(H, W) disparity after matching: with dragged edges, flying pixels, noise and steps."""
     height, width = disparity.shape
-    pixel = width / 640.0
     v, u = np.mgrid[0:height, 0:width].astype(np.float32)
     shift_u = noise.edge_drag * smooth_noise(rng, disparity.shape, noise.correlation)
     shift_v = noise.edge_drag * smooth_noise(rng, disparity.shape, noise.correlation)
@@ -164,6 +155,7 @@ def _measured_disparity(
     share = rng.random(disparity.shape, dtype=np.float32)
     measured = np.where(mixed, far + share * (near - far), measured)
 
+    pixel = width / 640.0
     sigma = noise.disparity_sigma * pixel / np.maximum(np.cos(np.minimum(angle, 1.45)), 0.12)
     measured = measured + sigma * smooth_noise(rng, disparity.shape, noise.correlation)
     step = noise.disparity_step * pixel
@@ -176,15 +168,11 @@ def sense_color(
     """(H, W, 3) uint8: a camera's picture of a perfect image in [0, 1].
 
     Exposure and white balance differ per camera by a few per cent, and noise grows with the root
-    of the signal (photons) above a floor (read-out).
-
-    Args:
-        image: (H, W, 3) perfect picture, display values.
-        rng: all randomness comes from here.
-        strength: 0 = a perfect camera, 1 = an industrial camera in indoor light.
+    of the signal (photons) above a floor (read-out). ``strength`` is 0 for a perfect camera and 1
+    for an industrial camera in indoor light.
     """
     gain = 1.0 + strength * (rng.normal(0.0, 0.05) + rng.normal(0.0, 0.01, 3))
-    picture = np.asarray(image, dtype=np.float32) * gain.astype(np.float32)
+    picture = image * gain.astype(np.float32)
     noise = ndimage.gaussian_filter(
         rng.standard_normal(image.shape, dtype=np.float32), (0.5, 0.5, 0.0)
     )
@@ -200,18 +188,11 @@ def kinematic_pose(
 ) -> NDArray[np.float64]:
     """(4, 4) the pose that kinematics report for a camera that is at ``world_from_cam``.
 
-    Args:
-        world_from_cam: (4, 4) exact pose.
-        rng: all randomness comes from here.
-        translation_sigma: standard deviation of the position per axis [m].
-        rotation_sigma: standard deviation of the rotation vector per axis [rad].
+    It is rotated about the camera and moved along the world's axes, by errors of these standard
+    deviations per axis [m, rad].
     """
-    error = make_transform(
-        rotation_from_vector(rng.normal(0.0, rotation_sigma, 3)),
-        rng.normal(0.0, translation_sigma, 3),
+    rotation = rotation_from_vector(rng.normal(0.0, rotation_sigma, 3))
+    return make_transform(
+        world_from_cam[:3, :3] @ rotation,
+        world_from_cam[:3, 3] + rng.normal(0.0, translation_sigma, 3),
     )
-    # Rotated about the camera, moved along the world's axes.
-    out = np.array(world_from_cam, dtype=np.float64)
-    out[:3, :3] = out[:3, :3] @ error[:3, :3]
-    out[:3, 3] += error[:3, 3]
-    return out

@@ -16,7 +16,6 @@ from wildseg3d_ros.sim.textures import (
     gingham,
     ink,
     plain,
-    speckled,
     write,
 )
 
@@ -28,9 +27,8 @@ def _at(image: Texture, u: float, v: float) -> tuple[int, int]:
 
 
 def _disc(image: Texture, centre: tuple[float, float], radius: float, color: int) -> None:
-    cv2.circle(
-        image, _at(image, *centre), round(radius * image.shape[1]), ink(color), -1, cv2.LINE_AA
-    )
+    pixels = round(radius * image.shape[1])
+    cv2.circle(image, _at(image, *centre), pixels, ink(color), -1, cv2.LINE_AA)
 
 
 def _ellipse(
@@ -48,6 +46,12 @@ def _ellipse(
 def _band(image: Texture, top: float, bottom: float, color: int) -> None:
     rows = image.shape[0]
     image[round(top * rows) : round(bottom * rows)] = ink(color)
+
+
+def _windows(image: Texture, centres: tuple[float, ...], half: float) -> list[Texture]:
+    """Views of ``image`` about columns, all as shares of its width."""
+    columns = image.shape[1]
+    return [image[:, round((u - half) * columns) : round((u + half) * columns)] for u in centres]
 
 
 def _noise(
@@ -167,16 +171,8 @@ def book(size: Size, rng: np.random.Generator) -> Texture:
     for edge in (edge_x, edge_y):
         edge[::3] = ink(0xCFC4AB)
         edge[:5], edge[-5:] = ink(0x472041), ink(0x472041)
-    faces = {
-        "front": edge_x,
-        "back": edge_x,
-        "left": spine,
-        "right": edge_y,
-        "top": cover,
-        "bottom": canvas(x, y, 0x5B2A52),
-        "side": edge_x,
-    }
-    return _aged(box_texture(size, faces), rng)
+    faces = {"left": spine, "right": edge_y, "top": cover, "bottom": canvas(x, y, 0x5B2A52)}
+    return _aged(box_texture(size, {**faces, "side": edge_x}), rng)
 
 
 def sponge(size: Size, rng: np.random.Generator) -> Texture:
@@ -201,14 +197,8 @@ def sponge(size: Size, rng: np.random.Generator) -> Texture:
         face[: len(scour)] = scour
         return face
 
-    faces = {
-        "front": edge(x),
-        "back": edge(x),
-        "side": edge(y),
-        "top": pad(x, y),
-        "bottom": foam(x, y),
-    }
-    return box_texture(size, faces)
+    faces = {"front": edge(x), "back": edge(x), "side": edge(y), "top": pad(x, y)}
+    return box_texture(size, {**faces, "bottom": foam(x, y)})
 
 
 def toy_block(size: Size, rng: np.random.Generator) -> Texture:
@@ -227,7 +217,7 @@ def toy_block(size: Size, rng: np.random.Generator) -> Texture:
         cv2.rectangle(face, _at(face, 0.07, 0.07), _at(face, 0.93, 0.93), ink(color), 9)
         write(face, letter, (0.5, 0.5), 0.5, color, cv2.FONT_HERSHEY_TRIPLEX)
         faces[name] = face
-    return _aged(box_texture(size, {**faces, "side": faces["front"]}), rng, 0.05)
+    return _aged(box_texture(size, faces), rng, 0.05)
 
 
 def soup_label(rng: np.random.Generator) -> Texture:
@@ -235,8 +225,7 @@ def soup_label(rng: np.random.Generator) -> Texture:
     label = canvas(0.21, 0.098, 0xF4EEE0)
     _band(label, 0.0, 0.46, 0xB51F24)
     _band(label, 0.46, 0.485, 0xD8B14A)
-    for u in (0.25, 0.75):
-        part = label[:, round((u - 0.2) * label.shape[1]) : round((u + 0.2) * label.shape[1])]
+    for part in _windows(label, (0.25, 0.75), 0.2):
         write(part, "Tomato", (0.5, 0.25), 0.17, 0xFBF3E0, cv2.FONT_HERSHEY_TRIPLEX)
         write(part, "SOUP", (0.5, 0.82), 0.11, 0xB51F24)
         cv2.circle(part, _at(part, 0.5, 0.58), 30, ink(0xD0342C), -1, cv2.LINE_AA)
@@ -252,8 +241,7 @@ def tuna_label(rng: np.random.Generator) -> Texture:
     for k, color in enumerate((0x3F88BC, 0x7FB8D2)):
         crest = label.shape[0] * (0.62 + 0.16 * k) + 6 * np.sin(waves / 17.0 + k)
         label[np.arange(label.shape[0])[:, None] > crest[None]] = ink(color)
-    for u in (0.2, 0.7):
-        part = label[:, round((u - 0.15) * label.shape[1]) : round((u + 0.15) * label.shape[1])]
+    for part in _windows(label, (0.2, 0.7), 0.15):
         write(part, "TUNA", (0.5, 0.35), 0.36, 0xFFFFFF)
     return _aged(label, rng)
 
@@ -262,8 +250,7 @@ def chips_label(rng: np.random.Generator) -> Texture:
     """A printed tube, once around."""
     label = canvas(0.232, 0.21, 0x2F8F5B)
     _band(label, 0.0, 0.05, 0xD9C08A)
-    for u in (0.25, 0.75):
-        part = label[:, round((u - 0.22) * label.shape[1]) : round((u + 0.22) * label.shape[1])]
+    for part in _windows(label, (0.25, 0.75), 0.22):
         _ellipse(part, (0.5, 0.24), (110, 62), 0xF2D24B, -12.0)
         write(part, "CRISPS", (0.5, 0.24), 0.085, 0x9E2420)
         for _ in range(16):
@@ -288,22 +275,14 @@ def mug_glaze(rng: np.random.Generator) -> tuple[Texture, Texture]:
     return _aged(glaze, rng, 0.05), plain(0x3F6E8C, rng)
 
 
-def bowl_glaze(rng: np.random.Generator) -> Texture:
-    """Speckled glaze with a coloured rim."""
-    return speckled(0xCFC7B4, 0x5B4A3A, rng, band=0x2A6F74)
-
-
 def mustard(rng: np.random.Generator) -> tuple[Texture, Texture]:
     """Body and cap."""
     body = canvas(0.2, 0.15, 0xE2B01E)
-    rows, columns = body.shape[:2]
-    low, high = round(0.8 * rows), round(0.2 * rows)
-    label: NDArray[np.uint8] = body[high:low]
+    label = body[round(0.2 * len(body)) : round(0.8 * len(body))]
     label[:] = ink(0xF3EBD6)
     _band(label, 0.0, 0.06, 0x7A2A1C)
     _band(label, 0.94, 1.0, 0x7A2A1C)
-    for u in (0.25, 0.75):
-        part = label[:, round((u - 0.2) * columns) : round((u + 0.2) * columns)]
+    for part in _windows(label, (0.25, 0.75), 0.2):
         write(part, "MUSTARD", (0.5, 0.3), 0.13, 0x7A2A1C)
         write(part, "medium hot", (0.5, 0.52), 0.06, 0x3A3A3A, cv2.FONT_HERSHEY_TRIPLEX)
         fine_print(part, (0.15, 0.68, 0.85, 0.86), 4, 0x3A3A3A, rng)
@@ -313,12 +292,10 @@ def mustard(rng: np.random.Generator) -> tuple[Texture, Texture]:
 def jam(rng: np.random.Generator) -> tuple[Texture, Texture]:
     """Body (jam behind glass, paper label) and lid."""
     body = canvas(0.232, 0.08, 0x5A0F1E)
-    rows, columns = body.shape[:2]
+    rows = len(body)
     fruit = _noise(rng, body, 30.0)
     body[fruit > 0.3] = ink(0x7E1A2A)
-    top, bottom = round(0.3 * rows), round(0.82 * rows)
-    for u in (0.25, 0.75):
-        part = body[top:bottom, round((u - 0.16) * columns) : round((u + 0.16) * columns)]
+    for part in _windows(body[round(0.3 * rows) : round(0.82 * rows)], (0.25, 0.75), 0.16):
         part[:] = ink(0xF7F1E1)
         cv2.rectangle(part, (5, 5), (part.shape[1] - 6, part.shape[0] - 6), ink(0x8A1C2C), 2)
         write(part, "Cherry", (0.5, 0.35), 0.24, 0x8A1C2C, cv2.FONT_HERSHEY_TRIPLEX)

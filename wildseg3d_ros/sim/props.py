@@ -12,140 +12,90 @@ from wildseg3d_ros.sim import packaging, textures
 from wildseg3d_ros.sim.prop import Collider, Part, Prop, circle, rectangle
 from wildseg3d_ros.sim.shapes import arc, box, disc, lathe, tube
 
+Make = Callable[[np.random.Generator], Prop]
+Draw = Callable[[np.random.Generator], NDArray[np.uint8]]
+
 
 def _carton(
     name: str,
-    size: tuple[float, float, float],
-    picture: NDArray[np.uint8],
+    size: packaging.Size,
+    draw: Callable[[packaging.Size, np.random.Generator], NDArray[np.uint8]],
     mass: float,
     gloss: float = 0.12,
     leans: bool = False,
-) -> Prop:
-    x, y, z = size
-    return Prop(
-        name,
-        (Part(box(size), picture, gloss),),
-        (Collider("box", (x / 2, y / 2, z / 2), (0.0, 0.0, z / 2)),),
-        mass,
-        rectangle(x, y),
-        z,
-        top_radius=0.5 * min(x, y),
-        leans=leans,
-    )
+) -> Make:
+    def make(rng: np.random.Generator) -> Prop:
+        x, y, z = size
+        return Prop(
+            name,
+            (Part(box(size), draw(size, rng), gloss),),
+            (Collider("box", (x / 2, y / 2, z / 2), (0.0, 0.0, z / 2)),),
+            mass,
+            rectangle(x, y),
+            z,
+            top_radius=0.5 * min(x, y),
+            leans=leans,
+        )
 
-
-def cereal_box(rng: np.random.Generator) -> Prop:
-    """A tall carton."""
-    size = (0.165, 0.055, 0.235)
-    return _carton("cereal_box", size, packaging.cereal(size, rng), 0.45)
-
-
-def cracker_box(rng: np.random.Generator) -> Prop:
-    """A carton."""
-    size = (0.11, 0.062, 0.15)
-    return _carton("cracker_box", size, packaging.crackers(size, rng), 0.30)
-
-
-def tea_box(rng: np.random.Generator) -> Prop:
-    """A low carton."""
-    size = (0.13, 0.075, 0.07)
-    return _carton("tea_box", size, packaging.tea(size, rng), 0.15)
-
-
-def book(rng: np.random.Generator) -> Prop:
-    """A book, which may lean."""
-    size = (0.15, 0.21, 0.028)
-    return _carton("book", size, packaging.book(size, rng), 0.40, 0.2, leans=True)
-
-
-def sponge(rng: np.random.Generator) -> Prop:
-    """A scouring sponge."""
-    size = (0.105, 0.07, 0.032)
-    return _carton("sponge", size, packaging.sponge(size, rng), 0.02, 0.0)
-
-
-def toy_block(rng: np.random.Generator) -> Prop:
-    """A wooden letter block."""
-    size = (0.05, 0.05, 0.05)
-    return _carton("toy_block", size, packaging.toy_block(size, rng), 0.06, 0.25)
+    return make
 
 
 def _tin(
-    name: str,
-    radius: float,
-    height: float,
-    label: NDArray[np.uint8],
-    mass: float,
-    metal: int = 0xB9BCC0,
-) -> Prop:
-    rng = np.random.default_rng(len(name))
-    rim, inset = 0.0022, 0.004
-    body = lathe([([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0))])
-    ends = lathe(
-        [
-            disc(radius, 0.0, False, (0.9, 1.0)),
-            (arc((radius - 0.001, rim), 0.0014, -90, 90, 6), (0.8, 0.9)),
-            (arc((radius - 0.001, height - rim), 0.0022, -90, 180, 8), (0.1, 0.3)),
-            ([(radius - 0.003, height - rim), (radius - 0.0035, height - inset)], (0.3, 0.4)),
-            (
-                [
-                    (radius - 0.0035, height - inset),
-                    (0.7 * radius, height - inset),
-                    (0.66 * radius, height - inset + 0.0012),
-                    (1e-6, height - inset + 0.0012),
-                ],
-                (0.4, 1.0),
-            ),
-        ]
-    )
-    return Prop(
-        name,
-        (Part(body, label, 0.3), Part(ends, textures.plain(metal, rng), 0.7)),
-        (Collider("cylinder", (radius, height / 2), (0, 0, height / 2)),),
-        mass,
-        circle(radius),
-        height,
-        top_radius=0.9 * radius,
-    )
+    name: str, radius: float, height: float, draw: Draw, mass: float, metal: int = 0xB9BCC0
+) -> Make:
+    def make(rng: np.random.Generator) -> Prop:
+        rim, lid = 0.0022, height - 0.004
+        body = lathe([([(radius - 0.0005, rim), (radius - 0.0005, height - rim)], (1.0, 0.0))])
+        raised = [(0.7 * radius, lid), (0.66 * radius, lid + 0.0012), (1e-6, lid + 0.0012)]
+        ends = lathe(
+            [
+                disc(radius, 0.0, False, (0.9, 1.0)),
+                (arc((radius - 0.001, rim), 0.0014, -90, 90, 6), (0.8, 0.9)),
+                (arc((radius - 0.001, height - rim), 0.0022, -90, 180, 8), (0.1, 0.3)),
+                ([(radius - 0.003, height - rim), (radius - 0.0035, lid)], (0.3, 0.4)),
+                ([(radius - 0.0035, lid), *raised], (0.4, 1.0)),
+            ]
+        )
+        plain = textures.plain(metal, np.random.default_rng(len(name)))
+        return Prop(
+            name,
+            (Part(body, draw(rng), 0.3), Part(ends, plain, 0.7)),
+            (Collider("cylinder", (radius, height / 2), (0, 0, height / 2)),),
+            mass,
+            circle(radius),
+            height,
+            top_radius=0.9 * radius,
+        )
+
+    return make
 
 
-def soup_can(rng: np.random.Generator) -> Prop:
-    """A tin with a paper label."""
-    return _tin("soup_can", 0.0335, 0.102, packaging.soup_label(rng), 0.35)
+def _ball(name: str, radius: float, draw: Draw, mass: float, gloss: float) -> Make:
+    def make(rng: np.random.Generator) -> Prop:
+        mesh = lathe([(arc((0.0, radius), radius, -90, 90, 40), (1.0, 0.0))])
+        return Prop(
+            name,
+            (Part(mesh, draw(rng), gloss),),
+            (Collider("sphere", (radius,), (0, 0, radius)),),
+            mass,
+            circle(radius),
+            2 * radius,
+        )
 
-
-def tuna_can(rng: np.random.Generator) -> Prop:
-    """A flat tin."""
-    return _tin("tuna_can", 0.0425, 0.042, packaging.tuna_label(rng), 0.2)
-
-
-def chips_tube(rng: np.random.Generator) -> Prop:
-    """A cardboard tube with a plastic lid."""
-    return _tin("chips_tube", 0.037, 0.215, packaging.chips_label(rng), 0.2, 0xE6E3DA)
+    return make
 
 
 def mug(rng: np.random.Generator) -> Prop:
     """A mug with a handle."""
     radius, height, wall = 0.041, 0.094, 0.004
+    rim, inside, floor = height - wall / 2, radius - wall, (radius - wall - 0.006, 0.006)
     body = lathe(
         [
             disc(radius - 0.004, 0.0, False, (0.96, 1.0)),
-            (
-                np.concatenate(
-                    [arc((radius - 0.006, 0.006), 0.006, -70, 0, 5), [[radius, height - wall / 2]]]
-                ),
-                (0.96, 0.04),
-            ),
-            (arc((radius - wall / 2, height - wall / 2), wall / 2, 0, 180, 8), (0.04, 0.0)),
-            (
-                [
-                    (radius - wall, height - wall / 2),
-                    (radius - wall, 0.012),
-                    (radius - wall - 0.006, 0.006),
-                ],
-                (0.0, 0.01),
-            ),
-            ([(radius - wall - 0.006, 0.006), (1e-6, 0.006)], (0.0, 0.01)),
+            ([*arc((radius - 0.006, 0.006), 0.006, -70, 0, 5), (radius, rim)], (0.96, 0.04)),
+            (arc((radius - wall / 2, rim), wall / 2, 0, 180, 8), (0.04, 0.0)),
+            ([(inside, rim), (inside, 0.012), floor], (0.0, 0.01)),
+            ([floor, (1e-6, 0.006)], (0.0, 0.01)),
         ]
     )
     angle = np.radians(np.linspace(-100, 100, 24))
@@ -171,42 +121,27 @@ def mug(rng: np.random.Generator) -> Prop:
 def bowl(rng: np.random.Generator) -> Prop:
     """A stoneware bowl, into which a small object fits."""
     radius, height, wall, foot = 0.078, 0.062, 0.0045, 0.034
-    outer = [
-        (foot, 0.006),
-        (0.052, 0.014),
-        (0.067, 0.030),
-        (0.075, 0.047),
-        (radius, height - wall / 2),
-    ]
-    inner = [
-        (radius - wall, height - wall / 2),
-        (0.070, 0.046),
-        (0.060, 0.030),
-        (0.044, 0.015),
-        (0.022, 0.0095),
-        (1e-6, 0.009),
-    ]
+    rim = height - wall / 2
+    outer = [(foot, 0.006), (0.052, 0.014), (0.067, 0.030), (0.075, 0.047), (radius, rim)]
+    slope = [(0.070, 0.046), (0.060, 0.030), (0.044, 0.015), (0.022, 0.0095), (1e-6, 0.009)]
     mesh = lathe(
         [
             disc(foot, 0.0, False, (0.97, 1.0)),
             ([(foot, 0.0), (foot, 0.006)], (0.97, 0.93)),
             (outer, (0.93, 0.05)),
-            (arc((radius - wall / 2, height - wall / 2), wall / 2, 0, 180, 8), (0.05, 0.0)),
-            (inner, (0.0, 0.93)),
+            (arc((radius - wall / 2, rim), wall / 2, 0, 180, 8), (0.05, 0.0)),
+            ([(radius - wall, rim), *slope], (0.0, 0.93)),
         ],
         segments=96,
     )
     walls = []
     for k, yaw in enumerate(np.linspace(0, 2 * np.pi, 16, endpoint=False)):
         r, z, tall = (0.069, 0.045, 0.016) if k % 2 else (0.054, 0.022, 0.011)
-        walls.append(
-            Collider(
-                "box", (0.006, 0.016, tall), (r * np.cos(yaw), r * np.sin(yaw), z), float(yaw)
-            )
-        )
+        at = (r * np.cos(yaw), r * np.sin(yaw), z)
+        walls.append(Collider("box", (0.006, 0.016, tall), at, float(yaw)))
     return Prop(
         "bowl",
-        (Part(mesh, packaging.bowl_glaze(rng), 0.45),),
+        (Part(mesh, textures.stoneware(rng), 0.45),),
         (Collider("cylinder", (0.048, 0.005), (0, 0, 0.005)), *walls),
         0.4,
         circle(radius),
@@ -218,24 +153,13 @@ def bowl(rng: np.random.Generator) -> Prop:
 def mustard_bottle(rng: np.random.Generator) -> Prop:
     """A squeezing bottle with a pointed cap."""
     r, label_low, label_high = 0.032, 0.03, 0.115
+    shoulder = [(r - 0.001, 0.125), (r - 0.006, 0.138), (0.018, 0.150), (0.0165, 0.156)]
     body = lathe(
         [
             disc(r - 0.004, 0.0, False, (0.98, 1.0)),
-            (
-                np.concatenate([arc((r - 0.005, 0.005), 0.005, -80, 0, 5), [[r, label_low]]]),
-                (0.98, 0.8),
-            ),
+            ([*arc((r - 0.005, 0.005), 0.005, -80, 0, 5), (r, label_low)], (0.98, 0.8)),
             ([(r, label_low), (r, label_high)], (0.8, 0.2)),
-            (
-                [
-                    (r, label_high),
-                    (r - 0.001, 0.125),
-                    (r - 0.006, 0.138),
-                    (0.018, 0.150),
-                    (0.0165, 0.156),
-                ],
-                (0.2, 0.0),
-            ),
+            ([(r, label_high), *shoulder], (0.2, 0.0)),
         ]
     )
     cap = lathe(
@@ -263,21 +187,9 @@ def mustard_bottle(rng: np.random.Generator) -> Prop:
 def jam_jar(rng: np.random.Generator) -> Prop:
     """A jar with a cloth lid."""
     r, height = 0.037, 0.088
-    body = lathe(
-        [
-            disc(r - 0.004, 0.0, False, (0.97, 1.0)),
-            (
-                np.concatenate(
-                    [
-                        arc((r - 0.006, 0.006), 0.006, -80, 0, 6),
-                        [[r, 0.062]],
-                        arc((r - 0.008, 0.062), 0.008, 0, 70, 6),
-                    ]
-                ),
-                (0.97, 0.0),
-            ),
-        ]
-    )
+    foot = arc((r - 0.006, 0.006), 0.006, -80, 0, 6)
+    side = [*foot, (r, 0.062), *arc((r - 0.008, 0.062), 0.008, 0, 70, 6)]
+    body = lathe([disc(r - 0.004, 0.0, False, (0.97, 1.0)), (side, (0.97, 0.0))])
     lid = lathe(
         [
             ([(0.034, 0.068), (0.034, 0.084)], (0.95, 0.62)),
@@ -298,29 +210,6 @@ def jam_jar(rng: np.random.Generator) -> Prop:
         height,
         top_radius=0.028,
     )
-
-
-def _ball(name: str, radius: float, picture: NDArray[np.uint8], mass: float, gloss: float) -> Prop:
-    mesh = lathe([(arc((0.0, radius), radius, -90, 90, 40), (1.0, 0.0))])
-    return Prop(
-        name,
-        (Part(mesh, picture, gloss),),
-        (Collider("sphere", (radius,), (0, 0, radius)),),
-        mass,
-        circle(radius),
-        2 * radius,
-    )
-
-
-def tennis_ball(rng: np.random.Generator) -> Prop:
-    """A tennis ball."""
-    return _ball("tennis_ball", 0.033, textures.tennis(rng), 0.058, 0.0)
-
-
-def rubber_ball(rng: np.random.Generator) -> Prop:
-    """A ball of coloured segments."""
-    colors = (0xD23B36, 0xF0C33C, 0x2F6FC0, 0xF4F1E6, 0x3C9A55, 0xEE8A2E)
-    return _ball("rubber_ball", 0.045, textures.rubber_ball(rng, colors), 0.12, 0.4)
 
 
 def apple(rng: np.random.Generator) -> Prop:
@@ -349,22 +238,22 @@ def apple(rng: np.random.Generator) -> Prop:
     )
 
 
-CATALOGUE: tuple[Callable[[np.random.Generator], Prop], ...] = (
-    cereal_box,
-    book,
+CATALOGUE: tuple[Make, ...] = (
+    _carton("cereal_box", (0.165, 0.055, 0.235), packaging.cereal, 0.45),
+    _carton("book", (0.15, 0.21, 0.028), packaging.book, 0.40, 0.2, leans=True),
     bowl,
-    chips_tube,
-    cracker_box,
+    _tin("chips_tube", 0.037, 0.215, packaging.chips_label, 0.2, 0xE6E3DA),
+    _carton("cracker_box", (0.11, 0.062, 0.15), packaging.crackers, 0.30),
     mug,
-    soup_can,
+    _tin("soup_can", 0.0335, 0.102, packaging.soup_label, 0.35),
     mustard_bottle,
     apple,
-    tennis_ball,
-    tea_box,
+    _ball("tennis_ball", 0.033, textures.tennis, 0.058, 0.0),
+    _carton("tea_box", (0.13, 0.075, 0.07), packaging.tea, 0.15),
     jam_jar,
-    tuna_can,
-    rubber_ball,
-    sponge,
-    toy_block,
+    _tin("tuna_can", 0.0425, 0.042, packaging.tuna_label, 0.2),
+    _ball("rubber_ball", 0.045, textures.rubber_ball, 0.12, 0.4),
+    _carton("sponge", (0.105, 0.07, 0.032), packaging.sponge, 0.02, 0.0),
+    _carton("toy_block", (0.05, 0.05, 0.05), packaging.toy_block, 0.06, 0.25),
 )
-"""All objects, in the order in which a scene takes them."""
+"""Makers of all objects, in the order in which a scene takes them."""

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, write_folder
+from wildseg3d_ros.io.images import write_bytes
 from wildseg3d_ros.sim.cell import Cell, build_cell
 from wildseg3d_ros.sim.noise import DepthNoise, kinematic_pose, sense_color, sense_depth
 from wildseg3d_ros.sim.render import Frame, render_cell
 
-TRUTH = "truth.json"
 STAMP_NS = 1_700_000_000_000_000_000
 """Time of all images: any fixed time makes the recording reproducible."""
 
@@ -59,24 +58,14 @@ def record(
     views = []
     for k, (camera, frame) in enumerate(zip(cell.cameras, frames, strict=True)):
         rng = np.random.default_rng([spec.seed, 5000, k])
-        K = camera.intrinsics(spec.width, spec.height)
-        depth = frame.depth
+        K, depth = camera.intrinsics(spec.width, spec.height), frame.depth
         if spec.depth_noise is not None:
             depth = sense_depth(depth, K, rng, spec.depth_noise)
-        pose = kinematic_pose(
-            camera.world_from_cam, rng, spec.translation_sigma, spec.rotation_sigma
-        )
-        views.append(
-            View(
-                camera.name,
-                sense_color(frame.color, rng, spec.color_noise),
-                K=K,
-                depth=depth,
-                world_from_cam_prior=pose,
-                stamp_ns=STAMP_NS,
-                frame_id=f"{camera.name}_optical_frame",
-            )
-        )
+        sigmas = spec.translation_sigma, spec.rotation_sigma
+        pose = kinematic_pose(camera.world_from_cam, rng, *sigmas)
+        image = sense_color(frame.color, rng, spec.color_noise)
+        frame_id = f"{camera.name}_optical_frame"
+        views.append(View(camera.name, image, K, depth, pose, STAMP_NS, frame_id))
     names = {k + 1: prop.name for k, prop in enumerate(cell.props)}
     masks = tuple(frame.labels for frame in frames)
     return Recording(tuple(views), masks, names), cell, frames
@@ -110,18 +99,11 @@ def write_truth(path: Path, spec: RecordingSpec, recording: Recording, cell: Cel
             "partner": placement.partner,
         }
     truth = {"spec": asdict(spec), "cameras": cameras, "objects": objects}
-    try:
-        path.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"cannot write '{path}': {error}") from error
+    write_bytes(path, (json.dumps(truth, indent=1) + "\n").encode())
 
 
 def write_recording(
-    folder: str | Path,
-    spec: RecordingSpec,
-    progress: Progress | None = None,
-    depth_unit: float = 0.0005,
-    jpeg_quality: int = 92,
+    folder: Path, spec: RecordingSpec, progress: Progress | None = None
 ) -> Recording:
     """Records and writes a folder in the format of :mod:`wildseg3d_ros.io.folder`, and its truth.
 
@@ -129,6 +111,6 @@ def write_recording(
         InputError: what ``spec`` asks for cannot be built. FileError: a file cannot be written.
     """
     recording, cell, _ = record(spec, progress)
-    write_folder(folder, recording, depth_unit=depth_unit, jpeg_quality=jpeg_quality)
-    write_truth(Path(folder) / TRUTH, spec, recording, cell)
+    write_folder(folder, recording, depth_unit=0.0005, jpeg_quality=92)
+    write_truth(folder / "truth.json", spec, recording, cell)
     return recording

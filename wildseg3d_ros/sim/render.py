@@ -39,13 +39,12 @@ def light_directions(samples: int, rng: np.random.Generator) -> NDArray[np.float
     cosine = np.sqrt(1.0 - 0.88 * k / sky)
     azimuth = np.pi * (1 + 5**0.5) * k + rng.uniform(0, 2 * np.pi)
     sine = np.sqrt(1 - cosine**2)
-    towards = [np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), cosine], axis=1)]
+    from_sky = np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), cosine], axis=1)
     lamps = np.array([[-0.55, -0.35, 1.0], [0.5, 0.1, 1.0]])
     which = (np.arange(samples - sky) % 3 == 2).astype(int)
     offset = np.zeros((len(which), 3))
     offset[:, :2] = rng.uniform(-0.14, 0.14, (len(which), 2))
-    towards.append(lamps[which] + offset)
-    directions = -np.concatenate(towards)
+    directions = -np.concatenate([from_sky, lamps[which] + offset])
     return directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
@@ -67,11 +66,9 @@ def render_cell(
     samples: int = 48,
     progress: Progress | None = None,
 ) -> list[Frame]:
-    """Renders all cameras of the cell.
+    """Renders all cameras of the cell in pictures of ``width`` by ``height`` pixels.
 
     Args:
-        cell: from :func:`~wildseg3d_ros.sim.cell.build_cell`.
-        width, height: of the pictures [px].
         seed: of the light.
         samples: passes of light per picture; more is smoother and slower.
         progress: told of the stage "render".
@@ -95,9 +92,7 @@ def render_cell(
         # Depth and labels of one surface per pixel: no multisampling, no oversampling.
         model.vis.quality.offsamples = 0
         with _renderer(mujoco, model, height, width) as exact:
-            truth = [
-                _depth_and_labels(exact, cell, camera.name, visible) for camera in cell.cameras
-            ]
+            truth = [_truth(exact, cell, camera.name, visible) for camera in cell.cameras]
         model.vis.quality.offsamples = 4
         with _renderer(mujoco, model, oversample * height, oversample * width) as renderer:
             for k, camera in enumerate(cell.cameras):
@@ -135,10 +130,11 @@ def _light(renderer, directions: NDArray[np.float64]) -> NDArray[np.float32]:
     return (total / len(directions) + bounce * renderer.render()) / 255.0
 
 
-def _depth_and_labels(renderer, cell: Cell, camera: str, visible):
+def _truth(renderer, cell: Cell, camera: str, visible) -> tuple[NDArray, NDArray]:
+    """Depth and labels as :class:`Frame` has them."""
     renderer.update_scene(cell.data, camera, visible)
     renderer.enable_depth_rendering()
-    depth = renderer.render().astype(np.float32)
+    depth = renderer.render()
     renderer.disable_depth_rendering()
     renderer.enable_segmentation_rendering()
     geom = renderer.render()[..., 0]

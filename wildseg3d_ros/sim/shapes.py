@@ -45,7 +45,9 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
     )
 
 
-def quad(corners: ArrayLike, uv_box: tuple[float, float, float, float]) -> Mesh:
+def quad(
+    corners: ArrayLike, uv_box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+) -> Mesh:
     """A flat face.
 
     Args:
@@ -56,28 +58,24 @@ def quad(corners: ArrayLike, uv_box: tuple[float, float, float, float]) -> Mesh:
     normal = np.cross(vertices[1] - vertices[0], vertices[3] - vertices[0])
     normal /= np.linalg.norm(normal)
     u0, v0, u1, v1 = uv_box
-    return Mesh(
-        vertices,
-        np.repeat(normal[None], 4, axis=0),
-        np.array([[u0, v0], [u0, v1], [u1, v1], [u1, v0]]),
-        np.array([[0, 1, 2], [0, 2, 3]]),
-    )
+    uv = np.array([[u0, v0], [u0, v1], [u1, v1], [u1, v0]])
+    return Mesh(vertices, np.repeat(normal[None], 4, axis=0), uv, np.array([[0, 1, 2], [0, 2, 3]]))
 
 
-BOX_FACES = ("front", "right", "back", "left", "top", "bottom")
-"""Order of a box's faces in its texture, side by side; the front looks along -y."""
+def box_faces(size: tuple[float, float, float]) -> dict[str, tuple[float, float]]:
+    """Width and height [m] of each face of a box of ``size`` (x, y, z).
 
-
-def box_face_sizes(size: ArrayLike) -> dict[str, tuple[float, float]]:
-    """Width and height [m] of each face of a box of ``size`` (x, y, z)."""
-    x, y, z = (float(value) for value in np.asarray(size))
+    The faces lie side by side in the box's texture, in this order; the front looks along -y.
+    """
+    x, y, z = size
     sides = {"front": (x, z), "right": (y, z), "back": (x, z), "left": (y, z)}
     return {**sides, "top": (x, y), "bottom": (x, y)}
 
 
-def box(size: ArrayLike) -> Mesh:
-    """A box that stands on z = 0, centred in x and y, faces in the texture as ``BOX_FACES``."""
-    x, y, z = (float(value) for value in np.asarray(size))
+def box(size: tuple[float, float, float]) -> Mesh:
+    """A box that stands on z = 0, centred in x and y, faces in the texture as :func:`box_faces`
+    has them."""
+    x, y, z = size
     a, b = x / 2, y / 2
     corners = {
         "front": [(-a, -b, z), (-a, -b, 0), (a, -b, 0), (a, -b, z)],
@@ -87,12 +85,10 @@ def box(size: ArrayLike) -> Mesh:
         "top": [(-a, b, z), (-a, -b, z), (a, -b, z), (a, b, z)],
         "bottom": [(-a, -b, 0), (-a, b, 0), (a, b, 0), (a, -b, 0)],
     }
-    sizes = box_face_sizes(size)
-    total = sum(width for width, _ in sizes.values())
-    tallest = max(height for _, height in sizes.values())
+    sizes = box_faces(size)
+    total, tallest = sum(width for width, _ in sizes.values()), max(h for _, h in sizes.values())
     faces, u = [], 0.0
-    for name in BOX_FACES:
-        width, height = sizes[name]
+    for name, (width, height) in sizes.items():
         faces.append(quad(corners[name], (u, 0.0, u + width / total, height / tallest)))
         u += width / total
     return join(faces)
@@ -117,38 +113,14 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
         facet = np.stack([step[:, 1], -step[:, 0]], axis=1) / length[:, None]
         normal = np.concatenate([facet[:1], facet[:-1] + facet[1:], facet[-1:]])
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        rows, columns = len(profile), segments + 1
-        vertices = np.empty((rows, columns, 3))
-        vertices[..., :2] = profile[:, None, :1] * around
-        vertices[..., 2] = profile[:, 1:]
-        normals = np.empty_like(vertices)
-        normals[..., :2] = normal[:, None, :1] * around
-        normals[..., 2] = normal[:, 1:]
         along = np.concatenate([[0.0], np.cumsum(length)]) / length.sum()
-        uv = np.empty((rows, columns, 2))
-        uv[..., 0] = np.linspace(0.0, 1.0, columns)
-        uv[..., 1] = (v0 + (v1 - v0) * along)[:, None]
-        parts.append(
-            Mesh(
-                vertices.reshape(-1, 3),
-                normals.reshape(-1, 3),
-                uv.reshape(-1, 2),
-                _grid_faces(rows, columns),
-            )
-        )
+        v = v0 + (v1 - v0) * along
+        parts.append(_grid(_turned(profile, around), _turned(normal, around), v))
     return join(parts)
 
 
-def tube(path: ArrayLike, radius: ArrayLike, segments: int = 20) -> Mesh:
-    """A round tube along a path.
-
-    Args:
-        path: (P, 3) centre line, in a plane (the frame along it does not twist).
-        radius: one radius [m], or (P,) of them.
-        segments: facets around.
-    """
-    path = np.asarray(path, dtype=np.float64)
-    radius = np.broadcast_to(np.asarray(radius, dtype=np.float64), len(path))
+def tube(path: NDArray[np.float64], radius: float, segments: int = 20) -> Mesh:
+    """A round tube of ``radius`` [m] along a centre line (P, 3) in a plane, which cannot twist."""
     tangent = np.gradient(path, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     plane = np.linalg.svd(path - path.mean(axis=0))[2][2]
@@ -157,15 +129,7 @@ def tube(path: ArrayLike, radius: ArrayLike, segments: int = 20) -> Mesh:
     up = np.cross(tangent, side)
     angle = np.linspace(0.0, 2.0 * np.pi, segments + 1)[None, :, None]
     normals = np.cos(angle) * side[:, None] + np.sin(angle) * up[:, None]
-    vertices = path[:, None] + radius[:, None, None] * normals
-    rows, columns = vertices.shape[:2]
-    v, u = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
-    return Mesh(
-        vertices.reshape(-1, 3),
-        normals.reshape(-1, 3),
-        np.stack([u, v], axis=-1).reshape(-1, 2),
-        _grid_faces(rows, columns),
-    )
+    return _grid(path[:, None] + radius * normals, normals, np.linspace(0, 1, len(path)))
 
 
 def disc(radius: float, height: float, up: bool, v: tuple[float, float]) -> tuple:
@@ -184,13 +148,25 @@ def arc(
     return out
 
 
-def _grid_faces(rows: int, columns: int) -> NDArray[np.int64]:
-    """Triangles of a (rows, columns) grid of vertices, counter-clockwise."""
+def _turned(profile: NDArray, around: NDArray) -> NDArray[np.float64]:
+    """(P, A, 3) of (P, 2) radii and heights and (A, 2) unit vectors."""
+    out = np.empty((len(profile), len(around), 3))
+    out[..., :2] = profile[:, None, :1] * around
+    out[..., 2] = profile[:, 1:]
+    return out
+
+
+def _grid(vertices: NDArray, normals: NDArray, v: NDArray) -> Mesh:
+    """A mesh of (R, C, 3) vertices and normals and (R,) texture rows, counter-clockwise."""
+    rows, columns = vertices.shape[:2]
+    u, v = np.meshgrid(np.linspace(0.0, 1.0, columns), v)
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     right, above = corner + 1, corner + columns
-    return np.concatenate(
-        [
-            np.stack([corner, right, above + 1], axis=1),
-            np.stack([corner, above + 1, above], axis=1),
-        ]
+    lower = np.stack([corner, right, above + 1], axis=1)
+    upper = np.stack([corner, above + 1, above], axis=1)
+    return Mesh(
+        vertices.reshape(-1, 3),
+        normals.reshape(-1, 3),
+        np.stack([u, v], axis=-1).reshape(-1, 2),
+        np.concatenate([lower, upper]),
     )

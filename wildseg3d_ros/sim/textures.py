@@ -10,12 +10,15 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from wildseg3d_ros.sim.shapes import BOX_FACES, box_face_sizes
+from wildseg3d_ros.sim.shapes import box_faces
 
 Texture = NDArray[np.uint8]
+
+_SIZE = 512
+"""Height and width of the textures of round things [px]."""
 
 
 def rgb(color: int) -> NDArray[np.float32]:
@@ -50,20 +53,27 @@ def _quantised(image: NDArray) -> Texture:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def plain(
-    color: int, rng: np.random.Generator, height: int = 64, width: int = 64, grain: float = 3.0
-) -> Texture:
+def _blend(a: NDArray, b: NDArray, share: NDArray) -> NDArray[np.float32]:
+    """(H, W, 3) of ``b`` by the shares (H, W), and of ``a`` for the rest."""
+    return a * (1 - share[..., None]) + b * share[..., None]
+
+
+def _spots(rng: np.random.Generator, density: float, sigma: float) -> NDArray[np.float32]:
+    """(_SIZE, _SIZE) of blurred spots, ``density`` of them per pixel."""
+    seeds = (rng.random((_SIZE, _SIZE)) < density).astype(np.float32)
+    return ndimage.gaussian_filter(seeds, sigma, mode="wrap")
+
+
+def plain(color: int, rng: np.random.Generator) -> Texture:
     """One colour with a little unevenness, as paint or plastic."""
-    noise = fractal_noise(rng, height, width, 16.0)[..., None]
-    return _quantised(rgb(color) + grain * noise)
+    return _quantised(rgb(color) + 3.0 * fractal_noise(rng, 64, 64, 16.0)[..., None])
 
 
 def wood(rng: np.random.Generator, height: int, width: int, planks: int = 5) -> Texture:
     """A table top of planks; the grain runs along the width."""
     out = np.empty((height, width, 3), dtype=np.float32)
     light, dark = rgb(0xC39A6B), rgb(0x8A5F38)
-    edges = np.linspace(0, height, planks + 1).astype(int)
-    for top, bottom in pairwise(edges):
+    for top, bottom in pairwise(np.linspace(0, height, planks + 1).astype(int)):
         rows = bottom - top
         y = np.arange(rows, dtype=np.float32)[:, None]
         x = np.arange(width, dtype=np.float32)[None]
@@ -75,9 +85,8 @@ def wood(rng: np.random.Generator, height: int, width: int, planks: int = 5) -> 
         rings = np.mod(phase + 0.35 * np.sin(0.7 * phase), 1.0) ** 2
         fibre = cv2.resize(fractal_noise(rng, rows, max(8, width // 40), 4.0, 3), (width, rows))
         tone = fractal_noise(rng, rows, width, 0.6 * width, 3)
-        share = np.clip(0.2 + 0.28 * rings + 0.13 * fibre + 0.16 * tone, 0, 1)[..., None]
-        plank = light * (1 - share) + dark * share
-        out[top:bottom] = plank * rng.uniform(0.9, 1.08)
+        share = np.clip(0.2 + 0.28 * rings + 0.13 * fibre + 0.16 * tone, 0, 1)
+        out[top:bottom] = _blend(light, dark, share) * rng.uniform(0.9, 1.08)
         out[bottom - 2 : bottom] *= 0.62
     return _quantised(out)
 
@@ -93,67 +102,50 @@ def concrete(rng: np.random.Generator, size: int = 1024) -> Texture:
     return _quantised(out)
 
 
-def speckled(
-    color: int,
-    spots: int,
-    rng: np.random.Generator,
-    size: int = 512,
-    density: float = 0.015,
-    band: int | None = None,
-) -> Texture:
-    """Stoneware: a glaze with small spots and perhaps a coloured band at the rim (first rows)."""
-    base = rgb(color) * (1 + 0.05 * fractal_noise(rng, size, size, 128.0))[..., None]
-    seeds = ndimage.gaussian_filter(
-        (rng.random((size, size)) < density).astype(np.float32), 1.2, mode="wrap"
-    )
-    share = np.clip(seeds * 8.0, 0, 0.9)[..., None]
-    out = base * (1 - share) + rgb(spots) * share
-    if band is not None:
-        edge = int(0.12 * size) + (4 * np.sin(np.linspace(0, 40, size))).astype(int)
-        on_band = np.arange(size)[:, None] < edge[None]
-        out[on_band] = rgb(band)
+def stoneware(rng: np.random.Generator) -> Texture:
+    """A glaze with small spots and a coloured band at the rim (first rows)."""
+    base = rgb(0xCFC7B4) * (1 + 0.05 * fractal_noise(rng, _SIZE, _SIZE, 128.0))[..., None]
+    out = _blend(base, rgb(0x5B4A3A), np.clip(_spots(rng, 0.015, 1.2) * 8.0, 0, 0.9))
+    edge = int(0.12 * _SIZE) + (4 * np.sin(np.linspace(0, 40, _SIZE))).astype(int)
+    out[np.arange(_SIZE)[:, None] < edge[None]] = rgb(0x2A6F74)
     return _quantised(out)
 
 
-def fruit(color: int, streak: int, rng: np.random.Generator, size: int = 512) -> Texture:
+def fruit(color: int, streak: int, rng: np.random.Generator) -> Texture:
     """Skin with streaks from pole to pole and freckles."""
-    across = fractal_noise(rng, size // 16, size, 10.0, 4)
-    share = cv2.resize(across, (size, size), interpolation=cv2.INTER_CUBIC)
-    share = np.clip(0.4 + 0.5 * share + 0.3 * fractal_noise(rng, size, size, 160.0), 0, 1)
-    out = rgb(color) * (1 - share[..., None]) + rgb(streak) * share[..., None]
-    freckles = ndimage.gaussian_filter(
-        (rng.random((size, size)) < 0.002).astype(np.float32), 1.0, mode="wrap"
-    )
-    out += np.clip(freckles * 9.0, 0, 0.6)[..., None] * (rgb(0xF0D890) - out)
+    across = fractal_noise(rng, _SIZE // 16, _SIZE, 10.0, 4)
+    share = cv2.resize(across, (_SIZE, _SIZE), interpolation=cv2.INTER_CUBIC)
+    share = np.clip(0.4 + 0.5 * share + 0.3 * fractal_noise(rng, _SIZE, _SIZE, 160.0), 0, 1)
+    out = _blend(rgb(color), rgb(streak), share)
+    freckles = np.clip(_spots(rng, 0.002, 1.0) * 9.0, 0, 0.6)
+    out += freckles[..., None] * (rgb(0xF0D890) - out)
     return _quantised(out)
 
 
-def tennis(rng: np.random.Generator, size: int = 512) -> Texture:
+def tennis(rng: np.random.Generator) -> Texture:
     """Felt with the white seam."""
-    out = rgb(0xC3D82E) * (1 + 0.10 * fractal_noise(rng, size, size, 6.0, 3))[..., None]
-    u = np.linspace(0, 2 * np.pi, size)
-    seam = (0.5 + 0.22 * np.sin(2 * u)) * size
-    rows = np.arange(size)[:, None]
-    line = np.clip(9.0 - np.abs(rows - seam[None]), 0, 1)[..., None]
-    return _quantised(out * (1 - line) + rgb(0xF2F2E8) * line)
+    felt = rgb(0xC3D82E) * (1 + 0.10 * fractal_noise(rng, _SIZE, _SIZE, 6.0, 3))[..., None]
+    seam = (0.5 + 0.22 * np.sin(2 * np.linspace(0, 2 * np.pi, _SIZE))) * _SIZE
+    line = np.clip(9.0 - np.abs(np.arange(_SIZE)[:, None] - seam[None]), 0, 1)
+    return _quantised(_blend(felt, rgb(0xF2F2E8), line))
 
 
-def rubber_ball(rng: np.random.Generator, colors: tuple[int, ...], size: int = 512) -> Texture:
+def rubber_ball(rng: np.random.Generator) -> Texture:
     """A ball with segments of several colours."""
-    part = np.arange(size) * len(colors) // size
-    out = np.stack([rgb(color) for color in colors])[part][None].repeat(size, axis=0)
-    caps = int(0.13 * size)
+    colors = (0xD23B36, 0xF0C33C, 0x2F6FC0, 0xF4F1E6, 0x3C9A55, 0xEE8A2E)
+    part = np.arange(_SIZE) * len(colors) // _SIZE
+    out = np.stack([rgb(color) for color in colors])[part][None].repeat(_SIZE, axis=0)
+    caps = int(0.13 * _SIZE)
     out[:caps], out[-caps:] = rgb(0xF4F1E6), rgb(0xF4F1E6)
-    return _quantised(out * (1 + 0.03 * fractal_noise(rng, size, size, 64.0))[..., None])
+    return _quantised(out * (1 + 0.03 * fractal_noise(rng, _SIZE, _SIZE, 64.0))[..., None])
 
 
-def gingham(color: int, rng: np.random.Generator, size: int = 256, squares: int = 12) -> Texture:
+def gingham(color: int, rng: np.random.Generator) -> Texture:
     """Checked cloth."""
-    stripe = (np.arange(size) * squares // size % 2).astype(np.float32)
-    share = 0.5 * (stripe[:, None] + stripe[None])
-    weave = 1 + 0.06 * fractal_noise(rng, size, size, 2.0, 2)
-    out = rgb(0xF6F2EA) * (1 - share[..., None]) + rgb(color) * share[..., None]
-    return _quantised(out * weave[..., None])
+    size = 256
+    stripe = (np.arange(size) * 12 // size % 2).astype(np.float32)
+    out = _blend(rgb(0xF6F2EA), rgb(color), 0.5 * (stripe[:, None] + stripe[None]))
+    return _quantised(out * (1 + 0.06 * fractal_noise(rng, size, size, 2.0, 2))[..., None])
 
 
 def write(
@@ -214,7 +206,9 @@ def barcode(
     image[v0:v1, u0 : u0 + len(bars)] = np.where(bars, 20, 245)[None, :, None]
 
 
-def box_texture(size: ArrayLike, faces: Mapping[str, Texture], density: float = 2600.0) -> Texture:
+def box_texture(
+    size: tuple[float, float, float], faces: Mapping[str, Texture], density: float = 2600.0
+) -> Texture:
     """The texture of a :func:`~wildseg3d_ros.sim.shapes.box` from pictures of its faces.
 
     Args:
@@ -222,24 +216,20 @@ def box_texture(size: ArrayLike, faces: Mapping[str, Texture], density: float = 
         faces: picture per face; "side" stands for faces that are not given.
         density: pixels per metre.
     """
-    sizes = box_face_sizes(size)
+    sizes = box_faces(size)
     total = round(sum(width for width, _ in sizes.values()) * density)
     tallest = round(max(height for _, height in sizes.values()) * density)
     out = np.zeros((tallest, total, 3), dtype=np.uint8)
     start = 0.0
-    for name in BOX_FACES:
-        width, height = sizes[name]
+    for name, (width, height) in sizes.items():
         left, right = round(start * density), min(total, round((start + width) * density))
-        picture = faces.get(name, faces["side"])
-        shrunk = cv2.resize(
-            picture, (right - left, round(height * density)), interpolation=cv2.INTER_AREA
-        )
-        out[: len(shrunk), left:right] = shrunk
+        picture = faces[name] if name in faces else faces["side"]
+        shape = right - left, round(height * density)
+        out[: shape[1], left:right] = cv2.resize(picture, shape, interpolation=cv2.INTER_AREA)
         start += width
     return out
 
 
 def canvas(width: float, height: float, color: int, density: float = 2600.0) -> Texture:
     """A face of ``width`` by ``height`` metres in one colour, to print on."""
-    shape = (max(8, round(height * density)), max(8, round(width * density)), 3)
-    return np.broadcast_to(rgb(color).astype(np.uint8), shape).copy()
+    return np.full((round(height * density), round(width * density), 3), ink(color), np.uint8)
