@@ -33,7 +33,6 @@ def join_opposite_sides(
     overlap: Overlap,
     evidence: Evidence,
     world: WorldPointmaps,
-    visibility: Visibility,
     group: NDArray[np.int64],
     movable: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
@@ -69,7 +68,9 @@ def join_opposite_sides(
         if affinity < -0.05:
             continue
         # Where half of the support is for it, the shape does not matter.
-        if affinity >= 0.5 * support > 0 or _is_closed(nodes, world, visibility, *sides):
+        if affinity >= 0.5 * support > 0 or _is_closed(
+            nodes, world, overlap.samples.visibility, *sides
+        ):
             group = np.where(group == other, one, group)
             taken[[one, other]] = True
     return dense(group)
@@ -89,7 +90,7 @@ def _hidden_shares(
         (np.ones(len(nodes)), (np.arange(len(nodes)), nodes.view)), (len(nodes), nodes.views)
     )
     in_view = (of_group.T @ overlap.hidden @ in_view).toarray()
-    samples = np.bincount(group, overlap.count, count)
+    samples = np.bincount(group, overlap.samples.count, count)
     has = np.zeros((count, nodes.views))
     has[group, nodes.view] = 1.0
     a, b = overlapping_pairs(hidden)
