@@ -253,7 +253,5 @@ def _finish(
         levels=tuple(level_of[g] for g in order.tolist()),
         id_of_mask=tuple(id_of_mask),
         visibility=states[order],
-        cut=tuple(
-            zip(*(a.tolist() for a in (nodes.view[node], nodes.label[node], other)), strict=True)
-        ),
+        cut=tuple((v, label, b) for v, label, b in tracks),
     )

@@ -7,6 +7,7 @@ the model's code keeps it: what is replaced here is what does not.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ else:
 
 _NOT_THERE = -1024.0
 """Logits of the mask of an object that a frame does not show, as SAM 2 has them."""
+
+
+def resized(images: torch.Tensor, size: tuple[int, int], antialias: bool = False) -> torch.Tensor:
+    """(B, C, h, w) float32 images of any type at another size (h, w), bilinear."""
+    return torch.nn.functional.interpolate(
+        images.float(), size=size, mode="bilinear", align_corners=False, antialias=antialias
+    )
 
 
 class BatchOfObjects(_Base):
@@ -56,13 +64,8 @@ class BatchOfObjects(_Base):
             input_masks is not None
             and input_masks.shape[-2:] != self.prompt_encoder.mask_input_size
         ):
-            input_masks = torch.nn.functional.interpolate(
-                input_masks.float(),
-                size=self.prompt_encoder.mask_input_size,
-                mode="bilinear",
-                align_corners=False,
-                antialias=True,
-            ).to(input_masks.dtype)
+            size = self.prompt_encoder.mask_input_size
+            input_masks = resized(input_masks, size, antialias=True).to(input_masks.dtype)
         sparse, dense = self.prompt_encoder(
             # A point of label -1 stands for none.
             input_points=torch.zeros(batch, 1, 1, 2, dtype=dtype, device=device),
@@ -88,9 +91,7 @@ class BatchOfObjects(_Base):
         rows = torch.arange(batch, device=device)
         low = masks[rows, 0, best][:, None]
         token = tokens[rows, 0, best if tokens.shape[2] > 1 else 0 * best]
-        full = torch.nn.functional.interpolate(
-            low.float(), size=(self.image_size,) * 2, mode="bilinear", align_corners=False
-        )
+        full = resized(low, (self.image_size, self.image_size))
         shown = is_there[:, 0].to(token.dtype)
         pointer = shown * self.object_pointer_proj(token) + (1 - shown) * self.no_object_pointer
         return self._output_class()(
@@ -130,11 +131,9 @@ class BatchOfObjects(_Base):
         return torch.cat(memory), torch.cat(positions)
 
     def _output_class(self) -> Any:
-        import importlib
-
-        module = importlib.import_module(type(self).__mro__[2].__module__)
-        name = type(self).__mro__[2].__name__.removesuffix("Model") + "ImageSegmentationOutput"
-        return getattr(module, name)
+        model = type(self).__mro__[2]
+        name = model.__name__.removesuffix("Model") + "ImageSegmentationOutput"
+        return getattr(sys.modules[model.__module__], name)
 
     def _batch_encode_memories(
         self,

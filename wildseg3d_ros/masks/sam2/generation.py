@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -145,15 +145,12 @@ def segment_everything(
     update(1.0)
     if len(chosen):
         return segmented
-    return SegmentedView(
-        segmented.maps,
-        {},
-        {},
-        {},
+    why = (
         f"of {tried} masks {passed} passed predicted_iou {config.predicted_iou:g}, stability "
         f"{config.stability:g} and areas from {config.min_area:g} to {config.max_area:g}"
-        + (", and none was left after clean-up" if passed else ""),
     )
+    left = ", and none was left after clean-up" if passed else ""
+    return replace(segmented, why_empty=why + left)
 
 
 def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
@@ -222,12 +219,10 @@ def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0
         for label, box in enumerate(find_objects(layer), start=1):
             if box is None:
                 continue
-            rows, columns = box
-            boxes[label] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
-            v0, u0 = at[label]
-            crops[label] = soft[label][
-                rows.start - v0 : rows.stop - v0, columns.start - u0 : columns.stop - u0
-            ].copy()
+            (v0, v1), (u0, u1) = ((side.start, side.stop) for side in box)
+            boxes[label] = (u0, v0, u1 - 1, v1 - 1)
+            top, left = at[label]
+            crops[label] = soft[label][v0 - top : v1 - top, u0 - left : u1 - left].copy()
             quality[label] = float(np.clip(candidates.quality[label - 1], 0.0, 1.0))
     used = 1 + int(np.flatnonzero(maps.any(axis=(1, 2))).max(initial=0))
     return SegmentedView(maps[:used], quality, boxes, crops)

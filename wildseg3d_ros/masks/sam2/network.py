@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
-from wildseg3d_ros.masks.sam2.batching import batched
+from wildseg3d_ros.masks.sam2.batching import batched, resized
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
@@ -75,13 +75,10 @@ class Sam2Network:
         """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
         size = (self.input_size, self.input_size)
         pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)[None].float() / 255.0
-        pixels = torch.nn.functional.interpolate(
-            pixels, size=size, mode="bilinear", align_corners=False, antialias=True
-        )
         mean, deviation = (
             torch.tensor(c, device=self.device).view(1, 3, 1, 1) for c in (_MEAN, _DEVIATION)
         )
-        return ((pixels - mean) / deviation).to(self.dtype)
+        return ((resized(pixels, size, antialias=True) - mean) / deviation).to(self.dtype)
 
     @torch.inference_mode()
     def encode(self, image: NDArray[np.uint8]) -> Embedding:
@@ -192,9 +189,11 @@ class Sam2Network:
         Raises:
             InvalidScene: its shape says that this network cannot have made it.
         """
-        decoder = self.image_model.mask_decoder
-        coarsest = self.image_model.config.vision_config.fpn_hidden_size
-        channels = (decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, coarsest)
+        decoder, vision = self.image_model.mask_decoder, self.image_model.config.vision_config
+        channels = (
+            *(c.out_channels for c in (decoder.conv_s0, decoder.conv_s1)),
+            vision.fpn_hidden_size,
+        )
         expected = [(int(np.prod(s)), 1, c) for s, c in zip(self._sizes, channels, strict=True)]
         if [a.shape for a in arrays] != expected:
             raise InvalidScene(
@@ -221,9 +220,9 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
     if not path.is_dir() and not _is_hub_name(weights):
         raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
     with _quiet():
-        kind = _guard(
-            source, lambda: transformers.AutoConfig.from_pretrained(source, local_files_only=True)
-        ).model_type
+        with _clear_errors(source):
+            config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
+        kind = config.model_type
         first = _MODELS.get(kind.removesuffix("_video"))
         if first is None:
             known = ", ".join(f"{each}, {each}_video" for each in sorted(_MODELS))
@@ -233,16 +232,12 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         models = []
         for name in (f"{first}Model", f"{first}VideoModel"):
             model_class = getattr(transformers, name)
-            if "Video" in name:
-                model_class = batched(model_class)
-            model, report = _guard(
-                source,
-                lambda model_class=model_class: model_class.from_pretrained(
+            model_class = batched(model_class) if "Video" in name else model_class
+            with _clear_errors(source):
+                model, report = model_class.from_pretrained(
                     source, local_files_only=True, dtype=dtype, output_loading_info=True
-                ),
-            )
-            if report["missing_keys"] or report["mismatched_keys"]:
-                some = [*report["missing_keys"], *report["mismatched_keys"]][:3]
+                )
+            if some := [*report["missing_keys"], *report["mismatched_keys"]][:3]:
                 raise FileError(
                     f"the weights of '{weights}' are not complete for {name}: "
                     f"{len(report['missing_keys'])} tensors are missing, such as {some}; "
@@ -253,13 +248,12 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
     # One encoder in memory: the two classes hold the same one.
     video_model.vision_encoder = image_model.vision_encoder
     image_model, video_model = image_model.to(device).eval(), video_model.to(device).eval()
-    count = sum(p.numel() for p in video_model.parameters())
     _log.warning(
         "SAM 2 weights '%s' (%s) loaded: %.1f M parameters as %s on %s; the published weights are "
         "under %s",
         weights,
         kind,
-        count / 1e6,
+        sum(p.numel() for p in video_model.parameters()) / 1e6,
         str(dtype).removeprefix("torch."),
         device,
         _LICENCE,
@@ -300,11 +294,13 @@ def _is_hub_name(name: str) -> bool:
     return len(parts) == 2 and all(p and p[0] not in ".~" for p in parts)
 
 
-def _guard(source: str, load: Callable[[], Any]) -> Any:
+@contextmanager
+def _clear_errors(source: str) -> Iterator[None]:
+    """Makes errors of loading say what is missing, and the way out."""
     from safetensors import SafetensorError
 
     try:
-        return load()
+        yield
     except ImportError as error:
         raise ConfigError(
             f"the model '{source}' needs a package that is not installed "
@@ -319,7 +315,7 @@ def _guard(source: str, load: Callable[[], Any]) -> Any:
                 f"'{Path(source).expanduser().absolute()}') nor a downloaded model of that name "
                 f"on the hub; {_remedy(source)}"
             ) from error
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        first = (str(error).strip() or repr(error)).splitlines()[0]
         raise FileError(
             f"cannot load SAM 2 weights '{source}' ({first}); {_remedy(source)}"
         ) from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import Tracks
+from wildseg3d_ros.masks.sam2.batching import resized
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 
 
@@ -142,12 +143,10 @@ def track(
 
 def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int) -> Any:
     """A video of views that are encoded already, with a batch of objects in place of one."""
-    from transformers.models.edgetam_video.modeling_edgetam_video import (
-        EdgeTamVideoInferenceSession,
-    )
-    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+    import transformers
 
-    session = (EdgeTamVideoInferenceSession if network.is_edgetam else Sam2VideoInferenceSession)(
+    kind = "EdgeTam" if network.is_edgetam else "Sam2"
+    session = getattr(transformers, f"{kind}VideoInferenceSession")(
         # Frames are never read: their features are in the cache.
         video=torch.zeros(len(embeddings), 1, dtype=network.dtype),
         video_height=network.input_size,
@@ -172,10 +171,8 @@ def _add_masks(
     network: Sam2Network, session: Any, frame: int, masks: Sequence[NDArray[np.bool_]]
 ) -> None:
     size = (network.input_size, network.input_size)
-    pixels = torch.tensor(np.stack(masks), device=network.device)[:, None].float()
-    pixels = torch.nn.functional.interpolate(
-        pixels, size=size, mode="bilinear", align_corners=False, antialias=True
-    )
+    pixels = torch.tensor(np.stack(masks), device=network.device)[:, None]
+    pixels = resized(pixels, size, antialias=True)
     place = session.obj_id_to_idx(0)
     session.add_mask_inputs(place, frame, (pixels >= 0.5).to(network.dtype))
     session.obj_with_new_inputs.append(0)
@@ -188,21 +185,12 @@ def _paint(
     best: NDArray[np.float32],
     labels: NDArray[np.int32],
 ) -> None:
-    """Gives each pixel of a layer to the most confident of the masks that contain it.
-
-    Args:
-        named: layer and label of each.
-        best, labels: (L, H, W).
-    """
+    """Gives each pixel of ``labels`` (L, H, W) to the most confident of the masks, named by layer
+    and label, that contain it."""
     for k in torch.nonzero(seen).flatten().tolist():
         layer, name = named[k]
-        full = torch.nn.functional.interpolate(
-            logits[k][None, None].float(),
-            size=best.shape[1:],
-            mode="bilinear",
-            align_corners=False,
-        )
-        values = full[0, 0].cpu().numpy()
+        height, width = best.shape[1:]
+        values = resized(logits[k][None, None], (height, width))[0, 0].cpu().numpy()
         mine = values > best[layer]
         best[layer][mine] = values[mine]
         labels[layer][mine] = name

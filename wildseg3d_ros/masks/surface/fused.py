@@ -69,7 +69,11 @@ def fuse_surface(
     progress(0.3)
     if cloud is None:
         return None
-    scale = 1.0 if metric else _assumed_scale(observations)
+    scale = 1.0
+    if not metric:  # the viewing distance is about 0.8 m
+        scale = (
+            float(np.median(np.concatenate([o.depth[o.depth > 0] for o in observations]))) / 0.8
+        )
     with ThreadPoolExecutor(THREADS) as pool:
         regions = []
         for region in pool.map(image_regions, observations):
@@ -139,9 +143,3 @@ def cluster_patches(
     # What is apart may be a fragment, which is adopted by its neighbour.
     joined = len(together) and (adopted[apart] == adopted[together[:1]]).any()
     return clusters if joined else adopted
-
-
-def _assumed_scale(observations: Sequence[Observation]) -> float:
-    """Units per metre of a scene without scale: the viewing distance is about 0.8 m."""
-    depth = np.concatenate([o.depth[o.depth > 0] for o in observations])
-    return float(np.median(depth)) / 0.8

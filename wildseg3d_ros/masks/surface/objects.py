@@ -38,24 +38,20 @@ def adopt_fragments(
         names, index = np.unique(clusters, return_inverse=True)
         index = index.reshape(-1)
         fragment = np.bincount(index, patches.count) < smallest
-        a, b = index[patches.edges].T
-        one = np.concatenate([a, b])
-        other = np.concatenate([b, a])
-        length = np.concatenate([patches.contacts, patches.contacts])
-        odds = np.concatenate([log_odds, log_odds])
+        one, other = index[np.concatenate([patches.edges, patches.edges[:, ::-1]])].T
+        length, odds = np.tile(patches.contacts, 2), np.tile(log_odds, 2)
         meets = fragment[one] & ~fragment[other]
         if not meets.any():
             break
         key, pair = np.unique(one[meets] * len(names) + other[meets], return_inverse=True)
         pair = pair.reshape(-1)
         mean = np.bincount(pair, (length * odds)[meets]) / np.bincount(pair, length[meets])
-        order = np.lexsort((mean, key // len(names)))
-        last = np.nonzero(np.diff(np.append(key[order] // len(names), -1)))[0]
-        best = order[last]
-        # A fragment all of whose neighbours are clearly something else stays unknown.
-        best = best[mean[best] > -1.0]
+        # A fragment all of whose neighbours are clearly something else stays unknown. Of several
+        # writes NumPy keeps the last, the one with the best evidence.
+        rising = np.argsort(mean, kind="stable")
+        rising = rising[mean[rising] > -1.0]
         target = np.arange(len(names))
-        target[key[best] // len(names)] = key[best] % len(names)
+        target[key[rising] // len(names)] = key[rising] % len(names)
         clusters = names[target[index]]
     return clusters
 
@@ -100,8 +96,7 @@ def name_objects(
                     behind &= above > -tolerance
             mirrored = np.bincount(of_voxel, behind) > 0.8 * mass
         background |= in_plane | mirrored
-    low = np.full((len(names), 3), np.inf)
-    high = np.full((len(names), 3), -np.inf)
+    low, high = np.full((len(names), 3), np.inf), np.full((len(names), 3), -np.inf)
     np.minimum.at(low, of_voxel, cloud.points)
     np.maximum.at(high, of_voxel, cloud.points)
     background |= np.linalg.norm(high - low, axis=1) > LARGEST_EXTENT * metric_scale
