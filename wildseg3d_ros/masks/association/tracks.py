@@ -111,8 +111,8 @@ def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
             parts.append((source[row], column, iou))
     i, j, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
     # The best of each pair of masks, then the best of each track.
-    order = np.lexsort((-iou, j, i))
-    order = order[np.append(True, (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0))[: len(i)]]
+    order = np.argsort(-iou, kind="stable")
+    order = order[np.unique((i * len(nodes) + j)[order], return_index=True)[1]]
     i, j, iou = i[order], j[order], iou[order]
     end, best = np.full(area.shape, -1), np.zeros(area.shape)
     rising = np.lexsort((-j, iou))

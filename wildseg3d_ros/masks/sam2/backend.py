@@ -67,14 +67,12 @@ class Sam2Masks:
         plan = self._plan([view.size for view in views])
         tracked = self._config.anchors > 0 and len(views) > 1
         share = 0.5 if tracked else 0.95
-        embeddings: list[Embedding] = []
-        found: list[SegmentedView] = []
-        for i, view in enumerate(views):
-            embedding, segmented = self._segment_view(
-                view, plan, progress, share * i / len(views), share / len(views)
-            )
-            embeddings.append(embedding)
-            found.append(segmented)
+        part = share / len(views)
+        made = [
+            self._segment_view(view, plan, progress, part * i, part)
+            for i, view in enumerate(views)
+        ]
+        embeddings, found = [each for each, _ in made], [segmented for _, segmented in made]
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
         tracks = []
         if tracked:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +62,15 @@ class Sam2Network:
             name = "bfloat16" if self.device.type == "cuda" else "float32"
         self.dtype: torch.dtype = getattr(torch, name)
         self.image_model, self.video_model = _load(config.weights, self.device, self.dtype)
-        _encode_points_exactly(self.image_model, self.dtype)
-        self._sizes = [
-            tuple(s) for s in self.image_model.config.vision_config.backbone_feature_sizes
-        ]
+        # Positions of prompts are float32 up to their encoding: bfloat16 would round them to four
+        # pixels of the input's last 512.
+        encoding = self.image_model.prompt_encoder.shared_embedding.float()
+        encoding.register_forward_hook(lambda _, __, encoded: encoded.to(self.dtype))
+        vision = self.image_model.config.vision_config
+        self._sizes = [tuple(size) for size in vision.backbone_feature_sizes]
         # Inputs are this many pixels square: the coarsest features have a stride of 16.
         self.input_size = 16 * int(self._sizes[-1][0])
         self.is_edgetam = "EdgeTam" in type(self.image_model).__name__
-        self._positions: torch.Tensor | None = None
         self.fingerprint = encoder_fingerprint(self.image_model)
         """Tells this model's embeddings from those of others."""
 
@@ -96,16 +99,14 @@ class Sam2Network:
         size = (image.shape[0], image.shape[1])
         return self.restore(stored, size) if stored else self.encode(image)
 
+    @cached_property
     @torch.inference_mode()
     def positions(self) -> torch.Tensor:
         """(HW, 1, C) positional encoding of the coarsest level, which the tracker takes."""
-        made = self._positions
-        if made is None:
-            encoding = self.image_model.vision_encoder.neck.position_encoding
-            channels = self.image_model.config.vision_config.fpn_hidden_size
-            made = encoding((1, channels, *self._sizes[-1]), self.device, self.dtype)
-            made = self._positions = made.flatten(2).permute(2, 0, 1)
-        return made
+        encoding = self.image_model.vision_encoder.neck.position_encoding
+        channels = self.image_model.config.vision_config.fpn_hidden_size
+        made = encoding((1, channels, *self._sizes[-1]), self.device, self.dtype)
+        return made.flatten(2).permute(2, 0, 1)
 
     @torch.inference_mode()
     def decode(
@@ -143,7 +144,7 @@ class Sam2Network:
             **prompt,
         )
         logits, quality = out.pred_masks[0].float(), out.iou_scores[0].float()
-        if not bool(torch.isfinite(logits).all()) or not bool(torch.isfinite(quality).all()):
+        if not all(bool(torch.isfinite(values).all()) for values in (logits, quality)):
             raise self.not_finite("the mask decoder")
         return logits, quality
 
@@ -190,10 +191,8 @@ class Sam2Network:
             InvalidScene: its shape says that this network cannot have made it.
         """
         decoder, vision = self.image_model.mask_decoder, self.image_model.config.vision_config
-        channels = (
-            *(c.out_channels for c in (decoder.conv_s0, decoder.conv_s1)),
-            vision.fpn_hidden_size,
-        )
+        thinned = decoder.conv_s0.out_channels, decoder.conv_s1.out_channels
+        channels = (*thinned, vision.fpn_hidden_size)
         expected = [(int(np.prod(s)), 1, c) for s, c in zip(self._sizes, channels, strict=True)]
         if [a.shape for a in arrays] != expected:
             raise InvalidScene(
@@ -217,7 +216,8 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
 
     path = Path(weights).expanduser()
     source = str(path) if path.is_dir() else weights
-    if not path.is_dir() and not _is_hub_name(weights):
+    hub_name = re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights)
+    if not path.is_dir() and not hub_name:
         raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
     with _quiet():
         with _clear_errors(source):
@@ -261,15 +261,6 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
     return image_model, video_model
 
 
-def _encode_points_exactly(image_model: Any, dtype: torch.dtype) -> None:
-    """Makes the positions of prompts float32 up to their encoding.
-
-    In bfloat16 they would be rounded to four pixels of the input's last 512.
-    """
-    encoding = image_model.prompt_encoder.shared_embedding.float()
-    encoding.register_forward_hook(lambda _, __, encoded: encoded.to(dtype))
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps transformers and the hub from writing to the terminal."""
@@ -287,11 +278,6 @@ def _quiet() -> Iterator[None]:
         # Where the environment has them off, turning them on is a warning.
         if not were_off:
             transformers.logging.enable_progress_bar()
-
-
-def _is_hub_name(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) == 2 and all(p and p[0] not in ".~" for p in parts)
 
 
 @contextmanager

@@ -111,28 +111,28 @@ def track(
     named = [(k, int(i)) for k, layer in enumerate(layers) for i in np.unique(layer) if i]
     best = [np.zeros((len(layers), *e.size), np.float32) for e in embeddings]
     followed = [np.zeros((len(layers), *e.size), np.int32) for e in embeddings]
-    start = list(order).index(anchor)
+    start, size = list(order).index(anchor), (network.input_size, network.input_size)
     runs = (tuple(order[start + 1 :]), tuple(reversed(order[:start])))
     chunks = [named[k : k + objects] for k in range(0, len(named), objects)]
     steps, done = max(1, len(chunks) * (len(order) - 1)), 0
     for chunk in chunks:
         session = _session(network, [embeddings[v] for v in order], len(chunk))
-        _add_masks(network, session, start, [layers[k] == name for k, name in chunk])
+        masks = torch.tensor(np.stack([layers[k] == name for k, name in chunk]))
+        masks = resized(masks[:, None].to(network.device), size, antialias=True) >= 0.5
+        session.add_mask_inputs(session.obj_id_to_idx(0), start, masks.to(network.dtype))
+        session.obj_with_new_inputs.append(0)
         with torch.inference_mode():
             network.video_model(session, frame_idx=start)
-            for run, step in ((runs[0], 1), (runs[1], -1)):
-                for place, view in enumerate(run):
-                    out = network.video_model(
-                        session, frame_idx=start + step * (place + 1), reverse=step < 0
-                    )
-                    # Masks of objects without a score are replaced, so that only scores tell.
-                    for values in (out.object_score_logits, out.pred_masks):
-                        if not bool(torch.isfinite(values).all()):
-                            raise network.not_finite("the tracker")
-                    seen = out.object_score_logits.flatten() > 0
-                    _paint(out.pred_masks[:, 0], seen, chunk, best[view], followed[view])
-                    done += 1
-                    update(done / steps)
+            for frame in (*range(start + 1, len(order)), *range(start - 1, -1, -1)):
+                out = network.video_model(session, frame_idx=frame, reverse=frame < start)
+                # Masks of objects without a score are replaced, so that only scores tell.
+                for values in (out.object_score_logits, out.pred_masks):
+                    if not bool(torch.isfinite(values).all()):
+                        raise network.not_finite("the tracker")
+                seen, view = out.object_score_logits.flatten() > 0, order[frame]
+                _paint(out.pred_masks[:, 0], seen, chunk, best[view], followed[view])
+                done += 1
+                update(done / steps)
         session.reset_inference_session()
     reached = set(order) - {anchor}
     return [
@@ -161,21 +161,10 @@ def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int
             frame,
             {
                 "vision_feats": [f.expand(-1, objects, -1) for f in embedding.features],
-                "vision_pos_embeds": [network.positions().expand(-1, objects, -1)],
+                "vision_pos_embeds": [network.positions.expand(-1, objects, -1)],
             },
         )
     return session
-
-
-def _add_masks(
-    network: Sam2Network, session: Any, frame: int, masks: Sequence[NDArray[np.bool_]]
-) -> None:
-    size = (network.input_size, network.input_size)
-    pixels = torch.tensor(np.stack(masks), device=network.device)[:, None]
-    pixels = resized(pixels, size, antialias=True)
-    place = session.obj_id_to_idx(0)
-    session.add_mask_inputs(place, frame, (pixels >= 0.5).to(network.dtype))
-    session.obj_with_new_inputs.append(0)
 
 
 def _paint(

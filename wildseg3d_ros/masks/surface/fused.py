@@ -70,10 +70,9 @@ def fuse_surface(
     if cloud is None:
         return None
     scale = 1.0
-    if not metric:  # the viewing distance is about 0.8 m
-        scale = (
-            float(np.median(np.concatenate([o.depth[o.depth > 0] for o in observations]))) / 0.8
-        )
+    if not metric:
+        depth = np.concatenate([o.depth[o.depth > 0] for o in observations])
+        scale = float(np.median(depth)) / 0.8  # the viewing distance is about 0.8 m
     with ThreadPoolExecutor(THREADS) as pool:
         regions = []
         for region in pool.map(image_regions, observations):
