@@ -58,7 +58,6 @@ def visibility_in_maps(
     Args:
         maps: by level, by view: (H, W) object of the pixel, 0, 1, ..., -1 = none.
         groups: number G of objects.
-        world, visibility: points of all pixels and the depth images drawn from them.
     """
     nodes = MaskNodes.from_labels([np.stack(layers) + 1 for layers in zip(*maps, strict=True)])
     # As shares are only compared with a tenth, few points do.

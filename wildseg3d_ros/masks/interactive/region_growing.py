@@ -153,9 +153,8 @@ class RegionGrowing:
         Its outline is that of the image, but the surface's where the prompts contradict that one.
         """
         image, observation = self._images[seeds.view], seeds.surface.observations[seeds.view]
-        label, score = draw_labels(
-            image, observation, seeds.voxels, region.voxels.astype(np.int32)
-        )
+        labels = region.voxels.astype(np.int32)
+        label, score = draw_labels(image, observation, seeds.voxels, labels)
         soft = np.where(label > 0, np.maximum(score, 0.51), np.minimum(score, 0.49))
         if prompts is not None and not satisfies(soft > 0.5, prompts):
             plain = ((seeds.voxels >= 0) & region.voxels[seeds.voxels]).astype(np.float32)
@@ -178,7 +177,7 @@ class RegionGrowing:
     @cached_property
     def _surface(self) -> Surface | None:
         kept = _SURFACES.get(self._world)
-        if kept is not None and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
+        if kept and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
             return kept[1]
         observations = observe_views(self._images, self._world, self._K, self._world_from_cam)
         surface = fuse_surface(observations, 0.0, self._metric)

@@ -124,14 +124,14 @@ def clean(mask: NDArray[np.bool_], smallest: float) -> NDArray[np.bool_]:
     inner &= (left + width < mask.shape[1]) & (top + height < mask.shape[0])
     small = inner & (area < smallest)
     small[0] = False  # the mask itself
-    out = mask | small[parts] if small.any() else mask.copy()
+    out = mask | np.isin(parts, np.flatnonzero(small)) if small.any() else mask.copy()
     _, parts, stats, _ = cv2.connectedComponentsWithStats(out.astype(np.uint8), connectivity=8)
     area = stats[:, cv2.CC_STAT_AREA]
     small = area < smallest
     small[0] = False  # what is off the mask
     if len(area) > 1:
         small[1 + area[1:].argmax()] = False
-    return out & ~small[parts] if small.any() else out
+    return out & ~np.isin(parts, np.flatnonzero(small)) if small.any() else out
 
 
 def parents(masks: NDArray[np.bool_]) -> NDArray[np.intp]:

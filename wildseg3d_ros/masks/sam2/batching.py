@@ -94,7 +94,9 @@ class BatchOfObjects(_Base):
         full = resized(low, (self.image_size, self.image_size))
         shown = is_there[:, 0].to(token.dtype)
         pointer = shown * self.object_pointer_proj(token) + (1 - shown) * self.no_object_pointer
-        return self._output_class()(
+        model = type(self).__mro__[2]
+        name = model.__name__.removesuffix("Model") + "ImageSegmentationOutput"
+        return getattr(sys.modules[model.__module__], name)(
             iou_scores=quality,
             pred_masks=low,
             high_res_masks=full.to(low.dtype),
@@ -130,11 +132,6 @@ class BatchOfObjects(_Base):
         memory, positions = zip(*parts, strict=True)
         return torch.cat(memory), torch.cat(positions)
 
-    def _output_class(self) -> Any:
-        model = type(self).__mro__[2]
-        name = model.__name__.removesuffix("Model") + "ImageSegmentationOutput"
-        return getattr(sys.modules[model.__module__], name)
-
     def _batch_encode_memories(
         self,
         inference_session: Any,
@@ -147,19 +144,12 @@ class BatchOfObjects(_Base):
         """Keeps what the frame says of the objects for the frames after it (SAM 2 only: EdgeTAM
         does so in the step itself)."""
         features, _ = self._prepare_vision_features(inference_session, frame_idx, batch_size=1)
-        given = zip(
-            objects_needing_memory_encoding,
-            high_res_masks_for_memory,
-            object_score_logits_for_memory,
-            is_mask_from_pts_per_obj,
-            strict=True,
-        )
-        for place, masks, object_logits, prompted in given:
+        for k, place in enumerate(objects_needing_memory_encoding):
             memory, positions = self._encode_new_memory(
                 current_vision_feats=features[-1],
-                pred_masks_high_res=masks,
-                object_score_logits=object_logits,
-                is_mask_from_pts=prompted,
+                pred_masks_high_res=high_res_masks_for_memory[k],
+                object_score_logits=object_score_logits_for_memory[k],
+                is_mask_from_pts=is_mask_from_pts_per_obj[k],
             )
             outputs = inference_session.output_dict_per_obj[place]
             for kept in (outputs["cond_frame_outputs"], outputs["non_cond_frame_outputs"]):

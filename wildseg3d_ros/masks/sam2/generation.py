@@ -156,21 +156,19 @@ def segment_everything(
 def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     """Without duplicates, islands and holes; best first."""
     candidates = distinct(candidates, config)
-    pixels = candidates.logits[0].size if len(candidates) else 0
+    if not len(candidates):
+        return candidates
     for logits in candidates.logits:
         mask = logits > 0
-        better = clean(mask, config.min_area * pixels)
+        better = clean(mask, config.min_area * mask.size)
         # The sign of the logits is the mask; what clean-up changed is ambiguous.
         logits[better & ~mask], logits[mask & ~better] = 1e-3, -1e-3
-    if len(candidates):
-        masks = candidates.masks()
-        share = masks.reshape(len(masks), -1).mean(axis=1)
-        fits = np.flatnonzero((share >= config.min_area) & (share <= config.max_area))
-        overlaps = mask_overlaps(masks[fits])
-        candidates = candidates.keep(
-            fits[suppress(overlaps, candidates.quality[fits], config.mask_overlap)]
-        )
-    return candidates
+    masks = candidates.masks()
+    share = masks.reshape(len(masks), -1).mean(axis=1)
+    fits = np.flatnonzero((share >= config.min_area) & (share <= config.max_area))
+    overlaps = mask_overlaps(masks[fits])
+    left = suppress(overlaps, candidates.quality[fits], config.mask_overlap)
+    return candidates.keep(fits[left])
 
 
 def distinct(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:

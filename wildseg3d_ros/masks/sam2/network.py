@@ -138,23 +138,17 @@ class Sam2Network:
         if boxes is not None:
             corners = self._scaled(boxes.reshape(-1, 2, 2), embedding.size)
             prompt["input_boxes"] = corners.reshape(1, -1, 4)
-        out = self.image_model(
-            image_embeddings=self._decoder_input(embedding),
-            multimask_output=alternatives,
-            **prompt,
-        )
+        *finer, coarsest = embedding.features
+        features = [*finer, coarsest + self.image_model.no_memory_embedding]
+        maps = [
+            feature.permute(1, 2, 0).reshape(1, feature.shape[2], *size)
+            for feature, size in zip(features, self._sizes, strict=True)
+        ]
+        out = self.image_model(image_embeddings=maps, multimask_output=alternatives, **prompt)
         logits, quality = out.pred_masks[0].float(), out.iou_scores[0].float()
         if not all(bool(torch.isfinite(values).all()) for values in (logits, quality)):
             raise self.not_finite("the mask decoder")
         return logits, quality
-
-    def _decoder_input(self, embedding: Embedding) -> list[torch.Tensor]:
-        features = list(embedding.features)
-        features[-1] = features[-1] + self.image_model.no_memory_embedding
-        return [
-            feature.permute(1, 2, 0).reshape(1, feature.shape[2], *size)
-            for feature, size in zip(features, self._sizes, strict=True)
-        ]
 
     def _scaled(self, points: NDArray[np.floating], size: tuple[int, int]) -> torch.Tensor:
         """Pixels of the image (..., 2) in those of the network's input.

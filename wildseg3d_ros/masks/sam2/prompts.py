@@ -40,7 +40,10 @@ class Sam2Prompts:
             points, labels = prompts.points[None], prompts.on[None].astype(np.int32)
         if prompts.box is not None:
             box = np.array([prompts.box])
-        embedding = self._embedding(view)
+        if view not in self._ready:
+            stored = self._kept[view] if self._kept else ()
+            self._ready[view] = self._network.embedding(self._images[view], stored)
+        embedding = self._ready[view]
         logits, quality = self._network.decode(embedding, points, labels, box)
         height, width = embedding.size
         soft = [
@@ -49,9 +52,3 @@ class Sam2Prompts:
         ]
         quality = quality[0].clamp(0.0, 1.0).cpu().numpy()
         return np.stack(soft).astype(np.float32), quality
-
-    def _embedding(self, view: int) -> Embedding:
-        if view not in self._ready:
-            stored = self._kept[view] if self._kept else ()
-            self._ready[view] = self._network.embedding(self._images[view], stored)
-        return self._ready[view]

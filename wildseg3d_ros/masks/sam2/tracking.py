@@ -96,7 +96,6 @@ def track(
     Args:
         embeddings: of all views, with what the tracker needs.
         layers: (L, H, W) masks of the anchor view, nested ones in layers.
-        anchor: index of that view.
         order: the views that are gone through, the anchor among them, each close to the one
             before it.
         objects: how many are followed at once.

@@ -79,7 +79,7 @@ def fuse_surface(
             regions.append(region)
             progress(0.3 + 0.4 * len(regions) / len(observations))
     votes = region_votes(cloud, regions, [o.size[1] for o in observations])
-    patches = grow_supervoxels(cloud, votes, spacing=4.0)
+    patches = grow_supervoxels(cloud, votes)
     planes = find_planes(cloud, patches, scale)
     gaps = links_over_gaps(cloud, patches, regions, observations, MAX_GAP * scale)
     progress(0.9)
@@ -135,7 +135,7 @@ def cluster_patches(
         patches.count,
         group,
         support,
-        cloud.degree,
+        cloud.layers,
         marks,
     )
     adopted = adopt_fragments(cloud, patches, odds, clusters, surface.metric_scale)

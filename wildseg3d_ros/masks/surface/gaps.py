@@ -53,10 +53,8 @@ def links_over_gaps(
         span = 3.0 * float(np.median(edge)) / cloud.size if len(seen) else 0.0
         height, width = grid.shape
         for down, right in ((0, 1), (1, 0), (0, 2), (2, 0)):
-            (a, b), (one, other) = (
-                (array[: height - down, : width - right], array[down:, right:])
-                for array in (grid, region)
-            )
+            ends = np.s_[: height - down, : width - right], np.s_[down:, right:]
+            (a, b), (one, other) = [grid[end] for end in ends], [region[end] for end in ends]
             meet = (a >= 0) & (b >= 0) & (a != b) & (one == other)
             low, high = np.minimum(a, b)[meet], np.maximum(a, b)[meet]
             keys.append(low * count + high)

@@ -29,7 +29,8 @@ def find_hidden_support(
     clusters: NDArray[np.int64],
     cameras: NDArray[np.float64],
 ) -> Plane | None:
-    """The plane square to two walls on which several objects end in the images; None without one.
+    """The plane, without patches, square to two walls on which several objects end in the images;
+    None without one.
 
     In depth an object and its mirror image are one body. In the images there is a border between
     them, and it lies at one height for all objects that stand on the support. A border at the same
@@ -39,9 +40,6 @@ def find_hidden_support(
         walls: planes that are background.
         clusters: (P,) bodies, as far as they are known without the support.
         cameras: (N, 3) positions; all are on the side that the plane's normal points to.
-
-    Returns:
-        a plane without patches.
     """
     tolerance = plane_tolerance(cloud)
     inside = np.ones(len(cloud), np.bool_)

@@ -57,9 +57,8 @@ def adopt_fragments(
 
 
 def smallest_object(cloud: VoxelCloud, metric_scale: float) -> float:
-    """Voxels of the smallest object; noise makes a surface several voxels thick."""
-    layers = max(1.0, cloud.degree / 8.0)
-    return max(40.0, layers * (SMALLEST_FACE * metric_scale / cloud.size) ** 2)
+    """Voxels of the smallest object."""
+    return max(40.0, cloud.layers * (SMALLEST_FACE * metric_scale / cloud.size) ** 2)
 
 
 def name_objects(
@@ -87,15 +86,13 @@ def name_objects(
     for plane, height in zip(supports, heights, strict=True):
         background[index[plane.patches]] = True
         # What lies in a support from end to end is an island of it, cut off by a shadow.
-        in_plane = np.bincount(of_voxel, np.abs(height) < 1.5 * tolerance) > 0.8 * mass
-        mirrored = np.zeros(len(names), np.bool_)
+        background |= np.bincount(of_voxel, np.abs(height) < 1.5 * tolerance) > 0.8 * mass
         if not plane.patches.any():
             behind = height < 0
             for other, above in zip(supports, heights, strict=True):
                 if other is not plane:
                     behind &= above > -tolerance
-            mirrored = np.bincount(of_voxel, behind) > 0.8 * mass
-        background |= in_plane | mirrored
+            background |= np.bincount(of_voxel, behind) > 0.8 * mass  # mirrored
     low, high = np.full((len(names), 3), np.inf), np.full((len(names), 3), -np.inf)
     np.minimum.at(low, of_voxel, cloud.points)
     np.maximum.at(high, of_voxel, cloud.points)

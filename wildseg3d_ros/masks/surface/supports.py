@@ -39,10 +39,8 @@ def plane_tolerance(cloud: VoxelCloud) -> float:
     return max(3.0 * cloud.noise, cloud.size)
 
 
-def find_planes(
-    cloud: VoxelCloud, patches: Supervoxels, metric_scale: float, max_planes: int = 14
-) -> list[Plane]:
-    """Planes with at least 1.5 % of the voxels, largest first, with their evidence.
+def find_planes(cloud: VoxelCloud, patches: Supervoxels, metric_scale: float) -> list[Plane]:
+    """At most 14 planes with at least 1.5 % of the voxels, largest first, with their evidence.
 
     One-point RANSAC: a supervoxel and its normal are a hypothesis (fixed seed).
 
@@ -54,7 +52,7 @@ def find_planes(
     mass = patches.count.astype(np.float64)
     free = patches.count >= 4
     planes: list[Plane] = []
-    while len(planes) < max_planes:
+    while len(planes) < 14:
         index = np.nonzero(free)[0]
         if len(index) < 3:
             break

@@ -50,9 +50,9 @@ class VoxelCloud:
         return len(self.points)
 
     @property
-    def degree(self) -> float:
-        """Mean number of neighbours; 8 in a thin surface, more where noise makes it thick."""
-        return 2.0 * len(self.edges) / len(self.points)
+    def layers(self) -> float:
+        """How many voxels thick noise makes the surface: in a thin one each has 8 neighbours."""
+        return max(1.0, 2.0 * len(self.edges) / len(self.points) / 8.0)
 
 
 def voxel_size_from_footprint(observations: Sequence[Observation]) -> float:
@@ -84,7 +84,10 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     points, lab, weight, towards = (np.concatenate(part) for part in zip(*parts, strict=True))
     if len(points) < 16 or size <= 0:
         return None
-    size = _affordable_size(points, size)
+    some, coarse = points[:: max(1, len(points) // 400_000)], 4.0 * size
+    # Voxels on a surface go with the inverse square of their size.
+    share = 16.0 * len(_grid(some, coarse).counts) / (1.5 * MAX_VOXELS)
+    size *= max(1.0, float(np.sqrt(share)))
     grid = _grid(points, size)
     centres, colours, towards = (
         grid.mean(values, weight).astype(np.float32) for values in (points, lab, towards)
@@ -130,14 +133,6 @@ def _voxels_of_pixels(
     for image, mask, part in zip(maps, used, parts, strict=True):
         image[mask] = part
     return maps
-
-
-def _affordable_size(points: NDArray, size: float) -> float:
-    """The given voxel size, or the one at which the surface fills MAX_VOXELS voxels."""
-    coarse = 4.0 * size
-    count = len(_grid(points[:: max(1, len(points) // 400_000)], coarse).counts)
-    # Voxels on a surface go with the inverse square of their size.
-    return size * max(1.0, float(np.sqrt(16.0 * count / (1.5 * MAX_VOXELS))))
 
 
 def _grid(points: NDArray[np.float32], size: float) -> VoxelGrid:
