@@ -119,12 +119,13 @@ def divide_under_segmented(
     """
     split = {}
     members, samples = members_of(group), overlap.samples
-    ends = np.cumsum(samples.count)
+    ends = np.cumsum(samples.count).tolist()
+    starts = [0, *ends]
     for node, parts in _find_under_segmented(nodes, overlap, group, movable).items():
         view = int(nodes.view[node])
         others = np.concatenate([members[part] for part in parts])
         others = np.sort(others[nodes.view[others] != view])
-        member = np.concatenate([np.arange(ends[k] - samples.count[k], ends[k]) for k in others])
+        member = np.concatenate([np.arange(starts[k], ends[k]) for k in others.tolist()])
         look = samples.visibility.look
         rows, z, pixel = look(view, samples.points[member], samples.view[member])
         measured = samples.visibility.depth[view].ravel()[pixel]

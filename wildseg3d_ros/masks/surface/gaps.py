@@ -54,7 +54,8 @@ def links_over_gaps(
         height, width = grid.shape
         for down, right in ((0, 1), (1, 0), (0, 2), (2, 0)):
             ends = np.s_[: height - down, : width - right], np.s_[down:, right:]
-            (a, b), (one, other) = [grid[end] for end in ends], [region[end] for end in ends]
+            a, b = (grid[end] for end in ends)
+            one, other = (region[end] for end in ends)
             meet = (a >= 0) & (b >= 0) & (a != b) & (one == other)
             low, high = np.minimum(a, b)[meet], np.maximum(a, b)[meet]
             keys.append(low * count + high)
