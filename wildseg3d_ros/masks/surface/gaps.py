@@ -51,7 +51,7 @@ def links_over_gaps(
         grid[row // 2, col // 2] = patches.of_voxel[seen]
         edge = 2.0 * observation.depth.ravel()[cloud.pixels[seen, view]] / observation.K[0, 0]
         span = 3.0 * float(np.median(edge)) / cloud.size if len(seen) else 0.0
-        height, width = grid.shape
+        height, width = region.shape
         for down, right in ((0, 1), (1, 0), (0, 2), (2, 0)):
             ends = np.s_[: height - down, : width - right], np.s_[down:, right:]
             a, b = (grid[end] for end in ends)
