@@ -351,7 +351,7 @@ def test_overlap_evidence_against_loop_over_pixels():
     nodes = MaskNodes.from_labels(masks)
     confidence = tuple(np.ones(m.shape, np.float32) for m in masks)
     samples = draw_samples(nodes, exact_world(made), confidence, draw_depths(made))
-    overlap = measure_overlap(nodes, samples, confidence, draw_depths(made))
+    overlap = measure_overlap(nodes, samples, confidence)
     evidence = overlap_evidence(nodes, overlap)
     one, other = (each.ravel() for each in np.indices((len(nodes), len(nodes))))
     affinity, support = (

@@ -46,9 +46,9 @@ def shared_samples(truth, masks, world, poses=None):
     nodes = MaskNodes.from_labels(masks)
     confidence, visibility = mask_confidence(nodes), draw_depths(truth, world, poses)
     samples = draw_samples(nodes, world, confidence, visibility)
-    overlap = measure_overlap(nodes, samples, confidence, visibility)
+    overlap = measure_overlap(nodes, samples, confidence)
     front, back = nodes.of_view(0), nodes.of_view(nodes.views - 1)
-    return overlap.hits[front, back].max() / overlap.mass.max()
+    return overlap.hits[front, back].max() / samples.mass.max()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from wildseg3d_ros.core.errors import (  # noqa: E402
 )
 from wildseg3d_ros.core.geometry.visibility import Visibility  # noqa: E402
 from wildseg3d_ros.core.progress import Progress  # noqa: E402
-from wildseg3d_ros.core.types import LEVELS, Click, MaskCache, Prompt  # noqa: E402
+from wildseg3d_ros.core.types import LEVELS, Click, MaskCache, Prompt, ViewPrompts  # noqa: E402
 from wildseg3d_ros.masks.incremental import replace_view_masks  # noqa: E402
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks  # noqa: E402
 from wildseg3d_ros.masks.sam2.backend import Sam2Masks  # noqa: E402
@@ -469,9 +469,10 @@ def test_replace_view_masks_drops_embedding(backend, cache, truth, monkeypatch):
     )
     images = [truth.views[0].image, fresh, truth.views[2].image]
     prompts = Sam2Prompts(backend.network, images, made.embeddings)
-    prompts._embedding(0)
+    point = ViewPrompts(np.array([[40.0, 30.0]]), np.array([True]))
+    prompts.propose(0, point)
     assert encoded == []
-    prompts._embedding(1)
+    prompts.propose(1, point)
     assert encoded[0] is fresh
 
 

@@ -83,8 +83,8 @@ def as_built(config: MaskConfig, cache: MaskCache) -> MaskConfig:
     group = config.group(origin.backend)
     if not origin.weights or not hasattr(group, "weights"):
         return config
-    group = dataclasses.replace(group, weights=origin.weights)
-    return dataclasses.replace(config, **{origin.backend: group})
+    replaced = {origin.backend: dataclasses.replace(group, weights=origin.weights)}
+    return dataclasses.replace(config, **replaced)
 
 
 def why_nothing_found(cache: MaskCache) -> tuple[str, str]:

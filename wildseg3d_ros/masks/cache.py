@@ -42,35 +42,28 @@ def describe_objects(
             ids, index = np.unique(labels[row, column], return_inverse=True)
             area = np.bincount(index, minlength=len(ids))
             mean = np.bincount(index, scores[view][row, column], len(ids)) / np.maximum(area, 1)
-            low, high = np.full((2, len(ids)), 1 << 30), np.full((2, len(ids)), -1)
+            boxes = np.repeat([[1 << 30], [1 << 30], [-1], [-1]], len(ids), axis=1)
             for axis, values in enumerate((column, row)):
-                np.minimum.at(low[axis], index, values)
-                np.maximum.at(high[axis], index, values)
+                np.minimum.at(boxes[axis], index, values)
+                np.maximum.at(boxes[axis + 2], index, values)
             for k, name in enumerate(ids.tolist()):
-                score = quality.get((view, name))
-                crop = soft.get((view, name))
-                height, width = high[1, k] - low[1, k] + 1, high[0, k] - low[0, k] + 1
-                if crop is not None and crop.shape != (height, width):
-                    crop = _crop(labels, scores[view], name, low[:, k], high[:, k])
-                masks.setdefault(name, []).append(
-                    MaskRecord(
-                        view,
-                        int(area[k]),
-                        (int(low[0, k]), int(low[1, k]), int(high[0, k]), int(high[1, k])),
-                        float(mean[k]) if score is None else score,
-                        crop,
-                    )
-                )
+                score, crop = quality.get((view, name), float(mean[k])), soft.get((view, name))
+                u0, v0, u1, v1 = boxes[:, k].tolist()
+                if crop is not None and crop.shape != (v1 - v0 + 1, u1 - u0 + 1):
+                    box = np.s_[v0 : v1 + 1, u0 : u1 + 1]
+                    own = scores[view][box] * (labels[box] == name)
+                    crop = np.rint(255 * own).astype(np.uint8)
+                record = MaskRecord(view, int(area[k]), (u0, v0, u1, v1), score, crop)
+                masks.setdefault(name, []).append(record)
             if level:
                 pairs = np.stack([ids[index], maps[level - 1][view][row, column]])
                 found, count = np.unique(pairs, axis=1, return_counts=True)
                 for above in np.unique(maps[level - 1][view]).tolist():
                     shown.setdefault(above, set()).add(view)
                 for (name, above), pixels in zip(found.T.tolist(), count.tolist(), strict=True):
-                    if not above:
-                        continue
-                    of_name = votes.setdefault(name, {})
-                    of_name[above] = of_name.get(above, 0) + pixels
+                    if above:
+                        of_name = votes.setdefault(name, {})
+                        of_name[above] = of_name.get(above, 0) + pixels
         for name in sorted(masks):
             parent, pixels = max(votes.get(name, {0: 0}).items(), key=lambda vote: vote[1])
             common = sum(m.area for m in masks[name] if m.view in shown.get(parent, ()))
@@ -80,15 +73,3 @@ def describe_objects(
             without = tuple(view for view in unmasked.get(name, ()) if view not in shows)
             records.append(ObjectRecord(name, LEVELS[level], parent, tuple(masks[name]), without))
     return tuple(sorted(records, key=lambda record: record.object_id))
-
-
-def _crop(
-    labels: NDArray[np.int32],
-    scores: NDArray[np.float32],
-    name: int,
-    low: NDArray[np.int64],
-    high: NDArray[np.int64],
-) -> NDArray[np.uint8]:
-    """Soft scores in a box, of the object's own pixels."""
-    box = np.s_[low[1] : high[1] + 1, low[0] : high[0] + 1]
-    return np.rint(255 * scores[box] * (labels[box] == name)).astype(np.uint8)

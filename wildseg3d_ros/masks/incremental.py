@@ -66,17 +66,15 @@ def replace_view_masks(
     unmasked = _unmasked(result)
     for each in cache.objects:
         if each.object_id in unmasked:
-            now = [v for v in unmasked[each.object_id] if v == changed]
-            others = [v for v in each.unmasked if v != changed]
-            unmasked[each.object_id] = tuple(sorted(now + others))
-    made = assemble_cache(result, all_scores, qualities, crops, unmasked)
-    cache = dataclasses.replace(cache, embeddings=kept)
-    return cache.with_masks(made.maps, made.scores, made.objects)
+            now = {changed}.intersection(unmasked[each.object_id])
+            unmasked[each.object_id] = tuple(sorted(now | ({*each.unmasked} - {changed})))
+    objects = describe_objects(result.maps, all_scores, qualities, crops, unmasked)
+    return dataclasses.replace(cache, embeddings=kept).with_masks(result.maps, all_scores, objects)
 
 
 def whole_labels(result: Association, view: int) -> list[int]:
     """Labels of a view's masks that are whole objects."""
-    whole = {i for i, level in zip(result.object_ids, result.levels, strict=True) if level == 0}
+    whole = set(result.whole_ids)
     return [label for label, name in result.id_of_mask[view].items() if name in whole]
 
 
@@ -85,26 +83,14 @@ def assemble_cache(
     scores: tuple[NDArray[np.float32], ...],
     quality: Mapping[tuple[int, int], float],
     soft: Mapping[tuple[int, int], NDArray[np.uint8]],
-    unmasked: Mapping[int, tuple[int, ...]] | None = None,
 ) -> MaskCache:
-    """The cache of associated masks.
-
-    Args:
-        scores: by view.
-        quality, soft: of the mask of (view, id), as of ``describe_objects``.
-        unmasked: by id, views that see an object and have no mask of it; by default those that
-            the association says.
-    """
-    if unmasked is None:
-        unmasked = _unmasked(result)
+    """The cache of associated masks; arguments as of ``describe_objects``."""
     return MaskCache(
         labels=result.labels,
         scores=scores,
-        object_ids=tuple(
-            i for i, level in zip(result.object_ids, result.levels, strict=True) if level == 0
-        ),
+        object_ids=result.whole_ids,
         finer=result.maps[1:],
-        objects=describe_objects(result.maps, scores, quality, soft, unmasked),
+        objects=describe_objects(result.maps, scores, quality, soft, _unmasked(result)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -45,16 +45,12 @@ class SurfaceSource(MaskSource, Protocol):
     """A source whose answers are parts of the surface, so that it knows them in all views."""
 
     def elsewhere(self, view: int, known: Mapping[int, NDArray[np.bool_]]) -> SoftMask | None:
-        """What a view shows of the object that masks of other views show; None if nothing.
-
-        Args:
-            view: index of the view.
-            known: masks (H, W) by the index of their view.
-        """
+        """What a view shows of the object that masks (H, W) of other views, by index, show; None
+        if nothing."""
         ...
 
 
-def box_window(box: tuple[float, float, float, float]) -> tuple[slice, slice]:
+def box_window(box: Sequence[float]) -> tuple[slice, slice]:
     """Rows and columns of the pixels in a box (u0, v0, u1, v1)."""
     u0, v0, u1, v1 = (round(x) for x in box)
     return slice(max(v0, 0), v1 + 1), slice(max(u0, 0), u1 + 1)

@@ -23,7 +23,6 @@ from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import join_opposite_sides
 from wildseg3d_ros.masks.association.overlap import (
     Overlap,
-    Samples,
     draw_samples,
     mask_confidence,
     measure_overlap,
@@ -78,15 +77,11 @@ class Association:
         """Per view the ids of whole objects."""
         return self.maps[0]
 
-
-@dataclass(frozen=True, eq=False)
-class _Lifted:
-    """The masks lifted by the pointmaps into all views."""
-
-    world: WorldPointmaps
-    visibility: Visibility
-    samples: Samples
-    overlap: Overlap
+    @property
+    def whole_ids(self) -> tuple[int, ...]:
+        """Sorted ids of whole objects."""
+        levels = zip(self.object_ids, self.levels, strict=True)
+        return tuple(i for i, level in levels if level == 0)
 
 
 def associate(
@@ -128,17 +123,17 @@ def associate(
     check_tracks(labels, tracks)
     nodes = MaskNodes.from_labels(labels)
     check_ids(nodes.views, known, first_id, len(nodes))
-    evidence, lifted = Evidence.none(nodes.layer, len(nodes.maps)), None
+    evidence, overlap = Evidence.none(nodes.layer, len(nodes.maps)), None
     if world is not None and visibility is not None and len(nodes):
         confidence = mask_confidence(nodes)
         samples = draw_samples(nodes, world, confidence, visibility)
         progress()
-        overlap = measure_overlap(nodes, samples, confidence, visibility)
+        overlap = measure_overlap(nodes, samples, confidence)
         progress()
         evidence = overlap_evidence(nodes, overlap)
-        lifted = _Lifted(world, visibility, samples, overlap)
     progress()
-    id_of_node = _known_ids(nodes, known)
+    masks = zip(nodes.view.tolist(), nodes.label.tolist(), strict=True)
+    id_of_node = np.array([known[v].get(i, 0) if known else 0 for v, i in masks], np.int64)
     start = np.where(id_of_node > 0, id_of_node, -1 - np.arange(len(nodes)))
     movable, nested = id_of_node == 0, nodes.nested()
     both, tracked = evidence, None
@@ -149,20 +144,16 @@ def associate(
         tracked = (followed.area > 0) & ~cut
         trust = alone = trust_of_tracks(nodes, followed)
         # Without 3D nothing contradicts a wrong track but other tracks.
-        ambiguity = MIN_GAIN if lifted else ambiguity_of_tracks(nodes, followed, trust)
-        for _ in range(3 if lifted else 1):
+        ambiguity = MIN_GAIN if overlap else ambiguity_of_tracks(nodes, followed, trust)
+        for _ in range(3 if overlap else 1):
             both = evidence + track_evidence(nodes, followed, cut, trust)
             group = group_masks(both, nodes.view, start, movable, nested, ambiguity, progress)
             trust = trust_from_groups(nodes, followed, group, alone)
     else:
         group = group_masks(evidence, nodes.view, start, movable, nested, progress=progress)
-    visible_share = None
-    if lifted:
-        visible_share = lifted.overlap.visible_share
-        group = join_opposite_sides(
-            nodes, lifted.overlap, both, lifted.world, lifted.visibility, group, movable
-        )
-    states = visibility_of_groups(nodes, group, visible_share, tracked)
+    if overlap and world:
+        group = join_opposite_sides(nodes, overlap, both, world, group, movable)
+    states = visibility_of_groups(nodes, group, overlap.visible if overlap else tracked)
     of_known = zip(group.tolist(), id_of_node.tolist(), strict=True)
     fixed = {g: known_levels[i] for g, i in of_known if i} if known_levels else None
     hierarchy = arrange_groups(nodes, group, states == ObjectVisibility.MISSED, fixed)
@@ -173,15 +164,10 @@ def associate(
     for k, (mine, index) in enumerate(split_levels(nodes, hierarchy.level[group], movable)):
         progress()
         kept[index] = group[index]
-        if lifted:
+        if overlap:
+            here = overlap.of(index, nodes.first_layers)
             kept[index], painted = _repair(
-                mine,
-                lifted.samples.of(index),
-                lifted.overlap.of(index, nodes.first_layers),
-                lifted.visibility,
-                evidence.of(index),
-                group[index],
-                free[index],
+                mine, here, evidence.of(index), group[index], free[index]
             )
         else:
             table = np.append(group[index], -1).astype(np.int32)
@@ -192,24 +178,16 @@ def associate(
             level_of |= dict.fromkeys(there.tolist(), k)
     ids = _name_groups(kept, maps, id_of_node, first_id)
     progress()
-    if lifted:
-        states = visibility_in_maps(maps, len(ids), lifted.world, lifted.visibility)
+    if overlap and world:
+        states = visibility_in_maps(maps, len(ids), world, overlap.samples.visibility)
     else:
-        states = visibility_of_groups(nodes, kept, None, tracked)
+        states = visibility_of_groups(nodes, kept, tracked)
     return _finish(nodes, kept, ids, level_of, maps, states, cut)
-
-
-def _known_ids(nodes: MaskNodes, known: Sequence[Mapping[int, int]] | None) -> NDArray[np.int64]:
-    """(M,) ids that masks keep, 0 = none."""
-    masks = zip(nodes.view.tolist(), nodes.label.tolist(), strict=True)
-    return np.array([known[v].get(i, 0) if known is not None else 0 for v, i in masks], np.int64)
 
 
 def _repair(
     nodes: MaskNodes,
-    samples: Samples,
     overlap: Overlap,
-    visibility: Visibility,
     evidence: Evidence,
     group: NDArray[np.int64],
     free: NDArray[np.bool_],
@@ -218,12 +196,11 @@ def _repair(
     masks were divided, and per view the group of each pixel, -1 = none."""
     names, group = np.unique(group, return_inverse=True)
     group = adopt_fragments(nodes, overlap, evidence, group.reshape(-1), free)
-    divided = divide_under_segmented(nodes, samples, overlap, visibility, group, free)
+    divided = divide_under_segmented(nodes, overlap, group, free)
     group = absorb_fragments(nodes, overlap, group, free, divided)
-    divided = divide_under_segmented(nodes, samples, overlap, visibility, group, free)
+    divided = divide_under_segmented(nodes, overlap, group, free)
     table = np.append(names[group], -1).astype(np.int32)
     maps = [table[image] for image in nodes.maps]
-    group = group.copy()
     for node, (pixel, part) in divided.items():
         maps[int(nodes.view[node])].ravel()[pixel] = names[part]
         group[node] = np.bincount(part).argmax()
@@ -238,12 +215,11 @@ def _name_groups(
 ) -> NDArray[np.int64]:
     """(G,) id of each group; new ones from the largest to the smallest object, as it looks over
     all views. Groups that no map shows have 0."""
-    groups = max(int(image.max(initial=-1)) for level in maps for image in level) + 1
-    groups = max(groups, int(group.max(initial=-1)) + 1)
+    images = [image for level in maps for image in level]
+    groups = 1 + max(int(each.max(initial=-1)) for each in (group, *images))
     size = np.zeros(groups)
-    for level in maps:
-        for image in level:
-            size += np.bincount(image.ravel() + 1, minlength=groups + 1)[1:] / image.size
+    for image in images:
+        size += np.bincount(image.ravel() + 1, minlength=groups + 1)[1:] / image.size
     ids = np.zeros(groups, np.int64)
     there = group >= 0
     np.maximum.at(ids, group[there], id_of_node[there])
@@ -263,22 +239,19 @@ def _finish(
     cut: NDArray[np.bool_],
 ) -> Association:
     """The answer by ids; ``group`` and ``maps`` have -1 for none."""
-    named = np.flatnonzero(ids)
-    order = named[np.argsort(ids[named])]
+    order = np.argsort(ids)[np.count_nonzero(ids == 0) :]
     table = np.append(ids, 0).astype(np.int32)  # -1 finds the last entry
-    of_node = table[group]
-    id_of_mask = []
-    for v in range(nodes.views):
-        mine = nodes.of_view(v)
-        pairs = zip(nodes.label[mine].tolist(), of_node[mine].tolist(), strict=True)
-        id_of_mask.append({label: name for label, name in pairs if name})
+    id_of_mask: list[dict[int, int]] = [{} for _ in range(nodes.views)]
+    for v, label, name in np.stack([nodes.view, nodes.label, table[group]], axis=1).tolist():
+        if name:
+            id_of_mask[v][label] = name
+    node, other = np.nonzero(cut)
+    tracks = np.stack([nodes.view[node], nodes.label[node], other], axis=1).tolist()
     return Association(
         maps=tuple(tuple(table[image] for image in level) for level in maps),
-        object_ids=tuple(int(i) for i in ids[order]),
-        levels=tuple(level_of[int(g)] for g in order),
+        object_ids=tuple(ids[order].tolist()),
+        levels=tuple(level_of[g] for g in order.tolist()),
         id_of_mask=tuple(id_of_mask),
         visibility=states[order],
-        cut=tuple(
-            (int(nodes.view[node]), int(nodes.label[node]), int(b)) for node, b in np.argwhere(cut)
-        ),
+        cut=tuple((v, label, b) for v, label, b in tracks),
     )

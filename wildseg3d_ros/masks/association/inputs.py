@@ -61,27 +61,23 @@ def check_tracks(labels: Sequence[NDArray[np.integer]], tracks: Sequence[Tracks]
     """Raises ValueError for tracks of views that there are not, or of other sizes."""
     views = len(labels)
     for track in tracks:
+        name = f"tracks of view {track.anchor}"
         if not 0 <= track.anchor < views:
-            raise ValueError(f"tracks of view {track.anchor}: there are views 0 to {views - 1}")
+            raise ValueError(f"{name}: there are views 0 to {views - 1}")
         if len(track.labels) != views:
             raise ValueError(
-                f"tracks of view {track.anchor} have maps of {len(track.labels)} views: expected "
-                f"one for each of the {views}, None where nothing was tracked"
+                f"{name} have maps of {len(track.labels)} views: expected one for each of the "
+                f"{views}, None where nothing was tracked"
             )
         visited = [view for run in track.order for view in run]
         strange = sorted({view for view in visited if not 0 <= view < views})
         if strange or track.anchor in visited:
-            raise ValueError(
-                f"tracks of view {track.anchor} visit {strange or [track.anchor]}: expected other "
-                f"views of 0 to {views - 1}"
-            )
+            strange = strange or [track.anchor]
+            raise ValueError(f"{name} visit {strange}: expected other views of 0 to {views - 1}")
         for view, found in enumerate(track.labels):
             expected = labels[view].shape[-2:]
             if found is not None and view != track.anchor and found.shape != expected:
-                raise ValueError(
-                    f"tracks of view {track.anchor} in view {view} are {found.shape}, its masks "
-                    f"{expected}"
-                )
+                raise ValueError(f"{name} in view {view} are {found.shape}, its masks {expected}")
 
 
 def check_ids(

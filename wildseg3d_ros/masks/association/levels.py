@@ -113,20 +113,19 @@ def reassign_parts(
     members = [set(each.tolist()) for each in members_of(group)]
     parts = [np.flatnonzero(parent == g).tolist() for g in range(len(parent))]
 
-    def others_of(node: int, of: int) -> NDArray[np.int64]:
-        return np.array(sorted(members[of] - {node}), np.int64)
+    def pairs(node: int, of: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        others = np.array(sorted(members[of] - {node}), np.int64)
+        return np.full(len(others), node), others
 
     def mean_evidence(node: int, of: int) -> float:
-        others = others_of(node, of)
-        return float(evidence.block(np.array([node]), others).mean()) if len(others) else 0.0
+        affinities = evidence.affinities(*pairs(node, of))
+        return float(affinities.mean()) if len(affinities) else 0.0
 
     def agreement(node: int, of: int) -> float:
         """In [-1, 1], by what both see: views of a part may be near and all others far."""
-        others = others_of(node, of)
-        same = np.full(len(others), node)
-        support = float(evidence.supports(same, others).sum())
+        support = float(evidence.supports(*pairs(node, of)).sum())
         # Masks that agree on less than 0.2 agree on little.
-        return float(evidence.affinities(same, others).sum()) / max(support, 0.2)
+        return float(evidence.affinities(*pairs(node, of)).sum()) / max(support, 0.2)
 
     def move(node: int, to: int) -> None:
         mine = int(group[node])

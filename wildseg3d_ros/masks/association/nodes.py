@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,6 @@ class MaskNodes:
         layer: (M,) int64, the mask layer of each mask, counted over all views.
         maps: per layer (H, W) int32, node that the pixel belongs to, -1 = none.
         layer_view: (L,) int64 view of each layer. Every view has one or more, side by side.
-        offsets: (N + 1,) int64; nodes of view ``v`` are ``offsets[v]:offsets[v + 1]``.
     """
 
     view: NDArray[np.int64]
@@ -36,7 +36,6 @@ class MaskNodes:
     layer: NDArray[np.int64]
     maps: tuple[NDArray[np.int32], ...]
     layer_view: NDArray[np.int64]
-    offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.view)
@@ -44,7 +43,12 @@ class MaskNodes:
     @property
     def views(self) -> int:
         """Number of views."""
-        return len(self.offsets) - 1
+        return int(self.layer_view[-1]) + 1
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """(N + 1,); nodes of view ``v`` are ``offsets[v]:offsets[v + 1]``."""
+        return np.searchsorted(self.view, np.arange(self.views + 1)).astype(np.int64)
 
     def of_view(self, view: int) -> slice:
         """The nodes of a view."""
@@ -64,18 +68,18 @@ class MaskNodes:
         """Masks that lie in another one of their view, and that one, two by two."""
         found = [np.zeros((2, 0), np.int64)]
         for view in range(self.views):
-            for outer, inner in itertools.combinations(self.layers(view), 2):
-                part, whole = self.maps[inner], self.maps[outer]
+            for above, below in itertools.combinations(self.layers(view), 2):
+                part, whole = self.maps[below], self.maps[above]
                 common = (part >= 0) & (whole >= 0)
-                mine, theirs = self.of_layer(inner), self.of_layer(outer)
+                mine, theirs = self.of_layer(below), self.of_layer(above)
                 width, height = theirs.stop - theirs.start, mine.stop - mine.start
                 key = (part[common] - mine.start).astype(np.int64) * width
                 key += whole[common] - theirs.start
                 count = np.bincount(key, minlength=width * height).reshape(height, width)
                 row, column = np.nonzero(count >= INSIDE * self.area[mine][:, None])
                 found.append(np.stack([row + mine.start, column + theirs.start]))
-        inner_masks, outer_masks = np.concatenate(found, axis=1)
-        return inner_masks, outer_masks
+        inner, outer = np.concatenate(found, axis=1)
+        return inner, outer
 
     @property
     def first_layers(self) -> NDArray[np.int64]:
@@ -91,9 +95,9 @@ class MaskNodes:
         Raises:
             ValueError: a label occurs in two layers of a view.
         """
-        label, area, maps, layer_view, offsets = [], [], [], [], [0]
+        label, area, maps, layer_view, end = [], [], [], [], 0
         for v, given in enumerate(labels):
-            found, end = [], offsets[-1]
+            found = []
             for k, image in enumerate(given if given.ndim == 3 else given[None]):
                 if k and not image.any():
                     continue
@@ -103,23 +107,15 @@ class MaskNodes:
                 found.append(names)
                 area.append(counts)
                 end += len(names)
-            label.append(np.concatenate(found))
-            if len(np.unique(label[-1])) < len(label[-1]):
+            label += found
+            if len(np.unique(np.concatenate(found))) < sum(map(len, found)):
                 raise ValueError(
                     f"view {v} has a label in two layers; labels are of one mask each"
                 )
-            offsets.append(end)
-        none, view_of = np.zeros(0, np.int64), np.array(layer_view, np.int64)
+        view_of = np.array(layer_view, np.int64)
         layer = np.repeat(np.arange(len(maps)), [len(counts) for counts in area])
-        return cls(
-            view_of[layer],
-            np.concatenate([*label, none]),
-            np.concatenate([*area, none]),
-            layer,
-            tuple(maps),
-            view_of,
-            np.array(offsets, np.int64),
-        )
+        label, area = np.concatenate(label), np.concatenate(area)
+        return cls(view_of[layer], label, area, layer, tuple(maps), view_of)
 
     def chosen(
         self, which: NDArray[np.bool_], maps: Sequence[NDArray[np.int32]], area: NDArray[np.int64]
@@ -132,15 +128,9 @@ class MaskNodes:
             area: (M,) pixels in these maps.
         """
         table = np.append(np.cumsum(which) - 1, -1).astype(np.int32)
-        view = self.view[which]
+        view, painted = self.view[which], tuple(table[image] for image in maps)
         return MaskNodes(
-            view,
-            self.label[which],
-            area[which],
-            view,
-            tuple(table[image] for image in maps),
-            np.arange(self.views),
-            np.searchsorted(view, np.arange(self.views + 1)).astype(np.int64),
+            view, self.label[which], area[which], view, painted, np.arange(self.views)
         )
 
 

@@ -33,7 +33,6 @@ def join_opposite_sides(
     overlap: Overlap,
     evidence: Evidence,
     world: WorldPointmaps,
-    visibility: Visibility,
     group: NDArray[np.int64],
     movable: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
@@ -69,7 +68,9 @@ def join_opposite_sides(
         if affinity < -0.05:
             continue
         # Where half of the support is for it, the shape does not matter.
-        if affinity >= 0.5 * support > 0 or _is_closed(nodes, world, visibility, *sides):
+        if affinity >= 0.5 * support > 0 or _is_closed(
+            nodes, world, overlap.samples.visibility, *sides
+        ):
             group = np.where(group == other, one, group)
             taken[[one, other]] = True
     return dense(group)
@@ -89,7 +90,7 @@ def _hidden_shares(
         (np.ones(len(nodes)), (np.arange(len(nodes)), nodes.view)), (len(nodes), nodes.views)
     )
     in_view = (of_group.T @ overlap.hidden @ in_view).toarray()
-    samples = np.bincount(group, overlap.count, count)
+    samples = np.bincount(group, overlap.samples.count, count)
     has = np.zeros((count, nodes.views))
     has[group, nodes.view] = 1.0
     a, b = overlapping_pairs(hidden)
@@ -110,19 +111,35 @@ def _is_closed(
     one: NDArray[np.int64],
     other: NDArray[np.int64],
 ) -> bool:
-    """Whether two sides show half of the body or more between them, along much of its outline.
+    """Whether the masks of two sides show half of the body or more between them, along much of its
+    outline."""
 
-    Args:
-        one, other: masks of either side.
-    """
+    def hidden_points(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(P, 3) world points of masks of a side that lie behind one of the other in its view."""
+        parts = []
+        for node in one.tolist():
+            view = int(nodes.view[node])
+            mask = (nodes.maps[nodes.layer[node]] == node) & world.valid(view)
+            parts.append(world.points[view][mask])
+        points = np.concatenate(parts)
+        behind = np.zeros(len(points), np.bool_)
+        of_no_view = np.full(len(points), np.iinfo(np.uint16).max, np.uint16)
+        for node in other.tolist():
+            view = int(nodes.view[node])
+            row, z, pixel = visibility.look(view, points, of_no_view)
+            inside = nodes.maps[nodes.layer[node]].ravel()[pixel] == node
+            behind[row] |= inside & (visibility.depth[view].ravel()[pixel] < z)
+        return points[behind]
+
     # What the other side does not hide is beside the body: outlines are off by a few pixels.
-    front = _hidden_by(other, _points_of(one, nodes, world), nodes, visibility)
-    back = _hidden_by(one, _points_of(other, nodes, world), nodes, visibility)
+    front, back = hidden_points(one, other), hidden_points(other, one)
     if min(len(front), len(back)) < 16:  # too few pixels for a shape
         return False
     middle = 0.5 * (front.mean(axis=0) + back.mean(axis=0))
-    along = _line_of_sight(middle, visibility.centres[nodes.view[one]])
-    along -= _line_of_sight(middle, visibility.centres[nodes.view[other]])
+    # The difference of the mean lines of sight of the two sides.
+    rays = [middle - visibility.centres[nodes.view[side]] for side in (one, other)]
+    sights = [(each / np.linalg.norm(each, axis=1, keepdims=True)).mean(axis=0) for each in rays]
+    along = sights[0] - sights[1]
     along /= max(float(np.linalg.norm(along)), 1e-9)
     right = np.cross(along, np.eye(3)[np.abs(along).argmin()])
     axes = np.stack([right / np.linalg.norm(right), np.cross(along, right), along], axis=1)
@@ -132,43 +149,6 @@ def _is_closed(
     extent = -farthest - nearest
     unseen = -back_rim - front_rim
     return float(np.count_nonzero(unseen <= UNSEEN * extent)) >= CLOSED * SECTORS
-
-
-def _line_of_sight(
-    middle: NDArray[np.floating], centres: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(3,) mean direction from cameras to a point."""
-    rays = middle - centres
-    return (rays / np.linalg.norm(rays, axis=1, keepdims=True)).mean(axis=0)
-
-
-def _points_of(
-    members: NDArray[np.int64], nodes: MaskNodes, world: WorldPointmaps
-) -> NDArray[np.float32]:
-    """(P, 3) world points of all pixels of some masks."""
-    points = []
-    for node in members.tolist():
-        view = int(nodes.view[node])
-        mask = (nodes.maps[nodes.layer[node]] == node) & world.valid(view)
-        points.append(world.points[view][mask])
-    return np.concatenate(points)
-
-
-def _hidden_by(
-    members: NDArray[np.int64],
-    points: NDArray[np.float32],
-    nodes: MaskNodes,
-    visibility: Visibility,
-) -> NDArray[np.float32]:
-    """The points that lie behind one of some masks in its view."""
-    behind = np.zeros(len(points), np.bool_)
-    of_no_view = np.full(len(points), np.iinfo(np.uint16).max, np.uint16)
-    for node in members.tolist():
-        view = int(nodes.view[node])
-        row, z, pixel = visibility.look(view, points, of_no_view)
-        inside = nodes.maps[nodes.layer[node]].ravel()[pixel] == node
-        behind[row] |= inside & (visibility.depth[view].ravel()[pixel] < z)
-    return points[behind]
 
 
 def _profile(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ class Samples:
     """Points of the masks, node after node.
 
     Attributes:
+        visibility: depth images of the views.
         points: (P, 3) float32 world points.
         node: (P,) int64 mask of each point.
         view: (P,) uint16 view that it comes from.
@@ -37,6 +39,7 @@ class Samples:
         max_distance: of points of one surface, scene units.
     """
 
+    visibility: Visibility
     points: NDArray[np.float32]
     node: NDArray[np.int64]
     view: NDArray[np.uint16]
@@ -45,25 +48,23 @@ class Samples:
     mass: NDArray[np.float32]
     max_distance: float
 
-    def tolerance(
-        self, visibility: Visibility, view: int, z: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def tolerance(self, view: int, z: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far depths of one surface lie apart as the view sees it at the depths ``z``."""
-        return np.minimum(visibility.tolerance(view, z), np.float32(self.max_distance))
+        return np.minimum(self.visibility.tolerance(view, z), np.float32(self.max_distance))
 
     def of(self, index: NDArray[np.int64]) -> Samples:
         """The points of some masks, which are numbered anew."""
         table = np.full(len(self.count), -1)
         table[index] = np.arange(len(index))
         mine = table[self.node] >= 0
-        return Samples(
-            self.points[mine],
-            table[self.node[mine]],
-            self.view[mine],
-            self.weight[mine],
-            self.count[index],
-            self.mass[index],
-            self.max_distance,
+        return dataclasses.replace(
+            self,
+            points=self.points[mine],
+            node=table[self.node[mine]],
+            view=self.view[mine],
+            weight=self.weight[mine],
+            count=self.count[index],
+            mass=self.mass[index],
         )
 
 
@@ -72,6 +73,7 @@ class Overlap:
     """Masks lifted into the other views.
 
     Attributes:
+        samples: of the masks.
         hits: (M, M) float64, samples of the row's mask that the column's view sees on the
             column's mask, weighted by the confidence of both masks there.
         hidden: (M, M) float64, samples of the row's mask that lie behind the column's mask in its
@@ -79,31 +81,26 @@ class Overlap:
         seen: (M, L) float32, samples of a mask that the layer's view sees, on a mask or on none,
             weighted by the confidence of the mask and of the layer there.
         unmasked: (M, L) float32, the same of those that are on no mask of the view.
-        visible_share: (M, N) float32 in [0, 1], share of the mask, weighted by its own confidence,
-            that the view sees.
-        count: (M,) samples of each mask.
-        mass: (M,) float32, their summed weights.
+        visible: (M, N) bool, whether the view sees a tenth of the mask or more.
     """
 
+    samples: Samples
     hits: sparse.csr_array
     hidden: sparse.csr_array
     seen: NDArray[np.float32]
     unmasked: NDArray[np.float32]
-    visible_share: NDArray[np.float32]
-    count: NDArray[np.int64]
-    mass: NDArray[np.float32]
+    visible: NDArray[np.bool_]
 
     def of(self, index: NDArray[np.int64], layers: NDArray[np.int64]) -> Overlap:
         """The overlap of some masks with each other, numbered anew, in some layers."""
         pick = np.ix_(index, layers)
         return Overlap(
+            self.samples.of(index),
             sparse.csr_array(self.hits[index][:, index]),
             sparse.csr_array(self.hidden[index][:, index]),
             self.seen[pick],
             self.unmasked[pick],
-            self.visible_share[index],
-            self.count[index],
-            self.mass[index],
+            self.visible[index],
         )
 
 
@@ -116,13 +113,9 @@ def mask_confidence(nodes: MaskNodes) -> tuple[NDArray[np.float32], ...]:
     confidence = []
     for owner in nodes.maps:
         uniform = np.ones(owner.shape, np.uint8)
-        for axis in (0, 1):
-            step = np.diff(owner, axis=axis) != 0
-            before = [slice(None), slice(None)]
-            after = [slice(None), slice(None)]
-            before[axis], after[axis] = slice(None, -1), slice(1, None)
-            uniform[tuple(before)][step] = 0
-            uniform[tuple(after)][step] = 0
+        for masks, flat in ((owner, uniform), (owner.T, uniform.T)):
+            step = masks[1:] != masks[:-1]
+            flat[1:][step] = flat[:-1][step] = 0
         depth = np.asarray(cv2.distanceTransform(uniform, cv2.DIST_L2, 3), np.float32)
         width = np.append(0.12 * np.sqrt(nodes.area), 0.0).astype(np.float32) + 1.0
         width[-1] = float(np.median(width))
@@ -141,7 +134,7 @@ def draw_samples(
 
     More than 256 change the shares of a mask by less than 2 %.
     """
-    points, owners, views, weights = [], [], [], []
+    parts = []
     for layer, owner in enumerate(nodes.maps):
         v = int(nodes.layer_view[layer])
         pixel = np.flatnonzero((owner >= 0) & world.valid(v))
@@ -154,34 +147,23 @@ def draw_samples(
         # Pixel k of n is taken where k * max_points / n steps to the next whole number.
         share = np.minimum(max_points / np.maximum(count, 1), 1.0)[node]
         chosen = np.floor((rank + 1) * share + 1e-9) > np.floor(rank * share + 1e-9)
-        points.append(world.points[v].reshape(-1, 3)[pixel[chosen]].astype(np.float32))
-        owners.append(node[chosen].astype(np.int64))
-        views.append(np.full(len(owners[-1]), v, np.uint16))
-        weights.append(confidence[layer].ravel()[pixel[chosen]])
-    point, view = np.concatenate(points), np.concatenate(views)
-    node, weight = np.concatenate(owners), np.concatenate(weights)
+        pixel, node = pixel[chosen], node[chosen].astype(np.int64)
+        point = world.points[v].reshape(-1, 3)[pixel].astype(np.float32)
+        view = np.full(len(node), v, np.uint16)
+        parts.append((point, node, view, confidence[layer].ravel()[pixel]))
+    point, node, view, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
     count = np.bincount(node, minlength=len(nodes))
     distance = np.linalg.norm(point - visibility.centres[view], axis=1)
     footprint = np.bincount(node, distance / visibility.focal[view], len(nodes))
     size = footprint / np.maximum(count, 1) * np.sqrt(nodes.area)
     # Where no two views share a surface, visibility's own tolerance is the thickness of objects.
     max_distance = 0.25 * float(np.median(size[count > 0])) if len(point) else 0.0
-    return Samples(
-        point,
-        node,
-        view,
-        weight,
-        count,
-        np.bincount(node, weight, len(nodes)).astype(np.float32),
-        max_distance,
-    )
+    mass = np.bincount(node, weight, len(nodes)).astype(np.float32)
+    return Samples(visibility, point, node, view, weight, count, mass, max_distance)
 
 
 def measure_overlap(
-    nodes: MaskNodes,
-    samples: Samples,
-    confidence: tuple[NDArray[np.float32], ...],
-    visibility: Visibility,
+    nodes: MaskNodes, samples: Samples, confidence: tuple[NDArray[np.float32], ...]
 ) -> Overlap:
     """Looks at the samples of every mask from all other views."""
     count = len(nodes)
@@ -190,7 +172,7 @@ def measure_overlap(
     hits, hidden = sparse.csr_array((count, count)), sparse.csr_array((count, count))
     for b in range(nodes.views):
         on, behind = [_NOTHING], [_NOTHING]
-        for row, pixel, here in _looks(samples, visibility, b):
+        for row, pixel, here in _looks(samples, b):
             node, there = samples.node[row], ~here
             for layer in nodes.layers(b):
                 target = nodes.maps[layer].ravel()[pixel[there]]
@@ -210,27 +192,20 @@ def measure_overlap(
                 on.append((node[masked], target[masked], weight[masked].astype(np.float64)))
         hits = hits + _summed(on, count)
         hidden = hidden + _summed(behind, count)
-    return Overlap(
-        sparse.csr_array(hits),
-        sparse.csr_array(hidden),
-        seen,
-        unmasked,
-        visible / np.maximum(samples.mass, 1e-6)[:, None],
-        samples.count,
-        samples.mass,
-    )
+    hits, hidden = sparse.csr_array(hits), sparse.csr_array(hidden)
+    return Overlap(samples, hits, hidden, seen, unmasked, _is_enough(visible, samples))
 
 
 def _looks(
-    samples: Samples, visibility: Visibility, view: int
+    samples: Samples, view: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]]:
     """Block by block, the samples of the other views that a view sees or has something before:
     their rows, their pixels, and whether they are seen."""
     for start in range(0, len(samples.node), BLOCK):
         block = slice(start, start + BLOCK)
-        row, z, pixel = visibility.look(view, samples.points[block], samples.view[block])
-        measured = visibility.depth[view].ravel()[pixel]
-        tolerance = samples.tolerance(visibility, view, z)
+        row, z, pixel = samples.visibility.look(view, samples.points[block], samples.view[block])
+        measured = samples.visibility.depth[view].ravel()[pixel]
+        tolerance = samples.tolerance(view, z)
         here = np.abs(measured - z) < tolerance
         known = (measured > 0) & (here | (measured < z - tolerance))
         yield start + row[known], pixel[known], here[known]
@@ -246,17 +221,18 @@ def _summed(entries: list[_Entries], count: int) -> sparse.csr_array:
     return sparse.csr_array((value, (row, column)), shape=(count, count))
 
 
-def visible_shares(
-    nodes: MaskNodes, samples: Samples, visibility: Visibility
-) -> NDArray[np.float32]:
-    """(M, N) float32 in [0, 1], share of each mask, weighted by its confidence, that each view
-    sees."""
+def visible_masks(nodes: MaskNodes, samples: Samples) -> NDArray[np.bool_]:
+    """(M, N) as ``visible`` of :class:`Overlap`."""
     visible = np.zeros((len(nodes), nodes.views), np.float32)
     for b in range(nodes.views):
-        for row, _, here in _looks(samples, visibility, b):
+        for row, _, here in _looks(samples, b):
             row = row[here]
             visible[:, b] += np.bincount(samples.node[row], samples.weight[row], len(nodes))
-    return (visible / np.maximum(samples.mass, 1e-6)[:, None]).astype(np.float32)
+    return _is_enough(visible, samples)
+
+
+def _is_enough(visible: NDArray[np.float32], samples: Samples) -> NDArray[np.bool_]:
+    return visible / np.maximum(samples.mass, 1e-6)[:, None] >= 0.1
 
 
 def overlap_evidence(nodes: MaskNodes, overlap: Overlap) -> Evidence:
@@ -269,7 +245,7 @@ def overlap_evidence(nodes: MaskNodes, overlap: Overlap) -> Evidence:
     visible = (overlap.seen - 0.5 * overlap.unmasked).astype(np.float64)
     support = visible / (visible + 6.0)  # half at six samples
     # Of less than 0.15 of a mask, a view sees little more than the outline.
-    support *= np.minimum(1.0, visible / np.maximum(0.15 * overlap.mass, 0.5)[:, None])
+    support *= np.minimum(1.0, visible / np.maximum(0.15 * overlap.samples.mass, 0.5)[:, None])
     # Where little is seen of a whole, its part must not be taken for all of it.
     inner, outer = nodes.nested()
     np.minimum.at(support, inner, support[outer])
@@ -292,7 +268,7 @@ def overlap_evidence(nodes: MaskNodes, overlap: Overlap) -> Evidence:
     both = 0.5 * (support[i, nodes.layer[j]] + support[j, nodes.layer[i]])
     # A mask one or two pixels wide is all outline, of a mean confidence below 0.34. Of two such
     # masks side by side as much of either lies on the other as on itself.
-    thin = overlap.mass < 0.34 * overlap.count
+    thin = overlap.samples.mass < 0.34 * overlap.samples.count
     thin = thin[i] & thin[j]
     overlap_affinity = np.where(thin, both, both * (1.0 + affinity))
     overlap_support = np.where(thin, -both, 0.0)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import KDTree
 
-from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.masks.association.evidence import (
     Evidence,
     members_of,
@@ -18,7 +17,7 @@ from wildseg3d_ros.masks.association.evidence import (
     values_at,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import MOST, SAME, Overlap, Samples
+from wildseg3d_ros.masks.association.overlap import MOST, SAME, Overlap
 
 MIN_HITS = 1.5
 """Samples, weighted by confidence, that must lie on an object to say anything of it."""
@@ -109,12 +108,7 @@ def absorb_fragments(
 
 
 def divide_under_segmented(
-    nodes: MaskNodes,
-    samples: Samples,
-    overlap: Overlap,
-    visibility: Visibility,
-    group: NDArray[np.int64],
-    movable: NDArray[np.bool_],
+    nodes: MaskNodes, overlap: Overlap, group: NDArray[np.int64], movable: NDArray[np.bool_]
 ) -> dict[int, tuple[NDArray[np.intp], NDArray[np.int64]]]:
     """Masks that cover several objects which two or more other views tell apart.
 
@@ -123,7 +117,7 @@ def divide_under_segmented(
         another view's mask has there.
     """
     split = {}
-    members = members_of(group)
+    members, samples = members_of(group), overlap.samples
     ends = np.cumsum(samples.count).tolist()
     starts = [0, *ends]
     for node, parts in _find_under_segmented(nodes, overlap, group, movable).items():
@@ -131,9 +125,10 @@ def divide_under_segmented(
         others = np.concatenate([members[part] for part in parts])
         others = np.sort(others[nodes.view[others] != view])
         member = np.concatenate([np.arange(starts[k], ends[k]) for k in others.tolist()])
-        rows, z, pixel = visibility.look(view, samples.points[member], samples.view[member])
-        measured = visibility.depth[view].ravel()[pixel]
-        near = np.abs(measured - z) < samples.tolerance(visibility, view, z)
+        look = samples.visibility.look
+        rows, z, pixel = look(view, samples.points[member], samples.view[member])
+        measured = samples.visibility.depth[view].ravel()[pixel]
+        near = np.abs(measured - z) < samples.tolerance(view, z)
         near &= nodes.maps[view].ravel()[pixel] == node
         pixel, owner = pixel[near], group[samples.node[member[rows[near]]]]
         if len(np.unique(owner)) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,8 +86,8 @@ def _count_shared(nodes: MaskNodes, view: int, labels: NDArray[np.integer]) -> _
 def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
     """Overlap of each tracked mask with the masks of the view that it was tracked into."""
     area = np.zeros((len(nodes), nodes.views), np.float32)
-    tracked, target, value = [], [], []
-    runs = []
+    none, runs = np.zeros(0, np.int64), []
+    parts = [(none, none, np.zeros(0))]
     # One map of a view may be the track of several anchors: what the masks share is counted once.
     shared: dict[tuple[int, int], _Shared] = {}
     for track in tracks:
@@ -106,15 +107,12 @@ def measure_tracks(nodes: MaskNodes, tracks: Sequence[Tracks]) -> TrackOverlap:
             row, column = np.nonzero(both[followed])
             common = both[followed[row], column]
             column += nodes.of_view(b).start
-            tracked.append(source[row])
-            target.append(column)
-            value.append(common / (size[followed[row]] + nodes.area[column] - common))
-    none = np.zeros(0, np.int64)
-    i, j = np.concatenate([none, *tracked]), np.concatenate([none, *target])
-    iou = np.concatenate([np.zeros(0), *value])
+            iou = common / (size[followed[row]] + nodes.area[column] - common)
+            parts.append((source[row], column, iou))
+    i, j, iou = (np.concatenate(part) for part in zip(*parts, strict=True))
     # The best of each pair of masks, then the best of each track.
-    order = np.lexsort((-iou, j, i))
-    order = order[np.append(True, (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0))[: len(i)]]
+    order = np.argsort(-iou, kind="stable")
+    order = order[np.unique((i * len(nodes) + j)[order], return_index=True)[1]]
     i, j, iou = i[order], j[order], iou[order]
     end, best = np.full(area.shape, -1), np.zeros(area.shape)
     rising = np.lexsort((-j, iou))
@@ -186,7 +184,10 @@ def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32
     wrong: no view is trusted more than those before it.
     """
     closing = _closed_cycles(nodes, found)
-    steps = _steps_of_runs(nodes, found)
+    # How many views a track has gone through when it is in the column's.
+    steps = np.ones((nodes.views, nodes.views), np.int64)
+    for anchor, order in found.runs:
+        steps[anchor, list(order)] = np.arange(1, len(order) + 1)
     # What all anchors have in common first: the first, second, ... view of a run, each expected to
     # keep 0.85 of the tracks right. It then counts for eight tracks of one pair of views.
     expected = np.log(0.85) * np.arange(steps.max(initial=0) + 1)
@@ -199,56 +200,35 @@ def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32
     return trust.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class _Cycles:
-    """Shares of cycles of tracks that close.
-
-    Attributes:
-        ways: (C, 3) pairs of views a * N + b of the tracks of a cycle; of one from a view into
-            itself, which is there and back, the last is of no matter.
-        is_return: (C,) bool, whether it is that.
-        log_share: (C,) of the shares.
-        worth: (C,) inverse variance of the logarithm.
-    """
-
-    ways: NDArray[np.int64]
-    is_return: NDArray[np.bool_]
-    log_share: NDArray[np.float64]
-    worth: NDArray[np.float64]
+_Cycles = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def _closed_cycles(nodes: MaskNodes, found: TrackOverlap) -> _Cycles:
+    """Shares of cycles of tracks that close: (C, 3) pairs of views a * N + b of the tracks of a
+    cycle, the last -1 where two tracks lead there and back; (C,) logarithms of the shares; (C,)
+    inverse variances of these."""
     claimed, count = found.claimed, nodes.views
     chance = 1.0 / np.maximum(np.diff(nodes.offsets), 2)
-    ways, logs, worth = [], [], []
-    anchors = sorted({anchor for anchor, _ in found.runs})
-    for a in anchors:
-        for b in anchors:
-            if a == b:
-                continue
-            start = np.arange(nodes.offsets[a], nodes.offsets[a + 1])
-            start = start[claimed[start, b]]
-            over = found.end[start, b]
-            both = claimed[start] & claimed[over]
-            closed = both & (found.end[start] == found.end[over])
-            # Into its own view a mask is not tracked: it is there.
-            both[:, a] = claimed[over, a]
-            closed[:, a] = both[:, a] & (found.end[over, a] == start)
-            tried = np.count_nonzero(both, axis=0).astype(np.float64)
-            share = (np.count_nonzero(closed, axis=0) + 0.5) / (tried + 1.0)
-            share = np.clip((share - chance) / (1.0 - chance), 0.5 / (tried + 1.0), 1.0)
-            v = np.flatnonzero(tried)
-            ways.append(np.stack([np.full(len(v), a * count + b), b * count + v, a * count + v]))
-            logs.append(np.log(share[v]))
-            worth.append(tried[v] * share[v] / (1.0 - share[v] + 1.0 / (tried[v] + 1.0)))
-    every = np.concatenate([np.zeros((3, 0), np.int64), *ways], axis=1).T
-    none = np.zeros(0)
-    return _Cycles(
-        every,
-        every[:, 2] % (count + 1) == 0,
-        np.concatenate([none, *logs]),
-        np.concatenate([none, *worth]),
-    )
+    parts = [(np.zeros((0, 3), np.int64), np.zeros(0), np.zeros(0))]
+    for a, b in itertools.permutations(sorted({anchor for anchor, _ in found.runs}), 2):
+        start = np.arange(nodes.offsets[a], nodes.offsets[a + 1])
+        start = start[claimed[start, b]]
+        over = found.end[start, b]
+        both = claimed[start] & claimed[over]
+        closed = both & (found.end[start] == found.end[over])
+        # Into its own view a mask is not tracked: it is there.
+        both[:, a] = claimed[over, a]
+        closed[:, a] = both[:, a] & (found.end[over, a] == start)
+        tried = np.count_nonzero(both, axis=0).astype(np.float64)
+        share = (np.count_nonzero(closed, axis=0) + 0.5) / (tried + 1.0)
+        share = np.clip((share - chance) / (1.0 - chance), 0.5 / (tried + 1.0), 1.0)
+        worth = tried * share / (1.0 - share + 1.0 / (tried + 1.0))
+        v = np.flatnonzero(tried)
+        last = np.where(v == a, -1, a * count + v)
+        ways = np.stack([np.full(len(v), a * count + b), b * count + v, last], axis=1)
+        parts.append((ways, np.log(share[v]), worth[v]))
+    ways, log_share, worth = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return ways, log_share, worth
 
 
 def _solve_trust(
@@ -260,30 +240,14 @@ def _solve_trust(
         kind: (N * N,) of the pairs of views.
         expected: of each kind, which counts as ``worth`` tracks.
     """
-    rows = np.repeat(np.arange(len(cycles.ways)), 3)
-    scale = np.sqrt(cycles.worth)
-    factor = np.repeat(scale, 3)
-    factor[2::3][cycles.is_return] = 0.0
-    system = sparse.vstack(
-        [
-            sparse.coo_array(
-                (factor, (rows, kind[cycles.ways].ravel())),
-                shape=(len(cycles.ways), len(expected)),
-            ),
-            np.sqrt(worth) * sparse.eye_array(len(expected)),
-        ]
-    )
-    target = np.append(scale * cycles.log_share, np.sqrt(worth) * expected)
+    ways, log_share, weight = cycles
+    scale = np.sqrt(weight)
+    factor = np.where(ways < 0, 0.0, scale[:, None]).ravel()
+    entries = np.repeat(np.arange(len(ways)), 3), kind[ways].ravel()
+    closed = sparse.coo_array((factor, entries), shape=(len(ways), len(expected)))
+    system = sparse.vstack([closed, np.sqrt(worth) * sparse.eye_array(len(expected))])
+    target = np.append(scale * log_share, np.sqrt(worth) * expected)
     return lsqr(system.tocsr(), target)[0]
-
-
-def _steps_of_runs(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.int64]:
-    """(N, N) how many views a track from the row's view has gone through when it is in the
-    column's."""
-    steps = np.ones((nodes.views, nodes.views), np.int64)
-    for anchor, order in found.runs:
-        steps[anchor, list(order)] = np.arange(1, len(order) + 1)
-    return steps
 
 
 def ambiguity_of_tracks(

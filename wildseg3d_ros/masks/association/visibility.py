@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import draw_samples, mask_confidence, visible_shares
+from wildseg3d_ros.masks.association.overlap import draw_samples, mask_confidence, visible_masks
 
 
 class ObjectVisibility(IntEnum):
@@ -26,25 +26,19 @@ class ObjectVisibility(IntEnum):
 
 
 def visibility_of_groups(
-    nodes: MaskNodes,
-    group: NDArray[np.int64],
-    visible_share: NDArray[np.float32] | None,
-    tracked: NDArray[np.bool_] | None,
+    nodes: MaskNodes, group: NDArray[np.int64], visible: NDArray[np.bool_] | None
 ) -> NDArray[np.int8]:
     """(G, N) :class:`ObjectVisibility` of groups of masks.
 
     Args:
         group: (M,) 0, 1, ..., -1 = none.
-        visible_share: (M, N) share of each mask that each view sees, of which a tenth is enough;
-            None without pointmaps.
-        tracked: (M, N) views into which a mask is tracked, where ``visible_share`` is None.
+        visible: (M, N) views that see a mask or, without pointmaps, into which it is tracked.
     """
     # The last row takes what is of no group.
     shape = (int(group.max(initial=-1)) + 2, nodes.views)
     states = np.full(shape, ObjectVisibility.HIDDEN, np.int8)
-    there = tracked if visible_share is None else visible_share >= 0.1
-    if there is not None:
-        mask, view = np.nonzero(there)
+    if visible is not None:
+        mask, view = np.nonzero(visible)
         states[group[mask], view] = ObjectVisibility.MISSED
     states[group, nodes.view] = ObjectVisibility.MASKED
     return states[:-1]
@@ -64,13 +58,11 @@ def visibility_in_maps(
     Args:
         maps: by level, by view: (H, W) object of the pixel, 0, 1, ..., -1 = none.
         groups: number G of objects.
-        world, visibility: points of all pixels and the depth images drawn from them.
     """
     nodes = MaskNodes.from_labels([np.stack(layers) + 1 for layers in zip(*maps, strict=True)])
     # As shares are only compared with a tenth, few points do.
     samples = draw_samples(nodes, world, mask_confidence(nodes), visibility, max_points=64)
-    share = visible_shares(nodes, samples, visibility)
-    found = visibility_of_groups(nodes, nodes.label - 1, share, None)
+    found = visibility_of_groups(nodes, nodes.label - 1, visible_masks(nodes, samples))
     states = np.full((groups, nodes.views), ObjectVisibility.HIDDEN, np.int8)
     states[: len(found)] = found
     return states

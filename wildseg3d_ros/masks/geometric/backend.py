@@ -60,7 +60,9 @@ class GeometricMasks:
             lambda share: progress.update(0.1 + 0.5 * share),
         )
         if surface is None:
-            return _nothing(views)
+            labels = tuple(np.zeros(view.size, np.int32) for view in views)
+            scores = tuple(np.zeros(view.size, np.float32) for view in views)
+            return MaskCache(labels, scores, object_ids=(), origin=_ORIGIN)
         cloud = surface.cloud
         labels = name_objects(
             cloud, surface.patches, surface.planes, surface.clusters, surface.metric_scale
@@ -111,23 +113,11 @@ class GeometricMasks:
         )
 
 
-def _nothing(views: Sequence[View]) -> MaskCache:
-    return MaskCache(
-        labels=tuple(np.zeros(view.size, np.int32) for view in views),
-        scores=tuple(np.zeros(view.size, np.float32) for view in views),
-        object_ids=(),
-        origin=_ORIGIN,
-    )
-
-
 def _tracks_of_surface(labels: Sequence[NDArray[np.int32]]) -> list[Tracks]:
     """Every view's masks, followed over the fused surface into all others.
 
     Unlike a video model's tracks they lose nothing on the way, so that each view is a run of its
     own: what one view contradicts says nothing of the next one.
-
-    Args:
-        labels: per view (H, W) object of the pixel on the fused surface, 0 = none.
     """
     views = range(len(labels))
     return [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
-from wildseg3d_ros.core.types import LEVELS, MaskCache, ViewPrompts, WorldPointmaps
+from wildseg3d_ros.core.types import LEVELS, MaskCache, MaskRecord, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.interactive.finding import find_object, points_of
 from wildseg3d_ros.masks.sources import MIN_HITS, MaskSource
@@ -61,9 +62,9 @@ def add_masks(
     ]
     empty = tuple(np.zeros(m.shape, np.int32) for m in cache.labels)
     maps = [*cache.maps, *([empty] * (len(LEVELS) - len(cache.maps)))]
-    size = max(1, sum(int(mask.sum()) for mask in masks))
+    size = max(1, sum(map(np.count_nonzero, masks)))
     taken = [
-        sum(int(np.count_nonzero(m[mask])) for m, mask in zip(level, masks, strict=True)) / size
+        sum(np.count_nonzero(m[mask]) for m, mask in zip(level, masks, strict=True)) / size
         for level in maps
     ]
     level = next((k for k, share in enumerate(taken) if share < 0.15), int(np.argmin(taken)))
@@ -72,14 +73,9 @@ def add_masks(
         np.where(mask, np.int32(object_id), labels)
         for labels, mask in zip(maps[level], masks, strict=True)
     )
-    while len(maps) > max(len(cache.maps), level + 1):
-        maps.pop()
-    unmasked = {
-        object_id: tuple(
-            view for view, seen in enumerate(visible) if seen and not masks[view].any()
-        )
-    }
-    return _recorded(cache, maps, object_id, soft, quality, unmasked), object_id
+    del maps[max(len(cache.maps), level + 1) :]
+    unmasked = tuple(v for v, seen in enumerate(visible) if seen and not masks[v].any())
+    return _recorded(cache, maps, object_id, soft, quality, {object_id: unmasked}), object_id
 
 
 def replace_object_masks(
@@ -88,12 +84,6 @@ def replace_object_masks(
     """The cache with other masks of an object.
 
     What they take is no longer other objects' of the level, what they give up is nobody's.
-
-    Args:
-        cache: that has the object.
-        level: of the object.
-        object_id: its id.
-        masks: per view (H, W).
     """
     maps = list(cache.maps)
     maps[level] = tuple(
@@ -119,33 +109,22 @@ def _recorded(
         old if each is None else np.maximum(old, each).astype(np.float32)
         for old, each in zip(cache.scores, soft, strict=True)
     )
-    scored = {(m.view, each.object_id): m.score for each in cache.objects for m in each.masks}
-    crops = _unchanged_crops(cache, maps)
-    for view, each in enumerate(soft):
-        crops.pop((view, object_id), None)
-        if each is not None and (each > 0.5).any():
-            rows, columns = np.nonzero(each > 0.5)
-            box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-            scored[view, object_id] = quality[view]
-            crops[view, object_id] = np.rint(255 * each[box]).astype(np.uint8)
+    before = {(m.view, each.object_id): m for each in cache.objects for m in each.masks}
+    scored = {key: mask.score for key, mask in before.items()}
+    scored |= {(view, object_id): quality[view] for view in range(len(soft))}
     hidden = {each.object_id: each.unmasked for each in cache.objects} | dict(unmasked)
-    records = describe_objects(maps, scores, scored, crops, hidden)
+
+    def with_soft(name: int, mask: MaskRecord) -> MaskRecord:
+        new, old = soft[mask.view], before.get((mask.view, name))
+        if name == object_id and new is not None:
+            u0, v0, u1, v1 = mask.box
+            crop = np.rint(255 * new[v0 : v1 + 1, u0 : u1 + 1]).astype(np.uint8)
+        else:
+            crop = old.soft if old and old.box == mask.box else None
+        return replace(mask, soft=crop)
+
+    records = tuple(
+        replace(each, masks=tuple(with_soft(each.object_id, mask) for mask in each.masks))
+        for each in describe_objects(maps, scores, scored, unmasked=hidden)
+    )
     return cache.with_masks(maps, scores, records)
-
-
-def _unchanged_crops(
-    cache: MaskCache, maps: Sequence[Sequence[NDArray[np.int32]]]
-) -> dict[tuple[int, int], NDArray[np.uint8]]:
-    """Soft scores of the masks whose box is what it was."""
-    crops = {}
-    for each in cache.objects:
-        for mask in each.masks:
-            if mask.soft is None:
-                continue
-            labels = maps[LEVELS.index(each.level)][mask.view]
-            rows, columns = np.nonzero(labels == each.object_id)
-            if len(rows) and mask.box == (
-                columns.min(), rows.min(), columns.max(), rows.max()
-            ):  # fmt: skip
-                crops[mask.view, each.object_id] = mask.soft
-    return crops

@@ -38,7 +38,6 @@ def find_object(
     masks that are known so far, to which it then belongs.
 
     Args:
-        source: of the proposals.
         prompts: by index of the prompted views; positive ones in one view at least.
         names: of all views, for errors.
 
@@ -81,14 +80,8 @@ def find_in_view(
     world: WorldPointmaps,
     visibility: Visibility,
 ) -> SoftMask | None:
-    """The mask in one view of an object that the masks of other views show.
-
-    Args:
-        known: masks (H, W) by the index of their view.
-
-    Returns:
-        None where the object is not visible or no proposal passes the checks.
-    """
+    """The mask in one view of an object that masks (H, W) of other views, by index, show; None
+    where it is not visible or no proposal passes the checks."""
     if isinstance(source, SurfaceSource):
         return source.elsewhere(view, known)
     hit = visibility.pixels_of(view, *points_of(known, world))
@@ -126,17 +119,36 @@ def _propose_lifted(
     visibility: Visibility,
 ) -> SoftMask | None:
     """The best proposal for lifted points that passes the checks."""
-    area = _area(hit, visibility.depth[view].shape)
+    lifted = np.zeros(visibility.depth[view].shape, np.uint8)
+    lifted.ravel()[hit] = 1
+    # Lifted points leave gaps where the view is nearer than the one that they come from.
+    area = np.asarray(cv2.morphologyEx(lifted, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))) > 0
     seeds = _seeds(area)
     prompts = ViewPrompts(seeds, np.ones(len(seeds), np.bool_), area=area)
     try:
         soft, quality = source.propose(view, prompts)
     except PromptError:
         return None
-    agreement = [_agreement(each > 0.5, hit, view, known, world, visibility) for each in soft]
+
+    def agreement(mask: NDArray[np.bool_]) -> float:
+        """0 unless the mask covers 70 % of the lifted points, and 60 % of its own points, of those
+        that the other views see, come back onto the masks there."""
+        covered = float(mask.ravel()[hit].mean())
+        if covered < 0.7:
+            return 0.0
+        points, origin = points_of({view: mask}, world)
+        back, seen = 0, 0
+        for other, its_mask in known.items():
+            pixel = visibility.pixels_of(other, points, origin)
+            seen += len(pixel)
+            back += int(its_mask.ravel()[pixel].sum())
+        returned = back / seen if seen else 0.0
+        return covered * returned if returned >= 0.6 else 0.0
+
+    agreements = np.array([agreement(each > 0.5) for each in soft])
     # What is certain but shows no more than was known already has a quality of 0.
-    best = int(np.argmax(np.array(agreement) * (0.05 + quality)))
-    return (soft[best], float(quality[best])) if agreement[best] > 0 else None
+    best = int(np.argmax(agreements * (0.05 + quality)))
+    return (soft[best], float(quality[best])) if agreements[best] > 0 else None
 
 
 def _unsatisfied(name: str, soft: NDArray[np.float32], prompts: ViewPrompts) -> PromptError:
@@ -149,18 +161,14 @@ def _unsatisfied(name: str, soft: NDArray[np.float32], prompts: ViewPrompts) -> 
         f"{'off' if on else 'on'} it"
         for (u, v), on in zip(prompts.points[best], prompts.on[best], strict=True)
     ]
-    if not failed:
-        return PromptError(
-            f"camera '{name}': what is found in the box goes on beyond it; draw the box close "
-            "about the whole of a thing, or click on it",
-            ErrorCode.NO_OBJECT_AT_PIXEL,
-        )
-    where = f"in the one that comes closest, {' and '.join(failed)}"
-    return PromptError(
-        f"camera '{name}': no mask holds all positive points and no negative one; {where}. Leave "
-        "such a point out or move it",
-        ErrorCode.NO_OBJECT_AT_PIXEL,
+    text = (
+        "no mask holds all positive points and no negative one; in the one that comes closest, "
+        f"{' and '.join(failed)}. Leave such a point out or move it"
+        if failed
+        else "what is found in the box goes on beyond it; draw the box close about the whole of a "
+        "thing, or click on it"
     )
+    return PromptError(f"camera '{name}': {text}", ErrorCode.NO_OBJECT_AT_PIXEL)
 
 
 def points_of(
@@ -177,14 +185,6 @@ def points_of(
     return np.concatenate(points), np.concatenate(origin)
 
 
-def _area(hit: NDArray[np.intp], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The hit pixels and the gaps between them, which lifted points leave where the view is nearer
-    than the one that they come from."""
-    area = np.zeros(size, np.uint8)
-    area.ravel()[hit] = 1
-    return np.asarray(cv2.morphologyEx(area, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))) > 0
-
-
 def _seeds(area: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(n, 2) pixels (u, v) farthest inside an area, three at most, far from each other."""
     padded = np.pad(area, 1).astype(np.uint8)
@@ -199,29 +199,3 @@ def _seeds(area: NDArray[np.bool_]) -> NDArray[np.float64]:
         seeds.append((column, row))
         inside[np.hypot(v - row, u - column) < min_distance] = 0
     return np.array(seeds, np.float64)
-
-
-def _agreement(
-    mask: NDArray[np.bool_],
-    hit: NDArray[np.intp],
-    view: int,
-    known: Mapping[int, NDArray[np.bool_]],
-    world: WorldPointmaps,
-    visibility: Visibility,
-) -> float:
-    """How well a mask agrees with the object as other views show it.
-
-    It is 0 unless the mask covers 70 % of the lifted points, and 60 % of its own points, of those
-    that the other views see, come back onto the masks there.
-    """
-    covered = float(mask.ravel()[hit].mean())
-    if covered < 0.7:
-        return 0.0
-    points, origin = points_of({view: mask}, world)
-    back, seen = 0, 0
-    for other, its_mask in known.items():
-        pixel = visibility.pixels_of(other, points, origin)
-        seen += len(pixel)
-        back += int(its_mask.ravel()[pixel].sum())
-    returned = back / seen if seen else 0.0
-    return covered * returned if returned >= 0.6 else 0.0

@@ -35,12 +35,14 @@ def recover_lost(
     """
     had = {each.object_id for each in before.objects if changed in each.views}
     lost = [each for each in cache.objects if each.object_id in had and changed in each.unmasked]
-    proposing = source() if lost else None
+    if not lost:
+        return cache
+    proposing = source()
     for each in lost:
         level = LEVELS.index(each.level)
         masks = [labels == each.object_id for labels in cache.maps[level]]
         known = {view: masks[view] for view in each.views}
-        found = find_in_view(proposing, changed, known, world, visibility) if proposing else None
+        found = find_in_view(proposing, changed, known, world, visibility)
         if found is None:
             continue
         mask = found[0] > 0.5

@@ -53,11 +53,10 @@ def refine_masks(
     wins over an earlier one. An object is corrected, never taken away.
 
     Args:
-        cache: that has the object.
         object_id: of any level.
         clicks: at least one.
         source: proposes masks where the cache has none.
-        world, visibility, names: of all views.
+        names: of all views.
 
     Returns:
         The cache, and whether the source had to be asked.
@@ -66,10 +65,17 @@ def refine_masks(
         PromptError: a click that finds nothing, clicks that contradict one another, or next to
             nothing that is left of the object.
     """
-    _check_apart(clicks, names)
+    on = {(click.view, click.uv) for click in clicks if click.on}
+    off = [click for click in clicks if not click.on]
+    for click in off:
+        if (click.view, click.uv) in on:
+            raise PromptError(
+                f"camera '{names[click.view]}' pixel {click.uv} is to be on the object and off "
+                "it; give the click that counts alone",
+                ErrorCode.CONTRADICTING_CLICKS,
+            )
     level = _level_of(cache, object_id)
     masks = [labels == object_id for labels in cache.maps[level]]
-    off = [click for click in clicks if not click.on]
 
     def find(prompts: Mapping[int, ViewPrompts]) -> list[NDArray[np.bool_] | None]:
         found, _ = find_object(source, prompts, world, visibility, names)
@@ -93,7 +99,8 @@ def refine_masks(
             part = find(prompts)
         _unite(cut, part)
     result = [mask & ~gone for mask, gone in zip(added, cut, strict=True)]
-    if _area(result) < MIN_LEFT * _area(added):
+    area, whole = (sum(map(np.count_nonzero, each)) for each in (result, added))
+    if area < MIN_LEFT * whole:
         raise PromptError(
             f"what is at the negative clicks is the whole of object {object_id}: less than "
             f"{MIN_LEFT:.0%} of it would be left. Add a positive click on what is to stay",
@@ -138,18 +145,6 @@ def _part_at(
     return None
 
 
-def _check_apart(clicks: Sequence[LocatedClick], names: Sequence[str]) -> None:
-    """Raises PromptError where a pixel is to be both on and off the object."""
-    on = {(click.view, click.row, click.column) for click in clicks if click.on}
-    for click in clicks:
-        if not click.on and (click.view, click.row, click.column) in on:
-            raise PromptError(
-                f"camera '{names[click.view]}' pixel {click.uv} is to be on the object and off "
-                "it; give the click that counts alone",
-                ErrorCode.CONTRADICTING_CLICKS,
-            )
-
-
 def _kept(
     view: int, clicks: Sequence[LocatedClick], world: WorldPointmaps, visibility: Visibility
 ) -> list[LocatedClick]:
@@ -172,26 +167,17 @@ def _take_cached(
     masks: Sequence[NDArray[np.bool_]],
     added: Sequence[NDArray[np.bool_]],
 ) -> list[LocatedClick]:
-    """Adds the cached objects at the positive clicks; returns those that are on no object.
-
-    Args:
-        maps: per view, labels of the object's level.
-        masks: per view, of the object.
-        added: per view, what they are added to.
-    """
+    """Adds the cached objects of a level at the positive clicks off the object's ``masks``;
+    returns the clicks that are on no object."""
     unknown = []
     for click in clicks:
         if not click.on or click.at(masks):
             continue
-        if not click.at(maps):
+        if click.at(maps):
+            _unite(added, [labels == click.at(maps) for labels in maps])
+        else:
             unknown.append(click)
-            continue
-        _unite(added, [labels == click.at(maps) for labels in maps])
     return unknown
-
-
-def _area(masks: Sequence[NDArray[np.bool_]]) -> int:
-    return sum(int(np.count_nonzero(mask)) for mask in masks)
 
 
 def _level_of(cache: MaskCache, object_id: int) -> int:

@@ -93,9 +93,8 @@ class RegionGrowing:
                 self._answers.append((view, mask > 0.5, region))
                 break
         if not soft:
-            raise (
-                _contradiction(prompts) if halved and prompts.box is None else _background(prompts)
-            )
+            no_box = halved and prompts.box is None
+            raise _contradiction(prompts) if no_box else _background(prompts)
         return np.stack(soft), np.array(quality, np.float32)
 
     def elsewhere(self, view: int, known: Mapping[int, NDArray[np.bool_]]) -> SoftMask | None:
@@ -124,10 +123,8 @@ class RegionGrowing:
             inside += np.bincount(patches[small & (patches >= 0)], minlength=len(inside))
             shown += np.bincount(patches[patches >= 0], minlength=len(shown))
         on = np.flatnonzero(2 * inside > shown)
-        if not len(on):
-            return []
         off = np.flatnonzero((2 * inside <= shown) & (shown > 0))
-        return [*islice(regions_about(self._surface, on, off), 1)]
+        return [*islice(regions_about(self._surface, on, off), 1)] if len(on) else []
 
     def _regions(self, seeds: Seeds, prompts: ViewPrompts) -> Iterable[Region]:
         """What the prompts of all views may mean, the likeliest first."""
@@ -145,8 +142,7 @@ class RegionGrowing:
             return regions_about(seeds.surface, on, off)
         assert prompts.box is not None
         stride = seeds.surface.observations[seeds.view].stride
-        u0, v0, u1, v1 = (x / stride for x in prompts.box)
-        box = box_window((u0, v0, u1, v1))
+        box = box_window([x / stride for x in prompts.box])
         return regions_in_box(seeds.surface, seeds.patches, box, off)
 
     def _drawn(
@@ -156,9 +152,8 @@ class RegionGrowing:
 
         Its outline is that of the image, but the surface's where the prompts contradict that one.
         """
+        image, observation = self._images[seeds.view], seeds.surface.observations[seeds.view]
         labels = region.voxels.astype(np.int32)
-        observation = seeds.surface.observations[seeds.view]
-        image = self._images[seeds.view]
         label, score = draw_labels(image, observation, seeds.voxels, labels)
         soft = np.where(label > 0, np.maximum(score, 0.51), np.minimum(score, 0.49))
         if prompts is not None and not satisfies(soft > 0.5, prompts):
@@ -182,7 +177,7 @@ class RegionGrowing:
     @cached_property
     def _surface(self) -> Surface | None:
         kept = _SURFACES.get(self._world)
-        if kept is not None and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
+        if kept and all(a is b for a, b in zip(kept[0], self._images, strict=True)):
             return kept[1]
         observations = observe_views(self._images, self._world, self._K, self._world_from_cam)
         surface = fuse_surface(observations, 0.0, self._metric)
@@ -216,15 +211,15 @@ def _contradiction(prompts: ViewPrompts) -> PromptError:
 
 
 def _background(prompts: ViewPrompts) -> PromptError:
+    why, remedy = "what is there goes on as far as a table or a wall does", "click on a thing"
     if prompts.box is not None:
-        text = (
+        why = (
             "nothing in the box stands out from what is about it: no region of the pointmap "
-            f"fills {MIN_FILL:.0%} of the box and ends there, so there seems to be background; "
-            "draw the box close about a thing, or use a mask back end that takes prompts"
+            f"fills {MIN_FILL:.0%} of the box and ends there"
         )
-    else:
-        text = (
-            "what is there goes on as far as a table or a wall does, so there seems to be "
-            "background; click on a thing, or use a mask back end that takes prompts"
-        )
-    return PromptError(text, ErrorCode.NO_OBJECT_AT_PIXEL)
+        remedy = "draw the box close about a thing"
+    return PromptError(
+        f"{why}, so there seems to be background; {remedy}, or use a mask back end that takes "
+        "prompts",
+        ErrorCode.NO_OBJECT_AT_PIXEL,
+    )

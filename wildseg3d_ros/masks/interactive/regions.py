@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from wildseg3d_ros.masks.sources import IN_BOX
 from wildseg3d_ros.masks.surface.affinities import edge_log_odds
 from wildseg3d_ros.masks.surface.fused import Surface, cluster_patches
 from wildseg3d_ros.masks.surface.objects import LARGEST_EXTENT
-from wildseg3d_ros.masks.surface.supports import Plane, plane_tolerance
+from wildseg3d_ros.masks.surface.supports import plane_tolerance
 
 NO_BORDER = 1.0
 """Log-odds of a border from which it is none, but surface cut in two: flat surface of one colour
@@ -60,41 +60,29 @@ def regions_about(
         for plane in surface.planes
     ]
     names = surface.clusters[on]
-    agreed = (
-        not supports and (names == names[0]).all() and (surface.clusters[off] != names[0]).all()
-    )
+    agreed = not supports and (names == names[0]).all() and names[0] not in surface.clusters[off]
     known: list[NDArray[np.bool_]] = []
     # Log-odds by which regions are made smaller or larger than the evidence has them.
     for bias in (0.0, -0.4, 0.4, -0.8, 0.8, -1.2):
-        if bias == 0.0 and agreed:
-            clusters = surface.clusters
-        else:
+        clusters = surface.clusters
+        if bias or not agreed:
             clusters = cluster_patches(surface, planes, on, off, bias)
         patches = clusters == clusters[on[0]]
         voxels = patches[surface.patches.of_voxel]
         extent = np.linalg.norm(np.ptp(surface.cloud.points[voxels], axis=0))
         if extent > LARGEST_EXTENT * surface.metric_scale:
             continue
-        if not any(np.array_equal(patches, other) for other in known):
-            known.append(patches)
-            others = np.isin(clusters, clusters[off])
-            border = _contact(surface, planes, patches, others)
-            yield Region(voxels, float(np.exp(-abs(bias))), bool(supports), border)
-
-
-def _contact(
-    surface: Surface,
-    planes: Sequence[Plane],
-    one: NDArray[np.bool_],
-    other: NDArray[np.bool_],
-) -> float:
-    """Mean log-odds over the contact of two sets of patches (P,); -inf where they do not touch."""
-    a, b = surface.patches.edges.T
-    meet = (one[a] & other[b]) | (one[b] & other[a])
-    if not meet.any():
-        return -np.inf
-    odds = edge_log_odds(surface.patches, planes, plane_tolerance(surface.cloud))[meet]
-    return float(np.average(odds, weights=surface.patches.contacts[meet]))
+        if any(np.array_equal(patches, other) for other in known):
+            continue
+        known.append(patches)
+        others = np.isin(clusters, clusters[off])
+        a, b = surface.patches.edges.T
+        meet = (patches[a] & others[b]) | (patches[b] & others[a])
+        border = -np.inf
+        if meet.any():
+            odds = edge_log_odds(surface.patches, planes, plane_tolerance(surface.cloud))[meet]
+            border = float(np.average(odds, weights=surface.patches.contacts[meet]))
+        yield Region(voxels, float(np.exp(-abs(bias))), bool(supports), border)
 
 
 def regions_in_box(

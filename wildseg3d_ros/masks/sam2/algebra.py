@@ -32,14 +32,10 @@ def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(K, 4) first and last column and row (u, v, u, v) of (K, H, W) masks; (0, 0, -1, -1) for
     empty ones."""
     columns, rows = np.asarray(masks.any(axis=1)), np.asarray(masks.any(axis=2))
-    sides = [
-        np.asarray(line).argmax(axis=1)
-        for line in (columns, rows, columns[:, ::-1], rows[:, ::-1])
-    ]
-    last = np.array([columns.shape[1] - 1, rows.shape[1] - 1])
-    boxes = np.stack(sides, axis=1)
-    boxes[:, 2:] = last - boxes[:, 2:]
-    boxes[~np.asarray(columns.any(axis=1))] = (0, 0, -1, -1)
+    sides = (columns, rows, columns[:, ::-1], rows[:, ::-1])
+    boxes = np.stack([side.argmax(axis=1) for side in sides], axis=1)
+    boxes[:, 2:] = np.array([masks.shape[2], masks.shape[1]]) - 1 - boxes[:, 2:]
+    boxes[~columns.any(axis=1)] = (0, 0, -1, -1)
     return boxes
 
 
@@ -121,26 +117,21 @@ def clean(mask: NDArray[np.bool_], smallest: float) -> NDArray[np.bool_]:
     Islands are connected over corners, holes over edges, and the largest island stays whatever its
     size.
     """
-    out = mask.copy()
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(
-        (~mask).astype(np.uint8), connectivity=4
-    )
+    off = (~mask).astype(np.uint8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(off, connectivity=4)
+    left, top, width, height, area = stats.T
+    inner = (left > 0) & (top > 0)
+    inner &= (left + width < mask.shape[1]) & (top + height < mask.shape[0])
+    small = inner & (area < smallest)
+    small[0] = False  # the mask itself
+    out = mask | np.isin(parts, np.flatnonzero(small)) if small.any() else mask.copy()
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(out.astype(np.uint8), connectivity=8)
     area = stats[:, cv2.CC_STAT_AREA]
-    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
-    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
-    height, width = mask.shape
-    inner = (left > 0) & (top > 0) & (right < width) & (bottom < height)
-    small = np.flatnonzero((np.arange(count) > 0) & (area < smallest) & inner)
-    if len(small):
-        out |= np.isin(parts, small)
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(out.astype(np.uint8), connectivity=8)
-    area = stats[:, cv2.CC_STAT_AREA]
-    small = np.flatnonzero((np.arange(count) > 0) & (area < smallest))
-    if count > 1:
-        small = small[small != 1 + int(area[1:].argmax())]
-    if len(small):
-        out &= ~np.isin(parts, small)
-    return out
+    small = area < smallest
+    small[0] = False  # what is off the mask
+    if len(area) > 1:
+        small[1 + area[1:].argmax()] = False
+    return out & ~np.isin(parts, np.flatnonzero(small)) if small.any() else out
 
 
 def parents(masks: NDArray[np.bool_]) -> NDArray[np.intp]:

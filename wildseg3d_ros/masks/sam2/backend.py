@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
-from wildseg3d_ros.masks.association import Association, Tracks, associate
+from wildseg3d_ros.masks.association import Tracks, associate
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks, whole_labels
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
@@ -67,14 +67,12 @@ class Sam2Masks:
         plan = self._plan([view.size for view in views])
         tracked = self._config.anchors > 0 and len(views) > 1
         share = 0.5 if tracked else 0.95
-        embeddings: list[Embedding] = []
-        found: list[SegmentedView] = []
-        for i, view in enumerate(views):
-            embedding, segmented = self._segment_view(
-                view, plan, progress, share * i / len(views), share / len(views)
-            )
-            embeddings.append(embedding)
-            found.append(segmented)
+        part = share / len(views)
+        made = [
+            self._segment_view(view, plan, progress, part * i, part)
+            for i, view in enumerate(views)
+        ]
+        embeddings, found = [each for each, _ in made], [segmented for _, segmented in made]
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
         tracks = []
         if tracked:
@@ -91,8 +89,14 @@ class Sam2Masks:
         )
         progress.update(1.0)
         kept = embeddings if self._config.keep_embeddings else ()
+        quality, soft = {}, {}
+        for v, names in enumerate(result.id_of_mask):
+            for label, object_id in names.items():
+                quality[v, object_id] = found[v].quality[label]
+                soft[v, object_id] = found[v].soft[label]
+        scores = tuple(view.scores(whole_labels(result, v)) for v, view in enumerate(found))
         return dataclasses.replace(
-            _assemble(result, found),
+            assemble_cache(result, scores, quality, soft),
             embeddings=tuple(self.network.store(each) for each in kept),
             encoder=self.network.fingerprint,
             origin=self._origin,
@@ -214,13 +218,3 @@ def _order(
     embeddings: Sequence[Embedding], world: WorldPointmaps, visibility: Visibility
 ) -> list[int]:
     return order_by_closeness(views_closeness(world, visibility, image_similarity(embeddings)))
-
-
-def _assemble(result: Association, found: Sequence[SegmentedView]) -> MaskCache:
-    quality, soft = {}, {}
-    for v, names in enumerate(result.id_of_mask):
-        for label, object_id in names.items():
-            quality[v, object_id] = found[v].quality[label]
-            soft[v, object_id] = found[v].soft[label]
-    scores = tuple(view.scores(whole_labels(result, v)) for v, view in enumerate(found))
-    return assemble_cache(result, scores, quality, soft)

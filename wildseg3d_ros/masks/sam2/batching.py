@@ -7,6 +7,7 @@ the model's code keeps it: what is replaced here is what does not.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ else:
 
 _NOT_THERE = -1024.0
 """Logits of the mask of an object that a frame does not show, as SAM 2 has them."""
+
+
+def resized(images: torch.Tensor, size: tuple[int, int], antialias: bool = False) -> torch.Tensor:
+    """(B, C, h, w) float32 images of any type at another size (h, w), bilinear."""
+    return torch.nn.functional.interpolate(
+        images.float(), size=size, mode="bilinear", align_corners=False, antialias=antialias
+    )
 
 
 class BatchOfObjects(_Base):
@@ -56,13 +64,8 @@ class BatchOfObjects(_Base):
             input_masks is not None
             and input_masks.shape[-2:] != self.prompt_encoder.mask_input_size
         ):
-            input_masks = torch.nn.functional.interpolate(
-                input_masks.float(),
-                size=self.prompt_encoder.mask_input_size,
-                mode="bilinear",
-                align_corners=False,
-                antialias=True,
-            ).to(input_masks.dtype)
+            size = self.prompt_encoder.mask_input_size
+            input_masks = resized(input_masks, size, antialias=True).to(input_masks.dtype)
         sparse, dense = self.prompt_encoder(
             # A point of label -1 stands for none.
             input_points=torch.zeros(batch, 1, 1, 2, dtype=dtype, device=device),
@@ -88,12 +91,12 @@ class BatchOfObjects(_Base):
         rows = torch.arange(batch, device=device)
         low = masks[rows, 0, best][:, None]
         token = tokens[rows, 0, best if tokens.shape[2] > 1 else 0 * best]
-        full = torch.nn.functional.interpolate(
-            low.float(), size=(self.image_size,) * 2, mode="bilinear", align_corners=False
-        )
+        full = resized(low, (self.image_size, self.image_size))
         shown = is_there[:, 0].to(token.dtype)
         pointer = shown * self.object_pointer_proj(token) + (1 - shown) * self.no_object_pointer
-        return self._output_class()(
+        model = type(self).__mro__[2]
+        name = model.__name__.removesuffix("Model") + "ImageSegmentationOutput"
+        return getattr(sys.modules[model.__module__], name)(
             iou_scores=quality,
             pred_masks=low,
             high_res_masks=full.to(low.dtype),
@@ -129,13 +132,6 @@ class BatchOfObjects(_Base):
         memory, positions = zip(*parts, strict=True)
         return torch.cat(memory), torch.cat(positions)
 
-    def _output_class(self) -> Any:
-        import importlib
-
-        module = importlib.import_module(type(self).__mro__[2].__module__)
-        name = type(self).__mro__[2].__name__.removesuffix("Model") + "ImageSegmentationOutput"
-        return getattr(module, name)
-
     def _batch_encode_memories(
         self,
         inference_session: Any,
@@ -148,19 +144,12 @@ class BatchOfObjects(_Base):
         """Keeps what the frame says of the objects for the frames after it (SAM 2 only: EdgeTAM
         does so in the step itself)."""
         features, _ = self._prepare_vision_features(inference_session, frame_idx, batch_size=1)
-        given = zip(
-            objects_needing_memory_encoding,
-            high_res_masks_for_memory,
-            object_score_logits_for_memory,
-            is_mask_from_pts_per_obj,
-            strict=True,
-        )
-        for place, masks, object_logits, prompted in given:
+        for k, place in enumerate(objects_needing_memory_encoding):
             memory, positions = self._encode_new_memory(
                 current_vision_feats=features[-1],
-                pred_masks_high_res=masks,
-                object_score_logits=object_logits,
-                is_mask_from_pts=prompted,
+                pred_masks_high_res=high_res_masks_for_memory[k],
+                object_score_logits=object_score_logits_for_memory[k],
+                is_mask_from_pts=is_mask_from_pts_per_obj[k],
             )
             outputs = inference_session.output_dict_per_obj[place]
             for kept in (outputs["cond_frame_outputs"], outputs["non_cond_frame_outputs"]):

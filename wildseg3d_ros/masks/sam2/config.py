@@ -49,10 +49,7 @@ class Sam2MaskConfig:
         0.0005, "minimum area of a mask, island or hole, as a share of the image", 0.0, 1.0
     )
     max_area: float = setting(
-        0.5,
-        "maximum area, as a share of the image; what is larger is background",
-        0.0,
-        1.0,
+        0.5, "maximum area, as a share of the image; what is larger is background", 0.0, 1.0
     )
     anchors: int = setting(
         3, "views whose masks are tracked through the others; 0 = no tracking", 0, 64

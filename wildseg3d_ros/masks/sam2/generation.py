@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -145,35 +145,30 @@ def segment_everything(
     update(1.0)
     if len(chosen):
         return segmented
-    return SegmentedView(
-        segmented.maps,
-        {},
-        {},
-        {},
+    why = (
         f"of {tried} masks {passed} passed predicted_iou {config.predicted_iou:g}, stability "
         f"{config.stability:g} and areas from {config.min_area:g} to {config.max_area:g}"
-        + (", and none was left after clean-up" if passed else ""),
     )
+    left = ", and none was left after clean-up" if passed else ""
+    return replace(segmented, why_empty=why + left)
 
 
 def select_masks(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
     """Without duplicates, islands and holes; best first."""
     candidates = distinct(candidates, config)
-    pixels = candidates.logits[0].size if len(candidates) else 0
+    if not len(candidates):
+        return candidates
     for logits in candidates.logits:
         mask = logits > 0
-        better = clean(mask, config.min_area * pixels)
+        better = clean(mask, config.min_area * mask.size)
         # The sign of the logits is the mask; what clean-up changed is ambiguous.
         logits[better & ~mask], logits[mask & ~better] = 1e-3, -1e-3
-    if len(candidates):
-        masks = candidates.masks()
-        share = masks.reshape(len(masks), -1).mean(axis=1)
-        fits = np.flatnonzero((share >= config.min_area) & (share <= config.max_area))
-        overlaps = mask_overlaps(masks[fits])
-        candidates = candidates.keep(
-            fits[suppress(overlaps, candidates.quality[fits], config.mask_overlap)]
-        )
-    return candidates
+    masks = candidates.masks()
+    share = masks.reshape(len(masks), -1).mean(axis=1)
+    fits = np.flatnonzero((share >= config.min_area) & (share <= config.max_area))
+    overlaps = mask_overlaps(masks[fits])
+    left = suppress(overlaps, candidates.quality[fits], config.mask_overlap)
+    return candidates.keep(fits[left])
 
 
 def distinct(candidates: Candidates, config: Sam2MaskConfig) -> Candidates:
@@ -222,12 +217,10 @@ def arrange(candidates: Candidates, size: tuple[int, int], min_area: float = 0.0
         for label, box in enumerate(find_objects(layer), start=1):
             if box is None:
                 continue
-            rows, columns = box
-            boxes[label] = (columns.start, rows.start, columns.stop - 1, rows.stop - 1)
-            v0, u0 = at[label]
-            crops[label] = soft[label][
-                rows.start - v0 : rows.stop - v0, columns.start - u0 : columns.stop - u0
-            ].copy()
+            (v0, v1), (u0, u1) = ((side.start, side.stop) for side in box)
+            boxes[label] = (u0, v0, u1 - 1, v1 - 1)
+            top, left = at[label]
+            crops[label] = soft[label][v0 - top : v1 - top, u0 - left : u1 - left].copy()
             quality[label] = float(np.clip(candidates.quality[label - 1], 0.0, 1.0))
     used = 1 + int(np.flatnonzero(maps.any(axis=(1, 2))).max(initial=0))
     return SegmentedView(maps[:used], quality, boxes, crops)

@@ -69,13 +69,11 @@ def plan_memory(
     bound = IN_USE * config.max_memory_mib * 2**20
     made = 3 * config.grid**2
     candidates = CANDIDATE * area * min(made, MAX_COLLECTED + 3 * MAX_PROMPTS)
-    layers = sum(LAYERED * height * width for height, width in sizes)
-    kept = EMBEDDING * pixel * views + layers
+    kept = EMBEDDING * pixel * views + sum(LAYERED * height * width for height, width in sizes)
     associated = ASSOCIATED * min(made, MAX_MASKS) * views
     tracked = (FOLLOWED + TRACKER * views) * pixel
-    segmenting = candidates + DECODER * pixel
     following = tracked if config.anchors and views > 1 else 0
-    needed = kept + max(ENCODER * pixel, segmenting, following, associated)
+    needed = kept + max(ENCODER * pixel, candidates + DECODER * pixel, following, associated)
     if bound < needed:
         raise ConfigError(
             f"masks.sam2.max_memory_mib is {config.max_memory_mib}, too small for {views} "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
-from wildseg3d_ros.masks.sam2.batching import batched
+from wildseg3d_ros.masks.sam2.batching import batched, resized
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 
@@ -60,14 +62,15 @@ class Sam2Network:
             name = "bfloat16" if self.device.type == "cuda" else "float32"
         self.dtype: torch.dtype = getattr(torch, name)
         self.image_model, self.video_model = _load(config.weights, self.device, self.dtype)
-        _encode_points_exactly(self.image_model, self.dtype)
-        self._sizes = [
-            tuple(s) for s in self.image_model.config.vision_config.backbone_feature_sizes
-        ]
+        # Positions of prompts are float32 up to their encoding: bfloat16 would round them to four
+        # pixels of the input's last 512.
+        encoding = self.image_model.prompt_encoder.shared_embedding.float()
+        encoding.register_forward_hook(lambda _, __, encoded: encoded.to(self.dtype))
+        vision = self.image_model.config.vision_config
+        self._sizes = [tuple(size) for size in vision.backbone_feature_sizes]
         # Inputs are this many pixels square: the coarsest features have a stride of 16.
         self.input_size = 16 * int(self._sizes[-1][0])
         self.is_edgetam = "EdgeTam" in type(self.image_model).__name__
-        self._positions: torch.Tensor | None = None
         self.fingerprint = encoder_fingerprint(self.image_model)
         """Tells this model's embeddings from those of others."""
 
@@ -75,13 +78,10 @@ class Sam2Network:
         """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
         size = (self.input_size, self.input_size)
         pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)[None].float() / 255.0
-        pixels = torch.nn.functional.interpolate(
-            pixels, size=size, mode="bilinear", align_corners=False, antialias=True
-        )
         mean, deviation = (
             torch.tensor(c, device=self.device).view(1, 3, 1, 1) for c in (_MEAN, _DEVIATION)
         )
-        return ((pixels - mean) / deviation).to(self.dtype)
+        return ((resized(pixels, size, antialias=True) - mean) / deviation).to(self.dtype)
 
     @torch.inference_mode()
     def encode(self, image: NDArray[np.uint8]) -> Embedding:
@@ -99,16 +99,14 @@ class Sam2Network:
         size = (image.shape[0], image.shape[1])
         return self.restore(stored, size) if stored else self.encode(image)
 
+    @cached_property
     @torch.inference_mode()
     def positions(self) -> torch.Tensor:
         """(HW, 1, C) positional encoding of the coarsest level, which the tracker takes."""
-        made = self._positions
-        if made is None:
-            encoding = self.image_model.vision_encoder.neck.position_encoding
-            channels = self.image_model.config.vision_config.fpn_hidden_size
-            made = encoding((1, channels, *self._sizes[-1]), self.device, self.dtype)
-            made = self._positions = made.flatten(2).permute(2, 0, 1)
-        return made
+        encoding = self.image_model.vision_encoder.neck.position_encoding
+        channels = self.image_model.config.vision_config.fpn_hidden_size
+        made = encoding((1, channels, *self._sizes[-1]), self.device, self.dtype)
+        return made.flatten(2).permute(2, 0, 1)
 
     @torch.inference_mode()
     def decode(
@@ -140,23 +138,17 @@ class Sam2Network:
         if boxes is not None:
             corners = self._scaled(boxes.reshape(-1, 2, 2), embedding.size)
             prompt["input_boxes"] = corners.reshape(1, -1, 4)
-        out = self.image_model(
-            image_embeddings=self._decoder_input(embedding),
-            multimask_output=alternatives,
-            **prompt,
-        )
-        logits, quality = out.pred_masks[0].float(), out.iou_scores[0].float()
-        if not bool(torch.isfinite(logits).all()) or not bool(torch.isfinite(quality).all()):
-            raise self.not_finite("the mask decoder")
-        return logits, quality
-
-    def _decoder_input(self, embedding: Embedding) -> list[torch.Tensor]:
-        features = list(embedding.features)
-        features[-1] = features[-1] + self.image_model.no_memory_embedding
-        return [
+        *finer, coarsest = embedding.features
+        features = [*finer, coarsest + self.image_model.no_memory_embedding]
+        maps = [
             feature.permute(1, 2, 0).reshape(1, feature.shape[2], *size)
             for feature, size in zip(features, self._sizes, strict=True)
         ]
+        out = self.image_model(image_embeddings=maps, multimask_output=alternatives, **prompt)
+        logits, quality = out.pred_masks[0].float(), out.iou_scores[0].float()
+        if not all(bool(torch.isfinite(values).all()) for values in (logits, quality)):
+            raise self.not_finite("the mask decoder")
+        return logits, quality
 
     def _scaled(self, points: NDArray[np.floating], size: tuple[int, int]) -> torch.Tensor:
         """Pixels of the image (..., 2) in those of the network's input.
@@ -192,9 +184,9 @@ class Sam2Network:
         Raises:
             InvalidScene: its shape says that this network cannot have made it.
         """
-        decoder = self.image_model.mask_decoder
-        coarsest = self.image_model.config.vision_config.fpn_hidden_size
-        channels = (decoder.conv_s0.out_channels, decoder.conv_s1.out_channels, coarsest)
+        decoder, vision = self.image_model.mask_decoder, self.image_model.config.vision_config
+        thinned = decoder.conv_s0.out_channels, decoder.conv_s1.out_channels
+        channels = (*thinned, vision.fpn_hidden_size)
         expected = [(int(np.prod(s)), 1, c) for s, c in zip(self._sizes, channels, strict=True)]
         if [a.shape for a in arrays] != expected:
             raise InvalidScene(
@@ -218,12 +210,13 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
 
     path = Path(weights).expanduser()
     source = str(path) if path.is_dir() else weights
-    if not path.is_dir() and not _is_hub_name(weights):
+    hub_name = re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights)
+    if not path.is_dir() and not hub_name:
         raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
     with _quiet():
-        kind = _guard(
-            source, lambda: transformers.AutoConfig.from_pretrained(source, local_files_only=True)
-        ).model_type
+        with _clear_errors(source):
+            config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
+        kind = config.model_type
         first = _MODELS.get(kind.removesuffix("_video"))
         if first is None:
             known = ", ".join(f"{each}, {each}_video" for each in sorted(_MODELS))
@@ -233,16 +226,12 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         models = []
         for name in (f"{first}Model", f"{first}VideoModel"):
             model_class = getattr(transformers, name)
-            if "Video" in name:
-                model_class = batched(model_class)
-            model, report = _guard(
-                source,
-                lambda model_class=model_class: model_class.from_pretrained(
+            model_class = batched(model_class) if "Video" in name else model_class
+            with _clear_errors(source):
+                model, report = model_class.from_pretrained(
                     source, local_files_only=True, dtype=dtype, output_loading_info=True
-                ),
-            )
-            if report["missing_keys"] or report["mismatched_keys"]:
-                some = [*report["missing_keys"], *report["mismatched_keys"]][:3]
+                )
+            if some := [*report["missing_keys"], *report["mismatched_keys"]][:3]:
                 raise FileError(
                     f"the weights of '{weights}' are not complete for {name}: "
                     f"{len(report['missing_keys'])} tensors are missing, such as {some}; "
@@ -253,27 +242,17 @@ def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
     # One encoder in memory: the two classes hold the same one.
     video_model.vision_encoder = image_model.vision_encoder
     image_model, video_model = image_model.to(device).eval(), video_model.to(device).eval()
-    count = sum(p.numel() for p in video_model.parameters())
     _log.warning(
         "SAM 2 weights '%s' (%s) loaded: %.1f M parameters as %s on %s; the published weights are "
         "under %s",
         weights,
         kind,
-        count / 1e6,
+        sum(p.numel() for p in video_model.parameters()) / 1e6,
         str(dtype).removeprefix("torch."),
         device,
         _LICENCE,
     )
     return image_model, video_model
-
-
-def _encode_points_exactly(image_model: Any, dtype: torch.dtype) -> None:
-    """Makes the positions of prompts float32 up to their encoding.
-
-    In bfloat16 they would be rounded to four pixels of the input's last 512.
-    """
-    encoding = image_model.prompt_encoder.shared_embedding.float()
-    encoding.register_forward_hook(lambda _, __, encoded: encoded.to(dtype))
 
 
 @contextmanager
@@ -295,16 +274,13 @@ def _quiet() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-def _is_hub_name(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) == 2 and all(p and p[0] not in ".~" for p in parts)
-
-
-def _guard(source: str, load: Callable[[], Any]) -> Any:
+@contextmanager
+def _clear_errors(source: str) -> Iterator[None]:
+    """Makes errors of loading say what is missing, and the way out."""
     from safetensors import SafetensorError
 
     try:
-        return load()
+        yield
     except ImportError as error:
         raise ConfigError(
             f"the model '{source}' needs a package that is not installed "
@@ -319,7 +295,7 @@ def _guard(source: str, load: Callable[[], Any]) -> Any:
                 f"'{Path(source).expanduser().absolute()}') nor a downloaded model of that name "
                 f"on the hub; {_remedy(source)}"
             ) from error
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        first = (str(error).strip() or repr(error)).splitlines()[0]
         raise FileError(
             f"cannot load SAM 2 weights '{source}' ({first}); {_remedy(source)}"
         ) from error

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import ViewPrompts
+from wildseg3d_ros.masks.interactive.sources import Proposals
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 
 
@@ -32,29 +33,22 @@ class Sam2Prompts:
         self._network, self._images, self._kept = network, images, embeddings
         self._ready: dict[int, Embedding] = {}
 
-    def propose(
-        self, view: int, prompts: ViewPrompts
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def propose(self, view: int, prompts: ViewPrompts) -> Proposals:
         """The network's masks; one point alone has three alternatives, and so has every prompt."""
         points = labels = box = None
         if len(prompts.points):
             points, labels = prompts.points[None], prompts.on[None].astype(np.int32)
         if prompts.box is not None:
             box = np.array([prompts.box])
-        embedding = self._embedding(view)
+        if view not in self._ready:
+            stored = self._kept[view] if self._kept else ()
+            self._ready[view] = self._network.embedding(self._images[view], stored)
+        embedding = self._ready[view]
         logits, quality = self._network.decode(embedding, points, labels, box)
         height, width = embedding.size
         soft = [
             1.0 / (1.0 + np.exp(-np.clip(cv2.resize(each, (width, height)), -30, 30)))
             for each in logits[0].cpu().numpy()
         ]
-        return (
-            np.stack(soft).astype(np.float32),
-            np.clip(quality[0].cpu().numpy(), 0.0, 1.0).astype(np.float32),
-        )
-
-    def _embedding(self, view: int) -> Embedding:
-        if view not in self._ready:
-            stored = self._kept[view] if self._kept else ()
-            self._ready[view] = self._network.embedding(self._images[view], stored)
-        return self._ready[view]
+        quality = quality[0].clamp(0.0, 1.0).cpu().numpy()
+        return np.stack(soft).astype(np.float32), quality

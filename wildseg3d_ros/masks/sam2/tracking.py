@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association import Tracks
+from wildseg3d_ros.masks.sam2.batching import resized
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 
 
@@ -95,7 +96,6 @@ def track(
     Args:
         embeddings: of all views, with what the tracker needs.
         layers: (L, H, W) masks of the anchor view, nested ones in layers.
-        anchor: index of that view.
         order: the views that are gone through, the anchor among them, each close to the one
             before it.
         objects: how many are followed at once.
@@ -110,28 +110,28 @@ def track(
     named = [(k, int(i)) for k, layer in enumerate(layers) for i in np.unique(layer) if i]
     best = [np.zeros((len(layers), *e.size), np.float32) for e in embeddings]
     followed = [np.zeros((len(layers), *e.size), np.int32) for e in embeddings]
-    start = list(order).index(anchor)
+    start, size = list(order).index(anchor), (network.input_size, network.input_size)
     runs = (tuple(order[start + 1 :]), tuple(reversed(order[:start])))
     chunks = [named[k : k + objects] for k in range(0, len(named), objects)]
     steps, done = max(1, len(chunks) * (len(order) - 1)), 0
     for chunk in chunks:
         session = _session(network, [embeddings[v] for v in order], len(chunk))
-        _add_masks(network, session, start, [layers[k] == name for k, name in chunk])
+        masks = torch.tensor(np.stack([layers[k] == name for k, name in chunk]))
+        masks = resized(masks[:, None].to(network.device), size, antialias=True) >= 0.5
+        session.add_mask_inputs(session.obj_id_to_idx(0), start, masks.to(network.dtype))
+        session.obj_with_new_inputs.append(0)
         with torch.inference_mode():
             network.video_model(session, frame_idx=start)
-            for run, step in ((runs[0], 1), (runs[1], -1)):
-                for place, view in enumerate(run):
-                    out = network.video_model(
-                        session, frame_idx=start + step * (place + 1), reverse=step < 0
-                    )
-                    # Masks of objects without a score are replaced, so that only scores tell.
-                    for values in (out.object_score_logits, out.pred_masks):
-                        if not bool(torch.isfinite(values).all()):
-                            raise network.not_finite("the tracker")
-                    seen = out.object_score_logits.flatten() > 0
-                    _paint(out.pred_masks[:, 0], seen, chunk, best[view], followed[view])
-                    done += 1
-                    update(done / steps)
+            for frame in (*range(start + 1, len(order)), *range(start - 1, -1, -1)):
+                out = network.video_model(session, frame_idx=frame, reverse=frame < start)
+                # Masks of objects without a score are replaced, so that only scores tell.
+                for values in (out.object_score_logits, out.pred_masks):
+                    if not bool(torch.isfinite(values).all()):
+                        raise network.not_finite("the tracker")
+                seen, view = out.object_score_logits.flatten() > 0, order[frame]
+                _paint(out.pred_masks[:, 0], seen, chunk, best[view], followed[view])
+                done += 1
+                update(done / steps)
         session.reset_inference_session()
     reached = set(order) - {anchor}
     return [
@@ -142,12 +142,10 @@ def track(
 
 def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int) -> Any:
     """A video of views that are encoded already, with a batch of objects in place of one."""
-    from transformers.models.edgetam_video.modeling_edgetam_video import (
-        EdgeTamVideoInferenceSession,
-    )
-    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+    import transformers
 
-    session = (EdgeTamVideoInferenceSession if network.is_edgetam else Sam2VideoInferenceSession)(
+    kind = "EdgeTam" if network.is_edgetam else "Sam2"
+    session = getattr(transformers, f"{kind}VideoInferenceSession")(
         # Frames are never read: their features are in the cache.
         video=torch.zeros(len(embeddings), 1, dtype=network.dtype),
         video_height=network.input_size,
@@ -162,23 +160,10 @@ def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int
             frame,
             {
                 "vision_feats": [f.expand(-1, objects, -1) for f in embedding.features],
-                "vision_pos_embeds": [network.positions().expand(-1, objects, -1)],
+                "vision_pos_embeds": [network.positions.expand(-1, objects, -1)],
             },
         )
     return session
-
-
-def _add_masks(
-    network: Sam2Network, session: Any, frame: int, masks: Sequence[NDArray[np.bool_]]
-) -> None:
-    size = (network.input_size, network.input_size)
-    pixels = torch.tensor(np.stack(masks), device=network.device)[:, None].float()
-    pixels = torch.nn.functional.interpolate(
-        pixels, size=size, mode="bilinear", align_corners=False, antialias=True
-    )
-    place = session.obj_id_to_idx(0)
-    session.add_mask_inputs(place, frame, (pixels >= 0.5).to(network.dtype))
-    session.obj_with_new_inputs.append(0)
 
 
 def _paint(
@@ -188,21 +173,12 @@ def _paint(
     best: NDArray[np.float32],
     labels: NDArray[np.int32],
 ) -> None:
-    """Gives each pixel of a layer to the most confident of the masks that contain it.
-
-    Args:
-        named: layer and label of each.
-        best, labels: (L, H, W).
-    """
+    """Gives each pixel of ``labels`` (L, H, W) to the most confident of the masks, named by layer
+    and label, that contain it."""
     for k in torch.nonzero(seen).flatten().tolist():
         layer, name = named[k]
-        full = torch.nn.functional.interpolate(
-            logits[k][None, None].float(),
-            size=best.shape[1:],
-            mode="bilinear",
-            align_corners=False,
-        )
-        values = full[0, 0].cpu().numpy()
+        height, width = best.shape[1:]
+        values = resized(logits[k][None, None], (height, width))[0, 0].cpu().numpy()
         mine = values > best[layer]
         best[layer][mine] = values[mine]
         labels[layer][mine] = name

@@ -13,9 +13,7 @@ from wildseg3d_ros.masks.surface.supports import Plane
 
 
 def edge_log_odds(
-    patches: Supervoxels,
-    planes: Sequence[Plane],
-    tolerance: float,
+    patches: Supervoxels, planes: Sequence[Plane], tolerance: float
 ) -> NDArray[np.float64]:
     """(E,) log-odds per supervoxel edge.
 

@@ -23,7 +23,7 @@ def merge_supervoxels(
     area: NDArray[np.int64],
     group: NDArray[np.int64],
     background: NDArray[np.bool_],
-    degree: float,
+    layers: float,
     marks: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Merges touching clusters, best first, while the evidence for one object is positive.
@@ -32,14 +32,13 @@ def merge_supervoxels(
     in GASP: Bailoni et al., CVPR 2022), plus what the length of the contact says.
 
     Args:
-        edges: (E, 2) touching supervoxels.
-        contacts: (E,) length of each contact in voxel edges.
-        log_odds: (E,) evidence of each contact.
+        edges, contacts, log_odds: (E, 2) touching supervoxels, (E,) length of each contact in
+            voxel edges, and (E,) its evidence.
         area: (P,) voxels per supervoxel.
         group: (P,) initial cluster of each supervoxel, named by one of its members.
         background: (P,) supervoxels of supports. That a support surrounds a cluster says nothing:
             it surrounds whatever stands on it.
-        degree: mean number of neighbours of a voxel.
+        layers: thickness of the surface in voxels.
         marks: (P,) supervoxels with different marks are never merged, directly or through others;
             0 = may go anywhere.
 
@@ -53,15 +52,12 @@ def merge_supervoxels(
     np.maximum.at(largest, group, marks)
     mark = largest.tolist()
 
-    # In a thin surface a voxel has 8 neighbours and a straight contact crosses 3 edges per voxel
-    # of its length; noise makes the surface several layers thick.
-    layers = max(1.0, degree / 8.0)
-
     def score(a: int, b: int, total: float, length: float) -> float:
         if mark[a] and mark[b] and mark[a] != mark[b]:
             return -math.inf
         if support[a] or support[b]:
             return total / length
+        # In a thin surface a straight contact crosses 3 edges per voxel of its length.
         # A disc of n voxels has an outline of 3.5 sqrt(n). A straight side is 0.28 of a square's
         # outline: no evidence.
         outline = 3.5 * (min(size[a], size[b]) / layers) ** 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +26,35 @@ def voxels_in_view(
 ) -> NDArray[np.int32]:
     """(h, w) voxel that each working pixel shows, -1 = none.
 
+    Voxels are drawn as squares of their true size, 15 px at most; the nearest one wins a pixel.
     Where the view has depth its own point says what is there, sharper than drawn voxels do.
 
     Args:
         own: (h, w) voxels that the pixels' own points lie in, -1 = none.
     """
-    seen = _splat(
-        cloud.points, cloud.size, observation.world_from_cam, observation.K, observation.size
-    )
-    return np.where(own >= 0, own, seen)
+    height, width = observation.size
+    index = np.full(height * width, -1, np.int32)
+    buffer = np.full(height * width, np.inf, np.float32)
+    max_edge = 15
+    uv, z = project(apply(invert(observation.world_from_cam), cloud.points), observation.K)
+    with np.errstate(invalid="ignore"):
+        in_image = (uv > -max_edge) & (uv < np.array([width, height]) + max_edge)
+        seen = np.nonzero((z > 0) & in_image.all(axis=1))[0]
+    # Far points first: of several writes to one pixel NumPy keeps the last, the nearest.
+    seen = seen[np.argsort(-z[seen], kind="stable")]
+    uv, z = uv[seen], z[seen]
+    edge = np.ceil(cloud.size * observation.K[0, 0] / z).clip(1, max_edge).astype(np.int64)
+    col, row = np.rint(uv - (edge[:, None] - 1) / 2).astype(np.int64).T
+    for dy, dx in itertools.product(range(int(edge.max(initial=0))), repeat=2):
+        part = (edge > dy) & (edge > dx)
+        r, c = row[part] + dy, col[part] + dx
+        inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
+        flat = r[inside] * width + c[inside]
+        depth, point = z[part][inside], seen[part][inside]
+        nearer = depth < buffer[flat]
+        buffer[flat[nearer]] = depth[nearer]
+        index[flat[nearer]] = point[nearer]
+    return np.where(own >= 0, own, index.reshape(height, width))
 
 
 def draw_labels(
@@ -48,64 +70,15 @@ def draw_labels(
         seen: (h, w) as of :func:`voxels_in_view`.
         labels: (V,) of the voxels: 0 background, 1, 2, ... objects, or UNKNOWN.
     """
-    height, width = observation.full_size
-    h, w = observation.size
+    size, small = observation.full_size[::-1], observation.size[::-1]
     projected = np.where(seen >= 0, labels[seen], UNKNOWN).astype(np.int32)
     if observation.stride > 1:
-        image = np.asarray(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA), np.uint8)
+        image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
     label, score = _refine(image, projected)
     if observation.stride > 1:
-        size = (width, height)
         label = cv2.resize(label.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
         score = cv2.resize(score, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(label, np.int32), np.asarray(score, np.float32).clip(0.0, 1.0)
-
-
-def _splat(
-    points: NDArray[np.float32],
-    point_size: float,
-    world_from_cam: NDArray[np.float64],
-    K: NDArray[np.float64],
-    size: tuple[int, int],
-    max_edge: int = 15,
-) -> NDArray[np.int32]:
-    """Draws points as squares of their true size; the nearest one wins a pixel.
-
-    Args:
-        points: (M, 3) world points.
-        point_size: edge of the square that a point stands for, scene units.
-        world_from_cam, K: the camera, K at the resolution of the drawing.
-        size: (h, w) of the drawing.
-        max_edge: largest edge of a drawn square [px].
-
-    Returns:
-        (h, w) int32 index of the point that each pixel shows, -1 for none.
-    """
-    height, width = size
-    index = np.full(height * width, -1, np.int32)
-    buffer = np.full(height * width, np.inf, np.float32)
-    uv, z = project(apply(invert(world_from_cam), points.astype(np.float32)), K)
-    with np.errstate(invalid="ignore"):
-        in_image = (uv > -max_edge) & (uv < np.array([width, height]) + max_edge)
-        seen = np.nonzero((z > 0) & in_image.all(axis=1))[0]
-    # Far points first: of several writes to one pixel NumPy keeps the last, the nearest.
-    seen = seen[np.argsort(-z[seen], kind="stable")]
-    uv, z = uv[seen], z[seen]
-    edge = np.clip(np.ceil(point_size * K[0, 0] / z), 1, max_edge).astype(np.int64)
-    col = np.rint(uv[:, 0] - (edge - 1) / 2).astype(np.int64)
-    row = np.rint(uv[:, 1] - (edge - 1) / 2).astype(np.int64)
-    for dy in range(int(edge.max(initial=0))):
-        for dx in range(int(edge.max(initial=0))):
-            part = (edge > dy) & (edge > dx)
-            r, c = row[part] + dy, col[part] + dx
-            inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
-            flat = r[inside] * width + c[inside]
-            depth, point = z[part][inside], seen[part][inside]
-            nearer = depth < buffer[flat]
-            flat, depth, point = flat[nearer], depth[nearer], point[nearer]
-            buffer[flat] = depth
-            index[flat] = point
-    return index.reshape(size)
 
 
 def _refine(
@@ -115,28 +88,19 @@ def _refine(
 
     GrabCut (Rother et al., SIGGRAPH 2004) around each object. The eroded projection is object, the
     eroded projection of everything else is background, and what no cluster covers stays open:
-    sensors see no depth just where outlines are.
-
-    Args:
-        image: (h, w, 3) uint8 RGB.
-        projected: (h, w) int32, 0 background, > 0 objects, UNKNOWN elsewhere.
-
-    Returns:
-        (h, w) int32 labels, 0 for background and unknown, and (h, w) float32 scores.
+    sensors see no depth just where outlines are. ``projected`` (h, w) is 0 on the background, > 0
+    on objects, else UNKNOWN; labels are 0 on both of these.
     """
-    height, width = projected.shape
-    labels = np.zeros((height, width), np.int32)
-    best = np.zeros((height, width), np.float32)
+    labels = np.zeros(projected.shape, np.int32)
+    best = np.zeros(projected.shape, np.float32)
     for name in np.unique(projected[projected > 0]).tolist():
         mask = (projected == name).astype(np.uint8)
         if mask.sum() < 12:
             continue
         col, row, w, h = cv2.boundingRect(mask)
         margin = GROWTH + 8
-        window = (
-            slice(max(row - margin, 0), min(row + h + margin, height)),
-            slice(max(col - margin, 0), min(col + w + margin, width)),
-        )
+        top, left = max(row - margin, 0), max(col - margin, 0)
+        window = np.s_[top : row + h + margin, left : col + w + margin]
         inside, soft = _refine_object(image[window], mask[window], projected[window])
         better = inside & (soft > best[window])
         labels[window][better] = name

@@ -69,14 +69,17 @@ def fuse_surface(
     progress(0.3)
     if cloud is None:
         return None
-    scale = 1.0 if metric else _assumed_scale(observations)
+    scale = 1.0
+    if not metric:
+        depth = np.concatenate([o.depth[o.depth > 0] for o in observations])
+        scale = float(np.median(depth)) / 0.8  # the viewing distance is about 0.8 m
     with ThreadPoolExecutor(THREADS) as pool:
         regions = []
         for region in pool.map(image_regions, observations):
             regions.append(region)
             progress(0.3 + 0.4 * len(regions) / len(observations))
     votes = region_votes(cloud, regions, [o.size[1] for o in observations])
-    patches = grow_supervoxels(cloud, votes, spacing=4.0)
+    patches = grow_supervoxels(cloud, votes)
     planes = find_planes(cloud, patches, scale)
     gaps = links_over_gaps(cloud, patches, regions, observations, MAX_GAP * scale)
     progress(0.9)
@@ -132,16 +135,10 @@ def cluster_patches(
         patches.count,
         group,
         support,
-        cloud.degree,
+        cloud.layers,
         marks,
     )
     adopted = adopt_fragments(cloud, patches, odds, clusters, surface.metric_scale)
     # What is apart may be a fragment, which is adopted by its neighbour.
     joined = len(together) and (adopted[apart] == adopted[together[:1]]).any()
     return clusters if joined else adopted
-
-
-def _assumed_scale(observations: Sequence[Observation]) -> float:
-    """Units per metre of a scene without scale: the viewing distance is about 0.8 m."""
-    depth = np.concatenate([o.depth[o.depth > 0] for o in observations])
-    return float(np.median(depth)) / 0.8

@@ -45,17 +45,18 @@ def links_over_gaps(
     known = np.sort(patches.edges[:, 0].astype(np.int64) * count + patches.edges[:, 1])
     keys, lengths = [], []
     for view, (region, observation) in enumerate(zip(regions, observations, strict=True)):
-        width = observation.size[1]
         seen = np.nonzero(cloud.pixels[:, view] >= 0)[0]
-        row, col = np.divmod(cloud.pixels[seen, view], width)
+        row, col = np.divmod(cloud.pixels[seen, view], observation.size[1])
         grid = np.full(region.shape, -1, np.int64)
         grid[row // 2, col // 2] = patches.of_voxel[seen]
         edge = 2.0 * observation.depth.ravel()[cloud.pixels[seen, view]] / observation.K[0, 0]
         span = 3.0 * float(np.median(edge)) / cloud.size if len(seen) else 0.0
-        for step in ((0, 1), (1, 0), (0, 2), (2, 0)):
-            one, other = (_shifted(array, step) for array in (grid, region))
-            a, b = one
-            meet = (a >= 0) & (b >= 0) & (a != b) & (other[0] == other[1])
+        height, width = region.shape
+        for down, right in ((0, 1), (1, 0), (0, 2), (2, 0)):
+            ends = np.s_[: height - down, : width - right], np.s_[down:, right:]
+            a, b = (grid[end] for end in ends)
+            one, other = (region[end] for end in ends)
+            meet = (a >= 0) & (b >= 0) & (a != b) & (one == other)
             low, high = np.minimum(a, b)[meet], np.maximum(a, b)[meet]
             keys.append(low * count + high)
             lengths.append(np.full(len(low), span))
@@ -66,9 +67,3 @@ def links_over_gaps(
     new = ~np.isin(key, known) & (apart < max_gap)
     # The length is that of one view: more views of one gap do not make it longer.
     return Gaps(pairs[new].astype(np.int32), length[new] / np.sqrt(len(regions)))
-
-
-def _shifted(array: NDArray, step: tuple[int, int]) -> tuple[NDArray, NDArray]:
-    down, right = step
-    height, width = array.shape
-    return array[: height - down, : width - right], array[down:, right:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,8 @@ def find_hidden_support(
     clusters: NDArray[np.int64],
     cameras: NDArray[np.float64],
 ) -> Plane | None:
-    """The plane square to two walls on which several objects end in the images; None without one.
+    """The plane, without patches, square to two walls on which several objects end in the images;
+    None without one.
 
     In depth an object and its mirror image are one body. In the images there is a border between
     them, and it lies at one height for all objects that stand on the support. A border at the same
@@ -38,9 +40,6 @@ def find_hidden_support(
         walls: planes that are background.
         clusters: (P,) bodies, as far as they are known without the support.
         cameras: (N, 3) positions; all are on the side that the plane's normal points to.
-
-    Returns:
-        a plane without patches.
     """
     tolerance = plane_tolerance(cloud)
     inside = np.ones(len(cloud), np.bool_)
@@ -52,7 +51,7 @@ def find_hidden_support(
     within = inside[a] & inside[b] & (body[a] == body[b]) & (votes.both > 0)
     a, b = a[within], b[within]
     same, both = votes.same[within], votes.both[within]
-    best: tuple[float, Plane] | None = None
+    best, plane = 0.0, None
     for normal in _free_directions(walls):
         height = cloud.points @ normal
         steep = np.abs(height[a] - height[b]) > 0.6 * np.linalg.norm(
@@ -61,37 +60,28 @@ def find_hidden_support(
         if not steep.any():
             continue
         middle = (height[a[steep]] + height[b[steep]]) / 2
-        found = _common_border(
-            middle,
-            body[a[steep]],
-            same[steep],
-            both[steep],
-            cloud.size,
-            float((cameras @ normal).min()),
-        )
-        if found is None:
-            continue
-        offset, score = found
-        if best is None or score > best[0]:
+        votes_here = body[a[steep]], same[steep], both[steep]
+        highest = float((cameras @ normal).min())
+        offset, score = _common_border(middle, *votes_here, cloud.size, highest)
+        if score > best:
             nothing = np.zeros(len(patches), np.bool_)
-            best = score, Plane(normal, offset, nothing, evidence=2.0)
-    return best[1] if best else None
+            best, plane = score, Plane(normal, offset, nothing, evidence=2.0)
+    return plane
 
 
 def _free_directions(walls: Sequence[Plane]) -> list[NDArray[np.float64]]:
     """Directions square to two walls in which no support is known, both signs."""
     directions: list[NDArray[np.float64]] = []
-    for i, one in enumerate(walls):
-        for other in walls[i + 1 :]:
-            across = np.cross(one.normal, other.normal)
-            length = np.linalg.norm(across)
-            if length < 0.8:
-                continue
-            for normal in (across / length, -across / length):
-                if all(normal @ known < 0.95 for known in directions) and all(
-                    normal @ wall.normal < 0.9 for wall in walls
-                ):
-                    directions.append(normal)
+    for one, other in itertools.combinations(walls, 2):
+        across = np.cross(one.normal, other.normal)
+        length = np.linalg.norm(across)
+        if length < 0.8:
+            continue
+        for normal in (across / length, -across / length):
+            if all(normal @ known < 0.95 for known in directions) and all(
+                normal @ wall.normal < 0.9 for wall in walls
+            ):
+                directions.append(normal)
     return directions
 
 
@@ -102,8 +92,9 @@ def _common_border(
     both: NDArray[np.float32],
     step: float,
     highest: float,
-) -> tuple[float, float] | None:
-    """Height at which the votes of two or more bodies drop together, and how clear the drop is.
+) -> tuple[float, float]:
+    """Height at which the votes of two or more bodies drop together, and how clear the drop is, 0
+    without one.
 
     Args:
         middle: (M,) heights of steep voxel edges inside bodies.
@@ -145,7 +136,7 @@ def _common_border(
     # Mirror images are fainter and fewer than what they are images of.
     score[np.cumsum(length.sum(axis=0)) > 0.4 * total.sum()] = 0.0
     if score.max(initial=0.0) <= 0:
-        return None
+        return 0.0, 0.0
     peak = int(score.argmax())
     near = np.arange(max(0, peak - 3), min(bins, peak + 4))
     drop = (weight * dip)[:, near].sum(axis=0)

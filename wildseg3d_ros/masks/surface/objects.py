@@ -38,32 +38,27 @@ def adopt_fragments(
         names, index = np.unique(clusters, return_inverse=True)
         index = index.reshape(-1)
         fragment = np.bincount(index, patches.count) < smallest
-        a, b = index[patches.edges].T
-        one = np.concatenate([a, b])
-        other = np.concatenate([b, a])
-        length = np.concatenate([patches.contacts, patches.contacts])
-        odds = np.concatenate([log_odds, log_odds])
+        one, other = index[np.concatenate([patches.edges, patches.edges[:, ::-1]])].T
+        length, odds = np.tile(patches.contacts, 2), np.tile(log_odds, 2)
         meets = fragment[one] & ~fragment[other]
         if not meets.any():
             break
         key, pair = np.unique(one[meets] * len(names) + other[meets], return_inverse=True)
         pair = pair.reshape(-1)
         mean = np.bincount(pair, (length * odds)[meets]) / np.bincount(pair, length[meets])
-        order = np.lexsort((mean, key // len(names)))
-        last = np.nonzero(np.diff(np.append(key[order] // len(names), -1)))[0]
-        best = order[last]
-        # A fragment all of whose neighbours are clearly something else stays unknown.
-        best = best[mean[best] > -1.0]
+        # A fragment all of whose neighbours are clearly something else stays unknown. Of several
+        # writes NumPy keeps the last, the one with the best evidence.
+        rising = np.argsort(mean, kind="stable")
+        rising = rising[mean[rising] > -1.0]
         target = np.arange(len(names))
-        target[key[best] // len(names)] = key[best] % len(names)
+        target[key[rising] // len(names)] = key[rising] % len(names)
         clusters = names[target[index]]
     return clusters
 
 
 def smallest_object(cloud: VoxelCloud, metric_scale: float) -> float:
-    """Voxels of the smallest object; noise makes a surface several voxels thick."""
-    layers = max(1.0, cloud.degree / 8.0)
-    return max(40.0, layers * (SMALLEST_FACE * metric_scale / cloud.size) ** 2)
+    """Voxels of the smallest object."""
+    return max(40.0, cloud.layers * (SMALLEST_FACE * metric_scale / cloud.size) ** 2)
 
 
 def name_objects(
@@ -91,17 +86,14 @@ def name_objects(
     for plane, height in zip(supports, heights, strict=True):
         background[index[plane.patches]] = True
         # What lies in a support from end to end is an island of it, cut off by a shadow.
-        in_plane = np.bincount(of_voxel, np.abs(height) < 1.5 * tolerance) > 0.8 * mass
-        mirrored = np.zeros(len(names), np.bool_)
+        background |= np.bincount(of_voxel, np.abs(height) < 1.5 * tolerance) > 0.8 * mass
         if not plane.patches.any():
             behind = height < 0
             for other, above in zip(supports, heights, strict=True):
                 if other is not plane:
                     behind &= above > -tolerance
-            mirrored = np.bincount(of_voxel, behind) > 0.8 * mass
-        background |= in_plane | mirrored
-    low = np.full((len(names), 3), np.inf)
-    high = np.full((len(names), 3), -np.inf)
+            background |= np.bincount(of_voxel, behind) > 0.8 * mass  # mirrored
+    low, high = np.full((len(names), 3), np.inf), np.full((len(names), 3), -np.inf)
     np.minimum.at(low, of_voxel, cloud.points)
     np.maximum.at(high, of_voxel, cloud.points)
     background |= np.linalg.norm(high - low, axis=1) > LARGEST_EXTENT * metric_scale

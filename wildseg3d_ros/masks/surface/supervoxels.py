@@ -42,7 +42,7 @@ class Supervoxels:
         return len(self.count)
 
 
-def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervoxels:
+def grow_supervoxels(cloud: VoxelCloud, votes: Votes) -> Supervoxels:
     """Grows patches from seeds on a grid by shortest paths that avoid borders in the images.
 
     The idea is that of VCCS (Papon et al., CVPR 2013), with geodesic distance over the voxel graph
@@ -50,16 +50,16 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
 
     Args:
         votes: of the images, one per edge of the cloud.
-        spacing: distance of the seeds, in units of the voxel size.
     """
+    spacing = 4.0 * cloud.size  # of the seeds
     a, b = cloud.edges.T
-    step = np.linalg.norm(cloud.points[a] - cloud.points[b], axis=1) / (spacing * cloud.size)
+    step = np.linalg.norm(cloud.points[a] - cloud.points[b], axis=1) / spacing
     crease = 1.0 - np.abs((cloud.normals[a] * cloud.normals[b]).sum(axis=1))
     colour = np.linalg.norm(cloud.lab[a] - cloud.lab[b], axis=1) / 100.0
     length = 1e-6 + 0.4 * step + crease + colour + (1.0 - votes.share)
     voxels = len(cloud)
     graph = sparse.coo_matrix((length, (a, b)), shape=(voxels, voxels)).tocsr()
-    seeds = _seeds(cloud, spacing * cloud.size)
+    seeds = _seeds(cloud, spacing)
     # A component without a seed (its seed cell chose another one) gets its first voxel as seed.
     parts = components(voxels, cloud.edges)
     seeds = np.concatenate([seeds, np.setdiff1d(parts, parts[seeds])])
@@ -67,19 +67,6 @@ def grow_supervoxels(cloud: VoxelCloud, votes: Votes, spacing: float) -> Supervo
         graph, directed=False, indices=seeds, min_only=True, return_predecessors=True
     )
     of_voxel = np.unique(source, return_inverse=True)[1].reshape(-1).astype(np.int32)
-    return _describe(cloud, votes, of_voxel)
-
-
-def _seeds(cloud: VoxelCloud, spacing: float) -> NDArray[np.int64]:
-    """The flattest voxel near each grid cell's mean."""
-    grid = VoxelGrid.of_coordinates(np.floor((cloud.points - cloud.points.min(axis=0)) / spacing))
-    distance = np.linalg.norm(cloud.points - grid.mean(cloud.points)[grid.cell], axis=1) / spacing
-    order = np.lexsort((distance + cloud.curvature, grid.cell))
-    first = np.concatenate([[0], np.cumsum(grid.counts)[:-1]])
-    return order[first]
-
-
-def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> Supervoxels:
     count = np.bincount(of_voxel)
     normals = group_means(of_voxel, cloud.normals)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
@@ -99,3 +86,12 @@ def _describe(cloud: VoxelCloud, votes: Votes, of_voxel: NDArray[np.int32]) -> S
         same=np.bincount(index, votes.same[crossing], len(key)).astype(np.float64),
         both=np.bincount(index, votes.both[crossing], len(key)).astype(np.float64),
     )
+
+
+def _seeds(cloud: VoxelCloud, spacing: float) -> NDArray[np.int64]:
+    """The flattest voxel near each grid cell's mean."""
+    grid = VoxelGrid.of_coordinates(np.floor((cloud.points - cloud.points.min(axis=0)) / spacing))
+    distance = np.linalg.norm(cloud.points - grid.mean(cloud.points)[grid.cell], axis=1) / spacing
+    order = np.lexsort((distance + cloud.curvature, grid.cell))
+    first = np.concatenate([[0], np.cumsum(grid.counts)[:-1]])
+    return order[first]

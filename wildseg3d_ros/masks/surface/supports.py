@@ -39,10 +39,8 @@ def plane_tolerance(cloud: VoxelCloud) -> float:
     return max(3.0 * cloud.noise, cloud.size)
 
 
-def find_planes(
-    cloud: VoxelCloud, patches: Supervoxels, metric_scale: float, max_planes: int = 14
-) -> list[Plane]:
-    """Planes with at least 1.5 % of the voxels, largest first, with their evidence.
+def find_planes(cloud: VoxelCloud, patches: Supervoxels, metric_scale: float) -> list[Plane]:
+    """At most 14 planes with at least 1.5 % of the voxels, largest first, with their evidence.
 
     One-point RANSAC: a supervoxel and its normal are a hypothesis (fixed seed).
 
@@ -54,7 +52,7 @@ def find_planes(
     mass = patches.count.astype(np.float64)
     free = patches.count >= 4
     planes: list[Plane] = []
-    while len(planes) < max_planes:
+    while len(planes) < 14:
         index = np.nonzero(free)[0]
         if len(index) < 3:
             break
@@ -66,14 +64,14 @@ def find_planes(
         support = ((near < tolerance) & (alike > 0.85)) @ mass[index]
         best = trials[support.argmax()]
         normal, offset = patches.normals[best], float(offsets[support.argmax()])
-        for _ in range(4):
-            on = index[_on_plane(patches, index, normal, offset, tolerance)]
-            if len(on) < 3:
+        for step in range(5):
+            near = np.abs(patches.centres[index] @ normal - offset) < tolerance
+            on = index[near & (patches.normals[index] @ normal > 0.8)]
+            if len(on) < 3 or step == 4:
                 break
             fitted, centre, _ = fit_planes(patches.centres[on], mass[on])
             normal = fitted if fitted @ normal >= 0 else -fitted
             offset = float(normal @ centre)
-        on = index[_on_plane(patches, index, normal, offset, tolerance)]
         if mass[on].sum() < 0.015 * mass.sum() or len(on) < 3:
             break
         free[on] = False
@@ -93,13 +91,6 @@ def _large_parts(patches: Supervoxels, on: NDArray[np.int64]) -> NDArray[np.bool
     part = components(len(patches), patches.edges[member[patches.edges].all(axis=1)])
     mass = np.bincount(part, patches.count * member)
     return member & (mass[part] >= 0.1 * mass.max())
-
-
-def _on_plane(
-    patches: Supervoxels, index: NDArray, normal: NDArray, offset: float, tolerance: float
-) -> NDArray[np.bool_]:
-    near = np.abs(patches.centres[index] @ normal - offset) < tolerance
-    return near & (patches.normals[index] @ normal > 0.8)
 
 
 def _support_evidence(

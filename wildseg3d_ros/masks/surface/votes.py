@@ -53,8 +53,7 @@ def region_votes(cloud: VoxelCloud, regions: list[NDArray[np.int64]], widths: li
         widths: width of each view at the working resolution.
     """
     first, second = cloud.edges.T
-    same = np.zeros(len(first), np.float32)
-    both = np.zeros(len(first), np.float32)
+    same, both = np.zeros((2, len(first)), np.float32)
     for view, (region, width) in enumerate(zip(regions, widths, strict=True)):
         pixel = cloud.pixels[:, view]
         seen = pixel >= 0

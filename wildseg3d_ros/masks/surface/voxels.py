@@ -50,9 +50,9 @@ class VoxelCloud:
         return len(self.points)
 
     @property
-    def degree(self) -> float:
-        """Mean number of neighbours; 8 in a thin surface, more where noise makes it thick."""
-        return 2.0 * len(self.edges) / len(self.points)
+    def layers(self) -> float:
+        """How many voxels thick noise makes the surface: in a thin one each has 8 neighbours."""
+        return max(1.0, 2.0 * len(self.edges) / len(self.points) / 8.0)
 
 
 def voxel_size_from_footprint(observations: Sequence[Observation]) -> float:
@@ -60,11 +60,8 @@ def voxel_size_from_footprint(observations: Sequence[Observation]) -> float:
 
     The first quartile of depth counts, so that a far background does not coarsen what is near.
     """
-    footprints = []
-    for o in observations:
-        depth = o.depth[o.depth > 0]
-        if depth.size:
-            footprints.append(np.quantile(depth, 0.25) / o.K[0, 0])
+    known = [(o.depth[o.depth > 0], o.K[0, 0]) for o in observations]
+    footprints = [np.quantile(depth, 0.25) / f for depth, f in known if depth.size]
     # Sensors give about one independent depth per 2 to 4 pixels; under 3 pixels voxels have holes.
     return 4.0 * float(np.median(footprints)) if footprints else 0.0
 
@@ -75,22 +72,22 @@ def fuse_voxels(observations: Sequence[Observation], size: float) -> VoxelCloud 
     Voxels that the views contradict (more of them look through it than see it) are dropped: they
     are flying pixels, reflections, or things that move with a camera, such as its gripper.
     """
-    used, points, lab, weight, towards = [], [], [], [], []
+    used, parts = [], []
     for o in observations:
         good = o.weight > 0
         # Where pixels are too far apart to fill voxels, the surface cannot be segmented.
         good &= o.depth < size * o.K[0, 0] / 1.5
         used.append(good)
-        points.append(o.points[good])
-        lab.append(o.lab[good])
-        weight.append(o.weight[good])
-        ray = o.world_from_cam[:3, 3].astype(np.float32) - points[-1]
-        towards.append(ray / np.maximum(np.linalg.norm(ray, axis=1, keepdims=True), 1e-12))
-    points, lab = np.concatenate(points), np.concatenate(lab)
-    weight, towards = np.concatenate(weight), np.concatenate(towards)
+        ray = o.world_from_cam[:3, 3].astype(np.float32) - o.points[good]
+        ray /= np.maximum(np.linalg.norm(ray, axis=1, keepdims=True), 1e-12)
+        parts.append((o.points[good], o.lab[good], o.weight[good], ray))
+    points, lab, weight, towards = (np.concatenate(part) for part in zip(*parts, strict=True))
     if len(points) < 16 or size <= 0:
         return None
-    size = _affordable_size(points, size)
+    some, coarse = points[:: max(1, len(points) // 400_000)], 4.0 * size
+    # Voxels on a surface go with the inverse square of their size.
+    share = 16.0 * len(_grid(some, coarse).counts) / (1.5 * MAX_VOXELS)
+    size *= max(1.0, float(np.sqrt(share)))
     grid = _grid(points, size)
     centres, colours, towards = (
         grid.mean(values, weight).astype(np.float32) for values in (points, lab, towards)
@@ -131,20 +128,11 @@ def _voxels_of_pixels(
     new_index = np.full(len(grid.counts), -1, np.int32)
     new_index[kept] = np.arange(len(kept))
     ends = np.cumsum([np.count_nonzero(mask) for mask in used])
-    maps = []
-    for mask, part in zip(used, np.split(new_index[grid.cell], ends[:-1]), strict=True):
-        image = np.full(mask.shape, -1, np.int32)
+    parts = np.split(new_index[grid.cell], ends[:-1])
+    maps = tuple(np.full(mask.shape, -1, np.int32) for mask in used)
+    for image, mask, part in zip(maps, used, parts, strict=True):
         image[mask] = part
-        maps.append(image)
-    return tuple(maps)
-
-
-def _affordable_size(points: NDArray, size: float) -> float:
-    """The given voxel size, or the one at which the surface fills MAX_VOXELS voxels."""
-    coarse = 4.0 * size
-    count = len(_grid(points[:: max(1, len(points) // 400_000)], coarse).counts)
-    # Voxels on a surface go with the inverse square of their size.
-    return size * max(1.0, float(np.sqrt(16.0 * count / (1.5 * MAX_VOXELS))))
+    return maps
 
 
 def _grid(points: NDArray[np.float32], size: float) -> VoxelGrid:
@@ -165,8 +153,7 @@ def _visibility(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Pixels that see each voxel, in how many views, and how many views look through it."""
     pixels = np.full((len(centres), len(observations)), -1, np.int32)
-    seen = np.zeros(len(centres), np.int32)
-    through = np.zeros(len(centres), np.int32)
+    seen, through = np.zeros((2, len(centres)), np.int32)
     for i, o in enumerate(observations):
         height, width = o.size
         uv, z = project(apply(invert(o.world_from_cam), centres), o.K)
