@@ -99,10 +99,10 @@ def align_view(
 
     residual = view_median(distance)
     given = view.world_from_cam_prior if start.in_prior_frame else None
-    sigmas = [sigma or np.inf for sigma in prior_sigmas(view, config)]
+    position, rotation = (sigma or np.inf for sigma in prior_sigmas(view, config))
     if given is None:
-        sigmas = [np.inf, np.inf]
-    prior = _Prior(given, *sigmas, float(np.nan_to_num(residual)), viewing_distance)
+        position = rotation = np.inf
+    prior = _Prior(given, position, rotation, float(np.nan_to_num(residual)), viewing_distance)
     posed = posed_pairs(result, everything, unit)
     correction = _refine(near, posed, cameras, intrinsics, prior)
     pose = correction @ cameras[here]
@@ -192,8 +192,8 @@ class _Neighbourhood:
         ]
         local = None
         if masks is not None:
-            labels, scores = (tuple(part[v] for v in of) for part in (masks.labels, masks.scores))
-            local = MaskCache(labels, scores, ())
+            labels = tuple(masks.labels[v] for v in of)
+            local = MaskCache(labels, tuple(masks.scores[v] for v in of), ())
         new = [replace(p, a=place_of[p.a], b=place_of[p.b]) for p in pairs]
         near = [views[v] for v in of]
         return cls(views, changed, world, of, place_of[changed], near, local, new, standing)

@@ -45,18 +45,22 @@ class Pictured(Protocol):
     @property
     def view_names(self) -> Sequence[str]:
         """N camera names."""
+        ...
 
     @property
     def images(self) -> Sequence[NDArray[np.uint8]]:
         """Per view (H, W, 3) RGB."""
+        ...
 
     @property
     def labels(self) -> Sequence[NDArray[np.int32]]:
         """Per view (H, W), 0 = no object."""
+        ...
 
     @property
     def world_from_cam(self) -> NDArray[np.float64]:
         """(N, 4, 4) poses in the frame of the clouds."""
+        ...
 
 
 class PicturedCloud(Protocol):
@@ -65,18 +69,22 @@ class PicturedCloud(Protocol):
     @property
     def points(self) -> NDArray[np.float32]:
         """(M, 3) in the scene's frame."""
+        ...
 
     @property
     def colors(self) -> NDArray[np.uint8]:
         """(M, 3) RGB."""
+        ...
 
     @property
     def object_ids(self) -> tuple[int, ...]:
         """The chosen objects."""
+        ...
 
     @property
     def masks(self) -> Mapping[str, NDArray[np.bool_]]:
         """(H, W) by view; a view without a mask is drawn without one."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

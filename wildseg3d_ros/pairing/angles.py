@@ -13,7 +13,7 @@ from wildseg3d_ros.pairing.graph import fill_up, pairs_from_exhaustive, tree_of
 from wildseg3d_ros.pairing.visibility import mutual_mean, visibility
 
 
-def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """(N, N) angles [rad] between two cameras at what both see, NaN on the diagonal and where they
     share nothing, and (N, N) shares of their points that both see.
 
@@ -32,7 +32,7 @@ def viewing_angles(views: Sequence[View]) -> tuple[NDArray[np.float64], NDArray[
 
 def pairs_from_angles(
     angle: NDArray[np.float64],
-    overlap: NDArray[np.float64],
+    overlap: NDArray[np.floating],
     limits: tuple[float, float, float],
     config: PairingConfig = PairingConfig(),
 ) -> list[tuple[int, int]]:

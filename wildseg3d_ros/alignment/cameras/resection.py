@@ -240,8 +240,9 @@ def resect(
     world, uv, weight = seen.world[use], seen.uv[use], seen.confidence[use]
     centre = world.mean(0)
     width = max(view.size)
-    candidates = [K]
-    if K is None:
+    if K is not None:
+        candidates = [K]
+    else:
         candidates = [intrinsics_of(f * width, view) for f in np.geomspace(0.3, 6.0, 16)]
     best: tuple[float, NDArray, NDArray] | None = None
     for candidate in candidates:
@@ -250,7 +251,7 @@ def resect(
                 world - centre,
                 uv,
                 candidate,
-                None,
+                np.zeros(0),
                 iterationsCount=100,
                 reprojectionError=0.02 * width,
                 flags=cv2.SOLVEPNP_SQPNP,

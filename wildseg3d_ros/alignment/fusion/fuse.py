@@ -202,4 +202,4 @@ def _average_along_rays(
         sight += centre
         points[v] = sight
 
-    run_all(work, np.flatnonzero(is_mean))
+    run_all(work, np.flatnonzero(is_mean).tolist())

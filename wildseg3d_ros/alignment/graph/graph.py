@@ -106,7 +106,7 @@ def usable_pairs(
     enough = good[graph.observation].all(1)
     if first_fixed is not None:
         enough[first_fixed:] = True
-    empty = [names[e] for e in np.flatnonzero(~enough)]
+    empty = [names[e] for e in np.flatnonzero(~enough).tolist()]
     _check_connected(graph.edges[enough], views, empty)
     return graph.select(enough), [f"pair {n} has too few points and is left out" for n in empty]
 

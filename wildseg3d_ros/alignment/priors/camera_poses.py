@@ -189,7 +189,7 @@ def judge_poses(
 
     def compare(v: int, others: NDArray, gauge: Gauge) -> tuple[NDArray, NDArray]:
         """Errors [m, rad] of a prior, and in deviations."""
-        error = np.ravel(cameras.select([v]).errors(gauge))
+        error = np.ravel(cameras.select(np.array([v])).errors(gauge))
         expected = np.array(pairs.sigmas) * (cameras.distance[v] * gauge.scale, 1.0)
         # Two others hardly fix a frame.
         few = 1.0 + 1.0 / max(np.count_nonzero(others) - 1, 1) ** 2

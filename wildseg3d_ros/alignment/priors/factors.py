@@ -117,7 +117,8 @@ class Priors:
     def select(self, keep: NDArray[np.bool_]) -> Priors:
         """The rows of some of the pairs, renumbered as :meth:`Graph.select` does."""
         number = np.cumsum(keep) - 1
-        poses, scales = (rows.select(keep[rows.edge]) for rows in (self.poses, self.scales))
+        poses = self.poses.select(keep[self.poses.edge])
+        scales = self.scales.select(keep[self.scales.edge])
         camera = np.unique(np.stack([poses.group, poses.view]), axis=1, return_inverse=True)[1]
         whole = np.bincount(camera.ravel(), poses.share, minlength=1)[camera.ravel()]
         share = poses.share / np.maximum(whole, 1e-300)
@@ -295,7 +296,7 @@ class Linearised:
     own: NDArray[np.float64]
     cross: NDArray[np.float64]
     core: NDArray[np.float64]
-    inner: NDArray[np.float64]
+    inner: NDArray[np.floating]
 
     def apply(self, xi: NDArray[np.float64]) -> NDArray[np.float64]:
         """(E, 7, k): the matrix times k steps at once."""
@@ -333,9 +334,9 @@ def pose_rows(
                 (graph.edge[o], v, group, from_cam, pose, metres, radians, mass[o] / total)
             )
     columns = _columns(rows, 8)
-    numbers = (column.astype(np.int64) for column in columns[:3])
-    poses_4x4 = (column.reshape(-1, 4, 4) for column in columns[3:5])
-    return PoseRows(*numbers, *poses_4x4, *columns[5:])
+    edge, view, group = (column.astype(np.int64) for column in columns[:3])
+    from_cam, pose = (column.reshape(-1, 4, 4) for column in columns[3:5])
+    return PoseRows(edge, view, group, from_cam, pose, *columns[5:])
 
 
 def scale_rows(graph: Graph, depths: Sequence[NDArray[np.float32] | None]) -> ScaleRows:

@@ -147,13 +147,13 @@ class System:
         pairs = len(self.pivot)
         start = np.random.default_rng(0).standard_normal((pairs, 7, 4))
         # Unknowns that take no step have no energy in H, and would pass for soft directions.
-        start *= self._slope.any(2)[..., None]
+        start *= self._slope.any(2, keepdims=True)
 
         def orthonormal(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
             flat = self._project(vectors).reshape(7 * pairs, -1)
             return np.linalg.qr(flat)[0].reshape(pairs, 7, -1)
 
-        def energies(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+        def energies(vectors: NDArray[np.float64]) -> NDArray[np.floating]:
             images = self.apply(vectors).reshape(7 * pairs, -1)
             return np.linalg.eigvalsh(vectors.reshape(7 * pairs, -1).T @ images)
 
@@ -228,7 +228,7 @@ class System:
         matrix[:size, :size] = self._between_views(coupling, inverse)
         matrix[:size, size:] = towards_views(dense_solved.reshape(pairs, 7, -1))
         matrix[size:, :size] = matrix[:size, size:].T
-        matrix[size:, size:] = block_diag(*corners) + dense.T @ dense_solved
+        matrix[size:, size:] = np.asarray(block_diag(*corners)) + dense.T @ dense_solved
         factors = lu_factor(matrix, overwrite_a=True, check_finite=False)
 
         def precondition(xi: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -245,7 +245,7 @@ class System:
         return precondition
 
     def _between_views(
-        self, coupling: NDArray[np.float64], inverse: NDArray[np.float64]
+        self, coupling: NDArray[np.float64], inverse: NDArray[np.floating]
     ) -> NDArray[np.float64]:
         """(12 N, 12 N) ``C^T D^-1 C - W``."""
         of, moments = self._of, self._moments

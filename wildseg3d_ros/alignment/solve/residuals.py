@@ -66,7 +66,7 @@ def standing_out(pixels: NDArray[np.float64], views: Sequence[View]) -> list[str
     return [
         f"points of '{views[v].name}' fall {pixels[v]:.2g} px from where it sees them, those of "
         f"other views {usual:.2g} px: are its intrinsics right, principal point included?"
-        for v in np.flatnonzero(known & (pixels > limit))
+        for v in np.flatnonzero(known & (pixels > limit)).tolist()
     ]
 
 

@@ -142,7 +142,7 @@ class Stack:
 
     def cells(
         self, points: NDArray[np.float32], view: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
         """Number (S, q) of the cell of the grids of views (S,) that sees points (S, q, 3), -1
         where none does, and how near its centre that is: 1 there, 0 where the next cell begins.
         """

@@ -99,7 +99,7 @@ def reweighted(
         weights: of the first fit.
         passes: number of fits, 1 or more.
     """
-    for _ in range(passes):
-        state, residual = fit(weights)
-        weights = reweigh(residual)
-    return state, weights
+    state, residual = fit(weights)
+    for _ in range(passes - 1):
+        state, residual = fit(reweigh(residual))
+    return state, reweigh(residual)

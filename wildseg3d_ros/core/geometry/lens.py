@@ -85,6 +85,7 @@ class Lens:
     @cached_property
     def _pinhole_maps(self) -> _Maps:
         """Per pinhole pixel its column and row in the published image, each (H, W)."""
+        assert self.K is not None
         make = cv2.fisheye.initUndistortRectifyMap if self.fisheye else cv2.initUndistortRectifyMap
         size_uv = (self.size[1], self.size[0])
         map_u, map_v = make(self.K, self.coefficients, np.eye(3), self.K, size_uv, cv2.CV_32FC1)
@@ -99,6 +100,7 @@ class Lens:
         return uv[:, 0].reshape(self.size), uv[:, 1].reshape(self.size)
 
     def _pinhole_pixels(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
+        assert self.K is not None
         undistort = cv2.fisheye.undistortPoints if self.fisheye else cv2.undistortPoints
         moved = undistort(uv[:, None], self.K, self.coefficients, P=self.K)
         return np.asarray(moved, np.float64)[:, 0]

@@ -156,6 +156,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
                 f"its images of camera '{name}' are {size[1]}x{size[0]}, and the camera now has "
                 f"{present.size[1]}x{present.size[0]}",
             )
+        assert present.K is not None  # a camera_info without one is refused
         # Calibrations whose focal lengths differ by more are not of one camera.
         if abs(present.K[0, 0] / K[0, 0] - 1.0) > 0.02:
             raise _other_rig(

@@ -50,7 +50,7 @@ def detect_keypoints(frame: Frame) -> Keypoints:
         z = frame.points[r[take], c[take], 2].astype(np.float64)
         sigma[take] = frame.sigma[r[take], c[take]]
         # The feature's own ray at its neighbour's depth.
-        points[take] = rays_of(*uv[take].T, frame.K) * z[:, None]
+        points[take] = rays_of(uv[take, 0], uv[take, 1], frame.K) * z[:, None]
     has_depth = np.isfinite(sigma)
     return Keypoints(points[has_depth], sigma[has_depth], descriptors[has_depth])
 
