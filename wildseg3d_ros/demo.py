@@ -244,12 +244,13 @@ def _click(client, target: Target, truth: Truth) -> Result:
         start = time.perf_counter()
         client.segment([click])
         times.append(1e3 * (time.perf_counter() - start))
-    ious = [nothing, nothing]
+    iou = iou_at_depth = nothing
     if target.label is not None:
         scores = truth.compare(answer.masks, target.label, truth.labels)
         means = [mean(score.iou for score in by_view.values()) for by_view in scores]
-        ious = [np.nan if value is None else value for value in means]
-    return Result(target, Selection((target.click,), answer, target.name), *ious, median(times))
+        iou, iou_at_depth = (np.nan if value is None else value for value in means)
+    selection = Selection((target.click,), answer, target.name)
+    return Result(target, selection, iou, iou_at_depth, median(times))
 
 
 def _print_table(results: Sequence[Result]) -> None:

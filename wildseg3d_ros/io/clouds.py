@@ -132,4 +132,4 @@ def _table(columns: Mapping[str, NDArray]) -> NDArray:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"columns of a point cloud must have one length, got {lengths}")
-    return np.rec.fromarrays(list(columns.values()), names=list(columns))
+    return np.rec.fromarrays(list(columns.values()), names=list(columns))  # pyright: ignore[reportArgumentType]

@@ -70,8 +70,10 @@ _INTRINSICS = ("fl_x", "fl_y", "cx", "cy")
 
 # In nerfstudio every perspective model may carry coefficients; the name does not limit them.
 _PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-_COEFFICIENTS = dict.fromkeys(_PERSPECTIVE, ("k1", "k2", "p1", "p2", "k3"))
-_COEFFICIENTS["OPENCV_FISHEYE"] = ("k1", "k2", "k3", "k4")
+_COEFFICIENTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_PERSPECTIVE, ("k1", "k2", "p1", "p2", "k3")),
+    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
+}
 """Distortion coefficients of each camera model, in OpenCV's order."""
 
 

@@ -125,5 +125,5 @@ def write_npz(path: Path, **arrays: ArrayLike) -> None:
         FileError: the file cannot be written.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     write_bytes(path, buffer.getbuffer())

@@ -47,8 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=_size, default=size, metavar="WxH", help=text)
     parser.add_argument("--perfect", action="store_true", help="no noise and no pose error")
     options = parser.parse_args(arguments)
-    numbers = options.seed, options.objects, options.views
-    spec = RecordingSpec(*numbers, *options.size, options.light_samples)
+    width, height = options.size
+    spec = RecordingSpec(
+        options.seed, options.objects, options.views, width, height, options.light_samples
+    )
     if options.perfect:
         spec = replace(
             spec, depth_noise=None, translation_sigma=0.0, rotation_sigma=0.0, color_noise=0.0

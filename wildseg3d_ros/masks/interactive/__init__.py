@@ -1,6 +1,6 @@
 """Objects that are added, refined or recovered after a scene was built.
 
-``sources`` says what proposes masks for prompts: the network of a mask back end, or
+``masks/sources.py`` says what proposes masks for prompts: the network of a back end, or
 ``region_growing``, which needs none. The steps, in order:
 
 1. ``seeds``: which patch of the fused surface each prompted pixel shows (region growing only).

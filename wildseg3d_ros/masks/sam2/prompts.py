@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import ViewPrompts
-from wildseg3d_ros.masks.interactive.sources import Proposals
 from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
+from wildseg3d_ros.masks.sources import Proposals
 
 
 class Sam2Prompts:
