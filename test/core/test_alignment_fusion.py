@@ -243,8 +243,10 @@ def assert_same_world(found, expected):
     ):
         assert isinstance(points, np.ndarray) and points.dtype == np.float32
         assert isinstance(confidence, np.ndarray) and confidence.dtype == np.float32
-        np.testing.assert_allclose(points, p, atol=2e-5)
-        np.testing.assert_allclose(confidence, c, rtol=1e-3)
+        np.testing.assert_array_equal(np.isnan(points), np.isnan(p))
+        # A pixel between two surfaces may end on either one by the order of float32 sums.
+        assert (np.abs(points - p) > 2e-5).mean() < 1e-3
+        assert (np.abs(confidence - c) > 1e-3 * c).mean() < 1e-3
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
