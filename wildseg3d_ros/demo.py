@@ -23,8 +23,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.cli.progress_bar import ProgressBar
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
+from wildseg3d_ros.core.progress_bar import ProgressBar
 from wildseg3d_ros.core.types import Click, View
 from wildseg3d_ros.evaluation import Truth, mean, most_interior_pixel
 from wildseg3d_ros.io.clouds import write_ply

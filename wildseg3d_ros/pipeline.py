@@ -6,9 +6,10 @@ alone, to give the mask back end one cloud to look at, and again with the masks 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wildseg3d_ros.alignment import Aligner, Aligns, ViewAligner
+from wildseg3d_ros.alignment.fusion.fuse import device_array as check_device
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.progress import Progress
@@ -49,6 +50,7 @@ def build_scene(
     masks = masks or load_masks(config.masks)
     pointmaps.check(views)
     masks.check(views)
+    check_device(config.alignment.device)
 
     _warn_of_missing_poses(views, progress)
     with progress.stage("pairs"):
@@ -57,9 +59,14 @@ def build_scene(
         pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
         predictions = pointmaps.predict(views, pairs, progress)
-    with progress.stage("alignment"):
-        aligner = Aligner(predictions, views, config.alignment)
-    return _finish(views, aligner, config, progress, masks, world_frame)
+    return _finish(
+        views,
+        lambda: Aligner(predictions, views, config.alignment),
+        config,
+        progress,
+        masks,
+        world_frame,
+    )
 
 
 def update_scene(
@@ -98,6 +105,7 @@ def update_scene(
     check_views(views)
     pointmaps.check(views)
     masks.check(views)
+    check_device(config.alignment.device)
     _warn_of_missing_poses(views, progress)
     with progress.stage("pointmaps"):
         if isinstance(pointmaps, NeedsPoses):
@@ -110,13 +118,20 @@ def update_scene(
             fresh = []
     if not fresh:  # pairs that were of no use before may be so now
         return build_scene(views, config, progress, pointmaps, masks, world_frame)
-    aligner = ViewAligner(fresh, views, index, scene.alignment, scene.world, config.alignment)
-    return _finish(views, aligner, config, progress, masks, world_frame)
+    before = scene.alignment, scene.world
+    return _finish(
+        views,
+        lambda: ViewAligner(fresh, views, index, *before, config.alignment),
+        config,
+        progress,
+        masks,
+        world_frame,
+    )
 
 
 def _finish(
     views: Sequence[View],
-    aligner: Aligns,
+    make_aligner: Callable[[], Aligns],
     config: SceneConfig,
     progress: Progress,
     masks: MaskBackend,
@@ -124,6 +139,7 @@ def _finish(
 ) -> Scene:
     """From pairs to the snapshot."""
     with progress.stage("alignment"):
+        aligner = make_aligner()
         alignment, world = aligner.solve(), aligner.fuse()
     with progress.stage("masks"):
         cache = masks.segment(views, alignment, world, progress)

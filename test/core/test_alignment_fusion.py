@@ -279,7 +279,7 @@ def test_fuse_on_a_device_that_is_not_there_is_refused(network):
 def test_fuse_on_a_gpu_without_torch_says_what_to_install(network, monkeypatch):
     made, alignment = network
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ConfigError, match="needs PyTorch"):
+    with pytest.raises(ConfigError, match="make setup EXTRAS=mast3r"):
         fuse(made.predictions, made.views, alignment, AlignmentConfig(device="cuda"))
 
 

@@ -1,5 +1,6 @@
 """The reduced solver against brute force: differences of the cost, and SciPy's least squares."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -247,3 +248,25 @@ def test_blas_on_one_thread_leaves_the_number_of_threads_as_it_was():
         with devices.blas_on_one_thread():
             assert set(threads()) == {1}
         assert threads() == before
+
+
+def test_blas_on_one_thread_from_overlapping_threads():
+    def threads():
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def first():
+        with devices.blas_on_one_thread():
+            entered.set()
+            leave.wait(10)
+
+    before = threads()
+    other = threading.Thread(target=first)
+    other.start()
+    assert entered.wait(10)
+    assert set(threads()) == {1}
+    with devices.blas_on_one_thread():
+        leave.set()
+        other.join()
+    assert threads() == before

@@ -12,10 +12,10 @@ import pytest
 
 from wildseg3d_ros import cli, pipeline
 from wildseg3d_ros.cli.commands import read_config
-from wildseg3d_ros.cli.progress_bar import ProgressBar
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.progress_bar import ProgressBar
 from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.io.folder import write_folder

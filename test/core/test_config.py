@@ -68,3 +68,11 @@ def test_from_yaml_files(tmp_path):
     listed.write_text("- 1\n")
     with pytest.raises(ConfigError, match="expected a mapping"):
         SceneConfig.from_yaml(listed)
+
+
+def test_check_setting_float_as_yaml_reads_it():
+    """YAML 1.1 takes 1e-5 for a text."""
+    made = SceneConfig.from_mapping({"alignment": {"tolerance": "1e-5"}})
+    assert made.alignment.tolerance == 1e-5
+    with pytest.raises(ConfigError, match="'alignment.tolerance' is of type float; got str"):
+        SceneConfig.from_mapping({"alignment": {"tolerance": "small"}})

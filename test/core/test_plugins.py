@@ -165,6 +165,11 @@ class MissingModule(GoodConfig):
         import wildseg3d_no_such_module  # noqa: F401
 
 
+class GoneModule(GoodConfig):
+    def load(self):
+        import wildseg3d_ros.gone.away  # noqa: F401
+
+
 class MissingExtra(MissingModule):
     extra: ClassVar[str] = "clouds"
 
@@ -300,6 +305,18 @@ def test_load_missing_module(section, value, package, command):
     assert "\n" not in told
 
 
+def test_load_made_for_another_version(section):
+    """A module of ours that is gone is no missing package."""
+    with pytest.raises(ConfigError, match="does not fit what is installed here: .*gone"):
+        section(entry("good", "GoneModule")).load()
+
+
+def test_section_takes_the_back_ends_own_settings(section):
+    made = section(entry("good", "GoodConfig"))
+    with pytest.raises(TypeError, match="'good' takes a GoodConfig, got 3"):
+        type(made)(good=3)
+
+
 def test_load_defect_in_the_back_ends_own_package(section):
     with pytest.raises(ModuleNotFoundError, match="defect"):
         section(entry("good", "MissingOwnModule")).load()
@@ -308,8 +325,10 @@ def test_load_defect_in_the_back_ends_own_package(section):
 @pytest.mark.parametrize(("kind", "name"), [("pointmaps", "mast3r"), ("masks", "sam2")])
 def test_load_without_torch(monkeypatch, kind, name):
     """The extra that has to be installed is the back end's own."""
-    for module in [m for m in sys.modules if m.startswith(f"wildseg3d_ros.{kind}.{name}.")]:
-        monkeypatch.delitem(sys.modules, module)
+    of_back_end = [m for m in sys.modules if m.startswith(f"wildseg3d_ros.{kind}.{name}.")]
+    for module in of_back_end:
+        if not module.endswith(".config"):
+            monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "torch", None)
     config = SceneConfig.from_mapping({kind: {"backend": name}})
     with pytest.raises(ConfigError, match=f"'torch'.*make setup EXTRAS={name}"):

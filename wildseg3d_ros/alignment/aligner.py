@@ -54,7 +54,8 @@ class Aligner:
     """Brings all pairs and cameras into one world.
 
     What the solve needs of the pairs' maps is read once, when the aligner is made: maps that
-    change in place afterwards do not change its solutions. A second solve starts from the first
+    change in place afterwards do not change its solutions. :meth:`fuse` reads every pixel: the
+    maps must then be those that were aligned. A second solve starts from the first
     one's poses, and pairs that contradicted the others are left out from its start.
     """
 

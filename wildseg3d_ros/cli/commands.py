@@ -108,9 +108,9 @@ def _answer(
 
 def update(given: argparse.Namespace) -> None:
     """``wildseg3d update``: one camera's image in a scene file is replaced."""
-    from wildseg3d_ros.cli.progress_bar import ProgressBar
     from wildseg3d_ros.cli.report import print_scene
     from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.core.progress_bar import ProgressBar
     from wildseg3d_ros.masks import load_masks_for
     from wildseg3d_ros.pipeline import update_scene
     from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
@@ -237,8 +237,8 @@ def read_config(
 
 
 def _load(given: argparse.Namespace) -> Recording:
-    from wildseg3d_ros.cli.progress_bar import ProgressBar
     from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.core.progress_bar import ProgressBar
     from wildseg3d_ros.io.folder import load_folder
 
     with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
@@ -246,8 +246,8 @@ def _load(given: argparse.Namespace) -> Recording:
 
 
 def _build(given: argparse.Namespace, recording: Recording) -> Scene:
-    from wildseg3d_ros.cli.progress_bar import ProgressBar
     from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.core.progress_bar import ProgressBar
     from wildseg3d_ros.pipeline import build_scene
 
     config = read_config(given.config, given.settings)

@@ -56,7 +56,7 @@ def to_numpy(array: Array) -> NDArray:
     """The array in the processor's memory; without a copy where it is there already."""
     if isinstance(array, np.ndarray):
         return array
-    # torch alone keeps arrays where NumPy cannot read them.
+    # torch tensors on a GPU; NumPy reads what others keep in the processor's memory.
     return np.asarray(array.detach().cpu() if is_torch_array(array) else array)
 
 

@@ -6,12 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from wildseg3d_ros.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+_limiting = Lock()
+"""Held by the thread that keeps the linear algebra on one thread."""
 
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -46,13 +50,20 @@ def blas_on_one_thread() -> Iterator[None]:
     """Keeps the linear algebra of NumPy and SciPy on the calling thread.
 
     Many small products in a row: a second thread gains nothing on an idle machine, and on a busy
-    one it is waited for at every product, which has made a solve ten times slower.
+    one it is waited for at every product, which has made a solve ten times slower. The limit is
+    the whole process's: while one thread has set it, others change nothing.
     """
     import scipy.linalg  # noqa: F401  it brings an OpenBLAS of its own
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
+    if not _limiting.acquire(blocking=False):
         yield
+        return
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        _limiting.release()
 
 
 def available_memory() -> int | None:

@@ -120,10 +120,13 @@ class BackendSection:
     def __init__(
         self, backend: str | None = None, groups: tuple[tuple[str, Any], ...] = (), **given: Any
     ) -> None:
-        unknown = [name for name in given if name not in self.registry.entries]
-        if unknown:
-            raise TypeError(f"there is no back end '{unknown[0]}' in '{self.registry.section}'")
         given = {**dict(groups), **given}
+        for name, group in given.items():
+            config = self.registry.find(name)
+            if config is None:
+                raise TypeError(f"there is no back end '{name}' in '{self.registry.section}'")
+            if type(group) is not config:
+                raise TypeError(f"'{name}' takes a {config.__name__}, got {group!r}")
         changed = {name: group for name, group in given.items() if group != type(group)()}
         object.__setattr__(self, "backend", type(self).backend if backend is None else backend)
         object.__setattr__(self, "groups", tuple(sorted(changed.items())))
@@ -153,11 +156,17 @@ class BackendSection:
         config = getattr(self, self.backend)
         try:
             return config.load()
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             module = error.name or str(error)
-            if module.partition(".")[0] == type(config).__module__.partition(".")[0]:
+            package = module.partition(".")[0]
+            if package == type(config).__module__.partition(".")[0]:
                 raise
-            raise self.registry.missing(self.backend, module) from error
+            if isinstance(error, ModuleNotFoundError) and package != __name__.partition(".")[0]:
+                raise self.registry.missing(self.backend, module) from error
+            raise ConfigError(
+                f"{self.registry.section}.backend={self.backend} does not fit what is installed "
+                f"here: {error}; install versions of the back end and of this that fit each other"
+            ) from error
 
 
 @members.register

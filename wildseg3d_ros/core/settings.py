@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -109,8 +110,9 @@ def check_setting(name: str, spec: dataclasses.Field, hint: Any, value: Any) -> 
         return value
     if isinstance(hint, types.GenericAlias):
         raise TypeError(f"setting '{name}': containers are not supported")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):  # YAML 1.1 takes 1e-5 for a text
+            value = float(value)
     if type(value) is not hint:
         raise ConfigError(
             f"'{name}' is of type {hint.__name__}; got {type(value).__name__} {value!r}"

@@ -116,7 +116,7 @@ def load_masks_for(cache: MaskCache, config: MaskConfig) -> MaskBackend:
         if origin is None or config != as_built(config, cache):
             raise
         raise type(error)(
-            f"the scene's masks were made by {origin}, which cannot be loaded here: {error} "
-            f"(masks.backend={MaskConfig.backend})",
+            f"the scene's masks were made by {origin}, which cannot be loaded here: {error}; mend "
+            f"that, or take another back end, as by masks.backend={MaskConfig.backend}",
             error.code,
         ) from error

@@ -53,8 +53,8 @@ def load_mujoco() -> ModuleType:
 
 
 WAY_OUT = (
-    "'pip install mujoco' and 'apt-get install libegl1 libegl-mesa0' provide them; libosmesa6 "
-    "with MUJOCO_GL=osmesa does without EGL"
+    "`make setup EXTRAS=sim` in a clone, else `pip install 'wildseg3d[sim]'`, and `apt-get "
+    "install libegl1 libegl-mesa0` provide them; libosmesa6 with MUJOCO_GL=osmesa does without EGL"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -45,7 +46,7 @@ def fuse(
 ) -> WorldPointmaps:
     """See :func:`wildseg3d_ros.alignment.fuse`."""
     posed = _posed(predictions, views, alignment)
-    like = _device_array(config.device)
+    like = device_array(config.device)
     parts = [_view(predictions, views, v, alignment, posed, like) for v in range(len(views))]
     points, confidence, fills = (list(part) for part in zip(*parts, strict=True))
     _run(fills, predictions, like)
@@ -69,7 +70,7 @@ def fuse_view(
     # An added view has no points yet.
     points += points[:1] * (len(views) - len(points))
     confidence += confidence[:1] * (len(views) - len(confidence))
-    like = _device_array(config.device)
+    like = device_array(config.device)
     points[changed], confidence[changed], fills = _view(
         pairs, views, changed, alignment, posed, like
     )
@@ -80,7 +81,7 @@ def fuse_view(
     return WorldPointmaps(tuple(points), tuple(confidence))
 
 
-def _device_array(name: str) -> Array | None:
+def device_array(name: str) -> Array | None:
     """An array of the library and on the device of the setting ``alignment.device``; None where
     maps stay where they are.
 
@@ -91,12 +92,15 @@ def _device_array(name: str) -> Array | None:
         return None
     if name == "cpu":
         return np.empty(0)
+    if not re.fullmatch(r"cuda(:\d+)?", name):
+        raise ConfigError(f"'alignment.device' is auto, cpu, cuda or cuda:N; got '{name}'")
     try:
         import torch
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ConfigError(
-            f"alignment.device '{name}' needs PyTorch, which is not installed; install it with "
-            "pip install torch, or choose 'cpu' or 'auto'"
+            f"alignment.device={name} needs the Python module 'torch', which is not installed: "
+            "`make setup EXTRAS=mast3r` in a clone, else `pip install 'wildseg3d[mast3r]'`; or "
+            "choose 'cpu' or 'auto'"
         ) from error
     return torch.empty(0, device=torch_device(name, "alignment.device"))
 
