@@ -30,6 +30,7 @@ def face_coverage(
     box_from_frame = invert(box.frame_from_box)
     inside = apply(box_from_frame, np.asarray(points, np.float64))
     outwards = np.asarray(normals, np.float64) @ box_from_frame[:3, :3].T
+    # 16 cells along the longest edge; outermost are points up to a quarter of one deeper.
     cell = max(float(box.size.max()) / 16, 1e-9)
     shares = np.zeros(6)
     for axis in range(3):

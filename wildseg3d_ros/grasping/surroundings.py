@@ -121,6 +121,7 @@ def without_object(
 def _every_nth(chosen: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
     """Of more than 400,000 pixels only those of every n-th row and column."""
     total = sum(int(np.count_nonzero(pixels)) for pixels in chosen)
+    # Bounds time and memory; the cloud is there to look at, or thinned to voxels.
     step = max(1, int(np.ceil(np.sqrt(total / 400_000))))
     fewer = [np.zeros_like(pixels) for pixels in chosen]
     for few, pixels in zip(fewer, chosen, strict=True):

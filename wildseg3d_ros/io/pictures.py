@@ -30,6 +30,7 @@ _PALETTE: tuple[RGB, ...] = (
     (60, 110, 220),
     (160, 220, 60),
 )
+# Light on dark; clicks that add are green, those that take away are red.
 _TEXT: RGB = (235, 238, 242)
 _FAINT: RGB = (150, 158, 168)
 _CLICK: RGB = (60, 230, 90)

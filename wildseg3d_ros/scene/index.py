@@ -101,7 +101,7 @@ class ObjectIndex(ReadOnlyArrays):
         rows = _kept(rows, near)
 
         visibility = Visibility.create(K, world_from_cam, world)
-        if config.max_slant < 90.0:
+        if config.max_slant < 90.0:  # no surface is steeper
             rows = _kept(rows, ~_flying(rows, visibility, config.max_slant))
         seen, pierced = visibility.votes(rows["points"], rows["view"])
         rows["view_count"] = np.minimum(seen + 1, 255).astype(np.uint8)

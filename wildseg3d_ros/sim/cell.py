@@ -23,11 +23,12 @@ from wildseg3d_ros.sim.prop import Part, Prop
 from wildseg3d_ros.sim.props import CATALOGUE
 from wildseg3d_ros.sim.shapes import Mesh, box, join, quad
 
-TABLE_SIZE, TABLE_HEIGHT = (1.30, 0.95, 0.04), 0.75
+TABLE_SIZE, TABLE_HEIGHT = (1.30, 0.95, 0.04), 0.75  # [m], and of its top over the floor
 COLLISION_GROUP = 3
 """Of MuJoCo's geoms that physics sees and no camera does; all others are in group 0."""
 _CONTACT = {"group": COLLISION_GROUP, "friction": [0.8, 0.01, 0.002], "condim": 6}
-"""How things that touch each other slide and roll."""
+"""How things that touch each other slide and roll: with friction of rolling (the third, which 6
+contact dimensions have), or round things would not come to rest."""
 
 
 def load_mujoco() -> ModuleType:

@@ -40,6 +40,7 @@ def focal_from_pointmaps(
         return focal, np.linalg.norm(offset - focal * direction, axis=1)
 
     def reweigh(residual: NDArray) -> NDArray:
+        # Weights of an L1 fit, bounded at a tenth of the median residual.
         return weight / np.maximum(residual, 1e-3 + 0.1 * np.median(residual))
 
     focal, _ = reweighted(fit, reweigh, weight, passes=10)
@@ -65,7 +66,7 @@ def contradicting_intrinsics(
     if focal is not None and abs(np.log(focal / K[0, 0])) <= np.log(_WRONG_FOCAL):
         return None
     off = np.abs(K[:2, 2] - image_centre(view)) / np.array(view.size[::-1])
-    # Farther from the middle, the intrinsics are of an image of another size.
+    # Farther from the middle than 0.15 of the size, they are of an image of another size.
     if focal is not None and off.max() <= 0.15:
         scaled = np.array(K, dtype=np.float64)
         scaled[:2, :2] *= focal / K[0, 0]

@@ -56,6 +56,7 @@ def refine_cameras(
         error, jacobian, front = _project(seen, state[0].pose, state[0].K)
         norm = np.sqrt(np.square(error).sum(-1))
         medians = [lower_median(n[f], np.nan) for n, f in zip(norm, front, strict=True)]
+        # Of the Cauchy loss: the median error of a view [px]; exact points need a least one.
         width = np.maximum(medians, 1e-3)
         robust = seen.weight * front / (1.0 + np.square(norm / width[:, None]))
         jacobian[..., 6] *= with_focal[:, None, None]
@@ -77,6 +78,7 @@ def refine_cameras(
         turn = rotation_from_vectors(step[:, :3])
         pose = turn @ now.pose
         pose[:, :, 3] += step[:, 3:6]
+        # By a factor of 1.65 at most: the linearisation holds no farther.
         focal = now.K[:, 0, 0] * np.exp(np.clip(step[:, 6], -0.5, 0.5))
         intrinsics = now.K.copy()
         intrinsics[:, 0, 0] = focal
@@ -101,6 +103,7 @@ def robust_errors(
 ) -> NDArray[np.float64]:
     """(V,) weighted means of truncated reprojection errors [px]; points behind count in full."""
     error, _, front = _project(seen, cam_from_world, K)
+    # A tenth of the image, so that outliers and points behind do not decide which camera is best.
     limit = 0.1 * (seen.uv.max((1, 2)) + 1.0)[:, None]
     norm = np.where(front, np.minimum(np.sqrt(np.square(error).sum(-1)), limit), limit)
     return (seen.weight * norm).sum(1) / np.maximum(seen.weight.sum(1), 1e-300)

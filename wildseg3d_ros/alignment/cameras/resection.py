@@ -74,6 +74,7 @@ class Observed:
         def reweigh(apart: NDArray) -> NDArray:
             # The upper median of a few values; NumPy's own takes ten times as long for them.
             middle = np.sort(apart)[len(apart) // 2]
+            # Bounded, so that the mean does not stick to one of the positions.
             return weight / np.maximum(apart, 0.1 * middle + 1e-12)
 
         mean, robust = reweighted(fit, reweigh, weight, passes=11)
@@ -243,6 +244,7 @@ def resect(
     if K is not None:
         candidates = [K]
     else:
+        # In widths: 118 to 10 degrees across, in steps of 22 %, which refinement bridges.
         candidates = [intrinsics_of(f * width, view) for f in np.geomspace(0.3, 6.0, 16)]
     best: tuple[float, NDArray, NDArray] | None = None
     for candidate in candidates:
@@ -252,6 +254,7 @@ def resect(
                 uv,
                 candidate,
                 np.zeros(0),
+                # A rough pose is enough, within 2 % of the width: refinement follows.
                 iterationsCount=100,
                 reprojectionError=0.02 * width,
                 flags=cv2.SOLVEPNP_SQPNP,

@@ -154,6 +154,7 @@ def _view(
     rotation = correction[:3, :3].astype(np.float32)
     centre = alignment.world_from_cam[v, :3, 3].astype(np.float32)
     values = _BLOCK_VALUES if is_on_host(like) else _GPU_BLOCK_VALUES
+    # However many observations: threads would wait for the interpreter.
     block = max(1024, values // (3 * len(seen)))
 
     def fill(first: int) -> None:

@@ -19,10 +19,11 @@ _SAMPLES = 128
 """Points per observation that the initialization uses; the solver uses all of them."""
 
 _VOTERS = 12
-"""Strongest pairs that vote on a view's pose."""
+"""Strongest pairs that vote on a view's pose; votes are compared two by two."""
 
 _SWEEPS = 2
-"""Rounds in which views may still move to where most of their pairs see them."""
+"""Rounds in which views may still move to where most of their pairs see them: a view that
+moved changes its neighbours' votes once more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +199,7 @@ class _Growing:
         typical = float(np.median([agreement for _, agreement, _ in elected.values()]))
         moved = False
         for v, (winner, agreement, error) in elected.items():
+            # Clearly elsewhere: three times as far as candidates differ. Two of them are a tie.
             if error > 3.0 * max(agreement, typical, 1e-6):
                 y, weight = votes[v]
                 self._set(v, y[winner], weight[winner])

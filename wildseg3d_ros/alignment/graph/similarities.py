@@ -33,7 +33,8 @@ def fit_similarities(
             moved = transform(scale, rotation, translation, x)
             residual = lengths(np.subtract(moved, y, out=moved))
             mean = (weight * residual).sum(1) / np.maximum(weight.sum(1), 1e-300)
-            # Exact data leave residuals of rounding size: all points count alike then.
+            # Weights of an L1 fit, bounded at a fifth of the mean residual. Exact data leave
+            # residuals of rounding size: all points count alike then.
             floor = 0.2 * mean + 1e-9 * np.abs(y).max((1, 2), initial=0.0) + 1e-300
             current = weight / np.maximum(residual, floor[:, None], out=residual)
     return scale, rotation, translation

@@ -150,6 +150,7 @@ def compare_poses(
         for k in np.flatnonzero(~wrong)
     ]
     warnings = ()
+    # Right deviations make 1; few poses may be beyond by chance.
     if len(known) > 3 and typical > 1.3:
         ambiguous = ids[~wrong & inflation.any(1)]
         names = ", ".join(f"'{views[v].name}'" for v in ambiguous)

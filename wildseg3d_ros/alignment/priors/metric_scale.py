@@ -74,7 +74,7 @@ def consensus_scale(
     if not sources:
         return None, depths, False, []
     middle = _weighted_median(*np.array([source[:2] for source in sources]).T)
-    # Two sources contradict each other where they are 10 % apart.
+    # Two sources contradict each other where they are 10 % apart, and 5 % from their middle.
     wrong = [v for value, _, v in sources if v is not None and abs(value - middle) > 0.05]
     blame = "one of the two is wrong" if len(sources) == 2 else "the others contradict it"
     warnings = [

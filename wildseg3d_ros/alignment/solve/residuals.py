@@ -61,7 +61,7 @@ def standing_out(pixels: NDArray[np.float64], views: Sequence[View]) -> list[str
     if np.count_nonzero(known) < 3:
         return []
     usual = float(np.median(pixels[known]))
-    # Both relative to the others and absolutely.
+    # Both relative to the others and absolutely: nothing is wrong below 2 px.
     limit = max(4.0 * usual, 2.0)
     return [
         f"points of '{views[v].name}' fall {pixels[v]:.2g} px from where it sees them, those of "

@@ -158,7 +158,8 @@ def draw_samples(
     distance = np.linalg.norm(point - visibility.centres[view], axis=1)
     footprint = np.bincount(node, distance / visibility.focal[view], len(nodes))
     size = footprint / np.maximum(count, 1) * np.sqrt(nodes.area)
-    # Where no two views share a surface, visibility's own tolerance is the thickness of objects.
+    # Where no two views share a surface, visibility's own tolerance is the thickness of objects:
+    # points are of one surface within a quarter of the median mask's size.
     max_distance = 0.25 * float(np.median(size[count > 0])) if len(point) else 0.0
     mass = np.bincount(node, weight, len(nodes)).astype(np.float32)
     return Samples(visibility, point, node, view, weight, count, mass, max_distance)
@@ -234,6 +235,7 @@ def visible_masks(nodes: MaskNodes, samples: Samples) -> NDArray[np.bool_]:
 
 
 def _is_enough(visible: NDArray[np.float32], samples: Samples) -> NDArray[np.bool_]:
+    # A view must see a tenth of a mask, or more, before one of its own is missed there.
     return visible / np.maximum(samples.mass, 1e-6)[:, None] >= 0.1
 
 

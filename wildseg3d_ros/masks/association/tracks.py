@@ -155,6 +155,7 @@ def track_evidence(
         trust: (N, N) share of right tracks from the row's view into the column's.
     """
     counts = (found.area > 0) & ~cut
+    # No track is certain: the logarithms stay finite.
     right = np.clip(trust, 0.0, 0.99).astype(np.float64)
     chance = (1.0 - right) / np.maximum(np.diff(nodes.offsets), 2)
     ends_here = np.clip(np.log((right + chance) / chance) / CLEAR, 0.0, 1.0)
@@ -273,7 +274,9 @@ def ambiguity_of_tracks(
     # other leave a third to tell which is right.
     witnesses = min(1.0, 3 / max(nodes.views - 1, 1)) ** 2
     ambiguity = 1.0 - (len(anchors) / nodes.views) ** 2
-    if len(anchors) > 1:  # tracks of one view close no cycle that would show which are wrong
+    # Tracks of one view close no cycle that would show which are wrong. Where that is known, the
+    # share of wrong ones counts four times: a merge is worse than a split.
+    if len(anchors) > 1:
         ambiguity += 4.0 * wrong * witnesses
     return float(ambiguity * 0.5 * np.log(4.0 * masks) / CLEAR)
 

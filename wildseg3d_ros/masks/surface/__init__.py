@@ -12,4 +12,8 @@ The steps, in order; :func:`fused.fuse_surface` runs the first eight:
 8. ``hidden_support``: a support without depth, found in the images; step 7 once more with it.
 9. ``objects``: which clusters are objects, background, or too small to say.
 10. ``drawing``: the objects drawn into a view, their outlines moved to the edges of its image.
+
+The weights of the cues were set on several recordings at once: a shelf, a simulated table and
+single views of real tables. No other source is on record for thresholds that name none;
+docs/masks.md has what all of them give on scenes that nothing was chosen on.
 """

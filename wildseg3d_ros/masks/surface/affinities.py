@@ -26,11 +26,13 @@ def edge_log_odds(
     """
     angle = _crease_angle(patches)
     # Convex and flat surface holds together, a concave crease is where bodies meet; one of 10
-    # degrees is no evidence.
+    # degrees is no evidence, one of 33 or more has all that a crease can have against one object.
     shape = np.clip(1.0 + np.minimum(angle, 0.0) / np.deg2rad(10.0), -2.3, 1.0)
+    # From 1 for to 1 against; half a vote of either kind is added, so that no view is no evidence.
     vote = 2.0 * ((patches.same + 0.5) / (patches.both + 1.0) - 0.5)
     appearance = _colour(patches, patches.edges) + vote
-    # A convex edge between bodies is rare, a step in shading across one is not.
+    # A convex edge between bodies is rare, a step in shading across one is not. From 40 degrees an
+    # edge is clear: it has 0.5 for one object, and takes 60 % off what appearance has against.
     folded = np.clip(angle / np.deg2rad(40.0), 0.0, 1.0)
     appearance *= np.where(appearance < 0, 1.0 - 0.6 * folded, 1.0)
     return shape + 0.5 * folded + appearance + _rise_over_supports(patches, planes, tolerance)
@@ -38,11 +40,13 @@ def edge_log_odds(
 
 def gap_log_odds(patches: Supervoxels, gaps: NDArray[np.int32]) -> NDArray[np.float64]:
     """(G,) log-odds of patches that only meet in an image, inside one region."""
+    # One region on both sides of a gap is weak evidence: a contact of flat surface has 1.
     return 0.2 + _colour(patches, gaps)
 
 
 def _colour(patches: Supervoxels, pairs: NDArray[np.int32]) -> NDArray[np.float64]:
-    """(n,) log-odds by colour: none at a distance of 12 in Lab, less for larger ones."""
+    """(n,) log-odds by colour: none at a distance of 12 in Lab, which shading makes on one object;
+    0.35 for equal colours, and at most three times that against."""
     step = colour_distance(patches.lab[pairs[:, 0]] - patches.lab[pairs[:, 1]])
     return 0.35 * np.clip(1.0 - step / 12.0, -3.0, 1.0)
 
@@ -68,7 +72,8 @@ def _crease_angle(patches: Supervoxels) -> NDArray[np.float64]:
     behind = across[order[first[side[which]] + step]]
     forward = _unit(patches.centres[side] - patches.centres[across])
     onward = _unit(patches.centres[behind] - patches.centres[side[which]])
-    # The patch behind must continue the side, not lie beyond a crease of its own.
+    # The patch behind must continue the side, not lie beyond a crease of its own: both cosines
+    # are above 0.5, 60 degrees.
     weight = np.maximum((onward * forward[which]).sum(axis=1) - 0.5, 0.0) * patches.count[behind]
     weight *= (patches.normals[behind] * patches.normals[side[which]]).sum(axis=1) > 0.5
     total = np.bincount(which, weight, 2 * count)
@@ -123,6 +128,8 @@ def _rise_over_supports(
         odds[through] -= 2.0 * min(plane.evidence, 2.0)
         for one, other in ((a, b), (b, a)):
             leaves = plane.patches[one] & ~plane.patches[other]
+            # In tolerances: from two on a patch stands clear of the plane. Below it lies noise,
+            # which gains a quarter of that at most.
             rise = np.clip(height[other[leaves]], -0.5, 2.0)
             odds[leaves] -= rise * min(plane.evidence, 2.0)
     return odds

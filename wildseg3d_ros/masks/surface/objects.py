@@ -57,7 +57,7 @@ def adopt_fragments(
 
 
 def smallest_object(cloud: VoxelCloud, metric_scale: float) -> float:
-    """Voxels of the smallest object."""
+    """Voxels of the smallest object; fewer than 40 are none, however large voxels are."""
     return max(40.0, cloud.layers * (SMALLEST_FACE * metric_scale / cloud.size) ** 2)
 
 

@@ -90,6 +90,7 @@ def _observe(
     depth[finite] = apply(invert(world_from_cam), points[finite])[:, 2]
     finite &= depth > 0
     if finite.any():
+        # In medians of the view: beyond twice it counts no more, below a twentieth not at all.
         weight = np.clip(weight / np.median(weight[finite]), 0.0, 2.0)
     good = finite & (weight > 0.05) & ~_flying(np.where(finite, depth, 0.0))
     working_K = K.copy()
@@ -114,7 +115,7 @@ def _flying(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
     A pixel on the rim of a surface has the jump on one side only and stays.
     """
     near, far = depth_range(depth)
-    step = 0.02 * depth
+    step = 0.02 * depth  # clearly: by 2 %
     return (depth > 0) & (near < depth - step) & (far > depth + step)
 
 

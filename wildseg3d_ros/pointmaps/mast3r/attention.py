@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LAYER_NORM_EPSILON = 1e-6
+"""As in CroCo v2, whose networks the weights were trained with; PyTorch's default is 1e-5."""
 
 Rotation = tuple[Tensor, Tensor]
 """What :func:`rotate` multiplies with: cosines, and sines with the sign of each half; both

@@ -132,6 +132,7 @@ def compare_pairs(
                 maps[p.a] = p.pointmap_b, p.confidence_b
         for one, two in combinations(sorted(maps), 2):
             rows, cols = np.nonzero(np.minimum(maps[one][1], maps[two][1]) > 0)
+            # Fewer pixels with a depth by both pairs make no comparison.
             if len(rows) < 100:
                 continue
             points = [maps[other][0][rows, cols].astype(np.float64) for other in (one, two)]
@@ -139,6 +140,7 @@ def compare_pairs(
             middle = float(np.median(ratio))
             # The half that differs as the median does: the other one has outliers.
             near = np.argsort(np.abs(ratio - middle))[: len(ratio) // 2]
+            # 64 stand for all: pixels of a comparison share their error.
             chosen = np.sort(near)[np.linspace(0, len(near) - 1, 64).astype(int)]
             matches = (
                 _seen_from(cameras[view], cameras[one], points[0][chosen]),
@@ -167,6 +169,7 @@ def find_disagreement(
         sigma: (N, 2) standard deviations of their poses, metres and rad.
     """
     before = _size(np.array([c.difference for c in comparisons] or [0.0]))
+    # Within two standard deviations all agree.
     if before < 2.0 * _NOISE:
         return None
     worst = max(comparisons, key=lambda c: abs(c.difference))

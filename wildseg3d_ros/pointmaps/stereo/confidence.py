@@ -53,6 +53,7 @@ def disparity_sigma(
     correlation, blur, shift = _comparison(first, second, np.isfinite(mine))
     with np.errstate(invalid="ignore"):
         apart = np.abs(np.asarray(back) - mine)
+        # 0.25 px of steps, pull and poses, and half of what the directions differ by.
         sigma = np.sqrt(0.25**2 + 0.25 * apart**2 + blur**2 + shift**2)
         good = (apart <= CONSISTENT) & (np.abs(shift) <= CONSISTENT) & np.isfinite(blur)
         # Where a surface is plainer than the camera's noise, the matcher continues its neighbours'

@@ -34,6 +34,7 @@ def depth_range(
         near, far = np.percentile(depth, [1.0, 99.0]) * [1.0 / 1.15, 1.15]
     else:
         middle = _distance_to_axis(a_from_b)
+        # The cameras look at the scene: it lies around where their axes meet.
         near, far = 0.6 * middle, 2.0 * middle
     near, far = given[0] or near, given[1] or far
     return float(near), float(max(far, 1.01 * near))
@@ -79,6 +80,6 @@ def _distance_to_axis(a_from_b: NDArray[np.float64]) -> float:
     baseline, axis = a_from_b[:3, 3], a_from_b[:3, 2]
     determinant, length = 1.0 - axis[2] ** 2, float(np.linalg.norm(baseline))
     along = 0.0
-    if determinant >= 1e-4:
+    if determinant >= 1e-4:  # axes at 0.6 degrees or more
         along = float((baseline[2] - axis[2] * (axis @ baseline)) / determinant)
     return along if along > 0.5 * length else 5.0 * length

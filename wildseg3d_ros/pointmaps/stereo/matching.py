@@ -91,7 +91,8 @@ def _disparity(
         numDisparities=count,
         blockSize=block,
         # For a step of one disparity a quarter of what OpenCV proposes: on surfaces seen aslant
-        # there is one at every few pixels.
+        # there is one at every few pixels. For a larger one, and as the uniqueness ratio, what it
+        # proposes.
         P1=2 * block**2,
         P2=32 * block**2,
         uniquenessRatio=5,
@@ -100,7 +101,7 @@ def _disparity(
         mode=cv2.STEREO_SGBM_MODE_HH,
     )
     found = matcher.compute(np.ascontiguousarray(left), np.ascontiguousarray(right))
-    # Islands that no surface of a hundred pixels supports are chance matches.
+    # Islands of less than a hundred pixels, all within 1 px (16 steps), are chance matches.
     cv2.filterSpeckles(found, -16, 100, 16)
     disparity = found.astype(np.float32) / 16.0
     disparity[found < 0] = np.nan

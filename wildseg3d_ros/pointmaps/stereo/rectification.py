@@ -127,7 +127,7 @@ def rectify(
     if common is None:
         return "its cameras look too far past each other"
     (left, top), extent = common
-    if extent[0] * focal < 16.0:
+    if extent[0] * focal < 16.0:  # a strip is not enough
         return "its cameras share no rows"
     # Rectified images of more than so many edges of the original ones are too oblique to match.
     if (extent * focal).max() > 2.5 * max(*sizes[0], *sizes[1]):

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH = 160
-"""Columns of a thumbnail: one of its pixels is 4 x 4 pixels of a 640x480 image."""
+"""Columns of a thumbnail: one of its pixels is 4 x 4 pixels of a 640x480 image.
+What covers less than 3 x 3 of them is no change."""
 
 _SQUARE = np.ones((3, 3), np.uint8)
 

@@ -38,6 +38,7 @@ from wildseg3d_ros.scene.scene import Scene
 
 FORMAT = "wildseg3d-scene"
 VERSION = 4
+"""Raised with every change of the format: a version of this project reads one (docs/scenes.md)."""
 _HEADER = f"{FORMAT}.json"
 _WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
 _ALIGNMENT_VALUES = [

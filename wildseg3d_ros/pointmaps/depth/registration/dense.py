@@ -157,6 +157,7 @@ def _stages(frame_a: Frame, frame_b: Frame, prior_sigma: float, noise: float) ->
     fine = 6.0 * noise
     coarse = max(3.0 * prior_sigma, fine)
     size = max(len(frame_a.sample_points), len(frame_b.sample_points))
+    # Gate, samples, texture level, passes, and the step, in a point's noise, that ends the stage.
     for gate, samples, level, passes, tolerance in (
         (coarse, size // 4, 1, 8, 0.2),
         (float(np.sqrt(coarse * fine)), size // 2, 1, 8, 0.2),

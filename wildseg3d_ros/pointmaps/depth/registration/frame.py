@@ -116,6 +116,7 @@ def _texture_pyramid(gray: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]
     differ between cameras, do not matter; noise in flat regions is not blown up to texture."""
     levels = []
     image = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), 1.0)
+    # Of exposure and shading: 10 pixels of 640.
     neighbourhood = max(gray.shape) / 64.0
     for level in range(LEVELS):
         step = 2**level

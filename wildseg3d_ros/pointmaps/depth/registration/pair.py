@@ -54,6 +54,7 @@ def register_from_prior(frame_a: Frame, frame_b: Frame, prior: PosePrior) -> Reg
             f"registration ended {refined.prior_distance:.1f} standard deviations from the given "
             "pose, which was kept",
         )
+    # Up to 5 % fewer count as equal.
     if after.agreeing < 0.95 * before.agreeing and after.cost >= before.cost:
         return given(
             before.overlap,
@@ -73,6 +74,7 @@ def register_from_features(
         return unknown("too few matching features with depth")
     start, inliers = found
     depth = float(np.median(frame_a.sample_points[:, 2]))
+    # Features are taken to be good to 2 % of the distance and 0.02 rad, about one degree.
     prior = PosePrior(start, 0.02 * depth, 0.02, cameras=1)
     refined = refine(frame_a, frame_b, prior)
     if refined is None or refined.after.agreeing < MIN_AGREEING:
@@ -80,7 +82,7 @@ def register_from_features(
     pose, fit = refined.a_from_b, refined.after
     if refined.prior_distance > PLAUSIBLE or fit.agreeing < 0.95 * refined.before.agreeing:
         pose, fit = start, refined.before
-    # Of the samples that the other camera should see.
+    # Of the samples that the other camera should see most must not be contradicted.
     if fit.consistency < 0.6:
         return unknown(
             f"only {fit.consistency:.0%} of the visible points agree at the pose of "

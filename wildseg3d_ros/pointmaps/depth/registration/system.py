@@ -45,7 +45,7 @@ class System:
             prior: (6, 6) information of the prior; keeps the comparison well posed.
         """
         # vectors.T @ reference @ vectors is the identity, and in these axes the hessian is
-        # diagonal.
+        # diagonal. A twentieth of the prior keeps this well posed in directions without noise.
         reference = self.noise + 0.05 * prior
         values, vectors = eigh(self.hessian, reference)
         keep = np.clip(values / 2.0 - 1.0, 0.0, 1.0)
