@@ -153,7 +153,7 @@ def test_priors_right_poses_improve_the_cameras(scene, kind, share):
         given.append(camera_error(alignment, scene))
         assert alignment.converged
         assert alignment.warnings == ()
-    # Better than the images alone; hardly worse than the given poses alone, where those are better.
+    # Better than the images alone, and hardly worse than given poses alone that are better.
     assert np.mean(given) < share * np.mean(placed)
     assert np.mean(given) < 1.25 * np.mean(without)
 
