@@ -310,6 +310,7 @@ def test_sample_views_are_copies(network):
         return surfaces_of(samples, made.views, None, posed, cameras, K)
 
     before = surfaces()
+    assert len(before) == len(made.views)
     for pair in pairs:
         pair.pointmap_a[:], pair.confidence_b[:] = 0.0, 0.0
     for now, then in zip(surfaces(), before, strict=True):
