@@ -39,7 +39,7 @@ def main(full: bool = False) -> dict:
     """All figures; see the module's text."""
     return {
         "time": timing(full),
-        "one view added": one_view(),
+        "one view added": added_view(),
         "accuracy (5 views, 64x48, all 300 Adam steps)": accuracy(2),
         "garbage": garbage(3),
         "gpu": gpu(),
@@ -103,7 +103,7 @@ def _ratio(ours: list[Errors], theirs: list[Errors], name: str) -> float:
     return float(np.exp(np.mean(logs)))
 
 
-def one_view() -> dict:
+def added_view() -> dict:
     """Processor time of one more view beside that of a fresh solve, and what it costs in error."""
     out: dict = {}
     for count, size in ((8, (192, 256)), (16, (48, 64))):

@@ -90,11 +90,11 @@ class PointmapContract:
                 assert confidence.shape == size
                 assert np.isfinite(confidence).all()
                 assert (confidence >= 0).all()
-                sure = confidence > 0
-                assert sure.mean() > 0.3
-                assert np.isfinite(points[sure]).all()
+                is_seen = confidence > 0
+                assert is_seen.mean() > 0.3
+                assert np.isfinite(points[is_seen]).all()
                 # Points, not one point.
-                assert np.ptp(points[sure], axis=0).max() > 1e-3
+                assert np.ptp(points[is_seen], axis=0).max() > 1e-3
                 assert matched is None or (matched.shape == size and matched.dtype == np.bool_)
 
     def test_predict_rigid_transform(self, case):

@@ -12,7 +12,7 @@ from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.robust_mean import robust_mean, typical_residual
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
-from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views, sample_views, surface_of
+from wildseg3d_ros.alignment.fusion.view_surfaces import sample_views, surface_of, surfaces_of
 from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.core.errors import ConfigError, InputError
 from wildseg3d_ros.core.geometry.transforms import apply
@@ -300,22 +300,23 @@ def posed_pairs(alignment):
 
 
 def test_sample_views_are_copies(network):
-    """Maps that change after they were read change no refinement."""
+    """Maps that change after they were read change no surface."""
     made, alignment = network
     pairs = converted(made.predictions, np.array)
     samples = sample_views(pairs, made.views)
-    unknown = np.full(4, np.inf)
 
-    def refined():
-        cameras, K = alignment.world_from_cam, alignment.K
-        posed, deviations = posed_pairs(alignment), (unknown, unknown)
-        return refine_views(samples, made.views, None, posed, cameras, K, 0.01, deviations)
+    def surfaces():
+        posed, cameras, K = posed_pairs(alignment), alignment.world_from_cam, alignment.K
+        return surfaces_of(samples, made.views, None, posed, cameras, K)
 
-    before = refined()
-    assert np.abs(before - np.eye(4)).max() > 1e-6
+    before = surfaces()
+    assert len(before) == len(made.views)
     for pair in pairs:
         pair.pointmap_a[:], pair.confidence_b[:] = 0.0, 0.0
-    np.testing.assert_array_equal(refined(), before)
+    for now, then in zip(surfaces(), before, strict=True):
+        assert (then.weight > 0).any()
+        np.testing.assert_array_equal(now.points, then.points)
+        np.testing.assert_array_equal(now.weight, then.weight)
 
 
 @pytest.mark.parametrize("convert", [of_torch, array_api_strict.asarray])

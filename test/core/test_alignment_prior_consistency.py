@@ -89,7 +89,7 @@ class TestRelativePoses:
         assert alignment.warnings == ()
         assert alignment.scale_sources == ("relative poses",)
         assert camera_error(alignment, made)[1] == pytest.approx(1.0, abs=0.03)
-        # It says what the pairs drifted by, not what is left after the pose has bent them.
+        # It says what the pairs drifted by, not what is left once the pose constrains them.
         assert alignment.registration_residual > 0.01
 
     @pytest.mark.parametrize("pairs", [complete_pairs(COUNT), sequence_pairs(COUNT, 1)])
@@ -149,10 +149,10 @@ class TestPosesWithSigmas:
     def test_registration_residual_is_that_of_the_unconstrained_world(self):
         made = network(0)
         poses = honest(made, np.random.default_rng(0))
-        bent = align(made.predictions, given(made, poses), CONFIG)
+        constrained = align(made.predictions, given(made, poses), CONFIG)
         placed = align(made.predictions, given(made, poses, 0.0), CONFIG)
-        assert np.median(bent.prior_residual) < 0.5 * np.median(placed.prior_residual)
-        assert bent.registration_residual > 0.5 * placed.registration_residual
+        assert np.median(constrained.prior_residual) < 0.5 * np.median(placed.prior_residual)
+        assert constrained.registration_residual > 0.5 * placed.registration_residual
 
     @pytest.mark.parametrize(("metres", "grows"), [(0.05, 1.25), (0.1, 1.05)])
     def test_judge_poses_limits_the_harm_of_one_that_is_off(self, metres, grows):

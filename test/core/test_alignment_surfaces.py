@@ -176,8 +176,8 @@ def test_joint_refinement_reduces_errors(scene, pairs, share, monkeypatch):
             with monkeypatch.context() as patch:
                 if not with_it:
                     patch.setattr(
-                        "wildseg3d_ros.alignment.assembly.refine_views",
-                        lambda s, v, *_: np.tile(np.eye(4), (len(v), 1, 1)),
+                        "wildseg3d_ros.alignment.assembly.refine_jointly",
+                        lambda s, *_: np.tile(np.eye(4), (len(s), 1, 1)),
                     )
                     patch.setattr(
                         "wildseg3d_ros.alignment.fusion.fuse.average_along_rays",

@@ -123,12 +123,12 @@ class TestAmbiguousInput:
         random = np.random.default_rng(0)
         spoilt = []
         for p in made.predictions:
-            points, sure = p.pointmap_a.copy(), p.confidence_a.copy()
-            hit = random.random(sure.shape) < 0.2
+            points, confidence = p.pointmap_a.copy(), p.confidence_a.copy()
+            hit = random.random(confidence.shape) < 0.2
             points[hit] = np.nan
-            sure[random.random(sure.shape) < 0.1] = np.nan
-            points[random.random(sure.shape) < 0.05] = np.inf
-            spoilt.append(replace(p, pointmap_a=points, confidence_a=sure))
+            confidence[random.random(confidence.shape) < 0.1] = np.nan
+            points[random.random(confidence.shape) < 0.05] = np.inf
+            spoilt.append(replace(p, pointmap_a=points, confidence_a=confidence))
         nothing = made.predictions[3]
         spoilt[3] = replace(nothing, confidence_a=np.full_like(nothing.confidence_a, np.nan))
         alignment = align(spoilt, made.views, CONFIG)
@@ -140,15 +140,15 @@ class TestAmbiguousInput:
             assert np.isfinite(world.points[v][world.valid(v)]).all()
             assert np.isfinite(world.confidence[v]).all()
 
-    @pytest.mark.parametrize("confidence", [1e12, 1e20, 3e38])
+    @pytest.mark.parametrize("absurd", [1e12, 1e20, 3e38])
     @pytest.mark.parametrize("kind", ["network", "depth"])
-    def test_align_withstands_absurd_confidences_of_a_few_pixels(self, scene, kind, confidence):
+    def test_align_withstands_absurd_confidences_of_a_few_pixels(self, scene, kind, absurd):
         make = predict_like_network if kind == "network" else predict_like_depth
         made = make(scene, complete_pairs(5), **({} if kind == "network" else {"noise": 0.003}))
         spoilt = list(made.predictions)
-        sure = spoilt[4].confidence_a.copy()
-        sure[10:14, 10:14] = confidence
-        spoilt[4] = replace(spoilt[4], confidence_a=sure)
+        confidence = spoilt[4].confidence_a.copy()
+        confidence[10:14, 10:14] = absurd
+        spoilt[4] = replace(spoilt[4], confidence_a=confidence)
         clean, alignment = (align(p, made.views, CONFIG) for p in (made.predictions, spoilt))
         assert alignment.converged
         assert alignment.pair_used.all()

@@ -197,7 +197,7 @@ def test_associate_miscut_masks_merge_nothing(rings):
 
 
 def test_associate_visibility_hidden_or_missed():
-    """Presence says where an object is hidden and where only its mask is missing."""
+    """Visibility says where an object is hidden and where only its mask is missing."""
     wall = body("box", [0.12, 0, 0.05], [0.003, 0.2, 0.15], 0)
     ball = body("ball", [0.0, 0, 0.03], [0.04] * 3, 1)
     truth = photograph([wall, ball], facing([-90, -60, 90, -30]), 160, 120)

@@ -239,5 +239,5 @@ def test_predict_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(real_d
     assert on_background < 0.03
     assert covered > 0.35
     assert np.nanmedian(alignment.prior_residual) < 0.001
-    # Of the world before the given poses bend it, where that differs more.
+    # Of the world that the pairs make without the given poses, where that differs more.
     assert alignment.registration_residual < 0.0015

@@ -134,7 +134,7 @@ def test_depth_confidence_of_flying_pixels_is_zero():
     assert confidence[31:89, 49].max() == 0.0
     assert np.mean(confidence[29, 51:109] < 0.05 * confidence[60, 80]) > 0.95
     inside, beside = confidence[60, 80], confidence[60, 50]
-    assert 0 < beside < inside, "beside an edge a pixel is less sure, but there"
+    assert 0 < beside < inside, "beside an edge a pixel is less certain, but counts"
 
 
 def test_depth_confidence_of_a_ramp_of_flying_pixels_is_zero():

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras.resection import solve_cameras
+from wildseg3d_ros.alignment.cameras.resection import Observed, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
-from wildseg3d_ros.alignment.fusion.view_surfaces import refine_views
+from wildseg3d_ros.alignment.fusion.view_surfaces import surfaces_of
 from wildseg3d_ros.alignment.graph.pair_maps import PairMap
 from wildseg3d_ros.alignment.prior_consistency import (
+    Comparison,
     Verified,
     compare_with_priors,
     refuse_contradictions,
@@ -30,6 +31,8 @@ from wildseg3d_ros.alignment.solve.residuals import (
     standing_out,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs
+from wildseg3d_ros.alignment.surfaces.correspondences import Surface
+from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, RelativePose, View
 
@@ -60,96 +63,156 @@ def assemble(
     Raises:
         AlignmentError: the world contradicts what is known of the cameras beyond the limits.
     """
-    views, predictions, config = problem.views, problem.predictions, problem.config
-    graph, current, count = result.graph, result.current, len(predictions)
-
-    seen, deviations = result.observed(), known.deviations(len(views))
-    constrained = np.isfinite(deviations[0])
-    cameras, K, notes = solve_cameras(
-        views, seen, current.measured, constrained, config.trust_intrinsics
-    )
-    if known.priors is not None:
-        priors = known.priors.select(result.kept)
-        cameras = priors.posterior_cameras(result.solution.poses, cameras)
+    views, graph, count = problem.views, result.graph, len(problem.predictions)
+    seen = result.observed()
+    cameras, K, notes = _place_cameras(problem, result, known, seen)
     pixels = reprojection_errors(graph, result.poses, cameras, K)
-    view_residual_px = median_by_view(current, pixels[result.kept[graph.edge]])
-    twice = Observations(current).observed_twice()
-    view_residual = median_by_view(current, np.where(twice, result.solution.residual, np.nan))
-    compared = view_residual[np.isfinite(view_residual)]
-
-    correction = refine_views(
-        problem.surface_samples,
-        views,
-        masks,
-        posed_pairs(result, count),
-        cameras,
-        K,
-        float(np.median(compared)) if len(compared) else 0.0,
-        deviations,
+    view_residual, view_residual_px = _view_residuals(result, pixels)
+    surfaces = surfaces_of(
+        problem.surface_samples, views, masks, posed_pairs(result, count), cameras, K
     )
+    correction = _motions(surfaces, view_residual, known.deviations(len(views)))
     cameras = correction @ cameras
-    seen = [
-        replace(s, world=apply(rigid, s.world)) for s, rigid in zip(seen, correction, strict=True)
-    ]
-
-    distance = [s.viewing_distance(camera) for s, camera in zip(seen, cameras, strict=True)]
-    gauge = _Gauge.of(problem, result, known, cameras, np.array(distance))
-    registration, unit = gauge.registration, gauge.unit
-    metric_pairs = [predictions[e] for e in current.ids[current.fixed]]
-    # What makes the world metric; empty when nothing does.
-    sources = known.sources or ((POSES,) if registration.found else ())
-    if metric_pairs:
-        sources = tuple(sorted({pair.scale_source for pair in metric_pairs}))
-    checks = compare_with_priors(
-        views, seen, cameras, unit, registration, known, sources, metric_pairs
-    )
-    refuse_contradictions(checks, sources, known, registration, config)
-
-    pairs = posed_pairs(result, count, unit, gauge.origin)
-    free = current.ids[~current.fixed]
-    factor = float(np.exp(np.log(pairs.scale[free]).mean())) if len(free) else 1.0
-    rough = len(free) > 0 and all(predictions[e].roughly_metric for e in free)
-    posed = np.flatnonzero(np.isfinite(registration.error) & ~registration.wrong)
-    open_questions, tie = ambiguities(
-        graph.edges,
-        result.kept,
-        result.ambiguous,
-        [view.name for view in views],
-        known=list(known.relative_error),
-        posed=posed.tolist() if registration.found else [],
-    )
+    seen = [_moved(s, rigid) for s, rigid in zip(seen, correction, strict=True)]
+    gauge = _Gauge.of(problem, result, known, seen, cameras)
+    checks = _check_priors(problem, known, gauge, seen, cameras)
+    pairs = posed_pairs(result, count, gauge.unit, gauge.origin)
+    factor, rough = _free_scale(problem, result, pairs)
+    open_questions, tie = _ambiguities(views, result, known, gauge.registration)
     condition = result.solution.condition()
     return Alignment(
-        edges=np.array([(pair.a, pair.b) for pair in predictions]),
+        edges=np.array([(pair.a, pair.b) for pair in problem.predictions]),
         world_from_pair=pairs.world_from_pair,
         pair_scale=pairs.scale,
         world_from_cam=gauge.poses(cameras),
         K=K,
-        pair_residual=of_all(result, count, pair_errors(graph, result.distance, both=True) * unit),
-        view_residual=view_residual * unit,
+        pair_residual=pair_medians(result, count, result.distance) * gauge.unit,
+        view_residual=view_residual * gauge.unit,
         pair_used=pairs.used,
         converged=result.converged and not tie,
         iterations=result.iterations,
-        metric=gauge.is_metric or registration.found,
-        in_prior_frame=registration.found,
-        prior_residual=registration.residual,
+        metric=gauge.is_metric or gauge.registration.found,
+        in_prior_frame=gauge.registration.found,
+        prior_residual=gauge.registration.residual,
         warnings=(
             *warnings,
             *notes,
-            *registration.warnings,
-            *degeneracies(current, condition, views),
+            *gauge.registration.warnings,
+            *degeneracies(result.current, condition, views),
             *open_questions,
             *standing_out(view_residual_px, views),
-            *scale_warnings(views, metric_pairs, sources, registration, factor, rough),
+            *gauge.warnings(views, factor, rough),
         ),
-        stop_reason=tie or result.stop_reason(config),
-        pair_residual_px=of_all(result, count, pair_errors(graph, pixels, both=True)),
+        stop_reason=tie or result.stop_reason(problem.config),
+        pair_residual_px=pair_medians(result, count, pixels),
         view_residual_px=view_residual_px,
         condition=condition,
         view_correction=gauge.poses(correction) @ invert(gauge.origin),
         scale_factor=factor,
-        scale_sources=sources,
+        scale_sources=gauge.sources,
         registration_residual=max((check.residual for check in checks), default=np.nan),
+    )
+
+
+def _place_cameras(
+    problem: Problem, result: SolvedPairs, known: Verified, seen: Sequence[Observed]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Poses (N, 4, 4) [graph units] and intrinsics (N, 3, 3) by what the pairs see and what is
+    known of the cameras, and warnings."""
+    constrained = np.isfinite(known.deviations(len(seen))[0])
+    measured, trusts = result.current.measured, problem.config.trust_intrinsics
+    cameras, K, notes = solve_cameras(problem.views, seen, measured, constrained, trusts)
+    if known.priors is not None:
+        priors = known.priors.select(result.kept)
+        cameras = priors.posterior_cameras(result.solution.poses, cameras)
+    return cameras, K, notes
+
+
+def _view_residuals(
+    result: SolvedPairs, pixels: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N,) medians over each view's points of what pairs differ by [graph units], NaN where no two
+    see a point, and of the reprojection errors ``pixels`` (O, n)."""
+    current = result.current
+    twice = Observations(current).observed_twice()
+    return (
+        median_by_view(current, np.where(twice, result.solution.residual, np.nan)),
+        median_by_view(current, pixels[result.kept[result.graph.edge]]),
+    )
+
+
+def _motions(
+    surfaces: Sequence[Surface],
+    view_residual: NDArray[np.float64],
+    deviations: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """(N, 4, 4) rigid motions of the views that make their surfaces agree.
+
+    Args:
+        surfaces: empty where they cannot be compared.
+        view_residual: (N,) by which pairs contradict each other [graph units].
+        deviations: (N,) of known camera positions [graph units] and orientations [rad].
+    """
+    if not surfaces:
+        return np.tile(np.eye(4), (len(view_residual), 1, 1))
+    compared = view_residual[np.isfinite(view_residual)]
+    residual = float(np.median(compared)) if len(compared) else 0.0
+    depth = np.maximum([s.depth() for s in surfaces], 1e-300)
+    return refine_jointly(surfaces, MotionPrior(residual / depth, *deviations))
+
+
+def _moved(seen: Observed, rigid: NDArray[np.float64], unit: float = 1.0) -> Observed:
+    """What the pairs say about a view, its points moved and then in other units of length."""
+    return replace(seen, world=apply(rigid, seen.world) * unit)
+
+
+def _check_priors(
+    problem: Problem,
+    known: Verified,
+    gauge: _Gauge,
+    seen: Sequence[Observed],
+    cameras: NDArray[np.float64],
+) -> list[Comparison]:
+    """By how much the world differs from what was given, empty without a metric scale; raises
+    AlignmentError beyond the limits.
+
+    Args:
+        seen, cameras: what the pairs say about each view, and (N, 4, 4) poses, in graph units.
+    """
+    registration, checks = gauge.registration, []
+    if gauge.sources:
+        in_cameras = [
+            _moved(s, invert(camera), gauge.unit) for s, camera in zip(seen, cameras, strict=True)
+        ]
+        checks = compare_with_priors(
+            problem.views, in_cameras, registration, known, gauge.metric_pairs
+        )
+    refuse_contradictions(checks, gauge.sources, known, registration, problem.config)
+    return checks
+
+
+def _free_scale(problem: Problem, result: SolvedPairs, pairs: PosedPairs) -> tuple[float, bool]:
+    """World units per unit of the pairs of unknown scale, their geometric mean, 1 without any; and
+    whether these units are about metres."""
+    free = result.current.ids[~result.current.fixed]
+    if not len(free):
+        return 1.0, False
+    factor = float(np.exp(np.log(pairs.scale[free]).mean()))
+    return factor, all(problem.predictions[e].roughly_metric for e in free)
+
+
+def _ambiguities(
+    views: Sequence[View], result: SolvedPairs, known: Verified, registration: Registration
+) -> tuple[list[str], str]:
+    """Of :func:`ambiguities`, where poses that agree with the world check pairs too."""
+    agrees = np.isfinite(registration.error) & ~registration.wrong
+    return ambiguities(
+        result.graph.edges,
+        result.kept,
+        result.ambiguous,
+        [view.name for view in views],
+        known=list(known.relative_error),
+        posed=np.flatnonzero(agrees).tolist() if registration.found else [],
     )
 
 
@@ -172,10 +235,13 @@ def posed_pairs(
     return PosedPairs(scale, rigid, used)
 
 
-def of_all(result: SolvedPairs, count: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(count,) of all pairs by those of the graph; NaN for the others."""
+def pair_medians(
+    result: SolvedPairs, count: int, values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(count,) of all pairs, medians of values (O, n) over the points of each; NaN of pairs
+    without any."""
     out = np.full(count, np.nan)
-    out[result.graph.ids] = values
+    out[result.graph.ids] = pair_errors(result.graph, values, both=True)
     return out
 
 
@@ -188,12 +254,16 @@ class _Gauge:
             registration to given poses.
         registration: to given poses.
         origin: (4, 4), applied after ``unit``: to the given poses' frame, else camera 0's.
+        sources: what makes the world metric; empty when nothing does.
+        metric_pairs: those in use whose scale is known.
     """
 
     unit: float
     is_metric: bool
     registration: Registration
     origin: NDArray[np.float64]
+    sources: tuple[str, ...]
+    metric_pairs: Sequence[PairPrediction]
 
     @classmethod
     def of(
@@ -201,37 +271,55 @@ class _Gauge:
         problem: Problem,
         result: SolvedPairs,
         known: Verified,
+        seen: Sequence[Observed],
         cameras: NDArray[np.float64],
-        distance: NDArray[np.float64],
     ) -> _Gauge:
         """By metric pairs, priors in the solve or given poses; else such that the product of the
         pairs' scales is 1.
 
         Args:
-            cameras, distance: (N, 4, 4) poses and (N,) viewing distances, graph units.
+            seen, cameras: what the pairs say about each view, and (N, 4, 4) poses, in graph units.
         """
-        current, poses = result.current, result.solution.poses
-        is_metric = bool(current.fixed.any())
-        if known.priors is not None and known.sources:
-            is_metric = True
-            size = 1.0 / known.priors.select(result.kept).metric_scale_at(poses)
-        elif is_metric:
-            size = float(current.unit[current.fixed][0])
-        else:
-            size = float(np.exp((np.log(current.unit) - np.log(poses.scale)).mean()))
-        sized = _scaled(cameras, size)
+        current = result.current
+        metric_pairs = [problem.predictions[e] for e in current.ids[current.fixed]]
+        is_metric = bool(metric_pairs) or (known.priors is not None and bool(known.sources))
+        size = _size(result, known)
+        sized = scaled(cameras, size)
+        distance = size * np.array(
+            [s.viewing_distance(camera) for s, camera in zip(seen, cameras, strict=True)]
+        )
         registration = register(
-            problem.views, sized, size * distance, is_metric, problem.config, known.rejected
+            problem.views, sized, distance, is_metric, problem.config, known.rejected
         )
         origin = registration.prior_from_world if registration.found else invert(sized[0])
-        return cls(size * registration.scale, is_metric, registration, origin)
+        sources = known.sources or ((POSES,) if registration.found else ())
+        if metric_pairs:
+            sources = tuple(sorted({pair.scale_source for pair in metric_pairs}))
+        unit = size * registration.scale
+        return cls(unit, is_metric, registration, origin, sources, metric_pairs)
 
     def poses(self, rigid: NDArray[np.float64]) -> NDArray[np.float64]:
         """Poses (..., 4, 4) in the finished world."""
-        return self.origin @ _scaled(rigid, self.unit)
+        return self.origin @ scaled(rigid, self.unit)
+
+    def warnings(self, views: Sequence[View], factor: float, rough: bool) -> list[str]:
+        """Of the scale, by :func:`_free_scale`; see :func:`scale_warnings`."""
+        return scale_warnings(
+            views, self.metric_pairs, self.sources, self.registration, factor, rough
+        )
 
 
-def _scaled(rigid: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+def _size(result: SolvedPairs, known: Verified) -> float:
+    """World units per graph unit before the registration to given poses."""
+    current, poses = result.current, result.solution.poses
+    if known.priors is not None and known.sources:
+        return 1.0 / known.priors.select(result.kept).metric_scale_at(poses)
+    if current.fixed.any():
+        return float(current.unit[current.fixed][0])
+    return float(np.exp((np.log(current.unit) - np.log(poses.scale)).mean()))
+
+
+def scaled(rigid: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """Poses (..., 4, 4) in other units of length."""
     out = rigid.copy()
     out[..., :3, 3] *= scale

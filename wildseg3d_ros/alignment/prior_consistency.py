@@ -31,7 +31,6 @@ from wildseg3d_ros.alignment.priors.metric_scale import (
 from wildseg3d_ros.alignment.priors.relative_poses import baselines_of, compare_baselines
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs
 from wildseg3d_ros.core.errors import AlignmentError
-from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import PairPrediction, RelativePose, View
 
 _CONTRADICTS = 0.1
@@ -152,15 +151,12 @@ class Comparison:
 
 def compare_with_priors(
     views: Sequence[View],
-    seen: Sequence[Observed],
-    cameras: NDArray[np.float64],
-    unit: float,
+    in_cameras: Sequence[Observed],
     registration: Registration,
     known: Verified,
-    sources: tuple[str, ...],
     metric_pairs: Sequence[PairPrediction],
 ) -> list[Comparison]:
-    """How far what was given is from the world, by kind; nothing without a metric scale.
+    """How far what was given is from a world of metric scale, by kind.
 
     What constrains the world agrees with it afterwards, be it right or wrong. So poses count by
     what they differ from the world of the pairs alone where that is more, and relative poses by
@@ -168,36 +164,47 @@ def compare_with_priors(
     stand against the former, and are made of the latter.
 
     Args:
-        seen, cameras: what the pairs say about each view, and (N, 4, 4) poses, in graph units.
-        unit: metres per graph unit, by ``registration``.
+        in_cameras: what the pairs say about each view, points in its camera's frame [m].
         metric_pairs: those in use whose scale is known.
     """
-    if not sources:
-        return []
-    errors: dict[str, dict[str, float]] = {POSES: {}, RELATIVE: {}, DEPTH: {}}
+    errors: dict[str, Mapping[str, float]] = {}
     error_of = np.fmax(registration.error, known.pose_error)
     share_of = np.fmax(registration.share, known.pose_share)
     if not unconfirmed(views, metric_pairs):
-        for view, error in zip(views, error_of, strict=True):
-            if np.isfinite(error):
-                errors[POSES][view.name] = float(error)
+        errors[POSES] = {
+            view.name: float(error)
+            for view, error in zip(views, error_of, strict=True)
+            if np.isfinite(error)
+        }
     if not metric_pairs:
-        for v, view in enumerate(views):
-            points = apply(invert(cameras[v]), seen[v].world[seen[v].confidence > 0])
-            if not len(points) or view.depth is None or v in known.misshapen:
-                continue
-            cols, rows = seen[v].uv[seen[v].confidence > 0].astype(np.int64).T
-            measured = view.depth[rows, cols]
-            if (measured > 0).any():
-                apart = np.abs(points[:, 2] * unit - measured)[measured > 0]
-                errors[DEPTH][view.name] = float(np.median(apart))
-        for (a, b), error in known.relative_error.items():
-            errors[RELATIVE][f"{views[a].name}' - '{views[b].name}"] = error
+        errors[RELATIVE] = {
+            f"{views[a].name}' - '{views[b].name}": error
+            for (a, b), error in known.relative_error.items()
+        }
+        errors[DEPTH] = _depth_errors(views, in_cameras, known.misshapen)
     shares = share_of[np.isfinite(share_of)]
     share = {POSES: float(np.median(shares)) if len(shares) else 0.0}
     return [
         Comparison(kind, error, share.get(kind, 0.0)) for kind, error in errors.items() if error
     ]
+
+
+def _depth_errors(
+    views: Sequence[View], in_cameras: Sequence[Observed], misshapen: Sequence[int]
+) -> dict[str, float]:
+    """Median metres between points and depth images along the optical axis, by camera; only of
+    those where both have points."""
+    errors: dict[str, float] = {}
+    for v, (view, seen) in enumerate(zip(views, in_cameras, strict=True)):
+        if view.depth is None or v in misshapen:
+            continue
+        has_point = seen.confidence > 0
+        cols, rows = seen.uv[has_point].astype(np.int64).T
+        measured = view.depth[rows, cols]
+        if (measured > 0).any():
+            apart = np.abs(seen.world[has_point, 2] - measured)[measured > 0]
+            errors[view.name] = float(np.median(apart))
+    return errors
 
 
 def refuse_contradictions(

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.assembly import of_all, posed_pairs
-from wildseg3d_ros.alignment.cameras.resection import interpolate_pose, solve_cameras
+from wildseg3d_ros.alignment.assembly import pair_medians, posed_pairs, scaled
+from wildseg3d_ros.alignment.cameras.resection import Observed, interpolate_pose, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
 from wildseg3d_ros.alignment.fusion.view_surfaces import surface_of
@@ -24,7 +24,6 @@ from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.priors.gauge import prior_sigmas
-from wildseg3d_ros.alignment.solve.outliers import pair_errors
 from wildseg3d_ros.alignment.solve.residuals import (
     median_by_view,
     refuse_beyond,
@@ -71,70 +70,43 @@ def align_view(
     """
     near = _Neighbourhood.of_pairs(pairs, views, changed, world, masks)
     result, warnings = _solve(near, start, config)
-    graph, view, here, count = result.graph, views[changed], near.here, len(pairs)
-    everything = count + len(near.standing)
-    unit = float(graph.unit[graph.fixed][0])
-    seen, measured = result.observed()[here], result.current.measured[[here]]
-    (pose,), (K,), notes = solve_cameras(
-        [view], [seen], measured, np.zeros(1, dtype=bool), config.trust_intrinsics
-    )
-    viewing_distance = unit * seen.viewing_distance(pose)
-    known = [min(v, len(start.K) - 1) for v in near.of]
-    cameras, intrinsics = start.world_from_cam[known], start.K[known]
-    cameras[:, :3, 3] /= unit
-    cameras[here], intrinsics[here] = pose, K
-    distance = unit * result.distance
-    pixels = reprojection_errors(graph, result.poses, cameras, intrinsics)
-    cameras[:, :3, 3] *= unit
+    here, count = near.here, len(near.new) + len(near.standing)
+    unit = float(result.graph.unit[result.graph.fixed][0])
+    seen, distance = result.observed()[here], unit * result.distance
+    cameras, K, notes = _place_camera(near, start, result, seen, config)
+    pixels = reprojection_errors(result.graph, result.poses, cameras, K)
+    viewing_distance = unit * seen.viewing_distance(cameras[here])
+    cameras = scaled(cameras, unit)
 
-    def view_median(values: NDArray[np.float64]) -> float:
-        """Median of (O, n) over the used pairs' points of the view; NaN where nothing can
-        differ."""
-        used = np.where(result.kept[graph.edge][:, None], values, np.nan)
-        return float(median_by_view(graph, used)[here])
-
-    def pair_medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Medians of (O, n) over the points of each pair of the view."""
-        return of_all(result, everything, pair_errors(graph, values, both=True))[:count]
-
-    residual = view_median(distance)
-    given = view.world_from_cam_prior if start.in_prior_frame else None
-    position, rotation = (sigma or np.inf for sigma in prior_sigmas(view, config))
-    if given is None:
-        position = rotation = np.inf
-    prior = _Prior(given, position, rotation, float(np.nan_to_num(residual)), viewing_distance)
-    posed = posed_pairs(result, everything, unit)
-    correction = _refine(near, posed, cameras, intrinsics, prior)
+    residual = near.median(result, distance)
+    prior = _Prior.of(views[changed], start, config, residual, viewing_distance)
+    posed = posed_pairs(result, count, unit)
+    correction = _refine(near, posed, cameras, K, prior)
     pose = correction @ cameras[here]
-    error, angle, contradicts = prior.compare(pose)
-    if contradicts or 0 < config.max_prior_residual < error + angle * viewing_distance:
-        notes.append(
-            f"the given pose of '{view.name}' differs from what the cameras see by {error:.3g} m "
-            f"and {np.degrees(angle):.3g} deg; the images are believed"
-        )
     of_pairs = {
-        "world_from_pair": posed.world_from_pair[:count],
-        "pair_scale": posed.scale[:count],
-        "pair_used": posed.used[:count],
-        "pair_residual": pair_medians(distance),
-        "pair_residual_px": pair_medians(pixels),
+        "world_from_pair": posed.world_from_pair,
+        "pair_scale": posed.scale,
+        "pair_used": posed.used,
+        "pair_residual": pair_medians(result, count, distance),
+        "pair_residual_px": pair_medians(result, count, pixels),
     }
     of_view = {
         "world_from_cam": pose,
-        "K": K,
+        "K": K[here],
         "view_residual": residual,
-        "view_residual_px": view_median(pixels),
-        "prior_residual": error,
+        "view_residual_px": near.median(result, pixels),
+        "prior_residual": prior.compare(pose)[0],
         "view_correction": correction,
     }
-    warnings += [*near.unchecked(posed.used[:count]), *notes]
+    warnings += [*near.unchecked(posed.used[: len(pairs)]), *notes]
+    warnings += prior.warnings(views[changed], pose, config)
     stop_reason = result.stop_reason(config)
     alignment = replace(
         _merged(near, start, of_pairs, of_view, warnings),
         converged=result.converged,
         iterations=result.iterations,
         condition=result.solution.condition(),
-        stop_reason=f"view '{view.name}' was solved onto the others: {stop_reason}",
+        stop_reason=f"view '{views[changed].name}' was solved onto the others: {stop_reason}",
     )
     refuse_beyond(alignment, views, config)
     return alignment
@@ -198,9 +170,15 @@ class _Neighbourhood:
         near = [views[v] for v in of]
         return cls(views, changed, world, of, place_of[changed], near, local, new, standing)
 
+    def median(self, result: SolvedPairs, values: NDArray[np.float64]) -> float:
+        """Median of values (O, n) over the used pairs' points of the changed view; NaN where
+        nothing can differ."""
+        used = np.where(result.kept[result.graph.edge][:, None], values, np.nan)
+        return float(median_by_view(result.graph, used)[self.here])
+
     def unchecked(self, used: NDArray[np.bool_]) -> list[str]:
         """A warning where only one view constrains the changed one."""
-        kept = [pair for pair, is_used in zip(self.new, used, strict=True) if is_used]
+        kept = [pair for pair, is_used in zip(self.new, used, strict=False) if is_used]
         others = {v for pair in kept for v in (pair.a, pair.b)} - {self.here}
         if len(others) > 1:
             return []
@@ -244,6 +222,27 @@ def _solve(
     poses = initialize(graph, Poses.identities(len(fixed)), fixed)
     result = solve_pairs(graph, poses, config, fixed_pairs=fixed)
     return result, warnings + result.warnings(names, config)
+
+
+def _place_camera(
+    near: _Neighbourhood,
+    start: Alignment,
+    result: SolvedPairs,
+    seen: Observed,
+    config: AlignmentConfig,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Poses (n, 4, 4) [graph units] and intrinsics (n, 3, 3) of the neighbours, the changed view's
+    by what its pairs see, and warnings."""
+    view, measured = near.views[near.here], result.current.measured[[near.here]]
+    (pose,), (K,), notes = solve_cameras(
+        [view], [seen], measured, np.zeros(1, dtype=bool), config.trust_intrinsics
+    )
+    known = [min(v, len(start.K) - 1) for v in near.of]
+    unit = np.ones((4, 4))
+    unit[:3, 3] = result.graph.unit[result.graph.fixed][0]
+    is_changed = (np.arange(len(known)) == near.here)[:, None, None]
+    cameras = np.where(is_changed, pose, start.world_from_cam[known] / unit)
+    return cameras, np.where(is_changed, K, start.K[known]), notes
 
 
 def _refine(
@@ -301,6 +300,36 @@ class _Prior:
     residual: float
     distance: float
 
+    @classmethod
+    def of(
+        cls,
+        view: View,
+        start: Alignment,
+        config: AlignmentConfig,
+        residual: float,
+        distance: float,
+    ) -> _Prior:
+        """Of the changed view; none where the world's frame is not that of given poses."""
+        residual = float(np.nan_to_num(residual))
+        if view.world_from_cam_prior is None or not start.in_prior_frame:
+            return cls(None, np.inf, np.inf, residual, distance)
+        position, rotation = (sigma or np.inf for sigma in prior_sigmas(view, config))
+        return cls(view.world_from_cam_prior, position, rotation, residual, distance)
+
+    def warnings(
+        self, view: View, pose: NDArray[np.float64], config: AlignmentConfig
+    ) -> list[str]:
+        """Where the found pose contradicts the given one, or differs by more than is allowed."""
+        error, angle, contradicts = self.compare(pose)
+        is_beyond = 0 < config.max_prior_residual < error + angle * self.distance
+        if not (contradicts or is_beyond):
+            return []
+        text = (
+            f"the given pose of '{view.name}' differs from what the cameras see by {error:.3g} m "
+            f"and {np.degrees(angle):.3g} deg; the images are believed"
+        )
+        return [text]
+
     def pull(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean of the found and the given pose, weights by their variances; the found one
         where the given one contradicts it."""
@@ -335,8 +364,8 @@ def _merged(
     and these warnings after those that do not name it.
 
     Args:
-        of_pairs, of_view: values of its pairs and its own, by attribute of ``start``. Attributes
-            that are empty there stay so.
+        of_pairs, of_view: values of the solved pairs, its own first, and of the view, by attribute
+            of ``start``. Attributes that are empty there stay so.
     """
     kept = (start.edges != near.changed).all(1)
     which = np.minimum(np.arange(len(near.scene)), len(start.K) - 1)
@@ -344,7 +373,7 @@ def _merged(
     rows: dict[str, NDArray] = {"edges": np.concatenate([start.edges[kept], edges])}
     for key, new in of_pairs.items():
         if len(before := getattr(start, key)):
-            rows[key] = np.concatenate([before[kept], new])
+            rows[key] = np.concatenate([before[kept], new[: len(edges)]])
     for key, value in of_view.items():
         if len(before := getattr(start, key)):
             rows[key] = before[which].copy()

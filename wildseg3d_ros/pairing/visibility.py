@@ -25,9 +25,10 @@ def visibility(views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.f
             lens is assumed.
 
     Returns:
-        Two (N, N, SAMPLES) float32 arrays, for a's points in view b: 0 where b does not see the
-        point, else the cosine of the angle between the two rays to it (seen from far aside a
-        surface is foreshortened and looks different), at least 0.1; and that angle [rad].
+        Two (N, N, SAMPLES) float32 arrays, for a's points in view b. The first is 0 where b does
+        not see the point, else the cosine of the angle between the two rays to it, at least 0.1: a
+        surface that is seen from far aside is foreshortened and looks different. The second is
+        that angle [rad].
     """
     count = len(views)
     unposed = [view.name for view in views if view.world_from_cam_prior is None]

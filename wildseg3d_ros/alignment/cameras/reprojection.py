@@ -75,8 +75,8 @@ def refine_cameras(
     def retract(state: tuple[_Cameras, _Cameras], step: NDArray) -> tuple[_Cameras, _Cameras]:
         now, best = state
         step = np.where(np.isfinite(step).all(1, keepdims=True), step, 0.0)
-        turn = rotation_from_vectors(step[:, :3])
-        pose = turn @ now.pose
+        rotation = rotation_from_vectors(step[:, :3])
+        pose = rotation @ now.pose
         pose[:, :, 3] += step[:, 3:6]
         # By a factor of 1.65 at most: the linearisation holds no farther.
         focal = now.K[:, 0, 0] * np.exp(np.clip(step[:, 6], -0.5, 0.5))

@@ -1,4 +1,4 @@
-"""From solved pairs to views whose surfaces agree."""
+"""From solved pairs to the surfaces of the views."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.pair_maps import PairMap, maps_of
 from wildseg3d_ros.alignment.graph.weights import largest_confidence
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
-from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.parallel import run_all
 from wildseg3d_ros.core.types import MaskCache, PairPrediction, View
 
@@ -31,7 +30,7 @@ def sample_views(
     predictions: Sequence[PairPrediction], views: Sequence[View]
 ) -> list[list[PairMap]]:
     """Copies of some pixels of all pairs' maps of each view, of whatever library these are: what
-    :func:`refine_views` needs of them, so that a second solve need not read them again."""
+    :func:`surfaces_of` needs of them, so that a second solve need not read them again."""
 
     def read(view: int) -> list[PairMap]:
         return _sampled(maps_of(predictions, view), views[view].size)
@@ -59,35 +58,28 @@ def _sampled(maps: Sequence[PairMap], size: tuple[int, int]) -> list[PairMap]:
     return [replace(m, points=read[m.key].points, confidence=read[m.key].confidence) for m in maps]
 
 
-def refine_views(
+def surfaces_of(
     samples: Sequence[Sequence[PairMap]],
     views: Sequence[View],
     masks: MaskCache | None,
     posed_pairs: PosedPairs,
     world_from_cam: NDArray[np.float64],
     K: NDArray[np.float64],
-    residual: float,
-    deviations: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    """(N, 4, 4) rigid motions of the views onto what the others see; see :func:`refine_jointly`.
+) -> list[Surface]:
+    """:func:`surface_of` each view, for :func:`refine_jointly`; empty where a view has no pair.
 
     Args:
         samples: of :func:`sample_views`.
         posed_pairs: the solved pairs; world_from_cam: (N, 4, 4) cameras in the same world.
-        residual: by which pairs contradict each other [world units].
-        deviations: (N,) of known camera positions [world units] and orientations [rad], inf where
-            nothing is known.
     """
     seen = [posed_pairs.observations(maps) for maps in samples]
     if not all(seen):
-        return np.tile(np.eye(4), (len(views), 1, 1))
+        return []
     scores = masks.scores if masks is not None else [None] * len(views)
-    surfaces = [
+    return [
         surface_of(seen[v], view.size, scores[v], K[v], world_from_cam[v])
         for v, view in enumerate(views)
     ]
-    depth = np.maximum([s.depth() for s in surfaces], 1e-300)
-    return refine_jointly(surfaces, MotionPrior(residual / depth, *deviations))
 
 
 def surface_of(

@@ -18,7 +18,7 @@ from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import View
 
 _MIN_SIGMA = 0.01
-"""Smallest deviation per axis [viewing distances or rad] that pairs are taken to have: few of them
+"""Pairs are taken to deviate by at least this [viewing distances or rad] per axis: a few of them
 may agree by chance."""
 
 OUTLIER = 3.0

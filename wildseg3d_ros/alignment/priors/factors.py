@@ -165,7 +165,7 @@ class Priors:
         """The terms at the given poses, their own unknowns eliminated.
 
         Args:
-            pivot: (E, 3) that steps turn about; fixed: (E,) pairs whose scale takes no step.
+            pivot: (E, 3) that steps rotate about; fixed: (E,) pairs whose scale takes no step.
         """
         e = self.poses.edge
         cameras = self._cameras(poses)
@@ -226,10 +226,10 @@ class Priors:
 
         def retract(groups: _Groups, step: NDArray) -> _Groups:
             own = step[: 6 * count].reshape(count, 6)
-            turns = [rotation_from_vector(vector) for vector in own[:, :3]]
+            rotations = [rotation_from_vector(vector) for vector in own[:, :3]]
             grow = 1.0 if self.is_metric else float(np.exp(np.clip(step[-1], -1.0, 1.0)))
             return _Groups(
-                np.reshape(turns, (count, 3, 3)) @ groups.rotation,
+                np.reshape(rotations, (count, 3, 3)) @ groups.rotation,
                 groups.origin + own[:, 3:],
                 groups.metric_scale * grow,
             )
@@ -263,7 +263,7 @@ class Priors:
         residual = np.concatenate(
             [
                 (cameras.centre - arm - groups.origin[rows.group]).ravel(),
-                np.array([vector_from_rotation(turn) for turn in apart]).ravel(),
+                np.array([vector_from_rotation(rotation) for rotation in apart]).ravel(),
                 cameras.log_scale - np.log(scale),
             ]
         )

@@ -87,10 +87,13 @@ class PosedCameras:
         """From the one prior that the median of all agrees with best, reweighted by
         Geman-McClure."""
         candidates = [
-            Gauge(scale, make_transform(turn, prior[:3, 3] - scale * turn @ own[:3, 3]))
-            for prior, own, turn in zip(self.priors, self.solved, self._rotations(), strict=True)
+            Gauge(scale, make_transform(rotation, prior[:3, 3] - scale * rotation @ own[:3, 3]))
+            for prior, own, rotation in zip(
+                self.priors, self.solved, self._rotations(), strict=True
+            )
         ]
         gauge = min(candidates, key=lambda candidate: float(np.median(self._at_scene(candidate))))
+        # Not reweighted(): each fit and its loss's width need the scale of the fit before.
         for _ in range(20):
             error = self._at_scene(gauge)
             floor = 0.2 * _TOLERATED * float(np.median(self.distance)) * gauge.scale

@@ -113,6 +113,7 @@ def solve(
         _, _, residual = observations.world_points(poses.matrices(), weight)
         scale = max(lower_median(residual[several], 0.0), floor)
         weight = graph.weight * robust_weights(loss, residual, scale)
+    # Not the shared gauss_newton: steps are over-relaxed, and the loss's scale is frozen.
     while not converged and iteration < config.max_iterations:
         iteration += 1
         world, _, residual = observations.world_points(poses.matrices(), weight)

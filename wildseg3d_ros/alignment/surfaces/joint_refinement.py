@@ -79,6 +79,7 @@ def refine_jointly(
     if only is not None:
         pairs = pairs[(pairs == only).any(1)]
     now = start
+    # Not the shared gauss_newton: one step for each of the distances.
     for max_distance in _MAX_DISTANCES:
         found = list(find_correspondences(now, pairs, max_distance, _QUERIES))
         sigma = typical_distance(found)

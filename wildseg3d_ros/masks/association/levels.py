@@ -14,7 +14,7 @@ from wildseg3d_ros.masks.association.evidence import Evidence, members_of
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 
 AS_LIKELY = 0.9
-"""Evidence for the whole, as a share of that for the part, from which a mask is the whole's."""
+"""A mask is the whole's where the evidence for it is at least this share of that for the part."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from wildseg3d_ros.masks.association.evidence import (
     values_at,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import MOST, Overlap, overlapping_pairs
+from wildseg3d_ros.masks.association.overlap import MOST_OF_MASK, Overlap, overlapping_pairs
 
 UNSEEN = 0.5
 """Share of a body's extent along the line of sight that neither side may show: about 0 of a ball
@@ -55,7 +55,7 @@ def join_opposite_sides(
     a, b, share = _hidden_shares(nodes, overlap, group)
     share[(taken[a] & taken[b]).any(axis=1) | (fixed[a] & fixed[b])] = 0.0
     members = members_of(group)
-    for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= MOST)].tolist():
+    for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= MOST_OF_MASK)].tolist():
         one, other = int(a[k]), int(b[k])
         # A body has two sides: neither is joined with a third.
         if (taken[one] & taken[other]).any():

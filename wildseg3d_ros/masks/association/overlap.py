@@ -18,7 +18,7 @@ from wildseg3d_ros.masks.association.nodes import MaskNodes
 
 SAME = 0.8
 """Overlap from which two masks are of one surface for certain; outlines differ by the rest."""
-MOST = 0.6
+MOST_OF_MASK = 0.6
 """Share of a mask that stands for all of it where others occlude it and its outline is wrong."""
 EVEN = 0.3
 """Overlap at which two masks are as likely of one object as not."""

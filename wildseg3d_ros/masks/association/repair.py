@@ -17,7 +17,7 @@ from wildseg3d_ros.masks.association.evidence import (
     values_at,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.overlap import MOST, SAME, Overlap
+from wildseg3d_ros.masks.association.overlap import MOST_OF_MASK, SAME, Overlap
 
 MIN_HITS = 1.5
 """Samples, weighted by confidence, that must lie on an object to say anything of it."""
@@ -48,7 +48,7 @@ def adopt_fragments(
         on_group[np.isin(on, group[nodes.of_view(int(nodes.view[node]))])] = 0.0
         best = int(on_group.argmax())
         possible = on_group.sum() + overlap.unmasked[node].sum()
-        if on_group[best] < MIN_HITS or on_group[best] < MOST * possible:
+        if on_group[best] < MIN_HITS or on_group[best] < MOST_OF_MASK * possible:
             continue
         members = np.flatnonzero(group == on[best])
         # Little evidence against it is an error of the outline.
@@ -159,7 +159,7 @@ def _find_under_segmented(
     mask, node = entries.row, entries.col
     seen = overlap.seen[mask, nodes.view[node]]
     # The share that a mask has of another view's under-segmented mask says nothing of the object.
-    needed = np.where(known[group[mask]], MIN_HITS, np.maximum(MOST * seen, 1e-6))
+    needed = np.where(known[group[mask]], MIN_HITS, np.maximum(MOST_OF_MASK * seen, 1e-6))
     contains = (entries.data >= needed) & (seen > MIN_HITS)
     contains &= values_at(overlap.hits, node, mask) > 0
     member = membership(group)

@@ -15,10 +15,9 @@ from wildseg3d_ros.masks.surface.votes import Votes
 from wildseg3d_ros.masks.surface.voxels import VoxelCloud
 
 CLEAR_DIP = 0.3
-"""Drop of the votes, as a share of what an object usually gets, that one object at least shows at
-a support."""
+"""At a support, the votes of one object or more drop by this share of an object's usual votes."""
 FAINT_DIP = 0.2
-"""Drop that a second object shows at the same height: on one alone it may be a print."""
+"""At the same height, those of a second object drop by this share: one alone may be a print."""
 
 
 def find_hidden_support(

@@ -83,7 +83,7 @@ class TestRejectedPairs:
 
     @pytest.mark.parametrize("seed", [5, 7, 8, 9])
     def test_align_rejects_wrong_metric_pairs(self, seed):
-        """Their scale is known, so that they bend the right ones as far as themselves."""
+        """Their scale is known, so that they move the right ones as far as themselves."""
         wrong = np.random.default_rng(seed).choice(15, 3, replace=False)
         scene = construct_views(6, (48, 64), seed=seed + 50)
         made = predict_like_depth(

@@ -302,8 +302,10 @@ class TestAlignment:
         assert 1.0 < answer.condition < 1e5
         line = np.zeros((48, 64, 3), dtype=np.float32)
         line[..., 0], line[..., 2] = 0.01 * np.arange(64), 1.0
-        sure = np.ones((48, 64), dtype=np.float32)
-        pairs = [PairPrediction(a, b, line, line, sure, sure) for a, b in complete_pairs(5)]
+        confidence = np.ones((48, 64), dtype=np.float32)
+        pairs = [
+            PairPrediction(a, b, line, line, confidence, confidence) for a, b in complete_pairs(5)
+        ]
         views = scene.without_priors().views
         flat = align(pairs, views, CONFIG)
         assert flat.condition > 1e6
