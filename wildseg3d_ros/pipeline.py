@@ -46,11 +46,11 @@ def build_scene(
     """
     progress = progress or Progress()
     check_views(views)
+    check_device(config.alignment.device)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = masks or load_masks(config.masks)
     pointmaps.check(views)
     masks.check(views)
-    check_device(config.alignment.device)
 
     _warn_of_missing_poses(views, progress)
     with progress.stage("pairs"):
@@ -97,6 +97,7 @@ def update_scene(
     index = scene.view_index(changed)
     check_same_views(scene, views)
     progress = progress or Progress()
+    check_device(config.alignment.device)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = UpdatedMasks(masks or load_masks_for(scene.masks, config.masks), scene.masks, index)
     pairs = pairs_of_view(scene, index)
@@ -105,7 +106,6 @@ def update_scene(
     check_views(views)
     pointmaps.check(views)
     masks.check(views)
-    check_device(config.alignment.device)
     _warn_of_missing_poses(views, progress)
     with progress.stage("pointmaps"):
         if isinstance(pointmaps, NeedsPoses):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.settings import setting
 
 
@@ -76,3 +78,9 @@ class AlignmentConfig:
         "where world pointmaps are fused: cpu = on the processor, with NumPy; auto = where the "
         "pointmaps are; cuda or cuda:N = on a GPU, with PyTorch",
     )
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(
+                f"'alignment.device' is auto, cpu, cuda or cuda:N; got '{self.device}'"
+            )

@@ -155,7 +155,7 @@ class _Neighbourhood:
             # It takes two views to make a pair: the one stands beside itself.
             of.append(of[others[0]])
             others.append(len(of) - 1)
-        second = others[1::2] + others[: len(others) % 2]
+        second = others[1::2] + others[: len(others) % 2]  # of an odd number, last with first
         points = {k: world.points[of[k]] for k in others}
         confidence = {k: world.confidence[of[k]] for k in others}
         standing = [
@@ -237,6 +237,7 @@ def _place_camera(
     (pose,), (K,), notes = solve_cameras(
         [view], [seen], measured, np.zeros(1, dtype=bool), config.trust_intrinsics
     )
+    # An added view has no row yet: it borrows the last one, and its own is written over it.
     known = [min(v, len(start.K) - 1) for v in near.of]
     unit = np.ones((4, 4))
     unit[:3, 3] = result.graph.unit[result.graph.fixed][0]
@@ -253,7 +254,7 @@ def _refine(
     prior: _Prior,
 ) -> NDArray[np.float64]:
     """(4, 4) rigid motion of the changed view, onto its prior and then onto what the others
-    see, with the cameras (N, 4, 4) and intrinsics (N, 3, 3) of all."""
+    see, with the cameras (n, 4, 4) and intrinsics (n, 3, 3) of the neighbours."""
     pose = cameras[near.here]
     pulled = prior.pull(pose) @ invert(pose)
     seen = pairs.observations(maps_of(near.new, near.here))

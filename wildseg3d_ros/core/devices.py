@@ -51,7 +51,8 @@ def blas_on_one_thread() -> Iterator[None]:
 
     Many small products in a row: a second thread gains nothing on an idle machine, and on a busy
     one it is waited for at every product, which has made a solve ten times slower. The limit is
-    the whole process's: while one thread has set it, others change nothing.
+    the whole process's: while one thread has set it, others change nothing, and they run on
+    without it when that one leaves.
     """
     import scipy.linalg  # noqa: F401  it brings an OpenBLAS of its own
     from threadpoolctl import threadpool_limits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -92,8 +91,6 @@ def device_array(name: str) -> Array | None:
         return None
     if name == "cpu":
         return np.empty(0)
-    if not re.fullmatch(r"cuda(:\d+)?", name):
-        raise ConfigError(f"'alignment.device' is auto, cpu, cuda or cuda:N; got '{name}'")
     try:
         import torch
     except ModuleNotFoundError as error:
