@@ -122,7 +122,7 @@ def _common_border(
     total = length.sum(axis=1, keepdims=True)
     below = np.cumsum(length, axis=1) / np.maximum(total, 1.0)
     # A body counts where it is cut in two, not where it ends (3 %) or in its upper part (60 %:
-    # images are smaller than their bodies); neither do crumbs (2 %), nor fewer than 30 votes.
+    # images are smaller than their bodies); neither do fragments (2 %), nor fewer than 30 votes.
     cut = (asked >= 30) & (below > 0.03) & (below < 0.6) & (total > 0.02 * total.sum())
     dip = np.zeros_like(share)
     for k in range(len(names)):
