@@ -20,6 +20,6 @@ docs/masks.md has what they give there and on other scenes.
 
 from wildseg3d_ros.masks.association.associate import Association, associate
 from wildseg3d_ros.masks.association.tracks import Tracks
-from wildseg3d_ros.masks.association.visibility import ObjectVisibility
+from wildseg3d_ros.masks.association.visibility import ObjectVisibility, unmasked_views
 
-__all__ = ["Association", "ObjectVisibility", "Tracks", "associate"]
+__all__ = ["Association", "ObjectVisibility", "Tracks", "associate", "unmasked_views"]

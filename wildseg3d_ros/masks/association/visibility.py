@@ -66,3 +66,18 @@ def visibility_in_maps(
     states = np.full((groups, nodes.views), ObjectVisibility.HIDDEN, np.int8)
     states[: len(found)] = found
     return states
+
+
+def unmasked_views(
+    maps: Sequence[Sequence[NDArray[np.integer]]], world: WorldPointmaps, visibility: Visibility
+) -> dict[int, tuple[int, ...]]:
+    """By id, the views that see an object and have no mask of it.
+
+    Args:
+        maps: by level, by view: (H, W) id of the object, 0 = none.
+    """
+    groups = max((int(m.max(initial=0)) for level in maps for m in level), default=0)
+    moved = [[m.astype(np.int32) - 1 for m in level] for level in maps]
+    states = visibility_in_maps(moved, groups, world, visibility)
+    missed = states == ObjectVisibility.MISSED
+    return {k + 1: tuple(np.flatnonzero(missed[k]).tolist()) for k in range(groups)}

@@ -12,24 +12,46 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Alignment, MaskCache, MaskOrigin, View, WorldPointmaps
-from wildseg3d_ros.masks.association import Tracks, associate
+from wildseg3d_ros.core.types import (
+    Alignment,
+    MaskCache,
+    MaskOrigin,
+    MaskTree,
+    View,
+    WorldPointmaps,
+)
+from wildseg3d_ros.masks.association import unmasked_views
+from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
-from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
-from wildseg3d_ros.masks.surface.drawing import draw_labels, voxels_in_view
-from wildseg3d_ros.masks.surface.fused import fuse_surface
-from wildseg3d_ros.masks.surface.objects import name_objects
+from wildseg3d_ros.masks.incremental import replace_view_masks
+from wildseg3d_ros.masks.surface.drawing import draw_labels, leaves_in_view, voxels_in_view
+from wildseg3d_ros.masks.surface.fused import (
+    EvidenceSource,
+    Surface,
+    fuse_patches,
+    segment_surface,
+)
+from wildseg3d_ros.masks.surface.objects import objects_of
 from wildseg3d_ros.masks.surface.observations import observe_views
 
 _ORIGIN = MaskOrigin("geometric")
 
 
 class GeometricMasks:
-    """Finds objects as parts of the fused surface, with no learned weights."""
+    """Finds objects as parts of the fused surface; what is learned was learned on simulated scenes
+    and comes with the package.
 
-    def __init__(self, config: GeometricMaskConfig = GeometricMaskConfig()) -> None:
-        self._config = config
+    Args:
+        sources: of evidence beside shape, colour and regions of the images.
+    """
+
+    def __init__(
+        self,
+        config: GeometricMaskConfig = GeometricMaskConfig(),
+        sources: Sequence[EvidenceSource] = (),
+    ) -> None:
+        self._config, self._sources = config, sources
 
     def check(self, views: Sequence[View], changed: int | None = None) -> None:
         """Takes any views."""
@@ -45,48 +67,27 @@ class GeometricMasks:
         progress.update(0.0)
         for view in views:
             warn_if_black(view, "its masks come from depth and the other views alone", progress)
-        images = [view.image for view in views]
         observations = observe_views(
-            images,
+            [view.image for view in views],
             pointmaps,
             alignment.K,
             alignment.world_from_cam,
             lambda share: progress.update(0.1 * share),
         )
-        surface = fuse_surface(
+        fused = fuse_patches(
             observations,
             self._config.voxel_size,
             alignment.metric,
-            lambda share: progress.update(0.1 + 0.5 * share),
+            lambda share: progress.update(0.1 + 0.4 * share),
         )
-        if surface is None:
+        if fused is None:
             labels = tuple(np.zeros(view.size, np.int32) for view in views)
             scores = tuple(np.zeros(view.size, np.float32) for view in views)
             return MaskCache(labels, scores, object_ids=(), origin=_ORIGIN)
-        cloud = surface.cloud
-        labels = name_objects(
-            cloud, surface.patches, surface.planes, surface.clusters, surface.metric_scale
-        )
-
-        def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-            seen = voxels_in_view(observations[i], cloud, cloud.of_pixel[i])
-            return draw_labels(images[i], observations[i], seen, labels)
-
-        masks = []
-        with ThreadPoolExecutor(THREADS) as pool:
-            for mask in pool.map(draw, range(len(views))):
-                masks.append(mask)
-                progress.update(0.6 + 0.35 * len(masks) / len(views))
-        maps, scores = (tuple(part) for part in zip(*masks, strict=True))
-        result = associate(
-            maps,
-            pointmaps,
-            Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
-            _tracks_of_surface(maps),
-            progress=lambda: progress.update(0.95),
-        )
-        progress.update(1.0)
-        return dataclasses.replace(assemble_cache(result, scores, {}, {}), origin=_ORIGIN)
+        surface = segment_surface(fused, self._sources)
+        progress.update(0.65)
+        visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
+        return _as_cache(views, surface, pointmaps, visibility, progress)
 
     def update(
         self,
@@ -113,18 +114,43 @@ class GeometricMasks:
         )
 
 
-def _tracks_of_surface(labels: Sequence[NDArray[np.int32]]) -> list[Tracks]:
-    """Every view's masks, followed over the fused surface into all others.
+def _as_cache(
+    views: Sequence[View],
+    surface: Surface,
+    pointmaps: WorldPointmaps,
+    visibility: Visibility,
+    progress: Progress,
+) -> MaskCache:
+    """The masks of all views, and the tree that their leaves are of."""
+    fused = surface.fused
+    nodes, labels = objects_of(surface)
+    of_voxel = fused.patches.of_voxel
 
-    Unlike a video model's tracks they lose nothing on the way, so that each view is a run of its
-    own: what one view contradicts says nothing of the next one.
-    """
-    views = range(len(labels))
-    return [
-        Tracks(
-            anchor,
-            tuple(None if view == anchor else labels[view] for view in views),
-            tuple((view,) for view in views if view != anchor),
+    def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+        observation, cloud = fused.observations[i], fused.cloud
+        seen = voxels_in_view(observation, cloud, cloud.of_pixel[i])
+        mask, score = draw_labels(views[i].image, observation, seen, labels)
+        return mask, score, leaves_in_view(observation, seen, of_voxel, labels, mask)
+
+    drawn = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for each in pool.map(draw, range(len(views))):
+            drawn.append(each)
+            progress.update(0.65 + 0.3 * len(drawn) / len(views))
+    maps, scores, leaves = (tuple(part) for part in zip(*drawn, strict=True))
+    tree, name = MaskTree.of_parents(leaves, surface.tree.parent, surface.score)
+    shown = np.unique(np.concatenate([np.unique(each) for each in maps]))
+    records = describe_objects([maps], scores, unmasked=unmasked_views([maps], pointmaps, visibility))
+    of_node = dict(zip(surface.selection.nodes.tolist(), surface.selection.ambiguity, strict=True))
+    records = tuple(
+        dataclasses.replace(
+            each,
+            nodes=(int(name[nodes[each.object_id - 1]]),),
+            score=float(surface.score[nodes[each.object_id - 1]]),
+            ambiguity=float(of_node[nodes[each.object_id - 1]]),
         )
-        for anchor in views
-    ]
+        for each in records
+    )
+    progress.update(1.0)
+    ids = tuple(shown[shown > 0].tolist())
+    return MaskCache(maps, scores, ids, objects=records, origin=_ORIGIN, tree=tree)

@@ -140,3 +140,39 @@ def _refine_object(
         result = closed
     trust = 0.75 * result.astype(np.float32) + 0.25 * closed.astype(np.float32)
     return result > 0, np.asarray(cv2.GaussianBlur(trust, (0, 0), 1.5), np.float32)
+
+
+def leaves_in_view(
+    observation: Observation,
+    seen: NDArray[np.int32],
+    of_voxel: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    mask: NDArray[np.int32],
+) -> NDArray[np.int32]:
+    """(H, W) patch of each pixel, -1 = none; a pixel of an object has one of the object's patches.
+
+    Args:
+        seen: (h, w) as of :func:`voxels_in_view`.
+        of_voxel: (V,) patch of each voxel.
+        labels: (V,) of the voxels, as of :func:`draw_labels`.
+        mask: (H, W) labels as drawn.
+    """
+    size = observation.full_size[::-1]
+    patch = np.where(seen >= 0, of_voxel[seen], -1)
+    shown = np.where(seen >= 0, labels[seen], UNKNOWN)
+    leaves, shown = (
+        cv2.resize(each.astype(np.float32), size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
+        for each in (patch, shown)
+    )
+    for name in np.unique(mask[(mask > 0) & (mask != shown)]).tolist():
+        row, column = np.nonzero((mask == name) | (shown == name))
+        window = np.s_[row.min() : row.max() + 1, column.min() : column.max() + 1]
+        mine = shown[window] == name
+        wrong = (mask[window] == name) & ~mine
+        _, nearest = cv2.distanceTransformWithLabels(
+            (~mine).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        of_label = np.zeros(int(nearest.max()) + 1, np.int32)
+        of_label[nearest[mine]] = leaves[window][mine]
+        leaves[window][wrong] = of_label[nearest[wrong]]
+    return leaves

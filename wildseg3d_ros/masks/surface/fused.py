@@ -1,24 +1,27 @@
-"""The fused surface of a scene, cut into patches and clustered."""
+"""The fused surface of a scene, cut into patches, and the tree of their merges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.parallel import THREADS
-from wildseg3d_ros.masks.surface.affinities import edge_log_odds, gap_log_odds
-from wildseg3d_ros.masks.surface.clustering import merge_supervoxels
+from wildseg3d_ros.masks.surface.features import node_features
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
+from wildseg3d_ros.masks.surface.graph import PairEvidence, SurfaceGraph
 from wildseg3d_ros.masks.surface.hidden_support import find_hidden_support
-from wildseg3d_ros.masks.surface.objects import adopt_fragments
+from wildseg3d_ros.masks.surface.merge_tree import MergeTree, merge_patches
+from wildseg3d_ros.masks.surface.model import ScoreModel, default_model
 from wildseg3d_ros.masks.surface.observations import Observation
+from wildseg3d_ros.masks.surface.selection import Selection, node_of_patch, select_nodes
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
-from wildseg3d_ros.masks.surface.supports import Plane, find_planes, plane_tolerance
-from wildseg3d_ros.masks.surface.votes import image_regions, region_votes
+from wildseg3d_ros.masks.surface.supports import Plane, find_planes
+from wildseg3d_ros.masks.surface.votes import Votes, image_regions, region_votes
 from wildseg3d_ros.masks.surface.voxels import (
     VoxelCloud,
     fuse_voxels,
@@ -30,34 +33,71 @@ MAX_GAP = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
-    """All views fused and cut into patches.
+class Patches:
+    """All views fused and cut into patches, before anything is decided.
 
     Attributes:
         observations: one per view.
         cloud: surface voxels.
+        votes: of the images, one per edge of the cloud.
         patches: of the voxels.
         planes: with their evidence of being supports.
         gaps: between patches that only meet in an image.
-        clusters: (P,) of the patches: things, supports and fragments.
         metric_scale: scene units per metre, an estimate where the scene is not metric.
     """
 
     observations: tuple[Observation, ...]
     cloud: VoxelCloud
+    votes: Votes
     patches: Supervoxels
     planes: tuple[Plane, ...]
     gaps: Gaps
-    clusters: NDArray[np.int64]
     metric_scale: float
 
+    def graph(self) -> SurfaceGraph:
+        """The patches and what the surface and its colours say of pairs of them."""
+        return SurfaceGraph.create(
+            self.cloud,
+            self.patches,
+            self.planes,
+            self.gaps,
+            self.observations,
+            self.metric_scale,
+        )
 
-def fuse_surface(
+
+class EvidenceSource(Protocol):
+    """Something that knows which patches belong together: masks, tracks, a network."""
+
+    def evidence(self, surface: Patches) -> PairEvidence:
+        """Log-odds of pairs of patches, summed over the views."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The merge tree of all patches, and which of its nodes are taken.
+
+    Attributes:
+        fused: the patches.
+        tree: of their merges.
+        score: (T,) in [0, 1] of each node, the IoU that is expected between it and the thing that
+            a click on it means; low for background.
+        selection: disjoint nodes that hold all patches.
+    """
+
+    fused: Patches
+    tree: MergeTree
+    score: NDArray[np.float64]
+    selection: Selection
+
+
+def fuse_patches(
     observations: Sequence[Observation],
     voxel_size: float,
     metric: bool,
     progress: Callable[[float], None] = lambda _: None,
-) -> Surface | None:
+) -> Patches | None:
     """Fuses the views; None when they have no usable point.
 
     Args:
@@ -66,7 +106,7 @@ def fuse_surface(
         progress: told the share of the work that is done.
     """
     cloud = fuse_voxels(observations, voxel_size or voxel_size_from_footprint(observations))
-    progress(0.3)
+    progress(0.4)
     if cloud is None:
         return None
     scale = 1.0
@@ -77,68 +117,44 @@ def fuse_surface(
         regions = []
         for region in pool.map(image_regions, observations):
             regions.append(region)
-            progress(0.3 + 0.4 * len(regions) / len(observations))
+            progress(0.4 + 0.5 * len(regions) / len(observations))
     votes = region_votes(cloud, regions, [o.size[1] for o in observations])
     patches = grow_supervoxels(cloud, votes)
     planes = find_planes(cloud, patches, scale)
     gaps = links_over_gaps(cloud, patches, regions, observations, MAX_GAP * scale)
-    progress(0.9)
-    alone = np.arange(len(patches))
-    surface = Surface(tuple(observations), cloud, patches, tuple(planes), gaps, alone, scale)
-    clusters = cluster_patches(surface, planes)
-    walls = [plane for plane in planes if plane.evidence > 0]
-    centres = np.stack([o.world_from_cam[:3, 3] for o in observations])
-    hidden = find_hidden_support(cloud, patches, votes, walls, clusters, centres)
-    if hidden is not None:
-        planes.append(hidden)
-        clusters = cluster_patches(surface, planes)
     progress(1.0)
-    return replace(surface, planes=tuple(planes), clusters=clusters)
+    return Patches(tuple(observations), cloud, votes, patches, tuple(planes), gaps, scale)
 
 
-_NONE = np.zeros(0, np.intp)
-
-
-def cluster_patches(
-    surface: Surface,
-    planes: Sequence[Plane],
-    together: NDArray[np.intp] = _NONE,
-    apart: NDArray[np.intp] = _NONE,
-    bias: float = 0.0,
-) -> NDArray[np.int64]:
-    """(P,) cluster of each patch; each support is one cluster from the start.
+def segment_surface(
+    fused: Patches, sources: Sequence[EvidenceSource] = (), model: ScoreModel | None = None
+) -> Surface:
+    """Merges the patches to the root and takes the best nodes; once more where objects end on a
+    support that has no depth.
 
     Args:
-        surface: its own clusters do not matter.
-        planes: in place of the surface's own.
-        together: patches that are one thing, whatever the evidence says.
-        apart: patches that are not part of that thing.
-        bias: log-odds that are added to the evidence of all contacts.
+        sources: of further evidence.
+        model: of the scores; by default the package's own.
     """
-    cloud, patches, gaps = surface.cloud, surface.patches, surface.gaps
-    group = np.arange(len(patches))
-    support = np.zeros(len(patches), np.bool_)
-    for plane in planes:
-        if plane.evidence > 0 and plane.patches.any():
-            support |= plane.patches
-            group[plane.patches] = np.nonzero(plane.patches)[0][0]
-    marks = np.zeros(len(patches), np.int64)
-    if len(together):
-        group[together] = together[0]
-    marks[together], marks[apart] = 1, 2
-    odds = edge_log_odds(patches, planes, plane_tolerance(cloud)) + bias
-    free = ~support[gaps.pairs].any(axis=1)
-    clusters = merge_supervoxels(
-        np.concatenate([patches.edges, gaps.pairs[free]]),
-        np.concatenate([patches.contacts, gaps.lengths[free]]),
-        np.concatenate([odds, gap_log_odds(patches, gaps.pairs[free]) + bias]),
-        patches.count,
-        group,
-        support,
-        cloud.layers,
-        marks,
+    model = model or default_model()
+    surface = _segment(fused, sources, model)
+    clusters = node_of_patch(surface.tree, surface.selection.nodes)
+    walls = [plane for plane in fused.planes if plane.evidence > 0]
+    centres = np.stack([o.world_from_cam[:3, 3] for o in fused.observations])
+    hidden = find_hidden_support(
+        fused.cloud, fused.patches, fused.votes, walls, clusters, centres
     )
-    adopted = adopt_fragments(cloud, patches, odds, clusters, surface.metric_scale)
-    # What is apart may be a fragment, which is adopted by its neighbour.
-    joined = len(together) and (adopted[apart] == adopted[together[:1]]).any()
-    return clusters if joined else adopted
+    if hidden is None:
+        return surface
+    return _segment(replace(fused, planes=(*fused.planes, hidden)), sources, model)
+
+
+def _segment(fused: Patches, sources: Sequence[EvidenceSource], model: ScoreModel) -> Surface:
+    graph = fused.graph()
+    if sources:
+        graph = graph.with_evidence([source.evidence(fused) for source in sources])
+    tree = merge_patches(graph, model.merge)
+    log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
+    score = 1.0 / (1.0 + np.exp(-log_odds))
+    selection = select_nodes(tree, score * tree.shapes.voxels)
+    return Surface(fused, tree, score, selection)

@@ -1,0 +1,104 @@
+"""The learned scores: two networks of a few kilobytes, fitted on simulated scenes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.masks.surface.features import NODE_FEATURES, PAIR_FEATURES
+
+MODEL_FILE = "scores.npz"
+"""Beside this module; ``python -m fitting`` makes it anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A multilayer perceptron with ReLU.
+
+    Attributes:
+        mean, deviation: (F,) of the features that it was fitted on.
+        layers: weights (inputs, outputs) and bias (outputs,) of each layer; the last has one output.
+    """
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) log-odds for features (n, F)."""
+        x = np.clip((features - self.mean) / self.deviation, -6.0, 6.0)
+        for k, (weight, bias) in enumerate(self.layers):
+            x = x @ weight + bias
+            if k < len(self.layers) - 1:
+                x = np.maximum(x, 0.0)
+        return x[:, 0].astype(np.float64)
+
+    def arrays(self, name: str) -> dict[str, NDArray]:
+        """What a file stores."""
+        stored = {f"{name}_mean": self.mean, f"{name}_deviation": self.deviation}
+        for k, (weight, bias) in enumerate(self.layers):
+            stored |= {f"{name}_weight_{k}": weight, f"{name}_bias_{k}": bias}
+        return stored
+
+    @classmethod
+    def of_arrays(cls, name: str, stored: Mapping[str, NDArray]) -> Self:
+        """The network that :meth:`arrays` stored."""
+        layers = []
+        while f"{name}_weight_{len(layers)}" in stored:
+            k = len(layers)
+            layers.append((stored[f"{name}_weight_{k}"], stored[f"{name}_bias_{k}"]))
+        return cls(stored[f"{name}_mean"], stored[f"{name}_deviation"], tuple(layers))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreModel:
+    """What decides on merges and objects.
+
+    Attributes:
+        merge: log-odds of two clusters being of one object, from their pair features.
+        node: log-odds whose probability is the IoU that is expected of a node, from its features.
+    """
+
+    merge: Network
+    node: Network
+
+    @classmethod
+    def load(cls, path: str | None = None) -> Self:
+        """Reads a file; by default the one of the package.
+
+        Raises:
+            FileError: it was fitted to other features than this version measures.
+        """
+        source = path or str(resources.files(__package__).joinpath(MODEL_FILE))
+        with np.load(source, allow_pickle=False) as stored:
+            names = tuple(stored["pair_features"]), tuple(stored["node_features"])
+            if names != (PAIR_FEATURES, NODE_FEATURES):
+                raise FileError(
+                    f"the scores in '{source}' were fitted to other features than this version "
+                    "measures; fit them again: python -m fitting"
+                )
+            arrays = dict(stored)
+        return cls(Network.of_arrays("merge", arrays), Network.of_arrays("node", arrays))
+
+    def save(self, path: str) -> None:
+        """Writes a file that :meth:`load` reads."""
+        np.savez_compressed(
+            path,
+            pair_features=np.array(PAIR_FEATURES),
+            node_features=np.array(NODE_FEATURES),
+            **self.merge.arrays("merge"),
+            **self.node.arrays("node"),
+        )
+
+
+@cache
+def default_model() -> ScoreModel:
+    """The model of the package, read once."""
+    return ScoreModel.load()

@@ -1,0 +1,63 @@
+"""Which nodes of a merge tree are objects: the disjoint set with the greatest expected IoU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.masks.surface.merge_tree import MergeTree
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A set of disjoint nodes that together hold all patches.
+
+    Attributes:
+        nodes: (K,) int64.
+        ambiguity: (K,) in [0, 1], how close the best set without the node comes: 1 = as good.
+    """
+
+    nodes: NDArray[np.int64]
+    ambiguity: NDArray[np.float64]
+
+
+def select_nodes(tree: MergeTree, value: NDArray[np.float64]) -> Selection:
+    """The disjoint nodes of the greatest total value, by dynamic programming over the tree.
+
+    With a node's size times its score as its value the sum is, over all voxels, the IoU that is
+    expected of the answer to a click there.
+
+    Args:
+        value: (T,) >= 0 of each node.
+    """
+    patches = tree.patches
+    below = np.zeros(len(tree))  # of the best set strictly below a node
+    best = value.copy()
+    for node, (one, other) in enumerate(tree.children.tolist(), start=patches):
+        below[node] = best[one] + best[other]
+        best[node] = max(value[node], below[node])
+    chosen = value >= below
+    # A node counts if nothing above it is taken; the best node above, relative to what it holds.
+    open_, rival = np.ones(len(tree), np.bool_), np.zeros(len(tree))
+    for node in range(len(tree) - 1, -1, -1):
+        parent = tree.parent[node]
+        if parent >= 0:
+            open_[node] = open_[parent] and not chosen[parent]
+            own = value[parent] / max(below[parent], 1e-12)
+            rival[node] = max(rival[parent], own)
+    nodes = np.flatnonzero(open_ & chosen)
+    splits = below[nodes] / np.maximum(value[nodes], 1e-12)
+    return Selection(nodes, np.minimum(np.maximum(splits, rival[nodes]), 1.0))
+
+
+def node_of_patch(tree: MergeTree, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(P,) the node, of disjoint ones, that each patch is in; -1 = none."""
+    top = np.full(len(tree), -1)
+    top[nodes] = nodes
+    for node in range(len(tree) - 1, -1, -1):
+        parent = tree.parent[node]
+        if parent >= 0 and top[parent] >= 0:
+            top[node] = top[parent]
+    return top[: tree.patches]
