@@ -1,0 +1,116 @@
+"""Pictures of the clicks that were answered worst."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.io.images import write_image
+from wildseg3d_ros.io.pictures import draw_click
+
+if TYPE_CHECKING:
+    from benchmarks.clicks import ClickRecord
+
+COUNT = 10
+TRUE, ANSWERED = (60, 230, 90), (255, 60, 220)
+WIDTH, GAP, COLUMNS = 640, 8, 2
+"""Of a picture, between pictures [px], and pictures side by side on the sheet."""
+
+
+class WorstCases:
+    """Keeps the worst click of each object, of the ``COUNT`` objects answered worst.
+
+    Among equals the larger object counts as worse.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, int], tuple[ClickRecord, NDArray[np.uint8]]] = {}
+
+    def offer(
+        self,
+        record: ClickRecord,
+        image: NDArray[np.uint8],
+        truth: NDArray[np.bool_],
+        answered: NDArray[np.bool_],
+    ) -> None:
+        """Keeps a picture of the click if it is among the worst.
+
+        Args:
+            image: (H, W, 3) RGB, the clicked view.
+            truth, answered: (H, W) masks of the object in it.
+        """
+        kept = self._kept.get(record.key)
+        if kept is not None and _badness(kept[0]) <= _badness(record):
+            return
+        self._kept[record.key] = record, draw_case(record, image, truth, answered)
+        if len(self._kept) > COUNT:
+            del self._kept[max(self._kept, key=lambda key: _badness(self._kept[key][0]))]
+
+    def write(self, folder: Path) -> None:
+        """Writes ``worst_01.png``, the worst, and so on, and ``sheet.png`` of all.
+
+        Raises:
+            FileError: a file cannot be written.
+        """
+        cases = sorted(self._kept.values(), key=lambda case: _badness(case[0]))
+        for place, (_, picture) in enumerate(cases, 1):
+            write_image(folder / f"worst_{place:02d}.png", picture)
+        if cases:
+            write_image(folder / "sheet.png", _sheet([picture for _, picture in cases]))
+
+
+def draw_case(
+    record: ClickRecord,
+    image: NDArray[np.uint8],
+    truth: NDArray[np.bool_],
+    answered: NDArray[np.bool_],
+) -> NDArray[np.uint8]:
+    """(H', WIDTH, 3) the image with both outlines, true in green and answered in magenta, the
+    click and, in the corner, the IoU and what was clicked."""
+    scale = WIDTH / image.shape[1]
+    size = (WIDTH, round(scale * image.shape[0]))
+    picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    for mask, color, thick in ((truth, TRUE, 3), (answered, ANSWERED, 1)):
+        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        lines = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
+        cv2.drawContours(picture, lines, -1, color, thick)
+    draw_click(picture, scale * (record.u + 0.5) - 0.5, scale * (record.v + 0.5) - 0.5)
+    said = "no answer" if record.error else f"IoU {record.iou:.2f}"
+    draw = f", draw {record.draw}" if record.draw else ""
+    where = f"{record.dataset}, {record.recording}{draw}, {record.view}: {record.name}"
+    cv2.rectangle(picture, (0, 0), (WIDTH, 44), (0, 0, 0), -1)
+    for text, baseline in ((f"{said} ({record.kind} click)", 17), (where, 37)):
+        cv2.putText(
+            picture,
+            text,
+            (6, baseline),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.5,
+            (255, 255, 255),
+            1,
+            cv2.LINE_AA,
+        )
+    return picture
+
+
+def _badness(record: ClickRecord) -> tuple[float, int]:
+    """Lowest first."""
+    return record.iou, -record.area
+
+
+def _sheet(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    rows = [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
+    heights = [max(len(picture) for picture in row) for row in rows]
+    shape = sum(heights) + GAP * (len(rows) - 1), COLUMNS * (WIDTH + GAP) - GAP, 3
+    sheet = np.zeros(shape, np.uint8)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            left = column * (WIDTH + GAP)
+            sheet[top : top + len(picture), left : left + WIDTH] = picture
+        top += height + GAP
+    return sheet
