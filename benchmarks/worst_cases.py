@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.io.images import write_image
-from wildseg3d_ros.io.pictures import draw_click
 
 if TYPE_CHECKING:
     from benchmarks.clicks import ClickRecord
@@ -74,11 +73,13 @@ def draw_case(
     scale = WIDTH / image.shape[1]
     size = (WIDTH, round(scale * image.shape[0]))
     picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    for mask, color, thick in ((truth, TRUE, 3), (answered, ANSWERED, 1)):
+    for mask, color, thick in ((truth, TRUE, 5), (answered, ANSWERED, 2)):
         large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         lines = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
         cv2.drawContours(picture, lines, -1, color, thick)
-    draw_click(picture, scale * (record.u + 0.5) - 0.5, scale * (record.v + 0.5) - 0.5)
+    at = round(scale * (record.u + 0.5) - 0.5), round(scale * (record.v + 0.5) - 0.5)
+    for color, thick in (((0, 0, 0), 4), ((255, 255, 255), 2)):
+        cv2.drawMarker(picture, at, color, cv2.MARKER_CROSS, 18, thick)
     said = "no answer" if record.error else f"IoU {record.iou:.2f}"
     draw = f", draw {record.draw}" if record.draw else ""
     where = f"{record.dataset}, {record.recording}{draw}, {record.view}: {record.name}"
