@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -19,15 +19,19 @@ TRUE, ANSWERED = (60, 230, 90), (255, 60, 220)
 WIDTH, GAP, COLUMNS = 640, 8, 2
 """Of a picture, between pictures [px], and pictures side by side on the sheet."""
 
+Badness: TypeAlias = tuple[float, int]
+"""IoU to a tenth and wrong pixels, negative: the lowest is worst."""
+
 
 class WorstCases:
     """Keeps the worst click of each object, of the ``COUNT`` objects answered worst.
 
-    Among equals the larger object counts as worse.
+    Among IoUs that are equal to a tenth, more wrong pixels in the clicked view count as worse:
+    answers that are far too large and objects without an answer are both to be seen.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, int], tuple[ClickRecord, NDArray[np.uint8]]] = {}
+        self._kept: dict[tuple[str, int], tuple[Badness, NDArray[np.uint8]]] = {}
 
     def offer(
         self,
@@ -42,12 +46,13 @@ class WorstCases:
             image: (H, W, 3) RGB, the clicked view.
             truth, answered: (H, W) masks of the object in it.
         """
+        badness = round(record.iou, 1), -int(np.count_nonzero(truth ^ answered))
         kept = self._kept.get(record.key)
-        if kept is not None and _badness(kept[0]) <= _badness(record):
+        if kept is not None and kept[0] <= badness:
             return
-        self._kept[record.key] = record, draw_case(record, image, truth, answered)
+        self._kept[record.key] = badness, draw_case(record, image, truth, answered)
         if len(self._kept) > COUNT:
-            del self._kept[max(self._kept, key=lambda key: _badness(self._kept[key][0]))]
+            del self._kept[max(self._kept, key=lambda key: self._kept[key][0])]
 
     def write(self, folder: Path) -> None:
         """Writes ``worst_01.png``, the worst, and so on, and ``sheet.png`` of all.
@@ -55,7 +60,7 @@ class WorstCases:
         Raises:
             FileError: a file cannot be written.
         """
-        cases = sorted(self._kept.values(), key=lambda case: _badness(case[0]))
+        cases = sorted(self._kept.values(), key=lambda case: case[0])
         for place, (_, picture) in enumerate(cases, 1):
             write_image(folder / f"worst_{place:02d}.png", picture)
         if cases:
@@ -96,11 +101,6 @@ def draw_case(
             cv2.LINE_AA,
         )
     return picture
-
-
-def _badness(record: ClickRecord) -> tuple[float, int]:
-    """Lowest first."""
-    return record.iou, -record.area
 
 
 def _sheet(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

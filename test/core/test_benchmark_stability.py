@@ -11,6 +11,7 @@ import pytest
 from wildseg3d_ros.core.errors import AlignmentError
 from wildseg3d_ros.core.types import Click
 from wildseg3d_ros.io.folder import Recording, write_folder
+from wildseg3d_ros.io.images import read_color
 from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.scenes import construct_scene
 
@@ -172,13 +173,18 @@ def test_worst_cases_are_the_worst_click_of_each_object(benchmark, tmp_path):
     mask[5:15, 5:20] = True
     for label in range(worst_cases.COUNT + 2):
         for iou in (0.9, 0.05 * label, 0.7):
-            case = record(clicks, label=label, iou=iou, area=100, name="it", dataset="set")
+            case = record(clicks, label=label, iou=iou, name="it", dataset="set")
             worst.offer(case, image, mask, ~mask)
+    nothing = record(clicks, label=99, iou=0.0, name="it", dataset="set")
+    worst.offer(nothing, image, mask, np.zeros_like(mask))  # as bad, with fewer wrong pixels
     worst.write(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["sheet.png", *(f"worst_{n:02d}.png" for n in range(1, 11))]
-    kept = sorted(case.iou for case, _ in worst._kept.values())
-    assert kept == pytest.approx([0.05 * label for label in range(10)])
+    expected = {*range(9), 99}
+    assert {label for _, label in worst._kept} == expected
+    first = read_color(tmp_path / "worst_01.png", upright=False)
+    assert first.shape == (480, worst_cases.WIDTH, 3)
+    assert (first == worst_cases.ANSWERED).all(axis=2).any()
 
 
 def test_folder_is_measured_from_the_command_line(benchmark, truth, tmp_path, monkeypatch):
