@@ -59,7 +59,7 @@ def random_lighting(rng: np.random.Generator, front: bool) -> Lighting:
     spread = rng.choice([0.02, 0.1, 0.35])
     directions = -towards[which] + rng.normal(0.0, spread, (passes, 3)) * [1, 1, 0]
     tint = 1.0 + rng.uniform(-0.12, 0.12, (lamps, 3))
-    share = rng.uniform(0.3, 0.85)
+    share = rng.uniform(0.25, 0.75)
     total = rng.uniform(0.8, 1.2)
     sky = np.array([*rng.normal(0.0, 0.4, 2), -1.0]) + [0.0, 1.0 * front, 0.0]
     return Lighting(
@@ -67,7 +67,7 @@ def random_lighting(rng: np.random.Generator, front: bool) -> Lighting:
         total * share * (power[:, None] * tint)[which] / power[which].mean(),
         sky / np.linalg.norm(sky),
         np.full(3, 0.6 * total * (1 - share)),
-        total * (1 - share) * 0.4 * (1.0 + rng.uniform(-0.1, 0.1, 3)),
+        total * (1 - share) * 0.5 * (1.0 + rng.uniform(-0.1, 0.1, 3)),
         (rng.uniform(0.0, 0.6) * rng.uniform(0.7, 1.0, 3)).astype(np.float32),
         rng.uniform(0.12, 0.3),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.special import ndtri
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.io.folder import Recording, write_folder
 from wildseg3d_ros.sim.cameras import Camera
 from wildseg3d_ros.sim.noise import (
     DepthNoise,
@@ -51,6 +52,10 @@ from wildseg3d_ros.sim.render import Frame
 MIN_OBJECTS, MAX_OBJECTS = 3, 16
 _ATTEMPTS = 8
 """Draws of a seed before giving up: a draw fails when too much falls off the table."""
+
+_RELATION_WEIGHTS = (0.8, 1.6, 0.9, 0.5, 0.6, 0.7)
+"""Of each of RELATIONS, of the Dirichlet distribution that a scene's shares are drawn from: below
+about 1 some scenes are nearly all piles, others all rows."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,17 @@ def record_random_scene(spec: RandomSceneSpec) -> Recording:
     return Recording(tuple(views), tuple(frame.labels for frame in scene.frames), names)
 
 
+def write_random_recording(folder: Path, spec: RandomSceneSpec) -> Recording:
+    """Records and writes a folder in the format of :mod:`wildseg3d_ros.io.folder`.
+
+    Raises:
+        InputError: as :func:`record_random_scene`. FileError: a file cannot be written.
+    """
+    recording = record_random_scene(spec)
+    write_folder(folder, recording, depth_unit=0.0002, jpeg_quality=92)
+    return recording
+
+
 def build_random_scene(spec: RandomSceneSpec) -> RandomScene:
     """The scene of a seed as perfect cameras see it.
 
@@ -189,6 +205,9 @@ def _random_shapes(rng: np.random.Generator) -> list[tuple[Shape, int]]:
             continue
         size = float(np.clip(typical * np.exp(rng.normal(0.0, 0.45)), 0.02, 0.3))
         out.append((random_shape(rng, size), k))
+    if rng.random() < 0.7:
+        # Vessels first, or nothing would lie in them.
+        out.sort(key=lambda item: not item[0].hollow)
     return out
 
 
@@ -213,7 +232,7 @@ def _random_things(
     rng: np.random.Generator,
 ) -> list[Thing]:
     """Colours and places; what has no place is left out."""
-    weights = rng.dirichlet(np.full(len(RELATIONS), 0.7))
+    weights = rng.dirichlet(_RELATION_WEIGHTS)
     if around.kind == "shelf":
         weights[RELATIONS.index("pile")] *= 0.2
     arranger = Arranger(around.region, rng, weights / weights.sum())

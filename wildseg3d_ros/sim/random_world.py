@@ -123,7 +123,7 @@ def _set_options(mujoco, spec) -> None:
     spec.stat.extent, spec.stat.center = 1.0, [0.0, 0.0, 0.0]
     spec.visual.map.znear, spec.visual.map.zfar = 0.04, 12.0
     spec.visual.map.shadowclip = 0.7
-    spec.visual.quality.shadowsize = 1024
+    spec.visual.quality.shadowsize = 768
     spec.visual.quality.offsamples = 0
     spec.visual.headlight.active = 0
     # The first casts shadows; the second fills them.
