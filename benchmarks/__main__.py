@@ -22,6 +22,7 @@ from benchmarks import (
     sam2,
     service_latency,
     service_soak,
+    stability,
     stereo,
 )
 
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "tabletop": recordings.tabletop,
     "shelf": recordings.shelf,
     "robustness": recordings.robustness,
+    "stability": stability.main,
     "stereo": stereo.measure,
 }
 

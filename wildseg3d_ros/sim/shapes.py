@@ -115,7 +115,7 @@ def lathe(runs: Sequence[tuple[ArrayLike, tuple[float, float]]], segments: int =
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         along = np.concatenate([[0.0], np.cumsum(length)]) / length.sum()
         v = v0 + (v1 - v0) * along
-        parts.append(_grid(_turned(profile, around), _turned(normal, around), v))
+        parts.append(surface_grid(_turned(profile, around), _turned(normal, around), v))
     return join(parts)
 
 
@@ -129,7 +129,7 @@ def tube(path: NDArray[np.float64], radius: float, segments: int = 20) -> Mesh:
     up = np.cross(tangent, side)
     angle = np.linspace(0.0, 2.0 * np.pi, segments + 1)[None, :, None]
     normals = np.cos(angle) * side[:, None] + np.sin(angle) * up[:, None]
-    return _grid(path[:, None] + radius * normals, normals, np.linspace(0, 1, len(path)))
+    return surface_grid(path[:, None] + radius * normals, normals, np.linspace(0, 1, len(path)))
 
 
 def disc(radius: float, height: float, up: bool, v: tuple[float, float]) -> tuple:
@@ -156,7 +156,7 @@ def _turned(profile: NDArray, around: NDArray) -> NDArray[np.float64]:
     return out
 
 
-def _grid(vertices: NDArray, normals: NDArray, v: NDArray) -> Mesh:
+def surface_grid(vertices: NDArray, normals: NDArray, v: NDArray) -> Mesh:
     """A mesh of (R, C, 3) vertices and normals and (R,) texture rows, counter-clockwise."""
     rows, columns = vertices.shape[:2]
     u, v = np.meshgrid(np.linspace(0.0, 1.0, columns), v)
