@@ -31,7 +31,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
-.PHONY: help setup dev demo test bench lint format clean
+.PHONY: help setup dev demo test bench fit lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -57,6 +57,10 @@ test: ## all tests, those of the ROS layer over real DDS
 bench: EXTRAS = mast3r sam2
 bench: setup ## measure accuracy, time and memory
 	@$(ENTER) .venv/bin/python -m benchmarks $(ARGS)
+
+fit: EXTRAS = mast3r sim
+fit: setup ## fit the scores of the geometric masks anew, on simulated scenes (an hour or two)
+	@$(ENTER) .venv/bin/python -m fitting $(ARGS)
 
 lint: dev ## style and types
 	@$(ENTER) ruff check . && ruff format --check . && pyright

@@ -25,6 +25,9 @@ GROWTH = 1.1
 """A pair is scored again when its clusters are this much larger: the pairs of a table, which takes
 in thousands of patches one by one, hardly change each time."""
 
+SMALL = 0.05
+"""Share of a cluster's size below which it can take in several others in a round."""
+
 _CONTACT, _GAP = CUES.index("contact"), CUES.index("gap")
 _EVIDENCE, _WEIGHT = CUES.index("evidence"), CUES.index("evidence_weight")
 
@@ -69,7 +72,7 @@ def merge_patches(graph: SurfaceGraph, score: Score, watch: Watch | None = None)
     merging = _Merging(graph)
     while merging.linked:
         merging.score_pairs(score, watch)
-        merging.join(*merging.best_pairs())
+        merging.join(merging.best_pairs())
     return merging.tree()
 
 
@@ -142,49 +145,106 @@ class _Merging:
         index = np.flatnonzero(new)
         self._mean_neighbour[index] = against[index] / np.maximum(total[index], 1e-9)
 
-    def best_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Links that merge now, and the two clusters of each."""
+    def best_pairs(self) -> list[tuple[int, int, int]]:
+        """Links that merge now, each with its two clusters, in the order of their merges."""
+        a, b, log_odds = self._a, self._b, self._log_odds
         best = np.full(self._nodes, -np.inf)
-        np.maximum.at(best, self._a, self._log_odds)
-        np.maximum.at(best, self._b, self._log_odds)
-        log_odds = self._log_odds
+        np.maximum.at(best, a, log_odds)
+        np.maximum.at(best, b, log_odds)
         good = log_odds >= min(log_odds.max() - ALIKE, CERTAIN)
-        links = np.flatnonzero(good & (log_odds >= best[self._a]) & (log_odds >= best[self._b]))
+        of_a, of_b = good & (log_odds >= best[a]), good & (log_odds >= best[b])
+        links = np.flatnonzero(of_a & of_b)
         links = links[np.argsort(-log_odds[links], kind="stable")]
-        # Of equal ones the first: no cluster merges twice in a round.
+        # Of equal ones the first: no two clusters merge twice in a round.
         first = np.full(self._nodes, len(links))
-        for side in (self._a, self._b):
+        for side in (a, b):
             np.minimum.at(first, side[links], np.arange(len(links)))
         order = np.arange(len(links))
-        once = (first[self._a[links]] == order) & (first[self._b[links]] == order)
-        links = links[once]
-        return links, self._a[links], self._b[links]
+        links = links[(first[a[links]] == order) & (first[b[links]] == order)]
+        used = np.zeros(self._nodes, np.bool_)
+        used[a[links]] = used[b[links]] = True
+        return [
+            *zip(links.tolist(), a[links].tolist(), b[links].tolist(), strict=True),
+            *self._absorbed(of_a, of_b, used),
+        ]
 
-    def join(
-        self, links: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64]
-    ) -> None:
-        """Makes one cluster of each two."""
-        new = self._nodes + np.arange(len(links))
-        shapes = self._shapes
-        self._sums[new] = self._sums[a] + self._sums[b]
-        self._low[new] = np.minimum(self._low[a], self._low[b])
-        self._high[new] = np.maximum(self._high[a], self._high[b])
-        contact = shapes.contact[a] + shapes.contact[b] - 2.0 * self._cues[links, _CONTACT]
-        shapes.put(
-            self._nodes,
-            ClusterShapes.of_sums(self._sums[new], contact, self._low[new], self._high[new]),
+    def _absorbed(
+        self, of_a: NDArray[np.bool_], of_b: NDArray[np.bool_], used: NDArray[np.bool_]
+    ) -> list[tuple[int, int, int]]:
+        """Links of small clusters with the large one that is best for them, of which that one
+        takes in several in a round, as long as it hardly changes.
+
+        Args:
+            of_a, of_b: links that are good, and the best of their first or second cluster.
+            used: clusters that merge otherwise in this round.
+        """
+        voxels = self._shapes.voxels
+        links = np.concatenate([np.flatnonzero(of_a), np.flatnonzero(of_b)])
+        ends = np.stack([self._a[links], self._b[links]], axis=1)
+        ends[of_a.sum() :] = ends[of_a.sum() :, ::-1]
+        small, large = ends.T
+        taken = ~used[small] & (voxels[small] < SMALL * voxels[large])
+        links, small, large = links[taken], small[taken], large[taken]
+        order = np.lexsort((-self._log_odds[links], large))
+        links, small, large = links[order], small[order], large[order]
+        total = np.cumsum(voxels[small])
+        start = np.searchsorted(large, large)
+        within = total - np.concatenate([[0.0], total])[start] < (GROWTH - 1.0) * voxels[large]
+        # A cluster with two equally good ones is taken in by the first.
+        _, once = np.unique(small, return_index=True)
+        first = np.zeros(len(small), np.bool_)
+        first[once] = True
+        # What is taken in takes nothing in itself.
+        first &= within & ~np.isin(large, small)
+        return list(
+            zip(links[first].tolist(), large[first].tolist(), small[first].tolist(), strict=True)
         )
-        self._parent[a] = self._parent[b] = new
-        self._merges += zip(a.tolist(), b.tolist(), strict=True)
-        self._merge_log_odds += self._log_odds[links].tolist()
-        name = np.arange(self._nodes)
-        name[a] = name[b] = new
-        self._nodes += len(links)
-        self._rename(name)
 
-    def _rename(self, name: NDArray[np.int64]) -> None:
-        """Gives links the names of the new clusters and sums those of the same two."""
+    def join(self, merges: list[tuple[int, int, int]]) -> None:
+        """Makes one cluster of the two of each merge; a cluster may take in several."""
+        shapes, start = self._shapes, self._nodes
+        contact = np.zeros(len(merges))
+        # Of clusters in this round: the one that takes them in, and what that has become.
+        taker: dict[int, int] = {}
+        now: dict[int, int] = {}
+        for k, (link, one, b) in enumerate(merges):
+            one = taker.get(one, one)
+            new, a = start + k, now.get(one, one)
+            self._sums[new] = self._sums[a] + self._sums[b]
+            self._low[new] = np.minimum(self._low[a], self._low[b])
+            self._high[new] = np.maximum(self._high[a], self._high[b])
+            of_a = contact[a - start] if a >= start else shapes.contact[a]
+            contact[k] = of_a + shapes.contact[b] - 2.0 * self._cues[link, _CONTACT]
+            if a >= start:  # a step on the way
+                self._best_neighbour[a] = self._log_odds[link]
+                self._mean_neighbour[a] = self._mean_neighbour[one]
+            self._parent[a] = self._parent[b] = new
+            self._merges.append((a, b))
+            self._merge_log_odds.append(float(self._log_odds[link]))
+            taker[b], now[one] = one, new
+        name = np.arange(self._nodes)
+        for one, new in now.items():
+            name[one] = new
+        for b, one in taker.items():
+            name[b] = now[one]
+        new = np.arange(start, start + len(merges))
+        shapes.put(
+            start, ClusterShapes.of_sums(self._sums[new], contact, self._low[new], self._high[new])
+        )
+        self._nodes += len(merges)
+        self._rename(name, [link for link, _, _ in merges])
+
+    def _rename(self, name: NDArray[np.int64], merged: list[int]) -> None:
+        """Gives links the names of the new clusters and sums those of the same two.
+
+        Args:
+            name: (n,) new name of each cluster.
+            merged: links that were merged.
+        """
         a, b = name[self._a], name[self._b]
+        inside = a == b
+        inside[merged] = False  # these are counted
+        np.subtract.at(self._shapes.contact, a[inside], 2.0 * self._cues[inside, _CONTACT])
         changed = ((a != self._a) | (b != self._b))[a != b]
         kept = np.flatnonzero(a != b)
         a, b = np.minimum(a, b)[kept], np.maximum(a, b)[kept]
