@@ -22,6 +22,8 @@ Layout = Literal["box", "round"]
 """How a texture lies on a mesh: "box" has six cells (:mod:`~wildseg3d_ros.sim.random_meshes`), and
 "round" goes around (u) and from the top down (v)."""
 
+CAP = 0.2
+"""Share of a bottle's texture, from the top, that lies on its cap."""
 _SEGMENTS = 28
 """Facets around a round thing: more are not seen in small pictures."""
 
@@ -168,9 +170,9 @@ def _bottle(rng: np.random.Generator, size: float) -> Shape:
             disc(radius, 0.0, False, (0.98, 1.0)),
             ([(radius, 0.0), (radius, body)], (0.98, 0.4)),
             (slope, (0.4, 0.25)),
-            ([(neck, shoulder), (neck, low)], (0.25, 0.2)),
-            ([(neck, low), (cap, low)], (0.2, 0.19)),
-            ([(cap, low), (cap, size)], (0.19, 0.03)),
+            ([(neck, shoulder), (neck, low)], (0.25, CAP + 0.01)),
+            ([(neck, low), (cap, low)], (CAP - 0.01, CAP - 0.02)),
+            ([(cap, low), (cap, size)], (CAP - 0.02, 0.03)),
             disc(cap, size, True, (0.03, 0.0)),
         ],
         _SEGMENTS,
