@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 
 from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.sim.layout import polygon_gap
-from wildseg3d_ros.sim.random_shapes import Shape
+from wildseg3d_ros.sim.random_body import Shape
 
 Relation = Literal["free", "beside", "on", "in", "leaning", "pile"]
 RELATIONS: tuple[Relation, ...] = ("free", "beside", "on", "in", "leaning", "pile")

@@ -28,9 +28,10 @@ from wildseg3d_ros.sim.noise import (
     sense_depth,
     smooth_noise,
 )
+from wildseg3d_ros.sim.random_body import Shape
 from wildseg3d_ros.sim.random_layout import RELATIONS, Arranger
 from wildseg3d_ros.sim.random_render import random_lighting, render_world
-from wildseg3d_ros.sim.random_shapes import CAP, Shape, random_shape
+from wildseg3d_ros.sim.random_shapes import random_shape
 from wildseg3d_ros.sim.random_surroundings import (
     KINDS,
     MAKERS,
@@ -46,6 +47,7 @@ from wildseg3d_ros.sim.random_textures import (
     random_color,
     thing_texture,
 )
+from wildseg3d_ros.sim.random_vessels import CAP
 from wildseg3d_ros.sim.random_world import Thing, World, settle_world
 from wildseg3d_ros.sim.record import STAMP_NS
 from wildseg3d_ros.sim.render import Frame
