@@ -90,7 +90,7 @@ def _signed_power(base: NDArray, exponent: float) -> NDArray[np.float64]:
 
 
 def bumpy(mesh: Mesh, height: float, period: float, rng: np.random.Generator) -> Mesh:
-    """The mesh with dents and bumps along its normals, of this standard deviation and period [m]."""
+    """The mesh with dents and bumps of a standard deviation ``height`` along its normals [m]."""
     wave = rng.standard_normal((12, 3))
     wave *= 2 * np.pi / period / np.linalg.norm(wave, axis=1, keepdims=True)
     phase = mesh.vertices @ wave.T + rng.uniform(0, 2 * np.pi, len(wave))

@@ -15,6 +15,8 @@ from wildseg3d_ros.sim.random_layout import Region
 SceneKind = Literal["table", "bin", "shelf"]
 KINDS: dict[SceneKind, float] = {"table": 0.6, "bin": 0.2, "shelf": 0.2}
 """Kinds of scenes, each with its share."""
+CLOSEST = 0.2
+"""From a camera to the nearest thing, along its axis [m]."""
 _FAR = 3.0
 """Half the extent of floors and walls that end in no picture [m]."""
 
@@ -182,7 +184,10 @@ def random_cameras(
     out = []
     for k in range(views):
         target = centre + rng.uniform(-0.2, 0.2, 3) * radius
-        eye = target + distance[k] * bearing(azimuth[k], elevation[k])
+        towards = bearing(azimuth[k], elevation[k])
+        # Nothing is nearer than depth cameras see, and no camera is inside a thing.
+        nearest = float(((points - target) @ towards).max())
+        eye = target + max(distance[k], nearest + CLOSEST) * towards
         pose = look_at(eye, target, rng.uniform(-tilt, tilt))
         out.append(Camera(f"cam_{k}", pose, float(fovy)))
     return tuple(out)
