@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 
 from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.sim.layout import polygon_gap
-from wildseg3d_ros.sim.random_shapes import Shape
+from wildseg3d_ros.sim.random_body import Shape
 
 Relation = Literal["free", "beside", "on", "in", "leaning", "pile"]
 RELATIONS: tuple[Relation, ...] = ("free", "beside", "on", "in", "leaning", "pile")
@@ -120,7 +120,10 @@ class Arranger:
             ]
         if relation == "leaning":
             able = [other for other in able if other.top > 0.03]
-        return able[int(self.rng.integers(len(able)))] if able else None
+        if not able:
+            return None
+        # The newest often: rows, stacks, and twins next to each other come of it.
+        return able[-1] if self.rng.random() < 0.4 else able[int(self.rng.integers(len(able)))]
 
     def _rotation(self, relation: str, shape: Shape, partner: _Standing | None) -> NDArray:
         rng = self.rng

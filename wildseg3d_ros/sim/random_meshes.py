@@ -89,6 +89,25 @@ def _signed_power(base: NDArray, exponent: float) -> NDArray[np.float64]:
     return np.sign(clean) * np.abs(clean) ** exponent
 
 
+def bumpy(mesh: Mesh, height: float, period: float, rng: np.random.Generator) -> Mesh:
+    """The mesh with dents and bumps of a standard deviation ``height`` along its normals [m]."""
+    wave = rng.standard_normal((12, 3))
+    wave *= 2 * np.pi / period / np.linalg.norm(wave, axis=1, keepdims=True)
+    phase = mesh.vertices @ wave.T + rng.uniform(0, 2 * np.pi, len(wave))
+    rise = height * np.sin(phase).sum(axis=1) / np.sqrt(0.5 * len(wave))
+    vertices = mesh.vertices + rise[:, None] * mesh.normals
+    corner = vertices[mesh.faces]
+    facing = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    # Where the surface closes, vertices lie on each other and share a normal.
+    _, place = np.unique(np.round(mesh.vertices, 9) + 0.0, axis=0, return_inverse=True)
+    place = place.ravel()
+    total = np.zeros((place.max() + 1, 3))
+    np.add.at(total, place[mesh.faces].ravel(), facing.repeat(3, axis=0))
+    normals = total[place]
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return Mesh(vertices, normals / np.maximum(length, 1e-20), mesh.uv, mesh.faces)
+
+
 def hull_mesh(points: NDArray[np.float64]) -> Mesh:
     """The convex hull with flat facets; the texture is thrown on it along the nearest axis."""
     hull = ConvexHull(points)

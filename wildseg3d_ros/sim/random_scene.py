@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -27,9 +28,10 @@ from wildseg3d_ros.sim.noise import (
     sense_depth,
     smooth_noise,
 )
+from wildseg3d_ros.sim.random_body import Shape
 from wildseg3d_ros.sim.random_layout import RELATIONS, Arranger
 from wildseg3d_ros.sim.random_render import random_lighting, render_world
-from wildseg3d_ros.sim.random_shapes import Shape, random_shape
+from wildseg3d_ros.sim.random_shapes import random_shape
 from wildseg3d_ros.sim.random_surroundings import (
     KINDS,
     MAKERS,
@@ -45,6 +47,7 @@ from wildseg3d_ros.sim.random_textures import (
     random_color,
     thing_texture,
 )
+from wildseg3d_ros.sim.random_vessels import CAP
 from wildseg3d_ros.sim.random_world import Thing, World, settle_world
 from wildseg3d_ros.sim.record import STAMP_NS
 from wildseg3d_ros.sim.render import Frame
@@ -88,6 +91,7 @@ class Sensors:
         translation_sigma, rotation_sigma: of reported poses, per axis [m, rad].
         color: strength of the colour noise.
         exposure: standard deviation of the logarithm of the exposure between views.
+        blur: standard deviation of the colour pictures' blur [px].
     """
 
     depth: DepthNoise
@@ -98,6 +102,7 @@ class Sensors:
     rotation_sigma: float
     color: float
     exposure: float
+    blur: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,9 +179,12 @@ def _attempt(spec: RandomSceneSpec, rng: np.random.Generator) -> RandomScene | N
     shapes = _random_shapes(rng)
     half = _extent(shapes, kind, rng)
     around = MAKERS[kind](half, rng)
-    main = random_color(rng)
     busy = rng.random() < 0.12
     ground = [ground_texture(rng, busy and k == 0) for k in range(TEXTURES)]
+    # What many things are like: some colour, or that of what they stand on.
+    main = random_color(rng)
+    if rng.random() < 0.3:
+        main = ground[0].mean(axis=(0, 1)).astype(np.float32)
     things = _random_things(shapes, around, main, rng)
     if len(things) < MIN_OBJECTS:
         return None
@@ -196,7 +204,7 @@ def _attempt(spec: RandomSceneSpec, rng: np.random.Generator) -> RandomScene | N
 
 def _random_shapes(rng: np.random.Generator) -> list[tuple[Shape, int]]:
     """Shapes and which assets each has: twins have the same."""
-    count = int(rng.integers(MIN_OBJECTS + 1, MAX_OBJECTS + 1))
+    count = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
     typical, twins = np.exp(rng.uniform(np.log(0.06), np.log(0.17))), rng.choice([0.0, 0.15, 0.5])
     out: list[tuple[Shape, int]] = []
     for k in range(count):
@@ -259,7 +267,10 @@ def _textures(shape: Shape, color: NDArray[np.float32], rng: np.random.Generator
             textures.append(paper_texture(rng))
             continue
         own = color if k == 0 or rng.random() < 0.5 else random_color(rng)
-        textures.append(thing_texture(piece.layout, own, rng))
+        texture = thing_texture(piece.layout, own, rng)
+        if shape.kind == "bottle" and rng.random() < 0.6:
+            texture[: round(CAP * len(texture))] = random_color(rng)
+        textures.append(texture)
     return tuple(textures)
 
 
@@ -290,6 +301,7 @@ def random_sensors(rng: np.random.Generator) -> Sensors:
         rotation_sigma=0.0 if exact else float(np.radians(rng.uniform(0.0, 0.3))),
         color=float(rng.uniform(0.2, 2.0)),
         exposure=float(rng.choice([0.0, 0.08, 0.2])),
+        blur=float(rng.choice([0.0, rng.uniform(0.3, 1.0)])),
     )
 
 
@@ -305,7 +317,9 @@ def _sensed(scene: RandomScene, index: int, sensors: Sensors, rng: np.random.Gen
         camera.world_from_cam, rng, sensors.translation_sigma, sensors.rotation_sigma
     )
     light = frame.color * np.float32(np.exp(rng.normal(0.0, sensors.exposure)))
-    image = sense_color(light, rng, sensors.color)
+    if sensors.blur > 0:
+        light = cv2.GaussianBlur(light, (0, 0), sensors.blur)
+    image = sense_color(light.astype(np.float32), rng, sensors.color)
     name = f"{camera.name}_optical_frame"
     return View(camera.name, image, K, depth.astype(np.float32), pose, STAMP_NS, name)
 
@@ -326,5 +340,7 @@ def _lose_depth(
         draw = np.random.default_rng([k, int(thing.textures[0].sum())])
         if draw.random() < sensors.faint * (2.0 if dark or thing.gloss > 0.5 else 0.5):
             share[label + 1] = draw.uniform(0.1, 0.9)
+    if not share.any():
+        return depth
     patches = smooth_noise(rng, depth.shape, rng.uniform(1.0, 4.0))
     return np.where(patches > ndtri(1.0 - share)[labels], np.float32(0.0), depth)

@@ -15,6 +15,8 @@ from wildseg3d_ros.sim.random_layout import Region
 SceneKind = Literal["table", "bin", "shelf"]
 KINDS: dict[SceneKind, float] = {"table": 0.6, "bin": 0.2, "shelf": 0.2}
 """Kinds of scenes, each with its share."""
+CLOSEST = 0.2
+"""From a camera to the nearest thing, along its axis [m]."""
 _FAR = 3.0
 """Half the extent of floors and walls that end in no picture [m]."""
 
@@ -161,7 +163,7 @@ MAKERS = {"table": table, "bin": tote, "shelf": shelf}
 def random_cameras(
     around: Surroundings, views: int, points: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[Camera, ...]:
-    """Cameras in an arc, a ring, close together, or along the sweep of a wrist.
+    """Cameras in an arc, a ring, close together, at two places, or along the sweep of a wrist.
 
     Args:
         around: says where they may stand.
@@ -176,13 +178,16 @@ def random_cameras(
     vary = rng.uniform(0.0, 0.3)
     elevation = np.clip(rng.uniform(low, high) + vary * rng.uniform(-1, 1, views), low, high)
     fovy = np.radians(rng.uniform(38, 70))
-    fit = radius / np.tan(fovy / 2) * rng.uniform(0.8, 1.9)
+    fit = radius / np.tan(fovy / 2) * rng.uniform(0.65, 1.55)
     distance = np.clip(fit * rng.uniform(0.88, 1.14, views), 0.35, 1.6)
     tilt = 0.45 if rng.random() < 0.15 else 0.05
     out = []
     for k in range(views):
         target = centre + rng.uniform(-0.2, 0.2, 3) * radius
-        eye = target + distance[k] * bearing(azimuth[k], elevation[k])
+        towards = bearing(azimuth[k], elevation[k])
+        # Nothing is nearer than depth cameras see, and no camera is inside a thing.
+        nearest = float(((points - target) @ towards).max())
+        eye = target + max(distance[k], nearest + CLOSEST) * towards
         pose = look_at(eye, target, rng.uniform(-tilt, tilt))
         out.append(Camera(f"cam_{k}", pose, float(fovy)))
     return tuple(out)
@@ -194,11 +199,14 @@ def _azimuths(
     """(views,) where cameras stand [rad]."""
     low, high = limits
     whole = high - low > 6.0
-    spans = {"arc": np.pi, "ring": 2 * np.pi, "close": rng.uniform(0.1, 0.5), "sweep": 1.8}
-    style = str(rng.choice(list(spans), p=[0.35, 0.3, 0.1, 0.25]))
+    close = rng.uniform(0.1, 0.5)
+    spans = {"arc": np.pi, "ring": 2 * np.pi, "sweep": 1.8, "close": close, "two": 4 * close}
+    style = str(rng.choice(list(spans), p=[0.33, 0.28, 0.23, 0.08, 0.08]))
     span = min(high - low, spans[style])
     slack = 0.5 * (high - low - span)
     middle = 0.5 * (low + high) + rng.uniform(-slack, slack)
     steps = np.linspace(-0.5, 0.5, views, endpoint=not (style == "ring" and whole))
-    spread = 0.01 if style == "close" else 0.05
+    if style == "two":
+        steps = np.where(np.arange(views) % 2, 0.5, -0.5)
+    spread = 0.02 if style == "close" else 0.05
     return middle + span * steps + rng.normal(0.0, spread, views)

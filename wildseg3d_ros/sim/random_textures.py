@@ -229,7 +229,7 @@ def _quantised(image: NDArray) -> Texture:
 def thing_texture(
     layout: Literal["box", "round"], main: Color, rng: np.random.Generator
 ) -> Texture:
-    """A texture of one piece of a thing, in a layout of :mod:`~wildseg3d_ros.sim.random_shapes`.
+    """A texture of one piece of a thing, in a layout of :mod:`~wildseg3d_ros.sim.random_body`.
 
     (192, 288, 3) for a "box", (128, 192, 3) for what is "round".
     """

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.sim.cell import COLLISION_GROUP, load_mujoco
+from wildseg3d_ros.sim.random_body import Shape, Solid
 from wildseg3d_ros.sim.random_meshes import slab_mesh
-from wildseg3d_ros.sim.random_shapes import Shape, Solid
 from wildseg3d_ros.sim.random_surroundings import Surroundings
 from wildseg3d_ros.sim.shapes import Mesh
 
