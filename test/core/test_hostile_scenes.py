@@ -153,7 +153,8 @@ HOSTILE = {
     "an object within itself": (of_object(-1, "parent", 50), "parent of object 50.*got 50"),
     "a record of what no map shows": (
         lambda h, _: h["masks"]["objects"].append(
-            {"id": 60, "level": "part", "parent": 0, "unmasked": [],
+            {"id": 60, "level": "part", "parent": 0, "unmasked": [], "nodes": [],
+             "score": 0.5, "ambiguity": 0.5,
              "masks": [[0, 9, 1, 1, 3, 3, 0.5, False]]}),
         r"views with a mask of object 60: expected \[\], got \[0\]"),
     "an object without a record": (
@@ -224,9 +225,11 @@ HOSTILE = {
     "intrinsics of two views": (become("K", lambda k: k[:2].copy()), r"K: .*\(3, 3, 3\)"),
     "intrinsics that are not finite": (put("K", (0, 1, 2), np.nan), "K: expected finite"),
     "intrinsics of another last row": (put("K", (0, 2, 0), 1.0), "K of view 0.*last row"),
-    "an index that ends early": (put("index/offsets", -1, 5), "offsets of the index"),
-    "an index that goes back": (put("index/offsets", 1, 10**6), "offsets of the index.*rising"),
-    "an index of other objects": (put("index/ids", 0, 40), "ids of the index"),
+    "an index that ends early": (put("index/leaf_offsets", -1, 5), "leaf_offsets of the index"),
+    "an index that goes back": (
+        put("index/leaf_offsets", 1, 10**6), "leaf_offsets of the index.*rising"),
+    "an index of other leaves": (
+        become("index/leaf_offsets", lambda o: o[1:].copy()), "leaf_offsets of the index.*shape"),
     "a point of a view that is not there": (put("index/view", 3, 9), "view of the index.*9"),
     "a point outside its image": (put("index/pixel", 3, 10**6), "pixel of the index"),
     "an index with a colour too few": (

@@ -15,7 +15,7 @@ POINTS = RNG.normal(size=(7, 3)).astype(np.float32)
 COLORS = RNG.integers(0, 256, (7, 3)).astype(np.uint8)
 CLOUD = ObjectCloud(
     POINTS, COLORS, np.arange(7, dtype=np.float32), np.arange(1, 8, dtype=np.uint8), (2, 5),
-    ViewMasks([], [], (2,)), "base", 123, "scene",
+    ViewMasks([], [], np.array([[2, 3]], np.int32)), "base", 123, "scene",
 )  # fmt: skip
 
 

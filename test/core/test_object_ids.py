@@ -21,6 +21,7 @@ from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_testing.exact import exact_alignment, exact_cache, exact_scene, exact_world
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import treed_cache, true_tree
 
 LAST = 6
 """The highest id of the constructed objects."""
@@ -83,16 +84,16 @@ def test_next_id_kept_in_file(truth, tmp_path):
     def at(object_id):
         return Click("cam_0", *most_interior_pixel(truth.labels[0] == object_id))
 
-    scene = exact_scene(truth)
+    scene = exact_scene(truth, cache=treed_cache(truth, true_tree(truth)))
     refined, _ = refine_object(scene, Prompt((at(LAST),), object_ids=(1,)))
     assert LAST not in refined.object_ids
     save_scene(refined, tmp_path / "scene.ws3d")
     for one in (refined, load_scene(tmp_path / "scene.ws3d")):
-        rows, columns = np.nonzero(truth.labels[0] == 2)
         cache = one.masks
         maps = tuple(np.where(m == 2, 0, m) for m in cache.labels)
         objects = tuple(each for each in cache.objects if each.object_id != 2)
-        without = one.with_masks(cache.with_masks((maps,), cache.scores, objects))
+        without = one.with_masks(cache.with_masks((maps,), cache.scores, objects, cache.tree))
+        rows, columns = np.nonzero(truth.labels[0] == 2)
         box = Box("cam_0", columns.min(), rows.min(), columns.max(), rows.max())
         extended, cloud = add_object(without, Prompt(boxes=(box,)))
         assert cloud.object_ids == (LAST + 1,)

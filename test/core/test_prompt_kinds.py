@@ -22,6 +22,7 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_testing.exact import exact_cache, exact_scene
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import treed_cache, true_tree
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +85,15 @@ def test_masked_object_names_masks_that_mean_nothing_cached(truth, scene):
         ViewMask("cam_0", np.zeros(3))
 
 
-def test_add_object_takes_a_given_mask_and_lifts_it(truth):
-    nothing = tuple(np.zeros_like(labels) for labels in truth.labels)
-    blank = exact_scene(truth, cache=MaskCache(nothing, exact_cache(truth).scores, ()))
+def test_add_object_by_a_mask_in_one_view(truth):
+    made = true_tree(truth)
+    blank = exact_scene(truth, cache=treed_cache(truth, made, ()))
     given = mask_of(truth, 1)
     extended, cloud = add_object(blank, Prompt(masks=(given,)))
-    np.testing.assert_array_equal(cloud.masks["cam_0"], given.mask)
+    for view, labels in enumerate(truth.labels):
+        np.testing.assert_array_equal(cloud.masks[f"cam_{view}"], labels == 1)
     assert extended.object_ids == cloud.object_ids
-    distance = truth.distance_to_object(1, cloud.points)
-    assert (distance < 0.01).mean() > 0.8
+    assert truth.distance_to_object(1, cloud.points).max() < 1e-4
 
 
 def test_click_at_point_means_the_object_measured_there(truth, scene):

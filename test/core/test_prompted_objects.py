@@ -26,12 +26,16 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.interactive.adding import extend_cache
 from wildseg3d_ros.masks.interactive.finding import find_object
+from wildseg3d_ros.masks.interactive.leaves import add_leaves, leaf_areas
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.scene.clicks import prompts_by_view
+from wildseg3d_ros.scene.file.consistency import check_scene
+from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
-from wildseg3d_ros.scene.prompting import prompts_by_view
 from wildseg3d_testing.exact import exact_cache, exact_scene, exact_world
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import treed_cache, true_tree
 
 
 @pytest.fixture(scope="module")
@@ -253,10 +257,6 @@ def test_segment_box_about_a_cached_object(truth):
         (lambda t: Prompt((Click("cam_9", 1, 1),)), "no camera 'cam_9'"),
         (lambda t: Prompt((Click("cam_0", 900, 1),)), "outside the image"),
         (
-            lambda t: Prompt((on(t, 3), Click("cam_1", 5, 5, NEGATIVE))),
-            "'cam_1' has negative clicks only",
-        ),
-        (
             lambda t: Prompt((), boxes=(Box("cam_0", 1, 1, 5, 5), Box("cam_0", 2, 2, 9, 9))),
             "two boxes",
         ),
@@ -265,6 +265,12 @@ def test_segment_box_about_a_cached_object(truth):
 def test_add_object_refuses_bad_prompts(truth, prompt, says):
     with pytest.raises(PromptError, match=says):
         add_object(exact_scene(truth), prompt(truth))
+
+
+def test_prompts_by_view_needs_something_positive_in_each(truth):
+    prompt = Prompt((on(truth, 3), Click("cam_1", 5, 5, NEGATIVE)))
+    with pytest.raises(PromptError, match="'cam_1' has negative clicks only"):
+        prompts_by_view(exact_scene(truth), prompt)
 
 
 @pytest.mark.parametrize("ask", [segment, add_object])
@@ -293,21 +299,106 @@ def test_box_refuses_bad_corners(corners):
         Box("cam_0", *corners)
 
 
-def test_add_object_region_stops_at_a_negative_click_and_needs_depth(truth):
-    scene = without(truth, *truth.object_ids)
-    top, below = on(truth, 4, 1), on(truth, 1, 1)
-    _, cloud = add_object(scene, Prompt((top, Click("cam_1", below.u, below.v, NEGATIVE))))
-    mask = cloud.masks["cam_1"]
+def treed(truth, *known, edge=0.03, joined=()):
+    """A scene of which the tree knows all things, and the cache some."""
+    made = true_tree(truth, edge, joined=joined)
+    return exact_scene(truth, cache=treed_cache(truth, made, known)), made
+
+
+def test_add_object_by_the_tree_gets_an_id_and_no_image_is_segmented(truth):
+    scene, made = treed(truth, 1, 2)
+    prompt = Prompt((on(truth, 3),))
+    assert segment(scene, prompt).object_ids == ()
+    extended, cloud = add_object(scene, prompt)
+    assert cloud.object_ids == (3,)
+    assert segment(extended, prompt).object_ids == (3,)
+    for view, labels in enumerate(truth.labels):
+        np.testing.assert_array_equal(cloud.masks[f"cam_{view}"], labels == 3)
+        np.testing.assert_array_equal(extended.labels[view] == 3, labels == 3)
+    record = extended.masks.record(3)
+    assert (record.level, record.nodes, record.score) == ("whole", (made.node_of[3],), 1.0)
+    assert extended.index.points is scene.index.points
+    assert scene.object_ids == (1, 2)
+    check_scene(extended)
+    again, cloud = add_object(extended, prompt)
+    assert again is extended
+    assert cloud.object_ids == (3,)
+
+
+def test_add_object_part_by_the_tree(truth):
+    """Two nodes of an object that a click on it and one off it tell apart."""
+    scene, made = treed(truth, *truth.object_ids)
+    rows, columns = np.nonzero(truth.labels[0] == 5)
+    last = Click("cam_0", columns[-1], rows[-1], NEGATIVE)
+    extended, cloud = add_object(scene, Prompt((Click("cam_0", columns[0], rows[0]), last)))
+    record = extended.masks.record(cloud.object_ids[0])
+    assert (record.level, record.parent) == ("part", 5)
+    assert made.tree.leaves_of(record.nodes)[made.tree.leaves[0][rows[0], columns[0]]]
+    np.testing.assert_array_equal(extended.labels[0], scene.labels[0])
+    check_scene(extended)
+
+
+def test_add_object_takes_from_others_what_it_shares(truth):
+    """A tenth of the new object was another one's, which keeps the rest."""
+    scene, made = treed(truth, 1)
+    tree = made.tree
+    both = tree.leaves_of([made.node_of[1], made.node_of[3]])
+    part = tree.leaves_of([made.node_of[3]])
+    own = np.flatnonzero(tree.leaves_of([made.node_of[1]]))
+    area = leaf_areas(tree)
+    smallest = own[np.argsort(area[own])]
+    part[smallest[: max(1, int(np.sum(np.cumsum(area[smallest]) < 0.1 * area[part].sum())))]] = (
+        True
+    )
+    cache, object_id = add_leaves(scene.masks, part)
+    assert [each.level for each in cache.objects] == ["whole", "whole"]
+    held = [tree.leaves_of(cache.record(i).nodes) for i in (1, object_id)]
+    assert not (held[0] & held[1]).any()
+    np.testing.assert_array_equal(held[0] | held[1], both)
+    check_masks(cache)
+
+
+def test_add_object_cuts_a_leaf_between_clicks(truth):
+    """Objects 1 and 4, one on the other, are one patch where they meet."""
+    scene, _ = treed(truth, edge=10.0, joined=[(1, 4)])
+    view = 1
+    top, below = on(truth, 4, view), on(truth, 1, view)
+    prompt = Prompt((top, Click(below.view, below.u, below.v, NEGATIVE)))
+    with pytest.raises(PromptError, match="one part") as error:
+        segment(scene, prompt)
+    assert error.value.code == ErrorCode.CONTRADICTING_CLICKS
+    extended, cloud = add_object(scene, prompt)
+    mask = cloud.masks[f"cam_{view}"]
     assert mask[int(top.v), int(top.u)]
     assert not mask[int(below.v), int(below.u)]
+    both = sum((cloud.masks[f"cam_{v}"] & (m == 4)).sum() for v, m in enumerate(truth.labels))
+    either = sum((cloud.masks[f"cam_{v}"] | (m == 4)).sum() for v, m in enumerate(truth.labels))
+    assert both / either > 0.9
+    check_scene(extended)
+
+
+def test_add_object_by_label_maps_alone(truth):
+    """A click off the objects has no answer, clicks on one and off it cut it, and need depth."""
+    scene = without(truth, 3)
+    with pytest.raises(PromptError, match="background and no object.*mask back end that takes"):
+        add_object(scene, Prompt((on(truth, 3),)))
+    (rows, columns), off = np.nonzero(truth.labels[0] == 5), NEGATIVE
+    prompt = Prompt(
+        (Click("cam_0", columns[0], rows[0]), Click("cam_0", columns[-1], rows[-1], off))
+    )
+    extended, cloud = add_object(scene, prompt)
+    record = extended.masks.record(cloud.object_ids[0])
+    assert (record.level, record.parent, record.nodes) == ("part", 5, ())
+    assert extended.masks.tree is None
+    check_scene(extended)
     world = exact_world(truth)
     for points, confidence in zip(world.points, world.confidence, strict=True):
         points[:] = np.nan
         confidence[:] = 0
     blind = exact_scene(truth, world=world, cache=scene.masks)
-    with pytest.raises(PromptError, match="no depth was measured") as error:
-        add_object(blind, Prompt((top,)))
-    assert error.value.code == ErrorCode.NO_DEPTH_AT_PIXEL
+    with pytest.raises(PromptError, match="no depth") as error:
+        add_object(blind, prompt)
+    assert error.value.code == ErrorCode.CONTRADICTING_CLICKS
 
 
 def test_add_object_sam2_uses_kept_embeddings(

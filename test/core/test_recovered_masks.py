@@ -13,8 +13,7 @@ from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.masks.interactive.recovering import recover_lost
 from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.sim.noise import DepthNoise
-from wildseg3d_testing.association import draw_depths
-from wildseg3d_testing.exact import exact_cache, exact_world
+from wildseg3d_testing.exact import exact_cache
 from wildseg3d_testing.scenes import construct_scene, photograph
 
 
@@ -58,15 +57,14 @@ def test_recover_lost_looks_only_for_what_the_view_still_sees(gone):
     )
     cache = dataclasses.replace(before, labels=labels, objects=records)
 
-    class Knowing:
-        note = ""
-
-        def propose(self, view, prompts):
+    def find():
+        def of_object(_, lost):
             assert not gone
-            return (truth.labels[view] == 3)[None].astype(np.float32), np.ones(1, np.float32)
+            return truth.labels[1] == lost.object_id
 
-    world = exact_world(truth)
-    found = recover_lost(cache, before, 1, Knowing, world, draw_depths(truth, world))
+        return of_object
+
+    found = recover_lost(cache, before, 1, find)
     assert ((found.labels[1] == 3) == ((truth.labels[1] == 3) & (not gone))).all()
     assert found.record(3).unmasked == ()
     for view in (0, 2):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
-from wildseg3d_ros.core.types import NEGATIVE, POSITIVE, Box, Click, MaskCache, Point, Prompt
+from wildseg3d_ros.core.types import (
+    LEVELS,
+    NEGATIVE,
+    POSITIVE,
+    Box,
+    Click,
+    MaskCache,
+    Point,
+    Prompt,
+)
 from wildseg3d_ros.editing import refine_object
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_testing.exact import exact_cache, exact_scene
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import treed_cache, true_tree
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +45,42 @@ def scene_with(truth, change):
     ids = tuple(sorted({int(i) for each in labels for i in np.unique(each)} - {0}))
     cache = MaskCache(labels, exact.scores, ids, objects=describe_objects([labels], exact.scores))
     return exact_scene(truth, cache=cache)
+
+
+def merged_cache(truth, made, objects):
+    """A cache with a tree, in which each object is the true things of given labels."""
+    cache = treed_cache(truth, made, objects)
+    tree = made.tree
+    nodes = {
+        i: tree.cover(tree.leaves_of([made.node_of[k] for k in labels if k in made.node_of]))
+        for i, labels in objects.items()
+    }
+    maps = []
+    for labels in truth.labels:
+        merged = np.zeros_like(labels)
+        for object_id, of_object in objects.items():
+            merged[np.isin(labels, of_object)] = object_id
+        maps.append(merged)
+    records = tuple(
+        dataclasses.replace(each, nodes=nodes[each.object_id])
+        for each in describe_objects([tuple(maps)], cache.scores)
+    )
+    return cache.with_masks([tuple(maps)], cache.scores, records, tree)
+
+
+def treed_with(truth, objects):
+    """The scene of :func:`merged_cache` with the true tree."""
+    return exact_scene(truth, cache=merged_cache(truth, true_tree(truth), objects))
+
+
+def assert_consistent(scene):
+    """Whether it could be written, and labels and answers are the same."""
+    check_scene(scene)
+    for record in scene.masks.objects:
+        masks = segment(scene, Prompt(object_ids=(record.object_id,))).masks
+        maps = scene.masks.maps[LEVELS.index(record.level)]
+        for name, labels in zip(scene.view_names, maps, strict=True):
+            np.testing.assert_array_equal(masks[name], labels == record.object_id)
 
 
 def iou(masks, truth, *ids):
@@ -77,23 +126,23 @@ def test_refine_object_view_that_gains_a_mask_is_visible(truth):
 
 
 def test_refine_object_negative_click_cuts_off_another_thing(truth):
-    """Two things that touch and were cached as one; where they part, the image shows."""
+    """Two things that touch and were cached as one; there is no tree, so points and colours nearer
+    to either click tell where they part."""
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
     before = iou(segment(scene, Prompt(object_ids=(1,))).masks, truth, 1)
     clicks = (at(truth, 1), at(truth, 2, label=NEGATIVE))
     refined, cloud = refine_object(scene, Prompt(clicks, object_ids=(1,)))
     assert iou(cloud.masks, truth, 1) > max(0.8, before + 0.2)
-    assert "not by the mask back end" in refined.warnings[-1]
+    assert refined.masks.tree is None
     for click in clicks:
         on = cloud.masks[click.view][int(click.v), int(click.u)]
         assert on == (click.label == POSITIVE)
 
 
 def test_refine_object_negative_click_alone_cuts_off_what_stands_apart(truth):
-    scene = scene_with(truth, lambda labels: np.where(labels == 5, 3, labels))
-    refined, cloud = refine_object(scene, Prompt((at(truth, 5, label=NEGATIVE),), object_ids=(3,)))
-    assert iou(cloud.masks, truth, 3) > 0.97
-    assert "not by the mask back end" in refined.warnings[-1]
+    scene = treed_with(truth, {3: (3, 5)})
+    _, cloud = refine_object(scene, Prompt((at(truth, 5, label=NEGATIVE),), object_ids=(3,)))
+    assert iou(cloud.masks, truth, 3) == 1.0
 
 
 def test_refine_object_best_answer_to_a_negative_click_may_be_the_whole(truth):
@@ -150,11 +199,11 @@ def test_refine_object_view_of_only_what_is_cut_off_loses_it(truth):
 
 
 def test_refine_object_later_negative_click_takes_back_a_positive_one(truth):
-    scene = scene_with(truth, lambda labels: np.where(labels == 5, 0, labels))
+    scene = treed_with(truth, {3: (3,)})
     more, cloud = refine_object(scene, Prompt((at(truth, 5),), object_ids=(3,)))
-    assert iou(cloud.masks, truth, 3, 5) > 0.97
+    assert iou(cloud.masks, truth, 3, 5) == 1.0
     _, cloud = refine_object(more, Prompt((at(truth, 5, label=NEGATIVE),), object_ids=(3,)))
-    assert iou(cloud.masks, truth, 3) > 0.97
+    assert iou(cloud.masks, truth, 3) == 1.0
 
 
 @pytest.mark.parametrize("object_id", [3, 5, 6])
@@ -168,7 +217,7 @@ def test_refine_object_negative_click_on_itself_leaves_no_fragments(truth, objec
 
 
 def test_refine_object_positive_click_in_another_view_is_kept(truth):
-    """The two touch, so that the negative click alone would take both."""
+    """The two are one node's leaves, so that the negative click alone would take both."""
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
     view = max(range(1, 4), key=lambda v: np.count_nonzero(truth.labels[v] == 1))
     clicks = (at(truth, 2, label=NEGATIVE), at(truth, 1, view))
@@ -191,11 +240,53 @@ def test_refine_object_negative_click_removes_the_cached_part(truth):
 
 
 def test_refine_object_positive_click_on_what_is_not_cached(truth):
-    scene = scene_with(truth, lambda labels: np.where(labels == 2, 0, labels))
+    scene = treed_with(truth, {1: (1,)})
     refined, cloud = refine_object(scene, Prompt((at(truth, 2),), object_ids=(1,)))
-    assert iou(cloud.masks, truth, 1, 2) > iou(cloud.masks, truth, 1)
-    assert iou(cloud.masks, truth, 1, 2) > 0.8
-    assert "not by the mask back end" in refined.warnings[-1]
+    assert iou(cloud.masks, truth, 1, 2) == 1.0
+    assert refined.warnings == scene.warnings
+    record = refined.masks.record(1)
+    assert len(record.nodes) == 2
+    assert_consistent(refined)
+
+
+def test_refine_object_positive_click_off_the_surface(truth):
+    """Nothing is known there by label maps alone."""
+    scene = scene_with(truth, lambda labels: np.where(labels == 5, 0, labels))
+    with pytest.raises(PromptError, match="background and no.*mask back end that takes") as error:
+        refine_object(scene, Prompt((at(truth, 5),), object_ids=(1,)))
+    assert error.value.code == ErrorCode.NO_OBJECT_AT_PIXEL
+
+
+def test_refine_object_takes_a_whole_cached_object_by_the_tree(truth):
+    """And the next click gives it back; the points stay those of the index."""
+    scene = treed_with(truth, {1: (1,), 2: (2,)})
+    refined, cloud = refine_object(scene, Prompt((at(truth, 2),), object_ids=(1,)))
+    assert refined.object_ids == (1,)
+    assert refined.masks.next_id == scene.masks.next_id
+    assert len(cloud) == scene.index.count(1) + scene.index.count(2)
+    assert refined.index.points is scene.index.points
+    assert_consistent(refined)
+    click = at(truth, 2, label=NEGATIVE)
+    _, cloud = refine_object(refined, Prompt((click,), object_ids=(1,)))
+    assert iou(cloud.masks, truth, 1) == 1.0
+    assert len(cloud) == scene.index.count(1)
+
+
+def test_refine_object_cuts_a_leaf_between_clicks(truth):
+    """Things that touch, whose patches were not told apart; in no view is an image segmented."""
+    made = true_tree(truth, edge=0.06, joined=[(1, 2)])
+    scene = exact_scene(truth, cache=merged_cache(truth, made, {1: (1, 2)}))
+    clicks = (
+        at(truth, 1),
+        at(truth, 2, label=NEGATIVE),
+        at(truth, 1, 2),
+        at(truth, 2, 2, NEGATIVE),
+    )
+    refined, cloud = refine_object(scene, Prompt(clicks, object_ids=(1,)))
+    for click in clicks:
+        assert cloud.masks[click.view][int(click.v), int(click.u)] == (click.label == POSITIVE)
+    assert_consistent(refined)
+    assert len(refined.index) == len(scene.index)
 
 
 def test_refine_object_3d_point_counts_as_a_click(truth):

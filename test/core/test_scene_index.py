@@ -71,8 +71,8 @@ def test_build_gives_each_object_one_run_of_points_and_colours(truth, scene):
     )
     np.testing.assert_array_equal(index.colors, colors)
     np.testing.assert_array_equal(index.pixel, rows * truth.labels[0].shape[1] + columns)
-    assert index.offsets[0] == 0
-    assert index.offsets[-1] == len(index)
+    assert index.leaf_offsets[0] == 0
+    assert index.leaf_offsets[-1] == len(index)
     for object_id, run in index:
         assert (labels[run] == object_id).all()
         assert index.count(object_id) == run.stop - run.start > 0

@@ -24,6 +24,7 @@ from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_testing.exact import exact_cache, exact_scene, exact_world
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import treed_cache, true_tree
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_scene_without_objects_says_why_and_the_way_out(truth, origin, points, w
 
 
 def test_scene_warning_of_no_objects_ends_with_the_first_object(truth):
-    scene = empty(truth)
+    scene = exact_scene(truth, cache=treed_cache(truth, true_tree(truth), ()))
     extended, _ = add_object(scene, Prompt(masks=(ViewMask("cam_0", truth.labels[0] == 1),)))
     assert any("no object was found" in text for text in scene.warnings)
     assert not any("no object was found" in text for text in extended.warnings)

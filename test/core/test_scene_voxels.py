@@ -17,7 +17,7 @@ def make_cloud(n=400, seed=0):
         confidence=rng.uniform(0.1, 9, n).astype(np.float32),
         view_count=rng.integers(1, 9, n).astype(np.uint8),
         object_ids=(3,),
-        masks=ViewMasks([], [], (3,)),
+        masks=ViewMasks([], [], np.array([[3, 4]], np.int32)),
         frame_id="base",
         stamp_ns=5,
         scene_id="x",

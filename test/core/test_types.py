@@ -78,11 +78,15 @@ def test_prompt_needs_a_positive_click_with_finite_pixels():
         Click("a", 1, 1, 7)
 
 
-def test_view_masks_are_a_mapping_of_the_selected_ids():
-    labels = [np.array([[0, 1], [2, 3]], np.int32), np.array([[3, 3], [0, 1]], np.int32)]
-    masks = ViewMasks(["a", "b"], labels, [1, 3])
+def test_view_masks_are_a_mapping_of_the_selected_leaves():
+    leaves = [np.array([[-1, 1], [2, 3]], np.int32), np.array([[3, 3], [-1, 1]], np.int32)]
+    masks = ViewMasks(["a", "b"], leaves, np.array([[1, 2], [3, 4]], np.int32))
     assert masks["a"].tolist() == [[False, True], [False, True]]
     assert masks["b"].tolist() == [[True, True], [False, True]]
     assert list(masks) == ["a", "b"] and len(masks) == 2
     with pytest.raises(KeyError, match="no view 'c'"):
         masks["c"]
+    run = ViewMasks(["a", "b"], leaves, np.array([[1, 3]], np.int32))
+    assert run["a"].tolist() == [[False, True], [True, False]]
+    nothing = ViewMasks(["a", "b"], leaves, np.zeros((0, 2), np.int32))
+    assert not nothing["a"].any()

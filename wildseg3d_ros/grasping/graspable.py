@@ -136,8 +136,7 @@ class GraspableScene:
         return points, image
 
     def _masks(self, object_ids: Sequence[int]) -> ViewMasks:
-        scene = self.scene
-        return ViewMasks(scene.view_names, scene.labels, object_ids, scene.masks.finer)
+        return self.scene.view_masks(object_ids)
 
     def _keep(self, key: tuple, compute: Callable[[], _Value]) -> _Value:
         with self._lock:

@@ -47,7 +47,7 @@ def seen_surface(
         PromptError: the voxels are too small for the objects' extent.
     """
     index = scene.index
-    rows = np.r_[tuple(index.rows(object_id) for object_id in object_ids)]
+    rows = index.rows(*object_ids)
     points, view = index.points[rows], index.view[rows]
     seen = visibility.seen_by(points, view)
     # Only the view that measured a point faces it for certain; others see it within a tolerance.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import ViewPrompts
 
 MIN_LEFT = 0.1
@@ -26,11 +28,6 @@ Proposals: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 class MaskSource(Protocol):
     """Something that proposes masks for prompts."""
 
-    @property
-    def note(self) -> str:
-        """What a user should know of its answers; empty when nothing."""
-        ...
-
     def propose(self, view: int, prompts: ViewPrompts) -> Proposals:
         """Alternative masks in one view.
 
@@ -40,14 +37,40 @@ class MaskSource(Protocol):
         ...
 
 
-@runtime_checkable
-class SurfaceSource(MaskSource, Protocol):
-    """A source whose answers are parts of the surface, so that it knows them in all views."""
+@dataclass(frozen=True)
+class LocatedClick:
+    """A click in whole pixels: index of the view, row, column, and whether it is on the object."""
 
-    def elsewhere(self, view: int, known: Mapping[int, NDArray[np.bool_]]) -> SoftMask | None:
-        """What a view shows of the object that masks (H, W) of other views, by index, show; None
-        if nothing."""
-        ...
+    view: int
+    row: int
+    column: int
+    on: bool
+
+    @property
+    def uv(self) -> tuple[float, float]:
+        """Column and row."""
+        return float(self.column), float(self.row)
+
+    def at(self, maps: Sequence[NDArray]) -> int:
+        """The value of its pixel in maps (H, W) by view."""
+        return int(maps[self.view][self.row, self.column])
+
+
+def check_clicks_agree(clicks: Sequence[LocatedClick], names: Sequence[str]) -> None:
+    """Raises PromptError if a pixel is clicked both on and off the object.
+
+    Args:
+        clicks: of a prompt.
+        names: of all views.
+    """
+    on = {(click.view, click.uv) for click in clicks if click.on}
+    for click in clicks:
+        if not click.on and (click.view, click.uv) in on:
+            raise PromptError(
+                f"camera '{names[click.view]}' pixel {click.uv} is to be on the object and off "
+                "it; give the click that counts alone",
+                ErrorCode.CONTRADICTING_CLICKS,
+            )
 
 
 def box_window(box: Sequence[float]) -> tuple[slice, slice]:

@@ -1,7 +1,8 @@
-"""The points of each object, sorted so that an answer is a slice."""
+"""The points of the surface in the order of the tree's leaves, so that an answer is a slice."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,14 +13,17 @@ from wildseg3d_ros.core.arrays import read_pixels
 from wildseg3d_ros.core.geometry.flying import flying_pixels
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.geometry.voxel_grid import VoxelGrid
-from wildseg3d_ros.core.types import MaskCache, WorldPointmaps
+from wildseg3d_ros.core.types import ObjectTree, WorldPointmaps
+from wildseg3d_ros.core.types.tree import merge_runs
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.frozen import ReadOnlyArrays
+
+_NO_RUNS = np.zeros((0, 2), np.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectIndex(ReadOnlyArrays):
-    """Points of all objects, each object's in one run; parts repeat the points of their wholes.
+    """Points of the surface, those of a node of the tree in one run.
 
     Attributes:
         points: (M, 3) float32, in the scene's frame.
@@ -28,8 +32,9 @@ class ObjectIndex(ReadOnlyArrays):
         view_count: (M,) uint8, number of views that see the point, its own included.
         view: (M,) uint16, index of the view that the point comes from.
         pixel: (M,) uint32, its pixel there: row times width plus column.
-        ids: (K,) int32 object ids, sorted.
-        offsets: (K + 1,) int64; points of ``ids[i]`` are ``offsets[i]:offsets[i + 1]``.
+        leaf_offsets: (L + 1,) int64; points of leaf k are ``leaf_offsets[k]:leaf_offsets[k + 1]``.
+        ids: (K,) int32 ids of the objects of all levels, sorted.
+        runs: per object (R, 2) int32 runs of leaves, merged and sorted.
     """
 
     points: NDArray[np.float32]
@@ -38,32 +43,73 @@ class ObjectIndex(ReadOnlyArrays):
     view_count: NDArray[np.uint8]
     view: NDArray[np.uint16]
     pixel: NDArray[np.uint32]
+    leaf_offsets: NDArray[np.int64]
     ids: NDArray[np.int32]
-    offsets: NDArray[np.int64]
+    runs: tuple[NDArray[np.int32], ...]
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def rows(self, object_id: int) -> slice:
-        """Rows of the object's points.
+    def rows(self, *object_ids: int) -> slice | NDArray[np.int64]:
+        """Rows of the points of objects, in the order of an answer, each once: a slice where they
+        are one run.
 
         Raises:
             KeyError: there is no such object.
         """
-        i = int(np.searchsorted(self.ids, object_id))
-        if i == len(self.ids) or self.ids[i] != object_id:
-            raise KeyError(f"no object {object_id}; objects are {self.ids.tolist()}")
-        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+        return as_index(self.slices(self.runs_of(object_ids)))
+
+    def runs_of(self, object_ids: Sequence[int]) -> NDArray[np.int32]:
+        """(R, 2) runs of leaves of the objects, merged and sorted.
+
+        Raises:
+            KeyError: there is no such object.
+        """
+        found = []
+        for object_id in object_ids:
+            i = int(np.searchsorted(self.ids, object_id))
+            if i == len(self.ids) or self.ids[i] != object_id:
+                raise KeyError(f"no object {object_id}; objects are {self.ids.tolist()}")
+            found.append(self.runs[i])
+        return found[0] if len(found) == 1 else merge_runs(np.concatenate([_NO_RUNS, *found]))
+
+    def slices(self, runs: NDArray[np.int32]) -> list[slice]:
+        """The rows of runs of leaves (R, 2)."""
+        rows = self.leaf_offsets[runs].tolist()
+        return [slice(first, end) for first, end in rows if first < end]
 
     def count(self, object_id: int) -> int:
         """Number of the object's points."""
-        rows = self.rows(object_id)
-        return rows.stop - rows.start
+        return self.count_in(self.runs_of([object_id]))
 
-    def __iter__(self) -> Iterator[tuple[int, slice]]:
+    def count_in(self, runs: NDArray[np.int32]) -> int:
+        """Number of the points of disjoint runs of leaves (R, 2)."""
+        first, end = self.leaf_offsets[runs].T
+        return int((end - first).sum())
+
+    def __iter__(self) -> Iterator[tuple[int, slice | NDArray[np.int64]]]:
         """Id and rows of each object."""
-        for i, object_id in enumerate(self.ids):
-            yield int(object_id), slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+        for object_id in self.ids.tolist():
+            yield object_id, self.rows(object_id)
+
+    def with_objects(self, objects: ObjectTree) -> ObjectIndex:
+        """The same points with other objects of the same tree."""
+        ids = np.array(sorted(objects.nodes), np.int32)
+        runs = tuple(objects.runs(int(i)) for i in ids)
+        return dataclasses.replace(self, ids=ids, runs=runs)
+
+    def reordered(self, objects: ObjectTree) -> ObjectIndex:
+        """The same points by a tree some leaves of which were cut."""
+        leaf = np.zeros(len(self), np.int32)
+        for view, leaves in enumerate(objects.tree.leaves):
+            mine = np.flatnonzero(self.view == view)
+            leaf[mine] = leaves.ravel()[self.pixel[mine]]
+        order = np.argsort(leaf, kind="stable")
+        names = ("points", "colors", "confidence", "view_count", "view", "pixel")
+        columns = {name: np.take(getattr(self, name), order, axis=0) for name in names}
+        offsets = _offsets(leaf[order], objects.tree.leaf_count)
+        moved = dataclasses.replace(self, **columns, leaf_offsets=offsets)
+        return moved.with_objects(objects)
 
     @classmethod
     def build(
@@ -72,32 +118,31 @@ class ObjectIndex(ReadOnlyArrays):
         K: NDArray[np.float64],
         world_from_cam: NDArray[np.float64],
         world: WorldPointmaps,
-        cache: MaskCache,
+        objects: ObjectTree,
         config: IndexConfig = IndexConfig(),
     ) -> ObjectIndex:
-        """Collects the labelled pixels that have a point, less those that cannot be true.
+        """Collects the pixels that have a leaf and a point, less those that cannot be true.
 
-        Left out of an object are points of low confidence (relative to the object's median),
-        flying pixels, points that several other views look through, points with hardly a
-        neighbour, and clusters that are tiny beside the object's largest one.
+        Left out of a whole object, and of the topmost node that holds none, are points of low
+        confidence (relative to its median), flying pixels, points that several other views look
+        through, points with hardly a neighbour, and clusters that are tiny beside the largest.
 
         Args:
             images: per view (H, W, 3) uint8 RGB.
             K, world_from_cam: (N, 3, 3) and (N, 4, 4).
             world: points and confidences by view and pixel.
-            cache: labels by level, view and pixel.
+            objects: leaves by view and pixel, and the objects.
             config: thresholds.
         """
-        finer = [np.unique(labels) for level in cache.finer for labels in level]
-        ids = np.unique(np.concatenate([np.array(cache.object_ids, np.int32), *finer]))
-        ids = ids[ids > 0].astype(np.int32)
+        tree = objects.tree
+        group = group_of_leaf(objects)
+        groups = int(group.max(initial=-1)) + 1
         parts = [
-            _labelled(view, image, world, maps[view], ids)
-            for maps in cache.maps
+            _with_leaf(view, image, world, tree.leaves[view], group)
             for view, image in enumerate(images)
         ]
         rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        near = _near_median(rows["confidence"], rows["group"], len(ids), config.min_confidence)
+        near = _near_median(rows["confidence"], rows["group"], groups, config.min_confidence)
         rows = _kept(rows, near)
 
         visibility = Visibility.create(K, world_from_cam, world)
@@ -109,16 +154,46 @@ class ObjectIndex(ReadOnlyArrays):
             rows = _kept(rows, (pierced < config.max_free_space_views) | (pierced <= seen))
         if len(rows["points"]):
             spacing = visibility.point_spacing(rows["points"], rows["view"])
-            rows = _kept(rows, _connected(rows, spacing, len(ids), config))
-        order = np.argsort(rows["group"], kind="stable")
+            rows = _kept(rows, _connected(rows, spacing, groups, config))
+        order = np.argsort(rows["leaf"], kind="stable")
         rows = {name: np.take(column, order, axis=0) for name, column in rows.items()}
-        offsets = np.searchsorted(rows.pop("group"), np.arange(len(ids) + 1)).astype(np.int64)
-        return cls(**rows, ids=ids, offsets=offsets)
+        offsets = _offsets(rows.pop("leaf"), tree.leaf_count)
+        del rows["group"]
+        index = cls(**rows, leaf_offsets=offsets, ids=np.zeros(0, np.int32), runs=())
+        return index.with_objects(objects)
+
+
+def as_index(rows: Sequence[slice]) -> slice | NDArray[np.int64]:
+    """What takes the rows of several slices from an array: a slice where they are one."""
+    if len(rows) == 1:
+        return rows[0]
+    every = [np.arange(part.start, part.stop) for part in rows]
+    return np.concatenate(every) if every else slice(0, 0)
+
+
+def group_of_leaf(objects: ObjectTree) -> NDArray[np.int32]:
+    """(L,) what is filtered together: the whole object that holds a leaf, else the topmost node
+    above it that holds no leaf of one."""
+    tree = objects.tree
+    group = np.full(tree.leaf_count, -1, np.int32)
+    for number, object_id in enumerate(objects.whole_ids):
+        for first, end in objects.runs(object_id):
+            group[first:end] = number
+    free = tree.sums((group >= 0).astype(np.int64)) == 0
+    top = np.flatnonzero(free & ~((tree.parent >= 0) & free[tree.parent]))
+    for number, node in enumerate(top.tolist(), len(objects.whole_ids)):
+        group[tree.start[node] : tree.stop[node]] = number
+    return group
+
+
+def _offsets(leaf: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """(count + 1,) where each leaf's rows begin; leaves (M,) are sorted."""
+    return np.searchsorted(leaf, np.arange(count + 1)).astype(np.int64)
 
 
 _Rows = dict[str, NDArray]
-"""Labelled pixels with a point: the columns of :class:`ObjectIndex`, and ``group`` (M,) int32, the
-label's position in the ids."""
+"""Pixels with a leaf and a point: the columns of :class:`ObjectIndex`, ``leaf`` (M,) int32, and
+``group`` (M,) int32, what they are filtered with."""
 
 
 def _kept(rows: _Rows, chosen: NDArray[np.bool_]) -> _Rows:
@@ -128,22 +203,24 @@ def _kept(rows: _Rows, chosen: NDArray[np.bool_]) -> _Rows:
     return {name: np.take(column, at, axis=0) for name, column in rows.items()}
 
 
-def _labelled(
+def _with_leaf(
     view: int,
     image: NDArray[np.uint8],
     world: WorldPointmaps,
-    labels: NDArray[np.int32],
-    ids: NDArray[np.int32],
+    leaves: NDArray[np.int32],
+    group: NDArray[np.int32],
 ) -> _Rows:
-    """Of a view's pixels (H, W) that have a label of one level and a point."""
-    pixels = np.flatnonzero((labels > 0) & world.valid(view))
+    """Of a view's pixels (H, W) that have a leaf and a point."""
+    pixels = np.flatnonzero((leaves >= 0) & world.valid(view))
+    leaf = read_pixels(leaves, pixels)
     return {
         "points": read_pixels(world.points[view], pixels).astype(np.float32, copy=False),
         "colors": read_pixels(image, pixels),
         "confidence": read_pixels(world.confidence[view], pixels).astype(np.float32, copy=False),
         "view": np.full(len(pixels), view, np.uint16),
         "pixel": pixels.astype(np.uint32),
-        "group": np.searchsorted(ids, read_pixels(labels, pixels)).astype(np.int32),
+        "leaf": leaf,
+        "group": group[leaf],
     }
 
 
@@ -158,7 +235,7 @@ def _flying(rows: _Rows, visibility: Visibility, max_slant: float) -> NDArray[np
 
 
 def _connected(rows: _Rows, spacing: float, groups: int, config: IndexConfig) -> NDArray[np.bool_]:
-    """(M,) bool: neither alone, nor in a cluster that is tiny beside its object's largest one."""
+    """(M,) bool: neither alone, nor in a cluster that is tiny beside its group's largest one."""
     group = rows["group"]
     counts, cluster = VoxelGrid.of(rows["points"], spacing, group).neighbourhoods()
     sizes = np.bincount(cluster)
@@ -174,7 +251,7 @@ def _connected(rows: _Rows, spacing: float, groups: int, config: IndexConfig) ->
 def _near_median(
     values: NDArray[np.float32], group: NDArray[np.int32], groups: int, minimum: float
 ) -> NDArray[np.bool_]:
-    """(M,) bool: at least ``minimum`` times the median of the point's object."""
+    """(M,) bool: at least ``minimum`` times the median of the point's group."""
     order = np.lexsort((values, group))
     starts = np.searchsorted(group[order], np.arange(groups + 1))
     some = starts[1:] > starts[:-1]

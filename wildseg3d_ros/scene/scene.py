@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
-from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.core.types import (
+    Alignment,
+    MaskCache,
+    ObjectTree,
+    View,
+    ViewMasks,
+    WorldPointmaps,
+)
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.frozen import ReadOnlyArrays
 from wildseg3d_ros.scene.index import ObjectIndex
@@ -35,7 +42,9 @@ class Scene(ReadOnlyArrays):
         camera_frames: per view, name of the camera's optical frame in TF; may be empty.
         masks: labels, soft scores and records of the objects of all levels.
         world: a point per pixel of every view.
-        index: the points of each object.
+        object_tree: nested parts of the surface, of which the objects are nodes: those of the
+            masks, or derived from their label maps.
+        index: the points of each of these nodes.
         frame_id: name of the frame of all points: the world frame when the alignment is in the
             frame of the given poses, else the first camera's.
         stamp_ns: time of the newest image.
@@ -54,6 +63,7 @@ class Scene(ReadOnlyArrays):
     camera_frames: tuple[str, ...]
     masks: MaskCache
     world: WorldPointmaps
+    object_tree: ObjectTree
     index: ObjectIndex
     frame_id: str
     stamp_ns: int
@@ -89,11 +99,12 @@ class Scene(ReadOnlyArrays):
         start = time.perf_counter()
         images = tuple(view.image for view in views)
         K, world_from_cam = alignment.K, alignment.world_from_cam
-        index = ObjectIndex.build(images, K, world_from_cam, world, cache, config)
+        objects = ObjectTree.of_cache(cache)
+        index = ObjectIndex.build(images, K, world_from_cam, world, objects, config)
         warnings = [*warnings, *alignment.warnings]
         if not cache.object_ids:
             warnings.append(_nothing_found(world, *nothing_found))
-        bare = [str(i) for i, rows in index if rows.start == rows.stop]
+        bare = [str(i) for i in index.ids.tolist() if not index.count(i)]
         if bare:
             warnings.append(f"no reliable 3D point on object(s) {', '.join(bare)}: masks only")
         first = views[0]
@@ -107,6 +118,7 @@ class Scene(ReadOnlyArrays):
             camera_frames=tuple(view.frame_id for view in views),
             masks=cache,
             world=world,
+            object_tree=objects,
             index=index,
             frame_id=world_frame if alignment.in_prior_frame else first.frame_id or first.name,
             stamp_ns=max(int(view.stamp_ns) for view in views),
@@ -123,17 +135,42 @@ class Scene(ReadOnlyArrays):
         warnings: Sequence[str] = (),
     ) -> Scene:
         """Another snapshot of the same views, with other masks of them and further warnings."""
+        objects = ObjectTree.of_cache(cache)
+        index = ObjectIndex.build(
+            self.images, self.K, self.world_from_cam, self.world, objects, config
+        )
+        return self._with(cache, objects, index, warnings)
+
+    def with_edited_masks(self, cache: MaskCache) -> Scene:
+        """Another snapshot whose masks have other objects of the same tree, or of this tree with
+        leaves cut in two. The points are those of before: none is filtered anew."""
+        objects = ObjectTree.of_cache(cache)
+        same = objects.tree is self.object_tree.tree
+        index = (self.index.with_objects if same else self.index.reordered)(objects)
+        return self._with(cache, objects, index, ())
+
+    def _with(
+        self, cache: MaskCache, objects: ObjectTree, index: ObjectIndex, warnings: Sequence[str]
+    ) -> Scene:
         found = bool(cache.object_ids)
         still_true = [w for w in self.warnings if not (found and w.startswith(_NOTHING))]
         return dataclasses.replace(
             self,
             scene_id=uuid.uuid4().hex[:12],
             masks=cache,
-            index=ObjectIndex.build(
-                self.images, self.K, self.world_from_cam, self.world, cache, config
-            ),
+            object_tree=objects,
+            index=index,
             warnings=(*still_true, *warnings),
         )
+
+    def view_masks(self, object_ids: Sequence[int]) -> ViewMasks:
+        """Per-view masks of objects of any level.
+
+        Raises:
+            KeyError: there is no such object.
+        """
+        runs = self.index.runs_of(object_ids)
+        return ViewMasks(self.view_names, self.object_tree.tree.leaves, runs)
 
     @property
     def object_ids(self) -> tuple[int, ...]:

@@ -1,39 +1,43 @@
-"""Cached objects that fill a given box or cover a given mask in one view."""
+"""Segments that fill a given box or cover a given mask in one view."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
-from wildseg3d_ros.core.types import Box, ViewMask
+from wildseg3d_ros.core.types import Box, ObjectTree, ViewMask
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.segments import Segment, nodes_segment, object_segment
 
-HOW_TO_ADD = "to make what is there an object, add it (add_object; on the command line: --add)"
-"""The way out where no cached mask answers."""
+MIN_BOX_IOU, MIN_MASK_IOU = 0.7, 0.5
+"""IoU of a segment with a box, and with a mask, from which it is what they mean."""
+MAX_NODES = 8
+"""Nodes at most that a mask means together."""
 
 
-def boxed_object(scene: Scene, box: Box) -> int:
-    """The object of any level whose mask in the view has the most similar box.
+def boxed_segment(scene: Scene, box: Box) -> Segment:
+    """The segment whose box in the view is the most similar, weighed by its score.
 
     Raises:
-        PromptError: unknown camera, a box outside its image, or no object that is similar enough.
+        PromptError: unknown camera, a box outside its image, or no segment that is similar enough.
     """
     view, (left, top, right, bottom) = clipped_box(scene, box)
-    overlaps = []
-    for record in scene.masks.objects:
-        for u0, v0, u1, v1 in (mask.box for mask in record.masks if mask.view == view):
-            across = min(u1, right) - max(u0, left)
-            down = min(v1, bottom) - max(v0, top)
-            both = max(across, 0.0) * max(down, 0.0)
-            area = (u1 - u0) * (v1 - v0) + (right - left) * (bottom - top)
-            overlaps.append((record.object_id, both / max(area - both, 1e-9)))
-    none = (
+    u0, v0, u1, v1 = _boxes(scene.object_tree, view)
+    across = np.minimum(u1, right) - np.maximum(u0, left)
+    down = np.minimum(v1, bottom) - np.maximum(v0, top)
+    both = np.maximum(across, 0.0) * np.maximum(down, 0.0)
+    area = np.maximum(u1 - u0, 0.0) * np.maximum(v1 - v0, 0.0) + (right - left) * (bottom - top)
+    overlaps = both / np.maximum(area - both, 1e-9)
+    found, _ = _most_similar(scene, overlaps, MIN_BOX_IOU)
+    if found is not None:
+        return found
+    raise PromptError(
         f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) to "
-        f"({box.u1:g}, {box.v1:g})"
+        f"({box.u1:g}, {box.v1:g}); {_how_similar(scene, overlaps)}, {MIN_BOX_IOU:g} are needed: "
+        "draw it closer",
+        ErrorCode.NO_OBJECT_AT_PIXEL,
     )
-    return _most_similar(overlaps, 0.7, none, "draw it closer")
 
 
 def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float, float]]:
@@ -56,26 +60,52 @@ def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float,
     return view, (u0, v0, u1, v1)
 
 
-def masked_object(scene: Scene, given: ViewMask) -> int:
-    """The object of any level whose mask in the view overlaps the given one most.
+def masked_segments(scene: Scene, given: ViewMask) -> list[Segment]:
+    """The segment whose mask in the view overlaps the given one most, weighed by its score, or the
+    few nodes most of whose pixels in the view the mask has, if these are better by that measure.
 
     Raises:
-        PromptError: unknown camera, a mask of another size than its image, or no object that is
+        PromptError: unknown camera, a mask of another size than its image, or nothing that is
             similar enough.
     """
     view = checked_mask_view(scene, given)
-    overlaps = []
-    for level in scene.masks.maps:
-        inside = np.bincount(level[view][given.mask])
-        area = np.bincount(level[view].ravel(), minlength=len(inside))[: len(inside)]
-        inside[0] = 0
-        overlap = inside / np.maximum(given.mask.sum() + area - inside, 1)
-        overlaps.append((int(overlap.argmax()), float(overlap.max())))
-    none = (
-        f"camera '{given.view}': no cached object has a mask like the given one of "
-        f"{int(given.mask.sum())} pixels"
+    tree, size = scene.object_tree.tree, int(given.mask.sum())
+    leaves = tree.leaves[view]
+    area = np.bincount(leaves.ravel() + 1, minlength=tree.leaf_count + 1)[1:]
+    inside = np.bincount(leaves[given.mask] + 1, minlength=tree.leaf_count + 1)[1:]
+    of_leaf = np.stack([inside, area])
+    both, every = (_of_segments(scene.object_tree, tree.sums(each)) for each in of_leaf)
+    overlaps = both / np.maximum(size + every - both, 1)
+    found, best = _most_similar(scene, overlaps, MIN_MASK_IOU)
+    few = _best_nodes(scene, *of_leaf)
+    both, every = of_leaf[:, tree.leaves_of(few)].sum(axis=1)
+    overlap = both / max(size + every - both, 1)
+    if 1 < len(few) <= MAX_NODES and overlap >= MIN_MASK_IOU:
+        nodes = [nodes_segment(scene, [node]) for node in few]
+        score = sum(each.score for each in nodes) / len(nodes)
+        if found is None or overlap * (0.5 + score) > best:
+            return nodes
+    if found is not None:
+        return [found]
+    raise PromptError(
+        f"camera '{given.view}': no cached object has a mask like the given one of {size} pixels; "
+        f"{_how_similar(scene, overlaps)}, {MIN_MASK_IOU:g} are needed: give a mask of the whole "
+        "object",
+        ErrorCode.NO_OBJECT_AT_PIXEL,
     )
-    return _most_similar(overlaps, 0.5, none, "give a mask of the whole object")
+
+
+def _best_nodes(scene: Scene, inside: NDArray[np.int64], area: NDArray[np.int64]) -> list[int]:
+    """The disjoint nodes that maximise the sum of pixels times score, of those whose leaves in the
+    view are mostly inside the mask.
+
+    Args:
+        inside, area: (L,) pixels of the leaves in the view, in the mask and in all.
+    """
+    tree = scene.object_tree.tree
+    outside = tree.sums((2 * inside <= area) & (area > 0))
+    weight = np.where(outside == 0, tree.sums(inside), 0)
+    return tree.best_parts(np.flatnonzero(tree.parent < 0).tolist(), weight)
 
 
 def checked_mask_view(scene: Scene, given: ViewMask) -> int:
@@ -94,15 +124,56 @@ def checked_mask_view(scene: Scene, given: ViewMask) -> int:
     return view
 
 
+def _of_segments(objects: ObjectTree, of_node: NDArray) -> NDArray:
+    """(T + S,) sums of all nodes, and then of the objects that are several nodes each."""
+    several = [of_node[list(objects.nodes[i])].sum() for i in objects.several]
+    return np.append(of_node, np.array(several, of_node.dtype))
+
+
+def _boxes(objects: ObjectTree, view: int) -> NDArray[np.float64]:
+    """(4, T + S) u0, v0, u1, v1 of the segments in a view, in the order of :func:`_of_segments`;
+    inside out where the view does not show them."""
+    tree = objects.tree
+    rows, columns = np.nonzero(tree.leaves[view] >= 0)
+    leaf = tree.leaves[view][rows, columns]
+    # The largest of (-u, -v, u, v); the last column ends the last run.
+    sides = np.full((4, tree.leaf_count + 1), -np.inf)
+    for side, values in zip(sides, (-columns, -rows, columns, rows), strict=True):
+        np.maximum.at(side, leaf, values)
+    runs = np.stack([tree.start, tree.stop], axis=1).ravel()
+    of_node = np.maximum.reduceat(sides, runs, axis=1)[:, ::2]
+    several = [of_node[:, list(objects.nodes[i])].max(axis=1) for i in objects.several]
+    boxes = np.concatenate([of_node, np.array(several).reshape(-1, 4).T], axis=1)
+    return boxes * np.array([-1.0, -1.0, 1.0, 1.0])[:, None]
+
+
+def _segment(scene: Scene, number: int) -> Segment:
+    """The segment of a place in the order of :func:`_of_segments`."""
+    objects = scene.object_tree
+    if number < len(objects.tree):
+        return nodes_segment(scene, [number])
+    return object_segment(scene, objects.several[number - len(objects.tree)])
+
+
 def _most_similar(
-    overlaps: Sequence[tuple[int, float]], needed: float, none: str, way_out: str
-) -> int:
-    """The object of the largest intersection over union, if it is as large as needed."""
-    object_id, overlap = max(overlaps, key=lambda each: each[1], default=(0, 0.0))
-    if overlap >= needed:
-        return object_id
-    best = f"the best one ({object_id}) overlaps it by {overlap:.2f}, {needed:g} are needed"
-    raise PromptError(
-        f"{none}; {best if overlap else 'none overlaps it'}: {way_out}; {HOW_TO_ADD}",
-        ErrorCode.NO_OBJECT_AT_PIXEL,
-    )
+    scene: Scene, overlaps: NDArray[np.floating], needed: float
+) -> tuple[Segment | None, float]:
+    """The segment of the highest IoU (T + S,), weighed by its score, among those whose IoU is as
+    large as needed, and that product."""
+    objects = scene.object_tree
+    fits = overlaps >= needed
+    if not fits.any():
+        return None, 0.0
+    score = [object_segment(scene, i).score for i in objects.several]
+    weighed = overlaps * (0.5 + np.append(objects.tree.score, score)) * fits
+    best = int(weighed.argmax())
+    return _segment(scene, best), float(weighed[best])
+
+
+def _how_similar(scene: Scene, overlaps: NDArray[np.floating]) -> str:
+    """The segment of the highest IoU (T + S,), in words."""
+    if overlaps.max(initial=0.0) <= 0.0:
+        return "none overlaps it"
+    segment = _segment(scene, int(overlaps.argmax()))
+    which = str(segment.object_id) if segment.object_id else "a part of the surface"
+    return f"the best one ({which}) overlaps it by {overlaps.max():.2f}"

@@ -15,10 +15,12 @@ from wildseg3d_ros.core.types.masks import (
     MaskRecord,
     ObjectRecord,
 )
+from wildseg3d_ros.core.types.object_tree import ObjectTree
 from wildseg3d_ros.core.types.pairs import PairPrediction, RelativePose
 from wildseg3d_ros.core.types.prompts import (
     NEGATIVE,
     POSITIVE,
+    Alternative,
     Box,
     Click,
     ObjectCloud,
@@ -28,6 +30,7 @@ from wildseg3d_ros.core.types.prompts import (
     ViewMasks,
     ViewPrompts,
 )
+from wildseg3d_ros.core.types.tree import MaskTree
 from wildseg3d_ros.core.types.views import View, check_names, check_views
 
 __all__ = [
@@ -36,14 +39,17 @@ __all__ = [
     "NEGATIVE",
     "POSITIVE",
     "Alignment",
+    "Alternative",
     "Box",
     "Click",
     "Level",
     "MaskCache",
     "MaskOrigin",
     "MaskRecord",
+    "MaskTree",
     "ObjectCloud",
     "ObjectRecord",
+    "ObjectTree",
     "PairPrediction",
     "Point",
     "Prompt",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import InvalidScene
+from wildseg3d_ros.core.types.tree import MaskTree
 
 BACKGROUND = 0
 """Label of pixels that belong to no object."""
@@ -53,6 +55,10 @@ class ObjectRecord:
         masks: one for each view that shows the object, in the order of the views.
         unmasked: views that see the object's surface but have no mask of it. In the views that
             are neither here nor in ``masks`` the object is not visible.
+        nodes: of the tree of masks, disjoint and sorted, that the object is; empty without a tree.
+        score: expected IoU with what a click on it means, in [0, 1]; NaN where nobody said.
+        ambiguity: how likely a click on it means something else instead, in [0, 1], relative to
+            the object itself; NaN where nobody said.
     """
 
     object_id: int
@@ -60,6 +66,9 @@ class ObjectRecord:
     parent: int
     masks: tuple[MaskRecord, ...]
     unmasked: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()
+    score: float = math.nan
+    ambiguity: float = math.nan
 
     @property
     def views(self) -> tuple[int, ...]:
@@ -104,6 +113,9 @@ class MaskCache:
         next_id: above every id that an object has, or had before it vanished in an update: ids are
             never given twice, so that who remembers one cannot be answered with another thing.
             What is given is raised above the ids that there are.
+        tree: nested parts of the surface, of which the objects of all levels are nodes; None for a
+            back end that finds label maps alone. Every pixel with a label of an object has a leaf
+            in one of the object's nodes.
     """
 
     labels: tuple[NDArray[np.int32], ...]
@@ -115,6 +127,7 @@ class MaskCache:
     next_id: int = 1
     encoder: str = ""
     origin: MaskOrigin | None = None
+    tree: MaskTree | None = None
 
     def __post_init__(self) -> None:
         ids = [*self.object_ids, *(each.object_id for each in self.objects)]
@@ -131,13 +144,20 @@ class MaskCache:
         maps: Sequence[tuple[NDArray[np.int32], ...]],
         scores: tuple[NDArray[np.float32], ...],
         objects: tuple[ObjectRecord, ...],
+        tree: MaskTree | None = None,
     ) -> MaskCache:
         """The cache with other masks of its views: maps by level, by view, scores by view, and the
-        records of all objects in the maps. What else it keeps stays."""
+        records of all objects in the maps, with their tree. What else it keeps stays."""
         whole, finer = maps[0], tuple(maps[1:])
         ids = tuple(each.object_id for each in objects if each.level == LEVELS[0])
         return dataclasses.replace(
-            self, labels=whole, finer=finer, scores=scores, object_ids=ids, objects=objects
+            self,
+            labels=whole,
+            finer=finer,
+            scores=scores,
+            object_ids=ids,
+            objects=objects,
+            tree=tree,
         )
 
     def first_new_id(self) -> int:

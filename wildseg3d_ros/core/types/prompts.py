@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import PromptError
 from wildseg3d_ros.core.types.masks import LEVELS, Level
+from wildseg3d_ros.core.types.tree import in_runs
 
 POSITIVE, NEGATIVE = 1, 0
 """Labels of clicks, as in SAM."""
@@ -169,20 +171,17 @@ class ViewMasks(Mapping[str, NDArray[np.bool_]]):
 
     Args:
         names: of the views.
-        labels: label maps by view.
-        object_ids: the selection.
-        finer: label maps of further levels, by level and view, whose ids may be selected too.
+        leaves: per view (H, W) leaf of each pixel, -1 = none.
+        runs: (R, 2) first leaf and the one after the last of each run of the selection.
     """
 
     def __init__(
         self,
         names: Sequence[str],
-        labels: Sequence[NDArray[np.int32]],
-        object_ids: Sequence[int],
-        finer: Sequence[Sequence[NDArray[np.int32]]] = (),
+        leaves: Sequence[NDArray[np.int32]],
+        runs: NDArray[np.int32],
     ) -> None:
-        self._names, self._ids = list(names), tuple(object_ids)
-        self._maps = (labels, *finer)
+        self._names, self._leaves, self._runs = list(names), tuple(leaves), runs
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
         """(H, W) bool mask of the selection in the named view."""
@@ -190,21 +189,41 @@ class ViewMasks(Mapping[str, NDArray[np.bool_]]):
             view = self._names.index(name)
         except ValueError:
             raise KeyError(f"no view '{name}'; views are {self._names}") from None
-        mask = self._selected(self._maps[0][view])
-        for level in self._maps[1:]:
-            mask |= self._selected(level[view])
-        return mask
-
-    def _selected(self, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-        if len(self._ids) == 1:
-            return labels == self._ids[0]
-        return np.isin(labels, self._ids)
+        return in_runs(self._leaves[view], self._runs)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """What a prompt may mean instead of its answer.
+
+    Attributes:
+        nodes: of the tree of masks.
+        score: expected IoU with what the prompt means, in [0, 1].
+        larger: whether it is larger than the answer.
+        count: number of its points.
+        cut: gives its cloud; see :attr:`cloud`.
+    """
+
+    nodes: tuple[int, ...]
+    score: float
+    larger: bool
+    count: int
+    cut: Callable[[], ObjectCloud] = field(repr=False)
+
+    @property
+    def cloud(self) -> ObjectCloud:
+        """Its cloud, cut when it is asked for; it names no alternatives of its own."""
+        return self.cut()
+
+
+AMBIGUOUS = 0.8
+"""Ambiguity from which an answer is marked as one of several that the prompt may mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,11 +235,17 @@ class ObjectCloud:
         colors: (M, 3) uint8 RGB.
         confidence: (M,) float32 >= 0.
         view_count: (M,) uint8, number of views that see the point.
-        object_ids: ids of the cached objects that the prompt selected.
+        object_ids: ids of the cached objects that the prompt selected; empty where the answer is
+            a part of the surface that is no object.
         masks: per-view masks by view name.
         frame_id: frame of the points.
         stamp_ns: time of the newest image that the scene was made from.
         scene_id: the scene that answered.
+        nodes: of the tree of masks, that the prompt selected.
+        score: expected IoU with what the prompt means, in [0, 1]; NaN where nobody said.
+        ambiguity: in [0, 1], how good the best alternative is, relative to the answer; NaN where
+            nobody said.
+        alternatives: what the prompt may mean instead: the best larger and the best smaller part.
     """
 
     points: NDArray[np.float32]
@@ -232,6 +257,15 @@ class ObjectCloud:
     frame_id: str
     stamp_ns: int
     scene_id: str
+    nodes: tuple[int, ...] = ()
+    score: float = math.nan
+    ambiguity: float = math.nan
+    alternatives: tuple[Alternative, ...] = ()
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def close(self) -> bool:
+        """Whether an alternative is nearly as good as the answer."""
+        return self.ambiguity > AMBIGUOUS

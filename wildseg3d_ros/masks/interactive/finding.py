@@ -17,7 +17,6 @@ from wildseg3d_ros.masks.sources import (
     MIN_LEFT,
     MaskSource,
     SoftMask,
-    SurfaceSource,
     satisfies,
 )
 
@@ -31,11 +30,10 @@ def find_object(
 ) -> tuple[tuple[NDArray[np.float32] | None, ...], tuple[float, ...]]:
     """The soft masks of one object in all views.
 
-    In the prompted views the best proposal that satisfies every prompt is taken. A source that
-    knows the surface then says what the other views show of it. Of what any other source finds,
-    the points are lifted into these views, the one that shows most of them first. What is proposed
-    there for the pixels that they hit must cover them, and its own points must come back onto the
-    masks that are known so far, to which it then belongs.
+    In the prompted views the best proposal that satisfies every prompt is taken. Its points are
+    lifted into the other views, the one that shows most of them first. What is proposed there for
+    the pixels that they hit must cover them, and its own points must come back onto the masks that
+    are known so far, to which it then belongs.
 
     Args:
         prompts: by index of the prompted views; positive ones in one view at least.
@@ -55,9 +53,6 @@ def find_object(
             found[view] = _prompted(source, view, replace(given, elsewhere=others), names[view])
     known = {view: soft > 0.5 for view, (soft, _) in found.items()}
     left = set(range(len(names))) - known.keys()
-    if isinstance(source, SurfaceSource):
-        found |= {view: mask for view in left if (mask := source.elsewhere(view, known))}
-        left = set()
     while left:
         # The view that shows most of what is known comes next: its far side leads to others.
         points, origin = points_of(known, world)
@@ -82,8 +77,6 @@ def find_in_view(
 ) -> SoftMask | None:
     """The mask in one view of an object that masks (H, W) of other views, by index, show; None
     where it is not visible or no proposal passes the checks."""
-    if isinstance(source, SurfaceSource):
-        return source.elsewhere(view, known)
     hit = visibility.pixels_of(view, *points_of(known, world))
     if len(hit) < MIN_HITS:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +13,7 @@ from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import MaskCache, ViewPrompts, WorldPointmaps
 from wildseg3d_ros.masks.interactive.adding import replace_object_masks
 from wildseg3d_ros.masks.interactive.finding import find_object
-from wildseg3d_ros.masks.sources import MIN_LEFT, MaskSource
-
-
-@dataclass(frozen=True)
-class LocatedClick:
-    """A click in whole pixels: index of the view, row, column, and whether it is on the object."""
-
-    view: int
-    row: int
-    column: int
-    on: bool
-
-    @property
-    def uv(self) -> tuple[float, float]:
-        """Column and row."""
-        return float(self.column), float(self.row)
-
-    def at(self, maps: Sequence[NDArray]) -> int:
-        """The value of its pixel in maps (H, W) by view."""
-        return int(maps[self.view][self.row, self.column])
+from wildseg3d_ros.masks.sources import MIN_LEFT, LocatedClick, MaskSource
 
 
 def refine_masks(
@@ -43,7 +24,7 @@ def refine_masks(
     world: WorldPointmaps,
     visibility: Visibility,
     names: Sequence[str],
-) -> tuple[MaskCache, bool]:
+) -> MaskCache:
     """The cache with one object corrected; it keeps its id and its level.
 
     A positive click off the object adds the object of its level that is cached there, which is
@@ -54,26 +35,15 @@ def refine_masks(
 
     Args:
         object_id: of any level.
-        clicks: at least one.
+        clicks: at least one; no pixel of them is both on and off.
         source: proposes masks where the cache has none.
         names: of all views.
-
-    Returns:
-        The cache, and whether the source had to be asked.
 
     Raises:
         PromptError: a click that finds nothing, clicks that contradict one another, or next to
             nothing that is left of the object.
     """
-    on = {(click.view, click.uv) for click in clicks if click.on}
     off = [click for click in clicks if not click.on]
-    for click in off:
-        if (click.view, click.uv) in on:
-            raise PromptError(
-                f"camera '{names[click.view]}' pixel {click.uv} is to be on the object and off "
-                "it; give the click that counts alone",
-                ErrorCode.CONTRADICTING_CLICKS,
-            )
     level = _level_of(cache, object_id)
     masks = [labels == object_id for labels in cache.maps[level]]
 
@@ -85,14 +55,12 @@ def refine_masks(
     unknown = _take_cached(cache.maps[level], clicks, masks, added)
     if unknown:
         _unite(added, find(_prompts(unknown, off)))
-    asked = bool(unknown)
     cut = [np.zeros(mask.shape, np.bool_) for mask in masks]
     for click in off:
         if not click.at(added):
             continue
         part = _part_at(cache, level, click, clicks)
         if part is None:
-            asked = True
             prompts = _prompts([click], _kept(click.view, clicks, world, visibility))
             # A network's most confident answer to one click may be the whole object.
             prompts[click.view] = replace(prompts[click.view], spared=added[click.view])
@@ -106,15 +74,26 @@ def refine_masks(
             f"{MIN_LEFT:.0%} of it would be left. Add a positive click on what is to stay",
             ErrorCode.CONTRADICTING_CLICKS,
         )
+    check_satisfied(result, object_id, clicks, names)
+    return replace_object_masks(cache, level, object_id, result)
+
+
+def check_satisfied(
+    masks: Sequence[NDArray[np.bool_]],
+    object_id: int,
+    clicks: Sequence[LocatedClick],
+    names: Sequence[str],
+) -> None:
+    """Raises PromptError unless masks (H, W) by view have the pixels of all clicks on the object,
+    and none off it."""
     for click in clicks:
-        if click.at(result) != click.on:
+        if click.at(masks) != click.on:
             wanted, other = ("on", "off") if click.on else ("off", "on")
             raise PromptError(
                 f"camera '{names[click.view]}' pixel {click.uv} is to be {wanted} object "
                 f"{object_id}, but the other clicks leave it {other}; give fewer or other clicks",
                 ErrorCode.CONTRADICTING_CLICKS,
             )
-    return replace_object_masks(cache, level, object_id, result), asked
 
 
 def _prompts(on: Sequence[LocatedClick], off: Sequence[LocatedClick]) -> dict[int, ViewPrompts]:

@@ -1,4 +1,4 @@
-"""Masks of the one view whose image was replaced, and what proposes masks for prompts."""
+"""Masks of the one view whose image was replaced."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Alignment, MaskCache, View, WorldPointmaps
+from wildseg3d_ros.core.types import (
+    LEVELS,
+    Alignment,
+    MaskCache,
+    ObjectRecord,
+    ObjectTree,
+    View,
+    WorldPointmaps,
+)
+from wildseg3d_ros.core.types.tree import in_runs
 from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend
-from wildseg3d_ros.masks.interactive.recovering import recover_lost
+from wildseg3d_ros.masks.interactive.finding import find_in_view
+from wildseg3d_ros.masks.interactive.lifting import carry_tree, lift_leaves
+from wildseg3d_ros.masks.interactive.recovering import FindMask, recover_lost
 from wildseg3d_ros.masks.sources import MaskSource
 
 
@@ -52,28 +63,34 @@ class UpdatedMasks:
     ) -> MaskCache:
         """As of the back end; objects that the view still sees keep a mask there."""
         made = self._backend.update(views, alignment, pointmaps, cache, changed, progress)
-        images = [view.image for view in views]
-        return recover_lost(
-            made,
-            cache,
-            changed,
-            lambda: source_of_masks(self._backend, images, made, pointmaps, alignment),
-            pointmaps,
-            Visibility.create(alignment.K, alignment.world_from_cam, pointmaps),
-        )
+        visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
+        if cache.tree is None and isinstance(self._backend, PromptedMaskBackend):
+            source = self._backend.prompts([view.image for view in views], made)
+            return recover_lost(
+                made, cache, changed, lambda: _by_source(source, changed, pointmaps, visibility)
+            )
+        if made.tree is not None:
+            return made
+        objects = ObjectTree.of_cache(cache)
+        lifted = lift_leaves(objects.tree.leaves, changed, pointmaps, visibility)
+        made = recover_lost(made, cache, changed, lambda: _by_leaves(lifted, objects))
+        return made if objects.derived else carry_tree(made, cache, changed, lifted)
 
 
-def source_of_masks(
-    backend: MaskBackend | None,
-    images: Sequence[NDArray[np.uint8]],
-    cache: MaskCache,
-    world: WorldPointmaps,
-    alignment: Alignment,
-) -> MaskSource:
-    """What proposes masks for prompts: the back end if it can be prompted, else region growing."""
-    if isinstance(backend, PromptedMaskBackend):
-        return backend.prompts(images, cache)
-    # It loads scikit-image, which no look-up needs.
-    from wildseg3d_ros.masks.interactive.region_growing import RegionGrowing
+def _by_leaves(lifted: NDArray[np.int32], objects: ObjectTree) -> FindMask:
+    """Looks for lost objects among the leaves (H, W) of the view."""
+    return lambda _, lost: in_runs(lifted, objects.runs(lost.object_id))
 
-    return RegionGrowing(images, world, alignment.K, alignment.world_from_cam, alignment.metric)
+
+def _by_source(
+    source: MaskSource, changed: int, world: WorldPointmaps, visibility: Visibility
+) -> FindMask:
+    """Looks for lost objects by what a source of masks proposes in the view."""
+
+    def find(cache: MaskCache, lost: ObjectRecord) -> NDArray[np.bool_] | None:
+        maps = cache.maps[LEVELS.index(lost.level)]
+        known = {view: maps[view] == lost.object_id for view in lost.views}
+        found = find_in_view(source, changed, known, world, visibility)
+        return None if found is None else found[0] > 0.5
+
+    return find

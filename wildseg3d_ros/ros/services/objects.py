@@ -58,9 +58,9 @@ class ObjectServices:
         target_from_scene = current.target_from_scene(target, self._transforms)
         scene, objects = current.scene, []
         records = {record.object_id: record for record in scene.masks.objects}
-        for object_id, rows in scene.index:
+        for object_id in scene.index.ids.tolist():
             made = _described(scene, object_id, records.get(object_id))
-            made.points = rows.stop - rows.start
+            made.points = scene.index.count(object_id)
             if request.include_boxes and made.points:
                 made.box = box_message(current.graspable.box((object_id,)), target_from_scene)
             objects.append(made)

@@ -11,7 +11,6 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from wildseg3d_ros.core.geometry.transforms import make_transform
-from wildseg3d_ros.core.types import ViewMasks
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.io.pictures import draw_labels, object_colors
 from wildseg3d_ros.ros.messages.conversions import header, point_message, vector_message
@@ -29,8 +28,7 @@ def with_selection(
     overlay: NDArray[np.uint8], scene: Scene, view: int, object_ids: Sequence[int]
 ) -> NDArray[np.uint8]:
     """A label overlay in which objects stand out: as they are, with a bright outline."""
-    masks = ViewMasks(scene.view_names, scene.labels, object_ids, scene.masks.finer)
-    mask = masks[scene.view_names[view]]
+    mask = scene.view_masks(object_ids)[scene.view_names[view]]
     out = overlay.copy()
     out[mask] = scene.images[view][mask]
     contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import InputError, InvalidScene
-from wildseg3d_ros.core.types import Alignment, check_names
+from wildseg3d_ros.core.types import Alignment, MaskCache, check_names
 from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.scene.file.checks import (
     check_array,
@@ -33,8 +34,7 @@ INDEX_ARRAYS: Kinds = {
     "view_count": (np.uint8, ("points",)),
     "view": (np.uint16, ("points",)),
     "pixel": (np.uint32, ("points",)),
-    "ids": (np.int32, ("objects",)),
-    "offsets": (np.int64, ("offsets",)),
+    "leaf_offsets": (np.int64, ("offsets",)),
 }
 ALIGNMENT_ARRAYS: Kinds = {
     "edges": (np.int64, ("pairs", 2)),
@@ -55,18 +55,31 @@ _LATEST_NS = 2**63 - 1
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def check_scene(scene: Scene) -> None:
+def check_masks_of(images: Sequence[NDArray[np.uint8]], masks: MaskCache) -> None:
+    """Checks that masks are what they must be, and that they are those of the images.
+
+    Raises:
+        InvalidScene: names the part, what was expected and what it is.
+    """
+    labels = check_tuple(masks.labels, "label maps by view", len(images))
+    for view, (image, of_view) in enumerate(zip(images, labels, strict=True)):
+        check_array(of_view, f"label map of view {view}", np.int32, image.shape[:2])
+    check_masks(masks)
+
+
+def check_scene(scene: Scene, masks_checked: bool = False) -> None:
     """Checks that the parts are what they must be and fit each other.
+
+    Args:
+        masks_checked: whether the masks have passed :func:`check_masks_of`.
 
     Raises:
         InvalidScene: names the part, what was expected and what it is.
     """
     views = _check_views(scene)
     _check_cameras(scene.K, scene.world_from_cam, views)
-    labels = check_tuple(scene.masks.labels, "label maps by view", views)
-    for view, (image, of_view) in enumerate(zip(scene.images, labels, strict=True)):
-        check_array(of_view, f"label map of view {view}", np.int32, image.shape[:2])
-    check_masks(scene.masks)
+    if not masks_checked:
+        check_masks_of(scene.images, scene.masks)
     _check_world(scene)
     _check_index(scene.index, scene)
     _check_alignment(scene.alignment, views)
@@ -136,8 +149,8 @@ def _check_world(scene: Scene) -> None:
 
 def _check_index(index: ObjectIndex, scene: Scene) -> None:
     rows = len(index.points)
-    known = sorted({*scene.masks.object_ids, *(each.object_id for each in scene.masks.objects)})
-    sizes = {"points": rows, "objects": len(known), "offsets": len(known) + 1}
+    leaves = scene.object_tree.tree.leaf_count
+    sizes = {"points": rows, "offsets": leaves + 1}
     for name, (dtype, (count, *rest)) in INDEX_ARRAYS.items():
         check_array(getattr(index, name), f"{name} of the index", dtype, (sizes[count], *rest))
     check_finite(index.points, "points of the index")
@@ -146,10 +159,9 @@ def _check_index(index: ObjectIndex, scene: Scene) -> None:
     check_range(index.view, "view of the index", 0, len(sizes) - 1)
     inside = index.pixel < sizes[index.view]
     expect(bool(inside.all()), "pixel of the index", "pixels of the views", "some outside")
-    expect(index.ids.tolist() == known, "ids of the index", "those of the masks", index.ids)
-    offsets = index.offsets
+    offsets = index.leaf_offsets
     rising = offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
-    expect(bool(rising), "offsets of the index", f"rising from 0 to {rows}", offsets)
+    expect(bool(rising), "leaf_offsets of the index", f"rising from 0 to {rows}", offsets)
 
 
 def _check_alignment(aligned: Alignment, views: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.types import MaskCache, MaskOrigin, MaskRecord, ObjectRecord
+from wildseg3d_ros.core.types import MaskCache, MaskOrigin, MaskRecord, MaskTree, ObjectRecord
 from wildseg3d_ros.core.types.masks import HIGHEST_ID
 from wildseg3d_ros.scene.file.archive import read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_integer, expect
@@ -26,12 +26,16 @@ def describe_masks(masks: MaskCache) -> dict[str, Any]:
         "encoder": masks.encoder,
         "origin": None if masks.origin is None else dataclasses.asdict(masks.origin),
         "embeddings": [[part.ndim for part in parts] for parts in masks.embeddings],
+        "tree": masks.tree is not None,
         "objects": [
             {
                 "id": each.object_id,
                 "level": each.level,
                 "parent": each.parent,
                 "unmasked": each.unmasked,
+                "nodes": each.nodes,
+                "score": each.score,
+                "ambiguity": each.ambiguity,
                 "masks": [
                     [m.view, m.area, *m.box, m.score, m.soft is not None] for m in each.masks
                 ],
@@ -54,6 +58,11 @@ def write_masks(archive: zipfile.ZipFile, masks: MaskCache) -> None:
     for view, parts in enumerate(masks.embeddings):
         for k, part in enumerate(parts):
             write_array(archive, f"embedding/{view}/{k}", part)
+    if masks.tree is not None:
+        for view, leaves in enumerate(masks.tree.leaves):
+            write_array(archive, f"tree/leaves/{view}", leaves, deflate=True)
+        for name in _TREE:
+            write_array(archive, f"tree/{name}", getattr(masks.tree, name))
 
 
 _HEADER = {
@@ -64,9 +73,20 @@ _HEADER = {
     "encoder": str,
     "origin": dict | None,
     "embeddings": list,
+    "tree": bool,
     "objects": list,
 }
-_OBJECT = {"id": int, "level": str, "parent": int, "unmasked": list, "masks": list}
+_OBJECT = {
+    "id": int,
+    "level": str,
+    "parent": int,
+    "unmasked": list,
+    "nodes": list,
+    "score": float,
+    "ambiguity": float,
+    "masks": list,
+}
+_TREE = {"start": np.int32, "stop": np.int32, "parent": np.int32, "score": np.float32}
 _ORIGIN = {"backend": str, "weights": str}
 
 
@@ -105,7 +125,14 @@ def read_masks(archive: zipfile.ZipFile, header: Any) -> MaskCache:
         next_id=check_integer(header["next_id"], "next_id", 1, HIGHEST_ID + 1),
         encoder=header["encoder"],
         origin=None if header["origin"] is None else MaskOrigin(**header["origin"]),
+        tree=_read_tree(archive, len(views)) if header["tree"] else None,
     )
+
+
+def _read_tree(archive: zipfile.ZipFile, views: int) -> MaskTree:
+    leaves = tuple(read_array(archive, f"tree/leaves/{v}", np.int32, 2) for v in range(views))
+    columns = {name: read_array(archive, f"tree/{name}", kind, 1) for name, kind in _TREE.items()}
+    return MaskTree(leaves, **columns)
 
 
 def _expect_fields(stored: Any, fields: dict[str, Any], what: str) -> None:
@@ -125,6 +152,9 @@ def _read_object(stored: Any, soft: io.BytesIO) -> ObjectRecord:
         stored["parent"],
         tuple(_read_mask(mask, stored["id"], soft) for mask in stored["masks"]),
         tuple(stored["unmasked"]),
+        tuple(stored["nodes"]),
+        stored["score"],
+        stored["ambiguity"],
     )
 
 

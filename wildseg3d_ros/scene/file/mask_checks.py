@@ -26,6 +26,7 @@ from wildseg3d_ros.scene.file.checks import (
     check_tuple,
     expect,
 )
+from wildseg3d_ros.scene.file.tree_checks import check_tree
 
 
 def check_masks(cache: MaskCache) -> None:
@@ -63,6 +64,7 @@ def check_masks(cache: MaskCache) -> None:
             what = f"embedding of view {view}, level {k}"
             check_array(part, what, np.float16, [None] * np.ndim(part))
             check_finite(part, what)
+    check_tree(cache)
 
 
 def _checked_ids(cache: MaskCache) -> dict[Level, list[int]]:
@@ -104,6 +106,10 @@ def _check_record(
     what = f"views without a mask of {who}"
     unmasked = [check_integer(v, what, 0, len(maps) - 1) for v in check_tuple(each.unmasked, what)]
     expect(set(unmasked).isdisjoint(views), what, f"none of {views}", unmasked)
+    for name in ("score", "ambiguity"):
+        value = getattr(each, name)
+        fits = isinstance(value, Real) and not (float(value) < 0.0 or float(value) > 1.0)
+        expect(fits, f"{name} of {who}", "a number from 0 to 1, or not a number", value)
     for mask in masks:
         what = f"mask of {who} in view {mask.view}"
         area = areas[mask.view][each.object_id]

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros import __version__
 from wildseg3d_ros.core.errors import FileError, InvalidScene
-from wildseg3d_ros.core.types import Alignment, WorldPointmaps
+from wildseg3d_ros.core.types import Alignment, ObjectTree, WorldPointmaps
 from wildseg3d_ros.scene.file.archive import read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
 from wildseg3d_ros.scene.file.consistency import (
     ALIGNMENT_ARRAYS,
     INDEX_ARRAYS,
     Kinds,
+    check_masks_of,
     check_scene,
 )
 from wildseg3d_ros.scene.file.mask_archive import describe_masks, read_masks, write_masks
@@ -37,14 +38,23 @@ from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
 
 FORMAT = "wildseg3d-scene"
-VERSION = 4
+VERSION = 5
 """Raised with every change of the format: a version of this project reads one (docs/scenes.md)."""
 _HEADER = f"{FORMAT}.json"
 _WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
 _ALIGNMENT_VALUES = [
     f.name for f in dataclasses.fields(Alignment) if f.name not in ALIGNMENT_ARRAYS
 ]
-_SCENE_PARTS = ("images", "K", "world_from_cam", "masks", "world", "index", "alignment")
+_SCENE_PARTS = (
+    "images",
+    "K",
+    "world_from_cam",
+    "masks",
+    "world",
+    "object_tree",
+    "index",
+    "alignment",
+)
 _SCENE_VALUES = [f.name for f in dataclasses.fields(Scene) if f.name not in _SCENE_PARTS]
 
 
@@ -98,7 +108,7 @@ def load_scene(path: str | Path) -> Scene:
             header = json.loads(archive.read(_HEADER))
             _check_version(path, header)
             scene = _read(archive, header)
-        check_scene(scene)
+        check_scene(scene, masks_checked=True)
         return scene
     except FileError:
         raise
@@ -177,14 +187,21 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     sizes = [image.shape[:2] for image in images]
     points = tuple(_read_sparse(archive, f"points/{v}", (*s, 3)) for v, s in enumerate(sizes))
     confidence = tuple(_read_sparse(archive, f"confidence/{v}", s) for v, s in enumerate(sizes))
+    masks = read_masks(archive, header.get("masks"))
+    check_masks_of(images, masks)  # before their tree is walked
+    objects = ObjectTree.of_cache(masks)
+    index = ObjectIndex(
+        **_arrays(archive, "index", INDEX_ARRAYS), ids=np.zeros(0, np.int32), runs=()
+    )
     return Scene(
         **values,
         images=images,
         K=read_array(archive, "K", np.float64, 3),
         world_from_cam=read_array(archive, "world_from_cam", np.float64, 3),
-        masks=read_masks(archive, header.get("masks")),
+        masks=masks,
         world=WorldPointmaps(points, confidence),
-        index=ObjectIndex(**_arrays(archive, "index", INDEX_ARRAYS)),
+        object_tree=objects,
+        index=index.with_objects(objects),
         alignment=Alignment(**aligned),
     )
 
