@@ -74,17 +74,23 @@ def draw_labels(
     projected = np.where(seen >= 0, labels[seen], UNKNOWN).astype(np.int32)
     if observation.stride > 1:
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
-    label, score = _likeliest(image, projected)
+    label, score, none = likeliest_labels(image, projected)
+    label = np.where(score > none, label, 0)
     if observation.stride > 1:
         label = cv2.resize(label.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
         score = cv2.resize(score, size, interpolation=cv2.INTER_LINEAR)
     return np.asarray(label, np.int32), np.asarray(score, np.float32).clip(0.0, 1.0)
 
 
-def _likeliest(
+def likeliest_labels(
     image: NDArray[np.uint8], projected: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Labels that are likelier than all else at the resolution of the projection, and scores."""
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """The likeliest object of each pixel, 0 where none is possible; its probability; that of none.
+
+    Args:
+        image: (h, w, 3) uint8 RGB.
+        projected: (h, w), 0 on the background, > 0 on objects, else UNKNOWN.
+    """
     label = np.zeros(projected.size, np.int32)
     best = np.zeros(projected.size, np.float32)  # odds of the likeliest object
     total = np.ones(projected.size, np.float32)  # of all objects and of none
@@ -93,10 +99,9 @@ def _likeliest(
         odds = np.exp(label_log_odds(evidence).clip(-20.0, 20.0))
         total[pixels] += odds
         better = odds > best[pixels]
-        best[pixels] = np.maximum(best[pixels], odds)
-        label[pixels[better]] = evidence.labels[better]
-    label[best <= 1.0] = 0
-    return label.reshape(projected.shape), (best / total).reshape(projected.shape)
+        best[pixels[better]], label[pixels[better]] = odds[better], evidence.labels[better]
+    shape = projected.shape
+    return label.reshape(shape), (best / total).reshape(shape), (1.0 / total).reshape(shape)
 
 
 def leaves_in_view(
