@@ -146,7 +146,7 @@ def fit(scenes: Sequence[LabelledScene]) -> NDArray[np.float64]:
 
 def measure(scenes: Sequence[LabelledScene]) -> dict:
     """Mean IoU of projected and of drawn masks by fault, reliability of scores, and time."""
-    ious: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    ious: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     count, right, spent, views = np.zeros(10), np.zeros(10), 0.0, 0
     for scene in scenes:
         for fault in FAULTS:
