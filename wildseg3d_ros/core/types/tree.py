@@ -103,7 +103,7 @@ class MaskTree:
         nodes, node = [], int(leaf)
         while node >= 0:
             nodes.append(node)
-            node = int(self.parent[node])
+            node = self.parent.item(node)
         return nodes
 
     def children(self, node: int) -> NDArray[np.intp]:
@@ -112,8 +112,8 @@ class MaskTree:
 
     def runs(self, nodes: Iterable[int]) -> NDArray[np.int32]:
         """(R, 2) first leaf and the one after the last of the nodes' runs, merged and sorted."""
-        at = np.fromiter(nodes, np.intp)
-        return merge_runs(np.stack([self.start[at], self.stop[at]], axis=1))
+        runs = [(self.start.item(node), self.stop.item(node)) for node in nodes]
+        return merge_runs(np.array(runs, np.int32).reshape(-1, 2))
 
     def leaves_of(self, nodes: Iterable[int]) -> NDArray[np.bool_]:
         """(L,) bool, the leaves that the nodes hold."""
