@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alternative, ObjectCloud, Prompt, ViewMasks
+from wildseg3d_ros.core.types.tree import Nodes, Selected
 from wildseg3d_ros.scene.choosing import Choice, choose
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import (
@@ -48,15 +49,24 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     return cloud_of(scene, choice)
 
 
-def objects_cloud(scene: Scene, object_ids: Sequence[int]) -> ObjectCloud:
-    """A copy of the points of the given objects, with their masks.
+def selected_by(scene: Scene, cloud: ObjectCloud) -> Selected:
+    """What an answer of the scene selects: its objects, or its nodes where these are others."""
+    known = {node for i in cloud.object_ids for node in scene.object_tree.nodes[i]}
+    return cloud.object_ids if known == set(cloud.nodes) else Nodes(cloud.nodes)
+
+
+def objects_cloud(scene: Scene, selected: Selected) -> ObjectCloud:
+    """A copy of the points of the given objects or nodes, with their masks.
 
     Raises:
         PromptError: there is no such object, or none of the objects has a point (code
             NO_DEPTH_AT_PIXEL).
     """
-    segments = tuple(object_segment(scene, object_id) for object_id in object_ids)
-    return cloud_of(scene, Choice(segments, by_id=True))
+    if isinstance(selected, Nodes):
+        segments = [nodes_segment(scene, [node]) for node in selected.nodes]
+    else:
+        segments = [object_segment(scene, object_id) for object_id in selected]
+    return cloud_of(scene, Choice(tuple(segments), by_id=True))
 
 
 def cloud_of(scene: Scene, choice: Choice) -> ObjectCloud:

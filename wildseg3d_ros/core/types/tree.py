@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,6 +232,21 @@ class MaskTree:
         joined = [np.concatenate([old[:count], of_new, old[count:]]) for old, of_new in columns]
         start, stop, parent = (each.astype(np.int32) for each in joined[:3])
         return MaskTree(leaves, start, stop, parent, joined[3].astype(np.float32)), number
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Disjoint nodes of a tree of masks: a selection that is no object, where ids would name one.
+
+    Attributes:
+        nodes: sorted.
+    """
+
+    nodes: tuple[int, ...]
+
+
+Selected: TypeAlias = Sequence[int] | Nodes
+"""What is selected in a scene: objects by id, or nodes."""
 
 
 def merge_runs(runs: NDArray[np.int32]) -> NDArray[np.int32]:
