@@ -62,17 +62,7 @@ def add_object(
         PromptError: nothing is found that satisfies the prompt.
     """
     if scene.object_tree.derived and isinstance(masks, PromptedMaskBackend):
-        prompts = prompts_by_view(scene, prompt)
-        cache, object_id = extend_cache(
-            scene.masks,
-            masks.prompts(scene.images, scene.masks),
-            prompts,
-            scene.world,
-            _visibility(scene),
-            scene.view_names,
-        )
-        extended = scene.with_masks(cache, config.index)
-        return extended, objects_cloud(extended, (object_id,))
+        return _added_by_backend(scene, prompt, config, masks)
     draft = _with_leaves_cut(scene, _located(scene, prompt))
     try:
         chosen = choose(draft, prompt, floor=0.0).segments
@@ -118,14 +108,9 @@ def refine_object(
     clicks = _located(scene, prompt)
     if scene.object_tree.derived and isinstance(masks, PromptedMaskBackend):
         source = masks.prompts(scene.images, scene.masks)
+        visibility, names = _visibility(scene), scene.view_names
         cache = refine_masks(
-            scene.masks,
-            object_id,
-            clicks,
-            source,
-            scene.world,
-            _visibility(scene),
-            scene.view_names,
+            scene.masks, object_id, clicks, source, scene.world, visibility, names
         )
         refined = scene.with_masks(cache, config.index)
         return refined, objects_cloud(refined, (object_id,))
@@ -143,6 +128,18 @@ def refine_object(
     check_satisfied(shown, object_id, clicks, scene.view_names)
     refined = _edited(scene, draft, cache, config)
     return refined, objects_cloud(refined, (object_id,))
+
+
+def _added_by_backend(
+    scene: Scene, prompt: Prompt, config: SceneConfig, masks: PromptedMaskBackend
+) -> tuple[Scene, ObjectCloud]:
+    """The scene with what the back end finds for a prompt, and its cloud."""
+    prompts = prompts_by_view(scene, prompt)
+    source = masks.prompts(scene.images, scene.masks)
+    visibility, names = _visibility(scene), scene.view_names
+    cache, object_id = extend_cache(scene.masks, source, prompts, scene.world, visibility, names)
+    extended = scene.with_masks(cache, config.index)
+    return extended, objects_cloud(extended, (object_id,))
 
 
 def _visibility(scene: Scene) -> Visibility:

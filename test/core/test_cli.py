@@ -25,6 +25,7 @@ from wildseg3d_testing.clouds import read_ply
 from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import treed_cache, true_tree
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_segment_output_files(truth, scene_file, tmp_path, capsys):
         np.testing.assert_array_equal(mask, np.where(labels == 2, 255, 0))
     assert cv2.imread(str(out / "a.png")) is not None
     printed = capsys.readouterr().out
-    assert "objects  2\n" in printed
+    assert "objects  2, score 1.00\n" in printed
     assert f"{index.count(2)}, extent" in printed
     assert "in frame 'base'" in printed
     assert f"wrote    {out / 'a.ply'}" in printed
@@ -95,7 +96,7 @@ def test_segment_several_and_negative_pixels(truth, scene_file, capsys):
     u, v = most_interior_pixel(truth.labels[1] == 3)
     assert run("segment", scene_file, *pixel(truth, 1), *pixel(truth, 2, view=1),
                "--negative", u, v) == 0  # fmt: skip
-    assert "objects  1, 2\n" in capsys.readouterr().out
+    assert "objects  1, 2, score 1.00\n" in capsys.readouterr().out
     assert "excludes" in fails(
         capsys, "segment", scene_file, *pixel(truth, 1), "--negative", *pixel(truth, 1)[3:]
     )
@@ -104,7 +105,7 @@ def test_segment_several_and_negative_pixels(truth, scene_file, capsys):
 def test_segment_view_after_pixel(truth, scene_file, capsys):
     _, name, *rest = pixel(truth, 1)
     assert run("segment", scene_file, *rest, "--view", name) == 0
-    assert "objects  1\n" in capsys.readouterr().out
+    assert "objects  1, score 1.00" in capsys.readouterr().out
 
 
 def test_segment_voxel_size(truth, scene_file, tmp_path):
@@ -142,12 +143,12 @@ def test_segment_box_and_level(truth, layered_file, capsys):
     rows, columns = np.nonzero(truth.labels[1] == 2)
     box = (columns.min(), rows.min(), columns.max(), rows.max())
     assert run("segment", path, "--view", "cam_1", "--box", *box) == 0
-    assert "objects  2\n" in capsys.readouterr().out
+    assert "objects  2, score 1.00" in capsys.readouterr().out
     pointed = ("segment", path, "--view", "cam_0", "--pixel", u, v)
     assert run(*pointed) == 0
-    assert "objects  1\n" in capsys.readouterr().out
+    assert "objects  1, score 1.00" in capsys.readouterr().out
     assert run(*pointed, "--level", "part") == 0
-    assert "objects  50\n" in capsys.readouterr().out
+    assert "objects  50, score 1.00" in capsys.readouterr().out
     assert "no cached object fills the box" in fails(
         capsys, "segment", path, "--view", "cam_1", "--box", 1, 1, 9, 9
     )
@@ -158,25 +159,28 @@ def test_segment_box_and_level(truth, layered_file, capsys):
 
 
 def test_segment_add_and_save(truth, layered_file, tmp_path, capsys):
+    """A thing that the tree of masks knows and that is no object; by label maps alone it is not
+    there."""
     path, _ = layered_file
     place = pixel(truth, 3, view=2)
-    more = tmp_path / "more.ws3d"
+    more, treed = tmp_path / "more.ws3d", tmp_path / "treed.ws3d"
     assert "there is background" in fails(capsys, "segment", path, *place)
     assert "--save writes the scene that --add made" in fails(
         capsys, "segment", path, *place, "--save", more
     )
-    assert run("segment", path, *place, "--add", "--save", more) == 0
+    assert "mask back end that takes prompts" in fails(capsys, "segment", path, *place, "--add")
+    left = [i for i in truth.object_ids if i != 3]
+    save_scene(exact_scene(truth, cache=treed_cache(truth, true_tree(truth), left)), treed)
+    assert run("segment", treed, *place) == 0
+    assert "objects  none, but a part of the surface, score 1.00" in capsys.readouterr().out
+    assert run("segment", treed, *place, "--add", "--save", more) == 0
     out = capsys.readouterr().out
-    assert "objects  51\n" in out
-    assert (
-        "object 51 was found by growing a region over the pointmap, not by the mask back end"
-        in out
-    )
+    (new,) = set(load_scene(more).object_ids) - set(left)
+    assert f"objects  {new}, score 1.00" in out
     assert f"wrote    {more}" in out
-    assert 51 in load_scene(more).object_ids
     # It is an object like any other now.
     assert run("segment", more, *place) == 0
-    assert "objects  51\n" in capsys.readouterr().out
+    assert f"objects  {new}, score 1.00" in capsys.readouterr().out
     # What a mask is needs no finding.
     assert run("segment", path, *pixel(truth, 2), "--add") == 0
     assert "warning" not in capsys.readouterr().out

@@ -14,9 +14,11 @@ from wildseg3d_ros.core.errors import ErrorCode, FileError, InvalidScene
 from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.scene.file.consistency import check_scene
+from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_testing.exact import exact_cache, exact_scene
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import treed_cache, true_tree
 
 HEADER = "wildseg3d-scene.json"
 
@@ -284,6 +286,107 @@ def test_load_scene_takes_what_is_not_changed(scene, saved, tmp_path):
     again = load_scene(changed(saved, tmp_path, lambda *_: None))
     assert again.scene_id == scene.scene_id
     check_scene(again)
+
+
+def of_node(name, where, value):
+    return lambda tree: {name: _put(getattr(tree, name), where, value)}
+
+
+def _put(array, where, value):
+    changed = array.copy()
+    changed[where] = value
+    return changed
+
+
+HOSTILE_TREES = {
+    "a leaf beyond the last": (
+        lambda tree: {"leaves": (_put(tree.leaves[0], (3, 4), tree.leaf_count), *tree.leaves[1:])},
+        "leaves of view 0: .*from -1 to"),
+    "a leaf below -1": (
+        lambda t: {"leaves": (_put(t.leaves[0], (3, 4), -2), *t.leaves[1:])}, "view 0: .*-2"),
+    "leaves of another size": (
+        lambda t: {"leaves": (t.leaves[0][:-1], *t.leaves[1:])}, r"leaves of view 0.*\(72, 96\)"),
+    "leaves of two views": (lambda t: {"leaves": t.leaves[:-1]}, "leaves: expected 3|missing"),
+    "a pixel of an object that is none of its leaves": (
+        lambda t: {"leaves": tuple(np.full_like(m, t.leaf_count - 1) for m in t.leaves)},
+        "pixels of object .*leaves of its nodes"),
+    "a leaf that is another one": (of_node("start", 1, 0), "start|leaves"),
+    "a leaf of two": (of_node("stop", 0, 2), "leaves"),
+    "a node that ends before it starts": (of_node("stop", -1, 1), "leaves|nodes"),
+    "a node beyond the last leaf": (of_node("stop", -1, 2**31 - 1), "stop of the nodes"),
+    "a node that starts before the first leaf": (of_node("start", -1, -1), "start of the nodes"),
+    "a parent before its child": (of_node("parent", -1, 3), "parent of the nodes.*later"),
+    "a node that is its own parent": (
+        lambda t: {"parent": _put(t.parent, -1, len(t) - 1)}, "parent of the nodes.*later"),
+    "a parent that is not there": (of_node("parent", 0, 10**6), "parent of the nodes"),
+    "a parent of no one's leaves": (
+        lambda t: {"parent": _put(t.parent, 0, t.parent[t.leaf_count - 1])}, "leaves"),
+    "a child less": (of_node("parent", 0, -1), "leaves of the nodes.*shared out"),
+    "a score above one": (of_node("score", 2, 1.5), "score of the nodes.*1.5"),
+    "a score that is no number": (of_node("score", 2, np.nan), "score of the nodes.*nan"),
+    "scores of other nodes": (lambda t: {"score": t.score[1:]}, "score of the nodes"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def treed(tmp_path_factory):
+    """A scene with a tree, and its file."""
+    truth = construct_scene(views=3, width=96, height=72)
+    made = exact_scene(truth, cache=treed_cache(truth, true_tree(truth)))
+    path = tmp_path_factory.mktemp("hostile") / "tree.ws3d"
+    save_scene(made, path)
+    return made, path
+
+
+@pytest.mark.parametrize("name", HOSTILE_TREES)
+def test_load_scene_names_what_is_wrong_with_a_tree(treed, tmp_path, name):
+    (scene, saved), (change, says) = treed, HOSTILE_TREES[name]
+    values = change(scene.masks.tree)
+
+    def put_all(_, members):
+        for field, value in values.items():
+            if field == "leaves":
+                for view in range(3):
+                    members.pop(f"tree/leaves/{view}.npy")
+                members |= {f"tree/leaves/{v}.npy": each for v, each in enumerate(value)}
+            else:
+                members[f"tree/{field}.npy"] = value
+
+    with pytest.raises(FileError, match=f"(?s){says}.*build it again"):
+        load_scene(changed(saved, tmp_path, put_all))
+    with pytest.raises(InvalidScene, match=f"(?s){says}"):
+        check_masks(
+            dataclasses.replace(scene.masks, tree=dataclasses.replace(scene.masks.tree, **values))
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("nodes", [], "nodes of object 1: expected one or more"),
+        ("nodes", [3, 2], "nodes of object 1.*sorted"),
+        ("nodes", [10**6], "nodes of object 1"),
+        ("nodes", ["one"], "nodes of object 1"),
+        ("nodes", None, "nodes of the record.*list"),
+        ("score", 1.5, "score of object 1: expected a number from 0 to 1"),
+        ("score", "good", "score of the record.*float"),
+        ("ambiguity", -0.5, "ambiguity of object 1"),
+    ],
+)
+def test_load_scene_names_what_is_wrong_with_nodes_of_an_object(
+    treed, tmp_path, field, value, says
+):
+    path = changed(treed[1], tmp_path, of_object(0, field, value))
+    with pytest.raises(FileError, match=f"(?s){says}.*build it again"):
+        load_scene(path)
+
+
+def test_load_scene_nodes_without_a_tree_are_damage(saved, treed, tmp_path):
+    with pytest.raises(FileError, match="nodes of object 1: expected none.*build it again"):
+        load_scene(changed(saved, tmp_path, of_object(0, "nodes", [1])))
+    path = changed(treed[1], tmp_path, lambda _, members: members.pop("tree/start.npy"))
+    with pytest.raises(FileError, match="tree/start.npy.*missing"):
+        load_scene(path)
 
 
 def test_load_scene_header_nested_without_end_is_damage(saved, tmp_path):

@@ -6,6 +6,7 @@ exact.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import signal
@@ -15,12 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.geometry.cameras import back_project, rays
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Alignment, MaskCache, Prompt, View, WorldPointmaps
+from wildseg3d_ros.core.types import Alignment, MaskCache, MaskTree, Prompt, View, WorldPointmaps
 from wildseg3d_ros.editing import add_object, refine_object
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.masks.cache import describe_objects
@@ -102,19 +104,33 @@ def pixel_on(view: View, label: int) -> tuple[float, float]:
 # ---- builders ----------------------------------------------------------------------------------
 
 
+def with_both_balls(cache: MaskCache, leaves: tuple[NDArray[np.int32], ...]) -> MaskCache:
+    """The cache with a tree: leaf 0 is the red ball, 1 the green one, and node 2 is both."""
+    start, stop, parent = (np.array(k, np.int32) for k in ([0, 1, 0], [1, 2, 2], [2, 2, -1]))
+    tree = MaskTree(leaves, start, stop, parent, np.array([0.8, 0.9, 0.72], np.float32))
+    records = tuple(
+        dataclasses.replace(each, nodes=(each.object_id - 1,), score=0.75, ambiguity=0.5)
+        for each in cache.objects
+    )
+    return dataclasses.replace(cache, tree=tree, objects=records)
+
+
 def scene_by_color(
     views: Sequence[View],
     progress: Progress,
     world_frame: str,
     found: tuple[int, ...] = (RED, GREEN),
 ) -> Scene:
-    """Labels by colour, points by depth, poses by name: exact and fast."""
+    """Labels by colour, points by depth, poses by name: exact and fast.
+
+    Where a ball is not found, it is a node of the tree of masks all the same.
+    """
     with progress.stage("color"):
         located = any(view.world_from_cam_prior is not None for view in views)
         poses = [POSES[view.name] for view in views]
         if not located:
             poses = [invert(poses[0]) @ pose for pose in poses]
-        labels, points, confidence = [], [], []
+        labels, leaves, points, confidence = [], [], [], []
         for view, pose in zip(views, poses, strict=True):
             red, green, _blue = (view.image[..., c].astype(int) for c in range(3))
             labels.append(
@@ -122,7 +138,8 @@ def scene_by_color(
                     np.int32
                 )
             )
-            labels[-1][~np.isin(labels[-1], found)] = 0
+            leaves.append(labels[-1] - 1)
+            labels[-1] = np.where(np.isin(labels[-1], found), labels[-1], 0).astype(np.int32)
             depth = np.zeros(view.size, np.float32) if view.depth is None else view.depth
             points.append(apply(pose, back_project(depth, view.K)))
             confidence.append((depth > 0).astype(np.float32))
@@ -146,6 +163,8 @@ def scene_by_color(
         )
         scores = tuple((x > 0).astype(np.float32) for x in labels)
         cache = MaskCache(tuple(labels), scores, found, objects=describe_objects([labels], scores))
+        if len(found) < len(BALLS):
+            cache = with_both_balls(cache, tuple(leaves))
         return Scene.create(
             views,
             alignment,

@@ -93,10 +93,12 @@ def _answer(
 ) -> tuple[Scene, ObjectCloud]:
     """The cloud of a cached object or, if that is wished, of one that is found anew."""
     from wildseg3d_ros.core.errors import PromptError
-    from wildseg3d_ros.scene.prompting import NOT_CACHED, answer
+    from wildseg3d_ros.scene.prompting import NOT_CACHED, answer, selected_by
 
     try:
-        return scene, answer(scene, prompt)
+        cloud = answer(scene, prompt)
+        if not add or selected_by(scene, cloud) == cloud.object_ids:
+            return scene, cloud
     except PromptError as error:
         if not add or error.code not in NOT_CACHED:
             raise

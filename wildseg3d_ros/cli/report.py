@@ -41,9 +41,20 @@ def print_warnings(warnings: Iterable[str]) -> None:
 def print_cloud(cloud: ObjectCloud, seconds: float) -> None:
     """What a prompt was answered with, and how long that took."""
     extent = " x ".join(f"{edge:.3f}" for edge in np.ptp(cloud.points, axis=0))
-    print(f"objects  {', '.join(map(str, cloud.object_ids))}")
+    ids = ", ".join(map(str, cloud.object_ids))
+    print(f"objects  {ids or 'none, but a part of the surface'}{certainty(cloud)}")
+    for each in cloud.alternatives if cloud.close else ():
+        size = "larger" if each.larger else "smaller"
+        print(f"or else  what is {size}: {each.count} points, score {each.score:.2f}")
     print(f"points   {len(cloud)}, extent {extent}, in frame '{cloud.frame_id}'")
     print(f"took     {seconds * 1e3:.2f} ms")
+
+
+def certainty(cloud: ObjectCloud) -> str:
+    """Score of an answer and a mark if it is ambiguous; nothing where nobody said."""
+    if np.isnan(cloud.score):
+        return ""
+    return f", score {cloud.score:.2f}{', ambiguous' if cloud.close else ''}"
 
 
 def print_scores(scores: Evaluation, built_here: bool = True) -> None:

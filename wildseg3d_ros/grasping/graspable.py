@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import ViewMasks
+from wildseg3d_ros.core.types.tree import Nodes, Selected
 from wildseg3d_ros.grasping.boxes import OrientedBox, fit_box
 from wildseg3d_ros.grasping.coverage import face_coverage
 from wildseg3d_ros.grasping.normals import fit_normals, neighbourhood_radius
@@ -52,76 +53,74 @@ class GraspableScene:
     def _solid(self) -> tuple[NDArray[np.bool_], ...]:
         return solid_pixels(self.scene, self.visibility)
 
-    def surface(self, object_ids: Sequence[int], voxel_size: float = 0.0) -> Surface:
+    def surface(self, selected: Selected, voxel_size: float = 0.0) -> Surface:
         """See :func:`wildseg3d_ros.grasping.surface.seen_surface`."""
         return self._keep(
-            ("surface", tuple(object_ids), voxel_size),
-            lambda: seen_surface(self.scene, object_ids, self.visibility, voxel_size),
+            ("surface", _key(selected), voxel_size),
+            lambda: seen_surface(self.scene, selected, self.visibility, voxel_size),
         )
 
     def normals(
-        self, object_ids: Sequence[int], voxel_size: float = 0.0, radius: float = 0.0
+        self, selected: Selected, voxel_size: float = 0.0, radius: float = 0.0
     ) -> NDArray[np.float32]:
         """(M, 3) unit normals of :meth:`surface`, towards the cameras that saw the points.
 
         Args:
-            object_ids, voxel_size: of the surface.
+            selected, voxel_size: of the surface.
             radius: of the neighbourhood that a plane is fitted to; 0 chooses one.
         """
 
         def fit() -> NDArray[np.float32]:
             # Fitted to every point, whatever is returned: thinning must not change the shape.
-            every = self.surface(object_ids)
+            every = self.surface(selected)
             chosen = radius or neighbourhood_radius(every.points, max(every.spacing, voxel_size))
-            surface = self.surface(object_ids, voxel_size) if voxel_size else every
+            surface = self.surface(selected, voxel_size) if voxel_size else every
             return fit_normals(surface.points, surface.toward, chosen)
 
-        return self._keep(("normals", tuple(object_ids), voxel_size, radius), fit)
+        return self._keep(("normals", _key(selected), voxel_size, radius), fit)
 
-    def box(self, object_ids: Sequence[int]) -> OrientedBox:
+    def box(self, selected: Selected) -> OrientedBox:
         """The box about the objects, with its coverage: upright where the frame has an up.
 
         The z axis of a frame that the given poses fix is taken to point up (REP 103).
         """
 
         def fit() -> OrientedBox:
-            points = self.surface(object_ids).points
+            points = self.surface(selected).points
             up = [0.0, 0.0, 1.0] if self.scene.alignment.in_prior_frame else None
             box = fit_box(points, up)
-            normals = self.normals(object_ids)
+            normals = self.normals(selected)
             step = max(1, len(points) // 20_000)  # enough for 16 x 16 cells a face
             shares = face_coverage(points[::step], normals[::step], box)
             return OrientedBox(box.frame_from_box, box.size, shares)
 
-        return self._keep(("box", tuple(object_ids)), fit)
+        return self._keep(("box", _key(selected)), fit)
 
     def context(
-        self, object_ids: Sequence[int], edge: float = 0.0, voxel_size: float = DEFAULT_VOXEL
+        self, selected: Selected, edge: float = 0.0, voxel_size: float = DEFAULT_VOXEL
     ) -> PlainCloud:
         """See :func:`wildseg3d_ros.grasping.surroundings.context`; edge 0 chooses one."""
 
         def cut() -> PlainCloud:
-            box = self.box(object_ids)
+            box = self.box(selected)
             size = edge or context_edge(box.size, self.scene.alignment.metric)
             centre = box.frame_from_box[:3, 3]
-            masks = self._masks(object_ids)
+            masks = self._masks(selected)
             return context(self.scene, self._solid, masks, centre, size, voxel_size)
 
-        return self._keep(("context", tuple(object_ids), edge, voxel_size), cut)
+        return self._keep(("context", _key(selected), edge, voxel_size), cut)
 
-    def surroundings(
-        self, object_ids: Sequence[int], voxel_size: float = DEFAULT_VOXEL
-    ) -> PlainCloud:
+    def surroundings(self, selected: Selected, voxel_size: float = DEFAULT_VOXEL) -> PlainCloud:
         """See :func:`wildseg3d_ros.grasping.surroundings.without_object`."""
 
         def cut() -> PlainCloud:
-            masks, points = self._masks(object_ids), self.surface(object_ids).points
+            masks, points = self._masks(selected), self.surface(selected).points
             return without_object(self.scene, self._solid, masks, points, voxel_size)
 
-        return self._keep(("surroundings", tuple(object_ids), voxel_size), cut)
+        return self._keep(("surroundings", _key(selected), voxel_size), cut)
 
     def organized(
-        self, object_ids: Sequence[int], view: int
+        self, selected: Selected, view: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """(H, W, 3) points of the objects at the pixels of a view, NaN elsewhere, and the image.
 
@@ -129,14 +128,13 @@ class GraspableScene:
         """
         index, image = self.scene.index, self.scene.images[view]
         points = np.full(image.shape, np.nan, np.float32)
-        for object_id in object_ids:
-            rows = index.rows(object_id)
-            mine = index.view[rows] == view
-            points.reshape(-1, 3)[index.pixel[rows][mine]] = index.points[rows][mine]
+        rows = self.scene.rows_of(selected)
+        mine = index.view[rows] == view
+        points.reshape(-1, 3)[index.pixel[rows][mine]] = index.points[rows][mine]
         return points, image
 
-    def _masks(self, object_ids: Sequence[int]) -> ViewMasks:
-        return self.scene.view_masks(object_ids)
+    def _masks(self, selected: Selected) -> ViewMasks:
+        return self.scene.view_masks(selected)
 
     def _keep(self, key: tuple, compute: Callable[[], _Value]) -> _Value:
         with self._lock:
@@ -149,3 +147,7 @@ class GraspableScene:
             while len(self._kept) > 32:  # the least recently used go first
                 self._kept.popitem(last=False)
         return value
+
+
+def _key(selected: Selected) -> Hashable:
+    return selected if isinstance(selected, Nodes) else tuple(selected)

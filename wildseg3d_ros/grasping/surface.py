@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.visibility import Visibility
+from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import requested_grid
 
@@ -32,14 +32,14 @@ class Surface:
 
 
 def seen_surface(
-    scene: Scene, object_ids: Sequence[int], visibility: Visibility, voxel_size: float = 0.0
+    scene: Scene, selected: Selected, visibility: Visibility, voxel_size: float = 0.0
 ) -> Surface:
     """The surface of the given objects.
 
     The points, and their order, are those of the scene's cloud of these objects, thinned alike.
 
     Args:
-        object_ids: at least one, and of them at least one with a point.
+        selected: objects, at least one of them with a point, or nodes.
         visibility: of the scene.
         voxel_size: edge in the scene's unit; 0 keeps every point.
 
@@ -47,7 +47,7 @@ def seen_surface(
         PromptError: the voxels are too small for the objects' extent.
     """
     index = scene.index
-    rows = index.rows(*object_ids)
+    rows = scene.rows_of(selected)
     points, view = index.points[rows], index.view[rows]
     seen = visibility.seen_by(points, view)
     # Only the view that measured a point faces it for certain; others see it within a tolerance.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import POSITIVE, Click
+from wildseg3d_ros.core.types.prompts import AMBIGUOUS
 from wildseg3d_ros.io.folder import evenly_spaced
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
@@ -79,7 +80,17 @@ class PicturedCloud(Protocol):
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The chosen objects."""
+        """The chosen objects; none where the answer is a part of the surface."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """Expected IoU with what was meant; NaN = nobody said."""
+        ...
+
+    @property
+    def ambiguity(self) -> float:
+        """How good the best alternative is, relative to the answer; NaN likewise."""
         ...
 
     @property
@@ -249,7 +260,8 @@ def _row(
 
 
 def _color(selection: Selection, colors: dict[int, RGB]) -> RGB:
-    return colors.get(selection.cloud.object_ids[0], _CLICK)
+    ids = selection.cloud.object_ids
+    return colors.get(ids[0], _CLICK) if ids else _CLICK
 
 
 def _legend(
@@ -258,8 +270,9 @@ def _legend(
     """(H, width, 3): colour, name and size of each selection, in as many lines as it takes."""
     entries, x, y = [], _GAP, 0
     for s in selections:
-        title = s.title or "object " + ", ".join(map(str, s.cloud.object_ids))
-        text = f"{title}: {len(s.cloud.points):,} points"
+        ids = ", ".join(map(str, s.cloud.object_ids))
+        title = s.title or (f"object {ids}" if ids else "part")
+        text = f"{title}: {len(s.cloud.points):,} points{_certainty(s.cloud)}"
         needed = 22 + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
         if x > _GAP and x + needed > width - _GAP:
             x, y = _GAP, y + 26
@@ -270,6 +283,13 @@ def _legend(
         cv2.rectangle(legend, (x, y + 10), (x + 14, y + 24), color, -1)
         _text(legend, text, x + 22, y + 23, 0.5, _TEXT)
     return legend
+
+
+def _certainty(cloud: PicturedCloud) -> str:
+    """Score of an answer and a mark if it is ambiguous; nothing where nobody said."""
+    if np.isnan(cloud.score):
+        return ""
+    return f", score {cloud.score:.2f}{' ambiguous' if cloud.ambiguity > AMBIGUOUS else ''}"
 
 
 def _dimmed(image: NDArray[np.uint8], brightness: float) -> NDArray[np.uint8]:

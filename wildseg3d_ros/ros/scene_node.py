@@ -18,7 +18,9 @@ from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import LoadScene, Segment
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
+from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
+from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
 from wildseg3d_ros.ros.building.process import PIPELINE, Settings
@@ -37,6 +39,7 @@ from wildseg3d_ros.ros.tf.buffer import poses_at, rebased
 from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
+from wildseg3d_ros.scene.prompting import selected_by
 
 
 class SceneNode(ManagedNode):
@@ -188,18 +191,21 @@ class SceneNode(ManagedNode):
     def _segment(self, request: Segment.Request) -> Segment.Response:
         if not request.target_frame:
             request.target_frame = self.get_parameter("target_frame").value
-        current, reply = self._answer(request)
+        current, selected, reply = self._answer(request)
         reply.warnings = [*reply.warnings, *self.monitor.warnings()]
         if self._topics is not None:
-            self._topics.selection.show(current, reply.object_ids)
+            self._topics.selection.show(current, selected)
         return reply
 
-    def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Segment.Response]:
+    def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Selected, Segment.Response]:
         current, cloud = self._scene(), None
         try:
             if request.add_object or request.refine:
                 current, cloud = self._editor.answer(request, self._transforms)
-            return current, current.answer(request, self._transforms, cloud)
+            else:
+                cloud = segment(current.scene, current.prompt(request, self._transforms))
+            reply = current.answer(request, self._transforms, cloud)
+            return current, selected_by(current.scene, cloud), reply
         except PromptError as error:
             asked = {p.camera for p in (*request.clicks, *request.boxes, *request.masks)}
             whys = filter(None, map(self.monitor.size_warning, sorted(asked)))

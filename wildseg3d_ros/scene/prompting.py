@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alternative, ObjectCloud, Prompt, ViewMasks
+from wildseg3d_ros.core.types.tree import Nodes, Selected
 from wildseg3d_ros.scene.choosing import Choice, choose
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import (
@@ -48,15 +49,24 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     return cloud_of(scene, choice)
 
 
-def objects_cloud(scene: Scene, object_ids: Sequence[int]) -> ObjectCloud:
-    """A copy of the points of the given objects, with their masks.
+def selected_by(scene: Scene, cloud: ObjectCloud) -> Selected:
+    """What an answer of the scene selects: its objects, or its nodes where these are others."""
+    known = {node for i in cloud.object_ids for node in scene.object_tree.nodes[i]}
+    return cloud.object_ids if known == set(cloud.nodes) else Nodes(cloud.nodes)
+
+
+def objects_cloud(scene: Scene, selected: Selected) -> ObjectCloud:
+    """A copy of the points of the given objects or nodes, with their masks.
 
     Raises:
         PromptError: there is no such object, or none of the objects has a point (code
             NO_DEPTH_AT_PIXEL).
     """
-    segments = tuple(object_segment(scene, object_id) for object_id in object_ids)
-    return cloud_of(scene, Choice(segments, by_id=True))
+    if isinstance(selected, Nodes):
+        segments = [nodes_segment(scene, [node]) for node in selected.nodes]
+    else:
+        segments = [object_segment(scene, object_id) for object_id in selected]
+    return cloud_of(scene, Choice(tuple(segments), by_id=True))
 
 
 def cloud_of(scene: Scene, choice: Choice) -> ObjectCloud:
@@ -81,7 +91,7 @@ def cloud_of(scene: Scene, choice: Choice) -> ObjectCloud:
         name: np.concatenate([getattr(index, name)[part] for part in rows])
         for name in ("points", "colors", "confidence", "view_count")
     }
-    alternatives = _alternatives(scene, choice, runs)
+    alternatives = _alternatives(scene, choice, runs, len(columns["points"]))
     score, ambiguity = _certainty(scene, choice.segments, alternatives)
     return ObjectCloud(
         **columns,
@@ -113,35 +123,36 @@ def _certainty(
 
 
 def _alternatives(
-    scene: Scene, choice: Choice, runs: NDArray[np.int32]
+    scene: Scene, choice: Choice, runs: NDArray[np.int32], own: int
 ) -> tuple[Alternative, ...]:
-    """The best node that is larger and the best that is smaller than the one segment chosen."""
+    """The best node that is larger and the best that is smaller than the one segment chosen, which
+    has so many points of its own."""
     if len(choice.segments) != 1 or choice.by_id:
         return ()
-    tree, index = scene.object_tree.tree, scene.index
-    clicked = choice.leaf >= 0
-    nodes = np.array(tree.path(choice.leaf)) if clicked else _nested(scene, runs)
-    for leaf in choice.off:
-        nodes = nodes[(tree.start[nodes] > leaf) | (tree.stop[nodes] <= leaf)]
-    nodes = nodes[tree.score[nodes] >= MIN_SCORE]
-    offsets = index.leaf_offsets
-    count = offsets[tree.stop[nodes]] - offsets[tree.start[nodes]]
-    own = index.count_in(runs)
+    tree, offsets = scene.object_tree.tree, scene.index.leaf_offsets
+    nodes = tree.path(choice.leaf) if choice.leaf >= 0 else _nested(scene, runs)
+    best: dict[bool, tuple[float, int, int]] = {}
+    for node in nodes:
+        score = tree.score.item(node)
+        first, end = tree.start.item(node), tree.stop.item(node)
+        count = offsets.item(end) - offsets.item(first)
+        if score < MIN_SCORE or not count or any(first <= leaf < end for leaf in choice.off):
+            continue
+        larger = count > LARGER * own
+        if (larger or count < SMALLER * own) and score > best.get(larger, (0.0,))[0]:
+            best[larger] = (score, node, count)
     found = []
-    for larger, of_size in ((True, count > LARGER * own), (False, count < SMALLER * own)):
-        of_size &= count > 0
-        if of_size.any():
-            best = int(np.argmax(np.where(of_size, tree.score[nodes], -1.0)))
-            segment = nodes_segment(scene, [int(nodes[best])])
-            cut = partial(cloud_of, scene, Choice((segment,), by_id=True))
-            found.append(Alternative(segment.nodes, segment.score, larger, int(count[best]), cut))
+    for larger, (_, node, count) in sorted(best.items(), reverse=True):
+        segment = nodes_segment(scene, [node])
+        cut = partial(cloud_of, scene, Choice((segment,), by_id=True))
+        found.append(Alternative(segment.nodes, segment.score, larger, count, cut))
     return tuple(found)
 
 
-def _nested(scene: Scene, runs: NDArray[np.int32]) -> NDArray[np.intp]:
+def _nested(scene: Scene, runs: NDArray[np.int32]) -> list[int]:
     """Nodes that hold all of the runs, or are in one of them."""
     tree = scene.object_tree.tree
     nested = (tree.start <= runs[0, 0]) & (tree.stop >= runs[-1, 1])
     for first, end in runs:
         nested |= (tree.start >= first) & (tree.stop <= end)
-    return np.flatnonzero(nested)
+    return np.flatnonzero(nested & (tree.score >= MIN_SCORE)).tolist()

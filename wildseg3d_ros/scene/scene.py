@@ -21,9 +21,10 @@ from wildseg3d_ros.core.types import (
     ViewMasks,
     WorldPointmaps,
 )
+from wildseg3d_ros.core.types.tree import Nodes, Selected
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.frozen import ReadOnlyArrays
-from wildseg3d_ros.scene.index import ObjectIndex
+from wildseg3d_ros.scene.index import ObjectIndex, as_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +164,23 @@ class Scene(ReadOnlyArrays):
             warnings=(*still_true, *warnings),
         )
 
-    def view_masks(self, object_ids: Sequence[int]) -> ViewMasks:
-        """Per-view masks of objects of any level.
+    def runs_of(self, selected: Selected) -> NDArray[np.int32]:
+        """(R, 2) runs of leaves of objects of any level, or of nodes, merged and sorted.
 
         Raises:
             KeyError: there is no such object.
         """
-        runs = self.index.runs_of(object_ids)
+        if isinstance(selected, Nodes):
+            return self.object_tree.tree.runs(selected.nodes)
+        return self.index.runs_of(selected)
+
+    def rows_of(self, selected: Selected) -> slice | NDArray[np.int64]:
+        """Rows of their points in the index, in the order of an answer; errors as above."""
+        return as_index(self.index.slices(self.runs_of(selected)))
+
+    def view_masks(self, selected: Selected) -> ViewMasks:
+        """Per-view masks of objects of any level, or of nodes; errors as above."""
+        runs = self.runs_of(selected)
         return ViewMasks(self.view_names, self.object_tree.tree.leaves, runs)
 
     @property

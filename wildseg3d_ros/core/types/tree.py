@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ class MaskTree:
         nodes, node = [], int(leaf)
         while node >= 0:
             nodes.append(node)
-            node = int(self.parent[node])
+            node = self.parent.item(node)
         return nodes
 
     def children(self, node: int) -> NDArray[np.intp]:
@@ -112,8 +113,8 @@ class MaskTree:
 
     def runs(self, nodes: Iterable[int]) -> NDArray[np.int32]:
         """(R, 2) first leaf and the one after the last of the nodes' runs, merged and sorted."""
-        at = np.fromiter(nodes, np.intp)
-        return merge_runs(np.stack([self.start[at], self.stop[at]], axis=1))
+        runs = [(self.start.item(node), self.stop.item(node)) for node in nodes]
+        return merge_runs(np.array(runs, np.int32).reshape(-1, 2))
 
     def leaves_of(self, nodes: Iterable[int]) -> NDArray[np.bool_]:
         """(L,) bool, the leaves that the nodes hold."""
@@ -231,6 +232,21 @@ class MaskTree:
         joined = [np.concatenate([old[:count], of_new, old[count:]]) for old, of_new in columns]
         start, stop, parent = (each.astype(np.int32) for each in joined[:3])
         return MaskTree(leaves, start, stop, parent, joined[3].astype(np.float32)), number
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Disjoint nodes of a tree of masks: a selection that is no object, where ids would name one.
+
+    Attributes:
+        nodes: sorted.
+    """
+
+    nodes: tuple[int, ...]
+
+
+Selected: TypeAlias = Sequence[int] | Nodes
+"""What is selected in a scene: objects by id, or nodes."""
 
 
 def merge_runs(runs: NDArray[np.int32]) -> NDArray[np.int32]:

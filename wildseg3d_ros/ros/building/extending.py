@@ -13,7 +13,7 @@ from wildseg3d_ros.ros.building.action import BuildAction
 from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
-from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
+from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud, selected_by
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class SceneEditor:
         current.target_from_scene(current.target(request.target_frame), transforms)
         if request.add_object:
             try:
-                return current, segment(current.scene, current.prompt(request, transforms))
+                cloud = segment(current.scene, current.prompt(request, transforms))
+                if selected_by(current.scene, cloud) == cloud.object_ids:
+                    return current, cloud
             except PromptError as error:
                 if error.code not in NOT_CACHED:
                     raise

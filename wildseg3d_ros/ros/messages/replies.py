@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.msg import Alternative as AlternativeMessage
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
 from wildseg3d_msgs.msg import Status
@@ -60,13 +61,42 @@ class BuildReport:
 
 
 @dataclass(frozen=True, eq=False)
+class Alternative:
+    """What a prompt may mean instead of its answer.
+
+    Attributes:
+        points: (M, 3) float32 metres, in the frame of the answer.
+        colors: (M, 3) uint8 RGB.
+        object_id: of the scene's object that it is; 0 = none.
+        score: expected IoU with what the prompt means.
+        larger: whether it is larger than the answer.
+    """
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    object_id: int
+    score: float
+    larger: bool
+
+    @classmethod
+    def of(cls, message: AlternativeMessage) -> Alternative:
+        """Reads a message."""
+        points, colors = points_from_cloud(message.cloud)
+        return cls(points, colors, message.object_id, message.score, message.larger)
+
+
+@dataclass(frozen=True, eq=False)
 class Selection:
     """What a prompt gave. What was not asked for is None or empty.
 
     Attributes:
         points: (M, 3) float32 metres in ``frame_id``.
         colors: (M, 3) uint8 RGB.
-        object_ids: the scene's objects that the prompt chose.
+        object_ids: the scene's objects that the prompt chose; empty where a part of the surface
+            answers that is no object.
+        score: expected IoU with what the prompt means; NaN where the mask back end does not say.
+        ambiguity: how good the best alternative is, relative to the answer; NaN likewise.
+        alternatives: what the prompt may mean instead, where it was asked for.
         frame_id, stamp_ns: frame of the points and time of the images.
         scene_id: the scene that answered.
         masks: (H, W) bool by camera.
@@ -86,6 +116,9 @@ class Selection:
     points: NDArray[np.float32]
     colors: NDArray[np.uint8]
     object_ids: tuple[int, ...]
+    score: float
+    ambiguity: float
+    alternatives: tuple[Alternative, ...]
     frame_id: str
     stamp_ns: int
     scene_id: str
@@ -133,6 +166,9 @@ class Selection:
             points=points,
             colors=colors,
             object_ids=tuple(reply.object_ids),
+            score=reply.score,
+            ambiguity=reply.ambiguity,
+            alternatives=tuple(map(Alternative.of, reply.alternatives)),
             frame_id=reply.cloud.header.frame_id,
             stamp_ns=nanoseconds(reply.cloud.header.stamp),
             scene_id=reply.scene_id,
@@ -169,6 +205,8 @@ class SceneObject:
         level: whole, part or sub_part.
         parent: id of the object that it is part of; 0 = none.
         points: number of its points.
+        score: expected IoU with what a click on it means; NaN where the back end does not say.
+        ambiguity: how likely a click means something else, relative to that; NaN likewise.
         cameras: that have a mask of it.
         box: about its points; None when it has none, or boxes were not asked for.
     """
@@ -177,6 +215,8 @@ class SceneObject:
     level: Level
     parent: int
     points: int
+    score: float
+    ambiguity: float
     cameras: tuple[str, ...]
     box: OrientedBox | None
 
@@ -188,6 +228,8 @@ class SceneObject:
             LEVELS[message.level],
             message.parent,
             message.points,
+            message.score,
+            message.ambiguity,
             tuple(message.cameras),
             _box(message.box),
         )

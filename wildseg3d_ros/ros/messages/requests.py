@@ -49,6 +49,7 @@ class SegmentOptions(TypedDict, total=False):
     include_context: bool
     include_surroundings: bool
     include_masks: bool
+    include_alternatives: bool
     organized_cameras: Sequence[str]
 
 

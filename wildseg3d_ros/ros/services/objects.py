@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,13 +102,17 @@ def _described(scene: Scene, object_id: int, record: ObjectRecord | None) -> Sce
             id=object_id,
             level=LEVELS.index(record.level),
             parent=record.parent,
+            score=record.score,
+            ambiguity=record.ambiguity,
             cameras=[scene.view_names[view] for view in record.views],
         )
     for level, maps in enumerate(scene.masks.maps):
         names = [n for n, m in zip(scene.view_names, maps, strict=True) if (m == object_id).any()]
         if names:
-            return SceneObject(id=object_id, level=level, cameras=names)
-    return SceneObject(id=object_id)
+            return SceneObject(
+                id=object_id, level=level, cameras=names, score=math.nan, ambiguity=math.nan
+            )
+    return SceneObject(id=object_id, score=math.nan, ambiguity=math.nan)
 
 
 def _path(text: str, what: str) -> Path:

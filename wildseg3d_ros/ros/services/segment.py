@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2
 
+from wildseg3d_msgs.msg import Alternative as AlternativeMessage
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert
-from wildseg3d_ros.core.types import ObjectCloud, Prompt
+from wildseg3d_ros.core.types import Alternative, ObjectCloud, Prompt
+from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.grasping.graspable import DEFAULT_VOXEL, GraspableScene
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.messages.clouds import (
@@ -27,6 +29,7 @@ from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_messag
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import PromptReader
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.scene.prompting import selected_by
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
 
@@ -85,13 +88,15 @@ class CurrentScene:
         target_from_scene = self.target_from_scene(target, transforms)
         if cloud is None:
             cloud = segment(self.scene, self.prompt(request, transforms))
-        ids = cloud.object_ids
+        selected = selected_by(self.scene, cloud)
         cloud = voxel_downsample(cloud, request.voxel_size)
-        parts = _Parts(self, request, ids, target, target_from_scene)
+        parts = _Parts(self, request, selected, target, target_from_scene)
         points = parts.moved(cloud.points)
         return Segment.Response(
             cloud=parts.message({**colored_columns(points, cloud.colors), **parts.fields(cloud)}),
-            object_ids=list(ids),
+            object_ids=list(cloud.object_ids),
+            score=cloud.score,
+            ambiguity=cloud.ambiguity,
             scene_id=cloud.scene_id,
             alignment_residual=float(self.scene.alignment.registration_residual),
             view_cameras=list(self.scene.view_names),
@@ -132,7 +137,7 @@ class _Parts:
 
     current: CurrentScene
     request: Segment.Request
-    ids: tuple[int, ...]
+    selected: Selected
     target: str
     target_from_scene: NDArray[np.float64]
 
@@ -154,7 +159,9 @@ class _Parts:
         if request.include_confidence:
             columns["confidence"] = cloud.confidence
         if request.include_views:
-            columns["views"] = self.current.graspable.surface(self.ids, request.voxel_size).views
+            columns["views"] = self.current.graspable.surface(
+                self.selected, request.voxel_size
+            ).views
         if request.include_view_count:
             columns["view_count"] = cloud.view_count
         return columns
@@ -167,29 +174,40 @@ class _Parts:
             columns = {**xyz_columns(points), **normal_columns(self._normals())}
             parts["normal_cloud"] = self.message(columns)
         if request.include_box:
-            parts["box"] = box_message(graspable.box(self.ids), self.target_from_scene)
+            parts["box"] = box_message(graspable.box(self.selected), self.target_from_scene)
         if request.include_context:
-            near = graspable.context(self.ids, request.context_size, voxel)
+            near = graspable.context(self.selected, request.context_size, voxel)
             columns = colored_columns(self.moved(near.points), near.colors)
             columns["object"] = near.on_object.astype(np.uint8)
             parts["context"] = self.message(columns)
         if request.include_surroundings:
-            rest = graspable.surroundings(self.ids, voxel)
+            rest = graspable.surroundings(self.selected, voxel)
             columns = colored_columns(self.moved(rest.points), rest.colors)
             parts["surroundings"] = self.message(columns)
         if request.include_masks:
             parts["mask_cameras"] = list(self.current.scene.view_names)
             parts["masks"] = [self._mask(name, cloud) for name in self.current.scene.view_names]
+        if request.include_alternatives:
+            parts["alternatives"] = [self._alternative(each) for each in cloud.alternatives]
         if request.organized_cameras:
             parts["organized_clouds"] = [
                 self._organized(name) for name in request.organized_cameras
             ]
         return parts
 
+    def _alternative(self, each: Alternative) -> AlternativeMessage:
+        cloud = voxel_downsample(each.cloud, self.request.voxel_size)
+        return AlternativeMessage(
+            cloud=self.message(colored_columns(self.moved(cloud.points), cloud.colors)),
+            object_id=cloud.object_ids[0] if cloud.object_ids else 0,
+            score=each.score,
+            larger=each.larger,
+        )
+
     def _normals(self) -> NDArray[np.float32]:
         request = self.request
         normals = self.current.graspable.normals(
-            self.ids, request.voxel_size, request.normal_radius
+            self.selected, request.voxel_size, request.normal_radius
         )
         return normals @ self.target_from_scene[:3, :3].T.astype(np.float32)
 
@@ -200,7 +218,7 @@ class _Parts:
 
     def _organized(self, name: str) -> PointCloud2:
         scene, view = self.current.scene, self.current.scene.view_index(name)
-        points, image = self.current.graspable.organized(self.ids, view)
+        points, image = self.current.graspable.organized(self.selected, view)
         # From pinhole pixels, NaN where nothing is, to those of the published image.
         lens = self.current.calibrations[name]
         points = lens.published_labels(self.moved(points), np.nan)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from wildseg3d_ros.core.geometry.transforms import make_transform
+from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.io.pictures import draw_labels, object_colors
 from wildseg3d_ros.ros.messages.conversions import header, point_message, vector_message
@@ -25,10 +24,10 @@ def label_overlay(scene: Scene, view: int) -> NDArray[np.uint8]:
 
 
 def with_selection(
-    overlay: NDArray[np.uint8], scene: Scene, view: int, object_ids: Sequence[int]
+    overlay: NDArray[np.uint8], scene: Scene, view: int, selected: Selected
 ) -> NDArray[np.uint8]:
     """A label overlay in which objects stand out: as they are, with a bright outline."""
-    mask = scene.view_masks(object_ids)[scene.view_names[view]]
+    mask = scene.view_masks(selected)[scene.view_names[view]]
     out = overlay.copy()
     out[mask] = scene.images[view][mask]
     contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]

@@ -64,4 +64,5 @@ class PromptTopics:
         reply = self._ask(request)
         if reply.status.code == ErrorCode.OK:  # an error is in the log already
             ids = ", ".join(map(str, reply.object_ids))
-            self._node.get_logger().info(f"{where}: object {ids}, {reply.cloud.width} points")
+            what = f"object {ids}" if ids else "a part that is no object"
+            self._node.get_logger().info(f"{where}: {what}, {reply.cloud.width} points")

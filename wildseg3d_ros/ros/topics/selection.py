@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
+from wildseg3d_ros.core.types.tree import Nodes, Selected
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
@@ -24,7 +25,7 @@ from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.topics.overlays import box_markers, label_overlay, with_selection
 from wildseg3d_ros.scene.prompting import objects_cloud
 
-_Selection = tuple[CurrentScene, tuple[int, ...]]
+_Selection = tuple[CurrentScene, tuple[int, ...] | Nodes]
 
 
 class SelectionTopics:
@@ -49,11 +50,12 @@ class SelectionTopics:
         self._thread = threading.Thread(target=self._run, name="selection topics", daemon=True)
         self._thread.start()
 
-    def show(self, current: CurrentScene, object_ids: Sequence[int] = ()) -> None:
-        """Shows a selection soon; returns at once. Without ids a new scene is shown."""
+    def show(self, current: CurrentScene, selected: Selected = ()) -> None:
+        """Shows a selection soon; returns at once. Without any a new scene is shown."""
+        what = selected if isinstance(selected, Nodes) else tuple(selected)
         with self._changed:
-            if self._wanted != (current, tuple(object_ids)):
-                self._wanted = current, tuple(object_ids)
+            if self._wanted != (current, what):
+                self._wanted = current, what
                 self._changed.notify()
 
     def destroy(self) -> None:
@@ -96,7 +98,10 @@ class SelectionTopics:
             self._object.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
             box = current.graspable.box(ids)
             size = " x ".join(f"{100 * edge:.1f}" for edge in box.size)
-            text = f"object {', '.join(map(str, ids))}: {size} cm"
+            name = (
+                f"object {', '.join(map(str, cloud.object_ids))}" if cloud.object_ids else "part"
+            )
+            text = f"{name}: {size} cm"
             self._box.publish(box_markers(box, text, scene.frame_id, scene.stamp_ns))
         for view, name in enumerate(scene.view_names):
             if name not in self._overlays or self._drawn.get(name) == wanted:
