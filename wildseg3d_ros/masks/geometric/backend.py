@@ -130,7 +130,7 @@ def _as_cache(
         observation, cloud = fused.observations[i], fused.cloud
         seen = voxels_in_view(observation, cloud, cloud.of_pixel[i])
         mask, score = draw_labels(views[i].image, observation, seen, labels)
-        return mask, score, leaves_in_view(observation, seen, of_voxel, labels, mask)
+        return mask, score, leaves_in_view(observation, seen, labels, of_voxel, mask)
 
     drawn = []
     with ThreadPoolExecutor(THREADS) as pool:
