@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from fitting.judge import expected_ious, node_counts
 from fitting.scenes import TrueGraph
-from wildseg3d_ros.masks.surface.features import PAIR_FEATURES, node_features
+from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
 from wildseg3d_ros.masks.surface.merge_tree import Score, merge_patches
 from wildseg3d_ros.masks.surface.model import Network, ScoreModel
+from wildseg3d_ros.masks.surface.node_features import node_features
 
 ROUNDS = 3
 """Of merging with what was fitted before, and fitting to all merges so far (as in GALA)."""
@@ -118,7 +120,7 @@ def fit_network(
     y = torch.tensor(target, dtype=torch.float32)
     w = torch.tensor(weight / weight.mean(), dtype=torch.float32)
     sizes = (features.shape[1], *HIDDEN, 1)
-    linear = [torch.nn.Linear(m, n) for m, n in zip(sizes, sizes[1:], strict=False)]
+    linear = [torch.nn.Linear(m, n) for m, n in itertools.pairwise(sizes)]
     stack = [module for each in linear for module in (each, torch.nn.ReLU())][:-1]
     network = torch.nn.Sequential(*stack)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fitting.scenes import TrueGraph
-from wildseg3d_ros.masks.surface.features import node_features
 from wildseg3d_ros.masks.surface.merge_tree import MergeTree, merge_patches
 from wildseg3d_ros.masks.surface.model import ScoreModel
+from wildseg3d_ros.masks.surface.node_features import node_features
 from wildseg3d_ros.masks.surface.selection import node_of_patch, select_nodes
 
 MIN_VOXELS = 60

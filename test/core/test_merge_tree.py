@@ -9,15 +9,14 @@ import pytest
 
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.masks.surface.features import (
-    NODE_FEATURES,
     PAIR_FEATURES,
     ClusterShapes,
-    node_features,
     pair_features,
 )
 from wildseg3d_ros.masks.surface.graph import CUES, SUMS, PairEvidence, SurfaceGraph
 from wildseg3d_ros.masks.surface.merge_tree import merge_patches
 from wildseg3d_ros.masks.surface.model import ScoreModel, default_model
+from wildseg3d_ros.masks.surface.node_features import NODE_FEATURES, node_features
 from wildseg3d_ros.masks.surface.selection import node_of_patch, select_nodes
 
 
@@ -94,7 +93,9 @@ def test_merge_patches_shapes_are_those_of_all_voxels(seed):
     size = rng.integers(2, 6, 30)
     size[:3] = 900
     graph = random_graph(rng, 30, 90, size)
-    tree = merge_patches(graph, lambda features: features[:, 0] * 0 + rng.normal(size=len(features)))
+    tree = merge_patches(
+        graph, lambda features: features[:, 0] * 0 + rng.normal(size=len(features))
+    )
     contact = graph.cues[:, CUES.index("contact")]
     assert sorted(members(tree)[-1]) == list(range(30))
     assert len(tree) == 59

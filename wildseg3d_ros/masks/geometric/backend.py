@@ -140,7 +140,9 @@ def _as_cache(
     maps, scores, leaves = (tuple(part) for part in zip(*drawn, strict=True))
     tree, name = MaskTree.of_parents(leaves, surface.tree.parent, surface.score)
     shown = np.unique(np.concatenate([np.unique(each) for each in maps]))
-    records = describe_objects([maps], scores, unmasked=unmasked_views([maps], pointmaps, visibility))
+    records = describe_objects(
+        [maps], scores, unmasked=unmasked_views([maps], pointmaps, visibility)
+    )
     of_node = dict(zip(surface.selection.nodes.tolist(), surface.selection.ambiguity, strict=True))
     records = tuple(
         dataclasses.replace(

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.parallel import THREADS
-from wildseg3d_ros.masks.surface.features import node_features
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.surface.graph import PairEvidence, SurfaceGraph
 from wildseg3d_ros.masks.surface.hidden_support import find_hidden_support
 from wildseg3d_ros.masks.surface.merge_tree import MergeTree, merge_patches
 from wildseg3d_ros.masks.surface.model import ScoreModel, default_model
+from wildseg3d_ros.masks.surface.node_features import node_features
 from wildseg3d_ros.masks.surface.observations import Observation
 from wildseg3d_ros.masks.surface.selection import Selection, node_of_patch, select_nodes
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
@@ -141,9 +141,7 @@ def segment_surface(
     clusters = node_of_patch(surface.tree, surface.selection.nodes)
     walls = [plane for plane in fused.planes if plane.evidence > 0]
     centres = np.stack([o.world_from_cam[:3, 3] for o in fused.observations])
-    hidden = find_hidden_support(
-        fused.cloud, fused.patches, fused.votes, walls, clusters, centres
-    )
+    hidden = find_hidden_support(fused.cloud, fused.patches, fused.votes, walls, clusters, centres)
     if hidden is None:
         return surface
     return _segment(replace(fused, planes=(*fused.planes, hidden)), sources, model)

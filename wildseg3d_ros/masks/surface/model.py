@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.masks.surface.features import NODE_FEATURES, PAIR_FEATURES
+from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
+from wildseg3d_ros.masks.surface.node_features import NODE_FEATURES
 
 MODEL_FILE = "scores.npz"
 """Beside this module; ``python -m fitting`` makes it anew."""
@@ -76,7 +77,7 @@ class ScoreModel:
         Raises:
             FileError: it was fitted to other features than this version measures.
         """
-        source = path or str(resources.files(__package__).joinpath(MODEL_FILE))
+        source = path or str(Path(__file__).with_name(MODEL_FILE))
         with np.load(source, allow_pickle=False) as stored:
             names = tuple(stored["pair_features"]), tuple(stored["node_features"])
             if names != (PAIR_FEATURES, NODE_FEATURES):
@@ -89,13 +90,10 @@ class ScoreModel:
 
     def save(self, path: str) -> None:
         """Writes a file that :meth:`load` reads."""
-        np.savez_compressed(
-            path,
-            pair_features=np.array(PAIR_FEATURES),
-            node_features=np.array(NODE_FEATURES),
-            **self.merge.arrays("merge"),
-            **self.node.arrays("node"),
-        )
+        arrays = self.merge.arrays("merge") | self.node.arrays("node")
+        arrays["pair_features"] = np.array(PAIR_FEATURES)
+        arrays["node_features"] = np.array(NODE_FEATURES)
+        np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 @cache
