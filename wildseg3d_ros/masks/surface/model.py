@@ -25,7 +25,7 @@ class Network:
 
     Attributes:
         mean, deviation: (F,) of the features that it was fitted on.
-        layers: weights (inputs, outputs) and bias (outputs,) of each layer; the last has one output.
+        layers: weights (inputs, outputs) and bias (outputs,) of each; the last has one output.
     """
 
     mean: NDArray[np.float32]
