@@ -11,7 +11,7 @@ from fitting.scenes import TrueGraph
 from wildseg3d_ros.masks.surface.merge_tree import MergeTree, merge_patches
 from wildseg3d_ros.masks.surface.model import ScoreModel
 from wildseg3d_ros.masks.surface.node_features import node_features
-from wildseg3d_ros.masks.surface.selection import node_of_patch, select_nodes
+from wildseg3d_ros.masks.surface.selection import node_of_patch, node_values, select_nodes
 
 MIN_VOXELS = 60
 """Smallest object that counts."""
@@ -61,7 +61,7 @@ def judge(scene: TrueGraph, model: ScoreModel) -> Judgement:
     tree = merge_patches(graph, model.merge)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
-    nodes = select_nodes(tree, score * tree.shapes.voxels).nodes
+    nodes = select_nodes(tree, node_values(tree, score)).nodes
     counts = node_counts(tree, scene.counts)
     iou, chosen = node_ious(counts, tree.patches), node_of_patch(tree, nodes)
     size = scene.counts.sum(axis=0)

@@ -18,7 +18,12 @@ from wildseg3d_ros.masks.surface.merge_tree import MergeTree, merge_patches
 from wildseg3d_ros.masks.surface.model import ScoreModel, default_model
 from wildseg3d_ros.masks.surface.node_features import node_features
 from wildseg3d_ros.masks.surface.observations import Observation
-from wildseg3d_ros.masks.surface.selection import Selection, node_of_patch, select_nodes
+from wildseg3d_ros.masks.surface.selection import (
+    Selection,
+    node_of_patch,
+    node_values,
+    select_nodes,
+)
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
 from wildseg3d_ros.masks.surface.supports import Plane, find_planes
 from wildseg3d_ros.masks.surface.votes import Votes, image_regions, region_votes
@@ -154,5 +159,5 @@ def _segment(fused: Patches, sources: Sequence[EvidenceSource], model: ScoreMode
     tree = merge_patches(graph, model.merge)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
-    selection = select_nodes(tree, score * tree.shapes.voxels)
+    selection = select_nodes(tree, node_values(tree, score))
     return Surface(fused, tree, score, selection)

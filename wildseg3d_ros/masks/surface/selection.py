@@ -23,14 +23,24 @@ class Selection:
     ambiguity: NDArray[np.float64]
 
 
+SIZE_WEIGHT = 0.75
+"""Exponent of a node's size in its value. With 1 every voxel counts alike, and small things are
+given to large neighbours; with 0.5 things fall to pieces. Chosen on simulated scenes."""
+
+
+def node_values(tree: MergeTree, score: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(T,) value of each node as an object: its score, weighted by its size.
+
+    What was merged though the pair is likelier two things is none.
+    """
+    return score * tree.shapes.voxels**SIZE_WEIGHT * (tree.log_odds > 0.0)
+
+
 def select_nodes(tree: MergeTree, value: NDArray[np.float64]) -> Selection:
     """The disjoint nodes of the greatest total value, by dynamic programming over the tree.
 
-    With a node's size times its score as its value the sum is, over all voxels, the IoU that is
-    expected of the answer to a click there.
-
     Args:
-        value: (T,) >= 0 of each node.
+        value: (T,) >= 0 of each node, as of :func:`node_values`.
     """
     patches = tree.patches
     below = np.zeros(len(tree))  # of the best set strictly below a node
