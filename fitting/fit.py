@@ -16,7 +16,7 @@ from wildseg3d_ros.masks.surface.merge_tree import Score, merge_patches
 from wildseg3d_ros.masks.surface.model import Network, ScoreModel
 from wildseg3d_ros.masks.surface.node_features import node_features
 
-ROUNDS = 3
+ROUNDS = 2
 """Of merging with what was fitted before, and fitting to all merges so far (as in GALA)."""
 HIDDEN = (32, 16)
 """Units of the hidden layers."""

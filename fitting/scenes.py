@@ -21,6 +21,7 @@ from wildseg3d_ros.masks.surface.observations import observe_views
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.sim.random_scene import RandomSceneSpec, record_random_scene
+from wildseg3d_ros.sim.record import RecordingSpec, record
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +99,20 @@ def count_truth(
     return counts
 
 
-def spec_of_seed(seed: int) -> RandomSceneSpec:
+CATALOGUE = 10
+"""Every tenth scene has household things of the catalogue, with their prints, on a table."""
+
+
+def record_scene(seed: int) -> Recording:
     """The scene of a seed: 2 to 7 views, three of ten in 640x480 with 4 views at most."""
     random = np.random.default_rng([seed, 77])
     views, large = int(random.integers(2, 8)), random.random() < 0.3
-    if large:
-        return RandomSceneSpec(seed=seed, views=min(views, 4), width=640, height=480)
-    return RandomSceneSpec(seed=seed, views=views, width=320, height=240)
+    width, height = (640, 480) if large else (320, 240)
+    views = min(views, 4) if large else views
+    if seed % CATALOGUE:
+        return record_random_scene(RandomSceneSpec(seed, views, width, height))
+    objects = int(random.integers(5, 11))
+    return record(RecordingSpec(seed, objects, views, width, height, light_samples=4))[0]
 
 
 def simulated_scenes(seeds: Sequence[int], folder: Path) -> Iterator[TrueGraph]:
@@ -114,7 +122,7 @@ def simulated_scenes(seeds: Sequence[int], folder: Path) -> Iterator[TrueGraph]:
         path = folder / f"{seed:05d}.npz"
         if not path.exists():
             try:
-                scene = TrueGraph.of_recording(record_random_scene(spec_of_seed(seed)))
+                scene = TrueGraph.of_recording(record_scene(seed))
             except WildSeg3DError:
                 continue  # views that do not fit together, as random ones now and then do
             if scene is None:
