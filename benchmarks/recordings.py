@@ -5,13 +5,10 @@ the most interior pixel of each object's given mask in the reference view select
 scored in every view, at the pixels with valid depth and at all pixels. The depth disagreement (how
 far a point of one view lies from the surface that another view measured along that pixel's ray)
 stands beside that of the poses as given, which is the baseline of the alignment.
-
-``robustness`` builds the shipped scene again with more noise in its given poses.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import resource
@@ -27,12 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wildseg3d_ros.core.geometry.cameras import back_project, project
-from wildseg3d_ros.core.geometry.transforms import (
-    apply,
-    invert,
-    make_transform,
-    rotation_from_vector,
-)
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 
 if TYPE_CHECKING:
     from wildseg3d_ros.core.types import PairPrediction, View
@@ -157,7 +149,7 @@ def shelf() -> dict:
     if not source.is_dir():
         return {"skipped": f"'{source}' is absent; set WILDSEG3D_DATA to the recordings' folder"}
     with tempfile.TemporaryDirectory() as folder:
-        _shelf_converter().convert(source, folder)
+        shelf_converter().convert(source, folder)
         return _in_own_process(Path(folder), "frame-000007")
 
 
@@ -171,12 +163,12 @@ def shelf_pairs() -> tuple[Sequence[View], Sequence[PairPrediction]] | None:
     source, config = REAL_DATA / "apc_shelf", SceneConfig()
     if not source.is_dir():
         return None
-    views = _shelf_converter().load_apc_scene(source).views
+    views = shelf_converter().load_apc_scene(source).views
     pairs = choose_pairs(views, config.pairing)
     return views, load_pointmaps(config.pointmaps).predict(views, pairs, Progress())
 
 
-def _shelf_converter() -> ModuleType:
+def shelf_converter() -> ModuleType:
     """The example that reads the shelf; examples are no package."""
     sys.path.insert(0, str(ROOT / "examples"))
     try:
@@ -184,47 +176,6 @@ def _shelf_converter() -> ModuleType:
     finally:
         sys.path.pop(0)
     return apc_shelf
-
-
-def robustness(
-    draws: int = 5, translation_sigma: float = 1e-3, rotation_sigma: float = np.radians(0.1)
-) -> dict:
-    """The shipped scene with more noise in its given poses: how much the masks depend on them.
-
-    Args:
-        draws: number of builds; draw k is seeded with k.
-        translation_sigma: [m] per axis, added to every camera's given position.
-        rotation_sigma: [rad] per axis, a rotation of every camera about itself.
-    """
-    from wildseg3d_ros.evaluation import evaluate
-    from wildseg3d_ros.io.folder import load_folder
-    from wildseg3d_ros.pipeline import build_scene
-
-    recording = load_folder(ROOT / "examples" / "tabletop")
-    found, merged = [], []
-    for seed in range(draws):
-        rng = np.random.default_rng(seed)
-        views = []
-        for view in recording.views:
-            noise = make_transform(
-                rotation_from_vector(rng.normal(0.0, rotation_sigma, 3)),
-                rng.normal(0.0, translation_sigma, 3),
-            )
-            pose = view.world_from_cam_prior @ noise
-            views.append(dataclasses.replace(view, world_from_cam_prior=pose))
-        scores = evaluate(recording, build_scene(views))
-        answers = [score.object_ids for score in scores.objects]
-        found.append(scores.miou)
-        merged.append(sum(bool(ids) and answers.count(ids) > 1 for ids in answers))
-    return {
-        "draws": draws,
-        "translation_sigma_mm": 1e3 * translation_sigma,
-        "rotation_sigma_deg": float(np.degrees(rotation_sigma)),
-        "miou_mean": float(np.mean(found)),
-        "miou_worst": min(found),
-        "miou_by_draw": found,
-        "objects_that_share_an_answer_by_draw": merged,
-    }
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.clicks import (
     summarise,
     truth_of,
 )
-from benchmarks.recordings import REAL_DATA, ROOT, _shelf_converter
+from benchmarks.recordings import REAL_DATA, ROOT, shelf_converter
 from benchmarks.worst_cases import WorstCases
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import WildSeg3DError
@@ -233,7 +233,7 @@ def _converted(source: Path) -> Recording:
     """The shelf as its folder in the project's format reads: the last bit of its depth differs
     from the original's, and its masks depend on that."""
     with tempfile.TemporaryDirectory() as folder:
-        _shelf_converter().convert(source, folder)
+        shelf_converter().convert(source, folder)
         return load_folder(folder)
 
 

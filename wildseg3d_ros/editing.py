@@ -32,7 +32,7 @@ from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import object_segment
 
-OTHER_BACKEND = "or use a mask back end that takes prompts (masks.backend=sam2)"
+OTHER_BACKEND = "or build the scene with a mask back end that takes prompts (masks.backend=sam2)"
 """The way out where the tree has no part that a prompt could mean."""
 
 

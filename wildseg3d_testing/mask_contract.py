@@ -148,9 +148,13 @@ class MaskContract:
         assert whole.object_ids == (record.object_id,)
         np.testing.assert_array_equal(whole.points, segment(again, Prompt((click,))).points)
         for level in LEVELS:
-            found = segment(again, Prompt((click,), level)).object_ids[0]
+            found = segment(again, Prompt((click,), level))
             # The level asked for, or the next coarser one that has something there.
-            assert LEVELS.index(again.masks.record(found).level) <= LEVELS.index(level)
+            for object_id in found.object_ids:
+                assert LEVELS.index(again.masks.record(object_id).level) <= LEVELS.index(level)
+            if not found.object_ids:  # a part by the tree alone
+                for name, mask in found.masks.items():
+                    assert not (mask & ~whole.masks[name]).any()
 
     def test_update_one_view(self, backend, truth):
         """One image is replaced; the other views keep masks and ids."""

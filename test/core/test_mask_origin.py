@@ -74,11 +74,13 @@ def test_mask_origin_kept_by_changes(truth, tmp_path):
     masks = GeometricMasks()
     cache = masks.segment(truth.views, exact_alignment(truth), exact_world(truth), Progress())
     assert cache.origin == MaskOrigin("geometric")
-    scene = scene_by(truth, MaskOrigin("sam2", "/a/folder"), gone=3)
+    scene = scene_by(truth, MaskOrigin("sam2", "/a/folder"))
     save_scene(scene, tmp_path / "scene.ws3d")
     scene = load_scene(tmp_path / "scene.ws3d")
     assert scene.masks.origin == MaskOrigin("sam2", "/a/folder")
-    extended, _ = add_object(scene, Prompt((Click("cam_0", *on(truth, 3)),)))
+    both = tuple(Click("cam_0", *on(truth, object_id)) for object_id in (2, 3))
+    extended, _ = add_object(scene, Prompt(both))
+    assert len(extended.index.ids) == 1 + len(scene.index.ids)
     assert extended.masks.origin == scene.masks.origin
     updated = update_scene(scene, truth.views, "cam_1", pointmaps=DepthPointmaps(), masks=masks)
     assert updated.masks.origin == scene.masks.origin
@@ -121,7 +123,7 @@ def test_as_built_not_installed(truth, tmp_path, capsys):
     assert cli.main([*words, *map(str, on(truth, 3)), "--add"]) == 2
     error = capsys.readouterr().err
     assert "made by 'nobodys' with the weights 'some/weights', which cannot be loaded" in error
-    assert "masks.backend=geometric" in error
+    assert "another back end, one that takes prompts" in error
 
 
 def test_update_back_end_of_the_scene(truth, folder, loaded, tmp_path):
@@ -160,14 +162,14 @@ def test_segment_add_back_end_of_the_scene(truth, small_sam2, tmp_path, capsys, 
     u, v = on(truth, 3)
     words = ["segment", str(path), "--view", "cam_0", "--pixel", str(u), str(v), "--add"]
     assert cli.main(words) == 0
-    assert "not by the mask back end" not in capsys.readouterr().out
     shutil.rmtree(weights)
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert str(weights) in error
-    assert "masks.backend=geometric" in error
-    assert cli.main([*words, "--set", "masks.backend=geometric"]) == 0
-    assert "not by the mask back end: approximate" in capsys.readouterr().out
+    assert "another back end, one that takes prompts" in error
+    assert cli.main([*words, "--set", "masks.backend=geometric"]) == 2
+    assert "takes prompts" in capsys.readouterr().err
+    assert cli.main([*words, "--set", f"masks.sam2.weights={small_sam2}"]) == 0
 
 
 def test_scene_masks_of_another_back_end(truth, small_sam2, tmp_path, one_thread):

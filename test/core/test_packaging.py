@@ -87,7 +87,7 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     # As colcon's ament_python build does it, in a copy that leaves this folder as it is.
     source = tmp_path / "source"
     names = ("package.xml", "setup.py", "setup.cfg", "pyproject.toml", "resource")
-    for name in (*names, "wildseg3d_ros", "launch", "config", "examples"):
+    for name in (*names, "wildseg3d_ros", "fitting", "launch", "config", "examples"):
         path = ROOT / name
         if path.is_dir():
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -122,6 +122,8 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     modules = {path.relative_to(ROOT) for path in SOURCES}
     library = next(prefix.glob("lib/python3*/site-packages"))
     assert {path.relative_to(library) for path in library.rglob("*.py")} == modules
+    assert (library / "wildseg3d_ros/masks/surface/scores.npz").is_file()
+    assert not (library / "fitting").exists()
 
 
 def test_setup_entry_points_name_functions_that_exist():

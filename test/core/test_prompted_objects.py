@@ -60,8 +60,6 @@ def on(truth, object_id, view=0):
 class Knowing:
     """Proposes the true mask below the first point that is on the object, and one that is not."""
 
-    note = ""
-
     def __init__(self, truth, wrong_views=()):
         self.truth, self.wrong_views, self.asked = truth, wrong_views, []
 

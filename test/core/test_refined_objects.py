@@ -150,8 +150,6 @@ def test_refine_object_best_answer_to_a_negative_click_may_be_the_whole(truth):
     scene = scene_with(truth, lambda labels: np.where(labels == 2, 1, labels))
 
     class Network:
-        note = ""
-
         def propose(self, view, prompts):
             labels = truth.labels[view]
             soft = np.stack([np.isin(labels, (1, 2)), labels == 1, labels == 2])
@@ -179,8 +177,6 @@ def test_refine_object_view_of_only_what_is_cut_off_loses_it(truth):
     cache = MaskCache(labels, exact.scores, ids, objects=describe_objects([labels], exact.scores))
 
     class Network:
-        note = ""
-
         def propose(self, view, prompts):
             soft = np.stack([truth.labels[view] == 6, truth.labels[view] == 5])
             return soft.astype(np.float32), np.array([0.9, 0.5], np.float32)

@@ -44,9 +44,9 @@ example:
 """
 _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
-A box means the object of any level that fills it. --add finds what no mask of the scene
-is: by the back end that built the scene, or with `--set masks.backend=...` another one.
-Where it takes no prompts, a region is grown over the points, which is approximate.
+A box means the object of any level that fills it. --add makes an object of what no mask of
+the scene is: by the tree of masks that the scene has, else by the back end that built it,
+if that takes prompts, or with `--set masks.backend=...` by another one that does.
 
 examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/

@@ -105,7 +105,10 @@ def _answer(
     from wildseg3d_ros.editing import add_object
     from wildseg3d_ros.masks import load_masks_for
 
-    return add_object(scene, prompt, config, load_masks_for(scene.masks, config.masks))
+    masks = None
+    if scene.object_tree.derived:  # a tree needs no back end
+        masks = load_masks_for(scene.masks, config.masks, prompted=True)
+    return add_object(scene, prompt, config, masks)
 
 
 def update(given: argparse.Namespace) -> None:

@@ -103,8 +103,11 @@ def load_masks(config: MaskConfig) -> MaskBackend:
     return config.load()
 
 
-def load_masks_for(cache: MaskCache, config: MaskConfig) -> MaskBackend:
+def load_masks_for(cache: MaskCache, config: MaskConfig, prompted: bool = False) -> MaskBackend:
     """The configured mask back end, ready to change the masks of a scene.
+
+    Args:
+        prompted: whether another one would have to take prompts.
 
     Raises:
         FileError, ConfigError: it cannot be loaded; says so if it is the scene's own.
@@ -115,8 +118,11 @@ def load_masks_for(cache: MaskCache, config: MaskConfig) -> MaskBackend:
         origin = cache.origin
         if origin is None or config != as_built(config, cache):
             raise
+        which = (
+            "one that takes prompts" if prompted else f"as by masks.backend={MaskConfig.backend}"
+        )
         raise type(error)(
             f"the scene's masks were made by {origin}, which cannot be loaded here: {error}; mend "
-            f"that, or take another back end, as by masks.backend={MaskConfig.backend}",
+            f"that, or take another back end, {which}",
             error.code,
         ) from error

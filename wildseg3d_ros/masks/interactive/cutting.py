@@ -90,7 +90,7 @@ def _sides(
         raise PromptError(
             "a positive and a negative click are on one part of the surface, which has no depth "
             "near one of them in its image, so that it cannot be cut between them; click where "
-            "it has depth, or use a mask back end that takes prompts",
+            "it has depth, or build the scene with a mask back end that takes prompts",
             ErrorCode.CONTRADICTING_CLICKS,
         )
     reach = max(float(apart.min()), 1e-9)

@@ -22,8 +22,6 @@ class Sam2Prompts:
         embeddings: per view, as the mask cache keeps them; views without are encoded anew.
     """
 
-    note = ""
-
     def __init__(
         self,
         network: Sam2Network,

@@ -50,7 +50,7 @@ def links_over_gaps(
         grid = np.full(region.shape, -1, np.int64)
         grid[row // 2, col // 2] = patches.of_voxel[seen]
         edge = 2.0 * observation.depth.ravel()[cloud.pixels[seen, view]] / observation.K[0, 0]
-        # In voxel edges, of which a contact crosses 3 per voxel of its length (clustering).
+        # In voxel edges, of which a contact crosses 3 per voxel of its length.
         span = 3.0 * float(np.median(edge)) / cloud.size if len(seen) else 0.0
         height, width = region.shape
         for down, right in ((0, 1), (1, 0), (0, 2), (2, 0)):

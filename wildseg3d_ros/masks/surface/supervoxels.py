@@ -1,4 +1,4 @@
-"""Small patches of surface that are never cut again: the units of planes and clustering."""
+"""Small patches of surface that are never cut again: the leaves of the tree of merges."""
 
 from __future__ import annotations
 

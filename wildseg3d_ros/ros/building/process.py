@@ -108,7 +108,9 @@ class Pipeline:
 
     def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
         """Adds the object that a prompt means, or corrects the one that it names."""
-        masks, note = self._masks.of(scene)
+        masks, note = None, ""
+        if scene.object_tree.derived:  # a tree needs no back end
+            masks, note = self._masks.of(scene)
         change = refine_object if refine else add_object
         try:
             changed, cloud = change(scene, prompt, self._config, masks)
