@@ -13,7 +13,7 @@ from fitting.judge import expected_ious, node_counts
 from fitting.scenes import TrueGraph
 from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
 from wildseg3d_ros.masks.surface.merge_tree import Score, merge_patches
-from wildseg3d_ros.masks.surface.model import Network, ScoreModel
+from wildseg3d_ros.masks.surface.model import LIMIT, Network, ScoreModel
 from wildseg3d_ros.masks.surface.node_features import node_features
 
 ROUNDS = 2
@@ -116,7 +116,7 @@ def fit_network(
     torch.manual_seed(seed)
     mean = features.mean(axis=0)
     deviation = features.std(axis=0) + np.float32(1e-6)
-    x = torch.tensor(np.clip((features - mean) / deviation, -6.0, 6.0), dtype=torch.float32)
+    x = torch.tensor(np.clip((features - mean) / deviation, -LIMIT, LIMIT), dtype=torch.float32)
     y = torch.tensor(target, dtype=torch.float32)
     w = torch.tensor(weight / weight.mean(), dtype=torch.float32)
     sizes = (features.shape[1], *HIDDEN, 1)

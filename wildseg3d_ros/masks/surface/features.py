@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from wildseg3d_ros.masks.surface.graph import CUES, SUMS
 
 PAIR_FEATURES = (
-    "concave", "convex", "sharply_concave", "colour", "other_colour", "vote_share", "vote_count",
-    "rise", "shade", "touch", "share_of_smaller_outline", "share_of_larger_outline",
-    "gap_share_of_outline", "gap_length", "gap_colour", "share_of_smaller_contacts",
-    "share_of_larger_contacts", "contact_length", "extent", "mean_colour", "colour_separation",
-    "turned_away", "normals",
+    "concave", "convex", "sharply_concave", "colour", "other_colour", "vote_share", "rise",
+    "shade", "touch", "share_of_smaller_outline", "share_of_larger_outline",
+    "gap_share_of_outline", "gap_colour", "share_of_smaller_contacts",
+    "share_of_larger_contacts", "extent", "mean_colour",
+    "colour_separation", "turned_away", "normals",
     *(
         f"{which}_{name}"
         for which in ("smaller", "larger")
-        for name in ("area", "voxels", "support", "height", "common_height", "base", "thickness",
-                     "curvature", "at_border", "views")
+        for name in ("area", "support", "height", "common_height", "base", "thickness",
+                     "curvature", "at_border")
     ),
 )  # fmt: skip
+"""None depends on the number of views or the size of voxels: rigs and cameras differ."""
 NOTHING = 12.0
 """Log-odds that count as certain; what has no neighbour or no parent has as much against it."""
 
@@ -144,18 +145,15 @@ def pair_features(
         mean("other_colour"),
         # Half a vote of either kind is added, so that no view is no evidence.
         (cue["votes_same"] + 0.5) / (cue["votes"] + 1.0),
-        np.log1p(cue["votes"] / np.maximum(contact, 1.0)),
         mean("rise"),
         mean("shade"),
         (contact > 0).astype(np.float64),
         np.minimum(length / outline, 1.5),
         np.minimum(length / larger_outline, 1.5),
         np.minimum(across / outline, 1.5),
-        np.log1p(across),
         np.where(gap > 0, cue["gap_colour"] / np.maximum(gap, 1e-9), 0.0),
         contact / np.maximum(one.contact, 1e-9),
         contact / np.maximum(other.contact, 1e-9),
-        np.log1p(length),
         np.log(np.linalg.norm(size[:, :3], axis=1) + 1e-3),
         np.linalg.norm(step, axis=1) / 12.0,
         np.sqrt((step**2 / (one.variance + other.variance + 9.0)).sum(axis=1)),
@@ -165,7 +163,6 @@ def pair_features(
     for each in (one, other):
         columns += [
             np.log(each.voxels * voxel_size**2 / layers + 1e-6),
-            np.log(each.voxels),
             each.support,
             each.height,
             common / np.maximum(each.high[:, 3] - each.low[:, 3], 1e-3),
@@ -173,6 +170,5 @@ def pair_features(
             np.log(each.extents[:, 0] + 1e-3),
             10.0 * each.curvature,
             each.border,
-            np.log(each.views + 0.5),
         ]
     return np.stack(columns, axis=1).astype(np.float32)

@@ -19,6 +19,11 @@ MODEL_FILE = "scores.npz"
 """Beside this module; ``python -m fitting`` makes it anew."""
 
 
+LIMIT = 2.0
+"""Standard deviations from the mean that features are limited to: beyond what was fitted to, a
+network has no word. Chosen among 2, 3 and 6."""
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A multilayer perceptron with ReLU.
@@ -34,7 +39,7 @@ class Network:
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) log-odds for features (n, F)."""
-        x = np.clip((features - self.mean) / self.deviation, -6.0, 6.0)
+        x = np.clip((features - self.mean) / self.deviation, -LIMIT, LIMIT)
         for k, (weight, bias) in enumerate(self.layers):
             x = x @ weight + bias
             if k < len(self.layers) - 1:

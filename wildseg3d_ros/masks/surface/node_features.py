@@ -10,8 +10,8 @@ from wildseg3d_ros.masks.surface.merge_tree import MergeTree
 
 NODE_FEATURES = (
     "merge", "weakest_merge", "merge_above", "best_neighbour", "mean_neighbour",
-    "sibling_size", "balance", "sibling_support", "area", "voxels", "extent", "outline_in_contact",
-    "support", "height", "at_border", "views", "curvature", "thickness", "width", "length",
+    "sibling_size", "balance", "sibling_support", "area", "extent", "outline_in_contact",
+    "support", "height", "at_border", "curvature", "thickness", "width", "length",
     "colour_deviation", "base", "height_range", "normals",
 )  # fmt: skip
 
@@ -43,13 +43,11 @@ def node_features(tree: MergeTree, layers: float, voxel_size: float) -> NDArray[
         balance,
         np.where(alone, 0.0, shapes.support[sibling]),
         np.log(shapes.voxels * voxel_size**2 / layers + 1e-6),
-        np.log(shapes.voxels),
         np.log(np.linalg.norm(size[:, :3], axis=1) + 1e-3),
         shapes.contact / (3.0 * layers**2) / outline,
         shapes.support,
         shapes.height,
         shapes.border,
-        np.log(shapes.views + 0.5),
         10.0 * shapes.curvature,
         *np.log(shapes.extents.T + 1e-3),
         np.sqrt(shapes.variance.sum(axis=1)) / 10.0,
