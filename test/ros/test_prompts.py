@@ -162,24 +162,31 @@ def test_segment_add_and_refine(world):
     refused(client, "UNKNOWN_OBJECT", "99", [green], refine=True, object_ids=[99])
 
 
-def test_segment_add_other_back_end(world, tmp_path):
-    """A loaded scene of a network whose weights are not here, in which one ball is missing."""
-    scene = table.scene_by_color(VIEWS, Progress(), "world", found=(table.RED,))
-    origin = MaskOrigin("sam2", str(tmp_path / "gone"))
-    scene = dataclasses.replace(scene, masks=dataclasses.replace(scene.masks, origin=origin))
-    save_scene(scene, tmp_path / "scene.ws3d")
+def test_segment_change_other_back_end(world, tmp_path):
+    """A loaded scene of a back end that is not here: label maps alone, and a tree."""
+    origin = MaskOrigin("nobodys", str(tmp_path / "gone"))
+    for name, balls in (("labels", (table.RED, table.GREEN)), ("tree", (table.RED,))):
+        scene = table.scene_by_color(VIEWS, Progress(), "world", found=balls)
+        scene = dataclasses.replace(scene, masks=dataclasses.replace(scene.masks, origin=origin))
+        save_scene(scene, tmp_path / f"{name}.ws3d")
     world.scene_node(PIPELINE)
     client = world.client()
-    client.load_scene(str(tmp_path / "scene.ws3d"))
+    client.load_scene(str(tmp_path / "labels.ws3d"))
     with pytest.raises(WildSeg3DError, match="cannot be loaded here.*'geometric' instead"):
         client.segment([("front", 2, 2)], add_object=True)
-    found = client.segment([on(table.GREEN)], add_object=True)
+    found = client.segment([on(table.GREEN)], refine=True, object_ids=[table.RED])
     said = [warning for warning in found.warnings if "cannot be loaded here" in warning]
     assert len(said) == 1
-    assert f"made by 'sam2' with the weights '{tmp_path}/gone'" in said[0]
+    assert f"made by 'nobodys' with the weights '{tmp_path}/gone'" in said[0]
     assert "changes are made by 'geometric' instead" in said[0]
-    again = client.segment([on(table.RED, 1)], refine=True, object_ids=list(found.object_ids))
+    again = client.segment(
+        [on(table.RED), (*on(table.GREEN), 0)], refine=True, object_ids=[table.RED]
+    )
     assert [warning for warning in again.warnings if "cannot be loaded here" in warning] == said
+    # A tree is asked without any back end.
+    client.load_scene(str(tmp_path / "tree.ws3d"))
+    found = client.segment([on(table.GREEN)], add_object=True)
+    assert not [warning for warning in found.warnings if "cannot be loaded here" in warning]
 
 
 def test_segment_add_during_build(world, monkeypatch, tmp_path):
