@@ -9,6 +9,7 @@ stands beside that of the poses as given, which is the baseline of the alignment
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import resource
@@ -170,12 +171,11 @@ def shelf_pairs() -> tuple[Sequence[View], Sequence[PairPrediction]] | None:
 
 def shelf_converter() -> ModuleType:
     """The example that reads the shelf; examples are no package."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        import apc_shelf
-    finally:
-        sys.path.pop(0)
-    return apc_shelf
+    spec = importlib.util.spec_from_file_location("apc_shelf", ROOT / "examples" / "apc_shelf.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":
