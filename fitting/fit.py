@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fitting.judge import expected_ious, node_counts
 from fitting.scenes import TrueGraph
-from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
+from wildseg3d_ros.masks.surface.features import prior_log_odds
 from wildseg3d_ros.masks.surface.merge_tree import Score, merge_patches
 from wildseg3d_ros.masks.surface.model import LIMIT, Network, ScoreModel
 from wildseg3d_ros.masks.surface.node_features import node_features
@@ -22,17 +22,6 @@ HIDDEN = (32, 16)
 """Units of the hidden layers."""
 FRAGMENT = 20
 """Voxels below which only a tenth of the nodes is fitted to: there are very many of them."""
-
-_COLUMN = {name: k for k, name in enumerate(PAIR_FEATURES)}
-
-
-def first_score(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log-odds that the first round merges by: any plausible order of merges serves."""
-    cue = {name: features[:, k].astype(np.float64) for name, k in _COLUMN.items()}
-    of_contact = 1.0 - 3.0 * cue["concave"] + 0.5 * cue["convex"] + 2.0 * cue["vote_share"]
-    of_contact += 0.35 * np.maximum(1.0 - cue["colour"], -3.0) - 1.0 + cue["rise"]
-    of_gap = 0.2 + 0.35 * np.maximum(1.0 - cue["gap_colour"], -3.0)
-    return np.where(cue["touch"] > 0, of_contact, of_gap) + cue["share_of_smaller_outline"]
 
 
 class Examples:
@@ -79,14 +68,16 @@ def fit_model(scenes: Sequence[TrueGraph], steps: int, seed: int = 0) -> ScoreMo
         seed: of everything random.
     """
     random = np.random.default_rng(seed)
-    merge: Score = first_score
+    score: Score = prior_log_odds
     parts: list[tuple[NDArray, NDArray, NDArray]] = []
     for last in (k == ROUNDS - 1 for k in range(ROUNDS)):
         for scene in scenes:
             examples = Examples(scene, random)
-            merge_patches(scene.graph, merge, examples)
+            merge_patches(scene.graph, score, examples)
             parts += examples.parts
-        merge = fit_network(*_joined(parts), steps=steps if last else steps // 2, seed=seed)
+        score = merge = fit_network(
+            *_joined(parts), steps=steps if last else steps // 2, seed=seed
+        )
     parts = []
     for scene in scenes:
         graph = scene.graph

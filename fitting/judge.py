@@ -58,7 +58,7 @@ class Judgement:
 def judge(scene: TrueGraph, model: ScoreModel) -> Judgement:
     """Merges, scores and selects as a build does, and compares with the truth."""
     graph = scene.graph
-    tree = merge_patches(graph, model.merge)
+    tree = merge_patches(graph, model.merge_log_odds)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
     nodes = select_nodes(tree, node_values(tree, score)).nodes

@@ -172,3 +172,20 @@ def pair_features(
             each.border,
         ]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def prior_log_odds(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(n,) log-odds of pairs being of one object by plain rules, for features of any size.
+
+    Flat and convex contacts, equal colours and regions of images that hold both sides speak for
+    one object; concave creases, a rise from a support and a short contact against it.
+    """
+    cue = {name: features[:, k].astype(np.float64) for k, name in enumerate(PAIR_FEATURES)}
+    contact = np.clip(1.0 - 3.0 * cue["concave"], -2.3, 1.0) + 0.5 * np.minimum(cue["convex"], 1.0)
+    contact += 0.35 * np.clip(1.0 - cue["colour"], -3.0, 1.0) + 2.0 * (cue["vote_share"] - 0.5)
+    contact += cue["rise"]
+    gap = 0.2 + 0.35 * np.clip(1.0 - cue["gap_colour"], -3.0, 1.0)
+    share = cue["share_of_smaller_outline"]
+    enclosed = 1.5 * np.clip(share - 0.3, 0.0, 0.7) / 0.7
+    neck = 1.2 * np.clip(0.25 - share, 0.0, 1.0) / 0.25
+    return np.where(cue["touch"] > 0, contact, gap) + enclosed - neck

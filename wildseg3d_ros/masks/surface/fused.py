@@ -156,7 +156,7 @@ def _segment(fused: Patches, sources: Sequence[EvidenceSource], model: ScoreMode
     graph = fused.graph()
     if sources:
         graph = graph.with_evidence([source.evidence(fused) for source in sources])
-    tree = merge_patches(graph, model.merge)
+    tree = merge_patches(graph, model.merge_log_odds)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
     selection = select_nodes(tree, node_values(tree, score))

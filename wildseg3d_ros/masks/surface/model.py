@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
+from wildseg3d_ros.masks.surface.features import PAIR_FEATURES, prior_log_odds
 from wildseg3d_ros.masks.surface.node_features import NODE_FEATURES
 
 MODEL_FILE = "scores.npz"
@@ -68,12 +68,17 @@ class ScoreModel:
     """What decides on merges and objects.
 
     Attributes:
-        merge: log-odds of two clusters being of one object, from their pair features.
+        merge: log-odds of two clusters being of one object, from their pair features, as fitted.
         node: log-odds whose probability is the IoU that is expected of a node, from its features.
     """
 
     merge: Network
     node: Network
+
+    def merge_log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) log-odds of pairs of clusters: the network's and those of plain rules. Both together
+        did better on scenes that nothing was fitted to than either alone."""
+        return self.merge(features) + prior_log_odds(features)
 
     @classmethod
     def load(cls, path: str | None = None) -> Self:
