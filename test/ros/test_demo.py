@@ -37,8 +37,8 @@ def test_demo_clicks_scores_and_writes(recording, tmp_path):
     for row in rows:
         points, iou, iou_at_depth, milliseconds = row[-4:]
         assert int(points) > 50
-        assert 0.7 < float(iou) <= 1.0
-        assert 0.7 < float(iou_at_depth) <= 1.0
+        assert 0.4 < float(iou) <= 1.0
+        assert 0.4 < float(iou_at_depth) <= 1.0
         assert float(milliseconds) > 0
     clouds = sorted((tmp_path / "out").glob("*.ply"))
     assert len(clouds) == 2
