@@ -91,7 +91,7 @@ def test_scene_client_builds_and_segments_over_processes(start, tmp_path):
             for view in VIEWS:
                 truth = table.trace(view.world_from_cam_prior)[2] == label
                 mask = found.masks[view.name]
-                assert (mask & truth).sum() / (mask | truth).sum() > 0.4, view.name
+                assert (mask & truth).sum() / (mask | truth).sum() > 0.7, view.name
             distances = np.linalg.norm(found.points - np.array(centre), axis=1)
             assert np.quantile(np.abs(distances - radius), 0.9) < 0.005
         with pytest.raises(WildSeg3DError, match="'back'"):
@@ -221,4 +221,4 @@ def test_scene_node_camera_unknown_to_tf(start, tmp_path):
         assert set(report.warnings) <= set(found.warnings)
     for name in ("cam_1", "cam_2"):
         truth, mask = masks[name] == can, found.masks[name]
-        assert (truth & mask).sum() / (truth | mask).sum() > 0.4, name
+        assert (truth & mask).sum() / (truth | mask).sum() > 0.7, name
