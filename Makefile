@@ -52,7 +52,7 @@ endif
 
 test: ## all tests, those of the ROS layer over real DDS
 	@$(BOOTSTRAP) --with test
-	@$(ENTER) .venv/bin/python -m pytest test $(ARGS)
+	@$(ENTER) .venv/bin/python -m pytest test -n 2 --dist loadgroup $(ARGS)
 
 bench: EXTRAS = mast3r sam2
 bench: setup ## measure accuracy, time and memory

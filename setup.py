@@ -67,7 +67,7 @@ setup(
         "mast3r": NETWORKS,
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],
-        "test": ["array-api-strict>=2", "hypothesis>=6", "pytest>=7.4"],
+        "test": ["array-api-strict>=2", "hypothesis>=6", "pytest>=7.4", "pytest-xdist>=3"],
     },
     zip_safe=False,
     entry_points={

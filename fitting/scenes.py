@@ -15,6 +15,8 @@ from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.io.folder import IGNORE, Recording
+from wildseg3d_ros.masks.learned.affinities import Affinities
+from wildseg3d_ros.masks.learned.network import AffinityModel
 from wildseg3d_ros.masks.surface.fused import Patches, fuse_patches
 from wildseg3d_ros.masks.surface.graph import SurfaceGraph
 from wildseg3d_ros.masks.surface.observations import observe_views
@@ -25,6 +27,21 @@ from wildseg3d_ros.sim.record import RecordingSpec, record
 
 
 @dataclass(frozen=True, eq=False)
+class SeenPatches:
+    """A view as networks read it, and what it shows.
+
+    Attributes:
+        lab, depth, K: as of :class:`~wildseg3d_ros.masks.surface.observations.Observation`.
+        patches: (h, w) int32 patch of each pixel, -1 = none.
+    """
+
+    lab: NDArray[np.float32]
+    depth: NDArray[np.float32]
+    K: NDArray[np.float64]
+    patches: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
 class TrueGraph:
     """A surface graph and what its patches really are.
 
@@ -32,10 +49,12 @@ class TrueGraph:
         graph: of the patches.
         counts: (P, K + 1) voxels of each patch that belong to the background (column 0) and to
             each of the K objects.
+        views: what was seen.
     """
 
     graph: SurfaceGraph
     counts: NDArray[np.float64]
+    views: tuple[SeenPatches, ...]
 
     @classmethod
     def of_recording(cls, recording: Recording) -> TrueGraph | None:
@@ -43,12 +62,25 @@ class TrueGraph:
         fused = fused_patches(recording)
         if fused is None:
             return None
-        return cls(fused.graph(), count_truth(fused, recording.object_masks))
+        views = tuple(
+            SeenPatches(o.lab, o.depth, o.K, patches)
+            for o, patches in zip(fused.observations, fused.patches_of_pixels(), strict=True)
+        )
+        return cls(fused.graph(), count_truth(fused, recording.object_masks), views)
+
+    def with_affinities(self, network: AffinityModel) -> TrueGraph:
+        """The same with what a network says of the views."""
+        views = [(view, view.patches) for view in self.views]
+        affinities = Affinities.of_views(network, views, len(self.graph))
+        return dataclasses.replace(self, graph=self.graph.with_affinities(affinities))
 
     def save(self, path: Path) -> None:
         """Writes what :meth:`load` reads."""
-        fields = {f.name: getattr(self.graph, f.name) for f in dataclasses.fields(self.graph)}
-        np.savez(path, counts=self.counts, **fields)
+        stored = {f.name: getattr(self.graph, f.name) for f in dataclasses.fields(self.graph)}
+        for k, view in enumerate(self.views):
+            stored |= {f"lab_{k}": view.lab.astype(np.float16), f"depth_{k}": view.depth}
+            stored |= {f"K_{k}": view.K, f"patches_{k}": view.patches}
+        np.savez(path, counts=self.counts, **stored)
 
     @classmethod
     def load(cls, path: Path) -> TrueGraph:
@@ -57,7 +89,14 @@ class TrueGraph:
             names = [f.name for f in dataclasses.fields(SurfaceGraph)]
             values = {name: stored[name] for name in names}
             values |= {name: float(values[name]) for name in ("layers", "voxel_size")}
-            return cls(SurfaceGraph(**values), stored["counts"])
+            views = tuple(
+                SeenPatches(
+                    stored[f"lab_{k}"].astype(np.float32),
+                    *(stored[f"{name}_{k}"] for name in ("depth", "K", "patches")),
+                )
+                for k in range(sum(name.startswith("lab_") for name in stored))
+            )
+            return cls(SurfaceGraph(**values), stored["counts"], views)
 
 
 def fused_patches(recording: Recording, voxel_size: float = 0.0) -> Patches | None:

@@ -131,6 +131,7 @@ def leaves_in_view(
         resized = cv2.resize(seen.astype(np.float64), size, interpolation=cv2.INTER_NEAREST)
         seen = np.asarray(resized, np.int32)
     shown = np.where(seen >= 0, patches[seen], -1).astype(np.int32)
+    leaves = shown.copy()
     label = np.where(seen >= 0, labels[seen], UNKNOWN)
     moved = (drawn > 0) & (drawn != label)
     for name in np.unique(drawn[moved]).tolist():
@@ -142,5 +143,5 @@ def leaves_in_view(
             )
         target = np.argwhere(moved & (drawn == name))
         _, nearest = KDTree(source).query(target)
-        shown[tuple(target.T)] = shown[tuple(source[nearest].T)]
-    return shown
+        leaves[tuple(target.T)] = shown[tuple(source[nearest].T)]
+    return leaves

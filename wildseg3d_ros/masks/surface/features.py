@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.learned.affinities import REACHES
+from wildseg3d_ros.masks.learned.network import LIMIT
 from wildseg3d_ros.masks.surface.graph import CUES, SUMS
 
 PAIR_FEATURES = (
@@ -15,11 +17,12 @@ PAIR_FEATURES = (
     "gap_share_of_outline", "gap_colour", "share_of_smaller_contacts",
     "share_of_larger_contacts", "extent", "mean_colour",
     "colour_separation", "turned_away", "normals",
+    *(f"affinity_{k}" for k in range(REACHES)), "affinity_known",
     *(
         f"{which}_{name}"
         for which in ("smaller", "larger")
         for name in ("area", "support", "height", "common_height", "base", "thickness",
-                     "curvature", "at_border")
+                     "curvature", "at_border", "on_object")
     ),
 )  # fmt: skip
 """None depends on the number of views or the size of voxels: rigs and cameras differ."""
@@ -36,7 +39,7 @@ class ClusterShapes:
         centre, normal: (n, 3) means; position in metres.
         extents: (n, 3) standard deviations along the principal axes, smallest first [m].
         lab, variance: (n, 3) mean colour and its variance.
-        support, height, border, views, curvature: (n,) means, see ``graph.SUMS``.
+        support, height, border, views, curvature, on_object: (n,) means, see ``graph.SUMS``.
         low, high: (n, 4) bounds: x, y, z and the height over the ground [m].
     """
 
@@ -52,6 +55,7 @@ class ClusterShapes:
     border: NDArray[np.float64]
     views: NDArray[np.float64]
     curvature: NDArray[np.float64]
+    on_object: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
@@ -84,6 +88,7 @@ class ClusterShapes:
             border=column["at_border"],
             views=column["views"],
             curvature=column["curvature"],
+            on_object=column["on_object"],
             low=low,
             high=high,
         )
@@ -160,6 +165,12 @@ def pair_features(
         ((one.normal - other.normal) * apart).sum(axis=1) / distance,
         (one.normal * other.normal).sum(axis=1),
     ]
+    pixels = [cue[f"pixels_{k}"] for k in range(REACHES)]
+    # Half a pixel pair of no word is added: few pixels say little.
+    columns += [
+        np.clip(cue[f"affinity_{k}"] / (pixels[k] + 0.5), -LIMIT, LIMIT) for k in range(REACHES)
+    ]
+    columns.append((sum(pixels) > 0).astype(np.float64))
     for each in (one, other):
         columns += [
             np.log(each.voxels * voxel_size**2 / layers + 1e-6),
@@ -170,6 +181,7 @@ def pair_features(
             np.log(each.extents[:, 0] + 1e-3),
             10.0 * each.curvature,
             each.border,
+            each.on_object,
         ]
     return np.stack(columns, axis=1).astype(np.float32)
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.parallel import THREADS
+from wildseg3d_ros.masks.learned.affinities import Affinities
+from wildseg3d_ros.masks.learned.network import AffinityModel
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.surface.graph import PairEvidence, SurfaceGraph
 from wildseg3d_ros.masks.surface.hidden_support import find_hidden_support
@@ -49,6 +51,7 @@ class Patches:
         planes: with their evidence of being supports.
         gaps: between patches that only meet in an image.
         metric_scale: scene units per metre, an estimate where the scene is not metric.
+        affinities: what a network says of the patches, if one was asked.
     """
 
     observations: tuple[Observation, ...]
@@ -58,10 +61,11 @@ class Patches:
     planes: tuple[Plane, ...]
     gaps: Gaps
     metric_scale: float
+    affinities: Affinities | None = None
 
     def graph(self) -> SurfaceGraph:
-        """The patches and what the surface and its colours say of pairs of them."""
-        return SurfaceGraph.create(
+        """The patches and what is known of pairs of them."""
+        graph = SurfaceGraph.create(
             self.cloud,
             self.patches,
             self.planes,
@@ -69,6 +73,17 @@ class Patches:
             self.observations,
             self.metric_scale,
         )
+        return graph if self.affinities is None else graph.with_affinities(self.affinities)
+
+    def with_affinities(self, network: AffinityModel) -> Patches:
+        """The same, and what the network says."""
+        views = zip(self.observations, self.patches_of_pixels(), strict=True)
+        return replace(self, affinities=Affinities.of_views(network, views, len(self.patches)))
+
+    def patches_of_pixels(self) -> list[NDArray[np.int32]]:
+        """Per view (h, w) patch that each working pixel shows, -1 = none."""
+        of_voxel = np.append(self.patches.of_voxel, -1).astype(np.int32)
+        return [of_voxel[voxel] for voxel in self.cloud.of_pixel]
 
 
 class EvidenceSource(Protocol):

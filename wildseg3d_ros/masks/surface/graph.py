@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.learned.affinities import REACHES, Affinities
 from wildseg3d_ros.masks.surface.creases import crease_angles
 from wildseg3d_ros.masks.surface.gaps import Gaps
 from wildseg3d_ros.masks.surface.observations import Observation, colour_distance
@@ -18,13 +19,14 @@ from wildseg3d_ros.masks.surface.voxels import VoxelCloud
 CUES = (
     "contact", "concave", "convex", "sharply_concave", "colour", "other_colour", "votes_same",
     "votes", "rise", "shade", "gap", "gap_colour", "evidence", "evidence_weight",
+    *(f"affinity_{k}" for k in range(REACHES)), *(f"pixels_{k}" for k in range(REACHES)),
 )  # fmt: skip
 """Columns of the sums of a pair; all but ``votes``, ``gap`` and what follows are weighted by the
 length of the contact."""
 SUMS = (
     "voxels", "x", "y", "z", "xx", "xy", "xz", "yy", "yz", "zz", "normal_x", "normal_y",
     "normal_z", "l", "a", "b", "ll", "aa", "bb", "support", "height", "at_border", "views",
-    "curvature",
+    "curvature", "on_object",
 )  # fmt: skip
 """Columns of the sums of a patch over its voxels; positions in metres about the scene's centre."""
 
@@ -102,6 +104,7 @@ class SurfaceGraph:
                 (_at_border(cloud, observations) / np.maximum(views, 1))[:, None],
                 views[:, None],
                 cloud.curvature[:, None],
+                np.zeros((len(cloud), 1)),  # unless a network says
             ],
             axis=1,
         )
@@ -130,18 +133,30 @@ class SurfaceGraph:
             cues[:, CUES.index("evidence_weight")] = source.weight
             parts_of_pairs.append(np.sort(source.pairs, axis=1).astype(np.int64))
             parts_of_cues.append(cues)
-        pairs, cues = np.concatenate(parts_of_pairs), np.concatenate(parts_of_cues)
+        return self._with_pairs(np.concatenate(parts_of_pairs), np.concatenate(parts_of_cues))
+
+    def with_affinities(self, affinities: Affinities) -> SurfaceGraph:
+        """The graph with what a network says; pairs that it does not have yet are added, which
+        count from when their clusters touch."""
+        cues = np.zeros((len(affinities.pairs), len(CUES)))
+        first = CUES.index("affinity_0")
+        cues[:, first : first + REACHES] = affinities.log_odds
+        cues[:, first + REACHES : first + 2 * REACHES] = affinities.pixels
+        graph = self._with_pairs(
+            np.concatenate([self.pairs, affinities.pairs]), np.concatenate([self.cues, cues])
+        )
+        sums = self.sums.copy()
+        sums[:, SUMS.index("on_object")] = affinities.on_object * sums[:, SUMS.index("voxels")]
+        return replace(graph, sums=sums)
+
+    def _with_pairs(
+        self, pairs: NDArray[np.int64], cues: NDArray[np.float64]
+    ) -> SurfaceGraph:
+        """The graph with these pairs, of which those that come twice are summed."""
         key, index = np.unique(pairs[:, 0] * len(self) + pairs[:, 1], return_inverse=True)
         unique = np.stack(np.divmod(key, len(self)), axis=1)
-        return SurfaceGraph(
-            self.sums,
-            self.low,
-            self.high,
-            unique,
-            _group_sums(index.reshape(-1), cues, len(key)),
-            self.layers,
-            self.voxel_size,
-        )
+        summed = _group_sums(index.reshape(-1), cues, len(key))
+        return replace(self, pairs=unique, cues=summed)
 
 
 def _group_sums(group: NDArray, values: NDArray, count: int) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ SMALL = 0.05
 """Share of a cluster's size below which it can take in several others in a round."""
 
 _CONTACT, _GAP = CUES.index("contact"), CUES.index("gap")
+_LINKS = [CUES.index(name) for name in ("contact", "gap", "evidence_weight")]
 _EVIDENCE, _WEIGHT = CUES.index("evidence"), CUES.index("evidence_weight")
 
 
@@ -94,8 +95,8 @@ class _Merging:
         self._shapes = shapes.padded(most)
         self._a, self._b = graph.pairs.T
         self._cues = graph.cues
-        self._log_odds = np.zeros(len(graph.pairs))
-        self._stale = np.ones(len(graph.pairs), np.bool_)
+        self._log_odds = np.full(len(graph.pairs), -NOTHING)
+        self._stale = self._may_merge()
         self._size_at_score = np.zeros(len(graph.pairs))
         self._best_neighbour, self._mean_neighbour = np.full((2, most), -NOTHING)
         self._met = np.zeros(most, np.bool_)
@@ -105,7 +106,11 @@ class _Merging:
 
     @property
     def linked(self) -> bool:
-        return len(self._a) > 0
+        return bool(self._may_merge().any())
+
+    def _may_merge(self) -> NDArray[np.bool_]:
+        """Pairs that more links than the affinities of pixels far apart."""
+        return self._cues[:, _LINKS].any(axis=1)
 
     def score_pairs(self, score: Score, watch: Watch | None) -> None:
         """Scores what has changed."""
@@ -265,9 +270,10 @@ class _Merging:
         self._b = np.concatenate([b[alone], b[order[first]]])
         self._cues = np.concatenate([cues[alone], summed])
         unknown = np.zeros(len(first))
-        self._log_odds = np.concatenate([log_odds[alone], unknown])
+        self._log_odds = np.concatenate([log_odds[alone], unknown - NOTHING])
         self._size_at_score = np.concatenate([size[alone], unknown])
         self._stale = np.concatenate([(changed & grown)[alone], unknown == 0])
+        self._stale &= self._may_merge()
 
     def tree(self) -> MergeTree:
         """What was merged."""

@@ -13,6 +13,7 @@ NODE_FEATURES = (
     "sibling_size", "balance", "sibling_support", "area", "extent", "outline_in_contact",
     "support", "height", "at_border", "curvature", "thickness", "width", "length",
     "colour_deviation", "base", "height_range", "normals",
+    "on_object",
 )  # fmt: skip
 
 
@@ -54,5 +55,6 @@ def node_features(tree: MergeTree, layers: float, voxel_size: float) -> NDArray[
         np.clip(shapes.low[:, 3] / 0.02, -2.0, 6.0),
         np.clip(size[:, 3] / 0.05, 0.0, 8.0),
         np.linalg.norm(shapes.normal, axis=1),
+        shapes.on_object,
     ]
     return np.stack(columns, axis=1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Learned evidence: which pixels of a view belong together, by a network made on random scenes."""

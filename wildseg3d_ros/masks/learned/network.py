@@ -1,0 +1,84 @@
+"""The affinity network, run by OpenCV."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.masks.learned.inputs import PIXELS, STEP, network_input
+
+NETWORK_FILE = "affinities.onnx"
+"""Beside this module; ``wildseg3d train-masks`` makes such a file."""
+LIMIT = 6.0
+"""Of all log-odds: nothing that was learned is more certain."""
+
+
+class AffinityModel:
+    """Log-odds of pixels of a view belonging to one thing.
+
+    Runs on the CPU; one view at a time, whoever calls.
+
+    Args:
+        path: of an ONNX file that ``wildseg3d train-masks`` wrote.
+
+    Raises:
+        FileError: there is no such network.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            data = path.read_bytes()
+            self._net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
+        except OSError as error:
+            raise FileError(f"cannot read the affinity network '{path}': {error}") from error
+        except cv2.error as error:
+            raise FileError(
+                f"'{path}' is no affinity network that OpenCV reads ({error.err}); "
+                "`wildseg3d train-masks` makes one"
+            ) from error
+        self.hash = hashlib.sha256(data).hexdigest()
+        self._lock = threading.Lock()
+
+    def __call__(
+        self, lab: NDArray[np.float32], depth: NDArray[np.float32], K: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], tuple[float, float]]:
+        """(C, H, W) outputs as of ``AffinityNetwork``, and the (rows, columns) of the view per
+        output pixel, which stands for the view's pixel at that multiple of its index.
+
+        Args:
+            lab: (h, w, 3) CIE Lab, L in 0..100, of any size.
+            depth: (h, w) along the optical axis, 0 = none.
+            K: (3, 3).
+        """
+        height, width = depth.shape
+        scale = float(np.sqrt(PIXELS / (height * width)))
+        size = max(round(height * scale), 1), max(round(width * scale), 1)
+        if size != (height, width):
+            lab = cv2.resize(lab, size[::-1], interpolation=cv2.INTER_AREA)
+            depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
+        ratio = size[0] / height, size[1] / width
+        K = np.diag([ratio[1], ratio[0], 1.0]) @ K
+        data = network_input(lab, depth, K)
+        with self._lock:
+            self._net.setInput(data[None])
+            out = self._net.forward()[0]
+        rows, columns = -(-size[0] // STEP), -(-size[1] // STEP)
+        out = np.clip(out[:, :rows, :columns], -LIMIT, LIMIT)
+        return out, (STEP / ratio[0], STEP / ratio[1])
+
+
+@cache
+def default_network() -> AffinityModel:
+    """The network of the package, read once.
+
+    Raises:
+        FileError: it is not there.
+    """
+    return AffinityModel(Path(__file__).with_name(NETWORK_FILE))

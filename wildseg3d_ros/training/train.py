@@ -1,0 +1,108 @@
+"""Trains the affinity network; a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from wildseg3d_ros.training.loss import network_loss
+from wildseg3d_ros.training.network import AffinityNetwork
+from wildseg3d_ros.training.samples import Samples
+
+CHECKPOINT, CURVE = "checkpoint.pt", "curve.jsonl"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how to train.
+
+    Attributes:
+        steps: of gradient descent.
+        batch: views in each.
+        rate: largest learning rate; it falls to 0 as a cosine.
+        seed: of the network and of all variation.
+        every: steps between two checkpoints.
+    """
+
+    steps: int = 10000
+    batch: int = 8
+    rate: float = 2e-3
+    seed: int = 0
+    every: int = 250
+
+
+def train(
+    paths: Sequence[Path], schedule: Schedule, folder: Path, device: str = "cpu"
+) -> AffinityNetwork:
+    """Trains on the frames; ``folder`` holds the checkpoint and the curve of the losses."""
+    torch.manual_seed(schedule.seed)
+    network = AffinityNetwork().to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=1e-2)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate(k, schedule))
+    start = _resume(folder, schedule, network, optimizer, rates, device)
+    samples = Samples(paths, schedule.batch, schedule.steps, schedule.seed)
+    loader = DataLoader(
+        samples, batch_size=None, sampler=range(start, schedule.steps), num_workers=1,
+        prefetch_factor=4,
+    )  # fmt: skip
+    network.train()
+    total, began = torch.zeros(0), time.time()
+    for step, (data, labels) in enumerate(loader, start=start + 1):
+        with torch.autocast(device, torch.bfloat16):
+            output = network(data.to(device, memory_format=torch.channels_last))
+        losses = network_loss(output.float(), labels.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        rates.step()
+        kept = losses.detach().cpu()
+        total = kept + total if len(total) else kept
+        if step % schedule.every == 0 or step == schedule.steps:
+            mean = total / (step - start - (step - start - 1) // schedule.every * schedule.every)
+            _note(folder, step, mean, time.time() - began)
+            total = torch.zeros(0)
+            _save(folder, step, schedule, network, optimizer, rates)
+    return network.eval()
+
+
+def _rate(step: int, schedule: Schedule) -> float:
+    """Share of the largest rate: rises over 200 steps, then falls as a cosine."""
+    rise = min(1.0, (step + 1) / 200)
+    fall = torch.cos(torch.tensor(torch.pi / 2 * min(step / schedule.steps, 1.0))) ** 2
+    return rise * float(fall)
+
+
+def _save(folder: Path, step: int, schedule: Schedule, *parts) -> None:
+    states = [part.state_dict() for part in parts]
+    part = folder / (CHECKPOINT + ".part")
+    torch.save({"step": step, "schedule": asdict(schedule), "states": states}, part)
+    part.rename(folder / CHECKPOINT)
+
+
+def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
+    """The step to go on from."""
+    *parts, device = parts_and_device
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    stored = torch.load(path, map_location=device, weights_only=True)
+    if stored["schedule"] != asdict(schedule):
+        raise ValueError(f"'{path}' is of another schedule: remove it or take another folder")
+    for part, state in zip(parts, stored["states"], strict=True):
+        part.load_state_dict(state)
+    return stored["step"]
+
+
+def _note(folder: Path, step: int, losses: torch.Tensor, seconds: float) -> None:
+    row = {"step": step, "loss": float(losses.mean()), "losses": losses.tolist()}
+    with open(folder / CURVE, "a") as file:
+        file.write(json.dumps(row | {"seconds": round(seconds, 1)}) + "\n")
+    print(f"step {step}: loss {row['loss']:.4f}, {seconds:.0f} s", flush=True)
