@@ -154,9 +154,10 @@ def segment_surface(
 
     Args:
         sources: of further evidence.
-        model: of the scores; by default the package's own.
+        model: of the scores; by default the package's own for surfaces with, or without,
+            affinities.
     """
-    model = model or default_model()
+    model = model or default_model(fused.affinities is not None)
     surface = _segment(fused, sources, model)
     clusters = node_of_patch(surface.tree, surface.selection.nodes)
     walls = [plane for plane in fused.planes if plane.evidence > 0]
