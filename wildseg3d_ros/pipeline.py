@@ -18,6 +18,7 @@ from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for, why_not
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
+from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
 from wildseg3d_ros.scene.scene import Scene
@@ -42,11 +43,15 @@ def build_scene(
 
     Raises:
         InputError: views that cannot be used. AlignmentError: views that do not fit together.
+        RigError: what is given of the cameras is wrong in a way that is known, and
+            ``alignment.check_rig`` is set.
         Cancelled: the caller asked to stop; nothing is left behind.
     """
     progress = progress or Progress()
     check_views(views)
     check_device(config.alignment.device)
+    if config.alignment.check_rig:
+        _check_rig(views, progress)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = masks or load_masks(config.masks)
     pointmaps.check(views)
@@ -158,6 +163,15 @@ def _finish(
             warnings=progress.warnings,
             nothing_found=why_nothing_found(cache),
         )
+
+
+def _check_rig(views: Sequence[View], progress: Progress) -> None:
+    """Refuses a rig that is wrong in a known way, and warns of what else contradicts itself."""
+    with progress.stage("rig"):
+        report = judge(views)
+        report.refuse()
+        for text in report.warnings:
+            progress.warn(text)
 
 
 def _choose_pairs(

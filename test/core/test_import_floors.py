@@ -15,7 +15,7 @@ FLOORS = (
     {"core"},
     {"pairing"},
     {"alignment", "io", "masks", "pointmaps", "scene"},
-    {"config"},
+    {"config", "rig"},
     {"editing", "evaluation", "grasping", "pipeline"},
     {"cli", "ros", "sim"},
     {"demo"},

@@ -41,6 +41,11 @@ class AlignmentConfig:
     prior_rotation_sigma: float = setting(
         0.0, "the same of given orientations [rad]; 0 = they only register the world", 0.0, 3.0
     )
+    check_rig: bool = setting(
+        True,
+        "compare given poses, intrinsics and depth with each other before anything is aligned, "
+        "and refuse a rig that is wrong in a known way (inverse matrices, axes, units, ...)",
+    )
     trust_intrinsics: bool = setting(
         False,
         "keep given focal lengths that pointmaps of unknown scale contradict by more than 8 "

@@ -39,6 +39,7 @@ class ErrorCode(IntEnum):
     TOO_FEW_VIEWS = 30
     DISCONNECTED_VIEWS = 31
     ALIGNMENT_FAILED = 32
+    WRONG_RIG = 33
 
 
 class WildSeg3DError(Exception):
@@ -84,6 +85,12 @@ class AlignmentError(WildSeg3DError):
     """Views that cannot be brought into one world."""
 
     code = ErrorCode.ALIGNMENT_FAILED
+
+
+class RigError(WildSeg3DError):
+    """Poses, intrinsics or depth that what the cameras see contradicts, in a way that is known."""
+
+    code = ErrorCode.WRONG_RIG
 
 
 class Cancelled(WildSeg3DError):

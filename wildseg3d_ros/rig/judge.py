@@ -1,0 +1,235 @@
+"""The judge of a rig: what its views bear out, what contradicts, which mistake explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.rig import mistakes
+from wildseg3d_ros.rig.cameras import Cameras, Evidence, Source, all_pairs, chosen_pairs
+from wildseg3d_ros.rig.matches import Matches
+from wildseg3d_ros.rig.mistakes import Mistake
+from wildseg3d_ros.rig.pose_error import most_likely_nearby
+from wildseg3d_ros.rig.report import CameraReport, Finding, RigReport, Verdict, percent
+from wildseg3d_ros.rig.surfaces import Surfaces
+
+_CLEARLY = 0.75
+"""Share of a mistake's log ratio that the cameras as given may have for it to be named. Right
+cameras, give or take an honest error, have more than any mistake in constructed rigs."""
+
+_ENOUGH = 25.0
+"""Log ratio that a mistake has to have, so that none of some 500 that are tried wins by chance: of
+cameras that look at different tables, with things of the same kinds, up to 21."""
+
+_MOST = 0.75
+"""Share of the cameras that have to be borne out once the mistake is mended."""
+
+_TOLD = 5.0
+"""Log ratio, up or down, from which something is told about a camera."""
+
+_THINNED = 4
+"""For the search, each so-manieth point; the best are compared again by all."""
+
+
+def judge(views: Sequence[View]) -> RigReport:
+    """Compares views as given, and as they would be if a usual mistake had been made.
+
+    Args:
+        views: of one static scene. Those without pose or intrinsics take no part; depth is
+            evidence where both views of a pair have it, and matched features elsewhere.
+    """
+    index = [
+        v for v, view in enumerate(views)
+        if view.world_from_cam_prior is not None and view.K is not None
+    ]  # fmt: skip
+    if len(index) < 2:
+        return RigReport(tuple(_unposed(view) for view in views))
+    rig = _Judged([views[v] for v in index])
+    finding, about = rig.finding()
+    reports = {v: rig.report(k, about) for k, v in enumerate(index)}
+    return RigReport(
+        tuple(reports.get(v) or _unposed(view) for v, view in enumerate(views)), finding
+    )
+
+
+class _Both:
+    """Evidence of depth where both views have it, and of features elsewhere."""
+
+    def __init__(self, views: Sequence[View], surfaces: Surfaces) -> None:
+        self._surfaces, self._measured = surfaces, surfaces.measured
+        pairs = all_pairs(len(views))
+        if len(views) > 9:  # features of many views are matched to the next ones only
+            pairs = pairs[pairs[:, 1] - pairs[:, 0] <= 8]
+        pairs = pairs[~self._measured[pairs].all(axis=1)]
+        self._matches = Matches(views, pairs) if len(pairs) else None
+
+    def evidence(self, cameras: Cameras, pairs: NDArray[np.int64], thinned: int = 1) -> Evidence:
+        found = self._surfaces.evidence(cameras, pairs, thinned)
+        if self._matches is not None:
+            found = found + self._matches.evidence(cameras, pairs, thinned)
+        return found
+
+
+class _Judged:
+    """Views with poses, their evidence as given, and the search for a mistake."""
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self.views = views
+        self.cameras = Cameras.of(views)
+        surfaces = Surfaces(views)
+        self.depth = surfaces.median_depth
+        self.look_the_same = surfaces.look_the_same()
+        self.source: Source = _Both(views, surfaces)
+        self.pairs = chosen_pairs(self.cameras, self.source)
+        self.given = self.source.evidence(self.cameras, self.pairs)
+        measured = self.depth[np.isfinite(self.depth)]
+        # Images alone know no scale.
+        both = surfaces.measured.sum() > 1
+        self.median_depth = float(np.median(measured)) if both else float("nan")
+
+    @cached_property
+    def nearby(self) -> Evidence:
+        """Evidence for the given cameras, give or take an honest error of their poses."""
+        cameras = most_likely_nearby(self.cameras, self.source, self.pairs)
+        return self.source.evidence(cameras, self.pairs)
+
+    def finding(self) -> tuple[Finding | None, frozenset[int]]:
+        """The mistake that explains the evidence far better than the given cameras do, and the
+        views that it is about."""
+        best = self._likeliest(self._mistakes(), _THINNED)[:8]
+        for mistake in best[:3]:
+            best += mistakes.refined(mistake)
+        for mistake in self._likeliest(best, 1):
+            if self._is_clear(mistake):
+                concerned = self._concerned(mistake)
+                mended = self._mended(mistake, concerned, 1)
+                about = frozenset(mistake.views or range(len(self.views)))
+                return self._named(mistake, self.given.select(concerned), mended), about
+        return None, frozenset()
+
+    def _is_clear(self, mistake: Mistake) -> bool:
+        """Whether the evidence with the mistake mended is far above that as given, for most of the
+        cameras that it is about; by all points, or by those that are on no plane."""
+        concerned = self._concerned(mistake)
+        mended = self._mended(mistake, concerned, 1)
+        views = np.array(mistake.views or range(len(self.views)))
+        of_view = (self.pairs[concerned][:, :, None] == views).any(axis=1).T
+        for weighed in (_solid,) if self._keeps_rotations(mistake) else (_all, _solid):
+            found = weighed(mended).sum() - mistake.rarity
+            told = of_view @ weighed(mended) >= _TOLD
+            if found < _ENOUGH or told.mean() < _MOST:
+                continue
+            # The search nearby takes as long as that for mistakes: only where it matters.
+            limit = _CLEARLY * found
+            if weighed(self.given)[concerned].sum() > limit:
+                continue
+            if weighed(self.nearby)[concerned].sum() <= limit:
+                return True
+        return False
+
+    def _keeps_rotations(self, mistake: Mistake) -> bool:
+        """Whether cameras are only moved by mending it: planes then slide along themselves."""
+        a, b = self.pairs[self._concerned(mistake)].T
+        given, mended = (
+            np.linalg.inv(poses[a, :3, :3]) @ poses[b, :3, :3]
+            for poses in (self.cameras.world_from_cam, mistake.mend(self.cameras).world_from_cam)
+        )
+        return bool(np.median(np.abs(given - mended).max(axis=(1, 2))) < 0.1)
+
+    def _mistakes(self) -> Iterable[Mistake]:
+        yield from mistakes.of_all(self.median_depth)
+        if self.look_the_same:
+            yield mistakes.of_one_place()
+        for v in range(len(self.views)):
+            yield from mistakes.of_view(self.views, v)
+        for one, two in all_pairs(len(self.views)).tolist():
+            yield mistakes.of_two(self.views, one, two)
+
+    def _likeliest(self, candidates: Iterable[Mistake], thinned: int) -> list[Mistake]:
+        """The candidates, those that gain most over the given cameras first."""
+        given = self.source.evidence(self.cameras, self.pairs, thinned)
+        gains = []
+        for mistake in candidates:
+            concerned = self._concerned(mistake)
+            mended = self._mended(mistake, concerned, thinned)
+            weighed = _solid if self._keeps_rotations(mistake) else _all
+            gain = weighed(mended).sum() - weighed(given)[concerned].sum() - mistake.rarity
+            gains.append((gain, mistake))
+        return [mistake for _, mistake in sorted(gains, key=lambda each: -each[0])]
+
+    def _concerned(self, mistake: Mistake) -> NDArray[np.bool_]:
+        """(P,) pairs that hold a view of the mistake."""
+        if not mistake.views:
+            return np.ones(len(self.pairs), dtype=bool)
+        return np.asarray(np.isin(self.pairs, mistake.views).any(axis=1), dtype=bool)
+
+    def _mended(self, mistake: Mistake, concerned: NDArray, thinned: int) -> Evidence:
+        cameras = mistake.mend(self.cameras)
+        return self.source.evidence(cameras, self.pairs[concerned], thinned)
+
+    def _named(self, mistake: Mistake, given: Evidence, mended: Evidence) -> Finding:
+        who = [self.views[v].name for v in mistake.views or range(len(self.views))]
+        so = f"as given {percent(given.share)} of the common surface of the views agrees"
+        if given.compared.sum() == 0:
+            so = "as given no view sees anything of the others"
+        if mistake.views:
+            so = so.replace("the views", " and ".join(map(repr, who)) + " and the others")
+            so = so.replace("no view sees", f"{' and '.join(map(repr, who))} and the others see")
+            so = so.replace("see anything of the others", "see nothing in common")
+        return Finding(
+            mistake.kind,
+            tuple(who),
+            given.share,
+            mended.share,
+            given.total,
+            mended.total,
+            mistake.factor,
+            f"{so}, {mistake.reading} {percent(mended.share)}: {mistake.text}; {mistake.remedy}",
+        )
+
+    def report(self, v: int, about: frozenset[int]) -> CameraReport:
+        """Of one view, by its index; ``about``: the views that a mistake was found of."""
+        mine = (self.pairs == v).any(axis=1)
+        own, total = self.given.select(mine), self.given.select(mine).total
+        if v not in about and total < _TOLD:
+            total = self.nearby.select(mine).total
+        overlap = {
+            self.views[int(pair.sum()) - v].name: float(agreeing / compared)
+            for pair, ratio, agreeing, compared in zip(
+                self.pairs[mine], own.log_ratio, own.agreeing, own.compared, strict=True
+            )
+            if abs(ratio) >= 1.0 and compared > 0
+        }
+        verdict, why = _verdict(total, v in about)
+        depth = float(self.depth[v])
+        name = self.views[v].name
+        return CameraReport(name, True, depth, overlap, own.share, total, verdict, why)
+
+
+def _all(evidence: Evidence) -> NDArray[np.float64]:
+    return evidence.log_ratio
+
+
+def _solid(evidence: Evidence) -> NDArray[np.float64]:
+    return evidence.solid
+
+
+def _verdict(total: float, found: bool) -> tuple[Verdict, str]:
+    if found:
+        return "suspect", "see the finding"
+    if total <= -_TOLD:
+        return "suspect", "contradicts the others"
+    return ("unchecked", "too little in common with others") if total < _TOLD else ("ok", "")
+
+
+def _unposed(view: View) -> CameraReport:
+    depth = float("nan")
+    if view.depth is not None and (view.depth > 0).any():
+        depth = float(np.median(view.depth[view.depth > 0]))
+    posed = view.world_from_cam_prior is not None
+    why = "no pose" if not posed else "no intrinsics" if view.K is None else "no other pose"
+    return CameraReport(view.name, posed, depth, {}, float("nan"), 0.0, "unchecked", why)

@@ -1,0 +1,142 @@
+"""Evidence of plain images: whether matched features lie where the cameras put each other's rays.
+
+Features are matched without the cameras, and only matches that some epipolar geometry explains
+count: these are right, whatever the poses are. A match that is then far from the epipolar line of
+the cameras that are judged, or behind one of them, contradicts them. Images alone know no scale:
+translations that are all too long leave every match where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pointmaps.features import match, root_sift
+from wildseg3d_ros.rig.cameras import Cameras, Evidence
+
+_SIZE = 480
+"""Longer edge [px] at which features are found."""
+
+_FEATURES = 700
+
+_KEPT = 48
+"""Matches of a pair that are kept, at most."""
+
+_FEWEST = 16
+"""Matches that one epipolar geometry has to explain: seven fix it, and of a hundred that lie
+anywhere it explains one or two more."""
+
+_WIDE, _NARROW = 0.03, 0.005
+"""Angles [rad] between a match and its epipolar line: what honest poses leave, 1 degree of either
+camera and 10 mm at half a metre; and what good ones do."""
+
+_AGREES = 0.4
+"""Share of the kept matches within either angle by right cameras."""
+
+_INDEPENDENT = 20.0
+"""Independent matches of a pair: they sit on a few textured things."""
+
+
+class Matches:
+    """Verified matches of some pairs of views; a :class:`~wildseg3d_ros.rig.cameras.Source`.
+
+    Args:
+        views: all of the rig. pairs: (P, 2) those to match; of others nothing is said.
+    """
+
+    def __init__(self, views: Sequence[View], pairs: NDArray[np.int64]) -> None:
+        count = len(views)
+        # In pixels it stays the same whatever focal length is judged: a shorter one would have all
+        # matches agree that lie near the middle.
+        focal = np.array([1.0 if view.K is None else view.K[1, 1] for view in views])
+        self._focal = focal
+        self._height = np.array([float(view.size[0]) for view in views])
+        self._row = np.full((count, count), -1)
+        self._uv = np.full((len(pairs), 2, _KEPT, 2), np.nan)
+        features = {v: _features(views[v]) for v in sorted({int(v) for v in pairs.ravel()})}
+        for e, (a, b) in enumerate(pairs):
+            self._row[a, b] = e
+            found = _verified(features[int(a)], features[int(b)], max(views[a].size))
+            self._uv[e, :, : found.shape[1]] = found
+
+    def evidence(self, cameras: Cameras, pairs: NDArray[np.int64], thinned: int = 1) -> Evidence:
+        """Evidence of pairs (P, 2); see :class:`~wildseg3d_ros.rig.cameras.Source`. Nothing is
+        left out."""
+        a, b = pairs.T
+        row = self._row[a, b]
+        uv = np.where((row >= 0)[:, None, None, None], self._uv[row], np.nan)
+        b_from_a = np.linalg.inv(cameras.world_from_cam)[b] @ cameras.world_from_cam[a]
+        there = np.isfinite(uv[:, 0, :, 0])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            apart, ahead = _angles(uv, cameras.K[a], cameras.K[b], b_from_a)
+            off = apart * (cameras.K[b, 1, 1] / self._focal[b])[:, None]
+            agrees = there & (off < _WIDE) & ahead
+        # Bands about the line, on the right side of the epipoles.
+        wide, narrow = (
+            np.clip(angle * self._focal[b] / self._height[b], 0.002, 0.5)[:, None]
+            for angle in (_WIDE, _NARROW)
+        )
+        likely = _AGREES / wide + np.where(off < _NARROW, _AGREES / narrow, 0.0)
+        rest = 1.0 - 2.0 * _AGREES
+        ratio = np.log(np.where(agrees, likely, 0.0) + rest)
+        compared = there.sum(axis=1).astype(np.float64)
+        weight = np.minimum(1.0, _INDEPENDENT / np.maximum(compared, 1.0))
+        total = weight * (ratio * there).sum(axis=1)
+        return Evidence(total, total, agrees.sum(axis=1).astype(np.float64), compared)
+
+
+def _features(view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    shrink = min(1.0, _SIZE / max(view.size))
+    gray = np.asarray(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY), np.uint8)
+    small = cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    uv, descriptors = root_sift(np.asarray(small, np.uint8), _FEATURES)
+    return (uv + 0.5) / shrink - 0.5, descriptors
+
+
+def _verified(
+    a: tuple[NDArray, NDArray], b: tuple[NDArray, NDArray], size: int
+) -> NDArray[np.float64]:
+    """(2, M, 2) pixels of the matches of two views that one epipolar geometry explains."""
+    nothing = np.zeros((2, 0, 2))
+    index_a, index_b = match(a[1], b[1], 0.8)
+    if len(index_a) < _FEWEST:
+        return nothing
+    uv = np.stack([a[0][index_a], b[0][index_b]])
+    off = max(1.0, 0.003 * size)
+    cv2.setRNGSeed(0)
+    _, good = cv2.findFundamentalMat(uv[0], uv[1], cv2.FM_RANSAC, off, 0.999, 2000)
+    if good is None:
+        return nothing
+    uv = uv[:, good.ravel() > 0]
+    # Of many matches that lie anywhere, more are explained by accident.
+    if uv.shape[1] < max(_FEWEST, 0.25 * len(index_a)):
+        return nothing
+    pick = np.random.default_rng(0).permutation(uv.shape[1])[:_KEPT]
+    return uv[:, pick]
+
+
+def _angles(
+    uv: NDArray, K_a: NDArray, K_b: NDArray, b_from_a: NDArray
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(P, M) angles [rad] between matches and their epipolar planes, and whether their rays meet
+    before both cameras."""
+    ray_a, ray_b = (
+        np.concatenate([uv[:, k], np.ones_like(uv[:, k, :, :1])], axis=2)
+        @ np.swapaxes(np.linalg.inv(K), 1, 2)
+        for k, K in enumerate((K_a, K_b))
+    )
+    ray_a = ray_a @ np.swapaxes(b_from_a[:, :3, :3], 1, 2)
+    baseline = np.broadcast_to(b_from_a[:, None, :3, 3], ray_a.shape)
+    normal = np.cross(baseline, ray_a)
+    normal /= np.linalg.norm(normal, axis=2, keepdims=True)
+    sine = np.abs((normal * ray_b).sum(axis=2)) / np.linalg.norm(ray_b, axis=2)
+    # along_b ray_b = along_a ray_a + baseline, in the least squares
+    aa, bb, ab = (ray_a**2).sum(2), (ray_b**2).sum(2), (ray_a * ray_b).sum(2)
+    at, bt = (ray_a * baseline).sum(2), (ray_b * baseline).sum(2)
+    determinant = aa * bb - ab**2
+    along_a, along_b = (ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant
+    return np.arcsin(np.minimum(sine, 1.0)), (along_a > 0) & (along_b > 0)

@@ -1,0 +1,141 @@
+"""The verdict on a rig, for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from wildseg3d_ros.core.errors import RigError
+
+Verdict = Literal["ok", "suspect", "unchecked"]
+
+
+@dataclass(frozen=True)
+class CameraReport:
+    """What is known of one camera.
+
+    Attributes:
+        name: of the view.
+        posed: whether a pose is given.
+        depth: median of its depth image [m]; NaN without.
+        overlap: share of what it and another camera compare that agrees, by the other's name; only
+            of those that tell something.
+        agreement: the same over all others; NaN where nothing is compared.
+        log_ratio: evidence for its pose, natural logarithm; see :mod:`wildseg3d_ros.rig`.
+        verdict: ok, suspect or unchecked.
+        why: the reason, where it is not ok.
+    """
+
+    name: str
+    posed: bool
+    depth: float
+    overlap: dict[str, float]
+    agreement: float
+    log_ratio: float
+    verdict: Verdict
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A mistake that explains what is seen, where the given cameras do not.
+
+    Attributes:
+        kind: of :data:`wildseg3d_ros.rig.mistakes.KINDS`.
+        cameras: names of those it is about; all where it is about the rig.
+        given, mended: shares of the common surface that agree, as given and without the mistake;
+            NaN where nothing is compared.
+        log_ratio_given, log_ratio_mended: evidence for the cameras of either.
+        factor: by which something was multiplied; 1 where nothing was.
+        text: the sentence for people, with the way out.
+    """
+
+    kind: str
+    cameras: tuple[str, ...]
+    given: float
+    mended: float
+    log_ratio_given: float
+    log_ratio_mended: float
+    factor: float
+    text: str
+
+
+@dataclass(frozen=True)
+class RigReport:
+    """The verdict on a rig.
+
+    Attributes:
+        cameras: one report each, in the order of the views.
+        finding: the mistake that was made; None where there is none or none is known.
+    """
+
+    cameras: tuple[CameraReport, ...]
+    finding: Finding | None = None
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Names of cameras that contradict others."""
+        return tuple(each.name for each in self.cameras if each.verdict == "suspect")
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know although a scene is built, one sentence each."""
+        if self.finding is not None:
+            return [self.finding.text]
+        out = []
+        if self.suspects:
+            told = (
+                f"'{each.name}' ({percent(each.agreement)} of what it shares with others agrees)"
+                for each in self.cameras
+                if each.verdict == "suspect"
+            )
+            out.append(
+                f"the given poses contradict each other, and no usual mistake explains it: camera "
+                f"{', '.join(told)}. Lengths and places may be wrong: check these cameras' poses, "
+                "intrinsics and depth, and that nothing moved between the images"
+            )
+        unchecked = [c.name for c in self.cameras if c.posed and c.verdict == "unchecked"]
+        if unchecked:
+            named = "of all cameras" if len(unchecked) == len(self.cameras) else ""
+            named = named or f"of camera {', '.join(map(repr, unchecked))}"
+            out.append(
+                f"the given pose {named} could not be checked: too little is seen in common with "
+                "other cameras that have a pose"
+            )
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; NaN becomes None."""
+        return {
+            "verdict": self.verdict,
+            "finding": None if self.finding is None else _plain(vars(self.finding)),
+            "cameras": [_plain(vars(each)) for each in self.cameras],
+        }
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the rig: suspect where anything is, unchecked where nothing is told of any camera."""
+        if self.finding is not None or self.suspects:
+            return "suspect"
+        return "ok" if any(each.verdict == "ok" for each in self.cameras) else "unchecked"
+
+    def refuse(self) -> None:
+        """Raises RigError where a mistake was found."""
+        if self.finding is not None:
+            raise RigError(
+                f"{self.finding.text}. To build all the same, set alignment.check_rig to false"
+            )
+
+
+def percent(share: float) -> str:
+    """A share in words; NaN is nothing."""
+    return "nothing" if np.isnan(share) else f"{share:.0%}".replace("%", " %")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and np.isnan(value) else value
+        for key, value in values.items()
+    }
