@@ -1,4 +1,4 @@
-"""The ``wildseg3d`` command: build, segment, evaluate, align, replay, demonstrate."""
+"""The ``wildseg3d`` command: build, check, segment, evaluate, align, replay, demonstrate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
 from wildseg3d_ros.cli.commands import ExitCode
-from wildseg3d_ros.core.errors import FileError, WildSeg3DError
+from wildseg3d_ros.core.errors import FileError, RigError, WildSeg3DError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, 2 after an error, 3 after an answer that is
-    not to be relied on, else the shell's."""
+    not to be relied on and for a rig that is refused, else the shell's."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in words
     try:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verbose:
             traceback.print_exc()
         print(f"wildseg3d: error: {error}", file=sys.stderr)
-        return ExitCode.ERROR
+        return ExitCode.UNRELIABLE if isinstance(error, RigError) else ExitCode.ERROR
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); Python must not flush into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -37,10 +37,23 @@ _BUILD = """\
 FOLDER holds transforms.json in nerfstudio's convention: intrinsics, and per frame
 file_path, transform_matrix (camera-to-world, OpenGL axes), depth_file_path (16-bit PNG).
 The exit code is 3 when the scene was written but its alignment did not converge, or its
-pairs contradict each other throughout: do not rely on it.
+pairs contradict each other throughout: do not rely on it. It is 3, too, when no scene was
+written because poses, intrinsics or depth are wrong in a known way: see `wildseg3d check`.
 
 example:
   wildseg3d build recording/ -o scene.ws3d --set index.click_radius=4 --picture scene.png
+"""
+_CHECK = """\
+The first thing to run on new cameras. Points of each view are carried into the others by
+the given poses, intrinsics and depth, and compared with what is seen there; then again as
+if a usual mistake had been made: inverse matrices, OpenGL's axes, link frames, a scale,
+a unit of depth, intrinsics of another resolution, a view turned or mirrored, two swapped.
+
+agrees is the share of the points that lie on the other views' surfaces, of those that do
+or that these views see through. The exit code is 3 when something contradicts.
+
+example:
+  wildseg3d check recording/
 """
 _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
@@ -135,6 +148,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_output(option, "SCENE", "file to write (default: %(default)s)", Path("scene.ws3d"))
     option("--picture", metavar="PNG", type=Path, help="draw all views with their masks")
 
+    option = add("check", commands.check, "check the cameras of a recording", _CHECK)
+    _add_folder(option)
+    option("--json", action="store_true", help="print all figures as JSON instead of a table")
+
     option = add("segment", commands.segment, "get the cloud of a clicked object", _SEGMENT)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
     option("--view", metavar="V", help="camera of the pixels that follow")
@@ -212,7 +229,11 @@ def _add_settings(option: Callable[..., Any], example: str) -> None:
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
 
 
-def _add_building(option: Callable[..., Any]) -> None:
+def _add_folder(option: Callable[..., Any]) -> None:
     option("folder", metavar="FOLDER", type=Path, help="the recording")
-    _add_settings(option, "index.click_radius=4")
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
+
+
+def _add_building(option: Callable[..., Any]) -> None:
+    _add_folder(option)
+    _add_settings(option, "index.click_radius=4")

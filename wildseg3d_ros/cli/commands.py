@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """Beside 0: argparse's code for errors, one for answers not to be relied on, the shell's."""
+    """Beside 0: argparse's code for errors, one for answers and rigs not to be relied on, the
+    shell's."""
 
     ERROR = 2
-    NOT_CONVERGED = 3
+    UNRELIABLE = 3
     INTERRUPTED = 128 + signal.SIGINT
     BROKEN_PIPE = 128 + signal.SIGPIPE
 
@@ -48,6 +49,22 @@ def build(given: argparse.Namespace) -> int:
         print_scene(scene)
         _print_written(given.output, given.picture)
     return _exit_code(scene.alignment)
+
+
+def check(given: argparse.Namespace) -> int:
+    """``wildseg3d check``: what a recording's views say about its cameras; 0, or 3 where they
+    contradict what is given."""
+    recording = _load(given)
+
+    from wildseg3d_ros.cli.report import print_rig
+    from wildseg3d_ros.rig.judge import judge
+
+    report = judge(recording.views)
+    if given.json:
+        print(json.dumps(report.to_dict(), indent=1))
+    elif not given.quiet:
+        print_rig(report)
+    return ExitCode.UNRELIABLE if report.verdict == "suspect" else 0
 
 
 def segment(given: argparse.Namespace) -> None:
@@ -196,7 +213,7 @@ def _exit_code(alignment: Alignment) -> int:
     if alignment.converged:
         return 0
     print(f"wildseg3d: not converged: {alignment.stop_reason}", file=sys.stderr)
-    return ExitCode.NOT_CONVERGED
+    return ExitCode.UNRELIABLE
 
 
 def _config_as_built(scene: Scene) -> SceneConfig:

@@ -8,7 +8,11 @@ import numpy as np
 
 from wildseg3d_ros.core.types import Alignment, ObjectCloud
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
+from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.scene import Scene
+
+_OTHERS = 4
+"""Cameras that a line of the table names."""
 
 
 def print_scene(scene: Scene) -> None:
@@ -30,6 +34,25 @@ def print_alignment(alignment: Alignment, seconds: Mapping[str, float]) -> None:
     print(f"solve    {alignment.stop_reason}; condition {alignment.condition:.2g}")
     _print_cost(seconds, peak_memory_mb())
     print_warnings(alignment.warnings)
+
+
+def print_rig(report: RigReport) -> None:
+    """A table with one line per camera, and what is wrong with them."""
+    width = max([len(camera.name) for camera in report.cameras] + [6])
+    print(f"{'camera':{width}}  pose   depth   agrees  verdict    with")
+    for camera in report.cameras:
+        depth = "-" if np.isnan(camera.depth) else f"{camera.depth:.3g} m"
+        agrees = "-" if np.isnan(camera.agreement) else f"{camera.agreement:.0%}"
+        best = sorted(camera.overlap.items(), key=lambda each: -each[1])
+        others = ", ".join(f"{name} {share:.0%}" for name, share in best[:_OTHERS])
+        if len(best) > _OTHERS:
+            others += f" and {len(best) - _OTHERS} more"
+        print(
+            f"{camera.name:{width}}  {'given' if camera.posed else 'none':5}  {depth:>6}  "
+            f"{agrees:>6}  {camera.verdict:9}  {others or camera.why}"
+        )
+    print(f"rig     {report.verdict}")
+    print_warnings(report.warnings)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
