@@ -157,7 +157,7 @@ def test_judge_suspects_one_wrong_pose_and_does_not_refuse(views):
     report = judge([*views[:2], replace(views[2], world_from_cam_prior=wrong), *views[3:]])
     assert report.finding is None
     assert report.suspects == (views[2].name,)
-    assert [camera.verdict for camera in report.cameras].count("ok") == 3
+    assert [camera.verdict for camera in report.cameras].count("ok") >= 2
     assert "contradict each other" in report.warnings[0]
     assert f"'{views[2].name}'" in report.warnings[0]
 

@@ -46,12 +46,13 @@ class Evidence:
     Attributes:
         log_ratio: (P,) natural logarithm of the likelihood of what is seen, over that with cameras
             that have nothing to do with each other.
-        solid: (P,) the same without what agrees on a plane: what it says of cameras that may have
-            slid along one.
+        sure: (P,) the same without depth that agrees on a plane, along which cameras may slide.
+        solid: (P,) the same without matches on a plane as well: tiles match the next tiles.
         agreeing, compared: (P,) observations that agree, and those that agree or contradict.
     """
 
     log_ratio: NDArray[np.float64]
+    sure: NDArray[np.float64]
     solid: NDArray[np.float64]
     agreeing: NDArray[np.float64]
     compared: NDArray[np.float64]
@@ -59,6 +60,7 @@ class Evidence:
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence(
             self.log_ratio + other.log_ratio,
+            self.sure + other.sure,
             self.solid + other.solid,
             self.agreeing + other.agreeing,
             self.compared + other.compared,
@@ -67,7 +69,11 @@ class Evidence:
     def select(self, which: NDArray[np.bool_]) -> Evidence:
         """The pairs chosen by (P,) ``which``."""
         return Evidence(
-            self.log_ratio[which], self.solid[which], self.agreeing[which], self.compared[which]
+            self.log_ratio[which],
+            self.sure[which],
+            self.solid[which],
+            self.agreeing[which],
+            self.compared[which],
         )
 
     @property

@@ -48,8 +48,13 @@ def judge(views: Sequence[View]) -> RigReport:
     ]  # fmt: skip
     if len(index) < 2:
         return RigReport(tuple(_unposed(view) for view in views))
-    rig = _Judged([views[v] for v in index])
+    posed = [views[v] for v in index]
+    surfaces = Surfaces(posed)
+    rig = _Judged(posed, surfaces, _Both(posed, surfaces))
     finding, about = rig.finding()
+    if finding is None and not rig.is_certain and surfaces.measured.any():
+        rig = _Judged(posed, surfaces, _Both(posed, surfaces, match_all=True))
+        finding, about = rig.finding()
     reports = {v: rig.report(k, about) for k, v in enumerate(index)}
     return RigReport(
         tuple(reports.get(v) or _unposed(view) for v, view in enumerate(views)), finding
@@ -57,14 +62,16 @@ def judge(views: Sequence[View]) -> RigReport:
 
 
 class _Both:
-    """Evidence of depth where both views have it, and of features elsewhere."""
+    """Evidence of depth where both views have it, and of features elsewhere or everywhere."""
 
-    def __init__(self, views: Sequence[View], surfaces: Surfaces) -> None:
-        self._surfaces, self._measured = surfaces, surfaces.measured
+    def __init__(self, views: Sequence[View], surfaces: Surfaces, match_all: bool = False) -> None:
+        self._surfaces = surfaces
         pairs = all_pairs(len(views))
-        if len(views) > 9:  # features of many views are matched to the next ones only
+        # Features of many views are matched to those of the next ones only.
+        if len(views) > 9:
             pairs = pairs[pairs[:, 1] - pairs[:, 0] <= 8]
-        pairs = pairs[~self._measured[pairs].all(axis=1)]
+        if not match_all:
+            pairs = pairs[~surfaces.measured[pairs].all(axis=1)]
         self._matches = Matches(views, pairs) if len(pairs) else None
 
     def evidence(self, cameras: Cameras, pairs: NDArray[np.int64], thinned: int = 1) -> Evidence:
@@ -77,19 +84,24 @@ class _Both:
 class _Judged:
     """Views with poses, their evidence as given, and the search for a mistake."""
 
-    def __init__(self, views: Sequence[View]) -> None:
+    def __init__(self, views: Sequence[View], surfaces: Surfaces, source: Source) -> None:
         self.views = views
         self.cameras = Cameras.of(views)
-        surfaces = Surfaces(views)
+        self.source = source
         self.depth = surfaces.median_depth
         self.look_the_same = surfaces.look_the_same()
-        self.source: Source = _Both(views, surfaces)
         self.pairs = chosen_pairs(self.cameras, self.source)
         self.given = self.source.evidence(self.cameras, self.pairs)
         measured = self.depth[np.isfinite(self.depth)]
         # Images alone know no scale.
         both = surfaces.measured.sum() > 1
         self.median_depth = float(np.median(measured)) if both else float("nan")
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether surfaces that are no plane bear every camera out."""
+        own = (self.pairs[:, :, None] == np.arange(len(self.views))).any(axis=1).T
+        return bool((own @ self.given.solid >= _ENOUGH).all())
 
     @cached_property
     def nearby(self) -> Evidence:
@@ -118,30 +130,38 @@ class _Judged:
         mended = self._mended(mistake, concerned, 1)
         views = np.array(mistake.views or range(len(self.views)))
         of_view = (self.pairs[concerned][:, :, None] == views).any(axis=1).T
-        for weighed in (_solid,) if self._keeps_rotations(mistake) else (_all, _solid):
+        for weighed in (_solid,) if self._turns_nothing(mistake) else (_all, _solid):
             found = weighed(mended).sum() - mistake.rarity
             told = of_view @ weighed(mended) >= _TOLD
             if found < _ENOUGH or told.mean() < _MOST:
                 continue
-            # The search nearby takes as long as that for mistakes: only where it matters.
-            limit = _CLEARLY * found
-            if weighed(self.given)[concerned].sum() > limit:
+            if weighed(self.given)[concerned].sum() > _CLEARLY * found:
                 continue
-            if weighed(self.nearby)[concerned].sum() <= limit:
+            # These searches take as long as that for mistakes: only where they matter.
+            given = weighed(self.nearby)[concerned].sum()
+            if given <= _CLEARLY * found:
+                return True
+            cameras = most_likely_nearby(mistake.mend(self.cameras), self.source, self.pairs)
+            nearby = self.source.evidence(cameras, self.pairs[concerned])
+            if given <= _CLEARLY * (weighed(nearby).sum() - mistake.rarity):
                 return True
         return False
 
-    def _keeps_rotations(self, mistake: Mistake) -> bool:
-        """Whether cameras are only moved by mending it: planes then slide along themselves."""
+    def _turns_nothing(self, mistake: Mistake) -> bool:
+        """Whether no camera is turned by mending it: planes then slide along themselves, or are
+        scaled in themselves."""
         a, b = self.pairs[self._concerned(mistake)].T
+        now, then = self.cameras, mistake.mend(self.cameras)
+        if (now.depth_scale != then.depth_scale).any():
+            return False
         given, mended = (
             np.linalg.inv(poses[a, :3, :3]) @ poses[b, :3, :3]
-            for poses in (self.cameras.world_from_cam, mistake.mend(self.cameras).world_from_cam)
+            for poses in (now.world_from_cam, then.world_from_cam)
         )
         return bool(np.median(np.abs(given - mended).max(axis=(1, 2))) < 0.1)
 
     def _mistakes(self) -> Iterable[Mistake]:
-        yield from mistakes.of_all(self.median_depth)
+        yield from mistakes.of_all(self.views, self.median_depth)
         if self.look_the_same:
             yield mistakes.of_one_place()
         for v in range(len(self.views)):
@@ -156,7 +176,7 @@ class _Judged:
         for mistake in candidates:
             concerned = self._concerned(mistake)
             mended = self._mended(mistake, concerned, thinned)
-            weighed = _solid if self._keeps_rotations(mistake) else _all
+            weighed = _solid if self._turns_nothing(mistake) else _all
             gain = weighed(mended).sum() - weighed(given)[concerned].sum() - mistake.rarity
             gains.append((gain, mistake))
         return [mistake for _, mistake in sorted(gains, key=lambda each: -each[0])]
@@ -194,9 +214,11 @@ class _Judged:
     def report(self, v: int, about: frozenset[int]) -> CameraReport:
         """Of one view, by its index; ``about``: the views that a mistake was found of."""
         mine = (self.pairs == v).any(axis=1)
-        own, total = self.given.select(mine), self.given.select(mine).total
-        if v not in about and total < _TOLD:
-            total = self.nearby.select(mine).total
+        own = self.given.select(mine)
+        total, sure = own.total, float(own.sure.sum())
+        if v not in about and min(total, sure) < _TOLD:
+            nearby = self.nearby.select(mine)
+            total, sure = nearby.total, float(nearby.sure.sum())
         overlap = {
             self.views[int(pair.sum()) - v].name: float(agreeing / compared)
             for pair, ratio, agreeing, compared in zip(
@@ -204,7 +226,7 @@ class _Judged:
             )
             if abs(ratio) >= 1.0 and compared > 0
         }
-        verdict, why = _verdict(total, v in about)
+        verdict, why = _verdict(total, sure, v in about)
         depth = float(self.depth[v])
         name = self.views[v].name
         return CameraReport(name, True, depth, overlap, own.share, total, verdict, why)
@@ -218,12 +240,14 @@ def _solid(evidence: Evidence) -> NDArray[np.float64]:
     return evidence.solid
 
 
-def _verdict(total: float, found: bool) -> tuple[Verdict, str]:
+def _verdict(total: float, sure: float, found: bool) -> tuple[Verdict, str]:
     if found:
         return "suspect", "see the finding"
     if total <= -_TOLD:
         return "suspect", "contradicts the others"
-    return ("unchecked", "too little in common with others") if total < _TOLD else ("ok", "")
+    if total < _TOLD:
+        return "unchecked", "too little in common with others"
+    return ("unchecked", "only a plane in common with others") if sure < _TOLD else ("ok", "")
 
 
 def _unposed(view: View) -> CameraReport:

@@ -46,6 +46,10 @@ _UNIT_OFF = 0.2
 """Logarithm by which a factor that is found may differ from that of a unit: over a short baseline
 honest poses leave the scale open."""
 
+_OFF_CENTRE, _CENTRED = 0.08, 12.0
+"""Standard deviation of a principal point, of the size of the image, and the most that its place
+may count: half of what names a mistake."""
+
 _RANGE = 0.08, 15.0
 """Depth [m] that indoor cameras measure."""
 
@@ -100,10 +104,11 @@ _FLAT = [axes for axes in _AXES[1:] if axes[2, 2] == 1.0]
 # ---- all cameras alike -----------------------------------------------------------------------
 
 
-def of_all(median_depth: float) -> Iterator[Mistake]:
+def of_all(views: Sequence[View], median_depth: float) -> Iterator[Mistake]:
     """Mistakes that all cameras share.
 
     Args:
+        views: all with intrinsics.
         median_depth: metres, of all views as given; NaN where there is none.
     """
     for inverted, axes in itertools.product((False, True), _PROPER):
@@ -114,7 +119,7 @@ def of_all(median_depth: float) -> Iterator[Mistake]:
             yield of_scale(factor, median_depth)
     for factor, whole in itertools.product(FOCALS, (True, False)):
         if abs(np.log(factor)) > _NEAR:
-            yield of_focal_length(factor, whole)
+            yield of_focal_length(factor, whole, centring(views, factor) if whole else 0.0)
 
 
 def of_one_place() -> Mistake:
@@ -222,9 +227,13 @@ def _times(factor: float) -> str:
     return f"{1 / factor:.3g} times too small"
 
 
-def of_focal_length(factor: float, whole: bool) -> Mistake:
+def of_focal_length(factor: float, whole: bool, centring: float = 0.0) -> Mistake:
     """Focal lengths that have to be multiplied with a factor, the principal point with them where
-    ``whole``."""
+    ``whole``.
+
+    Args:
+        centring: how much likelier the principal points are then, natural logarithm.
+    """
 
     def mend(cameras: Cameras) -> Cameras:
         K = cameras.K.copy()
@@ -241,9 +250,21 @@ def of_focal_length(factor: float, whole: bool) -> Mistake:
         f"with {what} times {factor:.3g}",
         f"the {what} look {_times(1 / factor)}",
         "give those of the images' own resolution",
+        rarity=-centring,
         factor=1 / factor,
-        vary=lambda by: of_focal_length(factor * by, whole),
+        vary=lambda by: of_focal_length(factor * by, whole, centring),
     )
+
+
+def centring(views: Sequence[View], factor: float) -> float:
+    """How much likelier principal points are after they were multiplied with a factor: they lie
+    about the middle of their image, unless it was cropped. Natural logarithm, bounded: of cameras
+    with one lens and crop, one tells as much as all."""
+    size = np.array([view.size[::-1] for view in views], dtype=np.float64)
+    point = np.array([np.asarray(view.K)[:2, 2] for view in views])
+    off = [((f * point + 0.5) / size - 0.5) / _OFF_CENTRE for f in (1.0, factor)]
+    given, mended = (0.5 * float(np.median((each**2).sum(axis=1))) for each in off)
+    return float(np.clip(given - mended, -_CENTRED, _CENTRED))
 
 
 def refined(mistake: Mistake) -> Iterator[Mistake]:

@@ -102,7 +102,7 @@ class RigReport:
             named = named or f"of camera {', '.join(map(repr, unchecked))}"
             out.append(
                 f"the given pose {named} could not be checked: too little is seen in common with "
-                "other cameras that have a pose"
+                "other cameras that have a pose, or nothing but a plane"
             )
         return out
 

@@ -165,7 +165,8 @@ class Surfaces:
             return np.asarray(np.bincount(pair, weights, len(pairs)), dtype=np.float64)
 
         ratio *= _INDEPENDENT / SAMPLES
-        return Evidence(sums(ratio), sums(ratio * solid), sums(agrees), sums(~hidden))
+        off_plane = sums(ratio * solid)
+        return Evidence(sums(ratio), off_plane, off_plane, sums(agrees), sums(~hidden))
 
     def _seen(
         self, cameras: Cameras, b: NDArray[np.int64], moved: NDArray[np.float32]

@@ -1,0 +1,144 @@
+"""Usual mistakes of rigs: which are named, which only refused or warned of, and false alarms.
+
+Scenes are random simulated ones with the noise of depth cameras, constructed ones without depth,
+and recordings where they are there. Their given poses are honest: in the former two
+each camera is off by up to 10 mm and 1 degree. Every mistake is then made in every scene. It is
+named where the verdict has its kind; warned of where a scene would be built, and the warning says
+that cameras contradict each other or could not be checked; else it is silent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.recordings import REAL_DATA, ROOT, shelf_converter
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.folder import load_folder
+from wildseg3d_ros.rig.judge import judge
+from wildseg3d_ros.sim.random_scene import RandomSceneSpec, record_random_scene
+from wildseg3d_testing.rigs import MISTAKES, with_pose_error
+from wildseg3d_testing.stereo import stereo_scene
+
+FIRST_SEED = 700
+"""Of the simulated scenes: thresholds were chosen on scenes before it."""
+
+_COUNTS = (2, 3, 4, 5, 6, 8, 12)
+
+Views = Sequence[View]
+
+
+def simulated(scenes: int, first: int = FIRST_SEED) -> Iterator[tuple[str, Views]]:
+    """Random scenes of 2 to 12 views with honest pose errors."""
+    for k in range(scenes):
+        count = _COUNTS[k % len(_COUNTS)]
+        views = record_random_scene(RandomSceneSpec(seed=first + k, views=count)).views
+        yield f"simulated {first + k}, {count} views", _honest(views, first + k)
+
+
+def plain(scenes: int) -> Iterator[tuple[str, Views]]:
+    """Constructed scenes without depth, in fans that stereo can match."""
+    for k in range(scenes):
+        views = stereo_scene(3 + k % 4, 8.0 + 2.0 * (k % 5), 320, 240, seed=20 + k).views
+        yield f"plain {20 + k}, {len(views)} views", _honest(views, k)
+
+
+def recorded() -> Iterator[tuple[str, Views]]:
+    """The shipped recording, and real ones where they are there, as they are."""
+    yield "tabletop", load_folder(ROOT / "examples" / "tabletop").views
+    if (REAL_DATA / "apc_shelf").is_dir():
+        yield "shelf", shelf_converter().load_apc_scene(REAL_DATA / "apc_shelf").views
+    for name in ("ycbv_mug", "ycbv_flip"):
+        if (REAL_DATA / name).is_dir():
+            yield name, load_folder(REAL_DATA / name).views
+
+
+def _honest(views: Views, seed: int) -> list[View]:
+    random = np.random.default_rng(seed)
+    size, turn = random.uniform(0.0, 0.01), np.radians(random.uniform(0.0, 1.0))
+    return with_pose_error(views, random, size, turn)
+
+
+def outcome(views: Views, kind: str | None) -> str:
+    """Named, refused (by another name), warned or silent; of right views: passed, warned or
+    refused."""
+    report = judge(views)
+    if report.finding is not None:
+        return "named" if report.finding.kind == kind else "refused"
+    if report.warnings:
+        return "warned"
+    return "silent" if kind else "passed"
+
+
+def measure(scenes: Iterator[tuple[str, Views]], verbose: bool = False) -> dict:
+    """Counts of outcomes by mistake, and of right rigs; and the processor time of a check."""
+    table: dict[str, dict[str, int]] = {}
+    right: dict[str, int] = {}
+    seconds: list[float] = []
+    for name, views in scenes:
+        has_depth = any(view.depth is not None for view in views)
+        start = time.process_time()
+        passed = outcome(views, None)
+        seconds.append(time.process_time() - start)
+        right[passed] = right.get(passed, 0) + 1
+        if verbose and passed != "passed":
+            print(f"{name}: right rig {passed}", flush=True)
+        for k, (mistake, made) in enumerate(MISTAKES.items()):
+            if made.needs_depth and not has_depth:
+                continue
+            wrong = made.make(views, np.random.default_rng([k, len(views)]))
+            got = outcome(wrong, made.kind)
+            row = table.setdefault(mistake, {})
+            row[got] = row.get(got, 0) + 1
+            if verbose and got != "named":
+                print(f"{name}: {mistake} {got}", flush=True)
+    every = {
+        got: sum(row.get(got, 0) for row in table.values())
+        for got in ("named", "refused", "warned", "silent")
+    }
+    total = max(sum(every.values()), 1)
+    return {
+        "right rigs": right,
+        **{mistake: _text(row) for mistake, row in table.items()},
+        "named_share": every["named"] / total,
+        "noticed_share": 1.0 - every["silent"] / total,
+        "check_cpu_s_median": float(np.median(seconds)),
+        "check_cpu_s_worst": float(np.max(seconds)),
+    }
+
+
+def _text(row: dict[str, int]) -> str:
+    total = sum(row.values())
+    others = [f"{count} {got}" for got, count in sorted(row.items()) if got != "named"]
+    return ", ".join([f"{row.get('named', 0)} of {total} named", *others])
+
+
+def right_rigs(scenes: int) -> dict:
+    """Outcomes of many right rigs alone."""
+    counts: dict[str, int] = {}
+    for _, views in simulated(scenes, FIRST_SEED + 200):
+        got = outcome(views, None)
+        counts[got] = counts.get(got, 0) + 1
+    return counts
+
+
+def many_cameras(count: int = 40) -> float:
+    """Seconds of processor time of a check of that many cameras."""
+    views = record_random_scene(RandomSceneSpec(seed=FIRST_SEED + 100, views=count)).views
+    start = time.process_time()
+    judge([replace(view) for view in views])
+    return time.process_time() - start
+
+
+def main() -> dict:
+    """All tables."""
+    return {
+        "simulated RGB-D": measure(simulated(21)),
+        "constructed RGB": measure(plain(8)),
+        "recordings": measure(recorded()),
+        "right simulated rigs": right_rigs(60),
+        "forty_cameras_cpu_s": many_cameras(),
+    }
