@@ -18,6 +18,7 @@ from benchmarks import (
     mast3r,
     prompt,
     recordings,
+    rig_mistakes,
     sam2,
     service_latency,
     service_soak,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "shelf": recordings.shelf,
     "stability": stability.main,
     "stereo": stereo.measure,
+    "rig": rig_mistakes.main,
 }
 
 

@@ -18,12 +18,13 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.progress_bar import ProgressBar
 from wildseg3d_ros.core.types import MaskCache
 from wildseg3d_ros.evaluation import most_interior_pixel
-from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.io.folder import Recording, write_folder
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_testing.clouds import read_ply
 from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
+from wildseg3d_testing.rigs import MISTAKES
 from wildseg3d_testing.scenes import construct_scene
 from wildseg3d_testing.trees import treed_cache, true_tree
 
@@ -70,6 +71,51 @@ def fails(capsys, *words):
     errors = [line for line in lines if line.startswith("wildseg3d: error: ")]
     assert len(errors) == 1
     return errors[0]
+
+
+# ---- check -----------------------------------------------------------------------------------
+
+
+def test_check_prints_a_line_per_camera(folder, capsys):
+    assert run("check", folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["camera", "pose", "depth", "agrees", "verdict", "with"]
+    assert [line.split()[0] for line in lines[1:5]] == [f"cam_{k}" for k in range(4)]
+    assert all(" ok " in line and "given" in line for line in lines[1:5])
+    assert lines[5] == "rig     ok"
+
+
+def test_check_names_inverse_matrices(truth, tmp_path, capsys):
+    wrong = MISTAKES["inverse matrices"].make(truth.views, np.random.default_rng(0))
+    write_folder(tmp_path / "wrong", Recording(tuple(wrong)))
+    assert run("check", tmp_path / "wrong") == 3
+    printed = capsys.readouterr().out
+    assert "rig     suspect" in printed
+    assert "the poses look inverted" in printed
+    assert run("check", tmp_path / "wrong", "--json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "suspect"
+    assert found["finding"]["kind"] == "inverse"
+    assert [camera["name"] for camera in found["cameras"]] == [f"cam_{k}" for k in range(4)]
+
+
+def test_build_of_inverse_matrices_ends_with_3_and_writes_nothing(truth, tmp_path, capsys):
+    wrong = MISTAKES["inverse matrices"].make(truth.views, np.random.default_rng(0))
+    write_folder(tmp_path / "wrong", Recording(tuple(wrong)))
+    assert run("build", tmp_path / "wrong", "-o", tmp_path / "scene.ws3d") == 3
+    assert "wildseg3d: error: as given" in capsys.readouterr().err
+    assert not (tmp_path / "scene.ws3d").exists()
+
+
+def test_check_without_poses_is_unchecked(folder, capsys):
+    meta = json.loads((folder / "transforms.json").read_text())
+    for frame in meta["frames"]:
+        del frame["transform_matrix"]
+    (folder / "transforms.json").write_text(json.dumps(meta))
+    assert run("check", folder) == 0
+    printed = capsys.readouterr().out
+    assert "rig     unchecked" in printed
+    assert printed.count("no pose") == 4
 
 
 # ---- segment ---------------------------------------------------------------------------------

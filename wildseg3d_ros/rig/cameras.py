@@ -46,7 +46,7 @@ class Evidence:
     Attributes:
         log_ratio: (P,) natural logarithm of the likelihood of what is seen, over that with cameras
             that have nothing to do with each other.
-        sure: (P,) the same without depth that agrees on a plane, along which cameras may slide.
+        sure: (P,) the same without depth on a plane, along which cameras may slide.
         solid: (P,) the same without matches on a plane as well: tiles match the next tiles.
         agreeing, compared: (P,) observations that agree, and those that agree or contradict.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -130,22 +130,34 @@ class _Judged:
         mended = self._mended(mistake, concerned, 1)
         views = np.array(mistake.views or range(len(self.views)))
         of_view = (self.pairs[concerned][:, :, None] == views).any(axis=1).T
-        for weighed in (_solid,) if self._turns_nothing(mistake) else (_all, _solid):
+        clear = []
+        for weighed in (_all, _solid):
             found = weighed(mended).sum() - mistake.rarity
             told = of_view @ weighed(mended) >= _TOLD
-            if found < _ENOUGH or told.mean() < _MOST:
-                continue
-            if weighed(self.given)[concerned].sum() > _CLEARLY * found:
-                continue
-            # These searches take as long as that for mistakes: only where they matter.
-            given = weighed(self.nearby)[concerned].sum()
-            if given <= _CLEARLY * found:
-                return True
-            cameras = most_likely_nearby(mistake.mend(self.cameras), self.source, self.pairs)
-            nearby = self.source.evidence(cameras, self.pairs[concerned])
-            if given <= _CLEARLY * (weighed(nearby).sum() - mistake.rarity):
-                return True
-        return False
+            given = weighed(self.given)[concerned].sum()
+            is_clear = found >= _ENOUGH and told.mean() >= _MOST and given <= _CLEARLY * found
+            clear.append(is_clear and self._is_clear_nearby(mistake, concerned, weighed, found))
+        if not self._turns_nothing(mistake):
+            return any(clear)
+        # Cameras that have nothing in common as given may be right, and their planes slid onto
+        # each other by the mistake; those that contradict each other are not right.
+        return all(clear) or (clear[0] and _all(self.nearby)[concerned].sum() <= -_ENOUGH)
+
+    def _is_clear_nearby(
+        self,
+        mistake: Mistake,
+        concerned: NDArray[np.bool_],
+        weighed: Callable[[Evidence], NDArray[np.float64]],
+        found: float,
+    ) -> bool:
+        """The same with an honest error of the poses allowed for. These searches take as long as
+        that for mistakes: only for what is clear without them."""
+        given = weighed(self.nearby)[concerned].sum()
+        if given <= _CLEARLY * found:
+            return True
+        cameras = most_likely_nearby(mistake.mend(self.cameras), self.source, self.pairs)
+        mended = self.source.evidence(cameras, self.pairs[concerned])
+        return bool(given <= _CLEARLY * (weighed(mended).sum() - mistake.rarity))
 
     def _turns_nothing(self, mistake: Mistake) -> bool:
         """Whether no camera is turned by mending it: planes then slide along themselves, or are
@@ -176,8 +188,7 @@ class _Judged:
         for mistake in candidates:
             concerned = self._concerned(mistake)
             mended = self._mended(mistake, concerned, thinned)
-            weighed = _solid if self._turns_nothing(mistake) else _all
-            gain = weighed(mended).sum() - weighed(given)[concerned].sum() - mistake.rarity
+            gain = mended.total - given.log_ratio[concerned].sum() - mistake.rarity
             gains.append((gain, mistake))
         return [mistake for _, mistake in sorted(gains, key=lambda each: -each[0])]
 
@@ -256,4 +267,5 @@ def _unposed(view: View) -> CameraReport:
         depth = float(np.median(view.depth[view.depth > 0]))
     posed = view.world_from_cam_prior is not None
     why = "no pose" if not posed else "no intrinsics" if view.K is None else "no other pose"
-    return CameraReport(view.name, posed, depth, {}, float("nan"), 0.0, "unchecked", why)
+    nothing = float("nan")
+    return CameraReport(view.name, posed, depth, {}, nothing, 0.0, "unchecked", why, False)

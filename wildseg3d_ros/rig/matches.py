@@ -86,11 +86,11 @@ class Matches:
         there = np.isfinite(uv[:, 0, :, 0])
         b_from_a = np.linalg.inv(cameras.world_from_cam)[b] @ cameras.world_from_cam[a]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            rays = [_rays(uv[:, k], cameras.K[v]) for k, v in enumerate((a, b))]
-            on_line, ahead = _from_lines(*rays, b_from_a)
-            there_is = [_from_points(*rays, depth[:, 0], b_from_a)]
-            there_is.append(_from_points(*rays[::-1], depth[:, 1], np.linalg.inv(b_from_a)))
-            at_point = np.where(np.isfinite(there_is[0]), there_is[0], there_is[1])
+            ray_a, ray_b = (_rays(uv[:, k], cameras.K[v]) for k, v in enumerate((a, b)))
+            on_line, ahead = _from_lines(ray_a, ray_b, b_from_a)
+            by_a = _from_points(ray_a, ray_b, depth[:, 0], b_from_a)
+            by_b = _from_points(ray_b, ray_a, depth[:, 1], np.linalg.inv(b_from_a))
+            at_point = np.where(np.isfinite(by_a), by_a, by_b)
             known = np.isfinite(at_point)
             off = np.where(known, at_point, on_line)
             off *= (cameras.K[b, 1, 1] / self._focal[b])[:, None]

@@ -26,6 +26,7 @@ class CameraReport:
         log_ratio: evidence for its pose, natural logarithm; see :mod:`wildseg3d_ros.rig`.
         verdict: ok, suspect or unchecked.
         why: the reason, where it is not ok.
+        takes_part: whether it has a pose and intrinsics, and another camera has them, too.
     """
 
     name: str
@@ -36,6 +37,7 @@ class CameraReport:
     log_ratio: float
     verdict: Verdict
     why: str = ""
+    takes_part: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class RigReport:
                 f"{', '.join(told)}. Lengths and places may be wrong: check these cameras' poses, "
                 "intrinsics and depth, and that nothing moved between the images"
             )
-        unchecked = [c.name for c in self.cameras if c.posed and c.verdict == "unchecked"]
+        unchecked = [c.name for c in self.cameras if c.takes_part and c.verdict == "unchecked"]
         if unchecked:
             named = "of all cameras" if len(unchecked) == len(self.cameras) else ""
             named = named or f"of camera {', '.join(map(repr, unchecked))}"

@@ -8,8 +8,8 @@ image. Facing a bare wall, all would agree by chance, and their agreement says n
 
 What agrees in depth also has to look alike. All the same a plane agrees with itself wherever along
 it the cameras are, and tiles look alike: two cameras that see different parts of one floor, as
-they should, would be said to see the same. So the evidence without what agrees on a view's largest
-plane is kept beside that of all points.
+they should, would be said to see the same. So the evidence of points that are not on the largest
+plane of their view is kept beside that of all.
 
 Everything is relative to the distance, so that neither the unit of depth nor that of the poses
 matters, only whether they are the same.
@@ -134,8 +134,9 @@ class Surfaces:
     def evidence(self, cameras: Cameras, pairs: NDArray[np.int64], thinned: int = 1) -> Evidence:
         """Evidence of pairs (P, 2), from either view to the other; see
         :class:`~wildseg3d_ros.rig.cameras.Source`."""
-        there, back = (self._carry(cameras, p, thinned) for p in (pairs, pairs[:, ::-1]))
-        return there + back
+        found = self._carry(cameras, np.concatenate([pairs, pairs[:, ::-1]]), thinned)
+        there = np.arange(2 * len(pairs)) < len(pairs)
+        return found.select(there) + found.select(~there)
 
     def _carry(self, cameras: Cameras, pairs: NDArray[np.int64], thinned: int) -> Evidence:
         points = self._points(cameras, thinned)
@@ -154,7 +155,7 @@ class Surfaces:
         ratio = np.full(len(pair), np.log(rest))
         ratio[hidden] = np.log(_HIDDEN / np.maximum(nearer[hidden], _LEAST) + rest)
         chance = np.maximum(farther - nearer, _LEAST)[agrees]
-        solid = ~(agrees & self._on_plane[a, sample * thinned])
+        solid = ~self._on_plane[a, sample * thinned]
         ratio[agrees] = np.log(_AGREES / chance + rest)
         ratio[agrees] += self._looks_alike(
             a[agrees], b[agrees], sample[agrees] * thinned, index[agrees]
