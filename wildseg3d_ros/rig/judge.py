@@ -135,7 +135,8 @@ class _Judged:
             found = weighed(mended).sum() - mistake.rarity
             told = of_view @ weighed(mended) >= _TOLD
             given = weighed(self.given)[concerned].sum()
-            is_clear = found >= _ENOUGH and told.mean() >= _MOST and given <= _CLEARLY * found
+            left = len(views) // 4 if len(views) > 3 else len(views) // 3
+            is_clear = found >= _ENOUGH and (~told).sum() <= left and given <= _CLEARLY * found
             clear.append(is_clear and self._is_clear_nearby(mistake, concerned, weighed, found))
         if not self._turns_nothing(mistake):
             return any(clear)
