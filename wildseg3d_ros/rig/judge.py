@@ -25,9 +25,6 @@ _ENOUGH = 25.0
 """Log ratio that a mistake has to have, so that none of some 500 that are tried wins by chance: of
 cameras that look at different tables, with things of the same kinds, up to 21."""
 
-_MOST = 0.75
-"""Share of the cameras that have to be borne out once the mistake is mended."""
-
 _TOLD = 5.0
 """Log ratio, up or down, from which something is told about a camera."""
 
@@ -135,8 +132,9 @@ class _Judged:
             found = weighed(mended).sum() - mistake.rarity
             told = of_view @ weighed(mended) >= _TOLD
             given = weighed(self.given)[concerned].sum()
-            left = len(views) // 4 if len(views) > 3 else len(views) // 3
-            is_clear = found >= _ENOUGH and (~told).sum() <= left and given <= _CLEARLY * found
+            # A right camera may have hardly anything in common with the others: one of 3, 2 of 7.
+            most_told = (~told).sum() <= (len(views) + 1) // 4
+            is_clear = found >= _ENOUGH and most_told and given <= _CLEARLY * found
             clear.append(is_clear and self._is_clear_nearby(mistake, concerned, weighed, found))
         if not self._turns_nothing(mistake):
             return any(clear)
@@ -205,13 +203,14 @@ class _Judged:
 
     def _named(self, mistake: Mistake, given: Evidence, mended: Evidence) -> Finding:
         who = [self.views[v].name for v in mistake.views or range(len(self.views))]
-        so = f"as given {percent(given.share)} of the common surface of the views agrees"
-        if given.compared.sum() == 0:
-            so = "as given no view sees anything of the others"
+        whose, seeing = "the views", "no view sees anything of the others"
         if mistake.views:
-            so = so.replace("the views", " and ".join(map(repr, who)) + " and the others")
-            so = so.replace("no view sees", f"{' and '.join(map(repr, who))} and the others see")
-            so = so.replace("see anything of the others", "see nothing in common")
+            named = " and ".join(f"'{name}'" for name in who)
+            whose = f"{named} and the others"
+            seeing = f"{named} and the others see nothing in common"
+        so = f"{percent(given.share)} of the common surface of {whose} agrees"
+        if given.compared.sum() == 0:
+            so = seeing
         return Finding(
             mistake.kind,
             tuple(who),
@@ -220,7 +219,7 @@ class _Judged:
             given.total,
             mended.total,
             mistake.factor,
-            f"{so}, {mistake.reading} {percent(mended.share)}: {mistake.text}; {mistake.remedy}",
+            f"as given {so}, {mistake.reading} {percent(mended.share)}: {mistake.text}; {mistake.remedy}",
         )
 
     def report(self, v: int, about: frozenset[int]) -> CameraReport:
