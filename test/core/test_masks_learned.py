@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from wildseg3d_ros.masks.geometric.evidence import affinity_network
 from wildseg3d_ros.masks.learned import network as network_module
 from wildseg3d_ros.masks.learned.affinities import REACHES, Affinities
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, REACH, network_input
-from wildseg3d_ros.masks.learned.network import AffinityModel, default_network
+from wildseg3d_ros.masks.learned.network import AffinityModel, PixelAffinities, default_network
 from wildseg3d_ros.masks.surface.graph import CUES, SUMS
 from wildseg3d_ros.masks.surface.merge_tree import merge_patches
 
@@ -55,21 +54,21 @@ def test_network_input_without_depth_has_colour_alone():
     assert (data[3:] == 0).all()
 
 
-def fake_network(rng, shape):
-    """Random outputs for views of a shape, at every other pixel."""
+def random_affinities(rng, shape):
+    """Random outputs for a view, at every other of its pixels."""
     out = rng.normal(size=(len(OFFSETS) + 1, *shape)).astype(np.float32)
-    return lambda lab, depth, K: (out, (2.0, 2.0)), out
+    return PixelAffinities(out[:-1], out[-1], (2.0, 2.0)), out
 
 
 def test_affinities_against_brute_force():
     rng = np.random.default_rng(1)
     count, shape = 9, (14, 20)
     views, pairs, sums, pixels = [], {}, {}, {}
-    network, out = fake_network(rng, shape)
     on_object, seen_pixels = np.zeros(count), np.zeros(count)
     for _ in range(2):
+        said, out = random_affinities(rng, shape)
         patches = rng.integers(-1, count, (28, 40)).astype(np.int32)
-        views.append((SimpleNamespace(lab=None, depth=None, K=None), patches))
+        views.append((said, patches))
         small = patches[::2, ::2]
         for r, c in itertools.product(*map(range, shape)):
             if small[r, c] >= 0:
@@ -84,7 +83,7 @@ def test_affinities_against_brute_force():
                     pairs[a, b] = True
                     sums[key] = sums.get(key, 0.0) + out[k, r, c]
                     pixels[key] = pixels.get(key, 0) + 1
-    found = Affinities.of_views(network, views, count)
+    found = Affinities.of_views(views, count)
     assert sorted(pairs) == [tuple(pair) for pair in found.pairs.tolist()]
     for (a, b), log_odds, number in zip(
         found.pairs.tolist(), found.log_odds, found.pixels, strict=True
