@@ -35,7 +35,9 @@ def test_network_input_normals_of_a_plane(normal):
     data = network_input(np.full((150, 200, 3), 50, np.float32), depth, K)
     assert data.shape == (len(CHANNELS), 160, 224)
     inner = data[4:7, 4:146, 4:196]
-    np.testing.assert_allclose(inner, np.broadcast_to(normal[:, None, None], inner.shape), atol=2e-3)
+    np.testing.assert_allclose(
+        inner, np.broadcast_to(normal[:, None, None], inner.shape), atol=2e-3
+    )
     assert (data[:, 150:] == 0).all() and (data[:, :, 200:] == 0).all()
 
 

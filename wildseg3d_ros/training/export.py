@@ -80,9 +80,7 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def convolution(
-        self, name: str, weight: NDArray, bias: NDArray, stride: int, pad: int
-    ) -> str:
+    def convolution(self, name: str, weight: NDArray, bias: NDArray, stride: int, pad: int) -> str:
         halves = [self.constant(values.astype(np.float16)) for values in (weight, bias)]
         weights = [self.add("Cast", [half], to=TensorProto.FLOAT) for half in halves]
         return self.add(
