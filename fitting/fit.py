@@ -23,7 +23,7 @@ Part = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]
 """Features (n, F), targets in [0, 1] and weights of some examples."""
 ROUNDS = 2
 """Of merging with what was fitted before, and fitting to all merges so far (as in GALA)."""
-HIDDEN = (32, 16)
+HIDDEN = (64, 32)
 """Units of the hidden layers."""
 FRAGMENT = 20
 """Voxels below which only a tenth of the nodes is fitted to: there are very many of them."""
