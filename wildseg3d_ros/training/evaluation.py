@@ -56,7 +56,7 @@ class Tally:
             self.right[output, answer] += (signed > 0).sum()
 
     def log_loss(self) -> NDArray[np.float64]:
-        """(OUTPUTS,) in nats, yes and no weighted alike as in training; NaN where one is absent."""
+        """(OUTPUTS,) in nats, yes and no weighted alike; NaN where there is only one of them."""
         return self._balanced(self.loss)
 
     def accuracy(self) -> NDArray[np.float64]:
@@ -115,7 +115,8 @@ def outputs(
 
 def frame_lab(frame: Frame) -> NDArray[np.float32]:
     """(H, W, 3) CIE Lab of a view, L in 0..100."""
-    return cv2.cvtColor(frame.image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
+    image = frame.image.astype(np.float32) / np.float32(255)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2Lab), np.float32)
 
 
 def _add_view(tally: Tally, out: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:

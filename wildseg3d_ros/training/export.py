@@ -16,7 +16,7 @@ from torch import nn
 
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, STEP
-from wildseg3d_ros.training.network import AffinityNetwork
+from wildseg3d_ros.training.network import AffinityNetwork, Block
 
 TOLERANCE = 1e-3
 """Of log-odds, between OpenCV and PyTorch."""
@@ -55,10 +55,13 @@ def rounded(network: AffinityNetwork) -> AffinityNetwork:
     """The network as its file has it, on the CPU: batch normalisation in the convolutions, and
     weights of half precision."""
     network = copy.deepcopy(network).cpu().float().eval()
-    for block in [*network.down, *network.up]:
-        for k in (0, 3):
-            block[k] = nn.utils.fuse_conv_bn_eval(block[k], block[k + 1])
-            block[k + 1] = nn.Identity()
+    for block in network.modules():
+        if isinstance(block, Block):
+            for k in (0, 3):
+                convolution, norm = block[k], block[k + 1]
+                assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+                block[k] = nn.utils.fuse_conv_bn_eval(convolution, norm)
+                block[k + 1] = nn.Identity()
     for weights in network.parameters():
         weights.data = weights.data.half().float()
     return network
@@ -88,14 +91,15 @@ def check_export(
     # Not the other way round: what is no number is no agreement.
     if not worst < TOLERANCE:
         raise FileError(
-            f"OpenCV {cv2.__version__} gives log-odds with '{path}' that are {worst:.2g} off those "
-            f"of PyTorch; less than {TOLERANCE} was expected: install the versions of "
+            f"OpenCV {cv2.__version__} gives log-odds with '{path}' that are {worst:.2g} off "
+            f"PyTorch's; less than {TOLERANCE} was expected: install the versions of "
             "packaging/requirements and repeat the command"
         )
     return worst
 
 
-def _block(graph: _Graph, name: str, block: nn.Sequential, first: bool = False) -> str:
+def _block(graph: _Graph, name: str, block: nn.Module, first: bool = False) -> str:
+    assert isinstance(block, Block)
     for k in (0, 3):
         weight, bias = _parameters(block[k])
         if first and k == 0:
@@ -135,9 +139,7 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def convolution(
-        self, name: str, weight: NDArray, bias: NDArray, stride: int, pad: int
-    ) -> str:
+    def convolution(self, name: str, weight: NDArray, bias: NDArray, stride: int, pad: int) -> str:
         halves = [self.constant(values.astype(np.float16)) for values in (weight, bias)]
         weights = [self.add("Cast", [half], to=TensorProto.FLOAT) for half in halves]
         return self.add(

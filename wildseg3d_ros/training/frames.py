@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.sim.cell import NothingAtRest
 from wildseg3d_ros.sim.random_body import ShapeSource
@@ -146,9 +145,9 @@ def _record(folder: Path, shapes: ShapeSource, seed: int) -> None:
         print(f"seed {seed}: {error}", file=sys.stderr)
         return
     paths = frame_paths(folder, seed)
-    views = zip(paths, recording.views, recording.object_masks, strict=True)
-    for path, view, labels in views:
-        _frame_of(view, labels).save(path)
+    for path, view, labels in zip(paths, recording.views, recording.object_masks, strict=True):
+        assert view.depth is not None and view.K is not None and labels is not None
+        Frame(view.image, view.depth, view.K, labels.astype(np.uint8)).save(path)
 
 
 def _side_by_side(
@@ -183,7 +182,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _frame_of(view: View, labels: NDArray) -> Frame:
-    return Frame(view.image, view.depth, view.K, labels.astype(np.uint8))

@@ -70,7 +70,9 @@ def views_picture(model: AffinityModel, frames: Sequence[Frame]) -> NDArray[np.u
     rows = [_title_row(titles)]
     for frame in frames:
         out, _ = outputs(model, frame)
-        right, below = (OFFSETS.index(offset) for offset in ((0, reach // STEP), (reach // STEP, 0)))
+        right, below = (
+            OFFSETS.index(offset) for offset in ((0, reach // STEP), (reach // STEP, 0))
+        )
         found = [_heat(1.0 / (1.0 + np.exp(-out[k]))) for k in (right, below, -1)]
         labels = frame.labels.astype(np.int32)
         colors = object_colors(set(np.unique(labels).tolist()) - {0})
@@ -94,7 +96,7 @@ def _shown_depth(depth: NDArray[np.float32]) -> NDArray[np.float32]:
 def _heat(values: NDArray) -> NDArray[np.uint8]:
     """(H, W, 3) RGB of values in [0, 1], from dark blue to yellow."""
     grey = np.rint(255 * np.clip(values, 0.0, 1.0)).astype(np.uint8)
-    return np.ascontiguousarray(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1])
+    return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1], np.uint8)
 
 
 def _fitted(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -62,7 +62,8 @@ def train(
         FileError: the checkpoint is of another schedule, is not whole, or cannot be written.
     """
     torch.manual_seed(schedule.seed)
-    network = AffinityNetwork().to(device, memory_format=torch.channels_last)
+    network = AffinityNetwork()
+    network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=1e-2)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate(k, schedule))
     start = _resume(folder, schedule, network, optimizer, rates, device)
@@ -137,7 +138,14 @@ def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
         for part, state in zip(parts, stored["states"], strict=True):
             part.load_state_dict(state)
         return stored["step"]
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
         raise FileError(
             f"'{path}' is no checkpoint of this network ({error}): remove it to begin anew, or "
             "take another folder"
@@ -146,6 +154,6 @@ def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
 
 def _note(folder: Path, step: int, losses: torch.Tensor, seconds: float) -> None:
     row = {"step": step, "loss": float(losses.mean()), "losses": losses.tolist()}
-    with open(folder / CURVE, "a") as file:
+    with (folder / CURVE).open("a") as file:
         file.write(json.dumps(row | {"seconds": round(seconds, 1)}) + "\n")
     print(f"step {step}: loss {row['loss']:.4f}, {seconds:.0f} s", flush=True)
