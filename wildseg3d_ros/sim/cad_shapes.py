@@ -31,7 +31,7 @@ _MIN_SIZE, _MAX_SIZE = 0.005, 0.6
 """Longest extents [m] that a scene shows: what is smaller has a few pixels, what is larger no
 room."""
 _MAX_TRIANGLES = 20_000
-"""More are not seen in pictures of 320x240, and slow them down."""
+"""More are hardly seen in pictures of 320x240, and slow them down."""
 _MAX_BODIES = 16
 _HULL_DIRECTIONS = 200
 _SMOOTH_BELOW = np.radians(30.0)
@@ -184,15 +184,18 @@ def _hull(points: NDArray[np.float64]) -> Solid:
 
 
 def _thinned(mesh: Trimesh) -> Trimesh:
-    """The mesh with its vertices on a grid that leaves few enough triangles."""
+    """The mesh with vertices near each other joined until few enough triangles are left."""
     import trimesh
 
     grid, thin = mesh.extents.max() / 400, mesh
     while len(thin.faces) > _MAX_TRIANGLES:
-        cell, place = np.unique(np.rint(mesh.vertices / grid), axis=0, return_inverse=True)
-        thin = trimesh.Trimesh(cell * grid, place.ravel()[mesh.faces], process=False)
+        _, place = np.unique(np.rint(mesh.vertices / grid), axis=0, return_inverse=True)
+        place = place.ravel()
+        sums = [np.bincount(place, column) for column in mesh.vertices.T]
+        centres = np.stack(sums, axis=1) / np.bincount(place)[:, None]
+        thin = trimesh.Trimesh(centres, place[mesh.faces], process=False)
         thin.update_faces(thin.nondegenerate_faces() & thin.unique_faces())
-        grid *= 1.5
+        grid *= 1.25
     return thin
 
 

@@ -228,7 +228,7 @@ def _in_words(device: str) -> str:
 
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"a processor, {torch.get_num_threads()} threads"
+    return f"a processor (threads: {torch.get_num_threads()})"
 
 
 def _shapes(given: argparse.Namespace) -> CadShapes | None:

@@ -31,7 +31,7 @@ def curve_picture(steps: Sequence[int], losses: NDArray[np.float64]) -> NDArray[
         steps: (n,) ascending, of each row of losses.
         losses: (n, len(OFFSETS) + 1) as of :func:`~wildseg3d_ros.training.loss.network_loss`.
     """
-    width, height, left, top, right, bottom = 760, 480, 64, 20, 170, 48
+    width, height, left, top, right, bottom = 760, 480, 64, 34, 170, 48
     picture = np.full((height, width, 3), _PAPER, np.uint8)
     highest = max(np.ceil(10 * losses.max()) / 10, 0.1)
     inner = np.array([width - left - right, height - top - bottom])

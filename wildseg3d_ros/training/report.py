@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from wildseg3d_ros.training.train import CURVE, Schedule
 
 SHOWN = 4
 """Views in the picture."""
+NAMED = 12
+"""Mesh files that the card names."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def write_report(
     figures = {condition: _figures(tally) for condition, tally in tallies.items()}
     data = {"run": asdict(run), "outputs": output_names(), "held_out": figures}
     write_bytes(folder / "report.json", (json.dumps(data, indent=1) + "\n").encode())
-    write_bytes(folder / "report.md", _report_text(run, tallies, curve).encode())
+    write_bytes(folder / "report.md", _wrapped(_report_text(run, tallies, curve)).encode())
 
 
 def write_card(path: Path, run: Run, tallies: Mapping[str, Tally]) -> None:
@@ -119,7 +123,7 @@ def write_card(path: Path, run: Run, tallies: Mapping[str, Tally]) -> None:
     Raises:
         FileError: it cannot be written.
     """
-    write_bytes(path, _card_text(run, tallies).encode())
+    write_bytes(path, _wrapped(_card_text(run, tallies)).encode())
 
 
 def output_names() -> list[str]:
@@ -179,16 +183,33 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
+def _wrapped(text: str) -> str:
+    """Paragraphs and list items anew in lines of 99; tables, titles and code as they are."""
+    lines = []
+    for block in re.split(r"\n(?=\n|- )", text):
+        if re.match(r"\n?(\||#| {4}|!)", block):
+            lines.append(block)
+            continue
+        lead = "\n" if block.startswith("\n") else ""
+        hang = "  " if block.lstrip("\n").startswith("- ") else ""
+        lines.append(lead + textwrap.fill(
+            " ".join(block.split()), 99, subsequent_indent=hang, break_long_words=False,
+            break_on_hyphens=False,
+        ))  # fmt: skip
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
 def _things(run: Run) -> str:
     if run.parts:
+        more = len(run.parts) - NAMED
+        named = ", ".join(run.parts[:NAMED]) + (f" and {more} more" if more > 0 else "")
         return (
-            f"About half of the things are the parts of {len(run.parts)} mesh files, in their\n"
-            f"  true size with random colours: {', '.join(run.parts)}.\n"
-            "  The others are random shapes."
+            f"About half of the things are the parts of {len(run.parts)} mesh files, in their "
+            f"true size with random colours: {named}. The others are random shapes."
         )
     return (
-        "The things are random shapes with random colours and prints;\n"
-        f"  every {CATALOGUE}th scene has household things on a table instead."
+        "The things are random shapes with random colours and prints; every "
+        f"{CATALOGUE}th scene has household things on a table instead."
     )
 
 
