@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from importlib import resources
+from dataclasses import replace
 from pathlib import Path
 
 from fitting.fit import fit_model
 from fitting.judge import judge, summarise
-from fitting.scenes import simulated_scenes
-from wildseg3d_ros.masks.surface.model import MODEL_FILE, ScoreModel
+from fitting.scenes import TrueGraph, simulated_scenes
+from wildseg3d_ros.masks.learned.network import NETWORK_FILE, AffinityModel
+from wildseg3d_ros.masks.surface.model import MODEL_FILES, ScoreModel
 
 
 def main() -> int:
@@ -21,24 +23,37 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    package = resources.files("wildseg3d_ros.masks.surface")
+    package = Path(str(resources.files("wildseg3d_ros.masks")))
     parser.add_argument("--scenes", type=int, default=300, help="scenes to fit to")
     parser.add_argument("--held-out", type=int, default=60, help="scenes to judge on")
     parser.add_argument("--steps", type=int, default=8000, help="of gradient descent")
     parser.add_argument("--cache", type=Path, default=Path("out/fitting"))
-    parser.add_argument("--out", type=Path, default=Path(str(package / MODEL_FILE)))
+    parser.add_argument("--out", type=Path, default=package / "surface", help="folder")
+    parser.add_argument(
+        "--network", type=Path, default=package / "learned" / NETWORK_FILE, help="of affinities"
+    )
     parser.add_argument("--judge-only", action="store_true", help="judge what is there")
     options = parser.parse_args()
-    if not options.judge_only:
-        scenes = list(simulated_scenes(range(options.scenes), options.cache))
-        model = fit_model(scenes, options.steps)
-        model.save(str(options.out))
-        print(f"fitted on {len(scenes)} scenes: {options.out}, {options.out.stat().st_size} bytes")
-    model = ScoreModel.load(str(options.out))
-    held_out = range(8000, 8000 + options.held_out)
-    judged = [judge(scene, model) for scene in simulated_scenes(held_out, options.cache)]
-    print(json.dumps(summarise(judged), indent=1))
+    fitted, held_out = (
+        list(simulated_scenes(range(first, first + count), options.cache))
+        for first, count in ((0, options.scenes), (8000, options.held_out))
+    )
+    network = AffinityModel(options.network)
+    for learned, file in MODEL_FILES.items():
+        path = options.out / file
+        if not options.judge_only:
+            model = fit_model(_seen(fitted, network, learned), options.steps)
+            replace(model, affinities=network.hash if learned else "").save(str(path))
+            print(f"fitted on {len(fitted)} scenes: {path}, {path.stat().st_size} bytes")
+        model = ScoreModel.load(str(path))
+        judged = [judge(scene, model) for scene in _seen(held_out, network, learned)]
+        print(json.dumps(summarise(judged), indent=1))
     return 0
+
+
+def _seen(scenes: list[TrueGraph], network: AffinityModel, learned: bool) -> list[TrueGraph]:
+    """The scenes, with affinities of the network or without."""
+    return [scene.with_affinities(network) for scene in scenes] if learned else scenes
 
 
 if __name__ == "__main__":

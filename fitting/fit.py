@@ -75,13 +75,15 @@ def fit_model(scenes: Sequence[TrueGraph], steps: int, seed: int = 0) -> ScoreMo
             examples = Examples(scene, random)
             merge_patches(scene.graph, score, examples)
             parts += examples.parts
-        score = merge = fit_network(
-            *_joined(parts), steps=steps if last else steps // 2, seed=seed
+        features, target, weight = _joined(parts)
+        merge = fit_network(
+            features, target, weight, steps if last else steps // 2, seed, prior_log_odds(features)
         )
+        score = ScoreModel(merge, merge).merge_log_odds
     parts = []
     for scene in scenes:
         graph = scene.graph
-        tree = merge_patches(graph, merge)
+        tree = merge_patches(graph, score)
         size = tree.shapes.voxels
         taken = (size >= FRAGMENT) | (random.random(len(size)) < 0.1)
         features = node_features(tree, graph.layers, graph.voxel_size)
@@ -102,13 +104,16 @@ def fit_network(
     weight: NDArray[np.float64],
     steps: int,
     seed: int,
+    offset: NDArray[np.float64] | None = None,
 ) -> Network:
-    """A network whose probability is the expected target in [0, 1]: cross-entropy, AdamW."""
+    """A network whose log-odds, with the offset added, are those of the expected target in [0, 1]:
+    cross-entropy, AdamW."""
     torch.manual_seed(seed)
     mean = features.mean(axis=0)
     deviation = features.std(axis=0) + np.float32(1e-6)
     x = torch.tensor(np.clip((features - mean) / deviation, -LIMIT, LIMIT), dtype=torch.float32)
     y = torch.tensor(target, dtype=torch.float32)
+    known = torch.tensor(np.zeros(len(x)) if offset is None else offset, dtype=torch.float32)
     w = torch.tensor(weight / weight.mean(), dtype=torch.float32)
     sizes = (features.shape[1], *HIDDEN, 1)
     linear = [torch.nn.Linear(m, n) for m, n in itertools.pairwise(sizes)]
@@ -119,7 +124,7 @@ def fit_network(
     loss = torch.nn.BCEWithLogitsLoss(reduction="none")
     for _ in range(steps):
         batch = torch.randint(0, len(x), (2048,))
-        error = (loss(network(x[batch])[:, 0], y[batch]) * w[batch]).mean()
+        error = (loss(network(x[batch])[:, 0] + known[batch], y[batch]) * w[batch]).mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

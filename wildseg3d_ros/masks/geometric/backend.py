@@ -24,6 +24,7 @@ from wildseg3d_ros.masks.association import unmasked_views
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
+from wildseg3d_ros.masks.geometric.evidence import affinity_network
 from wildseg3d_ros.masks.incremental import replace_view_masks
 from wildseg3d_ros.masks.surface.drawing import draw_labels, leaves_in_view, voxels_in_view
 from wildseg3d_ros.masks.surface.fused import (
@@ -84,6 +85,9 @@ class GeometricMasks:
             labels = tuple(np.zeros(view.size, np.int32) for view in views)
             scores = tuple(np.zeros(view.size, np.float32) for view in views)
             return MaskCache(labels, scores, object_ids=(), origin=_ORIGIN)
+        network = affinity_network(self._config.network, progress)
+        if network is not None:
+            fused = fused.with_affinities(network)
         surface = segment_surface(fused, self._sources)
         progress.update(0.65)
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
@@ -129,7 +133,8 @@ def _as_cache(
     def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
         observation, cloud = fused.observations[i], fused.cloud
         seen = voxels_in_view(observation, cloud, cloud.of_pixel[i])
-        mask, score = draw_labels(views[i].image, observation, seen, labels)
+        said = None if fused.seen is None else fused.seen[i]
+        mask, score = draw_labels(views[i].image, observation, seen, labels, said)
         return mask, score, leaves_in_view(observation, seen, labels, of_voxel, mask)
 
     drawn = []

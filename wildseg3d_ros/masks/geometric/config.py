@@ -24,6 +24,11 @@ class GeometricMaskConfig:
     voxel_size: float = setting(
         0.0, "edge of the voxels that are segmented [m]; 0 = from the images' resolution", 0.0, 0.1
     )
+    network: str = setting(
+        "default",
+        "network whose affinities of pixels are evidence: default = the package's own, none, or "
+        "the path of a file that `wildseg3d train-masks` made",
+    )
 
     def load(self) -> MaskBackend:
         """The back end with these settings."""

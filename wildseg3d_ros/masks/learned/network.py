@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,30 @@ NETWORK_FILE = "affinities.onnx"
 """Beside this module; ``wildseg3d train-masks`` makes such a file."""
 LIMIT = 6.0
 """Of all log-odds: nothing that was learned is more certain."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelAffinities:
+    """What the network says of a view, at every second pixel of what it read.
+
+    Attributes:
+        log_odds: (len(OFFSETS), H, W) of each pixel and the one at the offset being of one thing.
+        on_object: (H, W) log-odds of being on an object.
+        step: (rows, columns) of the view per pixel of these: (i, j) stands for the view's pixel
+            at (i * rows, j * columns).
+    """
+
+    log_odds: NDArray[np.float32]
+    on_object: NDArray[np.float32]
+    step: tuple[float, float]
+
+    def of_view(self, values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+        """(h, w) values (H, W) at the pixels of the view."""
+        (rows, columns), (height, width) = self.step, size
+        x = np.arange(width, dtype=np.float32) / np.float32(columns)
+        y = np.arange(height, dtype=np.float32) / np.float32(rows)
+        x, y = (np.ascontiguousarray(a) for a in np.meshgrid(x, y))
+        return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 class AffinityModel:
@@ -48,9 +73,8 @@ class AffinityModel:
 
     def __call__(
         self, lab: NDArray[np.float32], depth: NDArray[np.float32], K: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], tuple[float, float]]:
-        """(C, H, W) outputs as of ``AffinityNetwork``, and the (rows, columns) of the view per
-        output pixel, which stands for the view's pixel at that multiple of its index.
+    ) -> PixelAffinities:
+        """Runs on a view.
 
         Args:
             lab: (h, w, 3) CIE Lab, L in 0..100, of any size.
@@ -71,7 +95,7 @@ class AffinityModel:
             out = self._net.forward()[0]
         rows, columns = -(-size[0] // STEP), -(-size[1] // STEP)
         out = np.clip(out[:, :rows, :columns], -LIMIT, LIMIT)
-        return out, (STEP / ratio[0], STEP / ratio[1])
+        return PixelAffinities(out[:-1], out[-1], (STEP / ratio[0], STEP / ratio[1]))
 
 
 @cache

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.masks.learned.affinities import Affinities
-from wildseg3d_ros.masks.learned.network import AffinityModel
+from wildseg3d_ros.masks.learned.network import AffinityModel, PixelAffinities
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.surface.graph import PairEvidence, SurfaceGraph
 from wildseg3d_ros.masks.surface.hidden_support import find_hidden_support
@@ -51,7 +51,8 @@ class Patches:
         planes: with their evidence of being supports.
         gaps: between patches that only meet in an image.
         metric_scale: scene units per metre, an estimate where the scene is not metric.
-        affinities: what a network says of the patches, if one was asked.
+        seen: what a network says of the views' pixels, if one was asked.
+        affinities: and so of the patches.
     """
 
     observations: tuple[Observation, ...]
@@ -61,6 +62,7 @@ class Patches:
     planes: tuple[Plane, ...]
     gaps: Gaps
     metric_scale: float
+    seen: tuple[PixelAffinities, ...] | None = None
     affinities: Affinities | None = None
 
     def graph(self) -> SurfaceGraph:
@@ -77,8 +79,9 @@ class Patches:
 
     def with_affinities(self, network: AffinityModel) -> Patches:
         """The same, and what the network says."""
-        views = zip(self.observations, self.patches_of_pixels(), strict=True)
-        return replace(self, affinities=Affinities.of_views(network, views, len(self.patches)))
+        seen = tuple(network(o.lab, o.depth, o.K) for o in self.observations)
+        views = zip(seen, self.patches_of_pixels(), strict=True)
+        return replace(self, seen=seen, affinities=Affinities.of_views(views, len(self.patches)))
 
     def patches_of_pixels(self) -> list[NDArray[np.int32]]:
         """Per view (h, w) patch that each working pixel shows, -1 = none."""
@@ -154,9 +157,10 @@ def segment_surface(
 
     Args:
         sources: of further evidence.
-        model: of the scores; by default the package's own.
+        model: of the scores; by default the package's own for surfaces with, or without,
+            affinities.
     """
-    model = model or default_model()
+    model = model or default_model(fused.affinities is not None)
     surface = _segment(fused, sources, model)
     clusters = node_of_patch(surface.tree, surface.selection.nodes)
     walls = [plane for plane in fused.planes if plane.evidence > 0]

@@ -149,9 +149,7 @@ class SurfaceGraph:
         sums[:, SUMS.index("on_object")] = affinities.on_object * sums[:, SUMS.index("voxels")]
         return replace(graph, sums=sums)
 
-    def _with_pairs(
-        self, pairs: NDArray[np.int64], cues: NDArray[np.float64]
-    ) -> SurfaceGraph:
+    def _with_pairs(self, pairs: NDArray[np.int64], cues: NDArray[np.float64]) -> SurfaceGraph:
         """The graph with these pairs, of which those that come twice are summed."""
         key, index = np.unique(pairs[:, 0] * len(self) + pairs[:, 1], return_inverse=True)
         unique = np.stack(np.divmod(key, len(self)), axis=1)

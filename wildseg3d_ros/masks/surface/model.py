@@ -15,9 +15,9 @@ from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.masks.surface.features import PAIR_FEATURES, prior_log_odds
 from wildseg3d_ros.masks.surface.node_features import NODE_FEATURES
 
-MODEL_FILE = "scores.npz"
-"""Beside this module; ``python -m fitting`` makes it anew."""
-
+MODEL_FILES = {False: "scores.npz", True: "scores_learned.npz"}
+"""Beside this module, for surfaces without and with affinities of a network; ``python -m fitting``
+makes them anew."""
 
 LIMIT = 2.0
 """Standard deviations from the mean that features are limited to: beyond what was fitted to, a
@@ -68,45 +68,49 @@ class ScoreModel:
     """What decides on merges and objects.
 
     Attributes:
-        merge: log-odds of two clusters being of one object, from their pair features, as fitted.
+        merge: correction of the rules' log-odds of two clusters being of one object, from their
+            pair features.
         node: log-odds whose probability is the IoU that is expected of a node, from its features.
+        affinities: SHA-256 of the network whose affinities were among the features, "" = none.
     """
 
     merge: Network
     node: Network
+    affinities: str = ""
 
     def merge_log_odds(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(n,) log-odds of pairs of clusters: those of plain rules, corrected by half of the
-        network's. Together they do better on scenes that nothing was fitted to than either."""
-        return 0.5 * self.merge(features) + prior_log_odds(features)
+        """(n,) log-odds of pairs of clusters: those of plain rules, corrected by the network.
+        Together they do better on scenes that nothing was fitted to than either."""
+        return self.merge(features) + prior_log_odds(features)
 
     @classmethod
-    def load(cls, path: str | None = None) -> Self:
-        """Reads a file; by default the one of the package.
+    def load(cls, path: str) -> Self:
+        """Reads a file.
 
         Raises:
             FileError: it was fitted to other features than this version measures.
         """
-        source = path or str(Path(__file__).with_name(MODEL_FILE))
-        with np.load(source, allow_pickle=False) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             names = tuple(stored["pair_features"]), tuple(stored["node_features"])
             if names != (PAIR_FEATURES, NODE_FEATURES):
                 raise FileError(
-                    f"the scores in '{source}' were fitted to other features than this version "
+                    f"the scores in '{path}' were fitted to other features than this version "
                     "measures; fit them again: python -m fitting"
                 )
             arrays = dict(stored)
-        return cls(Network.of_arrays("merge", arrays), Network.of_arrays("node", arrays))
+        networks = (Network.of_arrays(name, arrays) for name in ("merge", "node"))
+        return cls(*networks, str(arrays["affinities"]))
 
     def save(self, path: str) -> None:
         """Writes a file that :meth:`load` reads."""
         arrays = self.merge.arrays("merge") | self.node.arrays("node")
         arrays["pair_features"] = np.array(PAIR_FEATURES)
         arrays["node_features"] = np.array(NODE_FEATURES)
+        arrays["affinities"] = np.array(self.affinities)
         np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 @cache
-def default_model() -> ScoreModel:
-    """The model of the package, read once."""
-    return ScoreModel.load()
+def default_model(affinities: bool) -> ScoreModel:
+    """The model of the package, for surfaces with or without affinities; each is read once."""
+    return ScoreModel.load(str(Path(__file__).with_name(MODEL_FILES[affinities])))

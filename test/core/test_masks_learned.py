@@ -1,0 +1,199 @@
+"""Learned evidence: inputs of the network, affinities of patches against brute force, fallbacks."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.masks.geometric import evidence
+from wildseg3d_ros.masks.geometric.evidence import affinity_network
+from wildseg3d_ros.masks.learned import network as network_module
+from wildseg3d_ros.masks.learned.affinities import REACHES, Affinities
+from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, REACH, network_input
+from wildseg3d_ros.masks.learned.network import AffinityModel, PixelAffinities, default_network
+from wildseg3d_ros.masks.surface.graph import CUES, SUMS
+from wildseg3d_ros.masks.surface.merge_tree import merge_patches
+
+K = np.array([[210.0, 0, 90], [0, 230.0, 70], [0, 0, 1]])
+
+
+def plane_depth(normal, distance, shape=(150, 200)):
+    """Depth along the optical axis of n . x = distance."""
+    rays = back_project(np.ones(shape, np.float32), K)
+    return (distance / (rays @ np.asarray(normal))).astype(np.float32)
+
+
+@pytest.mark.parametrize("normal", [(0.0, 0.0, -1.0), (0.3, -0.2, -0.93), (-0.5, -0.6, -0.62)])
+def test_network_input_normals_of_a_plane(normal):
+    normal = np.array(normal) / np.linalg.norm(normal)
+    depth = plane_depth(normal, -0.8)
+    data = network_input(np.full((150, 200, 3), 50, np.float32), depth, K)
+    assert data.shape == (len(CHANNELS), 160, 224)
+    inner = data[4:7, 4:146, 4:196]
+    np.testing.assert_allclose(
+        inner, np.broadcast_to(normal[:, None, None], inner.shape), atol=2e-3
+    )
+    assert (data[:, 150:] == 0).all() and (data[:, :, 200:] == 0).all()
+
+
+def test_network_input_does_not_depend_on_the_unit_of_depth():
+    rng = np.random.default_rng(0)
+    depth = plane_depth((0.1, -0.5, -0.8), -0.8) + rng.normal(0, 0.002, (150, 200))
+    depth[rng.random(depth.shape) < 0.1] = 0
+    lab = rng.uniform(0, 100, (150, 200, 3)).astype(np.float32)
+    one, other = (network_input(lab, (depth * s).astype(np.float32), K) for s in (1.0, 3.7))
+    np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def test_network_input_without_depth_has_colour_alone():
+    data = network_input(np.full((64, 96, 3), 75, np.float32), np.zeros((64, 96), np.float32), K)
+    assert (data[0] == 0.5).all()
+    assert (data[3:] == 0).all()
+
+
+def random_affinities(rng, shape):
+    """Random outputs for a view, at every other of its pixels."""
+    out = rng.normal(size=(len(OFFSETS) + 1, *shape)).astype(np.float32)
+    return PixelAffinities(out[:-1], out[-1], (2.0, 2.0)), out
+
+
+def test_affinities_against_brute_force():
+    rng = np.random.default_rng(1)
+    count, shape = 9, (14, 20)
+    views, pairs, sums, pixels = [], {}, {}, {}
+    on_object, seen_pixels = np.zeros(count), np.zeros(count)
+    for _ in range(2):
+        said, out = random_affinities(rng, shape)
+        patches = rng.integers(-1, count, (28, 40)).astype(np.int32)
+        views.append((said, patches))
+        small = patches[::2, ::2]
+        for r, c in itertools.product(*map(range, shape)):
+            if small[r, c] >= 0:
+                on_object[small[r, c]] += out[-1, r, c]
+                seen_pixels[small[r, c]] += 1
+            for k, (dr, dc) in enumerate(OFFSETS):
+                if not (r + dr < shape[0] and 0 <= c + dc < shape[1]):
+                    continue
+                a, b = sorted((small[r, c], small[r + dr, c + dc]))
+                if a >= 0 and a != b:
+                    key = (a, b, REACH[k])
+                    pairs[a, b] = True
+                    sums[key] = sums.get(key, 0.0) + out[k, r, c]
+                    pixels[key] = pixels.get(key, 0) + 1
+    found = Affinities.of_views(views, count)
+    assert sorted(pairs) == [tuple(pair) for pair in found.pairs.tolist()]
+    for (a, b), log_odds, number in zip(
+        found.pairs.tolist(), found.log_odds, found.pixels, strict=True
+    ):
+        for reach in range(REACHES):
+            assert log_odds[reach] == pytest.approx(sums.get((a, b, reach), 0.0), abs=1e-4)
+            assert number[reach] == pixels.get((a, b, reach), 0)
+    np.testing.assert_allclose(found.on_object, on_object / seen_pixels, atol=1e-5)
+
+
+def affinities_of(pairs, log_odds, count):
+    n = len(pairs)
+    return Affinities(
+        np.array(pairs, np.int64),
+        np.full((n, REACHES), log_odds, np.float64),
+        np.ones((n, REACHES)),
+        np.arange(count, dtype=np.float64),
+    )
+
+
+def test_graph_with_affinities_keeps_what_it_had(chain):
+    graph = chain.with_affinities(affinities_of([(0, 1), (0, 3)], 2.0, 4))
+    assert [tuple(pair) for pair in graph.pairs.tolist()] == [(0, 1), (0, 3), (1, 2), (2, 3)]
+    contact, affinity = (graph.cues[:, CUES.index(name)] for name in ("contact", "affinity_2"))
+    assert contact.tolist() == [5, 0, 5, 5]
+    assert affinity.tolist() == [2, 2, 0, 0]
+    mean = graph.sums[:, SUMS.index("on_object")] / graph.sums[:, SUMS.index("voxels")]
+    np.testing.assert_allclose(mean, [0, 1, 2, 3])
+
+
+def test_merge_patches_affinities_far_apart_count_once_their_clusters_touch(chain):
+    """Patches 0 and 3 belong together by pixels far apart; they merge no sooner than they touch,
+    and the merge that joins them then sees it."""
+    graph = chain.with_affinities(affinities_of([(0, 3)], 4.0, 4))
+    seen = []
+
+    def score(features):
+        seen.append(features.copy())
+        return np.zeros(len(features))
+
+    tree = merge_patches(graph, score)
+    assert len(tree.children) == 3
+    assert [0, 3] not in np.sort(tree.children, axis=1).tolist()
+    assert (tree.parent < 0).sum() == 1
+    from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
+
+    known = PAIR_FEATURES.index("affinity_known")
+    assert seen[0][:, known].tolist() == [0, 0, 0]
+    assert seen[-1][:, known].tolist() == [1]
+
+
+@pytest.fixture
+def chain():
+    """Four patches in a row."""
+    from wildseg3d_ros.masks.surface.graph import SurfaceGraph
+
+    sums = np.zeros((4, len(SUMS)))
+    sums[:, SUMS.index("voxels")] = 10
+    sums[:, SUMS.index("x")] = 10 * 0.02 * np.arange(4)
+    sums[:, SUMS.index("xx")] = 10 * (0.02 * np.arange(4)) ** 2 + 1e-4
+    sums[:, [SUMS.index("yy"), SUMS.index("zz")]] = 1e-4
+    pairs = np.array([(0, 1), (1, 2), (2, 3)])
+    cues = np.zeros((3, len(CUES)))
+    cues[:, CUES.index("contact")] = 5
+    low = np.stack([0.02 * np.arange(4), *np.zeros((3, 4))], axis=1)
+    return SurfaceGraph(sums, low, low + 0.02, pairs, cues, 1.0, 0.004)
+
+
+class Warned(Progress):
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def warn(self, text):
+        self.texts.append(text)
+
+
+def test_affinity_network_of_the_package_is_the_one_that_the_scores_were_fitted_with():
+    progress = Warned()
+    assert affinity_network("default", progress) is default_network()
+    assert progress.texts == []
+    assert affinity_network("none", progress) is None
+
+
+@pytest.mark.parametrize("fault", ["missing", "another"])
+def test_affinity_network_without_the_right_file_geometry_answers_and_says_so(
+    fault, tmp_path, monkeypatch
+):
+    path = tmp_path / "affinities.onnx"
+    if fault == "another":
+        path.write_bytes(default_path().read_bytes() + b"\x92\x01\x00")
+    monkeypatch.setattr(evidence, "default_network", lambda: AffinityModel(path))
+    progress = Warned()
+    assert affinity_network("default", progress) is None
+    assert "less reliable" in progress.texts[0]
+    assert "wildseg3d train-masks" in progress.texts[0]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no network"])
+def test_affinity_network_of_a_bad_path_says_what_is_wrong(content, tmp_path):
+    path = tmp_path / "mine.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FileError, match="mine.onnx"):
+        affinity_network(str(path), Progress())
+
+
+def default_path():
+    from pathlib import Path
+
+    return Path(network_module.__file__).with_name(network_module.NETWORK_FILE)
