@@ -193,10 +193,22 @@ def _thinned(mesh: Trimesh) -> Trimesh:
         place = place.ravel()
         sums = [np.bincount(place, column) for column in mesh.vertices.T]
         centres = np.stack(sums, axis=1) / np.bincount(place)[:, None]
-        thin = trimesh.Trimesh(centres, place[mesh.faces], process=False)
-        thin.update_faces(thin.nondegenerate_faces() & thin.unique_faces())
+        thin = trimesh.Trimesh(centres, _unfolded(place[mesh.faces]), process=False)
         grid *= 1.25
     return thin
+
+
+def _unfolded(faces: NDArray[np.integer]) -> NDArray[np.integer]:
+    """(G, 3) triangles of (F, 3) without those that have a corner twice, or lie on each other:
+    what faces both ways cancels out."""
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]
+    lowest_first = (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3
+    turned = np.take_along_axis(faces, lowest_first, axis=1)
+    side = np.where(turned[:, 1] < turned[:, 2], 1, -1)
+    kept, place = np.unique(np.sort(faces, axis=1), axis=0, return_inverse=True)
+    total = np.bincount(place.ravel(), side, len(kept))
+    kept[total < 0] = kept[total < 0][:, [0, 2, 1]]
+    return kept[total != 0]
 
 
 def _seen(mesh: Trimesh) -> Mesh:

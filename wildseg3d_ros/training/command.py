@@ -133,8 +133,8 @@ def _run(given: argparse.Namespace, command: str) -> int:
     device = _device(given.device)
     schedule = Schedule(given.steps, given.batch, seed=given.seed)
     shapes = _shapes(given)
+    _check_same_run(given)
     paths, held_out = _recorded(given, shapes)
-    _check_same_run(given, shapes)
     print(f"training on {_in_words(device)}: {len(paths)} views, {schedule.steps} steps")
     # A processor that trains has no time for more.
     loaders = min(given.workers, 8) if device == "cuda" else 1
@@ -300,20 +300,24 @@ def _check_same_things(folder: Path, shapes: CadShapes | None) -> None:
     note.write_text(json.dumps({"meshes": digest}) + "\n")
 
 
-def _check_same_run(given: argparse.Namespace, shapes: CadShapes | None) -> None:
-    """Raises FileError where the checkpoint has learned from other scenes."""
-    from wildseg3d_ros.training.train import CHECKPOINT
+def _check_same_run(given: argparse.Namespace) -> None:
+    """Raises FileError where the folder's checkpoint is of a run with other numbers."""
+    from wildseg3d_ros.training.train import CHECKPOINT, CURVE
 
-    note, scenes = given.folder / "run.json", {"scenes": given.scenes}
-    known = _noted(note)
-    if known not in ({}, scenes) and (given.folder / CHECKPOINT).exists():
-        raise FileError(
-            f"'{given.folder / CHECKPOINT}' was trained with --scenes {known.get('scenes')}, this "
-            f"is with --scenes {given.scenes}: give what it was trained with to go on, take "
-            f"another --folder, or remove '{CHECKPOINT}' and 'curve.jsonl' to begin anew with the "
-            "recorded scenes"
+    note = given.folder / "run.json"
+    wanted = {name: getattr(given, name) for name in ("scenes", "steps", "batch", "seed")}
+    known = wanted | _noted(note)
+    other = [name for name in wanted if known[name] != wanted[name]]
+    if other and (given.folder / CHECKPOINT).exists():
+        before, now = (
+            " ".join(f"--{name} {numbers[name]}" for name in other) for numbers in (known, wanted)
         )
-    note.write_text(json.dumps(scenes) + "\n")
+        raise FileError(
+            f"'{given.folder}' holds a training with {before}, this is one with {now}: repeat "
+            f"the former to go on, take another --folder, or remove '{CHECKPOINT}' and '{CURVE}' "
+            "in it to begin anew with the recorded scenes"
+        )
+    note.write_text(json.dumps(wanted) + "\n")
 
 
 def _noted(note: Path) -> dict[str, object]:

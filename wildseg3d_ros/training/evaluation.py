@@ -105,11 +105,12 @@ def outputs(
         depth = np.zeros_like(depth)
     elif condition == "without colour":
         lab = np.broadcast_to(np.array([50.0, 0.0, 0.0], np.float32), lab.shape).copy()
-    out, step = model(lab, depth, frame.K)
+    said = model(lab, depth, frame.K)
     row, column = (
         np.minimum(np.rint(np.arange(count) * each), size - 1).astype(np.intp)
-        for count, each, size in zip(out.shape[1:], step, depth.shape, strict=True)
+        for count, each, size in zip(said.on_object.shape, said.step, depth.shape, strict=True)
     )
+    out = np.concatenate([said.log_odds, said.on_object[None]])
     return out, frame.labels[row[:, None], column]
 
 
