@@ -115,6 +115,12 @@ def test_samples_are_the_same_by_their_number_in_any_order(tiny, paths):
         one[6]
 
 
+def test_samples_vary_a_view_anew_each_time(tiny, paths):
+    taken = Samples(paths[:1], 2, 2, seed=0)
+    shown = [view.tobytes() for k in range(2) for view in taken[k][0]]
+    assert len(set(shown)) == 4
+
+
 def test_samples_show_every_view_once_in_each_pass(tiny, paths):
     taken = Samples(paths, 1, 10, seed=0, variation=None)
     shown = [taken[k][0][0].tobytes() for k in range(10)]
@@ -333,9 +339,11 @@ def test_check_export_notices_other_weights(tmp_path):
     network.head.bias.data[3] += 0.01
     with pytest.raises(FileError, match="off PyTorch's"):
         check_export(network, path, [data])
-    network.head.bias.data[3] = torch.nan
-    with pytest.raises(FileError, match="off PyTorch's"):
-        check_export(network, path, [data])
+    network = random_network((4, 6))
+    broken = np.full_like(data, np.nan)
+    for inputs in ([data, broken], [broken, data]):
+        with pytest.raises(FileError, match="off PyTorch's"):
+            check_export(network, path, inputs)
 
 
 # ---- figures ---------------------------------------------------------------------------------
@@ -470,11 +478,11 @@ def renders():
 
 @pytest.fixture
 def small_scenes(tiny, renders, monkeypatch):
-    """Scenes of two small views; the list of the seeds that were recorded."""
+    """Scenes of two small views; the list of the seeds that were recorded, and their shapes."""
     recorded = []
 
     def record_scene(seed, shapes):
-        recorded.append(seed)
+        recorded.append((seed, shapes))
         if seed == command.FIRST_SEED + 1:
             raise frames.NothingAtRest("nothing came to rest")
         return record_random_scene(RandomSceneSpec(seed, 2, 96, 72, shapes=shapes))
@@ -493,7 +501,8 @@ def test_record_frames_goes_on_where_it_was(small_scenes, tmp_path):
     first[3].unlink()
     again = record_frames(tmp_path, [7, 8, command.FIRST_SEED + 1], report=told.append)
     assert again == first
-    assert small_scenes == [7, 8, 8, command.FIRST_SEED + 1]
+    seeds = [7, 8, 8, command.FIRST_SEED + 1]
+    assert small_scenes == [(seed, random_shape) for seed in seeds]
     assert told == pytest.approx([1 / 3, 2 / 3, 1])
 
 
@@ -528,6 +537,8 @@ def test_command_end_to_end(small_scenes, parts, tmp_path, capsys):
     words = (out, "--folder", folder, *NUMBERS, "--meshes", parts, "--mesh-unit", "mm")
     assert run(*words) == 0
     first = out.read_bytes()
+    assert [seed for seed, _ in small_scenes] == [99000, 100000, 100001, 100002]
+    assert all(isinstance(shapes, CadShapes) for _, shapes in small_scenes)
     card, report = out.with_suffix(".md").read_text(), (folder / "report.md").read_text()
     assert hashlib.sha256(first).hexdigest() in card
     assert "TUBE.PLY" in card and "yours to choose" in card
@@ -549,7 +560,7 @@ def test_command_end_to_end(small_scenes, parts, tmp_path, capsys):
     out.unlink()
     (folder / "frames" / "0100002_1.npz").unlink()
     assert run(*words) == 0
-    assert small_scenes == [command.FIRST_SEED + 1, command.FIRST_SEED + 2]
+    assert [seed for seed, _ in small_scenes] == [100001, 100002]
     assert out.read_bytes() == first
     capsys.readouterr()
     # Another run does not fit into the folder.
@@ -583,19 +594,19 @@ def test_command_says_what_is_wrong_with_meshes(parts, tmp_path, capsys):
 
 
 def test_command_says_what_is_wrong_with_files_and_machine(tmp_path, capsys, monkeypatch):
-    folder = ("--folder", tmp_path / "run")
+    folder = ("--folder", tmp_path / "run", *NUMBERS)
     (tmp_path / "file").write_text("")
     assert "OUT must end in .onnx" in fails(capsys, *folder, "out.pt")
     assert "is a folder" in fails(capsys, *folder, _made(tmp_path / "a.onnx"))
-    assert "is a file" in fails(capsys, "--folder", tmp_path / "file")
+    assert "is a file" in fails(capsys, *NUMBERS, "--folder", tmp_path / "file")
     text = fails(capsys, *folder, "/proc/nowhere/out.onnx")
     assert "/proc/nowhere" in text and "repeat the command" in text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no NVIDIA GPU" in fails(capsys, *folder, "--device", "cuda")
-    usage = command.shutil.disk_usage(tmp_path)._replace(free=10**9)
+    usage = command.shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(command.shutil, "disk_usage", lambda _: usage)
     text = fails(capsys, *folder, "--device", "cpu")
-    assert "takes 5.9 GB; 1.0 GB are free: make room" in text
+    assert "4 scenes are still to be recorded" in text and "0.1 GB are free: make room" in text
     # A lock of this process's own does not keep it out: that of another one does.
     code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
     code += "print('locked', flush=True); sys.stdin.read()"
