@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from importlib import resources
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 from fitting.fit import fit_model

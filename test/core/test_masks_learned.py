@@ -1,8 +1,9 @@
-"""Learned evidence: inputs of the network, affinities of patches against brute force, fallbacks."""
+"""Learned evidence: the network's inputs, affinities of patches by brute force, fallbacks."""
 
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from wildseg3d_ros.masks.learned import network as network_module
 from wildseg3d_ros.masks.learned.affinities import REACHES, Affinities
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, REACH, network_input
 from wildseg3d_ros.masks.learned.network import AffinityModel, PixelAffinities, default_network
-from wildseg3d_ros.masks.surface.graph import CUES, SUMS
+from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
+from wildseg3d_ros.masks.surface.graph import CUES, SUMS, SurfaceGraph
 from wildseg3d_ros.masks.surface.merge_tree import merge_patches
 
 K = np.array([[210.0, 0, 90], [0, 230.0, 70], [0, 0, 1]])
@@ -130,28 +132,53 @@ def test_merge_patches_affinities_far_apart_count_once_their_clusters_touch(chai
     assert len(tree.children) == 3
     assert [0, 3] not in np.sort(tree.children, axis=1).tolist()
     assert (tree.parent < 0).sum() == 1
-    from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
-
     known = PAIR_FEATURES.index("affinity_known")
     assert seen[0][:, known].tolist() == [0, 0, 0]
     assert seen[-1][:, known].tolist() == [1]
 
 
+def test_merge_tree_affinities_inside_and_across_each_node():
+    rng = np.random.default_rng(5)
+    count = 14
+    pairs = sorted({tuple(sorted(rng.choice(count, 2, replace=False))) for _ in range(50)})
+    touching = sorted(set(pairs) | {(k, k + 1) for k in range(count - 1)})
+    affinities = Affinities(
+        np.array(pairs),
+        rng.normal(size=(len(pairs), REACHES)),
+        rng.integers(1, 9, (len(pairs), REACHES)).astype(np.float64),
+        np.zeros(count),
+    )
+    graph = row_of_patches(count, touching).with_affinities(affinities)
+    tree = merge_patches(graph, lambda features: rng.normal(size=len(features)) - 3.0)
+    held = [frozenset([k]) for k in range(count)]
+    for one, other in tree.children.tolist():
+        held.append(held[one] | held[other])
+    said = np.concatenate([affinities.log_odds, affinities.pixels], axis=1)
+    for node, patches in enumerate(held):
+        ends = np.array([[a in patches, b in patches] for a, b in pairs])
+        np.testing.assert_allclose(
+            tree.inside[node], said[ends.all(axis=1)].sum(axis=0), atol=1e-9
+        )
+        across = ends.any(axis=1) & ~ends.all(axis=1)
+        np.testing.assert_allclose(tree.outside[node], said[across].sum(axis=0), atol=1e-9)
+
+
 @pytest.fixture
 def chain():
-    """Four patches in a row."""
-    from wildseg3d_ros.masks.surface.graph import SurfaceGraph
+    return row_of_patches(4, [(0, 1), (1, 2), (2, 3)])
 
-    sums = np.zeros((4, len(SUMS)))
+
+def row_of_patches(count, pairs):
+    """Patches of 10 voxels in a row, of which pairs touch."""
+    x = 0.02 * np.arange(count)
+    sums = np.zeros((count, len(SUMS)))
     sums[:, SUMS.index("voxels")] = 10
-    sums[:, SUMS.index("x")] = 10 * 0.02 * np.arange(4)
-    sums[:, SUMS.index("xx")] = 10 * (0.02 * np.arange(4)) ** 2 + 1e-4
+    sums[:, SUMS.index("x")], sums[:, SUMS.index("xx")] = 10 * x, 10 * x**2 + 1e-4
     sums[:, [SUMS.index("yy"), SUMS.index("zz")]] = 1e-4
-    pairs = np.array([(0, 1), (1, 2), (2, 3)])
-    cues = np.zeros((3, len(CUES)))
+    cues = np.zeros((len(pairs), len(CUES)))
     cues[:, CUES.index("contact")] = 5
-    low = np.stack([0.02 * np.arange(4), *np.zeros((3, 4))], axis=1)
-    return SurfaceGraph(sums, low, low + 0.02, pairs, cues, 1.0, 0.004)
+    low = np.stack([x, *np.zeros((3, count))], axis=1)
+    return SurfaceGraph(sums, low, low + 0.02, np.array(pairs), cues, 1.0, 0.004)
 
 
 class Warned(Progress):
@@ -194,6 +221,4 @@ def test_affinity_network_of_a_bad_path_says_what_is_wrong(content, tmp_path):
 
 
 def default_path():
-    from pathlib import Path
-
     return Path(network_module.__file__).with_name(network_module.NETWORK_FILE)

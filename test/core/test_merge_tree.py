@@ -178,7 +178,7 @@ def test_features_have_their_names():
 
 
 def test_score_model_is_kept_and_refuses_other_features(tmp_path, monkeypatch):
-    model, path = default_model(), str(tmp_path / "scores.npz")
+    model, path = default_model(False), str(tmp_path / "scores.npz")
     model.save(path)
     features = np.random.default_rng(0).normal(size=(5, len(PAIR_FEATURES))).astype(np.float32)
     np.testing.assert_array_equal(ScoreModel.load(path).merge(features), model.merge(features))

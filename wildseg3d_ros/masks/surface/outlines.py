@@ -47,8 +47,9 @@ WEIGHTS = {
     False: (-0.31, 0.53, 0.79, 0.14, 1.09, -2.88, 1.21, -4.18, 0.99, -4.95, -1.0, 0.0),
     True: (-0.31, 0.53, 0.79, 0.14, 1.09, -2.88, 1.21, -4.18, 0.99, -4.95, -1.0, 0.3),
 }
-"""Of the cues without and with a network, fitted by ``python -m benchmarks.outlines --fit``. Given the certainty that reached
-it, a deep pixel is one that little certainty of its own label reached: hence the signs."""
+"""Of the cues without and with a network, fitted by ``python -m benchmarks.outlines --fit``. Given
+the certainty that reached it, a deep pixel is one that little certainty of its own label reached:
+hence the signs."""
 
 BARRIER = 3.0
 """Widths of the spread that an edge which a network is certain of counts for."""
