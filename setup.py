@@ -67,6 +67,7 @@ setup(
         "mast3r": NETWORKS,
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],
+        "train": ["torch>=2.1", "mujoco>=3", "onnx>=1.16", "trimesh>=4.4"],
         "test": ["array-api-strict>=2", "hypothesis>=6", "pytest>=7.4", "pytest-xdist>=3"],
     },
     zip_safe=False,

@@ -96,7 +96,8 @@ def sample(
     if variation is not None:
         scale = float(np.exp(rng.uniform(-1.0, 1.0) * np.log(variation.scale)))
     frame = _window(frame, scale, rng)
-    lab = cv2.cvtColor(frame.image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
+    image = frame.image.astype(np.float32) / np.float32(255)
+    lab = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2Lab), np.float32)
     depth = frame.depth
     if variation is not None:
         lab[..., 0] = lab[..., 0] * np.exp(rng.normal(0.0, variation.light)) + rng.normal(
@@ -120,8 +121,7 @@ def _turned(frame: Frame) -> Frame:
     width = frame.depth.shape[1]
     K[0, 0], K[1, 1] = frame.K[1, 1], frame.K[0, 0]
     K[0, 2], K[1, 2] = frame.K[1, 2], width - 1 - frame.K[0, 2]
-    image, depth, labels = (np.rot90(a) for a in (frame.image, frame.depth, frame.labels))
-    return Frame(image, depth, K, labels)
+    return Frame(np.rot90(frame.image), np.rot90(frame.depth), K, np.rot90(frame.labels))
 
 
 def _mirrored(frame: Frame) -> Frame:
@@ -140,7 +140,8 @@ def _window(frame: Frame, scale: float, rng: np.random.Generator) -> Frame:
     image = cv2.resize(np.ascontiguousarray(frame.image), shape, interpolation=cv2.INTER_AREA)
     depth = cv2.resize(np.ascontiguousarray(frame.depth), shape, interpolation=cv2.INTER_NEAREST)
     labels = cv2.resize(np.ascontiguousarray(frame.labels), shape, interpolation=cv2.INTER_NEAREST)
-    top, left = (int(rng.integers(0, max(a - b, 0) + 1)) for a, b in zip(size, (HEIGHT, WIDTH)))
+    spare = max(size[0] - HEIGHT, 0), max(size[1] - WIDTH, 0)
+    top, left = (int(rng.integers(0, each + 1)) for each in spare)
     rows, columns = min(HEIGHT, size[0]), min(WIDTH, size[1])
     K[0, 2] -= left
     K[1, 2] -= top
