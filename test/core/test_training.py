@@ -46,7 +46,7 @@ from wildseg3d_ros.training.train import Schedule  # noqa: E402
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 K = np.array([[70.0, 0, 40], [0, 76.0, 33], [0, 0, 1]])
-STILL = Variation(0, 0, 0, turned=0, scale=1, light=0)
+STILL = Variation(0, 0, 0, turned=0, scale=1, light=0, patchy=0)
 NORMAL = np.array([0.3, -0.45, -0.84]) / np.linalg.norm([0.3, -0.45, -0.84])
 DISTANCE = -0.8
 
@@ -159,8 +159,8 @@ def test_changed_frames_show_the_same_points(tiny, monkeypatch, change, turn):
     [
         (None, np.eye(3)),
         (STILL, np.eye(3)),
-        (Variation(0, 0, 0, turned=1, scale=1, light=0), [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
-        (Variation(0, 0, 0, turned=0, scale=1.4, light=0), np.eye(3)),
+        (Variation(0, 0, 0, turned=1, scale=1, light=0, patchy=0), [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
+        (Variation(0, 0, 0, turned=0, scale=1.4, light=0, patchy=0), np.eye(3)),
     ],
     ids=["none", "still", "turned", "scaled"],
 )
@@ -188,7 +188,7 @@ def test_sample_normals_are_those_of_the_turned_plane(tiny, variation, turn):
 
 def test_sample_varies_colour_and_depth_as_often_as_asked(tiny):
     frame, rng = random_frame(0), np.random.default_rng(0)
-    inputs = [sample(frame, rng, Variation(0.3, 0.4, 0.5))[0] for _ in range(200)]
+    inputs = [sample(frame, rng, Variation(0.3, 0.4, 0.5, patchy=0))[0] for _ in range(200)]
     depthless = np.mean([(data[3:] == 0).all() for data in inputs])
     grey = np.mean([(data[1:3] == 0).all() for data in inputs])
     colourless = np.mean([(data[:3] == 0).all() for data in inputs])

@@ -95,12 +95,27 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     option("--batch", metavar="N", type=_whole(1, 1024), default=8, help=text)
     text = "of weights and variation, not of the scenes (default: %(default)s)"
     option("--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help=text)
+    text = "largest learning rate (default: %(default)s)"
+    option("--rate", metavar="RATE", type=_rate, default=2e-3, help=text)
+    text = "checkpoint.pt of another training to begin with, at a tenth to a quarter of its rate"
+    option("--start", metavar="FILE", type=Path, help=text)
     text = "where to train (default: cuda where there is one)"
     option("--device", choices=("cpu", "cuda"), help=text)
     cores = len(os.sched_getaffinity(0))
     text = "processes that record, and load views (default: one for each core, here %(default)s)"
     option("--workers", metavar="N", type=_whole(1, 256), default=min(cores, 256), help=text)
     return parser
+
+
+def _rate(text: str) -> float:
+    """The type of an option: a learning rate."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, to 1, got '{text}'")
+    return value
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -131,7 +146,8 @@ def _run(given: argparse.Namespace, command: str) -> int:
     from wildseg3d_ros.training.train import Schedule, train
 
     device = _device(given.device)
-    schedule = Schedule(given.steps, given.batch, seed=given.seed)
+    start = str(given.start) if given.start else ""
+    schedule = Schedule(given.steps, given.batch, given.rate, given.seed, start=start)
     shapes = _shapes(given)
     _check_same_run(given)
     paths, held_out = _recorded(given, shapes)

@@ -179,6 +179,11 @@ def _calibration(tally: Tally) -> str:
     return _table(head, rows)
 
 
+def _begun(run: Run) -> str:
+    """What the training began with, if not with random weights."""
+    return f"It began with the weights in `{run.schedule.start}`." if run.schedule.start else ""
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
@@ -274,8 +279,9 @@ is on an object. The geometric masks of wildseg3d read it. It is a small U-Net (
 - **Held out**: {run.held_out_views} views of other scenes, seeds {run.held_out[0]} to
   {run.held_out[1]}.
 - **Training**: {run.schedule.steps} steps of {run.schedule.batch} views, AdamW, largest rate
-  {run.schedule.rate:g}, seed {run.schedule.seed}; {_minutes(run.seconds)} on {run.device}. Views
-  vary in scale, light, hue, by a quarter turn and a mirror; some have no colour or no depth.
+  {run.schedule.rate:g}, seed {run.schedule.seed}; {_minutes(run.seconds)} on {run.device}.
+  {_begun(run)} Views vary in scale, light, hue, by a quarter turn and a mirror; some have no colour, no depth, or
+  gaps in it.
 - **Made by**: wildseg3d {__version__}, `{run.command}`
 - **File**: {run.bytes / 1e6:.2f} MB, weights in half precision, sha256
   `{run.sha256}`

@@ -30,6 +30,8 @@ class Variation:
         turned: share of views turned by a quarter, as cameras on wrists are.
         scale: views are brought to sizes within this factor, up or down.
         light: standard deviation of gain and offset of the lightness.
+        patchy: share of views that lose up to nine tenths of their depth, in patches of any size
+            down to single pixels, as small depth images leave gaps in larger colour images.
     """
 
     colourless: float = 0.08
@@ -38,6 +40,7 @@ class Variation:
     turned: float = 0.1
     scale: float = 1.4
     light: float = 0.15
+    patchy: float = 0.35
 
 
 class Samples(torch.utils.data.Dataset):
@@ -110,9 +113,21 @@ def sample(
             depth = np.zeros_like(depth)
         elif fate < variation.depthless + variation.colourless:
             lab[..., 0], lab[..., 1:] = 50.0, 0.0
+        if rng.random() < variation.patchy:
+            depth = _patchy(depth, rng)
     data = network_input(lab, depth, frame.K)
     data[: CHANNELS.index("inverse_depth"), frame.labels == UNKNOWN] = 0.0
     return data, frame.labels[::STEP, ::STEP]
+
+
+def _patchy(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """The depth with gaps: a tenth to nine tenths of it are lost, in patches of 1 to 16 pixels."""
+    height, width = depth.shape
+    size = int(2 ** rng.integers(0, 5))
+    noise = rng.standard_normal((-(-height // size), -(-width // size))).astype(np.float32)
+    noise = np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR))
+    lost = noise < np.quantile(noise, rng.uniform(0.1, 0.9))
+    return np.where(lost, np.float32(0.0), depth)
 
 
 def _turned(frame: Frame) -> Frame:

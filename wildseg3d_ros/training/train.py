@@ -30,6 +30,7 @@ class Schedule:
         rate: largest learning rate; it falls to 0 as a cosine.
         seed: of the network and of all variation.
         every: steps between two checkpoints.
+        start: checkpoint of another training, whose weights this one begins with; "" = random.
     """
 
     steps: int = 10000
@@ -37,6 +38,7 @@ class Schedule:
     rate: float = 2e-3
     seed: int = 0
     every: int = 250
+    start: str = ""
 
 
 def train(
@@ -121,10 +123,13 @@ def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     if not path.exists():
+        if schedule.start:
+            _begin_with(Path(schedule.start), parts[0], device)
         return 0
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
-        given, wanted = stored["schedule"], asdict(schedule)
+        wanted = asdict(schedule)
+        given = {"start": "", **stored["schedule"]}
         if given != wanted:
             names = [name for name in wanted if given.get(name) != wanted[name]]
             raise FileError(
@@ -149,6 +154,18 @@ def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
         raise FileError(
             f"'{path}' is no checkpoint of this network ({error}): remove it to begin anew, or "
             "take another folder"
+        ) from error
+
+
+def _begin_with(path: Path, network: AffinityNetwork, device: str) -> None:
+    """Gives the network the weights of another training."""
+    try:
+        stored = torch.load(path, map_location=device, weights_only=True)
+        network.load_state_dict(stored["states"][0])
+    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise FileError(
+            f"cannot begin with the weights in '{path}' ({error}): give the {CHECKPOINT} of a "
+            "training by this command"
         ) from error
 
 

@@ -45,6 +45,19 @@ class PixelAffinities:
         return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def resized_depth(depth: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w) depth at another size: of the nearest pixel, or where that has none, of the nearest
+    surface in the pixels that it stands for. Small depth images that were registered to larger
+    colour images have depth at a few pixels of each block alone."""
+    block = [
+        max(1, 2 * (old // (2 * new)) + 1) for old, new in zip(depth.shape, size, strict=True)
+    ]
+    far = np.where(depth > 0, depth, np.float32(np.inf)).astype(np.float32)
+    near = cv2.erode(far, np.ones(block, np.uint8), borderValue=float("inf"))
+    filled = np.where(depth > 0, depth, np.where(np.isfinite(near), near, 0.0))
+    return cv2.resize(filled.astype(np.float32), size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
 class AffinityModel:
     """Log-odds of pixels of a view belonging to one thing.
 
@@ -86,7 +99,7 @@ class AffinityModel:
         size = max(round(height * scale), 1), max(round(width * scale), 1)
         if size != (height, width):
             lab = cv2.resize(lab, size[::-1], interpolation=cv2.INTER_AREA)
-            depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
+            depth = resized_depth(depth, size)
         ratio = size[0] / height, size[1] / width
         K = np.diag([ratio[1], ratio[0], 1.0]) @ K
         data = network_input(lab, depth, K)
