@@ -24,6 +24,7 @@ from wildseg3d_ros.masks.surface.selection import (
     Selection,
     node_of_patch,
     node_values,
+    rival_values,
     select_nodes,
 )
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
@@ -178,5 +179,5 @@ def _segment(fused: Patches, sources: Sequence[EvidenceSource], model: ScoreMode
     tree = merge_patches(graph, model.merge_log_odds)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
-    selection = select_nodes(tree, node_values(tree, score))
+    selection = select_nodes(tree, node_values(tree, score), rival_values(tree, score))
     return Surface(fused, tree, score, selection)

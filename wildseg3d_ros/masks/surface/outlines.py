@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.masks.learned.inputs import OFFSETS
 from wildseg3d_ros.masks.learned.network import PixelAffinities
 from wildseg3d_ros.masks.surface.objects import UNKNOWN
 
@@ -44,15 +43,12 @@ EVIDENCE = (
 )
 """The cues, in the order of the weights."""
 WEIGHTS = {
-    False: (-0.31, 0.53, 0.79, 0.14, 1.09, -2.88, 1.21, -4.18, 0.99, -4.95, -1.0, 0.0),
-    True: (-0.31, 0.53, 0.79, 0.14, 1.09, -2.88, 1.21, -4.18, 0.99, -4.95, -1.0, 0.3),
+    False: (-0.15, 0.71, 0.75, 0.12, 0.69, -3.62, 2.3, -6.4, 1.14, -4.86, -1.14, 0.0),
+    True: (-1.57, 0.59, 0.58, 0.24, 1.18, -3.33, 1.71, -6.5, 1.15, -2.31, -1.39, 0.47),
 }
 """Of the cues without and with a network, fitted by ``python -m benchmarks.outlines --fit``. Given
 the certainty that reached it, a deep pixel is one that little certainty of its own label reached:
 hence the signs."""
-
-BARRIER = 3.0
-"""Widths of the spread that an edge which a network is certain of counts for."""
 
 _TILE = 8
 _NEAR = 2
@@ -112,45 +108,16 @@ def outline_evidence(
     lab = cv2.cvtColor(np.ascontiguousarray(image[window]), cv2.COLOR_RGB2Lab)
     lab = np.asarray(cv2.bilateralFilter(lab, 5, 25.0, 3.0), np.uint8)
     channels = np.ascontiguousarray(channels[:, window[0], window[1]])
-    said = _Said.of(network, projected.shape, window)
-    spread = _spread(lab, regions, channels, said)
+    on_object = np.zeros(label.shape, np.float32)
+    if network is not None:
+        on_object = network.of_view(network.on_object, label.shape)
+    on_object = on_object.ravel()[flat]
+    spread = _spread(lab, regions, channels)
     colours = _Colours.of(lab, regions, channels)
     for channel, share in zip(channels, spread, strict=True):
         pixels, index, cues = _cues(regions, channel, share, colours)
-        cues = np.concatenate([cues, said.on_object.ravel()[pixels, None]], axis=1)
+        cues = np.concatenate([cues, on_object[pixels, None]], axis=1)
         yield Evidence(flat[pixels], names[index - 1], cues, network is not None)
-
-
-@dataclass(frozen=True, eq=False)
-class _Said:
-    """What a network says in a window of the view, all 0 where there is none.
-
-    Attributes:
-        on_object: (h, w) log-odds.
-        across, down: (h, w - 1) and (h - 1, w) edges between neighbours, in 0..1 of a whole one.
-    """
-
-    on_object: NDArray[np.float32]
-    across: NDArray[np.float32]
-    down: NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls,
-        network: PixelAffinities | None,
-        size: tuple[int, int],
-        window: tuple[slice, slice],
-    ) -> _Said:
-        if network is None:
-            nothing = np.zeros(size, np.float32)[window]
-            return cls(nothing, nothing[:, 1:], nothing[1:])
-        edges = []
-        for offset, step in zip(((0, 1), (1, 0)), network.step[::-1], strict=True):
-            different = 1.0 / (1.0 + np.exp(network.log_odds[OFFSETS.index(offset)]))
-            # An edge is between two pixels of the network's: between so many of the view's.
-            edges.append(network.of_view(different, size)[window] / step)
-        on_object = network.of_view(network.on_object, size)[window]
-        return cls(on_object, edges[0][:, :-1], edges[1][:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +191,7 @@ def _channels(label: NDArray[np.int32], count: int) -> NDArray[np.int32]:
 
 
 def _spread(
-    lab: NDArray[np.uint8], regions: _Regions, channels: NDArray[np.int32], said: _Said
+    lab: NDArray[np.uint8], regions: _Regions, channels: NDArray[np.int32]
 ) -> NDArray[np.float32]:
     """(C, h, w) share of the certainty around each pixel that is of the channel's label.
 
@@ -236,8 +203,6 @@ def _spread(
     image = lab.astype(np.float32) * weigh
     across = 1.0 + sigma / contrast * np.abs(np.diff(image, axis=1)).sum(axis=2)
     down = 1.0 + sigma / contrast * np.abs(np.diff(image, axis=0)).sum(axis=2)
-    across += BARRIER * sigma * said.across
-    down += BARRIER * sigma * said.down
     across = np.ascontiguousarray(across.T)
     total = regions.certainty
     own = (channels == regions.label) & (channels > 0)

@@ -16,7 +16,9 @@ class Selection:
 
     Attributes:
         nodes: (K,) int64.
-        ambiguity: (K,) in [0, 1], how close the best set without the node comes: 1 = as good.
+        ambiguity: (K,) in [0, 1], how close the best set comes in which the node's place is taken
+            by something else, larger or smaller: 1 = as good. What has three quarters of the node,
+            or of which the node is three quarters, is no other thing.
     """
 
     nodes: NDArray[np.int64]
@@ -32,12 +34,27 @@ def node_values(tree: MergeTree, score: NDArray[np.floating]) -> NDArray[np.floa
     return score * tree.shapes.voxels * (tree.log_odds > 0.0)
 
 
-def select_nodes(tree: MergeTree, value: NDArray[np.float64]) -> Selection:
+SAME = 0.75
+"""Ratio of sizes from which a node and one above it are the same thing."""
+
+
+def rival_values(tree: MergeTree, score: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(T,) value of each node as a rival of others: that of :func:`node_values`, but it falls with
+    the probability of the merge, where that is below a half, and not to 0 at once."""
+    chance = 1.0 / (1.0 + np.exp(-tree.log_odds.clip(-50.0, 0.0)))
+    return score * tree.shapes.voxels * 2.0 * chance
+
+
+def select_nodes(
+    tree: MergeTree, value: NDArray[np.float64], rival: NDArray[np.float64] | None = None
+) -> Selection:
     """The disjoint nodes of the greatest total value, by dynamic programming over the tree.
 
     Args:
         value: (T,) >= 0 of each node, as of :func:`node_values`.
+        rival: (T,) likewise, what a node above another one is worth as its rival.
     """
+    rival = value if rival is None else rival
     patches = tree.patches
     below = np.zeros(len(tree))  # of the best set strictly below a node
     best = value.copy()
@@ -45,17 +62,44 @@ def select_nodes(tree: MergeTree, value: NDArray[np.float64]) -> Selection:
         below[node] = best[one] + best[other]
         best[node] = max(value[node], below[node])
     chosen = value >= below
-    # A node counts if nothing above it is taken; the best node above, relative to what it holds.
-    open_, rival = np.ones(len(tree), np.bool_), np.zeros(len(tree))
+    open_ = np.ones(len(tree), np.bool_)  # nothing above is taken
     for node in range(len(tree) - 1, -1, -1):
         parent = tree.parent[node]
         if parent >= 0:
             open_[node] = open_[parent] and not chosen[parent]
-            own = value[parent] / max(below[parent], 1e-12)
-            rival[node] = max(rival[parent], own)
     nodes = np.flatnonzero(open_ & chosen)
-    splits = below[nodes] / np.maximum(value[nodes], 1e-12)
-    return Selection(nodes, np.minimum(np.maximum(splits, rival[nodes]), 1.0))
+    found = [_ambiguity(tree, node, value, below, best, rival) for node in nodes.tolist()]
+    return Selection(nodes, np.array(found))
+
+
+def _ambiguity(
+    tree: MergeTree,
+    node: int,
+    value: NDArray[np.float64],
+    below: NDArray[np.float64],
+    best: NDArray[np.float64],
+    rival: NDArray[np.float64],
+) -> float:
+    """How close the best rival of a selected node comes.
+
+    Args:
+        below, best: (T,) value of the best set strictly below each node, and with it.
+    """
+    voxels, size = tree.shapes.voxels, tree.shapes.voxels[node]
+    most, above = 0.0, int(tree.parent[node])
+    while above >= 0:
+        if size < SAME * voxels[above]:
+            most = max(most, rival[above] / max(below[above], 1e-12))
+        above = int(tree.parent[above])
+    # Down the largest part until it is another thing; all beside the way is taken as it is best.
+    parts, part = 0.0, node
+    while part >= tree.patches and voxels[part] >= SAME * size:
+        pair = tree.children[part - tree.patches]
+        part, other = (int(pair[k]) for k in np.argsort(-voxels[pair], kind="stable"))
+        parts += best[other]
+    if voxels[part] < SAME * size:
+        most = max(most, (parts + best[part]) / max(value[node], 1e-12))
+    return min(most, 1.0)
 
 
 def node_of_patch(tree: MergeTree, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
