@@ -17,6 +17,7 @@ import pytest
 from wildseg3d_ros import cli
 from wildseg3d_ros.core.errors import FileError, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, network_input
 from wildseg3d_ros.masks.learned.network import LIMIT, AffinityModel
 
@@ -445,9 +446,11 @@ def test_cad_shapes_are_half_of_the_things_on_all_sides(parts):
             < 1e-9
         )
         np.testing.assert_allclose(shape.points.max(axis=0), -shape.points.min(axis=0), atol=1e-9)
+        felt = np.concatenate([apply(solid.pose, solid.points) for solid in shape.solids])
+        np.testing.assert_allclose(felt.max(axis=0), shape.points.max(axis=0), atol=0.001)
 
 
-def test_cad_shapes_digest_is_of_files_and_unit(parts):
+def test_cad_shapes_digest_is_of_the_files(parts):
     first = read_cad_shapes([parts], "mm").digest
     assert read_cad_shapes([parts], "mm").digest == first
     trimesh.creation.box((30, 30, 30)).export(parts / "ball.obj")
@@ -615,6 +618,13 @@ def test_command_says_what_is_wrong_with_files_and_machine(tmp_path, capsys, mon
         assert process.stdout.readline() == b"locked\n"
         assert "another run is at work" in fails(capsys, *folder)
         process.stdin.close()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_command_trains_on_the_gpu_where_there_is_one(there, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert command._device(None) == ("cuda" if there else "cpu")
+    assert command._device("cpu") == "cpu"
 
 
 def _made(folder):
