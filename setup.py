@@ -42,7 +42,9 @@ setup(
     maintainer_email=MANIFEST.find("maintainer").get("email"),
     license=manifest("license"),
     packages=find_packages(include=["wildseg3d_ros", "wildseg3d_ros.*"]),
-    package_data={"wildseg3d_ros": ["py.typed", "masks/learned/affinities.onnx", "masks/surface/scores*.npz"]},
+    package_data={
+        "wildseg3d_ros": ["py.typed", "masks/learned/affinities.onnx", "masks/surface/scores*.npz"]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

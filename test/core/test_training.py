@@ -160,7 +160,10 @@ def test_changed_frames_show_the_same_points(tiny, monkeypatch, change, turn):
     [
         (None, np.eye(3)),
         (STILL, np.eye(3)),
-        (Variation(0, 0, 0, turned=1, scale=1, light=0, patchy=0), [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]),
+        (
+            Variation(0, 0, 0, turned=1, scale=1, light=0, patchy=0),
+            [[0, 1, 0], [-1, 0, 0], [0, 0, 1]],
+        ),
         (Variation(0, 0, 0, turned=0, scale=1.4, light=0, patchy=0), np.eye(3)),
     ],
     ids=["none", "still", "turned", "scaled"],

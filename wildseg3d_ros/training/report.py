@@ -280,8 +280,8 @@ is on an object. The geometric masks of wildseg3d read it. It is a small U-Net (
   {run.held_out[1]}.
 - **Training**: {run.schedule.steps} steps of {run.schedule.batch} views, AdamW, largest rate
   {run.schedule.rate:g}, seed {run.schedule.seed}; {_minutes(run.seconds)} on {run.device}.
-  {_begun(run)} Views vary in scale, light, hue, by a quarter turn and a mirror; some have no colour, no depth, or
-  gaps in it.
+  {_begun(run)} Views vary in scale, light, hue, by a quarter turn and a mirror; some have no
+  colour, no depth, or gaps in it.
 - **Made by**: wildseg3d {__version__}, `{run.command}`
 - **File**: {run.bytes / 1e6:.2f} MB, weights in half precision, sha256
   `{run.sha256}`

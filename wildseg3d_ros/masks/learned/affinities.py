@@ -87,9 +87,10 @@ def _sums_of_view(
     key, group = np.unique(np.concatenate(keys), return_inverse=True)
     cell = group * REACHES + np.concatenate(reaches)
     size = len(key) * REACHES
-    sums = np.bincount(cell, np.concatenate(log_odds), size).reshape(-1, REACHES)
+    values = np.concatenate(log_odds).astype(np.float64)
+    sums = np.bincount(cell, values, size).reshape(-1, REACHES)
     pixels = np.bincount(cell, minlength=size).reshape(-1, REACHES)
-    return key, np.concatenate([sums, pixels], axis=1)
+    return key, np.concatenate([sums, pixels.astype(np.float64)], axis=1).astype(np.float64)
 
 
 def _grouped(
@@ -98,4 +99,4 @@ def _grouped(
     """The keys, each once, and the sums of the values of each."""
     key, group = np.unique(keys, return_inverse=True)
     columns = [np.bincount(group, column, len(key)) for column in values.T]
-    return key, np.stack(columns, axis=1)
+    return key, np.stack(columns, axis=1).astype(np.float64)

@@ -42,7 +42,8 @@ class PixelAffinities:
         x = np.arange(width, dtype=np.float32) / np.float32(columns)
         y = np.arange(height, dtype=np.float32) / np.float32(rows)
         x, y = (np.ascontiguousarray(a) for a in np.meshgrid(x, y))
-        return cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        near = cv2.BORDER_REPLICATE
+        return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=near), np.float32)
 
 
 def resized_depth(depth: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -53,9 +54,10 @@ def resized_depth(depth: NDArray[np.float32], size: tuple[int, int]) -> NDArray[
         max(1, 2 * (old // (2 * new)) + 1) for old, new in zip(depth.shape, size, strict=True)
     ]
     far = np.where(depth > 0, depth, np.float32(np.inf)).astype(np.float32)
-    near = cv2.erode(far, np.ones(block, np.uint8), borderValue=float("inf"))
-    filled = np.where(depth > 0, depth, np.where(np.isfinite(near), near, 0.0))
-    return cv2.resize(filled.astype(np.float32), size[::-1], interpolation=cv2.INTER_NEAREST)
+    near = np.asarray(cv2.erode(far, np.ones(block, np.uint8)), np.float32)
+    filled = np.where(depth > 0, depth, np.where(np.isfinite(near), near, np.float32(0.0)))
+    shape = size[::-1]
+    return np.asarray(cv2.resize(filled, shape, interpolation=cv2.INTER_NEAREST), np.float32)
 
 
 class AffinityModel:
@@ -98,7 +100,8 @@ class AffinityModel:
         scale = float(np.sqrt(PIXELS / (height * width)))
         size = max(round(height * scale), 1), max(round(width * scale), 1)
         if size != (height, width):
-            lab = cv2.resize(lab, size[::-1], interpolation=cv2.INTER_AREA)
+            shape = size[::-1]
+            lab = np.asarray(cv2.resize(lab, shape, interpolation=cv2.INTER_AREA), np.float32)
             depth = resized_depth(depth, size)
         ratio = size[0] / height, size[1] / width
         K = np.diag([ratio[1], ratio[0], 1.0]) @ K

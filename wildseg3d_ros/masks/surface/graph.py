@@ -241,7 +241,8 @@ def _shade(cloud: VoxelCloud, patches: Supervoxels) -> NDArray[np.float64]:
     here = (cloud.lab[a, 0] + cloud.lab[b, 0])[crossing] / 2
     usual = (patches.lab[pa, 0] + patches.lab[pb, 0])[crossing] / 2
     darker = np.clip((usual - here) / 10.0, -1.0, 2.0)
-    return np.bincount(np.searchsorted(known, key), darker, len(known))
+    sums = np.bincount(np.searchsorted(known, key), darker, len(known))
+    return sums.astype(np.float64)
 
 
 def _rise_over_supports(

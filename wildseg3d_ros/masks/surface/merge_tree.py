@@ -121,7 +121,7 @@ class _Merging:
 
     def _may_merge(self) -> NDArray[np.bool_]:
         """Pairs that more links than the affinities of pixels far apart."""
-        return self._cues[:, _LINKS].any(axis=1)
+        return np.asarray(self._cues[:, _LINKS].any(axis=1), np.bool_)
 
     def score_pairs(self, score: Score, watch: Watch | None) -> None:
         """Scores what has changed."""

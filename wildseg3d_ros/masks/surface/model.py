@@ -98,8 +98,8 @@ class ScoreModel:
                     "measures; fit them again: python -m fitting"
                 )
             arrays = dict(stored)
-        networks = (Network.of_arrays(name, arrays) for name in ("merge", "node"))
-        return cls(*networks, str(arrays["affinities"]))
+        merge, node = (Network.of_arrays(name, arrays) for name in ("merge", "node"))
+        return cls(merge, node, str(arrays["affinities"]))
 
     def save(self, path: str) -> None:
         """Writes a file that :meth:`load` reads."""

@@ -40,7 +40,7 @@ def _mirrored(surface: Surface) -> NDArray[np.bool_]:
     return behind > 0.8 * tree.shapes.voxels
 
 
-def _patches_behind(fused: Patches) -> NDArray[np.floating]:
+def _patches_behind(fused: Patches) -> NDArray[np.float64]:
     """(P,) number of each patch's voxels behind a support without depth and before all others."""
     supports = [plane for plane in fused.planes if plane.evidence > 0]
     heights = [fused.cloud.points @ plane.normal - plane.offset for plane in supports]
@@ -52,4 +52,5 @@ def _patches_behind(fused: Patches) -> NDArray[np.floating]:
                 if other is not plane:
                     behind &= above > -plane_tolerance(fused.cloud)
             mirrored |= behind
-    return np.bincount(fused.patches.of_voxel, mirrored.astype(np.float64), len(fused.patches))
+    counts = np.bincount(fused.patches.of_voxel, mirrored.astype(np.float64), len(fused.patches))
+    return counts.astype(np.float64)
