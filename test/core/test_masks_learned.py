@@ -16,7 +16,12 @@ from wildseg3d_ros.masks.geometric.evidence import affinity_network
 from wildseg3d_ros.masks.learned import network as network_module
 from wildseg3d_ros.masks.learned.affinities import REACHES, Affinities
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, REACH, network_input
-from wildseg3d_ros.masks.learned.network import AffinityModel, PixelAffinities, default_network
+from wildseg3d_ros.masks.learned.network import (
+    AffinityModel,
+    PixelAffinities,
+    default_network,
+    resized_depth,
+)
 from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
 from wildseg3d_ros.masks.surface.graph import CUES, SUMS, SurfaceGraph
 from wildseg3d_ros.masks.surface.merge_tree import merge_patches
@@ -56,6 +61,24 @@ def test_network_input_without_depth_has_colour_alone():
     data = network_input(np.full((64, 96, 3), 75, np.float32), np.zeros((64, 96), np.float32), K)
     assert (data[0] == 0.5).all()
     assert (data[3:] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (50, 30), (61, 83)])
+def test_resized_depth_of_sparse_depth_is_of_the_pixels_it_stands_for(shape):
+    rng = np.random.default_rng(2)
+    depth = rng.uniform(0.5, 2.0, shape).astype(np.float32)
+    depth[rng.random(shape) < 0.75] = 0
+    depth[:, :9] = depth[-9:] = 0  # nothing at borders, either
+    size = (shape[0] // 2, shape[1] // 2)
+    small = resized_depth(depth, size)
+    assert small.shape == size
+    for row, column in itertools.product(*map(range, size)):
+        about = depth[max(2 * row - 2, 0) : 2 * row + 4, max(2 * column - 2, 0) : 2 * column + 4]
+        assert small[row, column] in (*about[about > 0].tolist(), 0.0)
+        block = depth[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert small[row, column] > 0 or not block.any()
+    assert (small[:, :3] == 0).all()
+    assert (small > 0).mean() > 1.5 * (depth > 0).mean()
 
 
 def random_affinities(rng, shape):

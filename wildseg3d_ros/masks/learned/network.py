@@ -53,9 +53,10 @@ def resized_depth(depth: NDArray[np.float32], size: tuple[int, int]) -> NDArray[
     block = [
         max(1, 2 * (old // (2 * new)) + 1) for old, new in zip(depth.shape, size, strict=True)
     ]
-    far = np.where(depth > 0, depth, np.float32(np.inf)).astype(np.float32)
+    nothing = np.finfo(np.float32).max  # as beyond the borders, for OpenCV
+    far = np.where(depth > 0, depth, nothing).astype(np.float32)
     near = np.asarray(cv2.erode(far, np.ones(block, np.uint8)), np.float32)
-    filled = np.where(depth > 0, depth, np.where(np.isfinite(near), near, np.float32(0.0)))
+    filled = np.where(depth > 0, depth, np.where(near < nothing, near, np.float32(0.0)))
     shape = size[::-1]
     return np.asarray(cv2.resize(filled, shape, interpolation=cv2.INTER_NEAREST), np.float32)
 
