@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.masks.learned.inputs import OFFSETS, REACH
-from wildseg3d_ros.masks.learned.network import PixelAffinities
+from wildseg3d_ros.masks.learned.network import LIMIT, PixelAffinities
 
 REACHES = max(REACH) + 1
 
@@ -65,6 +65,12 @@ class Affinities:
             sums[:, REACHES:],
             object_sum / np.maximum(object_pixels, 1.0),
         )
+
+    def apart(self, some: NDArray[np.bool_]) -> Affinities:
+        """The same, but that no patch of ``some`` (P,) is of one thing with any other."""
+        crossing = some[self.pairs[:, 0]] != some[self.pairs[:, 1]]
+        log_odds = np.where(crossing[:, None], -LIMIT * self.pixels, self.log_odds)
+        return replace(self, log_odds=log_odds)
 
 
 def _sums_of_view(

@@ -28,7 +28,7 @@ from wildseg3d_ros.masks.surface.selection import (
     select_nodes,
 )
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
-from wildseg3d_ros.masks.surface.supports import Plane, find_planes
+from wildseg3d_ros.masks.surface.supports import Plane, find_planes, plane_tolerance
 from wildseg3d_ros.masks.surface.votes import Votes, image_regions, region_votes
 from wildseg3d_ros.masks.surface.voxels import (
     VoxelCloud,
@@ -76,7 +76,27 @@ class Patches:
             self.observations,
             self.metric_scale,
         )
-        return graph if self.affinities is None else graph.with_affinities(self.affinities)
+        if self.affinities is None:
+            return graph
+        # What a floor mirrors looks like part of the thing that stands on it.
+        mirrored = 2.0 * self.behind_supports() > self.patches.count
+        return graph.with_affinities(self.affinities.apart(mirrored))
+
+    def behind_supports(self) -> NDArray[np.float64]:
+        """(P,) number of each patch's voxels behind a support without depth and before all
+        others: what a shiny floor mirrors."""
+        supports = [plane for plane in self.planes if plane.evidence > 0]
+        heights = [self.cloud.points @ plane.normal - plane.offset for plane in supports]
+        mirrored = np.zeros(len(self.cloud), np.bool_)
+        for plane, height in zip(supports, heights, strict=True):
+            if not plane.patches.any():
+                behind = height < 0
+                for other, above in zip(supports, heights, strict=True):
+                    if other is not plane:
+                        behind &= above > -plane_tolerance(self.cloud)
+                mirrored |= behind
+        weight = mirrored.astype(np.float64)
+        return np.bincount(self.patches.of_voxel, weight, len(self.patches)).astype(np.float64)
 
     def with_affinities(self, network: AffinityModel) -> Patches:
         """The same, and what the network says."""
