@@ -68,38 +68,46 @@ def select_nodes(
         if parent >= 0:
             open_[node] = open_[parent] and not chosen[parent]
     nodes = np.flatnonzero(open_ & chosen)
-    found = [_ambiguity(tree, node, value, below, best, rival) for node in nodes.tolist()]
-    return Selection(nodes, np.array(found))
+    columns = (tree.parent, tree.shapes.voxels, value, below, best, rival)
+    rivals = _Rivals(tree.patches, tree.children.tolist(), *(each.tolist() for each in columns))
+    return Selection(nodes, np.array([rivals.ambiguity(node) for node in nodes.tolist()]))
 
 
-def _ambiguity(
-    tree: MergeTree,
-    node: int,
-    value: NDArray[np.float64],
-    below: NDArray[np.float64],
-    best: NDArray[np.float64],
-    rival: NDArray[np.float64],
-) -> float:
-    """How close the best rival of a selected node comes.
+@dataclass(frozen=True, eq=False)
+class _Rivals:
+    """A tree in lists, which walks from node to node are quick in.
 
-    Args:
-        below, best: (T,) value of the best set strictly below each node, and with it.
+    Attributes:
+        below, best: value of the best set strictly below each node, and with it.
+        rival: of each node as a rival of what it holds.
     """
-    voxels, size = tree.shapes.voxels, tree.shapes.voxels[node]
-    most, above = 0.0, int(tree.parent[node])
-    while above >= 0:
-        if size < SAME * voxels[above]:
-            most = max(most, rival[above] / max(below[above], 1e-12))
-        above = int(tree.parent[above])
-    # Down the largest part until it is another thing; all beside the way is taken as it is best.
-    parts, part = 0.0, node
-    while part >= tree.patches and voxels[part] >= SAME * size:
-        pair = tree.children[part - tree.patches]
-        part, other = (int(pair[k]) for k in np.argsort(-voxels[pair], kind="stable"))
-        parts += best[other]
-    if voxels[part] < SAME * size:
-        most = max(most, (parts + best[part]) / max(value[node], 1e-12))
-    return min(most, 1.0)
+
+    patches: int
+    children: list[list[int]]
+    parent: list[int]
+    voxels: list[float]
+    value: list[float]
+    below: list[float]
+    best: list[float]
+    rival: list[float]
+
+    def ambiguity(self, node: int) -> float:
+        """How close the best rival of a selected node comes."""
+        voxels, size = self.voxels, self.voxels[node]
+        most, above = 0.0, self.parent[node]
+        while above >= 0:
+            if size < SAME * voxels[above]:
+                most = max(most, self.rival[above] / max(self.below[above], 1e-12))
+            above = self.parent[above]
+        # Down the largest part until it is another thing; all beside the way is as it is best.
+        parts, part = 0.0, node
+        while part >= self.patches and voxels[part] >= SAME * size:
+            one, other = self.children[part - self.patches]
+            part, other = (one, other) if voxels[one] >= voxels[other] else (other, one)
+            parts += self.best[other]
+        if voxels[part] < SAME * size:
+            most = max(most, (parts + self.best[part]) / max(self.value[node], 1e-12))
+        return min(most, 1.0)
 
 
 def node_of_patch(tree: MergeTree, nodes: NDArray[np.int64]) -> NDArray[np.int64]:
