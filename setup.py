@@ -43,7 +43,12 @@ setup(
     license=manifest("license"),
     packages=find_packages(include=["wildseg3d_ros", "wildseg3d_ros.*"]),
     package_data={
-        "wildseg3d_ros": ["py.typed", "masks/learned/affinities.onnx", "masks/surface/scores*.npz"]
+        "wildseg3d_ros": [
+            "py.typed",
+            "masks/learned/affinities.onnx",
+            "masks/learned/affinities.md",
+            "masks/surface/scores*.npz",
+        ]
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
