@@ -3,8 +3,8 @@
 #   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository:
 #                   transforms.json, or an Amazon Picking Challenge scene, converted first
 #   EXTRAS="..."    back ends to set up as well: mast3r, sam2 (PyTorch; weights are fetched by you),
-#                   sim (the simulated cell)
-#   ARGS="..."      further arguments for the program behind demo, test or bench
+#                   sim (the simulated cell), train (training the network of the masks)
+#   ARGS="..."      further arguments for the program behind demo, test, bench or train
 #   PYTHON=PATH     Python to make the environment with
 #   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for
 #                   PyPI's build. Default: the CPU build where nvidia-smi finds no GPU, else PyPI's.
@@ -31,7 +31,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
-.PHONY: help setup dev demo test bench fit lint format clean
+.PHONY: help setup dev demo test bench fit train lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -61,6 +61,10 @@ bench: setup ## measure accuracy, time and memory
 fit: EXTRAS = mast3r sim
 fit: setup ## fit the scores of the geometric masks anew, on simulated scenes (an hour or two)
 	@$(ENTER) .venv/bin/python -m fitting $(ARGS)
+
+train: EXTRAS = train
+train: setup ## train the network of the masks (ARGS="--meshes FOLDER": on your own parts, too)
+	@$(ENTER) .venv/bin/wildseg3d train-masks $(ARGS)
 
 lint: dev ## style and types
 	@$(ENTER) ruff check . && ruff format --check . && pyright

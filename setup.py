@@ -42,7 +42,14 @@ setup(
     maintainer_email=MANIFEST.find("maintainer").get("email"),
     license=manifest("license"),
     packages=find_packages(include=["wildseg3d_ros", "wildseg3d_ros.*"]),
-    package_data={"wildseg3d_ros": ["py.typed", "masks/surface/scores.npz"]},
+    package_data={
+        "wildseg3d_ros": [
+            "py.typed",
+            "masks/learned/affinities.onnx",
+            "masks/learned/affinities.md",
+            "masks/surface/scores*.npz",
+        ]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -67,6 +74,7 @@ setup(
         "mast3r": NETWORKS,
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],
+        "train": ["torch>=2.1", "mujoco>=3", "onnx>=1.16", "trimesh>=4.4"],
         "test": ["array-api-strict>=2", "hypothesis>=6", "pytest>=7.4", "pytest-xdist>=3"],
     },
     zip_safe=False,

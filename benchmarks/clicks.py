@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import PromptError, WildSeg3DError
 from wildseg3d_ros.core.types import Click, ObjectCloud, Prompt
+from wildseg3d_ros.core.types.prompts import AMBIGUOUS
 from wildseg3d_ros.evaluation import Truth, mean
 from wildseg3d_ros.scene.prompting import answer
 
@@ -40,8 +41,6 @@ GOOD_IOU, GOOD_SCORE = 0.75, 0.8
 """IoU of a good answer, and the answer's own score that should promise it."""
 FLIP = 0.3
 """Range of an object's IoU over draws above which the object flips."""
-AMBIGUOUS = 0.5
-"""Ambiguity of an answer from which it counts as marked."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,7 @@ def _flips(objects: Iterable[Sequence[ClickRecord]]) -> dict:
             (flipping if flips else steady).extend(draws)
     figures: dict = {"clicked_pixels_that_flip": pixels}
     for name, group in (("flipping", flipping), ("steady", steady)):
-        said = [r.ambiguity >= AMBIGUOUS for r in group if r.ambiguity is not None]
+        said = [r.ambiguity > AMBIGUOUS for r in group if r.ambiguity is not None]
         if said:
             figures[f"share_of_{name}_marked_ambiguous"] = float(np.mean(said))
     return figures

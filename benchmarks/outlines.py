@@ -20,6 +20,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from wildseg3d_ros.evaluation import compare
+from wildseg3d_ros.masks.learned.network import (
+    AffinityModel,
+    PixelAffinities,
+    default_network,
+)
 from wildseg3d_ros.masks.surface.drawing import draw_labels, likeliest_labels, voxels_in_view
 from wildseg3d_ros.masks.surface.objects import UNKNOWN
 from wildseg3d_ros.masks.surface.observations import Observation, observe_views
@@ -122,15 +127,26 @@ def with_fault(scene: LabelledScene, fault: str, rng: np.random.Generator) -> ND
     return labels
 
 
-def fit(scenes: Sequence[LabelledScene]) -> NDArray[np.float64]:
+def network_of_views(
+    scene: LabelledScene, network: AffinityModel | None
+) -> list[PixelAffinities | None]:
+    """What a network says of each view; nothing without one."""
+    if network is None:
+        return [None] * len(scene.observations)
+    return [network(o.lab, o.depth, o.K) for o in scene.observations]
+
+
+def fit(scenes: Sequence[LabelledScene], network: AffinityModel | None) -> NDArray[np.float64]:
     """(len(EVIDENCE),) weights of the cues: logistic regression by Newton's method."""
     rng = np.random.default_rng(0)
     cues, right = [], []
     for scene in scenes:
+        said = network_of_views(scene, network)
         for fault in FAULTS:
             labels = with_fault(scene, fault, rng)
             for view, truth in enumerate(scene.truth):
-                for e in outline_evidence(scene.images[view], scene.projected(view, labels)):
+                projected = scene.projected(view, labels)
+                for e in outline_evidence(scene.images[view], projected, said[view]):
                     some = np.flatnonzero(rng.random(len(e.pixels)) < 0.05)
                     true = truth.ravel()[e.pixels[some]]
                     cues.append(e.cues[some][true != 255])
@@ -144,22 +160,23 @@ def fit(scenes: Sequence[LabelledScene]) -> NDArray[np.float64]:
     return weights
 
 
-def measure(scenes: Sequence[LabelledScene]) -> dict:
+def measure(scenes: Sequence[LabelledScene], network: AffinityModel | None) -> dict:
     """Mean IoU of projected and of drawn masks by fault, reliability of scores, and time."""
     ious: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     count, right, spent, views = np.zeros(10), np.zeros(10), 0.0, 0
     for scene in scenes:
+        said = network_of_views(scene, network)
         for fault in FAULTS:
             labels = with_fault(scene, fault, np.random.default_rng(1))
             for view, truth in enumerate(scene.truth):
                 image, observation = scene.images[view], scene.observations[view]
                 seen = voxels_in_view(observation, scene.cloud, scene.cloud.of_pixel[view])
                 start = time.process_time()
-                drawn, _ = draw_labels(image, observation, seen, labels)
+                drawn, _ = draw_labels(image, observation, seen, labels, said[view])
                 spent, views = spent + time.process_time() - start, views + 1
                 projected = scene.projected(view, labels)
                 ious[fault] += _ious(truth, projected, drawn)
-                label, score, _ = likeliest_labels(image, projected)
+                label, score, _ = likeliest_labels(image, projected, said[view])
                 known = (label > 0) & (truth != 255)
                 bin_of = np.minimum((score[known] * 10).astype(int), 9)
                 count += np.bincount(bin_of, minlength=10)
@@ -197,14 +214,21 @@ def random_scenes(seeds: Sequence[int]) -> list[LabelledScene]:
 
 
 def main() -> dict:
-    """Scenes that nothing was fitted on."""
-    return measure(random_scenes(HELD_OUT))
+    """Scenes that nothing was fitted on, without and with the network of the package."""
+    scenes = random_scenes(HELD_OUT)
+    return {
+        name: measure(scenes, network)
+        for name, network in (("geometry", None), ("network", default_network()))
+    }
 
 
 if __name__ == "__main__":
     cv2.setNumThreads(1)
     if "--fit" in sys.argv:
-        print("WEIGHTS =", tuple(np.round(fit(random_scenes(FITTED)), 2).tolist()))
+        fitted = random_scenes(FITTED)
+        for learned, each in ((False, None), (True, default_network())):
+            print(f"WEIGHTS[{learned}] =", tuple(np.round(fit(fitted, each), 2).tolist()))
     else:
-        for name, value in main().items():
-            print(name, value)
+        for kind, table in main().items():
+            for name, value in table.items():
+                print(kind, name, value)

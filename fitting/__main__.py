@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from importlib import resources
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 from fitting.fit import fit_model
@@ -24,8 +24,8 @@ def main() -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     package = Path(str(resources.files("wildseg3d_ros.masks")))
-    parser.add_argument("--scenes", type=int, default=300, help="scenes to fit to")
-    parser.add_argument("--held-out", type=int, default=60, help="scenes to judge on")
+    parser.add_argument("--scenes", type=int, default=330, help="scenes to fit to")
+    parser.add_argument("--held-out", type=int, default=40, help="scenes to judge on")
     parser.add_argument("--steps", type=int, default=8000, help="of gradient descent")
     parser.add_argument("--cache", type=Path, default=Path("out/fitting"))
     parser.add_argument("--out", type=Path, default=package / "surface", help="folder")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -16,9 +19,11 @@ from wildseg3d_ros.masks.surface.merge_tree import Score, merge_patches
 from wildseg3d_ros.masks.surface.model import LIMIT, Network, ScoreModel
 from wildseg3d_ros.masks.surface.node_features import node_features
 
+Part = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]
+"""Features (n, F), targets in [0, 1] and weights of some examples."""
 ROUNDS = 2
 """Of merging with what was fitted before, and fitting to all merges so far (as in GALA)."""
-HIDDEN = (32, 16)
+HIDDEN = (64, 32)
 """Units of the hidden layers."""
 FRAGMENT = 20
 """Voxels below which only a tenth of the nodes is fitted to: there are very many of them."""
@@ -32,7 +37,7 @@ class Examples:
         patches = len(scene.graph)
         self._counts = np.concatenate([scene.counts, np.zeros_like(scene.counts)])
         self._patches, self._known, self._random = patches, 0, random
-        self.parts: list[tuple[NDArray, NDArray, NDArray]] = []
+        self.parts: list[Part] = []
 
     def __call__(
         self,
@@ -67,33 +72,47 @@ def fit_model(scenes: Sequence[TrueGraph], steps: int, seed: int = 0) -> ScoreMo
         steps: of gradient descent for each network at the end; half as many in earlier rounds.
         seed: of everything random.
     """
-    random = np.random.default_rng(seed)
-    score: Score = prior_log_odds
-    parts: list[tuple[NDArray, NDArray, NDArray]] = []
-    for last in (k == ROUNDS - 1 for k in range(ROUNDS)):
-        for scene in scenes:
-            examples = Examples(scene, random)
-            merge_patches(scene.graph, score, examples)
-            parts += examples.parts
-        features, target, weight = _joined(parts)
-        merge = fit_network(
-            features, target, weight, steps if last else steps // 2, seed, prior_log_odds(features)
-        )
-        score = ScoreModel(merge, merge).merge_log_odds
-    parts = []
-    for scene in scenes:
-        graph = scene.graph
-        tree = merge_patches(graph, score)
-        size = tree.shapes.voxels
-        taken = (size >= FRAGMENT) | (random.random(len(size)) < 0.1)
-        features = node_features(tree, graph.layers, graph.voxel_size)
-        target = expected_ious(node_counts(tree, scene.counts), tree.patches)
-        weight = np.sqrt(size) * np.where(size >= FRAGMENT, 1.0, 10.0)
-        parts.append((features[taken], target[taken], weight[taken]))
+    merge: Network | None = None
+    parts: list[Part] = []
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
+        for k in range(ROUNDS):
+            seeds = [(seed, k, n) for n in range(len(scenes))]
+            for examples in pool.map(partial(_pairs, merge=merge), scenes, seeds, chunksize=4):
+                parts += examples
+            features, target, weight = _joined(parts)
+            rules = prior_log_odds(features)
+            rate = steps if k == ROUNDS - 1 else steps // 2
+            merge = fit_network(features, target, weight, rate, seed, rules)
+        seeds = [(seed, ROUNDS, n) for n in range(len(scenes))]
+        parts = list(pool.map(partial(_nodes, merge=merge), scenes, seeds, chunksize=4))
     return ScoreModel(merge, fit_network(*_joined(parts), steps=steps, seed=seed))
 
 
-def _joined(parts: Sequence[tuple[NDArray, NDArray, NDArray]]) -> tuple[NDArray, NDArray, NDArray]:
+def _score(merge: Network | None) -> Score:
+    """Of pairs, by the rules alone where nothing was fitted yet."""
+    return prior_log_odds if merge is None else ScoreModel(merge, merge).merge_log_odds
+
+
+def _pairs(scene: TrueGraph, seed: tuple[int, ...], merge: Network | None) -> list[Part]:
+    """Examples of a scene's pairs of clusters."""
+    examples = Examples(scene, np.random.default_rng(seed))
+    merge_patches(scene.graph, _score(merge), examples)
+    return examples.parts
+
+
+def _nodes(scene: TrueGraph, seed: tuple[int, ...], merge: Network | None) -> Part:
+    """Examples of a scene's nodes."""
+    graph, random = scene.graph, np.random.default_rng(seed)
+    tree = merge_patches(graph, _score(merge))
+    size = tree.shapes.voxels
+    taken = (size >= FRAGMENT) | (random.random(len(size)) < 0.1)
+    features = node_features(tree, graph.layers, graph.voxel_size)
+    target = expected_ious(node_counts(tree, scene.counts), tree.patches)
+    weight = np.sqrt(size) * np.where(size >= FRAGMENT, 1.0, 10.0)
+    return features[taken], target[taken], weight[taken]
+
+
+def _joined(parts: Sequence[Part]) -> Part:
     features, target, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
     return features, target, weight
 

@@ -70,8 +70,8 @@ class TrueGraph:
 
     def with_affinities(self, network: AffinityModel) -> TrueGraph:
         """The same with what a network says of the views."""
-        views = [(view, view.patches) for view in self.views]
-        affinities = Affinities.of_views(network, views, len(self.graph))
+        views = [(network(view.lab, view.depth, view.K), view.patches) for view in self.views]
+        affinities = Affinities.of_views(views, len(self.graph))
         return dataclasses.replace(self, graph=self.graph.with_affinities(affinities))
 
     def save(self, path: Path) -> None:

@@ -442,13 +442,16 @@ def test_main_delegates(monkeypatch, capsys):
         told.append((prog, words))
         return 3
 
-    for name in ("wildseg3d_ros.ros.replay_node", "wildseg3d_ros.demo"):
+    names = ("ros.replay_node", "demo", "training.command")
+    for name in (f"wildseg3d_ros.{name}" for name in names):
         monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(main=module_main))
     assert run("replay", "folder", "--rate", 5) == 3
     assert run("demo", "--verbose", "--out", "x") == 3
+    assert run("train-masks", "out.onnx") == 3
     assert told == [
         ("wildseg3d replay", ["folder", "--rate", "5"]),
         ("wildseg3d demo", ["--out", "x"]),
+        ("wildseg3d train-masks", ["out.onnx"]),
     ]
 
 

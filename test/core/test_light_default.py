@@ -13,7 +13,15 @@ from wildseg3d_testing.clouds import read_ply
 from wildseg3d_testing.scenes import construct_scene
 
 ROOT = Path(__file__).resolve().parents[2]
-OF_EXTRAS = ("torch", "transformers", "safetensors", "huggingface_hub", "mujoco")
+OF_EXTRAS = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "huggingface_hub",
+    "mujoco",
+    "onnx",
+    "trimesh",
+)
 
 WITHOUT = """
 import json, sys
@@ -61,4 +69,18 @@ def test_cli_names_a_missing_extra_with_its_command(tmp_path):
         assert answer.returncode == 2
         assert f"make setup EXTRAS={extra}" in answer.stderr
         assert f"pip install 'wildseg3d[{extra}]'" in answer.stderr
+        assert "Traceback" not in answer.stderr
+
+
+def test_cli_train_masks_names_its_extra(tmp_path):
+    assert run_without(OF_EXTRAS, "train-masks", "--help").returncode == 0
+    for package in ("torch", "onnx", "trimesh"):
+        # No more than one of them is missing: what is there does not hide it.
+        words = ("--folder", tmp_path / package, "--meshes", tmp_path, "--scenes", 1)
+        (tmp_path / "part.obj").write_text("v 0 0 0\nv .1 0 0\nv 0 .1 0\nf 1 2 3\n")
+        answer = run_without([package], "train-masks", *words, "--held-out", 1, "--steps", 1)
+        assert answer.returncode == 2
+        assert f"needs the extra 'train', whose module '{package}' is missing" in answer.stderr
+        assert "`make setup EXTRAS=train` in a clone" in answer.stderr
+        assert "pip install 'wildseg3d[train]'" in answer.stderr
         assert "Traceback" not in answer.stderr

@@ -201,8 +201,8 @@ def test_segment_separates_a_can_from_the_box_below():
     capture = Capture(solids, ring(4, height=0.6), target=(0, 0, 0.08))
     cache = capture.segment()
     assert chosen(cache, capture.truth, 1) != chosen(cache, capture.truth, 2)
-    assert iou(cache, capture.truth, 1) > 0.6
-    assert iou(cache, capture.truth, 2) > 0.6
+    assert iou(cache, capture.truth, 1) > 0.8
+    assert iou(cache, capture.truth, 2) > 0.8
 
 
 def test_segment_keeps_a_box_with_a_print_whole():

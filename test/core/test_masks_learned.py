@@ -1,9 +1,9 @@
-"""Learned evidence: inputs of the network, affinities of patches against brute force, fallbacks."""
+"""Learned evidence: the network's inputs, affinities of patches by brute force, fallbacks."""
 
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +16,14 @@ from wildseg3d_ros.masks.geometric.evidence import affinity_network
 from wildseg3d_ros.masks.learned import network as network_module
 from wildseg3d_ros.masks.learned.affinities import REACHES, Affinities
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, REACH, network_input
-from wildseg3d_ros.masks.learned.network import AffinityModel, default_network
-from wildseg3d_ros.masks.surface.graph import CUES, SUMS
+from wildseg3d_ros.masks.learned.network import (
+    AffinityModel,
+    PixelAffinities,
+    default_network,
+    resized_depth,
+)
+from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
+from wildseg3d_ros.masks.surface.graph import CUES, SUMS, SurfaceGraph
 from wildseg3d_ros.masks.surface.merge_tree import merge_patches
 
 K = np.array([[210.0, 0, 90], [0, 230.0, 70], [0, 0, 1]])
@@ -36,7 +42,9 @@ def test_network_input_normals_of_a_plane(normal):
     data = network_input(np.full((150, 200, 3), 50, np.float32), depth, K)
     assert data.shape == (len(CHANNELS), 160, 224)
     inner = data[4:7, 4:146, 4:196]
-    np.testing.assert_allclose(inner, np.broadcast_to(normal[:, None, None], inner.shape), atol=2e-3)
+    np.testing.assert_allclose(
+        inner, np.broadcast_to(normal[:, None, None], inner.shape), atol=2e-3
+    )
     assert (data[:, 150:] == 0).all() and (data[:, :, 200:] == 0).all()
 
 
@@ -55,21 +63,39 @@ def test_network_input_without_depth_has_colour_alone():
     assert (data[3:] == 0).all()
 
 
-def fake_network(rng, shape):
-    """Random outputs for views of a shape, at every other pixel."""
+@pytest.mark.parametrize("shape", [(48, 64), (50, 30), (61, 83)])
+def test_resized_depth_of_sparse_depth_is_of_the_pixels_it_stands_for(shape):
+    rng = np.random.default_rng(2)
+    depth = rng.uniform(0.5, 2.0, shape).astype(np.float32)
+    depth[rng.random(shape) < 0.75] = 0
+    depth[:, :9] = depth[-9:] = 0  # nothing at borders, either
+    size = (shape[0] // 2, shape[1] // 2)
+    small = resized_depth(depth, size)
+    assert small.shape == size
+    for row, column in itertools.product(*map(range, size)):
+        about = depth[max(2 * row - 2, 0) : 2 * row + 4, max(2 * column - 2, 0) : 2 * column + 4]
+        assert small[row, column] in (*about[about > 0].tolist(), 0.0)
+        block = depth[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert small[row, column] > 0 or not block.any()
+    assert (small[:, :3] == 0).all()
+    assert (small > 0).mean() > 1.5 * (depth > 0).mean()
+
+
+def random_affinities(rng, shape):
+    """Random outputs for a view, at every other of its pixels."""
     out = rng.normal(size=(len(OFFSETS) + 1, *shape)).astype(np.float32)
-    return lambda lab, depth, K: (out, (2.0, 2.0)), out
+    return PixelAffinities(out[:-1], out[-1], (2.0, 2.0)), out
 
 
 def test_affinities_against_brute_force():
     rng = np.random.default_rng(1)
     count, shape = 9, (14, 20)
     views, pairs, sums, pixels = [], {}, {}, {}
-    network, out = fake_network(rng, shape)
     on_object, seen_pixels = np.zeros(count), np.zeros(count)
     for _ in range(2):
+        said, out = random_affinities(rng, shape)
         patches = rng.integers(-1, count, (28, 40)).astype(np.int32)
-        views.append((SimpleNamespace(lab=None, depth=None, K=None), patches))
+        views.append((said, patches))
         small = patches[::2, ::2]
         for r, c in itertools.product(*map(range, shape)):
             if small[r, c] >= 0:
@@ -84,7 +110,7 @@ def test_affinities_against_brute_force():
                     pairs[a, b] = True
                     sums[key] = sums.get(key, 0.0) + out[k, r, c]
                     pixels[key] = pixels.get(key, 0) + 1
-    found = Affinities.of_views(network, views, count)
+    found = Affinities.of_views(views, count)
     assert sorted(pairs) == [tuple(pair) for pair in found.pairs.tolist()]
     for (a, b), log_odds, number in zip(
         found.pairs.tolist(), found.log_odds, found.pixels, strict=True
@@ -129,28 +155,53 @@ def test_merge_patches_affinities_far_apart_count_once_their_clusters_touch(chai
     assert len(tree.children) == 3
     assert [0, 3] not in np.sort(tree.children, axis=1).tolist()
     assert (tree.parent < 0).sum() == 1
-    from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
-
     known = PAIR_FEATURES.index("affinity_known")
     assert seen[0][:, known].tolist() == [0, 0, 0]
     assert seen[-1][:, known].tolist() == [1]
 
 
+def test_merge_tree_affinities_inside_and_across_each_node():
+    rng = np.random.default_rng(5)
+    count = 14
+    pairs = sorted({tuple(sorted(rng.choice(count, 2, replace=False))) for _ in range(50)})
+    touching = sorted(set(pairs) | {(k, k + 1) for k in range(count - 1)})
+    affinities = Affinities(
+        np.array(pairs),
+        rng.normal(size=(len(pairs), REACHES)),
+        rng.integers(1, 9, (len(pairs), REACHES)).astype(np.float64),
+        np.zeros(count),
+    )
+    graph = row_of_patches(count, touching).with_affinities(affinities)
+    tree = merge_patches(graph, lambda features: rng.normal(size=len(features)) - 3.0)
+    held = [frozenset([k]) for k in range(count)]
+    for one, other in tree.children.tolist():
+        held.append(held[one] | held[other])
+    said = np.concatenate([affinities.log_odds, affinities.pixels], axis=1)
+    for node, patches in enumerate(held):
+        ends = np.array([[a in patches, b in patches] for a, b in pairs])
+        np.testing.assert_allclose(
+            tree.inside[node], said[ends.all(axis=1)].sum(axis=0), atol=1e-9
+        )
+        across = ends.any(axis=1) & ~ends.all(axis=1)
+        np.testing.assert_allclose(tree.outside[node], said[across].sum(axis=0), atol=1e-9)
+
+
 @pytest.fixture
 def chain():
-    """Four patches in a row."""
-    from wildseg3d_ros.masks.surface.graph import SurfaceGraph
+    return row_of_patches(4, [(0, 1), (1, 2), (2, 3)])
 
-    sums = np.zeros((4, len(SUMS)))
+
+def row_of_patches(count, pairs):
+    """Patches of 10 voxels in a row, of which pairs touch."""
+    x = 0.02 * np.arange(count)
+    sums = np.zeros((count, len(SUMS)))
     sums[:, SUMS.index("voxels")] = 10
-    sums[:, SUMS.index("x")] = 10 * 0.02 * np.arange(4)
-    sums[:, SUMS.index("xx")] = 10 * (0.02 * np.arange(4)) ** 2 + 1e-4
+    sums[:, SUMS.index("x")], sums[:, SUMS.index("xx")] = 10 * x, 10 * x**2 + 1e-4
     sums[:, [SUMS.index("yy"), SUMS.index("zz")]] = 1e-4
-    pairs = np.array([(0, 1), (1, 2), (2, 3)])
-    cues = np.zeros((3, len(CUES)))
+    cues = np.zeros((len(pairs), len(CUES)))
     cues[:, CUES.index("contact")] = 5
-    low = np.stack([0.02 * np.arange(4), *np.zeros((3, 4))], axis=1)
-    return SurfaceGraph(sums, low, low + 0.02, pairs, cues, 1.0, 0.004)
+    low = np.stack([x, *np.zeros((3, count))], axis=1)
+    return SurfaceGraph(sums, low, low + 0.02, np.array(pairs), cues, 1.0, 0.004)
 
 
 class Warned(Progress):
@@ -193,6 +244,4 @@ def test_affinity_network_of_a_bad_path_says_what_is_wrong(content, tmp_path):
 
 
 def default_path():
-    from pathlib import Path
-
     return Path(network_module.__file__).with_name(network_module.NETWORK_FILE)

@@ -154,14 +154,23 @@ def test_select_nodes_against_all_sets(seed):
     of_patch = node_of_patch(tree, selection.nodes)
     assert all(patch in members(tree)[node] for patch, node in enumerate(of_patch))
     assert sum(map(len, held)) == 7
+    size, total = tree.shapes.voxels, value[selection.nodes].sum()
     for node, ambiguity in zip(selection.nodes, selection.ambiguity, strict=True):
-        # Above it or below it alone, something else is taken instead.
-        splits = [v for v, s in sets if set(s) > set(selection.nodes) - {node} and node not in s]
-        whole = value[selection.nodes].sum()
-        if splits and node >= 7:
-            below = (max(splits) - whole + value[node]) / value[node]
-            assert ambiguity >= below - 1e-9
-        assert 0.0 <= ambiguity <= 1.0
+        # Sets in which the node's place is taken by other things, larger or smaller.
+        inside = {n for n, m in enumerate(members(tree)) if m <= members(tree)[node]}
+        rivals = [0.0]
+        for _, other in sets:
+            parts = [n for n in other if n in inside]
+            if parts and max(size[parts]) < 0.75 * size[node]:
+                rivals.append(value[parts].sum() / value[node])
+        above = tree.parent[node]
+        while above >= 0:
+            if size[node] < 0.75 * size[above]:
+                within = [n for n in selection.nodes if members(tree)[n] <= members(tree)[above]]
+                rivals.append(value[above] / value[within].sum())
+            above = tree.parent[above]
+        assert ambiguity == pytest.approx(min(max(rivals), 1.0))
+    assert total == pytest.approx(best[0])
 
 
 def test_features_have_their_names():
@@ -178,7 +187,7 @@ def test_features_have_their_names():
 
 
 def test_score_model_is_kept_and_refuses_other_features(tmp_path, monkeypatch):
-    model, path = default_model(), str(tmp_path / "scores.npz")
+    model, path = default_model(False), str(tmp_path / "scores.npz")
     model.save(path)
     features = np.random.default_rng(0).normal(size=(5, len(PAIR_FEATURES))).astype(np.float32)
     np.testing.assert_array_equal(ScoreModel.load(path).merge(features), model.merge(features))

@@ -165,7 +165,7 @@ def test_pipeline_import_loads_neither_ros_nor_heavy_packages():
     assert "wildseg3d_ros" in loaded
     assert "numpy" in loaded
     heavy = {"rclpy", "torch", "viser", "mujoco", "cv_bridge", "transformers", "skimage"}
-    heavy |= {"safetensors", "huggingface_hub"}
+    heavy |= {"safetensors", "huggingface_hub", "onnx", "trimesh"}
     assert loaded & heavy == set()
     assert {name for name in loaded if name.endswith("_msgs")} == set()
 

@@ -28,7 +28,7 @@ def test_readme_clicks_hit_objects_of_the_shipped_recording():
 
 
 @pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"(?:examples|config|docs|wildseg3d_ros)/[\w./]*\w", TEXT)))
+    "path", sorted(set(re.findall(r"(?:examples|config|docs|wildseg3d_ros)/[\w./-]*\w", TEXT)))
 )
 def test_readme_names_files_that_exist(path):
     assert (ROOT / path).exists()

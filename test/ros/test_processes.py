@@ -72,7 +72,6 @@ def gone(pid: int) -> bool:
         return True
 
 
-@pytest.mark.xfail(reason="at 160x120 the masks take floor about a ball for part of it")
 def test_scene_client_builds_and_segments_over_processes(start, tmp_path):
     """Replay, node and client: both balls are found, whole, and nothing but them."""
     write_folder(tmp_path / "table", table.make_recording())

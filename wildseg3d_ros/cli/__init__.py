@@ -1,4 +1,5 @@
-"""The ``wildseg3d`` command: build, check, segment, evaluate, align, replay, demonstrate."""
+"""The ``wildseg3d`` command: build, check, segment, evaluate, align, replay, demonstrate,
+train."""
 
 from __future__ import annotations
 
@@ -41,14 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _delegate(command: str, words: list[str]) -> int:
-    """Runs a command that lives in a module of its own, with ``main(arguments, prog) -> int``."""
+    """Runs a command that lives in a module of its own."""
+    delegate = DELEGATES[command]
     try:
-        module = importlib.import_module(DELEGATES[command][0])
+        module = importlib.import_module(delegate.module)
+        return module.main(words, prog=f"wildseg3d {command}") or 0
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("wildseg3d_ros"):
             raise
         raise FileError(
-            f"'wildseg3d {command}' needs ROS 2, whose module '{error.name}' is missing: source a "
-            "ROS 2 set-up file, or run `make demo`, which gets one"
+            f"'wildseg3d {command}' {delegate.need}, whose module '{error.name}' is missing: "
+            f"{delegate.way_out}"
         ) from error
-    return module.main(words, prog=f"wildseg3d {command}") or 0

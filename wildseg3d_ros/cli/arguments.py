@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import typing
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,40 @@ from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.cli import commands
 from wildseg3d_ros.core.types import LEVELS, NEGATIVE, POSITIVE
 
+_OF_ROS = "needs ROS 2", "source a ROS 2 set-up file, or run `make demo`, which gets one"
+
+
+@dataclass(frozen=True)
+class Delegate:
+    """A command with a module and a parser of its own.
+
+    Attributes:
+        module: has ``main(arguments, prog) -> int``.
+        help: one line.
+        need, way_out: texts for a module that is not installed: what the command needs, and where
+            that comes from.
+    """
+
+    module: str
+    help: str
+    need: str
+    way_out: str
+
+
 DELEGATES = {
-    "replay": ("wildseg3d_ros.ros.replay_node", "publish a recording as live ROS 2 cameras"),
-    "demo": ("wildseg3d_ros.demo", "build, click and score a small scene over ROS 2"),
+    "replay": Delegate(
+        "wildseg3d_ros.ros.replay_node", "publish a recording as live ROS 2 cameras", *_OF_ROS
+    ),
+    "demo": Delegate(
+        "wildseg3d_ros.demo", "build, click and score a small scene over ROS 2", *_OF_ROS
+    ),
+    "train-masks": Delegate(
+        "wildseg3d_ros.training.command",
+        "train the network of the geometric masks, on parts of your own too",
+        "needs the extra 'train'",
+        "`make setup EXTRAS=train` in a clone, else `pip install 'wildseg3d[train]'`",
+    ),
 }
-"""Commands with a module and a parser of their own: module and one line of help."""
 
 _DESCRIPTION = """\
 Click an object in one camera, get its point cloud from all of them.
@@ -199,8 +229,8 @@ def make_parser() -> argparse.ArgumentParser:
     option("--metric", action="store_true", help="the points are in metres: no scale per pair")
     _add_settings(option, "alignment.max_iterations=50")
 
-    for name, (_, text) in DELEGATES.items():
-        group.add_parser(name, help=text, add_help=False)
+    for name, delegate in DELEGATES.items():
+        group.add_parser(name, help=delegate.help, add_help=False)
     return parser
 
 

@@ -219,7 +219,8 @@ class _Judged:
             given.total,
             mended.total,
             mistake.factor,
-            f"as given {so}, {mistake.reading} {percent(mended.share)}: {mistake.text}; {mistake.remedy}",
+            f"as given {so}, {mistake.reading} {percent(mended.share)}: {mistake.text}; "
+            f"{mistake.remedy}",
         )
 
     def report(self, v: int, about: frozenset[int]) -> CameraReport:

@@ -59,6 +59,10 @@ WAY_OUT = (
 )
 
 
+class NothingAtRest(InputError):
+    """In no draw of a seed did things come to rest where they should; another seed may do."""
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """Objects at rest on the table.
@@ -94,7 +98,8 @@ def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
         attempts: draws before giving up.
 
     Raises:
-        InputError: numbers out of range, or no draw of this seed came to rest on the table.
+        InputError: numbers out of range.
+        NothingAtRest: no draw of this seed came to rest on the table.
     """
     mujoco = load_mujoco()
     if not 1 <= objects <= len(CATALOGUE):
@@ -117,7 +122,7 @@ def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
             for k, prop in enumerate(props):
                 labels[model.geom_bodyid == model.body(prop.name).id] = k + 1
             return Cell(model, data, props, tuple(placements), cameras, labels)
-    raise InputError(
+    raise NothingAtRest(
         f"no arrangement of {objects} objects came to rest on the table in {attempts} draws of "
         f"seed {seed}; try another seed or fewer objects"
     )

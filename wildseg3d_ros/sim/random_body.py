@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,6 +69,15 @@ class Shape:
     def points(self) -> NDArray[np.float64]:
         """(P, 3) vertices of all pieces."""
         return np.concatenate([piece.mesh.vertices for piece in self.pieces])
+
+
+class ShapeSource(Protocol):
+    """Where the shapes of a scene's things come from."""
+
+    def __call__(self, rng: np.random.Generator, size: float, /) -> Shape:
+        """The next shape; ``size`` is the longest extent that the scene asks for [m], which a
+        thing of a given size ignores."""
+        ...
 
 
 def centred(kind: str, pieces: Sequence[Piece], solids: Sequence[Solid], hollow=False) -> Shape:

@@ -116,20 +116,30 @@ def hull_mesh(points: NDArray[np.float64]) -> Mesh:
     facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     inwards = (facing * normals).sum(axis=1) < 0
     corners[inwards] = corners[inwards][:, ::-1]
+    count = 3 * len(corners)
+    return Mesh(
+        corners.reshape(-1, 3),
+        normals.repeat(3, axis=0),
+        thrown_uv(corners, normals).reshape(-1, 2),
+        np.arange(count).reshape(-1, 3),
+    )
+
+
+def thrown_uv(corners: NDArray[np.float64], normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(F, 3, 2) texture coordinates, laid out as "box", of triangles: each is seen along the axis
+    nearest to its normal.
+
+    Args:
+        corners: (F, 3, 3), three points of each.
+        normals: (F, 3), one of each.
+    """
     axis = np.argmax(np.abs(normals), axis=1)
-    low, extent = points.min(axis=0), np.ptp(points, axis=0)
-    share = (corners - low) / extent
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    share = (corners - low) / (high - low)
     along = np.array([[1, 2], [0, 2], [0, 1]])[axis]
     inside = np.take_along_axis(share, along[:, None, :].repeat(3, axis=1), axis=2)
     face = np.array([[3, 1], [2, 0], [5, 4]])[
         axis, (np.take_along_axis(normals, axis[:, None], axis=1)[:, 0] > 0).astype(int)
     ]
     box = np.array([_cell(k) for k in range(6)])[face]
-    uv = box[:, None, :2] + inside * (box[:, 2:] - box[:, :2])[:, None]
-    count = 3 * len(corners)
-    return Mesh(
-        corners.reshape(-1, 3),
-        normals.repeat(3, axis=0),
-        uv.reshape(-1, 2),
-        np.arange(count).reshape(-1, 3),
-    )
+    return box[:, None, :2] + inside * (box[:, 2:] - box[:, :2])[:, None]

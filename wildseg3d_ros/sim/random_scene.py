@@ -21,6 +21,7 @@ from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, write_folder
 from wildseg3d_ros.sim.cameras import Camera
+from wildseg3d_ros.sim.cell import NothingAtRest
 from wildseg3d_ros.sim.noise import (
     DepthNoise,
     kinematic_pose,
@@ -28,7 +29,7 @@ from wildseg3d_ros.sim.noise import (
     sense_depth,
     smooth_noise,
 )
-from wildseg3d_ros.sim.random_body import Shape
+from wildseg3d_ros.sim.random_body import Shape, ShapeSource
 from wildseg3d_ros.sim.random_layout import RELATIONS, Arranger
 from wildseg3d_ros.sim.random_render import random_lighting, render_world
 from wildseg3d_ros.sim.random_shapes import random_shape
@@ -70,6 +71,7 @@ class RandomSceneSpec:
         views: how many cameras.
         width, height: of the pictures [px]; a tenth of the scenes have them swapped (portrait).
         kind: "table", "bin" or "shelf"; None leaves it to the seed.
+        shapes: where the things' shapes come from.
     """
 
     seed: int = 0
@@ -77,6 +79,7 @@ class RandomSceneSpec:
     width: int = 320
     height: int = 240
     kind: SceneKind | None = None
+    shapes: ShapeSource = random_shape
 
 
 @dataclass(frozen=True)
@@ -171,12 +174,12 @@ def build_random_scene(spec: RandomSceneSpec) -> RandomScene:
         scene = _attempt(spec, np.random.default_rng([spec.seed, 1, attempt]))
         if scene is not None:
             return scene
-    raise InputError(f"no draw of seed {spec.seed} kept its things; try another seed")
+    raise NothingAtRest(f"no draw of seed {spec.seed} kept its things; try another seed")
 
 
 def _attempt(spec: RandomSceneSpec, rng: np.random.Generator) -> RandomScene | None:
     kind = spec.kind or cast(SceneKind, str(rng.choice(list(KINDS), p=list(KINDS.values()))))
-    shapes = _random_shapes(rng)
+    shapes = _random_shapes(rng, spec.shapes)
     half = _extent(shapes, kind, rng)
     around = MAKERS[kind](half, rng)
     busy = rng.random() < 0.12
@@ -202,7 +205,7 @@ def _attempt(spec: RandomSceneSpec, rng: np.random.Generator) -> RandomScene | N
     return RandomScene(around, tuple(things), world, cameras, tuple(frames))
 
 
-def _random_shapes(rng: np.random.Generator) -> list[tuple[Shape, int]]:
+def _random_shapes(rng: np.random.Generator, source: ShapeSource) -> list[tuple[Shape, int]]:
     """Shapes and which assets each has: twins have the same."""
     count = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
     typical, twins = np.exp(rng.uniform(np.log(0.06), np.log(0.17))), rng.choice([0.0, 0.15, 0.5])
@@ -212,7 +215,7 @@ def _random_shapes(rng: np.random.Generator) -> list[tuple[Shape, int]]:
             out.append(out[-1])
             continue
         size = float(np.clip(typical * np.exp(rng.normal(0.0, 0.45)), 0.02, 0.3))
-        out.append((random_shape(rng, size), k))
+        out.append((source(rng, size), k))
     if rng.random() < 0.7:
         # Vessels first, or nothing would lie in them.
         out.sort(key=lambda item: not item[0].hollow)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import torch
@@ -11,8 +14,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, STEP
-from wildseg3d_ros.training.network import AffinityNetwork
+from wildseg3d_ros.training.network import AffinityNetwork, Block
+
+TOLERANCE = 1e-3
+"""Of log-odds, between OpenCV and PyTorch."""
 
 
 def export(network: AffinityNetwork, path: Path) -> None:
@@ -22,6 +29,7 @@ def export(network: AffinityNetwork, path: Path) -> None:
     blocks of four one of larger steps: OpenCV reads no more than convolutions, ReLU, pooling,
     nearest-neighbour growth and joins.
     """
+    network = rounded(network)
     graph = _Graph()
     name, kept = "view", []
     for level, block in enumerate(network.down):
@@ -37,23 +45,75 @@ def export(network: AffinityNetwork, path: Path) -> None:
         )  # fmt: skip
         joined = graph.add("Concat", [grown, before], axis=1)
         name = _block(graph, joined, block)
-    weight, bias = (p.detach().cpu().numpy() for p in (network.head.weight, network.head.bias))
-    name = graph.convolution(name, weight, bias, stride=1, pad=0)
+    name = graph.convolution(name, *_parameters(network.head), stride=1, pad=0)
     part = path.with_suffix(".part")
     onnx.save(graph.model(name), str(part))
     part.rename(path)
 
 
-def _block(graph: _Graph, name: str, block: nn.Sequential, first: bool = False) -> str:
+def rounded(network: AffinityNetwork) -> AffinityNetwork:
+    """The network as its file has it, on the CPU: batch normalisation in the convolutions, and
+    weights of half precision."""
+    network = copy.deepcopy(network).cpu().float().eval()
+    for block in network.modules():
+        if isinstance(block, Block):
+            for k in (0, 3):
+                convolution, norm = block[k], block[k + 1]
+                assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+                block[k] = nn.utils.fuse_conv_bn_eval(convolution, norm)
+                block[k + 1] = nn.Identity()
+    for weights in network.parameters():
+        weights.data = weights.data.half().float()
+    return network
+
+
+def check_export(
+    network: AffinityNetwork, path: Path, inputs: Iterable[NDArray[np.float32]]
+) -> float:
+    """The largest difference of log-odds between OpenCV with the file and PyTorch with the same
+    weights.
+
+    Args:
+        network: what was exported.
+        path: the file.
+        inputs: (C, H, W), each.
+
+    Raises:
+        FileError: it is :data:`TOLERANCE` or more.
+    """
+    network, net = rounded(network), cv2.dnn.readNetFromONNX(str(path))
+    off = []
+    for data in inputs:
+        net.setInput(data[None])
+        with torch.no_grad():
+            expected = network(torch.from_numpy(data[None])).numpy()
+        off.append(np.abs(net.forward() - expected).max())
+    worst = float(np.max(off))
+    # Not the other way round: what is no number is no agreement.
+    if not worst < TOLERANCE:
+        raise FileError(
+            f"OpenCV {cv2.__version__} gives log-odds with '{path}' that are {worst:.2g} off "
+            f"PyTorch's; less than {TOLERANCE} was expected: install the versions of "
+            "packaging/requirements and repeat the command"
+        )
+    return worst
+
+
+def _block(graph: _Graph, name: str, block: nn.Module, first: bool = False) -> str:
+    assert isinstance(block, Block)
     for k in (0, 3):
-        fused = nn.utils.fuse_conv_bn_eval(block[k].eval(), block[k + 1].eval())
-        weight, bias = (p.detach().cpu().numpy() for p in (fused.weight, fused.bias))
+        weight, bias = _parameters(block[k])
         if first and k == 0:
             name = graph.convolution(name, _of_pixels(weight), bias, stride=STEP, pad=STEP)
         else:
             name = graph.convolution(name, weight, bias, stride=1, pad=1)
         name = graph.add("Relu", [name])
     return name
+
+
+def _parameters(convolution: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    weight, bias = convolution.get_parameter("weight"), convolution.get_parameter("bias")
+    return weight.detach().numpy(), bias.detach().numpy()
 
 
 def _of_pixels(weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,9 +140,7 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def convolution(
-        self, name: str, weight: NDArray, bias: NDArray, stride: int, pad: int
-    ) -> str:
+    def convolution(self, name: str, weight: NDArray, bias: NDArray, stride: int, pad: int) -> str:
         halves = [self.constant(values.astype(np.float16)) for values in (weight, bias)]
         weights = [self.add("Cast", [half], to=TensorProto.FLOAT) for half in halves]
         return self.add(

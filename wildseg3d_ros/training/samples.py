@@ -30,6 +30,8 @@ class Variation:
         turned: share of views turned by a quarter, as cameras on wrists are.
         scale: views are brought to sizes within this factor, up or down.
         light: standard deviation of gain and offset of the lightness.
+        patchy: share of views that lose up to nine tenths of their depth, in patches of any size
+            down to single pixels, as small depth images leave gaps in larger colour images.
     """
 
     colourless: float = 0.08
@@ -38,6 +40,7 @@ class Variation:
     turned: float = 0.1
     scale: float = 1.4
     light: float = 0.15
+    patchy: float = 0.35
 
 
 class Samples(torch.utils.data.Dataset):
@@ -96,7 +99,8 @@ def sample(
     if variation is not None:
         scale = float(np.exp(rng.uniform(-1.0, 1.0) * np.log(variation.scale)))
     frame = _window(frame, scale, rng)
-    lab = cv2.cvtColor(frame.image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
+    image = frame.image.astype(np.float32) / np.float32(255)
+    lab = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2Lab), np.float32)
     depth = frame.depth
     if variation is not None:
         lab[..., 0] = lab[..., 0] * np.exp(rng.normal(0.0, variation.light)) + rng.normal(
@@ -109,9 +113,21 @@ def sample(
             depth = np.zeros_like(depth)
         elif fate < variation.depthless + variation.colourless:
             lab[..., 0], lab[..., 1:] = 50.0, 0.0
+        if rng.random() < variation.patchy:
+            depth = _patchy(depth, rng)
     data = network_input(lab, depth, frame.K)
     data[: CHANNELS.index("inverse_depth"), frame.labels == UNKNOWN] = 0.0
     return data, frame.labels[::STEP, ::STEP]
+
+
+def _patchy(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """The depth with gaps: a tenth to nine tenths of it are lost, in patches of 1 to 16 pixels."""
+    height, width = depth.shape
+    size = int(2 ** rng.integers(0, 5))
+    noise = rng.standard_normal((-(-height // size), -(-width // size))).astype(np.float32)
+    noise = np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR))
+    lost = noise < np.quantile(noise, rng.uniform(0.1, 0.9))
+    return np.where(lost, np.float32(0.0), depth)
 
 
 def _turned(frame: Frame) -> Frame:
@@ -120,8 +136,7 @@ def _turned(frame: Frame) -> Frame:
     width = frame.depth.shape[1]
     K[0, 0], K[1, 1] = frame.K[1, 1], frame.K[0, 0]
     K[0, 2], K[1, 2] = frame.K[1, 2], width - 1 - frame.K[0, 2]
-    image, depth, labels = (np.rot90(a) for a in (frame.image, frame.depth, frame.labels))
-    return Frame(image, depth, K, labels)
+    return Frame(np.rot90(frame.image), np.rot90(frame.depth), K, np.rot90(frame.labels))
 
 
 def _mirrored(frame: Frame) -> Frame:
@@ -140,7 +155,8 @@ def _window(frame: Frame, scale: float, rng: np.random.Generator) -> Frame:
     image = cv2.resize(np.ascontiguousarray(frame.image), shape, interpolation=cv2.INTER_AREA)
     depth = cv2.resize(np.ascontiguousarray(frame.depth), shape, interpolation=cv2.INTER_NEAREST)
     labels = cv2.resize(np.ascontiguousarray(frame.labels), shape, interpolation=cv2.INTER_NEAREST)
-    top, left = (int(rng.integers(0, max(a - b, 0) + 1)) for a, b in zip(size, (HEIGHT, WIDTH)))
+    spare = max(size[0] - HEIGHT, 0), max(size[1] - WIDTH, 0)
+    top, left = (int(rng.integers(0, each + 1)) for each in spare)
     rows, columns = min(HEIGHT, size[0]), min(WIDTH, size[1])
     K[0, 2] -= left
     K[1, 2] -= top

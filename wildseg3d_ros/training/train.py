@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.training.loss import network_loss
 from wildseg3d_ros.training.network import AffinityNetwork
 from wildseg3d_ros.training.samples import Samples
@@ -28,6 +30,7 @@ class Schedule:
         rate: largest learning rate; it falls to 0 as a cosine.
         seed: of the network and of all variation.
         every: steps between two checkpoints.
+        start: checkpoint of another training, whose weights this one begins with; "" = random.
     """
 
     steps: int = 10000
@@ -35,20 +38,40 @@ class Schedule:
     rate: float = 2e-3
     seed: int = 0
     every: int = 250
+    start: str = ""
 
 
 def train(
-    paths: Sequence[Path], schedule: Schedule, folder: Path, device: str = "cpu"
+    paths: Sequence[Path],
+    schedule: Schedule,
+    folder: Path,
+    device: str = "cpu",
+    workers: int = 1,
 ) -> AffinityNetwork:
-    """Trains on the frames; ``folder`` holds the checkpoint and the curve of the losses."""
+    """Trains on the frames, and goes on from the folder's checkpoint where there is one.
+
+    Args:
+        paths: of frames.
+        schedule: how to train.
+        folder: of the checkpoint and the curve of the losses.
+        device: "cpu" or "cuda".
+        workers: processes that load and vary views; the batches are the same with any number.
+
+    Returns:
+        The trained network, in evaluation mode.
+
+    Raises:
+        FileError: the checkpoint is of another schedule, is not whole, or cannot be written.
+    """
     torch.manual_seed(schedule.seed)
-    network = AffinityNetwork().to(device, memory_format=torch.channels_last)
+    network = AffinityNetwork()
+    network.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=1e-2)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate(k, schedule))
     start = _resume(folder, schedule, network, optimizer, rates, device)
     samples = Samples(paths, schedule.batch, schedule.steps, schedule.seed)
     loader = DataLoader(
-        samples, batch_size=None, sampler=range(start, schedule.steps), num_workers=1,
+        samples, batch_size=None, sampler=range(start, schedule.steps), num_workers=workers,
         prefetch_factor=4,
     )  # fmt: skip
     network.train()
@@ -82,8 +105,16 @@ def _rate(step: int, schedule: Schedule) -> float:
 def _save(folder: Path, step: int, schedule: Schedule, *parts) -> None:
     states = [part.state_dict() for part in parts]
     part = folder / (CHECKPOINT + ".part")
-    torch.save({"step": step, "schedule": asdict(schedule), "states": states}, part)
-    part.rename(folder / CHECKPOINT)
+    try:
+        torch.save({"step": step, "schedule": asdict(schedule), "states": states}, part)
+        part.rename(folder / CHECKPOINT)
+    # PyTorch's own writer raises RuntimeError where a disk is full.
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise FileError(
+            f"cannot write the checkpoint '{folder / CHECKPOINT}': {error}; make room there and "
+            "repeat the command, which goes on from the checkpoint before"
+        ) from error
 
 
 def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
@@ -92,17 +123,54 @@ def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     if not path.exists():
+        if schedule.start:
+            _begin_with(Path(schedule.start), parts[0], device)
         return 0
-    stored = torch.load(path, map_location=device, weights_only=True)
-    if stored["schedule"] != asdict(schedule):
-        raise ValueError(f"'{path}' is of another schedule: remove it or take another folder")
-    for part, state in zip(parts, stored["states"], strict=True):
-        part.load_state_dict(state)
-    return stored["step"]
+    try:
+        stored = torch.load(path, map_location=device, weights_only=True)
+        wanted = asdict(schedule)
+        given = {"start": "", **stored["schedule"]}
+        if given != wanted:
+            names = [name for name in wanted if given.get(name) != wanted[name]]
+            raise FileError(
+                f"'{path}' was trained with "
+                + ", ".join(f"{name} {given.get(name)}" for name in names)
+                + ", this is with "
+                + ", ".join(f"{name} {wanted[name]}" for name in names)
+                + ": give what it was trained with to go on, take another folder, or remove it "
+                "to begin anew"
+            )
+        for part, state in zip(parts, stored["states"], strict=True):
+            part.load_state_dict(state)
+        return stored["step"]
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise FileError(
+            f"'{path}' is no checkpoint of this network ({error}): remove it to begin anew, or "
+            "take another folder"
+        ) from error
+
+
+def _begin_with(path: Path, network: AffinityNetwork, device: str) -> None:
+    """Gives the network the weights of another training."""
+    try:
+        stored = torch.load(path, map_location=device, weights_only=True)
+        network.load_state_dict(stored["states"][0])
+    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise FileError(
+            f"cannot begin with the weights in '{path}' ({error}): give the {CHECKPOINT} of a "
+            "training by this command"
+        ) from error
 
 
 def _note(folder: Path, step: int, losses: torch.Tensor, seconds: float) -> None:
     row = {"step": step, "loss": float(losses.mean()), "losses": losses.tolist()}
-    with open(folder / CURVE, "a") as file:
+    with (folder / CURVE).open("a") as file:
         file.write(json.dumps(row | {"seconds": round(seconds, 1)}) + "\n")
     print(f"step {step}: loss {row['loss']:.4f}, {seconds:.0f} s", flush=True)

@@ -133,7 +133,8 @@ def _as_cache(
     def draw(i: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
         observation, cloud = fused.observations[i], fused.cloud
         seen = voxels_in_view(observation, cloud, cloud.of_pixel[i])
-        mask, score = draw_labels(views[i].image, observation, seen, labels)
+        said = None if fused.seen is None else fused.seen[i]
+        mask, score = draw_labels(views[i].image, observation, seen, labels, said)
         return mask, score, leaves_in_view(observation, seen, labels, of_voxel, mask)
 
     drawn = []

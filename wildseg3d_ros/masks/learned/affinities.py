@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.masks.learned.inputs import OFFSETS, REACH
-from wildseg3d_ros.masks.learned.network import AffinityModel
+from wildseg3d_ros.masks.learned.network import LIMIT, PixelAffinities
 
 REACHES = max(REACH) + 1
-
-
-class SeenView(Protocol):
-    """What the network reads of a view."""
-
-    lab: NDArray[np.float32]
-    depth: NDArray[np.float32]
-    K: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +33,10 @@ class Affinities:
     @classmethod
     def of_views(
         cls,
-        network: AffinityModel,
-        views: Iterable[tuple[SeenView, NDArray[np.integer]]],
+        views: Iterable[tuple[PixelAffinities, NDArray[np.integer]]],
         count: int,
     ) -> Affinities:
-        """Runs the network on all views.
+        """Sums over all views.
 
         Args:
             views: each with (h, w) the patch that its pixels show, -1 = none.
@@ -54,15 +44,18 @@ class Affinities:
         """
         keys, values = [np.zeros(0, np.int64)], [np.zeros((0, 2 * REACHES))]
         object_sum, object_pixels = np.zeros((2, count))
-        for view, patches in views:
-            out, step = network(view.lab, view.depth, view.K)
-            row = np.minimum(np.rint(np.arange(out.shape[1]) * step[0]), len(patches) - 1)
-            column = np.minimum(np.rint(np.arange(out.shape[2]) * step[1]), patches.shape[1] - 1)
-            seen = patches[row.astype(np.intp)[:, None], column.astype(np.intp)].astype(np.int64)
+        for pixels, patches in views:
+            row, column = (
+                np.minimum(np.rint(np.arange(size) * step), last - 1).astype(np.intp)
+                for size, step, last in zip(
+                    pixels.on_object.shape, pixels.step, patches.shape, strict=True
+                )
+            )
+            seen = patches[row[:, None], column].astype(np.int64)
             there = seen >= 0
-            object_sum += np.bincount(seen[there], out[-1][there], count)
+            object_sum += np.bincount(seen[there], pixels.on_object[there], count)
             object_pixels += np.bincount(seen[there], minlength=count)
-            key, sums = _sums_of_view(out, seen, count)
+            key, sums = _sums_of_view(pixels.log_odds, seen, count)
             keys.append(key)
             values.append(sums)
         key, sums = _grouped(np.concatenate(keys), np.concatenate(values))
@@ -73,28 +66,37 @@ class Affinities:
             object_sum / np.maximum(object_pixels, 1.0),
         )
 
+    def apart(self, some: NDArray[np.bool_]) -> Affinities:
+        """The same, but that no patch of ``some`` (P,) is of one thing with any other."""
+        crossing = some[self.pairs[:, 0]] != some[self.pairs[:, 1]]
+        log_odds = np.where(crossing[:, None], -LIMIT * self.pixels, self.log_odds)
+        return replace(self, log_odds=log_odds)
+
 
 def _sums_of_view(
-    out: NDArray[np.float32], seen: NDArray[np.int64], count: int
+    of_pixels: NDArray[np.float32], seen: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Keys a * P + b of pairs of patches, and (n, 2 * REACHES) sums of log-odds and of pixels."""
     height, width = seen.shape
-    keys, log_odds, reaches = [], [], []
+    keys, log_odds, reaches = [np.zeros(0, np.int64)], [np.zeros(0)], [np.zeros(0, np.intp)]
     for k, (dr, dc) in enumerate(OFFSETS):
+        if dr >= height or abs(dc) >= width:
+            continue
         here = np.s_[: height - dr, max(-dc, 0) : width - max(dc, 0)]
         there = np.s_[dr:, max(dc, 0) : width + min(dc, 0)]
         a, b = seen[here], seen[there]
         known = (a >= 0) & (b >= 0) & (a != b)
         a, b = a[known], b[known]
         keys.append(np.minimum(a, b) * count + np.maximum(a, b))
-        log_odds.append(out[k][here][known])
+        log_odds.append(of_pixels[k][here][known])
         reaches.append(np.full(len(a), REACH[k]))
     key, group = np.unique(np.concatenate(keys), return_inverse=True)
     cell = group * REACHES + np.concatenate(reaches)
     size = len(key) * REACHES
-    sums = np.bincount(cell, np.concatenate(log_odds), size).reshape(-1, REACHES)
+    values = np.concatenate(log_odds).astype(np.float64)
+    sums = np.bincount(cell, values, size).reshape(-1, REACHES)
     pixels = np.bincount(cell, minlength=size).reshape(-1, REACHES)
-    return key, np.concatenate([sums, pixels], axis=1)
+    return key, np.concatenate([sums, pixels.astype(np.float64)], axis=1).astype(np.float64)
 
 
 def _grouped(
@@ -103,4 +105,4 @@ def _grouped(
     """The keys, each once, and the sums of the values of each."""
     key, group = np.unique(keys, return_inverse=True)
     columns = [np.bincount(group, column, len(key)) for column in values.T]
-    return key, np.stack(columns, axis=1)
+    return key, np.stack(columns, axis=1).astype(np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,46 @@ NETWORK_FILE = "affinities.onnx"
 """Beside this module; ``wildseg3d train-masks`` makes such a file."""
 LIMIT = 6.0
 """Of all log-odds: nothing that was learned is more certain."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelAffinities:
+    """What the network says of a view, at every second pixel of what it read.
+
+    Attributes:
+        log_odds: (len(OFFSETS), H, W) of each pixel and the one at the offset being of one thing.
+        on_object: (H, W) log-odds of being on an object.
+        step: (rows, columns) of the view per pixel of these: (i, j) stands for the view's pixel
+            at (i * rows, j * columns).
+    """
+
+    log_odds: NDArray[np.float32]
+    on_object: NDArray[np.float32]
+    step: tuple[float, float]
+
+    def of_view(self, values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+        """(h, w) values (H, W) at the pixels of the view."""
+        (rows, columns), (height, width) = self.step, size
+        x = np.arange(width, dtype=np.float32) / np.float32(columns)
+        y = np.arange(height, dtype=np.float32) / np.float32(rows)
+        x, y = (np.ascontiguousarray(a) for a in np.meshgrid(x, y))
+        near = cv2.BORDER_REPLICATE
+        return np.asarray(cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=near), np.float32)
+
+
+def resized_depth(depth: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w) depth at another size: of the nearest pixel, or where that has none, of the nearest
+    surface in the pixels that it stands for. Small depth images that were registered to larger
+    colour images have depth at a few pixels of each block alone."""
+    block = [
+        max(1, 2 * (old // (2 * new)) + 1) for old, new in zip(depth.shape, size, strict=True)
+    ]
+    nothing = np.finfo(np.float32).max  # as beyond the borders, for OpenCV
+    far = np.where(depth > 0, depth, nothing).astype(np.float32)
+    near = np.asarray(cv2.erode(far, np.ones(block, np.uint8)), np.float32)
+    filled = np.where(depth > 0, depth, np.where(near < nothing, near, np.float32(0.0)))
+    shape = size[::-1]
+    return np.asarray(cv2.resize(filled, shape, interpolation=cv2.INTER_NEAREST), np.float32)
 
 
 class AffinityModel:
@@ -48,9 +89,8 @@ class AffinityModel:
 
     def __call__(
         self, lab: NDArray[np.float32], depth: NDArray[np.float32], K: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], tuple[float, float]]:
-        """(C, H, W) outputs as of ``AffinityNetwork``, and the (rows, columns) of the view per
-        output pixel, which stands for the view's pixel at that multiple of its index.
+    ) -> PixelAffinities:
+        """Runs on a view.
 
         Args:
             lab: (h, w, 3) CIE Lab, L in 0..100, of any size.
@@ -61,8 +101,9 @@ class AffinityModel:
         scale = float(np.sqrt(PIXELS / (height * width)))
         size = max(round(height * scale), 1), max(round(width * scale), 1)
         if size != (height, width):
-            lab = cv2.resize(lab, size[::-1], interpolation=cv2.INTER_AREA)
-            depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
+            shape = size[::-1]
+            lab = np.asarray(cv2.resize(lab, shape, interpolation=cv2.INTER_AREA), np.float32)
+            depth = resized_depth(depth, size)
         ratio = size[0] / height, size[1] / width
         K = np.diag([ratio[1], ratio[0], 1.0]) @ K
         data = network_input(lab, depth, K)
@@ -71,7 +112,7 @@ class AffinityModel:
             out = self._net.forward()[0]
         rows, columns = -(-size[0] // STEP), -(-size[1] // STEP)
         out = np.clip(out[:, :rows, :columns], -LIMIT, LIMIT)
-        return out, (STEP / ratio[0], STEP / ratio[1])
+        return PixelAffinities(out[:-1], out[-1], (STEP / ratio[0], STEP / ratio[1]))
 
 
 @cache

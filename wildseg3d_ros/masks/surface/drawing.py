@@ -11,6 +11,7 @@ from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply, invert
+from wildseg3d_ros.masks.learned.network import PixelAffinities
 from wildseg3d_ros.masks.surface.objects import UNKNOWN
 from wildseg3d_ros.masks.surface.observations import Observation
 from wildseg3d_ros.masks.surface.outlines import label_log_odds, outline_evidence
@@ -58,6 +59,7 @@ def draw_labels(
     observation: Observation,
     seen: NDArray[np.int32],
     labels: NDArray[np.int32],
+    network: PixelAffinities | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """(H, W) labels and soft scores of a view at full resolution.
 
@@ -69,12 +71,13 @@ def draw_labels(
         image: (H, W, 3) uint8 RGB.
         seen: (h, w) as of :func:`voxels_in_view`.
         labels: (V,) of the voxels: 0 background, 1, 2, ... objects, or UNKNOWN.
+        network: what it says of the view, if one was asked.
     """
     size, small = observation.full_size[::-1], observation.size[::-1]
     projected = np.where(seen >= 0, labels[seen], UNKNOWN).astype(np.int32)
     if observation.stride > 1:
         image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
-    label, score, none = likeliest_labels(image, projected)
+    label, score, none = likeliest_labels(image, projected, network)
     label = np.where(score > none, label, 0)
     if observation.stride > 1:
         label = cv2.resize(label.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
@@ -83,18 +86,21 @@ def draw_labels(
 
 
 def likeliest_labels(
-    image: NDArray[np.uint8], projected: NDArray[np.int32]
+    image: NDArray[np.uint8],
+    projected: NDArray[np.int32],
+    network: PixelAffinities | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """The likeliest object of each pixel, 0 where none is possible; its probability; that of none.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         projected: (h, w), 0 on the background, > 0 on objects, else UNKNOWN.
+        network: what it says of the view, if one was asked.
     """
     label = np.zeros(projected.size, np.int32)
     best = np.zeros(projected.size, np.float32)  # odds of the likeliest object
     total = np.ones(projected.size, np.float32)  # of all objects and of none
-    for evidence in outline_evidence(image, projected):
+    for evidence in outline_evidence(image, projected, network):
         pixels = evidence.pixels
         odds = np.exp(label_log_odds(evidence).clip(-20.0, 20.0))
         total[pixels] += odds

@@ -170,7 +170,7 @@ def pair_features(
     columns += [
         np.clip(cue[f"affinity_{k}"] / (pixels[k] + 0.5), -LIMIT, LIMIT) for k in range(REACHES)
     ]
-    columns.append((sum(pixels) > 0).astype(np.float64))
+    columns.append((np.sum(pixels, axis=0) > 0).astype(np.float64))
     for each in (one, other):
         columns += [
             np.log(each.voxels * voxel_size**2 / layers + 1e-6),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.masks.learned.affinities import Affinities
-from wildseg3d_ros.masks.learned.network import AffinityModel
+from wildseg3d_ros.masks.learned.network import AffinityModel, PixelAffinities
 from wildseg3d_ros.masks.surface.gaps import Gaps, links_over_gaps
 from wildseg3d_ros.masks.surface.graph import PairEvidence, SurfaceGraph
 from wildseg3d_ros.masks.surface.hidden_support import find_hidden_support
@@ -24,10 +24,11 @@ from wildseg3d_ros.masks.surface.selection import (
     Selection,
     node_of_patch,
     node_values,
+    rival_values,
     select_nodes,
 )
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
-from wildseg3d_ros.masks.surface.supports import Plane, find_planes
+from wildseg3d_ros.masks.surface.supports import Plane, find_planes, plane_tolerance
 from wildseg3d_ros.masks.surface.votes import Votes, image_regions, region_votes
 from wildseg3d_ros.masks.surface.voxels import (
     VoxelCloud,
@@ -51,7 +52,8 @@ class Patches:
         planes: with their evidence of being supports.
         gaps: between patches that only meet in an image.
         metric_scale: scene units per metre, an estimate where the scene is not metric.
-        affinities: what a network says of the patches, if one was asked.
+        seen: what a network says of the views' pixels, if one was asked.
+        affinities: and so of the patches.
     """
 
     observations: tuple[Observation, ...]
@@ -61,6 +63,7 @@ class Patches:
     planes: tuple[Plane, ...]
     gaps: Gaps
     metric_scale: float
+    seen: tuple[PixelAffinities, ...] | None = None
     affinities: Affinities | None = None
 
     def graph(self) -> SurfaceGraph:
@@ -73,12 +76,33 @@ class Patches:
             self.observations,
             self.metric_scale,
         )
-        return graph if self.affinities is None else graph.with_affinities(self.affinities)
+        if self.affinities is None:
+            return graph
+        # What a floor mirrors looks like part of the thing that stands on it.
+        mirrored = 2.0 * self.behind_supports() > self.patches.count
+        return graph.with_affinities(self.affinities.apart(mirrored))
+
+    def behind_supports(self) -> NDArray[np.float64]:
+        """(P,) number of each patch's voxels behind a support without depth and before all
+        others: what a shiny floor mirrors."""
+        supports = [plane for plane in self.planes if plane.evidence > 0]
+        heights = [self.cloud.points @ plane.normal - plane.offset for plane in supports]
+        mirrored = np.zeros(len(self.cloud), np.bool_)
+        for plane, height in zip(supports, heights, strict=True):
+            if not plane.patches.any():
+                behind = height < 0
+                for other, above in zip(supports, heights, strict=True):
+                    if other is not plane:
+                        behind &= above > -plane_tolerance(self.cloud)
+                mirrored |= behind
+        weight = mirrored.astype(np.float64)
+        return np.bincount(self.patches.of_voxel, weight, len(self.patches)).astype(np.float64)
 
     def with_affinities(self, network: AffinityModel) -> Patches:
         """The same, and what the network says."""
-        views = zip(self.observations, self.patches_of_pixels(), strict=True)
-        return replace(self, affinities=Affinities.of_views(network, views, len(self.patches)))
+        seen = tuple(network(o.lab, o.depth, o.K) for o in self.observations)
+        views = zip(seen, self.patches_of_pixels(), strict=True)
+        return replace(self, seen=seen, affinities=Affinities.of_views(views, len(self.patches)))
 
     def patches_of_pixels(self) -> list[NDArray[np.int32]]:
         """Per view (h, w) patch that each working pixel shows, -1 = none."""
@@ -175,5 +199,5 @@ def _segment(fused: Patches, sources: Sequence[EvidenceSource], model: ScoreMode
     tree = merge_patches(graph, model.merge_log_odds)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
-    selection = select_nodes(tree, node_values(tree, score))
+    selection = select_nodes(tree, node_values(tree, score), rival_values(tree, score))
     return Surface(fused, tree, score, selection)

@@ -149,9 +149,7 @@ class SurfaceGraph:
         sums[:, SUMS.index("on_object")] = affinities.on_object * sums[:, SUMS.index("voxels")]
         return replace(graph, sums=sums)
 
-    def _with_pairs(
-        self, pairs: NDArray[np.int64], cues: NDArray[np.float64]
-    ) -> SurfaceGraph:
+    def _with_pairs(self, pairs: NDArray[np.int64], cues: NDArray[np.float64]) -> SurfaceGraph:
         """The graph with these pairs, of which those that come twice are summed."""
         key, index = np.unique(pairs[:, 0] * len(self) + pairs[:, 1], return_inverse=True)
         unique = np.stack(np.divmod(key, len(self)), axis=1)
@@ -243,7 +241,8 @@ def _shade(cloud: VoxelCloud, patches: Supervoxels) -> NDArray[np.float64]:
     here = (cloud.lab[a, 0] + cloud.lab[b, 0])[crossing] / 2
     usual = (patches.lab[pa, 0] + patches.lab[pb, 0])[crossing] / 2
     darker = np.clip((usual - here) / 10.0, -1.0, 2.0)
-    return np.bincount(np.searchsorted(known, key), darker, len(known))
+    sums = np.bincount(np.searchsorted(known, key), darker, len(known))
+    return sums.astype(np.float64)
 
 
 def _rise_over_supports(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.learned.affinities import REACHES
 from wildseg3d_ros.masks.surface.features import NOTHING, ClusterShapes, pair_features
 from wildseg3d_ros.masks.surface.graph import CUES, SurfaceGraph
 
@@ -29,6 +30,7 @@ SMALL = 0.05
 """Share of a cluster's size below which it can take in several others in a round."""
 
 _CONTACT, _GAP = CUES.index("contact"), CUES.index("gap")
+_AFFINITIES = slice(CUES.index("affinity_0"), CUES.index("affinity_0") + 2 * REACHES)
 _LINKS = [CUES.index(name) for name in ("contact", "gap", "evidence_weight")]
 _EVIDENCE, _WEIGHT = CUES.index("evidence"), CUES.index("evidence_weight")
 
@@ -43,6 +45,8 @@ class MergeTree:
         log_odds: (T,) of each node's own merge; ``NOTHING`` for patches.
         best_neighbour, mean_neighbour: (T,) log-odds of each node with its neighbours when it came
             up, the best one and the mean over its outline.
+        inside, outside: (T, 2 * REACHES) sums of affinities and pixels of all pairs of patches
+            that a node holds both of, or one of.
         shapes: of the nodes.
     """
 
@@ -51,6 +55,8 @@ class MergeTree:
     log_odds: NDArray[np.float64]
     best_neighbour: NDArray[np.float64]
     mean_neighbour: NDArray[np.float64]
+    inside: NDArray[np.float64]
+    outside: NDArray[np.float64]
     shapes: ClusterShapes
 
     def __len__(self) -> int:
@@ -99,6 +105,11 @@ class _Merging:
         self._stale = self._may_merge()
         self._size_at_score = np.zeros(len(graph.pairs))
         self._best_neighbour, self._mean_neighbour = np.full((2, most), -NOTHING)
+        # Of pairs inside a node, and of all pairs of its patches: those inside count twice.
+        self._inside, self._incident = np.zeros((2, most, 2 * REACHES))
+        for side in graph.pairs.T:
+            for k, column in enumerate(graph.cues[:, _AFFINITIES].T):
+                self._incident[:patches, k] += np.bincount(side, column, patches)
         self._met = np.zeros(most, np.bool_)
         self._parent = np.full(most, -1)
         self._merges: list[tuple[int, int]] = []
@@ -110,7 +121,7 @@ class _Merging:
 
     def _may_merge(self) -> NDArray[np.bool_]:
         """Pairs that more links than the affinities of pixels far apart."""
-        return self._cues[:, _LINKS].any(axis=1)
+        return np.asarray(self._cues[:, _LINKS].any(axis=1), np.bool_)
 
     def score_pairs(self, score: Score, watch: Watch | None) -> None:
         """Scores what has changed."""
@@ -216,6 +227,8 @@ class _Merging:
             one = taker.get(one, one)
             new, a = start + k, now.get(one, one)
             self._sums[new] = self._sums[a] + self._sums[b]
+            self._incident[new] = self._incident[a] + self._incident[b]
+            self._inside[new] = self._inside[a] + self._inside[b] + self._cues[link, _AFFINITIES]
             self._low[new] = np.minimum(self._low[a], self._low[b])
             self._high[new] = np.maximum(self._high[a], self._high[b])
             of_a = contact[a - start] if a >= start else shapes.contact[a]
@@ -250,6 +263,7 @@ class _Merging:
         inside = a == b
         inside[merged] = False  # these are counted
         np.subtract.at(self._shapes.contact, a[inside], 2.0 * self._cues[inside, _CONTACT])
+        np.add.at(self._inside, a[inside], self._cues[inside, _AFFINITIES])
         changed = ((a != self._a) | (b != self._b))[a != b]
         kept = np.flatnonzero(a != b)
         a, b = np.minimum(a, b)[kept], np.maximum(a, b)[kept]
@@ -284,5 +298,7 @@ class _Merging:
             log_odds=np.array(self._merge_log_odds),
             best_neighbour=self._best_neighbour[used],
             mean_neighbour=self._mean_neighbour[used],
+            inside=self._inside[used],
+            outside=self._incident[used] - 2.0 * self._inside[used],
             shapes=self._shapes.take(used),
         )

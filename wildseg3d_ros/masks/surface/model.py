@@ -19,9 +19,9 @@ MODEL_FILES = {False: "scores.npz", True: "scores_learned.npz"}
 """Beside this module, for surfaces without and with affinities of a network; ``python -m fitting``
 makes them anew."""
 
-LIMIT = 2.0
+LIMIT = 4.0
 """Standard deviations from the mean that features are limited to: beyond what was fitted to, a
-network has no word. Chosen among 2, 3 and 6."""
+network has no word. Chosen among 2 and 4 on simulated scenes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +98,8 @@ class ScoreModel:
                     "measures; fit them again: python -m fitting"
                 )
             arrays = dict(stored)
-        networks = (Network.of_arrays(name, arrays) for name in ("merge", "node"))
-        return cls(*networks, str(arrays["affinities"]))
+        merge, node = (Network.of_arrays(name, arrays) for name in ("merge", "node"))
+        return cls(merge, node, str(arrays["affinities"]))
 
     def save(self, path: str) -> None:
         """Writes a file that :meth:`load` reads."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.learned.affinities import REACHES
+from wildseg3d_ros.masks.learned.network import LIMIT
 from wildseg3d_ros.masks.surface.features import NOTHING
 from wildseg3d_ros.masks.surface.merge_tree import MergeTree
 
@@ -13,7 +15,8 @@ NODE_FEATURES = (
     "sibling_size", "balance", "sibling_support", "area", "extent", "outline_in_contact",
     "support", "height", "at_border", "curvature", "thickness", "width", "length",
     "colour_deviation", "base", "height_range", "normals",
-    "on_object",
+    "on_object", *(f"inside_{k}" for k in range(REACHES)),
+    *(f"outside_{k}" for k in range(REACHES)),
 )  # fmt: skip
 
 
@@ -57,4 +60,8 @@ def node_features(tree: MergeTree, layers: float, voxel_size: float) -> NDArray[
         np.linalg.norm(shapes.normal, axis=1),
         shapes.on_object,
     ]
+    for sums in (tree.inside, tree.outside):
+        # As between two clusters, a pixel pair of no word is added.
+        mean = sums[:, :REACHES] / (np.maximum(sums[:, REACHES:], 0.0) + 1.0)
+        columns += list(np.clip(mean, -LIMIT, LIMIT).T)
     return np.stack(columns, axis=1).astype(np.float32)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.masks.surface.fused import Patches, Surface
+from wildseg3d_ros.masks.surface.fused import Surface
 from wildseg3d_ros.masks.surface.selection import node_of_patch
-from wildseg3d_ros.masks.surface.supports import plane_tolerance
 
 UNKNOWN = -1
 """Label of surface that is neither an object nor large enough to be background for certain."""
@@ -34,22 +33,7 @@ def _mirrored(surface: Surface) -> NDArray[np.bool_]:
     """(T,) nodes that lie behind a support without depth: what a shiny floor mirrors."""
     fused, tree = surface.fused, surface.tree
     behind = np.zeros(len(tree))
-    behind[: tree.patches] = _patches_behind(fused)
+    behind[: tree.patches] = fused.behind_supports()
     for node, (one, other) in enumerate(tree.children.tolist(), start=tree.patches):
         behind[node] = behind[one] + behind[other]
     return behind > 0.8 * tree.shapes.voxels
-
-
-def _patches_behind(fused: Patches) -> NDArray[np.floating]:
-    """(P,) number of each patch's voxels behind a support without depth and before all others."""
-    supports = [plane for plane in fused.planes if plane.evidence > 0]
-    heights = [fused.cloud.points @ plane.normal - plane.offset for plane in supports]
-    mirrored = np.zeros(len(fused.cloud), np.bool_)
-    for plane, height in zip(supports, heights, strict=True):
-        if not plane.patches.any():
-            behind = height < 0
-            for other, above in zip(supports, heights, strict=True):
-                if other is not plane:
-                    behind &= above > -plane_tolerance(fused.cloud)
-            mirrored |= behind
-    return np.bincount(fused.patches.of_voxel, mirrored.astype(np.float64), len(fused.patches))

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.masks.learned.network import PixelAffinities
 from wildseg3d_ros.masks.surface.objects import UNKNOWN
 
 GROWTH = 12
@@ -38,11 +39,16 @@ EVIDENCE = (
     "no depth",
     "no depth, distance to some",
     "no depth and inside",
+    "on an object",  # log-odds of a network
 )
 """The cues, in the order of the weights."""
-WEIGHTS = (-0.31, 0.53, 0.79, 0.14, 1.09, -2.88, 1.21, -4.18, 0.99, -4.95, -1.0)
-"""Of the cues, fitted by ``python -m benchmarks.outlines --fit``. Given the certainty that reached
-it, a deep pixel is one that little certainty of its own label reached: hence the signs."""
+WEIGHTS = {
+    False: (-0.15, 0.71, 0.75, 0.12, 0.69, -3.62, 2.3, -6.4, 1.14, -4.86, -1.14, 0.0),
+    True: (-1.57, 0.59, 0.58, 0.24, 1.18, -3.33, 1.71, -6.5, 1.15, -2.31, -1.39, 0.47),
+}
+"""Of the cues without and with a network, fitted by ``python -m benchmarks.outlines --fit``. Given
+the certainty that reached it, a deep pixel is one that little certainty of its own label reached:
+hence the signs."""
 
 _TILE = 8
 _NEAR = 2
@@ -59,24 +65,31 @@ class Evidence:
         pixels: (M,) flat indices of pixels where a label of the channel is possible.
         labels: (M,) that label.
         cues: (M, len(EVIDENCE)) float32.
+        learned: whether a network said something.
     """
 
     pixels: NDArray[np.intp]
     labels: NDArray[np.int32]
     cues: NDArray[np.float32]
+    learned: bool
 
 
 def label_log_odds(evidence: Evidence) -> NDArray[np.float32]:
     """(M,) log-odds that the pixels are of their label and not of what is about it."""
-    return evidence.cues @ np.array(WEIGHTS, np.float32)
+    return evidence.cues @ np.array(WEIGHTS[evidence.learned], np.float32)
 
 
-def outline_evidence(image: NDArray[np.uint8], projected: NDArray[np.int32]) -> Iterator[Evidence]:
+def outline_evidence(
+    image: NDArray[np.uint8],
+    projected: NDArray[np.int32],
+    network: PixelAffinities | None = None,
+) -> Iterator[Evidence]:
     """Cues of every object at every pixel that may be of it, channel by channel.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         projected: (h, w), 0 on the background, > 0 on objects, else UNKNOWN.
+        network: what it says of the view, if one was asked.
     """
     names, counts = np.unique(projected[projected > 0], return_counts=True)
     names = names[counts >= MIN_PIXELS].astype(np.int32)
@@ -95,11 +108,16 @@ def outline_evidence(image: NDArray[np.uint8], projected: NDArray[np.int32]) -> 
     lab = cv2.cvtColor(np.ascontiguousarray(image[window]), cv2.COLOR_RGB2Lab)
     lab = np.asarray(cv2.bilateralFilter(lab, 5, 25.0, 3.0), np.uint8)
     channels = np.ascontiguousarray(channels[:, window[0], window[1]])
+    on_object = np.zeros(label.shape, np.float32)
+    if network is not None:
+        on_object = network.of_view(network.on_object, label.shape)
+    on_object = on_object.ravel()[flat]
     spread = _spread(lab, regions, channels)
     colours = _Colours.of(lab, regions, channels)
     for channel, share in zip(channels, spread, strict=True):
         pixels, index, cues = _cues(regions, channel, share, colours)
-        yield Evidence(flat[pixels], names[index - 1], cues)
+        cues = np.concatenate([cues, on_object[pixels, None]], axis=1)
+        yield Evidence(flat[pixels], names[index - 1], cues, network is not None)
 
 
 @dataclass(frozen=True, eq=False)
