@@ -137,8 +137,8 @@ def main() -> dict:
     """All tables."""
     return {
         "simulated RGB-D": measure(simulated(21)),
-        "constructed RGB": measure(plain(8)),
+        "constructed RGB": measure(plain(6)),
         "recordings": measure(recorded()),
-        "right simulated rigs": right_rigs(60),
+        "right simulated rigs": right_rigs(40),
         "forty_cameras_cpu_s": many_cameras(),
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pointmaps.features import match, root_sift
 from wildseg3d_ros.rig.cameras import Cameras, Evidence
+from wildseg3d_ros.rig.surfaces import on_largest_plane
 
 _SIZE = 480
 """Longer edge [px] at which features are found."""
@@ -71,9 +72,9 @@ class Matches:
             self._row[a, b] = e
             found = _verified(features[int(a)], features[int(b)], max(views[a].size))
             self._uv[e, :, : found.shape[1]] = found
-            self._planar[e] = _on_one_plane(found, max(views[a].size))
             for side, v in enumerate((a, b)):
                 self._depth[e, side, : found.shape[1]] = _depth_at(views[v].depth, found[side])
+            self._planar[e] = _on_one_plane(found, self._depth[e], max(views[a].size))
 
     def evidence(self, cameras: Cameras, pairs: NDArray[np.int64], thinned: int = 1) -> Evidence:
         """Evidence of pairs (P, 2); see :class:`~wildseg3d_ros.rig.cameras.Source`. Nothing is
@@ -142,13 +143,19 @@ def _verified(
     return uv[:, pick]
 
 
-def _on_one_plane(uv: NDArray[np.float64], size: int) -> bool:
-    """Whether matches (2, M, 2) are those of one plane: tiles match the next tiles as well."""
+def _on_one_plane(uv: NDArray[np.float64], depth: NDArray[np.float64], size: int) -> bool:
+    """Whether matches (2, M, 2) are those of one plane, by themselves or by the depth (2, K) of
+    either view: tiles match the next tiles as well."""
     if uv.shape[1] < 4:
         return False
     cv2.setRNGSeed(0)
     _, good = cv2.findHomography(uv[0], uv[1], cv2.RANSAC, 0.01 * size)
-    return good is not None and float(good.mean()) > 0.8
+    shares = [0.0 if good is None else float(good.mean())]
+    for pixels, z in zip(uv, depth[:, : uv.shape[1]], strict=True):
+        known = np.isfinite(z)
+        if known.any():
+            shares.append(float(on_largest_plane(pixels[known].T, z[known]).mean()))
+    return max(shares) > 0.8
 
 
 def _depth_at(depth: NDArray[np.float32] | None, uv: NDArray) -> NDArray[np.float64] | float:

@@ -120,7 +120,7 @@ class Surfaces:
         self._uv[v, :, there] = cols[c[pick]], rows[r[pick]]
         self._depth[v, there] = small[r[pick], c[pick]]
         self._color[v, there] = color[r[pick], c[pick]]
-        self._on_plane[v, there] = _on_largest_plane(self._uv[v, :, there], self._depth[v, there])
+        self._on_plane[v, there] = on_largest_plane(self._uv[v, :, there], self._depth[v, there])
         measured = np.sort(np.log(small[r, c].astype(np.float64)))
         self._below[v] = np.searchsorted(measured, _LOG) / len(measured)
         self.median_depth[v] = np.exp(np.median(measured))
@@ -212,7 +212,7 @@ class Surfaces:
         return np.clip(-1.5 * np.log(1.0 - rho**2) - off, -2.0, 2.0)
 
 
-def _on_largest_plane(uv: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.bool_]:
+def on_largest_plane(uv: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(M,) which points are on the plane that holds most of them (RANSAC); none where it is small.
 
     Along a plane 1 / depth is linear in the pixels uv (2, M), whatever the intrinsics are.
