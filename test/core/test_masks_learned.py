@@ -11,8 +11,12 @@ import pytest
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View, WorldPointmaps
+from wildseg3d_ros.masks import as_built
+from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.geometric import evidence
-from wildseg3d_ros.masks.geometric.evidence import affinity_network
+from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
+from wildseg3d_ros.masks.geometric.evidence import own_network, package_network
 from wildseg3d_ros.masks.learned import network as network_module
 from wildseg3d_ros.masks.learned.affinities import REACHES, Affinities
 from wildseg3d_ros.masks.learned.inputs import CHANNELS, OFFSETS, REACH, network_input
@@ -23,8 +27,10 @@ from wildseg3d_ros.masks.learned.network import (
     resized_depth,
 )
 from wildseg3d_ros.masks.surface.features import PAIR_FEATURES
-from wildseg3d_ros.masks.surface.graph import CUES, SUMS, SurfaceGraph
+from wildseg3d_ros.masks.surface.graph import CUES, SUMS, PairEvidence, SurfaceGraph
 from wildseg3d_ros.masks.surface.merge_tree import merge_patches
+from wildseg3d_ros.masks.surface.model import ScoreModel
+from wildseg3d_testing.exact import alignment_of_cameras
 
 K = np.array([[210.0, 0, 90], [0, 230.0, 70], [0, 0, 1]])
 
@@ -213,34 +219,109 @@ class Warned(Progress):
         self.texts.append(text)
 
 
-def test_affinity_network_of_the_package_is_the_one_that_the_scores_were_fitted_with():
+def test_package_network_is_the_one_that_the_scores_were_fitted_with():
     progress = Warned()
-    assert affinity_network("default", progress) is default_network()
+    assert package_network(progress) is default_network()
     assert progress.texts == []
-    assert affinity_network("none", progress) is None
+    assert own_network("default") is own_network("none") is None
 
 
-@pytest.mark.parametrize("fault", ["missing", "another"])
-def test_affinity_network_without_the_right_file_geometry_answers_and_says_so(
+@pytest.mark.parametrize("fault", ["missing", "another", "no scores"])
+def test_package_network_without_the_right_files_geometry_answers_and_says_so(
     fault, tmp_path, monkeypatch
 ):
     path = tmp_path / "affinities.onnx"
     if fault == "another":
         path.write_bytes(default_path().read_bytes() + b"\x92\x01\x00")
-    monkeypatch.setattr(evidence, "default_network", lambda: AffinityModel(path))
+    if fault == "no scores":
+        monkeypatch.setattr(
+            evidence, "default_model", lambda affinities: ScoreModel.load(str(tmp_path / "none"))
+        )
+    else:
+        monkeypatch.setattr(evidence, "default_network", lambda: AffinityModel(path))
     progress = Warned()
-    assert affinity_network("default", progress) is None
+    assert package_network(progress) is None
     assert "less reliable" in progress.texts[0]
     assert "wildseg3d train-masks" in progress.texts[0]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no network"])
-def test_affinity_network_of_a_bad_path_says_what_is_wrong(content, tmp_path):
+def test_geometric_masks_say_at_once_that_the_weights_are_no_network(content, tmp_path):
     path = tmp_path / "mine.onnx"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(FileError, match="mine.onnx"):
-        affinity_network(str(path), Progress())
+        GeometricMaskConfig(weights=str(path)).load()
+
+
+@pytest.mark.parametrize("fault", ["inputs", "outputs", "step", "NaN"])
+def test_affinity_model_refuses_another_network(fault, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    inputs = 3 if fault == "inputs" else len(CHANNELS)
+    outputs = 5 if fault == "outputs" else len(OFFSETS) + 1
+    step = 1 if fault == "step" else 2
+    weight = np.full((outputs, inputs, 2, 2), np.nan if fault == "NaN" else 0.1, np.float32)
+    sizes = {"strides": [step, step], "kernel_shape": [2, 2]}
+    nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["y"], **sizes)]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, inputs, "h", "w"]), ("y", [1, outputs, "r", "c"]))
+    ]
+    constants = [onnx.numpy_helper.from_array(weight, "w")]
+    graph = onnx.helper.make_graph(nodes, "other", values[:1], values[1:], constants)
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "o.onnx"
+    )
+    with pytest.raises(FileError, match="is no affinity network: for a view"):
+        AffinityModel(tmp_path / "o.onnx")
+
+
+def test_score_model_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "scores.npz").write_bytes(b"bad")
+    for name in ("scores.npz", "absent.npz"):
+        with pytest.raises(FileError, match=name):
+            ScoreModel.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "log_odds", "weight"),
+    [
+        ([(0, 1)], [np.nan], [1.0]),
+        ([(0, 1)], [1.0], [-1.0]),
+        ([(2, 2)], [1.0], [1.0]),
+        ([(-1, 2)], [1.0], [1.0]),
+        ([(0, 9)], [1.0], [1.0]),
+        ([(0, 1)], [1.0, 2.0], [1.0]),
+    ],
+)
+def test_evidence_that_makes_no_sense_is_refused(chain, pairs, log_odds, weight):
+    with pytest.raises(ValueError, match=r"evidence|log_odds"):
+        chain.with_evidence([PairEvidence(*map(np.array, (pairs, log_odds, weight)))])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_merge_patches_ends_when_log_odds_are_no_numbers(chain):
+    with pytest.raises(ValueError, match="finite"):
+        merge_patches(chain, lambda features: np.full(len(features), np.nan))
+
+
+def test_scene_keeps_which_network_its_masks_were_made_with(tmp_path):
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(default_path().read_bytes())
+    for weights, kept in (("default", "default"), ("none", "none"), (str(path), str(path))):
+        config = MaskConfig(geometric=GeometricMaskConfig(weights=weights))
+        cache = config.load().segment(*nothing_seen(), Progress())
+        assert as_built(MaskConfig(), cache).geometric.weights == kept
+
+
+def nothing_seen():
+    """A view without a point, its camera and its world."""
+    view = View("cam_0", np.zeros((48, 64, 3), np.uint8), K)
+    world = WorldPointmaps(
+        (np.full((48, 64, 3), np.nan, np.float32),), (np.zeros((48, 64), np.float32),)
+    )
+    return [view], alignment_of_cameras([K], [np.eye(4)]), world
 
 
 def default_path():

@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ scenes, the checkpoint, curve.jsonl and the report (report.md, report.json, curv
 views.png); OUT has a card beside it, with .md instead of .onnx.
 
 With --meshes half of the things in all scenes are your own parts. Use the result with
-`--set masks.geometric.network=OUT`.
+`--set masks.geometric.weights=OUT`.
 
 examples:
   wildseg3d train-masks
@@ -141,15 +142,18 @@ def _run(given: argparse.Namespace, command: str) -> int:
     from wildseg3d_ros.masks.learned.network import AffinityModel
     from wildseg3d_ros.training.evaluation import evaluate
     from wildseg3d_ros.training.export import check_export, export
+    from wildseg3d_ros.training.network import AffinityNetwork
     from wildseg3d_ros.training.report import Curve, Run, write_card, write_report
     from wildseg3d_ros.training.samples import Samples
-    from wildseg3d_ros.training.train import Schedule, train
+    from wildseg3d_ros.training.train import Schedule, begin_with, train
 
     device = _device(given.device)
     start = str(given.start) if given.start else ""
     schedule = Schedule(given.steps, given.batch, given.rate, given.seed, start=start)
     shapes = _shapes(given)
     _check_same_run(given)
+    if start:
+        begin_with(given.start, AffinityNetwork(), "cpu")
     paths, held_out = _recorded(given, shapes)
     print(f"training on {_in_words(device)}: {len(paths)} views, {schedule.steps} steps")
     # A processor that trains has no time for more.
@@ -162,13 +166,11 @@ def _run(given: argparse.Namespace, command: str) -> int:
             "--batch and another --folder, or --device cpu"
         ) from error
 
-    export(network, given.out)
+    trial = given.folder / "export.onnx"
+    export(network, trial)
     inputs = Samples(held_out, 1, min(len(held_out), 5), schedule.seed, variation=None)
-    try:
-        difference = check_export(network, given.out, (views[0] for views, _ in inputs))
-    except FileError:
-        given.out.unlink()
-        raise
+    difference = check_export(network, trial, (views[0] for views, _ in inputs))
+    shutil.move(trial, given.out)
     model, curve = AffinityModel(given.out), Curve.load(given.folder)
     with ProgressBar() as bar:
         tallies = evaluate(model, held_out, lambda fraction: bar.report("judging", fraction))
@@ -221,9 +223,8 @@ def _check_output(out: Path) -> None:
     if out.is_dir():
         raise FileError(f"'{out}' is a folder: give the file to write")
     out.parent.mkdir(parents=True, exist_ok=True)
-    trial = out.with_suffix(".part")
-    trial.touch()
-    trial.unlink()
+    with tempfile.NamedTemporaryFile(dir=out.parent):
+        pass
 
 
 def _device(chosen: str | None) -> str:

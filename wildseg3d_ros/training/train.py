@@ -124,7 +124,7 @@ def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
     path = folder / CHECKPOINT
     if not path.exists():
         if schedule.start:
-            _begin_with(Path(schedule.start), parts[0], device)
+            begin_with(Path(schedule.start), parts[0], device)
         return 0
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
@@ -157,12 +157,17 @@ def _resume(folder: Path, schedule: Schedule, *parts_and_device) -> int:
         ) from error
 
 
-def _begin_with(path: Path, network: AffinityNetwork, device: str) -> None:
-    """Gives the network the weights of another training."""
+def begin_with(path: Path, network: AffinityNetwork, device: str) -> None:
+    """Gives the network the weights of another training.
+
+    Raises:
+        FileError: there is no such checkpoint.
+    """
     try:
         stored = torch.load(path, map_location=device, weights_only=True)
         network.load_state_dict(stored["states"][0])
-    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    # What a file of another kind raises depends on where PyTorch gives up.
+    except Exception as error:
         raise FileError(
             f"cannot begin with the weights in '{path}' ({error}): give the {CHECKPOINT} of a "
             "training by this command"

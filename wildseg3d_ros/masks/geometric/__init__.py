@@ -1,1 +1,1 @@
-"""Weight-free object masks from the fused RGB-D cloud."""
+"""Default object masks from the fused RGB-D cloud."""

@@ -1,10 +1,11 @@
-"""Weight-free object masks: the steps from posed RGB-D views to a mask cache, on one page."""
+"""Object masks of posed RGB-D views: the steps to a mask cache, on one page."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from wildseg3d_ros.masks.association import unmasked_views
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.darkness import warn_if_black
 from wildseg3d_ros.masks.geometric.config import GeometricMaskConfig
-from wildseg3d_ros.masks.geometric.evidence import affinity_network
+from wildseg3d_ros.masks.geometric.evidence import DEFAULT, own_network, package_network
 from wildseg3d_ros.masks.incremental import replace_view_masks
 from wildseg3d_ros.masks.surface.drawing import draw_labels, leaves_in_view, voxels_in_view
 from wildseg3d_ros.masks.surface.fused import (
@@ -36,15 +37,16 @@ from wildseg3d_ros.masks.surface.fused import (
 from wildseg3d_ros.masks.surface.objects import objects_of
 from wildseg3d_ros.masks.surface.observations import observe_views
 
-_ORIGIN = MaskOrigin("geometric")
-
 
 class GeometricMasks:
     """Finds objects as parts of the fused surface; what is learned was learned on simulated scenes
     and comes with the package.
 
     Args:
-        sources: of evidence beside shape, colour and regions of the images.
+        sources: of evidence beside shape, colour, regions of the images and the network.
+
+    Raises:
+        FileError: the weights of the configuration are no file with such a network.
     """
 
     def __init__(
@@ -53,6 +55,11 @@ class GeometricMasks:
         sources: Sequence[EvidenceSource] = (),
     ) -> None:
         self._config, self._sources = config, sources
+        self._own_network = own_network(config.weights)
+        named = "" if config.weights == DEFAULT else config.weights
+        self._origin = MaskOrigin(
+            "geometric", str(Path(named).expanduser().resolve()) if self._own_network else named
+        )
 
     def check(self, views: Sequence[View], changed: int | None = None) -> None:
         """Takes any views."""
@@ -84,14 +91,17 @@ class GeometricMasks:
         if fused is None:
             labels = tuple(np.zeros(view.size, np.int32) for view in views)
             scores = tuple(np.zeros(view.size, np.float32) for view in views)
-            return MaskCache(labels, scores, object_ids=(), origin=_ORIGIN)
-        network = affinity_network(self._config.network, progress)
+            return MaskCache(labels, scores, object_ids=(), origin=self._origin)
+        network = self._own_network
+        if self._config.weights == DEFAULT:
+            network = package_network(progress)
         if network is not None:
             fused = fused.with_affinities(network)
         surface = segment_surface(fused, self._sources)
         progress.update(0.65)
         visibility = Visibility.create(alignment.K, alignment.world_from_cam, pointmaps)
-        return _as_cache(views, surface, pointmaps, visibility, progress)
+        cache = _as_cache(views, surface, pointmaps, visibility, progress)
+        return dataclasses.replace(cache, origin=self._origin)
 
     def update(
         self,
@@ -160,4 +170,4 @@ def _as_cache(
     )
     progress.update(1.0)
     ids = tuple(shown[shown > 0].tolist())
-    return MaskCache(maps, scores, ids, objects=records, origin=_ORIGIN, tree=tree)
+    return MaskCache(maps, scores, ids, objects=records, tree=tree)

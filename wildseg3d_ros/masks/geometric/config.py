@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GeometricMaskConfig:
-    """Weight-free object masks from the fused cloud."""
+    """Object masks from the fused cloud."""
 
     nothing_found: ClassVar[tuple[str, str]] = (
         "all that stands out is flat, or goes on beyond the images, as tables and walls do",
@@ -24,12 +24,16 @@ class GeometricMaskConfig:
     voxel_size: float = setting(
         0.0, "edge of the voxels that are segmented [m]; 0 = from the images' resolution", 0.0, 0.1
     )
-    network: str = setting(
+    weights: str = setting(
         "default",
         "network whose affinities of pixels are evidence: default = the package's own, none, or "
         "the path of a file that `wildseg3d train-masks` made",
     )
 
     def load(self) -> MaskBackend:
-        """The back end with these settings."""
+        """The back end with these settings.
+
+        Raises:
+            FileError: ``weights`` is no file with such a network.
+        """
         return pkgutil.resolve_name("wildseg3d_ros.masks.geometric.backend:GeometricMasks")(self)

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.masks.learned.inputs import PIXELS, STEP, network_input
+from wildseg3d_ros.masks.learned.inputs import (
+    CHANNELS,
+    MULTIPLE,
+    OFFSETS,
+    PIXELS,
+    STEP,
+    network_input,
+)
 
 NETWORK_FILE = "affinities.onnx"
 """Beside this module; ``wildseg3d train-masks`` makes such a file."""
@@ -84,8 +91,26 @@ class AffinityModel:
                 f"'{path}' is no affinity network that OpenCV reads ({error.err}); "
                 "`wildseg3d train-masks` makes one"
             ) from error
+        self._check(path)
         self.hash = hashlib.sha256(data).hexdigest()
         self._lock = threading.Lock()
+
+    def _check(self, path: Path) -> None:
+        """Raises FileError for a network of other inputs or outputs."""
+        rng = np.random.default_rng(0)
+        view = rng.normal(size=(1, len(CHANNELS), MULTIPLE, MULTIPLE)).astype(np.float32)
+        expected = (1, len(OFFSETS) + 1, MULTIPLE // STEP, MULTIPLE // STEP)
+        try:
+            self._net.setInput(view)
+            out = self._net.forward()
+            got = f"{out.shape}" if np.isfinite(out).all() else "numbers that are not finite"
+        except cv2.error as error:
+            got = error.err
+        if got != f"{expected}":
+            raise FileError(
+                f"'{path}' is no affinity network: for a view {view.shape} it must give "
+                f"{expected}, got {got}; `wildseg3d train-masks` makes one"
+            )
 
     def __call__(
         self, lab: NDArray[np.float32], depth: NDArray[np.float32], K: NDArray[np.float64]

@@ -182,20 +182,21 @@ def segment_surface(
             affinities.
     """
     model = model or default_model(fused.affinities is not None)
-    surface = _segment(fused, sources, model)
+    evidence = [source.evidence(fused) for source in sources]
+    surface = _segment(fused, evidence, model)
     clusters = node_of_patch(surface.tree, surface.selection.nodes)
     walls = [plane for plane in fused.planes if plane.evidence > 0]
     centres = np.stack([o.world_from_cam[:3, 3] for o in fused.observations])
     hidden = find_hidden_support(fused.cloud, fused.patches, fused.votes, walls, clusters, centres)
     if hidden is None:
         return surface
-    return _segment(replace(fused, planes=(*fused.planes, hidden)), sources, model)
+    return _segment(replace(fused, planes=(*fused.planes, hidden)), evidence, model)
 
 
-def _segment(fused: Patches, sources: Sequence[EvidenceSource], model: ScoreModel) -> Surface:
+def _segment(fused: Patches, evidence: Sequence[PairEvidence], model: ScoreModel) -> Surface:
     graph = fused.graph()
-    if sources:
-        graph = graph.with_evidence([source.evidence(fused) for source in sources])
+    if evidence:
+        graph = graph.with_evidence(evidence)
     tree = merge_patches(graph, model.merge_log_odds)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))

@@ -45,6 +45,19 @@ class PairEvidence:
     log_odds: NDArray[np.floating]
     weight: NDArray[np.floating]
 
+    def __post_init__(self) -> None:
+        pairs, log_odds, weight = map(np.asarray, (self.pairs, self.log_odds, self.weight))
+        n = len(pairs)
+        if pairs.shape != (n, 2) or log_odds.shape != (n,) or weight.shape != (n,):
+            raise ValueError(
+                f"evidence needs pairs (n, 2) with log_odds and weight (n,), got {pairs.shape}, "
+                f"{log_odds.shape} and {weight.shape}"
+            )
+        if not (np.isfinite(log_odds).all() and np.isfinite(weight).all() and (weight >= 0).all()):
+            raise ValueError("log_odds and weight of evidence must be finite, and weight >= 0")
+        if n and (pairs.min() < 0 or (pairs[:, 0] == pairs[:, 1]).any()):
+            raise ValueError("pairs of evidence are two different patches, numbered from 0")
+
 
 @dataclass(frozen=True, eq=False)
 class SurfaceGraph:
@@ -128,6 +141,10 @@ class SurfaceGraph:
         """The graph with what further sources say; pairs that it does not have yet are added."""
         parts_of_pairs, parts_of_cues = [self.pairs], [self.cues]
         for source in sources:
+            if len(source.pairs) and np.max(source.pairs) >= len(self):
+                raise ValueError(
+                    f"evidence names patch {np.max(source.pairs)}; there are {len(self)}"
+                )
             cues = np.zeros((len(source.pairs), len(CUES)))
             cues[:, CUES.index("evidence")] = source.log_odds * source.weight
             cues[:, CUES.index("evidence_weight")] = source.weight

@@ -79,7 +79,10 @@ def merge_patches(graph: SurfaceGraph, score: Score, watch: Watch | None = None)
     merging = _Merging(graph)
     while merging.linked:
         merging.score_pairs(score, watch)
-        merging.join(merging.best_pairs())
+        pairs = merging.best_pairs()
+        if not pairs:
+            raise ValueError("log-odds of pairs must be finite: no pair is the best one")
+        merging.join(pairs)
     return merging.tree()
 
 

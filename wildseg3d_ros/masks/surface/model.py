@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -88,16 +89,25 @@ class ScoreModel:
         """Reads a file.
 
         Raises:
-            FileError: it was fitted to other features than this version measures.
+            FileError: it cannot be read, or was fitted to other features than this version
+                measures.
         """
-        with np.load(path, allow_pickle=False) as stored:
-            names = tuple(stored["pair_features"]), tuple(stored["node_features"])
-            if names != (PAIR_FEATURES, NODE_FEATURES):
-                raise FileError(
-                    f"the scores in '{path}' were fitted to other features than this version "
-                    "measures; fit them again: python -m fitting"
-                )
-            arrays = dict(stored)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls._of(path, dict(stored))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise FileError(
+                f"cannot read the scores of the masks '{path}' ({error}): install the package anew"
+            ) from error
+
+    @classmethod
+    def _of(cls, path: str, arrays: dict[str, NDArray]) -> Self:
+        names = tuple(arrays["pair_features"]), tuple(arrays["node_features"])
+        if names != (PAIR_FEATURES, NODE_FEATURES):
+            raise FileError(
+                f"the scores in '{path}' were fitted to other features than this version "
+                "measures: install the package anew, or, in a clone, fit them again by `make fit`"
+            )
         merge, node = (Network.of_arrays(name, arrays) for name in ("merge", "node"))
         return cls(merge, node, str(arrays["affinities"]))
 

@@ -61,7 +61,7 @@ def node_features(tree: MergeTree, layers: float, voxel_size: float) -> NDArray[
         shapes.on_object,
     ]
     for sums in (tree.inside, tree.outside):
-        # As between two clusters, a pixel pair of no word is added.
+        # Few pixels say little: one pair of no word is added.
         mean = sums[:, :REACHES] / (np.maximum(sums[:, REACHES:], 0.0) + 1.0)
         columns += list(np.clip(mean, -LIMIT, LIMIT).T)
     return np.stack(columns, axis=1).astype(np.float32)
