@@ -68,8 +68,9 @@ def select_nodes(
         if parent >= 0:
             open_[node] = open_[parent] and not chosen[parent]
     nodes = np.flatnonzero(open_ & chosen)
-    columns = (tree.parent, tree.shapes.voxels, value, below, best, rival)
-    rivals = _Rivals(tree.patches, tree.children.tolist(), *(each.tolist() for each in columns))
+    links = tree.patches, tree.children.tolist(), tree.parent.tolist()
+    columns = (tree.shapes.voxels, value, below, best, rival)
+    rivals = _Rivals(*links, *(each.tolist() for each in columns))
     return Selection(nodes, np.array([rivals.ambiguity(node) for node in nodes.tolist()]))
 
 
