@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fitting.scenes import TrueGraph
-from wildseg3d_ros.masks.surface.merge_tree import MergeTree, merge_patches
+from wildseg3d_ros.masks.surface.fused import scored_tree
+from wildseg3d_ros.masks.surface.merge_tree import MergeTree
 from wildseg3d_ros.masks.surface.model import ScoreModel
-from wildseg3d_ros.masks.surface.node_features import node_features
-from wildseg3d_ros.masks.surface.selection import node_of_patch, node_values, select_nodes
+from wildseg3d_ros.masks.surface.selection import node_of_patch
 
 MIN_VOXELS = 60
 """Smallest object that counts."""
@@ -57,11 +57,8 @@ class Judgement:
 
 def judge(scene: TrueGraph, model: ScoreModel) -> Judgement:
     """Merges, scores and selects as a build does, and compares with the truth."""
-    graph = scene.graph
-    tree = merge_patches(graph, model.merge_log_odds)
-    log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
-    score = 1.0 / (1.0 + np.exp(-log_odds))
-    nodes = select_nodes(tree, node_values(tree, score)).nodes
+    tree, score, selection = scored_tree(scene.graph, model)
+    nodes = selection.nodes
     counts = node_counts(tree, scene.counts)
     iou, chosen = node_ious(counts, tree.patches), node_of_patch(tree, nodes)
     size = scene.counts.sum(axis=0)

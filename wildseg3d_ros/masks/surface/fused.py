@@ -197,8 +197,15 @@ def _segment(fused: Patches, evidence: Sequence[PairEvidence], model: ScoreModel
     graph = fused.graph()
     if evidence:
         graph = graph.with_evidence(evidence)
+    return Surface(fused, *scored_tree(graph, model))
+
+
+def scored_tree(
+    graph: SurfaceGraph, model: ScoreModel
+) -> tuple[MergeTree, NDArray[np.float64], Selection]:
+    """All merges of a graph's patches, (T,) the score of each node, and which nodes are taken."""
     tree = merge_patches(graph, model.merge_log_odds)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
     selection = select_nodes(tree, node_values(tree, score), rival_values(tree, score))
-    return Surface(fused, tree, score, selection)
+    return tree, score, selection
