@@ -85,6 +85,7 @@ def fit_model(scenes: Sequence[TrueGraph], steps: int, seed: int = 0) -> ScoreMo
             merge = fit_network(features, target, weight, rate, seed, rules)
         seeds = [(seed, ROUNDS, n) for n in range(len(scenes))]
         parts = list(pool.map(partial(_nodes, merge=merge), scenes, seeds, chunksize=4))
+    assert merge is not None  # there is a round at least
     return ScoreModel(merge, fit_network(*_joined(parts), steps=steps, seed=seed))
 
 
