@@ -23,7 +23,7 @@ from wildseg3d_ros.core.geometry.cameras import back_project, rays
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskTree, Prompt, View, WorldPointmaps
-from wildseg3d_ros.editing import add_object, refine_object
+from wildseg3d_ros.editing import add_object, refine_object, undo
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.ros.building.process import Extended, Settings
@@ -198,6 +198,10 @@ class Builder:
         change = refine_object if refine else add_object
         changed, cloud = change(scene, prompt, self._config)
         return Extended(changed, cloud.object_ids[0])
+
+    def undo(self, scene: Scene) -> Extended:
+        before, edit = undo(scene, self._config)
+        return Extended(before, edit.object_id)
 
 
 color_builder = Builder

@@ -27,9 +27,15 @@ from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.action import BuildScene
-from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment, Undo
 from wildseg3d_ros.ros.messages.conversions import array_from_image
-from wildseg3d_ros.ros.messages.replies import BuildReport, SceneObject, Selection, raise_unless_ok
+from wildseg3d_ros.ros.messages.replies import (
+    BuildReport,
+    SceneObject,
+    Selection,
+    Undone,
+    raise_unless_ok,
+)
 from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
@@ -57,6 +63,7 @@ class SceneClient:
         self.node = Node(name, context=self._context, namespace=namespace, enable_rosout=False)
         self._segment = self.node.create_client(Segment, "segment", qos_profile=SERVICE_QOS)
         self._list = self.node.create_client(ListObjects, "list_objects")
+        self._undo = self.node.create_client(Undo, "undo")
         self._save = self.node.create_client(SaveScene, "save_scene")
         self._load = self.node.create_client(LoadScene, "load_scene")
         self._build = ActionClient(self.node, BuildScene, "build_scene")
@@ -155,6 +162,10 @@ class SceneClient:
         """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
         return [SceneObject.of(message) for message in self._ask(self._list, request).objects]
+
+    def undo(self) -> Undone:
+        """Takes back what the newest add_object or refine changed."""
+        return Undone.of(self._ask(self._undo, Undo.Request()))
 
     def save_scene(self, path: str) -> str:
         """Writes the scene to a file on the node's machine; returns its absolute path."""

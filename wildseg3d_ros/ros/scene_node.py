@@ -16,7 +16,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
-from wildseg3d_msgs.srv import LoadScene, Segment
+from wildseg3d_msgs.srv import LoadScene, Segment, Undo
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
 from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
@@ -110,6 +110,12 @@ class SceneNode(ManagedNode):
         )
         self._builds = BuildAction(self, self._build)
         self._editor = SceneEditor(self._worker, self._builds, self._scene, self.adopt)
+        self.create_service(
+            Undo,
+            "undo",
+            always_replies(self._editor.undo, Undo, self.get_logger()),
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
         ObjectServices(self, self._scene, self._transforms, self._load)
         self._prompts = PromptTopics(self, self.cameras.names, self._on_segment)
 

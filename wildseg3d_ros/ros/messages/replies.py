@@ -15,7 +15,7 @@ from wildseg3d_msgs.msg import Alternative as AlternativeMessage
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
 from wildseg3d_msgs.msg import Status
-from wildseg3d_msgs.srv import Segment
+from wildseg3d_msgs.srv import Segment, Undo
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import LEVELS, Level
 from wildseg3d_ros.grasping.boxes import OrientedBox
@@ -233,6 +233,28 @@ class SceneObject:
             tuple(message.cameras),
             _box(message.box),
         )
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A change of the scene that was taken back.
+
+    Attributes:
+        scene_id: of the scene that answers now.
+        object_id: of the object that the change had added or corrected.
+        object_remains: whether the scene still has it.
+        remaining: changes that can still be taken back.
+    """
+
+    scene_id: str
+    object_id: int
+    object_remains: bool
+    remaining: int
+
+    @classmethod
+    def of(cls, reply: Undo.Response) -> Undone:
+        """Reads a reply."""
+        return cls(reply.scene_id, reply.object_id, reply.object_remains, reply.remaining)
 
 
 def _box(message: BoxMessage) -> OrientedBox | None:
