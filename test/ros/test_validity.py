@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import table
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
+from listening import Listener, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
@@ -28,36 +29,6 @@ VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
 QUICK = {"monitor_period": 0.1, "change_seconds": 0.5}
 LEFT = ("left", "image_topic")
-
-
-def wait_for(condition, seconds: float = 20.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
-class Listener:
-    """The newest diagnostics by the end of their names."""
-
-    def __init__(self, client) -> None:
-        self.heard: dict[str, DiagnosticStatus] = {}
-        client.node.create_subscription(DiagnosticArray, "/diagnostics", self._take, 10)
-
-    def _take(self, message: DiagnosticArray) -> None:
-        assert message.header.stamp.sec > 0
-        for status in message.status:
-            node, _, name = status.name.partition(": ")
-            assert node == status.hardware_id == "wildseg3d"
-            self.heard[name] = status
-
-    def level(self, name: str) -> bytes | None:
-        status = self.heard.get(name)
-        return None if status is None else status.level
-
-    def values(self, name: str) -> dict[str, str]:
-        return {pair.key: pair.value for pair in self.heard[name].values}
 
 
 def without_green(view: int) -> np.ndarray:

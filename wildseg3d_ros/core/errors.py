@@ -8,6 +8,10 @@ two lists equal.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.core.types import CameraVerdict
 
 
 class ErrorCode(IntEnum):
@@ -88,9 +92,21 @@ class AlignmentError(WildSeg3DError):
 
 
 class RigError(WildSeg3DError):
-    """Poses, intrinsics or depth that what the cameras see contradicts, in a way that is known."""
+    """Poses, intrinsics or depth that what the cameras see contradicts, in a way that is known.
+
+    Args:
+        message: the mistake, and the way out.
+        cameras: what is known of each camera: :class:`wildseg3d_ros.core.types.CameraVerdict`.
+    """
 
     code = ErrorCode.WRONG_RIG
+
+    def __init__(self, message: str, cameras: tuple[CameraVerdict, ...] = ()) -> None:
+        super().__init__(message)
+        self.cameras = cameras
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), (str(self), self.cameras)
 
 
 class Cancelled(WildSeg3DError):

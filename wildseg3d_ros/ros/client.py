@@ -27,10 +27,19 @@ from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.action import BuildScene
-from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment, Undo
+from wildseg3d_msgs.srv import (
+    CheckRig,
+    ListObjects,
+    LoadScene,
+    SavePoses,
+    SaveScene,
+    Segment,
+    Undo,
+)
 from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.messages.replies import (
     BuildReport,
+    RigCheckReport,
     SceneObject,
     Selection,
     Undone,
@@ -63,6 +72,8 @@ class SceneClient:
         self.node = Node(name, context=self._context, namespace=namespace, enable_rosout=False)
         self._segment = self.node.create_client(Segment, "segment", qos_profile=SERVICE_QOS)
         self._list = self.node.create_client(ListObjects, "list_objects")
+        self._check = self.node.create_client(CheckRig, "check_rig")
+        self._save_poses = self.node.create_client(SavePoses, "save_poses")
         self._undo = self.node.create_client(Undo, "undo")
         self._save = self.node.create_client(SaveScene, "save_scene")
         self._load = self.node.create_client(LoadScene, "load_scene")
@@ -142,6 +153,19 @@ class SceneClient:
             handle.cancel_goal_async()
             raise
         return BuildReport.of(future.result().result)
+
+    def check_rig(self, cameras: Sequence[str] = ()) -> RigCheckReport:
+        """What is wrong with the cameras, or with those named; builds nothing."""
+        return RigCheckReport.of(self._ask(self._check, CheckRig.Request(cameras=list(cameras))))
+
+    def save_poses(self, path: str, frames: Sequence[str] = (), parent_frame: str = "") -> str:
+        """Writes the solved camera poses on the node's machine; returns the YAML text.
+
+        Args:
+            frames: link frames of the cameras, in the scene's order; none: the optical frames.
+        """
+        request = SavePoses.Request(path=path, frames=list(frames), parent_frame=parent_frame)
+        return self._ask(self._save_poses, request).yaml
 
     def segment(
         self, clicks: Sequence[ClickTuple] = (), **options: Unpack[SegmentOptions]

@@ -17,7 +17,7 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
 from wildseg3d_msgs.srv import LoadScene, Segment, Undo
-from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, PromptError, RigError, WildSeg3DError
 from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
 from wildseg3d_ros.pipeline import segment
@@ -28,11 +28,13 @@ from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
+from wildseg3d_ros.ros.messages.reports import view_reports
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.ros.services.check_rig import RigCheck
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import poses_at, rebased
@@ -116,6 +118,8 @@ class SceneNode(ManagedNode):
             always_replies(self._editor.undo, Undo, self.get_logger()),
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
+        rig_check = RigCheck(self, self.cameras, self._transforms, self._config.node)
+        rig_check.serve(self._wait_until_active)
         ObjectServices(self, self._scene, self._transforms, self._load)
         self._prompts = PromptTopics(self, self.cameras.names, self._on_segment)
 
@@ -228,11 +232,15 @@ class SceneNode(ManagedNode):
             why = f"the first scene is on its way ({progress}); ask again when it is there"
         raise WildSeg3DError(why, ErrorCode.NO_SCENE)
 
+    def _wait_until_active(self) -> None:
+        """Raises WildSeg3DError: the node is not active, nor on its way to it."""
+        self.wait_until_started(lambda: False)
+        self.require_active()
+
     def _load(
         self, path: Path, reply: Callable[[CurrentScene], LoadScene.Response]
     ) -> LoadScene.Response:
-        self.wait_until_started(lambda: False)
-        self.require_active()
+        self._wait_until_active()
         with self._builds.kept_out("loading a scene"):
             current = loaded_scene(path, self.cameras)
             cloud = whole_scene(current.scene, self._config.node().scene_cloud_voxel)
@@ -260,9 +268,13 @@ class SceneNode(ManagedNode):
         self._worker.configure(self._settings(config))
         current = self._current
         update = (current.scene, build.changed) if build.changed and current else None
-        built = self._worker.build(
-            capture.views, config.world_frame, build.report, build.cancelled, update
-        )
+        try:
+            built = self._worker.build(
+                capture.views, config.world_frame, build.report, build.cancelled, update
+            )
+        except RigError as error:
+            build.result.camera_reports = view_reports(capture.views, error.cameras)
+            raise
         scene = built.scene
         poses = rebased(poses, root, scene.frame_id)
         current = CurrentScene(scene, capture.calibrations, poses, capture.warnings)

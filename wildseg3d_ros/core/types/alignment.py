@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,11 @@ class CameraVerdict:
             wrong that it took no part at all; ``suspect``: where the camera is cannot be relied
             on; ``unchecked``: nothing says whether its place is right.
         why: the reason, one clause; empty where it is ok.
+        agreement: share of what it and the others compare, with the cameras as given, that agrees;
+            NaN where nothing is compared.
+        overlap: the same with each of those that tell something, by their names.
+        median_depth: of its depth image [m]; NaN without.
+        depth_share: of its pixels that have depth, from 0 to 1; NaN without a depth image.
     """
 
     name: str
@@ -41,6 +48,17 @@ class CameraVerdict:
     weight: float
     verdict: Verdict
     why: str = ""
+    agreement: float = float("nan")
+    overlap: Mapping[str, float] = field(default_factory=dict)
+    median_depth: float = float("nan")
+    depth_share: float = float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; NaN becomes None."""
+        return {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in vars(self).items()
+        }
 
 
 @dataclass(frozen=True, eq=False)

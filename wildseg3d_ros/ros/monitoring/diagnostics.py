@@ -13,6 +13,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
+from wildseg3d_ros.core.types import CameraVerdict
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.parameters import NodeConfig
@@ -29,6 +30,24 @@ def status(name: str, level: bytes, message: str, **values: object) -> Diagnosti
         for key, value in values.items()
     ]
     return DiagnosticStatus(name=name, level=level, message=message, values=pairs)
+
+
+def pose_status(camera: CameraVerdict) -> DiagnosticStatus:
+    """What a scene's build found about the given pose of a camera."""
+    text = camera.verdict if not camera.why else f"{camera.verdict}: {camera.why}"
+    return status(
+        f"pose of camera {camera.name}",
+        OK if camera.verdict == "ok" else WARN,
+        text,
+        **{
+            "moved by [m]": camera.translation,
+            "turned by [rad]": camera.rotation,
+            "standard deviation [m]": camera.translation_sigma,
+            "standard deviation [rad]": camera.rotation_sigma,
+            "agrees with others": camera.agreement,
+            "sees the same as": ", ".join(camera.overlap),
+        },
+    )
 
 
 def steady_timer(node: Node, seconds: float, callback: Callable[[], None]) -> None:

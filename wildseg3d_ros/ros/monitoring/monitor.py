@@ -20,6 +20,7 @@ from wildseg3d_ros.ros.monitoring.diagnostics import (
     OK,
     WARN,
     CameraMonitor,
+    pose_status,
     status,
     steady_timer,
 )
@@ -87,7 +88,7 @@ class NodeMonitor:
         try:
             # The hardware id, and the head of every status' name.
             name = self._node.get_fully_qualified_name().lstrip("/")
-            statuses = [self._node_status(), *self._camera_statuses()]
+            statuses = [self._node_status(), *self._camera_statuses(), *self._pose_statuses()]
             for one in statuses:
                 one.name, one.hardware_id = f"{name}: {one.name}", name
             message = DiagnosticArray(status=statuses)
@@ -110,8 +111,11 @@ class NodeMonitor:
             return status("scene", WARN, f"there is no scene yet{building}", state="active")
         now_ns = self._node.get_clock().now().nanoseconds
         unseen = self._scene_monitor.problems(self._config())
+        elsewhere = self._scene_monitor.elsewhere
         problems = [
             *self._scene_monitor.warnings(),
+            *(f"camera '{k}' has moved since the scene was taken" for k in elsewhere),
+            *(f"camera '{k}' gives no images any more" for k in self._silent(scene)),
             *(f"camera '{k}' is not compared with the scene: {v}" for k, v in unseen.items()),
         ]
         values = {
@@ -123,7 +127,7 @@ class NodeMonitor:
             "age of its images [s]": (now_ns - scene.stamp_ns) / 1e9,
             "registration residual [m]": float(scene.alignment.registration_residual),
             "stale cameras": ", ".join(self._scene_monitor.stale),
-            "cameras elsewhere": ", ".join(self._scene_monitor.elsewhere),
+            "cameras elsewhere": ", ".join(elsewhere),
             "cameras not compared": ", ".join(unseen),
         }
         text = ("; ".join(problems) or "the scene answers") + building
@@ -135,3 +139,16 @@ class NodeMonitor:
         config = self._config()
         self._cameras.adapt()
         return [monitor.status(config) for monitor in self._camera_monitors]
+
+    def _silent(self, scene: Scene) -> list[str]:
+        """Cameras of the scene that have given nothing for ``max_image_age``."""
+        age = self._config().max_image_age
+        return [
+            name for name in scene.view_names
+            if name in self._cameras.names and self._cameras[name].matcher.newest(age) is None
+        ]  # fmt: skip
+
+    def _pose_statuses(self) -> Sequence[DiagnosticStatus]:
+        """What the current scene's build found about the given pose of each camera."""
+        scene = self._scene() if self._node.state == "active" else None
+        return [] if scene is None else [pose_status(c) for c in scene.alignment.cameras]

@@ -208,7 +208,11 @@ def _check_verdict(camera: Any) -> None:
     expect(isinstance(camera.posed, bool | np.bool_), f"posed of {what}", "true or false", camera)
     for name in ("translation", "rotation", "translation_sigma", "rotation_sigma", "deviations"):
         _number(getattr(camera, name), f"{name} of {what}", 0.0)
-    _number(camera.weight, f"weight of {what}", 0.0)
+    for name in ("weight", "agreement", "median_depth", "depth_share"):
+        _number(getattr(camera, name), f"{name} of {what}", 0.0)
+    expect(isinstance(camera.overlap, Mapping), f"overlap of {what}", "shares by name", camera)
+    for other, share in camera.overlap.items():
+        _number(share, f"overlap of {what} with {check_text(other, 'a name')}", 0.0)
     expect(camera.verdict in get_args(Verdict), f"verdict of {what}", "a known one", camera)
 
 

@@ -55,7 +55,10 @@ _SCENE_PARTS = (
     "index",
     "alignment",
 )
-_SCENE_VALUES = [f.name for f in dataclasses.fields(Scene) if f.name not in _SCENE_PARTS]
+_NOT_KEPT = ("edits", "original")
+_SCENE_VALUES = [
+    f.name for f in dataclasses.fields(Scene) if f.name not in (*_SCENE_PARTS, *_NOT_KEPT)
+]
 
 
 def save_scene(scene: Scene, path: str | Path) -> None:
