@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ import yaml
 from listening import Listener, wait_for
 
 from wildseg3d_msgs.action import BuildScene
+from wildseg3d_ros import cli
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import (
     invert,
@@ -57,7 +59,7 @@ def test_check_rig_right_rig(live):
         (name, part) for name in table.NAMES for part in PARTS
     }
     for stream in report.streams:
-        assert stream.publishers == ["replay"], stream
+        assert stream.publishers == ("replay",), stream
         assert 0.0 < stream.rate < 15.0
         assert 0.0 <= stream.age < 1.0
         assert abs(stream.latency) < 1.0
@@ -87,7 +89,7 @@ def test_check_rig_names_the_mistake_and_builds_are_refused(world):
     report = client.check_rig()
     assert report.verdict == "suspect"
     assert report.mistake == "inverse"
-    assert "inverse" in report.problems[0]
+    assert "the poses look inverted" in report.problems[0]
     assert {camera.verdict.verdict for camera in report.cameras} == {"suspect"}
 
     handle = client._wait(client._build.send_goal_async(BuildScene.Goal()))
@@ -177,3 +179,40 @@ def test_save_poses_optical_and_link_frames(live, tmp_path):
     with pytest.raises(WildSeg3DError, match="one frame for each of the cameras") as error:
         client.save_poses(str(path), links[:2])
     assert error.value.code == ErrorCode.BAD_REQUEST
+
+
+def test_check_live_without_a_node(world, tmp_path, capsys):
+    """By the parameter file alone: a right rig, and one with a camera that nobody publishes."""
+    world.replay()
+    path = tmp_path / "rig.yaml"
+    settings = {"cameras": list(table.NAMES), "image_timeout": 5.0}
+    path.write_text(yaml.safe_dump({"wildseg3d": {"ros__parameters": settings}}))
+    assert cli.main(["check", "--live", "--config", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"] == "ok"
+    assert found["problems"] == []
+    assert [camera["name"] for camera in found["cameras"]] == list(table.NAMES)
+    assert min(stream["rate"] for stream in found["streams"]) > 3.0
+
+    settings["cameras"].append("top")
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": settings}}))
+    assert cli.main(["check", "--live", "--config", str(path)]) == 3
+    out = capsys.readouterr().out
+    assert "rig      ok, poses in 'world'" in out
+    assert "nobody publishes '/top/color/image_raw'" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "there is no parameter file"),
+        ("wildseg3d: [1, 2", "is no parameter file"),
+        ("/**: {ros__parameters: {cameras: []}}", "'cameras' must list the names"),
+    ],
+)
+def test_check_live_bad_file(tmp_path, capsys, text, says):
+    path = tmp_path / "rig.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert cli.main(["check", "--live", "--config", str(path)]) == 2
+    assert says in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import signal
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt
     from wildseg3d_ros.io.folder import Recording
+    from wildseg3d_ros.rig.live import LiveRig
     from wildseg3d_ros.scene.scene import Scene
 
 
@@ -51,8 +53,8 @@ def build(given: argparse.Namespace) -> int:
     from wildseg3d_ros.cli.report import print_scene, scene_figures
     from wildseg3d_ros.io.folder import write_posed
     from wildseg3d_ros.io.images import write_bytes
-    from wildseg3d_ros.io.static_transforms import write_static_transforms
     from wildseg3d_ros.scene.file.snapshot import save_scene
+    from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
 
     save_scene(scene, given.output)
     if given.json:
@@ -61,7 +63,8 @@ def build(given: argparse.Namespace) -> int:
         solved = dict(zip(scene.view_names, scene.world_from_cam, strict=True))
         write_posed(given.folder, poses, solved)
     elif poses:
-        write_static_transforms(poses, scene)
+        text = static_transforms(scene.frame_id, optical_frames(scene), about(scene))
+        write_bytes(poses, text.encode())
     if given.picture:
         from wildseg3d_ros.io.pictures import write_sheet
 
@@ -97,16 +100,20 @@ def check(given: argparse.Namespace) -> int:
 def _check_live(given: argparse.Namespace) -> int:
     """0, or 3 where anything is wrong with what the cameras publish."""
     try:
-        from wildseg3d_ros.ros.live_check import check_cameras, check_running_node
+        live = importlib.import_module("wildseg3d_ros.ros.live_check")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("wildseg3d_ros"):
             raise
         raise FileError(f"check --live {OF_ROS[0]}: {OF_ROS[1]}") from error
-    from wildseg3d_ros.cli.live_report import live_figures, print_live
+    from wildseg3d_ros.cli.live_report import print_live
 
-    report = check_cameras(given.config) if given.config else check_running_node(given.namespace)
+    report: LiveRig
+    if given.config:
+        report = live.check_cameras(given.config)
+    else:
+        report = live.check_running_node(given.namespace)
     if given.json:
-        print(json.dumps(live_figures(report), indent=1))
+        print(json.dumps(report.to_dict(), indent=1))
     elif not given.quiet:
         print_live(report)
     return ExitCode.UNRELIABLE if report.problems else 0

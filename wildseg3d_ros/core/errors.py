@@ -8,10 +8,7 @@ two lists equal.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from wildseg3d_ros.core.types import CameraVerdict
+from typing import Any
 
 
 class ErrorCode(IntEnum):
@@ -96,12 +93,12 @@ class RigError(WildSeg3DError):
 
     Args:
         message: the mistake, and the way out.
-        cameras: what is known of each camera: :class:`wildseg3d_ros.core.types.CameraVerdict`.
+        cameras: what is known of each: :class:`wildseg3d_ros.core.types.CameraVerdict`.
     """
 
     code = ErrorCode.WRONG_RIG
 
-    def __init__(self, message: str, cameras: tuple[CameraVerdict, ...] = ()) -> None:
+    def __init__(self, message: str, cameras: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
         self.cameras = cameras
 

@@ -36,15 +36,16 @@ from wildseg3d_msgs.srv import (
     Segment,
     Undo,
 )
+from wildseg3d_ros.rig.live import LiveRig
 from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.messages.replies import (
     BuildReport,
-    RigCheckReport,
     SceneObject,
     Selection,
     Undone,
     raise_unless_ok,
 )
+from wildseg3d_ros.ros.messages.reports import rig_report
 from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
@@ -154,9 +155,9 @@ class SceneClient:
             raise
         return BuildReport.of(future.result().result)
 
-    def check_rig(self, cameras: Sequence[str] = ()) -> RigCheckReport:
+    def check_rig(self, cameras: Sequence[str] = ()) -> LiveRig:
         """What is wrong with the cameras, or with those named; builds nothing."""
-        return RigCheckReport.of(self._ask(self._check, CheckRig.Request(cameras=list(cameras))))
+        return rig_report(self._ask(self._check, CheckRig.Request(cameras=list(cameras))))
 
     def save_poses(self, path: str, frames: Sequence[str] = (), parent_frame: str = "") -> str:
         """Writes the solved camera poses on the node's machine; returns the YAML text.

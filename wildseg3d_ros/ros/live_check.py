@@ -12,9 +12,10 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.rig.live import LiveRig
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.client import SceneClient
-from wildseg3d_ros.ros.messages.replies import RigCheckReport
+from wildseg3d_ros.ros.messages.reports import rig_report
 from wildseg3d_ros.ros.parameters import Parameters
 from wildseg3d_ros.ros.running import Spinner
 from wildseg3d_ros.ros.services.check_rig import RigCheck
@@ -26,7 +27,7 @@ _RATES = 3.0
 """Seconds over which rates are counted."""
 
 
-def check_running_node(namespace: str = "") -> RigCheckReport:
+def check_running_node(namespace: str = "") -> LiveRig:
     """Asks the scene node that runs.
 
     Raises:
@@ -36,7 +37,7 @@ def check_running_node(namespace: str = "") -> RigCheckReport:
         return client.check_rig()
 
 
-def check_cameras(config: Path) -> RigCheckReport:
+def check_cameras(config: Path) -> LiveRig:
     """Listens to the cameras of a parameter file of the scene node, which need not run.
 
     Waits until all cameras have come, for at most the file's ``image_timeout``.
@@ -54,7 +55,7 @@ def check_cameras(config: Path) -> RigCheckReport:
             if complete and time.monotonic() - start > _RATES:
                 break
             time.sleep(0.2)
-        return RigCheckReport.of(rig_check.check())
+        return rig_report(rig_check.check())
 
 
 @contextmanager

@@ -12,24 +12,23 @@ from sensor_msgs.msg import PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.msg import Alternative as AlternativeMessage
-from wildseg3d_msgs.msg import CameraReport as CameraMessage
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
-from wildseg3d_msgs.msg import Status, StreamReport
-from wildseg3d_msgs.srv import CheckRig, Segment, Undo
+from wildseg3d_msgs.msg import Status
+from wildseg3d_msgs.srv import Segment, Undo
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.core.types import LEVELS, CameraVerdict, Level, Verdict
+from wildseg3d_ros.core.types import LEVELS, Level
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.grasping.surroundings import PlainCloud
+from wildseg3d_ros.rig.live import PosedVerdict
 from wildseg3d_ros.ros.messages.clouds import NORMAL_FIELDS, columns_from_cloud, points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import (
     array_from_image,
     header,
-    matrix_from_pose,
     nanoseconds,
 )
 from wildseg3d_ros.ros.messages.grasps import box_from_message, pose_message
-from wildseg3d_ros.ros.messages.reports import VERDICTS, verdict_from_message
+from wildseg3d_ros.ros.messages.reports import camera_report
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class BuildReport:
     seconds: float
     stage_seconds: dict[str, float]
     warnings: tuple[str, ...]
-    cameras: tuple[CameraReport, ...]
+    cameras: tuple[PosedVerdict, ...]
 
     @classmethod
     def of(cls, result: BuildScene.Result) -> BuildReport:
@@ -65,29 +64,8 @@ class BuildReport:
             seconds=result.seconds,
             stage_seconds=dict(zip(result.stage_names, result.stage_seconds, strict=True)),
             warnings=tuple(result.warnings),
-            cameras=tuple(map(CameraReport.of, result.camera_reports)),
+            cameras=tuple(map(camera_report, result.camera_reports)),
         )
-
-
-@dataclass(frozen=True, eq=False)
-class CameraReport:
-    """What a build or a check found about one camera.
-
-    Attributes:
-        verdict: how far its given pose was off, and whether it can be relied on.
-        optical_frame: in TF.
-        frame_from_optical: (4, 4) solved pose in the frame of the scene; of a check, as given.
-    """
-
-    verdict: CameraVerdict
-    optical_frame: str
-    frame_from_optical: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, message: CameraMessage) -> CameraReport:
-        """Reads a message."""
-        pose = matrix_from_pose(message.pose)
-        return cls(verdict_from_message(message), message.optical_frame, pose)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,42 +240,6 @@ class SceneObject:
             message.ambiguity,
             tuple(message.cameras),
             _box(message.box),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class RigCheckReport:
-    """What is wrong with the cameras.
-
-    Attributes:
-        verdict: ok, suspect or unchecked.
-        problems: sentences, the most important first; empty where nothing is wrong.
-        mistake: short name of the one that explains it all; empty where none does.
-        cameras: those that were compared, with the poses in ``frame_id`` that were given.
-        streams: what arrives on their topics; see wildseg3d_msgs/msg/StreamReport.
-        frame_id: of the poses.
-        stamp_spread: largest difference of the stamps of the images that were compared [s].
-    """
-
-    verdict: Verdict
-    problems: tuple[str, ...]
-    mistake: str
-    cameras: tuple[CameraReport, ...]
-    streams: tuple[StreamReport, ...]
-    frame_id: str
-    stamp_spread: float
-
-    @classmethod
-    def of(cls, reply: CheckRig.Response) -> RigCheckReport:
-        """Reads a reply."""
-        return cls(
-            VERDICTS[reply.verdict],
-            tuple(reply.problems),
-            reply.mistake,
-            tuple(map(CameraReport.of, reply.cameras)),
-            tuple(reply.streams),
-            reply.header.frame_id,
-            reply.stamp_spread,
         )
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_msgs.msg import CameraReport as CameraMessage
+from wildseg3d_msgs.msg import StreamReport
+from wildseg3d_msgs.srv import CheckRig
 from wildseg3d_ros.core.types import CameraVerdict, Verdict, View
+from wildseg3d_ros.rig.live import LiveRig, PosedVerdict, StreamState
+from wildseg3d_ros.ros.messages.conversions import matrix_from_pose
 from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.scene.scene import Scene
 
@@ -57,10 +62,10 @@ def camera_reports(
     ]
 
 
-def verdict_from_message(message: CameraMessage) -> CameraVerdict:
-    """The verdict of a report; what a message does not carry is NaN."""
+def camera_report(message: CameraMessage) -> PosedVerdict:
+    """The verdict of a message, with the pose; what a message does not carry is NaN."""
     nan = float("nan")
-    return CameraVerdict(
+    verdict = CameraVerdict(
         message.camera,
         message.pose_given,
         message.moved,
@@ -76,3 +81,24 @@ def verdict_from_message(message: CameraMessage) -> CameraVerdict:
         message.median_depth,
         message.depth_share,
     )
+    return PosedVerdict(verdict, message.optical_frame, matrix_from_pose(message.pose))
+
+
+def rig_report(reply: CheckRig.Response) -> LiveRig:
+    """What a reply says."""
+    return LiveRig(
+        VERDICTS[reply.verdict],
+        tuple(reply.problems),
+        reply.mistake,
+        tuple(map(camera_report, reply.cameras)),
+        tuple(map(_stream_state, reply.streams)),
+        reply.header.frame_id,
+        reply.stamp_spread,
+    )
+
+
+def _stream_state(message: StreamReport) -> StreamState:
+    values = {field.name: getattr(message, field.name) for field in fields(StreamState)}
+    for name in ("publishers", "problems"):
+        values[name] = tuple(values[name])
+    return StreamState(**values)

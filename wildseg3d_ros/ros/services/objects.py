@@ -17,7 +17,6 @@ from wildseg3d_ros.core.errors import ErrorCode, FileError, PromptError
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import LEVELS, ObjectRecord
 from wildseg3d_ros.io.images import write_bytes
-from wildseg3d_ros.io.static_transforms import about, optical_frames, static_transforms
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
@@ -26,6 +25,7 @@ from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
 
 
 class ObjectServices:

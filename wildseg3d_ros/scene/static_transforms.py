@@ -1,15 +1,13 @@
-"""Camera poses as a YAML file of static transforms, to be put where a rig's own are published."""
+"""Camera poses as YAML of static transforms, to be put where a rig's own are published."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import quaternion_from_rotation
-from wildseg3d_ros.io.images import write_bytes
 from wildseg3d_ros.scene.scene import Scene
 
 
@@ -47,16 +45,6 @@ def static_transforms(
             f"  rotation: {{{', '.join(f'{k}: {v:.9f}' for k, v in turn.items())}}}",
         ]
     return "\n".join(lines) + "\n"
-
-
-def write_static_transforms(path: Path, scene: Scene) -> None:
-    """Writes the solved poses of the optical frames (x right, y down, z forward) in the scene's.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    text = static_transforms(scene.frame_id, optical_frames(scene), about(scene))
-    write_bytes(path, text.encode())
 
 
 def about(scene: Scene) -> str:
