@@ -32,6 +32,7 @@ class ErrorCode(IntEnum):
     UNKNOWN_OBJECT = 16
     POINT_OUTSIDE_SCENE = 17
     OTHER_RIG = 18
+    OTHER_SCENE = 19
     NO_IMAGES = 20
     BAD_IMAGE = 21
     BAD_CALIBRATION = 22

@@ -214,7 +214,8 @@ class SceneNode(ManagedNode):
                 current, cloud = self._editor.answer(request, self._transforms)
             else:
                 cloud = segment(current.scene, current.prompt(request, self._transforms))
-            reply = current.answer(request, self._transforms, cloud)
+            now_ns = self.get_clock().now().nanoseconds
+            reply = current.answer(request, self._transforms, cloud, now_ns)
             return current, selected_by(current.scene, cloud), reply
         except PromptError as error:
             asked = {p.camera for p in (*request.clicks, *request.boxes, *request.masks)}

@@ -44,7 +44,8 @@ class SceneEditor:
             raise PromptError("add_object and refine exclude each other; ask for one of them")
         current = self.current()
         # An unknown frame is to be refused before seconds of work, not after.
-        current.target_from_scene(current.target(request.target_frame), transforms)
+        target = current.target(request.target_frame)
+        current.target_from_scene(target, transforms, request.target_now)
         if request.add_object:
             try:
                 cloud = segment(current.scene, current.prompt(request, transforms))

@@ -21,6 +21,7 @@ from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_message
+from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
@@ -209,7 +210,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
         for frame, pose in zip(scene.camera_frames, scene.world_from_cam, strict=True)
         if frame
     }
-    return CurrentScene(scene, calibrations, poses, tuple(warnings))
+    return CurrentScene(scene, calibrations, poses, tuple(warnings), SCENE_TOLERANCE)
 
 
 def _other_rig(path: Path, why: str) -> FileError:
