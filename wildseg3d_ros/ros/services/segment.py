@@ -28,7 +28,7 @@ from wildseg3d_ros.ros.messages.clouds import (
 from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import PromptReader
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.prompting import selected_by
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
@@ -55,7 +55,7 @@ class CurrentScene:
         """What is computed from the scene beside the look-up, and cached."""
         return GraspableScene(self.scene)
 
-    def prompt(self, request: Segment.Request, transforms: TransformBuffer) -> Prompt:
+    def prompt(self, request: Segment.Request, transforms: Transforms) -> Prompt:
         """What a request points at.
 
         Raises:
@@ -67,7 +67,7 @@ class CurrentScene:
     def answer(
         self,
         request: Segment.Request,
-        transforms: TransformBuffer,
+        transforms: Transforms,
         cloud: ObjectCloud | None = None,
     ) -> Segment.Response:
         """The reply to a request.
@@ -112,7 +112,7 @@ class CurrentScene:
         """Name of the frame of a reply: tf2 knows no leading slash; older habits write one."""
         return (frame or self.scene.frame_id).lstrip("/")
 
-    def target_from_scene(self, target: str, transforms: TransformBuffer) -> NDArray[np.float64]:
+    def target_from_scene(self, target: str, transforms: Transforms) -> NDArray[np.float64]:
         """(4, 4), at the time of the scene's images.
 
         Raises:
