@@ -168,7 +168,7 @@ def test_save_poses_optical_and_link_frames(live, tmp_path):
     )
     links = [f"{name}_link" for name in table.NAMES]
     for name, link in zip(table.NAMES, links, strict=True):
-        world._nodes[0]._transforms.add(
+        world._nodes[0]._transforms.buffer.add(
             transform_from_matrix(optical_from_link, optical_frame(name), link), static=True
         )
     entries = yaml.safe_load(client.save_poses(str(path), links))

@@ -79,9 +79,10 @@ def _listening(config: Path) -> Iterator[tuple[Cameras, RigCheck, Parameters]]:
             parameters = Parameters(node)
             group = MutuallyExclusiveCallbackGroup()
             topics = {name: parameters.camera(name) for name in parameters.camera_names}
-            cameras, transforms = Cameras(node, topics, parameters.node(), group), make_buffer()
+            cameras = Cameras(node, topics, parameters.node(), group)
+            transforms = TransformListener(node, make_buffer(), group)
             cameras.subscribe()
-            TransformListener(node, transforms, group).subscribe()
+            transforms.subscribe()
             spinner = Spinner(node, threads=1)
             try:
                 yield cameras, RigCheck(node, cameras, transforms, parameters.node), parameters

@@ -79,6 +79,11 @@ class NodeConfig:
     tf_timeout: float = setting(
         2.0, "how long a build waits for the cameras' poses in TF [s]", 0.0, 600.0
     )
+    allow_missing_poses: bool = setting(
+        False,
+        "build where TF fails to give poses in world_frame; without any, in the frame of the "
+        "first camera. false: such a build fails with MISSING_TF",
+    )
     scene_cloud_voxel: float = setting(
         0.005,
         "voxel edge of the published cloud of the whole scene [m]; 0 = every point",
@@ -121,6 +126,7 @@ LIVE = (
     "max_image_age",
     "image_timeout",
     "tf_timeout",
+    "allow_missing_poses",
     "scene_cloud_voxel",
     "change_seconds",
     "change_share",

@@ -77,8 +77,7 @@ class SceneNode(ManagedNode):
         self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
         self.cameras = Cameras(self, topics, config, self.streams)
-        self._transforms = make_buffer()
-        self._tf = TransformListener(self, self._transforms, self.streams)
+        self._transforms = TransformListener(self, make_buffer(), self.streams)
         self.monitor = SceneMonitor(self.cameras, self._transforms)
         self._worker = BuildWorker(self._settings(config), self._log)
         self._create_servers()
@@ -128,7 +127,7 @@ class SceneNode(ManagedNode):
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         """Simulated time went back: a simulation or a recording starts again."""
-        self._tf.forget()
+        self._transforms.forget()
         self.cameras.clear()
         self.get_logger().warning(
             f"/clock went back by {-jump.delta.nanoseconds / 1e9:.3f} s; images and moving "
@@ -159,7 +158,7 @@ class SceneNode(ManagedNode):
     def activate(self) -> None:
         """Listens to cameras and TF."""
         self.cameras.subscribe()
-        self._tf.subscribe()
+        self._transforms.subscribe()
         self._prompts.subscribe()
         self._builds.allow()
         names = self.cameras.names
@@ -169,7 +168,7 @@ class SceneNode(ManagedNode):
         """Ends a running build; keeps scene and models."""
         self._builds.stop()
         self.cameras.unsubscribe()
-        self._tf.unsubscribe()
+        self._transforms.unsubscribe()
         self._prompts.unsubscribe()
 
     def cleanup(self) -> None:
@@ -178,7 +177,7 @@ class SceneNode(ManagedNode):
         self._current = None
         self.monitor.stop()
         self.cameras.clear()
-        self._transforms.clear()
+        self._transforms.forget()
         if self._topics is not None:
             self._topics.destroy()
             self._topics = None
@@ -259,6 +258,8 @@ class SceneNode(ManagedNode):
         names = self.cameras.choose(build.cameras)
         waiting = build.waiting("images")
         capture = self.cameras.take(names, config, self._transforms, waiting)
+        if not config.allow_missing_poses:
+            capture.require_poses()
         warn(build, self, capture.warnings)
         # What TF knows now, before it forgets: ``root_from_frame``.
         root = config.world_frame if capture.tf_poses else capture.views[0].frame_id
@@ -276,6 +277,8 @@ class SceneNode(ManagedNode):
         except RigError as error:
             build.result.camera_reports = view_reports(capture.views, error.cameras)
             raise
+        except WildSeg3DError as error:
+            raise capture.explain(error) from error.__cause__
         scene = built.scene
         poses = rebased(poses, root, scene.frame_id)
         current = CurrentScene(scene, capture.calibrations, poses, capture.warnings)

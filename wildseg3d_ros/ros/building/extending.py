@@ -12,7 +12,7 @@ from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.building.action import BuildAction
 from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud, selected_by
 
 
@@ -33,7 +33,7 @@ class SceneEditor:
     adopt: Callable[[CurrentScene], None]
 
     def answer(
-        self, request: Segment.Request, transforms: TransformBuffer
+        self, request: Segment.Request, transforms: Transforms
     ) -> tuple[CurrentScene, ObjectCloud]:
         """The scene that answers a request with ``add_object`` or ``refine``, and the cloud.
 

@@ -51,9 +51,9 @@ class BuildReport:
         """Reads a result.
 
         Raises:
-            WildSeg3DError: the node's error, with its code and text.
+            WildSeg3DError: the node's error, with its code, its text and the build's warnings.
         """
-        raise_unless_ok(result.status)
+        raise_unless_ok(result.status, result.warnings)
         return cls(
             scene_id=result.scene_id,
             objects=result.objects,
@@ -279,9 +279,11 @@ def _plain_cloud(message: PointCloud2) -> PlainCloud | None:
     return PlainCloud(points, colors, on_object > 0)
 
 
-def raise_unless_ok(status: Status) -> None:
-    """Raises the error that a reply carries."""
+def raise_unless_ok(status: Status, warnings: Sequence[str] = ()) -> None:
+    """Raises the error that a reply carries; warnings that its text lacks follow, a line each."""
+    said = (f"warning: {warning}" for warning in warnings if warning not in status.message)
+    text = "\n".join([status.message, *said])
     if status.code == ErrorCode.CANCELLED:
-        raise Cancelled(status.message)
+        raise Cancelled(text)
     if status.code != ErrorCode.OK:
-        raise WildSeg3DError(status.message, ErrorCode(status.code))
+        raise WildSeg3DError(text, ErrorCode(status.code))

@@ -21,7 +21,7 @@ from wildseg3d_ros.ros.monitoring.change import ChangeDetector, depth_thumbnail,
 from wildseg3d_ros.ros.monitoring.diagnostics import START_SECONDS
 from wildseg3d_ros.ros.parameters import NodeConfig
 from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE, TF_TOLERANCE
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, Transforms
 from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.scene.scene import Scene
 
@@ -62,7 +62,7 @@ class SceneMonitor:
         stale: cameras that see something else than the scene's images show.
     """
 
-    def __init__(self, cameras: Cameras, transforms: TransformBuffer) -> None:
+    def __init__(self, cameras: Cameras, transforms: Transforms) -> None:
         self._cameras, self._transforms = cameras, transforms
         self._monitored: dict[str, _Monitored] = {}
         self.stale: tuple[str, ...] = ()

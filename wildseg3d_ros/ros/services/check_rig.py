@@ -22,7 +22,7 @@ from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.reports import VERDICTS, view_reports
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import Transforms
 
 _AHEAD = 0.1
 """Seconds by which stamps may be ahead of the node's clock: that of two machines in step."""
@@ -41,7 +41,7 @@ class RigCheck:
         self,
         node: Node,
         cameras: Cameras,
-        transforms: TransformBuffer,
+        transforms: Transforms,
         config: Callable[[], NodeConfig],
     ) -> None:
         self._node, self._cameras = node, cameras

@@ -23,7 +23,7 @@ from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
 from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
@@ -42,7 +42,7 @@ class ObjectServices:
         self,
         node: Node,
         current: Callable[[], CurrentScene],
-        transforms: TransformBuffer,
+        transforms: Transforms,
         load: Callable[[Path, Callable[[CurrentScene], LoadScene.Response]], LoadScene.Response],
     ) -> None:
         self._node, self._current = node, current

@@ -18,7 +18,7 @@ from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
 from wildseg3d_ros.core.types import LEVELS, Box, Click, Point, Prompt, ViewMask
 from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.seen_from import click_seen_from
 
@@ -46,7 +46,7 @@ class PromptReader:
     scene: Scene
     calibrations: Mapping[str, Lens]
     frame_poses: Mapping[str, NDArray[np.float64]]
-    transforms: TransformBuffer
+    transforms: Transforms
     pose_tolerance: float = TF_TOLERANCE
 
     def read(self, request: Segment.Request) -> Prompt:

@@ -28,7 +28,7 @@ from wildseg3d_ros.ros.messages.clouds import (
 from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import TF_TOLERANCE, PromptReader
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.prompting import selected_by
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
@@ -57,7 +57,7 @@ class CurrentScene:
         """What is computed from the scene beside the look-up, and cached."""
         return GraspableScene(self.scene)
 
-    def prompt(self, request: Segment.Request, transforms: TransformBuffer) -> Prompt:
+    def prompt(self, request: Segment.Request, transforms: Transforms) -> Prompt:
         """What a request points at.
 
         Raises:
@@ -65,7 +65,7 @@ class CurrentScene:
         """
         return self._reader(transforms).read(request)
 
-    def _reader(self, transforms: TransformBuffer) -> PromptReader:
+    def _reader(self, transforms: Transforms) -> PromptReader:
         return PromptReader(
             self.scene,
             self.calibrations,
@@ -77,7 +77,7 @@ class CurrentScene:
     def answer(
         self,
         request: Segment.Request,
-        transforms: TransformBuffer,
+        transforms: Transforms,
         cloud: ObjectCloud | None = None,
         now_ns: int = 0,
     ) -> Segment.Response:
@@ -130,7 +130,7 @@ class CurrentScene:
         return (frame or self.scene.frame_id).lstrip("/")
 
     def target_from_scene(
-        self, target: str, transforms: TransformBuffer, now: bool = False
+        self, target: str, transforms: Transforms, now: bool = False
     ) -> NDArray[np.float64]:
         """(4, 4), at the time of the scene's images or as TF has it now.
 
