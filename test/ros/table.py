@@ -127,7 +127,7 @@ def scene_by_color(
     """
     with progress.stage("color"):
         located = any(view.world_from_cam_prior is not None for view in views)
-        poses = [POSES[view.name] for view in views]
+        poses = [POSES.get(view.name, view.world_from_cam_prior) for view in views]
         if not located:
             poses = [invert(poses[0]) @ pose for pose in poses]
         labels, leaves, points, confidence = [], [], [], []

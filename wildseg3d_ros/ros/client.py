@@ -27,9 +27,13 @@ from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.msg import CapturedView as CapturedViewMessage
 from wildseg3d_msgs.srv import (
+    CaptureViews,
     CheckRig,
+    DropViews,
     ListObjects,
+    ListViews,
     LoadScene,
     SavePoses,
     SaveScene,
@@ -73,6 +77,9 @@ class SceneClient:
         self.node = Node(name, context=self._context, namespace=namespace, enable_rosout=False)
         self._segment = self.node.create_client(Segment, "segment", qos_profile=SERVICE_QOS)
         self._list = self.node.create_client(ListObjects, "list_objects")
+        self._capture = self.node.create_client(CaptureViews, "capture_views")
+        self._views = self.node.create_client(ListViews, "list_views")
+        self._drop = self.node.create_client(DropViews, "drop_views")
         self._check = self.node.create_client(CheckRig, "check_rig")
         self._save_poses = self.node.create_client(SavePoses, "save_poses")
         self._undo = self.node.create_client(Undo, "undo")
@@ -187,6 +194,19 @@ class SceneClient:
         """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
         return [SceneObject.of(message) for message in self._ask(self._list, request).objects]
+
+    def capture_views(self, cameras: Sequence[str] = ()) -> list[str]:
+        """Keeps what the cameras see now as views of the next scenes; returns the views' names."""
+        reply = self._ask(self._capture, CaptureViews.Request(cameras=list(cameras)))
+        return [view.name for view in reply.views]
+
+    def list_views(self) -> list[CapturedViewMessage]:
+        """The captured views that the next scene is built of: wildseg3d_msgs/msg/CapturedView."""
+        return list(self._ask(self._views, ListViews.Request()).views)
+
+    def drop_views(self, names: Sequence[str] = ()) -> int:
+        """Forgets captured views by name or camera, or all; returns how many are left."""
+        return self._ask(self._drop, DropViews.Request(names=list(names))).kept
 
     def undo(self) -> Undone:
         """Takes back what the newest add_object or refine changed."""

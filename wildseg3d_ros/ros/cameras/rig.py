@@ -164,7 +164,18 @@ class Cameras:
         frames = camera.matcher.newest()
         return None if frames is None else camera.convert(frames)[0]
 
-    def choose(self, names: Sequence[str]) -> tuple[str, ...]:
+    def live(self, name: str) -> tuple[str, Lens] | None:
+        """Frame and lens of a camera that publishes; None for another name.
+
+        Raises:
+            InputError: a calibration that cannot be used.
+        """
+        frames = self._cameras[name].matcher.newest() if name in self._cameras else None
+        if frames is None:
+            return None
+        return frames.image.header.frame_id, self._cameras[name].lens(frames)
+
+    def choose(self, names: Sequence[str], at_least: int = 2) -> tuple[str, ...]:
         """The named cameras; all of them when no name is given.
 
         Raises:
@@ -181,7 +192,7 @@ class Cameras:
         if twice:
             raise PromptError(f"camera {', '.join(map(repr, twice))} is named twice")
         chosen = tuple(names) or self.names
-        check_names(chosen)
+        check_names(chosen, at_least)
         return chosen
 
     def take(

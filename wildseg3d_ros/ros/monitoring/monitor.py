@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.building.action import BuildAction
+from wildseg3d_ros.ros.cameras.captured import camera_of
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.monitoring.diagnostics import (
@@ -75,7 +76,8 @@ class NodeMonitor:
             # Where more than half of the views changed, or an image size, all views are new.
             few = 2 * len(self._stale) <= len(scene.view_names)
             few = few and not any(map(self._scene_monitor.size_warning, self._stale))
-            if not self._builds.rebuild(scene.view_names, self._stale if few else ()):
+            cameras = tuple(dict.fromkeys(map(camera_of, scene.view_names)))
+            if not self._builds.rebuild(cameras, self._stale if few else ()):
                 # The arm may still be in the way, the camera still elsewhere.
                 self._retry = time.monotonic() + 30.0
         except Exception:  # noqa: BLE001  a callback that raises ends the node

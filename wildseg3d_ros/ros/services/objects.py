@@ -17,6 +17,7 @@ from wildseg3d_ros.core.errors import ErrorCode, FileError, PromptError
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import LEVELS, ObjectRecord
 from wildseg3d_ros.io.images import write_bytes
+from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
@@ -89,6 +90,12 @@ class ObjectServices:
         scene = current.scene
         parent = current.target(request.parent_frame)
         parent_from_scene = current.target_from_scene(parent, self._transforms)
+        captured = [name for name in scene.view_names if is_captured(name)]
+        if captured:
+            raise PromptError(
+                f"the scene has captured views ({', '.join(captured)}); a camera that moves has "
+                "no static transform"
+            )
         poses = optical_frames(scene)
         if request.frames:
             poses = self._poses_of(request.frames, scene, poses)
@@ -172,7 +179,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
         FileError: a file that cannot be read, or a scene of other cameras (OTHER_RIG).
     """
     scene = load_scene(path)
-    unknown = [name for name in scene.view_names if name not in cameras.names]
+    unknown = [name for name in scene.view_names if camera_of(name) not in cameras.names]
     if unknown:
         raise _other_rig(
             path,
@@ -182,7 +189,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
     calibrations, warnings = {}, []
     for name, image, K in zip(scene.view_names, scene.images, scene.K, strict=True):
         size = image.shape[0], image.shape[1]
-        present = cameras.calibration(name)
+        present = cameras.calibration(camera_of(name))
         if present is None:
             warnings.append(
                 f"camera '{name}' has published no camera_info yet: clicks are taken to be in "

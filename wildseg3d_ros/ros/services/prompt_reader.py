@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from geometry_msgs.msg import PointStamped
@@ -17,6 +17,7 @@ from wildseg3d_ros.core.errors import ErrorCode, InputError, PromptError, WildSe
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
 from wildseg3d_ros.core.types import LEVELS, Box, Click, Point, Prompt, ViewMask
+from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
 from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds
 from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.scene import Scene
@@ -41,6 +42,8 @@ class PromptReader:
         transforms: for the frames of 3D points, and for cameras that have moved.
         pose_tolerance: metres and, for what is 1 m from a camera, radians by which TF may place
             it elsewhere than before without its having moved.
+        view_poses: ``scene_from_cam`` of the scene's views as TF had it.
+        live: frame and lens of a camera that publishes; None for another name.
     """
 
     scene: Scene
@@ -48,6 +51,8 @@ class PromptReader:
     frame_poses: Mapping[str, NDArray[np.float64]]
     transforms: Transforms
     pose_tolerance: float = TF_TOLERANCE
+    view_poses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    live: Callable[[str], tuple[str, Lens] | None] = lambda name: None
 
     def read(self, request: Segment.Request) -> Prompt:
         """The prompt of a request.
@@ -75,13 +80,21 @@ class PromptReader:
 
     def click(self, message: ClickMessage) -> Click:
         """The click in the pinhole image; where it lies in the published one is checked here."""
-        camera, u, v = message.camera, float(message.u), float(message.v)
-        height, width = self._size(camera)
+        camera, stamp_ns = message.camera, nanoseconds(message.stamp)
+        live = None if camera in self.scene.view_names else self.live(camera)
+        if live is not None:
+            lens, K = live[1], live[1].K
+            pose = self._live_pose(camera, live[0], stamp_ns)
+        else:
+            view = self.scene.view_index(camera)
+            lens, K = self.calibrations[camera], self.scene.K[view]
+            pose = self._moved_to(camera, stamp_ns)
+        height, width = lens.size
+        u, v = float(message.u), float(message.v)
 
         def inside(u: float, v: float) -> bool:
             return -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5
 
-        lens = self.calibrations[camera]
         if inside(u, v) and lens.distorted:
             given, (u, v) = (u, v), lens.pinhole_pixel(u, v)
             if not inside(u, v):
@@ -91,10 +104,16 @@ class PromptReader:
                     ErrorCode.PIXEL_OUTSIDE_IMAGE,
                 )
         click = Click(camera, u, v, message.label)
-        pose = self._moved_to(camera, nanoseconds(message.stamp))
-        if pose is None or not inside(u, v):
+        if pose is None:
             return click
-        return click_seen_from(self.scene, click, self.scene.K[self._view(camera)], pose)
+        if not inside(u, v):
+            raise PromptError(
+                f"pixel ({u:g}, {v:g}) is outside the image of camera '{camera}', which is "
+                f"{width}x{height}",
+                ErrorCode.PIXEL_OUTSIDE_IMAGE,
+            )
+        assert K is not None  # a camera_info without one is refused
+        return click_seen_from(self.scene, click, K, pose)
 
     def box(self, message: BoxMessage) -> Box:
         """The box about what the given one holds when the image is undistorted."""
@@ -151,7 +170,9 @@ class PromptReader:
         unstamped = {
             each.camera
             for each in (*request.clicks, *request.boxes)
-            if not nanoseconds(each.stamp) and each.camera in self.scene.view_names
+            if not nanoseconds(each.stamp)
+            and each.camera in self.scene.view_names
+            and not is_captured(each.camera)
         }
         out = []
         for camera in sorted(unstamped):
@@ -176,10 +197,19 @@ class PromptReader:
         Raises:
             WildSeg3DError: TF does not have the camera's pose at that time.
         """
-        view = self._view(camera)
+        view = self.scene.view_index(camera)
+        if stamp_ns in (0, self.scene.stamps_ns[view]):
+            return None
+        if is_captured(camera):
+            raise PromptError(
+                f"view '{camera}' was captured at {self.scene.stamps_ns[view] / 1e9:.3f} s, and "
+                f"the image at {stamp_ns / 1e9:.3f} s is meant; name the camera "
+                f"'{camera_of(camera)}' for its later images",
+                ErrorCode.OTHER_SCENE,
+            )
         frame = self.scene.camera_frames[view].lstrip("/")
         before = self.frame_poses.get(frame)
-        if stamp_ns in (0, self.scene.stamps_ns[view]) or before is None:
+        if before is None:
             return None
         now = self.transforms.lookup(self.scene.frame_id, frame, max(stamp_ns, 0))
         motion = invert(before) @ now
@@ -196,5 +226,17 @@ class PromptReader:
                 ErrorCode.OTHER_SCENE,
             )
 
-    def _view(self, camera: str) -> int:
-        return self.scene.view_index(camera)
+    def _live_pose(self, camera: str, frame: str, stamp_ns: int) -> NDArray[np.float64]:
+        """``scene_from_cam`` (4, 4) of an image of a camera of which the scene has captured views,
+        or none; corrected as the nearest of these was."""
+        now = self.transforms.lookup(self.scene.frame_id, frame, stamp_ns)
+        nearest, correction = np.inf, np.eye(4)
+        for view, name in enumerate(self.scene.view_names):
+            given = self.view_poses.get(name)
+            if given is None or camera_of(name) != camera:
+                continue
+            distance = float(np.linalg.norm(given[:3, 3] - now[:3, 3]))
+            if distance < nearest:
+                nearest = distance
+                correction = invert(given) @ self.scene.world_from_cam[view]
+        return now @ correction

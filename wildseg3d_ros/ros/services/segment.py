@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -43,7 +43,7 @@ class CurrentScene:
         calibrations: of its cameras, by name.
         frame_poses: ``scene_from_frame`` by TF frame at the scene's time.
         warnings: of the capture, for every reply.
-        pose_tolerance: see :class:`PromptReader`.
+        pose_tolerance, view_poses, live: see :class:`PromptReader`.
     """
 
     scene: Scene
@@ -51,6 +51,8 @@ class CurrentScene:
     frame_poses: Mapping[str, NDArray[np.float64]]
     warnings: tuple[str, ...] = ()
     pose_tolerance: float = TF_TOLERANCE
+    view_poses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    live: Callable[[str], tuple[str, Lens] | None] = lambda name: None
 
     @cached_property
     def graspable(self) -> GraspableScene:
@@ -72,6 +74,8 @@ class CurrentScene:
             self.frame_poses,
             transforms,
             self.pose_tolerance,
+            self.view_poses,
+            self.live,
         )
 
     def answer(
