@@ -10,7 +10,10 @@ import table
 from listening import wait_for
 
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.core.geometry.transforms import make_transform
+from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, MovingReplayNode, optical_frame
 
@@ -158,3 +161,29 @@ def test_captured_views_and_a_fixed_camera_together(world):
     client.build()
     assert set(client.segment([("wrist", *table.pixel_on(VIEWS[1], table.RED))],
                               include_masks=True).masks) == {"front", "wrist"}  # fmt: skip
+
+
+def test_hand_eye_error_of_captured_views_is_said(world):
+    """The camera sits 12 mm and 1 degree from where TF says; its six places are a ring."""
+    wrong = make_transform(rotation_from_vector(np.array([0, 0.0175, 0])), np.array([0.012, 0, 0]))
+    views, masks = [], []
+    for k in range(6):
+        pose = table.world_from_cam(1.0 * k, distance=0.5 + 0.05 * (k % 3), height=0.4)
+        image, depth, labels = table.trace(pose)
+        views.append(View(f"place_{k}", image, table.K, depth, pose @ np.linalg.inv(wrong)))
+        masks.append(labels.astype(np.uint8))
+    world.scene_node(PIPELINE, cameras=["wrist"])
+    camera = MovingReplayNode(
+        Recording(tuple(views), tuple(masks)), "wrist", 0.0, 10.0, context=world.context
+    )
+    world.add(camera, 1)
+    client = world.client()
+    for _ in views:
+        try_capture(client)
+        camera.move()
+        time.sleep(0.3)
+    (said,) = [text for text in client.build().warnings if "hand-eye" in text]
+    assert "the 6 views of camera 'wrist' agree" in said
+    numbers = said.split("it is at ")[1].split(",")[0].split()
+    found = np.array([float(number) for number in numbers])
+    np.testing.assert_allclose(found, wrong[:3, 3], atol=0.004)

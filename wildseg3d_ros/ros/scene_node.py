@@ -27,7 +27,7 @@ from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
 from wildseg3d_ros.ros.building.process import PIPELINE, Settings
 from wildseg3d_ros.ros.building.worker import BuildWorker
-from wildseg3d_ros.ros.cameras.captured import CapturedViews
+from wildseg3d_ros.ros.cameras.captured import CapturedViews, hand_eye_warnings
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
@@ -314,7 +314,7 @@ class SceneNode(ManagedNode):
             f"{len(scene.view_names)} views in {seconds:.1f} s ({stages}); "
             f"frame '{scene.frame_id}', {scene.alignment.scale_text}"
         )
-        warn(build, self, scene.warnings)
+        warn(build, self, [*scene.warnings, *hand_eye_warnings(scene, current.view_poses)])
         build.describe(scene, seconds)
 
     def _settings(self, config: NodeConfig) -> Settings:

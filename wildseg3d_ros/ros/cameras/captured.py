@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import PromptError
 from wildseg3d_ros.core.geometry.lens import Lens
+from wildseg3d_ros.core.geometry.transforms import quaternion_from_rotation
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.rig.hand_eye import hand_eye_correction
 from wildseg3d_ros.ros.cameras.rig import Capture
+from wildseg3d_ros.scene.scene import Scene
 
 _NUMBER = "@"
 
@@ -144,3 +147,32 @@ class CapturedViews:
             live.unposed,
             world_frame,
         )
+
+
+def hand_eye_warnings(
+    scene: Scene, world_from_cam: Mapping[str, NDArray[np.float64]]
+) -> list[str]:
+    """Sentences about cameras whose captured views agree that TF has their place on the arm wrong.
+
+    Args:
+        world_from_cam: by TF, by the name of the view, in the scene's frame.
+    """
+    out = []
+    for camera in dict.fromkeys(camera_of(name) for name in scene.view_names if is_captured(name)):
+        views = [
+            v for v, name in enumerate(scene.view_names)
+            if camera_of(name) == camera and name in world_from_cam
+        ]  # fmt: skip
+        given = [world_from_cam[scene.view_names[v]] for v in views]
+        found = hand_eye_correction(given, [scene.world_from_cam[v] for v in views])
+        if found is not None and found.is_clear:
+            x, y, z = found.given_from_true[:3, 3]
+            turn = " ".join(
+                f"{q:.6f}" for q in quaternion_from_rotation(found.given_from_true[:3, :3])
+            )
+            out.append(
+                f"the {len(views)} views of camera '{camera}' agree that it sits {found.text} "
+                "from where TF has it on what carries it: its hand-eye calibration is off. In the axes "
+                f"that TF gives it, it is at {x:.5f} {y:.5f} {z:.5f}, turned by {turn} (x y z w)"
+            )
+    return out
