@@ -50,7 +50,7 @@ def test_hand_eye_correction_finds_what_was_put_in(seed):
 
 
 def test_hand_eye_correction_sees_none_in_errors_of_each_view():
-    """Each view is off by 5 mm and 0.5 degrees of its own; chance may make one of 40 tours clear."""
+    """Each view is off by 5 mm and 0.5 degrees of its own; chance may make a tour clear."""
     clear = 0
     for seed in range(40):
         rng = np.random.default_rng(100 + seed)

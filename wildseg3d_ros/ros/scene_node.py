@@ -1,7 +1,7 @@
 """The node: camera topics in, scenes built on request, object clouds out.
 
-README.md lists its services and topics, all with relative names; in code they are in ``services``,
-``building.action`` and ``topics``.
+docs/node.md lists its services and topics, all with relative names; in code they are in
+``services``, ``building.action`` and ``topics``.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def hand_eye_warnings(
             )
             out.append(
                 f"the {len(views)} views of camera '{camera}' agree that it sits {found.text} "
-                "from where TF has it on what carries it: its hand-eye calibration is off. In the axes "
-                f"that TF gives it, it is at {x:.5f} {y:.5f} {z:.5f}, turned by {turn} (x y z w)"
+                "from where TF has it on what carries it: its hand-eye calibration is off. In the "
+                f"axes that TF gives it, it is at {x:.5f} {y:.5f} {z:.5f}, turned by {turn} (xyzw)"
             )
     return out
