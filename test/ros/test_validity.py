@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rclpy
 import table
 from diagnostic_msgs.msg import DiagnosticStatus
 from listening import Listener, wait_for
@@ -336,3 +337,43 @@ def test_scene_monitor_loaded_scene(live, tmp_path):
     # What was saved shows the ball, what is seen does not.
     client.load_scene(saved)
     wait_for(lambda: node.monitor.stale == ("left",))
+
+
+class Stopped:
+    """A clock that stands still, or is behind."""
+
+    def __init__(self, nanoseconds: int) -> None:
+        self.nanoseconds = nanoseconds
+
+    def now(self):
+        return self
+
+
+def test_diagnostics_frozen_and_late_cameras(world):
+    """Images come in, and all with one stamp; then with stamps of yesterday."""
+    world.scene_node()
+    replay, client = world.replay(), world.client()
+    listener = Listener(client)
+    wait_for(lambda: listener.level("camera left") == DiagnosticStatus.OK)
+    clock = replay.get_clock
+    still = Stopped(time.time_ns())
+    replay.get_clock = lambda: still
+    wait_for(lambda: "is frozen: its last" in listener.heard["camera left"].message)
+    assert listener.level("camera left") == DiagnosticStatus.WARN
+    replay.get_clock = clock
+    wait_for(lambda: listener.level("camera left") == DiagnosticStatus.OK)
+    replay.get_clock = lambda: Stopped(time.time_ns() - 10**14)
+    wait_for(lambda: "are stamped 100000" in listener.heard["camera left"].message)
+
+
+def test_diagnostics_two_nodes_of_one_name(world):
+    node = world.scene_node()
+    client = world.client()
+    listener = Listener(client)
+    wait_for(lambda: listener.level("scene") == DiagnosticStatus.WARN)
+    twin = rclpy.create_node(
+        node.get_name(), context=world.context, namespace=node.get_namespace()
+    )
+    world.add(twin, threads=1)
+    wait_for(lambda: listener.level("scene") == DiagnosticStatus.ERROR)
+    assert "1 other node(s) have the name '/wildseg3d'" in listener.heard["scene"].message

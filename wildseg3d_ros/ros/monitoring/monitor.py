@@ -109,12 +109,15 @@ class NodeMonitor:
             return status("scene", level, str(error), state=self._node.state)
         progress, scene = self._builds.progress, self._scene()
         building = f"; building ({progress})" if progress else ""
+        twin = self._twin()
         if scene is None:
-            return status("scene", WARN, f"there is no scene yet{building}", state="active")
+            text = "; ".join(filter(None, [twin, f"there is no scene yet{building}"]))
+            return status("scene", ERROR if twin else WARN, text, state="active")
         now_ns = self._node.get_clock().now().nanoseconds
         unseen = self._scene_monitor.problems(self._config())
         elsewhere = self._scene_monitor.elsewhere
         problems = [
+            *filter(None, [twin]),
             *self._scene_monitor.warnings(),
             *(f"camera '{k}' has moved since the scene was taken" for k in elsewhere),
             *(f"camera '{k}' gives no images any more" for k in self._silent(scene)),
@@ -133,7 +136,20 @@ class NodeMonitor:
             "cameras not compared": ", ".join(unseen),
         }
         text = ("; ".join(problems) or "the scene answers") + building
-        return status("scene", WARN if problems else OK, text, **values)
+        level = ERROR if twin else WARN if problems else OK
+        return status("scene", level, text, **values)
+
+    def _twin(self) -> str:
+        """That another node has this one's name, so that requests reach either; else empty."""
+        mine = self._node.get_name(), self._node.get_namespace()
+        others = self._node.get_node_names_and_namespaces().count(mine) - 1
+        if others < 1:
+            return ""
+        return (
+            f"{others} other node(s) have the name '{self._node.get_fully_qualified_name()}': a "
+            "request reaches any of them; stop them, or start this one with another name or "
+            "namespace (__node:=, __ns:=)"
+        )
 
     def _camera_statuses(self) -> Sequence[DiagnosticStatus]:
         if self._node.state != "active":
