@@ -84,6 +84,11 @@ class NodeConfig:
         "build where TF fails to give poses in world_frame; without any, in the frame of the "
         "first camera. false: such a build fails with MISSING_TF",
     )
+    scene_folder: str = setting(
+        "~/.ros/wildseg3d",
+        "folder in which save_scene, load_scene and save_poses read and write; nothing outside of "
+        "it can be named by clients",
+    )
     max_captured_views: int = setting(
         32, "how many captured views are kept; some 2 MB each for 640x480 with depth", 1, 1000
     )

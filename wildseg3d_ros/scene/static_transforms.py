@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import quaternion_from_rotation
 from wildseg3d_ros.scene.scene import Scene
+
+_FIRST = "# poses "
 
 
 def optical_frames(scene: Scene) -> dict[str, NDArray[np.float64]]:
@@ -28,9 +31,9 @@ def static_transforms(
     Args:
         parent: frame in which the poses are given.
         parent_from_frame: rigid (4, 4) by frame, metres.
-        about: first line, as a comment.
+        about: end of the first line, which is a comment.
     """
-    lines = [f"# {about}"]
+    lines = [f"{_FIRST}{about}"]
     for child, pose in parent_from_frame.items():
         place = dict(zip("xyz", pose[:3, 3], strict=True))
         turn = dict(zip("xyzw", quaternion_from_rotation(pose[:3, :3]), strict=True))
@@ -51,7 +54,18 @@ def about(scene: Scene) -> str:
     """The comment that says where the poses come from."""
     residual = scene.alignment.registration_residual
     known = "" if np.isnan(residual) else f"; given poses and depth differ by {residual:.4f} m"
-    return f"poses that scene {scene.scene_id} was solved with, lengths in metres{known}"
+    return f"that scene {scene.scene_id} was solved with, lengths in metres{known}"
+
+
+def is_static_transforms(path: Path) -> bool:
+    """Whether a file is one of these."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_FIRST)) == _FIRST.encode()
+    except OSError:
+        return False
 
 
 def _quoted(name: str) -> str:

@@ -22,12 +22,18 @@ from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_message
+from wildseg3d_ros.ros.services.files import check_replaces, is_scene, path_inside
 from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
-from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
+from wildseg3d_ros.scene.static_transforms import (
+    about,
+    is_static_transforms,
+    optical_frames,
+    static_transforms,
+)
 
 
 class ObjectServices:
@@ -77,7 +83,8 @@ class ObjectServices:
         )
 
     def _save(self, request: SaveScene.Request) -> SaveScene.Response:
-        path, scene = _path(request.path, "save to"), self._current().scene
+        path, scene = self._path(request.path, "save to"), self._current().scene
+        check_replaces(path, is_scene(path), "scene")
         save_scene(scene, path)
         size = path.stat().st_size
         self._node.get_logger().info(
@@ -86,7 +93,8 @@ class ObjectServices:
         return SaveScene.Response(path=str(path), bytes=size, scene_id=scene.scene_id)
 
     def _save_poses(self, request: SavePoses.Request) -> SavePoses.Response:
-        path, current = _path(request.path, "save to"), self._current()
+        path, current = self._path(request.path, "save to"), self._current()
+        check_replaces(path, is_static_transforms(path), "file of poses")
         scene = current.scene
         parent = current.target(request.parent_frame)
         parent_from_scene = current.target_from_scene(parent, self._transforms)
@@ -105,6 +113,9 @@ class ObjectServices:
         self._node.get_logger().info(f"poses of scene {scene.scene_id} saved to {path}")
         return SavePoses.Response(path=str(path), yaml=text, scene_id=scene.scene_id)
 
+    def _path(self, text: str, what: str) -> Path:
+        return path_inside(self._node.get_parameter("scene_folder").value, text, what)
+
     def _poses_of(
         self, frames: Sequence[str], scene: Scene, optical: Mapping[str, NDArray[np.float64]]
     ) -> dict[str, NDArray[np.float64]]:
@@ -121,7 +132,7 @@ class ObjectServices:
         }
 
     def _load_path(self, request: LoadScene.Request) -> LoadScene.Response:
-        path = _path(request.path, "load")
+        path = self._path(request.path, "load")
         reply = self._load(path, _load_reply)
         self._node.get_logger().info(f"scene {reply.scene_id} loaded from {path}")
         return reply
@@ -155,19 +166,6 @@ def _described(scene: Scene, object_id: int, record: ObjectRecord | None) -> Sce
                 id=object_id, level=level, cameras=names, score=math.nan, ambiguity=math.nan
             )
     return SceneObject(id=object_id, score=math.nan, ambiguity=math.nan)
-
-
-def _path(text: str, what: str) -> Path:
-    if not text or "\0" in text:
-        raise FileError(f"a path is needed to {what}; got {text!r}")
-    try:
-        path = Path(text).expanduser().absolute()
-        folder = path.is_dir()
-    except (RuntimeError, OSError) as error:
-        raise FileError(f"cannot {what} '{text}': {error}") from error
-    if folder:
-        raise FileError(f"cannot {what} '{path}': it is a folder; name a file in it")
-    return path
 
 
 def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
