@@ -18,7 +18,7 @@ FLOORS = (
     {"config", "rig"},
     {"editing", "evaluation", "grasping", "pipeline"},
     {"cli", "ros", "sim"},
-    {"demo", "training"},
+    {"demo", "live_cell", "training"},
 )
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 

@@ -166,8 +166,13 @@ def test_build_some_cameras(fresh):
     client.build(cameras=["right", "left"])
     found = client.segment([on(table.RED, 2)], include_masks=True)
     assert sorted(found.masks) == ["left", "right"]
+    # What another camera of the node sees is found by the ray of its pixel.
+    assert client.segment([on(table.RED, 0)]).object_ids == (table.RED,)
+    with pytest.raises(WildSeg3DError, match=r"'top'.*right, left") as not_there:
+        client.segment([("top", 80, 60)])
+    assert not_there.value.code == ErrorCode.UNKNOWN_CAMERA
     with pytest.raises(WildSeg3DError, match=r"'front'.*right, left") as not_there:
-        client.segment([on(table.RED, 0)])
+        client.segment(boxes=[("front", 10, 10, 60, 60)])
     assert not_there.value.code == ErrorCode.UNKNOWN_CAMERA
 
 

@@ -41,6 +41,12 @@ DELEGATES = {
     "demo": Delegate(
         "wildseg3d_ros.demo", "build, click and score a small scene over ROS 2", *commands.OF_ROS
     ),
+    "cell": Delegate(
+        "wildseg3d_ros.live_cell.node",
+        "a simulated robot cell that publishes as real cameras do",
+        "needs ROS 2 and the extra 'sim'",
+        "`make setup EXTRAS=sim` in a clone, which gets both",
+    ),
     "train-masks": Delegate(
         "wildseg3d_ros.training.command",
         "train the network of the geometric masks, on parts of your own too",

@@ -18,8 +18,9 @@ def print_live(report: LiveRig) -> None:
         f"{stream.reliability}, {stream.durability}".strip(", ") or "-",
     ) for stream in report.streams]  # fmt: skip
     print_table(rows)
-    print()
-    print_cameras([camera.verdict for camera in report.cameras])
+    if report.cameras:
+        print()
+        print_cameras([camera.verdict for camera in report.cameras])
     print(f"rig      {report.verdict}, poses in '{report.frame_id}'")
     print_warnings(report.problems)
 

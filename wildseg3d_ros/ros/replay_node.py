@@ -93,7 +93,7 @@ class ReplayNode(Node):
         qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
         self._streams: dict[tuple[str, str], tuple[Publisher, Image | CameraInfo]] = {}
         for name, view in zip(self.names, recording.views, strict=True):
-            for field, message in _messages(name, view, depth_encoding).items():
+            for field, message in camera_messages(name, view, depth_encoding).items():
                 topic = getattr(CameraConfig.of(name), field)
                 publisher = self.create_publisher(type(message), topic, qos)
                 self._streams[name, field] = (publisher, message)
@@ -176,7 +176,7 @@ class MovingReplayNode(ReplayNode):
         self.place = next(self._places)
         view = self._views[self.place]
         self._waiting.clear()  # what it shows from now on has one stamp and one pose
-        for field, message in _messages(self._name, view, self._encoding).items():
+        for field, message in camera_messages(self._name, view, self._encoding).items():
             publisher, _ = self._streams[self._name, field]
             self._streams[self._name, field] = (publisher, message)
         frame, pose = optical_frame(self._name), view.world_from_cam_prior
@@ -184,7 +184,7 @@ class MovingReplayNode(ReplayNode):
         self._transforms = [transform_from_matrix(pose, WORLD_FRAME, frame)]
 
 
-def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:
+def camera_messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:
     """A camera's messages by the parameter that names their topic."""
     if view.K is None:
         raise InputError(

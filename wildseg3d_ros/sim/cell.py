@@ -26,6 +26,7 @@ from wildseg3d_ros.sim.shapes import Mesh, box, join, quad
 TABLE_SIZE, TABLE_HEIGHT = (1.30, 0.95, 0.04), 0.75  # [m], and of its top over the floor
 COLLISION_GROUP = 3
 """Of MuJoCo's geoms that physics sees and no camera does; all others are in group 0."""
+_OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
 _CONTACT = {"group": COLLISION_GROUP, "friction": [0.8, 0.01, 0.002], "condim": 6}
 """How things that touch each other slide and roll: with friction of rolling (the third, which 6
 contact dimensions have), or round things would not come to rest."""
@@ -82,13 +83,45 @@ class Cell:
     cameras: tuple[Camera, ...]
     geom_label: NDArray[np.int32]
 
+    def move_camera(self, name: str, world_from_cam: NDArray[np.float64]) -> None:
+        """Puts a camera elsewhere: (4, 4), OpenCV axes."""
+        mujoco = load_mujoco()
+        camera = self.model.camera(name).id
+        self.model.cam_pos[camera] = world_from_cam[:3, 3]
+        rotation = world_from_cam[:3, :3] @ _OPENGL_FROM_OPENCV
+        self.model.cam_quat[camera] = _quaternion(mujoco, rotation)
+        mujoco.mj_forward(self.model, self.data)
+
+    def move_object(self, name: str, world_from_object: NDArray[np.float64]) -> None:
+        """Puts an object elsewhere: (4, 4); it stays there, at rest, until physics runs."""
+        mujoco = load_mujoco()
+        joint = self.data.joint(self.model.body(name).jntadr[0])
+        quat = _quaternion(mujoco, world_from_object[:3, :3])
+        joint.qpos[:] = [*world_from_object[:3, 3], *quat]
+        joint.qvel[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
+    def settle(self, seconds: float = 1.0) -> None:
+        """Lets physics run."""
+        mujoco = load_mujoco()
+        mujoco.mj_step(self.model, self.data, round(seconds / self.model.opt.timestep))
+        self.data.qvel[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
     def world_from_object(self, index: int) -> NDArray[np.float64]:
         """(4, 4) pose of object ``index`` at rest."""
         body = self.data.body(self.props[index].name)
         return make_transform(body.xmat.reshape(3, 3), body.xpos)
 
 
-def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
+def build_cell(
+    objects: int,
+    views: int,
+    seed: int,
+    attempts: int = 60,
+    more_cameras: Sequence[Camera] = (),
+    layout: int = 0,
+) -> Cell:
     """Draws objects and cameras, lets physics settle the objects, and keeps a draw that stands.
 
     Args:
@@ -96,6 +129,8 @@ def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
         views: how many cameras.
         seed: the same seed gives the same cell.
         attempts: draws before giving up.
+        more_cameras: beside those in the ring.
+        layout: another number, another arrangement of the same objects.
 
     Raises:
         InputError: numbers out of range.
@@ -109,9 +144,9 @@ def build_cell(objects: int, views: int, seed: int, attempts: int = 60) -> Cell:
     props = tuple(
         make(np.random.default_rng([seed, k])) for k, make in enumerate(CATALOGUE[:objects])
     )
-    cameras = ring_cameras(views, np.random.default_rng([seed, 1000]))
+    cameras = (*ring_cameras(views, np.random.default_rng([seed, 1000])), *more_cameras)
     scenery = _scenery(np.random.default_rng([seed, 2000]))
-    rng = np.random.default_rng([seed, 3000])
+    rng = np.random.default_rng([seed, 3000, layout] if layout else [seed, 3000])
     for _ in range(attempts):
         if (placements := place(props, rng)) is None:
             continue
@@ -190,12 +225,11 @@ def _compile(mujoco, props, placements, cameras, scenery) -> Any:
                 mass=prop.mass / len(prop.colliders),
                 **_CONTACT,
             )
-    opengl_from_opencv = np.diag([1.0, -1.0, -1.0])
     for camera in cameras:
         world.add_camera(
             name=camera.name,
             pos=camera.world_from_cam[:3, 3],
-            quat=_quaternion(mujoco, camera.world_from_cam[:3, :3] @ opengl_from_opencv),
+            quat=_quaternion(mujoco, camera.world_from_cam[:3, :3] @ _OPENGL_FROM_OPENCV),
             fovy=float(np.degrees(camera.fovy)),
         )
     return spec.compile()

@@ -166,17 +166,25 @@ def _measured_disparity(
     return np.rint(measured / step) * step
 
 
+def color_gain(rng: np.random.Generator, strength: float = 1.0) -> NDArray[np.float32]:
+    """(3,) exposure and white balance, which differ per camera by a few per cent."""
+    gain = 1.0 + strength * (rng.normal(0.0, 0.05) + rng.normal(0.0, 0.01, 3))
+    return np.asarray(gain, np.float32)
+
+
 def sense_color(
-    image: NDArray[np.float32], rng: np.random.Generator, strength: float = 1.0
+    image: NDArray[np.float32],
+    rng: np.random.Generator,
+    strength: float = 1.0,
+    gain: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8: a camera's picture of a perfect image in [0, 1].
 
-    Exposure and white balance differ per camera by a few per cent, and noise grows with the root
-    of the signal (photons) above a floor (read-out). ``strength`` is 0 for a perfect camera and 1
-    for an industrial camera in indoor light.
+    Noise grows with the root of the signal (photons) above a floor (read-out). ``strength`` is 0
+    for a perfect camera and 1 for an industrial camera in indoor light; ``gain`` is that of a
+    camera which takes more than this picture, by default one that is drawn anew.
     """
-    gain = 1.0 + strength * (rng.normal(0.0, 0.05) + rng.normal(0.0, 0.01, 3))
-    picture = image * gain.astype(np.float32)
+    picture = image * (color_gain(rng, strength) if gain is None else gain)
     noise = ndimage.gaussian_filter(
         rng.standard_normal(image.shape, dtype=np.float32), (0.5, 0.5, 0.0)
     )

@@ -12,6 +12,9 @@ from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.sim.cell import COLLISION_GROUP, WAY_OUT, Cell, load_mujoco
 
+_OVERSAMPLE = 2
+"""Rendered pixels per pixel of a colour picture, along each axis."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -76,32 +79,64 @@ def render_cell(
     Raises:
         InputError: this machine cannot render.
     """
-    mujoco = load_mujoco()
     progress = progress or Progress()
-    oversample = 2
-    model, data = cell.model, cell.data
-    model.vis.global_.offwidth = max(model.vis.global_.offwidth, oversample * width)
-    model.vis.global_.offheight = max(model.vis.global_.offheight, oversample * height)
-    visible = mujoco.MjvOption()
-    visible.geomgroup[:] = 1
-    visible.geomgroup[COLLISION_GROUP] = 0
-
     frames = []
-    directions = light_directions(samples, np.random.default_rng([seed, 4000]))
-    with progress.stage("render"):
+    with progress.stage("render"), CellRenderer(cell, width, height, seed, samples) as renderer:
+        for k, camera in enumerate(cell.cameras):
+            frames.append(renderer.frame(camera.name))
+            progress.update((k + 1) / len(cell.cameras))
+    return frames
+
+
+class CellRenderer:
+    """Renders a cell's cameras one by one, as it is at the time; of one thread, as OpenGL is.
+
+    Args:
+        cell, width, height, seed, samples: as of :func:`render_cell`.
+
+    Raises:
+        InputError: this machine cannot render.
+    """
+
+    def __init__(self, cell: Cell, width: int, height: int, seed: int, samples: int = 48) -> None:
+        mujoco = load_mujoco()
+        self._cell = cell
+        self._directions = light_directions(samples, np.random.default_rng([seed, 4000]))
+        self._visible = mujoco.MjvOption()
+        self._visible.geomgroup[:] = 1
+        self._visible.geomgroup[COLLISION_GROUP] = 0
+        model, finer = cell.model, (_OVERSAMPLE * height, _OVERSAMPLE * width)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, finer[0])
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, finer[1])
         # Depth and labels of one surface per pixel: no multisampling, no oversampling.
         model.vis.quality.offsamples = 0
-        with _renderer(mujoco, model, height, width) as exact:
-            truth = [_truth(exact, cell, camera.name, visible) for camera in cell.cameras]
+        self._exact = _renderer(mujoco, model, height, width)
         model.vis.quality.offsamples = 4
-        with _renderer(mujoco, model, oversample * height, oversample * width) as renderer:
-            for k, camera in enumerate(cell.cameras):
-                renderer.update_scene(data, camera.name, visible)
-                light = _light(renderer, directions)
-                small = light.reshape(height, oversample, width, oversample, 3).mean(axis=(1, 3))
-                frames.append(Frame(to_display(1.45 * small), *truth[k]))
-                progress.update((k + 1) / len(cell.cameras))
-    return frames
+        self._light = _renderer(mujoco, model, *finer)
+
+    def __enter__(self) -> CellRenderer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees what OpenGL holds."""
+        self._exact.close()
+        self._light.close()
+
+    def frame(self, camera: str, every: int = 1) -> Frame:
+        """What a perfect camera sees, by its name in the cell's model.
+
+        Args:
+            every: so-manieth pass of light is used alone: quicker, with harder shadows.
+        """
+        depth, labels = _truth(self._exact, self._cell, camera, self._visible)
+        self._light.update_scene(self._cell.data, camera, self._visible)
+        light = _light(self._light, self._directions[::every])
+        height, width = depth.shape
+        shape = (height, _OVERSAMPLE, width, _OVERSAMPLE, 3)
+        return Frame(to_display(1.45 * light.reshape(shape).mean(axis=(1, 3))), depth, labels)
 
 
 def _renderer(mujoco, model, height: int, width: int):

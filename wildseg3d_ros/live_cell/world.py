@@ -1,0 +1,229 @@
+"""The cell as it changes, and what its cameras sense of it.
+
+What stands still is rendered once: only the noise is new in every frame, as of a real sensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.sim.cameras import Camera, bearing, look_at
+from wildseg3d_ros.sim.cell import Cell, build_cell
+from wildseg3d_ros.sim.noise import (
+    DepthNoise,
+    color_gain,
+    kinematic_pose,
+    sense_color,
+    sense_depth,
+)
+from wildseg3d_ros.sim.render import CellRenderer, Frame
+
+WRIST = "wrist"
+"""Name of the camera that tours the table."""
+_AWAY = np.array([0.0, 0.0, -3.0])
+"""Where removed things lie: under the floor."""
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """What a live cell has.
+
+    Attributes:
+        seed: the same seed gives the same cell, and the same noise.
+        objects, views: how many things, and fixed cameras.
+        wrist: whether one more camera tours the table.
+        width, height: of the pictures [px].
+        light_samples: passes of light per picture: more is smoother and slower.
+        depth_noise: the depth cameras; None for perfect depth.
+        translation_sigma, rotation_sigma: of the fixed cameras' reported poses [m, rad].
+    """
+
+    seed: int = 0
+    objects: int = 10
+    views: int = 4
+    wrist: bool = False
+    width: int = 640
+    height: int = 480
+    light_samples: int = 8
+    depth_noise: DepthNoise | None = field(default_factory=DepthNoise)
+    translation_sigma: float = 0.002
+    rotation_sigma: float = 0.002
+
+
+class LiveCell:
+    """A cell that can be changed; all of it is used by one thread, as OpenGL is.
+
+    Attributes:
+        reported: ``world_from_cam`` of each camera as its rig says, which a kick leaves as it is.
+        tour: poses of the wrist camera, one after the other.
+    """
+
+    def __init__(self, spec: CellSpec) -> None:
+        self.spec, self._layout, self._light = spec, 0, 1.0
+        self._rng = np.random.default_rng([spec.seed, 6000])
+        self.tour = _tour(np.random.default_rng([spec.seed, 7000]))
+        self._cell, self._renderer = self._built()
+        self._true = {camera.name: camera.world_from_cam for camera in self._cell.cameras}
+        sigmas = spec.translation_sigma, spec.rotation_sigma
+        self.reported = {
+            name: pose if name == WRIST else kinematic_pose(pose, self._rng, *sigmas)
+            for name, pose in self._true.items()
+        }
+        self._gains = {name: color_gain(self._rng) for name in self._true}
+        self._frames: dict[str, Frame] = {}
+        self._gone: set[str] = set()
+
+    def close(self) -> None:
+        """Frees what OpenGL holds."""
+        self._renderer.close()
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of all cameras."""
+        return tuple(self._true)
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the things on the table."""
+        return tuple(p.name for p in self._cell.props if p.name not in self._gone)
+
+    def poses(self) -> dict[str, NDArray[np.float64]]:
+        """(4, 4) ``world_from_object`` of the things on the table."""
+        return {
+            prop.name: self._cell.world_from_object(k)
+            for k, prop in enumerate(self._cell.props)
+            if prop.name not in self._gone
+        }
+
+    def true_pose(self, camera: str) -> NDArray[np.float64]:
+        """(4, 4) where a camera really stands."""
+        return self._true[camera]
+
+    def labels(self, camera: str) -> NDArray[np.uint8]:
+        """(H, W) what each pixel truly shows, 0 = background."""
+        return self._frame(camera).labels
+
+    def sensed(self, camera: str) -> View:
+        """What a camera delivers now, with the pose that its rig reports; new noise every time."""
+        spec, frame = self.spec, self._frame(camera)
+        (made,) = (each for each in self._cell.cameras if each.name == camera)
+        K, depth = made.intrinsics(spec.width, spec.height), frame.depth
+        if spec.depth_noise is not None:
+            depth = sense_depth(depth, K, self._rng, spec.depth_noise)
+        color = frame.color if self._light == 1.0 else np.clip(frame.color * self._light, 0, 1)
+        image = sense_color(color.astype(np.float32), self._rng, gain=self._gains[camera])
+        return View(camera, image, K, depth, self.reported[camera])
+
+    # ---- changes -----------------------------------------------------------------------------
+
+    def place_wrist(self, place: int) -> None:
+        """Puts the wrist camera at a place of its tour, and tells the rig so."""
+        pose = self.tour[place % len(self.tour)]
+        self._true[WRIST] = self.reported[WRIST] = pose
+        self._cell.move_camera(WRIST, pose)
+        self._frames.pop(WRIST, None)
+
+    def shuffle(self) -> None:
+        """Another arrangement of the same things; cameras stay where they are."""
+        self._layout += 1
+        self._renderer.close()
+        self._cell, self._renderer = self._built()
+        for name, pose in self._true.items():
+            self._cell.move_camera(name, pose)
+        self._frames.clear()
+        self._gone.clear()
+
+    def move(self, name: str, x: float, y: float, angle: float) -> None:
+        """Moves a thing over the table, a little above it, and lets it fall to rest.
+
+        Raises:
+            PromptError: no such thing.
+        """
+        pose = self._pose_of(name)
+        lifted = make_transform(
+            rotation_from_vector(np.array([0.0, 0.0, angle])) @ pose[:3, :3],
+            pose[:3, 3] + [x, y, 0.02],
+        )
+        self._cell.move_object(name, lifted)
+        self._cell.settle()
+        for gone in self._gone:  # physics dropped them on, too
+            self._bury(gone)
+        self._frames.clear()
+
+    def remove(self, name: str) -> None:
+        """Takes a thing away; raises PromptError: no such thing."""
+        self._pose_of(name)
+        self._gone.add(name)
+        self._bury(name)
+        self._frames.clear()
+
+    def kick(self, camera: str, distance: float, angle: float) -> None:
+        """Moves a camera [m, rad] in a random direction; what its rig reports stays.
+
+        Raises:
+            PromptError: no such camera.
+        """
+        self._check_camera(camera)
+        step, axis = (_direction(self._rng) for _ in range(2))
+        motion = make_transform(rotation_from_vector(angle * axis), distance * step)
+        self._true[camera] = self._true[camera] @ motion
+        self._cell.move_camera(camera, self._true[camera])
+        self._frames.pop(camera, None)
+
+    def set_light(self, brightness: float) -> None:
+        """Brightness of the lamps; 1 as it was made. Raises PromptError outside of 0.1 to 3."""
+        if not 0.1 <= brightness <= 3.0:
+            raise PromptError(f"brightness must lie in 0.1 to 3, got {brightness:g}")
+        self._light = brightness
+
+    # ---- parts -------------------------------------------------------------------------------
+
+    def _built(self) -> tuple[Cell, CellRenderer]:
+        spec = self.spec
+        more = (Camera(WRIST, self.tour[0], np.radians(45.0)),) if spec.wrist else ()
+        cell = build_cell(
+            spec.objects, spec.views, spec.seed, more_cameras=more, layout=self._layout
+        )
+        samples = spec.light_samples
+        return cell, CellRenderer(cell, spec.width, spec.height, spec.seed, samples)
+
+    def _frame(self, camera: str) -> Frame:
+        if camera not in self._frames:
+            # A camera that moves is rendered at every place: with a quarter of the light.
+            self._frames[camera] = self._renderer.frame(camera, 4 if camera == WRIST else 1)
+        return self._frames[camera]
+
+    def _pose_of(self, name: str) -> NDArray[np.float64]:
+        poses = self.poses()
+        if name not in poses:
+            raise PromptError(f"there is no thing '{name}' on the table, but {', '.join(poses)}")
+        return poses[name]
+
+    def _check_camera(self, name: str) -> None:
+        if name not in self._true:
+            raise PromptError(f"there is no camera '{name}', but {', '.join(self._true)}")
+
+    def _bury(self, name: str) -> None:
+        self._cell.move_object(name, make_transform(np.eye(3), _AWAY))
+
+
+def _direction(rng: np.random.Generator) -> NDArray[np.float64]:
+    vector = rng.normal(size=3)
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def _tour(rng: np.random.Generator, places: int = 8) -> list[NDArray[np.float64]]:
+    """Poses of a camera on an arm that looks at the table's middle from all around."""
+    poses = []
+    for k in range(places):
+        azimuth = 2 * np.pi * k / places + rng.uniform(-0.1, 0.1)
+        elevation = np.radians(rng.uniform(40, 60))
+        target = np.array([0.0, 0.0, 0.05]) + rng.uniform(-0.03, 0.03, 3)
+        poses.append(look_at(target + rng.uniform(0.6, 0.7) * bearing(azimuth, elevation), target))
+    return poses
