@@ -83,6 +83,7 @@ setup(
             "wildseg3d = wildseg3d_ros.cli:main",
             "scene_node = wildseg3d_ros.ros.scene_node:main",
             "replay_node = wildseg3d_ros.ros.replay_node:main",
+            "cell = wildseg3d_ros.ros.cell_node:main",
         ],
         # The back ends, by their settings: as any other package adds its own (docs/extending.md).
         "wildseg3d.pointmaps": [

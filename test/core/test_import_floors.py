@@ -15,10 +15,10 @@ FLOORS = (
     {"core"},
     {"pairing"},
     {"alignment", "io", "masks", "pointmaps", "scene"},
-    {"config", "rig"},
+    {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},
-    {"cli", "ros", "sim"},
-    {"demo", "live_cell", "training"},
+    {"cli", "ros"},
+    {"demo", "training"},
 )
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 
@@ -30,7 +30,7 @@ ROS_FLOORS = (
     {"building"},
     {"monitoring", "topics"},
     {"client", "replay_node", "scene_node"},
-    {"live_check"},
+    {"cell_node", "live_check"},
 )
 """The same within ``ros``."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from wildseg3d_ros.core.errors import InputError, PromptError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
-from wildseg3d_ros.live_cell.world import WRIST, CellSpec, LiveCell
+from wildseg3d_ros.sim.live import WRIST, CellSpec, LiveCell
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     )
     prefix = tmp_path / "install"
     executables = {path.name for path in (prefix / "lib" / "wildseg3d").iterdir()}
-    assert executables == {"wildseg3d", "scene_node", "replay_node"}
+    assert executables == {"wildseg3d", "scene_node", "replay_node", "cell"}
     share = prefix / "share"
     assert (share / "ament_index/resource_index/packages/wildseg3d").is_file()
     assert (share / "wildseg3d/package.xml").is_file()
@@ -130,7 +130,7 @@ def test_setup_entry_points_name_functions_that_exist():
     text = (ROOT / "setup.py").read_text()
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
     backends = {"depth", "mast3r", "stereo", "geometric", "sam2"}
-    names = {"wildseg3d", "scene_node", "replay_node", *backends}
+    names = {"wildseg3d", "scene_node", "replay_node", "cell", *backends}
     assert {name for name, _, _ in entries} == names
     for name, module, function in entries:
         folder = ROOT.joinpath(*module.split("."))
@@ -183,7 +183,7 @@ def imported_modules(path: Path) -> set[str]:
 
 def belongs_to_ros(name: str) -> bool:
     ros = {"rclpy", "cv_bridge", "tf2_ros", "tf2_py", "message_filters", "sensor_msgs_py"}
-    ros |= {"launch", "launch_ros", "ament_index_python", "builtin_interfaces"}
+    ros |= {"launch", "launch_ros", "ament_index_python", "builtin_interfaces", "rcl_interfaces"}
     return name in ros or name.endswith("_msgs") or name == "std_srvs"
 
 
@@ -199,6 +199,48 @@ def test_ros_layer_alone_imports_ros():
     }
     assert outside == {}
     assert any(users.values()), "no file imports ROS at all: this test looks at the wrong place"
+
+
+def test_manifest_names_the_ros_packages_that_are_imported():
+    ours = {"wildseg3d_ros"}
+    imported = set().union(*(imported_modules(path) for path in SOURCES)) - ours
+    needed = {name for name in imported if belongs_to_ros(name)} - {"launch", "launch_ros"}
+    # tf2_ros in Python is part of a package of another name, and needed where it is there.
+    needed = {"tf2_ros_py" if name == "tf2_ros" else name for name in needed}
+    package = manifest(".")
+    named = {tag.text for kind in ("depend", "exec_depend") for tag in package.iter(kind)}
+    assert needed <= named
+    unused = {tag.text for tag in package.iter("depend")} - needed
+    assert unused == set()
+
+
+def test_manifest_names_the_python_packages_that_setup_py_requires():
+    """By their rosdep keys; two have none, and README says how to get them."""
+    keys = {
+        "numpy": "python3-numpy",
+        "opencv-python-headless": "python3-opencv",
+        "PyYAML": "python3-yaml",
+        "scikit-image": "python3-skimage",
+        "scipy": "python3-scipy",
+        "tqdm": "python3-tqdm",
+    }
+    by_pip = {"array-api-compat", "threadpoolctl"}
+    text = (ROOT / "setup.py").read_text()
+    block = re.search(r"install_requires=\[(.*?)\]", text, re.DOTALL).group(1)
+    required = set(re.findall(r'"([A-Za-z-]+)', block)) - {"setuptools"}
+    assert required == set(keys) | by_pip
+    named = {tag.text for tag in manifest(".").iter("exec_depend")}
+    assert set(keys.values()) <= named
+    readme = (ROOT / "README.md").read_text()
+    assert f"pip install {' '.join(sorted(by_pip))}" in readme
+
+
+def test_colcon_runs_the_tests_with_pytest():
+    """It asks this function which program a package is tested with."""
+    test = pytest.importorskip("colcon_core.task.python.test")
+    extras = re.search(r'"test": \[(.*?)\]', (ROOT / "setup.py").read_text()).group(1)
+    setup = {"extras_require": {"test": re.findall(r'"([^"]+)"', extras)}}
+    assert test.has_test_dependency(setup, "pytest")
 
 
 def test_error_code_values_are_those_of_the_status_message():

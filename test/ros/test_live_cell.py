@@ -9,9 +9,9 @@ from listening import wait_for
 
 from wildseg3d_msgs.srv import ChangeCell
 from wildseg3d_ros.core.errors import ErrorCode, InputError
-from wildseg3d_ros.live_cell.node import CellNode
-from wildseg3d_ros.live_cell.world import CellSpec
 from wildseg3d_ros.ros.building.process import PIPELINE
+from wildseg3d_ros.ros.cell_node import CellNode
+from wildseg3d_ros.sim.live import CellSpec
 
 
 def test_live_cell_scene_kicked_camera_and_camera_off(world):

@@ -42,7 +42,7 @@ DELEGATES = {
         "wildseg3d_ros.demo", "build, click and score a small scene over ROS 2", *commands.OF_ROS
     ),
     "cell": Delegate(
-        "wildseg3d_ros.live_cell.node",
+        "wildseg3d_ros.ros.cell_node",
         "a simulated robot cell that publishes as real cameras do",
         "needs ROS 2 and the extra 'sim'",
         "`make setup EXTRAS=sim` in a clone, which gets both",

@@ -24,7 +24,6 @@ from tf2_msgs.msg import TFMessage
 
 from wildseg3d_msgs.srv import ChangeCell
 from wildseg3d_ros.core.errors import PromptError
-from wildseg3d_ros.live_cell.world import WRIST, CellSpec, LiveCell
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import (
     header,
@@ -37,6 +36,7 @@ from wildseg3d_ros.ros.parameters import CameraConfig
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, camera_messages, optical_frame
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.sim.live import WRIST, CellSpec, LiveCell
 
 _REPLY_SECONDS = 60.0
 
