@@ -4,6 +4,7 @@ ipc: the IPC transport of arrays between the two processes.
 scene_masks: which mask back end changes a scene.
 process: the build process; free of ROS.
 worker: the node's side of it.
+overall: how far a build is as a whole.
 action: the action ``build_scene``.
 extending: prompts that change the scene.
 """

@@ -14,6 +14,7 @@ from rclpy.node import Node
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
+from wildseg3d_ros.ros.building.overall import OverallProgress
 from wildseg3d_ros.ros.guard import status_of
 from wildseg3d_ros.ros.messages.reports import scene_reports
 from wildseg3d_ros.scene.scene import Scene
@@ -154,9 +155,14 @@ class BuildAction:
         self._stage = (stage, fraction)
 
     def _execute(self, goal: ServerGoalHandle) -> BuildScene.Result:
+        whole = OverallProgress()
+
         def report(stage: str, fraction: float) -> None:
             self._enter(stage, fraction)
-            feedback = BuildScene.Feedback(stage=stage, fraction=fraction)
+            overall, left = whole.update(stage, fraction)
+            feedback = BuildScene.Feedback(
+                stage=stage, fraction=fraction, overall=overall, seconds_left=left
+            )
             goal.publish_feedback(feedback)  # type: ignore[arg-type]
 
         def cancelled() -> bool:
