@@ -82,8 +82,11 @@ a unit of depth, intrinsics of another resolution, a view turned or mirrored, tw
 agrees is the share of the points that lie on the other views' surfaces, of those that do
 or that these views see through. The exit code is 3 when something contradicts.
 
+--report draws the cameras, and what each of them sees into the images of the others, as
+given and after alignment: open DIR/index.html in a browser.
+
 example:
-  wildseg3d check recording/
+  wildseg3d check recording/ --report check/
 """
 _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
@@ -181,6 +184,7 @@ def make_parser() -> argparse.ArgumentParser:
     option = add("check", commands.check, "check the cameras of a recording", _CHECK)
     _add_folder(option)
     option("--json", action="store_true", help="print all figures as JSON instead of a table")
+    option("--report", metavar="DIR", type=Path, help="write a page with pictures into a folder")
 
     option = add("segment", commands.segment, "get the cloud of a clicked object", _SEGMENT)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt
     from wildseg3d_ros.io.folder import Recording
+    from wildseg3d_ros.rig.report import RigReport
     from wildseg3d_ros.scene.scene import Scene
 
 
@@ -54,17 +55,32 @@ def build(given: argparse.Namespace) -> int:
 def check(given: argparse.Namespace) -> int:
     """``wildseg3d check``: what a recording's views say about its cameras; 0, or 3 where they
     contradict what is given."""
-    recording = _load(given)
-
     from wildseg3d_ros.cli.report import print_rig
     from wildseg3d_ros.rig.judge import judge
+    from wildseg3d_ros.rig.page import check_folder
 
+    if given.report:
+        check_folder(given.report)
+    recording = _load(given)
     report = judge(recording.views)
     if given.json:
         print(json.dumps(report.to_dict(), indent=1))
     elif not given.quiet:
         print_rig(report)
+    if given.report:
+        _write_page(given, recording, report)
     return ExitCode.UNRELIABLE if report.verdict == "suspect" else 0
+
+
+def _write_page(given: argparse.Namespace, recording: Recording, report: RigReport) -> None:
+    from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.core.progress_bar import ProgressBar
+    from wildseg3d_ros.rig.page import PAGE, write_report
+
+    with ProgressBar(given.quiet) as bar:
+        write_report(given.report, recording.views, report, Progress(bar.report))
+    if not given.quiet and not given.json:
+        _print_written(given.report / PAGE)
 
 
 def segment(given: argparse.Namespace) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from wildseg3d_ros.core.errors import RigError
+from wildseg3d_ros.rig.cameras import Cameras
 
 Verdict = Literal["ok", "suspect", "unchecked"]
 
@@ -52,6 +53,7 @@ class Finding:
         log_ratio_given, log_ratio_mended: evidence for the cameras of either.
         factor: by which something was multiplied; 1 where nothing was.
         text: the sentence for people, with the way out.
+        mended_cameras: those of the views with pose and intrinsics, without the mistake.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Finding:
     log_ratio_mended: float
     factor: float
     text: str
+    mended_cameras: Cameras | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -140,4 +143,5 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and np.isnan(value) else value
         for key, value in values.items()
+        if not isinstance(value, Cameras)
     }

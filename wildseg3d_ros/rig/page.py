@@ -1,0 +1,247 @@
+"""One page about a rig: the verdict, a table of the cameras, and pictures."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.images import write_bytes, write_image
+from wildseg3d_ros.rig.aligned import AlignedRig, align_measured, given_cameras, mended
+from wildseg3d_ros.rig.overview import overview_picture
+from wildseg3d_ros.rig.pictures import Stage, pair_picture
+from wildseg3d_ros.rig.report import CameraReport, RigReport, percent
+from wildseg3d_ros.rig.reprojection import Reprojections, pairs_to_show
+
+PAGE = "index.html"
+"""Of the files of a report."""
+
+_MOST, _PER_VIEW = 12, 4
+"""Pictures of pairs, and how many of one view others make way for."""
+
+_SAID = {
+    "ok": "The cameras agree with each other.",
+    "suspect": "Something contradicts.",
+    "unchecked": "Nothing could be checked.",
+}
+
+
+class _Picture(NamedTuple):
+    """A file beside the page, and what it shows."""
+
+    file: str
+    what: str
+
+
+def check_folder(folder: Path) -> None:
+    """Raises FileError unless a report can be written into a folder, there or not."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise FileError(f"cannot write a report into '{folder}': '{there}' is a file")
+    if not os.access(there, os.W_OK):
+        raise FileError(f"cannot write a report into '{folder}': '{there}' is read-only")
+
+
+def write_report(
+    folder: Path, views: Sequence[View], report: RigReport, progress: Progress | None = None
+) -> None:
+    """Writes ``index.html`` and its pictures.
+
+    Cameras are drawn as they are given, without the mistake that was found, and, where none was,
+    after an alignment of their depth. That an alignment fails is said on the page.
+
+    Args:
+        folder: made if it is not there; files of an earlier report are replaced.
+        views, report: what was judged, and the verdict.
+
+    Raises:
+        FileError: something cannot be written. Cancelled: the caller asked to stop.
+    """
+    progress = progress or Progress()
+    for stale in (*folder.glob("cameras_[1-3].png"), *folder.glob("pair_[01][0-9].png")):
+        stale.unlink()
+    with progress.stage("alignment"):
+        aligned = _align(views, report, progress)
+    with progress.stage("pictures"):
+        stages = _stages(views, report, aligned)
+        overviews = _write_overviews(folder, views, report, stages, aligned)
+        pairs = _write_pairs(folder, views, stages, progress)
+    write_bytes(folder / PAGE, page(views, report, aligned, overviews, pairs).encode())
+
+
+def _align(views: Sequence[View], report: RigReport, progress: Progress) -> AlignedRig:
+    if report.finding is not None:
+        return AlignedRig(None, "cameras that are wrong in a known way are not aligned")
+    return align_measured(views, progress)
+
+
+def _stages(views: Sequence[View], report: RigReport, aligned: AlignedRig) -> list[Stage]:
+    why = {each.name: each.why for each in report.cameras if not each.takes_part}
+    given = {view.name: why.get(view.name, "no pose") for view in views}
+    stages = [Stage("as given", given_cameras(views), given)]
+    if report.finding is not None and report.finding.mended_cameras is not None:
+        cameras = mended(views, report.finding.mended_cameras)
+        stages.append(Stage("without the mistake", cameras, given))
+    if aligned.cameras is not None:
+        stages.append(Stage("after alignment", aligned.cameras, aligned.left_out))
+    return stages
+
+
+def _write_overviews(
+    folder: Path,
+    views: Sequence[View],
+    report: RigReport,
+    stages: Sequence[Stage],
+    aligned: AlignedRig,
+) -> list[_Picture]:
+    verdicts, pictures = [each.verdict for each in report.cameras], []
+    for k, stage in enumerate(stages):
+        is_aligned = stage.cameras is aligned.cameras
+        # In the same world those after alignment are drawn beside those as given.
+        solved = aligned.cameras if k == 0 and aligned.in_given_frame else None
+        is_drawn_already = is_aligned and aligned.in_given_frame
+        if is_drawn_already or not np.isfinite(stage.cameras.world_from_cam).any():
+            continue
+        picture = _Picture(f"cameras_{len(pictures) + 1}.png", f"All cameras {stage.title}")
+        write_image(folder / picture.file, overview_picture(views, verdicts, stage, solved))
+        pictures.append(picture)
+    return pictures
+
+
+def _write_pairs(
+    folder: Path, views: Sequence[View], stages: Sequence[Stage], progress: Progress
+) -> list[_Picture]:
+    # Features are compared by angles, for which a focal length that was found will do.
+    K = stages[-1].cameras.K
+    known = [replace(view, K=None if np.isnan(k).any() else k)
+             for view, k in zip(views, K, strict=True)]  # fmt: skip
+    reprojections, pictures = Reprojections(known), []
+    evidence = [reprojections.evidence(stage.cameras) for stage in stages]
+    pairs = pairs_to_show(evidence, len(views), _MOST, _PER_VIEW)
+    for k, (a, b) in enumerate(pairs):
+        progress.update(k / len(pairs))
+        picture = _Picture(
+            f"pair_{k + 1:02d}.png", f"{views[a].name} in the image of {views[b].name}"
+        )
+        drawn = pair_picture(known, reprojections, stages, a, b)
+        write_image(folder / picture.file, drawn)
+        pictures.append(picture)
+    return pictures
+
+
+# ---- the page --------------------------------------------------------------------------------
+
+
+def page(
+    views: Sequence[View],
+    report: RigReport,
+    aligned: AlignedRig,
+    overviews: Sequence[_Picture],
+    pairs: Sequence[_Picture],
+) -> str:
+    """The text of the page; see :func:`write_report`."""
+    rows = "\n".join(
+        _row(each, view, aligned, v)
+        for v, (each, view) in enumerate(zip(report.cameras, views, strict=True))
+    )
+    said = report.warnings or [_SAID[report.verdict]]
+    notes = [f"Not aligned: {aligned.reason}."] if aligned.cameras is None else []
+    notes += [f"{name} took no part in the alignment: {why}." for name, why in
+              aligned.left_out.items() if aligned.cameras is not None]  # fmt: skip
+    notes += [f"The alignment says: {text}." for text in aligned.warnings]
+    if aligned.cameras is not None and not aligned.in_given_frame:
+        notes.append(
+            "After alignment the world is the frame of the first camera that took part: "
+            "the given poses do not fix another."
+        )
+    no_pairs = "<p>No two cameras with known poses see anything in common.</p>"
+    return _PAGE.format(
+        verdict=report.verdict,
+        sentences="".join(f"<p>{html.escape(_sentence(text))}</p>" for text in said),
+        notes="".join(f"<p>{html.escape(text)}</p>" for text in notes),
+        rows=rows,
+        overviews="".join(map(_figure, overviews)) or "<p>No pose is known.</p>",
+        pairs="".join(map(_figure, pairs)) or no_pairs,
+    )
+
+
+def _row(camera: CameraReport, view: View, aligned: AlignedRig, v: int) -> str:
+    best = sorted(camera.overlap.items(), key=lambda each: -each[1])
+    with_others = ", ".join(f"{html.escape(n)} {percent(share)}" for n, share in best)
+    moved = aligned.moved(view, v)
+    cells = (
+        html.escape(camera.name),
+        f'<b class="{camera.verdict}">{camera.verdict}</b> {html.escape(camera.why)}',
+        "-" if np.isnan(camera.agreement) else percent(camera.agreement),
+        with_others or "-",
+        "-" if np.isnan(camera.depth) else f"{camera.depth:.3g} m",
+        f"{view.size[1]} x {view.size[0]}",
+        "given" if camera.posed else "none",
+        "-" if moved is None else f"{1e3 * moved[0]:.1f} mm, {np.degrees(moved[1]):.2f}&deg;",
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _figure(picture: _Picture) -> str:
+    alt = html.escape(picture.what, quote=True)
+    return f'<a href="{picture.file}"><img src="{picture.file}" alt="{alt}"></a>\n'
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Cameras: {verdict}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1540px; margin: 0 auto;
+  padding: 1.5rem; background: #1c1f24; color: #ebeef2 }}
+h1, h2 {{ font-weight: 600; margin: 2rem 0 .5rem }}
+h1 {{ margin-top: 0 }}
+p {{ max-width: 60rem; margin: .4rem 0 }}
+img {{ display: block; width: 100%; margin: 0 0 1rem; border: 1px solid #3a4048 }}
+table {{ border-collapse: collapse; width: 100% }}
+td, th {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #3a4048;
+  vertical-align: top }}
+th, .notes {{ color: #969ea8; font-weight: 400 }}
+td:first-child {{ font-weight: 600; overflow-wrap: anywhere }}
+.ok {{ color: #00cd82 }} .suspect {{ color: #ff5a50 }} .unchecked {{ color: #f0e442 }}
+</style>
+</head>
+<body>
+<h1>Cameras: <span class="{verdict}">{verdict}</span></h1>
+{sentences}
+<div class="notes">{notes}</div>
+<h2>Each camera</h2>
+<table>
+<tr><th>camera</th><th>verdict</th><th>agrees</th><th>with</th><th>depth, median</th>
+<th>image</th><th>pose</th><th>moved by alignment</th></tr>
+{rows}
+</table>
+<p class="notes">agrees: share of what a camera has in common with others, points of measured
+depth or matched features, that lies where the others see it.</p>
+<h2>All cameras</h2>
+<p class="notes">Points in their colours; those of a suspect camera among others are reddened.
+Thin lines from the origin are the axes of the world.</p>
+{overviews}
+<h2>Pairs of cameras</h2>
+<p class="notes">Left the one camera's image, then the other's with what the first one sees
+carried into it. Pairs that agree least come first, at most twelve are shown. Red along the edges
+of things is common; red all over is not.</p>
+{pairs}
+</body>
+</html>
+"""
