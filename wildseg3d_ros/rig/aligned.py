@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.core.errors import InputError, WildSeg3DError
@@ -52,14 +51,6 @@ class AlignedRig:
         return float(np.linalg.norm(change[:3, 3])), rotation_angle(change[:3, :3])
 
 
-def given_cameras(views: Sequence[View]) -> Cameras:
-    """Of all views; NaN where the pose or the intrinsics are not given."""
-    poses = [np.full((4, 4), np.nan) if v.world_from_cam_prior is None else v.world_from_cam_prior
-             for v in views]  # fmt: skip
-    K = [np.full((3, 3), np.nan) if view.K is None else view.K for view in views]
-    return Cameras(np.stack(poses), np.stack(K), np.ones(len(views)))
-
-
 def align_measured(views: Sequence[View], progress: Progress | None = None) -> AlignedRig:
     """Aligns the views that have depth and intrinsics, with the default settings.
 
@@ -85,7 +76,7 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
     # Poses that are wrong enough may leave no equations to solve.
     except (WildSeg3DError, ValueError, ArithmeticError) as error:
         return AlignedRig(None, f"the alignment failed: {error}", left_out)
-    cameras = given_cameras(views)
+    cameras = Cameras.of_any(views)
     poses = np.full((len(views), 4, 4), np.nan)
     poses[index], cameras.K[index] = alignment.world_from_cam, alignment.K
     return AlignedRig(
@@ -101,13 +92,3 @@ def _what_is_missing(view: View) -> str:
     if view.K is None:
         return "no intrinsics"
     return "no depth" if view.depth is None or not view.depth.any() else ""
-
-
-def mended(views: Sequence[View], cameras: Cameras) -> Cameras:
-    """Cameras of the views with pose and intrinsics as those of all, NaN elsewhere."""
-    out = given_cameras(views)
-    known: NDArray[np.bool_] = np.isfinite(out.world_from_cam).all(axis=(1, 2))
-    known &= np.isfinite(out.K).all(axis=(1, 2))
-    for each, of_known in zip(vars(out).values(), vars(cameras).values(), strict=True):
-        each[known] = of_known
-    return out

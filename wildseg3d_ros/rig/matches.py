@@ -62,6 +62,7 @@ class Matches:
     """
 
     def __init__(self, views: Sequence[View], pairs: NDArray[np.int64]) -> None:
+        self.pairs = pairs
         count = len(views)
         # In pixels it stays the same whatever focal length is judged: a shorter one would have all
         # matches agree that lie near the middle.

@@ -15,9 +15,10 @@ from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.images import write_bytes, write_image
-from wildseg3d_ros.rig.aligned import AlignedRig, align_measured, given_cameras, mended
+from wildseg3d_ros.rig.aligned import AlignedRig, align_measured
+from wildseg3d_ros.rig.cameras import Cameras
 from wildseg3d_ros.rig.overview import overview_picture
-from wildseg3d_ros.rig.pictures import Stage, pair_picture
+from wildseg3d_ros.rig.pictures import Stage, fitted, pair_picture
 from wildseg3d_ros.rig.report import CameraReport, RigReport, percent
 from wildseg3d_ros.rig.reprojection import Reprojections, pairs_to_show
 
@@ -26,6 +27,8 @@ PAGE = "index.html"
 
 _MOST, _PER_VIEW = 12, 4
 """Pictures of pairs, and how many of one view others make way for."""
+
+_THUMBNAIL = 144, 108  # width and height [px]
 
 _SAID = {
     "ok": "The cameras agree with each other.",
@@ -66,15 +69,21 @@ def write_report(
         FileError: something cannot be written. Cancelled: the caller asked to stop.
     """
     progress = progress or Progress()
-    for stale in (*folder.glob("cameras_[1-3].png"), *folder.glob("pair_[01][0-9].png")):
-        stale.unlink()
+    for kind in ("cameras_[1-3]", "pair_[01][0-9]", "view_[0-9][0-9]"):
+        for stale in folder.glob(f"{kind}.png"):
+            stale.unlink()
     with progress.stage("alignment"):
         aligned = _align(views, report, progress)
     with progress.stage("pictures"):
         stages = _stages(views, report, aligned)
-        overviews = _write_overviews(folder, views, report, stages, aligned)
-        pairs = _write_pairs(folder, views, stages, progress)
-    write_bytes(folder / PAGE, page(views, report, aligned, overviews, pairs).encode())
+        # Features are compared by angles, for which a focal length that was found will do.
+        K = [None if np.isnan(each).any() else each for each in stages[-1].cameras.K]
+        views = [replace(view, K=each) for view, each in zip(views, K, strict=True)]
+        reprojections = Reprojections(views)
+        thumbnails = _write_thumbnails(folder, views)
+        overviews = _write_overviews(folder, views, report, reprojections, stages, aligned)
+        pairs = _write_pairs(folder, views, reprojections, stages, progress)
+    write_bytes(folder / PAGE, page(views, report, aligned, thumbnails, overviews, pairs).encode())
 
 
 def _align(views: Sequence[View], report: RigReport, progress: Progress) -> AlignedRig:
@@ -85,45 +94,60 @@ def _align(views: Sequence[View], report: RigReport, progress: Progress) -> Alig
 
 def _stages(views: Sequence[View], report: RigReport, aligned: AlignedRig) -> list[Stage]:
     why = {each.name: each.why for each in report.cameras if not each.takes_part}
-    given = {view.name: why.get(view.name, "no pose") for view in views}
-    stages = [Stage("as given", given_cameras(views), given)]
+    stages = [Stage("as given", Cameras.of_any(views), why)]
     if report.finding is not None and report.finding.mended_cameras is not None:
-        cameras = mended(views, report.finding.mended_cameras)
-        stages.append(Stage("without the mistake", cameras, given))
+        mended, judged = Cameras.of_any(views), report.finding.mended_cameras
+        known = mended.known
+        for each, of_known in zip(vars(mended).values(), vars(judged).values(), strict=True):
+            each[known] = of_known
+        stages.append(Stage("without the mistake", mended, why))
     if aligned.cameras is not None:
         stages.append(Stage("after alignment", aligned.cameras, aligned.left_out))
     return stages
+
+
+def _write_thumbnails(folder: Path, views: Sequence[View]) -> list[_Picture]:
+    pictures = []
+    for v, view in enumerate(views):
+        pictures.append(_Picture(f"view_{v + 1:02d}.png", f"Image of {view.name}"))
+        write_image(folder / pictures[-1].file, fitted(view.image, _THUMBNAIL)[0])
+    return pictures
 
 
 def _write_overviews(
     folder: Path,
     views: Sequence[View],
     report: RigReport,
+    reprojections: Reprojections,
     stages: Sequence[Stage],
     aligned: AlignedRig,
 ) -> list[_Picture]:
-    verdicts, pictures = [each.verdict for each in report.cameras], []
+    pictures: list[_Picture] = []
     for k, stage in enumerate(stages):
         is_aligned = stage.cameras is aligned.cameras
         # In the same world those after alignment are drawn beside those as given.
         solved = aligned.cameras if k == 0 and aligned.in_given_frame else None
         is_drawn_already = is_aligned and aligned.in_given_frame
-        if is_drawn_already or not np.isfinite(stage.cameras.world_from_cam).any():
+        if is_drawn_already or not stage.cameras.posed.any():
             continue
         picture = _Picture(f"cameras_{len(pictures) + 1}.png", f"All cameras {stage.title}")
-        write_image(folder / picture.file, overview_picture(views, verdicts, stage, solved))
+        verdicts: list[str] = [each.verdict for each in report.cameras]
+        if k == 1 and report.finding is not None:
+            verdicts = ["mended" if each == "suspect" else each for each in verdicts]
+        drawn = overview_picture(views, verdicts, reprojections, stage, solved)
+        write_image(folder / picture.file, drawn)
         pictures.append(picture)
     return pictures
 
 
 def _write_pairs(
-    folder: Path, views: Sequence[View], stages: Sequence[Stage], progress: Progress
+    folder: Path,
+    views: Sequence[View],
+    reprojections: Reprojections,
+    stages: Sequence[Stage],
+    progress: Progress,
 ) -> list[_Picture]:
-    # Features are compared by angles, for which a focal length that was found will do.
-    K = stages[-1].cameras.K
-    known = [replace(view, K=None if np.isnan(k).any() else k)
-             for view, k in zip(views, K, strict=True)]  # fmt: skip
-    reprojections, pictures = Reprojections(known), []
+    pictures: list[_Picture] = []
     evidence = [reprojections.evidence(stage.cameras) for stage in stages]
     pairs = pairs_to_show(evidence, len(views), _MOST, _PER_VIEW)
     for k, (a, b) in enumerate(pairs):
@@ -131,7 +155,7 @@ def _write_pairs(
         picture = _Picture(
             f"pair_{k + 1:02d}.png", f"{views[a].name} in the image of {views[b].name}"
         )
-        drawn = pair_picture(known, reprojections, stages, a, b)
+        drawn = pair_picture(views, reprojections, stages, a, b)
         write_image(folder / picture.file, drawn)
         pictures.append(picture)
     return pictures
@@ -144,19 +168,22 @@ def page(
     views: Sequence[View],
     report: RigReport,
     aligned: AlignedRig,
+    thumbnails: Sequence[_Picture],
     overviews: Sequence[_Picture],
     pairs: Sequence[_Picture],
 ) -> str:
     """The text of the page; see :func:`write_report`."""
     rows = "\n".join(
-        _row(each, view, aligned, v)
-        for v, (each, view) in enumerate(zip(report.cameras, views, strict=True))
+        _row(report.cameras[v], view, aligned, v, thumbnails[v]) for v, view in enumerate(views)
     )
     said = report.warnings or [_SAID[report.verdict]]
-    notes = [f"Not aligned: {aligned.reason}."] if aligned.cameras is None else []
-    notes += [f"{name} took no part in the alignment: {why}." for name, why in
-              aligned.left_out.items() if aligned.cameras is not None]  # fmt: skip
-    notes += [f"The alignment says: {text}." for text in aligned.warnings]
+    notes = [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
+    if aligned.cameras is not None:
+        notes += [
+            _sentence(f"camera '{name}' took no part in the alignment: {why}")
+            for name, why in aligned.left_out.items()
+        ]
+    notes += [_sentence(f"the alignment says: {text}") for text in aligned.warnings]
     if aligned.cameras is not None and not aligned.in_given_frame:
         notes.append(
             "After alignment the world is the frame of the first camera that took part: "
@@ -173,11 +200,14 @@ def page(
     )
 
 
-def _row(camera: CameraReport, view: View, aligned: AlignedRig, v: int) -> str:
+def _row(
+    camera: CameraReport, view: View, aligned: AlignedRig, v: int, thumbnail: _Picture
+) -> str:
     best = sorted(camera.overlap.items(), key=lambda each: -each[1])
     with_others = ", ".join(f"{html.escape(n)} {percent(share)}" for n, share in best)
     moved = aligned.moved(view, v)
     cells = (
+        f'<img src="{thumbnail.file}" alt="{html.escape(thumbnail.what)}">',
         html.escape(camera.name),
         f'<b class="{camera.verdict}">{camera.verdict}</b> {html.escape(camera.why)}',
         "-" if np.isnan(camera.agreement) else percent(camera.agreement),
@@ -191,12 +221,12 @@ def _row(camera: CameraReport, view: View, aligned: AlignedRig, v: int) -> str:
 
 
 def _figure(picture: _Picture) -> str:
-    alt = html.escape(picture.what, quote=True)
-    return f'<a href="{picture.file}"><img src="{picture.file}" alt="{alt}"></a>\n'
+    image = f'<img src="{picture.file}" alt="{html.escape(picture.what)}">'
+    return f'<a href="{picture.file}">{image}</a>\n'
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
 
 
 _PAGE = """\
@@ -212,12 +242,13 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1540px; margin: 0 auto;
 h1, h2 {{ font-weight: 600; margin: 2rem 0 .5rem }}
 h1 {{ margin-top: 0 }}
 p {{ max-width: 60rem; margin: .4rem 0 }}
-img {{ display: block; width: 100%; margin: 0 0 1rem; border: 1px solid #3a4048 }}
+img {{ display: block; max-width: 100%; margin: 0 0 1rem; border: 1px solid #3a4048 }}
+td img {{ width: 144px; margin: 0 }}
 table {{ border-collapse: collapse; width: 100% }}
 td, th {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #3a4048;
   vertical-align: top }}
 th, .notes {{ color: #969ea8; font-weight: 400 }}
-td:first-child {{ font-weight: 600; overflow-wrap: anywhere }}
+td:nth-child(2) {{ font-weight: 600; overflow-wrap: anywhere }}
 .ok {{ color: #00cd82 }} .suspect {{ color: #ff5a50 }} .unchecked {{ color: #f0e442 }}
 </style>
 </head>
@@ -227,15 +258,15 @@ td:first-child {{ font-weight: 600; overflow-wrap: anywhere }}
 <div class="notes">{notes}</div>
 <h2>Each camera</h2>
 <table>
-<tr><th>camera</th><th>verdict</th><th>agrees</th><th>with</th><th>depth, median</th>
+<tr><th></th><th>camera</th><th>verdict</th><th>agrees</th><th>with</th><th>depth, median</th>
 <th>image</th><th>pose</th><th>moved by alignment</th></tr>
 {rows}
 </table>
 <p class="notes">agrees: share of what a camera has in common with others, points of measured
 depth or matched features, that lies where the others see it.</p>
 <h2>All cameras</h2>
-<p class="notes">Points in their colours; those of a suspect camera among others are reddened.
-Thin lines from the origin are the axes of the world.</p>
+<p class="notes">Points in their colours; those of cameras that are not ok, among others that
+are, are tinted with the colour of the verdict. The thin axes at the origin are the world's.</p>
 {overviews}
 <h2>Pairs of cameras</h2>
 <p class="notes">Left the one camera's image, then the other's with what the first one sees

@@ -40,7 +40,7 @@ class Stage:
     Attributes:
         title: of a panel.
         cameras: of all views, NaN where they are not known.
-        missing: why they are not, by name of the view.
+        missing: why they are not, or are not compared, by name of the view.
     """
 
     title: str
@@ -54,13 +54,17 @@ def pair_picture(
     """(H, W, 3) RGB: the image of view a, then that of view b with a's points in it, once for each
     stage; and what the colours mean."""
     names, panels, titles = (views[a].name, views[b].name), [], []
-    found = [_reprojected(reprojections, stage, a, b) for stage in stages]
+    found = [
+        reprojections.of_pair(stage.cameras, a, b) if stage.cameras.known[[a, b]].all() else None
+        for stage in stages
+    ]
     panels.append(_first_panel(views[a].image, found))
     titles.append((f"image of {names[0]}", FAINT))
     for stage, each in zip(stages, found, strict=True):
         if each is None:
-            why = [f"{n}: {stage.missing[n]}" for n in names if n in stage.missing]
-            panels.append(_said(views[b].image, why or ["not known"]))
+            unknown = [views[v].name for v in (a, b) if not stage.cameras.known[v]]
+            why = [f"{name}: {stage.missing.get(name, 'not known')}" for name in unknown]
+            panels.append(_said(views[b].image, why))
             titles.append((stage.title, FAINT))
             continue
         panels.append(draw_reprojection(views[b].image, each))
@@ -139,15 +143,6 @@ def clipped(text: str, width: int, scale: float) -> str:
     while len(text) > 4 and cv2.getTextSize(text, FONT, scale, 1)[0][0] > width:
         text = f"{text[:-4]}..."
     return text
-
-
-def _reprojected(
-    reprojections: Reprojections, stage: Stage, a: int, b: int
-) -> Reprojection | None:
-    """None where a camera is not known."""
-    known = [np.isfinite(stage.cameras.world_from_cam[v]).all()
-             and np.isfinite(stage.cameras.K[v]).all() for v in (a, b)]  # fmt: skip
-    return reprojections.of_pair(stage.cameras, a, b) if all(known) else None
 
 
 def _first_panel(

@@ -160,8 +160,7 @@ class Reprojections:
         found = self._surfaces.evidence(cameras, pairs)
         if self._matches is not None:
             found = found + self._matches.evidence(cameras, pairs)
-        known = np.isfinite(cameras.world_from_cam).all(axis=(1, 2))
-        silent = ~known[pairs].all(axis=1)
+        silent = ~cameras.known[pairs].all(axis=1)
         return Evidence(*(np.where(silent, 0.0, each) for each in vars(found).values()))
 
     def of_pair(self, cameras: Cameras, a: int, b: int) -> Reprojection:
@@ -171,6 +170,23 @@ class Reprojections:
         if self._matches is None:
             raise ValueError("views without depth have matches")
         return reproject_matches(self._matches, self._views, cameras, a, b)
+
+    def triangulated(
+        self, cameras: Cameras
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """World points (M, 3) of matches that agree with the cameras, for want of depth; the first
+        view (M,) of each and its pixel (M, 2) there, column and row."""
+        points, seen_by, pixels = [np.zeros((0, 3))], [], [np.zeros((0, 2), np.int64)]
+        for a, b in () if self._matches is None else self._matches.pairs.tolist():
+            if not cameras.known[[a, b]].all():
+                continue
+            matched, agrees = self._matches.of_pair(cameras, a, b)
+            found = _between_rays(cameras, (a, b), matched[:, agrees])
+            ahead = np.isfinite(found).all(axis=1)
+            points.append(found[ahead])
+            seen_by += [a] * int(ahead.sum())
+            pixels.append(np.rint(matched[0, agrees][ahead]).astype(np.int64))
+        return np.concatenate(points), np.array(seen_by, dtype=np.int64), np.concatenate(pixels)
 
 
 def pairs_to_show(
@@ -194,6 +210,27 @@ def pairs_to_show(
             first.append(pair)
             degree[list(pair)] += 1
     return (first + [pair for pair in pairs if pair not in first])[:most]
+
+
+def _between_rays(
+    cameras: Cameras, pair: tuple[int, int], uv: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(M, 3) world points halfway between the rays of pixels (2, M, 2) of two views; NaN where
+    they meet behind a camera or under an angle of less than a degree."""
+    poses = cameras.world_from_cam[list(pair)]
+    one, two = (
+        rays_of(*pixels.T, cameras.K[v]) @ pose[:3, :3].T
+        for pixels, v, pose in zip(uv, pair, poses, strict=True)
+    )
+    one, two = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in (one, two))
+    baseline, cosine = poses[1, :3, 3] - poses[0, :3, 3], (one * two).sum(axis=1)
+    along = np.stack([one @ baseline, two @ baseline])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_one = (along[0] - cosine * along[1]) / (1.0 - cosine**2)
+        to_two = (cosine * along[0] - along[1]) / (1.0 - cosine**2)
+        ahead = (to_one > 0) & (to_two > 0) & (cosine < np.cos(np.radians(1.0)))
+    ends = poses[0, :3, 3] + to_one[:, None] * one, poses[1, :3, 3] + to_two[:, None] * two
+    return np.where(ahead[:, None], (ends[0] + ends[1]) / 2.0, np.nan)
 
 
 def _b_from_a(cameras: Cameras, a: int, b: int) -> NDArray[np.float64]:
