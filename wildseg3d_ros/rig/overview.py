@@ -133,7 +133,7 @@ def draw_rig(
     solved: Cameras | None = None,
 ) -> None:
     """Draws the world's axes, the known cameras with axes and names, and a scale bar."""
-    length = _LENGTH * PANEL[1] / panel.scale
+    length = _LENGTH * PANEL[1] / panel.scale * min(1.0, np.sqrt(12 / len(views)))
     panel.draw_axes(np.eye(4), 1.3 * length, 1)
     others = [] if solved is None else np.flatnonzero(solved.posed).tolist()
     for v in others:

@@ -28,8 +28,9 @@ PAGE = "index.html"
 _MOST, _PER_VIEW = 12, 4
 """Pictures of pairs, and how many of one view others make way for."""
 
-_THUMBNAIL = 144, 108  # width and height [px]
+_THUMBNAIL = 112, 84  # width and height [px]
 
+_ORDER = {"suspect": 0, "unchecked": 1, "ok": 2}
 _SAID = {
     "ok": "The cameras agree with each other.",
     "suspect": "Something contradicts.",
@@ -173,8 +174,9 @@ def page(
     pairs: Sequence[_Picture],
 ) -> str:
     """The text of the page; see :func:`write_report`."""
+    worst_first = sorted(range(len(views)), key=lambda v: _ORDER[report.cameras[v].verdict])
     rows = "\n".join(
-        _row(report.cameras[v], view, aligned, v, thumbnails[v]) for v, view in enumerate(views)
+        _row(report.cameras[v], views[v], aligned, v, thumbnails[v]) for v in worst_first
     )
     said = report.warnings or [_SAID[report.verdict]]
     notes = [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
@@ -204,7 +206,7 @@ def _row(
     camera: CameraReport, view: View, aligned: AlignedRig, v: int, thumbnail: _Picture
 ) -> str:
     best = sorted(camera.overlap.items(), key=lambda each: -each[1])
-    with_others = ", ".join(f"{html.escape(n)} {percent(share)}" for n, share in best)
+    with_others = ", ".join(f"<i>{html.escape(n)} {percent(share)}</i>" for n, share in best)
     moved = aligned.moved(view, v)
     cells = (
         f'<img src="{thumbnail.file}" alt="{html.escape(thumbnail.what)}">',
@@ -243,12 +245,13 @@ h1, h2 {{ font-weight: 600; margin: 2rem 0 .5rem }}
 h1 {{ margin-top: 0 }}
 p {{ max-width: 60rem; margin: .4rem 0 }}
 img {{ display: block; max-width: 100%; margin: 0 0 1rem; border: 1px solid #3a4048 }}
-td img {{ width: 144px; margin: 0 }}
+td img {{ margin: 0 }}
 table {{ border-collapse: collapse; width: 100% }}
 td, th {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #3a4048;
   vertical-align: top }}
 th, .notes {{ color: #969ea8; font-weight: 400 }}
-td:nth-child(2) {{ font-weight: 600; overflow-wrap: anywhere }}
+td:nth-child(2) {{ font-weight: 600; overflow-wrap: anywhere; min-width: 6rem }}
+td:nth-child(n+6), i {{ white-space: nowrap; font-style: normal }}
 .ok {{ color: #00cd82 }} .suspect {{ color: #ff5a50 }} .unchecked {{ color: #f0e442 }}
 </style>
 </head>

@@ -20,7 +20,7 @@ AXIS_COLORS: tuple[RGB, RGB, RGB] = ((255, 90, 90), (70, 220, 90), (90, 140, 255
 
 PANEL = 740, 520  # width and height [px]
 _MARGIN = 60  # px
-_TEXT_SIZE = 0.5
+_TEXT_SIZE, _MANY, _SMALL = 0.5, 12, 0.38  # of names, and of those of more cameras
 _PAPER: RGB = (38, 42, 48)
 _FAR = 100.0
 """Distance from which a scene is drawn, in sizes of it: parallels stay so to within 1 %."""
@@ -101,11 +101,11 @@ class Panel:
     ) -> None:
         """Names of cameras beside their positions (C, 3), as far as there is room not over another
         name or camera."""
-        places = self.pixels(positions)
+        places, scale = self.pixels(positions), _TEXT_SIZE if len(names) <= _MANY else _SMALL
         taken = [np.concatenate([at - 14.0, at + 14.0]) for at in places]
         for name, at, color in zip(names, places, colors, strict=True):
-            text = clipped(name, 150, _TEXT_SIZE)
-            size = np.array([cv2.getTextSize(text, FONT, _TEXT_SIZE, 1)[0][0], 14.0])
+            text = clipped(name, 150, scale)
+            size = np.array([cv2.getTextSize(text, FONT, scale, 1)[0][0], 28.0 * scale])
             for corner in _places_beside(at, size):
                 box = np.concatenate([corner, corner + size])
                 inside = (box[:2] >= 4.0).all() and (box[2:] <= np.array(PANEL) - 4.0).all()
@@ -119,7 +119,7 @@ class Panel:
                 cv2.line(self.picture, *ends, FAINT, 1, cv2.LINE_AA)
             low, high = (left - 3, top - 2), (right + 3, bottom + 3)
             cv2.rectangle(self.picture, low, high, BACKGROUND, -1)
-            draw_text(self.picture, text, left, top + 12, _TEXT_SIZE, color)
+            draw_text(self.picture, text, left, bottom - 2, scale, color)
 
     def draw_scale(self) -> None:
         """A bar of a round length, lower left."""

@@ -69,7 +69,9 @@ def pair_picture(
             continue
         panels.append(draw_reprojection(views[b].image, each))
         share = each.agreement
-        so = f"{percent(share)} agrees" if np.isfinite(share) else "nothing to compare"
+        so = f"{percent(share)} agrees"
+        if not np.isfinite(share):
+            so = "all hidden" if each.share(Outcome.HIDDEN) > 0 else "nothing to compare"
         titles.append((f"{stage.title}: {so}", _share_color(share)))
     width = _GAP + len(panels) * (_PANEL[0] + _GAP)
     height = _HEAD + _TITLE + _PANEL[1] + _LEGEND
