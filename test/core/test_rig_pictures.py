@@ -320,7 +320,7 @@ def test_panel_names_do_not_lie_over_each_other():
     centres = np.array([[0.001 * k, 0, 0] for k in range(5)] + [[1.0, 1.0, 0]])
     panel = panel_of(np.zeros((0, 3)), centres)
     colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)]
-    panel.draw_names(["HHHHH"] * 6, centres, colors)
+    panel.draw_names([("HHHHH", at, color) for at, color in zip(centres, colors, strict=True)])
     inked = []
     for color in colors:
         lit = np.where(np.array(color) > 0, panel.picture > 140, panel.picture < 90)

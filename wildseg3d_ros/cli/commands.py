@@ -57,9 +57,10 @@ def check(given: argparse.Namespace) -> int:
     contradict what is given."""
     from wildseg3d_ros.cli.report import print_rig
     from wildseg3d_ros.rig.judge import judge
-    from wildseg3d_ros.rig.page import check_folder
 
     if given.report:
+        from wildseg3d_ros.rig.page import check_folder
+
         check_folder(given.report)
     recording = _load(given)
     report = judge(recording.views)

@@ -51,12 +51,12 @@ class Cameras:
     @property
     def posed(self) -> NDArray[np.bool_]:
         """(N,) cameras whose pose is known."""
-        return np.isfinite(self.world_from_cam).all(axis=(1, 2))
+        return np.asarray(np.isfinite(self.world_from_cam).all(axis=(1, 2)))
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """(N,) cameras whose pose and intrinsics are known."""
-        return self.posed & np.isfinite(self.K).all(axis=(1, 2))
+        return self.posed & np.asarray(np.isfinite(self.K).all(axis=(1, 2)))
 
 
 @dataclass(frozen=True, eq=False)

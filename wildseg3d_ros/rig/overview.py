@@ -135,26 +135,29 @@ def draw_rig(
     """Draws the world's axes, the known cameras with axes and names, and a scale bar."""
     length = _LENGTH * PANEL[1] / panel.scale * min(1.0, np.sqrt(12 / len(views)))
     panel.draw_axes(np.eye(4), 1.3 * length, 1)
-    others = [] if solved is None else np.flatnonzero(solved.posed).tolist()
-    for v in others:
-        assert solved is not None
-        corners = length * _corners(views[v], solved.K[v])
-        panel.draw_camera(solved.world_from_cam[v], corners, SOLVED, 1)
+    others = [] if solved is None else _cameras_of(solved)
+    for v, pose, K in others:
+        panel.draw_camera(pose, length * _corners(views[v], K), SOLVED, 1)
     # What is wrong lies on top.
-    known = sorted(np.flatnonzero(cameras.posed).tolist(), key=lambda v: verdicts[v] == "suspect")
-    for v in known:
-        pose, color = cameras.world_from_cam[v], COLORS[verdicts[v]]
-        corners = length * _corners(views[v], cameras.K[v])
-        panel.draw_camera(pose, corners, color, 2)
+    known = sorted(_cameras_of(cameras), key=lambda each: verdicts[each[0]] == "suspect")
+    named = []
+    for v, pose, K in known:
+        color = COLORS[verdicts[v]]
+        panel.draw_camera(pose, length * _corners(views[v], K), color, 2)
         panel.draw_axes(pose, 0.8 * length, 2)
-    named = [(v, cameras, COLORS[verdicts[v]]) for v in known]
-    named += [(v, solved, SOLVED) for v in others if v not in known]
-    panel.draw_names(
-        [views[v].name for v, _, _ in named],
-        np.array([each.world_from_cam[v, :3, 3] for v, each, _ in named]).reshape(-1, 3),
-        [color for _, _, color in named],
-    )
+        named.append((views[v].name, pose[:3, 3], color))
+    named += [(views[v].name, pose[:3, 3], SOLVED) for v, pose, _ in others
+              if not cameras.posed[v]]  # fmt: skip
+    panel.draw_names(named)
     panel.draw_scale()
+
+
+def _cameras_of(
+    cameras: Cameras,
+) -> list[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+    """Index, pose and intrinsics of those whose pose is known."""
+    known = np.flatnonzero(cameras.posed).tolist()
+    return [(v, cameras.world_from_cam[v], cameras.K[v]) for v in known]
 
 
 def _colors(
@@ -168,9 +171,9 @@ def _colors(
     for v in np.unique(seen_by).tolist():
         own = seen_by == v
         cols, rows = np.clip(uv[own], 0, np.array(views[v].size[::-1]) - 1).T
-        out[own] = views[v].image[rows, cols]
-        if "ok" in verdicts and verdicts[v] in ("suspect", "unchecked"):
-            out[own] = 0.5 * out[own] + 0.5 * np.array(COLORS[verdicts[v]])
+        out[own], verdict = views[v].image[rows, cols], verdicts[v]
+        if "ok" in verdicts and verdict in ("suspect", "unchecked"):
+            out[own] = 0.5 * out[own] + 0.5 * np.array(COLORS[verdict])
     return np.rint(out).astype(np.uint8)
 
 

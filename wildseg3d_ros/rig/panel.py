@@ -96,14 +96,13 @@ class Panel:
         self.lines(sides, color, thick)
         self.lines(np.stack([tips, np.roll(tips, 1, axis=0)], axis=1), color, thick)
 
-    def draw_names(
-        self, names: Sequence[str], positions: NDArray[np.float64], colors: Sequence[RGB]
-    ) -> None:
-        """Names of cameras beside their positions (C, 3), as far as there is room not over another
+    def draw_names(self, named: Sequence[tuple[str, NDArray[np.float64], RGB]]) -> None:
+        """Names of cameras beside their positions (3,), as far as there is room not over another
         name or camera."""
-        places, scale = self.pixels(positions), _TEXT_SIZE if len(names) <= _MANY else _SMALL
+        places = self.pixels(np.array([position for _, position, _ in named]).reshape(-1, 3))
+        scale = _TEXT_SIZE if len(named) <= _MANY else _SMALL
         taken = [np.concatenate([at - 14.0, at + 14.0]) for at in places]
-        for name, at, color in zip(names, places, colors, strict=True):
+        for (name, _, color), at in zip(named, places, strict=True):
             text = clipped(name, 150, scale)
             size = np.array([cv2.getTextSize(text, FONT, scale, 1)[0][0], 28.0 * scale])
             for corner in _places_beside(at, size):
@@ -115,8 +114,8 @@ class Panel:
             (left, top), (right, bottom) = np.rint(box).astype(int).reshape(2, 2).tolist()
             nearest = np.clip(at, box[:2], box[2:])
             if np.linalg.norm(nearest - at) > 30:
-                ends = [np.rint(each).astype(int).tolist() for each in (at, nearest)]
-                cv2.line(self.picture, *ends, FAINT, 1, cv2.LINE_AA)
+                one, two = (np.rint(each).astype(int).tolist() for each in (at, nearest))
+                cv2.line(self.picture, one, two, FAINT, 1, cv2.LINE_AA)
             low, high = (left - 3, top - 2), (right + 3, bottom + 3)
             cv2.rectangle(self.picture, low, high, BACKGROUND, -1)
             draw_text(self.picture, text, left, bottom - 2, scale, color)
@@ -125,6 +124,7 @@ class Panel:
         """A bar of a round length, lower left."""
         length = round_length(0.28 * PANEL[0] / self.scale)
         pixels, y = round(length * self.scale), PANEL[1] - 18
+        cv2.rectangle(self.picture, (8, y - 34), (28 + pixels, y + 10), BACKGROUND, -1)
         cv2.line(self.picture, (18, y), (18 + pixels, y), TEXT, 2)
         for x in (18, 18 + pixels):
             cv2.line(self.picture, (x, y - 5), (x, y + 5), TEXT, 2)

@@ -121,7 +121,7 @@ def reproject_matches(
     """Matched features of view a and where view b should see them."""
     matched, agrees = matches.of_pair(cameras, a, b)
     b_from_a, depth = _b_from_a(cameras, a, b), views[a].depth
-    ray = rays_of(*matched[0].T, cameras.K[a])
+    ray = rays_of(matched[0, :, 0], matched[0, :, 1], cameras.K[a])
     with np.errstate(divide="ignore", invalid="ignore"):
         # Two points of each ray span its epipolar line; the foot on it is nearest to the match.
         line = np.cross(ray @ b_from_a[:3, :3].T @ cameras.K[b].T, cameras.K[b] @ b_from_a[:3, 3])
@@ -177,10 +177,11 @@ class Reprojections:
         """World points (M, 3) of matches that agree with the cameras, for want of depth; the first
         view (M,) of each and its pixel (M, 2) there, column and row."""
         points, seen_by, pixels = [np.zeros((0, 3))], [], [np.zeros((0, 2), np.int64)]
-        for a, b in () if self._matches is None else self._matches.pairs.tolist():
-            if not cameras.known[[a, b]].all():
+        matches = self._matches
+        for a, b in () if matches is None else matches.pairs.tolist():
+            if matches is None or not cameras.known[[a, b]].all():
                 continue
-            matched, agrees = self._matches.of_pair(cameras, a, b)
+            matched, agrees = matches.of_pair(cameras, a, b)
             found = _between_rays(cameras, (a, b), matched[:, agrees])
             ahead = np.isfinite(found).all(axis=1)
             points.append(found[ahead])
@@ -219,7 +220,7 @@ def _between_rays(
     they meet behind a camera or under an angle of less than a degree."""
     poses = cameras.world_from_cam[list(pair)]
     one, two = (
-        rays_of(*pixels.T, cameras.K[v]) @ pose[:3, :3].T
+        rays_of(pixels[:, 0], pixels[:, 1], cameras.K[v]) @ pose[:3, :3].T
         for pixels, v, pose in zip(uv, pair, poses, strict=True)
     )
     one, two = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in (one, two))
