@@ -20,6 +20,7 @@ AXIS_COLORS: tuple[RGB, RGB, RGB] = ((255, 90, 90), (70, 220, 90), (90, 140, 255
 
 PANEL = 740, 520  # width and height [px]
 _MARGIN = 60  # px
+_BAR = 244, 52  # width and height of the corner for the scale bar [px]
 _TEXT_SIZE, _MANY, _SMALL = 0.5, 12, 0.38  # of names, and of those of more cameras
 _PAPER: RGB = (38, 42, 48)
 _FAR = 100.0
@@ -98,10 +99,11 @@ class Panel:
 
     def draw_names(self, named: Sequence[tuple[str, NDArray[np.float64], RGB]]) -> None:
         """Names of cameras beside their positions (3,), as far as there is room not over another
-        name or camera."""
+        name, a camera or the scale bar."""
         places = self.pixels(np.array([position for _, position, _ in named]).reshape(-1, 3))
         scale = _TEXT_SIZE if len(named) <= _MANY else _SMALL
-        taken = [np.concatenate([at - 14.0, at + 14.0]) for at in places]
+        bar = np.array([0.0, PANEL[1] - _BAR[1], _BAR[0], PANEL[1]])
+        taken = [bar, *(np.concatenate([at - 14.0, at + 14.0]) for at in places)]
         for (name, _, color), at in zip(named, places, strict=True):
             text = clipped(name, 150, scale)
             size = np.array([cv2.getTextSize(text, FONT, scale, 1)[0][0], 28.0 * scale])
@@ -122,9 +124,9 @@ class Panel:
 
     def draw_scale(self) -> None:
         """A bar of a round length, lower left."""
-        length = round_length(0.28 * PANEL[0] / self.scale)
+        length = round_length((_BAR[0] - 36) / self.scale)
         pixels, y = round(length * self.scale), PANEL[1] - 18
-        cv2.rectangle(self.picture, (8, y - 34), (28 + pixels, y + 10), BACKGROUND, -1)
+        cv2.rectangle(self.picture, (8, PANEL[1] - _BAR[1]), (28 + pixels, y + 10), BACKGROUND, -1)
         cv2.line(self.picture, (18, y), (18 + pixels, y), TEXT, 2)
         for x in (18, 18 + pixels):
             cv2.line(self.picture, (x, y - 5), (x, y + 5), TEXT, 2)
