@@ -104,6 +104,7 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
         replace(view, name=camera) for view, camera in zip(recording.views, cameras, strict=True)
     ]
     recording = replace(recording, views=tuple(views))
+    posed = any(view.world_from_cam_prior is not None for view in views)
     out.mkdir(parents=True, exist_ok=True)
     domain = _own_domain()
     print(
@@ -122,6 +123,7 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
                         *("--ros-args", "-p", f"cameras:={list(cameras)}"),
                         # A recording may take longer to load than the node to start.
                         *("-p", "image_timeout:=60.0"),
+                        *("-p", f"allow_missing_poses:={str(not posed).lower()}"),
                     ],
                 ),
             )

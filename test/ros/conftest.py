@@ -54,7 +54,12 @@ class World:
 
         from wildseg3d_ros.ros.scene_node import SceneNode
 
-        values = {"cameras": ["front", "left", "right"], "image_timeout": 10.0, **parameters}
+        values = {
+            "cameras": ["front", "left", "right"],
+            "image_timeout": 10.0,
+            "scene_folder": "/",
+            **parameters,
+        }
         overrides = [Parameter(k.replace("__", "."), value=v) for k, v in values.items()]
         return self.add(
             SceneNode(

@@ -11,13 +11,19 @@ import numpy as np
 import pytest
 import rclpy
 import table
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.msg import Status
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.conversions import image_from_array, nanoseconds, time_message
+from wildseg3d_ros.ros.messages.replies import BuildReport
+from wildseg3d_ros.ros.qos import latched
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
@@ -103,7 +109,7 @@ def test_camera_convert_unusable_messages(world):
             INFO,
             {"k": np.zeros(9)},
             "BAD_CALIBRATION",
-            ["not calibrated", "K[0] is 0", "camera_info"],
+            ["K is zero but P holds", "'rectified'", "camera_info"],
         ),
         (INFO, {"width": 640, "height": 480}, "BAD_CALIBRATION", ["640x480", "160x120"]),
         (INFO, {"distortion_model": "odd", "d": [0.1]}, "BAD_CALIBRATION", ["'odd'"]),
@@ -205,14 +211,14 @@ def test_why_no_set_camera_stopped(world):
 
 
 class LatePublisher:
-    """Publishes for a camera whose clock is an hour behind."""
+    """Publishes for a camera whose clock is behind: by an hour, unless told otherwise."""
 
-    def __init__(self, publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher, seconds: float = 3600) -> None:
+        self._publisher, self._late_ns = publisher, round(seconds * 1e9)
 
     def publish(self, message) -> None:
         late = copy.deepcopy(message)
-        late.header.stamp = time_message(nanoseconds(message.header.stamp) - 3600 * 10**9)
+        late.header.stamp = time_message(nanoseconds(message.header.stamp) - self._late_ns)
         self._publisher.publish(late)
 
 
@@ -302,6 +308,22 @@ def test_camera_compressed_transports(world):
     assert client.segment([ON_RED]).object_ids == (1,)
 
 
+def test_camera_latched_info(world):
+    """A driver that publishes its calibration once, before anyone listens, and latched."""
+
+    def latch(replay) -> None:
+        for name in table.NAMES:
+            publisher, info = replay._streams.pop((name, INFO))
+            topic = publisher.topic_name
+            replay.destroy_publisher(publisher)
+            replay.create_publisher(CameraInfo, topic, latched()).publish(info)
+
+    world.replay(prepare=latch)
+    time.sleep(1.0)
+    world.scene_node(left__reliability="best_effort")
+    assert world.client().build().warnings == ()
+
+
 # ---- TF ----------------------------------------------------------------------------------------
 
 
@@ -328,31 +350,80 @@ def test_cameras_take_pose_missing(world):
     assert client.segment([ON_RED]).warnings == report.warnings
 
 
-def test_cameras_take_all_poses_missing(world):
-    """The scene has a frame of its own, and says so."""
-    world.scene_node(tf_timeout=0.1)
+def test_build_all_poses_missing(world):
+    """Refused; where it is allowed, the scene has a frame of its own, and says so first."""
+    node = world.scene_node(tf_timeout=0.1)
     world.replay(without_pose(*table.NAMES))
     client = world.client()
-    (warning,) = client.build().warnings
-    assert "no camera's pose in 'world' is known" in warning
+    fails(client, "MISSING_TF", "/tf and /tf_static are silent; camera 'front', 'left', 'right'")
+    fails(client, "MISSING_TF", "set 'allow_missing_poses'", "frame of camera 'front'")
+    node.set_parameters([Parameter("allow_missing_poses", value=True)])
+    first, why = client.build().warnings
+    assert "frame 'front_color_optical_frame' of camera 'front', not in 'world'" in first
+    assert "/tf and /tf_static are silent" in why
     found = client.segment([ON_RED])
     assert found.frame_id == "front_color_optical_frame"
+    assert found.warnings == (first, why)
     with pytest.raises(WildSeg3DError) as refused:
         client.segment([ON_RED], target_frame="world")
     assert refused.value.code == ErrorCode.UNKNOWN_FRAME
 
 
-def test_cameras_take_unknown_world_frame(world):
+def test_build_unknown_world_frame(world):
     """A world frame that does not exist."""
-    world.scene_node(tf_timeout=0.1, world_frame="moon")
+    world.scene_node(tf_timeout=0.1, world_frame="moon", allow_missing_poses=True)
     world.replay()
     client = world.client()
-    (warning,) = client.build().warnings
-    assert "'moon'" in warning
+    first, why = client.build().warnings
+    assert "not in 'moon'" in first
+    assert "TF does not know the frame 'moon'" in why
     # The scene's frame is a camera's, which TF can still relate to the real world.
     in_world = client.segment([ON_RED], target_frame="world").points
     distances = np.linalg.norm(in_world - np.array(table.BALLS[1][0]), axis=1)
     assert np.abs(distances - table.BALLS[1][1]).max() < 0.002
+
+
+def test_build_pose_lags(world):
+    """TF that comes too late for its images is the cause, not views that share too little."""
+
+    def lag(replay) -> None:
+        for field in (IMAGE, DEPTH):
+            publisher, message = replay._streams["left", field]
+            replay._streams["left", field] = (LatePublisher(publisher, -0.5), message)
+
+    world.scene_node(PIPELINE, tf_timeout=0.1)
+    world.replay(tf="dynamic", prepare=lag)
+    with pytest.raises(WildSeg3DError) as refused:
+        world.client().build()
+    text = str(refused.value)
+    assert refused.value.code == ErrorCode.MISSING_TF
+    assert text.startswith("extrapolation: the newest TF of 'world' -> 'left_color_optical_frame'")
+    assert "camera 'left' has no pose in 'world'; set 'allow_missing_poses'" in text
+
+
+def test_build_pose_missing_disconnected(world):
+    """A camera that TF does not know, and that what it sees does not place."""
+    world.scene_node(PIPELINE, tf_timeout=0.1)
+    world.replay(without_pose("left"))
+    with pytest.raises(WildSeg3DError) as refused:
+        world.client().build()
+    text = str(refused.value)
+    assert refused.value.code == ErrorCode.MISSING_TF
+    assert text.startswith("TF does not know the frame 'left_color_optical_frame'; known")
+    assert "; camera 'left' has no pose in 'world'; the views fall into 2 groups" in text
+    assert text.count("left_color_optical_frame") == 1, "not again as a warning"
+
+
+def test_build_report_of_failed_build():
+    """The client shows warnings of a build that failed: they often say why."""
+    result = BuildScene.Result(
+        status=Status(code=int(ErrorCode.DISCONNECTED_VIEWS), message="two groups; left is dark"),
+        warnings=["left is dark", "right is blurred"],
+    )
+    with pytest.raises(WildSeg3DError) as refused:
+        BuildReport.of(result)
+    assert refused.value.code == ErrorCode.DISCONNECTED_VIEWS
+    assert str(refused.value) == "two groups; left is dark\nwarning: right is blurred"
 
 
 def test_build_waiting_repeats_feedback(world):

@@ -110,7 +110,14 @@ def test_lens_from_info_without_size():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"k": np.zeros(9)}, ["not calibrated", "K[0] is 0"]),
+        (
+            {"k": np.zeros(9), "p": np.zeros(12)},
+            ["not calibrated", "K has the focal lengths 0 and 0"],
+        ),
+        (
+            {"k": np.zeros(9)},
+            ["K is zero but P holds", "set the camera's 'rectified' to true, if its images are r"],
+        ),
         ({"width": 1280, "height": 720}, ["1280x720", "160x120"]),
         ({"distortion_model": "telecentric", "d": [0.1]}, ["'telecentric'", "plumb_bob"]),
         ({"d": [0.1, 0.2]}, ["4 or 5", "[0.1, 0.2]"]),
@@ -128,6 +135,17 @@ def test_lens_from_info_unusable(change, words):
     assert refused.value.code == ErrorCode.BAD_CALIBRATION
     for word in ["camera 'left'", "/left/camera_info", *words]:
         assert word in str(refused.value)
+
+
+def test_lens_from_info_rectified_without_P():
+    """The other way round: a driver that fills K alone, taken for rectified."""
+    info = make_info()
+    info.p = np.zeros(12)
+    with pytest.raises(
+        InputError, match=r"P is zero but K holds .* 'rectified' to false, if .* not"
+    ):
+        read(info, rectified=True)
+    np.testing.assert_array_equal(read(info).K, K)
 
 
 @pytest.mark.parametrize("model", LENSES)

@@ -224,9 +224,12 @@ def test_matrix_from_transform_round_trip(angle):
 def test_matrix_from_transform_no_pose():
     """Transforms that make no pose."""
     message = c.transform_from_matrix(np.eye(4), "base", "eye")
-    message.transform.rotation.w = 0.0
-    with pytest.raises(ValueError, match="quaternion"):
-        c.matrix_from_transform(message)
+    for norm in (0.0, 0.9, float("nan")):
+        message.transform.rotation.w = norm
+        with pytest.raises(ValueError, match=f"quaternion of norm {norm:g};"):
+            c.matrix_from_transform(message)
+    message.transform.rotation.w = 0.999  # as a driver that rounds
+    np.testing.assert_allclose(c.matrix_from_transform(message), np.eye(4))
     message = c.transform_from_matrix(np.eye(4), "base", "eye")
     message.transform.translation.y = float("nan")
     with pytest.raises(ValueError, match="not finite"):

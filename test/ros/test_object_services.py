@@ -237,3 +237,33 @@ def zoomed(view: View) -> View:
     K = view.K.copy()
     K[0, 0] = K[1, 1] = 200.0
     return View(view.name, view.image, K, view.depth, view.world_from_cam_prior)
+
+
+def test_files_stay_inside_the_scene_folder(world, tmp_path):
+    """Names, absolute paths, dots and links that lead out; and files that are something else."""
+    folder, outside = tmp_path / "scenes", tmp_path / "outside"
+    outside.mkdir()
+    world.scene_node(scene_folder=str(folder))
+    world.replay()
+    client = world.client()
+    client.build()
+    saved = client.save_scene("shelf/monday.ws3d")
+    assert saved == str(folder / "shelf" / "monday.ws3d")
+    assert client.load_scene("shelf/monday.ws3d") == client.load_scene(saved)
+    client.save_scene(saved)  # a scene may be replaced
+    (folder / "way_out").symlink_to(outside)
+    (outside / "theirs.ws3d").write_bytes(Path(saved).read_bytes())
+    for path in (
+        str(outside / "x.ws3d"), "../outside/x.ws3d", "way_out/x.ws3d", "~/x.ws3d", "/etc/passwd",
+    ):  # fmt: skip
+        for ask in (client.save_scene, client.save_poses):
+            refused(lambda ask=ask, path=path: ask(path), "BAD_FILE", "scene_folder")
+    for path in (str(outside / "theirs.ws3d"), "../outside/theirs.ws3d", "way_out/theirs.ws3d"):
+        refused(lambda path=path: client.load_scene(path), "BAD_FILE", "scene_folder")
+    assert [p.name for p in outside.iterdir()] == ["theirs.ws3d"]
+    notes = folder / "notes.txt"
+    notes.write_text("what a person wrote")
+    refused(lambda: client.save_scene("notes.txt"), "BAD_FILE", "no scene: it is not written over")
+    refused(lambda: client.save_poses("notes.txt"), "BAD_FILE", "is there and no file of poses")
+    assert notes.read_text() == "what a person wrote"
+    assert client.save_poses("poses.yaml") == client.save_poses("poses.yaml")

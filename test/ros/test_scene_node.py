@@ -109,7 +109,9 @@ def test_segment_target_frame(live):
     world_from_shelf = make_transform(np.eye(3)[[1, 2, 0]], [1, 2, 3])
     from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 
-    node._transforms.add(transform_from_matrix(world_from_shelf, "world", "shelf"), static=True)
+    node._transforms.buffer.add(
+        transform_from_matrix(world_from_shelf, "world", "shelf"), static=True
+    )
     found = client.segment([on(table.RED)], target_frame="shelf")
     np.testing.assert_allclose(found.points, apply(invert(world_from_shelf), in_world), atol=1e-5)
 

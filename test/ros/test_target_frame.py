@@ -53,14 +53,18 @@ def test_target_frame_parameter(world):
 
 def test_target_frame_tf_stopped(world):
     """An arm's driver died: its last pose is of another time than the images."""
-    world.scene_node(tf_timeout=0.3)
+    node = world.scene_node(tf_timeout=0.3)
     replay, client = world.replay(tf="dynamic"), world.client()
     assert client.build().warnings == ()
     replay._moving = None
     time.sleep(0.5)
-    (warning,) = client.build().warnings
-    assert "no camera's pose in 'world' is known" in warning
-    assert "after the newest" in warning
+    with pytest.raises(WildSeg3DError, match="older than asked for") as refused:
+        client.build()
+    assert refused.value.code == ErrorCode.MISSING_TF
+    assert str(refused.value).startswith("extrapolation: the newest TF of 'world' -> ")
+    node.set_parameters([Parameter("allow_missing_poses", value=True)])
+    warnings = client.build().warnings
+    assert f"the scene is in the frame '{optical_frame('front')}'" in warnings[0]
     found = client.segment([ON_RED])
     assert found.frame_id == optical_frame("front")
-    assert found.warnings == (warning,)
+    assert found.warnings == warnings

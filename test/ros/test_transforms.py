@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -76,11 +79,16 @@ def test_transform_listener_bad_transforms(buffer):
     bad = message("world", "bent", np.eye(4))
     bad.transform.rotation.w = 0.0
     good = message("world", "base", random_pose(1))
-    node.callbacks["/tf_static"](TFMessage(transforms=[bad, good]))
-    node.callbacks["/tf"](TFMessage(transforms=[bad, message("base", "tool", random_pose(2))]))
+    node.callbacks["/tf_static"](TFMessage(transforms=[bad, good]), {})
+    for _ in range(2):
+        moving = [bad, message("base", "tool", random_pose(2))]
+        node.callbacks["/tf"](TFMessage(transforms=moving), {})
     assert buffer.frames() == ["base", "tool", "world"]
-    (text,) = node.texts
-    assert "world -> bent" in text
+    assert node.texts == [
+        f"the transform 'world' -> 'bent' on {topic} is ignored: quaternion of norm 0; TF takes "
+        "those of norm 1"
+        for topic in ("/tf_static", "/tf")
+    ]
 
 
 def test_transform_listener_defect(monkeypatch):
@@ -94,7 +102,7 @@ def test_transform_listener_defect(monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(tree, "add", defect)
         for callback in node.callbacks.values():
-            callback(TFMessage(transforms=[message("world", "base", np.eye(4))]))
+            callback(TFMessage(transforms=[message("world", "base", np.eye(4))]), {})
     assert len(node.texts) == 2
     assert all("on purpose" in text for text in node.texts)
 
@@ -222,6 +230,64 @@ def test_poses_at_outlive_buffer(buffer):
     poses = poses_at(buffer, "world", START)
     assert sorted(poses) == ["base", "tool", "world"]
     np.testing.assert_allclose(poses["tool"], random_pose(2), atol=1e-9)
+
+
+class StubTf2(types.ModuleType):
+    """tf2_ros with a buffer that knows what it has, and finds nothing."""
+
+    class TransformException(Exception):
+        pass
+
+    class Buffer:
+        def __init__(self, cache_time):
+            self._transforms = {}
+
+        def set_transform(self, message, authority):
+            self._transforms[message.child_frame_id] = message, True
+
+        def set_transform_static(self, message, authority):
+            self._transforms[message.child_frame_id] = message, False
+
+        def lookup_transform(self, target, source, time):
+            raise StubTf2.TransformException("in tf2's words")
+
+        def all_frames_as_yaml(self):
+            """As tf2's BufferCore::allFramesAsYAML writes it."""
+            text = ""
+            for child, (message, moves) in self._transforms.items():
+                stamp = message.header.stamp
+                seconds = stamp.sec + stamp.nanosec / 1e9 if moves else 0.0
+                text += f"{child}: \n  parent: '{message.header.frame_id}'\n"
+                text += "  broadcaster: 'wildseg3d'\n  rate: 10000.000\n"
+                text += f"  most_recent_transform: {seconds:.6f}\n"
+                text += f"  oldest_transform: {seconds:.6f}\n  buffer_length: 0.000\n"
+            return text or "[]"
+
+
+@pytest.mark.skipif(HAVE_TF2, reason="the tests above are of the real one")
+def test_tf2_buffer_errors(monkeypatch):
+    """Both buffers have the same words for what is not known."""
+    monkeypatch.setitem(sys.modules, "tf2_ros", StubTf2("tf2_ros"))
+    name = "wildseg3d_ros.ros.tf.tf2"
+    stub, tree = importlib.import_module(name).Tf2Buffer(), TransformTree()
+    del sys.modules[name]
+
+    def said(buffer: TransformBuffer, source: str, stamp_ns: int) -> tuple[type, ErrorCode, str]:
+        with pytest.raises(WildSeg3DError) as missing:
+            buffer.lookup("world", source, stamp_ns)
+        return missing.type, missing.value.code, str(missing.value)
+
+    asked = [("nose", START), ("eye", START), ("tool", START - SECOND), ("tool", START + SECOND)]
+    assert stub.frames() == tree.frames() == []
+    assert said(stub, "eye", START) == said(tree, "eye", START)
+    for buffer in (stub, tree):
+        buffer.add(message("world", "base", random_pose(1)), static=True)
+        buffer.add(message("link", "eye", random_pose(2)), static=True)
+        buffer.add(message("base", "tool", random_pose(3), START))
+    assert stub.frames() == tree.frames()
+    for source, stamp_ns in asked:
+        assert said(stub, source, stamp_ns) == said(tree, source, stamp_ns)
+    assert "in tf2's words" in said(stub, "tool", START)[2], "what is known is tf2's to say"
 
 
 # ---- what only the own tree promises -----------------------------------------------------------

@@ -9,9 +9,8 @@ import numpy as np
 
 from wildseg3d_ros.alignment import align
 from wildseg3d_ros.core.errors import InputError, WildSeg3DError
-from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import View
+from wildseg3d_ros.core.types import CameraVerdict, View
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
 from wildseg3d_ros.rig.cameras import Cameras
@@ -26,6 +25,7 @@ class AlignedRig:
         reason: why that is, one sentence.
         left_out: why views took no part, by name.
         in_given_frame: whether the world is that of the given poses, else the first camera's.
+        verdicts: of the alignment on those that took part, by name.
         warnings: of the alignment, one sentence each.
     """
 
@@ -33,22 +33,8 @@ class AlignedRig:
     reason: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
     in_given_frame: bool = False
+    verdicts: dict[str, CameraVerdict] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-    def moved(self, view: View, v: int) -> tuple[float, float] | None:
-        """By how much [m, rad] the camera of a view was moved from its given pose; None where one
-        of both is not known in the frame of the other.
-
-        Args:
-            v: the view's index in ``cameras``.
-        """
-        given = view.world_from_cam_prior
-        if self.cameras is None or given is None or not self.in_given_frame:
-            return None
-        change = invert(given) @ self.cameras.world_from_cam[v]
-        if not np.isfinite(change).all():
-            return None
-        return float(np.linalg.norm(change[:3, 3])), rotation_angle(change[:3, :3])
 
 
 def align_measured(views: Sequence[View], progress: Progress | None = None) -> AlignedRig:
@@ -84,6 +70,7 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
         "",
         left_out,
         alignment.in_prior_frame,
+        {each.name: each for each in alignment.cameras},
         (*progress.warnings, *alignment.warnings),
     )
 

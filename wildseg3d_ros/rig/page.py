@@ -13,12 +13,13 @@ import numpy as np
 
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import View
+from wildseg3d_ros.core.types import CameraVerdict, View
 from wildseg3d_ros.io.images import write_bytes, write_image
 from wildseg3d_ros.rig.aligned import AlignedRig, align_measured
 from wildseg3d_ros.rig.cameras import Cameras
 from wildseg3d_ros.rig.overview import overview_picture
 from wildseg3d_ros.rig.pictures import Stage, fitted, pair_picture
+from wildseg3d_ros.rig.plausible import doubts
 from wildseg3d_ros.rig.report import CameraReport, RigReport, percent
 from wildseg3d_ros.rig.reprojection import Reprojections, pairs_to_show
 
@@ -176,10 +177,11 @@ def page(
     """The text of the page; see :func:`write_report`."""
     worst_first = sorted(range(len(views)), key=lambda v: _ORDER[report.cameras[v].verdict])
     rows = "\n".join(
-        _row(report.cameras[v], views[v], aligned, v, thumbnails[v]) for v in worst_first
+        _row(report.cameras[v], views[v], aligned, thumbnails[v]) for v in worst_first
     )
     said = report.warnings or [_SAID[report.verdict]]
-    notes = [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
+    notes = [_sentence(text) for view in views for text in doubts(view)]
+    notes += [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
     if aligned.cameras is not None:
         notes += [
             _sentence(f"camera '{name}' took no part in the alignment: {why}")
@@ -202,24 +204,35 @@ def page(
     )
 
 
-def _row(
-    camera: CameraReport, view: View, aligned: AlignedRig, v: int, thumbnail: _Picture
-) -> str:
+def _row(camera: CameraReport, view: View, aligned: AlignedRig, thumbnail: _Picture) -> str:
     best = sorted(camera.overlap.items(), key=lambda each: -each[1])
     with_others = ", ".join(f"<i>{html.escape(n)} {percent(share)}</i>" for n, share in best)
-    moved = aligned.moved(view, v)
     cells = (
         f'<img src="{thumbnail.file}" alt="{html.escape(thumbnail.what)}">',
         html.escape(camera.name),
         f'<b class="{camera.verdict}">{camera.verdict}</b> {html.escape(camera.why)}',
         "-" if np.isnan(camera.agreement) else percent(camera.agreement),
         with_others or "-",
-        "-" if np.isnan(camera.depth) else f"{camera.depth:.3g} m",
+        "-" if np.isnan(camera.depth) else f"{camera.depth:.3g} m, {camera.depth_share:.0%}",
         f"{view.size[1]} x {view.size[0]}",
         "given" if camera.posed else "none",
-        "-" if moved is None else f"{1e3 * moved[0]:.1f} mm, {np.degrees(moved[1]):.2f}&deg;",
+        _moved(aligned.verdicts.get(camera.name)),
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _moved(verdict: CameraVerdict | None) -> str:
+    """By how much, with standard deviations, and what the alignment says where that is not ok."""
+    if verdict is None:
+        return "-"
+    said = [] if verdict.verdict == "ok" else [f"{verdict.verdict}: {html.escape(verdict.why)}"]
+    if np.isfinite(verdict.translation):
+        moved = f"{1e3 * verdict.translation:.1f}", f"{np.degrees(verdict.rotation):.2f}"
+        if np.isfinite(verdict.translation_sigma):
+            sigmas = 1e3 * verdict.translation_sigma, np.degrees(verdict.rotation_sigma)
+            moved = f"{moved[0]} &plusmn; {sigmas[0]:.1f}", f"{moved[1]} &plusmn; {sigmas[1]:.2f}"
+        said.insert(0, f"<i>{moved[0]} mm, {moved[1]}&deg;</i>")
+    return "<br>".join(said) or "-"
 
 
 def _figure(picture: _Picture) -> str:
@@ -251,7 +264,7 @@ td, th {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px sol
   vertical-align: top }}
 th, .notes {{ color: #969ea8; font-weight: 400 }}
 td:nth-child(2) {{ font-weight: 600; overflow-wrap: anywhere; min-width: 6rem }}
-td:nth-child(n+6), i {{ white-space: nowrap; font-style: normal }}
+td:nth-child(6), td:nth-child(7), i {{ white-space: nowrap; font-style: normal }}
 .ok {{ color: #00cd82 }} .suspect {{ color: #ff5a50 }} .unchecked {{ color: #f0e442 }}
 </style>
 </head>
@@ -261,12 +274,13 @@ td:nth-child(n+6), i {{ white-space: nowrap; font-style: normal }}
 <div class="notes">{notes}</div>
 <h2>Each camera</h2>
 <table>
-<tr><th></th><th>camera</th><th>verdict</th><th>agrees</th><th>with</th><th>depth, median</th>
+<tr><th></th><th>camera</th><th>verdict</th><th>agrees</th><th>with</th><th>depth</th>
 <th>image</th><th>pose</th><th>moved by alignment</th></tr>
 {rows}
 </table>
 <p class="notes">agrees: share of what a camera has in common with others, points of measured
-depth or matched features, that lies where the others see it.</p>
+depth or matched features, that lies where the others see it. depth: its median, and the share of
+pixels that have any.</p>
 <h2>All cameras</h2>
 <p class="notes">Points in their colours; those of cameras that are not ok, among others that
 are, are tinted with the colour of the verdict. The thin axes at the origin are the world's.</p>

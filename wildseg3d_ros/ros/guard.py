@@ -41,9 +41,9 @@ def never_raises(callback: Callable, logger: RcutilsLogger) -> Callable:
     """The callback of a topic, with anything it raises logged instead; at most every 5 s."""
 
     @functools.wraps(callback)
-    def guarded(message: Any) -> None:
+    def guarded(*given: Any) -> None:
         try:
-            callback(message)
+            callback(*given)
         except Exception:  # noqa: BLE001
             logger.error(f"message dropped:\n{traceback.format_exc()}", throttle_duration_sec=5.0)
 

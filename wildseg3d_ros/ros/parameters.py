@@ -79,6 +79,19 @@ class NodeConfig:
     tf_timeout: float = setting(
         2.0, "how long a build waits for the cameras' poses in TF [s]", 0.0, 600.0
     )
+    allow_missing_poses: bool = setting(
+        False,
+        "build where TF fails to give poses in world_frame; without any, in the frame of the "
+        "first camera. false: such a build fails with MISSING_TF",
+    )
+    scene_folder: str = setting(
+        "~/.ros/wildseg3d",
+        "folder in which save_scene, load_scene and save_poses read and write; nothing outside of "
+        "it can be named by clients",
+    )
+    max_captured_views: int = setting(
+        32, "how many captured views are kept; some 2 MB each for 640x480 with depth", 1, 1000
+    )
     scene_cloud_voxel: float = setting(
         0.005,
         "voxel edge of the published cloud of the whole scene [m]; 0 = every point",
@@ -121,6 +134,8 @@ LIVE = (
     "max_image_age",
     "image_timeout",
     "tf_timeout",
+    "allow_missing_poses",
+    "max_captured_views",
     "scene_cloud_voxel",
     "change_seconds",
     "change_share",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -23,6 +23,7 @@ from wildseg3d_ros.ros.messages.camera_info import lens_from_info
 from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_from_compressed
 from wildseg3d_ros.ros.messages.conversions import depth_from_image, rgb_from_image
 from wildseg3d_ros.ros.parameters import CameraConfig
+from wildseg3d_ros.ros.qos import latched
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,21 @@ class Camera:
         With ``reliability: auto`` it is reliable where all publishers are. A message that exceeds
         the shared memory's segment arrives in many fragments, and on a busy machine best effort
         loses one of them in most 640x480 images; but a best-effort publisher admits nothing else.
+        Calibration that all its publishers latch may be published once: it is asked for again.
         """
-        wanted = self.config.reliability
-        if wanted != "auto":
-            return QoSProfile(depth=5, reliability=ReliabilityPolicy[wanted.upper()])
         full = self._node.resolve_topic_name(stream.topic)
-        offered = {
-            publisher.qos_profile.reliability
-            for publisher in self._node.get_publishers_info_by_topic(full)
-        }
+        offered = [p.qos_profile for p in self._node.get_publishers_info_by_topic(full)]
         known = self._subscriptions.get(stream.part)
         if not offered and known is not None:
             return known.qos_profile  # a driver that starts again
-        reliable = offered == {ReliabilityPolicy.RELIABLE}
-        reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        return QoSProfile(depth=5, reliability=reliability)
+        reliable = {each.reliability for each in offered} == {ReliabilityPolicy.RELIABLE}
+        durable = {each.durability for each in offered} == {DurabilityPolicy.TRANSIENT_LOCAL}
+        if stream.kind is CameraInfo and reliable and durable:
+            return latched(depth=5)
+        wanted = self.config.reliability
+        if wanted == "auto":
+            wanted = "reliable" if reliable else "best_effort"
+        return QoSProfile(depth=5, reliability=ReliabilityPolicy[wanted.upper()])
 
     def subscribe(self) -> None:
         """Begins to listen; called again, it adapts to publishers that appeared meanwhile."""
@@ -92,7 +93,7 @@ class Camera:
         for stream in self.streams:
             qos, known = self.qos(stream), self._subscriptions.get(stream.part)
             if known is not None:
-                if known.qos_profile.reliability == qos.reliability:
+                if _policies(known.qos_profile) == _policies(qos):
                     continue
                 self._node.destroy_subscription(known)
             self._subscriptions[stream.part] = self._listen(stream, qos)
@@ -126,6 +127,12 @@ class Camera:
                 depth = calibration.undistort_labels(depth)
         return calibration, calibration.undistort_color(image), depth
 
+    def lens(self, frames: FrameSet) -> Lens:
+        """Calibration of messages; errors as of :meth:`convert`."""
+        if frames.size is None:
+            return self.convert(frames)[0]
+        return self._calibrate(frames.info, frames.size)
+
     def _listen(self, stream: Stream, qos: QoSProfile) -> Subscription:
         take = partial(self.matcher.add, stream.part)
         return self._node.create_subscription(
@@ -153,6 +160,10 @@ class Camera:
             made = lens_from_info(info, size, self.who, topic, self.config.rectified)
             self._calibration = key, made
         return self._calibration[1]
+
+
+def _policies(qos: QoSProfile) -> tuple[ReliabilityPolicy, DurabilityPolicy]:
+    return qos.reliability, qos.durability
 
 
 def _stream(part: str, topic: str, transport: str) -> Stream:

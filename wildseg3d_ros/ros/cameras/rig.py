@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ from wildseg3d_ros.ros.cameras.camera import Camera
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned
 from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
-from wildseg3d_ros.ros.tf.errors import TooEarly
+from wildseg3d_ros.ros.tf.buffer import Transforms
+from wildseg3d_ros.ros.tf.errors import TooEarly, TransformFault
 
 _POLL_SECONDS = 0.02
 """Below the 33 ms between two images of a camera."""
+_FOR_WANT_OF_POSES = (ErrorCode.DISCONNECTED_VIEWS, ErrorCode.MISSING_TF)
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,61 @@ class Capture:
         views: one per camera, with poses where TF had them.
         calibrations: by camera name.
         tf_poses: ``world_from_cam`` by name of the cameras that TF knew.
-        warnings: what the caller should know, one sentence each.
+        unposed: why TF had no pose of the other cameras, by their names.
+        world_frame: that the poses refer to.
     """
 
     views: tuple[View, ...]
     calibrations: Mapping[str, Lens]
     tf_poses: Mapping[str, NDArray[np.float64]]
-    warnings: tuple[str, ...]
+    unposed: Mapping[str, WildSeg3DError]
+    world_frame: str
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the caller should know, one sentence each: first the scene's frame, if it is not
+        the world frame."""
+        if self.tf_poses:
+            return self._causes()
+        first = self.views[0]
+        frame = first.frame_id or first.name
+        where = f"the frame '{frame}' of camera '{first.name}', not in '{self.world_frame}'"
+        return (f"the scene is in {where}", *self._causes())
+
+    def require_poses(self) -> None:
+        """Refuses to build in another frame, and without poses that TF should have.
+
+        What no transform joins with the world frame may be meant to be placed by what it sees.
+
+        Raises:
+            InputError: no camera has a pose, or one is missing for a fault of TF (MISSING_TF).
+        """
+        if self.tf_poses and not any(map(_is_fault, self.unposed.values())):
+            return
+        way_out = "set 'allow_missing_poses' to build without"
+        if not self.tf_poses:
+            way_out += f", in the frame of camera '{self.views[0].name}'"
+        raise InputError("; ".join([*self._causes(), way_out]), ErrorCode.MISSING_TF)
+
+    def explain(self, error: WildSeg3DError) -> WildSeg3DError:
+        """The error of a build; as MISSING_TF where poses would have helped."""
+        if not self.unposed or error.code not in _FOR_WANT_OF_POSES:
+            return error
+        return InputError("; ".join([*self._causes(), str(error)]), ErrorCode.MISSING_TF)
+
+    def _causes(self) -> tuple[str, ...]:
+        """Why cameras have no pose: a sentence for each cause, which it begins with."""
+        cameras: dict[str, list[str]] = {}
+        for name, why in sorted(self.unposed.items(), key=lambda item: not _is_fault(item[1])):
+            cameras.setdefault(str(why), []).append(f"'{name}'")
+        return tuple(
+            f"{why}; camera {', '.join(names)} has no pose in '{self.world_frame}'"
+            for why, names in cameras.items()
+        )
+
+
+def _is_fault(problem: WildSeg3DError) -> bool:
+    return isinstance(problem, TransformFault)
 
 
 class Cameras:
@@ -115,7 +164,18 @@ class Cameras:
         frames = camera.matcher.newest()
         return None if frames is None else camera.convert(frames)[0]
 
-    def choose(self, names: Sequence[str]) -> tuple[str, ...]:
+    def live(self, name: str) -> tuple[str, Lens] | None:
+        """Frame and lens of a camera that publishes; None for another name.
+
+        Raises:
+            InputError: a calibration that cannot be used.
+        """
+        frames = self._cameras[name].matcher.newest() if name in self._cameras else None
+        if frames is None:
+            return None
+        return frames.image.header.frame_id, self._cameras[name].lens(frames)
+
+    def choose(self, names: Sequence[str], at_least: int = 2) -> tuple[str, ...]:
         """The named cameras; all of them when no name is given.
 
         Raises:
@@ -132,25 +192,25 @@ class Cameras:
         if twice:
             raise PromptError(f"camera {', '.join(map(repr, twice))} is named twice")
         chosen = tuple(names) or self.names
-        check_names(chosen)
+        check_names(chosen, at_least)
         return chosen
 
     def take(
         self,
         names: Sequence[str],
         config: NodeConfig,
-        transforms: TransformBuffer,
+        transforms: Transforms,
         cancelled: Callable[[], bool],
     ) -> Capture:
         """Waits for the newest frames of the cameras and turns them into views.
 
-        A camera whose pose TF does not have gives a view without one, and a warning.
+        A camera whose pose TF does not have gives a view without one.
 
         Raises:
             InputError: a camera that is missing or whose messages cannot be used; the text says
                 which, what was listened to and what to do. Cancelled: the caller asked to stop.
         """
-        sets, poses, warnings = self._located_sets(names, config, transforms, cancelled)
+        sets, poses, unposed = self._located_sets(names, config, transforms, cancelled)
         parts = {name: self._cameras[name].convert(frames) for name, frames in sets.items()}
         views = tuple(
             View(
@@ -165,7 +225,42 @@ class Cameras:
             for name, (calibration, image, depth) in parts.items()
         )
         lenses = {name: part[0] for name, part in parts.items()}
-        return Capture(views, lenses, poses, warnings)
+        return Capture(views, lenses, poses, unposed, config.world_frame)
+
+    def inspect(
+        self, names: Sequence[str], config: NodeConfig, transforms: Transforms
+    ) -> tuple[tuple[View, ...], dict[str, list[str]]]:
+        """Views of what the cameras have published, and what is wrong with each camera.
+
+        A camera without usable images is left out; one that TF does not know has no pose.
+        """
+        problems: dict[str, list[str]] = {name: [] for name in names}
+        there = [n for n in names if self._cameras[n].matcher.newest(config.max_image_age)]
+        for name in set(names) - set(there):
+            problems[name].append(str(why_no_set(self._cameras[name], config, self._node)))
+        if not there:
+            return (), problems
+        config = replace(config, camera_slop=0.0)
+        sets = self._wait_for_sets(there, config, lambda: False)
+        deadline = time.monotonic() + config.tf_timeout
+        while True:
+            poses, lacking = _poses_of(sets, config.world_frame, transforms)
+            if not lacking or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_SECONDS)
+        views = []
+        for name, frames in sets.items():
+            try:
+                lens, image, depth = self._cameras[name].convert(frames)
+                stamp, frame = frames.stamp_ns, frames.image.header.frame_id
+                views.append(View(name, image, lens.K, depth, poses.get(name), stamp, frame))
+            except WildSeg3DError as error:
+                problems[name].append(str(error))
+        for name, error in lacking.items():
+            problems[name].append(
+                f"camera '{name}' has no pose in '{config.world_frame}': {error}"
+            )
+        return tuple(views), problems
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]
@@ -191,13 +286,13 @@ class Cameras:
         self,
         names: Sequence[str],
         config: NodeConfig,
-        transforms: TransformBuffer,
+        transforms: Transforms,
         cancelled: Callable[[], bool],
-    ) -> tuple[dict[str, FrameSet], dict[str, NDArray[np.float64]], tuple[str, ...]]:
+    ) -> tuple[dict[str, FrameSet], dict[str, NDArray[np.float64]], dict[str, WildSeg3DError]]:
         """The newest sets, ``world_from_cam`` of those that TF knows, and why it lacks others.
 
         TF may arrive after the images, so this waits for it. Sets whose pose will never come are
-        replaced by newer ones. The pipeline decides what to do without poses.
+        replaced by newer ones.
         """
         end = time.monotonic() + config.image_timeout
         sets = self._wait_for_sets(names, config, cancelled)
@@ -217,22 +312,15 @@ class Cameras:
                 deadline = time.monotonic() + config.tf_timeout
             elif any(isinstance(problem, TooEarly) for problem in problems.values()):
                 sets = self._wait_for_sets(names, config, cancelled)
-        if problems and not poses:
-            why = next(iter(problems.values()))
-            return sets, poses, (f"no camera's pose in '{config.world_frame}' is known: {why}",)
-        texts = (
-            f"camera '{name}' has no pose in '{config.world_frame}': {problem}"
-            for name, problem in problems.items()
-        )
-        return sets, poses, tuple(texts)
+        return sets, poses, problems
 
 
 def _poses_of(
-    sets: Mapping[str, FrameSet], world_frame: str, transforms: TransformBuffer
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, Exception]]:
+    sets: Mapping[str, FrameSet], world_frame: str, transforms: Transforms
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, WildSeg3DError]]:
     """``world_from_cam`` of cameras at their images' time, and why others have none."""
     poses: dict[str, NDArray[np.float64]] = {}
-    problems: dict[str, Exception] = {}
+    problems: dict[str, WildSeg3DError] = {}
     for name, frames in sets.items():
         frame = frames.image.header.frame_id
         try:

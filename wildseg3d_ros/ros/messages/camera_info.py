@@ -45,12 +45,18 @@ def lens_from_info(
         InputError: not calibrated (K[0] = 0), made for another image size, or a distortion model
             that is not known (all BAD_CALIBRATION).
     """
-    matrix = message.p.reshape(3, 4)[:, :3] if rectified else message.k.reshape(3, 3)
-    K = np.array(matrix, dtype=np.float64)
-    if K[0, 0] == 0 or K[1, 1] == 0:
-        name = "P" if rectified else "K"
+    matrices = message.k.reshape(3, 3), message.p.reshape(3, 4)[:, :3]
+    K = np.array(matrices[rectified], dtype=np.float64)
+    if not K.diagonal()[:2].all():
+        name, other = ("P", "K") if rectified else ("K", "P")
+        if matrices[not rectified].diagonal()[:2].all():
+            raise _bad(
+                f"{who}: {name} is zero but {other} holds in '{topic}': set the camera's "
+                f"'rectified' to {str(not rectified).lower()}, if its images are "
+                f"{'not ' if rectified else ''}rectified, or publish {name}"
+            )
         raise _bad(
-            f"{who}: the camera is not calibrated: {name}[0] is {K[0, 0]:g} and {name}[4] is "
+            f"{who}: the camera is not calibrated: {name} has the focal lengths {K[0, 0]:g} and "
             f"{K[1, 1]:g} in '{topic}'; calibrate it, or publish its intrinsics there"
         )
     binning = max(message.binning_x, 1), max(message.binning_y, 1)

@@ -57,6 +57,8 @@ COLOR_ENCODINGS = tuple(name for name in _COLOR if not name.startswith("8uc"))
 """Encodings that :func:`rgb_from_image` reads."""
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 """Encodings that :func:`depth_from_image` reads: millimetres and metres (REP 118)."""
+_QUATERNION_TOLERANCE = 0.01
+"""By which the squared norm may differ from 1: tf2 ignores other transforms, in all nodes."""
 
 
 def nanoseconds(stamp: Time) -> int:
@@ -194,12 +196,15 @@ def matrix_from_transform(message: TransformStamped) -> NDArray[np.float64]:
     """(4, 4) ``parent_from_child``: parent is ``header.frame_id``, child ``child_frame_id``.
 
     Raises:
-        ValueError: numbers that are not finite, or a quaternion without length.
+        ValueError: numbers that are not finite, or a quaternion whose length is not 1.
     """
     t, q = message.transform.translation, message.transform.rotation
     translation = np.array([t.x, t.y, t.z])
     if not np.isfinite(translation).all():
         raise ValueError(f"translation {translation.tolist()} is not finite")
+    norm = float(np.linalg.norm([q.x, q.y, q.z, q.w]))
+    if not abs(norm**2 - 1) < _QUATERNION_TOLERANCE:
+        raise ValueError(f"quaternion of norm {norm:.3g}; TF takes those of norm 1")
     return make_transform(rotation_from_quaternion([q.x, q.y, q.z, q.w]), translation)
 
 

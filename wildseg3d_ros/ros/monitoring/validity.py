@@ -20,14 +20,10 @@ from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.monitoring.change import ChangeDetector, depth_thumbnail, thumbnail
 from wildseg3d_ros.ros.monitoring.diagnostics import START_SECONDS
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TransformBuffer
+from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE, TF_TOLERANCE
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, Transforms
 from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.scene.scene import Scene
-
-_TF_TOLERANCE = 0.003
-"""Metres and, for what is 1 m from the camera, radians by which TF may differ from before."""
-_SCENE_TOLERANCE = 0.02
-"""The same, from the pose in a scene, which the alignment refined."""
 
 
 @dataclass
@@ -66,7 +62,7 @@ class SceneMonitor:
         stale: cameras that see something else than the scene's images show.
     """
 
-    def __init__(self, cameras: Cameras, transforms: TransformBuffer) -> None:
+    def __init__(self, cameras: Cameras, transforms: Transforms) -> None:
         self._cameras, self._transforms = cameras, transforms
         self._monitored: dict[str, _Monitored] = {}
         self.stale: tuple[str, ...] = ()
@@ -128,9 +124,9 @@ class SceneMonitor:
         for view, name in enumerate(scene.view_names):
             if name not in self._cameras.names:
                 continue
-            pose, tolerance = tf_poses.get(name), _TF_TOLERANCE
+            pose, tolerance = tf_poses.get(name), TF_TOLERANCE
             if pose is None and scene.frame_id == world_frame and not tf_poses:
-                pose, tolerance = scene.world_from_cam[view], _SCENE_TOLERANCE
+                pose, tolerance = scene.world_from_cam[view], SCENE_TOLERANCE
             monitored[name] = _Monitored(
                 ChangeDetector(thumbnail(scene.images[view]), _depth_of(scene, view)),
                 scene.images[view].shape[:2],

@@ -11,21 +11,14 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import invert
+from wildseg3d_ros.ros.tf.links import Link
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps: the default of tf2."""
 
 
-class TransformBuffer(Protocol):
+class Transforms(Protocol):
     """Poses of frames over time."""
-
-    def add(self, message: TransformStamped, static: bool = False) -> None:
-        """Takes one transform, as if it had come from /tf or /tf_static."""
-        ...
-
-    def clear(self) -> None:
-        """Forgets what moves; static transforms stay, as nobody sends them again."""
-        ...
 
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
@@ -41,16 +34,36 @@ class TransformBuffer(Protocol):
         ...
 
 
-def poses_at(buffer: TransformBuffer, root: str, stamp_ns: int) -> dict[str, NDArray[np.float64]]:
+class TransformBuffer(Transforms, Protocol):
+    """Transforms as they are published, and the poses that they give."""
+
+    def add(self, message: TransformStamped, static: bool = False) -> None:
+        """Takes one transform, as if it had come from /tf or /tf_static.
+
+        Raises:
+            ValueError: numbers that make no pose.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Forgets what moves; static transforms stay, as nobody sends them again."""
+        ...
+
+    def links(self) -> Mapping[str, Link]:
+        """The transforms by child frame."""
+        ...
+
+
+def poses_at(transforms: Transforms, root: str, stamp_ns: int) -> dict[str, NDArray[np.float64]]:
     """``root_from_frame`` of every frame that is connected with the root at a time.
 
     A scene keeps these, so that a cloud can be asked for in a frame of a moving robot at the time
     of the images long after the buffer has forgotten it.
     """
     poses = {}
-    for frame in buffer.frames():
+    for frame in transforms.frames():
         try:
-            poses[frame] = buffer.lookup(root, frame, stamp_ns)
+            poses[frame] = transforms.lookup(root, frame, stamp_ns)
         except WildSeg3DError:
             continue
     return poses

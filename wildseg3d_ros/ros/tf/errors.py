@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 
 
-class TooEarly(WildSeg3DError):
-    """A transform is known from a later time on only: waiting for it is in vain."""
+class TransformFault(WildSeg3DError):
+    """Something is wrong with the transforms that are published; not that there are none."""
 
     code = ErrorCode.MISSING_TF
+
+
+class Extrapolation(TransformFault):
+    """A transform is known at other times."""
+
+
+class TooEarly(Extrapolation):
+    """A transform is known from a later time on only: waiting for it is in vain."""
 
 
 def unknown_frame(frame: str, known: list[str]) -> WildSeg3DError:
@@ -28,16 +38,24 @@ def not_connected(target: str, source: str, known: list[str]) -> WildSeg3DError:
     )
 
 
+def in_a_loop(target: str, source: str, frames: Sequence[str]) -> TransformFault:
+    """A frame is its own ancestor."""
+    return TransformFault(
+        f"TF does not connect '{source}' with '{target}': the transforms of "
+        f"{', '.join(frames)} form a loop"
+    )
+
+
 def not_at_that_time(
     parent: str, child: str, stamp_ns: int, oldest_ns: int, newest_ns: int
-) -> WildSeg3DError:
+) -> Extrapolation:
     """A transform on the way is not known at the asked time."""
     is_early = stamp_ns < oldest_ns
-    off = oldest_ns - stamp_ns if is_early else stamp_ns - newest_ns
+    off_ns = oldest_ns - stamp_ns if is_early else stamp_ns - newest_ns
+    which, than = ("oldest", "newer") if is_early else ("newest", "older")
     text = (
-        f"TF has '{parent}' -> '{child}' from {oldest_ns / 1e9:.3f} to {newest_ns / 1e9:.3f} s, "
-        f"but it is needed at {stamp_ns / 1e9:.3f} s, {off / 1e9:.3f} s "
-        f"{'before the oldest' if is_early else 'after the newest'}; are the publishers' clocks "
+        f"extrapolation: the {which} TF of '{parent}' -> '{child}' is {off_ns / 1e9:.3f} s {than} "
+        f"than asked for, {stamp_ns / 1e9:.3f} s; does it lag, or are the publishers' clocks not "
         "in step?"
     )
-    return TooEarly(text) if is_early else WildSeg3DError(text, ErrorCode.MISSING_TF)
+    return (TooEarly if is_early else Extrapolation)(text)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from tf2_msgs.msg import TFMessage
 
+from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.guard import never_raises
 from wildseg3d_ros.ros.messages.conversions import nanoseconds
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
+from wildseg3d_ros.ros.tf.diagnostics import TF, TF_STATIC, TransformDiagnostics
+from wildseg3d_ros.ros.tf.errors import Extrapolation, TransformFault
+from wildseg3d_ros.ros.tf.links import branches
 from wildseg3d_ros.ros.tf.tree import TransformTree
 
 _RESTART_NS = 1_000_000_000
@@ -33,25 +41,28 @@ def make_buffer() -> TransformBuffer:
 
 
 class TransformListener:
-    """Feeds a buffer from /tf and /tf_static while it is subscribed.
+    """Feeds a buffer from /tf and /tf_static while it is subscribed, and answers from it.
 
     A transform with numbers that make no pose is skipped and reported once per child frame. Stamps
     that go back are a recording that starts again: what moved before it is forgotten.
     tf2_ros's own listener would subscribe for good, and in the node's default callback group.
+
+    Attributes:
+        buffer: that it feeds.
     """
 
     def __init__(self, node: Node, buffer: TransformBuffer, callback_group: CallbackGroup) -> None:
-        self._node, self._buffer, self._group = node, buffer, callback_group
+        self._node, self.buffer, self._group = node, buffer, callback_group
         self._subscriptions: list[Subscription] = []
-        self._complained: set[str] = set()
-        self._newest: dict[str, int] = {}
+        self._diagnostics = TransformDiagnostics(node)
+        self._newest: dict[tuple[str, str], int] = {}
 
     def subscribe(self) -> None:
         """Begins to listen."""
         depth = 100  # as tf2_ros' listener: many publishers share these topics
         moving = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
         logger = self._node.get_logger()
-        for topic, static, qos in (("/tf", False, moving), ("/tf_static", True, latched(depth))):
+        for topic, static, qos in ((TF, False, moving), (TF_STATIC, True, latched(depth))):
             callback = never_raises(partial(self._take, static=static), logger)
             self._subscriptions.append(
                 self._node.create_subscription(
@@ -67,30 +78,65 @@ class TransformListener:
     def forget(self) -> None:
         """Empties the buffer of all that moves: time went back."""
         self._newest.clear()
-        self._buffer.clear()
+        self._diagnostics.forget()
+        self.buffer.clear()
 
-    def _take(self, message: TFMessage, static: bool) -> None:
+    def frames(self) -> list[str]:
+        """See :class:`wildseg3d_ros.ros.tf.buffer.Transforms`."""
+        return self.buffer.frames()
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
+        """See :class:`wildseg3d_ros.ros.tf.buffer.Transforms`.
+
+        Errors begin with the cause, where what was published shows one (TransformFault). A frame
+        on the way that has several parents is one: its pose depends on who published last.
+        """
+        try:
+            pose = self.buffer.lookup(target, source, stamp_ns)
+        except WildSeg3DError as error:
+            frames = self._between(target, source)
+            causes = self._diagnostics.contradictions(frames)
+            causes += self._diagnostics.rejections(frames)
+            if not isinstance(error, Extrapolation):
+                causes += self._diagnostics.unheard()
+            if not causes:
+                raise
+            kind = type(error) if isinstance(error, TransformFault) else TransformFault
+            raise kind("; ".join([*causes, str(error)])) from error
+        if self._diagnostics.disputed:
+            contradictions = self._diagnostics.contradictions(self._between(target, source))
+            if contradictions:
+                raise TransformFault("; ".join(contradictions))
+        return pose
+
+    def _between(self, target: str, source: str) -> list[str]:
+        down, up = branches(self.buffer.links(), target.lstrip("/"), source.lstrip("/"))
+        return [*down, *up]
+
+    def _take(self, message: TFMessage, info: Mapping[str, Any], static: bool) -> None:
+        gid = info.get("publisher_gid")  # before Kilted there is none
+        publisher = bytes(gid["data"]) if gid else b""
         for transform in message.transforms:
             if not static:
                 self._check_time(transform)
             try:
-                self._buffer.add(transform, static)
+                self.buffer.add(transform, static)
             except ValueError as error:
-                if transform.child_frame_id not in self._complained:
-                    self._complained.add(transform.child_frame_id)
-                    self._node.get_logger().warning(
-                        f"ignoring the transform {transform.header.frame_id} -> "
-                        f"{transform.child_frame_id}: {error}"
-                    )
+                text = self._diagnostics.reject(transform, str(error), static, publisher)
+                if text:
+                    self._node.get_logger().warning(text)
+            else:
+                self._diagnostics.accept(transform, static, publisher)
 
     def _check_time(self, transform: TransformStamped) -> None:
-        child, stamp_ns = transform.child_frame_id, nanoseconds(transform.header.stamp)
-        back = self._newest.get(child, stamp_ns) - stamp_ns
+        frames = transform.header.frame_id, transform.child_frame_id
+        stamp_ns = nanoseconds(transform.header.stamp)
+        back = self._newest.get(frames, stamp_ns) - stamp_ns
         if back > _RESTART_NS:
             self._node.get_logger().warning(
-                f"the time of the transform of '{child}' went back by {back / 1e9:.3f} s (a "
+                f"the time of the transform of '{frames[1]}' went back by {back / 1e9:.3f} s (a "
                 "recording that starts again, or a clock that was set); moving transforms of "
                 "before are forgotten"
             )
             self.forget()
-        self._newest[child] = max(stamp_ns, self._newest.get(child, stamp_ns))
+        self._newest[frames] = max(stamp_ns, self._newest.get(frames, stamp_ns))

@@ -13,7 +13,7 @@ from rclpy.time import Time
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
 from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
-from wildseg3d_ros.ros.tf.errors import TooEarly, not_connected, unknown_frame
+from wildseg3d_ros.ros.tf.links import Link, frame_names, path, time_of
 
 
 class Tf2Buffer:
@@ -34,30 +34,35 @@ class Tf2Buffer:
         """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`."""
         self._buffer.clear()
 
-    def frames(self) -> list[str]:
-        """Names of all known frames, sorted."""
+    def links(self) -> dict[str, Link]:
+        """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`; times to a microsecond."""
         tree = yaml.safe_load(self._buffer.all_frames_as_yaml()) or {}
         if not isinstance(tree, dict):
-            return []
-        return sorted({*tree, *(entry["parent"] for entry in tree.values())} - {"NO_PARENT"})
+            return {}
+        links = {}
+        for child, entry in tree.items():
+            times = (entry["oldest_transform"], entry["most_recent_transform"])
+            oldest_ns, newest_ns = (round(float(seconds) * 1e9) for seconds in times)
+            # A static transform has no time there.
+            links[str(child)] = Link(entry["parent"], newest_ns == 0, oldest_ns, newest_ns)
+        return links
+
+    def frames(self) -> list[str]:
+        """Names of all known frames, sorted."""
+        return frame_names(self.links())
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`."""
         target, source = target.lstrip("/"), source.lstrip("/")
-        known = self.frames()
-        for frame in (target, source):
-            if frame not in known:
-                raise unknown_frame(frame, known)
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
-        except tf2_ros.ConnectivityException as error:
-            raise not_connected(target, source, known) from error
         except tf2_ros.TransformException as error:
-            text = (
+            links = self.links()
+            down, up = path(links, target, source)
+            time_of(links, [*down, *up], stamp_ns)
+            raise WildSeg3DError(
                 f"TF has no transform from '{source}' to '{target}' at {stamp_ns / 1e9:.3f} s: "
-                f"{error}; are the clocks of the publishers in step?"
-            )
-            if "into the past" in str(error):  # tf2 tells the two extrapolations apart so only
-                raise TooEarly(text) from error
-            raise WildSeg3DError(text, ErrorCode.MISSING_TF) from error
+                f"{error}",
+                ErrorCode.MISSING_TF,
+            ) from error
         return matrix_from_transform(found)

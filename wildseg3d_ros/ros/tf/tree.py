@@ -18,7 +18,7 @@ from wildseg3d_ros.core.geometry.transforms import (
 )
 from wildseg3d_ros.ros.messages.conversions import matrix_from_transform, nanoseconds
 from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
-from wildseg3d_ros.ros.tf.errors import not_at_that_time, not_connected, unknown_frame
+from wildseg3d_ros.ros.tf.links import Link, frame_names, path, time_of
 
 
 class TransformTree:
@@ -54,44 +54,28 @@ class TransformTree:
         with self._lock:
             self._tracks = {child: track for child, track in self._tracks.items() if track.static}
 
+    def links(self) -> dict[str, Link]:
+        """See :class:`TransformBuffer`."""
+        with self._lock:
+            return {child: track.link for child, track in self._tracks.items()}
+
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
-        with self._lock:
-            return sorted({*self._tracks, *(track.parent for track in self._tracks.values())})
+        return frame_names(self.links())
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
         """See :class:`TransformBuffer`."""
-        target, source = _plain(target), _plain(source)
         with self._lock:
-            known = self.frames()
-            for frame in (target, source):
-                if frame not in known:
-                    raise unknown_frame(frame, known)
-            target_chain, source_chain = self._chain(target), self._chain(source)
-            common = next((f for f in source_chain if f in target_chain), None)
-            if common is None:
-                raise not_connected(target, source, known)
-            up = source_chain[: source_chain.index(common)]
-            down = target_chain[: target_chain.index(common)]
-            if stamp_ns == 0:
-                newest = [
-                    t.newest for f in up + down if not (t := self._tracks[f]).static and t.stamps
-                ]
-                stamp_ns = min(newest, default=0)
+            links = self.links()
+            down, up = path(links, _plain(target), _plain(source))
+            stamp_ns = time_of(links, [*down, *up], stamp_ns)
             return invert(self._product(down, stamp_ns)) @ self._product(up, stamp_ns)
-
-    def _chain(self, frame: str) -> list[str]:
-        """The frame and its ancestors; a loop in the tree ends the chain."""
-        chain = [frame]
-        while (track := self._tracks.get(chain[-1])) is not None and track.parent not in chain:
-            chain.append(track.parent)
-        return chain
 
     def _product(self, chain: list[str], stamp_ns: int) -> NDArray[np.float64]:
         """Pose of the first frame in the parent of the last one."""
         pose = np.eye(4)
         for frame in chain:
-            pose = self._tracks[frame].at(frame, stamp_ns) @ pose
+            pose = self._tracks[frame].at(stamp_ns) @ pose
         return pose
 
 
@@ -108,6 +92,10 @@ class _Track:
     def newest(self) -> int:
         return self.stamps[-1]
 
+    @property
+    def link(self) -> Link:
+        return Link(self.parent, self.static, self.stamps[0], self.newest)
+
     def add(self, stamp_ns: int, pose: NDArray[np.float64]) -> None:
         if self.static or (self.stamps and stamp_ns < self.newest - self._keep_ns):
             # A jump far into the past is a clock that was set back or a bag that starts again.
@@ -123,14 +111,13 @@ class _Track:
             self.stamps.popleft()
             self._poses.popleft()
 
-    def at(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
+    def at(self, stamp_ns: int) -> NDArray[np.float64]:
+        """The pose at a time of the link."""
         if self.static:
             return self._poses[-1]
         after = bisect_left(self.stamps, stamp_ns)
-        if after < len(self.stamps) and self.stamps[after] == stamp_ns:
+        if self.stamps[after] == stamp_ns:
             return self._poses[after]
-        if after in (0, len(self.stamps)):
-            raise not_at_that_time(self.parent, frame, stamp_ns, self.stamps[0], self.newest)
         before = after - 1
         share = (stamp_ns - self.stamps[before]) / (self.stamps[after] - self.stamps[before])
         return interpolate(self._poses[before], self._poses[after], share)

@@ -1,0 +1,85 @@
+"""Transforms that a buffer has, from frame to frame, and why they do not lead to a pose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from wildseg3d_ros.ros.tf.errors import (
+    in_a_loop,
+    not_at_that_time,
+    not_connected,
+    unknown_frame,
+)
+
+
+class Link(NamedTuple):
+    """The transform of one frame in its parent, known between two times.
+
+    Attributes:
+        parent: name of the frame that it refers to.
+        static: it holds at any time.
+        oldest_ns, newest_ns: of one that moves.
+    """
+
+    parent: str
+    static: bool
+    oldest_ns: int
+    newest_ns: int
+
+
+def frame_names(links: Mapping[str, Link]) -> list[str]:
+    """Names of all frames in links by child frame, sorted."""
+    return sorted({*links, *(link.parent for link in links.values())})
+
+
+def chain(links: Mapping[str, Link], frame: str) -> list[str]:
+    """The frame and its ancestors; a loop in the tree ends the chain."""
+    frames = [frame]
+    while (link := links.get(frames[-1])) is not None and link.parent not in frames:
+        frames.append(link.parent)
+    return frames
+
+
+def branches(links: Mapping[str, Link], target: str, source: str) -> tuple[list[str], list[str]]:
+    """The frames from the target, and from the source, up to their common ancestor, without it;
+    without a common one, up to both roots."""
+    down, up = chain(links, target), chain(links, source)
+    common = next((frame for frame in up if frame in down), None)
+    if common is None:
+        return down, up
+    return down[: down.index(common)], up[: up.index(common)]
+
+
+def path(links: Mapping[str, Link], target: str, source: str) -> tuple[list[str], list[str]]:
+    """The :func:`branches` of frames that are connected.
+
+    Raises:
+        WildSeg3DError: UNKNOWN_FRAME when no link names the target or the source; MISSING_TF when
+            they are not connected.
+    """
+    known = frame_names(links)
+    for frame in (target, source):
+        if frame not in known:
+            raise unknown_frame(frame, known)
+        if (frames := chain(links, frame))[-1] in links:
+            raise in_a_loop(target, source, frames)
+    down, up = branches(links, target, source)
+    if down == chain(links, target):
+        raise not_connected(target, source, known)
+    return down, up
+
+
+def time_of(links: Mapping[str, Link], frames: Sequence[str], stamp_ns: int) -> int:
+    """The time at which the frames' transforms are known; for 0 it is the newest of all.
+
+    Raises:
+        WildSeg3DError: one of them is not known then (MISSING_TF).
+    """
+    moving = {frame: links[frame] for frame in frames if not links[frame].static}
+    if stamp_ns == 0:
+        stamp_ns = min((link.newest_ns for link in moving.values()), default=0)
+    for frame, link in moving.items():
+        if not link.oldest_ns <= stamp_ns <= link.newest_ns:
+            raise not_at_that_time(link.parent, frame, stamp_ns, link.oldest_ns, link.newest_ns)
+    return stamp_ns
