@@ -118,6 +118,28 @@ def test_check_without_poses_is_unchecked(folder, capsys):
     assert printed.count("no pose") == 4
 
 
+def test_check_writes_a_report(folder, tmp_path, capsys):
+    out = tmp_path / "new" / "report"
+    assert run("check", folder, "--report", out) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"wrote    {out}/index.html")
+    assert "Cameras: " in (out / "index.html").read_text()
+    assert run("check", folder, "--report", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "ok"
+
+
+def test_check_of_a_wrong_rig_writes_a_report_and_ends_with_3(truth, tmp_path):
+    wrong = MISTAKES["inverse matrices"].make(truth.views, np.random.default_rng(0))
+    write_folder(tmp_path / "wrong", Recording(tuple(wrong)))
+    assert run("check", tmp_path / "wrong", "--report", tmp_path / "report", "--quiet") == 3
+    assert "look inverted" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_check_says_before_the_work_that_a_report_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    error = fails(capsys, "check", tmp_path / "no recording", "--report", tmp_path / "file")
+    assert "cannot write a report" in error and "is a file" in error
+
+
 # ---- segment ---------------------------------------------------------------------------------
 
 

@@ -92,8 +92,11 @@ or that these views see through. The exit code is 3 when something contradicts.
 --live does the same with cameras that publish, and says for each topic what arrives, how
 often, how late, and what is wrong with it. No node need run, and no model is loaded.
 
+--report draws the cameras of a recording, and what each of them sees into the images of
+the others, as given and after alignment: open DIR/index.html in a browser.
+
 examples:
-  wildseg3d check recording/
+  wildseg3d check recording/ --report check/
   wildseg3d check --live --config my_rig.yaml
 """
 _SEGMENT = """\
@@ -196,6 +199,7 @@ def make_parser() -> argparse.ArgumentParser:
     option("folder", metavar="FOLDER", type=Path, nargs="?", help="the recording")
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
     option("--json", action="store_true", help="print all figures as JSON instead of a table")
+    option("--report", metavar="DIR", type=Path, help="write a page with pictures into a folder")
     option("--live", action="store_true", help="check cameras that publish, over ROS 2")
     text = "with --live: parameter file of the node, whose cameras are listened to"
     option("--config", metavar="YAML", type=Path, help=f"{text} (default: ask the node that runs)")

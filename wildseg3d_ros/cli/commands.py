@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt
     from wildseg3d_ros.io.folder import Recording
     from wildseg3d_ros.rig.live import LiveRig
+    from wildseg3d_ros.rig.report import RigReport
     from wildseg3d_ros.scene.scene import Scene
 
 
@@ -81,19 +82,27 @@ def check(given: argparse.Namespace) -> int:
     if given.live == (given.folder is not None):
         raise ConfigError("check takes either a FOLDER or --live")
     if given.live:
+        if given.report:
+            raise ConfigError("--report draws a recording: give its FOLDER instead of --live")
         return _check_live(given)
-    recording = _load(given)
 
     from wildseg3d_ros.cli.report import print_rig
     from wildseg3d_ros.rig.judge import judge
     from wildseg3d_ros.rig.plausible import doubts
 
+    if given.report:
+        from wildseg3d_ros.rig.page import check_folder
+
+        check_folder(given.report)
+    recording = _load(given)
     report = judge(recording.views)
     doubted = [text for view in recording.views for text in doubts(view)]
     if given.json:
         print(json.dumps({**report.to_dict(), "doubts": doubted}, indent=1))
     elif not given.quiet:
         print_rig(report, doubted)
+    if given.report:
+        _write_page(given, recording, report)
     return ExitCode.UNRELIABLE if report.verdict == "suspect" else 0
 
 
@@ -117,6 +126,17 @@ def _check_live(given: argparse.Namespace) -> int:
     elif not given.quiet:
         print_live(report)
     return ExitCode.UNRELIABLE if report.problems else 0
+
+
+def _write_page(given: argparse.Namespace, recording: Recording, report: RigReport) -> None:
+    from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.core.progress_bar import ProgressBar
+    from wildseg3d_ros.rig.page import PAGE, write_report
+
+    with ProgressBar(given.quiet) as bar:
+        write_report(given.report, recording.views, report, Progress(bar.report))
+    if not given.quiet and not given.json:
+        _print_written(given.report / PAGE)
 
 
 def segment(given: argparse.Namespace) -> None:

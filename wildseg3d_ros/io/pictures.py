@@ -31,14 +31,17 @@ _PALETTE: tuple[RGB, ...] = (
     (60, 110, 220),
     (160, 220, 60),
 )
-# Light on dark; clicks that add are green, those that take away are red.
-_TEXT: RGB = (235, 238, 242)
-_FAINT: RGB = (150, 158, 168)
+TEXT: RGB = (235, 238, 242)
+"""Light on dark."""
+FAINT: RGB = (150, 158, 168)
+"""Of what matters less."""
+# Clicks that add are green, those that take away are red.
 _CLICK: RGB = (60, 230, 90)
 _NEGATIVE: RGB = (255, 70, 70)
 _PAPER: RGB = (44, 48, 55)
 _PANEL_WIDTH, _GAP = 400, 10  # pixels
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+"""Of all text in pictures."""
 
 
 class Pictured(Protocol):
@@ -140,7 +143,7 @@ def draw_labels(
         labels: (H, W), 0 = no object.
         colors: RGB by label; labels without a colour stay as they are.
     """
-    out = _dimmed(image, 0.6)
+    out = dimmed(image, 0.6)
     for label in np.unique(labels):
         if label in colors:
             _tint(out, image, labels == label, colors[int(label)])
@@ -151,7 +154,7 @@ def draw_masks(
     image: NDArray[np.uint8], masks: Sequence[tuple[NDArray[np.bool_], RGB]]
 ) -> NDArray[np.uint8]:
     """(H, W, 3) image, dark but for the masks, which are outlined in their colours."""
-    out = _dimmed(image, 0.3)
+    out = dimmed(image, 0.3)
     for mask, color in masks:
         _tint(out, image, mask, color, strength=0.25)
     return out
@@ -200,10 +203,10 @@ def contact_sheet(
     sheet = np.full((height, width, 3), BACKGROUND, np.uint8)
     sheet[: len(legend)] = legend
     for column, title in enumerate(titles):
-        _text(sheet, title, _GAP + column * (_PANEL_WIDTH + _GAP), head - 12, 0.62, _TEXT)
+        draw_text(sheet, title, _GAP + column * (_PANEL_WIDTH + _GAP), head - 12, 0.62, TEXT)
     top = head
     for view, row in zip(shown, rows, strict=True):
-        _text(sheet, scene.view_names[view], _GAP, top + 15, 0.46, _FAINT)
+        draw_text(sheet, scene.view_names[view], _GAP, top + 15, 0.46, FAINT)
         top += label
         for column, picture in enumerate(row):
             left = _GAP + column * (_PANEL_WIDTH + _GAP)
@@ -273,7 +276,7 @@ def _legend(
         ids = ", ".join(map(str, s.cloud.object_ids))
         title = s.title or (f"object {ids}" if ids else "part")
         text = f"{title}: {len(s.cloud.points):,} points{_certainty(s.cloud)}"
-        needed = 22 + cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
+        needed = 22 + cv2.getTextSize(text, FONT, 0.5, 1)[0][0]
         if x > _GAP and x + needed > width - _GAP:
             x, y = _GAP, y + 26
         entries.append((text, _color(s, colors), x, y))
@@ -281,7 +284,7 @@ def _legend(
     legend = np.full((y + 26 if entries else 0, width, 3), BACKGROUND, np.uint8)
     for text, color, x, y in entries:
         cv2.rectangle(legend, (x, y + 10), (x + 14, y + 24), color, -1)
-        _text(legend, text, x + 22, y + 23, 0.5, _TEXT)
+        draw_text(legend, text, x + 22, y + 23, 0.5, TEXT)
     return legend
 
 
@@ -292,8 +295,8 @@ def _certainty(cloud: PicturedCloud) -> str:
     return f", score {cloud.score:.2f}{' ambiguous' if cloud.ambiguity > AMBIGUOUS else ''}"
 
 
-def _dimmed(image: NDArray[np.uint8], brightness: float) -> NDArray[np.uint8]:
-    """Darker, and with less colour, so that tints stand out."""
+def dimmed(image: NDArray[np.uint8], brightness: float) -> NDArray[np.uint8]:
+    """(H, W, 3) darker, and with less colour, so that tints stand out."""
     gray = image.mean(axis=2, keepdims=True)
     return np.clip((0.4 * image + 0.6 * gray) * brightness, 0, 255).astype(np.uint8)
 
@@ -322,7 +325,8 @@ def _panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _text(
+def draw_text(
     sheet: NDArray[np.uint8], text: str, left: int, baseline: int, scale: float, color: RGB
 ) -> None:
-    cv2.putText(sheet, text, (left, baseline), _FONT, scale, color, 1, cv2.LINE_AA)
+    """Writes a line in place; ``left`` and ``baseline`` [px]."""
+    cv2.putText(sheet, text, (left, baseline), FONT, scale, color, 1, cv2.LINE_AA)

@@ -93,7 +93,7 @@ class DrawingCamera:
 
 
 def render_cloud(
-    points: NDArray[np.float32],
+    points: NDArray,
     colors: NDArray[np.uint8],
     camera: DrawingCamera,
     background: tuple[int, int, int] = BACKGROUND,

@@ -18,7 +18,7 @@ by its place in the row of views: those are there whatever the poses are."""
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
-    """N cameras, as given or as a hypothesis has them.
+    """N cameras, as given or as a hypothesis has them; NaN where something is not known.
 
     Attributes:
         world_from_cam: (N, 4, 4) float64; of a mirrored image a reflection.
@@ -37,6 +37,26 @@ class Cameras:
         return cls(
             np.stack(poses), np.stack([np.asarray(v.K) for v in views]), np.ones(len(views))
         )
+
+    @classmethod
+    def of_any(cls, views: Sequence[View]) -> Cameras:
+        """As given; of views without pose or intrinsics NaN."""
+        poses = [view.world_from_cam_prior for view in views]
+        return cls(
+            np.stack([np.full((4, 4), np.nan) if pose is None else pose for pose in poses]),
+            np.stack([np.full((3, 3), np.nan) if view.K is None else view.K for view in views]),
+            np.ones(len(views)),
+        )
+
+    @property
+    def posed(self) -> NDArray[np.bool_]:
+        """(N,) cameras whose pose is known."""
+        return np.asarray(np.isfinite(self.world_from_cam).all(axis=(1, 2)))
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N,) cameras whose pose and intrinsics are known."""
+        return self.posed & np.asarray(np.isfinite(self.K).all(axis=(1, 2)))
 
 
 @dataclass(frozen=True, eq=False)

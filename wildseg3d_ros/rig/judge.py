@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.rig import mistakes
 from wildseg3d_ros.rig.cameras import Cameras, Evidence, Source, all_pairs, chosen_pairs
-from wildseg3d_ros.rig.matches import Matches
+from wildseg3d_ros.rig.matches import Matches, pairs_to_match
 from wildseg3d_ros.rig.mistakes import Mistake
 from wildseg3d_ros.rig.pose_error import most_likely_nearby
 from wildseg3d_ros.rig.report import CameraReport, Finding, RigReport, Verdict, percent
@@ -63,10 +63,7 @@ class _Both:
 
     def __init__(self, views: Sequence[View], surfaces: Surfaces, match_all: bool = False) -> None:
         self._surfaces = surfaces
-        pairs = all_pairs(len(views))
-        # Features of many views are matched to those of the next ones only.
-        if len(views) > 9:
-            pairs = pairs[pairs[:, 1] - pairs[:, 0] <= 8]
+        pairs = pairs_to_match(len(views))
         if not match_all:
             pairs = pairs[~surfaces.measured[pairs].all(axis=1)]
         self._matches = Matches(views, pairs) if len(pairs) else None
@@ -221,6 +218,7 @@ class _Judged:
             mistake.factor,
             f"as given {so}, {mistake.reading} {percent(mended.share)}: {mistake.text}; "
             f"{mistake.remedy}",
+            mistake.mend(self.cameras),
         )
 
     def report(self, v: int, about: frozenset[int]) -> CameraReport:

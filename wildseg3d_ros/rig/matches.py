@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pointmaps.features import match, root_sift
-from wildseg3d_ros.rig.cameras import Cameras, Evidence
+from wildseg3d_ros.rig.cameras import Cameras, Evidence, all_pairs
 from wildseg3d_ros.rig.surfaces import on_largest_plane
 
 _SIZE = 480
@@ -48,6 +48,12 @@ _INDEPENDENT = 20.0
 """Independent matches of a pair: they sit on a few textured things."""
 
 
+def pairs_to_match(count: int) -> NDArray[np.int64]:
+    """(P, 2) of few views all pairs; each of many views is matched to the next ones only."""
+    pairs = all_pairs(count)
+    return pairs[pairs[:, 1] - pairs[:, 0] <= (8 if count > 9 else count)]
+
+
 class Matches:
     """Verified matches of some pairs of views; a :class:`~wildseg3d_ros.rig.cameras.Source`.
 
@@ -56,6 +62,7 @@ class Matches:
     """
 
     def __init__(self, views: Sequence[View], pairs: NDArray[np.int64]) -> None:
+        self.pairs = pairs
         count = len(views)
         # In pixels it stays the same whatever focal length is judged: a shorter one would have all
         # matches agree that lie near the middle.
@@ -81,21 +88,7 @@ class Matches:
         left out."""
         a, b = pairs.T
         row = self._row[a, b]
-        uv = np.where((row >= 0)[:, None, None, None], self._uv[row], np.nan)
-        depth = np.where((row >= 0)[:, None, None], self._depth[row], np.nan)
-        depth = depth * cameras.depth_scale[pairs][:, :, None]
-        there = np.isfinite(uv[:, 0, :, 0])
-        b_from_a = np.linalg.inv(cameras.world_from_cam)[b] @ cameras.world_from_cam[a]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ray_a, ray_b = (_rays(uv[:, k], cameras.K[v]) for k, v in enumerate((a, b)))
-            on_line, ahead = _from_lines(ray_a, ray_b, b_from_a)
-            by_a = _from_points(ray_a, ray_b, depth[:, 0], b_from_a)
-            by_b = _from_points(ray_b, ray_a, depth[:, 1], np.linalg.inv(b_from_a))
-            at_point = np.where(np.isfinite(by_a), by_a, by_b)
-            known = np.isfinite(at_point)
-            off = np.where(known, at_point, on_line)
-            off *= (cameras.K[b, 1, 1] / self._focal[b])[:, None]
-            agrees = there & (off < _WIDE) & (known | ahead)
+        there, known, off, agrees = self._compare(cameras, pairs)
         bands = []
         for angle in (_WIDE, _NARROW):
             radius = angle * self._focal[b]
@@ -112,6 +105,38 @@ class Matches:
         total[compared == 0] = 0.0
         solid = np.where(self._planar[row] & (row >= 0), np.minimum(total, 0.0), total)
         return Evidence(total, total, solid, agrees.sum(axis=1).astype(np.float64), compared)
+
+    def of_pair(
+        self, cameras: Cameras, a: int, b: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Pixels (2, M, 2) of the matches of two views, a < b, and which (M,) of them agree with
+        the cameras."""
+        there, _, _, agrees = self._compare(cameras, np.array([[a, b]]))
+        return self._uv[self._row[a, b]][:, there[0]], agrees[0][there[0]]
+
+    def _compare(
+        self, cameras: Cameras, pairs: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], NDArray[np.bool_]]:
+        """Of P pairs and K matches, each (P, K): whether it is there and its depth is known, by
+        how much it is off [px / focal length as given], and whether it agrees."""
+        a, b = pairs.T
+        row = self._row[a, b]
+        uv = np.where((row >= 0)[:, None, None, None], self._uv[row], np.nan)
+        depth = np.where((row >= 0)[:, None, None], self._depth[row], np.nan)
+        depth = depth * cameras.depth_scale[pairs][:, :, None]
+        there = np.isfinite(uv[:, 0, :, 0])
+        b_from_a = np.linalg.inv(cameras.world_from_cam)[b] @ cameras.world_from_cam[a]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ray_a, ray_b = (_rays(uv[:, k], cameras.K[v]) for k, v in enumerate((a, b)))
+            on_line, ahead = _from_lines(ray_a, ray_b, b_from_a)
+            by_a = _from_points(ray_a, ray_b, depth[:, 0], b_from_a)
+            by_b = _from_points(ray_b, ray_a, depth[:, 1], np.linalg.inv(b_from_a))
+            at_point = np.where(np.isfinite(by_a), by_a, by_b)
+            known = np.isfinite(at_point)
+            off = np.where(known, at_point, on_line)
+            off *= (cameras.K[b, 1, 1] / self._focal[b])[:, None]
+            agrees = there & (off < _WIDE) & (known | ahead)
+        return there, known, off, agrees
 
 
 def _features(view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

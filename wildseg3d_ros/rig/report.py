@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from wildseg3d_ros.core.errors import RigError
 from wildseg3d_ros.core.types import CameraVerdict
+from wildseg3d_ros.rig.cameras import Cameras
 
 Verdict = Literal["ok", "suspect", "unchecked"]
 
@@ -72,6 +73,7 @@ class Finding:
         log_ratio_given, log_ratio_mended: evidence for the cameras of either.
         factor: by which something was multiplied; 1 where nothing was.
         text: the sentence for people, with the way out.
+        mended_cameras: those of the views with pose and intrinsics, without the mistake.
     """
 
     kind: str
@@ -82,6 +84,7 @@ class Finding:
     log_ratio_mended: float
     factor: float
     text: str
+    mended_cameras: Cameras | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -193,4 +196,5 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and np.isnan(value) else value
         for key, value in values.items()
+        if not isinstance(value, Cameras)
     }

@@ -97,7 +97,8 @@ class Surfaces:
         if (self._shape != shape).any():
             return False
         colors = self._colors.reshape(len(self._shape), -1)
-        return bool(np.corrcoef(colors)[0].min() > _SAME)
+        with np.errstate(divide="ignore", invalid="ignore"):  # NaN of an image of one colour
+            return bool(np.corrcoef(colors)[0].min() > _SAME)
 
     def _read(self, v: int, view: View) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The view's small depth image and colours; its samples and figures are kept."""

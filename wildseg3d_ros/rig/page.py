@@ -1,0 +1,295 @@
+"""One page about a rig: the verdict, a table of the cameras, and pictures."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import CameraVerdict, View
+from wildseg3d_ros.io.images import write_bytes, write_image
+from wildseg3d_ros.rig.aligned import AlignedRig, align_measured
+from wildseg3d_ros.rig.cameras import Cameras
+from wildseg3d_ros.rig.overview import overview_picture
+from wildseg3d_ros.rig.pictures import Stage, fitted, pair_picture
+from wildseg3d_ros.rig.plausible import doubts
+from wildseg3d_ros.rig.report import CameraReport, RigReport, percent
+from wildseg3d_ros.rig.reprojection import Reprojections, pairs_to_show
+
+PAGE = "index.html"
+"""Of the files of a report."""
+
+_MOST, _PER_VIEW = 12, 4
+"""Pictures of pairs, and how many of one view others make way for."""
+
+_THUMBNAIL = 112, 84  # width and height [px]
+
+_ORDER = {"suspect": 0, "unchecked": 1, "ok": 2}
+_SAID = {
+    "ok": "The cameras agree with each other.",
+    "suspect": "Something contradicts.",
+    "unchecked": "Nothing could be checked.",
+}
+
+
+class _Picture(NamedTuple):
+    """A file beside the page, and what it shows."""
+
+    file: str
+    what: str
+
+
+def check_folder(folder: Path) -> None:
+    """Raises FileError unless a report can be written into a folder, there or not."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise FileError(f"cannot write a report into '{folder}': '{there}' is a file")
+    if not os.access(there, os.W_OK):
+        raise FileError(f"cannot write a report into '{folder}': '{there}' is read-only")
+
+
+def write_report(
+    folder: Path, views: Sequence[View], report: RigReport, progress: Progress | None = None
+) -> None:
+    """Writes ``index.html`` and its pictures.
+
+    Cameras are drawn as they are given, without the mistake that was found, and, where none was,
+    after an alignment of their depth. That an alignment fails is said on the page.
+
+    Args:
+        folder: made if it is not there; files of an earlier report are replaced.
+        views, report: what was judged, and the verdict.
+
+    Raises:
+        FileError: something cannot be written. Cancelled: the caller asked to stop.
+    """
+    progress = progress or Progress()
+    for kind in ("cameras_[1-3]", "pair_[01][0-9]", "view_[0-9][0-9]"):
+        for stale in folder.glob(f"{kind}.png"):
+            stale.unlink()
+    with progress.stage("alignment"):
+        aligned = _align(views, report, progress)
+    with progress.stage("pictures"):
+        stages = _stages(views, report, aligned)
+        # Features are compared by angles, for which a focal length that was found will do.
+        K = [None if np.isnan(each).any() else each for each in stages[-1].cameras.K]
+        views = [replace(view, K=each) for view, each in zip(views, K, strict=True)]
+        reprojections = Reprojections(views)
+        thumbnails = _write_thumbnails(folder, views)
+        overviews = _write_overviews(folder, views, report, reprojections, stages, aligned)
+        pairs = _write_pairs(folder, views, reprojections, stages, progress)
+    write_bytes(folder / PAGE, page(views, report, aligned, thumbnails, overviews, pairs).encode())
+
+
+def _align(views: Sequence[View], report: RigReport, progress: Progress) -> AlignedRig:
+    if report.finding is not None:
+        return AlignedRig(None, "cameras that are wrong in a known way are not aligned")
+    return align_measured(views, progress)
+
+
+def _stages(views: Sequence[View], report: RigReport, aligned: AlignedRig) -> list[Stage]:
+    why = {each.name: each.why for each in report.cameras if not each.takes_part}
+    stages = [Stage("as given", Cameras.of_any(views), why)]
+    if report.finding is not None and report.finding.mended_cameras is not None:
+        mended, judged = Cameras.of_any(views), report.finding.mended_cameras
+        known = mended.known
+        for each, of_known in zip(vars(mended).values(), vars(judged).values(), strict=True):
+            each[known] = of_known
+        stages.append(Stage("without the mistake", mended, why))
+    if aligned.cameras is not None:
+        stages.append(Stage("after alignment", aligned.cameras, aligned.left_out))
+    return stages
+
+
+def _write_thumbnails(folder: Path, views: Sequence[View]) -> list[_Picture]:
+    pictures = []
+    for v, view in enumerate(views):
+        pictures.append(_Picture(f"view_{v + 1:02d}.png", f"Image of {view.name}"))
+        write_image(folder / pictures[-1].file, fitted(view.image, _THUMBNAIL)[0])
+    return pictures
+
+
+def _write_overviews(
+    folder: Path,
+    views: Sequence[View],
+    report: RigReport,
+    reprojections: Reprojections,
+    stages: Sequence[Stage],
+    aligned: AlignedRig,
+) -> list[_Picture]:
+    pictures: list[_Picture] = []
+    for k, stage in enumerate(stages):
+        is_aligned = stage.cameras is aligned.cameras
+        # In the same world those after alignment are drawn beside those as given.
+        solved = aligned.cameras if k == 0 and aligned.in_given_frame else None
+        is_drawn_already = is_aligned and aligned.in_given_frame
+        if is_drawn_already or not stage.cameras.posed.any():
+            continue
+        picture = _Picture(f"cameras_{len(pictures) + 1}.png", f"All cameras {stage.title}")
+        verdicts: list[str] = [each.verdict for each in report.cameras]
+        if k == 1 and report.finding is not None:
+            verdicts = ["mended" if each == "suspect" else each for each in verdicts]
+        drawn = overview_picture(views, verdicts, reprojections, stage, solved)
+        write_image(folder / picture.file, drawn)
+        pictures.append(picture)
+    return pictures
+
+
+def _write_pairs(
+    folder: Path,
+    views: Sequence[View],
+    reprojections: Reprojections,
+    stages: Sequence[Stage],
+    progress: Progress,
+) -> list[_Picture]:
+    pictures: list[_Picture] = []
+    evidence = [reprojections.evidence(stage.cameras) for stage in stages]
+    pairs = pairs_to_show(evidence, len(views), _MOST, _PER_VIEW)
+    for k, (a, b) in enumerate(pairs):
+        progress.update(k / len(pairs))
+        picture = _Picture(
+            f"pair_{k + 1:02d}.png", f"{views[a].name} in the image of {views[b].name}"
+        )
+        drawn = pair_picture(views, reprojections, stages, a, b)
+        write_image(folder / picture.file, drawn)
+        pictures.append(picture)
+    return pictures
+
+
+# ---- the page --------------------------------------------------------------------------------
+
+
+def page(
+    views: Sequence[View],
+    report: RigReport,
+    aligned: AlignedRig,
+    thumbnails: Sequence[_Picture],
+    overviews: Sequence[_Picture],
+    pairs: Sequence[_Picture],
+) -> str:
+    """The text of the page; see :func:`write_report`."""
+    worst_first = sorted(range(len(views)), key=lambda v: _ORDER[report.cameras[v].verdict])
+    rows = "\n".join(
+        _row(report.cameras[v], views[v], aligned, thumbnails[v]) for v in worst_first
+    )
+    said = report.warnings or [_SAID[report.verdict]]
+    notes = [_sentence(text) for view in views for text in doubts(view)]
+    notes += [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
+    if aligned.cameras is not None:
+        notes += [
+            _sentence(f"camera '{name}' took no part in the alignment: {why}")
+            for name, why in aligned.left_out.items()
+        ]
+    notes += [_sentence(f"the alignment says: {text}") for text in aligned.warnings]
+    if aligned.cameras is not None and not aligned.in_given_frame:
+        notes.append(
+            "After alignment the world is the frame of the first camera that took part: "
+            "the given poses do not fix another."
+        )
+    no_pairs = "<p>No two cameras with known poses see anything in common.</p>"
+    return _PAGE.format(
+        verdict=report.verdict,
+        sentences="".join(f"<p>{html.escape(_sentence(text))}</p>" for text in said),
+        notes="".join(f"<p>{html.escape(text)}</p>" for text in notes),
+        rows=rows,
+        overviews="".join(map(_figure, overviews)) or "<p>No pose is known.</p>",
+        pairs="".join(map(_figure, pairs)) or no_pairs,
+    )
+
+
+def _row(camera: CameraReport, view: View, aligned: AlignedRig, thumbnail: _Picture) -> str:
+    best = sorted(camera.overlap.items(), key=lambda each: -each[1])
+    with_others = ", ".join(f"<i>{html.escape(n)} {percent(share)}</i>" for n, share in best)
+    cells = (
+        f'<img src="{thumbnail.file}" alt="{html.escape(thumbnail.what)}">',
+        html.escape(camera.name),
+        f'<b class="{camera.verdict}">{camera.verdict}</b> {html.escape(camera.why)}',
+        "-" if np.isnan(camera.agreement) else percent(camera.agreement),
+        with_others or "-",
+        "-" if np.isnan(camera.depth) else f"{camera.depth:.3g} m, {camera.depth_share:.0%}",
+        f"{view.size[1]} x {view.size[0]}",
+        "given" if camera.posed else "none",
+        _moved(aligned.verdicts.get(camera.name)),
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _moved(verdict: CameraVerdict | None) -> str:
+    """By how much, with standard deviations, and what the alignment says where that is not ok."""
+    if verdict is None:
+        return "-"
+    said = [] if verdict.verdict == "ok" else [f"{verdict.verdict}: {html.escape(verdict.why)}"]
+    if np.isfinite(verdict.translation):
+        moved = f"{1e3 * verdict.translation:.1f}", f"{np.degrees(verdict.rotation):.2f}"
+        if np.isfinite(verdict.translation_sigma):
+            sigmas = 1e3 * verdict.translation_sigma, np.degrees(verdict.rotation_sigma)
+            moved = f"{moved[0]} &plusmn; {sigmas[0]:.1f}", f"{moved[1]} &plusmn; {sigmas[1]:.2f}"
+        said.insert(0, f"<i>{moved[0]} mm, {moved[1]}&deg;</i>")
+    return "<br>".join(said) or "-"
+
+
+def _figure(picture: _Picture) -> str:
+    image = f'<img src="{picture.file}" alt="{html.escape(picture.what)}">'
+    return f'<a href="{picture.file}">{image}</a>\n'
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Cameras: {verdict}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1540px; margin: 0 auto;
+  padding: 1.5rem; background: #1c1f24; color: #ebeef2 }}
+h1, h2 {{ font-weight: 600; margin: 2rem 0 .5rem }}
+h1 {{ margin-top: 0 }}
+p {{ max-width: 60rem; margin: .4rem 0 }}
+img {{ display: block; max-width: 100%; margin: 0 0 1rem; border: 1px solid #3a4048 }}
+td img {{ margin: 0 }}
+table {{ border-collapse: collapse; width: 100% }}
+td, th {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #3a4048;
+  vertical-align: top }}
+th, .notes {{ color: #969ea8; font-weight: 400 }}
+td:nth-child(2) {{ font-weight: 600; overflow-wrap: anywhere; min-width: 6rem }}
+td:nth-child(6), td:nth-child(7), i {{ white-space: nowrap; font-style: normal }}
+.ok {{ color: #00cd82 }} .suspect {{ color: #ff5a50 }} .unchecked {{ color: #f0e442 }}
+</style>
+</head>
+<body>
+<h1>Cameras: <span class="{verdict}">{verdict}</span></h1>
+{sentences}
+<div class="notes">{notes}</div>
+<h2>Each camera</h2>
+<table>
+<tr><th></th><th>camera</th><th>verdict</th><th>agrees</th><th>with</th><th>depth</th>
+<th>image</th><th>pose</th><th>moved by alignment</th></tr>
+{rows}
+</table>
+<p class="notes">agrees: share of what a camera has in common with others, points of measured
+depth or matched features, that lies where the others see it. depth: its median, and the share of
+pixels that have any.</p>
+<h2>All cameras</h2>
+<p class="notes">Points in their colours; those of cameras that are not ok, among others that
+are, are tinted with the colour of the verdict. The thin axes at the origin are the world's.</p>
+{overviews}
+<h2>Pairs of cameras</h2>
+<p class="notes">Left the one camera's image, then the other's with what the first one sees
+carried into it. Pairs that agree least come first, at most twelve are shown. Red along the edges
+of things is common; red all over is not.</p>
+{pairs}
+</body>
+</html>
+"""
