@@ -43,8 +43,8 @@ def test_segment_reply_plain(client):
     assert not reply.organized_clouds
     assert reply.box.size.x == 0
     # These are small and always there.
-    assert reply.view_cameras == list(table.NAMES)
-    assert reply.alignment_residual == pytest.approx(0.002)
+    assert [point.camera for point in reply.view_points] == list(table.NAMES)
+    assert reply.registration_residual == pytest.approx(0.002)
     plain = client.segment([red()])
     assert (plain.normals, plain.box, plain.context, plain.views) == (None, None, None, None)
     with pytest.raises(ValueError, match="include_box=True"):
@@ -55,7 +55,7 @@ def test_segment_reply_residual(client):
     """Not that of each camera's depth with itself, which is 0 here."""
     built = client.build()
     assert built.registration_residual == pytest.approx(0.002)
-    assert client.segment([red()]).alignment_residual == built.registration_residual
+    assert client.segment([red()]).registration_residual == built.registration_residual
 
 
 def test_segment_reply_normals_and_views(client):
@@ -174,7 +174,7 @@ def test_segment_reply_organised_clouds(client):
         z = apply(invert(POSES[view]), points[known].astype(float))[:, 2]
         np.testing.assert_allclose(z, depth[known], atol=1e-4)
     reply = raw(client, organized_cameras=["front"])
-    cloud = reply.organized_clouds[0]
+    cloud = reply.organized_clouds[0].cloud
     assert (cloud.height, cloud.width, cloud.is_dense) == (*table.SIZE, False)
 
 

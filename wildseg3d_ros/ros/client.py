@@ -186,7 +186,7 @@ class SceneClient:
                 :class:`wildseg3d_ros.ros.messages.requests.SegmentOptions`.
         """
         reply = self._call(self._segment, segment_request(clicks, options))
-        return Selection.of(reply, options.get("organized_cameras", ()))
+        return Selection.of(reply)
 
     def list_objects(
         self, target_frame: str = "", include_boxes: bool = False

@@ -13,9 +13,11 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.msg import StageTime
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.building.overall import OverallProgress
 from wildseg3d_ros.ros.guard import status_of
+from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.reports import scene_reports
 from wildseg3d_ros.scene.scene import Scene
 
@@ -41,15 +43,16 @@ class Build:
     def describe(self, scene: Scene, seconds: float) -> None:
         """Fills the result with a scene that took so many seconds."""
         result, alignment = self.result, scene.alignment
-        result.scene_id, result.frame_id = scene.scene_id, scene.frame_id
+        result.scene_id, result.header = scene.scene_id, header(scene.frame_id, scene.stamp_ns)
         result.objects = len(scene.object_ids)
         result.scale_sources = list(alignment.scale_sources)
         result.scale_factor = float(alignment.scale_factor)
         result.registration_residual = float(alignment.registration_residual)
         result.camera_reports = scene_reports(scene)
         result.seconds = seconds
-        result.stage_names = list(scene.seconds)
-        result.stage_seconds = [float(value) for value in scene.seconds.values()]
+        result.stages = [
+            StageTime(stage=stage, seconds=float(spent)) for stage, spent in scene.seconds.items()
+        ]
 
     def waiting(self, stage: str) -> Callable[[], bool]:
         """``cancelled`` for a step that only waits; reports once a second that it still does.

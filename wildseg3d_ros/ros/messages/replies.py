@@ -57,12 +57,12 @@ class BuildReport:
         return cls(
             scene_id=result.scene_id,
             objects=result.objects,
-            frame_id=result.frame_id,
+            frame_id=result.header.frame_id,
             scale_sources=tuple(result.scale_sources),
             scale_factor=result.scale_factor,
             registration_residual=result.registration_residual,
             seconds=result.seconds,
-            stage_seconds=dict(zip(result.stage_names, result.stage_seconds, strict=True)),
+            stage_seconds={each.stage: each.seconds for each in result.stages},
             warnings=tuple(result.warnings),
             cameras=tuple(map(camera_report, result.camera_reports)),
         )
@@ -117,7 +117,7 @@ class Selection:
         context, surroundings: what lies about the object, and the scene without it.
         organized: (H, W, 3) float32 by camera, NaN where the object was not measured.
         view_points: (3,) place by camera, in the scene's order.
-        alignment_residual: metres by which given poses and depth differ from the scene, as its
+        registration_residual: metres by which given poses and depth differ from the scene, as its
             build reported; NaN where nothing could differ.
     """
 
@@ -141,7 +141,7 @@ class Selection:
     surroundings: PlainCloud | None
     organized: dict[str, NDArray[np.float32]]
     view_points: dict[str, NDArray[np.float64]]
-    alignment_residual: float
+    registration_residual: float
 
     @property
     def pose(self) -> PoseStamped:
@@ -158,8 +158,8 @@ class Selection:
         )
 
     @classmethod
-    def of(cls, reply: Segment.Response, organized_cameras: Sequence[str] = ()) -> Selection:
-        """Reads a reply to a request with these ``organized_cameras``.
+    def of(cls, reply: Segment.Response) -> Selection:
+        """Reads a reply.
 
         Raises:
             WildSeg3DError: the node's error, with its code and text.
@@ -177,12 +177,12 @@ class Selection:
             score=reply.score,
             ambiguity=reply.ambiguity,
             alternatives=tuple(map(Alternative.of, reply.alternatives)),
-            frame_id=reply.cloud.header.frame_id,
-            stamp_ns=nanoseconds(reply.cloud.header.stamp),
+            frame_id=reply.header.frame_id,
+            stamp_ns=nanoseconds(reply.header.stamp),
             scene_id=reply.scene_id,
             masks={
-                name: array_from_image(mask, f"mask of '{name}'") > 0
-                for name, mask in zip(reply.mask_cameras, reply.masks, strict=True)
+                each.camera: array_from_image(each.mask, f"mask of '{each.camera}'") > 0
+                for each in reply.masks
             },
             warnings=tuple(reply.warnings),
             normals=normals,
@@ -193,14 +193,16 @@ class Selection:
             context=_plain_cloud(reply.context),
             surroundings=_plain_cloud(reply.surroundings),
             organized={
-                name: points_from_cloud(cloud)[0].reshape(cloud.height, cloud.width, 3)
-                for name, cloud in zip(organized_cameras, reply.organized_clouds, strict=True)
+                each.camera: points_from_cloud(each.cloud)[0].reshape(
+                    each.cloud.height, each.cloud.width, 3
+                )
+                for each in reply.organized_clouds
             },
             view_points={
-                name: np.array([place.x, place.y, place.z])
-                for name, place in zip(reply.view_cameras, reply.view_points, strict=True)
+                each.camera: np.array([each.point.x, each.point.y, each.point.z])
+                for each in reply.view_points
             },
-            alignment_residual=reply.alignment_residual,
+            registration_residual=reply.registration_residual,
         )
 
 

@@ -8,8 +8,8 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_msgs.msg import CameraOverlap, StreamReport
 from wildseg3d_msgs.msg import CameraReport as CameraMessage
-from wildseg3d_msgs.msg import StreamReport
 from wildseg3d_msgs.srv import CheckRig
 from wildseg3d_ros.core.types import CameraVerdict, Verdict, View
 from wildseg3d_ros.rig.live import LiveRig, PosedVerdict, StreamState
@@ -53,8 +53,10 @@ def camera_reports(
             moved_deviation=camera.translation_sigma,
             turned_deviation=camera.rotation_sigma,
             agreement=camera.agreement,
-            overlap_cameras=list(camera.overlap),
-            overlap_shares=[float(share) for share in camera.overlap.values()],
+            overlaps=[
+                CameraOverlap(camera=name, share=float(share))
+                for name, share in camera.overlap.items()
+            ],
             median_depth=camera.median_depth,
             depth_share=camera.depth_share,
         )
@@ -77,7 +79,7 @@ def camera_report(message: CameraMessage) -> PosedVerdict:
         VERDICTS[message.verdict],
         message.reason,
         message.agreement,
-        dict(zip(message.overlap_cameras, message.overlap_shares, strict=True)),
+        {overlap.camera: overlap.share for overlap in message.overlaps},
         message.median_depth,
         message.depth_share,
     )

@@ -143,7 +143,7 @@ def _load_reply(current: CurrentScene) -> LoadScene.Response:
     return LoadScene.Response(
         scene_id=scene.scene_id,
         objects=len(scene.object_ids),
-        frame_id=scene.frame_id,
+        header=header(scene.frame_id, scene.stamp_ns),
         warnings=[*current.warnings, *scene.warnings],
     )
 

@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import PointCloud2
 
 from wildseg3d_msgs.msg import Alternative as AlternativeMessage
+from wildseg3d_msgs.msg import CameraCloud, CameraMask, ViewPoint
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.lens import Lens
@@ -25,7 +26,7 @@ from wildseg3d_ros.ros.messages.clouds import (
     normal_columns,
     xyz_columns,
 )
-from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
+from wildseg3d_ros.ros.messages.conversions import header, image_from_mask, point_message
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import TF_TOLERANCE, PromptReader
 from wildseg3d_ros.ros.tf.buffer import Transforms
@@ -110,16 +111,18 @@ class CurrentScene:
         parts = _Parts(self, request, selected, target, target_from_scene, stamp_ns)
         points = parts.moved(cloud.points)
         return Segment.Response(
+            header=header(target, stamp_ns),
             cloud=parts.message({**colored_columns(points, cloud.colors), **parts.fields(cloud)}),
             object_ids=list(cloud.object_ids),
             score=cloud.score,
             ambiguity=cloud.ambiguity,
             scene_id=cloud.scene_id,
-            alignment_residual=float(self.scene.alignment.registration_residual),
-            view_cameras=list(self.scene.view_names),
+            registration_residual=float(self.scene.alignment.registration_residual),
             view_points=[
-                point_message(apply(target_from_scene, centre))
-                for centre in self.scene.world_from_cam[:, :3, 3]
+                ViewPoint(camera=name, point=point_message(apply(target_from_scene, centre)))
+                for name, centre in zip(
+                    self.scene.view_names, self.scene.world_from_cam[:, :3, 3], strict=True
+                )
             ],
             warnings=[
                 *self._reader(transforms).warnings(request),
@@ -210,7 +213,6 @@ class _Parts:
             columns = colored_columns(self.moved(rest.points), rest.colors)
             parts["surroundings"] = self.message(columns)
         if request.include_masks:
-            parts["mask_cameras"] = list(self.current.scene.view_names)
             parts["masks"] = [self._mask(name, cloud) for name in self.current.scene.view_names]
         if request.include_alternatives:
             parts["alternatives"] = [self._alternative(each) for each in cloud.alternatives]
@@ -236,12 +238,13 @@ class _Parts:
         )
         return normals @ self.target_from_scene[:3, :3].T.astype(np.float32)
 
-    def _mask(self, name: str, cloud: ObjectCloud) -> Image:
+    def _mask(self, name: str, cloud: ObjectCloud) -> CameraMask:
         scene, view = self.current.scene, self.current.scene.view_index(name)
         mask = self.current.calibrations[name].published_labels(cloud.masks[name])
-        return image_from_mask(mask, scene.camera_frames[view], scene.stamps_ns[view])
+        image = image_from_mask(mask, scene.camera_frames[view], scene.stamps_ns[view])
+        return CameraMask(camera=name, mask=image)
 
-    def _organized(self, name: str) -> PointCloud2:
+    def _organized(self, name: str) -> CameraCloud:
         scene, view = self.current.scene, self.current.scene.view_index(name)
         points, image = self.current.graspable.organized(self.selected, view)
         # From pinhole pixels, NaN where nothing is, to those of the published image.
@@ -249,4 +252,5 @@ class _Parts:
         points = lens.published_labels(self.moved(points), np.nan)
         columns = colored_columns(points, lens.published_labels(image))
         stamp_ns = self.stamp_ns if self.request.target_now else scene.stamps_ns[view]
-        return cloud_message(columns, self.target, stamp_ns, lens.size)
+        cloud = cloud_message(columns, self.target, stamp_ns, lens.size)
+        return CameraCloud(camera=name, cloud=cloud)
