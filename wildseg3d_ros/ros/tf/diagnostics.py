@@ -66,19 +66,20 @@ class TransformDiagnostics:
                     del parents[name]
             known = parents.get(parent)
             # A frame may return to a parent that it left: only quick changes are a contradiction.
-            lasted = known is not None and now - known.last < BUFFER_SECONDS
-            first = known.first if known is not None and lasted else now
-            parents[parent] = _Parent(publisher, static, first, now)
+            if known is None:
+                known = parents[parent] = _Parent(publisher, static, now, now)
+            elif now - known.last > BUFFER_SECONDS:
+                known.first = now
+            known.publisher, known.static, known.last = publisher, static, now
 
     def reject(self, transform: TransformStamped, why: str, static: bool, publisher: bytes) -> str:
-        """Takes note of a transform that makes no pose; returns what is to be said of it, once."""
+        """Takes note of a transform that makes no pose; returns what is to be said of it."""
         parent, child = _names(transform)
         topic = TF_STATIC if static else TF
         text = f"the transform '{parent}' -> '{child}' on {topic} is ignored: {why}"
         with self._lock:
-            is_known = self._rejected.get(child, ("",))[0] == text
             self._rejected[child] = text, publisher
-        return "" if is_known else text
+        return text
 
     def forget(self) -> None:
         """Forgets what moves: time went back."""
