@@ -14,20 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
-from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.ros.cameras.frames import FrameSet
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.monitoring.change import ChangeDetector, depth_thumbnail, thumbnail
 from wildseg3d_ros.ros.monitoring.diagnostics import START_SECONDS
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, Transforms
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TOLERANCE, Transforms, differ
 from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.scene.scene import Scene
 
-_TF_TOLERANCE = 0.003
-"""Metres and, for what is 1 m from the camera, radians by which TF may differ from before."""
 _SCENE_TOLERANCE = 0.02
-"""The same, from the pose in a scene, which the alignment refined."""
+"""As TOLERANCE of TF, from the pose in a scene, which the alignment refined."""
 
 
 @dataclass
@@ -128,7 +126,7 @@ class SceneMonitor:
         for view, name in enumerate(scene.view_names):
             if name not in self._cameras.names:
                 continue
-            pose, tolerance = tf_poses.get(name), _TF_TOLERANCE
+            pose, tolerance = tf_poses.get(name), TOLERANCE
             if pose is None and scene.frame_id == world_frame and not tf_poses:
                 pose, tolerance = scene.world_from_cam[view], _SCENE_TOLERANCE
             monitored[name] = _Monitored(
@@ -219,9 +217,7 @@ class SceneMonitor:
             return False
         frame = frames.image.header.frame_id
         now = self._transforms.lookup(config.world_frame, frame, frames.stamp_ns)
-        motion = invert(camera.world_from_cam) @ now
-        angle = rotation_angle(motion[:3, :3])
-        return bool(max(np.linalg.norm(motion[:3, 3]), angle) > camera.tolerance)
+        return differ(camera.world_from_cam, now, camera.tolerance)
 
 
 def _depth_of(scene: Scene, view: int) -> NDArray[np.float32] | None:
