@@ -277,6 +277,17 @@ def test_contradictions_last_for_a_while(clock):
     assert "has 3 parents: b, c, a;" in flips(parents, clock, 0.1, "c", "a")[0]
 
 
+def test_contradictions_publishers_that_are_gone(clock):
+    """A publisher that is started again and again leaves nothing behind."""
+    parents = TransformDiagnostics(Graph())
+    for k in range(5):
+        parents.accept(message("world", "eye", float(k)), True, bytes([k]))
+        clock[0] += 2 * BUFFER_SECONDS
+    assert parents.disputed
+    assert parents.contradictions(["eye"]) == []
+    assert not parents.disputed
+
+
 def test_contradictions_recording_loops(clock):
     """Parents one after the other, again and again, in a recording that is repeated."""
     parents = TransformDiagnostics(Graph())

@@ -108,7 +108,7 @@ class TransformDiagnostics:
 
     @property
     def disputed(self) -> bool:
-        """Whether any frame may be in several places at once."""
+        """Whether any frame may be in several places at once, so that it is worth looking."""
         with self._lock:
             return any(len(claims) > 1 for claims in self._claims.values())
 
@@ -117,22 +117,20 @@ class TransformDiagnostics:
 
         A frame that leaves a parent for another one, as what a gripper takes, has one at a time.
         """
+        publishers = self._publishers() if self.disputed else {}
+        since = time.monotonic() - BUFFER_SECONDS
         with self._lock:
-            several = {
-                frame: list(claims.values())
-                for frame in frames
-                if len(claims := self._claims.get(frame, {})) > 1
-            }
-        if not several:
-            return []
-        publishers = self._publishers()
+            several = {k: v for k, v in self._claims.items() if len(v) > 1}
+            for claims in several.values():  # also to forget publishers that are gone
+                for key in [k for k, v in claims.items() if v.span(publishers)[1] < since]:
+                    del claims[key]
+            disputed = {k: _at_once(list(v.values()), publishers) for k, v in several.items()}
         texts = []
-        for frame, claims in several.items():
-            disputed = _at_once(claims, publishers)
-            if not disputed:
+        for frame in frames:
+            if not (claims := disputed.get(frame)):
                 continue
-            names = [f"{each.parent}{_by(publishers.get(each.publisher))}" for each in disputed]
-            count = len({each.parent for each in disputed})
+            names = [f"{each.parent}{_by(publishers.get(each.publisher))}" for each in claims]
+            count = len({each.parent for each in claims})
             what = (
                 f"{_count(count)} parents" if count > 1 else f"{_count(len(names))} static poses"
             )
@@ -176,16 +174,13 @@ class TransformDiagnostics:
 
 def _at_once(claims: Sequence[_Claim], publishers: Container[bytes]) -> list[_Claim]:
     """Those that another one contradicts while it holds, the first one first."""
-    since = time.monotonic() - BUFFER_SECONDS
-    spans = [(*claim.span(publishers), claim) for claim in claims]
-    recent = sorted((span for span in spans if span[1] > since), key=lambda span: span[:2])
+    spans = sorted(((*claim.span(publishers), claim) for claim in claims), key=lambda s: s[:2])
     return [
         claim
-        for first, last, claim in recent
+        for first, last, claim in spans
         if any(
             first <= other_last and other_first <= last and claim.contradicts(other)
-            for other_first, other_last, other in recent
-            if other is not claim
+            for other_first, other_last, other in spans
         )
     ]
 
