@@ -29,7 +29,7 @@ from wildseg3d_ros.masks.sources import LocatedClick, check_clicks_agree
 from wildseg3d_ros.scene.choosing import choose, nothing_there
 from wildseg3d_ros.scene.clicks import clicks_of, locate, prompts_by_view
 from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud
-from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.scene import Edit, Scene
 from wildseg3d_ros.scene.segments import object_segment
 
 OTHER_BACKEND = "or build the scene with a mask back end that takes prompts (masks.backend=sam2)"
@@ -76,7 +76,7 @@ def add_object(
     score = chosen[0].score if len(chosen) == 1 else math.nan
     cache, object_id = add_leaves(draft.masks, held, score)
     extended = _edited(scene, draft, cache, config)
-    return extended, objects_cloud(extended, (object_id,))
+    return _noted(scene, extended, prompt, object_id, refines=False)
 
 
 def refine_object(
@@ -113,7 +113,7 @@ def refine_object(
             scene.masks, object_id, clicks, source, scene.world, visibility, names
         )
         refined = scene.with_masks(cache, config.index)
-        return refined, objects_cloud(refined, (object_id,))
+        return _noted(scene, refined, prompt, object_id, refines=True)
     clicks = [_on_surface(scene, click) if click.on else click for click in clicks]
     draft = _with_leaves_cut(scene, clicks)
     tree = tree_of(draft.masks)
@@ -127,7 +127,43 @@ def refine_object(
     shown = [labels == object_id for labels in cache.maps[level]]
     check_satisfied(shown, object_id, clicks, scene.view_names)
     refined = _edited(scene, draft, cache, config)
-    return refined, objects_cloud(refined, (object_id,))
+    return _noted(scene, refined, prompt, object_id, refines=True)
+
+
+def undo(
+    scene: Scene, config: SceneConfig = SceneConfig(), masks: MaskBackend | None = None
+) -> tuple[Scene, Edit]:
+    """Takes the newest edit back: all but it are made again, on the scene before the first.
+
+    Ids that were given meanwhile stay used. Arguments as of :func:`add_object`.
+
+    Returns:
+        The scene without the edit, and the edit.
+
+    Raises:
+        PromptError: there is none.
+    """
+    if scene.original is None:
+        raise PromptError(
+            "nothing to undo: no object was added or corrected since the scene was built or loaded"
+        )
+    before = scene.original
+    for edit in scene.edits[:-1]:
+        before, _ = (refine_object if edit.refines else add_object)(
+            before, edit.prompt, config, masks
+        )
+    kept = dataclasses.replace(before.masks, next_id=scene.masks.next_id)
+    return dataclasses.replace(before, masks=kept), scene.edits[-1]
+
+
+def _noted(
+    before: Scene, after: Scene, prompt: Prompt, object_id: int, refines: bool
+) -> tuple[Scene, ObjectCloud]:
+    """The changed scene, which knows what changed it, and the cloud of the changed object."""
+    edits = (*before.edits, Edit(prompt, object_id, refines))
+    original = before if before.original is None else before.original
+    after = dataclasses.replace(after, edits=edits, original=original)
+    return after, objects_cloud(after, (object_id,))
 
 
 def _added_by_backend(
@@ -139,7 +175,7 @@ def _added_by_backend(
     visibility, names = _visibility(scene), scene.view_names
     cache, object_id = extend_cache(scene.masks, source, prompts, scene.world, visibility, names)
     extended = scene.with_masks(cache, config.index)
-    return extended, objects_cloud(extended, (object_id,))
+    return _noted(scene, extended, prompt, object_id, refines=False)
 
 
 def _visibility(scene: Scene) -> Visibility:

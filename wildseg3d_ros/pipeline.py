@@ -7,6 +7,7 @@ alone, to give the mask back end one cloud to look at, and again with the masks 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from wildseg3d_ros.alignment import Aligner, Aligns, ViewAligner
 from wildseg3d_ros.alignment.fusion.fuse import device_array as check_device
@@ -19,6 +20,7 @@ from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.rig.judge import judge
+from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
 from wildseg3d_ros.scene.scene import Scene
@@ -50,8 +52,7 @@ def build_scene(
     progress = progress or Progress()
     check_views(views)
     check_device(config.alignment.device)
-    if config.alignment.check_rig:
-        _check_rig(views, progress)
+    report = _check_rig(views, config, progress)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = masks or load_masks(config.masks)
     pointmaps.check(views)
@@ -71,6 +72,7 @@ def build_scene(
         progress,
         masks,
         world_frame,
+        report,
     )
 
 
@@ -109,6 +111,7 @@ def update_scene(
     if not pairs or has_moved(scene, views[index], index):
         return build_scene(views, config, progress, pointmaps, masks, world_frame)
     check_views(views)
+    report = _check_rig(views, config, progress)
     pointmaps.check(views)
     masks.check(views)
     _warn_of_missing_poses(views, progress)
@@ -131,6 +134,7 @@ def update_scene(
         progress,
         masks,
         world_frame,
+        report,
     )
 
 
@@ -141,6 +145,7 @@ def _finish(
     progress: Progress,
     masks: MaskBackend,
     world_frame: str,
+    report: RigReport | None,
 ) -> Scene:
     """From pairs to the snapshot."""
     with progress.stage("alignment"):
@@ -151,6 +156,8 @@ def _finish(
     with progress.stage("alignment"):
         alignment, world = aligner.solve(cache), aligner.fuse()
     _say_found_intrinsics(views, alignment, progress)
+    if report is not None:
+        alignment = replace(alignment, cameras=report.joined(alignment.cameras))
     with progress.stage("index"):
         return Scene.create(
             views,
@@ -165,13 +172,16 @@ def _finish(
         )
 
 
-def _check_rig(views: Sequence[View], progress: Progress) -> None:
+def _check_rig(views: Sequence[View], config: SceneConfig, progress: Progress) -> RigReport | None:
     """Refuses a rig that is wrong in a known way, and warns of what else contradicts itself."""
+    if not config.alignment.check_rig:
+        return None
     with progress.stage("rig"):
         report = judge(views)
         report.refuse()
         for text in report.warnings:
             progress.warn(text)
+    return report
 
 
 def _choose_pairs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +81,30 @@ def treed_cache(
     )
     ids = tuple(each.object_id for each in records)
     return MaskCache(labels, scores, ids, objects=records, tree=made.tree)
+
+
+def merged_cache(
+    truth: ConstructedScene, made: TrueTree, objects: Mapping[int, Sequence[int]]
+) -> MaskCache:
+    """A cache with a tree; ``objects``: the labels of the true things that each object is, by its
+    id."""
+    cache = treed_cache(truth, made, objects)
+    tree = made.tree
+    nodes = {
+        i: tree.cover(tree.leaves_of([made.node_of[k] for k in labels if k in made.node_of]))
+        for i, labels in objects.items()
+    }
+    maps = []
+    for labels in truth.labels:
+        merged = np.zeros_like(labels)
+        for object_id, of_object in objects.items():
+            merged[np.isin(labels, of_object)] = object_id
+        maps.append(merged)
+    records = tuple(
+        dataclasses.replace(each, nodes=nodes[each.object_id])
+        for each in describe_objects([tuple(maps)], cache.scores)
+    )
+    return cache.with_masks([tuple(maps)], cache.scores, records, tree)
 
 
 def _patches(

@@ -82,7 +82,7 @@ def test_check_prints_a_line_per_camera(folder, capsys):
     assert lines[0].split() == ["camera", "pose", "depth", "agrees", "verdict", "with"]
     assert [line.split()[0] for line in lines[1:5]] == [f"cam_{k}" for k in range(4)]
     assert all(" ok " in line and "given" in line for line in lines[1:5])
-    assert lines[5] == "rig     ok"
+    assert lines[5] == "rig      ok"
 
 
 def test_check_names_inverse_matrices(truth, tmp_path, capsys):
@@ -90,7 +90,7 @@ def test_check_names_inverse_matrices(truth, tmp_path, capsys):
     write_folder(tmp_path / "wrong", Recording(tuple(wrong)))
     assert run("check", tmp_path / "wrong") == 3
     printed = capsys.readouterr().out
-    assert "rig     suspect" in printed
+    assert "rig      suspect" in printed
     assert "the poses look inverted" in printed
     assert run("check", tmp_path / "wrong", "--json") == 3
     found = json.loads(capsys.readouterr().out)
@@ -114,7 +114,7 @@ def test_check_without_poses_is_unchecked(folder, capsys):
     (folder / "transforms.json").write_text(json.dumps(meta))
     assert run("check", folder) == 0
     printed = capsys.readouterr().out
-    assert "rig     unchecked" in printed
+    assert "rig      unchecked" in printed
     assert printed.count("no pose") == 4
 
 

@@ -30,6 +30,7 @@ ROS_FLOORS = (
     {"building"},
     {"monitoring", "topics"},
     {"client", "replay_node", "scene_node"},
+    {"live_check"},
 )
 """The same within ``ros``."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -25,7 +23,7 @@ from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.file.consistency import check_scene
 from wildseg3d_testing.exact import exact_cache, exact_scene
 from wildseg3d_testing.scenes import construct_scene
-from wildseg3d_testing.trees import treed_cache, true_tree
+from wildseg3d_testing.trees import merged_cache, true_tree
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +43,6 @@ def scene_with(truth, change):
     ids = tuple(sorted({int(i) for each in labels for i in np.unique(each)} - {0}))
     cache = MaskCache(labels, exact.scores, ids, objects=describe_objects([labels], exact.scores))
     return exact_scene(truth, cache=cache)
-
-
-def merged_cache(truth, made, objects):
-    """A cache with a tree, in which each object is the true things of given labels."""
-    cache = treed_cache(truth, made, objects)
-    tree = made.tree
-    nodes = {
-        i: tree.cover(tree.leaves_of([made.node_of[k] for k in labels if k in made.node_of]))
-        for i, labels in objects.items()
-    }
-    maps = []
-    for labels in truth.labels:
-        merged = np.zeros_like(labels)
-        for object_id, of_object in objects.items():
-            merged[np.isin(labels, of_object)] = object_id
-        maps.append(merged)
-    records = tuple(
-        dataclasses.replace(each, nodes=nodes[each.object_id])
-        for each in describe_objects([tuple(maps)], cache.scores)
-    )
-    return cache.with_masks([tuple(maps)], cache.scores, records, tree)
 
 
 def treed_with(truth, objects):

@@ -23,7 +23,7 @@ from wildseg3d_ros.core.geometry.cameras import back_project, rays
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, MaskCache, MaskTree, Prompt, View, WorldPointmaps
-from wildseg3d_ros.editing import add_object, refine_object
+from wildseg3d_ros.editing import add_object, refine_object, undo
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.ros.building.process import Extended, Settings
@@ -127,7 +127,7 @@ def scene_by_color(
     """
     with progress.stage("color"):
         located = any(view.world_from_cam_prior is not None for view in views)
-        poses = [POSES[view.name] for view in views]
+        poses = [POSES.get(view.name, view.world_from_cam_prior) for view in views]
         if not located:
             poses = [invert(poses[0]) @ pose for pose in poses]
         labels, leaves, points, confidence = [], [], [], []
@@ -198,6 +198,10 @@ class Builder:
         change = refine_object if refine else add_object
         changed, cloud = change(scene, prompt, self._config)
         return Extended(changed, cloud.object_ids[0])
+
+    def undo(self, scene: Scene) -> Extended:
+        before, edit = undo(scene, self._config)
+        return Extended(before, edit.object_id)
 
 
 color_builder = Builder

@@ -158,6 +158,15 @@ def test_segment_add_and_refine(world):
     assert merged.object_ids == (1,)
     assert merged.masks["front"][green[2], green[1]]
     assert [o.object_id for o in other.list_objects()] == [1]
+    back = client.undo()
+    assert (back.object_id, back.object_remains, back.remaining) == (1, True, 1)
+    assert [o.object_id for o in other.list_objects()] == [1, *found.object_ids]
+    back = other.undo()
+    assert (back.object_id, back.object_remains, back.remaining) == (*found.object_ids, False, 0)
+    assert client.segment([green]).object_ids == ()
+    with pytest.raises(WildSeg3DError, match="nothing to undo"):
+        client.undo()
+
     refused(client, "BAD_REQUEST", "needs the id", [green], refine=True)
     refused(client, "UNKNOWN_OBJECT", "99", [green], refine=True, object_ids=[99])
 

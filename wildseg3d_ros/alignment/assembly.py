@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.alignment.camera_verdicts import camera_verdicts
 from wildseg3d_ros.alignment.cameras.resection import Observed, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
@@ -111,6 +112,7 @@ def assemble(
         scale_factor=factor,
         scale_sources=gauge.sources,
         registration_residual=max((check.residual for check in checks), default=np.nan),
+        cameras=camera_verdicts(views, gauge.poses(cameras), gauge.registration, {}),
     )
 
 

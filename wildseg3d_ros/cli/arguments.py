@@ -14,8 +14,6 @@ from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.cli import commands
 from wildseg3d_ros.core.types import LEVELS, NEGATIVE, POSITIVE
 
-_OF_ROS = "needs ROS 2", "source a ROS 2 set-up file, or run `make demo`, which gets one"
-
 
 @dataclass(frozen=True)
 class Delegate:
@@ -36,10 +34,12 @@ class Delegate:
 
 DELEGATES = {
     "replay": Delegate(
-        "wildseg3d_ros.ros.replay_node", "publish a recording as live ROS 2 cameras", *_OF_ROS
+        "wildseg3d_ros.ros.replay_node",
+        "publish a recording as live ROS 2 cameras",
+        *commands.OF_ROS,
     ),
     "demo": Delegate(
-        "wildseg3d_ros.demo", "build, click and score a small scene over ROS 2", *_OF_ROS
+        "wildseg3d_ros.demo", "build, click and score a small scene over ROS 2", *commands.OF_ROS
     ),
     "train-masks": Delegate(
         "wildseg3d_ros.training.command",
@@ -72,6 +72,7 @@ written because poses, intrinsics or depth are wrong in a known way: see `wildse
 
 example:
   wildseg3d build recording/ -o scene.ws3d --set index.click_radius=4 --picture scene.png
+  wildseg3d build recording/ --write-poses repaired/transforms.json
 """
 _CHECK = """\
 The first thing to run on new cameras. Points of each view are carried into the others by
@@ -82,8 +83,12 @@ a unit of depth, intrinsics of another resolution, a view turned or mirrored, tw
 agrees is the share of the points that lie on the other views' surfaces, of those that do
 or that these views see through. The exit code is 3 when something contradicts.
 
-example:
+--live does the same with cameras that publish, and says for each topic what arrives, how
+often, how late, and what is wrong with it. No node need run, and no model is loaded.
+
+examples:
   wildseg3d check recording/
+  wildseg3d check --live --config my_rig.yaml
 """
 _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
@@ -177,10 +182,18 @@ def make_parser() -> argparse.ArgumentParser:
     option = add("build", commands.build, "build a scene from a recording", _BUILD, _building())
     _add_output(option, "SCENE", "file to write (default: %(default)s)", Path("scene.ws3d"))
     option("--picture", metavar="PNG", type=Path, help="draw all views with their masks")
+    option("--json", metavar="OUT", type=Path, help="file for what was found, by camera and all")
+    text = "write the solved poses: static transforms (.yaml), or a transforms.json elsewhere"
+    option("--write-poses", metavar="OUT", type=Path, help=text)
 
-    option = add("check", commands.check, "check the cameras of a recording", _CHECK)
-    _add_folder(option)
+    option = add("check", commands.check, "check the cameras of a recording or a robot", _CHECK)
+    option("folder", metavar="FOLDER", type=Path, nargs="?", help="the recording")
+    option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
     option("--json", action="store_true", help="print all figures as JSON instead of a table")
+    option("--live", action="store_true", help="check cameras that publish, over ROS 2")
+    text = "with --live: parameter file of the node, whose cameras are listened to"
+    option("--config", metavar="YAML", type=Path, help=f"{text} (default: ask the node that runs)")
+    option("--namespace", metavar="NS", default="", help="with --live: of the node that runs")
 
     option = add("segment", commands.segment, "get the cloud of a clicked object", _SEGMENT)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import signal
 import sys
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt
     from wildseg3d_ros.io.folder import Recording
+    from wildseg3d_ros.rig.live import LiveRig
     from wildseg3d_ros.scene.scene import Scene
+
+
+OF_ROS = "needs ROS 2", "source a ROS 2 set-up file, or run `make demo`, which gets one"
+"""What is missing without rclpy, and the way out."""
 
 
 class ExitCode(IntEnum):
@@ -34,37 +40,83 @@ class ExitCode(IntEnum):
 
 def build(given: argparse.Namespace) -> int:
     """``wildseg3d build``: a recording becomes a scene file; see :func:`_exit_code`."""
-    _check_targets(given.output, given.picture)
+    poses = given.write_poses
+    _check_targets(given.output, given.picture, given.json, poses)
+    if poses and poses.suffix not in (".yaml", ".yml", ".json"):
+        raise ConfigError(f"--write-poses must end in .yaml or .json; got '{poses}'")
+    if poses and poses.suffix == ".json":
+        from wildseg3d_ros.io.folder import check_posed_target
+
+        check_posed_target(given.folder, poses)
     scene = _build(given, _load(given))
 
-    from wildseg3d_ros.cli.report import print_scene
+    from wildseg3d_ros.cli.report import print_scene, scene_figures
+    from wildseg3d_ros.io.folder import write_posed
+    from wildseg3d_ros.io.images import write_bytes
     from wildseg3d_ros.scene.file.snapshot import save_scene
+    from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
 
     save_scene(scene, given.output)
+    if given.json:
+        write_bytes(given.json, (json.dumps(scene_figures(scene), indent=1) + "\n").encode())
+    if poses and poses.suffix == ".json":
+        solved = dict(zip(scene.view_names, scene.world_from_cam, strict=True))
+        write_posed(given.folder, poses, solved)
+    elif poses:
+        text = static_transforms(scene.frame_id, optical_frames(scene), about(scene))
+        write_bytes(poses, text.encode())
     if given.picture:
         from wildseg3d_ros.io.pictures import write_sheet
 
         write_sheet(given.picture, scene)
     if not given.quiet:
         print_scene(scene)
-        _print_written(given.output, given.picture)
+        _print_written(given.output, given.picture, given.json, poses)
     return _exit_code(scene.alignment)
 
 
 def check(given: argparse.Namespace) -> int:
     """``wildseg3d check``: what a recording's views say about its cameras; 0, or 3 where they
     contradict what is given."""
+    if given.live == (given.folder is not None):
+        raise ConfigError("check takes either a FOLDER or --live")
+    if given.live:
+        return _check_live(given)
     recording = _load(given)
 
     from wildseg3d_ros.cli.report import print_rig
     from wildseg3d_ros.rig.judge import judge
+    from wildseg3d_ros.rig.plausible import doubts
 
     report = judge(recording.views)
+    doubted = [text for view in recording.views for text in doubts(view)]
+    if given.json:
+        print(json.dumps({**report.to_dict(), "doubts": doubted}, indent=1))
+    elif not given.quiet:
+        print_rig(report, doubted)
+    return ExitCode.UNRELIABLE if report.verdict == "suspect" else 0
+
+
+def _check_live(given: argparse.Namespace) -> int:
+    """0, or 3 where anything is wrong with what the cameras publish."""
+    try:
+        live = importlib.import_module("wildseg3d_ros.ros.live_check")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("wildseg3d_ros"):
+            raise
+        raise FileError(f"check --live {OF_ROS[0]}: {OF_ROS[1]}") from error
+    from wildseg3d_ros.cli.live_report import print_live
+
+    report: LiveRig
+    if given.config:
+        report = live.check_cameras(given.config)
+    else:
+        report = live.check_running_node(given.namespace)
     if given.json:
         print(json.dumps(report.to_dict(), indent=1))
     elif not given.quiet:
-        print_rig(report)
-    return ExitCode.UNRELIABLE if report.verdict == "suspect" else 0
+        print_live(report)
+    return ExitCode.UNRELIABLE if report.problems else 0
 
 
 def segment(given: argparse.Namespace) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from wildseg3d_ros.core.types import Alignment, ObjectCloud
+from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectCloud
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.scene import Scene
@@ -21,6 +22,7 @@ def print_scene(scene: Scene) -> None:
     print(f"scale    {scene.alignment.scale_text}")
     print(f"objects  {len(scene.object_ids)} with {len(scene.index)} points")
     print(f"pairs    {_agreement(scene.alignment)} (median)")
+    print_cameras(scene.alignment.cameras)
     _print_cost(scene.seconds, peak_memory_mb())
     print_warnings(scene.warnings)
 
@@ -36,23 +38,81 @@ def print_alignment(alignment: Alignment, seconds: Mapping[str, float]) -> None:
     print_warnings(alignment.warnings)
 
 
-def print_rig(report: RigReport) -> None:
-    """A table with one line per camera, and what is wrong with them."""
-    width = max([len(camera.name) for camera in report.cameras] + [6])
-    print(f"{'camera':{width}}  pose   depth   agrees  verdict    with")
-    for camera in report.cameras:
-        depth = "-" if np.isnan(camera.depth) else f"{camera.depth:.3g} m"
-        agrees = "-" if np.isnan(camera.agreement) else f"{camera.agreement:.0%}"
-        best = sorted(camera.overlap.items(), key=lambda each: -each[1])
-        others = ", ".join(f"{name} {share:.0%}" for name, share in best[:_OTHERS])
-        if len(best) > _OTHERS:
-            others += f" and {len(best) - _OTHERS} more"
-        print(
-            f"{camera.name:{width}}  {'given' if camera.posed else 'none':5}  {depth:>6}  "
-            f"{agrees:>6}  {camera.verdict:9}  {others or camera.why}"
-        )
-    print(f"rig     {report.verdict}")
-    print_warnings(report.warnings)
+def scene_figures(scene: Scene) -> dict[str, Any]:
+    """What :func:`print_scene` prints, for programs; NaN becomes None."""
+    alignment, residual = scene.alignment, float(scene.alignment.registration_residual)
+    return {
+        "scene_id": scene.scene_id,
+        "frame_id": scene.frame_id,
+        "objects": len(scene.object_ids),
+        "points": len(scene.index),
+        "converged": bool(alignment.converged),
+        "scale_sources": list(alignment.scale_sources),
+        "scale_factor": float(alignment.scale_factor),
+        "registration_residual": None if np.isnan(residual) else residual,
+        "cameras": [
+            {**camera.to_dict(), "world_from_cam": pose.tolist()}
+            for camera, pose in zip(alignment.cameras, scene.world_from_cam, strict=False)
+        ],
+        "seconds": dict(scene.seconds),
+        "warnings": list(scene.warnings),
+    }
+
+
+def print_rig(report: RigReport, doubts: Sequence[str] = ()) -> None:
+    """A table with one line per camera, and what is wrong with them and with their images."""
+    print_cameras(report.verdicts)
+    print(f"rig      {report.verdict}")
+    print_warnings([*report.warnings, *doubts])
+
+
+def print_cameras(cameras: Sequence[CameraVerdict]) -> None:
+    """A table with one line per camera; columns that nothing is known for are left out."""
+    rows = [("camera", "pose", "depth", "agrees", "moved by", "verdict", "with")]
+    rows += [(
+        camera.name,
+        "given" if camera.posed else "none",
+        known(camera.median_depth, "{:.3g} m"),
+        known(camera.agreement, "{:.0%}"),
+        _motion(camera),
+        camera.verdict,
+        _others(camera.overlap) or camera.why,
+    ) for camera in cameras]  # fmt: skip
+    print_table(rows)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows, the first one the head; columns of nothing but "-" are left out."""
+    columns = [c for c in zip(*rows, strict=True) if set(c[1:]) != {"-"}]
+    widths = [max(map(len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _motion(camera: CameraVerdict) -> str:
+    """How far the given pose was off, with the standard deviations where they are known."""
+    if np.isnan(camera.translation):
+        return "-"
+    parts = []
+    for value, sigma, unit, factor in (
+        (camera.translation, camera.translation_sigma, "mm", 1e3),
+        (camera.rotation, camera.rotation_sigma, "deg", np.degrees(1.0)),
+    ):
+        give_or_take = "" if np.isnan(sigma) else f"+-{sigma * factor:.1f}"
+        parts.append(f"{value * factor:.1f}{give_or_take} {unit}")
+    return ", ".join(parts)
+
+
+def _others(overlap: Mapping[str, float]) -> str:
+    best = sorted(overlap.items(), key=lambda each: -each[1])
+    named = ", ".join(f"{name} {share:.0%}" for name, share in best[:_OTHERS])
+    return f"{named} and {len(best) - _OTHERS} more" if len(best) > _OTHERS else named
+
+
+def known(value: float, form: str) -> str:
+    """A figure in a form; "-" for NaN."""
+    return "-" if np.isnan(value) else form.format(value)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ two lists equal.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class ErrorCode(IntEnum):
@@ -31,11 +32,13 @@ class ErrorCode(IntEnum):
     UNKNOWN_OBJECT = 16
     POINT_OUTSIDE_SCENE = 17
     OTHER_RIG = 18
+    OTHER_SCENE = 19
     NO_IMAGES = 20
     BAD_IMAGE = 21
     BAD_CALIBRATION = 22
     BAD_DEPTH = 23
     MISSING_TF = 24
+    CAMERA_MOVES = 25
     TOO_FEW_VIEWS = 30
     DISCONNECTED_VIEWS = 31
     ALIGNMENT_FAILED = 32
@@ -88,9 +91,21 @@ class AlignmentError(WildSeg3DError):
 
 
 class RigError(WildSeg3DError):
-    """Poses, intrinsics or depth that what the cameras see contradicts, in a way that is known."""
+    """Poses, intrinsics or depth that what the cameras see contradicts, in a way that is known.
+
+    Args:
+        message: the mistake, and the way out.
+        cameras: what is known of each: :class:`wildseg3d_ros.core.types.CameraVerdict`.
+    """
 
     code = ErrorCode.WRONG_RIG
+
+    def __init__(self, message: str, cameras: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.cameras = cameras
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), (str(self), self.cameras)
 
 
 class Cancelled(WildSeg3DError):

@@ -35,6 +35,7 @@ A folder without ``transforms.json`` gives one view per image, without calibrati
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -431,6 +432,50 @@ def write_folder(
         "frames": frames,
     }
     write_bytes(folder / TRANSFORMS, (json.dumps(meta, indent=1) + "\n").encode())
+
+
+def check_posed_target(folder: str | Path, target: Path) -> Path:
+    """The folder whose ``transforms.json`` can be written with other poses to a target.
+
+    Raises:
+        FileError: there is no file to copy, or the target is not of that name in another folder.
+    """
+    source = Path(folder)
+    source = source.parent if source.name == TRANSFORMS and source.is_file() else source
+    if target.name != TRANSFORMS or target.resolve() == (source / TRANSFORMS).resolve():
+        raise FileError(
+            f"poses of a recording are written as {TRANSFORMS} to another folder, got '{target}'"
+        )
+    if not (source / TRANSFORMS).is_file():
+        raise FileError(f"'{source}' has no {TRANSFORMS} that could be written with other poses")
+    return source
+
+
+def write_posed(
+    folder: str | Path, target: Path, world_from_cam: Mapping[str, NDArray[np.float64]]
+) -> None:
+    """Writes a copy of a recording's ``transforms.json`` with other poses.
+
+    The images stay where they are: their paths are made relative to the new file's folder.
+
+    Args:
+        folder: of the recording.
+        target: a file of that name in another folder.
+        world_from_cam: (4, 4) by the name of the view; frames of others keep theirs.
+
+    Raises:
+        FileError: as of :func:`check_posed_target`, or the target cannot be written.
+    """
+    source = check_posed_target(folder, target)
+    meta = dict(_read_json(source / TRANSFORMS))
+    names = _unique_names([frame["file_path"] for frame in meta["frames"]])
+    meta["frames"] = frames = [dict(frame) for frame in meta["frames"]]
+    for name, frame in zip(names, frames, strict=True):
+        if name in world_from_cam:
+            frame["transform_matrix"] = (world_from_cam[name] @ OPENCV_FROM_OPENGL).tolist()
+        for key in frame.keys() & {"file_path", "depth_file_path", "object_mask_path"}:
+            frame[key] = os.path.relpath(source / frame[key], target.parent)
+    write_bytes(target, (json.dumps(meta, indent=1) + "\n").encode())
 
 
 def _depth_unit(views: Sequence[View], unit: float | None) -> float:

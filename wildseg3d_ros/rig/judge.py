@@ -241,7 +241,10 @@ class _Judged:
         verdict, why = _verdict(total, sure, v in about)
         depth = float(self.depth[v])
         name = self.views[v].name
-        return CameraReport(name, True, depth, overlap, own.share, total, verdict, why)
+        share = depth_share(self.views[v])
+        return CameraReport(
+            name, True, depth, overlap, own.share, total, verdict, why, depth_share=share
+        )
 
 
 def _all(evidence: Evidence) -> NDArray[np.float64]:
@@ -269,4 +272,10 @@ def _unposed(view: View) -> CameraReport:
     posed = view.world_from_cam_prior is not None
     why = "no pose" if not posed else "no intrinsics" if view.K is None else "no other pose"
     nothing = float("nan")
-    return CameraReport(view.name, posed, depth, {}, nothing, 0.0, "unchecked", why, False)
+    share = depth_share(view)
+    return CameraReport(view.name, posed, depth, {}, nothing, 0.0, "unchecked", why, False, share)
+
+
+def depth_share(view: View) -> float:
+    """Of the pixels that have depth; NaN without a depth image."""
+    return float("nan") if view.depth is None else float((view.depth > 0).mean())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from wildseg3d_ros.core.errors import RigError
+from wildseg3d_ros.core.types import CameraVerdict
 
 Verdict = Literal["ok", "suspect", "unchecked"]
 
@@ -20,6 +22,7 @@ class CameraReport:
         name: of the view.
         posed: whether a pose is given.
         depth: median of its depth image [m]; NaN without.
+        depth_share: of its pixels that have depth; NaN without a depth image.
         overlap: share of what it and another camera compare that agrees, by the other's name; only
             of those that tell something.
         agreement: the same over all others; NaN where nothing is compared.
@@ -38,6 +41,23 @@ class CameraReport:
     verdict: Verdict
     why: str = ""
     takes_part: bool = True
+    depth_share: float = float("nan")
+
+    @property
+    def verdict_before_alignment(self) -> CameraVerdict:
+        """The same, as a build reports it; nothing has moved yet."""
+        return CameraVerdict(
+            self.name,
+            self.posed,
+            *[float("nan")] * 5,
+            float(self.posed),
+            self.verdict,
+            self.why,
+            self.agreement,
+            self.overlap,
+            self.depth,
+            self.depth_share,
+        )
 
 
 @dataclass(frozen=True)
@@ -127,8 +147,41 @@ class RigReport:
         """Raises RigError where a mistake was found."""
         if self.finding is not None:
             raise RigError(
-                f"{self.finding.text}. To build all the same, set alignment.check_rig to false"
+                f"{self.finding.text}. To build all the same, set alignment.check_rig to false",
+                self.verdicts,
             )
+
+    @property
+    def verdicts(self) -> tuple[CameraVerdict, ...]:
+        """By camera, before anything is aligned."""
+        return tuple(each.verdict_before_alignment for each in self.cameras)
+
+    def joined(self, aligned: Sequence[CameraVerdict]) -> tuple[CameraVerdict, ...]:
+        """What an alignment of the same views says of each camera, with what is told here.
+
+        A camera is checked where either could; where both say something else than that it is ok,
+        the alignment has seen more.
+        """
+        if not aligned:
+            return self.verdicts
+        out = []
+        for ours, theirs in zip(self.verdicts, aligned, strict=True):
+            verdict, why = theirs.verdict, theirs.why
+            doubted = verdict == "ok" and ours.verdict == "suspect"
+            if doubted or (verdict == "unchecked" and ours.verdict == "ok"):
+                verdict, why = ours.verdict, ours.why
+            out.append(
+                replace(
+                    theirs,
+                    verdict=verdict,
+                    why=why,
+                    agreement=ours.agreement,
+                    overlap=ours.overlap,
+                    median_depth=ours.median_depth,
+                    depth_share=ours.depth_share,
+                )
+            )
+        return tuple(out)
 
 
 def percent(share: float) -> str:

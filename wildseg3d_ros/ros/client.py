@@ -27,9 +27,29 @@ from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.action import BuildScene
-from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_msgs.msg import CapturedView as CapturedViewMessage
+from wildseg3d_msgs.srv import (
+    CaptureViews,
+    CheckRig,
+    DropViews,
+    ListObjects,
+    ListViews,
+    LoadScene,
+    SavePoses,
+    SaveScene,
+    Segment,
+    Undo,
+)
+from wildseg3d_ros.rig.live import LiveRig
 from wildseg3d_ros.ros.messages.conversions import array_from_image
-from wildseg3d_ros.ros.messages.replies import BuildReport, SceneObject, Selection, raise_unless_ok
+from wildseg3d_ros.ros.messages.replies import (
+    BuildReport,
+    SceneObject,
+    Selection,
+    Undone,
+    raise_unless_ok,
+)
+from wildseg3d_ros.ros.messages.reports import rig_report
 from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
@@ -57,6 +77,12 @@ class SceneClient:
         self.node = Node(name, context=self._context, namespace=namespace, enable_rosout=False)
         self._segment = self.node.create_client(Segment, "segment", qos_profile=SERVICE_QOS)
         self._list = self.node.create_client(ListObjects, "list_objects")
+        self._capture = self.node.create_client(CaptureViews, "capture_views")
+        self._views = self.node.create_client(ListViews, "list_views")
+        self._drop = self.node.create_client(DropViews, "drop_views")
+        self._check = self.node.create_client(CheckRig, "check_rig")
+        self._save_poses = self.node.create_client(SavePoses, "save_poses")
+        self._undo = self.node.create_client(Undo, "undo")
         self._save = self.node.create_client(SaveScene, "save_scene")
         self._load = self.node.create_client(LoadScene, "load_scene")
         self._build = ActionClient(self.node, BuildScene, "build_scene")
@@ -136,6 +162,19 @@ class SceneClient:
             raise
         return BuildReport.of(future.result().result)
 
+    def check_rig(self, cameras: Sequence[str] = ()) -> LiveRig:
+        """What is wrong with the cameras, or with those named; builds nothing."""
+        return rig_report(self._ask(self._check, CheckRig.Request(cameras=list(cameras))))
+
+    def save_poses(self, path: str, frames: Sequence[str] = (), parent_frame: str = "") -> str:
+        """Writes the solved camera poses on the node's machine; returns the YAML text.
+
+        Args:
+            frames: link frames of the cameras, in the scene's order; none: the optical frames.
+        """
+        request = SavePoses.Request(path=path, frames=list(frames), parent_frame=parent_frame)
+        return self._ask(self._save_poses, request).yaml
+
     def segment(
         self, clicks: Sequence[ClickTuple] = (), **options: Unpack[SegmentOptions]
     ) -> Selection:
@@ -155,6 +194,23 @@ class SceneClient:
         """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
         return [SceneObject.of(message) for message in self._ask(self._list, request).objects]
+
+    def capture_views(self, cameras: Sequence[str] = ()) -> list[str]:
+        """Keeps what the cameras see now as views of the next scenes; returns the views' names."""
+        reply = self._ask(self._capture, CaptureViews.Request(cameras=list(cameras)))
+        return [view.name for view in reply.views]
+
+    def list_views(self) -> list[CapturedViewMessage]:
+        """The captured views that the next scene is built of: wildseg3d_msgs/msg/CapturedView."""
+        return list(self._ask(self._views, ListViews.Request()).views)
+
+    def drop_views(self, names: Sequence[str] = ()) -> int:
+        """Forgets captured views by name or camera, or all; returns how many are left."""
+        return self._ask(self._drop, DropViews.Request(names=list(names))).kept
+
+    def undo(self) -> Undone:
+        """Takes back what the newest add_object or refine changed."""
+        return Undone.of(self._ask(self._undo, Undo.Request()))
 
     def save_scene(self, path: str) -> str:
         """Writes the scene to a file on the node's machine; returns its absolute path."""

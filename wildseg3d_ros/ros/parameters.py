@@ -84,6 +84,9 @@ class NodeConfig:
         "build where TF fails to give poses in world_frame; without any, in the frame of the "
         "first camera. false: such a build fails with MISSING_TF",
     )
+    max_captured_views: int = setting(
+        32, "how many captured views are kept; some 2 MB each for 640x480 with depth", 1, 1000
+    )
     scene_cloud_voxel: float = setting(
         0.005,
         "voxel edge of the published cloud of the whole scene [m]; 0 = every point",
@@ -127,6 +130,7 @@ LIVE = (
     "image_timeout",
     "tf_timeout",
     "allow_missing_poses",
+    "max_captured_views",
     "scene_cloud_voxel",
     "change_seconds",
     "change_share",

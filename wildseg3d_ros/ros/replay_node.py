@@ -15,6 +15,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -132,6 +133,57 @@ class ReplayNode(Node):
             publisher.publish(message)
 
 
+class MovingReplayNode(ReplayNode):
+    """One camera that stands where one view of a recording after the other was taken.
+
+    Args:
+        recording: views with poses.
+        camera: its name.
+        dwell: seconds for which it stands at each; it jumps to the next. 0: until :meth:`move`.
+        rate, depth_encoding, options: as of :class:`ReplayNode`.
+
+    Raises:
+        InputError: a view without calibration or pose.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        camera: str,
+        dwell: float = 3.0,
+        rate: float = 5.0,
+        depth_encoding: Literal["32FC1", "16UC1"] = "32FC1",
+        **options: object,
+    ) -> None:
+        views = [replace(view, name=camera) for view in recording.views]
+        unposed = [v.name for v in recording.views if v.world_from_cam_prior is None]
+        if unposed:
+            raise InputError(
+                f"view {', '.join(unposed)} has no pose: a camera cannot stand there",
+                ErrorCode.BAD_CALIBRATION,
+            )
+        first = Recording(tuple(views[:1]), recording.object_masks[:1])
+        super().__init__(first, rate, "dynamic", depth_encoding, **options)
+        (self._name,) = self.names
+        self._views, self._encoding = views, depth_encoding
+        self._places = itertools.cycle(range(len(views)))
+        self.place = next(self._places)
+        if dwell > 0:
+            self.create_timer(dwell, self.move)
+
+    def move(self) -> None:
+        """To where the next view was taken; after the last comes the first."""
+        self.place = next(self._places)
+        view = self._views[self.place]
+        self._waiting.clear()  # what it shows from now on has one stamp and one pose
+        for field, message in _messages(self._name, view, self._encoding).items():
+            publisher, _ = self._streams[self._name, field]
+            self._streams[self._name, field] = (publisher, message)
+        frame, pose = optical_frame(self._name), view.world_from_cam_prior
+        assert pose is not None  # checked above
+        self._transforms = [transform_from_matrix(pose, WORLD_FRAME, frame)]
+
+
 def _messages(name: str, view: View, depth_encoding: str) -> dict[str, Image | CameraInfo]:
     """A camera's messages by the parameter that names their topic."""
     if view.K is None:
@@ -191,12 +243,18 @@ def main(args: Sequence[str] | None = None, prog: str = "replay_node") -> int:
         default="32FC1",
         help="exact metres, or rounded to millimetres as most drivers do (%(default)s)",
     )
+    text = "publish one camera of that name, which stands where one view after the other was taken"
+    parser.add_argument("--as-one", metavar="CAMERA", help=text)
+    text = "with --as-one: seconds at each place (%(default)s)"
+    parser.add_argument("--dwell", type=float, default=3.0, help=text)
     given = parser.parse_args(remove_ros_args(words))
     if not 0 < given.rate <= 1000:
         parser.error(f"--rate must lie in (0, 1000], got {given.rate}")
 
     def make() -> ReplayNode:
         recording = load_folder(given.folder, given.max_views)
+        if given.as_one:
+            return MovingReplayNode(recording, given.as_one, given.dwell, given.rate, given.depth)
         return ReplayNode(recording, given.rate, given.tf, given.depth)
 
     return run_node(make, words)

@@ -1,7 +1,7 @@
 """The node: camera topics in, scenes built on request, object clouds out.
 
-README.md lists its services and topics, all with relative names; in code they are in ``services``,
-``building.action`` and ``topics``.
+docs/node.md lists its services and topics, all with relative names; in code they are in
+``services``, ``building.action`` and ``topics``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
-from wildseg3d_msgs.srv import LoadScene, Segment
-from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
+from wildseg3d_msgs.srv import LoadScene, Segment, Undo
+from wildseg3d_ros.core.errors import ErrorCode, PromptError, RigError, WildSeg3DError
+from wildseg3d_ros.core.types import check_names
 from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
 from wildseg3d_ros.pipeline import segment
@@ -25,14 +27,18 @@ from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
 from wildseg3d_ros.ros.building.process import PIPELINE, Settings
 from wildseg3d_ros.ros.building.worker import BuildWorker
+from wildseg3d_ros.ros.cameras.captured import CapturedViews, hand_eye_warnings
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
+from wildseg3d_ros.ros.messages.reports import view_reports
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
 from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.ros.services.captures import CaptureServices
+from wildseg3d_ros.ros.services.check_rig import RigCheck
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import poses_at, rebased
@@ -109,6 +115,23 @@ class SceneNode(ManagedNode):
         )
         self._builds = BuildAction(self, self._build)
         self._editor = SceneEditor(self._worker, self._builds, self._scene, self.adopt)
+        self.create_service(
+            Undo,
+            "undo",
+            always_replies(self._editor.undo, Undo, self.get_logger()),
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        self._captured = CapturedViews()
+        CaptureServices(
+            self,
+            self.cameras,
+            self._transforms,
+            self._config.node,
+            self._captured,
+            self._wait_until_active,
+        )
+        rig_check = RigCheck(self, self.cameras, self._transforms, self._config.node)
+        rig_check.serve(self._wait_until_active)
         ObjectServices(self, self._scene, self._transforms, self._load)
         self._prompts = PromptTopics(self, self.cameras.names, self._on_segment)
 
@@ -203,7 +226,8 @@ class SceneNode(ManagedNode):
                 current, cloud = self._editor.answer(request, self._transforms)
             else:
                 cloud = segment(current.scene, current.prompt(request, self._transforms))
-            reply = current.answer(request, self._transforms, cloud)
+            now_ns = self.get_clock().now().nanoseconds
+            reply = current.answer(request, self._transforms, cloud, now_ns)
             return current, selected_by(current.scene, cloud), reply
         except PromptError as error:
             asked = {p.camera for p in (*request.clicks, *request.boxes, *request.masks)}
@@ -221,13 +245,17 @@ class SceneNode(ManagedNode):
             why = f"the first scene is on its way ({progress}); ask again when it is there"
         raise WildSeg3DError(why, ErrorCode.NO_SCENE)
 
+    def _wait_until_active(self) -> None:
+        """Raises WildSeg3DError: the node is not active, nor on its way to it."""
+        self.wait_until_started(lambda: False)
+        self.require_active()
+
     def _load(
         self, path: Path, reply: Callable[[CurrentScene], LoadScene.Response]
     ) -> LoadScene.Response:
-        self.wait_until_started(lambda: False)
-        self.require_active()
+        self._wait_until_active()
         with self._builds.kept_out("loading a scene"):
-            current = loaded_scene(path, self.cameras)
+            current = replace(loaded_scene(path, self.cameras), live=self.cameras.live)
             cloud = whole_scene(current.scene, self._config.node().scene_cloud_voxel)
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
@@ -240,9 +268,12 @@ class SceneNode(ManagedNode):
         self.wait_until_started(build.cancelled)
         self.require_active()
         config = self._config.node()
-        names = self.cameras.choose(build.cameras)
+        names = self.cameras.choose(build.cameras, at_least=1)
         waiting = build.waiting("images")
-        capture = self.cameras.take(names, config, self._transforms, waiting)
+        live = [name for name in names if name not in self._captured.cameras()]
+        check_names([*live, *(each.view.name for each in self._captured.of(names))])
+        seen = self.cameras.take(live, config, self._transforms, waiting) if live else None
+        capture = self._captured.joined(seen, names, config.world_frame)
         if not config.allow_missing_poses:
             capture.require_poses()
         warn(build, self, capture.warnings)
@@ -259,19 +290,31 @@ class SceneNode(ManagedNode):
             built = self._worker.build(
                 capture.views, config.world_frame, build.report, build.cancelled, update
             )
+        except RigError as error:
+            build.result.camera_reports = view_reports(capture.views, error.cameras)
+            raise
         except WildSeg3DError as error:
             raise capture.explain(error) from error.__cause__
         scene = built.scene
         poses = rebased(poses, root, scene.frame_id)
-        current = CurrentScene(scene, capture.calibrations, poses, capture.warnings)
+        in_world = scene.frame_id == config.world_frame
+        current = CurrentScene(
+            scene,
+            capture.calibrations,
+            poses,
+            capture.warnings,
+            view_poses=capture.tf_poses if in_world else {},
+            live=self.cameras.live,
+        )
         self._adopt_new(current, built.overview, capture.tf_poses, config.world_frame)
         seconds = time.monotonic() - start
+        stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in scene.seconds.items())
         self._log(
-            f"scene {scene.scene_id}: {len(scene.object_ids)} objects from {len(names)} views in "
-            f"{seconds:.1f} s ({', '.join(f'{k} {v:.1f}' for k, v in scene.seconds.items())}); "
+            f"scene {scene.scene_id}: {len(scene.object_ids)} objects from "
+            f"{len(scene.view_names)} views in {seconds:.1f} s ({stages}); "
             f"frame '{scene.frame_id}', {scene.alignment.scale_text}"
         )
-        warn(build, self, scene.warnings)
+        warn(build, self, [*scene.warnings, *hand_eye_warnings(scene, current.view_poses)])
         build.describe(scene, seconds)
 
     def _settings(self, config: NodeConfig) -> Settings:

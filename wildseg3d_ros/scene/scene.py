@@ -17,6 +17,7 @@ from wildseg3d_ros.core.types import (
     Alignment,
     MaskCache,
     ObjectTree,
+    Prompt,
     View,
     ViewMasks,
     WorldPointmaps,
@@ -25,6 +26,21 @@ from wildseg3d_ros.core.types.tree import Nodes, Selected
 from wildseg3d_ros.scene.config import IndexConfig
 from wildseg3d_ros.scene.frozen import ReadOnlyArrays
 from wildseg3d_ros.scene.index import ObjectIndex, as_index
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A prompt that changed a scene.
+
+    Attributes:
+        prompt: of the caller.
+        object_id: of the object that it made or corrected.
+        refines: whether it corrected an object that was there.
+    """
+
+    prompt: Prompt
+    object_id: int
+    refines: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +69,8 @@ class Scene(ReadOnlyArrays):
         seconds: wall time by stage of the build.
         warnings: what a user should know, one sentence each.
         click_radius: half edge [px] of the window around a click that decides the object.
+        edits: what added or corrected objects since it was built, oldest first.
+        original: the scene before these; None where there are none. A scene's file keeps neither.
     """
 
     scene_id: str
@@ -72,6 +90,8 @@ class Scene(ReadOnlyArrays):
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     click_radius: int = 6
+    edits: tuple[Edit, ...] = ()
+    original: Scene | None = None
 
     @classmethod
     def create(

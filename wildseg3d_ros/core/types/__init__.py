@@ -5,7 +5,7 @@ OpenCV's (x right, y down, z forward). Pixels are ``uv`` (column, row); arrays a
 Integer pixel coordinates are pixel centres. Times are integer nanoseconds.
 """
 
-from wildseg3d_ros.core.types.alignment import Alignment, WorldPointmaps
+from wildseg3d_ros.core.types.alignment import Alignment, CameraVerdict, Verdict, WorldPointmaps
 from wildseg3d_ros.core.types.masks import (
     BACKGROUND,
     LEVELS,
@@ -41,6 +41,7 @@ __all__ = [
     "Alignment",
     "Alternative",
     "Box",
+    "CameraVerdict",
     "Click",
     "Level",
     "MaskCache",
@@ -54,6 +55,7 @@ __all__ = [
     "Point",
     "Prompt",
     "RelativePose",
+    "Verdict",
     "View",
     "ViewMask",
     "ViewMasks",

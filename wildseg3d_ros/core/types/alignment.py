@@ -2,10 +2,63 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Verdict = Literal["ok", "moved", "suspect", "unchecked", "left out"]
+
+
+@dataclass(frozen=True)
+class CameraVerdict:
+    """What an alignment says about one camera, and about the pose that was given for it.
+
+    Attributes:
+        name: of the view.
+        posed: whether a pose was given.
+        translation, rotation: metres and rad from the given pose to the one that was found; NaN
+            where no pose was given, or where nothing fixes the frame of the given ones.
+        translation_sigma, rotation_sigma: standard deviations of these per axis [m, rad]: of where
+            the other cameras and the pairs expect the given pose, and of its own; NaN likewise.
+        deviations: by how many standard deviations the given pose differs from where the others
+            expect it, a Mahalanobis distance; NaN where nothing can tell.
+        weight: of the given pose in the frame of the world, 0 (it took no part) to 1.
+        verdict: ``ok``; ``moved``: the given pose was wrong and is corrected; ``left out``: so
+            wrong that it took no part at all; ``suspect``: where the camera is cannot be relied
+            on; ``unchecked``: nothing says whether its place is right.
+        why: the reason, one clause; empty where it is ok.
+        agreement: share of what it and the others compare, with the cameras as given, that agrees;
+            NaN where nothing is compared.
+        overlap: the same with each of those that tell something, by their names.
+        median_depth: of its depth image [m]; NaN without.
+        depth_share: of its pixels that have depth, from 0 to 1; NaN without a depth image.
+    """
+
+    name: str
+    posed: bool
+    translation: float
+    rotation: float
+    translation_sigma: float
+    rotation_sigma: float
+    deviations: float
+    weight: float
+    verdict: Verdict
+    why: str = ""
+    agreement: float = float("nan")
+    overlap: Mapping[str, float] = field(default_factory=dict)
+    median_depth: float = float("nan")
+    depth_share: float = float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; NaN becomes None."""
+        return {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in vars(self).items()
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +103,8 @@ class Alignment:
             shows here only where something else gives the metric scale. NaN when nothing was given
             that the world could differ from: one pair that was triangulated with the given poses
             always agrees with them.
+        cameras: the verdict on each camera, in the order of the views; empty where none was
+            passed.
     """
 
     edges: NDArray[np.int64]
@@ -74,6 +129,7 @@ class Alignment:
     scale_sources: tuple[str, ...] = ()
     registration_residual: float = float("nan")
     view_correction: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4, 4)))
+    cameras: tuple[CameraVerdict, ...] = ()
 
     def correction(self, view: int) -> NDArray[np.float64]:
         """(4, 4) of ``view_correction``; the identity where there is none."""

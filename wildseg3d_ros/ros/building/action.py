@@ -15,6 +15,7 @@ from rclpy.node import Node
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.guard import status_of
+from wildseg3d_ros.ros.messages.reports import scene_reports
 from wildseg3d_ros.scene.scene import Scene
 
 
@@ -44,6 +45,7 @@ class Build:
         result.scale_sources = list(alignment.scale_sources)
         result.scale_factor = float(alignment.scale_factor)
         result.registration_residual = float(alignment.registration_residual)
+        result.camera_reports = scene_reports(scene)
         result.seconds = seconds
         result.stage_names = list(scene.seconds)
         result.stage_seconds = [float(value) for value in scene.seconds.values()]

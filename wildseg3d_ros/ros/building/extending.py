@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from wildseg3d_msgs.srv import Segment
+from wildseg3d_msgs.srv import Segment, Undo
 from wildseg3d_ros.core.errors import PromptError
 from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.pipeline import segment
@@ -44,7 +44,8 @@ class SceneEditor:
             raise PromptError("add_object and refine exclude each other; ask for one of them")
         current = self.current()
         # An unknown frame is to be refused before seconds of work, not after.
-        current.target_from_scene(current.target(request.target_frame), transforms)
+        target = current.target(request.target_frame)
+        current.target_from_scene(target, transforms, request.target_now)
         if request.add_object:
             try:
                 cloud = segment(current.scene, current.prompt(request, transforms))
@@ -63,3 +64,17 @@ class SceneEditor:
             extended = replace(current, scene=found.scene)
             self.adopt(extended)
         return extended, objects_cloud(found.scene, (found.object_id,))
+
+    def undo(self, _: Undo.Request) -> Undo.Response:
+        """Takes the newest change back; errors as of :meth:`answer`."""
+        with self.builds.kept_out("taking a change back") as stop:
+            current = self.current()
+            found = self.worker.undo(current.scene, stop)
+            self.adopt(replace(current, scene=found.scene))
+        scene = found.scene
+        return Undo.Response(
+            scene_id=scene.scene_id,
+            object_id=found.object_id,
+            object_remains=found.object_id in scene.index.ids,
+            remaining=len(scene.edits),
+        )

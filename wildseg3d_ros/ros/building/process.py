@@ -25,7 +25,7 @@ from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import PromptError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Prompt, View
-from wildseg3d_ros.editing import add_object, refine_object
+from wildseg3d_ros.editing import add_object, refine_object, undo
 from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
 from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.ros.building.ipc import Channel
@@ -64,7 +64,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Extended:
-    """A scene with an object added or corrected, and that object's id."""
+    """A scene with an object added or corrected, or that taken back, and the object's id."""
 
     scene: Scene
     object_id: int
@@ -120,6 +120,12 @@ class Pipeline:
             changed = replace(changed, warnings=(*changed.warnings, note))
         return Extended(changed, cloud.object_ids[0])
 
+    def undo(self, scene: Scene) -> Extended:
+        """Takes the newest change by a prompt back; the id is of the object that it was about."""
+        masks = self._masks.of(scene)[0] if scene.object_tree.derived else None
+        before, edit = undo(scene, self._config, masks)
+        return Extended(before, edit.object_id)
+
 
 class _Process:
     """Answers jobs one at a time while a second thread listens for the order to stop."""
@@ -131,6 +137,11 @@ class _Process:
         self._sending = threading.Lock()
         self._load: Callable[[], Pipeline]
         self._load = functools.cache(lambda: pkgutil.resolve_name(settings.builder)(settings))
+        self._work = {
+            "build": self._build,
+            "extend": lambda _, *content: self._load().extend(*content),
+            "undo": lambda _, *content: self._load().undo(*content),
+        }
 
     def run(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
@@ -142,8 +153,7 @@ class _Process:
         while True:
             kind, job, content = self._jobs.get()
             try:
-                work = self._build if kind == "build" else self._extend
-                self._send("done", job, work(job, *content))
+                self._send("done", job, self._work[kind](job, *content))
             except MemoryError:
                 text = "the build ran out of memory; use fewer views or smaller images"
                 self._send("failed", job, WildSeg3DError(text), "")
@@ -176,9 +186,6 @@ class _Process:
             scene = pipeline.update(*update, views, progress, world_frame)
         return Built(scene, whole_scene(scene, self._settings.overview_voxel))
 
-    def _extend(self, _: int, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
-        return self._load().extend(scene, prompt, refine)
-
     def _send(self, *message: Any) -> None:
         with self._sending:
             self._channel.send(message)
@@ -187,7 +194,7 @@ class _Process:
         try:
             while True:
                 message = self._channel.receive()
-                if message[0] in ("build", "extend"):
+                if message[0] in self._work:
                     self._jobs.put((message[0], message[1], message[2:]))
                 elif message[0] == "cancel":
                     self._cancelled.add(message[1])

@@ -109,6 +109,10 @@ class BuildWorker:
         """
         return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
 
+    def undo(self, scene: Scene, cancelled: Callable[[], bool]) -> Extended:
+        """Takes the newest change of a scene by a prompt back; otherwise as :meth:`extend`."""
+        return self._work("undo", (scene,), lambda *_: None, cancelled)
+
     def _work(
         self,
         kind: str,

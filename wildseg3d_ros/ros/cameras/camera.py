@@ -127,6 +127,12 @@ class Camera:
                 depth = calibration.undistort_labels(depth)
         return calibration, calibration.undistort_color(image), depth
 
+    def lens(self, frames: FrameSet) -> Lens:
+        """Calibration of messages; errors as of :meth:`convert`."""
+        if frames.size is None:
+            return self.convert(frames)[0]
+        return self._calibrate(frames.info, frames.size)
+
     def _listen(self, stream: Stream, qos: QoSProfile) -> Subscription:
         take = partial(self.matcher.add, stream.part)
         return self._node.create_subscription(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -80,6 +80,26 @@ class Counts:
     restarts: int = 0
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What comes on one stream.
+
+    Attributes:
+        message: the newest.
+        age: seconds since it arrived.
+        rate: messages per second, over the last three seconds.
+    """
+
+    message: _Picture | CameraInfo
+    age: float
+    rate: float
+
+    @property
+    def stamp_ns(self) -> int:
+        """Time of the message."""
+        return nanoseconds(self.message.header.stamp)
+
+
 class FrameMatcher:
     """Pairs images with depth by stamp; keeps the newest pairs and the few that still wait.
 
@@ -109,7 +129,8 @@ class FrameMatcher:
         self._sets: deque[tuple[_Picture, _Picture | None, float]] = deque(maxlen=history)
         self._last_ns: dict[str, int] = {}
         self._gaps: deque[int] = deque(maxlen=_GAPS)
-        self._arrivals: deque[float] = deque(maxlen=1000)
+        self._arrivals: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))
+        self._newest: dict[str, _Picture | CameraInfo] = {}
         self.counts = Counts()
         self.era = 0
         """How often all was forgotten since time went back; sets of an earlier era are void."""
@@ -118,6 +139,8 @@ class FrameMatcher:
         """Takes an ``image``, a ``depth`` image, or their calibration, ``camera_info``."""
         with self._lock:
             self.counts.received[part] += 1
+            self._newest[part] = message
+            self._arrivals[part].append(time.monotonic())
             if isinstance(message, CameraInfo):
                 self._info = message
                 return
@@ -162,8 +185,19 @@ class FrameMatcher:
     def rate(self) -> float:
         """Complete sets per second, over the last three seconds."""
         with self._lock:
-            since = time.monotonic() - 3.0
-            return sum(arrived > since for arrived in self._arrivals) / 3.0
+            return self._rate("set")
+
+    def heard(self, part: str) -> Heard | None:
+        """What comes on a stream, whether it belongs together or not; None where nothing came."""
+        with self._lock:
+            if part not in self._newest:
+                return None
+            age = time.monotonic() - self._arrivals[part][-1]
+            return Heard(self._newest[part], age, self._rate(part))
+
+    def _rate(self, part: str) -> float:
+        since = time.monotonic() - 3.0
+        return sum(arrived > since for arrived in self._arrivals[part]) / 3.0
 
     def closest_stamps(self) -> float | None:
         """Seconds between the closest image and depth that wait for a partner."""
@@ -219,7 +253,7 @@ class FrameMatcher:
     def _complete(self, image: _Picture, depth: _Picture | None) -> None:
         now = time.monotonic()
         self._sets.append((image, depth, now))
-        self._arrivals.append(now)
+        self._arrivals["set"].append(now)
         self.counts.sets += 1
 
 

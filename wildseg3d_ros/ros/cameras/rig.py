@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +164,18 @@ class Cameras:
         frames = camera.matcher.newest()
         return None if frames is None else camera.convert(frames)[0]
 
-    def choose(self, names: Sequence[str]) -> tuple[str, ...]:
+    def live(self, name: str) -> tuple[str, Lens] | None:
+        """Frame and lens of a camera that publishes; None for another name.
+
+        Raises:
+            InputError: a calibration that cannot be used.
+        """
+        frames = self._cameras[name].matcher.newest() if name in self._cameras else None
+        if frames is None:
+            return None
+        return frames.image.header.frame_id, self._cameras[name].lens(frames)
+
+    def choose(self, names: Sequence[str], at_least: int = 2) -> tuple[str, ...]:
         """The named cameras; all of them when no name is given.
 
         Raises:
@@ -181,7 +192,7 @@ class Cameras:
         if twice:
             raise PromptError(f"camera {', '.join(map(repr, twice))} is named twice")
         chosen = tuple(names) or self.names
-        check_names(chosen)
+        check_names(chosen, at_least)
         return chosen
 
     def take(
@@ -215,6 +226,41 @@ class Cameras:
         )
         lenses = {name: part[0] for name, part in parts.items()}
         return Capture(views, lenses, poses, unposed, config.world_frame)
+
+    def inspect(
+        self, names: Sequence[str], config: NodeConfig, transforms: Transforms
+    ) -> tuple[tuple[View, ...], dict[str, list[str]]]:
+        """Views of what the cameras have published, and what is wrong with each camera.
+
+        A camera without usable images is left out; one that TF does not know has no pose.
+        """
+        problems: dict[str, list[str]] = {name: [] for name in names}
+        there = [n for n in names if self._cameras[n].matcher.newest(config.max_image_age)]
+        for name in set(names) - set(there):
+            problems[name].append(str(why_no_set(self._cameras[name], config, self._node)))
+        if not there:
+            return (), problems
+        config = replace(config, camera_slop=0.0)
+        sets = self._wait_for_sets(there, config, lambda: False)
+        deadline = time.monotonic() + config.tf_timeout
+        while True:
+            poses, lacking = _poses_of(sets, config.world_frame, transforms)
+            if not lacking or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_SECONDS)
+        views = []
+        for name, frames in sets.items():
+            try:
+                lens, image, depth = self._cameras[name].convert(frames)
+                stamp, frame = frames.stamp_ns, frames.image.header.frame_id
+                views.append(View(name, image, lens.K, depth, poses.get(name), stamp, frame))
+            except WildSeg3DError as error:
+                problems[name].append(str(error))
+        for name, error in lacking.items():
+            problems[name].append(
+                f"camera '{name}' has no pose in '{config.world_frame}': {error}"
+            )
+        return tuple(views), problems
 
     def _wait_for_sets(
         self, names: Sequence[str], config: NodeConfig, cancelled: Callable[[], bool]

@@ -15,14 +15,20 @@ from wildseg3d_msgs.msg import Alternative as AlternativeMessage
 from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
 from wildseg3d_msgs.msg import Status
-from wildseg3d_msgs.srv import Segment
+from wildseg3d_msgs.srv import Segment, Undo
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import LEVELS, Level
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.grasping.surroundings import PlainCloud
+from wildseg3d_ros.rig.live import PosedVerdict
 from wildseg3d_ros.ros.messages.clouds import NORMAL_FIELDS, columns_from_cloud, points_from_cloud
-from wildseg3d_ros.ros.messages.conversions import array_from_image, header, nanoseconds
+from wildseg3d_ros.ros.messages.conversions import (
+    array_from_image,
+    header,
+    nanoseconds,
+)
 from wildseg3d_ros.ros.messages.grasps import box_from_message, pose_message
+from wildseg3d_ros.ros.messages.reports import camera_report
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class BuildReport:
     seconds: float
     stage_seconds: dict[str, float]
     warnings: tuple[str, ...]
+    cameras: tuple[PosedVerdict, ...]
 
     @classmethod
     def of(cls, result: BuildScene.Result) -> BuildReport:
@@ -57,6 +64,7 @@ class BuildReport:
             seconds=result.seconds,
             stage_seconds=dict(zip(result.stage_names, result.stage_seconds, strict=True)),
             warnings=tuple(result.warnings),
+            cameras=tuple(map(camera_report, result.camera_reports)),
         )
 
 
@@ -233,6 +241,28 @@ class SceneObject:
             tuple(message.cameras),
             _box(message.box),
         )
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A change of the scene that was taken back.
+
+    Attributes:
+        scene_id: of the scene that answers now.
+        object_id: of the object that the change had added or corrected.
+        object_remains: whether the scene still has it.
+        remaining: changes that can still be taken back.
+    """
+
+    scene_id: str
+    object_id: int
+    object_remains: bool
+    remaining: int
+
+    @classmethod
+    def of(cls, reply: Undo.Response) -> Undone:
+        """Reads a reply."""
+        return cls(reply.scene_id, reply.object_id, reply.object_remains, reply.remaining)
 
 
 def _box(message: BoxMessage) -> OrientedBox | None:

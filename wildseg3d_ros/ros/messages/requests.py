@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PointStamped
 from numpy.typing import NDArray
 
@@ -14,7 +15,12 @@ from wildseg3d_msgs.msg import CameraMask
 from wildseg3d_msgs.msg import Click as ClickMessage
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.types import LEVELS, POSITIVE, Level
-from wildseg3d_ros.ros.messages.conversions import header, image_from_mask, point_message
+from wildseg3d_ros.ros.messages.conversions import (
+    header,
+    image_from_mask,
+    point_message,
+    time_message,
+)
 
 ClickTuple = tuple[str, float, float] | tuple[str, float, float, int]
 
@@ -26,16 +32,21 @@ class SegmentOptions(TypedDict, total=False):
         boxes: (camera, u0, v0, u1, v1).
         masks: (H, W) bool or uint8 by camera, not 0 on the object.
         points: (frame, x, y, z) [m]; frame "" is the scene's own.
+        stamps: time [ns] of the image that clicks, boxes and masks mean, by camera; none: the
+            scene's own image.
     """
 
     boxes: Sequence[tuple[str, float, float, float, float]]
     masks: Mapping[str, NDArray]
     points: Sequence[tuple[str, float, float, float]]
+    stamps: Mapping[str, int]
+    scene_id: str
     object_ids: Sequence[int]
     level: Level
     add_object: bool
     refine: bool
     target_frame: str
+    target_now: bool
     voxel_size: float
     normal_radius: float
     context_size: float
@@ -67,13 +78,26 @@ def segment_request(clicks: Sequence[ClickTuple], options: SegmentOptions) -> Se
     if unknown:
         listed = ", ".join(sorted(SegmentOptions.__optional_keys__))
         raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {listed}")
+    stamps = {camera: time_message(ns) for camera, ns in options.get("stamps", {}).items()}
     pointed = {
         "boxes": [
-            BoxMessage(camera=camera, u0=float(u0), v0=float(v0), u1=float(u1), v1=float(v1))
+            BoxMessage(
+                camera=camera,
+                u0=float(u0),
+                v0=float(v0),
+                u1=float(u1),
+                v1=float(v1),
+                stamp=stamps.get(camera, Time()),
+            )
             for camera, u0, v0, u1, v1 in options.get("boxes", ())
         ],
         "masks": [
-            CameraMask(camera=camera, mask=image_from_mask(np.asarray(mask) != 0))
+            CameraMask(
+                camera=camera,
+                mask=image_from_mask(
+                    np.asarray(mask) != 0, "", options.get("stamps", {}).get(camera, 0)
+                ),
+            )
             for camera, mask in options.get("masks", {}).items()
         ],
         "points": [
@@ -82,7 +106,9 @@ def segment_request(clicks: Sequence[ClickTuple], options: SegmentOptions) -> Se
         ],
         "level": LEVELS.index(options.get("level", "whole")),
     }
-    plain: dict[str, Any] = {k: value for k, value in options.items() if k not in pointed}
+    plain: dict[str, Any] = {
+        k: value for k, value in options.items() if k not in {*pointed, "stamps"}
+    }
     for name in plain.keys() & {"object_ids", "organized_cameras"}:
         plain[name] = list(plain[name])
     sizes = {"voxel_size", "normal_radius", "context_size", "surroundings_voxel_size"}
@@ -91,7 +117,11 @@ def segment_request(clicks: Sequence[ClickTuple], options: SegmentOptions) -> Se
     return Segment.Request(
         clicks=[
             ClickMessage(
-                camera=camera, u=float(u), v=float(v), label=label[0] if label else POSITIVE
+                camera=camera,
+                u=float(u),
+                v=float(v),
+                label=label[0] if label else POSITIVE,
+                stamp=stamps.get(camera, Time()),
             )
             for camera, u, v, *label in clicks
         ],

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.building.action import BuildAction
+from wildseg3d_ros.ros.cameras.captured import camera_of
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.monitoring.diagnostics import (
@@ -20,6 +21,7 @@ from wildseg3d_ros.ros.monitoring.diagnostics import (
     OK,
     WARN,
     CameraMonitor,
+    pose_status,
     status,
     steady_timer,
 )
@@ -74,7 +76,8 @@ class NodeMonitor:
             # Where more than half of the views changed, or an image size, all views are new.
             few = 2 * len(self._stale) <= len(scene.view_names)
             few = few and not any(map(self._scene_monitor.size_warning, self._stale))
-            if not self._builds.rebuild(scene.view_names, self._stale if few else ()):
+            cameras = tuple(dict.fromkeys(map(camera_of, scene.view_names)))
+            if not self._builds.rebuild(cameras, self._stale if few else ()):
                 # The arm may still be in the way, the camera still elsewhere.
                 self._retry = time.monotonic() + 30.0
         except Exception:  # noqa: BLE001  a callback that raises ends the node
@@ -87,7 +90,7 @@ class NodeMonitor:
         try:
             # The hardware id, and the head of every status' name.
             name = self._node.get_fully_qualified_name().lstrip("/")
-            statuses = [self._node_status(), *self._camera_statuses()]
+            statuses = [self._node_status(), *self._camera_statuses(), *self._pose_statuses()]
             for one in statuses:
                 one.name, one.hardware_id = f"{name}: {one.name}", name
             message = DiagnosticArray(status=statuses)
@@ -106,12 +109,18 @@ class NodeMonitor:
             return status("scene", level, str(error), state=self._node.state)
         progress, scene = self._builds.progress, self._scene()
         building = f"; building ({progress})" if progress else ""
+        twin = self._twin()
         if scene is None:
-            return status("scene", WARN, f"there is no scene yet{building}", state="active")
+            text = "; ".join(filter(None, [twin, f"there is no scene yet{building}"]))
+            return status("scene", ERROR if twin else WARN, text, state="active")
         now_ns = self._node.get_clock().now().nanoseconds
         unseen = self._scene_monitor.problems(self._config())
+        elsewhere = self._scene_monitor.elsewhere
         problems = [
+            *filter(None, [twin]),
             *self._scene_monitor.warnings(),
+            *(f"camera '{k}' has moved since the scene was taken" for k in elsewhere),
+            *(f"camera '{k}' gives no images any more" for k in self._silent(scene)),
             *(f"camera '{k}' is not compared with the scene: {v}" for k, v in unseen.items()),
         ]
         values = {
@@ -123,11 +132,24 @@ class NodeMonitor:
             "age of its images [s]": (now_ns - scene.stamp_ns) / 1e9,
             "registration residual [m]": float(scene.alignment.registration_residual),
             "stale cameras": ", ".join(self._scene_monitor.stale),
-            "cameras elsewhere": ", ".join(self._scene_monitor.elsewhere),
+            "cameras elsewhere": ", ".join(elsewhere),
             "cameras not compared": ", ".join(unseen),
         }
         text = ("; ".join(problems) or "the scene answers") + building
-        return status("scene", WARN if problems else OK, text, **values)
+        level = ERROR if twin else WARN if problems else OK
+        return status("scene", level, text, **values)
+
+    def _twin(self) -> str:
+        """That another node has this one's name, so that requests reach either; else empty."""
+        mine = self._node.get_name(), self._node.get_namespace()
+        others = self._node.get_node_names_and_namespaces().count(mine) - 1
+        if others < 1:
+            return ""
+        return (
+            f"{others} other node(s) have the name '{self._node.get_fully_qualified_name()}': a "
+            "request reaches any of them; stop them, or start this one with another name or "
+            "namespace (__node:=, __ns:=)"
+        )
 
     def _camera_statuses(self) -> Sequence[DiagnosticStatus]:
         if self._node.state != "active":
@@ -135,3 +157,16 @@ class NodeMonitor:
         config = self._config()
         self._cameras.adapt()
         return [monitor.status(config) for monitor in self._camera_monitors]
+
+    def _silent(self, scene: Scene) -> list[str]:
+        """Cameras of the scene that have given nothing for ``max_image_age``."""
+        age = self._config().max_image_age
+        return [
+            name for name in scene.view_names
+            if name in self._cameras.names and self._cameras[name].matcher.newest(age) is None
+        ]  # fmt: skip
+
+    def _pose_statuses(self) -> Sequence[DiagnosticStatus]:
+        """What the current scene's build found about the given pose of each camera."""
+        scene = self._scene() if self._node.state == "active" else None
+        return [] if scene is None else [pose_status(c) for c in scene.alignment.cameras]

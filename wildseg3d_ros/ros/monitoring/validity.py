@@ -20,12 +20,10 @@ from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.monitoring.change import ChangeDetector, depth_thumbnail, thumbnail
 from wildseg3d_ros.ros.monitoring.diagnostics import START_SECONDS
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TOLERANCE, Transforms, differ
+from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TF_TOLERANCE, Transforms, differ
 from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.scene.scene import Scene
-
-_SCENE_TOLERANCE = 0.02
-"""As TOLERANCE of TF, from the pose in a scene, which the alignment refined."""
 
 
 @dataclass
@@ -126,9 +124,9 @@ class SceneMonitor:
         for view, name in enumerate(scene.view_names):
             if name not in self._cameras.names:
                 continue
-            pose, tolerance = tf_poses.get(name), TOLERANCE
+            pose, tolerance = tf_poses.get(name), TF_TOLERANCE
             if pose is None and scene.frame_id == world_frame and not tf_poses:
-                pose, tolerance = scene.world_from_cam[view], _SCENE_TOLERANCE
+                pose, tolerance = scene.world_from_cam[view], SCENE_TOLERANCE
             monitored[name] = _Monitored(
                 ChangeDetector(thumbnail(scene.images[view]), _depth_of(scene, view)),
                 scene.images[view].shape[:2],

@@ -1,27 +1,33 @@
-"""The services ``list_objects``, ``save_scene`` and ``load_scene``."""
+"""The services ``list_objects``, ``save_scene``, ``save_poses`` and ``load_scene``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_msgs.msg import SceneObject
-from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene
-from wildseg3d_ros.core.errors import ErrorCode, FileError
+from wildseg3d_msgs.srv import ListObjects, LoadScene, SavePoses, SaveScene
+from wildseg3d_ros.core.errors import ErrorCode, FileError, PromptError
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import LEVELS, ObjectRecord
+from wildseg3d_ros.io.images import write_bytes
+from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_message
+from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
 
 
 class ObjectServices:
@@ -45,6 +51,7 @@ class ObjectServices:
         for name, kind, handler in (
             ("list_objects", ListObjects, self._list),
             ("save_scene", SaveScene, self._save),
+            ("save_poses", SavePoses, self._save_poses),
             ("load_scene", LoadScene, self._load_path),
         ):
             callback = always_replies(handler, kind, node.get_logger())
@@ -77,6 +84,41 @@ class ObjectServices:
             f"scene {scene.scene_id} saved to {path} ({size / 1e6:.1f} MB)"
         )
         return SaveScene.Response(path=str(path), bytes=size, scene_id=scene.scene_id)
+
+    def _save_poses(self, request: SavePoses.Request) -> SavePoses.Response:
+        path, current = _path(request.path, "save to"), self._current()
+        scene = current.scene
+        parent = current.target(request.parent_frame)
+        parent_from_scene = current.target_from_scene(parent, self._transforms)
+        captured = [name for name in scene.view_names if is_captured(name)]
+        if captured:
+            raise PromptError(
+                f"the scene has captured views ({', '.join(captured)}); a camera that moves has "
+                "no static transform"
+            )
+        poses = optical_frames(scene)
+        if request.frames:
+            poses = self._poses_of(request.frames, scene, poses)
+        moved = {frame: parent_from_scene @ pose for frame, pose in poses.items()}
+        text = static_transforms(parent, moved, about(scene))
+        write_bytes(path, text.encode())
+        self._node.get_logger().info(f"poses of scene {scene.scene_id} saved to {path}")
+        return SavePoses.Response(path=str(path), yaml=text, scene_id=scene.scene_id)
+
+    def _poses_of(
+        self, frames: Sequence[str], scene: Scene, optical: Mapping[str, NDArray[np.float64]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """``scene_from_frame`` of frames that are attached to the cameras, one to each."""
+        if len(frames) != len(optical) or len(set(frames)) != len(frames):
+            raise PromptError(
+                f"frames names one frame for each of the cameras {', '.join(scene.view_names)}, "
+                f"or none; got {', '.join(frames)}"
+            )
+        # The newest: what is attached to a camera does not move against it.
+        return {
+            frame: pose @ self._transforms.lookup(name, frame, 0)
+            for frame, (name, pose) in zip(frames, optical.items(), strict=True)
+        }
 
     def _load_path(self, request: LoadScene.Request) -> LoadScene.Response:
         path = _path(request.path, "load")
@@ -137,7 +179,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
         FileError: a file that cannot be read, or a scene of other cameras (OTHER_RIG).
     """
     scene = load_scene(path)
-    unknown = [name for name in scene.view_names if name not in cameras.names]
+    unknown = [name for name in scene.view_names if camera_of(name) not in cameras.names]
     if unknown:
         raise _other_rig(
             path,
@@ -147,7 +189,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
     calibrations, warnings = {}, []
     for name, image, K in zip(scene.view_names, scene.images, scene.K, strict=True):
         size = image.shape[0], image.shape[1]
-        present = cameras.calibration(name)
+        present = cameras.calibration(camera_of(name))
         if present is None:
             warnings.append(
                 f"camera '{name}' has published no camera_info yet: clicks are taken to be in "
@@ -175,7 +217,7 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
         for frame, pose in zip(scene.camera_frames, scene.world_from_cam, strict=True)
         if frame
     }
-    return CurrentScene(scene, calibrations, poses, tuple(warnings))
+    return CurrentScene(scene, calibrations, poses, tuple(warnings), SCENE_TOLERANCE)
 
 
 def _other_rig(path: Path, why: str) -> FileError:

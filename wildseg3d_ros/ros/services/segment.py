@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +28,7 @@ from wildseg3d_ros.ros.messages.clouds import (
 from wildseg3d_ros.ros.messages.conversions import image_from_mask, point_message
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import PromptReader
-from wildseg3d_ros.ros.tf.buffer import Transforms
+from wildseg3d_ros.ros.tf.buffer import TF_TOLERANCE, Transforms
 from wildseg3d_ros.scene.prompting import selected_by
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
@@ -43,12 +43,16 @@ class CurrentScene:
         calibrations: of its cameras, by name.
         frame_poses: ``scene_from_frame`` by TF frame at the scene's time.
         warnings: of the capture, for every reply.
+        pose_tolerance, view_poses, live: see :class:`PromptReader`.
     """
 
     scene: Scene
     calibrations: Mapping[str, Lens]
     frame_poses: Mapping[str, NDArray[np.float64]]
     warnings: tuple[str, ...] = ()
+    pose_tolerance: float = TF_TOLERANCE
+    view_poses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    live: Callable[[str], tuple[str, Lens] | None] = lambda name: None
 
     @cached_property
     def graspable(self) -> GraspableScene:
@@ -61,14 +65,25 @@ class CurrentScene:
         Raises:
             WildSeg3DError: with the code and text of the reply.
         """
-        reader = PromptReader(self.scene, self.calibrations, self.frame_poses, transforms)
-        return reader.read(request)
+        return self._reader(transforms).read(request)
+
+    def _reader(self, transforms: Transforms) -> PromptReader:
+        return PromptReader(
+            self.scene,
+            self.calibrations,
+            self.frame_poses,
+            transforms,
+            self.pose_tolerance,
+            self.view_poses,
+            self.live,
+        )
 
     def answer(
         self,
         request: Segment.Request,
         transforms: Transforms,
         cloud: ObjectCloud | None = None,
+        now_ns: int = 0,
     ) -> Segment.Response:
         """The reply to a request.
 
@@ -76,6 +91,7 @@ class CurrentScene:
             request: of the service.
             transforms: for frames that were not known at the time of the capture.
             cloud: of the objects that the request means; None: those of its prompt.
+            now_ns: stamp of a reply whose frame is meant as it is now.
 
         Raises:
             WildSeg3DError: with the code and text of the reply.
@@ -85,12 +101,13 @@ class CurrentScene:
         for name in request.organized_cameras:
             self.scene.view_index(name)
         target = self.target(request.target_frame)
-        target_from_scene = self.target_from_scene(target, transforms)
+        target_from_scene = self.target_from_scene(target, transforms, request.target_now)
         if cloud is None:
             cloud = segment(self.scene, self.prompt(request, transforms))
         selected = selected_by(self.scene, cloud)
         cloud = voxel_downsample(cloud, request.voxel_size)
-        parts = _Parts(self, request, selected, target, target_from_scene)
+        stamp_ns = now_ns if request.target_now else self.scene.stamp_ns
+        parts = _Parts(self, request, selected, target, target_from_scene, stamp_ns)
         points = parts.moved(cloud.points)
         return Segment.Response(
             cloud=parts.message({**colored_columns(points, cloud.colors), **parts.fields(cloud)}),
@@ -104,7 +121,11 @@ class CurrentScene:
                 point_message(apply(target_from_scene, centre))
                 for centre in self.scene.world_from_cam[:, :3, 3]
             ],
-            warnings=[*self.warnings, *self.scene.warnings],
+            warnings=[
+                *self._reader(transforms).warnings(request),
+                *self.warnings,
+                *self.scene.warnings,
+            ],
             **parts.requested(points, cloud),
         )
 
@@ -112,8 +133,10 @@ class CurrentScene:
         """Name of the frame of a reply: tf2 knows no leading slash; older habits write one."""
         return (frame or self.scene.frame_id).lstrip("/")
 
-    def target_from_scene(self, target: str, transforms: Transforms) -> NDArray[np.float64]:
-        """(4, 4), at the time of the scene's images.
+    def target_from_scene(
+        self, target: str, transforms: Transforms, now: bool = False
+    ) -> NDArray[np.float64]:
+        """(4, 4), at the time of the scene's images or as TF has it now.
 
         Raises:
             WildSeg3DError: the frame cannot be reached (UNKNOWN_FRAME).
@@ -121,10 +144,11 @@ class CurrentScene:
         if target == self.scene.frame_id.lstrip("/"):
             return np.eye(4)
         known = self.frame_poses.get(target)
-        if known is not None:
+        if known is not None and not now:
             return invert(known)
+        stamp_ns = 0 if now else self.scene.stamp_ns
         try:
-            return transforms.lookup(target, self.scene.frame_id, self.scene.stamp_ns)
+            return transforms.lookup(target, self.scene.frame_id, stamp_ns)
         except WildSeg3DError as error:
             raise WildSeg3DError(
                 f"the cloud cannot be given in frame '{target}': {error}", ErrorCode.UNKNOWN_FRAME
@@ -140,6 +164,7 @@ class _Parts:
     selected: Selected
     target: str
     target_from_scene: NDArray[np.float64]
+    stamp_ns: int
 
     def moved(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Points in the frame of the reply."""
@@ -149,7 +174,7 @@ class _Parts:
 
     def message(self, columns: dict[str, NDArray]) -> PointCloud2:
         """A cloud of the reply."""
-        return cloud_message(columns, self.target, self.current.scene.stamp_ns)
+        return cloud_message(columns, self.target, self.stamp_ns)
 
     def fields(self, cloud: ObjectCloud) -> dict[str, NDArray]:
         """More columns of the cloud."""
@@ -223,4 +248,5 @@ class _Parts:
         lens = self.current.calibrations[name]
         points = lens.published_labels(self.moved(points), np.nan)
         columns = colored_columns(points, lens.published_labels(image))
-        return cloud_message(columns, self.target, scene.stamps_ns[view], lens.size)
+        stamp_ns = self.stamp_ns if self.request.target_now else scene.stamps_ns[view]
+        return cloud_message(columns, self.target, stamp_ns, lens.size)

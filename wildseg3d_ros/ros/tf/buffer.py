@@ -15,7 +15,7 @@ from wildseg3d_ros.ros.tf.links import Link
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps: the default of tf2."""
-TOLERANCE = 0.003
+TF_TOLERANCE = 0.003
 """Metres and, for what is 1 m away, radians by which poses of TF may differ and be the same."""
 
 
@@ -72,7 +72,7 @@ def poses_at(transforms: Transforms, root: str, stamp_ns: int) -> dict[str, NDAr
 
 
 def differ(
-    pose: NDArray[np.float64], other: NDArray[np.float64], tolerance: float = TOLERANCE
+    pose: NDArray[np.float64], other: NDArray[np.float64], tolerance: float = TF_TOLERANCE
 ) -> bool:
     """Whether rigid (4, 4) poses differ by more than metres and, 1 m away, radians."""
     motion = invert(pose) @ other

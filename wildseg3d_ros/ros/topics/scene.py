@@ -50,6 +50,8 @@ class SceneTopics:
                 "show 0 there; a scene that is built anew numbers its objects from 1"
             )
         for view, name in enumerate(scene.view_names):
+            if name not in self._labels:  # a captured view
+                continue
             labels = current.calibrations[name].published_labels(as_mono16(scene.labels[view]))
             self._labels[name].publish(
                 image_from_array(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import InputError, InvalidScene
-from wildseg3d_ros.core.types import Alignment, MaskCache, check_names
+from wildseg3d_ros.core.types import (
+    Alignment,
+    CameraVerdict,
+    MaskCache,
+    Verdict,
+    check_names,
+)
 from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.scene.file.checks import (
     check_array,
@@ -186,9 +192,28 @@ def _check_alignment(aligned: Alignment, views: int) -> None:
     _number(aligned.scale_factor, "scale_factor", 1e-30)
     _number(aligned.registration_residual, "registration_residual", 0.0)
     check_text(aligned.stop_reason, "stop_reason")
+    check_tuple(aligned.cameras, "cameras of the alignment", views if aligned.cameras else 0)
+    for camera in aligned.cameras:
+        _check_verdict(camera)
     for name in ("warnings", "scale_sources"):
         for text in check_tuple(getattr(aligned, name), f"{name} of the alignment"):
             check_text(text, f"an entry in {name} of the alignment")
+
+
+def _check_verdict(camera: Any) -> None:
+    what = "a camera of the alignment"
+    expect(isinstance(camera, CameraVerdict), what, "a verdict", camera)
+    for name in ("name", "why"):
+        check_text(getattr(camera, name), f"{name} of {what}")
+    expect(isinstance(camera.posed, bool | np.bool_), f"posed of {what}", "true or false", camera)
+    for name in ("translation", "rotation", "translation_sigma", "rotation_sigma", "deviations"):
+        _number(getattr(camera, name), f"{name} of {what}", 0.0)
+    for name in ("weight", "agreement", "median_depth", "depth_share"):
+        _number(getattr(camera, name), f"{name} of {what}", 0.0)
+    expect(isinstance(camera.overlap, Mapping), f"overlap of {what}", "shares by name", camera)
+    for other, share in camera.overlap.items():
+        _number(share, f"overlap of {what} with {check_text(other, 'a name')}", 0.0)
+    expect(camera.verdict in get_args(Verdict), f"verdict of {what}", "a known one", camera)
 
 
 def _number(value: Any, what: str, minimum: float) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros import __version__
 from wildseg3d_ros.core.errors import FileError, InvalidScene
-from wildseg3d_ros.core.types import Alignment, ObjectTree, WorldPointmaps
+from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectTree, WorldPointmaps
 from wildseg3d_ros.scene.file.archive import read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
 from wildseg3d_ros.scene.file.consistency import (
@@ -38,7 +38,7 @@ from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
 
 FORMAT = "wildseg3d-scene"
-VERSION = 5
+VERSION = 6
 """Raised with every change of the format: a version of this project reads one (docs/scenes.md)."""
 _HEADER = f"{FORMAT}.json"
 _WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
@@ -55,7 +55,10 @@ _SCENE_PARTS = (
     "index",
     "alignment",
 )
-_SCENE_VALUES = [f.name for f in dataclasses.fields(Scene) if f.name not in _SCENE_PARTS]
+_NOT_KEPT = ("edits", "original")
+_SCENE_VALUES = [
+    f.name for f in dataclasses.fields(Scene) if f.name not in (*_SCENE_PARTS, *_NOT_KEPT)
+]
 
 
 def save_scene(scene: Scene, path: str | Path) -> None:
@@ -182,6 +185,7 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     values = _values(header, "scene", _SCENE_VALUES)
     aligned = _values(header, "alignment", _ALIGNMENT_VALUES)
     aligned |= _arrays(archive, "alignment", ALIGNMENT_ARRAYS)
+    aligned["cameras"] = tuple(CameraVerdict(**camera) for camera in aligned["cameras"])
     views = range(len(check_tuple(values["view_names"], "view_names")))
     images = tuple(_read_image(archive, f"image/{view}.png") for view in views)
     sizes = [image.shape[:2] for image in images]
@@ -223,9 +227,11 @@ def _arrays(archive: zipfile.ZipFile, folder: str, kinds: Kinds) -> dict[str, ND
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars for JSON."""
+    """NumPy scalars and verdicts for JSON."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, CameraVerdict):
+        return vars(value)
     raise TypeError(f"cannot store {type(value).__name__} in a scene's header")
 
 

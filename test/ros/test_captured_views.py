@@ -1,0 +1,189 @@
+"""One camera on an arm: captured views, scenes of them, and clicks in what it sees later."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import table
+from listening import wait_for
+
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.folder import Recording
+from wildseg3d_ros.ros.building.process import PIPELINE
+from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
+from wildseg3d_ros.ros.replay_node import WORLD_FRAME, MovingReplayNode, optical_frame
+
+VIEWS = table.make_views()
+
+
+@pytest.fixture
+def arm(world):
+    """A node of one camera, wrist, which a test moves on; gives client and camera."""
+    world.scene_node(cameras=["wrist"])
+    camera = world.add(
+        MovingReplayNode(table.make_recording(), "wrist", 0.0, 10.0, context=world.context), 1
+    )
+    return world.client(), camera
+
+
+def try_capture(client, cameras=()):
+    """Captures as soon as the arm stands."""
+
+    def attempt():
+        try:
+            return client.capture_views(cameras)
+        except WildSeg3DError as error:
+            if error.code not in (ErrorCode.CAMERA_MOVES, ErrorCode.MISSING_TF):
+                raise
+            return None
+
+    return wait_for(attempt)
+
+
+def capture_all(client, camera):
+    names = []
+    for _ in VIEWS:
+        names += try_capture(client)
+        camera.move()
+        time.sleep(0.3)
+    return names
+
+
+def test_scene_of_captured_views(arm):
+    client, camera = arm
+    assert capture_all(client, camera) == ["wrist@1", "wrist@2", "wrist@3"]
+    views = client.list_views()
+    assert [view.camera for view in views] == ["wrist"] * 3
+    for view, true in zip(views, VIEWS, strict=True):
+        place = [view.pose.position.x, view.pose.position.y, view.pose.position.z]
+        np.testing.assert_allclose(place, true.world_from_cam_prior[:3, 3], atol=1e-6)
+        assert view.header.frame_id == optical_frame("wrist")
+        assert view.bytes == true.image.nbytes + true.depth.nbytes
+    built = client.build()
+    assert built.objects == 2
+    assert built.frame_id == "world"
+    for number, true in enumerate(VIEWS, 1):
+        click = (f"wrist@{number}", *table.pixel_on(true, table.GREEN))
+        found = client.segment([click], include_masks=True)
+        assert found.object_ids == (table.GREEN,)
+        assert found.warnings == ()
+        assert set(found.masks) == {"wrist@1", "wrist@2", "wrist@3"}
+        labels = table.trace(true.world_from_cam_prior)[2]
+        np.testing.assert_array_equal(found.masks[f"wrist@{number}"], labels == table.GREEN)
+
+
+def test_click_in_the_live_image_of_the_arm(arm):
+    """By its ray into the scene; the camera now stands where the second view was taken."""
+    client, camera = arm
+    capture_all(client, camera)
+    client.build()
+    wait_for(lambda: camera.place == 0)
+    camera.move()
+    time.sleep(1.0)
+    live = ("wrist", *table.pixel_on(VIEWS[1], table.RED))
+    for options in ({}, {"stamps": {"wrist": time.time_ns() - 300_000_000}}):
+        assert client.segment([live], **options).object_ids == (table.RED,)
+    with pytest.raises(WildSeg3DError, match=r"outside the image of camera 'wrist'") as error:
+        client.segment([("wrist", 999, 5)])
+    assert error.value.code == ErrorCode.PIXEL_OUTSIDE_IMAGE
+    with pytest.raises(WildSeg3DError, match="name the camera 'wrist' for its later images"):
+        client.segment([("wrist@1", 5, 5)], stamps={"wrist@1": time.time_ns()})
+    with pytest.raises(WildSeg3DError, match="has no static transform"):
+        client.save_poses("/tmp/never.yaml")
+
+
+def test_capture_while_the_arm_moves_is_refused(arm):
+    client, camera = arm
+    try_capture(client)
+    frame, still = optical_frame("wrist"), VIEWS[0].world_from_cam_prior
+    stop = time.monotonic() + 1.5
+    refusals = []
+    while time.monotonic() < stop:
+        # 10 mm every 50 ms.
+        step = make_transform(np.eye(3), np.array([0.2 * (stop - time.monotonic()), 0, 0]))
+        camera._transforms = [transform_from_matrix(still @ step, WORLD_FRAME, frame)]
+        time.sleep(0.05)
+        if stop - time.monotonic() < 0.8 and not refusals:
+            try:
+                client.capture_views()
+            except WildSeg3DError as error:
+                refusals.append(error)
+    (error,) = refusals
+    assert error.code == ErrorCode.CAMERA_MOVES
+    assert "wait until it stands" in str(error)
+    assert len(client.list_views()) == 1
+
+
+def test_captured_views_are_bounded_and_dropped_by_name(world):
+    node = world.scene_node(cameras=["wrist"], max_captured_views=2)
+    world.add(MovingReplayNode(table.make_recording(), "wrist", 0.0, context=world.context), 1)
+    client = world.client()
+    try_capture(client)
+    try_capture(client)
+    with pytest.raises(WildSeg3DError, match="max_captured_views is 2; forget some"):
+        client.capture_views()
+    with pytest.raises(WildSeg3DError, match="no captured view 'wrist@9'; there are wrist@1"):
+        client.drop_views(["wrist@9"])
+    assert client.drop_views(["wrist@1"]) == 1
+    assert try_capture(client) == ["wrist@3"], "a name is not given twice"
+    assert client.drop_views(["wrist"]) == 0
+    assert client.list_views() == []
+    with pytest.raises(WildSeg3DError) as error:
+        client.build()
+    assert error.value.code == ErrorCode.TOO_FEW_VIEWS
+    assert node._captured.all == ()
+
+
+def test_captured_views_and_a_fixed_camera_together(world):
+    """The fixed camera is seen as it is now."""
+    world.scene_node(cameras=["front", "wrist"])
+    world.replay(table.make_recording(("front",)))
+    arm = MovingReplayNode(
+        table.make_recording(("left", "right")), "wrist", 0.0, context=world.context
+    )
+    world.add(arm, 1)
+    client = world.client()
+    wait_for(lambda: len(client.check_rig().cameras) == 2)
+    for _ in range(2):
+        try_capture(client, ["wrist"])
+        arm.move()
+        time.sleep(0.5)
+    client.build()
+    found = client.segment([("front", *table.pixel_on(VIEWS[0], table.RED))], include_masks=True)
+    assert found.object_ids == (table.RED,)
+    assert set(found.masks) == {"front", "wrist@1", "wrist@2"}
+    # Without its views, the arm's camera counts as it stands.
+    client.drop_views()
+    client.build()
+    assert set(client.segment([("wrist", *table.pixel_on(VIEWS[1], table.RED))],
+                              include_masks=True).masks) == {"front", "wrist"}  # fmt: skip
+
+
+def test_hand_eye_error_of_captured_views_is_said(world):
+    """The camera sits 12 mm and 1 degree from where TF says; its six places are a ring."""
+    wrong = make_transform(rotation_from_vector(np.array([0, 0.0175, 0])), np.array([0.012, 0, 0]))
+    views, masks = [], []
+    for k in range(6):
+        pose = table.world_from_cam(1.0 * k, distance=0.5 + 0.05 * (k % 3), height=0.4)
+        image, depth, labels = table.trace(pose)
+        views.append(View(f"place_{k}", image, table.K, depth, pose @ np.linalg.inv(wrong)))
+        masks.append(labels.astype(np.uint8))
+    world.scene_node(PIPELINE, cameras=["wrist"])
+    camera = MovingReplayNode(
+        Recording(tuple(views), tuple(masks)), "wrist", 0.0, 10.0, context=world.context
+    )
+    world.add(camera, 1)
+    client = world.client()
+    for _ in views:
+        try_capture(client)
+        camera.move()
+        time.sleep(0.3)
+    (said,) = [text for text in client.build().warnings if "hand-eye" in text]
+    assert "the 6 views of camera 'wrist' agree" in said
+    numbers = said.split("it is at ")[1].split(",")[0].split()
+    found = np.array([float(number) for number in numbers])
+    np.testing.assert_allclose(found, wrong[:3, 3], atol=0.004)
