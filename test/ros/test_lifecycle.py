@@ -151,7 +151,7 @@ def test_activate_defect_is_undone(world, monkeypatch, capfd):
     manager = Manager(client)
     assert manager.change(CONFIGURE)
     with monkeypatch.context() as broken:
-        broken.setattr(node._tf, "subscribe", lambda: 1 / 0)
+        broken.setattr(node._transforms, "subscribe", lambda: 1 / 0)
         assert not manager.change(ACTIVATE)
     assert manager.state == "unconfigured"
     assert not STREAMS & heard_by(node)
