@@ -31,10 +31,10 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
-.PHONY: help setup dev demo test bench fit train lint format clean
+.PHONY: help setup dev demo demo-live test bench fit train lint format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: ## make or update the environment in .venv (EXTRAS="mast3r sam2": with these back ends)
 	@$(BOOTSTRAP) $(addprefix --with ,$(EXTRAS))
@@ -49,6 +49,10 @@ ifneq ($(wildcard $(DATA)/cam.info.txt),)
 else
 	@$(ENTER) .venv/bin/wildseg3d demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 endif
+
+demo-live: EXTRAS = sim viewer
+demo-live: setup ## a simulated cell with live cameras, and a page to click objects in
+	@$(ENTER) .venv/bin/wildseg3d demo-live $(ARGS)
 
 test: ## all tests, those of the ROS layer over real DDS
 	@$(BOOTSTRAP) --with test

@@ -106,7 +106,7 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
     recording = replace(recording, views=tuple(views))
     posed = any(view.world_from_cam_prior is not None for view in views)
     out.mkdir(parents=True, exist_ok=True)
-    domain = _own_domain()
+    domain = own_domain()
     print(
         f"replaying {folder}: {len(views)} cameras, ROS_DOMAIN_ID {domain}, logs in {out}/",
         flush=True,
@@ -129,7 +129,7 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
             )
         ]
         with SceneClient(timeout=60.0) as client, ProgressBar() as bar:
-            _until_ready(client, nodes)
+            until_ready(client, nodes)
             try:
                 report = client.build(progress=bar.report)
             except WildSeg3DError:
@@ -148,7 +148,7 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
     return results
 
 
-def _own_domain() -> int:
+def own_domain() -> int:
     """A ROS domain of our own, so that the demo neither disturbs nor hears a running robot."""
     domain = 10 + os.getpid() % 90  # up to 101 is safe on every platform
     os.environ["ROS_DOMAIN_ID"] = str(domain)
@@ -188,7 +188,12 @@ class NodeProcess:
             )
 
 
-def _until_ready(client, nodes: Sequence[NodeProcess], timeout: float = 90.0) -> None:
+def until_ready(client, nodes: Sequence[NodeProcess], timeout: float = 90.0) -> None:
+    """Waits until the scene node answers.
+
+    Raises:
+        WildSeg3DError: a process ended; with the end of its log. TimeoutError: none answers.
+    """
     deadline = time.monotonic() + timeout
     while True:
         for node in nodes:

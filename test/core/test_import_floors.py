@@ -18,7 +18,8 @@ FLOORS = (
     {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},
     {"cli", "ros"},
-    {"demo", "training"},
+    {"demo", "training", "viewer"},
+    {"demo_live"},
 )
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 

@@ -159,6 +159,21 @@ def test_lookup_two_static_parents(tf):
     tf.hears("eye", 2.0)
 
 
+def test_lookup_two_static_poses(tf):
+    """A model of the robot and a calibration differ, and which one holds is chance."""
+    tf.say("model", "/tf_static", message("world", "eye", 1.0))
+    tf.hears("eye", 1.0)
+    # What says the same, but for what is lost when it is written, is no contradiction.
+    tf.say("copy", "/tf_static", message("world", "eye", 1.0005))
+    tf.hears("eye", 1.0005)
+    tf.say("hand_eye", "/tf_static", message("world", "eye", 1.01))
+    text = tf.fault("eye", "frame 'eye' has 3 static poses: world (published by /model), ")
+    assert "world (published by /copy), world (published by /hand_eye); TF takes" in text
+    tf.end("hand_eye")
+    tf.say("model", "/tf_static", message("world", "eye", 1.0))
+    tf.hears("eye", 1.0)
+
+
 def test_lookup_two_moving_parents_of_one_publisher(tf):
     """As a recording is played: all of /tf comes from one node, and parents take turns."""
     tf.say("driver", "/tf_static", message("world", "left"), message("world", "right"))
@@ -260,6 +275,17 @@ def test_contradictions_last_for_a_while(clock):
     assert flips(parents, clock, 1.0, *["b"] * 12) == []
     assert flips(parents, clock, 0.1, "c", "b", "a")[0].startswith("frame 'eye' has two parents")
     assert "has 3 parents: b, c, a;" in flips(parents, clock, 0.1, "c", "a")[0]
+
+
+def test_contradictions_publishers_that_are_gone(clock):
+    """A publisher that is started again and again leaves nothing behind."""
+    parents = TransformDiagnostics(Graph())
+    for k in range(5):
+        parents.accept(message("world", "eye", float(k)), True, bytes([k]))
+        clock[0] += 2 * BUFFER_SECONDS
+    assert parents.disputed
+    assert parents.contradictions(["eye"]) == []
+    assert not parents.disputed
 
 
 def test_contradictions_recording_loops(clock):

@@ -84,11 +84,8 @@ def test_transform_listener_bad_transforms(buffer):
         moving = [bad, message("base", "tool", random_pose(2))]
         node.callbacks["/tf"](TFMessage(transforms=moving), {})
     assert buffer.frames() == ["base", "tool", "world"]
-    assert node.texts == [
-        f"the transform 'world' -> 'bent' on {topic} is ignored: quaternion of norm 0; TF takes "
-        "those of norm 1"
-        for topic in ("/tf_static", "/tf")
-    ]
+    (text,) = node.texts
+    assert text.startswith("the transform 'world' -> 'bent' on /tf_static is ignored: quaternion")
 
 
 def test_transform_listener_defect(monkeypatch):

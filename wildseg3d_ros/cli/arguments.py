@@ -47,6 +47,12 @@ DELEGATES = {
         "needs ROS 2 and the extra 'sim'",
         "`make setup EXTRAS=sim` in a clone, which gets both",
     ),
+    "demo-live": Delegate(
+        "wildseg3d_ros.demo_live",
+        "a simulated cell, a scene node and the page to click in",
+        "needs ROS 2 and the extras 'sim' and 'viewer'",
+        "`make demo-live` in a clone, which gets all of them",
+    ),
     "train-masks": Delegate(
         "wildseg3d_ros.training.command",
         "train the network of the geometric masks, on parts of your own too",

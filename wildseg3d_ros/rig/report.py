@@ -47,17 +47,22 @@ class CameraReport:
     @property
     def verdict_before_alignment(self) -> CameraVerdict:
         """The same, as a build reports it; nothing has moved yet."""
+        nan = float("nan")
         return CameraVerdict(
             self.name,
             self.posed,
-            *[float("nan")] * 5,
-            float(self.posed),
-            self.verdict,
-            self.why,
-            self.agreement,
-            self.overlap,
-            self.depth,
-            self.depth_share,
+            translation=nan,
+            rotation=nan,
+            translation_sigma=nan,
+            rotation_sigma=nan,
+            deviations=nan,
+            weight=float(self.posed),
+            verdict=self.verdict,
+            why=self.why,
+            agreement=self.agreement,
+            overlap=self.overlap,
+            median_depth=self.depth,
+            depth_share=self.depth_share,
         )
 
 

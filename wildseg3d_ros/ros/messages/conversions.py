@@ -12,6 +12,7 @@ rclpy visit every byte (8 MB: 3.5 s against 4 ms).
 from __future__ import annotations
 
 import array
+import math
 import sys
 from typing import Any
 
@@ -202,7 +203,7 @@ def matrix_from_transform(message: TransformStamped) -> NDArray[np.float64]:
     translation = np.array([t.x, t.y, t.z])
     if not np.isfinite(translation).all():
         raise ValueError(f"translation {translation.tolist()} is not finite")
-    norm = float(np.linalg.norm([q.x, q.y, q.z, q.w]))
+    norm = math.hypot(q.x, q.y, q.z, q.w)
     if not abs(norm**2 - 1) < _QUATERNION_TOLERANCE:
         raise ValueError(f"quaternion of norm {norm:.3g}; TF takes those of norm 1")
     return make_transform(rotation_from_quaternion([q.x, q.y, q.z, q.w]), translation)

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
-from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.ros.cameras.frames import FrameSet
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.monitoring.change import ChangeDetector, depth_thumbnail, thumbnail
 from wildseg3d_ros.ros.monitoring.diagnostics import START_SECONDS
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE, TF_TOLERANCE
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, Transforms
+from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TF_TOLERANCE, Transforms, differ
 from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.scene.scene import Scene
 
@@ -215,9 +215,7 @@ class SceneMonitor:
             return False
         frame = frames.image.header.frame_id
         now = self._transforms.lookup(config.world_frame, frame, frames.stamp_ns)
-        motion = invert(camera.world_from_cam) @ now
-        angle = rotation_angle(motion[:3, :3])
-        return bool(max(np.linalg.norm(motion[:3, 3]), angle) > camera.tolerance)
+        return differ(camera.world_from_cam, now, camera.tolerance)
 
 
 def _depth_of(scene: Scene, view: int) -> NDArray[np.float32] | None:

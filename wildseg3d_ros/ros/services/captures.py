@@ -19,8 +19,7 @@ from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.services.prompt_reader import TF_TOLERANCE
-from wildseg3d_ros.ros.tf.buffer import Transforms
+from wildseg3d_ros.ros.tf.buffer import TF_TOLERANCE, Transforms
 
 _STILL_NS = 300_000_000
 """For so long before its image a camera has to have stood: longer than exposure and TF's lag."""

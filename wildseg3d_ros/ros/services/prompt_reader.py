@@ -15,18 +15,16 @@ from wildseg3d_msgs.msg import Click as ClickMessage
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode, InputError, PromptError, WildSeg3DError
 from wildseg3d_ros.core.geometry.lens import Lens
-from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
+from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import LEVELS, Box, Click, Point, Prompt, ViewMask
 from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
 from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds
-from wildseg3d_ros.ros.tf.buffer import Transforms
+from wildseg3d_ros.ros.tf.buffer import TF_TOLERANCE, Transforms, differ
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.seen_from import click_seen_from
 
-TF_TOLERANCE = 0.003
-"""Metres, and radians, by which TF may differ from itself at another time."""
 SCENE_TOLERANCE = 0.02
-"""The same, from the poses in a scene, which the alignment refined."""
+"""As ``TF_TOLERANCE``, from the poses in a scene, which the alignment refined."""
 _NEWEST = -1
 """Stands for the newest time that TF has; 0 is that of the scene's image."""
 
@@ -212,9 +210,7 @@ class PromptReader:
         if before is None:
             return None
         now = self.transforms.lookup(self.scene.frame_id, frame, max(stamp_ns, 0))
-        motion = invert(before) @ now
-        size = max(np.linalg.norm(motion[:3, 3]), rotation_angle(motion[:3, :3]))
-        if size <= self.pose_tolerance:
+        if not differ(before, now, self.pose_tolerance):
             return None
         return now @ invert(before) @ self.scene.world_from_cam[view]
 

@@ -10,11 +10,13 @@ from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
-from wildseg3d_ros.core.geometry.transforms import invert
+from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.ros.tf.links import Link
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps: the default of tf2."""
+TF_TOLERANCE = 0.003
+"""Metres and, for what is 1 m away, radians by which poses of TF may differ and be the same."""
 
 
 class Transforms(Protocol):
@@ -67,6 +69,14 @@ def poses_at(transforms: Transforms, root: str, stamp_ns: int) -> dict[str, NDAr
         except WildSeg3DError:
             continue
     return poses
+
+
+def differ(
+    pose: NDArray[np.float64], other: NDArray[np.float64], tolerance: float = TF_TOLERANCE
+) -> bool:
+    """Whether rigid (4, 4) poses differ by more than metres and, 1 m away, radians."""
+    motion = invert(pose) @ other
+    return max(np.linalg.norm(motion[:3, 3]), rotation_angle(motion[:3, :3])) > tolerance
 
 
 def rebased(

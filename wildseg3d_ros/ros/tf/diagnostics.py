@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
+from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, differ
 
 TF, TF_STATIC = "/tf", "/tf_static"
 _UNHEARD = (
@@ -24,23 +27,37 @@ _UNHEARD = (
 
 
 @dataclass
-class _Parent:
-    """A parent of a frame, as it was published.
+class _Claim:
+    """Where a frame is, as it was published.
 
     Attributes:
+        parent: name of the frame that its transform refers to.
         publisher: id of its endpoint; empty where rclpy does not tell.
-        static: whether it was on /tf_static: then it lasts as long as its publisher.
+        pose: (4, 4) ``parent_from_frame`` on /tf_static, which lasts as long as its publisher;
+            None on /tf.
         first, last: monotonic seconds when it came first and last.
     """
 
+    parent: str
     publisher: bytes
-    static: bool
+    pose: NDArray[np.float64] | None
     first: float
     last: float
 
+    def span(self, publishers: Container[bytes]) -> tuple[float, float]:
+        """Monotonic seconds in which it holds, by the publishers that are there now."""
+        lasts = self.pose is not None and self.publisher in publishers
+        return self.first, time.monotonic() if lasts else self.last
+
+    def contradicts(self, other: _Claim) -> bool:
+        """Whether they cannot both hold at one time."""
+        if self.parent != other.parent:
+            return True
+        return self.pose is not None and other.pose is not None and differ(self.pose, other.pose)
+
 
 class TransformDiagnostics:
-    """Remembers, by child frame, who publishes which parent, and what had to be rejected.
+    """Remembers, by child frame, who publishes which parent and pose, and what was rejected.
 
     Safe to use from several threads.
 
@@ -50,71 +67,77 @@ class TransformDiagnostics:
 
     def __init__(self, node: Node) -> None:
         self._node, self._lock = node, threading.Lock()
-        self._parents: dict[str, dict[str, _Parent]] = {}
+        self._claims: dict[str, dict[tuple[str, bytes], _Claim]] = {}
         self._rejected: dict[str, tuple[str, bytes]] = {}
 
     def accept(self, transform: TransformStamped, static: bool, publisher: bytes) -> None:
         """Takes note of a transform that can be used."""
         parent, child = _names(transform)
+        pose = matrix_from_transform(transform) if static else None
         now = time.monotonic()
         with self._lock:
             self._rejected.pop(child, None)
-            parents = self._parents.setdefault(child, {})
+            claims = self._claims.setdefault(child, {})
+            key = parent, publisher if static else b""
             # On /tf_static, what a publisher says of a frame replaces what it said before.
-            for name, other in list(parents.items()) if static else ():
-                if name != parent and other.static and other.publisher == publisher:
-                    del parents[name]
-            known = parents.get(parent)
+            for other in [k for k, v in claims.items() if v.pose is not None] if static else ():
+                if other != key and other[1] == publisher:
+                    del claims[other]
+            known = claims.get(key)
             # A frame may return to a parent that it left: only quick changes are a contradiction.
-            lasted = known is not None and now - known.last < BUFFER_SECONDS
-            first = known.first if known is not None and lasted else now
-            parents[parent] = _Parent(publisher, static, first, now)
+            if known is None:
+                known = claims[key] = _Claim(parent, publisher, pose, now, now)
+            elif now - known.last > BUFFER_SECONDS:
+                known.first = now
+            known.publisher, known.pose, known.last = publisher, pose, now
 
     def reject(self, transform: TransformStamped, why: str, static: bool, publisher: bytes) -> str:
-        """Takes note of a transform that makes no pose; returns what is to be said of it, once."""
+        """Takes note of a transform that makes no pose; returns what is to be said of it."""
         parent, child = _names(transform)
         topic = TF_STATIC if static else TF
         text = f"the transform '{parent}' -> '{child}' on {topic} is ignored: {why}"
         with self._lock:
-            is_known = self._rejected.get(child, ("",))[0] == text
             self._rejected[child] = text, publisher
-        return "" if is_known else text
+        return text
 
     def forget(self) -> None:
         """Forgets what moves: time went back."""
         with self._lock:
-            for child, parents in self._parents.items():
-                self._parents[child] = {k: v for k, v in parents.items() if v.static}
+            for child, claims in self._claims.items():
+                self._claims[child] = {k: v for k, v in claims.items() if v.pose is not None}
 
     @property
     def disputed(self) -> bool:
-        """Whether any frame may have several parents at once."""
+        """Whether any frame may be in several places at once, so that it is worth looking."""
         with self._lock:
-            return any(len(parents) > 1 for parents in self._parents.values())
+            return any(len(claims) > 1 for claims in self._claims.values())
 
     def contradictions(self, frames: Sequence[str]) -> list[str]:
-        """Sentences about frames that have several parents at once."""
+        """Sentences about frames that have several parents, or several places in one, at once.
+
+        A frame that leaves a parent for another one, as what a gripper takes, has one at a time.
+        """
+        publishers = self._publishers() if self.disputed else {}
+        since = time.monotonic() - BUFFER_SECONDS
         with self._lock:
-            several = {
-                frame: dict(parents)
-                for frame in frames
-                if len(parents := self._parents.get(frame, {})) > 1
-            }
-        if not several:
-            return []
-        publishers = self._publishers()
+            several = {k: v for k, v in self._claims.items() if len(v) > 1}
+            for claims in several.values():  # also to forget publishers that are gone
+                for key in [k for k, v in claims.items() if v.span(publishers)[1] < since]:
+                    del claims[key]
+            disputed = {k: _at_once(list(v.values()), publishers) for k, v in several.items()}
         texts = []
-        for frame, parents in several.items():
-            disputed = _at_once(parents, set(publishers))
-            if disputed:
-                names = (
-                    f"{parent}{_by(publishers.get(parents[parent].publisher))}"
-                    for parent in disputed
-                )
-                texts.append(
-                    f"frame '{frame}' has {_count(len(disputed))} parents: {', '.join(names)}; "
-                    "TF changes between them: let one publisher alone give its transform"
-                )
+        for frame in frames:
+            if not (claims := disputed.get(frame)):
+                continue
+            names = [f"{each.parent}{_by(publishers.get(each.publisher))}" for each in claims]
+            count = len({each.parent for each in claims})
+            what = (
+                f"{_count(count)} parents" if count > 1 else f"{_count(len(names))} static poses"
+            )
+            texts.append(
+                f"frame '{frame}' has {what}: {', '.join(names)}; TF takes what came last: let "
+                "one publisher alone give its transform"
+            )
         return texts
 
     def rejections(self, frames: Sequence[str]) -> list[str]:
@@ -149,29 +172,17 @@ class TransformDiagnostics:
         }
 
 
-def _at_once(parents: Mapping[str, _Parent], publishers: set[bytes]) -> list[str]:
-    """Those of a frame's parents whose time overlaps with another one's, the first one first.
-
-    A frame that leaves a parent for another one, as what a gripper takes, has one at a time.
-    """
-    now = time.monotonic()
-    spans = {}
-    for name, parent in parents.items():
-        lasts = parent.static and parent.publisher in publishers
-        if lasts or now - parent.last < BUFFER_SECONDS:
-            spans[name] = parent.first, now if lasts else parent.last
-    return sorted(
-        (
-            name
-            for name, (first, last) in spans.items()
-            if any(
-                first <= other_last and other_first <= last
-                for other, (other_first, other_last) in spans.items()
-                if other != name
-            )
-        ),
-        key=lambda name: spans[name],
-    )
+def _at_once(claims: Sequence[_Claim], publishers: Container[bytes]) -> list[_Claim]:
+    """Those that another one contradicts while it holds, the first one first."""
+    spans = sorted(((*claim.span(publishers), claim) for claim in claims), key=lambda s: s[:2])
+    return [
+        claim
+        for first, last, claim in spans
+        if any(
+            first <= other_last and other_first <= last and claim.contradicts(other)
+            for other_first, other_last, other in spans
+        )
+    ]
 
 
 def _names(transform: TransformStamped) -> tuple[str, str]:

@@ -55,6 +55,7 @@ class TransformListener:
         self._node, self.buffer, self._group = node, buffer, callback_group
         self._subscriptions: list[Subscription] = []
         self._diagnostics = TransformDiagnostics(node)
+        self._complained: set[str] = set()
         self._newest: dict[tuple[str, str], int] = {}
 
     def subscribe(self) -> None:
@@ -123,7 +124,8 @@ class TransformListener:
                 self.buffer.add(transform, static)
             except ValueError as error:
                 text = self._diagnostics.reject(transform, str(error), static, publisher)
-                if text:
+                if transform.child_frame_id not in self._complained:
+                    self._complained.add(transform.child_frame_id)
                     self._node.get_logger().warning(text)
             else:
                 self._diagnostics.accept(transform, static, publisher)
