@@ -56,7 +56,7 @@ def network(seed, count=6, anchors=None, sigma_anchor=0.1, sigma_edge=0.05):
 
 def test_outlier_limit_is_the_quantile_of_chi_square():
     for d in (1, 3, 6):
-        assert outlier_limit(d) == pytest.approx(np.sqrt(chi2.isf(1e-3, d)))
+        assert outlier_limit(d) == pytest.approx(np.sqrt(chi2.isf(2.7e-3, d)))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -76,7 +76,7 @@ def test_judge_without_outliers_is_least_squares(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_findings_are_those_of_a_solution_without_the_factor(seed):
     net = network(seed)
-    known, measured = net.judge().findings
+    known, _ = net.judge().findings
     for k in range(len(net.anchors)):
         keep = np.arange(len(net.anchors)) != k
         rest = Network(
@@ -127,9 +127,9 @@ def test_judge_calls_few_right_factors_wrong():
     for seed in range(100):
         for f in network(seed).judge().findings:
             tested, wrong = tested + len(f.used), wrong + int((~f.used).sum())
-    # One in a thousand of 2,100 is expected; a Poisson count beyond 8 comes once in 2,000 times.
+    # 5.7 of 2,100 are expected; a Poisson count beyond 14 comes once in 1,000 times.
     assert tested == 2100
-    assert wrong <= 8
+    assert wrong <= 14
 
 
 def test_judge_leaves_out_both_of_two_that_contradict_each_other():

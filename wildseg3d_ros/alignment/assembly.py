@@ -22,7 +22,7 @@ from wildseg3d_ros.alignment.prior_consistency import (
 )
 from wildseg3d_ros.alignment.priors.gauge import Registration, register
 from wildseg3d_ros.alignment.priors.metric_scale import POSES, scale_warnings
-from wildseg3d_ros.alignment.solve.connectivity import ambiguities
+from wildseg3d_ros.alignment.solve.connectivity import Ambiguities, ambiguities
 from wildseg3d_ros.alignment.solve.moments import Observations
 from wildseg3d_ros.alignment.solve.observability import degeneracies
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
@@ -79,7 +79,7 @@ def assemble(
     checks = _check_priors(problem, known, gauge, seen, cameras)
     pairs = posed_pairs(result, count, gauge.unit, gauge.origin)
     factor, rough = _free_scale(problem, result, pairs)
-    open_questions, tie = _ambiguities(views, result, known, gauge.registration)
+    open_questions, tie, doubts = _ambiguities(problem, result, known, gauge.registration)
     condition = result.solution.condition()
     return Alignment(
         edges=np.array([(pair.a, pair.b) for pair in problem.predictions]),
@@ -112,7 +112,9 @@ def assemble(
         scale_factor=factor,
         scale_sources=gauge.sources,
         registration_residual=max((check.residual for check in checks), default=np.nan),
-        cameras=camera_verdicts(views, gauge.poses(cameras), gauge.registration, {}),
+        cameras=camera_verdicts(
+            views, gauge.poses(cameras), gauge.registration, known.poses, doubts
+        ),
     )
 
 
@@ -204,17 +206,21 @@ def _free_scale(problem: Problem, result: SolvedPairs, pairs: PosedPairs) -> tup
 
 
 def _ambiguities(
-    views: Sequence[View], result: SolvedPairs, known: Verified, registration: Registration
-) -> tuple[list[str], str]:
-    """Of :func:`ambiguities`, where poses that agree with the world check pairs too."""
+    problem: Problem, result: SolvedPairs, known: Verified, registration: Registration
+) -> Ambiguities:
+    """Of :func:`ambiguities`, where poses that agree with the world check pairs too, unless these
+    are doubtful."""
     agrees = np.isfinite(registration.error) & ~registration.wrong
+    doubtful = np.array([problem.predictions[e].doubtful for e in result.graph.ids], dtype=bool)
+    measured = np.zeros(len(problem.views), dtype=bool)
+    measured[result.graph.edges[~doubtful & result.kept].ravel()] = True
     return ambiguities(
         result.graph.edges,
         result.kept,
         result.ambiguous,
-        [view.name for view in views],
+        [view.name for view in problem.views],
         known=list(known.relative_error),
-        posed=np.flatnonzero(agrees).tolist() if registration.found else [],
+        posed=np.flatnonzero(agrees & measured).tolist() if registration.found else [],
     )
 
 
@@ -290,9 +296,7 @@ class _Gauge:
         distance = size * np.array(
             [s.viewing_distance(camera) for s, camera in zip(seen, cameras, strict=True)]
         )
-        registration = register(
-            problem.views, sized, distance, is_metric, problem.config, known.rejected
-        )
+        registration = register(problem.views, sized, distance, is_metric, known.outliers)
         origin = registration.prior_from_world if registration.found else invert(sized[0])
         sources = known.sources or ((POSES,) if registration.found else ())
         if metric_pairs:

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.least_squares import State, gauss_newton
 
-SIGNIFICANCE = 1e-3
-"""Chance at which a right factor is called an outlier, were its covariance true."""
+SIGNIFICANCE = 2.7e-3
+"""Chance at which a right factor is called an outlier, were its covariance true: that of a number
+beyond three standard deviations."""
 
 _FREE = 1e-6
 """Information about unknowns that nothing observes: it is far below that of any factor, and keeps
@@ -76,6 +77,20 @@ class Findings:
     deviations: NDArray[np.float64]
     redundancy: NDArray[np.float64]
     limit: float
+
+    def part_errors(self, factor: int) -> NDArray[np.float64]:
+        """(d / 3,) lengths of a factor's whitened residual, by its parts of three."""
+        return np.linalg.norm(self.residual[factor].reshape(-1, 3), axis=1)
+
+    def part_deviations(self, factor: int) -> NDArray[np.float64]:
+        """(d / 3,) Mahalanobis distances of these parts, each for itself."""
+        parts = self.residual[factor].reshape(-1, 3)
+        blocks = [
+            self.covariance[factor, k : k + 3, k : k + 3] for k in range(0, 3 * len(parts), 3)
+        ]
+        return np.array(
+            [np.sqrt(r @ np.linalg.solve(c, r)) for r, c in zip(parts, blocks, strict=True)]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +149,11 @@ def judge(
             for f, fs in zip(findings, factors, strict=True)
         ]
         worst = max(
-            (float((f.deviations[w] / f.limit).max()) for f, w in zip(findings, wrong) if w.any()),
+            (
+                float((f.deviations[w] / f.limit).max())
+                for f, w in zip(findings, wrong, strict=True)
+                if w.any()
+            ),
             default=0.0,
         )
         if worst:
