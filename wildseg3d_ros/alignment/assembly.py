@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.camera_verdicts import camera_verdicts
+from wildseg3d_ros.alignment.camera_verdicts import Doubts, camera_verdict
 from wildseg3d_ros.alignment.cameras.resection import Observed, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
@@ -35,7 +35,14 @@ from wildseg3d_ros.alignment.solve.robust import SolvedPairs
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.geometry.transforms import apply, invert
-from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, RelativePose, View
+from wildseg3d_ros.core.types import (
+    Alignment,
+    CameraVerdict,
+    MaskCache,
+    PairPrediction,
+    RelativePose,
+    View,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +119,33 @@ def assemble(
         scale_factor=factor,
         scale_sources=gauge.sources,
         registration_residual=max((check.residual for check in checks), default=np.nan),
-        cameras=camera_verdicts(
-            views, gauge.poses(cameras), gauge.registration, known.poses, doubts
-        ),
+        cameras=_camera_verdicts(problem, gauge, known, seen, cameras, doubts),
+    )
+
+
+def _camera_verdicts(
+    problem: Problem,
+    gauge: _Gauge,
+    known: Verified,
+    seen: Sequence[Observed],
+    cameras: NDArray[np.float64],
+    doubts: Doubts,
+) -> tuple[CameraVerdict, ...]:
+    """The verdict on each camera.
+
+    Args:
+        seen, cameras: what the pairs say about each view, and (N, 4, 4) poses, in graph units.
+    """
+    placed, found = gauge.poses(cameras), gauge.registration.found
+    return tuple(
+        camera_verdict(
+            view,
+            placed[v] if found else None,
+            gauge.unit * seen[v].viewing_distance(cameras[v]),
+            known.poses.get(v),
+            doubts.get(v),
+        )
+        for v, view in enumerate(problem.views)
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.cameras.resection import Observed, resect
+from wildseg3d_ros.alignment.cameras.resection import Observed, solve_cameras
 from wildseg3d_ros.alignment.priors.factors import DATA_SIGMA
 from wildseg3d_ros.core.geometry.transforms import rotation_angle
 from wildseg3d_ros.core.types import View
@@ -43,8 +43,9 @@ class PairCameras:
         for v, (view, s) in enumerate(zip(views, seen, strict=True)):
             pose = s.mean_pose()
             if pose is None and view.world_from_cam_prior is not None:
-                found = resect(s, view, view.K)
-                pose = None if found is None else found[0]
+                no = np.zeros(1, dtype=bool)
+                (found,), _, failed = solve_cameras([view], [s], no, no)
+                pose = None if failed else found
             if pose is not None:
                 poses[v] = pose
         distance = np.array([s.viewing_distance(c) for s, c in zip(seen, poses, strict=True)])

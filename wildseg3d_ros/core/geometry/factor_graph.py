@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.least_squares import State, gauss_newton
 
-SIGNIFICANCE = 2.7e-3
-"""Chance at which a right factor is called an outlier, were its covariance true: that of a number
-beyond three standard deviations."""
+SIGNIFICANCE = 1e-3
+"""Chance at which a right factor is called an outlier, were its covariance true; Baarda's."""
 
 _FREE = 1e-6
 """Information about unknowns that nothing observes: it is far below that of any factor, and keeps
