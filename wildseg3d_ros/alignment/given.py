@@ -31,9 +31,9 @@ from wildseg3d_ros.alignment.solve.robust import SolvedPairs
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import PairPrediction, RelativePose, View
 
-HONEST_SIGMA = (0.0036, 0.0062)
-"""Deviations of a given pose per axis [m, rad] where they are not said: 10 mm and 1 degree are
-exceeded once in 20 times, as by a careful hand-eye calibration."""
+HONEST_SIGMA = (0.0033, 0.0057)
+"""Deviations of a given pose per axis [m, rad] where they are not said: 10 mm, and 1 degree, are
+exceeded once in 40 times each, as by a careful hand-eye calibration."""
 
 _SCALE_SIGMA = 0.015
 """Deviation of the logarithm of a scale by depth: beside a network's errors, 5 % is an outlier."""
