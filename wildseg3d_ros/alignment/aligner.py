@@ -17,9 +17,11 @@ from wildseg3d_ros.alignment.fusion.view_surfaces import sample_views
 from wildseg3d_ros.alignment.graph.graph import Graph, check_pairs, pair_name, usable_pairs
 from wildseg3d_ros.alignment.graph.initialization import continue_from, initialize
 from wildseg3d_ros.alignment.graph.sampling import Samples, weigh
-from wildseg3d_ros.alignment.prior_consistency import Verified, verify
-from wildseg3d_ros.alignment.priors.camera_poses import pairs_against_poses
-from wildseg3d_ros.alignment.priors.relative_poses import check_relative_poses
+from wildseg3d_ros.alignment.prior_consistency import (
+    Verified,
+    check_relative_poses,
+    verify,
+)
 from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs, all_pairs, solve_pairs
@@ -108,15 +110,16 @@ class Aligner:
         names = [pair_name(pair, views) for pair in self._problem.predictions]
         graph, warnings = usable_pairs(weigh(self._samples, config, masks), names, views)
         result = self._solve_pairs(graph)
-        decided = self._against_priors(result)
-        if decided.any():
+        known = self._verify(result)
+        if known.outvoted.any() and _connects(result.graph.edges[~known.outvoted], len(views)):
             warnings += [
                 f"pair {names[e]} contradicts another pair and the given pose, and is left out"
-                for e in result.graph.ids[decided]
+                for e in result.graph.ids[known.outvoted]
             ]
-            graph = result.graph.select(~decided)
+            graph = result.graph.select(~known.outvoted)
             result = solve_pairs(graph, initialize(graph), config)
-        result, known = self._with_priors(result)
+            known = self._verify(result)
+        result = self._with_priors(result, known)
         warnings += [*known.warnings, *result.warnings(names, config)]
         alignment = assemble(self._problem, masks, result, known, warnings)
         refuse_beyond(alignment, views, config)
@@ -141,36 +144,34 @@ class Aligner:
         poses, kept = start or (initialize(graph), None)
         return solve_pairs(graph, poses, self._problem.config, kept)
 
-    def _against_priors(self, result: SolvedPairs) -> NDArray[np.bool_]:
-        """(E,) bool, pairs that given poses decide against and that the views hold together
-        without."""
-        views, graph = self._problem.views, result.graph
-        if not graph.fixed.all() or all(v.world_from_cam_prior is None for v in views):
-            return np.zeros(len(graph.edges), dtype=bool)
-        decided = pairs_against_poses(views, graph, result.observed(), self._problem.config)
-        rest = graph.edges[~decided]
-        return decided if len(component_lists(len(views), rest)) == 1 else np.zeros_like(decided)
-
-    def _with_priors(self, result: SolvedPairs) -> tuple[SolvedPairs, Verified]:
-        """Solves once more with those priors that the pairs alone bear out."""
+    def _verify(self, result: SolvedPairs) -> Verified:
+        """What the pairs alone bear out of what is known beforehand."""
         problem = self._problem
         if not problem.relative_poses and all(
             view.world_from_cam_prior is None and view.depth is None for view in problem.views
         ):
-            return result, Verified(None, (), ())
-        known = verify(problem.views, result, problem.relative_poses, problem.config)
+            return Verified(None, (), ())
+        return verify(
+            problem.predictions, problem.views, result, problem.relative_poses, problem.config
+        )
+
+    def _with_priors(self, result: SolvedPairs, known: Verified) -> SolvedPairs:
+        """Solves once more with those priors that the pairs alone bear out."""
         if known.priors is None:
-            return result, known
+            return result
         priors = known.priors.select(result.kept)
         solution = solve(
-            result.current, result.solution.poses, problem.config, priors, is_near=True
+            result.current, result.solution.poses, self._problem.config, priors, is_near=True
         )
         poses, distance = all_pairs(result.graph, result.kept, solution)
         iterations = result.iterations + solution.iterations
-        done = replace(
+        return replace(
             result, solution=solution, poses=poses, distance=distance, iterations=iterations
         )
-        return done, known
+
+
+def _connects(edges: NDArray[np.int64], count: int) -> bool:
+    return len(component_lists(count, edges)) == 1
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.camera_verdicts import camera_verdicts
+from wildseg3d_ros.alignment.camera_verdicts import Doubts, camera_verdict
 from wildseg3d_ros.alignment.cameras.resection import Observed, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
@@ -22,7 +22,7 @@ from wildseg3d_ros.alignment.prior_consistency import (
 )
 from wildseg3d_ros.alignment.priors.gauge import Registration, register
 from wildseg3d_ros.alignment.priors.metric_scale import POSES, scale_warnings
-from wildseg3d_ros.alignment.solve.connectivity import ambiguities
+from wildseg3d_ros.alignment.solve.connectivity import Ambiguities, ambiguities
 from wildseg3d_ros.alignment.solve.moments import Observations
 from wildseg3d_ros.alignment.solve.observability import degeneracies
 from wildseg3d_ros.alignment.solve.outliers import pair_errors
@@ -35,7 +35,14 @@ from wildseg3d_ros.alignment.solve.robust import SolvedPairs
 from wildseg3d_ros.alignment.surfaces.correspondences import Surface
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.geometry.transforms import apply, invert
-from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, RelativePose, View
+from wildseg3d_ros.core.types import (
+    Alignment,
+    CameraVerdict,
+    MaskCache,
+    PairPrediction,
+    RelativePose,
+    View,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +86,7 @@ def assemble(
     checks = _check_priors(problem, known, gauge, seen, cameras)
     pairs = posed_pairs(result, count, gauge.unit, gauge.origin)
     factor, rough = _free_scale(problem, result, pairs)
-    open_questions, tie = _ambiguities(views, result, known, gauge.registration)
+    open_questions, tie, doubts = _ambiguities(problem, result, known, gauge.registration)
     condition = result.solution.condition()
     return Alignment(
         edges=np.array([(pair.a, pair.b) for pair in problem.predictions]),
@@ -112,7 +119,33 @@ def assemble(
         scale_factor=factor,
         scale_sources=gauge.sources,
         registration_residual=max((check.residual for check in checks), default=np.nan),
-        cameras=camera_verdicts(views, gauge.poses(cameras), gauge.registration, {}),
+        cameras=_camera_verdicts(problem, gauge, known, seen, cameras, doubts),
+    )
+
+
+def _camera_verdicts(
+    problem: Problem,
+    gauge: _Gauge,
+    known: Verified,
+    seen: Sequence[Observed],
+    cameras: NDArray[np.float64],
+    doubts: Doubts,
+) -> tuple[CameraVerdict, ...]:
+    """The verdict on each camera.
+
+    Args:
+        seen, cameras: what the pairs say about each view, and (N, 4, 4) poses, in graph units.
+    """
+    placed, found = gauge.poses(cameras), gauge.registration.found
+    return tuple(
+        camera_verdict(
+            view,
+            placed[v] if found else None,
+            gauge.unit * seen[v].viewing_distance(cameras[v]),
+            known.poses.get(v),
+            doubts.get(v),
+        )
+        for v, view in enumerate(problem.views)
     )
 
 
@@ -204,17 +237,21 @@ def _free_scale(problem: Problem, result: SolvedPairs, pairs: PosedPairs) -> tup
 
 
 def _ambiguities(
-    views: Sequence[View], result: SolvedPairs, known: Verified, registration: Registration
-) -> tuple[list[str], str]:
-    """Of :func:`ambiguities`, where poses that agree with the world check pairs too."""
+    problem: Problem, result: SolvedPairs, known: Verified, registration: Registration
+) -> Ambiguities:
+    """Of :func:`ambiguities`, where poses that agree with the world check pairs too, unless these
+    are doubtful."""
     agrees = np.isfinite(registration.error) & ~registration.wrong
+    doubtful = np.array([problem.predictions[e].doubtful for e in result.graph.ids], dtype=bool)
+    measured = np.zeros(len(problem.views), dtype=bool)
+    measured[result.graph.edges[~doubtful & result.kept].ravel()] = True
     return ambiguities(
         result.graph.edges,
         result.kept,
         result.ambiguous,
-        [view.name for view in views],
+        [view.name for view in problem.views],
         known=list(known.relative_error),
-        posed=np.flatnonzero(agrees).tolist() if registration.found else [],
+        posed=np.flatnonzero(agrees & measured).tolist() if registration.found else [],
     )
 
 
@@ -290,9 +327,7 @@ class _Gauge:
         distance = size * np.array(
             [s.viewing_distance(camera) for s, camera in zip(seen, cameras, strict=True)]
         )
-        registration = register(
-            problem.views, sized, distance, is_metric, problem.config, known.rejected
-        )
+        registration = register(problem.views, sized, distance, is_metric, known.outliers)
         origin = registration.prior_from_world if registration.found else invert(sized[0])
         sources = known.sources or ((POSES,) if registration.found else ())
         if metric_pairs:

@@ -17,23 +17,20 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.cameras.resection import Observed
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.alignment.priors.camera_poses import PairCameras, compare_poses
-from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows, scale_rows
+from wildseg3d_ros.alignment.given import Given, PoseFinding
+from wildseg3d_ros.alignment.priors.factors import Priors, pose_rows
 from wildseg3d_ros.alignment.priors.gauge import Registration
 from wildseg3d_ros.alignment.priors.metric_scale import (
     DEPTH,
     POSES,
     RELATIVE,
-    consensus_scale,
     unconfirmed,
-    well_shaped,
 )
-from wildseg3d_ros.alignment.priors.relative_poses import baselines_of, compare_baselines
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs
-from wildseg3d_ros.core.errors import AlignmentError
+from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.types import PairPrediction, RelativePose, View
 
-_CONTRADICTS = 0.1
+CONTRADICTS = 0.1
 """Share of the viewing distance that given poses may differ by: it grows with the scene, and a
 wrong scale shrinks metres, but not this share. In constructed scenes of 2 m, with a network's
 errors, the share was up to 0.05 with exact poses and with poses good to 1 cm and 0.3 degrees, and
@@ -55,8 +52,9 @@ class Verified:
             alone, in metres at the scene and in viewing distances, NaN where unknown or where
             nothing constrains the solve.
         relative_error: the same [m] of the relative poses that entered, by their two views.
-        rejected: whether a given pose is left out, by view, where it might have entered.
+        poses: what the others say about the given poses, by view.
         misshapen: views whose depth shows something else than their pointmaps.
+        outvoted: (E,) bool, pairs of the solve that given poses and other pairs decide against.
     """
 
     priors: Priors | None
@@ -66,8 +64,14 @@ class Verified:
     pose_error: NDArray[np.float64] | float = np.nan
     pose_share: NDArray[np.float64] | float = np.nan
     relative_error: Mapping[tuple[int, int], float] = field(default_factory=dict)
-    rejected: Mapping[int, bool] = field(default_factory=dict)
+    poses: Mapping[int, PoseFinding] = field(default_factory=dict)
     misshapen: tuple[int, ...] = ()
+    outvoted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    @property
+    def outliers(self) -> frozenset[int]:
+        """Views whose given pose contradicts the others."""
+        return frozenset(v for v, pose in self.poses.items() if not pose.used)
 
     def deviations(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(N,) of the known camera positions [graph units] and orientations [rad]; inf where
@@ -80,52 +84,73 @@ class Verified:
         return position, rotation
 
 
+def check_relative_poses(relative: Sequence[RelativePose], views: Sequence[View]) -> None:
+    """Raises InputError unless every relative pose names two of the views."""
+    for pose in relative:
+        if not (0 <= pose.a < len(views) and 0 <= pose.b < len(views)) or pose.a == pose.b:
+            raise InputError(
+                f"a relative pose names the views ({pose.a}, {pose.b}); expected two different "
+                f"indices of the {len(views)} views"
+            )
+
+
 def verify(
+    predictions: Sequence[PairPrediction],
     views: Sequence[View],
     result: SolvedPairs,
     relative: Sequence[RelativePose],
     config: AlignmentConfig,
 ) -> Verified:
-    """Compares all priors with the world that the solved pairs alone make."""
-    graph = result.graph
-    cameras = PairCameras.of(result.current.edges, result.observed())
-    is_metric = bool(graph.fixed.any())
-    scale = float(1.0 / graph.unit[graph.fixed][0]) if is_metric else None
-    given = compare_poses(views, cameras, scale, config)
-    depths, misshapen, warnings = well_shaped(scale_rows(graph, [v.depth for v in views]), views)
-    baselines, notes = baselines_of(views, relative, cameras)
-    warnings += notes
-    had_depth, gives_scale = bool(misshapen) or bool(len(depths.edge)), False
-    if scale is None:
-        scale, depths, gives_scale, notes = consensus_scale(
-            views, result.poses, depths, baselines, given.metric_scale
-        )
-        warnings += notes
-    if scale is None:
+    """Compares all priors with the world that the solved pairs alone make, and with each other."""
+    given = Given.of(predictions, views, result, relative, config)
+    warnings = list(given.warnings)
+    had_depth = bool(given.misshapen) or bool(len(given.depths.edge))
+    if given.start is None:
         lost = "; ".join(warnings) if had_depth else ""
-        return Verified(None, (), tuple(warnings), lost, misshapen=misshapen)
-    enough = len(given.known) > 1
-    warnings += given.warnings if enough else ()
-    accepted, notes = compare_baselines(views, baselines, cameras, scale)
+        return Verified(None, (), tuple(warnings), lost, misshapen=given.misshapen)
+    judged = given.graph.judge(given.start)
+    poses, notes = given.accepted_poses(judged)
     warnings += notes
-    known = list(given.known)
-    for group, (pose, _) in enumerate(accepted, 1 if known else 0):
-        sigmas = pose.translation_sigma, pose.rotation_sigma
+    enough = len(poses) > 1
+    relations, notes = given.accepted_relations(judged)
+    warnings += notes
+    depths, notes = given.accepted_depths(judged)
+    warnings += notes
+    is_metric = given.graph.is_metric
+    gives_scale = bool(len(depths.edge)) or any(base.tells_scale for base, _ in relations)
+    from_poses = given.found.found and np.count_nonzero(judged.posed.used) > 1
+    # Where nothing that stands gives the scale, nothing constrains the solve.
+    if not (is_metric or gives_scale or from_poses):
+        lost = "; ".join(warnings) if had_depth else ""
+        return Verified(
+            None,
+            (),
+            tuple(warnings),
+            lost,
+            poses=given.findings(judged),
+            misshapen=given.misshapen,
+        )
+    known = poses if enough else []
+    for group, (base, _) in enumerate(relations, 1 if known else 0):
+        pose, sigmas = base.pose, (base.pose.translation_sigma, base.pose.rotation_sigma)
         known += [(group, pose.a, np.eye(4), *sigmas), (group, pose.b, pose.a_from_b, *sigmas)]
-    kinds = ((POSES, enough), (RELATIVE, bool(accepted)), (DEPTH, len(depths.edge) > 0))
+    kinds = ((POSES, enough), (RELATIVE, bool(relations)), (DEPTH, bool(len(depths.edge))))
     sources = tuple(kind for kind, is_there in kinds if is_there)
     # Depth images that all contradict each other are no source of a scale.
-    is_lost = had_depth and not is_metric and not sources and given.metric_scale is None
+    is_lost = had_depth and not is_metric and not sources and not given.found.found
+    scale = float(np.exp(judged.judged.state.log_units))
+    rows = pose_rows(result.graph, known)
     return Verified(
-        Priors(pose_rows(graph, known), depths, scale, is_metric) if sources else None,
-        sources if gives_scale and not is_metric else (),
+        Priors(rows, depths, scale, is_metric) if sources else None,
+        sources if (gives_scale or enough) and not is_metric else (),
         tuple(warnings),
         "; ".join(warnings) if is_lost else "",
-        given.error if sources else np.nan,
-        given.share if sources else np.nan,
-        {(pose.a, pose.b): error for pose, error in accepted},
-        given.rejected if enough else {},
-        misshapen,
+        given.spread(given.found.error) if sources else np.nan,
+        given.spread(given.found.share) if sources else np.nan,
+        {(base.pose.a, base.pose.b): error for base, error in relations},
+        given.findings(judged),
+        given.misshapen,
+        given.outvoted(judged, result.graph),
     )
 
 
@@ -223,7 +248,7 @@ def refuse_contradictions(
     parts = [text for text in (registration.contradiction, known.contradiction) if text]
     for check in checks:
         # Relative poses are rejected one by one: a drift of the pairs is no error of theirs.
-        if check.kind != RELATIVE and (check.residual > limit or check.share > _CONTRADICTS):
+        if check.kind != RELATIVE and (check.residual > limit or check.share > CONTRADICTS):
             worst = sorted(check.error.items(), key=lambda item: -item[1])
             named = ", ".join(f"'{name}' {error:.3g} m" for name, error in worst)
             share = ""
@@ -241,7 +266,7 @@ def refuse_contradictions(
     raise AlignmentError(
         f"the images and what is known of the cameras contradict each other, so neither scale nor "
         f"frame of the scene can be relied on: {'; '.join([*parts, *notes])}. Allowed is "
-        f"alignment.max_prior_residual = {limit:g} m, and {_CONTRADICTS:.0%} of the viewing "
+        f"alignment.max_prior_residual = {limit:g} m, and {CONTRADICTS:.0%} of the viewing "
         "distance. Check TF and calibration (poses are camera-to-world, of optical frames with z "
         "forward, each of its own camera), the unit of poses and depth images (metres), and that "
         "nothing moved between the images; or set the limit to 0 (never refuse)"

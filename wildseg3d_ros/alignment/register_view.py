@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.alignment.assembly import pair_medians, posed_pairs, scaled
+from wildseg3d_ros.alignment.camera_verdicts import camera_verdict
 from wildseg3d_ros.alignment.cameras.resection import Observed, interpolate_pose, solve_cameras
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.alignment.fusion.view_maps import PosedPairs
 from wildseg3d_ros.alignment.fusion.view_surfaces import surface_of
+from wildseg3d_ros.alignment.given import HONEST_SIGMA, PoseFinding
 from wildseg3d_ros.alignment.graph.graph import check_pairs, pair_name, usable_pairs
 from wildseg3d_ros.alignment.graph.initialization import Poses, initialize
 from wildseg3d_ros.alignment.graph.medians import lower_median
 from wildseg3d_ros.alignment.graph.pair_maps import maps_of
 from wildseg3d_ros.alignment.graph.sampling import build_graph
+from wildseg3d_ros.alignment.priors.factors import DATA_SIGMA
 from wildseg3d_ros.alignment.priors.gauge import prior_sigmas
 from wildseg3d_ros.alignment.solve.residuals import (
     median_by_view,
@@ -34,6 +37,7 @@ from wildseg3d_ros.alignment.surfaces.correspondences import Surface, grid_of
 from wildseg3d_ros.alignment.surfaces.joint_refinement import MotionPrior, refine_jointly
 from wildseg3d_ros.core.devices import blas_on_one_thread
 from wildseg3d_ros.core.errors import AlignmentError, InputError
+from wildseg3d_ros.core.geometry.factor_graph import outlier_limit
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
 
@@ -98,11 +102,22 @@ def align_view(
         "prior_residual": prior.compare(pose)[0],
         "view_correction": correction,
     }
-    warnings += [*near.unchecked(posed.used[: len(pairs)]), *notes]
+    unchecked = near.unchecked(posed.used[: len(pairs)])
+    warnings += [*unchecked, *notes]
     warnings += prior.warnings(views[changed], pose, config)
+    verdict = camera_verdict(
+        views[changed],
+        pose if start.in_prior_frame else None,
+        viewing_distance,
+        prior.finding(pose),
+        ("unchecked", "a single other view constrains it") if unchecked else None,
+    )
     stop_reason = result.stop_reason(config)
     alignment = replace(
         _merged(near, start, of_pairs, of_view, warnings),
+        # Where no verdicts were passed on the others there is none on this one.
+        cameras=start.cameras
+        and (*start.cameras[:changed], verdict, *start.cameras[changed + 1 :]),
         converged=result.converged,
         iterations=result.iterations,
         condition=result.solution.condition(),
@@ -292,12 +307,14 @@ class _Prior:
     Attributes:
         pose: (4, 4), None where nothing can be compared.
         position, rotation: its deviations [m, rad], inf where they are not said.
+        expected: (2,) by which it is expected to differ, per axis [m, rad].
         residual: by which the view's pairs contradict each other; distance: viewing distance [m].
     """
 
     pose: NDArray[np.float64] | None
     position: float
     rotation: float
+    expected: NDArray[np.float64]
     residual: float
     distance: float
 
@@ -312,18 +329,24 @@ class _Prior:
     ) -> _Prior:
         """Of the changed view; none where the world's frame is not that of given poses."""
         residual = float(np.nan_to_num(residual))
+        said = np.array(prior_sigmas(view, config))
+        off = max(residual, DATA_SIGMA * distance) * np.array([1.0, 1.0 / distance])
+        expected = np.hypot(said if said.all() else HONEST_SIGMA, off)
         if view.world_from_cam_prior is None or not start.in_prior_frame:
-            return cls(None, np.inf, np.inf, residual, distance)
-        position, rotation = (sigma or np.inf for sigma in prior_sigmas(view, config))
-        return cls(view.world_from_cam_prior, position, rotation, residual, distance)
+            return cls(None, np.inf, np.inf, expected, residual, distance)
+        position, rotation = np.where(said > 0, said, np.inf).tolist()
+        return cls(view.world_from_cam_prior, position, rotation, expected, residual, distance)
 
     def warnings(
         self, view: View, pose: NDArray[np.float64], config: AlignmentConfig
     ) -> list[str]:
         """Where the found pose contradicts the given one, or differs by more than is allowed."""
-        error, angle, contradicts = self.compare(pose)
+        finding = self.finding(pose)
+        if finding is None:
+            return []
+        error, angle = self.compare(pose)
         is_beyond = 0 < config.max_prior_residual < error + angle * self.distance
-        if not (contradicts or is_beyond):
+        if finding.used and not is_beyond:
             return []
         text = (
             f"the given pose of '{view.name}' differs from what the cameras see by {error:.3g} m "
@@ -334,7 +357,10 @@ class _Prior:
     def pull(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean of the found and the given pose, weights by their variances; the found one
         where the given one contradicts it."""
-        if self.pose is None or self.compare(found)[2] or np.isinf(self.position + self.rotation):
+        finding = self.finding(found)
+        if self.pose is None or finding is None or not finding.used:
+            return found
+        if np.isinf(self.position + self.rotation):
             return found
         angle = self.residual / self.distance
         shares = (
@@ -343,15 +369,20 @@ class _Prior:
         )
         return interpolate_pose(found, self.pose, *shares)
 
-    def compare(self, pose: NDArray[np.float64]) -> tuple[float, float, bool]:
-        """Metres and rad between a pose and the given one, NaN without one, and whether that is
-        four times what the given pose and the pairs may be off."""
+    def compare(self, pose: NDArray[np.float64]) -> tuple[float, float]:
+        """Metres and rad between a pose and the given one, NaN without one."""
         if self.pose is None:
-            return np.nan, np.nan, False
+            return np.nan, np.nan
         translation = float(np.linalg.norm(pose[:3, 3] - self.pose[:3, 3]))
-        rotation = rotation_angle(self.pose[:3, :3].T @ pose[:3, :3])
-        expected = self.residual + self.position + self.rotation * self.distance
-        return translation, rotation, translation + rotation * self.distance > 4.0 * expected
+        return translation, rotation_angle(self.pose[:3, :3].T @ pose[:3, :3])
+
+    def finding(self, pose: NDArray[np.float64]) -> PoseFinding | None:
+        """What a found pose says about the given one; None without one."""
+        if self.pose is None:
+            return None
+        deviations = float(np.linalg.norm(np.array(self.compare(pose)) / self.expected))
+        position, rotation = self.expected.tolist()
+        return PoseFinding(deviations <= outlier_limit(6), deviations, (position, rotation), True)
 
 
 def _merged(

@@ -1,12 +1,10 @@
 """What is known beforehand: camera poses, relative poses, depth. The steps in their order:
 
-1. :class:`.camera_poses.PairCameras`: where the pairs alone put the cameras, and how far that may
+1. :class:`.pair_cameras.PairCameras`: where the pairs alone put the cameras, and how far that may
    be off, by how much the pairs of a camera differ.
-2. :func:`..prior_consistency.verify` compares every prior with these cameras and rejects outliers:
-   given poses one by one, each with the world registered to the others
-   (:mod:`.camera_poses`); relative poses by the drift of the pairs between their two cameras
-   (:mod:`.relative_poses`); depth images by their shape and by the weighted median of all metric
-   scales (:mod:`.metric_scale`).
+2. :class:`.pose_graph.PoseGraph` holds all that is known as factors beside these cameras, and says
+   which of them contradict the rest; :func:`..prior_consistency.verify` lets the others into the
+   solve. Depth images are compared with their pointmaps before (:mod:`.metric_scale`).
 3. :class:`.factors.Priors` are the terms of the others in the solve. A camera k of pose group g,
    at (R_k, c_k) by a pair of scale sigma_e and known as (Q_k, p_k) in its group, and a depth image
    whose points are e^l graph units per metre before the pair's scale, have the residuals

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +15,6 @@ from wildseg3d_ros.core.types import View
 
 _TOLERATED = 0.01
 """Pose error in shares of the viewing distance below which a prior is never called wrong."""
-
-_OUTLIER = 4.0
-"""A prior is called wrong beyond this many typical errors."""
-
 _SAME_PLACE = 1e-6
 """Metres between cameras that say nothing about scale."""
 
@@ -177,8 +172,7 @@ def register(
     world_from_cam: NDArray[np.float64],
     viewing_distance: NDArray[np.float64],
     known_scale: bool,
-    config: AlignmentConfig = AlignmentConfig(),
-    rejected: Mapping[int, bool] = MappingProxyType({}),
+    outliers: frozenset[int] = frozenset(),
 ) -> Registration:
     """The transform that moves what the cameras see least from where their priors put it.
 
@@ -192,9 +186,7 @@ def register(
         world_from_cam: (N, 4, 4) solved poses; viewing_distance: (N,) typical distance of a view's
             points from its camera, solved units.
         known_scale: whether solved units are metres.
-        config: deviations of poses whose views do not say their own.
-        rejected: verdicts on some priors that stand: those rejected take no part and are named,
-            the others are not called wrong.
+        outliers: views whose prior contradicts the others: it takes no part and is named.
     """
     residual, total, share = np.full((3, len(views)), np.nan)
     wrong = np.zeros(len(views), dtype=bool)
@@ -208,7 +200,7 @@ def register(
         world_from_cam[known],
         viewing_distance[known],
     )
-    trusted = np.array([not rejected.get(v, False) for v in known])
+    trusted = np.array([v not in outliers for v in known])
     if np.count_nonzero(trusted) < 2:
         trusted[:] = True
     voters = cameras.select(trusted)
@@ -223,16 +215,7 @@ def register(
     distance = cameras.distance * gauge.scale
     residual[known], total[known] = position, position + angle * distance
     share[known] = total[known] / np.maximum(distance, 1e-12)
-    sigmas = np.array([prior_sigmas(views[v], config) for v in known])
-    # Errors [m] at the viewing distance that the poses' deviations explain; 0 = not said.
-    expected = _OUTLIER * (sigmas[:, 0] + sigmas[:, 1] * distance) * (sigmas > 0).all(1)
-    if rejected:
-        # Pairs leave much more of the error of a camera whose prior took no part in the solve
-        # than of those that were constrained.
-        unjudged = np.array([v not in rejected for v in known])
-        expected = np.where(unjudged, np.maximum(expected, 0.1 * distance), expected)
-    wrong[known] = _find_wrong(total[known], distance, expected)
-    wrong[list(rejected)] = list(rejected.values())
+    wrong[list(outliers)] = True
     warnings = _name_wrong([views[v].name for v in known], wrong[known], position, angle)
     if known_scale:
         warnings += _check_units(voters, rotation, rotation_error)
@@ -251,16 +234,6 @@ def _contradiction(names: list[str], priors: NDArray, angle: NDArray) -> str:
         f"no scale brings the given camera poses, up to {extent:.3g} m apart, onto those that the "
         f"images say: orientations differ by (degrees) {named}, or positions run the other way"
     )
-
-
-def _find_wrong(error: NDArray, distance: NDArray, expected: NDArray) -> NDArray[np.bool_]:
-    """Which priors contradict the others: beyond the typical error, and beyond their deviation
-    where it is said, else beyond 5 % of the viewing distance."""
-    floor = np.where(expected > 0, np.maximum(expected, _TOLERATED * distance), 0.05 * distance)
-    wrong = error > np.maximum(_OUTLIER * np.median(error), floor)
-    if len(error) == 2 and not wrong.any() and (error > floor).all():
-        wrong[:] = True
-    return wrong
 
 
 def _name_wrong(

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wildseg3d_ros.alignment.graph.initialization import Poses
 from wildseg3d_ros.alignment.priors.factors import ScaleRows
 from wildseg3d_ros.alignment.priors.gauge import Registration
-from wildseg3d_ros.alignment.priors.relative_poses import Baseline
 from wildseg3d_ros.core.types import PairPrediction, View
 
 POSES, RELATIVE, DEPTH = "camera poses", "relative poses", "depth"
@@ -39,61 +36,6 @@ def well_shaped(
         for v, sigma in misshapen.items()
     ]
     return depths.select(~np.isin(depths.view, list(misshapen))), tuple(misshapen), warnings
-
-
-def consensus_scale(
-    views: Sequence[View],
-    poses: Poses,
-    depths: ScaleRows,
-    baselines: Sequence[Baseline],
-    from_poses: float | None,
-) -> tuple[float | None, ScaleRows, bool, list[str]]:
-    """Graph units per metre by the median of all sources, and depths that agree with it.
-
-    Args:
-        from_poses: the same by given camera poses; None without.
-
-    Returns:
-        the scale, None without a source; the depths; whether depths or baselines are among the
-        sources; and warnings of the depths that disagree.
-    """
-    by_row = np.log(np.asarray(poses.scale)[depths.edge]) + depths.log_units
-    sources: list[tuple[float, float, int | None]] = [
-        (float(np.median(by_row[depths.view == v])), 1.0, int(v)) for v in np.unique(depths.view)
-    ]
-    # Drift of the pairs matters less to a longer baseline.
-    longest = max((base.length for base in baselines), default=1.0)
-    sources += [
-        (base.log_scale, base.length / longest, None)
-        for base in baselines
-        if np.isfinite(base.log_scale)
-    ]
-    gives_scale = bool(sources)
-    if from_poses is not None:
-        sources.append((float(np.log(from_poses)), 1.0, None))
-    if not sources:
-        return None, depths, False, []
-    middle = _weighted_median(*np.array([source[:2] for source in sources]).T)
-    # Two sources contradict each other where they are 10 % apart, and 5 % from their middle.
-    wrong = [v for value, _, v in sources if v is not None and abs(value - middle) > 0.05]
-    blame = "one of the two is wrong" if len(sources) == 2 else "the others contradict it"
-    warnings = [
-        f"the depth images of camera '{views[v].name}' make the scene "
-        f"{np.exp(middle - value):.3g} times as large as the others do; {blame}: check the unit"
-        for value, _, v in sources
-        if v in wrong
-    ]
-    kept = depths.select(~np.isin(depths.view, wrong))
-    return float(np.exp(middle)), kept, gives_scale, warnings
-
-
-def _weighted_median(values: NDArray, weights: NDArray) -> float:
-    """The middle between the lower and the upper weighted median."""
-    order = np.argsort(values)
-    mass = np.cumsum(weights[order])
-    low = np.searchsorted(mass, mass[-1] / 2.0 - 1e-9)
-    high = np.searchsorted(mass, mass[-1] / 2.0 + 1e-9)
-    return float(values[order[[low, high]]].mean())
 
 
 def unconfirmed(views: Sequence[View], metric_pairs: Sequence[PairPrediction]) -> bool:

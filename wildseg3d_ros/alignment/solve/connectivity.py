@@ -6,12 +6,15 @@ for people: a pair that nothing contradicts is used, right or wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order
+
+from wildseg3d_ros.core.types import Verdict
 
 _THROUGHOUT = 0.1
 """Typical contradiction of pairs, in shares of the scene's size, beyond which they are no pairs of
@@ -19,6 +22,21 @@ one scene: a network's come to 0.02, before textureless walls 0.06, and arbitrar
 
 _Link = tuple[int, int]
 """Two views, the lower index first, whatever the direction of the pairs between them."""
+
+
+class Ambiguities(NamedTuple):
+    """What the pairs in use leave open.
+
+    Attributes:
+        warnings: for people.
+        tie: the first of them that says that pairs contradict each other and nothing can tell
+            which is wrong; else empty.
+        doubts: ``suspect`` or ``unchecked`` and why, of the views that they are about.
+    """
+
+    warnings: list[str]
+    tie: str
+    doubts: Mapping[int, tuple[Verdict, str]]
 
 
 def contradiction(error: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
@@ -45,7 +63,7 @@ def ambiguities(
     names: Sequence[str],
     known: Sequence[_Link] = (),
     posed: Sequence[int] = (),
-) -> tuple[list[str], str]:
+) -> Ambiguities:
     """Views that most of their pairs contradict, pairs that contradict each other without a third
     opinion, and views and pairs that nothing checks.
 
@@ -54,10 +72,6 @@ def ambiguities(
             connect all views; ambiguous: (E,) bool, kept ones that have a warning already.
         names: of the N views.
         known: views whose relative pose is given; posed: views whose pose is given and agrees.
-
-    Returns:
-        warnings for people, and the first of them that says that pairs contradict each other and
-        nothing can tell which is wrong; else empty.
     """
     count = len(names)
     # All given poses meet in one node more: the frame that they are given in.
@@ -74,7 +88,15 @@ def ambiguities(
         for link in sorted(tree.bridges)
         if link in used and link not in told and not lost & set(link)
     ]
-    return [*warnings, *_unchecked(bare, used, names)], ties[0] if ties else ""
+    doubts: dict[int, tuple[Verdict, str]] = {}
+    for v in _dangling(bare, used, count):
+        doubts[v] = "unchecked", "nothing checks the pairs that place it"
+    for v in _dangling([link for link in tree.bridges if link in told], used, count):
+        doubts[v] = "suspect", "the pairs that place it contradict each other"
+    for v in lost:
+        doubts[v] = "suspect", "most of its pairs contradict the others"
+    warnings += _unchecked(bare, used, names)
+    return Ambiguities(warnings, ties[0] if ties else "", doubts)
 
 
 def _link(a: int, b: int) -> _Link:
@@ -153,6 +175,12 @@ def _ties(
             "nothing else can tell which is wrong; do not rely on where their views lie"
         )
     return warnings, told
+
+
+def _dangling(bare: Sequence[_Link], used: set[_Link], count: int) -> set[int]:
+    """Views that one of these links holds alone; both of its views where neither has another."""
+    degree = np.bincount(np.array(sorted(used)).ravel(), minlength=count)
+    return {v for link in bare for v in link if degree[v] == 1}
 
 
 def _unchecked(bare: Sequence[_Link], used: set[_Link], names: Sequence[str]) -> list[str]:

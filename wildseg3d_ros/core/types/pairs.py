@@ -34,6 +34,8 @@ class PairPrediction:
             "camera poses" where points were triangulated with the given poses.
         roughly_metric: whether a pair with a scale of its own comes from a network that was
             trained to give about metres.
+        doubtful: whether nothing measured bears its transform out: it is that of the given poses,
+            or the views contradict each other there. It says nothing about given poses.
         matched_a, matched_b: (H, W) bool, pixels with a reciprocal match in the other view; None
             when the back end has no descriptors.
     """
@@ -48,6 +50,7 @@ class PairPrediction:
     metric: bool = False
     scale_source: str = "metric pairs"
     roughly_metric: bool = False
+    doubtful: bool = False
     matched_a: Array | None = None
     matched_b: Array | None = None
 

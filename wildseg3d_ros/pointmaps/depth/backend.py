@@ -23,6 +23,7 @@ from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
 from wildseg3d_ros.pointmaps.depth.registration.features import Keypoints, detect_keypoints
 from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
 from wildseg3d_ros.pointmaps.depth.registration.pair import (
+    DOUBTFUL,
     Registration,
     register_from_features,
     register_from_prior,
@@ -85,12 +86,23 @@ class DepthPointmaps:
         with ThreadPoolExecutor(THREADS) as pool:
             ready = completed(pool, prepare, wanted, progress, 0, steps)
             found = completed(pool, register, pairs, progress, len(wanted), steps)
+            found |= self._from_features(pool, ready, found, progress)
         kept = _kept(views, found, progress)
         made = []
         for (a, b), a_from_b in kept.items():
             points = ready[a].frame.points, ready[b].frame.points
             confidences = ready[a].confidence, ready[b].confidence
-            made.append(PairPrediction(a, b, *points, *confidences, a_from_b, metric=True))
+            made.append(
+                PairPrediction(
+                    a,
+                    b,
+                    *points,
+                    *confidences,
+                    a_from_b,
+                    metric=True,
+                    doubtful=found[a, b].is_doubtful,
+                )
+            )
         return made
 
     def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
@@ -100,6 +112,42 @@ class DepthPointmaps:
         if not self._config.refine:
             return Registration(prior.a_from_b, "prior", 1.0)
         return register_from_prior(a.frame, b.frame, prior)
+
+    def _from_features(
+        self,
+        pool: ThreadPoolExecutor,
+        ready: Mapping[int, _Prepared],
+        found: Mapping[tuple[int, int], Registration],
+        progress: Progress,
+    ) -> dict[tuple[int, int], Registration]:
+        """Pairs whose given pose may have led to a wrong place, and that features find a place for
+        where more surface agrees: registration cannot leave its basin, 4 cm of 0.7 m wide."""
+        doubtful = [
+            pair
+            for pair, result in found.items()
+            if result.origin != "features" and result.consistency < DOUBTFUL
+        ]
+        if not (doubtful and self._config.refine):
+            return {}
+        views = sorted({view for pair in doubtful for view in pair})
+        steps = len(views) + len(doubtful)
+
+        def detect(v: int) -> Keypoints:
+            return ready[v].keypoints or detect_keypoints(ready[v].frame)
+
+        def register(pair: tuple[int, int]) -> Registration:
+            a, b = pair
+            return register_from_features(
+                ready[a].frame, ready[b].frame, keypoints[a], keypoints[b]
+            )
+
+        keypoints = completed(pool, detect, views, progress, 0, steps)
+        again = completed(pool, register, doubtful, progress, len(views), steps)
+        return {
+            pair: result
+            for pair, result in again.items()
+            if result.a_from_b is not None and result.support > found[pair].support
+        }
 
     def _measured(self, view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Intrinsics and the depth within its limits, 0 elsewhere."""
