@@ -145,6 +145,16 @@ class CameraConfig:
         "{name}/aligned_depth_to_color/image_raw",
         "depth registered to the colour images, 16UC1 [mm] or 32FC1 [m]; empty = no depth",
     )
+    depth_scale: float = setting(
+        0.0,
+        "metres per unit of depth, for drivers of other units, such as 0.00025 for an L515; 0 = "
+        "0.001 for 16UC1 and 1 for 32FC1",
+        0.0,
+        1.0,
+    )
+    unnamed_order: Literal["bgr", "rgb"] = setting(
+        "bgr", "order of the channels in images of encoding 8UC3 or 8UC4, which does not say it"
+    )
     rectified: bool = setting(
         False, "the images are rectified already: P of camera_info holds and D does not apply"
     )

@@ -1,0 +1,71 @@
+"""Reading of files that may be anything: of any kind, of any size, or not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from wildseg3d_ros.core.errors import ErrorCode, FileError
+
+MIB = 1 << 20
+
+
+@contextmanager
+def opened(
+    path: str | Path, what: str, largest: int, code: ErrorCode = ErrorCode.BAD_FILE
+) -> Iterator[BinaryIO]:
+    """A regular file, opened for reading; also what goes wrong while it is read is its FileError.
+
+    A pipe would be waited for, and a device read for ever.
+
+    Args:
+        path: of the file.
+        what: it is to be, for error text: "image".
+        largest: bytes that such a file may have.
+        code: of the error.
+
+    Raises:
+        FileError: missing, no file, too large, or unreadable.
+    """
+    try:
+        # Without waiting for a writer, should it be a pipe.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise FileError(f"cannot read {what} '{path}': it is there and no file", code)
+            if found.st_size > largest:
+                raise FileError(
+                    f"cannot read {what} '{path}': it has {found.st_size / 1e6:.1f} MB, and at "
+                    f"most {largest / 1e6:.0f} MB are read",
+                    code,
+                )
+            yield file
+    except (OSError, ValueError) as error:  # a name may hold what no name can
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise FileError(f"cannot read {what} '{shown(path)}': {reason}", code) from error
+
+
+def read_bytes(
+    path: str | Path, what: str, largest: int, code: ErrorCode = ErrorCode.BAD_FILE
+) -> bytes:
+    """All of a file; see :func:`opened`."""
+    with opened(path, what, largest, code) as file:
+        return file.read(largest + 1)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a path is a file, whatever the path is: names that no file can have are none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def shown(path: object) -> str:
+    """A path for error text: short, and of characters that can be written."""
+    text = str(path).encode("utf-8", "replace").decode()
+    return text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
