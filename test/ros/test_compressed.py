@@ -116,8 +116,7 @@ def test_depth_from_compressed_damaged_rvl():
         spoilt = CompressedImage(format=good.format, data=array.array("B", bytes(data)))
         try:
             assert depth_from_compressed(spoilt, WHO).shape == DEPTH.shape
-        except InputError as error:
-            assert error.code == ErrorCode.BAD_DEPTH
+        except InputError:
             refused += 1
     assert refused > 100
     huge = struct.pack("<iffII", 0, 0.0, 0.0, 60000, 60000) + bytes(64)

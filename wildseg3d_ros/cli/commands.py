@@ -51,8 +51,8 @@ def build(given: argparse.Namespace) -> int:
     scene = _build(given, _load(given))
 
     from wildseg3d_ros.cli.report import print_scene, scene_figures
+    from wildseg3d_ros.core.files.writing import write_bytes
     from wildseg3d_ros.io.folder import write_posed
-    from wildseg3d_ros.io.images import write_bytes
     from wildseg3d_ros.scene.file.snapshot import save_scene
     from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
 
@@ -218,7 +218,7 @@ def evaluate(given: argparse.Namespace) -> None:
 
     from wildseg3d_ros import evaluation
     from wildseg3d_ros.cli.report import print_scores
-    from wildseg3d_ros.io.images import write_bytes
+    from wildseg3d_ros.core.files.writing import write_bytes
 
     scores = evaluation.evaluate(recording, scene, given.reference_view, given.include_reference)
     if given.json:
@@ -290,9 +290,8 @@ def read_config(
     Raises:
         FileError, ConfigError: as :class:`SceneConfig` has them, or a setting without "=".
     """
-    import yaml
-
     from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.core.files.text import parse_yaml
     from wildseg3d_ros.core.settings import nested
 
     config = base or SceneConfig()
@@ -304,8 +303,8 @@ def read_config(
         if not equals or not key:
             raise ConfigError(f"--set takes KEY=VALUE, e.g. index.click_radius=4; got '{setting}'")
         try:
-            values[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values[key.strip()] = parse_yaml(text)
+        except ValueError as error:
             raise ConfigError(f"--set {setting}: the value is not readable: {error}") from error
     return SceneConfig.from_mapping(nested(values), config)
 
@@ -316,7 +315,10 @@ def _load(given: argparse.Namespace) -> Recording:
     from wildseg3d_ros.io.folder import load_folder
 
     with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
-        return load_folder(given.folder, given.max_views, progress)
+        recording = load_folder(given.folder, given.max_views, progress, given.strict)
+    for warning in recording.warnings:
+        print(f"wildseg3d: warning: {warning}", file=sys.stderr)
+    return recording
 
 
 def _build(given: argparse.Namespace, recording: Recording) -> Scene:

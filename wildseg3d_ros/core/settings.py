@@ -85,9 +85,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return outermost
 
 
-def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """The hint " (did you mean '...'?)" with the most similar known word; empty without one."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+def nearest(word: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
+    """The hint " (did you mean '...'?)" with the most similar known word; empty without one of at
+    least the similarity ``cutoff``, or for a text longer than any name."""
+    near = difflib.get_close_matches(word, list(known), 1, cutoff) if len(word) < 200 else []
     return f" (did you mean '{prefix}{near[0]}'?)" if near else ""
 
 

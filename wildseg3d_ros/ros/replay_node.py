@@ -197,7 +197,10 @@ def main(args: Sequence[str] | None = None, prog: str = "replay_node") -> int:
 
     def make() -> ReplayNode:
         recording = load_folder(given.folder, given.max_views)
-        return ReplayNode(recording, given.rate, given.tf, given.depth)
+        node = ReplayNode(recording, given.rate, given.tf, given.depth)
+        for warning in recording.warnings:
+            node.get_logger().warning(warning)
+        return node
 
     return run_node(make, words)
 

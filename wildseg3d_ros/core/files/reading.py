@@ -33,20 +33,29 @@ def opened(
     """
     try:
         # Without waiting for a writer, should it be a pipe.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise FileError(f"cannot read {what} '{path}': it is there and no file", code)
-            if found.st_size > largest:
-                raise FileError(
-                    f"cannot read {what} '{path}': it has {found.st_size / 1e6:.1f} MB, and at "
-                    f"most {largest / 1e6:.0f} MB are read",
-                    code,
-                )
-            yield file
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # a name may hold what no name can
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise FileError(f"cannot read {what} '{shown(path)}': {reason}", code) from error
+        raise _unreadable(path, what, error, code) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise FileError(f"cannot read {what} '{path}': it is there and no file", code)
+    with os.fdopen(descriptor, "rb") as file:
+        if found.st_size > largest:
+            raise FileError(
+                f"cannot read {what} '{path}': it has {found.st_size / 1e6:.1f} MB, and at most "
+                f"{largest / 1e6:.0f} MB are read",
+                code,
+            )
+        try:
+            yield file
+        except OSError as error:
+            raise _unreadable(path, what, error, code) from error
+
+
+def _unreadable(path: object, what: str, error: Exception, code: ErrorCode) -> FileError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return FileError(f"cannot read {what} '{shown(path)}': {reason}", code)
 
 
 def read_bytes(

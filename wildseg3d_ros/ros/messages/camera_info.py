@@ -18,9 +18,8 @@ _MODELS = {
 }
 """Numbers of coefficients by distortion model (sensor_msgs/distortion_models).
 
-The perspective models are one, in OpenCV's order k1 k2 p1 p2 [k3 [k4 k5 k6 [s1 s2 s3 s4 [tx ty]]]],
-which ends where the rest is 0: drivers give plumb_bob eight coefficients and rational_polynomial
-five.
+The perspective models are one, k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty, in OpenCV's order, which
+may end where the rest is 0: drivers give plumb_bob eight coefficients too.
 """
 
 
