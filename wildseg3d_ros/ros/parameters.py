@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -182,6 +183,31 @@ class CameraConfig:
             image_transport=node.image_transport,
             reliability=node.reliability,
         )
+
+
+def parameters_help() -> str:
+    """What ``scene_node --help`` prints: how it is started, and its parameters."""
+    lines = [
+        "Builds scenes from live cameras on request, and answers with object clouds.",
+        "",
+        "usage: scene_node --ros-args --params-file my_rig.yaml",
+        "       scene_node --ros-args -p \"cameras:=['left', 'right']\" -p world_frame:=base_link",
+        "",
+        "cameras: names of the cameras; they are the least that has to be given",
+    ]
+    for title, config, prefix in (
+        ("the node's own", NodeConfig(), ""),
+        ("of each camera", CameraConfig(), "<camera>."),
+        ("of the stages", SceneConfig(), ""),
+    ):
+        lines += ["", f"parameters {title}:"]
+        for each in walk(config, prefix):
+            lines.append(f"  {each.name} ({each.value!r})")
+            lines += textwrap.wrap(each.spec.metadata["text"], 76, **_INDENT)
+    return "\n".join(lines)
+
+
+_INDENT: dict[str, Any] = {"initial_indent": 6 * " ", "subsequent_indent": 6 * " "}
 
 
 class Parameters:

@@ -39,12 +39,12 @@ def opened(
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
-        raise FileError(f"cannot read {what} '{path}': it is there and no file", code)
+        raise FileError(f"cannot read {what} '{shown(path)}': it is there and no file", code)
     with os.fdopen(descriptor, "rb") as file:
         if found.st_size > largest:
             raise FileError(
-                f"cannot read {what} '{path}': it has {found.st_size / 1e6:.1f} MB, and at most "
-                f"{largest / 1e6:.0f} MB are read",
+                f"cannot read {what} '{shown(path)}': it has {found.st_size / 1e6:.1f} MB, and at "
+                f"most {largest / 1e6:.0f} MB are read",
                 code,
             )
         try:
@@ -74,7 +74,15 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; as :func:`is_regular`."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def shown(path: object) -> str:
-    """A path for error text: short, and of characters that can be written."""
-    text = str(path).encode("utf-8", "replace").decode()
+    """A path, or what a file says, for error text: short, and of printable characters."""
+    text = "".join(c if c.isprintable() else "?" for c in str(path))
     return text if len(text) <= 300 else f"{text[:200]}...{text[-90:]}"
