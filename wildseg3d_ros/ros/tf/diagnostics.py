@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from geometry_msgs.msg import TransformStamped
@@ -15,6 +15,8 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
 
 TF, TF_STATIC = "/tf", "/tf_static"
+_PARENTS = 20
+"""Parents of a frame that are remembered."""
 _UNHEARD = (
     (TF, "reliability", ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE),
     (TF_STATIC, "reliability", ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE),
@@ -51,6 +53,7 @@ class TransformDiagnostics:
     def __init__(self, node: Node) -> None:
         self._node, self._lock = node, threading.Lock()
         self._parents: dict[str, dict[str, _Parent]] = {}
+        self._disputed: set[str] = set()
         self._rejected: dict[str, tuple[str, bytes]] = {}
 
     def accept(self, transform: TransformStamped, static: bool, publisher: bytes) -> None:
@@ -69,6 +72,9 @@ class TransformDiagnostics:
             lasted = known is not None and now - known.last < BUFFER_SECONDS
             first = known.first if known is not None and lasted else now
             parents[parent] = _Parent(publisher, static, first, now)
+            if len(parents) > _PARENTS:
+                del parents[min(parents, key=lambda name: parents[name].last)]
+            (self._disputed.add if len(parents) > 1 else self._disputed.discard)(child)
 
     def reject(self, transform: TransformStamped, why: str, static: bool, publisher: bytes) -> str:
         """Takes note of a transform that makes no pose; returns what is to be said of it, once."""
@@ -85,12 +91,21 @@ class TransformDiagnostics:
         with self._lock:
             for child, parents in self._parents.items():
                 self._parents[child] = {k: v for k, v in parents.items() if v.static}
+            self._disputed = {c for c, parents in self._parents.items() if len(parents) > 1}
+
+    def drop(self, frames: Collection[str]) -> None:
+        """Forgets child frames that nobody publishes any more."""
+        with self._lock:
+            for frame in frames:
+                self._parents.pop(frame, None)
+                self._rejected.pop(frame, None)
+                self._disputed.discard(frame)
 
     @property
     def disputed(self) -> bool:
         """Whether any frame may have several parents at once."""
         with self._lock:
-            return any(len(parents) > 1 for parents in self._parents.values())
+            return bool(self._disputed)
 
     def contradictions(self, frames: Sequence[str]) -> list[str]:
         """Sentences about frames that have several parents at once."""
