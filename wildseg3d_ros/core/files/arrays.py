@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ UNREADABLE = (
     OverflowError,
     NotImplementedError,
     RuntimeError,  # an encrypted member
+    Warning,
     zlib.error,
     zipfile.BadZipFile,
 )
@@ -124,14 +126,7 @@ def array_from(file: IO[bytes], size: int) -> NDArray:
     Raises:
         ValueError and others: not one, or one that says more or less than is there.
     """
-    version = np.lib.format.read_magic(file)
-    headers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in headers:
-        raise ValueError(f"an array of format {version}")
-    shape, fortran, dtype = headers[version](file)
+    shape, fortran, dtype = header_from(file)
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
     claimed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
@@ -142,6 +137,24 @@ def array_from(file: IO[bytes], size: int) -> NDArray:
         raise ValueError(f"{len(data)} bytes where {claimed} should be")
     array = np.frombuffer(data, dtype)
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def header_from(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and type of an array in NumPy's format.
+
+    Raises:
+        ValueError and others: not one.
+    """
+    version = np.lib.format.read_magic(file)
+    headers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in headers:
+        raise ValueError(f"an array of format {version}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of headers that Python 2 wrote
+        return headers[version](file)
 
 
 def _said(error: BaseException) -> str:

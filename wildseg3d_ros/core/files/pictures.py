@@ -7,6 +7,7 @@ Only formats whose header is read here are decoded.
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 import cv2
@@ -105,6 +106,8 @@ def decode_image(data: bytes | memoryview, who: str, flags: int) -> NDArray:
                 f"its header says {head.width}x{head.height} pixels of {head.bits} bits; at most "
                 f"{_LARGEST // 3 / 1e6:.0f} megapixels of 24 bits are read"
             )
+        if head.kind == "PNG":
+            _check_chunks(memoryview(data))
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (ValueError, cv2.error) as error:
         reason = error.err if isinstance(error, cv2.error) else str(error)
@@ -112,6 +115,22 @@ def decode_image(data: bytes | memoryview, who: str, flags: int) -> NDArray:
     if image is None:
         raise InputError(f"{who}: it is truncated or damaged", ErrorCode.BAD_IMAGE)
     return image
+
+
+def _check_chunks(data: memoryview) -> None:
+    """Raises ValueError where a PNG ends early or differs from its checksums, of which OpenCV
+    would make an image with what is left."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise ValueError("it is truncated")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("it is truncated")
+        if zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ValueError("it is damaged: its checksums do not hold")
+        at = end + 4
 
 
 def _jpeg(data: bytes | memoryview) -> ImageHead:
