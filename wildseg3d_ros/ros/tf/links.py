@@ -60,6 +60,9 @@ def path(links: Mapping[str, Link], target: str, source: str) -> tuple[list[str]
         WildSeg3DError: UNKNOWN_FRAME when no link names the target or the source; MISSING_TF when
             they are not connected.
     """
+    link = links.get(source)
+    if link is not None and link.parent == target:  # whatever lies above
+        return [], [source]
     down, up = chain(links, target), chain(links, source)
     for frames in (down, up):
         if frames[-1] in links:
