@@ -23,7 +23,7 @@ from wildseg3d_ros.cli import main as wildseg3d
 CPU_SECONDS, WALL_SECONDS = 20, 120
 LARGEST_MB = 1000
 _DEFECT = 70
-_BESIDE = ("wildseg3d: warning", "libpng ", "Corrupt JPEG", "Premature end of JPEG")
+_BESIDE = ("wildseg3d: warning", "libpng ", "[ WARN:", "Corrupt JPEG")
 """Lines beside that of an error: warnings, and what image libraries write by themselves."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, same_place
 
 if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
@@ -241,7 +242,7 @@ def align(given: argparse.Namespace) -> int:
     from wildseg3d_ros.io.pairs_file import load_pairs, save_alignment
 
     _check_targets(given.output)
-    if given.output.resolve() == given.pairs.resolve():
+    if same_place(given.output, given.pairs):
         raise FileError(f"'{given.output}' is what is read; give another output")
     chosen = {name: value for name in ("weighting", "loss") if (value := getattr(given, name))}
     config = dataclasses.replace(read_config(given.config, given.settings).alignment, **chosen)
@@ -351,12 +352,12 @@ def _prompt(given: argparse.Namespace) -> Prompt:
 def _check_targets(*paths: Path | None) -> None:
     """Says before the work, not after it, what is wrong with where the results should go."""
     for path in paths:
-        if path is not None and path.is_dir():
+        if path is not None and is_folder(path):
             raise FileError(f"cannot write '{path}': it is a folder; give a file name")
 
 
 def _print_written(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
-            size = f" ({path.stat().st_size / 1e6:.1f} MB)" if path.is_file() else ""
+            size = f" ({path.stat().st_size / 1e6:.1f} MB)" if is_regular(path) else ""
             print(f"wrote    {path}{size}")

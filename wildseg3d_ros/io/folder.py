@@ -51,7 +51,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
-from wildseg3d_ros.core.files.reading import is_regular, shown
+from wildseg3d_ros.core.files.reading import is_regular, same_place, shown
 from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
@@ -235,12 +235,12 @@ def check_posed_target(folder: str | Path, target: Path) -> Path:
         FileError: there is no file to copy, or the target is not of that name in another folder.
     """
     source = Path(folder)
-    source = source.parent if source.name == TRANSFORMS and source.is_file() else source
-    if target.name != TRANSFORMS or target.resolve() == (source / TRANSFORMS).resolve():
+    source = source.parent if source.name == TRANSFORMS and is_regular(source) else source
+    if target.name != TRANSFORMS or same_place(target, source / TRANSFORMS):
         raise FileError(
             f"poses of a recording are written as {TRANSFORMS} to another folder, got '{target}'"
         )
-    if not (source / TRANSFORMS).is_file():
+    if not is_regular(source / TRANSFORMS):
         raise FileError(f"'{source}' has no {TRANSFORMS} that could be written with other poses")
     return source
 

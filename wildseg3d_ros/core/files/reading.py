@@ -82,6 +82,19 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def same_place(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same place, links that go in a circle included."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def of_home(path: str) -> Path:
+    """A path with ``~`` as the user's home, where there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def shown(path: object) -> str:
     """A path, or what a file says, for error text: short, and of printable characters."""
     text = "".join(c if c.isprintable() else "?" for c in str(path))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
-from wildseg3d_ros.core.files.reading import is_folder
+from wildseg3d_ros.core.files.reading import is_folder, of_home
 from wildseg3d_ros.masks.sam2.batching import batched, resized
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
@@ -202,14 +202,14 @@ class Sam2Network:
 
 def lasting_name(weights: str) -> str:
     """What finds the same weights from every folder: a hub name as it is, or an absolute path."""
-    path = Path(weights).expanduser()
+    path = of_home(weights)
     return str(path.resolve()) if is_folder(path) else weights
 
 
 def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     import transformers
 
-    path = Path(weights).expanduser()
+    path = of_home(weights)
     source = str(path) if is_folder(path) else weights
     hub_name = re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights)
     if not is_folder(path) and not hub_name:
@@ -293,7 +293,7 @@ def _clear_errors(source: str) -> Iterator[None]:
         if not is_folder(Path(source)):
             raise FileError(
                 f"SAM 2 weights '{source}' are neither a folder (there is no "
-                f"'{Path(source).expanduser().absolute()}') nor a downloaded model of that name "
+                f"'{of_home(source).absolute()}') nor a downloaded model of that name "
                 f"on the hub; {_remedy(source)}"
             ) from error
         first = (str(error).strip() or repr(error)).splitlines()[0]

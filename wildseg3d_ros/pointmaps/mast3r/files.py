@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.files.reading import is_folder, is_regular
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home
 from wildseg3d_ros.core.files.text import read_json
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -52,7 +52,7 @@ def find_weights(weights: str) -> Path:
     Raises:
         FileError: it is not there; the text has the command that fetches it.
     """
-    path = Path(weights).expanduser()
+    path = of_home(weights)
     if is_regular(path):
         return path
     if is_folder(path):
