@@ -300,7 +300,7 @@ def test_build_process_imports_nothing_of_its_folder(make_worker, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     tests = str(Path(table.__file__).parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", tests, ""]))
-    make_worker("Instant").load()
+    make_worker("Builder").load()
     assert not (tmp_path / "ran").exists()
 
 
