@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.files.text import read_yaml
 from wildseg3d_ros.core.settings import from_mapping
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.pairing.config import PairingConfig
@@ -41,12 +42,7 @@ class SceneConfig:
         Raises:
             FileError: the file cannot be read. ConfigError: as :meth:`from_mapping`.
         """
-        import yaml
-
-        try:
-            values = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise FileError(f"cannot read configuration '{path}': {error}") from error
+        values = read_yaml(path, "configuration")
         if not isinstance(values or {}, Mapping):
             raise ConfigError(f"'{path}' holds {type(values).__name__}, expected a mapping")
         return cls.from_mapping(values or {}, base)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import struct
+import time
 import zipfile
 
 import numpy as np
@@ -253,7 +255,7 @@ HOSTILE = {
     "names in one text": (say("scene", "view_names", "abc"), "view_names: expected a list"),
     "a frame that cannot be sent": (
         say("scene", "frame_id", "\ud800"), "frame_id: .*valid characters"),
-    "a time beyond its range": (say("scene", "stamp_ns", 2**70), "stamp_ns"),
+    "a time beyond its range": (say("scene", "stamp_ns", 2**63), "stamp_ns"),
     "a time that is no number": (say("scene", "stamps_ns", [1, 2, "3"]), "time in stamps_ns"),
     "a radius below zero": (say("scene", "click_radius", -1), "click_radius.*got -1"),
     "seconds that are none": (say("scene", "seconds", {"masks": "x"}), "seconds of stage masks"),
@@ -280,6 +282,65 @@ def test_load_scene_names_what_is_wrong_and_the_way_out(saved, tmp_path, name):
         load_scene(path)
     assert error.value.code == ErrorCode.BAD_FILE
     assert str(path) in str(error.value)
+
+
+def deflated(saved, path, replaced):
+    """The file with other members, which shrink a thousandfold."""
+    with (
+        zipfile.ZipFile(saved) as archive,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in archive.namelist():
+            target.writestr(name, replaced.get(name, archive.read(name)))
+    return path
+
+
+def test_load_scene_refuses_what_would_fill_memory(saved, tmp_path):
+    """Members of a thousand times their bytes, before one of them is inflated."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((5000, 5000), np.int32))
+    path = deflated(saved, tmp_path / "a", {"labels/0/1.npy": buffer.getvalue()})
+    assert path.stat().st_size < 10**6
+    with pytest.raises(FileError, match=r"\d+ members of 1\d\d MB in 0\.\d MB"):
+        load_scene(path)
+
+
+@pytest.mark.parametrize("side", [6000, 30_000])
+def test_load_scene_refuses_an_image_bomb(saved, tmp_path, side):
+    """An image whose header says more than a file of that size can have, before it is decoded."""
+    head = struct.pack(">8sI4sIIBB", b"\x89PNG\r\n\x1a\n", 13, b"IHDR", side, side, 8, 2)
+    path = deflated(saved, tmp_path / "a", {"image/2.png": head + bytes(1000)})
+    start = time.process_time()
+    with pytest.raises(FileError, match=r"members of \d+ MB in 0\.\d MB"):
+        load_scene(path)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("count", [10**6, 2**62])
+@pytest.mark.parametrize("name", ["views", "levels"])
+def test_load_scene_refuses_counts_at_once(saved, tmp_path, name, count):
+    def change(header, _):
+        header["masks"][name] = count
+
+    start = time.process_time()
+    with pytest.raises(FileError, match=r"views of masks|labels/.*missing"):
+        load_scene(changed(saved, tmp_path, change))
+    assert time.process_time() - start < 5
+
+
+def test_load_scene_checks_many_large_boxes_in_time(tmp_path):
+    """Thousands of objects of two pixels each in opposite corners: checked by their pixels."""
+    size, count = (300, 400), 6000
+    labels = np.zeros(size, np.int32)
+    labels.ravel()[:count] = labels.ravel()[-count:] = np.arange(1, count + 1)
+    assert labels[0, 0] == 1
+    records = describe_objects([(labels,)], ((labels > 0).astype(np.float32),))
+    cache = MaskCache(
+        (labels,), ((labels > 0).astype(np.float32),), tuple(range(1, count + 1)), (), records
+    )
+    start = time.process_time()
+    check_masks(cache)
+    assert time.process_time() - start < 2  # by boxes: half a minute
 
 
 def test_load_scene_takes_what_is_not_changed(scene, saved, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -307,6 +308,208 @@ def test_recording_masks_must_match_the_views():
         Recording((view,), (None, None))
 
 
+# ---- what apps and other tools write ---------------------------------------------------------
+
+
+def test_load_folder_angle_of_view(folder):
+    """Blender's and instant-ngp's: the focal length from the angle over the width."""
+    for key in ("fl_x", "fl_y", "cx", "cy"):
+        del folder.meta[key]
+    folder.meta["camera_angle_x"] = 2 * np.arctan(32 / 70)
+    expected = [[70, 0, 31.5], [0, 70, 23.5], [0, 0, 1]]
+    np.testing.assert_allclose(folder.load().views[0].K, expected)
+    folder.meta["camera_angle_y"] = 2 * np.arctan(24 / 71)
+    assert folder.load().views[0].K[1, 1] == pytest.approx(71)
+    folder.meta.update(fl_x=80.0, fl_y=81.0, cx=1.0, cy=2.0)
+    assert folder.load().views[0].K[0, 0] == 80
+    for key in ("fl_x", "fl_y", "cx", "cy"):
+        del folder.meta[key]
+    folder.meta["camera_angle_x"] = 55.0
+    with pytest.raises(FileError, match=r"angles of view in radians, between 0 and pi; got 55"):
+        folder.load()
+
+
+def test_load_folder_windows_paths(folder):
+    for frame in folder.meta["frames"]:
+        for key in ("file_path", "depth_file_path", "object_mask_path"):
+            frame[key] = frame[key].replace("/", "\\")
+    recording = folder.load()
+    assert [view.name for view in recording.views] == ["left", "right"]
+    assert recording.views[1].depth is not None
+    assert recording.warnings == ()
+
+
+def test_load_folder_is_fisheye(folder):
+    folder.meta.update(k1=-0.3, k2=0.05, camera_model="OPENCV_FISHEYE")
+    expected = folder.load().views[0].image
+    del folder.meta["camera_model"]
+    assert not np.array_equal(folder.load().views[0].image, expected)
+    folder.meta["is_fisheye"] = True
+    np.testing.assert_array_equal(folder.load().views[0].image, expected)
+    folder.meta["camera_model"] = "OPENCV"
+    with pytest.raises(InputError, match="is_fisheye contradicts camera_model 'OPENCV'"):
+        folder.load()
+
+
+@pytest.mark.parametrize("size", [(24, 32), (16, 21), (96, 128)])
+def test_load_folder_depth_of_another_size(folder, size):
+    """ARKit's, for one: every pixel has the depth of the one that lies there."""
+    steps = np.arange(1, size[0] * size[1] + 1, dtype=np.uint16).reshape(size)
+    png(folder.path / "depth/right.png", steps)
+    depth = np.rint(folder.load().views[1].depth * 1000).astype(int)
+    v, u = np.mgrid[: SIZE[0], : SIZE[1]]
+    row, column = (v + 0.5) * size[0] / SIZE[0] - 0.5, (u + 0.5) * size[1] / SIZE[1] - 0.5
+    found_row, found_column = np.divmod(depth - 1, size[1])
+    assert np.abs(found_row - row).max() <= 0.51
+    assert np.abs(found_column - column).max() <= 0.51
+
+
+def test_load_folder_rounded_matrix(folder):
+    """Three decimals are a rotation to 0.1 degrees; it is brought back to one."""
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        pose = np.eye(4)
+        exact = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        exact *= np.linalg.det(exact)
+        pose[:3, :3] = np.round(exact, 3)
+        folder.frame["transform_matrix"] = pose.tolist()
+        found = folder.load().views[1].world_from_cam_prior[:3, :3] @ np.diag([1, -1, -1])
+        np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-12)
+        np.testing.assert_allclose(found, exact, atol=2e-3)
+    pose[0, 0] += 0.01
+    folder.frame["transform_matrix"] = pose.tolist()
+    with pytest.raises(InputError, match="not a rotation"):
+        folder.load()
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("integer_depth_scale", "depth_unit_scale_factor"),
+        ("depth_scale", "depth_unit_scale_factor"),
+        ("depth_unit_scale_facter", "depth_unit_scale_factor"),
+        ("depth_path", "depth_file_path"),
+        ("c2w", "transform_matrix"),
+        ("transfrom_matrix", "transform_matrix"),
+        ("intrinsics", "fl_x"),
+        ("Fl_x", "fl_x"),
+    ],
+)
+def test_load_folder_names_a_key_that_is_not_read(folder, key, meant):
+    folder.meta.pop(meant, None)
+    folder.frame.pop(meant, None)
+    folder.meta["frames"][0].pop(meant, None)
+    for known in ("fl_x", "fl_y", "cx", "cy") if meant == "fl_x" else ():
+        folder.meta.pop(known, None)
+    folder.frame[key] = 1
+    (warning,) = folder.load().warnings
+    assert f"a key '{key}', which is not read (did you mean '{meant}'?)" in warning
+
+
+def test_load_folder_keys_that_say_nothing_of_views(folder):
+    folder.meta.update(aabb_scale=16, ply_file_path="sparse.ply", applied_transform=[[1]], my=1)
+    folder.frame.update(colmap_im_id=3, sharpness=20.5)
+    assert folder.load().warnings == ()
+
+
+def rotated_jpeg(image, orientation):
+    """A JPEG with an EXIF orientation, as phones write it."""
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01"
+    exif = b"Exif\x00\x00" + tiff + bytes([0, orientation, 0, 0, 0, 0, 0, 0])
+    return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_load_folder_exif_orientation(folder, orientation):
+    """Applied where only the rotated image has the size of the intrinsics; else it is named."""
+    smooth = cv2.GaussianBlur(folder.bgr[1], (0, 0), 5)
+    path = folder.path / "images/right.jpg"
+    path.write_bytes(rotated_jpeg(smooth, orientation))
+    folder.frame.update(file_path="images/right.jpg")
+    recording = folder.load()
+    assert recording.views[1].size == SIZE
+    assert ("EXIF orientation 3" in "".join(recording.warnings)) == (orientation == 3)
+    if orientation < 5:
+        return
+    folder.frame.update(w=48, h=64)
+    for key in ("depth_file_path", "object_mask_path"):
+        folder.frame.pop(key)
+    view = folder.load().views[1]
+    assert view.size == (64, 48)
+    turn = {6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}[orientation]
+    upright = cv2.rotate(smooth, turn)[..., ::-1]
+    assert np.abs(view.image.astype(int) - upright).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\x00\x00\x00\x18ftypheic" + bytes(40), "HEIC or AVIF"),
+        (b"\x76\x2f\x31\x01" + bytes(40), "OpenEXR"),
+        (b"GIF89a" + bytes(40), "GIF"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
+    ],
+)
+def test_load_folder_names_formats_that_are_not_read(folder, content, what):
+    (folder.path / "images/right.png").write_bytes(content)
+    with pytest.raises(FileError, match=rf"right.png': it is .*{what}.*which is not read|{what}"):
+        folder.load()
+
+
+def many(folder, count=5):
+    folder.meta["frames"] = []
+    for i in range(count):
+        png(folder.path / f"images/{i}.png", folder.bgr[0])
+        folder.meta["frames"].append({"file_path": f"images/{i}.png"})
+
+
+def test_load_folder_leaves_out_a_bad_frame_of_many(folder):
+    many(folder)
+    path = folder.path / "images/2.png"
+    path.write_bytes(path.read_bytes()[:500])
+    folder.meta["frames"][3]["transform_matrix"] = "here"
+    recording = folder.load()
+    assert [view.name for view in recording.views] == ["0", "1", "4"]
+    first, second = recording.warnings
+    assert first.startswith("one of 5 frames was left out: cannot read image")
+    assert str(path) in first
+    assert "camera '3': transform_matrix" in second
+    assert recording.object_masks == (None,) * 3
+    with pytest.raises(FileError, match=r"cannot read image .*2.png"):
+        folder.load(strict=True)
+    (folder.path / "images/0.png").unlink()
+    with pytest.raises(FileError, match=r"names 'images/0.png', which does not exist"):
+        folder.load()
+
+
+def test_load_folder_plain_names_what_it_leaves_out(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png", "c.jpg"):
+        png(tmp_path / name, image)
+    png(tmp_path / "depth.png", np.ones(SIZE, np.uint16))
+    (tmp_path / "IMG.HEIC").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(40))
+    (tmp_path / "notes.txt").write_text("none")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    recording = load_folder(tmp_path)
+    assert [view.name for view in recording.views] == ["a", "b", "c"]
+    (warning,) = recording.warnings
+    for part in (
+        "IMG.HEIC (it is HEIC or AVIF",
+        "depth.png (16 bits of one channel: depth or labels)",
+        "folder.png (it is there and no file)",
+        "gone.png (No such file",
+        "notes.txt (no image) and 1 more",
+    ):
+        assert part in warning
+    (tmp_path / "b.png").write_bytes(b"\x89PNG")
+    assert "one of 3 frames was left out" in load_folder(tmp_path).warnings[1]
+    with pytest.raises(FileError, match=r"b.png"):
+        load_folder(tmp_path, strict=True)
+
+
 # ---- plain folders ---------------------------------------------------------------------------
 
 
@@ -405,8 +608,8 @@ def test_load_folder_names_bad_metadata(folder, change, message, code):
 @pytest.mark.parametrize(
     ("file", "array", "message", "code"),
     [
-        ("depth/right.png", np.ones((24, 32), np.uint16),
-         "camera 'right': depth is 32x24 but the image is 64x48", ErrorCode.BAD_DEPTH),
+        ("depth/right.png", np.ones((24, 40), np.uint16),
+         "camera 'right': depth is 40x24 but the image is 64x48", ErrorCode.BAD_DEPTH),
         ("depth/right.png", np.ones((48, 64, 3), np.uint8), "must be one channel of 16-bit",
          ErrorCode.BAD_DEPTH),
         ("masks/right.png", np.ones((24, 32), np.uint8),

@@ -102,7 +102,7 @@ def test_camera_convert_unusable_messages(world):
     rig, client = Rig(world, node), world.client()
     client.build()
     depth = rig.whole["left", DEPTH][1]
-    half = image_from_array(np.ones((60, 80), np.float32), "32FC1")
+    half = image_from_array(np.ones((50, 80), np.float32), "32FC1")
     smaller = {name: getattr(half, name) for name in ("height", "width", "step", "data")}
     cases = [
         (
@@ -113,9 +113,9 @@ def test_camera_convert_unusable_messages(world):
         ),
         (INFO, {"width": 640, "height": 480}, "BAD_CALIBRATION", ["640x480", "160x120"]),
         (INFO, {"distortion_model": "odd", "d": [0.1]}, "BAD_CALIBRATION", ["'odd'"]),
-        (DEPTH, smaller, "BAD_DEPTH", ["80x60", "160x120", "registered"]),
+        (DEPTH, smaller, "BAD_DEPTH", ["80x50", "160x120", "registered"]),
         (DEPTH, pixels(depth, "mono8", np.uint8), "BAD_DEPTH", ["mono8", "16UC1", "32FC1"]),
-        (IMAGE, {"encoding": "yuv422"}, "BAD_IMAGE", ["'yuv422'", "rgb8", "bayer_rggb8"]),
+        (IMAGE, {"encoding": "nv24"}, "BAD_IMAGE", ["'nv24'", "rgb8", "bayer_rggb8"]),
         (IMAGE, pixels(depth, "16UC1", np.uint16), "BAD_IMAGE", ["16UC1", "not a colour image"]),
         (IMAGE, {"data": array.array("B", bytes(100))}, "BAD_IMAGE", ["57600", "holds 100"]),
         (IMAGE, {"height": 0, "width": 0}, "BAD_IMAGE", ["empty"]),
@@ -127,6 +127,22 @@ def test_camera_convert_unusable_messages(world):
         assert client.segment([ON_RED]).object_ids == (1,)
         rig.repair()
         assert client.build().objects == 2
+
+
+def test_camera_convert_depth_of_another_size(world):
+    """Of the colour camera's frame it is taken; of another one's it is not registered."""
+    node = world.scene_node()
+    rig, client = Rig(world, node), world.client()
+    depth = table.make_views()[1].depth
+    half = image_from_array(depth[::2, ::2], "32FC1", rig.whole["left", DEPTH][1].header.frame_id)
+    smaller = {name: getattr(half, name) for name in ("height", "width", "step", "data")}
+    rig.spoil(DEPTH, **smaller)
+    frames = node.cameras["left"].matcher.newest()
+    found = node.cameras["left"].convert(frames)[2]
+    np.testing.assert_array_equal(found, depth[::2, ::2].repeat(2, axis=0).repeat(2, axis=1))
+    frames.depth.header.frame_id = "left_depth_optical_frame"
+    assert node.cameras["left"].convert(frames)[2].shape == (60, 80)
+    client.build()
 
 
 def test_camera_convert_depth_not_finite(world):

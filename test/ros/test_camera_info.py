@@ -81,6 +81,19 @@ def test_published_labels_round_trip(model):
     assert (pinhole > 0).sum() != (disc > 0).sum()
 
 
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
+def test_lens_from_info_coefficients_of_other_counts(model):
+    """Orbbec's plumb_bob has eight coefficients, the last three 0 or not."""
+    short = LENSES["plumb_bob"]
+    ended, padded = (read(make_info(model, d)) for d in (short, [*short, 0.0, 0.0, 0.0]))
+    assert ended.pinhole_pixel(20.0, 30.0) == padded.pinhole_pixel(20.0, 30.0)
+    assert ended.pinhole_pixel(20.0, 30.0) != (20.0, 30.0)
+    points = np.array([[0.2, -0.1, 1.0]])
+    uv = project(points, "rational_polynomial")[0]
+    rational = read(make_info(model, LENSES["rational_polynomial"]))
+    np.testing.assert_allclose(rational.pinhole_pixel(*uv), (points @ K.T)[0, :2], atol=0.1)
+
+
 def test_lens_from_info_rectified():
     """Rectified images use the projection matrix."""
     calibration = read(make_info("plumb_bob", LENSES["plumb_bob"]), rectified=True)
@@ -120,7 +133,7 @@ def test_lens_from_info_without_size():
         ),
         ({"width": 1280, "height": 720}, ["1280x720", "160x120"]),
         ({"distortion_model": "telecentric", "d": [0.1]}, ["'telecentric'", "plumb_bob"]),
-        ({"d": [0.1, 0.2]}, ["4 or 5", "[0.1, 0.2]"]),
+        ({"d": [0.1, 0.2]}, ["4 or 5 or 8 or 12 or 14", "[0.1, 0.2]"]),
         ({"d": [0.1, 0.2, 0.0, float("nan")]}, ["finite"]),
         ({"distortion_model": "equidistant", "d": [0.1] * 5}, ["takes 4 "]),
     ],

@@ -46,6 +46,104 @@ def test_depth_from_compressed_inverse_depth():
     assert (np.abs(found - DEPTH) <= DEPTH**2 / a + 1e-6).all()
 
 
+def rvl(values: np.ndarray) -> bytes:
+    """Wilson's coder, number by number, as the plugin runs it."""
+    nibbles: list[int] = []
+
+    def put(number: int) -> None:
+        while True:
+            more = number >> 3
+            nibbles.append(number & 7 | (8 if more else 0))
+            number = more
+            if not number:
+                return
+
+    flat, at, last = values.ravel().tolist(), 0, 0
+    while at < len(flat):
+        start = at
+        while at < len(flat) and flat[at] == 0:
+            at += 1
+        put(at - start)
+        start = at
+        while at < len(flat) and flat[at]:
+            at += 1
+        put(at - start)
+        for value in flat[start:at]:
+            step = value - last
+            put((step << 1) ^ (step >> 31))
+            last = value
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = [int("".join(f"{n:x}" for n in nibbles[i : i + 8]), 16) for i in
+             range(0, len(nibbles), 8)]  # fmt: skip
+    height, width = values.shape
+    return struct.pack("<II", width, height) + struct.pack(f"<{len(words)}I", *words)
+
+
+def rvl_message(layout: str, pixels: np.ndarray, a: float = 0.0, b: float = 0.0):
+    return CompressedImage(
+        format=layout, data=array.array("B", struct.pack("<iff", 0, a, b) + rvl(pixels))
+    )
+
+
+@pytest.mark.parametrize("kind", ["smooth", "noise", "none", "all", "jumps"])
+def test_depth_from_compressed_rvl(kind):
+    rng = np.random.default_rng(5)
+    pixels = {
+        "smooth": np.rint(1000 * DEPTH).astype(np.uint16),
+        "noise": rng.integers(0, 3, (31, 17)).astype(np.uint16),
+        "none": np.zeros((20, 30), np.uint16),
+        "all": rng.integers(1, 65536, (8, 9)).astype(np.uint16),
+        "jumps": np.array([[65535, 1, 0, 65535], [0, 0, 1, 65535]], np.uint16),
+    }[kind]
+    found = depth_from_compressed(rvl_message("16UC1; compressedDepth rvl", pixels), WHO)
+    np.testing.assert_allclose(found, pixels * 0.001, rtol=1e-6)
+    png = depth_from_compressed(message("32FC1; compressedDepth png", pixels, 9.0, -3.0), WHO)
+    found = depth_from_compressed(
+        rvl_message("32FC1; compressedDepth rvl", pixels, 9.0, -3.0), WHO
+    )
+    np.testing.assert_array_equal(found, png)
+
+
+def test_depth_from_compressed_damaged_rvl():
+    """Whatever the bytes are: depth of the size that they say, or an InputError."""
+    good = rvl_message("16UC1; compressedDepth rvl", np.rint(1000 * DEPTH).astype(np.uint16))
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        data = bytearray(good.data)
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(20, len(data))] = rng.integers(256)
+        data = data[: rng.integers(20, len(data))] if rng.integers(2) else data
+        spoilt = CompressedImage(format=good.format, data=array.array("B", bytes(data)))
+        try:
+            assert depth_from_compressed(spoilt, WHO).shape == DEPTH.shape
+        except InputError:
+            refused += 1
+    assert refused > 100
+    huge = struct.pack("<iffII", 0, 0.0, 0.0, 60000, 60000) + bytes(64)
+    with pytest.raises(InputError, match="60000x60000 pixels"):
+        depth_from_compressed(
+            CompressedImage(format=good.format, data=array.array("B", huge)), WHO
+        )
+
+
+def test_depth_from_compressed_scale():
+    pixels = np.rint(1000 * DEPTH).astype(np.uint16)
+    for made in (message("16UC1; compressedDepth png", pixels),
+                 rvl_message("16UC1; compressedDepth rvl", pixels)):  # fmt: skip
+        found = depth_from_compressed(made, WHO, 0.00025)
+        np.testing.assert_allclose(found, pixels * 0.00025, rtol=1e-6)
+
+
+def test_compressed_image_bomb():
+    """A PNG of 30,000 x 30,000 pixels is refused before it is decoded."""
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(
+        ">I4sIIBBBBB", 13, b"IHDR", 30000, 30000, 8, 2, 0, 0, 0
+    )
+    bomb = CompressedImage(format="png", data=array.array("B", head + bytes(100)))
+    with pytest.raises(InputError, match="30000x30000 pixels.*at most 89 megapixels"):
+        rgb_from_compressed(bomb, WHO)
+
+
 @pytest.mark.parametrize(
     ("layout", "data"),
     [

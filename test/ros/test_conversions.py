@@ -60,6 +60,70 @@ def test_rgb_from_image_color_encodings(encoding, channels, order, padding):
 
 
 @pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(
+    ("encoding", "order"),
+    [("rgb16", [0, 1, 2]), ("bgr16", [2, 1, 0]), ("rgba16", [0, 1, 2]), ("bgra16", [2, 1, 0])],
+)
+def test_rgb_from_image_16_bits(encoding, order, big):
+    pixels = rng.integers(0, 65536, (5, 7, 4 if "a" in encoding else 3), dtype=np.uint16)
+    rgb = c.rgb_from_image(over_the_wire(make_image(pixels, encoding, 2, big)), WHO)
+    np.testing.assert_array_equal(rgb, (pixels // 256).astype(np.uint8)[..., order])
+
+
+def studio_yuv(rgb):
+    """ITU-R BT.601 with limited range, by its definition."""
+    r, g, b = np.moveaxis(rgb.astype(np.float64) / 255, -1, 0)
+    luma = 0.299 * r + 0.587 * g + 0.114 * b
+    blue, red = (b - luma) / 1.772, (r - luma) / 1.402
+    planes = 16 + 219 * luma, 128 + 224 * blue, 128 + 224 * red
+    return tuple(np.rint(plane).astype(np.uint8) for plane in planes)
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize(
+    "encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv", "UYVY", "nv12", "nv21"]
+)
+def test_rgb_from_image_yuv(encoding, padding):
+    """Blocks of colour, of 2x2 pixels as the colours are sampled."""
+    blocks = np.random.default_rng(1).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    rgb = blocks.repeat(2, axis=0).repeat(2, axis=1)
+    y, u, v = studio_yuv(rgb)
+    if encoding.startswith("nv"):
+        pair = (u, v) if encoding == "nv12" else (v, u)
+        color = np.stack([plane[::2, ::2] for plane in pair], axis=-1).reshape(4, 10)
+        message = make_image(np.vstack([y, color]), encoding, padding)
+        message.height = 8
+    else:
+        first = encoding in ("yuv422_yuy2", "yuyv")
+        packed = np.empty((8, 10, 2), np.uint8)
+        packed[..., 0 if first else 1] = y
+        packed[:, ::2, 1 if first else 0] = u[:, ::2]
+        packed[:, 1::2, 1 if first else 0] = v[:, ::2]
+        message = make_image(packed, encoding, padding)
+    found = c.rgb_from_image(over_the_wire(message), WHO)
+    assert np.abs(found.astype(int) - rgb).max() <= 4
+
+
+@pytest.mark.parametrize(("encoding", "channels"), [("8UC3", 3), ("8UC4", 4)])
+def test_rgb_from_image_unnamed_order(encoding, channels):
+    """OpenCV's order unless the camera is said to have the other."""
+    pixels = rng.integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    message = make_image(pixels, encoding)
+    np.testing.assert_array_equal(c.rgb_from_image(message, WHO), pixels[..., 2::-1])
+    np.testing.assert_array_equal(c.rgb_from_image(message, WHO, "rgb"), pixels[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "size"), [("yuyv", (4, 5, 2)), ("nv12", (4, 5)), ("nv21", (3, 6))]
+)
+def test_rgb_from_image_yuv_of_odd_size(encoding, size):
+    message = make_image(np.zeros(size, np.uint8), encoding)
+    message.data = array.array("B", bytes(200))
+    with pytest.raises(InputError, match=rf"left.*{encoding} shares colours.*got {size[1]}x"):
+        c.rgb_from_image(message, WHO)
+
+
+@pytest.mark.parametrize("big", [False, True])
 def test_rgb_from_image_grey(big):
     """Grey images become RGB."""
     grey = rng.integers(0, 256, (4, 6), dtype=np.uint8)
@@ -96,6 +160,14 @@ def test_depth_from_image_units(big, padding):
     metres[1, 2] = np.nan
     depth = c.depth_from_image(make_image(metres, "32FC1", padding, big), WHO)
     np.testing.assert_array_equal(depth, metres)
+
+
+def test_depth_from_image_scale():
+    steps = rng.integers(0, 65536, (5, 6), dtype=np.uint16)
+    quarters = c.depth_from_image(make_image(steps, "16UC1"), WHO, 0.00025)
+    np.testing.assert_allclose(quarters, steps * 0.00025, rtol=1e-6)
+    millimetres = c.depth_from_image(make_image(steps.astype(np.float32), "32FC1"), WHO, 0.001)
+    np.testing.assert_allclose(millimetres, steps * 0.001, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +214,7 @@ def test_image_from_mask_values():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"encoding": "yuv422"}, ["unsupported", "'yuv422'", "rgb8", "bayer_grbg8", "32FC1"]),
+        ({"encoding": "nv24"}, ["unsupported", "'nv24'", "rgb8", "bayer_grbg8", "32FC1"]),
         ({"encoding": ""}, ["unsupported", "''"]),
         ({"height": 0}, ["empty", "5x0"]),
         ({"width": 0}, ["empty", "0x4"]),

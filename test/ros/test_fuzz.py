@@ -7,7 +7,9 @@ process.
 from __future__ import annotations
 
 import array
+import time
 
+import pytest
 import table
 from geometry_msgs.msg import Point, PointStamped
 from hypothesis import HealthCheck, given, settings
@@ -174,6 +176,27 @@ def test_segment_random_requests_over_dds(live):
     ask()
     client.build()
     assert client.segment([("front", *RED)]).object_ids == (1,)
+
+
+@pytest.mark.parametrize(
+    ("field", "entry"),
+    [
+        ("clicks", Click(camera="front", u=1.0, v=1.0, label=1)),
+        ("boxes", Box(camera="front", u1=9.0, v1=9.0)),
+        ("points", PointStamped()),
+        ("object_ids", 1),
+        ("organized_cameras", "front"),
+    ],
+)
+def test_segment_long_lists(live, field, entry):
+    """Lists that would keep all others waiting are refused at once."""
+    _, node, _ = live
+    request = Segment.Request(**{field: [entry] * 40_000})
+    start = time.monotonic()
+    reply = node._on_segment(request)
+    assert time.monotonic() - start < 1
+    assert reply.status.code == ErrorCode.BAD_REQUEST
+    assert f"'{field}' has 40000 entries; at most 1000 are taken" in reply.status.message
 
 
 def test_object_services_random_paths_and_frames(live, tmp_path):

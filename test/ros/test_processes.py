@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -170,6 +171,27 @@ def test_run_node_bad_parameters(start, parameters, text):
     assert "[FATAL]" in line
     assert "BAD_CONFIG" in line
     assert text in line
+
+
+@pytest.mark.parametrize("content", ["a: [\n", "a: &a [*a]\n", "[" * 3000, None])
+def test_run_node_malformed_parameter_file(start, tmp_path, content):
+    """A parameter file that is none, or for which rcl would wait, is one line."""
+    path = tmp_path / "rig.yaml"
+    os.mkfifo(path) if content is None else path.write_text(content)
+    node = start("scene_node", "--ros-args", "--params-file", str(path))
+    assert node.wait() == 2
+    (line,) = node.log.read_text().splitlines()
+    assert "[FATAL]" in line
+    assert f"BAD_FILE: cannot read parameter file '{path}'" in line
+
+
+def test_scene_node_help(start):
+    node = start("scene_node", "--help")
+    assert node.wait() == 0
+    text = node.log.read_text()
+    assert text.count("usage: scene_node --ros-args") == 1
+    for name in ("world_frame", "<camera>.depth_scale", "pointmaps.depth.max_depth"):
+        assert f"\n  {name} (" in text
 
 
 def test_replay_node_no_recording(start, tmp_path):

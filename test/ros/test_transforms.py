@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import time
 import types
 
 import numpy as np
@@ -16,6 +17,7 @@ from tf2_msgs.msg import TFMessage
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
+from wildseg3d_ros.ros.tf import limit
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer, poses_at
 from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
@@ -227,6 +229,45 @@ def test_poses_at_outlive_buffer(buffer):
     poses = poses_at(buffer, "world", START)
     assert sorted(poses) == ["base", "tool", "world"]
     np.testing.assert_allclose(poses["tool"], random_pose(2), atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", ["chain", "star"])
+def test_poses_at_many_frames(shape):
+    """Poses of all frames take time in proportion to their number."""
+    tree, count = TransformTree(), 3000
+    step = make_transform(np.eye(3), [0.001, 0, 0])
+    for k in range(count):
+        parent = f"f{k - 1}" if k and shape == "chain" else "world"
+        tree.add(message(parent, f"f{k}", step), static=True)
+    start = time.process_time()
+    poses = poses_at(tree, "world", START)
+    assert time.process_time() - start < 5
+    assert len(poses) == count + 1
+    expected = 0.001 * count if shape == "chain" else 0.001
+    assert poses[f"f{count - 1}"][0, 3] == pytest.approx(expected)
+    above = poses_at(tree, f"f{count - 1}", START)
+    assert above["world"][0, 3] == pytest.approx(-expected)
+    assert time.process_time() - start < 10
+
+
+def test_transform_listener_endless_frames(buffer, monkeypatch):
+    """Names that never end are remembered to a bound; moving ones that went silent make room."""
+    node, now = Recorder(), [100.0]
+    monkeypatch.setattr(limit.time, "monotonic", lambda: now[0])
+    listener = TransformListener(node, buffer, None)
+    listener.subscribe()
+    still = [message("world", f"still_{k}", np.eye(4)) for k in range(10)]
+    node.callbacks["/tf_static"](TFMessage(transforms=still), {})
+    many = [message("world", f"a_{k}", np.eye(4)) for k in range(60_000)]
+    node.callbacks["/tf"](TFMessage(transforms=many), {})
+    assert len(listener.frames()) == limit.MOST_FRAMES + 1
+    assert any("at most 5000 frames are remembered" in text for text in node.texts)
+    node.callbacks["/tf"](TFMessage(transforms=[message("world", "n" * 300, np.eye(4))]), {})
+    assert "n" * 300 not in listener.frames()
+    now[0] += 11.0
+    node.callbacks["/tf"](TFMessage(transforms=[message("world", "new", np.eye(4))]), {})
+    if isinstance(buffer, TransformTree):
+        assert listener.frames() == sorted(["new", "world", *(f"still_{k}" for k in range(10))])
 
 
 class StubTf2(types.ModuleType):

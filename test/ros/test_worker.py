@@ -293,6 +293,17 @@ def test_build_process_free_of_ros(make_worker):
     assert "rclpy" not in maps
 
 
+def test_build_process_imports_nothing_of_its_folder(make_worker, tmp_path, monkeypatch):
+    """A file that has a standard module's name, where the node happens to be started."""
+    for name in ("random.py", "queue.py", "table.py"):
+        (tmp_path / name).write_text("open('ran', 'w')\nraise SystemExit(9)\n")
+    monkeypatch.chdir(tmp_path)
+    tests = str(Path(table.__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", tests, ""]))
+    make_worker("Builder").load()
+    assert not (tmp_path / "ran").exists()
+
+
 def test_pipeline_update_one_view():
     """The scene goes there and back: ids and masks of the other views stay as they are."""
     views = load_folder(shipped_recording()).views[1:4]

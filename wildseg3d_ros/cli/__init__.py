@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WildSeg3DError, TimeoutError) as error:
         if verbose:
             traceback.print_exc()
-        print(f"wildseg3d: error: {error}", file=sys.stderr)
+        print(f"wildseg3d: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return ExitCode.UNRELIABLE if isinstance(error, RigError) else ExitCode.ERROR
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); Python must not flush into it at exit.

@@ -202,8 +202,7 @@ def make_parser() -> argparse.ArgumentParser:
     option("--write-poses", metavar="OUT", type=Path, help=text)
 
     option = add("check", commands.check, "check the cameras of a recording or a robot", _CHECK)
-    option("folder", metavar="FOLDER", type=Path, nargs="?", help="the recording")
-    option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
+    _add_folder(option, nargs="?")
     option("--json", action="store_true", help="print all figures as JSON instead of a table")
     option("--report", metavar="DIR", type=Path, help="write a page with pictures into a folder")
     option("--live", action="store_true", help="check cameras that publish, over ROS 2")
@@ -288,9 +287,11 @@ def _add_settings(option: Callable[..., Any], example: str) -> None:
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
 
 
-def _add_folder(option: Callable[..., Any]) -> None:
-    option("folder", metavar="FOLDER", type=Path, help="the recording")
+def _add_folder(option: Callable[..., Any], **kind: Any) -> None:
+    option("folder", metavar="FOLDER", type=Path, help="the recording", **kind)
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
+    text = "refuse a recording with a frame that cannot be read, instead of leaving it out"
+    option("--strict", action="store_true", help=text)
 
 
 def _add_building(option: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, same_place
 
 if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
@@ -52,8 +53,8 @@ def build(given: argparse.Namespace) -> int:
     scene = _build(given, _load(given))
 
     from wildseg3d_ros.cli.report import print_scene, scene_figures
+    from wildseg3d_ros.core.files.writing import write_bytes
     from wildseg3d_ros.io.folder import write_posed
-    from wildseg3d_ros.io.images import write_bytes
     from wildseg3d_ros.scene.file.snapshot import save_scene
     from wildseg3d_ros.scene.static_transforms import about, optical_frames, static_transforms
 
@@ -238,7 +239,7 @@ def evaluate(given: argparse.Namespace) -> None:
 
     from wildseg3d_ros import evaluation
     from wildseg3d_ros.cli.report import print_scores
-    from wildseg3d_ros.io.images import write_bytes
+    from wildseg3d_ros.core.files.writing import write_bytes
 
     scores = evaluation.evaluate(recording, scene, given.reference_view, given.include_reference)
     if given.json:
@@ -261,7 +262,7 @@ def align(given: argparse.Namespace) -> int:
     from wildseg3d_ros.io.pairs_file import load_pairs, save_alignment
 
     _check_targets(given.output)
-    if given.output.resolve() == given.pairs.resolve():
+    if same_place(given.output, given.pairs):
         raise FileError(f"'{given.output}' is what is read; give another output")
     chosen = {name: value for name in ("weighting", "loss") if (value := getattr(given, name))}
     config = dataclasses.replace(read_config(given.config, given.settings).alignment, **chosen)
@@ -310,9 +311,8 @@ def read_config(
     Raises:
         FileError, ConfigError: as :class:`SceneConfig` has them, or a setting without "=".
     """
-    import yaml
-
     from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.core.files.text import parse_yaml
     from wildseg3d_ros.core.settings import nested
 
     config = base or SceneConfig()
@@ -324,8 +324,8 @@ def read_config(
         if not equals or not key:
             raise ConfigError(f"--set takes KEY=VALUE, e.g. index.click_radius=4; got '{setting}'")
         try:
-            values[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values[key.strip()] = parse_yaml(text)
+        except ValueError as error:
             raise ConfigError(f"--set {setting}: the value is not readable: {error}") from error
     return SceneConfig.from_mapping(nested(values), config)
 
@@ -336,7 +336,10 @@ def _load(given: argparse.Namespace) -> Recording:
     from wildseg3d_ros.io.folder import load_folder
 
     with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
-        return load_folder(given.folder, given.max_views, progress)
+        recording = load_folder(given.folder, given.max_views, progress, given.strict)
+    for warning in recording.warnings:
+        print(f"wildseg3d: warning: {warning}", file=sys.stderr)
+    return recording
 
 
 def _build(given: argparse.Namespace, recording: Recording) -> Scene:
@@ -369,12 +372,12 @@ def _prompt(given: argparse.Namespace) -> Prompt:
 def _check_targets(*paths: Path | None) -> None:
     """Says before the work, not after it, what is wrong with where the results should go."""
     for path in paths:
-        if path is not None and path.is_dir():
+        if path is not None and is_folder(path):
             raise FileError(f"cannot write '{path}': it is a folder; give a file name")
 
 
 def _print_written(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
-            size = f" ({path.stat().st_size / 1e6:.1f} MB)" if path.is_file() else ""
+            size = f" ({path.stat().st_size / 1e6:.1f} MB)" if is_regular(path) else ""
             print(f"wrote    {path}{size}")

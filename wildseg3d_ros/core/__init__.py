@@ -1,1 +1,1 @@
-"""The ground: types, geometry, errors, settings and progress; imports nothing of ours above it."""
+"""The ground: types, geometry, files, errors, settings, progress; imports nothing above it."""

@@ -18,6 +18,7 @@ from functools import cache, singledispatch
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.files.reading import shown
 
 _Section = TypeVar("_Section")
 
@@ -85,9 +86,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return outermost
 
 
-def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """The hint " (did you mean '...'?)" with the most similar known word; empty without one."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+def nearest(word: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
+    """The hint " (did you mean '...'?)" with the most similar known word; empty without one of at
+    least the similarity ``cutoff``, or for a text longer than any name."""
+    near = difflib.get_close_matches(word, list(known), 1, cutoff) if len(word) < 200 else []
     return f" (did you mean '{prefix}{near[0]}'?)" if near else ""
 
 
@@ -98,29 +100,39 @@ def check_setting(name: str, spec: dataclasses.Field, hint: Any, value: Any) -> 
         ConfigError: wrong type, not among the choices, or outside the range.
     """
     if isinstance(value, Mapping):
-        raise ConfigError(f"'{name}' is a setting, not a group; got {value!r}")
+        raise ConfigError(f"'{name}' is a setting, not a group; got {_short(value)}")
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             why = spec.metadata.get("refused", {}).get(str(value), "")
             raise ConfigError(
-                f"'{name}' is one of {', '.join(choices)}; got {value!r}"
+                f"'{name}' is one of {', '.join(choices)}; got {_short(value)}"
                 f"{f', which {why}' if why else nearest(str(value), choices)}"
             )
         return value
     if isinstance(hint, types.GenericAlias):
         raise TypeError(f"setting '{name}': containers are not supported")
     if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):  # YAML 1.1 takes 1e-5 for a text
+        # YAML 1.1 takes 1e-5 for a text; and a whole number may be beyond all floats.
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
     if type(value) is not hint:
         raise ConfigError(
-            f"'{name}' is of type {hint.__name__}; got {type(value).__name__} {value!r}"
+            f"'{name}' is of type {hint.__name__}; got {type(value).__name__} {_short(value)}"
         )
     low, high = spec.metadata.get("low"), spec.metadata.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
-        raise ConfigError(f"'{name}' must lie in [{low}, {high}]; got {value!r}")
+        raise ConfigError(f"'{name}' must lie in [{low}, {high}]; got {_short(value)}")
     return value
+
+
+def _short(value: Any) -> str:
+    """A value for error text."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def check_order(section: str, config: Any, low: str, high: str) -> None:
@@ -141,7 +153,7 @@ def from_mapping(base: _Section, values: Mapping[str, Any], prefix: str = "") ->
     known = {each.name: each for each in members(base)}
     chosen = {}
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{shown(key)}"
         if key not in known:
             raise ConfigError(
                 f"unknown configuration key '{name}'{nearest(str(key), known, prefix)}; valid "
@@ -154,6 +166,6 @@ def from_mapping(base: _Section, values: Mapping[str, Any], prefix: str = "") ->
             chosen[key] = from_mapping(each.value, value, f"{name}.")
         else:
             raise ConfigError(
-                f"'{name}' is a group of settings, got {type(value).__name__} {value!r}"
+                f"'{name}' is a group of settings, got {type(value).__name__} {_short(value)}"
             )
     return dataclasses.replace(base, **chosen)  # type: ignore[type-var]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ConfigError, InputError
+from wildseg3d_ros.core.files.writing import write_bytes, write_npz
 from wildseg3d_ros.core.types import ObjectCloud
-from wildseg3d_ros.io.images import write_bytes, write_npz
 
 FORMATS = (".ply", ".pcd", ".npz")
 

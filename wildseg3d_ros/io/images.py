@@ -1,31 +1,55 @@
-"""Image files (colour in RGB, depth in metres, labels) and files as such; errors name the file."""
+"""Image files: colour in RGB, depth in metres, labels; errors name the file."""
 
 from __future__ import annotations
 
-import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.files.arrays import read_npy
+from wildseg3d_ros.core.files.pictures import LARGEST_FILE, ImageHead, decode_image, image_head
+from wildseg3d_ros.core.files.reading import opened, read_bytes
+from wildseg3d_ros.core.files.writing import write_bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def _decode(path: Path, flags: int) -> NDArray:
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        image = cv2.imdecode(data, flags) if data.size else None
-    except (OSError, cv2.error) as error:
-        raise FileError(f"cannot read image '{path}': {error}", ErrorCode.BAD_IMAGE) from error
-    if image is None:
-        raise FileError(
-            f"cannot read image '{path}': it is truncated or not an image",
-            ErrorCode.BAD_IMAGE,
-        )
-    return image
+@dataclass(frozen=True)
+class ImageFile:
+    """An image that is read and not yet decoded."""
+
+    path: Path
+    data: bytes
+    head: ImageHead
+
+    @classmethod
+    def read(cls, path: Path) -> ImageFile:
+        """Reads a file.
+
+        Raises:
+            FileError: missing, no file, or no image that can be read (BAD_IMAGE).
+        """
+        data = read_bytes(path, "image", LARGEST_FILE, ErrorCode.BAD_IMAGE)
+        try:
+            return cls(path, data, image_head(data))
+        except ValueError as error:
+            raise FileError(f"cannot read image '{path}': {error}", ErrorCode.BAD_IMAGE) from None
+
+    def pixels(self, flags: int) -> NDArray:
+        """As OpenCV decodes them; raises FileError where it cannot."""
+        try:
+            return decode_image(self.data, f"cannot read image '{self.path}'", flags)
+        except InputError as error:
+            raise FileError(str(error), ErrorCode.BAD_IMAGE) from error
+
+    def color(self, upright: bool) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, as stored or rotated as EXIF says; raises FileError."""
+        flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        return np.asarray(cv2.cvtColor(self.pixels(flags), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:
@@ -38,8 +62,7 @@ def read_color(path: Path, upright: bool) -> NDArray[np.uint8]:
     Raises:
         FileError: missing, truncated or not an image.
     """
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    return np.asarray(cv2.cvtColor(_decode(path, flags), cv2.COLOR_BGR2RGB), np.uint8)
+    return ImageFile.read(path).color(upright)
 
 
 def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
@@ -49,19 +72,17 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
         FileError: missing or unreadable. InputError: not one channel of uint16 or float.
     """
     if path.suffix == ".npy":
-        try:
-            depth = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise FileError(f"cannot read depth '{path}': {error}", ErrorCode.BAD_DEPTH) from error
+        depth = read_npy(path, "depth", ErrorCode.BAD_DEPTH)
     else:
-        depth = _decode(path, cv2.IMREAD_UNCHANGED)
+        depth = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED)
     if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32, np.float64):
         raise InputError(
             f"depth '{path}' must be one channel of 16-bit integers or floats, got shape "
             f"{depth.shape}, dtype {depth.dtype}",
             ErrorCode.BAD_DEPTH,
         )
-    return (depth * np.float64(unit)).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no depth is none in a View
+        return (depth * np.float64(unit)).astype(np.float32)
 
 
 def read_labels(path: Path) -> NDArray:
@@ -70,7 +91,7 @@ def read_labels(path: Path) -> NDArray:
     Raises:
         FileError: missing or unreadable. InputError: not one channel of integers.
     """
-    labels = _decode(path, cv2.IMREAD_UNCHANGED)
+    labels = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED)
     if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"object mask '{path}' must be one channel of 8- or 16-bit labels (not colours, not a "
@@ -79,11 +100,23 @@ def read_labels(path: Path) -> NDArray:
     return labels
 
 
-def is_depth_image(path: Path) -> bool:
-    """Whether a PNG's header says 16 bits per sample and one channel."""
-    with path.open("rb") as file:
-        head = file.read(26)
-    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:26] == b"\x10\x00"
+def left_out_because(path: Path) -> str:
+    """Why a file of a plain folder is no colour image of it; empty where it may be one."""
+    try:
+        with opened(path, "image", LARGEST_FILE) as file:
+            start = file.read(64)
+    except FileError as error:
+        return str(error).rpartition(": ")[2]
+    # What is truncated is said when it is read; what is something else is left out.
+    if start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:26] == b"\x10\x00":
+        return "16 bits of one channel: depth or labels"
+    if path.suffix.lower() in SUFFIXES:
+        return ""
+    try:
+        image_head(start)
+    except ValueError as error:
+        return str(error) if "which is not read" in str(error) else "no image"
+    return f"an image, but not named {', '.join(SUFFIXES)}"
 
 
 def write_image(path: Path, image: NDArray, jpeg_quality: int | None = None) -> None:
@@ -103,27 +136,3 @@ def write_image(path: Path, image: NDArray, jpeg_quality: int | None = None) -> 
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     write_bytes(path, cv2.imencode(suffix, image, options)[1].tobytes())
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file and the folders above it.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise FileError(f"cannot write '{path}': {error}") from error
-
-
-def write_npz(path: Path, **arrays: ArrayLike) -> None:
-    """Writes arrays by name as a .npz file.
-
-    Raises:
-        FileError: the file cannot be written.
-    """
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_bytes(path, buffer.getbuffer())

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError, InputError
+from wildseg3d_ros.core.files.arrays import read_npz
+from wildseg3d_ros.core.files.writing import write_npz
 from wildseg3d_ros.core.types import Alignment, MaskCache, PairPrediction, View, WorldPointmaps
-from wildseg3d_ros.io.images import write_npz
 
 REQUIRED = ("edges", "pointmap_i", "pointmap_j", "confidence_i", "confidence_j")
 PER_VIEW = ("soft_mask", "K", "world_from_cam_prior")
@@ -60,7 +59,7 @@ def load_pairs(path: str | Path, metric: bool = False) -> PairsFile:
         FileError: the file cannot be read, or an array is missing or of another shape or type.
         InputError: intrinsics or poses that are none.
     """
-    arrays = _read(Path(path))
+    arrays = read_npz(path, "pairs")
     where = f"'{path}'"
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
@@ -150,27 +149,6 @@ def save_alignment(
         warnings=np.array(alignment.warnings, dtype=np.str_),
         seconds=json.dumps(dict(seconds)),
     )
-
-
-def _read(path: Path) -> dict[str, NDArray]:
-    try:
-        with path.open("rb") as file:
-            if file.read(6) == b"\x93NUMPY":  # how a file of a single array begins
-                raise FileError(f"'{path}' holds a single array; write it with numpy.savez")
-        if not zipfile.is_zipfile(path):
-            raise FileError(
-                f"'{path}' is no .npz file, or is truncated; write it with numpy.savez"
-            )
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except OSError as error:
-        raise FileError(f"cannot read pairs '{path}': {error}") from error
-    except (ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        # NumPy's own words advise to load Python objects, which may run any code.
-        raise FileError(
-            f"'{path}' is damaged or holds Python objects; write it with numpy.savez, from arrays "
-            "of numbers"
-        ) from error
 
 
 def _edges(where: str, edges: NDArray) -> NDArray[np.int64]:

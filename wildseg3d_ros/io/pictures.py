@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import POSITIVE, Click
 from wildseg3d_ros.core.types.prompts import AMBIGUOUS
-from wildseg3d_ros.io.folder import evenly_spaced
+from wildseg3d_ros.io.frames import evenly_spaced
 from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from wildseg3d_msgs.msg import Status
-from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
 
 
 def status_of(error: BaseException, logger: RcutilsLogger) -> Status:
@@ -25,11 +25,26 @@ def status_of(error: BaseException, logger: RcutilsLogger) -> Status:
     )
 
 
+LONGEST = 1000
+"""Entries of a list in a request; each may cost a millisecond, in which nobody else is served."""
+_LONGEST_TEXT = 4096
+
+
+def check_lengths(request: Any) -> None:
+    """Raises PromptError where a request has a list or a text longer than any in earnest."""
+    for name in request.get_fields_and_field_types():
+        value = getattr(request, name)
+        most = _LONGEST_TEXT if isinstance(value, str) else LONGEST
+        if isinstance(value, Sized) and len(value) > most:
+            raise PromptError(f"'{name}' has {len(value)} entries; at most {most} are taken")
+
+
 def always_replies(handler: Callable, service: type, logger: RcutilsLogger) -> Callable:
     """The callback of a service, with anything its handler raises as the status of the reply."""
 
     def guarded(request: Any, _: Any = None) -> Any:
         try:
+            check_lengths(request)
             return handler(request)
         except Exception as error:  # noqa: BLE001
             return service.Response(status=status_of(error, logger))  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -154,6 +155,16 @@ class CameraConfig:
         "{name}/aligned_depth_to_color/image_raw",
         "depth registered to the colour images, 16UC1 [mm] or 32FC1 [m]; empty = no depth",
     )
+    depth_scale: float = setting(
+        0.0,
+        "metres per unit of depth, for drivers of other units, such as 0.00025 for an L515; 0 = "
+        "0.001 for 16UC1 and 1 for 32FC1",
+        0.0,
+        1.0,
+    )
+    unnamed_order: Literal["bgr", "rgb"] = setting(
+        "bgr", "order of the channels in images of encoding 8UC3 or 8UC4, which does not say it"
+    )
     rectified: bool = setting(
         False, "the images are rectified already: P of camera_info holds and D does not apply"
     )
@@ -181,6 +192,31 @@ class CameraConfig:
             image_transport=node.image_transport,
             reliability=node.reliability,
         )
+
+
+def parameters_help() -> str:
+    """What ``scene_node --help`` prints: how it is started, and its parameters."""
+    lines = [
+        "Builds scenes from live cameras on request, and answers with object clouds.",
+        "",
+        "usage: scene_node --ros-args --params-file my_rig.yaml",
+        "       scene_node --ros-args -p \"cameras:=['left', 'right']\" -p world_frame:=base_link",
+        "",
+        "cameras: names of the cameras; they are the least that has to be given",
+    ]
+    for title, config, prefix in (
+        ("the node's own", NodeConfig(), ""),
+        ("of each camera", CameraConfig(), "<camera>."),
+        ("of the stages", SceneConfig(), ""),
+    ):
+        lines += ["", f"parameters {title}:"]
+        for each in walk(config, prefix):
+            lines.append(f"  {each.name} ({each.value!r})")
+            lines += textwrap.wrap(each.spec.metadata["text"], 76, **_INDENT)
+    return "\n".join(lines)
+
+
+_INDENT: dict[str, Any] = {"initial_indent": 6 * " ", "subsequent_indent": 6 * " "}
 
 
 class Parameters:

@@ -254,8 +254,14 @@ def main(args: Sequence[str] | None = None, prog: str = "replay_node") -> int:
     def make() -> ReplayNode:
         recording = load_folder(given.folder, given.max_views)
         if given.as_one:
-            return MovingReplayNode(recording, given.as_one, given.dwell, given.rate, given.depth)
-        return ReplayNode(recording, given.rate, given.tf, given.depth)
+            node: ReplayNode = MovingReplayNode(
+                recording, given.as_one, given.dwell, given.rate, given.depth
+            )
+        else:
+            node = ReplayNode(recording, given.rate, given.tf, given.depth)
+        for warning in recording.warnings:
+            node.get_logger().warning(warning)
+        return node
 
     return run_node(make, words)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError, RCLInvalidROSArgsError, UnknownROSArgsError
 from rclpy.callback_groups import CallbackGroup
 from rclpy.context import Context
 from rclpy.executors import (
@@ -26,7 +28,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from wildseg3d_ros.core.errors import WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.files.text import read_yaml
 
 BAD_START = 2
 """Exit status of a node that could not start with what it was given."""
@@ -123,27 +126,43 @@ class Spinner:
                 time.sleep(0.1)
 
 
-def run_node(make: Callable[[], Node], args: Sequence[str] | None = None) -> int:
+def check_parameter_files(words: Sequence[str]) -> None:
+    """Raises FileError for a ``--params-file`` that rcl would wait for, or read for ever."""
+    for option, path in itertools.pairwise(words):
+        if option == "--params-file":
+            read_yaml(path, "parameter file")
+
+
+def run_node(make: Callable[[], Node], args: Sequence[str] | None = None, about: str = "") -> int:
     """Runs one node until SIGINT or SIGTERM, as often as they come; returns the exit status.
 
     Args:
         make: creates the node, which may have a ``close()``; WildSeg3DError of it is one log line.
         args: command line without the program's name; None for the process's own.
+        about: what ``--help`` prints, where the caller has not read the command line.
     """
+    words = list(sys.argv[1:] if args is None else args)
+    if about and {"-h", "--help"} & set(words):
+        print(about)
+        return 0
     # Own handlers instead of rclpy's: under launch the signal comes twice, and the second one must
     # not raise KeyboardInterrupt in the middle of the clean-up. A handler can interrupt another or
     # the wait itself: put() of this queue is reentrant, set() of an Event would wait for itself.
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: signals.put(received))
-    rclpy.init(
-        args=list(sys.argv[1:] if args is None else args),
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
     try:
+        check_parameter_files(words)
+        rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
         node = make()
     except WildSeg3DError as error:
         get_logger("wildseg3d").fatal(f"{error.code.name}: {error}")
+        rclpy.try_shutdown()
+        return BAD_START
+    # What rcl says of arguments and parameter files that it cannot read, over several lines.
+    except (RCLError, RCLInvalidROSArgsError, UnknownROSArgsError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        get_logger("wildseg3d").fatal(f"{ErrorCode.BAD_CONFIG.name}: {said}")
         rclpy.try_shutdown()
         return BAD_START
     spinner = Spinner(node)

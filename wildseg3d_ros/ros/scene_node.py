@@ -34,7 +34,7 @@ from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.reports import view_reports
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
-from wildseg3d_ros.ros.parameters import NodeConfig, Parameters
+from wildseg3d_ros.ros.parameters import NodeConfig, Parameters, parameters_help
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.ros.services.captures import CaptureServices
@@ -332,7 +332,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: command line without the program's name; None for the process's own.
     """
-    return run_node(SceneNode, args)
+    return run_node(SceneNode, args, parameters_help())
 
 
 if __name__ == "__main__":

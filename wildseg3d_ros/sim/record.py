@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, write_folder
-from wildseg3d_ros.io.images import write_bytes
 from wildseg3d_ros.sim.cell import Cell, build_cell
 from wildseg3d_ros.sim.noise import DepthNoise, kinematic_pose, sense_color, sense_depth
 from wildseg3d_ros.sim.render import Frame, render_cell

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wildseg3d_ros.core.errors import ConfigError, FileError, InputError
+from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -314,7 +315,7 @@ def _check_same_things(folder: Path, shapes: CadShapes | None) -> None:
             "without any: give the same to go on, or take another --folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"meshes": digest}) + "\n")
+    write_bytes(note, (json.dumps({"meshes": digest}) + "\n").encode())
 
 
 def _check_same_run(given: argparse.Namespace) -> None:
@@ -334,7 +335,7 @@ def _check_same_run(given: argparse.Namespace) -> None:
             f"the former to go on, take another --folder, or remove '{CHECKPOINT}' and '{CURVE}' "
             "in it to begin anew with the recorded scenes"
         )
-    note.write_text(json.dumps(wanted) + "\n")
+    write_bytes(note, (json.dumps(wanted) + "\n").encode())
 
 
 def _noted(note: Path) -> dict[str, object]:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros import __version__
-from wildseg3d_ros.io.images import write_bytes, write_image
+from wildseg3d_ros.core.files.writing import write_bytes
+from wildseg3d_ros.io.images import write_image
 from wildseg3d_ros.masks.learned.inputs import OFFSETS, STEP
 from wildseg3d_ros.masks.learned.network import AffinityModel
 from wildseg3d_ros.training.evaluation import CONDITIONS, DECILES, Tally

@@ -106,6 +106,17 @@ class Lens:
         return np.asarray(moved, np.float64)[:, 0]
 
 
+def resampled(array: NDArray, size: tuple[int, int]) -> NDArray:
+    """(H, W) depth or labels at another size, of the nearest pixel, never a mixture; as they are
+    where their shape is another than that of the size by a pixel or more."""
+    (height, width), (new_height, new_width) = array.shape[:2], size
+    if array.shape[:2] == size or not array.size:
+        return array
+    if abs(width * new_height - height * new_width) >= max(size):
+        return array
+    return cv2.resize(array, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+
 def _nearest(array: NDArray, maps: _Maps, outside: float) -> NDArray:
     as_number = array.astype(np.uint8) if array.dtype == bool else array
     moved = cv2.remap(as_number, *maps, cv2.INTER_NEAREST, borderValue=(float(outside),) * 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -141,7 +142,7 @@ def check_views(views: Sequence[View], at_least: int = 2) -> None:
 
 def check_names(names: Sequence[str], at_least: int = 2) -> None:
     """Raises InputError unless there are enough names of views and none comes twice."""
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(
             f"two cameras are named {', '.join(map(repr, twice))}; each view needs its own name"

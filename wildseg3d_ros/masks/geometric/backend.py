@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.files.reading import of_home
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
@@ -58,7 +58,7 @@ class GeometricMasks:
         self._own_network = own_network(config.weights)
         named = "" if config.weights == DEFAULT else config.weights
         self._origin = MaskOrigin(
-            "geometric", str(Path(named).expanduser().resolve()) if self._own_network else named
+            "geometric", str(of_home(named).resolve()) if self._own_network else named
         )
 
     def check(self, views: Sequence[View], changed: int | None = None) -> None:

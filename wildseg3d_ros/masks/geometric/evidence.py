@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.files.reading import of_home
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.masks.learned.network import AffinityModel, default_network
 from wildseg3d_ros.masks.surface.model import default_model
@@ -21,7 +20,7 @@ def own_network(weights: str) -> AffinityModel | None:
     if weights in (DEFAULT, NONE):
         return None
     try:
-        return AffinityModel(Path(weights).expanduser())
+        return AffinityModel(of_home(weights))
     except FileError as error:
         raise FileError(
             f"masks.geometric.weights: {error}; it is '{DEFAULT}', '{NONE}', or a file"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.files.reading import MIB, read_bytes
 from wildseg3d_ros.masks.learned.inputs import (
     CHANNELS,
     MULTIPLE,
@@ -81,11 +82,9 @@ class AffinityModel:
     """
 
     def __init__(self, path: Path) -> None:
+        data = read_bytes(path, "affinity network", 512 * MIB)
         try:
-            data = path.read_bytes()
             self._net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
-        except OSError as error:
-            raise FileError(f"cannot read the affinity network '{path}': {error}") from error
         except cv2.error as error:
             raise FileError(
                 f"'{path}' is no affinity network that OpenCV reads ({error.err}); "

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
+from wildseg3d_ros.core.files.reading import is_folder, of_home
 from wildseg3d_ros.masks.sam2.batching import batched, resized
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
@@ -201,17 +202,17 @@ class Sam2Network:
 
 def lasting_name(weights: str) -> str:
     """What finds the same weights from every folder: a hub name as it is, or an absolute path."""
-    path = Path(weights).expanduser()
-    return str(path.resolve()) if path.is_dir() else weights
+    path = of_home(weights)
+    return str(path.resolve()) if is_folder(path) else weights
 
 
 def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     import transformers
 
-    path = Path(weights).expanduser()
-    source = str(path) if path.is_dir() else weights
+    path = of_home(weights)
+    source = str(path) if is_folder(path) else weights
     hub_name = re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights)
-    if not path.is_dir() and not hub_name:
+    if not is_folder(path) and not hub_name:
         raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
     with _quiet():
         with _clear_errors(source):
@@ -289,10 +290,10 @@ def _clear_errors(source: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if not Path(source).is_dir():
+        if not is_folder(Path(source)):
             raise FileError(
                 f"SAM 2 weights '{source}' are neither a folder (there is no "
-                f"'{Path(source).expanduser().absolute()}') nor a downloaded model of that name "
+                f"'{of_home(source).absolute()}') nor a downloaded model of that name "
                 f"on the hub; {_remedy(source)}"
             ) from error
         first = (str(error).strip() or repr(error)).splitlines()[0]
@@ -302,7 +303,7 @@ def _clear_errors(source: str) -> Iterator[None]:
 
 
 def _remedy(name: str = "") -> str:
-    name = name if name and not Path(name).is_dir() else "facebook/sam2.1-hiera-small"
+    name = name if name and not is_folder(Path(name)) else "facebook/sam2.1-hiera-small"
     return (
         f"fetch them with `hf download {name}` (184 MB for sam2.1-hiera-small, licence "
         f"{_LICENCE}), or set masks.sam2.weights to the model's folder. The mask back end "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.files.arrays import read_npz
 from wildseg3d_ros.masks.surface.features import PAIR_FEATURES, prior_log_odds
 from wildseg3d_ros.masks.surface.node_features import NODE_FEATURES
 
@@ -93,9 +93,8 @@ class ScoreModel:
                 measures.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls._of(path, dict(stored))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            return cls._of(path, read_npz(path, "scores of the masks"))
+        except (ValueError, KeyError) as error:
             raise FileError(
                 f"cannot read the scores of the masks '{path}' ({error}): install the package anew"
             ) from error

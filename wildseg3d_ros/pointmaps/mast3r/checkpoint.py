@@ -23,6 +23,7 @@ from wildseg3d_ros.pointmaps.mast3r.heads import HeadSizes
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, published_name
 
 _log = logging.getLogger(__name__)
+_LISTED = 5
 _BLOCKS = ("enc_blocks", "dec_blocks", "dec_blocks2")
 
 
@@ -179,11 +180,14 @@ def _refuse_missing_layers(checkpoint: Checkpoint, architecture: Architecture) -
     if replace(architecture, **depths) == published:
         encoder = max(encoder, published.encoder_depth)
         decoder = max(decoder, published.decoder_depth)
+    wanted = dict(zip(_BLOCKS, (encoder, decoder, decoder), strict=True))
+    held = {blocks: _layers(checkpoint, blocks) for blocks in _BLOCKS}
     missing = [
         f"{blocks}.{layer}.*"
-        for blocks, depth in zip(_BLOCKS, (encoder, decoder, decoder), strict=True)
-        for layer in range(depth)
-        if not any(key.startswith(f"{blocks}.{layer}.") for key in checkpoint.shapes)
+        for blocks, depth in wanted.items()
+        # A key may name a layer beyond all: that many are not counted one by one.
+        for layer in range(min(depth, len(held[blocks]) + _LISTED + 1))
+        if layer not in held[blocks]
     ]
     if missing:
         raise FileError(
@@ -206,8 +210,12 @@ def _shape(checkpoint: Checkpoint, key: str, dimensions: int) -> tuple[int, ...]
 
 
 def _depth(checkpoint: Checkpoint, blocks: str) -> int:
-    found = (re.match(rf"{blocks}\.(\d+)\.", key) for key in checkpoint.shapes)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+    return 1 + max(_layers(checkpoint, blocks), default=-1)
+
+
+def _layers(checkpoint: Checkpoint, blocks: str) -> set[int]:
+    found = (re.match(rf"{blocks}\.(\d{{1,9}})\.", key) for key in checkpoint.shapes)
+    return {int(match[1]) for match in found if match}
 
 
 def _head_count(checkpoint: Checkpoint, key: str, channels: int, said: int | None) -> int:
@@ -231,6 +239,6 @@ def _stored_key(key: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return other if other in shapes else None
 
 
-def _listed(texts: list[str], named: int = 5) -> str:
+def _listed(texts: list[str], named: int = _LISTED) -> str:
     rest = f" and {len(texts) - named} more" if len(texts) > named else ""
     return ", ".join(texts[:named]) + rest

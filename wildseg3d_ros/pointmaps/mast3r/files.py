@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import pickle
 import re
 import tarfile
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home
+from wildseg3d_ros.core.files.text import read_json
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"
@@ -50,11 +52,11 @@ def find_weights(weights: str) -> Path:
     Raises:
         FileError: it is not there; the text has the command that fetches it.
     """
-    path = Path(weights).expanduser()
-    if path.is_file():
+    path = of_home(weights)
+    if is_regular(path):
         return path
-    if path.is_dir():
-        if (path / _FILE).is_file():
+    if is_folder(path):
+        if is_regular(path / _FILE):
             return path / _FILE
         raise FileError(f"folder '{path}' holds no {_FILE}; {remedy()}")
     # A file is meant, be its ending misspelt; names on the hub have dots, too.
@@ -109,7 +111,7 @@ def _open_safetensors(path: Path, stack: ExitStack) -> Checkpoint:
     try:
         file = stack.enter_context(safe_open(path, framework="pt"))
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise damaged(path, error) from error
     heads = _heads(_read_config(path.parent / "config.json"))
     return Checkpoint(path, shapes, file.get_tensor, heads)
@@ -167,12 +169,9 @@ def _refuse_pickles(path: Path) -> None:
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"'{path}' is not readable JSON: {error}") from error
+    content = read_json(path, "description of the checkpoint")
     return content if isinstance(content, Mapping) else {}
 
 
@@ -190,7 +189,7 @@ def _heads(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 def damaged(path: Path, error: Exception) -> FileError:
     """What to tell of a file that cannot be read to its end."""
-    size = path.stat().st_size if path.is_file() else 0
+    size = path.stat().st_size if is_regular(path) else 0
     return FileError(
         f"'{path}' ({size / 1e6:.1f} MB) is truncated, damaged or no checkpoint "
         f"({_first_line(error)}); the published one has 2.8 GB; {remedy()}"

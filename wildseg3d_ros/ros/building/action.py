@@ -16,7 +16,7 @@ from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.msg import StageTime
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.building.overall import OverallProgress
-from wildseg3d_ros.ros.guard import status_of
+from wildseg3d_ros.ros.guard import check_lengths, status_of
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.reports import scene_reports
 from wildseg3d_ros.scene.scene import Scene
@@ -173,6 +173,7 @@ class BuildAction:
 
         build = Build(tuple(goal.request.cameras), report, cancelled)
         try:
+            check_lengths(goal.request)
             with self.kept_out(is_goal=True):
                 self._run(build)
             goal.succeed()

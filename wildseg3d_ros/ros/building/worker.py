@@ -186,10 +186,12 @@ class BuildWorker:
             ours, theirs = Channel.pair()
             # The package may have been found through the start directory or sys.path.
             package_parent = str(Path(wildseg3d_ros.__file__).resolve().parent.parent)
-            path = os.pathsep.join([package_parent, *filter(None, [os.environ.get("PYTHONPATH")])])
+            given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            path = os.pathsep.join([package_parent, *filter(None, given)])
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _START, str(theirs.fileno())],
+                    # -P, and no empty path: what lies in the working directory is not imported.
+                    [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     env={**os.environ, "PYTHONPATH": path},
                 )

@@ -16,12 +16,16 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from wildseg3d_ros.core.geometry.lens import Lens
+from wildseg3d_ros.core.geometry.lens import Lens, resampled
 from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet
 from wildseg3d_ros.ros.guard import never_raises
 from wildseg3d_ros.ros.messages.camera_info import lens_from_info
 from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_from_compressed
-from wildseg3d_ros.ros.messages.conversions import depth_from_image, rgb_from_image
+from wildseg3d_ros.ros.messages.conversions import (
+    UNNAMED_ORDER,
+    depth_from_image,
+    rgb_from_image,
+)
 from wildseg3d_ros.ros.parameters import CameraConfig
 from wildseg3d_ros.ros.qos import latched
 
@@ -62,6 +66,7 @@ class Camera:
         self.streams = (self.image, depth, info) if config.depth_topic else (self.image, info)
         self._subscriptions: dict[str, Subscription] = {}
         self._calibration: tuple[Any, Lens] | None = None
+        self._told_of_order = False
         self.since = time.monotonic()
 
     def qos(self, stream: Stream) -> QoSProfile:
@@ -114,15 +119,19 @@ class Camera:
         if isinstance(frames.image, CompressedImage):
             image = rgb_from_compressed(frames.image, self.who)
         else:
-            image = rgb_from_image(frames.image, self.who)
+            image = rgb_from_image(frames.image, self.who, self.config.unnamed_order)
+            self._warn_of_unnamed_order(frames.image.encoding)
         calibration = self._calibrate(frames.info, image.shape[:2])
         depth = None
         if frames.depth is not None:
             who = f"{self.who}: depth"
             if isinstance(frames.depth, CompressedImage):
-                depth = depth_from_compressed(frames.depth, who)
+                depth = depth_from_compressed(frames.depth, who, self.config.depth_scale)
             else:
-                depth = depth_from_image(frames.depth, who)
+                depth = depth_from_image(frames.depth, who, self.config.depth_scale)
+            # Depth of another size is registered where it says that it is of the same camera.
+            if frames.depth.header.frame_id in ("", frames.image.header.frame_id):
+                depth = resampled(depth, image.shape[:2])
             if depth.shape == image.shape[:2]:  # else View says what is wrong
                 depth = calibration.undistort_labels(depth)
         return calibration, calibration.undistort_color(image), depth
@@ -132,6 +141,15 @@ class Camera:
         if frames.size is None:
             return self.convert(frames)[0]
         return self._calibrate(frames.info, frames.size)
+
+    def _warn_of_unnamed_order(self, encoding: str) -> None:
+        if encoding.upper() in UNNAMED_ORDER and not self._told_of_order:
+            self._told_of_order = True
+            self._node.get_logger().warning(
+                f"{self.who}: encoding '{encoding}' does not say the order of its channels; it is "
+                f"taken as {self.config.unnamed_order}: set '{self.name}.unnamed_order', or let "
+                "the driver publish rgb8 or bgr8"
+            )
 
     def _listen(self, stream: Stream, qos: QoSProfile) -> Subscription:
         take = partial(self.matcher.add, stream.part)

@@ -8,14 +8,19 @@ from sensor_msgs.msg import CameraInfo
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.lens import Lens
 
+_PERSPECTIVE, _FISHEYE = (4, 5, 8, 12, 14), (4,)
 _MODELS = {
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
-    "thin_prism": (8, 12, 14),
-    "equidistant": (4,),
-    "fisheye": (4,),
+    "plumb_bob": _PERSPECTIVE,
+    "rational_polynomial": _PERSPECTIVE,
+    "thin_prism": _PERSPECTIVE,
+    "equidistant": _FISHEYE,
+    "fisheye": _FISHEYE,
 }
-"""Numbers of coefficients by distortion model (sensor_msgs/distortion_models)."""
+"""Numbers of coefficients by distortion model (sensor_msgs/distortion_models).
+
+The perspective models are one, k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty, in OpenCV's order, which
+may end where the rest is 0: drivers give plumb_bob eight coefficients too.
+"""
 
 
 def published_size(message: CameraInfo) -> tuple[int, int] | None:

@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.files.pictures import decode_image
+from wildseg3d_ros.ros.messages.conversions import metres
+from wildseg3d_ros.ros.messages.rvl import decode_rvl
 
 _DEPTH_HEAD = struct.Struct("<iff")
-"""Before the PNG: kind of compression, and the two numbers of the inverse quantisation."""
+"""Before the picture: kind of compression, and the two numbers of the inverse quantisation."""
+_RVL_HEAD = struct.Struct("<II")
+"""Before RVL: width and height."""
+_LARGEST_RVL = 1 << 23
+"""Pixels: four times what depth cameras have."""
 
 
 def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]:
@@ -25,56 +32,68 @@ def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]
     Raises:
         InputError: data that cannot be decoded.
     """
-    data = np.frombuffer(memoryview(message.data), np.uint8)
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if decoded is None:
+    try:
+        decoded = decode_image(memoryview(message.data), who, cv2.IMREAD_COLOR)
+    except InputError as error:
         raise InputError(
-            f"{who}: compressed image of format '{message.format}' ({data.size} bytes) cannot be "
-            "decoded; expected JPEG or PNG"
-        )
+            f"{who}: compressed image of format '{message.format}' ({len(message.data)} bytes) "
+            f"cannot be decoded; expected JPEG or PNG: {error}"
+        ) from error
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def depth_from_compressed(message: CompressedImage, who: str) -> NDArray[np.float32]:
+def depth_from_compressed(
+    message: CompressedImage, who: str, scale: float = 0.0
+) -> NDArray[np.float32]:
     """(H, W) float32 metres of a depth message; 0 where nothing was measured.
 
-    16UC1 is a PNG of millimetres. 32FC1 is a PNG of quantised inverse depth, which is finer close
-    to the camera: z = a / (value - b).
+    16UC1 is stored as it is. 32FC1 is stored as quantised inverse depth, which is finer close to
+    the camera: z = a / (value - b). Either is a PNG or, after its width and height, RVL.
 
     Args:
         message: of the plugin ``compressedDepth``.
         who: what the image is, for error text.
+        scale: metres per unit; 0 for that of the encoding.
 
     Raises:
         InputError: another plugin's format, or data that cannot be decoded (BAD_DEPTH).
     """
     encoding, _, plugin = message.format.partition(";")
     encoding, plugin = encoding.strip(), plugin.strip()
-    if encoding not in ("16UC1", "32FC1") or plugin not in (
-        "compressedDepth",
-        "compressedDepth png",
-    ):
+    coders = {"compressedDepth": _png, "compressedDepth png": _png, "compressedDepth rvl": _rvl}
+    if encoding not in ("16UC1", "32FC1") or plugin not in coders:
         raise InputError(
             f"{who}: unsupported format '{message.format}' of compressed depth; supported are "
-            "'16UC1; compressedDepth png' and '32FC1; compressedDepth png'",
+            "'16UC1; compressedDepth png', '32FC1; compressedDepth png' and both with rvl",
             ErrorCode.BAD_DEPTH,
         )
     raw = memoryview(message.data)
-    pixels = None
-    if len(raw) > _DEPTH_HEAD.size:
-        _, a, b = _DEPTH_HEAD.unpack(raw[: _DEPTH_HEAD.size])
-        packed = np.frombuffer(raw[_DEPTH_HEAD.size :], np.uint8)
-        pixels = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 2:
+    try:
+        _, a, b = _DEPTH_HEAD.unpack_from(raw)
+        pixels = coders[plugin](raw[_DEPTH_HEAD.size :], who)
+    except (struct.error, ValueError, InputError) as error:
         raise InputError(
-            f"{who}: {len(raw)} bytes of format '{message.format}' hold no 16-bit PNG after "
-            f"{_DEPTH_HEAD.size} bytes of parameters",
+            f"{who}: {len(raw)} bytes of format '{message.format}' hold no 16-bit depth after "
+            f"{_DEPTH_HEAD.size} bytes of parameters: {error}",
             ErrorCode.BAD_DEPTH,
-        )
+        ) from error
     if encoding == "16UC1":
-        return pixels.astype(np.float32) * np.float32(0.001)
+        return metres(pixels, scale)
     distance = pixels.astype(np.float32) - np.float32(b)
     measured = (pixels > 0) & (distance > 0)
-    return np.where(measured, np.float32(a) / np.where(measured, distance, 1), 0).astype(
-        np.float32
-    )
+    depth = np.where(measured, np.float32(a) / np.where(measured, distance, 1), 0)
+    return metres(depth.astype(np.float32), scale)
+
+
+def _png(data: memoryview, who: str) -> NDArray[np.uint16]:
+    pixels = decode_image(data, who, cv2.IMREAD_UNCHANGED)
+    if pixels.dtype != np.uint16 or pixels.ndim != 2:
+        raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype}")
+    return pixels
+
+
+def _rvl(data: memoryview, _: str) -> NDArray[np.uint16]:
+    width, height = _RVL_HEAD.unpack_from(data)
+    if not 0 < width * height <= _LARGEST_RVL:
+        raise ValueError(f"it says that it has {width}x{height} pixels")
+    return decode_rvl(data[_RVL_HEAD.size :], width * height).reshape(height, width)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import array
 import math
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -31,17 +31,26 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_from_quaternion,
 )
 
+ChannelOrder = Literal["bgr", "rgb"]
 _COLOR: dict[str, tuple[str, int, int | None]] = {
     "rgb8": ("u1", 3, None),
-    "8uc3": ("u1", 3, None),
     "bgr8": ("u1", 3, cv2.COLOR_BGR2RGB),
     "rgba8": ("u1", 4, cv2.COLOR_RGBA2RGB),
     "bgra8": ("u1", 4, cv2.COLOR_BGRA2RGB),
     "mono8": ("u1", 1, cv2.COLOR_GRAY2RGB),
     "8uc1": ("u1", 1, cv2.COLOR_GRAY2RGB),
-    "mono16": ("u2", 1, cv2.COLOR_GRAY2RGB),
+    "yuv422": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": ("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": ("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": ("u1", 1, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": ("u1", 1, cv2.COLOR_YUV2RGB_NV21),
 }
-"""Type, channels and conversion to RGB by encoding."""
+"""Type, channels and conversion to RGB by encoding. YUV is of ITU-R BT.601 with limited range."""
+_COLOR |= {
+    f"{name[:-1]}16": ("u2", *_COLOR[name][1:])
+    for name in ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
+}
 # OpenCV names a Bayer pattern by the 2x2 block one pixel down and right of the corner, ROS by the
 # corner itself: its rggb is OpenCV's BG.
 _BAYER = {
@@ -52,9 +61,13 @@ _BAYER = {
 }
 _COLOR |= {f"bayer_{pattern}8": ("u1", 1, code) for pattern, code in _BAYER.items()}
 _COLOR |= {f"bayer_{pattern}16": ("u2", 1, code) for pattern, code in _BAYER.items()}
+UNNAMED_ORDER = {"8UC3": {"bgr": "bgr8", "rgb": "rgb8"}, "8UC4": {"bgr": "bgra8", "rgb": "rgba8"}}
+"""Encodings that do not say the order of their channels, and what each order makes of them."""
+_PLANES = ("nv12", "nv21")
+"""Encodings of an image of H rows of brightness above H / 2 rows of colour."""
 _LAYOUT = {name: (kind, channels) for name, (kind, channels, _) in _COLOR.items()}
-_LAYOUT |= {"16uc1": ("u2", 1), "32fc1": ("f4", 1)}
-COLOR_ENCODINGS = tuple(name for name in _COLOR if not name.startswith("8uc"))
+_LAYOUT |= {"16uc1": ("u2", 1), "32fc1": ("f4", 1), "8uc3": ("u1", 3), "8uc4": ("u1", 4)}
+COLOR_ENCODINGS = (*(name for name in _COLOR if name != "8uc1"), *UNNAMED_ORDER)
 """Encodings that :func:`rgb_from_image` reads."""
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
 """Encodings that :func:`depth_from_image` reads: millimetres and metres (REP 118)."""
@@ -81,6 +94,8 @@ def header(frame_id: str, stamp_ns: int) -> Header:
 def array_from_image(message: Image, who: str) -> NDArray:
     """(H, W) or (H, W, C) pixels of an image message in this machine's byte order.
 
+    Of nv12 and nv21 they are (3 H / 2, W): the two colours, each of 2x2 pixels, lie below.
+
     Args:
         message: any encoding that this module knows.
         who: what the image is, for error text: "camera 'left'".
@@ -100,6 +115,13 @@ def array_from_image(message: Image, who: str) -> NDArray:
     row = width * channels * dtype.itemsize
     if height == 0 or width == 0:
         raise InputError(f"{who}: the image is empty ({width}x{height})")
+    if (channels == 2 and width % 2) or (key in _PLANES and (width % 2 or height % 2)):
+        raise InputError(
+            f"{who}: {message.encoding} shares colours between pixels, so that width and, where "
+            f"rows share them, height are even; got {width}x{height}"
+        )
+    if key in _PLANES:
+        height += height // 2
     if step < row:
         raise InputError(
             f"{who}: a row of {width} {message.encoding} pixels has {row} bytes but step is {step}"
@@ -108,8 +130,8 @@ def array_from_image(message: Image, who: str) -> NDArray:
     needed = step * (height - 1) + row
     if len(message.data) < needed:
         raise InputError(
-            f"{who}: {width}x{height} pixels of {message.encoding} with step {step} need {needed} "
-            f"bytes, but data holds {len(message.data)}"
+            f"{who}: {width}x{message.height} pixels of {message.encoding} with step {step} need "
+            f"{needed} bytes, but data holds {len(message.data)}"
         )
     pixels: NDArray = np.ndarray(
         (height, width, channels),
@@ -121,13 +143,21 @@ def array_from_image(message: Image, who: str) -> NDArray:
     return pixels[..., 0] if channels == 1 else pixels
 
 
-def rgb_from_image(message: Image, who: str) -> NDArray[np.uint8]:
+def rgb_from_image(
+    message: Image, who: str, unnamed_order: ChannelOrder = "bgr"
+) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a colour image; 16 bits are scaled to 8.
+
+    Args:
+        message: of one of :data:`COLOR_ENCODINGS`.
+        who: what the image is, for error text.
+        unnamed_order: of the channels of 8UC3 and 8UC4, which do not say it.
 
     Raises:
         InputError: as :func:`array_from_image`, or an encoding that is not a colour image.
     """
-    key = message.encoding.lower()
+    orders = UNNAMED_ORDER.get(message.encoding.upper())
+    key = orders[unnamed_order] if orders else message.encoding.lower()
     if key not in _COLOR:
         raise InputError(
             f"{who}: encoding '{message.encoding}' is not a colour image; supported are "
@@ -140,8 +170,13 @@ def rgb_from_image(message: Image, who: str) -> NDArray[np.uint8]:
     return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code), np.uint8)
 
 
-def depth_from_image(message: Image, who: str) -> NDArray[np.float32]:
+def depth_from_image(message: Image, who: str, scale: float = 0.0) -> NDArray[np.float32]:
     """(H, W) float32 metres; not finite and 0 values are kept as they are.
+
+    Args:
+        message: of one of :data:`DEPTH_ENCODINGS`.
+        who: what the image is, for error text.
+        scale: metres per unit; 0 for that of the encoding.
 
     Raises:
         InputError: as :func:`array_from_image`, or an encoding that is not depth (BAD_DEPTH).
@@ -153,10 +188,14 @@ def depth_from_image(message: Image, who: str) -> NDArray[np.float32]:
             "(millimetres) and 32FC1 (metres)",
             ErrorCode.BAD_DEPTH,
         )
-    pixels = array_from_image(message, who)
-    if pixels.dtype == np.uint16:
-        return pixels.astype(np.float32) * np.float32(0.001)
-    return pixels
+    return metres(array_from_image(message, who), scale)
+
+
+def metres(pixels: NDArray, scale: float) -> NDArray[np.float32]:
+    """Depth in metres of uint16 or float32 pixels; with a scale of 0, as REP 118 has their units:
+    integers are millimetres, floats are metres."""
+    scale = scale or (0.001 if pixels.dtype == np.uint16 else 1.0)
+    return pixels.astype(np.float32) * np.float32(scale)
 
 
 def image_from_array(

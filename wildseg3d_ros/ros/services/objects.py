@@ -14,9 +14,9 @@ from rclpy.node import Node
 from wildseg3d_msgs.msg import SceneObject
 from wildseg3d_msgs.srv import ListObjects, LoadScene, SavePoses, SaveScene
 from wildseg3d_ros.core.errors import ErrorCode, FileError, PromptError
+from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import LEVELS, ObjectRecord
-from wildseg3d_ros.io.images import write_bytes
 from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies

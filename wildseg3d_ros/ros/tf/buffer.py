@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
-from wildseg3d_ros.ros.tf.links import Link
+from wildseg3d_ros.ros.tf.links import Link, chain
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps: the default of tf2."""
@@ -24,6 +25,10 @@ class Transforms(Protocol):
 
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
+        ...
+
+    def links(self) -> Mapping[str, Link]:
+        """The transforms by child frame."""
         ...
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
@@ -51,8 +56,8 @@ class TransformBuffer(Transforms, Protocol):
         """Forgets what moves; static transforms stay, as nobody sends them again."""
         ...
 
-    def links(self) -> Mapping[str, Link]:
-        """The transforms by child frame."""
+    def drop(self, frames: Collection[str]) -> None:
+        """Forgets the transforms of child frames that nobody publishes any more."""
         ...
 
 
@@ -62,12 +67,29 @@ def poses_at(transforms: Transforms, root: str, stamp_ns: int) -> dict[str, NDAr
     A scene keeps these, so that a cloud can be asked for in a frame of a moving robot at the time
     of the images long after the buffer has forgotten it.
     """
-    poses = {}
-    for frame in transforms.frames():
-        try:
-            poses[frame] = transforms.lookup(root, frame, stamp_ns)
-        except WildSeg3DError:
-            continue
+    if root not in transforms.frames():
+        return {}
+    links = transforms.links()
+    poses = {root: np.eye(4)}
+    # Step by step, so that the work grows with the frames and not with the length of their chains.
+    up = chain(links, root)
+    for child, parent in itertools.pairwise(up):
+        step = _step(transforms, parent, child, stamp_ns)
+        if step is None:
+            break
+        poses[parent] = poses[child] @ invert(step)
+    lost = {frame for frame in up if frame not in poses}
+    for frame in links:
+        branch = {}
+        while frame in links and frame not in poses and frame not in lost and frame not in branch:
+            branch[frame] = links[frame].parent
+            frame = branch[frame]
+        for child, parent in reversed(branch.items()):
+            step = _step(transforms, parent, child, stamp_ns) if parent in poses else None
+            if step is None:
+                lost.add(child)
+            else:
+                poses[child] = poses[parent] @ step
     return poses
 
 
@@ -77,6 +99,15 @@ def differ(
     """Whether rigid (4, 4) poses differ by more than metres and, 1 m away, radians."""
     motion = invert(pose) @ other
     return max(np.linalg.norm(motion[:3, 3]), rotation_angle(motion[:3, :3])) > tolerance
+
+
+def _step(
+    transforms: Transforms, parent: str, child: str, stamp_ns: int
+) -> NDArray[np.float64] | None:
+    try:
+        return transforms.lookup(parent, child, stamp_ns)
+    except WildSeg3DError:
+        return None
 
 
 def rebased(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
 from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, differ
 
 TF, TF_STATIC = "/tf", "/tf_static"
+_CLAIMS = 20
+"""Parents and poses of a frame that are remembered."""
 _UNHEARD = (
     (TF, "reliability", ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE),
     (TF_STATIC, "reliability", ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE),
@@ -68,6 +70,7 @@ class TransformDiagnostics:
     def __init__(self, node: Node) -> None:
         self._node, self._lock = node, threading.Lock()
         self._claims: dict[str, dict[tuple[str, bytes], _Claim]] = {}
+        self._disputed: set[str] = set()
         self._rejected: dict[str, tuple[str, bytes]] = {}
 
     def accept(self, transform: TransformStamped, static: bool, publisher: bytes) -> None:
@@ -90,6 +93,9 @@ class TransformDiagnostics:
             elif now - known.last > BUFFER_SECONDS:
                 known.first = now
             known.publisher, known.pose, known.last = publisher, pose, now
+            if len(claims) > _CLAIMS:
+                del claims[min(claims, key=lambda each: claims[each].last)]
+            (self._disputed.add if len(claims) > 1 else self._disputed.discard)(child)
 
     def reject(self, transform: TransformStamped, why: str, static: bool, publisher: bytes) -> str:
         """Takes note of a transform that makes no pose; returns what is to be said of it."""
@@ -105,12 +111,21 @@ class TransformDiagnostics:
         with self._lock:
             for child, claims in self._claims.items():
                 self._claims[child] = {k: v for k, v in claims.items() if v.pose is not None}
+            self._disputed = {child for child, claims in self._claims.items() if len(claims) > 1}
+
+    def drop(self, frames: Collection[str]) -> None:
+        """Forgets child frames that nobody publishes any more."""
+        with self._lock:
+            for frame in frames:
+                self._claims.pop(frame, None)
+                self._rejected.pop(frame, None)
+                self._disputed.discard(frame)
 
     @property
     def disputed(self) -> bool:
         """Whether any frame may be in several places at once, so that it is worth looking."""
         with self._lock:
-            return any(len(claims) > 1 for claims in self._claims.values())
+            return bool(self._disputed)
 
     def contradictions(self, frames: Sequence[str]) -> list[str]:
         """Sentences about frames that have several parents, or several places in one, at once.
@@ -120,10 +135,11 @@ class TransformDiagnostics:
         publishers = self._publishers() if self.disputed else {}
         since = time.monotonic() - BUFFER_SECONDS
         with self._lock:
-            several = {k: v for k, v in self._claims.items() if len(v) > 1}
+            several = {frame: self._claims[frame] for frame in self._disputed}
             for claims in several.values():  # also to forget publishers that are gone
                 for key in [k for k, v in claims.items() if v.span(publishers)[1] < since]:
                     del claims[key]
+            self._disputed = {frame for frame, claims in several.items() if len(claims) > 1}
             disputed = {k: _at_once(list(v.values()), publishers) for k, v in several.items()}
         texts = []
         for frame in frames:

@@ -21,9 +21,18 @@ class TooEarly(Extrapolation):
     """A transform is known from a later time on only: waiting for it is in vain."""
 
 
+_NAMED = 50
+"""Frames that an error lists."""
+
+
+def _listed(frames: Sequence[str]) -> str:
+    rest = f" and {len(frames) - _NAMED} more" if len(frames) > _NAMED else ""
+    return ", ".join(frames[:_NAMED]) + rest
+
+
 def unknown_frame(frame: str, known: list[str]) -> WildSeg3DError:
     """No transform names the frame."""
-    there = f"known frames are {', '.join(known)}" if known else "/tf and /tf_static are silent"
+    there = f"known frames are {_listed(known)}" if known else "/tf and /tf_static are silent"
     return WildSeg3DError(
         f"TF does not know the frame '{frame}'; {there}", ErrorCode.UNKNOWN_FRAME
     )
@@ -33,7 +42,7 @@ def not_connected(target: str, source: str, known: list[str]) -> WildSeg3DError:
     """Both frames are known, but no chain of transforms joins them."""
     return WildSeg3DError(
         f"TF does not connect '{source}' with '{target}'; publish the transform that joins their "
-        f"trees; known frames are {', '.join(known)}",
+        f"trees; known frames are {_listed(known)}",
         ErrorCode.MISSING_TF,
     )
 
@@ -42,7 +51,7 @@ def in_a_loop(target: str, source: str, frames: Sequence[str]) -> TransformFault
     """A frame is its own ancestor."""
     return TransformFault(
         f"TF does not connect '{source}' with '{target}': the transforms of "
-        f"{', '.join(frames)} form a loop"
+        f"{_listed(frames)} form a loop"
     )
 
 

@@ -35,17 +35,19 @@ def frame_names(links: Mapping[str, Link]) -> list[str]:
 
 def chain(links: Mapping[str, Link], frame: str) -> list[str]:
     """The frame and its ancestors; a loop in the tree ends the chain."""
-    frames = [frame]
-    while (link := links.get(frames[-1])) is not None and link.parent not in frames:
-        frames.append(link.parent)
-    return frames
+    frames = {frame: None}  # in order, and found at once in a chain of any length
+    while (link := links.get(frame)) is not None and link.parent not in frames:
+        frame = link.parent
+        frames[frame] = None
+    return list(frames)
 
 
 def branches(links: Mapping[str, Link], target: str, source: str) -> tuple[list[str], list[str]]:
     """The frames from the target, and from the source, up to their common ancestor, without it;
     without a common one, up to both roots."""
     down, up = chain(links, target), chain(links, source)
-    common = next((frame for frame in up if frame in down), None)
+    below = set(down)
+    common = next((frame for frame in up if frame in below), None)
     if common is None:
         return down, up
     return down[: down.index(common)], up[: up.index(common)]
@@ -58,16 +60,21 @@ def path(links: Mapping[str, Link], target: str, source: str) -> tuple[list[str]
         WildSeg3DError: UNKNOWN_FRAME when no link names the target or the source; MISSING_TF when
             they are not connected.
     """
-    known = frame_names(links)
-    for frame in (target, source):
-        if frame not in known:
-            raise unknown_frame(frame, known)
-        if (frames := chain(links, frame))[-1] in links:
+    link = links.get(source)
+    if link is not None and link.parent == target:  # whatever lies above
+        return [], [source]
+    down, up = chain(links, target), chain(links, source)
+    for frames in (down, up):
+        if frames[-1] in links:
             raise in_a_loop(target, source, frames)
-    down, up = branches(links, target, source)
-    if down == chain(links, target):
-        raise not_connected(target, source, known)
-    return down, up
+    if down[-1] != up[-1] or target == source:
+        known = frame_names(links)
+        for frame in (target, source):
+            if frame not in known:
+                raise unknown_frame(frame, known)
+        if down[-1] != up[-1]:
+            raise not_connected(target, source, known)
+    return branches(links, target, source)
 
 
 def time_of(links: Mapping[str, Link], frames: Sequence[str], stamp_ns: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,8 @@ from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.ros.tf.diagnostics import TF, TF_STATIC, TransformDiagnostics
 from wildseg3d_ros.ros.tf.errors import Extrapolation, TransformFault
-from wildseg3d_ros.ros.tf.links import branches
+from wildseg3d_ros.ros.tf.limit import LONGEST_NAME, MOST_FRAMES, FrameLimit
+from wildseg3d_ros.ros.tf.links import Link, branches
 from wildseg3d_ros.ros.tf.tree import TransformTree
 
 _RESTART_NS = 1_000_000_000
@@ -57,6 +58,7 @@ class TransformListener:
         self._diagnostics = TransformDiagnostics(node)
         self._complained: set[str] = set()
         self._newest: dict[tuple[str, str], int] = {}
+        self._limit = FrameLimit(self._drop)
 
     def subscribe(self) -> None:
         """Begins to listen."""
@@ -81,6 +83,10 @@ class TransformListener:
         self._newest.clear()
         self._diagnostics.forget()
         self.buffer.clear()
+
+    def links(self) -> Mapping[str, Link]:
+        """See :class:`wildseg3d_ros.ros.tf.buffer.Transforms`."""
+        return self.buffer.links()
 
     def frames(self) -> list[str]:
         """See :class:`wildseg3d_ros.ros.tf.buffer.Transforms`."""
@@ -118,6 +124,14 @@ class TransformListener:
         gid = info.get("publisher_gid")  # before Kilted there is none
         publisher = bytes(gid["data"]) if gid else b""
         for transform in message.transforms:
+            child = transform.child_frame_id.lstrip("/")
+            if not self._limit.admits(child, static):
+                self._node.get_logger().warning(
+                    f"the transform of '{child[:LONGEST_NAME]}' is ignored: at most {MOST_FRAMES} "
+                    f"frames are remembered, with names of {LONGEST_NAME} characters",
+                    throttle_duration_sec=10.0,
+                )
+                continue
             if not static:
                 self._check_time(transform)
             try:
@@ -130,8 +144,16 @@ class TransformListener:
             else:
                 self._diagnostics.accept(transform, static, publisher)
 
+    def _drop(self, frames: Collection[str]) -> None:
+        self.buffer.drop(frames)
+        self._diagnostics.drop(frames)
+        gone = set(frames)
+        self._newest = {pair: ns for pair, ns in self._newest.items() if pair[1] not in gone}
+
     def _check_time(self, transform: TransformStamped) -> None:
-        frames = transform.header.frame_id, transform.child_frame_id
+        if len(self._newest) > 4 * MOST_FRAMES:  # of frames that change their parents
+            self._newest.clear()
+        frames = transform.header.frame_id, transform.child_frame_id.lstrip("/")
         stamp_ns = nanoseconds(transform.header.stamp)
         back = self._newest.get(frames, stamp_ns) - stamp_ns
         if back > _RESTART_NS:

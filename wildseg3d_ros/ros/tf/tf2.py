@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import tf2_ros  # type: ignore[import-not-found]
 import yaml
@@ -33,6 +35,9 @@ class Tf2Buffer:
     def clear(self) -> None:
         """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`."""
         self._buffer.clear()
+
+    def drop(self, frames: Collection[str]) -> None:
+        """tf2 forgets poses, and no frames."""
 
     def links(self) -> dict[str, Link]:
         """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`; times to a microsecond."""

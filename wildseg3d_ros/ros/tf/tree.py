@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
@@ -52,12 +53,17 @@ class TransformTree:
     def clear(self) -> None:
         """See :class:`TransformBuffer`."""
         with self._lock:
-            self._tracks = {child: track for child, track in self._tracks.items() if track.static}
+            self.drop([child for child, track in self._tracks.items() if not track.static])
 
-    def links(self) -> dict[str, Link]:
+    def drop(self, frames: Collection[str]) -> None:
         """See :class:`TransformBuffer`."""
         with self._lock:
-            return {child: track.link for child, track in self._tracks.items()}
+            for frame in frames:
+                self._tracks.pop(frame, None)
+
+    def links(self) -> Mapping[str, Link]:
+        """See :class:`TransformBuffer`; made when they are asked for, as most are not."""
+        return _Links(self._tracks, self._lock)
 
     def frames(self) -> list[str]:
         """Names of all known frames, sorted."""
@@ -77,6 +83,24 @@ class TransformTree:
         for frame in chain:
             pose = self._tracks[frame].at(stamp_ns) @ pose
         return pose
+
+
+class _Links(Mapping[str, Link]):
+    """The links of tracks as they are at the time."""
+
+    def __init__(self, tracks: Mapping[str, _Track], lock: threading.RLock) -> None:
+        self._tracks, self._lock = tracks, lock
+
+    def __getitem__(self, child: str) -> Link:
+        with self._lock:
+            return self._tracks[child].link
+
+    def __iter__(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._tracks))
+
+    def __len__(self) -> int:
+        return len(self._tracks)
 
 
 class _Track:

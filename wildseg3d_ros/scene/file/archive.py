@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import InvalidScene
+from wildseg3d_ros.core.files.arrays import header_from
 from wildseg3d_ros.scene.file.checks import expect
 
 
@@ -43,10 +44,7 @@ def read_array(
     except KeyError:
         raise InvalidScene(f"{what}: expected {expected}, but it is missing") from None
     with member:
-        version = np.lib.format.read_magic(member)
-        # What write_array makes of every array here.
-        expect(version == (1, 0), what, "an array of format 1.0", str(version))
-        shape, fortran, found = np.lib.format.read_array_header_1_0(member)
+        shape, fortran, found = header_from(member)
         fits = found == np.dtype(dtype) and len(shape) == dimensions and not fortran
         expect(fits, what, expected, f"{found} with shape {shape}")
         # Before memory is taken for it: it may say that it is larger than any machine.

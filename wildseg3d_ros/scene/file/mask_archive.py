@@ -98,7 +98,8 @@ def read_masks(archive: zipfile.ZipFile, header: Any) -> MaskCache:
             should be an array is none.
     """
     _expect_fields(header, _HEADER, "masks in the header")
-    views = range(header["views"])
+    # More than there are members is missed at the first that is missing.
+    views = range(check_integer(header["views"], "views of masks", 1, len(archive.infolist())))
     maps = [
         tuple(read_array(archive, f"labels/{level}/{view}", np.int32, 2) for view in views)
         for level in range(header["levels"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
@@ -26,7 +26,7 @@ from wildseg3d_ros.scene.file.checks import (
     check_tuple,
     expect,
 )
-from wildseg3d_ros.scene.file.tree_checks import check_tree
+from wildseg3d_ros.scene.file.tree_checks import PixelsById, check_tree
 
 
 def check_masks(cache: MaskCache) -> None:
@@ -52,19 +52,25 @@ def check_masks(cache: MaskCache) -> None:
         for name in ("backend", "weights"):
             check_text(getattr(cache.origin, name), f"{name} of the masks' origin")
     ids = _checked_ids(cache)
-    areas = [
-        [_checked_areas(labels, ids[level], _map_name(level, v)) for v, labels in enumerate(m)]
+    pixels = [
+        [_checked_pixels(labels, ids[level], _map_name(level, v)) for v, labels in enumerate(m)]
         for level, m in zip(LEVELS, cache.maps, strict=False)
     ]
+    shown: dict[int, list[int]] = {}
+    for of_level in pixels:
+        for view, of_view in enumerate(of_level):
+            for object_id in of_view:
+                shown.setdefault(object_id, []).append(view)
     for each in cache.objects:
-        _check_record(cache, each, areas[LEVELS.index(each.level)])
+        of_level = pixels[LEVELS.index(each.level)]
+        _check_record(cache, each, of_level, shown.get(each.object_id, []))
     for view, parts in enumerate(check_tuple(cache.embeddings, "embeddings")):
         expect(len(cache.embeddings) == views, "embeddings", f"{views} or none", view + 1)
         for k, part in enumerate(check_tuple(parts, f"embedding of view {view}")):
             what = f"embedding of view {view}, level {k}"
             check_array(part, what, np.float16, [None] * np.ndim(part))
             check_finite(part, what)
-    check_tree(cache)
+    check_tree(cache, pixels)
 
 
 def _checked_ids(cache: MaskCache) -> dict[Level, list[int]]:
@@ -95,14 +101,14 @@ def _checked_ids(cache: MaskCache) -> dict[Level, list[int]]:
 
 
 def _check_record(
-    cache: MaskCache, each: ObjectRecord, areas: Sequence[Mapping[int, int]]
+    cache: MaskCache, each: ObjectRecord, pixels: Sequence[PixelsById], shown: Sequence[int]
 ) -> None:
-    """Checks an object's record against its level's maps, of which the areas are given."""
+    """Checks an object's record against its level's maps, of which the pixels are given, and the
+    views in which it has some."""
     who, maps = f"object {each.object_id}", cache.maps[LEVELS.index(each.level)]
-    shown = [view for view, of_view in enumerate(areas) if each.object_id in of_view]
     masks = check_tuple(each.masks, f"masks of {who}")
     views = [check_integer(m.view, f"view of {who}", 0, len(maps) - 1) for m in masks]
-    expect(views == shown, f"views with a mask of {who}", str(shown), views)
+    expect(views == list(shown), f"views with a mask of {who}", str(shown), views)
     what = f"views without a mask of {who}"
     unmasked = [check_integer(v, what, 0, len(maps) - 1) for v in check_tuple(each.unmasked, what)]
     expect(set(unmasked).isdisjoint(views), what, f"none of {views}", unmasked)
@@ -112,10 +118,10 @@ def _check_record(
         expect(fits, f"{name} of {who}", "a number from 0 to 1, or not a number", value)
     for mask in masks:
         what = f"mask of {who} in view {mask.view}"
-        area = areas[mask.view][each.object_id]
-        in_map = f"{area} pixels as in its label map"
-        expect(mask.area == area, f"area of the {what}", in_map, mask.area)
-        _check_box(mask, maps[mask.view], each.object_id, f"box of the {what}")
+        mine = pixels[mask.view][each.object_id]
+        in_map = f"{len(mine)} pixels as in its label map"
+        expect(mask.area == len(mine), f"area of the {what}", in_map, mask.area)
+        _check_box(mask, maps[mask.view].shape, mine, f"box of the {what}")
         fits = isinstance(mask.score, Real) and 0.0 <= float(mask.score) <= 1.0
         expect(fits, f"score of the {what}", "a number from 0 to 1", mask.score)
         if mask.soft is not None:
@@ -127,26 +133,30 @@ def _map_name(level: Level, view: int) -> str:
     return f"label map of {level}s in view {view}"
 
 
-def _checked_areas(labels: NDArray[np.int32], ids: Sequence[int], what: str) -> dict[int, int]:
-    """Pixels of each id that a label map has; raises InvalidScene for an id that nobody knows."""
+def _checked_pixels(labels: NDArray[np.int32], ids: Sequence[int], what: str) -> PixelsById:
+    """Flat indices of the pixels of each id that a label map has, sorted; raises InvalidScene for
+    an id that nobody knows."""
     known = np.array([BACKGROUND, *ids], np.int32)
     place = np.minimum(np.searchsorted(known, labels), len(known) - 1)
     strange = known[place] != labels
     if strange.any():
         got = f"{labels[strange].flat[0]} on {np.count_nonzero(strange)} pixels"
         expect(False, what, "0 and ids of recorded objects of that level", got)
-    counts = np.bincount(place.ravel(), minlength=len(known)).tolist()
-    return {i: n for i, n in zip(known.tolist(), counts, strict=True) if i and n}
+    # Numbers of 16 bits are sorted in linear time.
+    small = np.uint16 if len(known) <= 2**16 else np.int32
+    order = np.argsort(place.ravel().astype(small), kind="stable")
+    ends = np.cumsum(np.bincount(place.ravel(), minlength=len(known)))
+    groups = np.split(order, ends[:-1])
+    return {i: group for i, group in zip(known.tolist(), groups, strict=True) if i and len(group)}
 
 
-def _check_box(mask: MaskRecord, labels: NDArray[np.int32], object_id: int, what: str) -> None:
+def _check_box(
+    mask: MaskRecord, size: tuple[int, ...], pixels: NDArray[np.int64], what: str
+) -> None:
     box = check_tuple(mask.box, what, 4)
-    for value, size in zip(box, 2 * labels.shape[::-1], strict=True):
-        check_integer(value, what, 0, size - 1)
-    u0, v0, u1, v1 = box
-    inside = labels[v0 : v1 + 1, u0 : u1 + 1] == object_id
-    touched = inside.size and all(
-        edge.any() for edge in (inside[0], inside[-1], inside[:, 0], inside[:, -1])
-    )
-    fits = bool(touched) and np.count_nonzero(inside) == mask.area
-    expect(fits, what, "the first and last column and row of its pixels", box)
+    for value, length in zip(box, 2 * size[::-1], strict=True):
+        check_integer(value, what, 0, length - 1)
+    v, u = np.divmod(pixels, size[1])
+    true = (int(u.min()), int(v[0]), int(u.max()), int(v[-1]))
+    fits = true == tuple(box)
+    expect(fits, what, f"{true}, the first and last column and row of its pixels", box)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros import __version__
-from wildseg3d_ros.core.errors import FileError, InvalidScene
+from wildseg3d_ros.core.errors import FileError, InputError, InvalidScene
+from wildseg3d_ros.core.files.arrays import check_claims, opened_zip
+from wildseg3d_ros.core.files.pictures import ImageHead, decode_image, image_head
+from wildseg3d_ros.core.files.text import LARGEST_JSON, parse_json
+from wildseg3d_ros.core.files.writing import replacing
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectTree, WorldPointmaps
 from wildseg3d_ros.scene.file.archive import read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
@@ -68,30 +70,9 @@ def save_scene(scene: Scene, path: str | Path) -> None:
         FileError: the file cannot be written, or what is there is no file. InvalidScene: the scene
             could not be read back.
     """
-    path, draft = Path(path), None
     check_scene(scene)
-    try:
-        # Replacing works with whatever is there; of a device, nothing would be left.
-        if path.exists() and not path.is_file():
-            raise FileError(f"cannot write '{path}': it is there and no file; choose another name")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        draft = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                _write(archive, scene)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read; others get what the umask lets them.
-        umask = os.umask(0)
-        os.umask(umask)
-        draft.chmod(0o666 & ~umask)
-        draft.replace(path)
-    except OSError as error:
-        raise FileError(f"cannot write '{path}': {error}") from error
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        _write(archive, scene)
 
 
 def load_scene(path: str | Path) -> Scene:
@@ -102,21 +83,18 @@ def load_scene(path: str | Path) -> Scene:
     """
     path = Path(path)
     try:
-        # A pipe would be waited for and a device read for ever.
-        if path.exists() and not path.is_file():
-            raise FileError(f"cannot read scene '{path}': it is there and no file")
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path, "scene") as archive:
             if _HEADER not in archive.namelist():
                 raise _foreign(path, archive.namelist())
-            header = json.loads(archive.read(_HEADER))
+            size = archive.getinfo(_HEADER).file_size
+            expect(size <= LARGEST_JSON, _HEADER, f"at most {LARGEST_JSON} bytes", size)
+            header = parse_json(archive.read(_HEADER))
             _check_version(path, header)
             scene = _read(archive, header)
         check_scene(scene, masks_checked=True)
         return scene
     except FileError:
         raise
-    except OSError as error:
-        raise FileError(f"cannot read scene '{path}': {error}") from error
     except zipfile.BadZipFile as error:
         raise FileError(
             f"'{path}' is truncated, damaged, or not a saved scene ({error}); {_WHAT_IS}, or "
@@ -187,7 +165,7 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     aligned |= _arrays(archive, "alignment", ALIGNMENT_ARRAYS)
     aligned["cameras"] = tuple(CameraVerdict(**camera) for camera in aligned["cameras"])
     views = range(len(check_tuple(values["view_names"], "view_names")))
-    images = tuple(_read_image(archive, f"image/{view}.png") for view in views)
+    images = _read_images(archive, views)
     sizes = [image.shape[:2] for image in images]
     points = tuple(_read_sparse(archive, f"points/{v}", (*s, 3)) for v, s in enumerate(sizes))
     confidence = tuple(_read_sparse(archive, f"confidence/{v}", s) for v, s in enumerate(sizes))
@@ -257,12 +235,29 @@ def _read_sparse(
     return array
 
 
-def _read_image(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
+def _read_images(archive: zipfile.ZipFile, views: range) -> tuple[NDArray[np.uint8], ...]:
+    """The images, after what they say of their sizes was checked."""
+    pictures, pixels = [], 0
+    for view in views:
+        name = f"image/{view}.png"
+        try:
+            data = archive.read(name)
+        except KeyError:
+            raise InvalidScene(f"image {name}: expected a PNG file, but it is missing") from None
+        try:
+            head = image_head(data)
+        except ValueError:
+            head = ImageHead("", 0, 0)
+        expect(head.kind == "PNG", name, "a PNG file", f"{len(data)} bytes of another kind")
+        pictures.append((name, data))
+        pixels += head.width * head.height
+    check_claims(archive, 3 * pixels)
+    return tuple(_decoded(name, data) for name, data in pictures)
+
+
+def _decoded(name: str, data: bytes) -> NDArray[np.uint8]:
     try:
-        data = np.frombuffer(archive.read(name), np.uint8)
-    except KeyError:
-        raise InvalidScene(f"image {name}: expected a PNG file, but it is missing") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    expect(image is not None, name, "a PNG file", f"{len(data)} bytes of another kind")
-    assert image is not None
+        image = decode_image(data, name, cv2.IMREAD_COLOR)
+    except InputError as error:
+        raise InvalidScene(str(error)) from error
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import LEVELS, MaskCache, MaskTree
-from wildseg3d_ros.core.types.tree import in_runs
 from wildseg3d_ros.scene.file.checks import (
     check_array,
     check_integer,
@@ -14,9 +16,16 @@ from wildseg3d_ros.scene.file.checks import (
     expect,
 )
 
+PixelsById = Mapping[int, NDArray[np.int64]]
+"""Flat indices of a label map's pixels by id, sorted."""
 
-def check_tree(cache: MaskCache) -> None:
+
+def check_tree(cache: MaskCache, pixels: Sequence[Sequence[PixelsById]]) -> None:
     """Checks the tree, and that every pixel with the label of an object has a leaf of it.
+
+    Args:
+        cache: whose other parts are checked.
+        pixels: of its label maps, by level and view.
 
     Raises:
         InvalidScene: names the part, what was expected and what it is.
@@ -39,15 +48,14 @@ def check_tree(cache: MaskCache) -> None:
     for each in cache.objects:
         what = f"nodes of object {each.object_id}"
         nodes = [check_integer(node, what, 0, len(tree) - 1) for node in each.nodes]
-        size = int((tree.stop[nodes] - tree.start[nodes]).sum())
-        disjoint = nodes == sorted(nodes) and size == np.count_nonzero(tree.leaves_of(nodes))
+        size, runs = int((tree.stop[nodes] - tree.start[nodes]).sum()), tree.runs(nodes)
+        disjoint = nodes == sorted(nodes) and size == int(np.diff(runs).sum())
         expect(bool(nodes) and disjoint, what, "one or more, sorted, that share no leaf", nodes)
-        maps = cache.maps[LEVELS.index(each.level)]
         for mask in each.masks:
-            u0, v0, u1, v1 = mask.box
-            box = np.s_[v0 : v1 + 1, u0 : u1 + 1]
-            mine = maps[mask.view][box] == each.object_id
-            outside = mine & ~in_runs(tree.leaves[mask.view][box], tree.runs(nodes))
+            mine = pixels[LEVELS.index(each.level)][mask.view][each.object_id]
+            leaves = tree.leaves[mask.view].ravel()[mine]
+            run = np.searchsorted(runs[:, 0], leaves, "right") - 1
+            outside = (run < 0) | (leaves >= runs[run, 1])
             got = f"{np.count_nonzero(outside)} others in view {mask.view}"
             who = f"pixels of object {each.object_id}"
             expect(not outside.any(), who, "leaves of its nodes", got)

@@ -1,0 +1,146 @@
+"""Reads thousands of hostile files, each in a process of its own: python test/hostile --help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hostile_files import KINDS, Case, make_case, make_good
+
+from wildseg3d_ros.cli import main as wildseg3d
+
+CPU_SECONDS, WALL_SECONDS = 20, 120
+LARGEST_MB = 1000
+_DEFECT = 70
+_BESIDE = ("wildseg3d: warning", "libpng ", "[ WARN:", "Corrupt JPEG")
+"""Lines beside that of an error: warnings, and what image libraries write by themselves."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        case: what was read.
+        fault: what was wrong with how it went; empty where nothing was.
+        seconds: of a processor.
+        peak_mb: of the process.
+        text: the end of what it printed.
+    """
+
+    case: Case
+    fault: str
+    seconds: float
+    peak_mb: float
+    text: str
+
+
+def run(case: Case, log: Path) -> Outcome:
+    """Runs a command line in a process of its own: 0, 2 with one line, or 3, and in time."""
+    child = os.fork()
+    if child == 0:
+        _command(case, log)
+    deadline = time.monotonic() + WALL_SECONDS
+    pid, status, usage = os.wait4(child, os.WNOHANG)
+    while not pid and time.monotonic() < deadline:
+        time.sleep(0.005)
+        pid, status, usage = os.wait4(child, os.WNOHANG)
+    if not pid:
+        os.kill(child, signal.SIGKILL)
+        pid, status, usage = os.wait4(child, 0)
+    text = log.read_text(errors="replace")
+    seconds, peak_mb = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return Outcome(case, _fault(status, text, peak_mb), seconds, peak_mb, text[-300:])
+
+
+def _command(case: Case, log: Path) -> None:
+    """The child's part, which never returns."""
+    code = _DEFECT
+    try:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
+        code = wildseg3d(case.words)
+    except SystemExit as error:
+        code = error.code
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else _DEFECT)
+
+
+def _fault(status: int, text: str, peak_mb: float) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "hang"
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    if "Traceback" in text or code not in (0, 2, 3):
+        return f"traceback, exit code {code}"
+    errors = [x for x in text.splitlines() if x and not x.startswith(_BESIDE)]
+    if code == 2 and len(errors) != 1:
+        return f"{len(errors)} lines for an error"
+    if peak_mb > LARGEST_MB:
+        return "memory"
+    return ""
+
+
+def run_seeds(seeds: range, kinds: tuple[str, ...] = tuple(KINDS)) -> list[Outcome]:
+    """The outcomes of seeds, those of some kinds alone."""
+    cv2.setNumThreads(1)
+    outcomes = []
+    with tempfile.TemporaryDirectory() as place:
+        good = Path(place) / "good"
+        good.mkdir()
+        make_good(good)
+        for seed in seeds:
+            if list(KINDS)[seed % len(KINDS)] not in kinds:
+                continue
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                case = make_case(seed, good, Path(folder))
+                outcomes.append(run(case, Path(place) / "log"))
+            if outcomes[-1].fault:
+                print(f"{case.name}: {outcomes[-1].fault}\n{outcomes[-1].text}", flush=True)
+    return outcomes
+
+
+def report(outcomes: list[Outcome]) -> str:
+    """How many faults, and the ten worst by memory and by time."""
+    lines = [f"{len(outcomes)} files, {sum(bool(o.fault) for o in outcomes)} faults"]
+    for title, key in (("peak memory", "peak_mb"), ("processor time", "seconds")):
+        lines.append(f"\nworst ten by {title}:")
+        worst = sorted(outcomes, key=lambda o, key=key: -getattr(o, key))[:10]
+        lines += [f"{o.peak_mb:7.0f} MB {o.seconds:6.2f} s  {o.case.name}" for o in worst]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Runs seeds and prints the report; exit code 1 where anything was wrong."""
+    parser = argparse.ArgumentParser(prog="python test/hostile", description=__doc__)
+    parser.add_argument("--first", type=int, default=0, help="first seed (%(default)s)")
+    parser.add_argument("--count", type=int, default=7000, help="number of seeds (%(default)s)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    given = parser.parse_args()
+    outcomes = run_seeds(range(given.first, given.first + given.count), tuple(given.kinds))
+    print(report(outcomes))
+    return int(any(o.fault for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""A small share of the hostile files; all of them: python test/hostile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def test_hostile_files_are_refused_in_one_line_in_time_and_in_memory():
+    """In a process without threads, which are not forked; with every way of every kind."""
+    command = [
+        sys.executable,
+        HERE,
+        "--count",
+        "50",
+        "--kinds",
+        "scene",
+        "recording",
+        "pairs",
+        "yaml",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+    assert "40 files, 0 faults" in run.stdout

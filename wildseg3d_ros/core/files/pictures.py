@@ -1,0 +1,208 @@
+"""Image data whose header is checked before OpenCV decodes it.
+
+A file of kilobytes can say that it has gigapixels, and OpenCV would take the memory and the time.
+Only formats whose header is read here are decoded.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.files.reading import MIB
+
+READABLE = "PNG, JPEG, TIFF, WebP, BMP, PGM or PPM"
+LARGEST_FILE = 512 * MIB
+_LARGEST = 256 * MIB
+"""Bytes of a decoded image: 85 megapixels of RGB."""
+_SCANS = 100
+"""Of a JPEG, each of which the decoder runs through all pixels; encoders make about ten."""
+_OTHERS = {
+    "HEIC or AVIF, as phones write it": ((4, b"ftyp"),),
+    "OpenEXR": ((0, b"\x76\x2f\x31\x01"),),
+    "JPEG 2000": ((0, b"\x00\x00\x00\x0cjP  "), (0, b"\xff\x4f\xff\x51")),
+    "JPEG XL": ((0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL ")),
+    "GIF": ((0, b"GIF8"),),
+    "Radiance HDR": ((0, b"#?R"),),
+    "PFM": ((0, b"Pf"), (0, b"PF")),
+    "a file of git LFS that was not fetched": ((0, b"version https://git-lfs"),),
+    "PDF": ((0, b"%PDF"),),
+    "a web page": ((0, b"<!DOCTYPE"), (0, b"<html")),
+}
+"""What files that are taken for images may be instead, by what they have where."""
+
+
+@dataclass(frozen=True)
+class ImageHead:
+    """What the header of an image says.
+
+    Attributes:
+        kind: the format.
+        width, height: pixels as stored.
+        bits: of a pixel.
+        orientation: EXIF: 1 upright, 3 by half a turn, 5 to 8 lying; of JPEG alone.
+    """
+
+    kind: str
+    width: int
+    height: int
+    bits: int = 24
+    orientation: int = 1
+
+
+def image_head(data: bytes | memoryview) -> ImageHead:
+    """What image data say of themselves.
+
+    Raises:
+        ValueError: says what they are instead.
+    """
+    start = bytes(data[:64])
+    try:
+        if start[:8] == b"\x89PNG\r\n\x1a\n":
+            width, height, depth, color = struct.unpack_from(">IIBB", start, 16)
+            channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color, 4)
+            return ImageHead("PNG", width, height, depth * channels)
+        if start[:2] == b"\xff\xd8":
+            return _jpeg(data)
+        if start[:4] in (b"II*\x00", b"MM\x00*"):
+            return _tiff(data)
+        if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+            return _webp(start)
+        if start[:2] == b"BM":
+            width, height = struct.unpack_from("<ii", start, 18)
+            return ImageHead("BMP", width, abs(height))
+        if start[:2] in (b"P5", b"P6"):
+            return _pnm(bytes(data[:1024]))
+    except (struct.error, IndexError, ValueError):
+        raise ValueError("it is truncated or damaged: its header says no size") from None
+    for kind, signs in _OTHERS.items():
+        if any(start[at : at + len(sign)] == sign for at, sign in signs):
+            raise ValueError(f"it is {kind}, which is not read; convert it to PNG or JPEG")
+    raise ValueError(f"it is truncated or not an image; expected {READABLE}")
+
+
+def decode_image(data: bytes | memoryview, who: str, flags: int) -> NDArray:
+    """The pixels that OpenCV makes of image data.
+
+    Args:
+        data: of a format that :func:`image_head` reads.
+        who: what the image is, for error text.
+        flags: of ``cv2.imdecode``.
+
+    Raises:
+        InputError: no such image, larger than any camera's, or damaged (BAD_IMAGE).
+    """
+    try:
+        head = image_head(data)
+        size = head.width * head.height * max(head.bits, 24) // 8
+        if not 0 < size <= _LARGEST:
+            raise ValueError(
+                f"its header says {head.width}x{head.height} pixels of {head.bits} bits; at most "
+                f"{_LARGEST // 3 / 1e6:.0f} megapixels of 24 bits are read"
+            )
+        if head.kind == "PNG":
+            _check_chunks(memoryview(data))
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (ValueError, cv2.error) as error:
+        reason = error.err if isinstance(error, cv2.error) else str(error)
+        raise InputError(f"{who}: {reason}", ErrorCode.BAD_IMAGE) from error
+    if image is None:
+        raise InputError(f"{who}: it is truncated or damaged", ErrorCode.BAD_IMAGE)
+    return image
+
+
+def _check_chunks(data: memoryview) -> None:
+    """Raises ValueError where a PNG ends early or differs from its checksums, of which OpenCV
+    would make an image with what is left."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise ValueError("it is truncated")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("it is truncated")
+        if zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ValueError("it is damaged: its checksums do not hold")
+        at = end + 4
+
+
+def _jpeg(data: bytes | memoryview) -> ImageHead:
+    at, orientation, view = 2, 1, memoryview(data)
+    while view[at] == 0xFF:
+        marker = view[at + 1]
+        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:  # without a length
+            at += 1 if marker == 0xFF else 2
+            continue
+        (length,) = struct.unpack_from(">H", view, at + 2)
+        if marker == 0xE1 and bytes(view[at + 4 : at + 10]) == b"Exif\x00\x00":
+            orientation = _orientation(view[at + 10 : at + 2 + length])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", view, at + 5)
+            if bytes(data).count(b"\xff\xda") > _SCANS:
+                raise ValueError
+            return ImageHead("JPEG", width, height, 24, orientation)
+        at += 2 + length
+    raise ValueError
+
+
+def _orientation(exif: memoryview) -> int:
+    try:
+        value = _tags(exif).get(274, (1,))[0]
+    except (struct.error, ValueError, IndexError):
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def _tiff(data: bytes | memoryview) -> ImageHead:
+    tags = _tags(memoryview(data))
+    samples = tags.get(277, (1,))[0]
+    bits = max(tags.get(258, (1,)))
+    return ImageHead("TIFF", tags[256][0], tags[257][0], samples * max(bits, 8))
+
+
+def _tags(data: memoryview) -> dict[int, tuple[int, ...]]:
+    """The whole numbers of a TIFF's first directory, by tag."""
+    order = "<" if bytes(data[:2]) == b"II" else ">"
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, at)
+    tags = {}
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", data, entry)
+        if kind not in (3, 4) or not 0 < number <= 16:
+            continue
+        letter, size = ("H", 2) if kind == 3 else ("I", 4)
+        place = entry + 8
+        if number * size > 4:
+            (place,) = struct.unpack_from(f"{order}I", data, place)
+        tags[tag] = struct.unpack_from(f"{order}{number}{letter}", data, place)
+    if not {256, 257} <= tags.keys() and 274 not in tags:
+        raise ValueError
+    return tags
+
+
+def _webp(start: bytes) -> ImageHead:
+    kind = start[12:16]
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(start[24:27], "little")
+        height = 1 + int.from_bytes(start[27:30], "little")
+    elif kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", start, 21)
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    else:
+        width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", start, 26))
+    return ImageHead("WebP", width, height)
+
+
+def _pnm(start: bytes) -> ImageHead:
+    lines = [line.partition(b"#")[0] for line in start.splitlines()]
+    words = b" ".join(lines).split()
+    width, height, largest = (int(word) for word in words[1:4])
+    bits = (8 if largest < 256 else 16) * (3 if words[0] == b"P6" else 1)
+    return ImageHead("PNM", width, height, bits)

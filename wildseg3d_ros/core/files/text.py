@@ -1,0 +1,133 @@
+"""JSON and YAML that may be anything: their size, depth and numbers are bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wildseg3d_ros.core.errors import ErrorCode, FileError
+from wildseg3d_ros.core.files.reading import MIB, read_bytes
+
+LARGEST_JSON = 16 * MIB
+"""Bytes of a file: Python takes twenty times as much for what it says."""
+_LARGEST_YAML = MIB // 4
+_DEEPEST = 50
+"""Lists and mappings within each other."""
+_VALUES = 100_000
+"""Of a YAML document, counted as often as its aliases repeat them."""
+
+
+def read_json(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> Any:
+    """What a JSON file says; whole numbers have 64 bits.
+
+    Raises:
+        FileError: missing, too large, or not readable JSON.
+    """
+    data = read_bytes(path, what, LARGEST_JSON, code)
+    try:
+        return parse_json(data)
+    except ValueError as error:
+        raise FileError(f"'{path}' is not readable JSON: {error}", code) from error
+
+
+def parse_json(data: bytes) -> Any:
+    """What JSON text says.
+
+    Raises:
+        ValueError: says why it is not readable.
+    """
+    try:
+        value = json.loads(data, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("lists or objects lie too deep within each other") from None
+    _check_depth(value)
+    return value
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """What a YAML document says.
+
+    Raises:
+        ValueError: says in one line why it is not readable.
+    """
+    import yaml
+
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count(node, {}, 0)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise ValueError(f"{error.problem or error.context}{mark}") from error
+    except RecursionError:
+        raise ValueError("lists or mappings lie too deep within each other") from None
+    # PyYAML hands values to Python as they are, which raises what it likes about them: IndexError
+    # for an empty number, AttributeError for a date that is none.
+    except Exception as error:
+        text = str(error).splitlines()
+        raise ValueError(text[0] if text else type(error).__name__) from error
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """What a YAML file says.
+
+    Raises:
+        FileError: missing, too large, or not readable YAML.
+    """
+    data = read_bytes(path, what, _LARGEST_YAML)
+    try:
+        return parse_yaml(data)
+    except ValueError as error:
+        raise FileError(f"cannot read {what} '{path}': {error}") from error
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**64:
+        raise ValueError(f"the number {text[:24]}{'...' * (len(text) > 24)} has more than 64 bits")
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for each in level
+            if isinstance(each, list | dict)
+            for child in (each.values() if isinstance(each, Mapping) else each)
+            if isinstance(child, list | dict)
+        ]
+        if not level:
+            return
+    raise ValueError(f"lists or objects lie more than {_DEEPEST} deep within each other")
+
+
+def _count(node: Any, known: dict[int, int], depth: int) -> int:
+    """Values of a node, those of aliases as often as they are used; 0 marks one in progress."""
+    import yaml
+
+    if depth > _DEEPEST:
+        raise ValueError(f"lists or mappings lie more than {_DEEPEST} deep within each other")
+    if id(node) in known:
+        if not known[id(node)]:
+            raise ValueError("a value holds itself by an alias")
+        return known[id(node)]
+    known[id(node)] = 0
+    children: list[Any] = []
+    if isinstance(node, yaml.SequenceNode):
+        children = node.value
+    elif isinstance(node, yaml.MappingNode):
+        children = [part for pair in node.value for part in pair]
+    total = 1 + sum(_count(child, known, depth + 1) for child in children)
+    if total > _VALUES:
+        raise ValueError(f"it has more than {_VALUES} values, repeated by aliases or not")
+    known[id(node)] = total
+    return total

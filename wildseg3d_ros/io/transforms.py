@@ -1,0 +1,361 @@
+"""``transforms.json`` of a recording: cameras, frames, and the images that it names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
+from wildseg3d_ros.core.files.reading import is_regular, shown
+from wildseg3d_ros.core.files.text import read_json
+from wildseg3d_ros.core.geometry.lens import Lens, resampled
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.settings import nearest
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.frames import evenly_spaced, read_each, unique_names
+from wildseg3d_ros.io.images import SUFFIXES, ImageFile, read_depth, read_labels
+
+TRANSFORMS = "transforms.json"
+IGNORE = 255
+"""Label of mask pixels that are not scored."""
+
+OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+"""Camera axes: OpenGL looks along -z with y up. The matrix is its own inverse."""
+
+INTRINSICS = ("fl_x", "fl_y", "cx", "cy")
+_ROUNDED = 2e-3
+"""By which R R^T of a rotation that was written with three decimals differs from 1: up to
+2 sqrt(3) 0.0005."""
+
+# In nerfstudio every perspective model may carry coefficients; the name does not limit them.
+_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+_COEFFICIENTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_PERSPECTIVE, ("k1", "k2", "p1", "p2", "k3")),
+    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
+}
+"""Distortion coefficients of each camera model, in OpenCV's order."""
+
+_READ = (
+    *INTRINSICS, "camera_model", "is_fisheye", "camera_angle_x", "camera_angle_y", "w", "h",
+    "k1", "k2", "k3", "k4", "p1", "p2", "depth_unit_scale_factor", "frames", "object_names",
+    "file_path", "transform_matrix", "depth_file_path", "object_mask_path", "stamp_ns", "frame_id",
+)  # fmt: skip
+_HARMLESS = (
+    "aabb", "aabb_scale", "applied_scale", "applied_transform", "auto_scale_poses_override",
+    "colmap_im_id", "fps", "mask_path", "offset", "orientation_override", "ply_file_path", "scale",
+    "sharpness", "test_filenames", "train_filenames", "val_filenames",
+)  # fmt: skip
+"""Keys of nerfstudio and instant-ngp that say nothing of views."""
+_MEANT = {
+    "depth_unit_scale_factor": (
+        "depth_scale",
+        "depth_unit",
+        "depth_factor",
+        "integer_depth_scale",
+    ),
+    "depth_file_path": ("depth", "depth_path", "depth_file"),
+    "transform_matrix": ("pose", "c2w", "cam2world", "camera_to_world", "extrinsics", "transform"),
+    "fl_x": (
+        "intrinsics",
+        "intrinsic_matrix",
+        "K",
+        "camera_matrix",
+        "focal",
+        "focal_length",
+        "fl",
+    ),
+    "k1": ("distortion", "distortion_params", "distortion_coefficients"),
+    "w": ("width",),
+    "h": ("height",),
+    "file_path": ("image", "image_path", "file_name", "filename"),
+}
+"""Keys of other conventions, by the key that says it here."""
+
+
+def load_transforms(
+    folder: Path, max_views: int | None, progress: Progress, strict: bool
+) -> tuple[tuple[View, ...], tuple[NDArray | None, ...], dict[int, str], tuple[str, ...]]:
+    """Views, label images, names of labels and warnings of a folder: see
+    :func:`wildseg3d_ros.io.folder.load_folder`."""
+    meta = read_transforms(folder)
+    frames = meta["frames"]
+    depth_unit = _number(meta, "depth_unit_scale_factor", folder, 0.001)
+    if depth_unit <= 0:
+        raise InputError(
+            f"'{folder / TRANSFORMS}': depth_unit_scale_factor is metres per step of the depth "
+            f"images and must be positive, got {depth_unit}",
+            ErrorCode.BAD_DEPTH,
+        )
+    names = unique_names([frame["file_path"] for frame in frames])
+    told: list[str] = []
+    read = partial(_load_frame, folder, names, meta, depth_unit, told)
+    chosen = evenly_spaced(len(frames), max_views)
+    loaded, left_out = read_each(chosen, read, progress, strict)
+    views, masks = zip(*loaded, strict=True)
+    unread = _unread_keys({key for part in (meta, *frames) for key in part})
+    return views, masks, _object_names(meta, folder), (*unread, *told, *left_out)
+
+
+def read_transforms(folder: Path) -> Mapping[str, Any]:
+    """What the file says, its paths with the slashes of this system.
+
+    Raises:
+        FileError: it cannot be read, or has no frames with a path each (NO_IMAGES for none).
+    """
+    path = folder / TRANSFORMS
+    meta = read_json(path, "recording")
+    if not isinstance(meta, Mapping):
+        raise FileError(
+            f"'{path}' holds a {type(meta).__name__}, expected an object with 'frames'"
+        )
+    frames = meta.get("frames")
+    if not isinstance(frames, list) or not all(isinstance(f, Mapping) for f in frames):
+        raise FileError(f"'{path}' needs a list 'frames' with one object per image")
+    if not frames:
+        raise FileError(f"'{path}' lists no frames", ErrorCode.NO_IMAGES)
+    for i, frame in enumerate(frames):
+        if not isinstance(frame.get("file_path"), str):
+            hint = "".join(_unread_keys(frame.keys()))
+            raise FileError(f"'{path}': frame {i} has no 'file_path'{hint and f': {hint}'}")
+    return {**meta, "frames": [_slashed(folder, frame) for frame in frames]}
+
+
+def _slashed(folder: Path, frame: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The frame with the paths of a Windows export as they are here."""
+    changed = {
+        key: path.replace("\\", "/")
+        for key in ("file_path", "depth_file_path", "object_mask_path")
+        if isinstance(path := frame.get(key), str)
+        and "\\" in path
+        and not is_regular(folder / path)
+    }
+    return {**frame, **changed}
+
+
+def _unread_keys(keys: Iterable[str]) -> list[str]:
+    """Warnings of keys that are not read and whose meaning another key has."""
+    keys, warnings = set(keys), []
+    for key in sorted(keys - {*_READ, *_HARMLESS}):
+        meant = next((known for known, others in _MEANT.items() if key in others), None)
+        hint = f" (did you mean '{meant}'?)" if meant else nearest(key.lower(), _READ, cutoff=0.8)
+        if hint and meant not in keys:
+            warnings.append(f"{TRANSFORMS} has a key '{shown(key)}', which is not read{hint}")
+    return warnings
+
+
+def _load_frame(
+    folder: Path, names: list[str], meta: Mapping, depth_unit: float, told: list[str], i: int
+) -> tuple[View, NDArray | None]:
+    name, frame = names[i], meta["frames"][i]
+    values = {**meta, **frame}
+    image = _read_image(folder, name, frame["file_path"], values, told)
+    lens = _lens(folder, name, values, image)
+    depth = mask = None
+    if frame.get("depth_file_path"):
+        depth = read_depth(_resolve(folder, frame["depth_file_path"]), depth_unit)
+        depth = resampled(depth, image.shape[:2])
+        _check_size(name, "depth", depth, image, ErrorCode.BAD_DEPTH)
+        depth = lens.undistort_labels(depth, outside=0)
+    if frame.get("object_mask_path"):
+        mask = read_labels(_resolve(folder, frame["object_mask_path"]))
+        _check_size(name, "object mask", mask, image, ErrorCode.BAD_IMAGE)
+        mask = lens.undistort_labels(mask, outside=IGNORE)
+    pose = frame.get("transform_matrix")
+    view = View(
+        name,
+        lens.undistort_color(image),
+        K=lens.K,
+        depth=depth,
+        world_from_cam_prior=None if pose is None else _pose(folder, name, pose),
+        stamp_ns=_stamp(folder, name, frame),
+        frame_id=str(frame.get("frame_id", "")),
+    )
+    return view, mask
+
+
+def _read_image(
+    folder: Path, name: str, path: str, values: Mapping, told: list[str]
+) -> NDArray[np.uint8]:
+    """The image as its intrinsics have it: as stored, or rotated as EXIF says where only that
+    has their size."""
+    file = ImageFile.read(_resolve(folder, path))
+    head, given = file.head, (values.get("w"), values.get("h"))
+    stored, turned = (head.width, head.height), (head.height, head.width)
+    upright = head.orientation >= 5 and given == turned != stored
+    if head.orientation > 1 and not upright and (head.orientation < 5 or given != stored):
+        told.append(
+            f"camera '{name}': EXIF orientation {head.orientation} of its image is not applied: "
+            "intrinsics and depth are taken to be of the image as it is stored"
+        )
+    return file.color(upright)
+
+
+def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
+    """The lens; without K where no intrinsics are given, which some back ends do without."""
+    height, width = image.shape[:2]
+    for key, actual in (("w", width), ("h", height)):
+        if key in values and _number(values, key, folder) != actual:
+            raise InputError(
+                f"camera '{name}': the intrinsics are for {values.get('w')}x{values.get('h')} "
+                f"pixels but the image is {width}x{height}; scale them to the image",
+                ErrorCode.BAD_CALIBRATION,
+            )
+    values = _with_angle(folder, values, width, height)
+    missing = [key for key in INTRINSICS if values.get(key) is None]
+    given = {k: _number(values, k, folder, 0.0) for k in ("k1", "k2", "k3", "k4", "p1", "p2")}
+    model = _model(name, values)
+    K = None
+    if not missing:
+        fx, fy, cx, cy = (_number(values, key, folder) for key in INTRINSICS)
+        K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        # View's own check words the error, before the lens divides by the focal length.
+        View(name, image, K=K)
+    elif len(missing) < len(INTRINSICS):
+        raise InputError(
+            f"camera '{name}': '{folder / TRANSFORMS}' has no {', '.join(missing)}, neither for "
+            "this frame nor for all; give all four intrinsics in pixels, or none of them",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    if model not in _COEFFICIENTS:
+        raise InputError(
+            f"camera '{name}': unknown camera_model '{model}'; known are "
+            f"{', '.join(_COEFFICIENTS)}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    order = _COEFFICIENTS[model]
+    for coefficient, value in given.items():
+        if value and coefficient not in order:
+            raise InputError(
+                f"camera '{name}': camera_model {model} has no coefficient {coefficient}, got "
+                f"{value}; choose the model that fits, or undistort",
+                ErrorCode.BAD_CALIBRATION,
+            )
+    distortion = np.array([given[key] for key in order])
+    fisheye = model == "OPENCV_FISHEYE"
+    if not (fisheye or distortion.any()):
+        return Lens(K, (height, width))
+    if K is None:
+        raise InputError(
+            f"camera '{name}': its lens is said to distort ({model}), but has no "
+            "intrinsics to undistort the image with; give fl_x, fl_y, cx, cy as well, or "
+            "an undistorted image",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    return Lens(K, (height, width), distortion, fisheye)
+
+
+def _model(name: str, values: Mapping) -> str:
+    """The camera model, by its name or by instant-ngp's ``is_fisheye``."""
+    model, is_fisheye = values.get("camera_model"), values.get("is_fisheye")
+    if is_fisheye is True and model not in (None, "OPENCV_FISHEYE"):
+        raise InputError(
+            f"camera '{name}': is_fisheye contradicts camera_model '{model}'; give one of them",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    return "OPENCV_FISHEYE" if is_fisheye is True else str(model or "OPENCV")
+
+
+def _with_angle(folder: Path, values: Mapping, width: int, height: int) -> Mapping:
+    """The values with intrinsics of a pinhole from its angle of view, where that is all there is:
+    as Blender writes them, the optical axis through the middle of the image."""
+    if any(values.get(key) is not None for key in INTRINSICS):
+        return values
+    angles = [
+        None if values.get(key) is None else _number(values, key, folder)
+        for key in ("camera_angle_x", "camera_angle_y")
+    ]
+    for angle in angles:
+        if angle is not None and not 0 < angle < math.pi:
+            raise FileError(
+                f"'{folder / TRANSFORMS}': camera_angle_x and camera_angle_y are the angles of "
+                f"view in radians, between 0 and pi; got {angle:g}"
+            )
+    fl_x, fl_y = (
+        None if angle is None else size / 2 / math.tan(angle / 2)
+        for angle, size in zip(angles, (width, height), strict=True)
+    )
+    if fl_x is None and fl_y is None:
+        return values
+    middle = {"cx": (width - 1) / 2, "cy": (height - 1) / 2}
+    return {**values, "fl_x": fl_x or fl_y, "fl_y": fl_y or fl_x, **middle}
+
+
+def _pose(folder: Path, name: str, matrix: Any) -> NDArray[np.float64]:
+    try:
+        world_from_opengl = np.array(matrix, dtype=np.float64)
+    except (TypeError, ValueError):
+        world_from_opengl = np.empty(0)
+    if world_from_opengl.shape == (3, 4):
+        world_from_opengl = np.vstack([world_from_opengl, [0, 0, 0, 1]])
+    if world_from_opengl.shape != (4, 4):
+        raise InputError(
+            f"camera '{name}': transform_matrix in '{folder / TRANSFORMS}' must be 4x4 numbers, "
+            f"got {str(matrix)[:80]}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    rotation = world_from_opengl[:3, :3]
+    off = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if 1e-6 < off <= _ROUNDED:  # else it is a rotation, or View says that it is none
+        left, _, right = np.linalg.svd(rotation)
+        world_from_opengl[:3, :3] = left @ right
+    return world_from_opengl @ OPENCV_FROM_OPENGL
+
+
+def _stamp(folder: Path, name: str, frame: Mapping) -> int:
+    stamp = frame.get("stamp_ns", 0)
+    if isinstance(stamp, bool) or not isinstance(stamp, int) or abs(stamp) >= 2**63:
+        raise FileError(
+            f"'{folder / TRANSFORMS}': stamp_ns of frame '{name}' must be integer nanoseconds, "
+            f"got {stamp!r}"
+        )
+    return stamp
+
+
+def _object_names(meta: Mapping, folder: Path) -> dict[int, str]:
+    names = meta.get("object_names", {})
+    try:
+        return {int(label): str(name) for label, name in names.items()}
+    except (AttributeError, ValueError):
+        raise FileError(
+            f"'{folder / TRANSFORMS}': object_names maps labels to names, like "
+            f'{{"1": "mug"}}; got {str(names)[:80]}'
+        ) from None
+
+
+def _number(values: Mapping, key: str, folder: Path, default: float | None = None) -> float:
+    value = values.get(key, default)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise FileError(
+            f"'{folder / TRANSFORMS}': '{key}' must be a number, got {shown(repr(value))}"
+        )
+    return float(value)
+
+
+def _check_size(name: str, what: str, array: NDArray, image: NDArray, code: ErrorCode) -> None:
+    if array.shape != image.shape[:2]:
+        raise InputError(
+            f"camera '{name}': {what} is {array.shape[1]}x{array.shape[0]} but the image is "
+            f"{image.shape[1]}x{image.shape[0]}; they must be registered pixel by pixel",
+            code,
+        )
+
+
+def _resolve(folder: Path, relative: Any) -> Path:
+    path = folder / str(relative)
+    if not path.suffix and path.name:  # Blender's exports leave the suffix out
+        path = next((p for s in SUFFIXES if is_regular(p := path.with_suffix(s))), path)
+    if not is_regular(path):
+        try:
+            there = path.exists()
+        except OSError:
+            there = False
+        what = "which is no file" if there else "which does not exist"
+        raise FileError(f"'{folder / TRANSFORMS}' names '{shown(relative)}', {what}")
+    return path
