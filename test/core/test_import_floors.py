@@ -18,7 +18,7 @@ FLOORS = (
     {"config", "rig"},
     {"editing", "evaluation", "grasping", "pipeline"},
     {"cli", "ros", "sim"},
-    {"demo", "training"},
+    {"demo", "training", "viewer"},
 )
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 
@@ -29,7 +29,7 @@ ROS_FLOORS = (
     {"services"},
     {"building"},
     {"monitoring", "topics"},
-    {"client", "replay_node", "scene_node"},
+    {"client", "replay_node", "scene_feed", "scene_node"},
     {"live_check"},
 )
 """The same within ``ros``."""
