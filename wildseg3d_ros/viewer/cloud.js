@@ -1,10 +1,27 @@
-// The scene's cloud with the selected object, its box and the cameras. It is drawn when something
-// changes, and not all the time: the page may run beside the node, without a graphics card.
+// The scene's cloud with the selected object, its box and the cameras.
+//
+// The page may run beside the node, without a graphics card. So it is drawn when something changes
+// and not all the time; the scene goes into a picture of its own, with depth, onto which an object
+// is drawn that was selected; and while the view moves, as many points as the machine can draw.
 import { THREE, OrbitControls } from "nicegui-scene";
 
 const FRAME = 50; // ms that a picture may take while the view moves
 const FEWEST = 30000; // points that are drawn then, at least
 const CLICK = 4; // CSS pixels that a click may move
+const GROUND = 0x14171c;
+
+const BEHIND = `
+  out vec2 at;
+  void main() { at = position.xy * 0.5 + 0.5; gl_Position = vec4(position.xy, 0.0, 1.0); }`;
+const PICTURE = `
+  uniform sampler2D picture, depth;
+  uniform float dim;
+  in vec2 at;
+  out vec4 shown;
+  void main() {
+    shown = vec4(texture(picture, at).rgb * dim, 1.0);
+    gl_FragDepth = texture(depth, at).r;
+  }`;
 
 export default {
   template: `
@@ -20,6 +37,7 @@ export default {
     cameras: { type: Array, default: () => [] },
     up: { type: Array, default: () => [0, 0, 1] },
     size: { type: Number, default: 0.004 },
+    focus: { type: Array, default: null },
     negative: Boolean,
     further: Boolean,
     showcameras: Boolean,
@@ -29,14 +47,26 @@ export default {
 
   mounted() {
     try {
-      this.renderer = new THREE.WebGLRenderer({ canvas: this.$refs.canvas, antialias: false, preserveDrawingBuffer: true });
+      this.renderer = new THREE.WebGLRenderer({ canvas: this.$refs.canvas, antialias: false });
     } catch {
       this.note = "This browser cannot draw in 3D (no WebGL). Images and lists work all the same.";
       return;
     }
-    this.renderer.setClearColor(0x14171c);
+    THREE.ColorManagement.enabled = false; // images' colours are shown as they are
+    this.renderer.outputColorSpace = THREE.LinearSRGBColorSpace;
+    this.renderer.setClearColor(GROUND);
     this.renderer.setPixelRatio(Math.min(window.devicePixelRatio, 1.5));
     this.scene = new THREE.Scene();
+    this.overlay = new THREE.Scene();
+    this.target = new THREE.WebGLRenderTarget(1, 1, { depthTexture: new THREE.DepthTexture(1, 1) });
+    this.picture = new THREE.ShaderMaterial({
+      glslVersion: THREE.GLSL3, vertexShader: BEHIND, fragmentShader: PICTURE, depthFunc: THREE.AlwaysDepth,
+      uniforms: { picture: { value: this.target.texture }, depth: { value: this.target.depthTexture }, dim: { value: 1 } },
+    });
+    const behind = new THREE.Mesh(new THREE.PlaneGeometry(2, 2), this.picture);
+    behind.frustumCulled = false;
+    behind.renderOrder = -1;
+    this.overlay.add(behind);
     this.camera = new THREE.PerspectiveCamera(50, 1, 0.01, 100);
     this.share = 1;
     this.resizer = new ResizeObserver(() => this.resize());
@@ -50,6 +80,7 @@ export default {
   beforeUnmount() {
     this.resizer?.disconnect();
     this.controls?.dispose();
+    this.target?.dispose();
     this.renderer?.dispose();
   },
 
@@ -62,6 +93,10 @@ export default {
   },
 
   methods: {
+    now() {
+      return performance.timeOrigin + performance.now(); // as the images' elements count
+    },
+
     // ---- data
     async fetchCloud(url) {
       const answer = await fetch(url);
@@ -80,17 +115,17 @@ export default {
       points.frustumCulled = false;
       return points;
     },
-    replace(name, object) {
+    replace(name, object, scene = this.overlay) {
       const before = this[name];
       if (before) {
-        this.scene.remove(before);
+        scene.remove(before);
         before.traverse((part) => {
           part.geometry?.dispose();
           part.material?.dispose();
         });
       }
       this[name] = object;
-      if (object) this.scene.add(object);
+      if (object) scene.add(object);
     },
     async loadScene() {
       if (!this.renderer || !this.src) return;
@@ -100,9 +135,8 @@ export default {
         const geometry = await this.fetchCloud(wanted);
         if (wanted !== this.src) return;
         this.note = geometry.attributes.position.count ? "" : "The scene has no points.";
-        this.replace("cloud", this.points(geometry, 1.0));
+        this.replace("cloud", this.points(geometry, 1.0), this.scene);
         if (!this.controls) this.lookAtAll();
-        this.dim();
         this.loadSelected();
         this.draw();
       } catch {
@@ -112,33 +146,33 @@ export default {
     async loadSelected() {
       if (!this.renderer || this.selected === this.loadedSelected) return;
       const wanted = (this.loadedSelected = this.selected);
+      const told = this.now();
       if (!wanted) {
         this.replace("object", null);
-        this.dim();
-        this.draw();
+        this.drawOver();
         return;
       }
       try {
         const geometry = await this.fetchCloud(wanted);
         if (wanted !== this.selected) return;
+        const fetched = this.now();
         const colors = geometry.attributes.color.array;
         for (let k = 0; k < colors.length; k += 3) {
-          colors[k] = colors[k] * 0.55 + 255 * 0.45;
-          colors[k + 1] = colors[k + 1] * 0.55 + 160 * 0.45;
-          colors[k + 2] = colors[k + 2] * 0.55 + 20 * 0.45;
+          colors[k] = colors[k] * 0.5 + 255 * 0.5;
+          colors[k + 1] = colors[k + 1] * 0.5 + 165 * 0.5;
+          colors[k + 2] = colors[k + 2] * 0.5 + 20 * 0.5;
         }
-        const object = this.points(geometry, 1.25);
-        object.renderOrder = 1;
-        this.replace("object", object);
-        this.dim();
+        geometry.setDrawRange(0, FEWEST); // the rest follows
+        this.replace("object", this.points(geometry, 1.25));
         this.drawNow();
-        this.$emit("shown", { ended: performance.timeOrigin + performance.now(), url: wanted });
+        const gl = this.renderer.getContext();
+        gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits for it
+        this.$emit("shown", { url: wanted, told, fetched, ended: this.now() });
+        geometry.setDrawRange(0, Infinity);
+        this.drawOver();
       } catch {
         this.loadedSelected = null;
       }
-    },
-    dim() {
-      this.cloud?.material.color.setScalar(this.object ? 0.42 : 1);
     },
     drawBox() {
       if (!this.renderer) return;
@@ -151,7 +185,7 @@ export default {
         lines = this.lines(ends, 0xffb020);
       }
       this.replace("edges", lines);
-      this.draw();
+      this.drawOver();
     },
     lines(ends, color) {
       const geometry = new THREE.BufferGeometry();
@@ -175,7 +209,7 @@ export default {
         group.add(frustum);
       }
       this.replace("frustums", group);
-      this.draw();
+      this.drawOver();
     },
 
     // ---- view
@@ -185,6 +219,9 @@ export default {
       this.renderer.setSize(clientWidth, clientHeight, false);
       this.camera.aspect = clientWidth / clientHeight;
       this.camera.updateProjectionMatrix();
+      const size = this.renderer.getDrawingBufferSize(new THREE.Vector2());
+      this.target.setSize(size.x, size.y);
+      this.outdated = true;
       this.drawNow();
     },
     steer(target) {
@@ -194,8 +231,9 @@ export default {
       this.controls.addEventListener("change", () => this.draw(true));
       this.controls.update();
     },
-    // Where the middle of the points is, and how far half of them reach.
+    // Middle and reach of what there is to see: the objects, else most of the points.
     extent() {
+      if (this.focus) return [new THREE.Vector3(...this.focus.slice(0, 3)), this.focus[3]];
       const places = this.cloud.geometry.attributes.position.array;
       const step = 3 * Math.max(1, Math.floor(places.length / 3 / 5000));
       const axes = [[], [], []];
@@ -211,9 +249,9 @@ export default {
       this.camera.up.set(...this.up);
       const first = this.cameras[0]?.pose;
       const away = first ? new THREE.Vector3(first[3], first[7], first[11]).sub(middle) : new THREE.Vector3(0, -1, 1);
-      this.camera.position.copy(middle).add(away.setLength(2.0 * reach));
-      this.camera.near = reach / 200;
-      this.camera.far = reach * 60;
+      this.camera.position.copy(middle).add(away.setLength(2.6 * reach));
+      this.camera.near = reach / 50;
+      this.camera.far = reach * 100;
       this.camera.updateProjectionMatrix();
       this.steer(middle);
       this.draw();
@@ -237,28 +275,40 @@ export default {
         this.rest = setTimeout(() => this.draw(), 200);
       }
       this.moving = moving;
+      this.outdated = true;
+      this.drawOver();
+    },
+    // What lies over the picture of the scene is another.
+    drawOver() {
       if (this.asked) return;
       this.asked = true;
       requestAnimationFrame(() => this.drawNow());
     },
-    // While the view moves, as many points as the machine can draw; they are in random order.
     drawNow() {
       this.asked = false;
-      if (!this.renderer) return;
-      const geometry = this.cloud?.geometry;
-      const now = performance.now();
-      if (geometry) {
-        const count = geometry.attributes.position.count;
-        const took = now - (this.drawn ?? 0);
-        if (this.moving && took < 1000) {
-          this.share *= took > FRAME ? 0.7 : took < FRAME / 2 ? 1.2 : 1;
-          this.share = Math.min(1, Math.max(this.share, FEWEST / count));
-        }
-        geometry.setDrawRange(0, this.moving ? Math.ceil(this.share * count) : count);
+      if (!this.renderer || !this.$el.clientWidth) return;
+      if (this.outdated) {
+        this.outdated = false;
+        if (this.cloud) this.choosePoints(this.cloud.geometry);
+        this.renderer.setRenderTarget(this.target);
+        this.renderer.render(this.scene, this.camera);
+        this.renderer.setRenderTarget(null);
       }
-      this.drawn = now;
+      this.picture.uniforms.dim.value = this.object ? 0.45 : 1;
+      this.renderer.render(this.overlay, this.camera);
       this.pictures = (this.pictures ?? 0) + 1;
-      this.renderer.render(this.scene, this.camera);
+    },
+    // Points are in random order: the first ones are the cloud, thinned.
+    choosePoints(geometry) {
+      const count = geometry.attributes.position.count;
+      const now = performance.now();
+      const took = now - (this.drawn ?? 0);
+      this.drawn = now;
+      if (this.moving && took < 1000) {
+        this.share *= took > FRAME ? 0.7 : took < FRAME / 2 ? 1.2 : 1;
+        this.share = Math.min(1, Math.max(this.share, FEWEST / count));
+      }
+      geometry.setDrawRange(0, this.moving ? Math.ceil(this.share * count) : count);
     },
 
     // ---- clicks

@@ -123,3 +123,9 @@ def colored_by_object(labels: NDArray[np.int32], colors: Mapping[int, RGB]) -> N
 def packed(points: NDArray[np.float32], colors: NDArray[np.uint8]) -> bytes:
     """A cloud as the page's 3D pane reads it: M times x, y, z float32, then M times RGB uint8."""
     return points.astype("<f4").tobytes() + colors.astype(np.uint8).tobytes()
+
+
+def shuffled(points: NDArray[np.float32], colors: NDArray[np.uint8]) -> bytes:
+    """The same in random order, of which the first part is the cloud, thinned."""
+    order = np.random.default_rng(0).permutation(len(points))
+    return packed(points[order], colors[order])

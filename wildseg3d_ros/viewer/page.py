@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from nicegui import run, ui
 from nicegui.events import GenericEventArguments, KeyEventArguments, ValueChangeEventArguments
 
@@ -14,7 +15,7 @@ from wildseg3d_ros.viewer.drawing import outline
 from wildseg3d_ros.viewer.elements import CloudPane
 from wildseg3d_ros.viewer.export import KINDS
 from wildseg3d_ros.viewer.panels import CameraCard, ObjectList, RigReport, SelectionPanel
-from wildseg3d_ros.viewer.server import Pictures, Server
+from wildseg3d_ros.viewer.server import Server
 from wildseg3d_ros.viewer.session import Session
 from wildseg3d_ros.viewer.source import ShownScene
 from wildseg3d_ros.viewer.words import sentence
@@ -150,7 +151,8 @@ class Page:
         self.cloud.show(
             up=list(shown.up),
             size=max(1.2 * shown.spacing, 1e-6),
-            cameras=_frustums(shown, pictures),
+            focus=_focus(shown),
+            cameras=_frustums(shown),
         )
         self.objects.show(shown, pictures)
         self.rig.show(shown)
@@ -201,9 +203,15 @@ class Page:
             card.show_selection(paths.get(name) if cloud is not None else None)
 
     def _on_shown(self, event: GenericEventArguments) -> None:
-        began = self.control.began.pop(event.args["url"], None)
+        began, given = self.control.began.pop(event.args["url"], None), event.args
         if began is not None:
-            self.latency.text = f"click to cloud {event.args['ended'] - began:.0f} ms"
+            parts = {
+                "answer": given["told"] - began,
+                "transfer": given["fetched"] - given["told"],
+                "drawing": given["ended"] - given["fetched"],
+            }
+            said = ", ".join(f"{name} {took:.0f}" for name, took in parts.items())
+            self.latency.text = f"click to cloud {given['ended'] - began:.0f} ms ({said})"
 
     # ---- how it is shown
 
@@ -258,7 +266,16 @@ class Page:
             self._toggle_colors()
 
 
-def _frustums(shown: ShownScene, pictures: Pictures) -> list[dict]:
+def _focus(shown: ShownScene) -> list[float] | None:
+    """Middle and half diagonal of the objects; None where there is none."""
+    corners = [each.box.corners() for each in shown.objects if each.box is not None]
+    if not corners:
+        return None
+    low, high = (edge(np.concatenate(corners), axis=0) for edge in (np.min, np.max))
+    return [*((low + high) / 2).tolist(), float(np.linalg.norm(high - low)) / 2]
+
+
+def _frustums(shown: ShownScene) -> list[dict]:
     """Pose, opening and size of each camera that stands somewhere, as the 3D pane takes them."""
     drawn = []
     for camera in shown.cameras:

@@ -21,6 +21,7 @@ from wildseg3d_ros.viewer.drawing import (
     label_points,
     outlines,
     packed,
+    shuffled,
     thumbnail,
 )
 from wildseg3d_ros.viewer.export import all_exported, exported
@@ -131,7 +132,9 @@ class Server:
         cloud = None if session is None else session.cloud
         if session is None or cloud is None or session.version != version:
             return _gone()
-        return await _made(lambda: packed(cloud.points, cloud.colors), "application/octet-stream")
+        return await _made(
+            lambda: shuffled(cloud.points, cloud.colors), "application/octet-stream"
+        )
 
     async def _export(self, key: str, name: str) -> Response:
         """``selected`` or ``all`` with a kind of :mod:`wildseg3d_ros.viewer.export` behind it."""
