@@ -140,7 +140,7 @@ class Page:
         for camera in shown.cameras:
             card = self.cards[camera.name]
             verdict = next((v for v in shown.verdicts if v.name == camera.name), None)
-            card.show_scene(camera, shown.scene_id, drawn[camera.name], verdict)
+            card.show_scene(camera, shown.key, drawn[camera.name], verdict)
         unit = "" if shown.metric else ", not in metres"
         self.title.text = (
             f"{self.source.name} · {sum(o.level == 'whole' for o in shown.objects)} objects · "
@@ -150,7 +150,7 @@ class Page:
         self._show_cloud()
         self.cloud.show(
             up=list(shown.up),
-            size=max(1.2 * shown.spacing, 1e-6),
+            size=max(2.0 * shown.spacing, 1e-6),
             focus=_focus(shown),
             cameras=_frustums(shown),
         )
@@ -179,7 +179,7 @@ class Page:
             return
         hidden = ",".join(map(str, sorted(self.session.hidden)))
         by_object = str(self.session.by_object).lower()
-        address = f"/cloud/{shown.scene_id}.bin?by_object={by_object}&hide={hidden}"
+        address = f"/cloud/{shown.key}.bin?by_object={by_object}&hide={hidden}"
         self.cloud.show(src=address)
         self.by_object.props(f"color={'primary' if self.session.by_object else 'white'}")
 
@@ -288,7 +288,7 @@ def _frustums(shown: ShownScene) -> list[dict]:
                 "pose": camera.world_from_cam.ravel().tolist(),
                 "right": width / 2 / camera.K[0, 0],
                 "bottom": height / 2 / camera.K[1, 1],
-                "depth": max(40 * shown.spacing, 1e-3),
+                "depth": max(30 * shown.spacing, 1e-3),
                 "color": 0x8D97A5,
             }
         )

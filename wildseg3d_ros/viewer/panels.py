@@ -59,13 +59,13 @@ class CameraCard:
     def show_scene(
         self,
         camera: ShownCamera,
-        scene_id: str,
+        key: str,
         outlines: list[dict],
         verdict: CameraVerdict | None,
     ) -> None:
         """Shows the camera in another scene."""
         height, width = camera.labels.shape
-        self._still = f"/image/{scene_id}/{camera.name}.jpg"
+        self._still = f"/image/{key}/{camera.name}.jpg"
         source = {} if self.live_stamp else {"src": self._still}
         self.image.show(
             name=camera.name, width=width, height=height, objects=outlines, zoomable=self.large,
@@ -150,7 +150,7 @@ class ObjectList:
         self._rows[each.object_id] = row
         with row:
             ui.element("img").props(
-                f'src="/thumbnail/{shown.scene_id}/{each.object_id}.jpg" loading=lazy alt=""'
+                f'src="/thumbnail/{shown.key}/{each.object_id}.jpg" loading=lazy alt=""'
             )
             with ui.element("div"):
                 with ui.element("div").classes("title"):

@@ -83,10 +83,10 @@ class Server:
     def __init__(self, source: SceneSource, sessions: Sessions) -> None:
         self.source, self.sessions = source, sessions
         self._pictures: Pictures | None = None
-        app.get("/image/{scene_id}/{camera}.jpg")(self._image)
+        app.get("/image/{key}/{camera}.jpg")(self._image)
         app.get("/live/{camera}/{stamp}.jpg")(self._live)
-        app.get("/thumbnail/{scene_id}/{object_id}.jpg")(self._thumbnail)
-        app.get("/cloud/{scene_id}.bin")(self._cloud)
+        app.get("/thumbnail/{key}/{object_id}.jpg")(self._thumbnail)
+        app.get("/cloud/{key}.bin")(self._cloud)
         app.get("/selection/{key}/{version}.bin")(self._selection)
         app.get("/export/{key}/{name}")(self._export)
 
@@ -99,9 +99,9 @@ class Server:
         self._pictures = kept = Pictures(self.source, shown)
         return kept
 
-    async def _image(self, scene_id: str, camera: str) -> Response:
+    async def _image(self, key: str, camera: str) -> Response:
         shown = self.source.shown
-        if shown is None or shown.scene_id != scene_id:
+        if shown is None or shown.key != key:
             return _gone()
         image = shown.camera(camera).image
         if image is None:
@@ -114,15 +114,15 @@ class Server:
             return _gone()
         return await _made(lambda: jpeg(newest.image, 80), "image/jpeg")
 
-    async def _thumbnail(self, scene_id: str, object_id: int) -> Response:
+    async def _thumbnail(self, key: str, object_id: int) -> Response:
         pictures = self.pictures()
-        if pictures is None or pictures.shown.scene_id != scene_id:
+        if pictures is None or pictures.shown.key != key:
             return _gone()
         return await _made(lambda: pictures.thumbnail(object_id), "image/jpeg")
 
-    async def _cloud(self, scene_id: str, by_object: bool = False, hide: str = "") -> Response:
+    async def _cloud(self, key: str, by_object: bool = False, hide: str = "") -> Response:
         pictures = self.pictures()
-        if pictures is None or pictures.shown.scene_id != scene_id:
+        if pictures is None or pictures.shown.key != key:
             return _gone()
         hidden = frozenset(int(each) for each in hide.split(",") if each.isdecimal())
         return await _made(lambda: pictures.cloud(by_object, hidden), "application/octet-stream")

@@ -75,7 +75,8 @@ class ShownScene:
         warnings: of the build, one sentence each.
         up: (3,) direction that is up.
         metric: whether lengths are metres.
-        edits: changes that can be taken back.
+        edits: changes that can be taken back; 1 where that is not known.
+        version: told apart by it are several views of a scene, as a node's topics come in.
     """
 
     scene_id: str
@@ -89,6 +90,12 @@ class ShownScene:
     up: tuple[float, float, float] = (0.0, 0.0, 1.0)
     metric: bool = True
     edits: int = 0
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        """Names it in addresses."""
+        return f"{self.scene_id or 'none'}-{self.version}"
 
     def camera(self, name: str) -> ShownCamera:
         """The named camera.
