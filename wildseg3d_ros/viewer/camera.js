@@ -59,24 +59,24 @@ export default {
   },
 
   methods: {
-    // One image at a time: a slow line skips images, and none is cut off by the next.
+    // The next image is asked for when this one is on the screen: a slow line or machine skips some.
     load() {
       if (this.loading || this.loaded === this.src) return;
       const image = new Image();
       this.loading = true;
+      const wanted = this.src;
       const done = () => {
         this.loading = false;
         this.load();
       };
       image.onload = () => {
-        this.loaded = image.src = wanted;
-        done();
+        this.loaded = wanted;
+        requestAnimationFrame(() => requestAnimationFrame(done));
       };
       image.onerror = () => {
         this.loading = false;
         setTimeout(() => this.load(), 1000);
       };
-      const wanted = this.src;
       image.src = wanted;
     },
     cross(each) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from wildseg3d_ros.viewer.words import sentence
 
 _TICK = 0.2
 """Seconds between two looks at the source."""
+_LIVE_PERIOD = 0.5
+"""Seconds between two live images of a camera: they show what is there, they are no video."""
 _CSS = (Path(__file__).parent / "style.css").read_text()
 
 
@@ -38,7 +41,7 @@ class Page:
         self.control = Control(server.source, session, self.show_selection)
         self.cards: dict[str, CameraCard] = {}
         self._told: tuple = ()
-        self._live = self.source.live
+        self._live, self._next_live = self.source.live, 0.0
 
     # ---- layout
 
@@ -108,9 +111,10 @@ class Page:
         if (state, bool(shown)) != self._told:
             self._told = state, bool(shown)
             self._tell()
-        if self._live:
+        if self._live and time.monotonic() > self._next_live:
+            self._next_live = time.monotonic() + _LIVE_PERIOD
             for name, card in self.cards.items():
-                card.show_live(self.source.live_image(name))
+                card.show_live(await run.io_bound(self.source.live_image, name))
 
     def _tell(self) -> None:
         state = self.source.state

@@ -282,7 +282,7 @@ class RosSource:
     def _ask_for_poses(self) -> None:
         """Where the cameras stand by TF; a build that is asked for here says it better."""
         rig = self._client.check_rig()
-        if self.shown is not None and rig.frame == self.shown.frame_id:
+        if self.shown is not None and rig.frame_id == self.shown.frame_id:
             self._poses = {c.verdict.name: c.frame_from_optical for c in rig.cameras}
         for stream in rig.streams:
             if stream.part == "camera_info":
