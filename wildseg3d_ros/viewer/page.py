@@ -77,10 +77,14 @@ class Page:
             self.title = ui.label().classes("ws-faint")
             ui.element("div").classes("ws-push")
             if self.source.live:
-                ui.switch("Live", value=True, on_change=self._on_live).props("dense").mark("live")
+                ui.switch("Live", value=True, on_change=self._on_live).props("dense").props(
+                    "data-testid=live"
+                )
             if self.source.can_build:
-                _button("Build", self.control.build, "construction").mark("build")
-            self.undo_edit = _button("Undo edit", self.control.undo_edit, "undo").mark("undo-edit")
+                _button("Build", self.control.build, "construction").props("data-testid=build")
+            self.undo_edit = _button("Undo edit", self.control.undo_edit, "undo").props(
+                "data-testid=undo-edit"
+            )
             with _button("Export all", None, "download"), ui.menu().props("auto-close"):
                 for kind, text in KINDS.items():
                     ui.menu_item(text, lambda kind=kind: self.control.export("all", kind))
@@ -95,10 +99,12 @@ class Page:
                 self.by_object = _tool("palette", "colours by object", self._toggle_colors)
                 _tool("videocam", "cameras", self._toggle_cameras)
                 modes = {"this": "This", "also": "Also", "not": "Not"}
-                mode = ui.toggle(modes, value="this", on_change=self._set_mode).mark("mode")
+                mode = ui.toggle(modes, value="this", on_change=self._set_mode).props(
+                    "data-testid=mode"
+                )
                 mode.props("dense no-caps unelevated toggle-color=grey-8 size=sm")
                 mode.tooltip("What a click means, where no key can be pressed")
-            self.latency = ui.label().classes("ws-latency").mark("latency")
+            self.latency = ui.label().classes("ws-latency").props("data-testid=latency")
         self.cloud.show(showcameras=True)
 
     # ---- what the source says
@@ -126,12 +132,12 @@ class Page:
                 ui.label(sentence(text)).classes("ws-banner")
             if state.busy:
                 stage, fraction = state.busy
-                with ui.element("div").classes("ws-banner work").mark("progress"):
+                with ui.element("div").classes("ws-banner work").props("data-testid=progress"):
                     ui.label(f"{stage[:1].upper()}{stage[1:]} …")
                     bar = ui.linear_progress(fraction, show_value=False, size="6px")
                     bar.classes("w-64").props("rounded instant-feedback")
                     if self.source.can_build:
-                        _button("Cancel", self.source.cancel, "close").mark("cancel")
+                        _button("Cancel", self.source.cancel, "close").props("data-testid=cancel")
 
     async def _on_scene(self, shown: ShownScene) -> None:
         """Another scene answers: shows it, and asks it what was asked before."""

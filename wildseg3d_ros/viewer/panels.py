@@ -41,7 +41,11 @@ class CameraCard:
         self._session, self.name = control.session, camera.name
         self.live_stamp, self.large = 0, False
         self._still = ""
-        with ui.element("div").classes("ws-card").mark(f"camera-{camera.name}") as self._card:
+        with (
+            ui.element("div")
+            .classes("ws-card")
+            .props(f"data-testid='camera-{camera.name}'") as self._card
+        ):
             with ui.element("div").classes("ws-title"):
                 ui.label(camera.name).classes("name")
                 self._badge = ui.label().classes("ws-badge")
@@ -122,7 +126,7 @@ class ObjectList:
     def __init__(self, control: Control, hide: Callable[[int], Awaitable[None]]) -> None:
         self._control, self._hide = control, hide
         self._rows: dict[int, ui.element] = {}
-        self._list = ui.element("div").mark("objects")
+        self._list = ui.element("div").props("data-testid=objects")
 
     def show(self, shown: ShownScene, pictures: Pictures) -> None:
         """Lists the objects of a scene, parts under what they are part of."""
@@ -146,7 +150,7 @@ class ObjectList:
         color = "#{:02x}{:02x}{:02x}".format(*pictures.colors[each.object_id])
         row = ui.element("div").classes("ws-object" + (" part" if each.parent else ""))
         row.on("click", lambda: self._control.select((each.object_id,)))
-        row.mark(f"object-{each.object_id}")
+        row.props(f"data-testid='object-{each.object_id}'")
         self._rows[each.object_id] = row
         with row:
             ui.element("img").props(
@@ -184,7 +188,7 @@ class SelectionPanel:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._panel = ui.element("div").classes("ws-selection").mark("selection")
+        self._panel = ui.element("div").classes("ws-selection").props("data-testid=selection")
         self.show()
 
     def show(self) -> None:
@@ -209,7 +213,7 @@ class SelectionPanel:
         assert cloud is not None
         score, ambiguous = certainty(cloud.score, cloud.ambiguity)
         with ui.element("div").classes("ws-row"):
-            ui.label(_name(cloud.object_ids)).classes("ws-what").mark("selected-name")
+            ui.label(_name(cloud.object_ids)).classes("ws-what").props("data-testid=selected-name")
             if ambiguous:
                 ui.label("ambiguous: look at the alternatives").classes("ws-badge warn")
             self._draw_chips()
@@ -229,7 +233,7 @@ class SelectionPanel:
             for name, text in figures.items():
                 with ui.element("div"):
                     ui.html(f"<span>{name}</span>", sanitize=False)
-                    ui.html(f"<b>{text}</b>", sanitize=False).mark(f"figure-{name}")
+                    ui.html(f"<b>{text}</b>", sanitize=False).props(f"data-testid='figure-{name}'")
         for warning in session.answer.warnings if session.answer else ():
             ui.label(sentence(warning)).classes("ws-faint")
         with ui.element("div").classes("ws-row"):
@@ -246,7 +250,9 @@ class SelectionPanel:
             texts[k] = f"{size} {_share(each.score)}"
         for k, text in texts.items():
             chosen = session.chosen == k
-            chip = ui.chip(text, on_click=lambda k=k: control.choose(k)).mark(f"alternative-{k}")
+            chip = ui.chip(text, on_click=lambda k=k: control.choose(k)).props(
+                f"data-testid='alternative-{k}'"
+            )
             chip.props(f"dense {'color=primary text-color=black' if chosen else 'outline'}")
 
     def _draw_buttons(self, known: bool) -> None:
@@ -255,28 +261,31 @@ class SelectionPanel:
             ui.spinner(size="sm")
             ui.label("The scene is being changed …").classes("ws-faint")
             return
-        _action("Undo click", control.take_back, "undo").mark("undo-click")
-        _action("Clear", control.clear, "close").mark("clear")
+        _action("Undo click", control.take_back, "undo").props("data-testid=undo-click")
+        _action("Clear", control.clear, "close").props("data-testid=clear")
         if known:
-            _action("Refine", control.refine, "tune").mark("refine")
+            _action("Refine", control.refine, "tune").props("data-testid=refine")
         else:
-            _action("Add as object", control.add, "add_circle").mark("add")
-        with _action("Export", None, "download").mark("export"), ui.menu().props("auto-close"):
+            _action("Add as object", control.add, "add_circle").props("data-testid=add")
+        with (
+            _action("Export", None, "download").props("data-testid=export"),
+            ui.menu().props("auto-close"),
+        ):
             for kind, text in KINDS.items():
                 item = ui.menu_item(text, lambda kind=kind: control.export("selected", kind))
-                item.mark(f"export{kind}")
+                item.props(f"data-testid='export{kind}'")
 
     def _draw_error(self) -> None:
         control = self._control
-        ui.label(control.session.error).classes("ws-error").mark("error")
+        ui.label(control.session.error).classes("ws-error").props("data-testid=error")
         with ui.element("div").classes("ws-row"):
             if control.busy:
                 ui.spinner(size="sm")
                 return
-            _action("Undo click", control.take_back, "undo").mark("undo-click")
-            _action("Clear", control.clear, "close").mark("clear")
+            _action("Undo click", control.take_back, "undo").props("data-testid=undo-click")
+            _action("Clear", control.clear, "close").props("data-testid=clear")
             if control.session.addable:
-                _action("Add as object", control.add, "add_circle").mark("add")
+                _action("Add as object", control.add, "add_circle").props("data-testid=add")
 
     def _draw_refining(self) -> None:
         control, session = self._control, self._control.session
@@ -289,7 +298,7 @@ class SelectionPanel:
             if control.busy:
                 ui.spinner(size="sm")
                 return
-            _action("Apply", control.refine, "check").mark("apply")
+            _action("Apply", control.refine, "check").props("data-testid=apply")
             _action("Undo click", control.take_back, "undo")
             _action("Cancel", control.clear, "close")
 
@@ -298,7 +307,7 @@ class RigReport:
     """What the build found about each camera."""
 
     def __init__(self) -> None:
-        self._panel = ui.element("div").mark("rig")
+        self._panel = ui.element("div").props("data-testid=rig")
 
     def show(self, shown: ShownScene) -> None:
         """Shows verdicts and warnings of a scene."""

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
-from wildseg3d_ros.core.types import Alternative, Click, ObjectCloud, Point, Prompt, ViewMasks
+from wildseg3d_ros.core.types import (
+    Alternative,
+    CameraVerdict,
+    Click,
+    ObjectCloud,
+    Point,
+    Prompt,
+    ViewMasks,
+)
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.replies import Selection
 from wildseg3d_ros.ros.messages.requests import SegmentOptions
@@ -52,6 +60,7 @@ class RosSource:
         self._seen: tuple[str, int] | None = None
         self._cancelled, self._closing = threading.Event(), threading.Event()
         self._poses: dict[str, NDArray[np.float64]] = {}
+        self._verdicts: dict[str, tuple[CameraVerdict, ...]] = {}
         self._checked = False
         self._stills: dict[str, tuple[int, NDArray[np.uint8]]] = {}
         self._thread = threading.Thread(target=self._watch, name="scene node", daemon=True)
@@ -127,6 +136,8 @@ class RosSource:
         try:
             built = self._client.build(progress=report, cancelled=self._cancelled.is_set)
             self._poses = {c.verdict.name: c.frame_from_optical for c in built.cameras}
+            # On /diagnostics they are rounded to millimetres.
+            self._verdicts = {built.scene_id: tuple(c.verdict for c in built.cameras)}
             self._seen = None
         except (WildSeg3DError, TimeoutError) as error:
             self._failed = str(error)
@@ -211,12 +222,13 @@ class RosSource:
         elif now != self._seen and feed.labels and feed.cloud is not None:
             self._show_scene()
             self._seen = now
-        if state.scene_id and not self._poses and not self._checked:
+        if state.scene_id and not self._checked:
             self._checked = True
             self._ask_for_poses()
         shown = self.shown
-        if shown is not None and shown.scene_id and shown.verdicts != state.verdicts:
-            self.shown = replace(shown, verdicts=state.verdicts)
+        verdicts = self._verdicts.get(state.scene_id, state.verdicts)
+        if shown is not None and shown.scene_id == state.scene_id and shown.verdicts != verdicts:
+            self.shown = replace(shown, verdicts=verdicts)
 
     def _show_cameras(self) -> None:
         """Before there is a scene: the cameras alone."""
@@ -262,7 +274,7 @@ class RosSource:
                 )
                 for each in objects
             ),
-            verdicts=feed.state.verdicts,
+            verdicts=self._verdicts.get(feed.state.scene_id, feed.state.verdicts),
             edits=1,
             version=feed.changes,
         )
@@ -282,7 +294,8 @@ class RosSource:
     def _ask_for_poses(self) -> None:
         """Where the cameras stand by TF; a build that is asked for here says it better."""
         rig = self._client.check_rig()
-        if self.shown is not None and rig.frame_id == self.shown.frame_id:
+        known = self.shown
+        if not self._poses and known is not None and rig.frame_id == known.frame_id:
             self._poses = {c.verdict.name: c.frame_from_optical for c in rig.cameras}
         for stream in rig.streams:
             if stream.part == "camera_info":
