@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import cv2
 import numpy as np
 import pytest
 
+from test.viewer.conftest import until
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.cameras import rays
 from wildseg3d_ros.core.types import NEGATIVE, Box, Click, Point, Prompt
+from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.viewer.drawing import inner_pixel, label_points, outline
 from wildseg3d_ros.viewer.file_source import FileSource
 from wildseg3d_ros.viewer.session import Session, Sessions
+from wildseg3d_ros.viewer.source import SourceState
+from wildseg3d_testing.scenes import construct_scene
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +119,22 @@ def test_sessions_are_one_for_each_tab_and_not_without_end():
     for number in range(300):
         sessions.of_tab(str(number))
     assert sessions.of_key(first.key) is None
+
+
+def test_file_source_builds_a_recording_and_can_be_stopped(tmp_path):
+    truth = construct_scene(views=3, arc_degrees=60)
+    write_folder(tmp_path, truth.recording())
+    source = FileSource(tmp_path)
+    assert "Build" in source.state.problem
+    thread = threading.Thread(target=source.build)
+    thread.start()
+    assert until(lambda: source.state.busy is not None and source.state.busy[0] != "starting", 60)
+    source.cancel()
+    thread.join()
+    assert source.shown is None
+    assert "cancelled" in source.state.failed
+    source.build()
+    assert source.state == SourceState()
+    u, v = inner_pixel(truth.labels[0] == 1)
+    cloud = source.ask(Prompt((Click(truth.views[0].name, u, v),))).cloud
+    assert np.median(truth.distance_to_object(1, cloud.points)) < 0.005

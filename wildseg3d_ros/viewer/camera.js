@@ -61,7 +61,7 @@ export default {
   methods: {
     // The next image is asked for when this one is on the screen: a slow line or machine skips some.
     load() {
-      if (this.loading || this.loaded === this.src) return;
+      if (this.loading || !this.src || this.loaded === this.src) return;
       const image = new Image();
       this.loading = true;
       const wanted = this.src;

@@ -134,7 +134,7 @@ export default {
       try {
         const geometry = await this.fetchCloud(wanted);
         if (wanted !== this.src) return;
-        this.note = geometry.attributes.position.count ? "" : "The scene has no points.";
+        this.note = geometry.attributes.position.count ? "" : "There are no points yet.";
         this.replace("cloud", this.points(geometry, 1.0), this.scene);
         if (!this.controls) this.lookAtAll();
         this.loadSelected();
@@ -182,7 +182,9 @@ export default {
         for (let a = 0; a < 8; a++)
           for (const bit of [1, 2, 4])
             if (!(a & bit)) ends.push(...this.box[a], ...this.box[a | bit]);
-        lines = this.lines(ends, 0xffb020);
+        lines = this.lines(ends, 0xffd27a);
+        lines.material.depthTest = false; // what is before it must not hide where it ends
+        lines.renderOrder = 1;
       }
       this.replace("edges", lines);
       this.drawOver();

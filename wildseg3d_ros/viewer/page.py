@@ -133,7 +133,7 @@ class Page:
             if state.busy:
                 stage, fraction = state.busy
                 with ui.element("div").classes("ws-banner work").props("data-testid=progress"):
-                    ui.label(f"{stage[:1].upper()}{stage[1:]} …")
+                    ui.label(f"{stage[:1].upper()}{stage[1:]} … {fraction:.0%}")
                     bar = ui.linear_progress(fraction, show_value=False, size="6px")
                     bar.classes("w-64").props("rounded instant-feedback")
                     if self.source.can_build:
@@ -160,7 +160,7 @@ class Page:
         self._show_cloud()
         self.cloud.show(
             up=list(shown.up),
-            size=max(2.0 * shown.spacing, 1e-6),
+            size=max(2.8 * shown.spacing, 1e-6),
             focus=_focus(shown),
             cameras=_frustums(shown),
         )

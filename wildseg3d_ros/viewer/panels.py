@@ -69,7 +69,7 @@ class CameraCard:
     ) -> None:
         """Shows the camera in another scene."""
         height, width = camera.labels.shape
-        self._still = f"/image/{key}/{camera.name}.jpg"
+        self._still = "" if camera.image is None else f"/image/{key}/{camera.name}.jpg"
         source = {} if self.live_stamp else {"src": self._still}
         self.image.show(
             name=camera.name, width=width, height=height, objects=outlines, zoomable=self.large,
@@ -136,8 +136,11 @@ class ObjectList:
         for each in shown.objects:
             parts.setdefault(each.parent, []).append(each)
         with self._list:
-            if not shown.objects:
-                ui.label("No object was found. Click one in an image, and add it.")
+            if not shown.scene_id:
+                ui.label("There is no scene yet.").classes("ws-faint q-pa-sm")
+            elif not shown.objects:
+                text = "No object was found. Click one in an image, and add it."
+                ui.label(text).classes("ws-faint q-pa-sm")
             for each in shown.objects:
                 if each.parent == 0:
                     self._draw(each, shown, pictures)
