@@ -48,6 +48,9 @@ setup(
             "masks/learned/affinities.onnx",
             "masks/learned/affinities.md",
             "masks/surface/scores*.npz",
+            "viewer/*.css",
+            "viewer/*.js",
+            "viewer/*.svg",
         ]
     },
     data_files=[
@@ -75,6 +78,7 @@ setup(
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],
         "train": ["torch>=2.1", "mujoco>=3", "onnx>=1.16", "trimesh>=4.4"],
+        "viewer": ["nicegui>=3.18,<4"],
         "test": ["array-api-strict>=2", "hypothesis>=6", "pytest>=7.4", "pytest-xdist>=3"],
     },
     zip_safe=False,
@@ -84,6 +88,7 @@ setup(
             "scene_node = wildseg3d_ros.ros.scene_node:main",
             "replay_node = wildseg3d_ros.ros.replay_node:main",
             "cell = wildseg3d_ros.ros.cell_node:main",
+            "viewer = wildseg3d_ros.viewer.command:main_live",
         ],
         # The back ends, by their settings: as any other package adds its own (docs/extending.md).
         "wildseg3d.pointmaps": [

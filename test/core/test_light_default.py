@@ -21,6 +21,7 @@ OF_EXTRAS = (
     "mujoco",
     "onnx",
     "trimesh",
+    "nicegui",
 )
 
 WITHOUT = """

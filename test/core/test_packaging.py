@@ -103,7 +103,7 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     )
     prefix = tmp_path / "install"
     executables = {path.name for path in (prefix / "lib" / "wildseg3d").iterdir()}
-    assert executables == {"wildseg3d", "scene_node", "replay_node", "cell"}
+    assert executables == {"wildseg3d", "scene_node", "replay_node", "cell", "viewer"}
     share = prefix / "share"
     assert (share / "ament_index/resource_index/packages/wildseg3d").is_file()
     assert (share / "wildseg3d/package.xml").is_file()
@@ -130,7 +130,7 @@ def test_setup_entry_points_name_functions_that_exist():
     text = (ROOT / "setup.py").read_text()
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
     backends = {"depth", "mast3r", "stereo", "geometric", "sam2"}
-    names = {"wildseg3d", "scene_node", "replay_node", "cell", *backends}
+    names = {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *backends}
     assert {name for name, _, _ in entries} == names
     for name, module, function in entries:
         folder = ROOT.joinpath(*module.split("."))
@@ -165,7 +165,7 @@ def test_pipeline_import_loads_neither_ros_nor_heavy_packages():
     assert "wildseg3d_ros" in loaded
     assert "numpy" in loaded
     heavy = {"rclpy", "torch", "viser", "mujoco", "cv_bridge", "transformers", "skimage"}
-    heavy |= {"safetensors", "huggingface_hub", "onnx", "trimesh"}
+    heavy |= {"safetensors", "huggingface_hub", "onnx", "trimesh", "nicegui"}
     assert loaded & heavy == set()
     assert {name for name in loaded if name.endswith("_msgs")} == set()
 

@@ -1,5 +1,5 @@
 """The ``wildseg3d`` command: build, check, segment, evaluate, align, replay, demonstrate,
-train."""
+train, view."""
 
 from __future__ import annotations
 

@@ -59,6 +59,12 @@ DELEGATES = {
         "needs the extra 'train'",
         "`make setup EXTRAS=train` in a clone, else `pip install 'wildseg3d[train]'`",
     ),
+    "view": Delegate(
+        "wildseg3d_ros.viewer.command",
+        "click objects in a web page, of a scene's file or a running node",
+        "needs the extra 'viewer'",
+        "`make setup EXTRAS=viewer` in a clone, else `pip install 'wildseg3d[viewer]'`",
+    ),
 }
 
 _DESCRIPTION = """\

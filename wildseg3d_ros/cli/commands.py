@@ -155,7 +155,7 @@ def segment(given: argparse.Namespace) -> None:
     _check_targets(given.output, given.picture, given.save)
     prompt = _prompt(given)
     scene = load_scene(given.scene)
-    config = read_config(given.config, given.settings, _config_as_built(scene))
+    config = read_config(given.config, given.settings, config_as_built(scene))
     start = time.perf_counter()
     before = len(scene.warnings)
     scene, cloud = _answer(scene, prompt, config, given.add)
@@ -213,7 +213,7 @@ def update(given: argparse.Namespace) -> None:
     target = given.output or given.scene
     _check_targets(target)
     scene = load_scene(given.scene)
-    config = read_config(given.config, given.settings, _config_as_built(scene))
+    config = read_config(given.config, given.settings, config_as_built(scene))
     masks = load_masks_for(scene.masks, config.masks)
     recording = _load(given)
     with ProgressBar(given.quiet) as bar:
@@ -289,7 +289,7 @@ def _exit_code(alignment: Alignment) -> int:
     return ExitCode.UNRELIABLE
 
 
-def _config_as_built(scene: Scene) -> SceneConfig:
+def config_as_built(scene: Scene) -> SceneConfig:
     """The defaults, with the mask back end and the weights that built the scene."""
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.masks import as_built

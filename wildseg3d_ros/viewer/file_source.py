@@ -1,0 +1,230 @@
+"""A scene in a file, or built from a recording, answered in this process."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from wildseg3d_ros.cli.commands import config_as_built
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.types import Click, ObjectCloud, Point, Prompt
+from wildseg3d_ros.editing import add_object, refine_object, undo
+from wildseg3d_ros.grasping.graspable import GraspableScene
+from wildseg3d_ros.grasping.surroundings import whole_scene
+from wildseg3d_ros.masks import load_masks_for
+from wildseg3d_ros.scene.file.snapshot import load_scene
+from wildseg3d_ros.scene.nearest import click_at_point
+from wildseg3d_ros.scene.prompting import answer, selected_by
+from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.viewer.building import build_folder
+from wildseg3d_ros.viewer.source import (
+    Answer,
+    LiveImage,
+    SceneObject,
+    ShownCamera,
+    ShownScene,
+    SourceState,
+)
+
+
+class FileSource:
+    """Answers from a scene's file; a folder is a recording, which is built first.
+
+    Edits change the scene in memory. Who wants to keep them saves the scene.
+
+    Raises:
+        FileError: a file that is no scene.
+    """
+
+    live = False
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.name = path, path.name
+        self.can_build = path.is_dir()
+        self._edit, self._cancelled, self._failed = threading.Lock(), threading.Event(), ""
+        self._busy: tuple[str, float] | None = None
+        self._scene: Scene | None = None
+        self._graspable: GraspableScene | None = None
+        self.shown: ShownScene | None = None
+        if not self.can_build:
+            self._adopt(load_scene(path))
+
+    @property
+    def state(self) -> SourceState:
+        """A scene in memory is never stale."""
+        problem = ""
+        if self.shown is None and self._busy is None and not self._failed:
+            problem = "There is no scene yet. Press Build."
+        return SourceState(problem, busy=self._busy, failed=self._failed)
+
+    @property
+    def scene(self) -> Scene:
+        """The scene that answers.
+
+        Raises:
+            WildSeg3DError: there is none (NO_SCENE).
+        """
+        if self._scene is None:
+            raise WildSeg3DError("there is no scene yet; build it first", ErrorCode.NO_SCENE)
+        return self._scene
+
+    def ask(self, prompt: Prompt, stamps: dict[str, int] | None = None) -> Answer:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`; there are no other images."""
+        start = time.perf_counter()
+        scene = self.scene
+        cloud = answer(scene, prompt)
+        return self._answered(scene, cloud, time.perf_counter() - start)
+
+    def add(self, prompt: Prompt) -> Answer:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        return self._change(add_object, "adding", prompt)
+
+    def refine(self, prompt: Prompt) -> Answer:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        return self._change(refine_object, "refining", prompt)
+
+    def undo(self) -> None:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        with self._changing("undoing"):
+            scene = self.scene
+            config = config_as_built(scene)
+            masks = load_masks_for(scene.masks, config.masks) if _needs_backend(scene) else None
+            self._adopt(undo(scene, config, masks)[0])
+
+    def click_at(self, point: Point) -> Click:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        return click_at_point(self.scene, point)
+
+    def build(self) -> None:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        self._cancelled.clear()
+
+        def report(stage: str, fraction: float) -> None:
+            self._busy = stage, fraction
+
+        try:
+            with self._changing("starting"):
+                self._failed = ""
+                self._adopt(build_folder(self._path, report, self._cancelled.is_set))
+        except WildSeg3DError as error:
+            self._failed = str(error)
+
+    def cancel(self) -> None:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        self._cancelled.set()
+
+    def live_image(self, camera: str) -> LiveImage | None:
+        """None: a file has no camera."""
+        return None
+
+    def close(self) -> None:
+        """Nothing runs beside."""
+
+    def _answered(self, scene: Scene, cloud: ObjectCloud, seconds: float) -> Answer:
+        graspable = self._graspable
+        if graspable is None or graspable.scene is not scene:
+            graspable = GraspableScene(scene)
+        return Answer(cloud, graspable.box(selected_by(scene, cloud)), seconds)
+
+    def _change(self, edit: Callable[..., tuple], what: str, prompt: Prompt) -> Answer:
+        start = time.perf_counter()
+        with self._changing(what):
+            scene = self.scene
+            config = config_as_built(scene)
+            masks = None
+            if _needs_backend(scene):
+                masks = load_masks_for(scene.masks, config.masks, prompted=True)
+            changed, cloud = edit(scene, prompt, config, masks)
+            if changed is not scene:
+                self._adopt(changed)
+        return self._answered(changed, cloud, time.perf_counter() - start)
+
+    @contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        if not self._edit.acquire(blocking=False):
+            raise WildSeg3DError(
+                "the scene is being changed from another page; ask again when that is done",
+                ErrorCode.BUSY,
+            )
+        try:
+            self._busy = what, 0.0
+            yield
+        finally:
+            self._busy = None
+            self._edit.release()
+
+    def _adopt(self, scene: Scene) -> None:
+        graspable = GraspableScene(scene)
+        shown = shown_scene(scene, graspable, self.shown)
+        self._scene, self._graspable, self.shown = scene, graspable, shown
+
+
+def _needs_backend(scene: Scene) -> bool:
+    """A tree of masks needs none."""
+    return scene.object_tree.derived
+
+
+def shown_scene(
+    scene: Scene, graspable: GraspableScene, before: ShownScene | None = None
+) -> ShownScene:
+    """What the page shows of a scene; edits leave its cloud as it was before."""
+    if before is not None and scene.edits and before.frame_id == scene.frame_id:
+        points, colors = before.points, before.colors
+    else:
+        cloud = whole_scene(scene, 0.0)
+        order = np.random.default_rng(0).permutation(len(cloud.points))
+        points, colors = cloud.points[order], cloud.colors[order]
+    known = scene.alignment.in_prior_frame
+    up = (0.0, 0.0, 1.0) if known else tuple(map(float, -scene.world_from_cam[0, :3, 1]))
+    return ShownScene(
+        scene_id=scene.scene_id,
+        frame_id=scene.frame_id,
+        cameras=tuple(
+            ShownCamera(name, image, labels, K, pose)
+            for name, image, labels, K, pose in zip(
+                scene.view_names,
+                scene.images,
+                scene.labels,
+                scene.K,
+                scene.world_from_cam,
+                strict=True,
+            )
+        ),
+        points=points,
+        colors=colors,
+        objects=tuple(_objects(scene, graspable)),
+        verdicts=scene.alignment.cameras,
+        warnings=scene.warnings,
+        up=up,
+        metric=scene.alignment.metric,
+        edits=len(scene.edits),
+    )
+
+
+def _objects(scene: Scene, graspable: GraspableScene) -> Iterator[SceneObject]:
+    records = {record.object_id: record for record in scene.masks.objects}
+    for object_id in scene.index.ids.tolist():
+        count = scene.index.count(object_id)
+        box = graspable.box((object_id,)) if count else None
+        record = records.get(object_id)
+        if record is None:
+            names = tuple(n for n, mask in scene.view_masks((object_id,)).items() if mask.any())
+            yield SceneObject(object_id, "whole", 0, count, math.nan, math.nan, names, box)
+            continue
+        names = tuple(scene.view_names[view] for view in record.views)
+        yield SceneObject(
+            object_id,
+            record.level,
+            record.parent,
+            count,
+            record.score,
+            record.ambiguity,
+            names,
+            box,
+        )

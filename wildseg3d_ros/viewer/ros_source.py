@@ -1,0 +1,350 @@
+"""A running scene node, asked as any ROS client asks it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
+from wildseg3d_ros.core.types import (
+    Alternative,
+    CameraVerdict,
+    Click,
+    ObjectCloud,
+    Point,
+    Prompt,
+    ViewMasks,
+)
+from wildseg3d_ros.ros.client import SceneClient
+from wildseg3d_ros.ros.messages.replies import Selection
+from wildseg3d_ros.ros.messages.requests import SegmentOptions
+from wildseg3d_ros.ros.scene_feed import SceneFeed
+from wildseg3d_ros.viewer.source import (
+    Answer,
+    LiveImage,
+    SceneObject,
+    ShownCamera,
+    ShownScene,
+    SourceState,
+)
+
+_PERIOD = 0.3
+"""Seconds between two looks at what the node says."""
+_SILENT = 4.0
+"""Seconds without diagnostics, which come once a second, after which the node counts as gone."""
+_NODE_TIMEOUT = 60.0
+"""Seconds for an answer: adding an object takes some, on a busy machine many."""
+
+
+class RosSource:
+    """Asks a scene node, which may come and go.
+
+    Args:
+        namespace: of the node.
+    """
+
+    live = can_build = True
+
+    def __init__(self, namespace: str = "") -> None:
+        self.name = f"{namespace.strip('/')}/wildseg3d".lstrip("/")
+        self._client = SceneClient(namespace, timeout=_NODE_TIMEOUT)
+        self._feed = SceneFeed(self._client.node)
+        self.shown: ShownScene | None = None
+        self._busy: tuple[str, float] | None = None
+        self._failed, self._problem = "", "Looking for the scene node …"
+        self._seen: tuple[str, int] | None = None
+        self._cancelled, self._closing = threading.Event(), threading.Event()
+        self._poses: dict[str, NDArray[np.float64]] = {}
+        self._verdicts: dict[str, tuple[CameraVerdict, ...]] = {}
+        self._checked = False
+        self._stills: dict[str, tuple[int, NDArray[np.uint8]]] = {}
+        self._thread = threading.Thread(target=self._watch, name="scene node", daemon=True)
+        self._thread.start()
+
+    @property
+    def state(self) -> SourceState:
+        """As the node says it."""
+        state, stale = self._feed.state, ()
+        if state is None or time.monotonic() - state.arrived > _SILENT:
+            if state is None and self._problem:
+                return SourceState(self._problem, failed=self._failed)
+            text = (
+                f"The scene node '{self.name}' does not answer. Start it, with the ROS_DOMAIN_ID "
+                "of this page; it is found as soon as it is there."
+            )
+            return SourceState(text, failed=self._failed)
+        busy = self._busy or state.building
+        problem = "" if state.scene_id or busy else state.text
+        if state.scene_id and not state.well and not busy:
+            stale = (state.text,)
+        cameras = (each for each in state.problems.values() if each not in state.text)
+        return SourceState(problem, (*stale, *cameras), busy, self._failed)
+
+    def ask(self, prompt: Prompt, stamps: dict[str, int] | None = None) -> Answer:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        return self._segment(prompt, {"stamps": stamps or {}})
+
+    def add(self, prompt: Prompt) -> Answer:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        return self._while_busy("adding", lambda: self._segment(prompt, {"add_object": True}))
+
+    def refine(self, prompt: Prompt) -> Answer:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        return self._while_busy("refining", lambda: self._segment(prompt, {"refine": True}))
+
+    def undo(self) -> None:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        self._while_busy("undoing", self._client.undo)
+
+    def click_at(self, point: Point) -> Click:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`: the nearest pixel of the object
+        there, as the node's clouds of the object have it by pixel."""
+        place = np.array([point.x, point.y, point.z], np.float32)
+        reply = self._client.segment(
+            points=[("", point.x, point.y, point.z)],
+            target_frame=self._frame,
+            organized_cameras=[camera.name for camera in self._known.cameras],
+        )
+        best, nearest = np.inf, None
+        for name, points in reply.organized.items():
+            distance = np.linalg.norm(points - place, axis=-1)
+            if not np.isfinite(distance).any():
+                continue
+            row, column = np.unravel_index(int(np.nanargmin(distance)), distance.shape)
+            if distance[row, column] < best:
+                best = float(distance[row, column])
+                nearest = Click(name, float(column), float(row))
+        if nearest is None:
+            raise PromptError(
+                "no camera measured what is there; click in an image", ErrorCode.NO_DEPTH_AT_PIXEL
+            )
+        return nearest
+
+    def build(self) -> None:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        self._cancelled.clear()
+        self._failed, self._busy = "", ("starting", 0.0)
+
+        def report(stage: str, fraction: float) -> None:
+            self._busy = stage, fraction
+
+        try:
+            built = self._client.build(progress=report, cancelled=self._cancelled.is_set)
+            self._poses = {c.verdict.name: c.frame_from_optical for c in built.cameras}
+            # On /diagnostics they are rounded to millimetres.
+            self._verdicts = {built.scene_id: tuple(c.verdict for c in built.cameras)}
+            self._seen = None
+        except (WildSeg3DError, TimeoutError) as error:
+            self._failed = str(error)
+        finally:
+            self._busy = None
+
+    def cancel(self) -> None:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        self._cancelled.set()
+
+    def live_image(self, camera: str) -> LiveImage | None:
+        """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
+        try:
+            newest = self._feed.image(camera)
+        except WildSeg3DError:
+            return None  # the node says on /diagnostics what is wrong with it
+        return None if newest is None else LiveImage(*newest)
+
+    def close(self) -> None:
+        """Leaves the graph."""
+        self._closing.set()
+        self._thread.join(timeout=2.0)
+        self._client.close()
+
+    @property
+    def _known(self) -> ShownScene:
+        if self.shown is None:
+            raise WildSeg3DError("the scene node has not been found yet", ErrorCode.NO_SCENE)
+        return self.shown
+
+    @property
+    def _frame(self) -> str:
+        return self._known.frame_id
+
+    def _while_busy(self, what: str, act: Callable):
+        self._busy = what, 0.0
+        try:
+            return act()
+        finally:
+            self._busy = None
+
+    def _segment(self, prompt: Prompt, options: SegmentOptions) -> Answer:
+        start = time.perf_counter()
+        reply = self._client.segment(
+            [(click.view, click.u, click.v, click.label) for click in prompt.clicks],
+            boxes=[(box.view, box.u0, box.v0, box.u1, box.v1) for box in prompt.boxes],
+            points=[("", point.x, point.y, point.z) for point in prompt.points],
+            object_ids=prompt.object_ids,
+            # Ids are those of one scene, places are of any.
+            scene_id=self._known.scene_id if prompt.object_ids else "",
+            level=prompt.level,
+            target_frame=self._frame,
+            include_masks=True,
+            include_box=True,
+            include_confidence=True,
+            include_view_count=True,
+            include_alternatives=True,
+            **options,
+        )
+        return Answer(_cloud(reply), reply.box, time.perf_counter() - start, reply.warnings)
+
+    # ---- what the node says
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_PERIOD):
+            try:
+                self._look()
+            except (WildSeg3DError, TimeoutError) as error:
+                self._problem = str(error)
+
+    def _look(self) -> None:
+        feed, state = self._feed, self._feed.state
+        if state is None:
+            self._problem = (
+                f"The scene node '{self.name}' is not there. Start it, with the ROS_DOMAIN_ID of "
+                "this page; it is found as soon as it is there."
+            )
+            return
+        now = state.scene_id, feed.changes
+        if not state.scene_id:
+            self._show_cameras()
+        elif now != self._seen and feed.labels and feed.cloud is not None:
+            self._show_scene()
+            self._seen = now
+        if state.scene_id and not self._checked:
+            self._checked = True
+            self._ask_for_poses()
+        shown = self.shown
+        verdicts = self._verdicts.get(state.scene_id, state.verdicts)
+        if shown is not None and shown.scene_id == state.scene_id and shown.verdicts != verdicts:
+            self.shown = replace(shown, verdicts=verdicts)
+
+    def _show_cameras(self) -> None:
+        """Before there is a scene: the cameras alone."""
+        state, shown = self._feed.state, self.shown
+        names = list(state.topics) if state else []
+        images = {name: self.live_image(name) for name in names}
+        seen = [(name, live.image.shape[:2]) for name, live in images.items() if live]
+        before = [(c.name, c.labels.shape) for c in shown.cameras] if shown else None
+        if shown is not None and not shown.scene_id and seen == before:
+            return
+        self._seen = None
+        self.shown = ShownScene(
+            "",
+            "",
+            tuple(ShownCamera(name, None, np.zeros(size, np.int32)) for name, size in seen),
+            np.zeros((0, 3), np.float32),
+            np.zeros((0, 3), np.uint8),
+            (),
+        )
+
+    def _show_scene(self) -> None:
+        feed = self._feed
+        assert feed.cloud is not None and feed.state is not None
+        points, colors, frame = feed.cloud
+        objects = self._client.list_objects(frame, include_boxes=True)
+        order = np.random.default_rng(0).permutation(len(points))
+        self.shown = ShownScene(
+            scene_id=feed.state.scene_id,
+            frame_id=frame,
+            cameras=tuple(self._camera(name, *feed.labels[name]) for name in sorted(feed.labels)),
+            points=points[order],
+            colors=colors[order],
+            objects=tuple(
+                SceneObject(
+                    each.object_id,
+                    each.level,
+                    each.parent,
+                    each.points,
+                    each.score,
+                    each.ambiguity,
+                    each.cameras,
+                    each.box,
+                )
+                for each in objects
+            ),
+            verdicts=self._verdicts.get(feed.state.scene_id, feed.state.verdicts),
+            edits=1,
+            version=feed.changes,
+        )
+
+    def _camera(self, name: str, stamp_ns: int, labels: NDArray[np.int32]) -> ShownCamera:
+        """The picture of a scene is what the camera saw when the scene came first."""
+        still = self._stills.get(name)
+        if still is None or still[0] != stamp_ns:
+            live = self.live_image(name)
+            if live is not None:
+                self._stills[name] = still = stamp_ns, live.image
+        info = self._feed.infos.get(name)
+        K = None if info is None else np.array(info.k, np.float64).reshape(3, 3)
+        image = None if still is None or still[1].shape[:2] != labels.shape else still[1]
+        return ShownCamera(name, image, labels, K, self._poses.get(name))
+
+    def _ask_for_poses(self) -> None:
+        """Where the cameras stand by TF; a build that is asked for here says it better."""
+        rig = self._client.check_rig()
+        known = self.shown
+        if not self._poses and known is not None and rig.frame_id == known.frame_id:
+            self._poses = {c.verdict.name: c.frame_from_optical for c in rig.cameras}
+        for stream in rig.streams:
+            if stream.part == "camera_info":
+                self._feed.watch_info(stream.camera, stream.topic)
+        self._closing.wait(0.5)  # for the calibrations to come
+        self._seen = None
+
+
+def _cloud(reply: Selection) -> ObjectCloud:
+    """A reply as the core's answer."""
+    count = len(reply.points)
+
+    def column(values: NDArray | None, kind: type) -> NDArray:
+        return np.zeros(count, kind) if values is None else values
+
+    def alternative(each) -> Alternative:
+        def cut() -> ObjectCloud:
+            size = len(each.points)
+            return ObjectCloud(
+                each.points,
+                each.colors,
+                np.zeros(size, np.float32),
+                np.zeros(size, np.uint8),
+                (each.object_id,) if each.object_id else (),
+                _masks({}),
+                reply.frame_id,
+                reply.stamp_ns,
+                reply.scene_id,
+                score=each.score,
+            )
+
+        return Alternative((), each.score, each.larger, len(each.points), cut)
+
+    return ObjectCloud(
+        reply.points,
+        reply.colors,
+        column(reply.confidence, np.float32),
+        column(reply.view_count, np.uint8),
+        reply.object_ids,
+        _masks(reply.masks),
+        reply.frame_id,
+        reply.stamp_ns,
+        reply.scene_id,
+        score=reply.score,
+        ambiguity=reply.ambiguity,
+        alternatives=tuple(map(alternative, reply.alternatives)),
+    )
+
+
+def _masks(masks: dict[str, NDArray[np.bool_]]) -> ViewMasks:
+    leaves = [np.where(mask, 0, -1).astype(np.int32) for mask in masks.values()]
+    return ViewMasks(list(masks), leaves, np.array([[0, 1]], np.int32))
