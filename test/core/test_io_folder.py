@@ -448,13 +448,26 @@ def test_load_folder_exif_orientation(folder, orientation):
         (b"\x00\x00\x00\x18ftypheic" + bytes(40), "HEIC or AVIF"),
         (b"\x76\x2f\x31\x01" + bytes(40), "OpenEXR"),
         (b"GIF89a" + bytes(40), "GIF"),
+        (b"\x00\x00\x00\x0cjP  " + bytes(40), "JPEG 2000"),
+        (b"\x00\x00\x00\x0cJXL " + bytes(40), "JPEG XL"),
+        (b"#?RADIANCE" + bytes(40), "Radiance HDR"),
+        (b"Pf\n4 4\n" + bytes(40), "PFM"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
     ],
 )
 def test_load_folder_names_formats_that_are_not_read(folder, content, what):
     (folder.path / "images/right.png").write_bytes(content)
-    with pytest.raises(FileError, match=rf"right.png': it is .*{what}.*which is not read|{what}"):
+    with pytest.raises(FileError, match=rf"right.png': it is .*{what}.*, which is not read"):
         folder.load()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tiff", ".webp", ".ppm"])
+def test_load_folder_image_formats(folder, suffix):
+    smooth = cv2.GaussianBlur(folder.bgr[1], (0, 0), 5)
+    png(folder.path / f"images/right{suffix}", smooth)
+    folder.frame["file_path"] = f"images/right{suffix}"
+    found = folder.load().views[1].image
+    assert np.abs(found.astype(int) - smooth[..., ::-1]).mean() < 3
 
 
 def many(folder, count=5):

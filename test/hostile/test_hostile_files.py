@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_hostile_files_are_refused_in_one_line_in_time_and_in_memory():
     """In a process without threads, which are not forked; with every way of every kind."""
     command = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -111,6 +113,13 @@ def test_rgb_from_image_unnamed_order(encoding, channels):
     message = make_image(pixels, encoding)
     np.testing.assert_array_equal(c.rgb_from_image(message, WHO), pixels[..., 2::-1])
     np.testing.assert_array_equal(c.rgb_from_image(message, WHO, "rgb"), pixels[..., :3])
+
+
+def test_color_encodings_are_those_of_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    table = page.partition("## Colour over ROS")[2].partition("| all others")[0]
+    named = set(re.findall(r"`([\w]+)`", table)) - {"8UC1", "bgr", "rgb"}
+    assert named == set(c.COLOR_ENCODINGS)
 
 
 @pytest.mark.parametrize(

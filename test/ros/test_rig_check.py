@@ -205,8 +205,9 @@ def test_check_live_without_a_node(world, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "there is no parameter file"),
-        ("wildseg3d: [1, 2", "is no parameter file"),
+        (None, "No such file or directory"),
+        ("wildseg3d: [1, 2", "cannot read parameter file"),
+        ("wildseg3d: [1, 2]", "is no parameter file"),
         ("/**: {ros__parameters: {cameras: []}}", "'cameras' must list the names"),
     ],
 )

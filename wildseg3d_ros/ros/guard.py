@@ -27,7 +27,7 @@ def status_of(error: BaseException, logger: RcutilsLogger) -> Status:
 
 LONGEST = 1000
 """Entries of a list in a request; each may cost a millisecond, in which nobody else is served."""
-_LONGEST_TEXT = 4096
+_LONGEST_TEXT = 16_384
 
 
 def check_lengths(request: Any) -> None:

@@ -11,7 +11,8 @@ import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
-from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.files.text import read_yaml
 from wildseg3d_ros.rig.live import LiveRig
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.client import SceneClient
@@ -43,10 +44,9 @@ def check_cameras(config: Path) -> LiveRig:
     Waits until all cameras have come, for at most the file's ``image_timeout``.
 
     Raises:
-        FileError: there is no such file. ConfigError: parameters that do not fit.
+        FileError: it cannot be read. ConfigError: parameters that do not fit.
     """
-    if not config.is_file():
-        raise FileError(f"there is no parameter file '{config}'")
+    read_yaml(config, "parameter file")  # rcl would wait for a pipe
     with _listening(config) as (cameras, rig_check, parameters):
         start = time.monotonic()
         while time.monotonic() - start < _RATES + parameters.node().image_timeout:
