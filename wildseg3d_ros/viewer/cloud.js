@@ -163,7 +163,14 @@ export default {
           colors[k + 2] = colors[k + 2] * 0.5 + 20 * 0.5;
         }
         geometry.setDrawRange(0, FEWEST); // the rest follows
-        this.replace("object", this.points(geometry, 1.25));
+        const object = this.points(geometry, 1.25);
+        // The same points are in the scene's picture: those of the object win.
+        object.material.onBeforeCompile = (shader) => {
+          const nearer = `mvPosition.z += ${this.size.toFixed(6)}; gl_Position = projectionMatrix * mvPosition;`;
+          shader.vertexShader = shader.vertexShader.replace("#include <project_vertex>", `$&\n${nearer}`);
+        };
+        object.material.customProgramCacheKey = () => String(this.size);
+        this.replace("object", object);
         this.drawNow();
         const gl = this.renderer.getContext();
         gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits for it
