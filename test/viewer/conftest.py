@@ -21,7 +21,6 @@ from wildseg3d_testing.trees import treed_cache, true_tree
 KNOWN = (1, 3)
 """Objects of the scene; the others are in the tree of its masks alone."""
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 SHOTS = Path(os.environ.get("WILDSEG3D_SHOTS", ""))
 """Where the tests leave pictures of the page; nowhere unless it is set."""
 
@@ -81,7 +80,7 @@ def chromium():
         pytest.skip("BROWSER ABSENT: `apt-get install chromium` to run the tests of the page")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", *_SOFTWARE_GL]
+            executable_path=program, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
         )
         yield browser
         browser.close()

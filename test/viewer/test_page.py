@@ -21,7 +21,7 @@ from wildseg3d_ros.io.clouds import write_cloud
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.viewer.words import sentence, size_text
 
-ACCENT = np.array([255, 176, 32])
+ACCENT = np.array([255, 165, 20])
 
 
 def pixel_of(truth, label, view=0):
@@ -55,12 +55,32 @@ def selected(page, name, cloud):
     assert until(lambda: figure(page, "points") == f"{len(cloud):,}"), figure(page, "points")
 
 
-def accented(page):
-    """Number of pixels of the cloud in the colour of what is selected."""
-    image = page.locator(".ws-cloud canvas").screenshot()
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    red, green, blue = pixels.astype(int).reshape(-1, 3).T
-    return int(((red > 120) & (red > 1.15 * green) & (green > 1.5 * blue)).sum())
+def look_through(page, view):
+    page.get_by_test_id(f"camera-cam_{view}").get_by_role("button").first.click()
+    page.wait_for_timeout(200)
+
+
+def on_pane(page, point):
+    """Where a 3D point is on the page, as the pane's camera projects it."""
+    return page.evaluate(
+        """(point) => {
+          const it = getElement(+document.querySelector('.ws-cloud').id.slice(1));
+          const seen = it.controls.target.clone().set(...point);
+          it.camera.updateMatrixWorld();
+          seen.project(it.camera);
+          const area = it.$refs.canvas.getBoundingClientRect();
+          return [area.x + area.width * (seen.x + 1) / 2, area.y + area.height * (1 - seen.y) / 2];
+        }""",
+        point.tolist(),
+    )
+
+
+def color_at(page, point):
+    """Mean RGB of the pane about a 3D point."""
+    x, y = map(round, on_pane(page, point))
+    image = page.screenshot(clip={"x": x - 3, "y": y - 3, "width": 7, "height": 7})
+    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+    return pixels[..., ::-1].reshape(-1, 3).mean(axis=0)
 
 
 def background(truth):
@@ -88,8 +108,10 @@ def test_page_shows_cameras_objects_and_cloud_with_nothing_from_outside(visit, s
 
 def test_click_in_an_image_selects_in_all_images_and_in_the_cloud(visit, truth, scene):
     page = visit()
-    before = until(lambda: accented(page))
-    pixel = pixel_of(truth, 3)
+    look_through(page, 0)
+    pixel, other = pixel_of(truth, 3), pixel_of(truth, 1)
+    points = [truth.points[0][v, u] for u, v in (pixel, other)]
+    before = [color_at(page, point) for point in points]
     click(page, 0, pixel)
     cloud = answer(scene, Prompt((Click("cam_0", *pixel),)))
     selected(page, "Object 3", cloud)
@@ -98,27 +120,18 @@ def test_click_in_an_image_selects_in_all_images_and_in_the_cloud(visit, truth, 
         outlines = page.get_by_test_id(f"camera-{name}").locator("path.selected")
         assert until(outlines.count) == int(cloud.masks[name].any())
     assert figure(page, "size") == size_text(GraspableScene(scene).box((3,)), metric=True)
-    assert until(lambda: accented(page) > before + 200), (before, accented(page))
+    lit, dimmed = (color_at(page, point) for point in points)
+    np.testing.assert_allclose(lit, (before[0] + ACCENT) / 2, atol=25)
+    np.testing.assert_allclose(dimmed, 0.45 * before[1], atol=12)
     page.get_by_test_id("clear").click()
-    assert until(lambda: accented(page) < before + 50)
+    assert until(lambda: np.allclose(color_at(page, points[0]), before[0], atol=5))
 
 
 def test_click_in_the_cloud_selects_what_the_ray_meets(visit, truth):
     page = visit()
-    page.get_by_test_id("camera-cam_0").get_by_role("button").first.click()  # look through it
+    look_through(page, 0)
     column, row = pixel_of(truth, 1)
-    point = truth.points[0][row, column].tolist()
-    pane = "getElement(+document.querySelector('.ws-cloud').id.slice(1))"
-    x, y = page.evaluate(
-        f"""(point) => {{
-          const it = {pane}, seen = it.controls.target.clone().set(...point);
-          it.camera.updateMatrixWorld();
-          seen.project(it.camera);
-          const area = it.$refs.canvas.getBoundingClientRect();
-          return [area.x + area.width * (seen.x + 1) / 2, area.y + area.height * (1 - seen.y) / 2];
-        }}""",
-        point,
-    )
+    x, y = on_pane(page, truth.points[0][row, column])
     page.mouse.click(x, y)
     page.get_by_test_id("selected-name").get_by_text("Object 1", exact=True).wait_for()
 

@@ -163,10 +163,16 @@ export default {
           colors[k + 2] = colors[k + 2] * 0.5 + 20 * 0.5;
         }
         geometry.setDrawRange(0, FEWEST); // the rest follows
-        this.replace("object", this.points(geometry, 1.25));
+        const object = this.points(geometry, 1.25);
+        // The same points are in the scene's picture: those of the object win.
+        object.material.onBeforeCompile = (shader) => {
+          const nearer = `mvPosition.z += ${this.size.toFixed(6)}; gl_Position = projectionMatrix * mvPosition;`;
+          shader.vertexShader = shader.vertexShader.replace("#include <project_vertex>", `$&\n${nearer}`);
+        };
+        object.material.customProgramCacheKey = () => String(this.size);
+        this.replace("object", object);
         this.drawNow();
-        const gl = this.renderer.getContext();
-        gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits for it
+        this.finish();
         this.$emit("shown", { url: wanted, told, fetched, ended: this.now() });
         geometry.setDrawRange(0, Infinity);
         this.drawOver();
@@ -217,7 +223,8 @@ export default {
     // ---- view
     resize() {
       const { clientWidth, clientHeight } = this.$el;
-      if (!clientWidth || !clientHeight) return;
+      if (!clientWidth || !clientHeight || this.resized === `${clientWidth} ${clientHeight}`) return;
+      this.resized = `${clientWidth} ${clientHeight}`;
       this.renderer.setSize(clientWidth, clientHeight, false);
       this.camera.aspect = clientWidth / clientHeight;
       this.camera.updateProjectionMatrix();
@@ -271,11 +278,8 @@ export default {
     },
 
     // ---- drawing
+    // The scene is seen from elsewhere, or is another one.
     draw(moving) {
-      if (moving) {
-        clearTimeout(this.rest);
-        this.rest = setTimeout(() => this.draw(), 200);
-      }
       this.moving = moving;
       this.outdated = true;
       this.drawOver();
@@ -289,9 +293,14 @@ export default {
     drawNow() {
       this.asked = false;
       if (!this.renderer || !this.$el.clientWidth) return;
+      const began = performance.now();
       if (this.outdated) {
         this.outdated = false;
-        if (this.cloud) this.choosePoints(this.cloud.geometry);
+        clearTimeout(this.rest);
+        // Points are in random order: the first ones are the cloud, thinned.
+        const geometry = this.cloud?.geometry;
+        const count = geometry?.attributes.position.count ?? 0;
+        geometry?.setDrawRange(0, this.moving ? Math.ceil(this.share * count) : count);
         this.renderer.setRenderTarget(this.target);
         this.renderer.render(this.scene, this.camera);
         this.renderer.setRenderTarget(null);
@@ -299,18 +308,17 @@ export default {
       this.picture.uniforms.dim.value = this.object ? 0.45 : 1;
       this.renderer.render(this.overlay, this.camera);
       this.pictures = (this.pictures ?? 0) + 1;
+      if (!this.moving) return;
+      this.finish();
+      const fits = FRAME / Math.max(performance.now() - began, 1);
+      const fewest = FEWEST / this.cloud.geometry.attributes.position.count;
+      this.share = Math.min(1, Math.max(this.share * Math.min(fits, 1.5), fewest));
+      this.rest = setTimeout(() => this.draw(), 200);
     },
-    // Points are in random order: the first ones are the cloud, thinned.
-    choosePoints(geometry) {
-      const count = geometry.attributes.position.count;
-      const now = performance.now();
-      const took = now - (this.drawn ?? 0);
-      this.drawn = now;
-      if (this.moving && took < 1000) {
-        this.share *= took > FRAME ? 0.7 : took < FRAME / 2 ? 1.2 : 1;
-        this.share = Math.min(1, Math.max(this.share, FEWEST / count));
-      }
-      geometry.setDrawRange(0, this.moving ? Math.ceil(this.share * count) : count);
+    // Waits until all is drawn.
+    finish() {
+      const gl = this.renderer.getContext();
+      gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
     },
 
     // ---- clicks
