@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d view") -
 
 def main_live() -> int:
     """``ros2 run wildseg3d viewer``: the page of a running scene node."""
-    words = [word for word in sys.argv[1:] if not word.startswith("--ros-args")]
+    words = sys.argv[1:]
+    if "--ros-args" in words:  # as `ros2 run` passes them on; the page takes none
+        words = words[: words.index("--ros-args")]
     try:
         return main(["--live", *words], prog="viewer")
     except (ConfigError, FileError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -79,7 +80,7 @@ class RosSource:
             )
             return SourceState(text, failed=self._failed)
         busy = self._busy or state.building
-        problem = "" if state.scene_id or busy else state.text
+        problem = self._problem if state.scene_id or busy else state.text
         if state.scene_id and not state.well and not busy:
             stale = (state.text,)
         cameras = (each for each in state.problems.values() if each not in state.text)
@@ -207,6 +208,9 @@ class RosSource:
                 self._look()
             except (WildSeg3DError, TimeoutError) as error:
                 self._problem = str(error)
+            except Exception as error:  # noqa: BLE001  the page must not go blind without a word
+                self._problem = f"what the node says is not understood: {error}"
+                self._client.node.get_logger().error(traceback.format_exc())
 
     def _look(self) -> None:
         feed, state = self._feed, self._feed.state
@@ -216,6 +220,7 @@ class RosSource:
                 "this page; it is found as soon as it is there."
             )
             return
+        self._problem = ""
         now = state.scene_id, feed.changes
         if not state.scene_id:
             self._show_cameras()
