@@ -11,7 +11,7 @@ import pytest
 from wildseg3d_ros.core.types import MaskCache, MaskTree, ObjectTree
 from wildseg3d_ros.core.types.tree import in_runs, merge_runs
 from wildseg3d_ros.masks.cache import describe_objects
-from wildseg3d_ros.scene.file.tree_checks import check_tree
+from wildseg3d_ros.scene.file.mask_checks import check_masks
 from wildseg3d_testing.scenes import construct_scene
 from wildseg3d_testing.trees import treed_cache, true_tree
 
@@ -63,7 +63,7 @@ def test_of_parents_makes_runs_of_the_same_pixels(seed):
 def check_nodes(tree):
     labels = tuple(np.zeros(m.shape, np.int32) for m in tree.leaves)
     scores = tuple(m.astype(np.float32) for m in labels)
-    check_tree(MaskCache(labels, scores, (), tree=tree))
+    check_masks(MaskCache(labels, scores, (), tree=tree))
 
 
 def holding(tree, held):
@@ -197,7 +197,7 @@ def test_object_tree_part_without_its_whole_in_a_view(truth):
 
 def test_object_tree_of_a_cache_with_a_tree(truth, made):
     cache = treed_cache(truth, made)
-    check_tree(cache)
+    check_masks(cache)
     objects = ObjectTree.of_cache(cache)
     assert objects.tree is made.tree
     assert not objects.derived

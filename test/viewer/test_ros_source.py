@@ -22,6 +22,7 @@ pytest.importorskip("rclpy", reason="ROS ABSENT: source a ROS 2, or `make test`"
 def node():
     cameras = "[cam_0, cam_1, cam_2, cam_3]"
     options = ["--ros-args", "-p", f"cameras:={cameras}", "-p", "world_frame:=base"]
+    options += ["-p", "scene_folder:=/"]
     command = [sys.executable, "-m", "wildseg3d_ros.ros.scene_node", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

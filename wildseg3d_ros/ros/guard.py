@@ -36,7 +36,8 @@ def check_lengths(request: Any) -> None:
         value = getattr(request, name)
         most = _LONGEST_TEXT if isinstance(value, str) else LONGEST
         if isinstance(value, Sized) and len(value) > most:
-            raise PromptError(f"'{name}' has {len(value)} entries; at most {most} are taken")
+            what = "characters" if isinstance(value, str) else "entries"
+            raise PromptError(f"'{name}' has {len(value)} {what}; at most {most} are taken")
 
 
 def always_replies(handler: Callable, service: type, logger: RcutilsLogger) -> Callable:
