@@ -16,7 +16,8 @@ from pathlib import Path
 
 import cv2
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2])]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).parent))
 from hostile_files import KINDS, Case, make_case, make_good
 
 from wildseg3d_ros.cli import main as wildseg3d
