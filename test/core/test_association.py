@@ -7,11 +7,10 @@ import pytest
 
 from wildseg3d_ros.masks.association import ObjectVisibility, Tracks, associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.patches import (
-    NO_MASK,
-    Consensus,
+from wildseg3d_ros.masks.association.overlap import (
     draw_samples,
-    look_at_patches,
+    measure_overlap,
+    overlap_evidence,
 )
 from wildseg3d_testing.association import (
     body,
@@ -322,37 +321,28 @@ def test_associate_views_of_different_sizes():
     ) == (2, 2, 0)
 
 
-def agreement_by_hand(truth, a, i, b, j):
-    """Share of the views that have two exact masks' pixels on one mask, of those that see both and
-    have a mask of either; all pairs of pixels, in float64."""
-    on = []
-    for v, name in ((a, i), (b, j)):
-        rows = []
-        for row, column in np.argwhere(truth.labels[v] == name):
-            shown = {}
-            for w, view in enumerate(truth.views):
-                pose = truth.world_from_cam[w]
-                x, y, z = pose[:3, :3].T @ (truth.points[v][row, column] - pose[:3, 3])
-                K = view.K
-                u, t = round(K[0, 0] * x / z + K[0, 2]), round(K[1, 1] * y / z + K[1, 2])
-                height, width = truth.depths[w].shape
-                inside = 0 <= u < width and 0 <= t < height
-                if w == v or (inside and abs(truth.depths[w][t, u] - z) < 0.01 * z):
-                    shown[w] = name if w == v else truth.labels[w][t, u]
-            rows.append(shown)
-        on.append(rows)
-    same = seen = 0.0
-    for w in range(len(truth.views)):
-        one, other = (np.array([r[w] for r in rows if w in r], int) for rows in on)
-        for name in np.unique(one[one > 0]):
-            same += (one == name).sum() * (other == name).sum()
-        weights = [np.where(each > 0, 1.0, NO_MASK).sum() for each in (one, other)]
-        seen += np.prod(weights) - np.prod([NO_MASK * (each == 0).sum() for each in (one, other)])
-    return same, seen
+def overlap_by_hand(truth, a, i, b, j):
+    """IoU of the parts of two exact masks that both views see, pixel by pixel in float64."""
+    counts = []
+    for v, mine, w, theirs in ((a, i, b, j), (b, j, a, i)):
+        K, pose = truth.views[w].K, truth.world_from_cam[w]
+        hit = seen = 0
+        for row, column in np.argwhere(truth.labels[v] == mine):
+            x, y, z = pose[:3, :3].T @ (truth.points[v][row, column] - pose[:3, 3])
+            u, t = round(K[0, 0] * x / z + K[0, 2]), round(K[1, 1] * y / z + K[1, 2])
+            height, width = truth.depths[w].shape
+            if not (0 <= u < width and 0 <= t < height):
+                continue
+            if abs(truth.depths[w][t, u] - z) < 0.01 * z:
+                seen += 1 if truth.labels[w][t, u] else 0.5
+                hit += truth.labels[w][t, u] == theirs
+        counts.append(hit / max(seen, 0.5))
+    p, q = counts
+    return p * q / (p + q - p * q) if p * q else 0.0
 
 
-def test_consensus_against_loop_over_pixels():
-    """What the views agree on is what a loop over all pixels finds."""
+def test_overlap_evidence_against_loop_over_pixels():
+    """Overlap is that of a loop over pixels."""
     truth = construct_scene(3, 120, 90, 6, seed=4)
     masks = [np.where(m == 2, 1, m) if v == 1 else m for v, m in enumerate(truth.labels)]
     made = type(truth)(
@@ -361,19 +351,24 @@ def test_consensus_against_loop_over_pixels():
     nodes = MaskNodes.from_labels(masks)
     confidence = tuple(np.ones(m.shape, np.float32) for m in masks)
     samples = draw_samples(nodes, exact_world(made), confidence, draw_depths(made))
-    patches = look_at_patches(nodes, samples, confidence)
-    evidence = Consensus.of(nodes, patches, samples.node, len(nodes)).evidence(even=1.0)
+    overlap = measure_overlap(nodes, samples, confidence)
+    evidence = overlap_evidence(nodes, overlap)
     one, other = (each.ravel() for each in np.indices((len(nodes), len(nodes))))
-    affinity = evidence.affinities(one, other).reshape(len(nodes), len(nodes))
-    support = evidence.supports(one, other).reshape(len(nodes), len(nodes))
+    affinity, support = (
+        found(one, other).reshape(len(nodes), len(nodes))
+        for found in (evidence.affinities, evidence.supports)
+    )
     np.testing.assert_allclose(affinity, affinity.T, atol=1e-6)
+    assert not support[nodes.view[:, None] == nodes.view].any()
+    assert (np.abs(affinity) <= support + 1e-6).all()
     checked = 0
     for one in range(len(nodes)):
-        for other in np.flatnonzero((nodes.view > nodes.view[one]) & (support[one] > 0.3)):
-            same, seen = agreement_by_hand(
+        for other in np.flatnonzero((nodes.view > nodes.view[one]) & (support[one] > 0.7)):
+            iou = overlap_by_hand(
                 made, nodes.view[one], nodes.label[one], nodes.view[other], nodes.label[other]
             )
-            found = 1.0 + affinity[one, other] / support[one, other]
-            assert found == pytest.approx(same / seen, abs=0.1)
+            found = affinity[one, other] / support[one, other]
+            expected = iou / 0.3 - 1 if iou < 0.3 else min((iou - 0.3) / 0.5, 1)
+            assert found == pytest.approx(expected, abs=0.1)
             checked += 1
     assert checked > 12

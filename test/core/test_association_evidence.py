@@ -7,10 +7,9 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from wildseg3d_ros.masks.association import Tracks, associate
-from wildseg3d_ros.masks.association.evidence import Evidence
+from wildseg3d_ros.masks.association.evidence import Evidence, GroupSums
 from wildseg3d_ros.masks.association.grouping import group_masks
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.tracks import ambiguity_of_tracks, measure_tracks
@@ -18,26 +17,16 @@ from wildseg3d_testing.association import seen_world
 from wildseg3d_testing.scenes import construct_scene
 
 
-def with_pairs(factors, i, j, affinity, support):
-    """Evidence of factors (left, right) and of pairs that are each given once."""
-    count = len(factors[0])
-    both = np.concatenate([i, j]), np.concatenate([j, i])
-    pairs = (
-        sparse.csr_array((np.tile(each, 2), both), shape=(count, count))
-        for each in (affinity, support)
-    )
-    return Evidence(*factors, *pairs)
-
-
-def test_evidence_against_all_pairs():
+def test_group_sums_against_all_pairs():
     """Against tables of all pairs of masks, which the evidence stands for."""
     rng = np.random.default_rng(3)
-    factors = rng.random((2, 20, 8))
-    i, j = np.nonzero(np.triu(rng.random((20, 20)) < 0.3, k=1))
+    view = np.repeat(np.arange(4), 5)
+    layer = 2 * view + rng.integers(0, 2, 20)
+    visible_support = rng.random((20, 8)) * (np.arange(8) // 2 != view[:, None])
+    i, j = np.nonzero(np.triu((rng.random((20, 20)) < 0.3) & (view[:, None] != view)))
     overlap_affinity, overlap_support = rng.random((2, len(i)))
-    evidence = with_pairs(factors, i, j, overlap_affinity, overlap_support)
-    left, right = factors
-    repulsion = 0.5 * (left @ right.T + right @ left.T)
+    evidence = Evidence.of_pairs(visible_support, layer, i, j, overlap_affinity, overlap_support)
+    repulsion = 0.5 * (visible_support[:, layer] + visible_support[:, layer].T)
     affinity, support = -repulsion, repulsion.copy()
     for table, values in ((affinity, overlap_affinity), (support, overlap_support)):
         table[i, j] += values
@@ -45,21 +34,22 @@ def test_evidence_against_all_pairs():
     every = np.arange(20)
     np.testing.assert_allclose(evidence.block(every, every), affinity)
     np.testing.assert_allclose(evidence.supports(i, j), support[i, j])
+    some = np.array([1, 4, 9, 17])
+    np.testing.assert_allclose(
+        evidence.of(some).block(np.arange(4), np.arange(4)), affinity[np.ix_(some, some)]
+    )
     np.testing.assert_allclose((evidence + evidence).block(every, every), 2 * affinity)
     group = rng.permutation(20) % 7
     member = (group[:, None] == np.arange(7)).astype(float)
-    sums = evidence.of_groups(group)
-    groups = np.arange(7)
-    np.testing.assert_allclose(sums.block(groups, groups), member.T @ affinity @ member)
-    some = rng.random(20) < 0.5
-    mask, of = (each.ravel() for each in np.indices((20, 7)))
-    others = evidence.of_others(group, some)
+    sums = GroupSums.of(evidence, group)
+    a, b = (each.ravel() for each in np.indices((7, 7)))
+    np.testing.assert_allclose(sums.repulsion(a, b), (member.T @ repulsion @ member).ravel())
+    a, b = (each.ravel() for each in np.indices((20, 7)))
     np.testing.assert_allclose(
-        evidence.repulsion(mask, of, others), (repulsion @ (member * some[:, None])).ravel()
+        sums.repulsion_of_masks(evidence, a, b), (repulsion @ member).ravel()
     )
-    np.fill_diagonal(affinity, 0.0)
     within = 0.5 * (affinity * (group[:, None] == group)).sum()
-    assert evidence.inside(group) == pytest.approx(within)
+    assert sums.inside(evidence, group) == pytest.approx(within)
 
 
 def test_group_masks_best_partition():
@@ -80,7 +70,7 @@ def test_group_masks_best_partition():
                 same = (group[:, None] == group) & (view[:, None] != view)
                 best = max(best, weight[same].sum() / 2)
         i, j = np.triu_indices(9, 1)
-        evidence = with_pairs(np.zeros((2, 9, 1)), i, j, weight[i, j], np.ones(len(i)))
+        evidence = Evidence.of_pairs(np.zeros((9, 3)), view, i, j, weight[i, j], np.ones(len(i)))
         group = group_masks(evidence, view)
         same = (group[:, None] == group) & (view[:, None] != view)
         assert all(len(set(group[view == v])) == 3 for v in range(3))
@@ -90,9 +80,11 @@ def test_group_masks_best_partition():
 @pytest.mark.parametrize(("affinity", "joined"), [(0.002, False), (0.01, True)])
 def test_group_masks_min_gain(affinity, joined):
     """What a strip says joins no masks."""
+    view = np.array([0, 1])
     one, other = np.array([0]), np.array([1])
-    evidence = with_pairs(np.zeros((2, 2, 1)), one, other, np.array([affinity]), np.zeros(1))
-    group = group_masks(evidence, np.array([0, 1]))
+    given = np.array([affinity]), np.zeros(1)
+    evidence = Evidence.of_pairs(np.zeros((2, 2)), view, one, other, *given)
+    group = group_masks(evidence, view)
     assert (group[0] == group[1]) == joined
 
 

@@ -7,11 +7,7 @@ import pytest
 
 from wildseg3d_ros.masks.association import associate
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.patches import (
-    draw_samples,
-    look_at_patches,
-    mask_confidence,
-)
+from wildseg3d_ros.masks.association.overlap import draw_samples, mask_confidence, measure_overlap
 from wildseg3d_testing.association import (
     body,
     count_right,
@@ -50,12 +46,9 @@ def shared_samples(truth, masks, world, poses=None):
     nodes = MaskNodes.from_labels(masks)
     confidence, visibility = mask_confidence(nodes), draw_depths(truth, world, poses)
     samples = draw_samples(nodes, world, confidence, visibility)
-    shown = look_at_patches(nodes, samples, confidence).on_mask.tocoo()
+    overlap = measure_overlap(nodes, samples, confidence)
     front, back = nodes.of_view(0), nodes.of_view(nodes.views - 1)
-    there = (samples.view[shown.row] == 0) & (shown.col >= back.start)
-    share = np.zeros((front.stop, back.stop))
-    np.add.at(share, (samples.node[shown.row[there]], shown.col[there]), shown.data[there])
-    return share.max()
+    return overlap.hits[front, back].max() / samples.mass.max()
 
 
 @pytest.mark.parametrize(

@@ -67,19 +67,8 @@ def test_visibility_in_maps_number_of_masks(associated):
 def test_visibility_in_maps_against_loop_over_pixels(associated):
     """Seen clearly, or not at all: what is near the limit may go either way."""
     checked = {ObjectVisibility.HIDDEN: 0, ObjectVisibility.MISSED: 0}
-    for truth, _ in associated:
+    for truth, result in associated:
         world, visibility = seen_world(truth)
-        # Two halves of each object: from behind, one hides the other.
-        centre = np.zeros(1 + max(truth.object_ids))
-        for solid in truth.solids:
-            if solid.label:
-                centre[solid.label] = solid.world_from_solid[0, 3]
-        halves = [
-            np.where((m > 0) & ((m + v) % 3 > 0), 2 * m + (p[..., 0] > centre[m]), 0)
-            for v, (m, p) in enumerate(zip(truth.labels, truth.points, strict=True))
-        ]
-        known = [{int(i): int(i) for i in np.unique(m) if i} for m in halves]
-        result = associate(halves, world, visibility, known=known)
         for object_id, states in visibility_by_id(result).items():
             for v in range(8):
                 if states[v] == ObjectVisibility.MASKED:

@@ -21,13 +21,18 @@ from wildseg3d_ros.masks.association.inputs import (
 from wildseg3d_ros.masks.association.levels import arrange_groups, reassign_parts, split_levels
 from wildseg3d_ros.masks.association.nodes import MaskNodes
 from wildseg3d_ros.masks.association.opposite import join_opposite_sides
-from wildseg3d_ros.masks.association.patches import (
+from wildseg3d_ros.masks.association.overlap import (
+    Overlap,
     draw_samples,
-    look_at_patches,
     mask_confidence,
-    mask_evidence,
+    measure_overlap,
+    overlap_evidence,
 )
-from wildseg3d_ros.masks.association.placing import paint_masks, place_patches
+from wildseg3d_ros.masks.association.repair import (
+    absorb_fragments,
+    adopt_fragments,
+    divide_under_segmented,
+)
 from wildseg3d_ros.masks.association.tracks import (
     Tracks,
     ambiguity_of_tracks,
@@ -118,14 +123,14 @@ def associate(
     check_tracks(labels, tracks)
     nodes = MaskNodes.from_labels(labels)
     check_ids(nodes.views, known, first_id, len(nodes))
-    evidence, patches = Evidence.none(len(nodes)), None
+    evidence, overlap = Evidence.none(nodes.layer, len(nodes.maps)), None
     if world is not None and visibility is not None and len(nodes):
         confidence = mask_confidence(nodes)
         samples = draw_samples(nodes, world, confidence, visibility)
         progress()
-        patches = look_at_patches(nodes, samples, confidence)
+        overlap = measure_overlap(nodes, samples, confidence)
         progress()
-        evidence = mask_evidence(nodes, patches)
+        evidence = overlap_evidence(nodes, overlap)
     progress()
     masks = zip(nodes.view.tolist(), nodes.label.tolist(), strict=True)
     id_of_node = np.array([known[v].get(i, 0) if known else 0 for v, i in masks], np.int64)
@@ -139,37 +144,31 @@ def associate(
         tracked = (followed.area > 0) & ~cut
         trust = alone = trust_of_tracks(nodes, followed)
         # Without 3D nothing contradicts a wrong track but other tracks.
-        ambiguity = MIN_GAIN if patches else ambiguity_of_tracks(nodes, followed, trust)
-        for _ in range(3 if patches else 1):
+        ambiguity = MIN_GAIN if overlap else ambiguity_of_tracks(nodes, followed, trust)
+        for _ in range(3 if overlap else 1):
             both = evidence + track_evidence(nodes, followed, cut, trust)
             group = group_masks(both, nodes.view, start, movable, nested, ambiguity, progress)
             trust = trust_from_groups(nodes, followed, group, alone)
     else:
         group = group_masks(evidence, nodes.view, start, movable, nested, progress=progress)
-    progress()
-    if patches and world:
-        group = join_opposite_sides(nodes, patches, both, world, group, movable)
-    states = visibility_of_groups(nodes, group, patches.visible if patches else tracked)
+    if overlap and world:
+        group = join_opposite_sides(nodes, overlap, both, world, group, movable)
+    states = visibility_of_groups(nodes, group, overlap.visible if overlap else tracked)
     of_known = zip(group.tolist(), id_of_node.tolist(), strict=True)
     fixed = {g: known_levels[i] for g, i in of_known if i} if known_levels else None
     hierarchy = arrange_groups(nodes, group, states == ObjectVisibility.MISSED, fixed)
     group = reassign_parts(nodes, evidence, group, hierarchy.parent, movable)
-    under_segmented = movable & hierarchy.is_under_segmented[group]
+    free = movable & ~hierarchy.is_under_segmented[group]
     maps, kept = [], np.full(len(nodes), -1)
     level_of: dict[int, int] = {}
     for k, (mine, index) in enumerate(split_levels(nodes, hierarchy.level[group], movable)):
         progress()
         kept[index] = group[index]
-        if patches:
-            here, _ = patches.of(index)
-            of_patch = group[index][here.samples.node]
-            # What surrounds several objects is no witness of where one of them ends.
-            clear = np.flatnonzero(~under_segmented[index])
-            inner, which = here.of(clear)
-            of_patch[which] = place_patches(
-                mine.of(clear), inner, group[index[clear]], movable[index[clear]]
+        if overlap:
+            here = overlap.of(index, nodes.first_layers)
+            kept[index], painted = _repair(
+                mine, here, evidence.of(index), group[index], free[index]
             )
-            kept[index], painted = paint_masks(mine, here, group[index], of_patch)
         else:
             table = np.append(group[index], -1).astype(np.int32)
             painted = [table[image] for image in mine.maps]
@@ -179,11 +178,33 @@ def associate(
             level_of |= dict.fromkeys(there.tolist(), k)
     ids = _name_groups(kept, maps, id_of_node, first_id)
     progress()
-    if patches and world:
-        states = visibility_in_maps(maps, len(ids), world, patches.samples.visibility)
+    if overlap and world:
+        states = visibility_in_maps(maps, len(ids), world, overlap.samples.visibility)
     else:
         states = visibility_of_groups(nodes, kept, tracked)
     return _finish(nodes, kept, ids, level_of, maps, states, cut)
+
+
+def _repair(
+    nodes: MaskNodes,
+    overlap: Overlap,
+    evidence: Evidence,
+    group: NDArray[np.int64],
+    free: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
+    """Groups of the masks of one level after fragments went to their objects and under-segmented
+    masks were divided, and per view the group of each pixel, -1 = none."""
+    names, group = np.unique(group, return_inverse=True)
+    group = adopt_fragments(nodes, overlap, evidence, group.reshape(-1), free)
+    divided = divide_under_segmented(nodes, overlap, group, free)
+    group = absorb_fragments(nodes, overlap, group, free, divided)
+    divided = divide_under_segmented(nodes, overlap, group, free)
+    table = np.append(names[group], -1).astype(np.int32)
+    maps = [table[image] for image in nodes.maps]
+    for node, (pixel, part) in divided.items():
+        maps[int(nodes.view[node])].ravel()[pixel] = names[part]
+        group[node] = np.bincount(part).argmax()
+    return names[group], maps
 
 
 def _name_groups(

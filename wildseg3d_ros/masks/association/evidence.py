@@ -9,101 +9,140 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 BLOCK = 1 << 16
-"""Rows of one pass; it bounds the memory of a pass."""
+"""Rows of one pass; it bounds the memory of a pass (8 views: 4 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Affinities of pairs of masks, > 0 for one object, and the support behind them.
+    """Affinities in [-1, 1] of pairs of masks, > 0 for one object, and the support behind them.
 
-    Few pairs overlap. Any two whose places are seen by the same views have something against
-    them, which factors of the masks therefore stand for; sparse matrices correct the pairs that
-    overlap::
+    Few pairs overlap. Of a pair that does not, either view saw the place of the other's mask, and
+    that speaks against the pair: the mask's visible support in the other's layer, the mean of both
+    ways. A table of masks and layers therefore stands for all pairs, and sparse matrices correct
+    those that overlap::
 
-        repulsion[i, j] = (left[i] @ right[j] + left[j] @ right[i]) / 2
+        repulsion[i, j] = (visible_support[i, layer[j]] + visible_support[j, layer[i]]) / 2
         support[i, j] = repulsion[i, j] + overlap_support[i, j]
         affinity[i, j] = -repulsion[i, j] + overlap_affinity[i, j]
 
-    All of them add up over the masks of groups.
-
     Attributes:
-        left, right: (M, C) float64 >= 0.
-        overlap_affinity, overlap_support: (M, M) symmetric; the diagonal does not matter.
+        visible_support: (M, L) float64 >= 0, how much of each mask the view of each layer sees; 0
+            in the layers of its own view.
+        layer: (M,) int64 mask layer of each mask.
+        overlap_affinity, overlap_support: (M, M) symmetric.
     """
 
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
+    visible_support: NDArray[np.float64]
+    layer: NDArray[np.int64]
     overlap_affinity: sparse.csr_array
     overlap_support: sparse.csr_array
-
-    def __len__(self) -> int:
-        return len(self.left)
 
     def __add__(self, other: Evidence) -> Evidence:
         """The evidence of two sources."""
         return Evidence(
-            np.concatenate([self.left, other.left], axis=1),
-            np.concatenate([self.right, other.right], axis=1),
+            self.visible_support + other.visible_support,
+            self.layer,
             sparse.csr_array(self.overlap_affinity + other.overlap_affinity),
             sparse.csr_array(self.overlap_support + other.overlap_support),
         )
 
     @classmethod
-    def none(cls, masks: int) -> Evidence:
+    def none(cls, layer: NDArray[np.int64], layers: int) -> Evidence:
         """Nothing is known."""
-        empty, nothing = sparse.csr_array((masks, masks)), np.zeros((masks, 0))
-        return cls(nothing, nothing, empty, empty)
+        empty = sparse.csr_array((len(layer), len(layer)))
+        return cls(np.zeros((len(layer), layers)), layer, empty, empty)
+
+    @classmethod
+    def of_pairs(
+        cls,
+        visible_support: NDArray[np.float64],
+        layer: NDArray[np.int64],
+        i: NDArray[np.int64],
+        j: NDArray[np.int64],
+        overlap_affinity: NDArray[np.floating],
+        overlap_support: NDArray[np.floating],
+    ) -> Evidence:
+        """From the pairs that overlap, each given once."""
+        both = (np.concatenate([i, j]), np.concatenate([j, i]))
+        affinity, support = (
+            sparse.csr_array((np.concatenate([each, each]), both), shape=(len(layer), len(layer)))
+            for each in (overlap_affinity, overlap_support)
+        )
+        return cls(visible_support, layer, affinity, support)
+
+    def of(self, index: NDArray[np.int64]) -> Evidence:
+        """The evidence of some masks, numbered anew."""
+        return Evidence(
+            self.visible_support[index],
+            self.layer[index],
+            sparse.csr_array(self.overlap_affinity[index][:, index]),
+            sparse.csr_array(self.overlap_support[index][:, index]),
+        )
 
     def affinities(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
         """(P,) affinities of pairs (i[k], j[k])."""
-        return values_at(self.overlap_affinity, i, j) - self.repulsion(i, j)
+        return values_at(self.overlap_affinity, i, j) - self._repulsion(i, j)
 
     def supports(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
         """(P,) supports of pairs (i[k], j[k])."""
-        return values_at(self.overlap_support, i, j) + self.repulsion(i, j)
-
-    def repulsion(
-        self, i: NDArray[np.integer], j: NDArray[np.integer], other: Evidence | None = None
-    ) -> NDArray[np.float64]:
-        """(P,) what speaks against pairs (i[k], j[k]), the second of them of other evidence."""
-        other = other or self
-        there = row_products(self.left, i, other.right, j)
-        return 0.5 * (there + row_products(other.left, j, self.right, i))
+        return values_at(self.overlap_support, i, j) + self._repulsion(i, j)
 
     def block(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
         """(R, C) affinities of some masks and some others."""
         i, j = np.repeat(rows, len(columns)), np.tile(columns, len(rows))
         return self.affinities(i, j).reshape(len(rows), len(columns))
 
-    def inside(self, group: NDArray[np.int64]) -> float:
-        """The sum of the affinities of all pairs inside groups 0, 1, ..."""
-        pairs = self.overlap_affinity.tocoo()
-        same = (group[pairs.row] == group[pairs.col]) & (pairs.row != pairs.col)
-        of = membership(group).T
-        against = ((of @ self.left) * (of @ self.right)).sum() - (self.left * self.right).sum()
-        return 0.5 * float(pairs.data[same].sum() - against)
+    def _repulsion(self, i: NDArray[np.integer], j: NDArray[np.integer]) -> NDArray[np.float64]:
+        seen = self.visible_support
+        return 0.5 * (seen[i, self.layer[j]] + seen[j, self.layer[i]])
 
-    def of_others(self, group: NDArray[np.int64], which: NDArray[np.bool_]) -> Evidence:
-        """The factors of groups 0, 1, ... as sums over some of their members."""
-        of = membership(group).T @ sparse.diags_array(which.astype(np.float64))
-        empty = sparse.csr_array((of.shape[0], of.shape[0]))
-        return Evidence(of @ self.left, of @ self.right, empty, empty)
 
-    def of_groups(self, group: NDArray[np.int64]) -> Evidence:
-        """The sums over all pairs of members of any two groups 0, 1, ..."""
-        of = membership(group)
-        affinity, support = (
-            sparse.csr_array(of.T @ each @ of)
-            for each in (self.overlap_affinity, self.overlap_support)
+@dataclass(frozen=True, eq=False)
+class GroupSums:
+    """Sums of the evidence over the members of groups.
+
+    Attributes:
+        visible_support: (G, L) of the members.
+        members: (G, L) float64, how many of them each layer has.
+    """
+
+    visible_support: NDArray[np.float64]
+    members: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, evidence: Evidence, group: NDArray[np.int64]) -> GroupSums:
+        """Of groups 0, 1, ..."""
+        count, layers = int(group.max(initial=-1)) + 1, evidence.visible_support.shape[1]
+        key = group * layers + evidence.layer
+        members = np.bincount(key, minlength=count * layers).reshape(count, layers)
+        return cls(membership(group).T @ evidence.visible_support, members.astype(np.float64))
+
+    def repulsion(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(P,) summed repulsion of the members of pairs of groups."""
+        there = _row_products(self.visible_support, one, self.members, other)
+        return 0.5 * (there + _row_products(self.visible_support, other, self.members, one))
+
+    def repulsion_of_masks(
+        self, evidence: Evidence, mask: NDArray[np.int64], group: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """(P,) summed repulsion of masks and the members of groups."""
+        there = _row_products(evidence.visible_support, mask, self.members, group)
+        return 0.5 * (there + self.visible_support[group, evidence.layer[mask]])
+
+    def inside(self, evidence: Evidence, group: NDArray[np.int64]) -> float:
+        """The sum of the affinities of all pairs inside the groups."""
+        overlap = evidence.overlap_affinity.tocoo()
+        same = group[overlap.row] == group[overlap.col]
+        return 0.5 * float(overlap.data[same].sum()) - 0.5 * float(
+            (self.visible_support * self.members).sum()
         )
-        return Evidence(of.T @ self.left, of.T @ self.right, affinity, support)
 
 
-def row_products(
+def _row_products(
     a: NDArray[np.float64],
-    row: NDArray[np.integer],
+    row: NDArray[np.int64],
     b: NDArray[np.float64],
-    other: NDArray[np.integer],
+    other: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """(P,) scalar products of rows row[k] of ``a`` and other[k] of ``b``."""
     out = np.empty(len(row))
@@ -118,11 +157,12 @@ def dense(group: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(group, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def membership(group: NDArray[np.int64], groups: int | None = None) -> sparse.csr_array:
+def membership(group: NDArray[np.int64]) -> sparse.csr_array:
     """(M, G) 1 where the mask is of the group, of groups 0, 1, ..."""
-    count = int(group.max(initial=-1)) + 1 if groups is None else groups
     rows = np.arange(len(group))
-    return sparse.csr_array((np.ones(len(group)), (rows, group)), shape=(len(group), count))
+    return sparse.csr_array(
+        (np.ones(len(group)), (rows, group)), shape=(len(group), int(group.max(initial=-1)) + 1)
+    )
 
 
 def members_of(group: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -138,3 +178,12 @@ def values_at(
     if not len(i):
         return np.zeros(0)
     return np.asarray(matrix[i, j], np.float64).reshape(-1)
+
+
+def row_of(matrix: sparse.csr_array, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Columns and values of a row's entries."""
+    entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return (
+        np.asarray(matrix.indices[entries], np.int64),
+        np.asarray(matrix.data[entries], np.float64),
+    )

@@ -11,13 +11,17 @@ from scipy.optimize import linear_sum_assignment
 
 from wildseg3d_ros.core.agglomeration import agglomerate
 from wildseg3d_ros.core.components import components
-from wildseg3d_ros.masks.association.evidence import Evidence, dense, membership, values_at
+from wildseg3d_ros.masks.association.evidence import (
+    Evidence,
+    GroupSums,
+    dense,
+    membership,
+    values_at,
+)
 
 MIN_GAIN = 0.003
 """Evidence that two groups, or a mask and a group, must have of being one object. A strip along an
 outline gives less, and is as often wrong as right."""
-PRIOR = 0.5
-"""Support without evidence that is added to each, so that little support gives little evidence."""
 ROUNDS = 20
 """Bound of the iterations, each of which raises the sum of the evidence."""
 
@@ -65,14 +69,12 @@ def group_masks(
     best, best_sum = group, -np.inf
     for _ in range(ROUNDS):
         progress()
-        fixed = ~movable[:, None]
-        apart = np.concatenate([view[:, None] == np.arange(int(view.max()) + 1), fixed], axis=1)
-        group = merge_groups(evidence, apart, dense(group), ambiguity)
+        group = _merge_groups(evidence, view, dense(group), movable, ambiguity)
         progress()
         group = _assign_views(evidence, view, group, movable, ambiguity)
         if nested is not None:
             group = _exchange(evidence, view, group, movable, *nested)
-        total = evidence.inside(group)
+        total = GroupSums.of(evidence, group).inside(evidence, group)
         total -= ambiguity * (count - len(np.unique(group)))
         if total <= best_sum + 1e-9:
             break
@@ -80,50 +82,47 @@ def group_masks(
     return dense(best)
 
 
-def merge_groups(
+def _merge_groups(
     evidence: Evidence,
-    apart: NDArray[np.bool_],
+    view: NDArray[np.int64],
     group: NDArray[np.int64],
-    ambiguity: float = MIN_GAIN,
+    movable: NDArray[np.bool_],
+    ambiguity: float,
 ) -> NDArray[np.int64]:
-    """Merges groups, best mean evidence first, while there is more for a merge than against it:
-    average linkage with cannot-link constraints (GASP: Bailoni et al., CVPR 2022).
+    """Merges groups, best mean evidence first, that share no view.
 
-    Args:
-        evidence: of M masks.
-        apart: (M, C) bool, for each reason why two masks of which it holds are of two objects,
-            such as being of one view: groups of which it holds never merge.
-        group: (M,) groups to begin with, 0, 1, ...
-        ambiguity: evidence that any two groups lack of being one object before anything is known.
-
-    Returns:
-        (M,) group of each mask, 0, 1, ...
+    Half a unit of support without evidence is added to each mean, so that little support gives
+    little evidence; a merge needs a mean of 0.05.
     """
-    sums = evidence.of_groups(group)
-    count = len(sums)
-    left, right = sums.left, sums.right
-    taken = np.zeros((count, apart.shape[1]), np.bool_)
-    np.logical_or.at(taken, group, apart)
-    upper = sparse.triu(sums.overlap_affinity, k=1).tocoo()
-    edges = np.stack([upper.row, upper.col], axis=1)
-    given = np.stack([upper.data, values_at(sums.overlap_support, upper.row, upper.col)], axis=1)
+    sums = GroupSums.of(evidence, group)
+    count = len(sums.members)
+    has_view = np.zeros((count, int(view.max()) + 1), np.bool_)
+    has_view[group, view] = True
+    fixed = np.bincount(group, ~movable, count) > 0
+    member = membership(group)
+    affinity = (member.T @ evidence.overlap_affinity @ member).tocoo()
+    upper = affinity.row < affinity.col
+    edges = np.stack([affinity.row[upper], affinity.col[upper]], axis=1)
+    support = sparse.csr_array(member.T @ evidence.overlap_support @ member)
+    support_of_edges = values_at(support, edges[:, 0], edges[:, 1])
 
     def score(
         a: Sequence[int], b: Sequence[int], affinity: Sequence[float], support: Sequence[float]
     ) -> list[float]:
         one, other = np.array(a, np.int64), np.array(b, np.int64)
         repulsion = sums.repulsion(one, other)
-        mean = (np.array(affinity) - repulsion - ambiguity) / (
-            np.array(support) + repulsion + PRIOR
-        )
-        mean[(taken[one] & taken[other]).any(axis=1)] = -np.inf
+        mean = (np.array(affinity) - repulsion - ambiguity) / (np.array(support) + repulsion + 0.5)
+        mean[mean < 0.05] = 0.0
+        mean[(has_view[one] & has_view[other]).any(axis=1) | (fixed[one] & fixed[other])] = -np.inf
         return mean.tolist()
 
     def join(a: int, b: int) -> None:
-        for each in (left, right):
+        for each in (sums.visible_support, sums.members):
             each[a] += each[b]
-        taken[a] |= taken[b]
+        for each in (has_view, fixed):
+            each[a] |= each[b]
 
+    given = np.stack([affinity.data[upper], support_of_edges], axis=1)
     return dense(agglomerate(count, edges, given, score, join)[group])
 
 
@@ -142,24 +141,24 @@ def _assign_views(
         moved = False
         for mine, overlap in zip(of_view, overlaps, strict=True):
             group = dense(group)
+            sums = GroupSums.of(evidence, group)
             # Masks of one view have no evidence of each other: sums are those of the others.
-            sums = evidence.of_others(group, view != view[mine[0]])
             gain = sparse.csr_array(overlap @ membership(group))
-            taken = np.zeros(len(sums.left), np.bool_)
+            taken = np.zeros(len(sums.members), np.bool_)
             taken[group[(view == view[mine[0]]) & ~movable]] = True
             rows, own, entries = np.arange(len(mine)), group[mine], gain.tocoo()
             row, column = np.append(entries.row, rows), np.append(entries.col, own)
             gained = np.append(entries.data, values_at(gain, rows, own))
-            gained -= evidence.repulsion(mine[row], column, sums)
+            gained -= sums.repulsion_of_masks(evidence, mine[row], column)
             there = len(entries.row)
             # A mask that is alone in its group joins nothing, which is not ambiguous.
-            joins = np.append(np.ones(there, np.bool_), np.bincount(group)[own] > 1)
+            joins = np.append(np.ones(there, np.bool_), sums.members[own].sum(axis=1) > 1)
             gained[joins] -= ambiguity
             gained[taken[column]] = 0.0
             before = gained[there:].sum()
             chosen, after = _assign(row[:there], column[:there], gained[:there], len(mine))
             if after > before + 1e-9:
-                alone = len(sums.left) + rows
+                alone = len(sums.members) + rows
                 group[mine] = np.where(chosen >= 0, chosen, alone)
                 moved = True
         if not moved:

@@ -117,16 +117,6 @@ class MaskNodes:
         label, area = np.concatenate(label), np.concatenate(area)
         return cls(view_of[layer], label, area, layer, tuple(maps), view_of)
 
-    def of(self, index: NDArray[np.int64]) -> MaskNodes:
-        """Some of the masks, in the same layers."""
-        if len(index) == len(self):
-            return self
-        table = np.full(len(self) + 1, -1, np.int32)
-        table[index] = np.arange(len(index))
-        maps = tuple(table[image] for image in self.maps)
-        view, label, area = self.view[index], self.label[index], self.area[index]
-        return MaskNodes(view, label, area, self.layer[index], maps, self.layer_view)
-
     def chosen(
         self, which: NDArray[np.bool_], maps: Sequence[NDArray[np.int32]], area: NDArray[np.int64]
     ) -> MaskNodes:

@@ -16,7 +16,7 @@ from wildseg3d_ros.masks.association.evidence import (
     values_at,
 )
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.patches import MOST_OF_MASK, Patches, overlapping_pairs
+from wildseg3d_ros.masks.association.overlap import MOST_OF_MASK, Overlap, overlapping_pairs
 
 UNSEEN = 0.5
 """Share of a body's extent along the line of sight that neither side may show: about 0 of a ball
@@ -30,7 +30,7 @@ SECTORS = 24
 
 def join_opposite_sides(
     nodes: MaskNodes,
-    patches: Patches,
+    overlap: Overlap,
     evidence: Evidence,
     world: WorldPointmaps,
     group: NDArray[np.int64],
@@ -52,7 +52,7 @@ def join_opposite_sides(
     taken = np.zeros((count, nodes.views), np.bool_)
     taken[group, nodes.view] = True
     fixed = np.bincount(group, ~movable, count) > 0
-    a, b, share = _hidden_shares(nodes, patches, group)
+    a, b, share = _hidden_shares(nodes, overlap, group)
     share[(taken[a] & taken[b]).any(axis=1) | (fixed[a] & fixed[b])] = 0.0
     members = members_of(group)
     for k in np.argsort(-share, kind="stable")[: np.count_nonzero(share >= MOST_OF_MASK)].tolist():
@@ -69,7 +69,7 @@ def join_opposite_sides(
             continue
         # Where half of the support is for it, the shape does not matter.
         if affinity >= 0.5 * support > 0 or _is_closed(
-            nodes, world, patches.samples.visibility, *sides
+            nodes, world, overlap.samples.visibility, *sides
         ):
             group = np.where(group == other, one, group)
             taken[[one, other]] = True
@@ -77,7 +77,7 @@ def join_opposite_sides(
 
 
 def _hidden_shares(
-    nodes: MaskNodes, patches: Patches, group: NDArray[np.int64]
+    nodes: MaskNodes, overlap: Overlap, group: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of groups that hide something of each other, and how much of the less hidden one.
 
@@ -85,12 +85,12 @@ def _hidden_shares(
     """
     of_group = membership(group)
     count = int(group.max(initial=-1)) + 1
-    hidden = sparse.csr_array(of_group.T @ patches.hidden @ of_group)
+    hidden = sparse.csr_array(of_group.T @ overlap.hidden @ of_group)
     in_view = sparse.csr_array(
         (np.ones(len(nodes)), (np.arange(len(nodes)), nodes.view)), (len(nodes), nodes.views)
     )
-    in_view = (of_group.T @ patches.hidden @ in_view).toarray()
-    samples = np.bincount(group, patches.samples.count, count)
+    in_view = (of_group.T @ overlap.hidden @ in_view).toarray()
+    samples = np.bincount(group, overlap.samples.count, count)
     has = np.zeros((count, nodes.views))
     has[group, nodes.view] = 1.0
     a, b = overlapping_pairs(hidden)

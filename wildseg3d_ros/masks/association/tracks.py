@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import lsqr
 
-from wildseg3d_ros.masks.association.evidence import Evidence, membership, values_at
+from wildseg3d_ros.masks.association.evidence import Evidence, values_at
 from wildseg3d_ros.masks.association.nodes import MaskNodes, dense_labels
-from wildseg3d_ros.masks.association.patches import EVEN, agreement, overlapping_pairs
+from wildseg3d_ros.masks.association.overlap import EVEN, agreement, overlapping_pairs
 
 CLEAR = float(np.log(1000.0))
 """Logarithm of the likelihood ratio at which a track is as good as evidence gets."""
@@ -171,19 +171,7 @@ def track_evidence(
         # An overlap between the two says little, but it has support.
         affinity += 0.5 * (weight * same + against[one, view])
         support += 0.5 * (weight - against[one, view])
-    # A mask that is not where a track of the other's view ends has the track against it.
-    there = np.asarray(membership(nodes.view, nodes.views).todense())
-    return Evidence(
-        against, there, *(_symmetric(each, i, j, len(nodes)) for each in (affinity, support))
-    )
-
-
-def _symmetric(
-    value: NDArray[np.float64], i: NDArray[np.int64], j: NDArray[np.int64], count: int
-) -> sparse.csr_array:
-    """(count, count) with the values at (i, j) and (j, i)."""
-    both = np.concatenate([i, j]), np.concatenate([j, i])
-    return sparse.csr_array((np.concatenate([value, value]), both), shape=(count, count))
+    return Evidence.of_pairs(against[:, nodes.layer_view], nodes.layer, i, j, affinity, support)
 
 
 def trust_of_tracks(nodes: MaskNodes, found: TrackOverlap) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.association.nodes import MaskNodes
-from wildseg3d_ros.masks.association.patches import draw_samples, mask_confidence, visible_masks
+from wildseg3d_ros.masks.association.overlap import draw_samples, mask_confidence, visible_masks
 
 
 class ObjectVisibility(IntEnum):
