@@ -121,7 +121,7 @@ class Given:
         solved = cameras.poses[there].copy()
         solved[:, :3, 3] /= units
         found = register(
-            [views[v] for v in there], solved, cameras.distance[there] / units, is_metric
+            [views[v] for v in there.tolist()], solved, cameras.distance[there] / units, is_metric
         )
         rows = scale_rows(graph, [v.depth for v in views])
         depths, misshapen, warnings = well_shaped(rows, views)
@@ -142,7 +142,9 @@ class Given:
             # Graph units so far are those of the pairs, or metres.
             log_scale = float(np.log(units)) if is_metric else float(np.median(scales))
             start = _start(solved, found, log_scale, is_metric)
-        has_pose = [found.found and views[v].world_from_cam_prior is not None for v in there]
+        has_pose = [
+            found.found and views[v].world_from_cam_prior is not None for v in there.tolist()
+        ]
         posed = there[np.array(has_pose, dtype=bool)]
         return cls(
             views,
@@ -193,8 +195,8 @@ class Given:
         Where the solved world contradicts a given pose, its pairs are judged one by one beside
         the given poses: of two pairs that contradict each other the pose may tell which is wrong.
         """
-        own = graph.own_frame[graph.observation].all(axis=1)
-        out = np.zeros(len(own), dtype=bool)
+        own = np.asarray(graph.own_frame[graph.observation].all(axis=1))
+        out = np.zeros(len(graph.edges), dtype=bool)
         views = graph.edges[own]
         if judged.posed.used.all() or not graph.fixed.all() or not len(views):
             return out
