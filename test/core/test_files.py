@@ -100,6 +100,8 @@ def test_parse_json_reads_what_is_within_the_bounds():
             "*a,", f"*a{k - 1}," if k else "*a,") for k in range(9)), "more than 100000 values"),
         ("a: &a [*a]", "holds itself"),
         ("[" * 5000, "deep"),
+        ("{" * 3000, "deep"),
+        ("? " * 3000, "deep"),
         ("a: 2001-99-99", "month"),
         ("a: !!int ''", "."),
         ("a: !!timestamp x", "."),

@@ -230,7 +230,7 @@ def spoilt_value(rng: random.Random, value: object) -> object:
         key = rng.choice(keys)
         if rng.random() < 0.1:
             del value[key]
-        elif isinstance(value, list) and rng.random() < 0.1:
+        elif isinstance(value, list) and len(value) < 100 and rng.random() < 0.1:
             value *= rng.choice([2, 500])
         else:
             value[key] = spoilt_value(rng, value[key])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ def parse_yaml(text: str | bytes) -> Any:
     import yaml
 
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _loader()(text)
         try:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _count(node, {}, 0)
+            _count(node, {})
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -110,12 +111,29 @@ def _check_depth(value: Any) -> None:
     raise ValueError(f"lists or objects lie more than {_DEEPEST} deep within each other")
 
 
-def _count(node: Any, known: dict[int, int], depth: int) -> int:
+@cache
+def _loader() -> Any:
+    """PyYAML's safe loader, which ends where values lie too deep: it would take minutes first."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.depth += 1
+            if self.depth > _DEEPEST:
+                raise ValueError(f"lists or mappings lie more than {_DEEPEST} deep in each other")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    return Loader
+
+
+def _count(node: Any, known: dict[int, int]) -> int:
     """Values of a node, those of aliases as often as they are used; 0 marks one in progress."""
     import yaml
 
-    if depth > _DEEPEST:
-        raise ValueError(f"lists or mappings lie more than {_DEEPEST} deep within each other")
     if id(node) in known:
         if not known[id(node)]:
             raise ValueError("a value holds itself by an alias")
@@ -126,7 +144,7 @@ def _count(node: Any, known: dict[int, int], depth: int) -> int:
         children = node.value
     elif isinstance(node, yaml.MappingNode):
         children = [part for pair in node.value for part in pair]
-    total = 1 + sum(_count(child, known, depth + 1) for child in children)
+    total = 1 + sum(_count(child, known) for child in children)
     if total > _VALUES:
         raise ValueError(f"it has more than {_VALUES} values, repeated by aliases or not")
     known[id(node)] = total
