@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo") -
     given = parser.parse_args(arguments)
     if given.objects is not None and given.objects < 1:
         parser.error(f"--objects must be 1 or more, got {given.objects}")
+    end_on_sigterm()
     limit = given.objects or (8 if given.data else 3)
     results = run(given.data or shipped_recording(), given.out, limit)
     return 0 if results and not any(result.error for result in results) else 1
@@ -156,6 +157,11 @@ def own_domain() -> int:
     # Camera images do not fit the default UDP buffers: most would be lost.
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
     return domain
+
+
+def end_on_sigterm() -> None:
+    """Makes SIGTERM end this process as Ctrl-C does, with all that it started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 class NodeProcess:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from wildseg3d_ros.core.progress_bar import ProgressBar
-from wildseg3d_ros.demo import NodeProcess, own_domain, until_ready
+from wildseg3d_ros.demo import NodeProcess, end_on_sigterm, own_domain, until_ready
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo-live") -> int:
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo-liv
     given = parser.parse_args(arguments)
     from wildseg3d_ros.ros.client import SceneClient
 
+    end_on_sigterm()
     cameras = [f"cam_{k}" for k in range(given.views)]
     given.out.mkdir(parents=True, exist_ok=True)
     cell = [f"--{name}={getattr(given, name)}" for name in ("views", "objects", "seed", "rate")]

@@ -20,6 +20,12 @@ def motion(rng, turned, moved):
     )
 
 
+def error_of(rng, turned, moved):
+    """A rigid motion of given sizes [rad, m] in random directions."""
+    axis, step = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
+    return make_transform(rotation_from_vector(turned * axis), moved * step)
+
+
 def tour(rng, count):
     """Poses of a camera on an arm that looks at a table from many sides."""
     poses = []
@@ -37,7 +43,7 @@ def tour(rng, count):
 def test_hand_eye_correction_finds_what_was_put_in(seed):
     rng = np.random.default_rng(seed)
     given = tour(rng, 8)
-    true, world = motion(rng, 0.008, 0.006), motion(rng, 0.01, 0.01)
+    true, world = error_of(rng, 0.015, 0.010), motion(rng, 0.01, 0.01)
     noise = [motion(rng, 0.0005, 0.0005) for _ in given]
     solved = [world @ g @ true @ n for g, n in zip(given, noise, strict=True)]
     found = hand_eye_correction(given, solved)
@@ -58,6 +64,16 @@ def test_hand_eye_correction_sees_none_in_errors_of_each_view():
         solved = [g @ motion(rng, 0.009, 0.005) for g in given]
         clear += hand_eye_correction(given, solved).is_clear
     assert clear <= 2
+
+
+def test_hand_eye_correction_leaves_good_calibrations_alone():
+    """Off by 2 mm and 0.1 degrees in all views, as errors of the depth alone make it."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        given, true = tour(rng, 8), error_of(rng, 0.0017, 0.002)
+        found = hand_eye_correction(given, [g @ true for g in given])
+        assert found.translation == pytest.approx(0.002, abs=1e-5)
+        assert not found.is_clear
 
 
 def test_hand_eye_correction_needs_views_that_turn():

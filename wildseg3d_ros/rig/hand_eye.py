@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+from scipy.stats import chi2
 
 from wildseg3d_ros.core.geometry.transforms import (
     invert,
@@ -18,6 +19,11 @@ from wildseg3d_ros.core.geometry.transforms import (
 
 AT_LEAST = 5
 """Views, of which each has six numbers, and the common part and the frame have twelve."""
+
+_HONEST = 0.002, np.radians(0.2)
+"""Standard deviations per axis [m, rad] of a hand-eye calibration that is as good as they get,
+with what errors of the depth have in common in all views."""
+_CLEAR = float(chi2.isf(1e-3, 6))
 
 _LENGTH = 0.5
 """Metres at which an error of rotation counts as one of place: what an arm's camera looks at."""
@@ -30,7 +36,9 @@ class HandEye:
     Attributes:
         given_from_true: (4, 4) from the camera's true axes to those that its given poses have.
         translation, rotation: sizes of it [m, rad].
-        translation_sigma, rotation_sigma: their standard deviations per axis.
+        translation_sigma, rotation_sigma: their standard deviations.
+        distance: squared, of it from none, in standard deviations (Mahalanobis): of what was found
+            and of a good calibration together.
     """
 
     given_from_true: NDArray[np.float64]
@@ -38,14 +46,12 @@ class HandEye:
     rotation: float
     translation_sigma: float
     rotation_sigma: float
+    distance: float
 
     @property
     def is_clear(self) -> bool:
-        """Whether chance does not make so much of it: one draw in some hundred."""
-        return (
-            self.translation > 4 * self.translation_sigma
-            or self.rotation > 4 * self.rotation_sigma
-        )
+        """Whether no good calibration has so much of it: one in a thousand."""
+        return self.distance > _CLEAR
 
     @property
     def text(self) -> str:
@@ -83,14 +89,16 @@ def hand_eye_correction(
     normal = found.jac.T @ found.jac
     if np.linalg.cond(normal) > 1e8:
         return None
-    variance = 2.0 * found.cost / freedom * np.diag(np.linalg.inv(normal))
-    correction = _motion(found.x[6:])
+    covariance = 2.0 * found.cost / freedom * np.linalg.inv(normal)[6:, 6:]
+    honest = np.diag(np.repeat([_LENGTH * _HONEST[1], _HONEST[0]], 3) ** 2)
+    correction, x = _motion(found.x[6:]), found.x[6:]
     return HandEye(
         correction,
         float(np.linalg.norm(correction[:3, 3])),
-        float(np.linalg.norm(found.x[6:9]) / _LENGTH),
-        float(np.sqrt(variance[9:].mean())),
-        float(np.sqrt(variance[6:9].mean()) / _LENGTH),
+        float(np.linalg.norm(x[:3]) / _LENGTH),
+        float(np.sqrt(np.trace(covariance[3:, 3:]))),
+        float(np.sqrt(np.trace(covariance[:3, :3])) / _LENGTH),
+        float(x @ np.linalg.solve(covariance + honest, x)),
     )
 
 

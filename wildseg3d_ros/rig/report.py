@@ -126,13 +126,18 @@ class RigReport:
                 f"{', '.join(told)}. Lengths and places may be wrong: check these cameras' poses, "
                 "intrinsics and depth, and that nothing moved between the images"
             )
-        unchecked = [c.name for c in self.cameras if c.takes_part and c.verdict == "unchecked"]
+        unchecked = [c for c in self.cameras if c.takes_part and c.verdict == "unchecked"]
         if unchecked:
             named = "of all cameras" if len(unchecked) == len(self.cameras) else ""
-            named = named or f"of camera {', '.join(map(repr, unchecked))}"
+            told = ", ".join(
+                f"'{c.name}'"
+                + ("" if np.isnan(c.agreement) else f" ({percent(c.agreement)} agrees)")
+                for c in unchecked
+            )
             out.append(
-                f"the given pose {named} could not be checked: too little is seen in common with "
-                "other cameras that have a pose, or nothing but a plane"
+                f"the given pose {named or f'of camera {told}'} could not be checked: too little "
+                "is seen in common with other cameras that have a pose, too little of it agrees "
+                "(was one moved?), or it is nothing but a plane"
             )
         return out
 
@@ -175,7 +180,7 @@ class RigReport:
         out = []
         for ours, theirs in zip(self.verdicts, aligned, strict=True):
             verdict, why = theirs.verdict, theirs.why
-            doubted = verdict == "ok" and ours.verdict == "suspect"
+            doubted = verdict in ("ok", "unchecked") and ours.verdict == "suspect"
             if doubted or (verdict == "unchecked" and ours.verdict == "ok"):
                 verdict, why = ours.verdict, ours.why
             out.append(

@@ -96,9 +96,11 @@ class CellNode(Node):
             return
         self.things = cell.things
         self._started.set()
+        self.get_logger().info("rendering the first pictures")
+        self._publish_truth(cell)
+        self._publish_all(cell)
         names = ", ".join(cell.cameras)
         self.get_logger().info(f"publishing cameras {names} at {1 / self._period:g} Hz")
-        self._publish_truth(cell)
         moved = time.monotonic()
         place = 0
         while not self._stopping.is_set():
@@ -109,9 +111,7 @@ class CellNode(Node):
             if self._spec.wrist and start - moved > self._dwell:
                 place, moved = place + 1, start
                 cell.place_wrist(place)
-            for name in cell.cameras:
-                if name not in self._off and not self._stopping.is_set():
-                    self._publish_camera(cell, name)
+            self._publish_all(cell)
             self._stopping.wait(max(self._period - (time.monotonic() - start), 0.0))
         cell.close()
 
@@ -125,6 +125,11 @@ class CellNode(Node):
         self._static.publish(TFMessage(transforms=fixed))
         if self._spec.wrist:
             self._moving = self.create_publisher(TFMessage, "/tf", 100)
+
+    def _publish_all(self, cell: LiveCell) -> None:
+        for name in cell.cameras:
+            if name not in self._off and not self._stopping.is_set():
+                self._publish_camera(cell, name)
 
     def _publish_camera(self, cell: LiveCell, name: str) -> None:
         view = cell.sensed(name)
@@ -166,6 +171,7 @@ class CellNode(Node):
         def change(cell: LiveCell) -> None:
             try:
                 self._apply(cell, request)
+                self._publish_all(cell)  # what is built from now on sees the change
                 done.put(None)
             except Exception as error:  # noqa: BLE001  it is the reply
                 done.put(error)

@@ -146,6 +146,10 @@ class LiveCell:
             PromptError: no such thing.
         """
         pose = self._pose_of(name)
+        if not (abs(x) <= 1.0 and abs(y) <= 1.0 and abs(angle) <= 2 * np.pi):
+            raise PromptError(
+                f"a thing is moved by up to 1 m and 6.28 rad; got {x:g}, {y:g} and {angle:g}"
+            )
         lifted = make_transform(
             rotation_from_vector(np.array([0.0, 0.0, angle])) @ pose[:3, :3],
             pose[:3, 3] + [x, y, 0.02],
@@ -170,6 +174,10 @@ class LiveCell:
             PromptError: no such camera.
         """
         self._check_camera(camera)
+        if not (0.0 <= distance <= 1.0 and 0.0 <= angle <= np.pi):
+            raise PromptError(
+                f"a kick is of 0 to 1 m and 0 to 3.14 rad; got {distance:g} and {angle:g}"
+            )
         step, axis = (_direction(self._rng) for _ in range(2))
         motion = make_transform(rotation_from_vector(angle * axis), distance * step)
         self._true[camera] = self._true[camera] @ motion
