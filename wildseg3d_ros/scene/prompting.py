@@ -29,8 +29,13 @@ NOT_CACHED = (
 """Errors of a prompt that adding an object can still answer: shiny and transparent things have no
 depth where they are clicked, but a network sees them."""
 
-HOW_TO_ADD = "to make what is there an object, add it (add_object; on the command line: --add)"
-"""The way out where no cached mask answers."""
+_HOW_TO_ADD = "to make what is there an object, add it (add_object; on the command line: --add)"
+_HOW_TO_MARK = (
+    "to make something there an object, mark it by a box or a mask and add it (add_object; on the "
+    "command line: --add --box)"
+)
+"""The ways out where no cached mask answers: by the back end, and by the tree of masks, which has
+nothing where a click alone meets background."""
 LARGER, SMALLER = 1.25, 0.8
 """Numbers of points of alternatives, relative to the answer: others are the answer once more."""
 
@@ -45,7 +50,8 @@ def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
     except PromptError as error:
         if error.code not in NOT_CACHED:
             raise
-        raise PromptError(f"{error}; {HOW_TO_ADD}", error.code) from error
+        way_out = _HOW_TO_ADD if scene.object_tree.derived else _HOW_TO_MARK
+        raise PromptError(f"{error}; {way_out}", error.code) from error
     return cloud_of(scene, choice)
 
 
