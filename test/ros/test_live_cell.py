@@ -42,9 +42,10 @@ def test_live_cell_scene_kicked_camera_and_camera_off(world):
 
     assert do(what="kick", name="cam_1", x=0.08, y=0.08).status.code == ErrorCode.OK
     wait_for(lambda: min(c.verdict.agreement for c in client.check_rig().cameras) < 0.9)
+    # With two others and noise it may be corrected or not; it is never believed.
     reports = {camera.verdict.name: camera.verdict for camera in client.build().cameras}
-    assert max(reports, key=lambda name: reports[name].rotation) == "cam_1"
-    assert reports["cam_1"].rotation > 0.04
+    assert reports["cam_1"].verdict != "ok"
+    assert reports["cam_1"].why
 
     things = do(what="light", x=1.0).things
     assert len(things) == 4

@@ -67,6 +67,7 @@ class LiveCell:
     def __init__(self, spec: CellSpec) -> None:
         self.spec, self._layout, self._light = spec, 0, 1.0
         self._rng = np.random.default_rng([spec.seed, 6000])
+        self._kicks = np.random.default_rng([spec.seed, 8000])  # whatever was sensed before
         self.tour = _tour(np.random.default_rng([spec.seed, 7000]))
         self._cell, self._renderer = self._built()
         self._true = {camera.name: camera.world_from_cam for camera in self._cell.cameras}
@@ -178,7 +179,7 @@ class LiveCell:
             raise PromptError(
                 f"a kick is of 0 to 1 m and 0 to 3.14 rad; got {distance:g} and {angle:g}"
             )
-        step, axis = (_direction(self._rng) for _ in range(2))
+        step, axis = (_direction(self._kicks) for _ in range(2))
         motion = make_transform(rotation_from_vector(angle * axis), distance * step)
         self._true[camera] = self._true[camera] @ motion
         self._cell.move_camera(camera, self._true[camera])
