@@ -158,7 +158,9 @@ class CellNode(Node):
                 )
                 self._publish(f"truth/{name}/labels", labels, latched())
 
-    def _publish(self, topic: str, message: Image | CameraInfo | PoseArray, qos: QoSProfile) -> None:
+    def _publish(
+        self, topic: str, message: Image | CameraInfo | PoseArray, qos: QoSProfile
+    ) -> None:
         if topic not in self._topics:
             self._topics[topic] = self.create_publisher(type(message), topic, qos)
         self._topics[topic].publish(message)

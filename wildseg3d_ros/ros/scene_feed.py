@@ -180,7 +180,7 @@ def _values(status: DiagnosticStatus) -> dict[str, str]:
 
 def _verdict(name: str, status: DiagnosticStatus) -> CameraVerdict:
     verdict, _, why = status.message.partition(": ")
-    judged: Verdict = next((known for known in VERDICTS if known == verdict), "unchecked")
+    judged: Verdict = VERDICTS[VERDICTS.index(verdict)] if verdict in VERDICTS else "unchecked"
     values = _values(status)
     nan = float("nan")
     moved, turned, moved_sigma, turned_sigma, agreement = (
