@@ -90,7 +90,8 @@ setup(
             "cell = wildseg3d_ros.ros.cell_node:main",
             "viewer = wildseg3d_ros.viewer.command:main_live",
         ],
-        # The back ends, by their settings: as any other package adds its own (docs/extending.md).
+        # The back ends, by their settings: as any other package adds its own:
+        # docs/how-to/extending.md.
         "wildseg3d.pointmaps": [
             "depth = wildseg3d_ros.pointmaps.depth.config:DepthPointmapConfig",
             "mast3r = wildseg3d_ros.pointmaps.mast3r.config:Mast3rPointmapConfig",

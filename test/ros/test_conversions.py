@@ -116,7 +116,7 @@ def test_rgb_from_image_unnamed_order(encoding, channels):
 
 
 def test_color_encodings_are_those_of_the_docs():
-    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text()
     table = page.partition("## Colour over ROS")[2].partition("| all others")[0]
     named = set(re.findall(r"`([\w]+)`", table)) - {"8UC1", "bgr", "rgb"}
     assert named == set(c.COLOR_ENCODINGS)

@@ -34,7 +34,7 @@ OpenGL camera axes become OpenCV's here: nothing behind this module knows of eit
 A folder without ``transforms.json`` gives one view per image, without calibration, pose or depth.
 
 Frames that cannot be read are left out with a warning while they are fewer than half
-(docs/formats.md lists what is read).
+(docs/reference/formats.md lists what is read).
 """
 
 from __future__ import annotations
