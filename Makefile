@@ -31,7 +31,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
-.PHONY: help setup dev demo demo-live test bench fit train lint format clean
+.PHONY: help setup dev demo demo-live test bench fit train docs figures lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -70,8 +70,18 @@ train: EXTRAS = train
 train: setup ## train the network of the masks (ARGS="--meshes FOLDER": on your own parts, too)
 	@$(ENTER) .venv/bin/wildseg3d train-masks $(ARGS)
 
-lint: dev ## style and types
-	@$(ENTER) ruff check . && ruff format --check . && pyright
+docs: ## the documentation as a site, in out/site
+	@$(BOOTSTRAP) --with docs
+	@$(ENTER) .venv/bin/python docs/generate_reference.py
+	@$(ENTER) .venv/bin/python -m sphinx -n -W --keep-going -q docs out/site
+	@echo "open out/site/index.html"
+
+figures: ## the tables and pictures of the documentation anew (ARGS="NAME ...": only these)
+	@$(BOOTSTRAP) --with docs --with sim
+	@$(ENTER) .venv/bin/python -m benchmarks figures $(ARGS)
+
+lint: dev ## style, types and spelling
+	@$(ENTER) ruff check . && ruff format --check . && pyright && codespell
 
 format: dev ## put all files into the project's layout
 	@$(ENTER) ruff check --fix . && ruff format .

@@ -1,0 +1,197 @@
+"""Every command and code block of README and of the pages: run, or checked as far as it goes.
+
+A comment above a block says how far: ``<!-- run -->`` is run here, on the shipped recording;
+``<!-- needs: ... -->`` needs a robot, ROS, weights or time, and only its options are checked.
+"""
+
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from wildseg3d_ros import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+MARKED = [ROOT / "README.md", *TUTORIALS]
+"""Pages all of whose blocks of commands say whether they run."""
+
+SHELL_WORDS = {".", "[", "awk", "cd", "colcon", "cp", "echo", "export", "for", "do", "done", "git",
+               "hf", "make", "mkdir", "name=$(basename", "pip", "python", "ros2", "scene_node",
+               "wildseg3d", "apt-get", "sudo", "2>", "docker"}  # fmt: skip
+FENCE = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, *kinds: str) -> list[tuple[str | None, str]]:
+    """(mark, text) of the fenced blocks of some languages."""
+    found = FENCE.finditer(page.read_text())
+    return [(each["mark"], each["text"]) for each in found if each["kind"] in kinds]
+
+
+def lines(text: str) -> list[str]:
+    """Commands of a block, without continuations, comments and what starts in the background."""
+    text = re.sub(r"\\\n\s*", " ", text)
+    return [line.split(" # ")[0].strip().removesuffix(" &") for line in text.splitlines() if line]
+
+
+def commands(page: Path) -> list[str]:
+    """Every ``wildseg3d`` command of a page: of blocks, of indented lines and in sentences."""
+    text = page.read_text()
+    fenced = [line for _, block in blocks(page, "bash") for line in lines(block)]
+    rest = FENCE.sub("", text)
+    indented = lines("\n".join(re.findall(r"^(?: {4,}|\t)(wildseg3d .*(?:\\\n.*)*)", rest, re.M)))
+    inline = re.findall(r"(?<!`)`(wildseg3d [a-z][^`\n]*)`", rest)
+    found = [*fenced, *indented, *inline]
+    return [command for command in found if command.startswith("wildseg3d ")]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The module that makes the reference pages; it knows each command's parser."""
+    pytest.importorskip("rclpy")
+    for extra in ("mujoco", "nicegui", "torch"):
+        pytest.importorskip(extra)
+    path = DOCS / "generate_reference.py"
+    spec = importlib.util.spec_from_file_location("generate_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def parsers(reference):
+    return reference.command_parsers()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_options_of_commands_exist(parsers, page):
+    wrong = []
+    for command in commands(page):
+        words = shlex.split(re.split(r" [|>]| 2> | && ", command)[0])[1:]
+        if "COMMAND" in words or words[0].startswith("-"):
+            continue
+        if words[0] not in parsers:
+            wrong.append(f"{command}: no such command")
+            continue
+        parser = parsers[words[0]]
+        if len(words) == 1 or "--help" in words or "..." in words:
+            continue  # named, not shown: `wildseg3d check`
+        options = {o for a in parser._actions for o in a.option_strings}
+        unknown = [w for w in words if w.startswith("--") and w.split("=")[0] not in options]
+        if unknown:
+            wrong.append(f"{command}: no option {unknown}")
+        elif command in [line for _, block in blocks(page, "bash") for line in lines(block)]:
+            try:
+                parser.parse_args(words[1:])
+            except SystemExit:
+                wrong.append(command)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_settings_of_commands_exist(page):
+    from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.core.settings import walk
+
+    known = {each.name for each in walk(SceneConfig())}
+    named = set(re.findall(r"--set ([a-z_]+(?:\.[a-z_0-9]+)+)=", page.read_text()))
+    theirs = {key for key in named if re.match(r"(pointmaps\.plane|masks\.colors)\.", key)}
+    assert named - theirs - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_make_targets_exist(page):
+    makefile = (ROOT / "Makefile").read_text()
+    text = page.read_text()
+    named = {*re.findall(r"`make ([a-z-]+)", text), *re.findall(r"^ *make ([a-z-]+)", text, re.M)}
+    assert {t for t in named if not re.search(rf"^{t}:.*##", makefile, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("page", MARKED, ids=name)
+def test_blocks_of_commands_say_whether_they_run(page):
+    for mark, text in blocks(page, "bash"):
+        assert mark == "run" or (mark or "").startswith("needs: "), text
+        for line in lines(text):
+            word = line.split()[0].split("=")[0] if "=" in line.split()[0] else line.split()[0]
+            assert word in SHELL_WORDS or "=" in line.split()[0], f"what is '{line}'?"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_compiles_and_imports(page):
+    for _, text in blocks(page, "python"):
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.ImportFrom | ast.Import):
+                continue
+            module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+            if module.split(".")[0] in ("wildseg3d_plane",):
+                continue  # the package that extending.md writes
+            found = pytest.importorskip(module)
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    assert hasattr(found, alias.name) or importlib.import_module(
+                        f"{module}.{alias.name}"
+                    ), f"{module} has no {alias.name}"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder like a clone, with the scene that `wildseg3d build examples/tabletop` makes."""
+    folder = tmp_path_factory.mktemp("clone")
+    for each in ("examples", "config"):
+        (folder / each).symlink_to(ROOT / each)
+    before = Path.cwd()
+    os.chdir(folder)
+    assert cli.main(["build", "examples/tabletop", "-o", "scene.ws3d", "--quiet"]) == 0
+    yield folder
+    os.chdir(before)
+
+
+@pytest.mark.parametrize("page", MARKED, ids=name)
+def test_blocks_run(place, page, capsys):
+    """The scene of the first build stands for that of the others: they are the same command."""
+    for mark, text in blocks(page, "bash", "python"):
+        if mark != "run":
+            continue
+        try:
+            tree = ast.parse(text)
+        except SyntaxError:
+            for line in lines(text):
+                run_line(line)
+        else:
+            exec(compile(tree, str(page), "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().err.count("error") == 0
+
+
+def run_line(line: str) -> None:
+    words = shlex.split(line)
+    if words[0] == "." and words[1] == ".venv/setup.sh":
+        return
+    if words[0] == "cp":
+        Path(words[2]).write_bytes(Path(words[1]).read_bytes())
+        return
+    assert words[0] == "wildseg3d", f"cannot run '{line}'"
+    if words[1] == "build" and words[2] == "examples/tabletop":
+        assert Path("scene.ws3d").exists()
+        return
+    if words[1] == "check" and "--report" in words:
+        words = words[: words.index("--report")]  # its pictures have a test of their own
+    assert cli.main([*words[1:], "--quiet"]) == 0, line
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
