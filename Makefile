@@ -77,8 +77,8 @@ docs: ## the documentation as a site, in out/site
 	@echo "open out/site/index.html"
 
 figures: ## the tables and pictures of the documentation anew (ARGS="NAME ...": only these)
-	@$(BOOTSTRAP) --with docs --with sim
-	@$(ENTER) .venv/bin/python -m benchmarks figures $(ARGS)
+	@$(BOOTSTRAP) --with docs
+	@$(ENTER) .venv/bin/python -m benchmarks.figures $(ARGS)
 
 lint: dev ## style, types and spelling
 	@$(ENTER) ruff check . && ruff format --check . && pyright && codespell
