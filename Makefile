@@ -75,7 +75,7 @@ docs: ## the documentation as a site, in out/site
 	@$(BOOTSTRAP) --with docs
 	@$(ENTER) .venv/bin/python docs/generate_reference.py
 	@$(ENTER) .venv/bin/python -m sphinx -n -W --keep-going -q docs out/site
-	@echo "open out/site/index.html"
+	@echo "python3 -m http.server --directory out/site, then open http://localhost:8000"
 
 figures: ## the tables and pictures of the documentation anew (ARGS="NAME ...": only these)
 	@$(BOOTSTRAP) --with docs

@@ -5,7 +5,7 @@ pages that have their marks. The recordings are the shipped table, whose truth i
 real shelf, where it is there (WILDSEG3D_DATA).
 
 Colours can be told apart by readers who are colour-blind: objects have those of Okabe and Ito
-(2008), and an id beside; magnitudes have matplotlib's ``viridis``.
+(2008), then some of Tol (2021), and an id beside; magnitudes have matplotlib's ``viridis``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from wildseg3d_ros.scene.scene import Scene
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 TABLETOP = ROOT / "examples" / "tabletop"
-OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#882255",
+          "#999999", "#332288")  # fmt: skip
 MISSED, EXTRA = "#E69F00", "#0072B2"
 SHELF_REFERENCE = "frame-000007"
 SHOWN_ERROR = 0.012
@@ -156,7 +157,7 @@ def show_objects(axis: Any, image: NDArray[np.uint8], masks: dict[int, NDArray])
 
     picture = image / 255.0 * 0.6 + 0.2
     for number, mask in enumerate(masks.values()):
-        color = np.array(to_rgb(OKABE_ITO[number % len(OKABE_ITO)]))
+        color = np.array(to_rgb(COLORS[number % len(COLORS)]))
         picture[mask] = 0.45 * picture[mask] + 0.55 * color
     axis.imshow(picture)
     for label, mask in masks.items():
@@ -270,7 +271,8 @@ def cloud_error() -> Any:
         half, top = 50 * size[across], 1e2 * size[2]
         axis.plot([-half, half, half, -half, -half], [0, 0, top, top, 0], color="#D55E00", lw=1)
         axis.plot([-half, -half + 5], [-2, -2], color="black", lw=3)
-        axis.text(-half, -3.6, "5 cm", fontsize=8)
+        axis.text(-half + 2.5, -3.4, "5 cm", fontsize=8, ha="center")
+        axis.set_ylim(-4.5, top + 1.5)
         axis.set_aspect("equal")
         axis.set_title(f"{title}; true box in orange", fontsize=9)
         axis.set_xlabel("[cm]", fontsize=8)
@@ -282,6 +284,7 @@ def cloud_error() -> Any:
     axes[2].set_xlabel("distance [mm]", fontsize=8)
     axes[2].set_ylabel("points", fontsize=8)
     axes[2].tick_params(labelsize=7)
+    figure.get_layout_engine().set(w_pad=0.12)
     return figure
 
 
@@ -354,9 +357,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [*FIGURES, *TABLES]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
     given = parser.parse_args(arguments)
-    import matplotlib
+    import matplotlib.pyplot as plt
 
-    matplotlib.use("Agg")
+    plt.switch_backend("Agg")
     for name in given.names or names:
         if name in TABLES:
             write_table(name)

@@ -36,6 +36,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
+highlight_language = "none"
 html_theme = "furo"
 html_title = f"wildseg3d {__version__}"
 html_copy_source = False
