@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from wildseg3d_ros import cli
 
@@ -96,6 +97,35 @@ def test_settings_of_commands_exist(page):
     named = set(re.findall(r"--set ([a-z_]+(?:\.[a-z_0-9]+)+)=", page.read_text()))
     theirs = {key for key in named if re.match(r"(pointmaps\.plane|masks\.colors)\.", key)}
     assert named - theirs - known == set()
+
+
+def misfits(message, value) -> list[str]:
+    """Keys of a YAML value that a message does not have."""
+    fields, wrong = message.get_fields_and_field_types(), []
+    for key, inner in value.items():
+        if key not in fields:
+            wrong.append(f"{message.__name__} has no '{key}'")
+        elif "/" in fields[key]:
+            package, kind = fields[key].removeprefix("sequence<").removesuffix(">").split("/")
+            of = getattr(importlib.import_module(f"{package}.msg"), kind)
+            for each in inner if isinstance(inner, list) else [inner]:
+                wrong += misfits(of, each)
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_requests_have_the_fields_of_their_types(page):
+    pytest.importorskip("rclpy", exc_type=ImportError)
+    text = re.sub(r"\\\n\s*", " ", page.read_text())
+    called = re.findall(
+        r"ros2 (?:service call|action send_goal)(?: --feedback)? /(\w+) (\w+)/(\w+)/(\w+) "
+        r"\\?\"(\{[^\"]*\})",
+        text,
+    )
+    for service, package, kind, type_name, value in called:
+        found = getattr(importlib.import_module(f"{package}.{kind}"), type_name)
+        request = found.Goal if kind == "action" else found.Request
+        assert misfits(request, yaml.safe_load(value)) == [], service
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
