@@ -116,7 +116,7 @@ def misfits(message, value) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_requests_have_the_fields_of_their_types(page):
     pytest.importorskip("rclpy", exc_type=ImportError)
-    text = re.sub(r"\\\n\s*", " ", page.read_text())
+    text = re.sub(r"\s*\\\n\s*", " ", page.read_text())
     called = re.findall(
         r"ros2 (?:service call|action send_goal)(?: --feedback)? /(\w+) (\w+)/(\w+)/(\w+) "
         r"\\?\"(\{[^\"]*\})",
