@@ -22,6 +22,14 @@ def write_png(path: Path, pixels: NDArray) -> None:
     assert cv2.imwrite(str(path), pixels)
 
 
+def rotated_jpeg(image: NDArray, orientation: int) -> bytes:
+    """A JPEG with an EXIF orientation, as phones write it."""
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01"
+    exif = b"Exif\x00\x00" + tiff + bytes([0, orientation, 0, 0, 0, 0, 0, 0])
+    return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+
+
 class RecordingFolder:
     """A good recording of two views, to be spoilt by a test."""
 

@@ -64,3 +64,31 @@ def test_load_folder_keys_that_say_nothing_of_views(folder):
     folder.meta.update(aabb_scale=16, ply_file_path="sparse.ply", applied_transform=[[1]], my=1)
     folder.frame.update(colmap_im_id=3, sharpness=20.5)
     assert folder.load().warnings == ()
+
+
+@pytest.mark.parametrize("stem", ["r_0", "1403636579.763555"])
+def test_load_folder_paths_without_a_suffix(folder, stem):
+    """Blender's, and names that are times."""
+    (folder.path / "images/right.png").rename(folder.path / f"images/{stem}.png")
+    folder.frame["file_path"] = f"./images/{stem}"
+    found = folder.load().views[1].image
+    np.testing.assert_array_equal(found, folder.bgr[1][..., ::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda pose: pose.T, r"its translation in the last column"),
+        (lambda pose: pose.ravel(), r"must be 4x4 numbers"),
+        (lambda pose: pose * [-1, 1, 1, 1], r"not a rotation.*det -1"),
+        (lambda pose: pose * [[2.0], [2.0], [2.0], [1.0]], r"not a rotation"),
+        (lambda pose: pose @ [[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], "not a"),
+    ],
+    ids=["columns", "flat", "mirrored", "scaled", "sheared"],
+)
+def test_load_folder_matrices_of_other_conventions(folder, change, says):
+    pose = np.eye(4)
+    pose[:3] = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]]
+    folder.frame["transform_matrix"] = change(pose).tolist()
+    with pytest.raises(InputError, match=rf"camera 'right'.*{says}"):
+        folder.load()

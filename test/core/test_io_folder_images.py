@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
-from wildseg3d_testing.recording_folder import SIZE, write_png
+from wildseg3d_testing.recording_folder import SIZE, rotated_jpeg, write_png
 
 
 @pytest.mark.parametrize("size", [(24, 32), (16, 21), (96, 128)])
@@ -21,14 +21,6 @@ def test_load_folder_depth_of_another_size(folder, size):
     found_row, found_column = np.divmod(depth - 1, size[1])
     assert np.abs(found_row - row).max() <= 0.51
     assert np.abs(found_column - column).max() <= 0.51
-
-
-def rotated_jpeg(image, orientation):
-    """A JPEG with an EXIF orientation, as phones write it."""
-    data = cv2.imencode(".jpg", image)[1].tobytes()
-    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01"
-    exif = b"Exif\x00\x00" + tiff + bytes([0, orientation, 0, 0, 0, 0, 0, 0])
-    return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
@@ -63,6 +55,8 @@ def test_load_folder_exif_orientation(folder, orientation):
         (b"\x00\x00\x00\x0cJXL " + bytes(40), "JPEG XL"),
         (b"#?RADIANCE" + bytes(40), "Radiance HDR"),
         (b"Pf\n4 4\n" + bytes(40), "PFM"),
+        (b"\x00\x00\x00\x18ftypisom" + bytes(40), "video"),
+        (b"PK\x03\x04" + bytes(40), ".npz"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
     ],
 )
@@ -140,4 +134,35 @@ def test_load_folder_names_a_broken_npy_depth(folder):
     (folder.path / "depth/right.npy").write_bytes(b"\x93NUMPY")
     folder.frame["depth_file_path"] = "depth/right.npy"
     with pytest.raises(FileError, match=r"cannot read depth .*right.npy"):
+        folder.load()
+
+
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", "<u2", ">u2", "<i4", "<i8"])
+def test_load_folder_depth_types(folder, kind):
+    """Of .npy files, with one channel as an axis or not."""
+    steps = folder.depth[1].copy()
+    steps[:2] = [[0], [65535]]
+    steps[2:] //= 2  # float16 has 11 bits
+    with np.errstate(over="ignore"):
+        np.save(folder.path / "depth/right.npy", steps.astype(kind)[..., None])
+    folder.frame["depth_file_path"] = "depth/right.npy"
+    depth = folder.load().views[1].depth
+    assert (depth[0] == 0).all()
+    if "u2" in kind:
+        assert (depth[1] == 0).all()  # saturated
+    np.testing.assert_allclose(depth[2:], steps[2:] * 0.001, rtol=1e-3, atol=1e-6)
+
+
+def test_load_folder_depth_in_tiff(folder):
+    metres = folder.depth[1].astype(np.float32) / 1000
+    write_png(folder.path / "depth/right.tiff", metres)
+    folder.frame["depth_file_path"] = "depth/right.tiff"
+    folder.meta["depth_unit_scale_factor"] = 1.0
+    np.testing.assert_array_equal(folder.load().views[1].depth, metres)
+
+
+@pytest.mark.parametrize("pixels", [np.ones(SIZE, np.uint8), np.ones((*SIZE, 3), np.uint16)])
+def test_load_folder_pictures_of_depth(folder, pixels):
+    write_png(folder.path / "depth/right.png", pixels)
+    with pytest.raises(InputError, match=r"one channel of 16-bit integers, larger ones or floats"):
         folder.load()

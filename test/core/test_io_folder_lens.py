@@ -13,12 +13,16 @@ K = np.array([[70.0, 0, 31.0], [0, 71.0, 23.5], [0, 0, 1]])
 POINTS = np.array([[-0.3, -0.2, 1.0], [0.25, 0.15, 1.0], [0.0, 0.22, 1.0], [0.33, -0.25, 1.0]])
 
 
+RATIONAL = {"k1": 0.3, "k2": -0.1, "p1": 0.01, "p2": -0.008, "k3": 0.02, "k4": 0.5, "k5": 0.1,
+            "k6": 0.01}  # fmt: skip
+
+
 def seen_by(model, coefficients):
     """Where OpenCV's own projection puts the points in the distorted image."""
-    c = dict.fromkeys(("k1", "k2", "k3", "k4", "p1", "p2"), 0.0) | coefficients
+    c = dict.fromkeys(RATIONAL, 0.0) | coefficients
     zero = np.zeros(3)
-    if model == "OPENCV":
-        dist = np.array([c["k1"], c["k2"], c["p1"], c["p2"], c["k3"]])
+    if "FISHEYE" not in model:
+        dist = np.array([c[name] for name in RATIONAL])
         return cv2.projectPoints(POINTS, zero, zero, K, dist)[0].reshape(-1, 2)
     dist = np.array([c["k1"], c["k2"], c["k3"], c["k4"]])
     return cv2.fisheye.projectPoints(POINTS[:, None], zero, zero, K, dist)[0].reshape(-1, 2)
@@ -29,12 +33,15 @@ def seen_by(model, coefficients):
     [
         ("OPENCV", {"k1": -0.4, "k2": 0.1, "p1": 0.01, "p2": -0.008, "k3": 0.02}),
         ("PINHOLE", {}),
+        ("FULL_OPENCV", RATIONAL),
+        ("simple_radial", {"k1": -0.3}),
+        ("RADIAL_FISHEYE", {"k1": -0.3, "k2": 0.05}),
         ("OPENCV_FISHEYE", {"k1": -0.3, "k2": 0.05}),
         ("OPENCV_FISHEYE", {}),
     ],
 )
 def test_load_folder_removes_lens_distortion(folder, model, coefficients):
-    distorted = seen_by("OPENCV" if model == "PINHOLE" else model, coefficients)
+    distorted = seen_by(model, coefficients)
     scale = 8  # of the drawing, so that spots lie at fractions of a pixel
     size = (SIZE[1] * scale, SIZE[0] * scale)
     image, depth, mask = (np.zeros(size[::-1], np.float32) for _ in range(3))

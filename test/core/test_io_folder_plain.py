@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
+import cv2
 import numpy as np
 import pytest
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError
 from wildseg3d_ros.io.folder import load_folder
-from wildseg3d_testing.recording_folder import SIZE, write_png
+from wildseg3d_testing.recording_folder import SIZE, rotated_jpeg, write_png
 
 
 def test_load_folder_plain_names_what_it_leaves_out(tmp_path):
@@ -71,3 +72,14 @@ def test_load_folder_missing_empty_or_without_images(tmp_path):
     with pytest.raises(FileError, match=r"holds neither .*it holds: readme.txt") as caught:
         load_folder(tmp_path / "other")
     assert caught.value.code == ErrorCode.NO_IMAGES
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_load_folder_plain_turns_images(tmp_path, orientation):
+    smooth = np.add.outer(np.arange(0, 48), np.arange(0, 128, 2)).astype(np.uint8)
+    image = np.dstack([smooth, smooth, smooth])
+    (tmp_path / "phone.jpg").write_bytes(rotated_jpeg(image, orientation))
+    found = load_folder(tmp_path).views[0].image
+    upright = image if orientation == 1 else cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).mean() < 3

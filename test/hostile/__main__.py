@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import multiprocessing
 import os
 import random
 import resource
@@ -15,6 +16,7 @@ import tempfile
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -37,14 +39,14 @@ class Outcome:
     """What became of one file.
 
     Attributes:
-        case: what was read.
+        name: of what was read.
         fault: what was wrong with how it went; empty where nothing was.
         seconds: of a processor.
         peak_mb: of the process.
         text: the end of what it printed.
     """
 
-    case: Case
+    name: str
     fault: str
     seconds: float
     peak_mb: float
@@ -68,7 +70,7 @@ def run(case: Case, log: Path) -> Outcome:
     text = log.read_text(errors="replace")
     seconds, peak_mb = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
     fault = "memory" if peak_mb > LARGEST_MB else _fault(status, text)
-    return Outcome(case, fault, seconds, peak_mb, text[-300:])
+    return Outcome(case.name, fault, seconds, peak_mb, text[-300:])
 
 
 def _resident_mb(pid: int) -> float:
@@ -114,24 +116,32 @@ def _fault(status: int, text: str) -> str:
     return ""
 
 
-def run_seeds(seeds: range, kinds: tuple[str, ...] = tuple(KINDS)) -> list[Outcome]:
+def run_seeds(seeds: range, kinds: tuple[str, ...] = tuple(KINDS), jobs: int = 1) -> list[Outcome]:
     """The outcomes of seeds, those of some kinds alone."""
     cv2.setNumThreads(1)
     outcomes = []
+    chosen = [seed for seed in seeds if list(KINDS)[seed % len(KINDS)] in kinds]
     with tempfile.TemporaryDirectory() as place:
         good = Path(place) / "good"
         good.mkdir()
         make_good(good)
         _load(good, kinds)
-        for seed in seeds:
-            if list(KINDS)[seed % len(KINDS)] not in kinds:
-                continue
-            with tempfile.TemporaryDirectory(dir=place) as folder:
-                case = make_case(seed, good, Path(folder))
-                outcomes.append(run(case, Path(place) / "log"))
-            if outcomes[-1].fault:
-                print(f"{case.name}: {outcomes[-1].fault}\n{outcomes[-1].text}", flush=True)
+        # The workers are forks, which have all that is loaded, and fork for each file again.
+        with multiprocessing.get_context("fork").Pool(jobs) as pool:
+            for outcome in pool.imap_unordered(partial(_outcome, good), chosen):
+                outcomes.append(outcome)
+                if outcome.fault:
+                    print(f"{outcome.name}: {outcome.fault}\n{outcome.text}", flush=True)
+                if len(outcomes) % 500 == 0:
+                    print(f"{len(outcomes)} of {len(chosen)}", file=sys.stderr, flush=True)
     return outcomes
+
+
+def _outcome(good: Path, seed: int) -> Outcome:
+    with tempfile.TemporaryDirectory(dir=good.parent) as folder:
+        (Path(folder) / "read").mkdir()
+        case = make_case(seed, good, Path(folder) / "read")
+        return run(case, Path(folder) / "log")
 
 
 def _load(good: Path, kinds: tuple[str, ...]) -> None:
@@ -161,7 +171,7 @@ def report(outcomes: list[Outcome]) -> str:
     for title, key in (("peak memory", "peak_mb"), ("processor time", "seconds")):
         lines.append(f"\nworst ten by {title}:")
         worst = sorted(outcomes, key=lambda o, key=key: -getattr(o, key))[:10]
-        lines += [f"{o.peak_mb:7.0f} MB {o.seconds:6.2f} s  {o.case.name}" for o in worst]
+        lines += [f"{o.peak_mb:7.0f} MB {o.seconds:6.2f} s  {o.name}" for o in worst]
     return "\n".join(lines)
 
 
@@ -171,8 +181,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="first seed (%(default)s)")
     parser.add_argument("--count", type=int, default=7000, help="number of seeds (%(default)s)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--jobs", type=int, default=1, help="files at a time (%(default)s)")
     given = parser.parse_args()
-    outcomes = run_seeds(range(given.first, given.first + given.count), tuple(given.kinds))
+    seeds = range(given.first, given.first + given.count)
+    outcomes = run_seeds(seeds, tuple(given.kinds), given.jobs)
     print(report(outcomes))
     return int(any(o.fault for o in outcomes))
 
