@@ -275,7 +275,7 @@ def _cameras(
         poses, K = decode_cameras(found, sizes)
     except ValueError as error:
         raise _no_numbers(f"for a camera ({error})") from error
-    if not np.isfinite(poses).all():
+    if not (np.isfinite(poses).all() and np.isfinite(K).all()):
         raise _no_numbers("for a camera")
     for view, k, (height, width) in zip(views, K, sizes, strict=True):
         # The network's own limit: a field of view of nothing, or of half the world.

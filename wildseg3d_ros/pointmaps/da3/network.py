@@ -105,7 +105,9 @@ class DepthAnything3(nn.Module):
             part = slice(start, start + at_once)
             layers = tuple(layer[part].float() for layer in group.layers)
             size = rows * patch, cols * patch
-            raw, rays = self.head(layers, group.grid, size, with_rays)
+            # In full: cuDNN would round to TF32's ten bits, and the depth is an exponential.
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                raw, rays = self.head(layers, group.grid, size, with_rays)
             depth, confidence = depth_and_confidence(raw)
             for k, view in enumerate(group.views[part]):
                 ray = None if rays is None else rays[k, :6].permute(1, 2, 0)
