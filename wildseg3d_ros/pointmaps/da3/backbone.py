@@ -92,10 +92,7 @@ class Transformer(nn.Module):
             camera: (N, C) camera tokens; None where no cameras are given.
             step: called after each layer.
         """
-        groups: dict[Grid, list[int]] = {}
-        for view, image in enumerate(images):
-            rows, cols = (side // self.sizes.patch for side in image.shape[-2:])
-            groups.setdefault((rows, cols), []).append(view)
+        groups = self._groups(images)
         order = [view for views in groups.values() for view in views]
         tokens = [
             self._embed(torch.stack([images[view] for view in views]), grid)
@@ -128,12 +125,19 @@ class Transformer(nn.Module):
                     for mine, seen in zip(own, tokens, strict=True)
                 ]
             step()
+        made = zip(groups.items(), kept, camera_tokens, strict=True)
         return [
             Features(tuple(views), grid, tuple(layers), token)
-            for (grid, views), layers, token in zip(
-                groups.items(), kept, camera_tokens, strict=True
-            )
+            for (grid, views), layers, token in made
         ]
+
+    def _groups(self, images: Sequence[Tensor]) -> dict[Grid, list[int]]:
+        """The views of each size."""
+        groups: dict[Grid, list[int]] = {}
+        for view, image in enumerate(images):
+            rows, cols = (side // self.sizes.patch for side in image.shape[-2:])
+            groups.setdefault((rows, cols), []).append(view)
+        return groups
 
     def _embed(self, images: Tensor, grid: Grid) -> Tensor:
         """(n, 1 + S, C) class token and patches, with their positions."""
