@@ -80,10 +80,7 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(
-        self,
-        images: Sequence[Tensor],
-        camera: Tensor | None,
-        step: Callable[[], None],
+        self, images: Sequence[Tensor], camera: Tensor | None, step: Callable[[], None]
     ) -> list[Features]:
         """Features of all views, grouped by size.
 
