@@ -74,6 +74,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "da3": NETWORKS,
         "mast3r": NETWORKS,
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],
@@ -92,6 +93,7 @@ setup(
         ],
         # The back ends, by their settings: as any other package adds its own (docs/extending.md).
         "wildseg3d.pointmaps": [
+            "da3 = wildseg3d_ros.pointmaps.da3.config:Da3PointmapConfig",
             "depth = wildseg3d_ros.pointmaps.depth.config:DepthPointmapConfig",
             "mast3r = wildseg3d_ros.pointmaps.mast3r.config:Mast3rPointmapConfig",
             "stereo = wildseg3d_ros.pointmaps.stereo.config:StereoPointmapConfig",
