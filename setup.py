@@ -76,6 +76,7 @@ setup(
     extras_require={
         "da3": NETWORKS,
         "mast3r": NETWORKS,
+        "ray": ["ray>=2.40,<3"],
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],
         "train": ["torch>=2.1", "mujoco>=3", "onnx>=1.16", "trimesh>=4.4"],
