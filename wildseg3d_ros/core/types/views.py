@@ -21,7 +21,8 @@ def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
             ErrorCode.BAD_CALIBRATION,
         )
     rotation = pose[:3, :3]
-    off, det = np.abs(rotation @ rotation.T - np.eye(3)).max(), np.linalg.det(rotation)
+    with np.errstate(all="ignore"):  # numbers whose products are none
+        off, det = np.abs(rotation @ rotation.T - np.eye(3)).max(), np.linalg.det(rotation)
     if off > 1e-3 or det < 0:
         raise InputError(
             f"{what}: the upper left 3x3 block is not a rotation (R R^T - I is up to {off:.2g}, "
