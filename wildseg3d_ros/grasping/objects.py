@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +64,15 @@ class SceneObject:
         }
 
 
-def scene_objects(graspable: GraspableScene) -> Iterator[SceneObject]:
-    """The objects of all levels of a scene, by id."""
+def scene_objects(
+    graspable: GraspableScene, ids: Collection[int] | None = None
+) -> Iterator[SceneObject]:
+    """The objects of all levels of a scene by id, or those of some ids."""
     scene = graspable.scene
     records = {record.object_id: record for record in scene.masks.objects}
     for object_id in scene.index.ids.tolist():
+        if ids is not None and object_id not in ids:
+            continue
         count = scene.index.count(object_id)
         box = graspable.box((object_id,)) if count else None
         record = records.get(object_id)

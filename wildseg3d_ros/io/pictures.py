@@ -343,8 +343,13 @@ def _height(picture: NDArray[np.uint8]) -> int:
 
 
 def _panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = (_PANEL_WIDTH, _height(picture))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return scaled(picture, _PANEL_WIDTH)
+
+
+def scaled(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """(H, width, 3) the picture in that width [px]."""
+    height = max(1, round(width * picture.shape[0] / picture.shape[1]))
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def draw_text(
