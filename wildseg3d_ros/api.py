@@ -233,9 +233,9 @@ class Scene:
         Raises:
             ConfigError: an unknown format. FileError: the folder is not ours.
         """
-        from wildseg3d_ros.export.formats import export_scene
+        from wildseg3d_ros.export.formats import DEFAULT_FORMATS, export_scene
 
-        return export_scene(self._snapshot, folder, *([formats] if formats else []))
+        return export_scene(self._snapshot, folder, formats or DEFAULT_FORMATS)
 
     def show(self, port: int = 8080, browser: bool = True) -> Shown:
         """Opens the page to click in (extra ``viewer``), served by a process of its own.

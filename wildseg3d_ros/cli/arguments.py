@@ -161,8 +161,14 @@ Every object of the reference view's label image (object_mask_path in transforms
 clicked once, at its most interior pixel; the answer's masks in all other views are compared
 with theirs: intersection over union, and share of right pixels.
 
-example:
+--protocol wide clicks every object in every view and scores every other view, by the angle
+between the two. nvos and spin-nerf take the folder of these benchmarks with all their
+scenes, as docs/benchmarks.md says, and print the papers' figures beside ours.
+
+examples:
   wildseg3d eval recording/ --reference-view left --json scores.json
+  wildseg3d eval recording/ --protocol wide
+  wildseg3d eval nvos/ --protocol nvos --set pointmaps.backend=mast3r
 """
 _ALIGN = """\
 PAIRS.npz holds, for E pairs of N views with images of one size:
@@ -271,7 +277,7 @@ def make_parser() -> argparse.ArgumentParser:
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
     text = "folder to write: new, empty, or that of an earlier export, which is replaced"
     option("-o", "--output", metavar="DIR", type=Path, required=True, help=text)
-    text = f"one or several of the formats below (default: {' '.join(outputs.DEFAULT_FORMATS)})"
+    text = "one or several of the formats below (default: ply json html)"
     option("--format", dest="formats", metavar="FORMAT", nargs="+", action="extend", help=text)
     option("--id", metavar="N", help="this object alone; may be repeated", **ids)
 
@@ -286,6 +292,11 @@ def make_parser() -> argparse.ArgumentParser:
     option("--reference-view", metavar="V", help=text)
     option("--include-reference", action="store_true", help="score that view's masks as well")
     option("--scene", metavar="SCENE", type=Path, help="score this scene instead of building one")
+    protocols = ("clicks", *commands.BENCHMARKS, "wide")
+    text = "what is asked and scored (default: %(default)s)"
+    option("--protocol", choices=protocols, default=protocols[0], help=text)
+    text = "with nvos and spin-nerf: this scene alone; may be repeated"
+    option("--only", metavar="NAME", action="append", default=[], help=text)
     option("--json", metavar="OUT", type=Path, help="file for all figures")
 
     option = add("align", commands.align, "bring pairwise pointmaps into one world", _ALIGN)

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from wildseg3d_ros.grasping.objects import SceneObject
     from wildseg3d_ros.scene.scene import Scene
 
-DEFAULT_FORMATS = ("ply", "json", "html")
-"""Of `export`, where none is given."""
-
 
 def segment(given: argparse.Namespace) -> None:
     """``wildseg3d segment``: clicks in a scene file, or ids of its objects, become a cloud."""
@@ -92,10 +89,10 @@ def export(given: argparse.Namespace) -> None:
     """``wildseg3d export``: a scene file becomes a folder of other formats."""
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
-    from wildseg3d_ros.export.formats import export_scene
+    from wildseg3d_ros.export.formats import DEFAULT_FORMATS, export_scene
     from wildseg3d_ros.scene.file.snapshot import load_scene
 
-    formats = given.formats or list(DEFAULT_FORMATS)
+    formats = given.formats or DEFAULT_FORMATS
     scene = load_scene(given.scene)
     with ProgressBar(given.quiet) as bar:
         files = export_scene(scene, given.output, formats, given.ids or None, Progress(bar.report))

@@ -32,12 +32,13 @@ FORMATS: dict[str, tuple[Callable[[Contents], Plan], str]] = {
     "html": (page, "one page with pictures, sizes, scores and ambiguities"),
 }
 """What makes the plan of a format, and what the format is."""
+DEFAULT_FORMATS = ("ply", "json", "html")
 
 
 def export_scene(
     scene: Scene,
     folder: str | Path,
-    formats: Sequence[str] = ("ply", "json", "html"),
+    formats: Sequence[str] = DEFAULT_FORMATS,
     ids: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, ...]:

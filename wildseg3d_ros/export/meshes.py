@@ -81,11 +81,11 @@ def surface_mesh(
     directions = _unit(even.mean(normals.astype(np.float64)))
     tree = KDTree(means)
     low = means.min(axis=0) - 3 * cell
-    shape = tuple(np.ceil((means.max(axis=0) + 3 * cell - low) / cell).astype(int) + 1)
+    nodes = np.ceil((means.max(axis=0) + 3 * cell - low) / cell).astype(int) + 1
+    shape = (int(nodes[0]), int(nodes[1]), int(nodes[2]))
     band = _near(means, low, cell, shape)
-    nodes = np.argwhere(band)
     field = np.ones(shape)
-    field[band] = _distance(tree, directions, low + cell * nodes, cell)
+    field[band] = _distance(tree, directions, low + cell * np.argwhere(band), cell)
     try:
         corners, faces, _, _ = marching_cubes(field, 0.0, mask=band, allow_degenerate=False)
     except (ValueError, RuntimeError) as error:
@@ -96,7 +96,7 @@ def surface_mesh(
     used, faces = np.unique(faces, return_inverse=True)
     if not len(used):
         raise InputError("the points lie on no surface; export the cloud instead")
-    nearest = nearest[used]
+    nearest = np.asarray(nearest)[used]
     return Mesh(
         corners[used].astype(np.float32),
         directions[nearest].astype(np.float32),
@@ -114,10 +114,9 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
     names = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue")
     kinds = ("<f4",) * 6 + ("u1",) * 3
     columns = np.concatenate([mesh.vertices, mesh.normals, mesh.colors], axis=1).T
-    vertices = np.rec.fromarrays(
-        [column.astype(kind) for column, kind in zip(columns, kinds, strict=True)],
-        names=list(names),
-    )  # pyright: ignore[reportCallIssue]
+    vertices = np.zeros(len(mesh.vertices), np.dtype(list(zip(names, kinds, strict=True))))
+    for name, column in zip(names, columns, strict=True):
+        vertices[name] = column
     faces = np.zeros(len(mesh.faces), np.dtype([("count", "u1"), ("corners", "<i4", 3)]))
     faces["count"], faces["corners"] = 3, mesh.faces
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
