@@ -11,7 +11,7 @@ from typing import Any
 
 from wildseg3d_ros import __version__
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.cli import commands, outputs
+from wildseg3d_ros.cli import benchmarks, commands, outputs
 from wildseg3d_ros.core.types import LEVELS, NEGATIVE, POSITIVE
 
 
@@ -287,12 +287,12 @@ def make_parser() -> argparse.ArgumentParser:
     option("--view", metavar="V", required=True, help="camera whose image is new")
     _add_output(option, "SCENE", "file to write (default: the one that was read)")
 
-    option = add("eval", commands.evaluate, "score one-click answers", _EVAL, _building())
+    option = add("eval", benchmarks.evaluate, "score one-click answers", _EVAL, _building())
     text = "where to click (default: the view with most objects)"
     option("--reference-view", metavar="V", help=text)
     option("--include-reference", action="store_true", help="score that view's masks as well")
     option("--scene", metavar="SCENE", type=Path, help="score this scene instead of building one")
-    protocols = ("clicks", *commands.BENCHMARKS, "wide")
+    protocols = benchmarks.PROTOCOLS
     text = "what is asked and scored (default: %(default)s)"
     option("--protocol", choices=protocols, default=protocols[0], help=text)
     text = "with nvos and spin-nerf: this scene alone; may be repeated"

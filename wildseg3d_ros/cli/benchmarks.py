@@ -9,14 +9,24 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from wildseg3d_ros.cli.commands import print_written, read_config
+from wildseg3d_ros.cli import commands
+from wildseg3d_ros.cli.commands import check_targets, print_written, read_config
 from wildseg3d_ros.core.errors import ConfigError, WildSeg3DError
 
 if TYPE_CHECKING:
-    from wildseg3d_ros.io.folder import Recording
     from wildseg3d_ros.protocols.cases import Case, CaseScore
     from wildseg3d_ros.protocols.published import Row
-    from wildseg3d_ros.scene.scene import Scene
+
+
+PROTOCOLS = "clicks", "nvos", "spin-nerf", "wide"
+"""Of `eval`; the first is its default."""
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """``wildseg3d eval`` by the protocol that is asked for."""
+    check_targets(given.json)
+    run = {"clicks": commands.evaluate, "wide": evaluate_wide_baselines}
+    run.get(given.protocol, evaluate_benchmark)(given)
 
 
 def evaluate_benchmark(given: argparse.Namespace) -> None:
@@ -65,13 +75,13 @@ def evaluate_benchmark(given: argparse.Namespace) -> None:
         print_written(given.json)
 
 
-def report_wide(given: argparse.Namespace, recording: Recording, scene: Scene) -> None:
+def evaluate_wide_baselines(given: argparse.Namespace) -> None:
     """``wildseg3d eval --protocol wide``: what :mod:`wildseg3d_ros.protocols.wide` finds."""
     from wildseg3d_ros.cli.report import print_table
     from wildseg3d_ros.core.files.writing import write_bytes
     from wildseg3d_ros.protocols.wide import CLICKS, evaluate_wide
 
-    found = evaluate_wide(recording, scene)
+    found = evaluate_wide(*commands.scored_scene(given))
     if given.json:
         write_bytes(given.json, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
     if given.quiet:
@@ -131,7 +141,8 @@ def _print_table(
         for row in published
     ]
     mine = f"this run, {len(scores)} of {protocol.SCENES} scenes"
-    rows.append((mine, "no", *(_share(value and 100 * value, 1) for value in ours)))
+    miou, macc = (None if value is None else 100 * value for value in ours)
+    rows.append((mine, "no", _share(miou, 1), _share(macc, 1)))
     print_table(rows)
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from wildseg3d_ros.scene.scene import Scene
 
 
-BENCHMARKS = "nvos", "spin-nerf"
-"""Protocols of `eval` whose folders hold several scenes."""
 OF_ROS = "needs ROS 2", "source a ROS 2 set-up file, or run `make demo`, which gets one"
 """What is missing without rclpy, and the way out."""
 
@@ -166,27 +164,20 @@ def update(given: argparse.Namespace) -> None:
         print_written(target)
 
 
-def evaluate(given: argparse.Namespace) -> None:
-    """``wildseg3d eval``: a recording with label images, or a benchmark's folder, becomes
-    scores."""
-    check_targets(given.json)
-    if given.protocol in BENCHMARKS:
-        from wildseg3d_ros.cli.benchmarks import evaluate_benchmark
-
-        evaluate_benchmark(given)
-        return
+def scored_scene(given: argparse.Namespace) -> tuple[Recording, Scene]:
+    """The recording that `eval` scores, and the scene of it: built, or the one that is given."""
     recording = _load(given)
     if given.scene:
         from wildseg3d_ros.scene.file.snapshot import load_scene
 
-        scene = load_scene(given.scene)
-    else:
-        scene = _build(given, recording)
-    if given.protocol == "wide":
-        from wildseg3d_ros.cli.benchmarks import report_wide
+        return recording, load_scene(given.scene)
+    return recording, _build(given, recording)
 
-        report_wide(given, recording, scene)
-        return
+
+def evaluate(given: argparse.Namespace) -> None:
+    """``wildseg3d eval``: a recording with label images becomes scores."""
+    check_targets(given.json)
+    recording, scene = scored_scene(given)
 
     from wildseg3d_ros import evaluation
     from wildseg3d_ros.cli.report import print_scores

@@ -108,7 +108,7 @@ def load(scene: NvosScene, max_views: int | None, progress: Progress | None = No
 def read_scribble(path: Path) -> NDArray[np.bool_]:
     """(h, w) bool: the pixels of a scribble's image that are drawn on: all that are not black."""
     image = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED)
-    return image[..., :3].any(axis=2) if image.ndim == 3 else image > 0
+    return (image[..., :3].max(axis=2) if image.ndim == 3 else image) > 0
 
 
 def scribble_pixels(
