@@ -34,7 +34,9 @@ figure { margin: 0 }
 figcaption { color: #969ea8 }
 .views img { margin: 0 }
 td { vertical-align: middle }
-td img { display: inline-block; vertical-align: middle; margin-right: .5rem }
+.wide { overflow-x: auto }
+td:first-child { white-space: nowrap }
+td img { display: inline-block; vertical-align: middle; margin-right: .5rem; max-width: none }
 td b { display: inline-block; width: .8rem; height: .8rem; margin-right: .5rem }
 td:nth-child(n+2) { white-space: nowrap }
 td:last-child { white-space: normal }
@@ -63,9 +65,9 @@ def page_text(contents: Contents) -> str:
         f"frame '{html.escape(scene.frame_id)}'; scale: "
         f"{html.escape(scene.alignment.scale_text)}.</p>\n"
         f'<div class="notes">{warnings}</div>\n'
-        f"<h2>Objects</h2>\n<table>\n<tr><th></th><th>id</th><th>size [{unit}]</th>"
-        "<th>points</th><th>views</th><th>score</th><th>ambiguity</th><th>seen by</th></tr>\n"
-        f"{rows}</table>\n"
+        '<h2>Objects</h2>\n<div class="wide">\n<table>\n<tr><th></th><th>id</th>'
+        f"<th>size [{unit}]</th><th>points</th><th>views</th><th>score</th><th>ambiguity</th><th>seen by</th></tr>\n"
+        f"{rows}</table>\n</div>\n"
         '<p class="notes">score: the expected IoU with what a click on the object means. '
         f"ambiguity: how likely something else was meant; above {AMBIGUOUS:g} it is marked. "
         "size: edges of the smallest box about what was seen.</p>\n"
