@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wildseg3d_ros.cli import commands
 from wildseg3d_ros.cli.commands import check_targets, print_written, read_config
-from wildseg3d_ros.core.errors import ConfigError, WildSeg3DError
+from wildseg3d_ros.core.errors import AlignmentError, ConfigError, InputError, RigError
 
 if TYPE_CHECKING:
     from wildseg3d_ros.protocols.cases import Case, CaseScore
@@ -106,7 +106,8 @@ def _score(given: argparse.Namespace, case: Case) -> CaseScore:
     try:
         with ProgressBar(given.quiet) as bar:
             scene = build_scene(case.views, config, Progress(bar.report))
-    except WildSeg3DError as error:
+    except (AlignmentError, InputError, RigError) as error:
+        # What is wrong with the settings or the installation is no fault of the scene.
         return score(case, None, reason(error))
     return score(case, scene)
 

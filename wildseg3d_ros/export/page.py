@@ -66,7 +66,8 @@ def page_text(contents: Contents) -> str:
         f"{html.escape(scene.alignment.scale_text)}.</p>\n"
         f'<div class="notes">{warnings}</div>\n'
         '<h2>Objects</h2>\n<div class="wide">\n<table>\n<tr><th></th><th>id</th>'
-        f"<th>size [{unit}]</th><th>points</th><th>views</th><th>score</th><th>ambiguity</th><th>seen by</th></tr>\n"
+        f"<th>size [{unit}]</th><th>points</th><th>views</th><th>score</th><th>ambiguity</th>"
+        "<th>seen by</th></tr>\n"
         f"{rows}</table>\n</div>\n"
         '<p class="notes">score: the expected IoU with what a click on the object means. '
         f"ambiguity: how likely something else was meant; above {AMBIGUOUS:g} it is marked. "
