@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros import cli, pipeline
-from wildseg3d_ros.core.errors import FileError, InputError
+from wildseg3d_ros.core.errors import AlignmentError, ConfigError, FileError, InputError
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.types import NEGATIVE, POSITIVE, Click, Prompt, View
 from wildseg3d_ros.evaluation import most_interior_pixel
@@ -239,6 +239,31 @@ def test_eval_prints_the_papers_table(truth, tmp_path, monkeypatch, capsys):
     assert "there is no scene 'room' in it; there are fern" in capsys.readouterr().err
     assert cli.main([*words, "--reference-view", "cam_0"]) == 2
     assert "takes its own views" in capsys.readouterr().err
+
+
+def test_eval_counts_scenes_that_cannot_be_built_and_stops_at_wrong_settings(
+    truth, tmp_path, monkeypatch, capsys
+):
+    write_nvos(tmp_path, truth)
+    words = ["eval", str(tmp_path), "--protocol", "nvos"]
+
+    def fails(error):
+        def build(*_, **__):
+            raise error
+
+        return build
+
+    lost = AlignmentError("the views do not\nfit together")
+    monkeypatch.setattr(pipeline, "build_scene", fails(lost))
+    assert cli.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("fern: IoU 0.000")
+    assert lines[1] == "  no answer: the views do not fit together"
+    assert lines[-1].split()[-2] == "0.0"
+    monkeypatch.setattr(pipeline, "build_scene", fails(ConfigError("no such back end")))
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert "no such back end" in said.err and "this run" not in said.out
 
 
 def test_wide_pairs_are_binned_by_the_angle_between_cameras():
