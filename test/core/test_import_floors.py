@@ -17,8 +17,9 @@ FLOORS = (
     {"alignment", "io", "masks", "pointmaps", "scene"},
     {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},
-    {"cli", "ros"},
-    {"demo", "training", "viewer"},
+    {"export", "protocols", "showing"},
+    {"api", "cli", "ros"},
+    {"batch", "demo", "training", "viewer"},
     {"demo_live"},
 )
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""

@@ -13,6 +13,8 @@ PAGES = sorted(DOCS.rglob("*.md"))
 EVERY = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 INDEXES = sorted(DOCS.rglob("index.md"))
 LONGEST_SENTENCE = 30
+FOREIGN = {"docs/bop_datasets_format.md"}
+"""Pages of other projects that code names."""
 
 
 def name(page: Path) -> str:
@@ -103,7 +105,8 @@ def test_code_names_pages_that_exist():
         path = ROOT / file
         if path.exists():
             named = re.findall(r"\bdocs/[\w/-]+\.(?:md|jpg|py|webp)\b", path.read_text())
-            missing += [f"{file}: {page}" for page in named if not (ROOT / page).exists()]
+            dead = {page for page in named if not (ROOT / page).exists()} - FOREIGN
+            missing += [f"{file}: {page}" for page in sorted(dead)]
     assert missing == []
 
 

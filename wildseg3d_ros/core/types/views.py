@@ -113,6 +113,11 @@ class View:
                     f"{who}: {name} must be a finite number >= 0, got {sigma}; 0 = unknown"
                 )
 
+    def __repr__(self) -> str:
+        known = {"K": self.K, "depth": self.depth, "pose": self.world_from_cam_prior}
+        words = [name for name, value in known.items() if value is not None]
+        return f"<view '{self.name}': {', '.join([_size(self.image), *words])}>"
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
