@@ -17,7 +17,7 @@ from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks, 
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
-from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_name
+from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
 from wildseg3d_ros.masks.sam2.tracking import (
     choose_anchors,
@@ -26,6 +26,7 @@ from wildseg3d_ros.masks.sam2.tracking import (
     track,
     views_closeness,
 )
+from wildseg3d_ros.masks.sam2.weights import lasting_name
 
 
 class Sam2Masks:

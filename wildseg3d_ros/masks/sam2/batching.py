@@ -33,8 +33,8 @@ class BatchOfObjects(_Base):
     """To be mixed into ``Sam2VideoModel`` or ``EdgeTamVideoModel``.
 
     Tensors that transformers has as (1, ...) are (B, ...) with one entry for each of B objects,
-    which are prompted in the same frame by masks. Where transformers and the original code of SAM 2
-    differ, this does what the original does.
+    which are prompted in the same frame by masks. Where transformers and the original code of
+    SAM 2 differ, this does what the original does.
     """
 
     def __init__(self, config: Any) -> None:

@@ -23,7 +23,8 @@ class Sam2MaskConfig:
     )
 
     weights: str = setting(
-        "facebook/sam2.1-hiera-small", "hub name of a downloaded model, or its folder"
+        "facebook/sam2.1-hiera-small",
+        "hub name of a downloaded model, its folder, or its file with config.json beside it",
     )
     device: str = setting("auto", "torch device: auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
