@@ -103,6 +103,20 @@ class Sam2Masks:
             origin=self._origin,
         )
 
+    def segment_views(self, views: Sequence[View], progress: Progress) -> list[SegmentedView]:
+        """The masks of each view by itself, without ids over views.
+
+        Raises:
+            WildSeg3DError: the network returned NaN.
+        """
+        made, share = [], 1.0 / len(views)
+        for i, view in enumerate(views):
+            # One view at a time is held in memory.
+            plan = self._plan([view.size])
+            made.append(self._segment_view(view, plan, progress, share * i, share)[1])
+        progress.update(1.0)
+        return made
+
     def update(
         self,
         views: Sequence[View],
@@ -185,8 +199,9 @@ class Sam2Masks:
             plan.prompts,
             lambda fraction: progress.update(start + share * fraction),
         )
-        if segmented.why_empty:
-            progress.warn(f"camera '{view.name}': no mask was found: {segmented.why_empty}")
+        if not segmented.quality and segmented.dropped is not None:
+            why = segmented.dropped.why
+            progress.warn(f"camera '{view.name}': no mask was found: {why} in masks.sam2")
         return embedding, segmented
 
     def _track(
