@@ -18,14 +18,14 @@ FLOORS = (
     {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},
     {"cli", "ros"},
-    {"demo", "training", "viewer"},
+    {"demo", "examples", "training", "viewer"},
     {"demo_live"},
 )
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 
 ROS_FLOORS = (
     {"guard", "lifecycle", "messages", "parameters", "qos", "running"},
-    {"tf"},
+    {"rviz", "tf"},
     {"cameras"},
     {"services"},
     {"building"},

@@ -90,7 +90,8 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     for name in (*names, "wildseg3d_ros", "fitting", "launch", "config", "examples"):
         path = ROOT / name
         if path.is_dir():
-            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(path, source / name, symlinks=True, ignore=ignored)
         elif path.is_file():
             source.mkdir(exist_ok=True)
             shutil.copy(path, source / name)
@@ -103,15 +104,17 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     )
     prefix = tmp_path / "install"
     executables = {path.name for path in (prefix / "lib" / "wildseg3d").iterdir()}
-    assert executables == {"wildseg3d", "scene_node", "replay_node", "cell", "viewer"}
+    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert {"click", "wrist"} <= examples
+    assert executables == {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *examples}
     share = prefix / "share"
     assert (share / "ament_index/resource_index/packages/wildseg3d").is_file()
     assert (share / "wildseg3d/package.xml").is_file()
-    for folder in ("launch", "config", "examples/tabletop"):
+    for folder in ("launch", "config", "examples"):
         wanted = {
             path.relative_to(ROOT)
             for path in (ROOT / folder).rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
+            if path.is_file() and path.parent.name != "__pycache__"
         }
         installed = {
             path.relative_to(share / "wildseg3d")
@@ -130,7 +133,8 @@ def test_setup_entry_points_name_functions_that_exist():
     text = (ROOT / "setup.py").read_text()
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
     backends = {"depth", "mast3r", "stereo", "geometric", "sam2"}
-    names = {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *backends}
+    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    names = {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *backends, *examples}
     assert {name for name, _, _ in entries} == names
     for name, module, function in entries:
         folder = ROOT.joinpath(*module.split("."))
@@ -195,7 +199,7 @@ def test_ros_layer_alone_imports_ros():
     outside = {
         path: names
         for path, names in users.items()
-        if names and not path.startswith("wildseg3d_ros/ros/")
+        if names and not path.startswith(("wildseg3d_ros/ros/", "wildseg3d_ros/examples/"))
     }
     assert outside == {}
     assert any(users.values()), "no file imports ROS at all: this test looks at the wrong place"
@@ -203,7 +207,9 @@ def test_ros_layer_alone_imports_ros():
 
 def test_manifest_names_the_ros_packages_that_are_imported():
     ours = {"wildseg3d_ros"}
-    imported = set().union(*(imported_modules(path) for path in SOURCES)) - ours
+    # Examples name what they need beyond it, when they are run.
+    sources = [path for path in SOURCES if path.parent.name != "examples"]
+    imported = set().union(*map(imported_modules, sources)) - ours
     needed = {name for name in imported if belongs_to_ros(name)} - {"launch", "launch_ros"}
     # tf2_ros in Python is part of a package of another name, and needed where it is there.
     needed = {"tf2_ros_py" if name == "tf2_ros" else name for name in needed}
