@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 
+import array_api_strict
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -21,9 +22,6 @@ from wildseg3d_testing.pairs import (
     predict_like_depth,
     predict_like_network,
 )
-
-# Among the pip packages of the tests, and no Debian package.
-array_api_strict = pytest.importorskip("array_api_strict")
 
 CONFIG = AlignmentConfig()
 

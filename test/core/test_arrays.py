@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array_api_strict
 import numpy as np
 import pytest
 
@@ -13,9 +14,6 @@ from wildseg3d_ros.core.arrays import (
     read_pixels,
     to_numpy,
 )
-
-# Among the pip packages of the tests, and no Debian package.
-array_api_strict = pytest.importorskip("array_api_strict")
 
 IMAGE = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
 
