@@ -249,6 +249,34 @@ def test_colcon_runs_the_tests_with_pytest():
     assert test.has_test_dependency(setup, "pytest")
 
 
+def test_colcon_tests_skip_files_whose_extra_is_missing(tmp_path):
+    """One that lacks an optional package is skipped by name; any other that fails is an error."""
+    shutil.copy(ROOT / "test/conftest.py", tmp_path)
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('absent', name='torch')")
+    (tmp_path / "test_extra.py").write_text("import torch")
+    (tmp_path / "test_broken.py").write_text("import no_such_module")
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+            ".",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "test_extra.py:1: torch ABSENT" in answer.stdout
+    assert "1 skipped, 1 error" in answer.stdout
+    assert answer.returncode != 0
+
+
 def test_error_code_values_are_those_of_the_status_message():
     text = (ROOT / "wildseg3d_msgs" / "msg" / "Status.msg").read_text()
     constants = re.findall(r"^uint16\s+([A-Z_]+)\s*=\s*(\d+)", text, re.MULTILINE)
