@@ -65,7 +65,7 @@ setup(
     install_requires=[
         "array-api-compat>=1.9",
         "numpy>=1.26",
-        "opencv-python-headless>=4.6",
+        "opencv-python-headless>=4.11",
         "PyYAML>=6",
         "scikit-image>=0.22",
         "scipy>=1.11",
