@@ -11,7 +11,7 @@ from typing import Any
 
 from wildseg3d_ros import __version__
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.cli import benchmarks, commands, outputs
+from wildseg3d_ros.cli import benchmarks, commands, inspect_masks, outputs
 from wildseg3d_ros.core.types import LEVELS, NEGATIVE, POSITIVE
 
 
@@ -116,6 +116,15 @@ the others, as given and after alignment: open DIR/index.html in a browser.
 examples:
   wildseg3d check recording/ --report check/
   wildseg3d check --live --config my_rig.yaml
+"""
+_INSPECT = """\
+For the first run with weights: what SAM 2 (masks.sam2.*) finds in each view, and what every
+filter drops, before anything is associated or needs a pose. Prints quantiles of the
+estimated IoU, the stability and the area of the masks that reached each filter; draws the
+views with their masks. No depth, poses or intrinsics are used.
+
+example:
+  wildseg3d inspect-masks recording/ --picture masks.png --set masks.sam2.stability=0.9
 """
 _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
@@ -250,6 +259,11 @@ def make_parser() -> argparse.ArgumentParser:
     text = "with --live: parameter file of the node, whose cameras are listened to"
     option("--config", metavar="YAML", type=Path, help=f"{text} (default: ask the node that runs)")
     option("--namespace", metavar="NS", default="", help="with --live: of the node that runs")
+
+    text = "show what SAM 2 finds in each view, and what each filter drops"
+    option = add("inspect-masks", inspect_masks.inspect_masks, text, _INSPECT, _building())
+    option("--picture", metavar="PNG", type=Path, help="draw all views with all their masks")
+    option("--json", metavar="OUT", type=Path, help="file for all figures, by view")
 
     option = add("segment", outputs.segment, "get the cloud of a clicked object", _SEGMENT)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
