@@ -199,7 +199,7 @@ def shown_scene(
         points=points,
         colors=colors,
         objects=tuple(_objects(scene, graspable)),
-        verdicts=scene.alignment.cameras,
+        verdicts=scene.verdicts,
         warnings=scene.warnings,
         up=up,
         metric=scene.alignment.metric,

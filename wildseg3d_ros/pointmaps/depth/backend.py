@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.parallel import THREADS, completed
@@ -88,7 +88,7 @@ class DepthPointmaps:
             found = completed(pool, register, pairs, progress, len(wanted), steps)
             found |= self._from_features(pool, ready, found, progress)
         kept = _kept(views, found, progress)
-        made = []
+        made: list[PairPrediction] = []
         for (a, b), a_from_b in kept.items():
             points = ready[a].frame.points, ready[b].frame.points
             confidences = ready[a].confidence, ready[b].confidence
@@ -103,6 +103,7 @@ class DepthPointmaps:
                     doubtful=found[a, b].is_doubtful,
                 )
             )
+        _check_connected(views, made, list(pairs))
         return made
 
     def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
@@ -208,14 +209,24 @@ def _kept(
             _log.info("%s is left out: %s", name, result.note)
         elif result.note:
             progress.warn(f"{name}: {result.note}")
-    groups = parted_groups(len(views), list(kept), list(found))
-    if groups:
-        unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
-        raise InputError(
-            f"the views fall into {len(groups)} groups that cannot be related to each other: "
-            f"{named_groups(views, groups)}. No camera pose is given for {', '.join(unposed)}, "
-            "and colour and depth show too little in common. Give their poses (TF or "
-            "transform_matrix), add views in between, or leave them out",
-            ErrorCode.DISCONNECTED_VIEWS,
-        )
     return {pair: np.asarray(found[pair].a_from_b) for pair in found if pair in kept}
+
+
+def _check_connected(
+    views: Sequence[View], made: Sequence[PairPrediction], asked: Sequence[tuple[int, int]]
+) -> None:
+    """Raises DisconnectedViews where views fall apart that the asked pairs connect."""
+    parted = parted_groups(len(views), [(p.a, p.b) for p in made], asked)
+    if not parted:
+        return
+    unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
+    raise DisconnectedViews(
+        f"the views fall into {len(parted)} groups that cannot be related to each other: "
+        f"{named_groups(views, parted)}. No camera pose is given for {', '.join(unposed)}, "
+        "and colour and depth show too little in common. Give their poses (TF or "
+        "transform_matrix), add views in between, or leave them out",
+        parted,
+        f"colour and depth show too little in common with the other views, and no pose is given "
+        f"for {', '.join(unposed)}",
+        made,
+    )
