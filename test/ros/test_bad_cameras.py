@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import copy
+import dataclasses
 import time
 
 import cv2
@@ -419,9 +420,12 @@ def test_build_pose_lags(world):
 
 
 def test_build_pose_missing_left_out(world):
-    """A camera that TF does not know, and that what it sees does not place."""
+    """A camera that TF does not know, and that what it sees does not place: noise."""
     scene_node = world.scene_node(PIPELINE, tf_timeout=0.1)
-    world.replay(without_pose("left"))
+    recording = without_pose("left")
+    noise = np.random.default_rng(0).integers(0, 255, recording.views[1].image.shape, np.uint8)
+    left = dataclasses.replace(recording.views[1], image=noise)
+    world.replay(Recording((recording.views[0], left, recording.views[2])))
     client = world.client()
     diagnostics = Listener(client)
     built = client.build()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import invert
@@ -87,6 +88,7 @@ class DepthPointmaps:
             ready = completed(pool, prepare, wanted, progress, 0, steps)
             found = completed(pool, register, pairs, progress, len(wanted), steps)
             found |= self._from_features(pool, ready, found, progress)
+            found |= self._across_groups(pool, ready, found, progress)
         kept = _kept(views, found, progress)
         made: list[PairPrediction] = []
         for (a, b), a_from_b in kept.items():
@@ -148,6 +150,37 @@ class DepthPointmaps:
             pair: result
             for pair, result in again.items()
             if result.a_from_b is not None and result.support > found[pair].support
+        }
+
+    def _across_groups(
+        self,
+        pool: ThreadPoolExecutor,
+        ready: Mapping[int, _Prepared],
+        found: Mapping[tuple[int, int], Registration],
+        progress: Progress,
+    ) -> dict[tuple[int, int], Registration]:
+        """Pairs between groups of views that nothing connects so far, by features that are found
+        again from 20 to 60 degrees aside."""
+        posed = [pair for pair, result in found.items() if result.a_from_b is not None]
+        group = components(max(ready, default=0) + 1, posed)
+        apart = [(a, b) for a, b in found if group[a] != group[b]]
+        views = sorted({view for pair in apart for view in pair})
+        steps = len(views) + len(apart)
+
+        def detect(v: int) -> Keypoints:
+            return detect_keypoints(ready[v].frame, wide=True)
+
+        def register(pair: tuple[int, int]) -> Registration:
+            a, b = pair
+            return register_from_features(ready[a].frame, ready[b].frame, wide[a], wide[b])
+
+        wide = completed(pool, detect, views, progress, 0, steps)
+        again = completed(pool, register, apart, progress, len(views), steps)
+        # Of hundreds of matches that are mostly wrong some always agree: the depths have to, too.
+        return {
+            pair: result
+            for pair, result in again.items()
+            if result.a_from_b is not None and not result.is_doubtful
         }
 
     def _measured(self, view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
