@@ -2,8 +2,9 @@
 #
 #   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository:
 #                   transforms.json, or an Amazon Picking Challenge scene, converted first
-#   EXTRAS="..."    back ends to set up as well: mast3r, sam2 (PyTorch; weights are fetched by you),
-#                   sim (the simulated cell), train (training the network of the masks), viewer (the page)
+#   EXTRAS="..."    back ends to set up as well: da3, mast3r, sam2 (PyTorch; weights are fetched by you),
+#                   sim (the simulated cell), train (training the network of the masks), viewer (the page),
+#                   ray (batches on a cluster)
 #   ARGS="..."      further arguments for the program behind demo, test, bench or train
 #   PYTHON=PATH     Python to make the environment with
 #   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for

@@ -74,7 +74,9 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "da3": NETWORKS,
         "mast3r": NETWORKS,
+        "ray": ["ray>=2.40,<3"],
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],
         "train": ["torch>=2.1", "mujoco>=3", "onnx>=1.16", "trimesh>=4.4"],
@@ -92,6 +94,7 @@ setup(
         ],
         # The back ends, by their settings: as any other package adds its own (docs/extending.md).
         "wildseg3d.pointmaps": [
+            "da3 = wildseg3d_ros.pointmaps.da3.config:Da3PointmapConfig",
             "depth = wildseg3d_ros.pointmaps.depth.config:DepthPointmapConfig",
             "mast3r = wildseg3d_ros.pointmaps.mast3r.config:Mast3rPointmapConfig",
             "stereo = wildseg3d_ros.pointmaps.stereo.config:StereoPointmapConfig",

@@ -124,7 +124,7 @@ def update_scene(
     masks = UpdatedMasks(masks or load_masks_for(scene.masks, config.masks), scene.masks, index)
     pairs = pairs_of_view(scene, index)
     # The masks of the others are kept, so that no view may be left out.
-    whole = replace(config, pairing=replace(config.pairing, require_all_views=True))
+    whole = config.of_all_views()
     build_anew = partial(build_scene, views, whole, progress, pointmaps, masks, world_frame)
     if not pairs or has_moved(scene, views[index], index):
         return replace(build_anew(), left_out=scene.left_out)

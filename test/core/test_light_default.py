@@ -64,7 +64,7 @@ def test_cli_builds_and_answers_without_the_extras(tmp_path):
 def test_cli_names_a_missing_extra_with_its_command(tmp_path):
     truth = construct_scene(views=2, arc_degrees=30)
     write_folder(tmp_path / "recording", truth.recording())
-    for section, extra in (("pointmaps", "mast3r"), ("masks", "sam2")):
+    for section, extra in (("pointmaps", "da3"), ("pointmaps", "mast3r"), ("masks", "sam2")):
         words = ("build", tmp_path / "recording", "-o", tmp_path / "scene.ws3d")
         answer = run_without(OF_EXTRAS, *words, "--set", f"{section}.backend={extra}")
         assert answer.returncode == 2

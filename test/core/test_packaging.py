@@ -129,7 +129,7 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
 def test_setup_entry_points_name_functions_that_exist():
     text = (ROOT / "setup.py").read_text()
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
-    backends = {"depth", "mast3r", "stereo", "geometric", "sam2"}
+    backends = {"da3", "depth", "mast3r", "stereo", "geometric", "sam2"}
     names = {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *backends}
     assert {name for name, _, _ in entries} == names
     for name, module, function in entries:

@@ -85,7 +85,7 @@ def test_cli_other_package(plane_package, tmp_path):
         ("pointmaps.plan.depth=1", "'pointmaps.plan' (did you mean 'pointmaps.plane'?)"),
         (
             "pointmaps.backend=plan",
-            "one of depth, mast3r, plane, stereo; got 'plan' (did you mean",
+            "one of da3, depth, mast3r, plane, stereo; got 'plan' (did you mean",
         ),
         ("masks.backend=geometry", "geometric, sam2; got 'geometry' (did you mean 'geometric'?)"),
     ],
@@ -322,7 +322,9 @@ def test_load_defect_in_the_back_ends_own_package(section):
         section(entry("good", "MissingOwnModule")).load()
 
 
-@pytest.mark.parametrize(("kind", "name"), [("pointmaps", "mast3r"), ("masks", "sam2")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("pointmaps", "da3"), ("pointmaps", "mast3r"), ("masks", "sam2")]
+)
 def test_load_without_torch(monkeypatch, kind, name):
     """The extra that has to be installed is the back end's own."""
     of_back_end = [m for m in sys.modules if m.startswith(f"wildseg3d_ros.{kind}.{name}.")]

@@ -52,6 +52,20 @@ def mast3r_case(tmp_path_factory) -> Case:
     return Case(backend, views, small, "16x16 pixels is too small")
 
 
+def da3_case(tmp_path_factory) -> Case:
+    from wildseg3d_testing.da3_weights import write_checkpoint
+
+    weights = write_checkpoint(tmp_path_factory.mktemp("weights"))
+    # What random weights say contradicts any pose.
+    scene = construct_scene(3, 160, 120, 5, arc_degrees=50, with_depth=False, with_priors=False)
+    views = (*scene.views[:2], cropped(scene.views[2], 8, 12))
+    backend = choose(
+        backend="da3", da3={"weights": str(weights), "image_size": 84, "device": "cpu"}
+    )
+    small = replace(views[0], image=np.zeros((16, 16, 3), np.uint8), K=None)
+    return Case(backend, views, small, "16x16 pixels is too small")
+
+
 def stereo_case(tmp_path_factory) -> Case:
     scene = construct_scene(3, 320, 240, 5, poses=fan_poses(3, 7.0), with_depth=False)
     views = (*scene.views[:2], cropped(scene.views[2], 8, 12))
@@ -59,7 +73,7 @@ def stereo_case(tmp_path_factory) -> Case:
     return Case(choose(backend="stereo"), views, unposed, "has no pose.*transform_matrix")
 
 
-BACKENDS = {"depth": depth_case, "stereo": stereo_case, "mast3r": mast3r_case}
+BACKENDS = {"depth": depth_case, "stereo": stereo_case, "mast3r": mast3r_case, "da3": da3_case}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

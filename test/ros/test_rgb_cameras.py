@@ -1,4 +1,4 @@
-"""Plain RGB cameras through the node, by its parameters alone: mast3r and stereo."""
+"""Plain RGB cameras through the node, by its parameters alone: da3, mast3r and stereo."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.ros.building.process import PIPELINE
+from wildseg3d_testing import da3_weights
 from wildseg3d_testing.mast3r_weights import write_checkpoint
 from wildseg3d_testing.scenes import construct_scene, fan_poses
 
@@ -67,6 +68,24 @@ def test_scene_node_mast3r_weights_absent(world, tmp_path):
     with pytest.raises(WildSeg3DError, match=r"do not exist; fetch them with `hf download") as e:
         world.client().build()
     assert e.value.code == ErrorCode.BAD_FILE
+
+
+def test_scene_node_da3(world, tmp_path):
+    """The node builds from RGB, in metres by TF."""
+    weights = da3_weights.write_checkpoint(tmp_path)
+    world.scene_node(
+        PIPELINE,
+        **RGB,
+        pointmaps__backend="da3",
+        pointmaps__da3__weights=str(weights),
+        pointmaps__da3__image_size=84,
+        pointmaps__da3__device="cpu",
+        # What random weights say contradicts TF, but not beyond all bounds.
+        pointmaps__da3__max_disagreement=1.0,
+        alignment__max_prior_residual=0.0,
+    )
+    world.replay()
+    assert world.client().build().scale_sources == ("camera poses",)
 
 
 def test_scene_node_stereo(world):

@@ -53,6 +53,12 @@ DELEGATES = {
         "needs ROS 2 and the extras 'sim' and 'viewer'",
         "`make demo-live` in a clone, which gets all of them",
     ),
+    "batch": Delegate(
+        "wildseg3d_ros.batch.command",
+        "build scenes of many recordings, on this machine or on Ray; resumable",
+        "needs",
+        "install wildseg3d again",
+    ),
     "train-masks": Delegate(
         "wildseg3d_ros.training.command",
         "train the network of the geometric masks, on parts of your own too",

@@ -351,8 +351,7 @@ def _build(given: argparse.Namespace, recording: Recording) -> Scene:
 
     config = read_config(given.config, given.settings)
     if given.strict:
-        pairing = dataclasses.replace(config.pairing, require_all_views=True)
-        config = dataclasses.replace(config, pairing=pairing)
+        config = config.of_all_views()
     with ProgressBar(given.quiet) as bar:
         return build_scene(recording.views, config, Progress(bar.report))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
@@ -11,8 +12,10 @@ from wildseg3d_ros.core.progress import Progress
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
-THREADS = 2
-"""NumPy, OpenCV and torch release the interpreter's lock in most of the work."""
+_GIVEN = os.environ.get("WILDSEG3D_THREADS", "")
+THREADS = int(_GIVEN) if _GIVEN.isdecimal() and int(_GIVEN) else 2
+"""NumPy, OpenCV and torch release the interpreter's lock in most of the work. A batch gives each of
+its processes its share by the environment."""
 
 
 def run_all(

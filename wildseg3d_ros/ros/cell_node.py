@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from wildseg3d_msgs.srv import ChangeCell
@@ -158,7 +158,9 @@ class CellNode(Node):
                 )
                 self._publish(f"truth/{name}/labels", labels, latched())
 
-    def _publish(self, topic: str, message: Image | PoseArray, qos: QoSProfile) -> None:
+    def _publish(
+        self, topic: str, message: Image | CameraInfo | PoseArray, qos: QoSProfile
+    ) -> None:
         if topic not in self._topics:
             self._topics[topic] = self.create_publisher(type(message), topic, qos)
         self._topics[topic].publish(message)

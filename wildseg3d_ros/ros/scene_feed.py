@@ -17,7 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from wildseg3d_ros.core.types import CameraVerdict
+from wildseg3d_ros.core.types import CameraVerdict, Verdict
 from wildseg3d_ros.ros.guard import never_raises
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.compressed import rgb_from_compressed
@@ -180,6 +180,7 @@ def _values(status: DiagnosticStatus) -> dict[str, str]:
 
 def _verdict(name: str, status: DiagnosticStatus) -> CameraVerdict:
     verdict, _, why = status.message.partition(": ")
+    judged: Verdict = VERDICTS[VERDICTS.index(verdict)] if verdict in VERDICTS else "unchecked"
     values = _values(status)
     nan = float("nan")
     moved, turned, moved_sigma, turned_sigma, agreement = (
@@ -201,7 +202,7 @@ def _verdict(name: str, status: DiagnosticStatus) -> CameraVerdict:
         turned_sigma,
         nan,
         nan,
-        next((known for known in VERDICTS if known == verdict), "unchecked"),
+        judged,
         why,
         agreement,
     )

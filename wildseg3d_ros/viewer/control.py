@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
-from nicegui import run, ui
+from nicegui import ui
 
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import NEGATIVE, POSITIVE, Box, Click, Level, Prompt
@@ -72,15 +72,16 @@ class Control:
             return
         ray = np.array(given["origin"]), np.array(given["direction"])
         try:
-            point: Pointed = await run.io_bound(shown.along, *ray, given["slope"])
+            point = await asyncio.to_thread(shown.along, *ray, given["slope"])
+            pointed: Pointed = point
             if not given["on"] or self.session.refining:
-                click = await run.io_bound(self.source.click_at, point)
+                click = await asyncio.to_thread(self.source.click_at, point)
                 label = POSITIVE if given["on"] else NEGATIVE
-                point = Click(click.view, click.u, click.v, label)
+                pointed = Click(click.view, click.u, click.v, label)
         except (WildSeg3DError, TimeoutError) as error:
             warn(error)
             return
-        await self._point_at(point, given, {})
+        await self._point_at(pointed, given, {})
 
     async def _point_at(
         self, pointed: Pointed, given: dict[str, Any], stamps: dict[str, int]
@@ -108,7 +109,7 @@ class Control:
                     session.show(None)
                 else:
                     stamps = dict(session.stamps)
-                    session.show(await run.io_bound(self.source.ask, prompt, stamps))
+                    session.show(await asyncio.to_thread(self.source.ask, prompt, stamps))
             except (WildSeg3DError, TimeoutError) as error:
                 if quietly:
                     session.clear()
@@ -168,7 +169,7 @@ class Control:
             if given is None:
                 return
             await self._refresh()
-            answer = await run.io_bound(change, given)
+            answer = await asyncio.to_thread(change, given)
             self.session.select(answer.cloud.object_ids)
             self.session.show(answer)
         except (WildSeg3DError, TimeoutError) as error:
@@ -180,14 +181,14 @@ class Control:
     async def undo_edit(self) -> None:
         """Takes the newest change of the scene back."""
         try:
-            await run.io_bound(self.source.undo)
+            await asyncio.to_thread(self.source.undo)
         except (WildSeg3DError, TimeoutError) as error:
             warn(error)
 
     async def build(self) -> None:
         """Builds a scene, unless one is being built."""
         if self.source.state.busy is None:
-            await run.io_bound(self.source.build)
+            await asyncio.to_thread(self.source.build)
 
     def export(self, what: str, kind: str) -> None:
         """Downloads ``selected`` or ``all``, as a kind of :mod:`wildseg3d_ros.viewer.export`."""

@@ -180,8 +180,10 @@ def shown_scene(
         cloud = whole_scene(scene, 0.0)
         order = np.random.default_rng(0).permutation(len(cloud.points))
         points, colors = cloud.points[order], cloud.colors[order]
-    known = scene.alignment.in_prior_frame
-    up = (0.0, 0.0, 1.0) if known else tuple(map(float, -scene.world_from_cam[0, :3, 1]))
+    up = (0.0, 0.0, 1.0)
+    if not scene.alignment.in_prior_frame:
+        x, y, z = (-scene.world_from_cam[0, :3, 1]).tolist()
+        up = (x, y, z)
     return ShownScene(
         scene_id=scene.scene_id,
         frame_id=scene.frame_id,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from nicegui import run, ui
+from nicegui import ui
 from nicegui.events import GenericEventArguments, KeyEventArguments, ValueChangeEventArguments
 
 from wildseg3d_ros.core.types import LEVELS
@@ -87,7 +89,7 @@ class Page:
             )
             with _button("Export all", None, "download"), ui.menu().props("auto-close"):
                 for kind, text in KINDS.items():
-                    ui.menu_item(text, lambda kind=kind: self.control.export("all", kind))
+                    ui.menu_item(text, partial(self.control.export, "all", kind))
 
     def _draw_pane(self) -> None:
         with ui.element("div").classes("ws-pane"):
@@ -120,7 +122,7 @@ class Page:
         if self._live and time.monotonic() > self._next_live:
             self._next_live = time.monotonic() + _LIVE_PERIOD
             for name, card in self.cards.items():
-                card.show_live(await run.io_bound(self.source.live_image, name))
+                card.show_live(await asyncio.to_thread(self.source.live_image, name))
 
     def _tell(self) -> None:
         state = self.source.state
@@ -144,7 +146,7 @@ class Page:
         before, self.control.shown = self.control.shown, shown
         pictures = self.server.pictures()
         assert pictures is not None
-        drawn = await run.io_bound(lambda: pictures.outlines)
+        drawn = await asyncio.to_thread(lambda: pictures.outlines)
         if before is None or [c.name for c in before.cameras] != [c.name for c in shown.cameras]:
             self._draw_cameras(shown)
         for camera in shown.cameras:
@@ -206,7 +208,9 @@ class Page:
         self.selection.show()
         self.objects.mark_selected()
         masks = {} if cloud is None else cloud.masks
-        paths = await run.io_bound(lambda: {name: outline(mask) for name, mask in masks.items()})
+        paths = await asyncio.to_thread(
+            lambda: {name: outline(mask) for name, mask in masks.items()}
+        )
         if cloud is not session.cloud:
             return
         for name, card in self.cards.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from nicegui import ui
 
@@ -54,7 +55,7 @@ class CameraCard:
                     ("3d_rotation", "Look through it in 3D", look_through),
                     ("open_in_full", "Large or small", enlarge),
                 ):
-                    button = ui.button(icon=icon, on_click=lambda act=action: act(camera.name))
+                    button = ui.button(icon=icon, on_click=partial(action, camera.name))
                     button.props("flat dense size=sm color=grey").tooltip(text)
             self.image = CameraImage()
             for event, act in (("clicked", control.clicked), ("drawn", control.drawn)):
@@ -253,7 +254,7 @@ class SelectionPanel:
             texts[k] = f"{size} {_share(each.score)}"
         for k, text in texts.items():
             chosen = session.chosen == k
-            chip = ui.chip(text, on_click=lambda k=k: control.choose(k)).props(
+            chip = ui.chip(text, on_click=partial(control.choose, k)).props(
                 f"data-testid='alternative-{k}'"
             )
             chip.props(f"dense {'color=primary text-color=black' if chosen else 'outline'}")
@@ -275,7 +276,7 @@ class SelectionPanel:
             ui.menu().props("auto-close"),
         ):
             for kind, text in KINDS.items():
-                item = ui.menu_item(text, lambda kind=kind: control.export("selected", kind))
+                item = ui.menu_item(text, partial(control.export, "selected", kind))
                 item.props(f"data-testid='export{kind}'")
 
     def _draw_error(self) -> None:

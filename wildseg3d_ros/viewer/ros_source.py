@@ -182,22 +182,22 @@ class RosSource:
 
     def _segment(self, prompt: Prompt, options: SegmentOptions) -> Answer:
         start = time.perf_counter()
-        reply = self._client.segment(
-            [(click.view, click.u, click.v, click.label) for click in prompt.clicks],
-            boxes=[(box.view, box.u0, box.v0, box.u1, box.v1) for box in prompt.boxes],
-            points=[("", point.x, point.y, point.z) for point in prompt.points],
-            object_ids=prompt.object_ids,
+        clicks = [(click.view, click.u, click.v, click.label) for click in prompt.clicks]
+        asked: SegmentOptions = {
+            "boxes": [(box.view, box.u0, box.v0, box.u1, box.v1) for box in prompt.boxes],
+            "points": [("", point.x, point.y, point.z) for point in prompt.points],
+            "object_ids": prompt.object_ids,
             # Ids are those of one scene, places are of any.
-            scene_id=self._known.scene_id if prompt.object_ids else "",
-            level=prompt.level,
-            target_frame=self._frame,
-            include_masks=True,
-            include_box=True,
-            include_confidence=True,
-            include_view_count=True,
-            include_alternatives=True,
-            **options,
-        )
+            "scene_id": self._known.scene_id if prompt.object_ids else "",
+            "level": prompt.level,
+            "target_frame": self._frame,
+            "include_masks": True,
+            "include_box": True,
+            "include_confidence": True,
+            "include_view_count": True,
+            "include_alternatives": True,
+        }
+        reply = self._client.segment(clicks, **{**asked, **options})
         return Answer(_cloud(reply), reply.box, time.perf_counter() - start, reply.warnings)
 
     # ---- what the node says

@@ -55,7 +55,7 @@ class PairCameras:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(N,) whether a camera is located."""
-        return np.isfinite(self.poses).all(axis=(1, 2))
+        return np.asarray(np.isfinite(self.poses).all(axis=(1, 2)))
 
 
 def _pair_sigmas(

@@ -73,8 +73,8 @@ def parse_yaml(text: str | bytes) -> Any:
     # PyYAML hands values to Python as they are, which raises what it likes about them: IndexError
     # for an empty number, AttributeError for a date that is none.
     except Exception as error:
-        text = str(error).splitlines()
-        raise ValueError(text[0] if text else type(error).__name__) from error
+        lines = str(error).splitlines()
+        raise ValueError(lines[0] if lines else type(error).__name__) from error
 
 
 def read_yaml(path: str | Path, what: str) -> Any:

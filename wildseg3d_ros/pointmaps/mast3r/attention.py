@@ -27,11 +27,16 @@ def rotation_of(
     coordinates that rotate.
     """
     rows, cols = grid
-    exponent = torch.arange(0, channels // 2, 2, device=device, dtype=torch.float32)
+    row = torch.arange(rows, device=device).repeat_interleave(cols)
+    col = torch.arange(cols, device=device).repeat(rows)
+    return rotation_at(torch.stack([row, col], dim=1), channels, dtype)
+
+
+def rotation_at(positions: Tensor, channels: int, dtype: torch.dtype) -> Rotation:
+    """As :func:`rotation_of`, of tokens at positions (tokens, 2), in rows and columns."""
+    exponent = torch.arange(0, channels // 2, 2, device=positions.device, dtype=torch.float32)
     frequency = 100.0 ** -(exponent / (channels // 2))
-    row = torch.arange(rows, device=device, dtype=torch.float32).repeat_interleave(cols)
-    col = torch.arange(cols, device=device, dtype=torch.float32).repeat(rows)
-    angle = torch.stack([row, col], dim=1)[:, None, :, None, None] * frequency
+    angle = positions.float()[:, None, :, None, None] * frequency
     cosine, sine = angle.cos(), angle.sin()
     return (
         torch.cat([cosine, cosine], dim=-2).to(dtype),

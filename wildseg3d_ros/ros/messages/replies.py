@@ -53,7 +53,7 @@ class BuildReport:
         Raises:
             WildSeg3DError: the node's error, with its code, its text and the build's warnings.
         """
-        raise_unless_ok(result.status, result.warnings)
+        raise_unless_ok(result.status, list(result.warnings))
         return cls(
             scene_id=result.scene_id,
             objects=result.objects,

@@ -57,7 +57,7 @@ class CaptureServices:
     def _capture(self, request: CaptureViews.Request) -> CaptureViews.Response:
         self._require_ready()
         config = self._config()
-        names = self._cameras.choose(request.cameras, at_least=1)
+        names = self._cameras.choose(list(request.cameras), at_least=1)
         capture = self._cameras.take(names, config, self._transforms, lambda: False)
         if capture.unposed:
             raise InputError("; ".join(capture.warnings), ErrorCode.MISSING_TF)
@@ -75,7 +75,7 @@ class CaptureServices:
         return ListViews.Response(views=[_message(each) for each in self._views.all])
 
     def _drop(self, request: DropViews.Request) -> DropViews.Response:
-        self._views.drop(request.names)
+        self._views.drop(list(request.names))
         return DropViews.Response(kept=len(self._views.all))
 
     def _require_still(self, view: View, world_frame: str) -> None:

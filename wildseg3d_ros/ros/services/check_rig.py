@@ -52,7 +52,7 @@ class RigCheck:
 
         def handle(request: CheckRig.Request) -> CheckRig.Response:
             require_ready()
-            return self.check(request.cameras)
+            return self.check(list(request.cameras))
 
         self._node.create_service(
             CheckRig,

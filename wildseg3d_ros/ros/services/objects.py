@@ -106,7 +106,7 @@ class ObjectServices:
             )
         poses = optical_frames(scene)
         if request.frames:
-            poses = self._poses_of(request.frames, scene, poses)
+            poses = self._poses_of(list(request.frames), scene, poses)
         moved = {frame: parent_from_scene @ pose for frame, pose in poses.items()}
         text = static_transforms(parent, moved, about(scene))
         write_bytes(path, text.encode())

@@ -98,7 +98,7 @@ def differ(
 ) -> bool:
     """Whether rigid (4, 4) poses differ by more than metres and, 1 m away, radians."""
     motion = invert(pose) @ other
-    return max(np.linalg.norm(motion[:3, 3]), rotation_angle(motion[:3, :3])) > tolerance
+    return bool(max(np.linalg.norm(motion[:3, 3]), rotation_angle(motion[:3, :3])) > tolerance)
 
 
 def _step(

@@ -14,6 +14,13 @@ from wildseg3d_ros.core.files.arrays import header_from
 from wildseg3d_ros.scene.file.checks import expect
 
 
+def member(name: str) -> zipfile.ZipInfo:
+    """A member without a time of its own: the same scene is the same bytes, whenever written."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o600 << 16
+    return info
+
+
 def write_array(
     archive: zipfile.ZipFile, name: str, array: NDArray, deflate: bool = False
 ) -> None:
@@ -22,7 +29,7 @@ def write_array(
     np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
     # Labels shrink a hundredfold in no time; measured coordinates hardly shrink at all.
     archive.writestr(
-        f"{name}.npy",
+        member(f"{name}.npy"),
         buffer.getbuffer(),
         zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED,
         compresslevel=1,

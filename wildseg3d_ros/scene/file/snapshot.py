@@ -32,7 +32,7 @@ from wildseg3d_ros.core.types import (
     ObjectTree,
     WorldPointmaps,
 )
-from wildseg3d_ros.scene.file.archive import read_array, write_array
+from wildseg3d_ros.scene.file.archive import member, read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
 from wildseg3d_ros.scene.file.consistency import (
     ALIGNMENT_ARRAYS,
@@ -149,7 +149,7 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
         "alignment": {name: getattr(scene.alignment, name) for name in _ALIGNMENT_VALUES},
         "masks": describe_masks(scene.masks),
     }
-    archive.writestr(_HEADER, json.dumps(header, indent=1, default=_plain))
+    archive.writestr(member(_HEADER), json.dumps(header, indent=1, default=_plain))
     write_array(archive, "K", scene.K)
     write_array(archive, "world_from_cam", scene.world_from_cam)
     for name in ALIGNMENT_ARRAYS:
@@ -160,7 +160,7 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
     for view in range(len(scene.view_names)):
         image = cv2.cvtColor(scene.images[view], cv2.COLOR_RGB2BGR)
         png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-        archive.writestr(f"image/{view}.png", png.tobytes())
+        archive.writestr(member(f"image/{view}.png"), png.tobytes())
         _write_sparse(archive, f"points/{view}", scene.world.points[view])
         _write_sparse(archive, f"confidence/{view}", scene.world.confidence[view])
 

@@ -1,0 +1,256 @@
+"""Batches of recordings: on real processes, and on a real Ray cluster of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from wildseg3d_ros import cli
+from wildseg3d_ros.batch.jobs import BatchSettings, fingerprint, plan_jobs
+from wildseg3d_ros.batch.local import LocalExecutor
+from wildseg3d_ros.batch.records import read_record
+from wildseg3d_ros.batch.run import BatchResult, Executor, run_batch
+from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.scene.file.snapshot import load_scene
+from wildseg3d_testing.scenes import construct_scene
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    """Three small recordings, and an empty folder."""
+    root = tmp_path_factory.mktemp("recordings")
+    for seed, name in enumerate(NAMES):
+        write_folder(root / name, construct_scene(2, 96, 72, 3, seed).recording())
+    (root / "empty").mkdir()
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(recordings, tmp_path_factory):
+    """Output of the command, of two processes."""
+    output = tmp_path_factory.mktemp("made") / "scenes"
+    assert cli.main(words(recordings, output, workers=2)) == 3  # one of them is empty
+    return output
+
+
+def words(recordings: Path, output: Path, *more: str, workers: int = 1) -> list[str]:
+    paths = [str(recordings / name) for name in (*NAMES, "empty")]
+    shares = () if "--ray" in more else ("--workers", str(workers), "--threads", "1")
+    return ["batch", *paths, "-o", str(output), "--quiet", *shares, *more]
+
+
+def run(paths: list[Path], output: Path, executor: Executor) -> BatchResult:
+    return run_batch(plan_jobs(paths, output), output, executor, BatchSettings())
+
+
+def times(output: Path) -> dict[str, int]:
+    return {name: (output / name / "record.json").stat().st_mtime_ns for name in NAMES}
+
+
+def children(name: str) -> list[int]:
+    """Processes below this one whose command line holds the name."""
+    parents, found = {}, []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                parents[int(entry.name)] = int(entry.joinpath("stat").read_text().split()[-49])
+                if name in entry.joinpath("cmdline").read_text():
+                    found.append(int(entry.name))
+            except (OSError, ValueError):
+                continue
+
+    def is_ours(pid: int) -> bool:
+        while pid not in (0, 1, os.getpid()):
+            pid = parents.get(pid, 0)
+        return pid == os.getpid()
+
+    return [pid for pid in found if is_ours(pid)]
+
+
+def kill_when_there(name: str, killed: list[int]) -> threading.Thread:
+    """Kills the first process of that name, as soon as there is one."""
+
+    def run() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for pid in children(name):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_batch_builds_each_and_records_what_failed(made, recordings):
+    for name in NAMES:
+        scene, record = load_scene(made / name / "scene.ws3d"), read_record(made / name)
+        assert record.state == "done" and record.figures["objects"] == len(scene.object_ids) > 0
+        assert record.recording == str(recordings / name)
+    failed = read_record(made / "empty")
+    assert failed.state == "failed" and failed.lasting and "is empty" in failed.error
+    summary = json.loads((made / "batch.json").read_text())
+    assert (summary["done"], summary["failed"]) == (3, 1)
+    assert [row["name"] for row in summary["scenes"]] == [*NAMES, "empty"]
+
+
+def test_batch_does_again_only_what_changed(made, recordings, tmp_path, capsys):
+    output, copies = tmp_path / "scenes", tmp_path / "in"
+    shutil.copytree(made, output)
+    shutil.copytree(recordings, copies)  # keeps the times of modification
+    before = times(output)
+    assert cli.main(words(copies, output)) == 3
+    assert times(output) == before
+    (output / "a" / "record.json").unlink()  # as if killed before the end
+    (output / "b" / "scene.ws3d").write_bytes(b"half")
+    assert cli.main(words(copies, output)) == 3
+    after = times(output)
+    assert [after[name] != before[name] for name in NAMES] == [True, True, False]
+    assert load_scene(output / "b" / "scene.ws3d").object_ids
+    (copies / "c" / "transforms.json").touch()
+    assert cli.main(words(copies, output)) == 3
+    assert [times(output)[name] != after[name] for name in NAMES] == [False, False, True]
+    assert not capsys.readouterr().out
+
+
+def test_batch_refuses_a_folder_of_other_settings(made, recordings, tmp_path, capsys):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    other = ("--set", "index.click_radius=9")
+    assert cli.main(words(recordings, output, *other)) == 2
+    assert "4 of 4 scenes" in (error := capsys.readouterr().err) and "--redo" in error
+    assert cli.main(words(recordings, output, *other, "--redo")) == 3
+    assert read_record(output / "a").settings != read_record(made / "a").settings
+
+
+def test_batch_locks_its_folder(recordings, tmp_path):
+    class Nested:
+        """Starts another batch from within one."""
+
+        def run(self, jobs, settings):
+            run([recordings / "a"], tmp_path, LocalExecutor(1, 1, 0))
+            yield
+
+    with pytest.raises(ConfigError, match=f"another batch works .*process {os.getpid()} on"):
+        run([recordings / "a"], tmp_path, Nested())
+
+
+def test_batch_survives_a_killed_worker(recordings, tmp_path):
+    paths, killed = [recordings / name for name in NAMES], []
+    killer = kill_when_there("wildseg3d_ros.batch.worker", killed)
+    result = run(paths, tmp_path, LocalExecutor(2, 1, retries=1))
+    killer.join()
+    assert killed and [record.state for record in result.records] == ["done"] * 3
+    assert str(killed[0]) not in {record.worker.split(":")[1] for record in result.records}
+
+
+def test_batch_tries_a_lost_recording_again_next_time(recordings, tmp_path):
+    killed = []
+    killer = kill_when_there("wildseg3d_ros.batch.worker", killed)
+    result = run([recordings / "a"], tmp_path, LocalExecutor(1, 1, retries=0))
+    killer.join()
+    (record,) = result.failed
+    assert "SIGKILL" in record.error and not record.lasting
+    assert read_record(tmp_path / "a") == record
+    assert not run([recordings / "a"], tmp_path, LocalExecutor(1, 1, retries=0)).failed
+
+
+def test_plan_jobs_names_scenes(recordings, tmp_path):
+    (tmp_path / "x" / "a").mkdir(parents=True)
+    both = [recordings / "a", tmp_path / "x" / "a"]
+    with pytest.raises(ConfigError, match="'a': give --root"):
+        plan_jobs(both, tmp_path / "out")
+    below = plan_jobs(both[1:], tmp_path / "out", tmp_path)
+    assert [job.name for job in below] == ["x/a"]
+    with pytest.raises(FileError, match="does not lie below"):
+        plan_jobs(both, tmp_path / "out", tmp_path)
+    with pytest.raises(FileError, match="no recording"):
+        plan_jobs([tmp_path / "nothing"], tmp_path / "out")
+    with pytest.raises(ConfigError, match="no recording is given"):
+        plan_jobs([], tmp_path / "out")
+
+
+def test_fingerprint_sees_files_come_go_and_change(tmp_path):
+    folder, seen = tmp_path / "r", set()
+    (folder / "images").mkdir(parents=True)
+    path = folder / "images" / "0.png"
+    for change in (
+        lambda: None,
+        lambda: path.write_bytes(b"1"),
+        lambda: path.write_bytes(b"12"),
+        lambda: os.utime(path, ns=(1, 1)),
+        lambda: path.rename(folder / "images" / "1.png"),
+        lambda: (folder / "link").symlink_to("nowhere"),
+    ):
+        change()
+        seen.add(fingerprint(folder))
+    assert len(seen) == 6 and fingerprint(folder) in seen
+
+
+def test_settings_survive_the_way_to_a_worker():
+    from wildseg3d_ros.config import SceneConfig
+
+    config = SceneConfig.from_mapping({"masks": {"sam2": {"device": "cpu"}}, "index": {}})
+    settings = BatchSettings(config, 5, True)
+    back = BatchSettings.from_dict(json.loads(json.dumps(settings.to_dict())))
+    assert back == settings and back.key == settings.key != BatchSettings(config, 6, True).key
+
+
+def test_batch_stops_where_nothing_can_be_written(recordings, tmp_path, capsys):
+    output = tmp_path / "scenes"
+    output.mkdir()
+    (output / "a").write_text("a file where the scene's folder would be")
+    assert cli.main(words(recordings, output)) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of one node on this machine."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        yield cluster
+        cluster.shutdown()
+
+
+def test_ray_loses_nothing_and_writes_the_same_bytes(cluster, made, recordings, tmp_path):
+    killed = []
+    killer = kill_when_there("ray::_work", killed)
+    command = words(recordings, tmp_path, "--ray", cluster.address)
+    with subprocess.Popen([sys.executable, "-m", "wildseg3d_ros.cli", *command]) as batch:
+        cluster.add_node(num_cpus=1)
+        assert batch.wait() == 3
+    killer.join()
+    assert killed
+    for name in NAMES:
+        ours, theirs = (folder / name / "scene.ws3d" for folder in (tmp_path, made))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert read_record(tmp_path / "empty").error == read_record(made / "empty").error
+
+
+def test_ray_says_what_is_missing(cluster, recordings, tmp_path, capsys):
+    for more, error in (
+        (("--ray", "127.0.0.1:9"), "no Ray cluster answers at '127.0.0.1:9'"),
+        (("--ray", cluster.address, "--gpus-per-worker", "0.5"), "takes 0.5 GPU"),
+        (("--ray", cluster.address, "--workers", "2"), "--workers is for this machine"),
+    ):
+        assert cli.main(words(recordings, tmp_path, *more)) == 2
+        assert error in capsys.readouterr().err

@@ -1,0 +1,146 @@
+"""Jobs on a Ray cluster, one task each.
+
+A task's process is used again for the next one, so back ends are loaded once in each; nodes that
+join later take tasks, too. Ray tries tasks again whose process or node was lost; errors of a
+recording are values, not exceptions, and are not tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from wildseg3d_ros import __version__
+from wildseg3d_ros.batch.jobs import BatchSettings, Job
+from wildseg3d_ros.batch.local import lost, thread_limits
+from wildseg3d_ros.batch.records import Record
+from wildseg3d_ros.core.errors import ConfigError, FileError
+
+_PATIENCE = 5.0
+"""Seconds that a cluster's head may take to take a connection."""
+_START = "start one by `ray start --head`, or leave --ray out to work on this machine alone"
+
+
+class RayExecutor:
+    """Runs jobs as Ray tasks.
+
+    Args:
+        address: of the cluster; "local" starts one on this machine for the batch.
+        threads: processors that a task takes.
+        gpus: share of a GPU that a task takes; 0 = none.
+        retries: further tries of a task whose process or node was lost.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers there.
+    """
+
+    def __init__(self, address: str, threads: int, gpus: float, retries: int) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "--ray needs the extra 'ray': `make setup EXTRAS=ray` in a clone, else "
+                "`pip install 'wildseg3d[ray]'`"
+            ) from None
+        self._ray, self._threads, self._gpus, self._retries = ray, threads, gpus, retries
+        self._mine = not ray.is_initialized()
+        if self._mine:
+            try:
+                _reach(address)
+                ray.init(
+                    address=None if address == "local" else address,
+                    include_dashboard=False if address == "local" else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                )
+            except (OSError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ConfigError(
+                    f"no Ray cluster answers at '{address}' ({reason}); {_START}"
+                ) from error
+
+    def run(self, jobs: Sequence[Job], settings: BatchSettings) -> Iterator[Record]:
+        """Records as they come; in a lost job's place one that says so, which the caller writes.
+
+        Raises:
+            FileError: the output cannot be written. ConfigError: the cluster's machines do not
+                have this version of the package, or not what a task needs.
+        """
+        ray = self._ray
+        self._check_resources()
+        task = ray.remote(
+            num_cpus=self._threads,
+            num_gpus=self._gpus,
+            max_retries=self._retries,
+            retry_exceptions=False,
+            runtime_env={"env_vars": thread_limits(self._threads)},
+        )(_work)
+        shared = ray.put((__version__, settings.to_dict()))
+        waiting = {task.remote(asdict(job), shared): job for job in jobs}
+        try:
+            while waiting:
+                (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
+                yield self._record(ready, waiting.pop(ready), settings)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+
+    def close(self) -> None:
+        """Leaves the cluster, or ends the one that was started for the batch."""
+        if self._mine:
+            self._ray.shutdown()
+
+    def _check_resources(self) -> None:
+        """Raises ConfigError where a task would wait for ever."""
+        has = self._ray.cluster_resources()
+        for kind, wanted in (("CPU", self._threads), ("GPU", self._gpus)):
+            if has.get(kind, 0) < wanted:
+                raise ConfigError(
+                    f"a task takes {wanted:g} {kind}, and the cluster has {has.get(kind, 0):g}; "
+                    f"give --{'threads' if kind == 'CPU' else 'gpus-per-worker'} another value"
+                )
+
+    def _record(self, reference: Any, job: Job, settings: BatchSettings) -> Record:
+        from ray.exceptions import RayTaskError, WorkerCrashedError
+
+        try:
+            values = self._ray.get(reference)
+        except RayTaskError as error:
+            cause = str(error.cause).splitlines()[0] if str(error.cause) else repr(error.cause)
+            raise ConfigError(
+                f"a machine of the cluster cannot work: {cause}; install wildseg3d {__version__} "
+                "on all of them, in the environment of Ray"
+            ) from error
+        except (WorkerCrashedError, self._ray.exceptions.RayError) as error:
+            how = f"its Ray task was lost ({type(error).__name__})"
+            return lost(job, settings, how, self._retries + 1)
+        if "unwritable" in values:
+            raise FileError(values["unwritable"])
+        return Record(**values)
+
+
+def _reach(address: str) -> None:
+    """Raises OSError at once where nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+
+
+def _work(job: dict[str, Any], shared: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a task does, on whichever machine."""
+    from wildseg3d_ros import __version__ as here
+    from wildseg3d_ros.batch.jobs import BatchSettings, Job
+    from wildseg3d_ros.batch.work import run_job
+    from wildseg3d_ros.core.errors import WildSeg3DError
+
+    version, settings = shared
+    if here != version:
+        raise RuntimeError(f"it has wildseg3d {here}, the batch was started by {version}")
+    try:
+        return asdict(run_job(Job(**job), BatchSettings.from_dict(settings)))
+    except WildSeg3DError as error:
+        return {"unwritable": str(error)}

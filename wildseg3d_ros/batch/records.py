@@ -1,0 +1,93 @@
+"""What is known of a recording that was worked on; written last, so that a scene with a record is
+whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from wildseg3d_ros.batch.jobs import Job
+from wildseg3d_ros.core.errors import FileError
+from wildseg3d_ros.core.files.text import read_json
+from wildseg3d_ros.core.files.writing import write_bytes
+
+SCENE = "scene.ws3d"
+RECORD = "record.json"
+_FORMAT, _VERSION = "wildseg3d-batch-record", 1
+
+State = Literal["done", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a recording.
+
+    Attributes:
+        name, recording, key: as of :class:`wildseg3d_ros.batch.jobs.Job`.
+        settings: :attr:`wildseg3d_ros.batch.jobs.BatchSettings.key`.
+        state: whether there is a scene.
+        error: one sentence; empty where it is done.
+        lasting: whether the same input fails again; otherwise the next run tries anew.
+        files: sizes in bytes of what was written, by path below the folder.
+        figures: of the scene, see :func:`wildseg3d_ros.cli.report.scene_figures`.
+        seconds: that reading and building took.
+        worker: where it was made: host and process.
+        peak_memory_mb: of that process by then.
+    """
+
+    name: str
+    recording: str
+    key: str
+    settings: str
+    state: State
+    error: str = ""
+    lasting: bool = False
+    files: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    worker: str = ""
+    peak_memory_mb: float = 0.0
+
+    def write(self, folder: Path) -> None:
+        """Into the scene's folder; replaced as a whole.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        values = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
+        write_bytes(folder / RECORD, (json.dumps(values, indent=1) + "\n").encode())
+
+    def holds(self, folder: Path) -> bool:
+        """Whether all files that were written are there, as large as they were."""
+        try:
+            return all((folder / name).stat().st_size == size for name, size in self.files.items())
+        except OSError:
+            return False
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a scene's folder; None where there is none that can be read."""
+    path = folder / RECORD
+    try:
+        values = read_json(path, "record of a batch")
+        if values.pop("format") != _FORMAT or values.pop("version") != _VERSION:
+            return None
+        return Record(**values)
+    except (FileError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def is_settled(record: Record | None, job: Job, settings: str, retry: bool) -> bool:
+    """Whether there is nothing to do: made of this input and these settings, and all there, or
+    failed in a way that lasts.
+
+    Args:
+        retry: try again whatever failed.
+    """
+    if record is None or record.key != job.key or record.settings != settings:
+        return False
+    if record.state == "failed":
+        return record.lasting and not retry
+    return record.holds(Path(job.folder))

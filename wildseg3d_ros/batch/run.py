@@ -1,0 +1,179 @@
+"""The whole of a batch: what is left to do, done; then the summary."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Flag, auto
+from pathlib import Path
+from typing import Any, Protocol
+
+from wildseg3d_ros.batch.jobs import BatchSettings, Job
+from wildseg3d_ros.batch.records import Record, is_settled, read_record
+from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.files.writing import write_bytes
+
+SUMMARY = "batch.json"
+_LOCK = ".batch.lock"
+
+
+class Executor(Protocol):
+    """Where jobs run."""
+
+    def run(self, jobs: Sequence[Job], settings: BatchSettings) -> Iterator[Record]:
+        """Records in the order in which jobs end. A job that never ends, as its process dies over
+        it, gives a record, too, that is not yet written.
+
+        Raises:
+            FileError: the output cannot be written.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of all recordings of a batch.
+
+    Attributes:
+        records: of all of them, in the order given.
+        made: number of those that this run worked on.
+        seconds: that it took.
+    """
+
+    records: tuple[Record, ...]
+    made: int
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[Record, ...]:
+        """Those without a scene."""
+        return tuple(record for record in self.records if record.state == "failed")
+
+    @property
+    def unreliable(self) -> tuple[Record, ...]:
+        """Scenes whose alignment did not converge."""
+        done = (record for record in self.records if record.state == "done")
+        return tuple(record for record in done if not record.figures.get("converged", True))
+
+
+class Again(Flag):
+    """What is done again although it was done before, beside what changed."""
+
+    NOTHING = 0
+    OTHER_SETTINGS = auto()
+    """Scenes of other settings or another version are replaced instead of refusing them."""
+    FAILED = auto()
+    """Recordings that failed, although nothing changed."""
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    output: Path,
+    executor: Executor,
+    settings: BatchSettings,
+    again: Again = Again.NOTHING,
+    report: Callable[[int, int, Record | None], None] = lambda *_: None,
+) -> BatchResult:
+    """Builds a scene of each recording; those that are done already are left alone.
+
+    Args:
+        jobs: see :func:`wildseg3d_ros.batch.jobs.plan_jobs`.
+        output: folder of the batch, as the jobs have it; made where it is missing.
+        executor: where jobs run.
+        settings: of all scenes.
+        again: what is done again.
+        report: called with jobs done, all jobs to do, and the newest record.
+
+    Raises:
+        ConfigError: another batch works in the folder, or it holds scenes of other settings.
+            FileError: the output cannot be written.
+    """
+    start = time.monotonic()
+    with _locked(output):
+        records = {job.name: read_record(Path(job.folder)) for job in jobs}
+        if Again.OTHER_SETTINGS not in again:
+            _refuse_others(output, records, settings)
+        retry = Again.FAILED in again
+        ahead = [
+            job for job in jobs if not is_settled(records[job.name], job, settings.key, retry)
+        ]
+        report(0, len(ahead), None)
+        for done, record in enumerate(_worked(executor, ahead, settings), start=1):
+            records[record.name] = record
+            report(done, len(ahead), record)
+        found = tuple(record for job in jobs if (record := records[job.name]) is not None)
+        result = BatchResult(found, len(ahead), time.monotonic() - start)
+        write_bytes(output / SUMMARY, (json.dumps(_summary(result), indent=1) + "\n").encode())
+    return result
+
+
+def _worked(executor: Executor, jobs: Sequence[Job], settings: BatchSettings) -> Iterator[Record]:
+    if not jobs:
+        return
+    folders = {job.name: Path(job.folder) for job in jobs}
+    for record in executor.run(jobs, settings):
+        if not record.worker:  # lost: nobody was left to write it
+            record.write(folders[record.name])
+        yield record
+
+
+def _refuse_others(
+    output: Path, records: dict[str, Record | None], settings: BatchSettings
+) -> None:
+    others = [
+        record.name for record in records.values() if record and record.settings != settings.key
+    ]
+    if others:
+        raise ConfigError(
+            f"{len(others)} of {len(records)} scenes in '{output}' were made with other settings "
+            f"or by another version, e.g. '{others[0]}': give another -o, or --redo to replace "
+            "them"
+        )
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Holds the folder for this batch alone.
+
+    Raises:
+        FileError: it cannot be made. ConfigError: another batch has it.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = (output / _LOCK).open("a+")
+    except OSError as error:
+        raise FileError(f"cannot write to '{output}': {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise ConfigError(
+                f"another batch works in '{output}' ({lock.read().strip() or 'unknown process'}): "
+                "wait for it, or give another -o"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+def _summary(result: BatchResult) -> dict[str, Any]:
+    rows = []
+    for record in result.records:
+        row: dict[str, Any] = {"name": record.name, "recording": record.recording}
+        row |= {"state": record.state, "seconds": record.seconds}
+        if record.state == "failed":
+            row["error"] = record.error
+        else:
+            row |= {key: record.figures.get(key) for key in ("objects", "points", "converged")}
+            row["warnings"] = record.figures.get("warnings", [])
+        rows.append(row)
+    counts = {state: sum(r.state == state for r in result.records) for state in ("done", "failed")}
+    return {**counts, "unreliable": len(result.unreliable), "scenes": rows}

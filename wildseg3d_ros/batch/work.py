@@ -1,0 +1,108 @@
+"""One job, from the recording's files to the scene's, in the process that calls."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from wildseg3d_ros.batch.jobs import BatchSettings, Job
+from wildseg3d_ros.batch.records import SCENE, Record
+from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.scene.scene import Scene
+
+_PASSING = {ErrorCode.INTERNAL, ErrorCode.CANCELLED}
+"""Codes of errors that another try may not meet."""
+
+Done = Callable[[Job, BatchSettings], Record]
+"""What executors call, in a process of their own."""
+
+
+def run_job(job: Job, settings: BatchSettings) -> Record:
+    """Builds one scene and writes it and its record.
+
+    An error of the recording is in the record. Back ends are loaded once in a process.
+
+    Raises:
+        FileError: the output cannot be written: no other job of the batch could be, either.
+    """
+    start = time.perf_counter()
+    record = Record(job.name, job.recording, job.key, settings.key, "failed", worker=worker_name())
+    folder = Path(job.folder)
+    try:
+        scene = _built(job, settings)
+    except WildSeg3DError as error:
+        record = replace(record, error=str(error), lasting=error.code not in _PASSING)
+    except MemoryError:
+        text = f"out of memory ({_memory()}); fewer workers or --max-views help"
+        record = replace(record, error=text)
+    except Exception as error:  # noqa: BLE001  a defect: the batch goes on, the record says where
+        record = replace(record, error=_traced(error))
+    else:
+        record = replace(record, state="done", **_written(scene, folder))
+    seconds = time.perf_counter() - start
+    record = replace(record, seconds=round(seconds, 3), peak_memory_mb=_peak_memory_mb())
+    record.write(folder)
+    return record
+
+
+def worker_name() -> str:
+    """Host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _built(job: Job, settings: BatchSettings) -> Scene:
+    from wildseg3d_ros.io.folder import load_folder
+    from wildseg3d_ros.pipeline import build_scene
+
+    recording = load_folder(job.recording, settings.max_views, strict=settings.strict)
+    pointmaps, masks = _back_ends(settings.config)
+    config = settings.config.of_all_views() if settings.strict else settings.config
+    scene = build_scene(recording.views, config, pointmaps=pointmaps, masks=masks)
+    # Named by what it is made of, and without times: the same input gives the same file.
+    name = f"{job.key[:6]}{settings.key[:6]}"
+    warnings = (*recording.warnings, *scene.warnings)
+    return replace(scene, scene_id=name, seconds={}, warnings=warnings)
+
+
+@lru_cache(maxsize=1)
+def _back_ends(config: SceneConfig) -> tuple[Any, Any]:
+    from wildseg3d_ros.masks import load_masks
+    from wildseg3d_ros.pointmaps import load_pointmaps
+
+    return load_pointmaps(config.pointmaps), load_masks(config.masks)
+
+
+def _written(scene: Scene, folder: Path) -> dict[str, Any]:
+    from wildseg3d_ros.cli.report import scene_figures
+    from wildseg3d_ros.scene.file.snapshot import save_scene
+
+    save_scene(scene, folder / SCENE)
+    files = {SCENE: (folder / SCENE).stat().st_size}
+    return {"files": files, "figures": scene_figures(scene)}
+
+
+def _traced(error: Exception) -> str:
+    import traceback
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"defect: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+
+
+def _memory() -> str:
+    from wildseg3d_ros.core.devices import available_memory
+
+    free = available_memory()
+    return "unknown what is free" if free is None else f"{free / 1e9:.1f} GB are free"
+
+
+def _peak_memory_mb() -> float:
+    from wildseg3d_ros.evaluation import peak_memory_mb
+
+    return round(peak_memory_mb(), 1)
