@@ -32,7 +32,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
-.PHONY: help setup dev demo demo-live test bench fit train lint format clean
+.PHONY: help setup dev demo demo-live test bench fit train lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ lint: dev ## style and types
 
 format: dev ## put all files into the project's layout
 	@$(ENTER) ruff check --fix . && ruff format .
+
+lock: dev ## resolve the requirement files and write their lock file (ARGS=--upgrade: anew)
+	@$(ENTER) .venv/bin/python packaging/lock.py $(ARGS)
 
 clean: ## remove the environment and all that was built
 	rm -rf .venv .venv.old build install log out .pytest_cache .ruff_cache .hypothesis *.egg-info

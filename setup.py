@@ -44,6 +44,7 @@ setup(
     packages=find_packages(include=["wildseg3d_ros", "wildseg3d_ros.*"]),
     package_data={
         "wildseg3d_ros": [
+            "*.pyi",
             "py.typed",
             "masks/learned/affinities.onnx",
             "masks/learned/affinities.md",

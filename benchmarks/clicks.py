@@ -20,6 +20,7 @@ from wildseg3d_ros.core.errors import PromptError, WildSeg3DError
 from wildseg3d_ros.core.types import Click, ObjectCloud, Prompt
 from wildseg3d_ros.core.types.prompts import AMBIGUOUS
 from wildseg3d_ros.evaluation import Truth, mean
+from wildseg3d_ros.protocols.wide import MARGIN, MIN_VISIBLE
 from wildseg3d_ros.scene.prompting import answer
 
 if TYPE_CHECKING:
@@ -29,12 +30,8 @@ if TYPE_CHECKING:
 BEST, RANDOM = "best", "random"
 RANDOM_CLICKS = 5
 """Random clicks per object."""
-MIN_VISIBLE = 50
-"""Area below which a view does not show an object [px]."""
 MIN_CLICKED = 100
 """Minimum area of an object in a view that is clicked at random [px]."""
-MARGIN = 2.0
-"""Minimum distance of a random click from the object's outline [px]."""
 USELESS = 0.25
 """IoU below which an answer is of no use."""
 GOOD_IOU, GOOD_SCORE = 0.75, 0.8

@@ -1,7 +1,8 @@
 """Make the environment that this project runs in, from nothing or from what is already there.
 
-Usage: ``python3 packaging/bootstrap.py [--with GROUP ...]``; the Makefile calls it. A group is an
-extra of the package (da3, mast3r, ray, sam2, sim, train, viewer) or the tools of developers (test, dev).
+Usage: ``python3 packaging/bootstrap.py [--with GROUP ...]``; the Makefile calls it. A group is
+an extra of the package (da3, mast3r, ray, sam2, sim, train, viewer) or developers' tools (test,
+dev).
 
 The environment is a virtual environment that is also a ROS 2 prefix (``share``, ``lib``,
 ``include``). ROS 2 is the installation that the shell has sourced, else rclpy and Fast DDS from
@@ -35,6 +36,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from locking import read_lock
 from machine import (
     Python,
     Runner,
@@ -50,7 +52,8 @@ from machine import (
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGING = ROOT / "packaging"
 REQUIREMENTS = PACKAGING / "requirements"
-SCRIPTS = (PACKAGING / "bootstrap.py", PACKAGING / "machine.py")
+LOCK = REQUIREMENTS / "lock.txt"
+SCRIPTS = tuple(PACKAGING / name for name in ("bootstrap.py", "locking.py", "machine.py"))
 
 GROUPS = ("da3", "mast3r", "ray", "sam2", "sim", "train", "viewer", "test", "dev")
 """What the environment may have beside the package itself: names of requirement files."""
@@ -203,7 +206,7 @@ class Setup:
         """All steps in the order they run."""
 
         def pins(name: str) -> list[Path]:
-            return [*requirement_files(name), REQUIREMENTS / "lock.txt", self.numpy]
+            return [*requirement_files(name), LOCK, self.numpy]
 
         steps = [Step("Python packages", self.install_runtime, pins("runtime.txt"))]
         interfaces = [ROOT / "wildseg3d_msgs"]
@@ -298,30 +301,37 @@ class Setup:
             raise
         self.env.running.unlink()
 
-    def install(self, *names: str, more: Sequence[str] = ()) -> None:
-        """Install requirement files; whatever they pull in has the version of the lock file."""
-        arguments: list[object] = ["-c", REQUIREMENTS / "lock.txt", "-c", self.numpy, *more]
-        for name in names:
-            arguments += ["-r", REQUIREMENTS / name]
-        self.pip(*arguments)
+    def install(self, *groups: str) -> None:
+        """Install what groups of the lock file need: those versions, of files with those hashes.
+
+        All is in the lock file, so that pip has nothing to resolve. It builds what has no wheel
+        with the setuptools that is installed, since it checks no hash of what it would fetch.
+        """
+        wanted = [each for each in read_lock(LOCK) if set(groups) & set(each.groups)]
+        file = self.env.folder / "requirements.txt"
+        file.write_text("".join(f"{each.requirement()}\n" for each in wanted))
+        self.pip("--no-deps", "--require-hashes", "--no-build-isolation", "-r", file)
 
     def install_runtime(self) -> None:
         """What the package itself imports."""
-        self.install(self.numpy.name, "runtime.txt")
+        self.install(self.numpy.stem, "runtime")
 
     def install_group(self, group: str) -> None:
         """An extra or tools; PyTorch without the gigabytes of CUDA where there is no NVIDIA GPU.
 
         TORCH_INDEX names another index below https://download.pytorch.org/whl, or nothing for
         PyPI's build. The index is added to those that pip is configured for: its builds have a
-        local version such as +cpu, which pip prefers to the plain one.
+        local version such as +cpu, which pip prefers to the plain one. So the lock file has no
+        hash of it, but of all that the CPU build needs.
         """
-        index = None
-        if REQUIREMENTS / "torch.txt" in requirement_files(f"{group}.txt"):
-            index = os.environ.get("TORCH_INDEX")
-            if index is None and not has_nvidia_gpu() and answers(TORCH_CPU_INDEX + "/torch/"):
-                index = TORCH_CPU_INDEX
-        self.install(f"{group}.txt", more=["--extra-index-url", index] if index else [])
+        self.install(group)
+        if REQUIREMENTS / "torch.txt" not in requirement_files(f"{group}.txt"):
+            return
+        index = os.environ.get("TORCH_INDEX")
+        if index is None and not has_nvidia_gpu() and answers(TORCH_CPU_INDEX + "/torch/"):
+            index = TORCH_CPU_INDEX
+        more = ["--extra-index-url", index] if index else []
+        self.pip(*more, "-r", REQUIREMENTS / "torch.txt")
 
     def install_ros(self) -> None:
         """rclpy and Fast DDS from wheels, with CMake files that fit this machine.
@@ -329,7 +339,7 @@ class Setup:
         The targets that the wheels export name two include folders that only their builders had,
         and CMake's generate step fails of it. Repaired, its exit status means what it says.
         """
-        self.install("ros.txt")
+        self.install("ros")
         include, numpy = self.env.ask(
             "import numpy, sysconfig\n"
             "print(sysconfig.get_path('include'))\n"
@@ -363,7 +373,7 @@ class Setup:
     def build_interfaces(self, sources: Sequence[Path]) -> None:
         """Build interface packages side by side: generating code takes one core only."""
         if not self.env.tool("cmake") or not (self.env.tool("ninja") or self.env.tool("make")):
-            self.install("build.txt")
+            self.install("build")
         with ThreadPoolExecutor(len(sources)) as pool:
             list(pool.map(self.build_interface, sources))
 

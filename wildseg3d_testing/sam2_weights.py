@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,69 @@ from numpy.typing import NDArray
 
 EDGE = 128
 """Edge of its input [px]; the published models take 1024."""
+
+
+def sam2_weight_by_rule(key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A tensor from its name in transformers alone, so that numbers computed elsewhere compare.
+
+    A standard normal draw of ``PCG64(crc32(key))``, divided by the root of the fan-in; for vectors
+    ``1 + 0.1 x`` where the key ends in ``weight`` or ``scale``, else ``0.1 x``. What would leave
+    masks without outlines, or objects without a score, is scaled or set.
+    """
+    # The two are one in every published model.
+    key = key.replace("prompt_encoder.shared_embedding", "shared_image_embedding")
+    rng = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
+    x = rng.standard_normal(shape).astype(np.float32)
+    if key.endswith("positional_embedding"):
+        return x
+    if len(shape) > 1:
+        x /= np.float32(math.sqrt(math.prod(shape[1:])))
+    elif key.endswith(("weight", "scale")):
+        x = 1 + np.float32(0.1) * x
+    else:
+        x *= np.float32(0.1)
+    if "output_hypernetworks_mlps" in key and key.endswith("proj_out.weight"):
+        return np.float32(4) * x
+    return x + np.float32(9) if key.endswith("pred_obj_score_head.proj_out.bias") else x
+
+
+def write_sam2_by_rule(folder: Path) -> Path:
+    """Writes a video model with weights by the rule.
+
+    Widths are small where the original code has them as settings; its mask decoder has none.
+    """
+    import torch
+    from transformers import Sam2VideoConfig, Sam2VideoModel
+
+    sizes = _small_sizes()
+    sizes["prompt_encoder_config"]["mask_input_channels"] = 16
+    sizes["mask_decoder_config"] = {"hidden_size": 128}
+    config = Sam2VideoConfig(**{**sizes, "memory_fuser_intermediate_dim": 512})
+    model = Sam2VideoModel(config).eval()
+    state = {
+        key: torch.from_numpy(sam2_weight_by_rule(key, tuple(value.shape)))
+        for key, value in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+    model.save_pretrained(folder)
+    return folder
+
+
+def images_by_rule(count: int = 3) -> list[NDArray[np.uint8]]:
+    """(EDGE, EDGE, 3) images of coloured squares, each some pixels beside the one before it."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    squares = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    image = squares.repeat(EDGE // 8, axis=0).repeat(EDGE // 8, axis=1)
+    return [np.roll(image, 5 * k, axis=1) for k in range(count)]
+
+
+def mask_by_rule() -> NDArray[np.bool_]:
+    """(EDGE, EDGE) a disc with a speck of one pixel beside it, which a quarter of the resolution
+    does not show."""
+    v, u = np.indices((EDGE, EDGE))
+    mask = (u - 60) ** 2 + (v - 70) ** 2 < 30**2
+    mask[20, 101] = True
+    return mask
 
 
 def write_small_sam2(folder: Path, seed: int = 0) -> Path:
@@ -22,6 +87,10 @@ def write_small_sam2(folder: Path, seed: int = 0) -> Path:
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
     torch.manual_seed(seed)
+    return _write(Sam2VideoModel(Sam2VideoConfig(**_small_sizes())), folder)
+
+
+def _small_sizes() -> dict[str, Any]:
     cells = EDGE // 16
     backbone = {
         "model_type": "sam2_hiera_det_model",
@@ -34,41 +103,40 @@ def write_small_sam2(folder: Path, seed: int = 0) -> Path:
         "window_size_per_stage": [4, 4, 4, 4],
         "global_attention_blocks": [3],
     }
-    config = Sam2VideoConfig(
-        vision_config={
+    return {
+        "vision_config": {
             "model_type": "sam2_vision_model",
             "backbone_config": backbone,
             "backbone_channel_list": [128, 64, 32, 16],
             "backbone_feature_sizes": [[4 * cells] * 2, [2 * cells] * 2, [cells] * 2],
             "fpn_hidden_size": 128,
         },
-        prompt_encoder_config={
+        "prompt_encoder_config": {
             "hidden_size": 128,
             "image_size": EDGE,
             "patch_size": 16,
             "mask_input_channels": 4,
         },
-        mask_decoder_config={
+        "mask_decoder_config": {
             "hidden_size": 128,
             "mlp_dim": 32,
             "num_hidden_layers": 1,
             "num_attention_heads": 2,
             "iou_head_hidden_dim": 32,
         },
-        image_size=EDGE,
-        memory_attention_hidden_size=128,
-        memory_attention_num_layers=1,
-        memory_attention_num_attention_heads=1,
-        memory_attention_feed_forward_hidden_size=32,
-        memory_attention_rope_feat_sizes=[cells, cells],
-        memory_encoder_hidden_size=128,
-        memory_encoder_output_channels=64,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=32,
-        memory_fuser_num_layers=1,
-        mask_downsampler_embed_dim=128,
-    )
-    return _write(Sam2VideoModel(config), folder)
+        "image_size": EDGE,
+        "memory_attention_hidden_size": 128,
+        "memory_attention_num_layers": 1,
+        "memory_attention_num_attention_heads": 1,
+        "memory_attention_feed_forward_hidden_size": 32,
+        "memory_attention_rope_feat_sizes": [cells, cells],
+        "memory_encoder_hidden_size": 128,
+        "memory_encoder_output_channels": 64,
+        "memory_fuser_embed_dim": 128,
+        "memory_fuser_intermediate_dim": 32,
+        "memory_fuser_num_layers": 1,
+        "mask_downsampler_embed_dim": 128,
+    }
 
 
 def write_small_edgetam(folder: Path, seed: int = 0) -> Path:
@@ -131,6 +199,7 @@ def followed_alone(
     import torch
 
     resized = torch.nn.functional.interpolate
+    _do_as_the_original(model)
     given = resized(
         torch.tensor(mask)[None, None].float(), (EDGE, EDGE), mode="bilinear", antialias=True
     )
@@ -142,3 +211,23 @@ def followed_alone(
             full = resized(out.pred_masks.float(), size, mode="bilinear")
             found[out.frame_idx] = full[0, 0].numpy()
     return found
+
+
+def _do_as_the_original(model: Any) -> None:
+    """Gives a published video model what transformers changed of the original: the pointer of a
+    given mask is that of the single output, its memory that of the mask at a quarter."""
+    import torch
+
+    forward, use_mask = model._single_frame_forward, model._use_mask_as_output
+
+    def single(**given: Any) -> Any:
+        return forward(**{**given, "multimask_output": given.get("input_masks") is None})
+
+    def quarter(*args: Any, **given: Any) -> Any:
+        out = use_mask(*args, **given)
+        out.high_res_masks = torch.nn.functional.interpolate(
+            out.pred_masks, (EDGE, EDGE), mode="bilinear"
+        )
+        return out
+
+    model._single_frame_forward, model._use_mask_as_output = single, quarter

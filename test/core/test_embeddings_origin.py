@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def masks_of(weights, **changed):
     config = Sam2MaskConfig(
         weights=str(weights), device="cpu", grid=4, predicted_iou=0.0, stability=0.3, anchors=1,
-        box_overlap=1.0, max_area=0.9,
+        box_overlap=0.9, max_area=0.9,
     )  # fmt: skip
     return Sam2Masks(dataclasses.replace(config, **changed))
 

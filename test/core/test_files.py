@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import struct
@@ -23,7 +24,8 @@ from wildseg3d_ros.core.files.arrays import read_npy, read_npz
 from wildseg3d_ros.core.files.pictures import decode_image, image_head
 from wildseg3d_ros.core.files.reading import read_bytes
 from wildseg3d_ros.core.files.text import parse_json, parse_yaml, read_json, read_yaml
-from wildseg3d_ros.core.files.writing import replacing, write_bytes
+from wildseg3d_ros.core.files.writing import replacing, write_bytes, write_npz
+from wildseg3d_ros.io.images import write_image
 
 READERS = {
     "bytes": lambda path: read_bytes(path, "data", 1000),
@@ -97,7 +99,8 @@ def test_parse_json_reads_what_is_within_the_bounds():
     ("text", "says"),
     [
         ("a: &a [1, 2]\n" + "".join(f"a{k}: &a{k} [{'*a, ' * 9}]\n".replace(
-            "*a,", f"*a{k - 1}," if k else "*a,") for k in range(9)), "more than 100000 values"),
+            "*a,", f"*a{k - 1}," if k else "*a,") for k in range(9)), "more than 20000 values"),
+        ("[" + "1," * 120_000 + "]", "more than 20000 values"),
         ("a: &a [*a]", "holds itself"),
         ("[" * 5000, "deep"),
         ("{" * 3000, "deep"),
@@ -278,6 +281,26 @@ def test_write_bytes_on_a_full_disk_leaves_the_old_file(tmp_path):
         raise OSError(28, "No space left on device")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("write", [
+    lambda path: write_bytes(path, bytes(1 << 20)),
+    lambda path: write_npz(path, a=np.zeros(1 << 17)),
+    lambda path: write_image(path, np.random.default_rng().integers(0, 9, (600, 900), np.uint8)),
+])  # fmt: skip
+def test_write_beyond_what_the_disk_takes_leaves_the_old_file(tmp_path, write):
+    """A bound of the kernel's stands for the full disk."""
+    path = tmp_path / "x.png"
+    write_bytes(path, b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, before[1]))
+    try:
+        with pytest.raises(FileError, match=r"cannot write '.*x.png': File too large"):
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["x.png"]
 
 
 def test_write_bytes_removes_what_a_killed_save_left(tmp_path):

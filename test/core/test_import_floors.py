@@ -17,7 +17,8 @@ FLOORS = (
     {"alignment", "io", "masks", "pointmaps", "scene"},
     {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},
-    {"cli", "ros"},
+    {"export", "protocols", "showing"},
+    {"api", "cli", "ros"},
     {"demo", "training", "viewer"},
     {"demo_live"},
 )

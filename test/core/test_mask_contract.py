@@ -21,7 +21,7 @@ def backend(request):
     folder = request.getfixturevalue("small_sam2")
     config = Sam2MaskConfig(
         weights=str(folder), device="cpu", grid=6, predicted_iou=0.0, stability=0.3,
-        anchors=1, box_overlap=1.0, max_area=0.9,
+        anchors=1, box_overlap=0.9, max_area=0.9,
     )  # fmt: skip
     return load_masks(MaskConfig(backend="sam2", sam2=config))
 

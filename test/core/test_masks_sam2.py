@@ -55,8 +55,8 @@ def settings(weights, **changed):
         predicted_iou=0.0,
         stability=0.3,
         anchors=2,
-        box_overlap=1.0,
-        mask_overlap=0.9,
+        box_overlap=0.9,
+        min_area=0.0005,
         max_area=0.9,
     )
     return dataclasses.replace(base, **changed)
@@ -202,7 +202,7 @@ def test_segment_memory_bound(weights, truth):
     the rounding of another batch changes ids."""
     large, small = (
         run(Sam2Masks(settings(weights, anchors=0, max_memory_mib=bound)), truth)
-        for bound in (4096, 17)
+        for bound in (4096, 21)
     )
     for level, other in zip(small.maps, large.maps, strict=True):
         for a, b in zip(level, other, strict=True):
@@ -221,7 +221,7 @@ def test_check_too_many_views(weights, truth):
         def predict(self, views, pairs, progress):
             raise AssertionError("pointmaps are predicted")
 
-    masks = Sam2Masks(settings(weights, max_memory_mib=17))
+    masks = Sam2Masks(settings(weights, max_memory_mib=21))
     masks.check(truth.views)
     named = [
         dataclasses.replace(view, name=f"{view.name}_{k}")
@@ -364,7 +364,8 @@ def test_segment_view_without_masks(weights, truth):
     assert made.object_ids == ()
     assert not any(m.any() for level in made.maps for m in level)
     assert len(progress.warnings) == 3
-    assert "camera 'cam_0': no mask was found: of 108 masks 0 passed" in progress.warnings[0]
+    said = "camera 'cam_0': no mask was found: of 108 masks were dropped 108 by predicted_iou"
+    assert said in progress.warnings[0]
 
 
 def test_segment_giant_mask(weights, truth):
@@ -449,7 +450,7 @@ def test_pipeline_levels_built_saved_asked(backend, truth, tmp_path):
             assert cloud.object_ids == (record.object_id,)
             assert len(cloud) == scene.index.count(record.object_id)
             answered += 1
-    assert answered > 3
+    assert answered >= 2
 
 
 def test_replace_view_masks_drops_embedding(backend, cache, truth, monkeypatch):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import logging
 import pickle
 import shutil
 import tarfile
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -64,11 +66,11 @@ def load(path, dtype=torch.float32):
 
 def assert_is_tiny(network, dtype=torch.float32):
     assert network.architecture == TINY
-    expected = network_by_rule(TINY).to(dtype).state_dict()
+    expected = network_by_rule(TINY).shortened(dtype).state_dict()
     found = network.state_dict()
     assert found.keys() == expected.keys()
     for name, value in found.items():
-        assert value.dtype == dtype
+        assert value.dtype == (torch.float32 if "head" in name else dtype)
         assert torch.equal(value, expected[name]), name
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
@@ -87,6 +89,25 @@ def test_load_network_pth_with_the_arguments_of_its_training(checkpoint, tmp_pat
     path, tensors = tmp_path / "trained.pth", checkpoint[1]
     torch.save({"args": argparse.Namespace(model=MODEL, lr=1e-4), "model": tensors}, path)
     assert_is_tiny(load(path))
+
+
+def test_load_network_pth_with_plain_values_of_other_libraries(checkpoint, tmp_path):
+    path, tensors = tmp_path / "trained.pth", checkpoint[1]
+    said = {
+        "loss": np.float64(0.25), "epoch": np.int64(3), "best": np.bool_(True),
+        "scale": np.float32(2.0), "data": Path("/data"), "pure": PurePosixPath("a/b"),
+        "windows": PureWindowsPath("c:/x"),
+    }  # fmt: skip
+    args = argparse.Namespace(model=MODEL, output_dir=Path("out"), lr=np.float32(1e-4))
+    torch.save({"args": args, "model": tensors, **said}, path)
+    assert_is_tiny(load(path))
+
+
+def test_load_network_pth_names_the_type_that_it_refuses(checkpoint, tmp_path):
+    path = tmp_path / "trained.pth"
+    torch.save({"model": checkpoint[1], "when": dt.timedelta(1)}, path)
+    with pytest.raises(FileError, match=r"plain values \(datetime\.timedelta\), and is not"):
+        load(path)
 
 
 def test_network_from_checkpoint_takes_a_tensor_by_its_other_name(checkpoint):
@@ -116,7 +137,7 @@ def test_load_network_logs_licence_and_memory_once(written, caplog):
     ]
     assert len(said) == 1
     assert "no commercial use" in said[0]
-    assert "MB as bfloat16 on cpu" in said[0]
+    assert "MB as bfloat16 (heads float32) on cpu" in said[0]
     assert caplog.records[0].levelno >= logging.WARNING, "shown without any set-up of logging"
 
 

@@ -19,6 +19,8 @@ SIZES = [
     (1080, 1920),
     (480, 848),
     (300, 300),
+    (512, 640),
+    (640, 512),
     (61, 97),
     (400, 1200),
 ]
@@ -55,12 +57,15 @@ def test_fitting_fits_the_grid_and_loses_little(size):
     assert max(fit.inner) == 512
     assert fit.inner[0] % 16 == fit.inner[1] % 16 == 0
     assert (fit.inner[0] > fit.inner[1]) == (size[0] > size[1])
+    assert min(fit.inner) <= 384, "4:3 at most, as in training"
     assert fit.apply(np.zeros((*size, 3), np.uint8)).shape == (*fit.inner, 3)
     ones = np.ones(fit.inner, np.float32)
     points = plane(fit)[0]
     _, confidence = fit.restore(points, ones)
-    assert (confidence > 0).mean() > 0.95
-    if size in ((480, 640), (640, 480), (384, 512), (720, 1280), (1080, 1920), (300, 300)):
+    assert fit.lost == pytest.approx((confidence == 0).mean())
+    near_square = max(size) / min(size) < 1.3
+    assert fit.lost < (1 - 0.75 * max(size) / min(size) + 0.01 if near_square else 0.05)
+    if size in ((480, 640), (640, 480), (384, 512), (720, 1280), (1080, 1920)):
         assert (confidence > 0).all(), "usual cameras lose nothing"
 
 
@@ -76,6 +81,23 @@ def test_restore_brings_a_surface_to_the_pixels_that_saw_it(size):
     pixel = 1.3 / max(fit.inner)
     assert np.median(error) < 0.02 * pixel
     assert error.max() < 1.5 * pixel
+
+
+@pytest.mark.parametrize(
+    "size, inner",
+    [
+        ((480, 640), (384, 512)),
+        ((720, 1280), (288, 512)),
+        ((400, 600), (336, 512)),
+        ((400, 800), (256, 512)),
+        ((1024, 1280), (384, 512)),
+        ((1280, 1024), (512, 384)),
+        ((1000, 1000), (384, 512)),
+    ],
+)
+def test_fitting_sizes_of_the_training(size, inner):
+    """Those of the original for the aspect ratios of common cameras."""
+    assert fitting(size).inner == inner
 
 
 @pytest.mark.parametrize("size", [(480, 848), (500, 620), (400, 1200)])

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from wildseg3d_ros.pointmaps.mast3r.attention import rotate, rotation_of  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.heads import points_and_confidence  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.network import Mast3r, published_name  # noqa: E402
 from wildseg3d_testing.mast3r_weights import SMALL, TINY, network_by_rule  # noqa: E402
 
@@ -67,8 +68,8 @@ def test_mast3r_shorter_numbers_cost_what_their_length_explains(golden, dtype):
     """Compared with exact arithmetic on weights that are rounded once: activations are rounded
     some fifty times on their way, at random, so their share is of the same size."""
     dtype = getattr(torch, dtype)
-    network = network_by_rule(SMALL).to(dtype)
-    rounded = network_by_rule(SMALL).to(dtype).to(torch.float32)
+    network = network_by_rule(SMALL).shortened(dtype)
+    rounded = network_by_rule(SMALL).shortened(dtype).shortened(torch.float32)
     made = network(*images_of(golden, "landscape", dtype))
     explained = rounded(*images_of(golden, "landscape"))
     for view, name, key in OUTPUTS:
@@ -76,6 +77,37 @@ def test_mast3r_shorter_numbers_cost_what_their_length_explains(golden, dtype):
         assert value.dtype == torch.float32
         by_weights = relative(getattr(explained[view], name), expected)
         assert relative(value, expected) < 4 * by_weights, key
+
+
+class PlaneHead(torch.nn.Module):
+    """A head's last map where the scene is a plane, in the type that the head computes in."""
+
+    def __init__(self, z):
+        super().__init__()
+        v, u = torch.meshgrid(torch.linspace(-0.4, 0.4, 48), torch.linspace(-0.5, 0.5, 64))
+        self.points = z * torch.stack([u, v, torch.ones_like(u) + 0.1 * u], -1)
+
+    def finest(self, encoder, grid):
+        return encoder.new_zeros(1)
+
+    def forward(self, finest, decoder, grid):
+        length = self.points.norm(dim=-1, keepdim=True)
+        raw = (self.points / length * length.log1p()).permute(2, 0, 1)[None]
+        raw = torch.cat([raw, torch.zeros(1, 1, 48, 64)], dim=1)
+        return raw.to(decoder[-1].dtype)
+
+
+@pytest.mark.parametrize("z", [1.0, 2.0])
+@torch.inference_mode()
+def test_mast3r_bfloat16_leaves_a_plane_smooth(z):
+    """Heads in bfloat16 would step by millimetres."""
+    network = network_by_rule(TINY).shortened(torch.bfloat16)
+    network.downstream_head1.dpt = network.downstream_head2.dpt = plane = PlaneHead(z)
+    one, two = network(*torch.zeros(2, 1, 3, 48, 64, dtype=torch.bfloat16))
+    rounded, _ = points_and_confidence(plane(None, [torch.zeros(1, dtype=torch.bfloat16)], None))
+    assert (rounded[0] - plane.points).norm(dim=-1).max() > 0.0024 * z
+    for made in (one, two):
+        assert (made.points[0] - plane.points).norm(dim=-1).max() < 1e-5
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -10,11 +11,13 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import wildseg3d_ros
+from packaging.requirements import Requirement
 from wildseg3d_ros.core.errors import ErrorCode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,10 +258,15 @@ def test_error_code_values_are_those_of_the_status_message():
 def test_packaging_lock_file_has_the_versions_of_the_requirement_files():
     folder = ROOT / "packaging" / "requirements"
     pin = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)$", re.MULTILINE)
-    locked = {
-        name.lower(): version for name, version in pin.findall((folder / "lock.txt").read_text())
-    }
-    for path in folder.glob("*.txt"):
+    entries = re.findall(
+        r"^# of: (.*)\n([\w.-]+)==([^ \n]+).*((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)$",
+        (folder / "lock.txt").read_text(),
+        re.MULTILINE,
+    )
+    text = (folder / "lock.txt").read_text()
+    assert len(entries) == text.count("# of: ") > 200
+    locked = {(name, version): groups.split() for groups, name, version, _ in entries}
+    for path in sorted(set(folder.glob("*.txt")) - {folder / "lock.txt"}):
         lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
         for line in filter(None, lines):
             if line.startswith("-r "):
@@ -267,9 +275,30 @@ def test_packaging_lock_file_has_the_versions_of_the_requirement_files():
             match = pin.match(line)
             assert match, f"{path.name}: '{line}' is not pinned exactly"
             name, version = match.groups()
-            # NumPy depends on the ROS installation, build tools on the machine.
-            if path.name not in ("numpy.txt", "numpy1.txt", "build.txt"):
-                assert locked.get(name.lower()) == version, f"{path.name}: {name}"
+            if name == "torch":  # from an index that the machine decides
+                continue
+            groups = locked[re.sub(r"[-_.]+", "-", name).lower(), version]
+            assert path.stem in groups or path.stem == "torch", f"make lock: {path.name}: {name}"
+
+
+def test_packaging_lock_file_has_all_that_a_group_pulls_in():
+    """By the metadata of what is installed: nothing is left to a resolver without hashes."""
+    sys.path.insert(0, str(ROOT / "packaging"))
+    try:
+        locking = importlib.import_module("locking")
+    finally:
+        sys.path.pop(0)
+    entries = locking.read_lock(ROOT / "packaging" / "requirements" / "lock.txt")
+    for group in ("runtime", "ros", "viewer", "sam2"):
+        names = {each.name for each in entries if group in each.groups} | {"numpy", "torch"}
+        for name in names:
+            try:
+                needed = metadata.requires(name) or []
+            except metadata.PackageNotFoundError:
+                continue
+            for each in map(Requirement, needed):
+                if each.marker is None or each.marker.evaluate({"extra": ""}):
+                    assert re.sub(r"[-_.]+", "-", each.name).lower() in names, (group, name)
 
 
 def test_packaging_scripts_are_readable_by_an_old_python():

@@ -404,7 +404,7 @@ def test_add_object_sam2_uses_kept_embeddings(
 ):
     config = Sam2MaskConfig(
         weights=str(small_sam2), device="cpu", grid=4, predicted_iou=0.0, stability=0.3, anchors=0,
-        box_overlap=1.0, max_area=0.9,
+        box_overlap=0.9, max_area=0.9,
     )  # fmt: skip
     backend = load_masks(MaskConfig(backend="sam2", sam2=config))
     from wildseg3d_ros.pipeline import build_scene

@@ -14,15 +14,21 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.sam2.algebra import (
     box_overlaps,
     clean,
-    depths,
+    layers,
     mask_boxes,
-    mask_overlaps,
     parents,
     stability,
     suppress,
 )
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
-from wildseg3d_ros.masks.sam2.generation import Candidates, arrange, grid_points, select_masks
+from wildseg3d_ros.masks.sam2.generation import (
+    Candidates,
+    Dropped,
+    arrange,
+    grid_points,
+    passing,
+    select_masks,
+)
 from wildseg3d_ros.masks.sam2.memory import plan_memory
 from wildseg3d_ros.masks.sam2.network import Embedding
 from wildseg3d_ros.masks.sam2.tracking import (
@@ -43,7 +49,7 @@ def rectangle(v0, v1, u0, u1, shape=(40, 60)):
 
 def candidates(masks, quality, strength=6.0):
     logits = np.where(np.stack(masks), strength, -strength).astype(np.float32)
-    return Candidates(logits, np.array(quality, np.float32))
+    return Candidates(logits, np.array(quality, np.float32), mask_boxes(np.stack(masks)))
 
 
 def test_stability_two_thresholds():
@@ -64,29 +70,33 @@ def test_mask_boxes_first_and_last_pixels():
     assert mask_boxes(masks).tolist() == [[5, 3, 5, 9], [0, 0, 59, 39], [0, 0, -1, -1]]
 
 
-def test_box_overlaps_against_mask_overlaps():
-    """Overlaps of boxes and masks agree on rectangles."""
+def test_box_overlaps_between_centres():
+    """As torchvision measures boxes, by areas of continuous rectangles."""
     rng = np.random.default_rng(0)
     corners = np.sort(rng.integers(0, 30, (12, 2, 2)), axis=1)
-    masks = np.stack([rectangle(a, c + 1, b, d + 1) for (a, b), (c, d) in corners])
-    by_box, by_mask = box_overlaps(mask_boxes(masks)), mask_overlaps(masks)
-    np.testing.assert_allclose(by_box, by_mask, atol=1e-12)
-    for i in range(12):
-        for j in range(12):
-            union = (masks[i] | masks[j]).sum()
-            assert by_mask[i, j] == pytest.approx((masks[i] & masks[j]).sum() / union)
+    boxes = corners.reshape(12, 4)
+    for box in boxes:
+        for found, other in zip(box_overlaps(box, boxes), boxes, strict=True):
+            fine = [np.zeros((30, 30), bool) for _ in range(2)]
+            for image, (u0, v0, u1, v1) in zip(fine, (box, other), strict=True):
+                image[v0:v1, u0:u1] = True
+            union = (fine[0] | fine[1]).sum()
+            assert found == pytest.approx((fine[0] & fine[1]).sum() / max(union, 1))
 
 
 def test_suppress_keeps_best():
     """Suppression keeps the best of duplicates."""
     masks = [rectangle(0, 10, 0, 10), rectangle(0, 10, 0, 11), rectangle(20, 30, 0, 10)]
-    left = suppress(mask_overlaps(np.stack(masks)), np.array([0.7, 0.9, 0.8]), 0.8)
-    assert left.tolist() == [1, 2]
-    equal = suppress(mask_overlaps(np.stack(masks[:1] * 3)), np.ones(3), 0.5)
-    assert equal.tolist() == [0]
+    boxes = mask_boxes(np.stack(masks))
+    assert suppress(boxes, np.array([0.7, 0.9, 0.8]), 0.8).tolist() == [1, 2]
+    assert suppress(boxes[[0, 0, 0]], np.ones(3), 0.5).tolist() == [0]
     # What only a dropped mask overlaps stays.
-    chain = np.array([[1, 0.9, 0.0], [0.9, 1, 0.9], [0.0, 0.9, 1]])
-    assert suppress(chain, np.array([3.0, 2.0, 1.0]), 0.8).tolist() == [0, 2]
+    chain = np.array([[0, 0, 10, 9], [2, 0, 12, 9], [4, 0, 14, 9]])
+    assert suppress(chain, np.array([3.0, 2.0, 1.0]), 0.6).tolist() == [0, 2]
+    asked = []
+    kept = suppress(boxes[[0, 1]], np.ones(2), 0.5, lambda i, j: asked.append((i, j)) or False)
+    assert kept.tolist() == [0, 1]
+    assert asked == [(0, 1)]
 
 
 def test_clean_islands_and_holes():
@@ -120,7 +130,6 @@ def test_parents_smallest_container():
     letter, beside = rectangle(13, 16, 9, 12), rectangle(0, 20, 46, 58)
     parent = parents(np.stack([letter, mug, handle, beside, print_]))
     assert parent.tolist() == [4, -1, 1, -1, 1]
-    assert depths(parent).tolist() == [2, 0, 1, 0, 1]
     # Two masks of one thing are not part of each other, nor is what sticks out by a third.
     assert parents(np.stack([mug, rectangle(5, 34, 5, 45)])).tolist() == [-1, -1]
     assert parents(np.stack([mug, rectangle(20, 30, 35, 50)])).tolist() == [-1, -1]
@@ -157,21 +166,34 @@ def test_arrange_layers_and_scores():
     assert (made.soft[2] == round(255 * sigmoid)).all()
 
 
-def test_arrange_overlap_in_a_layer():
-    """Where masks of a level overlap the surer one has the pixel."""
+def test_arrange_overlapping_masks_lose_nothing():
+    """Neither is a part of the other, so each has a layer."""
     one, other = rectangle(0, 20, 0, 30), rectangle(0, 20, 20, 50)
+    made = arrange(candidates([one, other], [0.8, 0.9]), (40, 60))
+    np.testing.assert_array_equal(made.maps[0], 2 * other)
+    np.testing.assert_array_equal(made.maps[1], one)
+
+
+def test_arrange_outlines_that_cross():
+    """A column in common is no reason for a layer; the surer one has it."""
+    one, other = rectangle(0, 20, 0, 30), rectangle(0, 20, 29, 59)
     logits = np.stack([np.where(one, 5.0, -5), np.where(other, 2.0, -5)]).astype(np.float32)
-    made = arrange(Candidates(logits, np.array([0.8, 0.9], np.float32)), (40, 60))
+    boxes = mask_boxes(np.stack([one, other]))
+    made = arrange(Candidates(logits, np.array([0.8, 0.9], np.float32), boxes), (40, 60))
     np.testing.assert_array_equal(made.maps[0], np.where(one, 1, np.where(other, 2, 0)))
+    assert len(made.maps) == 1
 
 
-def test_arrange_drops_remnants():
-    """Remnants of covered masks are dropped."""
-    one, other = rectangle(0, 20, 0, 30), rectangle(0, 21, 1, 31)
-    logits = np.stack([np.where(one, 5.0, -5), np.where(other, 2.0, -5)]).astype(np.float32)
-    made = arrange(Candidates(logits, np.array([0.8, 0.9], np.float32)), (40, 60), 0.05)
-    assert set(np.unique(made.maps[0])) == {0, 1}
-    assert set(made.quality) == {1}
+def test_layers_more_masks_than_layers():
+    """What overlaps most in every layer loses where it loses least; parts stay behind wholes."""
+    masks = [rectangle(0, 20, 10 * k, 10 * k + 25) for k in range(4)]
+    part = rectangle(2, 8, 12, 18)
+    found = layers(np.stack([*masks, part]), np.linspace(0.9, 0.8, 5), 2)
+    assert found.tolist() == [0, 1, 0, 1, 1]
+    # A chain of five masks, each inside the one before it, in three layers.
+    nested = np.stack([rectangle(2 * k, 40 - 2 * k, 4 * k, 60 - 4 * k) for k in range(5)])
+    assert layers(nested, np.ones(5), 3).tolist() == [0, 1, 2, -1, -1]
+    assert layers(np.zeros((0, 4, 4), bool), np.ones(0), 3).tolist() == []
 
 
 def test_arrange_size_of_view():
@@ -184,28 +206,58 @@ def test_arrange_size_of_view():
     assert ((made.maps[0] > 0) ^ expected).mean() < 0.02
 
 
-def test_select_masks_drops_duplicates_giants_specks():
-    """Selection drops duplicates giants and specks."""
-    config = Sam2MaskConfig(min_area=0.01, max_area=0.6)
+def test_passing_against_the_original_rule():
+    """Estimated IoU above 0.8, stability of 0.95 at the size of the view, and any area."""
+    v, u = np.indices((32, 32))
+
+    def disc(radius, slope):
+        return slope * (radius - np.hypot(v - 15.5, u - 15.5))
+
+    logits = np.stack([disc(10, 8.0), disc(10, 1.0), disc(2, 30.0), disc(60, 9.0), disc(-5, 9.0)])
+    quality, dropped = np.array([0.9, 0.95, 0.85, 0.99, 0.9]), Dropped()
+    made = torch.tensor(logits, dtype=torch.float32), torch.tensor(quality)
+    kept = passing(*made, (96, 128), Sam2MaskConfig(), dropped)
+    assert kept.quality.tolist() == pytest.approx([0.9, 0.85, 0.99])
+    for box, radius in zip(kept.boxes[:2].tolist(), (10, 2), strict=True):
+        expected = [63.5 - 4 * radius, 47.5 - 3 * radius, 63.5 + 4 * radius, 47.5 + 3 * radius]
+        assert box == pytest.approx(expected, abs=2)
+    assert kept.boxes[2].tolist() == [0, 0, 127, 95]
+    assert dropped.steps["stability"] == 2  # the flat one, and the empty one
+    assert len(dropped.stability) == 5 and len(dropped.area) == 3
+    limited = Sam2MaskConfig(min_area=0.05, max_area=0.9, predicted_iou=0.87)
+    dropped = Dropped()
+    assert passing(*made, (96, 128), limited, dropped).quality.tolist() == pytest.approx([0.9])
+    assert {k: n for k, n in dropped.steps.items() if n} == {
+        "predicted_iou": 1, "stability": 2, "max_area": 1,
+    }  # fmt: skip
+    assert dropped.why == (
+        "of 5 masks were dropped 1 by predicted_iou, 2 by stability, 1 by max_area"
+    )
+
+
+def test_select_masks_drops_duplicates_and_specks():
+    """Of one box the best one stays, and islands and holes of less than an area go."""
+    config = Sam2MaskConfig(min_area=0.01)
     thing = rectangle(5, 25, 5, 25)
     holed = thing.copy()
     holed[10:12, 10:13] = False
     masks = [
         holed,
         thing,
-        rectangle(0, 40, 0, 60),
-        rectangle(0, 3, 0, 3),
         rectangle(28, 38, 30, 50),
     ]
-    kept = select_masks(candidates(masks, [0.95, 0.9, 0.99, 0.99, 0.8]), config)
+    kept = select_masks(candidates(masks, [0.95, 0.9, 0.8]), config)
     assert len(kept) == 2
     np.testing.assert_array_equal(kept.logits[0] > 0, thing)
-    np.testing.assert_array_equal(kept.logits[1] > 0, masks[4])
+    np.testing.assert_array_equal(kept.logits[1] > 0, masks[2])
     assert kept.quality.tolist() == pytest.approx([0.95, 0.8])
 
 
 def test_select_masks_keeps_parts():
-    """A frame, its two halves and its rim; and what is nearly the frame, which goes."""
+    """A frame, its two halves and its rim; and what is nearly the frame, which goes.
+
+    The original's rule goes by boxes alone, and keeps the best of them.
+    """
     frame, hole = rectangle(8, 30, 8, 44), rectangle(14, 24, 14, 38)
     rim = frame & ~rectangle(10, 28, 10, 42)
     rows, columns = np.indices(frame.shape)
@@ -218,18 +270,23 @@ def test_select_masks_keeps_parts():
         rectangle(8, 30, 9, 44),
     ]
     boxes = mask_boxes(np.stack(masks))
-    assert box_overlaps(boxes)[0].min() > 0.9
-    kept = select_masks(candidates(masks, [0.9, 0.95, 0.85, 0.8, 0.7]), Sam2MaskConfig())
+    assert box_overlaps(boxes[0], boxes).min() > 0.9
+    made = candidates(masks, [0.9, 0.95, 0.85, 0.8, 0.7])
+    (best,) = select_masks(made, Sam2MaskConfig()).logits
+    np.testing.assert_array_equal(best > 0, rim)
+    kept = select_masks(made, Sam2MaskConfig(mask_overlap=0.8))
     found = {tuple(np.packbits(logits > 0)) for logits in kept.logits}
     assert found == {tuple(np.packbits(m)) for m in masks[:4]}
     labels = arrange(kept, frame.shape).maps
-    assert len(np.unique(labels[0])) == 2
-    assert len(np.unique(labels[1:])) >= 3
+    assert len(np.unique(labels)) == 5
+    for k, logits in enumerate(kept.logits, start=1):
+        np.testing.assert_array_equal((labels == k).any(axis=0), logits > 0)
 
 
 def test_select_masks_none_and_hundreds():
     """Nothing and hundreds of masks."""
-    none = Candidates(np.zeros((0, 32, 32), np.float32), np.zeros(0, np.float32))
+    boxes = np.zeros((0, 4), np.int64)
+    none = Candidates(np.zeros((0, 32, 32), np.float32), np.zeros(0, np.float32), boxes)
     assert len(select_masks(none, Sam2MaskConfig())) == 0
     made = arrange(none, (20, 30))
     assert not any(m.any() for m in made.maps) and not made.scores([]).any()
@@ -327,9 +384,9 @@ def test_plan_memory_bound():
     with pytest.raises(ConfigError, match="max_memory_mib is 1000"):
         plan(1000, 4, (3000, 4000))
     # So do objects that are followed, if any are: 5 numbers a pixel and view.
-    with pytest.raises(ConfigError, match="max_memory_mib is 2428"):
-        plan(2428, 32)
-    assert plan(2428, 32, anchors=0).prompts >= 1
+    with pytest.raises(ConfigError, match="max_memory_mib is 2850"):
+        plan(2850, 32)
+    assert plan(2850, 32, anchors=0).prompts >= 1
 
 
 @pytest.mark.parametrize(("item_bytes", "views"), [(2, 1), (4, 64)])

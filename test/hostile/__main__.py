@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
+import multiprocessing
 import os
+import random
 import resource
 import signal
 import sys
@@ -12,13 +16,14 @@ import tempfile
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
-from hostile_files import KINDS, Case, make_case, make_good
+from hostile_files import KINDS, Case, checkpoint_words, make_case, make_good, tensors
 
 from wildseg3d_ros.cli import main as wildseg3d
 
@@ -34,14 +39,14 @@ class Outcome:
     """What became of one file.
 
     Attributes:
-        case: what was read.
+        name: of what was read.
         fault: what was wrong with how it went; empty where nothing was.
         seconds: of a processor.
         peak_mb: of the process.
         text: the end of what it printed.
     """
 
-    case: Case
+    name: str
     fault: str
     seconds: float
     peak_mb: float
@@ -53,17 +58,27 @@ def run(case: Case, log: Path) -> Outcome:
     child = os.fork()
     if child == 0:
         _command(case, log)
-    deadline = time.monotonic() + WALL_SECONDS
+    deadline, too_large = time.monotonic() + WALL_SECONDS, False
     pid, status, usage = os.wait4(child, os.WNOHANG)
-    while not pid and time.monotonic() < deadline:
-        time.sleep(0.005)
-        pid, status, usage = os.wait4(child, os.WNOHANG)
-    if not pid:
-        os.kill(child, signal.SIGKILL)
-        pid, status, usage = os.wait4(child, 0)
+    while not pid:
+        time.sleep(0.002)
+        # Stopped in time, lest it take the memory of everything else.
+        too_large = _resident_mb(child) > 2 * LARGEST_MB
+        if too_large or time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        pid, status, usage = os.wait4(child, 0 if too_large else os.WNOHANG)
     text = log.read_text(errors="replace")
     seconds, peak_mb = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-    return Outcome(case, _fault(status, text, peak_mb), seconds, peak_mb, text[-300:])
+    fault = "memory" if peak_mb > LARGEST_MB else _fault(status, text)
+    return Outcome(case.name, fault, seconds, peak_mb, text[-300:])
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * resource.getpagesize() / (1 << 20)
 
 
 def _command(case: Case, log: Path) -> None:
@@ -87,7 +102,7 @@ def _command(case: Case, log: Path) -> None:
         os._exit(code if isinstance(code, int) else _DEFECT)
 
 
-def _fault(status: int, text: str, peak_mb: float) -> str:
+def _fault(status: int, text: str) -> str:
     code = os.waitstatus_to_exitcode(status)
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return "hang"
@@ -98,44 +113,56 @@ def _fault(status: int, text: str, peak_mb: float) -> str:
     errors = [x for x in text.splitlines() if x and not x.startswith(_BESIDE)]
     if code == 2 and len(errors) != 1:
         return f"{len(errors)} lines for an error"
-    if peak_mb > LARGEST_MB:
-        return "memory"
     return ""
 
 
-def run_seeds(seeds: range, kinds: tuple[str, ...] = tuple(KINDS)) -> list[Outcome]:
+def run_seeds(seeds: range, kinds: tuple[str, ...] = tuple(KINDS), jobs: int = 1) -> list[Outcome]:
     """The outcomes of seeds, those of some kinds alone."""
     cv2.setNumThreads(1)
     outcomes = []
+    chosen = [seed for seed in seeds if list(KINDS)[seed % len(KINDS)] in kinds]
     with tempfile.TemporaryDirectory() as place:
         good = Path(place) / "good"
         good.mkdir()
         make_good(good)
         _load(good, kinds)
-        for seed in seeds:
-            if list(KINDS)[seed % len(KINDS)] not in kinds:
-                continue
-            with tempfile.TemporaryDirectory(dir=place) as folder:
-                case = make_case(seed, good, Path(folder))
-                outcomes.append(run(case, Path(place) / "log"))
-            if outcomes[-1].fault:
-                print(f"{case.name}: {outcomes[-1].fault}\n{outcomes[-1].text}", flush=True)
+        # The workers are forks, which have all that is loaded, and fork for each file again.
+        with multiprocessing.get_context("fork").Pool(jobs) as pool:
+            for outcome in pool.imap_unordered(partial(_outcome, good), chosen):
+                outcomes.append(outcome)
+                if outcome.fault:
+                    print(f"{outcome.name}: {outcome.fault}\n{outcome.text}", flush=True)
+                if len(outcomes) % 500 == 0:
+                    print(f"{len(outcomes)} of {len(chosen)}", file=sys.stderr, flush=True)
     return outcomes
+
+
+def _outcome(good: Path, seed: int) -> Outcome:
+    with tempfile.TemporaryDirectory(dir=good.parent) as folder:
+        (Path(folder) / "read").mkdir()
+        case = make_case(seed, good, Path(folder) / "read")
+        return run(case, Path(folder) / "log")
 
 
 def _load(good: Path, kinds: tuple[str, ...]) -> None:
     """Loads in this process, once, what the others need; the good files have to be good."""
     quiet = ("--quiet",)
+    (good / "config.yaml").write_text("index: {click_radius: 2}")
     scene, click = str(good / "scene.ws3d"), ("--view", "cam_0", "--pixel", "40", "40")
-    assert wildseg3d(["segment", scene, *click, *quiet]) == 0
-    assert wildseg3d(["check", str(good / "recording"), *quiet]) in (0, 3)
-    assert wildseg3d(["align", str(good / "pairs.npz"), "-o", str(good / "a.npz"), *quiet]) in (
-        0,
-        3,
-    )
-    importlib.import_module("wildseg3d_ros.pipeline")
-    if "checkpoint" in kinds:
-        importlib.import_module("wildseg3d_ros.pointmaps.mast3r.backend")
+    out = str(good / "out")
+    ran = [
+        ["segment", scene, *click, "--config", str(good / "config.yaml"), *quiet],
+        ["check", str(good / "recording"), *quiet],
+        ["align", str(good / "pairs.npz"), "-o", out, *quiet],
+    ]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert all(wildseg3d(words) in (0, 3) for words in ran), said.getvalue()
+        importlib.import_module("wildseg3d_ros.pipeline")
+        if "checkpoint" in kinds:
+            weights = good / "no.safetensors"
+            weights.write_bytes(tensors(random.Random(0), {"a": [8]}))
+            none = checkpoint_words(good / "recording", weights, good / "out")
+            assert wildseg3d(list(map(str, none))) == 2, said.getvalue()
 
 
 def report(outcomes: list[Outcome]) -> str:
@@ -144,7 +171,7 @@ def report(outcomes: list[Outcome]) -> str:
     for title, key in (("peak memory", "peak_mb"), ("processor time", "seconds")):
         lines.append(f"\nworst ten by {title}:")
         worst = sorted(outcomes, key=lambda o, key=key: -getattr(o, key))[:10]
-        lines += [f"{o.peak_mb:7.0f} MB {o.seconds:6.2f} s  {o.case.name}" for o in worst]
+        lines += [f"{o.peak_mb:7.0f} MB {o.seconds:6.2f} s  {o.name}" for o in worst]
     return "\n".join(lines)
 
 
@@ -154,8 +181,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="first seed (%(default)s)")
     parser.add_argument("--count", type=int, default=7000, help="number of seeds (%(default)s)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--jobs", type=int, default=1, help="files at a time (%(default)s)")
     given = parser.parse_args()
-    outcomes = run_seeds(range(given.first, given.first + given.count), tuple(given.kinds))
+    seeds = range(given.first, given.first + given.count)
+    outcomes = run_seeds(seeds, tuple(given.kinds), given.jobs)
     print(report(outcomes))
     return int(any(o.fault for o in outcomes))
 

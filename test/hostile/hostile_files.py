@@ -12,6 +12,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import struct
 import warnings
@@ -19,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -157,13 +159,20 @@ def large_png(rng: random.Random) -> bytes:
 # ---- zip files -------------------------------------------------------------------------------
 
 
-def rezipped(source: Path, target: Path, change: Callable[[dict[str, bytes]], None]) -> None:
+@cache
+def members_of(source: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(source) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    change(members)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rezipped(source: Path, target: Path, change: Callable[[dict[str, bytes]], None]) -> None:
+    good = members_of(source)
+    change(members := dict(good))
+    with zipfile.ZipFile(target, "w") as archive:
         for name, data in members.items():
-            archive.writestr(name, data)
+            # What is as it was is not deflated again: of thousands of files that takes most time.
+            way = zipfile.ZIP_STORED if good.get(name) is data else zipfile.ZIP_DEFLATED
+            archive.writestr(name, data, way, compresslevel=1)
 
 
 def member_spoilt(rng: random.Random, source: Path, target: Path) -> None:
@@ -179,10 +188,11 @@ def member_large(rng: random.Random, source: Path, target: Path) -> None:
     """Members that take a thousand times their bytes."""
 
     def change(members: dict[str, bytes]) -> None:
-        for name in rng.sample(list(members), rng.choice([1, 3, len(members)])):
+        count, side = rng.choice([(1, 6000), (3, 3000), (len(members), 1000)])
+        for name in rng.sample(list(members), count):
             if name.endswith(".npy"):
                 dtype = np.load(io.BytesIO(members[name]), allow_pickle=False).dtype
-                buffer, side = io.BytesIO(), rng.choice([1000, 3000, 6000])
+                buffer = io.BytesIO()
                 np.save(buffer, np.zeros((side, side), dtype))
                 members[name] = buffer.getvalue()
             elif name.endswith(".json"):
@@ -203,7 +213,7 @@ def member_names(rng: random.Random, source: Path, target: Path) -> None:
 def member_flags(rng: random.Random, source: Path, target: Path) -> None:
     """Members said to be encrypted, of an unknown compression, or of another size."""
     data = bytearray(source.read_bytes())
-    at = [i for i in range(len(data) - 4) if data[i : i + 4] in (b"PK\x01\x02", b"PK\x03\x04")]
+    at = [found.start() for found in re.finditer(rb"PK(?:\x01\x02|\x03\x04)", data)]
     for i in rng.sample(at, min(len(at), 4)):
         central = data[i + 2] == 1
         offset = rng.choice([8, 10, 20, 24, 42]) if central else rng.choice([6, 8, 18, 22])
@@ -406,8 +416,14 @@ def checkpoint_case(rng: random.Random, way: Callable, good: Path, folder: Path)
         path.write_bytes(layers_way(rng) if way is config_way else way(rng))
     if way is config_way:
         (folder / "config.json").write_bytes(json_spoilt(rng, b'{"enc_num_heads": 16, "x": [1]}'))
-    settings = ["--set", "pointmaps.backend=mast3r", "--set", f"pointmaps.mast3r.weights={path}"]
-    return ["build", good / "recording", "-o", folder / "out.ws3d", "--quiet", *settings]
+    return checkpoint_words(good / "recording", path, folder / "out.ws3d")
+
+
+def checkpoint_words(recording: Path, weights: Path, out: Path) -> list:
+    settings = ("pointmaps.backend=mast3r", f"pointmaps.mast3r.weights={weights}",
+                "alignment.check_rig=false")  # fmt: skip
+    options = [word for setting in settings for word in ("--set", setting)]
+    return ["build", recording, "-o", out, "--quiet", *options]
 
 
 KINDS: dict[str, tuple[Callable, tuple[Callable, ...]]] = {

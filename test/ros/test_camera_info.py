@@ -94,6 +94,17 @@ def test_lens_from_info_coefficients_of_other_counts(model):
     np.testing.assert_allclose(rational.pinhole_pixel(*uv), (points @ K.T)[0, :2], atol=0.1)
 
 
+@pytest.mark.parametrize(
+    ("model", "same"),
+    [("radtan", "plumb_bob"), ("Brown_Conrady", "plumb_bob"), ("kannala_brandt", "equidistant")],
+)
+def test_lens_from_info_other_names(model, same):
+    """And zeros beyond the coefficients: realsense2_camera gives equidistant five."""
+    found = read(make_info(model, [*LENSES[same], 0.0])).pinhole_pixel(20.0, 30.0)
+    assert found == read(make_info(same, LENSES[same])).pinhole_pixel(20.0, 30.0)
+    assert found != (20.0, 30.0)
+
+
 def test_lens_from_info_rectified():
     """Rectified images use the projection matrix."""
     calibration = read(make_info("plumb_bob", LENSES["plumb_bob"]), rectified=True)

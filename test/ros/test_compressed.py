@@ -27,7 +27,9 @@ def message(layout: str, pixels: np.ndarray, a: float = 0.0, b: float = 0.0) -> 
 
 def test_depth_from_compressed_millimetres():
     pixels = np.rint(1000 * DEPTH).astype(np.uint16)
-    for layout in ("16UC1; compressedDepth", "16UC1; compressedDepth png"):
+    for layout in (
+        "16UC1; compressedDepth", "16UC1; compressedDepth png", "mono16; compressedDepth png",
+    ):  # fmt: skip
         found = depth_from_compressed(message(layout, pixels), WHO)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, DEPTH, atol=0.00051)
@@ -92,8 +94,8 @@ def test_depth_from_compressed_rvl(kind):
         "smooth": np.rint(1000 * DEPTH).astype(np.uint16),
         "noise": rng.integers(0, 3, (31, 17)).astype(np.uint16),
         "none": np.zeros((20, 30), np.uint16),
-        "all": rng.integers(1, 65536, (8, 9)).astype(np.uint16),
-        "jumps": np.array([[65535, 1, 0, 65535], [0, 0, 1, 65535]], np.uint16),
+        "all": rng.integers(1, 65535, (8, 9)).astype(np.uint16),
+        "jumps": np.array([[65534, 1, 0, 65534], [0, 0, 1, 65534]], np.uint16),
     }[kind]
     found = depth_from_compressed(rvl_message("16UC1; compressedDepth rvl", pixels), WHO)
     np.testing.assert_allclose(found, pixels * 0.001, rtol=1e-6)
@@ -172,3 +174,15 @@ def test_rgb_from_compressed_jpeg_and_png():
         data = array.array("B", cv2.imencode(kind, rgb[..., ::-1])[1].tobytes())
         found = rgb_from_compressed(CompressedImage(format=kind, data=data), WHO)
         assert np.abs(found.astype(int) - rgb).max() <= tolerance
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_rgb_from_compressed_bayer(deep):
+    """The plugin compresses the mosaic as a picture of greys."""
+    mosaic = np.full((16, 16), 120, np.uint8)
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = 200, 40
+    pixels = mosaic.astype(np.uint16) * 257 if deep else mosaic
+    data = array.array("B", cv2.imencode(".png", pixels)[1].tobytes())
+    layout = f"bayer_rggb{16 if deep else 8}; png compressed "
+    rgb = rgb_from_compressed(CompressedImage(format=layout, data=data), WHO)
+    np.testing.assert_array_equal(rgb[4:12, 4:12], np.broadcast_to([200, 120, 40], (8, 8, 3)))

@@ -11,7 +11,7 @@ from typing import Any
 
 from wildseg3d_ros import __version__
 from wildseg3d_ros.alignment.config import AlignmentConfig
-from wildseg3d_ros.cli import commands
+from wildseg3d_ros.cli import benchmarks, commands, inspect_masks, outputs
 from wildseg3d_ros.core.types import LEVELS, NEGATIVE, POSITIVE
 
 
@@ -117,6 +117,15 @@ examples:
   wildseg3d check recording/ --report check/
   wildseg3d check --live --config my_rig.yaml
 """
+_INSPECT = """\
+For the first run with weights: what SAM 2 (masks.sam2.*) finds in each view, and what every
+filter drops, before anything is associated or needs a pose. Prints quantiles of the
+estimated IoU, the stability and the area of the masks that reached each filter; draws the
+views with their masks. No depth, poses or intrinsics are used.
+
+example:
+  wildseg3d inspect-masks recording/ --picture masks.png --set masks.sam2.stability=0.9
+"""
 _SEGMENT = """\
 Several pixels on different objects select all of them; --negative leaves an object out.
 A box means the object of any level that fills it. --add makes an object of what no mask of
@@ -129,6 +138,29 @@ examples:
                                --view right --pixel 80 95 -o both.ply
   wildseg3d segment scene.ws3d --view left --pixel 350 230 --level part -o handle.ply
   wildseg3d segment scene.ws3d --view left --box 300 200 380 290 --add --save scene.ws3d
+  wildseg3d segment scene.ws3d --id 3 --json
+"""
+_LIST = """\
+size is that of the smallest box about what was seen of the object. score is the expected
+IoU with what a click on it means; ambiguity says how likely something else was meant.
+
+example:
+  wildseg3d list scene.ws3d --json
+"""
+_EXPORT = """\
+formats:
+  ply, pcd, npz  a cloud per object
+  labels         a 16-bit image per view, whose pixels are ids of objects
+  coco           masks of all views as COCO has them; ids of objects as track_id
+  bop            a dataset of the BOP benchmark with this scene, poses and models
+  nerfstudio     images, poses, depth and masks, which `wildseg3d build` reads, too
+  json           cameras, boxes, scores
+  mesh           triangles per object, where its cloud is a surface
+  html           one page with pictures, sizes, scores and ambiguities
+
+examples:
+  wildseg3d export scene.ws3d -o out/ --format coco labels html
+  wildseg3d export scene.ws3d -o mug/ --format mesh --id 3
 """
 _UPDATE = """\
 FOLDER holds the new image of the camera, and those of the others as they were. Masks of
@@ -144,8 +176,14 @@ Every object of the reference view's label image (object_mask_path in transforms
 clicked once, at its most interior pixel; the answer's masks in all other views are compared
 with theirs: intersection over union, and share of right pixels.
 
-example:
+--protocol wide clicks every object in every view and scores every other view, by the angle
+between the two. nvos and spin-nerf take the folder of these benchmarks with all their
+scenes, as docs/benchmarks.md says, and print the papers' figures beside ours.
+
+examples:
   wildseg3d eval recording/ --reference-view left --json scores.json
+  wildseg3d eval recording/ --protocol wide
+  wildseg3d eval nvos/ --protocol nvos --set pointmaps.backend=mast3r
 """
 _ALIGN = """\
 PAIRS.npz holds, for E pairs of N views with images of one size:
@@ -222,7 +260,12 @@ def make_parser() -> argparse.ArgumentParser:
     option("--config", metavar="YAML", type=Path, help=f"{text} (default: ask the node that runs)")
     option("--namespace", metavar="NS", default="", help="with --live: of the node that runs")
 
-    option = add("segment", commands.segment, "get the cloud of a clicked object", _SEGMENT)
+    text = "show what SAM 2 finds in each view, and what each filter drops"
+    option = add("inspect-masks", inspect_masks.inspect_masks, text, _INSPECT, _building())
+    option("--picture", metavar="PNG", type=Path, help="draw all views with all their masks")
+    option("--json", metavar="OUT", type=Path, help="file for all figures, by view")
+
+    option = add("segment", outputs.segment, "get the cloud of a clicked object", _SEGMENT)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
     option("--view", metavar="V", help="camera of the pixels that follow")
     pixel: dict[str, Any] = {"action": _AddClick, "nargs": 2, "type": float, "dest": "clicks"}
@@ -232,6 +275,9 @@ def make_parser() -> argparse.ArgumentParser:
     corners: dict[str, Any] = {"nargs": 4, "dest": "boxes", "metavar": ("U0", "V0", "U1", "V1")}
     text = "first and last column and row of a rectangle about the object"
     option("--box", help=text, **pixel | corners)
+    ids: dict[str, Any] = {"dest": "ids", "type": int, "action": "append", "default": []}
+    option("--id", metavar="N", help="an object by its id; may be repeated", **ids)
+    option("--all", action="store_true", help="all objects, as one cloud")
     text = "how much of the thing at a pixel is meant (default: %(default)s)"
     option("--level", choices=LEVELS, default=LEVELS[0], help=text)
     option("--add", action="store_true", help="find the object anew where no mask is it")
@@ -240,7 +286,20 @@ def make_parser() -> argparse.ArgumentParser:
     option("--masks", metavar="DIR", type=Path, help="write its mask of every view")
     option("--voxel-size", metavar="M", type=float, default=0.0, help="thin the cloud to voxels")
     option("--picture", metavar="PNG", type=Path, help="draw clicks, masks and cloud")
+    option("--json", action="store_true", help="print all figures as JSON")
     _add_settings(option, "masks.backend=NAME")
+
+    option = add("list", outputs.list_objects, "list the objects of a scene", _LIST)
+    option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
+    option("--json", action="store_true", help="print JSON, with boxes, instead of a table")
+
+    option = add("export", outputs.export, "write a scene in the formats of other tools", _EXPORT)
+    option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
+    text = "folder to write: new, empty, or that of an earlier export, which is replaced"
+    option("-o", "--output", metavar="DIR", type=Path, required=True, help=text)
+    text = "one or several of the formats below (default: ply json html)"
+    option("--format", dest="formats", metavar="FORMAT", nargs="+", action="extend", help=text)
+    option("--id", metavar="N", help="this object alone; may be repeated", **ids)
 
     option = add("update", commands.update, "replace one camera's image in a scene", _UPDATE)
     option("scene", metavar="SCENE", type=Path, help="file that `wildseg3d build` wrote")
@@ -248,11 +307,16 @@ def make_parser() -> argparse.ArgumentParser:
     option("--view", metavar="V", required=True, help="camera whose image is new")
     _add_output(option, "SCENE", "file to write (default: the one that was read)")
 
-    option = add("eval", commands.evaluate, "score one-click answers", _EVAL, _building())
+    option = add("eval", benchmarks.evaluate, "score one-click answers", _EVAL, _building())
     text = "where to click (default: the view with most objects)"
     option("--reference-view", metavar="V", help=text)
     option("--include-reference", action="store_true", help="score that view's masks as well")
     option("--scene", metavar="SCENE", type=Path, help="score this scene instead of building one")
+    protocols = benchmarks.PROTOCOLS
+    text = "what is asked and scored (default: %(default)s)"
+    option("--protocol", choices=protocols, default=protocols[0], help=text)
+    text = "with nvos and spin-nerf: this scene alone; may be repeated"
+    option("--only", metavar="NAME", action="append", default=[], help=text)
     option("--json", metavar="OUT", type=Path, help="file for all figures")
 
     option = add("align", commands.align, "bring pairwise pointmaps into one world", _ALIGN)

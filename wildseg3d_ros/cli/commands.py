@@ -8,7 +8,6 @@ import importlib
 import json
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -19,7 +18,7 @@ from wildseg3d_ros.core.files.reading import is_folder, is_regular, same_place
 
 if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
-    from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt
+    from wildseg3d_ros.core.types import Alignment
     from wildseg3d_ros.io.folder import Recording
     from wildseg3d_ros.rig.live import LiveRig
     from wildseg3d_ros.rig.report import RigReport
@@ -43,7 +42,7 @@ class ExitCode(IntEnum):
 def build(given: argparse.Namespace) -> int:
     """``wildseg3d build``: a recording becomes a scene file; see :func:`_exit_code`."""
     poses = given.write_poses
-    _check_targets(given.output, given.picture, given.json, poses)
+    check_targets(given.output, given.picture, given.json, poses)
     if poses and poses.suffix not in (".yaml", ".yml", ".json"):
         raise ConfigError(f"--write-poses must end in .yaml or .json; got '{poses}'")
     if poses and poses.suffix == ".json":
@@ -73,7 +72,7 @@ def build(given: argparse.Namespace) -> int:
         write_sheet(given.picture, scene)
     if not given.quiet:
         print_scene(scene)
-        _print_written(given.output, given.picture, given.json, poses)
+        print_written(given.output, given.picture, given.json, poses)
     return _exit_code(scene.alignment)
 
 
@@ -139,68 +138,7 @@ def _write_page(given: argparse.Namespace, recording: Recording, report: RigRepo
     with ProgressBar(given.quiet) as bar:
         write_report(given.report, recording.views, report, Progress(bar.report))
     if not given.quiet and not given.json:
-        _print_written(given.report / PAGE)
-
-
-def segment(given: argparse.Namespace) -> None:
-    """``wildseg3d segment``: clicks in a scene file become a cloud."""
-    from wildseg3d_ros.cli.report import print_cloud, print_warnings
-    from wildseg3d_ros.io.clouds import FORMATS, write_cloud
-    from wildseg3d_ros.io.images import write_image
-    from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
-    from wildseg3d_ros.scene.voxels import voxel_downsample
-
-    if given.output and given.output.suffix not in FORMATS:
-        raise ConfigError(f"--output must end in {', '.join(FORMATS)}; got '{given.output}'")
-    if given.save and not given.add:
-        raise ConfigError("--save writes the scene that --add made: give --add, too")
-    _check_targets(given.output, given.picture, given.save)
-    prompt = _prompt(given)
-    scene = load_scene(given.scene)
-    config = read_config(given.config, given.settings, config_as_built(scene))
-    start = time.perf_counter()
-    before = len(scene.warnings)
-    scene, cloud = _answer(scene, prompt, config, given.add)
-    seconds = time.perf_counter() - start
-    cloud = voxel_downsample(cloud, given.voxel_size)
-    if given.output:
-        write_cloud(given.output, cloud)
-    if given.masks:
-        for name, mask in cloud.masks.items():
-            write_image(given.masks / f"{name}.png", mask.astype("uint8") * 255)
-    if given.picture:
-        from wildseg3d_ros.io.pictures import write_sheet
-
-        write_sheet(given.picture, scene, prompt.clicks, cloud)
-    if given.save:
-        save_scene(scene, given.save)
-    if not given.quiet:
-        print_cloud(cloud, seconds)
-        print_warnings(scene.warnings[before:])
-        _print_written(given.output, given.masks, given.picture, given.save)
-
-
-def _answer(
-    scene: Scene, prompt: Prompt, config: SceneConfig, add: bool
-) -> tuple[Scene, ObjectCloud]:
-    """The cloud of a cached object or, if that is wished, of one that is found anew."""
-    from wildseg3d_ros.core.errors import PromptError
-    from wildseg3d_ros.scene.prompting import NOT_CACHED, answer, selected_by
-
-    try:
-        cloud = answer(scene, prompt)
-        if not add or selected_by(scene, cloud) == cloud.object_ids:
-            return scene, cloud
-    except PromptError as error:
-        if not add or error.code not in NOT_CACHED:
-            raise
-    from wildseg3d_ros.editing import add_object
-    from wildseg3d_ros.masks import load_masks_for
-
-    masks = None
-    if scene.object_tree.derived:  # a tree needs no back end
-        masks = load_masks_for(scene.masks, config.masks, prompted=True)
-    return add_object(scene, prompt, config, masks)
+        print_written(given.report / PAGE)
 
 
 def update(given: argparse.Namespace) -> None:
@@ -213,7 +151,7 @@ def update(given: argparse.Namespace) -> None:
     from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 
     target = given.output or given.scene
-    _check_targets(target)
+    check_targets(target)
     scene = load_scene(given.scene)
     config = read_config(given.config, given.settings, config_as_built(scene))
     masks = load_masks_for(scene.masks, config.masks)
@@ -225,19 +163,23 @@ def update(given: argparse.Namespace) -> None:
     save_scene(updated, target)
     if not given.quiet:
         print_scene(updated)
-        _print_written(target)
+        print_written(target)
 
 
-def evaluate(given: argparse.Namespace) -> None:
-    """``wildseg3d eval``: a recording with label images becomes scores."""
-    _check_targets(given.json)
+def scored_scene(given: argparse.Namespace) -> tuple[Recording, Scene]:
+    """The recording that `eval` scores, and the scene of it: built, or the one that is given."""
     recording = _load(given)
     if given.scene:
         from wildseg3d_ros.scene.file.snapshot import load_scene
 
-        scene = load_scene(given.scene)
-    else:
-        scene = _build(given, recording)
+        return recording, load_scene(given.scene)
+    return recording, _build(given, recording)
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    """``wildseg3d eval``: a recording with label images becomes scores."""
+    check_targets(given.json)
+    recording, scene = scored_scene(given)
 
     from wildseg3d_ros import evaluation
     from wildseg3d_ros.cli.report import print_scores
@@ -251,7 +193,7 @@ def evaluate(given: argparse.Namespace) -> None:
         write_bytes(given.json, (json.dumps(figures, indent=1) + "\n").encode())
     if not given.quiet:
         print_scores(scores, built_here=given.scene is None)
-        _print_written(given.json)
+        print_written(given.json)
 
 
 def align(given: argparse.Namespace) -> int:
@@ -263,7 +205,7 @@ def align(given: argparse.Namespace) -> int:
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.io.pairs_file import load_pairs, save_alignment
 
-    _check_targets(given.output)
+    check_targets(given.output)
     if same_place(given.output, given.pairs):
         raise FileError(f"'{given.output}' is what is read; give another output")
     chosen = {name: value for name in ("weighting", "loss") if (value := getattr(given, name))}
@@ -278,7 +220,7 @@ def align(given: argparse.Namespace) -> int:
     save_alignment(given.output, alignment, world, progress.seconds)
     if not given.quiet:
         print_alignment(alignment, progress.seconds)
-        _print_written(given.output)
+        print_written(given.output)
     return _exit_code(alignment)
 
 
@@ -356,31 +298,15 @@ def _build(given: argparse.Namespace, recording: Recording) -> Scene:
         return build_scene(recording.views, config, Progress(bar.report))
 
 
-def _prompt(given: argparse.Namespace) -> Prompt:
-    from wildseg3d_ros.core.types import Box, Click, Prompt
-
-    if not given.clicks and not given.boxes:
-        raise ConfigError("nothing was clicked: give --view V --pixel U V, or --view V --box ...")
-    for what, prompts in (("pixel", given.clicks), ("box", given.boxes)):
-        for view, u, v, *_ in prompts:
-            if (view or given.view) is None:
-                raise ConfigError(
-                    f"in which camera is {what} {u:g} {v:g}? give --view V before it"
-                )
-    # `--pixel 1 2 --view left` means the same as the other order while there is one view.
-    clicks = tuple(Click(view or given.view, *rest) for view, *rest in given.clicks)
-    boxes = tuple(Box(view or given.view, *corners) for view, *corners in given.boxes)
-    return Prompt(clicks, given.level, boxes)
-
-
-def _check_targets(*paths: Path | None) -> None:
+def check_targets(*paths: Path | None) -> None:
     """Says before the work, not after it, what is wrong with where the results should go."""
     for path in paths:
         if path is not None and is_folder(path):
             raise FileError(f"cannot write '{path}': it is a folder; give a file name")
 
 
-def _print_written(*paths: Path | None) -> None:
+def print_written(*paths: Path | None) -> None:
+    """A line for each file that was written."""
     for path in paths:
         if path is not None:
             size = f" ({path.stat().st_size / 1e6:.1f} MB)" if is_regular(path) else ""

@@ -14,6 +14,7 @@ from wildseg3d_ros.core.files.arrays import read_npy
 from wildseg3d_ros.core.files.pictures import LARGEST_FILE, ImageHead, decode_image, image_head
 from wildseg3d_ros.core.files.reading import opened, read_bytes
 from wildseg3d_ros.core.files.writing import write_bytes
+from wildseg3d_ros.core.geometry.depth import unsaturated
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -69,20 +70,23 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
     """(H, W) depth in metres, 0 = none, from steps of ``unit`` metres in an image or .npy file.
 
     Raises:
-        FileError: missing or unreadable. InputError: not one channel of uint16 or float.
+        FileError: missing or unreadable. InputError: not one channel of 16 bits or more.
     """
     if path.suffix == ".npy":
         depth = read_npy(path, "depth", ErrorCode.BAD_DEPTH)
     else:
         depth = ImageFile.read(path).pixels(cv2.IMREAD_UNCHANGED)
-    if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32, np.float64):
+    if depth.ndim == 3 and depth.shape[2] == 1:
+        depth = depth[..., 0]
+    # 8 bits are a picture of depth, to be looked at.
+    if depth.ndim != 2 or depth.dtype.kind not in "uif" or depth.itemsize < 2:
         raise InputError(
-            f"depth '{path}' must be one channel of 16-bit integers or floats, got shape "
-            f"{depth.shape}, dtype {depth.dtype}",
+            f"depth '{path}' must be one channel of 16-bit integers, larger ones or floats, got "
+            f"shape {depth.shape}, dtype {depth.dtype}",
             ErrorCode.BAD_DEPTH,
         )
     with np.errstate(over="ignore", invalid="ignore"):  # what is no depth is none in a View
-        return (depth * np.float64(unit)).astype(np.float32)
+        return (unsaturated(depth) * np.float64(unit)).astype(np.float32)
 
 
 def read_labels(path: Path) -> NDArray:

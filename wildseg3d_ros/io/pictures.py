@@ -233,6 +233,28 @@ def write_sheet(
     write_image(Path(path), contact_sheet(scene, selections, max_views), jpeg_quality)
 
 
+def cut_out(image: NDArray[np.uint8], mask: NDArray[np.bool_], longest: int) -> NDArray[np.uint8]:
+    """(H, W, 3) the part of an image about a mask (H, W), dark but for the mask, which is not
+    empty; its longer edge has so many pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    half = 0.6 * max(rows[-1] - rows[0], columns[-1] - columns[0], 12)
+    centre = (rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2
+    (top, bottom), (left, right) = (
+        (max(0, int(c - half)), min(size, int(c + half) + 1))
+        for c, size in zip(centre, mask.shape, strict=True)
+    )
+    dark = np.where(mask[..., None], image, image // 3)[top:bottom, left:right]
+    scale = longest / max(dark.shape[:2])
+    size = (max(1, round(scale * dark.shape[1])), max(1, round(scale * dark.shape[0])))
+    return np.asarray(cv2.resize(dark, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def jpeg(image: NDArray[np.uint8], quality: int = 85) -> bytes:
+    """An RGB image (H, W, 3) as a file."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def _rows_to_show(names: Sequence[str], selections: Sequence[Selection], count: int) -> list[int]:
     """Indices of views: those with clicks first, then others, evenly spaced."""
     clicked = sorted({names.index(c.view) for s in selections for c in s.clicks})[:count]
@@ -321,8 +343,13 @@ def _height(picture: NDArray[np.uint8]) -> int:
 
 
 def _panel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = (_PANEL_WIDTH, _height(picture))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return scaled(picture, _PANEL_WIDTH)
+
+
+def scaled(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """(H, width, 3) the picture in that width [px]."""
+    height = max(1, round(width * picture.shape[0] / picture.shape[1]))
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def draw_text(

@@ -34,16 +34,19 @@ _ROUNDED = 2e-3
 2 sqrt(3) 0.0005."""
 
 # In nerfstudio every perspective model may carry coefficients; the name does not limit them.
-_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+_PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
+_FISHEYE = ("OPENCV_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE")
 _COEFFICIENTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_PERSPECTIVE, ("k1", "k2", "p1", "p2", "k3")),
-    "OPENCV_FISHEYE": ("k1", "k2", "k3", "k4"),
+    "FULL_OPENCV": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    **dict.fromkeys(_FISHEYE, ("k1", "k2", "k3", "k4")),
 }
 """Distortion coefficients of each camera model, in OpenCV's order."""
 
+_LENS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 _READ = (
     *INTRINSICS, "camera_model", "is_fisheye", "camera_angle_x", "camera_angle_y", "w", "h",
-    "k1", "k2", "k3", "k4", "p1", "p2", "depth_unit_scale_factor", "frames", "object_names",
+    *_LENS, "depth_unit_scale_factor", "frames", "object_names",
     "file_path", "transform_matrix", "depth_file_path", "object_mask_path", "stamp_ns", "frame_id",
 )  # fmt: skip
 _HARMLESS = (
@@ -208,7 +211,7 @@ def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
             )
     values = _with_angle(folder, values, width, height)
     missing = [key for key in INTRINSICS if values.get(key) is None]
-    given = {k: _number(values, k, folder, 0.0) for k in ("k1", "k2", "k3", "k4", "p1", "p2")}
+    given = {k: _number(values, k, folder, 0.0) for k in _LENS}
     model = _model(name, values)
     K = None
     if not missing:
@@ -237,7 +240,7 @@ def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
                 ErrorCode.BAD_CALIBRATION,
             )
     distortion = np.array([given[key] for key in order])
-    fisheye = model == "OPENCV_FISHEYE"
+    fisheye = model in _FISHEYE
     if not (fisheye or distortion.any()):
         return Lens(K, (height, width))
     if K is None:
@@ -253,12 +256,13 @@ def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
 def _model(name: str, values: Mapping) -> str:
     """The camera model, by its name or by instant-ngp's ``is_fisheye``."""
     model, is_fisheye = values.get("camera_model"), values.get("is_fisheye")
-    if is_fisheye is True and model not in (None, "OPENCV_FISHEYE"):
+    model = None if model is None else str(model).upper()
+    if is_fisheye is True and model not in (None, *_FISHEYE):
         raise InputError(
             f"camera '{name}': is_fisheye contradicts camera_model '{model}'; give one of them",
             ErrorCode.BAD_CALIBRATION,
         )
-    return "OPENCV_FISHEYE" if is_fisheye is True else str(model or "OPENCV")
+    return model or ("OPENCV_FISHEYE" if is_fisheye is True else "OPENCV")
 
 
 def _with_angle(folder: Path, values: Mapping, width: int, height: int) -> Mapping:
@@ -349,8 +353,10 @@ def _check_size(name: str, what: str, array: NDArray, image: NDArray, code: Erro
 
 def _resolve(folder: Path, relative: Any) -> Path:
     path = folder / str(relative)
-    if not path.suffix and path.name:  # Blender's exports leave the suffix out
-        path = next((p for s in SUFFIXES if is_regular(p := path.with_suffix(s))), path)
+    if path.suffix.lower() not in SUFFIXES and path.name and not is_regular(path):
+        # Blender's exports leave the suffix out.
+        named = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+        path = next(filter(is_regular, named), path)
     if not is_regular(path):
         try:
             there = path.exists()

@@ -14,6 +14,7 @@ import numpy as np
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import CameraVerdict, View
+from wildseg3d_ros.io.html import document
 from wildseg3d_ros.io.images import write_bytes, write_image
 from wildseg3d_ros.rig.aligned import AlignedRig, align_measured
 from wildseg3d_ros.rig.cameras import Cameras
@@ -194,7 +195,7 @@ def page(
             "the given poses do not fix another."
         )
     no_pairs = "<p>No two cameras with known poses see anything in common.</p>"
-    return _PAGE.format(
+    body = _BODY.format(
         verdict=report.verdict,
         sentences="".join(f"<p>{html.escape(_sentence(text))}</p>" for text in said),
         notes="".join(f"<p>{html.escape(text)}</p>" for text in notes),
@@ -202,6 +203,7 @@ def page(
         overviews="".join(map(_figure, overviews)) or "<p>No pose is known.</p>",
         pairs="".join(map(_figure, pairs)) or no_pairs,
     )
+    return document(f"Cameras: {report.verdict}", body, _STYLE)
 
 
 def _row(camera: CameraReport, view: View, aligned: AlignedRig, thumbnail: _Picture) -> str:
@@ -244,31 +246,11 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?')) else '.'}"
 
 
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Cameras: {verdict}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1540px; margin: 0 auto;
-  padding: 1.5rem; background: #1c1f24; color: #ebeef2 }}
-h1, h2 {{ font-weight: 600; margin: 2rem 0 .5rem }}
-h1 {{ margin-top: 0 }}
-p {{ max-width: 60rem; margin: .4rem 0 }}
-img {{ display: block; max-width: 100%; margin: 0 0 1rem; border: 1px solid #3a4048 }}
-td img {{ margin: 0 }}
-table {{ border-collapse: collapse; width: 100% }}
-td, th {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #3a4048;
-  vertical-align: top }}
-th, .notes {{ color: #969ea8; font-weight: 400 }}
-td:nth-child(2) {{ font-weight: 600; overflow-wrap: anywhere; min-width: 6rem }}
-td:nth-child(6), td:nth-child(7), i {{ white-space: nowrap; font-style: normal }}
-.ok {{ color: #00cd82 }} .suspect {{ color: #ff5a50 }} .unchecked {{ color: #f0e442 }}
-</style>
-</head>
-<body>
+_STYLE = """\
+td:nth-child(2) { font-weight: 600; overflow-wrap: anywhere; min-width: 6rem }
+td:nth-child(6), td:nth-child(7) { white-space: nowrap }
+"""
+_BODY = """\
 <h1>Cameras: <span class="{verdict}">{verdict}</span></h1>
 {sentences}
 <div class="notes">{notes}</div>
@@ -290,6 +272,4 @@ are, are tinted with the colour of the verdict. The thin axes at the origin are 
 carried into it. Pairs that agree least come first, at most twelve are shown. Red along the edges
 of things is common; red all over is not.</p>
 {pairs}
-</body>
-</html>
 """

@@ -153,6 +153,12 @@ class Scene(ReadOnlyArrays):
             click_radius=config.click_radius,
         )
 
+    def __repr__(self) -> str:
+        return (
+            f"<scene {self.scene_id}: {len(self.object_ids)} objects in {len(self.view_names)} "
+            f"views, frame '{self.frame_id}'>"
+        )
+
     def with_masks(
         self,
         cache: MaskCache,

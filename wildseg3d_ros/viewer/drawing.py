@@ -1,4 +1,4 @@
-"""What the page draws over images and in the cloud: outlines, thumbnails, colours, JPEG."""
+"""What the page draws over images and in the cloud: outlines, thumbnails, colours."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from wildseg3d_ros.io.pictures import RGB
-from wildseg3d_ros.viewer.source import SceneObject, ShownCamera, ShownScene
+from wildseg3d_ros.grasping.objects import SceneObject
+from wildseg3d_ros.io.pictures import RGB, cut_out
+from wildseg3d_ros.viewer.source import ShownCamera, ShownScene
 
 _THUMBNAIL = 72  # pixels
 _UNLABELLED: RGB = (96, 102, 112)
-
-
-def jpeg(image: NDArray[np.uint8], quality: int = 85) -> bytes:
-    """An RGB image (H, W, 3) as a file."""
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def outline(mask: NDArray[np.bool_]) -> str:
@@ -75,17 +70,7 @@ def thumbnail(shown: ShownScene, each: SceneObject) -> NDArray[np.uint8] | None:
     if best is None:
         return None
     image, mask = best
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    half = 0.6 * max(rows[-1] - rows[0], columns[-1] - columns[0], 12)
-    centre = (rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2
-    (top, bottom), (left, right) = (
-        (max(0, int(c - half)), min(size, int(c + half) + 1))
-        for c, size in zip(centre, mask.shape, strict=True)
-    )
-    dimmed = np.where(mask[..., None], image, image // 3)[top:bottom, left:right]
-    scale = _THUMBNAIL / max(dimmed.shape[:2])
-    size = (max(1, round(scale * dimmed.shape[1])), max(1, round(scale * dimmed.shape[0])))
-    return np.asarray(cv2.resize(dimmed, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return cut_out(image, mask, _THUMBNAIL)
 
 
 def label_points(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import Click, ObjectCloud, Point, Prompt
 from wildseg3d_ros.editing import add_object, refine_object, undo
 from wildseg3d_ros.grasping.graspable import GraspableScene
+from wildseg3d_ros.grasping.objects import scene_objects
 from wildseg3d_ros.grasping.surroundings import whole_scene
 from wildseg3d_ros.masks import load_masks_for
 from wildseg3d_ros.scene.file.snapshot import load_scene
@@ -26,7 +26,6 @@ from wildseg3d_ros.viewer.building import build_folder
 from wildseg3d_ros.viewer.source import (
     Answer,
     LiveImage,
-    SceneObject,
     ShownCamera,
     ShownScene,
     SourceState,
@@ -200,33 +199,10 @@ def shown_scene(
         ),
         points=points,
         colors=colors,
-        objects=tuple(_objects(scene, graspable)),
+        objects=tuple(scene_objects(graspable)),
         verdicts=scene.verdicts,
         warnings=scene.warnings,
         up=up,
         metric=scene.alignment.metric,
         edits=len(scene.edits),
     )
-
-
-def _objects(scene: Scene, graspable: GraspableScene) -> Iterator[SceneObject]:
-    records = {record.object_id: record for record in scene.masks.objects}
-    for object_id in scene.index.ids.tolist():
-        count = scene.index.count(object_id)
-        box = graspable.box((object_id,)) if count else None
-        record = records.get(object_id)
-        if record is None:
-            names = tuple(n for n, mask in scene.view_masks((object_id,)).items() if mask.any())
-            yield SceneObject(object_id, "whole", 0, count, math.nan, math.nan, names, box)
-            continue
-        names = tuple(scene.view_names[view] for view in record.views)
-        yield SceneObject(
-            object_id,
-            record.level,
-            record.parent,
-            count,
-            record.score,
-            record.ambiguity,
-            names,
-            box,
-        )

@@ -9,11 +9,12 @@ from functools import partial
 from nicegui import ui
 
 from wildseg3d_ros.core.types import LEVELS, POSITIVE, Box, CameraVerdict, Click
+from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.viewer.control import Control
 from wildseg3d_ros.viewer.elements import CameraImage
 from wildseg3d_ros.viewer.export import KINDS
 from wildseg3d_ros.viewer.server import Pictures
-from wildseg3d_ros.viewer.source import LiveImage, SceneObject, ShownCamera, ShownScene
+from wildseg3d_ros.viewer.source import LiveImage, ShownCamera, ShownScene
 from wildseg3d_ros.viewer.words import BADGES, certainty, motion, sentence, size_text
 
 _LEVEL_NAMES = dict(zip(LEVELS, ("Whole", "Part", "Sub-part"), strict=True))

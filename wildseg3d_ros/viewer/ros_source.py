@@ -21,6 +21,7 @@ from wildseg3d_ros.core.types import (
     Prompt,
     ViewMasks,
 )
+from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.replies import Selection
 from wildseg3d_ros.ros.messages.requests import SegmentOptions
@@ -28,7 +29,6 @@ from wildseg3d_ros.ros.scene_feed import SceneFeed
 from wildseg3d_ros.viewer.source import (
     Answer,
     LiveImage,
-    SceneObject,
     ShownCamera,
     ShownScene,
     SourceState,

@@ -14,10 +14,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.core.types import Prompt
-from wildseg3d_ros.io.pictures import RGB, object_colors
+from wildseg3d_ros.io.pictures import RGB, jpeg, object_colors
 from wildseg3d_ros.viewer.drawing import (
     colored_by_object,
-    jpeg,
     label_points,
     outlines,
     packed,

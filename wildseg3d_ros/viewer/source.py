@@ -12,32 +12,9 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
-from wildseg3d_ros.core.types import CameraVerdict, Click, Level, ObjectCloud, Point, Prompt
+from wildseg3d_ros.core.types import CameraVerdict, Click, ObjectCloud, Point, Prompt
 from wildseg3d_ros.grasping.boxes import OrientedBox
-
-
-@dataclass(frozen=True, eq=False)
-class SceneObject:
-    """An object in the page's list.
-
-    Attributes:
-        object_id: unique over all levels.
-        level: whole, part or sub_part.
-        parent: id of the object that it is part of; 0 = none.
-        points: number of its points.
-        score, ambiguity: as of :class:`wildseg3d_ros.core.types.ObjectRecord`; NaN = not known.
-        cameras: that have a mask of it.
-        box: about its points, in the scene's frame; None where it has none.
-    """
-
-    object_id: int
-    level: Level
-    parent: int
-    points: int
-    score: float
-    ambiguity: float
-    cameras: tuple[str, ...]
-    box: OrientedBox | None
+from wildseg3d_ros.grasping.objects import SceneObject
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,12 @@ _LARGEST = 256 * MIB
 _SCANS = 100
 """Of a JPEG, each of which the decoder runs through all pixels; encoders make about ten."""
 _OTHERS = {
-    "HEIC or AVIF, as phones write it": ((4, b"ftyp"),),
+    "HEIC or AVIF, as phones write it": tuple(
+        (4, b"ftyp" + brand) for brand in (b"hei", b"hev", b"mif1", b"msf1", b"avif", b"avis")
+    ),
+    "a video": ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI ")),
+    "a zip or .npz file": ((0, b"PK\x03\x04"),),
+    "a .npy file": ((0, b"\x93NUMPY"),),
     "OpenEXR": ((0, b"\x76\x2f\x31\x01"),),
     "JPEG 2000": ((0, b"\x00\x00\x00\x0cjP  "), (0, b"\xff\x4f\xff\x51")),
     "JPEG XL": ((0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL ")),
@@ -83,7 +88,10 @@ def image_head(data: bytes | memoryview) -> ImageHead:
         raise ValueError("it is truncated or damaged: its header says no size") from None
     for kind, signs in _OTHERS.items():
         if any(start[at : at + len(sign)] == sign for at, sign in signs):
-            raise ValueError(f"it is {kind}, which is not read; convert it to PNG or JPEG")
+            raise ValueError(
+                f"it is {kind}, which is not read; convert it to PNG or JPEG (depth: 16-bit PNG "
+                "or .npy)"
+            )
     raise ValueError(f"it is truncated or not an image; expected {READABLE}")
 
 

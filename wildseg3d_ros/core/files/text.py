@@ -16,8 +16,9 @@ LARGEST_JSON = 16 * MIB
 _LARGEST_YAML = MIB // 4
 _DEEPEST = 50
 """Lists and mappings within each other."""
-_VALUES = 100_000
+_VALUES = 20_000
 """Of a YAML document, counted as often as its aliases repeat them."""
+_TOO_MANY = f"it has more than {_VALUES} values, repeated by aliases or not"
 
 
 def read_json(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> Any:
@@ -117,10 +118,12 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        depth = 0
+        depth = values = 0
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            self.depth += 1
+            self.depth, self.values = self.depth + 1, self.values + 1
+            if self.values > _VALUES:
+                raise ValueError(_TOO_MANY)
             if self.depth > _DEEPEST:
                 raise ValueError(f"lists or mappings lie more than {_DEEPEST} deep in each other")
             node = super().compose_node(parent, index)
@@ -146,6 +149,6 @@ def _count(node: Any, known: dict[int, int]) -> int:
         children = [part for pair in node.value for part in pair]
     total = 1 + sum(_count(child, known) for child in children)
     if total > _VALUES:
-        raise ValueError(f"it has more than {_VALUES} values, repeated by aliases or not")
+        raise ValueError(_TOO_MANY)
     known[id(node)] = total
     return total

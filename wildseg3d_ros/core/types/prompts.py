@@ -265,6 +265,12 @@ class ObjectCloud:
     def __len__(self) -> int:
         return len(self.points)
 
+    def __repr__(self) -> str:
+        ids = ", ".join(map(str, self.object_ids))
+        what = f"object {ids}" if ids else "a part of the surface"
+        score = "" if math.isnan(self.score) else f", score {self.score:.2f}"
+        return f"<cloud of {what}: {len(self)} points in '{self.frame_id}'{score}>"
+
     @property
     def close(self) -> bool:
         """Whether an alternative is nearly as good as the answer."""

@@ -21,7 +21,8 @@ def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
             ErrorCode.BAD_CALIBRATION,
         )
     rotation = pose[:3, :3]
-    off, det = np.abs(rotation @ rotation.T - np.eye(3)).max(), np.linalg.det(rotation)
+    with np.errstate(all="ignore"):  # numbers whose products are none
+        off, det = np.abs(rotation @ rotation.T - np.eye(3)).max(), np.linalg.det(rotation)
     if off > 1e-3 or det < 0:
         raise InputError(
             f"{what}: the upper left 3x3 block is not a rotation (R R^T - I is up to {off:.2g}, "
@@ -111,6 +112,11 @@ class View:
                 raise InputError(
                     f"{who}: {name} must be a finite number >= 0, got {sigma}; 0 = unknown"
                 )
+
+    def __repr__(self) -> str:
+        known = {"K": self.K, "depth": self.depth, "pose": self.world_from_cam_prior}
+        words = [name for name, value in known.items() if value is not None]
+        return f"<view '{self.name}': {', '.join([_size(self.image), *words])}>"
 
     @property
     def size(self) -> tuple[int, int]:

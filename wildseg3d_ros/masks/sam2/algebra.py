@@ -5,6 +5,7 @@ After the automatic mask generation of Segment Anything (Kirillov et al., ICCV 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cv2
@@ -15,6 +16,10 @@ from wildseg3d_ros.masks.association.nodes import INSIDE
 
 if TYPE_CHECKING:
     import torch
+
+
+SHARED = 0.05
+"""Share of a mask that another one of its layer may take: outlines of neighbours cross."""
 
 
 def stability(logits: torch.Tensor, offset: float) -> torch.Tensor:
@@ -39,13 +44,16 @@ def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     return boxes
 
 
-def box_overlaps(boxes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(K, K) intersection over union of (K, 4) boxes of inclusive pixels."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    both = np.maximum(high - low + 1, 0).prod(axis=2)
-    area = np.maximum(boxes[:, 2:] - boxes[:, :2] + 1, 0).prod(axis=1)
-    return both / np.maximum(area[:, None] + area - both, 1)
+def box_overlaps(box: NDArray[np.int64], boxes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K,) intersection over union of a box (4,) with (K, 4) others.
+
+    Measured between the centres of the corner pixels, as the original does: a box of one row or
+    column has no area, and overlaps nothing.
+    """
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    both = np.maximum(sides, 0).prod(axis=1)
+    area = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return both / np.maximum(area - both, 1)
 
 
 def intersections(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -59,55 +67,29 @@ def intersections(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     return both
 
 
-def mask_overlaps(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(K, K) intersection over union of (K, H, W) masks."""
-    both = intersections(masks)
-    area = np.diag(both)
-    return both / np.maximum(area[:, None] + area - both, 1)
-
-
 def suppress(
-    overlaps: NDArray[np.float64], quality: NDArray[np.floating], max_overlap: float
-) -> NDArray[np.intp]:
-    """Indices that are left, best first, when each drops those that overlap it by more than
-    ``max_overlap`` and are worse; of equals the first one stays."""
-    left = []
-    dropped = np.zeros(len(quality), np.bool_)
-    for i in np.argsort(-quality, kind="stable"):
-        if not dropped[i]:
-            left.append(i)
-            dropped |= overlaps[i] > max_overlap
-    return np.array(left, np.intp)
-
-
-def suppress_copies(
-    masks: NDArray[np.bool_],
+    boxes: NDArray[np.int64],
     quality: NDArray[np.floating],
-    box_overlap: float,
-    mask_overlap: float,
+    max_overlap: float,
+    alike: Callable[[int, int], bool] = lambda _i, _j: True,
 ) -> NDArray[np.intp]:
-    """Indices of (K, H, W) masks that are left, best first, without copies of better ones.
-
-    Boxes tell most copies, cheaply, but a mug's rim has the box of the mug. So a copy must have
-    the better one's area as well, and lie on it by half.
+    """Indices that are left, best first, when each drops those that are worse and whose boxes
+    overlap its own by more than ``max_overlap``; of equals the first one stays.
 
     Args:
-        box_overlap: overlap of boxes beyond which two may be copies.
-        mask_overlap: the same of the ratio of their areas, which bounds the masks' overlap.
+        boxes: (K, 4) first and last column and row (u, v, u, v).
+        alike: asked of two of which one would be dropped, the better one first.
     """
-    overlaps = box_overlaps(mask_boxes(masks))
-    area = np.count_nonzero(masks, axis=(1, 2))
     left = []
     dropped = np.zeros(len(quality), np.bool_)
-    for i in np.argsort(-quality, kind="stable"):
+    for i in np.argsort(-quality, kind="stable").tolist():
         if dropped[i]:
             continue
         left.append(i)
-        like = np.minimum(area, area[i]) > mask_overlap * np.maximum(area, area[i])
-        like = np.flatnonzero(~dropped & like & (overlaps[i] > box_overlap))
-        common = np.count_nonzero(masks[like] & masks[i], axis=(1, 2))
-        dropped[like[2 * common > np.minimum(area[like], area[i])]] = True
         dropped[i] = True
+        near = np.flatnonzero(~dropped)
+        near = near[box_overlaps(boxes[i], boxes[near]) > max_overlap]
+        dropped[[j for j in near.tolist() if alike(i, j)]] = True
     return np.array(left, np.intp)
 
 
@@ -150,11 +132,26 @@ def parents(masks: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.where(inside.any(axis=1), size.argmin(axis=1), -1)
 
 
-def depths(parent: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(K,) number of masks that each one is nested in."""
-    depth = np.zeros(len(parent), np.intp)
-    above = parent
-    while (above >= 0).any():
-        depth += above >= 0
-        above = np.where(above >= 0, parent[above], -1)
-    return depth
+def layers(
+    masks: NDArray[np.bool_], quality: NDArray[np.floating], count: int
+) -> NDArray[np.intp]:
+    """(K,) layer of each of (K, H, W) masks, so that masks of one layer hardly share pixels.
+
+    A mask lies in a later layer than the one that it is a part of. -1 for what is nested deeper
+    than there are layers. Where more than ``count`` masks overlap at a pixel, the least is lost.
+    """
+    layer = np.full(len(masks), -1, np.intp)
+    if not len(masks):
+        return layer
+    both, parent = intersections(masks), parents(masks)
+    area = np.maximum(np.diag(both), 1)
+    # A whole comes before its parts, and of others the better one first.
+    for i in np.lexsort((-quality, -area)).tolist():
+        first = 0 if parent[i] < 0 else layer[parent[i]] + 1
+        if first >= count or (parent[i] >= 0 and first == 0):
+            continue
+        shared = both[i] / np.minimum(area, area[i])
+        lost = [shared[layer == k].max(initial=0.0) for k in range(first, count)]
+        free = np.flatnonzero(np.array(lost) <= SHARED)
+        layer[i] = first + int(free[0] if len(free) else np.argmin(lost))
+    return layer

@@ -17,7 +17,7 @@ from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks, 
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import SegmentedView, segment_everything
 from wildseg3d_ros.masks.sam2.memory import MemoryPlan, plan_memory
-from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network, lasting_name
+from wildseg3d_ros.masks.sam2.network import Embedding, Sam2Network
 from wildseg3d_ros.masks.sam2.prompts import Sam2Prompts
 from wildseg3d_ros.masks.sam2.tracking import (
     choose_anchors,
@@ -26,6 +26,7 @@ from wildseg3d_ros.masks.sam2.tracking import (
     track,
     views_closeness,
 )
+from wildseg3d_ros.masks.sam2.weights import lasting_name
 
 
 class Sam2Masks:
@@ -101,6 +102,20 @@ class Sam2Masks:
             encoder=self.network.fingerprint,
             origin=self._origin,
         )
+
+    def segment_views(self, views: Sequence[View], progress: Progress) -> list[SegmentedView]:
+        """The masks of each view by itself, without ids over views.
+
+        Raises:
+            WildSeg3DError: the network returned NaN.
+        """
+        made, share = [], 1.0 / len(views)
+        for i, view in enumerate(views):
+            # One view at a time is held in memory.
+            plan = self._plan([view.size])
+            made.append(self._segment_view(view, plan, progress, share * i, share)[1])
+        progress.update(1.0)
+        return made
 
     def update(
         self,
@@ -184,8 +199,9 @@ class Sam2Masks:
             plan.prompts,
             lambda fraction: progress.update(start + share * fraction),
         )
-        if segmented.why_empty:
-            progress.warn(f"camera '{view.name}': no mask was found: {segmented.why_empty}")
+        if not segmented.quality and segmented.dropped is not None:
+            why = segmented.dropped.why
+            progress.warn(f"camera '{view.name}': no mask was found: {why} in masks.sam2")
         return embedding, segmented
 
     def _track(

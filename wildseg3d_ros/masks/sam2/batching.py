@@ -33,13 +33,25 @@ class BatchOfObjects(_Base):
     """To be mixed into ``Sam2VideoModel`` or ``EdgeTamVideoModel``.
 
     Tensors that transformers has as (1, ...) are (B, ...) with one entry for each of B objects,
-    which are prompted in the same frame by masks.
+    which are prompted in the same frame by masks. Where transformers and the original code of
+    SAM 2 differ, this does what the original does.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         # (1, B, HW, C), of which only one object's would be understood, becomes (B, 1, HW, C).
         self.memory_attention.register_forward_hook(lambda _, __, out: out.transpose(0, 1))
+
+    def _use_mask_as_output(self, *args: Any, **given: Any) -> Any:
+        """What the frame with the prompt says: its masks, and their pointers.
+
+        The original keeps a prompt's mask at the decoder's resolution, and remembers that one at
+        the input's: transformers remembers the mask as it was given.
+        """
+        out = super()._use_mask_as_output(*args, **given)
+        size = (self.image_size, self.image_size)
+        out.high_res_masks = resized(out.pred_masks, size).to(out.pred_masks.dtype)
+        return out
 
     def _single_frame_forward(
         self,
@@ -55,9 +67,11 @@ class BatchOfObjects(_Base):
         Args:
             input_masks: (B, 1, h, w), None where objects are followed.
             image_embeddings: per level (B, C, h, w), finest first.
-            multimask_output: whether the best of three masks is taken.
+            multimask_output: whether the best of three masks is taken, where objects are followed:
+                the pointer of a given mask is that of the single one.
         """
         assert pixel_values is None and input_points is None and input_labels is None
+        multimask_output = multimask_output and input_masks is None
         batch = image_embeddings[-1].shape[0]
         device, dtype = image_embeddings[-1].device, image_embeddings[-1].dtype
         if (

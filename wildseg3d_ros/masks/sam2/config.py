@@ -19,11 +19,12 @@ class Sam2MaskConfig:
     extra: ClassVar[str] = "sam2"
     nothing_found: ClassVar[tuple[str, str]] = (
         "no mask of the network passed the filters in 'masks.sam2'",
-        "look at the images, or lower predicted_iou, stability and min_area there",
+        "look at `wildseg3d inspect-masks FOLDER`, or lower predicted_iou and stability there",
     )
 
     weights: str = setting(
-        "facebook/sam2.1-hiera-small", "hub name of a downloaded model, or its folder"
+        "facebook/sam2.1-hiera-small",
+        "hub name of a downloaded model, its folder, or its file with config.json beside it",
     )
     device: str = setting("auto", "torch device: auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
@@ -34,22 +35,28 @@ class Sam2MaskConfig:
         0.8, "minimum quality of a mask by the network's own estimate", 0.0, 1.0
     )
     stability: float = setting(
-        0.92, "minimum overlap of a mask with itself when its threshold moves", 0.0, 1.0
+        0.95,
+        "minimum overlap of a mask with itself when its threshold moves, at the image's size",
+        0.0,
+        1.0,
     )
     stability_offset: float = setting(
         1.0, "by how much the threshold moves, up and down [logits]", 0.0, 10.0
     )
     box_overlap: float = setting(
-        0.9, "overlap of boxes beyond which the worse of two similar masks is dropped", 0.0, 1.0
+        0.7, "overlap of boxes beyond which the worse of two masks is dropped", 0.0, 1.0
     )
     mask_overlap: float = setting(
-        0.8, "overlap of masks beyond which the worse one of two masks is dropped", 0.0, 1.0
+        0.0,
+        "overlap that their masks must have as well, so that a rim stays beside its whole",
+        0.0,
+        1.0,
     )
     min_area: float = setting(
-        0.0005, "minimum area of a mask, island or hole, as a share of the image", 0.0, 1.0
+        0.0, "minimum area of a mask, island or hole, as a share of the image", 0.0, 1.0
     )
     max_area: float = setting(
-        0.5, "maximum area, as a share of the image; what is larger is background", 0.0, 1.0
+        1.0, "maximum area, as a share of the image; what is larger is background", 0.0, 1.0
     )
     anchors: int = setting(
         3, "views whose masks are tracked through the others; 0 = no tracking", 0, 64

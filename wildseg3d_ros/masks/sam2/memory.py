@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
-from wildseg3d_ros.masks.sam2.generation import LAYERS, MAX_COLLECTED, MAX_MASKS
+from wildseg3d_ros.masks.sam2.generation import LAYERS, MAX_MASKS
 
 # Measured on sam2.1-hiera-small in float32 on a processor.
 ENCODER = 140
@@ -24,9 +24,11 @@ FOLLOWED = 30
 MAX_PROMPTS = 64
 """More prompts at once are not faster."""
 
-CANDIDATE = 5 / 16
-"""Bytes of a mask before the selection per input pixel: at a quarter of the input's resolution
-two of its logits, one of itself, and two of what it is compared with."""
+CANDIDATE = 2 / 16
+"""Bytes of a mask before the selection per input pixel: two of its logits at a quarter of the
+input's resolution."""
+SELECTED = 3 / 16
+"""The same of a selected mask, beside that: one of itself, and two of what it is compared with."""
 LAYERED = (16 + 2) * LAYERS
 """Bytes per pixel of a view of its layers of masks: labels and scores, its own and tracked, and
 soft scores of boxes that overlap."""
@@ -69,7 +71,7 @@ def plan_memory(
     views = len(sizes)
     bound = IN_USE * config.max_memory_mib * 2**20
     made = 3 * config.grid**2
-    candidates = CANDIDATE * area * min(made, MAX_COLLECTED + 3 * MAX_PROMPTS)
+    candidates = area * (CANDIDATE * made + SELECTED * min(made, MAX_MASKS))
     kept = EMBEDDING * pixel * views + sum(LAYERED * height * width for height, width in sizes)
     associated = ASSOCIATED * min(made, MAX_MASKS) * views
     tracked = (FOLLOWED + TRACKER * views) * pixel

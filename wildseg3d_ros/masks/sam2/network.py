@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,18 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
-from wildseg3d_ros.core.errors import ConfigError, FileError, InvalidScene, WildSeg3DError
-from wildseg3d_ros.core.files.reading import is_folder, of_home
-from wildseg3d_ros.masks.sam2.batching import batched, resized
+from wildseg3d_ros.core.errors import InvalidScene, WildSeg3DError
+from wildseg3d_ros.masks.sam2.batching import resized
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
+from wildseg3d_ros.masks.sam2.weights import load_models
 
-_log = logging.getLogger(__name__)
-
-_MODELS = {"sam2": "Sam2", "edgetam": "EdgeTam"}
-"""First part of the names of their classes, by type; the video models' types end on ``_video``."""
-_LICENCE = "Apache-2.0"
-"""Of the published weights of SAM 2, SAM 2.1 and EdgeTAM."""
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the colours that the image encoder was trained on (ImageNet)."""
 
@@ -46,7 +35,7 @@ class Embedding:
 
 
 class Sam2Network:
-    """The image model and, sharing its encoder, the video model.
+    """The image model and, sharing its encoder, the video model, which masks are tracked by.
 
     Args:
         config: names weights, device and number type.
@@ -62,7 +51,9 @@ class Sam2Network:
         if name == "auto":
             name = "bfloat16" if self.device.type == "cuda" else "float32"
         self.dtype: torch.dtype = getattr(torch, name)
-        self.image_model, self.video_model = _load(config.weights, self.device, self.dtype)
+        self.image_model, self.video_model = load_models(
+            config.weights, self.device, self.dtype, tracker=config.anchors > 0
+        )
         # Positions of prompts are float32 up to their encoding: bfloat16 would round them to four
         # pixels of the input's last 512.
         encoding = self.image_model.prompt_encoder.shared_embedding.float()
@@ -198,114 +189,3 @@ class Sam2Network:
             torch.tensor(np.asarray(a), dtype=self.dtype, device=self.device) for a in arrays
         )
         return Embedding(features, size)
-
-
-def lasting_name(weights: str) -> str:
-    """What finds the same weights from every folder: a hub name as it is, or an absolute path."""
-    path = of_home(weights)
-    return str(path.resolve()) if is_folder(path) else weights
-
-
-def _load(weights: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    import transformers
-
-    path = of_home(weights)
-    source = str(path) if is_folder(path) else weights
-    hub_name = re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights)
-    if not is_folder(path) and not hub_name:
-        raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
-    with _quiet():
-        with _clear_errors(source):
-            config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
-        kind = config.model_type
-        first = _MODELS.get(kind.removesuffix("_video"))
-        if first is None:
-            known = ", ".join(f"{each}, {each}_video" for each in sorted(_MODELS))
-            raise FileError(
-                f"'{weights}' is a model of type '{kind}'; expected one of {known}; {_remedy()}"
-            )
-        models = []
-        for name in (f"{first}Model", f"{first}VideoModel"):
-            model_class = getattr(transformers, name)
-            model_class = batched(model_class) if "Video" in name else model_class
-            with _clear_errors(source):
-                model, report = model_class.from_pretrained(
-                    source, local_files_only=True, dtype=dtype, output_loading_info=True
-                )
-            if some := [*report["missing_keys"], *report["mismatched_keys"]][:3]:
-                raise FileError(
-                    f"the weights of '{weights}' are not complete for {name}: "
-                    f"{len(report['missing_keys'])} tensors are missing, such as {some}; "
-                    f"{_remedy()}"
-                )
-            models.append(model)
-    image_model, video_model = models
-    # One encoder in memory: the two classes hold the same one.
-    video_model.vision_encoder = image_model.vision_encoder
-    image_model, video_model = image_model.to(device).eval(), video_model.to(device).eval()
-    _log.warning(
-        "SAM 2 weights '%s' (%s) loaded: %.1f M parameters as %s on %s; the published weights are "
-        "under %s",
-        weights,
-        kind,
-        sum(p.numel() for p in video_model.parameters()) / 1e6,
-        str(dtype).removeprefix("torch."),
-        device,
-        _LICENCE,
-    )
-    return image_model, video_model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers and the hub from writing to the terminal."""
-    import transformers
-    from huggingface_hub.utils import are_progress_bars_disabled
-
-    verbosity, were_off = transformers.logging.get_verbosity(), are_progress_bars_disabled()
-    transformers.logging.set_verbosity_error()
-    if not were_off:
-        transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        # Where the environment has them off, turning them on is a warning.
-        if not were_off:
-            transformers.logging.enable_progress_bar()
-
-
-@contextmanager
-def _clear_errors(source: str) -> Iterator[None]:
-    """Makes errors of loading say what is missing, and the way out."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(
-            f"the model '{source}' needs a package that is not installed "
-            f"({str(error).strip().splitlines()[0]}); EdgeTAM needs timm: pip install timm"
-        ) from error
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if not is_folder(Path(source)):
-            raise FileError(
-                f"SAM 2 weights '{source}' are neither a folder (there is no "
-                f"'{of_home(source).absolute()}') nor a downloaded model of that name "
-                f"on the hub; {_remedy(source)}"
-            ) from error
-        first = (str(error).strip() or repr(error)).splitlines()[0]
-        raise FileError(
-            f"cannot load SAM 2 weights '{source}' ({first}); {_remedy(source)}"
-        ) from error
-
-
-def _remedy(name: str = "") -> str:
-    name = name if name and not is_folder(Path(name)) else "facebook/sam2.1-hiera-small"
-    return (
-        f"fetch them with `hf download {name}` (184 MB for sam2.1-hiera-small, licence "
-        f"{_LICENCE}), or set masks.sam2.weights to the model's folder. The mask back end "
-        "'geometric' needs no weights"
-    )

@@ -32,7 +32,8 @@ class Sam2Prompts:
         self._ready: dict[int, Embedding] = {}
 
     def propose(self, view: int, prompts: ViewPrompts) -> Proposals:
-        """The network's masks; one point alone has three alternatives, and so has every prompt."""
+        """The network's masks: three alternatives for one point alone, which may mean a thing or a
+        part of it, and one mask for a box or several points, as the original code has it."""
         points = labels = box = None
         if len(prompts.points):
             points, labels = prompts.points[None], prompts.on[None].astype(np.int32)
@@ -42,7 +43,9 @@ class Sam2Prompts:
             stored = self._kept[view] if self._kept else ()
             self._ready[view] = self._network.embedding(self._images[view], stored)
         embedding = self._ready[view]
-        logits, quality = self._network.decode(embedding, points, labels, box)
+        logits, quality = self._network.decode(
+            embedding, points, labels, box, alternatives=box is None and len(prompts.points) < 2
+        )
         height, width = embedding.size
         soft = [
             1.0 / (1.0 + np.exp(-np.clip(cv2.resize(each, (width, height)), -30, 30)))

@@ -115,13 +115,10 @@ def track(
     chunks = [named[k : k + objects] for k in range(0, len(named), objects)]
     steps, done = max(1, len(chunks) * (len(order) - 1)), 0
     for chunk in chunks:
-        session = _session(network, [embeddings[v] for v in order], len(chunk))
         masks = torch.tensor(np.stack([layers[k] == name for k, name in chunk]))
         masks = resized(masks[:, None].to(network.device), size, antialias=True) >= 0.5
-        session.add_mask_inputs(session.obj_id_to_idx(0), start, masks.to(network.dtype))
-        session.obj_with_new_inputs.append(0)
+        session = begun(network, [embeddings[v] for v in order], start, masks)
         with torch.inference_mode():
-            network.video_model(session, frame_idx=start)
             for frame in (*range(start + 1, len(order)), *range(start - 1, -1, -1)):
                 out = network.video_model(session, frame_idx=frame, reverse=frame < start)
                 # Masks of objects without a score are replaced, so that only scores tell.
@@ -140,10 +137,18 @@ def track(
     ]
 
 
-def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int) -> Any:
-    """A video of views that are encoded already, with a batch of objects in place of one."""
+def begun(
+    network: Sam2Network, embeddings: Sequence[Embedding], start: int, masks: torch.Tensor
+) -> Any:
+    """A video of views that are encoded already, with a batch of objects in place of one.
+
+    Args:
+        start: frame in which the objects are given.
+        masks: (B, 1, S, S) of them, at the size of the network's input.
+    """
     import transformers
 
+    objects = len(masks)
     kind = "EdgeTam" if network.is_edgetam else "Sam2"
     session = getattr(transformers, f"{kind}VideoInferenceSession")(
         # Frames are never read: their features are in the cache.
@@ -163,6 +168,9 @@ def _session(network: Sam2Network, embeddings: Sequence[Embedding], objects: int
                 "vision_pos_embeds": [network.positions.expand(-1, objects, -1)],
             },
         )
+    session.add_mask_inputs(session.obj_id_to_idx(0), start, masks.to(network.dtype))
+    session.obj_with_new_inputs.append(0)
+    network.video_model(session, frame_idx=start)
     return session
 
 

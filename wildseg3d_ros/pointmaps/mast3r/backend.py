@@ -29,6 +29,9 @@ from wildseg3d_ros.pointmaps.mast3r.inference import (
 from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Maps, Mast3r
 
+VISIBLE_CUT = 0.05
+"""Share of an image that is said to be cut away; less than half a patch at its edges is not."""
+
 
 class Mast3rPointmaps:
     """Pointmaps of pairs of RGB images by MASt3R, each pair with a scale of its own.
@@ -97,6 +100,7 @@ class Mast3rPointmaps:
             directed = list(dict.fromkeys(directed + [(b, a) for a, b in directed]))
         needed = self._check_memory(views, directed)
         wanted = sorted({view for pair in directed for view in pair})
+        self._warn_of_cuts([views[index] for index in wanted], progress)
         steps = len(wanted) + len(directed)
         encoded = self._encode(views, wanted, progress, steps)
         self._encoded = []
@@ -151,6 +155,17 @@ class Mast3rPointmaps:
 
     def _fitting(self, view: View) -> Fitting:
         return Fitting.of(view, self._config.image_size, self._network.architecture.patch)
+
+    def _warn_of_cuts(self, views: Sequence[View], progress: Progress) -> None:
+        """Names the cameras of whose images a visible part gets no points of its own."""
+        cut = [(view, lost) for view in views if (lost := self._fitting(view).lost) > VISIBLE_CUT]
+        if cut:
+            named = ", ".join(f"'{view.name}' ({lost:.0%})" for view, lost in cut)
+            progress.warn(
+                "images nearer to a square than 4:3 are cut to 4:3, as the network was trained: "
+                f"what is cut away has no points, of cameras {named}. Images of 4:3 or wider lose "
+                "nothing"
+            )
 
     def _encode(
         self, views: Sequence[View], wanted: Sequence[int], progress: Progress, steps: int

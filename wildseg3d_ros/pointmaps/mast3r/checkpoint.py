@@ -20,7 +20,7 @@ from wildseg3d_ros.pointmaps.mast3r.files import (
     remedy,
 )
 from wildseg3d_ros.pointmaps.mast3r.heads import HeadSizes
-from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, published_name
+from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, dtype_of, published_name
 
 _log = logging.getLogger(__name__)
 _LISTED = 5
@@ -47,14 +47,14 @@ def load_network(
     with ExitStack() as stack:
         checkpoint = open_checkpoint(path, stack)
         network = network_from_checkpoint(checkpoint, device, dtype, check)
-    count = sum(p.numel() for p in network.parameters())
+    parameters = list(network.parameters())
     # A warning, because it has to be read before the results are used.
     _log.warning(
-        "MASt3R weights '%s' loaded: %.1f M parameters, %.0f MB as %s on %s. The published "
-        "weights are under %s: no commercial use",
+        "MASt3R weights '%s' loaded: %.1f M parameters, %.0f MB as %s (heads float32) on %s. The "
+        "published weights are under %s: no commercial use",
         path,
-        count / 1e6,
-        count * dtype.itemsize / 1e6,
+        sum(p.numel() for p in parameters) / 1e6,
+        sum(p.nbytes for p in parameters) / 1e6,
         str(dtype).removeprefix("torch."),
         device,
         LICENCE,
@@ -98,7 +98,8 @@ def network_from_checkpoint(
         raise FileError(f"'{checkpoint.source}' has tensors of wrong shapes: {_listed(wrong)}")
     try:
         state = {
-            name: checkpoint.read(key).to(device=device, dtype=dtype) for name, key in keys.items()
+            name: checkpoint.read(key).to(device=device, dtype=dtype_of(name, dtype))
+            for name, key in keys.items()
         }
     except torch.OutOfMemoryError as error:
         raise FileError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pathlib
 import pickle
 import re
 import tarfile
@@ -14,11 +15,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home, shown
 from wildseg3d_ros.core.files.text import read_json
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -120,14 +122,14 @@ def _open_safetensors(path: Path, stack: ExitStack) -> Checkpoint:
 def _open_pth(path: Path) -> Checkpoint:
     _refuse_pickles(path)
     try:
-        # The published file keeps its training's arguments in a Namespace, which is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_plain_types()):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         # What is not data is refused before any of it runs.
         raise FileError(
-            f"'{path}' is damaged or holds more than tensors and plain values, and is not loaded, "
-            "because that could run code; use the .safetensors file"
+            f"'{path}' is damaged or holds more than tensors and plain values"
+            f"{_refused_types(path)}, and is not loaded, because that could run code; use the "
+            ".safetensors file"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
         raise damaged(path, error) from error
@@ -142,6 +144,32 @@ def _open_pth(path: Path) -> Checkpoint:
     described = dict(re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d+)", said))
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     return Checkpoint(path, shapes, tensors.__getitem__, _heads(described))
+
+
+def _plain_types() -> list[Any]:
+    """What training leaves beside tensors and is plain data: its arguments in a Namespace, as in
+    the published file, numbers of NumPy, and paths, which are not opened."""
+    types: list[Any] = [argparse.Namespace, np.dtype]
+    types += [type(np.dtype(code)) for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4")]
+    types += [type(np.dtype(code)) for code in ("u8", "f2", "f4", "f8", "U1")]
+    scalar = np.float64(0).__reduce__()[0]
+    # NumPy 1 and Python before 3.13 wrote other names.
+    types += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    for kind, system in (("PurePosixPath", "Posix"), ("PureWindowsPath", "Windows")):
+        for name in (kind, f"{system}Path"):
+            for module in ("pathlib", "pathlib._local"):
+                types.append((getattr(pathlib, kind), f"{module}.{name}"))
+    return types
+
+
+def _refused_types(path: Path) -> str:
+    """The types in a file that are not loaded, for error text; their code is not run."""
+    try:
+        with torch.serialization.safe_globals(_plain_types()):
+            found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError):
+        return ""
+    return f" ({', '.join(sorted(map(shown, found))[:5])})" if found else ""
 
 
 def _refuse_pickles(path: Path) -> None:

@@ -25,7 +25,8 @@ class Fitting:
     The network was trained on images with square pixels whose middle is the camera's axis, so
     neither stretching nor padding would do. The scale is the smallest with which the image covers
     the grid, and the grid the nearest one to the aspect ratio. Less than half a patch is cut from
-    either end of one side, and nothing from a 4:3 or a 16:9 image of the published size.
+    either end of one side, and nothing from a 4:3 or a 16:9 image of the published size. From
+    what is nearer to a square 4:3 is cut, as in the original: its training had 512x384 to 512x160.
 
     Attributes:
         size: (height, width) of the view's image.
@@ -53,7 +54,7 @@ class Fitting:
                 f"shorter side, also when the longer one is resized to {long_side} "
                 "(pointmaps.mast3r.image_size); its best input has 512 pixels or more"
             )
-        short_side = round(across / patch) * patch
+        short_side = round(min(across, 0.75 * long_side) / patch) * patch
         inner = (short_side, long_side) if height <= width else (long_side, short_side)
         return cls((height, width), inner, max(inner[0] / height, inner[1] / width))
 
@@ -66,6 +67,12 @@ class Fitting:
         resized: Any = cv2.resize(image, (width, height), interpolation=way)
         top, left = (height - rows) // 2, (width - cols) // 2
         return resized[top : top + rows, left : left + cols]
+
+    @property
+    def lost(self) -> float:
+        """Share of the image's pixels that the network does not see."""
+        rows, cols = self.axes
+        return 1.0 - float(np.mean(rows.inside)) * float(np.mean(cols.inside))
 
     @cached_property
     def axes(self) -> tuple[Axis, Axis]:

@@ -178,7 +178,8 @@ class Mast3r(nn.Module):
     """MASt3R for inference.
 
     ``network(images1, images2)`` is the plain way. :meth:`encode`, :meth:`role` and :meth:`decode`
-    are its steps.
+    are its steps. The heads are float32 whatever the rest is, as in the original: points are
+    ``expm1`` of what they give, and rounding that to bfloat16 moves a point at 2 m by millimetres.
     """
 
     def __init__(self, architecture: Architecture = Architecture()) -> None:
@@ -189,6 +190,12 @@ class Mast3r(nn.Module):
             ViewHead(sizes.encoder_channels, sizes.decoder_channels, sizes.patch, sizes.head)
             for _ in range(2)
         )
+
+    def shortened(self, dtype: torch.dtype) -> Mast3r:
+        """This network with all but its heads in another type; in place."""
+        self.encoder.to(dtype)
+        self.decoders.to(dtype)
+        return self
 
     def grid(self, images: Tensor) -> Grid:
         """Patches of images (B, 3, H, W).
@@ -212,9 +219,10 @@ class Mast3r(nn.Module):
     def role(self, encoded: Tensor, grid: Grid, number: int) -> Role:
         """What encoded views (B, S, C) give to their pairs as view 1 or view 2."""
         embedded, hidden = self.decoders.prepare(encoded, grid, number)
-        with _exact(encoded):
+        exact = encoded.float()
+        with _exact(exact):
             head = self.downstream_head1 if number == 1 else self.downstream_head2
-            return Role(grid, embedded, hidden, head.prepare(encoded, grid))
+            return Role(grid, embedded, hidden, head.prepare(exact, grid))
 
     def decode(self, one: Role, two: Role) -> tuple[Maps, Maps]:
         """Both views of each pair, in the first view's camera frame."""
@@ -222,8 +230,9 @@ class Mast3r(nn.Module):
         made = []
         heads = self.downstream_head1, self.downstream_head2
         for head, role, kept in zip(heads, (one, two), tokens, strict=True):
-            with _exact(one.embedded):
-                points, local = head(role.head, kept, role.grid)
+            exact = [layer.float() for layer in kept]
+            with _exact(exact[0]):
+                points, local = head(role.head, exact, role.grid)
             made.append(Maps(*points_and_confidence(points), *descriptors_and_confidence(local)))
         return made[0], made[1]
 
@@ -239,6 +248,11 @@ def _exact(like: Tensor) -> AbstractContextManager:
     if like.is_cuda and like.dtype == torch.float32:
         return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return nullcontext()
+
+
+def dtype_of(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The type of one of the network's tensors in a network of a type."""
+    return torch.float32 if name.startswith("downstream_head") else dtype
 
 
 def published_name(name: str) -> str:

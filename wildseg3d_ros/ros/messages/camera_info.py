@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
@@ -10,16 +11,15 @@ from wildseg3d_ros.core.geometry.lens import Lens
 
 _PERSPECTIVE, _FISHEYE = (4, 5, 8, 12, 14), (4,)
 _MODELS = {
-    "plumb_bob": _PERSPECTIVE,
-    "rational_polynomial": _PERSPECTIVE,
-    "thin_prism": _PERSPECTIVE,
-    "equidistant": _FISHEYE,
-    "fisheye": _FISHEYE,
+    **dict.fromkeys(("plumb_bob", "rational_polynomial", "thin_prism"), _PERSPECTIVE),
+    **dict.fromkeys(("radtan", "brown_conrady"), _PERSPECTIVE),
+    **dict.fromkeys(("equidistant", "fisheye", "kannala_brandt"), _FISHEYE),
 }
-"""Numbers of coefficients by distortion model (sensor_msgs/distortion_models).
+"""Numbers of coefficients by distortion model: those of sensor_msgs/distortion_models, and other
+names of the same.
 
 The perspective models are one, k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tx ty, in OpenCV's order, which
-may end where the rest is 0: drivers give plumb_bob eight coefficients too.
+may end where the rest is 0: drivers give plumb_bob eight coefficients too, and equidistant five.
 """
 
 
@@ -75,8 +75,8 @@ def lens_from_info(
             f"{size[1]}x{size[0]}; publish the calibration of the resolution in use"
         )
     coefficients = np.array(message.d, dtype=np.float64)
-    model = message.distortion_model or "plumb_bob"
-    fisheye = model in ("equidistant", "fisheye")
+    model = (message.distortion_model or "plumb_bob").lower()
+    fisheye = _MODELS.get(model) == _FISHEYE
     if rectified or not (np.any(coefficients) or (fisheye and len(coefficients))):
         return Lens(K, size)
     if model not in _MODELS:
@@ -84,12 +84,21 @@ def lens_from_info(
             f"{who}: unknown distortion model '{model}' in '{topic}'; known are "
             f"{', '.join(_MODELS)}; else rectify the images and set the camera's 'rectified'"
         )
+    coefficients = _without_zeros(coefficients, _MODELS[model])
     if len(coefficients) not in _MODELS[model] or not np.isfinite(coefficients).all():
         raise _bad(
             f"{who}: distortion model '{model}' takes {' or '.join(map(str, _MODELS[model]))} "
             f"finite coefficients, '{topic}' has {coefficients.tolist()}"
         )
     return Lens(K, size, coefficients, fisheye)
+
+
+def _without_zeros(coefficients: NDArray, sizes: tuple[int, ...]) -> NDArray[np.float64]:
+    """The coefficients up to a model's number of them, where only zeros follow."""
+    for size in sizes:
+        if len(coefficients) > size and not coefficients[size:].any():
+            return coefficients[:size]
+    return coefficients
 
 
 def _bad(text: str) -> InputError:

@@ -11,7 +11,7 @@ from sensor_msgs.msg import CompressedImage
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.files.pictures import decode_image
-from wildseg3d_ros.ros.messages.conversions import metres
+from wildseg3d_ros.ros.messages.conversions import bayer_code, metres
 from wildseg3d_ros.ros.messages.rvl import decode_rvl
 
 _DEPTH_HEAD = struct.Struct("<iff")
@@ -32,14 +32,21 @@ def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]
     Raises:
         InputError: data that cannot be decoded.
     """
+    # The plugin takes a Bayer image for one of greys.
+    mosaic = bayer_code(message.format.partition(";")[0].strip())
+    flags = cv2.IMREAD_COLOR if mosaic is None else cv2.IMREAD_UNCHANGED
     try:
-        decoded = decode_image(memoryview(message.data), who, cv2.IMREAD_COLOR)
+        decoded = decode_image(memoryview(message.data), who, flags)
     except InputError as error:
         raise InputError(
             f"{who}: compressed image of format '{message.format}' ({len(message.data)} bytes) "
             f"cannot be decoded; expected JPEG or PNG: {error}"
         ) from error
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    if mosaic is None or decoded.ndim == 3:
+        return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
+    if decoded.dtype == np.uint16:
+        decoded = (decoded >> 8).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, mosaic), np.uint8)
 
 
 def depth_from_compressed(
@@ -61,7 +68,7 @@ def depth_from_compressed(
     encoding, _, plugin = message.format.partition(";")
     encoding, plugin = encoding.strip(), plugin.strip()
     coders = {"compressedDepth": _png, "compressedDepth png": _png, "compressedDepth rvl": _rvl}
-    if encoding not in ("16UC1", "32FC1") or plugin not in coders:
+    if encoding not in ("16UC1", "mono16", "32FC1") or plugin not in coders:
         raise InputError(
             f"{who}: unsupported format '{message.format}' of compressed depth; supported are "
             "'16UC1; compressedDepth png', '32FC1; compressedDepth png' and both with rvl",
@@ -77,7 +84,7 @@ def depth_from_compressed(
             f"{_DEPTH_HEAD.size} bytes of parameters: {error}",
             ErrorCode.BAD_DEPTH,
         ) from error
-    if encoding == "16UC1":
+    if encoding != "32FC1":
         return metres(pixels, scale)
     distance = pixels.astype(np.float32) - np.float32(b)
     measured = (pixels > 0) & (distance > 0)

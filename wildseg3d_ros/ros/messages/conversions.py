@@ -25,6 +25,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.depth import unsaturated
 from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     quaternion_from_rotation,
@@ -61,12 +62,19 @@ _BAYER = {
 }
 _COLOR |= {f"bayer_{pattern}8": ("u1", 1, code) for pattern, code in _BAYER.items()}
 _COLOR |= {f"bayer_{pattern}16": ("u2", 1, code) for pattern, code in _BAYER.items()}
-UNNAMED_ORDER = {"8UC3": {"bgr": "bgr8", "rgb": "rgb8"}, "8UC4": {"bgr": "bgra8", "rgb": "rgba8"}}
+UNNAMED_ORDER = {
+    f"{bits}UC{channels}": {
+        order: f"{order}{'a' * (channels - 3)}{bits}" for order in ("bgr", "rgb")
+    }
+    for bits in (8, 16)
+    for channels in (3, 4)
+}
 """Encodings that do not say the order of their channels, and what each order makes of them."""
 _PLANES = ("nv12", "nv21")
 """Encodings of an image of H rows of brightness above H / 2 rows of colour."""
 _LAYOUT = {name: (kind, channels) for name, (kind, channels, _) in _COLOR.items()}
-_LAYOUT |= {"16uc1": ("u2", 1), "32fc1": ("f4", 1), "8uc3": ("u1", 3), "8uc4": ("u1", 4)}
+_LAYOUT |= {"16uc1": ("u2", 1), "32fc1": ("f4", 1)}
+_LAYOUT |= {name.lower(): _LAYOUT[orders["rgb"]] for name, orders in UNNAMED_ORDER.items()}
 COLOR_ENCODINGS = (*(name for name in _COLOR if name != "8uc1"), *UNNAMED_ORDER)
 """Encodings that :func:`rgb_from_image` reads."""
 DEPTH_ENCODINGS = ("16UC1", "32FC1")
@@ -151,7 +159,7 @@ def rgb_from_image(
     Args:
         message: of one of :data:`COLOR_ENCODINGS`.
         who: what the image is, for error text.
-        unnamed_order: of the channels of 8UC3 and 8UC4, which do not say it.
+        unnamed_order: of the channels of 8UC3 and the like, which do not say it.
 
     Raises:
         InputError: as :func:`array_from_image`, or an encoding that is not a colour image.
@@ -168,6 +176,12 @@ def rgb_from_image(
         pixels = (pixels >> 8).astype(np.uint8)
     code = _COLOR[key][2]
     return pixels if code is None else np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+
+
+def bayer_code(encoding: str) -> int | None:
+    """OpenCV's conversion to RGB of a Bayer encoding; None of others."""
+    key = encoding.lower()
+    return _COLOR[key][2] if key in _COLOR and key.startswith("bayer_") else None
 
 
 def depth_from_image(message: Image, who: str, scale: float = 0.0) -> NDArray[np.float32]:
@@ -195,7 +209,7 @@ def metres(pixels: NDArray, scale: float) -> NDArray[np.float32]:
     """Depth in metres of uint16 or float32 pixels; with a scale of 0, as REP 118 has their units:
     integers are millimetres, floats are metres."""
     scale = scale or (0.001 if pixels.dtype == np.uint16 else 1.0)
-    return pixels.astype(np.float32) * np.float32(scale)
+    return unsaturated(pixels).astype(np.float32) * np.float32(scale)
 
 
 def image_from_array(

@@ -1,0 +1,183 @@
+"""The package in Python: what users pass, the examples of its docstrings, and the notebook."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wildseg3d_ros as ws
+from wildseg3d_ros import api
+from wildseg3d_ros.core.errors import ConfigError, FileError, InputError, PromptError
+from wildseg3d_ros.evaluation import most_interior_pixel
+from wildseg3d_ros.io.folder import write_folder
+from wildseg3d_ros.scene.file.snapshot import save_scene
+from wildseg3d_testing.exact import exact_scene
+from wildseg3d_testing.scenes import construct_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene(views=3, arc_degrees=60, objects=4)
+
+
+@pytest.fixture(scope="module")
+def scene(truth):
+    return ws.Scene(exact_scene(truth))
+
+
+def pixel(truth, object_id, view=0):
+    return (f"cam_{view}", *most_interior_pixel(truth.labels[view] == object_id))
+
+
+def test_import_is_quick_and_shows_the_public_names():
+    code = (
+        "import sys; before = set(sys.modules); import wildseg3d_ros as ws; names = dir(ws);"
+        "print(len(set(sys.modules) - before)); print(*names)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded, names = answer.stdout.splitlines()
+    assert int(loaded) < 10
+    assert names.split() == sorted([*ws._PUBLIC, "__version__"])
+    for name in ws._PUBLIC:
+        assert getattr(ws, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'segment'; it has Box, Click"):
+        _ = ws.segment
+
+
+def test_public_names_have_types():
+    """The stub names what is imported when it is asked for."""
+    stub = (ROOT / "wildseg3d_ros" / "__init__.pyi").read_text()
+    for name, module in ws._PUBLIC.items():
+        assert f"from {module} import {name} as {name}\n" in stub
+
+
+def test_segment_takes_what_users_pass(truth, scene):
+    one, two = pixel(truth, 1), pixel(truth, 2)
+    for where in (
+        (one,),
+        one,  # without its brackets
+        (list(one),),
+        ([one],),
+        ((one,),),
+        (ws.Click(*one),),
+        ((one[0], np.int64(one[1]), np.float32(one[2])),),
+        (1,),
+        (np.int32(1),),
+        ([1],),
+        (scene.objects[0],),
+    ):
+        assert scene.segment(*where).object_ids == (1,), where
+    for both in ((one, two), ([one, two],), (1, 2), ([1], two), ((one, two),)):
+        assert scene.segment(*both).object_ids == (1, 2), both
+    rows, columns = np.nonzero(truth.labels[0] == 2)
+    box = ("cam_0", columns.min(), rows.min(), columns.max(), rows.max())
+    assert scene.segment(box).object_ids == (2,)
+    cloud = scene.segment(one)
+    snapshot = scene.snapshot
+    np.testing.assert_array_equal(cloud.points, snapshot.index.points[snapshot.index.rows(1)])
+    assert repr(cloud) == f"<cloud of object 1: {len(cloud)} points in 'base', score 1.00>"
+    with pytest.raises(PromptError, match="excludes"):
+        scene.segment(one, without=[pixel(truth, 1, view=1)])
+    with pytest.raises(PromptError, match="'without' takes pixels"):
+        scene.segment(one, without=[2])
+
+
+@pytest.mark.parametrize(
+    "where",
+    [(320, 240), (320, 240, "cam_0"), ("cam_0", 1), ("cam_0", "a", 4), 1.5, True, None, "cam_0"],
+)
+def test_segment_says_what_it_takes(scene, where):
+    with pytest.raises(PromptError, match="cannot tell what .* expected .camera, u, v."):
+        scene.segment(where)
+
+
+def test_segment_says_what_there_is(scene):
+    with pytest.raises(PromptError, match="no camera 'left'.* its cameras are: cam_0, cam_1"):
+        scene.segment(("left", 3, 4))
+    with pytest.raises(PromptError, match="pixel .200, 3. is outside .* which is 160x120"):
+        scene.segment(("cam_0", 200, 3))
+    with pytest.raises(PromptError, match="has no object 9"):
+        scene.segment(9)
+    with pytest.raises(PromptError, match="needs at least one click"):
+        scene.segment()
+    with pytest.raises(PromptError, match="no camera 'left'"):
+        scene.image("left")
+
+
+def test_build_says_what_it_takes(truth):
+    with pytest.raises(InputError, match="from a folder or from two or more views, got 5"):
+        ws.build(5)
+    with pytest.raises(InputError, match=r"got an array of shape \(3, 4, 3\); make them: View"):
+        ws.build([np.zeros((3, 4, 3), np.uint8)])
+    with pytest.raises(InputError, match="from two or more views, got <view 'cam_0': 160x120, K"):
+        ws.build(truth.views[0])
+    with pytest.raises(ConfigError, match=r"unknown configuration key 'mask' \(did you mean 'mas"):
+        ws.build(truth.views, mask={"backend": "sam2"})
+    with pytest.raises(ConfigError, match="index.click_radius"):
+        ws.build(truth.views, **{"index.click_radius": -1})
+    with pytest.raises(FileError, match="cannot read scene"):
+        ws.load("nowhere.ws3d")
+
+
+def test_show_serves_the_page(scene, monkeypatch):
+    pytest.importorskip("nicegui", reason="EXTRA ABSENT: make setup EXTRAS=viewer")
+    # NiceGUI serves otherwise where it believes itself in a test.
+    for name in [name for name in os.environ if name.startswith("PYTEST")]:
+        monkeypatch.delenv(name)
+    with scene.show(port=21000, browser=False) as shown:
+        with urllib.request.urlopen(shown.address) as page:
+            assert b"wildseg3d" in page.read()
+        assert shown.address in repr(shown) and shown.address in shown._repr_html_()
+        process = shown._process
+    assert process.poll() is not None
+    assert repr(shown) == "<page, closed>"
+
+
+def test_show_says_why_there_is_no_page(scene, monkeypatch):
+    """What the command says that would have served it."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(FileError, match="the page cannot be served: it ended without a word"):
+        scene.show(browser=False)
+
+
+def test_docstrings_are_true(truth, tmp_path, monkeypatch):
+    """Their examples run where there are a recording and its scene."""
+    save_scene(exact_scene(truth), tmp_path / "scene.ws3d")
+    write_folder(tmp_path / "recording", truth.recording())
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(api, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > 15
+    assert result.failed == 0
+
+
+def test_notebook_runs(tmp_path, monkeypatch):
+    """Its cells, one after the other, as a kernel runs them."""
+    notebook = json.loads((ROOT / "examples" / "first_scene.ipynb").read_text())
+    shutil.copytree(ROOT / "examples" / "tabletop", tmp_path / "tabletop")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                assert cell["outputs"] == []
+                exec("".join(cell["source"]), names)
+    assert "<cloud of object" in printed.getvalue()
+    assert "is outside the image of camera 'cam_2'" in printed.getvalue()
+    assert (names["out"] / "export" / "index.html").is_file()
+    shutil.rmtree(names["out"])

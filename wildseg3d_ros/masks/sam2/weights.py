@@ -1,0 +1,208 @@
+"""Models of SAM 2 and EdgeTAM from a hub name, a folder or a file, with nothing left to chance."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home
+from wildseg3d_ros.masks.sam2.batching import batched
+
+_log = logging.getLogger(__name__)
+
+_MODELS = {"sam2": "Sam2", "edgetam": "EdgeTam"}
+"""First part of the names of their classes, by type; the video models' types end on ``_video``."""
+_LICENCE = "Apache-2.0"
+"""Of the published weights of SAM 2, SAM 2.1 and EdgeTAM."""
+_PUBLISHED = "facebook/sam2.1-hiera-small"
+_FILES = "config.json model.safetensors"
+"""Of a published model, what is read; the others of its hub page are the same in other formats."""
+_TIED = "prompt_encoder.shared_embedding.positional_embedding"
+"""Is ``shared_image_embedding``'s own; transformers 4 saved only that one."""
+
+
+def lasting_name(weights: str) -> str:
+    """What finds the same weights from every folder: a hub name as it is, or an absolute path."""
+    path = of_home(weights)
+    return str(path.resolve()) if is_folder(path) or is_regular(path) else weights
+
+
+def load_models(
+    weights: str, device: torch.device, dtype: torch.dtype, tracker: bool = True
+) -> tuple[Any, Any]:
+    """The image model and the video model, which share one encoder.
+
+    Args:
+        weights: hub name of a downloaded model, its folder, or its ``.safetensors`` file.
+        tracker: whether the video model is needed; without, it is None.
+
+    Raises:
+        FileError: no such weights, of another model, or not all of them.
+        ConfigError: a package that the model needs is missing.
+    """
+    import transformers
+
+    with _quiet():
+        source, state = _source(weights)
+        with _clear_errors(source):
+            config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
+        kind = config.model_type
+        first = _MODELS.get(kind.removesuffix("_video"))
+        if first is None:
+            known = ", ".join(f"{each}, {each}_video" for each in sorted(_MODELS))
+            raise FileError(
+                f"'{weights}' is a model of type '{kind}'; expected one of {known}; {_remedy()}"
+            )
+        image_model = _load(f"{first}Model", source, dtype, state)
+        video_model = _load(f"{first}VideoModel", source, dtype, state) if tracker else None
+    image_model = image_model.to(device).eval()
+    if video_model is not None:
+        # One encoder in memory: the two classes hold the same one.
+        video_model.vision_encoder = image_model.vision_encoder
+        video_model = video_model.to(device).eval()
+    _log.warning(
+        "SAM 2 weights '%s' (%s) loaded: %.1f M parameters as %s on %s; the published weights are "
+        "under %s",
+        weights,
+        kind,
+        sum(p.numel() for p in (video_model or image_model).parameters()) / 1e6,
+        str(dtype).removeprefix("torch."),
+        device,
+        _LICENCE,
+    )
+    return image_model, video_model
+
+
+def _source(weights: str) -> tuple[str, Mapping[str, torch.Tensor] | None]:
+    """What transformers loads by name, a folder or a hub name, and the tensors of a given file."""
+    path = of_home(weights)
+    if is_folder(path):
+        return str(path), None
+    if not is_regular(path):
+        if re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights):
+            return weights, None
+        raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
+    if path.suffix != ".safetensors":
+        raise FileError(
+            f"SAM 2 weights '{weights}' are no .safetensors file; expected one in the layout of "
+            f"transformers, not a checkpoint of the original code; {_remedy()}"
+        )
+    folder = path.absolute().parent
+    if not is_regular(folder / "config.json"):
+        raise FileError(
+            f"SAM 2 weights '{weights}' have no config.json beside them, which says how the "
+            f"network is built: fetch it into '{folder}' as well; {_remedy()}"
+        )
+    from safetensors.torch import load_file
+
+    with _clear_errors(str(folder), path):
+        return str(folder), load_file(path)
+
+
+def _load(
+    name: str, source: str, dtype: torch.dtype, state: Mapping[str, torch.Tensor] | None
+) -> Any:
+    """A model of transformers by the name of its class, all of whose tensors are the weights'."""
+    import transformers
+
+    model_class = getattr(transformers, name)
+    model_class = batched(model_class) if "Video" in name else model_class
+    given: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "local_files_only": True}
+    with _clear_errors(source):
+        if state is None:
+            model, report = model_class.from_pretrained(source, **given)
+        else:
+            config = model_class.config_class.from_pretrained(source, local_files_only=True)
+            model, report = model_class.from_pretrained(
+                None, config=config, state_dict=dict(state), **given
+            )
+    missing = set(report["missing_keys"])
+    if _TIED in missing:
+        # Where it is missing as well, it stays in the list.
+        tied = model.shared_image_embedding.positional_embedding.detach().clone()
+        model.prompt_encoder.shared_embedding.positional_embedding = tied
+        missing.remove(_TIED)
+    if some := [*sorted(missing), *sorted(report["mismatched_keys"])][:3]:
+        tracks = any("memory" in key for key in missing)
+        without = "; or set masks.sam2.anchors to 0, which needs no tracker" if tracks else ""
+        raise FileError(
+            f"the weights of '{source}' are not complete for {name}: {len(missing)} tensors are "
+            f"missing, such as {some}{without}; {_remedy()}"
+        )
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers and the hub from writing to the terminal."""
+    import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    verbosity, were_off = transformers.logging.get_verbosity(), are_progress_bars_disabled()
+    transformers.logging.set_verbosity_error()
+    if not were_off:
+        transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        # Where the environment has them off, turning them on is a warning.
+        if not were_off:
+            transformers.logging.enable_progress_bar()
+
+
+@contextmanager
+def _clear_errors(source: str, file: Path | None = None) -> Iterator[None]:
+    """Makes errors of loading say what is missing, and the way out."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"the model '{source}' needs a package that is not installed or does not load "
+            f"({str(error).strip().splitlines()[0]}); EdgeTAM needs timm and the torchvision of "
+            f"the installed torch: {edgetam_install(torch.__version__)}"
+        ) from error
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if not is_folder(Path(source)):
+            raise FileError(
+                f"SAM 2 weights '{source}' are neither a folder (there is no "
+                f"'{of_home(source).absolute()}') nor a downloaded model of that name "
+                f"on the hub; {_remedy(source)}"
+            ) from error
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        raise FileError(
+            f"cannot load SAM 2 weights '{file or source}' ({first}); {_remedy(source)}"
+        ) from error
+
+
+def edgetam_install(torch_version: str) -> str:
+    """The command that installs what EdgeTAM's encoder needs beside this version of torch.
+
+    torchvision 0.(n + 15) is built for torch 2.n, and for the same CPU or CUDA build of it.
+    """
+    found = re.match(r"2\.(\d+)[^+]*(?:\+(\w+))?", torch_version)
+    if not found:
+        return "pip install timm, and the torchvision that goes with it"
+    fits = f"pip install timm 'torchvision==0.{int(found[1]) + 15}.*'"
+    build = f" --extra-index-url https://download.pytorch.org/whl/{found[2]}" if found[2] else ""
+    return fits + build
+
+
+def _remedy(name: str = "") -> str:
+    name = name if name and not is_folder(Path(name)) else _PUBLISHED
+    return (
+        f"fetch them with `hf download {name} {_FILES}` (184 MB for sam2.1-hiera-small, licence "
+        f"{_LICENCE}), or set masks.sam2.weights to the model's folder. The mask back end "
+        "'geometric' needs no weights"
+    )
