@@ -22,6 +22,7 @@ def manifest(tag):
 def shared_files(folder):
     """(destination, files) for `folder` and below, as the relative paths setuptools wants."""
     files = sorted(path for path in (HERE / folder).rglob("*") if path.is_file())
+    files = [path for path in files if path.parent.name != "__pycache__"]
     folders = dict.fromkeys(path.parent.relative_to(HERE) for path in files)
     return [
         (
@@ -29,7 +30,6 @@ def shared_files(folder):
             [str(path.relative_to(HERE)) for path in files if path.parent == HERE / parent],
         )
         for parent in folders
-        if parent.name != "__pycache__"
     ]
 
 
@@ -59,14 +59,14 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         *shared_files("launch"),
         *shared_files("config"),
-        *shared_files("examples/tabletop"),
+        *shared_files("examples"),
     ],
     python_requires=">=3.11",
     # Ranges that the code works with; packaging/requirements has the versions that are tested.
     install_requires=[
         "array-api-compat>=1.9",
         "numpy>=1.26",
-        "opencv-python-headless>=4.6",
+        "opencv-python-headless>=4.11",
         "PyYAML>=6",
         "scikit-image>=0.22",
         "scipy>=1.11",
@@ -92,6 +92,13 @@ setup(
             "replay_node = wildseg3d_ros.ros.replay_node:main",
             "cell = wildseg3d_ros.ros.cell_node:main",
             "viewer = wildseg3d_ros.viewer.command:main_live",
+            "apc_shelf = wildseg3d_ros.examples.apc_shelf:main",
+            "click = wildseg3d_ros.examples.click:main",
+            "gpd_samples = wildseg3d_ros.examples.gpd_samples:main",
+            "graspnet_file = wildseg3d_ros.examples.graspnet_file:main",
+            "moveit_objects = wildseg3d_ros.examples.moveit_objects:main",
+            "temple = wildseg3d_ros.examples.temple:main",
+            "wrist = wildseg3d_ros.examples.wrist:main",
         ],
         # The back ends, by their settings: as any other package adds its own (docs/extending.md).
         "wildseg3d.pointmaps": [

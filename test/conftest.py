@@ -26,6 +26,33 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.xdist_group(group))
 
 
+OPTIONAL = {
+    "array_api_strict",
+    "huggingface_hub",
+    "mujoco",
+    "nicegui",
+    "onnx",
+    "playwright",
+    "safetensors",
+    "torch",
+    "transformers",
+    "trimesh",
+}
+"""Modules of the extras and of the tests, which a colcon workspace need not have."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """Skips a file that needs an optional package, instead of ending the whole run there."""
+    report = (yield).get_result()
+    raised = report.call.excinfo
+    cause = raised.value.__cause__ if raised is not None else None
+    if isinstance(cause, ModuleNotFoundError) and str(cause.name).split(".")[0] in OPTIONAL:
+        reason = f"Skipped: {cause.name} ABSENT: install the extra that needs it"
+        report.outcome, report.result = "skipped", []
+        report.longrepr = (str(collector.path), 1, reason)
+
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
 

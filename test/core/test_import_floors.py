@@ -19,14 +19,14 @@ FLOORS = (
     {"editing", "evaluation", "grasping", "pipeline"},
     {"export", "protocols", "showing"},
     {"api", "cli", "ros"},
-    {"demo", "training", "viewer"},
+    {"batch", "demo", "examples", "training", "viewer"},
     {"demo_live"},
 )
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 
 ROS_FLOORS = (
     {"guard", "lifecycle", "messages", "parameters", "qos", "running"},
-    {"tf"},
+    {"rviz", "tf"},
     {"cameras"},
     {"services"},
     {"building"},

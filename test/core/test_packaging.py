@@ -93,7 +93,8 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     for name in (*names, "wildseg3d_ros", "fitting", "launch", "config", "examples"):
         path = ROOT / name
         if path.is_dir():
-            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(path, source / name, symlinks=True, ignore=ignored)
         elif path.is_file():
             source.mkdir(exist_ok=True)
             shutil.copy(path, source / name)
@@ -106,15 +107,17 @@ def test_setup_built_package_has_its_executables_and_data_files(tmp_path):
     )
     prefix = tmp_path / "install"
     executables = {path.name for path in (prefix / "lib" / "wildseg3d").iterdir()}
-    assert executables == {"wildseg3d", "scene_node", "replay_node", "cell", "viewer"}
+    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert {"click", "wrist"} <= examples
+    assert executables == {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *examples}
     share = prefix / "share"
     assert (share / "ament_index/resource_index/packages/wildseg3d").is_file()
     assert (share / "wildseg3d/package.xml").is_file()
-    for folder in ("launch", "config", "examples/tabletop"):
+    for folder in ("launch", "config", "examples"):
         wanted = {
             path.relative_to(ROOT)
             for path in (ROOT / folder).rglob("*")
-            if path.is_file() and path.suffix != ".pyc"
+            if path.is_file() and path.parent.name != "__pycache__"
         }
         installed = {
             path.relative_to(share / "wildseg3d")
@@ -133,7 +136,8 @@ def test_setup_entry_points_name_functions_that_exist():
     text = (ROOT / "setup.py").read_text()
     entries = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', text)
     backends = {"da3", "depth", "mast3r", "stereo", "geometric", "sam2"}
-    names = {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *backends}
+    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    names = {"wildseg3d", "scene_node", "replay_node", "cell", "viewer", *backends, *examples}
     assert {name for name, _, _ in entries} == names
     for name, module, function in entries:
         folder = ROOT.joinpath(*module.split("."))
@@ -198,7 +202,7 @@ def test_ros_layer_alone_imports_ros():
     outside = {
         path: names
         for path, names in users.items()
-        if names and not path.startswith("wildseg3d_ros/ros/")
+        if names and not path.startswith(("wildseg3d_ros/ros/", "wildseg3d_ros/examples/"))
     }
     assert outside == {}
     assert any(users.values()), "no file imports ROS at all: this test looks at the wrong place"
@@ -206,7 +210,9 @@ def test_ros_layer_alone_imports_ros():
 
 def test_manifest_names_the_ros_packages_that_are_imported():
     ours = {"wildseg3d_ros"}
-    imported = set().union(*(imported_modules(path) for path in SOURCES)) - ours
+    # Examples name what they need beyond it, when they are run.
+    sources = [path for path in SOURCES if path.parent.name != "examples"]
+    imported = set().union(*map(imported_modules, sources)) - ours
     needed = {name for name in imported if belongs_to_ros(name)} - {"launch", "launch_ros"}
     # tf2_ros in Python is part of a package of another name, and needed where it is there.
     needed = {"tf2_ros_py" if name == "tf2_ros" else name for name in needed}
@@ -218,7 +224,7 @@ def test_manifest_names_the_ros_packages_that_are_imported():
 
 
 def test_manifest_names_the_python_packages_that_setup_py_requires():
-    """By their rosdep keys; two have none, and README says how to get them."""
+    """By their rosdep keys; two have none, and a requirement file has them."""
     keys = {
         "numpy": "python3-numpy",
         "opencv-python-headless": "python3-opencv",
@@ -234,8 +240,8 @@ def test_manifest_names_the_python_packages_that_setup_py_requires():
     assert required == set(keys) | by_pip
     named = {tag.text for tag in manifest(".").iter("exec_depend")}
     assert set(keys.values()) <= named
-    readme = (ROOT / "README.md").read_text()
-    assert f"pip install {' '.join(sorted(by_pip))}" in readme
+    lacking = (ROOT / "packaging/requirements/beside-rosdep.txt").read_text()
+    assert by_pip <= set(re.findall(r"^([\w-]+)==", lacking, re.MULTILINE))
 
 
 def test_colcon_runs_the_tests_with_pytest():
@@ -246,6 +252,34 @@ def test_colcon_runs_the_tests_with_pytest():
     assert test.has_test_dependency(setup, "pytest")
 
 
+def test_colcon_tests_skip_files_whose_extra_is_missing(tmp_path):
+    """One that lacks an optional package is skipped by name; any other that fails is an error."""
+    shutil.copy(ROOT / "test/conftest.py", tmp_path)
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('absent', name='torch')")
+    (tmp_path / "test_extra.py").write_text("import torch")
+    (tmp_path / "test_broken.py").write_text("import no_such_module")
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+            ".",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "test_extra.py:1: torch ABSENT" in answer.stdout
+    assert "1 skipped, 1 error" in answer.stdout
+    assert answer.returncode != 0
+
+
 def test_error_code_values_are_those_of_the_status_message():
     text = (ROOT / "wildseg3d_msgs" / "msg" / "Status.msg").read_text()
     constants = re.findall(r"^uint16\s+([A-Z_]+)\s*=\s*(\d+)", text, re.MULTILINE)
@@ -253,6 +287,23 @@ def test_error_code_values_are_those_of_the_status_message():
         code.name: code.value for code in ErrorCode
     }
     assert len(constants) == len(ErrorCode)
+
+
+@pytest.mark.parametrize("distro", ["jazzy", "lyrical"])
+def test_docker_steps_name_what_there_is(distro):
+    """Paths and files of the Dockerfile exist; the two differ by their distribution alone."""
+    path = ROOT / "docker" / distro / "Dockerfile"
+    text = path.read_text()
+    assert f"FROM ros:{distro}-ros-base" in text
+    named = re.findall(r"(?<!/)\bsrc/wildseg3d/([\w./-]+)", text)
+    assert named, "it installs from the copied tree"
+    assert all((ROOT / name).exists() for name in named)
+    assert f"docker build -f docker/{distro}/Dockerfile" in text
+    skipped = re.search(r'--skip-keys "([^"]+)"', text).group(1).split()
+    assert set(skipped) <= {tag.text for tag in manifest(".").iter("exec_depend")}
+    other = {"jazzy": "lyrical", "lyrical": "jazzy"}[distro]
+    same = (ROOT / "docker" / other / "Dockerfile").read_text().splitlines()[1:]
+    assert [line.replace(other, distro) for line in same] == text.splitlines()[1:]
 
 
 def test_packaging_lock_file_has_the_versions_of_the_requirement_files():

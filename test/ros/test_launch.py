@@ -23,10 +23,12 @@ from rclpy.qos import (
 )
 
 from wildseg3d_ros.config import SceneConfig
+from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.settings import walk
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.ros.parameters import CameraConfig, Parameters
 from wildseg3d_ros.ros.replay_node import camera_names
+from wildseg3d_ros.ros.rviz import rig_of, write_rviz_config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -114,7 +116,8 @@ def test_launch_files_imports(path):
             modules |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             modules.add((node.module or "").split(".")[0])
-    assert modules <= {"launch", "launch_ros", "os", "pathlib", "wildseg3d_ros"}
+    ours = {"ament_index_python", "launch", "launch_ros", "wildseg3d_ros"}
+    assert modules <= {"os", "pathlib", "tempfile"} | ours
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert "generate_launch_description" in functions
 
@@ -134,7 +137,9 @@ def test_launch_files_arguments(path):
         assert "default_value" in keywords
         assert isinstance(call.args[0], ast.Constant)
         declared[call.args[0].value] = ast.literal_eval(keywords["description"])
-    used = {ast.literal_eval(call.args[0]) for call in named("LaunchConfiguration")}
+    reading = [*named("LaunchConfiguration"), *named("text"), *named("flag")]
+    names = [call.args[0] for call in reading]
+    used = {name.value for name in names if isinstance(name, ast.Constant)}
     assert set(declared) == used
     assert all(len(text) > 10 for text in declared.values())
     # Whatever is started from this package is installed with it.
@@ -143,7 +148,7 @@ def test_launch_files_arguments(path):
         keywords = {
             k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)
         }
-        if keywords["package"] == "wildseg3d":
+        if keywords.get("package") == "wildseg3d":
             assert f'"{keywords["executable"]} = ' in executables
 
 
@@ -166,19 +171,9 @@ def test_launch_demo_order():
 
 
 def test_launch_scene_devices():
-    """The launch file sets every setting that is a device, and cameras that there are."""
-    tree = ast.parse((ROOT / "launch/scene.launch.py").read_text())
-    values = {
-        target.id: ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    """The launch file sets every setting whose name says that it is a device."""
     devices = {each.name for each in walk(SceneConfig()) if each.name.endswith(".device")}
     assert devices >= {"alignment.device", "masks.sam2.device", "pointmaps.mast3r.device"}
-    rigged = rig(ROOT / "config/four_rgbd.yaml")["cameras"]
-    assert list(values["SLOTS"]) == rigged
 
 
 def test_config_rviz_topics(world):
@@ -206,6 +201,57 @@ def test_config_rviz_topics(world):
     fits, why = qos_check_compatible(_profile(tool["Topic"]), heard[name])
     assert fits != QoSCompatibility.ERROR, why
     assert shown["Global Options"]["Fixed Frame"] == "world"
+
+
+def test_rviz_config_has_the_cameras_and_the_frame(tmp_path):
+    """A display for each camera, alike but for names and topics; the rest is the template's."""
+    template = ROOT / "config/scene.rviz"
+    before = yaml.safe_load(template.read_text())["Visualization Manager"]
+    written = tmp_path / "scene.rviz"
+    write_rviz_config(written, template, ["wrist", "top"], "base_link")
+    after = yaml.safe_load(written.read_text())["Visualization Manager"]
+    assert after["Global Options"]["Fixed Frame"] == "base_link"
+
+    def images(manager):
+        return [each for each in manager["Displays"] if each["Class"].endswith("/Image")]
+
+    assert [each["Name"] for each in images(after)] == ["wrist", "top"]
+    assert [each["Topic"]["Value"] for each in images(after)] == ["wrist/overlay", "top/overlay"]
+    assert images(after)[1]["Topic"]["Durability Policy"] == "Transient Local"
+    rest = [each for each in before["Displays"] if each not in images(before)]
+    assert [each for each in after["Displays"] if each not in images(after)] == rest
+    assert after["Tools"] == before["Tools"]
+    written.write_text("Panels: []")
+    with pytest.raises(FileError, match="no RViz configuration to start from"):
+        write_rviz_config(tmp_path / "out", written, ["wrist"], "base_link")
+
+
+@pytest.mark.parametrize("path", RIGS, ids=lambda path: path.name)
+def test_rviz_rig_of_a_shipped_configuration(path):
+    """What RViz shows is what the node has."""
+    given = rig(path)
+    assert rig_of(path) == (given["cameras"], given["world_frame"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/cell/wildseg3d: {ros__parameters: {cameras: [a, b], world_frame: base}}",
+        "cell: {wildseg3d: {ros__parameters: {cameras: [a, b], world_frame: base}}}",
+        """
+/**: {ros__parameters: {cameras: [a, b]}}
+other: {ros__parameters: {cameras: [c], world_frame: map}}
+/**/wildseg3d: {ros__parameters: {world_frame: base}}
+""",
+    ],
+)
+def test_rviz_rig_of_sections(tmp_path, text):
+    """Sections by name, by pattern and nested; those of other nodes do not count."""
+    path = tmp_path / "rig.yaml"
+    path.write_text(text)
+    assert rig_of(path) == (["a", "b"], "base")
+    path.write_text("nothing: here")
+    assert rig_of(path) == ([], "world")
 
 
 def _profile(topic: dict) -> QoSProfile:

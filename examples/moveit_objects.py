@@ -1,0 +1,1 @@
+../wildseg3d_ros/examples/moveit_objects.py
