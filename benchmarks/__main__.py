@@ -18,6 +18,7 @@ from benchmarks import (
     mast3r,
     prompt,
     recordings,
+    rgb_rigs,
     rig_mistakes,
     sam2,
     service_latency,
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "shelf": recordings.shelf,
     "stability": stability.main,
     "stereo": stereo.measure,
+    "rgb_rigs": rgb_rigs.measure,
     "rig": rig_mistakes.main,
 }
 

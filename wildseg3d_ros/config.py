@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ class SceneConfig:
     masks: MaskConfig = MaskConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     index: IndexConfig = IndexConfig()
+
+    def of_all_views(self) -> SceneConfig:
+        """The same that refuses to leave views out of a scene."""
+        return replace(self, pairing=replace(self.pairing, require_all_views=True))
 
     @classmethod
     def from_mapping(

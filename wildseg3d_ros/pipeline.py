@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from wildseg3d_ros.alignment import Aligner, Aligns, ViewAligner
 from wildseg3d_ros.alignment.fusion.fuse import device_array as check_device
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Alignment, ObjectCloud, Prompt, View, check_views
+from wildseg3d_ros.core.types import (
+    Alignment,
+    LeftOutView,
+    ObjectCloud,
+    PairPrediction,
+    Prompt,
+    View,
+    check_views,
+)
 from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for, why_nothing_found
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
-from wildseg3d_ros.pairing import choose_pairs
+from wildseg3d_ros.pairing import choose_pairs, keep_largest
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
 from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.report import RigReport
@@ -37,7 +46,8 @@ def build_scene(
     """Builds the snapshot that answers prompts.
 
     Args:
-        views: two or more views of one static scene.
+        views: two or more views of one static scene. Where some cannot be related to the others,
+            the largest group that can is built, and the rest left out with a warning.
         config: see :mod:`wildseg3d_ros.config`.
         progress: told of stages and fractions, asked for cancellation.
         pointmaps, masks: loaded back ends to use instead of loading the configured ones.
@@ -45,6 +55,8 @@ def build_scene(
 
     Raises:
         InputError: views that cannot be used. AlignmentError: views that do not fit together.
+        DisconnectedViews: no two views can be related or, with ``pairing.require_all_views``, not
+            all of them.
         RigError: what is given of the cameras is wrong in a way that is known, and
             ``alignment.check_rig`` is set.
         Cancelled: the caller asked to stop; nothing is left behind.
@@ -58,22 +70,24 @@ def build_scene(
     pointmaps.check(views)
     masks.check(views)
 
-    _warn_of_missing_poses(views, progress)
-    with progress.stage("pairs"):
-        if isinstance(pointmaps, NeedsPoses):
-            views = pointmaps.with_deviations(views)
-        pairs = _choose_pairs(views, config, pointmaps, progress)
-    with progress.stage("pointmaps"):
-        predictions = pointmaps.predict(views, pairs, progress)
-    return _finish(
-        views,
-        lambda: Aligner(predictions, views, config.alignment),
-        config,
-        progress,
-        masks,
-        world_frame,
-        report,
-    )
+    if isinstance(pointmaps, NeedsPoses):
+        views = pointmaps.with_deviations(views)
+    left_out: tuple[LeftOutView, ...] = ()
+    predictions: Sequence[PairPrediction] = ()
+    while True:
+        try:
+            predictions = predictions or _predict(views, config, progress, pointmaps)
+            make_aligner = partial(Aligner, predictions, views, config.alignment)
+            scene = _finish(views, make_aligner, config, progress, masks, world_frame, report)
+            return replace(scene, left_out=_judged(left_out, report))
+        except DisconnectedViews as error:
+            if config.pairing.require_all_views:
+                raise
+            error.predictions = error.predictions or tuple(predictions)
+            kept = keep_largest(views, error)
+        progress.warn(kept.warning)
+        views, predictions = [views[v] for v in kept.index], kept.predictions
+        left_out += kept.left_out
 
 
 def update_scene(
@@ -102,19 +116,22 @@ def update_scene(
         Others: as of :func:`build_scene`.
     """
     index = scene.view_index(changed)
+    views = [view for view in views if view.name not in {v.name for v in scene.left_out}]
     check_same_views(scene, views)
     progress = progress or Progress()
     check_device(config.alignment.device)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = UpdatedMasks(masks or load_masks_for(scene.masks, config.masks), scene.masks, index)
     pairs = pairs_of_view(scene, index)
+    # The masks of the others are kept, so that no view may be left out.
+    whole = config.of_all_views()
+    build_anew = partial(build_scene, views, whole, progress, pointmaps, masks, world_frame)
     if not pairs or has_moved(scene, views[index], index):
-        return build_scene(views, config, progress, pointmaps, masks, world_frame)
+        return replace(build_anew(), left_out=scene.left_out)
     check_views(views)
     report = _check_rig(views, config, progress)
     pointmaps.check(views)
     masks.check(views)
-    _warn_of_missing_poses(views, progress)
     with progress.stage("pointmaps"):
         if isinstance(pointmaps, NeedsPoses):
             views = pointmaps.with_deviations(views)
@@ -125,17 +142,21 @@ def update_scene(
                 raise
             fresh = []
     if not fresh:  # pairs that were of no use before may be so now
-        return build_scene(views, config, progress, pointmaps, masks, world_frame)
+        return replace(build_anew(), left_out=scene.left_out)
     before = scene.alignment, scene.world
-    return _finish(
-        views,
-        lambda: ViewAligner(fresh, views, index, *before, config.alignment),
-        config,
-        progress,
-        masks,
-        world_frame,
-        report,
-    )
+    make_aligner = partial(ViewAligner, fresh, views, index, *before, config.alignment)
+    updated = _finish(views, make_aligner, config, progress, masks, world_frame, report)
+    return replace(updated, left_out=scene.left_out)
+
+
+def _predict(
+    views: Sequence[View], config: SceneConfig, progress: Progress, pointmaps: PointmapBackend
+) -> list[PairPrediction]:
+    """Pointmaps of the pairs that the views make."""
+    with progress.stage("pairs"):
+        pairs = _choose_pairs(views, config, pointmaps, progress)
+    with progress.stage("pointmaps"):
+        return pointmaps.predict(views, pairs, progress)
 
 
 def _finish(
@@ -148,6 +169,7 @@ def _finish(
     report: RigReport | None,
 ) -> Scene:
     """From pairs to the snapshot."""
+    _warn_of_missing_poses(views, progress)
     with progress.stage("alignment"):
         aligner = make_aligner()
         alignment, world = aligner.solve(), aligner.fuse()
@@ -157,7 +179,9 @@ def _finish(
         alignment, world = aligner.solve(cache), aligner.fuse()
     _say_found_intrinsics(views, alignment, progress)
     if report is not None:
-        alignment = replace(alignment, cameras=report.joined(alignment.cameras))
+        names = {view.name for view in views}
+        joined = report.joined(alignment.cameras)
+        alignment = replace(alignment, cameras=tuple(c for c in joined if c.name in names))
     with progress.stage("index"):
         return Scene.create(
             views,
@@ -170,6 +194,14 @@ def _finish(
             warnings=progress.warnings,
             nothing_found=why_nothing_found(cache),
         )
+
+
+def _judged(left_out: Sequence[LeftOutView], report: RigReport | None) -> tuple[LeftOutView, ...]:
+    """The views with what is told of the rig before anything is aligned."""
+    if report is None:
+        return tuple(left_out)
+    joined = report.joined([view.verdict for view in left_out]) if left_out else ()
+    return tuple(replace(view, verdict=v) for view, v in zip(left_out, joined, strict=True))
 
 
 def _check_rig(views: Sequence[View], config: SceneConfig, progress: Progress) -> RigReport | None:

@@ -16,6 +16,7 @@ from wildseg3d_ros.core.geometry.transforms import (
     vector_from_rotation,
 )
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
+from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
 from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
 from wildseg3d_ros.pointmaps.depth.registration.dense import refine
 from wildseg3d_ros.pointmaps.depth.registration.features import (
@@ -34,9 +35,9 @@ from wildseg3d_ros.pointmaps.depth.registration.pair import (
     register_from_prior,
 )
 from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
-from wildseg3d_ros.pointmaps.features import match
+from wildseg3d_ros.pointmaps.features import match, match_places
 from wildseg3d_ros.sim.cameras import look_at
-from wildseg3d_testing.scenes import cast
+from wildseg3d_testing.scenes import cast, construct_scene, fan_poses
 from wildseg3d_testing.solids import Solid
 
 H, W = 180, 240
@@ -404,6 +405,32 @@ class TestFeatures:
         assert result.origin == "none"
         assert result.a_from_b is None
         assert result.note
+
+    def test_wide_keypoints_place_a_view_far_aside(self):
+        """45 degrees: what SIFT alone matches agrees on no pose."""
+        truth = construct_scene(2, 320, 240, 6, seed=3, poses=fan_poses(2, 45.0))
+        backend = DepthPointmaps()
+        frames = [backend._prepare(view, with_keypoints=False).frame for view in truth.views]
+        plain = register_from_features(*frames, *map(detect_keypoints, frames))
+        assert plain.a_from_b is None
+        wide = [detect_keypoints(frame, wide=True) for frame in frames]
+        result = register_from_features(*frames, *wide)
+        assert not result.is_doubtful
+        expected = invert(truth.world_from_cam[0]) @ truth.world_from_cam[1]
+        np.testing.assert_allclose(result.a_from_b, expected, atol=2e-3)
+
+    def test_match_places_takes_a_place_once_and_compares_with_other_places(self):
+        """Two descriptors of one place are no second-best match to each other."""
+        rng = np.random.default_rng(0)
+        kinds = rng.normal(size=(3, 128)).astype(np.float32)
+        kinds /= np.linalg.norm(kinds, axis=1, keepdims=True)
+        uv_a = np.array([[10.0, 10.0], [50.0, 50.0], [90.0, 20.0]])
+        uv_b = np.array([[30.0, 30.0], [31.0, 30.5], [70.0, 70.0]])
+        b = kinds[[0, 0, 1]]
+        index_a, index_b = match_places(uv_a, kinds, uv_b, b)
+        assert index_a.tolist() == [0, 1]
+        assert index_b[0] in (0, 1) and index_b[1] == 2
+        assert len(match(kinds, b)[0]) == 1, "by descriptors alone the first is ambiguous"
 
     def test_detect_keypoints_of_a_blank_image(self):
         blank = prepare(np.full((H, W, 3), 90, np.uint8), np.full((H, W), 1.0, np.float32))

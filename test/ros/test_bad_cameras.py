@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import copy
+import dataclasses
 import time
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import rclpy
 import table
+from listening import Listener, wait_for
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -417,15 +419,39 @@ def test_build_pose_lags(world):
     assert "camera 'left' has no pose in 'world'; set 'allow_missing_poses'" in text
 
 
-def test_build_pose_missing_disconnected(world):
-    """A camera that TF does not know, and that what it sees does not place."""
-    world.scene_node(PIPELINE, tf_timeout=0.1)
-    world.replay(without_pose("left"))
+def test_build_pose_missing_left_out(world):
+    """A camera that TF does not know, and that what it sees does not place: noise."""
+    scene_node = world.scene_node(PIPELINE, tf_timeout=0.1)
+    recording = without_pose("left")
+    noise = np.random.default_rng(0).integers(0, 255, recording.views[1].image.shape, np.uint8)
+    left = dataclasses.replace(recording.views[1], image=noise)
+    world.replay(Recording((recording.views[0], left, recording.views[2])))
+    client = world.client()
+    diagnostics = Listener(client)
+    built = client.build()
+    unknown = "TF does not know the frame 'left_color_optical_frame'; known"
+    assert any(text.startswith(unknown) for text in built.warnings)
+    assert any("camera 'left' took no part" in text for text in built.warnings)
+    verdicts = {each.verdict.name: each.verdict for each in built.cameras}
+    assert {name: v.verdict for name, v in verdicts.items() if name == "left"} == {
+        "left": "left out"
+    }
+    assert set(verdicts) == set(table.NAMES)
+    assert "too little in common" in verdicts["left"].why
+    with pytest.raises(
+        WildSeg3DError, match="'left' is not in the scene: .*too little"
+    ) as refused:
+        client.segment([("left", 50, 50)])
+    assert refused.value.code == ErrorCode.UNKNOWN_CAMERA
+    wait_for(lambda: diagnostics.level("pose of camera left"))
+    assert diagnostics.values("scene")["views left out"] == "left"
+
+    scene_node.set_parameters([Parameter("pairing.require_all_views", value=True)])
     with pytest.raises(WildSeg3DError) as refused:
-        world.client().build()
+        client.build()
     text = str(refused.value)
     assert refused.value.code == ErrorCode.MISSING_TF
-    assert text.startswith("TF does not know the frame 'left_color_optical_frame'; known")
+    assert text.startswith(unknown)
     assert "; camera 'left' has no pose in 'world'; the views fall into 2 groups" in text
     assert text.count("left_color_optical_frame") == 1, "not again as a warning"
 

@@ -96,7 +96,8 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     text = "try recordings again that failed before, although nothing has changed"
     option("--retry-failed", action="store_true", help=text)
     option("--max-views", metavar="N", type=int, help="use at most N views of each, evenly spread")
-    option("--strict", action="store_true", help="a frame that cannot be read fails its recording")
+    text = "a frame that cannot be read, or a view that has to be left out, fails its recording"
+    option("--strict", action="store_true", help=text)
     option("--config", metavar="YAML", type=Path, help="configuration file")
     text = "one setting, e.g. masks.backend=sam2; overrides --config; may be repeated"
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)

@@ -25,7 +25,8 @@ class BatchSettings:
     Attributes:
         config: of the builds.
         max_views: views of a recording, evenly spread; None = all.
-        strict: whether a recording with a frame that cannot be read fails.
+        strict: whether a recording with a frame that cannot be read, or a view that nothing
+            relates to the others, fails.
     """
 
     config: SceneConfig = SceneConfig()

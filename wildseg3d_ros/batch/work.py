@@ -63,7 +63,8 @@ def _built(job: Job, settings: BatchSettings) -> Scene:
 
     recording = load_folder(job.recording, settings.max_views, strict=settings.strict)
     pointmaps, masks = _back_ends(settings.config)
-    scene = build_scene(recording.views, settings.config, pointmaps=pointmaps, masks=masks)
+    config = settings.config.of_all_views() if settings.strict else settings.config
+    scene = build_scene(recording.views, config, pointmaps=pointmaps, masks=masks)
     # Named by what it is made of, and without times: the same input gives the same file.
     name = f"{job.key[:6]}{settings.key[:6]}"
     warnings = (*recording.warnings, *scene.warnings)

@@ -366,7 +366,7 @@ def _add_settings(option: Callable[..., Any], example: str) -> None:
 def _add_folder(option: Callable[..., Any], **kind: Any) -> None:
     option("folder", metavar="FOLDER", type=Path, help="the recording", **kind)
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
-    text = "refuse a recording with a frame that cannot be read, instead of leaving it out"
+    text = "refuse frames that cannot be read and views that nothing relates to the others"
     option("--strict", action="store_true", help=text)
 
 

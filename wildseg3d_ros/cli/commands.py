@@ -87,6 +87,7 @@ def check(given: argparse.Namespace) -> int:
         return _check_live(given)
 
     from wildseg3d_ros.cli.report import print_rig
+    from wildseg3d_ros.rig.aligned import unrelated_by_stereo
     from wildseg3d_ros.rig.judge import judge
     from wildseg3d_ros.rig.plausible import doubts
 
@@ -97,6 +98,7 @@ def check(given: argparse.Namespace) -> int:
     recording = _load(given)
     report = judge(recording.views)
     doubted = [text for view in recording.views for text in doubts(view)]
+    doubted += unrelated_by_stereo(recording.views)
     if given.json:
         print(json.dumps({**report.to_dict(), "doubts": doubted}, indent=1))
     elif not given.quiet:
@@ -290,6 +292,8 @@ def _build(given: argparse.Namespace, recording: Recording) -> Scene:
     from wildseg3d_ros.pipeline import build_scene
 
     config = read_config(given.config, given.settings)
+    if given.strict:
+        config = config.of_all_views()
     with ProgressBar(given.quiet) as bar:
         return build_scene(recording.views, config, Progress(bar.report))
 

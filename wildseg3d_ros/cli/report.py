@@ -18,11 +18,13 @@ _OTHERS = 4
 
 def print_scene(scene: Scene) -> None:
     """What was built, how well the views agree, and what it cost."""
-    print(f"scene    {scene.scene_id}, {len(scene.view_names)} views, frame '{scene.frame_id}'")
+    of = f" of {len(scene.view_names) + len(scene.left_out)}" if scene.left_out else ""
+    views = f"{len(scene.view_names)}{of} views"
+    print(f"scene    {scene.scene_id}, {views}, frame '{scene.frame_id}'")
     print(f"scale    {scene.alignment.scale_text}")
     print(f"objects  {len(scene.object_ids)} with {len(scene.index)} points")
     print(f"pairs    {_agreement(scene.alignment)} (median)")
-    print_cameras(scene.alignment.cameras)
+    print_cameras(scene.verdicts)
     _print_cost(scene.seconds, peak_memory_mb())
     print_warnings(scene.warnings)
 
@@ -53,7 +55,8 @@ def scene_figures(scene: Scene) -> dict[str, Any]:
         "cameras": [
             {**camera.to_dict(), "world_from_cam": pose.tolist()}
             for camera, pose in zip(alignment.cameras, scene.world_from_cam, strict=False)
-        ],
+        ]
+        + [{**view.verdict.to_dict(), "world_from_cam": None} for view in scene.left_out],
         "seconds": dict(scene.seconds),
         "warnings": list(scene.warnings),
     }
@@ -76,7 +79,7 @@ def print_cameras(cameras: Sequence[CameraVerdict]) -> None:
         known(camera.agreement, "{:.0%}"),
         _motion(camera),
         camera.verdict,
-        _others(camera.overlap) or camera.why,
+        camera.why if camera.verdict == "left out" else _others(camera.overlap) or camera.why,
     ) for camera in cameras]  # fmt: skip
     print_table(rows)
 

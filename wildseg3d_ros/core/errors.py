@@ -7,6 +7,7 @@ two lists equal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -88,6 +89,35 @@ class AlignmentError(WildSeg3DError):
     """Views that cannot be brought into one world."""
 
     code = ErrorCode.ALIGNMENT_FAILED
+
+
+class DisconnectedViews(InputError, AlignmentError):
+    """Views that fall into groups which nothing relates to each other.
+
+    Args:
+        message: the groups, and the way out.
+        groups: indices of the views of each group; together, all that were to be related.
+        reason: one clause: why no pair between two groups is of use.
+        predictions: of the pairs that are of use, where making them again would be a waste.
+    """
+
+    code = ErrorCode.DISCONNECTED_VIEWS
+
+    def __init__(
+        self,
+        message: str,
+        groups: Sequence[Sequence[int]],
+        reason: str,
+        predictions: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(message)
+        self.groups = tuple(tuple(map(int, group)) for group in groups)
+        self.reason = reason
+        self.predictions = tuple(predictions)
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        # Maps of pairs are of no use to another process.
+        return type(self), (str(self), self.groups, self.reason)
 
 
 class RigError(WildSeg3DError):

@@ -30,7 +30,8 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Keeps a sentence that the user should read although the step goes on."""
-        self.warnings.append(text)
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:

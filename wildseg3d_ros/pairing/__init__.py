@@ -14,9 +14,13 @@ from wildseg3d_ros.pairing.graph import (
     parted_groups,
     with_bridges,
 )
+from wildseg3d_ros.pairing.groups import Kept, keep_largest, largest_group
 
 __all__ = [
+    "Kept",
     "choose_pairs",
+    "keep_largest",
+    "largest_group",
     "named_groups",
     "pairs_from_angles",
     "pairs_from_exhaustive",

@@ -17,3 +17,8 @@ class PairingConfig:
     min_overlap: float = setting(
         0.15, "share of a view's points that must be visible in the other view [0..1]", 0.0, 1.0
     )
+    require_all_views: bool = setting(
+        False,
+        "refuse to build when views cannot be related to the others; else the largest group of "
+        "views that can is built, with a warning that names those left out",
+    )

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.core.errors import InputError, WildSeg3DError
+from wildseg3d_ros.core.errors import DisconnectedViews, InputError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import CameraVerdict, View
-from wildseg3d_ros.pairing import choose_pairs
+from wildseg3d_ros.core.types import Alignment, CameraVerdict, PairPrediction, View
+from wildseg3d_ros.pairing import choose_pairs, keep_largest
+from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
+from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
 from wildseg3d_ros.rig.cameras import Cameras
 
 
@@ -55,13 +57,12 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
     index = [v for v, view in enumerate(views) if view.name not in left_out]
     if len(index) < 2:
         return AlignedRig(None, "fewer than two cameras have depth and intrinsics", left_out)
-    used = [views[v] for v in index]
     try:
-        predictions = backend.predict(used, choose_pairs(used), progress)
-        alignment = align(predictions, used)
+        index, alignment, unrelated = _align_largest(views, index, progress)
     # Poses that are wrong enough may leave no equations to solve.
     except (WildSeg3DError, ValueError, ArithmeticError) as error:
         return AlignedRig(None, f"the alignment failed: {error}", left_out)
+    left_out |= unrelated
     cameras = Cameras.of_any(views)
     poses = np.full((len(views), 4, 4), np.nan)
     poses[index], cameras.K[index] = alignment.world_from_cam, alignment.K
@@ -73,6 +74,44 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
         {each.name: each for each in alignment.cameras},
         (*progress.warnings, *alignment.warnings),
     )
+
+
+def unrelated_by_stereo(views: Sequence[View]) -> list[str]:
+    """Which cameras of a rig that has poses but no depth a scene by stereo would leave out, and
+    what to add; by its cameras' angles alone."""
+    if len(views) < 2 or any(view.depth is not None for view in views):
+        return []
+    backend = StereoPointmaps()
+    try:
+        backend.check(views)
+        backend.choose_pairs(views, PairingConfig())
+    except DisconnectedViews as error:
+        try:
+            return [f"by pointmaps.backend: stereo, {keep_largest(views, error).warning}"]
+        except DisconnectedViews:
+            return [f"by pointmaps.backend: stereo no scene can be built: {error}"]
+    except InputError:  # which other back ends may not ask for
+        return []
+    return []
+
+
+def _align_largest(
+    views: Sequence[View], index: list[int], progress: Progress
+) -> tuple[list[int], Alignment, dict[str, str]]:
+    """The views of the largest group that can be related, their alignment, and why the others
+    are not in it."""
+    backend, unrelated = DepthPointmaps(), {}
+    predictions: Sequence[PairPrediction] = ()
+    while True:
+        used = [views[v] for v in index]
+        try:
+            predictions = predictions or backend.predict(used, choose_pairs(used), progress)
+            return index, align(predictions, used), unrelated
+        except DisconnectedViews as error:
+            error.predictions = error.predictions or tuple(predictions)
+            kept = keep_largest(used, error)
+        unrelated |= {view.name: view.verdict.why for view in kept.left_out}
+        index, predictions = [index[k] for k in kept.index], kept.predictions
 
 
 def _what_is_missing(view: View) -> str:

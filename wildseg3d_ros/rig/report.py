@@ -170,15 +170,16 @@ class RigReport:
         return tuple(each.verdict_before_alignment for each in self.cameras)
 
     def joined(self, aligned: Sequence[CameraVerdict]) -> tuple[CameraVerdict, ...]:
-        """What an alignment of the same views says of each camera, with what is told here.
+        """What an alignment of some of the views says of their cameras, with what is told here.
 
         A camera is checked where either could; where both say something else than that it is ok,
         the alignment has seen more.
         """
         if not aligned:
             return self.verdicts
-        out = []
-        for ours, theirs in zip(self.verdicts, aligned, strict=True):
+        out, known = [], {each.name: each for each in self.verdicts}
+        for theirs in aligned:
+            ours = known[theirs.name]
             verdict, why = theirs.verdict, theirs.why
             doubted = verdict in ("ok", "unchecked") and ours.verdict == "suspect"
             if doubted or (verdict == "unchecked" and ours.verdict == "ok"):

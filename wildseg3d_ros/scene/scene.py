@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import (
     Alignment,
+    CameraVerdict,
+    LeftOutView,
     MaskCache,
     ObjectTree,
     Prompt,
@@ -69,6 +71,7 @@ class Scene(ReadOnlyArrays):
         seconds: wall time by stage of the build.
         warnings: what a user should know, one sentence each.
         click_radius: half edge [px] of the window around a click that decides the object.
+        left_out: views that were given, and that no pair relates to those of the scene.
         edits: what added or corrected objects since it was built, oldest first.
         original: the scene before these; None where there are none. A scene's file keeps neither.
     """
@@ -90,6 +93,7 @@ class Scene(ReadOnlyArrays):
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     click_radius: int = 6
+    left_out: tuple[LeftOutView, ...] = ()
     edits: tuple[Edit, ...] = ()
     original: Scene | None = None
 
@@ -219,14 +223,28 @@ class Scene(ReadOnlyArrays):
         """Per view (H, W) int32 ids of whole objects, 0 = no object."""
         return self.masks.labels
 
+    @property
+    def verdicts(self) -> tuple[CameraVerdict, ...]:
+        """On the cameras of the scene, where any were passed, and of the views left out."""
+        return (*self.alignment.cameras, *(view.verdict for view in self.left_out))
+
     def view_index(self, name: str) -> int:
         """Index of the named view.
 
         Raises:
-            PromptError: the scene has no such view; the text lists those it has.
+            PromptError: the scene has no such view; the text lists those it has, and why one that
+                was given was left out.
         """
         if name in self.view_names:
             return self.view_names.index(name)
+        for view in self.left_out:
+            if view.name == name:
+                raise PromptError(
+                    f"camera '{name}' is not in the scene: it was left out of the build because "
+                    f"{view.verdict.why}; build the scene anew with views in between, or click in "
+                    f"another camera: {', '.join(self.view_names)}",
+                    ErrorCode.UNKNOWN_CAMERA,
+                )
         near = difflib.get_close_matches(name, self.view_names, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise PromptError(

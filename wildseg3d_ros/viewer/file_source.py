@@ -200,7 +200,7 @@ def shown_scene(
         points=points,
         colors=colors,
         objects=tuple(scene_objects(graspable)),
-        verdicts=scene.alignment.cameras,
+        verdicts=scene.verdicts,
         warnings=scene.warnings,
         up=up,
         metric=scene.alignment.metric,

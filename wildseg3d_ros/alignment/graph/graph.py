@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.components import component_lists
-from wildseg3d_ros.core.errors import AlignmentError, ErrorCode, InputError
+from wildseg3d_ros.core.errors import (
+    AlignmentError,
+    DisconnectedViews,
+    ErrorCode,
+    InputError,
+)
 from wildseg3d_ros.core.types import PairPrediction, View
 
 MIN_POINTS = 12
@@ -147,12 +152,13 @@ def _check_connected(
         "{" + ", ".join(f"'{views[v].name}'" for v in group) + "}" for group in groups
     )
     without = f" Pairs without enough points: {', '.join(empty_pairs)}." if empty_pairs else ""
-    raise AlignmentError(
+    raise DisconnectedViews(
         f"the views fall into {len(groups)} groups that no pair connects: {named}.{without} Each "
         "group would float on its own; add views that see what two groups show, give or allow "
         "more pairs (when building: pairing.max_pairs_per_view, pairing.min_overlap), or take "
         "each group as a scene of its own",
-        ErrorCode.DISCONNECTED_VIEWS,
+        groups,
+        "no pair with enough points leads to the other views",
     )
 
 

@@ -5,7 +5,13 @@ OpenCV's (x right, y down, z forward). Pixels are ``uv`` (column, row); arrays a
 Integer pixel coordinates are pixel centres. Times are integer nanoseconds.
 """
 
-from wildseg3d_ros.core.types.alignment import Alignment, CameraVerdict, Verdict, WorldPointmaps
+from wildseg3d_ros.core.types.alignment import (
+    Alignment,
+    CameraVerdict,
+    LeftOutView,
+    Verdict,
+    WorldPointmaps,
+)
 from wildseg3d_ros.core.types.masks import (
     BACKGROUND,
     LEVELS,
@@ -43,6 +49,7 @@ __all__ = [
     "Box",
     "CameraVerdict",
     "Click",
+    "LeftOutView",
     "Level",
     "MaskCache",
     "MaskOrigin",

@@ -28,7 +28,8 @@ class CameraVerdict:
             expect it, a Mahalanobis distance; NaN where nothing can tell.
         weight: of the given pose in the frame of the world, 0 (it took no part) to 1.
         verdict: ``ok``; ``moved``: the given pose was wrong and is corrected; ``left out``: so
-            wrong that it took no part at all; ``suspect``: where the camera is cannot be relied
+            wrong that it took no part at all, or no pair relates the view to the others, and the
+            scene does not have it; ``suspect``: where the camera is cannot be relied
             on; ``unchecked``: nothing says whether its place is right.
         why: the reason, one clause; empty where it is ok.
         agreement: share of what it and the others compare, with the cameras as given, that agrees;
@@ -59,6 +60,32 @@ class CameraVerdict:
             key: None if isinstance(value, float) and math.isnan(value) else value
             for key, value in vars(self).items()
         }
+
+    @classmethod
+    def of_left_out(cls, name: str, posed: bool, why: str) -> CameraVerdict:
+        """Of a view that no pair relates to the others."""
+        nan = float("nan")
+        return cls(name, posed, nan, nan, nan, nan, nan, 0.0, "left out", why)
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOutView:
+    """A view that was given for a scene, and that no pair relates to the scene's views.
+
+    Attributes:
+        verdict: on its camera, with the reason.
+        frame_id: name of the camera's optical frame in TF; may be empty.
+        world_from_cam: (4, 4) given pose; None where none was given.
+    """
+
+    verdict: CameraVerdict
+    frame_id: str = ""
+    world_from_cam: NDArray[np.float64] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the view."""
+        return self.verdict.name
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.components import components
+from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.parallel import THREADS, completed
@@ -87,8 +88,9 @@ class DepthPointmaps:
             ready = completed(pool, prepare, wanted, progress, 0, steps)
             found = completed(pool, register, pairs, progress, len(wanted), steps)
             found |= self._from_features(pool, ready, found, progress)
+            found |= self._across_groups(pool, ready, found, progress)
         kept = _kept(views, found, progress)
-        made = []
+        made: list[PairPrediction] = []
         for (a, b), a_from_b in kept.items():
             points = ready[a].frame.points, ready[b].frame.points
             confidences = ready[a].confidence, ready[b].confidence
@@ -103,6 +105,7 @@ class DepthPointmaps:
                     doubtful=found[a, b].is_doubtful,
                 )
             )
+        _check_connected(views, made, list(pairs))
         return made
 
     def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
@@ -147,6 +150,37 @@ class DepthPointmaps:
             pair: result
             for pair, result in again.items()
             if result.a_from_b is not None and result.support > found[pair].support
+        }
+
+    def _across_groups(
+        self,
+        pool: ThreadPoolExecutor,
+        ready: Mapping[int, _Prepared],
+        found: Mapping[tuple[int, int], Registration],
+        progress: Progress,
+    ) -> dict[tuple[int, int], Registration]:
+        """Pairs between groups of views that nothing connects so far, by features that are found
+        again from 20 to 60 degrees aside."""
+        posed = [pair for pair, result in found.items() if result.a_from_b is not None]
+        group = components(max(ready, default=0) + 1, posed)
+        apart = [(a, b) for a, b in found if group[a] != group[b]]
+        views = sorted({view for pair in apart for view in pair})
+        steps = len(views) + len(apart)
+
+        def detect(v: int) -> Keypoints:
+            return detect_keypoints(ready[v].frame, wide=True)
+
+        def register(pair: tuple[int, int]) -> Registration:
+            a, b = pair
+            return register_from_features(ready[a].frame, ready[b].frame, wide[a], wide[b])
+
+        wide = completed(pool, detect, views, progress, 0, steps)
+        again = completed(pool, register, apart, progress, len(views), steps)
+        # Of hundreds of matches that are mostly wrong some always agree: the depths have to, too.
+        return {
+            pair: result
+            for pair, result in again.items()
+            if result.a_from_b is not None and not result.is_doubtful
         }
 
     def _measured(self, view: View) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -208,14 +242,24 @@ def _kept(
             _log.info("%s is left out: %s", name, result.note)
         elif result.note:
             progress.warn(f"{name}: {result.note}")
-    groups = parted_groups(len(views), list(kept), list(found))
-    if groups:
-        unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
-        raise InputError(
-            f"the views fall into {len(groups)} groups that cannot be related to each other: "
-            f"{named_groups(views, groups)}. No camera pose is given for {', '.join(unposed)}, "
-            "and colour and depth show too little in common. Give their poses (TF or "
-            "transform_matrix), add views in between, or leave them out",
-            ErrorCode.DISCONNECTED_VIEWS,
-        )
     return {pair: np.asarray(found[pair].a_from_b) for pair in found if pair in kept}
+
+
+def _check_connected(
+    views: Sequence[View], made: Sequence[PairPrediction], asked: Sequence[tuple[int, int]]
+) -> None:
+    """Raises DisconnectedViews where views fall apart that the asked pairs connect."""
+    parted = parted_groups(len(views), [(p.a, p.b) for p in made], asked)
+    if not parted:
+        return
+    unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
+    raise DisconnectedViews(
+        f"the views fall into {len(parted)} groups that cannot be related to each other: "
+        f"{named_groups(views, parted)}. No camera pose is given for {', '.join(unposed)}, "
+        "and colour and depth show too little in common. Give their poses (TF or "
+        "transform_matrix), add views in between, or leave them out",
+        parted,
+        f"colour and depth show too little in common with the other views, and no pose is given "
+        f"for {', '.join(unposed)}",
+        made,
+    )

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from wildseg3d_ros.core.arrays import Array, to_numpy
 from wildseg3d_ros.core.devices import available_memory, torch_device
-from wildseg3d_ros.core.errors import ConfigError, ErrorCode, InputError
+from wildseg3d_ros.core.errors import ConfigError, DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.parallel import THREADS
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
@@ -220,13 +220,16 @@ class Mast3rPointmaps:
                 for pair, value in confidence.items()
                 if any((pair[0] in group) != (pair[1] in group) for group in groups)
             ]
-            raise InputError(
+            raise DisconnectedViews(
                 f"the views fall into groups that the network cannot relate to each other: "
                 f"{named_groups(views, groups)}. No pair between two groups has enough confidence "
                 f"(at most {max(between):.2f}, needed {limit:g}: "
                 "pointmaps.mast3r.min_confidence). Add views that see what two groups show, leave "
                 "views out, or lower min_confidence",
-                ErrorCode.DISCONNECTED_VIEWS,
+                groups,
+                f"the network's confidence in no pair with the other views reaches "
+                f"{limit:g} (at most {max(between):.2f})",
+                [p for p in made if confidence[p.a, p.b] >= limit],
             )
         for (a, b), value in confidence.items():
             if value < limit:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.parallel import THREADS, completed
@@ -251,14 +251,17 @@ class StereoPointmaps:
         named = [f"{_name(views, pair)} {_degrees(angle[pair])}" for pair in between]
         why = "".join(f" {_name(views, p)} is left out: {notes[p]}." for p in notes)
         nearest = f"the narrowest between them: {'; '.join(named)}" if named else "none overlap"
-        raise InputError(
+        raise DisconnectedViews(
             f"the views fall into {len(groups)} groups that no pair for stereo connects: "
             f"{named_groups(views, groups)} ({nearest}). Pairs of {config.min_angle:g} to "
             f"{config.max_angle:g} degrees at the scene are matched, up to "
             f"{config.bridge_angle:g} to bridge groups.{why} Add "
             "cameras in between, move them closer together, or choose a back end for wide views "
             "(depth, or a network)",
-            ErrorCode.DISCONNECTED_VIEWS,
+            groups,
+            f"no pair for stereo ({config.min_angle:g} to {config.max_angle:g} degrees apart at "
+            f"the scene, up to {config.bridge_angle:g} to bridge groups) leads to the other views"
+            f"{_clause(views, notes)}",
         )
 
 
@@ -287,6 +290,12 @@ def _nearest_across(groups: Sequence[Sequence[int]], angle: NDArray) -> list[Pai
             _, a, b = min(across)
             found.add((min(a, b), max(a, b)))
     return sorted(found)
+
+
+def _clause(views: Sequence[View], notes: Mapping[Pair, str]) -> str:
+    """Why pairs at suitable angles were of no use, in brackets."""
+    told = "; ".join(f"{_name(views, pair)}: {note}" for pair, note in notes.items())
+    return f" ({told})" if told else ""
 
 
 def _name(views: Sequence[View], pair: Pair) -> str:

@@ -22,9 +22,13 @@ VERDICTS: tuple[Verdict, ...] = ("ok", "moved", "suspect", "unchecked", "left ou
 
 
 def scene_reports(scene: Scene) -> list[CameraMessage]:
-    """One report per camera of a scene, with its solved pose."""
-    poses = scene.world_from_cam
-    return camera_reports(scene.alignment.cameras, scene.camera_frames, poses)
+    """One report per camera of a scene, with its solved pose; and per view that was left out, with
+    its given pose."""
+    solved = scene.alignment.cameras, scene.camera_frames, scene.world_from_cam
+    left_out = [view.verdict for view in scene.left_out]
+    frames = [view.frame_id for view in scene.left_out]
+    given = [view.world_from_cam for view in scene.left_out]
+    return [*camera_reports(*solved), *camera_reports(left_out, frames, given)]
 
 
 def view_reports(views: Sequence[View], cameras: Sequence[CameraVerdict]) -> list[CameraMessage]:

@@ -76,7 +76,9 @@ class NodeMonitor:
             # Where more than half of the views changed, or an image size, all views are new.
             few = 2 * len(self._stale) <= len(scene.view_names)
             few = few and not any(map(self._scene_monitor.size_warning, self._stale))
-            cameras = tuple(dict.fromkeys(map(camera_of, scene.view_names)))
+            # What was left out may be related to the others by new images, not by an update.
+            left_out = () if few else (view.name for view in scene.left_out)
+            cameras = tuple(dict.fromkeys(map(camera_of, (*scene.view_names, *left_out))))
             if not self._builds.rebuild(cameras, self._stale if few else ()):
                 # The arm may still be in the way, the camera still elsewhere.
                 self._retry = time.monotonic() + 30.0
@@ -128,6 +130,7 @@ class NodeMonitor:
             "scene id": scene.scene_id,
             "objects": len(scene.object_ids),
             "views": len(scene.view_names),
+            "views left out": ", ".join(view.name for view in scene.left_out),
             "frame": scene.frame_id,
             "age of its images [s]": (now_ns - scene.stamp_ns) / 1e9,
             "registration residual [m]": float(scene.alignment.registration_residual),
@@ -169,4 +172,4 @@ class NodeMonitor:
     def _pose_statuses(self) -> Sequence[DiagnosticStatus]:
         """What the current scene's build found about the given pose of each camera."""
         scene = self._scene() if self._node.state == "active" else None
-        return [] if scene is None else [pose_status(c) for c in scene.alignment.cameras]
+        return [] if scene is None else [pose_status(c) for c in scene.verdicts]

@@ -79,7 +79,10 @@ class PromptReader:
     def click(self, message: ClickMessage) -> Click:
         """The click in the pinhole image; where it lies in the published one is checked here."""
         camera, stamp_ns = message.camera, nanoseconds(message.stamp)
-        live = None if camera in self.scene.view_names else self.live(camera)
+        # Nothing bears out the pose of a camera that was left out: a click by it may miss.
+        left_out = {view.name for view in self.scene.left_out}
+        known = camera in self.scene.view_names or camera in left_out
+        live = None if known else self.live(camera)
         if live is not None:
             lens, K = live[1], live[1].K
             pose = self._live_pose(camera, live[0], stamp_ns)

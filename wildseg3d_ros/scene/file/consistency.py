@@ -13,6 +13,7 @@ from wildseg3d_ros.core.errors import InputError, InvalidScene
 from wildseg3d_ros.core.types import (
     Alignment,
     CameraVerdict,
+    LeftOutView,
     MaskCache,
     Verdict,
     check_names,
@@ -89,6 +90,7 @@ def check_scene(scene: Scene, masks_checked: bool = False) -> None:
     _check_world(scene)
     _check_index(scene.index, scene)
     _check_alignment(scene.alignment, views)
+    _check_left_out(scene)
     for name in ("K", "world_from_cam"):
         same = np.array_equal(getattr(scene, name), getattr(scene.alignment, name))
         expect(same, f"{name} of the alignment", f"the scene's {name}", "other values")
@@ -198,6 +200,20 @@ def _check_alignment(aligned: Alignment, views: int) -> None:
     for name in ("warnings", "scale_sources"):
         for text in check_tuple(getattr(aligned, name), f"{name} of the alignment"):
             check_text(text, f"an entry in {name} of the alignment")
+
+
+def _check_left_out(scene: Scene) -> None:
+    for view in check_tuple(scene.left_out, "left_out"):
+        expect(isinstance(view, LeftOutView), "a view in left_out", "a left out view", view)
+        _check_verdict(view.verdict)
+        check_text(view.frame_id, f"frame of '{view.name}' in left_out")
+        if view.world_from_cam is not None:
+            _check_poses(np.asarray(view.world_from_cam)[None], "a pose in left_out")
+    names = [*scene.view_names, *(view.name for view in scene.left_out)]
+    try:
+        check_names(names, at_least=1)
+    except InputError as error:
+        raise InvalidScene(f"left_out: {error}") from error
 
 
 def _check_verdict(camera: Any) -> None:

@@ -27,7 +27,13 @@ from wildseg3d_ros.core.files.arrays import check_claims, opened_zip
 from wildseg3d_ros.core.files.pictures import ImageHead, decode_image, image_head
 from wildseg3d_ros.core.files.text import LARGEST_JSON, parse_json
 from wildseg3d_ros.core.files.writing import replacing
-from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectTree, WorldPointmaps
+from wildseg3d_ros.core.types import (
+    Alignment,
+    CameraVerdict,
+    LeftOutView,
+    ObjectTree,
+    WorldPointmaps,
+)
 from wildseg3d_ros.scene.file.archive import member, read_array, write_array
 from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
 from wildseg3d_ros.scene.file.consistency import (
@@ -42,7 +48,7 @@ from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
 
 FORMAT = "wildseg3d-scene"
-VERSION = 6
+VERSION = 7
 """Raised with every change of the format: a version of this project reads one."""
 _HEADER = f"{FORMAT}.json"
 _WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
@@ -166,6 +172,7 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     aligned = _values(header, "alignment", _ALIGNMENT_VALUES)
     aligned |= _arrays(archive, "alignment", ALIGNMENT_ARRAYS)
     aligned["cameras"] = tuple(CameraVerdict(**camera) for camera in aligned["cameras"])
+    values["left_out"] = tuple(_left_out(view) for view in values["left_out"])
     views = range(len(check_tuple(values["view_names"], "view_names")))
     images = _read_images(archive, views)
     sizes = [image.shape[:2] for image in images]
@@ -206,11 +213,23 @@ def _arrays(archive: zipfile.ZipFile, folder: str, kinds: Kinds) -> dict[str, ND
     }
 
 
+def _left_out(stored: dict[str, Any]) -> LeftOutView:
+    """From JSON; a pose that is none fails the check of the scene."""
+    pose = stored["world_from_cam"]
+    return LeftOutView(
+        CameraVerdict(**stored["verdict"]),
+        stored["frame_id"],
+        None if pose is None else np.array(pose, dtype=np.float64),
+    )
+
+
 def _plain(value: Any) -> Any:
-    """NumPy scalars and verdicts for JSON."""
+    """NumPy values and verdicts for JSON."""
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, CameraVerdict):
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, CameraVerdict | LeftOutView):
         return vars(value)
     raise TypeError(f"cannot store {type(value).__name__} in a scene's header")
 

@@ -11,7 +11,7 @@ from wildseg3d_ros.core.geometry.cameras import rays_of
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import apply, nearest_rotation
 from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
-from wildseg3d_ros.pointmaps.features import match, root_sift
+from wildseg3d_ros.pointmaps.features import affine_sift, match, match_places, root_sift
 
 MIN_INLIERS = 10
 """Matches that must agree on one rigid motion. Three fix it; that seven more agree by chance, each
@@ -26,20 +26,35 @@ class Keypoints:
         points: (M, 3) float64 metres, camera frame.
         sigma: (M,) float64 metres, standard deviation of their depth.
         descriptors: (M, 128) float32 RootSIFT, unit length.
+        uv: (M, 2) float64 pixels.
+        several: whether a place may have several descriptors.
     """
 
     points: NDArray[np.float64]
     sigma: NDArray[np.float64]
     descriptors: NDArray[np.float32]
+    uv: NDArray[np.float64]
+    several: bool = False
+
+    def matches(self, other: Keypoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices (K,) into these and the other view's keypoints that look alike."""
+        if self.several and other.several:
+            return match_places(self.uv, self.descriptors, other.uv, other.descriptors)
+        return match(self.descriptors, other.descriptors)
 
 
-def detect_keypoints(frame: Frame) -> Keypoints:
-    """RootSIFT features of a frame where it has depth."""
-    uv, descriptors = root_sift(frame.gray, 1500)
+def detect_keypoints(frame: Frame, wide: bool = False) -> Keypoints:
+    """RootSIFT features of a frame where it has depth.
+
+    Args:
+        wide: whether they are to be matched with views far aside; takes ten times as long.
+    """
+    uv, descriptors = affine_sift(frame.gray, 500) if wide else root_sift(frame.gray, 1500)
     if len(uv) == 0:
-        return Keypoints(np.zeros((0, 3)), np.zeros(0), descriptors)
+        return Keypoints(np.zeros((0, 3)), np.zeros(0), descriptors, uv, wide)
     height, width = frame.gray.shape
-    cols, rows = np.rint(uv).astype(np.int64).T
+    # What is simulated may lie a little outside.
+    cols, rows = np.rint(np.clip(uv, 0, [width - 1, height - 1])).astype(np.int64).T
     points, sigma = np.zeros((len(uv), 3)), np.full(len(uv), np.inf)
     # Registered depth is full of pinholes: the nearest pixel with depth, up to two pixels away.
     offsets = sorted(np.ndindex(5, 5), key=lambda o: (o[0] - 2) ** 2 + (o[1] - 2) ** 2)
@@ -52,7 +67,8 @@ def detect_keypoints(frame: Frame) -> Keypoints:
         # The feature's own ray at its neighbour's depth.
         points[take] = rays_of(uv[take, 0], uv[take, 1], frame.K) * z[:, None]
     has_depth = np.isfinite(sigma)
-    return Keypoints(points[has_depth], sigma[has_depth], descriptors[has_depth])
+    found = points[has_depth], sigma[has_depth], descriptors[has_depth], uv[has_depth]
+    return Keypoints(*found, wide)
 
 
 def pose_from_features(
@@ -71,7 +87,7 @@ def pose_from_features(
         (4, 4) ``a_from_b`` and its number of inliers; None when fewer than MIN_INLIERS matches
         agree on a pose.
     """
-    index_a, index_b = match(a.descriptors, b.descriptors)
+    index_a, index_b = a.matches(b)
     if len(index_a) < MIN_INLIERS:
         return None
     matches = _Matches(a, b, index_a, index_b, 0.005 * image_size / K_a[0, 0])
