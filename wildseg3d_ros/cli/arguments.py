@@ -298,6 +298,8 @@ def _add_folder(option: Callable[..., Any], **kind: Any) -> None:
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
     text = "refuse a recording with a frame that cannot be read, instead of leaving it out"
     option("--strict", action="store_true", help=text)
+    text = "what the folder is, where it may be several: colmap, llff, bop, ... (docs/formats.md)"
+    option("--format", metavar="NAME", default="", help=text)
 
 
 def _add_building(option: Callable[..., Any]) -> None:

@@ -50,9 +50,10 @@ def build(given: argparse.Namespace) -> int:
         from wildseg3d_ros.io.folder import check_posed_target
 
         check_posed_target(given.folder, poses)
-    scene = _build(given, _load(given))
+    recording = _load(given)
+    scene = _build(given, recording)
 
-    from wildseg3d_ros.cli.report import print_scene, scene_figures
+    from wildseg3d_ros.cli.report import print_recording, print_scene, scene_figures
     from wildseg3d_ros.core.files.writing import write_bytes
     from wildseg3d_ros.io.folder import write_posed
     from wildseg3d_ros.scene.file.snapshot import save_scene
@@ -72,6 +73,7 @@ def build(given: argparse.Namespace) -> int:
 
         write_sheet(given.picture, scene)
     if not given.quiet:
+        print_recording(recording)
         print_scene(scene)
         _print_written(given.output, given.picture, given.json, poses)
     return _exit_code(scene.alignment)
@@ -87,7 +89,7 @@ def check(given: argparse.Namespace) -> int:
             raise ConfigError("--report draws a recording: give its FOLDER instead of --live")
         return _check_live(given)
 
-    from wildseg3d_ros.cli.report import print_rig
+    from wildseg3d_ros.cli.report import print_recording, print_rig
     from wildseg3d_ros.rig.judge import judge
     from wildseg3d_ros.rig.plausible import doubts
 
@@ -101,6 +103,7 @@ def check(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({**report.to_dict(), "doubts": doubted}, indent=1))
     elif not given.quiet:
+        print_recording(recording)
         print_rig(report, doubted)
     if given.report:
         _write_page(given, recording, report)
@@ -238,7 +241,7 @@ def evaluate(given: argparse.Namespace) -> None:
         scene = _build(given, recording)
 
     from wildseg3d_ros import evaluation
-    from wildseg3d_ros.cli.report import print_scores
+    from wildseg3d_ros.cli.report import print_recording, print_scores
     from wildseg3d_ros.core.files.writing import write_bytes
 
     scores = evaluation.evaluate(recording, scene, given.reference_view, given.include_reference)
@@ -248,6 +251,7 @@ def evaluate(given: argparse.Namespace) -> None:
             del figures["peak_memory_mb"]
         write_bytes(given.json, (json.dumps(figures, indent=1) + "\n").encode())
     if not given.quiet:
+        print_recording(recording)
         print_scores(scores, built_here=given.scene is None)
         _print_written(given.json)
 
@@ -336,7 +340,9 @@ def _load(given: argparse.Namespace) -> Recording:
     from wildseg3d_ros.io.folder import load_folder
 
     with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
-        recording = load_folder(given.folder, given.max_views, progress, given.strict)
+        recording = load_folder(
+            given.folder, given.max_views, progress, given.strict, given.format
+        )
     for warning in recording.warnings:
         print(f"wildseg3d: warning: {warning}", file=sys.stderr)
     return recording
