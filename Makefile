@@ -3,7 +3,7 @@
 #   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository:
 #                   a folder or a bag of those that docs/formats.md lists
 #   EXTRAS="..."    back ends to set up as well: mast3r, sam2 (PyTorch; weights are fetched by you),
-#                   sim (the simulated cell), train (training the network of the masks), viewer (the page)
+#                   bags (reading and writing ROS 2 bags), sim (the simulated cell), train (training the network of the masks), viewer (the page)
 #   ARGS="..."      further arguments for the program behind demo, test, bench or train
 #   PYTHON=PATH     Python to make the environment with
 #   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for

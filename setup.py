@@ -74,6 +74,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "bags": ["rosbags>=0.11,<0.12"],
         "mast3r": NETWORKS,
         "sam2": [*NETWORKS, "transformers>=5.23"],
         "sim": ["mujoco>=3"],

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = (
     {"core"},
-    {"pairing"},
+    {"pairing", "streams"},
     {"alignment", "io", "masks", "pointmaps", "scene"},
     {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},

@@ -78,8 +78,9 @@ examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply
   wildseg3d eval recording/ --json scores.json
 
-A recording is a folder with transforms.json as nerfstudio writes it: images, intrinsics,
-poses, depth. `wildseg3d COMMAND --help` says more about a command.
+A recording is a folder with transforms.json as nerfstudio writes it (images, intrinsics,
+poses, depth), one of another format (COLMAP, BOP, ...: docs/formats.md), or a ROS 2 bag.
+`wildseg3d COMMAND --help` says more about a command.
 """
 _BUILD = """\
 FOLDER holds transforms.json in nerfstudio's convention: intrinsics, and per frame
@@ -212,8 +213,9 @@ def make_parser() -> argparse.ArgumentParser:
     option("--json", action="store_true", help="print all figures as JSON instead of a table")
     option("--report", metavar="DIR", type=Path, help="write a page with pictures into a folder")
     option("--live", action="store_true", help="check cameras that publish, over ROS 2")
-    text = "with --live: parameter file of the node, whose cameras are listened to"
-    option("--config", metavar="YAML", type=Path, help=f"{text} (default: ask the node that runs)")
+    text = "parameter file of the node: cameras that --live listens to (default: those of the node"
+    text += " that runs) or that a bag has"
+    option("--config", metavar="YAML", type=Path, help=text)
     option("--namespace", metavar="NS", default="", help="with --live: of the node that runs")
 
     option = add("segment", commands.segment, "get the cloud of a clicked object", _SEGMENT)
@@ -288,13 +290,14 @@ def _add_output(
 
 
 def _add_settings(option: Callable[..., Any], example: str) -> None:
-    option("--config", metavar="YAML", type=Path, help="configuration file")
+    text = "configuration file, or a rig's parameter file, which says the cameras of a bag, too"
+    option("--config", metavar="YAML", type=Path, help=text)
     text = f"one setting, e.g. {example}; overrides --config; may be repeated"
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
 
 
 def _add_folder(option: Callable[..., Any], **kind: Any) -> None:
-    option("folder", metavar="FOLDER", type=Path, help="the recording", **kind)
+    option("folder", metavar="FOLDER", type=Path, help="the recording: a folder or a bag", **kind)
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
     text = "refuse a recording with a frame that cannot be read, instead of leaving it out"
     option("--strict", action="store_true", help=text)

@@ -308,7 +308,7 @@ def read_config(
     """Configuration from a YAML file and ``group.key=value`` settings, which win.
 
     Args:
-        path: of the file, if there is one.
+        path: of the file, if there is one; of a rig's parameter file, too.
         settings: as the command line has them.
         base: what neither says is as in it; None: the defaults.
 
@@ -316,12 +316,15 @@ def read_config(
         FileError, ConfigError: as :class:`SceneConfig` has them, or a setting without "=".
     """
     from wildseg3d_ros.config import SceneConfig
-    from wildseg3d_ros.core.files.text import parse_yaml
+    from wildseg3d_ros.core.files.text import parse_yaml, read_yaml
     from wildseg3d_ros.core.settings import nested
+    from wildseg3d_ros.streams.rig_file import rig_from
 
     config = base or SceneConfig()
     if path is not None:
-        config = SceneConfig.from_yaml(path, config)
+        found = read_yaml(path, "configuration")
+        rig = rig_from(found)
+        config = SceneConfig.from_values(found if rig is None else rig.scene, str(path), config)
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -337,11 +340,17 @@ def read_config(
 def _load(given: argparse.Namespace) -> Recording:
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
-    from wildseg3d_ros.io.folder import load_folder
+    from wildseg3d_ros.io.loading import load_recording
+    from wildseg3d_ros.streams.rig_file import rig_from
 
+    rig = None
+    if given.config is not None:
+        from wildseg3d_ros.core.files.text import read_yaml
+
+        rig = rig_from(read_yaml(given.config, "configuration"))
     with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
-        recording = load_folder(
-            given.folder, given.max_views, progress, given.strict, given.format
+        recording = load_recording(
+            given.folder, given.max_views, progress, given.strict, given.format, rig
         )
     for warning in recording.warnings:
         print(f"wildseg3d: warning: {warning}", file=sys.stderr)
@@ -355,7 +364,8 @@ def _build(given: argparse.Namespace, recording: Recording) -> Scene:
 
     config = read_config(given.config, given.settings)
     with ProgressBar(given.quiet) as bar:
-        return build_scene(recording.views, config, Progress(bar.report))
+        world = recording.world_frame or "world"
+        return build_scene(recording.views, config, Progress(bar.report), world_frame=world)
 
 
 def _prompt(given: argparse.Namespace) -> Prompt:

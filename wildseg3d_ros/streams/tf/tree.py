@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import interpolate, invert
-from wildseg3d_ros.ros.messages.conversions import matrix_from_transform, nanoseconds
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
-from wildseg3d_ros.ros.tf.links import Link, frame_names, path, time_of
+from wildseg3d_ros.streams.messages import TransformMessage, matrix_from_transform, nanoseconds
+from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.streams.tf.links import Link, frame_names, path, time_of
 
 
 class TransformTree:
@@ -29,7 +28,7 @@ class TransformTree:
         self._tracks: dict[str, _Track] = {}
         self._lock = threading.RLock()
 
-    def add(self, message: TransformStamped, static: bool = False) -> None:
+    def add(self, message: TransformMessage, static: bool = False) -> None:
         """Takes one transform.
 
         Raises:
