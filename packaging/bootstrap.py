@@ -1,7 +1,7 @@
 """Make the environment that this project runs in, from nothing or from what is already there.
 
 Usage: ``python3 packaging/bootstrap.py [--with GROUP ...]``; the Makefile calls it. A group is an
-extra of the package (bags, mast3r, sam2, sim, train, viewer) or the tools of developers (test, dev).
+extra of the package (bags, mast3r, sam2, sim, train, viewer) or the developers' tools (test, dev).
 
 The environment is a virtual environment that is also a ROS 2 prefix (``share``, ``lib``,
 ``include``). ROS 2 is the installation that the shell has sourced, else rclpy and Fast DDS from

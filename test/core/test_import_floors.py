@@ -30,7 +30,7 @@ ROS_FLOORS = (
     {"services"},
     {"building"},
     {"monitoring", "topics"},
-    {"client", "replay_node", "scene_feed", "scene_node"},
+    {"client", "record_node", "replay_node", "scene_feed", "scene_node"},
     {"cell_node", "live_check"},
 )
 """The same within ``ros``."""

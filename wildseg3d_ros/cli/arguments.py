@@ -38,6 +38,11 @@ DELEGATES = {
         "publish a recording as live ROS 2 cameras",
         *commands.OF_ROS,
     ),
+    "record": Delegate(
+        "wildseg3d_ros.ros.record_node",
+        "write what the cameras publish to a ROS 2 bag",
+        *commands.OF_ROS,
+    ),
     "demo": Delegate(
         "wildseg3d_ros.demo", "build, click and score a small scene over ROS 2", *commands.OF_ROS
     ),

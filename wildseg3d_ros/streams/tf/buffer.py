@@ -98,7 +98,8 @@ def differ(
 ) -> bool:
     """Whether rigid (4, 4) poses differ by more than metres and, 1 m away, radians."""
     motion = invert(pose) @ other
-    return max(np.linalg.norm(motion[:3, 3]), rotation_angle(motion[:3, :3])) > tolerance
+    moved = float(np.linalg.norm(motion[:3, 3]))
+    return max(moved, rotation_angle(motion[:3, :3])) > tolerance
 
 
 def _step(
