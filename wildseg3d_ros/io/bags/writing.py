@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.io.bags.reading import NEED
 
 Storage = Literal["mcap", "sqlite3"]
+_Found = TypeVar("_Found")
 
 
 class BagWriter:
-    """Writes a bag beside its place, to which it goes when it is closed. Safe in threads.
+    """Writes a bag beside its place, to which it goes when it is closed. Safe in threads: one of
+    its own does all the work, as SQLite wants it.
 
     Args:
         path: folder of the bag, which is not there yet.
@@ -41,7 +44,8 @@ class BagWriter:
         if path.exists():
             raise FileError(f"'{path}' is there already; give a bag another name")
         self.path, self.counts = path, Counter[str]()
-        self._types, self._lock = get_typestore(Stores.ROS2_JAZZY), threading.Lock()
+        self._types = get_typestore(Stores.ROS2_JAZZY)
+        self._thread = ThreadPoolExecutor(1, "bag")
         self._connections: dict[str, Any] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +55,7 @@ class BagWriter:
             )
             mode = CompressionMode.MESSAGE if compress else CompressionMode.NONE
             self._writer.set_compression(mode, CompressionFormat.ZSTD)
-            self._writer.open()
+            self._run(self._writer.open)
         except OSError as error:
             raise self._failed(error) from error
         self._open = True
@@ -64,26 +68,27 @@ class BagWriter:
             kind: of its messages: "sensor_msgs/msg/Image".
             latched: whether players are to keep its last messages for late subscribers.
         """
-        with self._lock:
-            qos = [_latched()] if latched else []
-            self._connections[topic] = self._writer.add_connection(
+        qos = [_latched()] if latched else []
+        self._connections[topic] = self._run(
+            lambda: self._writer.add_connection(
                 topic, kind, typestore=self._types, offered_qos_profiles=qos
             )
+        )
 
     def write(self, topic: str, stamp_ns: int, data: bytes) -> None:
-        """Writes a message that is serialised, and the time when it was received.
+        """Writes a message that is serialised, and the time when it was received; nothing where
+        the bag is closed.
 
         Raises:
             FileError: the disk is full, or the like.
         """
-        with self._lock:
-            if not self._open:
-                return
-            try:
+
+        def work() -> None:
+            if self._open:
                 self._writer.write(self._connections[topic], stamp_ns, data)
-            except Exception as error:  # of the storage: SQLite has its own
-                raise self._failed(error) from error
-            self.counts[topic] += 1
+                self.counts[topic] += 1
+
+        self._run(work)
 
     def close(self) -> None:
         """Ends the bag and puts it into its place; one without messages is removed.
@@ -91,25 +96,36 @@ class BagWriter:
         Raises:
             FileError: it cannot be written.
         """
-        with self._lock:
-            if not self._open:
-                return
-            self._open = False
-            try:
+
+        def work() -> None:
+            if self._open:
+                self._open = False
                 self._writer.close()
-                if self.counts.total():
+                if self.counts:
                     (self._beside / self.path.name).rename(self.path)
-            except Exception as error:
-                raise self._failed(error) from error
-            finally:
-                shutil.rmtree(self._beside, ignore_errors=True)
+
+        try:
+            self._run(work)
+        finally:
+            shutil.rmtree(self._beside, ignore_errors=True)
 
     def abort(self) -> None:
         """Removes what was written."""
-        with self._lock, contextlib.suppress(Exception):
-            self._open = False
-            self._writer.abort()
+
+        def work() -> None:
+            if self._open:
+                self._open = False
+                self._writer.abort()
+
+        with contextlib.suppress(FileError):
+            self._run(work)
         shutil.rmtree(self._beside, ignore_errors=True)
+
+    def _run(self, work: Callable[[], _Found]) -> _Found:
+        try:
+            return self._thread.submit(work).result()
+        except Exception as error:  # of the storage: SQLite has its own
+            raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> FileError:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
