@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ import pytest
 pytest.importorskip("rosbags")
 
 from wildseg3d_ros.cli import main
+from wildseg3d_ros.cli.commands import read_config
+from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError, FileError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, make_transform
 from wildseg3d_ros.core.types import View
@@ -373,3 +376,21 @@ def test_load_recording_of_files_that_are_no_bags(tmp_path):
         load_recording(tmp_path / "bag")
     with pytest.raises(FileError, match="does not exist"):
         load_recording(tmp_path / "none.mcap")
+
+
+def test_read_config_takes_the_stages_of_a_rigs_file(tmp_path):
+    path = tmp_path / "rig.yaml"
+    path.write_text(RIG)
+    config = read_config(path, ["pointmaps.depth.min_depth=0.2"])
+    assert (config.pointmaps.depth.min_depth, config.pointmaps.depth.max_depth) == (0.2, 3.0)
+    path.write_text(RIG.replace("max_depth", "max_dept"))
+    with pytest.raises(ConfigError, match=r"'pointmaps\.depth\.max_dept' \(did you mean"):
+        read_config(path, [])
+
+
+@pytest.mark.parametrize("name", ["demo", "four_rgb", "four_rgbd", "wrist_rgbd"])
+def test_read_rig_reads_the_shipped_files(name):
+    root = Path(__file__).resolve().parents[2]
+    rig = read_rig(root / "config" / f"{name}.yaml")
+    assert rig.cameras
+    SceneConfig.from_mapping(rig.scene)
