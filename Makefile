@@ -1,10 +1,10 @@
 # `make help` lists the targets. Everything a target needs is made first: see packaging/bootstrap.py.
 #
 #   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository:
-#                   transforms.json, or an Amazon Picking Challenge scene, converted first
+#                   a folder or a bag of those that docs/reference/formats.md lists
 #   EXTRAS="..."    back ends to set up as well: da3, mast3r, sam2 (PyTorch; weights are fetched by you),
-#                   sim (the simulated cell), train (training the network of the masks), viewer (the page),
-#                   ray (batches on a cluster)
+#                   bags (reading and writing ROS 2 bags), sim (the simulated cell), ray (batches on a cluster),
+#                   train (training the network of the masks), viewer (the page)
 #   ARGS="..."      further arguments for the program behind demo, test, bench or train
 #   PYTHON=PATH     Python to make the environment with
 #   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for
@@ -44,12 +44,7 @@ dev: ## the environment with the tools for tests, checks and the scene generator
 	@$(BOOTSTRAP) --with test --with dev
 
 demo: setup ## click three objects over ROS 2 (DATA=FOLDER: in your own recording)
-ifneq ($(wildcard $(DATA)/cam.info.txt),)
-	@$(ENTER) .venv/bin/python examples/apc_shelf.py "$(DATA)" out/recording
-	@$(ENTER) .venv/bin/wildseg3d demo --data out/recording $(ARGS)
-else
 	@$(ENTER) .venv/bin/wildseg3d demo $(if $(DATA),--data "$(DATA)") $(ARGS)
-endif
 
 demo-live: EXTRAS = sim viewer
 demo-live: setup ## a simulated cell with live cameras, and a page to click objects in

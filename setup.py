@@ -75,6 +75,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "bags": ["rosbags>=0.11,<0.12"],
         "da3": NETWORKS,
         "mast3r": NETWORKS,
         "ray": ["ray>=2.40,<3"],
@@ -92,12 +93,10 @@ setup(
             "replay_node = wildseg3d_ros.ros.replay_node:main",
             "cell = wildseg3d_ros.ros.cell_node:main",
             "viewer = wildseg3d_ros.viewer.command:main_live",
-            "apc_shelf = wildseg3d_ros.examples.apc_shelf:main",
             "click = wildseg3d_ros.examples.click:main",
             "gpd_samples = wildseg3d_ros.examples.gpd_samples:main",
             "graspnet_file = wildseg3d_ros.examples.graspnet_file:main",
             "moveit_objects = wildseg3d_ros.examples.moveit_objects:main",
-            "temple = wildseg3d_ros.examples.temple:main",
             "wrist = wildseg3d_ros.examples.wrist:main",
         ],
         # The back ends, by their settings: as any other package adds its own:

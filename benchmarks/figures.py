@@ -15,7 +15,6 @@ import functools
 import json
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.recordings import REAL_DATA, shelf_converter
+from benchmarks.recordings import REAL_DATA
 from wildseg3d_ros.core.geometry.cameras import back_project, project
 from wildseg3d_ros.core.geometry.similarity import umeyama
 from wildseg3d_ros.core.geometry.transforms import apply, invert
@@ -70,9 +69,7 @@ def shelf() -> Built | None:
     source = REAL_DATA / "apc_shelf"
     if not source.is_dir():
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        shelf_converter().convert(source, folder)
-        recording = load_folder(folder)
+    recording = load_folder(source)
     return Built(recording, build_scene(recording.views))
 
 

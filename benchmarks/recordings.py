@@ -9,17 +9,14 @@ stands beside that of the poses as given, which is the baseline of the alignment
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -149,33 +146,23 @@ def shelf() -> dict:
     source = REAL_DATA / "apc_shelf"
     if not source.is_dir():
         return {"skipped": f"'{source}' is absent; set WILDSEG3D_DATA to the recordings' folder"}
-    with tempfile.TemporaryDirectory() as folder:
-        shelf_converter().convert(source, folder)
-        return _in_own_process(Path(folder), "frame-000007")
+    return _in_own_process(source, "frame-000007")
 
 
 def shelf_pairs() -> tuple[Sequence[View], Sequence[PairPrediction]] | None:
     """Views and pairs of the real shelf; None where it is absent."""
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.io.folder import load_folder
     from wildseg3d_ros.pairing import choose_pairs
     from wildseg3d_ros.pointmaps import load_pointmaps
 
     source, config = REAL_DATA / "apc_shelf", SceneConfig()
     if not source.is_dir():
         return None
-    views = shelf_converter().load_apc_scene(source).views
+    views = load_folder(source).views
     pairs = choose_pairs(views, config.pairing)
     return views, load_pointmaps(config.pointmaps).predict(views, pairs, Progress())
-
-
-def shelf_converter() -> ModuleType:
-    """The example that reads the shelf; examples are no package."""
-    spec = importlib.util.spec_from_file_location("apc_shelf", ROOT / "examples" / "apc_shelf.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.recordings import REAL_DATA, ROOT, shelf_converter
+from benchmarks.recordings import REAL_DATA, ROOT
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.rig.judge import judge
@@ -50,7 +50,7 @@ def recorded() -> Iterator[tuple[str, Views]]:
     """The shipped recording, and real ones where they are there, as they are."""
     yield "tabletop", load_folder(ROOT / "examples" / "tabletop").views
     if (REAL_DATA / "apc_shelf").is_dir():
-        yield "shelf", shelf_converter().load_apc_scene(REAL_DATA / "apc_shelf").views
+        yield "shelf", load_folder(REAL_DATA / "apc_shelf").views
 
 
 def standing_still() -> dict[str, str]:

@@ -46,10 +46,10 @@ def serve(load: str) -> None:
     from wildseg3d_ros.config import SceneConfig
     from wildseg3d_ros.ros.building.process import Settings
     from wildseg3d_ros.ros.building.worker import BuildWorker
-    from wildseg3d_ros.ros.messages.camera_info import lens_from_info
     from wildseg3d_ros.ros.running import run_node
     from wildseg3d_ros.ros.scene_node import SceneNode
     from wildseg3d_ros.ros.services.segment import CurrentScene
+    from wildseg3d_ros.streams.camera_info import lens_from_info
 
     scene = make_scene(POINTS)
     calibrations = {

@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from benchmarks.clicks import (
     summarise,
     truth_of,
 )
-from benchmarks.recordings import REAL_DATA, ROOT, shelf_converter
+from benchmarks.recordings import REAL_DATA, ROOT
 from benchmarks.worst_cases import WorstCases
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import WildSeg3DError
@@ -220,21 +219,13 @@ def _measure_real(measurement: Measurement, options: Options) -> None:
                 f"'{folder}' is absent; set WILDSEG3D_DATA to the recordings' folder"
             )
             continue
-        recording = _converted(folder) if name == "apc_shelf" else load_folder(folder)
+        recording = load_folder(folder)
         scene = _built(recording.views)
         measurement.click(Source(name, name), recording, scene, reference)
         if name == "ycbv_flip":
             final = _masked_on_final(recording.views, scene)
             source = Source(f"{name}, masks on the final alignment", name)
             measurement.click(source, recording, final, reference)
-
-
-def _converted(source: Path) -> Recording:
-    """The shelf as its folder in the project's format reads: the last bit of its depth differs
-    from the original's, and its masks depend on that."""
-    with tempfile.TemporaryDirectory() as folder:
-        shelf_converter().convert(source, folder)
-        return load_folder(folder)
 
 
 def _masked_on_final(

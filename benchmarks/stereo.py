@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from benchmarks.recordings import REAL_DATA, ROOT
+from benchmarks.recordings import REAL_DATA
 from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, PairPrediction, View
+from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
@@ -265,12 +266,7 @@ def temple_views() -> tuple[View, ...] | None:
     source = REAL_DATA / "templeSparseRing"
     if not source.is_dir():
         return None
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        from temple import load_middlebury_scene  # pyright: ignore[reportMissingImports]
-    finally:
-        sys.path.pop(0)
-    return load_middlebury_scene(source).views
+    return load_folder(source).views
 
 
 def temple() -> dict:

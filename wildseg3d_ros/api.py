@@ -37,7 +37,8 @@ from wildseg3d_ros.core.types import (
 )
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import SceneObject, scene_objects
-from wildseg3d_ros.io.folder import Recording, load_folder
+from wildseg3d_ros.io.loading import load_recording
+from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.pipeline import build_scene
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.prompting import answer
@@ -84,7 +85,7 @@ def build(
     ('cam_0', 'cam_2')
 
     Args:
-        source: the folder of a recording, or views.
+        source: a recording: a folder or a bag, or views.
         max_views: of a folder, use at most so many, evenly spread.
         progress: show a bar for each stage.
         settings: as in configuration files, by group: ``masks={"backend": "sam2"}``, or with
@@ -93,7 +94,7 @@ def build(
     Raises:
         ConfigError: an unknown setting. Others: as of
             :func:`wildseg3d_ros.pipeline.build_scene` and
-            :func:`wildseg3d_ros.io.folder.load_folder`.
+            :func:`wildseg3d_ros.io.loading.load_recording`.
     """
     from wildseg3d_ros.core.progress_bar import ProgressBar
 
@@ -102,9 +103,10 @@ def build(
         told = Progress(bar.report)
         if isinstance(source, str | Path):
             with told.stage("load"):
-                source = load_folder(source, max_views, told)
+                source = load_recording(source, max_views, told)
         recording = source if isinstance(source, Recording) else Recording(_views(source))
-        snapshot = build_scene(recording.views, config, told)
+        world = recording.world_frame or "world"
+        snapshot = build_scene(recording.views, config, told, world_frame=world)
     said = (*recording.warnings, *snapshot.warnings)
     return Scene(dataclasses.replace(snapshot, warnings=said))
 

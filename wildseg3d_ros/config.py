@@ -46,7 +46,11 @@ class SceneConfig:
         Raises:
             FileError: the file cannot be read. ConfigError: as :meth:`from_mapping`.
         """
-        values = read_yaml(path, "configuration")
+        return cls.from_values(read_yaml(path, "configuration"), str(path), base)
+
+    @classmethod
+    def from_values(cls, values: Any, where: str, base: SceneConfig | None = None) -> SceneConfig:
+        """What a file that was read says; errors as of :meth:`from_mapping`."""
         if not isinstance(values or {}, Mapping):
-            raise ConfigError(f"'{path}' holds {type(values).__name__}, expected a mapping")
+            raise ConfigError(f"'{where}' holds {type(values).__name__}, expected a mapping")
         return cls.from_mapping(values or {}, base)

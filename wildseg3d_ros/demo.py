@@ -28,9 +28,10 @@ from wildseg3d_ros.core.progress_bar import ProgressBar
 from wildseg3d_ros.core.types import Click, View
 from wildseg3d_ros.evaluation import Truth, mean, most_interior_pixel
 from wildseg3d_ros.io.clouds import write_ply
-from wildseg3d_ros.io.folder import Recording, load_folder
 from wildseg3d_ros.io.images import write_image
+from wildseg3d_ros.io.loading import load_recording
 from wildseg3d_ros.io.pictures import PicturedScene, Selection, contact_sheet
+from wildseg3d_ros.io.recording import Recording
 
 CLICKS_TIMED = 9
 """Round trips of which the median is printed."""
@@ -99,7 +100,7 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
     from wildseg3d_ros.ros.client import SceneClient
     from wildseg3d_ros.ros.replay_node import camera_names
 
-    recording = load_folder(folder)
+    recording = load_recording(folder)
     cameras = camera_names(recording)
     views = [
         replace(view, name=camera) for view, camera in zip(recording.views, cameras, strict=True)

@@ -54,8 +54,7 @@ def tabletop() -> Built:
 
 @pytest.fixture(scope="module")
 def shelf(real_data) -> Built:
-    converter = module_of(ROOT / "examples" / "apc_shelf.py")
-    recording = converter.load_apc_scene(real_data("apc_shelf"))
+    recording = load_folder(real_data("apc_shelf"))
     scene = build_scene(recording.views)
     scores = evaluate(recording, scene, "frame-000007", include_reference=True)
     return Built(recording, scene, scores)

@@ -356,7 +356,7 @@ def test_evaluate_built_scene(folder, scene_file, tmp_path, capsys):
 def test_build_max_views_and_settings(folder, monkeypatch, tmp_path, capsys):
     seen = {}
 
-    def build_scene(views, config, progress):
+    def build_scene(views, config, progress, world_frame):
         seen.update(views=[view.name for view in views], config=config)
         raise InputError("enough seen")
 

@@ -1,6 +1,5 @@
 """The depth back end: pointmaps, poses of pairs, and what it says about bad input."""
 
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from wildseg3d_ros.core.errors import Cancelled, ErrorCode, InputError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.pairing import choose_pairs, pairs_from_exhaustive
 from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.pointmaps.config import PointmapConfig
@@ -285,8 +285,7 @@ def test_predict_is_repeatable(scene, predictions):
 
 
 def test_predict_real_frames_agree_better_than_their_kinematics(real_data):
-    converter = runpy.run_path(str(ROOT / "examples" / "apc_shelf.py"))
-    views = converter["load_apc_scene"](real_data("apc_shelf")).views[:4]
+    views = load_folder(real_data("apc_shelf")).views[:4]
     found = DepthPointmaps().predict(views, choose_pairs(views), Progress())
     assert len(found) >= 5
     before, after = [], []

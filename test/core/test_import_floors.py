@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = (
     {"core"},
-    {"pairing"},
+    {"pairing", "streams"},
     {"alignment", "io", "masks", "pointmaps", "scene"},
     {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},
@@ -31,7 +31,7 @@ ROS_FLOORS = (
     {"services"},
     {"building"},
     {"monitoring", "topics"},
-    {"client", "replay_node", "scene_feed", "scene_node"},
+    {"client", "record_node", "replay_node", "scene_feed", "scene_node"},
     {"cell_node", "live_check"},
 )
 """The same within ``ros``."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.core.geometry.transforms import apply, make_transform, rotation_from_vector
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View, WorldPointmaps
+from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.masks import load_masks
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.geometric.backend import GeometricMasks
@@ -368,11 +366,7 @@ def test_load_masks_knows_the_back_end():
 def test_segment_finds_objects_on_real_frames(real_data):
     """Every third frame of a shelf bin: one click near an object's middle finds it."""
     folder = real_data("apc_shelf")
-    path = Path(__file__).resolve().parents[2] / "examples" / "apc_shelf.py"
-    spec = importlib.util.spec_from_file_location("apc_shelf_converter", path)
-    converter = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(converter)
-    recording = converter.load_apc_scene(folder)
+    recording = load_folder(folder)
     picked = [1, 4, 7, 10, 13]
     views = [recording.views[i] for i in picked]
     truth = [np.asarray(recording.object_masks[i]).astype(np.int32) for i in picked]

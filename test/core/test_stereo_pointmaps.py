@@ -21,6 +21,7 @@ from wildseg3d_ros.core.geometry.transforms import (
 )
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Click, Prompt
+from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.pipeline import build_scene, segment
 from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
@@ -221,10 +222,9 @@ def module_of(path):
 
 
 def test_predict_pairs_of_the_real_temple_agree_to_less_than_a_millimetre(real_data):
-    temple = module_of(ROOT / "examples" / "temple.py")
     benchmark = module_of(ROOT / "benchmarks" / "stereo.py")
     config = SceneConfig.from_mapping({"pointmaps": {"backend": "stereo"}})
-    recording = temple.load_middlebury_scene(real_data("templeSparseRing"))
+    recording = load_folder(real_data("templeSparseRing"))
     matcher = load_pointmaps(config.pointmaps)
     views = matcher.with_deviations(recording.views[5:10])
     pairs = matcher.choose_pairs(views, config.pairing)

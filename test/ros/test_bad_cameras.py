@@ -23,9 +23,10 @@ from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.ros.building.process import PIPELINE
-from wildseg3d_ros.ros.messages.conversions import image_from_array, nanoseconds, time_message
+from wildseg3d_ros.ros.messages.conversions import image_from_array, time_message
 from wildseg3d_ros.ros.messages.replies import BuildReport
 from wildseg3d_ros.ros.qos import latched
+from wildseg3d_ros.streams.messages import nanoseconds
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))
@@ -140,10 +141,10 @@ def test_camera_convert_depth_of_another_size(world):
     smaller = {name: getattr(half, name) for name in ("height", "width", "step", "data")}
     rig.spoil(DEPTH, **smaller)
     frames = node.cameras["left"].matcher.newest()
-    found = node.cameras["left"].convert(frames)[2]
+    found = node.cameras["left"].decoder.convert(frames)[2]
     np.testing.assert_array_equal(found, depth[::2, ::2].repeat(2, axis=0).repeat(2, axis=1))
     frames.depth.header.frame_id = "left_depth_optical_frame"
-    assert node.cameras["left"].convert(frames)[2].shape == (60, 80)
+    assert node.cameras["left"].decoder.convert(frames)[2].shape == (60, 80)
     client.build()
 
 

@@ -8,7 +8,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
-from wildseg3d_ros.ros.messages.camera_info import lens_from_info
+from wildseg3d_ros.streams.camera_info import lens_from_info
 
 SIZE = (120, 160)
 K = np.array([[140.0, 0, 79.0], [0, 142.0, 61.0], [0, 0, 1]])

@@ -11,7 +11,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
-from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_from_compressed
+from wildseg3d_ros.streams.compressed import depth_from_compressed, rgb_from_compressed
 
 WHO = "camera 'left'"
 DEPTH = np.random.default_rng(3).uniform(0.3, 4.0, (20, 30)).astype(np.float32)

@@ -13,8 +13,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.ros.messages import conversions as c
-from wildseg3d_ros.ros.messages.compressed import rgb_from_compressed
 from wildseg3d_ros.ros.topics.scene import as_mono16
+from wildseg3d_ros.streams import images, messages
+from wildseg3d_ros.streams.compressed import rgb_from_compressed
 
 WHO = "camera 'left'"
 rng = np.random.default_rng(3)
@@ -54,7 +55,7 @@ def test_rgb_from_image_color_encodings(encoding, channels, order, padding):
     """Color encodings become RGB."""
     pixels = rng.integers(0, 256, (5, 7, channels), dtype=np.uint8)
     message = over_the_wire(make_image(pixels, encoding, padding))
-    rgb = c.rgb_from_image(message, WHO)
+    rgb = images.rgb_from_image(message, WHO)
     assert rgb.dtype == np.uint8
     np.testing.assert_array_equal(rgb, pixels[..., order])
 
@@ -66,7 +67,7 @@ def test_rgb_from_image_color_encodings(encoding, channels, order, padding):
 )
 def test_rgb_from_image_16_bits(encoding, order, big):
     pixels = rng.integers(0, 65536, (5, 7, 4 if "a" in encoding else 3), dtype=np.uint16)
-    rgb = c.rgb_from_image(over_the_wire(make_image(pixels, encoding, 2, big)), WHO)
+    rgb = images.rgb_from_image(over_the_wire(make_image(pixels, encoding, 2, big)), WHO)
     np.testing.assert_array_equal(rgb, (pixels // 256).astype(np.uint8)[..., order])
 
 
@@ -100,18 +101,18 @@ def test_rgb_from_image_yuv(encoding, padding):
         packed[:, ::2, 1 if first else 0] = u[:, ::2]
         packed[:, 1::2, 1 if first else 0] = v[:, ::2]
         message = make_image(packed, encoding, padding)
-    found = c.rgb_from_image(over_the_wire(message), WHO)
+    found = images.rgb_from_image(over_the_wire(message), WHO)
     assert np.abs(found.astype(int) - rgb).max() <= 4
 
 
-@pytest.mark.parametrize("encoding", c.UNNAMED_ORDER)
+@pytest.mark.parametrize("encoding", images.UNNAMED_ORDER)
 def test_rgb_from_image_unnamed_order(encoding):
     """OpenCV's order unless the camera is said to have the other."""
     kind = np.uint16 if encoding.startswith("16") else np.uint8
     pixels = rng.integers(0, np.iinfo(kind).max, (5, 7, int(encoding[-1])), kind)
     message, upper = make_image(pixels, encoding), pixels >> (8 * (pixels.itemsize - 1))
-    np.testing.assert_array_equal(c.rgb_from_image(message, WHO), upper[..., 2::-1])
-    np.testing.assert_array_equal(c.rgb_from_image(message, WHO, "rgb"), upper[..., :3])
+    np.testing.assert_array_equal(images.rgb_from_image(message, WHO), upper[..., 2::-1])
+    np.testing.assert_array_equal(images.rgb_from_image(message, WHO, "rgb"), upper[..., :3])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_rgb_from_image_yuv_of_odd_size(encoding, size):
     message = make_image(np.zeros(size, np.uint8), encoding)
     message.data = array.array("B", bytes(200))
     with pytest.raises(InputError, match=rf"left.*{encoding} shares colours.*got {size[1]}x"):
-        c.rgb_from_image(message, WHO)
+        images.rgb_from_image(message, WHO)
 
 
 @pytest.mark.parametrize("big", [False, True])
@@ -129,12 +130,13 @@ def test_rgb_from_image_grey(big):
     """Grey images become RGB."""
     grey = rng.integers(0, 256, (4, 6), dtype=np.uint8)
     np.testing.assert_array_equal(
-        c.rgb_from_image(make_image(grey, "mono8", 2, big), WHO), np.stack([grey] * 3, axis=-1)
+        images.rgb_from_image(make_image(grey, "mono8", 2, big), WHO),
+        np.stack([grey] * 3, axis=-1),
     )
     deep = rng.integers(0, 65536, (4, 6), dtype=np.uint16)
     expected = np.stack([(deep // 256).astype(np.uint8)] * 3, axis=-1)
     np.testing.assert_array_equal(
-        c.rgb_from_image(make_image(deep, "mono16", 3, big), WHO), expected
+        images.rgb_from_image(make_image(deep, "mono16", 3, big), WHO), expected
     )
 
 
@@ -145,7 +147,7 @@ def test_rgb_from_image_bayer(pattern):
     mosaic = np.empty((16, 16), np.uint8)
     for i, letter in enumerate(pattern):
         mosaic[i // 2 :: 2, i % 2 :: 2] = color[letter]
-    rgb = c.rgb_from_image(make_image(mosaic, f"bayer_{pattern}8"), WHO)
+    rgb = images.rgb_from_image(make_image(mosaic, f"bayer_{pattern}8"), WHO)
     np.testing.assert_array_equal(rgb[4:12, 4:12], np.broadcast_to([200, 120, 40], (8, 8, 3)))
 
 
@@ -154,23 +156,25 @@ def test_rgb_from_image_bayer(pattern):
 def test_depth_from_image_units(big, padding):
     """Depth is in metres."""
     millimetres = rng.integers(0, 65535, (5, 6), dtype=np.uint16)
-    depth = c.depth_from_image(make_image(millimetres, "16UC1", padding, big), WHO)
+    depth = images.depth_from_image(make_image(millimetres, "16UC1", padding, big), WHO)
     assert depth.dtype == np.float32
     np.testing.assert_allclose(depth, millimetres / 1000.0, rtol=1e-6)
     millimetres[2, 3] = 65535  # saturated: it may be anything
-    found = c.depth_from_image(make_image(millimetres, "16UC1", padding, big), WHO)
+    found = images.depth_from_image(make_image(millimetres, "16UC1", padding, big), WHO)
     assert found[2, 3] == 0
     metres = rng.uniform(0, 9, (5, 6)).astype(np.float32)
     metres[1, 2] = np.nan
-    depth = c.depth_from_image(make_image(metres, "32FC1", padding, big), WHO)
+    depth = images.depth_from_image(make_image(metres, "32FC1", padding, big), WHO)
     np.testing.assert_array_equal(depth, metres)
 
 
 def test_depth_from_image_scale():
     steps = rng.integers(0, 65535, (5, 6), dtype=np.uint16)
-    quarters = c.depth_from_image(make_image(steps, "16UC1"), WHO, 0.00025)
+    quarters = images.depth_from_image(make_image(steps, "16UC1"), WHO, 0.00025)
     np.testing.assert_allclose(quarters, steps * 0.00025, rtol=1e-6)
-    millimetres = c.depth_from_image(make_image(steps.astype(np.float32), "32FC1"), WHO, 0.001)
+    millimetres = images.depth_from_image(
+        make_image(steps.astype(np.float32), "32FC1"), WHO, 0.001
+    )
     np.testing.assert_allclose(millimetres, steps * 0.001, rtol=1e-6)
 
 
@@ -191,18 +195,18 @@ def test_image_from_array_round_trip(encoding, dtype, channels):
     pixels = (rng.uniform(0, 250, shape)).astype(dtype)
     for source in (pixels, pixels[::-2, 1::3], np.asfortranarray(pixels)):
         message = over_the_wire(c.image_from_array(source, encoding, "eye", 12_345_678_901))
-        assert (message.header.frame_id, c.nanoseconds(message.header.stamp)) == (
+        assert (message.header.frame_id, messages.nanoseconds(message.header.stamp)) == (
             "eye",
             12_345_678_901,
         )
-        np.testing.assert_array_equal(c.array_from_image(message, WHO), source)
+        np.testing.assert_array_equal(images.array_from_image(message, WHO), source)
 
 
 def test_image_from_array_big_endian():
     """Big endian arrays are sent in this machine's order."""
     pixels = np.arange(12, dtype=">u2").reshape(3, 4)
     np.testing.assert_array_equal(
-        c.array_from_image(c.image_from_array(pixels, "mono16"), WHO), pixels
+        images.array_from_image(c.image_from_array(pixels, "mono16"), WHO), pixels
     )
 
 
@@ -212,7 +216,7 @@ def test_image_from_mask_values():
     mask[1:3, 2:] = True
     message = c.image_from_mask(mask)
     assert message.encoding == "mono8"
-    np.testing.assert_array_equal(c.array_from_image(message, WHO), np.where(mask, 255, 0))
+    np.testing.assert_array_equal(images.array_from_image(message, WHO), np.where(mask, 255, 0))
 
 
 @pytest.mark.parametrize(
@@ -234,10 +238,10 @@ def test_array_from_image_inconsistent(change, words):
         setattr(message, field, value)
     if "encoding" in change:
         with pytest.raises(InputError) as unreadable:
-            c.array_from_image(message, WHO)
+            images.array_from_image(message, WHO)
     else:
         with pytest.raises(InputError) as unreadable:
-            c.rgb_from_image(message, WHO)
+            images.rgb_from_image(message, WHO)
     for word in [WHO, *words]:
         assert word in str(unreadable.value)
 
@@ -247,17 +251,17 @@ def test_array_from_image_last_row_unpadded():
     pixels = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     message = make_image(pixels, "rgb8", padding=3)
     message.data = message.data[:-3]
-    np.testing.assert_array_equal(c.rgb_from_image(message, WHO), pixels)
+    np.testing.assert_array_equal(images.rgb_from_image(message, WHO), pixels)
 
 
 def test_rgb_and_depth_from_image_confused():
     """Depth as colour and colour as depth are refused."""
     depth = make_image(np.zeros((4, 5), np.float32), "32FC1")
     with pytest.raises(InputError, match=r"32FC1.*not a colour image.*rgb8"):
-        c.rgb_from_image(depth, WHO)
+        images.rgb_from_image(depth, WHO)
     color = make_image(np.zeros((4, 5, 3), np.uint8), "rgb8")
     with pytest.raises(InputError, match=r"rgb8.*16UC1.*32FC1") as refused:
-        c.depth_from_image(color, WHO)
+        images.depth_from_image(color, WHO)
     assert refused.value.code == ErrorCode.BAD_DEPTH
 
 
@@ -294,7 +298,7 @@ def test_matrix_from_transform_round_trip(angle):
     pose = make_transform(rotation_from_vector(angle * axis), [1.5, -2.0, 0.25])
     message = over_the_wire(c.transform_from_matrix(pose, "base", "eye", 5))
     assert (message.header.frame_id, message.child_frame_id) == ("base", "eye")
-    np.testing.assert_allclose(c.matrix_from_transform(message), pose, atol=1e-12)
+    np.testing.assert_allclose(messages.matrix_from_transform(message), pose, atol=1e-12)
 
 
 def test_matrix_from_transform_no_pose():
@@ -303,18 +307,18 @@ def test_matrix_from_transform_no_pose():
     for norm in (0.0, 0.9, float("nan")):
         message.transform.rotation.w = norm
         with pytest.raises(ValueError, match=f"quaternion of norm {norm:g};"):
-            c.matrix_from_transform(message)
+            messages.matrix_from_transform(message)
     message.transform.rotation.w = 0.999  # as a driver that rounds
-    np.testing.assert_allclose(c.matrix_from_transform(message), np.eye(4))
+    np.testing.assert_allclose(messages.matrix_from_transform(message), np.eye(4))
     message = c.transform_from_matrix(np.eye(4), "base", "eye")
     message.transform.translation.y = float("nan")
     with pytest.raises(ValueError, match="not finite"):
-        c.matrix_from_transform(message)
+        messages.matrix_from_transform(message)
 
 
 @pytest.mark.parametrize("stamp_ns", [0, 1, 999_999_999, 1_700_000_000_123_456_789])
 def test_nanoseconds_round_trip(stamp_ns):
-    assert c.nanoseconds(c.time_message(stamp_ns)) == stamp_ns
+    assert messages.nanoseconds(c.time_message(stamp_ns)) == stamp_ns
 
 
 def test_as_mono16_large_id():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image
 
-from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned
 from wildseg3d_ros.ros.messages.conversions import header
+from wildseg3d_ros.streams.frames import FrameMatcher, FrameSet, aligned
 
 MS = 1_000_000
 

@@ -26,9 +26,10 @@ from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.settings import walk
 from wildseg3d_ros.io.folder import load_folder
-from wildseg3d_ros.ros.parameters import CameraConfig, Parameters
+from wildseg3d_ros.ros.parameters import Parameters
 from wildseg3d_ros.ros.replay_node import camera_names
 from wildseg3d_ros.ros.rviz import rig_of, write_rviz_config
+from wildseg3d_ros.streams.config import CameraConfig
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -9,7 +9,8 @@ from rclpy.parameter import Parameter
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.settings import walk
-from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig, Parameters
+from wildseg3d_ros.ros.parameters import Parameters
+from wildseg3d_ros.streams.config import CameraConfig, NodeConfig
 
 
 @pytest.fixture

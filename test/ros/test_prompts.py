@@ -23,10 +23,11 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import MaskOrigin
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
-from wildseg3d_ros.ros.messages.conversions import array_from_image, header, image_from_array
+from wildseg3d_ros.ros.messages.conversions import header, image_from_array
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
 from wildseg3d_ros.scene.file.snapshot import save_scene
+from wildseg3d_ros.streams.images import array_from_image
 
 VIEWS = table.make_views()
 TRUTH = [table.trace(view.world_from_cam_prior)[2] for view in VIEWS]

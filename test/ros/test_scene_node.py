@@ -17,9 +17,9 @@ from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
-from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
+from wildseg3d_ros.streams.images import array_from_image
 
 VIEWS = table.make_views()
 

@@ -19,11 +19,11 @@ from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.tf import diagnostics
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
 from wildseg3d_ros.ros.tf.diagnostics import TransformDiagnostics
-from wildseg3d_ros.ros.tf.errors import TransformFault
 from wildseg3d_ros.ros.tf.listener import TransformListener
-from wildseg3d_ros.ros.tf.tree import TransformTree
+from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.streams.tf.errors import TransformFault
+from wildseg3d_ros.streams.tf.tree import TransformTree
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

@@ -14,7 +14,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from wildseg3d_ros.core.errors import WildSeg3DError
-from wildseg3d_ros.ros.messages.conversions import image_from_array, nanoseconds, time_message
+from wildseg3d_ros.ros.messages.conversions import image_from_array, time_message
+from wildseg3d_ros.streams.messages import nanoseconds
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))

@@ -18,10 +18,10 @@ from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.tf import limit
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer, poses_at
-from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
-from wildseg3d_ros.ros.tf.tree import TransformTree
+from wildseg3d_ros.streams.tf.buffer import TransformBuffer, poses_at
+from wildseg3d_ros.streams.tf.errors import TooEarly
+from wildseg3d_ros.streams.tf.tree import TransformTree
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND

@@ -18,13 +18,10 @@ from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import make_transform
-from wildseg3d_ros.ros.messages.conversions import (
-    array_from_image,
-    image_from_array,
-    nanoseconds,
-    transform_from_matrix,
-)
+from wildseg3d_ros.ros.messages.conversions import image_from_array, transform_from_matrix
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, optical_frame
+from wildseg3d_ros.streams.images import array_from_image
+from wildseg3d_ros.streams.messages import nanoseconds
 
 VIEWS = table.make_views()
 ON_RED = ("front", *table.pixel_on(VIEWS[0], table.RED))

@@ -17,6 +17,7 @@ from wildseg3d_ros.batch.records import Record
 from wildseg3d_ros.batch.run import SUMMARY, Again, BatchResult, Executor, run_batch
 from wildseg3d_ros.cli.commands import ExitCode, read_config
 from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.files.text import read_yaml
 
 _SHOWN = 10
 """Failures that are printed; all are in the summary."""
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     """Runs the command; returns the exit code."""
     given = _parser(prog).parse_args(arguments)
     config = read_config(given.config, given.settings)
-    settings = BatchSettings(config, given.max_views, given.strict)
+    rig = read_yaml(given.config, "configuration") if given.config else None
+    settings = BatchSettings(config, given.max_views, given.strict, given.format, rig)
     signal.signal(signal.SIGTERM, _interrupt)
     with _Bar(given.quiet) as bar:
         if given.ray is None:
@@ -98,7 +100,9 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     option("--max-views", metavar="N", type=int, help="use at most N views of each, evenly spread")
     text = "a frame that cannot be read, or a view that has to be left out, fails its recording"
     option("--strict", action="store_true", help=text)
-    option("--config", metavar="YAML", type=Path, help="configuration file")
+    text = "format of all recordings, where a folder may be of several (see docs)"
+    option("--format", metavar="NAME", default="", help=text)
+    option("--config", metavar="YAML", type=Path, help="configuration file, or that of a rig")
     text = "one setting, e.g. masks.backend=sam2; overrides --config; may be repeated"
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
     option("--quiet", action="store_true", help="no progress, no summary")

@@ -27,16 +27,20 @@ class BatchSettings:
         max_views: views of a recording, evenly spread; None = all.
         strict: whether a recording with a frame that cannot be read, or a view that nothing
             relates to the others, fails.
+        format_name: of all recordings; empty where each tells its own.
+        rig: values of a rig's parameter file, which says what the topics of bags are.
     """
 
     config: SceneConfig = SceneConfig()
     max_views: int | None = None
     strict: bool = False
+    format_name: str = ""
+    rig: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as :meth:`from_dict` reads them."""
         config = {each.name: each.value for each in walk(self.config)}
-        return {"config": config, "max_views": self.max_views, "strict": self.strict}
+        return {**vars(self), "config": config}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BatchSettings:

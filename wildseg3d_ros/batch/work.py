@@ -58,13 +58,20 @@ def worker_name() -> str:
 
 
 def _built(job: Job, settings: BatchSettings) -> Scene:
-    from wildseg3d_ros.io.folder import load_folder
+    from wildseg3d_ros.io.loading import load_recording
     from wildseg3d_ros.pipeline import build_scene
+    from wildseg3d_ros.streams.rig_file import rig_from
 
-    recording = load_folder(job.recording, settings.max_views, strict=settings.strict)
+    rig = rig_from(settings.rig)
+    recording = load_recording(
+        job.recording, settings.max_views, None, settings.strict, settings.format_name, rig
+    )
     pointmaps, masks = _back_ends(settings.config)
     config = settings.config.of_all_views() if settings.strict else settings.config
-    scene = build_scene(recording.views, config, pointmaps=pointmaps, masks=masks)
+    world = recording.world_frame or "world"
+    scene = build_scene(
+        recording.views, config, pointmaps=pointmaps, masks=masks, world_frame=world
+    )
     # Named by what it is made of, and without times: the same input gives the same file.
     name = f"{job.key[:6]}{settings.key[:6]}"
     warnings = (*recording.warnings, *scene.warnings)

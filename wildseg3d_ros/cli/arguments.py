@@ -38,6 +38,11 @@ DELEGATES = {
         "publish a recording as live ROS 2 cameras",
         *commands.OF_ROS,
     ),
+    "record": Delegate(
+        "wildseg3d_ros.ros.record_node",
+        "write what the cameras publish to a ROS 2 bag",
+        *commands.OF_ROS,
+    ),
     "demo": Delegate(
         "wildseg3d_ros.demo", "build, click and score a small scene over ROS 2", *commands.OF_ROS
     ),
@@ -84,8 +89,9 @@ examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply
   wildseg3d eval recording/ --json scores.json
 
-A recording is a folder with transforms.json as nerfstudio writes it: images, intrinsics,
-poses, depth. `wildseg3d COMMAND --help` says more about a command.
+A recording is a folder with transforms.json as nerfstudio writes it (images, intrinsics,
+poses, depth), one of another format (COLMAP, BOP, ...: docs/reference/formats.md), or a ROS 2 bag.
+`wildseg3d COMMAND --help` says more about a command.
 """
 _BUILD = """\
 FOLDER holds transforms.json in nerfstudio's convention: intrinsics, and per frame
@@ -256,8 +262,9 @@ def make_parser() -> argparse.ArgumentParser:
     option("--json", action="store_true", help="print all figures as JSON instead of a table")
     option("--report", metavar="DIR", type=Path, help="write a page with pictures into a folder")
     option("--live", action="store_true", help="check cameras that publish, over ROS 2")
-    text = "with --live: parameter file of the node, whose cameras are listened to"
-    option("--config", metavar="YAML", type=Path, help=f"{text} (default: ask the node that runs)")
+    text = "parameter file of the node: cameras that --live listens to (default: those of the node"
+    text += " that runs) or that a bag has"
+    option("--config", metavar="YAML", type=Path, help=text)
     option("--namespace", metavar="NS", default="", help="with --live: of the node that runs")
 
     text = "show what SAM 2 finds in each view, and what each filter drops"
@@ -358,16 +365,20 @@ def _add_output(
 
 
 def _add_settings(option: Callable[..., Any], example: str) -> None:
-    option("--config", metavar="YAML", type=Path, help="configuration file")
+    text = "configuration file, or a rig's parameter file, which says the cameras of a bag, too"
+    option("--config", metavar="YAML", type=Path, help=text)
     text = f"one setting, e.g. {example}; overrides --config; may be repeated"
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
 
 
 def _add_folder(option: Callable[..., Any], **kind: Any) -> None:
-    option("folder", metavar="FOLDER", type=Path, help="the recording", **kind)
+    option("folder", metavar="FOLDER", type=Path, help="the recording: a folder or a bag", **kind)
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
     text = "refuse frames that cannot be read and views that nothing relates to the others"
     option("--strict", action="store_true", help=text)
+    text = "what the folder is, where it may be several: colmap, llff, bop ..."
+    text += " (docs/reference/formats.md)"
+    option("--format", metavar="NAME", default="", help=text)
 
 
 def _add_building(option: Callable[..., Any]) -> None:

@@ -49,9 +49,10 @@ def build(given: argparse.Namespace) -> int:
         from wildseg3d_ros.io.folder import check_posed_target
 
         check_posed_target(given.folder, poses)
-    scene = _build(given, _load(given))
+    recording = given_recording(given)
+    scene = _build(given, recording)
 
-    from wildseg3d_ros.cli.report import print_scene, scene_figures
+    from wildseg3d_ros.cli.report import print_recording, print_scene, scene_figures
     from wildseg3d_ros.core.files.writing import write_bytes
     from wildseg3d_ros.io.folder import write_posed
     from wildseg3d_ros.scene.file.snapshot import save_scene
@@ -71,6 +72,7 @@ def build(given: argparse.Namespace) -> int:
 
         write_sheet(given.picture, scene)
     if not given.quiet:
+        print_recording(recording)
         print_scene(scene)
         print_written(given.output, given.picture, given.json, poses)
     return _exit_code(scene.alignment)
@@ -86,7 +88,7 @@ def check(given: argparse.Namespace) -> int:
             raise ConfigError("--report draws a recording: give its FOLDER instead of --live")
         return _check_live(given)
 
-    from wildseg3d_ros.cli.report import print_rig
+    from wildseg3d_ros.cli.report import print_recording, print_rig
     from wildseg3d_ros.rig.aligned import unrelated_by_stereo
     from wildseg3d_ros.rig.judge import judge
     from wildseg3d_ros.rig.plausible import doubts
@@ -95,13 +97,14 @@ def check(given: argparse.Namespace) -> int:
         from wildseg3d_ros.rig.page import check_folder
 
         check_folder(given.report)
-    recording = _load(given)
+    recording = given_recording(given)
     report = judge(recording.views)
     doubted = [text for view in recording.views for text in doubts(view)]
     doubted += unrelated_by_stereo(recording.views)
     if given.json:
         print(json.dumps({**report.to_dict(), "doubts": doubted}, indent=1))
     elif not given.quiet:
+        print_recording(recording)
         print_rig(report, doubted)
     if given.report:
         _write_page(given, recording, report)
@@ -155,7 +158,7 @@ def update(given: argparse.Namespace) -> None:
     scene = load_scene(given.scene)
     config = read_config(given.config, given.settings, config_as_built(scene))
     masks = load_masks_for(scene.masks, config.masks)
-    recording = _load(given)
+    recording = given_recording(given)
     with ProgressBar(given.quiet) as bar:
         updated = update_scene(
             scene, recording.views, given.view, config, Progress(bar.report), masks=masks
@@ -168,7 +171,7 @@ def update(given: argparse.Namespace) -> None:
 
 def scored_scene(given: argparse.Namespace) -> tuple[Recording, Scene]:
     """The recording that `eval` scores, and the scene of it: built, or the one that is given."""
-    recording = _load(given)
+    recording = given_recording(given)
     if given.scene:
         from wildseg3d_ros.scene.file.snapshot import load_scene
 
@@ -182,7 +185,7 @@ def evaluate(given: argparse.Namespace) -> None:
     recording, scene = scored_scene(given)
 
     from wildseg3d_ros import evaluation
-    from wildseg3d_ros.cli.report import print_scores
+    from wildseg3d_ros.cli.report import print_recording, print_scores
     from wildseg3d_ros.core.files.writing import write_bytes
 
     scores = evaluation.evaluate(recording, scene, given.reference_view, given.include_reference)
@@ -192,6 +195,7 @@ def evaluate(given: argparse.Namespace) -> None:
             del figures["peak_memory_mb"]
         write_bytes(given.json, (json.dumps(figures, indent=1) + "\n").encode())
     if not given.quiet:
+        print_recording(recording)
         print_scores(scores, built_here=given.scene is None)
         print_written(given.json)
 
@@ -248,7 +252,7 @@ def read_config(
     """Configuration from a YAML file and ``group.key=value`` settings, which win.
 
     Args:
-        path: of the file, if there is one.
+        path: of the file, if there is one; of a rig's parameter file, too.
         settings: as the command line has them.
         base: what neither says is as in it; None: the defaults.
 
@@ -256,12 +260,15 @@ def read_config(
         FileError, ConfigError: as :class:`SceneConfig` has them, or a setting without "=".
     """
     from wildseg3d_ros.config import SceneConfig
-    from wildseg3d_ros.core.files.text import parse_yaml
+    from wildseg3d_ros.core.files.text import parse_yaml, read_yaml
     from wildseg3d_ros.core.settings import nested
+    from wildseg3d_ros.streams.rig_file import rig_from
 
     config = base or SceneConfig()
     if path is not None:
-        config = SceneConfig.from_yaml(path, config)
+        found = read_yaml(path, "configuration")
+        rig = rig_from(found)
+        config = SceneConfig.from_values(found if rig is None else rig.scene, str(path), config)
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -274,13 +281,21 @@ def read_config(
     return SceneConfig.from_mapping(nested(values), config)
 
 
-def _load(given: argparse.Namespace) -> Recording:
+def given_recording(given: argparse.Namespace) -> Recording:
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
-    from wildseg3d_ros.io.folder import load_folder
+    from wildseg3d_ros.io.loading import load_recording
+    from wildseg3d_ros.streams.rig_file import rig_from
 
+    rig = None
+    if given.config is not None:
+        from wildseg3d_ros.core.files.text import read_yaml
+
+        rig = rig_from(read_yaml(given.config, "configuration"))
     with ProgressBar(given.quiet) as bar, Progress(bar.report).stage("load") as progress:
-        recording = load_folder(given.folder, given.max_views, progress, given.strict)
+        recording = load_recording(
+            given.folder, given.max_views, progress, given.strict, given.format, rig
+        )
     for warning in recording.warnings:
         print(f"wildseg3d: warning: {warning}", file=sys.stderr)
     return recording
@@ -295,7 +310,8 @@ def _build(given: argparse.Namespace, recording: Recording) -> Scene:
     if given.strict:
         config = config.of_all_views()
     with ProgressBar(given.quiet) as bar:
-        return build_scene(recording.views, config, Progress(bar.report))
+        world = recording.world_frame or "world"
+        return build_scene(recording.views, config, Progress(bar.report), world_frame=world)
 
 
 def check_targets(*paths: Path | None) -> None:

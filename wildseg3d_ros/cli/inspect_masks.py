@@ -23,10 +23,9 @@ _MEASURED = ("predicted_iou", "stability", "area")
 
 def inspect_masks(given: argparse.Namespace) -> None:
     """Segments every view by itself, and says what became of all candidates."""
-    from wildseg3d_ros.cli.commands import read_config
+    from wildseg3d_ros.cli.commands import given_recording, read_config
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
-    from wildseg3d_ros.io.folder import load_folder
     from wildseg3d_ros.masks import load_masks
 
     masks = read_config(given.config, given.settings).masks
@@ -34,14 +33,12 @@ def inspect_masks(given: argparse.Namespace) -> None:
     # Nothing is tracked, and nothing kept.
     alone = dataclasses.replace(config, anchors=0, keep_embeddings=False)
     backend: Any = load_masks(dataclasses.replace(masks, backend="sam2", sam2=alone))
+    views = given_recording(given).views
     with ProgressBar(given.quiet) as bar:
         progress = Progress(bar.report)
-        with progress.stage("load") as part:
-            recording = load_folder(given.folder, given.max_views, part, given.strict)
-        views = recording.views
         with progress.stage("masks") as part:
             made = backend.segment_views(views, part)
-    for warning in (*recording.warnings, *progress.warnings):
+    for warning in progress.warnings:
         print(f"wildseg3d: warning: {warning}", file=sys.stderr)
     figures = {view.name: _figures(each) for view, each in zip(views, made, strict=True)}
     if not given.quiet:

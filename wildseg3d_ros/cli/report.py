@@ -9,11 +9,19 @@ import numpy as np
 
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectCloud
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
+from wildseg3d_ros.io.formats.choosing import NERFSTUDIO
+from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.scene import Scene
 
 _OTHERS = 4
 """Cameras that a line of the table names."""
+
+
+def print_recording(recording: Recording) -> None:
+    """What the views were read as, where that was found out."""
+    if recording.format != NERFSTUDIO:
+        print(f"read     {recording.format}, {len(recording.views)} views")
 
 
 def print_scene(scene: Scene) -> None:

@@ -1,4 +1,4 @@
-"""Recordings as folders: nerfstudio's ``transforms.json``, or a plain folder of images.
+"""Recordings as folders: nerfstudio's ``transforms.json``, other formats, or images alone.
 
 With ``transforms.json`` (https://docs.nerf.studio/quickstart/data_conventions.html), its paths
 relative to the folder::
@@ -31,7 +31,8 @@ the same value in all views. ``cx`` and ``cy`` are read as written, with integer
 pixel centres, as OpenCV and ROS calibrations have them. Lens distortion is removed here, and the
 OpenGL camera axes become OpenCV's here: nothing behind this module knows of either.
 
-A folder without ``transforms.json`` gives one view per image, without calibration, pose or depth.
+A folder without it is read by what else it holds (:mod:`wildseg3d_ros.io.formats`, COLMAP, BOP
+and others); a folder of images alone gives one view per image, without calibration, pose or depth.
 
 Frames that cannot be read are left out with a warning while they are fewer than half
 (docs/reference/formats.md lists what is read).
@@ -41,9 +42,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +54,12 @@ from wildseg3d_ros.core.files.reading import is_regular, same_place, shown
 from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.formats.base import IGNORE as IGNORE
+from wildseg3d_ros.io.formats.base import Format, natural_order
+from wildseg3d_ros.io.formats.choosing import NERFSTUDIO, choose_format, unknown
 from wildseg3d_ros.io.frames import evenly_spaced, read_each, unique_names
-from wildseg3d_ros.io.images import SUFFIXES, left_out_because, read_color, write_image
-from wildseg3d_ros.io.transforms import IGNORE as IGNORE
+from wildseg3d_ros.io.images import left_out_because, read_color, write_image
+from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.io.transforms import (
     INTRINSICS,
     OPENCV_FROM_OPENGL,
@@ -70,39 +72,12 @@ _NAMED = 5
 """Files that are named where many were left out."""
 
 
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """What a folder holds.
-
-    Attributes:
-        views: images with what is known of their cameras, without lens distortion.
-        object_masks: per view (H, W) uint8 or uint16 labels, 0 = none, 255 = not scored; or None.
-        object_names: name by label, for those labels that have one.
-        warnings: what was left out, and what of the description is not read.
-    """
-
-    views: tuple[View, ...]
-    object_masks: tuple[NDArray | None, ...] = ()
-    object_names: dict[int, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "views", tuple(self.views))
-        masks = tuple(self.object_masks) or (None,) * len(self.views)
-        if len(masks) != len(self.views):
-            raise InputError(f"{len(self.views)} views but {len(masks)} object masks")
-        object.__setattr__(self, "object_masks", masks)
-
-    def name_of(self, label: int) -> str:
-        """The name of a label, or the label in words."""
-        return self.object_names.get(label, f"object {label}")
-
-
 def load_folder(
     path: str | Path,
     max_views: int | None = None,
     progress: Progress | None = None,
     strict: bool = False,
+    format_name: str = "",
 ) -> Recording:
     """Reads a recording.
 
@@ -111,14 +86,31 @@ def load_folder(
         max_views: reads at most so many views, evenly spaced over the recording.
         progress: told of the fraction that is read.
         strict: whether a frame that cannot be read is an error where most others can.
+        format_name: of :data:`wildseg3d_ros.io.formats.choosing.NAMES`; empty: by what the
+            folder holds.
 
     Raises:
         FileError: a file that is missing, unreadable or not of the format; the text names it.
         InputError: calibration, poses or depth that cannot be used.
+        ConfigError: a format that does not exist.
     """
     folder = Path(path)
     if folder.name == TRANSFORMS and is_regular(folder):
         folder = folder.parent
+    _check_folder(folder, path)
+    if max_views is not None and max_views < 1:
+        raise InputError(f"max_views must be 1 or more, got {max_views}", ErrorCode.BAD_REQUEST)
+    progress = progress or Progress()
+    if format_name == NERFSTUDIO or (not format_name and os.path.lexists(folder / TRANSFORMS)):
+        found = load_transforms(folder, max_views, progress, strict)
+        return Recording(*found, format=NERFSTUDIO)
+    chosen = choose_format(folder, format_name)
+    if chosen is None:
+        return _load_plain(folder, max_views, progress, strict)
+    return _load_format(chosen, folder, max_views, progress, strict)
+
+
+def _check_folder(folder: Path, path: str | Path) -> None:
     try:
         is_empty = not any(folder.iterdir())
     except NotADirectoryError:
@@ -128,26 +120,33 @@ def load_folder(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise FileError(f"cannot read folder '{shown(path)}': {reason}") from error
-    if max_views is not None and max_views < 1:
-        raise InputError(f"max_views must be 1 or more, got {max_views}", ErrorCode.BAD_REQUEST)
     if is_empty:
         raise FileError(
             f"folder '{folder}' is empty; expected {TRANSFORMS} or images",
             ErrorCode.NO_IMAGES,
         )
-    progress = progress or Progress()
-    if os.path.lexists(folder / TRANSFORMS):
-        return Recording(*load_transforms(folder, max_views, progress, strict))
-    return _load_plain(folder, max_views, progress, strict)
+
+
+def _load_format(
+    chosen: Format, folder: Path, max_views: int | None, progress: Progress, strict: bool
+) -> Recording:
+    listed = chosen.list_frames(folder)
+    indices = evenly_spaced(listed.count, max_views)
+    frames, left_out = read_each(indices, listed.read, progress, strict)
+    views, masks = zip(*frames, strict=True)
+    there = {int(label) for mask in masks if mask is not None for label in np.unique(mask)}
+    names = {label: name for label, name in listed.object_names.items() if label in there}
+    told = listed.warnings
+    if not listed.metric:
+        told += (f"lengths of {chosen.title} are of arbitrary scale: results are not in metres",)
+    told += left_out
+    return Recording(views, masks, names, told, chosen.title, listed.metric)
 
 
 def _load_plain(
     folder: Path, max_views: int | None, progress: Progress, strict: bool
 ) -> Recording:
-    found = sorted(
-        (p for p in folder.iterdir() if p.name[0] != "."),
-        key=lambda p: [int(s) if s.isdecimal() else s for s in re.split(r"(\d+)", p.name)],
-    )
+    found = sorted((p for p in folder.iterdir() if p.name[0] != "."), key=natural_order)
     # Depth and mask images beside the colour images are not photographs of the scene.
     reasons = {p: left_out_because(p) for p in found if p.suffix or is_regular(p)}
     paths = [p for p in found if reasons.get(p) == ""]
@@ -155,12 +154,7 @@ def _load_plain(
     rest = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
     listed = ", ".join(left_out[:_NAMED]) + rest
     if not paths:
-        inside = listed or ", ".join(p.name for p in found[:_NAMED])
-        raise FileError(
-            f"folder '{folder}' holds neither {TRANSFORMS} nor images "
-            f"({', '.join(SUFFIXES)}); it holds: {inside}",
-            ErrorCode.NO_IMAGES,
-        )
+        raise unknown(folder, listed)
     names = unique_names([p.name for p in paths])
     views, warnings = read_each(
         evenly_spaced(len(paths), max_views),
@@ -170,7 +164,7 @@ def _load_plain(
     )
     if left_out:
         warnings = (f"not read in '{folder}': {listed}", *warnings)
-    return Recording(tuple(views), warnings=warnings)
+    return Recording(tuple(views), warnings=warnings, format="a plain folder of images")
 
 
 def write_folder(

@@ -18,13 +18,11 @@ from wildseg3d_ros.core.geometry.lens import Lens, resampled
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.settings import nearest
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.io.formats.base import IGNORE
 from wildseg3d_ros.io.frames import evenly_spaced, read_each, unique_names
 from wildseg3d_ros.io.images import SUFFIXES, ImageFile, read_depth, read_labels
 
 TRANSFORMS = "transforms.json"
-IGNORE = 255
-"""Label of mask pixels that are not scored."""
-
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """Camera axes: OpenGL looks along -z with y up. The matrix is its own inverse."""
 

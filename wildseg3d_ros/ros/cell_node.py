@@ -32,11 +32,11 @@ from wildseg3d_ros.ros.messages.conversions import (
     transform_from_matrix,
 )
 from wildseg3d_ros.ros.messages.grasps import pose_message
-from wildseg3d_ros.ros.parameters import CameraConfig
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, camera_messages, optical_frame
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.sim.live import WRIST, CellSpec, LiveCell
+from wildseg3d_ros.streams.config import CameraConfig
 
 _REPLY_SECONDS = 60.0
 

@@ -41,7 +41,6 @@ from wildseg3d_msgs.srv import (
     Undo,
 )
 from wildseg3d_ros.rig.live import LiveRig
-from wildseg3d_ros.ros.messages.conversions import array_from_image
 from wildseg3d_ros.ros.messages.replies import (
     BuildReport,
     SceneObject,
@@ -53,6 +52,7 @@ from wildseg3d_ros.ros.messages.reports import rig_report
 from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
 from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
+from wildseg3d_ros.streams.images import array_from_image
 
 _GONE_SECONDS = 3.0
 """For so long a node may be out of sight during a build before it counts as gone."""

@@ -16,6 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,16 +29,18 @@ from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.folder import Recording, load_folder
+from wildseg3d_ros.io.loading import load_recording
+from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.ros.messages.conversions import (
     header,
     image_from_array,
     time_message,
     transform_from_matrix,
 )
-from wildseg3d_ros.ros.parameters import CameraConfig
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.streams.config import CameraConfig
+from wildseg3d_ros.streams.rig_file import read_rig
 
 WORLD_FRAME = "world"
 
@@ -228,7 +231,9 @@ def main(args: Sequence[str] | None = None, prog: str = "replay_node") -> int:
     parser = argparse.ArgumentParser(
         prog=prog, description="Publish a recording as live camera topics and TF."
     )
-    parser.add_argument("folder", help="folder with transforms.json")
+    parser.add_argument("folder", help="a folder of a recording, or a bag")
+    text = "rig's parameter file, which says the cameras of a bag"
+    parser.add_argument("--config", metavar="YAML", type=Path, help=text)
     parser.add_argument("--rate", type=float, default=2.0, help="frames per second (%(default)s)")
     parser.add_argument("--max-views", type=int, help="at most so many cameras, evenly chosen")
     parser.add_argument(
@@ -252,7 +257,8 @@ def main(args: Sequence[str] | None = None, prog: str = "replay_node") -> int:
         parser.error(f"--rate must lie in (0, 1000], got {given.rate}")
 
     def make() -> ReplayNode:
-        recording = load_folder(given.folder, given.max_views)
+        rig = read_rig(given.config) if given.config else None
+        recording = load_recording(given.folder, given.max_views, rig=rig)
         if given.as_one:
             node: ReplayNode = MovingReplayNode(
                 recording, given.as_one, given.dwell, given.rate, given.depth

@@ -20,10 +20,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from wildseg3d_ros.core.types import CameraVerdict, Verdict
 from wildseg3d_ros.ros.guard import never_raises
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
-from wildseg3d_ros.ros.messages.compressed import rgb_from_compressed
-from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds, rgb_from_image
 from wildseg3d_ros.ros.messages.reports import VERDICTS
 from wildseg3d_ros.ros.qos import latched
+from wildseg3d_ros.streams.compressed import rgb_from_compressed
+from wildseg3d_ros.streams.images import array_from_image, rgb_from_image
+from wildseg3d_ros.streams.messages import nanoseconds
 
 _BUILDING = re.compile(r"building \((.+), (\d+)%\)")
 

@@ -34,18 +34,19 @@ from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.reports import view_reports
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
-from wildseg3d_ros.ros.parameters import NodeConfig, Parameters, parameters_help
+from wildseg3d_ros.ros.parameters import Parameters, parameters_help
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.ros.services.captures import CaptureServices
 from wildseg3d_ros.ros.services.check_rig import RigCheck
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
 from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.ros.tf.buffer import poses_at, rebased
 from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
 from wildseg3d_ros.scene.prompting import selected_by
+from wildseg3d_ros.streams.config import NodeConfig
+from wildseg3d_ros.streams.tf.buffer import poses_at, rebased
 
 
 class SceneNode(ManagedNode):

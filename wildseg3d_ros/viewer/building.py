@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wildseg3d_ros.core.errors import Cancelled, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.io.folder import load_folder
+from wildseg3d_ros.io.loading import load_recording
 from wildseg3d_ros.pipeline import build_scene
 from wildseg3d_ros.scene.scene import Scene
 
@@ -60,7 +60,7 @@ def _build(folder: Path, results: Connection) -> None:
     progress = Progress(lambda stage, fraction: results.send((stage, fraction)))
     try:
         with progress.stage("load"):
-            views = load_folder(folder, None, progress).views
+            views = load_recording(folder, None, progress).views
         results.send(build_scene(views, progress=progress))
     except WildSeg3DError as error:
         results.send(error)

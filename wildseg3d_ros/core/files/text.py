@@ -14,11 +14,25 @@ from wildseg3d_ros.core.files.reading import MIB, read_bytes
 LARGEST_JSON = 16 * MIB
 """Bytes of a file: Python takes twenty times as much for what it says."""
 _LARGEST_YAML = MIB // 4
+LARGEST_TEXT = 64 * MIB
+"""Bytes of a file of lines of numbers."""
 _DEEPEST = 50
 """Lists and mappings within each other."""
 _VALUES = 20_000
 """Of a YAML document, counted as often as its aliases repeat them."""
 _TOO_MANY = f"it has more than {_VALUES} values, repeated by aliases or not"
+
+
+def read_text(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> str:
+    """The text of a file.
+
+    Raises:
+        FileError: missing, too large, or not in UTF-8.
+    """
+    try:
+        return read_bytes(path, what, LARGEST_TEXT, code).decode()
+    except UnicodeDecodeError as error:
+        raise FileError(f"cannot read {what} '{path}': it is no text: {error}", code) from error
 
 
 def read_json(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> Any:

@@ -105,3 +105,21 @@ def quaternion_from_rotation(rotation: NDArray) -> NDArray[np.float64]:
     )
     quat = np.linalg.eigh(k, UPLO="L")[1][:, -1]
     return quat if quat[3] >= 0 else -quat
+
+
+def interpolate(
+    first: NDArray[np.float64], second: NDArray[np.float64], share: float
+) -> NDArray[np.float64]:
+    """Rigid (4, 4) between two, at a share in [0, 1] of the way: translation linear, rotation
+    along the shortest arc (slerp)."""
+    a, b = quaternion_from_rotation(first[:3, :3]), quaternion_from_rotation(second[:3, :3])
+    dot = float(a @ b)
+    if dot < 0:
+        b, dot = -b, -dot
+    angle = np.arccos(min(dot, 1.0))
+    if angle < 1e-6:
+        quat = a + share * (b - a)
+    else:
+        quat = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+    translation = (1 - share) * first[:3, 3] + share * second[:3, 3]
+    return make_transform(rotation_from_quaternion(quat), translation)

@@ -12,8 +12,8 @@ from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.building.action import BuildAction
 from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud, selected_by
+from wildseg3d_ros.streams.tf.buffer import Transforms
 
 
 @dataclass(frozen=True)

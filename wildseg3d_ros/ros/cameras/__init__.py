@@ -1,7 +1,6 @@
-"""What the cameras publish: from messages to views.
+"""What the cameras publish, listened to; :mod:`wildseg3d_ros.streams` makes views of it.
 
-frames: image, depth and calibration that belong together, and sets of one time.
-camera: the subscriptions of one camera, and the conversion of its messages.
+camera: the subscriptions of one camera.
 diagnostics: why a camera gives nothing.
 rig: all cameras of the node, with their poses: a capture to build a scene from.
 """

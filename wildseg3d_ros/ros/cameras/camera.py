@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -16,18 +13,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from wildseg3d_ros.core.geometry.lens import Lens, resampled
-from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet
 from wildseg3d_ros.ros.guard import never_raises
-from wildseg3d_ros.ros.messages.camera_info import lens_from_info
-from wildseg3d_ros.ros.messages.compressed import depth_from_compressed, rgb_from_compressed
-from wildseg3d_ros.ros.messages.conversions import (
-    UNNAMED_ORDER,
-    depth_from_image,
-    rgb_from_image,
-)
-from wildseg3d_ros.ros.parameters import CameraConfig
 from wildseg3d_ros.ros.qos import latched
+from wildseg3d_ros.streams.config import CameraConfig
+from wildseg3d_ros.streams.decoding import CameraDecoder
+from wildseg3d_ros.streams.frames import FrameMatcher
 
 
 @dataclass(frozen=True)
@@ -44,6 +34,7 @@ class Camera:
 
     Attributes:
         who: the camera in a sentence.
+        decoder: from its messages to arrays.
         image: colour images.
         streams: those, depth if there is any, and their calibration.
         since: monotonic seconds when it was subscribed to.
@@ -59,14 +50,14 @@ class Camera:
     ) -> None:
         self.name, self.config, self.matcher = name, config, matcher
         self._node, self._group = node, callback_group
-        self.who = f"camera '{name}'"
         self.image = _stream("image", config.image_topic, config.image_transport)
         info = Stream("camera_info", CameraInfo, config.camera_info_topic)
         depth = _stream("depth", config.depth_topic, config.depth_transport)
         self.streams = (self.image, depth, info) if config.depth_topic else (self.image, info)
         self._subscriptions: dict[str, Subscription] = {}
-        self._calibration: tuple[Any, Lens] | None = None
-        self._told_of_order = False
+        topic = node.resolve_topic_name(config.camera_info_topic)
+        self.who = f"camera '{name}'"
+        self.decoder = CameraDecoder(name, config, topic, node.get_logger().warning)
         self.since = time.monotonic()
 
     def qos(self, stream: Stream) -> QoSProfile:
@@ -108,49 +99,6 @@ class Camera:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.popitem()[1])
 
-    def convert(
-        self, frames: FrameSet
-    ) -> tuple[Lens, NDArray[np.uint8], NDArray[np.float32] | None]:
-        """Calibration, image and depth, without lens distortion.
-
-        Raises:
-            InputError: messages that cannot be used.
-        """
-        if isinstance(frames.image, CompressedImage):
-            image = rgb_from_compressed(frames.image, self.who)
-        else:
-            image = rgb_from_image(frames.image, self.who, self.config.unnamed_order)
-            self._warn_of_unnamed_order(frames.image.encoding)
-        calibration = self._calibrate(frames.info, image.shape[:2])
-        depth = None
-        if frames.depth is not None:
-            who = f"{self.who}: depth"
-            if isinstance(frames.depth, CompressedImage):
-                depth = depth_from_compressed(frames.depth, who, self.config.depth_scale)
-            else:
-                depth = depth_from_image(frames.depth, who, self.config.depth_scale)
-            # Depth of another size is registered where it says that it is of the same camera.
-            if frames.depth.header.frame_id in ("", frames.image.header.frame_id):
-                depth = resampled(depth, image.shape[:2])
-            if depth.shape == image.shape[:2]:  # else View says what is wrong
-                depth = calibration.undistort_labels(depth)
-        return calibration, calibration.undistort_color(image), depth
-
-    def lens(self, frames: FrameSet) -> Lens:
-        """Calibration of messages; errors as of :meth:`convert`."""
-        if frames.size is None:
-            return self.convert(frames)[0]
-        return self._calibrate(frames.info, frames.size)
-
-    def _warn_of_unnamed_order(self, encoding: str) -> None:
-        if encoding.upper() in UNNAMED_ORDER and not self._told_of_order:
-            self._told_of_order = True
-            self._node.get_logger().warning(
-                f"{self.who}: encoding '{encoding}' does not say the order of its channels; it is "
-                f"taken as {self.config.unnamed_order}: set '{self.name}.unnamed_order', or let "
-                "the driver publish rgb8 or bgr8"
-            )
-
     def _listen(self, stream: Stream, qos: QoSProfile) -> Subscription:
         take = partial(self.matcher.add, stream.part)
         return self._node.create_subscription(
@@ -163,21 +111,6 @@ class Camera:
             # every message; instead, publishers are checked once a second.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
-
-    def _calibrate(self, info: CameraInfo, size: tuple[int, int]) -> Lens:
-        """The lens; its maps take longer than an image, so it is kept while nothing changes."""
-        roi = info.roi
-        key = (
-            size,
-            (info.height, info.width, info.distortion_model, tuple(info.d)),
-            (info.k.tobytes(), info.p.tobytes(), info.binning_x, info.binning_y),
-            (roi.x_offset, roi.y_offset, roi.height, roi.width),
-        )
-        if self._calibration is None or self._calibration[0] != key:
-            topic = self._node.resolve_topic_name(self.config.camera_info_topic)
-            made = lens_from_info(info, size, self.who, topic, self.config.rectified)
-            self._calibration = key, made
-        return self._calibration[1]
 
 
 def _policies(qos: QoSProfile) -> tuple[ReliabilityPolicy, DurabilityPolicy]:

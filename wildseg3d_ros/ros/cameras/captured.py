@@ -15,8 +15,8 @@ from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import quaternion_from_rotation
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.rig.hand_eye import hand_eye_correction
-from wildseg3d_ros.ros.cameras.rig import Capture
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.streams.capture import Capture
 
 _NUMBER = "@"
 

@@ -7,7 +7,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.ros.cameras.camera import Camera, Stream
-from wildseg3d_ros.ros.parameters import NodeConfig
+from wildseg3d_ros.streams.config import NodeConfig
 
 _SILENT = {
     "image": ("an image", ErrorCode.NO_IMAGES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,79 +17,14 @@ from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import View, check_names
 from wildseg3d_ros.ros.cameras.camera import Camera
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
-from wildseg3d_ros.ros.cameras.frames import FrameMatcher, FrameSet, aligned
-from wildseg3d_ros.ros.parameters import CameraConfig, NodeConfig
-from wildseg3d_ros.ros.tf.buffer import Transforms
-from wildseg3d_ros.ros.tf.errors import TooEarly, TransformFault
+from wildseg3d_ros.streams.capture import Capture, capture, poses_of
+from wildseg3d_ros.streams.config import CameraConfig, NodeConfig
+from wildseg3d_ros.streams.frames import FrameMatcher, FrameSet, aligned
+from wildseg3d_ros.streams.tf.buffer import Transforms
+from wildseg3d_ros.streams.tf.errors import TooEarly
 
 _POLL_SECONDS = 0.02
 """Below the 33 ms between two images of a camera."""
-_FOR_WANT_OF_POSES = (ErrorCode.DISCONNECTED_VIEWS, ErrorCode.MISSING_TF)
-
-
-@dataclass(frozen=True)
-class Capture:
-    """What the cameras see at one time, ready to be built into a scene.
-
-    Attributes:
-        views: one per camera, with poses where TF had them.
-        calibrations: by camera name.
-        tf_poses: ``world_from_cam`` by name of the cameras that TF knew.
-        unposed: why TF had no pose of the other cameras, by their names.
-        world_frame: that the poses refer to.
-    """
-
-    views: tuple[View, ...]
-    calibrations: Mapping[str, Lens]
-    tf_poses: Mapping[str, NDArray[np.float64]]
-    unposed: Mapping[str, WildSeg3DError]
-    world_frame: str
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the caller should know, one sentence each: first the scene's frame, if it is not
-        the world frame."""
-        if self.tf_poses:
-            return self._causes()
-        first = self.views[0]
-        frame = first.frame_id or first.name
-        where = f"the frame '{frame}' of camera '{first.name}', not in '{self.world_frame}'"
-        return (f"the scene is in {where}", *self._causes())
-
-    def require_poses(self) -> None:
-        """Refuses to build in another frame, and without poses that TF should have.
-
-        What no transform joins with the world frame may be meant to be placed by what it sees.
-
-        Raises:
-            InputError: no camera has a pose, or one is missing for a fault of TF (MISSING_TF).
-        """
-        if self.tf_poses and not any(map(_is_fault, self.unposed.values())):
-            return
-        way_out = "set 'allow_missing_poses' to build without"
-        if not self.tf_poses:
-            way_out += f", in the frame of camera '{self.views[0].name}'"
-        raise InputError("; ".join([*self._causes(), way_out]), ErrorCode.MISSING_TF)
-
-    def explain(self, error: WildSeg3DError) -> WildSeg3DError:
-        """The error of a build; as MISSING_TF where poses would have helped."""
-        if not self.unposed or error.code not in _FOR_WANT_OF_POSES:
-            return error
-        return InputError("; ".join([*self._causes(), str(error)]), ErrorCode.MISSING_TF)
-
-    def _causes(self) -> tuple[str, ...]:
-        """Why cameras have no pose: a sentence for each cause, which it begins with."""
-        cameras: dict[str, list[str]] = {}
-        for name, why in sorted(self.unposed.items(), key=lambda item: not _is_fault(item[1])):
-            cameras.setdefault(str(why), []).append(f"'{name}'")
-        return tuple(
-            f"{why}; camera {', '.join(names)} has no pose in '{self.world_frame}'"
-            for why, names in cameras.items()
-        )
-
-
-def _is_fault(problem: WildSeg3DError) -> bool:
-    return isinstance(problem, TransformFault)
 
 
 class Cameras:
@@ -162,7 +97,7 @@ class Cameras:
         """
         camera = self._cameras[name]
         frames = camera.matcher.newest()
-        return None if frames is None else camera.convert(frames)[0]
+        return None if frames is None else camera.decoder.convert(frames)[0]
 
     def live(self, name: str) -> tuple[str, Lens] | None:
         """Frame and lens of a camera that publishes; None for another name.
@@ -173,7 +108,7 @@ class Cameras:
         frames = self._cameras[name].matcher.newest() if name in self._cameras else None
         if frames is None:
             return None
-        return frames.image.header.frame_id, self._cameras[name].lens(frames)
+        return frames.image.header.frame_id, self._cameras[name].decoder.lens(frames)
 
     def choose(self, names: Sequence[str], at_least: int = 2) -> tuple[str, ...]:
         """The named cameras; all of them when no name is given.
@@ -211,21 +146,8 @@ class Cameras:
                 which, what was listened to and what to do. Cancelled: the caller asked to stop.
         """
         sets, poses, unposed = self._located_sets(names, config, transforms, cancelled)
-        parts = {name: self._cameras[name].convert(frames) for name, frames in sets.items()}
-        views = tuple(
-            View(
-                name,
-                image,
-                K=calibration.K,
-                depth=depth,
-                world_from_cam_prior=poses.get(name),
-                stamp_ns=sets[name].stamp_ns,
-                frame_id=sets[name].image.header.frame_id,
-            )
-            for name, (calibration, image, depth) in parts.items()
-        )
-        lenses = {name: part[0] for name, part in parts.items()}
-        return Capture(views, lenses, poses, unposed, config.world_frame)
+        decoders = {name: self._cameras[name].decoder for name in sets}
+        return capture(sets, decoders, poses, unposed, config.world_frame)
 
     def inspect(
         self, names: Sequence[str], config: NodeConfig, transforms: Transforms
@@ -244,14 +166,14 @@ class Cameras:
         sets = self._wait_for_sets(there, config, lambda: False)
         deadline = time.monotonic() + config.tf_timeout
         while True:
-            poses, lacking = _poses_of(sets, config.world_frame, transforms)
+            poses, lacking = poses_of(sets, config.world_frame, transforms)
             if not lacking or time.monotonic() > deadline:
                 break
             time.sleep(_POLL_SECONDS)
         views = []
         for name, frames in sets.items():
             try:
-                lens, image, depth = self._cameras[name].convert(frames)
+                lens, image, depth = self._cameras[name].decoder.convert(frames)
                 stamp, frame = frames.stamp_ns, frames.image.header.frame_id
                 views.append(View(name, image, lens.K, depth, poses.get(name), stamp, frame))
             except WildSeg3DError as error:
@@ -298,7 +220,7 @@ class Cameras:
         sets = self._wait_for_sets(names, config, cancelled)
         deadline = time.monotonic() + config.tf_timeout
         while True:
-            poses, problems = _poses_of(sets, config.world_frame, transforms)
+            poses, problems = poses_of(sets, config.world_frame, transforms)
             waiting = any(sets[name].image.header.frame_id for name in problems)
             if not waiting or time.monotonic() > deadline:
                 break
@@ -313,23 +235,6 @@ class Cameras:
             elif any(isinstance(problem, TooEarly) for problem in problems.values()):
                 sets = self._wait_for_sets(names, config, cancelled)
         return sets, poses, problems
-
-
-def _poses_of(
-    sets: Mapping[str, FrameSet], world_frame: str, transforms: Transforms
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, WildSeg3DError]]:
-    """``world_from_cam`` of cameras at their images' time, and why others have none."""
-    poses: dict[str, NDArray[np.float64]] = {}
-    problems: dict[str, WildSeg3DError] = {}
-    for name, frames in sets.items():
-        frame = frames.image.header.frame_id
-        try:
-            if not frame:
-                raise InputError("its images name no frame (header.frame_id is empty)")
-            poses[name] = transforms.lookup(world_frame, frame, frames.stamp_ns)
-        except WildSeg3DError as error:
-            problems[name] = error
-    return poses, problems
 
 
 def _not_at_one_time(recent: Mapping[str, Sequence[FrameSet]], config: NodeConfig) -> InputError:

@@ -22,13 +22,11 @@ from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.rig.live import PosedVerdict
 from wildseg3d_ros.ros.messages.clouds import NORMAL_FIELDS, columns_from_cloud, points_from_cloud
-from wildseg3d_ros.ros.messages.conversions import (
-    array_from_image,
-    header,
-    nanoseconds,
-)
+from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_from_message, pose_message
 from wildseg3d_ros.ros.messages.reports import camera_report
+from wildseg3d_ros.streams.images import array_from_image
+from wildseg3d_ros.streams.messages import nanoseconds
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from wildseg3d_ros.core.types import CameraVerdict
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
 from wildseg3d_ros.ros.cameras.rig import Cameras
-from wildseg3d_ros.ros.parameters import NodeConfig
+from wildseg3d_ros.streams.config import NodeConfig
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 _SAME_STAMPS = 3

@@ -26,8 +26,8 @@ from wildseg3d_ros.ros.monitoring.diagnostics import (
     steady_timer,
 )
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
-from wildseg3d_ros.ros.parameters import NodeConfig
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.streams.config import NodeConfig
 
 
 class NodeMonitor:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply, invert
-from wildseg3d_ros.ros.cameras.frames import FrameSet
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.monitoring.change import ChangeDetector, depth_thumbnail, thumbnail
 from wildseg3d_ros.ros.monitoring.diagnostics import START_SECONDS
-from wildseg3d_ros.ros.parameters import NodeConfig
 from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, TF_TOLERANCE, Transforms, differ
-from wildseg3d_ros.ros.tf.errors import TooEarly
 from wildseg3d_ros.scene.scene import Scene
+from wildseg3d_ros.streams.config import NodeConfig
+from wildseg3d_ros.streams.frames import FrameSet
+from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS, TF_TOLERANCE, Transforms, differ
+from wildseg3d_ros.streams.tf.errors import TooEarly
 
 
 @dataclass
@@ -165,7 +165,7 @@ class SceneMonitor:
             camera.problem, camera.compared = "", time.monotonic()
             return
         try:
-            calibration, image, depth = self._cameras[name].convert(frames)
+            calibration, image, depth = self._cameras[name].decoder.convert(frames)
             if calibration.size != camera.size:
                 return  # see size_warning
         except WildSeg3DError as error:

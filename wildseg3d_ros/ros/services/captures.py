@@ -18,8 +18,8 @@ from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import pose_message
-from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.tf.buffer import TF_TOLERANCE, Transforms
+from wildseg3d_ros.streams.config import NodeConfig
+from wildseg3d_ros.streams.tf.buffer import TF_TOLERANCE, Transforms
 
 _STILL_NS = 300_000_000
 """For so long before its image a camera has to have stood: longer than exposure and TF's lag."""

@@ -16,13 +16,13 @@ from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.plausible import doubts
 from wildseg3d_ros.ros.cameras.camera import Camera, Stream
 from wildseg3d_ros.ros.cameras.diagnostics import publisher_problem
-from wildseg3d_ros.ros.cameras.frames import Heard
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.reports import VERDICTS, view_reports
-from wildseg3d_ros.ros.parameters import NodeConfig
-from wildseg3d_ros.ros.tf.buffer import Transforms
+from wildseg3d_ros.streams.config import NodeConfig
+from wildseg3d_ros.streams.frames import Heard
+from wildseg3d_ros.streams.tf.buffer import Transforms
 
 _AHEAD = 0.1
 """Seconds by which stamps may be ahead of the node's clock: that of two machines in step."""

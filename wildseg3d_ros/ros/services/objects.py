@@ -25,7 +25,6 @@ from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.files import check_replaces, is_scene, path_inside
 from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
 from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.ros.tf.buffer import Transforms
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.static_transforms import (
@@ -34,6 +33,7 @@ from wildseg3d_ros.scene.static_transforms import (
     optical_frames,
     static_transforms,
 )
+from wildseg3d_ros.streams.tf.buffer import Transforms
 
 
 class ObjectServices:

@@ -18,10 +18,11 @@ from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import LEVELS, Box, Click, Point, Prompt, ViewMask
 from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
-from wildseg3d_ros.ros.messages.conversions import array_from_image, nanoseconds
-from wildseg3d_ros.ros.tf.buffer import TF_TOLERANCE, Transforms, differ
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.seen_from import click_seen_from
+from wildseg3d_ros.streams.images import array_from_image
+from wildseg3d_ros.streams.messages import nanoseconds
+from wildseg3d_ros.streams.tf.buffer import TF_TOLERANCE, Transforms, differ
 
 SCENE_TOLERANCE = 0.02
 """As ``TF_TOLERANCE``, from the poses in a scene, which the alignment refined."""

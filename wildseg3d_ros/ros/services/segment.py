@@ -29,10 +29,10 @@ from wildseg3d_ros.ros.messages.clouds import (
 from wildseg3d_ros.ros.messages.conversions import header, image_from_mask, point_message
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.prompt_reader import PromptReader
-from wildseg3d_ros.ros.tf.buffer import TF_TOLERANCE, Transforms
 from wildseg3d_ros.scene.prompting import selected_by
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.voxels import check_voxel_size, voxel_downsample
+from wildseg3d_ros.streams.tf.buffer import TF_TOLERANCE, Transforms
 
 
 @dataclass(frozen=True, eq=False)

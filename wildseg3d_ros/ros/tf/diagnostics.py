@@ -14,8 +14,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS, differ
+from wildseg3d_ros.streams.messages import matrix_from_transform
+from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS, differ
 
 TF, TF_STATIC = "/tf", "/tf_static"
 _CLAIMS = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS
 
 MOST_FRAMES = 5000
 LONGEST_NAME = 255

@@ -17,14 +17,14 @@ from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.guard import never_raises
-from wildseg3d_ros.ros.messages.conversions import nanoseconds
 from wildseg3d_ros.ros.qos import latched
-from wildseg3d_ros.ros.tf.buffer import TransformBuffer
 from wildseg3d_ros.ros.tf.diagnostics import TF, TF_STATIC, TransformDiagnostics
-from wildseg3d_ros.ros.tf.errors import Extrapolation, TransformFault
 from wildseg3d_ros.ros.tf.limit import LONGEST_NAME, MOST_FRAMES, FrameLimit
-from wildseg3d_ros.ros.tf.links import Link, branches
-from wildseg3d_ros.ros.tf.tree import TransformTree
+from wildseg3d_ros.streams.messages import nanoseconds
+from wildseg3d_ros.streams.tf.buffer import TransformBuffer
+from wildseg3d_ros.streams.tf.errors import Extrapolation, TransformFault
+from wildseg3d_ros.streams.tf.links import Link, branches
+from wildseg3d_ros.streams.tf.tree import TransformTree
 
 _RESTART_NS = 1_000_000_000
 """Stamps of a frame that go back by more are those of a source that started again."""
@@ -85,15 +85,15 @@ class TransformListener:
         self.buffer.clear()
 
     def links(self) -> Mapping[str, Link]:
-        """See :class:`wildseg3d_ros.ros.tf.buffer.Transforms`."""
+        """See :class:`wildseg3d_ros.streams.tf.buffer.Transforms`."""
         return self.buffer.links()
 
     def frames(self) -> list[str]:
-        """See :class:`wildseg3d_ros.ros.tf.buffer.Transforms`."""
+        """See :class:`wildseg3d_ros.streams.tf.buffer.Transforms`."""
         return self.buffer.frames()
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
-        """See :class:`wildseg3d_ros.ros.tf.buffer.Transforms`.
+        """See :class:`wildseg3d_ros.streams.tf.buffer.Transforms`.
 
         Errors begin with the cause, where what was published shows one (TransformFault). A frame
         on the way that has several parents is one: its pose depends on who published last.

@@ -13,13 +13,13 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.messages.conversions import matrix_from_transform
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
-from wildseg3d_ros.ros.tf.links import Link, frame_names, path, time_of
+from wildseg3d_ros.streams.messages import matrix_from_transform
+from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.streams.tf.links import Link, frame_names, path, time_of
 
 
 class Tf2Buffer:
-    """:class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer` on tf2's buffer."""
+    """:class:`wildseg3d_ros.streams.tf.buffer.TransformBuffer` on tf2's buffer."""
 
     def __init__(self) -> None:
         self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=BUFFER_SECONDS))
@@ -33,14 +33,14 @@ class Tf2Buffer:
             self._buffer.set_transform(message, "wildseg3d")
 
     def clear(self) -> None:
-        """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`."""
+        """See :class:`wildseg3d_ros.streams.tf.buffer.TransformBuffer`."""
         self._buffer.clear()
 
     def drop(self, frames: Collection[str]) -> None:
         """tf2 forgets poses, and no frames."""
 
     def links(self) -> dict[str, Link]:
-        """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`; times to a microsecond."""
+        """See :class:`wildseg3d_ros.streams.tf.buffer.TransformBuffer`; times to a microsecond."""
         tree = yaml.safe_load(self._buffer.all_frames_as_yaml()) or {}
         if not isinstance(tree, dict):
             return {}
@@ -57,7 +57,7 @@ class Tf2Buffer:
         return frame_names(self.links())
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
-        """See :class:`wildseg3d_ros.ros.tf.buffer.TransformBuffer`."""
+        """See :class:`wildseg3d_ros.streams.tf.buffer.TransformBuffer`."""
         target, source = target.lstrip("/"), source.lstrip("/")
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))

@@ -44,8 +44,8 @@ def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
 
 def _numbers(data: memoryview | bytes) -> NDArray[np.int32]:
     """All numbers of the stream, and after them what the last word was filled up with."""
-    octets = np.frombuffer(data, np.uint8, len(data) // 4 * 4).reshape(-1, 4)[:, ::-1]
-    nibbles = np.stack([octets >> 4, octets & 0xF], axis=-1).ravel()
+    words = np.frombuffer(data, np.uint8, len(data) // 4 * 4).reshape(-1, 4)[:, ::-1]
+    nibbles = np.stack([words >> 4, words & 0xF], axis=-1).ravel()
     ends = np.flatnonzero(nibbles < 8).astype(np.int32)
     if not len(ends):
         return np.zeros(0, np.int32)

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
-from wildseg3d_ros.ros.tf.links import Link, chain
+from wildseg3d_ros.streams.messages import TransformMessage
+from wildseg3d_ros.streams.tf.links import Link, chain
 
 BUFFER_SECONDS = 10.0
 """How much of the past a buffer keeps: the default of tf2."""
@@ -44,7 +44,7 @@ class Transforms(Protocol):
 class TransformBuffer(Transforms, Protocol):
     """Transforms as they are published, and the poses that they give."""
 
-    def add(self, message: TransformStamped, static: bool = False) -> None:
+    def add(self, message: TransformMessage, static: bool = False) -> None:
         """Takes one transform, as if it had come from /tf or /tf_static.
 
         Raises:
@@ -98,7 +98,8 @@ def differ(
 ) -> bool:
     """Whether rigid (4, 4) poses differ by more than metres and, 1 m away, radians."""
     motion = invert(pose) @ other
-    return bool(max(np.linalg.norm(motion[:3, 3]), rotation_angle(motion[:3, :3])) > tolerance)
+    moved = float(np.linalg.norm(motion[:3, 3]))
+    return max(moved, rotation_angle(motion[:3, :3])) > tolerance
 
 
 def _step(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from wildseg3d_ros.ros.tf.errors import (
+from wildseg3d_ros.streams.tf.errors import (
     in_a_loop,
     not_at_that_time,
     not_connected,

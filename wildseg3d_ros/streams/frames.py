@@ -12,13 +12,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from wildseg3d_ros.streams.camera_info import published_size
+from wildseg3d_ros.streams.messages import CameraInfoMessage, ImageMessage, Picture, nanoseconds
 
-from wildseg3d_ros.ros.messages.camera_info import published_size
-from wildseg3d_ros.ros.messages.conversions import nanoseconds
-
-_Picture = Image | CompressedImage
 _PENDING = 10
 """Messages of a stream that wait for their partner: a third of a second at 30 Hz."""
 _RESTART_NS = 500_000_000
@@ -41,9 +39,9 @@ class FrameSet:
         era: of the matcher when it gave the set: see :attr:`FrameMatcher.era`.
     """
 
-    image: _Picture
-    info: CameraInfo
-    depth: _Picture | None
+    image: Picture
+    info: CameraInfoMessage
+    depth: Picture | None
     arrived: float
     era: int = 0
 
@@ -55,7 +53,7 @@ class FrameSet:
     @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) of the image as published; of a compressed one as camera_info has it."""
-        if isinstance(self.image, Image):
+        if isinstance(self.image, ImageMessage):
             return self.image.height, self.image.width
         return published_size(self.info)
 
@@ -90,7 +88,7 @@ class Heard:
         rate: messages per second, over the last three seconds.
     """
 
-    message: _Picture | CameraInfo
+    message: Any
     age: float
     rate: float
 
@@ -123,25 +121,25 @@ class FrameMatcher:
         self._slop_ns = int(slop_seconds * 1e9)
         self._with_depth, self._on_restart = with_depth, on_restart
         self._lock = threading.RLock()
-        self._images: deque[_Picture] = deque(maxlen=_PENDING)
-        self._depths: deque[_Picture] = deque(maxlen=_PENDING)
-        self._info: CameraInfo | None = None
-        self._sets: deque[tuple[_Picture, _Picture | None, float]] = deque(maxlen=history)
+        self._images: deque[Picture] = deque(maxlen=_PENDING)
+        self._depths: deque[Picture] = deque(maxlen=_PENDING)
+        self._info: CameraInfoMessage | None = None
+        self._sets: deque[tuple[Picture, Picture | None, float]] = deque(maxlen=history)
         self._last_ns: dict[str, int] = {}
         self._gaps: deque[int] = deque(maxlen=_GAPS)
         self._arrivals: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))
-        self._newest: dict[str, _Picture | CameraInfo] = {}
+        self._newest: dict[str, Any] = {}
         self.counts = Counts()
         self.era = 0
         """How often all was forgotten since time went back; sets of an earlier era are void."""
 
-    def add(self, part: str, message: _Picture | CameraInfo) -> None:
+    def add(self, part: str, message: Any) -> None:
         """Takes an ``image``, a ``depth`` image, or their calibration, ``camera_info``."""
         with self._lock:
             self.counts.received[part] += 1
             self._newest[part] = message
             self._arrivals[part].append(time.monotonic())
-            if isinstance(message, CameraInfo):
+            if part == "camera_info":
                 self._info = message
                 return
             back = self._restarted(part, message)
@@ -212,7 +210,7 @@ class FrameMatcher:
             for kept in (self._images, self._depths, self._sets, self._gaps, self._last_ns):
                 kept.clear()
 
-    def _restarted(self, stream: str, message: _Picture) -> float | None:
+    def _restarted(self, stream: str, message: Picture) -> float | None:
         """Seconds that a stream went back, usually 0; None for a message that came too late."""
         stamp_ns, last_ns = _stamp(message), self._last_ns.get(stream)
         back = 0.0
@@ -235,7 +233,7 @@ class FrameMatcher:
             self.counts.lost += max(round(gap_ns / usual) - 1, 0)
         self._gaps.append(gap_ns)
 
-    def _pairs(self) -> Iterator[tuple[int, _Picture, _Picture]]:
+    def _pairs(self) -> Iterator[tuple[int, Picture, Picture]]:
         """All images and depths that wait, and the nanoseconds between them."""
         for image, depth in itertools.product(self._images, self._depths):
             yield abs(_stamp(image) - _stamp(depth)), image, depth
@@ -250,7 +248,7 @@ class FrameMatcher:
         self.counts.unpaired += _drop_until(self._images, _stamp(image)) - 1
         _drop_until(self._depths, _stamp(depth))
 
-    def _complete(self, image: _Picture, depth: _Picture | None) -> None:
+    def _complete(self, image: Picture, depth: Picture | None) -> None:
         now = time.monotonic()
         self._sets.append((image, depth, now))
         self._arrivals["set"].append(now)
@@ -280,7 +278,7 @@ def aligned(recent: Mapping[str, Sequence[FrameSet]], slop: float) -> dict[str, 
     return None
 
 
-def _stamp(message: _Picture) -> int:
+def _stamp(message: Picture) -> int:
     return nanoseconds(message.header.stamp)
 
 

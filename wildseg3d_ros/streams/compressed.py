@@ -7,12 +7,12 @@ import struct
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.files.pictures import decode_image
-from wildseg3d_ros.ros.messages.conversions import bayer_code, metres
-from wildseg3d_ros.ros.messages.rvl import decode_rvl
+from wildseg3d_ros.streams.images import bayer_code, metres
+from wildseg3d_ros.streams.messages import CompressedMessage
+from wildseg3d_ros.streams.rvl import decode_rvl
 
 _DEPTH_HEAD = struct.Struct("<iff")
 """Before the picture: kind of compression, and the two numbers of the inverse quantisation."""
@@ -22,7 +22,7 @@ _LARGEST_RVL = 1 << 23
 """Pixels: four times what depth cameras have."""
 
 
-def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]:
+def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a JPEG or PNG message.
 
     Args:
@@ -50,7 +50,7 @@ def rgb_from_compressed(message: CompressedImage, who: str) -> NDArray[np.uint8]
 
 
 def depth_from_compressed(
-    message: CompressedImage, who: str, scale: float = 0.0
+    message: CompressedMessage, who: str, scale: float = 0.0
 ) -> NDArray[np.float32]:
     """(H, W) float32 metres of a depth message; 0 where nothing was measured.
 

@@ -8,18 +8,12 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.geometry.transforms import (
-    invert,
-    make_transform,
-    quaternion_from_rotation,
-    rotation_from_quaternion,
-)
-from wildseg3d_ros.ros.messages.conversions import matrix_from_transform, nanoseconds
-from wildseg3d_ros.ros.tf.buffer import BUFFER_SECONDS
-from wildseg3d_ros.ros.tf.links import Link, frame_names, path, time_of
+from wildseg3d_ros.core.geometry.transforms import interpolate, invert
+from wildseg3d_ros.streams.messages import TransformMessage, matrix_from_transform, nanoseconds
+from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS
+from wildseg3d_ros.streams.tf.links import Link, frame_names, path, time_of
 
 
 class TransformTree:
@@ -34,7 +28,7 @@ class TransformTree:
         self._tracks: dict[str, _Track] = {}
         self._lock = threading.RLock()
 
-    def add(self, message: TransformStamped, static: bool = False) -> None:
+    def add(self, message: TransformMessage, static: bool = False) -> None:
         """Takes one transform.
 
         Raises:
@@ -145,24 +139,6 @@ class _Track:
         before = after - 1
         share = (stamp_ns - self.stamps[before]) / (self.stamps[after] - self.stamps[before])
         return interpolate(self._poses[before], self._poses[after], share)
-
-
-def interpolate(
-    first: NDArray[np.float64], second: NDArray[np.float64], share: float
-) -> NDArray[np.float64]:
-    """Rigid (4, 4) between two, at a share in [0, 1] of the way: translation linear, rotation
-    along the shortest arc (slerp)."""
-    a, b = quaternion_from_rotation(first[:3, :3]), quaternion_from_rotation(second[:3, :3])
-    dot = float(a @ b)
-    if dot < 0:
-        b, dot = -b, -dot
-    angle = np.arccos(min(dot, 1.0))
-    if angle < 1e-6:
-        quat = a + share * (b - a)
-    else:
-        quat = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
-    translation = (1 - share) * first[:3, 3] + share * second[:3, 3]
-    return make_transform(rotation_from_quaternion(quat), translation)
 
 
 def _plain(frame: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.lens import Lens
+from wildseg3d_ros.streams.messages import CameraInfoMessage
 
 _PERSPECTIVE, _FISHEYE = (4, 5, 8, 12, 14), (4,)
 _MODELS = {
@@ -23,7 +23,7 @@ may end where the rest is 0: drivers give plumb_bob eight coefficients too, and 
 """
 
 
-def published_size(message: CameraInfo) -> tuple[int, int] | None:
+def published_size(message: CameraInfoMessage) -> tuple[int, int] | None:
     """(height, width) of the images that a calibration describes; None when it does not say."""
     if not (message.width and message.height):
         return None
@@ -33,7 +33,11 @@ def published_size(message: CameraInfo) -> tuple[int, int] | None:
 
 
 def lens_from_info(
-    message: CameraInfo, size: tuple[int, int], who: str, topic: str, rectified: bool = False
+    message: CameraInfoMessage,
+    size: tuple[int, int],
+    who: str,
+    topic: str,
+    rectified: bool = False,
 ) -> Lens:
     """Intrinsics and distortion of a camera, for images of the given size.
 

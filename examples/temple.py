@@ -1,1 +1,0 @@
-../wildseg3d_ros/examples/temple.py

@@ -1,0 +1,266 @@
+"""Folders in the layouts of other projects: one contract over all of them, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.cli import main
+from wildseg3d_ros.core.errors import ConfigError, ErrorCode, FileError, InputError
+from wildseg3d_ros.io.folder import load_folder
+from wildseg3d_ros.io.formats.apc import OBJECT_NAMES
+from wildseg3d_ros.io.formats.choosing import FORMATS
+from wildseg3d_testing.layouts import START_NS, WRITERS, picture
+from wildseg3d_testing.scenes import construct_scene
+
+WITH_DEPTH = {"nerfstudio": 0.51e-4, "apc": 0.51e-4, "bop": 0.51e-4, "tum": 1.01e-4}
+"""And by how much depth is rounded."""
+WITH_MASKS = {"nerfstudio", "apc", "bop"}
+UNSCALED = {"colmap", "colmap text", "llff", "mvsnet"}
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return construct_scene(views=3, width=64, height=48)
+
+
+@pytest.fixture(scope="module")
+def written(truth, tmp_path_factory):
+    """A folder of each layout."""
+    place = tmp_path_factory.mktemp("layouts")
+    folders = {}
+    for name, write in WRITERS.items():
+        folders[name] = place / name.replace(" ", "_")
+        folders[name].mkdir()
+        write(folders[name], truth)
+    return folders
+
+
+def test_every_format_is_under_the_contract():
+    assert {name.split()[0] for name in WRITERS} == {"nerfstudio", *FORMATS}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_load_folder_gives_the_scene_whatever_its_layout(name, truth, written):
+    recording = load_folder(written[name])
+    assert recording.format
+    assert recording.metric == (name not in UNSCALED)
+    assert any("arbitrary scale" in text for text in recording.warnings) == (name in UNSCALED)
+    assert len(recording.views) == 3
+    for view, true, mask, labels in zip(
+        recording.views, truth.views, recording.object_masks, truth.labels, strict=True
+    ):
+        np.testing.assert_array_equal(view.image, true.image)
+        np.testing.assert_allclose(view.K, true.K, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(view.world_from_cam_prior, true.world_from_cam_prior, atol=1e-9)
+        if name in WITH_DEPTH:
+            np.testing.assert_allclose(view.depth, true.depth, atol=WITH_DEPTH[name])
+        elif name != "scannet":
+            assert view.depth is None
+        if name in WITH_MASKS:
+            same_regions(mask, labels)
+        else:
+            assert mask is None
+
+
+def same_regions(mask, labels):
+    """The same pixels belong together, under whatever number."""
+    pairs = {(int(a), int(b)) for a, b in zip(mask.ravel(), labels.ravel(), strict=True)}
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+    assert (0, 0) in pairs
+
+
+def test_load_folder_bop_gives_an_instance_one_label_in_all_views(truth, written):
+    recording = load_folder(written["bop"])
+    pairs = {
+        (int(a), int(b))
+        for mask, labels in zip(recording.object_masks, truth.labels, strict=True)
+        for a, b in zip(mask.ravel(), labels.ravel(), strict=True)
+    }
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+    assert {"object 1", "object 1 (2)", "object 3"} <= set(recording.object_names.values())
+
+
+def test_load_folder_scannet_registers_smaller_depth(truth, written):
+    for view, true in zip(load_folder(written["scannet"]).views, truth.views, strict=True):
+        # The depth camera's pixels have their centres at every second pixel of colour.
+        np.testing.assert_allclose(view.depth[::2, ::2], true.depth[::2, ::2], atol=0.51e-3)
+        # A pixel between has the depth of a neighbour.
+        ahead = np.roll(view.depth[::2], -1, axis=1)[:, 1:-2:2]
+        between = view.depth[::2, 1:-2:2]
+        behind = view.depth[::2, 0:-3:2]
+        assert (np.isin(between, ahead) | (between == behind)).all()
+
+
+def test_load_folder_tum_has_stamps_and_interpolates_poses(truth, written, tmp_path):
+    recording = load_folder(written["tum"])
+    assert [view.stamp_ns for view in recording.views] == [
+        START_NS + i * 50_000_000 for i in range(3)
+    ]
+    folder = tmp_path / "tum"
+    shutil.copytree(written["tum"], folder)
+    lines = (folder / "groundtruth.txt").read_text().splitlines()
+    del lines[2]  # the pose of the second image lies between those of the others
+    (folder / "groundtruth.txt").write_text("\n".join(lines))
+    middle = load_folder(folder).views[1].world_from_cam_prior
+    first, _, last = (view.world_from_cam_prior for view in truth.views)
+    np.testing.assert_allclose(middle[:3, 3], (first[:3, 3] + last[:3, 3]) / 2, atol=1e-9)
+    (folder / "calibration.txt").unlink()
+    with pytest.raises(FileError, match="no calibration.txt .* images of 64x48"):
+        load_folder(folder, strict=True)
+
+
+def test_load_folder_colmap_resized_images(truth, written, tmp_path):
+    folder = tmp_path / "scene"
+    shutil.copytree(written["colmap"], folder)
+    shutil.rmtree(folder / "images")
+    for view in truth.views:
+        picture(folder / "images_2" / f"{view.name}.png", view.image[::2, ::2])
+    view = load_folder(folder).views[0]
+    # The corner of the image stays the corner: 0.5 pixels before the first centre.
+    expected = (truth.views[0].K[:2, 2] + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(view.K[:2, 2], expected)
+    np.testing.assert_allclose(view.K[0, 0], truth.views[0].K[0, 0] / 2)
+
+
+@pytest.mark.parametrize("model", ["OPENCV 64 48 70 71 32 24 0.1 0 0 0", "FOV 64 48 1 1 1 1 1"])
+def test_load_folder_colmap_models(model, truth, written, tmp_path):
+    folder = tmp_path / "scene"
+    shutil.copytree(written["colmap text"], folder)
+    lines = [f"{i} {model}" for i in (1, 2, 3)]
+    (folder / "sparse/0/cameras.txt").write_text("\n".join(lines))
+    if model.startswith("FOV"):
+        with pytest.raises(FileError, match="camera model FOV is not read; known are"):
+            load_folder(folder)
+        return
+    view = load_folder(folder).views[0]
+    np.testing.assert_allclose(view.K, [[70, 0, 31.5], [0, 71, 23.5], [0, 0, 1]])
+    assert (view.image != truth.views[0].image).any(), "the lens was not undone"
+
+
+def test_load_folder_reads_the_real_ones(real_data):
+    shelf = load_folder(real_data("apc_shelf"))
+    assert len(shelf.views) == 15
+    assert shelf.object_names == OBJECT_NAMES
+    assert shelf.views[7].K[0, 0] == pytest.approx(615.195, abs=1e-3)
+    depths = np.concatenate([view.depth[view.depth > 0] for view in shelf.views])
+    assert 0.25 < depths.size / (15 * 480 * 640) < 0.3  # README of the data: 27 % of the pixels
+    # The gripper at 0.1 m, the shelf behind it. With the bits as stored, depths would be all over
+    # 6.5 m.
+    assert 0.3 < np.median(depths) < 0.8
+    assert np.percentile(depths, 99) < 1.6
+    temple = load_folder(real_data("templeSparseRing"), 2)
+    assert [view.name for view in temple.views] == ["templeSR0001", "templeSR0016"]
+    assert temple.metric
+
+
+# ---- which format it is ----------------------------------------------------------------------
+
+
+def test_load_folder_of_several_formats(written, tmp_path):
+    folder = tmp_path / "both"
+    shutil.copytree(written["colmap"], folder)
+    shutil.copytree(written["llff"], folder, dirs_exist_ok=True)
+    assert "LLFF" in load_folder(folder).format, "LLFF is distributed with what it is made from"
+    assert "COLMAP" in load_folder(folder, format_name="colmap").format
+    shutil.copytree(written["bop"], folder, dirs_exist_ok=True)
+    with pytest.raises(FileError, match=r"may be an LLFF .* or a BOP .*--format llff\|bop"):
+        load_folder(folder)
+    shutil.copy(written["nerfstudio"] / "transforms.json", folder)
+    with pytest.raises(ConfigError, match="no format 'colmp'; the formats are nerfstudio, colmap"):
+        load_folder(folder, format_name="colmp")
+    shutil.copytree(written["nerfstudio"], folder, dirs_exist_ok=True)
+    assert load_folder(folder).format == "nerfstudio"
+
+
+def test_load_folder_of_no_format_lists_what_was_looked_for(tmp_path):
+    (tmp_path / "notes.md").write_text("")
+    with pytest.raises(FileError) as caught:
+        load_folder(tmp_path)
+    assert caught.value.code == ErrorCode.NO_IMAGES
+    for text in ("transforms.json", "poses_bounds.npy", "scene_camera.json", "notes.md"):
+        assert text in str(caught.value)
+
+
+# ---- what is missing -------------------------------------------------------------------------
+
+MISSING = {
+    ("colmap", "sparse/0/images.bin"): "lacks 'images.bin'",
+    ("colmap", "sparse/0/cameras.bin"): "lacks 'cameras.txt'",
+    ("colmap", "images"): "cannot read image",
+    ("colmap text", "sparse/0/cameras.txt"): "lacks 'cameras.txt'",
+    ("llff", "images"): "image folder of an LLFF scene .* is missing",
+    ("llff", "images/view_1.png"): "poses of 3 images, but .* holds 2",
+    ("bop", "scene_camera.json"): "a BOP scene lacks 'scene_camera.json': .* holds",
+    ("bop", "rgb"): "image folder of a BOP scene .* is missing",
+    ("bop", "mask_visib"): "a BOP scene lacks '00000._000000.png'",
+    ("scannet", "depth"): "ScanNet's layout lacks 'depth'",
+    ("scannet", "pose"): "ScanNet's layout lacks 'pose'",
+    ("scannet", "intrinsic/intrinsic_depth.txt"): "lacks 'intrinsic_depth.txt'",
+    ("tum", "groundtruth.txt"): "a TUM RGB-D sequence lacks 'groundtruth.txt'",
+    ("tum", "depth"): "cannot read image",
+    ("mvsnet", "images"): "image folder of a scene of MVSNet's layout .* is missing",
+    ("mvsnet", "images/00000001.png"): "has no image '00000001'",
+    ("middlebury", "view_1.png"): "cannot read image",
+    ("apc", "frame-000001.depth.png"): "cannot read image",
+}
+
+
+@pytest.mark.parametrize(("name", "part"), MISSING)
+def test_load_folder_names_the_missing_part(name, part, truth, written, tmp_path, capsys):
+    folder = tmp_path / "scene"
+    shutil.copytree(written[name], folder)
+    part_path = folder / part.replace("view_1", truth.views[1].name)
+    (shutil.rmtree if part_path.is_dir() else type(part_path).unlink)(part_path)
+    with pytest.raises((FileError, InputError), match=MISSING[name, part]):
+        load_folder(folder, strict=True)
+    assert main(["check", str(folder), "--strict", "--quiet"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+DAMAGED = {
+    ("colmap", "sparse/0/images.bin", lambda data: data[:100]): "truncated or damaged",
+    ("colmap", "sparse/0/cameras.bin", lambda data: data[:20]): "truncated or damaged",
+    ("colmap text", "sparse/0/images.txt", lambda data: b"1 2 3\n"): "truncated or damaged",
+    ("llff", "poses_bounds.npy", lambda data: data[:-8]): "poses_bounds",
+    ("bop", "scene_camera.json", lambda data: data[:-30]): "not readable JSON",
+    ("scannet", "pose/1.txt", lambda data: data[:-60]): "must hold 4x4 numbers",
+    ("scannet", "pose/1.txt", lambda data: b"-inf " * 16): "tracking was lost",
+    ("tum", "groundtruth.txt", lambda data: b"1.0 2 3\n"): "expected a stamp and 7 more, got 2",
+    ("mvsnet", "cams/00000001_cam.txt", lambda data: data[:90]): "'intrinsic' and 9",
+    ("middlebury", "made_par.txt", lambda data: data[:-40]): "line 4: expected a name and 21",
+    ("apc", "cam.info.txt", lambda data: data.replace(b"for frame-000001", b"for frame-9")): (
+        "no camera pose for frame-000001"
+    ),
+    ("apc", "cam.info.txt", lambda data: data.replace(b"Color camera", b"Other")): (
+        "no 3x3 colour camera intrinsic matrix"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED, ids=lambda case: f"{case[0]} {case[1]}")
+def test_load_folder_names_the_damaged_part(case, written, tmp_path):
+    name, part, damage = case
+    folder = tmp_path / "scene"
+    shutil.copytree(written[name], folder)
+    path = folder / part
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises((FileError, InputError), match=DAMAGED[case]):
+        load_folder(folder, strict=True)
+
+
+def test_load_folder_bop_without_truth(written, tmp_path):
+    folder = tmp_path / "scene"
+    shutil.copytree(written["bop"], folder)
+    (folder / "scene_gt.json").unlink()
+    cameras = json.loads((folder / "scene_camera.json").read_text())
+    for camera in cameras.values():
+        del camera["cam_R_w2c"], camera["cam_t_w2c"]
+    (folder / "scene_camera.json").write_text(json.dumps(cameras))
+    recording = load_folder(folder)
+    assert recording.object_masks == (None, None, None)
+    assert all(view.world_from_cam_prior is None for view in recording.views)
+    assert "has no scene_gt.json" in recording.warnings[0]
