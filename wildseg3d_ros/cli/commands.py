@@ -282,6 +282,7 @@ def read_config(
 
 
 def given_recording(given: argparse.Namespace) -> Recording:
+    """The recording that the command line names, whose warnings are printed."""
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
     from wildseg3d_ros.io.loading import load_recording

@@ -14,8 +14,8 @@ _Item = TypeVar("_Item")
 
 _GIVEN = os.environ.get("WILDSEG3D_THREADS", "")
 THREADS = int(_GIVEN) if _GIVEN.isdecimal() and int(_GIVEN) else 2
-"""NumPy, OpenCV and torch release the interpreter's lock in most of the work. A batch gives each of
-its processes its share by the environment."""
+"""NumPy, OpenCV and torch release the interpreter's lock in most of the work. A batch gives each
+of its processes its share by the environment."""
 
 
 def run_all(
