@@ -122,3 +122,12 @@ def test_sentences_of_tutorials_are_short(page):
     sentences = re.split(r"[.:;!?](?:\s|$)", text)
     long = [" ".join(s.split()) for s in sentences if len(s.split()) > LONGEST_SENTENCE]
     assert long == []
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=name)
+def test_tutorials_use_the_words_of_the_list(page):
+    table = (DOCS / "reference" / "words.md").read_text().partition("## Not used")[2]
+    banned = re.findall(r"^\| ([a-z ]+) \|", table, re.MULTILINE)[1:]
+    assert len(banned) == 10
+    text = without_code(page.read_text()).lower()
+    assert [word for word in banned if re.search(rf"\b{word}s?\b", text)] == []
