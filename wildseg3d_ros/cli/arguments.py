@@ -90,7 +90,8 @@ examples:
   wildseg3d eval recording/ --json scores.json
 
 A recording is a folder with transforms.json as nerfstudio writes it (images, intrinsics,
-poses, depth), one of another format (COLMAP, BOP, ...: docs/reference/formats.md), or a ROS 2 bag.
+poses, depth), one of another format (COLMAP, BOP, ...), or a ROS 2 bag; all of them are in
+docs/reference/formats.md.
 `wildseg3d COMMAND --help` says more about a command.
 """
 _BUILD = """\
