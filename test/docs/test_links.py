@@ -131,3 +131,15 @@ def test_tutorials_use_the_words_of_the_list(page):
     assert len(banned) == 10
     text = without_code(page.read_text()).lower()
     assert [word for word in banned if re.search(rf"\b{word}s?\b", text)] == []
+
+
+def test_citation_names_the_version():
+    from wildseg3d_ros import __version__
+
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited[1] == __version__
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.md")))
+def test_issue_templates_ask_for_what_the_program_says(form):
+    assert re.search(r"`wildseg3d check|setup\.log", form.read_text())
