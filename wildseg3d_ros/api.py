@@ -39,7 +39,8 @@ from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import SceneObject, scene_objects
 from wildseg3d_ros.io.loading import load_recording
 from wildseg3d_ros.io.recording import Recording
-from wildseg3d_ros.masks.text import WEIGHTS, load_text_finder
+from wildseg3d_ros.masks.text import WEIGHTS
+from wildseg3d_ros.masks.text.loading import load_text_finder
 from wildseg3d_ros.pipeline import build_scene
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.prompting import answer

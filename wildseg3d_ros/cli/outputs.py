@@ -215,7 +215,7 @@ def _prompt(given: argparse.Namespace, scene: Scene) -> Prompt:
 def _named(given: argparse.Namespace, scene: Scene) -> ViewMask:
     """The mask, in one view, of what is meant by ``--text``."""
     from wildseg3d_ros.core.types import ViewMask
-    from wildseg3d_ros.masks.text import load_text_finder
+    from wildseg3d_ros.masks.text.loading import load_text_finder
 
     # One view's mask is enough: ids hold over all views, and the best of two views may be two
     # things of one name.
