@@ -35,7 +35,7 @@ def layered(masks, size):
     # An upper half of which little else is seen is a copy of its whole, and would be dropped.
     left = suppress(boxes, quality, Sam2MaskConfig().box_overlap, copies)
     names = [list(masks)[k] for k in left]
-    logits = np.where(stacked[left], 5.0, -5.0).astype(np.float32)
+    logits = list(np.where(stacked[left], 5.0, -5.0).astype(np.float32))
     made = arrange(Candidates(logits, quality[left], boxes[left]), size, 0.0003)
     there = set(np.unique(made.maps).tolist())
     return made.maps, {n: k + 1 for k, n in enumerate(names) if k + 1 in there}
