@@ -6,6 +6,7 @@
 #                   bags (reading and writing ROS 2 bags), sim (the simulated cell), ray (batches on a cluster),
 #                   train (training the network of the masks), viewer (the page)
 #   ARGS="..."      further arguments for the program behind demo, test, bench or train
+#   WHEELS=FOLDER   where gpu-wheels puts wheels and bench-gpu finds them, default: wheels
 #   PYTHON=PATH     Python to make the environment with
 #   TORCH_INDEX=URL index to take PyTorch from, e.g. https://download.pytorch.org/whl/cu126; empty for
 #                   PyPI's build. Default: the CPU build where nvidia-smi finds no GPU, else PyPI's.
@@ -19,6 +20,7 @@ MAKEFLAGS += --no-print-directory
 DATA ?=
 EXTRAS ?=
 ARGS ?=
+WHEELS ?= wheels
 
 ifdef PYTHON
 export PYTHON
@@ -32,10 +34,10 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
-.PHONY: help setup dev demo demo-live test bench fit train docs figures lint format lock clean
+.PHONY: help setup dev demo demo-live test bench gpu-wheels bench-gpu fit train docs figures lint format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: ## make or update the environment in .venv (EXTRAS="mast3r sam2": with these back ends)
 	@$(BOOTSTRAP) $(addprefix --with ,$(EXTRAS))
@@ -57,6 +59,12 @@ test: ## all tests, those of the ROS layer over real DDS
 bench: EXTRAS = mast3r sam2
 bench: setup ## measure accuracy, time and memory
 	@$(ENTER) .venv/bin/python -m benchmarks $(ARGS)
+
+gpu-wheels: ## download what bench-gpu needs beside PyTorch into WHEELS (ARGS="--python 3.12")
+	@$(or $(PYTHON),python3) packaging/bench_gpu.py fetch "$(WHEELS)" $(ARGS)
+
+bench-gpu: ## measure a GPU, in under 8 minutes; needs PyTorch and the wheels in WHEELS
+	@$(or $(PYTHON),python3) packaging/bench_gpu.py run "$(WHEELS)" $(ARGS)
 
 fit: EXTRAS = mast3r sim
 fit: setup ## fit the scores of the geometric masks anew, on simulated scenes (an hour or two)

@@ -43,7 +43,6 @@ def main(full: bool = False) -> dict:
         "one view added": added_view(),
         "accuracy (5 views, 64x48, all 300 Adam steps)": accuracy(2),
         "garbage": garbage(3),
-        "gpu": gpu(),
     }
 
 
@@ -204,27 +203,6 @@ def real_shelf(weightings: Sequence[str]) -> dict[str, str]:
         poses = align(pairs, views, config, masks=masks).world_from_cam
         out[weighting] = f"{1e3 * depth_disagreement(views, list(poses)):.2f}"
     return out
-
-
-def gpu() -> dict:
-    """Fusion of 16 views complete at 512x384 on a GPU, and the time of reading the pairs once."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return {"skipped": "no CUDA device on this machine; run it where there is one"}
-    config = replace(CONFIG, device="cuda")
-    made = problem("clean", 0, 16, (384, 512))
-    alignment = align(made.predictions, made.views, config)
-    fused, _ = _best(lambda: fuse(made.predictions, made.views, alignment, config))
-    read = 2 * len(made.predictions) * 384 * 512 * 16
-    block = torch.empty(read // 4, dtype=torch.float32, device="cuda")
-    torch.cuda.synchronize()
-    floor, _ = _best(lambda: (block.sum(), torch.cuda.synchronize()))
-    return {
-        "device": torch.cuda.get_device_name(),
-        "fusion [s]": fused[0],
-        "reading all pairs once from its memory [s]": floor[0],
-    }
 
 
 def dga_errors(made: ConstructedPairs, config: AlignmentConfig) -> Errors:

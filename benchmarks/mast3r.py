@@ -2,7 +2,8 @@
 
 On a processor the parts are timed on a few items, and the sums over all are extrapolated.
 ``python -m benchmarks.mast3r --full`` runs all 8 views and 56 directed pairs there as well, in
-turn with the naive loop (half an hour on two cores); ``--full 4`` does so for four views.
+turn with the naive loop (half an hour on two cores); ``--full 4`` does so for four views. A GPU
+is measured by ``benchmarks.gpu``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import numpy as np
 
 from benchmarks.alignment import CONFIG, dga_errors
 from benchmarks.alignment_problems import KINDS, problem
-from wildseg3d_ros.alignment import align, fuse
 from wildseg3d_testing.pairs import complete_pairs
 
 VIEWS = 8
@@ -41,7 +41,6 @@ def main(full: int = 0) -> dict:
     return {
         "operations": operations(),
         "processor": processor(full),
-        "gpu": gpu(),
         "one direction per pair instead of both": one_direction(4),
     }
 
@@ -81,10 +80,12 @@ def processor(full: int) -> dict:
     """Seconds and memory of the parts in float32, and of the whole, extrapolated or run."""
     import torch
 
+    from benchmarks.gpu.measuring import Device
+    from benchmarks.gpu.networks import random_weights
     from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
-    from wildseg3d_ros.pointmaps.mast3r.network import Role
+    from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, Role
 
-    network = random_network(torch.device("cpu"), torch.float32)
+    network = random_weights(Mast3r, Architecture(), Device(torch.device("cpu")))
     images = random_images(VIEWS)
     batch = [torch.from_numpy(i).permute(2, 0, 1)[None] / 127.5 - 1.0 for i in images]
     clocks = {name: Clock() for name in ("encode", "roles", "decode", "naive", "match")}
@@ -155,70 +156,6 @@ def run_whole(network: Any, images: list[np.ndarray], batch: list[Any]) -> dict:
     return out
 
 
-def gpu() -> dict:
-    """The whole run in bfloat16 with matches and alignment, and the floor of its operations."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return {"skipped": "no CUDA device on this machine; run it where there is one"}
-    from wildseg3d_ros.pointmaps.mast3r.inference import Inference
-
-    device = torch.device("cuda")
-    network = random_network(device, torch.bfloat16)
-    images, pairs = random_images(VIEWS), complete_pairs(VIEWS)
-    counted, run = count_calls(network), Inference(network)
-    out: dict[str, Any] = {"device": torch.cuda.get_device_name()}
-    _predict_on_gpu(run, images, pairs)
-    counted.update(dict.fromkeys(counted, 0))
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    network_only, whole, loop = Clock(), Clock(), Clock()
-    for _ in range(_ROUNDS):
-        with network_only.measure():
-            _predict_on_gpu(run, images, pairs, matches=False)
-    out["peak above the weights [GB]"] = (torch.cuda.max_memory_allocated() - before) / 1e9
-    out |= {f"{name} calls": n // _ROUNDS for name, n in counted.items()}
-    # The alignment of what a network with weights predicts: random weights would never converge.
-    scene, config = problem("clean", 0, VIEWS, SIZE), replace(CONFIG, device="cuda")
-    align(scene.predictions, scene.views, config)
-    for _ in range(_ROUNDS):
-        with whole.measure():
-            _predict_on_gpu(run, images, pairs)
-            alignment = align(scene.predictions, scene.views, config)
-            fuse(scene.predictions, scene.views, alignment, config)
-    pixels = [torch.from_numpy(image).to(device).permute(2, 0, 1)[None] for image in images]
-    batch = [(each / 127.5 - 1.0).bfloat16() for each in pixels]
-    with torch.inference_mode(), loop.measure():
-        for a, b in pairs:
-            network(batch[a], batch[b])
-        torch.cuda.synchronize()
-    out["8 views, 56 directed pairs, bfloat16 [s]"] = network_only.wall()
-    out["the same with matches, alignment and fusion [s]"] = whole.wall()
-    out["naive loop [s]"] = loop.wall()
-    out[f"over the naive loop (at most {LIMIT})"] = network_only.wall() / loop.wall()
-    rate = matrix_rate(device)
-    work = operations()[f"{VIEWS} views, {len(pairs)} directed pairs [TFLOP]"]
-    out["measured matrix rate, bfloat16 [TFLOP/s]"] = rate
-    out["floor: operations over that rate [s]"] = work / rate
-    return out
-
-
-def _predict_on_gpu(
-    run: Any, images: list[np.ndarray], pairs: list[tuple[int, int]], matches: bool = True
-) -> None:
-    """Encodes and decodes; with matches the maps and flags are brought to the processor, too."""
-    import torch
-
-    from wildseg3d_ros.pointmaps.mast3r.matching import matched_flags
-
-    for _, one, two in run.decode(dict(enumerate(run.encode(images))), pairs):
-        if matches:
-            flags = matched_flags(one.descriptors, two.descriptors)
-            for each in (*flags, one.points, two.points, one.confidence, two.confidence):
-                each.cpu()
-    torch.cuda.synchronize()
-
-
 def one_direction(seeds: int) -> dict:
     """Errors of aligned constructed pairs with network-like errors, both directions against a < b.
 
@@ -287,22 +224,6 @@ def peak_memory(out: dict[str, Any], name: str):
     out[name] = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
 
 
-def random_network(device: Any, dtype: Any) -> Any:
-    """The published size with small random weights: time does not depend on their values."""
-    import torch
-
-    from wildseg3d_ros.pointmaps.mast3r.network import Mast3r
-
-    with torch.device("meta"):
-        network = Mast3r()
-    network = network.to(dtype).to_empty(device=device).eval().requires_grad_(False)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.uniform_(-0.03, 0.03)
-    return network
-
-
 def random_images(count: int) -> list[np.ndarray]:
     """(H, W, 3) uint8 each."""
     rng = np.random.default_rng(0)
@@ -322,22 +243,6 @@ def count_calls(network: Any) -> dict[str, int]:
     network.encoder.register_forward_pre_hook(count_images)
     network.decoders.register_forward_pre_hook(count_pairs)
     return counted
-
-
-def matrix_rate(device: Any) -> float:
-    """TFLOP/s of a large product in bfloat16."""
-    import torch
-
-    n, repeats = 8192, 20
-    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(repeats):
-        a @ b
-    torch.cuda.synchronize()
-    return 2.0 * n**3 * repeats / (time.perf_counter() - start) / 1e12
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import pytest
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, WorldPointmaps
 from wildseg3d_ros.masks.association import ObjectVisibility, Tracks, associate
-from wildseg3d_ros.masks.association.nodes import MaskNodes
+from wildseg3d_ros.masks.association.nodes import INSIDE, MaskNodes
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
+from wildseg3d_ros.masks.sam2.algebra import mask_boxes, suppress
+from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
 from wildseg3d_testing.association import body, facing, seen_world
 from wildseg3d_testing.exact import exact_world
@@ -23,9 +25,18 @@ AROUND, TOP, DOT = 100, 200, 300
 
 def layered(masks, size):
     """What the generation makes of masks by name: layers, and its labels by name."""
-    names = list(masks)
-    logits = np.where(np.stack([masks[n] for n in names]), 5.0, -5.0).astype(np.float32)
-    made = arrange(Candidates(logits, np.full(len(names), 0.9, np.float32)), size, 0.0003)
+    stacked = np.stack(list(masks.values()))
+    quality = np.full(len(masks), 0.9, np.float32)
+    boxes = mask_boxes(stacked)
+
+    def copies(i, j):
+        return (stacked[i] & stacked[j]).sum() >= INSIDE * (stacked[i] | stacked[j]).sum()
+
+    # An upper half of which little else is seen is a copy of its whole, and would be dropped.
+    left = suppress(boxes, quality, Sam2MaskConfig().box_overlap, copies)
+    names = [list(masks)[k] for k in left]
+    logits = list(np.where(stacked[left], 5.0, -5.0).astype(np.float32))
+    made = arrange(Candidates(logits, quality[left], boxes[left]), size, 0.0003)
     there = set(np.unique(made.maps).tolist())
     return made.maps, {n: k + 1 for k, n in enumerate(names) if k + 1 in there}
 

@@ -81,6 +81,7 @@ def test_load_models_of_versions(version, kind, weights, reference, tmp_path):
     folder = saved(version, kind, weights, tmp_path / "saved")
     made = network(folder, anchors=0 if kind == "image" else 1)
     torch.testing.assert_close(said(made), said(reference), rtol=1e-3, atol=1e-2)
+    assert made.fingerprint == reference.fingerprint
     if kind == "image":
         assert made.video_model is None
         return

@@ -138,6 +138,7 @@ Several pixels on different objects select all of them; --negative leaves an obj
 A box means the object of any level that fills it. --add makes an object of what no mask of
 the scene is: by the tree of masks that the scene has, else by the back end that built it,
 if that takes prompts, or with `--set masks.backend=...` by another one that does.
+--text means the thing that SAM 3 finds most surely, of all views; its weights are gated.
 
 examples:
   wildseg3d segment scene.ws3d --view left --pixel 320 240 -o mug.ply --masks masks/
@@ -145,6 +146,7 @@ examples:
                                --view right --pixel 80 95 -o both.ply
   wildseg3d segment scene.ws3d --view left --pixel 350 230 --level part -o handle.ply
   wildseg3d segment scene.ws3d --view left --box 300 200 380 290 --add --save scene.ws3d
+  wildseg3d segment scene.ws3d --text "red mug" -o mug.ply
   wildseg3d segment scene.ws3d --id 3 --json
 """
 _LIST = """\
@@ -283,6 +285,10 @@ def make_parser() -> argparse.ArgumentParser:
     corners: dict[str, Any] = {"nargs": 4, "dest": "boxes", "metavar": ("U0", "V0", "U1", "V1")}
     text = "first and last column and row of a rectangle about the object"
     option("--box", help=text, **pixel | corners)
+    text = "what the object is called, such as 'red mug': SAM 3 finds it"
+    option("--text", metavar="WORDS", help=text)
+    text = "SAM 3: hub name of a downloaded model, or its folder (default: %(default)s)"
+    option("--text-weights", metavar="NAME", default="facebook/sam3", help=text)
     ids: dict[str, Any] = {"dest": "ids", "type": int, "action": "append", "default": []}
     option("--id", metavar="N", help="an object by its id; may be repeated", **ids)
     option("--all", action="store_true", help="all objects, as one cloud")

@@ -18,7 +18,7 @@ from wildseg3d_ros.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from wildseg3d_ros.config import SceneConfig
-    from wildseg3d_ros.core.types import ObjectCloud, Prompt
+    from wildseg3d_ros.core.types import ObjectCloud, Prompt, ViewMask
     from wildseg3d_ros.grasping.objects import SceneObject
     from wildseg3d_ros.scene.scene import Scene
 
@@ -177,16 +177,18 @@ def _answer(
 
 def _check_selection(given: argparse.Namespace) -> None:
     """Says before a scene is loaded what is wrong with what is asked for."""
-    pointed = bool(given.clicks or given.boxes)
+    pointed = bool(given.clicks or given.boxes or given.text)
     if not (pointed or given.ids or given.all):
         raise ConfigError(
-            "nothing was clicked: give --view V --pixel U V, or --view V --box ..., or --id N, or "
-            "--all (`wildseg3d list SCENE` has the ids)"
+            "nothing was clicked: give --view V --pixel U V, or --view V --box ..., or --text "
+            "WORDS, or --id N, or --all (`wildseg3d list SCENE` has the ids)"
         )
     if given.all and (pointed or given.ids):
-        raise ConfigError("--all selects every object: leave out clicks, boxes and ids")
+        raise ConfigError("--all selects every object: leave out clicks, boxes, text and ids")
     if given.add and not pointed:
-        raise ConfigError("--add makes an object of what is clicked: give a click or a box")
+        raise ConfigError(
+            "--add makes an object of what is clicked: give a click, a box or a text"
+        )
     for what, prompts in (("pixel", given.clicks), ("box", given.boxes)):
         for view, u, v, *_ in prompts:
             if (view or given.view) is None:
@@ -206,4 +208,19 @@ def _prompt(given: argparse.Namespace, scene: Scene) -> Prompt:
     # `--pixel 1 2 --view left` means the same as the other order while there is one view.
     clicks = tuple(Click(view or given.view, *rest) for view, *rest in given.clicks)
     boxes = tuple(Box(view or given.view, *corners) for view, *corners in given.boxes)
-    return Prompt(clicks, given.level, boxes, object_ids=tuple(given.ids))
+    masks = (_named(given, scene),) if given.text else ()
+    return Prompt(clicks, given.level, boxes, masks, object_ids=tuple(given.ids))
+
+
+def _named(given: argparse.Namespace, scene: Scene) -> ViewMask:
+    """The mask, in one view, of what is meant by ``--text``."""
+    from wildseg3d_ros.core.types import ViewMask
+    from wildseg3d_ros.masks.text.loading import load_text_finder
+
+    # One view's mask is enough: ids hold over all views, and the best of two views may be two
+    # things of one name.
+    best = load_text_finder(given.text_weights).find(scene.images, given.text)[0]
+    view = scene.view_names[best.view]
+    if not given.quiet and not given.json:
+        print(f"found    '{given.text}' in camera '{view}', score {best.score:.2f}")
+    return ViewMask(view, best.mask)

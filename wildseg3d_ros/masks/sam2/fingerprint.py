@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any
@@ -13,8 +14,8 @@ _SAMPLES = 64
 _PARTS = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.")
 """What an image goes through before its embedding is kept: finer features are thinned by layers
 that belong to the decoder."""
-_IGNORED = ("dtype", "torch_dtype", "transformers_version")
-"""What a configuration says of how it was loaded."""
+_IGNORED = {"initializer_range"}
+"""Fields of a configuration that say nothing of a trained network."""
 
 
 def encoder_fingerprint(image_model: Any) -> str:
@@ -27,7 +28,7 @@ def encoder_fingerprint(image_model: Any) -> str:
     Args:
         image_model: of transformers, of any number type, on any device.
     """
-    structure = _structure(image_model.config.vision_config.to_dict())
+    structure = _structure(image_model.config.vision_config)
     digest = hashlib.sha256(json.dumps(structure, sort_keys=True).encode())
     samples = []
     for name, tensor in sorted(image_model.state_dict().items()):
@@ -42,13 +43,26 @@ def encoder_fingerprint(image_model: Any) -> str:
 
 
 def _structure(value: Any) -> Any:
-    """A configuration without what does not change the network, fit for JSON."""
-    if isinstance(value, dict):
-        return {
-            str(k): _structure(v)
-            for k, v in value.items()
-            if k not in _IGNORED and not str(k).startswith("_")
+    """What a configuration says of the network, fit for JSON.
+
+    Only fields that the model's own class declares, and only where they are not its defaults:
+    versions of transformers write other fields of all models' base class, and new fields of a
+    class stand for what it did before.
+    """
+    from transformers import PreTrainedConfig
+
+    if isinstance(value, PreTrainedConfig):
+        kind = type(value)
+        usual, common = kind(), {each.name for each in dataclasses.fields(PreTrainedConfig)}
+        own = {each.name for each in dataclasses.fields(kind)} - common - _IGNORED
+        stated = {name: (getattr(value, name), getattr(usual, name)) for name in own}
+        return {"type": value.model_type} | {
+            name: _structure(stated_value)
+            for name, (stated_value, default) in stated.items()
+            if _structure(stated_value) != _structure(default)
         }
+    if isinstance(value, dict):
+        return {str(k): _structure(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_structure(each) for each in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)

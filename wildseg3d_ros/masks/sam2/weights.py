@@ -1,11 +1,13 @@
-"""Models of SAM 2 and EdgeTAM from a hub name, a folder or a file, with nothing left to chance."""
+"""Models of SAM 2, EdgeTAM and SAM 3 from a hub name, a folder or a file, with nothing left to
+chance."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,40 @@ _log = logging.getLogger(__name__)
 
 _MODELS = {"sam2": "Sam2", "edgetam": "EdgeTam"}
 """First part of the names of their classes, by type; the video models' types end on ``_video``."""
-_LICENCE = "Apache-2.0"
-"""Of the published weights of SAM 2, SAM 2.1 and EdgeTAM."""
-_PUBLISHED = "facebook/sam2.1-hiera-small"
-_FILES = "config.json model.safetensors"
-"""Of a published model, what is read; the others of its hub page are the same in other formats."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published model, for what is said of its weights.
+
+    Attributes:
+        title: what it is called.
+        name: hub name.
+        files: of the hub's page, what is read; the others are the same in other formats.
+        size: of the files, and what fetching them needs.
+        licence: of the published weights.
+        setting: what names the weights.
+        otherwise: what works without them.
+    """
+
+    title: str
+    name: str
+    files: str
+    size: str
+    licence: str
+    setting: str
+    otherwise: str
+
+
+SAM2 = Published(
+    "SAM 2",
+    "facebook/sam2.1-hiera-small",
+    "config.json model.safetensors",
+    "184 MB for sam2.1-hiera-small",
+    "Apache-2.0",
+    "masks.sam2.weights",
+    "The mask back end 'geometric' needs no weights",
+)
 _TIED = "prompt_encoder.shared_embedding.positional_embedding"
 """Is ``shared_image_embedding``'s own; transformers 4 saved only that one."""
 
@@ -47,19 +78,11 @@ def load_models(
         FileError: no such weights, of another model, or not all of them.
         ConfigError: a package that the model needs is missing.
     """
-    import transformers
-
     with _quiet():
-        source, state = _source(weights)
-        with _clear_errors(source):
-            config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
-        kind = config.model_type
-        first = _MODELS.get(kind.removesuffix("_video"))
-        if first is None:
-            known = ", ".join(f"{each}, {each}_video" for each in sorted(_MODELS))
-            raise FileError(
-                f"'{weights}' is a model of type '{kind}'; expected one of {known}; {_remedy()}"
-            )
+        source, state = _source(weights, SAM2)
+        known = [name for each in sorted(_MODELS) for name in (each, f"{each}_video")]
+        kind = _kind(source, known, SAM2)
+        first = _MODELS[kind.removesuffix("_video")]
         image_model = _load(f"{first}Model", source, dtype, state)
         video_model = _load(f"{first}VideoModel", source, dtype, state) if tracker else None
     image_model = image_model.to(device).eval()
@@ -67,20 +90,70 @@ def load_models(
         # One encoder in memory: the two classes hold the same one.
         video_model.vision_encoder = image_model.vision_encoder
         video_model = video_model.to(device).eval()
-    _log.warning(
-        "SAM 2 weights '%s' (%s) loaded: %.1f M parameters as %s on %s; the published weights are "
-        "under %s",
-        weights,
-        kind,
-        sum(p.numel() for p in (video_model or image_model).parameters()) / 1e6,
-        str(dtype).removeprefix("torch."),
-        device,
-        _LICENCE,
-    )
+    _say_loaded(weights, kind, video_model or image_model, SAM2)
     return image_model, video_model
 
 
-def _source(weights: str) -> tuple[str, Mapping[str, torch.Tensor] | None]:
+def load_model(
+    weights: str,
+    name: str,
+    kinds: Sequence[str],
+    device: torch.device,
+    dtype: torch.dtype,
+    published: Published,
+) -> tuple[Any, Any]:
+    """A model that reads text, and its tokenizer, of the same weights.
+
+    Args:
+        weights: as of :func:`load_models`.
+        name: of the model's class in transformers.
+        kinds: types that its weights may have.
+
+    Raises:
+        FileError, ConfigError: as of :func:`load_models`.
+    """
+    import transformers
+
+    with _quiet():
+        source, state = _source(weights, published)
+        kind = _kind(source, kinds, published)
+        model = _load(name, source, dtype, state, published).to(device).eval()
+        with _clear_errors(source, published):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
+    _say_loaded(weights, kind, model, published)
+    return model, tokenizer
+
+
+def _kind(source: str, kinds: Sequence[str], published: Published) -> str:
+    """The type of a model, which is one of ``kinds``."""
+    import transformers
+
+    with _clear_errors(source, published):
+        config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
+    if config.model_type not in kinds:
+        raise FileError(
+            f"'{source}' is a model of type '{config.model_type}'; expected one of "
+            f"{', '.join(kinds)}; {_remedy(published)}"
+        )
+    return config.model_type
+
+
+def _say_loaded(weights: str, kind: str, model: Any, published: Published) -> None:
+    parameter = next(model.parameters())
+    _log.warning(
+        "%s weights '%s' (%s) loaded: %.1f M parameters as %s on %s; the published weights are "
+        "under %s",
+        published.title,
+        weights,
+        kind,
+        sum(p.numel() for p in model.parameters()) / 1e6,
+        str(parameter.dtype).removeprefix("torch."),
+        parameter.device,
+        published.licence,
+    )
+
+
+def _source(weights: str, published: Published) -> tuple[str, Mapping[str, torch.Tensor] | None]:
     """What transformers loads by name, a folder or a hub name, and the tensors of a given file."""
     path = of_home(weights)
     if is_folder(path):
@@ -88,26 +161,32 @@ def _source(weights: str) -> tuple[str, Mapping[str, torch.Tensor] | None]:
     if not is_regular(path):
         if re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights):
             return weights, None
-        raise FileError(f"SAM 2 weights '{weights}' do not exist; {_remedy()}")
+        raise FileError(
+            f"{published.title} weights '{weights}' do not exist; {_remedy(published)}"
+        )
     if path.suffix != ".safetensors":
         raise FileError(
-            f"SAM 2 weights '{weights}' are no .safetensors file; expected one in the layout of "
-            f"transformers, not a checkpoint of the original code; {_remedy()}"
+            f"{published.title} weights '{weights}' are no .safetensors file; expected one in the "
+            f"layout of transformers, not a checkpoint of the original code; {_remedy(published)}"
         )
     folder = path.absolute().parent
     if not is_regular(folder / "config.json"):
         raise FileError(
-            f"SAM 2 weights '{weights}' have no config.json beside them, which says how the "
-            f"network is built: fetch it into '{folder}' as well; {_remedy()}"
+            f"{published.title} weights '{weights}' have no config.json beside them, which says "
+            f"how the network is built: fetch it into '{folder}' as well; {_remedy(published)}"
         )
     from safetensors.torch import load_file
 
-    with _clear_errors(str(folder), path):
+    with _clear_errors(str(folder), published, path):
         return str(folder), load_file(path)
 
 
 def _load(
-    name: str, source: str, dtype: torch.dtype, state: Mapping[str, torch.Tensor] | None
+    name: str,
+    source: str,
+    dtype: torch.dtype,
+    state: Mapping[str, torch.Tensor] | None,
+    published: Published = SAM2,
 ) -> Any:
     """A model of transformers by the name of its class, all of whose tensors are the weights'."""
     import transformers
@@ -115,7 +194,7 @@ def _load(
     model_class = getattr(transformers, name)
     model_class = batched(model_class) if "Video" in name else model_class
     given: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "local_files_only": True}
-    with _clear_errors(source):
+    with _clear_errors(source, published):
         if state is None:
             model, report = model_class.from_pretrained(source, **given)
         else:
@@ -134,7 +213,7 @@ def _load(
         without = "; or set masks.sam2.anchors to 0, which needs no tracker" if tracks else ""
         raise FileError(
             f"the weights of '{source}' are not complete for {name}: {len(missing)} tensors are "
-            f"missing, such as {some}{without}; {_remedy()}"
+            f"missing, such as {some}{without}; {_remedy(published)}"
         )
     return model
 
@@ -159,7 +238,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _clear_errors(source: str, file: Path | None = None) -> Iterator[None]:
+def _clear_errors(source: str, published: Published, file: Path | None = None) -> Iterator[None]:
     """Makes errors of loading say what is missing, and the way out."""
     from safetensors import SafetensorError
 
@@ -176,13 +255,14 @@ def _clear_errors(source: str, file: Path | None = None) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if not is_folder(Path(source)):
             raise FileError(
-                f"SAM 2 weights '{source}' are neither a folder (there is no "
+                f"{published.title} weights '{source}' are neither a folder (there is no "
                 f"'{of_home(source).absolute()}') nor a downloaded model of that name "
-                f"on the hub; {_remedy(source)}"
+                f"on the hub; {_remedy(published, source)}"
             ) from error
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise FileError(
-            f"cannot load SAM 2 weights '{file or source}' ({first}); {_remedy(source)}"
+            f"cannot load {published.title} weights '{file or source}' ({first}); "
+            f"{_remedy(published, source)}"
         ) from error
 
 
@@ -199,10 +279,10 @@ def edgetam_install(torch_version: str) -> str:
     return fits + build
 
 
-def _remedy(name: str = "") -> str:
-    name = name if name and not is_folder(Path(name)) else _PUBLISHED
+def _remedy(published: Published, name: str = "") -> str:
+    name = name if name and not is_folder(Path(name)) else published.name
     return (
-        f"fetch them with `hf download {name} {_FILES}` (184 MB for sam2.1-hiera-small, licence "
-        f"{_LICENCE}), or set masks.sam2.weights to the model's folder. The mask back end "
-        "'geometric' needs no weights"
+        f"fetch them with `hf download {name} {published.files}` ({published.size}, licence "
+        f"{published.licence}), or set {published.setting} to the model's folder. "
+        f"{published.otherwise}"
     )

@@ -24,6 +24,7 @@ from wildseg3d_ros.pointmaps.da3.images import Fitting
 from wildseg3d_ros.pointmaps.da3.network import Architecture, Maps
 from wildseg3d_ros.pointmaps.da3.noise import relative_precision
 from wildseg3d_ros.pointmaps.da3.scale import Anchored, Scale, find_scale, relative_poses
+from wildseg3d_ros.pointmaps.learned_matches import LearnedMatcher
 
 Pair = tuple[int, int]
 
@@ -91,6 +92,7 @@ class Da3Pointmaps:
                 config.weights, self._device, getattr(torch, name), self._check_image_size
             )
         self._network = network
+        self._matcher = LearnedMatcher.of(config.matcher, "pointmaps.da3.matcher", config.device)
 
     def _check_image_size(self, architecture: Architecture) -> None:
         size, patch = self._config.image_size, architecture.backbone.patch
@@ -209,6 +211,7 @@ class Da3Pointmaps:
             [np.where(seen.precisions[k] > 0, seen.depths[k], 0) for k in posed],
             seen.poses[list(posed)],
             np.where(sigma > 0, sigma, usual)[list(posed)],
+            self._matcher,
         )
         return find_scale(problem, config.max_disagreement)
 

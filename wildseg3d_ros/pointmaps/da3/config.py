@@ -49,6 +49,11 @@ class Da3PointmapConfig:
     prior_rotation_sigma: float = setting(
         0.01, "standard deviation of the given camera orientations [rad]", 1e-6, 3.0
     )
+    matcher: str = setting(
+        "",
+        "weights of EfficientLoFTR, a hub name or a folder, for pairs of posed views in which "
+        "SIFT matches little; empty = SIFT alone",
+    )
 
     def load(self) -> PointmapBackend:
         """The back end with these settings."""

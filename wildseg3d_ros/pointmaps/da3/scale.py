@@ -22,6 +22,7 @@ from wildseg3d_ros.core.geometry.cameras import project
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pointmaps.features import root_sift
+from wildseg3d_ros.pointmaps.learned_matches import LearnedMatcher
 from wildseg3d_ros.pointmaps.stereo.poses import (
     MATCH_SIGMA,
     MIN_FEATURES,
@@ -29,6 +30,7 @@ from wildseg3d_ros.pointmaps.stereo.poses import (
     Matches,
     RefinedPoses,
     match_near_epipolar_lines,
+    near_epipolar_lines,
     refine_poses,
 )
 
@@ -48,6 +50,7 @@ class Anchored:
         depths: per view (H, W), the network's, in a unit of its own, 0 = none.
         found: (N, 4, 4) the network's poses, in the same unit and any world.
         sigma: (N, 2) standard deviations of the given poses, metres and rad.
+        matcher: asked for pairs in which SIFT matches too little for a median.
     """
 
     views: Sequence[View]
@@ -55,6 +58,7 @@ class Anchored:
     depths: Sequence[NDArray[np.float32]]
     found: NDArray[np.float64]
     sigma: NDArray[np.float64]
+    matcher: LearnedMatcher | None = None
 
     @property
     def given(self) -> NDArray[np.float64]:
@@ -124,10 +128,11 @@ def find_scale(problem: Anchored, max_disagreement: float) -> Scale:
 def _refined(problem: Anchored) -> RefinedPoses:
     """The given poses, refined by what the views' features say, and triangulated features."""
     given = problem.given
-    features = [
-        root_sift(np.asarray(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY), np.uint8), 2000)
+    gray = [
+        np.asarray(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY), np.uint8)
         for view in problem.views
     ]
+    features = [root_sift(image, 2000) for image in gray]
     matches: dict[Pair, Matches] = {}
     for a, b in combinations(range(len(given)), 2):
         cameras = Camera(problem.K[a], given[a]), Camera(problem.K[b], given[b])
@@ -138,9 +143,12 @@ def _refined(problem: Anchored) -> RefinedPoses:
             problem.sigma[v, 1] + problem.sigma[v, 0] / max(3.0 * baseline, 1e-6) for v in (a, b)
         )
         if baseline > 0.0:
-            matches[a, b] = match_near_epipolar_lines(
-                features[a], features[b], cameras, min(tolerance, 0.1)
-            )
+            tolerance = min(tolerance, 0.1)
+            found = match_near_epipolar_lines(features[a], features[b], cameras, tolerance)
+            if problem.matcher is not None and len(found.uv_a) < MIN_FEATURES:
+                learned = problem.matcher.match(gray[a], gray[b])
+                found = near_epipolar_lines(*learned, cameras, tolerance)
+            matches[a, b] = found
     return refine_poses(problem.K, given, problem.sigma, matches)
 
 

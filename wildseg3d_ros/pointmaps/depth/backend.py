@@ -21,7 +21,11 @@ from wildseg3d_ros.pairing import named_groups, parted_groups, with_bridges
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
 from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
-from wildseg3d_ros.pointmaps.depth.registration.features import Keypoints, detect_keypoints
+from wildseg3d_ros.pointmaps.depth.registration.features import (
+    Keypoints,
+    detect_keypoints,
+    matched_keypoints,
+)
 from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
 from wildseg3d_ros.pointmaps.depth.registration.pair import (
     DOUBTFUL,
@@ -30,6 +34,7 @@ from wildseg3d_ros.pointmaps.depth.registration.pair import (
     register_from_prior,
 )
 from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
+from wildseg3d_ros.pointmaps.learned_matches import LearnedMatcher
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ class DepthPointmaps:
     def __init__(self, config: DepthPointmapConfig = DepthPointmapConfig()) -> None:
         self._config = config
         self._noise = DepthNoise(config.noise_constant, config.noise_quadratic)
+        self._matcher = LearnedMatcher.of(config.matcher, "pointmaps.depth.matcher")
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError unless every view has intrinsics and some usable depth."""
@@ -160,7 +166,7 @@ class DepthPointmaps:
         progress: Progress,
     ) -> dict[tuple[int, int], Registration]:
         """Pairs between groups of views that nothing connects so far, by features that are found
-        again from 20 to 60 degrees aside."""
+        again from 20 to 60 degrees aside: those of the learned matcher, where one is set."""
         posed = [pair for pair, result in found.items() if result.a_from_b is not None]
         group = components(max(ready, default=0) + 1, posed)
         apart = [(a, b) for a, b in found if group[a] != group[b]]
@@ -174,8 +180,17 @@ class DepthPointmaps:
             a, b = pair
             return register_from_features(ready[a].frame, ready[b].frame, wide[a], wide[b])
 
-        wide = completed(pool, detect, views, progress, 0, steps)
-        again = completed(pool, register, apart, progress, len(views), steps)
+        def register_learned(pair: tuple[int, int]) -> Registration:
+            assert self._matcher is not None
+            a, b = (ready[v].frame for v in pair)
+            matched = matched_keypoints(a, b, *self._matcher.match(a.gray, b.gray))
+            return register_from_features(a, b, *matched)
+
+        if self._matcher is not None:
+            again = completed(pool, register_learned, apart, progress, 0, max(len(apart), 1))
+        else:
+            wide = completed(pool, detect, views, progress, 0, steps)
+            again = completed(pool, register, apart, progress, len(views), steps)
         # Of hundreds of matches that are mostly wrong some always agree: the depths have to, too.
         return {
             pair: result

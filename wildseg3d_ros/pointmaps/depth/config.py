@@ -25,6 +25,11 @@ class DepthPointmapConfig:
         0.01, "standard deviation of the given camera orientations [rad]", 1e-6, 3.0
     )
     refine: bool = setting(True, "estimate each pair's relative pose by registration")
+    matcher: str = setting(
+        "",
+        "weights of EfficientLoFTR, a hub name or a folder, for views that SIFT does not place; "
+        "empty = SIFT alone",
+    )
     noise_constant: float = setting(
         0.0012, "standard deviation of the depth at close range [m]", 1e-5, 1.0
     )

@@ -79,7 +79,17 @@ def match_near_epipolar_lines(
     """Matches of two views' features (uv, descriptors) that the given poses do not rule out, which
     may rotate an epipolar line by ``tolerance`` [rad]."""
     index_a, index_b = match(a[1], b[1])
-    found = Matches(a[0][index_a], b[0][index_b])
+    return near_epipolar_lines(a[0][index_a], b[0][index_b], cameras, tolerance)
+
+
+def near_epipolar_lines(
+    uv_a: NDArray[np.float64],
+    uv_b: NDArray[np.float64],
+    cameras: tuple[Camera, Camera],
+    tolerance: float,
+) -> Matches:
+    """Those of matches (M, 2) that the given poses do not rule out; tolerance as above."""
+    found = Matches(uv_a, uv_b)
     error, _ = epipolar_errors(found, *cameras)
     focal = 0.5 * (cameras[0].K[0, 0] + cameras[1].K[0, 0])
     near = np.abs(error) < GATE * (MATCH_SIGMA + tolerance * focal)

@@ -28,6 +28,7 @@ class Keypoints:
         descriptors: (M, 128) float32 RootSIFT, unit length.
         uv: (M, 2) float64 pixels.
         several: whether a place may have several descriptors.
+        matched: whether row k of these is the match of row k of the other view's.
     """
 
     points: NDArray[np.float64]
@@ -35,9 +36,12 @@ class Keypoints:
     descriptors: NDArray[np.float32]
     uv: NDArray[np.float64]
     several: bool = False
+    matched: bool = False
 
     def matches(self, other: Keypoints) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indices (K,) into these and the other view's keypoints that look alike."""
+        if self.matched:
+            return np.arange(len(self.uv)), np.arange(len(self.uv))
         if self.several and other.several:
             return match_places(self.uv, self.descriptors, other.uv, other.descriptors)
         return match(self.descriptors, other.descriptors)
@@ -50,12 +54,36 @@ def detect_keypoints(frame: Frame, wide: bool = False) -> Keypoints:
         wide: whether they are to be matched with views far aside; takes ten times as long.
     """
     uv, descriptors = affine_sift(frame.gray, 500) if wide else root_sift(frame.gray, 1500)
+    points, sigma = _with_depth(frame, uv)
+    has_depth = np.isfinite(sigma)
+    found = points[has_depth], sigma[has_depth], descriptors[has_depth], uv[has_depth]
+    return Keypoints(*found, wide)
+
+
+def matched_keypoints(
+    a: Frame, b: Frame, uv_a: NDArray[np.float64], uv_b: NDArray[np.float64]
+) -> tuple[Keypoints, Keypoints]:
+    """Matches of two frames, (M, 2) pixels each, where both have depth."""
+    points_a, sigma_a = _with_depth(a, uv_a)
+    points_b, sigma_b = _with_depth(b, uv_b)
+    both = np.isfinite(sigma_a) & np.isfinite(sigma_b)
+    none = np.zeros((int(both.sum()), 0), np.float32)
+    return (
+        Keypoints(points_a[both], sigma_a[both], none, uv_a[both], matched=True),
+        Keypoints(points_b[both], sigma_b[both], none, uv_b[both], matched=True),
+    )
+
+
+def _with_depth(
+    frame: Frame, uv: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(M, 3) points of pixels (M, 2), and the deviation of their depth, inf where none is."""
+    points, sigma = np.zeros((len(uv), 3)), np.full(len(uv), np.inf)
     if len(uv) == 0:
-        return Keypoints(np.zeros((0, 3)), np.zeros(0), descriptors, uv, wide)
+        return points, sigma
     height, width = frame.gray.shape
     # What is simulated may lie a little outside.
     cols, rows = np.rint(np.clip(uv, 0, [width - 1, height - 1])).astype(np.int64).T
-    points, sigma = np.zeros((len(uv), 3)), np.full(len(uv), np.inf)
     # Registered depth is full of pinholes: the nearest pixel with depth, up to two pixels away.
     offsets = sorted(np.ndindex(5, 5), key=lambda o: (o[0] - 2) ** 2 + (o[1] - 2) ** 2)
     for dv, du in offsets:
@@ -66,9 +94,7 @@ def detect_keypoints(frame: Frame, wide: bool = False) -> Keypoints:
         sigma[take] = frame.sigma[r[take], c[take]]
         # The feature's own ray at its neighbour's depth.
         points[take] = rays_of(uv[take, 0], uv[take, 1], frame.K) * z[:, None]
-    has_depth = np.isfinite(sigma)
-    found = points[has_depth], sigma[has_depth], descriptors[has_depth], uv[has_depth]
-    return Keypoints(*found, wide)
+    return points, sigma
 
 
 def pose_from_features(
