@@ -25,9 +25,11 @@ from wildseg3d_ros.core.types import (
     check_views,
 )
 from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for, why_nothing_found
+from wildseg3d_ros.masks.ignored import without_ignored
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs, keep_largest
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
+from wildseg3d_ros.pointmaps.ignored import without_points
 from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.prompting import answer
@@ -136,7 +138,7 @@ def update_scene(
         if isinstance(pointmaps, NeedsPoses):
             views = pointmaps.with_deviations(views)
         try:
-            fresh = pointmaps.predict(views, pairs, progress)
+            fresh = without_points(pointmaps.predict(views, pairs, progress), views)
         except InputError as error:
             if error.code != ErrorCode.DISCONNECTED_VIEWS:
                 raise
@@ -156,7 +158,7 @@ def _predict(
     with progress.stage("pairs"):
         pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
-        return pointmaps.predict(views, pairs, progress)
+        return without_points(pointmaps.predict(views, pairs, progress), views)
 
 
 def _finish(
@@ -174,7 +176,7 @@ def _finish(
         aligner = make_aligner()
         alignment, world = aligner.solve(), aligner.fuse()
     with progress.stage("masks"):
-        cache = masks.segment(views, alignment, world, progress)
+        cache = without_ignored(masks.segment(views, alignment, world, progress), views)
     with progress.stage("alignment"):
         alignment, world = aligner.solve(cache), aligner.fuse()
     _say_found_intrinsics(views, alignment, progress)

@@ -51,6 +51,7 @@ LIVE = (
     "change_seconds",
     "change_share",
     "rebuild_when_stale",
+    "robot.padding",
 )
 """Parameters of :class:`NodeConfig` that may change while the node runs: at the next use."""
 

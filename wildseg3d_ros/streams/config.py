@@ -8,6 +8,7 @@ from typing import Literal
 
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.settings import setting
+from wildseg3d_ros.robot.config import RobotConfig
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class NodeConfig:
         False,
         "renew a stale scene without being asked: the views that changed, or all where most did",
     )
+    robot: RobotConfig = RobotConfig()
 
     def __post_init__(self) -> None:
         for name, form, more in (("world_frame", "+", ""), ("target_frame", "*", ", or nothing")):

@@ -63,6 +63,8 @@ class CaptureServices:
             raise InputError("; ".join(capture.warnings), ErrorCode.MISSING_TF)
         for view in capture.views:
             self._require_still(view, config.world_frame)
+        for note in capture.notes:
+            self._node.get_logger().warning(note)
         added = self._views.add(capture, config.max_captured_views)
         kept = self._views.all
         self._node.get_logger().info(
