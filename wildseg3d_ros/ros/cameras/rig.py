@@ -147,8 +147,9 @@ class Cameras:
         asked for, the robot is left out.
 
         Raises:
-            ConfigError: of the robot's description. InputError: a camera that is missing or whose messages cannot be used; the text says
-                which, what was listened to and what to do. Cancelled: the caller asked to stop.
+            ConfigError: of the robot's description. InputError: a camera that is missing or whose
+                messages cannot be used; the text says which, what was listened to and what to do.
+            Cancelled: the caller asked to stop.
         """
         robot = self._robot.filter(config.robot, config.tf_timeout, cancelled)
         sets, poses, unposed = self._located_sets(names, config, transforms, cancelled)
@@ -161,9 +162,7 @@ class Cameras:
             robot.is_late(view.frame_id, view.stamp_ns, transforms) for view in seen.views
         ):
             if cancelled():
-                raise Cancelled(
-                    "cancelled by the caller while waiting for the robot's links in TF"
-                )
+                raise Cancelled("cancelled by the caller while waiting for the robot's TF")
             time.sleep(_POLL_SECONDS)
         return robot.applied(seen, transforms)
 

@@ -75,9 +75,7 @@ class RobotDescription:
         deadline = time.monotonic() + seconds
         while self._text is None:
             if cancelled():
-                raise Cancelled(
-                    "cancelled by the caller while waiting for the robot's description"
-                )
+                raise Cancelled("cancelled while waiting for the robot's description")
             if time.monotonic() > deadline:
                 topic = self._node.resolve_topic_name(config.description_topic)
                 raise ConfigError(
