@@ -42,6 +42,9 @@ from wildseg3d_ros.scene.replaced_view import (
 )
 from wildseg3d_ros.scene.scene import Scene
 
+_JOINING_PAIRS = 4
+"""Of a view that joins a scene: so many place it as well as all, and it takes half the time."""
+
 
 def build_scene(
     views: Sequence[View],
@@ -134,7 +137,9 @@ def update_scene(
     backend = masks or load_masks_for(scene.masks, config.masks)
     if joins:
         masks = JoinedMasks(backend, scene.masks)
-        pairs = [p for p in _choose_pairs(views, config, pointmaps, progress) if index in p]
+        few = min(config.pairing.max_pairs_per_view, _JOINING_PAIRS)
+        bounded = replace(config, pairing=replace(config.pairing, max_pairs_per_view=few))
+        pairs = [p for p in _choose_pairs(views, bounded, pointmaps, progress) if index in p]
     else:
         masks = UpdatedMasks(backend, scene.masks, index)
         pairs = pairs_of_view(scene, index)

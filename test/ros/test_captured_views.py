@@ -163,6 +163,43 @@ def test_captured_views_and_a_fixed_camera_together(world):
                               include_masks=True).masks) == {"front", "wrist"}  # fmt: skip
 
 
+def test_a_view_that_is_captured_later_joins_the_scene(world):
+    """Ids, views and their points stay; a view that was dropped makes a scene of its own."""
+    node = world.scene_node(PIPELINE, cameras=["wrist"], join_captured_views=True)
+    camera = MovingReplayNode(table.make_recording(), "wrist", 0.0, 10.0, context=world.context)
+    world.add(camera, 1)
+    client = world.client()
+    for number in (1, 2):
+        assert try_capture(client) == [f"wrist@{number}"]
+        camera.move()
+        time.sleep(0.3)
+    client.build()
+    before = node._current.scene
+    # Views of a scene have an unlike number of objects, of which some are the table.
+    ids = {
+        name: client.segment([("wrist@1", *table.pixel_on(VIEWS[0], name))]).object_ids
+        for name in (table.RED, table.GREEN)
+    }
+    try_capture(client)
+    client.build()
+    after = node._current.scene
+    assert after.view_names == ("wrist@1", "wrist@2", "wrist@3")
+    assert after.scene_id != before.scene_id
+    for v in (0, 1):
+        np.testing.assert_array_equal(after.world.points[v], before.world.points[v])
+        np.testing.assert_array_equal(after.masks.labels[v], before.masks.labels[v])
+    truth = table.trace(VIEWS[2].world_from_cam_prior)[2]
+    for name, found in ids.items():
+        click = ("wrist@3", *table.pixel_on(VIEWS[2], name))
+        answer = client.segment([click], include_masks=True)
+        assert answer.object_ids == found
+        mask, true = answer.masks["wrist@3"], truth == name
+        assert (mask & true).sum() / (mask | true).sum() > 0.6
+    client.drop_views(["wrist@1"])
+    client.build()
+    assert node._current.scene.view_names == ("wrist@2", "wrist@3")
+
+
 def test_hand_eye_error_of_captured_views_is_said(world):
     """The camera sits 12 mm and 1 degree from where TF says; its six places are a ring."""
     wrong = make_transform(rotation_from_vector(np.array([0, 0.0175, 0])), np.array([0.012, 0, 0]))

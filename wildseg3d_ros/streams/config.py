@@ -64,6 +64,11 @@ class NodeConfig:
     max_captured_views: int = setting(
         32, "how many captured views are kept; some 2 MB each for 640x480 with depth", 1, 1000
     )
+    join_captured_views: bool = setting(
+        False,
+        "build_scene joins what was captured since to the standing scene, whose views and object "
+        "ids stay; false: it builds anew",
+    )
     scene_cloud_voxel: float = setting(
         0.005,
         "voxel edge of the published cloud of the whole scene [m]; 0 = every point",
