@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import cv2
 import numpy as np
 import pytest
 import table
@@ -16,6 +17,7 @@ from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, MovingReplayNode, optical_frame
+from wildseg3d_ros.streams.key_frames import require_sharp
 
 VIEWS = table.make_views()
 
@@ -198,6 +200,39 @@ def test_a_view_that_is_captured_later_joins_the_scene(world):
     client.drop_views(["wrist@1"])
     client.build()
     assert node._current.scene.view_names == ("wrist@2", "wrist@3")
+
+
+def test_views_of_a_camera_that_moves_are_captured_without_being_asked(world):
+    """Once at each place where it stands; of three, two are kept: the first and the last."""
+    node = world.scene_node(cameras=["wrist"], auto_capture="standing", max_captured_views=2)
+    camera = MovingReplayNode(table.make_recording(), "wrist", 0.0, 10.0, context=world.context)
+    world.add(camera, 1)
+    client = world.client()
+    wait_for(node.cameras["wrist"].matcher.newest)
+    time.sleep(1.0)
+    assert client.list_views() == [], "a camera that has not moved"
+    camera.move()
+    wait_for(lambda: len(client.list_views()) == 2)
+    camera.move()
+    wait_for(lambda: [view.name for view in client.list_views()] == ["wrist@1", "wrist@3"])
+    time.sleep(1.0)
+    assert len(client.list_views()) == 2, "a place is captured once"
+    for view, true in zip(client.list_views(), (VIEWS[0], VIEWS[2]), strict=True):
+        place = [view.pose.position.x, view.pose.position.y, view.pose.position.z]
+        np.testing.assert_allclose(place, true.world_from_cam_prior[:3, 3], atol=1e-6)
+    assert client.build().objects == 2
+
+
+def test_a_blurred_image_is_not_captured(world):
+    """By the camera's next images: what is smooth everywhere is no fault of the image."""
+    views = table.make_views(["front"])
+    soft = [cv2.GaussianBlur(view.image, (0, 0), 3.0) for view in views]
+    with pytest.raises(WildSeg3DError, match="of camera 'wrist' is blurred") as error:
+        require_sharp("wrist", soft[0], [views[0].image, soft[0]])
+    assert error.value.code == ErrorCode.BAD_IMAGE
+    require_sharp("wrist", views[0].image, [soft[0], views[0].image])
+    require_sharp("wrist", views[0].image, [])
+    require_sharp("wrist", np.zeros((4, 4, 3), np.uint8), [np.zeros((4, 4, 3), np.uint8)])
 
 
 def test_hand_eye_error_of_captured_views_is_said(world):

@@ -47,6 +47,7 @@ LIVE = (
     "tf_timeout",
     "allow_missing_poses",
     "max_captured_views",
+    "auto_capture",
     "join_captured_views",
     "scene_cloud_voxel",
     "change_seconds",

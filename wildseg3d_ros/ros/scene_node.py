@@ -37,6 +37,7 @@ from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
 from wildseg3d_ros.ros.parameters import Parameters, parameters_help
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.ros.services.auto_capture import AutoCapture
 from wildseg3d_ros.ros.services.captures import CaptureServices
 from wildseg3d_ros.ros.services.check_rig import RigCheck
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
@@ -133,6 +134,8 @@ class SceneNode(ManagedNode):
             self._captured,
             self._wait_until_active,
         )
+        views = self._captured
+        AutoCapture(self, self.cameras, self._transforms, self._config.node, views)
         rig_check = RigCheck(self, self.cameras, self._transforms, self._config.node)
         rig_check.serve(self._wait_until_active)
         ObjectServices(self, self._scene, self._transforms, self._load)

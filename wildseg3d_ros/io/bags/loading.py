@@ -16,7 +16,6 @@ from typing import Any
 from wildseg3d_ros.core.errors import ErrorCode, InputError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.bags.key_frames import KeyFrames
 from wildseg3d_ros.io.bags.reading import Bag, opened_bag
 from wildseg3d_ros.io.bags.topics import (
     TF_MESSAGE,
@@ -31,6 +30,7 @@ from wildseg3d_ros.streams.capture import Capture, capture, poses_of
 from wildseg3d_ros.streams.config import NodeConfig
 from wildseg3d_ros.streams.decoding import CameraDecoder
 from wildseg3d_ros.streams.frames import FrameMatcher, FrameSet, aligned
+from wildseg3d_ros.streams.key_frames import KeyFrames
 from wildseg3d_ros.streams.rig_file import RigFile
 from wildseg3d_ros.streams.tf.errors import Extrapolation, TooEarly
 from wildseg3d_ros.streams.tf.links import chain

@@ -24,6 +24,9 @@ from wildseg3d_ros.masks.interactive.lifting import carry_tree, lift_leaves
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.masks.sources import MIN_HITS
 
+_SAME = 0.75
+"""IoU from which two masks are of one thing."""
+
 
 class JoinedMasks:
     """A back end that adds the masks of one more view to a cache, and leaves the others.
@@ -97,8 +100,9 @@ def join_labels(
 ) -> NDArray[np.int32]:
     """(H, W) int32 labels of a new view: known ones, and what else its own masks find.
 
-    A mask that mostly shows one known object, by what is known of its pixels, extends it; one of
-    which less than half is known is a new object; any other one extends the background.
+    A mask that mostly shows one known object, by what is known of its pixels, extends it; where
+    both are the same region, the mask's outline counts. A mask of which less than half is known is
+    a new object; any other one extends the background.
 
     Args:
         known: (H, W) object ids by what other views see, 0 = none.
@@ -107,6 +111,7 @@ def join_labels(
         new_id: the first of the new objects.
     """
     labels = np.where(is_known, known, 0).astype(np.int32)
+    outlined: list[tuple[NDArray[np.bool_], int]] = []
     for name in np.unique(found[found > 0]).tolist():
         mask = found == name
         rest, seen = mask & ~is_known, known[mask & is_known]
@@ -114,9 +119,15 @@ def join_labels(
         winner = int(ids[np.argmax(counts)]) if len(ids) else 0
         if winner and counts.max() >= max(MIN_HITS, 0.5 * len(seen)):
             labels[rest] = winner
+            region = is_known & (known == winner)
+            if counts.max() >= _SAME * np.count_nonzero(region | (mask & is_known)):
+                labels[region & ~mask] = 0
+                outlined.append((mask, winner))
         elif 2 * len(seen) < np.count_nonzero(mask) and np.count_nonzero(rest) >= MIN_HITS:
             labels[rest] = new_id
             new_id += 1
+    for mask, winner in outlined:
+        labels[mask] = winner
     return labels
 
 

@@ -102,6 +102,12 @@ class CapturedViews:
             self._views += tuple(added)
             return tuple(added)
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Forgets views by their own names; those that are none are passed over."""
+        gone = set(names)
+        with self._lock:
+            self._views = tuple(each for each in self._views if each.view.name not in gone)
+
     def drop(self, names: Sequence[str]) -> None:
         """Forgets views, by their names or their cameras'; all, where none is named.
 

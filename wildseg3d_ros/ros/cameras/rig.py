@@ -151,10 +151,25 @@ class Cameras:
                 messages cannot be used; the text says which, what was listened to and what to do.
             Cancelled: the caller asked to stop.
         """
-        robot = self._robot.filter(config.robot, config.tf_timeout, cancelled)
         sets, poses, unposed = self._located_sets(names, config, transforms, cancelled)
         decoders = {name: self._cameras[name].decoder for name in sets}
         seen = capture(sets, decoders, poses, unposed, config.world_frame)
+        return self.without_robot(seen, config, transforms, cancelled)
+
+    def without_robot(
+        self,
+        seen: Capture,
+        config: NodeConfig,
+        transforms: Transforms,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Capture:
+        """The same with the robot left out, where its description is asked for.
+
+        Raises:
+            ConfigError: of the description. InputError: TF has none of its links.
+            Cancelled: the caller asked to stop.
+        """
+        robot = self._robot.filter(config.robot, config.tf_timeout, cancelled)
         if robot is None:
             return seen
         deadline = time.monotonic() + config.tf_timeout
