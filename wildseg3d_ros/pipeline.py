@@ -13,7 +13,7 @@ from functools import partial
 from wildseg3d_ros.alignment import Aligner, Aligns, ViewAligner
 from wildseg3d_ros.alignment.fusion.fuse import device_array as check_device
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
+from wildseg3d_ros.core.errors import AlignmentError, DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import (
     Alignment,
@@ -25,14 +25,25 @@ from wildseg3d_ros.core.types import (
     check_views,
 )
 from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for, why_nothing_found
+from wildseg3d_ros.masks.ignored import without_ignored
+from wildseg3d_ros.masks.interactive.joining import JoinedMasks
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs, keep_largest
 from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, load_pointmaps
+from wildseg3d_ros.pointmaps.ignored import without_points
 from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.prompting import answer
-from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
+from wildseg3d_ros.scene.replaced_view import (
+    check_same_views,
+    has_moved,
+    pairs_of_view,
+    require_fit,
+)
 from wildseg3d_ros.scene.scene import Scene
+
+_JOINING_PAIRS = 4
+"""Of a view that joins a scene: so many place it as well as all, and it takes half the time."""
 
 
 def build_scene(
@@ -100,33 +111,42 @@ def update_scene(
     masks: MaskBackend | None = None,
     world_frame: str = "world",
 ) -> Scene:
-    """A scene after the image of one camera was replaced; the objects of the others keep ids.
+    """A scene after one view was replaced or has joined it; the objects of the others keep ids.
 
-    Only pairs that hold the camera are compared, only its image is segmented, and it is placed
-    onto the other views' points, which stay where they are. Where its given pose says that the
-    camera stands elsewhere now, all pairs are compared.
+    Only pairs that hold the view are compared, only its image is segmented, and it is placed
+    onto the other views' points, which stay where they are. Where the given pose of a replaced
+    view says that the camera stands elsewhere now, or that of a view that joins contradicts what
+    it sees, all pairs are compared and aligned.
 
     Args:
         scene: of the views before.
-        views: all of them, with the new image.
-        changed: name of its camera.
+        views: all of them, with the new image; a view that joins is the last.
+        changed: name of the new image's view.
 
     Raises:
         PromptError: the scene has no such camera. InputError: other views than the scene's.
         Others: as of :func:`build_scene`.
     """
-    index = scene.view_index(changed)
     views = [view for view in views if view.name not in {v.name for v in scene.left_out}]
-    check_same_views(scene, views)
+    joins = changed not in scene.view_names and bool(views) and views[-1].name == changed
+    index = len(scene.view_names) if joins else scene.view_index(changed)
+    check_same_views(scene, views[:-1] if joins else views)
     progress = progress or Progress()
     check_device(config.alignment.device)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
-    masks = UpdatedMasks(masks or load_masks_for(scene.masks, config.masks), scene.masks, index)
-    pairs = pairs_of_view(scene, index)
+    backend = masks or load_masks_for(scene.masks, config.masks)
+    if joins:
+        masks = JoinedMasks(backend, scene.masks)
+        few = min(config.pairing.max_pairs_per_view, _JOINING_PAIRS)
+        bounded = replace(config, pairing=replace(config.pairing, max_pairs_per_view=few))
+        pairs = [p for p in _choose_pairs(views, bounded, pointmaps, progress) if index in p]
+    else:
+        masks = UpdatedMasks(backend, scene.masks, index)
+        pairs = pairs_of_view(scene, index)
     # The masks of the others are kept, so that no view may be left out.
     whole = config.of_all_views()
     build_anew = partial(build_scene, views, whole, progress, pointmaps, masks, world_frame)
-    if not pairs or has_moved(scene, views[index], index):
+    if not pairs or (not joins and has_moved(scene, views[index], index)):
         return replace(build_anew(), left_out=scene.left_out)
     check_views(views)
     report = _check_rig(views, config, progress)
@@ -136,7 +156,7 @@ def update_scene(
         if isinstance(pointmaps, NeedsPoses):
             views = pointmaps.with_deviations(views)
         try:
-            fresh = pointmaps.predict(views, pairs, progress)
+            fresh = without_points(pointmaps.predict(views, pairs, progress), views)
         except InputError as error:
             if error.code != ErrorCode.DISCONNECTED_VIEWS:
                 raise
@@ -145,7 +165,15 @@ def update_scene(
         return replace(build_anew(), left_out=scene.left_out)
     before = scene.alignment, scene.world
     make_aligner = partial(ViewAligner, fresh, views, index, *before, config.alignment)
-    updated = _finish(views, make_aligner, config, progress, masks, world_frame, report)
+    try:
+        updated = _finish(views, make_aligner, config, progress, masks, world_frame, report)
+        if joins:
+            require_fit(updated, index)
+    except AlignmentError as error:
+        if not joins:
+            raise
+        progress.warn(f"view '{changed}' does not fit the scene, which was aligned anew: {error}")
+        updated = build_anew()
     return replace(updated, left_out=scene.left_out)
 
 
@@ -156,7 +184,7 @@ def _predict(
     with progress.stage("pairs"):
         pairs = _choose_pairs(views, config, pointmaps, progress)
     with progress.stage("pointmaps"):
-        return pointmaps.predict(views, pairs, progress)
+        return without_points(pointmaps.predict(views, pairs, progress), views)
 
 
 def _finish(
@@ -174,7 +202,7 @@ def _finish(
         aligner = make_aligner()
         alignment, world = aligner.solve(), aligner.fuse()
     with progress.stage("masks"):
-        cache = masks.segment(views, alignment, world, progress)
+        cache = without_ignored(masks.segment(views, alignment, world, progress), views)
     with progress.stage("alignment"):
         alignment, world = aligner.solve(cache), aligner.fuse()
     _say_found_intrinsics(views, alignment, progress)

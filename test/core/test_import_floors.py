@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = (
     {"core"},
-    {"pairing", "streams"},
+    {"pairing", "robot"},
+    {"streams"},
     {"alignment", "io", "masks", "pointmaps", "scene"},
     {"config", "rig", "sim"},
     {"editing", "evaluation", "grasping", "pipeline"},

@@ -394,3 +394,33 @@ def test_read_rig_reads_the_shipped_files(name):
     rig = read_rig(root / "config" / f"{name}.yaml")
     assert rig.cameras
     SceneConfig.from_mapping(rig.scene)
+
+
+# ---- the robot ---------------------------------------------------------------------------------
+
+ROBOT = """<robot name="r"><link name="hand"><visual><geometry><sphere radius="0.1"/></geometry>
+</visual></link></robot>"""
+
+
+def test_load_bag_leaves_the_robot_out(truth, tmp_path):
+    """By the description in the bag, which the rig's file asks for."""
+    centre = truth.points[0][24, 32].astype(float)
+    hand = bags.transforms(START_NS, ("world", "hand", make_transform(np.eye(3), centre)))
+    told = bags.make("std_msgs/msg/String", data=ROBOT)
+    messages = [("/robot_description", START_NS, told), ("/tf_static", START_NS, hand)]
+    path = write_bag(tmp_path / "robot", [*messages, *fixed_cameras(truth.views)])
+    rig = tmp_path / "rig.yaml"
+    text = "wildseg3d:\n  ros__parameters:\n    cameras: [cam_0, cam_1, cam_2]\n"
+    text += "    robot.padding: 0.0\n"
+    rig.write_text(text + "    robot.description_topic: robot_description\n")
+    found = load_bag(path, read_rig(rig))
+    for view, true, points in zip(found.views, truth.views, truth.points, strict=True):
+        away = np.linalg.norm(points - centre, axis=2)
+        inside, outside = away < 0.0999, away > 0.1001
+        assert inside.sum() > 10
+        assert not view.depth[inside].any()
+        assert view.ignored[inside].all()
+        np.testing.assert_array_equal(view.depth[outside], true.depth[outside])
+    rig.write_text(text + "    robot.description_topic: elsewhere\n")
+    with pytest.raises(ConfigError, match="no topic '/elsewhere'"):
+        load_bag(path, read_rig(rig))

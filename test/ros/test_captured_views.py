@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import cv2
 import numpy as np
 import pytest
 import table
@@ -16,6 +17,7 @@ from wildseg3d_ros.io.folder import Recording
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.conversions import transform_from_matrix
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, MovingReplayNode, optical_frame
+from wildseg3d_ros.streams.key_frames import require_sharp
 
 VIEWS = table.make_views()
 
@@ -161,6 +163,76 @@ def test_captured_views_and_a_fixed_camera_together(world):
     client.build()
     assert set(client.segment([("wrist", *table.pixel_on(VIEWS[1], table.RED))],
                               include_masks=True).masks) == {"front", "wrist"}  # fmt: skip
+
+
+def test_a_view_that_is_captured_later_joins_the_scene(world):
+    """Ids, views and their points stay; a view that was dropped makes a scene of its own."""
+    node = world.scene_node(PIPELINE, cameras=["wrist"], join_captured_views=True)
+    camera = MovingReplayNode(table.make_recording(), "wrist", 0.0, 10.0, context=world.context)
+    world.add(camera, 1)
+    client = world.client()
+    for number in (1, 2):
+        assert try_capture(client) == [f"wrist@{number}"]
+        camera.move()
+        time.sleep(0.3)
+    client.build()
+    before = node._current.scene
+    # Views of a scene have an unlike number of objects, of which some are the table.
+    ids = {
+        name: client.segment([("wrist@1", *table.pixel_on(VIEWS[0], name))]).object_ids
+        for name in (table.RED, table.GREEN)
+    }
+    try_capture(client)
+    client.build()
+    after = node._current.scene
+    assert after.view_names == ("wrist@1", "wrist@2", "wrist@3")
+    assert after.scene_id != before.scene_id
+    for v in (0, 1):
+        np.testing.assert_array_equal(after.world.points[v], before.world.points[v])
+        np.testing.assert_array_equal(after.masks.labels[v], before.masks.labels[v])
+    truth = table.trace(VIEWS[2].world_from_cam_prior)[2]
+    for name, found in ids.items():
+        click = ("wrist@3", *table.pixel_on(VIEWS[2], name))
+        answer = client.segment([click], include_masks=True)
+        assert answer.object_ids == found
+        mask, true = answer.masks["wrist@3"], truth == name
+        assert (mask & true).sum() / (mask | true).sum() > 0.6
+    client.drop_views(["wrist@1"])
+    client.build()
+    assert node._current.scene.view_names == ("wrist@2", "wrist@3")
+
+
+def test_views_of_a_camera_that_moves_are_captured_without_being_asked(world):
+    """Once at each place where it stands; of three, two are kept: the first and the last."""
+    node = world.scene_node(cameras=["wrist"], auto_capture="standing", max_captured_views=2)
+    camera = MovingReplayNode(table.make_recording(), "wrist", 0.0, 10.0, context=world.context)
+    world.add(camera, 1)
+    client = world.client()
+    wait_for(node.cameras["wrist"].matcher.newest)
+    time.sleep(1.0)
+    assert client.list_views() == [], "a camera that has not moved"
+    camera.move()
+    wait_for(lambda: len(client.list_views()) == 2)
+    camera.move()
+    wait_for(lambda: [view.name for view in client.list_views()] == ["wrist@1", "wrist@3"])
+    time.sleep(1.0)
+    assert len(client.list_views()) == 2, "a place is captured once"
+    for view, true in zip(client.list_views(), (VIEWS[0], VIEWS[2]), strict=True):
+        place = [view.pose.position.x, view.pose.position.y, view.pose.position.z]
+        np.testing.assert_allclose(place, true.world_from_cam_prior[:3, 3], atol=1e-6)
+    assert client.build().objects == 2
+
+
+def test_a_blurred_image_is_not_captured(world):
+    """By the camera's next images: what is smooth everywhere is no fault of the image."""
+    views = table.make_views(["front"])
+    soft = [cv2.GaussianBlur(view.image, (0, 0), 3.0) for view in views]
+    with pytest.raises(WildSeg3DError, match="of camera 'wrist' is blurred") as error:
+        require_sharp("wrist", soft[0], [views[0].image, soft[0]])
+    assert error.value.code == ErrorCode.BAD_IMAGE
+    require_sharp("wrist", views[0].image, [soft[0], views[0].image])
+    require_sharp("wrist", views[0].image, [])
+    require_sharp("wrist", np.zeros((4, 4, 3), np.uint8), [np.zeros((4, 4, 3), np.uint8)])
 
 
 def test_hand_eye_error_of_captured_views_is_said(world):

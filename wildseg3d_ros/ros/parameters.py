@@ -47,10 +47,13 @@ LIVE = (
     "tf_timeout",
     "allow_missing_poses",
     "max_captured_views",
+    "auto_capture",
+    "join_captured_views",
     "scene_cloud_voxel",
     "change_seconds",
     "change_share",
     "rebuild_when_stale",
+    "robot.padding",
 )
 """Parameters of :class:`NodeConfig` that may change while the node runs: at the next use."""
 

@@ -37,6 +37,7 @@ from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
 from wildseg3d_ros.ros.parameters import Parameters, parameters_help
 from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
+from wildseg3d_ros.ros.services.auto_capture import AutoCapture
 from wildseg3d_ros.ros.services.captures import CaptureServices
 from wildseg3d_ros.ros.services.check_rig import RigCheck
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
@@ -45,6 +46,7 @@ from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
 from wildseg3d_ros.scene.prompting import selected_by
+from wildseg3d_ros.streams.capture import Capture
 from wildseg3d_ros.streams.config import NodeConfig
 from wildseg3d_ros.streams.tf.buffer import poses_at, rebased
 
@@ -78,6 +80,7 @@ class SceneNode(ManagedNode):
         config = self._config.node()
         self._builder = builder
         self._current: CurrentScene | None = None
+        self._built_of: Capture | None = None
         self._topics: SceneTopics | None = None
         self.streams = MutuallyExclusiveCallbackGroup()
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
@@ -131,6 +134,8 @@ class SceneNode(ManagedNode):
             self._captured,
             self._wait_until_active,
         )
+        views = self._captured
+        AutoCapture(self, self.cameras, self._transforms, self._config.node, views)
         rig_check = RigCheck(self, self.cameras, self._transforms, self._config.node)
         rig_check.serve(self._wait_until_active)
         ObjectServices(self, self._scene, self._transforms, self._load)
@@ -188,7 +193,7 @@ class SceneNode(ManagedNode):
     def cleanup(self) -> None:
         """Frees scene, models and publishers."""
         self._worker.stop()
-        self._current = None
+        self._current = self._built_of = None
         self.monitor.stop()
         self.cameras.clear()
         self._transforms.forget()
@@ -261,6 +266,7 @@ class SceneNode(ManagedNode):
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
             self._adopt_new(current, cloud, {}, self._config.node().world_frame)
+            self._built_of = None
         return made
 
     def _build(self, build: Build) -> None:
@@ -270,11 +276,7 @@ class SceneNode(ManagedNode):
         self.require_active()
         config = self._config.node()
         names = self.cameras.choose(build.cameras, at_least=1)
-        waiting = build.waiting("images")
-        live = [name for name in names if name not in self._captured.cameras()]
-        check_names([*live, *(each.view.name for each in self._captured.of(names))])
-        seen = self.cameras.take(live, config, self._transforms, waiting) if live else None
-        capture = self._captured.joined(seen, names, config.world_frame)
+        capture, changed = self._views(build, names, config)
         if not config.allow_missing_poses:
             capture.require_poses()
         warn(build, self, capture.warnings)
@@ -286,7 +288,7 @@ class SceneNode(ManagedNode):
 
         self._worker.configure(self._settings(config))
         current = self._current
-        update = (current.scene, build.changed) if build.changed and current else None
+        update = (current.scene, changed) if changed and current else None
         try:
             built = self._worker.build(
                 capture.views, config.world_frame, build.report, build.cancelled, update
@@ -308,6 +310,7 @@ class SceneNode(ManagedNode):
             live=self.cameras.live,
         )
         self._adopt_new(current, built.overview, capture.tf_poses, config.world_frame)
+        self._built_of = capture
         seconds = time.monotonic() - start
         stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in scene.seconds.items())
         self._log(
@@ -317,6 +320,22 @@ class SceneNode(ManagedNode):
         )
         warn(build, self, [*scene.warnings, *hand_eye_warnings(scene, current.view_poses)])
         build.describe(scene, seconds)
+
+    def _views(
+        self, build: Build, names: Sequence[str], config: NodeConfig
+    ) -> tuple[Capture, Sequence[str]]:
+        """What the cameras see or have captured, and the views that alone are new in the scene;
+        none where all is built."""
+        standing = self._built_of
+        if config.join_captured_views and standing is not None and self._current is not None:
+            capture, new = self._captured.joining(standing, names)
+            if new:
+                return capture, new
+        live = [name for name in names if name not in self._captured.cameras()]
+        check_names([*live, *(each.view.name for each in self._captured.of(names))])
+        waiting = build.waiting("images")
+        seen = self.cameras.take(live, config, self._transforms, waiting) if live else None
+        return self._captured.joined(seen, names, config.world_frame), build.changed
 
     def _settings(self, config: NodeConfig) -> Settings:
         return Settings(

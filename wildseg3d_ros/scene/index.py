@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -252,9 +253,13 @@ def _near_median(
     values: NDArray[np.float32], group: NDArray[np.int32], groups: int, minimum: float
 ) -> NDArray[np.bool_]:
     """(M,) bool: at least ``minimum`` times the median of the point's group."""
-    order = np.lexsort((values, group))
-    starts = np.searchsorted(group[order], np.arange(groups + 1))
-    some = starts[1:] > starts[:-1]
+    # Sorting numbers of 16 bits takes a tenth of the time.
+    narrow = group.astype(np.uint16) if groups <= 1 << 16 else group
+    mine = values[np.argsort(narrow, kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))]).tolist()
     median = np.zeros(groups, np.float32)
-    median[some] = values[order][(starts[:-1] + starts[1:])[some] // 2]
+    for number, (first, end) in enumerate(itertools.pairwise(starts)):
+        if first < end:
+            middle = (first + end) // 2 - first
+            median[number] = np.partition(mine[first:end], middle)[middle]
     return values >= minimum * median[group]

@@ -1,4 +1,4 @@
-"""Checks before one view of a scene is replaced."""
+"""Checks of a view of a scene that is replaced, or that joins it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.scene.scene import Scene
@@ -51,3 +51,16 @@ def has_moved(scene: Scene, view: View, index: int) -> bool:
     usual = float(np.nanmax(residual)) if np.isfinite(residual).any() else 0.0
     moved = np.linalg.norm(step[:3, 3]) > 0.02 + usual
     return bool(moved or rotation_angle(step[:3, :3]) > 0.035)
+
+
+def require_fit(scene: Scene, index: int) -> None:
+    """Checks that a view that has joined a scene lies where its given pose says.
+
+    Raises:
+        AlignmentError: what it sees contradicts its pose, by the verdict on its camera.
+    """
+    if not scene.alignment.cameras:
+        return
+    found = scene.alignment.cameras[index]
+    if found.verdict in ("moved", "suspect", "left out"):
+        raise AlignmentError(found.why)

@@ -29,6 +29,7 @@ class Capture:
         tf_poses: ``world_from_cam`` by name of the cameras that TF knew.
         unposed: why TF had no pose of the other cameras, by their names.
         world_frame: that the poses refer to.
+        notes: what else the caller should know, one sentence each.
     """
 
     views: tuple[View, ...]
@@ -36,17 +37,18 @@ class Capture:
     tf_poses: Mapping[str, NDArray[np.float64]]
     unposed: Mapping[str, WildSeg3DError]
     world_frame: str
+    notes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the caller should know, one sentence each: first the scene's frame, if it is not
         the world frame."""
         if self.tf_poses:
-            return self._causes()
+            return (*self._causes(), *self.notes)
         first = self.views[0]
         frame = first.frame_id or first.name
         where = f"the frame '{frame}' of camera '{first.name}', not in '{self.world_frame}'"
-        return (f"the scene is in {where}", *self._causes())
+        return (f"the scene is in {where}", *self._causes(), *self.notes)
 
     def require_poses(self) -> None:
         """Refuses to build in another frame, and without poses that TF should have.

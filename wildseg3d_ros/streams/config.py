@@ -8,6 +8,7 @@ from typing import Literal
 
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.settings import setting
+from wildseg3d_ros.robot.config import RobotConfig
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,17 @@ class NodeConfig:
     max_captured_views: int = setting(
         32, "how many captured views are kept; some 2 MB each for 640x480 with depth", 1, 1000
     )
+    auto_capture: Literal["off", "standing", "moving"] = setting(
+        "off",
+        "captures views of cameras that TF moves, 7 to 11 degrees apart as seen from the scene; "
+        "standing: where the camera has stood for 0.3 s; moving: the sharpest images on the way. "
+        "Beyond max_captured_views the most redundant view is dropped",
+    )
+    join_captured_views: bool = setting(
+        False,
+        "build_scene joins what was captured since to the standing scene, whose views and object "
+        "ids stay; false: it builds anew",
+    )
     scene_cloud_voxel: float = setting(
         0.005,
         "voxel edge of the published cloud of the whole scene [m]; 0 = every point",
@@ -88,6 +100,7 @@ class NodeConfig:
         False,
         "renew a stale scene without being asked: the views that changed, or all where most did",
     )
+    robot: RobotConfig = RobotConfig()
 
     def __post_init__(self) -> None:
         for name, form, more in (("world_frame", "+", ""), ("target_frame", "*", ", or nothing")):

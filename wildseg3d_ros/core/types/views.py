@@ -53,6 +53,8 @@ class View:
         frame_id: name of the camera's optical frame in TF; empty when there is none.
         prior_translation_sigma, prior_rotation_sigma: standard deviations of that pose, metres and
             rad; 0 when unknown (then ``alignment.prior_translation_sigma`` and ``_rotation_``).
+        ignored: (H, W) bool, pixels that are no part of the scene, such as those of the robot:
+            they give no points, and no object has them; None when there are none.
     """
 
     name: str
@@ -64,6 +66,7 @@ class View:
     frame_id: str = ""
     prior_translation_sigma: float = 0.0
     prior_rotation_sigma: float = 0.0
+    ignored: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         who = f"camera '{self.name}'"
@@ -103,6 +106,11 @@ class View:
             depth = depth.astype(np.float32)
             depth[~(np.isfinite(depth) & (depth > 0))] = 0.0
             object.__setattr__(self, "depth", depth)
+        if self.ignored is not None and np.shape(self.ignored) != image.shape[:2]:
+            raise InputError(
+                f"{who}: ignored pixels are {_size(np.asarray(self.ignored))} but the image is "
+                f"{_size(image)}"
+            )
         if self.world_from_cam_prior is not None:
             pose = check_pose(self.world_from_cam_prior, f"{who}: world_from_cam_prior")
             object.__setattr__(self, "world_from_cam_prior", pose)

@@ -2,7 +2,7 @@
 
 reading: the messages of a bag, in order.
 topics: which topics are a camera's.
-key_frames: of a moving camera, the frames that show a scene from all sides.
+robot: left out of the views.
 loading: a bag as a recording.
 writing: bags, message by message.
 """

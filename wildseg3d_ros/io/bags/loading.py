@@ -16,8 +16,8 @@ from typing import Any
 from wildseg3d_ros.core.errors import ErrorCode, InputError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.bags.key_frames import KeyFrames
 from wildseg3d_ros.io.bags.reading import Bag, opened_bag
+from wildseg3d_ros.io.bags.robot import BagRobot
 from wildseg3d_ros.io.bags.topics import (
     TF_MESSAGE,
     CameraTopics,
@@ -31,6 +31,7 @@ from wildseg3d_ros.streams.capture import Capture, capture, poses_of
 from wildseg3d_ros.streams.config import NodeConfig
 from wildseg3d_ros.streams.decoding import CameraDecoder
 from wildseg3d_ros.streams.frames import FrameMatcher, FrameSet, aligned
+from wildseg3d_ros.streams.key_frames import KeyFrames
 from wildseg3d_ros.streams.rig_file import RigFile
 from wildseg3d_ros.streams.tf.errors import Extrapolation, TooEarly
 from wildseg3d_ros.streams.tf.links import chain
@@ -116,6 +117,9 @@ class _Listener:
             name: CameraDecoder(name, topics.config, topics.info, self._warn)
             for name, topics in cameras.items()
         }
+        self._robot = BagRobot(self._node.robot, bag.topics, self._warn)
+        if self._robot.topic:
+            self.parts[self._robot.topic] = []
         self._key_frames = self._make_key_frames()
         self._waiting: dict[str, deque[FrameSet]] = {
             name: deque(maxlen=_WAITING) for name in cameras
@@ -124,7 +128,9 @@ class _Listener:
 
     def take(self, topic: str, message: Any) -> None:
         """Hears a message."""
-        if not self.parts[topic]:
+        if topic == self._robot.topic:
+            self._robot.describe(message.data)
+        elif not self.parts[topic]:
             self._take_transforms(message, topic.endswith(_TF_STATIC))
             for name in self._cameras:
                 self._choose_key_frames(name)
@@ -148,7 +154,7 @@ class _Listener:
         told: tuple[str, ...] = ()
         still = [name for name in self._cameras if name not in moving]
         if still:
-            taken = self._capture(still)
+            taken = self._robot.out_of(self._capture(still), self._transforms)
             if not (moving or self._node.allow_missing_poses):
                 taken.require_poses()
             views = [*taken.views, *views]
@@ -233,19 +239,22 @@ class _Listener:
                 return
             waiting.popleft()
             if pose is not None:
+                self._robot.note(frames, self._transforms)
                 self._key_frames[name].offer(frames, pose)
 
     def _views_of_moving(self, name: str) -> list[View]:
         kept = self._key_frames[name].kept
         digits = len(str(len(kept)))
         return [
-            capture(
-                {view: frame.frames},
-                {view: self._decoders[name]},
-                {view: frame.pose},
-                {},
-                self._world,
-            ).views[0]
+            self._robot.out_of_noted(
+                capture(
+                    {view: frame.frames},
+                    {view: self._decoders[name]},
+                    {view: frame.pose},
+                    {},
+                    self._world,
+                ).views[0]
+            )
             for i, frame in enumerate(kept, start=1)
             for view in (f"{name}_{i:0{digits}d}",)
         ]

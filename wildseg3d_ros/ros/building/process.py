@@ -96,13 +96,17 @@ class Pipeline:
         progress: Progress,
         world_frame: str,
     ) -> Scene:
-        """The scene with the named cameras' views replaced, one after the other."""
+        """The scene with the named views replaced or, where it has none, joined to it, one after
+        the other."""
         masks, note = self._masks.of(scene)
         if note:
             progress.warn(note)
+        known = {*scene.view_names, *(view.name for view in scene.left_out)}
         for name in changed:
+            known.add(name)
+            there = [view for view in views if view.name in known]
             scene = update_scene(
-                scene, views, name, self._config, progress, self._pointmaps, masks, world_frame
+                scene, there, name, self._config, progress, self._pointmaps, masks, world_frame
             )
         return scene
 

@@ -102,6 +102,12 @@ class CapturedViews:
             self._views += tuple(added)
             return tuple(added)
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Forgets views by their own names; those that are none are passed over."""
+        gone = set(names)
+        with self._lock:
+            self._views = tuple(each for each in self._views if each.view.name not in gone)
+
     def drop(self, names: Sequence[str]) -> None:
         """Forgets views, by their names or their cameras'; all, where none is named.
 
@@ -131,22 +137,47 @@ class CapturedViews:
         views = self.of(cameras)
         if not views and live is not None:
             return live
-        captured = Capture(
-            tuple(each.view for each in views),
-            {each.view.name: each.lens for each in views},
-            {each.view.name: each.world_from_cam for each in views},
-            {},
-            world_frame,
-        )
-        if live is None:
-            return captured
-        return Capture(
-            (*live.views, *captured.views),
-            {**live.calibrations, **captured.calibrations},
-            {**live.tf_poses, **captured.tf_poses},
-            live.unposed,
-            world_frame,
-        )
+        captured = _capture_of(views, world_frame)
+        return captured if live is None else _together(live, captured)
+
+    def joining(self, standing: Capture, cameras: Iterable[str]) -> tuple[Capture, list[str]]:
+        """What a standing scene was built of, with what was captured since.
+
+        Args:
+            standing: what it was built of.
+            cameras: that a scene is asked of.
+
+        Returns:
+            The capture, and the names of the views that are new; there are none, too, where a
+            view of the scene is kept or asked for no more.
+        """
+        cameras = set(cameras)
+        views, known = self.of(cameras), {view.name for view in standing.views}
+        lives = cameras - {each.camera for each in views}
+        new = [each for each in views if each.view.name not in known]
+        if known - lives - {each.view.name for each in views}:
+            new = []
+        together = _together(standing, _capture_of(new, standing.world_frame))
+        return together, [each.view.name for each in new]
+
+
+def _capture_of(views: Sequence[CapturedView], world_frame: str) -> Capture:
+    return Capture(
+        tuple(each.view for each in views),
+        {each.view.name: each.lens for each in views},
+        {each.view.name: each.world_from_cam for each in views},
+        {},
+        world_frame,
+    )
+
+
+def _together(one: Capture, other: Capture) -> Capture:
+    return replace(
+        one,
+        views=(*one.views, *other.views),
+        calibrations={**one.calibrations, **other.calibrations},
+        tf_poses={**one.tf_poses, **other.tf_poses},
+    )
 
 
 def hand_eye_warnings(

@@ -17,6 +17,7 @@ from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import View, check_names
 from wildseg3d_ros.ros.cameras.camera import Camera
 from wildseg3d_ros.ros.cameras.diagnostics import why_no_set
+from wildseg3d_ros.ros.cameras.robot import RobotDescription
 from wildseg3d_ros.streams.capture import Capture, capture, poses_of
 from wildseg3d_ros.streams.config import CameraConfig, NodeConfig
 from wildseg3d_ros.streams.frames import FrameMatcher, FrameSet, aligned
@@ -45,6 +46,7 @@ class Cameras:
         self.names = tuple(configs)
         self._slop, self._history = config.sync_slop, 4 if config.camera_slop > 0 else 1
         self._cameras = {name: self._make(name) for name in self._configs}
+        self._robot = RobotDescription(node, config.robot, callback_group)
         self._listening, self._lock = False, threading.Lock()
 
     def _make(self, name: str) -> Camera:
@@ -67,6 +69,7 @@ class Cameras:
         with self._lock:
             self._cameras = {name: self._make(name) for name in self._configs}
             self._listening = True
+            self._robot.subscribe()
             for camera in self._cameras.values():
                 camera.subscribe()
 
@@ -81,6 +84,7 @@ class Cameras:
         """Stops listening."""
         with self._lock:
             self._listening = False
+            self._robot.unsubscribe()
             for camera in self._cameras.values():
                 camera.unsubscribe()
 
@@ -139,15 +143,43 @@ class Cameras:
     ) -> Capture:
         """Waits for the newest frames of the cameras and turns them into views.
 
-        A camera whose pose TF does not have gives a view without one.
+        A camera whose pose TF does not have gives a view without one. Where its description is
+        asked for, the robot is left out.
 
         Raises:
-            InputError: a camera that is missing or whose messages cannot be used; the text says
-                which, what was listened to and what to do. Cancelled: the caller asked to stop.
+            ConfigError: of the robot's description. InputError: a camera that is missing or whose
+                messages cannot be used; the text says which, what was listened to and what to do.
+            Cancelled: the caller asked to stop.
         """
         sets, poses, unposed = self._located_sets(names, config, transforms, cancelled)
         decoders = {name: self._cameras[name].decoder for name in sets}
-        return capture(sets, decoders, poses, unposed, config.world_frame)
+        seen = capture(sets, decoders, poses, unposed, config.world_frame)
+        return self.without_robot(seen, config, transforms, cancelled)
+
+    def without_robot(
+        self,
+        seen: Capture,
+        config: NodeConfig,
+        transforms: Transforms,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Capture:
+        """The same with the robot left out, where its description is asked for.
+
+        Raises:
+            ConfigError: of the description. InputError: TF has none of its links.
+            Cancelled: the caller asked to stop.
+        """
+        robot = self._robot.filter(config.robot, config.tf_timeout, cancelled)
+        if robot is None:
+            return seen
+        deadline = time.monotonic() + config.tf_timeout
+        while time.monotonic() < deadline and any(
+            robot.is_late(view.frame_id, view.stamp_ns, transforms) for view in seen.views
+        ):
+            if cancelled():
+                raise Cancelled("cancelled by the caller while waiting for the robot's TF")
+            time.sleep(_POLL_SECONDS)
+        return robot.applied(seen, transforms)
 
     def inspect(
         self, names: Sequence[str], config: NodeConfig, transforms: Transforms

@@ -45,7 +45,7 @@ class SceneTopics:
         """Shows the objects of a scene in its cameras' images."""
         scene = current.scene
         if max(scene.object_ids, default=0) > _MAX_MONO16:
-            self._node.get_logger().warning(
+            self._node.get_logger().error(
                 f"object ids above {_MAX_MONO16} do not fit into the topics of labels, which "
                 "show 0 there; a scene that is built anew numbers its objects from 1"
             )

@@ -7,12 +7,14 @@ those are decoded, and only the key frames are kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
 from wildseg3d_ros.streams.decoding import CameraDecoder
 from wildseg3d_ros.streams.frames import FrameSet
@@ -25,6 +27,8 @@ _OVERLAP = 0.6
 _DISTANCE = 1.0
 """Metres to the scene of a camera without depth."""
 _GRID = 24
+_BLURRED = 0.5
+"""Of the sharpness of other frames of the same place, below which a frame is blurred."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ class KeyFrame:
     frames: FrameSet
     pose: NDArray[np.float64]
     motion: float
+
+
+def require_sharp(name: str, image: NDArray[np.uint8], others: Sequence[NDArray]) -> None:
+    """Checks that a camera's image is about as sharp as others of the same place.
+
+    Raises:
+        InputError: it is blurred.
+    """
+    own, best = sharpness(image), max(map(sharpness, others), default=0.0)
+    if own < _BLURRED * best:
+        raise InputError(
+            f"the image of camera '{name}' is blurred: it has {own / best:.0%} of the sharpness "
+            "of the camera's next images; wait until the arm and the lens have settled"
+        )
 
 
 class KeyFrames:
@@ -78,9 +96,9 @@ class KeyFrames:
         if leaves:  # a camera so quick that no frame lies in between
             self._keep(found)
             return
-        sharpness = _sharpness(self._decoder.convert(frames)[1])
-        if self._best is None or sharpness > self._best[0]:
-            self._best = sharpness, found
+        score = sharpness(self._decoder.convert(frames)[1])
+        if self._best is None or score > self._best[0]:
+            self._best = score, found
 
     def finish(self) -> None:
         """Keeps the best frame that still waits; there are no more before the next."""
@@ -129,7 +147,7 @@ def _seen(
     return rays * z[:, None], float(np.median(z))
 
 
-def _sharpness(image: NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000)."""
+def sharpness(image: NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) of an image (H, W, 3)."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(grey, cv2.CV_32F).var())
