@@ -18,7 +18,7 @@ def test_hostile_files_are_refused_in_one_line_in_time_and_in_memory():
         sys.executable,
         HERE,
         "--count",
-        "50",
+        "10",
         "--kinds",
         "scene",
         "recording",
