@@ -24,7 +24,9 @@ def test_hostile_files_are_refused_in_one_line_in_time_and_in_memory():
         "recording",
         "pairs",
         "yaml",
+        "dataset",
+        "bag",
     ]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert "40 files, 0 faults" in run.stdout
+    assert "60 files, 0 faults" in run.stdout

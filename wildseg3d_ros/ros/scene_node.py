@@ -278,6 +278,7 @@ class SceneNode(ManagedNode):
         if not config.allow_missing_poses:
             capture.require_poses()
         warn(build, self, capture.warnings)
+        build.result.warnings = [*build.result.warnings, *capture.assumed]  # logged before
         # What TF knows now, before it forgets: ``root_from_frame``.
         root = config.world_frame if capture.tf_poses else capture.views[0].frame_id
         stamp_ns = max(view.stamp_ns for view in capture.views)

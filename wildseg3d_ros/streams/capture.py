@@ -29,6 +29,7 @@ class Capture:
         tf_poses: ``world_from_cam`` by name of the cameras that TF knew.
         unposed: why TF had no pose of the other cameras, by their names.
         world_frame: that the poses refer to.
+        assumed: what of the images is taken for granted, a sentence for each camera.
     """
 
     views: tuple[View, ...]
@@ -36,6 +37,7 @@ class Capture:
     tf_poses: Mapping[str, NDArray[np.float64]]
     unposed: Mapping[str, WildSeg3DError]
     world_frame: str
+    assumed: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -110,7 +112,10 @@ def capture(
         for name, (lens, image, depth) in parts.items()
     )
     lenses = {name: part[0] for name, part in parts.items()}
-    return Capture(views, lenses, poses, unposed, world_frame)
+    assumed = tuple(
+        said for name, frames in sets.items() if (said := decoders[name].assumed(frames))
+    )
+    return Capture(views, lenses, poses, unposed, world_frame, assumed)
 
 
 def poses_of(

@@ -146,6 +146,7 @@ class CapturedViews:
             {**live.tf_poses, **captured.tf_poses},
             live.unposed,
             world_frame,
+            live.assumed,
         )
 
 
