@@ -1,7 +1,7 @@
 # `make help` lists the targets. Everything a target needs is made first: see packaging/bootstrap.py.
 #
 #   DATA=FOLDER     what `make demo` runs on, instead of the scene that comes with the repository:
-#                   a folder or a bag of those that docs/formats.md lists
+#                   a folder or a bag of those that docs/reference/formats.md lists
 #   EXTRAS="..."    back ends to set up as well: da3, mast3r, sam2 (PyTorch; weights are fetched by you),
 #                   bags (reading and writing ROS 2 bags), sim (the simulated cell), ray (batches on a cluster),
 #                   train (training the network of the masks), viewer (the page)
@@ -32,7 +32,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
-.PHONY: help setup dev demo demo-live test bench fit train lint format lock clean
+.PHONY: help setup dev demo demo-live test bench fit train docs figures lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -66,8 +66,18 @@ train: EXTRAS = train
 train: setup ## train the network of the masks (ARGS="--meshes FOLDER": on your own parts, too)
 	@$(ENTER) .venv/bin/wildseg3d train-masks $(ARGS)
 
-lint: dev ## style and types
-	@$(ENTER) ruff check . && ruff format --check . && pyright
+docs: ## the documentation as a site, in out/site
+	@$(BOOTSTRAP) --with docs
+	@$(ENTER) .venv/bin/python docs/generate_reference.py
+	@$(ENTER) .venv/bin/python -m sphinx -n -W --keep-going -q docs out/site
+	@echo "python3 -m http.server --directory out/site, then open http://localhost:8000"
+
+figures: ## the tables and pictures of the documentation anew (ARGS="NAME ...": only these)
+	@$(BOOTSTRAP) --with docs
+	@$(ENTER) .venv/bin/python -m benchmarks.figures $(ARGS)
+
+lint: dev ## style, types and spelling
+	@$(ENTER) ruff check . && ruff format --check . && pyright && codespell
 
 format: dev ## put all files into the project's layout
 	@$(ENTER) ruff check --fix . && ruff format .

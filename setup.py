@@ -99,7 +99,8 @@ setup(
             "moveit_objects = wildseg3d_ros.examples.moveit_objects:main",
             "wrist = wildseg3d_ros.examples.wrist:main",
         ],
-        # The back ends, by their settings: as any other package adds its own (docs/extending.md).
+        # The back ends, by their settings: as any other package adds its own:
+        # docs/how-to/extending.md.
         "wildseg3d.pointmaps": [
             "da3 = wildseg3d_ros.pointmaps.da3.config:Da3PointmapConfig",
             "depth = wildseg3d_ros.pointmaps.depth.config:DepthPointmapConfig",

@@ -1,6 +1,7 @@
 """Dynamic Global Alignment: time, accuracy against per-pixel Adam, wrong pairs, weightings.
 
-``python -m benchmarks.alignment --ablation`` prints the table of weightings in docs/alignment.md;
+``python -m benchmarks.alignment --ablation`` prints the table of weightings in
+docs/explanation/alignment.md;
 ``--full`` takes all 300 Adam steps of the timed problem, which lasts a quarter of an hour or more.
 """
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "wildseg3d_ros"
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 BEGIN, END = "<!-- drawn by docs/draw_architecture.py -->\n", "<!-- end of the drawing -->\n"
 OPENED = ("alignment", "masks", "pointmaps", "ros")
 """Packages whose parts are drawn."""
@@ -158,7 +158,7 @@ def main() -> int:
     before, rest = page.split(BEGIN)
     new = before + BEGIN + drawing() + END + rest.split(END)[1]
     if new != page and arguments.check:
-        print("docs/architecture.md shows other imports: run python docs/draw_architecture.py")
+        print(f"{PAGE.name} shows other imports: run python docs/draw_architecture.py")
         return 1
     PAGE.write_text(new)
     return 0

@@ -2,7 +2,7 @@
 
 Usage: ``python3 packaging/bootstrap.py [--with GROUP ...]``; the Makefile calls it. A group is
 an extra of the package (bags, da3, mast3r, ray, sam2, sim, train, viewer) or developers' tools
-(test, dev).
+(test, dev, docs).
 
 The environment is a virtual environment that is also a ROS 2 prefix (``share``, ``lib``,
 ``include``). ROS 2 is the installation that the shell has sourced, else rclpy and Fast DDS from
@@ -55,7 +55,9 @@ REQUIREMENTS = PACKAGING / "requirements"
 LOCK = REQUIREMENTS / "lock.txt"
 SCRIPTS = tuple(PACKAGING / name for name in ("bootstrap.py", "locking.py", "machine.py"))
 
-GROUPS = ("bags", "da3", "mast3r", "ray", "sam2", "sim", "train", "viewer", "test", "dev")
+GROUPS = (
+    "bags", "da3", "mast3r", "ray", "sam2", "sim", "train", "viewer", "test", "dev", "docs",
+)  # fmt: skip
 """What the environment may have beside the package itself: names of requirement files."""
 
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"

@@ -94,7 +94,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def plane_site(tmp_path_factory) -> Path:
-    """Folder for the path, with the package that docs/extending.md shows installed in it."""
+    """Folder for the path, where the package that docs/how-to/extending.md shows is installed."""
     from wildseg3d_testing.plane_package import install
 
     return install(tmp_path_factory.mktemp("plane"))

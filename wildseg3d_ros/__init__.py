@@ -1,6 +1,6 @@
 """Click an object in one camera, get its point cloud from all of them (WildSeg3D for ROS 2).
 
-In Python, without ROS (docs/python.md)::
+In Python, without ROS (docs/reference/python.md)::
 
     import wildseg3d_ros as ws
 

@@ -227,7 +227,7 @@ class Scene:
         self._path = Path(path)
 
     def export(self, folder: str | Path, *formats: str) -> tuple[Path, ...]:
-        """Writes it in formats of other tools (docs/export.md); returns the files.
+        """Writes it in formats of other tools (docs/how-to/export.md); returns the files.
 
         >>> [path.name for path in load("scene.ws3d").export("out", "json", "html")]
         ['scene.json', 'index.html']

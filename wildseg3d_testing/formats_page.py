@@ -1,4 +1,4 @@
-"""The tables of docs/formats.md, for tests that hold them."""
+"""The tables of docs/reference/formats.md that name the tests that hold them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "formats.md"
+
+_HELD = r"^\|.*\| held by \|\n\|[-|]+\n((?:\|.*\n)+)"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ class Row:
 
 
 def rows_of_page() -> list[Row]:
-    """All rows of all tables."""
+    """All rows of the tables whose last column is "held by"."""
     found = []
     for part in PAGE.read_text().split("\n## ")[1:]:
         section, _, text = part.partition("\n")
-        lines = [line for line in text.splitlines() if line.startswith("|")]
-        for line in lines[2:]:
+        tables = re.findall(_HELD, text, re.MULTILINE)
+        for line in "".join(tables).splitlines():
             what, how, tests = (cell.strip() for cell in line.strip("|").split(" | "))
             named = (tuple(re.findall(r"`([^`]+)`", cell)) for cell in (what, tests))
             found.append(Row(section, what, how, *named))

@@ -1,4 +1,4 @@
-"""The package of docs/extending.md, installed from the page, and a recording that suits it."""
+"""The package of docs/how-to/extending.md, installed from its page, and a recording for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extending.md"
 _FILE = re.compile(r"^```\w+\n# (\S+\.(?:py|toml))\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 HEIGHT = 0.8

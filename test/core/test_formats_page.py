@@ -1,4 +1,4 @@
-"""docs/formats.md says what is so of recordings, and names tests that exist."""
+"""docs/reference/formats.md says what is so of recordings, and names tests that exist."""
 
 from __future__ import annotations
 

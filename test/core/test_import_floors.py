@@ -88,5 +88,5 @@ def test_wildseg3d_ros_imports_make_no_circle():
 
 
 def test_draw_architecture_shows_the_imports_as_they_are():
-    page = (ROOT / "docs" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     assert draw_architecture().drawing() in page, "run python docs/draw_architecture.py"

@@ -13,6 +13,7 @@ from wildseg3d_ros.io.pictures import (
     Selection,
     contact_sheet,
     draw_click,
+    draw_ids,
     draw_labels,
     draw_masks,
     object_colors,
@@ -145,6 +146,28 @@ def test_contact_sheet_shows_the_clicked_view_first(scene):
     several = contact_sheet(scene, [selection_of(scene, 1), selection_of(scene, 2)], max_views=2)
     assert several.shape == single.shape
     assert not np.array_equal(several, single)
+
+
+def test_draw_ids_stands_on_each_object_and_nowhere_else():
+    labels = np.zeros((120, 160), np.int32)
+    labels[20:61, 20:61], labels[70:111, 100:141] = 3, 12
+    image = np.full((120, 160, 3), 90, np.uint8)
+    draw_ids(image, labels, scale=0.5)
+    drawn = (image != 90).any(axis=2)
+    assert not drawn[labels == 0].any()
+    for label, center in ((3, (40, 40)), (12, (90, 120))):
+        rows, columns = np.nonzero(drawn & (labels == label))
+        middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
+        np.testing.assert_allclose(middle, center, atol=4)
+    wide = [np.ptp(np.nonzero(drawn & (labels == label))[1]) for label in (3, 12)]
+    assert wide[1] > 1.5 * wide[0]  # two digits
+
+
+def test_contact_sheet_says_that_views_are_left_out(scene):
+    count = len(scene.view_names)
+    one = contact_sheet(scene, max_views=count - 1)[:40]
+    every = contact_sheet(scene, max_views=count)[:40]
+    assert (one > 200).sum() > (every > 200).sum()  # more letters in the title
 
 
 def test_contact_sheet_of_a_pictured_scene_is_that_of_the_scene(scene):

@@ -29,7 +29,7 @@ from wildseg3d_testing.plane_package import GREEN, SQUARES, recording
 from wildseg3d_testing.pointmap_contract import Case, PointmapContract
 from wildseg3d_testing.scenes import construct_scene
 
-# ---- the package of docs/extending.md ----------------------------------------------------------
+# ---- the package of docs/how-to/extending.md ---------------------------------------------------
 
 
 @pytest.fixture

@@ -34,16 +34,6 @@ def test_readme_names_files_that_exist(path):
     assert (ROOT / path).exists()
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
-def test_docs_name_files_that_exist(page):
-    """Paths of code are from the repository's root or from the package's."""
-    named = set(re.findall(r"\b[a-z]\w*(?:/\w+)+\.(?:py|md|yaml)\b", page.read_text()))
-    roots = (ROOT, ROOT / "wildseg3d_ros", ROOT / "docs")
-    # The package that extending.md writes.
-    theirs = {path for path in named if path.startswith("wildseg3d_plane/")}
-    assert [p for p in named - theirs if not any((root / p).exists() for root in roots)] == []
-
-
 def test_readme_names_make_targets_that_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`?make (\w+)", TEXT)):

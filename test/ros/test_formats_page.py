@@ -1,4 +1,4 @@
-"""docs/formats.md says what is so of messages."""
+"""docs/reference/formats.md says what is so of messages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from sensor_msgs.msg import CameraInfo, Image
 
 from wildseg3d_ros.core.errors import InputError
-from wildseg3d_ros.ros.messages.camera_info import lens_from_info
-from wildseg3d_ros.ros.messages.conversions import (
+from wildseg3d_ros.streams.camera_info import lens_from_info
+from wildseg3d_ros.streams.images import (
     COLOR_ENCODINGS,
     DEPTH_ENCODINGS,
     depth_from_image,

@@ -15,7 +15,8 @@ second moments of a few hundred pixels per view. The parts, in the order of thei
 replaced is brought into a world that stands by :mod:`~wildseg3d_ros.alignment.register_view`.
 
 Shares of the scene's size or of the viewing distance hold in any unit. Thresholds that name no
-source have none on record; docs/alignment.md has what all of them give, on constructed scenes.
+source have none on record; docs/explanation/alignment.md has what all of them give, on
+constructed scenes.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ examples:
   wildseg3d eval recording/ --json scores.json
 
 A recording is a folder with transforms.json as nerfstudio writes it (images, intrinsics,
-poses, depth), one of another format (COLMAP, BOP, ...: docs/formats.md), or a ROS 2 bag.
+poses, depth), one of another format (COLMAP, BOP, ...), or a ROS 2 bag; all of them are in
+docs/reference/formats.md.
 `wildseg3d COMMAND --help` says more about a command.
 """
 _BUILD = """\
@@ -184,7 +185,7 @@ with theirs: intersection over union, and share of right pixels.
 
 --protocol wide clicks every object in every view and scores every other view, by the angle
 between the two. nvos and spin-nerf take the folder of these benchmarks with all their
-scenes, as docs/benchmarks.md says, and print the papers' figures beside ours.
+scenes, as docs/how-to/benchmarks.md says, and print the papers' figures beside ours.
 
 examples:
   wildseg3d eval recording/ --reference-view left --json scores.json
@@ -376,7 +377,8 @@ def _add_folder(option: Callable[..., Any], **kind: Any) -> None:
     option("--max-views", metavar="N", type=int, help="use at most N views, evenly spread")
     text = "refuse frames that cannot be read and views that nothing relates to the others"
     option("--strict", action="store_true", help=text)
-    text = "what the folder is, where it may be several: colmap, llff, bop, ... (docs/formats.md)"
+    text = "what the folder is, where it may be several: colmap, llff, bop ..."
+    text += " (docs/reference/formats.md)"
     option("--format", metavar="NAME", default="", help=text)
 
 

@@ -1,8 +1,8 @@
 """Back ends that any installed package can bring: entry points name their configurations.
 
 An entry point of a group, such as ``wildseg3d.masks``, names a frozen dataclass of settings whose
-method ``load()`` makes the back end; see docs/extending.md. Nothing is looked for before somebody
-asks for a back end or its settings.
+method ``load()`` makes the back end; see docs/how-to/extending.md. Nothing is looked for before
+somebody asks for a back end or its settings.
 """
 
 from __future__ import annotations

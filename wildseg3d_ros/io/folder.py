@@ -35,7 +35,7 @@ A folder without it is read by what else it holds (:mod:`wildseg3d_ros.io.format
 and others); a folder of images alone gives one view per image, without calibration, pose or depth.
 
 Frames that cannot be read are left out with a warning while they are fewer than half
-(docs/formats.md lists what is read).
+(docs/reference/formats.md lists what is read).
 """
 
 from __future__ import annotations

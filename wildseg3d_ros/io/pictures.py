@@ -150,6 +150,22 @@ def draw_labels(
     return out
 
 
+def draw_ids(image: NDArray[np.uint8], labels: NDArray[np.int32], scale: float) -> None:
+    """Writes each object's id onto it in place, where it is widest; ``scale`` 1 is 20 px high."""
+    thick = max(1, round(2 * scale))
+    for label in np.unique(labels[labels > 0]):
+        inside = cv2.distanceTransform((labels == label).astype(np.uint8), cv2.DIST_L2, 3)
+        row, column = np.unravel_index(inside.argmax(), inside.shape)
+        (width, height), _ = cv2.getTextSize(str(label), FONT, scale, thick)
+        border = round(5 * scale)
+        left = max(int(column) - width // 2, border)
+        bottom = max(int(row) + height // 2, height + border)
+        first = left - border, bottom - height - border
+        last = left + width + border, bottom + border
+        cv2.rectangle(image, first, last, (20, 20, 20), -1)
+        cv2.putText(image, str(label), (left, bottom), FONT, scale, TEXT, thick, cv2.LINE_AA)
+
+
 def draw_masks(
     image: NDArray[np.uint8], masks: Sequence[tuple[NDArray[np.bool_], RGB]]
 ) -> NDArray[np.uint8]:
@@ -175,12 +191,12 @@ def draw_click(image: NDArray[np.uint8], u: float, v: float, positive: bool = Tr
 
 
 def contact_sheet(
-    scene: Pictured, selections: Sequence[Selection] = (), max_views: int = 5
+    scene: Pictured, selections: Sequence[Selection] = (), max_views: int = 8
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB table of panels, one row per view.
 
-    Columns: the image with its clicks and all cached masks; with selections also their masks and
-    their clouds, drawn from beside the view's camera.
+    Columns: the image with its clicks and all cached masks with their ids; with selections also
+    their masks and their clouds, drawn from beside the view's camera.
 
     Args:
         scene: what answered.
@@ -195,6 +211,8 @@ def contact_sheet(
     elif selections:
         titles += ["masks of the selections", "their point clouds"]
     shown = _rows_to_show(scene.view_names, selections, max_views)
+    if len(shown) < len(scene.view_names):
+        titles[0] += f" ({len(shown)} of {len(scene.view_names)} views)"
     rows = [[_panel(p) for p in _row(scene, view, selections, colors)] for view in shown]
     width = _GAP + len(titles) * (_PANEL_WIDTH + _GAP)
     legend = _legend(selections, colors, width)
@@ -221,7 +239,7 @@ def write_sheet(
     clicks: Sequence[Click] = (),
     cloud: PicturedCloud | None = None,
     title: str = "",
-    max_views: int = 5,
+    max_views: int = 8,
 ) -> None:
     """Writes the contact sheet of a scene, or of one answer, as PNG or, by its suffix, as JPEG.
 
@@ -270,7 +288,9 @@ def _row(
     plain = image.copy()
     for click in (click for s in selections for click in s.clicks if click.view == name):
         draw_click(plain, click.u, click.v, click.label == POSITIVE)
-    panels = [plain, draw_labels(image, scene.labels[view], colors)]
+    labelled = draw_labels(image, scene.labels[view], colors)
+    draw_ids(labelled, scene.labels[view], scale=0.45 * image.shape[1] / _PANEL_WIDTH)
+    panels = [plain, labelled]
     if not selections:
         return panels
     masks = [(s.cloud.masks[name], _color(s, colors)) for s in selections if name in s.cloud.masks]

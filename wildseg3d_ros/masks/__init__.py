@@ -1,4 +1,4 @@
-"""Mask back ends: what they promise, and loading the chosen one. See docs/extending.md."""
+"""Mask back ends: what they promise, and loading the chosen one. See docs/how-to/extending.md."""
 
 from __future__ import annotations
 

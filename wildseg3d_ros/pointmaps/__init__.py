@@ -1,4 +1,4 @@
-"""Pointmap back ends: what they promise, and loading the chosen one. See docs/extending.md."""
+"""Pointmap back ends: what they promise, and loading the chosen one (docs/how-to/extending.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What papers report on these benchmarks; docs/benchmarks.md says where each figure was read."""
+"""What papers report on these benchmarks; docs/how-to/benchmarks.md says where each was read."""
 
 from __future__ import annotations
 

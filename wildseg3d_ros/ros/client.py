@@ -40,13 +40,14 @@ from wildseg3d_msgs.srv import (
     Segment,
     Undo,
 )
+from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.rig.live import LiveRig
 from wildseg3d_ros.ros.messages.replies import (
     BuildReport,
-    SceneObject,
     Selection,
     Undone,
     raise_unless_ok,
+    scene_object,
 )
 from wildseg3d_ros.ros.messages.reports import rig_report
 from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
@@ -193,7 +194,7 @@ class SceneClient:
     ) -> list[SceneObject]:
         """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
         request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
-        return [SceneObject.of(message) for message in self._ask(self._list, request).objects]
+        return [scene_object(message) for message in self._ask(self._list, request).objects]
 
     def capture_views(self, cameras: Sequence[str] = ()) -> list[str]:
         """Keeps what the cameras see now as views of the next scenes; returns the views' names."""

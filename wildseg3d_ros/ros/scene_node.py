@@ -1,6 +1,6 @@
 """The node: camera topics in, scenes built on request, object clouds out.
 
-docs/node.md lists its services and topics, all with relative names; in code they are in
+docs/reference/node.md lists its services and topics, all with relative names; in code they are in
 ``services``, ``building.action`` and ``topics``.
 """
 

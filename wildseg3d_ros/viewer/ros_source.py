@@ -21,7 +21,6 @@ from wildseg3d_ros.core.types import (
     Prompt,
     ViewMasks,
 )
-from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.replies import Selection
 from wildseg3d_ros.ros.messages.requests import SegmentOptions
@@ -266,19 +265,7 @@ class RosSource:
             cameras=tuple(self._camera(name, *feed.labels[name]) for name in sorted(feed.labels)),
             points=points[order],
             colors=colors[order],
-            objects=tuple(
-                SceneObject(
-                    each.object_id,
-                    each.level,
-                    each.parent,
-                    each.points,
-                    each.score,
-                    each.ambiguity,
-                    each.cameras,
-                    each.box,
-                )
-                for each in objects
-            ),
+            objects=tuple(objects),
             verdicts=self._verdicts.get(feed.state.scene_id, feed.state.verdicts),
             edits=1,
             version=feed.changes,

@@ -192,7 +192,7 @@ def _nearness(norm: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np
     lower, upper = middle_values(np.where(valid, norm, np.nan))
     typical = np.where(valid.any(1), 0.5 * (lower + upper), 1.0)
     # In four times that of an observation's typical point. Pixels at 10 to 1000 times
-    # their distance then change errors by less than a twentieth (docs/alignment.md).
+    # their distance then change errors by less than a twentieth (docs/explanation/alignment.md).
     distance = norm / (4.0 * np.maximum(typical, 1e-300))[:, None]
     np.maximum(distance, 1.0, out=distance)
     return 1.0 / (distance * distance * distance)

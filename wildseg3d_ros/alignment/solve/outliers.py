@@ -21,7 +21,8 @@ _TOLERATED = 0.01
 _LARGE = 0.1
 """Share of the scene's size beyond which the first suffices: where wrong pairs have drawn right
 ones with them, the errors of both vary as much. With these four, up to 9 wrong of 30 pairs
-were left out in all of eight constructed draws, and no right one (docs/alignment.md)."""
+were left out in all of eight constructed draws, and no right one
+(docs/explanation/alignment.md)."""
 
 
 def pair_errors(graph: Graph, distance: NDArray[np.float64], both: bool) -> NDArray[np.float64]:

@@ -2,5 +2,5 @@
 
 base: what an adapter is, and what adapters share.
 choosing: which format a folder has.
-Each other module reads one format (docs/formats.md has the table).
+Each other module reads one format (docs/reference/formats.md has the table).
 """

@@ -15,7 +15,7 @@
 10. ``visibility``: which views see an object, with a mask or without one.
 
 Thresholds without another source were chosen on seeds 0 to 19 of ``benchmarks/association.py``;
-docs/masks.md has what they give there and on other scenes.
+docs/explanation/masks.md has what they give there and on other scenes.
 """
 
 from wildseg3d_ros.masks.association.associate import Association, associate

@@ -34,7 +34,7 @@ LAYERED = (16 + 2) * LAYERS
 soft scores of boxes that overlap."""
 ASSOCIATED = 24 * 2**10
 """Bytes that associating one mask with those of all other views takes: 100 MiB for 4928 masks
-(docs/masks.md), and some to spare."""
+(docs/explanation/masks.md), and some to spare."""
 IN_USE = 0.8
 """Share of a process's memory that is in use; the rest is cached between uses."""
 

@@ -18,6 +18,6 @@ the next four:
 11. ``objects``: which of these nodes are objects.
 12. ``drawing``: the objects drawn into a view, their outlines moved to the edges of its image.
 
-The scores are fitted on simulated scenes (``fitting/``); docs/masks.md has what they give on
-others. No other source is on record for thresholds that name none.
+The scores are fitted on simulated scenes (``fitting/``); docs/explanation/masks.md has what they
+give on others. No other source is on record for thresholds that name none.
 """

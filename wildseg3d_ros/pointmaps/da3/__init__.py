@@ -7,5 +7,5 @@
 4. `noise`: what the network's confidence means.
 5. `backend`: views in, pair predictions out.
 
-Settings are in `config`, `checkpoint` and `files` load the weights. See docs/da3.md.
+Settings are in `config`, `checkpoint` and `files` load the weights. See docs/how-to/da3.md.
 """

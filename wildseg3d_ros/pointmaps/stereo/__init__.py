@@ -8,6 +8,6 @@
 6. `agreement`: whether the pairs of a view triangulate it alike, and whose pose is wrong.
 7. `backend`: views in, pair predictions out; which pairs are suitable.
 
-Settings are in `config`. Thresholds that name no source have none on record; docs/stereo.md has
-what all of them give, on constructed scenes and a real one.
+Settings are in `config`. Thresholds that name no source have none on record;
+docs/explanation/stereo.md has what all of them give, on constructed scenes and a real one.
 """

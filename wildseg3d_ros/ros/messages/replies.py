@@ -17,8 +17,9 @@ from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
 from wildseg3d_msgs.msg import Status
 from wildseg3d_msgs.srv import Segment, Undo
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.core.types import LEVELS, Level
+from wildseg3d_ros.core.types import LEVELS
 from wildseg3d_ros.grasping.boxes import OrientedBox
+from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.rig.live import PosedVerdict
 from wildseg3d_ros.ros.messages.clouds import NORMAL_FIELDS, columns_from_cloud, points_from_cloud
@@ -204,43 +205,18 @@ class Selection:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class SceneObject:
-    """An object of the scene.
-
-    Attributes:
-        object_id: unique over all levels.
-        level: whole, part or sub_part.
-        parent: id of the object that it is part of; 0 = none.
-        points: number of its points.
-        score: expected IoU with what a click on it means; NaN where the back end does not say.
-        ambiguity: how likely a click means something else, relative to that; NaN likewise.
-        cameras: that have a mask of it.
-        box: about its points; None when it has none, or boxes were not asked for.
-    """
-
-    object_id: int
-    level: Level
-    parent: int
-    points: int
-    score: float
-    ambiguity: float
-    cameras: tuple[str, ...]
-    box: OrientedBox | None
-
-    @classmethod
-    def of(cls, message: SceneObjectMessage) -> SceneObject:
-        """Reads a message."""
-        return cls(
-            message.id,
-            LEVELS[message.level],
-            message.parent,
-            message.points,
-            message.score,
-            message.ambiguity,
-            tuple(message.cameras),
-            _box(message.box),
-        )
+def scene_object(message: SceneObjectMessage) -> SceneObject:
+    """Reads a message; the box is None where boxes were not asked for, too."""
+    return SceneObject(
+        message.id,
+        LEVELS[message.level],
+        message.parent,
+        message.points,
+        message.score,
+        message.ambiguity,
+        tuple(message.cameras),
+        _box(message.box),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A scene as a file (docs/scenes.md).
+"""A scene as a file (docs/reference/scenes.md).
 
 1. ``snapshot``: :func:`snapshot.save_scene` and :func:`snapshot.load_scene`.
 2. ``archive``: arrays as members of the zip file; ``mask_archive``: the mask cache.

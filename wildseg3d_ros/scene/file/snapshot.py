@@ -1,4 +1,6 @@
-"""Scenes as files: one zip of NumPy arrays and a JSON header, without pickle (docs/scenes.md).
+"""Scenes as files: one zip of NumPy arrays and a JSON header, without pickle.
+
+The format is described in docs/reference/scenes.md.
 
 Layout: member ``wildseg3d-scene.json`` (format, version, everything that is not an array), image
 files ``image/<i>.png``, and arrays ``<name>.npy``. Points and confidences are stored for pixels
@@ -47,7 +49,7 @@ from wildseg3d_ros.scene.scene import Scene
 
 FORMAT = "wildseg3d-scene"
 VERSION = 7
-"""Raised with every change of the format: a version of this project reads one (docs/scenes.md)."""
+"""Raised with every change of the format: a version of this project reads one."""
 _HEADER = f"{FORMAT}.json"
 _WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
 _ALIGNMENT_VALUES = [

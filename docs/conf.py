@@ -1,0 +1,91 @@
+"""How Sphinx makes the site: ``make docs``.
+
+Nothing is loaded from elsewhere when a page is read. Mermaid pictures are drawn in the browser by
+the copy of Mermaid that nicegui (extra ``viewer``) brings; code hosts draw the same text. Formulas
+become MathML, which browsers set without a script.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
+from wildseg3d_ros import __version__
+
+project = "wildseg3d"
+author = "the wildseg3d contributors"
+version = release = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["*.py", "Thumbs.db"]
+nitpick_ignore_regex = [("py:.*", ".*")]  # types of other packages have no page here
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_fence_as_directive = ["mermaid"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+highlight_language = "none"
+html_theme = "furo"
+html_title = f"wildseg3d {__version__}"
+html_copy_source = False
+html_show_sourcelink = False
+html_math_renderer = "mathml"
+html_static_path: list[str] = []
+
+
+class Mermaid(Directive):
+    """A Mermaid picture, to be drawn in the browser."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """The picture's text, and the script that draws it."""
+        text = nodes.Text("\n".join(self.content)).astext()
+        for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+            text = text.replace(sign, name)
+        html = (
+            f'<pre class="mermaid">{text}</pre>\n<script type="module">\n'
+            'import { mermaid } from "../_static/mermaid/index.js";\n'
+            "mermaid.initialize({ startOnLoad: true, maxEdges: 1000 });\n</script>"
+        )
+        return [nodes.raw("", html, format="html")]
+
+
+def copy_mermaid(app: Sphinx, error: Exception | None) -> None:
+    """Puts nicegui's copy of Mermaid beside the pages."""
+    found = importlib.util.find_spec("nicegui")
+    if error is None and found is not None and found.origin is not None:
+        source = Path(found.origin).parent / "elements" / "mermaid" / "dist"
+        target = Path(app.outdir) / "_static" / "mermaid"
+        shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def set_formula(writer: Any, node: nodes.math) -> None:
+    """Writes a formula in a line of text."""
+    writer.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def set_displayed_formula(writer: Any, node: nodes.math_block) -> None:
+    """Writes a formula that stands by itself."""
+    writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    """Registers what stands above."""
+    app.add_html_math_renderer("mathml", (set_formula, None), (set_displayed_formula, None))
+    app.add_directive("mermaid", Mermaid)
+    app.connect("build-finished", copy_mermaid)

@@ -1,0 +1,68 @@
+"""Pictures and tables of the pages have the shape that `make figures` makes; not the values."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import figures, moving_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {page: page.read_text() for page in (ROOT / "docs").rglob("*.md")}
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_picture_is_there_and_shown(name):
+    picture = cv2.imread(str(ROOT / "docs" / "images" / f"{name}.jpg"))
+    assert picture is not None, f"make figures ARGS={name}"
+    assert picture.shape[1] == pytest.approx(1100, abs=2)  # 10 inches of 110 dots
+    assert any(f"images/{name}.jpg" in text for text in PAGES.values())
+
+
+@pytest.mark.parametrize("name", figures.TABLES)
+def test_table_has_its_columns_and_rows(name):
+    page, columns, _ = figures.TABLES[name]
+    text = (ROOT / page).read_text()
+    table = re.search(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", text)[1].splitlines()
+    assert table[0] == "| " + " | ".join(columns) + " |"
+    transforms = json.loads((figures.TABLETOP / "truth.json").read_text())
+    assert {row.split("|")[1].strip() for row in table[2:]} == set(transforms["objects"])
+
+
+def test_moving_picture_moves_and_is_small():
+    path = moving_picture.TARGET
+    assert path.stat().st_size < moving_picture.MOST_BYTES
+    with Image.open(path) as picture:
+        assert picture.n_frames > moving_picture.STEPS
+        assert picture.width == moving_picture.WIDTH
+        first = np.asarray(picture.convert("RGB"), np.int16)
+        picture.seek(picture.n_frames - 1)
+        assert np.abs(np.asarray(picture.convert("RGB"), np.int16) - first).mean() > 1
+
+
+def test_disagreement_is_that_of_a_shifted_camera():
+    """Two cameras that look straight at a plane, one of them said to be 5 mm too far back."""
+    from wildseg3d_ros.core.types import View
+
+    K = np.array([[100.0, 0, 31.5], [0, 100.0, 23.5], [0, 0, 1]])
+    depth = np.full((48, 64), 1.0, np.float32)
+    views = [View(name, np.zeros((48, 64, 3), np.uint8), K, depth) for name in ("a", "b")]
+    moved = np.eye(4)
+    moved[2, 3] = -0.005
+    error = figures.disagreement(views, [np.eye(4), moved], 0)
+    inside = error[4:-4, 4:-4]
+    np.testing.assert_allclose(inside, 0.005, atol=1e-6)
+    far = np.eye(4)
+    far[2, 3] = -2 * figures.GATE
+    assert np.isnan(figures.disagreement(views, [np.eye(4), far], 0)).all()
+
+
+def test_distance_to_box_inside_outside_and_at_a_corner():
+    size = np.array([0.2, 0.1, 0.3])
+    points = np.array([[0.1, 0, 0.1], [0.15, 0, 0.1], [0.13, 0.09, 0.1], [0, 0, 0.15]])
+    found = figures.distance_to_box(points, size)
+    np.testing.assert_allclose(found, [0, 0.05, 0.05, 0.05], atol=1e-9)
