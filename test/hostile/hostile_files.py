@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hostile_recordings
 import numpy as np
-from hostile_recordings import BAG_WAYS, FORMAT_WAYS, bag_case, dataset_case
+from hostile_recordings import BAG_WAYS, FORMAT_WAYS, HAS_BAGS, bag_case, dataset_case
 from spoilt import (
     BYTES,
     VALUES,
@@ -255,7 +255,7 @@ KINDS: dict[str, tuple[Callable, tuple[Callable, ...]]] = {
     "yaml": (yaml_case, (alias_way, scalar_way, group_way, deep_way, not_there)),
     "checkpoint": (checkpoint_case, (layers_way, small_way, noise_way, config_way, not_there)),
     "dataset": (dataset_case, FORMAT_WAYS),
-    "bag": (bag_case, BAG_WAYS),
+    **({"bag": (bag_case, BAG_WAYS)} if HAS_BAGS else {}),
 }
 
 warnings.filterwarnings("ignore", "Duplicate name")

@@ -195,8 +195,8 @@ def _read_image(
 ) -> NDArray[np.uint8]:
     """The image as its intrinsics have it: as stored, or rotated as EXIF says where only that
     has their size."""
-    file = ImageFile.read(_resolve(file, path))
-    head, given = file.head, (values.get("w"), values.get("h"))
+    picture = ImageFile.read(_resolve(file, path))
+    head, given = picture.head, (values.get("w"), values.get("h"))
     stored, turned = (head.width, head.height), (head.height, head.width)
     upright = head.orientation >= 5 and given == turned != stored
     if head.orientation > 1 and not upright and (head.orientation < 5 or given != stored):
@@ -204,7 +204,7 @@ def _read_image(
             f"camera '{name}': EXIF orientation {head.orientation} of its image is not applied: "
             "intrinsics and depth are taken to be of the image as it is stored"
         )
-    return file.color(upright)
+    return picture.color(upright)
 
 
 def _lens(file: Path, name: str, values: Mapping, image: NDArray) -> Lens:

@@ -154,4 +154,4 @@ def _zstd() -> Any:
     """The module that rosbags unpacks with."""
     from rosbags.rosbag2 import storage_mcap
 
-    return storage_mcap.zstd
+    return vars(storage_mcap)["zstd"]
