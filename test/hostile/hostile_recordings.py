@@ -194,9 +194,9 @@ def record_way(rng: random.Random, bag: Path) -> None:
 
 @cache
 def bomb() -> bytes:
-    """4 GB in 400 kB."""
+    """2 GB in 200 kB."""
     packer = zstd.ZstdCompressor(level=1)
-    parts = [packer.compress(bytes(1 << 26)) for _ in range(64)]
+    parts = [packer.compress(bytes(1 << 26)) for _ in range(32)]
     return b"".join([*parts, packer.flush()])
 
 
