@@ -307,7 +307,7 @@ def test_main_paths_that_the_system_refuses_are_one_line(words, tmp_path, capsys
     command, *options = words
     long = str(tmp_path / ("x" * 300))
     out = ["-o", str(tmp_path / "out")] if command == "batch" else []
-    assert main([command, long, *options, *out, "--quiet"]) == 2
+    assert run(command, long, *options, *out, "--quiet") == 2
     said = capsys.readouterr().err
     assert said.startswith("wildseg3d: error: File name too long: '")
     assert said.count("\n") == 1
