@@ -182,6 +182,20 @@ def write_tum(folder: Path, truth: ConstructedScene) -> None:
     (folder / "calibration.txt").write_text(" ".join(f"{x:.17g}" for x in values))
 
 
+def write_blender(folder: Path, truth: ConstructedScene) -> None:
+    """transforms_train.json: the angle of view of the first camera, the axis through the middle,
+    paths without a suffix; and another file for views to test on."""
+    frames = []
+    for view in truth.views:
+        picture(folder / "train" / f"{view.name}.png", view.image)
+        pose = _pose(view) @ np.diag([1.0, -1.0, -1.0, 1.0])
+        frames.append({"file_path": f"./train/{view.name}", "transform_matrix": pose.tolist()})
+    width, focal = truth.views[0].size[1], _intrinsics(truth.views[0])[0, 0]
+    meta = {"camera_angle_x": float(2 * np.arctan(width / 2 / focal)), "frames": frames}
+    (folder / "transforms_train.json").write_text(json.dumps(meta))
+    (folder / "transforms_test.json").write_text(json.dumps({**meta, "frames": frames[:1]}))
+
+
 WRITERS = {
     "nerfstudio": write_nerfstudio,
     "colmap": write_colmap,
@@ -193,6 +207,7 @@ WRITERS = {
     "middlebury": write_middlebury,
     "mvsnet": write_mvsnet,
     "apc": write_apc,
+    "blender": write_blender,
 }
 """By the format's name, and what it is written as."""
 

@@ -300,6 +300,19 @@ def test_segment_errors_one_line(truth, scene_file, tmp_path, capsys):
     assert run("segment", scene_file, *one) == 0
 
 
+@pytest.mark.parametrize(
+    "words", [["eval", "--protocol", "nvos"], ["eval", "--protocol", "spin-nerf"], ["batch"]]
+)
+def test_main_paths_that_the_system_refuses_are_one_line(words, tmp_path, capsys):
+    command, *options = words
+    long = str(tmp_path / ("x" * 300))
+    out = ["-o", str(tmp_path / "out")] if command == "batch" else []
+    assert run(command, long, *options, *out, "--quiet") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("wildseg3d: error: File name too long: '")
+    assert said.count("\n") == 1
+
+
 def test_main_verbose_traceback(scene_file, capsys):
     assert run("segment", scene_file, "--view", "left", "--pixel", 3, 4, "--verbose") == 2
     error = capsys.readouterr().err

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sqlite3
 import subprocess
 import sys
 import tracemalloc
@@ -13,6 +16,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rosbags")
+
+from rosbags.rosbag2.storage_mcap import zstd
 
 from wildseg3d_ros.cli import main
 from wildseg3d_ros.cli.commands import read_config
@@ -363,6 +368,50 @@ def test_check_refuses_a_truncated_bag_in_one_line(storage, share, truth, tmp_pa
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     assert "truncated, damaged or no bag" in said
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+LARGE = "data BLOB GENERATED ALWAYS AS (zeroblob(900000000)) VIRTUAL"
+PROGRAMS = {
+    "view": ["DROP TABLE schema", f"CREATE VIEW schema(schema_version) AS {ENDLESS}"],
+    "column": [
+        "DROP TABLE messages",
+        f"CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INT, timestamp INT, {LARGE})",
+        "INSERT INTO messages(topic_id, timestamp) SELECT id, 1 FROM topics",
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("compression", ["none", "file"])
+def test_load_bag_runs_no_program_of_a_database(kind, compression, truth, tmp_path):
+    bag = write_bag(tmp_path / "bag", fixed_cameras(truth.views), "sqlite3")
+    (file,) = bag.glob("*.db3")
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        for statement in PROGRAMS[kind]:
+            database.execute(statement)
+    if compression == "file":
+        file.with_suffix(".db3.zstd").write_bytes(zstd.compress(file.read_bytes()))
+        metadata = bag / "metadata.yaml"
+        text = metadata.read_text().replace(file.name, f"{file.name}.zstd")
+        text = text.replace("compression_mode: ''", "compression_mode: FILE")
+        text = text.replace("compression_format: ''", "compression_format: zstd")
+        metadata.write_text(text)
+        assert "FILE" in text
+    with pytest.raises(FileError, match="views or computed columns"):
+        load_bag(bag)
+
+
+def test_load_bag_of_what_unpacks_to_far_more(truth, tmp_path):
+    bag = write_bag(tmp_path / "bag", fixed_cameras(truth.views), "mcap", "file")
+    (file,) = bag.glob("*.zstd")
+    file.write_bytes(zstd.compress(bytes(100_000_000)))
+    with pytest.raises(FileError, match="unpacks to more than"):
+        load_bag(bag)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(FileError, match="it is there and no file"):
+        load_bag(bag)
 
 
 def test_load_recording_of_files_that_are_no_bags(tmp_path):

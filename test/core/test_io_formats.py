@@ -19,7 +19,7 @@ from wildseg3d_testing.scenes import construct_scene
 WITH_DEPTH = {"nerfstudio": 0.51e-4, "apc": 0.51e-4, "bop": 0.51e-4, "tum": 1.01e-4}
 """And by how much depth is rounded."""
 WITH_MASKS = {"nerfstudio", "apc", "bop"}
-UNSCALED = {"colmap", "colmap text", "llff", "mvsnet"}
+UNSCALED = {"colmap", "colmap text", "llff", "mvsnet", "blender"}
 
 
 @pytest.fixture(scope="module")

@@ -328,9 +328,11 @@ def test_camera_compressed_transports(world):
 
 
 def test_camera_latched_info(world):
-    """A driver that publishes its calibration once, before anyone listens, and latched."""
+    """A driver that publishes its calibration once, before anyone listens, and latched; and whose
+    images do not say the order of their channels, which the build's reply says."""
 
     def latch(replay) -> None:
+        replay._streams["left", IMAGE][1].encoding = "8UC3"
         for name in table.NAMES:
             publisher, info = replay._streams.pop((name, INFO))
             topic = publisher.topic_name
@@ -340,7 +342,8 @@ def test_camera_latched_info(world):
     world.replay(prepare=latch)
     time.sleep(1.0)
     world.scene_node(left__reliability="best_effort")
-    assert world.client().build().warnings == ()
+    (warning,) = world.client().build().warnings
+    assert "camera 'left': encoding '8UC3' does not say the order of its channels" in warning
 
 
 # ---- TF ----------------------------------------------------------------------------------------

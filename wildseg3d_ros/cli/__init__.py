@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from wildseg3d_ros.cli.arguments import DELEGATES, make_parser
 from wildseg3d_ros.cli.commands import ExitCode
 from wildseg3d_ros.core.errors import FileError, RigError, WildSeg3DError
+from wildseg3d_ros.core.files.reading import shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`); Python must not flush into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.BROKEN_PIPE
+    except OSError as error:
+        # A path that no reader or writer has met yet: a name that is too long, a folder that is
+        # not to be entered.
+        if error.filename is None or verbose:
+            raise
+        said = f"{error.strerror}: '{shown(error.filename)}'"
+        print(f"wildseg3d: error: {said}", file=sys.stderr)
+        return ExitCode.ERROR
     except KeyboardInterrupt:
         print("wildseg3d: interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED

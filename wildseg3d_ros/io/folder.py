@@ -255,7 +255,7 @@ def write_posed(
         FileError: as of :func:`check_posed_target`, or the target cannot be written.
     """
     source = check_posed_target(folder, target)
-    meta = dict(read_transforms(source))
+    meta = dict(read_transforms(source / TRANSFORMS))
     names = unique_names([frame["file_path"] for frame in meta["frames"]])
     meta["frames"] = frames = [dict(frame) for frame in meta["frames"]]
     for name, frame in zip(names, frames, strict=True):

@@ -86,7 +86,11 @@ def read_depth(path: Path, unit: float) -> NDArray[np.float32]:
             ErrorCode.BAD_DEPTH,
         )
     with np.errstate(over="ignore", invalid="ignore"):  # what is no depth is none in a View
-        return (unsaturated(depth) * np.float64(unit)).astype(np.float32)
+        if depth.dtype != np.uint16:
+            return (unsaturated(depth) * np.float64(unit)).astype(np.float32)
+        # All that 16 bits can say, looked up: a third of the time for an image.
+        steps = unsaturated(np.arange(1 << 16, dtype=np.uint16))
+        return (steps * np.float64(unit)).astype(np.float32)[depth]
 
 
 def read_labels(path: Path) -> NDArray:

@@ -18,7 +18,7 @@ from wildseg3d_ros.core.geometry.lens import Lens, resampled
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.settings import nearest
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.io.formats.base import IGNORE
+from wildseg3d_ros.io.formats.base import IGNORE, Frames
 from wildseg3d_ros.io.frames import evenly_spaced, read_each, unique_names
 from wildseg3d_ros.io.images import SUFFIXES, ImageFile, read_depth, read_labels
 
@@ -84,32 +84,42 @@ def load_transforms(
 ) -> tuple[tuple[View, ...], tuple[NDArray | None, ...], dict[int, str], tuple[str, ...]]:
     """Views, label images, names of labels and warnings of a folder: see
     :func:`wildseg3d_ros.io.folder.load_folder`."""
-    meta = read_transforms(folder)
+    told: list[str] = []
+    listed = list_transforms(folder / TRANSFORMS, told)
+    chosen = evenly_spaced(listed.count, max_views)
+    loaded, left_out = read_each(chosen, listed.read, progress, strict)
+    views, masks = zip(*loaded, strict=True)
+    return views, masks, dict(listed.object_names), (*listed.warnings, *told, *left_out)
+
+
+def list_transforms(file: Path, told: list[str]) -> Frames:
+    """The frames that a file lists, none of them read yet.
+
+    Args:
+        file: ``transforms.json``, or another of its kind.
+        told: gets warnings while frames are read.
+    """
+    meta = read_transforms(file)
     frames = meta["frames"]
-    depth_unit = _number(meta, "depth_unit_scale_factor", folder, 0.001)
+    depth_unit = _number(meta, "depth_unit_scale_factor", file, 0.001)
     if depth_unit <= 0:
         raise InputError(
-            f"'{folder / TRANSFORMS}': depth_unit_scale_factor is metres per step of the depth "
+            f"'{file}': depth_unit_scale_factor is metres per step of the depth "
             f"images and must be positive, got {depth_unit}",
             ErrorCode.BAD_DEPTH,
         )
     names = unique_names([frame["file_path"] for frame in frames])
-    told: list[str] = []
-    read = partial(_load_frame, folder, names, meta, depth_unit, told)
-    chosen = evenly_spaced(len(frames), max_views)
-    loaded, left_out = read_each(chosen, read, progress, strict)
-    views, masks = zip(*loaded, strict=True)
+    read = partial(_load_frame, file, names, meta, depth_unit, told)
     unread = _unread_keys({key for part in (meta, *frames) for key in part})
-    return views, masks, _object_names(meta, folder), (*unread, *told, *left_out)
+    return Frames(len(frames), read, _object_names(meta, file), tuple(unread))
 
 
-def read_transforms(folder: Path) -> Mapping[str, Any]:
+def read_transforms(path: Path) -> Mapping[str, Any]:
     """What the file says, its paths with the slashes of this system.
 
     Raises:
         FileError: it cannot be read, or has no frames with a path each (NO_IMAGES for none).
     """
-    path = folder / TRANSFORMS
     meta = read_json(path, "recording")
     if not isinstance(meta, Mapping):
         raise FileError(
@@ -124,17 +134,17 @@ def read_transforms(folder: Path) -> Mapping[str, Any]:
         if not isinstance(frame.get("file_path"), str):
             hint = "".join(_unread_keys(frame.keys()))
             raise FileError(f"'{path}': frame {i} has no 'file_path'{hint and f': {hint}'}")
-    return {**meta, "frames": [_slashed(folder, frame) for frame in frames]}
+    return {**meta, "frames": [_slashed(path, frame) for frame in frames]}
 
 
-def _slashed(folder: Path, frame: Mapping[str, Any]) -> Mapping[str, Any]:
+def _slashed(file: Path, frame: Mapping[str, Any]) -> Mapping[str, Any]:
     """The frame with the paths of a Windows export as they are here."""
     changed = {
         key: path.replace("\\", "/")
         for key in ("file_path", "depth_file_path", "object_mask_path")
         if isinstance(path := frame.get(key), str)
         and "\\" in path
-        and not is_regular(folder / path)
+        and not is_regular(file.parent / path)
     }
     return {**frame, **changed}
 
@@ -151,20 +161,20 @@ def _unread_keys(keys: Iterable[str]) -> list[str]:
 
 
 def _load_frame(
-    folder: Path, names: list[str], meta: Mapping, depth_unit: float, told: list[str], i: int
+    file: Path, names: list[str], meta: Mapping, depth_unit: float, told: list[str], i: int
 ) -> tuple[View, NDArray | None]:
     name, frame = names[i], meta["frames"][i]
     values = {**meta, **frame}
-    image = _read_image(folder, name, frame["file_path"], values, told)
-    lens = _lens(folder, name, values, image)
+    image = _read_image(file, name, frame["file_path"], values, told)
+    lens = _lens(file, name, values, image)
     depth = mask = None
     if frame.get("depth_file_path"):
-        depth = read_depth(_resolve(folder, frame["depth_file_path"]), depth_unit)
+        depth = read_depth(_resolve(file, frame["depth_file_path"]), depth_unit)
         depth = resampled(depth, image.shape[:2])
         _check_size(name, "depth", depth, image, ErrorCode.BAD_DEPTH)
         depth = lens.undistort_labels(depth, outside=0)
     if frame.get("object_mask_path"):
-        mask = read_labels(_resolve(folder, frame["object_mask_path"]))
+        mask = read_labels(_resolve(file, frame["object_mask_path"]))
         _check_size(name, "object mask", mask, image, ErrorCode.BAD_IMAGE)
         mask = lens.undistort_labels(mask, outside=IGNORE)
     pose = frame.get("transform_matrix")
@@ -173,20 +183,20 @@ def _load_frame(
         lens.undistort_color(image),
         K=lens.K,
         depth=depth,
-        world_from_cam_prior=None if pose is None else _pose(folder, name, pose),
-        stamp_ns=_stamp(folder, name, frame),
+        world_from_cam_prior=None if pose is None else _pose(file, name, pose),
+        stamp_ns=_stamp(file, name, frame),
         frame_id=str(frame.get("frame_id", "")),
     )
     return view, mask
 
 
 def _read_image(
-    folder: Path, name: str, path: str, values: Mapping, told: list[str]
+    file: Path, name: str, path: str, values: Mapping, told: list[str]
 ) -> NDArray[np.uint8]:
     """The image as its intrinsics have it: as stored, or rotated as EXIF says where only that
     has their size."""
-    file = ImageFile.read(_resolve(folder, path))
-    head, given = file.head, (values.get("w"), values.get("h"))
+    picture = ImageFile.read(_resolve(file, path))
+    head, given = picture.head, (values.get("w"), values.get("h"))
     stored, turned = (head.width, head.height), (head.height, head.width)
     upright = head.orientation >= 5 and given == turned != stored
     if head.orientation > 1 and not upright and (head.orientation < 5 or given != stored):
@@ -194,32 +204,32 @@ def _read_image(
             f"camera '{name}': EXIF orientation {head.orientation} of its image is not applied: "
             "intrinsics and depth are taken to be of the image as it is stored"
         )
-    return file.color(upright)
+    return picture.color(upright)
 
 
-def _lens(folder: Path, name: str, values: Mapping, image: NDArray) -> Lens:
+def _lens(file: Path, name: str, values: Mapping, image: NDArray) -> Lens:
     """The lens; without K where no intrinsics are given, which some back ends do without."""
     height, width = image.shape[:2]
     for key, actual in (("w", width), ("h", height)):
-        if key in values and _number(values, key, folder) != actual:
+        if key in values and _number(values, key, file) != actual:
             raise InputError(
                 f"camera '{name}': the intrinsics are for {values.get('w')}x{values.get('h')} "
                 f"pixels but the image is {width}x{height}; scale them to the image",
                 ErrorCode.BAD_CALIBRATION,
             )
-    values = _with_angle(folder, values, width, height)
+    values = _with_angle(file, values, width, height)
     missing = [key for key in INTRINSICS if values.get(key) is None]
-    given = {k: _number(values, k, folder, 0.0) for k in _LENS}
+    given = {k: _number(values, k, file, 0.0) for k in _LENS}
     model = _model(name, values)
     K = None
     if not missing:
-        fx, fy, cx, cy = (_number(values, key, folder) for key in INTRINSICS)
+        fx, fy, cx, cy = (_number(values, key, file) for key in INTRINSICS)
         K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
         # View's own check words the error, before the lens divides by the focal length.
         View(name, image, K=K)
     elif len(missing) < len(INTRINSICS):
         raise InputError(
-            f"camera '{name}': '{folder / TRANSFORMS}' has no {', '.join(missing)}, neither for "
+            f"camera '{name}': '{file}' has no {', '.join(missing)}, neither for "
             "this frame nor for all; give all four intrinsics in pixels, or none of them",
             ErrorCode.BAD_CALIBRATION,
         )
@@ -263,19 +273,19 @@ def _model(name: str, values: Mapping) -> str:
     return model or ("OPENCV_FISHEYE" if is_fisheye is True else "OPENCV")
 
 
-def _with_angle(folder: Path, values: Mapping, width: int, height: int) -> Mapping:
+def _with_angle(file: Path, values: Mapping, width: int, height: int) -> Mapping:
     """The values with intrinsics of a pinhole from its angle of view, where that is all there is:
     as Blender writes them, the optical axis through the middle of the image."""
     if any(values.get(key) is not None for key in INTRINSICS):
         return values
     angles = [
-        None if values.get(key) is None else _number(values, key, folder)
+        None if values.get(key) is None else _number(values, key, file)
         for key in ("camera_angle_x", "camera_angle_y")
     ]
     for angle in angles:
         if angle is not None and not 0 < angle < math.pi:
             raise FileError(
-                f"'{folder / TRANSFORMS}': camera_angle_x and camera_angle_y are the angles of "
+                f"'{file}': camera_angle_x and camera_angle_y are the angles of "
                 f"view in radians, between 0 and pi; got {angle:g}"
             )
     fl_x, fl_y = (
@@ -288,7 +298,7 @@ def _with_angle(folder: Path, values: Mapping, width: int, height: int) -> Mappi
     return {**values, "fl_x": fl_x or fl_y, "fl_y": fl_y or fl_x, **middle}
 
 
-def _pose(folder: Path, name: str, matrix: Any) -> NDArray[np.float64]:
+def _pose(file: Path, name: str, matrix: Any) -> NDArray[np.float64]:
     try:
         world_from_opengl = np.array(matrix, dtype=np.float64)
     except (TypeError, ValueError):
@@ -297,7 +307,7 @@ def _pose(folder: Path, name: str, matrix: Any) -> NDArray[np.float64]:
         world_from_opengl = np.vstack([world_from_opengl, [0, 0, 0, 1]])
     if world_from_opengl.shape != (4, 4):
         raise InputError(
-            f"camera '{name}': transform_matrix in '{folder / TRANSFORMS}' must be 4x4 numbers, "
+            f"camera '{name}': transform_matrix in '{file}' must be 4x4 numbers, "
             f"got {str(matrix)[:80]}",
             ErrorCode.BAD_CALIBRATION,
         )
@@ -309,34 +319,31 @@ def _pose(folder: Path, name: str, matrix: Any) -> NDArray[np.float64]:
     return world_from_opengl @ OPENCV_FROM_OPENGL
 
 
-def _stamp(folder: Path, name: str, frame: Mapping) -> int:
+def _stamp(file: Path, name: str, frame: Mapping) -> int:
     stamp = frame.get("stamp_ns", 0)
     if isinstance(stamp, bool) or not isinstance(stamp, int) or abs(stamp) >= 2**63:
         raise FileError(
-            f"'{folder / TRANSFORMS}': stamp_ns of frame '{name}' must be integer nanoseconds, "
-            f"got {stamp!r}"
+            f"'{file}': stamp_ns of frame '{name}' must be integer nanoseconds, got {stamp!r}"
         )
     return stamp
 
 
-def _object_names(meta: Mapping, folder: Path) -> dict[int, str]:
+def _object_names(meta: Mapping, file: Path) -> dict[int, str]:
     names = meta.get("object_names", {})
     try:
         return {int(label): str(name) for label, name in names.items()}
     except (AttributeError, ValueError):
         raise FileError(
-            f"'{folder / TRANSFORMS}': object_names maps labels to names, like "
+            f"'{file}': object_names maps labels to names, like "
             f'{{"1": "mug"}}; got {str(names)[:80]}'
         ) from None
 
 
-def _number(values: Mapping, key: str, folder: Path, default: float | None = None) -> float:
+def _number(values: Mapping, key: str, file: Path, default: float | None = None) -> float:
     value = values.get(key, default)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
-        raise FileError(
-            f"'{folder / TRANSFORMS}': '{key}' must be a number, got {shown(repr(value))}"
-        )
+        raise FileError(f"'{file}': '{key}' must be a number, got {shown(repr(value))}")
     return float(value)
 
 
@@ -349,8 +356,8 @@ def _check_size(name: str, what: str, array: NDArray, image: NDArray, code: Erro
         )
 
 
-def _resolve(folder: Path, relative: Any) -> Path:
-    path = folder / str(relative)
+def _resolve(file: Path, relative: Any) -> Path:
+    path = file.parent / str(relative)
     if path.suffix.lower() not in SUFFIXES and path.name and not is_regular(path):
         # Blender's exports leave the suffix out.
         named = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
@@ -361,5 +368,5 @@ def _resolve(folder: Path, relative: Any) -> Path:
         except OSError:
             there = False
         what = "which is no file" if there else "which does not exist"
-        raise FileError(f"'{folder / TRANSFORMS}' names '{shown(relative)}', {what}")
+        raise FileError(f"'{file}' names '{shown(relative)}', {what}")
     return path

@@ -112,7 +112,10 @@ def capture(
         for name, (lens, image, depth) in parts.items()
     )
     lenses = {name: part[0] for name, part in parts.items()}
-    return Capture(views, lenses, poses, unposed, world_frame)
+    notes = tuple(
+        said for name, frames in sets.items() if (said := decoders[name].assumed(frames))
+    )
+    return Capture(views, lenses, poses, unposed, world_frame, notes)
 
 
 def poses_of(

@@ -34,7 +34,7 @@ class CameraDecoder:
         self.who = f"camera '{name}'"
         self._topic, self._warn = info_topic, warn
         self._calibration: tuple[Any, Lens] | None = None
-        self._told_of_order = False
+        self._told = ""
 
     def convert(
         self, frames: FrameSet
@@ -48,7 +48,9 @@ class CameraDecoder:
             image = rgb_from_compressed(frames.image, self.who)
         else:
             image = rgb_from_image(frames.image, self.who, self.config.unnamed_order)
-            self._warn_of_unnamed_order(frames.image.encoding)
+        if (assumed := self.assumed(frames)) and assumed != self._told:
+            self._told = assumed
+            self._warn(assumed)
         calibration = self._calibrate(frames.info, image.shape[:2])
         depth = None
         if frames.depth is not None:
@@ -70,14 +72,16 @@ class CameraDecoder:
             return self.convert(frames)[0]
         return self._calibrate(frames.info, frames.size)
 
-    def _warn_of_unnamed_order(self, encoding: str) -> None:
-        if encoding.upper() in UNNAMED_ORDER and not self._told_of_order:
-            self._told_of_order = True
-            self._warn(
-                f"{self.who}: encoding '{encoding}' does not say the order of its channels; it is "
-                f"taken as {self.config.unnamed_order}: set '{self.name}.unnamed_order', or let "
-                "the driver publish rgb8 or bgr8"
-            )
+    def assumed(self, frames: FrameSet) -> str:
+        """What of messages is taken for granted, in a sentence; empty where nothing is."""
+        encoding = getattr(frames.image, "encoding", "")  # what is compressed has none
+        if encoding.upper() not in UNNAMED_ORDER:
+            return ""
+        return (
+            f"{self.who}: encoding '{encoding}' does not say the order of its channels; it is "
+            f"taken as {self.config.unnamed_order}: set '{self.name}.unnamed_order', or let "
+            "the driver publish rgb8 or bgr8"
+        )
 
     def _calibrate(self, info: CameraInfoMessage, size: tuple[int, int]) -> Lens:
         """The lens; its maps take longer than an image, so it is kept while nothing changes."""

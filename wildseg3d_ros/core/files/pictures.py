@@ -21,6 +21,8 @@ READABLE = "PNG, JPEG, TIFF, WebP, BMP, PGM or PPM"
 LARGEST_FILE = 512 * MIB
 _LARGEST = 256 * MIB
 """Bytes of a decoded image: 85 megapixels of RGB."""
+_CHUNK, _CHECKSUM = struct.Struct(">I4s").unpack_from, struct.Struct(">I").unpack_from
+"""Of a PNG, which has a chunk for each 8 kB."""
 _SCANS = 100
 """Of a JPEG, each of which the decoder runs through all pixels; encoders make about ten."""
 _OTHERS = {
@@ -128,15 +130,15 @@ def decode_image(data: bytes | memoryview, who: str, flags: int) -> NDArray:
 def _check_chunks(data: memoryview) -> None:
     """Raises ValueError where a PNG ends early or differs from its checksums, of which OpenCV
     would make an image with what is left."""
-    at, kind = 8, b""
+    at, kind, size = 8, b"", len(data)
     while kind != b"IEND":
-        if at + 12 > len(data):
+        if at + 12 > size:
             raise ValueError("it is truncated")
-        length, kind = struct.unpack_from(">I4s", data, at)
+        length, kind = _CHUNK(data, at)
         end = at + 8 + length
-        if end + 4 > len(data):
+        if end + 4 > size:
             raise ValueError("it is truncated")
-        if zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+        if zlib.crc32(data[at + 4 : end]) != _CHECKSUM(data, end)[0]:
             raise ValueError("it is damaged: its checksums do not hold")
         at = end + 4
 

@@ -84,7 +84,10 @@ def is_folder(path: Path) -> bool:
 
 def same_place(one: Path, other: Path) -> bool:
     """Whether two paths lead to the same place, links that go in a circle included."""
-    return os.path.realpath(one) == os.path.realpath(other)
+    try:
+        return os.path.realpath(one) == os.path.realpath(other)
+    except ValueError:  # a name that no file can have
+        return False
 
 
 def of_home(path: str) -> Path:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.files.reading import is_folder, is_regular, opened, shown
+from wildseg3d_ros.core.errors import FileError, WildSeg3DError
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, shown
+from wildseg3d_ros.io.bags.claims import (
+    METADATA,
+    bound_chunks,
+    check_files,
+    check_opened,
+    unpacked_message,
+)
 
 STORAGES = (".mcap", ".db3")
-METADATA = "metadata.yaml"
-_LARGEST = 1 << 50
 _WAY_OUT = "`ros2 bag reindex` or `mcap recover` may repair it"
 NEED = (
     "reading bags needs the extra 'bags': `make setup EXTRAS=bags` in a clone, else "
@@ -65,6 +70,10 @@ class Bag:
 
     def __init__(self, path: Path, reader: Any, types: Any) -> None:
         self.path, self._reader, self._types = path, reader, types
+        storage = reader.storage
+        self._is_packed = storage.metadata.compression_mode == "message"
+        if self._is_packed:  # and unpacked here, within bounds
+            storage.metadata = storage.metadata._replace(compression_mode=None)
         self.topics: Mapping[str, Topic] = {
             name: Topic(name, info.msgtype or "several types", info.msgcount)
             for name, info in reader.topics.items()
@@ -90,6 +99,7 @@ class Bag:
             # What rosbags raises for damaged bytes is of many kinds; nothing else is in here.
             try:
                 connection, stamp_ns, data = next(found)
+                data = unpacked_message(data) if self._is_packed else data
                 value = self._types.deserialize_cdr(data, connection.msgtype)
             except StopIteration:
                 return
@@ -111,15 +121,25 @@ def opened_bag(path: Path) -> Iterator[Bag]:
     except ModuleNotFoundError as error:
         raise FileError(f"cannot read bag '{shown(path)}': {NEED}") from error
     place = _place(path)
+    bound_chunks()
     try:
+        check_files(place)
         reader = Reader(place)
         reader.open()
+    except WildSeg3DError:
+        raise
     except Exception as error:  # as many kinds as there are kinds of damage
         raise damaged(path, error) from error
     try:
-        yield Bag(path, reader, get_typestore(Stores.ROS2_JAZZY))
+        try:
+            bag = Bag(path, reader, get_typestore(Stores.ROS2_JAZZY))
+            check_opened(getattr(reader.storage, "storages", [reader.storage]), len(bag.topics))
+        except Exception as error:
+            raise damaged(path, error) from error
+        yield bag
     finally:
-        reader.close()
+        with suppress(Exception):  # of a bag that says odd things, rosbags cannot close all
+            reader.close()
 
 
 def damaged(path: Path, error: Exception) -> FileError:
@@ -140,8 +160,6 @@ def _storages(folder: Path) -> list[Path]:
 def _place(path: Path) -> Path:
     """What rosbags is to open."""
     if not is_folder(path):
-        with opened(path, "bag", _LARGEST):
-            pass
         if path.suffix != ".zstd":
             return path
         if is_regular(path.parent / METADATA):

@@ -8,7 +8,7 @@ three, in steps of 0.1 mm (``rgbd-utils/matlab/readDepth.m`` there).
 
 from __future__ import annotations
 
-import re
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ OBJECT_NAMES = {
 }
 """Labels of the masks that come with the sample scene."""
 _INFO = "cam.info.txt"
+_NUMBER = tuple("-+.0123456789")
 
 
 def list_frames(folder: Path) -> Frames:
@@ -68,17 +69,22 @@ def decode_depth(stored: NDArray) -> NDArray[np.float32]:
 def _read_matrices(path: Path) -> dict[str, NDArray[np.float64]]:
     """Matrices by the comment above them, in lower case."""
     matrices = {}
-    for title, body in re.findall(
-        r"^#\s*(.+)\n((?:[ \t]*[-+\d.][^\n]*(?:\n|$))+)",
-        read_text(path, "calibration"),
-        re.MULTILINE,
-    ):
-        try:
-            rows = [[float(x) for x in line.split()] for line in body.splitlines()]
-            matrices[title.strip().lower()] = np.array(rows)
-        except ValueError as error:
-            raise FileError(f"'{path}': '{title}' is not a matrix: {error}") from error
+    title = ""
+    for kind, group in itertools.groupby(read_text(path, "calibration").splitlines(), _kind):
+        lines = list(group)
+        if kind == "row" and title:
+            try:
+                matrices[title] = np.array([[float(x) for x in line.split()] for line in lines])
+            except ValueError as error:
+                raise FileError(f"'{path}': '{title}' is not a matrix: {error}") from error
+        title = lines[-1][1:].strip().lower() if kind == "title" else ""
     return matrices
+
+
+def _kind(line: str) -> str:
+    if line.startswith("#"):
+        return "title"
+    return "row" if line.lstrip().startswith(_NUMBER) else ""
 
 
 FORMAT = Format(

@@ -32,6 +32,8 @@ from wildseg3d_ros.io.images import read_color, read_depth, read_labels
 _TITLE = "a BOP scene"
 _CAMERA, _TRUTH = "scene_camera.json", "scene_gt.json"
 _METRES = 0.001
+_MOST = 500
+"""Objects of a scene."""
 _SAME = 0.02
 """Metres within which an instance is the same one in another image."""
 
@@ -64,7 +66,9 @@ def list_frames(folder: Path) -> Frames:
         K = _numbers(entry, "cam_K", (3, 3), f"'{folder / _CAMERA}', image {number}")
         depth = None
         if depths.is_dir():
-            depth = read_depth(depths / f"{number}.png", entry.get("depth_scale", 1.0) * _METRES)
+            where = f"'{folder / _CAMERA}', image {number}"
+            scale = float(_numbers({"depth_scale": 1.0} | entry, "depth_scale", (), where))
+            depth = read_depth(depths / f"{number}.png", scale * _METRES)
         mask = _mask(folder, number, labels[number], image.shape[:2]) if truth else None
         return frame_of(number, image, Lens(K, image.shape[:2]), poses[number], depth, mask)
 
@@ -92,6 +96,13 @@ def _numbers(entry: Any, key: str, shape: tuple[int, ...], where: str) -> NDArra
         ) from None
 
 
+def _whole(entry: Any, key: str, where: str) -> int:
+    value = float(_numbers(entry, key, (), where))
+    if not abs(value) < 1e9:
+        raise FileError(f"{where}: '{key}' must be a whole number, got {value}")
+    return int(value)
+
+
 def _pose(entry: Any, where: str) -> NDArray[np.float64] | None:
     if not isinstance(entry, dict):
         raise FileError(f"{where}: expected an object with cam_K")
@@ -113,9 +124,11 @@ def _instances(
     names: dict[int, str] = {}
     for number, listed in truth.items():
         labels[number], used = [], set()
-        for entry in listed if isinstance(listed, list) else []:
-            where = f"'{path}', image {number}"
-            kind = int(_numbers(entry, "obj_id", (), where))
+        where = f"'{path}', image {number}"
+        if not isinstance(listed, list) or len(listed) > _MOST or len(names) > _MOST:
+            raise FileError(f"{where}: expected a list of objects, at most {_MOST} in all images")
+        for entry in listed:
+            kind = _whole(entry, "obj_id", where)
             position, pose = _numbers(entry, "cam_t_m2c", (3,), where) * _METRES, poses[number]
             world = None if pose is None else apply(pose, position)
             label = next(

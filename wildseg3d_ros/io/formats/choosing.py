@@ -5,14 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, FileError
-from wildseg3d_ros.io.formats import apc, bop, colmap, llff, middlebury, mvsnet, scannet, tum
+from wildseg3d_ros.io.formats import (
+    apc,
+    blender,
+    bop,
+    colmap,
+    llff,
+    middlebury,
+    mvsnet,
+    scannet,
+    tum,
+)
 from wildseg3d_ros.io.formats.base import Format, named
 from wildseg3d_ros.io.images import SUFFIXES
 
 NERFSTUDIO, PLAIN = "nerfstudio", "plain"
 FORMATS: dict[str, Format] = {
     module.FORMAT.name: module.FORMAT
-    for module in (colmap, llff, bop, scannet, tum, middlebury, mvsnet, apc)
+    for module in (colmap, llff, bop, scannet, tum, middlebury, mvsnet, apc, blender)
 }
 """All formats but nerfstudio's and that of a plain folder of images."""
 NAMES = (NERFSTUDIO, *FORMATS, PLAIN)

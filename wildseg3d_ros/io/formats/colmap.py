@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
-from wildseg3d_ros.core.files.reading import is_regular, opened, shown
+from wildseg3d_ros.core.files.reading import MIB, is_regular, opened, shown
 from wildseg3d_ros.core.files.text import read_text
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import (
@@ -33,6 +33,8 @@ from wildseg3d_ros.io.images import read_color
 _TITLE = "a COLMAP reconstruction"
 _PLACES = ("sparse/0", "sparse", "colmap/sparse/0", "0", ".")
 _LARGEST = 1 << 33
+_LONGEST = 16 * MIB
+"""Bytes of a line of text: an image's points."""
 _MODELS = {
     "SIMPLE_PINHOLE": (0, "f cx cy"),
     "PINHOLE": (1, "fx fy cx cy"),
@@ -189,7 +191,7 @@ def _text_cameras(text: str) -> Iterator[tuple[int, _Camera]]:
 def _text_images(path: Path) -> Iterator[_Image]:
     """Of every two lines the first; the second has the image's points, and may be empty."""
     with opened(path, "images", _LARGEST) as file:
-        lines = (line for line in file if not line.startswith(b"#"))
+        lines = (line for line in _lines(file) if not line.startswith(b"#"))
         for line in lines:
             if not line.strip():
                 continue
@@ -198,6 +200,13 @@ def _text_images(path: Path) -> Iterator[_Image]:
             values = [float(number) for number in numbers]
             yield _image(name.strip(), int(camera), values[:4], values[4:])
             next(lines, None)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise ValueError(f"a line of more than {_LONGEST / 1e6:.0f} MB")
+        yield line
 
 
 FORMAT = Format(

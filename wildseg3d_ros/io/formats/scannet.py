@@ -72,7 +72,12 @@ def registered(
         K: intrinsics of the image.
         size: (height, width) of the image.
     """
-    depth_from_image = depth_K @ np.linalg.inv(K)
+    try:
+        depth_from_image = depth_K @ np.linalg.inv(K)
+    except np.linalg.LinAlgError:
+        raise InputError(
+            f"intrinsics that no camera has: {K.tolist()}", ErrorCode.BAD_CALIBRATION
+        ) from None
     u = depth_from_image[0, 0] * np.arange(size[1]) + depth_from_image[0, 2]
     v = depth_from_image[1, 1] * np.arange(size[0]) + depth_from_image[1, 2]
     map_u, map_v = np.meshgrid(u.astype(np.float32), v.astype(np.float32))

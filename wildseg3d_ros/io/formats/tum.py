@@ -44,6 +44,8 @@ _SLOP_NS = 20_000_000
 """Between an image and its depth: that of the data set's associate.py."""
 _GAP_NS = 100_000_000
 """Between two poses of which one in the middle is made; they come 100 times a second."""
+_LATEST = 2**33
+"""Seconds that a stamp may have: nanoseconds of 64 bits."""
 _RECOMMENDED = (525.0, 525.0, 319.5, 239.5), (480, 640)
 """fx fy cx cy and (height, width): vision.in.tum.de/data/datasets/rgbd-dataset/file_formats."""
 
@@ -53,6 +55,7 @@ def list_frames(folder: Path) -> Frames:
     paths = {part: required(folder / f"{part}.txt", _TITLE) for part in _PARTS}
     colors, depths = (_rows(paths[part], 1) for part in ("rgb", "depth"))
     truth = [(stamp, _pose(words)) for stamp, words in _rows(paths["groundtruth"], 7)]
+    stamps = np.array([stamp for stamp, _ in truth], np.int64)
     if not truth:
         raise FileError(f"'{paths['groundtruth']}' has no poses")
     pairs = _associated([s for s, _ in colors], [s for s, _ in depths])
@@ -67,7 +70,7 @@ def list_frames(folder: Path) -> Frames:
     def read(i: int) -> Frame:
         (stamp_ns, color), (_, depth_file) = colors[pairs[i][0]], depths[pairs[i][1]]
         name = Path(color[0]).stem
-        pose = _pose_at(truth, stamp_ns, name)
+        pose = _pose_at(truth, stamps, stamp_ns, name)
         image = read_color(folder / color[0], upright=False)
         size = image.shape[:2]
         if told and size != _RECOMMENDED[1]:
@@ -103,8 +106,11 @@ def _rows(path: Path, least: int) -> list[tuple[int, list[str]]]:
         if stamp.startswith("#"):
             continue
         try:
-            rows.append((int(Decimal(stamp) * 10**9), words))
-        except (InvalidOperation, OverflowError, ValueError):
+            seconds = Decimal(stamp)
+            if not abs(seconds) < _LATEST:
+                raise ValueError
+            rows.append((int(seconds * 10**9), words))
+        except (InvalidOperation, ValueError):
             raise FileError(f"'{path}', line {number}: '{stamp[:40]}' is no stamp") from None
         if len(words) < least:
             raise FileError(
@@ -143,9 +149,11 @@ def _pose(words: list[str]) -> NDArray[np.float64]:
 
 
 def _pose_at(
-    truth: list[tuple[int, NDArray[np.float64]]], stamp_ns: int, name: str
+    truth: list[tuple[int, NDArray[np.float64]]],
+    stamps: NDArray[np.int64],
+    stamp_ns: int,
+    name: str,
 ) -> NDArray[np.float64]:
-    stamps = [stamp for stamp, _ in truth]
     at = int(np.searchsorted(stamps, stamp_ns))
     before, after = truth[max(at - 1, 0)], truth[min(at, len(truth) - 1)]
     if after[0] == stamp_ns:
