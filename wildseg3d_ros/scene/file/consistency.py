@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import read_pixels
 from wildseg3d_ros.core.errors import InputError, InvalidScene
 from wildseg3d_ros.core.types import (
     Alignment,
@@ -84,7 +85,7 @@ def check_scene(scene: Scene, masks_checked: bool = False) -> None:
         InvalidScene: names the part, what was expected and what it is.
     """
     views = _check_views(scene)
-    _check_cameras(scene.K, scene.world_from_cam, views)
+    check_cameras(scene.K, scene.world_from_cam, views)
     if not masks_checked:
         check_masks_of(scene.images, scene.masks)
     _check_world(scene)
@@ -123,7 +124,8 @@ def _check_views(scene: Scene) -> int:
     return views
 
 
-def _check_cameras(K: Any, world_from_cam: Any, views: int) -> None:
+def check_cameras(K: Any, world_from_cam: Any, views: int) -> None:
+    """Checks intrinsics and poses of all views; raises InvalidScene."""
     check_array(K, "K", np.float64, (views, 3, 3))
     check_finite(K, "K")
     for view, each in enumerate(K):
@@ -165,11 +167,17 @@ def _check_index(index: ObjectIndex, scene: Scene) -> None:
     check_range(index.confidence, "confidence of the index", 0.0, _LARGEST)
     sizes = np.array([image.shape[0] * image.shape[1] for image in scene.images])
     check_range(index.view, "view of the index", 0, len(sizes) - 1)
+    check_range(index.view_count, "view_count of the index", 1, 255)
     inside = index.pixel < sizes[index.view]
     expect(bool(inside.all()), "pixel of the index", "pixels of the views", "some outside")
     offsets = index.leaf_offsets
     rising = offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
     expect(bool(rising), "leaf_offsets of the index", f"rising from 0 to {rows}", offsets)
+    expect(index.in_order(), "the index", "points by leaf, view and pixel", "another order")
+    for view, points in enumerate(scene.world.points):
+        mine = index.view == view
+        same = np.array_equal(index.points[mine], read_pixels(points, index.pixel[mine]))
+        expect(same, f"points of view {view} in the index", "those of its pointmap", "others")
 
 
 def _check_alignment(aligned: Alignment, views: int) -> None:
@@ -182,7 +190,7 @@ def _check_alignment(aligned: Alignment, views: int) -> None:
             check_range(values[~np.isnan(values)], name, 0.0, np.inf)
     used = aligned.pair_used
     check_range(aligned.edges, "edges", 0, views - 1)
-    _check_cameras(aligned.K, aligned.world_from_cam, views)
+    check_cameras(aligned.K, aligned.world_from_cam, views)
     _check_poses(aligned.world_from_pair[used], "world_from_pair of the used pairs")
     check_range(aligned.pair_scale[used], "pair_scale of the used pairs", 1e-30, 1e30)
     _check_poses(aligned.view_correction, "view_correction")
