@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import (
     alignment,
     association,
+    batch,
     camera_throughput,
     grasping,
     machine,
@@ -43,6 +44,7 @@ BENCHMARKS = {
     "stereo": stereo.measure,
     "rgb_rigs": rgb_rigs.measure,
     "rig": rig_mistakes.main,
+    "batch": batch.main,
 }
 
 

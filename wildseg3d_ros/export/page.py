@@ -19,8 +19,9 @@ from wildseg3d_ros.export.target import Plan
 from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.io.frames import evenly_spaced
 from wildseg3d_ros.io.html import document, embedded
-from wildseg3d_ros.io.pictures import RGB, cut_out, draw_labels, object_colors, scaled
+from wildseg3d_ros.io.pictures import RGB, cut_out, draw_labels, jpeg, object_colors, scaled
 from wildseg3d_ros.io.rendering import DrawingCamera, render_cloud
+from wildseg3d_ros.scene.scene import Scene
 
 PAGE = "index.html"
 _VIEW_WIDTH, _MOST_VIEWS = 360, 24
@@ -75,6 +76,13 @@ def page_text(contents: Contents) -> str:
         f'<h2>Views</h2>\n<div class="views">{views}</div>\n{more}'
     )
     return document(f"Scene {scene.scene_id}", body, _STYLE)
+
+
+def preview(scene: Scene) -> bytes:
+    """A small JPEG picture of the view that shows most objects, with these in colours."""
+    view = int(np.argmax([len(np.unique(labels)) for labels in scene.labels]))
+    drawn = draw_labels(scene.images[view], scene.labels[view], object_colors(scene.object_ids))
+    return jpeg(scaled(drawn, _VIEW_WIDTH))
 
 
 def _row(contents: Contents, each: SceneObject, color: RGB) -> str:

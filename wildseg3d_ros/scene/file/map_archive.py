@@ -35,7 +35,7 @@ def write_points(
 ) -> None:
     """The pointmap (H, W, 3) of a view: depths where all points lie on their pixels' rays, as
     those of depth cameras do, else coordinates."""
-    filled = ~np.isnan(points).all(axis=-1)
+    filled = np.asarray(~np.isnan(points).all(axis=-1))
     _write_filled(archive, name, filled)
     given = points[filled]
     from_camera = given - world_from_cam[:3, 3]
@@ -73,7 +73,7 @@ def read_points(
 
 def write_confidence(archive: zipfile.ZipFile, name: str, confidence: NDArray[np.float32]) -> None:
     """The confidences (H, W) of a view, 0 = none."""
-    filled = confidence != 0
+    filled = np.asarray(confidence != 0)
     _write_filled(archive, name, filled)
     _write_planes(archive, f"{name}/values", _shortened(confidence[filled], _CONFIDENCE_BITS))
 
