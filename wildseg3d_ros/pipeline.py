@@ -24,6 +24,7 @@ from wildseg3d_ros.core.types import (
     View,
     check_views,
 )
+from wildseg3d_ros.core.types.working import at_working_size
 from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for, why_nothing_found
 from wildseg3d_ros.masks.interactive.updating import UpdatedMasks
 from wildseg3d_ros.pairing import choose_pairs, keep_largest
@@ -31,7 +32,12 @@ from wildseg3d_ros.pointmaps import ComparesViews, NeedsPoses, PointmapBackend, 
 from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.prompting import answer
-from wildseg3d_ros.scene.replaced_view import check_same_views, has_moved, pairs_of_view
+from wildseg3d_ros.scene.replaced_view import (
+    at_sizes_of,
+    check_same_views,
+    has_moved,
+    pairs_of_view,
+)
 from wildseg3d_ros.scene.scene import Scene
 
 
@@ -63,6 +69,7 @@ def build_scene(
     """
     progress = progress or Progress()
     check_views(views)
+    views = [at_working_size(view, config.max_megapixels) for view in views]
     check_device(config.alignment.device)
     report = _check_rig(views, config, progress)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
@@ -118,13 +125,14 @@ def update_scene(
     index = scene.view_index(changed)
     views = [view for view in views if view.name not in {v.name for v in scene.left_out}]
     check_same_views(scene, views)
+    views = at_sizes_of(scene, views, config.max_megapixels)
     progress = progress or Progress()
     check_device(config.alignment.device)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
     masks = UpdatedMasks(masks or load_masks_for(scene.masks, config.masks), scene.masks, index)
     pairs = pairs_of_view(scene, index)
     # The masks of the others are kept, so that no view may be left out.
-    whole = config.of_all_views()
+    whole = replace(config.of_all_views(), max_megapixels=0.0)
     build_anew = partial(build_scene, views, whole, progress, pointmaps, masks, world_frame)
     if not pairs or has_moved(scene, views[index], index):
         return replace(build_anew(), left_out=scene.left_out)

@@ -114,7 +114,7 @@ def _pictures(contents: Contents, each: SceneObject) -> str:
         return ""
     best = max(mine, key=lambda mask: int(mask.mask.sum()))
     scene, name = contents.scene, contents.scene.view_names[best.view]
-    image = cut_out(scene.images[best.view], best.mask, _PICTURE)
+    image = cut_out(contents.image(best.view), best.mask, _PICTURE)
     made = embedded(image, f"object {each.object_id} in {name}")
     if each.points:
         cloud = contents.cloud(each)
@@ -126,7 +126,7 @@ def _pictures(contents: Contents, each: SceneObject) -> str:
 
 
 def _view(contents: Contents, view: int, colors: dict[int, RGB]) -> str:
-    image, name = contents.scene.images[view], contents.scene.view_names[view]
+    image, name = contents.image(view), contents.scene.view_names[view]
     drawn: NDArray[np.uint8] = draw_labels(image, contents.labels(view), colors)
     picture = embedded(scaled(drawn, _VIEW_WIDTH), f"objects in {name}")
     return f"<figure>{picture}<figcaption>{html.escape(name)}</figcaption></figure>\n"

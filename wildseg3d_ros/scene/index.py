@@ -139,7 +139,9 @@ class ObjectIndex(ReadOnlyArrays):
         for view, (image, counts) in enumerate(zip(images, view_counts, strict=True)):
             leaves = np.where(counts > 0, tree.leaves[view], -1)
             rows = _with_leaf(view, image, world, leaves, group)
-            parts.append(rows | {"view_count": read_pixels(counts, rows["pixel"])})
+            parts.append(
+                rows | {"view_count": read_pixels(counts, rows["pixel"].astype(np.int64))}
+            )
         rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return cls._sorted(rows, objects)
 

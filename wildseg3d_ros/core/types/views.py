@@ -53,6 +53,7 @@ class View:
         frame_id: name of the camera's optical frame in TF; empty when there is none.
         prior_translation_sigma, prior_rotation_sigma: standard deviations of that pose, metres and
             rad; 0 when unknown (then ``alignment.prior_translation_sigma`` and ``_rotation_``).
+        camera_size: (height, width) of the camera's own image, where this is a smaller copy of it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class View:
     frame_id: str = ""
     prior_translation_sigma: float = 0.0
     prior_rotation_sigma: float = 0.0
+    camera_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         who = f"camera '{self.name}'"
@@ -122,6 +124,11 @@ class View:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """(height, width) of the camera's own image."""
+        return self.camera_size or self.size
 
     def intrinsics_for(self, backend: str) -> NDArray[np.float64]:
         """``K``; raises InputError where it is unknown, for a back end that needs it."""

@@ -16,6 +16,7 @@ from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.arrays import read_npy
 from wildseg3d_ros.core.files.reading import is_regular
 from wildseg3d_ros.core.geometry.lens import Lens
+from wildseg3d_ros.core.geometry.resizing import rescaled
 from wildseg3d_ros.core.geometry.transforms import make_transform, nearest_rotation
 from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.io.formats.base import (
@@ -26,7 +27,6 @@ from wildseg3d_ros.io.formats.base import (
     images_in,
     natural_order,
     pinhole,
-    rescaled,
 )
 from wildseg3d_ros.io.images import read_color
 

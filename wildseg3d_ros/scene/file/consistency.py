@@ -59,6 +59,8 @@ ALIGNMENT_ARRAYS: Kinds = {
     "view_correction": (np.float64, ("views", 4, 4)),
 }
 _MAY_BE_EMPTY = ("pair_residual_px", "view_residual_px", "view_correction")
+_LONGEST = 2**15
+"""Edge of a camera's image [px]."""
 _LATEST_NS = 2**63 - 1
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -108,6 +110,12 @@ def _check_views(scene: Scene) -> int:
     for view, image in enumerate(check_tuple(scene.images, "images", views)):
         check_array(image, f"image of view {view}", np.uint8, (None, None, 3))
         expect(image.size > 0, f"image of view {view}", "at least one pixel", image.shape)
+    sizes = check_tuple(scene.camera_sizes, "camera_sizes", views if scene.camera_sizes else 0)
+    for image, size in zip(scene.images, sizes, strict=False):
+        for least, edge in zip(
+            image.shape, check_tuple(size, "a size in camera_sizes", 2), strict=False
+        ):
+            check_integer(edge, "an edge in camera_sizes", least, _LONGEST)
     for stamp in check_tuple(scene.stamps_ns, "stamps_ns", views):
         check_integer(stamp, "a time in stamps_ns", -_LATEST_NS, _LATEST_NS)
     check_integer(scene.stamp_ns, "stamp_ns", -_LATEST_NS, _LATEST_NS)
@@ -176,7 +184,9 @@ def _check_index(index: ObjectIndex, scene: Scene) -> None:
     expect(index.in_order(), "the index", "points by leaf, view and pixel", "another order")
     for view, points in enumerate(scene.world.points):
         mine = index.view == view
-        same = np.array_equal(index.points[mine], read_pixels(points, index.pixel[mine]))
+        same = np.array_equal(
+            index.points[mine], read_pixels(points, index.pixel[mine].astype(np.int64))
+        )
         expect(same, f"points of view {view} in the index", "those of its pointmap", "others")
 
 

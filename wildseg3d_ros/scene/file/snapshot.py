@@ -182,6 +182,8 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     aligned["cameras"] = tuple(CameraVerdict(**camera) for camera in aligned["cameras"])
     values["left_out"] = tuple(_left_out(view) for view in values["left_out"])
     views = range(len(check_tuple(values["view_names"], "view_names")))
+    sizes_of = check_tuple(values["camera_sizes"], "camera_sizes")
+    values["camera_sizes"] = tuple(tuple(size) for size in sizes_of if isinstance(size, list))
     images = _read_images(archive, views)
     sizes = [image.shape[:2] for image in images]
     K, poses = (read_array(archive, name, np.float64, 3) for name in ("K", "world_from_cam"))
