@@ -22,6 +22,7 @@ from benchmarks import (
     rgb_rigs,
     rig_mistakes,
     sam2,
+    scaling,
     service_latency,
     service_soak,
     stability,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "rgb_rigs": rgb_rigs.measure,
     "rig": rig_mistakes.main,
     "batch": batch.main,
+    "scaling": scaling.main,
 }
 
 
