@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import (
     alignment,
     association,
+    batch,
     camera_throughput,
     grasping,
     machine,
@@ -21,6 +22,7 @@ from benchmarks import (
     rgb_rigs,
     rig_mistakes,
     sam2,
+    scaling,
     service_latency,
     service_soak,
     stability,
@@ -43,6 +45,8 @@ BENCHMARKS = {
     "stereo": stereo.measure,
     "rgb_rigs": rgb_rigs.measure,
     "rig": rig_mistakes.main,
+    "batch": batch.main,
+    "scaling": scaling.main,
 }
 
 

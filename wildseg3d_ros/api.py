@@ -42,6 +42,7 @@ from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.masks.text import WEIGHTS
 from wildseg3d_ros.masks.text.loading import load_text_finder
 from wildseg3d_ros.pipeline import build_scene
+from wildseg3d_ros.scene.camera_pixels import camera_image, camera_labels
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene as Snapshot
@@ -165,11 +166,11 @@ class Scene:
         Raises:
             PromptError: there is no such camera.
         """
-        return self._snapshot.images[self._snapshot.view_index(view)]
+        return camera_image(self._snapshot, self._snapshot.view_index(view))
 
     def labels(self, view: str) -> NDArray[np.int32]:
         """(H, W) ids of whole objects in a camera's image, 0 = none; errors as of image."""
-        return self._snapshot.labels[self._snapshot.view_index(view)]
+        return camera_labels(self._snapshot, self._snapshot.view_index(view))
 
     def segment(
         self, *where: Where, without: Sequence[Where] = (), level: Level = "whole"

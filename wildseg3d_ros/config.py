@@ -10,7 +10,7 @@ from typing import Any
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.files.text import read_yaml
-from wildseg3d_ros.core.settings import from_mapping
+from wildseg3d_ros.core.settings import from_mapping, setting
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.config import PointmapConfig
@@ -26,6 +26,13 @@ class SceneConfig:
     masks: MaskConfig = MaskConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     index: IndexConfig = IndexConfig()
+    max_megapixels: float = setting(
+        2.1,
+        "millions of pixels of an image that are worked on: larger images are reduced, with "
+        "depth and intrinsics, while clicks and masks stay in the camera's own pixels; 0 = all",
+        0.0,
+        1000.0,
+    )
 
     def of_all_views(self) -> SceneConfig:
         """The same that refuses to leave views out of a scene."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import InputError, PromptError
 from wildseg3d_ros.core.types import Click, Prompt
 from wildseg3d_ros.io.folder import IGNORE, Recording
+from wildseg3d_ros.scene.camera_pixels import at_camera
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene
 
@@ -169,7 +170,7 @@ def evaluate(
         if mask is not None and view.name in scene.view_names
     }
     measured = {
-        view.name: scene.world.valid(scene.view_index(view.name))
+        view.name: _valid_at_camera(scene, scene.view_index(view.name))
         if view.depth is None
         else view.depth > 0
         for view in recording.views
@@ -178,7 +179,7 @@ def evaluate(
     truth = Truth(labels, measured)
     reference = _reference(truth, reference_view)
     for name, mask in labels.items():
-        shape = scene.labels[scene.view_index(name)].shape
+        shape = scene.camera_size(scene.view_index(name))
         if mask.shape != shape:
             raise InputError(
                 f"camera '{name}': the label image is {mask.shape[1]}x{mask.shape[0]} but the "
@@ -235,6 +236,10 @@ def peak_memory_mb() -> float:
     """Largest resident set of this process so far, in 10^6 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _valid_at_camera(scene: Scene, view: int) -> NDArray[np.bool_]:
+    return at_camera(scene, view, scene.world.valid(view))
 
 
 def _reference(truth: Truth, wanted: str | None) -> str:

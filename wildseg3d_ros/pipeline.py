@@ -24,6 +24,7 @@ from wildseg3d_ros.core.types import (
     View,
     check_views,
 )
+from wildseg3d_ros.core.types.working import at_working_size
 from wildseg3d_ros.masks import MaskBackend, load_masks, load_masks_for, why_nothing_found
 from wildseg3d_ros.masks.ignored import without_ignored
 from wildseg3d_ros.masks.interactive.joining import JoinedMasks
@@ -35,6 +36,7 @@ from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.report import RigReport
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.replaced_view import (
+    at_sizes_of,
     check_same_views,
     has_moved,
     pairs_of_view,
@@ -74,6 +76,7 @@ def build_scene(
     """
     progress = progress or Progress()
     check_views(views)
+    views = [at_working_size(view, config.max_megapixels) for view in views]
     check_device(config.alignment.device)
     report = _check_rig(views, config, progress)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
@@ -131,6 +134,7 @@ def update_scene(
     joins = changed not in scene.view_names and bool(views) and views[-1].name == changed
     index = len(scene.view_names) if joins else scene.view_index(changed)
     check_same_views(scene, views[:-1] if joins else views)
+    views = at_sizes_of(scene, views, config.max_megapixels)
     progress = progress or Progress()
     check_device(config.alignment.device)
     pointmaps = pointmaps or load_pointmaps(config.pointmaps)
@@ -144,7 +148,7 @@ def update_scene(
         masks = UpdatedMasks(backend, scene.masks, index)
         pairs = pairs_of_view(scene, index)
     # The masks of the others are kept, so that no view may be left out.
-    whole = config.of_all_views()
+    whole = replace(config.of_all_views(), max_megapixels=0.0)
     build_anew = partial(build_scene, views, whole, progress, pointmaps, masks, world_frame)
     if not pairs or (not joins and has_moved(scene, views[index], index)):
         return replace(build_anew(), left_out=scene.left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from wildseg3d_ros import cli
@@ -20,6 +23,7 @@ from wildseg3d_ros.batch.local import LocalExecutor
 from wildseg3d_ros.batch.records import read_record
 from wildseg3d_ros.batch.run import BatchResult, Executor, run_batch
 from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.export.contents import Contents
 from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.scene.file.snapshot import load_scene
 from wildseg3d_testing.scenes import construct_scene
@@ -125,6 +129,38 @@ def test_batch_does_again_only_what_changed(made, recordings, tmp_path, capsys):
     assert cli.main(words(copies, output)) == 3
     assert [times(output)[name] != after[name] for name in NAMES] == [False, False, True]
     assert not capsys.readouterr().out
+
+
+def test_batch_exports_scenes_that_are_there_and_makes_a_page(made, recordings, tmp_path):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    before = (output / "a" / "scene.ws3d").stat().st_mtime_ns
+    assert cli.main(words(recordings, output, "--export", "labels", "html")) == 3
+    assert (output / "a" / "scene.ws3d").stat().st_mtime_ns == before
+    record = read_record(output / "a")
+    labels = cv2.imread(str(output / "a" / "export/labels/cam_0.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(
+        labels, Contents(load_scene(made / "a" / "scene.ws3d")).labels(0)
+    )
+    there = {str(p.relative_to(output / "a")) for p in (output / "a").rglob("*") if p.is_file()}
+    assert set(record.files) == there - {"record.json"} and record.exports == ("labels", "html")
+    page = (output / "index.html").read_text()
+    links = re.findall('(?:href|src)="(?!data:)([^"]+)"', page)
+    assert len(links) == 6 and all((output / link).is_file() for link in links)
+    assert "a/export/index.html" in links and "is empty" in page
+    done = times(output)
+    assert cli.main(words(recordings, output, "--export", "html")) == 3
+    assert times(output) == done
+    (output / "b" / "export/labels/cam_1.png").unlink()
+    assert cli.main(words(recordings, output, "--export", "html", "json")) == 3
+    assert read_record(output / "c").exports == ("labels", "html", "json")
+    assert (output / "b" / "export/labels/cam_1.png").is_file()
+
+
+def test_batch_refuses_an_unknown_format_before_it_begins(recordings, tmp_path, capsys):
+    assert cli.main(words(recordings, tmp_path / "out", "--export", "cocoa")) == 2
+    assert "no format 'cocoa' (did you mean 'coco'?)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_batch_refuses_a_folder_of_other_settings(made, recordings, tmp_path, capsys):

@@ -84,6 +84,15 @@ def put(name, where, value):
     return change
 
 
+def number(name, where, value):
+    """Of numbers that are stored by bytes: one of them."""
+
+    def change(_, members):
+        members[f"{name}.npy"][:, where] = np.frombuffer(np.float32(value).tobytes(), np.uint8)
+
+    return change
+
+
 def become(name, make):
     def change(_, members):
         members[f"{name}.npy"] = make(members[f"{name}.npy"])
@@ -210,10 +219,11 @@ HOSTILE = {
         lambda h, _: h["masks"]["embeddings"].pop(), "embeddings: expected 3 or none"),
     # ---- points, cameras, index
     "points of another size": (
-        become("points/1/values", lambda p: p[:-1].copy()), "points/1/values.npy.*any|shape"),
+        become("points/1/depth", lambda p: p[:, :-1].copy()), "points/1/depth.npy.*shape"),
     "points that are not finite": (
-        put("points/1/values", (7, 1), np.inf), "points of view 1.*finite values, got 1"),
-    "a negative confidence": (put("confidence/0/values", 7, -1), "confidence of view 0.*-1"),
+        number("points/1/depth", 7, np.inf), "points of view 1.*finite values, got"),
+    "a negative confidence": (
+        number("confidence/0/values", 7, -1), "confidence of view 0.*-1"),
     "a validity mask cut off": (
         become("points/1/filled", lambda f: f[:-1].copy()), "points/1/filled.npy.*863"),
     "an image that is none": (
@@ -229,15 +239,12 @@ HOSTILE = {
     "intrinsics of two views": (become("K", lambda k: k[:2].copy()), r"K: .*\(3, 3, 3\)"),
     "intrinsics that are not finite": (put("K", (0, 1, 2), np.nan), "K: expected finite"),
     "intrinsics of another last row": (put("K", (0, 2, 0), 1.0), "K of view 0.*last row"),
-    "an index that ends early": (put("index/leaf_offsets", -1, 5), "leaf_offsets of the index"),
-    "an index that goes back": (
-        put("index/leaf_offsets", 1, 10**6), "leaf_offsets of the index.*rising"),
-    "an index of other leaves": (
-        become("index/leaf_offsets", lambda o: o[1:].copy()), "leaf_offsets of the index.*shape"),
-    "a point of a view that is not there": (put("index/view", 3, 9), "view of the index.*9"),
-    "a point outside its image": (put("index/pixel", 3, 10**6), "pixel of the index"),
-    "an index with a colour too few": (
-        become("index/colors", lambda c: c[1:].copy()), "colors of the index"),
+    "an index of other pixels": (
+        become("index/1", lambda i: i[:-1].copy()), r"index/1.npy.*\(72, 96\).*71"),
+    "an index of another type": (
+        become("index/1", lambda i: i.astype(np.int64)), "index/1.npy.*uint8.*int64"),
+    "an index of what has no point": (
+        put("index/1", (0, 0), 1), "index/1.npy.*with a point and a leaf, got 1 without"),
     # ---- alignment
     "a pair of a view that is not there": (put("alignment/edges", (0, 1), 3), "edges.*0 to 2.*3"),
     "a scale of zero": (put("alignment/pair_scale", 0, 0.0), "pair_scale of the used pairs"),
@@ -270,7 +277,7 @@ HOSTILE = {
     "an array in Fortran's order": (
         become("scores/0", np.asfortranarray), "scores/0.npy"),
     "an array that is missing": (
-        lambda _, m: m.pop("index/points.npy"), "index/points.npy.*float32.*missing"),
+        lambda _, m: m.pop("index/1.npy"), "index/1.npy.*uint8.*missing"),
 }  # fmt: skip
 
 

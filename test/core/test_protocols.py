@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from wildseg3d_ros.protocols.cases import (
 )
 from wildseg3d_ros.protocols.wide import evaluate_wide
 from wildseg3d_testing.exact import exact_cache, exact_scene
+from wildseg3d_testing.layouts import write_llff
 from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
 from wildseg3d_testing.scenes import construct_scene, fan_poses
 
@@ -100,6 +102,29 @@ def test_nvos_case_is_that_of_its_files(truth, tmp_path, labels):
     assert {click.view for click in case.prompt.clicks} == {"cam_0"}
     true = scaled((truth.labels[TARGET] == 1).astype(np.uint8), 2) > 0
     np.testing.assert_array_equal(case.targets["cam_2"], true)
+
+
+def test_nvos_reads_llff_poses_and_the_smaller_images_by_the_names_of_the_large(truth, tmp_path):
+    """As LLFF is distributed: images_4 has other names, poses_bounds.npy the large size."""
+    write_nvos(tmp_path, truth)
+    place = tmp_path / "fern"
+    shutil.rmtree(place)
+    write_llff(place, truth)
+    (place / "images").rename(place / "images_4")
+    for number, path in enumerate(sorted((place / "images_4").iterdir())):
+        large = cv2.resize(cv2.imread(str(path)), None, fx=4, fy=4)
+        write_png(place / "images" / path.name, large)
+        path.rename(place / "images_4" / f"image{number:03d}.png")
+    poses = np.load(place / "poses_bounds.npy")
+    poses[:, 4:15:5] *= 4
+    np.save(place / "poses_bounds.npy", poses)
+    (scene,) = nvos.find(tmp_path)
+    case = nvos.load(scene, None)
+    assert [view.name for view in case.views] == [view.name for view in truth.views]
+    for view, own in zip(case.views, truth.views, strict=True):
+        assert view.size == own.size
+        np.testing.assert_allclose(view.K, own.K, atol=0.6)
+        np.testing.assert_allclose(view.world_from_cam_prior, own.world_from_cam_prior, atol=1e-6)
 
 
 def test_nvos_takes_scenes_of_two_targets_from_one_folder(truth, tmp_path):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from wildseg3d_ros.batch.jobs import BatchSettings, plan_jobs
 from wildseg3d_ros.batch.local import LocalExecutor
+from wildseg3d_ros.batch.page import PAGE
 from wildseg3d_ros.batch.records import Record
 from wildseg3d_ros.batch.run import SUMMARY, Again, BatchResult, Executor, run_batch
 from wildseg3d_ros.cli.commands import ExitCode, read_config
@@ -31,7 +32,7 @@ The exit code is 3 when a recording has no scene, or one that is not to be relie
 
 examples:
   wildseg3d batch recordings/* -o scenes/
-  wildseg3d batch recordings/* -o scenes/ --workers 4 --threads 2
+  wildseg3d batch recordings/* -o scenes/ --workers 4 --threads 2 --export coco html
   wildseg3d batch /data/*/* --root /data -o /data/scenes --ray auto --gpus-per-worker 0.25
 """
 
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     given = _parser(prog).parse_args(arguments)
     config = read_config(given.config, given.settings)
     rig = read_yaml(given.config, "configuration") if given.config else None
-    settings = BatchSettings(config, given.max_views, given.strict, given.format, rig)
+    exports = _known_formats(given.export)
+    settings = BatchSettings(config, given.max_views, given.strict, given.format, rig, exports)
     signal.signal(signal.SIGTERM, _interrupt)
     with _Bar(given.quiet) as bar:
         if given.ray is None:
@@ -102,6 +104,8 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     option("--strict", action="store_true", help=text)
     text = "format of all recordings, where a folder may be of several (see docs)"
     option("--format", metavar="NAME", default="", help=text)
+    text = "export each scene, too, as `wildseg3d export --format` does: labels, coco, html ..."
+    option("--export", metavar="FORMAT", nargs="+", default=[], help=text)
     option("--config", metavar="YAML", type=Path, help="configuration file, or that of a rig")
     text = "one setting, e.g. masks.backend=sam2; overrides --config; may be repeated"
     option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
@@ -153,7 +157,16 @@ def _print(result: BatchResult, output: Path) -> None:
             print(f"{kind:<8} {record.name}: {record.error or 'its alignment did not converge'}")
         if len(records) > _SHOWN:
             print(f"         and {len(records) - _SHOWN} more")
-    print(f"wrote    {output / SUMMARY}")
+    print(f"wrote    {output / SUMMARY}, {output / PAGE}")
+
+
+def _known_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """The formats, each once; raises ConfigError before the first scene for one that is none."""
+    if not names:
+        return ()
+    from wildseg3d_ros.export.formats import checked_formats
+
+    return checked_formats(names)
 
 
 def _at_least_one(text: str) -> int:

@@ -29,6 +29,8 @@ class BatchSettings:
             relates to the others, fails.
         format_name: of all recordings; empty where each tells its own.
         rig: values of a rig's parameter file, which says what the topics of bags are.
+        exports: formats that each scene is exported in, see
+            :data:`wildseg3d_ros.export.formats.FORMATS`.
     """
 
     config: SceneConfig = SceneConfig()
@@ -36,6 +38,7 @@ class BatchSettings:
     strict: bool = False
     format_name: str = ""
     rig: dict[str, Any] | None = None
+    exports: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as :meth:`from_dict` reads them."""
@@ -45,12 +48,15 @@ class BatchSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BatchSettings:
         """The settings of :meth:`to_dict`."""
-        return cls(**{**values, "config": SceneConfig.from_mapping(nested(values["config"]))})
+        config = SceneConfig.from_mapping(nested(values["config"]))
+        return cls(**{**values, "config": config, "exports": tuple(values["exports"])})
 
     @property
     def key(self) -> str:
-        """Tells outputs of other settings, or of another version of this package, apart."""
-        return _digest([__version__, SCENE_VERSION, self.to_dict()])
+        """Tells scenes of other settings, or of another version of this package, apart. Exports
+        are made from a scene that is there: they do not count."""
+        of_scene = {k: v for k, v in self.to_dict().items() if k != "exports"}
+        return _digest([__version__, SCENE_VERSION, of_scene])
 
 
 @dataclass(frozen=True)

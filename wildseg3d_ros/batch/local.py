@@ -57,7 +57,7 @@ class _Worker:
         values = json.loads(line)
         if "unwritable" in values:
             raise FileError(values["unwritable"])
-        return Record(**values)
+        return Record.from_dict(values)
 
     def end(self) -> str:
         """Ends the process; returns how it ended, if that was before."""

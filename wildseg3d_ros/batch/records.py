@@ -4,18 +4,21 @@ whole."""
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from wildseg3d_ros.batch.jobs import Job
+from wildseg3d_ros.batch.jobs import BatchSettings, Job
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.text import read_json
 from wildseg3d_ros.core.files.writing import write_bytes
 
 SCENE = "scene.ws3d"
 RECORD = "record.json"
-_FORMAT, _VERSION = "wildseg3d-batch-record", 1
+PREVIEW = "preview.jpg"
+EXPORT = "export"
+"""Folder of what a scene is exported as."""
+_FORMAT, _VERSION = "wildseg3d-batch-record", 2
 
 State = Literal["done", "failed"]
 
@@ -31,6 +34,7 @@ class Record:
         error: one sentence; empty where it is done.
         lasting: whether the same input fails again; otherwise the next run tries anew.
         files: sizes in bytes of what was written, by path below the folder.
+        exports: formats that were asked for.
         figures: of the scene, see :func:`wildseg3d_ros.cli.report.scene_figures`.
         seconds: that reading and building took.
         worker: where it was made: host and process.
@@ -45,10 +49,17 @@ class Record:
     error: str = ""
     lasting: bool = False
     files: dict[str, int] = field(default_factory=dict)
+    exports: tuple[str, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     worker: str = ""
     peak_memory_mb: float = 0.0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Record:
+        """The record of values as JSON has them; TypeError where they are none."""
+        record = cls(**values)
+        return replace(record, exports=tuple(record.exports))
 
     def write(self, folder: Path) -> None:
         """Into the scene's folder; replaced as a whole.
@@ -74,20 +85,30 @@ def read_record(folder: Path) -> Record | None:
         values = read_json(path, "record of a batch")
         if values.pop("format") != _FORMAT or values.pop("version") != _VERSION:
             return None
-        return Record(**values)
+        return Record.from_dict(values)
     except (FileError, KeyError, TypeError, AttributeError):
         return None
 
 
-def is_settled(record: Record | None, job: Job, settings: str, retry: bool) -> bool:
+def is_settled(record: Record | None, job: Job, settings: BatchSettings, retry: bool) -> bool:
     """Whether there is nothing to do: made of this input and these settings, and all there, or
     failed in a way that lasts.
 
     Args:
         retry: try again whatever failed.
     """
-    if record is None or record.key != job.key or record.settings != settings:
+    if record is None or not is_of(record, job, settings):
         return False
-    if record.state == "failed":
-        return record.lasting and not retry
-    return record.holds(Path(job.folder))
+    if record.state == "failed" and (retry or not record.lasting):
+        return False
+    if record.state == "failed" and SCENE not in record.files:
+        return True
+    exported = set(settings.exports) <= set(record.exports)
+    if record.state == "failed":  # what cannot be exported may be left out now
+        exported = set(settings.exports) == set(record.exports)
+    return exported and record.holds(Path(job.folder))
+
+
+def is_of(record: Record, job: Job, settings: BatchSettings) -> bool:
+    """Whether a record is of the job's input and of these settings."""
+    return record.key == job.key and record.settings == settings.key

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wildseg3d_ros.batch.jobs import BatchSettings, Job
+from wildseg3d_ros.batch.page import PAGE, page_text
 from wildseg3d_ros.batch.records import Record, is_settled, read_record
 from wildseg3d_ros.core.errors import ConfigError, FileError
 from wildseg3d_ros.core.files.writing import write_bytes
@@ -100,9 +101,7 @@ def run_batch(
         if Again.OTHER_SETTINGS not in again:
             _refuse_others(output, records, settings)
         retry = Again.FAILED in again
-        ahead = [
-            job for job in jobs if not is_settled(records[job.name], job, settings.key, retry)
-        ]
+        ahead = [job for job in jobs if not is_settled(records[job.name], job, settings, retry)]
         report(0, len(ahead), None)
         for done, record in enumerate(_worked(executor, ahead, settings), start=1):
             records[record.name] = record
@@ -110,6 +109,7 @@ def run_batch(
         found = tuple(record for job in jobs if (record := records[job.name]) is not None)
         result = BatchResult(found, len(ahead), time.monotonic() - start)
         write_bytes(output / SUMMARY, (json.dumps(_summary(result), indent=1) + "\n").encode())
+        write_bytes(output / PAGE, page_text(output.name, result.records).encode())
     return result
 
 
@@ -172,6 +172,7 @@ def _summary(result: BatchResult) -> dict[str, Any]:
         if record.state == "failed":
             row["error"] = record.error
         else:
+            row["files"], row["bytes"] = len(record.files), sum(record.files.values())
             row |= {key: record.figures.get(key) for key in ("objects", "points", "converged")}
             row["warnings"] = record.figures.get("warnings", [])
         rows.append(row)

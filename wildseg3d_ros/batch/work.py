@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros.batch.jobs import BatchSettings, Job
-from wildseg3d_ros.batch.records import SCENE, Record
+from wildseg3d_ros.batch.records import EXPORT, PREVIEW, SCENE, Record, is_of, read_record
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ConfigError, ErrorCode, FileError, WildSeg3DError
+from wildseg3d_ros.core.files.writing import write_bytes
+from wildseg3d_ros.export.target import MANIFEST
 from wildseg3d_ros.scene.scene import Scene
 
 _PASSING = {ErrorCode.INTERNAL, ErrorCode.CANCELLED}
@@ -25,7 +27,9 @@ Done = Callable[[Job, BatchSettings], Record]
 
 
 def run_job(job: Job, settings: BatchSettings) -> Record:
-    """Builds one scene and writes it and its record.
+    """Builds one scene and writes it, what it is exported as, and its record.
+
+    A scene that is there and of the same input and settings is only exported.
 
     An error of the recording is in the record. Back ends are loaded once in a process.
 
@@ -34,9 +38,11 @@ def run_job(job: Job, settings: BatchSettings) -> Record:
     """
     start = time.perf_counter()
     record = Record(job.name, job.recording, job.key, settings.key, "failed", worker=worker_name())
+    record = replace(record, exports=settings.exports)
     folder = Path(job.folder)
+    before = _made_before(job, settings)
     try:
-        scene = _built(job, settings)
+        scene = before[0] if before else _built(job, settings)
     except WildSeg3DError as error:
         record = replace(record, error=str(error), lasting=error.code not in _PASSING)
     except MemoryError:
@@ -45,7 +51,7 @@ def run_job(job: Job, settings: BatchSettings) -> Record:
     except Exception as error:  # noqa: BLE001  a defect: the batch goes on, the record says where
         record = replace(record, error=_traced(error))
     else:
-        record = replace(record, state="done", **_written(scene, folder))
+        record = _written(scene, record, before[1] if before else None, folder)
     seconds = time.perf_counter() - start
     record = replace(record, seconds=round(seconds, 3), peak_memory_mb=_peak_memory_mb())
     record.write(folder)
@@ -86,13 +92,62 @@ def _back_ends(config: SceneConfig) -> tuple[Any, Any]:
     return load_pointmaps(config.pointmaps), load_masks(config.masks)
 
 
-def _written(scene: Scene, folder: Path) -> dict[str, Any]:
+def _made_before(job: Job, settings: BatchSettings) -> tuple[Scene, Record] | None:
+    """The scene and its record, where they are there and of the same input and settings."""
+    from wildseg3d_ros.scene.file.snapshot import load_scene
+
+    folder = Path(job.folder)
+    record = read_record(folder)
+    if record is None or not is_of(record, job, settings):
+        return None
+    kept = {name: record.files[name] for name in (SCENE, PREVIEW) if name in record.files}
+    record = replace(record, files=kept)
+    if len(kept) < 2 or not record.holds(folder):
+        return None
+    try:
+        return load_scene(folder / SCENE), record
+    except FileError:
+        return None
+
+
+def _written(scene: Scene, record: Record, before: Record | None, folder: Path) -> Record:
+    """Writes a scene, its picture and what it is exported as; returns its record.
+
+    Args:
+        record: so far.
+        before: of a scene that is there already, which is then exported only, in the formats of
+            before, too; None of a new one.
+    """
     from wildseg3d_ros.cli.report import scene_figures
+    from wildseg3d_ros.export.page import preview
     from wildseg3d_ros.scene.file.snapshot import save_scene
 
-    save_scene(scene, folder / SCENE)
-    files = {SCENE: (folder / SCENE).stat().st_size}
-    return {"files": files, "figures": scene_figures(scene)}
+    if before is None:
+        save_scene(scene, folder / SCENE)
+        write_bytes(folder / PREVIEW, preview(scene))
+        files = {name: (folder / name).stat().st_size for name in (SCENE, PREVIEW)}
+        record = replace(record, files=files, figures=scene_figures(scene))
+    else:
+        formats = before.exports if before.state == "done" else ()
+        exports = tuple(dict.fromkeys((*formats, *record.exports)))
+        record = replace(record, files=before.files, figures=before.figures, exports=exports)
+    return _with_exports(record, scene, folder)
+
+
+def _with_exports(record: Record, scene: Scene, folder: Path) -> Record:
+    """The record of a scene that is written; failed where it cannot be exported so."""
+    from wildseg3d_ros.export.formats import export_scene
+
+    if not record.exports:
+        return replace(record, state="done")
+    try:
+        paths = export_scene(scene, folder / EXPORT, record.exports)
+    except ConfigError as error:
+        text = f"the scene is built, and cannot be exported so: {error}"
+        return replace(record, error=text, lasting=True)
+    paths = (*paths, folder / EXPORT / MANIFEST)
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
+    return replace(record, state="done", files={**record.files, **files})
 
 
 def _traced(error: Exception) -> str:

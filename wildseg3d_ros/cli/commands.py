@@ -68,9 +68,10 @@ def build(given: argparse.Namespace) -> int:
         text = static_transforms(scene.frame_id, optical_frames(scene), about(scene))
         write_bytes(poses, text.encode())
     if given.picture:
+        from wildseg3d_ros.cli.report import pictured
         from wildseg3d_ros.io.pictures import write_sheet
 
-        write_sheet(given.picture, scene)
+        write_sheet(given.picture, pictured(scene))
     if not given.quiet:
         print_recording(recording)
         print_scene(scene)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def segment(given: argparse.Namespace) -> None:
     """``wildseg3d segment``: clicks in a scene file, or ids of its objects, become a cloud."""
-    from wildseg3d_ros.cli.report import print_cloud, print_warnings
+    from wildseg3d_ros.cli.report import pictured, print_cloud, print_warnings
     from wildseg3d_ros.io.clouds import FORMATS, write_cloud
     from wildseg3d_ros.io.images import write_image
     from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
@@ -53,7 +53,7 @@ def segment(given: argparse.Namespace) -> None:
     if given.picture:
         from wildseg3d_ros.io.pictures import write_sheet
 
-        write_sheet(given.picture, scene, prompt.clicks, cloud)
+        write_sheet(given.picture, pictured(scene), prompt.clicks, cloud)
     if given.save:
         save_scene(scene, given.save)
     if given.json:

@@ -10,8 +10,10 @@ import numpy as np
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, ObjectCloud
 from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO
+from wildseg3d_ros.io.pictures import PicturedScene
 from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.rig.report import RigReport
+from wildseg3d_ros.scene.camera_pixels import camera_image, camera_labels
 from wildseg3d_ros.scene.scene import Scene
 
 _OTHERS = 4
@@ -68,6 +70,17 @@ def scene_figures(scene: Scene) -> dict[str, Any]:
         "seconds": dict(scene.seconds),
         "warnings": list(scene.warnings),
     }
+
+
+def pictured(scene: Scene) -> PicturedScene:
+    """What pictures of a scene are drawn from, at the sizes of its cameras' images."""
+    views = range(len(scene.view_names))
+    return PicturedScene(
+        scene.view_names,
+        tuple(camera_image(scene, view) for view in views),
+        tuple(camera_labels(scene, view) for view in views),
+        scene.world_from_cam,
+    )
 
 
 def print_rig(report: RigReport, doubts: Sequence[str] = ()) -> None:

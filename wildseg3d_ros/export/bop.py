@@ -91,10 +91,10 @@ def _targets24(by_view: list[list[ViewMaskOf]]) -> list[dict[str, int]]:
 
 def _cameras(contents: Contents) -> dict[str, Any]:
     scene, made = contents.scene, {}
-    for view, (K, pose) in enumerate(zip(scene.K, scene.world_from_cam, strict=True)):
+    for view, pose in enumerate(scene.world_from_cam):
         cam_from_world = invert(pose)
         made[str(view)] = {
-            "cam_K": K.ravel().tolist(),
+            "cam_K": contents.intrinsics(view).ravel().tolist(),
             "depth_scale": _step(contents.depth(view)),
             "cam_R_w2c": cam_from_world[:3, :3].ravel().tolist(),
             "cam_t_w2c": (_MM * cam_from_world[:3, 3]).tolist(),
@@ -134,8 +134,8 @@ def _coco(contents: Contents, by_view: list[list[ViewMaskOf]]) -> dict[str, Any]
             for each in _modelled(contents)
         ],
         "images": [
-            image_entry(view, f"rgb/{view:06d}.png", image)
-            for view, image in enumerate(contents.scene.images)
+            image_entry(view, f"rgb/{view:06d}.png", contents.scene.camera_size(view))
+            for view in range(len(contents.names))
         ],
         "annotations": annotations,
     }
@@ -170,7 +170,7 @@ def _write_model(contents: Contents, each: SceneObject, path: Path) -> None:
 
 
 def _write_rgb(contents: Contents, view: int, path: Path) -> None:
-    write_image(path, contents.scene.images[view])
+    write_image(path, contents.image(view))
 
 
 def _write_depth(contents: Contents, view: int, path: Path) -> None:

@@ -70,7 +70,7 @@ def images(contents: Contents) -> Plan:
     """The image of each view."""
 
     def write(view: int, path: Path) -> None:
-        write_image(path, contents.scene.images[view])
+        write_image(path, contents.image(view))
 
     return {
         image_name(contents, view): partial(write, view)
@@ -93,21 +93,21 @@ def figures(contents: Contents) -> dict[str, Any]:
     cameras = [
         {
             "name": name,
-            "width": image.shape[1],
-            "height": image.shape[0],
-            "K": K.tolist(),
+            "width": scene.camera_size(view)[1],
+            "height": scene.camera_size(view)[0],
+            "K": contents.intrinsics(view).tolist(),
             "world_from_cam": pose.tolist(),
             "frame_id": frame,
             "stamp_ns": int(stamp),
         }
-        for name, image, K, pose, frame, stamp in zip(
-            scene.view_names,
-            scene.images,
-            scene.K,
-            scene.world_from_cam,
-            scene.camera_frames,
-            scene.stamps_ns,
-            strict=True,
+        for view, (name, pose, frame, stamp) in enumerate(
+            zip(
+                scene.view_names,
+                scene.world_from_cam,
+                scene.camera_frames,
+                scene.stamps_ns,
+                strict=True,
+            )
         )
     ]
     masks: dict[int, dict[str, Any]] = {}

@@ -50,9 +50,9 @@ def annotation(number: int, image: int, category: int, each: ViewMaskOf) -> dict
     }
 
 
-def image_entry(number: int, file: str, image: NDArray[np.uint8]) -> dict[str, Any]:
-    """An image as COCO has it."""
-    return {"id": number, "file_name": file, "width": image.shape[1], "height": image.shape[0]}
+def image_entry(number: int, file: str, size: tuple[int, int]) -> dict[str, Any]:
+    """An image of that (height, width) as COCO has it."""
+    return {"id": number, "file_name": file, "width": size[1], "height": size[0]}
 
 
 def info(contents: Contents) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def _write(contents: Contents, path: Path) -> None:
             "info": info(contents),
             "licenses": [],
             "images": [
-                image_entry(view + 1, image_name(contents, view), image)
-                for view, image in enumerate(contents.scene.images)
+                image_entry(view + 1, image_name(contents, view), contents.scene.camera_size(view))
+                for view in range(len(contents.names))
             ],
             "categories": [
                 {"id": number, "name": level, "supercategory": "object"}

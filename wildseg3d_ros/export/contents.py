@@ -15,6 +15,7 @@ from wildseg3d_ros.core.types import LEVELS, ObjectCloud
 from wildseg3d_ros.export.target import file_names
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import SceneObject, scene_objects
+from wildseg3d_ros.scene.camera_pixels import at_camera, camera_image, camera_intrinsics
 from wildseg3d_ros.scene.prompting import objects_cloud
 from wildseg3d_ros.scene.scene import Scene
 
@@ -87,11 +88,19 @@ class Contents:
 
     def labels(self, view: int, level: str = LEVELS[0]) -> NDArray[np.int32]:
         """(H, W) ids of the chosen objects of a level in a view, 0 = none."""
-        drawn = np.zeros(self.scene.images[view].shape[:2], np.int32)
+        drawn = np.zeros(self.scene.camera_size(view), np.int32)
         for each in self.masks:
             if each.view == view and each.each.level == level:
                 drawn[each.mask] = each.each.object_id
         return drawn
+
+    def image(self, view: int) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB image of a view at its camera's size."""
+        return camera_image(self.scene, view)
+
+    def intrinsics(self, view: int) -> NDArray[np.float64]:
+        """(3, 3) intrinsics of that image."""
+        return camera_intrinsics(self.scene, view)
 
     def cloud(self, each: SceneObject) -> ObjectCloud:
         """The cloud of an object that has points."""
@@ -104,4 +113,4 @@ class Contents:
         valid = world.valid(view)
         points = np.asarray(world.points[view])[valid].astype(np.float64)
         depth[valid] = apply(invert(self.scene.world_from_cam[view]), points)[:, 2]
-        return np.maximum(depth, 0.0)
+        return at_camera(self.scene, view, np.maximum(depth, 0.0))

@@ -59,17 +59,27 @@ def export_scene(
         object. FileError: the folder is not ours, or something cannot be written.
     """
     progress = progress or Progress()
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        what = f"no format '{unknown[0]}'" if unknown else "no format was given"
-        hint = nearest(unknown[0], FORMATS) if unknown else ""
-        raise ConfigError(f"{what}{hint}; formats are {', '.join(FORMATS)}")
+    formats = checked_formats(formats)
     target = Target(Path(folder))
     contents = Contents(scene, ids)
     with progress.stage("export"):
         plan: Plan = {}
-        for name in dict.fromkeys(formats):
+        for name in formats:
             plan |= FORMATS[name][0](contents)
-        about = {"scene_id": scene.scene_id, "formats": list(dict.fromkeys(formats))}
+        about = {"scene_id": scene.scene_id, "formats": list(formats)}
         target.write(plan, about, progress.update)
     return tuple(Path(folder) / name for name in plan)
+
+
+def checked_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """The formats of these names, each once.
+
+    Raises:
+        ConfigError: an unknown one, or none.
+    """
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        what = f"no format '{unknown[0]}'" if unknown else "no format was given"
+        hint = nearest(unknown[0], FORMATS) if unknown else ""
+        raise ConfigError(f"{what}{hint}; formats are {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(names))

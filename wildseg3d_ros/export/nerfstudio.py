@@ -43,8 +43,8 @@ def nerfstudio(contents: Contents) -> Plan:
 def _transforms(contents: Contents, unit: float) -> dict[str, Any]:
     scene, frames = contents.scene, []
     for view, name in enumerate(contents.names.values()):
-        K = scene.K[view]
-        height, width = scene.images[view].shape[:2]
+        K = contents.intrinsics(view)
+        height, width = scene.camera_size(view)
         values = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
         frame = {
             "file_path": image_name(contents, view),
@@ -70,7 +70,7 @@ def _transforms(contents: Contents, unit: float) -> dict[str, Any]:
 
 
 def _write_mask(contents: Contents, view: int, path: Path) -> None:
-    mask = np.zeros(contents.scene.images[view].shape[:2], np.uint8)
+    mask = np.zeros(contents.scene.camera_size(view), np.uint8)
     for each in contents.masks:
         if each.view == view:
             mask[each.mask] = 255

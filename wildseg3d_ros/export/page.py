@@ -19,8 +19,9 @@ from wildseg3d_ros.export.target import Plan
 from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.io.frames import evenly_spaced
 from wildseg3d_ros.io.html import document, embedded
-from wildseg3d_ros.io.pictures import RGB, cut_out, draw_labels, object_colors, scaled
+from wildseg3d_ros.io.pictures import RGB, cut_out, draw_labels, jpeg, object_colors, scaled
 from wildseg3d_ros.io.rendering import DrawingCamera, render_cloud
+from wildseg3d_ros.scene.scene import Scene
 
 PAGE = "index.html"
 _VIEW_WIDTH, _MOST_VIEWS = 360, 24
@@ -77,6 +78,13 @@ def page_text(contents: Contents) -> str:
     return document(f"Scene {scene.scene_id}", body, _STYLE)
 
 
+def preview(scene: Scene) -> bytes:
+    """A small JPEG picture of the view that shows most objects, with these in colours."""
+    view = int(np.argmax([len(np.unique(labels)) for labels in scene.labels]))
+    drawn = draw_labels(scene.images[view], scene.labels[view], object_colors(scene.object_ids))
+    return jpeg(scaled(drawn, _VIEW_WIDTH))
+
+
 def _row(contents: Contents, each: SceneObject, color: RGB) -> str:
     pictures = _pictures(contents, each)
     factor = 1000.0 if contents.scene.alignment.metric else 1.0
@@ -106,7 +114,7 @@ def _pictures(contents: Contents, each: SceneObject) -> str:
         return ""
     best = max(mine, key=lambda mask: int(mask.mask.sum()))
     scene, name = contents.scene, contents.scene.view_names[best.view]
-    image = cut_out(scene.images[best.view], best.mask, _PICTURE)
+    image = cut_out(contents.image(best.view), best.mask, _PICTURE)
     made = embedded(image, f"object {each.object_id} in {name}")
     if each.points:
         cloud = contents.cloud(each)
@@ -118,7 +126,7 @@ def _pictures(contents: Contents, each: SceneObject) -> str:
 
 
 def _view(contents: Contents, view: int, colors: dict[int, RGB]) -> str:
-    image, name = contents.scene.images[view], contents.scene.view_names[view]
+    image, name = contents.image(view), contents.scene.view_names[view]
     drawn: NDArray[np.uint8] = draw_labels(image, contents.labels(view), colors)
     picture = embedded(scaled(drawn, _VIEW_WIDTH), f"objects in {name}")
     return f"<figure>{picture}<figcaption>{html.escape(name)}</figcaption></figure>\n"

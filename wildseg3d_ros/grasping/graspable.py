@@ -25,6 +25,7 @@ from wildseg3d_ros.grasping.surroundings import (
     solid_pixels,
     without_object,
 )
+from wildseg3d_ros.scene.camera_pixels import at_camera, camera_image
 from wildseg3d_ros.scene.scene import Scene
 
 _Value = TypeVar("_Value")
@@ -122,7 +123,8 @@ class GraspableScene:
     def organized(
         self, selected: Selected, view: int
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """(H, W, 3) points of the objects at the pixels of a view, NaN elsewhere, and the image.
+        """(H, W, 3) points of the objects at the pixels of a camera's image, NaN elsewhere, and
+        the image.
 
         The points are those of the object's cloud that come from this view.
         """
@@ -131,10 +133,10 @@ class GraspableScene:
         rows = self.scene.rows_of(selected)
         mine = index.view[rows] == view
         points.reshape(-1, 3)[index.pixel[rows][mine]] = index.points[rows][mine]
-        return points, image
+        return at_camera(self.scene, view, points), camera_image(self.scene, view)
 
     def _masks(self, selected: Selected) -> ViewMasks:
-        return self.scene.view_masks(selected)
+        return self.scene.view_masks(selected, of_images=True)
 
     def _keep(self, key: tuple, compute: Callable[[], _Value]) -> _Value:
         with self._lock:

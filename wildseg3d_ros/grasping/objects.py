@@ -77,7 +77,11 @@ def scene_objects(
         box = graspable.box((object_id,)) if count else None
         record = records.get(object_id)
         if record is None:
-            names = tuple(n for n, mask in scene.view_masks((object_id,)).items() if mask.any())
+            names = tuple(
+                n
+                for n, mask in scene.view_masks((object_id,), of_images=True).items()
+                if mask.any()
+            )
             yield SceneObject(object_id, "whole", 0, count, math.nan, math.nan, names, box)
             continue
         yield SceneObject(

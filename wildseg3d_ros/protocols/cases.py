@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, FileError, PromptError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import POSITIVE, ObjectCloud, Prompt, View
+from wildseg3d_ros.core.types.working import resized as resized_view
 from wildseg3d_ros.evaluation import MaskScore, compare, mean
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.io.frames import evenly_spaced
@@ -194,17 +195,9 @@ def reduced(view: View, longest: int = LONGEST) -> View:
     if max(height, width) <= longest:
         return view
     factor = longest / max(height, width)
-    size = (max(1, round(factor * width)), max(1, round(factor * height)))
-    K = depth = None
-    if view.K is not None:
-        # Integer coordinates are pixel centres: edges scale, not centres.
-        to = np.array([size[0] / width, size[1] / height, 1.0])
-        K = np.diag(to) @ view.K
-        K[:2, 2] += 0.5 * (to[:2] - 1)
-    if view.depth is not None:
-        depth = cv2.resize(view.depth, size, interpolation=cv2.INTER_NEAREST)
-    image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
-    return dataclasses.replace(view, image=image, K=K, depth=depth)
+    size = (max(1, round(factor * height)), max(1, round(factor * width)))
+    # Scribbles and masks are compared at this size: it is the image of the benchmark.
+    return dataclasses.replace(resized_view(view, size), camera_size=None)
 
 
 def images_of(folder: Path) -> Path:

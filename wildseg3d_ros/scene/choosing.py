@@ -11,6 +11,7 @@ import numpy as np
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.core.types import LEVELS, POSITIVE, Click, Prompt
+from wildseg3d_ros.scene.camera_pixels import to_camera
 from wildseg3d_ros.scene.clicks import clicks_of, locate, named
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import (
@@ -164,16 +165,17 @@ def nothing_there(scene: Scene, view: int, row: int, column: int) -> PromptError
     """Why a click has no answer, and the way out."""
     radius = scene.click_radius
     about = window(row, column, radius)
-    where = f"camera '{scene.view_names[view]}', pixel ({column}, {row})"
+    where = f"camera '{scene.view_names[view]}', pixel {_said(scene, view, column, row)}"
+    said = round(radius * scene.camera_size(view)[1] / scene.images[view].shape[1])
     way_out = _nearest_object(scene, view, row, column)
     if not (scene.world.confidence[view][about] > 0).any():
         return PromptError(
-            f"{where}: no depth was measured within {radius} px, so there is no 3D point to "
+            f"{where}: no depth was measured within {said} px, so there is no 3D point to "
             f"answer with; {way_out}",
             ErrorCode.NO_DEPTH_AT_PIXEL,
         )
     return PromptError(
-        f"{where}: there is background and no object within {radius} px; {way_out}",
+        f"{where}: there is background and no object within {said} px; {way_out}",
         ErrorCode.NO_OBJECT_AT_PIXEL,
     )
 
@@ -187,4 +189,11 @@ def _nearest_object(scene: Scene, view: int, row: int, column: int) -> str:
         return "no object was found in this view: click in another one"
     nearest = np.argmin((rows - row) ** 2 + (columns - column) ** 2)
     v, u = int(rows[nearest]), int(columns[nearest])
-    return f"the nearest object ({scene.labels[view][v, u]}) begins at pixel ({u}, {v})"
+    begins = _said(scene, view, u, v)
+    return f"the nearest object ({scene.labels[view][v, u]}) begins at pixel {begins}"
+
+
+def _said(scene: Scene, view: int, column: int, row: int) -> str:
+    """A pixel of the scene's arrays as one of the camera's image, in words."""
+    u, v = to_camera(scene, view, column, row)
+    return f"({round(u)}, {round(v)})"

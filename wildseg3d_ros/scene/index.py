@@ -112,6 +112,50 @@ class ObjectIndex(ReadOnlyArrays):
         moved = dataclasses.replace(self, **columns, leaf_offsets=offsets)
         return moved.with_objects(objects)
 
+    def in_order(self) -> bool:
+        """Whether the points of each leaf go by view and pixel, as :meth:`of_pixels` puts them."""
+        leaf = np.repeat(np.arange(len(self.leaf_offsets) - 1), np.diff(self.leaf_offsets))
+        group = leaf * (int(self.view.max(initial=0)) + 1) + self.view
+        later = np.diff(group)
+        further = self.pixel[1:] > self.pixel[:-1]
+        return bool(((later > 0) | ((later == 0) & further)).all())
+
+    @classmethod
+    def of_pixels(
+        cls,
+        images: Sequence[NDArray[np.uint8]],
+        world: WorldPointmaps,
+        objects: ObjectTree,
+        view_counts: Sequence[NDArray[np.uint8]],
+    ) -> ObjectIndex:
+        """Of pixels that are chosen already.
+
+        Args:
+            images, world, objects: as of :meth:`build`.
+            view_counts: per view (H, W), how many views see the pixel's point; 0 = not chosen.
+        """
+        tree = objects.tree
+        group = np.zeros(tree.leaf_count, np.int32)
+        parts = []
+        for view, (image, counts) in enumerate(zip(images, view_counts, strict=True)):
+            leaves = np.where(counts > 0, tree.leaves[view], -1)
+            rows = _with_leaf(view, image, world, leaves, group)
+            parts.append(
+                rows | {"view_count": read_pixels(counts, rows["pixel"].astype(np.int64))}
+            )
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return cls._sorted(rows, objects)
+
+    @classmethod
+    def _sorted(cls, rows: _Rows, objects: ObjectTree) -> ObjectIndex:
+        """Of rows in the order of views and pixels."""
+        order = np.argsort(rows["leaf"], kind="stable")
+        rows = {name: np.take(column, order, axis=0) for name, column in rows.items()}
+        offsets = _offsets(rows.pop("leaf"), objects.tree.leaf_count)
+        del rows["group"]
+        index = cls(**rows, leaf_offsets=offsets, ids=np.zeros(0, np.int32), runs=())
+        return index.with_objects(objects)
+
     @classmethod
     def build(
         cls,
@@ -156,12 +200,7 @@ class ObjectIndex(ReadOnlyArrays):
         if len(rows["points"]):
             spacing = visibility.point_spacing(rows["points"], rows["view"])
             rows = _kept(rows, _connected(rows, spacing, groups, config))
-        order = np.argsort(rows["leaf"], kind="stable")
-        rows = {name: np.take(column, order, axis=0) for name, column in rows.items()}
-        offsets = _offsets(rows.pop("leaf"), tree.leaf_count)
-        del rows["group"]
-        index = cls(**rows, leaf_offsets=offsets, ids=np.zeros(0, np.int32), runs=())
-        return index.with_objects(objects)
+        return cls._sorted(rows, objects)
 
 
 def as_index(rows: Sequence[slice]) -> slice | NDArray[np.int64]:

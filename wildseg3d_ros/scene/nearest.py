@@ -8,6 +8,7 @@ from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import Click, Point
+from wildseg3d_ros.scene.camera_pixels import to_camera
 from wildseg3d_ros.scene.scene import Scene
 
 MAX_DISTANCE = 0.05
@@ -42,7 +43,7 @@ def click_at_point(scene: Scene, point: Point) -> Click:
         if distance[at] < best and distance[at] <= MAX_DISTANCE * in_camera[2]:
             best = float(distance[at])
             v, u = (float(part.start + x) for part, x in zip(crop, at, strict=True))
-            nearest = Click(scene.view_names[view], u, v)
+            nearest = Click(scene.view_names[view], *to_camera(scene, view, u, v))
     if nearest is None:
         raise PromptError(
             f"nothing was measured at ({point.x:.4g}, {point.y:.4g}, {point.z:.4g}) in frame "

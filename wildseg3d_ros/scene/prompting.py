@@ -102,7 +102,7 @@ def cloud_of(scene: Scene, choice: Choice) -> ObjectCloud:
     return ObjectCloud(
         **columns,
         object_ids=ids,
-        masks=ViewMasks(scene.view_names, tree.leaves, runs),
+        masks=ViewMasks(scene.view_names, tree.leaves, runs, scene.camera_sizes),
         frame_id=scene.frame_id,
         stamp_ns=scene.stamp_ns,
         scene_id=scene.scene_id,

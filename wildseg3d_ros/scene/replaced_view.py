@@ -9,6 +9,7 @@ import numpy as np
 from wildseg3d_ros.core.errors import AlignmentError, InputError
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.core.types.working import at_working_size, resized
 from wildseg3d_ros.scene.scene import Scene
 
 
@@ -19,10 +20,11 @@ def check_same_views(scene: Scene, views: Sequence[View]) -> None:
         InputError: other names, another number or other sizes; lists both.
     """
     known = [
-        f"{name} ({image.shape[1]}x{image.shape[0]})"
-        for name, image in zip(scene.view_names, scene.images, strict=True)
+        f"{name} ({width}x{height})"
+        for view, name in enumerate(scene.view_names)
+        for height, width in [scene.camera_size(view)]
     ]
-    given = [f"{view.name} ({view.size[1]}x{view.size[0]})" for view in views]
+    given = [f"{view.name} ({view.full_size[1]}x{view.full_size[0]})" for view in views]
     if given != known:
         raise InputError(
             f"an update takes the scene's {len(known)} views, {', '.join(known)}; got "
@@ -30,6 +32,21 @@ def check_same_views(scene: Scene, views: Sequence[View]) -> None:
             "from, all of them and in its order (on the command line: with the same --max-views), "
             "or build it anew"
         )
+
+
+def at_sizes_of(scene: Scene, views: Sequence[View], megapixels: float) -> list[View]:
+    """Views as the scene has them: those of its cameras at the sizes of its images, others at
+    most of so many megapixels."""
+    sizes = {
+        (name, scene.camera_size(view)): scene.images[view].shape
+        for view, name in enumerate(scene.view_names)
+    }
+    made = []
+    for view in views:
+        shape = sizes.get((view.name, view.full_size))
+        smaller = view if shape is None else resized(view, (shape[0], shape[1]))
+        made.append(at_working_size(smaller, megapixels) if shape is None else smaller)
+    return made
 
 
 def pairs_of_view(scene: Scene, view: int) -> list[tuple[int, int]]:

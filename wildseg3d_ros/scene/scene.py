@@ -54,7 +54,7 @@ class Scene(ReadOnlyArrays):
     Attributes:
         scene_id: unique to this build.
         view_names: N camera names.
-        images: per view (H, W, 3) uint8 RGB.
+        images: per view (H, W, 3) uint8 RGB, at the size that the scene is built at.
         K: (N, 3, 3) float64 intrinsics in pixels.
         world_from_cam: (N, 4, 4) float64 camera poses.
         stamps_ns: per view, time of the image.
@@ -71,6 +71,8 @@ class Scene(ReadOnlyArrays):
         seconds: wall time by stage of the build.
         warnings: what a user should know, one sentence each.
         click_radius: half edge [px] of the window around a click that decides the object.
+        camera_sizes: per view (height, width) of the camera's own image, in whose pixels prompts
+            and masks of answers are; empty where images have these sizes.
         left_out: views that were given, and that no pair relates to those of the scene.
         edits: what added or corrected objects since it was built, oldest first.
         original: the scene before these; None where there are none. A scene's file keeps neither.
@@ -93,6 +95,7 @@ class Scene(ReadOnlyArrays):
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     click_radius: int = 6
+    camera_sizes: tuple[tuple[int, int], ...] = ()
     left_out: tuple[LeftOutView, ...] = ()
     edits: tuple[Edit, ...] = ()
     original: Scene | None = None
@@ -151,6 +154,11 @@ class Scene(ReadOnlyArrays):
             seconds={**(seconds or {}), "index": time.perf_counter() - start},
             warnings=tuple(warnings),
             click_radius=config.click_radius,
+            camera_sizes=(
+                tuple(view.full_size for view in views)
+                if any(view.full_size != view.size for view in views)
+                else ()
+            ),
         )
 
     def __repr__(self) -> str:
@@ -208,10 +216,21 @@ class Scene(ReadOnlyArrays):
         """Rows of their points in the index, in the order of an answer; errors as above."""
         return as_index(self.index.slices(self.runs_of(selected)))
 
-    def view_masks(self, selected: Selected) -> ViewMasks:
-        """Per-view masks of objects of any level, or of nodes; errors as above."""
-        runs = self.runs_of(selected)
-        return ViewMasks(self.view_names, self.object_tree.tree.leaves, runs)
+    def view_masks(self, selected: Selected, of_images: bool = False) -> ViewMasks:
+        """Per-view masks of objects of any level, or of nodes; errors as above.
+
+        Args:
+            of_images: at the sizes of ``images`` instead of the cameras' own.
+        """
+        sizes = () if of_images else self.camera_sizes
+        return ViewMasks(
+            self.view_names, self.object_tree.tree.leaves, self.runs_of(selected), sizes
+        )
+
+    def camera_size(self, view: int) -> tuple[int, int]:
+        """(height, width) of the camera's own image of a view."""
+        height, width = self.images[view].shape[:2]
+        return self.camera_sizes[view] if self.camera_sizes else (height, width)
 
     @property
     def object_ids(self) -> tuple[int, ...]:

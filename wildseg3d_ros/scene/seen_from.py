@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.cameras import rays_of
 from wildseg3d_ros.core.types import Click
+from wildseg3d_ros.scene.camera_pixels import to_camera
 from wildseg3d_ros.scene.clicks import named
 from wildseg3d_ros.scene.scene import Scene
 
@@ -59,4 +60,4 @@ def click_seen_from(
     best = int(np.where(within & (distance <= (1 + _SURFACE) * front), off, np.inf).argmin())
     view = int(views[best])
     v, u = divmod(int(pixels[best]), scene.labels[view].shape[1])
-    return Click(scene.view_names[view], float(u), float(v), click.label)
+    return Click(scene.view_names[view], *to_camera(scene, view, u, v), click.label)

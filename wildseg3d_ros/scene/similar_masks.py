@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Box, ObjectTree, ViewMask
+from wildseg3d_ros.scene.camera_pixels import mask_in_scene, to_scene
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import Segment, nodes_segment, object_segment
 
@@ -41,13 +42,14 @@ def boxed_segment(scene: Scene, box: Box) -> Segment:
 
 
 def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float, float]]:
-    """Index of a box's view, and (u0, v0, u1, v1) of what of the box is in its image.
+    """Index of a box's view, and (u0, v0, u1, v1) of what is in its image: pixels of the scene's
+    arrays.
 
     Raises:
         PromptError: unknown camera, or a box outside its image.
     """
     view = scene.view_index(box.view)
-    height, width = scene.labels[view].shape
+    height, width = scene.camera_size(view)
     u0, v0 = max(box.u0, 0.0), max(box.v0, 0.0)
     u1, v1 = min(box.u1, width - 1.0), min(box.v1, height - 1.0)
     if u1 <= u0 or v1 <= v0:
@@ -57,7 +59,7 @@ def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float,
             f"to {width - 1} and v from 0 to {height - 1}",
             ErrorCode.PIXEL_OUTSIDE_IMAGE,
         )
-    return view, (u0, v0, u1, v1)
+    return view, (*to_scene(scene, view, u0, v0), *to_scene(scene, view, u1, v1))
 
 
 def masked_segments(scene: Scene, given: ViewMask) -> list[Segment]:
@@ -68,11 +70,11 @@ def masked_segments(scene: Scene, given: ViewMask) -> list[Segment]:
         PromptError: unknown camera, a mask of another size than its image, or nothing that is
             similar enough.
     """
-    view = checked_mask_view(scene, given)
-    tree, size = scene.object_tree.tree, int(given.mask.sum())
+    view, mask = checked_mask(scene, given)
+    tree, size = scene.object_tree.tree, int(mask.sum())
     leaves = tree.leaves[view]
     area = np.bincount(leaves.ravel() + 1, minlength=tree.leaf_count + 1)[1:]
-    inside = np.bincount(leaves[given.mask] + 1, minlength=tree.leaf_count + 1)[1:]
+    inside = np.bincount(leaves[mask] + 1, minlength=tree.leaf_count + 1)[1:]
     of_leaf = np.stack([inside, area])
     both, every = (_of_segments(scene.object_tree, tree.sums(each)) for each in of_leaf)
     overlaps = both / np.maximum(size + every - both, 1)
@@ -88,7 +90,8 @@ def masked_segments(scene: Scene, given: ViewMask) -> list[Segment]:
     if found is not None:
         return [found]
     raise PromptError(
-        f"camera '{given.view}': no cached object has a mask like the given one of {size} pixels; "
+        f"camera '{given.view}': no cached object has a mask like the given one of "
+        f"{given.mask.sum()} pixels; "
         f"{_how_similar(scene, overlaps)}, {MIN_MASK_IOU:g} are needed: give a mask of the whole "
         "object",
         ErrorCode.NO_OBJECT_AT_PIXEL,
@@ -108,20 +111,20 @@ def _best_nodes(scene: Scene, inside: NDArray[np.int64], area: NDArray[np.int64]
     return tree.best_parts(np.flatnonzero(tree.parent < 0).tolist(), weight)
 
 
-def checked_mask_view(scene: Scene, given: ViewMask) -> int:
-    """Index of a mask's view.
+def checked_mask(scene: Scene, given: ViewMask) -> tuple[int, NDArray[np.bool_]]:
+    """Index of a mask's view, and the mask at the size of the scene's arrays.
 
     Raises:
         PromptError: unknown camera, or a mask of another size than its image.
     """
     view = scene.view_index(given.view)
-    (height, width), size = given.mask.shape, scene.labels[view].shape
+    (height, width), size = given.mask.shape, scene.camera_size(view)
     if (height, width) != size:
         raise PromptError(
             f"the mask of camera '{given.view}' is {width}x{height}, but its images are "
             f"{size[1]}x{size[0]}; give a mask of the image as it is published"
         )
-    return view
+    return view, mask_in_scene(scene, view, given.mask)
 
 
 def _of_segments(objects: ObjectTree, of_node: NDArray) -> NDArray:

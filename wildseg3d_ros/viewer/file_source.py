@@ -18,6 +18,7 @@ from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import scene_objects
 from wildseg3d_ros.grasping.surroundings import whole_scene
 from wildseg3d_ros.masks import load_masks_for
+from wildseg3d_ros.scene.camera_pixels import camera_image, camera_intrinsics, camera_labels
 from wildseg3d_ros.scene.file.snapshot import load_scene
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.prompting import answer, selected_by
@@ -187,15 +188,14 @@ def shown_scene(
         scene_id=scene.scene_id,
         frame_id=scene.frame_id,
         cameras=tuple(
-            ShownCamera(name, image, labels, K, pose)
-            for name, image, labels, K, pose in zip(
-                scene.view_names,
-                scene.images,
-                scene.labels,
-                scene.K,
-                scene.world_from_cam,
-                strict=True,
+            ShownCamera(
+                name,
+                camera_image(scene, view),
+                camera_labels(scene, view),
+                camera_intrinsics(scene, view),
+                scene.world_from_cam[view],
             )
+            for view, name in enumerate(scene.view_names)
         ),
         points=points,
         colors=colors,

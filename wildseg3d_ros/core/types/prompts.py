@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.core.geometry.resizing import nearest
 from wildseg3d_ros.core.types.masks import LEVELS, Level
 from wildseg3d_ros.core.types.tree import in_runs
 
@@ -173,6 +174,7 @@ class ViewMasks(Mapping[str, NDArray[np.bool_]]):
         names: of the views.
         leaves: per view (H, W) leaf of each pixel, -1 = none.
         runs: (R, 2) first leaf and the one after the last of each run of the selection.
+        sizes: per view (height, width) that its mask is given at; empty = that of its leaves.
     """
 
     def __init__(
@@ -180,8 +182,10 @@ class ViewMasks(Mapping[str, NDArray[np.bool_]]):
         names: Sequence[str],
         leaves: Sequence[NDArray[np.int32]],
         runs: NDArray[np.int32],
+        sizes: Sequence[tuple[int, int]] = (),
     ) -> None:
         self._names, self._leaves, self._runs = list(names), tuple(leaves), runs
+        self._sizes = tuple(sizes)
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
         """(H, W) bool mask of the selection in the named view."""
@@ -189,7 +193,8 @@ class ViewMasks(Mapping[str, NDArray[np.bool_]]):
             view = self._names.index(name)
         except ValueError:
             raise KeyError(f"no view '{name}'; views are {self._names}") from None
-        return in_runs(self._leaves[view], self._runs)
+        mask = in_runs(self._leaves[view], self._runs)
+        return nearest(mask, self._sizes[view]) if self._sizes else mask
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

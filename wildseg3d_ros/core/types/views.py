@@ -55,6 +55,7 @@ class View:
             rad; 0 when unknown (then ``alignment.prior_translation_sigma`` and ``_rotation_``).
         ignored: (H, W) bool, pixels that are no part of the scene, such as those of the robot:
             they give no points, and no object has them; None when there are none.
+        camera_size: (height, width) of the camera's own image, where this is a smaller copy of it.
     """
 
     name: str
@@ -67,6 +68,7 @@ class View:
     prior_translation_sigma: float = 0.0
     prior_rotation_sigma: float = 0.0
     ignored: NDArray[np.bool_] | None = None
+    camera_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         who = f"camera '{self.name}'"
@@ -130,6 +132,11 @@ class View:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """(height, width) of the camera's own image."""
+        return self.camera_size or self.size
 
     def intrinsics_for(self, backend: str) -> NDArray[np.float64]:
         """``K``; raises InputError where it is unknown, for a back end that needs it."""

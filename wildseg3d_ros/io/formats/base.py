@@ -105,19 +105,6 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
-def rescaled(
-    K: NDArray[np.float64], size: tuple[int, int], new_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Intrinsics of an image that was resized, (height, width) each; pixel centres are whole."""
-    scale_y, scale_x = new_size[0] / size[0], new_size[1] / size[1]
-    K = K.copy()
-    K[0] *= scale_x
-    K[1] *= scale_y
-    K[0, 2] += (scale_x - 1) / 2
-    K[1, 2] += (scale_y - 1) / 2
-    return K
-
-
 def read_matrix(path: Path, what: str, shape: tuple[int, int]) -> NDArray[np.float64]:
     """A matrix of a text file of numbers alone.
 

@@ -21,12 +21,13 @@ from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
 from wildseg3d_ros.core.files.reading import MIB, is_regular, opened, shown
 from wildseg3d_ros.core.files.text import read_text
 from wildseg3d_ros.core.geometry.lens import Lens
+from wildseg3d_ros.core.geometry.resizing import rescaled
 from wildseg3d_ros.core.geometry.transforms import (
     invert,
     make_transform,
     rotation_from_quaternion,
 )
-from wildseg3d_ros.io.formats.base import Format, Frame, Frames, frame_of, pinhole, rescaled
+from wildseg3d_ros.io.formats.base import Format, Frame, Frames, frame_of, pinhole
 from wildseg3d_ros.io.frames import unique_names
 from wildseg3d_ros.io.images import read_color
 

@@ -3,7 +3,9 @@
 One row of 17 numbers for each image, in the order of the images' names: a 3x5 matrix, row by row,
 of which the first four columns are camera-to-world with the axes down, right, backwards, and the
 last is height, width and focal length in pixels; then the nearest and the farthest depth. Images
-may be in ``images_4/`` or the like instead, resized. The scale is arbitrary: that of COLMAP.
+may be in ``images_4/`` or the like, too, resized, and named otherwise there. Those of ``images_4``
+are taken where they are: a quarter of the edge, which the papers use, and a sixteenth of the
+memory. The scale is arbitrary: that of COLMAP.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import numpy as np
 
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.arrays import read_npy
-from wildseg3d_ros.core.files.reading import is_regular
+from wildseg3d_ros.core.files.reading import is_folder, is_regular
 from wildseg3d_ros.core.geometry.lens import Lens
+from wildseg3d_ros.core.geometry.resizing import rescaled
 from wildseg3d_ros.core.geometry.transforms import make_transform, nearest_rotation
 from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.io.formats.base import (
@@ -26,7 +29,6 @@ from wildseg3d_ros.io.formats.base import (
     images_in,
     natural_order,
     pinhole,
-    rescaled,
 )
 from wildseg3d_ros.io.images import read_color
 
@@ -43,8 +45,13 @@ def list_frames(folder: Path) -> Frames:
             f"{table.dtype}"
         )
     smaller = sorted(folder.glob("images_*"), key=natural_order)
-    place = next((p for p in (folder / "images", *smaller) if p.is_dir()), folder / "images")
+    places = (folder / "images_4", folder / "images", *smaller)
+    place = next((p for p in places if p.is_dir()), folder / "images")
     images = list(images_in(place, f"the image folder of {_TITLE}").values())
+    names = [path.stem for path in images]
+    if is_folder(folder / "images"):
+        own = [path.stem for path in images_in(folder / "images", "the image folder").values()]
+        names = own if len(own) == len(names) else names
     if len(images) != len(table):
         raise FileError(
             f"'{folder / _POSES}' has poses of {len(table)} images, but '{place}' holds "
@@ -64,7 +71,7 @@ def list_frames(folder: Path) -> Frames:
         image = read_color(images[i], upright=False)
         size, stored = (round(height), round(width)), image.shape[:2]
         K = pinhole(focal, focal, (width - 1) / 2, (height - 1) / 2)
-        return frame_of(images[i].stem, image, Lens(rescaled(K, size, stored), stored), pose)
+        return frame_of(names[i], image, Lens(rescaled(K, size, stored), stored), pose)
 
     return Frames(len(images), read, metric=False)
 

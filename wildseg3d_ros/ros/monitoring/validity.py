@@ -129,7 +129,7 @@ class SceneMonitor:
                 pose, tolerance = scene.world_from_cam[view], SCENE_TOLERANCE
             monitored[name] = _Monitored(
                 ChangeDetector(thumbnail(scene.images[view]), _depth_of(scene, view)),
-                scene.images[view].shape[:2],
+                scene.camera_size(view),
                 pose,
                 tolerance,
                 scene.stamps_ns[view],

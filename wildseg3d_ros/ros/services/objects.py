@@ -25,6 +25,7 @@ from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.services.files import check_replaces, is_scene, path_inside
 from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
 from wildseg3d_ros.ros.services.segment import CurrentScene
+from wildseg3d_ros.scene.camera_pixels import camera_intrinsics
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.static_transforms import (
@@ -185,8 +186,8 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
             f"{', '.join(cameras.names)}",
         )
     calibrations, warnings = {}, []
-    for name, image, K in zip(scene.view_names, scene.images, scene.K, strict=True):
-        size = image.shape[0], image.shape[1]
+    for view, name in enumerate(scene.view_names):
+        size, K = scene.camera_size(view), camera_intrinsics(scene, view)
         present = cameras.calibration(camera_of(name))
         if present is None:
             warnings.append(

@@ -18,6 +18,7 @@ from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import LEVELS, Box, Click, Point, Prompt, ViewMask
 from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
+from wildseg3d_ros.scene.camera_pixels import camera_intrinsics
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.seen_from import click_seen_from
 from wildseg3d_ros.streams.images import array_from_image
@@ -89,7 +90,7 @@ class PromptReader:
             pose = self._live_pose(camera, live[0], stamp_ns)
         else:
             view = self.scene.view_index(camera)
-            lens, K = self.calibrations[camera], self.scene.K[view]
+            lens, K = self.calibrations[camera], camera_intrinsics(self.scene, view)
             pose = self._moved_to(camera, stamp_ns)
         height, width = lens.size
         u, v = float(message.u), float(message.v)
@@ -165,7 +166,7 @@ class PromptReader:
             ) from error
 
     def _size(self, camera: str) -> tuple[int, int]:
-        return self.scene.labels[self.scene.view_index(camera)].shape
+        return self.scene.camera_size(self.scene.view_index(camera))
 
     def warnings(self, request: Segment.Request) -> list[str]:
         """What the caller should know of cameras that stand elsewhere than in the scene."""

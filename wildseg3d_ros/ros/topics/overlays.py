@@ -14,13 +14,14 @@ from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.io.pictures import draw_labels, object_colors
 from wildseg3d_ros.ros.messages.conversions import header, point_message, vector_message
 from wildseg3d_ros.ros.messages.grasps import pose_message
+from wildseg3d_ros.scene.camera_pixels import camera_image, camera_labels
 from wildseg3d_ros.scene.scene import Scene
 
 
 def label_overlay(scene: Scene, view: int) -> NDArray[np.uint8]:
     """(H, W, 3) RGB pinhole image of a view with a tint per cached object."""
     colors = object_colors(scene.object_ids)
-    return draw_labels(scene.images[view], scene.labels[view], colors)
+    return draw_labels(camera_image(scene, view), camera_labels(scene, view), colors)
 
 
 def with_selection(
@@ -29,7 +30,7 @@ def with_selection(
     """A label overlay in which objects stand out: as they are, with a bright outline."""
     mask = scene.view_masks(selected)[scene.view_names[view]]
     out = overlay.copy()
-    out[mask] = scene.images[view][mask]
+    out[mask] = camera_image(scene, view)[mask]
     contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
     thick = max(2, round(min(mask.shape) / 160))
     cv2.drawContours(out, contours, -1, (60, 230, 90), thick, cv2.LINE_AA)

@@ -15,6 +15,7 @@ from wildseg3d_ros.ros.messages.conversions import image_from_array
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.topics.selection import SelectionTopics
+from wildseg3d_ros.scene.camera_pixels import camera_labels
 
 _MAX_MONO16 = int(np.iinfo(np.uint16).max)
 
@@ -52,7 +53,8 @@ class SceneTopics:
         for view, name in enumerate(scene.view_names):
             if name not in self._labels:  # a captured view
                 continue
-            labels = current.calibrations[name].published_labels(as_mono16(scene.labels[view]))
+            labels = as_mono16(camera_labels(scene, view))
+            labels = current.calibrations[name].published_labels(labels)
             self._labels[name].publish(
                 image_from_array(
                     labels, "mono16", scene.camera_frames[view], scene.stamps_ns[view]

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.arrays import read_pixels
 from wildseg3d_ros.core.errors import InputError, InvalidScene
 from wildseg3d_ros.core.types import (
     Alignment,
@@ -58,6 +59,8 @@ ALIGNMENT_ARRAYS: Kinds = {
     "view_correction": (np.float64, ("views", 4, 4)),
 }
 _MAY_BE_EMPTY = ("pair_residual_px", "view_residual_px", "view_correction")
+_LONGEST = 2**15
+"""Edge of a camera's image [px]."""
 _LATEST_NS = 2**63 - 1
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -84,7 +87,7 @@ def check_scene(scene: Scene, masks_checked: bool = False) -> None:
         InvalidScene: names the part, what was expected and what it is.
     """
     views = _check_views(scene)
-    _check_cameras(scene.K, scene.world_from_cam, views)
+    check_cameras(scene.K, scene.world_from_cam, views)
     if not masks_checked:
         check_masks_of(scene.images, scene.masks)
     _check_world(scene)
@@ -107,6 +110,12 @@ def _check_views(scene: Scene) -> int:
     for view, image in enumerate(check_tuple(scene.images, "images", views)):
         check_array(image, f"image of view {view}", np.uint8, (None, None, 3))
         expect(image.size > 0, f"image of view {view}", "at least one pixel", image.shape)
+    sizes = check_tuple(scene.camera_sizes, "camera_sizes", views if scene.camera_sizes else 0)
+    for image, size in zip(scene.images, sizes, strict=False):
+        for least, edge in zip(
+            image.shape, check_tuple(size, "a size in camera_sizes", 2), strict=False
+        ):
+            check_integer(edge, "an edge in camera_sizes", least, _LONGEST)
     for stamp in check_tuple(scene.stamps_ns, "stamps_ns", views):
         check_integer(stamp, "a time in stamps_ns", -_LATEST_NS, _LATEST_NS)
     check_integer(scene.stamp_ns, "stamp_ns", -_LATEST_NS, _LATEST_NS)
@@ -123,7 +132,8 @@ def _check_views(scene: Scene) -> int:
     return views
 
 
-def _check_cameras(K: Any, world_from_cam: Any, views: int) -> None:
+def check_cameras(K: Any, world_from_cam: Any, views: int) -> None:
+    """Checks intrinsics and poses of all views; raises InvalidScene."""
     check_array(K, "K", np.float64, (views, 3, 3))
     check_finite(K, "K")
     for view, each in enumerate(K):
@@ -165,11 +175,19 @@ def _check_index(index: ObjectIndex, scene: Scene) -> None:
     check_range(index.confidence, "confidence of the index", 0.0, _LARGEST)
     sizes = np.array([image.shape[0] * image.shape[1] for image in scene.images])
     check_range(index.view, "view of the index", 0, len(sizes) - 1)
+    check_range(index.view_count, "view_count of the index", 1, 255)
     inside = index.pixel < sizes[index.view]
     expect(bool(inside.all()), "pixel of the index", "pixels of the views", "some outside")
     offsets = index.leaf_offsets
     rising = offsets[0] == 0 and offsets[-1] == rows and bool((np.diff(offsets) >= 0).all())
     expect(bool(rising), "leaf_offsets of the index", f"rising from 0 to {rows}", offsets)
+    expect(index.in_order(), "the index", "points by leaf, view and pixel", "another order")
+    for view, points in enumerate(scene.world.points):
+        mine = index.view == view
+        same = np.array_equal(
+            index.points[mine], read_pixels(points, index.pixel[mine].astype(np.int64))
+        )
+        expect(same, f"points of view {view} in the index", "those of its pointmap", "others")
 
 
 def _check_alignment(aligned: Alignment, views: int) -> None:
@@ -182,7 +200,7 @@ def _check_alignment(aligned: Alignment, views: int) -> None:
             check_range(values[~np.isnan(values)], name, 0.0, np.inf)
     used = aligned.pair_used
     check_range(aligned.edges, "edges", 0, views - 1)
-    _check_cameras(aligned.K, aligned.world_from_cam, views)
+    check_cameras(aligned.K, aligned.world_from_cam, views)
     _check_poses(aligned.world_from_pair[used], "world_from_pair of the used pairs")
     check_range(aligned.pair_scale[used], "pair_scale of the used pairs", 1e-30, 1e30)
     _check_poses(aligned.view_correction, "view_correction")

@@ -3,8 +3,8 @@
 The format is described in docs/reference/scenes.md.
 
 Layout: member ``wildseg3d-scene.json`` (format, version, everything that is not an array), image
-files ``image/<i>.png``, and arrays ``<name>.npy``. Points and confidences are stored for pixels
-that have them, beside a packed validity mask. The zip's checksums guard every member, and what is
+files ``image/<i>.png``, and arrays ``<name>.npy``; ``map_archive`` has how points and confidences
+are stored. The zip's checksums guard every member, and what is
 read is checked as a whole.
 """
 
@@ -35,20 +35,27 @@ from wildseg3d_ros.core.types import (
     WorldPointmaps,
 )
 from wildseg3d_ros.scene.file.archive import member, read_array, write_array
-from wildseg3d_ros.scene.file.checks import check_array, check_tuple, expect
+from wildseg3d_ros.scene.file.checks import check_tuple, expect
 from wildseg3d_ros.scene.file.consistency import (
     ALIGNMENT_ARRAYS,
-    INDEX_ARRAYS,
     Kinds,
+    check_cameras,
     check_masks_of,
     check_scene,
 )
+from wildseg3d_ros.scene.file.map_archive import (
+    read_confidence,
+    read_index,
+    read_points,
+    write_confidence,
+    write_index,
+    write_points,
+)
 from wildseg3d_ros.scene.file.mask_archive import describe_masks, read_masks, write_masks
-from wildseg3d_ros.scene.index import ObjectIndex
 from wildseg3d_ros.scene.scene import Scene
 
 FORMAT = "wildseg3d-scene"
-VERSION = 7
+VERSION = 8
 """Raised with every change of the format: a version of this project reads one."""
 _HEADER = f"{FORMAT}.json"
 _WHAT_IS = "give a file that `wildseg3d build` or the service save_scene wrote"
@@ -84,7 +91,10 @@ def save_scene(scene: Scene, path: str | Path) -> None:
 
 
 def load_scene(path: str | Path) -> Scene:
-    """Reads a scene back, exactly as it was saved, and checks that its parts fit each other.
+    """Reads a scene back and checks that its parts fit each other.
+
+    It is what was saved, but for depths, which are kept to a millionth of their value, and
+    confidences, kept to a thousandth.
 
     Raises:
         FileError: missing, truncated, damaged, not a scene, or written by another version.
@@ -156,15 +166,15 @@ def _write(archive: zipfile.ZipFile, scene: Scene) -> None:
     write_array(archive, "world_from_cam", scene.world_from_cam)
     for name in ALIGNMENT_ARRAYS:
         write_array(archive, f"alignment/{name}", getattr(scene.alignment, name))
-    for name in INDEX_ARRAYS:
-        write_array(archive, f"index/{name}", getattr(scene.index, name))
+    write_index(archive, scene.index, [image.shape[:2] for image in scene.images])
     write_masks(archive, scene.masks)
     for view in range(len(scene.view_names)):
         image = cv2.cvtColor(scene.images[view], cv2.COLOR_RGB2BGR)
         png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
         archive.writestr(member(f"image/{view}.png"), png.tobytes())
-        _write_sparse(archive, f"points/{view}", scene.world.points[view])
-        _write_sparse(archive, f"confidence/{view}", scene.world.confidence[view])
+        camera = scene.K[view], scene.world_from_cam[view]
+        write_points(archive, f"points/{view}", scene.world.points[view], *camera)
+        write_confidence(archive, f"confidence/{view}", scene.world.confidence[view])
 
 
 def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
@@ -174,25 +184,29 @@ def _read(archive: zipfile.ZipFile, header: dict[str, Any]) -> Scene:
     aligned["cameras"] = tuple(CameraVerdict(**camera) for camera in aligned["cameras"])
     values["left_out"] = tuple(_left_out(view) for view in values["left_out"])
     views = range(len(check_tuple(values["view_names"], "view_names")))
+    sizes_of = check_tuple(values["camera_sizes"], "camera_sizes")
+    values["camera_sizes"] = tuple(tuple(size) for size in sizes_of if isinstance(size, list))
     images = _read_images(archive, views)
     sizes = [image.shape[:2] for image in images]
-    points = tuple(_read_sparse(archive, f"points/{v}", (*s, 3)) for v, s in enumerate(sizes))
-    confidence = tuple(_read_sparse(archive, f"confidence/{v}", s) for v, s in enumerate(sizes))
+    K, poses = (read_array(archive, name, np.float64, 3) for name in ("K", "world_from_cam"))
+    check_cameras(K, poses, len(images))  # before points are made by them
+    cameras = zip(sizes, K, poses, strict=True)
+    world = WorldPointmaps(
+        tuple(read_points(archive, f"points/{v}", *camera) for v, camera in enumerate(cameras)),
+        tuple(read_confidence(archive, f"confidence/{v}", size) for v, size in enumerate(sizes)),
+    )
     masks = read_masks(archive, header.get("masks"))
     check_masks_of(images, masks)  # before their tree is walked
     objects = ObjectTree.of_cache(masks)
-    index = ObjectIndex(
-        **_arrays(archive, "index", INDEX_ARRAYS), ids=np.zeros(0, np.int32), runs=()
-    )
     return Scene(
         **values,
         images=images,
-        K=read_array(archive, "K", np.float64, 3),
-        world_from_cam=read_array(archive, "world_from_cam", np.float64, 3),
+        K=K,
+        world_from_cam=poses,
         masks=masks,
-        world=WorldPointmaps(points, confidence),
+        world=world,
         object_tree=objects,
-        index=index.with_objects(objects),
+        index=read_index(archive, images, world, objects),
         alignment=Alignment(**aligned),
     )
 
@@ -232,28 +246,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, CameraVerdict | LeftOutView):
         return vars(value)
     raise TypeError(f"cannot store {type(value).__name__} in a scene's header")
-
-
-def _write_sparse(archive: zipfile.ZipFile, name: str, array: NDArray) -> None:
-    """An (H, W) or (H, W, 3) array of which many pixels hold one filler: 0, or NaN."""
-    empty = np.isnan(array).all(axis=-1) if array.ndim == 3 else array == 0
-    write_array(archive, f"{name}/filled", np.packbits(~empty), deflate=True)
-    write_array(archive, f"{name}/values", array[~empty])
-
-
-def _read_sparse(
-    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    packed = read_array(archive, f"{name}/filled", np.uint8, 1)
-    pixels = shape[0] * shape[1]
-    check_array(packed, f"{name}/filled.npy", np.uint8, (-(-pixels // 8),))
-    filled = np.unpackbits(packed, count=pixels).astype(bool).reshape(shape[:2])
-    values = read_array(archive, f"{name}/values", np.float32, len(shape) - 1)
-    count = int(np.count_nonzero(filled))
-    check_array(values, f"{name}/values.npy", np.float32, (count, *shape[2:]))
-    array = np.full(shape, np.nan if len(shape) == 3 else 0, np.float32)
-    array[filled] = values
-    return array
 
 
 def _read_images(archive: zipfile.ZipFile, views: range) -> tuple[NDArray[np.uint8], ...]:
