@@ -1,7 +1,7 @@
 """Cost of a build by views, pixels, pairs and objects: processor time, memory, size of the file.
 
 Each build is a process of its own, with one thread, on a constructed scene. One quantity varies at
-a time, about a middle of 4 views of 320x240 with 6 objects. The exponents are those of power laws
+a time, about a middle of 4 views of 160x120 with 6 objects. The exponents are those of power laws
 cost = a n^b, by least squares of the logarithms, and the shares what a stage takes of the largest.
 """
 
@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-MIDDLE = {"views": 4, "width": 320, "objects": 6, "pairs": 6}
+MIDDLE = {"views": 4, "width": 160, "objects": 6, "pairs": 6}
 SWEEPS = {
-    "views": (2, 4, 8, 16),
-    "width": (160, 320, 640, 1280),
-    "pairs": (1, 2, 6),
-    "objects": (1, 6, 12),
+    "views": (2, 4, 8),
+    "width": (160, 320, 640),
+    "pairs": (1, 6),
+    "objects": (1, 12),
 }
 COSTS = ("cpu", "memory_mb", "file_mb")
 
