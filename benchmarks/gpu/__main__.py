@@ -75,7 +75,7 @@ def run(
         else:
             try:
                 part(device, rates)
-            except Exception as error:  # the other parts are still worth their time
+            except Exception as error:  # noqa: BLE001  the other parts are still worth their time
                 traceback.print_exc()
                 missing[name] = f"{type(error).__name__}: {error}"
         spent = time.perf_counter() - start
