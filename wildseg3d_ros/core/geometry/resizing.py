@@ -1,11 +1,13 @@
 """Images at another size: their pixels, intrinsics and maps. Integer coordinates are pixel
-centres, so that edges scale and not centres. Sizes are (height, width)."""
+centres, so that edges scale and not centres. Sizes are (height, width).
+
+OpenCV is imported where it is called: prompts need this module, and help is to be printed at once.
+"""
 
 from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,8 @@ def nearest(array: NDArray, size: Size) -> NDArray:
 
 def smaller_image(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """An image (H, W, 3) at a smaller size: means over what a pixel covers."""
+    import cv2
+
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -61,6 +65,8 @@ def larger_image(image: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """An image (H, W, 3) at a larger size, interpolated."""
     if image.shape[:2] == size:
         return image
+    import cv2
+
     return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
@@ -69,5 +75,7 @@ def smaller_mask(mask: NDArray[np.bool_], size: Size) -> NDArray[np.bool_]:
     for that, those of which most is."""
     if mask.shape == size:
         return mask
+    import cv2
+
     share = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
     return share >= min(0.5, float(share.max()))
