@@ -146,7 +146,8 @@ class MaskContract:
         click = Click(scene.view_names[record.views[0]], u, v)
         whole = segment(scene, Prompt((click,)))
         assert whole.object_ids == (record.object_id,)
-        np.testing.assert_array_equal(whole.points, segment(again, Prompt((click,))).points)
+        saved = segment(again, Prompt((click,))).points
+        np.testing.assert_allclose(saved, whole.points, atol=2e-6)  # as exact as files are
         for level in LEVELS:
             found = segment(again, Prompt((click,), level))
             # The level asked for, or the next coarser one that has something there.
