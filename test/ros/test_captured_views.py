@@ -208,7 +208,8 @@ def test_views_of_a_camera_that_moves_are_captured_without_being_asked(world):
     camera = MovingReplayNode(table.make_recording(), "wrist", 0.0, 10.0, context=world.context)
     world.add(camera, 1)
     client = world.client()
-    wait_for(node.cameras["wrist"].matcher.newest)
+    node.wait_until_started(lambda: False)
+    wait_for(lambda: node.cameras["wrist"].matcher.newest())
     time.sleep(1.0)
     assert client.list_views() == [], "a camera that has not moved"
     camera.move()
