@@ -149,7 +149,7 @@ def test_load_scene_damaged(live, tmp_path):
     for group, name, value, text in [
         ("scene", "frame_id", "\ud800", "frame_id: expected"),
         ("scene", "camera_frames", ["a", "b"], "camera_frames: expected 3"),
-        ("masks", "object_ids", [1, 2, 3], "leaf_offsets of the index"),
+        ("masks", "object_ids", [2, 1], "ids of whole objects: expected each once"),
     ]:
         damaged = json.dumps({**header, group: {**header[group], name: value}})
         with zipfile.ZipFile(path, "w") as archive:
