@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wildseg3d_ros.scene.file.snapshot import save_scene
+from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.scenes import construct_scene
 from wildseg3d_testing.trees import treed_cache, true_tree
@@ -31,15 +31,16 @@ def truth():
 
 
 @pytest.fixture(scope="session")
-def scene(truth):
-    return exact_scene(truth, cache=treed_cache(truth, true_tree(truth), KNOWN))
+def scene_file(truth, tmp_path_factory):
+    path = tmp_path_factory.mktemp("viewer") / "scene.ws3d"
+    save_scene(exact_scene(truth, cache=treed_cache(truth, true_tree(truth), KNOWN)), path)
+    return path
 
 
 @pytest.fixture(scope="session")
-def scene_file(scene, tmp_path_factory):
-    path = tmp_path_factory.mktemp("viewer") / "scene.ws3d"
-    save_scene(scene, path)
-    return path
+def scene(scene_file):
+    """As the file has it: points are kept to a millionth of their depth."""
+    return load_scene(scene_file)
 
 
 @contextmanager
