@@ -226,7 +226,8 @@ class _Judged:
         mine = (self.pairs == v).any(axis=1)
         own = self.given.select(mine)
         total, sure = own.total, float(own.sure.sum())
-        if v not in about and min(total, sure) < _TOLD:
+        as_given = v in about or min(total, sure) >= _TOLD
+        if not as_given:
             nearby = self.nearby.select(mine)
             total, sure = nearby.total, float(nearby.sure.sum())
         overlap = {
@@ -241,7 +242,7 @@ class _Judged:
         name = self.views[v].name
         share = depth_share(self.views[v])
         return CameraReport(
-            name, True, depth, overlap, own.share, total, verdict, why, depth_share=share
+            name, True, depth, overlap, own.share, total, verdict, why, True, share, as_given
         )
 
 

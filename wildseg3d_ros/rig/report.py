@@ -31,6 +31,8 @@ class CameraReport:
         verdict: ok, suspect or unchecked.
         why: the reason, where it is not ok.
         takes_part: whether it has a pose and intrinsics, and another camera has them, too.
+        as_given: whether that verdict is on its given pose itself; otherwise on one within an
+            honest error of it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class CameraReport:
     why: str = ""
     takes_part: bool = True
     depth_share: float = float("nan")
+    as_given: bool = True
 
     @property
     def verdict_before_alignment(self) -> CameraVerdict:
@@ -173,16 +176,19 @@ class RigReport:
         """What an alignment of some of the views says of their cameras, with what is told here.
 
         A camera is checked where either could; where both say something else than that it is ok,
-        the alignment has seen more.
+        the alignment has seen more. A pose near the given one that is borne out here says nothing
+        for the given one, where the alignment left the camera there unchecked.
         """
         if not aligned:
             return self.verdicts
         out, known = [], {each.name: each for each in self.verdicts}
+        as_given = {each.name for each in self.cameras if each.as_given}
         for theirs in aligned:
             ours = known[theirs.name]
             verdict, why = theirs.verdict, theirs.why
             doubted = verdict in ("ok", "unchecked") and ours.verdict == "suspect"
-            if doubted or (verdict == "unchecked" and ours.verdict == "ok"):
+            checked = ours.verdict == "ok" and theirs.name in as_given
+            if doubted or (verdict == "unchecked" and checked):
                 verdict, why = ours.verdict, ours.why
             out.append(
                 replace(
