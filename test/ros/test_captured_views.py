@@ -209,7 +209,7 @@ def test_views_of_a_camera_that_moves_are_captured_without_being_asked(world):
     world.add(camera, 1)
     client = world.client()
     node.wait_until_started(lambda: False)
-    wait_for(lambda: node.cameras["wrist"].matcher.newest())
+    wait_for(node.cameras["wrist"].matcher.newest)
     time.sleep(1.0)
     assert client.list_views() == [], "a camera that has not moved"
     camera.move()

@@ -152,7 +152,7 @@ def _print(result: BatchResult, output: Path) -> None:
     if result.made:
         rate = result.made / result.seconds * 3600
         print(f"time     {result.seconds:.1f} s, {rate:.0f} an hour")
-    for kind, records in (("failed", result.failed), ("doubtful", result.unreliable)):
+    for kind, records in (("failed", result.failed), ("warning", result.unreliable)):
         for record in records[:_SHOWN]:
             print(f"{kind:<8} {record.name}: {record.error or 'its alignment did not converge'}")
         if len(records) > _SHOWN:

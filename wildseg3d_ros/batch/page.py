@@ -28,10 +28,10 @@ def page_text(name: str, records: Sequence[Record]) -> str:
     """The text of the page of a batch of that name: first what failed, then the scenes."""
     failed = [record for record in records if record.state == "failed"]
     done = [record for record in records if record.state == "done"]
-    doubtful = sum(not record.figures.get("converged", True) for record in done)
+    unconverged = sum(not record.figures.get("converged", True) for record in done)
     objects = sum(record.figures.get("objects", 0) for record in done)
     said = f"{len(done)} scenes with {objects} objects; {len(failed)} recordings failed"
-    body = f"<h1>{html.escape(name)}</h1>\n<p>{said}; {doubtful} did not converge.</p>\n"
+    body = f"<h1>{html.escape(name)}</h1>\n<p>{said}; {unconverged} did not converge.</p>\n"
     if failed:
         rows = "".join(_failure(record) for record in failed)
         body += (

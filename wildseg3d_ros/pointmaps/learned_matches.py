@@ -114,8 +114,8 @@ class LearnedMatcher:
         torch, config = self._torch, self._network.config
         side, rows = round(fine_a.shape[1] ** 0.5), torch.arange(len(fine_a))
         first = fine_a.shape[-1] - config.fine_matching_slice_dim
-        likeness = fine_a[..., :first] @ fine_b[..., :first].transpose(1, 2) / first
-        sure = likeness.softmax(1) * likeness.softmax(2)
+        similarity = fine_a[..., :first] @ fine_b[..., :first].transpose(1, 2) / first
+        sure = similarity.softmax(1) * similarity.softmax(2)
         sure = sure.unflatten(2, (side + 2, side + 2))[..., 1:-1, 1:-1].flatten(1)
         best = sure.argmax(dim=1)
         at_a, at_b = best // side**2, best % side**2

@@ -201,17 +201,17 @@ def _over_all(block: nn.Module, tokens: list[Tensor], rotation: Rotation) -> lis
 
 
 def _reference_view(tokens: list[Tensor], order: list[int]) -> int:
-    """The view that is most in the middle of all by three measures of its class token: likeness to
-    the others, length, and variance (the published code's rule)."""
+    """The view that is most in the middle of all by three measures of its class token: similarity
+    to the others, length, and variance (the published code's rule)."""
     if len(order) < _MIN_FOR_CHOICE:
         return 0
     place = torch.tensor(order).argsort()
     token = torch.cat([x[:, 0] for x in tokens])[place].float()
     length = token.norm(dim=-1)
     unit = token / length[:, None]
-    likeness = ((unit @ unit.T).sum(dim=1) - 1.0) / (len(order) - 1)
+    similarity = ((unit @ unit.T).sum(dim=1) - 1.0) / (len(order) - 1)
     off = torch.zeros_like(length)
-    for measure in (likeness, length, unit.var(dim=-1)):
+    for measure in (similarity, length, unit.var(dim=-1)):
         low, high = measure.aminmax()
         off += ((measure - low) / (high - low + 1e-8) - 0.5).abs()
     return int(off.argmin())

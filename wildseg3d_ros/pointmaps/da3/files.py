@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home
+from wildseg3d_ros.core.files.reading import is_regular
 from wildseg3d_ros.core.files.text import read_json
+from wildseg3d_ros.pointmaps.weights import find_weights as weights_file
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 DEFAULT = "depth-anything/DA3-BASE"
@@ -40,38 +40,8 @@ class Checkpoint:
 
 
 def find_weights(weights: str) -> Path:
-    """The file of weights that a setting names. Nothing is downloaded.
-
-    Raises:
-        FileError: it is not there; the text has the command that fetches it.
-    """
-    path = of_home(weights)
-    if is_regular(path):
-        return path
-    if is_folder(path):
-        if is_regular(path / WEIGHTS):
-            return path / WEIGHTS
-        raise FileError(f"folder '{path}' holds no {WEIGHTS}; {remedy()}")
-    if path.suffix == ".safetensors" or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
-        raise FileError(f"Depth Anything 3 weights '{weights}' do not exist; {remedy()}")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        found = Path(hf_hub_download(weights, WEIGHTS, local_files_only=True))
-        # Beside the weights in the cache, where it was fetched as well.
-        hf_hub_download(weights, DESCRIPTION, local_files_only=True)
-    except HFValidationError as error:
-        raise FileError(
-            f"Depth Anything 3 weights '{weights}': {_first_line(error)}; {remedy()}"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise FileError(
-            f"Depth Anything 3 weights '{weights}' are not on this machine: there is no such "
-            f"folder (seen from {Path.cwd()}), and no model of that name was downloaded with its "
-            f"{WEIGHTS} and {DESCRIPTION}; {remedy(weights)}"
-        ) from error
-    return found
+    """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
+    return weights_file(weights, "Depth Anything 3", (WEIGHTS, DESCRIPTION), remedy)
 
 
 def remedy(name: str = DEFAULT) -> str:

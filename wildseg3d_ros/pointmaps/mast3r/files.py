@@ -11,7 +11,6 @@ import tarfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ import torch
 from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home, shown
+from wildseg3d_ros.core.files.reading import is_regular, shown
 from wildseg3d_ros.core.files.text import read_json
+from wildseg3d_ros.pointmaps.weights import find_weights as weights_file
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"
@@ -46,38 +46,8 @@ class Checkpoint:
 
 
 def find_weights(weights: str) -> Path:
-    """The file that a setting names.
-
-    Nothing is downloaded: 2.8 GB under a licence of their own are fetched by a command that
-    somebody decides to run.
-
-    Raises:
-        FileError: it is not there; the text has the command that fetches it.
-    """
-    path = of_home(weights)
-    if is_regular(path):
-        return path
-    if is_folder(path):
-        if is_regular(path / _FILE):
-            return path / _FILE
-        raise FileError(f"folder '{path}' holds no {_FILE}; {remedy()}")
-    # A file is meant, be its ending misspelt; names on the hub have dots, too.
-    is_file = get_close_matches(path.suffix, (".safetensors", ".pth"), cutoff=0.7)
-    if is_file or not re.fullmatch(r"[\w.-]+/[\w.-]+", weights):
-        raise FileError(f"MASt3R weights '{weights}' do not exist; {remedy()}")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(weights, _FILE, local_files_only=True))
-    except HFValidationError as error:
-        raise FileError(f"MASt3R weights '{weights}': {_first_line(error)}; {remedy()}") from error
-    except LocalEntryNotFoundError as error:
-        raise FileError(
-            f"MASt3R weights '{weights}' are not on this machine: there is no such file or folder "
-            f"(seen from {Path.cwd()}), and no model of that name was downloaded; "
-            f"{remedy(weights)}"
-        ) from error
+    """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
+    return weights_file(weights, "MASt3R", (_FILE,), remedy, (".safetensors", ".pth"))
 
 
 def remedy(name: str = "") -> str:
