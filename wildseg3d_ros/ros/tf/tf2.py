@@ -7,7 +7,6 @@ from collections.abc import Collection
 import numpy as np
 import tf2_ros  # type: ignore[import-not-found]
 import yaml
-from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.time import Time
@@ -24,7 +23,7 @@ class Tf2Buffer:
     def __init__(self) -> None:
         self._buffer = tf2_ros.Buffer(cache_time=Duration(seconds=BUFFER_SECONDS))
 
-    def add(self, message: TransformStamped, static: bool = False) -> None:
+    def add(self, message: TransformMessage, static: bool = False) -> None:
         """Takes one transform; raises ValueError where its numbers make no pose."""
         matrix_from_transform(message)
         if static:
