@@ -111,9 +111,10 @@ def test_likeliest_labels_probabilities_of_the_best_and_of_none_are_at_most_one(
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_leaves_in_view_every_pixel_has_a_leaf_of_its_object_the_nearest_one(stride):
+@pytest.mark.parametrize("fault", ["eaten rim", "skirt of the floor"])
+def test_leaves_in_view_every_pixel_has_a_leaf_of_what_is_drawn_the_nearest_one(stride, fault):
     _, truth = _picture()
-    projected = _faulty(truth, "eaten rim")[::stride, ::stride]
+    projected = _faulty(truth, fault)[::stride, ::stride]
     seen, labels = _one_voxel_per_pixel(projected)
     patches = np.arange(len(labels), dtype=np.int32) // 7
     patches = (patches * 3 + labels + 1).astype(np.int32)  # a patch is of one label
@@ -122,12 +123,23 @@ def test_leaves_in_view_every_pixel_has_a_leaf_of_its_object_the_nearest_one(str
     of_patch = np.full(patches.max() + 1, -9)
     of_patch[patches] = labels
     assert leaves.shape == truth.shape
-    assert (of_patch[leaves[truth > 0]] == truth[truth > 0]).all()
+    assert (of_patch[leaves[:, 10:]] == truth[:, 10:]).all()
     assert (leaves[:, :10] == -1).all()
     own = np.where(seen >= 0, patches[seen], -1).repeat(stride, 0).repeat(stride, 1)
-    assert (leaves[truth == 0] == own[truth == 0]).all()
-    # The rim of the red box takes the patch across.
-    assert (leaves[60, 40:44] == own[60, 44]).all()
+    right = truth == projected.repeat(stride, 0).repeat(stride, 1)
+    assert (leaves[right] == own[right]).all()
+    if fault == "eaten rim":  # of the red box: it takes the patch across
+        assert (leaves[60, 40:44] == own[60, 44]).all()
+    else:
+        assert leaves[103, 60] == own[104, 60]
+
+
+def test_leaves_in_view_of_a_mask_without_background_are_none_beside_it():
+    _, truth = _picture()
+    seen, labels = _one_voxel_per_pixel(np.ones_like(truth))
+    drawn = np.where(truth == 1, 1, 0)
+    leaves = leaves_in_view(_observation(), seen, labels, np.zeros_like(labels), drawn)
+    np.testing.assert_array_equal(leaves, np.where(truth == 1, 0, -1))
 
 
 def test_leaves_in_view_says_what_object_is_not_in_the_view():

@@ -119,8 +119,8 @@ def leaves_in_view(
 ) -> NDArray[np.int32]:
     """(H, W) patch of each pixel at full resolution, -1 = none.
 
-    A pixel of an object has a patch of that object: the one that it shows, else the nearest of
-    the object's in the image. Other pixels have the patch that they show.
+    A pixel has a patch of what is drawn there, an object or the background: the one that it
+    shows, else the nearest such patch in the image. Where nothing is known, it has none.
 
     Args:
         seen: (h, w) as of :func:`voxels_in_view`.
@@ -139,15 +139,17 @@ def leaves_in_view(
     shown = np.where(seen >= 0, patches[seen], -1).astype(np.int32)
     leaves = shown.copy()
     label = np.where(seen >= 0, labels[seen], UNKNOWN)
-    moved = (drawn > 0) & (drawn != label)
+    moved = (drawn != label) & ((drawn > 0) | (label > 0))
     for name in np.unique(drawn[moved]).tolist():
-        source = np.argwhere(label == name)
-        if len(source) == 0:
+        source, target = np.argwhere(label == name), np.nonzero(moved & (drawn == name))
+        if len(source):
+            _, nearest = KDTree(source).query(np.stack(target, axis=1))
+            leaves[target] = shown[tuple(source[nearest].T)]
+        elif name == 0:
+            leaves[target] = -1
+        else:
             raise ValueError(
                 f"object {name} is drawn but no voxel of it is in the view: give the labels and "
                 "the view that draw_labels was given"
             )
-        target = np.argwhere(moved & (drawn == name))
-        _, nearest = KDTree(source).query(target)
-        leaves[tuple(target.T)] = shown[tuple(source[nearest].T)]
     return leaves
