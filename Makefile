@@ -34,6 +34,9 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE PYTHONHOME VIRTUAL_ENV
 BOOTSTRAP = $(if $(shell command -v python3),,$(error python3 is missing; install it: apt-get install python3))$(or $(PYTHON),python3) packaging/bootstrap.py
 ENTER := . .venv/setup.sh &&
 
+# A test that hangs ends after ten minutes with the stacks of all threads, and the others go on.
+BOUNDED = -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+
 .PHONY: help setup dev demo demo-live test bench gpu-wheels bench-gpu fit train docs figures lint format lock clean
 
 help: ## list the targets
@@ -54,7 +57,7 @@ demo-live: setup ## a simulated cell with live cameras, and a page to click obje
 
 test: ## all tests, those of the ROS layer over real DDS
 	@$(BOOTSTRAP) --with test
-	@$(ENTER) .venv/bin/python -m pytest test -n 2 --dist loadgroup $(ARGS)
+	@$(ENTER) .venv/bin/python -m pytest test -n 2 --dist loadgroup $(BOUNDED) $(ARGS)
 
 bench: EXTRAS = mast3r sam2
 bench: setup ## measure accuracy, time and memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import threading
 
 import cv2
@@ -121,7 +122,15 @@ def test_sessions_are_one_for_each_tab_and_not_without_end():
     assert sessions.of_key(first.key) is None
 
 
-def test_file_source_builds_a_recording_and_can_be_stopped(tmp_path):
+@pytest.fixture
+def sigterm_ignored():
+    """As a process ignores it that was started by one that does."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_file_source_builds_a_recording_and_can_be_stopped(tmp_path, sigterm_ignored):
     truth = construct_scene(views=3, arc_degrees=60)
     write_folder(tmp_path, truth.recording())
     source = FileSource(tmp_path)
@@ -130,7 +139,8 @@ def test_file_source_builds_a_recording_and_can_be_stopped(tmp_path):
     thread.start()
     assert until(lambda: source.state.busy is not None and source.state.busy[0] != "starting", 60)
     source.cancel()
-    thread.join()
+    thread.join(20)
+    assert not thread.is_alive()
     assert source.shown is None
     assert "cancelled" in source.state.failed
     source.build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import signal
@@ -177,6 +178,11 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None, about:
     node.destroy_node()
     rclpy.try_shutdown()
     # Python takes its handlers away before the process ends: one more signal would kill it.
+    # Ignored from here on, signals would be ignored by what the caller starts afterwards, too.
+    atexit.register(_ignore_signals)
+    return 0
+
+
+def _ignore_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    return 0

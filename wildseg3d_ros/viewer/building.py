@@ -52,7 +52,8 @@ def build_folder(
                 raise said
             report(*said)
     finally:
-        process.terminate()
+        # Not terminate(): where this process ignores SIGTERM, so does that one.
+        process.kill()
         process.join()
 
 

@@ -12,7 +12,7 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
-from wildseg3d_ros.streams.messages import matrix_from_transform
+from wildseg3d_ros.streams.messages import TransformMessage, matrix_from_transform
 from wildseg3d_ros.streams.tf.buffer import BUFFER_SECONDS
 from wildseg3d_ros.streams.tf.links import Link, frame_names, path, time_of
 
