@@ -12,6 +12,7 @@ from wildseg3d_ros.alignment.graph.sampling import build_graph
 from wildseg3d_ros.alignment.solve.gauss_newton import solve
 from wildseg3d_ros.alignment.solve.residuals import refuse_beyond
 from wildseg3d_ros.core.errors import AlignmentError, ConfigError, ErrorCode, InputError
+from wildseg3d_ros.core.types import PairPrediction, View
 from wildseg3d_testing.cameras import assert_same_cameras
 from wildseg3d_testing.pairs import (
     NETWORK_LIKE,
@@ -117,6 +118,17 @@ class TestWrongPairs:
 
 
 class TestAmbiguousInput:
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_build_graph_of_depth_at_every_other_pixel(self, first):
+        """As of a smaller depth camera, registered to the images."""
+        confidence, points = np.zeros((480, 640), np.float32), np.ones((480, 640, 3), np.float32)
+        confidence[first::2, first::2] = 1.0
+        pair = PairPrediction(0, 1, points, points, confidence, confidence, metric=True)
+        views = [View(name, np.zeros((480, 640, 3), np.uint8)) for name in "ab"]
+        graph = build_graph([pair], views, CONFIG)
+        found = (graph.weight > 0).sum(axis=1)
+        assert (abs(found / CONFIG.samples_per_view - 1.0) < 0.1).all()
+
     def test_align_withstands_nan_points_and_empty_confidences(self, scene):
         made = predict_like_depth(scene, complete_pairs(5, False), 0.002, 0.002, seed=7)
         clean = align(made.predictions, made.views, CONFIG)

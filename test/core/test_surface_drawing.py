@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from wildseg3d_ros.core.types import WorldPointmaps
 from wildseg3d_ros.masks.surface.drawing import draw_labels, leaves_in_view, likeliest_labels
-from wildseg3d_ros.masks.surface.observations import Observation
+from wildseg3d_ros.masks.surface.observations import LONG_EDGE, Observation, observe_views
 
 HEIGHT, WIDTH = 120, 160
 FLOOR, RED, BLUE = (150, 140, 120), (190, 40, 40), (40, 60, 180)
@@ -147,3 +148,16 @@ def test_leaves_in_view_says_what_object_is_not_in_the_view():
     seen, labels = _one_voxel_per_pixel(truth)
     with pytest.raises(ValueError, match="object 3 is drawn"):
         leaves_in_view(_observation(), seen, labels, labels, np.full_like(truth, 3))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_observe_views_of_a_large_image_with_depth_at_every_other_pixel(first):
+    """As of a smaller depth camera, registered to the images."""
+    shape = (20, 2 * LONG_EDGE)
+    confidence = np.zeros(shape, np.float32)
+    confidence[first::2, first::2] = 1.0
+    points = np.ones((*shape, 3), np.float32)
+    image, K = np.zeros((*shape, 3), np.uint8), np.eye(3)[None]
+    world = WorldPointmaps((points,), (confidence,))
+    (seen,) = observe_views([image], world, K, np.eye(4)[None])
+    assert (seen.depth == 1.0).all()

@@ -100,14 +100,13 @@ def weigh(samples: Samples, config: AlignmentConfig, masks: MaskCache | None = N
 def _read_view(
     maps: Sequence[PairMap], size: tuple[int, int], config: AlignmentConfig
 ) -> tuple[NDArray[np.int64], list[tuple[NDArray, NDArray]]]:
-    """Rows and columns (n, 2) of a regular grid, dense enough for the wanted number of valid
-    pixels, and points (n, 3) and confidences (n,) of a view's maps there."""
+    """Rows and columns (n, 2) of pixels spread evenly, dense enough for the wanted number of valid
+    ones, and points (n, 3) and confidences (n,) of a view's maps there."""
     point_maps = {m.key[0]: m.points for m in maps}
     confidences = {m.key[1]: m.confidence for m in maps}
 
     def grid(rows_wanted: float, cols_wanted: float) -> NDArray[np.int64]:
-        rows, cols = _spaced(size[0], rows_wanted), _spaced(size[1], cols_wanted)
-        return (rows[:, None] * size[1] + cols).ravel()
+        return _spread_pixels(size, rows_wanted, cols_wanted)
 
     def read(arrays: dict[Hashable, Array], flat: NDArray[np.int64]) -> dict[Hashable, NDArray]:
         return {key: read_pixels(array, flat) for key, array in arrays.items()}
@@ -131,10 +130,23 @@ def _read_view(
     return pixels, [(points[m.key[0]], values[m.key[1]][valid]) for m in maps]
 
 
-def _spaced(length: int, wanted: float) -> NDArray[np.int64]:
-    """About ``wanted`` evenly spaced pixels of a row or column."""
-    count = int(np.clip(round(wanted), 1, length))
-    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
+def _spread_pixels(
+    size: tuple[int, int], rows_wanted: float, cols_wanted: float
+) -> NDArray[np.int64]:
+    """Flat pixels of an image, one anywhere in each cell of a grid of about so many rows and
+    columns, the same ones each time: what is measured at every other pixel alone, as registered
+    depth often is, is neither all met nor all missed."""
+    edges = [
+        np.arange(count + 1) * length // count
+        for length, wanted in zip(size, (rows_wanted, cols_wanted), strict=True)
+        for count in [int(np.clip(round(wanted), 1, length))]
+    ]
+    random = np.random.default_rng(0)
+    rows, cols = np.meshgrid(*(each[:-1] for each in edges), indexing="ij")
+    heights, widths = np.meshgrid(*map(np.diff, edges), indexing="ij")
+    rows = rows + (random.random(rows.shape) * heights).astype(np.int64)
+    cols = cols + (random.random(cols.shape) * widths).astype(np.int64)
+    return (rows * size[1] + cols).ravel()
 
 
 def _clean(x: NDArray[np.float64], confidence: NDArray, pair_from_map: NDArray) -> None:

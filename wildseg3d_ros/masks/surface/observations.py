@@ -83,8 +83,9 @@ def _observe(
     if stride > 1:
         image = np.asarray(cv2.blur(image, (stride, stride)), np.uint8)
     image = np.ascontiguousarray(image[rows, cols])
-    points = points[rows, cols]
-    weight = np.nan_to_num(confidence[rows, cols].astype(np.float32), posinf=0.0)
+    at = _measured(np.isfinite(points).all(axis=2) & (confidence > 0), rows, cols)
+    points = points[at]
+    weight = np.nan_to_num(confidence[at].astype(np.float32), posinf=0.0)
     finite = np.isfinite(points).all(axis=2) & (weight > 0)
     depth = np.zeros(points.shape[:2], np.float32)
     depth[finite] = apply(invert(world_from_cam), points[finite])[:, 2]
@@ -107,6 +108,26 @@ def _observe(
         stride=stride,
         full_size=(height, width),
     )
+
+
+def _measured(
+    valid: NDArray[np.bool_], rows: slice, cols: slice
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column (h, w) of the pixel that stands for each block: its centre, or the measured
+    pixel nearest to it. Depth that was registered to a larger image is full of pinholes."""
+    height, width = valid.shape
+    row, col = np.meshgrid(np.arange(height)[rows], np.arange(width)[cols], indexing="ij")
+    stride, first = rows.step, rows.start
+    inside = [(dr, dc) for dr in range(stride) for dc in range(stride)]
+    found = valid[row, col]
+    chosen = row.copy(), col.copy()
+    for dr, dc in sorted(inside, key=lambda d: (d[0] - first) ** 2 + (d[1] - first) ** 2)[1:]:
+        r = np.clip(row + dr - first, 0, height - 1)
+        c = np.clip(col + dc - first, 0, width - 1)
+        taken = ~found & valid[r, c]
+        chosen[0][taken], chosen[1][taken] = r[taken], c[taken]
+        found |= taken
+    return chosen
 
 
 def _flying(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
