@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.surface_ids import surface_ids
 from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import WorldPointmaps
@@ -57,6 +58,9 @@ SIDES = (
 )
 """Azimuths and elevation of opposite cameras, and of a chain between them [degrees]."""
 KINDS: tuple[Kind, ...] = ("ball", "cylinder", "box", "board")
+
+SURFACE = ("by the surface", "by the surface, masks so cut and joined")
+"""What :mod:`benchmarks.surface_ids` gives."""
 
 UNDER_SEGMENTED = (0, 2, 4)
 """Views that have an under-segmented mask more, around three objects."""
@@ -100,7 +104,7 @@ def _accuracy() -> dict[str, Any]:
         ),
         "baseline": lambda masks, world, visibility, _: join_chains(masks, world, visibility),
     }
-    counts = {name: np.zeros(3, int) for name in runs}
+    counts = {name: np.zeros(3, int) for name in [*runs, *SURFACE]}
     counts["overlap, 10 % of the masks cut in two, 10 % joined with a neighbour's"] = miscut = (
         np.zeros(3, int)
     )
@@ -113,8 +117,12 @@ def _accuracy() -> dict[str, Any]:
         visibility = draw_depths(truth, world)
         for name, run in runs.items():
             counts[name] += count_right(run(masks, world, visibility, tracks), names)
+        counts["by the surface"] += count_right(surface_ids(masks, world, truth), names)
         cut, known = miscut_masks(masks, names, rng)
         miscut += count_right(associate(cut, world, visibility).id_of_mask, known)
+        counts["by the surface, masks so cut and joined"] += count_right(
+            surface_ids(cut, world, truth), known
+        )
     return {name: _shares(count) for name, count in counts.items()}
 
 
@@ -143,7 +151,9 @@ ERRORS = {
 
 
 def _with_errors() -> dict[str, Any]:
-    counts = {name: np.zeros(3, int) for name in ERRORS}
+    counts = {
+        name: np.zeros(3, int) for each in ERRORS for name in (each, f"{each}, {SURFACE[0]}")
+    }
     for seed in range(HELD_OUT, HELD_OUT + SEEDS // 2):
         truth = _ring(seed)
         masks, names = spoil_masks(truth.labels, np.random.default_rng(seed))
@@ -152,6 +162,8 @@ def _with_errors() -> dict[str, Any]:
             world, poses = with_errors(truth, seed=seed, **given)
             result = associate(masks, world, draw_depths(truth, world, poses))
             counts[name] += count_right(result.id_of_mask, names)
+            by_surface = surface_ids(masks, world, truth, poses)
+            counts[f"{name}, {SURFACE[0]}"] += count_right(by_surface, names)
     return {name: _shares(count) for name, count in counts.items()}
 
 
@@ -178,7 +190,7 @@ def _two_sides() -> dict[str, Any]:
     for azimuths, elevation in SIDES:
         for name, arrange in arranged.items():
             for spoilt in (False, True):
-                total = np.zeros(3, int)
+                total, by_surface = np.zeros((2, 3), int)
                 for kind, seed in itertools.product(KINDS, range(HELD_OUT, HELD_OUT + 4)):
                     bodies = arrange(kind, np.random.default_rng(seed))
                     truth = photograph(bodies, facing(azimuths, elevation), 240, 180)
@@ -190,9 +202,11 @@ def _two_sides() -> dict[str, Any]:
                         world, poses = with_errors(truth, 0.002, 0.003, 0.002, seed)
                     result = associate(masks, world, draw_depths(truth, world, poses))
                     total += count_right(result.id_of_mask, names)
+                    by_surface += count_right(surface_ids(masks, world, truth, poses), names)
                 seen = "masks, depths and poses with errors" if spoilt else "exact"
                 place = ", ".join(str(a) for a in azimuths)
-                counts[f"{name}; {place} degrees, {elevation:g} up; {seen}"] = total
+                setting = f"{name}; {place} degrees, {elevation:g} up; {seen}"
+                counts[setting], counts[f"{setting}; {SURFACE[0]}"] = total, by_surface
     return {name: _shares(count) for name, count in counts.items()}
 
 
