@@ -44,11 +44,12 @@ def serve(load: str) -> None:
     from sensor_msgs.msg import CameraInfo
 
     from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.grasping.graspable import bounding_boxes
     from wildseg3d_ros.ros.building.process import Settings
     from wildseg3d_ros.ros.building.worker import BuildWorker
     from wildseg3d_ros.ros.running import run_node
     from wildseg3d_ros.ros.scene_node import SceneNode
-    from wildseg3d_ros.ros.services.segment import CurrentScene
+    from wildseg3d_ros.ros.services.current import CurrentScene
     from wildseg3d_ros.streams.camera_info import lens_from_info
 
     scene = make_scene(POINTS)
@@ -61,7 +62,7 @@ def serve(load: str) -> None:
         node = SceneNode()
         node.trigger_configure()
         node.trigger_activate()
-        node.adopt(CurrentScene(scene, calibrations, {}))
+        node.adopt(CurrentScene(scene, calibrations, {}, boxes=bounding_boxes(scene)))
         if load == "building":
             settings = Settings(SceneConfig(), "benchmarks.service_latency:busy_builder")
             # Reports and waits as a build of the node does, in the node's own process.
@@ -86,16 +87,16 @@ def ask() -> dict:
             found = client.segment([CLICK])
             times.append(1e3 * (time.perf_counter() - start))
             points = len(found.points)
-        # Cached after the first time: normals, box and coverage.
+        # Cached after the first time: normals and coverage.
         rich = []
         for _ in range(CACHED_REPEATS):
             start = time.perf_counter()
-            client.segment([CLICK], include_normals=True, include_box=True)
+            client.describe([CLICK], include_surface=True)
             rich.append(1e3 * (time.perf_counter() - start))
     return {
         "points": points,
         **statistics(times[WARM_UP:]),
-        "with_normals_and_box": {"first_ms": rich[0], "later_median_ms": median(rich[1:])},
+        "described": {"first_ms": rich[0], "later_median_ms": median(rich[1:])},
     }
 
 

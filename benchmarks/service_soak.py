@@ -1,7 +1,7 @@
 """Many clients for a minute: errors, round trips, and whether the node's memory grows.
 
 Eight clients, each a node of its own, in two processes; the replies are those of
-:mod:`benchmarks.service_latency`, every tenth with normals, box and masks.
+:mod:`benchmarks.service_latency`, every tenth a description with normals and masks.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ def ask(clients: int, seconds: float) -> dict:
                 rich = count % 10 == 0
                 start = time.perf_counter()
                 try:
-                    client.segment(
-                        [CLICK], include_normals=rich, include_box=rich, include_masks=rich
-                    )
+                    if rich:
+                        client.describe([CLICK], include_surface=True, include_masks=True)
+                    else:
+                        client.segment([CLICK])
                 except Exception as error:  # noqa: BLE001  counted, whatever it is
                     errors.append(f"{type(error).__name__}: {error}")
                 times.append(1e3 * (time.perf_counter() - start))

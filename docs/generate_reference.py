@@ -51,12 +51,12 @@ WAYS_OUT = {
     ErrorCode.NOT_ACTIVE: "`ros2 lifecycle set /wildseg3d activate`, or `autostart: true`.",
     ErrorCode.UNKNOWN_CAMERA: "The text lists the scene's cameras.",
     ErrorCode.PIXEL_OUTSIDE_IMAGE: "Pixels are column and row, from 0. The text has the size.",
-    ErrorCode.NO_OBJECT_AT_PIXEL: "Click nearer to the middle of the thing, or ask with "
-    "`add_object`.",
+    ErrorCode.NO_OBJECT_AT_PIXEL: "Click nearer to the middle of the thing, or make it an object "
+    "with `edit_object`.",
     ErrorCode.NO_DEPTH_AT_PIXEL: "Click beside it or in another camera: "
     "[transparent things](../how-to/transparent-things.md).",
     ErrorCode.CONTRADICTING_CLICKS: "Leave out the negative click, or correct the object with "
-    "`refine`.",
+    "`edit_object`.",
     ErrorCode.UNKNOWN_FRAME: "Publish the frame on TF, ask for the scene's own frame, or set "
     "`target_now`.",
     ErrorCode.UNKNOWN_OBJECT: "`list_objects` has the ids. Ids are never given twice.",

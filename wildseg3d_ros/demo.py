@@ -250,7 +250,7 @@ def _click(client, target: Target, truth: Truth) -> Result:
     click = (target.click.view, target.click.u, target.click.v)
     nothing = np.nan if target.label is None else 0.0
     try:
-        answer = client.segment([click], include_masks=True)
+        answer = client.describe([click], include_masks=True)
     except WildSeg3DError as error:
         return Result(target, None, nothing, nothing, np.nan, str(error))
     times = []

@@ -58,13 +58,16 @@ def test_packaging_colcon_builds_the_interfaces_first():
     assert order == ["wildseg3d_msgs", "wildseg3d"]
 
 
-def test_packaging_colcon_never_sees_the_stand_in_for_tf2_msgs():
-    assert (ROOT / "packaging" / "tf2_msgs" / "package.xml").is_file()
+def test_packaging_colcon_never_sees_the_stand_ins():
+    for name in ("tf2_msgs", "vision_msgs"):
+        assert (ROOT / "packaging" / name / "package.xml").is_file()
     everything = colcon("list", "--names-only", "--base-paths", "packaging", cwd=ROOT)
     assert everything.split() == []
 
 
-@pytest.mark.parametrize("folder", [".", "wildseg3d_msgs", "packaging/tf2_msgs"])
+@pytest.mark.parametrize(
+    "folder", [".", "wildseg3d_msgs", "packaging/tf2_msgs", "packaging/vision_msgs"]
+)
 def test_packaging_manifests_are_valid(folder):
     catkin_pkg = pytest.importorskip("catkin_pkg.package")
     warnings: list[str] = []

@@ -194,7 +194,7 @@ class Builder:
     ) -> Scene:
         return self._build(views, progress, world_frame)
 
-    def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
+    def extend(self, scene: Scene, prompt: Prompt, refine: bool, progress: Progress) -> Extended:
         change = refine_object if refine else add_object
         changed, cloud = change(scene, prompt, self._config)
         return Extended(changed, cloud.object_ids[0])
@@ -233,6 +233,15 @@ def patient_builder(settings: Settings) -> Builder:
         return scene_by_color(views, progress, world_frame)
 
     return Builder(settings, build)
+
+
+class SlowEditor(Builder):
+    """Builds at once; an edit goes on until it is cancelled."""
+
+    def extend(self, scene, prompt, refine, progress) -> Extended:
+        while True:
+            progress.update(0.5)
+            time.sleep(0.01)
 
 
 def deaf_builder(settings: Settings) -> Builder:

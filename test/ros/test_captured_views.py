@@ -70,7 +70,7 @@ def test_scene_of_captured_views(arm):
     assert built.frame_id == "world"
     for number, true in enumerate(VIEWS, 1):
         click = (f"wrist@{number}", *table.pixel_on(true, table.GREEN))
-        found = client.segment([click], include_masks=True)
+        found = client.describe([click], include_masks=True)
         assert found.object_ids == (table.GREEN,)
         assert found.warnings == ()
         assert set(found.masks) == {"wrist@1", "wrist@2", "wrist@3"}
@@ -155,13 +155,13 @@ def test_captured_views_and_a_fixed_camera_together(world):
         arm.move()
         time.sleep(0.5)
     client.build()
-    found = client.segment([("front", *table.pixel_on(VIEWS[0], table.RED))], include_masks=True)
+    found = client.describe([("front", *table.pixel_on(VIEWS[0], table.RED))], include_masks=True)
     assert found.object_ids == (table.RED,)
     assert set(found.masks) == {"front", "wrist@1", "wrist@2"}
     # Without its views, the arm's camera counts as it stands.
     client.drop_views()
     client.build()
-    assert set(client.segment([("wrist", *table.pixel_on(VIEWS[1], table.RED))],
+    assert set(client.describe([("wrist", *table.pixel_on(VIEWS[1], table.RED))],
                               include_masks=True).masks) == {"front", "wrist"}  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def test_a_view_that_is_captured_later_joins_the_scene(world):
     truth = table.trace(VIEWS[2].world_from_cam_prior)[2]
     for name, found in ids.items():
         click = ("wrist@3", *table.pixel_on(VIEWS[2], name))
-        answer = client.segment([click], include_masks=True)
+        answer = client.describe([click], include_masks=True)
         assert answer.object_ids == found
         mask, true = answer.masks["wrist@3"], truth == name
         assert (mask & true).sum() / (mask | true).sum() > 0.6

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import Image
 
-from wildseg3d_msgs.msg import Box, CameraMask, Click
-from wildseg3d_msgs.srv import ListObjects, LoadScene, SaveScene, Segment
+from wildseg3d_msgs.action import EditObject
+from wildseg3d_msgs.msg import Box, CameraMask, Click, Prompt
+from wildseg3d_msgs.srv import DescribeObject, ListObjects, LoadScene, SaveScene, Segment
 from wildseg3d_ros.core.errors import ErrorCode
 from wildseg3d_ros.ros.messages.conversions import header, image_from_array
 
@@ -86,16 +87,24 @@ all_kinds = st.fixed_dictionaries(
     }
 )
 parts = st.fixed_dictionaries(
-    {f"include_{part}": flags for part in (
-        "normals", "confidence", "view_count", "views", "normal_cloud", "box", "context",
-        "surroundings", "masks",
-    )}
-)  # fmt: skip
-settings_of_reply = st.one_of(
+    {f"include_{part}": flags for part in ("surface", "context", "surroundings", "masks")}
+)
+settings_of_segment = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {
-            "level": st.sampled_from([0, 0, 1, 2, 3, 255]),
+            "target_frame": frames,
+            "target_now": flags,
+            "voxel_size": sizes,
+            "include_alternative_clouds": flags,
+            "publish": flags,
+        }
+    ),
+)
+settings_of_description = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {
             "target_frame": frames,
             "voxel_size": sizes,
             "normal_radius": sizes,
@@ -105,23 +114,32 @@ settings_of_reply = st.one_of(
         }
     ),
 )
-changes = st.fixed_dictionaries({"add_object": flags, "refine": flags})
+levels = st.sampled_from([0, 0, 0, 1, 2, 3, 255])
+any_prompt = st.one_of(one_kind, all_kinds, good_click)
 
 
-UNCHANGED = st.just({})
+def prompts(kinds):
+    return st.builds(lambda given, level: Prompt(**given, level=level), kinds, levels)
 
 
-def requests(prompts, changing):
+def look_ups(kinds):
     return st.builds(
-        lambda *values: Segment.Request(**{k: v for each in values for k, v in each.items()}),
-        prompts,
-        parts,
-        settings_of_reply,
-        changing,
+        lambda prompt, options: Segment.Request(prompt=prompt, **options),
+        prompts(kinds),
+        settings_of_segment,
     )
 
 
-def check(reply: Segment.Response) -> bool:
+def descriptions(kinds):
+    return st.builds(
+        lambda prompt, some, options: DescribeObject.Request(prompt=prompt, **some, **options),
+        prompts(kinds),
+        parts,
+        settings_of_description,
+    )
+
+
+def check(reply) -> bool:
     """Whether the reply is a good one; an error has a text, and no reply is a defect."""
     assert reply.status.code != ErrorCode.INTERNAL, reply.status.message
     if reply.status.code == ErrorCode.OK:
@@ -138,7 +156,7 @@ def test_segment_random_requests(live):
     _, node, client = live
     answered = []
 
-    @given(requests(st.one_of(one_kind, all_kinds, good_click), UNCHANGED))
+    @given(look_ups(any_prompt))
     @settings(max_examples=300)
     def ask(request):
         answered.append(check(node._on_segment(request)))
@@ -149,29 +167,32 @@ def test_segment_random_requests(live):
     assert client.segment([("front", *RED)]).object_ids == (1,)
 
 
-def test_segment_random_options(live):
-    """Good prompts with random options are answered."""
-    _, node, client = live
+def test_describe_object_random_requests(live):
+    """Good prompts with random options, and others, are answered."""
+    _, _, client = live
     answered = []
 
-    @given(requests(good_click, UNCHANGED))
-    @settings(max_examples=60)
+    @given(descriptions(st.one_of(good_click, any_prompt)))
+    @settings(max_examples=80)
     def ask(request):
-        answered.append(check(node._on_segment(request)))
+        answered.append(check(client._call(client._describe, request)))
 
     ask()
     assert sum(answered) > 10
     assert client.segment([("front", *RED)]).object_ids == (1,)
 
 
-def test_segment_random_requests_over_dds(live):
-    """Random requests over DDS and to the build process."""
+def test_edit_object_random_goals(live):
+    """Random goals, over DDS and to the build process."""
     _, _, client = live
 
-    @given(requests(one_kind, changes))
+    @given(prompts(one_kind), st.integers(0, 2))
     @settings(max_examples=40)
-    def ask(request):
-        check(client._call(client._segment, request))
+    def ask(prompt, edit):
+        goal = EditObject.Goal(prompt=prompt, edit=edit)
+        result = client._reach(client._edit, goal, None, None)
+        assert result.status.code != ErrorCode.INTERNAL, result.status.message
+        assert bool(result.object_ids) == (result.status.code == ErrorCode.OK)
 
     ask()
     client.build()
@@ -185,13 +206,12 @@ def test_segment_random_requests_over_dds(live):
         ("boxes", Box(camera="front", u1=9.0, v1=9.0)),
         ("points", PointStamped()),
         ("object_ids", 1),
-        ("organized_cameras", "front"),
     ],
 )
 def test_segment_long_lists(live, field, entry):
     """Lists that would keep all others waiting are refused at once."""
     _, node, _ = live
-    request = Segment.Request(**{field: [entry] * 40_000})
+    request = Segment.Request(prompt=Prompt(**{field: [entry] * 40_000}))
     start = time.monotonic()
     reply = node._on_segment(request)
     assert time.monotonic() - start < 1
@@ -205,14 +225,14 @@ def test_object_services_random_paths_and_frames(live, tmp_path):
     (tmp_path / "file").touch()
     texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
-    @given(texts, texts, flags)
+    @given(texts, texts)
     @settings(max_examples=40)
-    def ask(name, frame, include_boxes):
+    def ask(name, frame):
         path = f"{tmp_path}/file/x{name}"  # below a file: whatever comes, nothing is written
         for client_of, request in (
             (client._save, SaveScene.Request(path=path)),
             (client._load, LoadScene.Request(path=path)),
-            (client._list, ListObjects.Request(target_frame=frame, include_boxes=include_boxes)),
+            (client._list, ListObjects.Request(target_frame=frame)),
         ):
             status = client._call(client_of, request).status
             assert status.code != ErrorCode.INTERNAL, status.message

@@ -8,11 +8,11 @@ import table
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import PointField
 
-from wildseg3d_msgs.srv import Segment
+from wildseg3d_msgs.srv import DescribeObject
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.ros.messages.clouds import columns_from_cloud
 from wildseg3d_ros.ros.messages.conversions import matrix_from_pose
-from wildseg3d_ros.ros.messages.requests import segment_request
+from wildseg3d_ros.ros.messages.requests import describe_request, segment_request
 from wildseg3d_ros.ros.replay_node import optical_frame
 
 VIEWS = table.make_views()
@@ -29,41 +29,43 @@ def client(live):
     return live[2]
 
 
-def raw(client, **options) -> Segment.Response:
-    return client._call(client._segment, segment_request([red()], options))
+def raw(client, **options) -> DescribeObject.Response:
+    return client._call(client._describe, describe_request([red()], options))
 
 
-def test_segment_reply_plain(client):
+def test_describe_reply_plain(client):
     """Nothing is sent that was not asked for."""
     reply = raw(client)
-    assert [field.name for field in reply.cloud.fields] == ["x", "y", "z", "rgb"]
-    for cloud in (reply.normal_cloud, reply.context, reply.surroundings):
+    names = [field.name for field in reply.cloud.fields]
+    assert names == ["x", "y", "z", "rgb", "confidence", "view_count"]
+    for cloud in (reply.context, reply.surroundings):
         assert (cloud.width, len(cloud.data), len(cloud.fields)) == (0, 0, 0)
     assert not reply.masks
     assert not reply.organized_clouds
-    assert reply.box.size.x == 0
+    assert np.isnan(reply.coverage)
+    assert np.isnan(reply.face_coverage).all()
     # These are small and always there.
     assert [point.camera for point in reply.view_points] == list(table.NAMES)
     assert reply.registration_residual == pytest.approx(0.002)
-    plain = client.segment([red()])
-    assert (plain.normals, plain.box, plain.context, plain.views) == (None, None, None, None)
-    with pytest.raises(ValueError, match="include_box=True"):
-        _ = plain.pose
+    plain = client.describe([red()])
+    assert (plain.normals, plain.context, plain.views) == (None, None, None)
+    lean = client.segment([red()])
+    np.testing.assert_array_equal(plain.points, lean.points)
+    np.testing.assert_array_equal(plain.box.frame_from_box, lean.box.frame_from_box)
+    fields = client._call(client._segment, segment_request([red()], {})).cloud.fields
+    assert [field.name for field in fields] == ["x", "y", "z", "rgb"]
 
 
-def test_segment_reply_residual(client):
+def test_describe_reply_residual(client):
     """Not that of each camera's depth with itself, which is 0 here."""
     built = client.build()
     assert built.registration_residual == pytest.approx(0.002)
-    assert client.segment([red()]).registration_residual == built.registration_residual
+    assert client.describe([red()]).registration_residual == built.registration_residual
 
 
-def test_segment_reply_normals_and_views(client):
+def test_describe_reply_normals_and_views(client):
     """Normals and who saw what."""
-    found = client.segment(
-        [red()], include_normals=True, include_confidence=True, include_view_count=True,
-        include_views=True,
-    )  # fmt: skip
+    found = client.describe([red()], include_surface=True)
     true = (found.points - CENTRE) / RADIUS
     cosine = (found.normals * true).sum(axis=1)
     assert np.degrees(np.arccos(np.clip(np.median(cosine), -1, 1))) < 2.0
@@ -83,29 +85,26 @@ def test_segment_reply_normals_and_views(client):
     np.testing.assert_array_equal(counted, found.view_count)
 
 
-def test_segment_reply_normal_cloud_and_voxels(client):
-    """The six field cloud and thinning."""
-    reply = raw(client, include_normal_cloud=True, include_normals=True, voxel_size=0.01)
-    fields = [(f.name, f.datatype) for f in reply.normal_cloud.fields]
-    assert fields == [
-        (name, PointField.FLOAT32) for name in ("x", "y", "z", "normal_x", "normal_y", "normal_z")
-    ]
-    full, six = columns_from_cloud(reply.cloud), columns_from_cloud(reply.normal_cloud)
-    assert list(full) == ["x", "y", "z", "rgb", "normal_x", "normal_y", "normal_z"]
-    for name, column in six.items():
-        np.testing.assert_array_equal(column, full[name])
-    assert 50 < len(six["x"]) < 800
+def test_describe_reply_surface_and_voxels(client):
+    """Names and types of the fields, and thinning."""
+    reply = raw(client, include_surface=True, voxel_size=0.01)
+    fields = {field.name: field.datatype for field in reply.cloud.fields}
+    normals = dict.fromkeys(("normal_x", "normal_y", "normal_z"), PointField.FLOAT32)
+    assert list(fields)[4:] == ["confidence", "view_count", *normals, "views"]
+    assert normals.items() <= fields.items()
+    assert (fields["view_count"], fields["views"]) == (PointField.UINT8, PointField.UINT32)
+    assert 50 < len(columns_from_cloud(reply.cloud)["x"]) < 800
 
 
-def test_segment_reply_target_frame(client):
+def test_describe_reply_target_frame(client):
     """Everything comes in the frame that is asked for."""
     asked = {
-        "include_normals": True, "include_box": True, "include_context": True,
+        "include_surface": True, "include_context": True,
         "include_surroundings": True, "organized_cameras": ["front", "right"],
     }  # fmt: skip
-    here = client.segment([red()], **asked)
+    here = client.describe([red()], **asked)
     frame = optical_frame("left")
-    there = client.segment([red()], target_frame=frame, **asked)
+    there = client.describe([red()], target_frame=frame, **asked)
     cam_from_world = invert(POSES[1])
     assert there.frame_id == there.pose.header.frame_id == frame
     turn = cam_from_world[:3, :3]
@@ -125,9 +124,9 @@ def test_segment_reply_target_frame(client):
         np.testing.assert_allclose(place, apply(cam_from_world, here.view_points[name]), atol=1e-9)
 
 
-def test_segment_reply_box(client):
+def test_describe_reply_box(client):
     """Box pose and coverage."""
-    found = client.segment([red()], include_box=True)
+    found = client.describe([red()], include_surface=True)
     assert isinstance(found.pose, PoseStamped)
     np.testing.assert_allclose(matrix_from_pose(found.pose.pose), found.box.frame_from_box)
     np.testing.assert_allclose(found.box.frame_from_box[:3, 2], [0, 0, 1], atol=1e-6)  # upright
@@ -139,8 +138,8 @@ def test_segment_reply_box(client):
     assert 0.3 < found.box.coverage < 0.95
 
 
-def test_segment_reply_context_and_surroundings(client):
-    found = client.segment([red()], include_context=True, include_surroundings=True)
+def test_describe_reply_context_and_surroundings(client):
+    found = client.describe([red()], include_context=True, include_surroundings=True)
     near, rest = found.context, found.surroundings
     assert 0.3 < np.ptp(near.points, axis=0).max() <= 0.33  # twice the ball's 0.16
     on_ball = np.abs(np.linalg.norm(near.points - CENTRE, axis=1) - RADIUS) < 2e-3
@@ -153,16 +152,16 @@ def test_segment_reply_context_and_surroundings(client):
     green, radius = np.array(table.BALLS[table.GREEN][0]), table.BALLS[table.GREEN][1]
     assert (np.abs(np.linalg.norm(rest.points - green, axis=1) - radius) < 2e-3).sum() > 100
     assert (np.abs(rest.points[:, 2]) < 1e-3).sum() > 5000
-    small = client.segment(
+    small = client.describe(
         [red()], include_context=True, context_size=0.1, surroundings_voxel_size=0.01
     ).context
     assert np.ptp(small.points, axis=0).max() <= 0.1
     assert 10 < len(small.points) < len(near.points) / 4
 
 
-def test_segment_reply_organised_clouds(client):
+def test_describe_reply_organised_clouds(client):
     """Organised clouds lie on the image."""
-    found = client.segment([red()], organized_cameras=["right", "front"], include_masks=True)
+    found = client.describe([red()], organized_cameras=["right", "front"], include_masks=True)
     assert list(found.organized) == ["right", "front"]
     for name, points in found.organized.items():
         view = table.NAMES.index(name)
@@ -178,11 +177,11 @@ def test_segment_reply_organised_clouds(client):
     assert (cloud.height, cloud.width, cloud.is_dense) == (*table.SIZE, False)
 
 
-def test_segment_reply_cached(client):
+def test_describe_reply_cached(client):
     """Answers that are kept are those that were computed."""
-    asked = {"include_normals": True, "include_box": True, "voxel_size": 0.004}
-    first, again = client.segment([red()], **asked), client.segment([red(1)], **asked)
+    asked = {"include_surface": True, "voxel_size": 0.004}
+    first, again = client.describe([red()], **asked), client.describe([red(1)], **asked)
     np.testing.assert_array_equal(first.normals, again.normals)
     np.testing.assert_array_equal(first.box.frame_from_box, again.box.frame_from_box)
     client.build()  # a new scene starts anew
-    np.testing.assert_allclose(client.segment([red()], **asked).normals, first.normals, atol=1e-3)
+    np.testing.assert_allclose(client.describe([red()], **asked).normals, first.normals, atol=1e-3)

@@ -40,14 +40,10 @@ def refused(call, code, text):
 def test_list_objects_with_boxes(live):
     """Objects are listed with their boxes."""
     _, _, client = live
-    plain = client.list_objects()
-    assert [thing.object_id for thing in plain] == [1, 2]
-    assert all(thing.box is None for thing in plain)
+    assert [thing.object_id for thing in client.list_objects()] == [1, 2]
     frame = optical_frame("left")
-    for thing in client.list_objects(frame, include_boxes=True):
-        selected = client.segment(
-            object_ids=[thing.object_id], target_frame=frame, include_box=True
-        )
+    for thing in client.list_objects(frame):
+        selected = client.segment(object_ids=[thing.object_id], target_frame=frame)
         assert thing.points == len(selected.points)
         assert (thing.level, thing.parent) == ("whole", 0)
         assert thing.cameras == table.NAMES

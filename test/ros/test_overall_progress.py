@@ -19,7 +19,7 @@ class Clock:
 
 def test_overall_progress_of_a_whole_build():
     clock = Clock()
-    whole, shares = OverallProgress(clock), []
+    whole, shares = OverallProgress(clock=clock), []
     stages = ("starting", "images", "rig", "pairs", "pointmaps", "alignment", "masks",
               "alignment", "index")  # fmt: skip
     for stage in stages:
@@ -40,7 +40,7 @@ def test_overall_progress_of_a_whole_build():
 
 
 def test_overall_progress_never_goes_back():
-    whole = OverallProgress(Clock())
+    whole = OverallProgress(clock=Clock())
     done, _ = whole.update("pointmaps", 0.8)
     for stage, fraction in (("pointmaps", 0.1), ("images", 0.0), ("theirs", 0.9), ("masks", 0.0)):
         share, _ = whole.update(stage, fraction)

@@ -85,7 +85,7 @@ def test_scene_client_builds_and_segments_over_processes(start, tmp_path):
         assert {"images", "pairs", "pointmaps", "alignment", "masks", "index"} <= set(stages)
         for label in (table.RED, table.GREEN):
             centre, radius = table.BALLS[label]
-            found = client.segment(
+            found = client.describe(
                 [("front", *table.pixel_on(VIEWS[0], label))], include_masks=True
             )
             for view in VIEWS:
@@ -213,7 +213,7 @@ def test_scene_node_two_namespaces(start, tmp_path):
     click = [("front", *table.pixel_on(VIEWS[0], table.RED))]
     with SceneClient("one", timeout=60.0) as one, SceneClient("two", timeout=60.0) as two:
         one.build()
-        assert sorted(one.segment(click, include_masks=True).masks) == ["front", "left"]
+        assert sorted(one.describe(click, include_masks=True).masks) == ["front", "left"]
         with pytest.raises(WildSeg3DError, match="'left'"):
             two.build(cameras=["left"])  # waits until the node has started
         with pytest.raises(WildSeg3DError, match="no scene yet"):
@@ -238,7 +238,7 @@ def test_scene_node_camera_unknown_to_tf(start, tmp_path):
         assert report.frame_id == "world"
         can = next(k for k, name in whole.object_names.items() if "soup" in name.lower())
         v, u = np.argwhere(masks["cam_5"] == can).mean(axis=0)
-        found = client.segment([("cam_5", u, v)], include_masks=True)
+        found = client.describe([("cam_5", u, v)], include_masks=True)
         assert set(report.warnings) <= set(found.warnings)
     for name in ("cam_1", "cam_2"):
         truth, mask = masks[name] == can, found.masks[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -15,15 +16,17 @@ from geometry_msgs.msg import Point, PointStamped
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
-from wildseg3d_msgs.msg import CameraMask
+from wildseg3d_msgs.action import EditObject
+from wildseg3d_msgs.msg import CameraMask, Prompt
 from wildseg3d_msgs.srv import Segment
-from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import MaskOrigin
 from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import header, image_from_array
+from wildseg3d_ros.ros.messages.replies import Edited
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
 from wildseg3d_ros.scene.file.snapshot import save_scene
@@ -49,9 +52,9 @@ def box_about(label: int, view: int = 0) -> tuple[str, float, float, float, floa
     return (VIEWS[view].name, columns.min(), rows.min(), columns.max(), rows.max())
 
 
-def refused(client, code, text, clicks=(), **options):
+def refused(client, code, text, clicks=(), ask=None, **options):
     with pytest.raises(WildSeg3DError, match=text) as error:
-        client.segment(clicks, **options)
+        (ask or client.segment)(clicks, **options)
     assert error.value.code == ErrorCode[code], error.value
     assert client.segment([on(table.RED)]).object_ids == (1,)
 
@@ -108,11 +111,11 @@ def test_segment_bad_prompts(live):
     contradiction = [("front", u, v, 0)]
     refused(client, "CONTRADICTING_CLICKS", "excludes", contradiction, object_ids=[1])
     refused(client, "CONTRADICTING_CLICKS", "excludes", contradiction, boxes=[box_about(1, 1)])
-    refused(client, "BAD_REQUEST", "exclude each other", [("front", u, v)], add_object=True,
-            refine=True)  # fmt: skip
-    for name in ("normal_radius", "context_size", "surroundings_voxel_size"):
-        refused(client, "BAD_REQUEST", name, [("front", u, v)], **{name: -1.0})
-    refused(client, "UNKNOWN_CAMERA", "'back'", [("front", u, v)], organized_cameras=["back"])
+    for name in ("voxel_size", "normal_radius", "context_size", "surroundings_voxel_size"):
+        with pytest.raises(WildSeg3DError, match=f"{name} must be 0 or more"):
+            client.describe([("front", u, v)], **{name: -1.0})
+    with pytest.raises(WildSeg3DError, match="no camera 'back'"):
+        client.describe([("front", u, v)], organized_cameras=["back"])
     with pytest.raises(TypeError, match="no option include_colour; there are"):
         client.segment([("front", u, v)], include_colour=True)
 
@@ -122,7 +125,7 @@ def test_segment_images_that_are_no_masks(live):
     _, _, client = live
 
     def ask(image: Image):
-        request = Segment.Request(masks=[CameraMask(camera="front", mask=image)])
+        request = Segment.Request(prompt=Prompt(masks=[CameraMask(camera="front", mask=image)]))
         return client._call(client._segment, request).status
 
     good = image_from_array((TRUTH[0] == 1).astype(np.uint16), "mono16")
@@ -132,7 +135,8 @@ def test_segment_images_that_are_no_masks(live):
     assert ask(Image()).code == ErrorCode.BAD_IMAGE
     color = image_from_array(VIEWS[0].image, "rgb8")
     assert "encoding 'rgb8' is not that of a mask" in ask(color).message
-    raw = client._call(client._segment, Segment.Request(object_ids=[1], level=9)).status
+    request = Segment.Request(prompt=Prompt(object_ids=[1], level=9))
+    raw = client._call(client._segment, request).status
     assert "0 (whole), 1 (part), 2 (sub_part); got 9" in raw.message
 
 
@@ -143,21 +147,25 @@ def test_segment_add_and_refine(world):
     client, other = world.client(), world.client()
     first = client.build()
     assert first.objects == 1
-    green = on(table.GREEN)
+    green, heard = on(table.GREEN), []
     refused(client, "NO_OBJECT_AT_PIXEL", "background", [("front", 2, 2)])
     assert client.segment([green]).object_ids == ()
-    found = client.segment([green], add_object=True, include_masks=True)
+    found = client.add_object([green], progress=lambda *told: heard.append(told))
     assert found.scene_id != first.scene_id
-    mask, true = found.masks["front"], TRUTH[0] == table.GREEN
+    assert [stage for stage, _ in heard if stage in ("masks", "boxes")]
+    more = client.describe(object_ids=found.object_ids, include_masks=True)
+    mask, true = more.masks["front"], TRUTH[0] == table.GREEN
     assert (mask & true).sum() / (mask | true).sum() > 0.9
     # It is an object like others now, and asking again adds no other.
-    again = other.segment([green], add_object=True)
+    again = other.add_object([green])
     assert (again.object_ids, again.scene_id) == (found.object_ids, found.scene_id)
     assert [o.object_id for o in other.list_objects()] == [1, *found.object_ids]
 
-    merged = client.segment([green], refine=True, object_ids=[1], include_masks=True)
-    assert merged.object_ids == (1,)
+    assert client.refine_object(1, [green]).object_ids == (1,)
+    merged = client.describe(object_ids=[1], include_masks=True)
     assert merged.masks["front"][green[2], green[1]]
+    # Boxes are those of the scene that answers now.
+    assert client.list_objects()[0].box.size.max() > 0.3
     assert [o.object_id for o in other.list_objects()] == [1]
     back = client.undo()
     assert (back.object_id, back.object_remains, back.remaining) == (1, True, 1)
@@ -168,8 +176,48 @@ def test_segment_add_and_refine(world):
     with pytest.raises(WildSeg3DError, match="nothing to undo"):
         client.undo()
 
-    refused(client, "BAD_REQUEST", "needs the id", [green], refine=True)
-    refused(client, "UNKNOWN_OBJECT", "99", [green], refine=True, object_ids=[99])
+    refused(client, "UNKNOWN_OBJECT", "99", [green], partial(client.refine_object, 99))
+    for goal, text in (
+        (EditObject.Goal(edit=EditObject.Goal.REFINE), "needs the id"),
+        (EditObject.Goal(edit=7), r"must be 0 \(ADD\) or 1 \(REFINE\), got 7"),
+    ):
+        with pytest.raises(WildSeg3DError, match=text):
+            Edited.of(client._reach(client._edit, goal, None, None))
+
+
+def test_edit_object_cancel(world):
+    """A goal that is cancelled ends soon, and leaves the scene as it was."""
+    node = world.scene_node("SlowEditor")
+    world.replay()
+    client, other = world.client(), world.client()
+    first = client.build()
+    running = threading.Event()
+    start = time.monotonic()
+    with pytest.raises(Cancelled, match="cancelled by the caller"):
+        client.refine_object(
+            1,
+            [on(table.GREEN)],
+            progress=lambda stage, _: running.set() if stage == "masks" else None,
+            cancelled=running.is_set,
+        )
+    assert time.monotonic() - start < 10
+    assert other.segment([on(table.RED)]).scene_id == first.scene_id
+    # Deactivated, the node ends it by itself.
+    running.clear()
+    ended: list[Exception] = []
+
+    def edit():
+        try:
+            client.refine_object(1, [on(table.GREEN)], progress=lambda *_: running.set())
+        except WildSeg3DError as error:
+            ended.append(error)
+
+    editor = threading.Thread(target=edit)
+    editor.start()
+    assert running.wait(20)
+    node.trigger_deactivate()
+    editor.join(20)
+    assert [error.code for error in ended] == [ErrorCode.CANCELLED]
 
 
 def test_segment_change_other_back_end(world, tmp_path):
@@ -183,19 +231,17 @@ def test_segment_change_other_back_end(world, tmp_path):
     client = world.client()
     client.load_scene(str(tmp_path / "labels.ws3d"))
     with pytest.raises(WildSeg3DError, match="cannot be loaded here.*'geometric' instead"):
-        client.segment([("front", 2, 2)], add_object=True)
-    found = client.segment([on(table.GREEN)], refine=True, object_ids=[table.RED])
+        client.add_object([("front", 2, 2)])
+    found = client.refine_object(table.RED, [on(table.GREEN)])
     said = [warning for warning in found.warnings if "cannot be loaded here" in warning]
     assert len(said) == 1
     assert f"made by 'nobodys' with the weights '{tmp_path}/gone'" in said[0]
     assert "changes are made by 'geometric' instead" in said[0]
-    again = client.segment(
-        [on(table.RED), (*on(table.GREEN), 0)], refine=True, object_ids=[table.RED]
-    )
+    again = client.refine_object(table.RED, [on(table.RED), (*on(table.GREEN), 0)])
     assert [warning for warning in again.warnings if "cannot be loaded here" in warning] == said
     # A tree is asked without any back end.
     client.load_scene(str(tmp_path / "tree.ws3d"))
-    found = client.segment([on(table.GREEN)], add_object=True)
+    found = client.add_object([on(table.GREEN)])
     assert not [warning for warning in found.warnings if "cannot be loaded here" in warning]
 
 
@@ -218,9 +264,9 @@ def test_segment_add_during_build(world, monkeypatch, tmp_path):
     builder.start()
     assert waiting.wait(20)
     with pytest.raises(WildSeg3DError, match="being built") as busy:
-        other.segment([("front", 5, 115)], add_object=True)
+        other.add_object([("front", 5, 115)])
     assert busy.value.code == ErrorCode.BUSY
-    assert other.segment([on(table.RED)], add_object=True).object_ids == (1,)  # is cached
+    assert other.add_object([on(table.RED)]).object_ids == (1,)  # is cached
     go.touch()
     builder.join(30)
 
@@ -236,7 +282,8 @@ def test_segment_eight_clients(live):
     def ask(client, label):
         try:
             for count in range(25):
-                found = client.segment([on(label)], include_masks=count % 5 == 0)
+                ask = client.segment if count % 5 else client.describe
+                found = ask([on(label)])
                 if found.object_ids != (label,):
                     wrong.append(found.object_ids)
         except Exception as error:  # noqa: BLE001
@@ -298,7 +345,8 @@ def test_prompt_topics_select(live):
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-    client.segment([on(table.RED)])
+    client.segment([on(table.RED)], publish=True)
+    client.segment([on(table.GREEN)])  # is not shown
     ears.until(lambda h: h["selected_object"] and is_near(h["selected_object"][-1], table.RED))
     x, y, z = top_of(table.GREEN)
     pointing.publish(PointStamped(header=header("world", 0), point=Point(x=x, y=y, z=z)))
@@ -321,7 +369,7 @@ def test_prompt_topics_select(live):
 def test_selection_topics_late_joiners(live):
     """What is selected is shown to late joiners."""
     world, _, client = live
-    client.segment([on(table.RED)])
+    client.segment([on(table.RED)], publish=True)
     time.sleep(1.0)
     ears = Ears(world)
     ears.until(lambda h: all(h.values()))
@@ -338,7 +386,7 @@ def test_selection_topics_late_joiners(live):
     overlay = ears.heard["left/overlay"][-1]
     assert overlay.header.frame_id == optical_frame("left")
     ears.until(lambda h: is_bright(h["left/overlay"][-1], table.RED))
-    client.segment([on(table.GREEN)])
+    client.segment([on(table.GREEN)], publish=True)
     ears.until(lambda h: is_bright(h["left/overlay"][-1], table.GREEN))
 
 

@@ -12,7 +12,7 @@ from rclpy.action import ActionClient
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
-from wildseg3d_msgs.msg import Click, Status
+from wildseg3d_msgs.msg import Click, Prompt, Status
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
@@ -57,7 +57,7 @@ def test_scene_node_build_and_click(world):
 
     for label in (table.RED, table.GREEN):
         for view in range(3):
-            found = client.segment([on(label, view)], include_masks=True)
+            found = client.describe([on(label, view)], include_masks=True)
             assert found.object_ids == (label,)
             assert found.frame_id == "world"
             assert found.scene_id == report.scene_id
@@ -164,7 +164,7 @@ def test_build_some_cameras(fresh):
     """Some of the cameras."""
     _, _, client = fresh
     client.build(cameras=["right", "left"])
-    found = client.segment([on(table.RED, 2)], include_masks=True)
+    found = client.describe([on(table.RED, 2)], include_masks=True)
     assert sorted(found.masks) == ["left", "right"]
     # What another camera of the node sees is found by the ray of its pixel.
     assert client.segment([on(table.RED, 0)]).object_ids == (table.RED,)
@@ -310,14 +310,14 @@ def test_always_replies_defect(live, monkeypatch, capfd):
 def test_always_replies_error_is_empty(live):
     """An error reply holds nothing but its status."""
     _, _, client = live
-    request = Segment.Request(clicks=[Click(camera="back", u=1.0, v=1.0)])
+    request = Segment.Request(prompt=Prompt(clicks=[Click(camera="back", u=1.0, v=1.0)]))
     future = client._segment.call_async(request)
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     assert done.wait(20)
     reply = future.result()
     assert reply.status.code == Status.UNKNOWN_CAMERA
-    assert (len(reply.cloud.data), len(reply.masks), len(reply.object_ids)) == (0, 0, 0)
+    assert (len(reply.cloud.data), len(reply.alternatives), len(reply.object_ids)) == (0, 0, 0)
 
 
 def test_build_action_aborted(live):

@@ -35,10 +35,10 @@ def test_target_frame_parameter(world):
         assert result.successful
 
     # One of the objects' boxes, by either way to ask.
-    listed = client.list_objects(include_boxes=True)
-    there = client.list_objects(optical_frame("left"), include_boxes=True)
+    listed = client.list_objects()
+    there = client.list_objects(optical_frame("left"))
     np.testing.assert_array_equal(listed[0].box.frame_from_box, there[0].box.frame_from_box)
-    elsewhere = client.list_objects("world", include_boxes=True)[0].box.frame_from_box
+    elsewhere = client.list_objects("world")[0].box.frame_from_box
     assert np.linalg.norm(elsewhere[:3, 3] - listed[0].box.frame_from_box[:3, 3]) > 0.1
 
     use("shelf")

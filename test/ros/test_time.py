@@ -154,7 +154,7 @@ def test_cameras_take_other_resolution(world):
         # Until all three topics are the new ones, the error says what does not fit.
         try:
             client.build()
-            found = client.segment([ON_RED], include_masks=True)
+            found = client.describe([ON_RED], include_masks=True)
             if found.masks["left"].shape == half.shape[:2]:
                 break
         except WildSeg3DError as error:

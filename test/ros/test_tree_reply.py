@@ -37,35 +37,38 @@ def test_list_objects_scores(client):
 
 
 def test_segment_score_and_alternatives(client):
-    found = client.segment([on(table.RED)], include_alternatives=True)
+    found = client.segment([on(table.RED)], include_alternative_clouds=True)
     assert (found.object_ids, found.score, found.ambiguity) == ((table.RED,), 0.75, 0.5)
     (both,) = found.alternatives
     assert both.larger
     assert both.object_id == 0
     assert both.score == pytest.approx(0.72)
-    assert len(both.points) > 1.25 * len(found.points)
-    assert client.segment([on(table.RED)]).alternatives == ()
-    thin = client.segment([on(table.RED)], include_alternatives=True, voxel_size=0.01)
+    assert both.count == len(both.points) > 1.25 * len(found.points)
+    (lean,) = client.segment([on(table.RED)]).alternatives
+    assert (lean.count, lean.score, len(lean.points)) == (both.count, both.score, 0)
+    thin = client.segment([on(table.RED)], include_alternative_clouds=True, voxel_size=0.01)
     assert len(thin.alternatives[0].points) < 0.5 * len(both.points)
 
 
 def test_segment_part_that_is_no_object(client):
     """With all that a reply may hold; and adding gives it an id."""
-    found = client.segment(
-        [on(table.GREEN)], include_box=True, include_normals=True, include_masks=True,
-        include_context=True, include_surroundings=True, organized_cameras=["front"],
+    more = client.describe(
+        [on(table.GREEN)], include_surface=True, include_masks=True, include_context=True,
+        include_surroundings=True, organized_cameras=["front"],
     )  # fmt: skip
-    assert found.object_ids == ()
+    found = client.segment([on(table.GREEN)])
+    assert found.object_ids == more.object_ids == ()
     assert found.score == pytest.approx(0.9)
     assert found.ambiguity == pytest.approx(0.8)
     centre, radius = table.BALLS[table.GREEN]
     distance = np.linalg.norm(found.points - np.array(centre), axis=1)
     assert np.abs(distance - radius).max() < 0.02
     assert np.linalg.norm(found.box.frame_from_box[:3, 3] - np.array(centre)) < radius
-    assert len(found.normals) == len(found.points)
-    assert found.masks["front"].any()
-    added = client.segment([on(table.GREEN)], add_object=True)
-    (object_id,) = added.object_ids
+    np.testing.assert_array_equal(more.points, found.points)
+    assert len(more.normals) == len(found.points)
+    assert more.masks["front"].any()
+    (object_id,) = client.add_object([on(table.GREEN)]).object_ids
+    added = client.segment([on(table.GREEN)])
+    assert added.object_ids == (object_id,)
     np.testing.assert_array_equal(added.points, found.points)
-    assert client.segment([on(table.GREEN)]).object_ids == (object_id,)
     assert not math.isnan(added.score)

@@ -29,22 +29,20 @@ def main() -> int:
             )
             print(f"\r{report.objects} objects in {report.seconds:.1f} s")
             click = (given.camera, given.u, given.v)
-            found = client.segment(
+            found = client.describe(
                 [click],
                 target_frame=given.frame,
                 voxel_size=0.002,
-                include_normals=True,
-                include_box=True,
+                include_surface=True,
             )
     except (WildSeg3DError, TimeoutError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     write_ply(given.ply, found.points, found.colors, found.normals)
     print(f"{len(found.points)} points in '{found.frame_id}', written to {given.ply}")
-    if found.box is not None:
-        position = found.pose.pose.position
-        size = " x ".join(f"{edge:.3f}" for edge in found.box.size)
-        print(f"box of {size} m at ({position.x:.3f}, {position.y:.3f}, {position.z:.3f})")
+    position = found.pose.pose.position
+    size = " x ".join(f"{edge:.3f}" for edge in found.box.size)
+    print(f"box of {size} m at ({position.x:.3f}, {position.y:.3f}, {position.z:.3f})")
     return 0
 
 

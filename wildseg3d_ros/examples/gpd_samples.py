@@ -22,7 +22,7 @@ from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.clouds import cloud_message, normal_columns, xyz_columns
 from wildseg3d_ros.ros.messages.conversions import point_message
-from wildseg3d_ros.ros.messages.replies import Selection
+from wildseg3d_ros.ros.messages.replies import Description
 from wildseg3d_ros.ros.qos import latched
 
 
@@ -32,8 +32,8 @@ def first_camera(views: NDArray[np.uint32], cameras: int) -> NDArray[np.int64]:
     return seen.argmax(axis=1)
 
 
-def cloud_samples(found: Selection, samples: int):
-    """gpd_ros/msg/CloudSamples of a selection with normals and views.
+def cloud_samples(found: Description, samples: int):
+    """gpd_ros/msg/CloudSamples of a description with its surface.
 
     Args:
         found: what was clicked.
@@ -71,12 +71,11 @@ def main() -> int:
         return 1
     try:
         with SceneClient() as client:
-            found = client.segment(
+            found = client.describe(
                 [(given.camera, given.u, given.v)],
                 target_frame=given.frame,
                 voxel_size=0.002,
-                include_normals=True,
-                include_views=True,
+                include_surface=True,
             )
             message = cloud_samples(found, given.samples)
             publisher = client.node.create_publisher(type(message), given.topic, latched())

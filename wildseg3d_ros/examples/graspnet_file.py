@@ -76,7 +76,7 @@ def main() -> int:
         parser.error(f"FILE is to end in .npz (Contact-GraspNet) or .npy (GraspGen): {given.file}")
     try:
         with SceneClient() as client:
-            found = client.segment(
+            found = client.describe(
                 [(given.camera, given.u, given.v)],
                 target_frame=given.frame,
                 include_context=True,

@@ -29,13 +29,13 @@ from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.clouds import cloud_message, xyz_columns
 from wildseg3d_ros.ros.messages.conversions import point_message
-from wildseg3d_ros.ros.messages.replies import Selection
+from wildseg3d_ros.ros.messages.replies import Description
 from wildseg3d_ros.ros.qos import latched
 
 OCTOMAP = "<octomap>"  # the name that MoveIt's allowed collisions know it by
 
 
-def collision_object(found: Selection, name: str, shape: str):
+def collision_object(found: Description, name: str, shape: str):
     """moveit_msgs/msg/CollisionObject of a selection with its box.
 
     Args:
@@ -46,7 +46,6 @@ def collision_object(found: Selection, name: str, shape: str):
     from moveit_msgs.msg import CollisionObject  # pyright: ignore[reportMissingImports]
     from shape_msgs.msg import SolidPrimitive  # pyright: ignore[reportMissingImports]
 
-    assert found.box is not None
     pose = found.pose
     message = CollisionObject(
         header=pose.header, pose=pose.pose, id=name, operation=CollisionObject.ADD
@@ -153,7 +152,7 @@ class PlanningScene:
         return future.result()
 
 
-def publish(client: SceneClient, cloud: PlainCloud, found: Selection, topic: str) -> None:
+def publish(client: SceneClient, cloud: PlainCloud, found: Description, topic: str) -> None:
     """Publishes the surroundings once, to all who listen now."""
     message = cloud_message(xyz_columns(cloud.points), found.frame_id, found.stamp_ns)
     publisher = client.node.create_publisher(type(message), topic, latched())
@@ -179,11 +178,10 @@ def main() -> int:
         return 1
     try:
         with SceneClient() as client:
-            found = client.segment(
+            found = client.describe(
                 [(given.camera, given.u, given.v)],
                 target_frame=given.frame,
                 voxel_size=0.002,
-                include_box=True,
                 include_surroundings=True,
             )
             assert found.surroundings is not None

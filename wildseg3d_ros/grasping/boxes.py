@@ -20,12 +20,13 @@ class OrientedBox:
     Attributes:
         frame_from_box: (4, 4) pose of its centre, a right-handed frame along its edges.
         size: (3,) edges along the pose's axes.
-        face_coverage: (6,) share of the faces -x, +x, -y, +y, -z, +z that was seen, in [0, 1].
+        face_coverage: (6,) share of the faces -x, +x, -y, +y, -z, +z that was seen, in [0, 1];
+            NaN where nobody looked.
     """
 
     frame_from_box: NDArray[np.float64]
     size: NDArray[np.float64]
-    face_coverage: NDArray[np.float64] = field(default_factory=lambda: np.zeros(6))
+    face_coverage: NDArray[np.float64] = field(default_factory=lambda: np.full(6, np.nan))
 
     @property
     def coverage(self) -> float:

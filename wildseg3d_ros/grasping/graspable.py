@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from typing import TypeVar
 
@@ -38,10 +38,14 @@ class GraspableScene:
     """Computes what is asked for when it is asked for, and keeps it: a scene does not change.
 
     Safe to use from several threads; two that ask for the same thing at once both compute it.
+
+    Args:
+        scene: that is asked.
+        boxes: bounding boxes of its objects that are known already, by id.
     """
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, scene: Scene, boxes: Mapping[int, OrientedBox] | None = None) -> None:
+        self.scene, self._boxes = scene, boxes or {}
         self._kept: OrderedDict[tuple, object] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -80,22 +84,32 @@ class GraspableScene:
 
         return self._keep(("normals", _key(selected), voxel_size, radius), fit)
 
-    def box(self, selected: Selected) -> OrientedBox:
-        """The box about the objects, with its coverage: upright where the frame has an up.
+    def bounding_box(self, selected: Selected) -> OrientedBox:
+        """The box about the objects, without coverage: upright where the frame has an up.
 
         The z axis of a frame that the given poses fix is taken to point up (REP 103).
         """
+        key = _key(selected)
+        if isinstance(key, tuple) and len(key) == 1 and key[0] in self._boxes:
+            return self._boxes[key[0]]
 
         def fit() -> OrientedBox:
-            points = self.surface(selected).points
             up = [0.0, 0.0, 1.0] if self.scene.alignment.in_prior_frame else None
-            box = fit_box(points, up)
+            return fit_box(self.scene.index.points[self.scene.rows_of(selected)], up)
+
+        return self._keep(("bounding box", key), fit)
+
+    def box(self, selected: Selected) -> OrientedBox:
+        """The same box with its coverage, which takes longer."""
+
+        def look() -> OrientedBox:
+            points, box = self.surface(selected).points, self.bounding_box(selected)
             normals = self.normals(selected)
             step = max(1, len(points) // 20_000)  # enough for 16 x 16 cells a face
             shares = face_coverage(points[::step], normals[::step], box)
             return OrientedBox(box.frame_from_box, box.size, shares)
 
-        return self._keep(("box", _key(selected)), fit)
+        return self._keep(("box", _key(selected)), look)
 
     def context(
         self, selected: Selected, edge: float = 0.0, voxel_size: float = DEFAULT_VOXEL
@@ -103,7 +117,7 @@ class GraspableScene:
         """See :func:`wildseg3d_ros.grasping.surroundings.context`; edge 0 chooses one."""
 
         def cut() -> PlainCloud:
-            box = self.box(selected)
+            box = self.bounding_box(selected)
             size = edge or context_edge(box.size, self.scene.alignment.metric)
             centre = box.frame_from_box[:3, 3]
             masks = self._masks(selected)
@@ -153,3 +167,13 @@ class GraspableScene:
 
 def _key(selected: Selected) -> Hashable:
     return selected if isinstance(selected, Nodes) else tuple(selected)
+
+
+def bounding_boxes(scene: Scene) -> dict[int, OrientedBox]:
+    """Boxes about all objects of a scene that have a point, by id; without coverage."""
+    graspable = GraspableScene(scene)
+    return {
+        object_id: graspable.bounding_box((object_id,))
+        for object_id in scene.index.ids.tolist()
+        if scene.index.count(object_id)
+    }

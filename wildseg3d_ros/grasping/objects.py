@@ -59,7 +59,7 @@ class SceneObject:
             else {
                 "frame_from_box": box.frame_from_box.tolist(),
                 "size": box.size.tolist(),
-                "coverage": box.coverage,
+                "coverage": known(box.coverage),
             },
         }
 

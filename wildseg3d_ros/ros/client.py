@@ -4,7 +4,7 @@ from wildseg3d_ros.ros.client import SceneClient
 
 with SceneClient() as client:
     client.build(progress=lambda stage, fraction: print(stage, fraction))
-    mug = client.segment([("left", 320, 240)], target_frame="base_link", include_box=True)
+    mug = client.segment([("left", 320, 240)], target_frame="base_link")
 print(mug.points.shape, mug.pose)  # an array, and a geometry_msgs/PoseStamped
 """
 
@@ -26,11 +26,12 @@ from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import Image
 
-from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.action import BuildScene, EditObject
 from wildseg3d_msgs.msg import CapturedView as CapturedViewMessage
 from wildseg3d_msgs.srv import (
     CaptureViews,
     CheckRig,
+    DescribeObject,
     DropViews,
     ListObjects,
     ListViews,
@@ -44,19 +45,29 @@ from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.rig.live import LiveRig
 from wildseg3d_ros.ros.messages.replies import (
     BuildReport,
+    Description,
+    Edited,
     Selection,
     Undone,
     raise_unless_ok,
     scene_object,
 )
 from wildseg3d_ros.ros.messages.reports import rig_report
-from wildseg3d_ros.ros.messages.requests import ClickTuple, SegmentOptions, segment_request
+from wildseg3d_ros.ros.messages.requests import (
+    ClickTuple,
+    DescribeOptions,
+    PromptOptions,
+    SegmentOptions,
+    describe_request,
+    prompt_message,
+    segment_request,
+)
 from wildseg3d_ros.ros.qos import SERVICE_QOS, latched
 from wildseg3d_ros.ros.running import Spinner
 from wildseg3d_ros.streams.images import array_from_image
 
 _GONE_SECONDS = 3.0
-"""For so long a node may be out of sight during a build before it counts as gone."""
+"""For so long a node may be out of sight during a goal before it counts as gone."""
 
 
 class SceneClient:
@@ -77,6 +88,9 @@ class SceneClient:
         name = f"wildseg3d_client_{os.getpid()}"
         self.node = Node(name, context=self._context, namespace=namespace, enable_rosout=False)
         self._segment = self.node.create_client(Segment, "segment", qos_profile=SERVICE_QOS)
+        self._describe = self.node.create_client(
+            DescribeObject, "describe_object", qos_profile=SERVICE_QOS
+        )
         self._list = self.node.create_client(ListObjects, "list_objects")
         self._capture = self.node.create_client(CaptureViews, "capture_views")
         self._views = self.node.create_client(ListViews, "list_views")
@@ -87,6 +101,7 @@ class SceneClient:
         self._save = self.node.create_client(SaveScene, "save_scene")
         self._load = self.node.create_client(LoadScene, "load_scene")
         self._build = ActionClient(self.node, BuildScene, "build_scene")
+        self._edit = ActionClient(self.node, EditObject, "edit_object")
         self._spinner = Spinner(self.node, threads=1)
         self._discovered = False
 
@@ -100,6 +115,7 @@ class SceneClient:
         """Leaves the graph."""
         self._spinner.stop()
         self._build.destroy()
+        self._edit.destroy()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
@@ -113,6 +129,7 @@ class SceneClient:
         for there, name in (
             (self._segment.wait_for_service(timeout), self._segment.srv_name),
             (self._build.wait_for_server(timeout), "build_scene"),
+            (self._edit.wait_for_server(timeout), "edit_object"),
         ):
             if not there:
                 raise TimeoutError(
@@ -138,30 +155,38 @@ class SceneClient:
             progress: told of stage and fraction, in another thread.
             cancelled: polled ten times a second; True stops the build.
         """
-        self.wait_until_ready()
-
-        def feedback(message: Any) -> None:
-            if progress is not None:
-                progress(message.feedback.stage, message.feedback.fraction)
-
         goal = BuildScene.Goal(cameras=list(cameras))
-        handle = self._wait(self._build.send_goal_async(goal, feedback))
-        future = handle.get_result_async()
-        done = _event(future)
-        try:
-            seen = time.monotonic()
-            while not done.wait(0.1):
-                if self._build.server_is_ready():
-                    seen = time.monotonic()
-                elif time.monotonic() - seen > _GONE_SECONDS:
-                    raise TimeoutError("the scene node went away during the build")
-                if cancelled is not None and cancelled():
-                    handle.cancel_goal_async()
-                    cancelled = None
-        except BaseException:  # Ctrl-C ends the build too
-            handle.cancel_goal_async()
-            raise
-        return BuildReport.of(future.result().result)
+        return BuildReport.of(self._reach(self._build, goal, progress, cancelled))
+
+    def add_object(
+        self,
+        clicks: Sequence[ClickTuple] = (),
+        progress: Callable[[str, float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **prompt: Unpack[PromptOptions],
+    ) -> Edited:
+        """Makes what is pointed at an object, where no object answers; waits for it.
+
+        Args:
+            clicks, prompt: as of :meth:`segment`.
+            progress, cancelled: as of :meth:`build`.
+        """
+        goal = EditObject.Goal(edit=EditObject.Goal.ADD, prompt=prompt_message(clicks, prompt))
+        return Edited.of(self._reach(self._edit, goal, progress, cancelled))
+
+    def refine_object(
+        self,
+        object_id: int,
+        clicks: Sequence[ClickTuple] = (),
+        progress: Callable[[str, float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **prompt: Unpack[PromptOptions],
+    ) -> Edited:
+        """Corrects an object by clicks and points on and off it; arguments as of
+        :meth:`add_object`."""
+        prompt["object_ids"] = [object_id]
+        goal = EditObject.Goal(edit=EditObject.Goal.REFINE, prompt=prompt_message(clicks, prompt))
+        return Edited.of(self._reach(self._edit, goal, progress, cancelled))
 
     def check_rig(self, cameras: Sequence[str] = ()) -> LiveRig:
         """What is wrong with the cameras, or with those named; builds nothing."""
@@ -179,21 +204,25 @@ class SceneClient:
     def segment(
         self, clicks: Sequence[ClickTuple] = (), **options: Unpack[SegmentOptions]
     ) -> Selection:
-        """The cloud of the object that is pointed at, and what else is asked for.
+        """The object that is pointed at: its cloud and box.
 
         Args:
             clicks: (camera, u, v) or (camera, u, v, label); label 1 is on the object, 0 is not.
-            options: other ways to point, and parts of the reply: see
+            options: other ways to point, and how to give the reply: see
                 :class:`wildseg3d_ros.ros.messages.requests.SegmentOptions`.
         """
-        reply = self._call(self._segment, segment_request(clicks, options))
-        return Selection.of(reply)
+        return Selection.of(self._call(self._segment, segment_request(clicks, options)))
 
-    def list_objects(
-        self, target_frame: str = "", include_boxes: bool = False
-    ) -> list[SceneObject]:
+    def describe(
+        self, clicks: Sequence[ClickTuple] = (), **options: Unpack[DescribeOptions]
+    ) -> Description:
+        """What a grasp planner asks of an object: arguments as of :meth:`segment`, with
+        :class:`wildseg3d_ros.ros.messages.requests.DescribeOptions`."""
+        return Description.of(self._call(self._describe, describe_request(clicks, options)))
+
+    def list_objects(self, target_frame: str = "") -> list[SceneObject]:
         """All objects of the scene, boxes in the target frame; "" is the node's target_frame."""
-        request = ListObjects.Request(target_frame=target_frame, include_boxes=include_boxes)
+        request = ListObjects.Request(target_frame=target_frame)
         return [scene_object(message) for message in self._ask(self._list, request).objects]
 
     def capture_views(self, cameras: Sequence[str] = ()) -> list[str]:
@@ -210,7 +239,7 @@ class SceneClient:
         return self._ask(self._drop, DropViews.Request(names=list(names))).kept
 
     def undo(self) -> Undone:
-        """Takes back what the newest add_object or refine changed."""
+        """Takes the newest added or refined object back."""
         return Undone.of(self._ask(self._undo, Undo.Request()))
 
     def save_scene(self, path: str) -> str:
@@ -251,6 +280,38 @@ class SceneClient:
             for subscription in subscriptions:
                 self.node.destroy_subscription(subscription)
         return maps
+
+    def _reach(
+        self,
+        client: ActionClient,
+        goal: Any,
+        progress: Callable[[str, float], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Any:
+        """Sends a goal and waits for its result."""
+        self.wait_until_ready()
+
+        def feedback(message: Any) -> None:
+            if progress is not None:
+                progress(message.feedback.stage, message.feedback.fraction)
+
+        handle = self._wait(client.send_goal_async(goal, feedback))
+        future = handle.get_result_async()
+        done = _event(future)
+        try:
+            seen = time.monotonic()
+            while not done.wait(0.1):
+                if client.server_is_ready():
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > _GONE_SECONDS:
+                    raise TimeoutError("the scene node went away before it was done")
+                if cancelled is not None and cancelled():
+                    handle.cancel_goal_async()
+                    cancelled = None
+        except BaseException:  # Ctrl-C ends the goal too
+            handle.cancel_goal_async()
+            raise
+        return future.result().result
 
     def _call(self, client: Client, request: Any) -> Any:
         if not (self._discovered and client.service_is_ready()):

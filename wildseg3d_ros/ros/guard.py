@@ -34,6 +34,8 @@ def check_lengths(request: Any) -> None:
     """Raises PromptError where a request has a list or a text longer than any in earnest."""
     for name in request.get_fields_and_field_types():
         value = getattr(request, name)
+        if hasattr(value, "get_fields_and_field_types"):
+            check_lengths(value)
         most = _LONGEST_TEXT if isinstance(value, str) else LONGEST
         if isinstance(value, Sized) and len(value) > most:
             what = "characters" if isinstance(value, str) else "entries"

@@ -13,39 +13,36 @@ from dataclasses import replace
 from pathlib import Path
 
 from numpy.typing import NDArray
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
-from wildseg3d_msgs.srv import LoadScene, Segment, Undo
-from wildseg3d_ros.core.errors import ErrorCode, PromptError, RigError, WildSeg3DError
+from wildseg3d_msgs.srv import LoadScene
+from wildseg3d_ros.core.errors import ErrorCode, RigError, WildSeg3DError
 from wildseg3d_ros.core.types import check_names
 from wildseg3d_ros.core.types.tree import Selected
 from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
-from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
 from wildseg3d_ros.ros.building.process import PIPELINE, Settings
 from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.cameras.captured import CapturedViews, hand_eye_warnings
 from wildseg3d_ros.ros.cameras.rig import Cameras
-from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.reports import view_reports
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
 from wildseg3d_ros.ros.parameters import Parameters, parameters_help
-from wildseg3d_ros.ros.qos import SERVICE_QOS
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.ros.services.auto_capture import AutoCapture
 from wildseg3d_ros.ros.services.captures import CaptureServices
 from wildseg3d_ros.ros.services.check_rig import RigCheck
+from wildseg3d_ros.ros.services.current import CurrentScene
+from wildseg3d_ros.ros.services.lookup import LookupServices
 from wildseg3d_ros.ros.services.objects import ObjectServices, loaded_scene
-from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.ros.tf.listener import TransformListener, make_buffer
 from wildseg3d_ros.ros.topics.prompts import PromptTopics
 from wildseg3d_ros.ros.topics.scene import SceneTopics
-from wildseg3d_ros.scene.prompting import selected_by
 from wildseg3d_ros.streams.capture import Capture
 from wildseg3d_ros.streams.config import NodeConfig
 from wildseg3d_ros.streams.tf.buffer import poses_at, rebased
@@ -108,22 +105,17 @@ class SceneNode(ManagedNode):
 
     def _create_servers(self) -> None:
         """A callback group for each: an answer waits neither for another one nor for a build."""
-        self._on_segment = always_replies(self._segment, Segment, self.get_logger())
-        # Reentrant: what adds an object for seconds must not keep the look-ups waiting.
-        self.create_service(
-            Segment,
-            "segment",
-            self._on_segment,
-            qos_profile=SERVICE_QOS,
-            callback_group=ReentrantCallbackGroup(),
-        )
+        lookup = LookupServices(self, self._transforms, self._scene, self.monitor, self._show)
+        self._on_segment = lookup.segment
         self._builds = BuildAction(self, self._build)
-        self._editor = SceneEditor(self._worker, self._builds, self._scene, self.adopt)
-        self.create_service(
-            Undo,
-            "undo",
-            always_replies(self._editor.undo, Undo, self.get_logger()),
-            callback_group=MutuallyExclusiveCallbackGroup(),
+        self._editor = SceneEditor(
+            self,
+            self._transforms,
+            self._worker,
+            self._builds,
+            self._scene,
+            self.adopt,
+            self.monitor.size_warning,
         )
         self._captured = CapturedViews()
         CaptureServices(
@@ -158,7 +150,7 @@ class SceneNode(ManagedNode):
         self._current = current
         if self._topics is not None:
             self._topics.selection.show(current)
-            self._topics.publish_labels(current)
+            self._topics.publish_objects(current)
 
     def _adopt_new(
         self, current: CurrentScene, cloud: PlainCloud, poses: Mapping[str, NDArray], frame: str
@@ -212,33 +204,14 @@ class SceneNode(ManagedNode):
         builds = getattr(self, "_builds", None)  # absent when the parameters did not fit
         if builds is not None:
             builds.destroy()
-            del self._builds
+            self._editor.destroy()
+            del self._builds, self._editor
             self._clock_jumps.unregister()
         super().destroy_node()
 
-    def _segment(self, request: Segment.Request) -> Segment.Response:
-        if not request.target_frame:
-            request.target_frame = self.get_parameter("target_frame").value
-        current, selected, reply = self._answer(request)
-        reply.warnings = [*reply.warnings, *self.monitor.warnings()]
+    def _show(self, current: CurrentScene, selected: Selected) -> None:
         if self._topics is not None:
             self._topics.selection.show(current, selected)
-        return reply
-
-    def _answer(self, request: Segment.Request) -> tuple[CurrentScene, Selected, Segment.Response]:
-        current, cloud = self._scene(), None
-        try:
-            if request.add_object or request.refine:
-                current, cloud = self._editor.answer(request, self._transforms)
-            else:
-                cloud = segment(current.scene, current.prompt(request, self._transforms))
-            now_ns = self.get_clock().now().nanoseconds
-            reply = current.answer(request, self._transforms, cloud, now_ns)
-            return current, selected_by(current.scene, cloud), reply
-        except PromptError as error:
-            asked = {p.camera for p in (*request.clicks, *request.boxes, *request.masks)}
-            whys = filter(None, map(self.monitor.size_warning, sorted(asked)))
-            raise PromptError("; ".join([str(error), *whys]), error.code) from error
 
     def _scene(self) -> CurrentScene:
         """The scene that answers, or the reason why there is none."""
@@ -260,7 +233,7 @@ class SceneNode(ManagedNode):
         self, path: Path, reply: Callable[[CurrentScene], LoadScene.Response]
     ) -> LoadScene.Response:
         self._wait_until_active()
-        with self._builds.kept_out("loading a scene"):
+        with self._builds.kept_out("loading a scene", "changed"):
             current = replace(loaded_scene(path, self.cameras), live=self.cameras.live)
             cloud = whole_scene(current.scene, self._config.node().scene_cloud_voxel)
             # The scene before answers until nothing is left that could fail.
@@ -306,6 +279,7 @@ class SceneNode(ManagedNode):
             capture.calibrations,
             poses,
             capture.warnings,
+            built.boxes,
             view_poses=capture.tf_poses if in_world else {},
             live=self.cameras.live,
         )

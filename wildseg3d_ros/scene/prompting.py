@@ -29,9 +29,9 @@ NOT_CACHED = (
 """Errors of a prompt that adding an object can still answer: shiny and transparent things have no
 depth where they are clicked, but a network sees them."""
 
-_HOW_TO_ADD = "to make what is there an object, add it (add_object; on the command line: --add)"
+_HOW_TO_ADD = "to make what is there an object, add it (edit_object; on the command line: --add)"
 _HOW_TO_MARK = (
-    "to make something there an object, mark it by a box or a mask and add it (add_object; on the "
+    "to make something there an object, mark it by a box or a mask and add it (edit_object; on the "
     "command line: --add --box)"
 )
 """The ways out where no cached mask answers: by the back end, and by the tree of masks, which has

@@ -285,5 +285,5 @@ def _nothing_found(world: WorldPointmaps, why: str, way_out: str) -> str:
         way_out = "look at the depth images and at the range and back end in 'pointmaps'"
     return (
         f"{_NOTHING}, so no click can be answered: {why}; {way_out}, or add objects by clicks and "
-        "boxes (add_object; on the command line: --add)"
+        "boxes (edit_object; on the command line: --add)"
     )

@@ -17,6 +17,7 @@ import numpy as np
 from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.types import ObjectCloud
 from wildseg3d_ros.grasping.boxes import OrientedBox
+from wildseg3d_ros.grasping.objects import known
 from wildseg3d_ros.io.clouds import FORMATS, write_cloud
 from wildseg3d_ros.viewer.source import Answer, ShownScene
 
@@ -78,7 +79,7 @@ def box_figures(cloud: ObjectCloud, box: OrientedBox | None) -> dict[str, Any]:
         "score": None if math.isnan(cloud.score) else cloud.score,
         "frame_from_box": None if box is None else box.frame_from_box.tolist(),
         "size": None if box is None else box.size.tolist(),
-        "coverage": None if box is None else box.coverage,
+        "coverage": None if box is None else known(box.coverage),
     }
 
 

@@ -22,8 +22,8 @@ from wildseg3d_ros.core.types import (
     ViewMasks,
 )
 from wildseg3d_ros.ros.client import SceneClient
-from wildseg3d_ros.ros.messages.replies import Selection
-from wildseg3d_ros.ros.messages.requests import SegmentOptions
+from wildseg3d_ros.ros.messages.replies import Description, Edited, Selection
+from wildseg3d_ros.ros.messages.requests import PromptOptions
 from wildseg3d_ros.ros.scene_feed import SceneFeed
 from wildseg3d_ros.viewer.source import (
     Answer,
@@ -87,15 +87,20 @@ class RosSource:
 
     def ask(self, prompt: Prompt, stamps: dict[str, int] | None = None) -> Answer:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
-        return self._segment(prompt, {"stamps": stamps or {}})
+        return self._answer(*self._options(prompt), stamps)
 
     def add(self, prompt: Prompt) -> Answer:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
-        return self._while_busy("adding", lambda: self._segment(prompt, {"add_object": True}))
+        clicks, options = self._options(prompt)
+        return self._edit("adding", lambda: self._client.add_object(clicks, **options))
 
     def refine(self, prompt: Prompt) -> Answer:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
-        return self._while_busy("refining", lambda: self._segment(prompt, {"refine": True}))
+        (object_id,) = prompt.object_ids
+        clicks, options = self._options(prompt)
+        return self._edit(
+            "refining", lambda: self._client.refine_object(object_id, clicks, **options)
+        )
 
     def undo(self) -> None:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
@@ -105,7 +110,7 @@ class RosSource:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`: the nearest pixel of the object
         there, as the node's clouds of the object have it by pixel."""
         place = np.array([point.x, point.y, point.z], np.float32)
-        reply = self._client.segment(
+        reply = self._client.describe(
             points=[("", point.x, point.y, point.z)],
             target_frame=self._frame,
             organized_cameras=[camera.name for camera in self._known.cameras],
@@ -179,25 +184,36 @@ class RosSource:
         finally:
             self._busy = None
 
-    def _segment(self, prompt: Prompt, options: SegmentOptions) -> Answer:
-        start = time.perf_counter()
+    def _options(self, prompt: Prompt) -> tuple[list, PromptOptions]:
         clicks = [(click.view, click.u, click.v, click.label) for click in prompt.clicks]
-        asked: SegmentOptions = {
+        options: PromptOptions = {
             "boxes": [(box.view, box.u0, box.v0, box.u1, box.v1) for box in prompt.boxes],
             "points": [("", point.x, point.y, point.z) for point in prompt.points],
             "object_ids": prompt.object_ids,
             # Ids are those of one scene, places are of any.
             "scene_id": self._known.scene_id if prompt.object_ids else "",
             "level": prompt.level,
-            "target_frame": self._frame,
-            "include_masks": True,
-            "include_box": True,
-            "include_confidence": True,
-            "include_view_count": True,
-            "include_alternatives": True,
         }
-        reply = self._client.segment(clicks, **{**asked, **options})
-        return Answer(_cloud(reply), reply.box, time.perf_counter() - start, reply.warnings)
+        return clicks, options
+
+    def _answer(
+        self, clicks: list, options: PromptOptions, stamps: dict[str, int] | None = None
+    ) -> Answer:
+        start, frame = time.perf_counter(), self._frame
+        asked: PromptOptions = {**options, "stamps": stamps or {}}
+        found = self._client.segment(
+            clicks, **asked, target_frame=frame, include_alternative_clouds=True, publish=True
+        )
+        asked["scene_id"] = found.scene_id
+        more = self._client.describe(
+            clicks, **asked, target_frame=frame, include_surface=True, include_masks=True
+        )
+        seconds = time.perf_counter() - start
+        return Answer(_cloud(found, more), more.box, seconds, found.warnings)
+
+    def _edit(self, what: str, act: Callable[[], Edited]) -> Answer:
+        edited = self._while_busy(what, act)
+        return self._answer([], {"object_ids": edited.object_ids, "scene_id": edited.scene_id})
 
     # ---- what the node says
 
@@ -257,7 +273,7 @@ class RosSource:
         feed = self._feed
         assert feed.cloud is not None and feed.state is not None
         points, colors, frame = feed.cloud
-        objects = self._client.list_objects(frame, include_boxes=True)
+        objects = self._client.list_objects(frame)
         order = np.random.default_rng(0).permutation(len(points))
         self.shown = ShownScene(
             scene_id=feed.state.scene_id,
@@ -296,16 +312,12 @@ class RosSource:
         self._seen = None
 
 
-def _cloud(reply: Selection) -> ObjectCloud:
-    """A reply as the core's answer."""
-    count = len(reply.points)
-
-    def column(values: NDArray | None, kind: type) -> NDArray:
-        return np.zeros(count, kind) if values is None else values
+def _cloud(reply: Selection, more: Description) -> ObjectCloud:
+    """Replies about one prompt as the core's answer."""
 
     def alternative(each) -> Alternative:
         def cut() -> ObjectCloud:
-            size = len(each.points)
+            size = each.count
             return ObjectCloud(
                 each.points,
                 each.colors,
@@ -319,15 +331,15 @@ def _cloud(reply: Selection) -> ObjectCloud:
                 score=each.score,
             )
 
-        return Alternative((), each.score, each.larger, len(each.points), cut)
+        return Alternative((), each.score, each.larger, each.count, cut)
 
     return ObjectCloud(
         reply.points,
         reply.colors,
-        column(reply.confidence, np.float32),
-        column(reply.view_count, np.uint8),
+        more.confidence,
+        more.view_count,
         reply.object_ids,
-        _masks(reply.masks),
+        _masks(more.masks),
         reply.frame_id,
         reply.stamp_ns,
         reply.scene_id,

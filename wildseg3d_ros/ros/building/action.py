@@ -1,4 +1,4 @@
-"""The action ``build_scene``: one build at a time, feedback, cancellation, errors as results."""
+"""The action ``build_scene``: one build at a time, and nothing else that changes the scene."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rclpy.action.server import ActionServer, CancelResponse, GoalResponse, ServerGoalHandle
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.msg import StageTime
-from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.ros.building.overall import OverallProgress
-from wildseg3d_ros.ros.guard import check_lengths, status_of
+from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.ros.building.goals import Goal, GoalServer
+from wildseg3d_ros.ros.building.overall import BUILD_STAGES
+from wildseg3d_ros.ros.guard import status_of
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.reports import scene_reports
 from wildseg3d_ros.scene.scene import Scene
@@ -72,22 +71,16 @@ class Build:
 
 
 class BuildAction:
-    """Serves ``build_scene`` in every state of the node; what ``run`` raises is the result."""
+    """Serves ``build_scene``; what ``run`` raises is the result."""
 
     def __init__(self, node: Node, run: Callable[[Build], None]) -> None:
         self._node, self._run = node, run
         self._busy = threading.Lock()
         self._stage = ("", 0.0)
-        self._is_goal = False
+        self._doing, self._is_goal = "built", False
         self._stopping = threading.Event()
-        self._server = ActionServer(
-            node,
-            BuildScene,
-            "build_scene",
-            execute_callback=self._execute,
-            goal_callback=lambda _: GoalResponse.ACCEPT,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=ReentrantCallbackGroup(),
+        self._server = GoalServer(
+            node, BuildScene, "build_scene", BUILD_STAGES, self._work, self.stopping
         )
 
     @property
@@ -96,29 +89,33 @@ class BuildAction:
         stage, fraction = self._stage
         return f"{stage}, {fraction:.0%}" if self._busy.locked() else ""
 
+    def stopping(self) -> bool:
+        """Whether all that builds or changes the scene is to stop."""
+        return self._stopping.is_set()
+
     @contextmanager
-    def kept_out(
-        self, what: str = "starting", is_goal: bool = False
-    ) -> Iterator[Callable[[], bool]]:
-        """Refuses builds while the scene is built or changed; yields whether that is to stop.
+    def kept_out(self, what: str, doing: str, is_goal: bool = False) -> Iterator[None]:
+        """Refuses builds while the scene is built or changed.
 
         Args:
             what: is done meanwhile, for the text of a refusal.
+            doing: what becomes of the scene: "built" or "changed".
             is_goal: whether a client can cancel it.
 
         Raises:
             WildSeg3DError: a scene is being built or changed already (BUSY).
         """
         if not self._busy.acquire(blocking=False):
-            done, way_out = "being changed", "ask again when that is done"
+            way_out = "ask again when that is done"
             if self._is_goal:
-                done, way_out = "being built", "wait for it, or cancel that goal"
+                way_out = "wait for it, or cancel that goal"
             raise WildSeg3DError(
-                f"the scene is {done} already ({self.progress}); {way_out}", ErrorCode.BUSY
+                f"the scene is being {self._doing} already ({self.progress}); {way_out}",
+                ErrorCode.BUSY,
             )
         try:
-            self._stage, self._is_goal = (what, 0.0), is_goal
-            yield self._stopping.is_set
+            self._stage, self._doing, self._is_goal = (what, 0.0), doing, is_goal
+            yield
         finally:
             self._busy.release()
 
@@ -136,7 +133,7 @@ class BuildAction:
         self._stopping.clear()
 
     def destroy(self) -> None:
-        """Leaves the graph: rclpy's destroy_node leaves an action server in it."""
+        """Leaves the graph."""
         self._server.destroy()
 
     def rebuild(self, cameras: Sequence[str], changed: Sequence[str] = ()) -> bool:
@@ -147,8 +144,9 @@ class BuildAction:
         if self._busy.locked():
             return False
         try:
-            with self.kept_out() as stop:
-                self._run(Build(tuple(cameras), self._enter, stop, tuple(changed)))
+            with self.kept_out("starting", "built"):
+                build = Build(tuple(cameras), self._enter, self.stopping, tuple(changed))
+                self._run(build)
         except Exception as error:  # noqa: BLE001
             status_of(error, self._node.get_logger())
             return False
@@ -157,39 +155,14 @@ class BuildAction:
     def _enter(self, stage: str, fraction: float) -> None:
         self._stage = (stage, fraction)
 
-    def _execute(self, goal: ServerGoalHandle) -> BuildScene.Result:
-        whole = OverallProgress()
-
+    def _work(self, goal: Goal) -> None:
         def report(stage: str, fraction: float) -> None:
             self._enter(stage, fraction)
-            overall, left = whole.update(stage, fraction)
-            feedback = BuildScene.Feedback(
-                stage=stage, fraction=fraction, overall=overall, seconds_left=left
-            )
-            goal.publish_feedback(feedback)  # type: ignore[arg-type]
+            goal.report(stage, fraction)
 
-        def cancelled() -> bool:
-            return goal.is_cancel_requested or self._stopping.is_set()
-
-        build = Build(tuple(goal.request.cameras), report, cancelled)
-        try:
-            check_lengths(goal.request)
-            with self.kept_out(is_goal=True):
-                self._run(build)
-            goal.succeed()
-        except Exception as error:  # noqa: BLE001
-            asked = goal.is_cancel_requested
-            if isinstance(error, Cancelled) and not asked:
-                error = Cancelled("the node stopped the build: it was deactivated or shut down")
-            build.result.status = status_of(error, self._node.get_logger())
-            self._end(goal, cancelled=asked and isinstance(error, Cancelled))
-        return build.result
-
-    def _end(self, goal: ServerGoalHandle, cancelled: bool) -> None:
-        try:
-            goal.canceled() if cancelled else goal.abort()
-        except Exception as error:  # noqa: BLE001  the context is gone at shutdown
-            self._node.get_logger().debug(f"goal state not set: {error}")
+        with self.kept_out("starting", "built", is_goal=True):
+            cameras = tuple(goal.request.cameras)
+            self._run(Build(cameras, report, goal.cancelled, result=goal.result))
 
 
 def warn(build: Build, node: Node, warnings: Sequence[str]) -> None:

@@ -1,76 +1,108 @@
-"""Prompts that change the scene: an object that no cached mask is, and corrections of one."""
+"""Edits of the scene: the action ``edit_object``, and the service ``undo``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from wildseg3d_msgs.srv import Segment, Undo
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+
+from wildseg3d_msgs.action import EditObject
+from wildseg3d_msgs.srv import Undo
 from wildseg3d_ros.core.errors import PromptError
-from wildseg3d_ros.core.types import ObjectCloud
-from wildseg3d_ros.pipeline import segment
+from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.ros.building.action import BuildAction
+from wildseg3d_ros.ros.building.goals import Goal, GoalServer
+from wildseg3d_ros.ros.building.overall import EDIT_STAGES
 from wildseg3d_ros.ros.building.worker import BuildWorker
-from wildseg3d_ros.ros.services.segment import CurrentScene
-from wildseg3d_ros.scene.prompting import NOT_CACHED, objects_cloud, selected_by
+from wildseg3d_ros.ros.guard import always_replies
+from wildseg3d_ros.ros.services.current import CurrentScene, explained
+from wildseg3d_ros.scene.prompting import NOT_CACHED, selected_by
+from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.streams.tf.buffer import Transforms
 
 
-@dataclass(frozen=True)
 class SceneEditor:
     """Lets the build process change the scene; the old one answers until that is done.
 
-    Attributes:
+    Args:
+        node, transforms: of the scene node.
         worker: with the loaded back ends.
         builds: refused meanwhile.
         current: gives the scene that answers.
         adopt: makes the changed scene the one that answers.
+        why: what is known of a camera that a refused prompt names.
     """
 
-    worker: BuildWorker
-    builds: BuildAction
-    current: Callable[[], CurrentScene]
-    adopt: Callable[[CurrentScene], None]
+    def __init__(
+        self,
+        node: Node,
+        transforms: Transforms,
+        worker: BuildWorker,
+        builds: BuildAction,
+        current: Callable[[], CurrentScene],
+        adopt: Callable[[CurrentScene], None],
+        why: Callable[[str], str | None],
+    ) -> None:
+        self._transforms, self._worker, self._builds = transforms, worker, builds
+        self._current, self._adopt, self._why = current, adopt, why
+        self._server = GoalServer(
+            node, EditObject, "edit_object", EDIT_STAGES, self._edit, builds.stopping
+        )
+        node.create_service(
+            Undo,
+            "undo",
+            always_replies(self._undo, Undo, node.get_logger()),
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
 
-    def answer(
-        self, request: Segment.Request, transforms: Transforms
-    ) -> tuple[CurrentScene, ObjectCloud]:
-        """The scene that answers a request with ``add_object`` or ``refine``, and the cloud.
+    def destroy(self) -> None:
+        """Leaves the graph."""
+        self._server.destroy()
 
-        Raises:
-            WildSeg3DError: with the code and text of the reply; BUSY while a scene is built.
-        """
-        if request.add_object and request.refine:
-            raise PromptError("add_object and refine exclude each other; ask for one of them")
-        current = self.current()
-        # An unknown frame is to be refused before seconds of work, not after.
-        target = current.target(request.target_frame)
-        current.target_from_scene(target, transforms, request.target_now)
-        if request.add_object:
-            try:
-                cloud = segment(current.scene, current.prompt(request, transforms))
-                if selected_by(current.scene, cloud) == cloud.object_ids:
-                    return current, cloud
-            except PromptError as error:
-                if error.code not in NOT_CACHED:
-                    raise
-        what = "adding an object" if request.add_object else "refining"
-        with self.builds.kept_out(what) as stop:
-            current = self.current()  # a build may have ended since
-            prompt = current.prompt(request, transforms)
-            if request.refine and not prompt.object_ids:
+    def _edit(self, goal: Goal) -> None:
+        goal.report("starting", 0.0)
+        with explained(goal.request.prompt, self._why):
+            if goal.request.edit == EditObject.Goal.ADD:
+                if not self._answered(goal):
+                    self._change(goal, "adding an object", refine=False)
+            elif goal.request.edit == EditObject.Goal.REFINE:
+                self._change(goal, "refining", refine=True)
+            else:
+                raise PromptError(f"edit must be 0 (ADD) or 1 (REFINE), got {goal.request.edit}")
+
+    def _answered(self, goal: Goal) -> bool:
+        """Whether objects answer the prompt as the scene is."""
+        current = self._current()
+        try:
+            cloud, warnings = current.look_up(goal.request.prompt, self._transforms)
+        except PromptError as error:
+            if error.code not in NOT_CACHED:
+                raise
+            return False
+        if selected_by(current.scene, cloud) != cloud.object_ids:
+            return False
+        _fill(goal.result, current.scene, cloud.object_ids, warnings)
+        return True
+
+    def _change(self, goal: Goal, what: str, refine: bool) -> None:
+        with self._builds.kept_out(what, "changed", is_goal=True):
+            current = self._current()  # a build may have ended since
+            reader = current.reader(self._transforms)
+            prompt = reader.read(goal.request.prompt)
+            if refine and not prompt.object_ids:
                 raise PromptError("refine needs the id of the object to correct in object_ids")
-            found = self.worker.extend(current.scene, prompt, request.refine, stop)
-            extended = replace(current, scene=found.scene)
-            self.adopt(extended)
-        return extended, objects_cloud(found.scene, (found.object_id,))
+            found = self._worker.extend(current.scene, prompt, refine, goal.report, goal.cancelled)
+            self._adopt_changed(current, found.scene, found.boxes)
+        warnings = [*reader.warnings(goal.request.prompt), *current.warnings]
+        _fill(goal.result, found.scene, (found.object_id,), [*warnings, *found.scene.warnings])
 
-    def undo(self, _: Undo.Request) -> Undo.Response:
-        """Takes the newest change back; errors as of :meth:`answer`."""
-        with self.builds.kept_out("taking a change back") as stop:
-            current = self.current()
-            found = self.worker.undo(current.scene, stop)
-            self.adopt(replace(current, scene=found.scene))
+    def _undo(self, _: Undo.Request) -> Undo.Response:
+        with self._builds.kept_out("taking a change back", "changed"):
+            current = self._current()
+            found = self._worker.undo(current.scene, self._builds.stopping)
+            self._adopt_changed(current, found.scene, found.boxes)
         scene = found.scene
         return Undo.Response(
             scene_id=scene.scene_id,
@@ -78,3 +110,15 @@ class SceneEditor:
             object_remains=found.object_id in scene.index.ids,
             remaining=len(scene.edits),
         )
+
+    def _adopt_changed(
+        self, current: CurrentScene, scene: Scene, boxes: Mapping[int, OrientedBox]
+    ) -> None:
+        self._adopt(replace(current, scene=scene, boxes=boxes))
+
+
+def _fill(
+    result: EditObject.Result, scene: Scene, object_ids: tuple[int, ...], warnings: list[str]
+) -> None:
+    result.scene_id, result.object_ids = scene.scene_id, list(object_ids)
+    result.warnings = warnings

@@ -17,16 +17,23 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import PromptError, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.types import Prompt, View
+from wildseg3d_ros.core.types import MaskCache, Prompt, View, ViewPrompts
 from wildseg3d_ros.editing import add_object, refine_object, undo
+from wildseg3d_ros.grasping.boxes import OrientedBox
+from wildseg3d_ros.grasping.graspable import bounding_boxes
 from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
+from wildseg3d_ros.masks import PromptedMaskBackend
+from wildseg3d_ros.masks.sources import MaskSource, Proposals
 from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.ros.building.ipc import Channel
 from wildseg3d_ros.ros.building.scene_masks import SceneMasks
@@ -56,18 +63,48 @@ class Settings:
 
 @dataclass(frozen=True)
 class Built:
-    """A new scene, and the cloud of all of it to look at."""
+    """A new scene, the cloud of all of it to look at, and boxes about its objects by id."""
 
     scene: Scene
     overview: PlainCloud
+    boxes: Mapping[int, OrientedBox]
 
 
 @dataclass(frozen=True)
 class Extended:
-    """A scene with an object added or corrected, or that taken back, and the object's id."""
+    """A scene with an object added or corrected, or that taken back; the object's id, and boxes
+    about all objects, by id."""
 
     scene: Scene
     object_id: int
+    boxes: Mapping[int, OrientedBox] = field(default_factory=dict)
+
+
+@dataclass
+class WatchedMasks:
+    """A back end for prompts that says how many views it was asked about, and can be stopped.
+
+    Attributes:
+        backend: that answers.
+        progress: told, and asked whether to stop.
+        views: of the scene.
+    """
+
+    backend: PromptedMaskBackend
+    progress: Progress
+    views: int
+    _asked: int = 0
+
+    def prompts(self, images: Sequence[NDArray[np.uint8]], cache: MaskCache) -> MaskSource:
+        """See :class:`PromptedMaskBackend`."""
+        self._source = self.backend.prompts(images, cache)
+        return self
+
+    def propose(self, view: int, prompts: ViewPrompts) -> Proposals:
+        """See :class:`MaskSource`."""
+        self.progress.update(self._asked / (self._asked + self.views))
+        self._asked += 1
+        return self._source.propose(view, prompts)
 
 
 class Pipeline:
@@ -110,11 +147,13 @@ class Pipeline:
             )
         return scene
 
-    def extend(self, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
+    def extend(self, scene: Scene, prompt: Prompt, refine: bool, progress: Progress) -> Extended:
         """Adds the object that a prompt means, or corrects the one that it names."""
         masks, note = None, ""
         if scene.object_tree.derived:  # a tree needs no back end
             masks, note = self._masks.of(scene)
+        if isinstance(masks, PromptedMaskBackend):
+            masks = WatchedMasks(masks, progress, len(scene.view_names))
         change = refine_object if refine else add_object
         try:
             changed, cloud = change(scene, prompt, self._config, masks)
@@ -143,8 +182,8 @@ class _Process:
         self._load = functools.cache(lambda: pkgutil.resolve_name(settings.builder)(settings))
         self._work = {
             "build": self._build,
-            "extend": lambda _, *content: self._load().extend(*content),
-            "undo": lambda _, *content: self._load().undo(*content),
+            "extend": self._extend,
+            "undo": self._undo,
         }
 
     def run(self) -> None:
@@ -173,6 +212,26 @@ class _Process:
         world_frame: str,
         update: tuple[Scene, Sequence[str]] | None,
     ) -> Built:
+        progress, pipeline = self._progress(job), self._load()
+        if update is None:
+            scene = pipeline(views, progress, world_frame)
+        else:
+            scene = pipeline.update(*update, views, progress, world_frame)
+        overview = whole_scene(scene, self._settings.overview_voxel)
+        return Built(scene, overview, bounding_boxes(scene))
+
+    def _extend(self, job: int, scene: Scene, prompt: Prompt, refine: bool) -> Extended:
+        progress = self._progress(job)
+        with progress.stage("masks"):
+            found = self._load().extend(scene, prompt, refine, progress)
+        with progress.stage("boxes"):
+            return replace(found, boxes=bounding_boxes(found.scene))
+
+    def _undo(self, _: int, scene: Scene) -> Extended:
+        found = self._load().undo(scene)
+        return replace(found, boxes=bounding_boxes(found.scene))
+
+    def _progress(self, job: int) -> Progress:
         last = ("", 0.0)
 
         def report(stage: str, fraction: float) -> None:
@@ -182,13 +241,7 @@ class _Process:
                 last = (stage, now)
                 self._send("progress", job, stage, fraction)
 
-        progress = Progress(report, lambda: job in self._cancelled)
-        pipeline = self._load()
-        if update is None:
-            scene = pipeline(views, progress, world_frame)
-        else:
-            scene = pipeline.update(*update, views, progress, world_frame)
-        return Built(scene, whole_scene(scene, self._settings.overview_voxel))
+        return Progress(report, lambda: job in self._cancelled)
 
     def _send(self, *message: Any) -> None:
         with self._sending:

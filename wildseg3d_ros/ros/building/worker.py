@@ -100,14 +100,19 @@ class BuildWorker:
         return self._work("build", (tuple(views), world_frame, update), report, cancelled)
 
     def extend(
-        self, scene: Scene, prompt: Prompt, refine: bool, cancelled: Callable[[], bool]
+        self,
+        scene: Scene,
+        prompt: Prompt,
+        refine: bool,
+        report: Callable[[str, float], None],
+        cancelled: Callable[[], bool],
     ) -> Extended:
         """Adds an object to a scene, which stays as it is, or corrects one, and waits for it.
 
-        ``cancelled`` and what is raised are as of :meth:`build`, ``prompt`` is as of
+        The last two, and what is raised, are as of :meth:`build`, ``prompt`` is as of
         :func:`wildseg3d_ros.editing.add_object` or, with ``refine``, of ``refine_object``.
         """
-        return self._work("extend", (scene, prompt, refine), lambda *_: None, cancelled)
+        return self._work("extend", (scene, prompt, refine), report, cancelled)
 
     def undo(self, scene: Scene, cancelled: Callable[[], bool]) -> Extended:
         """Takes the newest change of a scene by a prompt back; otherwise as :meth:`extend`."""

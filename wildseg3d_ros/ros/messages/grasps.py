@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from geometry_msgs.msg import Pose
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from vision_msgs.msg import BoundingBox3D
 
-from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.ros.messages.conversions import (
     matrix_from_pose,
@@ -16,22 +16,22 @@ from wildseg3d_ros.ros.messages.conversions import (
 )
 
 
-def box_message(box: OrientedBox, target_from_scene: NDArray[np.float64]) -> BoxMessage:
+def box_message(box: OrientedBox, target_from_scene: NDArray[np.float64]) -> BoundingBox3D:
     """Message of a box, its pose carried into another frame."""
-    return BoxMessage(
-        pose=pose_message(target_from_scene @ box.frame_from_box),
+    return BoundingBox3D(
+        center=pose_message(target_from_scene @ box.frame_from_box),
         size=vector_message(box.size),
-        face_coverage=box.face_coverage.astype(np.float32),
-        coverage=box.coverage,
     )
 
 
-def box_from_message(message: BoxMessage) -> OrientedBox:
-    """The box of a message."""
+def box_from_message(
+    message: BoundingBox3D, face_coverage: ArrayLike = (np.nan,) * 6
+) -> OrientedBox:
+    """The box of a message, and what another field says of its faces."""
     return OrientedBox(
-        matrix_from_pose(message.pose),
+        matrix_from_pose(message.center),
         np.array([message.size.x, message.size.y, message.size.z]),
-        np.array(message.face_coverage, np.float64),
+        np.array(face_coverage, np.float64),
     )
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2
 
-from wildseg3d_msgs.action import BuildScene
+from wildseg3d_msgs.action import BuildScene, EditObject
 from wildseg3d_msgs.msg import Alternative as AlternativeMessage
-from wildseg3d_msgs.msg import OrientedBox as BoxMessage
 from wildseg3d_msgs.msg import SceneObject as SceneObjectMessage
 from wildseg3d_msgs.msg import Status
-from wildseg3d_msgs.srv import Segment, Undo
+from wildseg3d_msgs.srv import DescribeObject, Segment, Undo
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import LEVELS
 from wildseg3d_ros.grasping.boxes import OrientedBox
@@ -72,141 +72,198 @@ class Alternative:
     """What a prompt may mean instead of its answer.
 
     Attributes:
-        points: (M, 3) float32 metres, in the frame of the answer.
-        colors: (M, 3) uint8 RGB.
         object_id: of the scene's object that it is; 0 = none.
         score: expected IoU with what the prompt means.
         larger: whether it is larger than the answer.
+        count: number of its points.
+        points: (M, 3) float32 metres, in the frame of the answer; empty unless asked for.
+        colors: (M, 3) uint8 RGB.
     """
 
-    points: NDArray[np.float32]
-    colors: NDArray[np.uint8]
     object_id: int
     score: float
     larger: bool
+    count: int
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
 
     @classmethod
     def of(cls, message: AlternativeMessage) -> Alternative:
         """Reads a message."""
-        points, colors = points_from_cloud(message.cloud)
-        return cls(points, colors, message.object_id, message.score, message.larger)
+        found = _plain_cloud(message.cloud)
+        points, colors = (
+            (np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+            if found is None
+            else (found.points, found.colors)
+        )
+        number, score, larger = message.object_id, message.score, message.larger
+        return cls(number, score, larger, message.points, points, colors)
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
-    """What a prompt gave. What was not asked for is None or empty.
+class _Answer:
+    """What a prompt gave.
 
     Attributes:
         points: (M, 3) float32 metres in ``frame_id``.
         colors: (M, 3) uint8 RGB.
+        box: about the points, in ``frame_id``; its coverage is NaN where it was not asked for.
         object_ids: the scene's objects that the prompt chose; empty where a part of the surface
             answers that is no object.
-        score: expected IoU with what the prompt means; NaN where the mask back end does not say.
-        ambiguity: how good the best alternative is, relative to the answer; NaN likewise.
-        alternatives: what the prompt may mean instead, where it was asked for.
         frame_id, stamp_ns: frame of the points and time of the images.
         scene_id: the scene that answered.
-        masks: (H, W) bool by camera.
         warnings: what to know although all went well.
-        normals: (M, 3) float32 unit vectors towards the cameras that saw the points.
-        confidence: (M,) float32.
-        view_count: (M,) uint8, number of cameras that see a point.
-        views: (M,) uint32; bit i says that the i-th camera of ``view_points`` sees the point.
-        box: about the object, in ``frame_id``.
-        context, surroundings: what lies about the object, and the scene without it.
-        organized: (H, W, 3) float32 by camera, NaN where the object was not measured.
-        view_points: (3,) place by camera, in the scene's order.
-        registration_residual: metres by which given poses and depth differ from the scene, as its
-            build reported; NaN where nothing could differ.
     """
 
     points: NDArray[np.float32]
     colors: NDArray[np.uint8]
+    box: OrientedBox
     object_ids: tuple[int, ...]
-    score: float
-    ambiguity: float
-    alternatives: tuple[Alternative, ...]
     frame_id: str
     stamp_ns: int
     scene_id: str
-    masks: dict[str, NDArray[np.bool_]]
     warnings: tuple[str, ...]
-    normals: NDArray[np.float32] | None
-    confidence: NDArray[np.float32] | None
-    view_count: NDArray[np.uint8] | None
-    views: NDArray[np.uint32] | None
-    box: OrientedBox | None
-    context: PlainCloud | None
-    surroundings: PlainCloud | None
-    organized: dict[str, NDArray[np.float32]]
-    view_points: dict[str, NDArray[np.float64]]
-    registration_residual: float
 
     @property
     def pose(self) -> PoseStamped:
-        """Centre and axes of the box.
-
-        Raises:
-            ValueError: the box was not asked for.
-        """
-        if self.box is None:
-            raise ValueError("the reply has no box; ask for it with include_box=True")
+        """Centre and axes of the box."""
         return PoseStamped(
             header=header(self.frame_id, self.stamp_ns),
             pose=pose_message(self.box.frame_from_box),
         )
 
+
+def _answer(reply: Segment.Response | DescribeObject.Response) -> dict[str, Any]:
+    """Fields of :class:`_Answer`.
+
+    Raises:
+        WildSeg3DError: the node's error, with its code and text.
+    """
+    raise_unless_ok(reply.status)
+    points, colors = points_from_cloud(reply.cloud)
+    return {
+        "points": points,
+        "colors": colors,
+        "box": box_from_message(reply.box),
+        "object_ids": tuple(reply.object_ids),
+        "frame_id": reply.header.frame_id,
+        "stamp_ns": nanoseconds(reply.header.stamp),
+        "scene_id": reply.scene_id,
+        "warnings": tuple(reply.warnings),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Selection(_Answer):
+    """The object that a prompt means.
+
+    Attributes:
+        score: expected IoU with what the prompt means; NaN where the mask back end does not say.
+        ambiguity: how good the best alternative is, relative to the answer; NaN likewise.
+        alternatives: what the prompt may mean instead.
+    """
+
+    score: float
+    ambiguity: float
+    alternatives: tuple[Alternative, ...]
+
     @classmethod
     def of(cls, reply: Segment.Response) -> Selection:
-        """Reads a reply.
+        """Reads a reply; errors as of the node."""
+        return cls(
+            **_answer(reply),
+            score=reply.score,
+            ambiguity=reply.ambiguity,
+            alternatives=tuple(map(Alternative.of, reply.alternatives)),
+        )
 
-        Raises:
-            WildSeg3DError: the node's error, with its code and text.
-        """
-        raise_unless_ok(reply.status)
+
+@dataclass(frozen=True, eq=False)
+class Description(_Answer):
+    """More of an object. What was not asked for is None or empty.
+
+    Attributes:
+        confidence: (M,) float32.
+        view_count: (M,) uint8, number of cameras that see a point.
+        normals: (M, 3) float32 unit vectors towards the cameras that saw the points.
+        views: (M,) uint32; bit i says that the i-th camera of ``view_points`` sees the point.
+        view_points: (3,) place by camera, in the scene's order.
+        registration_residual: metres by which given poses and depth differ from the scene, as its
+            build reported; NaN where nothing could differ.
+        context, surroundings: what lies about the object, and the scene without it.
+        masks: (H, W) bool by camera.
+        organized: (H, W, 3) float32 by camera, NaN where the object was not measured.
+    """
+
+    confidence: NDArray[np.float32]
+    view_count: NDArray[np.uint8]
+    normals: NDArray[np.float32] | None
+    views: NDArray[np.uint32] | None
+    view_points: dict[str, NDArray[np.float64]]
+    registration_residual: float
+    context: PlainCloud | None
+    surroundings: PlainCloud | None
+    masks: dict[str, NDArray[np.bool_]]
+    organized: dict[str, NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, reply: DescribeObject.Response) -> Description:
+        """Reads a reply; errors as of the node."""
+        answer = _answer(reply)
+        answer["box"] = box_from_message(reply.box, reply.face_coverage)
         columns = columns_from_cloud(reply.cloud)
-        points, colors = points_from_cloud(reply.cloud)
         normals = None
         if NORMAL_FIELDS[0] in columns:
             normals = np.stack([columns[name] for name in NORMAL_FIELDS], axis=1)
         return cls(
-            points=points,
-            colors=colors,
-            object_ids=tuple(reply.object_ids),
-            score=reply.score,
-            ambiguity=reply.ambiguity,
-            alternatives=tuple(map(Alternative.of, reply.alternatives)),
-            frame_id=reply.header.frame_id,
-            stamp_ns=nanoseconds(reply.header.stamp),
-            scene_id=reply.scene_id,
+            **answer,
+            confidence=columns["confidence"],
+            view_count=columns["view_count"],
+            normals=normals,
+            views=columns.get("views"),
+            view_points={
+                each.camera: np.array([each.point.x, each.point.y, each.point.z])
+                for each in reply.view_points
+            },
+            registration_residual=reply.registration_residual,
+            context=_plain_cloud(reply.context),
+            surroundings=_plain_cloud(reply.surroundings),
             masks={
                 each.camera: array_from_image(each.mask, f"mask of '{each.camera}'") > 0
                 for each in reply.masks
             },
-            warnings=tuple(reply.warnings),
-            normals=normals,
-            confidence=columns.get("confidence"),
-            view_count=columns.get("view_count"),
-            views=columns.get("views"),
-            box=_box(reply.box),
-            context=_plain_cloud(reply.context),
-            surroundings=_plain_cloud(reply.surroundings),
             organized={
                 each.camera: points_from_cloud(each.cloud)[0].reshape(
                     each.cloud.height, each.cloud.width, 3
                 )
                 for each in reply.organized_clouds
             },
-            view_points={
-                each.camera: np.array([each.point.x, each.point.y, each.point.z])
-                for each in reply.view_points
-            },
-            registration_residual=reply.registration_residual,
         )
 
 
+@dataclass(frozen=True)
+class Edited:
+    """What an edit gave.
+
+    Attributes:
+        scene_id: of the scene that answers now.
+        object_ids: of the object that was added or corrected, or of those that were there.
+        warnings: what to know although all went well.
+    """
+
+    scene_id: str
+    object_ids: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: EditObject.Result) -> Edited:
+        """Reads a result; errors as of the node."""
+        raise_unless_ok(result.status, list(result.warnings))
+        return cls(result.scene_id, tuple(result.object_ids), tuple(result.warnings))
+
+
 def scene_object(message: SceneObjectMessage) -> SceneObject:
-    """Reads a message; the box is None where boxes were not asked for, too."""
+    """Reads a message; an object without points has no box."""
     return SceneObject(
         message.id,
         LEVELS[message.level],
@@ -215,7 +272,7 @@ def scene_object(message: SceneObjectMessage) -> SceneObject:
         message.score,
         message.ambiguity,
         tuple(message.cameras),
-        _box(message.box),
+        box_from_message(message.box) if message.points else None,
     )
 
 
@@ -239,12 +296,6 @@ class Undone:
     def of(cls, reply: Undo.Response) -> Undone:
         """Reads a reply."""
         return cls(reply.scene_id, reply.object_id, reply.object_remains, reply.remaining)
-
-
-def _box(message: BoxMessage) -> OrientedBox | None:
-    """None for a box that was not asked for, which has no extent."""
-    size = message.size
-    return box_from_message(message) if max(size.x, size.y, size.z) > 0 else None
 
 
 def _plain_cloud(message: PointCloud2) -> PlainCloud | None:

@@ -17,14 +17,15 @@ from wildseg3d_ros.core.errors import ErrorCode, FileError, PromptError
 from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import LEVELS, ObjectRecord
+from wildseg3d_ros.grasping.graspable import bounding_boxes
 from wildseg3d_ros.ros.cameras.captured import camera_of, is_captured
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import header
 from wildseg3d_ros.ros.messages.grasps import box_message
+from wildseg3d_ros.ros.services.current import CurrentScene
 from wildseg3d_ros.ros.services.files import check_replaces, is_scene, path_inside
 from wildseg3d_ros.ros.services.prompt_reader import SCENE_TOLERANCE
-from wildseg3d_ros.ros.services.segment import CurrentScene
 from wildseg3d_ros.scene.camera_pixels import camera_intrinsics
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.scene import Scene
@@ -76,8 +77,9 @@ class ObjectServices:
         for object_id in scene.index.ids.tolist():
             made = _described(scene, object_id, records.get(object_id))
             made.points = scene.index.count(object_id)
-            if request.include_boxes and made.points:
-                made.box = box_message(current.graspable.box((object_id,)), target_from_scene)
+            if made.points:
+                box = current.graspable.bounding_box((object_id,))
+                made.box = box_message(box, target_from_scene)
             objects.append(made)
         return ListObjects.Response(
             header=header(target, scene.stamp_ns), scene_id=scene.scene_id, objects=objects
@@ -216,7 +218,8 @@ def loaded_scene(path: Path, cameras: Cameras) -> CurrentScene:
         for frame, pose in zip(scene.camera_frames, scene.world_from_cam, strict=True)
         if frame
     }
-    return CurrentScene(scene, calibrations, poses, tuple(warnings), SCENE_TOLERANCE)
+    boxes = bounding_boxes(scene)
+    return CurrentScene(scene, calibrations, poses, tuple(warnings), boxes, SCENE_TOLERANCE)
 
 
 def _other_rig(path: Path, why: str) -> FileError:

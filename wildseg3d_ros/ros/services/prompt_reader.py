@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wildseg3d_msgs.msg import Box as BoxMessage
 from wildseg3d_msgs.msg import CameraMask
 from wildseg3d_msgs.msg import Click as ClickMessage
-from wildseg3d_msgs.srv import Segment
+from wildseg3d_msgs.msg import Prompt as PromptMessage
 from wildseg3d_ros.core.errors import ErrorCode, InputError, PromptError, WildSeg3DError
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert
@@ -54,28 +54,28 @@ class PromptReader:
     view_poses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     live: Callable[[str], tuple[str, Lens] | None] = lambda name: None
 
-    def read(self, request: Segment.Request) -> Prompt:
-        """The prompt of a request.
+    def read(self, message: PromptMessage) -> Prompt:
+        """The prompt of a message.
 
         Raises:
             WildSeg3DError: with code and text for the reply.
         """
-        if request.scene_id not in ("", self.scene.scene_id):
+        if message.scene_id not in ("", self.scene.scene_id):
             raise PromptError(
-                f"the request means scene {request.scene_id}, and scene {self.scene.scene_id} "
+                f"the request means scene {message.scene_id}, and scene {self.scene.scene_id} "
                 'answers by now; look at it and ask again, or leave scene_id ""',
                 ErrorCode.OTHER_SCENE,
             )
-        if request.level >= len(LEVELS):
+        if message.level >= len(LEVELS):
             listed = ", ".join(f"{i} ({level})" for i, level in enumerate(LEVELS))
-            raise PromptError(f"level must be one of {listed}; got {request.level}")
+            raise PromptError(f"level must be one of {listed}; got {message.level}")
         return Prompt(
-            clicks=tuple(self.click(click) for click in request.clicks),
-            level=LEVELS[request.level],
-            boxes=tuple(self.box(box) for box in request.boxes),
-            masks=tuple(self.mask(mask) for mask in request.masks),
-            points=tuple(self.point(point) for point in request.points),
-            object_ids=tuple(request.object_ids),
+            clicks=tuple(self.click(click) for click in message.clicks),
+            level=LEVELS[message.level],
+            boxes=tuple(self.box(box) for box in message.boxes),
+            masks=tuple(self.mask(mask) for mask in message.masks),
+            points=tuple(self.point(point) for point in message.points),
+            object_ids=tuple(message.object_ids),
         )
 
     def click(self, message: ClickMessage) -> Click:
@@ -168,11 +168,11 @@ class PromptReader:
     def _size(self, camera: str) -> tuple[int, int]:
         return self.scene.camera_size(self.scene.view_index(camera))
 
-    def warnings(self, request: Segment.Request) -> list[str]:
+    def warnings(self, message: PromptMessage) -> list[str]:
         """What the caller should know of cameras that stand elsewhere than in the scene."""
         unstamped = {
             each.camera
-            for each in (*request.clicks, *request.boxes)
+            for each in (*message.clicks, *message.boxes)
             if not nanoseconds(each.stamp)
             and each.camera in self.scene.view_names
             and not is_captured(each.camera)

@@ -10,7 +10,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 
-from wildseg3d_msgs.msg import Click
+from wildseg3d_msgs.msg import Click, Prompt
 from wildseg3d_msgs.srv import Segment
 from wildseg3d_ros.core.errors import ErrorCode
 from wildseg3d_ros.ros.guard import never_raises
@@ -53,15 +53,15 @@ class PromptTopics:
     def _on_point(self, message: PointStamped) -> None:
         p, frame = message.point, message.header.frame_id
         where = f"({p.x:.3f}, {p.y:.3f}, {p.z:.3f}) in '{frame}'"
-        self._select(Segment.Request(points=[message]), where)
+        self._select(Prompt(points=[message]), where)
 
     def _on_mouse(self, camera: str, message: Point) -> None:
         click = Click(camera=camera, u=float(message.x), v=float(message.y))
         where = f"pixel ({message.x:g}, {message.y:g}) of '{camera}'"
-        self._select(Segment.Request(clicks=[click]), where)
+        self._select(Prompt(clicks=[click]), where)
 
-    def _select(self, request: Segment.Request, where: str) -> None:
-        reply = self._ask(request)
+    def _select(self, prompt: Prompt, where: str) -> None:
+        reply = self._ask(Segment.Request(prompt=prompt, publish=True))
         if reply.status.code == ErrorCode.OK:  # an error is in the log already
             ids = ", ".join(map(str, reply.object_ids))
             what = f"object {ids}" if ids else "a part that is no object"

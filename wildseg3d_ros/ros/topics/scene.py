@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2
+from vision_msgs.msg import Detection3DArray
 
 from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
+from wildseg3d_ros.ros.messages.detections import detections
 from wildseg3d_ros.ros.qos import latched
-from wildseg3d_ros.ros.services.segment import CurrentScene
+from wildseg3d_ros.ros.services.current import CurrentScene
 from wildseg3d_ros.ros.topics.selection import SelectionTopics
 from wildseg3d_ros.scene.camera_pixels import camera_labels
 
@@ -31,6 +33,9 @@ class SceneTopics:
     def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
         self._node = node
         self._cloud = node.create_lifecycle_publisher(PointCloud2, "scene_cloud", latched())
+        self._detections = node.create_lifecycle_publisher(
+            Detection3DArray, "detections", latched()
+        )
         self._labels = {
             name: node.create_lifecycle_publisher(Image, f"{name}/labels", latched())
             for name in cameras
@@ -42,9 +47,10 @@ class SceneTopics:
         scene, columns = current.scene, colored_columns(overview.points, overview.colors)
         self._cloud.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
 
-    def publish_labels(self, current: CurrentScene) -> None:
-        """Shows the objects of a scene in its cameras' images."""
+    def publish_objects(self, current: CurrentScene) -> None:
+        """Shows the objects of a scene: as detections, and as labels in its cameras' images."""
         scene = current.scene
+        self._detections.publish(detections(scene, current.graspable))
         if max(scene.object_ids, default=0) > _MAX_MONO16:
             self._node.get_logger().error(
                 f"object ids above {_MAX_MONO16} do not fit into the topics of labels, which "
@@ -64,5 +70,5 @@ class SceneTopics:
     def destroy(self) -> None:
         """Leaves the graph, and with it the latched messages."""
         self.selection.destroy()
-        for publisher in (self._cloud, *self._labels.values()):
+        for publisher in (self._cloud, self._detections, *self._labels.values()):
             self._node.destroy_lifecycle_publisher(publisher)

@@ -21,7 +21,7 @@ from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
 from wildseg3d_ros.ros.messages.conversions import image_from_array
 from wildseg3d_ros.ros.qos import latched
-from wildseg3d_ros.ros.services.segment import CurrentScene
+from wildseg3d_ros.ros.services.current import CurrentScene
 from wildseg3d_ros.ros.topics.overlays import box_markers, label_overlay, with_selection
 from wildseg3d_ros.scene.prompting import objects_cloud
 
@@ -96,7 +96,7 @@ class SelectionTopics:
             cloud = objects_cloud(scene, ids)
             columns = colored_columns(cloud.points, cloud.colors)
             self._object.publish(cloud_message(columns, scene.frame_id, scene.stamp_ns))
-            box = current.graspable.box(ids)
+            box = current.graspable.bounding_box(ids)
             size = " x ".join(f"{100 * edge:.1f}" for edge in box.size)
             name = (
                 f"object {', '.join(map(str, cloud.object_ids))}" if cloud.object_ids else "part"
