@@ -6,6 +6,7 @@ import math
 import time
 
 import numpy as np
+import pytest
 import rclpy
 import table
 from vision_msgs.msg import Detection3DArray
@@ -45,8 +46,9 @@ def test_detections_of_all_objects(live, tmp_path):
         box = box_from_message(each.bbox)
         np.testing.assert_allclose(box.frame_from_box, thing.box.frame_from_box)
         np.testing.assert_allclose(box.size, thing.box.size)
-        np.testing.assert_allclose(box.frame_from_box[:2, 3], centre[:2], atol=0.02)
-        np.testing.assert_allclose(box.size[:2], 2 * radius, atol=0.03)
+        # Nobody sees the ball from behind.
+        assert np.linalg.norm(box.frame_from_box[:3, 3] - np.array(centre)) < 0.5 * radius
+        assert box.size.max() == pytest.approx(2 * radius, abs=0.01)
 
     scene = table.scene_by_color(table.make_views(), Progress(), "world", found=(table.RED,))
     save_scene(scene, tmp_path / "scene.ws3d")

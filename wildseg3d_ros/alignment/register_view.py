@@ -83,8 +83,10 @@ def align_view(
     cameras = scaled(cameras, unit)
 
     residual = near.median(result, distance)
-    prior = _Prior.of(views[changed], start, config, residual, viewing_distance)
     posed = posed_pairs(result, count, unit)
+    witnesses = near.witnesses(posed.used[: len(pairs)])
+    is_checked = bool(witnesses)
+    prior = _Prior.of(views[changed], start, config, residual, viewing_distance, is_checked)
     correction = _refine(near, posed, cameras, K, prior)
     pose = correction @ cameras[here]
     of_pairs = {
@@ -102,7 +104,7 @@ def align_view(
         "prior_residual": prior.compare(pose)[0],
         "view_correction": correction,
     }
-    unchecked = near.unchecked(posed.used[: len(pairs)])
+    doubt, unchecked = near.unchecked(witnesses)
     warnings += [*unchecked, *notes]
     warnings += prior.warnings(views[changed], pose, config)
     verdict = camera_verdict(
@@ -110,7 +112,7 @@ def align_view(
         pose if start.in_prior_frame else None,
         viewing_distance,
         prior.finding(pose),
-        ("unchecked", "a single other view constrains it") if unchecked else None,
+        ("unchecked", doubt) if doubt else None,
     )
     stop_reason = result.stop_reason(config)
     alignment = replace(
@@ -191,14 +193,25 @@ class _Neighbourhood:
         used = np.where(result.kept[result.graph.edge][:, None], values, np.nan)
         return float(median_by_view(result.graph, used)[self.here])
 
-    def unchecked(self, used: NDArray[np.bool_]) -> list[str]:
-        """A warning where only one view constrains the changed one."""
-        kept = [pair for pair, is_used in zip(self.new, used, strict=False) if is_used]
-        others = {v for pair in kept for v in (pair.a, pair.b)} - {self.here}
-        if len(others) > 1:
-            return []
-        names = [self.views[k].name for k in (*others, self.here)]
-        return [f"only '{names[0]}' constrains view '{names[-1]}'; nothing checks where it lies"]
+    def witnesses(self, used: NDArray[np.bool_]) -> list[int]:
+        """Neighbours that measure where the changed view lies. A doubtful pair repeats what is
+        given."""
+        pairs = zip(self.new, used, strict=False)
+        kept = [pair for pair, is_used in pairs if is_used and not pair.doubtful]
+        return sorted({v for pair in kept for v in (pair.a, pair.b)} - {self.here})
+
+    def unchecked(self, witnesses: Sequence[int]) -> tuple[str, list[str]]:
+        """Why the changed view is unchecked, and a warning; empty where two witnesses agree."""
+        if len(witnesses) > 1:
+            return "", []
+        name = self.views[self.here].name
+        if not witnesses:
+            why = "nothing measured checks its given pose"
+            return why, [f"nothing measured checks where view '{name}' lies"]
+        only = self.views[witnesses[0]].name
+        return "a single other view constrains it", [
+            f"only '{only}' constrains view '{name}'; nothing checks where it lies"
+        ]
 
 
 def _check(pairs: Sequence[PairPrediction], views: Sequence[View], changed: int) -> None:
@@ -309,6 +322,7 @@ class _Prior:
         position, rotation: its deviations [m, rad], inf where they are not said.
         expected: (2,) by which it is expected to differ, per axis [m, rad].
         residual: by which the view's pairs contradict each other; distance: viewing distance [m].
+        is_checked: whether anything measured could contradict it.
     """
 
     pose: NDArray[np.float64] | None
@@ -317,6 +331,7 @@ class _Prior:
     expected: NDArray[np.float64]
     residual: float
     distance: float
+    is_checked: bool
 
     @classmethod
     def of(
@@ -326,6 +341,7 @@ class _Prior:
         config: AlignmentConfig,
         residual: float,
         distance: float,
+        is_checked: bool,
     ) -> _Prior:
         """Of the changed view; none where the world's frame is not that of given poses."""
         residual = float(np.nan_to_num(residual))
@@ -333,9 +349,10 @@ class _Prior:
         off = max(residual, DATA_SIGMA * distance) * np.array([1.0, 1.0 / distance])
         expected = np.hypot(said if said.all() else HONEST_SIGMA, off)
         if view.world_from_cam_prior is None or not start.in_prior_frame:
-            return cls(None, np.inf, np.inf, expected, residual, distance)
+            return cls(None, np.inf, np.inf, expected, residual, distance, is_checked)
         position, rotation = np.where(said > 0, said, np.inf).tolist()
-        return cls(view.world_from_cam_prior, position, rotation, expected, residual, distance)
+        given = view.world_from_cam_prior
+        return cls(given, position, rotation, expected, residual, distance, is_checked)
 
     def warnings(
         self, view: View, pose: NDArray[np.float64], config: AlignmentConfig
@@ -380,8 +397,10 @@ class _Prior:
         """What a found pose says about the given one; None without one."""
         if self.pose is None:
             return None
-        deviations = float(np.linalg.norm(np.array(self.compare(pose)) / self.expected))
         position, rotation = self.expected.tolist()
+        if not self.is_checked:
+            return PoseFinding(True, np.nan, (position, rotation), False)
+        deviations = float(np.linalg.norm(np.array(self.compare(pose)) / self.expected))
         return PoseFinding(deviations <= outlier_limit(6), deviations, (position, rotation), True)
 
 

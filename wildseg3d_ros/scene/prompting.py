@@ -31,8 +31,8 @@ depth where they are clicked, but a network sees them."""
 
 _HOW_TO_ADD = "to make what is there an object, add it (edit_object; on the command line: --add)"
 _HOW_TO_MARK = (
-    "to make something there an object, mark it by a box or a mask and add it (edit_object; on the "
-    "command line: --add --box)"
+    "to make something there an object, mark it by a box or a mask and add it (edit_object; on "
+    "the command line: --add --box)"
 )
 """The ways out where no cached mask answers: by the back end, and by the tree of masks, which has
 nothing where a click alone meets background."""

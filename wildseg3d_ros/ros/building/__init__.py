@@ -4,7 +4,8 @@ ipc: the IPC transport of arrays between the two processes.
 scene_masks: which mask back end changes a scene.
 process: the build process; free of ROS.
 worker: the node's side of it.
-overall: how far a build is as a whole.
+overall: how far a build or an edit is as a whole.
+goals: actions, with feedback, cancellation and errors as results.
 action: the action ``build_scene``.
-extending: prompts that change the scene.
+extending: the action ``edit_object``, and ``undo``.
 """
