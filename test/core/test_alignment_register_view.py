@@ -228,3 +228,22 @@ class TestWrongInput:
         ]
         with pytest.raises(AlignmentError, match="Pairs without enough points"):
             align_view(of_last(blind), made.views, LAST, start, world, CONFIG)
+
+
+def test_align_view_is_checked_by_what_was_measured_alone():
+    """A doubtful pair repeats the given poses: it bears out none of them."""
+    scene = construct_views(COUNT, (48, 64), seed=1)
+    made = predict_like_depth(scene, complete_pairs(COUNT), seed=1)
+    start, world = started(made)
+    pairs = of_last(made.predictions)
+    for measured, verdict, text in (
+        (0, "unchecked", "nothing measured checks"),
+        (1, "unchecked", "a single other view"),
+        (2, "ok", ""),
+    ):
+        told = [replace(pair, doubtful=k >= measured) for k, pair in enumerate(pairs)]
+        alignment = align_view(told, made.views, LAST, start, world, CONFIG)
+        found = alignment.cameras[LAST]
+        assert found.verdict == verdict
+        assert text in found.why
+        assert any("nothing" in warning for warning in alignment.warnings) == (measured < 2)

@@ -63,7 +63,7 @@ def attack(given: argparse.Namespace, node: subprocess.Popen, folder: Path) -> d
     others = [first, *(
         kind(journal, checks, seed + 100 + k, pause)
         for k, (kind, pause) in enumerate(
-            ((Editor, 0.3), (Capturer, 0.3), (Filer, 0.4), (Manager, 0.7))
+            ((Editor, 0.3), (Capturer, 0.3), (Filer, 0.4), (Manager, 2.0))
         )
     )]  # fmt: skip
     first._pause = 0.5
@@ -81,6 +81,8 @@ def attack(given: argparse.Namespace, node: subprocess.Popen, folder: Path) -> d
         if kind not in SLOW and max(seconds) > given.longest
     ]
     journal.faults += slow
+    if checks.verified < given.requests / 5:
+        journal.fault(f"only {checks.verified} answers could be verified: too few to tell")
     return {
         "calls": sum(map(len, journal.seconds.values())),
         "verified": checks.verified,

@@ -24,7 +24,6 @@ from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.scene.file.snapshot import load_scene
 
-
 _NAMES = {
     Transition.TRANSITION_CONFIGURE: "configure",
     Transition.TRANSITION_ACTIVATE: "activate",
@@ -90,11 +89,13 @@ class Actor:
         pause: seconds between two calls, on average.
     """
 
+    timeout = 60.0
+
     def __init__(self, journal: Journal, checks: Checks, seed: int, pause: float) -> None:
         self.journal, self.checks = journal, checks
         self.random, self.requests = Random(seed), RandomRequests(seed)
         self._pause, self._stop = pause, threading.Event()
-        self.client = SceneClient(timeout=60.0)
+        self.client = SceneClient(timeout=self.timeout)
         self._thread = threading.Thread(target=self._run, name=type(self).__name__)
 
     def start(self) -> None:
@@ -166,6 +167,8 @@ class Asker(Actor):
             check()
         else:
             check_refusal(reply.status.code, reply.status.message)
+        if reply.status.code in (ErrorCode.NOT_ACTIVE, ErrorCode.NO_SCENE):
+            time.sleep(0.5)  # not all requests are to be made of a node that is down
         return reply.status.code
 
 
@@ -246,6 +249,8 @@ class Filer(Actor):
 class Manager(Actor):
     """Deactivates and activates the node, cleans it up and configures it; sets parameters."""
 
+    timeout = 600.0  # the build process, which gives way to all others, loads its models
+
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
         node = self.client.node
@@ -256,7 +261,7 @@ class Manager(Actor):
         if self.random.random() < 0.3:
             down = [Transition.TRANSITION_DEACTIVATE]
             up = [Transition.TRANSITION_ACTIVATE]
-            if self.random.random() < 0.3:
+            if self.random.random() < 0.15:
                 down.append(Transition.TRANSITION_CLEANUP)
                 up.insert(0, Transition.TRANSITION_CONFIGURE)
             for number in (*down, *up):

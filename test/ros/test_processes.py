@@ -123,7 +123,7 @@ def test_run_node_interrupted_build(start):
 
     with (
         SceneClient(timeout=60.0) as client,
-        pytest.raises((Cancelled, TimeoutError), match=r"stopped the build|went away"),
+        pytest.raises((Cancelled, TimeoutError), match=r"stopped the work|went away"),
     ):
         client.build(progress=interrupt_twice)
     assert node.wait() == 0

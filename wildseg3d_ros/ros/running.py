@@ -36,45 +36,45 @@ BAD_START = 2
 """Exit status of a node that could not start with what it was given."""
 
 
-class _Requests(MultiThreadedExecutor):
-    """Serves all of a node but its streams, and tells their executor of the node's changes."""
+class _Rest(MultiThreadedExecutor):
+    """Serves all of a node but some groups, and tells their executors of the node's changes."""
 
-    def __init__(self, streams: CallbackGroup | None, threads: int, context: Context) -> None:
+    def __init__(self, apart: Sequence[_Group], threads: int, context: Context) -> None:
         super().__init__(threads, context=context)
-        self._streams = streams
-        self.sibling: Executor | None = None
+        self._apart = apart
+        self._groups = {each.group for each in apart}
 
     def wake(self) -> None:
         # The node knows this executor only, and tells it of new subscriptions.
         super().wake()
-        if self.sibling is not None:
-            self.sibling.wake()
+        for each in self._apart:
+            each.wake()
 
     def can_execute(self, entity: Any) -> bool:
-        return entity.callback_group is not self._streams and super().can_execute(entity)
+        return entity.callback_group not in self._groups and super().can_execute(entity)
 
 
-class _Streams(SingleThreadedExecutor):
+class _Group(SingleThreadedExecutor):
     """Serves one callback group of a node that belongs to another executor."""
 
-    def __init__(self, node: Node, streams: CallbackGroup) -> None:
+    def __init__(self, node: Node, group: CallbackGroup) -> None:
         super().__init__(context=node.context)
-        self._node, self._group = node, streams
+        self._node, self.group = node, group
 
     def get_nodes(self) -> list[Node]:
         return [self._node]
 
     def can_execute(self, entity: Any) -> bool:
-        return entity.callback_group is self._group and super().can_execute(entity)
+        return entity.callback_group is self.group and super().can_execute(entity)
 
 
 class Spinner:
     """Serves a node's callbacks from background threads, whatever they raise.
 
-    An executor builds its wait set anew for every message. Where a node has an attribute
-    ``streams``, the callback group of what arrives hundreds of times a second, that group gets an
-    executor of its own, so that a request is not behind images. EventsExecutor, which would not
-    need this, serves nothing with the wheels of rclpy 9.1.
+    An executor builds its wait set anew for every message, of all that it serves. Where a node has
+    an attribute ``apart``, each of these callback groups gets an executor of its own: what arrives
+    hundreds of times a second, so that a request is not behind images, and what is to be answered
+    at once. EventsExecutor, which would not need this, serves nothing with rclpy 9.1 from wheels.
 
     Args:
         node: to serve.
@@ -82,15 +82,11 @@ class Spinner:
     """
 
     def __init__(self, node: Node, threads: int = 4) -> None:
-        streams = getattr(node, "streams", None)
         self._node, self._stop = node, Future()
         self._executors: list[Executor] = []
         if threads > 1:
-            requests = _Requests(streams, threads, node.context)
-            self._executors.append(requests)
-            if streams is not None:
-                requests.sibling = _Streams(node, streams)
-                self._executors.append(requests.sibling)
+            apart = [_Group(node, group) for group in getattr(node, "apart", ())]
+            self._executors += [_Rest(apart, threads, node.context), *apart]
         else:
             self._executors.append(SingleThreadedExecutor(context=node.context))
         self._executors[0].add_node(node)

@@ -61,7 +61,8 @@ class SceneNode(ManagedNode):
     Attributes:
         cameras: what it listens to.
         monitor: compares them with the current scene.
-        streams: group of what streams in, with an executor of its own: see running.Spinner.
+        apart: groups with an executor of their own, see running.Spinner: what streams in, and
+            ``segment``.
 
     Raises:
         ConfigError: parameters that do not fit.
@@ -79,10 +80,11 @@ class SceneNode(ManagedNode):
         self._current: CurrentScene | None = None
         self._built_of: Capture | None = None
         self._topics: SceneTopics | None = None
-        self.streams = MutuallyExclusiveCallbackGroup()
+        streams, look_ups = MutuallyExclusiveCallbackGroup(), MutuallyExclusiveCallbackGroup()
+        self.apart = (streams, look_ups)
         topics = {name: self._config.camera(name) for name in self._config.camera_names}
-        self.cameras = Cameras(self, topics, config, self.streams)
-        self._transforms = TransformListener(self, make_buffer(), self.streams)
+        self.cameras = Cameras(self, topics, config, streams)
+        self._transforms = TransformListener(self, make_buffer(), streams)
         self.monitor = SceneMonitor(self.cameras, self._transforms)
         self._worker = BuildWorker(self._settings(config), self._log)
         self._create_servers()
@@ -105,7 +107,9 @@ class SceneNode(ManagedNode):
 
     def _create_servers(self) -> None:
         """A callback group for each: an answer waits neither for another one nor for a build."""
-        lookup = LookupServices(self, self._transforms, self._scene, self.monitor, self._show)
+        lookup = LookupServices(
+            self, self._transforms, self._scene, self.monitor, self._show, self.apart[1]
+        )
         self._on_segment = lookup.segment
         self._builds = BuildAction(self, self._build)
         self._editor = SceneEditor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import CallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 
 from wildseg3d_msgs.msg import Alternative as AlternativeMessage
@@ -39,6 +39,7 @@ class LookupServices:
         current: gives the scene that answers, or raises why there is none.
         monitor: compares the cameras with the scene.
         show: shows what was selected.
+        group: of ``segment``, which answers in milliseconds; a description may take longer.
 
     Attributes:
         segment: the callback of the service; it never raises.
@@ -51,23 +52,22 @@ class LookupServices:
         current: Callable[[], CurrentScene],
         monitor: _Watches,
         show: Callable[[CurrentScene, Selected], None],
+        group: CallbackGroup,
     ) -> None:
         self._node, self._transforms, self._current = node, transforms, current
         self._monitor, self._show = monitor, show
         self.segment = always_replies(self._segment, Segment, node.get_logger())
         describes = always_replies(self._describe, DescribeObject, node.get_logger())
-        for kind, name, callback in (
-            (Segment, "segment", self.segment),
-            (DescribeObject, "describe_object", describes),
-        ):
-            # Reentrant: one client's answer does not wait for another one's.
-            node.create_service(
-                kind,
-                name,
-                callback,
-                qos_profile=SERVICE_QOS,
-                callback_group=ReentrantCallbackGroup(),
-            )
+        node.create_service(
+            Segment, "segment", self.segment, qos_profile=SERVICE_QOS, callback_group=group
+        )
+        node.create_service(
+            DescribeObject,
+            "describe_object",
+            describes,
+            qos_profile=SERVICE_QOS,
+            callback_group=ReentrantCallbackGroup(),
+        )
 
     def _segment(self, request: Segment.Request) -> Segment.Response:
         check_voxel_size(request.voxel_size)
