@@ -27,6 +27,7 @@ from wildseg3d_ros.ros.building.process import PIPELINE
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import header, image_from_array
 from wildseg3d_ros.ros.messages.replies import Edited
+from wildseg3d_ros.ros.messages.requests import prompt_message
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
 from wildseg3d_ros.scene.file.snapshot import save_scene
@@ -177,11 +178,12 @@ def test_segment_add_and_refine(world):
         client.undo()
 
     refused(client, "UNKNOWN_OBJECT", "99", [green], partial(client.refine_object, 99))
-    for goal, text in (
-        (EditObject.Goal(edit=EditObject.Goal.REFINE), "needs the id"),
-        (EditObject.Goal(edit=7), r"must be 0 \(ADD\) or 1 \(REFINE\), got 7"),
+    for edit, text in (
+        (EditObject.Goal.REFINE, "needs the id"),
+        (7, r"must be 0 \(ADD\) or 1 \(REFINE\), got 7"),
     ):
         with pytest.raises(WildSeg3DError, match=text):
+            goal = EditObject.Goal(edit=edit, prompt=prompt_message([green], {}))
             Edited.of(client._reach(client._edit, goal, None, None))
 
 
