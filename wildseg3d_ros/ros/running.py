@@ -15,7 +15,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError, RCLInvalidROSArgsError, UnknownROSArgsError
+from rclpy._rclpy_pybind11 import (
+    InvalidHandle,
+    RCLError,
+    RCLInvalidROSArgsError,
+    UnknownROSArgsError,
+)
 from rclpy.callback_groups import CallbackGroup
 from rclpy.context import Context
 from rclpy.executors import (
@@ -116,6 +121,8 @@ class Spinner:
                 executor.spin_until_future_complete(self._stop)
             except ExternalShutdownException:
                 return
+            except InvalidHandle:
+                time.sleep(0.01)  # what was ended while the wait set was built leaves the node
             except Exception:  # noqa: BLE001
                 # Callbacks catch their own errors. What arrives here is the middleware's, such as
                 # a reply to a client that is gone: no reason for a node to die.
