@@ -168,12 +168,12 @@ def test_segment_random_requests(live):
 
 
 def test_describe_object_random_requests(live):
-    """Good prompts with random options, and others, are answered."""
+    """Good prompts with random options are answered."""
     _, _, client = live
     answered = []
 
-    @given(descriptions(st.one_of(good_click, any_prompt)))
-    @settings(max_examples=80)
+    @given(descriptions(good_click))
+    @settings(max_examples=60)
     def ask(request):
         answered.append(check(client._call(client._describe, request)))
 
