@@ -109,11 +109,11 @@ def swapped_rig(views: Sequence[View]) -> NDArray[np.uint8]:
         rig[a] = replace(views[a], world_from_cam_prior=views[b].world_from_cam_prior)
     with tempfile.TemporaryDirectory() as folder:
         write_report(Path(folder), rig, judge(rig))
-        above = [read_color(Path(folder) / f"cameras_{number}.png", upright=False) for number in (1, 2)]
-        pair = read_color(Path(folder) / "pair_01.png", upright=False)
+        names = ("cameras_1.png", "cameras_2.png", "pair_01.png")
+        *overviews, pair = (read_color(Path(folder) / name, upright=False) for name in names)
     # Of an overview the left half is from above.
-    above = [picture[:, : picture.shape[1] // 2] for picture in above]
-    top, bottom = scaled(np.concatenate(above, axis=1)), scaled(pair)
+    above = np.concatenate([each[:, : each.shape[1] // 2] for each in overviews], axis=1)
+    top, bottom = scaled(above), scaled(pair)
     gap = np.full((8, WIDTH, 3), BACKGROUND, np.uint8)
     return np.concatenate([top, gap, bottom])
 

@@ -81,6 +81,9 @@ def load_folder(
 ) -> Recording:
     """Reads a recording.
 
+    >>> [view.name for view in load_folder("recording").views]
+    ['cam_0', 'cam_1', 'cam_2']
+
     Args:
         path: the folder, or the ``transforms.json`` in it.
         max_views: reads at most so many views, evenly spaced over the recording.
