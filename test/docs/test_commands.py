@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,7 +38,7 @@ RUN = [page for page in PAGES if "<!-- run -->" in page.read_text()]
 
 SHELL_WORDS = {".", "[", "awk", "cd", "colcon", "cp", "echo", "export", "for", "do", "done", "git",
                "hf", "make", "mkdir", "name=$(basename", "pip", "python", "ros2", "scene_node",
-               "wildseg3d", "apt-get", "sudo", "2>", "docker"}  # fmt: skip
+               "sed", "wildseg3d", "apt-get", "sudo", "2>", "docker"}  # fmt: skip
 FENCE = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
@@ -239,8 +240,8 @@ def run_line(line: str) -> None:
     words = shlex.split(line)
     if words[0] == "." and words[1] == ".venv/setup.sh":
         return
-    if words[0] == "cp":
-        Path(words[2]).write_bytes(Path(words[1]).read_bytes())
+    if words[0] in ("cp", "sed"):
+        subprocess.run(line, shell=True, check=True)
         return
     assert words[0] == "wildseg3d", f"cannot run '{line}'"
     if words[1] == "build" and words[2] in BUILT:
