@@ -99,7 +99,7 @@ def test_load_bag_needs_no_ros(small):
 
 
 def test_load_bag_without_rosbags_names_the_extra(small, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
+    monkeypatch.setitem(sys.modules, "rosbags.typesys", None)
     with pytest.raises(FileError, match="extra 'bags'.*wildseg3d\\[bags\\]"):
         load_bag(small)
 
