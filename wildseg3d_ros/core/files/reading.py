@@ -44,7 +44,7 @@ def opened(
         if found.st_size > largest:
             raise FileError(
                 f"cannot read {what} '{shown(path)}': it has {found.st_size / 1e6:.1f} MB, and at "
-                f"most {largest / 1e6:.0f} MB are read",
+                f"most {largest / 1e6:.3g} MB are read",
                 code,
             )
         try:
