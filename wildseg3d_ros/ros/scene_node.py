@@ -31,6 +31,7 @@ from wildseg3d_ros.ros.cameras.captured import CapturedViews, hand_eye_warnings
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.lifecycle import ManagedNode
+from wildseg3d_ros.ros.memory import MemoryRelease
 from wildseg3d_ros.ros.messages.reports import view_reports
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
@@ -108,6 +109,7 @@ class SceneNode(ManagedNode):
 
     def _create_servers(self) -> None:
         """A callback group for each: an answer waits neither for another one nor for a build."""
+        self._memory = MemoryRelease(self)
         self._on_segment = always_replies(self._segment, Segment, self.get_logger())
         # Reentrant: what adds an object for seconds must not keep the look-ups waiting.
         self.create_service(
@@ -155,6 +157,7 @@ class SceneNode(ManagedNode):
 
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
+        self._memory.note()
         self._current = current
         if self._topics is not None:
             self._topics.selection.show(current)
@@ -217,6 +220,7 @@ class SceneNode(ManagedNode):
         super().destroy_node()
 
     def _segment(self, request: Segment.Request) -> Segment.Response:
+        self._memory.note()
         if not request.target_frame:
             request.target_frame = self.get_parameter("target_frame").value
         current, selected, reply = self._answer(request)

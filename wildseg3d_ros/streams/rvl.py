@@ -16,13 +16,19 @@ _GROUPS = 10
 """Nibbles of the largest number: a count of pixels that an image can have."""
 
 
+_PART = 1 << 20
+"""Bytes that are read at once."""
+_BYTES_OF_PIXEL = 4
+"""At most: a difference takes six nibbles, and a run of one two more."""
+
+
 def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
     """(pixels,) depth in the units of the stream, 0 = none.
 
     Raises:
         ValueError: the stream ends before the last pixel, or says more than there are.
     """
-    numbers = _numbers(data)
+    numbers = _numbers(data[: _BYTES_OF_PIXEL * pixels + 8])
     depth = np.zeros(pixels, np.uint16)
     at, filled, last = 0, 0, 0
     while filled < pixels:
@@ -44,14 +50,26 @@ def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
 
 def _numbers(data: memoryview | bytes) -> NDArray[np.int32]:
     """All numbers of the stream, and after them what the last word was filled up with."""
-    words = np.frombuffer(data, np.uint8, len(data) // 4 * 4).reshape(-1, 4)[:, ::-1]
-    nibbles = np.stack([words >> 4, words & 0xF], axis=-1).ravel()
+    found, rest = [np.zeros(0, np.int32)], np.zeros(0, np.uint8)
+    # In parts: what leads to a number takes ten times as much memory as the number.
+    for at in range(0, len(data), _PART):
+        part = data[at : at + _PART]
+        words = np.frombuffer(part, np.uint8, len(part) // 4 * 4).reshape(-1, 4)[:, ::-1]
+        nibbles = np.stack([words >> 4, words & 0xF], axis=-1).ravel()
+        numbers, rest = _whole_numbers(np.concatenate([rest, nibbles]))
+        found.append(numbers)
+    return np.concatenate(found)
+
+
+def _whole_numbers(nibbles: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """The numbers that end in some nibbles, and what is left."""
     ends = np.flatnonzero(nibbles < 8).astype(np.int32)
-    if not len(ends):
-        return np.zeros(0, np.int32)
-    nibbles = nibbles[: ends[-1] + 1]
-    starts = np.concatenate([np.zeros(1, np.int32), ends[:-1] + 1])
-    group = np.arange(len(nibbles), dtype=np.int32) - np.repeat(starts, ends + 1 - starts)
-    if int(group.max()) >= _GROUPS:
+    count = int(ends[-1]) + 1 if len(ends) else 0
+    nibbles, rest = nibbles[:count], nibbles[count:]
+    starts = np.concatenate([np.zeros(1, np.int32), ends[:-1] + 1]) if count else ends
+    group = np.arange(count, dtype=np.int32) - np.repeat(starts, ends + 1 - starts)
+    if max(int(group.max(initial=0)) + 1, len(rest)) > _GROUPS:
         raise ValueError("a number has more than 30 bits")
-    return np.add.reduceat((nibbles & 7).astype(np.int32) << (3 * group), starts)
+    if not count:
+        return np.zeros(0, np.int32), rest
+    return np.add.reduceat((nibbles & 7).astype(np.int32) << (3 * group), starts), rest
