@@ -72,6 +72,7 @@ _NAMED = 5
 """Files that are named where many were left out."""
 
 
+@np.errstate(all="ignore")  # what is not finite is named by an error, in one line
 def load_folder(
     path: str | Path,
     max_views: int | None = None,
