@@ -62,7 +62,7 @@ def _runs(numbers: memoryview, pixels: int) -> array[int]:
 
 
 def _numbers(data: memoryview | bytes, most: int) -> NDArray[np.int32]:
-    """The numbers of the stream, and what the last word was filled up with; ends after ``most``."""
+    """The first numbers of the stream, and what the last word was filled up with."""
     found, rest, count = [np.zeros(0, np.int32)], np.zeros(0, np.uint8), 0
     # In parts: what leads to a number takes ten times as much memory as the number.
     for at in range(0, len(data), _PART):
