@@ -26,7 +26,7 @@ FLOORS = (
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 
 ROS_FLOORS = (
-    {"guard", "lifecycle", "messages", "parameters", "qos", "running"},
+    {"guard", "lifecycle", "memory", "messages", "parameters", "qos", "running"},
     {"rviz", "tf"},
     {"cameras"},
     {"services"},
