@@ -63,7 +63,8 @@ def read_bytes(
 ) -> bytes:
     """All of a file; see :func:`opened`."""
     with opened(path, what, largest, code) as file:
-        return file.read(largest + 1)
+        # Some of /proc never end, and say that they have nothing.
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def is_regular(path: Path) -> bool:
