@@ -139,7 +139,10 @@ def _seen(
     """Points (N, 3) of a grid of pixels, in the camera, and the median of their depths [m]."""
     v, u = (np.linspace(0, n - 1, _GRID).round().astype(int) for n in size)
     uv = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2)
-    z = np.full(len(uv), _DISTANCE) if depth is None else depth[uv[:, 1], uv[:, 0]].astype(float)
+    z = np.full(len(uv), _DISTANCE)
+    if depth is not None:  # which may have fewer pixels
+        rows, columns = ((uv[:, ::-1] + 0.5) / size * depth.shape).astype(int).T
+        z = depth[rows, columns].astype(float)
     if not (z > 0).any():
         z = np.full(len(uv), _DISTANCE)
     uv, z = uv[z > 0], z[z > 0]
