@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 _PERIOD = 10.0

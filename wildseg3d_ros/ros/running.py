@@ -25,12 +25,8 @@ from rclpy.executors import (
     MultiThreadedExecutor,
     SingleThreadedExecutor,
 )
-from rclpy.logging import (
-    LoggingSeverity,
-    get_logger,
-    get_logger_effective_level,
-    set_logger_level,
-)
+from rclpy.impl.logging_severity import LoggingSeverity
+from rclpy.logging import get_logger, get_logger_effective_level, set_logger_level
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future

@@ -31,7 +31,7 @@ def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
         ValueError: the stream ends before the last pixel, or says more than there are.
     """
     numbers = _numbers(data[: _BYTES_OF_PIXEL * pixels + 8], 3 * pixels)
-    runs = _runs(memoryview(numbers), pixels)
+    runs = _runs(numbers.data, pixels)
     counts = np.frombuffer(runs, np.int64)
     is_measured = np.tile([False, True], len(counts) // 2)
     depth = np.zeros(pixels, np.uint16)
@@ -68,7 +68,7 @@ def _numbers(data: memoryview | bytes, most: int) -> NDArray[np.int32]:
     for at in range(0, len(data), _PART):
         part = data[at : at + _PART]
         words = np.frombuffer(part, np.uint8, len(part) // 4 * 4).reshape(-1, 4)[:, ::-1]
-        nibbles = np.stack([words >> 4, words & 0xF], axis=-1).ravel()
+        nibbles = np.stack([words >> 4, words & 0xF], axis=-1).ravel().astype(np.uint8, copy=False)
         numbers, rest = _whole_numbers(np.concatenate([rest, nibbles]))
         found.append(numbers)
         count += len(numbers)
