@@ -146,6 +146,10 @@ def _seen(
     if not (z > 0).any():
         z = np.full(len(uv), _DISTANCE)
     uv, z = uv[z > 0], z[z > 0]
+    if not np.isfinite(K).all() or abs(np.linalg.det(K)) < 1e-12:
+        raise InputError(
+            f"intrinsics that are no camera's: {K.tolist()}", ErrorCode.BAD_CALIBRATION
+        )
     rays = np.column_stack([uv, np.ones(len(uv))]) @ np.linalg.inv(K).T
     return rays * z[:, None], float(np.median(z))
 
