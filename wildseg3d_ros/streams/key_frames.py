@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
 from wildseg3d_ros.streams.decoding import CameraDecoder
 from wildseg3d_ros.streams.frames import FrameSet
