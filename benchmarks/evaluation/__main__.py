@@ -43,7 +43,7 @@ def run(name: str, out: Path, anew: bool = False) -> None:
     if missing:
         out.mkdir(parents=True, exist_ok=True)
         (out / f"{name}.machine.json").write_text(json.dumps(machine.describe()) + "\n")
-    for k, case in enumerate(sorted(missing, key=lambda c: (c.seed, c.kind))):
+    for k, case in enumerate(sorted(missing, key=lambda c: (c.seed, c.kind != "catalogue"))):
         results.add(case, measure(case))
         print(f"{name}: {k + 1} of {len(missing)}", file=sys.stderr, flush=True)
 

@@ -27,7 +27,7 @@ from wildseg3d_ros.ros.messages.conversions import (
 from wildseg3d_ros.ros.messages.grasps import pose_message
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import WORLD_FRAME, camera_messages, optical_frame
-from wildseg3d_ros.sim.arm import LINKS
+from wildseg3d_ros.sim.arm import LINKS, Arm
 from wildseg3d_ros.sim.live import WRIST, LiveCell
 from wildseg3d_ros.streams.config import CameraConfig
 
@@ -41,10 +41,14 @@ class CellTopics:
     Args:
         node: that they belong to.
         compressed: whether images go out compressed as well.
+
+    Attributes:
+        arm: that the cell has; None where there is none.
     """
 
     def __init__(self, node: Node, compressed: bool) -> None:
         self._node, self._compressed = node, compressed
+        self.arm: Arm | None = None
         self._publishers: dict[str, Publisher] = {}
         self._qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -63,9 +67,10 @@ class CellTopics:
             if name != WRIST
         ]
         if cell.spec.arm:
-            base = cell.arm.model.world_from_base
+            self.arm = cell.arm.model
+            base = self.arm.world_from_base
             fixed.append(transform_from_matrix(base, WORLD_FRAME, LINKS[0].name))
-            self.publish("robot_description", String(data=cell.arm.model.urdf()), latched())
+            self.publish("robot_description", String(data=self.arm.urdf()), latched())
         self.publish("/tf_static", TFMessage(transforms=fixed), latched())
 
     def camera(self, cell: LiveCell, name: str, stamp_ns: int) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.geometry.transforms import (
     invert,
     make_transform,
+    rotation_angle,
     rotation_from_vector,
     vector_from_rotation,
 )
@@ -185,13 +186,10 @@ class Arm:
         for _ in range(60):
             poses = self.poses(angles)
             tool = poses["tool0"]
-            off = np.concatenate(
-                [
-                    target[:3, 3] - tool[:3, 3],
-                    vector_from_rotation(target[:3, :3] @ tool[:3, :3].T),
-                ]
-            )
-            if np.abs(off).max() < _CLOSE:
+            turn = target[:3, :3] @ tool[:3, :3].T
+            off = np.concatenate([target[:3, 3] - tool[:3, 3], vector_from_rotation(turn)])
+            # The vector of a half turn is none; its angle is known.
+            if np.abs(off[:3]).max() < _CLOSE and rotation_angle(turn) < _CLOSE:
                 angles = (angles + np.pi) % (2 * np.pi) - np.pi
                 return angles if (np.abs(angles) <= limits + 0.01).all() else None
             columns = []
