@@ -26,7 +26,7 @@ from wildseg3d_ros.ros.guard import always_replies
 from wildseg3d_ros.ros.messages.conversions import time_message
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.sim.live import WRIST, CellSpec, LiveCell
-from wildseg3d_ros.sim.staged import Things
+from wildseg3d_ros.sim.things import Things
 
 _REPLY_SECONDS = 60.0
 _TICK = 0.02

@@ -24,7 +24,8 @@ from wildseg3d_ros.sim.noise import (
 )
 from wildseg3d_ros.sim.posed_arm import PosedArm
 from wildseg3d_ros.sim.render import Frame
-from wildseg3d_ros.sim.staged import CatalogueStage, RandomStage, Staged, Things
+from wildseg3d_ros.sim.staged import CatalogueStage, RandomStage, Staged
+from wildseg3d_ros.sim.things import Things
 
 WRIST = "wrist"
 """Name of the camera that tours the table."""

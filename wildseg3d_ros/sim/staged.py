@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,6 @@ from wildseg3d_ros.sim.random_scene import (
 from wildseg3d_ros.sim.random_surroundings import SceneKind
 from wildseg3d_ros.sim.render import CellRenderer, Frame
 
-Things = Literal["catalogue", "random", "table", "bin", "shelf"]
-"""What a cell has: household things, or a random scene, of any kind or of the named one."""
 _HOLES, _FAINT, _CLEAR = 0.01, 0.35, 0.15
 """In random scenes: share of pixels without depth; how likely a dark or shiny thing loses some of
 it; and how likely a thing is of glass, which has none."""
