@@ -68,7 +68,7 @@ class CellNode(Node):
         self._out = CellTopics(self, compressed)
         self._start = time.monotonic() if clock else None
         if clock:
-            self._clock = self.create_publisher(Clock, "/clock", 10)
+            self._time = self.create_publisher(Clock, "/clock", 10)
             self.create_timer(_TICK, self._tick)
         self._stopping, self._started = threading.Event(), threading.Event()
         self._failure: Exception | None = None
@@ -136,7 +136,7 @@ class CellNode(Node):
 
     def _tick(self) -> None:
         now = time_message(self._now_ns())
-        self._clock.publish(Clock(clock=now))
+        self._time.publish(Clock(clock=now))
 
     # ---- requests ----------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class FileSource:
         FileError: a file that is no scene.
     """
 
-    live = False
+    live, captures = False, None
 
     def __init__(self, path: Path) -> None:
         self._path, self.name = path, path.name
