@@ -111,6 +111,8 @@ def draw(folder: Path) -> list[Path]:
     written = []
     for name, figure in (("evaluation_sweeps", _sweeps), ("evaluation_identity", _identity)):
         made = figure(plt, measured)
+        if made is None:
+            continue
         path = IMAGES / f"{name}.jpg"
         made.savefig(path, dpi=110, pil_kwargs={"quality": 82})
         written.append(path)
@@ -129,8 +131,12 @@ def write_tables(measured: Measured) -> None:
 def put_table(text: str, name: str, lines: Sequence[str]) -> str:
     """The page's text with a table replaced."""
     mark = f"<!-- table: evaluation {name} -->\n"
-    body = "\n".join(lines) + "\n"
-    return re.sub(rf"({re.escape(mark)}\n)(?:\|.*\n)*", lambda found: found[1] + body, text)
+    if len(lines) <= 2:
+        lines = [f"Not measured yet: `make evaluation ARGS={name}`."]
+    body = mark + "\n" + "\n".join(lines) + "\n"
+    # A table, or the line that says that there is none.
+    before = rf"{re.escape(mark)}(?:\n(?:\|.*\n|Not measured.*\n)+)?"
+    return re.sub(before, lambda _: body, text)
 
 
 def table(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
@@ -219,6 +225,8 @@ def _line(
 
 def _identity(plt: Any, measured: Measured) -> Any:
     """A dot per object and build: how much of it is the same object as in the first build."""
+    if not any(measured.of("identity", _is(kind=kind))[1:] for kind in ("catalogue", "random")):
+        return None
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained", sharey=True)
     for axis, kind in zip(axes, ("catalogue", "random"), strict=True):
         kept = kept_by_object(measured.of("identity", _is(kind=kind)))
