@@ -137,5 +137,5 @@ def sample_surface(
     chosen = rng.choice(len(triangles), count, p=twice_area / twice_area.sum())
     share = np.sort(rng.random((count, 2)), axis=1)
     weights = np.stack([share[:, 0], share[:, 1] - share[:, 0], 1 - share[:, 1]], axis=1)
-    points = np.einsum("nk,nkd->nd", weights, triangles[chosen])
+    points = np.einsum("ij,ijk->ik", weights, triangles[chosen])
     return Surface(points, normal[chosen] / np.maximum(twice_area[chosen, None], 1e-20))
