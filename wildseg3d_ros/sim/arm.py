@@ -13,7 +13,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wildseg3d_ros.core.geometry.transforms import (
     invert,
@@ -142,9 +142,9 @@ class Arm:
         """Names of the joints that turn."""
         return tuple(f"{link.name}_joint" for link in LINKS if link.axis)
 
-    def steps(self, angles: Sequence[float]) -> list[tuple[str, str, NDArray[np.float64]]]:
+    def steps(self, angles: ArrayLike) -> list[tuple[str, str, NDArray[np.float64]]]:
         """(parent, link, (4, 4) parent_from_link) of all links but the base."""
-        left = list(angles)
+        left = np.asarray(angles, np.float64).tolist()
         found = []
         links = self.links
         for parent, link in pairwise(links):
@@ -153,7 +153,7 @@ class Arm:
             found.append((parent.name, link.name, pose))
         return found
 
-    def poses(self, angles: Sequence[float]) -> dict[str, NDArray[np.float64]]:
+    def poses(self, angles: ArrayLike) -> dict[str, NDArray[np.float64]]:
         """(4, 4) ``world_from_link`` of all links, at these six angles [rad]."""
         found = {LINKS[0].name: self.world_from_base}
         for parent, name, pose in self.steps(angles):
@@ -198,7 +198,7 @@ class Arm:
                 columns.append([*np.cross(axis, tool[:3, 3] - poses[link.name][:3, 3]), *axis])
             jacobian = np.array(columns).T
             step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(6), off)
-            angles = angles + step * min(1.0, _LONGEST_STEP / max(np.abs(step).max(), 1e-9))
+            angles += step * min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), 1e-9))
         return None
 
     def _height(self, angles: NDArray) -> float:

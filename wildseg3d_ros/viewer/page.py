@@ -72,7 +72,7 @@ class Page:
                     with ui.tab_panel("rig"):
                         self.rig = RigReport()
                         captures = self.source.captures
-                        self.captured = captures and CapturedViews(captures)
+                        self.captured = None if captures is None else CapturedViews(captures)
                     with ui.tab_panel("help"):
                         _draw_help()
         ui.timer(_TICK, self._tick, immediate=True)
