@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.evaluation.experiments import (
     CAMERAS,
-    DRAWS,
     EXPERIMENTS,
     EXTRINSICS,
     NOISE,
@@ -229,13 +228,14 @@ def _identity(plt: Any, measured: Measured) -> Any:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained", sharey=True)
     for axis, kind in zip(axes, ("catalogue", "random"), strict=True):
-        kept = kept_by_object(measured.of("identity", _is(kind=kind)))
+        results = measured.of("identity", _is(kind=kind))
+        kept = kept_by_object(results)
         for at, (name, ious) in enumerate(kept.items()):
             shift = np.linspace(-0.3, 0.3, len(ious)) if len(ious) > 1 else [0.0]
             axis.plot(at + np.asarray(shift), ious, ".", color=BLUE, alpha=0.7)
             axis.text(at, -0.08, str(name), ha="center", va="top", fontsize=8)
         axis.axhline(KEPT, color=ORANGE, lw=1)
-        axis.set(title=f"{kind} scene, {DRAWS} times", ylim=(-0.02, 1.02), xticks=[])
+        axis.set(title=f"{kind} scene, {len(results)} times", ylim=(-0.02, 1.02), xticks=[])
         axis.set_xlabel("object of the first build", labelpad=14)
     axes[0].set_ylabel("IoU with the first build")
     return figure
