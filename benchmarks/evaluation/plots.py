@@ -108,7 +108,7 @@ def draw(folder: Path) -> list[Path]:
     measured = Measured(folder)
     write_tables(measured)
     written = []
-    for name, figure in (("evaluation_sweeps", _sweeps), ("evaluation_identity", _identity)):
+    for name, figure in PLOTS.items():
         made = figure(plt, measured)
         if made is None:
             continue
@@ -239,3 +239,7 @@ def _identity(plt: Any, measured: Measured) -> Any:
         axis.set_xlabel("object of the first build", labelpad=14)
     axes[0].set_ylabel("IoU with the first build")
     return figure
+
+
+PLOTS = {"evaluation_sweeps": _sweeps, "evaluation_identity": _identity}
+"""What makes each picture of docs/images."""
