@@ -33,6 +33,7 @@ ROS_FLOORS = (
     {"building"},
     {"monitoring", "topics"},
     {"client", "record_node", "replay_node", "scene_feed", "scene_node"},
+    {"cell_topics"},
     {"cell_node", "live_check"},
 )
 """The same within ``ros``."""
