@@ -178,8 +178,8 @@ def _heads(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
     values = [config.get(key) for key in ("enc_num_heads", "dec_num_heads")]
     if not all(value is None or (type(value) is int and value > 0) for value in values):
         raise FileError(
-            f"the checkpoint's description says {shown(values)} encoder and decoder heads; expected "
-            f"two whole numbers; {remedy()}"
+            f"the checkpoint's description says {shown(values)} encoder and decoder heads; "
+            f"expected two whole numbers; {remedy()}"
         )
     return values[0], values[1]
 
