@@ -37,7 +37,7 @@ ENTER := . .venv/setup.sh &&
 # A test that hangs ends after ten minutes with the stacks of all threads, and the others go on.
 BOUNDED = -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
-.PHONY: help setup dev demo demo-live test bench gpu-wheels bench-gpu fit train docs figures lint format lock clean
+.PHONY: help setup dev demo demo-live test bench evaluation gpu-wheels bench-gpu fit train docs figures lint format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ test: ## all tests, those of the ROS layer over real DDS
 bench: EXTRAS = mast3r sam2
 bench: setup ## measure accuracy, time and memory
 	@$(ENTER) .venv/bin/python -m benchmarks $(ARGS)
+
+evaluation: ## answers in the simulated cell by poses, noise, cameras: docs/explanation/evaluation.md
+	@$(BOOTSTRAP) --with docs --with sim
+	@$(ENTER) .venv/bin/python -m benchmarks.evaluation $(ARGS)
 
 gpu-wheels: ## download what bench-gpu needs beside PyTorch into WHEELS (ARGS="--python 3.12")
 	@$(or $(PYTHON),python3) packaging/bench_gpu.py fetch "$(WHEELS)" $(ARGS)

@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from benchmarks import rig_pictures
 from benchmarks.recordings import REAL_DATA
 from wildseg3d_ros.core.geometry.cameras import back_project, project
 from wildseg3d_ros.core.geometry.similarity import umeyama
@@ -35,8 +37,10 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
 TABLETOP = ROOT / "examples" / "tabletop"
 COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#882255",
-          "#999999", "#332288")  # fmt: skip
+          "#000000", "#332288")  # fmt: skip
 MISSED, EXTRA = "#E69F00", "#0072B2"
+QUALITY = 82
+"""Of JPEG."""
 SHELF_REFERENCE = "frame-000007"
 SHOWN_ERROR = 0.012
 """Disagreement [m] that has the brightest colour."""
@@ -71,6 +75,11 @@ def shelf() -> Built | None:
         return None
     recording = load_folder(source)
     return Built(recording, build_scene(recording.views))
+
+
+def rig() -> NDArray[np.uint8]:
+    """The table's cameras, two of them with each other's pose."""
+    return rig_pictures.swapped_rig(tabletop().recording.views)
 
 
 def truth_and_answer() -> Any:
@@ -324,8 +333,11 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "alignment_error": alignment_error,
     "cloud_error": cloud_error,
     "shelf_truth_and_answer": shelf_truth_and_answer,
+    "shelf": rig_pictures.shelf_picture,
+    "rig": rig,
 }
-"""What makes each picture of docs/images."""
+"""What makes each picture of docs/images: matplotlib's figure, RGB, or None where its recording is
+absent. Those of the page are made by benchmarks/moving_picture.py, which needs a browser."""
 
 TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[], list[list[str]]]]] = {
     "objects": (
@@ -368,7 +380,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: its recording is absent; set WILDSEG3D_DATA to the recordings' folder")
             continue
         path = IMAGES / f"{name}.jpg"
-        figure.savefig(path, dpi=110, pil_kwargs={"quality": 82})
+        if isinstance(figure, np.ndarray):
+            Image.fromarray(figure).save(path, quality=QUALITY)
+        else:
+            figure.savefig(path, dpi=110, pil_kwargs={"quality": QUALITY})
         print(f"wrote {path.relative_to(ROOT)}")
     return 0
 

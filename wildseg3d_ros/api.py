@@ -117,6 +117,10 @@ def build(
 class Scene:
     """A scene to ask. It does not change.
 
+    >>> scene = load("scene.ws3d")
+    >>> scene.views, scene.frame_id, scene.warnings
+    (('cam_0', 'cam_1', 'cam_2'), 'base', ())
+
     Args:
         snapshot: what was built, or loaded.
         path: its file, if it has one.
@@ -169,7 +173,11 @@ class Scene:
         return camera_image(self._snapshot, self._snapshot.view_index(view))
 
     def labels(self, view: str) -> NDArray[np.int32]:
-        """(H, W) ids of whole objects in a camera's image, 0 = none; errors as of image."""
+        """(H, W) ids of whole objects in a camera's image, 0 = none; errors as of image.
+
+        >>> load("scene.ws3d").labels("cam_0").max()
+        np.int32(4)
+        """
         return camera_labels(self._snapshot, self._snapshot.view_index(view))
 
     def segment(

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 from wildseg3d_ros.core.progress_bar import ProgressBar
 from wildseg3d_ros.demo import NodeProcess, end_on_sigterm, own_domain, until_ready
+from wildseg3d_ros.sim.things import Things
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo-live") -> int:
@@ -24,6 +26,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo-liv
     option("--objects", type=int, default=10, help="things on the table (%(default)s)")
     option("--seed", type=int, default=0, help="another seed, another cell (%(default)s)")
     option("--rate", type=float, default=1.0, help="frames per second (%(default)s)")
+    text = "household things, or a random scene: of any kind, on a table, in a bin, on a shelf"
+    option("--things", choices=get_args(Things), default="catalogue", help=f"{text} (%(default)s)")
+    option("--arm", action="store_true", help="an arm that passes, and is left out by its URDF")
     option("--port", type=int, default=8080, help="of the page (%(default)s)")
     option("--host", default="127.0.0.1", help="0.0.0.0: for other machines, with a token")
     option("--out", type=Path, default=Path("out/demo-live"), help="folder for logs")
@@ -33,8 +38,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "wildseg3d demo-liv
     end_on_sigterm()
     cameras = [f"cam_{k}" for k in range(given.views)]
     given.out.mkdir(parents=True, exist_ok=True)
-    cell = [f"--{name}={getattr(given, name)}" for name in ("views", "objects", "seed", "rate")]
+    passed = ("views", "objects", "seed", "rate", "things")
+    cell = [f"--{name}={getattr(given, name)}" for name in passed]
     node = ["--ros-args", "-p", f"cameras:={cameras}", "-p", "image_timeout:=120.0"]
+    if given.arm:
+        cell.append("--arm")
+        node += ["-p", "robot.description_topic:=robot_description"]
     print(f"ROS_DOMAIN_ID {own_domain()}, logs in {given.out}/", flush=True)
     with ExitStack() as running:
         nodes = [

@@ -58,6 +58,10 @@ def build_scene(
 ) -> Scene:
     """Builds the snapshot that answers prompts.
 
+    >>> from wildseg3d_ros.io.folder import load_folder
+    >>> build_scene(load_folder("recording", max_views=2).views)
+    <scene ...: ... objects in 2 views, frame 'world'>
+
     Args:
         views: two or more views of one static scene. Where some cannot be related to the others,
             the largest group that can is built, and the rest left out with a warning.
@@ -283,6 +287,10 @@ def _say_found_intrinsics(views: Sequence[View], alignment: Alignment, progress:
 
 def segment(scene: Scene, prompt: Prompt) -> ObjectCloud:
     """Answers a prompt from the scene: a look-up and a copy, no inference.
+
+    >>> from wildseg3d_ros.scene.file.snapshot import load_scene
+    >>> segment(load_scene("scene.ws3d"), Prompt(object_ids=(1,)))
+    <cloud of object 1: ... points in 'base'...>
 
     Raises:
         PromptError: the prompt names what the scene does not have; the text says what it has.

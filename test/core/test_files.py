@@ -332,3 +332,10 @@ def test_write_bytes_to_pipes_and_devices(tmp_path):
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     with pytest.raises(FileError, match="no file"):
         write_bytes(tmp_path, b"1")
+
+
+def test_read_bytes_of_a_file_that_says_nothing_of_its_size():
+    """As those of /proc do, some of which never end."""
+    with Path("/proc/self/pagemap").open("rb") as file:
+        assert file.read(8)
+    assert read_bytes("/proc/self/pagemap", "data", 1000) == b""

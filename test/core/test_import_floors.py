@@ -26,13 +26,14 @@ FLOORS = (
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 
 ROS_FLOORS = (
-    {"guard", "lifecycle", "messages", "parameters", "qos", "running"},
+    {"guard", "lifecycle", "memory", "messages", "parameters", "qos", "running"},
     {"rviz", "tf"},
     {"cameras"},
     {"services"},
     {"building"},
     {"monitoring", "topics"},
     {"client", "record_node", "replay_node", "scene_feed", "scene_node"},
+    {"cell_topics"},
     {"cell_node", "live_check"},
 )
 """The same within ``ros``."""

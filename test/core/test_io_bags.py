@@ -27,6 +27,7 @@ from wildseg3d_ros.core.geometry.transforms import invert, make_transform
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.bags.loading import load_bag
 from wildseg3d_ros.io.loading import load_recording
+from wildseg3d_ros.streams.key_frames import _seen
 from wildseg3d_ros.streams.rig_file import read_rig
 from wildseg3d_testing import bags
 from wildseg3d_testing.bags import START_NS, fixed_cameras, write_bag
@@ -99,7 +100,7 @@ def test_load_bag_needs_no_ros(small):
 
 
 def test_load_bag_without_rosbags_names_the_extra(small, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rosbags.rosbag2", None)
+    monkeypatch.setitem(sys.modules, "rosbags.typesys", None)
     with pytest.raises(FileError, match="extra 'bags'.*wildseg3d\\[bags\\]"):
         load_bag(small)
 
@@ -272,6 +273,15 @@ def test_load_bag_chooses_sharp_key_frames_of_a_moving_camera(swing, late_ns, tm
             view.world_from_cam_prior, swing(float(number), pose_only=True), atol=1e-9
         )
     assert len(load_bag(bag, max_views=3).views) == 3
+
+
+@pytest.mark.parametrize("size", [(24, 32), (48, 1), (1, 1), (96, 128)])
+def test_seen_takes_depth_of_another_size(size):
+    K = np.array([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
+    points, median = _seen(np.full(size, 2.0, np.float32), K, (48, 64))
+    expected, _ = _seen(np.full((48, 64), 2.0, np.float32), K, (48, 64))
+    np.testing.assert_array_equal(points, expected)
+    assert median == 2.0
 
 
 def test_load_bag_memory_does_not_grow_with_the_bag(truth, tmp_path):

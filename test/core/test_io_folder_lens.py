@@ -108,6 +108,12 @@ def test_load_folder_is_fisheye(folder):
     assert not np.array_equal(folder.load().views[0].image, expected)
     folder.meta["is_fisheye"] = True
     np.testing.assert_array_equal(folder.load().views[0].image, expected)
+    folder.meta["is_fisheye"] = 1
+    np.testing.assert_array_equal(folder.load().views[0].image, expected)
+    folder.meta["is_fisheye"] = "true"
+    with pytest.raises(InputError, match="is_fisheye must be true or false, got 'true'"):
+        folder.load()
+    folder.meta["is_fisheye"] = True
     folder.meta["camera_model"] = "OPENCV"
     with pytest.raises(InputError, match="is_fisheye contradicts camera_model 'OPENCV'"):
         folder.load()

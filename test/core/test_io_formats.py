@@ -232,6 +232,9 @@ DAMAGED = {
     ("tum", "groundtruth.txt", lambda data: b"1.0 2 3\n"): "expected a stamp and 7 more, got 2",
     ("mvsnet", "cams/00000001_cam.txt", lambda data: data[:90]): "'intrinsic' and 9",
     ("middlebury", "made_par.txt", lambda data: data[:-40]): "line 4: expected a name and 21",
+    ("middlebury", "made_par.txt", lambda data: data.strip().rpartition(b" ")[0] + b" inf"): (
+        "expected a finite 4x4 matrix"
+    ),
     ("apc", "cam.info.txt", lambda data: data.replace(b"for frame-000001", b"for frame-9")): (
         "no camera pose for frame-000001"
     ),
@@ -241,6 +244,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("case", DAMAGED, ids=lambda case: f"{case[0]} {case[1]}")
 def test_load_folder_names_the_damaged_part(case, written, tmp_path):
     name, part, damage = case

@@ -29,7 +29,7 @@ def cell():
 
 def count(cell, thing):
     """Pixels that show a thing, over the fixed cameras."""
-    label = 1 + [p.name for p in cell._cell.props].index(thing)
+    label = cell.label(thing)
     return sum(int((cell.labels(c) == label).sum()) for c in cell.cameras if c != WRIST)
 
 

@@ -364,10 +364,11 @@ def test_find_weights_name_that_the_hub_cannot_have():
         find_weights("foo/-bar")
 
 
-def test_open_checkpoint_heads_that_are_no_number(written, tmp_path):
+@pytest.mark.parametrize("heads", ['"lots"', "Infinity", "NaN", "2.5", "true", "[]", "-1", "0"])
+def test_open_checkpoint_heads_that_are_no_number(heads, written, tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
     shutil.copy(written, folder / "model.safetensors")
-    (folder / "config.json").write_text('{"enc_num_heads": "lots"}')
-    with pytest.raises(FileError, match="lots.*whole numbers"):
+    (folder / "config.json").write_text(f'{{"enc_num_heads": {heads}}}')
+    with pytest.raises(FileError, match=r"\[.*, None\] encoder.*whole numbers"):
         load(folder / "model.safetensors")

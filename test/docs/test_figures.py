@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import figures, moving_picture
+from benchmarks.evaluation import plots
+from wildseg3d_ros.io.pictures import object_colors
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {page: page.read_text() for page in (ROOT / "docs").rglob("*.md")}
@@ -21,6 +23,36 @@ def test_picture_is_there_and_shown(name):
     assert picture is not None, f"make figures ARGS={name}"
     assert picture.shape[1] == pytest.approx(1100, abs=2)  # 10 inches of 110 dots
     assert any(f"images/{name}.jpg" in text for text in PAGES.values())
+
+
+def test_every_picture_has_its_command():
+    """Those of the page need a browser."""
+    pictures = {path.stem for path in (ROOT / "docs" / "images").iterdir()}
+    assert pictures - set(figures.FIGURES) - set(plots.PLOTS) == {"click", "viewer"}
+
+
+# Machado, Oliveira and Fernandes (2009), severity 1: what a dichromat sees of linear RGB.
+SEEN = {
+    "all": np.eye(3),
+    "protan": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                        [-0.003882, -0.048116, 1.051998]]),
+    "deutan": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                        [-0.011820, 0.042940, 0.968881]]),
+    "tritan": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                        [0.004733, 0.691367, 0.303900]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("eye", SEEN)
+def test_objects_have_colours_that_everybody_can_tell_apart(eye):
+    drawn = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in figures.COLORS]
+    for colors in (drawn, [*object_colors(range(10)).values()]):
+        share = np.array(colors) / 255
+        linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+        seen = np.clip(linear @ SEEN[eye].T, 0, 1).astype(np.float32)
+        lab = cv2.cvtColor(seen[None] ** np.float32(1 / 2.2), cv2.COLOR_RGB2Lab)[0]
+        apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(len(lab), 1)]
+        assert apart.min() > 14  # 2.3 is just noticeable on large areas
 
 
 @pytest.mark.parametrize("name", figures.TABLES)

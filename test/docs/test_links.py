@@ -12,6 +12,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 EVERY = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 INDEXES = sorted(DOCS.rglob("index.md"))
+GUIDES = [*sorted((DOCS / "tutorials").glob("*.md")), DOCS / "how-to" / "own-recording.md"]
 LONGEST_SENTENCE = 30
 FOREIGN = {"docs/bop_datasets_format.md"}
 """Pages of other projects that code names."""
@@ -110,8 +111,14 @@ def test_code_names_pages_that_exist():
     assert missing == []
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=name)
-def test_sentences_of_tutorials_are_short(page):
+def test_readme_fits_a_screen_and_a_half():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=name)
+def test_sentences_of_guides_are_short(page):
     text = without_code(page.read_text())
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"\]\([^)]*\)", "]", text)
@@ -124,8 +131,8 @@ def test_sentences_of_tutorials_are_short(page):
     assert long == []
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "tutorials").glob("*.md")), ids=name)
-def test_tutorials_use_the_words_of_the_list(page):
+@pytest.mark.parametrize("page", GUIDES, ids=name)
+def test_guides_use_the_words_of_the_list(page):
     table = (DOCS / "reference" / "words.md").read_text().partition("## Not used")[2]
     banned = re.findall(r"^\| ([a-z ]+) \|", table, re.MULTILINE)[1:]
     assert len(banned) == 10

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +54,12 @@ class Outcome:
     seconds: float
     peak_mb: float
     text: str
+
+    @property
+    def file(self) -> tuple[str, int]:
+        """Kind and number of what was read."""
+        kind, number = self.name.partition(":")[0].split()
+        return kind, int(number)
 
 
 def run(case: Case, log: Path) -> Outcome:
@@ -118,11 +125,23 @@ def _fault(status: int, text: str) -> str:
     return ""
 
 
-def run_all(numbers: range, kinds: tuple[str, ...], jobs: int) -> list[Outcome]:
-    """The outcomes of files of some kinds, by their numbers."""
+def outcomes_in(log: Path) -> list[Outcome]:
+    """The outcomes that an interrupted run has noted."""
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return [Outcome(**json.loads(line)) for line in lines if line.endswith("}")]
+
+
+def run_all(
+    numbers: range, kinds: tuple[str, ...], jobs: int, log: Path | None = None
+) -> list[Outcome]:
+    """The outcomes of files of some kinds, by their numbers; those in a log are not made anew."""
     cv2.setNumThreads(1)
-    outcomes = []
     chosen = [(kind, number) for number in numbers for kind in kinds]
+    outcomes = [o for o in outcomes_in(log) if o.file in set(chosen)] if log else []
+    known, total = {o.file for o in outcomes}, len(chosen)
+    chosen = [file for file in chosen if file not in known]
+    if not chosen:
+        return outcomes
     with tempfile.TemporaryDirectory() as place:
         good = Path(place) / "good"
         good.mkdir()
@@ -131,14 +150,16 @@ def run_all(numbers: range, kinds: tuple[str, ...], jobs: int) -> list[Outcome]:
         # The workers are forks, which have all that is loaded, and fork for each file again.
         with (
             multiprocessing.get_context("fork").Pool(jobs) as pool,
+            (log or Path(os.devnull)).open("a", buffering=1) as noted,
             contextlib.suppress(KeyboardInterrupt),  # what was read until then is reported
         ):
             for outcome in pool.imap_unordered(partial(_outcome, good), chosen):
                 outcomes.append(outcome)
+                noted.write(json.dumps(asdict(outcome)) + "\n")
                 if outcome.fault:
                     print(f"{outcome.name}: {outcome.fault}\n{outcome.text}", flush=True)
                 if len(outcomes) % 500 == 0:
-                    print(f"{len(outcomes)} of {len(chosen)}", file=sys.stderr, flush=True)
+                    print(f"{len(outcomes)} of {total}", file=sys.stderr, flush=True)
     return outcomes
 
 
@@ -189,9 +210,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="of each kind (%(default)s)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--jobs", type=int, default=1, help="files at a time (%(default)s)")
+    parser.add_argument(
+        "--log", type=Path, help="notes each outcome here; what it has already is not read again"
+    )
     given = parser.parse_args()
     numbers = range(given.first, given.first + given.count)
-    outcomes = run_all(numbers, tuple(given.kinds), given.jobs)
+    outcomes = run_all(numbers, tuple(given.kinds), given.jobs, given.log)
     print(report(outcomes))
     return int(any(o.fault for o in outcomes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -229,6 +230,64 @@ def bomb_way(rng: random.Random, bag: Path) -> None:
     path.write_bytes(data[:at] + b"\x06" + struct.pack("<Q", len(body)) + body + footer)
 
 
+def merges() -> str:
+    """YAML of a kilobyte that says gigabytes, by aliases that are merged."""
+    layers = [f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}\n" for k in range(1, 12)]
+    return "a0: &a0 {x: 1, y: 2}\n" + "".join(layers)
+
+
+def qualities_way(rng: random.Random, bag: Path) -> None:
+    """Qualities of service that are far more than they seem, where a storage keeps them."""
+    import yaml
+
+    bomb = rng.choice([merges(), "[" * 20_000, "- {history: 1, depth: 2}\n" * 4000, "\0", "a: ["])
+    path = store_of(bag)
+    if path.suffix == ".db3":
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE topics SET offered_qos_profiles = ?", (bomb,))
+        return
+    value = yaml.safe_load((bag / "metadata.yaml").read_text())
+    for each in value["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        each["topic_metadata"]["offered_qos_profiles"] = bomb
+    (bag / "metadata.yaml").write_text(json.dumps(value))
+    if path.suffix == ".mcap":
+        body = struct.pack("<HH", 9, 1) + b"".join(
+            struct.pack("<I", len(text)) + text
+            for text in (b"/x", b"cdr", metadata_of(b"offered_qos_profiles", bomb.encode()))
+        )
+        inserted(path, b"\x04" + struct.pack("<Q", len(body)) + body)
+
+
+def metadata_of(key: bytes, value: bytes) -> bytes:
+    return struct.pack("<I", len(key)) + key + struct.pack("<I", len(value)) + value
+
+
+def inserted(path: Path, record: bytes, hole: int = 0) -> None:
+    """A record before all others of an MCAP file, which loses its index; with a hole after it,
+    which takes no room on a disk."""
+    data = path.read_bytes()
+    starts = record_ends(data)
+    first, last = starts[1], next((at for at in starts if data[at] in (2, 15)), len(data) - 37)
+    footer = b"\x02" + struct.pack("<Q", 20) + bytes(20) + b"\x89MCAP0\r\n"
+    with path.open("wb") as file:
+        file.write(data[:first] + record)
+        file.seek(hole, 1)
+        file.write(data[first:last] + footer)
+
+
+def holes_way(rng: random.Random, bag: Path) -> None:
+    """A record of gigabytes, all of which is there, as a hole in the file."""
+    path = store_of(bag)
+    hole = rng.choice([10**6, 10**8, 3 * 10**9])
+    head = struct.pack("<HIQQ", rng.choice([1, 2, 3]), 0, rng.choice([0, 2**62]), 0)
+    code = rng.choice([3, 4, 5, 5, 6, 7, 9, 12])
+    if path.suffix == ".mcap":
+        inserted(path, bytes([code]) + struct.pack("<Q", hole + len(head)) + head, hole)
+    else:
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size + hole)
+
+
 TYPES = "'a' topic_type, 'b' encoding, 'c' encoded_message_definition, '' type_description_hash"
 LARGE = "data BLOB GENERATED ALWAYS AS (zeroblob(900000000)) VIRTUAL"
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT"
@@ -250,6 +309,12 @@ PROGRAMS = (
     ("UPDATE topics SET type = 'sensor_msgs/msg/Image'",),
     ("UPDATE topics SET offered_qos_profiles = '[[[['",),
     ("UPDATE topics SET id = 7",),
+    (
+        "ALTER TABLE topics RENAME TO before",
+        "CREATE TABLE topics(id, name, type, serialization_format)",
+        "INSERT INTO topics SELECT 1, name, type, serialization_format FROM before",
+        "INSERT INTO topics SELECT t.* FROM topics t, messages a, messages b",
+    ),
     ("DELETE FROM topics",),
     ("UPDATE schema SET schema_version = 'x'",),
     ("PRAGMA writable_schema = 1", "UPDATE sqlite_master SET sql = 'CREATE TABLE x'"),
@@ -315,4 +380,14 @@ def bag_case(rng: random.Random, way: Callable, good: Path, folder: Path) -> lis
 
 
 FORMAT_WAYS = tuple(format_way(name) for name in WRITERS if name != "nerfstudio")
-BAG_WAYS = (bytes_way, metadata_way, record_way, bomb_way, database_way, kind_way, message_way)
+BAG_WAYS = (
+    bytes_way,
+    metadata_way,
+    record_way,
+    bomb_way,
+    database_way,
+    kind_way,
+    message_way,
+    qualities_way,
+    holes_way,
+)

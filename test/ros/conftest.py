@@ -84,11 +84,11 @@ class World:
         prepare(node)
         return self.add(node, threads=1)
 
-    def client(self, namespace: str = ""):
+    def client(self, namespace: str = "", timeout: float = 20.0):
         """A client of the node under test."""
         from wildseg3d_ros.ros.client import SceneClient
 
-        self._clients.append(SceneClient(namespace, timeout=20.0))
+        self._clients.append(SceneClient(namespace, timeout=timeout))
         return self._clients[-1]
 
     @property

@@ -17,9 +17,9 @@ import table
 from listening import wait_for
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
+from rosbags.rosbag2 import Reader
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.io.bags.reading import opened_bag
 from wildseg3d_ros.io.bags.writing import BagWriter
 from wildseg3d_ros.io.loading import load_recording
 from wildseg3d_ros.ros.cameras.rig import Cameras
@@ -85,8 +85,8 @@ def test_record_keeps_latched_transforms_latched(world, tmp_path):
     wait_for(lambda: writer.counts["/tf_static"])
     assert set(recorder.silent) >= {"/tf"}
     recorder.close()
-    with opened_bag(tmp_path / "bag") as bag:
-        (static,) = (c for c in bag._reader.connections if c.topic == "/tf_static")
+    with Reader(tmp_path / "bag") as bag:
+        (static,) = (c for c in bag.connections if c.topic == "/tf_static")
     (qos,) = static.ext.offered_qos_profiles
     assert qos.durability.name == "TRANSIENT_LOCAL"
 

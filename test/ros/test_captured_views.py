@@ -260,3 +260,28 @@ def test_hand_eye_error_of_captured_views_is_said(world):
     numbers = said.split("it is at ")[1].split(",")[0].split()
     found = np.array([float(number) for number in numbers])
     np.testing.assert_allclose(found, wrong[:3, 3], atol=0.004)
+
+
+def test_page_captures_views_and_keeps_their_pictures(arm):
+    from wildseg3d_ros.ros.scene_feed import SceneFeed
+    from wildseg3d_ros.viewer.ros_captures import RosCaptures
+
+    client, _ = arm
+    feed = SceneFeed(client.node)
+    captures = RosCaptures(client, feed)
+    assert wait_for(lambda: captures.cameras) == ("wrist",)
+    wait_for(lambda: feed.image("wrist") is not None)
+    try_capture(client)  # by somebody else
+    captures.capture("wrist")
+    assert captures.captured == ("wrist@1", "wrist@2")
+    assert captures.picture("wrist@1") is None
+    np.testing.assert_array_equal(captures.picture("wrist@2"), VIEWS[0].image)
+    captures.drop(["wrist@2"])
+    assert captures.captured == ("wrist@1",)
+    assert captures.picture("wrist@2") is None
+    client.drop_views()
+    captures.look()
+    assert captures.captured == ("wrist@1",), "asked again only after a while"
+    captures._next = 0.0
+    captures.look()
+    assert captures.captured == ()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import contextlib
+import resource
 import struct
 
 import cv2
@@ -11,6 +13,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.streams import rvl as rvl_module
 from wildseg3d_ros.streams.compressed import depth_from_compressed, rgb_from_compressed
 
 WHO = "camera 'left'"
@@ -126,6 +129,49 @@ def test_depth_from_compressed_damaged_rvl():
         depth_from_compressed(
             CompressedImage(format=good.format, data=array.array("B", huge)), WHO
         )
+
+
+@pytest.mark.parametrize("count", [2, 10, 50])
+def test_depth_from_compressed_rvl_is_read_in_parts(count, monkeypatch):
+    """Numbers of two nibbles, some of which lie on either side of a part's end."""
+    monkeypatch.setattr(rvl_module, "_PART", 4)
+    pixels = np.tile(np.array([9, 21], np.uint16), count // 2)[None]
+    steps = np.diff(pixels[0].astype(np.int64), prepend=0)
+    nibbles = [0, *groups(pixels.size)]
+    body = np.stack([((steps << 1) ^ (steps >> 63)) & 7 | 8, ((steps << 1) ^ (steps >> 63)) >> 3])
+    nibbles = np.concatenate([nibbles, body.T.ravel()]).astype(np.uint8)
+    nibbles = np.pad(nibbles, (0, -len(nibbles) % 8)).reshape(-1, 4, 2)
+    words = (nibbles[..., 0] << 4 | nibbles[..., 1])[:, ::-1]
+    data = struct.pack("<iffII", 0, 0.0, 0.0, pixels.size, 1) + words.tobytes()
+    made = CompressedImage(format="16UC1; compressedDepth rvl", data=array.array("B", data))
+    np.testing.assert_array_equal(np.rint(1000 * depth_from_compressed(made, WHO)), pixels)
+
+
+def groups(number: int) -> list[int]:
+    """The nibbles of a number."""
+    found = [number & 7]
+    while number := number >> 3:
+        found[-1] |= 8
+        found.append(number & 7)
+    return found
+
+
+def test_depth_from_compressed_rvl_of_more_bytes_than_pixels():
+    """What follows the last pixel is not read: of 20 MB it would take a gigabyte."""
+    data = struct.pack("<iffII", 0, 0.0, 0.0, 1, 1) + bytes([0x10, 0, 0, 0]) + bytes(2 * 10**7)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    made = CompressedImage(format="16UC1; compressedDepth rvl", data=array.array("B", data))
+    with contextlib.suppress(InputError):
+        depth_from_compressed(made, WHO)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_texts_of_messages_are_shown_short():
+    made = CompressedImage(format="16UC1\n; zstd\0" * 1000, data=array.array("B", bytes(40)))
+    with pytest.raises(InputError) as error:
+        depth_from_compressed(made, WHO)
+    assert len(str(error.value)) < 600
+    assert str(error.value).isprintable()
 
 
 def test_depth_from_compressed_scale():

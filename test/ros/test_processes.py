@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from wildseg3d_ros.core.types import View
 from wildseg3d_ros.demo import shipped_recording
 from wildseg3d_ros.io.folder import Recording, load_folder, write_folder
 from wildseg3d_ros.ros.client import SceneClient
+from wildseg3d_ros.ros.running import run_node
 
 VIEWS = table.make_views()
 
@@ -173,16 +175,48 @@ def test_run_node_bad_parameters(start, parameters, text):
     assert text in line
 
 
-@pytest.mark.parametrize("content", ["a: [\n", "a: &a [*a]\n", "[" * 3000, None])
-def test_run_node_malformed_parameter_file(start, tmp_path, content):
-    """A parameter file that is none, or for which rcl would wait, is one line."""
+def test_run_node_malformed_parameter_file(start, tmp_path):
+    """A parameter file for which rcl would wait is one line."""
     path = tmp_path / "rig.yaml"
-    os.mkfifo(path) if content is None else path.write_text(content)
+    os.mkfifo(path)
     node = start("scene_node", "--ros-args", "--params-file", str(path))
     assert node.wait() == 2
     (line,) = node.log.read_text().splitlines()
     assert "[FATAL]" in line
     assert f"BAD_FILE: cannot read parameter file '{path}'" in line
+
+
+@pytest.fixture
+def signals():
+    """What run_node sets is undone."""
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("a: [", "BAD_FILE: cannot read parameter file"),
+        ("a: &a [*a]", "BAD_FILE: cannot read parameter file"),
+        ("[" * 3000, "BAD_FILE: cannot read parameter file"),
+        ("cameras: [left]", "BAD_FILE: parameter file '.*': cameras has no 'ros__parameters'"),
+        ("[]", "BAD_FILE: parameter file '.*': it has no 'ros__parameters'"),
+        ("n: {ros__parameters: {cameras: [a, 3]}}", "BAD_CONFIG: .* should be of same type"),
+        ("n: {ros__parameters: {a: &a [x], b: *a}}", "BAD_CONFIG: .* not support aliasing"),
+    ],
+)
+def test_run_node_parameter_files_are_refused_in_one_line(content, text, signals, tmp_path, capfd):
+    """Also those that rcl refuses; in this process, where a start costs nothing."""
+    path = tmp_path / "rig.yaml"
+    path.write_text(content)
+    made = []
+    assert run_node(lambda: made.append(1), ["--ros-args", "--params-file", str(path)]) == 2
+    assert not made
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.search(text, line)
+    assert "/src/" not in line
 
 
 def test_scene_node_help(start):

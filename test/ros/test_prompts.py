@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import threading
 import time
 from functools import partial
@@ -24,6 +25,7 @@ from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import MaskOrigin
 from wildseg3d_ros.ros.building.process import PIPELINE
+from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.messages.conversions import header, image_from_array
 from wildseg3d_ros.ros.messages.replies import Edited
@@ -77,6 +79,14 @@ def test_segment_all_kinds_of_prompts(live):
         [on(table.RED, 2)], masks={"left": TRUTH[1] == table.GREEN}, object_ids=[table.RED]
     )
     assert both.object_ids == (1, 2)
+
+
+def test_docstring_of_the_client_is_true(live):
+    """Its example, beside the node of the other tests."""
+    (example,) = doctest.DocTestFinder(recurse=False).find(SceneClient, "SceneClient")
+    assert example.examples
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    assert runner.run(example).failed == 0
 
 
 def test_segment_points_in_any_frame(live):

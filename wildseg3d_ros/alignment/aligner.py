@@ -59,6 +59,16 @@ class Aligner:
     change in place afterwards do not change its solutions. :meth:`fuse` reads every pixel: the
     maps must then be those that were aligned. A second solve starts from the first
     one's poses, and pairs that contradicted the others are left out from its start.
+
+    >>> from wildseg3d_ros.config import SceneConfig
+    >>> from wildseg3d_ros.core.progress import Progress
+    >>> from wildseg3d_ros.io.folder import load_folder
+    >>> from wildseg3d_ros.pointmaps import load_pointmaps
+    >>> views = load_folder("recording").views
+    >>> pairs = [(0, 1), (1, 2)]
+    >>> predictions = load_pointmaps(SceneConfig().pointmaps).predict(views, pairs, Progress())
+    >>> Aligner(predictions, views).solve().world_from_cam.shape
+    (3, 4, 4)
     """
 
     def __init__(

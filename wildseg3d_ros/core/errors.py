@@ -47,7 +47,15 @@ class ErrorCode(IntEnum):
 
 
 class WildSeg3DError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose.
+
+    >>> import wildseg3d_ros as ws
+    >>> try:
+    ...     ws.load("missing.ws3d")
+    ... except ws.WildSeg3DError as error:
+    ...     print(error.code.name)
+    BAD_FILE
+    """
 
     code: ErrorCode = ErrorCode.INTERNAL
 

@@ -18,6 +18,9 @@ FORMATS = (".ply", ".pcd", ".npz")
 def write_cloud(path: str | Path, cloud: ObjectCloud) -> None:
     """Writes an answer with colours, confidence and number of views, as the suffix says.
 
+    >>> import wildseg3d_ros as ws
+    >>> write_cloud("object.ply", ws.load("scene.ws3d").segment(1))
+
     Raises:
         ConfigError: the suffix is none of FORMATS. FileError: the file cannot be written.
     """

@@ -72,6 +72,7 @@ _NAMED = 5
 """Files that are named where many were left out."""
 
 
+@np.errstate(all="ignore")  # what is not finite is named by an error, in one line
 def load_folder(
     path: str | Path,
     max_views: int | None = None,
@@ -80,6 +81,9 @@ def load_folder(
     format_name: str = "",
 ) -> Recording:
     """Reads a recording.
+
+    >>> [view.name for view in load_folder("recording").views]
+    ['cam_0', 'cam_1', 'cam_2']
 
     Args:
         path: the folder, or the ``transforms.json`` in it.

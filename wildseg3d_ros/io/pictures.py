@@ -20,16 +20,19 @@ from wildseg3d_ros.io.rendering import BACKGROUND, DrawingCamera, render_cloud
 
 RGB = tuple[int, int, int]
 
-# Told apart by most people with a colour vision deficiency (after Okabe and Ito), then by hue.
+# Told apart with a colour vision deficiency: those of Okabe and Ito (2008), then the farthest from
+# them that are not dark. Further objects differ by hue.
 _PALETTE: tuple[RGB, ...] = (
     (230, 159, 0),
     (86, 180, 233),
-    (0, 190, 130),
+    (0, 158, 115),
     (240, 228, 66),
     (213, 94, 0),
     (204, 121, 167),
     (60, 110, 220),
-    (160, 220, 60),
+    (225, 245, 255),
+    (125, 50, 255),
+    (150, 45, 105),
 )
 TEXT: RGB = (235, 238, 242)
 """Light on dark."""

@@ -265,12 +265,17 @@ def _model(name: str, values: Mapping) -> str:
     """The camera model, by its name or by instant-ngp's ``is_fisheye``."""
     model, is_fisheye = values.get("camera_model"), values.get("is_fisheye")
     model = None if model is None else str(model).upper()
-    if is_fisheye is True and model not in (None, *_FISHEYE):
+    if is_fisheye not in (None, True, False):  # 1 and 0 are these as well
+        raise InputError(
+            f"camera '{name}': is_fisheye must be true or false, got {shown(repr(is_fisheye))}",
+            ErrorCode.BAD_CALIBRATION,
+        )
+    if is_fisheye and model not in (None, *_FISHEYE):
         raise InputError(
             f"camera '{name}': is_fisheye contradicts camera_model '{model}'; give one of them",
             ErrorCode.BAD_CALIBRATION,
         )
-    return model or ("OPENCV_FISHEYE" if is_fisheye is True else "OPENCV")
+    return model or ("OPENCV_FISHEYE" if is_fisheye else "OPENCV")
 
 
 def _with_angle(file: Path, values: Mapping, width: int, height: int) -> Mapping:

@@ -1,7 +1,7 @@
 """The ROS layer: one folder per floor; each imports only itself and the floors before it.
 
-guard, qos, lifecycle, running, parameters: what every node needs, free of this project's messages
-    but for the status of replies.
+guard, memory, qos, lifecycle, running, parameters: what every node needs, free of this project's
+    messages but for the status of replies.
 messages: between messages and arrays, both ways.
 tf: poses of frames at a time.
 cameras: what the cameras publish, as views.

@@ -13,32 +13,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from typing import get_args
 
-from geometry_msgs.msg import PoseArray
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import CameraInfo, Image
-from tf2_msgs.msg import TFMessage
+from rosgraph_msgs.msg import Clock
 
 from wildseg3d_msgs.srv import ChangeCell
 from wildseg3d_ros.core.errors import PromptError
+from wildseg3d_ros.ros.cell_topics import CellTopics
 from wildseg3d_ros.ros.guard import always_replies
-from wildseg3d_ros.ros.messages.conversions import (
-    header,
-    image_from_array,
-    time_message,
-    transform_from_matrix,
-)
-from wildseg3d_ros.ros.messages.grasps import pose_message
-from wildseg3d_ros.ros.qos import latched
-from wildseg3d_ros.ros.replay_node import WORLD_FRAME, camera_messages, optical_frame
+from wildseg3d_ros.ros.messages.conversions import time_message
 from wildseg3d_ros.ros.running import run_node
 from wildseg3d_ros.sim.live import WRIST, CellSpec, LiveCell
-from wildseg3d_ros.streams.config import CameraConfig
+from wildseg3d_ros.sim.things import Things
 
 _REPLY_SECONDS = 60.0
+_TICK = 0.02
+"""Seconds between two messages on ``/clock``."""
 
 
 class CellNode(Node):
@@ -51,6 +43,8 @@ class CellNode(Node):
         spec: of the cell.
         rate: frames per second of every camera.
         dwell: seconds for which the wrist camera stands at each place of its tour.
+        compressed: whether images are published compressed as well.
+        clock: whether the cell has a time of its own, published on ``/clock``, from 1 s on.
         options: of :class:`rclpy.node.Node`.
 
     Raises:
@@ -58,13 +52,24 @@ class CellNode(Node):
     """
 
     def __init__(
-        self, spec: CellSpec, rate: float = 2.0, dwell: float = 4.0, **options: object
+        self,
+        spec: CellSpec,
+        rate: float = 2.0,
+        dwell: float = 4.0,
+        compressed: bool = False,
+        clock: bool = False,
+        **options: object,
     ) -> None:
         super().__init__("cell", **options)  # type: ignore[arg-type]
         self._spec, self._period, self._dwell = spec, 1.0 / rate, dwell
         self._off: set[str] = set()
         self._changes: queue.Queue[Callable[[LiveCell], None]] = queue.Queue()
-        self._topics: dict[str, Publisher] = {}
+        self._touring = True
+        self._out = CellTopics(self, compressed)
+        self._start = time.monotonic() if clock else None
+        if clock:
+            self._time = self.create_publisher(Clock, "/clock", 10)
+            self.create_timer(_TICK, self._tick)
         self._stopping, self._started = threading.Event(), threading.Event()
         self._failure: Exception | None = None
         self.things: tuple[str, ...] = ()
@@ -89,7 +94,7 @@ class CellNode(Node):
     def _run(self) -> None:
         try:
             cell = LiveCell(self._spec)
-            self._publish_static(cell)
+            self._out.static(cell)
         except Exception as error:  # noqa: BLE001  the constructor raises it
             self._failure = error
             self._started.set()
@@ -108,62 +113,30 @@ class CellNode(Node):
             while not self._changes.empty():
                 self._changes.get()(cell)
                 self._publish_truth(cell)
-            if self._spec.wrist and start - moved > self._dwell:
+            if self._touring and start - moved > self._dwell:
                 place, moved = place + 1, start
-                cell.place_wrist(place)
+                cell.next_place(place)
             self._publish_all(cell)
             self._stopping.wait(max(self._period - (time.monotonic() - start), 0.0))
         cell.close()
 
-    def _publish_static(self, cell: LiveCell) -> None:
-        fixed = [
-            transform_from_matrix(cell.reported[name], WORLD_FRAME, optical_frame(name))
-            for name in cell.cameras
-            if name != WRIST
-        ]
-        self._static = self.create_publisher(TFMessage, "/tf_static", latched())
-        self._static.publish(TFMessage(transforms=fixed))
-        if self._spec.wrist:
-            self._moving = self.create_publisher(TFMessage, "/tf", 100)
-
     def _publish_all(self, cell: LiveCell) -> None:
         for name in cell.cameras:
             if name not in self._off and not self._stopping.is_set():
-                self._publish_camera(cell, name)
-
-    def _publish_camera(self, cell: LiveCell, name: str) -> None:
-        view = cell.sensed(name)
-        stamp = time_message(self.get_clock().now().nanoseconds)
-        if name == WRIST:
-            transform = transform_from_matrix(
-                cell.reported[name], WORLD_FRAME, optical_frame(name)
-            )
-            transform.header.stamp = stamp
-            self._moving.publish(TFMessage(transforms=[transform]))
-        qos = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-        for field, message in camera_messages(name, view, "16UC1").items():
-            message.header.stamp = stamp
-            self._publish(getattr(CameraConfig.of(name), field), message, qos)
+                self._out.camera(cell, name, self._now_ns())
 
     def _publish_truth(self, cell: LiveCell) -> None:
         self.things = cell.things
-        stamp_ns = self.get_clock().now().nanoseconds
-        poses = [pose_message(pose) for pose in cell.poses().values()]
-        message = PoseArray(header=header(WORLD_FRAME, stamp_ns), poses=poses)
-        self._publish("truth/poses", message, latched())
-        for name in cell.cameras:
-            if name != WRIST:
-                labels = image_from_array(
-                    cell.labels(name), "mono8", optical_frame(name), stamp_ns
-                )
-                self._publish(f"truth/{name}/labels", labels, latched())
+        self._out.truth(cell, self._now_ns())
 
-    def _publish(
-        self, topic: str, message: Image | CameraInfo | PoseArray, qos: QoSProfile
-    ) -> None:
-        if topic not in self._topics:
-            self._topics[topic] = self.create_publisher(type(message), topic, qos)
-        self._topics[topic].publish(message)
+    def _now_ns(self) -> int:
+        if self._start is None:
+            return self.get_clock().now().nanoseconds
+        return 1_000_000_000 + int(1e9 * (time.monotonic() - self._start))
+
+    def _tick(self) -> None:
+        now = time_message(self._now_ns())
+        self._time.publish(Clock(clock=now))
 
     # ---- requests ----------------------------------------------------------------------------
 
@@ -196,13 +169,17 @@ class CellNode(Node):
             cell.kick(name, request.x, request.y)
         elif what == "light":
             cell.set_light(request.x)
+        elif what == "arm":
+            self._touring = name == "tour"
+            if not self._touring:
+                cell.place_arm(name)
         elif what in ("off", "on"):
             if name not in cell.cameras:
                 raise PromptError(f"there is no camera '{name}', but {', '.join(cell.cameras)}")
             (self._off.add if what == "off" else self._off.discard)(name)
         else:
             raise PromptError(
-                f"what is one of shuffle, move, remove, kick, off, on and light; got '{what}'"
+                f"what is one of shuffle, move, remove, kick, off, on, light and arm; got '{what}'"
             )
         self.things = cell.things
 
@@ -223,21 +200,28 @@ def main(args: Sequence[str] | None = None, prog: str = "cell") -> int:
     option("--seed", type=int, default=spec.seed, help="another seed, another cell (%(default)s)")
     option("--objects", type=int, default=spec.objects, help="how many things (%(default)s)")
     option("--views", type=int, default=spec.views, help="how many fixed cameras (%(default)s)")
+    text = "household things, or a random scene: of any kind, on a table, in a bin, on a shelf"
+    option("--things", choices=get_args(Things), default=spec.things, help=f"{text} (%(default)s)")
     text = f"one more camera, '{WRIST}', that tours the table as on an arm"
     option("--wrist", action="store_true", help=text)
+    text = "an arm that passes through the views, and carries the wrist camera where there is one"
+    option("--arm", action="store_true", help=text)
     option("--width", type=int, default=spec.width, help="of the pictures (%(default)s)")
     option("--height", type=int, default=spec.height, help="of the pictures (%(default)s)")
     text = "passes of light per picture: more is smoother and slower (%(default)s)"
     option("--light-samples", type=int, default=spec.light_samples, help=text)
     option("--rate", type=float, default=2.0, help="frames per second (%(default)s)")
-    text = "seconds for which the wrist camera stands at each place (%(default)s)"
+    text = "seconds for which wrist camera and arm stand at each place (%(default)s)"
     option("--dwell", type=float, default=4.0, help=text)
+    option("--compressed", action="store_true", help="publish images compressed as well")
+    option("--clock", action="store_true", help="publish a time of its own on /clock")
     given = parser.parse_args(remove_ros_args(words))
     if not 0 < given.rate <= 60:
         parser.error(f"--rate must lie in (0, 60], got {given.rate}")
     known = {field.name for field in fields(CellSpec)}
     asked = CellSpec(**{k: v for k, v in vars(given).items() if k in known})
-    return run_node(lambda: CellNode(asked, given.rate, given.dwell), words)
+    extras = given.compressed, given.clock
+    return run_node(lambda: CellNode(asked, given.rate, given.dwell, *extras), words)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,12 @@ class SceneClient:
     Every question raises WildSeg3DError with the code and text of the node's error, and
     TimeoutError when no answer comes.
 
+    >>> with SceneClient() as client:
+    ...     report = client.build()
+    ...     found = client.segment([("front", 61, 53)])
+    >>> found.points.shape, found.pose.header.frame_id
+    ((..., 3), 'world')
+
     Args:
         namespace: of the scene node.
         timeout: seconds to wait for the node to appear, and for its answers to short questions.

@@ -26,6 +26,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.settings import (
     Setting,
     check_setting,
@@ -167,7 +168,7 @@ class Parameters:
             try:
                 value = self._node.declare_parameter(each.name, each.value, descriptor).value
             except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-                raise ConfigError(f"parameter '{each.name}': {error}") from error
+                raise ConfigError(f"parameter '{each.name}': {shown(error)}") from error
             except ParameterAlreadyDeclaredException as error:
                 raise ConfigError(
                     f"a camera cannot be named '{prefix.rstrip('.')}': parameter '{each.name}' "

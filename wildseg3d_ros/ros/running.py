@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import itertools
+import re
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -29,13 +30,16 @@ from rclpy.executors import (
     MultiThreadedExecutor,
     SingleThreadedExecutor,
 )
-from rclpy.logging import get_logger
+from rclpy.impl.logging_severity import LoggingSeverity
+from rclpy.logging import get_logger, get_logger_effective_level, set_logger_level
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
-from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, WildSeg3DError
+from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.files.text import read_yaml
+from wildseg3d_ros.streams.rig_file import PARAMETERS
 
 BAD_START = 2
 """Exit status of a node that could not start with what it was given."""
@@ -131,10 +135,37 @@ class Spinner:
 
 
 def check_parameter_files(words: Sequence[str]) -> None:
-    """Raises FileError for a ``--params-file`` that rcl would wait for, or read for ever."""
+    """Raises FileError for a ``--params-file`` that rcl would wait for, read for ever, or refuse
+    in words that say nothing of nodes."""
     for option, path in itertools.pairwise(words):
         if option == "--params-file":
-            read_yaml(path, "parameter file")
+            values = read_yaml(path, "parameter file")
+            names = values if isinstance(values, Mapping) else {"it": values}
+            for name, section in names.items() if values is not None else ():
+                if not _has_parameters(section):
+                    raise FileError(
+                        f"parameter file '{shown(path)}': {shown(name)} has no '{PARAMETERS}'; "
+                        f"expected /**: {{{PARAMETERS}: {{cameras: [left, right]}}}}"
+                    )
+
+
+def _has_parameters(section: Any) -> bool:
+    """Whether a node has parameters, or each node of a namespace."""
+    if not isinstance(section, Mapping) or not section:
+        return False
+    if PARAMETERS in section:
+        return isinstance(section[PARAMETERS], Mapping)
+    return all(map(_has_parameters, section.values()))
+
+
+def _init(words: Sequence[str]) -> None:
+    """Starts rclpy. What rcl says of a mistake is in its error: it is not logged as well."""
+    set_logger_level("rcl", LoggingSeverity.FATAL)
+    try:
+        rclpy.init(args=list(words), signal_handler_options=SignalHandlerOptions.NO)
+    finally:
+        if get_logger_effective_level("rcl") == LoggingSeverity.FATAL:
+            set_logger_level("rcl", LoggingSeverity.UNSET)
 
 
 def run_node(make: Callable[[], Node], args: Sequence[str] | None = None, about: str = "") -> int:
@@ -157,7 +188,7 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None, about:
         signal.signal(number, lambda received, _: signals.put(received))
     try:
         check_parameter_files(words)
-        rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
+        _init(words)
         node = make()
     except WildSeg3DError as error:
         get_logger("wildseg3d").fatal(f"{error.code.name}: {error}")
@@ -165,7 +196,8 @@ def run_node(make: Callable[[], Node], args: Sequence[str] | None = None, about:
         return BAD_START
     # What rcl says of arguments and parameter files that it cannot read, over several lines.
     except (RCLError, RCLInvalidROSArgsError, UnknownROSArgsError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = re.sub(r" ?, at /\S+:\d+", "", " ".join(str(error).split()))
+        said = said or type(error).__name__
         get_logger("wildseg3d").fatal(f"{ErrorCode.BAD_CONFIG.name}: {said}")
         rclpy.try_shutdown()
         return BAD_START

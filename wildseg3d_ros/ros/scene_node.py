@@ -29,6 +29,7 @@ from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.cameras.captured import CapturedViews, hand_eye_warnings
 from wildseg3d_ros.ros.cameras.rig import Cameras
 from wildseg3d_ros.ros.lifecycle import ManagedNode
+from wildseg3d_ros.ros.memory import MemoryRelease
 from wildseg3d_ros.ros.messages.reports import view_reports
 from wildseg3d_ros.ros.monitoring.monitor import NodeMonitor
 from wildseg3d_ros.ros.monitoring.validity import SceneMonitor
@@ -107,6 +108,7 @@ class SceneNode(ManagedNode):
 
     def _create_servers(self) -> None:
         """A callback group for each: an answer waits neither for another one nor for a build."""
+        self._memory = MemoryRelease(self)
         lookup = LookupServices(
             self, self._transforms, self._scene, self.monitor, self._show, self.apart[1]
         )
@@ -151,6 +153,7 @@ class SceneNode(ManagedNode):
 
     def adopt(self, current: CurrentScene) -> None:
         """Answers from this scene from now on."""
+        self._memory.note()
         self._current = current
         if self._topics is not None:
             self._topics.selection.show(current)
@@ -220,6 +223,7 @@ class SceneNode(ManagedNode):
     def _scene(self) -> CurrentScene:
         """The scene that answers, or the reason why there is none."""
         self.require_active()
+        self._memory.note()
         if self._current is not None:
             return self._current
         progress = self._builds.progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes.util import find_library
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.sim import textures
+from wildseg3d_ros.sim.arm import Arm
+from wildseg3d_ros.sim.arm_model import add_arm, place_arm
 from wildseg3d_ros.sim.cameras import Camera, ring_cameras
 from wildseg3d_ros.sim.layout import Placement, place
 from wildseg3d_ros.sim.prop import Part, Prop
@@ -101,6 +103,10 @@ class Cell:
         joint.qvel[:] = 0.0
         mujoco.mj_forward(self.model, self.data)
 
+    def place_arm(self, poses: Mapping[str, NDArray[np.float64]]) -> None:
+        """Puts the links of the arm at (4, 4) ``world_from_link``."""
+        place_arm(load_mujoco(), self.model, self.data, poses)
+
     def settle(self, seconds: float = 1.0) -> None:
         """Lets physics run."""
         mujoco = load_mujoco()
@@ -121,6 +127,7 @@ def build_cell(
     attempts: int = 60,
     more_cameras: Sequence[Camera] = (),
     layout: int = 0,
+    arm: Arm | None = None,
 ) -> Cell:
     """Draws objects and cameras, lets physics settle the objects, and keeps a draw that stands.
 
@@ -131,6 +138,7 @@ def build_cell(
         attempts: draws before giving up.
         more_cameras: beside those in the ring.
         layout: another number, another arrangement of the same objects.
+        arm: that stands in the cell; its links are under the floor until they are placed.
 
     Raises:
         InputError: numbers out of range.
@@ -150,7 +158,7 @@ def build_cell(
     for _ in range(attempts):
         if (placements := place(props, rng)) is None:
             continue
-        model = _compile(mujoco, props, placements, cameras, scenery)
+        model = _compile(mujoco, props, placements, cameras, scenery, arm)
         data = mujoco.MjData(model)
         if _settle(mujoco, model, data, props):
             labels = np.zeros(model.ngeom, dtype=np.int32)
@@ -203,7 +211,7 @@ def _ground(x0: float, y0: float, x1: float, y1: float) -> Mesh:
     return quad([(x0, y1, 0), (x0, y0, 0), (x1, y0, 0), (x1, y1, 0)])
 
 
-def _compile(mujoco, props, placements, cameras, scenery) -> Any:
+def _compile(mujoco, props, placements, cameras, scenery, arm) -> Any:
     spec = _empty_world(mujoco)
     world = spec.worldbody
     for name, part, position in scenery:
@@ -232,6 +240,8 @@ def _compile(mujoco, props, placements, cameras, scenery) -> Any:
             quat=_quaternion(mujoco, camera.world_from_cam[:3, :3] @ _OPENGL_FROM_OPENCV),
             fovy=float(np.degrees(camera.fovy)),
         )
+    if arm is not None:
+        add_arm(mujoco, spec, arm)
     return spec.compile()
 
 

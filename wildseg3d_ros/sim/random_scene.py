@@ -20,6 +20,7 @@ from wildseg3d_ros.core.errors import InputError
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import Recording, write_folder
+from wildseg3d_ros.sim.arm import Arm
 from wildseg3d_ros.sim.cameras import Camera
 from wildseg3d_ros.sim.cell import NothingAtRest
 from wildseg3d_ros.sim.noise import (
@@ -31,7 +32,7 @@ from wildseg3d_ros.sim.noise import (
 )
 from wildseg3d_ros.sim.random_body import Shape, ShapeSource
 from wildseg3d_ros.sim.random_layout import RELATIONS, Arranger
-from wildseg3d_ros.sim.random_render import random_lighting, render_world
+from wildseg3d_ros.sim.random_render import Lighting, random_lighting, render_world
 from wildseg3d_ros.sim.random_shapes import random_shape
 from wildseg3d_ros.sim.random_surroundings import (
     KINDS,
@@ -72,6 +73,7 @@ class RandomSceneSpec:
         width, height: of the pictures [px]; a tenth of the scenes have them swapped (portrait).
         kind: "table", "bin" or "shelf"; None leaves it to the seed.
         shapes: where the things' shapes come from.
+        arm: that stands in the scene, where nothing sees it before it is placed.
     """
 
     seed: int = 0
@@ -80,6 +82,7 @@ class RandomSceneSpec:
     height: int = 240
     kind: SceneKind | None = None
     shapes: ShapeSource = random_shape
+    arm: Arm | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class RandomScene:
         world: at rest.
         cameras: as they really stand.
         frames: what perfect cameras see.
+        lighting: that they see it in.
     """
 
     around: Surroundings
@@ -125,6 +129,13 @@ class RandomScene:
     world: World
     cameras: tuple[Camera, ...]
     frames: tuple[Frame, ...]
+    lighting: Lighting
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Of the things that stayed, by label: kinds of shapes."""
+        kept = enumerate(self.world.kept, start=1)
+        return {label: f"{self.things[k].shape.kind}_{label}" for label, k in kept}
 
 
 def record_random_scene(spec: RandomSceneSpec) -> Recording:
@@ -142,11 +153,7 @@ def record_random_scene(spec: RandomSceneSpec) -> Recording:
         _sensed(scene, k, sensors, np.random.default_rng([spec.seed, 5, k]))
         for k in range(len(scene.cameras))
     ]
-    names = {
-        label + 1: f"{scene.things[k].shape.kind}_{label + 1}"
-        for label, k in enumerate(scene.world.kept)
-    }
-    return Recording(tuple(views), tuple(frame.labels for frame in scene.frames), names)
+    return Recording(tuple(views), tuple(frame.labels for frame in scene.frames), scene.names)
 
 
 def write_random_recording(folder: Path, spec: RandomSceneSpec) -> Recording:
@@ -191,18 +198,19 @@ def _attempt(spec: RandomSceneSpec, rng: np.random.Generator) -> RandomScene | N
     things = _random_things(shapes, around, main, rng)
     if len(things) < MIN_OBJECTS:
         return None
-    world = settle_world(things, around, ground)
+    world = settle_world(things, around, ground, spec.arm)
     if len(world.kept) < MIN_OBJECTS:
         return None
     placed = zip(world.kept, world.poses, strict=True)
     points = np.concatenate([apply(pose, things[k].shape.points) for k, pose in placed])
     cameras = random_cameras(around, spec.views, points, rng)
     size = (spec.width, spec.height) if rng.random() > 0.1 else (spec.height, spec.width)
-    frames = render_world(world, cameras, size, random_lighting(rng, front=kind == "shelf"))
+    lighting = random_lighting(rng, front=kind == "shelf")
+    frames = render_world(world, cameras, size, lighting)
     shown = [np.unique(frame.labels[frame.labels > 0]) for frame in frames]
     if len(np.unique(np.concatenate(shown))) < MIN_OBJECTS:
         return None
-    return RandomScene(around, tuple(things), world, cameras, tuple(frames))
+    return RandomScene(around, tuple(things), world, cameras, tuple(frames), lighting)
 
 
 def _random_shapes(rng: np.random.Generator, source: ShapeSource) -> list[tuple[Shape, int]]:
@@ -313,7 +321,8 @@ def _sensed(scene: RandomScene, index: int, sensors: Sensors, rng: np.random.Gen
     height, width = frame.depth.shape
     K = camera.intrinsics(width, height)
     depth = sense_depth(frame.depth, K, rng, sensors.depth)
-    depth = _lose_depth(depth, scene, frame.labels, sensors, rng)
+    lost = shares_without_depth(scene, sensors.holes, sensors.faint)
+    depth = lose_depth(depth, frame.labels, lost, rng)
     if sensors.rounded:
         depth = np.round(depth, 3)
     pose = kinematic_pose(
@@ -327,22 +336,27 @@ def _sensed(scene: RandomScene, index: int, sensors: Sensors, rng: np.random.Gen
     return View(camera.name, image, K, depth.astype(np.float32), pose, STAMP_NS, name)
 
 
-def _lose_depth(
-    depth: NDArray[np.float32],
-    scene: RandomScene,
-    labels: NDArray[np.uint8],
-    sensors: Sensors,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """The depth without holes, and without parts of things that are too dark or too shiny."""
-    share = np.full(len(scene.world.kept) + 1, sensors.holes)
+def shares_without_depth(scene: RandomScene, holes: float, faint: float) -> NDArray[np.float64]:
+    """(L + 1,) share of the pixels of each label that has no depth: everywhere that of ``holes``,
+    and more of some things that are too dark or too shiny (``faint``: how likely that is)."""
+    share = np.full(len(scene.world.kept) + 1, holes)
     for label, k in enumerate(scene.world.kept):
         thing = scene.things[k]
         dark = max(float(texture.mean()) for texture in thing.textures) < 40
         # The same things are faint in all views: drawn by their looks, not by the view.
         draw = np.random.default_rng([k, int(thing.textures[0].sum())])
-        if draw.random() < sensors.faint * (2.0 if dark or thing.gloss > 0.5 else 0.5):
+        if draw.random() < faint * (2.0 if dark or thing.gloss > 0.5 else 0.5):
             share[label + 1] = draw.uniform(0.1, 0.9)
+    return share
+
+
+def lose_depth(
+    depth: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    share: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    """The depth (H, W) without that share (L + 1,) of each label's pixels, in patches."""
     if not share.any():
         return depth
     patches = smooth_noise(rng, depth.shape, rng.uniform(1.0, 4.0))

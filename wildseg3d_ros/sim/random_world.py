@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.transforms import make_transform
+from wildseg3d_ros.sim.arm import Arm
+from wildseg3d_ros.sim.arm_model import add_arm
 from wildseg3d_ros.sim.cell import COLLISION_GROUP, load_mujoco
 from wildseg3d_ros.sim.random_body import Shape, Solid
 from wildseg3d_ros.sim.random_meshes import slab_mesh
@@ -67,6 +69,7 @@ def settle_world(
     things: Sequence[Thing],
     around: Surroundings,
     ground: Sequence[NDArray[np.uint8]],
+    arm: Arm | None = None,
 ) -> World:
     """Compiles the model, lets the things fall for a second, and takes away what fell off.
 
@@ -74,9 +77,10 @@ def settle_world(
         things: what is moved by physics.
         around: what stands still.
         ground: textures of the slabs.
+        arm: that stands in the world; its links are under the floor until they are placed.
     """
     mujoco = load_mujoco()
-    model = _compile(mujoco, things, around, ground)
+    model = _compile(mujoco, things, around, ground, arm)
     data = mujoco.MjData(model)
     for _ in range(round(_FALL / _TIME_STEP / _CHUNK)):
         mujoco.mj_step(model, data, _CHUNK)
@@ -100,7 +104,7 @@ def settle_world(
     return World(model, data, tuple(kept), tuple(poses), labels)
 
 
-def _compile(mujoco, things, around, ground) -> Any:
+def _compile(mujoco, things, around, ground, arm) -> Any:
     spec = mujoco.MjSpec()
     _set_options(mujoco, spec)
     for k, texture in enumerate(ground):
@@ -113,6 +117,8 @@ def _compile(mujoco, things, around, ground) -> Any:
             _add_assets(mujoco, spec, thing)
             known.add(thing.assets)
         _add_thing(mujoco, spec, f"thing_{k}", thing)
+    if arm is not None:
+        add_arm(mujoco, spec, arm)
     return spec.compile()
 
 

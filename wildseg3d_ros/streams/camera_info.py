@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.streams.messages import CameraInfoMessage
 
@@ -85,14 +86,14 @@ def lens_from_info(
         return Lens(K, size)
     if model not in _MODELS:
         raise _bad(
-            f"{who}: unknown distortion model '{model}' in '{topic}'; known are "
+            f"{who}: unknown distortion model '{shown(model)}' in '{topic}'; known are "
             f"{', '.join(_MODELS)}; else rectify the images and set the camera's 'rectified'"
         )
     coefficients = _without_zeros(coefficients, _MODELS[model])
     if len(coefficients) not in _MODELS[model] or not np.isfinite(coefficients).all():
         raise _bad(
             f"{who}: distortion model '{model}' takes {' or '.join(map(str, _MODELS[model]))} "
-            f"finite coefficients, '{topic}' has {coefficients.tolist()}"
+            f"finite coefficients, '{topic}' has {shown(coefficients.tolist())}"
         )
     return Lens(K, size, coefficients, fisheye)
 

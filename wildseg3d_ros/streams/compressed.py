@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.files.pictures import decode_image
+from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.streams.images import bayer_code, metres
 from wildseg3d_ros.streams.messages import CompressedMessage
 from wildseg3d_ros.streams.rvl import decode_rvl
@@ -39,8 +40,8 @@ def rgb_from_compressed(message: CompressedMessage, who: str) -> NDArray[np.uint
         decoded = decode_image(memoryview(message.data), who, flags)
     except InputError as error:
         raise InputError(
-            f"{who}: compressed image of format '{message.format}' ({len(message.data)} bytes) "
-            f"cannot be decoded; expected JPEG or PNG: {error}"
+            f"{who}: compressed image of format '{shown(message.format)}' "
+            f"({len(message.data)} bytes) cannot be decoded; expected JPEG or PNG: {error}"
         ) from error
     if mosaic is None or decoded.ndim == 3:
         return np.asarray(cv2.cvtColor(decoded[..., :3], cv2.COLOR_BGR2RGB), np.uint8)
@@ -70,8 +71,8 @@ def depth_from_compressed(
     coders = {"compressedDepth": _png, "compressedDepth png": _png, "compressedDepth rvl": _rvl}
     if encoding not in ("16UC1", "mono16", "32FC1") or plugin not in coders:
         raise InputError(
-            f"{who}: unsupported format '{message.format}' of compressed depth; supported are "
-            "'16UC1; compressedDepth png', '32FC1; compressedDepth png' and both with rvl",
+            f"{who}: unsupported format '{shown(message.format)}' of compressed depth; supported "
+            "are '16UC1; compressedDepth png', '32FC1; compressedDepth png' and both with rvl",
             ErrorCode.BAD_DEPTH,
         )
     raw = memoryview(message.data)
@@ -80,8 +81,8 @@ def depth_from_compressed(
         pixels = coders[plugin](raw[_DEPTH_HEAD.size :], who)
     except (struct.error, ValueError, InputError) as error:
         raise InputError(
-            f"{who}: {len(raw)} bytes of format '{message.format}' hold no 16-bit depth after "
-            f"{_DEPTH_HEAD.size} bytes of parameters: {error}",
+            f"{who}: {len(raw)} bytes of format '{shown(message.format)}' hold no 16-bit depth "
+            f"after {_DEPTH_HEAD.size} bytes of parameters: {error}",
             ErrorCode.BAD_DEPTH,
         ) from error
     if encoding != "32FC1":

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.geometry.depth import unsaturated
 from wildseg3d_ros.streams.messages import ImageMessage
 
@@ -81,7 +82,7 @@ def array_from_image(message: ImageMessage, who: str) -> NDArray:
     key = message.encoding.lower()
     if key not in LAYOUT:
         raise InputError(
-            f"{who}: unsupported image encoding '{message.encoding}'; supported are "
+            f"{who}: unsupported image encoding '{shown(message.encoding)}'; supported are "
             f"{', '.join(COLOR_ENCODINGS)} for colour and {', '.join(DEPTH_ENCODINGS)} for depth"
         )
     kind, channels = LAYOUT[key]
@@ -135,7 +136,7 @@ def rgb_from_image(
     key = orders[unnamed_order] if orders else message.encoding.lower()
     if key not in _COLOR:
         raise InputError(
-            f"{who}: encoding '{message.encoding}' is not a colour image; supported are "
+            f"{who}: encoding '{shown(message.encoding)}' is not a colour image; supported are "
             f"{', '.join(COLOR_ENCODINGS)}"
         )
     pixels = array_from_image(message, who)
@@ -165,8 +166,8 @@ def depth_from_image(message: ImageMessage, who: str, scale: float = 0.0) -> NDA
     key = message.encoding.lower()
     if key not in ("16uc1", "mono16", "32fc1"):
         raise InputError(
-            f"{who}: unsupported depth encoding '{message.encoding}'; supported are 16UC1 "
-            "(millimetres) and 32FC1 (metres)",
+            f"{who}: unsupported depth encoding '{shown(message.encoding)}'; supported are "
+            "16UC1 (millimetres) and 32FC1 (metres)",
             ErrorCode.BAD_DEPTH,
         )
     return metres(array_from_image(message, who), scale)

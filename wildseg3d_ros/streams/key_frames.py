@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wildseg3d_ros.core.errors import InputError
+from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.transforms import apply, invert, rotation_angle
 from wildseg3d_ros.streams.decoding import CameraDecoder
 from wildseg3d_ros.streams.frames import FrameSet
@@ -139,10 +139,17 @@ def _seen(
     """Points (N, 3) of a grid of pixels, in the camera, and the median of their depths [m]."""
     v, u = (np.linspace(0, n - 1, _GRID).round().astype(int) for n in size)
     uv = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2)
-    z = np.full(len(uv), _DISTANCE) if depth is None else depth[uv[:, 1], uv[:, 0]].astype(float)
+    z = np.full(len(uv), _DISTANCE)
+    if depth is not None:  # which may have fewer pixels
+        rows, columns = ((uv[:, ::-1] + 0.5) / size * depth.shape).astype(int).T
+        z = depth[rows, columns].astype(float)
     if not (z > 0).any():
         z = np.full(len(uv), _DISTANCE)
     uv, z = uv[z > 0], z[z > 0]
+    if not np.isfinite(K).all() or abs(np.linalg.det(K)) < 1e-12:
+        raise InputError(
+            f"intrinsics that are no camera's: {K.tolist()}", ErrorCode.BAD_CALIBRATION
+        )
     rays = np.column_stack([uv, np.ones(len(uv))]) @ np.linalg.inv(K).T
     return rays * z[:, None], float(np.median(z))
 

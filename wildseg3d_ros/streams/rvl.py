@@ -9,11 +9,19 @@ first one highest.
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 from numpy.typing import NDArray
 
 _GROUPS = 10
 """Nibbles of the largest number: a count of pixels that an image can have."""
+
+
+_PART = 1 << 20
+"""Bytes that are read at once."""
+_BYTES_OF_PIXEL = 4
+"""At most: a difference takes six nibbles, and a run of one two more."""
 
 
 def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
@@ -22,36 +30,62 @@ def decode_rvl(data: memoryview | bytes, pixels: int) -> NDArray[np.uint16]:
     Raises:
         ValueError: the stream ends before the last pixel, or says more than there are.
     """
-    numbers = _numbers(data)
+    numbers = _numbers(data[: _BYTES_OF_PIXEL * pixels + 8], 3 * pixels)
+    runs = _runs(numbers.data, pixels)
+    counts = np.frombuffer(runs, np.int64)
+    is_measured = np.tile([False, True], len(counts) // 2)
     depth = np.zeros(pixels, np.uint16)
-    at, filled, last = 0, 0, 0
-    while filled < pixels:
-        if at + 2 > len(numbers):
-            raise ValueError(f"the stream ends after {filled} of {pixels} pixels")
-        empty, measured = int(numbers[at]), int(numbers[at + 1])
-        coded = numbers[at + 2 : at + 2 + measured]
-        filled += empty + measured
-        if filled > pixels or len(coded) < measured or not empty + measured:
-            raise ValueError(f"a run ends at pixel {filled} of {pixels}")
-        if measured:
-            values = last + np.cumsum((coded >> 1) ^ -(coded & 1), dtype=np.int64)
-            # As the 16-bit numbers of the coder, which wrap.
-            depth[filled - measured : filled] = values.astype(np.uint16)
-            last = int(values[-1])
-        at += 2 + measured
+    # The numbers of a run are its two counts and its differences.
+    lengths = counts.copy()
+    lengths[::2] = 2
+    coded = numbers[: lengths.sum()][np.repeat(is_measured, lengths)]
+    values = np.cumsum((coded >> 1) ^ -(coded & 1), dtype=np.int64)
+    # As the 16-bit numbers of the coder, which wrap.
+    depth[np.repeat(is_measured, counts)] = values.astype(np.uint16)
     return depth
 
 
-def _numbers(data: memoryview | bytes) -> NDArray[np.int32]:
-    """All numbers of the stream, and after them what the last word was filled up with."""
-    words = np.frombuffer(data, np.uint8, len(data) // 4 * 4).reshape(-1, 4)[:, ::-1]
-    nibbles = np.stack([words >> 4, words & 0xF], axis=-1).ravel()
+def _runs(numbers: memoryview, pixels: int) -> array[int]:
+    """Pixels without and with depth, in turn, up to the last pixel."""
+    runs, at, filled = array("q"), 0, 0
+    while filled < pixels:
+        if at + 2 > len(numbers):
+            raise ValueError(f"the stream ends after {filled} of {pixels} pixels")
+        empty, measured = numbers[at], numbers[at + 1]
+        at += 2 + measured
+        filled += empty + measured
+        if filled > pixels or at > len(numbers) or not empty + measured:
+            raise ValueError(f"a run ends at pixel {filled} of {pixels}")
+        runs.append(empty)
+        runs.append(measured)
+    return runs
+
+
+def _numbers(data: memoryview | bytes, most: int) -> NDArray[np.int32]:
+    """The first numbers of the stream, and what the last word was filled up with."""
+    found, rest, count = [np.zeros(0, np.int32)], np.zeros(0, np.uint8), 0
+    # In parts: what leads to a number takes ten times as much memory as the number.
+    for at in range(0, len(data), _PART):
+        part = data[at : at + _PART]
+        words = np.frombuffer(part, np.uint8, len(part) // 4 * 4).reshape(-1, 4)[:, ::-1]
+        nibbles = np.stack([words >> 4, words & 0xF], axis=-1).ravel().astype(np.uint8, copy=False)
+        numbers, rest = _whole_numbers(np.concatenate([rest, nibbles]))
+        found.append(numbers)
+        count += len(numbers)
+        if count >= most:
+            break
+    return np.concatenate(found)
+
+
+def _whole_numbers(nibbles: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """The numbers that end in some nibbles, and what is left."""
     ends = np.flatnonzero(nibbles < 8).astype(np.int32)
-    if not len(ends):
-        return np.zeros(0, np.int32)
-    nibbles = nibbles[: ends[-1] + 1]
-    starts = np.concatenate([np.zeros(1, np.int32), ends[:-1] + 1])
-    group = np.arange(len(nibbles), dtype=np.int32) - np.repeat(starts, ends + 1 - starts)
-    if int(group.max()) >= _GROUPS:
+    count = int(ends[-1]) + 1 if len(ends) else 0
+    nibbles, rest = nibbles[:count], nibbles[count:]
+    starts = np.concatenate([np.zeros(1, np.int32), ends[:-1] + 1]) if count else ends
+    group = np.arange(count, dtype=np.int32) - np.repeat(starts, ends + 1 - starts)
+    if max(int(group.max(initial=0)) + 1, len(rest)) > _GROUPS:
         raise ValueError("a number has more than 30 bits")
-    return np.add.reduceat((nibbles & 7).astype(np.int32) << (3 * group), starts)
+    if not count:
+        return np.zeros(0, np.int32), rest
+    return np.add.reduceat((nibbles & 7).astype(np.int32) << (3 * group), starts), rest

@@ -12,6 +12,8 @@ from nicegui import ui
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import NEGATIVE, POSITIVE, Box, Click, Level, Prompt
 from wildseg3d_ros.io.clouds import FORMATS
+from wildseg3d_ros.viewer.merging import merging
+from wildseg3d_ros.viewer.names import Names
 from wildseg3d_ros.viewer.session import Pointed, Session
 from wildseg3d_ros.viewer.source import Answer, SceneSource, ShownScene
 from wildseg3d_ros.viewer.words import sentence
@@ -30,6 +32,7 @@ class Control:
     Args:
         source: answers.
         session: of the browser.
+        names: of the objects.
         refresh: shows the session's selection.
 
     Attributes:
@@ -40,9 +43,14 @@ class Control:
     """
 
     def __init__(
-        self, source: SceneSource, session: Session, refresh: Callable[[], Awaitable[None]]
+        self,
+        source: SceneSource,
+        session: Session,
+        names: Names,
+        refresh: Callable[[], Awaitable[None]],
     ) -> None:
         self.source, self.session, self._refresh = source, session, refresh
+        self.names = names
         self.shown: ShownScene | None = None
         self.busy = False
         self.began: dict[str, float] = {}
@@ -157,6 +165,16 @@ class Control:
         elif cloud is not None and len(cloud.object_ids) == 1:
             session.refining, session.corrections = cloud.object_ids[0], []
             await self._refresh()
+
+    async def merge(self) -> None:
+        """Makes the selected objects one."""
+        cloud = self.session.cloud
+        if cloud is not None and len(cloud.object_ids) > 1:
+            ids = cloud.object_ids
+            await self._change(
+                lambda _: self.source.refine(merging(self.source, ids)),
+                lambda: self.session.prompt,
+            )
 
     async def _change(
         self, change: Callable[[Prompt], Answer], prompt: Callable[[], Prompt | None]

@@ -13,6 +13,8 @@ from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.io.pictures import RGB, cut_out
 from wildseg3d_ros.viewer.source import ShownCamera, ShownScene
 
+_LISTED = 192
+"""Width of a captured view in its list [px]."""
 _THUMBNAIL = 72  # pixels
 _UNLABELLED: RGB = (96, 102, 112)
 
@@ -71,6 +73,13 @@ def thumbnail(shown: ShownScene, each: SceneObject) -> NDArray[np.uint8] | None:
         return None
     image, mask = best
     return cut_out(image, mask, _THUMBNAIL)
+
+
+def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) an image as small as it is listed."""
+    height, width = image.shape[:2]
+    size = (_LISTED, max(round(_LISTED * height / width), 1))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def label_points(

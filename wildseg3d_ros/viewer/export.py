@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,17 @@ KINDS = {
 """What an answer is written as, by the end of the file's name."""
 
 
-def exported(cloud: ObjectCloud, box: OrientedBox | None, kind: str) -> bytes:
+def exported(
+    cloud: ObjectCloud,
+    box: OrientedBox | None,
+    kind: str,
+    name_of: Callable[[int], str] = lambda _: "",
+) -> bytes:
     """An answer as a file.
 
     Args:
         kind: one of KINDS.
+        name_of: name that somebody gave an object.
 
     Raises:
         ConfigError: another kind.
@@ -46,16 +52,21 @@ def exported(cloud: ObjectCloud, box: OrientedBox | None, kind: str) -> bytes:
             write_cloud(path, cloud)
             return path.read_bytes()
     if kind == ".box.json":
-        return (json.dumps(box_figures(cloud, box), indent=1) + "\n").encode()
+        return (json.dumps(box_figures(cloud, box, name_of), indent=1) + "\n").encode()
     if kind != ".masks.zip":
         raise ConfigError(f"cannot export '{kind}'; there are {', '.join(KINDS)}")
     return _zipped({f"{name}.png": _png(mask) for name, mask in cloud.masks.items()})
 
 
-def all_exported(answers: Mapping[int, Answer], shown: ShownScene, kind: str) -> bytes:
+def all_exported(
+    answers: Mapping[int, Answer],
+    shown: ShownScene,
+    kind: str,
+    name_of: Callable[[int], str] = lambda _: "",
+) -> bytes:
     """A zip with one file, or a folder of masks, for each object."""
     if kind == ".box.json":
-        boxes = [box_figures(each.cloud, each.box) for each in answers.values()]
+        boxes = [box_figures(each.cloud, each.box, name_of) for each in answers.values()]
         figures = {"scene_id": shown.scene_id, "frame_id": shown.frame_id, "objects": boxes}
         return (json.dumps(figures, indent=1) + "\n").encode()
     files: dict[str, bytes] = {}
@@ -68,10 +79,13 @@ def all_exported(answers: Mapping[int, Answer], shown: ShownScene, kind: str) ->
     return _zipped(files)
 
 
-def box_figures(cloud: ObjectCloud, box: OrientedBox | None) -> dict[str, Any]:
+def box_figures(
+    cloud: ObjectCloud, box: OrientedBox | None, name_of: Callable[[int], str] = lambda _: ""
+) -> dict[str, Any]:
     """Pose and size of a box, in the scene's frame and unit, as JSON has them."""
     return {
         "object_ids": list(cloud.object_ids),
+        "names": [name_of(each) for each in cloud.object_ids],
         "scene_id": cloud.scene_id,
         "frame_id": cloud.frame_id,
         "stamp_ns": cloud.stamp_ns,

@@ -26,6 +26,7 @@ from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.viewer.building import build_folder
 from wildseg3d_ros.viewer.source import (
     Answer,
+    CapturesViews,
     LiveImage,
     ShownCamera,
     ShownScene,
@@ -43,6 +44,7 @@ class FileSource:
     """
 
     live = False
+    captures: CapturesViews | None = None
 
     def __init__(self, path: Path) -> None:
         self._path, self.name = path, path.name

@@ -13,6 +13,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments, KeyEventArguments, ValueChangeEventArguments
 
 from wildseg3d_ros.core.types import LEVELS
+from wildseg3d_ros.viewer.captured import CapturedViews
 from wildseg3d_ros.viewer.control import Control
 from wildseg3d_ros.viewer.drawing import outline
 from wildseg3d_ros.viewer.elements import CloudPane
@@ -40,9 +41,10 @@ class Page:
 
     def __init__(self, server: Server, session: Session) -> None:
         self.server, self.source, self.session = server, server.source, session
-        self.control = Control(server.source, session, self.show_selection)
+        self.control = Control(server.source, session, server.names, self.show_selection)
         self.cards: dict[str, CameraCard] = {}
         self._told: tuple = ()
+        self._named = server.names.version
         self._live, self._next_live = self.source.live, 0.0
 
     # ---- layout
@@ -69,6 +71,8 @@ class Page:
                         self.objects = ObjectList(self.control, self._hide)
                     with ui.tab_panel("rig"):
                         self.rig = RigReport()
+                        captures = self.source.captures
+                        self.captured = None if captures is None else CapturedViews(captures)
                     with ui.tab_panel("help"):
                         _draw_help()
         ui.timer(_TICK, self._tick, immediate=True)
@@ -119,6 +123,14 @@ class Page:
         if (state, bool(shown)) != self._told:
             self._told = state, bool(shown)
             self._tell()
+        if self.server.names.version != self._named:
+            self._named = self.server.names.version
+            pictures = self.server.pictures()
+            if self.control.shown is not None and pictures is not None:
+                self.objects.show(self.control.shown, pictures)
+                self.selection.show()
+        if self.captured is not None:
+            self.captured.look()
         if self._live and time.monotonic() > self._next_live:
             self._next_live = time.monotonic() + _LIVE_PERIOD
             for name, card in self.cards.items():

@@ -13,6 +13,7 @@ from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.viewer.control import Control
 from wildseg3d_ros.viewer.elements import CameraImage
 from wildseg3d_ros.viewer.export import KINDS
+from wildseg3d_ros.viewer.names import LONGEST, Names
 from wildseg3d_ros.viewer.server import Pictures
 from wildseg3d_ros.viewer.source import LiveImage, ShownCamera, ShownScene
 from wildseg3d_ros.viewer.words import BADGES, certainty, motion, sentence, size_text
@@ -164,8 +165,7 @@ class ObjectList:
             with ui.element("div"):
                 with ui.element("div").classes("title"):
                     ui.element("div").classes("ws-dot").style(f"background: {color}")
-                    kind = "Object" if each.level == "whole" else _LEVEL_NAMES[each.level]
-                    ui.label(f"{kind} {each.object_id}")
+                    ui.label(self._control.names.title(each))
                     if ambiguous:
                         ui.label("ambiguous").classes("ws-badge warn")
                 with ui.element("div").classes("lines"):
@@ -220,7 +220,8 @@ class SelectionPanel:
         assert cloud is not None
         score, ambiguous = certainty(cloud.score, cloud.ambiguity)
         with ui.element("div").classes("ws-row"):
-            ui.label(_name(cloud.object_ids)).classes("ws-what").props("data-testid=selected-name")
+            name = control.names.of(*cloud.object_ids)
+            ui.label(name).classes("ws-what").props("data-testid=selected-name")
             if ambiguous:
                 ui.label("ambiguous: look at the alternatives").classes("ws-badge warn")
             self._draw_chips()
@@ -244,7 +245,7 @@ class SelectionPanel:
         for warning in session.answer.warnings if session.answer else ():
             ui.label(sentence(warning)).classes("ws-faint")
         with ui.element("div").classes("ws-row"):
-            self._draw_buttons(bool(cloud.object_ids))
+            self._draw_buttons(cloud.object_ids)
 
     def _draw_chips(self) -> None:
         control, session = self._control, self._control.session
@@ -262,7 +263,7 @@ class SelectionPanel:
             )
             chip.props(f"dense {'color=primary text-color=black' if chosen else 'outline'}")
 
-    def _draw_buttons(self, known: bool) -> None:
+    def _draw_buttons(self, object_ids: tuple[int, ...]) -> None:
         control = self._control
         if control.busy:
             ui.spinner(size="sm")
@@ -270,8 +271,12 @@ class SelectionPanel:
             return
         _action("Undo click", control.take_back, "undo").props("data-testid=undo-click")
         _action("Clear", control.clear, "close").props("data-testid=clear")
-        if known:
+        if len(object_ids) > 1:
+            _action("Merge", control.merge, "join_full").props("data-testid=merge")
+        elif object_ids:
             _action("Refine", control.refine, "tune").props("data-testid=refine")
+            rename = partial(_ask_for_name, control.names, object_ids[0])
+            _action("Rename", rename, "edit").props("data-testid=rename")
         else:
             _action("Add as object", control.add, "add_circle").props("data-testid=add")
         with (
@@ -346,11 +351,19 @@ def _action(text: str, action: object, icon: str) -> ui.button:
     return button.props("dense no-caps unelevated color=grey-9 size=sm padding='4px 10px'")
 
 
-def _name(object_ids: tuple[int, ...]) -> str:
-    if not object_ids:
-        return "A part that is no object"
-    listed = ", ".join(map(str, object_ids))
-    return f"Object {listed}" if len(object_ids) == 1 else f"Objects {listed}"
+def _ask_for_name(names: Names, object_id: int) -> None:
+    with ui.dialog(value=True) as dialog, ui.card():
+        ui.label(f"Name of object {object_id}")
+        given = ui.input(value=names.given(object_id)).props(f"maxlength={LONGEST} autofocus")
+
+        def take() -> None:
+            names.rename(object_id, given.value or "")
+            dialog.close()
+
+        given.on("keydown.enter", take).props("data-testid=name")
+        with ui.element("div").classes("ws-row"):
+            _action("Rename", take, "check").props("data-testid=rename-apply")
+            _action("Cancel", dialog.close, "close")
 
 
 def _share(score: float) -> str:

@@ -25,8 +25,10 @@ from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.messages.replies import Description, Edited, Selection
 from wildseg3d_ros.ros.messages.requests import PromptOptions
 from wildseg3d_ros.ros.scene_feed import SceneFeed
+from wildseg3d_ros.viewer.ros_captures import RosCaptures
 from wildseg3d_ros.viewer.source import (
     Answer,
+    CapturesViews,
     LiveImage,
     ShownCamera,
     ShownScene,
@@ -54,6 +56,8 @@ class RosSource:
         self.name = f"{namespace.strip('/')}/wildseg3d".lstrip("/")
         self._client = SceneClient(namespace, timeout=_NODE_TIMEOUT)
         self._feed = SceneFeed(self._client.node)
+        self._captures = RosCaptures(self._client, self._feed)
+        self.captures: CapturesViews | None = self._captures
         self.shown: ShownScene | None = None
         self._busy: tuple[str, float] | None = None
         self._failed, self._problem = "", "Looking for the scene node …"
@@ -236,6 +240,7 @@ class RosSource:
             )
             return
         self._problem = ""
+        self._captures.look()
         now = state.scene_id, feed.changes
         if not state.scene_id:
             self._show_cameras()

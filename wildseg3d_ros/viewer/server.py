@@ -21,9 +21,11 @@ from wildseg3d_ros.viewer.drawing import (
     outlines,
     packed,
     shuffled,
+    small,
     thumbnail,
 )
 from wildseg3d_ros.viewer.export import all_exported, exported
+from wildseg3d_ros.viewer.names import Names
 from wildseg3d_ros.viewer.session import Sessions
 from wildseg3d_ros.viewer.source import SceneSource, ShownScene
 
@@ -80,10 +82,11 @@ class Server:
     """
 
     def __init__(self, source: SceneSource, sessions: Sessions) -> None:
-        self.source, self.sessions = source, sessions
+        self.source, self.sessions, self.names = source, sessions, Names()
         self._pictures: Pictures | None = None
         app.get("/image/{key}/{camera}.jpg")(self._image)
         app.get("/live/{camera}/{stamp}.jpg")(self._live)
+        app.get("/captured/{name}.jpg")(self._captured)
         app.get("/thumbnail/{key}/{object_id}.jpg")(self._thumbnail)
         app.get("/cloud/{key}.bin")(self._cloud)
         app.get("/selection/{key}/{version}.bin")(self._selection)
@@ -96,6 +99,7 @@ class Server:
         if shown is None or (kept is not None and kept.shown is shown):
             return kept
         self._pictures = kept = Pictures(self.source, shown)
+        self.names.follow(shown)
         return kept
 
     async def _image(self, key: str, camera: str) -> Response:
@@ -112,6 +116,13 @@ class Server:
         if newest is None:
             return _gone()
         return await _made(lambda: jpeg(newest.image, 80), "image/jpeg")
+
+    async def _captured(self, name: str) -> Response:
+        captures = self.source.captures
+        image = None if captures is None else captures.picture(name)
+        if image is None:
+            return _gone()
+        return await _made(lambda: jpeg(small(image), 85), "image/jpeg")
 
     async def _thumbnail(self, key: str, object_id: int) -> Response:
         pictures = self.pictures()
@@ -146,11 +157,12 @@ class Server:
             if what == "all":
                 ids = [each.object_id for each in shown.objects if each.points]
                 answers = {i: self.source.ask(Prompt(object_ids=(i,))) for i in ids}
-                return all_exported(answers, shown, dot + kind)
+                return all_exported(answers, shown, dot + kind, self.names.given)
             answer, cloud = session.answer, session.cloud
             if answer is None or cloud is None:
                 return None
-            return exported(cloud, answer.box if session.chosen is None else None, dot + kind)
+            box = answer.box if session.chosen is None else None
+            return exported(cloud, box, dot + kind, self.names.given)
 
         try:
             return await _made(write, "application/octet-stream")

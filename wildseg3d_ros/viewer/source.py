@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -173,6 +174,33 @@ class Answer:
         return not math.isnan(self.cloud.score)
 
 
+class CapturesViews(Protocol):
+    """Views of moving cameras that a node keeps for the next scene.
+
+    Attributes:
+        captured: names of the views that are kept.
+    """
+
+    captured: tuple[str, ...]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that can be captured."""
+        ...
+
+    def capture(self, camera: str) -> None:
+        """Keeps what a camera sees now. Raises WildSeg3DError."""
+        ...
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Forgets views; without names, all. Raises WildSeg3DError."""
+        ...
+
+    def picture(self, name: str) -> NDArray[np.uint8] | None:
+        """(H, W, 3) what a view shows; None where it was not captured from here."""
+        ...
+
+
 class SceneSource(Protocol):
     """Answers for one scene at a time. Every method may be called from any thread.
 
@@ -180,9 +208,11 @@ class SceneSource(Protocol):
         name: what is shown, for people.
         can_build: whether a scene can be built anew.
         live: whether cameras publish.
+        captures: views that can be captured; None where none can.
     """
 
     name: str
+    captures: CapturesViews | None
     can_build: bool
     live: bool
 

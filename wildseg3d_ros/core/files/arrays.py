@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, FileError
 from wildseg3d_ros.core.files.reading import MIB, opened
 
-LARGEST_NPY = 512 * MIB
+LARGEST_NPY = 256 * MIB
 LARGEST_NPZ = 1 << 36
 _MEMBERS = 100_000
 _RATIO = 32

@@ -44,7 +44,7 @@ def opened(
         if found.st_size > largest:
             raise FileError(
                 f"cannot read {what} '{shown(path)}': it has {found.st_size / 1e6:.1f} MB, and at "
-                f"most {largest / 1e6:.0f} MB are read",
+                f"most {largest / 1e6:.3g} MB are read",
                 code,
             )
         try:
@@ -63,7 +63,8 @@ def read_bytes(
 ) -> bytes:
     """All of a file; see :func:`opened`."""
     with opened(path, what, largest, code) as file:
-        return file.read(largest + 1)
+        # Some of /proc never end, and say that they have nothing.
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def is_regular(path: Path) -> bool:

@@ -20,7 +20,11 @@ POSITIVE, NEGATIVE = 1, 0
 
 @dataclass(frozen=True)
 class Click:
-    """A pixel in one view: ``uv`` = (column, row), label POSITIVE or NEGATIVE."""
+    """A pixel in one view: ``uv`` = (column, row), label POSITIVE or NEGATIVE.
+
+    >>> Click("front", 320, 240)
+    Click(view='front', u=320, v=240, label=1)
+    """
 
     view: str
     u: float
@@ -39,7 +43,11 @@ class Click:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle about an object in one view, from pixel (u0, v0) to pixel (u1, v1)."""
+    """A rectangle about an object in one view, from pixel (u0, v0) to pixel (u1, v1).
+
+    >>> Box("front", 300, 220, 340, 260)
+    Box(view='front', u0=300, v0=220, u1=340, v1=260)
+    """
 
     view: str
     u0: float
@@ -99,6 +107,13 @@ class Prompt:
     """What the caller points at, in one or several ways; what they choose is united.
 
     Something says what is on the object: a positive click, a box, a mask, a point or an id.
+
+    >>> Prompt((Click("front", 320, 240), Click("left", 10, 20, NEGATIVE)), level="part").level
+    'part'
+    >>> Prompt()
+    Traceback (most recent call last):
+    ...
+    wildseg3d_ros.core.errors.PromptError: a prompt needs at least one click with label 1 ...
 
     Attributes:
         clicks: pixels.

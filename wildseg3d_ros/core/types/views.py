@@ -42,6 +42,12 @@ def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
 class View:
     """One image with what is known of its camera.
 
+    >>> image = np.zeros((480, 640, 3), np.uint8)
+    >>> K = np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+    >>> depth = np.full((480, 640), 0.8, np.float32)
+    >>> View("front", image, K=K, depth=depth, world_from_cam_prior=np.eye(4)).size
+    (480, 640)
+
     Attributes:
         name: camera name, unique in a scene.
         image: (H, W, 3) uint8, RGB, without lens distortion.

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
-from wildseg3d_ros.core.files.reading import is_folder, is_regular, shown
-from wildseg3d_ros.io.bags.claims import (
-    METADATA,
-    bound_chunks,
-    check_files,
-    check_opened,
-    unpacked_message,
+from wildseg3d_ros.core.files.reading import MIB, is_folder, is_regular, opened, shown
+from wildseg3d_ros.io.bags.mcap import Mcap
+from wildseg3d_ros.io.bags.metadata import METADATA, bag_files
+from wildseg3d_ros.io.bags.sqlite import Sqlite
+from wildseg3d_ros.io.bags.storage import (
+    LARGEST_MESSAGE,
+    Channel,
+    Storage,
+    check_topics,
+    most_messages,
+    unpack_file,
+    unpacked,
 )
 
 STORAGES = (".mcap", ".db3")
+LARGEST = 1 << 50
+_STORAGES: dict[str, Callable[[Path], Storage]] = {"mcap": Mcap, "sqlite3": Sqlite}
+_IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+_LARGEST_OTHER = 8 * MIB
+"""Bytes of a message that is no image: 80,000 transforms, which take a hundred times as much in
+memory."""
 _WAY_OUT = "`ros2 bag reindex` or `mcap recover` may repair it"
 NEED = (
     "reading bags needs the extra 'bags': `make setup EXTRAS=bags` in a clone, else "
@@ -68,21 +81,22 @@ class Bag:
         topics: by name.
     """
 
-    def __init__(self, path: Path, reader: Any, types: Any) -> None:
-        self.path, self._reader, self._types = path, reader, types
-        storage = reader.storage
-        self._is_packed = storage.metadata.compression_mode == "message"
-        if self._is_packed:  # and unpacked here, within bounds
-            storage.metadata = storage.metadata._replace(compression_mode=None)
-        self.topics: Mapping[str, Topic] = {
-            name: Topic(name, info.msgtype or "several types", info.msgcount)
-            for name, info in reader.topics.items()
-        }
+    def __init__(
+        self, path: Path, storages: Sequence[Storage], types: Any, packed: bool, size: int
+    ) -> None:
+        self.path, self._storages, self._types = path, storages, types
+        self._packed, self._size = packed, size
+        self.topics: Mapping[str, Topic] = _topics(storages)
+        check_topics(len(self.topics))
+        starts = [each.start_ns for each in storages if each.start_ns is not None]
+        ends = [each.end_ns for each in storages if each.end_ns is not None]
+        self._start_ns = min(starts, default=0)
+        self._duration_ns = max(ends) - self._start_ns + 1 if starts and ends else 0
 
     @property
     def seconds(self) -> float:
         """From the first message to the last."""
-        return self._reader.duration / 1e9
+        return self._duration_ns / 1e9
 
     def messages(self, topics: Mapping[str, Any]) -> Iterator[tuple[float, Message]]:
         """The messages of some topics, and the share of the time up to each.
@@ -90,22 +104,35 @@ class Bag:
         Raises:
             FileError: a bag that is truncated or damaged.
         """
-        chosen = [each for each in self._reader.connections if each.topic in topics]
-        if not chosen:
-            return
-        start, duration = self._reader.start_time, max(self._reader.duration, 1)
-        found = iter(self._reader.messages(chosen))
+        found = self._found(topics)
         while True:
-            # What rosbags raises for damaged bytes is of many kinds; nothing else is in here.
+            # What is raised for damaged bytes is of many kinds; nothing else is in here.
             try:
-                connection, stamp_ns, data = next(found)
-                data = unpacked_message(data) if self._is_packed else data
-                value = self._types.deserialize_cdr(data, connection.msgtype)
+                channel, stamp_ns, data = next(found)
+                value = self._types.deserialize_cdr(data, channel.kind)
             except StopIteration:
                 return
             except Exception as error:
                 raise damaged(self.path, error) from error
-            yield (stamp_ns - start) / duration, Message(connection.topic, value)
+            share = (stamp_ns - self._start_ns) / max(self._duration_ns, 1)
+            yield share, Message(channel.topic, value)
+
+    def _found(self, topics: Mapping[str, Any]) -> Iterator[tuple[Channel, int, bytes]]:
+        """The messages as they were written, each of a size that its kind may have."""
+        left = most_messages(self._size)
+        for storage in self._storages:
+            chosen = {each.number: each for each in storage.channels if each.topic in topics}
+            for number, stamp_ns, data in storage.messages(chosen) if chosen else ():
+                channel = chosen[number]
+                most = LARGEST_MESSAGE if channel.kind in _IMAGES else _LARGEST_OTHER
+                if self._packed:
+                    data = unpacked(data, "zstd", most)
+                left -= 1
+                if left < 0:
+                    raise ValueError(f"it holds more than {most_messages(self._size)} messages")
+                if len(data) > most:
+                    raise ValueError(f"{channel.topic} has a message of {len(data) / 1e6:.0f} MB")
+                yield channel, stamp_ns, data
 
 
 @contextmanager
@@ -116,30 +143,47 @@ def opened_bag(path: Path) -> Iterator[Bag]:
         FileError: missing, no bag, truncated or damaged; or rosbags is not installed.
     """
     try:
-        from rosbags.rosbag2 import Reader
         from rosbags.typesys import Stores, get_typestore
     except ModuleNotFoundError as error:
         raise FileError(f"cannot read bag '{shown(path)}': {NEED}") from error
-    place = _place(path)
-    bound_chunks()
-    try:
-        check_files(place)
-        reader = Reader(place)
-        reader.open()
-    except WildSeg3DError:
-        raise
-    except Exception as error:  # as many kinds as there are kinds of damage
-        raise damaged(path, error) from error
-    try:
+    types = get_typestore(Stores.ROS2_JAZZY)
+    with ExitStack() as stack:
         try:
-            bag = Bag(path, reader, get_typestore(Stores.ROS2_JAZZY))
-            check_opened(getattr(reader.storage, "storages", [reader.storage]), len(bag.topics))
-        except Exception as error:
+            bag = _opened(path, types, stack)
+        except WildSeg3DError:
+            raise
+        except Exception as error:  # as many kinds as there are kinds of damage
             raise damaged(path, error) from error
         yield bag
-    finally:
-        with suppress(Exception):  # of a bag that says odd things, rosbags cannot close all
-            reader.close()
+
+
+def _opened(path: Path, types: Any, stack: ExitStack) -> Bag:
+    bag = bag_files(_place(path))
+    storages: list[Storage] = []
+    for file in bag.files:
+        with opened(file, "bag", LARGEST):  # nothing that a reader would wait for
+            pass
+        if bag.compression == "file":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            unpack_file(file, folder / file.stem)
+            file = folder / file.stem
+        storage = _STORAGES[bag.storage](file)
+        stack.callback(storage.close)
+        storages.append(storage)
+    size = sum(file.stat().st_size for file in bag.files)
+    return Bag(path, storages, types, bag.compression == "message", size)
+
+
+def _topics(storages: Sequence[Storage]) -> dict[str, Topic]:
+    kinds: dict[str, set[str]] = {}
+    counts = Counter[str]()
+    for channel in (channel for storage in storages for channel in storage.channels):
+        kinds.setdefault(channel.topic, set()).add(channel.kind)
+        counts[channel.topic] += channel.count
+    return {
+        name: Topic(name, found.pop() if len(found) == 1 else "several types", counts[name])
+        for name, found in sorted(kinds.items())
+    }
 
 
 def damaged(path: Path, error: Exception) -> FileError:

@@ -111,7 +111,8 @@ def _open_pth(path: Path) -> Checkpoint:
         )
     tensors = {str(k): v for k, v in tensors.items() if isinstance(v, Tensor)}
     said = str(getattr(content.get("args"), "model", ""))
-    described = dict(re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d+)", said))
+    found = re.findall(r"(enc_num_heads|dec_num_heads)\s*=\s*(\d{1,9})", said)
+    described = {name: int(number) for name, number in found}
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     return Checkpoint(path, shapes, tensors.__getitem__, _heads(described))
 
@@ -175,14 +176,12 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 def _heads(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
     values = [config.get(key) for key in ("enc_num_heads", "dec_num_heads")]
-    try:
-        encoder, decoder = (int(value) if value is not None else None for value in values)
-    except (TypeError, ValueError) as error:
+    if not all(value is None or (type(value) is int and value > 0) for value in values):
         raise FileError(
-            f"the checkpoint's description says {values} encoder and decoder heads; expected two "
-            f"whole numbers; {remedy()}"
-        ) from error
-    return encoder, decoder
+            f"the checkpoint's description says {shown(values)} encoder and decoder heads; "
+            f"expected two whole numbers; {remedy()}"
+        )
+    return values[0], values[1]
 
 
 def damaged(path: Path, error: Exception) -> FileError:

@@ -81,6 +81,8 @@ _SCENE_VALUES = [
 def save_scene(scene: Scene, path: str | Path) -> None:
     """Writes a scene to one file; a file of that name is replaced only when all is written.
 
+    >>> save_scene(load_scene("scene.ws3d"), "copy.ws3d")
+
     Raises:
         FileError: the file cannot be written, or what is there is no file. InvalidScene: the scene
             could not be read back.
@@ -95,6 +97,9 @@ def load_scene(path: str | Path) -> Scene:
 
     It is what was saved, but for depths, which are kept to a millionth of their value, and
     confidences, kept to a thousandth.
+
+    >>> load_scene("scene.ws3d").view_names
+    ('cam_0', 'cam_1', 'cam_2')
 
     Raises:
         FileError: missing, truncated, damaged, not a scene, or written by another version.
