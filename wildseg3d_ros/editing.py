@@ -40,7 +40,7 @@ def add_object(
     scene: Scene,
     prompt: Prompt,
     config: SceneConfig = SceneConfig(),
-    masks: MaskBackend | None = None,
+    masks: MaskBackend | PromptedMaskBackend | None = None,
 ) -> tuple[Scene, ObjectCloud]:
     """Makes what a prompt means an object of the scene.
 
@@ -83,7 +83,7 @@ def refine_object(
     scene: Scene,
     prompt: Prompt,
     config: SceneConfig = SceneConfig(),
-    masks: MaskBackend | None = None,
+    masks: MaskBackend | PromptedMaskBackend | None = None,
 ) -> tuple[Scene, ObjectCloud]:
     """Corrects the one object that a prompt names by its clicks and points.
 

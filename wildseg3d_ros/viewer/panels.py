@@ -170,9 +170,8 @@ class ObjectList:
                         ui.label("ambiguous").classes("ws-badge warn")
                 with ui.element("div").classes("lines"):
                     ui.label(size_text(each.box, shown.metric))
-                    box = each.box
-                    known = box is not None and not math.isnan(box.coverage)
-                    seen = f" · {box.coverage:.0%} seen" if known else ""
+                    coverage = math.nan if each.box is None else each.box.coverage
+                    seen = "" if math.isnan(coverage) else f" · {coverage:.0%} seen"
                     ui.label(f"{len(each.cameras)} views · {score}{seen}")
             button = ui.button(icon="visibility").props("flat dense size=sm color=grey")
             button.on("click.stop", lambda: self._hide(each.object_id))
