@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pointmaps.depth.registration.pair import DOUBTFUL
 from wildseg3d_ros.rig import mistakes
 from wildseg3d_ros.rig.cameras import Cameras, Evidence, Source, all_pairs, chosen_pairs
 from wildseg3d_ros.rig.matches import Matches, pairs_to_match
 from wildseg3d_ros.rig.mistakes import Mistake
+from wildseg3d_ros.rig.plausible import of_geometry, of_image
 from wildseg3d_ros.rig.pose_error import most_likely_nearby
 from wildseg3d_ros.rig.report import CameraReport, Finding, RigReport, Verdict, percent
 from wildseg3d_ros.rig.surfaces import Surfaces
@@ -39,6 +42,15 @@ def judge(views: Sequence[View]) -> RigReport:
         views: of one static scene. Those without pose or intrinsics take no part; depth is
             evidence where both views of a pair have it, and matched features elsewhere.
     """
+    report = _compared(views)
+    cameras = [
+        camera.doubted(of_image(view), of_geometry(view))
+        for camera, view in zip(report.cameras, views, strict=True)
+    ]
+    return replace(report, cameras=tuple(cameras))
+
+
+def _compared(views: Sequence[View]) -> RigReport:
     index = [
         v for v, view in enumerate(views)
         if view.world_from_cam_prior is not None and view.K is not None
@@ -225,11 +237,12 @@ class _Judged:
         """Of one view, by its index; ``about``: the views that a mistake was found of."""
         mine = (self.pairs == v).any(axis=1)
         own = self.given.select(mine)
-        total, sure = own.total, float(own.sure.sum())
-        as_given = v in about or min(total, sure) >= _TOLD
+        verdict, why = ("suspect", "see the finding") if v in about else _verdict(own)
+        as_given = v in about or verdict == "ok"
+        total = own.total
         if not as_given:
             nearby = self.nearby.select(mine)
-            total, sure = nearby.total, float(nearby.sure.sum())
+            (verdict, why), total = _verdict(nearby), nearby.total
         overlap = {
             self.views[int(pair.sum()) - v].name: float(agreeing / compared)
             for pair, ratio, agreeing, compared in zip(
@@ -237,7 +250,6 @@ class _Judged:
             )
             if abs(ratio) >= 1.0 and compared > 0
         }
-        verdict, why = _verdict(total, sure, v in about)
         depth = float(self.depth[v])
         name = self.views[v].name
         share = depth_share(self.views[v])
@@ -254,14 +266,19 @@ def _solid(evidence: Evidence) -> NDArray[np.float64]:
     return evidence.solid
 
 
-def _verdict(total: float, sure: float, found: bool) -> tuple[Verdict, str]:
-    if found:
-        return "suspect", "see the finding"
-    if total <= -_TOLD:
+def _verdict(own: Evidence) -> tuple[Verdict, str]:
+    """Of one camera, by the evidence of its pairs."""
+    if own.total <= -_TOLD:
         return "suspect", "contradicts the others"
-    if total < _TOLD:
+    if own.total < _TOLD:
         return "unchecked", "too little in common with others"
-    return ("unchecked", "only a plane in common with others") if sure < _TOLD else ("ok", "")
+    # Of a camera that is a little off much agrees, and of each other one too much contradicts.
+    tell = own.log_ratio >= _TOLD
+    if tell.any() and (own.agreeing[tell] / own.compared[tell]).max() < DOUBTFUL:
+        return "suspect", "no other camera bears it out"
+    if own.sure.sum() < _TOLD:
+        return "unchecked", "only a plane in common with others"
+    return "ok", ""
 
 
 def _unposed(view: View) -> CameraReport:
