@@ -1,6 +1,9 @@
-"""Which pairs of depth views are used: where others say that a place is wrong, or refute a view."""
+"""Which pairs of depth views are used: where others know a better place, or refute a view."""
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +12,16 @@ from wildseg3d_ros.core.errors import DisconnectedViews
 from wildseg3d_ros.core.geometry.transforms import invert, make_transform, rotation_from_vector
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.pointmaps.depth.backend import _check_connected, _kept, _rejected
+from wildseg3d_ros.pointmaps.depth.backend import (
+    DepthPointmaps,
+    _check_connected,
+    _kept,
+    _rejected,
+)
 from wildseg3d_ros.pointmaps.depth.registration.chain import chained
 from wildseg3d_ros.pointmaps.depth.registration.pair import Registration
+from wildseg3d_ros.sim.noise import DepthNoise
+from wildseg3d_testing.scenes import construct_scene
 
 POSES = [
     make_transform(rotation_from_vector([0.1 * k, -0.2 * k, 0.3]), [0.1 * k, 0.2, -0.3 * k])
@@ -87,3 +97,21 @@ def test_two_views_that_refute_each_other_are_kept():
 def test_few_points_refute_nothing():
     assert not registered(0.2, compared=20).is_refuted
     assert not registered(0.2, compared=20).is_contradicted
+
+
+def test_doubtful_pair_starts_again_from_where_the_others_say():
+    truth = construct_scene(3, 160, 120, seed=5, arc_degrees=60, depth_noise=DepthNoise())
+    backend, poses = DepthPointmaps(), truth.world_from_cam
+    ready = {v: backend._prepare(view, False) for v, view in enumerate(truth.views)}
+    right = {(a, b): invert(poses[a]) @ poses[b] for a, b in [(0, 1), (1, 2), (0, 2)]}
+    found = {pair: replace(registered(0.98), a_from_b=right[pair]) for pair in [(0, 1), (1, 2)]}
+    wrong = right[0, 2] @ make_transform(np.eye(3), [0.05, 0.0, 0.0])
+    found[0, 2] = replace(registered(0.7, 500), a_from_b=wrong, support=200)
+    with ThreadPoolExecutor(1) as pool:
+        again = backend._from_others(pool, ready, found, Progress())
+        assert set(again) == {(0, 2)}
+        np.testing.assert_allclose(again[0, 2].a_from_b, right[0, 2], atol=0.005)
+        assert not again[0, 2].is_doubtful
+        # Where more agrees as it is, it stays.
+        found[0, 2] = replace(found[0, 2], support=10**6)
+        assert backend._from_others(pool, ready, found, Progress()) == {}
