@@ -171,17 +171,24 @@ class DepthPointmaps:
         progress: Progress,
     ) -> dict[tuple[int, int], Registration]:
         """Pairs whose given pose may have led to a wrong place, and for which the others know one
-        where more surface agrees: of a camera that stands elsewhere features find one pair, and
-        the wrong places of the rest would outvote it."""
-        certain = {
+        where more surface agrees: of a camera that stands elsewhere one pair may be right, and the
+        wrong places of the rest would outvote it. Where no pair of a view is certain, its best one
+        speaks for it."""
+        poses = {
             pair: result.a_from_b
             for pair, result in found.items()
-            if not result.is_doubtful and result.a_from_b is not None
+            if result.a_from_b is not None and result.compared
         }
+        best_first = sorted(poses, key=lambda pair: -found[pair].consistency)
+        certain = [pair for pair in best_first if not found[pair].is_doubtful]
+        known = with_bridges(max(ready) + 1, certain, best_first)
+        links = {pair: poses[pair] for pair in poses if pair in known}
         starts = {
             pair: start
             for pair, result in found.items()
-            if result.is_doubtful and (start := chained(certain, *pair)) is not None
+            if pair not in known
+            and result.is_doubtful
+            and (start := chained(links, *pair)) is not None
         }
         if not (starts and self._config.refine):
             return {}
