@@ -15,6 +15,7 @@ from benchmarks import (
     batch,
     camera_throughput,
     grasping,
+    kicked_cameras,
     machine,
     mast3r,
     prompt,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "stereo": stereo.measure,
     "rgb_rigs": rgb_rigs.measure,
     "rig": rig_mistakes.main,
+    "kicked": kicked_cameras.main,
     "batch": batch.main,
     "scaling": scaling.main,
 }

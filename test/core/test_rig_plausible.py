@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from wildseg3d_ros.core.types import View
-from wildseg3d_ros.rig.plausible import doubts
+from wildseg3d_ros.rig.judge import judge
+from wildseg3d_ros.rig.plausible import of_geometry, of_image
 
 RNG = np.random.default_rng(0)
 SIZE = (120, 160)
@@ -27,7 +28,14 @@ def with_K(fx=140.0, fy=140.0, cx=79.5, cy=59.5):
 
 @pytest.mark.parametrize("changes", [{}, {"depth": None}, with_K(110, 115, 90, 50)])
 def test_doubts_none_of_what_a_camera_gives(changes):
-    assert doubts(dataclasses.replace(VIEW, **changes)) == []
+    view = dataclasses.replace(VIEW, **changes)
+    assert of_image(view) == of_geometry(view) == []
+
+
+def test_dark_image_with_something_bright_is_none_that_shows_nothing():
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[50:60, 50:80] = 200
+    assert of_image(dataclasses.replace(VIEW, image=image)) == []
 
 
 @pytest.mark.parametrize(
@@ -46,6 +54,6 @@ def test_doubts_none_of_what_a_camera_gives(changes):
     ],
 )
 def test_doubts_says_what_is_odd(changes, says):
-    (text,) = doubts(dataclasses.replace(VIEW, **changes))
+    (text,) = judge([dataclasses.replace(VIEW, **changes)]).doubts
     assert text.startswith("camera 'front': ")
     assert re.search(says, text)

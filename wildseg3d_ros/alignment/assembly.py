@@ -242,9 +242,10 @@ def _ambiguities(
     """Of :func:`ambiguities`, where poses that agree with the world check pairs too, unless these
     are doubtful."""
     agrees = np.isfinite(registration.error) & ~registration.wrong
-    doubtful = np.array([problem.predictions[e].doubtful for e in result.graph.ids], dtype=bool)
-    measured = np.zeros(len(problem.views), dtype=bool)
-    measured[result.graph.edges[~doubtful & result.kept].ravel()] = True
+    pairs, edges = [problem.predictions[e] for e in result.graph.ids], result.graph.edges
+    measured, contradicted = np.zeros((2, len(problem.views)), dtype=bool)
+    measured[edges[~np.array([p.doubtful for p in pairs]) & result.kept].ravel()] = True
+    contradicted[edges[np.array([p.contradicted for p in pairs])].ravel()] = True
     return ambiguities(
         result.graph.edges,
         result.kept,
@@ -252,6 +253,7 @@ def _ambiguities(
         [view.name for view in problem.views],
         known=list(known.relative_error),
         posed=np.flatnonzero(agrees & measured).tolist() if registration.found else [],
+        contradicted=np.flatnonzero(contradicted & ~measured).tolist(),
     )
 
 

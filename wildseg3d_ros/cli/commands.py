@@ -92,7 +92,6 @@ def check(given: argparse.Namespace) -> int:
     from wildseg3d_ros.cli.report import print_recording, print_rig
     from wildseg3d_ros.rig.aligned import unrelated_by_stereo
     from wildseg3d_ros.rig.judge import judge
-    from wildseg3d_ros.rig.plausible import doubts
 
     if given.report:
         from wildseg3d_ros.rig.page import check_folder
@@ -100,8 +99,7 @@ def check(given: argparse.Namespace) -> int:
         check_folder(given.report)
     recording = given_recording(given)
     report = judge(recording.views)
-    doubted = [text for view in recording.views for text in doubts(view)]
-    doubted += unrelated_by_stereo(recording.views)
+    doubted = [*report.doubts, *unrelated_by_stereo(recording.views)]
     if given.json:
         print(json.dumps({**report.to_dict(), "doubts": doubted}, indent=1))
     elif not given.quiet:

@@ -87,7 +87,7 @@ def print_rig(report: RigReport, doubts: Sequence[str] = ()) -> None:
     """A table with one line per camera, and what is wrong with them and with their images."""
     print_cameras(report.verdicts)
     print(f"rig      {report.verdict}")
-    print_warnings([*report.warnings, *doubts])
+    print_warnings(dict.fromkeys([*report.warnings, *doubts]))
 
 
 def print_cameras(cameras: Sequence[CameraVerdict]) -> None:

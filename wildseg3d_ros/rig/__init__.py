@@ -8,6 +8,7 @@ had been made:
 - :mod:`~wildseg3d_ros.rig.cameras`: the cameras, and which pairs of them are compared;
 - :mod:`~wildseg3d_ros.rig.surfaces`: evidence of depth: does a view see the others' surfaces;
 - :mod:`~wildseg3d_ros.rig.matches`: evidence of plain images: matched features;
+- :mod:`~wildseg3d_ros.rig.focal`: a focal length that all have wrong, by features alone;
 - :mod:`~wildseg3d_ros.rig.mistakes`: what is usually wrong, and the cameras without it;
 - :mod:`~wildseg3d_ros.rig.pose_error`: the cameras as given, to within an honest error;
 - :mod:`~wildseg3d_ros.rig.judge`: what is borne out, and the mistake that explains what is not;

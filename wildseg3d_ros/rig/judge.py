@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.geometry.factor_graph import outlier_limit
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pointmaps.depth.registration.pair import DOUBTFUL
 from wildseg3d_ros.rig import mistakes
-from wildseg3d_ros.rig.cameras import Cameras, Evidence, Source, all_pairs, chosen_pairs
+from wildseg3d_ros.rig.cameras import Cameras, Evidence, all_pairs, chosen_pairs
+from wildseg3d_ros.rig.focal import fit_focal_length
 from wildseg3d_ros.rig.matches import Matches, pairs_to_match
 from wildseg3d_ros.rig.mistakes import Mistake
+from wildseg3d_ros.rig.plausible import of_geometry, of_image
 from wildseg3d_ros.rig.pose_error import most_likely_nearby
 from wildseg3d_ros.rig.report import CameraReport, Finding, RigReport, Verdict, percent
 from wildseg3d_ros.rig.surfaces import Surfaces
@@ -39,6 +44,15 @@ def judge(views: Sequence[View]) -> RigReport:
         views: of one static scene. Those without pose or intrinsics take no part; depth is
             evidence where both views of a pair have it, and matched features elsewhere.
     """
+    report = _compared(views)
+    cameras = [
+        camera.doubted(of_image(view), of_geometry(view))
+        for camera, view in zip(report.cameras, views, strict=True)
+    ]
+    return replace(report, cameras=tuple(cameras))
+
+
+def _compared(views: Sequence[View]) -> RigReport:
     index = [
         v for v, view in enumerate(views)
         if view.world_from_cam_prior is not None and view.K is not None
@@ -49,7 +63,9 @@ def judge(views: Sequence[View]) -> RigReport:
     surfaces = Surfaces(posed)
     rig = _Judged(posed, surfaces, _Both(posed, surfaces))
     finding, about = rig.finding()
-    if finding is None and not rig.is_certain and surfaces.measured.any():
+    if finding is None and not surfaces.measured.any():
+        finding, about = rig.focal_length()
+    elif finding is None and not rig.is_certain:
         rig = _Judged(posed, surfaces, _Both(posed, surfaces, match_all=True))
         finding, about = rig.finding()
     reports = {v: rig.report(k, about) for k, v in enumerate(index)}
@@ -66,19 +82,19 @@ class _Both:
         pairs = pairs_to_match(len(views))
         if not match_all:
             pairs = pairs[~surfaces.measured[pairs].all(axis=1)]
-        self._matches = Matches(views, pairs) if len(pairs) else None
+        self.matches = Matches(views, pairs) if len(pairs) else None
 
     def evidence(self, cameras: Cameras, pairs: NDArray[np.int64], thinned: int = 1) -> Evidence:
         found = self._surfaces.evidence(cameras, pairs, thinned)
-        if self._matches is not None:
-            found = found + self._matches.evidence(cameras, pairs, thinned)
+        if self.matches is not None:
+            found = found + self.matches.evidence(cameras, pairs, thinned)
         return found
 
 
 class _Judged:
     """Views with poses, their evidence as given, and the search for a mistake."""
 
-    def __init__(self, views: Sequence[View], surfaces: Surfaces, source: Source) -> None:
+    def __init__(self, views: Sequence[View], surfaces: Surfaces, source: _Both) -> None:
         self.views = views
         self.cameras = Cameras.of(views)
         self.source = source
@@ -116,6 +132,22 @@ class _Judged:
                 about = frozenset(mistake.views or range(len(self.views)))
                 return self._named(mistake, self.given.select(concerned), mended), about
         return None, frozenset()
+
+    def focal_length(self) -> tuple[Finding | None, frozenset[int]]:
+        """A focal length that all cameras have wrong, by plain images."""
+        matches = self.source.matches
+        fit = None if matches is None else fit_focal_length(self.cameras, matches)
+        if fit is None or 2.0 * fit.gain < outlier_limit(1) ** 2 or fit.is_honest:
+            return None, frozenset()
+        mistake = mistakes.of_focal_length(fit.factor, fit.whole)
+        mended = self._mended(mistake, self._concerned(mistake), 1)
+        found = replace(
+            self._named(mistake, self.given, mended),
+            text=f"as given {percent(fit.given)} of the images' matches lie on their epipolar "
+            f"lines, {mistake.reading} {percent(fit.fitted)}, and the poses need not be moved for "
+            f"it: {mistake.text}; {mistake.remedy}",
+        )
+        return found, frozenset(range(len(self.views)))
 
     def _is_clear(self, mistake: Mistake) -> bool:
         """Whether the evidence with the mistake mended is far above that as given, for most of the
@@ -225,11 +257,14 @@ class _Judged:
         """Of one view, by its index; ``about``: the views that a mistake was found of."""
         mine = (self.pairs == v).any(axis=1)
         own = self.given.select(mine)
-        total, sure = own.total, float(own.sure.sum())
-        as_given = v in about or min(total, sure) >= _TOLD
+        verdict, why = ("suspect", "see the finding") if v in about else _verdict(own)
+        as_given = v in about or verdict == "ok"
+        total = own.total
         if not as_given:
             nearby = self.nearby.select(mine)
-            total, sure = nearby.total, float(nearby.sure.sum())
+            (verdict, why), total = _verdict(nearby), nearby.total
+            if verdict == "ok" and own.total <= -_TOLD:
+                verdict, why = "unchecked", "contradicts the others, but a pose near it does not"
         overlap = {
             self.views[int(pair.sum()) - v].name: float(agreeing / compared)
             for pair, ratio, agreeing, compared in zip(
@@ -237,7 +272,6 @@ class _Judged:
             )
             if abs(ratio) >= 1.0 and compared > 0
         }
-        verdict, why = _verdict(total, sure, v in about)
         depth = float(self.depth[v])
         name = self.views[v].name
         share = depth_share(self.views[v])
@@ -254,14 +288,20 @@ def _solid(evidence: Evidence) -> NDArray[np.float64]:
     return evidence.solid
 
 
-def _verdict(total: float, sure: float, found: bool) -> tuple[Verdict, str]:
-    if found:
-        return "suspect", "see the finding"
-    if total <= -_TOLD:
+def _verdict(own: Evidence) -> tuple[Verdict, str]:
+    """Of one camera, by the evidence of its pairs."""
+    if own.total <= -_TOLD:
         return "suspect", "contradicts the others"
-    if total < _TOLD:
+    if own.total < _TOLD:
         return "unchecked", "too little in common with others"
-    return ("unchecked", "only a plane in common with others") if sure < _TOLD else ("ok", "")
+    if own.sure.sum() < _TOLD:
+        return "unchecked", "only a plane in common with others"
+    # Of a camera that was moved planes still agree, and a little more by chance.
+    tell = own.log_ratio >= _TOLD
+    agree = (own.agreeing[tell] / own.compared[tell]).max(initial=0.0)
+    if own.sure.sum() < _ENOUGH and agree < DOUBTFUL:
+        return "unchecked", "too little but planes in common with others, and not all of it agrees"
+    return "ok", ""
 
 
 def _unposed(view: View) -> CameraReport:

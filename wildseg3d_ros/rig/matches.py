@@ -25,7 +25,7 @@ _SIZE = 480
 
 _FEATURES = 700
 
-_KEPT = 48
+KEPT = 48
 """Matches of a pair that are kept, at most."""
 
 _FEWEST, _MOST = 16, 0.6
@@ -44,7 +44,7 @@ camera and 10 mm at half a metre; and what good ones do."""
 _AGREES = 0.4
 """Share of the kept matches within either angle by right cameras."""
 
-_INDEPENDENT = 20.0
+INDEPENDENT = 20.0
 """Independent matches of a pair: they sit on a few textured things."""
 
 
@@ -59,6 +59,10 @@ class Matches:
 
     Args:
         views: all of the rig. pairs: (P, 2) those to match; of others nothing is said.
+
+    Attributes:
+        uv: (P, 2, M, 2) pixels in either view, NaN where there are fewer matches.
+        shrunk_by: (N,) by how much smaller the images are in which features are found.
     """
 
     def __init__(self, views: Sequence[View], pairs: NDArray[np.int64]) -> None:
@@ -70,15 +74,16 @@ class Matches:
         self._focal = focal
         self._height = np.array([float(view.size[0]) for view in views])
         self._width = np.array([float(view.size[1]) for view in views])
+        self.shrunk_by = np.maximum(self._height, self._width) / _SIZE
         self._row = np.full((count, count), -1)
-        self._uv = np.full((len(pairs), 2, _KEPT, 2), np.nan)
-        self._depth = np.full((len(pairs), 2, _KEPT), np.nan)
+        self.uv = np.full((len(pairs), 2, KEPT, 2), np.nan)
+        self._depth = np.full((len(pairs), 2, KEPT), np.nan)
         self._planar = np.zeros(len(pairs), dtype=bool)
         features = {v: _features(views[v]) for v in sorted({int(v) for v in pairs.ravel()})}
         for e, (a, b) in enumerate(pairs):
             self._row[a, b] = e
             found = _verified(features[int(a)], features[int(b)], max(views[a].size))
-            self._uv[e, :, : found.shape[1]] = found
+            self.uv[e, :, : found.shape[1]] = found
             for side, v in enumerate((a, b)):
                 self._depth[e, side, : found.shape[1]] = _depth_at(views[v].depth, found[side])
             self._planar[e] = _on_one_plane(found, self._depth[e], max(views[a].size))
@@ -98,7 +103,7 @@ class Matches:
         likely = _AGREES / bands[0] + np.where(off < _NARROW, _AGREES / bands[1], 0.0)
         ratio = np.log(np.where(agrees, likely, 0.0) + 1.0 - 2.0 * _AGREES)
         compared = there.sum(axis=1).astype(np.float64)
-        weight = np.minimum(1.0, _INDEPENDENT / np.maximum(compared, 1.0))
+        weight = np.minimum(1.0, INDEPENDENT / np.maximum(compared, 1.0))
         total = np.logaddexp(
             np.log(1.0 - _MISLED) + weight * (ratio * there).sum(axis=1), np.log(_MISLED)
         )
@@ -112,7 +117,7 @@ class Matches:
         """Pixels (2, M, 2) of the matches of two views, a < b, and which (M,) of them agree with
         the cameras."""
         there, _, _, agrees = self._compare(cameras, np.array([[a, b]]))
-        return self._uv[self._row[a, b]][:, there[0]], agrees[0][there[0]]
+        return self.uv[self._row[a, b]][:, there[0]], agrees[0][there[0]]
 
     def _compare(
         self, cameras: Cameras, pairs: NDArray[np.int64]
@@ -121,13 +126,13 @@ class Matches:
         how much it is off [px / focal length as given], and whether it agrees."""
         a, b = pairs.T
         row = self._row[a, b]
-        uv = np.where((row >= 0)[:, None, None, None], self._uv[row], np.nan)
+        uv = np.where((row >= 0)[:, None, None, None], self.uv[row], np.nan)
         depth = np.where((row >= 0)[:, None, None], self._depth[row], np.nan)
         depth = depth * cameras.depth_scale[pairs][:, :, None]
         there = np.isfinite(uv[:, 0, :, 0])
         b_from_a = np.linalg.inv(cameras.world_from_cam)[b] @ cameras.world_from_cam[a]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ray_a, ray_b = (_rays(uv[:, k], cameras.K[v]) for k, v in enumerate((a, b)))
+            ray_a, ray_b = (rays(uv[:, k], cameras.K[v]) for k, v in enumerate((a, b)))
             on_line, ahead = _from_lines(ray_a, ray_b, b_from_a)
             by_a = _from_points(ray_a, ray_b, depth[:, 0], b_from_a)
             by_b = _from_points(ray_b, ray_a, depth[:, 1], np.linalg.inv(b_from_a))
@@ -164,7 +169,7 @@ def _verified(
     uv = uv[:, good.ravel() > 0]
     if uv.shape[1] < max(_FEWEST, _MOST * len(index_a)):
         return nothing
-    pick = np.random.default_rng(0).permutation(uv.shape[1])[:_KEPT]
+    pick = np.random.default_rng(0).permutation(uv.shape[1])[:KEPT]
     return uv[:, pick]
 
 
@@ -192,7 +197,7 @@ def _depth_at(depth: NDArray[np.float32] | None, uv: NDArray) -> NDArray[np.floa
     return np.where(found > 0, found, np.nan)
 
 
-def _rays(uv: NDArray, K: NDArray) -> NDArray[np.float64]:
+def rays(uv: NDArray, K: NDArray) -> NDArray[np.float64]:
     """(P, M, 3) points at depth 1 of pixels (P, M, 2) by intrinsics (P, 3, 3)."""
     homogeneous = np.concatenate([uv, np.ones_like(uv[..., :1])], axis=2)
     return homogeneous @ np.swapaxes(np.linalg.inv(K), 1, 2)

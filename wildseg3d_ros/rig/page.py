@@ -20,7 +20,6 @@ from wildseg3d_ros.rig.aligned import AlignedRig, align_measured
 from wildseg3d_ros.rig.cameras import Cameras
 from wildseg3d_ros.rig.overview import overview_picture
 from wildseg3d_ros.rig.pictures import Stage, fitted, pair_picture
-from wildseg3d_ros.rig.plausible import doubts
 from wildseg3d_ros.rig.report import CameraReport, RigReport, percent
 from wildseg3d_ros.rig.reprojection import Reprojections, pairs_to_show
 
@@ -181,7 +180,7 @@ def page(
         _row(report.cameras[v], views[v], aligned, thumbnails[v]) for v in worst_first
     )
     said = report.warnings or [_SAID[report.verdict]]
-    notes = [_sentence(text) for view in views for text in doubts(view)]
+    notes = [_sentence(text) for text in report.doubts]
     notes += [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
     if aligned.cameras is not None:
         notes += [

@@ -16,19 +16,22 @@ _DEPTH = 0.05, 30.0
 """Median distances [m] that depth cameras measure."""
 _FEW = 0.05
 """Share of the pixels with depth below which there is hardly a surface."""
-_DARK = 10.0
-"""Mean grey level of an image that shows nothing."""
+_DARK, _BRIGHTEST = 10.0, 99.0
+"""Grey level that the brightest percent of an image exceeds, unless it shows nothing."""
 
 
-def doubts(view: View) -> list[str]:
-    """Why a view is not what a camera of a rig gives, one sentence each; mostly none."""
-    who, out = f"camera '{view.name}'", []
-    if view.image.mean() < _DARK:
-        out.append(f"{who}: its image is black (mean grey level {view.image.mean():.0f} of 255)")
-    elif view.image.min() == view.image.max():
-        out.append(f"{who}: all pixels of its image have one value")
-    out += [f"{who}: {text}" for text in (*_of_intrinsics(view), *_of_depth(view))]
-    return out
+def of_image(view: View) -> list[str]:
+    """Why an image shows nothing, one sentence; mostly none."""
+    if np.percentile(view.image, _BRIGHTEST) < _DARK:
+        return [f"its image is black (mean grey level {view.image.mean():.0f} of 255)"]
+    if view.image.min() == view.image.max():
+        return ["all pixels of its image have one value"]
+    return []
+
+
+def of_geometry(view: View) -> list[str]:
+    """Why intrinsics and depth are not what a camera of a rig gives, one sentence each."""
+    return [*_of_intrinsics(view), *_of_depth(view)]
 
 
 def _of_intrinsics(view: View) -> list[str]:

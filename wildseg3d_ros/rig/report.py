@@ -33,6 +33,7 @@ class CameraReport:
         takes_part: whether it has a pose and intrinsics, and another camera has them, too.
         as_given: whether that verdict is on its given pose itself; otherwise on one within an
             honest error of it.
+        doubts: what is odd about it by itself, one sentence each.
     """
 
     name: str
@@ -46,6 +47,20 @@ class CameraReport:
     takes_part: bool = True
     depth_share: float = float("nan")
     as_given: bool = True
+    doubts: tuple[str, ...] = ()
+
+    def doubted(self, shows_nothing: Sequence[str], odd: Sequence[str]) -> CameraReport:
+        """The same with what is told of its view by itself.
+
+        An image that shows nothing is wrong whatever the cameras are. What is odd about intrinsics
+        and depth decides where the comparison with the others leaves it open.
+        """
+        is_open = self.takes_part and self.verdict == "unchecked"
+        decisive = [*shows_nothing, *(odd if is_open else ())]
+        doubts = (*shows_nothing, *odd)
+        if not decisive or self.verdict == "suspect":
+            return replace(self, doubts=doubts)
+        return replace(self, verdict="suspect", why=decisive[0], doubts=doubts)
 
     @property
     def verdict_before_alignment(self) -> CameraVerdict:
@@ -118,11 +133,12 @@ class RigReport:
         if self.finding is not None:
             return [self.finding.text]
         out = []
-        if self.suspects:
+        by_others = [each for each in self.cameras if each.verdict == "suspect"]
+        by_others = [each for each in by_others if each.why not in each.doubts]
+        if by_others:
             told = (
                 f"'{each.name}' ({percent(each.agreement)} of what it shares with others agrees)"
-                for each in self.cameras
-                if each.verdict == "suspect"
+                for each in by_others
             )
             out.append(
                 f"the given poses contradict each other, and no usual mistake explains it: camera "
@@ -142,7 +158,12 @@ class RigReport:
                 "is seen in common with other cameras that have a pose, too little of it agrees "
                 "(was one moved?), or it is nothing but a plane"
             )
-        return out
+        return out + [f"camera '{c.name}': {c.why}" for c in self.cameras if c.why in c.doubts]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What is odd about views by themselves, one sentence each."""
+        return [f"camera '{each.name}': {text}" for each in self.cameras for text in each.doubts]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; NaN becomes None."""

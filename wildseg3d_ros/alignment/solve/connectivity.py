@@ -63,6 +63,7 @@ def ambiguities(
     names: Sequence[str],
     known: Sequence[_Link] = (),
     posed: Sequence[int] = (),
+    contradicted: Sequence[int] = (),
 ) -> Ambiguities:
     """Views that most of their pairs contradict, pairs that contradict each other without a third
     opinion, and views and pairs that nothing checks.
@@ -72,6 +73,7 @@ def ambiguities(
             connect all views; ambiguous: (E,) bool, kept ones that have a warning already.
         names: of the N views.
         known: views whose relative pose is given; posed: views whose pose is given and agrees.
+        contradicted: views that others contradict in all pairs that tell something.
     """
     count = len(names)
     # All given poses meet in one node more: the frame that they are given in.
@@ -95,6 +97,12 @@ def ambiguities(
         doubts[v] = "suspect", "the pairs that place it contradict each other"
     for v in lost:
         doubts[v] = "suspect", "most of its pairs contradict the others"
+    for v in set(contradicted) - lost:
+        doubts[v] = "suspect", "what it measured contradicts the others wherever it was put"
+        warnings.append(
+            f"what '{names[v]}' measured contradicts the others wherever it was put; do not rely "
+            "on where it is"
+        )
     warnings += _unchecked(bare, used, names)
     return Ambiguities(warnings, ties[0] if ties else "", doubts)
 

@@ -36,6 +36,7 @@ class PairPrediction:
             trained to give about metres.
         doubtful: whether nothing measured bears its transform out: it is that of the given poses,
             or the views contradict each other there. It says nothing about given poses.
+        contradicted: whether the views contradict each other there.
         matched_a, matched_b: (H, W) bool, pixels with a reciprocal match in the other view; None
             when the back end has no descriptors.
     """
@@ -51,6 +52,7 @@ class PairPrediction:
     scale_source: str = "metric pairs"
     roughly_metric: bool = False
     doubtful: bool = False
+    contradicted: bool = False
     matched_a: Array | None = None
     matched_b: Array | None = None
 

@@ -21,6 +21,7 @@ from wildseg3d_ros.pairing import named_groups, parted_groups, with_bridges
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
 from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
 from wildseg3d_ros.pointmaps.depth.noise import DepthNoise, depth_confidence
+from wildseg3d_ros.pointmaps.depth.registration.chain import chained
 from wildseg3d_ros.pointmaps.depth.registration.features import (
     Keypoints,
     detect_keypoints,
@@ -30,6 +31,7 @@ from wildseg3d_ros.pointmaps.depth.registration.frame import Frame
 from wildseg3d_ros.pointmaps.depth.registration.pair import (
     DOUBTFUL,
     Registration,
+    register_from_estimate,
     register_from_features,
     register_from_prior,
 )
@@ -94,8 +96,10 @@ class DepthPointmaps:
             ready = completed(pool, prepare, wanted, progress, 0, steps)
             found = completed(pool, register, pairs, progress, len(wanted), steps)
             found |= self._from_features(pool, ready, found, progress)
+            found |= self._from_others(pool, ready, found, progress)
             found |= self._across_groups(pool, ready, found, progress)
-        kept = _kept(views, found, progress)
+        rejected = _rejected(found)
+        kept = _kept(views, found, rejected, progress)
         made: list[PairPrediction] = []
         for (a, b), a_from_b in kept.items():
             points = ready[a].frame.points, ready[b].frame.points
@@ -109,9 +113,10 @@ class DepthPointmaps:
                     a_from_b,
                     metric=True,
                     doubtful=found[a, b].is_doubtful,
+                    contradicted=found[a, b].is_contradicted,
                 )
             )
-        _check_connected(views, made, list(pairs))
+        _check_connected(views, made, list(pairs), rejected)
         return made
 
     def _register(self, a: _Prepared, b: _Prepared, prior: PosePrior | None) -> Registration:
@@ -152,6 +157,47 @@ class DepthPointmaps:
 
         keypoints = completed(pool, detect, views, progress, 0, steps)
         again = completed(pool, register, doubtful, progress, len(views), steps)
+        return {
+            pair: result
+            for pair, result in again.items()
+            if result.a_from_b is not None and result.support > found[pair].support
+        }
+
+    def _from_others(
+        self,
+        pool: ThreadPoolExecutor,
+        ready: Mapping[int, _Prepared],
+        found: Mapping[tuple[int, int], Registration],
+        progress: Progress,
+    ) -> dict[tuple[int, int], Registration]:
+        """Pairs whose given pose may have led to a wrong place, and for which the others know one
+        where more surface agrees: of a camera that stands elsewhere one pair may be right, and the
+        wrong places of the rest would outvote it. Where no pair of a view is certain, its best one
+        speaks for it."""
+        poses = {
+            pair: result.a_from_b
+            for pair, result in found.items()
+            if result.a_from_b is not None and result.compared
+        }
+        best_first = sorted(poses, key=lambda pair: -found[pair].consistency)
+        certain = [pair for pair in best_first if not found[pair].is_doubtful]
+        known = with_bridges(max(ready) + 1, certain, best_first)
+        links = {pair: poses[pair] for pair in poses if pair in known}
+        starts = {
+            pair: start
+            for pair, result in found.items()
+            if pair not in known
+            and result.is_doubtful
+            and (start := chained(links, *pair)) is not None
+        }
+        if not (starts and self._config.refine):
+            return {}
+
+        def register(pair: tuple[int, int]) -> Registration:
+            a, b = (ready[v].frame for v in pair)
+            return register_from_estimate(a, b, starts[pair], "other pairs")
+
+        again = completed(pool, register, sorted(starts), progress, 0, len(starts))
         return {
             pair: result
             for pair, result in again.items()
@@ -244,12 +290,27 @@ class DepthPointmaps:
         )
 
 
+def _rejected(found: Mapping[tuple[int, int], Registration]) -> set[int]:
+    """Views that no other bears out, neither at the given pose nor wherever else they were put,
+    and one refutes; none where no two views bear each other out."""
+    borne_out = {v for pair, result in found.items() if not result.is_doubtful for v in pair}
+    refuted = {v for pair, result in found.items() if result.is_refuted for v in pair}
+    return refuted - borne_out if borne_out else set()
+
+
 def _kept(
-    views: Sequence[View], found: Mapping[tuple[int, int], Registration], progress: Progress
+    views: Sequence[View],
+    found: Mapping[tuple[int, int], Registration],
+    rejected: set[int],
+    progress: Progress,
 ) -> dict[tuple[int, int], NDArray[np.float64]]:
     """``a_from_b`` of the pairs that overlap, and of given poses that bridge groups."""
-    overlapping = [pair for pair, result in found.items() if result.overlap > 0]
-    posed = [pair for pair, result in found.items() if result.a_from_b is not None]
+    usable = [pair for pair, r in found.items() if r.a_from_b is not None]
+    usable = [pair for pair in usable if not rejected.intersection(pair)]
+    if any(not found[pair].is_doubtful for pair in usable):
+        usable = [pair for pair in usable if not found[pair].is_refuted]
+    overlapping = [pair for pair in usable if found[pair].overlap > 0]
+    posed = usable
     kept = with_bridges(len(views), overlapping, posed)
     for (a, b), result in found.items():
         name = f"pair '{views[a].name}' - '{views[b].name}'"
@@ -261,20 +322,39 @@ def _kept(
 
 
 def _check_connected(
-    views: Sequence[View], made: Sequence[PairPrediction], asked: Sequence[tuple[int, int]]
+    views: Sequence[View],
+    made: Sequence[PairPrediction],
+    asked: Sequence[tuple[int, int]],
+    rejected: set[int],
 ) -> None:
     """Raises DisconnectedViews where views fall apart that the asked pairs connect."""
     parted = parted_groups(len(views), [(p.a, p.b) for p in made], asked)
     if not parted:
         return
     unposed = [f"'{view.name}'" for view in views if view.world_from_cam_prior is None]
+    wrong = ", ".join(f"'{views[v].name}'" for v in sorted(rejected))
+    says, reasons = [], []
+    if wrong:
+        reasons.append(
+            f"what {wrong} measured contradicts the other views, at the given pose and wherever "
+            "else it fits best: check TF, calibration and depth, and whether it was moved"
+        )
+        says.append(reasons[0][0].upper() + reasons[0][1:])
+    if unposed:
+        named = ", ".join(unposed)
+        reasons.append(
+            "colour and depth show too little in common with the other views, and no pose is "
+            f"given for {named}"
+        )
+        says.append(
+            f"No camera pose is given for {named}, and colour and depth show too little in "
+            "common. Give their poses (TF or transform_matrix)"
+        )
     raise DisconnectedViews(
         f"the views fall into {len(parted)} groups that cannot be related to each other: "
-        f"{named_groups(views, parted)}. No camera pose is given for {', '.join(unposed)}, "
-        "and colour and depth show too little in common. Give their poses (TF or "
-        "transform_matrix), add views in between, or leave them out",
+        f"{named_groups(views, parted)}. {'. '.join(says)}, add views in between, or leave them "
+        "out",
         parted,
-        f"colour and depth show too little in common with the other views, and no pose is given "
-        f"for {', '.join(unposed)}",
+        "; ".join(reasons),
         made,
     )

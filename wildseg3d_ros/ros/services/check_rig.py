@@ -13,7 +13,6 @@ from wildseg3d_msgs.msg import StreamReport
 from wildseg3d_msgs.srv import CheckRig
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.rig.judge import judge
-from wildseg3d_ros.rig.plausible import doubts
 from wildseg3d_ros.ros.cameras.camera import Camera, Stream
 from wildseg3d_ros.ros.cameras.diagnostics import publisher_problem
 from wildseg3d_ros.ros.cameras.rig import Cameras
@@ -85,7 +84,7 @@ class RigCheck:
         report = judge(views)
         texts = [*report.warnings, *_flat(problems)]
         texts += [text for stream in streams for text in stream.problems if stream.rate >= 0]
-        texts += [text for view in views for text in doubts(view)]
+        texts += report.doubts
         stamps = [view.stamp_ns for view in views]
         return CheckRig.Response(
             verdict=VERDICTS.index(report.verdict),

@@ -22,6 +22,9 @@ DOUBTFUL = 0.93
 """Consistency below which a registration from a given pose may have ended in a wrong place: there
 0.02 to 0.87 in constructed scenes, and 0.97 or more in the right one."""
 
+REFUTED = 0.6
+"""Consistency below which most of what both cameras should see contradicts the pose."""
+
 
 @dataclass(frozen=True, eq=False)
 class Registration:
@@ -29,10 +32,10 @@ class Registration:
 
     Attributes:
         a_from_b: (4, 4) metres; None when nothing is known of the pose.
-        origin: what the pose comes from.
+        origin: what the pose comes from; "features" also where other pairs say it.
         overlap: share of the samples that agree at the pose, 0..1.
         consistency: agreeing among agreeing and contradicting samples there, 0..1.
-        support: agreeing samples less contradicting ones.
+        support: agreeing samples less contradicting ones; compared: both together.
         note: why the pair is not refined or has no pose; empty when all is well.
     """
 
@@ -42,6 +45,7 @@ class Registration:
     note: str = ""
     consistency: float = 1.0
     support: int = 0
+    compared: int = 0
 
     @classmethod
     def at(
@@ -52,13 +56,26 @@ class Registration:
         note: str = "",
     ) -> Registration:
         """A pose at which the depth images fit so well."""
-        support = fit.agreeing - fit.in_front
-        return cls(a_from_b, origin, fit.overlap, note, fit.consistency, support)
+        support, compared = fit.agreeing - fit.in_front, fit.agreeing + fit.in_front
+        return cls(a_from_b, origin, fit.overlap, note, fit.consistency, support, compared)
 
     @property
     def is_doubtful(self) -> bool:
         """Whether nothing that both views see bears the pose out."""
         return self.origin == "prior" or self.consistency < DOUBTFUL
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether too much of what both views should see contradicts the pose."""
+        return self.compared >= MIN_AGREEING and self.consistency < DOUBTFUL
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether most of it does."""
+        return self.compared >= MIN_AGREEING and self.consistency < REFUTED
+
+
+_unknown = partial(Registration, None, "none", 0.0)
 
 
 def register_from_prior(frame_a: Frame, frame_b: Frame, prior: PosePrior) -> Registration:
@@ -95,23 +112,27 @@ def register_from_features(
 ) -> Registration:
     """Finds the relative pose by features and depth, then refines and verifies it."""
     found = pose_from_features(keypoints_a, keypoints_b, frame_a.K, max(frame_a.gray.shape))
-    unknown = partial(Registration, None, "none", 0.0)
     if found is None:
-        return unknown("too few matching features with depth")
+        return _unknown("too few matching features with depth")
     start, inliers = found
+    return register_from_estimate(frame_a, frame_b, start, f"{inliers} matching features")
+
+
+def register_from_estimate(
+    frame_a: Frame, frame_b: Frame, start: NDArray[np.float64], source: str
+) -> Registration:
+    """Refines and verifies an estimate of the relative pose; ``source``: what it is from."""
     depth = float(np.median(frame_a.sample_points[:, 2]))
-    # Features are taken to be good to 2 % of the distance and 0.02 rad, about one degree.
+    # It is taken to be good to 2 % of the distance and 0.02 rad, about one degree.
     prior = PosePrior(start, 0.02 * depth, 0.02, cameras=1)
     refined = refine(frame_a, frame_b, prior)
     if refined is None or refined.after.agreeing < MIN_AGREEING:
-        return unknown("features agree on a pose but the depths do not")
+        return _unknown(f"{source} agree on a pose but the depths do not")
     pose, fit = refined.a_from_b, refined.after
     if refined.prior_distance > PLAUSIBLE or fit.agreeing < 0.95 * refined.before.agreeing:
         pose, fit = start, refined.before
-    # Of the samples that the other camera should see most must not be contradicted.
-    if fit.consistency < 0.6:
-        return unknown(
-            f"only {fit.consistency:.0%} of the visible points agree at the pose of "
-            f"{inliers} matching features"
+    if fit.consistency < REFUTED:
+        return _unknown(
+            f"only {fit.consistency:.0%} of the visible points agree at the pose of {source}"
         )
     return Registration.at(pose, "features", fit)

@@ -1,0 +1,117 @@
+"""Which pairs of depth views are used: where others know a better place, or refute a view."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wildseg3d_ros.core.errors import DisconnectedViews
+from wildseg3d_ros.core.geometry.transforms import invert, make_transform, rotation_from_vector
+from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types import View
+from wildseg3d_ros.pointmaps.depth.backend import (
+    DepthPointmaps,
+    _check_connected,
+    _kept,
+    _rejected,
+)
+from wildseg3d_ros.pointmaps.depth.registration.chain import chained
+from wildseg3d_ros.pointmaps.depth.registration.pair import Registration
+from wildseg3d_ros.sim.noise import DepthNoise
+from wildseg3d_testing.scenes import construct_scene
+
+POSES = [
+    make_transform(rotation_from_vector([0.1 * k, -0.2 * k, 0.3]), [0.1 * k, 0.2, -0.3 * k])
+    for k in range(5)
+]
+VIEWS = [
+    View(f"cam_{k}", np.zeros((4, 4, 3), np.uint8), np.eye(3), None, POSES[k]) for k in range(5)
+]
+
+
+def between(a, b):
+    return invert(POSES[a]) @ POSES[b]
+
+
+def registered(consistency, compared=1000, overlap=0.5, origin="refined"):
+    return Registration(
+        np.eye(4), origin, overlap, consistency=consistency, support=0, compared=compared
+    )
+
+
+def kept(found):
+    return set(_kept(VIEWS, found, _rejected(found), Progress()))
+
+
+def test_chained_goes_by_others_either_way():
+    known = {(0, 1): between(0, 1), (2, 1): between(2, 1), (2, 3): between(2, 3)}
+    np.testing.assert_allclose(chained(known, 0, 3), between(0, 3), atol=1e-12)
+    np.testing.assert_allclose(chained(known, 3, 0), between(3, 0), atol=1e-12)
+    assert chained(known, 0, 4) is None
+
+
+def test_chained_takes_the_fewest():
+    wrong = between(0, 1) @ make_transform(np.eye(3), [1.0, 0, 0])
+    known = {(0, 1): wrong, (1, 2): between(1, 2), (2, 3): between(2, 3), (0, 4): between(0, 4),
+             (3, 4): between(3, 4)}  # fmt: skip
+    np.testing.assert_allclose(chained(known, 0, 3), between(0, 3), atol=1e-12)
+
+
+def test_refuted_pair_of_views_that_others_bear_out_is_not_used():
+    found = {(0, 1): registered(0.98), (1, 2): registered(0.97), (0, 2): registered(0.4)}
+    assert _rejected(found) == set()
+    assert kept(found) == {(0, 1), (1, 2)}
+
+
+def test_view_that_nothing_bears_out_and_one_refutes_is_left_out():
+    found = {
+        (0, 1): registered(0.98),
+        (0, 2): registered(0.2),
+        # Its given pose would join it to the others.
+        (1, 2): registered(0.0, 0, 0.0, "prior"),
+    }
+    assert _rejected(found) == {2}
+    assert kept(found) == {(0, 1)}
+    with pytest.raises(DisconnectedViews, match="What 'cam_2' measured contradicts") as error:
+        _check_connected(VIEWS[:3], [], list(found), {2})
+    assert "contradicts the other views" in error.value.reason
+
+
+def test_views_with_nothing_in_common_are_joined_by_their_poses():
+    found = {(0, 1): registered(0.98), (1, 2): registered(0.0, 0, 0.0, "prior")}
+    assert _rejected(found) == set()
+    assert kept(found) == {(0, 1), (1, 2)}
+
+
+def test_two_views_that_refute_each_other_are_kept():
+    """Nothing tells which is wrong: the verdicts of both say so."""
+    found = {(0, 1): registered(0.2)}
+    assert found[0, 1].is_contradicted
+    assert _rejected(found) == set()
+    assert kept(found) == {(0, 1)}
+
+
+def test_few_points_refute_nothing():
+    assert not registered(0.2, compared=20).is_refuted
+    assert not registered(0.2, compared=20).is_contradicted
+
+
+def test_doubtful_pair_starts_again_from_where_the_others_say():
+    truth = construct_scene(3, 160, 120, seed=5, arc_degrees=60, depth_noise=DepthNoise())
+    backend, poses = DepthPointmaps(), truth.world_from_cam
+    ready = {v: backend._prepare(view, False) for v, view in enumerate(truth.views)}
+    right = {(a, b): invert(poses[a]) @ poses[b] for a, b in [(0, 1), (1, 2), (0, 2)]}
+    found = {pair: replace(registered(0.98), a_from_b=right[pair]) for pair in [(0, 1), (1, 2)]}
+    wrong = right[0, 2] @ make_transform(np.eye(3), [0.05, 0.0, 0.0])
+    found[0, 2] = replace(registered(0.7, 500), a_from_b=wrong, support=200)
+    with ThreadPoolExecutor(1) as pool:
+        again = backend._from_others(pool, ready, found, Progress())
+        assert set(again) == {(0, 2)}
+        np.testing.assert_allclose(again[0, 2].a_from_b, right[0, 2], atol=0.005)
+        assert not again[0, 2].is_doubtful
+        # Where more agrees as it is, it stays.
+        found[0, 2] = replace(found[0, 2], support=10**6)
+        assert backend._from_others(pool, ready, found, Progress()) == {}
