@@ -71,13 +71,13 @@ def has_moved(scene: Scene, view: View, index: int) -> bool:
 
 
 def require_fit(scene: Scene, index: int) -> None:
-    """Checks that a view that has joined a scene lies where its given pose says.
+    """Checks that what a view sees bears out where it has joined a scene.
 
     Raises:
-        AlignmentError: what it sees contradicts its pose, by the verdict on its camera.
+        AlignmentError: it does not, by the verdict on its camera.
     """
     if not scene.alignment.cameras:
         return
     found = scene.alignment.cameras[index]
-    if found.verdict in ("moved", "suspect", "left out"):
+    if found.verdict != "ok":
         raise AlignmentError(found.why)
