@@ -241,5 +241,5 @@ def test_answer_where_no_mask_is_says_how_one_is_added(truth, scene):
         (scene, Prompt(masks=(ViewMask("cam_0", elsewhere),))),
         (scene, Prompt((on(truth, 1), on(truth, 1, 1, NEGATIVE)))),
     ]:
-        with pytest.raises(PromptError, match="add it .add_object; on the command line: --add"):
+        with pytest.raises(PromptError, match="add it .edit_object; on the command line: --add"):
             answer(asked, prompt)
