@@ -247,17 +247,20 @@ def _found_targets(labels: dict[str, NDArray[np.int32]], limit: int) -> list[Tar
 
 def _click(client, target: Target, truth: Truth) -> Result:
     """Asks once for cloud and masks, then times the cloud alone."""
+    from wildseg3d_ros.ros.messages.answers import object_cloud
+
     click = (target.click.view, target.click.u, target.click.v)
     nothing = np.nan if target.label is None else 0.0
     try:
-        answer = client.describe([click], include_masks=True)
+        more = client.describe([click], include_masks=True)
     except WildSeg3DError as error:
         return Result(target, None, nothing, nothing, np.nan, str(error))
     times = []
     for _ in range(CLICKS_TIMED):
         start = time.perf_counter()
-        client.segment([click])
+        found = client.segment([click])
         times.append(1e3 * (time.perf_counter() - start))
+    answer = object_cloud(found, more)  # pyright: ignore[reportPossiblyUnboundVariable]
     iou = iou_at_depth = nothing
     if target.label is not None:
         scores = truth.compare(answer.masks, target.label, truth.labels)

@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
 from wildseg3d_ros.core.types import (
-    Alternative,
     CameraVerdict,
     Click,
-    ObjectCloud,
     Point,
     Prompt,
-    ViewMasks,
 )
 from wildseg3d_ros.ros.client import SceneClient
-from wildseg3d_ros.ros.messages.replies import Description, Edited, Selection
+from wildseg3d_ros.ros.messages.answers import object_cloud
+from wildseg3d_ros.ros.messages.replies import Edited
 from wildseg3d_ros.ros.messages.requests import PromptOptions
 from wildseg3d_ros.ros.scene_feed import SceneFeed
 from wildseg3d_ros.viewer.ros_captures import RosCaptures
@@ -213,7 +211,7 @@ class RosSource:
             clicks, **asked, target_frame=frame, include_surface=True, include_masks=True
         )
         seconds = time.perf_counter() - start
-        return Answer(_cloud(found, more), more.box, seconds, found.warnings)
+        return Answer(object_cloud(found, more), more.box, seconds, found.warnings)
 
     def _edit(self, what: str, act: Callable[[], Edited]) -> Answer:
         edited = self._while_busy(what, act)
@@ -315,45 +313,3 @@ class RosSource:
                 self._feed.watch_info(stream.camera, stream.topic)
         self._closing.wait(0.5)  # for the calibrations to come
         self._seen = None
-
-
-def _cloud(reply: Selection, more: Description) -> ObjectCloud:
-    """Replies about one prompt as the core's answer."""
-
-    def alternative(each) -> Alternative:
-        def cut() -> ObjectCloud:
-            size = each.count
-            return ObjectCloud(
-                each.points,
-                each.colors,
-                np.zeros(size, np.float32),
-                np.zeros(size, np.uint8),
-                (each.object_id,) if each.object_id else (),
-                _masks({}),
-                reply.frame_id,
-                reply.stamp_ns,
-                reply.scene_id,
-                score=each.score,
-            )
-
-        return Alternative((), each.score, each.larger, each.count, cut)
-
-    return ObjectCloud(
-        reply.points,
-        reply.colors,
-        more.confidence,
-        more.view_count,
-        reply.object_ids,
-        _masks(more.masks),
-        reply.frame_id,
-        reply.stamp_ns,
-        reply.scene_id,
-        score=reply.score,
-        ambiguity=reply.ambiguity,
-        alternatives=tuple(map(alternative, reply.alternatives)),
-    )
-
-
-def _masks(masks: dict[str, NDArray[np.bool_]]) -> ViewMasks:
-    leaves = [np.where(mask, 0, -1).astype(np.int32) for mask in masks.values()]
-    return ViewMasks(list(masks), leaves, np.array([[0, 1]], np.int32))
