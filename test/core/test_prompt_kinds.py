@@ -70,6 +70,21 @@ def test_masked_object_may_be_a_part(truth):
     assert segment(scene, Prompt(masks=(mask_of(truth, 1),))).object_ids == (1,)
 
 
+def test_box_around_two_objects_means_both(truth, scene):
+    labels = truth.labels[0]
+    one, other = np.unique(labels[labels > 0])[:2].tolist()
+    rows, columns = np.nonzero(np.isin(labels, (one, other)))
+    box = Box("cam_0", columns.min(), rows.min(), columns.max(), rows.max())
+    inside = labels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    held = [int(i) for i in np.unique(inside[inside > 0])
+            if (inside == i).sum() >= 0.8 * (labels == i).sum()]  # fmt: skip
+    assert len(held) > 1
+    assert segment(scene, Prompt(boxes=(box,))).object_ids == tuple(held)
+    empty = Box("cam_0", 0, 0, 159, 119)  # around everything, which does not fill it
+    with pytest.raises(PromptError, match="no cached object fills the box"):
+        segment(scene, Prompt(boxes=(empty,)))
+
+
 def test_masked_object_names_masks_that_mean_nothing_cached(truth, scene):
     background = ViewMask("cam_0", truth.labels[0] == 0)
     with pytest.raises(PromptError, match="no cached object has a mask like") as refused:

@@ -22,7 +22,7 @@ from wildseg3d_ros.scene.segments import (
     object_segment,
     segment_at,
 )
-from wildseg3d_ros.scene.similar_masks import boxed_segment, masked_segments
+from wildseg3d_ros.scene.similar_masks import boxed_segments, masked_segments
 
 MIN_COMMON = 0.5
 """Score of a segment that holds all clicks, relative to the worst of those that hold one each,
@@ -64,7 +64,8 @@ def choose(scene: Scene, prompt: Prompt, floor: float = 1e-6) -> Choice:
     positive one is on such an object, and where positive clicks are on no object, the best segment
     that holds all positive clicks and no negative one answers, or, where there is none, the best
     one for each. A 3D point is a click at the pixel that shows it. A box chooses the segment that
-    fills it best, a mask the one that covers it best, or a few.
+    fills it best, or the objects that fill it together, a mask the one that covers it best, or a
+    few.
 
     Args:
         floor: least score of a segment that is chosen because of negative clicks: who says what is
@@ -75,7 +76,7 @@ def choose(scene: Scene, prompt: Prompt, floor: float = 1e-6) -> Choice:
             object or no depth there, or a segment that is both chosen and excluded. The text says
             what the scene has instead.
     """
-    chosen = {boxed_segment(scene, box): "the box" for box in prompt.boxes}
+    chosen = {each: "the box" for box in prompt.boxes for each in boxed_segments(scene, box)}
     chosen |= {each: "the mask" for m in prompt.masks for each in masked_segments(scene, m)}
     chosen |= {object_segment(scene, i): "the id" for i in prompt.object_ids}
     clicks = clicks_of(scene, prompt)

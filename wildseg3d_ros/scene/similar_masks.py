@@ -14,11 +14,14 @@ from wildseg3d_ros.scene.segments import Segment, nodes_segment, object_segment
 MIN_BOX_IOU, MIN_MASK_IOU = 0.7, 0.5
 """IoU of a segment with a box, and with a mask, from which it is what they mean."""
 MAX_NODES = 8
-"""Nodes at most that a mask means together."""
+"""Nodes at most that a mask means together, and objects that a box does."""
+IN_BOX = 0.8
+"""Share of what the view shows of an object that a box around several has of each."""
 
 
-def boxed_segment(scene: Scene, box: Box) -> Segment:
-    """The segment whose box in the view is the most similar, weighed by its score.
+def boxed_segments(scene: Scene, box: Box) -> list[Segment]:
+    """The segment whose box in the view is the most similar, weighed by its score; where none is
+    similar enough, the objects in the box, if they fill it together.
 
     Raises:
         PromptError: unknown camera, a box outside its image, or no segment that is similar enough.
@@ -32,13 +35,35 @@ def boxed_segment(scene: Scene, box: Box) -> Segment:
     overlaps = both / np.maximum(area - both, 1e-9)
     found, _ = _most_similar(scene, overlaps, MIN_BOX_IOU)
     if found is not None:
-        return found
+        return [found]
+    if several := _objects_in(scene, view, (left, top, right, bottom)):
+        return several
     raise PromptError(
         f"camera '{box.view}': no cached object fills the box from ({box.u0:g}, {box.v0:g}) to "
         f"({box.u1:g}, {box.v1:g}); {_how_similar(scene, overlaps)}, {MIN_BOX_IOU:g} are needed: "
         "draw it closer",
         ErrorCode.NO_OBJECT_AT_PIXEL,
     )
+
+
+def _objects_in(scene: Scene, view: int, box: tuple[float, float, float, float]) -> list[Segment]:
+    """The whole objects in a box (u0, v0, u1, v1), if few fill it; else none."""
+    labels = scene.labels[view]
+    rows, columns = np.nonzero(labels)
+    name = labels[rows, columns]
+    left, top, right, bottom = box
+    inside = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
+    held = np.bincount(name, inside) >= IN_BOX * np.maximum(np.bincount(name), 1)
+    found = np.flatnonzero(held)
+    if not 1 < len(found) <= MAX_NODES:
+        return []
+    rows, columns = rows[held[name]], columns[held[name]]
+    u0, v0, u1, v1 = columns.min(), rows.min(), columns.max(), rows.max()
+    across, down = min(u1, right) - max(u0, left), min(v1, bottom) - max(v0, top)
+    area = (u1 - u0) * (v1 - v0) + (right - left) * (bottom - top)
+    if across * down < MIN_BOX_IOU * (area - across * down):
+        return []
+    return [object_segment(scene, int(i)) for i in found]
 
 
 def clipped_box(scene: Scene, box: Box) -> tuple[int, tuple[float, float, float, float]]:
