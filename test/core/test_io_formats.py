@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -221,7 +222,24 @@ def test_load_folder_names_the_missing_part(name, part, truth, written, tmp_path
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def _endless_height(data):
+    table = np.load(io.BytesIO(data))
+    table[:, 4] = np.inf
+    out = io.BytesIO()
+    np.save(out, table)
+    return out.getvalue()
+
+
+def _huge_rotation(data):
+    """With numbers that LAPACK's decomposition never ends for."""
+    words = data.split(b" ")
+    words[-12:-3] = [b"1e300", b"-7e299", b"1e-300"] * 3
+    return b" ".join(words)
+
+
 DAMAGED = {
+    ("llff", "poses_bounds.npy", _endless_height): "height, width and focal length are .*inf",
+    ("middlebury", "made_par.txt", _huge_rotation): "rotation",
     ("colmap", "sparse/0/images.bin", lambda data: data[:100]): "truncated or damaged",
     ("colmap", "sparse/0/cameras.bin", lambda data: data[:20]): "truncated or damaged",
     ("colmap text", "sparse/0/images.txt", lambda data: b"1 2 3\n"): "truncated or damaged",

@@ -66,7 +66,7 @@ def list_frames(folder: Path) -> Frames:
         pose = make_transform(np.stack([right, down, -backwards], axis=1), position)
         check_pose(pose, who)
         pose[:3, :3] = nearest_rotation(pose[:3, :3])
-        if not (height >= 1 and width >= 1 and focal > 0):
+        if not (np.isfinite(matrix[:, 4]).all() and height >= 1 and width >= 1 and focal > 0):
             raise FileError(f"{who}: height, width and focal length are {matrix[:, 4].tolist()}")
         image = read_color(images[i], upright=False)
         size, stored = (round(height), round(width)), image.shape[:2]

@@ -15,6 +15,7 @@ from wildseg3d_ros.core.errors import ErrorCode, FileError
 from wildseg3d_ros.core.files.text import read_text
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import invert, make_transform, nearest_rotation
+from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.io.formats.base import Format, Frame, Frames, frame_of
 from wildseg3d_ros.io.frames import unique_names
 from wildseg3d_ros.io.images import read_color
@@ -50,12 +51,13 @@ def _camera(texts: list[str], where: str) -> tuple[NDArray[np.float64], NDArray[
     try:
         values = np.array([float(text) for text in texts])
         K, rotation = values[:9].reshape(3, 3), values[9:18].reshape(3, 3)
-        cam_from_world = make_transform(nearest_rotation(rotation), values[18:].reshape(3))
-    except (ValueError, np.linalg.LinAlgError) as error:
+        given = make_transform(rotation, values[18:].reshape(3))
+    except ValueError as error:
         raise FileError(
             f"{where}: expected a name and 21 numbers, got {len(texts)}: {error}"
         ) from error
-    return K, invert(cam_from_world)
+    check_pose(given, where)
+    return K, invert(make_transform(nearest_rotation(rotation), given[:3, 3]))
 
 
 FORMAT = Format(
