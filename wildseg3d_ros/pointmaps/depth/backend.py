@@ -157,11 +157,7 @@ class DepthPointmaps:
 
         keypoints = completed(pool, detect, views, progress, 0, steps)
         again = completed(pool, register, doubtful, progress, len(views), steps)
-        return {
-            pair: result
-            for pair, result in again.items()
-            if result.a_from_b is not None and result.support > found[pair].support
-        }
+        return _better(again, found)
 
     def _from_others(
         self,
@@ -198,11 +194,7 @@ class DepthPointmaps:
             return register_from_estimate(a, b, starts[pair], "other pairs")
 
         again = completed(pool, register, sorted(starts), progress, 0, len(starts))
-        return {
-            pair: result
-            for pair, result in again.items()
-            if result.a_from_b is not None and result.support > found[pair].support
-        }
+        return _better(again, found)
 
     def _across_groups(
         self,
@@ -296,6 +288,17 @@ def _rejected(found: Mapping[tuple[int, int], Registration]) -> set[int]:
     borne_out = {v for pair, result in found.items() if not result.is_doubtful for v in pair}
     refuted = {v for pair, result in found.items() if result.is_refuted for v in pair}
     return refuted - borne_out if borne_out else set()
+
+
+def _better(
+    again: Mapping[tuple[int, int], Registration], found: Mapping[tuple[int, int], Registration]
+) -> dict[tuple[int, int], Registration]:
+    """What was registered again and has more surface that agrees than before."""
+    return {
+        pair: result
+        for pair, result in again.items()
+        if result.a_from_b is not None and result.support > found[pair].support
+    }
 
 
 def _kept(
