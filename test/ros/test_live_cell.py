@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 
 import numpy as np
@@ -38,6 +39,14 @@ def publish_cell(world, spec, **options):
         pytest.skip(f"NO OFFSCREEN RENDERING: {error}")
 
 
+def changer(client):
+    """Asks the cell for changes."""
+    service = client.node.create_client(ChangeCell, "change_cell")
+    assert service.wait_for_service(_PATIENCE)
+    time.sleep(1.0)  # the cell has to see this client, too, or its reply is dropped
+    return lambda **request: client._wait(service.call_async(ChangeCell.Request(**request)))
+
+
 def inside(solid, pose, points):
     """(N,) bool: which points a link's solid holds."""
     local = np.abs(apply(invert(pose @ solid.link_from_solid), points))
@@ -54,11 +63,7 @@ def test_live_cell_scene_kicked_camera_and_camera_off(world):
     names = [f"cam_{k}" for k in range(3)]
     world.scene_node(PIPELINE, cameras=names, max_image_age=3.0, image_timeout=_PATIENCE)
     client = world.client(timeout=_PATIENCE)
-    change = client.node.create_client(ChangeCell, "change_cell")
-
-    def do(**request):
-        return client._wait(change.call_async(ChangeCell.Request(**request)))
-
+    do = changer(client)
     wait_for(lambda: len(client.check_rig().cameras) == 3, seconds=_PATIENCE)
     report = client.check_rig()
     assert report.verdict == "ok"
@@ -115,8 +120,7 @@ def test_live_cell_arm_is_left_out_by_its_description_and_tf(world):
             {topic: m}
         )
         listen(kind, topic, keep, 5)
-    change = client.node.create_client(ChangeCell, "change_cell")
-    client._wait(change.call_async(ChangeCell.Request(what="arm", name="over")))
+    changer(client)(what="arm", name="over")
     built = client.build()
     assert not [text for text in built.warnings if "robot" in text]
     model = cell._out.arm
