@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
-from scipy.stats import chi2
 
+from wildseg3d_ros.core.geometry.factor_graph import outlier_limit
 from wildseg3d_ros.core.geometry.transforms import (
     invert,
     make_transform,
@@ -23,7 +22,6 @@ AT_LEAST = 5
 _HONEST = 0.002, np.radians(0.2)
 """Standard deviations per axis [m, rad] of a hand-eye calibration that is as good as they get,
 with what errors of the depth have in common in all views."""
-_CLEAR = float(chi2.isf(1e-3, 6))
 
 _LENGTH = 0.5
 """Metres at which an error of rotation counts as one of place: what an arm's camera looks at."""
@@ -51,7 +49,7 @@ class HandEye:
     @property
     def is_clear(self) -> bool:
         """Whether no good calibration has so much of it: one in a thousand."""
-        return self.distance > _CLEAR
+        return self.distance > outlier_limit(6) ** 2
 
     @property
     def text(self) -> str:
@@ -74,6 +72,9 @@ def hand_eye_correction(
     Args:
         given, solved: (4, 4) ``world_from_cam`` by view.
     """
+    # SciPy's optimizers take a while to load.
+    from scipy.optimize import least_squares
+
     if len(given) < AT_LEAST:
         return None
 
