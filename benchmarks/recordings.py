@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -85,7 +84,7 @@ def precision_at_depth(recording, scene, label: int, click) -> float | None:
 def measure(folder: str, reference: str | None) -> dict:
     """Builds and scores one recording in this process."""
     from wildseg3d_ros.core.types import Click
-    from wildseg3d_ros.evaluation import evaluate
+    from wildseg3d_ros.evaluation import evaluate, peak_memory_mb
     from wildseg3d_ros.io.folder import load_folder
     from wildseg3d_ros.pipeline import build_scene
 
@@ -93,7 +92,7 @@ def measure(folder: str, reference: str | None) -> dict:
     start, cpu = time.perf_counter(), time.process_time()
     scene = build_scene(recording.views)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory_mb() * 1e6 / 2**30
     scores = evaluate(recording, scene, reference, include_reference=True)
     priors = [view.world_from_cam_prior for view in recording.views]
     return {

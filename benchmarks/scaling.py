@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -53,12 +52,13 @@ def main() -> dict[str, Any]:
 def build(config: dict[str, int]) -> dict[str, Any]:
     """Builds one scene in this process; an empty configuration only imports."""
     from wildseg3d_ros.config import SceneConfig
+    from wildseg3d_ros.evaluation import peak_memory_mb
     from wildseg3d_ros.pipeline import build_scene
     from wildseg3d_ros.scene.file.snapshot import save_scene
     from wildseg3d_testing.scenes import construct_scene
 
     if not config:
-        return {"cpu": time.process_time(), "memory_mb": _memory(), "file_mb": 0.0}
+        return {"cpu": time.process_time(), "memory_mb": peak_memory_mb(), "file_mb": 0.0}
     width, height = config["width"], config["width"] * 3 // 4
     views = construct_scene(config["views"], width, height, config["objects"]).recording().views
     settings = SceneConfig.from_mapping({"pairing": {"max_pairs_per_view": config["pairs"]}})
@@ -74,7 +74,7 @@ def build(config: dict[str, int]) -> dict[str, Any]:
         "pixels": width * height,
         "pairs_used": int(scene.alignment.pair_used.sum()),
         "cpu": cpu,
-        "memory_mb": _memory(),
+        "memory_mb": peak_memory_mb(),
         "file_mb": size,
         "stages": {stage: seconds / whole for stage, seconds in scene.seconds.items()},
     }
@@ -86,10 +86,6 @@ def _run(config: dict[str, int]) -> dict[str, Any]:
     words = [sys.executable, "-m", "benchmarks.scaling", json.dumps(config)]
     done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def _exponent(sizes: list[float], costs: list[float], base: float) -> float:

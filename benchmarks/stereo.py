@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, PairPrediction, View
+from wildseg3d_ros.evaluation import peak_memory_mb
 from wildseg3d_ros.io.folder import load_folder
 from wildseg3d_ros.pointmaps import load_pointmaps
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA
@@ -293,7 +293,7 @@ def temple() -> dict:
         "pairs": len(predictions),
         "pointmaps_s": spent[0],
         "pointmaps_cpu_s": spent[1],
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_memory_gib": peak_memory_mb() * 1e6 / 2**30,
         "registration_residual_mm": 1e3 * alignment.registration_residual,
         "share_of_points_on_background": on_background,
         "coverage_of_the_rest": covered,
