@@ -1,8 +1,8 @@
 """Cost of a build by views, pixels, pairs and objects: processor time, memory, size of the file.
 
 Each build is a process of its own, with one thread, on a constructed scene. One quantity varies at
-a time, about a middle of 4 views of 160x120 with 6 objects. The exponents are those of power laws
-cost = a n^b, by least squares of the logarithms, and the shares what a stage takes of the largest.
+a time, about a middle of 4 views of 160x120 with 6 objects. Lines, cost = fixed + rate n, are
+fitted by least squares; the shares are what a stage takes of the largest images.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def main() -> dict[str, Any]:
         results[column] = {
             f"{row[column]}": {key: row[key] for key in (*COSTS, "pairs_used")} for row in found
         }
-        results[column]["exponents"] = {
-            cost: _exponent([r[column] for r in found], [r[cost] for r in found], empty[cost])
-            for cost in COSTS
-        }
+        sizes = [row[column] for row in found]
+        for cost in COSTS:
+            rate, fixed = np.polyfit(sizes, [row[cost] for row in found], 1)
+            results[column][f"{cost} fixed, rate"] = [float(f"{x:.3g}") for x in (fixed, rate)]
     results["stages of the largest images"] = runs["width"][-1]["stages"]
     _plot(runs, Path("out/scaling.png"))
     return results
@@ -86,12 +86,6 @@ def _run(config: dict[str, int]) -> dict[str, Any]:
     words = [sys.executable, "-m", "benchmarks.scaling", json.dumps(config)]
     done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _exponent(sizes: list[float], costs: list[float], base: float) -> float:
-    """Of the power law of what costs more than the imports (time has none of them)."""
-    above = np.maximum(np.array(costs) - (base if base > 50 else 0.0), 1e-3)
-    return round(float(np.polyfit(np.log(sizes), np.log(above), 1)[0]), 2)
 
 
 def _plot(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
