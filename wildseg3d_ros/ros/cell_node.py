@@ -7,6 +7,7 @@ that the rig reports, and ``truth/`` what is really there. The service ``change_
 from __future__ import annotations
 
 import argparse
+import contextlib
 import queue
 import sys
 import threading
@@ -86,7 +87,7 @@ class CellNode(Node):
     def destroy_node(self) -> None:
         """Stops rendering and leaves the graph."""
         self._stopping.set()
-        self._thread.join(timeout=10.0)
+        self._thread.join()  # a thread that renders while Python ends takes the process with it
         super().destroy_node()
 
     # ---- the cell's own thread ---------------------------------------------------------------
@@ -101,6 +102,10 @@ class CellNode(Node):
             return
         self.things = cell.things
         self._started.set()
+        with contextlib.closing(cell):
+            self._publish(cell)
+
+    def _publish(self, cell: LiveCell) -> None:
         self.get_logger().info("rendering the first pictures")
         self._publish_truth(cell)
         self._publish_all(cell)
@@ -118,7 +123,6 @@ class CellNode(Node):
                 cell.next_place(place)
             self._publish_all(cell)
             self._stopping.wait(max(self._period - (time.monotonic() - start), 0.0))
-        cell.close()
 
     def _publish_all(self, cell: LiveCell) -> None:
         for name in cell.cameras:
