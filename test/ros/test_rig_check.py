@@ -11,6 +11,7 @@ import pytest
 import table
 import yaml
 from listening import Listener, wait_for
+from sensor_msgs.msg import Image
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_ros import cli
@@ -121,6 +122,10 @@ def test_check_rig_names_what_is_missing_and_checks_the_rest(world):
     assert "camera 'left'" in said
     silent = [s for s in report.streams if s.camera == "top"]
     assert all(np.isnan(s.rate) and s.problems for s in silent)
+    (image,) = [s for s in report.streams if (s.camera, s.part) == ("front", "image")]
+    assert image.problems == ()
+    client.node.create_publisher(Image, image.topic, 1)
+    wait_for(lambda: any("2 publishers on" in text for text in client.check_rig().problems))
 
 
 def test_build_reports_by_camera_and_in_diagnostics(world, tmp_path):

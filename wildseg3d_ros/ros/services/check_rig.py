@@ -133,6 +133,12 @@ class RigCheck:
         report.rate, report.age = heard.rate, heard.age
         report.latency = (clock_ns - heard.stamp_ns) / 1e9 - heard.age
         report.problems = list(_of_times(f"{camera.who}: {stream.part}", heard, report.latency))
+        if len(publishers) > 1:
+            names = ", ".join(sorted(each.node_name for each in publishers))
+            report.problems.append(
+                f"{camera.who}: {stream.part}: {len(publishers)} publishers on '{topic}' "
+                f"({names}) take turns; stop all but one, or give each a topic of its own"
+            )
         if isinstance(message, CameraInfo):
             report.problems += _of_calibration(camera, message)
         return report
