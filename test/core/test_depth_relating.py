@@ -18,9 +18,11 @@ from wildseg3d_ros.pointmaps.depth.backend import (
     _kept,
     _rejected,
 )
+from wildseg3d_ros.pointmaps.depth.config import DepthPointmapConfig
 from wildseg3d_ros.pointmaps.depth.registration.chain import chained
 from wildseg3d_ros.pointmaps.depth.registration.pair import Registration
 from wildseg3d_ros.sim.noise import DepthNoise
+from wildseg3d_testing.rigs import with_pose_error
 from wildseg3d_testing.scenes import construct_scene
 
 POSES = [
@@ -115,3 +117,20 @@ def test_doubtful_pair_starts_again_from_where_the_others_say():
         # Where more agrees as it is, it stays.
         found[0, 2] = replace(found[0, 2], support=10**6)
         assert backend._from_others(pool, ready, found, Progress()) == {}
+
+
+def test_poses_that_are_worse_than_is_said_of_them():
+    """Those of a ruler, 30 mm and 3 degrees off, given as those of a calibration."""
+    made = construct_scene(4, 320, 240, seed=41, arc_degrees=111.0, depth_noise=DepthNoise())
+    views = with_pose_error(made.views, np.random.default_rng(3), 0.03, np.radians(3.0))
+    config = DepthPointmapConfig(prior_translation_sigma=0.005, prior_rotation_sigma=0.01)
+    progress, pairs = Progress(), [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    found = DepthPointmaps(config).predict(views, pairs, progress)
+    for pair in found:
+        truth = invert(made.world_from_cam[pair.a]) @ made.world_from_cam[pair.b]
+        if not pair.doubtful:
+            np.testing.assert_allclose(pair.a_from_map_b, truth, atol=5e-3)
+    assert sum(not pair.doubtful for pair in found) >= 3
+    said = " ".join(progress.warnings)
+    assert "given poses of most cameras are off by more than is said of them" in said
+    assert "prior_translation_sigma is 5 mm and prior_rotation_sigma 0.57 degrees" in said

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
+from wildseg3d_ros.core.geometry.factor_graph import outlier_limit
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
@@ -39,6 +40,10 @@ from wildseg3d_ros.pointmaps.depth.registration.prior import PosePrior
 from wildseg3d_ros.pointmaps.learned_matches import LearnedMatcher
 
 _log = logging.getLogger(__name__)
+
+_WIDER = 4.0
+"""Times its deviations that a given pose may be off in the second search: 5 mm and half a degree
+of a calibration become the two centimetres and degrees of a ruler."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +100,11 @@ class DepthPointmaps:
         with ThreadPoolExecutor(THREADS) as pool:
             ready = completed(pool, prepare, wanted, progress, 0, steps)
             found = completed(pool, register, pairs, progress, len(wanted), steps)
+            found |= self._from_wider_priors(pool, ready, priors, found, progress)
             found |= self._from_features(pool, ready, found, progress)
             found |= self._from_others(pool, ready, found, progress)
             found |= self._across_groups(pool, ready, found, progress)
+        _warn_of_poses(ready, priors, found, progress)
         rejected = _rejected(found)
         kept = _kept(views, found, rejected, progress)
         made: list[PairPrediction] = []
@@ -126,6 +133,32 @@ class DepthPointmaps:
         if not self._config.refine:
             return Registration(prior.a_from_b, "prior", 1.0)
         return register_from_prior(a.frame, b.frame, prior)
+
+    def _from_wider_priors(
+        self,
+        pool: ThreadPoolExecutor,
+        ready: Mapping[int, _Prepared],
+        priors: Mapping[tuple[int, int], PosePrior | None],
+        found: Mapping[tuple[int, int], Registration],
+        progress: Progress,
+    ) -> dict[tuple[int, int], Registration]:
+        """Pairs whose given pose must be farther off than its deviations say, and that fit better
+        where the search is wider: what is said of a calibration is often too good."""
+        wider = {
+            pair: prior.widened(_WIDER)
+            for pair, prior in priors.items()
+            if prior is not None and (found[pair].origin == "prior" or found[pair].is_refuted)
+        }
+        if not (wider and self._config.refine):
+            return {}
+
+        def register(pair: tuple[int, int]) -> Registration:
+            a, b = (ready[v].frame for v in pair)
+            return register_from_prior(a, b, wider[pair])
+
+        again = completed(pool, register, sorted(wider), progress, 0, len(wider))
+        # Of a camera that stands elsewhere some surface always agrees somewhere near.
+        return {p: r for p, r in _better(again, found).items() if not r.is_doubtful}
 
     def _from_features(
         self,
@@ -280,6 +313,42 @@ class DepthPointmaps:
             self._config.prior_translation_sigma,
             self._config.prior_rotation_sigma,
         )
+
+
+def _warn_of_poses(
+    ready: Mapping[int, _Prepared],
+    priors: Mapping[tuple[int, int], PosePrior | None],
+    found: Mapping[tuple[int, int], Registration],
+    progress: Progress,
+) -> None:
+    """Warns where the given poses of most cameras are farther off than is said of them.
+
+    A camera is as far off as its pair that is least so: the pairs of one that was moved are all
+    off, and each of the others has one without it.
+    """
+    least: dict[int, tuple[float, PosePrior, NDArray[np.float64]]] = {}
+    for pair, result in found.items():
+        prior, pose = priors[pair], result.a_from_b
+        if prior is None or pose is None or result.is_doubtful:
+            continue
+        pivot = np.median(ready[pair[0]].frame.sample_points, axis=0)
+        distance, deviation = prior.distance(pose, pivot), prior.deviation(pose, pivot)
+        for v in pair:
+            if v not in least or distance < least[v][0]:
+                least[v] = distance, prior, deviation
+    if not least:
+        return
+    distance, prior, deviation = sorted(least.values(), key=lambda each: each[0])[len(least) // 2]
+    if distance <= outlier_limit(6):
+        return
+    turned, moved = map(np.linalg.norm, np.split(deviation, 2))
+    progress.warn(
+        "the given poses of most cameras are off by more than is said of them: two cameras put "
+        f"one point typically {1e3 * moved:.0f} mm apart and are {np.degrees(turned):.1f} degrees "
+        f"off, where prior_translation_sigma is {1e3 * prior.translation_sigma:g} mm and "
+        f"prior_rotation_sigma {np.degrees(prior.rotation_sigma):.2g} degrees; calibrate, take "
+        "over the poses that this scene was built with, or raise both"
+    )
 
 
 def _rejected(found: Mapping[tuple[int, int], Registration]) -> set[int]:

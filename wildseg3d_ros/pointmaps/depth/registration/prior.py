@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,11 @@ class PosePrior:
     translation_sigma: float
     rotation_sigma: float
     cameras: int = 2
+
+    def widened(self, factor: float) -> PosePrior:
+        """The same with larger deviations."""
+        translation, rotation = factor * self.translation_sigma, factor * self.rotation_sigma
+        return replace(self, translation_sigma=translation, rotation_sigma=rotation)
 
     def sigma_at(self, pivot: NDArray) -> float:
         """Standard deviation [m] of the scene's position at the pivot."""
