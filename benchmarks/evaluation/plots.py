@@ -224,19 +224,21 @@ def _line(
 
 def _identity(plt: Any, measured: Measured) -> Any:
     """A dot per object and build: how much of it is the same object as in the first build."""
-    if not any(measured.of("identity", _is(kind=kind))[1:] for kind in ("catalogue", "random")):
+    found = {kind: measured.of("identity", _is(kind=kind)) for kind in ("catalogue", "random")}
+    found = {kind: results for kind, results in found.items() if results[1:]}
+    if not found:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained", sharey=True)
-    for axis, kind in zip(axes, ("catalogue", "random"), strict=True):
-        results = measured.of("identity", _is(kind=kind))
+    size = {"figsize": (5.0 * len(found), 3.4), "layout": "constrained"}
+    figure, (axes,) = plt.subplots(1, len(found), sharey=True, squeeze=False, **size)
+    for axis, (kind, results) in zip(axes, found.items(), strict=True):
         kept = kept_by_object(results)
-        for at, (name, ious) in enumerate(kept.items()):
+        for at, ious in enumerate(kept.values()):
             shift = np.linspace(-0.3, 0.3, len(ious)) if len(ious) > 1 else [0.0]
             axis.plot(at + np.asarray(shift), ious, ".", color=BLUE, alpha=0.7)
-            axis.text(at, -0.08, str(name), ha="center", va="top", fontsize=8)
         axis.axhline(KEPT, color=ORANGE, lw=1)
-        axis.set(title=f"{kind} scene, {len(results)} times", ylim=(-0.02, 1.02), xticks=[])
-        axis.set_xlabel("object of the first build", labelpad=14)
+        axis.set(title=f"{kind} scene, {len(results)} times", ylim=(-0.02, 1.02))
+        axis.set_xticks(range(len(kept)), [str(name) for name in kept])
+        axis.set_xlabel("object of the first build")
     axes[0].set_ylabel("IoU with the first build")
     return figure
 
