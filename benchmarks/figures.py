@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -223,33 +224,59 @@ def alignment_error() -> Any:
             axis.set_title(f"{views[index].name}, {title}: median {median:.1f} mm", fontsize=9)
             axis.tick_params(labelsize=6, length=2)
     bar = figure.colorbar(drawn, ax=axes, extend="max", shrink=0.9)
-    bar.set_label("distance to what the other cameras measured [mm]")
+    bar.set_label("distance to the surface that others measured [mm]")
     return figure
 
 
+FACING = 0.3
+"""Cosine of the angle to a surface from which a camera counts as seeing it."""
+
+
 def disagreement(views: Sequence[Any], poses: Sequence[NDArray], index: int) -> NDArray:
-    """(H, W) median |dz| [m] of a view's pixels to the depth images of the others; NaN where none
-    of them sees the surface."""
+    """(H, W) median distance [m] of a view's pixels, along the normal of their surface, to what
+    the other cameras that it faces measured in their direction; NaN where there is none."""
     view = views[index]
-    points = back_project(view.depth, view.K).reshape(-1, 3).astype(np.float64)
-    world = apply(poses[index], points)
-    found = np.full((len(views), len(points)), np.nan)
+    points = back_project(view.depth, view.K)
+    normals = smooth_normals(points, view.depth > 0).reshape(-1, 3) @ poses[index][:3, :3].T
+    world = apply(poses[index], points.reshape(-1, 3).astype(np.float64))
+    found = np.full((len(views), len(world)), np.nan)
     for number, other in enumerate(views):
         if number == index:
             continue
+        to_camera = poses[number][:3, 3] - world
+        cosine = (normals * to_camera).sum(axis=1) / np.linalg.norm(to_camera, axis=1)
         uv, z = project(apply(invert(poses[number]), world), other.K)
         height, width = other.size
         with np.errstate(invalid="ignore"):
             column, row = np.round(uv).T
             inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        measured = other.depth[row[inside].astype(int), column[inside].astype(int)]
-        error = np.abs(z[inside] - measured)
-        found[number, inside] = np.where((measured > 0) & (error < GATE), error, np.nan)
+            inside &= cosine > FACING
+        pixels = row[inside].astype(int), column[inside].astype(int)
+        theirs = back_project(other.depth, other.K)[pixels].astype(np.float64)
+        apart = apply(poses[number], theirs) - world[inside]
+        near = (other.depth[pixels] > 0) & (np.abs(z[inside] - other.depth[pixels]) < GATE)
+        error = np.abs((apart * normals[inside]).sum(axis=1))
+        found[number, inside] = np.where(near, error, np.nan)
     found[:, view.depth.ravel() <= 0] = np.nan
-    result = np.full(len(points), np.nan)
+    result = np.full(len(world), np.nan)
     seen = ~np.isnan(found).all(axis=0)
     result[seen] = np.nanmedian(found[:, seen], axis=0)
     return result.reshape(view.size)
+
+
+def smooth_normals(points: NDArray, valid: NDArray[np.bool_], reach: int = 5) -> NDArray:
+    """(H, W, 3) unit normals towards the camera of points (H, W, 3), over so many pixels to all
+    sides; NaN where there is no surface."""
+    window = (2 * reach + 1, 2 * reach + 1)
+    weight = cv2.boxFilter(valid.astype(np.float64), -1, window, normalize=False)
+    held = np.where(valid[..., None], points, 0.0).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = cv2.boxFilter(held, -1, window, normalize=False) / weight[..., None]
+        across, down = (
+            np.roll(mean, -reach, axis=axis) - np.roll(mean, reach, axis=axis) for axis in (1, 0)
+        )
+        normals = np.cross(down, across)
+        return normals / np.linalg.norm(normals, axis=2, keepdims=True)
 
 
 def cloud_error() -> Any:
