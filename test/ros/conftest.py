@@ -50,13 +50,14 @@ class World:
 
         A builder without a module is one of table.py's.
         """
+        from listening import PATIENCE
         from rclpy.parameter import Parameter
 
         from wildseg3d_ros.ros.scene_node import SceneNode
 
         values = {
             "cameras": ["front", "left", "right"],
-            "image_timeout": 10.0,
+            "image_timeout": PATIENCE,
             "scene_folder": "/",
             **parameters,
         }
@@ -84,11 +85,13 @@ class World:
         prepare(node)
         return self.add(node, threads=1)
 
-    def client(self, namespace: str = "", timeout: float = 20.0):
+    def client(self, namespace: str = "", timeout: float = 0.0):
         """A client of the node under test."""
+        from listening import PATIENCE
+
         from wildseg3d_ros.ros.client import SceneClient
 
-        self._clients.append(SceneClient(namespace, timeout=timeout))
+        self._clients.append(SceneClient(namespace, timeout=timeout or PATIENCE))
         return self._clients[-1]
 
     @property

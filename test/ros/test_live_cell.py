@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from listening import wait_for
+from listening import service_of, wait_for
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from visualization_msgs.msg import MarkerArray
@@ -39,14 +38,6 @@ def publish_cell(world, spec, **options):
         pytest.skip(f"NO OFFSCREEN RENDERING: {error}")
 
 
-def changer(client):
-    """Asks the cell for changes."""
-    service = client.node.create_client(ChangeCell, "change_cell")
-    assert service.wait_for_service(_PATIENCE)
-    time.sleep(1.0)  # the cell has to see this client, too, or its reply is dropped
-    return lambda **request: client._wait(service.call_async(ChangeCell.Request(**request)))
-
-
 def inside(solid, pose, points):
     """(N,) bool: which points a link's solid holds."""
     local = np.abs(apply(invert(pose @ solid.link_from_solid), points))
@@ -63,7 +54,7 @@ def test_live_cell_scene_kicked_camera_and_camera_off(world):
     names = [f"cam_{k}" for k in range(3)]
     world.scene_node(PIPELINE, cameras=names, max_image_age=3.0, image_timeout=_PATIENCE)
     client = world.client(timeout=_PATIENCE)
-    do = changer(client)
+    do = service_of("cell", client, ChangeCell, "change_cell")
     wait_for(lambda: len(client.check_rig().cameras) == 3, seconds=_PATIENCE)
     report = client.check_rig()
     assert report.verdict == "ok"
@@ -120,7 +111,7 @@ def test_live_cell_arm_is_left_out_by_its_description_and_tf(world):
             {topic: m}
         )
         listen(kind, topic, keep, 5)
-    changer(client)(what="arm", name="over")
+    service_of("cell", client, ChangeCell, "change_cell")(what="arm", name="over")
     built = client.build()
     assert not [text for text in built.warnings if "robot" in text]
     model = cell._out.arm
