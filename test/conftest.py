@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from wildseg3d_ros.core.domain import free_domain
+
 pytest.register_assert_rewrite("wildseg3d_testing")
 
 # Tests must not meet the nodes of a robot, nor those of another run on this machine.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(free_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.pop("ROS_LOCALHOST_ONLY", None)
 

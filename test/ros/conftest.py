@@ -14,10 +14,7 @@ HERE = Path(__file__).resolve().parent
 if importlib.util.find_spec("rclpy") is None:
     collect_ignore = [p.name for p in HERE.glob("test_*.py") if p.name != "test_presence.py"]
 
-# Before rclpy reads them. Runs beside each other on one machine must not hear each other; domains
-# above 101 collide with the ports that Linux hands out.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+# Before rclpy reads it.
 os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
 # Builders of the tests are named `table:...`, here and in the build process.
 sys.path.insert(0, str(HERE))

@@ -22,17 +22,15 @@ def wait_for(condition, seconds: float = PATIENCE):
     return found
 
 
-def images_of(node, *cameras: str) -> int:
-    """Waits until the node has all images of cameras that they publish from now on; returns the
-    time of the first."""
+def images_of(node, *cameras: str) -> None:
+    """Waits until the node has complete images of cameras that are taken from now on."""
     now_ns = node.get_clock().now().nanoseconds
 
-    def first():
+    def there() -> bool:
         newest = [node.cameras[name].matcher.newest() for name in cameras]
-        stamps = [frames.stamp_ns if frames else 0 for frames in newest]
-        return min(stamps) if min(stamps) > now_ns else None
+        return all(frames is not None and frames.stamp_ns > now_ns for frames in newest)
 
-    return wait_for(first)
+    wait_for(there)
 
 
 def service_of(server: str, client, kind: type, name: str):
