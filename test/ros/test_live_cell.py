@@ -69,7 +69,6 @@ def test_live_cell_scene_kicked_camera_and_camera_off(world):
 
     assert do(what="kick", name="cam_1", x=0.08, y=0.08).status.code == ErrorCode.OK
     images_of(node, "cam_1")
-    assert min(camera.verdict.agreement for camera in client.check_rig().cameras) < 0.9
     # With two others and noise it may be corrected or not; it is never believed.
     reports = {camera.verdict.name: camera.verdict for camera in client.build().cameras}
     assert reports["cam_1"].verdict != "ok"

@@ -145,7 +145,8 @@ class PlanningScene:
         future = self._apply.call_async(self._apply.srv_type.Request(scene=change))
         if not when_done(future).wait(seconds):
             raise TimeoutError(f"no answer on '{self._apply.srv_name}' within {seconds:g} s")
-        if not future.result().success:
+        reply: Any = future.result()
+        if not reply.success:
             raise WildSeg3DError(
                 f"MoveIt refused '{thing.id}'; move_group's log says why. Does TF know "
                 f"'{thing.header.frame_id}' in its planning frame?",
