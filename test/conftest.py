@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from wildseg3d_ros.core.domain import free_domain
+
 pytest.register_assert_rewrite("wildseg3d_testing")
 
 # Tests must not meet the nodes of a robot, nor those of another run on this machine.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(free_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.pop("ROS_LOCALHOST_ONLY", None)
+
+ROOT = Path(__file__).resolve().parent.parent
+if sys.dont_write_bytecode:
+    # Hundreds of processes start in these tests: each would compile NumPy, SciPy and ROS anew.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(ROOT / "out" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_configure(config):
+    """Workers take files in the order of :func:`pytest_collection_modifyitems`."""
+    if config.pluginmanager.hasplugin("xdist"):
+        config.option.loadscopereorder = False
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Workers beside each other share out whole files; one alone has the ROS layer, which is
-    timed and in which every process counts."""
+    """Workers beside each other share out whole files; one alone has the ROS layer, in which every
+    process counts. What takes longest comes first, so that all workers end at about one time."""
     if config.pluginmanager.hasplugin("xdist"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (not in_ros_layer(item), item.path not in slow))
         for item in items:
-            folder = item.path.parent
-            group = "ros" if folder.name == "ros" else item.path.stem
+            group = "ros" if in_ros_layer(item) else item.path.stem
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+def in_ros_layer(item) -> bool:
+    """Whether nodes run in a test, and wait for each other."""
+    return item.path.parent.name == "ros"
+
+
+def pytest_runtest_setup(item):
+    """What only computes gives way to nodes beside it: else it would be their build processes
+    that do, which have a niceness of 10, and all that waits for them."""
+    if "PYTEST_XDIST_WORKER" in os.environ and item.path.parent.name in ("core", "docs"):
+        os.nice(max(15 - os.nice(0), 0))
 
 
 OPTIONAL = {
@@ -53,7 +83,6 @@ def pytest_make_collect_report(collector):
         report.longrepr = (str(collector.path), 1, reason)
 
 
-ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("WILDSEG3D_DATA", ROOT.parent / "shared" / "data"))
 
 

@@ -23,6 +23,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from wildseg3d_ros.core.domain import free_domain
 from wildseg3d_ros.core.errors import FileError, WildSeg3DError
 from wildseg3d_ros.core.progress_bar import ProgressBar
 from wildseg3d_ros.core.types import Click, View
@@ -152,7 +153,7 @@ def run(folder: Path, out: Path, limit: int) -> list[Result]:
 
 def own_domain() -> int:
     """A ROS domain of our own, so that the demo neither disturbs nor hears a running robot."""
-    domain = 10 + os.getpid() % 90  # up to 101 is safe on every platform
+    domain = free_domain()
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     # Camera images do not fit the default UDP buffers: most would be lost.

@@ -27,6 +27,8 @@ from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TABLETOP = ROOT / "examples" / "tabletop"
 

@@ -220,6 +220,7 @@ def write_own_files(folder: Path, recording: Path) -> None:
         cv2.imwrite(str(folder / "depth" / f"{k:03d}.png"), depth.astype(np.uint16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_blocks_run(place, page, capsys):
     """One small scene stands for those of all builds of the shipped recording."""

@@ -16,12 +16,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Before rclpy reads them: a domain of its own, as the tests of the ROS layer have.
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
 PATHS = [str(HERE.parents[1]), str(HERE.parent / "ros"), str(HERE)]
 os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")])
 sys.path[:0] = PATHS
+if "ROS_DOMAIN_ID" not in os.environ:
+    from wildseg3d_ros.core.domain import free_domain
+
+    os.environ["ROS_DOMAIN_ID"] = str(free_domain())
 
 LONGEST = 5.0
 """Seconds that a call may take, but for those of `SLOW`."""
@@ -35,7 +38,7 @@ def serve(folder: str) -> int:
     from wildseg3d_ros.ros.running import run_node
     from wildseg3d_ros.ros.scene_node import SceneNode
 
-    parameters = ["cameras:=[front, left, right]", "image_timeout:=10.0"]
+    parameters = ["cameras:=[front, left, right]", "image_timeout:=60.0"]
     given = [word for each in (*parameters, f"scene_folder:={folder}") for word in ("-p", each)]
     return run_node(lambda: SceneNode("table:color_builder"), ["--ros-args", *given])
 

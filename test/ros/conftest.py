@@ -14,10 +14,7 @@ HERE = Path(__file__).resolve().parent
 if importlib.util.find_spec("rclpy") is None:
     collect_ignore = [p.name for p in HERE.glob("test_*.py") if p.name != "test_presence.py"]
 
-# Before rclpy reads them. Runs beside each other on one machine must not hear each other; domains
-# above 101 collide with the ports that Linux hands out.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+# Before rclpy reads it.
 os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
 # Builders of the tests are named `table:...`, here and in the build process.
 sys.path.insert(0, str(HERE))
@@ -50,13 +47,14 @@ class World:
 
         A builder without a module is one of table.py's.
         """
+        from listening import PATIENCE
         from rclpy.parameter import Parameter
 
         from wildseg3d_ros.ros.scene_node import SceneNode
 
         values = {
             "cameras": ["front", "left", "right"],
-            "image_timeout": 10.0,
+            "image_timeout": PATIENCE,
             "scene_folder": "/",
             **parameters,
         }
@@ -84,11 +82,13 @@ class World:
         prepare(node)
         return self.add(node, threads=1)
 
-    def client(self, namespace: str = "", timeout: float = 20.0):
+    def client(self, namespace: str = "", timeout: float = 0.0):
         """A client of the node under test."""
+        from listening import PATIENCE
+
         from wildseg3d_ros.ros.client import SceneClient
 
-        self._clients.append(SceneClient(namespace, timeout=timeout))
+        self._clients.append(SceneClient(namespace, timeout=timeout or PATIENCE))
         return self._clients[-1]
 
     @property

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("rosbags")
 
 import table
-from listening import wait_for
+from listening import PATIENCE, wait_for
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rosbags.rosbag2 import Reader
@@ -50,7 +50,7 @@ def test_a_bag_gives_the_views_of_the_node_that_hears_the_same(world, tmp_path, 
     recorder = world.add(RecordNode(CAMERAS, writer, context=world.context), 1)
     node = Node("listener", context=world.context)
     group = MutuallyExclusiveCallbackGroup()
-    config = NodeConfig(max_image_age=0.0, image_timeout=20.0, tf_timeout=10.0)
+    config = NodeConfig(max_image_age=0.0, image_timeout=PATIENCE, tf_timeout=PATIENCE)
     cameras = Cameras(node, CAMERAS, config, group)
     transforms = TransformListener(node, TransformTree(), group)
     world.add(node, 1)
@@ -104,7 +104,7 @@ def test_record_command_ends_with_a_bag_when_it_is_told_to(world, tmp_path):
     wait_for(lambda: folder.stat().st_size > 3_000_000)
     assert not bag.exists(), "it is not there before it is whole"
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[0]
+    said = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 0, said
     assert f"wrote    {bag} (" in said
     assert not list(tmp_path.glob(".bag.*"))

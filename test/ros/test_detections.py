@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
 import rclpy
 import table
+from listening import wait_for
 from vision_msgs.msg import Detection3DArray
 
 from wildseg3d_ros.core.progress import Progress
@@ -27,11 +27,7 @@ def test_detections_of_all_objects(live, tmp_path):
     world.add(ears, threads=1)
 
     def until(met):
-        deadline = time.monotonic() + 20
-        while not (heard and met(heard[-1])):
-            assert time.monotonic() < deadline, heard
-            time.sleep(0.02)
-        return heard[-1]
+        return wait_for(lambda: heard[-1] if heard and met(heard[-1]) else None)
 
     array = until(lambda message: len(message.detections) == 2)
     assert (array.header.frame_id, nanoseconds(array.header.stamp)) == ("world", found.stamp_ns)

@@ -214,7 +214,7 @@ def test_segment_long_lists(live, field, entry):
     request = Segment.Request(prompt=Prompt(**{field: [entry] * 40_000}))
     start = time.monotonic()
     reply = node._on_segment(request)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 10  # looked up, they would take forty
     assert reply.status.code == ErrorCode.BAD_REQUEST
     assert f"'{field}' has 40000 entries; at most 1000 are taken" in reply.status.message
 

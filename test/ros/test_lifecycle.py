@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import table
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from listening import PATIENCE, service_of
 
 from wildseg3d_ros.core.errors import Cancelled, ConfigError, ErrorCode, WildSeg3DError
 
@@ -25,26 +25,17 @@ class Manager:
     """What a lifecycle manager does, over DDS."""
 
     def __init__(self, client) -> None:
-        self._change = client.node.create_client(ChangeState, "wildseg3d/change_state")
-        self._get = client.node.create_client(GetState, "wildseg3d/get_state")
-        assert self._change.wait_for_service(20)
-        assert self._get.wait_for_service(20)
-        time.sleep(1.0)  # the node has to see this client, too, or its reply is dropped
+        self._change, self._get = (
+            service_of("wildseg3d", client, kind, f"wildseg3d/{name}")
+            for kind, name in ((ChangeState, "change_state"), (GetState, "get_state"))
+        )
 
     def change(self, transition: int) -> bool:
-        return self._call(self._change, ChangeState.Request(transition=Transition(id=transition)))
+        return self._change(transition=Transition(id=transition)).success
 
     @property
     def state(self) -> str:
-        return self._call(self._get, GetState.Request()).label
-
-    def _call(self, client, request):
-        done = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        assert done.wait(30), "no answer"
-        reply = future.result()
-        return reply.success if isinstance(reply, ChangeState.Response) else reply.current_state
+        return self._get().current_state.label
 
 
 def heard_by(node) -> set[str]:
@@ -177,9 +168,9 @@ def test_deactivate_ends_build(world, monkeypatch, tmp_path):
 
     builder = threading.Thread(target=build)
     builder.start()
-    assert waiting.wait(30)
+    assert waiting.wait(PATIENCE)
     assert manager.change(DEACTIVATE)
-    builder.join(30)
+    builder.join(PATIENCE)
     assert isinstance(outcome[0], Cancelled)
     assert "deactivated" in str(outcome[0])
     (tmp_path / "never").touch()

@@ -26,15 +26,29 @@ def pixel_from(pose: np.ndarray, label: int) -> tuple[float, float]:
     return round(u), round(v)
 
 
+def move(node, replay, pose: np.ndarray, frame: str, number: int) -> int:
+    """Has the replay publish that a frame is elsewhere; returns a time when it was there."""
+    replay._transforms[number : number + 1] = [transform_from_matrix(pose, WORLD_FRAME, frame)]
+
+    def there() -> bool:
+        try:
+            return np.allclose(node._transforms.lookup(WORLD_FRAME, frame, 0), pose)
+        except WildSeg3DError:
+            return False
+
+    wait_for(there)
+    return node._transforms._newest[WORLD_FRAME, frame]
+
+
 @pytest.fixture
 def moved(world):
     """A scene, and camera left elsewhere since; gives client, replay and a stamp of there."""
-    world.scene_node()
+    node = world.scene_node()
     replay, client = world.replay(tf="dynamic"), world.client()
     client.build()
-    replay._transforms[1] = transform_from_matrix(AWAY, WORLD_FRAME, optical_frame("left"))
-    time.sleep(1.0)
-    return client, replay, time.time_ns() - 300_000_000
+    stamp = move(node, replay, AWAY, optical_frame("left"), 1)
+    wait_for(lambda: node.cameras["left"].matcher.newest().stamp_ns > stamp)
+    return client, replay, stamp
 
 
 def test_click_in_a_later_image_of_a_moved_camera(moved):
@@ -98,7 +112,7 @@ def test_request_for_another_scene_is_refused(live):
 
 def test_target_frame_now_of_a_mobile_base(world):
     """A frame that nobody published when the scene was taken, and that drives since."""
-    world.scene_node()
+    node = world.scene_node()
     replay, client = world.replay(tf="dynamic"), world.client()
     client.build()
     on_red = ("front", *table.pixel_on(VIEWS[0], table.RED))
@@ -106,18 +120,10 @@ def test_target_frame_now_of_a_mobile_base(world):
 
     def drive(x: float) -> np.ndarray:
         base = make_transform(np.diag([-1.0, -1.0, 1.0]), np.array([x, 0.5, -0.1]))
-        replay._transforms[3:] = [transform_from_matrix(base, WORLD_FRAME, "base_link")]
-        time.sleep(0.6)
+        move(node, replay, base, "base_link", 3)
         return base
 
-    def known():
-        try:
-            return client.segment([on_red], target_frame="base_link", target_now=True)
-        except WildSeg3DError:
-            return None
-
     drive(1.0)
-    wait_for(known)
     with pytest.raises(WildSeg3DError, match="base_link") as error:
         client.segment([on_red], target_frame="base_link")
     assert error.value.code == ErrorCode.UNKNOWN_FRAME

@@ -7,12 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import table
+from listening import PATIENCE, wait_for
 
 from wildseg3d_ros.core.errors import Cancelled, WildSeg3DError
 from wildseg3d_ros.core.types import View
@@ -22,6 +22,8 @@ from wildseg3d_ros.ros.client import SceneClient
 from wildseg3d_ros.ros.running import run_node
 
 VIEWS = table.make_views()
+WAITING = "-p", f"image_timeout:={PATIENCE}"
+"""For cameras whose process starts as slowly as the node's own."""
 
 
 class Process:
@@ -44,7 +46,7 @@ class Process:
         return [int(pid) for listed in threads for pid in listed.read_text().split()]
 
     def wait(self) -> int:
-        return self.popen.wait(30)
+        return self.popen.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -61,13 +63,6 @@ def start(tmp_path):
         process.popen.wait()
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
@@ -79,9 +74,9 @@ def test_scene_client_builds_and_segments_over_processes(start, tmp_path):
     """Replay, node and client: both balls are found, whole, and nothing but them."""
     write_folder(tmp_path / "table", table.make_recording())
     replay = start("replay_node", str(tmp_path / "table"), "--rate", "5")
-    node = start("scene_node", "--ros-args", "-p", "cameras:=['front', 'left', 'right']")
+    node = start("scene_node", "--ros-args", *WAITING, "-p", "cameras:=['front', 'left', 'right']")
     stages = []
-    with SceneClient(timeout=60.0) as client:
+    with SceneClient(timeout=PATIENCE) as client:
         report = client.build(progress=lambda stage, _: stages.append(stage))
         assert report.objects >= 2
         assert {"images", "pairs", "pointmaps", "alignment", "masks", "index"} <= set(stages)
@@ -124,7 +119,7 @@ def test_run_node_interrupted_build(start):
         node.interrupt()
 
     with (
-        SceneClient(timeout=60.0) as client,
+        SceneClient(timeout=PATIENCE) as client,
         pytest.raises((Cancelled, TimeoutError), match=r"stopped the work|went away"),
     ):
         client.build(progress=interrupt_twice)
@@ -243,9 +238,9 @@ def test_scene_node_two_namespaces(start, tmp_path):
     for namespace, cameras in (("one", "['front', 'left']"), ("two", "['front', 'right']")):
         there = ["--ros-args", "-r", f"__ns:=/{namespace}"]
         start("replay_node", str(tmp_path / "table"), "--rate", "5", *there)
-        start("scene_node", *there, "-p", f"cameras:={cameras}")
+        start("scene_node", *there, *WAITING, "-p", f"cameras:={cameras}")
     click = [("front", *table.pixel_on(VIEWS[0], table.RED))]
-    with SceneClient("one", timeout=60.0) as one, SceneClient("two", timeout=60.0) as two:
+    with SceneClient("one", timeout=PATIENCE) as one, SceneClient("two", timeout=PATIENCE) as two:
         one.build()
         assert sorted(one.describe(click, include_masks=True).masks) == ["front", "left"]
         with pytest.raises(WildSeg3DError, match="'left'"):
@@ -264,8 +259,8 @@ def test_scene_node_camera_unknown_to_tf(start, tmp_path):
     write_folder(tmp_path / "table", Recording(tuple(views.values())))
     start("replay_node", str(tmp_path / "table"), "--rate", "5")
     options = ["-p", "cameras:=['cam_1', 'cam_2', 'cam_5']", "-p", "tf_timeout:=0.5"]
-    start("scene_node", "--ros-args", *options)
-    with SceneClient(timeout=60.0) as client:
+    start("scene_node", "--ros-args", *WAITING, *options)
+    with SceneClient(timeout=PATIENCE) as client:
         report = client.build()
         assert any("'cam_5' has no pose in 'world'" in warning for warning in report.warnings)
         assert any("placed by what the cameras see" in warning for warning in report.warnings)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
 import table
-from rclpy.action import ActionClient
+from action_msgs.msg import GoalStatus
+from listening import PATIENCE, wait_for
 from sensor_msgs.msg import Image, PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
@@ -132,7 +132,7 @@ def test_scene_topics_late_joiners(live):
     late.create_subscription(PointCloud2, "scene_cloud", lambda m: hear("cloud", m), latched())
     late.create_subscription(Image, "left/labels", lambda m: hear("labels", m), latched())
     world.add(late, threads=1)
-    assert all_heard.wait(20)
+    assert all_heard.wait(PATIENCE)
     points, colors = points_from_cloud(heard["cloud"])
     assert heard["cloud"].header.frame_id == "world"
     on_table = np.abs(points[:, 2]) < 0.01
@@ -204,14 +204,14 @@ def test_build_one_at_a_time(world, monkeypatch, tmp_path):
 
     builder = threading.Thread(target=rebuild)
     builder.start()
-    assert waiting.wait(20)
+    assert waiting.wait(PATIENCE)
     assert other.segment([on(table.RED)]).scene_id == first.scene_id
     with pytest.raises(WildSeg3DError, match=r"built already \(waiting, ") as busy:
         other.build()
     assert busy.value.code == ErrorCode.BUSY
     assert other.segment([on(table.RED)]).scene_id == first.scene_id
     cancel.set()
-    builder.join(20)
+    builder.join(PATIENCE)
     assert isinstance(outcome[0], Cancelled)
     assert other.segment([on(table.RED)]).scene_id == first.scene_id
     go.touch()
@@ -310,11 +310,7 @@ def test_always_replies_error_is_empty(live):
     """An error reply holds nothing but its status."""
     _, _, client = live
     request = Segment.Request(prompt=Prompt(clicks=[Click(camera="back", u=1.0, v=1.0)]))
-    future = client._segment.call_async(request)
-    done = threading.Event()
-    future.add_done_callback(lambda _: done.set())
-    assert done.wait(20)
-    reply = future.result()
+    reply = client._call(client._segment, request)
     assert reply.status.code == Status.UNKNOWN_CAMERA
     assert (len(reply.cloud.data), len(reply.alternatives), len(reply.object_ids)) == (0, 0, 0)
 
@@ -322,23 +318,11 @@ def test_always_replies_error_is_empty(live):
 def test_build_action_aborted(live):
     """Aborted goals end as aborted."""
     _, _, client = live
-    sender = ActionClient(client.node, BuildScene, "build_scene")
-    try:
-        assert sender.wait_for_server(20)
-        time.sleep(1.0)  # the node has to see this client, too, or its reply is dropped
-        future = sender.send_goal_async(BuildScene.Goal(cameras=["back"]))
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        assert done.wait(20)
-        result, ended = future.result().get_result_async(), threading.Event()
-        result.add_done_callback(lambda _: ended.set())
-        assert ended.wait(20)
-        from action_msgs.msg import GoalStatus
-
-        assert result.result().status == GoalStatus.STATUS_ABORTED
-        assert result.result().result.status.code == Status.UNKNOWN_CAMERA
-    finally:
-        sender.destroy()
+    client.wait_until_ready()
+    handle = client._wait(client._build.send_goal_async(BuildScene.Goal(cameras=["back"])))
+    result = client._wait(handle.get_result_async())
+    assert result.status == GoalStatus.STATUS_ABORTED
+    assert result.result.status.code == Status.UNKNOWN_CAMERA
 
 
 @pytest.mark.usefixtures("world")
@@ -347,20 +331,17 @@ def test_destroy_node_leaves_graph():
     import rclpy
     from conftest import World
 
-    def nodes() -> list[str]:
-        context = rclpy.Context()
-        rclpy.init(context=context)
-        watcher = rclpy.create_node("watcher", context=context)
-        try:
-            time.sleep(2.0)  # for discovery
-            return watcher.get_node_names()
-        finally:
-            watcher.destroy_node()
-            rclpy.try_shutdown(context=context)
-
-    made = World()
-    made.scene_node()
-    made.replay()
-    assert {"wildseg3d", "replay"} <= set(nodes())
-    made.end()
-    assert not {"wildseg3d", "replay"} & set(nodes())
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    watcher = rclpy.create_node("watcher", context=context)
+    made, ours = World(), {"wildseg3d", "replay"}
+    try:
+        made.scene_node()
+        made.replay()
+        wait_for(lambda: ours <= set(watcher.get_node_names()))
+        made.end()
+        wait_for(lambda: not ours & set(watcher.get_node_names()))
+    finally:
+        made.end()
+        watcher.destroy_node()
+        rclpy.try_shutdown(context=context)

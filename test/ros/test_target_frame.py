@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import table
+from listening import images_of
 from rclpy.parameter import Parameter
 
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
@@ -57,7 +56,7 @@ def test_target_frame_tf_stopped(world):
     replay, client = world.replay(tf="dynamic"), world.client()
     assert client.build().warnings == ()
     replay._moving = None
-    time.sleep(0.5)
+    images_of(node, *table.NAMES)
     with pytest.raises(WildSeg3DError, match="older than asked for") as refused:
         client.build()
     assert refused.value.code == ErrorCode.MISSING_TF

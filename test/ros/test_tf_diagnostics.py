@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import rclpy
 from geometry_msgs.msg import TransformStamped
+from listening import wait_for
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
@@ -35,13 +34,6 @@ def message(parent: str, child: str, x: float = 0.0, stamp_ns: int = START) -> T
     return transform_from_matrix(pose, parent, child, stamp_ns)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 class Tf:
     """A listener, and nodes that publish what it hears."""
 
@@ -60,9 +52,9 @@ class Tf:
             publisher = node.create_publisher(TFMessage, topic, qos or fits)
             self._publishers[name] = node, publisher
             if qos is None:
-                until(lambda: publisher.get_subscription_count() == 1)
+                wait_for(lambda: publisher.get_subscription_count() == 1)
             else:
-                until(lambda: self._world_knows(topic, name))
+                wait_for(lambda: self._world_knows(topic, name))
         self._publishers[name][1].publish(TFMessage(transforms=list(transforms)))
 
     def _world_knows(self, topic: str, name: str) -> bool:
@@ -85,7 +77,7 @@ class Tf:
             except WildSeg3DError:
                 return False
 
-        until(there)
+        wait_for(there)
 
     def fault(self, source: str, begin: str = "", stamp_ns: int = START) -> str:
         """Text of the error of a look-up, once it begins so."""
@@ -101,7 +93,7 @@ class Tf:
             return False
 
         try:
-            until(fails)
+            wait_for(fails)
         except AssertionError:
             pytest.fail(f"said: {texts[-1]}")
         return texts[-1]

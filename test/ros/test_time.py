@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rclpy
 import table
+from listening import PATIENCE, wait_for
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
@@ -41,13 +42,12 @@ class Simulation:
 def test_scene_node_clock_restarts(world, capfd):
     """Simulated time that starts again."""
     simulation = Simulation(world, 1000.0)
-    world.scene_node(use_sim_time=True, tf_timeout=10.0)
+    node = world.scene_node(use_sim_time=True, tf_timeout=PATIENCE)
     world.replay(tf="dynamic", parameter_overrides=[Parameter("use_sim_time", value=True)])
     client = world.client()
     for start in (1000, 100):
         simulation.now_ns = start * SECOND
-        if start == 100:
-            time.sleep(2.0)
+        wait_for(lambda: start <= node.get_clock().now().nanoseconds / SECOND < 2 * start)  # noqa: B023
         assert client.build().warnings == ()
         assert start * SECOND <= client.segment([ON_RED]).stamp_ns < (start + 60) * SECOND
     log = "".join(capfd.readouterr())
@@ -85,12 +85,15 @@ def test_scene_node_recording_loops(world, monkeypatch, capfd, seconds):
     assert client.build().warnings == ()
     before_ns = client.segment([ON_RED]).stamp_ns
     monkeypatch.setattr(Shifted, "seconds", seconds)
-    deadline = time.monotonic() + 20
-    while not all(node.cameras[name].matcher.counts.restarts for name in table.NAMES):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    # The stamps changed between a transform and its image: that image has no pose.
-    time.sleep(0.5)
+    wait_for(lambda: all(node.cameras[name].matcher.counts.restarts for name in table.NAMES))
+    # The stamps changed between a transform and its image: that image has no pose, the next has.
+    sets = [node.cameras[name].matcher.counts.sets for name in table.NAMES]
+    wait_for(
+        lambda: all(
+            node.cameras[name].matcher.counts.sets > before + 1
+            for name, before in zip(table.NAMES, sets, strict=True)
+        )
+    )
     report = client.build()
     assert report.warnings == ()
     assert before_ns - client.segment([ON_RED]).stamp_ns > (seconds - 3.9) * SECOND
@@ -109,13 +112,10 @@ def test_cameras_take_pose_too_early(world, monkeypatch, seconds):
             replay._streams["front", part] = (Shifted(publisher), message)
 
     monkeypatch.setattr(Shifted, "seconds", seconds)
-    node = world.scene_node(tf_timeout=30.0)
+    node = world.scene_node(tf_timeout=PATIENCE)
     world.replay(tf="dynamic", prepare=shift)
     client = world.client()
-    deadline = time.monotonic() + 20
-    while node.cameras["front"].matcher.newest() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: node.cameras["front"].matcher.newest() is not None)
 
     def begin(stage: str, fraction: float) -> None:
         if (stage, fraction) == ("images", 0.0):
@@ -149,19 +149,19 @@ def test_cameras_take_other_resolution(world):
     for part, message in changed.items():
         assert isinstance(message, Image | CameraInfo)
         replay._streams["left", part] = (replay._streams["left", part][0], message)
-    deadline = time.monotonic() + 20
-    while True:
-        # Until all three topics are the new ones, the error says what does not fit.
+
+    def built():
+        """Until all three topics are the new ones, the error says what does not fit."""
         try:
             client.build()
-            found = client.describe([ON_RED], include_masks=True)
-            if found.masks["left"].shape == half.shape[:2]:
-                break
         except WildSeg3DError as error:
             if "80x60" not in str(error):
                 raise
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+            return None
+        found = client.describe([ON_RED], include_masks=True)
+        return found if found.masks["left"].shape == half.shape[:2] else None
+
+    found = wait_for(built)
     centre, radius = table.BALLS[table.RED]
     off = np.abs(np.linalg.norm(found.points - np.array(centre), axis=1) - radius)
     assert np.median(off) < 0.002

@@ -304,7 +304,7 @@ def test_camera_reliability_follows_publishers(world):
         return set(asked.values())
 
     wait_for(lambda: reliability() == {"RELIABLE"})
-    wait_for(node.cameras["left"].matcher.newest)
+    wait_for(lambda: node.cameras["left"].matcher.newest() is not None)
     _unreliable(replay)
     wait_for(lambda: reliability() == {"BEST_EFFORT"})
     heard = node.cameras["left"].matcher.counts.received["image"]

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import table
+from listening import PATIENCE, wait_for
 
 from wildseg3d_ros.alignment.config import AlignmentConfig
 from wildseg3d_ros.config import SceneConfig
@@ -52,13 +52,6 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
-
-
-def wait_for(condition, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 # ---- IPC transport -----------------------------------------------------------------------------
@@ -254,7 +247,7 @@ def test_build_worker_close(make_worker):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(20)
+    assert started.wait(PATIENCE)
     pid = worker.pid
     worker.close()
     thread.join(10)

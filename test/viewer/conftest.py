@@ -62,7 +62,7 @@ def serving(*words):
         pytest.fail(f"no page: {''.join(said)}")
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +118,7 @@ def picture(page, name):
         page.screenshot(path=SHOTS / f"{name}.png")
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=60.0):
     """Waits for a condition; returns what it became."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

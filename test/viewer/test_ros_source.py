@@ -29,7 +29,7 @@ def node():
         yield
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +38,16 @@ def running(scene_file):
     from wildseg3d_ros.viewer.ros_source import RosSource
 
     source = RosSource()
-    assert until(lambda: "not there" in source.state.problem, 10)
+    assert until(lambda: "not there" in source.state.problem)
     with node():
         with SceneClient(timeout=60.0) as client:
             client.load_scene(str(scene_file))
-        assert until(lambda: source.shown is not None and source.shown.scene_id, 60)
-        assert until(lambda: len(source.shown.cameras) == 4, 20)
+        assert until(lambda: source.shown is not None and source.shown.scene_id)
+        assert until(lambda: len(source.shown.cameras) == 4)
         yield source
-    assert until(lambda: "does not answer" in source.state.problem, 20)
+    assert until(lambda: "does not answer" in source.state.problem)
     with node():
-        assert until(lambda: "no scene yet" in source.state.problem, 60), source.state
+        assert until(lambda: "no scene yet" in source.state.problem), source.state
     source.close()
 
 
@@ -115,6 +115,6 @@ def test_ros_source_adds_and_takes_back(running, truth):
     (added,) = answer.cloud.object_ids
     assert added not in KNOWN
     ids = lambda: [each.object_id for each in running.shown.objects]  # noqa: E731
-    assert until(lambda: added in ids(), 20)
+    assert until(lambda: added in ids())
     running.undo()
-    assert until(lambda: added not in ids(), 20)
+    assert until(lambda: added not in ids())

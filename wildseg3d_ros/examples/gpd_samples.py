@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import sys
-import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,10 @@ from std_msgs.msg import Int64
 
 from wildseg3d_ros.core.errors import WildSeg3DError
 from wildseg3d_ros.ros.client import SceneClient
+from wildseg3d_ros.ros.discovery import publish_once
 from wildseg3d_ros.ros.messages.clouds import cloud_message, normal_columns, xyz_columns
 from wildseg3d_ros.ros.messages.conversions import point_message
 from wildseg3d_ros.ros.messages.replies import Description
-from wildseg3d_ros.ros.qos import latched
 
 
 def first_camera(views: NDArray[np.uint32], cameras: int) -> NDArray[np.int64]:
@@ -78,12 +78,10 @@ def main() -> int:
                 include_surface=True,
             )
             message = cloud_samples(found, given.samples)
-            publisher = client.node.create_publisher(type(message), given.topic, latched())
-            publisher.publish(message)
-            print(f"{len(found.points)} points in '{found.frame_id}' on {publisher.topic_name}")
-            while publisher.get_subscription_count() == 0:
-                time.sleep(0.2)
-            time.sleep(1.0)  # until it has arrived
+            print(
+                f"{len(found.points)} points in '{found.frame_id}' for '{given.topic}'", flush=True
+            )
+            publish_once(client.node, message, given.topic, seconds=math.inf)
     except (WildSeg3DError, TimeoutError) as error:
         print(error, file=sys.stderr)
         return 1

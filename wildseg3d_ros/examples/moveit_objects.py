@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,12 +25,19 @@ from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.client import SceneClient
+from wildseg3d_ros.ros.discovery import (
+    ask_until_answered,
+    publish_once,
+    wait_for,
+    when_done,
+)
 from wildseg3d_ros.ros.messages.clouds import cloud_message, xyz_columns
 from wildseg3d_ros.ros.messages.conversions import point_message
 from wildseg3d_ros.ros.messages.replies import Description
-from wildseg3d_ros.ros.qos import latched
 
 OCTOMAP = "<octomap>"  # the name that MoveIt's allowed collisions know it by
+_LISTENER_SECONDS = 5.0
+"""For so long somebody who listens to the cloud is waited for: an octomap is no must."""
 
 
 def collision_object(found: Description, name: str, shape: str):
@@ -111,8 +116,7 @@ class PlanningScene:
             GetPlanningScene,
         )
 
-        self._timeout = timeout
-        self._get = client.node.create_client(GetPlanningScene, "get_planning_scene")
+        self._node, self._timeout, self._get = client.node, timeout, GetPlanningScene
         self._apply = client.node.create_client(ApplyPlanningScene, "apply_planning_scene")
 
     def add(self, thing: Any, touch: Sequence[str]) -> None:
@@ -127,39 +131,34 @@ class PlanningScene:
             PlanningSceneComponents,
         )
 
-        wanted = self._get.srv_type.Request()
+        wanted = self._get.Request()
         wanted.components.components = PlanningSceneComponents.ALLOWED_COLLISION_MATRIX
-        matrix = self._ask(self._get, wanted).scene.allowed_collision_matrix
+        name, seconds = "get_planning_scene", self._timeout
+        present = ask_until_answered(self._node, self._get, name, seconds, wanted)
+        if present is None or not wait_for(self._apply.service_is_ready, seconds):
+            raise TimeoutError(f"nobody answers on '{name}'; is move_group running?")
+        matrix = present.scene.allowed_collision_matrix
         allow(matrix, thing.id, [*touch, OCTOMAP])
         change = PlanningScene(is_diff=True, allowed_collision_matrix=matrix)
         change.robot_state.is_diff = True
         change.world.collision_objects = [thing]
-        if not self._ask(self._apply, self._apply.srv_type.Request(scene=change)).success:
+        future = self._apply.call_async(self._apply.srv_type.Request(scene=change))
+        if not when_done(future).wait(seconds):
+            raise TimeoutError(f"no answer on '{self._apply.srv_name}' within {seconds:g} s")
+        reply: Any = future.result()
+        if not reply.success:
             raise WildSeg3DError(
                 f"MoveIt refused '{thing.id}'; move_group's log says why. Does TF know "
                 f"'{thing.header.frame_id}' in its planning frame?",
                 ErrorCode.BAD_REQUEST,
             )
 
-    def _ask(self, service: Any, request: Any) -> Any:
-        if not service.wait_for_service(self._timeout):
-            raise TimeoutError(f"nobody serves '{service.srv_name}'; is move_group running?")
-        future = service.call_async(request)
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        if not done.wait(self._timeout):
-            raise TimeoutError(f"no answer on '{service.srv_name}' within {self._timeout:g} s")
-        return future.result()
-
 
 def publish(client: SceneClient, cloud: PlainCloud, found: Description, topic: str) -> None:
     """Publishes the surroundings once, to all who listen now."""
     message = cloud_message(xyz_columns(cloud.points), found.frame_id, found.stamp_ns)
-    publisher = client.node.create_publisher(type(message), topic, latched())
-    publisher.publish(message)
-    time.sleep(1.0)  # until it has arrived
-    listeners = publisher.get_subscription_count()
-    print(f"{len(cloud.points)} points about it on {publisher.topic_name}, to {listeners}")
+    name, listeners = publish_once(client.node, message, topic, _LISTENER_SECONDS)
+    print(f"{len(cloud.points)} points about it on {name}, to {listeners}")
 
 
 def main() -> int:
@@ -186,8 +185,9 @@ def main() -> int:
             )
             assert found.surroundings is not None
             name = "wildseg3d_" + "_".join(map(str, found.object_ids))
-            publish(client, found.surroundings, found, given.topic)
+            # What a collision object occupies is left out of the octomap: the object comes first.
             PlanningScene(client).add(collision_object(found, name, given.shape), given.touch)
+            publish(client, found.surroundings, found, given.topic)
     except (WildSeg3DError, TimeoutError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -43,6 +43,7 @@ from wildseg3d_msgs.srv import (
 )
 from wildseg3d_ros.grasping.objects import SceneObject
 from wildseg3d_ros.rig.live import LiveRig
+from wildseg3d_ros.ros.discovery import ask_until_answered, wait_for, when_done
 from wildseg3d_ros.ros.messages.replies import (
     BuildReport,
     Description,
@@ -132,20 +133,19 @@ class SceneClient:
             TimeoutError: it did not appear.
         """
         timeout = self._timeout if timeout is None else timeout
-        for there, name in (
-            (self._segment.wait_for_service(timeout), self._segment.srv_name),
-            (self._build.wait_for_server(timeout), "build_scene"),
-            (self._edit.wait_for_server(timeout), "edit_object"),
-        ):
-            if not there:
-                raise TimeoutError(
-                    f"nobody serves '{name}' after {timeout} s; is the scene node running, in the "
-                    "same ROS_DOMAIN_ID and namespace?"
-                )
+        services = (
+            (self._segment.service_is_ready, self._segment.srv_name),
+            (self._build.server_is_ready, "build_scene"),
+            (self._edit.server_is_ready, "edit_object"),
+        )
+        if not all(there() for there, _ in services):
+            self._discovered = False  # what comes may be another node
+        for there, name in services:
+            _require(wait_for(there, timeout), name, timeout)
         if not self._discovered:
-            # We have discovered the node; it may not have discovered us, and DDS drops a reply to
-            # an unknown client.
-            time.sleep(1.0)
+            # It has to have discovered us, too: DDS drops a reply to an unknown client.
+            answer = ask_until_answered(self.node, ListViews, "list_views", timeout)
+            _require(answer is not None, "list_views", timeout)
             self._discovered = True
 
     def build(
@@ -303,7 +303,7 @@ class SceneClient:
 
         handle = self._wait(client.send_goal_async(goal, feedback))
         future = handle.get_result_async()
-        done = _event(future)
+        done = when_done(future)
         try:
             seen = time.monotonic()
             while not done.wait(0.1):
@@ -322,6 +322,9 @@ class SceneClient:
     def _call(self, client: Client, request: Any) -> Any:
         if not (self._discovered and client.service_is_ready()):
             self.wait_until_ready()
+            _require(
+                wait_for(client.service_is_ready, self._timeout), client.srv_name, self._timeout
+            )
         return self._wait(client.call_async(request))
 
     def _ask(self, client: Client, request: Any) -> Any:
@@ -330,13 +333,15 @@ class SceneClient:
         return reply
 
     def _wait(self, future: Future) -> Any:
-        if not _event(future).wait(self._timeout):
+        if not when_done(future).wait(self._timeout):
             future.cancel()
             raise TimeoutError(f"the scene node did not answer within {self._timeout} s")
         return future.result()
 
 
-def _event(future: Future) -> threading.Event:
-    done = threading.Event()
-    future.add_done_callback(lambda _: done.set())
-    return done
+def _require(there: bool, name: str, timeout: float) -> None:
+    if not there:
+        raise TimeoutError(
+            f"nobody serves '{name}' after {timeout} s; is the scene node running, in the same "
+            "ROS_DOMAIN_ID and namespace?"
+        )
