@@ -26,7 +26,7 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.interactive.adding import extend_cache
 from wildseg3d_ros.masks.interactive.finding import find_object
-from wildseg3d_ros.masks.interactive.leaves import add_leaves, leaf_areas
+from wildseg3d_ros.masks.interactive.leaves import add_leaves
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.clicks import prompts_by_view
@@ -343,7 +343,7 @@ def test_add_object_takes_from_others_what_it_shares(truth):
     both = tree.leaves_of([made.node_of[1], made.node_of[3]])
     part = tree.leaves_of([made.node_of[3]])
     own = np.flatnonzero(tree.leaves_of([made.node_of[1]]))
-    area = leaf_areas(tree)
+    area = tree.leaf_areas
     smallest = own[np.argsort(area[own])]
     part[smallest[: max(1, int(np.sum(np.cumsum(area[smallest]) < 0.1 * area[part].sum())))]] = (
         True
