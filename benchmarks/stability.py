@@ -149,7 +149,7 @@ def measure(options: Options = Options()) -> dict[str, Any]:
         steps: dict[str, Callable[[Measurement, Options], None]] = {
             "table": _measure_table,
             "real": _measure_real,
-            "simulated": _measure_simulated,
+            "simulated": measure_simulated,
         }
         for part in options.parts:
             steps[part](measurement, options)
@@ -264,7 +264,8 @@ def _masked_on_final(
 # ---- simulated scenes ------------------------------------------------------------------------
 
 
-def _measure_simulated(measurement: Measurement, options: Options) -> None:
+def measure_simulated(measurement: Measurement, options: Options) -> None:
+    """Random scenes, the first of them with noise as well."""
     for number, seed in enumerate(range(FIRST_SEED, FIRST_SEED + options.scenes)):
         try:
             recording = simulated(seed)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-SAME = 0.75
+SAME = 0.8
 """Ratio of sizes from which a segment and one inside it are the same thing."""
 
 
