@@ -249,6 +249,8 @@ def test_segment_add_and_save(truth, layered_file, tmp_path, capsys):
     # It is an object like any other now.
     assert run("segment", more, *place) == 0
     assert f"objects  {new}, score 1.00" in capsys.readouterr().out
+    assert run("segment", more, *place, "--alternative", "smaller") == 0
+    assert "objects  none, but a part of the surface" in capsys.readouterr().out
     # What a mask is needs no finding.
     assert run("segment", path, *pixel(truth, 2), "--add") == 0
     assert "warning" not in capsys.readouterr().out

@@ -297,6 +297,8 @@ def make_parser() -> argparse.ArgumentParser:
     option("--all", action="store_true", help="all objects, as one cloud")
     text = "how much of the thing at a pixel is meant (default: %(default)s)"
     option("--level", choices=LEVELS, default=LEVELS[0], help=text)
+    text = "the best larger or smaller thing instead of the answer"
+    option("--alternative", choices=("larger", "smaller"), help=text)
     option("--add", action="store_true", help="find the object anew where no mask is it")
     option("--refine", metavar="N", type=int, help="correct an object by pixels on and off it")
     text = "with --add or --refine: write the changed scene"

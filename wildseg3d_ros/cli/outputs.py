@@ -45,6 +45,8 @@ def segment(given: argparse.Namespace) -> None:
     start = time.perf_counter()
     before = len(scene.warnings)
     scene, cloud = _answer(scene, prompt, config, given)
+    if given.alternative:
+        cloud = _alternative(cloud, given.alternative)
     seconds = time.perf_counter() - start
     cloud = voxel_downsample(cloud, given.voxel_size)
     if given.output:
@@ -176,6 +178,15 @@ def _answer(
     return edit(scene, prompt, config, load_editing_masks(scene, config))
 
 
+def _alternative(cloud: ObjectCloud, which: str) -> ObjectCloud:
+    from wildseg3d_ros.core.errors import PromptError
+
+    for each in cloud.alternatives:
+        if each.larger == (which == "larger"):
+            return each.cloud
+    raise PromptError(f"the answer has no {which} alternative: click elsewhere, or draw a --box")
+
+
 def _check_selection(given: argparse.Namespace) -> None:
     """Says before a scene is loaded what is wrong with what is asked for."""
     pointed = bool(given.clicks or given.boxes or given.text)
@@ -192,6 +203,10 @@ def _check_selection(given: argparse.Namespace) -> None:
         )
     if given.all and (pointed or given.ids):
         raise ConfigError("--all selects every object: leave out clicks, boxes, text and ids")
+    if given.alternative and (given.add or given.refine is not None):
+        raise ConfigError(
+            "--alternative is of an answer, which --add and --refine change: give one of them"
+        )
     if given.add and not pointed:
         raise ConfigError(
             "--add makes an object of what is clicked: give a click, a box or a text"

@@ -64,19 +64,22 @@ def object_of_leaf(cache: MaskCache, level: int) -> NDArray[np.int32]:
 def add_leaves(cache: MaskCache, held: NDArray[np.bool_]) -> tuple[MaskCache, int]:
     """The cache with one more object, and its id.
 
-    The object goes to the coarsest level where others have hardly any of its pixels: beside the
-    cached ones it is a whole, inside a whole it is a part. What it shares with others of its level
-    becomes its own, because somebody asked for it.
+    The object goes to the coarsest level where others keep hardly any of its pixels: beside the
+    cached ones it is a whole, inside a whole it is a part, and what lacked a piece, such as a mug
+    without its handle, vanishes in the whole one. What it shares with others of its level becomes
+    its own, because somebody asked for it.
 
     Args:
         cache: with a tree.
         held: (L,) bool, the object's leaves.
     """
-    area = tree_of(cache).leaf_areas * held
-    taken = []
+    area = tree_of(cache).leaf_areas
+    size, taken = int(area[held].sum()), []
     for level in range(len(LEVELS)):
-        others = object_of_leaf(cache, level)[:-1] > 0
-        taken.append(float((area * others).sum()) / max(1, int(area.sum())))
+        ids = object_of_leaf(cache, level)[:-1]
+        every, mine = np.bincount(ids, area), np.bincount(ids[held], area[held], ids.max() + 1)
+        kept = (mine < (1.0 - TAKEN) * every) | (every >= size)
+        taken.append(float(mine[1:][kept[1:]].sum()) / max(1, size))
     level = next((k for k, share in enumerate(taken) if share < TAKEN), int(np.argmin(taken)))
     object_id = cache.first_new_id()
     return set_leaves(cache, level, object_id, held), object_id
