@@ -45,6 +45,8 @@ QUALITY = 82
 SHELF_REFERENCE = "frame-000007"
 SHOWN_ERROR = 0.012
 """Disagreement [m] that has the brightest colour."""
+WORST_OF = 14
+"""Simulated scenes of which the worst cases are shown."""
 GATE = 0.03
 """Beyond this the other camera sees another surface [m]."""
 
@@ -279,6 +281,20 @@ def smooth_normals(points: NDArray, valid: NDArray[np.bool_], reach: int = 5) ->
         return normals / np.linalg.norm(normals, axis=2, keepdims=True)
 
 
+def worst_cases() -> NDArray[np.uint8]:
+    """The ten objects of simulated scenes whose clicks are answered worst."""
+    from benchmarks import stability
+    from benchmarks.worst_cases import sheet
+
+    measurement = stability.Measurement()
+    options = stability.Options(scenes=WORST_OF, noisy_scenes=0)
+    stability.measure_simulated(measurement, options)
+    pictures = sheet(measurement.worst.pictures(), columns=5)
+    height = round(rig_pictures.WIDTH / pictures.shape[1] * pictures.shape[0])
+    small = cv2.resize(pictures, (rig_pictures.WIDTH, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
+
+
 def cloud_error() -> Any:
     """A box's cloud by its distance to the true box, from two sides, with a scale bar."""
     import matplotlib.pyplot as plt
@@ -362,6 +378,7 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "shelf_truth_and_answer": shelf_truth_and_answer,
     "shelf": rig_pictures.shelf_picture,
     "rig": rig,
+    "worst_cases": worst_cases,
 }
 """What makes each picture of docs/images: matplotlib's figure, RGB, or None where its recording is
 absent. Those of the page are made by benchmarks/moving_picture.py, which needs a browser."""

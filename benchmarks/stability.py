@@ -1,9 +1,9 @@
 """Stability of the masks under noise, and accuracy of clicks anywhere on an object.
 
-Sets: the shipped table with noise in its colours and depth, and in its given poses; real frames,
-where they are present; random simulated scenes. What a click is and how it is scored is in
-:mod:`benchmarks.clicks`. ``python -m benchmarks.stability FOLDER...`` measures recordings with
-object masks instead. All records are written as JSON.
+Sets: the shipped table; real frames, where they are present; random simulated scenes; all, and
+some of the scenes, once more with noise in colours and depth, and in the given poses. What a click
+is and how it is scored is in :mod:`benchmarks.clicks`. ``python -m benchmarks.stability
+FOLDER...`` measures recordings with object masks instead. All records are written as JSON.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Options:
     Attributes:
         parts: of ``PARTS``.
         color_draws, pose_draws: builds of the table with noise of either kind.
+        draws: the same of every real recording and of the first simulated scenes.
         scenes: number of simulated scenes.
+        noisy_scenes: of which so many with noise.
         folders: recordings to measure instead of all parts.
         json: file of the results.
         pictures: folder for pictures of the worst cases; None for none.
@@ -68,7 +70,9 @@ class Options:
     parts: tuple[str, ...] = PARTS
     color_draws: int = 10
     pose_draws: int = 5
+    draws: int = 2
     scenes: int = 40
+    noisy_scenes: int = 4
     folders: tuple[Path, ...] = ()
     json: Path = ROOT / "out" / "stability.json"
     pictures: Path | None = None
@@ -145,7 +149,7 @@ def measure(options: Options = Options()) -> dict[str, Any]:
         steps: dict[str, Callable[[Measurement, Options], None]] = {
             "table": _measure_table,
             "real": _measure_real,
-            "simulated": _measure_simulated,
+            "simulated": measure_simulated,
         }
         for part in options.parts:
             steps[part](measurement, options)
@@ -165,19 +169,27 @@ def _built(views: Sequence[View]) -> Scene | WildSeg3DError:
         return error
 
 
-# ---- the shipped table -----------------------------------------------------------------------
+# ---- noise -----------------------------------------------------------------------------------
 
 
-def _measure_table(measurement: Measurement, options: Options) -> None:
-    recording = load_folder(ROOT / "examples" / "tabletop")
-    measurement.click(Source("table", "tabletop"), recording, _built(recording.views))
-    for dataset, disturb, draws in (
-        ("table, colour noise", with_sensor_noise, options.color_draws),
-        ("table, pose noise", with_pose_noise, options.pose_draws),
+def _measure_noise(
+    measurement: Measurement,
+    source: Source,
+    recording: Recording,
+    color_draws: int,
+    pose_draws: int,
+    reference: str | None = None,
+) -> None:
+    """Builds with noise; poses are disturbed where they are given."""
+    posed = all(view.world_from_cam_prior is not None for view in recording.views)
+    for kind, disturb, draws in (
+        ("colour", with_sensor_noise, color_draws),
+        ("pose", with_pose_noise, pose_draws if posed else 0),
     ):
         for draw in range(1, draws + 1):
             views = disturb(recording.views, np.random.default_rng(draw - 1))
-            measurement.click(Source(dataset, "tabletop", draw), recording, _built(views))
+            noisy = Source(f"{source.dataset}, {kind} noise", source.recording, draw)
+            measurement.click(noisy, recording, _built(views), reference)
 
 
 def with_sensor_noise(views: Sequence[View], rng: np.random.Generator) -> list[View]:
@@ -207,6 +219,15 @@ def with_pose_noise(views: Sequence[View], rng: np.random.Generator) -> list[Vie
     return disturbed
 
 
+# ---- the shipped table -----------------------------------------------------------------------
+
+
+def _measure_table(measurement: Measurement, options: Options) -> None:
+    recording, source = load_folder(ROOT / "examples" / "tabletop"), Source("table", "tabletop")
+    measurement.click(source, recording, _built(recording.views))
+    _measure_noise(measurement, source, recording, options.color_draws, options.pose_draws)
+
+
 # ---- real frames -----------------------------------------------------------------------------
 
 
@@ -221,7 +242,9 @@ def _measure_real(measurement: Measurement, options: Options) -> None:
             continue
         recording = load_folder(folder)
         scene = _built(recording.views)
-        measurement.click(Source(name, name), recording, scene, reference)
+        plain = Source(name, name)
+        measurement.click(plain, recording, scene, reference)
+        _measure_noise(measurement, plain, recording, options.draws, options.draws, reference)
         if name == "ycbv_flip":
             final = _masked_on_final(recording.views, scene)
             source = Source(f"{name}, masks on the final alignment", name)
@@ -241,14 +264,18 @@ def _masked_on_final(
 # ---- simulated scenes ------------------------------------------------------------------------
 
 
-def _measure_simulated(measurement: Measurement, options: Options) -> None:
-    for seed in range(FIRST_SEED, FIRST_SEED + options.scenes):
+def measure_simulated(measurement: Measurement, options: Options) -> None:
+    """Random scenes, the first of them with noise as well."""
+    for number, seed in enumerate(range(FIRST_SEED, FIRST_SEED + options.scenes)):
         try:
             recording = simulated(seed)
         except WildSeg3DError as error:
             measurement.skipped[f"simulated, seed {seed}"] = str(error)
             continue
-        measurement.click(Source("simulated", f"seed {seed}"), recording, _built(recording.views))
+        source = Source("simulated", f"seed {seed}")
+        measurement.click(source, recording, _built(recording.views))
+        if number < options.noisy_scenes:
+            _measure_noise(measurement, source, recording, options.draws, options.draws)
 
 
 def simulated(seed: int) -> Recording:
@@ -333,7 +360,8 @@ def _options(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--json", type=Path, default=Options.json, help="file of the results")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of the worst cases")
     given = parser.parse_args(arguments)
-    options = Options(color_draws=3, pose_draws=2, scenes=8) if given.quick else Options()
+    quick = Options(color_draws=3, pose_draws=2, draws=1, scenes=8, noisy_scenes=2)
+    options = quick if given.quick else Options()
     return dataclasses.replace(
         options,
         parts=(given.only,) if given.only else PARTS,

@@ -18,6 +18,8 @@ COUNT = 10
 TRUE, ANSWERED = (60, 230, 90), (255, 60, 220)
 WIDTH, GAP, COLUMNS = 640, 8, 2
 """Of a picture, between pictures [px], and pictures side by side on the sheet."""
+MARGIN = 1.8
+"""Edge of what is shown, relative to the extent of truth and answer."""
 
 Badness: TypeAlias = tuple[float, int]
 """IoU to a tenth and wrong pixels, negative: the lowest is worst."""
@@ -60,11 +62,15 @@ class WorstCases:
         Raises:
             FileError: a file cannot be written.
         """
-        cases = sorted(self._kept.values(), key=lambda case: case[0])
-        for place, (_, picture) in enumerate(cases, 1):
+        pictures = self.pictures()
+        for place, picture in enumerate(pictures, 1):
             write_image(folder / f"worst_{place:02d}.png", picture)
-        if cases:
-            write_image(folder / "sheet.png", _sheet([picture for _, picture in cases]))
+        if pictures:
+            write_image(folder / "sheet.png", sheet(pictures))
+
+    def pictures(self) -> list[NDArray[np.uint8]]:
+        """Of the cases, the worst first."""
+        return [picture for _, picture in sorted(self._kept.values(), key=lambda case: case[0])]
 
 
 def draw_case(
@@ -73,16 +79,18 @@ def draw_case(
     truth: NDArray[np.bool_],
     answered: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
-    """(H', WIDTH, 3) the image with both outlines, true in green and answered in magenta, the
-    click and, in the corner, the IoU and what was clicked."""
-    scale = WIDTH / image.shape[1]
-    size = (WIDTH, round(scale * image.shape[0]))
-    picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    """(WIDTH, WIDTH, 3) the part of the image about both outlines, true in green and answered in
+    magenta, the click and, in the corner, the IoU and what was clicked."""
+    left, top, edge = _window(truth | answered)
+    scale, size = WIDTH / edge, (WIDTH, WIDTH)
+    shown = np.s_[top : top + edge, left : left + edge]
+    picture = np.asarray(cv2.resize(image[shown], size, interpolation=cv2.INTER_AREA), np.uint8)
     for mask, color, thick in ((truth, TRUE, 5), (answered, ANSWERED, 2)):
-        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        large = cv2.resize(mask[shown].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         lines = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[-2]
         cv2.drawContours(picture, lines, -1, color, thick)
-    at = round(scale * (record.u + 0.5) - 0.5), round(scale * (record.v + 0.5) - 0.5)
+    pixel = record.u - left, record.v - top
+    at = round(scale * (pixel[0] + 0.5) - 0.5), round(scale * (pixel[1] + 0.5) - 0.5)
     for color, thick in (((0, 0, 0), 4), ((255, 255, 255), 2)):
         cv2.drawMarker(picture, at, color, cv2.MARKER_CROSS, 18, thick)
     said = "no answer" if record.error else f"IoU {record.iou:.2f}"
@@ -103,15 +111,29 @@ def draw_case(
     return picture
 
 
-def _sheet(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    rows = [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
+def _window(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """First column and row, and edge, of a square of the image about a mask with a pixel."""
+    height, width = mask.shape
+    rows, columns = np.nonzero(mask)
+    extent = max(np.ptp(rows), np.ptp(columns))
+    edge = int(min(max(MARGIN * extent, 0.4 * height), height, width))
+    left, top = (
+        int(np.clip((each.min() + each.max() - edge) / 2, 0, size - edge))
+        for each, size in ((columns, width), (rows, height))
+    )
+    return left, top, edge
+
+
+def sheet(pictures: list[NDArray[np.uint8]], columns: int = COLUMNS) -> NDArray[np.uint8]:
+    """Pictures of ``WIDTH``, row by row."""
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     heights = [max(len(picture) for picture in row) for row in rows]
-    shape = sum(heights) + GAP * (len(rows) - 1), COLUMNS * (WIDTH + GAP) - GAP, 3
-    sheet = np.zeros(shape, np.uint8)
+    shape = sum(heights) + GAP * (len(rows) - 1), columns * (WIDTH + GAP) - GAP, 3
+    drawn = np.zeros(shape, np.uint8)
     top = 0
     for row, height in zip(rows, heights, strict=True):
         for column, picture in enumerate(row):
             left = column * (WIDTH + GAP)
-            sheet[top : top + len(picture), left : left + WIDTH] = picture
+            drawn[top : top + len(picture), left : left + WIDTH] = picture
         top += height + GAP
-    return sheet
+    return drawn

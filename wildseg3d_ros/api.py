@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,6 +34,13 @@ from wildseg3d_ros.core.types import (
     Prompt,
     View,
     ViewMask,
+)
+from wildseg3d_ros.editing import (
+    add_object,
+    config_as_built,
+    load_editing_masks,
+    refine_object,
+    undo,
 )
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import SceneObject, scene_objects
@@ -115,7 +122,7 @@ def build(
 
 
 class Scene:
-    """A scene to ask. It does not change.
+    """A scene to ask. It does not change: edits give another one.
 
     >>> scene = load("scene.ws3d")
     >>> scene.views, scene.frame_id, scene.warnings
@@ -208,20 +215,60 @@ class Scene:
         Raises:
             PromptError: what is given points at nothing; the text says what would.
         """
-        clicks = [_negative(each) for each in _each(without)]
-        boxes: list[Box] = []
-        masks: list[ViewMask] = []
-        points: list[Point] = []
-        ids: list[int] = []
-        kinds = {Click: clicks, Box: boxes, ViewMask: masks, Point: points, int: ids}
-        # A pixel without its brackets is one, too: segment("front", 320, 240).
-        given = where if where and isinstance(where[0], str) else list(where)
-        for each in _each(given):
-            kinds[type(each)].append(each)
-        prompt = Prompt(
-            tuple(clicks), level, tuple(boxes), tuple(masks), tuple(points), tuple(ids)
-        )
-        return answer(self._snapshot, prompt)
+        return answer(self._snapshot, _prompt(where, without, level))
+
+    def add(self, *where: Where, without: Sequence[Where] = ()) -> tuple[Scene, ObjectCloud]:
+        """The scene with one more object, and its cloud; this scene stays as it is.
+
+        >>> scene, cloud = load("scene.ws3d").add(("cam_0", 75, 66))
+        >>> cloud.object_ids  # it was an object
+        (1,)
+
+        Args:
+            where, without: as of :meth:`segment`.
+
+        Raises:
+            PromptError: there is nothing; the text says what would be.
+        """
+        return self._edited(add_object, _prompt(where, without))
+
+    def refine(
+        self, object_id: int | SceneObject, *where: Where, without: Sequence[Where] = ()
+    ) -> tuple[Scene, ObjectCloud]:
+        """The scene with one object corrected, and its cloud; this scene stays as it is.
+
+        >>> scene = load("scene.ws3d")
+        >>> more, cloud = scene.refine(1, ("cam_1", 74, 81))
+        >>> len(cloud) > len(scene.segment(1))
+        True
+
+        Args:
+            object_id: or an entry of :attr:`objects`.
+            where: pixels and points that are on it: what is there is added.
+            without: pixels that are not: what is there is taken away.
+
+        Raises:
+            PromptError: no such object, or clicks that contradict each other.
+        """
+        return self._edited(refine_object, _prompt((object_id, *where), without))
+
+    def undo(self) -> Scene:
+        """The scene before the newest :meth:`add` or :meth:`refine` since it was built or loaded.
+
+        Raises:
+            PromptError: there was none.
+        """
+        config = config_as_built(self._snapshot)
+        masks = load_editing_masks(self._snapshot, config, prompted=False)
+        return Scene(undo(self._snapshot, config, masks)[0])
+
+    def _edited(
+        self, edit: Callable[..., tuple[Snapshot, ObjectCloud]], prompt: Prompt
+    ) -> tuple[Scene, ObjectCloud]:
+        config = config_as_built(self._snapshot)
+        masks = load_editing_masks(self._snapshot, config)
+        snapshot, cloud = edit(self._snapshot, prompt, config, masks)
+        return Scene(snapshot), cloud
 
     def find(self, text: str, weights: str = WEIGHTS, device: str = "auto") -> ViewMask:
         """What a text names ("the red mug"), by SAM 3, for :meth:`segment`.
@@ -297,6 +344,21 @@ def _views(given: Any) -> tuple[View, ...]:
         if not isinstance(each, View):
             raise InputError(f"a scene is built from views, got {_short(each)}; make them: {form}")
     return views
+
+
+def _prompt(where: Sequence[Where], without: Sequence[Where], level: Level = "whole") -> Prompt:
+    """What is pointed at and what is excluded, as the rest of the package takes it."""
+    clicks = [_negative(each) for each in _each(without)]
+    boxes: list[Box] = []
+    masks: list[ViewMask] = []
+    points: list[Point] = []
+    ids: list[int] = []
+    kinds = {Click: clicks, Box: boxes, ViewMask: masks, Point: points, int: ids}
+    # A pixel without its brackets is one, too: segment("front", 320, 240).
+    given = where if where and isinstance(where[0], str) else list(where)
+    for each in _each(given):
+        kinds[type(each)].append(each)
+    return Prompt(tuple(clicks), level, tuple(boxes), tuple(masks), tuple(points), tuple(ids))
 
 
 def _each(given: Any) -> Iterator[Any]:

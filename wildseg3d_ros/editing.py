@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from wildseg3d_ros.core.errors import PromptError
 from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.core.geometry.visibility import Visibility
 from wildseg3d_ros.core.types import LEVELS, POSITIVE, MaskCache, ObjectCloud, ObjectTree, Prompt
-from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend
+from wildseg3d_ros.masks import MaskBackend, PromptedMaskBackend, as_built, load_masks_for
 from wildseg3d_ros.masks.interactive.adding import extend_cache
 from wildseg3d_ros.masks.interactive.cutting import Pictures, cut_between
 from wildseg3d_ros.masks.interactive.leaves import (
@@ -34,6 +33,23 @@ from wildseg3d_ros.scene.segments import object_segment
 
 OTHER_BACKEND = "or build the scene with a mask back end that takes prompts (masks.backend=sam2)"
 """The way out where the tree has no part that a prompt could mean."""
+
+
+def config_as_built(scene: Scene) -> SceneConfig:
+    """The defaults, with the mask back end and the weights that built the scene."""
+    config = SceneConfig()
+    return dataclasses.replace(config, masks=as_built(config.masks, scene.masks))
+
+
+def load_editing_masks(
+    scene: Scene, config: SceneConfig, prompted: bool = True
+) -> MaskBackend | None:
+    """The configured mask back end, if edits of the scene need one: a tree of masks needs none.
+
+    Errors and arguments as of :func:`wildseg3d_ros.masks.load_masks_for`.
+    """
+    derived = scene.object_tree.derived
+    return load_masks_for(scene.masks, config.masks, prompted) if derived else None
 
 
 def add_object(
@@ -73,8 +89,7 @@ def add_object(
     if len(chosen) == 1 and chosen[0].object_id:
         return scene, objects_cloud(scene, (chosen[0].object_id,))
     held = tree_of(draft.masks).leaves_of(node for each in chosen for node in each.nodes)
-    score = chosen[0].score if len(chosen) == 1 else math.nan
-    cache, object_id = add_leaves(draft.masks, held, score)
+    cache, object_id = add_leaves(draft.masks, held)
     extended = _edited(scene, draft, cache, config)
     return _noted(scene, extended, prompt, object_id, refines=False)
 

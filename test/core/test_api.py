@@ -27,6 +27,7 @@ from wildseg3d_ros.io.folder import write_folder
 from wildseg3d_ros.scene.file.snapshot import save_scene
 from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.scenes import construct_scene
+from wildseg3d_testing.trees import merged_cache, true_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,6 +108,23 @@ def test_segment_takes_what_users_pass(truth, scene):
 def test_segment_says_what_it_takes(scene, where):
     with pytest.raises(PromptError, match="cannot tell what .* expected .camera, u, v."):
         scene.segment(where)
+
+
+def test_edits_give_another_scene_and_can_be_taken_back(truth, tmp_path):
+    """A thing that is no object becomes one; two that are one object are told apart."""
+    cache = merged_cache(truth, true_tree(truth), {1: (1, 3)})
+    before = ws.Scene(exact_scene(truth, cache=cache))
+    added, cloud = before.add(pixel(truth, 2))
+    (new,) = cloud.object_ids
+    refined, cloud = added.refine(1, without=[pixel(truth, 3)])
+    assert np.array_equal(cloud.masks["cam_0"], truth.labels[0] == 1)
+    assert len(cloud) < len(added.segment(1)) == len(before.segment(1))
+    refined.save(tmp_path / "scene.ws3d")
+    assert ws.load(tmp_path / "scene.ws3d").segment(new, 1).object_ids == (1, new)
+    assert len(refined.undo().segment(1)) == len(added.segment(1))
+    assert [each.object_id for each in refined.undo().undo().objects] == [1]
+    with pytest.raises(PromptError, match="nothing to undo"):
+        before.undo()
 
 
 def test_segment_says_what_there_is(scene):

@@ -26,7 +26,7 @@ from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.oracles import OracleMasks, OraclePointmaps
 from wildseg3d_testing.rigs import MISTAKES
 from wildseg3d_testing.scenes import construct_scene
-from wildseg3d_testing.trees import treed_cache, true_tree
+from wildseg3d_testing.trees import merged_cache, treed_cache, true_tree
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_segment_add_and_save(truth, layered_file, tmp_path, capsys):
     place = pixel(truth, 3, view=2)
     more, treed = tmp_path / "more.ws3d", tmp_path / "treed.ws3d"
     assert "there is background" in fails(capsys, "segment", path, *place)
-    assert "--save writes the scene that --add made" in fails(
+    assert "--save writes the scene that --add or --refine changed" in fails(
         capsys, "segment", path, *place, "--save", more
     )
     assert "mask back end that takes prompts" in fails(capsys, "segment", path, *place, "--add")
@@ -249,12 +249,27 @@ def test_segment_add_and_save(truth, layered_file, tmp_path, capsys):
     # It is an object like any other now.
     assert run("segment", more, *place) == 0
     assert f"objects  {new}, score 1.00" in capsys.readouterr().out
+    assert run("segment", more, *place, "--alternative", "smaller") == 0
+    assert "objects  none, but a part of the surface" in capsys.readouterr().out
     # What a mask is needs no finding.
     assert run("segment", path, *pixel(truth, 2), "--add") == 0
     assert "warning" not in capsys.readouterr().out
     assert "masks.backend" in fails(
         capsys, "segment", path, *place, "--add", "--set", "masks.backend=sam3"
     )
+
+
+def test_segment_refine_and_save(truth, tmp_path, capsys):
+    """Two things were one object; the file before is the way back."""
+    path, better = tmp_path / "scene.ws3d", tmp_path / "better.ws3d"
+    made = true_tree(truth)
+    save_scene(exact_scene(truth, cache=merged_cache(truth, made, {1: (1, 3)})), path)
+    off = [word.replace("--pixel", "--negative") for word in pixel(truth, 3)]
+    assert run("segment", path, "--refine", 1, *off, "--save", better) == 0
+    assert "objects  1, score 1.00" in capsys.readouterr().out
+    scene, before = load_scene(better), load_scene(path)
+    assert scene.index.count(1) < before.index.count(1)
+    assert before.object_ids == scene.object_ids == (1,)
 
 
 @pytest.mark.usefixtures("oracles")

@@ -90,6 +90,9 @@ def test_segment_json_is_all_that_is_printed(scene_file, tmp_path, capsys):
         ("--id 77", "has no object 77; its objects are 1, 2, 3, 4"),
         ("--all --id 1", "--all selects every object"),
         ("--id 1 --add", "--add makes an object of what is clicked"),
+        ("--refine 1 --view cam_0 --box 1 1 9 9", "--refine N corrects object N by --pixel"),
+        ("--refine 1", "--refine N corrects object N by --pixel"),
+        ("--id 1 --alternative larger", "the answer has no larger alternative"),
         ("", "nothing was clicked"),
     ],
 )

@@ -101,15 +101,43 @@ def test_best_parts_maximise_weight_times_score():
     weight = tree.sums(np.random.default_rng(1).integers(1, 9, 7))
     root = len(tree) - 1
     best = 0.0
-    nodes = [node for node in range(len(tree)) if node != root]
+    most = 0.75 * weight[root]
+    nodes = [node for node in range(len(tree)) if weight[node] < most]
     for size in range(1, 8):
         for some in itertools.combinations(nodes, size):
             leaves = sum(int(tree.stop[n] - tree.start[n]) for n in some)
             if leaves == np.count_nonzero(tree.leaves_of(some)):
                 best = max(best, float((weight * tree.score)[list(some)].sum()))
-    found = tree.best_parts([root], weight)
+    found = tree.best_parts([root], weight, most)
     assert float((weight * tree.score)[found].sum()) == pytest.approx(best)
-    assert tree.best_parts([0], weight) == []
+    assert tree.best_parts([0], weight, weight[0]) == []
+
+
+@pytest.mark.parametrize("share", [0.03, 0.3, 0.5, 0.8])
+def test_certainty_of_what_is_left_of_a_thing_is_its_iou(truth, made, share):
+    """The scores are true ones, so that the expected IoU of what a cut leaves is known."""
+    tree = made.tree
+    area = tree.leaf_areas
+    held = tree.leaves_of([made.node_of[1]])
+    whole = area[held].sum()
+    assert tree.certainty(held)[0] == 1.0
+    held[np.flatnonzero(held)[: max(1, int(share * held.sum()))]] = False
+    left = area[held].sum() / whole
+    assert 0.1 < left < 1.0
+    score, ambiguity = tree.certainty(held)
+    assert score == pytest.approx(left, abs=0.02)
+    if left < 0.7:  # the whole thing is better
+        assert ambiguity == 1.0
+
+
+def test_certainty_of_two_things_is_that_of_neither(truth, made):
+    tree = made.tree
+    area = tree.leaf_areas
+    held = tree.leaves_of([made.node_of[1], made.node_of[2]])
+    sizes = [area[tree.leaves_of([made.node_of[k]])].sum() for k in (1, 2)]
+    score, ambiguity = tree.certainty(held)
+    assert score == pytest.approx(max(sizes) / sum(sizes), abs=0.05)
+    assert ambiguity == 1.0  # each of both by itself is better
 
 
 def test_merge_runs():

@@ -146,31 +146,12 @@ def test_select_nodes_against_all_sets(seed):
     rng = np.random.default_rng(seed)
     tree = merge_patches(random_graph(rng, 7, 9), lambda f: rng.normal(size=len(f)))
     value = rng.uniform(0.0, 1.0, len(tree)) * tree.shapes.voxels
-    selection = select_nodes(tree, value)
-    sets = [(value[list(nodes)].sum(), nodes) for nodes in antichains(tree, len(tree) - 1)]
-    best = max(sets)
-    assert sorted(best[1]) == selection.nodes.tolist()
-    held = [members(tree)[node] for node in selection.nodes]
-    of_patch = node_of_patch(tree, selection.nodes)
+    nodes = select_nodes(tree, value)
+    best = max((value[list(some)].sum(), sorted(some)) for some in antichains(tree, len(tree) - 1))
+    assert best[1] == nodes.tolist()
+    of_patch = node_of_patch(tree, nodes)
     assert all(patch in members(tree)[node] for patch, node in enumerate(of_patch))
-    assert sum(map(len, held)) == 7
-    size, total = tree.shapes.voxels, value[selection.nodes].sum()
-    for node, ambiguity in zip(selection.nodes, selection.ambiguity, strict=True):
-        # Sets in which the node's place is taken by other things, larger or smaller.
-        inside = {n for n, m in enumerate(members(tree)) if m <= members(tree)[node]}
-        rivals = [0.0]
-        for _, other in sets:
-            parts = [n for n in other if n in inside]
-            if parts and max(size[parts]) < 0.75 * size[node]:
-                rivals.append(value[parts].sum() / value[node])
-        above = tree.parent[node]
-        while above >= 0:
-            if size[node] < 0.75 * size[above]:
-                within = [n for n in selection.nodes if members(tree)[n] <= members(tree)[above]]
-                rivals.append(value[above] / value[within].sum())
-            above = tree.parent[above]
-        assert ambiguity == pytest.approx(min(max(rivals), 1.0))
-    assert total == pytest.approx(best[0])
+    assert sum(len(members(tree)[node]) for node in nodes) == 7
 
 
 def test_features_have_their_names():

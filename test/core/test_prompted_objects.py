@@ -26,7 +26,7 @@ from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.config import MaskConfig
 from wildseg3d_ros.masks.interactive.adding import extend_cache
 from wildseg3d_ros.masks.interactive.finding import find_object
-from wildseg3d_ros.masks.interactive.leaves import add_leaves, leaf_areas
+from wildseg3d_ros.masks.interactive.leaves import add_leaves, set_leaves
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.scene.clicks import prompts_by_view
@@ -343,7 +343,7 @@ def test_add_object_takes_from_others_what_it_shares(truth):
     both = tree.leaves_of([made.node_of[1], made.node_of[3]])
     part = tree.leaves_of([made.node_of[3]])
     own = np.flatnonzero(tree.leaves_of([made.node_of[1]]))
-    area = leaf_areas(tree)
+    area = tree.leaf_areas
     smallest = own[np.argsort(area[own])]
     part[smallest[: max(1, int(np.sum(np.cumsum(area[smallest]) < 0.1 * area[part].sum())))]] = (
         True
@@ -353,6 +353,22 @@ def test_add_object_takes_from_others_what_it_shares(truth):
     held = [tree.leaves_of(cache.record(i).nodes) for i in (1, object_id)]
     assert not (held[0] & held[1]).any()
     np.testing.assert_array_equal(held[0] | held[1], both)
+    check_masks(cache)
+
+
+def test_add_object_that_another_one_is_most_of_takes_its_place(truth):
+    """An object lacked a tenth of a thing: it is no whole that the thing could be part of."""
+    scene, made = treed(truth, *truth.object_ids)
+    tree = made.tree
+    whole = tree.leaves_of([made.node_of[3]])
+    less = whole.copy()
+    leaves = np.flatnonzero(whole)
+    order = leaves[np.argsort(tree.leaf_areas[leaves])]
+    less[order[np.cumsum(tree.leaf_areas[order]) < 0.1 * tree.leaf_areas[whole].sum()]] = False
+    assert less.sum() < whole.sum()
+    cache, object_id = add_leaves(set_leaves(scene.masks, 0, 3, less), whole)
+    assert cache.record(object_id).level == "whole"
+    assert set(cache.object_ids) == {*truth.object_ids, object_id} - {3}
     check_masks(cache)
 
 

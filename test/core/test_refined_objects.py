@@ -262,6 +262,26 @@ def test_refine_object_cuts_a_leaf_between_clicks(truth):
     assert len(refined.index) == len(scene.index)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_refine_object_scores_what_it_made(truth, right):
+    """As true scores of the tree have it: a right cut gives a thing, a wrong one a part."""
+    scene = treed_with(truth, {3: (3, 5) if right else (3,)})
+    click = at(truth, 5 if right else 3, label=NEGATIVE)
+    refined, cloud = refine_object(scene, Prompt((click,), object_ids=(3,)))
+    assert cloud.score == pytest.approx(iou(cloud.masks, truth, 3), abs=0.05)
+    assert (cloud.score > 0.95) == right
+    assert cloud.close != right
+    assert refined.masks.record(3).score == cloud.score
+
+
+def test_refine_object_given_back_is_as_certain_as_before(truth):
+    """One object takes half of another, which gets it back."""
+    scene = treed_with(truth, {1: (1,), 3: (3,)})
+    taken, _ = refine_object(scene, Prompt((at(truth, 1),), object_ids=(3,)))
+    back, _ = refine_object(taken, Prompt((at(truth, 1, label=NEGATIVE),), object_ids=(3,)))
+    assert back.masks.record(3).score == segment(scene, Prompt(object_ids=(3,))).score == 1.0
+
+
 def test_refine_object_3d_point_counts_as_a_click(truth):
     scene = exact_scene(truth)
     click = at(truth, 2)

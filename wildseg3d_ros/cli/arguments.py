@@ -138,6 +138,8 @@ Several pixels on different objects select all of them; --negative leaves an obj
 A box means the object of any level that fills it. --add makes an object of what no mask of
 the scene is: by the tree of masks that the scene has, else by the back end that built it,
 if that takes prompts, or with `--set masks.backend=...` by another one that does.
+--refine corrects an object: --pixel adds what is there, --negative takes it away.
+--save writes the changed scene; give another name to keep the one before.
 --text means the thing that SAM 3 finds most surely, of all views; its weights are gated.
 
 examples:
@@ -146,6 +148,7 @@ examples:
                                --view right --pixel 80 95 -o both.ply
   wildseg3d segment scene.ws3d --view left --pixel 350 230 --level part -o handle.ply
   wildseg3d segment scene.ws3d --view left --box 300 200 380 290 --add --save scene.ws3d
+  wildseg3d segment scene.ws3d --refine 3 --view left --negative 34 25 --save b.ws3d
   wildseg3d segment scene.ws3d --text "red mug" -o mug.ply
   wildseg3d segment scene.ws3d --id 3 --json
 """
@@ -294,8 +297,12 @@ def make_parser() -> argparse.ArgumentParser:
     option("--all", action="store_true", help="all objects, as one cloud")
     text = "how much of the thing at a pixel is meant (default: %(default)s)"
     option("--level", choices=LEVELS, default=LEVELS[0], help=text)
+    text = "the best larger or smaller thing instead of the answer"
+    option("--alternative", choices=("larger", "smaller"), help=text)
     option("--add", action="store_true", help="find the object anew where no mask is it")
-    option("--save", metavar="SCENE", type=Path, help="with --add: write the scene that has it")
+    option("--refine", metavar="N", type=int, help="correct an object by pixels on and off it")
+    text = "with --add or --refine: write the changed scene"
+    option("--save", metavar="SCENE", type=Path, help=text)
     _add_output(option, "CLOUD", "file to write: .ply, .pcd or .npz, by its suffix")
     option("--masks", metavar="DIR", type=Path, help="write its mask of every view")
     option("--voxel-size", metavar="M", type=float, default=0.0, help="thin the cloud to voxels")

@@ -148,6 +148,7 @@ def update(given: argparse.Namespace) -> None:
     from wildseg3d_ros.cli.report import print_scene
     from wildseg3d_ros.core.progress import Progress
     from wildseg3d_ros.core.progress_bar import ProgressBar
+    from wildseg3d_ros.editing import config_as_built
     from wildseg3d_ros.masks import load_masks_for
     from wildseg3d_ros.pipeline import update_scene
     from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
@@ -234,15 +235,6 @@ def _exit_code(alignment: Alignment) -> int:
         return 0
     print(f"wildseg3d: not converged: {alignment.stop_reason}", file=sys.stderr)
     return ExitCode.UNRELIABLE
-
-
-def config_as_built(scene: Scene) -> SceneConfig:
-    """The defaults, with the mask back end and the weights that built the scene."""
-    from wildseg3d_ros.config import SceneConfig
-    from wildseg3d_ros.masks import as_built
-
-    config = SceneConfig()
-    return dataclasses.replace(config, masks=as_built(config.masks, scene.masks))
 
 
 def read_config(

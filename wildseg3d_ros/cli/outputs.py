@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from wildseg3d_ros.cli.commands import (
     check_targets,
-    config_as_built,
     print_written,
     read_config,
 )
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 def segment(given: argparse.Namespace) -> None:
     """``wildseg3d segment``: clicks in a scene file, or ids of its objects, become a cloud."""
     from wildseg3d_ros.cli.report import pictured, print_cloud, print_warnings
+    from wildseg3d_ros.editing import config_as_built
     from wildseg3d_ros.io.clouds import FORMATS, write_cloud
     from wildseg3d_ros.io.images import write_image
     from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
@@ -33,8 +33,10 @@ def segment(given: argparse.Namespace) -> None:
 
     if given.output and given.output.suffix not in FORMATS:
         raise ConfigError(f"--output must end in {', '.join(FORMATS)}; got '{given.output}'")
-    if given.save and not given.add:
-        raise ConfigError("--save writes the scene that --add made: give --add, too")
+    if given.save and not given.add and given.refine is None:
+        raise ConfigError(
+            "--save writes the scene that --add or --refine changed: give one of them, too"
+        )
     check_targets(given.output, given.picture, given.save)
     _check_selection(given)
     scene = load_scene(given.scene)
@@ -42,7 +44,9 @@ def segment(given: argparse.Namespace) -> None:
     config = read_config(given.config, given.settings, config_as_built(scene))
     start = time.perf_counter()
     before = len(scene.warnings)
-    scene, cloud = _answer(scene, prompt, config, given.add)
+    scene, cloud = _answer(scene, prompt, config, given)
+    if given.alternative:
+        cloud = _alternative(cloud, given.alternative)
     seconds = time.perf_counter() - start
     cloud = voxel_downsample(cloud, given.voxel_size)
     if given.output:
@@ -153,31 +157,45 @@ def _cloud_figures(scene: Scene, cloud: ObjectCloud, seconds: float) -> dict[str
 
 
 def _answer(
-    scene: Scene, prompt: Prompt, config: SceneConfig, add: bool
+    scene: Scene, prompt: Prompt, config: SceneConfig, given: argparse.Namespace
 ) -> tuple[Scene, ObjectCloud]:
-    """The cloud of a cached object or, if that is wished, of one that is found anew."""
+    """The cloud of a cached object or, if that is wished, of one that is corrected or found
+    anew."""
     from wildseg3d_ros.core.errors import PromptError
     from wildseg3d_ros.scene.prompting import NOT_CACHED, answer, selected_by
 
-    try:
-        cloud = answer(scene, prompt)
-        if not add or selected_by(scene, cloud) == cloud.object_ids:
-            return scene, cloud
-    except PromptError as error:
-        if not add or error.code not in NOT_CACHED:
-            raise
-    from wildseg3d_ros.editing import add_object
-    from wildseg3d_ros.masks import load_masks_for
+    if given.refine is None:
+        try:
+            cloud = answer(scene, prompt)
+            if not given.add or selected_by(scene, cloud) == cloud.object_ids:
+                return scene, cloud
+        except PromptError as error:
+            if not given.add or error.code not in NOT_CACHED:
+                raise
+    from wildseg3d_ros.editing import add_object, load_editing_masks, refine_object
 
-    masks = None
-    if scene.object_tree.derived:  # a tree needs no back end
-        masks = load_masks_for(scene.masks, config.masks, prompted=True)
-    return add_object(scene, prompt, config, masks)
+    edit = add_object if given.refine is None else refine_object
+    return edit(scene, prompt, config, load_editing_masks(scene, config))
+
+
+def _alternative(cloud: ObjectCloud, which: str) -> ObjectCloud:
+    from wildseg3d_ros.core.errors import PromptError
+
+    for each in cloud.alternatives:
+        if each.larger == (which == "larger"):
+            return each.cloud
+    raise PromptError(f"the answer has no {which} alternative: click elsewhere, or draw a --box")
 
 
 def _check_selection(given: argparse.Namespace) -> None:
     """Says before a scene is loaded what is wrong with what is asked for."""
     pointed = bool(given.clicks or given.boxes or given.text)
+    others = given.boxes or given.text or given.ids or given.all or given.add
+    if given.refine is not None and (others or not given.clicks):
+        raise ConfigError(
+            "--refine N corrects object N by --pixel (on it) and --negative (off it), and by "
+            "nothing else: give --view V and one or more of these"
+        )
     if not (pointed or given.ids or given.all):
         raise ConfigError(
             "nothing was clicked: give --view V --pixel U V, or --view V --box ..., or --text "
@@ -185,6 +203,10 @@ def _check_selection(given: argparse.Namespace) -> None:
         )
     if given.all and (pointed or given.ids):
         raise ConfigError("--all selects every object: leave out clicks, boxes, text and ids")
+    if given.alternative and (given.add or given.refine is not None):
+        raise ConfigError(
+            "--alternative is of an answer, which --add and --refine change: give one of them"
+        )
     if given.add and not pointed:
         raise ConfigError(
             "--add makes an object of what is clicked: give a click, a box or a text"
@@ -209,7 +231,8 @@ def _prompt(given: argparse.Namespace, scene: Scene) -> Prompt:
     clicks = tuple(Click(view or given.view, *rest) for view, *rest in given.clicks)
     boxes = tuple(Box(view or given.view, *corners) for view, *corners in given.boxes)
     masks = (_named(given, scene),) if given.text else ()
-    return Prompt(clicks, given.level, boxes, masks, object_ids=tuple(given.ids))
+    ids = given.ids if given.refine is None else [given.refine]
+    return Prompt(clicks, given.level, boxes, masks, object_ids=tuple(ids))
 
 
 def _named(given: argparse.Namespace, scene: Scene) -> ViewMask:

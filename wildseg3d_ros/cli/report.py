@@ -150,7 +150,7 @@ def print_cloud(cloud: ObjectCloud, seconds: float) -> None:
     extent = " x ".join(f"{edge:.3f}" for edge in np.ptp(cloud.points, axis=0))
     ids = ", ".join(map(str, cloud.object_ids))
     print(f"objects  {ids or 'none, but a part of the surface'}{certainty(cloud)}")
-    for each in cloud.alternatives if cloud.close else ():
+    for each in cloud.alternatives:
         size = "larger" if each.larger else "smaller"
         print(f"or else  what is {size}: {each.count} points, score {each.score:.2f}")
     print(f"points   {len(cloud)}, extent {extent}, in frame '{cloud.frame_id}'")

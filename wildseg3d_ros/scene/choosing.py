@@ -124,8 +124,8 @@ def _check_not_excluded(scene: Scene, segment: Segment, what: str, off: dict[int
             kind = f"one object ({segment.object_id})" if segment.object_id else "one part"
             raise PromptError(
                 f"{what} asks for an object that {named(click)} excludes; the scene holds both "
-                f"as {kind}: leave one of the two clicks out, or refine the object (node and "
-                "Python)",
+                f"as {kind}: leave one of the two clicks out, or correct the object "
+                "(edit_object; on the command line: --refine)",
                 ErrorCode.CONTRADICTING_CLICKS,
             )
 

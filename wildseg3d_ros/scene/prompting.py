@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alternative, ObjectCloud, Prompt, ViewMasks
-from wildseg3d_ros.core.types.tree import Nodes, Selected
+from wildseg3d_ros.core.types.tree import SAME, Nodes, Selected
 from wildseg3d_ros.scene.choosing import Choice, choose
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import (
@@ -36,8 +36,6 @@ _HOW_TO_MARK = (
 )
 """The ways out where no cached mask answers: by the back end, and by the tree of masks, which has
 nothing where a click alone meets background."""
-LARGER, SMALLER = 1.25, 0.8
-"""Numbers of points of alternatives, relative to the answer: others are the answer once more."""
 
 
 def answer(scene: Scene, prompt: Prompt) -> ObjectCloud:
@@ -144,8 +142,8 @@ def _alternatives(
         count = offsets.item(end) - offsets.item(first)
         if score < MIN_SCORE or not count or any(first <= leaf < end for leaf in choice.off):
             continue
-        larger = count > LARGER * own
-        if (larger or count < SMALLER * own) and score > best.get(larger, (0.0,))[0]:
+        larger = own < SAME * count
+        if (larger or count < SAME * own) and score > best.get(larger, (0.0,))[0]:
             best[larger] = (score, node, count)
     found = []
     for larger, (_, node, count) in sorted(best.items(), reverse=True):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import LEVELS
+from wildseg3d_ros.core.types.tree import SAME
 from wildseg3d_ros.scene.scene import Scene
 
 MIN_SCORE = 0.05
@@ -90,14 +91,20 @@ def best_segment(
 
 def finer_segment(scene: Scene, segment: Segment, leaf: int, steps: int) -> Segment:
     """The part of a segment that holds a leaf, and the part of that: so many steps down, or as far
-    as there are any. Parts are the disjoint nodes below with the most points times score."""
-    tree, counts = scene.object_tree.tree, node_counts(scene)
+    as there are any. It is the best node on the leaf's way up that is another thing than the
+    segment: what has nearly all of its points is the segment once more."""
+    counts = node_counts(scene)
     for _ in range(steps):
-        parts = tree.best_parts(segment.nodes, counts)
-        mine = [node for node in parts if tree.start[node] <= leaf < tree.stop[node]]
-        if not mine:
+        most = SAME * int(counts[list(segment.nodes)].sum())
+        inner = [
+            nodes_segment(scene, [node])
+            for node in scene.object_tree.tree.path(leaf)
+            if 0 < counts[node] < most
+        ]
+        best = max(reversed(inner), key=lambda each: each.score, default=None)
+        if best is None or best.score < MIN_SCORE:
             break
-        segment = nodes_segment(scene, mine)
+        segment = best
     return segment
 
 

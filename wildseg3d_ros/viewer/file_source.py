@@ -10,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from wildseg3d_ros.cli.commands import config_as_built
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import Click, ObjectCloud, Point, Prompt
-from wildseg3d_ros.editing import add_object, refine_object, undo
+from wildseg3d_ros.editing import (
+    add_object,
+    config_as_built,
+    load_editing_masks,
+    refine_object,
+    undo,
+)
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import scene_objects
 from wildseg3d_ros.grasping.surroundings import whole_scene
-from wildseg3d_ros.masks import load_masks_for
 from wildseg3d_ros.scene.camera_pixels import camera_image, camera_intrinsics, camera_labels
 from wildseg3d_ros.scene.file.snapshot import load_scene
 from wildseg3d_ros.scene.nearest import click_at_point
@@ -96,7 +100,7 @@ class FileSource:
         with self._changing("undoing"):
             scene = self.scene
             config = config_as_built(scene)
-            masks = load_masks_for(scene.masks, config.masks) if _needs_backend(scene) else None
+            masks = load_editing_masks(scene, config, prompted=False)
             self._adopt(undo(scene, config, masks)[0])
 
     def click_at(self, point: Point) -> Click:
@@ -139,10 +143,7 @@ class FileSource:
         with self._changing(what):
             scene = self.scene
             config = config_as_built(scene)
-            masks = None
-            if _needs_backend(scene):
-                masks = load_masks_for(scene.masks, config.masks, prompted=True)
-            changed, cloud = edit(scene, prompt, config, masks)
+            changed, cloud = edit(scene, prompt, config, load_editing_masks(scene, config))
             if changed is not scene:
                 self._adopt(changed)
         return self._answered(changed, cloud, time.perf_counter() - start)
@@ -165,11 +166,6 @@ class FileSource:
         graspable = GraspableScene(scene)
         shown = shown_scene(scene, graspable, self.shown)
         self._scene, self._graspable, self.shown = scene, graspable, shown
-
-
-def _needs_backend(scene: Scene) -> bool:
-    """A tree of masks needs none."""
-    return scene.object_tree.derived
 
 
 def shown_scene(

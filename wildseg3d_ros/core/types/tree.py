@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+SAME = 0.8
+"""Ratio of sizes from which a segment and one inside it are the same thing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +103,13 @@ class MaskTree:
         """L."""
         return int(self.stop.max(initial=0))
 
+    @cached_property
+    def leaf_areas(self) -> NDArray[np.int64]:
+        """(L,) pixels of each leaf in all views."""
+        size = self.leaf_count + 1
+        counts = [np.bincount(view.ravel() + 1, minlength=size) for view in self.leaves]
+        return np.sum(counts, axis=0, dtype=np.int64)[1:]
+
     def path(self, leaf: int) -> list[int]:
         """Nodes from a leaf to its root."""
         nodes, node = [], int(leaf)
@@ -145,26 +156,26 @@ class MaskTree:
                 best[node] = best[upper]
         return np.array(best, np.intp)
 
-    def best_parts(self, nodes: Collection[int], weight: NDArray[np.integer]) -> list[int]:
-        """The disjoint nodes, each smaller than the given ones together, that maximise the sum of
-        weight times score.
+    def best_parts(
+        self, nodes: Collection[int], weight: NDArray[np.integer], most: float = math.inf
+    ) -> list[int]:
+        """The disjoint nodes in the given ones that maximise the sum of weight times score.
 
         Args:
             nodes: disjoint.
             weight: (T,) of the nodes, such as their numbers of points.
+            most: a part has less than this weight.
         """
-        size = self.stop - self.start
-        whole = sum(int(size[node]) for node in nodes)
         inside = np.zeros(len(self), np.bool_)
         for node in nodes:
             inside |= (self.start >= self.start[node]) & (self.stop <= self.stop[node])
+        own = np.where(weight < most, weight * self.score.astype(np.float64), 0.0)
         values: dict[int, float] = {}
         parts: dict[int, list[int]] = {}
         chosen: list[int] = []
         for node in np.flatnonzero(inside).tolist():
-            own = float(weight[node]) * float(self.score[node]) if size[node] < whole else 0.0
-            if own > 0.0 and own >= values.get(node, 0.0):
-                values[node], parts[node] = own, [node]
+            if own[node] > 0.0 and own[node] >= values.get(node, 0.0):
+                values[node], parts[node] = own.item(node), [node]
             upper = int(self.parent[node])
             if node in nodes or upper < 0:
                 chosen += parts.get(node, [])
@@ -172,6 +183,26 @@ class MaskTree:
                 values[upper] = values.get(upper, 0.0) + values.get(node, 0.0)
                 parts[upper] = parts.get(upper, []) + parts.get(node, [])
         return sorted(chosen)
+
+    def certainty(self, held: NDArray[np.bool_]) -> tuple[float, float]:
+        """Score and ambiguity of a set of leaves, which need be no node.
+
+        One less IoU is a metric, so that the score of a node and its IoU with the set bound the
+        IoU that is expected of the set, from both sides; their product lies between. The node
+        that promises most speaks for the set. Ambiguity is how much better the set's place could
+        be taken by another thing: a node that holds most of it, or disjoint nodes in it.
+
+        Args:
+            held: (L,) bool, one leaf or more.
+        """
+        area = self.leaf_areas
+        size, both, whole = self.sums(area), self.sums(area * held), float(area[held].sum())
+        score = float((self.score * both / np.maximum(size + whole - both, 1e-9)).max())
+        larger = (both > 0.5 * whole) & (whole < SAME * size)
+        rival = float(self.score[larger].max(initial=0.0))
+        parts = self.best_parts(self.cover(held), size, SAME * whole)
+        rival = max(rival, float((size * self.score)[parts].sum()) / max(whole, 1e-9))
+        return score, min(1.0, rival / max(score, 1e-9))
 
     def cut(
         self, leaf: int, first: Sequence[NDArray[np.bool_]]

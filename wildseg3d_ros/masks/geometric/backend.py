@@ -158,13 +158,12 @@ def _as_cache(
     records = describe_objects(
         [maps], scores, unmasked=unmasked_views([maps], pointmaps, visibility)
     )
-    of_node = dict(zip(surface.selection.nodes.tolist(), surface.selection.ambiguity, strict=True))
     records = tuple(
         dataclasses.replace(
             each,
-            nodes=(int(name[nodes[each.object_id - 1]]),),
-            score=float(surface.score[nodes[each.object_id - 1]]),
-            ambiguity=float(of_node[nodes[each.object_id - 1]]),
+            nodes=(node := int(name[nodes[each.object_id - 1]]),),
+            score=float(tree.score[node]),
+            ambiguity=tree.certainty(tree.leaves_of([node]))[1],
         )
         for each in records
     )

@@ -38,7 +38,8 @@ def with_tree(cache: MaskCache) -> MaskCache:
 
 def without_tree(cache: MaskCache) -> MaskCache:
     """The cache as label maps alone, for a back end that knows no tree."""
-    records = tuple(replace(each, nodes=()) for each in cache.objects)
+    unsaid = {"nodes": (), "score": math.nan, "ambiguity": math.nan}
+    records = tuple(replace(each, **unsaid) for each in cache.objects)
     return dataclasses.replace(cache, tree=None, objects=records)
 
 
@@ -60,43 +61,36 @@ def object_of_leaf(cache: MaskCache, level: int) -> NDArray[np.int32]:
     return ids
 
 
-def leaf_areas(tree: MaskTree) -> NDArray[np.int64]:
-    """(L,) pixels of each leaf in all views."""
-    counts = [np.bincount(view.ravel() + 1, minlength=tree.leaf_count + 1) for view in tree.leaves]
-    return np.sum(counts, axis=0)[1:]
-
-
-def add_leaves(
-    cache: MaskCache, held: NDArray[np.bool_], score: float = math.nan
-) -> tuple[MaskCache, int]:
+def add_leaves(cache: MaskCache, held: NDArray[np.bool_]) -> tuple[MaskCache, int]:
     """The cache with one more object, and its id.
 
-    The object goes to the coarsest level where others have hardly any of its pixels: beside the
-    cached ones it is a whole, inside a whole it is a part. What it shares with others of its level
-    becomes its own, because somebody asked for it.
+    The object goes to the coarsest level where others keep hardly any of its pixels: beside the
+    cached ones it is a whole, inside a whole it is a part, and what lacked a piece, such as a mug
+    without its handle, vanishes in the whole one. What it shares with others of its level becomes
+    its own, because somebody asked for it.
 
     Args:
         cache: with a tree.
         held: (L,) bool, the object's leaves.
-        score: of the object.
     """
-    area = leaf_areas(tree_of(cache)) * held
-    taken = []
+    area = tree_of(cache).leaf_areas
+    size, taken = int(area[held].sum()), []
     for level in range(len(LEVELS)):
-        others = object_of_leaf(cache, level)[:-1] > 0
-        taken.append(float((area * others).sum()) / max(1, int(area.sum())))
+        ids = object_of_leaf(cache, level)[:-1]
+        every, mine = np.bincount(ids, area), np.bincount(ids[held], area[held], ids.max() + 1)
+        kept = (mine < (1.0 - TAKEN) * every) | (every >= size)
+        taken.append(float(mine[1:][kept[1:]].sum()) / max(1, size))
     level = next((k for k, share in enumerate(taken) if share < TAKEN), int(np.argmin(taken)))
     object_id = cache.first_new_id()
-    return set_leaves(cache, level, object_id, held, score), object_id
+    return set_leaves(cache, level, object_id, held), object_id
 
 
-def set_leaves(
-    cache: MaskCache, level: int, object_id: int, held: NDArray[np.bool_], score: float = math.nan
-) -> MaskCache:
+def set_leaves(cache: MaskCache, level: int, object_id: int, held: NDArray[np.bool_]) -> MaskCache:
     """The cache with an object, new or known, of exactly these leaves.
 
     What it takes is no longer other objects' of the level, of which those that have nothing left
-    vanish; what it gives up is nobody's. Arguments as of :func:`add_leaves`.
+    vanish; what it gives up is nobody's. All that changed is scored anew, by what the tree says of
+    it. Arguments as of :func:`add_leaves`.
     """
     tree = tree_of(cache)
     before = object_of_leaf(cache, level)
@@ -113,10 +107,9 @@ def set_leaves(
     touched = {object_id, *before[changed].tolist(), *after[changed].tolist()} - {0}
     records = {each.object_id: each for each in cache.objects}
     for name in touched:
-        nodes = tree.cover(after[:-1] == name)
-        known = records.pop(name, None)
-        own = score if name == object_id else math.nan
-        masks = _mask_records(maps[level], name, known, own)
+        leaves = after[:-1] == name
+        nodes, known = tree.cover(leaves), records.pop(name, None)
+        masks = _mask_records(maps[level], name, known)
         if nodes and masks:
             parent = known.parent if known else 0
             unmasked = tuple(
@@ -124,7 +117,10 @@ def set_leaves(
                 for view in (known.unmasked if known else ())
                 if view not in {mask.view for mask in masks}
             )
-            records[name] = ObjectRecord(name, LEVELS[level], parent, masks, unmasked, nodes, own)
+            said = tree.certainty(leaves)
+            records[name] = ObjectRecord(
+                name, LEVELS[level], parent, masks, unmasked, nodes, *said
+            )
     scores = tuple(
         np.maximum(old, (labels == object_id).astype(np.float32))
         for old, labels in zip(cache.scores, maps[level], strict=True)
@@ -135,7 +131,7 @@ def set_leaves(
 
 
 def _mask_records(
-    maps: Sequence[NDArray[np.int32]], name: int, known: ObjectRecord | None, score: float
+    maps: Sequence[NDArray[np.int32]], name: int, known: ObjectRecord | None
 ) -> tuple[MaskRecord, ...]:
     """Records of the masks of an object in the label maps of its level; masks that did not change
     keep theirs."""
@@ -153,14 +149,14 @@ def _mask_records(
         if old and (old.area, old.box) == (area, box):
             records.append(old)
         else:
-            records.append(MaskRecord(view, area, box, 1.0 if math.isnan(score) else score))
+            records.append(MaskRecord(view, area, box, 1.0))
     return tuple(records)
 
 
 def _with_parents(cache: MaskCache, touched: Collection[int]) -> MaskCache:
     """The cache with the parents of the objects that changed, of those below these, and of those
     that have none: the object above that has most of the pixels, if that is more than half."""
-    area = leaf_areas(tree_of(cache))
+    area = tree_of(cache).leaf_areas
     of_level = [object_of_leaf(cache, level)[:-1] for level in range(len(cache.maps))]
     records = []
     for each in cache.objects:
@@ -196,7 +192,7 @@ def refined_leaves(
     tree, record = tree_of(cache), cache.record(object_id)
     ids = object_of_leaf(cache, LEVELS.index(record.level))[:-1]
     held = tree.leaves_of(record.nodes)
-    area = leaf_areas(tree)
+    area = tree.leaf_areas
     for leaf in on:
         if held[leaf]:
             continue

@@ -20,13 +20,7 @@ from wildseg3d_ros.masks.surface.merge_tree import MergeTree, merge_patches
 from wildseg3d_ros.masks.surface.model import ScoreModel, default_model
 from wildseg3d_ros.masks.surface.node_features import node_features
 from wildseg3d_ros.masks.surface.observations import Observation
-from wildseg3d_ros.masks.surface.selection import (
-    Selection,
-    node_of_patch,
-    node_values,
-    rival_values,
-    select_nodes,
-)
+from wildseg3d_ros.masks.surface.selection import node_of_patch, node_values, select_nodes
 from wildseg3d_ros.masks.surface.supervoxels import Supervoxels, grow_supervoxels
 from wildseg3d_ros.masks.surface.supports import Plane, find_planes, plane_tolerance
 from wildseg3d_ros.masks.surface.votes import Votes, image_regions, region_votes
@@ -127,13 +121,13 @@ class Surface:
         tree: of their merges.
         score: (T,) in [0, 1] of each node, the IoU that is expected between it and the thing that
             a click on it means; low for background.
-        selection: disjoint nodes that hold all patches.
+        nodes: (K,) those taken: disjoint, they hold all patches.
     """
 
     fused: Patches
     tree: MergeTree
     score: NDArray[np.float64]
-    selection: Selection
+    nodes: NDArray[np.int64]
 
 
 def fuse_patches(
@@ -184,7 +178,7 @@ def segment_surface(
     model = model or default_model(fused.affinities is not None)
     evidence = [source.evidence(fused) for source in sources]
     surface = _segment(fused, evidence, model)
-    clusters = node_of_patch(surface.tree, surface.selection.nodes)
+    clusters = node_of_patch(surface.tree, surface.nodes)
     walls = [plane for plane in fused.planes if plane.evidence > 0]
     centres = np.stack([o.world_from_cam[:3, 3] for o in fused.observations])
     hidden = find_hidden_support(fused.cloud, fused.patches, fused.votes, walls, clusters, centres)
@@ -202,10 +196,9 @@ def _segment(fused: Patches, evidence: Sequence[PairEvidence], model: ScoreModel
 
 def scored_tree(
     graph: SurfaceGraph, model: ScoreModel
-) -> tuple[MergeTree, NDArray[np.float64], Selection]:
+) -> tuple[MergeTree, NDArray[np.float64], NDArray[np.int64]]:
     """All merges of a graph's patches, (T,) the score of each node, and which nodes are taken."""
     tree = merge_patches(graph, model.merge_log_odds)
     log_odds = model.node(node_features(tree, graph.layers, graph.voxel_size))
     score = 1.0 / (1.0 + np.exp(-log_odds))
-    selection = select_nodes(tree, node_values(tree, score), rival_values(tree, score))
-    return tree, score, selection
+    return tree, score, select_nodes(tree, node_values(tree, score))

@@ -21,7 +21,7 @@ FRAGMENT = 40
 def objects_of(surface: Surface) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """The nodes (K,) that are objects, from large to small, and the label (V,) of each voxel: 0
     background, k + 1 the k-th object, or UNKNOWN."""
-    nodes, voxels = surface.selection.nodes, surface.tree.shapes.voxels
+    nodes, voxels = surface.nodes, surface.tree.shapes.voxels
     patch_of, edges = surface.fused.patches.of_voxel, surface.fused.cloud.edges
     found = nodes[(surface.score[nodes] >= MIN_SCORE) & ~_mirrored(surface)[nodes]]
     found = found[np.argsort(-voxels[found], kind="stable")]
