@@ -68,6 +68,8 @@ from wildseg3d_ros.streams.images import array_from_image
 
 _GONE_SECONDS = 3.0
 """For so long a node may be out of sight during a goal before it counts as gone."""
+_TEXT_SECONDS = 120.0
+"""For an answer to a text at least: the first one loads gigabytes of weights."""
 
 
 class SceneClient:
@@ -301,7 +303,7 @@ class SceneClient:
             if progress is not None:
                 progress(message.feedback.stage, message.feedback.fraction)
 
-        handle = self._wait(client.send_goal_async(goal, feedback))
+        handle = self._wait(client.send_goal_async(goal, feedback), self._timeout)
         future = handle.get_result_async()
         done = _event(future)
         try:
@@ -322,17 +324,19 @@ class SceneClient:
     def _call(self, client: Client, request: Any) -> Any:
         if not (self._discovered and client.service_is_ready()):
             self.wait_until_ready()
-        return self._wait(client.call_async(request))
+        by_name = bool(getattr(getattr(request, "prompt", None), "text", ""))
+        timeout = max(self._timeout, _TEXT_SECONDS) if by_name else self._timeout
+        return self._wait(client.call_async(request), timeout)
 
     def _ask(self, client: Client, request: Any) -> Any:
         reply = self._call(client, request)
         raise_unless_ok(reply.status)
         return reply
 
-    def _wait(self, future: Future) -> Any:
-        if not _event(future).wait(self._timeout):
+    def _wait(self, future: Future, timeout: float) -> Any:
+        if not _event(future).wait(timeout):
             future.cancel()
-            raise TimeoutError(f"the scene node did not answer within {self._timeout} s")
+            raise TimeoutError(f"the scene node did not answer within {timeout} s")
         return future.result()
 
 
