@@ -59,7 +59,8 @@ WAYS_OUT = {
     "`edit_object`.",
     ErrorCode.UNKNOWN_FRAME: "Publish the frame on TF, ask for the scene's own frame, or set "
     "`target_now`.",
-    ErrorCode.UNKNOWN_OBJECT: "`list_objects` has the ids. Ids are never given twice.",
+    ErrorCode.UNKNOWN_OBJECT: "`list_objects` has the ids. Ids are never given twice. Name what "
+    "is meant by what is seen of it, or click it.",
     ErrorCode.POINT_OUTSIDE_SCENE: "Check the point's frame and its unit, metres.",
     ErrorCode.OTHER_RIG: "Load it into a node whose `cameras` are those of the scene.",
     ErrorCode.OTHER_SCENE: "Look at the newest images and ask again with the `scene_id` of now.",

@@ -46,10 +46,9 @@ from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import SceneObject, scene_objects
 from wildseg3d_ros.io.loading import load_recording
 from wildseg3d_ros.io.recording import Recording
-from wildseg3d_ros.masks.text import WEIGHTS
-from wildseg3d_ros.masks.text.loading import load_text_finder
+from wildseg3d_ros.masks.text.config import TextConfig
 from wildseg3d_ros.pipeline import build_scene
-from wildseg3d_ros.scene.camera_pixels import camera_image, camera_labels
+from wildseg3d_ros.scene.camera_pixels import camera_image, camera_labels, mask_at_camera
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.prompting import answer
 from wildseg3d_ros.scene.scene import Scene as Snapshot
@@ -270,7 +269,7 @@ class Scene:
         snapshot, cloud = edit(self._snapshot, prompt, config, masks)
         return Scene(snapshot), cloud
 
-    def find(self, text: str, weights: str = WEIGHTS, device: str = "auto") -> ViewMask:
+    def find(self, text: str, weights: str = TextConfig.weights, device: str = "auto") -> ViewMask:
         """What a text names ("the red mug"), by SAM 3, for :meth:`segment`.
 
         ``scene.segment(scene.find("the red mug"))`` is its cloud. Each call loads the weights:
@@ -284,8 +283,8 @@ class Scene:
             PromptError: nothing that is seen has that name. FileError: there are no weights.
             ConfigError: the extra ``sam2`` is not installed.
         """
-        named = load_text_finder(weights, device).find(self._snapshot.images, text)[0]
-        return ViewMask(self.views[named.view], named.mask)
+        named = TextConfig(weights, device).load().find(self._snapshot.images, text)[0]
+        return mask_at_camera(self._snapshot, named.view, named.mask)
 
     def save(self, path: str | Path) -> None:
         """Writes it to a file, which :func:`load` reads.

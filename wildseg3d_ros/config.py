@@ -12,6 +12,7 @@ from wildseg3d_ros.core.errors import ConfigError
 from wildseg3d_ros.core.files.text import read_yaml
 from wildseg3d_ros.core.settings import from_mapping, setting
 from wildseg3d_ros.masks.config import MaskConfig
+from wildseg3d_ros.masks.text.config import TextConfig
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.config import PointmapConfig
 from wildseg3d_ros.scene.config import IndexConfig
@@ -24,6 +25,7 @@ class SceneConfig:
     pairing: PairingConfig = PairingConfig()
     pointmaps: PointmapConfig = PointmapConfig()
     masks: MaskConfig = MaskConfig()
+    text: TextConfig = TextConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     index: IndexConfig = IndexConfig()
     max_megapixels: float = setting(

@@ -172,9 +172,15 @@ def write_small_edgetam(folder: Path, seed: int = 0) -> Path:
 
 
 def _write(model: Any, folder: Path) -> Path:
+    with_outlines(model.eval())
+    model.save_pretrained(folder)
+    return folder
+
+
+def with_outlines(model: Any) -> None:
+    """Scales a random model until its masks have outlines."""
     import torch
 
-    model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "memory" not in name and "timm" not in name:
@@ -182,8 +188,6 @@ def _write(model: Any, folder: Path) -> Path:
             if "output_hypernetworks_mlps" in name and name.endswith("proj_out.weight"):
                 parameter *= 40.0
         model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(30.0)
-    model.save_pretrained(folder)
-    return folder
 
 
 def followed_alone(
@@ -201,7 +205,10 @@ def followed_alone(
     resized = torch.nn.functional.interpolate
     _do_as_the_original(model)
     given = resized(
-        torch.tensor(mask)[None, None].float(), (EDGE, EDGE), mode="bilinear", antialias=True
+        torch.tensor(mask)[None, None].float(),
+        (model.image_size, model.image_size),
+        mode="bilinear",
+        antialias=True,
     )
     session.add_mask_inputs(session.obj_id_to_idx(1), 1, (given >= 0.5).float())
     session.obj_with_new_inputs.append(1)
@@ -226,7 +233,7 @@ def _do_as_the_original(model: Any) -> None:
     def quarter(*args: Any, **given: Any) -> Any:
         out = use_mask(*args, **given)
         out.high_res_masks = torch.nn.functional.interpolate(
-            out.pred_masks, (EDGE, EDGE), mode="bilinear"
+            out.pred_masks, (model.image_size, model.image_size), mode="bilinear"
         )
         return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,9 +15,9 @@ from wildseg3d_ros.masks.incremental import assemble_cache, replace_view_masks
 from wildseg3d_ros.masks.sam2.algebra import mask_boxes, suppress
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.generation import Candidates, arrange
-from wildseg3d_testing.association import body, facing, seen_world
+from wildseg3d_testing.association import body, count_right, facing, seen_world
 from wildseg3d_testing.exact import exact_world
-from wildseg3d_testing.masks import around_neighbours
+from wildseg3d_testing.masks import around_neighbours, spoil_masks
 from wildseg3d_testing.scenes import construct_scene, photograph
 
 AROUND, TOP, DOT = 100, 200, 300
@@ -291,6 +292,23 @@ def test_associate_flat_masks_in_layers(scenes):
     assert flat.object_ids == nested.object_ids
     for one, other in zip(flat.labels, nested.labels, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_associate_overlapping_masks_in_layers(scenes):
+    """Outlines that cross put wholes of a view into several layers, which takes no id away."""
+    truth = scenes[0]
+    spoilt = spoil_masks(truth.labels, np.random.default_rng(0))
+    wide = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (11, 11))
+    masks, names = [], []
+    for labels, true in zip(*spoilt, strict=True):
+        grown = {n: cv2.dilate((labels == n).astype(np.uint8), wide) > 0 for n in true}
+        maps, label_of = layered(grown, labels.shape)
+        masks.append(maps)
+        names.append({label: true[n] for n, label in label_of.items()})
+    assert sum(maps[1].any() for maps in masks) >= 2
+    result = associate(masks, *seen_world(truth))
+    right, objects, merged = count_right(result.id_of_mask, names)
+    assert right >= 0.9 * objects and not merged
 
 
 def test_mask_nodes_label_in_two_layers():

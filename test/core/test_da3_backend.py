@@ -136,6 +136,19 @@ class TestScale:
         assert "pointmaps.da3.max_disagreement" in str(error.value)
         assert predict(network, truth.views, max_disagreement=0.5)[0].metric
 
+    def test_predict_one_camera_off_by_less_than_is_refused(self, truth):
+        """Its depth fits the common scale to 9 %: the alignment names the camera, and corrects
+        it by the others."""
+        pose = truth.views[1].world_from_cam_prior.copy()
+        pose[:3, 3] += 0.06 * pose[:3, 2]
+        views = [replace(v, world_from_cam_prior=pose) if k == 1 else v
+                 for k, v in enumerate(truth.views)]  # fmt: skip
+        predictions = predict(OracleNetwork(truth), views)
+        alignment, errors = world_errors(truth, predictions, views)
+        assert any("pose of camera 'cam_1' is 5" in text for text in alignment.warnings)
+        assert np.linalg.norm(alignment.world_from_cam[1] - truth.world_from_cam[1]) < 0.02
+        assert np.median(errors) < 0.012
+
     def test_predict_poses_the_wrong_way_round(self, truth):
         views = [
             replace(view, world_from_cam_prior=np.linalg.inv(view.world_from_cam_prior))

@@ -194,7 +194,7 @@ def test_load_damaged_file(tmp_path):
     folder = write_checkpoint(tmp_path)
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[:1000])
-    with pytest.raises(FileError, match="truncated, damaged or no file of safetensors"):
+    with pytest.raises(FileError, match="truncated, damaged or no file of weights"):
         load(folder)
 
 

@@ -182,14 +182,14 @@ class TestRefused:
         prefixes = tuple(f"{layer}." for layer in layers)
         save_file({k: v for k, v in tensors.items() if not k.startswith(prefixes)}, path)
         named = ", ".join(rf"{layer}\.\*" for layer in layers)
-        with pytest.raises(FileError, match=rf"lacks {named}: .* 4 in either decoder"):
+        with pytest.raises(FileError, match=rf"lacks {named} .* 4 in either decoder"):
             load(path)
 
     @pytest.mark.parametrize(
         ("encoder", "decoder", "lacks"),
         [
-            (23, 12, r"enc_blocks\.23\.\*:"),
-            (24, 11, r"dec_blocks\.11\.\*, dec_blocks2\.11\.\*:"),
+            (23, 12, r"enc_blocks\.23\.\*"),
+            (24, 11, r"dec_blocks\.11\.\*, dec_blocks2\.11\.\*"),
         ],
     )
     def test_network_from_checkpoint_misses_last_layers_of_the_published_sizes(

@@ -10,7 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from wildseg3d_ros.pointmaps.mast3r.attention import rotate, rotation_of  # noqa: E402
+from wildseg3d_ros.pointmaps.layers import rotate  # noqa: E402
+from wildseg3d_ros.pointmaps.mast3r.attention import rotation_of  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.heads import points_and_confidence  # noqa: E402
 from wildseg3d_ros.pointmaps.mast3r.network import Mast3r, published_name  # noqa: E402
 from wildseg3d_testing.mast3r_weights import SMALL, TINY, network_by_rule  # noqa: E402

@@ -180,7 +180,7 @@ def test_segment_refuses_what_a_negative_click_excludes(truth, scene):
 
 
 def test_prompt_refuses_to_say_nothing():
-    with pytest.raises(PromptError, match="a box, a mask, a 3D point or an object id"):
+    with pytest.raises(PromptError, match="a box, a mask, a 3D point, an object id or a text"):
         Prompt()
     mask = ViewMask("a", np.ones((2, 2), bool))
     with pytest.raises(PromptError, match="two masks"):

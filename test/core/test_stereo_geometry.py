@@ -17,15 +17,15 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_angle,
     rotation_from_vector,
 )
-from wildseg3d_ros.pointmaps.stereo.confidence import supported
-from wildseg3d_ros.pointmaps.stereo.matching import brightness_ratio
-from wildseg3d_ros.pointmaps.stereo.poses import (
+from wildseg3d_ros.pointmaps.refined_poses import (
     Camera,
     Matches,
     epipolar_errors,
     refine_poses,
     triangulate,
 )
+from wildseg3d_ros.pointmaps.stereo.confidence import supported
+from wildseg3d_ros.pointmaps.stereo.matching import brightness_ratio
 from wildseg3d_ros.pointmaps.stereo.rectification import rectify, rectifying_rotations
 from wildseg3d_ros.sim.noise import kinematic_pose
 from wildseg3d_testing.stereo import stereo_pair, stereo_scene

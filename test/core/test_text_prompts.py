@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +14,11 @@ transformers = pytest.importorskip("transformers")
 import wildseg3d_ros as ws  # noqa: E402
 from wildseg3d_ros.cli import main  # noqa: E402
 from wildseg3d_ros.core.errors import ErrorCode, FileError, PromptError  # noqa: E402
+from wildseg3d_ros.core.types import Prompt  # noqa: E402
 from wildseg3d_ros.masks.text.sam3 import TextFinder  # noqa: E402
+from wildseg3d_ros.pipeline import segment  # noqa: E402
 from wildseg3d_ros.scene.file.snapshot import save_scene  # noqa: E402
+from wildseg3d_ros.viewer.file_source import FileSource  # noqa: E402
 from wildseg3d_testing.exact import exact_scene  # noqa: E402
 from wildseg3d_testing.sam2_weights import write_small_sam2  # noqa: E402
 from wildseg3d_testing.sam3_weights import SIDE, write_small_sam3  # noqa: E402
@@ -120,15 +124,33 @@ def test_a_name_becomes_a_cloud(weights, truth, oracle, tmp_path, capsys):
     cloud = scene.segment(scene.find("red mug", str(weights)))
     for v, name in enumerate(scene.views):
         assert np.array_equal(cloud.masks[name], truth.labels[v] == object_id)
-    asked = ["segment", str(path), "--text", "red mug", "--text-weights", str(weights)]
+    asked = ["segment", str(path), "--text", "red mug", "--set", f"text.weights={weights}"]
     assert main([*asked, "-o", str(tmp_path / "mug.ply")]) == 0
     said = capsys.readouterr().out
     assert f"found    'red mug' in camera '{scene.views[1]}', score 0.88" in said
     assert (tmp_path / "mug.ply").exists()
+    page = FileSource(path, (f"text.weights={weights}",))
+    shown = page.ask(Prompt(text="red mug")).cloud
+    assert np.array_equal(shown.points, cloud.points) and shown.object_ids == (object_id,)
+    assert page.add(Prompt(text="red mug")).cloud.object_ids == (object_id,)
+
+
+def test_a_name_in_a_scene_of_reduced_images(weights, truth, oracle):
+    """The mask that was found is one of the camera's own image, as every prompt is."""
+    views = [dataclasses.replace(view, camera_size=(240, 320)) for view in truth.views]
+    scene = ws.Scene(exact_scene(dataclasses.replace(truth, views=tuple(views))))
+    found = scene.find("red mug", str(weights))
+    assert found.mask.shape == (240, 320) and np.array_equal(found.mask[::2, ::2], oracle)
+    assert scene.segment(found).object_ids == (int(truth.labels[1][oracle][0]),)
+
+
+def test_a_scene_by_itself_knows_no_names(truth):
+    with pytest.raises(PromptError, match="'red mug' is a name, .* find what it names first"):
+        segment(exact_scene(truth), Prompt(text="red mug"))
 
 
 def test_nothing_of_that_name(weights, finder, truth, oracle):
     strict = TextFinder(str(weights), "cpu", min_score=0.95)
     with pytest.raises(PromptError, match=r"'red mug' names in 3 .*best score is 0.88") as caught:
         strict.find([view.image for view in truth.views], "red mug")
-    assert caught.value.code is ErrorCode.NO_OBJECT_AT_PIXEL
+    assert caught.value.code is ErrorCode.UNKNOWN_OBJECT

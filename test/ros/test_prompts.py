@@ -131,6 +131,43 @@ def test_segment_bad_prompts(live):
         client.segment([("front", u, v)], include_colour=True)
 
 
+def test_segment_by_name(live):
+    """What a text names answers all that clicks do; where nothing reads, the error says why."""
+    _, _, client = live
+    assert client.segment(text="green ball").object_ids == (table.GREEN,)
+    assert client.segment([on(table.RED)], text="green ball").object_ids == (1, 2)
+    described = client.describe(text="green ball", include_masks=True)
+    assert np.array_equal(described.masks["left"], TRUTH[1] == table.GREEN)
+    assert client.add_object(text="green ball").object_ids == (table.GREEN,)
+    way_out = "SAM 3 .* do not exist; .*hf download.*text.weights.*Clicks, boxes and ids need no"
+    with pytest.raises(WildSeg3DError, match=way_out) as nobody_reads:
+        client.segment(text="red mug")
+    assert nobody_reads.value.code == ErrorCode.BAD_FILE
+    with pytest.raises(WildSeg3DError, match="no box and no mask"):
+        client.refine_object(1, text="green ball")
+
+
+def test_segment_while_a_name_is_looked_for(world, monkeypatch, tmp_path):
+    """Clicks are answered meanwhile, and the name when it is found."""
+    go = tmp_path / "go"
+    monkeypatch.setenv("PATIENT_UNTIL", str(go))
+    world.scene_node()
+    world.replay()
+    client, other = world.client(), world.client()
+    client.build()
+    found = []
+    slow = threading.Thread(
+        target=lambda: found.append(client.segment(text="slow green ball").object_ids)
+    )
+    slow.start()
+    time.sleep(0.5)
+    assert other.segment([on(table.RED)]).object_ids == (1,)
+    assert slow.is_alive() and not found
+    go.touch()
+    slow.join(20)
+    assert found == [(table.GREEN,)]
+
+
 def test_segment_images_that_are_no_masks(live):
     """Images that are no masks."""
     _, _, client = live
@@ -276,6 +313,9 @@ def test_segment_add_during_build(world, monkeypatch, tmp_path):
     assert waiting.wait(PATIENCE)
     with pytest.raises(WildSeg3DError, match="being built") as busy:
         other.add_object([("front", 5, 115)])
+    assert busy.value.code == ErrorCode.BUSY
+    with pytest.raises(WildSeg3DError, match="'mug' names is building .* click") as busy:
+        other.segment(text="mug")
     assert busy.value.code == ErrorCode.BUSY
     assert other.add_object([on(table.RED)]).object_ids == (1,)  # is cached
     go.touch()

@@ -181,6 +181,15 @@ def test_click_on_nothing_says_so_in_the_librarys_words(visit, truth, scene):
     picture(page, "error")
 
 
+def test_name_without_weights_says_what_is_needed(visit):
+    page = visit()
+    page.get_by_test_id("name-it").fill("red mug")
+    page.get_by_test_id("name-it").press("Enter")
+    error = page.get_by_test_id("error")
+    error.wait_for(timeout=60_000)
+    assert "SAM 3" in error.inner_text() or "not installed" in error.inner_text()
+
+
 def test_exports_are_the_files_that_the_library_writes(visit, truth, scene, tmp_path):
     page = visit()
     pixel = pixel_of(truth, 3)

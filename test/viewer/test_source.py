@@ -104,6 +104,16 @@ def test_session_has_one_box_in_a_view():
     assert session.prompt == Prompt(boxes=(Box("a", 1, 1, 6, 6),))
 
 
+def test_session_has_one_name_beside_clicks():
+    session = Session()
+    session.point_at("red mug", further=False)
+    assert session.prompt == Prompt(text="red mug")
+    session.point_at(Click("a", 1, 1), further=True)
+    assert session.prompt == Prompt((Click("a", 1, 1),), text="red mug")
+    session.point_at(Click("a", 1, 1), further=False)
+    assert session.prompt == Prompt((Click("a", 1, 1),))
+
+
 def test_session_refines_by_the_clicks_after_that():
     session = dataclasses.replace(Session(), refining=3)
     with pytest.raises(PromptError):

@@ -290,8 +290,6 @@ def make_parser() -> argparse.ArgumentParser:
     option("--box", help=text, **pixel | corners)
     text = "what the object is called, such as 'red mug': SAM 3 finds it"
     option("--text", metavar="WORDS", help=text)
-    text = "SAM 3: hub name of a downloaded model, or its folder (default: %(default)s)"
-    option("--text-weights", metavar="NAME", default="facebook/sam3", help=text)
     ids: dict[str, Any] = {"dest": "ids", "type": int, "action": "append", "default": []}
     option("--id", metavar="N", help="an object by its id; may be repeated", **ids)
     option("--all", action="store_true", help="all objects, as one cloud")

@@ -40,8 +40,10 @@ def segment(given: argparse.Namespace) -> None:
     check_targets(given.output, given.picture, given.save)
     _check_selection(given)
     scene = load_scene(given.scene)
-    prompt = _prompt(given, scene)
     config = read_config(given.config, given.settings, config_as_built(scene))
+    prompt = _prompt(given, scene)
+    if prompt.text:
+        prompt = prompt.with_found(_named(given, scene, config))
     start = time.perf_counter()
     before = len(scene.warnings)
     scene, cloud = _answer(scene, prompt, config, given)
@@ -230,20 +232,18 @@ def _prompt(given: argparse.Namespace, scene: Scene) -> Prompt:
     # `--pixel 1 2 --view left` means the same as the other order while there is one view.
     clicks = tuple(Click(view or given.view, *rest) for view, *rest in given.clicks)
     boxes = tuple(Box(view or given.view, *corners) for view, *corners in given.boxes)
-    masks = (_named(given, scene),) if given.text else ()
     ids = given.ids if given.refine is None else [given.refine]
-    return Prompt(clicks, given.level, boxes, masks, object_ids=tuple(ids))
+    return Prompt(clicks, given.level, boxes, object_ids=tuple(ids), text=given.text or "")
 
 
-def _named(given: argparse.Namespace, scene: Scene) -> ViewMask:
+def _named(given: argparse.Namespace, scene: Scene, config: SceneConfig) -> ViewMask:
     """The mask, in one view, of what is meant by ``--text``."""
-    from wildseg3d_ros.core.types import ViewMask
-    from wildseg3d_ros.masks.text.loading import load_text_finder
+    from wildseg3d_ros.scene.camera_pixels import mask_at_camera
 
     # One view's mask is enough: ids hold over all views, and the best of two views may be two
     # things of one name.
-    best = load_text_finder(given.text_weights).find(scene.images, given.text)[0]
-    view = scene.view_names[best.view]
+    best = config.text.load().find(scene.images, given.text)[0]
     if not given.quiet and not given.json:
+        view = scene.view_names[best.view]
         print(f"found    '{given.text}' in camera '{view}', score {best.score:.2f}")
-    return ViewMask(view, best.mask)
+    return mask_at_camera(scene, best.view, best.mask)

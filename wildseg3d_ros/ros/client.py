@@ -69,6 +69,8 @@ from wildseg3d_ros.streams.images import array_from_image
 
 _GONE_SECONDS = 3.0
 """For so long a node may be out of sight during a goal before it counts as gone."""
+_TEXT_SECONDS = 120.0
+"""For an answer to a text at least: the first one loads gigabytes of weights."""
 
 
 class SceneClient:
@@ -325,17 +327,20 @@ class SceneClient:
             _require(
                 wait_for(client.service_is_ready, self._timeout), client.srv_name, self._timeout
             )
-        return self._wait(client.call_async(request))
+        by_name = bool(getattr(getattr(request, "prompt", None), "text", ""))
+        timeout = max(self._timeout, _TEXT_SECONDS) if by_name else None
+        return self._wait(client.call_async(request), timeout)
 
     def _ask(self, client: Client, request: Any) -> Any:
         reply = self._call(client, request)
         raise_unless_ok(reply.status)
         return reply
 
-    def _wait(self, future: Future) -> Any:
-        if not when_done(future).wait(self._timeout):
+    def _wait(self, future: Future, timeout: float | None = None) -> Any:
+        timeout = self._timeout if timeout is None else timeout
+        if not when_done(future).wait(timeout):
             future.cancel()
-            raise TimeoutError(f"the scene node did not answer within {self._timeout} s")
+            raise TimeoutError(f"the scene node did not answer within {timeout} s")
         return future.result()
 
 

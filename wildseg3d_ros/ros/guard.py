@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import traceback
 from collections.abc import Callable, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from wildseg3d_msgs.msg import Status
@@ -53,6 +56,35 @@ def always_replies(handler: Callable, service: type, logger: RcutilsLogger) -> C
             return service.Response(status=status_of(error, logger))  # type: ignore[attr-defined]
 
     return guarded
+
+
+def answer_apart(server: Any, slow: Callable[[Any], bool]) -> None:
+    """Lets a service answer slow requests from a thread of its own: others are not behind them.
+
+    A callback of rclpy that waits for something, a coroutine too, keeps its executor busy.
+
+    Args:
+        server: of the service, whose callback never raises.
+        slow: whether a request takes long.
+    """
+    quick, send, pool = server.callback, server.send_response, ThreadPoolExecutor(1)
+
+    def callback(request: Any, response: Any) -> Any:
+        if not slow(request):
+            return quick(request, response)
+        return pool.submit(quick, request, response)
+
+    def send_late(done: Future, header: Any) -> None:
+        with contextlib.suppress(InvalidHandle):  # the node has left meanwhile
+            send(done.result(), header)
+
+    def send_response(response: Any, header: Any) -> None:
+        if isinstance(response, Future):
+            response.add_done_callback(functools.partial(send_late, header=header))
+        else:
+            send(response, header)
+
+    server.callback, server.send_response = callback, send_response
 
 
 def never_raises(callback: Callable, logger: RcutilsLogger) -> Callable:

@@ -25,6 +25,7 @@ from wildseg3d_ros.grasping.surroundings import PlainCloud, whole_scene
 from wildseg3d_ros.ros.building.action import Build, BuildAction, warn
 from wildseg3d_ros.ros.building.extending import SceneEditor
 from wildseg3d_ros.ros.building.process import PIPELINE, Settings
+from wildseg3d_ros.ros.building.text_search import TextSearch
 from wildseg3d_ros.ros.building.worker import BuildWorker
 from wildseg3d_ros.ros.cameras.captured import CapturedViews, hand_eye_warnings
 from wildseg3d_ros.ros.cameras.rig import Cameras
@@ -114,6 +115,7 @@ class SceneNode(ManagedNode):
         )
         self._on_segment = lookup.segment
         self._builds = BuildAction(self, self._build)
+        self._texts = TextSearch(self._worker, self._builds.stopping)
         self._editor = SceneEditor(
             self,
             self._transforms,
@@ -242,7 +244,9 @@ class SceneNode(ManagedNode):
     ) -> LoadScene.Response:
         self._wait_until_active()
         with self._builds.kept_out("loading a scene", "changed"):
-            current = replace(loaded_scene(path, self.cameras), live=self.cameras.live)
+            current = replace(
+                loaded_scene(path, self.cameras), live=self.cameras.live, find=self._texts.find
+            )
             cloud = whole_scene(current.scene, self._config.node().scene_cloud_voxel)
             # The scene before answers until nothing is left that could fail.
             made = reply(current)
@@ -290,6 +294,7 @@ class SceneNode(ManagedNode):
             built.boxes,
             view_poses=capture.tf_poses if in_world else {},
             live=self.cameras.live,
+            find=self._texts.find,
         )
         self._adopt_new(current, built.overview, capture.tf_poses, config.world_frame)
         self._built_of = capture

@@ -17,6 +17,7 @@ from wildseg3d_ros.core.geometry.resizing import (
     rescaled,
     smaller_mask,
 )
+from wildseg3d_ros.core.types import ViewMask
 from wildseg3d_ros.scene.scene import Scene
 
 
@@ -33,6 +34,11 @@ def to_camera(scene: Scene, view: int, u: float, v: float) -> tuple[float, float
 def mask_in_scene(scene: Scene, view: int, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask of the camera's image at the scene's size; not empty."""
     return smaller_mask(mask, _size(scene, view))
+
+
+def mask_at_camera(scene: Scene, view: int, mask: NDArray[np.bool_]) -> ViewMask:
+    """A mask of the scene's image as a prompt."""
+    return ViewMask(scene.view_names[view], at_camera(scene, view, mask))
 
 
 def at_camera(scene: Scene, view: int, array: NDArray) -> NDArray:

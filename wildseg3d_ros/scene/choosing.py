@@ -76,6 +76,11 @@ def choose(scene: Scene, prompt: Prompt, floor: float = 1e-6) -> Choice:
             object or no depth there, or a segment that is both chosen and excluded. The text says
             what the scene has instead.
     """
+    if prompt.text:
+        raise PromptError(
+            f"'{prompt.text}' is a name, and a scene knows pixels alone: find what it names first "
+            "(Scene.find in Python, --text, or the field text of a request)"
+        )
     chosen = {each: "the box" for box in prompt.boxes for each in boxed_segments(scene, box)}
     chosen |= {each: "the mask" for m in prompt.masks for each in masked_segments(scene, m)}
     chosen |= {object_segment(scene, i): "the id" for i in prompt.object_ids}

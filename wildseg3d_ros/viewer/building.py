@@ -7,6 +7,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import Cancelled, WildSeg3DError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.io.loading import load_recording
@@ -17,7 +18,10 @@ _POLL_SECONDS = 0.1
 
 
 def build_folder(
-    folder: Path, report: Callable[[str, float], None], cancelled: Callable[[], bool]
+    folder: Path,
+    config: SceneConfig,
+    report: Callable[[str, float], None],
+    cancelled: Callable[[], bool],
 ) -> Scene:
     """The scene of a recording.
 
@@ -31,7 +35,7 @@ def build_folder(
     # Forked, it would inherit the locks of the server's threads.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_build, args=(folder, theirs), daemon=True)
+    process = context.Process(target=_build, args=(folder, config, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -57,12 +61,12 @@ def build_folder(
         process.join()
 
 
-def _build(folder: Path, results: Connection) -> None:
+def _build(folder: Path, config: SceneConfig, results: Connection) -> None:
     progress = Progress(lambda stage, fraction: results.send((stage, fraction)))
     try:
         with progress.stage("load"):
             views = load_recording(folder, None, progress).views
-        results.send(build_scene(views, progress=progress))
+        results.send(build_scene(views, config, progress))
     except WildSeg3DError as error:
         results.send(error)
     except Exception as error:  # noqa: BLE001  what the page shows is all that anybody sees

@@ -124,7 +124,7 @@ def _source(given: argparse.Namespace) -> SceneSource:
     if not given.live:
         if not given.scene.exists():
             raise FileError(f"there is no scene '{given.scene}'")
-        return FileSource(given.scene)
+        return FileSource(given.scene, given.settings)
     try:
         from wildseg3d_ros.viewer.ros_source import RosSource
     except ModuleNotFoundError as error:
@@ -145,6 +145,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     option = parser.add_argument
     option("scene", metavar="SCENE", type=Path, nargs="?", help="scene file, or recording")
+    text = "one setting, e.g. text.weights=DIR; may be repeated; a node has parameters instead"
+    option("--set", dest="settings", metavar="KEY=VALUE", action="append", default=[], help=text)
     option("--live", action="store_true", help="the scene node that runs, over ROS 2")
     option("--namespace", metavar="NS", default="", help="with --live: of the node")
     option("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")

@@ -73,6 +73,12 @@ class Control:
         if u1 - u0 >= 1 and v1 - v0 >= 1:
             await self._point_at(Box(camera, u0, v0, u1, v1), given, {camera: stamp_ns})
 
+    async def name(self, text: str) -> None:
+        """The object was named instead of clicked."""
+        if text.strip():
+            self.session.clear()
+            await self._point_at(text.strip(), {"further": False, "began": None}, {})
+
     async def ray(self, given: dict[str, Any]) -> None:
         """The cloud was clicked."""
         shown = self.shown

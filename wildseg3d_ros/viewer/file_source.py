@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wildseg3d_ros.cli.commands import read_config
+from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
 from wildseg3d_ros.core.types import Click, ObjectCloud, Point, Prompt
 from wildseg3d_ros.editing import (
@@ -22,7 +25,12 @@ from wildseg3d_ros.editing import (
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.grasping.objects import scene_objects
 from wildseg3d_ros.grasping.surroundings import whole_scene
-from wildseg3d_ros.scene.camera_pixels import camera_image, camera_intrinsics, camera_labels
+from wildseg3d_ros.scene.camera_pixels import (
+    camera_image,
+    camera_intrinsics,
+    camera_labels,
+    mask_at_camera,
+)
 from wildseg3d_ros.scene.file.snapshot import load_scene
 from wildseg3d_ros.scene.nearest import click_at_point
 from wildseg3d_ros.scene.prompting import answer, selected_by
@@ -37,21 +45,29 @@ from wildseg3d_ros.viewer.source import (
     SourceState,
 )
 
+if TYPE_CHECKING:
+    from wildseg3d_ros.masks.text.sam3 import TextFinder
+
 
 class FileSource:
     """Answers from a scene's file; a folder is a recording, which is built first.
 
     Edits change the scene in memory. Who wants to keep them saves the scene.
 
+    Args:
+        settings: ``group.key=value``, of builds, edits and texts.
+
     Raises:
-        FileError: a file that is no scene.
+        FileError: a file that is no scene. ConfigError: settings that do not fit.
     """
 
     live = False
     captures: CapturesViews | None = None
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.name = path, path.name
+    def __init__(self, path: Path, settings: Sequence[str] = ()) -> None:
+        self._path, self.name, self._settings = path, path.name, settings
+        self._config()
+        self._finder: TextFinder | None = None
         self.can_build = path.is_dir()
         self._edit, self._cancelled, self._failed = threading.Lock(), threading.Event(), ""
         self._busy: tuple[str, float] | None = None
@@ -84,7 +100,7 @@ class FileSource:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`; there are no other images."""
         start = time.perf_counter()
         scene = self.scene
-        cloud = answer(scene, prompt)
+        cloud = answer(scene, self._found(scene, prompt))
         return self._answered(scene, cloud, time.perf_counter() - start)
 
     def add(self, prompt: Prompt) -> Answer:
@@ -99,7 +115,7 @@ class FileSource:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
         with self._changing("undoing"):
             scene = self.scene
-            config = config_as_built(scene)
+            config = self._config(scene)
             masks = load_editing_masks(scene, config, prompted=False)
             self._adopt(undo(scene, config, masks)[0])
 
@@ -117,7 +133,9 @@ class FileSource:
         try:
             with self._changing("starting"):
                 self._failed = ""
-                self._adopt(build_folder(self._path, report, self._cancelled.is_set))
+                self._adopt(
+                    build_folder(self._path, self._config(), report, self._cancelled.is_set)
+                )
         except WildSeg3DError as error:
             self._failed = str(error)
 
@@ -140,13 +158,27 @@ class FileSource:
 
     def _change(self, edit: Callable[..., tuple], what: str, prompt: Prompt) -> Answer:
         start = time.perf_counter()
+        prompt = self._found(self.scene, prompt)
         with self._changing(what):
             scene = self.scene
-            config = config_as_built(scene)
+            config = self._config(scene)
             changed, cloud = edit(scene, prompt, config, load_editing_masks(scene, config))
             if changed is not scene:
                 self._adopt(changed)
         return self._answered(changed, cloud, time.perf_counter() - start)
+
+    def _found(self, scene: Scene, prompt: Prompt) -> Prompt:
+        """The prompt, in which a mask stands for words."""
+        if not prompt.text:
+            return prompt
+        with self._changing(f"looking for '{prompt.text}'"):
+            if self._finder is None:
+                self._finder = self._config(scene).text.load()
+            best = self._finder.find(scene.images, prompt.text)[0]
+        return prompt.with_found(mask_at_camera(scene, best.view, best.mask))
+
+    def _config(self, scene: Scene | None = None) -> SceneConfig:
+        return read_config(None, self._settings, scene and config_as_built(scene))
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:

@@ -82,6 +82,7 @@ class Page:
             ui.html("wildseg<b>3d</b>", sanitize=False).classes("ws-brand")
             self.title = ui.label().classes("ws-faint")
             ui.element("div").classes("ws-push")
+            self._draw_name()
             if self.source.live:
                 ui.switch("Live", value=True, on_change=self._on_live).props("dense").props(
                     "data-testid=live"
@@ -94,6 +95,13 @@ class Page:
             with _button("Export all", None, "download"), ui.menu().props("auto-close"):
                 for kind, text in KINDS.items():
                     ui.menu_item(text, partial(self.control.export, "all", kind))
+
+    def _draw_name(self) -> None:
+        """Where an object is named instead of clicked."""
+        given = ui.input(placeholder="Name it: red mug").props("dense dark clearable")
+        given.classes("w-48").props("data-testid=name-it")
+        given.tooltip("What SAM 3 finds by these words; its weights are needed")
+        given.on("keydown.enter", lambda: self.control.name(given.value or ""))
 
     def _draw_pane(self) -> None:
         with ui.element("div").classes("ws-pane"):

@@ -89,7 +89,11 @@ class RosSource:
 
     def ask(self, prompt: Prompt, stamps: dict[str, int] | None = None) -> Answer:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
-        return self._answer(*self._options(prompt), stamps)
+        clicks, options = self._options(prompt)
+        if not prompt.text:
+            return self._answer(clicks, options, stamps)
+        looking = f"looking for '{prompt.text}'"
+        return self._while_busy(looking, lambda: self._answer(clicks, options, stamps))
 
     def add(self, prompt: Prompt) -> Answer:
         """See :class:`wildseg3d_ros.viewer.source.SceneSource`."""
@@ -192,6 +196,7 @@ class RosSource:
             "boxes": [(box.view, box.u0, box.v0, box.u1, box.v1) for box in prompt.boxes],
             "points": [("", point.x, point.y, point.z) for point in prompt.points],
             "object_ids": prompt.object_ids,
+            "text": prompt.text,
             # Ids are those of one scene, places are of any.
             "scene_id": self._known.scene_id if prompt.object_ids else "",
             "level": prompt.level,

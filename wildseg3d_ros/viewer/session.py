@@ -21,7 +21,8 @@ from wildseg3d_ros.core.types import (
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.viewer.source import Answer
 
-Pointed = Click | Box | Point
+Pointed = Click | Box | Point | str
+"""A str is words that name the object."""
 _SESSIONS = 200
 """So many browsers are remembered."""
 
@@ -32,7 +33,7 @@ class Session:
 
     Attributes:
         key: unguessable, names the session in addresses.
-        pointed: clicks, boxes and 3D points, the oldest first.
+        pointed: clicks, boxes, 3D points and words, the oldest first.
         object_ids: selected in the list.
         level: how much of a thing a click means.
         stamps: time [ns] of the live images that were clicked, by camera.
@@ -90,6 +91,7 @@ class Session:
             points=tuple(each for each in self.pointed if isinstance(each, Point)),
             level=self.level,
             object_ids=self.object_ids,
+            text=next((each for each in self.pointed if isinstance(each, str)), ""),
         )
 
     @property
@@ -104,7 +106,7 @@ class Session:
         return Prompt(clicks=tuple(self.corrections), object_ids=(self.refining,))
 
     def point_at(self, pointed: Pointed, further: bool) -> None:
-        """Takes a click, a box or a point.
+        """Takes a click, a box, a point or words.
 
         Args:
             pointed: where.

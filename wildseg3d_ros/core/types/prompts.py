@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,8 @@ class Point:
 class Prompt:
     """What the caller points at, in one or several ways; what they choose is united.
 
-    Something says what is on the object: a positive click, a box, a mask, a point or an id.
+    Something says what is on the object: a positive click, a box, a mask, a point, an id or a
+    text.
 
     >>> Prompt((Click("front", 320, 240), Click("left", 10, 20, NEGATIVE)), level="part").level
     'part'
@@ -123,6 +124,7 @@ class Prompt:
         masks: pixels of the object, one per view at most.
         points: places on the object.
         object_ids: objects of any level.
+        text: words that name the object; who knows a network that reads finds its mask first.
     """
 
     clicks: tuple[Click, ...] = ()
@@ -131,6 +133,7 @@ class Prompt:
     masks: tuple[ViewMask, ...] = ()
     points: tuple[Point, ...] = ()
     object_ids: tuple[int, ...] = ()
+    text: str = ""
 
     def __post_init__(self) -> None:
         for name in ("clicks", "boxes", "masks", "points", "object_ids"):
@@ -144,13 +147,17 @@ class Prompt:
             twice = sorted({view for view in views if views.count(view) > 1})
             if twice:
                 raise PromptError(f"camera '{twice[0]}' has two {kind}; give one per view")
-        rest = (*self.boxes, *self.masks, *self.points, *self.object_ids)
+        rest = (*self.boxes, *self.masks, *self.points, *self.object_ids, *self.text)
         if not rest and not any(click.label == POSITIVE for click in self.clicks):
             raise PromptError(
                 f"a prompt needs at least one click with label {POSITIVE} (on the object), a box, "
-                f"a mask, a 3D point or an object id; got {len(self.clicks)} click(s), none of "
-                "them positive"
+                "a mask, a 3D point, an object id or a text; got "
+                f"{len(self.clicks)} click(s), none of them positive"
             )
+
+    def with_found(self, mask: ViewMask) -> Prompt:
+        """The prompt with the mask of what its text names in place of the text."""
+        return replace(self, masks=(*self.masks, mask), text="")
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,8 +93,8 @@ class Overlap:
 
     def of(self, index: NDArray[np.int64], layers: NDArray[np.int64]) -> Overlap:
         """The overlap of some masks with each other, numbered anew, in some layers."""
-        if len(index) == len(self.seen):  # one level: copies would be most of the memory
-            return self
+        if (len(index), len(layers)) == self.seen.shape:
+            return self  # one level: copies would be most of the memory
         pick = np.ix_(index, layers)
         return Overlap(
             self.samples.of(index),

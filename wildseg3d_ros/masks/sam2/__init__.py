@@ -1,1 +1,1 @@
-"""Object masks by SAM 2 (Ravi et al., 2024) or EdgeTAM, from the models of transformers."""
+"""Object masks by SAM 2 (Ravi et al., 2024), EdgeTAM or SAM 3, from the models of transformers."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sam2MaskConfig:
-    """Object masks by SAM 2, SAM 2.1 or EdgeTAM."""
+    """Object masks by SAM 2, SAM 2.1, EdgeTAM or SAM 3."""
 
     extra: ClassVar[str] = "sam2"
     nothing_found: ClassVar[tuple[str, str]] = (

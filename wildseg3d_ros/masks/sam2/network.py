@@ -17,8 +17,10 @@ from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
 from wildseg3d_ros.masks.sam2.weights import load_models
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the colours that the image encoder was trained on (ImageNet)."""
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_COLORS = {"Sam3Tracker": (3 * (0.5,), 3 * (0.5,))}
+"""Mean and deviation of the colours that image encoders were trained on, by family; ImageNet's
+where they are not here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +62,11 @@ class Sam2Network:
         encoding.register_forward_hook(lambda _, __, encoded: encoded.to(self.dtype))
         vision = self.image_model.config.vision_config
         self._sizes = [tuple(size) for size in vision.backbone_feature_sizes]
-        # Inputs are this many pixels square: the coarsest features have a stride of 16.
-        self.input_size = 16 * int(self._sizes[-1][0])
-        self.is_edgetam = "EdgeTam" in type(self.image_model).__name__
+        # Inputs are this many pixels square; a patch is a pixel of the coarsest features.
+        patch = self.image_model.config.prompt_encoder_config.patch_size
+        self.input_size = int(patch) * int(self._sizes[-1][0])
+        self.family = type(self.image_model).__name__.removesuffix("Model")
+        """First part of the names of transformers' classes: Sam2, EdgeTam or Sam3Tracker."""
         self.fingerprint = encoder_fingerprint(self.image_model)
         """Tells this model's embeddings from those of others."""
 
@@ -70,16 +74,17 @@ class Sam2Network:
         """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
         size = (self.input_size, self.input_size)
         pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)[None].float() / 255.0
-        mean, deviation = (
-            torch.tensor(c, device=self.device).view(1, 3, 1, 1) for c in (_MEAN, _DEVIATION)
-        )
+        colors = _COLORS.get(self.family, _IMAGENET)
+        mean, deviation = (torch.tensor(c, device=self.device).view(1, 3, 1, 1) for c in colors)
         return ((resized(pixels, size, antialias=True) - mean) / deviation).to(self.dtype)
 
     @torch.inference_mode()
     def encode(self, image: NDArray[np.uint8]) -> Embedding:
         """The embedding of an (H, W, 3) uint8 RGB image."""
         out = self.image_model.get_image_features(self.pixels(image), return_dict=True)
-        embedding = Embedding(tuple(out.fpn_hidden_states), (image.shape[0], image.shape[1]))
+        # SAM 3 makes a coarser level as well, which its decoders do not take.
+        features = tuple(out.fpn_hidden_states[: len(self._sizes)])
+        embedding = Embedding(features, (image.shape[0], image.shape[1]))
         if not all(bool(torch.isfinite(f).all()) for f in embedding.features):
             raise self.not_finite("the image encoder")
         return embedding

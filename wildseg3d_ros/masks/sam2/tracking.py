@@ -149,8 +149,7 @@ def begun(
     import transformers
 
     objects = len(masks)
-    kind = "EdgeTam" if network.is_edgetam else "Sam2"
-    session = getattr(transformers, f"{kind}VideoInferenceSession")(
+    session = getattr(transformers, f"{network.family}VideoInferenceSession")(
         # Frames are never read: their features are in the cache.
         video=torch.zeros(len(embeddings), 1, dtype=network.dtype),
         video_height=network.input_size,

@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +15,30 @@ import torch
 from wildseg3d_ros.core.errors import ConfigError, FileError
 from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home
 from wildseg3d_ros.masks.sam2.batching import batched
+from wildseg3d_ros.masks.sam2.published import SAM2, SAM3_TRACKER, Published
 
 _log = logging.getLogger(__name__)
 
-_MODELS = {"sam2": "Sam2", "edgetam": "EdgeTam"}
-"""First part of the names of their classes, by type; the video models' types end on ``_video``."""
+_MODELS = {
+    "edgetam": "EdgeTam",
+    "edgetam_video": "EdgeTam",
+    "sam2": "Sam2",
+    "sam2_video": "Sam2",
+    "sam3_tracker": "Sam3Tracker",
+    "sam3_tracker_video": "Sam3Tracker",
+    "sam3_video": "Sam3Tracker",
+}
+"""First part of the names of their classes, by type. The last one holds the network that reads
+texts as well, and is what SAM 3 is published as."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """A published model, for what is said of its weights.
-
-    Attributes:
-        title: what it is called.
-        name: hub name.
-        files: of the hub's page, what is read; the others are the same in other formats.
-        size: of the files, and what fetching them needs.
-        licence: of the published weights.
-        setting: what names the weights.
-        otherwise: what works without them.
-    """
-
-    title: str
-    name: str
-    files: str
-    size: str
-    licence: str
-    setting: str
-    otherwise: str
-
-
-SAM2 = Published(
-    "SAM 2",
-    "facebook/sam2.1-hiera-small",
-    "config.json model.safetensors",
-    "184 MB for sam2.1-hiera-small",
-    "Apache-2.0",
-    "masks.sam2.weights",
-    "The mask back end 'geometric' needs no weights",
-)
+_TRACKER_KEYS = {
+    r"^detector_model\.vision_encoder\.backbone\.": "vision_encoder.backbone.",
+    r"^tracker_neck\.": "vision_encoder.neck.",
+    r"^tracker_model\.(.+)": r"\1",
+}
+"""Where SAM 3's file has the tracker's tensors: transformers 5.23 finds them for the video class
+alone, and for no class that is derived from it."""
 _TIED = "prompt_encoder.shared_embedding.positional_embedding"
 """Is ``shared_image_embedding``'s own; transformers 4 saved only that one."""
 
@@ -80,17 +64,19 @@ def load_models(
     """
     with _quiet():
         source, state = _source(weights, SAM2)
-        known = [name for each in sorted(_MODELS) for name in (each, f"{each}_video")]
-        kind = _kind(source, known, SAM2)
-        first = _MODELS[kind.removesuffix("_video")]
-        image_model = _load(f"{first}Model", source, dtype, state)
-        video_model = _load(f"{first}VideoModel", source, dtype, state) if tracker else None
+        kind = _kind(source, tuple(_MODELS), SAM2)
+        first = _MODELS[kind]
+        published = SAM3_TRACKER if first == "Sam3Tracker" else SAM2
+        image_model = _load(f"{first}Model", source, dtype, state, published)
+        video_model = None
+        if tracker:
+            video_model = _load(f"{first}VideoModel", source, dtype, state, published)
     image_model = image_model.to(device).eval()
     if video_model is not None:
         # One encoder in memory: the two classes hold the same one.
         video_model.vision_encoder = image_model.vision_encoder
         video_model = video_model.to(device).eval()
-    _say_loaded(weights, kind, video_model or image_model, SAM2)
+    _say_loaded(weights, kind, video_model or image_model, published)
     return image_model, video_model
 
 
@@ -133,7 +119,7 @@ def _kind(source: str, kinds: Sequence[str], published: Published) -> str:
     if config.model_type not in kinds:
         raise FileError(
             f"'{source}' is a model of type '{config.model_type}'; expected one of "
-            f"{', '.join(kinds)}; {_remedy(published)}"
+            f"{', '.join(kinds)}; {published.remedy()}"
         )
     return config.model_type
 
@@ -155,26 +141,13 @@ def _say_loaded(weights: str, kind: str, model: Any, published: Published) -> No
 
 def _source(weights: str, published: Published) -> tuple[str, Mapping[str, torch.Tensor] | None]:
     """What transformers loads by name, a folder or a hub name, and the tensors of a given file."""
+    published.check(weights)
     path = of_home(weights)
     if is_folder(path):
         return str(path), None
     if not is_regular(path):
-        if re.fullmatch("[^.~/][^/]*/[^.~/][^/]*", weights):
-            return weights, None
-        raise FileError(
-            f"{published.title} weights '{weights}' do not exist; {_remedy(published)}"
-        )
-    if path.suffix != ".safetensors":
-        raise FileError(
-            f"{published.title} weights '{weights}' are no .safetensors file; expected one in the "
-            f"layout of transformers, not a checkpoint of the original code; {_remedy(published)}"
-        )
+        return weights, None
     folder = path.absolute().parent
-    if not is_regular(folder / "config.json"):
-        raise FileError(
-            f"{published.title} weights '{weights}' have no config.json beside them, which says "
-            f"how the network is built: fetch it into '{folder}' as well; {_remedy(published)}"
-        )
     from safetensors.torch import load_file
 
     with _clear_errors(str(folder), published, path):
@@ -186,7 +159,7 @@ def _load(
     source: str,
     dtype: torch.dtype,
     state: Mapping[str, torch.Tensor] | None,
-    published: Published = SAM2,
+    published: Published,
 ) -> Any:
     """A model of transformers by the name of its class, all of whose tensors are the weights'."""
     import transformers
@@ -194,6 +167,8 @@ def _load(
     model_class = getattr(transformers, name)
     model_class = batched(model_class) if "Video" in name else model_class
     given: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "local_files_only": True}
+    if name.startswith("Sam3Tracker"):
+        given["key_mapping"] = _TRACKER_KEYS
     with _clear_errors(source, published):
         if state is None:
             model, report = model_class.from_pretrained(source, **given)
@@ -213,7 +188,7 @@ def _load(
         without = "; or set masks.sam2.anchors to 0, which needs no tracker" if tracks else ""
         raise FileError(
             f"the weights of '{source}' are not complete for {name}: {len(missing)} tensors are "
-            f"missing, such as {some}{without}; {_remedy(published)}"
+            f"missing, such as {some}{without}; {published.remedy()}"
         )
     return model
 
@@ -257,12 +232,12 @@ def _clear_errors(source: str, published: Published, file: Path | None = None) -
             raise FileError(
                 f"{published.title} weights '{source}' are neither a folder (there is no "
                 f"'{of_home(source).absolute()}') nor a downloaded model of that name "
-                f"on the hub; {_remedy(published, source)}"
+                f"on the hub; {published.remedy(source)}"
             ) from error
         first = (str(error).strip() or repr(error)).splitlines()[0]
         raise FileError(
             f"cannot load {published.title} weights '{file or source}' ({first}); "
-            f"{_remedy(published, source)}"
+            f"{published.remedy(source)}"
         ) from error
 
 
@@ -277,12 +252,3 @@ def edgetam_install(torch_version: str) -> str:
     fits = f"pip install timm 'torchvision==0.{int(found[1]) + 15}.*'"
     build = f" --extra-index-url https://download.pytorch.org/whl/{found[2]}" if found[2] else ""
     return fits + build
-
-
-def _remedy(published: Published, name: str = "") -> str:
-    name = name if name and not is_folder(Path(name)) else published.name
-    return (
-        f"fetch them with `hf download {name} {published.files}` ({published.size}, licence "
-        f"{published.licence}), or set {published.setting} to the model's folder. "
-        f"{published.otherwise}"
-    )

@@ -1,4 +1,1 @@
 """Things by their names: SAM 3 (Carion et al., 2025, arXiv 2511.16719), from transformers."""
-
-WEIGHTS = "facebook/sam3"
-"""Hub name of the published model."""

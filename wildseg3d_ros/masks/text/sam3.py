@@ -14,18 +14,8 @@ from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.masks.sam2.batching import resized
-from wildseg3d_ros.masks.sam2.weights import Published, load_model
-from wildseg3d_ros.masks.text import WEIGHTS
-
-SAM3 = Published(
-    "SAM 3",
-    WEIGHTS,
-    "config.json model.safetensors tokenizer.json tokenizer_config.json",
-    "3.4 GB, gated: accept Meta's SAM License on the model's page first, then `hf auth login`",
-    "SAM License (Meta's own, read it before you sell anything)",
-    "--text-weights, or the argument weights,",
-    "Clicks, boxes and ids need no weights",
-)
+from wildseg3d_ros.masks.sam2.published import SAM3
+from wildseg3d_ros.masks.sam2.weights import load_model
 
 MIN_SCORE = 0.3
 """Score from which a mask counts as what was named, as in transformers' post-processing."""
@@ -62,9 +52,9 @@ class TextFinder:
     """
 
     def __init__(
-        self, weights: str = WEIGHTS, device: str = "auto", min_score: float = MIN_SCORE
+        self, weights: str = SAM3.name, device: str = "auto", min_score: float = MIN_SCORE
     ) -> None:
-        self.device = torch_device(device, "the device")
+        self.device = torch_device(device, "text.device (in Python the argument device)")
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self.min_score = min_score
         self._model, self._tokenizer = load_model(
@@ -80,7 +70,7 @@ class TextFinder:
 
         Raises:
             PromptError: the text is empty or too long, or names nothing that is seen
-                (NO_OBJECT_AT_PIXEL).
+                (UNKNOWN_OBJECT).
         """
         words = self._tokens(text)
         found: list[Named] = []
@@ -107,7 +97,7 @@ class TextFinder:
                 f"SAM 3 finds nothing that '{text}' names in {len(images)} image(s): the best "
                 f"score is {best:.2f}, needed {self.min_score:g}; name it by what is seen (a "
                 "short English noun phrase, such as 'red mug'), or click it",
-                ErrorCode.NO_OBJECT_AT_PIXEL,
+                ErrorCode.UNKNOWN_OBJECT,
             )
         return sorted(found, key=lambda each: -each.score)
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from wildseg3d_ros.pointmaps.mast3r.attention import MLP, Rotation, rotate
+from wildseg3d_ros.pointmaps.layers import MLP, Rotation, attend, rotate
 
 
 class LayerScale(nn.Module):
@@ -46,9 +45,7 @@ class Attention(nn.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        return self.proj(attended.transpose(1, 2).flatten(2))
+        return self.proj(attend(query, key, value))
 
 
 class Block(nn.Module):

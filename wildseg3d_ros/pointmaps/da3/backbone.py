@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wildseg3d_ros.pointmaps.da3.attention import Block
-from wildseg3d_ros.pointmaps.mast3r.attention import Rotation, rotation_at
+from wildseg3d_ros.pointmaps.layers import Rotation, rotation_at
 
 Grid = tuple[int, int]
 """Rows and columns of patches."""

@@ -21,7 +21,7 @@ from wildseg3d_ros.core.geometry.transforms import (
     rotation_from_quaternion,
 )
 from wildseg3d_ros.pointmaps.da3.attention import Block
-from wildseg3d_ros.pointmaps.mast3r.attention import MLP
+from wildseg3d_ros.pointmaps.layers import MLP
 
 _HEADS = 16
 

@@ -15,7 +15,6 @@ from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.pointmaps.da3.backbone import BackboneSizes
 from wildseg3d_ros.pointmaps.da3.files import (
     Checkpoint,
-    damaged,
     find_weights,
     open_checkpoint,
     remedy,
@@ -27,6 +26,7 @@ from wildseg3d_ros.pointmaps.da3.network import (
     published_name,
     set_backbone_type,
 )
+from wildseg3d_ros.pointmaps.weights import Place, listed
 
 _log = logging.getLogger(__name__)
 
@@ -95,34 +95,14 @@ def _filled(
     wanted = {published_name(name): value for name, value in network.state_dict().items()}
     missing = [key for key in wanted if key not in checkpoint.shapes]
     if missing:
-        raise FileError(
-            f"'{checkpoint.source}' lacks {_listed(missing)}; are these whole weights of Depth "
-            f"Anything 3? If not, {remedy()}"
-        )
-    wrong = [
-        f"{key} is {list(checkpoint.shapes[key])}, expected {list(value.shape)}"
-        for key, value in wanted.items()
-        if checkpoint.shapes[key] != tuple(value.shape)
-    ]
-    if wrong:
-        raise FileError(f"'{checkpoint.source}' has tensors of wrong shapes: {_listed(wrong)}")
+        raise checkpoint.lacks(missing)
     unknown = [k for k in checkpoint.shapes if k not in wanted and not _TRAINING.fullmatch(k)]
     if unknown:
-        _log.warning(
-            "'%s' has tensors without a use here: %s", checkpoint.source, _listed(unknown)
-        )
-    try:
-        state = {
-            key.removeprefix("model."): checkpoint.read(key).to(device, torch.float32)
-            for key in wanted
-        }
-    except torch.OutOfMemoryError as error:
-        raise FileError(
-            f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
-            "set pointmaps.da3.device to cpu"
-        ) from error
-    except (RuntimeError, OSError) as error:
-        raise damaged(checkpoint.source, error) from error
+        _log.warning("'%s' has tensors without a use here: %s", checkpoint.source, listed(unknown))
+    place = Place(device, "set pointmaps.da3.device to cpu")
+    keys = {key.removeprefix("model."): key for key in wanted}
+    by_name = {name: wanted[key] for name, key in keys.items()}
+    state = checkpoint.tensors(keys, by_name, lambda _: torch.float32, place)
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -134,11 +114,11 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
         FileError: tensors of another model, or a description that contradicts them.
     """
     _refuse_relatives(checkpoint)
-    patch = _shape(checkpoint, f"{_VIT}patch_embed.proj.weight", 4)
+    patch = checkpoint.shape(f"{_VIT}patch_embed.proj.weight", 4)
     depth = _count(checkpoint, rf"{_VIT}blocks\.(\d{{1,4}})\.")
     normalised = _numbers(checkpoint, rf"{_VIT}blocks\.(\d{{1,4}})\.attn\.q_norm\.weight")
     first, second, third, fourth = (
-        _shape(checkpoint, f"{_HEAD}projects.{n}.weight", 4)[0] for n in range(4)
+        checkpoint.shape(f"{_HEAD}projects.{n}.weight", 4)[0] for n in range(4)
     )
     first_joint = min(normalised, default=depth)
     _agree(checkpoint, "alt_start", first_joint)
@@ -147,15 +127,15 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
             channels=patch[0],
             depth=depth,
             heads=_heads(checkpoint, patch[0]),
-            hidden=_shape(checkpoint, f"{_VIT}blocks.0.mlp.fc1.weight", 2)[0],
+            hidden=checkpoint.shape(f"{_VIT}blocks.0.mlp.fc1.weight", 2)[0],
             patch=patch[2],
-            positions=math.isqrt(_shape(checkpoint, f"{_VIT}pos_embed", 3)[1] - 1),
+            positions=math.isqrt(checkpoint.shape(f"{_VIT}pos_embed", 3)[1] - 1),
             first_joint=first_joint,
             kept=_kept(checkpoint, depth, first_joint),
         ),
         head=HeadSizes(
             layers=(first, second, third, fourth),
-            features=_shape(checkpoint, f"{_HEAD}scratch.output_conv1.weight", 4)[1],
+            features=checkpoint.shape(f"{_HEAD}scratch.output_conv1.weight", 4)[1],
         ),
         camera_depth=_count(checkpoint, r"model\.cam_enc\.trunk\.(\d{1,4})\."),
     )
@@ -216,21 +196,6 @@ def _agree(checkpoint: Checkpoint, key: str, found: int) -> None:
         )
 
 
-def _shape(checkpoint: Checkpoint, key: str, dimensions: int) -> tuple[int, ...]:
-    shape = checkpoint.shapes.get(key)
-    if shape is None:
-        raise FileError(
-            f"'{checkpoint.source}' lacks {key}; are these whole weights of Depth Anything 3? If "
-            f"not, {remedy()}"
-        )
-    if len(shape) != dimensions or 0 in shape:
-        raise FileError(
-            f"'{checkpoint.source}' has tensors of wrong shapes: {key} is {list(shape)}, expected "
-            f"{dimensions} dimensions"
-        )
-    return shape
-
-
 def _numbers(checkpoint: Checkpoint, pattern: str) -> set[int]:
     found = (re.match(pattern, key) for key in checkpoint.shapes)
     return {int(match[1]) for match in found if match}
@@ -239,8 +204,3 @@ def _numbers(checkpoint: Checkpoint, pattern: str) -> set[int]:
 def _count(checkpoint: Checkpoint, pattern: str) -> int:
     """How many layers there are; a gap between them is missed when their tensors are."""
     return min(1 + max(_numbers(checkpoint, pattern), default=-1), 100)
-
-
-def _listed(texts: list[str], named: int = 5) -> str:
-    rest = f" and {len(texts) - named} more" if len(texts) > named else ""
-    return ", ".join(texts[:named]) + rest

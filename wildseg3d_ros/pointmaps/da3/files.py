@@ -7,41 +7,18 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor
-
-from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.files.reading import is_regular
 from wildseg3d_ros.core.files.text import read_json
-from wildseg3d_ros.pointmaps.weights import find_weights as weights_file
+from wildseg3d_ros.pointmaps import weights
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
-DEFAULT = "depth-anything/DA3-BASE"
+DEFAULT, _TITLE = "depth-anything/DA3-BASE", "Depth Anything 3"
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Tensors of a file by key, read when they are asked for.
-
-    Attributes:
-        source: the file.
-        shapes: of all tensors.
-        read: gives a tensor by its key.
-        name: ``model_name`` of the description; empty where there is none.
-        net: what the description says of the transformer.
-    """
-
-    source: Path
-    shapes: Mapping[str, tuple[int, ...]]
-    read: Callable[[str], Tensor]
-    name: str = ""
-    net: Mapping[str, Any] = field(default_factory=dict)
-
-
-def find_weights(weights: str) -> Path:
+def find_weights(name: str) -> Path:
     """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
-    return weights_file(weights, "Depth Anything 3", (WEIGHTS, DESCRIPTION), remedy)
+    return weights.find_weights(name, _TITLE, (WEIGHTS, DESCRIPTION), remedy)
 
 
 def remedy(name: str = DEFAULT) -> str:
@@ -53,6 +30,21 @@ def remedy(name: str = DEFAULT) -> str:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Checkpoint(weights.Checkpoint):
+    """Tensors of a file.
+
+    Attributes:
+        name: ``model_name`` of the description; empty where there is none.
+        net: what the description says of the transformer.
+    """
+
+    network: ClassVar[str] = _TITLE
+    remedy: ClassVar[Callable[..., str]] = staticmethod(remedy)
+    name: str = ""
+    net: Mapping[str, Any] = field(default_factory=dict)
+
+
 def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
     """Reads what a file of weights and its description hold, the tensors not yet. The stack
     closes the file when it ends.
@@ -60,24 +52,8 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
     Raises:
         FileError: truncated, damaged, or of another format.
     """
-    from safetensors import SafetensorError, safe_open
-
     name, net = _described(path.parent / DESCRIPTION)
-    try:
-        file = stack.enter_context(safe_open(path, framework="pt"))
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise damaged(path, error) from error
-    return Checkpoint(path, shapes, file.get_tensor, name, net)
-
-
-def damaged(path: Path, error: Exception) -> FileError:
-    """What to tell of a file that cannot be read to its end."""
-    size = path.stat().st_size if is_regular(path) else 0
-    return FileError(
-        f"'{path}' ({size / 1e6:.1f} MB) is truncated, damaged or no file of safetensors "
-        f"({_first_line(error)}); {remedy()}"
-    )
+    return Checkpoint(path, *weights.open_safetensors(path, stack, remedy), name, net)
 
 
 def _described(path: Path) -> tuple[str, Mapping[str, Any]]:
@@ -89,7 +65,3 @@ def _described(path: Path) -> tuple[str, Mapping[str, Any]]:
     config = content.get("config")
     net = config.get("net") if isinstance(config, Mapping) else None
     return str(content.get("model_name", "")), net if isinstance(net, Mapping) else {}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

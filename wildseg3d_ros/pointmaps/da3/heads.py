@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wildseg3d_ros.pointmaps.da3.backbone import Grid
-from wildseg3d_ros.pointmaps.mast3r.heads import ResidualConvUnit
+from wildseg3d_ros.pointmaps.layers import ResidualConvUnit
 
 _LAST = 32
 """Channels before the last convolution."""

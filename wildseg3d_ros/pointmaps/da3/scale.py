@@ -23,15 +23,11 @@ from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.pointmaps.features import root_sift
 from wildseg3d_ros.pointmaps.learned_matches import LearnedMatcher
-from wildseg3d_ros.pointmaps.stereo.poses import (
+from wildseg3d_ros.pointmaps.refined_poses import (
     MATCH_SIGMA,
     MIN_FEATURES,
-    Camera,
-    Matches,
     RefinedPoses,
-    match_near_epipolar_lines,
-    near_epipolar_lines,
-    refine_poses,
+    poses_by_features,
 )
 
 Pair = tuple[int, int]
@@ -127,29 +123,20 @@ def find_scale(problem: Anchored, max_disagreement: float) -> Scale:
 
 def _refined(problem: Anchored) -> RefinedPoses:
     """The given poses, refined by what the views' features say, and triangulated features."""
-    given = problem.given
     gray = [
         np.asarray(cv2.cvtColor(view.image, cv2.COLOR_RGB2GRAY), np.uint8)
         for view in problem.views
     ]
-    features = [root_sift(image, 2000) for image in gray]
-    matches: dict[Pair, Matches] = {}
-    for a, b in combinations(range(len(given)), 2):
-        cameras = Camera(problem.K[a], given[a]), Camera(problem.K[b], given[b])
-        baseline = float(np.linalg.norm(given[a, :3, 3] - given[b, :3, 3]))
-        # A shift of a camera turns an epipolar line by it over the distance of a point, which is
-        # some baselines away where something can be triangulated.
-        tolerance = max(
-            problem.sigma[v, 1] + problem.sigma[v, 0] / max(3.0 * baseline, 1e-6) for v in (a, b)
-        )
-        if baseline > 0.0:
-            tolerance = min(tolerance, 0.1)
-            found = match_near_epipolar_lines(features[a], features[b], cameras, tolerance)
-            if problem.matcher is not None and len(found.uv_a) < MIN_FEATURES:
-                learned = problem.matcher.match(gray[a], gray[b])
-                found = near_epipolar_lines(*learned, cameras, tolerance)
-            matches[a, b] = found
-    return refine_poses(problem.K, given, problem.sigma, matches)
+    features = {k: root_sift(image, 2000) for k, image in enumerate(gray)}
+    matcher = problem.matcher
+    return poses_by_features(
+        problem.K,
+        problem.given,
+        problem.sigma,
+        features,
+        combinations(range(len(gray)), 2),
+        lambda a, b: None if matcher is None else matcher.match(gray[a], gray[b]),
+    )
 
 
 def _ratios(

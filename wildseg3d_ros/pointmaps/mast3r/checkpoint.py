@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -14,13 +15,13 @@ from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.pointmaps.mast3r.files import (
     LICENCE,
     Checkpoint,
-    damaged,
     find_weights,
     open_checkpoint,
     remedy,
 )
 from wildseg3d_ros.pointmaps.mast3r.heads import HeadSizes
 from wildseg3d_ros.pointmaps.mast3r.network import Architecture, Mast3r, dtype_of, published_name
+from wildseg3d_ros.pointmaps.weights import Place
 
 _log = logging.getLogger(__name__)
 _LISTED = 5
@@ -85,29 +86,11 @@ def network_from_checkpoint(
     stored = {name: _stored_key(published_name(name), checkpoint.shapes) for name in wanted}
     missing = [published_name(name) for name, key in stored.items() if key is None]
     if missing:
-        raise FileError(
-            f"'{checkpoint.source}' lacks {_listed(missing)}; is it a whole MASt3R checkpoint?"
-        )
+        raise checkpoint.lacks(missing)
     keys = {name: key for name, key in stored.items() if key is not None}
-    wrong = [
-        f"{key} is {list(checkpoint.shapes[key])}, expected {list(wanted[name].shape)}"
-        for name, key in keys.items()
-        if checkpoint.shapes[key] != tuple(wanted[name].shape)
-    ]
-    if wrong:
-        raise FileError(f"'{checkpoint.source}' has tensors of wrong shapes: {_listed(wrong)}")
-    try:
-        state = {
-            name: checkpoint.read(key).to(device=device, dtype=dtype_of(name, dtype))
-            for name, key in keys.items()
-        }
-    except torch.OutOfMemoryError as error:
-        raise FileError(
-            f"the weights of '{checkpoint.source}' do not fit into the memory of {device}; "
-            "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
-        ) from error
-    except (RuntimeError, OSError) as error:
-        raise damaged(checkpoint.source, error) from error
+    way_out = "set pointmaps.mast3r.device to cpu, or its dtype to bfloat16"
+    dtypes = partial(dtype_of, dtype=dtype)
+    state = checkpoint.tensors(keys, wanted, dtypes, Place(device, way_out))
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -123,26 +106,26 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     """
     _refuse_relatives(checkpoint)
     head = "downstream_head1."
-    patch = _shape(checkpoint, "patch_embed.proj.weight", 4)
-    local = _shape(checkpoint, f"{head}head_local_features.fc2.weight", 2)
-    encoder, decoder = patch[0], _shape(checkpoint, "decoder_embed.weight", 2)[0]
+    patch = checkpoint.shape("patch_embed.proj.weight", 4)
+    local = checkpoint.shape(f"{head}head_local_features.fc2.weight", 2)
+    encoder, decoder = patch[0], checkpoint.shape("decoder_embed.weight", 2)[0]
     first, second, third, fourth = (
-        _shape(checkpoint, f"{head}dpt.act_postprocess.{n}.0.weight", 4)[0] for n in range(4)
+        checkpoint.shape(f"{head}dpt.act_postprocess.{n}.0.weight", 4)[0] for n in range(4)
     )
     return Architecture(
         patch=patch[2],
         encoder_channels=encoder,
         encoder_depth=_depth(checkpoint, "enc_blocks"),
         encoder_heads=_head_count(checkpoint, "enc_num_heads", encoder, checkpoint.heads[0]),
-        encoder_hidden=_shape(checkpoint, "enc_blocks.0.mlp.fc1.weight", 2)[0],
+        encoder_hidden=checkpoint.shape("enc_blocks.0.mlp.fc1.weight", 2)[0],
         decoder_channels=decoder,
         decoder_depth=_depth(checkpoint, "dec_blocks"),
         decoder_heads=_head_count(checkpoint, "dec_num_heads", decoder, checkpoint.heads[1]),
-        decoder_hidden=_shape(checkpoint, "dec_blocks.0.mlp.fc1.weight", 2)[0],
+        decoder_hidden=checkpoint.shape("dec_blocks.0.mlp.fc1.weight", 2)[0],
         head=HeadSizes(
             layers=(first, second, third, fourth),
-            features=_shape(checkpoint, f"{head}dpt.scratch.refinenet1.out_conv.weight", 4)[0],
-            last=_shape(checkpoint, f"{head}dpt.head.0.weight", 4)[0],
+            features=checkpoint.shape(f"{head}dpt.scratch.refinenet1.out_conv.weight", 4)[0],
+            last=checkpoint.shape(f"{head}dpt.head.0.weight", 4)[0],
             local_hidden=local[1],
             descriptor=local[0] // patch[2] ** 2 - 1,
         ),
@@ -191,23 +174,11 @@ def _refuse_missing_layers(checkpoint: Checkpoint, architecture: Architecture) -
         if layer not in held[blocks]
     ]
     if missing:
-        raise FileError(
-            f"'{checkpoint.source}' lacks {_listed(missing)}: a network of its sizes has "
-            f"{encoder} layers in the encoder and {decoder} in either decoder; is it a whole "
-            f"MASt3R checkpoint? If not, {remedy()}"
+        raise checkpoint.lacks(
+            missing,
+            f" (a network of its sizes has {encoder} layers in the encoder and {decoder} in "
+            "either decoder)",
         )
-
-
-def _shape(checkpoint: Checkpoint, key: str, dimensions: int) -> tuple[int, ...]:
-    shape = checkpoint.shapes.get(key)
-    if shape is None:
-        raise FileError(f"'{checkpoint.source}' lacks {key}; is it a whole MASt3R checkpoint?")
-    if len(shape) != dimensions or 0 in shape:
-        raise FileError(
-            f"'{checkpoint.source}' has tensors of wrong shapes: {key} is {list(shape)}, expected "
-            f"{dimensions} dimensions"
-        )
-    return shape
 
 
 def _depth(checkpoint: Checkpoint, blocks: str) -> int:
@@ -238,8 +209,3 @@ def _stored_key(key: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     match = re.fullmatch(r"(.*\.scratch\.)layer(\d)_rn(\..*)", key)
     other = f"{match[1]}layer_rn.{int(match[2]) - 1}{match[3]}" if match else ""
     return other if other in shapes else None
-
-
-def _listed(texts: list[str], named: int = _LISTED) -> str:
-    rest = f" and {len(texts) - named} more" if len(texts) > named else ""
-    return ", ".join(texts[:named]) + rest

@@ -12,42 +12,24 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wildseg3d_ros.core.errors import FileError
-from wildseg3d_ros.core.files.reading import is_regular, shown
+from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.files.text import read_json
-from wildseg3d_ros.pointmaps.weights import find_weights as weights_file
+from wildseg3d_ros.pointmaps import weights
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """Tensors of a file by key, read when they are asked for.
-
-    Attributes:
-        source: the file.
-        shapes: of all tensors.
-        read: gives a tensor by its key.
-        heads: numbers of attention heads of encoder and decoder where the file or its
-            ``config.json`` says them; the tensors do not.
-    """
-
-    source: Path
-    shapes: Mapping[str, tuple[int, ...]]
-    read: Callable[[str], Tensor]
-    heads: tuple[int | None, int | None] = (None, None)
-
-
-def find_weights(weights: str) -> Path:
+def find_weights(name: str) -> Path:
     """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
-    return weights_file(weights, "MASt3R", (_FILE,), remedy, (".safetensors", ".pth"))
+    return weights.find_weights(name, "MASt3R", (_FILE,), remedy, (".safetensors", ".pth"))
 
 
 def remedy(name: str = "") -> str:
@@ -60,6 +42,20 @@ def remedy(name: str = "") -> str:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Checkpoint(weights.Checkpoint):
+    """Tensors of a file.
+
+    Attributes:
+        heads: numbers of attention heads of encoder and decoder where the file or its
+            ``config.json`` says them; the tensors do not.
+    """
+
+    network: ClassVar[str] = "MASt3R"
+    remedy: ClassVar[Callable[..., str]] = staticmethod(remedy)
+    heads: tuple[int | None, int | None] = (None, None)
+
+
 def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
     """Reads what a ``.safetensors`` or ``.pth`` file holds, its tensors not yet. The stack closes
     the file when it ends.
@@ -68,25 +64,14 @@ def open_checkpoint(path: Path, stack: ExitStack) -> Checkpoint:
         FileError: truncated, damaged, of another format, or more than data.
     """
     if path.suffix == ".safetensors":
-        return _open_safetensors(path, stack)
+        heads = _heads(_read_config(path.parent / "config.json"))
+        return Checkpoint(path, *weights.open_safetensors(path, stack, remedy), heads)
     if path.suffix == ".pth":
         return _open_pth(path)
     raise FileError(
         f"'{path}' is no checkpoint this package reads: expected .safetensors or .pth, got "
         f"'{path.suffix}'"
     )
-
-
-def _open_safetensors(path: Path, stack: ExitStack) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        file = stack.enter_context(safe_open(path, framework="pt"))
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, OverflowError) as error:
-        raise damaged(path, error) from error
-    heads = _heads(_read_config(path.parent / "config.json"))
-    return Checkpoint(path, shapes, file.get_tensor, heads)
 
 
 def _open_pth(path: Path) -> Checkpoint:
@@ -102,7 +87,7 @@ def _open_pth(path: Path) -> Checkpoint:
             ".safetensors file"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise damaged(path, error) from error
+        raise weights.damaged(path, error, remedy) from error
     tensors = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(tensors, Mapping):
         raise FileError(
@@ -153,7 +138,7 @@ def _refuse_pickles(path: Path) -> None:
             start = file.read(len(legacy))
         is_tar = tarfile.is_tarfile(path)
     except OSError as error:
-        raise damaged(path, error) from error
+        raise weights.damaged(path, error, remedy) from error
     if start == legacy or is_tar:
         form = "a file as torch wrote them before version 1.6 (no zip archive)"
     elif start[:1] == b"\x80":
@@ -182,16 +167,3 @@ def _heads(config: Mapping[str, Any]) -> tuple[int | None, int | None]:
             f"expected two whole numbers; {remedy()}"
         )
     return values[0], values[1]
-
-
-def damaged(path: Path, error: Exception) -> FileError:
-    """What to tell of a file that cannot be read to its end."""
-    size = path.stat().st_size if is_regular(path) else 0
-    return FileError(
-        f"'{path}' ({size / 1e6:.1f} MB) is truncated, damaged or no checkpoint "
-        f"({_first_line(error)}); the published one has 2.8 GB; {remedy()}"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wildseg3d_ros.pointmaps.mast3r.attention import MLP
+from wildseg3d_ros.pointmaps.layers import MLP, ResidualConvUnit
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,6 @@ class EncoderPart:
 
     finest: Tensor
     local: Tensor
-
-
-class ResidualConvUnit(nn.Module):
-    """Two convolutions around an identity, activation first."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
-        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, F, h, w) to the same."""
-        return x + self.conv2(functional.relu(self.conv1(functional.relu(x))))
 
 
 class FeatureFusion(nn.Module):

@@ -1,6 +1,6 @@
 """Pointmaps of RGB cameras with known intrinsics and poses, by triangulation.
 
-1. `poses`: the given poses, refined so that matched features lie on epipolar lines.
+1. `pointmaps.refined_poses`: the given poses, so that matched features lie on epipolar lines.
 2. `depth_range`: which depths a pair is searched for.
 3. `rectification`: both images warped so that rows are epipolar lines.
 4. `matching`: semi-global matching in both directions, and its disparities as points.

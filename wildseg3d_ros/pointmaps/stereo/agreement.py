@@ -22,7 +22,7 @@ from wildseg3d_ros.core.geometry.least_squares import Linearised, gauss_newton
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import PairPrediction, View
-from wildseg3d_ros.pointmaps.stereo.poses import Camera, moved, triangulated_depth
+from wildseg3d_ros.pointmaps.refined_poses import Camera, moved, triangulated_depth
 
 _NOISE = 0.01
 """Standard deviation of a comparison: the relative error of depth that its pixels share."""

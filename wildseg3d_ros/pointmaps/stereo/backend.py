@@ -28,18 +28,11 @@ from wildseg3d_ros.pairing import (
 )
 from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.features import root_sift
+from wildseg3d_ros.pointmaps.refined_poses import Features, RefinedPoses, poses_by_features
 from wildseg3d_ros.pointmaps.stereo.agreement import check_agreement
 from wildseg3d_ros.pointmaps.stereo.config import StereoPointmapConfig
 from wildseg3d_ros.pointmaps.stereo.depth_range import check_range, depth_range
 from wildseg3d_ros.pointmaps.stereo.matching import brightness_ratio, match_pair
-from wildseg3d_ros.pointmaps.stereo.poses import (
-    Camera,
-    Features,
-    Matches,
-    RefinedPoses,
-    match_near_epipolar_lines,
-    refine_poses,
-)
 from wildseg3d_ros.pointmaps.stereo.rectification import rectify
 
 _log = logging.getLogger(__name__)
@@ -192,20 +185,7 @@ class StereoPointmaps:
     ) -> RefinedPoses:
         intrinsics = [np.asarray(view.K) for view in views]
         given = np.stack([np.asarray(view.world_from_cam_prior) for view in views])
-        sigma = self._pose_sigmas(views)
-        cameras = [Camera(K, pose) for K, pose in zip(intrinsics, given, strict=True)]
-        matches: dict[Pair, Matches] = {}
-        for a, b in pairs:
-            # At the angles that are matched a point is some 4 baselines away, so that a shift of
-            # a camera rotates the ray to it by that shift over 3 baselines or less.
-            baseline = float(np.linalg.norm(given[a, :3, 3] - given[b, :3, 3]))
-            tolerance = float(
-                max(sigma[v, 1] + sigma[v, 0] / max(3.0 * baseline, 1e-6) for v in (a, b))
-            )
-            matches[a, b] = match_near_epipolar_lines(
-                features[a], features[b], (cameras[a], cameras[b]), tolerance
-            )
-        return refine_poses(intrinsics, given, sigma, matches)
+        return poses_by_features(intrinsics, given, self._pose_sigmas(views), features, pairs)
 
     def _prediction(
         self, views: Sequence[View], poses: RefinedPoses, pair: Pair

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 from wildseg3d_ros.core.geometry.transforms import apply, invert
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.pointmaps.stereo.poses import MIN_FEATURES, RefinedPoses
+from wildseg3d_ros.pointmaps.refined_poses import MIN_FEATURES, RefinedPoses
 from wildseg3d_ros.pointmaps.stereo.rectification import rectified_depth
 
 

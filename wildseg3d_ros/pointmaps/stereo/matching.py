@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.geometry.cameras import back_project
 from wildseg3d_ros.pointmaps.confidence import UNIT_SIGMA, edge_quality
+from wildseg3d_ros.pointmaps.refined_poses import MIN_FEATURES
 from wildseg3d_ros.pointmaps.stereo.confidence import disparity_sigma
-from wildseg3d_ros.pointmaps.stereo.poses import MIN_FEATURES
 from wildseg3d_ros.pointmaps.stereo.rectification import Rectified
 
 

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ from wildseg3d_ros.pipeline import build_scene, update_scene
 from wildseg3d_ros.ros.building.ipc import Channel
 from wildseg3d_ros.ros.building.scene_masks import SceneMasks
 from wildseg3d_ros.scene.scene import Scene
+
+if TYPE_CHECKING:
+    from wildseg3d_ros.masks.text.sam3 import TextFinder
 
 PIPELINE = "wildseg3d_ros.ros.building.process:Pipeline"
 """Tests name builders of their own."""
@@ -163,6 +166,17 @@ class Pipeline:
             changed = replace(changed, warnings=(*changed.warnings, note))
         return Extended(changed, cloud.object_ids[0])
 
+    def find(
+        self, images: Sequence[NDArray[np.uint8]], text: str, progress: Progress
+    ) -> tuple[int, NDArray[np.bool_]]:
+        """The view and the mask of what a text names most surely."""
+        best = self._finder.find(images, text, progress)[0]
+        return best.view, best.mask
+
+    @functools.cached_property
+    def _finder(self) -> TextFinder:
+        return self._config.text.load()
+
     def undo(self, scene: Scene) -> Extended:
         """Takes the newest change by a prompt back; the id is of the object that it was about."""
         masks = self._masks.of(scene)[0] if scene.object_tree.derived else None
@@ -184,6 +198,7 @@ class _Process:
             "build": self._build,
             "extend": self._extend,
             "undo": self._undo,
+            "find": lambda job, *asked: self._load().find(*asked, self._progress(job)),
         }
 
     def run(self) -> None:

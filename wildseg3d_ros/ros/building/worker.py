@@ -22,9 +22,10 @@ from typing import Any, NoReturn
 
 import wildseg3d_ros
 from wildseg3d_ros.core.errors import Cancelled, ErrorCode, WildSeg3DError
-from wildseg3d_ros.core.types import Prompt, View
+from wildseg3d_ros.core.types import Prompt, View, ViewMask
 from wildseg3d_ros.ros.building.ipc import Channel
 from wildseg3d_ros.ros.building.process import Built, Extended, Settings
+from wildseg3d_ros.scene.camera_pixels import mask_at_camera
 from wildseg3d_ros.scene.scene import Scene
 
 CANCEL_SECONDS = 3.0
@@ -117,6 +118,22 @@ class BuildWorker:
     def undo(self, scene: Scene, cancelled: Callable[[], bool]) -> Extended:
         """Takes the newest change of a scene by a prompt back; otherwise as :meth:`extend`."""
         return self._work("undo", (scene,), lambda *_: None, cancelled)
+
+    def find(self, scene: Scene, text: str, cancelled: Callable[[], bool]) -> ViewMask:
+        """What a text names in a scene, as SAM 3 says, which is loaded for the first one.
+
+        Raises:
+            PromptError: nothing has that name. FileError, ConfigError: SAM 3 is not there.
+            WildSeg3DError: the process is at another work (BUSY); or as of :meth:`build`.
+        """
+        if self._lock.locked():
+            raise WildSeg3DError(
+                f"the process that finds what '{text}' names is building or changing a scene; ask "
+                "again when that is done, or click the object",
+                ErrorCode.BUSY,
+            )
+        view, mask = self._work("find", (scene.images, text), lambda *_: None, cancelled)
+        return mask_at_camera(scene, view, mask)
 
     def _work(
         self,

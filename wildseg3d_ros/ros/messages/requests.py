@@ -43,6 +43,7 @@ class PromptOptions(TypedDict, total=False):
     stamps: Mapping[str, int]
     scene_id: str
     object_ids: Sequence[int]
+    text: str
     level: Level
 
 
@@ -153,5 +154,6 @@ def _prompt(clicks: Sequence[ClickTuple], options: Mapping[str, Any]) -> PromptM
             for frame, *place in options.get("points", ())
         ],
         object_ids=list(options.get("object_ids", ())),
+        text=options.get("text", ""),
         level=LEVELS.index(options.get("level", "whole")),
     )

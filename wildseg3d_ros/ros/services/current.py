@@ -17,13 +17,13 @@ from wildseg3d_msgs.srv import DescribeObject, Segment
 from wildseg3d_ros.core.errors import ErrorCode, PromptError, WildSeg3DError
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import apply, invert
-from wildseg3d_ros.core.types import ObjectCloud
+from wildseg3d_ros.core.types import ObjectCloud, ViewMask
 from wildseg3d_ros.grasping.boxes import OrientedBox
 from wildseg3d_ros.grasping.graspable import GraspableScene
 from wildseg3d_ros.pipeline import segment
 from wildseg3d_ros.ros.messages.clouds import cloud_message
 from wildseg3d_ros.ros.messages.conversions import header
-from wildseg3d_ros.ros.services.prompt_reader import PromptReader
+from wildseg3d_ros.ros.services.prompt_reader import PromptReader, no_text
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.streams.tf.buffer import TF_TOLERANCE, Transforms
 
@@ -38,7 +38,7 @@ class CurrentScene:
         frame_poses: ``scene_from_frame`` by TF frame at the scene's time.
         warnings: of the capture, for every reply.
         boxes: about its objects, by id; those that are not here are fitted when asked for.
-        pose_tolerance, view_poses, live: see :class:`PromptReader`.
+        pose_tolerance, view_poses, live, find: see :class:`PromptReader`.
     """
 
     scene: Scene
@@ -49,6 +49,7 @@ class CurrentScene:
     pose_tolerance: float = TF_TOLERANCE
     view_poses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     live: Callable[[str], tuple[str, Lens] | None] = lambda name: None
+    find: Callable[[Scene, str], ViewMask] = no_text
 
     @cached_property
     def graspable(self) -> GraspableScene:
@@ -65,6 +66,7 @@ class CurrentScene:
             self.pose_tolerance,
             self.view_poses,
             self.live,
+            self.find,
         )
 
     def look_up(

@@ -12,7 +12,7 @@ from wildseg3d_msgs.msg import Alternative as AlternativeMessage
 from wildseg3d_msgs.srv import DescribeObject, Segment
 from wildseg3d_ros.core.types import Alternative, ObjectCloud
 from wildseg3d_ros.core.types.tree import Selected
-from wildseg3d_ros.ros.guard import always_replies
+from wildseg3d_ros.ros.guard import always_replies, answer_apart
 from wildseg3d_ros.ros.messages.clouds import colored_columns
 from wildseg3d_ros.ros.messages.grasps import box_message
 from wildseg3d_ros.ros.qos import SERVICE_QOS
@@ -58,16 +58,14 @@ class LookupServices:
         self._monitor, self._show = monitor, show
         self.segment = always_replies(self._segment, Segment, node.get_logger())
         describes = always_replies(self._describe, DescribeObject, node.get_logger())
-        node.create_service(
-            Segment, "segment", self.segment, qos_profile=SERVICE_QOS, callback_group=group
-        )
-        node.create_service(
-            DescribeObject,
-            "describe_object",
-            describes,
-            qos_profile=SERVICE_QOS,
-            callback_group=ReentrantCallbackGroup(),
-        )
+        for kind, name, handler, its_group in (
+            (Segment, "segment", self.segment, group),
+            (DescribeObject, "describe_object", describes, ReentrantCallbackGroup()),
+        ):
+            server = node.create_service(
+                kind, name, handler, qos_profile=SERVICE_QOS, callback_group=its_group
+            )
+            answer_apart(server, lambda request: bool(request.prompt.text))
 
     def _segment(self, request: Segment.Request) -> Segment.Response:
         check_voxel_size(request.voxel_size)

@@ -31,6 +31,11 @@ _NEWEST = -1
 """Stands for the newest time that TF has; 0 is that of the scene's image."""
 
 
+def no_text(_: Scene, text: str) -> ViewMask:
+    """Finds nothing by its name. Raises PromptError."""
+    raise PromptError(f"nobody here finds what '{text}' names; click it")
+
+
 @dataclass(frozen=True, eq=False)
 class PromptReader:
     """Reads prompts for one scene.
@@ -44,6 +49,7 @@ class PromptReader:
             it elsewhere than before without its having moved.
         view_poses: ``scene_from_cam`` of the scene's views as TF had it.
         live: frame and lens of a camera that publishes; None for another name.
+        find: the mask of what a text names in the scene.
     """
 
     scene: Scene
@@ -53,6 +59,7 @@ class PromptReader:
     pose_tolerance: float = TF_TOLERANCE
     view_poses: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     live: Callable[[str], tuple[str, Lens] | None] = lambda name: None
+    find: Callable[[Scene, str], ViewMask] = no_text
 
     def read(self, message: PromptMessage) -> Prompt:
         """The prompt of a message.
@@ -69,14 +76,16 @@ class PromptReader:
         if message.level >= len(LEVELS):
             listed = ", ".join(f"{i} ({level})" for i, level in enumerate(LEVELS))
             raise PromptError(f"level must be one of {listed}; got {message.level}")
-        return Prompt(
+        prompt = Prompt(
             clicks=tuple(self.click(click) for click in message.clicks),
             level=LEVELS[message.level],
             boxes=tuple(self.box(box) for box in message.boxes),
             masks=tuple(self.mask(mask) for mask in message.masks),
             points=tuple(self.point(point) for point in message.points),
             object_ids=tuple(message.object_ids),
+            text=message.text,
         )
+        return prompt.with_found(self.find(self.scene, prompt.text)) if prompt.text else prompt
 
     def click(self, message: ClickMessage) -> Click:
         """The click in the pinhole image; where it lies in the published one is checked here."""

@@ -9,7 +9,7 @@ The error of a match is Sampson's distance to the epipolar constraint (Hartley a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,6 +123,40 @@ def epipolar_errors(
     by_translation -= (by_translation @ along)[:, None] * along
     slope = [np.cross(ray_a, normal_b), -by_translation, np.cross(ray_b, normal_a), by_translation]
     return error, np.concatenate(slope, 1) / length
+
+
+def poses_by_features(
+    K: Sequence[NDArray],
+    given: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+    features: Mapping[int, Features],
+    pairs: Iterable[tuple[int, int]],
+    matched_otherwise: Callable[[int, int], tuple[NDArray, NDArray] | None] = lambda a, b: None,
+) -> RefinedPoses:
+    """The given poses, refined by the features that pairs of views match.
+
+    Args:
+        K: per view (3, 3) intrinsics. given: (N, 4, 4) ``world_from_cam``.
+        sigma: (N, 2) standard deviations of the given poses, metres and rad.
+        matched_otherwise: (M, 2) pixels in both views of a pair whose features match too little
+            for a median, or None.
+    """
+    cameras = [Camera(k, pose) for k, pose in zip(K, given, strict=True)]
+    matches: dict[tuple[int, int], Matches] = {}
+    for a, b in pairs:
+        baseline = float(np.linalg.norm(_baseline(cameras[a], cameras[b])))
+        if not baseline > 0.0:
+            continue
+        # A point is some 3 baselines away or more where something can be triangulated, so that a
+        # shift of a camera rotates the ray to it by that shift over them at most. What may rotate
+        # by more than 0.1 rad rules nothing out.
+        tolerance = max(sigma[v, 1] + sigma[v, 0] / max(3.0 * baseline, 1e-6) for v in (a, b))
+        both, tolerance = (cameras[a], cameras[b]), min(float(tolerance), 0.1)
+        found = match_near_epipolar_lines(features[a], features[b], both, tolerance)
+        if len(found.uv_a) < MIN_FEATURES and (other := matched_otherwise(a, b)) is not None:
+            found = near_epipolar_lines(*other, both, tolerance)
+        matches[a, b] = found
+    return refine_poses(K, given, sigma, matches)
 
 
 def refine_poses(
