@@ -93,7 +93,7 @@ class Overlap:
 
     def of(self, index: NDArray[np.int64], layers: NDArray[np.int64]) -> Overlap:
         """The overlap of some masks with each other, numbered anew, in some layers."""
-        if len(index) == len(self.seen):  # one level: copies would be most of the memory
+        if len(index) == len(self.seen) and len(layers) == self.seen.shape[1]:  # as it is
             return self
         pick = np.ix_(index, layers)
         return Overlap(
