@@ -14,7 +14,7 @@ from torch import Tensor
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.reading import is_regular
 from wildseg3d_ros.core.files.text import read_json
-from wildseg3d_ros.pointmaps.weights import find_weights as weights_file
+from wildseg3d_ros.core.weights import find_weights as weights_file
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 DEFAULT = "depth-anything/DA3-BASE"
@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 def find_weights(weights: str) -> Path:
-    """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
+    """The file of weights that a setting names; see :mod:`wildseg3d_ros.core.weights`."""
     return weights_file(weights, "Depth Anything 3", (WEIGHTS, DESCRIPTION), remedy)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.reading import is_regular, shown
 from wildseg3d_ros.core.files.text import read_json
-from wildseg3d_ros.pointmaps.weights import find_weights as weights_file
+from wildseg3d_ros.core.weights import find_weights as weights_file
 
 LICENCE = "CC BY-NC-SA 4.0"
 _FILE = "model.safetensors"
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 def find_weights(weights: str) -> Path:
-    """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
+    """The file of weights that a setting names; see :mod:`wildseg3d_ros.core.weights`."""
     return weights_file(weights, "MASt3R", (_FILE,), remedy, (".safetensors", ".pth"))
 
 
