@@ -14,8 +14,8 @@ from wildseg3d_ros.core.files.reading import MIB, read_bytes
 LARGEST_JSON = 16 * MIB
 """Bytes of a file: Python takes twenty times as much for what it says."""
 _LARGEST_YAML = MIB // 4
-LARGEST_TEXT = 64 * MIB
-"""Bytes of a file of lines of numbers."""
+LARGEST_TEXT = 16 * MIB
+"""Bytes of a file of numbers: Python takes twenty times as much for its words."""
 _DEEPEST = 50
 """Lists and mappings within each other."""
 _VALUES = 20_000
