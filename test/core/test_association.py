@@ -162,14 +162,18 @@ def test_associate_under_segmented_mask_divided(rings):
             assert ObjectVisibility.MASKED in states
 
 
-def test_associate_fragment_absorbed(rings):
+@pytest.mark.parametrize("apart", [False, True], ids=["one layer", "a layer of its own"])
+def test_associate_fragment_absorbed(rings, apart):
     """A fragment that one view cuts off belongs to its object."""
-    for truth, _, _ in rings:
+    for truth, _, _ in rings[: 1 if apart else None]:
         areas = [(m == 5).sum() for m in truth.labels]
         v = int(np.argmax(areas))
         masks = [m.copy() for m in truth.labels]
         row, column = np.nonzero(masks[v] == 5)
         masks[v][row[column > np.median(column)], column[column > np.median(column)]] = 99
+        if apart:
+            cut = masks[v] == 99
+            masks[v] = np.stack([np.where(cut, 0, masks[v]), np.where(cut, 99, 0)])
         result = associate(masks, exact_world(truth), draw_depths(truth))
         assert result.id_of_mask[v][99] == result.id_of_mask[v][5]
         ids = {n[5] for n, area in zip(result.id_of_mask, areas, strict=True) if area > 100}

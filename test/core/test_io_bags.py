@@ -130,7 +130,7 @@ def test_load_bag_finds_cameras_whatever_their_names(names, truth, tmp_path):
     same_views(load_bag(bag).views, truth.views, START_NS + TENTH)
 
 
-def test_load_bag_leaves_out_infrared_and_takes_registered_depth(truth, tmp_path):
+def test_load_bag_leaves_out_infrared_and_overlays_and_takes_registered_depth(truth, tmp_path):
     messages = fixed_cameras(truth.views)
     info, color, depth = messages[1:4]
     extra = [
@@ -139,6 +139,9 @@ def test_load_bag_leaves_out_infrared_and_takes_registered_depth(truth, tmp_path
         ("/cam_0/depth/camera_info", *info[1:]),
         ("/cam_0/depth/image_rect_raw", depth[1], bags.image(
             np.full((48, 64), 9, np.float32), "32FC1", "other", START_NS)),
+        # What a scene node publishes of the camera.
+        ("/cam_0/camera_info", *info[1:]),
+        ("/cam_0/overlay", *color[1:]),
     ]  # fmt: skip
     bag = write_bag(tmp_path / "bag", [*messages[:1], *extra, *messages[1:]])
     same_views(load_bag(bag).views, truth.views, START_NS + TENTH)

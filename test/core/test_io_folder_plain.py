@@ -83,3 +83,13 @@ def test_load_folder_plain_turns_images(tmp_path, orientation):
     upright = image if orientation == 1 else cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
     assert found.shape == upright.shape
     assert np.abs(found.astype(int) - upright).mean() < 3
+
+
+def test_load_folder_plain_pictures_of_depth_are_no_views(tmp_path):
+    """rs-convert writes depth as coloured images beside the others."""
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    for name in ("r_Color_1.5.png", "r_Depth_1.5.png", "depth0001.png", "depths.png"):
+        write_png(tmp_path / name, image)
+    recording = load_folder(tmp_path)
+    assert [view.name for view in recording.views] == ["depths", "r_Color_1.5"]
+    assert "r_Depth_1.5.png (named as depth)" in recording.warnings[0]

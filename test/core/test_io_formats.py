@@ -134,7 +134,7 @@ def test_load_folder_colmap_models(model, truth, written, tmp_path):
     lines = [f"{i} {model}" for i in (1, 2, 3)]
     (folder / "sparse/0/cameras.txt").write_text("\n".join(lines))
     if model.startswith("FOV"):
-        with pytest.raises(FileError, match="camera model FOV is not read; known are"):
+        with pytest.raises(FileError, match="camera model FOV, which is not read.*undistorter"):
             load_folder(folder)
         return
     view = load_folder(folder).views[0]
@@ -186,12 +186,49 @@ def test_load_folder_of_no_format_lists_what_was_looked_for(tmp_path):
         assert text in str(caught.value)
 
 
+FOREIGN = {
+    "x.bag": "a bag of ROS 1: .*rosbags-convert",
+    "x.r3d": "Record3D: .*ns-process-data",
+    "x.mp4": "a video: .*ffmpeg",
+    "x.tgz": "an archive: unpack it",
+    "scan.ply": "has no images: export",
+    "database.db": "COLMAP, which has no poses: .*mapper",
+    "keyframes/cameras/1.json": "raw data of Polycam: .*ns-process-data polycam",
+    "results/1.jpg traj.txt": "a sequence of Replica: write a transforms.json",
+    "test/1/scene_camera.json": "give '.*test/1', which is a BOP scene",
+    "deep/transforms.json": "give '.*deep', which is a recording of nerfstudio",
+}
+"""What is often given, by the files that are there."""
+
+
+@pytest.mark.parametrize("files", FOREIGN)
+def test_load_folder_names_what_is_given_instead(files, tmp_path):
+    for name in files.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(FileError, match=FOREIGN[files]):
+        load_folder(tmp_path)
+    if files[0] == "x":  # the file alone as well
+        with pytest.raises(FileError, match=FOREIGN[files]):
+            load_folder(tmp_path / files)
+
+
+def test_load_folder_colmap_in_parts_or_not_fetched(written, tmp_path):
+    folder = shutil.copytree(written["colmap text"], tmp_path / "colmap")
+    shutil.copytree(folder / "sparse" / "0", folder / "sparse" / "1")
+    assert any("in several parts" in told for told in load_folder(folder).warnings)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (folder / "sparse" / "0" / "cameras.txt").write_text(pointer)
+    with pytest.raises(FileError, match="a file of git LFS that was not fetched.*lfs pull"):
+        load_folder(folder)
+
+
 # ---- what is missing -------------------------------------------------------------------------
 
 MISSING = {
     ("colmap", "sparse/0/images.bin"): "lacks 'images.bin'",
     ("colmap", "sparse/0/cameras.bin"): "lacks 'cameras.txt'",
-    ("colmap", "images"): "cannot read image",
+    ("colmap", "images"): "lists images as 'cam_0.png', which are in none of 'images'",
     ("colmap text", "sparse/0/cameras.txt"): "lacks 'cameras.txt'",
     ("llff", "images"): "image folder of an LLFF scene .* is missing",
     ("llff", "images/view_1.png"): "poses of 3 images, but .* holds 2",
@@ -286,3 +323,13 @@ def test_load_folder_bop_without_truth(written, tmp_path):
     assert recording.object_masks == (None, None, None)
     assert all(view.world_from_cam_prior is None for view in recording.views)
     assert "has no scene_gt.json" in recording.warnings[0]
+
+
+def test_load_folder_a_list_of_many_numbers_takes_no_memory(written, tmp_path):
+    """Python takes twenty times the bytes of a text for its words."""
+    folder = shutil.copytree(written["mvsnet"], tmp_path / "mvsnet")
+    for path in sorted((folder / "cams").iterdir())[:2]:
+        with path.open("r+b") as file:
+            file.truncate(20_000_000)  # a hole, which takes no room on a disk
+    with pytest.raises(FileError, match=r"_cam.txt'.*it has 20.0 MB, and at most 16.8 MB"):
+        load_folder(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -498,8 +499,8 @@ def test_sam2_network_hub_name_or_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileError) as error:
         Sam2Masks(settings("models/sam2"))
-    assert f"neither a folder (there is no '{tmp_path}/models/sam2') nor" in str(error.value)
-    assert "downloaded model" in str(error.value)
+    assert f"there is no such file or folder (seen from {tmp_path})" in str(error.value)
+    assert "no model of that name was downloaded" in str(error.value)
 
 
 def test_sam2_network_damaged_weights(weights, tmp_path):
@@ -534,3 +535,36 @@ def test_sam2_network_no_such_device(weights):
     """No such device."""
     with pytest.raises(ConfigError, match=r"masks.sam2.device 'cuda:97'"):
         Sam2Masks(settings(weights, device="cuda:97"))
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        ("memory_attention_num_layers", 10**8, "memory_attention_num_layers is 100000000; no"),
+        ("memory_attention_num_layers", 10**5, "far larger than its weights, which are 1.1 M"),
+        ("mask_decoder_config.mlp_dim", 10**9, "mlp_dim is 1000000000; no network"),
+        ("mask_decoder_config.mlp_dim", 64, "of another shape, such as .*mlp.*hf download"),
+        ("mask_decoder_config.hidden_size", 10**30, "has more than 64 bits"),
+        ("vision_config.backbone_config.window_size_per_stage.1", 20000, "20000; no network"),
+        ("vision_config.backbone_config.query_stride.0", 3, "do not run as their config.json"),
+        ("vision_config.backbone_feature_sizes.0", "x", "do not run as their config.json"),
+        ("quantity", "[" * 10**5, "deep within each other"),
+    ],
+)
+def test_sam2_network_absurd_description(weights, truth, tmp_path, where, value, said):
+    """What no network has is refused before it takes time and memory."""
+    other = tmp_path / "other"
+    shutil.copytree(weights, other)
+    path = other / "config.json"
+    config = json.loads(path.read_text())
+    *groups, name = where.split(".")
+    part = config
+    for group in groups:
+        part = part[group]
+    part[int(name) if isinstance(part, list) else name] = value
+    text = json.dumps(config)
+    path.write_text(text.replace(f'"{value}"', value) if name == "quantity" else text)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FileError, match=said):
+        Sam2Masks(settings(other)).network.encode(truth.views[0].image)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 300_000

@@ -24,7 +24,15 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
-from hostile_files import KINDS, Case, checkpoint_words, make_case, make_good, tensors
+from hostile_files import (
+    KINDS,
+    Case,
+    checkpoint_words,
+    make_case,
+    make_good,
+    network_words,
+    tensors,
+)
 
 from wildseg3d_ros.cli import main as wildseg3d
 
@@ -33,7 +41,7 @@ CPU_SECONDS, WALL_SECONDS = 20, 600
 LARGEST_MB = 1000
 STORAGES = ("mcap", "sqlite3")
 _DEFECT = 70
-_BESIDE = ("wildseg3d: warning", "libpng ", "[ WARN:", "Corrupt JPEG")
+_BESIDE = ("wildseg3d: warning", "SAM 2 weights", "libpng ", "[ WARN:", "Corrupt JPEG")
 """Lines beside that of an error: warnings, and what image libraries write by themselves."""
 
 
@@ -191,6 +199,12 @@ def _load(good: Path, kinds: tuple[str, ...]) -> None:
             weights.write_bytes(tensors(random.Random(0), {"a": [8]}))
             none = checkpoint_words(good / "recording", weights, good / "out")
             assert wildseg3d(list(map(str, none))) == 2, said.getvalue()
+        if "network" in kinds:
+            from wildseg3d_testing.sam2_weights import write_small_sam2
+
+            weights = write_small_sam2(good / "network")
+            words = network_words(good / "recording", weights, good / "out")
+            assert wildseg3d(list(map(str, words))) == 0, said.getvalue()
 
 
 def report(outcomes: list[Outcome]) -> str:

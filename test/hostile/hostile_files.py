@@ -248,12 +248,53 @@ def checkpoint_words(recording: Path, weights: Path, out: Path) -> list:
     return ["build", recording, "-o", out, "--quiet", *options]
 
 
+def sizes_way(rng: random.Random, network: Path) -> None:
+    """Numbers of a description that no network has, or not this one."""
+    path = network / "config.json"
+    value = json.loads(path.read_text())
+    for _ in range(rng.choice([1, 1, 3])):
+        part, key = value, rng.choice(list(value))
+        while isinstance(part[key], dict | list) and part[key]:
+            part = part[key]
+            key = rng.choice(list(part) if isinstance(part, dict) else range(len(part)))
+        part[key] = rng.choice([-1, 0, 3, 5000, 10**5, 10**8, 10**9, 10**30, 1e300, 0.5])
+    path.write_text(json.dumps(value))
+
+
+def described_way(rng: random.Random, network: Path) -> None:
+    path = network / "config.json"
+    path.write_bytes(json_spoilt(rng, path.read_bytes()))
+
+
+def stored_way(rng: random.Random, network: Path) -> None:
+    path = rng.choice(sorted(network.iterdir()))
+    if rng.random() < 0.5:
+        no_file(rng, path)
+    else:
+        path.write_bytes(rng.choice(BYTES)(rng, path.read_bytes()))
+
+
+def network_case(rng: random.Random, way: Callable, good: Path, folder: Path) -> list:
+    shutil.copytree(good / "network", folder / "network")
+    way(rng, folder / "network")
+    return network_words(good / "recording", folder / "network", folder / "out.ws3d")
+
+
+def network_words(recording: Path, weights: Path, out: Path) -> list:
+    settings = ("masks.backend=sam2", f"masks.sam2.weights={weights}", "masks.sam2.grid=2",
+                "masks.sam2.predicted_iou=0", "masks.sam2.stability=0", "masks.sam2.device=cpu",
+                "masks.sam2.anchors=1", "alignment.check_rig=false")  # fmt: skip
+    options = [word for setting in settings for word in ("--set", setting)]
+    return ["build", recording, "-o", out, "--quiet", *options]
+
+
 KINDS: dict[str, tuple[Callable, tuple[Callable, ...]]] = {
     "scene": (scene_case, (*ZIPS, header_spoilt, header_spoilt, header_spoilt)),
     "recording": (recording_case, (json_way, json_way, image_way, kind_way, npy_way, plain_way)),
     "pairs": (pairs_case, ZIPS),
     "yaml": (yaml_case, (alias_way, scalar_way, group_way, deep_way, not_there)),
     "checkpoint": (checkpoint_case, (layers_way, small_way, noise_way, config_way, not_there)),
+    "network": (network_case, (sizes_way, sizes_way, sizes_way, described_way, stored_way)),
     "dataset": (dataset_case, FORMAT_WAYS),
     **({"bag": (bag_case, BAG_WAYS)} if HAS_BAGS else {}),
 }

@@ -11,10 +11,12 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import make_transform, rotation_from_vector
 from wildseg3d_ros.ros.messages import conversions as c
 from wildseg3d_ros.ros.topics.scene import as_mono16
 from wildseg3d_ros.streams import images, messages
+from wildseg3d_ros.streams.camera_info import lens_from_info
 from wildseg3d_ros.streams.compressed import rgb_from_compressed
 
 WHO = "camera 'left'"
@@ -326,3 +328,16 @@ def test_as_mono16_large_id():
     labels = np.array([[0, 1, 65535, 65536, 65537]], np.int32)
     np.testing.assert_array_equal(as_mono16(labels), [[0, 1, 65535, 0, 0]])
     assert as_mono16(labels).dtype == np.uint16
+
+
+@pytest.mark.parametrize(("count", "fisheye"), [(0, False), (5, False), (8, False), (4, True)])
+def test_info_from_lens_round_trip(count, fisheye):
+    """The calibration that is published is the one that was heard."""
+    K = np.array([[600.0, 0, 319.5], [0, 610, 239.5], [0, 0, 1]])
+    lens = Lens(K, (480, 640), np.linspace(0.1, 0.01, count), fisheye)
+    info = c.info_from_lens(lens, "optical", 7)
+    again = lens_from_info(info, lens.size, "camera 'a'", "a/camera_info")
+    np.testing.assert_array_equal(again.K, K)
+    np.testing.assert_array_equal(again.coefficients, lens.coefficients)
+    assert again.fisheye == fisheye
+    assert info.header == c.header("optical", 7)

@@ -111,6 +111,12 @@ def test_moveit_mesh_is_closed_and_has_the_volume_of_the_box(found):
     assert {(b, a) for a, b in edges.tolist()} == set(map(tuple, edges.tolist()))
 
 
+def test_moveit_mesh_of_a_sheet_is_refused(found):
+    flat = SimpleNamespace(**{**vars(found), "points": found.points[:3]})
+    with pytest.raises(InputError, match="3 points .* lie in a plane.*--shape box"):
+        moveit_objects.collision_object(flat, "wildseg3d_7", "mesh")
+
+
 def test_moveit_allowed_collisions_keep_what_was_there():
     import moveit_msgs.msg as moveit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import threading
+import time
 from functools import partial
 
 import cv2

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 import table
 from action_msgs.msg import GoalStatus
 from listening import PATIENCE, wait_for
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from wildseg3d_msgs.action import BuildScene
 from wildseg3d_msgs.msg import Click, Prompt, Status
@@ -19,9 +21,12 @@ from wildseg3d_ros.core.geometry.transforms import apply, invert, make_transform
 from wildseg3d_ros.ros.messages.clouds import points_from_cloud
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.replay_node import optical_frame
+from wildseg3d_ros.streams.camera_info import lens_from_info
+from wildseg3d_ros.streams.compressed import rgb_from_compressed
 from wildseg3d_ros.streams.images import array_from_image
 
 VIEWS = table.make_views()
+JPEG = "rgb8; jpeg compressed bgr8"
 
 
 def on(label: int, view: int = 0) -> tuple[str, int, int]:
@@ -126,11 +131,18 @@ def test_scene_topics_late_joiners(live):
 
     def hear(topic, message):
         heard[topic] = message
-        if len(heard) == 2:
+        if len(heard) == 6:
             all_heard.set()
 
     late.create_subscription(PointCloud2, "scene_cloud", lambda m: hear("cloud", m), latched())
     late.create_subscription(Image, "left/labels", lambda m: hear("labels", m), latched())
+    for kind, topic in (
+        (CameraInfo, "left/camera_info"),
+        (Image, "left/overlay"),
+        (CompressedImage, "left/labels/compressed"),
+        (CompressedImage, "left/overlay/compressed"),
+    ):
+        late.create_subscription(kind, topic, partial(hear, topic), latched())
     world.add(late, threads=1)
     assert all_heard.wait(PATIENCE)
     points, colors = points_from_cloud(heard["cloud"])
@@ -142,6 +154,17 @@ def test_scene_topics_late_joiners(live):
     assert heard["labels"].encoding == "mono16"
     assert heard["labels"].header.frame_id == optical_frame("left")
     np.testing.assert_array_equal(labels, table.trace(VIEWS[1].world_from_cam_prior)[2])
+    # What image_transport and image_geometry find beside them.
+    packed, overlay = (heard[f"left/{name}/compressed"] for name in ("labels", "overlay"))
+    assert (packed.format, overlay.format) == ("mono16; png compressed ", JPEG)
+    unpacked = cv2.imdecode(np.frombuffer(packed.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(unpacked, labels)
+    pictured = rgb_from_compressed(overlay, "overlay").astype(int)
+    assert np.abs(pictured - array_from_image(heard["left/overlay"], "overlay")).mean() < 3
+    info = heard["left/camera_info"]
+    assert info.header == packed.header == overlay.header == heard["labels"].header
+    lens = lens_from_info(info, table.SIZE, "camera 'left'", "left/camera_info")
+    np.testing.assert_array_equal(lens.K, VIEWS[1].K)
 
 
 @pytest.mark.parametrize("depth_encoding", ["16UC1", "32FC1"])

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Pose
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 
-from wildseg3d_ros.core.errors import ErrorCode, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, InputError, WildSeg3DError
 from wildseg3d_ros.core.geometry.transforms import apply
 from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.client import SceneClient
@@ -67,10 +67,20 @@ def collision_object(found: Description, name: str, shape: str):
 
 
 def hull(points: NDArray[np.float64]):
-    """shape_msgs/msg/Mesh of the convex hull of (M, 3) points, its triangles facing outwards."""
+    """shape_msgs/msg/Mesh of the convex hull of (M, 3) points, its triangles facing outwards.
+
+    Raises:
+        InputError: the points lie in a plane.
+    """
     from shape_msgs.msg import Mesh, MeshTriangle  # pyright: ignore[reportMissingImports]
 
-    found = ConvexHull(points)
+    try:
+        found = ConvexHull(points)
+    except QhullError as error:
+        raise InputError(
+            f"the {len(points)} points of the object lie in a plane, and a mesh needs a volume; "
+            "take --shape box"
+        ) from error
     triangles = points[found.simplices]
     normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     inwards = np.einsum("ij,ij->i", normal, found.equations[:, :3]) < 0

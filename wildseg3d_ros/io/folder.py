@@ -57,6 +57,7 @@ from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.formats.base import IGNORE as IGNORE
 from wildseg3d_ros.io.formats.base import Format, natural_order
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO, choose_format, unknown
+from wildseg3d_ros.io.formats.foreign import foreign_file
 from wildseg3d_ros.io.frames import evenly_spaced, read_each, unique_names
 from wildseg3d_ros.io.images import left_out_because, read_color, write_image
 from wildseg3d_ros.io.recording import Recording
@@ -118,7 +119,8 @@ def _check_folder(folder: Path, path: str | Path) -> None:
     try:
         is_empty = not any(folder.iterdir())
     except NotADirectoryError:
-        raise FileError(f"'{path}' is a file; expected a folder of images") from None
+        told = foreign_file(folder) or f"'{path}' is a file"
+        raise FileError(f"{told}; expected a folder of images") from None
     except FileNotFoundError:
         raise FileError(f"'{path}' does not exist; expected a folder of images") from None
     except (OSError, ValueError) as error:

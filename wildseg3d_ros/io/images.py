@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from wildseg3d_ros.core.files.reading import opened, read_bytes
 from wildseg3d_ros.core.files.writing import write_bytes
 from wildseg3d_ros.core.geometry.depth import unsaturated
 
+_OF_DEPTH = re.compile(r"(?i)(^|[\W_])depth($|[\W_\d])")
+"""What drivers write into the names of pictures of depth, which may be of 8 bits."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -119,7 +122,7 @@ def left_out_because(path: Path) -> str:
     if start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:26] == b"\x10\x00":
         return "16 bits of one channel: depth or labels"
     if path.suffix.lower() in SUFFIXES:
-        return ""
+        return "named as depth" if _OF_DEPTH.search(path.stem) else ""
     try:
         image_head(start)
     except ValueError as error:

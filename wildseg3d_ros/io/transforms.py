@@ -61,7 +61,17 @@ _MEANT = {
         "integer_depth_scale",
     ),
     "depth_file_path": ("depth", "depth_path", "depth_file"),
-    "transform_matrix": ("pose", "c2w", "cam2world", "camera_to_world", "extrinsics", "transform"),
+    "transform_matrix": (
+        "pose",
+        "c2w",
+        "cam2world",
+        "camera_to_world",
+        "extrinsics",
+        "transform",
+        "quaternion",
+        "rotation",
+        "qvec",
+    ),
     "fl_x": (
         "intrinsics",
         "intrinsic_matrix",

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ConfigError, FileError
-from wildseg3d_ros.core.files.reading import is_folder, of_home
+from wildseg3d_ros.core.files.reading import shown
+from wildseg3d_ros.core.models import DESCRIPTION, WEIGHTS, build, call, read_checkpoint
+from wildseg3d_ros.core.weights import find_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +54,7 @@ class LearnedMatcher:
         self._torch = torch
         self._device = torch_device(device, f"the device of {setting}")
         kind = transformers.EfficientLoFTRForKeypointMatching
+        self._who = f"EfficientLoFTR weights '{weights}'"
         self._network = _load(kind, weights, setting).to(self._device).eval()
 
     @classmethod
@@ -64,7 +67,7 @@ class LearnedMatcher:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(M, 2) pixels in each of two images (H, W) that show the same places."""
         with self._torch.inference_mode():
-            return self._match(gray_a, gray_b)
+            return call(self._who, self._match, gray_a, gray_b)
 
     def _match(
         self, gray_a: NDArray[np.uint8], gray_b: NDArray[np.uint8]
@@ -144,25 +147,27 @@ def _in_image(
 
 
 def _load(kind: Any, weights: str, setting: str) -> Any:
-    path = of_home(weights)
-    source = str(path) if is_folder(path) else weights
-    remedy = (
-        "fetch them with `hf download zju-community/efficientloftr` (64 MB, licence Apache-2.0), "
-        f"or set {setting} to the model's folder"
-    )
-    try:
-        network, report = kind.from_pretrained(
-            source, local_files_only=True, output_loading_info=True
+    import torch
+
+    def remedy(name: str = "zju-community/efficientloftr") -> str:
+        return (
+            f"fetch them with `hf download {name} {DESCRIPTION} {WEIGHTS}` (64 MB, licence "
+            f"Apache-2.0), or set {setting} to the model's folder"
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+
+    file = find_weights(weights, "EfficientLoFTR", (WEIGHTS, DESCRIPTION), remedy)
+    try:
+        network, report = build(kind, read_checkpoint(file), torch.float32)
+    # Of any class: what a description says is handed to Python and PyTorch as it is.
+    except Exception as error:
+        text = (str(error).strip() or repr(error)).splitlines()[0]
         raise FileError(
-            f"cannot load weights of EfficientLoFTR from '{weights}' "
-            f"({str(error).strip().splitlines()[0]}); {remedy}"
+            f"cannot load weights of EfficientLoFTR from '{weights}' ({shown(text)}); {remedy()}"
         ) from error
     if missing := [*report["missing_keys"], *report["mismatched_keys"]][:3]:
         raise FileError(
             f"the weights of '{weights}' are not complete, or of another model: {missing} are "
-            f"missing; {remedy}"
+            f"missing; {remedy()}"
         )
     _log.warning("EfficientLoFTR weights '%s' loaded; the published ones: Apache-2.0", weights)
     return network

@@ -28,12 +28,13 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from wildseg3d_ros.core.errors import ErrorCode, InputError
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.loading import load_recording
 from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.ros.messages.conversions import (
-    header,
     image_from_array,
+    info_from_lens,
     time_message,
     transform_from_matrix,
 )
@@ -195,19 +196,9 @@ def camera_messages(name: str, view: View, depth_encoding: str) -> dict[str, Ima
             "can be replayed",
             ErrorCode.BAD_CALIBRATION,
         )
-    frame, (height, width) = optical_frame(name), view.size
-    info = CameraInfo(
-        header=header(frame, 0),
-        height=height,
-        width=width,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=view.K.ravel(),
-        r=np.eye(3).ravel(),
-        p=np.pad(view.K, ((0, 0), (0, 1))).ravel(),
-    )
+    frame = optical_frame(name)
     messages: dict[str, Image | CameraInfo] = {
-        "camera_info_topic": info,
+        "camera_info_topic": info_from_lens(Lens(view.K, view.size), frame),
         "image_topic": image_from_array(view.image, "rgb8", frame),
     }
     if view.depth is not None:

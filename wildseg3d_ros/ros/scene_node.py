@@ -171,7 +171,8 @@ class SceneNode(ManagedNode):
 
     def configure(self) -> None:
         """Loads the models, in the build process, and makes the publishers."""
-        self._topics = SceneTopics(self, self.cameras.names)
+        infos = {n: self.cameras[n].config.camera_info_topic for n in self.cameras.names}
+        self._topics = SceneTopics(self, infos)
         self._worker.configure(self._settings(self._config.node()))
         self._worker.load()
 

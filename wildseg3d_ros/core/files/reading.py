@@ -12,6 +12,8 @@ from typing import BinaryIO
 from wildseg3d_ros.core.errors import ErrorCode, FileError
 
 MIB = 1 << 20
+_LONGEST_POINTER = 1024
+"""Bytes of a file that git LFS leaves in the place of another."""
 
 
 @contextmanager
@@ -45,6 +47,12 @@ def opened(
             raise FileError(
                 f"cannot read {what} '{shown(path)}': it has {found.st_size / 1e6:.1f} MB, and at "
                 f"most {largest / 1e6:.3g} MB are read",
+                code,
+            )
+        if found.st_size < _LONGEST_POINTER and file.peek().startswith(b"version https://git-lfs"):
+            raise FileError(
+                f"cannot read {what} '{shown(path)}': it is a file of git LFS that was not "
+                "fetched; fetch it with `git lfs pull`",
                 code,
             )
         try:

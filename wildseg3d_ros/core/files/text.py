@@ -14,8 +14,8 @@ from wildseg3d_ros.core.files.reading import MIB, read_bytes
 LARGEST_JSON = 16 * MIB
 """Bytes of a file: Python takes twenty times as much for what it says."""
 _LARGEST_YAML = MIB // 4
-LARGEST_TEXT = 64 * MIB
-"""Bytes of a file of lines of numbers."""
+LARGEST_TEXT = 16 * MIB
+"""Bytes of a file of numbers: Python takes twenty times as much for its words."""
 _DEEPEST = 50
 """Lists and mappings within each other."""
 _VALUES = 20_000
@@ -35,27 +35,29 @@ def read_text(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> st
         raise FileError(f"cannot read {what} '{path}': it is no text: {error}", code) from error
 
 
-def read_json(path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE) -> Any:
-    """What a JSON file says; whole numbers have 64 bits.
+def read_json(
+    path: Path, what: str, code: ErrorCode = ErrorCode.BAD_FILE, of_any_size: bool = False
+) -> Any:
+    """What a JSON file says; whole numbers have 64 bits, unless they may be of any size.
 
     Raises:
         FileError: missing, too large, or not readable JSON.
     """
     data = read_bytes(path, what, LARGEST_JSON, code)
     try:
-        return parse_json(data)
+        return parse_json(data, of_any_size)
     except ValueError as error:
         raise FileError(f"'{path}' is not readable JSON: {error}", code) from error
 
 
-def parse_json(data: bytes) -> Any:
-    """What JSON text says.
+def parse_json(data: bytes, of_any_size: bool = False) -> Any:
+    """What JSON text says; whole numbers of any size become floats.
 
     Raises:
         ValueError: says why it is not readable.
     """
     try:
-        value = json.loads(data, parse_int=_whole)
+        value = json.loads(data, parse_int=float if of_any_size else _whole)
     except RecursionError:
         raise ValueError("lists or objects lie too deep within each other") from None
     _check_depth(value)

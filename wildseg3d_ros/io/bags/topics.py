@@ -18,6 +18,8 @@ _COLOR = re.compile(r"colou?r|rgb|left_rgb|rgb_raw")
 _NOT_COLOR = re.compile(r"(aligned_)?depth|ir\d*$|infra")
 _REGISTERED = ("aligned_depth_to_color", "depth_registered", "depth_to_rgb", "registered")
 """What the topic of depth that is registered to colour is named by, the surest first."""
+_OURS = re.compile("/(labels|overlay)(/compressed)?$")
+"""What the scene node publishes beside a calibration, where its topics were recorded too."""
 _LISTED = 40
 
 
@@ -138,6 +140,7 @@ def _image_in(place: str, topics: Mapping[str, Topic]) -> str | None:
             )
         )
         and "depth" not in t.name.removeprefix(place)
+        and not _OURS.search(t.name)
     ]
     return min(there, key=lambda t: (topics[t].kind == COMPRESSED, "rect" in t, t), default=None)
 

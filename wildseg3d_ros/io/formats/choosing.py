@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from wildseg3d_ros.core.errors import ConfigError, ErrorCode, FileError
+from wildseg3d_ros.core.files.reading import is_regular
 from wildseg3d_ros.io.formats import (
     apc,
     blender,
@@ -17,6 +19,7 @@ from wildseg3d_ros.io.formats import (
     tum,
 )
 from wildseg3d_ros.io.formats.base import Format, named
+from wildseg3d_ros.io.formats.foreign import foreign_folder
 from wildseg3d_ros.io.images import SUFFIXES
 
 NERFSTUDIO, PLAIN = "nerfstudio", "plain"
@@ -56,10 +59,26 @@ def choose_format(folder: Path, name: str = "") -> Format | None:
 
 def unknown(folder: Path, listed: str) -> FileError:
     """The error for a folder that is of no format."""
+    return FileError(
+        _inside(folder) or foreign_folder(folder) or _looked_for(folder, listed),
+        ErrorCode.NO_IMAGES,
+    )
+
+
+def _inside(folder: Path) -> str:
+    """That a folder within is what is meant, where one is of a format."""
+    for place in itertools.islice(itertools.chain(folder.glob("*/"), folder.glob("*/*/")), 200):
+        titles = [each.title for each in FORMATS.values() if each.found(place)]
+        titles += ["a recording of nerfstudio's layout"] * is_regular(place / "transforms.json")
+        if titles:
+            return f"folder '{folder}' is no recording; give '{place}', which is {titles[0]}"
+    return ""
+
+
+def _looked_for(folder: Path, listed: str) -> str:
     looked = "; ".join(f"{each.holds} ({each.title})" for each in FORMATS.values())
     there = listed or named(sorted(p.name for p in folder.iterdir()))
-    return FileError(
+    return (
         f"folder '{folder}' holds neither images ({', '.join(SUFFIXES)}) nor what a known format "
-        f"has: transforms.json (nerfstudio); {looked}; it holds: {there}",
-        ErrorCode.NO_IMAGES,
+        f"has: transforms.json (nerfstudio); {looked}; it holds: {there}"
     )

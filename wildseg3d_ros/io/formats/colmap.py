@@ -9,7 +9,7 @@ w first. The centre of the first pixel is at 0.5, here at 0. The scale is arbitr
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +27,7 @@ from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     rotation_from_quaternion,
 )
-from wildseg3d_ros.io.formats.base import Format, Frame, Frames, frame_of, pinhole
+from wildseg3d_ros.io.formats.base import Format, Frame, Frames, frame_of, named, pinhole
 from wildseg3d_ros.io.frames import unique_names
 from wildseg3d_ros.io.images import read_color
 
@@ -106,7 +106,7 @@ def list_frames(folder: Path) -> Frames:
         raise FileError(f"'{place / f'images{suffix}'}' lists no images", ErrorCode.NO_IMAGES)
     images.sort(key=lambda image: image.name)
     names = unique_names([image.name for image in images])
-    pictures = _pictures(folder)
+    pictures = _pictures(folder, [image.name for image in images])
 
     def read(i: int) -> Frame:
         found = images[i]
@@ -125,7 +125,10 @@ def list_frames(folder: Path) -> Frames:
             )
         return frame_of(names[i], picture, camera.lens(size), found.world_from_cam)
 
-    return Frames(len(images), read, metric=False)
+    others = [path for path in sorted(place.parent.glob("[0-9]*")) if path != place]
+    names_left = named([path.name for path in others])
+    told = f"{_TITLE} is in several parts: '{place}' is read, and not {names_left}"
+    return Frames(len(images), read, warnings=(told,) if others else (), metric=False)
 
 
 def _place(folder: Path) -> Path | None:
@@ -136,15 +139,24 @@ def _place(folder: Path) -> Path | None:
     return None
 
 
-def _pictures(folder: Path) -> Path:
-    resized = sorted(folder.glob("images_*"))
-    places = (folder / "images", *resized, folder)
-    return next(place for place in places if place.is_dir())
+def _pictures(folder: Path, names: Sequence[str]) -> Path:
+    """Where the images lie: the first folder that has one of them."""
+    for place in (folder / "images", *sorted(folder.glob("images_*")), folder):
+        if any(is_regular(place / name) for name in names):
+            return place
+    raise FileError(
+        f"{_TITLE} lists images as '{shown(names[0])}', which are in none of 'images', 'images_*' "
+        f"and '{folder}' itself; give the folder that has images/ beside sparse/",
+        ErrorCode.NO_IMAGES,
+    )
 
 
 def _camera(model: str, width: int, height: int, values: tuple[float, ...]) -> _Camera:
     if model not in _MODELS:
-        raise ValueError(f"camera model {model} is not read; known are {', '.join(_MODELS)}")
+        raise FileError(
+            f"{_TITLE} has a camera model {shown(model)}, which is not read; known are "
+            f"{', '.join(_MODELS)}: undistort the images with `colmap image_undistorter`"
+        )
     wanted = len(_MODELS[model][1].split())
     if len(values) != wanted or width < 1 or height < 1:
         raise ValueError(f"a camera {model} of {width}x{height} with {len(values)} parameters")

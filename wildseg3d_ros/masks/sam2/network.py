@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import InvalidScene, WildSeg3DError
+from wildseg3d_ros.core.models import call
 from wildseg3d_ros.masks.sam2.batching import resized
 from wildseg3d_ros.masks.sam2.config import Sam2MaskConfig
 from wildseg3d_ros.masks.sam2.fingerprint import encoder_fingerprint
@@ -53,6 +55,7 @@ class Sam2Network:
         if name == "auto":
             name = "bfloat16" if self.device.type == "cuda" else "float32"
         self.dtype: torch.dtype = getattr(torch, name)
+        self._weights = config.weights
         self.image_model, self.video_model = load_models(
             config.weights, self.device, self.dtype, tracker=config.anchors > 0
         )
@@ -61,14 +64,21 @@ class Sam2Network:
         encoding = self.image_model.prompt_encoder.shared_embedding.float()
         encoding.register_forward_hook(lambda _, __, encoded: encoded.to(self.dtype))
         vision = self.image_model.config.vision_config
-        self._sizes = [tuple(size) for size in vision.backbone_feature_sizes]
+        # Whatever the description has there.
+        self._sizes = self.call(
+            lambda: [(int(h), int(w)) for h, w in vision.backbone_feature_sizes]
+        )
         # Inputs are this many pixels square; a patch is a pixel of the coarsest features.
         patch = self.image_model.config.prompt_encoder_config.patch_size
         self.input_size = int(patch) * int(self._sizes[-1][0])
         self.family = type(self.image_model).__name__.removesuffix("Model")
         """First part of the names of transformers' classes: Sam2, EdgeTam or Sam3Tracker."""
-        self.fingerprint = encoder_fingerprint(self.image_model)
+        self.fingerprint = self.call(encoder_fingerprint, self.image_model)
         """Tells this model's embeddings from those of others."""
+
+    def call(self, network: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """What one of the networks says; raises FileError where it is not as described."""
+        return call(f"SAM 2 weights '{self._weights}'", network, *given, **named)
 
     def pixels(self, image: NDArray[np.uint8]) -> torch.Tensor:
         """(1, 3, S, S) normalised input of an (H, W, 3) RGB image, stretched to a square."""
@@ -81,13 +91,20 @@ class Sam2Network:
     @torch.inference_mode()
     def encode(self, image: NDArray[np.uint8]) -> Embedding:
         """The embedding of an (H, W, 3) uint8 RGB image."""
-        out = self.image_model.get_image_features(self.pixels(image), return_dict=True)
-        # SAM 3 makes a coarser level as well, which its decoders do not take.
-        features = tuple(out.fpn_hidden_states[: len(self._sizes)])
+        features = self.call(self._features, self.pixels(image))
         embedding = Embedding(features, (image.shape[0], image.shape[1]))
         if not all(bool(torch.isfinite(f).all()) for f in embedding.features):
             raise self.not_finite("the image encoder")
         return embedding
+
+    def _features(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out = self.image_model.get_image_features(pixels, return_dict=True)
+        # SAM 3 makes a coarser level as well, which its decoders do not take.
+        levels = tuple(out.fpn_hidden_states[: len(self._sizes)])
+        made = [len(level) for level in levels]
+        if made != [height * width for height, width in self._sizes]:
+            raise ValueError(f"features of {made} cells, backbone_feature_sizes {self._sizes}")
+        return levels
 
     def embedding(
         self, image: NDArray[np.uint8], stored: tuple[NDArray[np.float16], ...]
@@ -102,7 +119,7 @@ class Sam2Network:
         """(HW, 1, C) positional encoding of the coarsest level, which the tracker takes."""
         encoding = self.image_model.vision_encoder.neck.position_encoding
         channels = self.image_model.config.vision_config.fpn_hidden_size
-        made = encoding((1, channels, *self._sizes[-1]), self.device, self.dtype)
+        made = self.call(encoding, (1, channels, *self._sizes[-1]), self.device, self.dtype)
         return made.flatten(2).permute(2, 0, 1)
 
     @torch.inference_mode()
@@ -141,7 +158,8 @@ class Sam2Network:
             feature.permute(1, 2, 0).reshape(1, feature.shape[2], *size)
             for feature, size in zip(features, self._sizes, strict=True)
         ]
-        out = self.image_model(image_embeddings=maps, multimask_output=alternatives, **prompt)
+        given = {"image_embeddings": maps, "multimask_output": alternatives}
+        out = self.call(self.image_model, **given, **prompt)
         logits, quality = out.pred_masks[0].float(), out.iou_scores[0].float()
         if not all(bool(torch.isfinite(values).all()) for values in (logits, quality)):
             raise self.not_finite("the mask decoder")

@@ -120,7 +120,8 @@ def track(
         session = begun(network, [embeddings[v] for v in order], start, masks)
         with torch.inference_mode():
             for frame in (*range(start + 1, len(order)), *range(start - 1, -1, -1)):
-                out = network.video_model(session, frame_idx=frame, reverse=frame < start)
+                back = frame < start
+                out = network.call(network.video_model, session, frame_idx=frame, reverse=back)
                 # Masks of objects without a score are replaced, so that only scores tell.
                 for values in (out.object_score_logits, out.pred_masks):
                     if not bool(torch.isfinite(values).all()):
@@ -169,7 +170,7 @@ def begun(
         )
     session.add_mask_inputs(session.obj_id_to_idx(0), start, masks.to(network.dtype))
     session.obj_with_new_inputs.append(0)
-    network.video_model(session, frame_idx=start)
+    network.call(network.video_model, session, frame_idx=start)
     return session
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,16 @@ from typing import Any
 import torch
 
 from wildseg3d_ros.core.errors import ConfigError, FileError
-from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, of_home, shown
+from wildseg3d_ros.core.models import (
+    DESCRIPTION,
+    WEIGHTS,
+    Checkpoint,
+    build,
+    read_checkpoint,
+    read_tokenizer,
+)
+from wildseg3d_ros.core.weights import find_weights
 from wildseg3d_ros.masks.sam2.batching import batched
 from wildseg3d_ros.masks.sam2.published import SAM2, SAM3_TRACKER, Published
 
@@ -63,20 +72,19 @@ def load_models(
         ConfigError: a package that the model needs is missing.
     """
     with _quiet():
-        source, state = _source(weights, SAM2)
-        kind = _kind(source, tuple(_MODELS), SAM2)
-        first = _MODELS[kind]
+        checkpoint = _checkpoint(weights, tuple(_MODELS), SAM2)
+        first = _MODELS[checkpoint.kind]
         published = SAM3_TRACKER if first == "Sam3Tracker" else SAM2
-        image_model = _load(f"{first}Model", source, dtype, state, published)
+        image_model = _load(f"{first}Model", checkpoint, dtype, published)
         video_model = None
         if tracker:
-            video_model = _load(f"{first}VideoModel", source, dtype, state, published)
+            video_model = _load(f"{first}VideoModel", checkpoint, dtype, published)
     image_model = image_model.to(device).eval()
     if video_model is not None:
         # One encoder in memory: the two classes hold the same one.
         video_model.vision_encoder = image_model.vision_encoder
         video_model = video_model.to(device).eval()
-    _say_loaded(weights, kind, video_model or image_model, published)
+    _say_loaded(weights, checkpoint.kind, video_model or image_model, published)
     return image_model, video_model
 
 
@@ -98,30 +106,38 @@ def load_model(
     Raises:
         FileError, ConfigError: as of :func:`load_models`.
     """
-    import transformers
-
     with _quiet():
-        source, state = _source(weights, published)
-        kind = _kind(source, kinds, published)
-        model = _load(name, source, dtype, state, published).to(device).eval()
-        with _clear_errors(source, published):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
-    _say_loaded(weights, kind, model, published)
+        checkpoint = _checkpoint(weights, kinds, published)
+        model = _load(name, checkpoint, dtype, published).to(device).eval()
+        with _clear_errors(checkpoint.file, published):
+            tokenizer = read_tokenizer(checkpoint.file.parent)
+    _say_loaded(weights, checkpoint.kind, model, published)
     return model, tokenizer
 
 
-def _kind(source: str, kinds: Sequence[str], published: Published) -> str:
-    """The type of a model, which is one of ``kinds``."""
-    import transformers
-
-    with _clear_errors(source, published):
-        config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
-    if config.model_type not in kinds:
+def _checkpoint(weights: str, kinds: Sequence[str], published: Published) -> Checkpoint:
+    """The description and the tensors of a model whose type is one of ``kinds``."""
+    files = (WEIGHTS, DESCRIPTION)
+    file = find_weights(weights, published.title, files, published.remedy)
+    if file.suffix != ".safetensors":
         raise FileError(
-            f"'{source}' is a model of type '{config.model_type}'; expected one of "
+            f"{published.title} weights '{weights}' are no .safetensors file; expected one in the "
+            f"layout of transformers, not a checkpoint of the original code; {published.remedy()}"
+        )
+    if not is_regular(file.parent / DESCRIPTION):
+        raise FileError(
+            f"{published.title} weights '{weights}' have no {DESCRIPTION} beside them, which says "
+            f"how the network is built: fetch it into '{file.absolute().parent}' as well; "
+            f"{published.remedy()}"
+        )
+    with _clear_errors(file, published):
+        checkpoint = read_checkpoint(file)
+    if checkpoint.kind not in kinds:
+        raise FileError(
+            f"'{file}' is a model of type '{shown(checkpoint.kind)}'; expected one of "
             f"{', '.join(kinds)}; {published.remedy()}"
         )
-    return config.model_type
+    return checkpoint
 
 
 def _say_loaded(weights: str, kind: str, model: Any, published: Published) -> None:
@@ -139,56 +155,35 @@ def _say_loaded(weights: str, kind: str, model: Any, published: Published) -> No
     )
 
 
-def _source(weights: str, published: Published) -> tuple[str, Mapping[str, torch.Tensor] | None]:
-    """What transformers loads by name, a folder or a hub name, and the tensors of a given file."""
-    published.check(weights)
-    path = of_home(weights)
-    if is_folder(path):
-        return str(path), None
-    if not is_regular(path):
-        return weights, None
-    folder = path.absolute().parent
-    from safetensors.torch import load_file
-
-    with _clear_errors(str(folder), published, path):
-        return str(folder), load_file(path)
-
-
-def _load(
-    name: str,
-    source: str,
-    dtype: torch.dtype,
-    state: Mapping[str, torch.Tensor] | None,
-    published: Published,
-) -> Any:
+def _load(name: str, checkpoint: Checkpoint, dtype: torch.dtype, published: Published) -> Any:
     """A model of transformers by the name of its class, all of whose tensors are the weights'."""
     import transformers
 
     model_class = getattr(transformers, name)
     model_class = batched(model_class) if "Video" in name else model_class
-    given: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "local_files_only": True}
-    if name.startswith("Sam3Tracker"):
-        given["key_mapping"] = _TRACKER_KEYS
-    with _clear_errors(source, published):
-        if state is None:
-            model, report = model_class.from_pretrained(source, **given)
-        else:
-            config = model_class.config_class.from_pretrained(source, local_files_only=True)
-            model, report = model_class.from_pretrained(
-                None, config=config, state_dict=dict(state), **given
-            )
+    keys = _TRACKER_KEYS if name.startswith("Sam3Tracker") else None
+    with _clear_errors(checkpoint.file, published):
+        model, report = build(model_class, checkpoint, dtype, keys)
     missing = set(report["missing_keys"])
     if _TIED in missing:
         # Where it is missing as well, it stays in the list.
         tied = model.shared_image_embedding.positional_embedding.detach().clone()
         model.prompt_encoder.shared_embedding.positional_embedding = tied
         missing.remove(_TIED)
-    if some := [*sorted(missing), *sorted(report["mismatched_keys"])][:3]:
+    other = [
+        f"{key} of {list(had)} for {list(made)}" for key, had, made in report["mismatched_keys"]
+    ]
+    if missing or other:
+        counted = (
+            (sorted(missing), "tensors are missing"),
+            (other, "tensors are of another shape"),
+        )
+        said = [f"{len(some)} {what}, such as {some[:3]}" for some, what in counted if some]
         tracks = any("memory" in key for key in missing)
         without = "; or set masks.sam2.anchors to 0, which needs no tracker" if tracks else ""
         raise FileError(
-            f"the weights of '{source}' are not complete for {name}: {len(missing)} tensors are "
-            f"missing, such as {some}{without}; {published.remedy()}"
+            f"the weights of '{checkpoint.file}' are not complete for {name}: "
+            f"{', '.join(said)}{without}; {published.remedy()}"
         )
     return model
 
@@ -213,31 +208,27 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _clear_errors(source: str, published: Published, file: Path | None = None) -> Iterator[None]:
+def _clear_errors(file: Path, published: Published) -> Iterator[None]:
     """Makes errors of loading say what is missing, and the way out."""
-    from safetensors import SafetensorError
-
     try:
         yield
+    except FileError as error:
+        raise FileError(f"{error}; {published.remedy()}") from error
     except ImportError as error:
         raise ConfigError(
-            f"the model '{source}' needs a package that is not installed or does not load "
+            f"the model '{file}' needs a package that is not installed or does not load "
             f"({str(error).strip().splitlines()[0]}); EdgeTAM needs timm and the torchvision of "
             f"the installed torch: {edgetam_install(torch.__version__)}"
         ) from error
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if not is_folder(Path(source)):
-            raise FileError(
-                f"{published.title} weights '{source}' are neither a folder (there is no "
-                f"'{of_home(source).absolute()}') nor a downloaded model of that name "
-                f"on the hub; {published.remedy(source)}"
-            ) from error
-        first = (str(error).strip() or repr(error)).splitlines()[0]
+    # transformers hands what a description says to Python and PyTorch as it is, which raise what
+    # they like about it.
+    except Exception as error:
+        text = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
         raise FileError(
-            f"cannot load {published.title} weights '{file or source}' ({first}); "
-            f"{published.remedy(source)}"
+            f"cannot load {published.title} weights '{file}' "
+            f"({shown(text or repr(error))}); {published.remedy()}"
         ) from error
 
 

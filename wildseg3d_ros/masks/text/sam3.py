@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
+from wildseg3d_ros.core.models import call
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.masks.sam2.batching import resized
 from wildseg3d_ros.masks.sam2.published import SAM3
@@ -60,6 +61,7 @@ class TextFinder:
         self._model, self._tokenizer = load_model(
             weights, "Sam3Model", ("sam3", "sam3_video"), self.device, self.dtype, SAM3
         )
+        self._who = f"SAM 3 weights '{weights}'"
         self._words = int(self._model.config.text_config.max_position_embeddings)
 
     @torch.inference_mode()
@@ -78,7 +80,7 @@ class TextFinder:
         for view, image in enumerate(images):
             if progress is not None:
                 progress.update(view / len(images))
-            out = self._model(pixel_values=self._pixels(image), **words)
+            out = call(self._who, self._model, pixel_values=self._pixels(image), **words)
             score = (out.pred_logits.float().sigmoid() * out.presence_logits.float().sigmoid())[0]
             best = max(best, float(score.max()))
             kept = score > self.min_score

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from wildseg3d_ros.core.files.text import read_json
+from wildseg3d_ros.core.weights import find_weights as weights_file
 from wildseg3d_ros.pointmaps import weights
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
@@ -17,8 +18,8 @@ DEFAULT, _TITLE = "depth-anything/DA3-BASE", "Depth Anything 3"
 
 
 def find_weights(name: str) -> Path:
-    """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
-    return weights.find_weights(name, _TITLE, (WEIGHTS, DESCRIPTION), remedy)
+    """The file of weights that a setting names; see :mod:`wildseg3d_ros.core.weights`."""
+    return weights_file(name, _TITLE, (WEIGHTS, DESCRIPTION), remedy)
 
 
 def remedy(name: str = DEFAULT) -> str:

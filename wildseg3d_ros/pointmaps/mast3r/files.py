@@ -21,6 +21,7 @@ from torch import Tensor
 from wildseg3d_ros.core.errors import FileError
 from wildseg3d_ros.core.files.reading import shown
 from wildseg3d_ros.core.files.text import read_json
+from wildseg3d_ros.core.weights import find_weights as weights_file
 from wildseg3d_ros.pointmaps import weights
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -28,8 +29,8 @@ _FILE = "model.safetensors"
 
 
 def find_weights(name: str) -> Path:
-    """The file of weights that a setting names; see :mod:`wildseg3d_ros.pointmaps.weights`."""
-    return weights.find_weights(name, "MASt3R", (_FILE,), remedy, (".safetensors", ".pth"))
+    """The file of weights that a setting names; see :mod:`wildseg3d_ros.core.weights`."""
+    return weights_file(name, "MASt3R", (_FILE,), remedy, (".safetensors", ".pth"))
 
 
 def remedy(name: str = "") -> str:

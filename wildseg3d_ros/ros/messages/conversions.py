@@ -17,9 +17,10 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import (
     make_transform,
     quaternion_from_rotation,
@@ -71,6 +72,28 @@ def image_from_array(
 def image_from_mask(mask: NDArray[np.bool_], frame_id: str = "", stamp_ns: int = 0) -> Image:
     """mono8 message of an (H, W) mask: 255 on the object."""
     return image_from_array(mask.astype(np.uint8) * np.uint8(255), "mono8", frame_id, stamp_ns)
+
+
+def info_from_lens(lens: Lens, frame_id: str = "", stamp_ns: int = 0) -> CameraInfo:
+    """The calibration of a camera with intrinsics, of its images as they are published."""
+    assert lens.K is not None
+    count = len(lens.coefficients)
+    model, length = "plumb_bob", 5
+    if lens.fisheye and count:
+        model, length = "equidistant", 4
+    elif count > length:
+        model, length = "rational_polynomial", count
+    height, width = lens.size
+    return CameraInfo(
+        header=header(frame_id, stamp_ns),
+        height=height,
+        width=width,
+        distortion_model=model,
+        d=[*map(float, lens.coefficients), *[0.0] * (length - count)],
+        k=lens.K.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.pad(lens.K, ((0, 0), (0, 1))).ravel(),
+    )
 
 
 def transform_from_matrix(

@@ -9,19 +9,19 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from wildseg3d_ros.core.types.tree import Nodes, Selected
 from wildseg3d_ros.ros.lifecycle import ManagedNode
 from wildseg3d_ros.ros.messages.clouds import cloud_message, colored_columns
-from wildseg3d_ros.ros.messages.conversions import image_from_array
 from wildseg3d_ros.ros.qos import latched
 from wildseg3d_ros.ros.services.current import CurrentScene
+from wildseg3d_ros.ros.topics.images import ImageTopic
 from wildseg3d_ros.ros.topics.overlays import box_markers, label_overlay, with_selection
 from wildseg3d_ros.scene.prompting import objects_cloud
 
@@ -32,16 +32,21 @@ class SelectionTopics:
     """Publishers of a configured node, and the thread that feeds them.
 
     Topics: ``selected_object``, ``selected_box`` and ``<camera>/overlay``, in the scene's frame.
+
+    Args:
+        node: whose topics they are.
+        cameras: names.
+        images: others that are compressed once somebody listens.
     """
 
-    def __init__(self, node: ManagedNode, cameras: Sequence[str]) -> None:
+    def __init__(
+        self, node: ManagedNode, cameras: Sequence[str], images: Iterable[ImageTopic] = ()
+    ) -> None:
         self._node = node
         self._object = node.create_lifecycle_publisher(PointCloud2, "selected_object", latched())
         self._box = node.create_lifecycle_publisher(MarkerArray, "selected_box", latched())
-        self._overlays = {
-            name: node.create_lifecycle_publisher(Image, f"{name}/overlay", latched())
-            for name in cameras
-        }
+        self._overlays = {name: ImageTopic(node, f"{name}/overlay", "rgb8") for name in cameras}
+        self._images = (*self._overlays.values(), *images)
         self._wanted: _Selection | None = None
         self._shown: _Selection | None = None
         self._drawn: dict[str, _Selection] = {}
@@ -64,7 +69,9 @@ class SelectionTopics:
             self._ending = True
             self._changed.notify()
         self._thread.join()
-        for publisher in (self._object, self._box, *self._overlays.values()):
+        for overlay in self._overlays.values():
+            overlay.destroy()
+        for publisher in (self._object, self._box):
             self._node.destroy_lifecycle_publisher(publisher)
 
     def _run(self) -> None:
@@ -81,6 +88,8 @@ class SelectionTopics:
                 continue
             try:
                 self._publish(wanted)
+                for image in self._images:
+                    image.serve()
             except Exception:  # noqa: BLE001  a picture that fails must not end the others
                 self._node.get_logger().error(f"selection not shown:\n{traceback.format_exc()}")
             self._shown = wanted
@@ -107,13 +116,11 @@ class SelectionTopics:
             if name not in self._overlays or self._drawn.get(name) == wanted:
                 continue
             # The first one is for late subscribers; later ones need a subscriber to be drawn.
-            if name in self._drawn and not self._overlays[name].get_subscription_count():
+            if name in self._drawn and not self._overlays[name].is_heard:
                 continue
             picture = self._plain[view]
             if ids:
                 picture = with_selection(picture, scene, view, ids)
             picture = current.calibrations[name].published_labels(picture)
-            self._overlays[name].publish(
-                image_from_array(picture, "rgb8", scene.camera_frames[view], scene.stamps_ns[view])
-            )
+            self._overlays[name].publish(picture, scene.camera_frames[view], scene.stamps_ns[view])
             self._drawn[name] = wanted
