@@ -198,7 +198,7 @@ class _Process:
             "build": self._build,
             "extend": self._extend,
             "undo": self._undo,
-            "find": lambda job, *asked: self._load().find(*asked, self._progress(job)),
+            "find": self._find,
         }
 
     def run(self) -> None:
@@ -245,6 +245,11 @@ class _Process:
     def _undo(self, _: int, scene: Scene) -> Extended:
         found = self._load().undo(scene)
         return replace(found, boxes=bounding_boxes(found.scene))
+
+    def _find(
+        self, job: int, images: Sequence[NDArray[np.uint8]], text: str
+    ) -> tuple[int, NDArray[np.bool_]]:
+        return self._load().find(images, text, self._progress(job))
 
     def _progress(self, job: int) -> Progress:
         last = ("", 0.0)
