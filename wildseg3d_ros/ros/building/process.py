@@ -251,6 +251,11 @@ class _Process:
         found = self._load().undo(scene)
         return replace(found, boxes=bounding_boxes(found.scene))
 
+    def _find(
+        self, job: int, images: Sequence[NDArray[np.uint8]], text: str
+    ) -> tuple[int, NDArray[np.bool_]]:
+        return self._load().find(images, text, self._progress(job))
+
     def _progress(self, job: int) -> Progress:
         last = ("", 0.0)
 
