@@ -180,3 +180,9 @@ def test_graspnet_file_needs_an_optical_frame():
     )
     with pytest.raises(InputError, match="optical frame"):
         graspnet_file.depth_image(behind)
+
+
+def test_graspnet_file_doubts_a_frame_without_a_camera(found):
+    assert graspnet_file.doubt(found) == "", "camera a is in the origin"
+    found.view_points = {"b": np.array([0, 1, 0.0]), "c": np.array([0, 0, 0.8])}
+    assert "nearest one 0.80 m off: is it an optical frame" in graspnet_file.doubt(found)

@@ -24,9 +24,13 @@ from wildseg3d_ros.core.errors import InputError, WildSeg3DError
 from wildseg3d_ros.core.files.writing import replacing, write_npz
 from wildseg3d_ros.grasping.surroundings import PlainCloud
 from wildseg3d_ros.ros.client import SceneClient
+from wildseg3d_ros.ros.messages.replies import Description
 
 FOCAL = 900.0  # [px] points that are 2 mm apart have pixels of their own up to 1.8 m away
 NEAREST = 0.05  # [m]
+CAMERA = (
+    0.05  # [m] from the origin of its optical frame, at most: where the alignment has moved it
+)
 
 
 def depth_image(cloud: PlainCloud) -> dict[str, NDArray]:
@@ -63,6 +67,18 @@ def depth_image(cloud: PlainCloud) -> dict[str, NDArray]:
     return {"depth": depth, "K": K, "segmap": segmap, "rgb": rgb}
 
 
+def doubt(found: Description) -> str:
+    """What speaks against the frame being a camera's optical frame; mostly nothing."""
+    nearest = min(float(np.linalg.norm(place)) for place in found.view_points.values())
+    if nearest < CAMERA:
+        return ""
+    return (
+        f"no camera of the scene is in the origin of '{found.frame_id}', the nearest one "
+        f"{nearest:.2f} m off: is it an optical frame (z forward)? The image is taken from there, "
+        "along its z"
+    )
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
@@ -88,6 +104,8 @@ def main() -> int:
                 np.save(file, found.points)
         else:
             assert found.context is not None
+            if against := doubt(found):
+                print(f"warning: {against}", file=sys.stderr)
             write_npz(given.file, points=found.points, **depth_image(found.context))
     except (WildSeg3DError, TimeoutError) as error:
         print(error, file=sys.stderr)
