@@ -12,6 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+MIN_SCORE = 0.05
+"""Score below which a node is no thing but background."""
 SAME = 0.8
 """Ratio of sizes from which a segment and one inside it are the same thing."""
 
