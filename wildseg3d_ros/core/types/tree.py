@@ -110,7 +110,7 @@ class MaskTree:
         """(L,) pixels of each leaf in all views."""
         size = self.leaf_count + 1
         counts = [np.bincount(view.ravel() + 1, minlength=size) for view in self.leaves]
-        return np.sum(counts, axis=0, dtype=np.int64)[1:]
+        return np.stack(counts).sum(axis=0)[1:].astype(np.int64)
 
     def path(self, leaf: int) -> list[int]:
         """Nodes from a leaf to its root."""
