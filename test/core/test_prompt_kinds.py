@@ -173,7 +173,7 @@ def test_segment_refuses_what_a_negative_click_excludes(truth, scene):
         Prompt(no, points=(Point(*place_on(truth, 3)),)),
         Prompt(no, level="sub_part", object_ids=(3, 4)),
     ):
-        with pytest.raises(PromptError, match="excludes.*refine the object") as refused:
+        with pytest.raises(PromptError, match="excludes.*correct the object") as refused:
             segment(scene, prompt)
         assert refused.value.code == ErrorCode.CONTRADICTING_CLICKS
     assert segment(scene, Prompt(no, object_ids=(4,))).object_ids == (4,)

@@ -262,16 +262,36 @@ def test_refine_object_cuts_a_leaf_between_clicks(truth):
     assert len(refined.index) == len(scene.index)
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_refine_object_scores_what_it_made(truth, right):
-    """As true scores of the tree have it: a right cut gives a thing, a wrong one a part."""
-    scene = treed_with(truth, {3: (3, 5) if right else (3,)})
-    click = at(truth, 5 if right else 3, label=NEGATIVE)
+def test_refine_object_scores_what_it_made(truth):
+    """As the true scores of the tree have it; two things that were one object."""
+    scene = treed_with(truth, {3: (3, 5)})
+    click = at(truth, 5, label=NEGATIVE)
     refined, cloud = refine_object(scene, Prompt((click,), object_ids=(3,)))
-    assert cloud.score == pytest.approx(iou(cloud.masks, truth, 3), abs=0.05)
-    assert (cloud.score > 0.95) == right
-    assert cloud.close != right
-    assert refined.masks.record(3).score == cloud.score
+    assert cloud.score == refined.masks.record(3).score == 1.0
+    assert not cloud.close
+
+
+def test_refine_object_negative_click_on_one_thing_takes_a_dab(truth):
+    """It is one thing by all that is known, so that little else than the click's patch goes."""
+    scene = treed_with(truth, {3: (3,)})
+    _, cloud = refine_object(scene, Prompt((at(truth, 3, label=NEGATIVE),), object_ids=(3,)))
+    left = iou(cloud.masks, truth, 3)
+    assert 0.8 < left < 1.0
+    assert cloud.score == pytest.approx(left, abs=0.01)
+
+
+def test_refine_object_positive_click_on_background_takes_a_dab(truth):
+    """And not the whole table."""
+    scene = treed_with(truth, {3: (3,)})
+    tree = scene.masks.tree
+    row, column = np.argwhere((tree.leaves[0] >= 0) & (truth.labels[0] == 0))[0]
+    click = Click("cam_0", float(column), float(row))
+    refined, cloud = refine_object(scene, Prompt((click,), object_ids=(3,)))
+    added = tree.leaves_of(refined.masks.record(3).nodes) & ~tree.leaves_of(
+        scene.masks.record(3).nodes
+    )
+    assert np.flatnonzero(added).tolist() == [tree.leaves[0][row, column]]
+    assert cloud.masks["cam_0"][row, column]
 
 
 def test_refine_object_given_back_is_as_certain_as_before(truth):

@@ -19,12 +19,11 @@ from wildseg3d_ros.core.types import (
     Prompt,
     ViewMask,
 )
-from wildseg3d_ros.core.types.tree import in_runs
+from wildseg3d_ros.core.types.tree import MIN_SCORE, in_runs
 from wildseg3d_ros.evaluation import most_interior_pixel
 from wildseg3d_ros.scene.file.snapshot import load_scene, save_scene
 from wildseg3d_ros.scene.index import group_of_leaf
 from wildseg3d_ros.scene.prompting import answer
-from wildseg3d_ros.scene.segments import MIN_SCORE
 from wildseg3d_testing.exact import exact_scene
 from wildseg3d_testing.scenes import construct_scene
 from wildseg3d_testing.trees import treed_cache, true_tree

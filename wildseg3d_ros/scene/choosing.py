@@ -11,11 +11,11 @@ import numpy as np
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.geometry.cameras import window
 from wildseg3d_ros.core.types import LEVELS, POSITIVE, Click, Prompt
+from wildseg3d_ros.core.types.tree import MIN_SCORE
 from wildseg3d_ros.scene.camera_pixels import to_camera
 from wildseg3d_ros.scene.clicks import clicks_of, locate, named
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import (
-    MIN_SCORE,
     Segment,
     best_segment,
     holds,

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import Alternative, ObjectCloud, Prompt, ViewMasks
-from wildseg3d_ros.core.types.tree import SAME, Nodes, Selected
+from wildseg3d_ros.core.types.tree import MIN_SCORE, SAME, Nodes, Selected
 from wildseg3d_ros.scene.choosing import Choice, choose
 from wildseg3d_ros.scene.scene import Scene
 from wildseg3d_ros.scene.segments import (
-    MIN_SCORE,
     Segment,
     nodes_segment,
     object_segment,

@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.types import LEVELS
-from wildseg3d_ros.core.types.tree import SAME
+from wildseg3d_ros.core.types.tree import MIN_SCORE, SAME
 from wildseg3d_ros.scene.scene import Scene
-
-MIN_SCORE = 0.05
-"""Score below which a node is no thing but background."""
 
 
 class Segment(NamedTuple):

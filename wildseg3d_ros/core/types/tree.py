@@ -12,6 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+MIN_SCORE = 0.05
+"""Score below which a node is no thing but background."""
 SAME = 0.8
 """Ratio of sizes from which a segment and one inside it are the same thing."""
 
@@ -108,7 +110,7 @@ class MaskTree:
         """(L,) pixels of each leaf in all views."""
         size = self.leaf_count + 1
         counts = [np.bincount(view.ravel() + 1, minlength=size) for view in self.leaves]
-        return np.stack(counts).sum(axis=0)[1:]
+        return np.stack(counts).sum(axis=0)[1:].astype(np.int64)
 
     def path(self, leaf: int) -> list[int]:
         """Nodes from a leaf to its root."""

@@ -19,9 +19,12 @@ from wildseg3d_ros.core.types import (
     ObjectRecord,
     ObjectTree,
 )
+from wildseg3d_ros.core.types.tree import MIN_SCORE
 from wildseg3d_ros.masks.cache import describe_objects
 from wildseg3d_ros.masks.sources import MIN_LEFT
 
+DAB = 0.01
+"""Share of an object that a click changes at least, where the tree has such a node."""
 TAKEN = 0.15
 """Share of an object's pixels that others of a level have, up to which it is of that level."""
 
@@ -180,7 +183,7 @@ def refined_leaves(
     A positive click off the object adds the object of its level that is there, which is then part
     of this one, or the best node that has nothing of any object and no negative click. A negative
     click on the object takes away the best node in the object that has no positive click and
-    leaves a tenth of the object or more.
+    leaves a tenth of the object or more. Best is as of :func:`_best_change`.
 
     Args:
         cache: with a tree.
@@ -201,7 +204,7 @@ def refined_leaves(
             continue
         free = ~held & (ids == 0)
         free[list(off)] = False
-        node = _best_inside(tree, leaf, free)
+        node = _best_change(tree, leaf, held, free)
         held[tree.start[node] : tree.stop[node]] = True
     whole = held.copy()
     for leaf in off:
@@ -209,7 +212,8 @@ def refined_leaves(
             continue
         loose = whole.copy()
         loose[list(on)] = False
-        node = _best_inside(tree, leaf, loose, area, (1.0 - MIN_LEFT) * float(area[whole].sum()))
+        most = (1.0 - MIN_LEFT) * float(area[whole].sum())
+        node = _best_change(tree, leaf, whole, loose, most)
         if node >= 0:
             held[tree.start[node] : tree.stop[node]] = False
         if node < 0 or area[held].sum() < MIN_LEFT * area[whole].sum():
@@ -221,21 +225,46 @@ def refined_leaves(
     return held
 
 
-def _best_inside(
+def _best_change(
     tree: MaskTree,
     leaf: int,
+    held: NDArray[np.bool_],
     allowed: NDArray[np.bool_],
-    area: NDArray[np.int64] | None = None,
     most: float = math.inf,
 ) -> int:
-    """The node of the highest score that holds a leaf and only allowed ones (L,), and that has no
-    more than ``most`` pixels by the leaves' areas (L,); the larger one of two that are as good,
-    -1 = none."""
-    best = -1
+    """The node at a leaf that is best taken away from a set of leaves (L,) which has the leaf, or
+    added to one that has not; -1 = none.
+
+    The best one leaves the greatest value: size times score of the set, and of the node, where
+    that is apart from it. So another thing comes or goes as a whole, the rest of the same thing
+    comes to what it is of, and what is of one thing, or background, comes or goes by a dab.
+
+    Args:
+        allowed: (L,) leaves that may change.
+        most: pixels of the node.
+    """
+    area = tree.leaf_areas
+    size, both, whole = tree.sums(area), tree.sums(area * held), int(area[held].sum())
+    sign = -1 if held[leaf] else 1
+    score = tree.score.astype(np.float64)
+
+    def value_of_set(shared: NDArray[np.int64], total: int) -> float:
+        return float((score * shared / np.maximum(size + total - shared, 1)).max()) * total
+
+    before = value_of_set(both, whole)
+    best, value, thing = -1, -1.0, MIN_SCORE
     for node in tree.path(leaf):
-        run = slice(int(tree.start[node]), int(tree.stop[node]))
-        if not allowed[run].all() or (area is not None and area[run].sum() > most):
+        first, end = tree.start[node], tree.stop[node]
+        if not allowed[first:end].all() or size[node] > most:
             break
-        if best < 0 or tree.score[node] >= tree.score[best]:
-            best = node
+        below = (tree.start >= first) & (tree.stop <= end)
+        above = (tree.start <= first) & (tree.stop >= end)
+        change = sign * np.where(below, size, np.where(above, size[node], 0))
+        changed = value_of_set(both + change, whole + sign * int(size[node]))
+        # A node is a thing by itself where none below it on the way is a better one.
+        own = float(size[node] * score[node]) if score[node] >= thing else 0.0
+        thing = max(thing, score[node])
+        found = changed + own if sign < 0 else max(changed, before + own)
+        if size[node] <= DAB * whole or found > value * (1.0 + 1e-6):
+            best, value = node, found
     return best
