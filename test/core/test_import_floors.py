@@ -26,7 +26,8 @@ FLOORS = (
 """Parts of the package, from the ground up. A part imports itself and the floors below it."""
 
 ROS_FLOORS = (
-    {"discovery", "guard", "lifecycle", "memory", "messages", "parameters", "qos", "running"},
+    {"guard", "lifecycle", "memory", "messages", "parameters", "qos", "running"},
+    {"discovery"},
     {"rviz", "tf"},
     {"cameras"},
     {"services"},
