@@ -27,7 +27,8 @@ FLOORS = (
 
 ROS_FLOORS = (
     {"guard", "lifecycle", "memory", "messages", "parameters", "qos", "running"},
-    {"discovery", "rviz", "tf"},
+    {"discovery"},
+    {"rviz", "tf"},
     {"cameras"},
     {"services"},
     {"building"},
