@@ -127,7 +127,9 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
 def _name(recording: Path, root: Path | None) -> str:
     path = Path.cwd() / recording  # not resolved: a link's own name, not of what it leads to
     if not path.exists():
-        raise FileError(f"no recording '{recording}'")
+        raise FileError(
+            f"no recording '{recording}': expected folders of images, or bags (.mcap, .db3)"
+        )
     if root is None:
         return path.stem if path.is_file() else path.name
     try:

@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TypeVar
 
-from wildseg3d_ros.core.errors import FileError, InputError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
 from wildseg3d_ros.core.progress import Progress
 
 _Frame = TypeVar("_Frame")
+
+
+def check_max_views(max_views: int | None) -> None:
+    """Raises InputError unless it is a whole number above 0, or None."""
+    if max_views is not None and (not isinstance(max_views, int) or max_views < 1):
+        raise InputError(f"max_views must be 1 or more, got {max_views!r}", ErrorCode.BAD_REQUEST)
 
 
 def evenly_spaced(count: int, max_views: int | None) -> list[int]:
