@@ -58,7 +58,13 @@ from wildseg3d_ros.io.formats.base import IGNORE as IGNORE
 from wildseg3d_ros.io.formats.base import Format, natural_order
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO, choose_format, unknown
 from wildseg3d_ros.io.formats.foreign import foreign_file
-from wildseg3d_ros.io.frames import check_max_views, evenly_spaced, read_each, unique_names
+from wildseg3d_ros.io.frames import (
+    check_max_views,
+    chosen_frames,
+    evenly_spaced,
+    read_each,
+    unique_names,
+)
 from wildseg3d_ros.io.images import left_out_because, read_color, write_image
 from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.io.transforms import (
@@ -140,7 +146,7 @@ def _load_format(
     chosen: Format, folder: Path, max_views: int | None, progress: Progress, strict: bool
 ) -> Recording:
     listed = chosen.list_frames(folder)
-    indices = evenly_spaced(listed.count, max_views)
+    indices, passed = chosen_frames(listed.count, max_views, listed.check, strict)
     frames, left_out = read_each(indices, listed.read, progress, strict)
     views, masks = zip(*frames, strict=True)
     there = {int(label) for mask in masks if mask is not None for label in np.unique(mask)}
@@ -148,7 +154,7 @@ def _load_format(
     told = listed.warnings
     if not listed.metric:
         told += (f"lengths of {chosen.title} are of arbitrary scale: results are not in metres",)
-    told += left_out
+    told += (*passed, *left_out)
     return Recording(views, masks, names, told, chosen.title, listed.metric)
 
 

@@ -28,6 +28,34 @@ def evenly_spaced(count: int, max_views: int | None) -> list[int]:
     return [round(i * (count - 1) / (max_views - 1)) for i in range(max_views)]
 
 
+def chosen_frames(
+    count: int, max_views: int | None, check: Callable[[int], object], strict: bool
+) -> tuple[list[int], tuple[str, ...]]:
+    """Indices of the frames to read, and a warning where some are not among those to choose from.
+
+    Args:
+        count: of all frames.
+        max_views: at most so many, evenly spaced over those that can be used.
+        check: raises FileError or InputError for one that cannot be used.
+        strict: whether one that cannot be used is to be met.
+    """
+    if max_views is None or count <= max_views or strict:
+        return evenly_spaced(count, max_views), ()
+    usable: list[int] = []
+    errors: list[FileError | InputError] = []
+    for i in range(count):
+        try:
+            check(i)
+            usable.append(i)
+        except (FileError, InputError) as error:
+            errors.append(error)
+    if not errors or not usable:
+        return evenly_spaced(count, max_views), ()
+    told = f"{len(errors)} of {count} frames cannot be used, and none of them is chosen"
+    chosen = [usable[i] for i in evenly_spaced(len(usable), max_views)]
+    return chosen, (f"{told}: {errors[0]}",)
+
+
 def read_each(
     chosen: Sequence[int], read: Callable[[int], _Frame], progress: Progress, strict: bool
 ) -> tuple[list[_Frame], tuple[str, ...]]:
