@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -97,18 +97,19 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def read_records(output: Path) -> dict[str, Record]:
-    """All records in a batch's folder, by where their scenes lie below it."""
-    return dict(_found(output))
+def read_records(output: Path, known: Mapping[str, Record] = {}) -> dict[str, Record]:
+    """All records in a batch's folder, by where their scenes lie below it, in this order; those
+    that are known are not read."""
+    return dict(sorted({**dict(_found(output, known)), **known}.items()))
 
 
-def _found(output: Path) -> Iterator[tuple[str, Record]]:
+def _found(output: Path, known: Mapping[str, Record]) -> Iterator[tuple[str, Record]]:
     for place, folders, files in os.walk(output):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        record = read_record(Path(place)) if RECORD in files else None
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        name = os.path.relpath(place, output)
+        record = known.get(name) or (read_record(Path(place)) if RECORD in files else None)
         if record is not None:
-            folders[:] = [name for name in folders if name != EXPORT]
-            name = os.path.relpath(place, output)
+            folders[:] = [each for each in folders if each != EXPORT]
             yield name, replace(record, name=name)
 
 

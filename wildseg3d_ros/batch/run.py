@@ -111,10 +111,10 @@ def run_batch(
             report(done, len(ahead), record)
         found = tuple(record for job in jobs if (record := records[job.name]) is not None)
         result = BatchResult(found, len(ahead), time.monotonic() - start)
-        every = {**read_records(output), **{record.name: record for record in found}}
-        summary = _summary([every[name] for name in sorted(every)])
+        every = [*read_records(output, {record.name: record for record in found}).values()]
+        summary = _summary(every)
         write_bytes(output / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
-        page = page_text(output.resolve().name, [every[name] for name in sorted(every)])
+        page = page_text(output.resolve().name, every)
         write_bytes(output / PAGE, page.encode())
     return result
 
