@@ -276,6 +276,9 @@ def test_plan_jobs_names_scenes(recordings, tmp_path):
         plan_jobs(both, tmp_path / "out", tmp_path)
     with pytest.raises(FileError, match="no recording"):
         plan_jobs([tmp_path / "nothing"], tmp_path / "out")
+    for inside in (recordings / "a", recordings / "a" / "scenes"):
+        with pytest.raises(ConfigError, match="into the recording '.*/a', which changes it"):
+            plan_jobs([recordings / "a"], inside)
     with pytest.raises(ConfigError, match="no recording is given"):
         plan_jobs([], tmp_path / "out")
 
