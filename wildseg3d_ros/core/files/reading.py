@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError
 
@@ -73,6 +73,24 @@ def read_bytes(
     with opened(path, what, largest, code) as file:
         # Some of /proc never end, and say that they have nothing.
         return file.read(os.fstat(file.fileno()).st_size)
+
+
+def as_path(given: Any, what: str) -> Path:
+    """The path of a file or folder that a caller gives.
+
+    Args:
+        given: of any kind.
+        what: it is the path of, for error text: "scene".
+
+    Raises:
+        FileError: it is no path.
+    """
+    try:
+        return Path(given)
+    except TypeError:
+        raise FileError(
+            f"the path of a {what} is a string or a Path, got {shown(repr(given))}"
+        ) from None
 
 
 def is_regular(path: Path) -> bool:
