@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 from wildseg3d_ros.core.errors import ErrorCode, FileError
 
 MIB = 1 << 20
-_LONGEST_POINTER = 1024
-"""Bytes of a file that git LFS leaves in the place of another."""
+_LONGEST_POINTER, _POINTER = 1024, b"version https://git-lfs"
+"""Bytes that a file which git LFS leaves in the place of another has at most, and begins with."""
 
 
 @contextmanager
@@ -49,13 +49,13 @@ def opened(
                 f"most {largest / 1e6:.3g} MB are read",
                 code,
             )
-        if found.st_size < _LONGEST_POINTER and file.peek().startswith(b"version https://git-lfs"):
-            raise FileError(
-                f"cannot read {what} '{shown(path)}': it is a file of git LFS that was not "
-                "fetched; fetch it with `git lfs pull`",
-                code,
-            )
         try:
+            if found.st_size < _LONGEST_POINTER and file.peek().startswith(_POINTER):
+                raise FileError(
+                    f"cannot read {what} '{shown(path)}': it is a file of git LFS that was not "
+                    "fetched; fetch it with `git lfs pull`",
+                    code,
+                )
             yield file
         except OSError as error:
             raise _unreadable(path, what, error, code) from error
