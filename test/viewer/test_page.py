@@ -76,11 +76,13 @@ def on_pane(page, point):
 
 
 def color_at(page, point):
-    """Mean RGB of the pane about a 3D point."""
+    """Mean RGB of the points that the pane shows about a 3D point, without gaps between them."""
     x, y = map(round, on_pane(page, point))
     image = page.screenshot(clip={"x": x - 3, "y": y - 3, "width": 7, "height": 7})
     pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-    return pixels[..., ::-1].reshape(-1, 3).mean(axis=0)
+    pixels = pixels[..., ::-1].reshape(-1, 3)
+    light = pixels.sum(axis=1)
+    return pixels[2 * light >= light.max()].mean(axis=0)
 
 
 def background(truth):
