@@ -278,7 +278,11 @@ def smooth_normals(points: NDArray, valid: NDArray[np.bool_], reach: int = 5) ->
             np.roll(mean, -reach, axis=axis) - np.roll(mean, reach, axis=axis) for axis in (1, 0)
         )
         normals = np.cross(down, across)
-        return normals / np.linalg.norm(normals, axis=2, keepdims=True)
+        normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    inner = np.full_like(normals, np.nan)
+    within = slice(reach, -reach), slice(reach, -reach)
+    inner[within] = normals[within]
+    return inner
 
 
 def worst_cases() -> NDArray[np.uint8]:

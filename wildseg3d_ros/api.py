@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from wildseg3d_ros.config import SceneConfig
 from wildseg3d_ros.core.errors import InputError, PromptError
 from wildseg3d_ros.core.progress import Progress
-from wildseg3d_ros.core.settings import nested
+from wildseg3d_ros.core.settings import from_mapping, nested
 from wildseg3d_ros.core.types import (
     NEGATIVE,
     POSITIVE,
@@ -35,6 +35,7 @@ from wildseg3d_ros.core.types import (
     View,
     ViewMask,
 )
+from wildseg3d_ros.core.types.prompts import check_text
 from wildseg3d_ros.editing import (
     add_object,
     config_as_built,
@@ -280,10 +281,12 @@ class Scene:
             device: auto, cpu, cuda or cuda:N.
 
         Raises:
-            PromptError: nothing that is seen has that name. FileError: there are no weights.
-            ConfigError: the extra ``sam2`` is not installed.
+            PromptError: no text, or nothing that is seen has that name. FileError: there are no
+            weights. ConfigError: the extra ``sam2`` is not installed.
         """
-        named = TextConfig(weights, device).load().find(self._snapshot.images, text)[0]
+        check_text(text)  # before seconds are spent on weights
+        given = {"weights": weights, "device": device}
+        named = from_mapping(TextConfig(), given).load().find(self._snapshot.images, text)[0]
         return mask_at_camera(self._snapshot, named.view, named.mask)
 
     def save(self, path: str | Path) -> None:
@@ -355,7 +358,10 @@ def _prompt(where: Sequence[Where], without: Sequence[Where], level: Level = "wh
     kinds = {Click: clicks, Box: boxes, ViewMask: masks, Point: points, int: ids}
     # A pixel without its brackets is one, too: segment("front", 320, 240).
     given = where if where and isinstance(where[0], str) else list(where)
-    for each in _each(given):
+    found = list(_each(given))
+    if not found:
+        raise PromptError(f"nothing is pointed at; {_EXPECTED}")
+    for each in found:
         kinds[type(each)].append(each)
     return Prompt(tuple(clicks), level, tuple(boxes), tuple(masks), tuple(points), tuple(ids))
 

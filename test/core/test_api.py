@@ -134,8 +134,11 @@ def test_segment_says_what_there_is(scene):
         scene.segment(("cam_0", 200, 3))
     with pytest.raises(PromptError, match="has no object 9"):
         scene.segment(9)
+    for nothing in ((), ((),), ([],)):
+        with pytest.raises(PromptError, match="nothing is pointed at; expected .camera, u, v"):
+            scene.segment(*nothing, without=[("cam_0", 75, 66)])
     with pytest.raises(PromptError, match="needs at least one click"):
-        scene.segment()
+        scene.segment(ws.Click("cam_0", 75, 66, 0))
     with pytest.raises(PromptError, match="no camera 'left'"):
         scene.image("left")
 
@@ -153,6 +156,50 @@ def test_build_says_what_it_takes(truth):
         ws.build(truth.views, **{"index.click_radius": -1})
     with pytest.raises(FileError, match="cannot read scene"):
         ws.load("nowhere.ws3d")
+
+
+IMAGE = np.zeros((4, 4, 3), np.uint8)
+CALLS = {
+    "load": lambda scene, odd: ws.load(odd),
+    "build max_views": lambda scene, odd: ws.build("nowhere", max_views=odd),
+    "build group": lambda scene, odd: ws.build("nowhere", index=odd),
+    "image": lambda scene, odd: scene.image(odd),
+    "labels": lambda scene, odd: scene.labels(odd),
+    "segment": lambda scene, odd: scene.segment(odd),
+    "camera": lambda scene, odd: scene.segment(ws.Click(odd, 1, 1)),
+    "without": lambda scene, odd: scene.segment(1, without=odd),
+    "level": lambda scene, odd: scene.segment(1, level=odd),
+    "find": lambda scene, odd: scene.find(odd),
+    "find weights": lambda scene, odd: scene.find("mug", weights=odd),
+    "find device": lambda scene, odd: scene.find("mug", device=odd),
+    "save": lambda scene, odd: scene.save(odd),
+    "export": lambda scene, odd: scene.export(odd, "json"),
+    "export format": lambda scene, odd: scene.export("nowhere", odd),
+    "write_cloud path": lambda scene, odd: ws.write_cloud(odd, scene.segment(1)),
+    "write_cloud": lambda scene, odd: ws.write_cloud("nowhere.ply", odd),
+    "Click": lambda scene, odd: ws.Click("cam_0", odd, 1),
+    "Click label": lambda scene, odd: ws.Click("cam_0", 1, 1, odd),
+    "Box": lambda scene, odd: ws.Box("cam_0", odd, 1, 2, 3),
+    "View name": lambda scene, odd: ws.View(odd, IMAGE),
+    "View image": lambda scene, odd: ws.View("a", odd),
+    "View K": lambda scene, odd: ws.View("a", IMAGE, K=odd),
+    "View pose": lambda scene, odd: ws.View("a", IMAGE, world_from_cam_prior=odd),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_whatever_is_given_errors_are_those_of_the_package(call, scene, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for odd in ([None], {}, b"x", np.zeros(3), object()):
+        with pytest.raises(ws.WildSeg3DError):
+            CALLS[call](scene, odd)
+    assert not list(tmp_path.iterdir())
+
+
+def test_find_wants_a_text_before_weights(scene):
+    for text, found in (("", "empty"), (3, "3")):
+        with pytest.raises(PromptError, match=f"the text is {found}; name .*, as 'red mug'"):
+            scene.find(text)
 
 
 def test_show_serves_the_page(scene, monkeypatch):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -119,7 +121,9 @@ def test_batch_does_again_only_what_changed(made, recordings, tmp_path, capsys):
     before = times(output)
     assert cli.main(words(copies, output)) == 3
     assert times(output) == before
-    (output / "a" / "record.json").unlink()  # as if killed before the end
+    was = read_record(output / "a")  # as if killed before the end
+    begun = replace(was, state="failed", error="begun", lasting=False, files={}, figures={})
+    begun.write(output / "a")
     (output / "b" / "scene.ws3d").write_bytes(b"half")
     assert cli.main(words(copies, output)) == 3
     after = times(output)
@@ -173,6 +177,62 @@ def test_batch_refuses_a_folder_of_other_settings(made, recordings, tmp_path, ca
     assert read_record(output / "a").settings != read_record(made / "a").settings
 
 
+def test_batch_exports_a_scene_that_is_made_anew_in_the_formats_that_it_had(made, tmp_path):
+    output = tmp_path / "scenes"
+    recording = read_record(made / "a").recording
+    shutil.copytree(made / "a", output / "a")
+    command = ["batch", recording, "-o", str(output), "--quiet", "--workers", "1"]
+    assert cli.main([*command, "--export", "json"]) == 0
+    assert cli.main([*command, "--redo", "--set", "index.click_radius=9"]) == 0
+    record, scene = read_record(output / "a"), load_scene(output / "a" / "scene.ws3d")
+    assert record.exports == ("json",) and "export/scene.json" in record.files
+    said = json.loads((output / "a/export/wildseg3d-export.json").read_text())
+    assert scene.click_radius == 9 and said["scene_id"] == scene.scene_id
+
+
+def test_batch_records_an_export_that_cannot_be_written(made, recordings, tmp_path):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    (notes := output / "a" / "export" / "notes.txt").parent.mkdir()
+    notes.write_text("mine")
+    assert cli.main(words(recordings, output, "--export", "json")) == 3
+    assert notes.read_text() == "mine" and read_record(output / "b").exports == ("json",)
+    failed = read_record(output / "a")
+    assert failed.state == "failed" and "the scene is built" in failed.error
+    assert "holds files that no export wrote" in failed.error
+    notes.unlink()
+    assert cli.main(words(recordings, output, "--export", "json")) == 3  # "empty" fails
+    assert read_record(output / "a").state == "done"
+
+
+def test_batch_lists_all_scenes_of_its_folder(made, tmp_path):
+    output = tmp_path / "scenes"
+    shutil.copytree(made, output)
+    (output / "a").rename(output / "old")
+    recording = read_record(made / "b").recording
+    assert cli.main(["batch", recording, "-o", str(output), "--quiet"]) == 0
+    summary = json.loads((output / "batch.json").read_text())
+    assert [row["name"] for row in summary["scenes"]] == ["b", "c", "empty", "old"]
+    assert (summary["done"], summary["failed"]) == (3, 1)
+    page = (output / "index.html").read_text()
+    assert 'href="old/scene.ws3d"' in page and "3 scenes with" in page
+    assert "1 recording failed" in page
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["a/scene.ws3d", "a/preview.jpg", "a/images/0.png", "a", "index.html", "batch.json"],
+)
+def test_batch_replaces_nothing_that_no_batch_wrote(recordings, tmp_path, capsys, foreign):
+    path = tmp_path / foreign
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text("{}")
+    assert cli.main(words(recordings, tmp_path)) == 2
+    error = capsys.readouterr().err
+    assert foreign.split("/")[0] in error and "no batch wrote it: move it away" in error
+    assert path.read_text() == "{}" and not (tmp_path / "b").exists()
+
+
 def test_batch_locks_its_folder(recordings, tmp_path):
     class Nested:
         """Starts another batch from within one."""
@@ -216,6 +276,9 @@ def test_plan_jobs_names_scenes(recordings, tmp_path):
         plan_jobs(both, tmp_path / "out", tmp_path)
     with pytest.raises(FileError, match="no recording"):
         plan_jobs([tmp_path / "nothing"], tmp_path / "out")
+    for inside in (recordings / "a", recordings / "a" / "scenes"):
+        with pytest.raises(ConfigError, match="into the recording '.*/a', which changes it"):
+            plan_jobs([recordings / "a"], inside)
     with pytest.raises(ConfigError, match="no recording is given"):
         plan_jobs([], tmp_path / "out")
 
@@ -247,10 +310,12 @@ def test_settings_survive_the_way_to_a_worker():
 
 
 def test_batch_stops_where_nothing_can_be_written(recordings, tmp_path, capsys):
-    output = tmp_path / "scenes"
-    output.mkdir()
-    (output / "a").write_text("a file where the scene's folder would be")
-    assert cli.main(words(recordings, output)) == 2
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as a disk that is full
+    try:
+        assert cli.main(words(recordings, tmp_path)) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -290,3 +355,18 @@ def test_ray_says_what_is_missing(cluster, recordings, tmp_path, capsys):
     ):
         assert cli.main(words(recordings, tmp_path, *more)) == 2
         assert error in capsys.readouterr().err
+
+
+def test_ray_that_does_not_start_in_time_is_one_line(recordings, tmp_path, monkeypatch, capsys):
+    ray = pytest.importorskip("ray")
+
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray has it
+
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    assert cli.main(words(recordings, tmp_path, "--ray", "local")) == 2
+    error = capsys.readouterr().err
+    assert "does not start on this machine (The current node timed out" in error
+    assert error.count("\n") == 1

@@ -398,6 +398,15 @@ def test_build_max_views_and_settings(folder, monkeypatch, tmp_path, capsys):
     assert seen["config"].alignment.max_iterations == 9
 
 
+def test_build_of_what_is_no_recording_names_what_is(scene_file, tmp_path, capsys):
+    error = fails(capsys, "build", scene_file)
+    assert "a scene that is built already: `wildseg3d segment` and `view` read it" in error
+    error = fails(capsys, "build", tmp_path / "none.ws3d")
+    assert "does not exist" in error and "`wildseg3d segment` and `view`" in error
+    error = fails(capsys, "build", tmp_path / "none.mcap")
+    assert "expected a folder of images, or a bag (its folder, .mcap or .db3)" in error
+
+
 def test_build_errors_one_line(folder, oracles, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "is empty; expected" in fails(capsys, "build", tmp_path / "empty")

@@ -190,6 +190,18 @@ class TestBadInput:
             DepthPointmaps().check(views)
         assert e.value.code is ErrorCode.BAD_DEPTH
 
+    @pytest.mark.parametrize(
+        ("more", "chosen"),
+        [({}, "=stereo .*: stereo, which takes the given"),
+         ({"world_from_cam_prior": None}, "=da3 .*: da3 or mast3r.*or stereo, once"),
+         ({"world_from_cam_prior": None, "K": None}, "=da3 .*: da3 or mast3r.*or stereo, once")],
+    )  # fmt: skip
+    def test_check_no_depth_at_all_names_back_ends_that_need_none(self, scene, more, chosen):
+        views = [changed(view, depth=None, **more) for view in scene.views]
+        with pytest.raises(InputError, match=f"no camera has a depth.*backend{chosen}") as error:
+            DepthPointmaps().check(views)
+        assert error.value.code is ErrorCode.BAD_DEPTH
+
     def test_check_no_valid_pixel(self, scene):
         empty = np.full(scene.views[0].size, np.nan, np.float32)
         views = [scene.views[0], changed(scene.views[1], depth=empty)]

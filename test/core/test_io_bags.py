@@ -345,7 +345,13 @@ def early(messages):
 WRONG = {
     "no camera_info": (without("camera_info"), "no sensor_msgs/CameraInfo, .*it has: /cam_0/al"),
     "no images": (without("/color/image"), "no images beside a camera_info, .*it has: /cam_0/al"),
-    "no TF": (without("/tf"), "TF does not know .*; /tf and /tf_static are silent.* no pose"),
+    "no TF": (
+        without("/tf"),
+        (
+            "TF does not know .*; /tf and /tf_static are silent; cameras 'cam_0', 'cam_1', "
+            "'cam_2' have no pose .*allow_missing_poses: true' in the rig's .*--config"
+        ),
+    ),
     "one view": (one_camera, "a scene needs at least 2 view"),
     "corrupt image": (corrupt, "camera 'cam_1': 64x48 pixels .* need 9216 bytes, but data holds"),
     "unregistered depth": (unregistered, "depth on '/cam_1/aligned.* not registered to them"),
@@ -381,6 +387,14 @@ def test_check_refuses_a_truncated_bag_in_one_line(storage, share, truth, tmp_pa
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     assert "truncated, damaged or no bag" in said
+
+
+def test_load_bag_without_tf_by_the_rigs_file_that_allows_it(truth, tmp_path):
+    messages = (each for each in fixed_cameras(truth.views) if not each[0].startswith("/tf"))
+    (path := tmp_path / "rig.yaml").write_text("/**: {ros__parameters: {allow_missing_poses: on}}")
+    recording = load_bag(write_bag(tmp_path / "bag", messages), read_rig(path))
+    assert [view.world_from_cam_prior for view in recording.views] == [None] * 3
+    assert "is in the frame 'cam_0_color" in recording.warnings[0]
 
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"

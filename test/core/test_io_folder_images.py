@@ -57,7 +57,6 @@ def test_load_folder_exif_orientation(folder, orientation):
         (b"Pf\n4 4\n" + bytes(40), "PFM"),
         (b"\x00\x00\x00\x18ftypisom" + bytes(40), "video"),
         (b"PK\x03\x04" + bytes(40), ".npz"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "git LFS"),
     ],
 )
 def test_load_folder_names_formats_that_are_not_read(folder, content, what):

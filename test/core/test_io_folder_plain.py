@@ -58,7 +58,7 @@ def test_load_folder_plain_gives_uncalibrated_views_in_natural_order(tmp_path):
 
 
 def test_load_folder_missing_empty_or_without_images(tmp_path):
-    with pytest.raises(FileError, match="does not exist; expected a folder"):
+    with pytest.raises(FileError, match=r"does not exist; expected a folder.*\.mcap or \.db3"):
         load_folder(tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="is a file; expected a folder"):

@@ -223,6 +223,46 @@ def test_load_folder_colmap_in_parts_or_not_fetched(written, tmp_path):
         load_folder(folder)
 
 
+def test_load_folder_mvsnet_tells_of_images_without_a_camera(written, tmp_path):
+    folder = shutil.copytree(written["mvsnet"], tmp_path / "scene")
+    shutil.copy(folder / "images/00000001.png", folder / "images/00000001_masked.png")
+    assert not any("not read" in text for text in load_folder(folder).warnings)
+    (folder / "cams" / "00000002_cam.txt").unlink()
+    recording = load_folder(folder)
+    assert len(recording.views) == 2
+    assert any("no file NAME_cam.txt of them: 00000002.png" in s for s in recording.warnings)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Scenes of six small frames, the first three of which have no pose to use."""
+    truth, root = construct_scene(6, 32, 24, 2), tmp_path_factory.mktemp("many")
+    for name in ("scannet", "tum", "nerfstudio"):
+        (root / name).mkdir()
+        WRITERS[name](root / name, truth)
+    for i in range(3):
+        (root / "scannet" / "pose" / f"{i}.txt").write_text("-inf " * 16)
+    poses = (root / "tum" / "groundtruth.txt").read_text().splitlines()
+    (root / "tum" / "groundtruth.txt").write_text("\n".join([poses[0], *poses[4:]]))
+    meta = json.loads((file := root / "nerfstudio" / "transforms.json").read_text())
+    meta["frames"][0]["transform_matrix"][0][3] = float("nan")
+    meta["frames"][1]["file_path"] = "nowhere.png"
+    meta["frames"][2]["transform_matrix"] = [[1]]
+    file.write_text(json.dumps(meta))
+    return root
+
+
+@pytest.mark.parametrize("name", ["scannet", "tum", "nerfstudio"])
+def test_load_folder_chooses_among_frames_that_can_be_used(name, many):
+    recording = load_folder(many / name, max_views=2)
+    last = load_folder(many / name, max_views=1).views
+    assert len(recording.views) == 2 and len(last) == 1
+    (said,) = (text for text in recording.warnings if "frames cannot be used" in text)
+    assert said.startswith("3 of 6 frames cannot be used, and none of them is chosen: ")
+    with pytest.raises((FileError, InputError)):
+        load_folder(many / name, max_views=2, strict=True)
+
+
 # ---- what is missing -------------------------------------------------------------------------
 
 MISSING = {

@@ -206,3 +206,8 @@ class TestCommands:
         main(["check", str(folder)])
         assert "camera 'cam_3', 'cam_4' took no part" in capsys.readouterr().out
         assert unrelated_by_stereo(stereo_scene(3, 10.0, 100, 75).views) == []
+
+    def test_check_names_other_ways_where_stereo_relates_nothing(self):
+        (said,) = unrelated_by_stereo(stereo_scene(2, 100.0, 100, 75).views)
+        assert "by pointmaps.backend: stereo no scene can be built: " in said
+        assert said.endswith("da3 and mast3r need downloaded weights, and no such angles")

@@ -80,7 +80,7 @@ def test_mask_origin_kept_by_changes(truth, tmp_path):
     assert scene.masks.origin == MaskOrigin("sam2", "/a/folder")
     both = tuple(Click("cam_0", *on(truth, object_id)) for object_id in (2, 3))
     extended, _ = add_object(scene, Prompt(both))
-    assert len(extended.index.ids) == 1 + len(scene.index.ids)
+    assert len(extended.index.ids) == len(scene.index.ids) - 2 + 1, "both are in the new one"
     assert extended.masks.origin == scene.masks.origin
     updated = update_scene(scene, truth.views, "cam_1", pointmaps=DepthPointmaps(), masks=masks)
     assert updated.masks.origin == scene.masks.origin

@@ -394,7 +394,7 @@ def test_build_all_poses_missing(world):
     node = world.scene_node(tf_timeout=0.1)
     world.replay(without_pose(*table.NAMES))
     client = world.client()
-    fails(client, "MISSING_TF", "/tf and /tf_static are silent; camera 'front', 'left', 'right'")
+    fails(client, "MISSING_TF", "/tf and /tf_static are silent; cameras 'front', 'left', 'right'")
     fails(client, "MISSING_TF", "set 'allow_missing_poses'", "frame of camera 'front'")
     node.set_parameters([Parameter("allow_missing_poses", value=True)])
     first, why = client.build().warnings

@@ -86,7 +86,7 @@ def plan_jobs(recordings: Sequence[Path], output: Path, root: Path | None = None
 
     Raises:
         FileError: a recording that is not there or not below ``root``. ConfigError: two of one
-            name, or none at all.
+            name, none at all, or the output within one.
     """
     if not recordings:
         raise ConfigError("no recording is given: `wildseg3d batch RECORDING... -o OUT`")
@@ -96,6 +96,12 @@ def plan_jobs(recordings: Sequence[Path], output: Path, root: Path | None = None
         raise ConfigError(
             f"{len(twice)} name(s) belong to more than one recording, e.g. '{twice[0]}': give "
             "--root DIR, and scenes are named by their path below it"
+        )
+    around = [path for _, path in named if output.resolve().is_relative_to(path)]
+    if around:
+        raise ConfigError(
+            f"scenes would be written into the recording '{around[0]}', which changes it: give "
+            "another -o"
         )
     return [
         Job(name, str(path), str(output.resolve() / name), fingerprint(path))
@@ -127,7 +133,9 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
 def _name(recording: Path, root: Path | None) -> str:
     path = Path.cwd() / recording  # not resolved: a link's own name, not of what it leads to
     if not path.exists():
-        raise FileError(f"no recording '{recording}'")
+        raise FileError(
+            f"no recording '{recording}': expected folders of images, or bags (.mcap, .db3)"
+        )
     if root is None:
         return path.stem if path.is_file() else path.name
     try:

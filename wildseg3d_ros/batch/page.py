@@ -28,9 +28,10 @@ def page_text(name: str, records: Sequence[Record]) -> str:
     """The text of the page of a batch of that name: first what failed, then the scenes."""
     failed = [record for record in records if record.state == "failed"]
     done = [record for record in records if record.state == "done"]
-    unconverged = sum(not record.figures.get("converged", True) for record in done)
+    unconverged = sum(record.is_unreliable for record in done)
     objects = sum(record.figures.get("objects", 0) for record in done)
-    said = f"{len(done)} scenes with {objects} objects; {len(failed)} recordings failed"
+    said = f"{_counted(len(done), 'scene')} with {_counted(objects, 'object')}"
+    said += f"; {_counted(len(failed), 'recording')} failed"
     body = f"<h1>{html.escape(name)}</h1>\n<p>{said}; {unconverged} did not converge.</p>\n"
     if failed:
         rows = "".join(_failure(record) for record in failed)
@@ -44,6 +45,10 @@ def page_text(name: str, records: Sequence[Record]) -> str:
             f"<th>points</th><th>time</th><th>warnings</th></tr>\n{rows}</table>\n"
         )
     return document(f"Batch {name}", body, _STYLE)
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' * (count != 1)}"
 
 
 def _failure(record: Record) -> str:

@@ -21,6 +21,7 @@ from wildseg3d_ros.core.errors import ConfigError, FileError
 
 _PATIENCE = 5.0
 """Seconds that a cluster's head may take to take a connection."""
+_LOCAL = "try again when it is less busy, or leave --ray out to work without Ray"
 _START = "start one by `ray start --head`, or leave --ray out to work on this machine alone"
 
 
@@ -57,11 +58,13 @@ class RayExecutor:
                     logging_level=logging.ERROR,
                     configure_logging=False,
                 )
-            except (OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # what does not start in time is a bare one
+                ray.shutdown()  # parts of it may run
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ConfigError(
-                    f"no Ray cluster answers at '{address}' ({reason}); {_START}"
-                ) from error
+                what, way_out = f"no Ray cluster answers at '{address}'", _START
+                if address == "local":
+                    what, way_out = "Ray does not start on this machine", _LOCAL
+                raise ConfigError(f"{what} ({reason}); {way_out}") from error
 
     def run(self, jobs: Sequence[Job], settings: BatchSettings) -> Iterator[Record]:
         """Records as they come; in a lost job's place one that says so, which the caller writes.

@@ -1,9 +1,11 @@
-"""What is known of a recording that was worked on; written last, so that a scene with a record is
-whole."""
+"""What is known of a recording that was worked on. That it was begun is written first, so that its
+folder is known as a batch's; what became of it last, so that a scene that is done is whole."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +36,7 @@ class Record:
         error: one sentence; empty where it is done.
         lasting: whether the same input fails again; otherwise the next run tries anew.
         files: sizes in bytes of what was written, by path below the folder.
-        exports: formats that were asked for.
+        exports: formats that a scene that is done is exported in; else those asked for.
         figures: of the scene, see :func:`wildseg3d_ros.cli.report.scene_figures`.
         seconds: that reading and building took.
         worker: where it was made: host and process.
@@ -60,6 +62,11 @@ class Record:
         """The record of values as JSON has them; TypeError where they are none."""
         record = cls(**values)
         return replace(record, exports=tuple(record.exports))
+
+    @property
+    def is_unreliable(self) -> bool:
+        """Whether the scene's alignment did not converge."""
+        return self.state == "done" and not self.figures.get("converged", True)
 
     def write(self, folder: Path) -> None:
         """Into the scene's folder; replaced as a whole.
@@ -88,6 +95,22 @@ def read_record(folder: Path) -> Record | None:
         return Record.from_dict(values)
     except (FileError, KeyError, TypeError, AttributeError):
         return None
+
+
+def read_records(output: Path, known: Mapping[str, Record] = {}) -> dict[str, Record]:
+    """All records in a batch's folder, by where their scenes lie below it, in this order; those
+    that are known are not read."""
+    return dict(sorted({**dict(_found(output, known)), **known}.items()))
+
+
+def _found(output: Path, known: Mapping[str, Record]) -> Iterator[tuple[str, Record]]:
+    for place, folders, files in os.walk(output):
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        name = os.path.relpath(place, output)
+        record = known.get(name) or (read_record(Path(place)) if RECORD in files else None)
+        if record is not None:
+            folders[:] = [each for each in folders if each != EXPORT]
+            yield name, replace(record, name=name)
 
 
 def is_settled(record: Record | None, job: Job, settings: BatchSettings, retry: bool) -> bool:

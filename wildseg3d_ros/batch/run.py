@@ -16,12 +16,15 @@ from typing import Any, Protocol
 
 from wildseg3d_ros.batch.jobs import BatchSettings, Job
 from wildseg3d_ros.batch.page import PAGE, page_text
-from wildseg3d_ros.batch.records import Record, is_settled, read_record
+from wildseg3d_ros.batch.records import Record, is_settled, read_record, read_records
 from wildseg3d_ros.core.errors import ConfigError, FileError
+from wildseg3d_ros.core.files.reading import is_folder, is_regular, shown
+from wildseg3d_ros.core.files.text import read_json
 from wildseg3d_ros.core.files.writing import write_bytes
 
 SUMMARY = "batch.json"
 _LOCK = ".batch.lock"
+_FORMAT = "wildseg3d-batch"
 
 
 class Executor(Protocol):
@@ -59,8 +62,7 @@ class BatchResult:
     @property
     def unreliable(self) -> tuple[Record, ...]:
         """Scenes whose alignment did not converge."""
-        done = (record for record in self.records if record.state == "done")
-        return tuple(record for record in done if not record.figures.get("converged", True))
+        return tuple(record for record in self.records if record.is_unreliable)
 
 
 class Again(Flag):
@@ -93,11 +95,12 @@ def run_batch(
 
     Raises:
         ConfigError: another batch works in the folder, or it holds scenes of other settings.
-            FileError: the output cannot be written.
+        FileError: the output cannot be written, or what would be replaced is no batch's.
     """
     start = time.monotonic()
     with _locked(output):
         records = {job.name: read_record(Path(job.folder)) for job in jobs}
+        _refuse_foreign(output, jobs, records)
         if Again.OTHER_SETTINGS not in again:
             _refuse_others(output, records, settings)
         retry = Again.FAILED in again
@@ -108,8 +111,11 @@ def run_batch(
             report(done, len(ahead), record)
         found = tuple(record for job in jobs if (record := records[job.name]) is not None)
         result = BatchResult(found, len(ahead), time.monotonic() - start)
-        write_bytes(output / SUMMARY, (json.dumps(_summary(result), indent=1) + "\n").encode())
-        write_bytes(output / PAGE, page_text(output.name, result.records).encode())
+        every = [*read_records(output, {record.name: record for record in found}).values()]
+        summary = _summary(every)
+        write_bytes(output / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+        page = page_text(output.resolve().name, every)
+        write_bytes(output / PAGE, page.encode())
     return result
 
 
@@ -121,6 +127,41 @@ def _worked(executor: Executor, jobs: Sequence[Job], settings: BatchSettings) ->
         if not record.worker:  # lost: nobody was left to write it
             record.write(folders[record.name])
         yield record
+
+
+def _refuse_foreign(output: Path, jobs: Sequence[Job], records: dict[str, Record | None]) -> None:
+    """Raises FileError where anything would be replaced that no batch wrote."""
+    way_out = "no batch wrote it: move it away, or give another -o"
+    if not _is_summary(output / SUMMARY):  # the page is written after it
+        for path in (output / SUMMARY, output / PAGE):
+            if os.path.lexists(path):
+                raise FileError(f"'{shown(path)}' is there and {way_out}")
+    new = [Path(job.folder) for job in jobs if records[job.name] is None]
+    new = [folder for folder in new if os.path.lexists(folder)]
+    if not new:
+        return
+    scenes = {Path(job.folder) for job in jobs}
+    scenes |= {output.resolve() / name for name in read_records(output)}
+    above = {parent for folder in scenes for parent in (folder, *folder.parents)}
+    for folder in new:
+        if not is_folder(folder):
+            raise FileError(f"'{shown(folder)}' is there and {way_out}")
+        # Of a folder whose work was just begun there may be drafts.
+        inside = (each for each in sorted(folder.iterdir()) if not each.name.startswith("."))
+        foreign = next((each for each in inside if each not in above), None)
+        if foreign is not None:
+            raise FileError(
+                f"'{shown(folder)}', where a scene would go, holds '{shown(foreign.name)}' and "
+                f"has no record of a batch: {way_out}"
+            )
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        said = read_json(path, "summary of a batch") if is_regular(path) else None
+    except FileError:
+        return False
+    return isinstance(said, dict) and said.get("format") == _FORMAT
 
 
 def _refuse_others(
@@ -164,9 +205,9 @@ def _locked(output: Path) -> Iterator[None]:
         yield
 
 
-def _summary(result: BatchResult) -> dict[str, Any]:
+def _summary(records: Sequence[Record]) -> dict[str, Any]:
     rows = []
-    for record in result.records:
+    for record in records:
         row: dict[str, Any] = {"name": record.name, "recording": record.recording}
         row |= {"state": record.state, "seconds": record.seconds}
         if record.state == "failed":
@@ -176,5 +217,6 @@ def _summary(result: BatchResult) -> dict[str, Any]:
             row |= {key: record.figures.get(key) for key in ("objects", "points", "converged")}
             row["warnings"] = record.figures.get("warnings", [])
         rows.append(row)
-    counts = {state: sum(r.state == state for r in result.records) for state in ("done", "failed")}
-    return {**counts, "unreliable": len(result.unreliable), "scenes": rows}
+    counts = {state: sum(r.state == state for r in records) for state in ("done", "failed")}
+    unreliable = sum(record.is_unreliable for record in records)
+    return {"format": _FORMAT, **counts, "unreliable": unreliable, "scenes": rows}

@@ -14,9 +14,9 @@ from typing import Any
 from wildseg3d_ros.batch.jobs import BatchSettings, Job
 from wildseg3d_ros.batch.records import EXPORT, PREVIEW, SCENE, Record, is_of, read_record
 from wildseg3d_ros.config import SceneConfig
-from wildseg3d_ros.core.errors import ConfigError, ErrorCode, FileError, WildSeg3DError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, WildSeg3DError
 from wildseg3d_ros.core.files.writing import write_bytes
-from wildseg3d_ros.export.target import MANIFEST
+from wildseg3d_ros.export.target import MANIFEST, exported_formats
 from wildseg3d_ros.scene.scene import Scene
 
 _PASSING = {ErrorCode.INTERNAL, ErrorCode.CANCELLED}
@@ -31,18 +31,22 @@ def run_job(job: Job, settings: BatchSettings) -> Record:
 
     A scene that is there and of the same input and settings is only exported.
 
-    An error of the recording is in the record. Back ends are loaded once in a process.
+    An error of the recording or of its export is in the record. Back ends are loaded once in a
+    process.
 
     Raises:
-        FileError: the output cannot be written: no other job of the batch could be, either.
+        FileError: the scene or its record cannot be written: no other job's could be, either.
     """
     start = time.perf_counter()
     record = Record(job.name, job.recording, job.key, settings.key, "failed", worker=worker_name())
     record = replace(record, exports=settings.exports)
     folder = Path(job.folder)
-    before = _made_before(job, settings)
+    known = read_record(folder)
+    if known is None:  # what is written from here on is known as a batch's
+        replace(record, error="it was begun, and its process ended").write(folder)
+    before = _made_before(known, job, settings)
     try:
-        scene = before[0] if before else _built(job, settings)
+        scene = before or _built(job, settings)
     except WildSeg3DError as error:
         record = replace(record, error=str(error), lasting=error.code not in _PASSING)
     except MemoryError:
@@ -51,7 +55,7 @@ def run_job(job: Job, settings: BatchSettings) -> Record:
     except Exception as error:  # noqa: BLE001  a defect: the batch goes on, the record says where
         record = replace(record, error=_traced(error))
     else:
-        record = _written(scene, record, before[1] if before else None, folder)
+        record = _written(scene, record, known, folder, made=before is None)
     seconds = time.perf_counter() - start
     record = replace(record, seconds=round(seconds, 3), peak_memory_mb=_peak_memory_mb())
     record.write(folder)
@@ -92,62 +96,68 @@ def _back_ends(config: SceneConfig) -> tuple[Any, Any]:
     return load_pointmaps(config.pointmaps), load_masks(config.masks)
 
 
-def _made_before(job: Job, settings: BatchSettings) -> tuple[Scene, Record] | None:
-    """The scene and its record, where they are there and of the same input and settings."""
+def _made_before(record: Record | None, job: Job, settings: BatchSettings) -> Scene | None:
+    """The scene of a record, where it is there and of the same input and settings."""
     from wildseg3d_ros.scene.file.snapshot import load_scene
 
     folder = Path(job.folder)
-    record = read_record(folder)
     if record is None or not is_of(record, job, settings):
         return None
-    kept = {name: record.files[name] for name in (SCENE, PREVIEW) if name in record.files}
-    record = replace(record, files=kept)
-    if len(kept) < 2 or not record.holds(folder):
+    kept = _scene_files(record)
+    if len(kept) < 2 or not replace(record, files=kept).holds(folder):
         return None
     try:
-        return load_scene(folder / SCENE), record
+        return load_scene(folder / SCENE)
     except FileError:
         return None
 
 
-def _written(scene: Scene, record: Record, before: Record | None, folder: Path) -> Record:
+def _scene_files(record: Record) -> dict[str, int]:
+    return {name: record.files[name] for name in (SCENE, PREVIEW) if name in record.files}
+
+
+def _written(
+    scene: Scene, record: Record, before: Record | None, folder: Path, made: bool
+) -> Record:
     """Writes a scene, its picture and what it is exported as; returns its record.
 
     Args:
         record: so far.
-        before: of a scene that is there already, which is then exported only, in the formats of
-            before, too; None of a new one.
+        before: that the folder has; the scene is exported in its formats, too.
+        made: whether the scene is new, and not that of the record of before.
     """
     from wildseg3d_ros.cli.report import scene_figures
     from wildseg3d_ros.export.page import preview
     from wildseg3d_ros.scene.file.snapshot import save_scene
 
-    if before is None:
+    if made or before is None:
         save_scene(scene, folder / SCENE)
         write_bytes(folder / PREVIEW, preview(scene))
         files = {name: (folder / name).stat().st_size for name in (SCENE, PREVIEW)}
         record = replace(record, files=files, figures=scene_figures(scene))
     else:
-        formats = before.exports if before.state == "done" else ()
-        exports = tuple(dict.fromkeys((*formats, *record.exports)))
-        record = replace(record, files=before.files, figures=before.figures, exports=exports)
-    return _with_exports(record, scene, folder)
+        record = replace(record, files=_scene_files(before), figures=before.figures)
+    return _with_exports(record, before, scene, folder)
 
 
-def _with_exports(record: Record, scene: Scene, folder: Path) -> Record:
+def _with_exports(record: Record, before: Record | None, scene: Scene, folder: Path) -> Record:
     """The record of a scene that is written; failed where it cannot be exported so."""
     from wildseg3d_ros.export.formats import export_scene
 
-    if not record.exports:
-        return replace(record, state="done")
+    target = folder / EXPORT
     try:
-        paths = export_scene(scene, folder / EXPORT, record.exports)
-    except ConfigError as error:
+        # Where an export failed, the files there are those of the one before it.
+        done = before if before and before.state == "done" else None
+        had = done.exports if done else exported_formats(target)
+        formats = tuple(dict.fromkeys((*had, *record.exports)))
+        paths = (*export_scene(scene, target, formats), target / MANIFEST) if formats else ()
+    except WildSeg3DError as error:
         text = f"the scene is built, and cannot be exported so: {error}"
-        return replace(record, error=text, lasting=True)
-    paths = (*paths, folder / EXPORT / MANIFEST)
+        # What keeps files from being written may be gone the next time.
+        return replace(record, error=text, lasting=not isinstance(error, FileError))
     files = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
-    return replace(record, state="done", files={**record.files, **files})
+    files = {**record.files, **files}
+    return replace(record, state="done", files=files, exports=formats)
 
 
 def _traced(error: Exception) -> str:

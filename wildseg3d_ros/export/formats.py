@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.files.reading import as_path
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.settings import nearest
 from wildseg3d_ros.export.bop import bop
@@ -60,7 +61,8 @@ def export_scene(
     """
     progress = progress or Progress()
     formats = checked_formats(formats)
-    target = Target(Path(folder))
+    folder = as_path(folder, "folder")
+    target = Target(folder)
     contents = Contents(scene, ids)
     with progress.stage("export"):
         plan: Plan = {}
@@ -68,7 +70,7 @@ def export_scene(
             plan |= FORMATS[name][0](contents)
         about = {"scene_id": scene.scene_id, "formats": list(formats)}
         target.write(plan, about, progress.update)
-    return tuple(Path(folder) / name for name in plan)
+    return tuple(folder / name for name in plan)
 
 
 def checked_formats(names: Sequence[str]) -> tuple[str, ...]:
@@ -77,9 +79,9 @@ def checked_formats(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: an unknown one, or none.
     """
-    unknown = [name for name in names if name not in FORMATS]
+    unknown = [name for name in names if not isinstance(name, str) or name not in FORMATS]
     if unknown or not names:
         what = f"no format '{unknown[0]}'" if unknown else "no format was given"
-        hint = nearest(unknown[0], FORMATS) if unknown else ""
+        hint = nearest(str(unknown[0]), FORMATS) if unknown else ""
         raise ConfigError(f"{what}{hint}; formats are {', '.join(FORMATS)}")
     return tuple(dict.fromkeys(names))

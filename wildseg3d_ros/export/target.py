@@ -94,14 +94,26 @@ def _exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def exported_formats(folder: Path) -> tuple[str, ...]:
+    """The formats of the export in a folder; none where there is no export."""
+    formats = _manifest(folder).get("formats")
+    return tuple(map(str, formats)) if isinstance(formats, list) else ()
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What the list of an export says; nothing where there is none."""
+    if not is_regular(folder / MANIFEST):
+        return {}
+    said = read_json(folder / MANIFEST, "list of an export")
+    return said if isinstance(said, dict) and said.get("format") == _FORMAT else {}
+
+
 def _listed(folder: Path) -> Iterator[str]:
     """The files of the export in a folder; none of an empty folder."""
-    if is_regular(folder / MANIFEST):
-        said = read_json(folder / MANIFEST, "list of an export")
-        files = said.get("files") if isinstance(said, dict) else None
-        if isinstance(said, dict) and said.get("format") == _FORMAT and isinstance(files, list):
-            yield from (name for name in files if isinstance(name, str) and _inside(name))
-            return
+    files = _manifest(folder).get("files")
+    if isinstance(files, list):
+        yield from (name for name in files if isinstance(name, str) and _inside(name))
+        return
     if any(folder.iterdir()):
         raise FileError(
             f"cannot export into '{shown(folder)}': it holds files that no export wrote; give a "

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wildseg3d_ros.core.errors import ConfigError, InputError
+from wildseg3d_ros.core.files.reading import as_path, shown
 from wildseg3d_ros.core.files.writing import write_bytes, write_npz
 from wildseg3d_ros.core.types import ObjectCloud
 
@@ -23,8 +24,13 @@ def write_cloud(path: str | Path, cloud: ObjectCloud) -> None:
 
     Raises:
         ConfigError: the suffix is none of FORMATS. FileError: the file cannot be written.
+        InputError: no cloud.
     """
-    path = Path(path)
+    path = as_path(path, "cloud")
+    if not isinstance(cloud, ObjectCloud):
+        raise InputError(
+            f"what is written is a cloud, as `scene.segment` gives it; got {shown(repr(cloud))}"
+        )
     if path.suffix == ".ply":
         write_ply(
             path,

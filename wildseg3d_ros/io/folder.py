@@ -58,7 +58,13 @@ from wildseg3d_ros.io.formats.base import IGNORE as IGNORE
 from wildseg3d_ros.io.formats.base import Format, natural_order
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO, choose_format, unknown
 from wildseg3d_ros.io.formats.foreign import foreign_file
-from wildseg3d_ros.io.frames import evenly_spaced, read_each, unique_names
+from wildseg3d_ros.io.frames import (
+    check_max_views,
+    chosen_frames,
+    evenly_spaced,
+    read_each,
+    unique_names,
+)
 from wildseg3d_ros.io.images import left_out_because, read_color, write_image
 from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.io.transforms import (
@@ -69,6 +75,7 @@ from wildseg3d_ros.io.transforms import (
     read_transforms,
 )
 
+_EXPECTED = "expected a folder of images, or a bag (its folder, .mcap or .db3)"
 _NAMED = 5
 """Files that are named where many were left out."""
 
@@ -103,8 +110,7 @@ def load_folder(
     if folder.name == TRANSFORMS and is_regular(folder):
         folder = folder.parent
     _check_folder(folder, path)
-    if max_views is not None and max_views < 1:
-        raise InputError(f"max_views must be 1 or more, got {max_views}", ErrorCode.BAD_REQUEST)
+    check_max_views(max_views)
     progress = progress or Progress()
     if format_name == NERFSTUDIO or (not format_name and os.path.lexists(folder / TRANSFORMS)):
         found = load_transforms(folder, max_views, progress, strict)
@@ -120,9 +126,12 @@ def _check_folder(folder: Path, path: str | Path) -> None:
         is_empty = not any(folder.iterdir())
     except NotADirectoryError:
         told = foreign_file(folder) or f"'{path}' is a file"
-        raise FileError(f"{told}; expected a folder of images") from None
+        raise FileError(f"{told}; {_EXPECTED}") from None
     except FileNotFoundError:
-        raise FileError(f"'{path}' does not exist; expected a folder of images") from None
+        scene = "; a scene's file is for `wildseg3d segment` and `view`"
+        raise FileError(
+            f"'{path}' does not exist; {_EXPECTED}{scene if folder.suffix == '.ws3d' else ''}"
+        ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise FileError(f"cannot read folder '{shown(path)}': {reason}") from error
@@ -137,7 +146,7 @@ def _load_format(
     chosen: Format, folder: Path, max_views: int | None, progress: Progress, strict: bool
 ) -> Recording:
     listed = chosen.list_frames(folder)
-    indices = evenly_spaced(listed.count, max_views)
+    indices, passed = chosen_frames(listed.count, max_views, listed.check, strict)
     frames, left_out = read_each(indices, listed.read, progress, strict)
     views, masks = zip(*frames, strict=True)
     there = {int(label) for mask in masks if mask is not None for label in np.unique(mask)}
@@ -145,7 +154,7 @@ def _load_format(
     told = listed.warnings
     if not listed.metric:
         told += (f"lengths of {chosen.title} are of arbitrary scale: results are not in metres",)
-    told += left_out
+    told += (*passed, *left_out)
     return Recording(views, masks, names, told, chosen.title, listed.metric)
 
 

@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TypeVar
 
-from wildseg3d_ros.core.errors import FileError, InputError
+from wildseg3d_ros.core.errors import ErrorCode, FileError, InputError
 from wildseg3d_ros.core.progress import Progress
 
 _Frame = TypeVar("_Frame")
+
+
+def check_max_views(max_views: int | None) -> None:
+    """Raises InputError unless it is a whole number above 0, or None."""
+    if max_views is not None and (not isinstance(max_views, int) or max_views < 1):
+        raise InputError(f"max_views must be 1 or more, got {max_views!r}", ErrorCode.BAD_REQUEST)
 
 
 def evenly_spaced(count: int, max_views: int | None) -> list[int]:
@@ -20,6 +26,34 @@ def evenly_spaced(count: int, max_views: int | None) -> list[int]:
     if max_views == 1:
         return [count // 2]
     return [round(i * (count - 1) / (max_views - 1)) for i in range(max_views)]
+
+
+def chosen_frames(
+    count: int, max_views: int | None, check: Callable[[int], object], strict: bool
+) -> tuple[list[int], tuple[str, ...]]:
+    """Indices of the frames to read, and a warning where some are not among those to choose from.
+
+    Args:
+        count: of all frames.
+        max_views: at most so many, evenly spaced over those that can be used.
+        check: raises FileError or InputError for one that cannot be used.
+        strict: whether one that cannot be used is to be met.
+    """
+    if max_views is None or count <= max_views or strict:
+        return evenly_spaced(count, max_views), ()
+    usable: list[int] = []
+    errors: list[FileError | InputError] = []
+    for i in range(count):
+        try:
+            check(i)
+            usable.append(i)
+        except (FileError, InputError) as error:
+            errors.append(error)
+    if not errors or not usable:
+        return evenly_spaced(count, max_views), ()
+    told = f"{len(errors)} of {count} frames cannot be used, and none of them is chosen"
+    chosen = [usable[i] for i in evenly_spaced(len(usable), max_views)]
+    return chosen, (f"{told}: {errors[0]}",)
 
 
 def read_each(

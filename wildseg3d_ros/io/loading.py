@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wildseg3d_ros.core.errors import ConfigError
+from wildseg3d_ros.core.files.reading import as_path
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.io.bags.loading import load_bag
 from wildseg3d_ros.io.bags.reading import is_bag
 from wildseg3d_ros.io.folder import load_folder
+from wildseg3d_ros.io.frames import check_max_views
 from wildseg3d_ros.io.recording import Recording
 from wildseg3d_ros.streams.rig_file import RigFile
 
@@ -34,9 +35,8 @@ def load_recording(
     Raises:
         FileError, InputError, ConfigError: as of these.
     """
-    path = Path(path)
+    path = as_path(path, "recording")
     if format_name == BAG or (not format_name and is_bag(path)):
-        if max_views is not None and max_views < 1:
-            raise ConfigError(f"max_views must be 1 or more, got {max_views}")
+        check_max_views(max_views)
         return load_bag(path, rig, max_views, progress)
     return load_folder(path, max_views, progress, strict, format_name)

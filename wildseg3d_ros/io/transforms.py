@@ -18,8 +18,9 @@ from wildseg3d_ros.core.geometry.lens import Lens, resampled
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.settings import nearest
 from wildseg3d_ros.core.types import View
+from wildseg3d_ros.core.types.views import check_pose
 from wildseg3d_ros.io.formats.base import IGNORE, Frames
-from wildseg3d_ros.io.frames import evenly_spaced, read_each, unique_names
+from wildseg3d_ros.io.frames import chosen_frames, read_each, unique_names
 from wildseg3d_ros.io.images import SUFFIXES, ImageFile, read_depth, read_labels
 
 TRANSFORMS = "transforms.json"
@@ -96,10 +97,10 @@ def load_transforms(
     :func:`wildseg3d_ros.io.folder.load_folder`."""
     told: list[str] = []
     listed = list_transforms(folder / TRANSFORMS, told)
-    chosen = evenly_spaced(listed.count, max_views)
+    chosen, passed = chosen_frames(listed.count, max_views, listed.check, strict)
     loaded, left_out = read_each(chosen, listed.read, progress, strict)
     views, masks = zip(*loaded, strict=True)
-    return views, masks, dict(listed.object_names), (*listed.warnings, *told, *left_out)
+    return views, masks, dict(listed.object_names), (*listed.warnings, *told, *passed, *left_out)
 
 
 def list_transforms(file: Path, told: list[str]) -> Frames:
@@ -121,7 +122,9 @@ def list_transforms(file: Path, told: list[str]) -> Frames:
     names = unique_names([frame["file_path"] for frame in frames])
     read = partial(_load_frame, file, names, meta, depth_unit, told)
     unread = _unread_keys({key for part in (meta, *frames) for key in part})
-    return Frames(len(frames), read, _object_names(meta, file), tuple(unread))
+    check = partial(_check_frame, file, names, frames)
+    labels = _object_names(meta, file)
+    return Frames(len(frames), read, labels, tuple(unread), check=check)
 
 
 def read_transforms(path: Path) -> Mapping[str, Any]:
@@ -168,6 +171,15 @@ def _unread_keys(keys: Iterable[str]) -> list[str]:
         if hint and meant not in keys:
             warnings.append(f"{TRANSFORMS} has a key '{shown(key)}', which is not read{hint}")
     return warnings
+
+
+def _check_frame(file: Path, names: list[str], frames: list[Mapping], i: int) -> None:
+    for key in ("file_path", "depth_file_path", "object_mask_path"):
+        if frames[i].get(key):
+            _resolve(file, frames[i][key])
+    pose = frames[i].get("transform_matrix")
+    if pose is not None:
+        check_pose(_pose(file, names[i], pose), f"camera '{names[i]}': transform_matrix")
 
 
 def _load_frame(

@@ -89,7 +89,8 @@ def unrelated_by_stereo(views: Sequence[View]) -> list[str]:
         try:
             return [f"by pointmaps.backend: stereo, {keep_largest(views, error).warning}"]
         except DisconnectedViews:
-            return [f"by pointmaps.backend: stereo no scene can be built: {error}"]
+            others = "da3 and mast3r need downloaded weights, and no such angles"
+            return [f"by pointmaps.backend: stereo no scene can be built: {error}; {others}"]
     except InputError:  # which other back ends may not ask for
         return []
     return []

@@ -254,6 +254,7 @@ class Scene(ReadOnlyArrays):
             PromptError: the scene has no such view; the text lists those it has, and why one that
                 was given was left out.
         """
+        name = name if isinstance(name, str) else repr(name)  # who calls may pass anything
         if name in self.view_names:
             return self.view_names.index(name)
         for view in self.left_out:

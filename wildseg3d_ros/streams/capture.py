@@ -50,17 +50,20 @@ class Capture:
         where = f"the frame '{frame}' of camera '{first.name}', not in '{self.world_frame}'"
         return (f"the scene is in {where}", *self._causes(), *self.notes)
 
-    def require_poses(self) -> None:
+    def require_poses(self, way_out: str = "set 'allow_missing_poses'") -> None:
         """Refuses to build in another frame, and without poses that TF should have.
 
         What no transform joins with the world frame may be meant to be placed by what it sees.
+
+        Args:
+            way_out: how the caller's user allows it.
 
         Raises:
             InputError: no camera has a pose, or one is missing for a fault of TF (MISSING_TF).
         """
         if self.tf_poses and not any(map(_is_fault, self.unposed.values())):
             return
-        way_out = "set 'allow_missing_poses' to build without"
+        way_out += " to build without"
         if not self.tf_poses:
             way_out += f", in the frame of camera '{self.views[0].name}'"
         raise InputError("; ".join([*self._causes(), way_out]), ErrorCode.MISSING_TF)
@@ -77,7 +80,8 @@ class Capture:
         for name, why in sorted(self.unposed.items(), key=lambda item: not _is_fault(item[1])):
             cameras.setdefault(str(why), []).append(f"'{name}'")
         return tuple(
-            f"{why}; camera {', '.join(names)} has no pose in '{self.world_frame}'"
+            f"{why}; camera{'s' * (len(names) > 1)} {', '.join(names)} "
+            f"{'have' if len(names) > 1 else 'has'} no pose in '{self.world_frame}'"
             for why, names in cameras.items()
         )
 

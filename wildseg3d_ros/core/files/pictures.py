@@ -38,7 +38,6 @@ _OTHERS = {
     "GIF": ((0, b"GIF8"),),
     "Radiance HDR": ((0, b"#?R"),),
     "PFM": ((0, b"Pf"), (0, b"PF")),
-    "a file of git LFS that was not fetched": ((0, b"version https://git-lfs"),),
     "PDF": ((0, b"%PDF"),),
     "a web page": ((0, b"<!DOCTYPE"), (0, b"<html")),
 }

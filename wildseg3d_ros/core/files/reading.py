@@ -7,13 +7,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from wildseg3d_ros.core.errors import ErrorCode, FileError
 
 MIB = 1 << 20
-_LONGEST_POINTER = 1024
-"""Bytes of a file that git LFS leaves in the place of another."""
+_LONGEST_POINTER, _POINTER = 1024, b"version https://git-lfs"
+"""Bytes that a file which git LFS leaves in the place of another has at most, and begins with."""
 
 
 @contextmanager
@@ -49,13 +49,13 @@ def opened(
                 f"most {largest / 1e6:.3g} MB are read",
                 code,
             )
-        if found.st_size < _LONGEST_POINTER and file.peek().startswith(b"version https://git-lfs"):
-            raise FileError(
-                f"cannot read {what} '{shown(path)}': it is a file of git LFS that was not "
-                "fetched; fetch it with `git lfs pull`",
-                code,
-            )
         try:
+            if found.st_size < _LONGEST_POINTER and file.peek().startswith(_POINTER):
+                raise FileError(
+                    f"cannot read {what} '{shown(path)}': it is a file of git LFS that was not "
+                    "fetched; fetch it with `git lfs pull`",
+                    code,
+                )
             yield file
         except OSError as error:
             raise _unreadable(path, what, error, code) from error
@@ -73,6 +73,24 @@ def read_bytes(
     with opened(path, what, largest, code) as file:
         # Some of /proc never end, and say that they have nothing.
         return file.read(os.fstat(file.fileno()).st_size)
+
+
+def as_path(given: Any, what: str) -> Path:
+    """The path of a file or folder that a caller gives.
+
+    Args:
+        given: of any kind.
+        what: it is the path of, for error text: "scene".
+
+    Raises:
+        FileError: it is no path.
+    """
+    try:
+        return Path(given)
+    except TypeError:
+        raise FileError(
+            f"the path of a {what} is a string or a Path, got {shown(repr(given))}"
+        ) from None
 
 
 def is_regular(path: Path) -> bool:

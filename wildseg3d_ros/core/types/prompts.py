@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,18 @@ from wildseg3d_ros.core.types.tree import in_runs
 
 POSITIVE, NEGATIVE = 1, 0
 """Labels of clicks, as in SAM."""
+
+
+def _finite(*values: Any) -> bool:
+    """Whether all of what a caller gave are numbers, and finite."""
+    return all(isinstance(v, int | float | np.number) and np.isfinite(v) for v in values)
+
+
+def check_text(text: str) -> None:
+    """Raises PromptError where a text names nothing."""
+    if not isinstance(text, str) or not text.strip():
+        found = "empty" if isinstance(text, str) else repr(text)[:80]
+        raise PromptError(f"the text is {found}; name the thing that is meant, as 'red mug'")
 
 
 @dataclass(frozen=True)
@@ -32,12 +45,12 @@ class Click:
     label: int = POSITIVE
 
     def __post_init__(self) -> None:
-        if self.label not in (POSITIVE, NEGATIVE):
+        if not _finite(self.label) or self.label not in (POSITIVE, NEGATIVE):
             raise PromptError(
                 f"a click's label is {POSITIVE} (on the object) or {NEGATIVE} (not on it), "
                 f"got {self.label!r}"
             )
-        if not (np.isfinite(self.u) and np.isfinite(self.v)):
+        if not _finite(self.u, self.v):
             raise PromptError(f"a click needs finite pixel coordinates, got ({self.u}, {self.v})")
 
 
@@ -57,7 +70,7 @@ class Box:
 
     def __post_init__(self) -> None:
         corners = (self.u0, self.v0, self.u1, self.v1)
-        if not np.isfinite(corners).all() or self.u1 <= self.u0 or self.v1 <= self.v0:
+        if not _finite(*corners) or self.u1 <= self.u0 or self.v1 <= self.v0:
             raise PromptError(
                 f"a box needs finite corners with u0 < u1 and v0 < v1, got {corners}"
             )
@@ -98,7 +111,7 @@ class Point:
     z: float
 
     def __post_init__(self) -> None:
-        if not np.isfinite((self.x, self.y, self.z)).all():
+        if not _finite(self.x, self.y, self.z):
             raise PromptError(f"a point needs finite coordinates, got {self.x, self.y, self.z}")
 
 
@@ -138,7 +151,7 @@ class Prompt:
     def __post_init__(self) -> None:
         for name in ("clicks", "boxes", "masks", "points", "object_ids"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.level not in LEVELS:
+        if not isinstance(self.level, str) or self.level not in LEVELS:
             raise PromptError(
                 f"a prompt's level is one of {', '.join(LEVELS)}; got {self.level!r}"
             )

@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.errors import ErrorCode, InputError
 
 
+def _numbers(given: object, what: str) -> NDArray[np.float64]:
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{what}: expected a matrix of numbers, got {repr(given)[:80]}",
+            ErrorCode.BAD_CALIBRATION,
+        ) from None
+
+
 def check_pose(pose: NDArray, what: str) -> NDArray[np.float64]:
     """The pose (4, 4) as float64; raises InputError, naming ``what``, unless it is rigid."""
-    pose = np.asarray(pose, dtype=np.float64)
+    pose = _numbers(pose, what)
     if pose.shape != (4, 4) or not np.isfinite(pose).all():
         raise InputError(
             f"{what}: expected a finite 4x4 matrix, got shape {pose.shape}: {pose.tolist()}",
@@ -78,8 +88,9 @@ class View:
 
     def __post_init__(self) -> None:
         who = f"camera '{self.name}'"
-        if not self.name:
-            raise InputError("a view needs a name that is unique in its scene; got ''")
+        if not isinstance(self.name, str) or not self.name:
+            got = repr(self.name)[:80]
+            raise InputError(f"a view needs a name that is unique in its scene; got {got}")
         image = np.asarray(self.image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise InputError(
@@ -88,7 +99,7 @@ class View:
             )
         object.__setattr__(self, "image", image)
         if self.K is not None:
-            K = np.asarray(self.K, dtype=np.float64)
+            K = _numbers(self.K, f"{who}: intrinsics K")
             if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
                 raise InputError(
                     f"{who}: intrinsics K must be a finite 3x3 matrix with positive focal "

@@ -43,6 +43,7 @@ _WAITING = 10
 """Frames of a moving camera that wait for the transforms of their time."""
 _SLOP = 0.05
 """Seconds between the cameras' images where no rig's file says it."""
+_ALLOW = "say 'allow_missing_poses: true' in the rig's parameter file (--config)"
 _TF, _TF_STATIC = "/tf", "/tf_static"
 
 
@@ -156,7 +157,7 @@ class _Listener:
         if still:
             taken = self._robot.out_of(self._capture(still), self._transforms)
             if not (moving or self._node.allow_missing_poses):
-                taken.require_poses()
+                taken.require_poses(_ALLOW)
             views = [*taken.views, *views]
             told = taken.warnings
         posed = any(view.world_from_cam_prior is not None for view in views)

@@ -35,6 +35,8 @@ class Frames:
     Attributes:
         count: of the frames.
         read: reads one, by its index; poses are ``world_from_cam`` with OpenCV's camera axes.
+        check: raises what reading one would, as far as its pose and its files' names tell: some
+            are chosen of thousands that are looked at so.
         object_names: name by label.
         warnings: what of the folder is not read.
         metric: whether lengths are metres.
@@ -45,6 +47,7 @@ class Frames:
     object_names: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     metric: bool = True
+    check: Callable[[int], object] = lambda i: None
 
 
 @dataclass(frozen=True)

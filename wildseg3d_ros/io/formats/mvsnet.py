@@ -18,7 +18,15 @@ from wildseg3d_ros.core.files.text import read_text
 from wildseg3d_ros.core.geometry.lens import Lens
 from wildseg3d_ros.core.geometry.transforms import invert, make_transform, nearest_rotation
 from wildseg3d_ros.core.types.views import check_pose
-from wildseg3d_ros.io.formats.base import Format, Frame, Frames, frame_of, images_in, natural_order
+from wildseg3d_ros.io.formats.base import (
+    Format,
+    Frame,
+    Frames,
+    frame_of,
+    images_in,
+    named,
+    natural_order,
+)
 from wildseg3d_ros.io.images import read_color
 
 _TITLE = "a scene of MVSNet's layout (DTU, BlendedMVS)"
@@ -32,16 +40,26 @@ def list_frames(folder: Path) -> Frames:
     place = next((p for name in _FOLDERS if (p := folder / name).is_dir()), folder / _FOLDERS[0])
     images = images_in(place, f"the image folder of {_TITLE}")
 
+    names = [file.name.removesuffix(_SUFFIX) for file in files]
+
+    def image_of(i: int) -> Path:
+        if names[i] not in images:
+            raise FileError(f"'{files[i]}' has no image '{names[i]}' in '{place}'")
+        return images[names[i]]
+
     def read(i: int) -> Frame:
-        name = files[i].name.removesuffix(_SUFFIX)
-        path = images.get(name)
-        if path is None:
-            raise FileError(f"'{files[i]}' has no image '{name}' in '{place}'")
+        path = image_of(i)
         K, pose = _camera(files[i])
         image = read_color(path, upright=False)
-        return frame_of(name, image, Lens(K, image.shape[:2]), pose)
+        return frame_of(names[i], image, Lens(K, image.shape[:2]), pose)
 
-    return Frames(len(files), read, metric=False)
+    # BlendedMVS has each image without its background, too.
+    known = {*names, *(f"{name}_masked" for name in names)}
+    others = [path.name for stem, path in images.items() if stem not in known]
+    told = f"{len(others)} of the images in '{place}' are not read, as 'cams' has no file "
+    told += f"NAME{_SUFFIX} of them: {named(others)}"
+    warnings = (told,) if others else ()
+    return Frames(len(files), read, warnings=warnings, metric=False, check=image_of)
 
 
 def _camera(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

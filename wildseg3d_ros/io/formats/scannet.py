@@ -43,20 +43,23 @@ def list_frames(folder: Path) -> Frames:
     depth_K = read_matrix(path, "intrinsics", (4, 4))[:3, :3]
     names = list(colors)
 
-    def read(i: int) -> Frame:
-        name = names[i]
-        pose = read_matrix(folder / "pose" / f"{name}.txt", "pose", (4, 4))
+    def pose_of(i: int) -> NDArray[np.float64]:
+        pose = read_matrix(folder / "pose" / f"{names[i]}.txt", "pose", (4, 4))
         if not np.isfinite(pose).all():
             raise InputError(
-                f"camera '{name}': its pose is not finite: tracking was lost there",
+                f"camera '{names[i]}': its pose is not finite: tracking was lost there",
                 ErrorCode.BAD_CALIBRATION,
             )
+        return pose
+
+    def read(i: int) -> Frame:
+        name, pose = names[i], pose_of(i)
         image = read_color(colors[name], upright=False)
         path = depths.get(name, folder / "depth" / f"{name}.png")
         depth = registered(read_depth(path, _MILLIMETRE), depth_K, K, image.shape[:2])
         return frame_of(name, image, Lens(K, image.shape[:2]), pose, depth)
 
-    return Frames(len(names), read)
+    return Frames(len(names), read, check=pose_of)
 
 
 def registered(

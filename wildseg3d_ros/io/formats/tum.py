@@ -67,10 +67,13 @@ def list_frames(folder: Path) -> Frames:
         )
     values, told = _intrinsics(folder)
 
+    def pose_of(i: int) -> NDArray[np.float64]:
+        stamp_ns, color = colors[pairs[i][0]]
+        return _pose_at(truth, stamps, stamp_ns, Path(color[0]).stem)
+
     def read(i: int) -> Frame:
         (stamp_ns, color), (_, depth_file) = colors[pairs[i][0]], depths[pairs[i][1]]
-        name = Path(color[0]).stem
-        pose = _pose_at(truth, stamps, stamp_ns, name)
+        name, pose = Path(color[0]).stem, pose_of(i)
         image = read_color(folder / color[0], upright=False)
         size = image.shape[:2]
         if told and size != _RECOMMENDED[1]:
@@ -82,7 +85,7 @@ def list_frames(folder: Path) -> Frames:
         view, _ = frame_of(name, image, Lens(pinhole(*values), size), pose, depth)
         return replace(view, stamp_ns=stamp_ns), None
 
-    return Frames(len(pairs), read, warnings=told)
+    return Frames(len(pairs), read, warnings=told, check=pose_of)
 
 
 def _intrinsics(folder: Path) -> tuple[tuple[float, ...], tuple[str, ...]]:

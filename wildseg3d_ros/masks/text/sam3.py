@@ -14,6 +14,7 @@ from wildseg3d_ros.core.devices import torch_device
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
 from wildseg3d_ros.core.models import call
 from wildseg3d_ros.core.progress import Progress
+from wildseg3d_ros.core.types.prompts import check_text
 from wildseg3d_ros.masks.sam2.batching import resized
 from wildseg3d_ros.masks.sam2.published import SAM3
 from wildseg3d_ros.masks.sam2.weights import load_model
@@ -104,8 +105,7 @@ class TextFinder:
         return sorted(found, key=lambda each: -each.score)
 
     def _tokens(self, text: str) -> dict[str, torch.Tensor]:
-        if not text.strip():
-            raise PromptError("the text is empty; name the thing that is meant, as 'red mug'")
+        check_text(text)
         made = self._tokenizer(text, padding="max_length", max_length=self._words)
         ids, attention = made["input_ids"], made["attention_mask"]
         if len(ids) > self._words:

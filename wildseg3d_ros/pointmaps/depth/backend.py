@@ -69,6 +69,8 @@ class DepthPointmaps:
 
     def check(self, views: Sequence[View]) -> None:
         """Raises InputError unless every view has intrinsics and some usable depth."""
+        if len(views) > 1 and all(view.depth is None for view in views):
+            raise InputError(_without_depth(views), ErrorCode.BAD_DEPTH)
         for view in views:
             self._measured(view)
 
@@ -313,6 +315,20 @@ class DepthPointmaps:
             self._config.prior_translation_sigma,
             self._config.prior_rotation_sigma,
         )
+
+
+def _without_depth(views: Sequence[View]) -> str:
+    """That no view has depth, and which back ends do without."""
+    given = all(v.K is not None and v.world_from_cam_prior is not None for v in views)
+    learned = "da3 or mast3r, which need downloaded weights"
+    others = f"stereo, which takes the given poses, or {learned}"
+    if not given:
+        others = f"{learned}, or stereo, once every camera has intrinsics and a pose"
+    return (
+        "no camera has a depth image, which the 'depth' back end needs; choose one that takes "
+        f"images alone, pointmaps.backend={'stereo' if given else 'da3'} (--set): {others}; or "
+        "give depth, by a depth topic or depth_file_path"
+    )
 
 
 def _warn_of_poses(

@@ -242,11 +242,6 @@ class _Process:
         with progress.stage("boxes"):
             return replace(found, boxes=bounding_boxes(found.scene))
 
-    def _find(
-        self, job: int, images: Sequence[NDArray[np.uint8]], text: str
-    ) -> tuple[int, NDArray[np.bool_]]:
-        return self._load().find(images, text, self._progress(job))
-
     def _undo(self, _: int, scene: Scene) -> Extended:
         found = self._load().undo(scene)
         return replace(found, boxes=bounding_boxes(found.scene))

@@ -25,6 +25,7 @@ from wildseg3d_ros import __version__
 from wildseg3d_ros.core.errors import FileError, InputError, InvalidScene
 from wildseg3d_ros.core.files.arrays import check_claims, opened_zip
 from wildseg3d_ros.core.files.pictures import ImageHead, decode_image, image_head
+from wildseg3d_ros.core.files.reading import as_path
 from wildseg3d_ros.core.files.text import LARGEST_JSON, parse_json
 from wildseg3d_ros.core.files.writing import replacing
 from wildseg3d_ros.core.types import (
@@ -87,6 +88,7 @@ def save_scene(scene: Scene, path: str | Path) -> None:
         FileError: the file cannot be written, or what is there is no file. InvalidScene: the scene
             could not be read back.
     """
+    path = as_path(path, "scene")
     check_scene(scene)
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         _write(archive, scene)
@@ -104,7 +106,7 @@ def load_scene(path: str | Path) -> Scene:
     Raises:
         FileError: missing, truncated, damaged, not a scene, or written by another version.
     """
-    path = Path(path)
+    path = as_path(path, "scene")
     try:
         with opened_zip(path, "scene") as archive:
             if _HEADER not in archive.namelist():
