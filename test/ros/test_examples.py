@@ -183,6 +183,6 @@ def test_graspnet_file_needs_an_optical_frame():
 
 
 def test_graspnet_file_doubts_a_frame_without_a_camera(found):
-    assert graspnet_file.doubt(found) == "", "camera a is in the origin"
+    assert graspnet_file.frame_warning(found) == "", "camera a is in the origin"
     found.view_points = {"b": np.array([0, 1, 0.0]), "c": np.array([0, 0, 0.8])}
-    assert "nearest one 0.80 m off: is it an optical frame" in graspnet_file.doubt(found)
+    assert "nearest one 0.80 m off: is it an optical frame" in graspnet_file.frame_warning(found)

@@ -67,7 +67,7 @@ def depth_image(cloud: PlainCloud) -> dict[str, NDArray]:
     return {"depth": depth, "K": K, "segmap": segmap, "rgb": rgb}
 
 
-def doubt(found: Description) -> str:
+def frame_warning(found: Description) -> str:
     """What speaks against the frame being a camera's optical frame; mostly nothing."""
     nearest = min(float(np.linalg.norm(place)) for place in found.view_points.values())
     if nearest < CAMERA:
@@ -104,7 +104,7 @@ def main() -> int:
                 np.save(file, found.points)
         else:
             assert found.context is not None
-            if against := doubt(found):
+            if against := frame_warning(found):
                 print(f"warning: {against}", file=sys.stderr)
             write_npz(given.file, points=found.points, **depth_image(found.context))
     except (WildSeg3DError, TimeoutError) as error:
