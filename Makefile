@@ -57,7 +57,7 @@ demo-live: setup ## a simulated cell with live cameras, and a page to click obje
 
 test: ## all tests, those of the ROS layer over real DDS
 	@$(BOOTSTRAP) --with test
-	@$(ENTER) .venv/bin/python -m pytest test -n 2 --dist loadgroup $(BOUNDED) $(ARGS)
+	@$(ENTER) .venv/bin/python -m pytest test -n 2 --dist loadfile $(BOUNDED) $(ARGS)
 
 bench: EXTRAS = mast3r sam2
 bench: setup ## measure accuracy, time and memory

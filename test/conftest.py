@@ -34,14 +34,10 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Workers beside each other share out whole files; one alone has the ROS layer, in which every
-    process counts. What takes longest comes first, so that all workers end at about one time."""
+    """What takes longest comes first, so that all workers end at about one time."""
     if config.pluginmanager.hasplugin("xdist"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: (not in_ros_layer(item), item.path not in slow))
-        for item in items:
-            group = "ros" if in_ros_layer(item) else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def in_ros_layer(item) -> bool:
