@@ -100,7 +100,7 @@ def draw_scale(axis: Any, reference: View) -> None:
 def swapped_rig(views: Sequence[View]) -> NDArray[np.uint8]:
     """The report of `wildseg3d check` on two cameras with each other's pose: all cameras from
     above, and one of the two in the other's image, as given and without the mistake."""
-    from wildseg3d_ros.rig.judge import judge
+    from wildseg3d_ros.rig.aligned import check_rig
     from wildseg3d_ros.rig.page import write_report
 
     first, second = SWAPPED
@@ -108,7 +108,7 @@ def swapped_rig(views: Sequence[View]) -> NDArray[np.uint8]:
     for a, b in ((first, second), (second, first)):
         rig[a] = replace(views[a], world_from_cam_prior=views[b].world_from_cam_prior)
     with tempfile.TemporaryDirectory() as folder:
-        write_report(Path(folder), rig, judge(rig))
+        write_report(Path(folder), rig, check_rig(rig))
         names = ("cameras_1.png", "cameras_2.png", "pair_01.png")
         *overviews, pair = (read_color(Path(folder) / name, upright=False) for name in names)
     # Of an overview the left half is from above.

@@ -202,12 +202,15 @@ class TestPosesWithSigmas:
         # Believed as they are given, they have made it 47 mm.
         assert camera_error(alignment, made)[0] < 0.012
 
-    def test_judge_warns_of_deviations_that_are_too_small(self):
+    @pytest.mark.parametrize(
+        ("slip", "said"), [(0.05, "is not known better than to some"), (0.025, "trusted less")]
+    )
+    def test_judge_warns_of_deviations_that_are_too_small(self, slip, said):
         made = network(3)
         random = np.random.default_rng(0)
-        poses = [slipped(pose, 0.05, 0.05, random) for pose in made.world_from_cam]
+        poses = [slipped(pose, slip, slip, random) for pose in made.world_from_cam]
         alignment = align(made.predictions, given(made, poses), CONFIG)
-        assert any("trusted less" in warning for warning in alignment.warnings)
+        assert any(said in warning for warning in alignment.warnings)
 
     @pytest.mark.parametrize("sigma", [-1.0, np.nan, np.inf])
     def test_view_refuses_an_invalid_sigma(self, sigma):

@@ -146,7 +146,6 @@ def test_judge_reports_each_camera(views):
         assert camera.agreement > 0.8
         assert camera.depth == pytest.approx(np.median(view.depth[view.depth > 0]), rel=0.05)
         assert set(camera.overlap) <= {v.name for v in views} - {view.name}
-    assert report.to_dict()["finding"] is None
 
 
 def test_judge_suspects_one_wrong_pose_and_does_not_refuse(views):

@@ -14,7 +14,7 @@ from wildseg3d_ros.core.errors import AlignmentError, FileError
 from wildseg3d_ros.core.geometry.transforms import make_transform
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.rig import aligned as aligned_module
-from wildseg3d_ros.rig.aligned import align_measured
+from wildseg3d_ros.rig.aligned import align_measured, check_rig
 from wildseg3d_ros.rig.judge import judge
 from wildseg3d_ros.rig.page import PAGE, check_folder, write_report
 from wildseg3d_testing.rigs import MISTAKES, with_poses
@@ -76,30 +76,30 @@ def write(folder, views):
     """The page, without a warning of NumPy's."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = judge(views)
-        write_report(folder, views, report)
+        checked = check_rig(views)
+        write_report(folder, views, checked)
     page = Page(folder)
     for file in page.files:
         assert (folder / file).is_file(), file
     assert not page.tags & {"script", "link", "iframe"}
     assert "http" not in page.raw
     assert set(page.cameras) == {view.name for view in views}
-    return report, page
+    return checked, page
 
 
 # ---- what it says ----------------------------------------------------------------------------
 
 
 def test_page_of_a_right_rig(views, tmp_path):
-    report, page = write(tmp_path / "out", views)
-    assert report.verdict == "ok"
+    rig, page = write(tmp_path / "out", views)
+    assert rig.verdict == "ok"
     assert "Cameras: ok The cameras agree with each other." in page.said
-    for camera in report.cameras:
+    for camera in rig.cameras:
         cells = page.cameras[camera.name]
         assert cells[2] == "ok"
         assert cells[3] == f"{camera.agreement:.0%}".replace("%", " %")
         assert all(name in cells[4] for name in camera.overlap)
-        assert cells[5] == f"{camera.depth:.3g} m, {camera.depth_share:.0%}"
+        assert cells[5] == f"{camera.median_depth:.3g} m, {camera.depth_share:.0%}"
         millimetres, degrees = (float(part.split()[0].rstrip("°")) for part in cells[8].split(","))
         assert millimetres < 5 and degrees < 1, "exact poses are not moved"
     pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
@@ -113,8 +113,8 @@ def test_page_of_a_right_rig(views, tmp_path):
 
 def test_page_of_inverse_matrices_says_so_first_and_shows_the_rig_without(views, tmp_path):
     wrong = MISTAKES["inverse matrices"].make(views, np.random.default_rng(0))
-    report, page = write(tmp_path, wrong)
-    text = report.finding.text
+    rig, page = write(tmp_path, wrong)
+    text = rig.report.finding.text
     assert f"Cameras: suspect {text[0].upper()}{text[1:]}." in page.said
     assert "Not aligned: cameras that are wrong in a known way are not aligned." in page.said
     assert (tmp_path / "cameras_2.png").is_file()
@@ -128,13 +128,13 @@ def test_finding_has_the_cameras_without_the_mistake(views):
         finding = judge(MISTAKES[name].make(views, np.random.default_rng(0))).finding
         np.testing.assert_allclose(finding.mended_cameras.world_from_cam, given, atol=1e-9)
     report = judge(MISTAKES["inverse matrices"].make(views, np.random.default_rng(0)))
-    assert "mended_cameras" not in report.to_dict()["finding"]
+    assert "mended_cameras" not in report.finding.to_dict()
 
 
 def test_page_puts_a_suspect_camera_first(views, tmp_path):
     wrong = MISTAKES["pose of one turned by 180"].make([views[2]], np.random.default_rng(0))
-    report, page = write(tmp_path, [*views[:2], *wrong, views[3]])
-    assert report.suspects == (views[2].name,)
+    rig, page = write(tmp_path, [*views[:2], *wrong, views[3]])
+    assert rig.report.suspects == (views[2].name,)
     assert next(iter(page.cameras)) == views[2].name
 
 
@@ -190,13 +190,13 @@ def black(view):
         (lambda v: [replace(v[0], depth=None), *v[1:]], "took no part in the alignment: no depth"),
         (lambda v: [replace(v[0], K=None), *v[1:]], "it has no intrinsics: poses and"),
         (lambda v: [nothing(v[0]), *v[1:]], "took no part in the alignment: no depth"),
-        (lambda v: [replace(v[0], world_from_cam_prior=None), *v[1:]], "agree with each other"),
+        (lambda v: [replace(v[0], world_from_cam_prior=None), *v[1:]], "Constrained by a single"),
         (lambda v: [black(v[0]), *v[1:]], "Cameras:"),
         (lambda v: [black(nothing(each)) for each in v], "Not aligned: fewer than two"),
         (lambda v: [nothing(each) for each in v], "Not aligned: fewer than two"),
         (lambda v: [replace(each, depth=None, K=None) for each in v], "Nothing could be checked"),
         (lambda v: [v[0], *(replace(e, world_from_cam_prior=None) for e in v[1:])], "Nothing"),
-        (lambda v: [replace(each, world_from_cam_prior=None) for each in v], "Nothing could be"),
+        (lambda v: [replace(each, world_from_cam_prior=None) for each in v], "Constrained by a"),
         (lambda v: v[:2], "agree with each other"),
         (lambda v: v[:1], "Nothing could be checked"),
     ],

@@ -69,4 +69,6 @@ def _verdict(
         return "unchecked", "no other given pose to compare its own with"
     if np.isnan(pose.deviations):
         return "unchecked", "nothing measured checks its given pose"
+    if pose.worse:
+        return "moved", "its given pose is off by more than is said of it, as most are"
     return "ok", ""

@@ -28,6 +28,7 @@ from wildseg3d_ros.alignment.priors.pose_graph import (
     Verdicts,
 )
 from wildseg3d_ros.alignment.solve.robust import SolvedPairs
+from wildseg3d_ros.core.geometry.factor_graph import outlier_limit
 from wildseg3d_ros.core.geometry.transforms import invert, rotation_angle
 from wildseg3d_ros.core.types import PairPrediction, RelativePose, View
 
@@ -49,6 +50,8 @@ class PoseFinding:
     Attributes:
         used: whether it agrees with them.
         deviations: from where they expect it, NaN where they do not; in standard deviations.
+        worse: whether it is farther off than is said of it, as most are; the others then have
+            wider deviations, and it may agree with them all the same.
         sigmas: standard deviations of that difference per axis [m, rad].
         is_checked: whether there is anything that could contradict it.
     """
@@ -57,6 +60,7 @@ class PoseFinding:
     deviations: float
     sigmas: tuple[float, float]
     is_checked: bool
+    worse: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ class Given:
     def findings(self, judged: Verdicts) -> dict[int, PoseFinding]:
         """Of the given poses, by view."""
         found, out = judged.posed, {}
+        worse, _ = self.worse_than_said(judged)
         for k, v in enumerate(self.posed.tolist()):
             variance = np.diag(found.covariance[k]).reshape(2, 3).mean(axis=1)
             position, rotation = (judged.graph.posed.sigma[k] * np.sqrt(variance)).tolist()
@@ -186,8 +191,42 @@ class Given:
                 float(found.deviations[k]),
                 (position, rotation),
                 bool(found.redundancy[k] > 0),
+                bool(worse[k]),
             )
         return out
+
+    def worse_than_said(self, judged: Verdicts) -> tuple[NDArray[np.bool_], list[str]]:
+        """(K,) given poses that are farther off than is said of them, if most are, and a warning
+        then: the views may agree well with each other, and the scene lie beside its place."""
+        found, out = judged.posed, np.zeros(len(self.posed), dtype=bool)
+        checked = np.flatnonzero(found.redundancy > 0)
+        if len(checked) < 3:
+            return out, []
+        beyond = judged.widened * np.array([found.part_deviations(k) for k in checked])
+        worse = (beyond > outlier_limit(3)).any(axis=1)
+        if 2 * worse.sum() <= len(checked):
+            return out, []
+        sigma = judged.graph.posed.sigma[checked]
+        off = np.median([found.part_errors(k) for k in checked] * sigma, axis=0)
+        units = float(np.exp(judged.judged.state.log_units))
+        distance = float(np.median(self.cameras.distance[self.posed[checked]])) / units
+        # Turns about the line of sight move nothing; of n, one is off from n - 1 by
+        # sqrt(n / (n - 1)), and the mean from what is right by 1 / sqrt(n).
+        one, count = np.hypot(off[0], np.sqrt(2.0 / 3.0) * off[1] * distance), len(checked)
+        place = one * np.sqrt(count - 1.0) / count
+        said = np.median(self.graph.posed.sigma[checked], axis=0)
+        is_said = all(min(prior_sigmas(self.views[v], self.config)) > 0 for v in self.posed)
+        expected = "is said of them" if is_said else "a careful calibration leaves"
+        out[checked] = worse
+        text = (
+            f"most given camera poses are off by more than {expected}: a camera is typically "
+            f"{1e3 * off[0]:.0f} mm and {np.degrees(off[1]):.1f} degrees from where the others "
+            f"and the images put it, where {1e3 * said[0]:.2g} mm and {np.degrees(said[1]):.2g} "
+            "degrees per axis are expected. The views were brought together, but where the scene "
+            "lies in the frame of these poses is not known better than to some "
+            f"{1e3 * place:.0f} mm: calibrate the cameras anew"
+        )
+        return out, [text]
 
     def outvoted(self, judged: Verdicts, graph: Graph) -> NDArray[np.bool_]:
         """(E,) bool, measured pairs that given poses decide against.

@@ -109,8 +109,9 @@ def verify(
         lost = "; ".join(warnings) if had_depth else ""
         return Verified(None, (), tuple(warnings), lost, misshapen=given.misshapen)
     judged = given.graph.judge(given.start)
-    poses, notes = given.accepted_poses(judged)
-    warnings += notes
+    poses, doubtful = given.accepted_poses(judged)
+    _, worse = given.worse_than_said(judged)
+    warnings += worse or doubtful
     enough = len(poses) > 1
     relations, notes = given.accepted_relations(judged)
     warnings += notes

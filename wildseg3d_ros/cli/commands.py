@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from wildseg3d_ros.core.types import Alignment
     from wildseg3d_ros.io.folder import Recording
     from wildseg3d_ros.rig.live import LiveRig
-    from wildseg3d_ros.rig.report import RigReport
     from wildseg3d_ros.scene.scene import Scene
 
 
@@ -90,24 +89,26 @@ def check(given: argparse.Namespace) -> int:
         return _check_live(given)
 
     from wildseg3d_ros.cli.report import print_recording, print_rig
-    from wildseg3d_ros.rig.aligned import unrelated_by_stereo
-    from wildseg3d_ros.rig.judge import judge
+    from wildseg3d_ros.core.progress import Progress
+    from wildseg3d_ros.core.progress_bar import ProgressBar
+    from wildseg3d_ros.rig.aligned import check_rig, unrelated_by_stereo
+    from wildseg3d_ros.rig.page import PAGE, check_folder, write_report
 
     if given.report:
-        from wildseg3d_ros.rig.page import check_folder
-
         check_folder(given.report)
     recording = given_recording(given)
-    report = judge(recording.views)
-    doubted = [*report.doubts, *unrelated_by_stereo(recording.views)]
+    with ProgressBar(given.quiet) as bar:
+        checked = check_rig(recording.views, Progress(bar.report))
+        if given.report:
+            write_report(given.report, recording.views, checked, Progress(bar.report))
+    doubts = [*checked.report.doubts, *unrelated_by_stereo(recording.views)]
     if given.json:
-        print(json.dumps({**report.to_dict(), "doubts": doubted}, indent=1))
+        print(json.dumps({**checked.to_dict(), "doubts": doubts}, indent=1))
     elif not given.quiet:
         print_recording(recording)
-        print_rig(report, doubted)
-    if given.report:
-        _write_page(given, recording, report)
-    return ExitCode.UNRELIABLE if report.verdict == "suspect" else 0
+        print_rig(checked, doubts)
+        print_written(given.report and given.report / PAGE)
+    return ExitCode.UNRELIABLE if checked.verdict == "suspect" else 0
 
 
 def _check_live(given: argparse.Namespace) -> int:
@@ -130,17 +131,6 @@ def _check_live(given: argparse.Namespace) -> int:
     elif not given.quiet:
         print_live(report)
     return ExitCode.UNRELIABLE if report.problems else 0
-
-
-def _write_page(given: argparse.Namespace, recording: Recording, report: RigReport) -> None:
-    from wildseg3d_ros.core.progress import Progress
-    from wildseg3d_ros.core.progress_bar import ProgressBar
-    from wildseg3d_ros.rig.page import PAGE, write_report
-
-    with ProgressBar(given.quiet) as bar:
-        write_report(given.report, recording.views, report, Progress(bar.report))
-    if not given.quiet and not given.json:
-        print_written(given.report / PAGE)
 
 
 def update(given: argparse.Namespace) -> None:

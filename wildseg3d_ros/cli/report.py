@@ -12,7 +12,7 @@ from wildseg3d_ros.evaluation import Evaluation, peak_memory_mb
 from wildseg3d_ros.io.formats.choosing import NERFSTUDIO
 from wildseg3d_ros.io.pictures import PicturedScene
 from wildseg3d_ros.io.recording import Recording
-from wildseg3d_ros.rig.report import RigReport
+from wildseg3d_ros.rig.aligned import CheckedRig
 from wildseg3d_ros.scene.camera_pixels import camera_image, camera_labels
 from wildseg3d_ros.scene.scene import Scene
 
@@ -83,11 +83,11 @@ def pictured(scene: Scene) -> PicturedScene:
     )
 
 
-def print_rig(report: RigReport, doubts: Sequence[str] = ()) -> None:
+def print_rig(rig: CheckedRig, doubts: Sequence[str] = ()) -> None:
     """A table with one line per camera, and what is wrong with them and with their images."""
-    print_cameras(report.verdicts)
-    print(f"rig      {report.verdict}")
-    print_warnings(dict.fromkeys([*report.warnings, *doubts]))
+    print_cameras(rig.cameras)
+    print(f"rig      {rig.verdict}")
+    print_warnings(dict.fromkeys([*rig.warnings, *doubts]))
 
 
 def print_cameras(cameras: Sequence[CameraVerdict]) -> None:

@@ -23,7 +23,8 @@ td, th { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px soli
   vertical-align: top }
 th, .notes { color: #969ea8; font-weight: 400 }
 i { white-space: nowrap; font-style: normal }
-.ok { color: #00cd82 } .suspect { color: #ff5a50 } .unchecked { color: #f0e442 }
+.ok { color: #00cd82 } .unchecked { color: #f0e442 } .moved { color: #ffa03c }
+.suspect, .left { color: #ff5a50 }
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from wildseg3d_ros.pairing.config import PairingConfig
 from wildseg3d_ros.pointmaps.depth.backend import DepthPointmaps
 from wildseg3d_ros.pointmaps.stereo.backend import StereoPointmaps
 from wildseg3d_ros.rig.cameras import Cameras
+from wildseg3d_ros.rig.judge import judge
+from wildseg3d_ros.rig.report import RigReport
+from wildseg3d_ros.rig.report import Verdict as RigVerdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class AlignedRig:
         reason: why that is, one sentence.
         left_out: why views took no part, by name.
         in_given_frame: whether the world is that of the given poses, else the first camera's.
-        verdicts: of the alignment on those that took part, by name.
+        verdicts: of the alignment on those that took part or that nothing relates, by name.
         warnings: of the alignment, one sentence each.
     """
 
@@ -37,6 +41,61 @@ class AlignedRig:
     in_given_frame: bool = False
     verdicts: dict[str, CameraVerdict] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckedRig:
+    """What the views say of their cameras as given, and by how much an alignment moves them."""
+
+    report: RigReport
+    aligned: AlignedRig
+
+    @property
+    def cameras(self) -> tuple[CameraVerdict, ...]:
+        """The verdict on each camera, in the order of the views."""
+        joined = {
+            each.name: each for each in self.report.joined([*self.aligned.verdicts.values()])
+        }
+        return tuple(joined.get(each.name, each) for each in self.report.verdicts)
+
+    @property
+    def verdict(self) -> RigVerdict:
+        """Of the rig: suspect where a given pose is wrong, corrected or not."""
+        given = {each.verdict for each in self.cameras if each.posed}
+        if self.report.verdict == "suspect" or given & {"suspect", "moved", "left out"}:
+            return "suspect"
+        verdicts = {each.verdict for each in self.cameras}
+        return "ok" if "ok" in verdicts and "left out" not in verdicts else "unchecked"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong or could not be checked, one sentence each."""
+        checked = {each.name for each in self.cameras if each.verdict != "unchecked"}
+        return list(dict.fromkeys([*self.report.warned(checked), *self.aligned.warnings]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        finding = self.report.finding
+        return {
+            "verdict": self.verdict,
+            "finding": None if finding is None else finding.to_dict(),
+            "warnings": self.warnings,
+            "cameras": [each.to_dict() for each in self.cameras],
+        }
+
+
+def check_rig(views: Sequence[View], progress: Progress | None = None) -> CheckedRig:
+    """Compares views as given, tries usual mistakes, and aligns those with depth if none explains
+    what is seen.
+
+    Raises:
+        Cancelled: the caller asked to stop.
+    """
+    report = judge(views)
+    if report.finding is not None:
+        why = "cameras that are wrong in a known way are not aligned"
+        return CheckedRig(report, AlignedRig(None, why))
+    return CheckedRig(report, align_measured(views, progress))
 
 
 def align_measured(views: Sequence[View], progress: Progress | None = None) -> AlignedRig:
@@ -62,7 +121,7 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
     # Poses that are wrong enough may leave no equations to solve.
     except (WildSeg3DError, ValueError, ArithmeticError) as error:
         return AlignedRig(None, f"the alignment failed: {error}", left_out)
-    left_out |= unrelated
+    left_out |= {name: verdict.why for name, verdict in unrelated.items()}
     cameras = Cameras.of_any(views)
     poses = np.full((len(views), 4, 4), np.nan)
     poses[index], cameras.K[index] = alignment.world_from_cam, alignment.K
@@ -71,7 +130,7 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
         "",
         left_out,
         alignment.in_prior_frame,
-        {each.name: each for each in alignment.cameras},
+        {each.name: each for each in alignment.cameras} | unrelated,
         (*progress.warnings, *alignment.warnings),
     )
 
@@ -98,9 +157,9 @@ def unrelated_by_stereo(views: Sequence[View]) -> list[str]:
 
 def _align_largest(
     views: Sequence[View], index: list[int], progress: Progress
-) -> tuple[list[int], Alignment, dict[str, str]]:
-    """The views of the largest group that can be related, their alignment, and why the others
-    are not in it."""
+) -> tuple[list[int], Alignment, dict[str, CameraVerdict]]:
+    """The views of the largest group that can be related, their alignment, and the verdicts on
+    the others."""
     backend, unrelated = DepthPointmaps(), {}
     predictions: Sequence[PairPrediction] = ()
     while True:
@@ -111,7 +170,8 @@ def _align_largest(
         except DisconnectedViews as error:
             error.predictions = error.predictions or tuple(predictions)
             kept = keep_largest(used, error)
-        unrelated |= {view.name: view.verdict.why for view in kept.left_out}
+            progress.warn(kept.warning)
+        unrelated |= {view.name: view.verdict for view in kept.left_out}
         index, predictions = [index[k] for k in kept.index], kept.predictions
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -123,8 +123,8 @@ class _Judged:
         """The mistake that explains the evidence far better than the given cameras do, and the
         views that it is about."""
         best = self._likeliest(self._mistakes(), _THINNED)[:8]
-        for mistake in best[:3]:
-            best += mistakes.refined(mistake)
+        for k, mistake in enumerate(best[:3]):
+            best[k] = self._likeliest([mistake, *mistakes.refined(mistake)], 1)[0]
         for mistake in self._likeliest(best, 1):
             if self._is_clear(mistake):
                 concerned = self._concerned(mistake)
@@ -150,13 +150,15 @@ class _Judged:
         return found, frozenset(range(len(self.views)))
 
     def _is_clear(self, mistake: Mistake) -> bool:
-        """Whether the evidence with the mistake mended is far above that as given, for most of the
-        cameras that it is about; by all points, or by those that are on no plane."""
+        """Whether the evidence with the mistake mended is far above that as given, give or take an
+        honest error, for most of the cameras that it is about; by all points, or by those that are
+        on no plane."""
         concerned = self._concerned(mistake)
         mended = self._mended(mistake, concerned, 1)
         views = np.array(mistake.views or range(len(self.views)))
         of_view = (self.pairs[concerned][:, :, None] == views).any(axis=1).T
-        clear = []
+        clear: list[bool] = []
+        best: Evidence | None = None
         for weighed in (_all, _solid):
             found = weighed(mended).sum() - mistake.rarity
             told = of_view @ weighed(mended) >= _TOLD
@@ -164,28 +166,23 @@ class _Judged:
             # A right camera may have hardly anything in common with the others: one of 3, 2 of 7.
             most_told = (~told).sum() <= (len(views) + 1) // 4
             is_clear = found >= _ENOUGH and most_told and given <= _CLEARLY * found
-            clear.append(is_clear and self._is_clear_nearby(mistake, concerned, weighed, found))
+            near = weighed(self.nearby)[concerned].sum() if is_clear else np.inf
+            # That with the mistake mended takes as long as the search for mistakes.
+            if is_clear and near > _CLEARLY * found:
+                if best is None:
+                    best = self._mended_nearby(mistake, concerned)
+                is_clear = near <= _CLEARLY * (weighed(best).sum() - mistake.rarity)
+            clear.append(bool(is_clear))
         if not self._turns_nothing(mistake):
             return any(clear)
         # Cameras that have nothing in common as given may be right, and their planes slid onto
         # each other by the mistake; those that contradict each other are not right.
         return all(clear) or (clear[0] and _all(self.nearby)[concerned].sum() <= -_ENOUGH)
 
-    def _is_clear_nearby(
-        self,
-        mistake: Mistake,
-        concerned: NDArray[np.bool_],
-        weighed: Callable[[Evidence], NDArray[np.float64]],
-        found: float,
-    ) -> bool:
-        """The same with an honest error of the poses allowed for. These searches take as long as
-        that for mistakes: only for what is clear without them."""
-        given = weighed(self.nearby)[concerned].sum()
-        if given <= _CLEARLY * found:
-            return True
+    def _mended_nearby(self, mistake: Mistake, concerned: NDArray[np.bool_]) -> Evidence:
+        """Evidence with the mistake mended, give or take an honest error of the poses."""
         cameras = most_likely_nearby(mistake.mend(self.cameras), self.source, self.pairs)
-        mended = self.source.evidence(cameras, self.pairs[concerned])
-        return bool(given <= _CLEARLY * (weighed(mended).sum() - mistake.rarity))
+        return self.source.evidence(cameras, self.pairs[concerned])
 
     def _turns_nothing(self, mistake: Mistake) -> bool:
         """Whether no camera is turned by mending it: planes then slide along themselves, or are

@@ -25,6 +25,8 @@ SOLVED: RGB = (120, 215, 255)
 COLORS: dict[str, RGB] = {
     "ok": (0, 205, 130),
     "suspect": (255, 60, 50),
+    "left out": (255, 60, 50),
+    "moved": (255, 160, 60),
     "unchecked": (240, 228, 66),
     "mended": SOLVED,
 }
@@ -42,7 +44,7 @@ class Cloud:
 
     Attributes:
         points: (M, 3) of the world.
-        colors: (M, 3) RGB, those of cameras that are suspect or unchecked, among others
+        colors: (M, 3) RGB, those of cameras that are not ok, among others
             that are ok, tinted.
     """
 
@@ -172,7 +174,7 @@ def _colors(
         own = seen_by == v
         cols, rows = np.clip(uv[own], 0, np.array(views[v].size[::-1]) - 1).T
         out[own], verdict = views[v].image[rows, cols], verdicts[v]
-        if "ok" in verdicts and verdict in ("suspect", "unchecked"):
+        if "ok" in verdicts and verdict not in ("ok", "mended"):
             out[own] = 0.5 * out[own] + 0.5 * np.array(COLORS[verdict])
     return np.rint(out).astype(np.uint8)
 

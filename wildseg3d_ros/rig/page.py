@@ -16,11 +16,11 @@ from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import CameraVerdict, View
 from wildseg3d_ros.io.html import document
 from wildseg3d_ros.io.images import write_bytes, write_image
-from wildseg3d_ros.rig.aligned import AlignedRig, align_measured
+from wildseg3d_ros.rig.aligned import AlignedRig, CheckedRig
 from wildseg3d_ros.rig.cameras import Cameras
 from wildseg3d_ros.rig.overview import overview_picture
 from wildseg3d_ros.rig.pictures import Stage, fitted, pair_picture
-from wildseg3d_ros.rig.report import CameraReport, RigReport, percent
+from wildseg3d_ros.rig.report import RigReport, percent
 from wildseg3d_ros.rig.reprojection import Reprojections, pairs_to_show
 
 PAGE = "index.html"
@@ -31,7 +31,7 @@ _MOST, _PER_VIEW = 12, 4
 
 _THUMBNAIL = 112, 84  # width and height [px]
 
-_ORDER = {"suspect": 0, "unchecked": 1, "ok": 2}
+_ORDER = ("suspect", "left out", "moved", "unchecked", "ok")
 _SAID = {
     "ok": "The cameras agree with each other.",
     "suspect": "Something contradicts.",
@@ -56,26 +56,24 @@ def check_folder(folder: Path) -> None:
 
 
 def write_report(
-    folder: Path, views: Sequence[View], report: RigReport, progress: Progress | None = None
+    folder: Path, views: Sequence[View], checked: CheckedRig, progress: Progress | None = None
 ) -> None:
     """Writes ``index.html`` and its pictures.
 
     Cameras are drawn as they are given, without the mistake that was found, and, where none was,
-    after an alignment of their depth. That an alignment fails is said on the page.
+    after the alignment of their depth; that it failed is said on the page.
 
     Args:
         folder: made if it is not there; files of an earlier report are replaced.
-        views, report: what was judged, and the verdict.
+        views, checked: what was checked, and the verdict.
 
     Raises:
         FileError: something cannot be written. Cancelled: the caller asked to stop.
     """
-    progress = progress or Progress()
+    progress, report, aligned = progress or Progress(), checked.report, checked.aligned
     for kind in ("cameras_[1-3]", "pair_[01][0-9]", "view_[0-9][0-9]"):
         for stale in folder.glob(f"{kind}.png"):
             stale.unlink()
-    with progress.stage("alignment"):
-        aligned = _align(views, report, progress)
     with progress.stage("pictures"):
         stages = _stages(views, report, aligned)
         # Features are compared by angles, for which a focal length that was found will do.
@@ -83,15 +81,9 @@ def write_report(
         views = [replace(view, K=each) for view, each in zip(views, K, strict=True)]
         reprojections = Reprojections(views)
         thumbnails = _write_thumbnails(folder, views)
-        overviews = _write_overviews(folder, views, report, reprojections, stages, aligned)
+        overviews = _write_overviews(folder, views, checked, reprojections, stages)
         pairs = _write_pairs(folder, views, reprojections, stages, progress)
-    write_bytes(folder / PAGE, page(views, report, aligned, thumbnails, overviews, pairs).encode())
-
-
-def _align(views: Sequence[View], report: RigReport, progress: Progress) -> AlignedRig:
-    if report.finding is not None:
-        return AlignedRig(None, "cameras that are wrong in a known way are not aligned")
-    return align_measured(views, progress)
+    write_bytes(folder / PAGE, page(views, checked, thumbnails, overviews, pairs).encode())
 
 
 def _stages(views: Sequence[View], report: RigReport, aligned: AlignedRig) -> list[Stage]:
@@ -119,11 +111,11 @@ def _write_thumbnails(folder: Path, views: Sequence[View]) -> list[_Picture]:
 def _write_overviews(
     folder: Path,
     views: Sequence[View],
-    report: RigReport,
+    checked: CheckedRig,
     reprojections: Reprojections,
     stages: Sequence[Stage],
-    aligned: AlignedRig,
 ) -> list[_Picture]:
+    report, aligned = checked.report, checked.aligned
     pictures: list[_Picture] = []
     for k, stage in enumerate(stages):
         is_aligned = stage.cameras is aligned.cameras
@@ -133,7 +125,7 @@ def _write_overviews(
         if is_drawn_already or not stage.cameras.posed.any():
             continue
         picture = _Picture(f"cameras_{len(pictures) + 1}.png", f"All cameras {stage.title}")
-        verdicts: list[str] = [each.verdict for each in report.cameras]
+        verdicts: list[str] = [each.verdict for each in checked.cameras]
         if k == 1 and report.finding is not None:
             verdicts = ["mended" if each == "suspect" else each for each in verdicts]
         drawn = overview_picture(views, verdicts, reprojections, stage, solved)
@@ -168,26 +160,23 @@ def _write_pairs(
 
 def page(
     views: Sequence[View],
-    report: RigReport,
-    aligned: AlignedRig,
+    checked: CheckedRig,
     thumbnails: Sequence[_Picture],
     overviews: Sequence[_Picture],
     pairs: Sequence[_Picture],
 ) -> str:
     """The text of the page; see :func:`write_report`."""
-    worst_first = sorted(range(len(views)), key=lambda v: _ORDER[report.cameras[v].verdict])
-    rows = "\n".join(
-        _row(report.cameras[v], views[v], aligned, thumbnails[v]) for v in worst_first
-    )
-    said = report.warnings or [_SAID[report.verdict]]
-    notes = [_sentence(text) for text in report.doubts]
+    aligned, cameras = checked.aligned, checked.cameras
+    worst_first = sorted(range(len(views)), key=lambda v: _ORDER.index(cameras[v].verdict))
+    rows = "\n".join(_row(cameras[v], views[v], thumbnails[v]) for v in worst_first)
+    said = checked.warnings or [_SAID[checked.verdict]]
+    notes = [_sentence(text) for text in checked.report.doubts]
     notes += [_sentence(f"not aligned: {aligned.reason}")] if aligned.cameras is None else []
     if aligned.cameras is not None:
         notes += [
             _sentence(f"camera '{name}' took no part in the alignment: {why}")
             for name, why in aligned.left_out.items()
         ]
-    notes += [_sentence(f"the alignment says: {text}") for text in aligned.warnings]
     if aligned.cameras is not None and not aligned.in_given_frame:
         notes.append(
             "After alignment the world is the frame of the first camera that took part: "
@@ -195,17 +184,17 @@ def page(
         )
     no_pairs = "<p>No two cameras with known poses see anything in common.</p>"
     body = _BODY.format(
-        verdict=report.verdict,
+        verdict=checked.verdict,
         sentences="".join(f"<p>{html.escape(_sentence(text))}</p>" for text in said),
         notes="".join(f"<p>{html.escape(text)}</p>" for text in notes),
         rows=rows,
         overviews="".join(map(_figure, overviews)) or "<p>No pose is known.</p>",
         pairs="".join(map(_figure, pairs)) or no_pairs,
     )
-    return document(f"Cameras: {report.verdict}", body, _STYLE)
+    return document(f"Cameras: {checked.verdict}", body, _STYLE)
 
 
-def _row(camera: CameraReport, view: View, aligned: AlignedRig, thumbnail: _Picture) -> str:
+def _row(camera: CameraVerdict, view: View, thumbnail: _Picture) -> str:
     best = sorted(camera.overlap.items(), key=lambda each: -each[1])
     with_others = ", ".join(f"<i>{html.escape(n)} {percent(share)}</i>" for n, share in best)
     cells = (
@@ -214,26 +203,29 @@ def _row(camera: CameraReport, view: View, aligned: AlignedRig, thumbnail: _Pict
         f'<b class="{camera.verdict}">{camera.verdict}</b> {html.escape(camera.why)}',
         "-" if np.isnan(camera.agreement) else percent(camera.agreement),
         with_others or "-",
-        "-" if np.isnan(camera.depth) else f"{camera.depth:.3g} m, {camera.depth_share:.0%}",
+        _depth(camera),
         f"{view.size[1]} x {view.size[0]}",
         "given" if camera.posed else "none",
-        _moved(aligned.verdicts.get(camera.name)),
+        _moved(camera),
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _moved(verdict: CameraVerdict | None) -> str:
-    """By how much, with standard deviations, and what the alignment says where that is not ok."""
-    if verdict is None:
+def _depth(camera: CameraVerdict) -> str:
+    if np.isnan(camera.median_depth):
         return "-"
-    said = [] if verdict.verdict == "ok" else [f"{verdict.verdict}: {html.escape(verdict.why)}"]
-    if np.isfinite(verdict.translation):
-        moved = f"{1e3 * verdict.translation:.1f}", f"{np.degrees(verdict.rotation):.2f}"
-        if np.isfinite(verdict.translation_sigma):
-            sigmas = 1e3 * verdict.translation_sigma, np.degrees(verdict.rotation_sigma)
-            moved = f"{moved[0]} &plusmn; {sigmas[0]:.1f}", f"{moved[1]} &plusmn; {sigmas[1]:.2f}"
-        said.insert(0, f"<i>{moved[0]} mm, {moved[1]}&deg;</i>")
-    return "<br>".join(said) or "-"
+    return f"{camera.median_depth:.3g} m, {camera.depth_share:.0%}"
+
+
+def _moved(camera: CameraVerdict) -> str:
+    """By how much, with standard deviations where they are known."""
+    if np.isnan(camera.translation):
+        return "-"
+    moved = f"{1e3 * camera.translation:.1f}", f"{np.degrees(camera.rotation):.2f}"
+    if np.isfinite(camera.translation_sigma):
+        sigmas = 1e3 * camera.translation_sigma, np.degrees(camera.rotation_sigma)
+        moved = f"{moved[0]} &plusmn; {sigmas[0]:.1f}", f"{moved[1]} &plusmn; {sigmas[1]:.2f}"
+    return f"<i>{moved[0]} mm, {moved[1]}&deg;</i>"
 
 
 def _figure(picture: _Picture) -> str:

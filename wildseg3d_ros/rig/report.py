@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -109,6 +109,14 @@ class Finding:
     text: str
     mended_cameras: Cameras | None = field(default=None, compare=False, repr=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; NaN becomes None."""
+        return {
+            key: None if isinstance(value, float) and np.isnan(value) else value
+            for key, value in vars(self).items()
+            if key != "mended_cameras"
+        }
+
 
 @dataclass(frozen=True)
 class RigReport:
@@ -130,6 +138,10 @@ class RigReport:
     @property
     def warnings(self) -> list[str]:
         """What a user should know although a scene is built, one sentence each."""
+        return self.warned()
+
+    def warned(self, checked: Collection[str] = ()) -> list[str]:
+        """The same after something else has checked the poses of some cameras, by their names."""
         if self.finding is not None:
             return [self.finding.text]
         out = []
@@ -146,6 +158,7 @@ class RigReport:
                 "intrinsics and depth, and that nothing moved between the images"
             )
         unchecked = [c for c in self.cameras if c.takes_part and c.verdict == "unchecked"]
+        unchecked = [c for c in unchecked if c.name not in checked]
         if unchecked:
             named = "of all cameras" if len(unchecked) == len(self.cameras) else ""
             told = ", ".join(
@@ -164,14 +177,6 @@ class RigReport:
     def doubts(self) -> list[str]:
         """What is odd about views by themselves, one sentence each."""
         return [f"camera '{each.name}': {text}" for each in self.cameras for text in each.doubts]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; NaN becomes None."""
-        return {
-            "verdict": self.verdict,
-            "finding": None if self.finding is None else _plain(vars(self.finding)),
-            "cameras": [_plain(vars(each)) for each in self.cameras],
-        }
 
     @property
     def verdict(self) -> Verdict:
@@ -228,11 +233,3 @@ class RigReport:
 def percent(share: float) -> str:
     """A share in words; NaN is nothing."""
     return "nothing" if np.isnan(share) else f"{share:.0%}".replace("%", " %")
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and np.isnan(value) else value
-        for key, value in values.items()
-        if not isinstance(value, Cameras)
-    }

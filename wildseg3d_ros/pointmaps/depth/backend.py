@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from wildseg3d_ros.core.components import components
 from wildseg3d_ros.core.errors import DisconnectedViews, ErrorCode, InputError
 from wildseg3d_ros.core.geometry.cameras import back_project
-from wildseg3d_ros.core.geometry.factor_graph import outlier_limit
 from wildseg3d_ros.core.geometry.transforms import invert
 from wildseg3d_ros.core.parallel import THREADS, completed
 from wildseg3d_ros.core.progress import Progress
@@ -106,7 +105,6 @@ class DepthPointmaps:
             found |= self._from_features(pool, ready, found, progress)
             found |= self._from_others(pool, ready, found, progress)
             found |= self._across_groups(pool, ready, found, progress)
-        _warn_of_poses(ready, priors, found, progress)
         rejected = _rejected(found)
         kept = _kept(views, found, rejected, progress)
         made: list[PairPrediction] = []
@@ -328,42 +326,6 @@ def _without_depth(views: Sequence[View]) -> str:
         "no camera has a depth image, which the 'depth' back end needs; choose one that takes "
         f"images alone, pointmaps.backend={'stereo' if given else 'da3'} (--set): {others}; or "
         "give depth, by a depth topic or depth_file_path"
-    )
-
-
-def _warn_of_poses(
-    ready: Mapping[int, _Prepared],
-    priors: Mapping[tuple[int, int], PosePrior | None],
-    found: Mapping[tuple[int, int], Registration],
-    progress: Progress,
-) -> None:
-    """Warns where the given poses of most cameras are farther off than is said of them.
-
-    A camera is as far off as its pair that is least so: the pairs of one that was moved are all
-    off, and each of the others has one without it.
-    """
-    least: dict[int, tuple[float, PosePrior, NDArray[np.float64]]] = {}
-    for pair, result in found.items():
-        prior, pose = priors[pair], result.a_from_b
-        if prior is None or pose is None or result.is_doubtful:
-            continue
-        pivot = np.median(ready[pair[0]].frame.sample_points, axis=0)
-        distance, deviation = prior.distance(pose, pivot), prior.deviation(pose, pivot)
-        for v in pair:
-            if v not in least or distance < least[v][0]:
-                least[v] = distance, prior, deviation
-    if not least:
-        return
-    distance, prior, deviation = sorted(least.values(), key=lambda each: each[0])[len(least) // 2]
-    if distance <= outlier_limit(6):
-        return
-    turned, moved = map(np.linalg.norm, np.split(deviation, 2))
-    progress.warn(
-        "the given poses of most cameras are off by more than is said of them: two cameras put "
-        f"one point typically {1e3 * moved:.0f} mm apart and are {np.degrees(turned):.1f} degrees "
-        f"off, where prior_translation_sigma is {1e3 * prior.translation_sigma:g} mm and "
-        f"prior_rotation_sigma {np.degrees(prior.rotation_sigma):.2g} degrees; calibrate, take "
-        "over the poses that this scene was built with, or raise both"
     )
 
 

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from wildseg3d_msgs.msg import StreamReport
 from wildseg3d_msgs.srv import CheckRig
 from wildseg3d_ros.core.errors import ErrorCode, PromptError
-from wildseg3d_ros.rig.judge import judge
+from wildseg3d_ros.rig.aligned import check_rig
 from wildseg3d_ros.ros.cameras.camera import Camera, Stream
 from wildseg3d_ros.ros.cameras.diagnostics import publisher_problem
 from wildseg3d_ros.ros.cameras.rig import Cameras
@@ -81,17 +81,17 @@ class RigCheck:
             for name in chosen
             for stream in self._cameras[name].streams
         ]
-        report = judge(views)
-        texts = [*report.warnings, *_flat(problems)]
+        rig = check_rig(views)
+        texts = [*rig.warnings, *_flat(problems)]
         texts += [text for stream in streams for text in stream.problems if stream.rate >= 0]
-        texts += report.doubts
+        texts += rig.report.doubts
         stamps = [view.stamp_ns for view in views]
         return CheckRig.Response(
-            verdict=VERDICTS.index(report.verdict),
+            verdict=VERDICTS.index(rig.verdict),
             problems=list(dict.fromkeys(texts)),
-            mistake="" if report.finding is None else report.finding.kind,
+            mistake="" if rig.report.finding is None else rig.report.finding.kind,
             header=header(config.world_frame, max(stamps, default=0)),
-            cameras=view_reports(views, report.verdicts),
+            cameras=view_reports(views, rig.cameras),
             streams=streams,
             compared=[view.name for view in views],
             stamp_spread=(max(stamps) - min(stamps)) / 1e9 if stamps else 0.0,
