@@ -179,7 +179,7 @@ def _check_frame(file: Path, names: list[str], frames: list[Mapping], i: int) ->
             _resolve(file, frames[i][key])
     pose = frames[i].get("transform_matrix")
     if pose is not None:
-        check_pose(_pose(file, names[i], pose), f"camera '{names[i]}': transform_matrix")
+        _pose(file, names[i], pose)
 
 
 def _load_frame(
@@ -332,18 +332,17 @@ def _pose(file: Path, name: str, matrix: Any) -> NDArray[np.float64]:
         world_from_opengl = np.empty(0)
     if world_from_opengl.shape == (3, 4):
         world_from_opengl = np.vstack([world_from_opengl, [0, 0, 0, 1]])
+    what = f"camera '{name}': transform_matrix in '{file}'"
     if world_from_opengl.shape != (4, 4):
         raise InputError(
-            f"camera '{name}': transform_matrix in '{file}' must be 4x4 numbers, "
-            f"got {str(matrix)[:80]}",
-            ErrorCode.BAD_CALIBRATION,
+            f"{what} must be 4x4 numbers, got {str(matrix)[:80]}", ErrorCode.BAD_CALIBRATION
         )
     rotation = world_from_opengl[:3, :3]
     off = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if 1e-6 < off <= _ROUNDED:  # else it is a rotation, or View says that it is none
         left, _, right = np.linalg.svd(rotation)
         world_from_opengl[:3, :3] = left @ right
-    return world_from_opengl @ OPENCV_FROM_OPENGL
+    return check_pose(world_from_opengl, what) @ OPENCV_FROM_OPENGL
 
 
 def _stamp(file: Path, name: str, frame: Mapping) -> int:
