@@ -269,4 +269,5 @@ def test_blas_on_one_thread_from_overlapping_threads():
     with devices.blas_on_one_thread():
         leave.set()
         other.join()
+        assert set(threads()) == {1}, "somebody still wants it"
     assert threads() == before

@@ -13,9 +13,32 @@ from wildseg3d_ros.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from threadpoolctl import threadpool_limits
 
-_limiting = Lock()
-"""Held by the thread that keeps the linear algebra on one thread."""
+
+class _Limit:
+    """On the threads of linear algebra, for as long as anybody wants it."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = Lock(), 0
+        self._limits: threadpool_limits | None = None
+
+    def take(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if self._users == 0:
+                self._limits = threadpool_limits(1, user_api="blas")
+            self._users += 1
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._limits is not None:
+                self._limits.restore_original_limits()
+
+
+_limit = _Limit()
 
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -51,20 +74,15 @@ def blas_on_one_thread() -> Iterator[None]:
 
     Many small products in a row: a second thread gains nothing on an idle machine, and on a busy
     one it is waited for at every product, which has made a solve ten times slower. The limit is
-    the whole process's: while one thread has set it, others change nothing, and they run on
-    without it when that one leaves.
+    the whole process's: it stands until the last thread that asked for it has left.
     """
     import scipy.linalg  # noqa: F401  it brings an OpenBLAS of its own
-    from threadpoolctl import threadpool_limits
 
-    if not _limiting.acquire(blocking=False):
-        yield
-        return
+    _limit.take()
     try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
+        yield
     finally:
-        _limiting.release()
+        _limit.give_back()
 
 
 def available_memory() -> int | None:
