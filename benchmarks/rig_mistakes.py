@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.recordings import REAL_DATA, ROOT
 from wildseg3d_ros.core.types import View
 from wildseg3d_ros.io.folder import load_folder
-from wildseg3d_ros.rig.judge import judge
+from wildseg3d_ros.rig.aligned import check_rig
 from wildseg3d_ros.sim.random_scene import RandomSceneSpec, record_random_scene
 from wildseg3d_testing.rigs import MISTAKES, with_pose_error
 from wildseg3d_testing.stereo import stereo_scene
@@ -69,10 +69,10 @@ def _honest(views: Views, seed: int) -> list[View]:
 def outcome(views: Views, kind: str | None) -> str:
     """Named, refused (by another name), warned or silent; of right views: passed, warned or
     refused."""
-    report = judge(views)
-    if report.finding is not None:
-        return "named" if report.finding.kind == kind else "refused"
-    if report.warnings:
+    rig = check_rig(views)
+    if rig.report.finding is not None:
+        return "named" if rig.report.finding.kind == kind else "refused"
+    if rig.verdict != "ok" or rig.warnings:
         return "warned"
     return "silent" if kind else "passed"
 
@@ -133,7 +133,7 @@ def many_cameras(count: int = 40) -> float:
     """Seconds of processor time of a check of that many cameras."""
     views = record_random_scene(RandomSceneSpec(seed=FIRST_SEED + 100, views=count)).views
     start = time.process_time()
-    judge([replace(view) for view in views])
+    check_rig([replace(view) for view in views])
     return time.process_time() - start
 
 

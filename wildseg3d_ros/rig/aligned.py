@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from wildseg3d_ros.alignment import align
-from wildseg3d_ros.core.errors import DisconnectedViews, InputError, WildSeg3DError
+from wildseg3d_ros.core.errors import (
+    AlignmentError,
+    DisconnectedViews,
+    InputError,
+    WildSeg3DError,
+)
 from wildseg3d_ros.core.progress import Progress
 from wildseg3d_ros.core.types import Alignment, CameraVerdict, PairPrediction, View
 from wildseg3d_ros.pairing import choose_pairs, keep_largest
@@ -33,6 +38,7 @@ class AlignedRig:
         in_given_frame: whether the world is that of the given poses, else the first camera's.
         verdicts: of the alignment on those that took part or that nothing relates, by name.
         warnings: of the alignment, one sentence each.
+        error: that ended it; None where it was not tried, or went well.
     """
 
     cameras: Cameras | None
@@ -41,6 +47,7 @@ class AlignedRig:
     in_given_frame: bool = False
     verdicts: dict[str, CameraVerdict] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,14 @@ class CheckedRig:
     def verdict(self) -> RigVerdict:
         """Of the rig: suspect where a given pose is wrong, corrected or not."""
         given = {each.verdict for each in self.cameras if each.posed}
-        if self.report.verdict == "suspect" or given & {"suspect", "moved", "left out"}:
+        # Views without common surface may be as they should; what contradicts may not.
+        error = self.aligned.error
+        is_wrong = isinstance(error, AlignmentError) and not isinstance(error, DisconnectedViews)
+        if (
+            is_wrong
+            or self.report.verdict == "suspect"
+            or given & {"suspect", "moved", "left out"}
+        ):
             return "suspect"
         verdicts = {each.verdict for each in self.cameras}
         return "ok" if "ok" in verdicts and "left out" not in verdicts else "unchecked"
@@ -71,7 +85,8 @@ class CheckedRig:
     def warnings(self) -> list[str]:
         """What is wrong or could not be checked, one sentence each."""
         checked = {each.name for each in self.cameras if each.verdict != "unchecked"}
-        return list(dict.fromkeys([*self.report.warned(checked), *self.aligned.warnings]))
+        out = [self.aligned.reason] if self.aligned.error is not None else []
+        return list(dict.fromkeys([*out, *self.report.warned(checked), *self.aligned.warnings]))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -120,7 +135,7 @@ def align_measured(views: Sequence[View], progress: Progress | None = None) -> A
         index, alignment, unrelated = _align_largest(views, index, progress)
     # Poses that are wrong enough may leave no equations to solve.
     except (WildSeg3DError, ValueError, ArithmeticError) as error:
-        return AlignedRig(None, f"the alignment failed: {error}", left_out)
+        return AlignedRig(None, f"the alignment failed: {error}", left_out, error=error)
     left_out |= {name: verdict.why for name, verdict in unrelated.items()}
     cameras = Cameras.of_any(views)
     poses = np.full((len(views), 4, 4), np.nan)
