@@ -13,7 +13,11 @@ PAGES = sorted(DOCS.rglob("*.md"))
 README = ROOT / "README.md"
 EVERY = [*PAGES, README, ROOT / "CONTRIBUTING.md"]
 INDEXES = sorted(DOCS.rglob("index.md"))
-GUIDES = [*sorted((DOCS / "tutorials").glob("*.md")), DOCS / "how-to" / "own-recording.md"]
+GUIDES = [
+    *sorted((DOCS / "tutorials").glob("*.md")),
+    *sorted((DOCS / "how-to").glob("*.md")),
+    README,
+]
 LONGEST_SENTENCE = 30
 FOREIGN = {"docs/bop_datasets_format.md"}
 """Pages of other projects that code names."""
