@@ -49,7 +49,7 @@ def test_colours_can_be_told_apart_by_everybody(eye):
     """Of objects, of verdicts on cameras, and of what becomes of points."""
     drawn = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in figures.COLORS]
     objects, points = [*object_colors(range(10)).values()], [*pictures.COLORS.values()]
-    verdicts = [*overview.COLORS.values()]
+    verdicts = [*{*overview.COLORS.values()}]  # two mean the same
     for colors in (drawn, objects, verdicts, [*points, pictures.NEARLY]):
         share = np.array(colors) / 255
         linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
