@@ -184,7 +184,8 @@ def _colors(
     for v in np.unique(seen_by).tolist():
         own = seen_by == v
         cols, rows = np.clip(uv[own], 0, np.array(views[v].size[::-1]) - 1).T
-        out[own], verdict = views[v].image[rows, cols], verdicts[v]
+        out[own] = views[v].image[rows, cols]
+        verdict = str(verdicts[v])
         if "ok" in verdicts and verdict not in ("ok", "mended"):
             out[own] = 0.5 * out[own] + 0.5 * np.array(COLORS[verdict])
     return np.rint(out).astype(np.uint8)
